@@ -1,0 +1,74 @@
+# Every way to work on meshcore. `make help` lists them; CI calls the same targets.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export CARGO_TARGET_DIR ?= $(CURDIR)/target
+# A wheel must not carry what the caller's shell happens to set.
+export PYTHONDONTWRITEBYTECODE := 1
+
+.PHONY: help
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
+
+.PHONY: need-python need-rust
+need-python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+	  || { echo "missing: Python >= 3.11 (Debian: apt-get install python3 python3-venv)"; exit 1; }
+need-rust:
+	@command -v cargo >/dev/null \
+	  || { echo "missing: a Rust toolchain (https://rustup.rs, or Debian: apt-get install rustup)"; exit 1; }
+
+$(VENV)/.stamp: pyproject.toml | need-python
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade 'pip>=25.1'
+	$(BIN)/pip install --quiet --group dev
+	touch $@
+
+RUST_SOURCES := $(shell find rust -name '*.rs' -o -name 'Cargo.toml') Cargo.toml Cargo.lock
+$(VENV)/.built: $(VENV)/.stamp $(RUST_SOURCES) | need-rust
+	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/maturin develop --quiet --release
+	touch $@
+
+.PHONY: install
+install: $(VENV)/.built  ## make .venv and build meshcore into it (release mode)
+
+.PHONY: build
+build: install  ## the same as install
+
+.PHONY: format
+format: $(VENV)/.stamp  ## format Rust and Python
+	cargo fmt --all
+	$(BIN)/ruff format python tests
+	$(BIN)/ruff check --fix python tests
+
+.PHONY: lint
+lint: install  ## formatting, clippy, ruff, mypy, stubs
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --quiet -- -D warnings
+	$(BIN)/ruff format --check python tests
+	$(BIN)/ruff check python tests
+	$(BIN)/mypy python tests
+	$(BIN)/python -m mypy.stubtest meshcore._core
+
+.PHONY: test-rust
+test-rust: | need-rust
+	cargo test --package meshcore-core --quiet
+
+.PHONY: test-python
+test-python: install
+	$(BIN)/pytest
+
+.PHONY: test
+test: lint test-rust test-python  ## everything that must be green
+
+.PHONY: wheel
+wheel: $(VENV)/.stamp  ## a wheel in dist/
+	$(BIN)/maturin build --release --out dist
+
+.PHONY: clean
+clean:  ## remove what was built
+	rm -rf $(VENV) target dist build

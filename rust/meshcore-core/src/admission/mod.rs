@@ -1,0 +1,1 @@
+//! Who may pass: token buckets, client limiters, breakers, in-flight caps and retry budgets.

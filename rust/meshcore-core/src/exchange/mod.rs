@@ -1,0 +1,1 @@
+//! The hall: the compiled layer stack, request tickets and their attempts.

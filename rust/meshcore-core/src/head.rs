@@ -1,0 +1,217 @@
+//! Request and response heads: one buffer of bytes, and spans into it.
+//!
+//! A head owns a copy of what was read, so the read buffer can go; field names are lower case
+//! (RFC 9110 §5.1: case-insensitive), so a look-up is a comparison of bytes, and HTTP/2 sees the
+//! same shape. Nothing here is validated: codecs validate before they build a head.
+
+use smallvec::SmallVec;
+
+/// A range of bytes in a head's buffer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Span {
+    /// The first byte.
+    pub start: u32,
+    /// How many bytes.
+    pub len: u32,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Field {
+    name: Span,
+    value: Span,
+}
+
+/// Header fields in arrival order, names in lower case.
+#[derive(Clone, Debug, Default)]
+pub struct Headers {
+    bytes: Vec<u8>,
+    fields: SmallVec<[Field; 16]>,
+}
+
+impl Headers {
+    /// An empty list whose buffer holds `bytes` bytes before it grows.
+    #[must_use]
+    pub fn with_capacity(bytes: usize) -> Self {
+        Self { bytes: Vec::with_capacity(bytes), fields: SmallVec::new() }
+    }
+
+    /// Appends raw bytes to the buffer; the span is valid for this list's life.
+    pub fn append(&mut self, bytes: &[u8]) -> Span {
+        let start = self.bytes.len() as u32;
+        self.bytes.extend_from_slice(bytes);
+        Span { start, len: bytes.len() as u32 }
+    }
+
+    /// Appends bytes in lower case.
+    pub fn append_lower(&mut self, bytes: &[u8]) -> Span {
+        let span = self.append(bytes);
+        self.bytes[span.start as usize..].make_ascii_lowercase();
+        span
+    }
+
+    /// The bytes of a span made by [`Self::append`].
+    #[must_use]
+    pub fn slice(&self, span: Span) -> &[u8] {
+        &self.bytes[span.start as usize..(span.start + span.len) as usize]
+    }
+
+    /// Adds a field after the others; the name is lower-cased.
+    pub fn push(&mut self, name: &[u8], value: &[u8]) {
+        let name = self.append_lower(name);
+        let value = self.append(value);
+        self.fields.push(Field { name, value });
+    }
+
+    /// The first value of `name` (lower case). O(fields).
+    #[must_use]
+    pub fn get(&self, name: &[u8]) -> Option<&[u8]> {
+        self.iter().find(|(n, _)| *n == name).map(|(_, v)| v)
+    }
+
+    /// Every value of `name` (lower case), in order.
+    pub fn get_all<'a>(&'a self, name: &'a [u8]) -> impl Iterator<Item = &'a [u8]> + 'a {
+        self.iter().filter(move |(n, _)| *n == name).map(|(_, v)| v)
+    }
+
+    /// Whether `name` (lower case) is there.
+    #[must_use]
+    pub fn contains(&self, name: &[u8]) -> bool {
+        self.get(name).is_some()
+    }
+
+    /// Name and value of every field, in order.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&[u8], &[u8])> + '_ {
+        self.fields.iter().map(|f| (self.slice(f.name), self.slice(f.value)))
+    }
+
+    /// Removes every field called `name` (lower case); says whether there was one.
+    pub fn remove(&mut self, name: &[u8]) -> bool {
+        let before = self.fields.len();
+        let bytes = &self.bytes;
+        self.fields.retain(|f| {
+            &bytes[f.name.start as usize..(f.name.start + f.name.len) as usize] != name
+        });
+        self.fields.len() != before
+    }
+
+    /// Replaces every field called `name` by one.
+    pub fn set(&mut self, name: &[u8], value: &[u8]) {
+        self.remove(&name.to_ascii_lowercase());
+        self.push(name, value);
+    }
+
+    /// How many fields.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.fields.len()
+    }
+
+    /// Whether there is no field.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.fields.is_empty()
+    }
+}
+
+/// The protocol version of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Version {
+    /// HTTP/1.0.
+    Http10,
+    /// HTTP/1.1.
+    Http11,
+    /// HTTP/2.
+    Http2,
+}
+
+/// `http` or `https`, as the listener saw it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scheme {
+    /// Plain.
+    Http,
+    /// Over TLS.
+    Https,
+}
+
+/// How long a message body is (RFC 9112 §6.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodyLength {
+    /// No body.
+    Empty,
+    /// `Content-Length`, more than zero.
+    Known(u64),
+    /// Chunked, or an HTTP/2 stream without a declared length.
+    Streamed,
+    /// A response that ends when the connection closes.
+    UntilClose,
+}
+
+/// A request head, validated by its codec.
+#[derive(Clone, Debug)]
+pub struct RequestHead {
+    /// The version that the client spoke.
+    pub version: Version,
+    /// The method as sent (case-sensitive, RFC 9110 §9.1).
+    pub method: Span,
+    /// The scheme of the connection.
+    pub scheme: Scheme,
+    /// `Host`, `:authority` or the absolute-form's authority, as forwarded: lower case, with port.
+    pub authority: Span,
+    /// The authority without port, for routing; an IPv6 literal keeps its brackets.
+    pub host: Span,
+    /// The normalised path, as forwarded (semantics: dot segments resolved, unreserved decoded).
+    pub path: Span,
+    /// The path as matched: repeated slashes merged. The same span as `path` when there were none.
+    pub match_path: Span,
+    /// The query without `?`; `None` when the target has no `?`.
+    pub query: Option<Span>,
+    /// The body's framing.
+    pub body: BodyLength,
+    /// Whether the client's connection may serve another request after this one.
+    pub keep_alive: bool,
+    /// `Expect: 100-continue` was sent.
+    pub expect_continue: bool,
+    /// All fields as received, `host` included.
+    pub headers: Headers,
+}
+
+impl RequestHead {
+    /// The bytes of one of this head's spans.
+    #[must_use]
+    pub fn slice(&self, span: Span) -> &[u8] {
+        self.headers.slice(span)
+    }
+}
+
+/// A response head, validated by its codec.
+#[derive(Clone, Debug)]
+pub struct ResponseHead {
+    /// The version that the upstream spoke.
+    pub version: Version,
+    /// The status code, 100 to 599.
+    pub status: u16,
+    /// The body's framing.
+    pub body: BodyLength,
+    /// Whether the upstream's connection may serve another request after this one.
+    pub keep_alive: bool,
+    /// All fields as received.
+    pub headers: Headers,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_keep_order_and_case_is_folded() {
+        let mut h = Headers::with_capacity(64);
+        h.push(b"Host", b"A");
+        h.push(b"X-One", b"1");
+        h.push(b"x-ONE", b"2");
+        assert_eq!(h.get_all(b"x-one").collect::<Vec<_>>(), [b"1", b"2"]);
+        assert!(h.remove(b"x-one"));
+        assert!(!h.remove(b"x-one"));
+        h.set(b"HOST", b"b");
+        assert_eq!(h.iter().collect::<Vec<_>>(), [(&b"host"[..], &b"b"[..])]);
+    }
+}

@@ -1,0 +1,31 @@
+//! The decisions of the meshcore proxy.
+//!
+//! # Map
+//!
+//! The base, which every room may import: [`time`] (nanoseconds as a type), [`error`] (who is to
+//! blame, and what the client is told), [`sync`] (atomics, real or model-checked), [`segment`]
+//! (where every shared word lives), [`head`] (request and response heads), [`snapshot`] (the
+//! plain configuration that rooms are compiled from) and [`telemetry`] (counters, histograms).
+//!
+//! The rooms, which never import each other: [`codec`] turns bytes into events and back,
+//! [`routing`] finds the route, [`admission`] charges limiters and asks breakers, [`balance`]
+//! picks the endpoint.
+//!
+//! The hall: [`exchange`] is the only module that imports rooms; it fuses them into one call for
+//! each step of a request.
+//!
+//! Nothing here opens a socket, reads a clock, draws from a hidden random source or writes a log:
+//! time and seeds are arguments.
+
+pub mod admission;
+pub mod balance;
+pub mod codec;
+pub mod error;
+pub mod exchange;
+pub mod head;
+pub mod routing;
+pub mod segment;
+pub mod snapshot;
+pub mod sync;
+pub mod telemetry;
+pub mod time;

@@ -1,0 +1,414 @@
+//! The plain configuration: named resources that rooms are compiled from, as JSON.
+//!
+//! Python (YAML or code) and later xDS produce it; control sends workers a [`Delta`] of it. All
+//! times are nanoseconds, zero meaning "none" for a timeout; all sizes are bytes.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+/// A change: what is set (added or replaced, by name) and what is removed.
+///
+/// The first configuration is a delta against nothing.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Delta {
+    /// A number that grows with every configuration.
+    pub config_version: u64,
+    /// Listeners by name.
+    pub listeners: BTreeMap<String, Listener>,
+    /// Routes by host pattern: `example.com`, `*.example.com`, `example.*` or `*`.
+    pub hosts: BTreeMap<String, Vec<Route>>,
+    /// Upstreams by name.
+    pub upstreams: BTreeMap<String, Upstream>,
+    /// Names that go away.
+    pub remove: Removed,
+}
+
+/// Names of removed resources.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Removed {
+    /// Listeners.
+    pub listeners: Vec<String>,
+    /// Host patterns.
+    pub hosts: Vec<String>,
+    /// Upstreams.
+    pub upstreams: Vec<String>,
+}
+
+/// What the core needs to know of a listener.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Listener {
+    /// How many proxies in front of us append to `x-forwarded-for`.
+    #[serde(default)]
+    pub trusted_hops: u8,
+    /// Layers before routing.
+    #[serde(default)]
+    pub layers: Vec<Layer>,
+    /// Envoy's rule: the first route of the file that matches wins, not the most specific.
+    #[serde(default)]
+    pub match_first: bool,
+}
+
+/// One route.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Route {
+    /// Unique name.
+    pub name: String,
+    /// Listeners it serves; all when empty.
+    #[serde(default)]
+    pub listeners: Vec<String>,
+    /// Higher wins before anything else is compared.
+    #[serde(default)]
+    pub priority: i32,
+    /// Its place in the file; the last tie-break.
+    #[serde(default)]
+    pub order: u32,
+    /// The path.
+    #[serde(default)]
+    pub path: PathMatch,
+    /// Methods; any when empty.
+    #[serde(default)]
+    pub methods: Vec<String>,
+    /// Header predicates, all of which must hold.
+    #[serde(default)]
+    pub headers: Vec<FieldMatch>,
+    /// Query predicates, all of which must hold.
+    #[serde(default)]
+    pub query: Vec<FieldMatch>,
+    /// What is done.
+    pub action: Action,
+    /// From the request's last byte to the response head, all attempts together.
+    #[serde(default)]
+    pub timeout_ns: u64,
+    /// Between two bytes of a body.
+    #[serde(default)]
+    pub idle_ns: u64,
+    /// One attempt; zero for none.
+    #[serde(default)]
+    pub per_try_ns: u64,
+    /// Retry policy.
+    #[serde(default)]
+    pub retry: Retry,
+    /// Layers of this route.
+    #[serde(default)]
+    pub layers: Vec<Layer>,
+    /// Changes to the request's fields.
+    #[serde(default)]
+    pub request_headers: FieldOps,
+    /// Changes to the response's fields.
+    #[serde(default)]
+    pub response_headers: FieldOps,
+}
+
+/// How a path is matched.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum PathMatch {
+    /// Every path.
+    #[default]
+    Any,
+    /// This path.
+    Exact(String),
+    /// This path and everything below it, by whole segments.
+    Prefix(String),
+    /// A regular expression over the whole path, linear time.
+    Regex(String),
+}
+
+/// A predicate on a header field or a query parameter.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FieldMatch {
+    /// The field's name; lower case for headers.
+    pub name: String,
+    /// What must hold of its value.
+    pub value: ValueMatch,
+}
+
+/// What must hold of a value.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum ValueMatch {
+    /// Equal.
+    Exact(String),
+    /// Starts with.
+    Prefix(String),
+    /// Ends with.
+    Suffix(String),
+    /// Contains.
+    Contains(String),
+    /// Matches as a whole.
+    Regex(String),
+    /// Is there (`true`) or is absent (`false`).
+    Present(bool),
+}
+
+/// What a route does.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Action {
+    /// Forward to an upstream.
+    Forward {
+        /// Its name.
+        upstream: String,
+        /// Replaces the matched prefix of the path (or the whole of an exact match).
+        #[serde(default)]
+        prefix_rewrite: Option<String>,
+        /// Replaces the authority.
+        #[serde(default)]
+        host_rewrite: Option<String>,
+    },
+    /// Answer with a redirect.
+    Redirect {
+        /// 301, 302, 303, 307 or 308.
+        status: u16,
+        /// New scheme.
+        #[serde(default)]
+        scheme: Option<String>,
+        /// New authority.
+        #[serde(default)]
+        host: Option<String>,
+        /// New path.
+        #[serde(default)]
+        path: Option<String>,
+    },
+    /// Answer at once.
+    Respond {
+        /// 200 to 599.
+        status: u16,
+        /// The body.
+        #[serde(default)]
+        body: String,
+        /// Its `content-type`.
+        #[serde(default)]
+        content_type: String,
+    },
+}
+
+/// Which failures are tried again.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Retry {
+    /// Attempts after the first.
+    pub retries: u8,
+    /// A connection that could not be made.
+    pub connect: bool,
+    /// Reset before any byte of the response.
+    pub reset: bool,
+    /// These statuses.
+    #[serde(default)]
+    pub statuses: Vec<u16>,
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Self { retries: 1, connect: true, reset: true, statuses: Vec::new() }
+    }
+}
+
+/// Changes to header fields, applied in this order.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct FieldOps {
+    /// Names removed.
+    pub remove: Vec<String>,
+    /// Fields that replace.
+    pub set: Vec<(String, String)>,
+    /// Fields added to what is there.
+    pub add: Vec<(String, String)>,
+}
+
+/// `tokens` per `period_ns`, at most `burst` at once.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub struct Rate {
+    /// Tokens per period, at least 1.
+    pub tokens: u64,
+    /// The period, at least 1.
+    pub period_ns: u64,
+    /// Most tokens at once, at least 1.
+    pub burst: u64,
+}
+
+/// One layer of a stack.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Layer {
+    /// A bucket for each client.
+    ClientLimit {
+        /// The rate of each client.
+        rate: Rate,
+        /// Slots of the table (rounded up to a power of two).
+        #[serde(default = "default_clients")]
+        clients: u64,
+    },
+    /// A bucket shared by all, or one for each value of a key.
+    Limit {
+        /// The rate.
+        rate: Rate,
+        /// What tells one bucket from another; one bucket for all when absent.
+        #[serde(default)]
+        key: Option<LimitKey>,
+        /// Slots of the table when there is a key.
+        #[serde(default = "default_clients")]
+        clients: u64,
+    },
+    /// The (upstream, route) breaker.
+    CircuitBreaker(Breaker),
+    /// A cap on requests in flight through this route.
+    InFlight {
+        /// The cap.
+        max: u64,
+    },
+    /// A Python layer: its index among the layer objects that the proxy holds.
+    Python {
+        /// `module:Class`.
+        name: String,
+    },
+}
+
+fn default_clients() -> u64 {
+    65_536
+}
+
+/// What a keyed limiter tells apart.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum LimitKey {
+    /// The value of a header.
+    Header(String),
+    /// The client's address.
+    Client,
+    /// The host.
+    Host,
+}
+
+/// A circuit breaker's rules.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields, default)]
+pub struct Breaker {
+    /// Consecutive failures that open it.
+    pub failures: u32,
+    /// Failure rate in percent that opens it; zero for none.
+    pub failure_percent: u8,
+    /// Calls within the window before the rate counts.
+    pub min_calls: u32,
+    /// Length of the window.
+    pub window_ns: u64,
+    /// Probe successes that close it.
+    pub successes: u32,
+    /// Probes at one time.
+    pub probes: u32,
+    /// First time open.
+    pub open_for_ns: u64,
+    /// Longest time open, after back-off.
+    pub max_open_for_ns: u64,
+}
+
+impl Default for Breaker {
+    fn default() -> Self {
+        Self {
+            failures: 5,
+            failure_percent: 50,
+            min_calls: 20,
+            window_ns: 10_000_000_000,
+            successes: 2,
+            probes: 1,
+            open_for_ns: 30_000_000_000,
+            max_open_for_ns: 300_000_000_000,
+        }
+    }
+}
+
+/// An upstream and its endpoints.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Upstream {
+    /// How endpoints are picked.
+    #[serde(default)]
+    pub balance: Balance,
+    /// Endpoints.
+    pub endpoints: Vec<Endpoint>,
+    /// The upstream's own breaker; `None` switches it off.
+    #[serde(default)]
+    pub breaker: Option<Breaker>,
+    /// Ejection of single endpoints; `None` switches it off.
+    #[serde(default)]
+    pub ejection: Option<Ejection>,
+    /// Most requests in flight.
+    #[serde(default = "default_cap")]
+    pub max_requests: u64,
+    /// Retries as a part of active requests, in percent.
+    #[serde(default = "default_budget")]
+    pub retry_budget_percent: u32,
+    /// Retries that are always allowed at one time.
+    #[serde(default = "default_floor")]
+    pub retry_budget_floor: u32,
+}
+
+fn default_cap() -> u64 {
+    1_000
+}
+fn default_budget() -> u32 {
+    20
+}
+fn default_floor() -> u32 {
+    3
+}
+
+/// How endpoints are picked.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+pub enum Balance {
+    /// In turn, by weight.
+    RoundRobin,
+    /// The less loaded of two random ones.
+    #[default]
+    LeastRequest,
+    /// Any, by weight.
+    Random,
+}
+
+/// One endpoint.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub struct Endpoint {
+    /// `host:port`, `[v6]:port` or `unix:/path`; its name too.
+    pub address: String,
+    /// Share of the traffic, 1 to 65,535.
+    #[serde(default = "default_weight")]
+    pub weight: u16,
+}
+
+fn default_weight() -> u16 {
+    1
+}
+
+/// When one endpoint is left out.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields, default)]
+pub struct Ejection {
+    /// Consecutive connect, reset or timeout failures.
+    pub failures: u32,
+    /// First time out.
+    pub eject_for_ns: u64,
+    /// Longest time out.
+    pub max_eject_for_ns: u64,
+    /// Most of an upstream's endpoints that may be out, in percent.
+    pub max_percent: u8,
+}
+
+impl Default for Ejection {
+    fn default() -> Self {
+        Self {
+            failures: 5,
+            eject_for_ns: 30_000_000_000,
+            max_eject_for_ns: 300_000_000_000,
+            max_percent: 50,
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! Counters and histograms in shared words, and their exposition as text.

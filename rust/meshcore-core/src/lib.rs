@@ -4,8 +4,9 @@
 //!
 //! The base, which every room may import: [`time`] (nanoseconds as a type), [`error`] (who is to
 //! blame, and what the client is told), [`sync`] (atomics, real or model-checked), [`segment`]
-//! (where every shared word lives), [`head`] (request and response heads), [`snapshot`] (the
-//! plain configuration that rooms are compiled from) and [`telemetry`] (counters, histograms).
+//! (where every shared word lives), [`head`] (request and response heads), [`path`] (one spelling
+//! for each path), [`snapshot`] (the plain configuration that rooms are compiled from) and
+//! [`telemetry`] (counters, histograms).
 //!
 //! The rooms, which never import each other: [`codec`] turns bytes into events and back,
 //! [`routing`] finds the route, [`admission`] charges limiters and asks breakers, [`balance`]
@@ -23,6 +24,7 @@ pub mod codec;
 pub mod error;
 pub mod exchange;
 pub mod head;
+pub mod path;
 pub mod routing;
 pub mod segment;
 pub mod snapshot;

@@ -1,4 +1,4 @@
-//! A run of cache lines of atomic words, kept alive by whoever holds it.
+//! A run of cache lines of atomic words and a column for each worker, kept alive by its holders.
 
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -8,17 +8,65 @@ use crate::sync::AtomicU64;
 /// Words in a cache line of 64 bytes.
 pub const WORDS_PER_LINE: usize = 8;
 
+/// Words that every block has in each worker's column: 16 bytes, enough for a gauge and its time.
+pub const COLUMN_WORDS: usize = 2;
+
 /// One cache line: objects that different workers write never share one.
 #[derive(Debug, Default)]
 #[repr(C, align(64))]
 pub struct Line(pub [AtomicU64; WORDS_PER_LINE]);
+
+/// How much a block holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shape {
+    /// Words that all workers share, rounded up to whole lines.
+    pub words: usize,
+    /// Words in the column of each worker.
+    pub column: usize,
+}
+
+impl Shape {
+    /// `words` shared words and the usual column.
+    #[must_use]
+    pub const fn words(words: usize) -> Self {
+        Self { words, column: COLUMN_WORDS }
+    }
+
+    /// No shared words, `column` words for each worker.
+    #[must_use]
+    pub const fn column(column: usize) -> Self {
+        Self { words: 0, column }
+    }
+
+    /// Lines that the shared words take.
+    #[must_use]
+    pub(super) const fn lines(self) -> usize {
+        self.words.div_ceil(WORDS_PER_LINE)
+    }
+}
+
+/// The part of a block that is one column for each worker.
+///
+/// Worker-major: the columns of one worker lie side by side, so an object costs a worker 16 bytes
+/// and not a line, and two workers still never write the same line.
+#[derive(Clone, Copy, Debug)]
+struct Columns {
+    first: NonNull<Line>,
+    /// Where the block's words begin in each worker's column.
+    start: usize,
+    words: usize,
+    workers: usize,
+    /// Lines from one worker's column to the next.
+    stride: usize,
+}
 
 /// A run of lines in the segment (or private to its holder). Clones share the words.
 #[derive(Clone, Debug)]
 pub struct Block {
     first: NonNull<Line>,
     lines: usize,
-    /// Keeps the memory behind `first` alive.
+    columns: Columns,
+    /// Keeps the memory behind the pointers alive.
     _chunk: Arc<[Line]>,
 }
 
@@ -31,9 +79,25 @@ impl Block {
     /// A block of at least `words` zero words that nobody else can find by name.
     #[must_use]
     pub fn private(words: usize) -> Self {
-        let lines = words.div_ceil(WORDS_PER_LINE).max(1);
-        let chunk: Arc<[Line]> = (0..lines).map(|_| Line::default()).collect();
-        Self { first: NonNull::from(&chunk[0]), lines, _chunk: chunk }
+        Self::private_shape(Shape::words(words.max(1)))
+    }
+
+    /// A block of this shape that nobody else can find by name.
+    ///
+    /// It serves one process, so it has one column, which every worker slot means.
+    #[must_use]
+    pub fn private_shape(shape: Shape) -> Self {
+        let lines = shape.lines();
+        let column = shape.column.div_ceil(WORDS_PER_LINE);
+        let chunk: Arc<[Line]> = (0..(lines + column).max(1)).map(|_| Line::default()).collect();
+        let columns = Columns {
+            first: NonNull::from(&chunk[lines.min(chunk.len() - 1)]),
+            start: 0,
+            words: shape.column,
+            workers: 1,
+            stride: 0,
+        };
+        Self { first: NonNull::from(&chunk[0]), lines, columns, _chunk: chunk }
     }
 
     /// The lines.
@@ -54,6 +118,29 @@ impl Block {
     pub fn word(&self, i: usize) -> &AtomicU64 {
         &self.lines()[i / WORDS_PER_LINE].0[i % WORDS_PER_LINE]
     }
+
+    /// How many columns there are: one for each worker slot, or a single one.
+    #[must_use]
+    #[inline]
+    pub fn workers(&self) -> usize {
+        self.columns.workers
+    }
+
+    /// Word `i` of the column of worker `slot`; only that worker writes it.
+    ///
+    /// # Panics
+    /// If there is no such worker or word: a fault of the caller, never of input.
+    #[must_use]
+    #[inline]
+    pub fn column(&self, slot: usize, i: usize) -> &AtomicU64 {
+        let c = &self.columns;
+        assert!(i < c.words && (slot < c.workers || c.stride == 0), "no such column word");
+        let at = c.start + i;
+        // SAFETY: `columns` describes words of lines inside `_chunk` for every worker below
+        // `workers` (for every slot when the stride is 0); both indices were checked.
+        let line = unsafe { c.first.add(slot * c.stride + at / WORDS_PER_LINE).as_ref() };
+        &line.0[at % WORDS_PER_LINE]
+    }
 }
 
 #[cfg(all(test, not(loom)))]
@@ -70,5 +157,28 @@ mod tests {
         assert_eq!(b.word(8).load(Ordering::Relaxed), 7);
         assert_eq!(b.lines().len(), 2);
         assert_eq!(b.lines().as_ptr() as usize % 64, 0);
+    }
+
+    #[test]
+    fn a_private_block_has_one_column_for_every_slot() {
+        let block = Block::private(8);
+        block.column(0, 1).store(3, Ordering::Relaxed);
+        assert_eq!(block.column(63, 1).load(Ordering::Relaxed), 3);
+        assert_eq!(block.workers(), 1);
+        assert!((0..8).all(|i| block.word(i).load(Ordering::Relaxed) == 0));
+    }
+
+    #[test]
+    #[should_panic(expected = "no such column word")]
+    fn a_word_outside_the_column_is_refused() {
+        let _ = Block::private(1).column(0, COLUMN_WORDS);
+    }
+
+    #[test]
+    fn a_block_of_columns_alone_has_no_shared_words() {
+        let block = Block::private_shape(Shape::column(20));
+        assert!(block.lines().is_empty());
+        block.column(0, 19).store(1, Ordering::Relaxed);
+        assert_eq!(block.column(1, 19).load(Ordering::Relaxed), 1);
     }
 }

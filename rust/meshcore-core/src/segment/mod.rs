@@ -6,4 +6,4 @@
 
 mod block;
 
-pub use block::{Block, Line, WORDS_PER_LINE};
+pub use block::{Block, COLUMN_WORDS, Line, Shape, WORDS_PER_LINE};

@@ -1,1 +1,32 @@
 //! Who may pass: token buckets, client limiters, breakers, in-flight caps and retry budgets.
+//!
+//! # Map
+//!
+//! [`quota`] says how much, [`token_bucket`] holds one bucket, [`client_limiter`] one for each
+//! client in a table that never grows ([`client_key()`] turns an address into its key).
+//! [`breaker`] watches outcomes: [`breaker_word`] lists every transition, [`window`] counts for
+//! the failure rate. [`inflight`] and [`retry_budget`] cap what is under way, on [`columns`].
+//!
+//! Each machine is a pure step on one word and [`crate::sync::update`]; who is let in gets a
+//! small `Copy` permit, and whoever holds it settles it exactly once.
+
+pub mod breaker;
+pub mod breaker_word;
+pub mod client_key;
+pub mod client_limiter;
+pub mod columns;
+pub mod inflight;
+pub mod quota;
+pub mod retry_budget;
+pub mod token_bucket;
+pub mod token_clock;
+pub mod window;
+
+pub use breaker::{Breaker, Open, State};
+pub use breaker_word::{BreakerPermit, Outcome};
+pub use client_key::{bytes_key, client_key};
+pub use client_limiter::{Charge, ClientLimiter};
+pub use inflight::InFlight;
+pub use quota::{Admitted, Quota, QuotaError, Refused};
+pub use retry_budget::RetryBudget;
+pub use token_bucket::TokenBucket;

@@ -1,0 +1,326 @@
+//! A circuit breaker: stops asking a service that does not answer, and finds out when it does.
+//!
+//! The transitions are in [`super::breaker_word`], the counting in [`super::window`]; here both
+//! are joined on one block. A closed breaker is entered by one load, and a success writes one
+//! counter of the worker's own stripe (nothing at all without a failure rate).
+
+use crate::segment::{Block, Line, WORDS_PER_LINE};
+use crate::snapshot;
+use crate::sync::{AtomicU64, Ordering, update};
+use crate::time::Nanos;
+
+use super::breaker_word::{
+    BreakerPermit, Outcome, Rules, Settled, Word, closed_epoch, has_failures,
+};
+use super::window::{LINES, Window};
+
+/// How a breaker stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Requests pass.
+    Closed,
+    /// None does.
+    Open,
+    /// Its time is over: single probes pass.
+    HalfOpen,
+}
+
+/// Refused by a breaker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Open {
+    /// Time until a probe may pass; one second while probes are under way.
+    pub retry_after: Nanos,
+}
+
+/// A circuit breaker, shared by all who hold its block. All calls are lock-free and O(1).
+///
+/// It opens after `failures` in a row, or when `failure_percent` of at least `min_calls` failed
+/// within `window_ns`; zero switches either rule off. It stays open for `open_for_ns`, twice as
+/// long after each failed probe up to `max_open_for_ns`, less up to a tenth by chance. Then at
+/// most `probes` requests at one time find out: `successes` of them close it, one failure opens
+/// it again. `probes`, `successes` count as at most 1,023 and `failures` as at most 1,048,575.
+///
+/// # Orderings
+/// The control word is the whole state and is only changed by [`update`]. Window counts carry
+/// the epoch they belong to, so a reader that sees them before or after a transition never takes
+/// counts of one epoch for another's: no order between the words is needed.
+#[derive(Clone, Debug)]
+pub struct Breaker {
+    block: Block,
+    rules: Rules,
+    window: Option<Window>,
+    stripe: usize,
+}
+
+impl Breaker {
+    /// Words of its block: a control line and the window, 704 bytes.
+    pub const WORDS: usize = (1 + LINES) * WORDS_PER_LINE;
+
+    /// A breaker in `block`.
+    #[must_use]
+    pub fn new(block: Block, rules: snapshot::Breaker) -> Self {
+        let window = (rules.failure_percent > 0)
+            .then(|| Window::new(Nanos(rules.window_ns), rules.failure_percent, rules.min_calls));
+        Self { block, rules: Rules::new(&rules), window, stripe: 0 }
+    }
+
+    /// The same breaker, counting its successes where worker `slot` does: workers that write
+    /// different lines do not wait for each other.
+    #[must_use]
+    pub const fn on_worker(mut self, slot: usize) -> Self {
+        self.stripe = slot;
+        self
+    }
+
+    /// Asks for leave to make a request. `_rand` is kept for admission by chance.
+    ///
+    /// # Errors
+    /// [`Open`], with the time after which to ask again.
+    #[inline]
+    pub fn acquire(&self, now: Nanos, _rand: u64) -> Result<BreakerPermit, Open> {
+        match closed_epoch(self.word().load(Ordering::Acquire)) {
+            Some(epoch) => Ok(BreakerPermit { epoch, lap: 0, probe: false }),
+            None => self.acquire_not_closed(now),
+        }
+    }
+
+    /// Reports what became of a permit. Late results, of an earlier epoch, change nothing.
+    ///
+    /// `rand` is a uniform random word; it shortens an opening by up to a tenth.
+    #[inline]
+    pub fn settle(&self, permit: BreakerPermit, outcome: Outcome, now: Nanos, rand: u64) {
+        if outcome == Outcome::Success && !permit.probe {
+            let word = self.word().load(Ordering::Acquire);
+            if closed_epoch(word) != Some(permit.epoch) {
+                return;
+            }
+            if let Some(window) = &self.window {
+                window.success(self.window_lines(), self.stripe, now, u64::from(permit.epoch));
+            }
+            if !has_failures(word) {
+                return;
+            }
+        }
+        self.settle_changing(permit, outcome, now, rand);
+    }
+
+    /// How it stands at `now`.
+    #[must_use]
+    pub fn state(&self, now: Nanos) -> State {
+        let word = Word::unpack(self.word().load(Ordering::Acquire));
+        match word {
+            Word::Closed { .. } => State::Closed,
+            Word::Open { .. } if word.time_left(now) > Nanos::ZERO => State::Open,
+            Word::Open { .. } | Word::HalfOpen { .. } => State::HalfOpen,
+        }
+    }
+
+    /// Closes it by hand; permits given before are forgotten.
+    pub fn force_closed(&self) {
+        update(self.word(), |old| (Some(Word::unpack(old).closed_by_hand().pack()), ()));
+    }
+
+    /// Opens it by hand until `until`; permits given before are forgotten.
+    pub fn force_open(&self, until: Nanos) {
+        update(self.word(), |old| (Some(Word::unpack(old).open_until(until).pack()), ()));
+    }
+
+    #[cold]
+    fn acquire_not_closed(&self, now: Nanos) -> Result<BreakerPermit, Open> {
+        update(self.word(), |old| {
+            let (new, verdict) = Word::unpack(old).acquire(&self.rules, now);
+            (new.map(Word::pack), verdict.map_err(|retry_after| Open { retry_after }))
+        })
+    }
+
+    #[inline(never)]
+    fn settle_changing(&self, permit: BreakerPermit, outcome: Outcome, now: Nanos, rand: u64) {
+        let current = closed_epoch(self.word().load(Ordering::Acquire)) == Some(permit.epoch);
+        let counts = outcome == Outcome::Failure && !permit.probe && current;
+        let over_rate = counts
+            && self.window.as_ref().is_some_and(|window| {
+                window.failure(self.window_lines(), now, u64::from(permit.epoch))
+            });
+        let by = Settled { permit, outcome, over_rate, now, rand };
+        update(self.word(), |old| (Word::unpack(old).settle(&self.rules, &by).map(Word::pack), ()));
+    }
+
+    #[inline]
+    fn word(&self) -> &AtomicU64 {
+        self.block.word(0)
+    }
+
+    #[inline]
+    fn window_lines(&self) -> &[Line] {
+        &self.block.lines()[1..]
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+#[allow(clippy::unwrap_used)] // in helpers, where clippy does not see the test
+mod tests {
+    use super::*;
+
+    fn rules() -> snapshot::Breaker {
+        snapshot::Breaker { failure_percent: 0, ..snapshot::Breaker::default() }
+    }
+
+    fn breaker(rules: snapshot::Breaker) -> Breaker {
+        Breaker::new(Block::private(Breaker::WORDS), rules)
+    }
+
+    fn fail(b: &Breaker, times: usize, now: Nanos) {
+        for _ in 0..times {
+            let permit = b.acquire(now, 0).unwrap();
+            b.settle(permit, Outcome::Failure, now, 0);
+        }
+    }
+
+    const T0: Nanos = Nanos::from_secs(1_000);
+    const OPEN_FOR: Nanos = Nanos::from_secs(30);
+
+    #[test]
+    fn five_failures_in_a_row_open_it_and_two_probes_close_it() {
+        let b = breaker(rules());
+        fail(&b, 4, T0);
+        assert_eq!(b.state(T0), State::Closed);
+        fail(&b, 1, T0);
+        assert_eq!(b.state(T0), State::Open);
+        let refused = b.acquire(T0, 0).unwrap_err().retry_after;
+        assert!(refused <= OPEN_FOR && OPEN_FOR - refused < Nanos::from_millis(1));
+        let later = T0 + OPEN_FOR;
+        assert_eq!(b.state(later), State::HalfOpen);
+        for left in [1, 0] {
+            let probe = b.acquire(later, 0).unwrap();
+            assert!(probe.is_probe());
+            assert_eq!(b.acquire(later, 0).unwrap_err().retry_after, Nanos::from_secs(1));
+            b.settle(probe, Outcome::Success, later, 0);
+            assert_eq!(b.state(later) == State::Closed, left == 0);
+        }
+    }
+
+    #[test]
+    fn a_success_breaks_the_row() {
+        let b = breaker(rules());
+        for _ in 0..10 {
+            fail(&b, 4, T0);
+            b.settle(b.acquire(T0, 0).unwrap(), Outcome::Success, T0, 0);
+        }
+        assert_eq!(b.state(T0), State::Closed);
+    }
+
+    #[test]
+    fn half_of_twenty_open_it_by_rate() {
+        let b = breaker(snapshot::Breaker::default());
+        for i in 0..20 {
+            assert_eq!(b.state(T0), State::Closed, "after {i}");
+            let outcome = if i % 2 == 0 { Outcome::Success } else { Outcome::Failure };
+            b.settle(b.acquire(T0, 0).unwrap(), outcome, T0, 0);
+        }
+        assert_eq!(b.state(T0), State::Open);
+    }
+
+    #[test]
+    fn each_failed_probe_doubles_the_time_up_to_its_limit() {
+        let b = breaker(rules());
+        fail(&b, 5, T0);
+        let mut now = T0;
+        for secs in [30, 60, 120, 240, 300, 300] {
+            let open_for = Nanos::from_secs(secs);
+            assert_eq!(b.state(now + open_for - Nanos::from_millis(2)), State::Open);
+            now = now + open_for;
+            b.settle(b.acquire(now, 0).unwrap(), Outcome::Failure, now, 0);
+        }
+        let shortest = breaker(rules());
+        for _ in 0..5 {
+            shortest.settle(shortest.acquire(T0, 0).unwrap(), Outcome::Failure, T0, u64::MAX);
+        }
+        let left = shortest.acquire(T0, 0).unwrap_err().retry_after;
+        assert!(left >= Nanos::from_millis(26_999) && left <= Nanos::from_secs(27), "{left}");
+    }
+
+    #[test]
+    fn late_results_of_an_earlier_epoch_change_nothing() {
+        let b = breaker(rules());
+        let late = b.acquire(T0, 0).unwrap();
+        fail(&b, 5, T0);
+        let later = T0 + OPEN_FOR;
+        let probe = b.acquire(later, 0).unwrap();
+        b.settle(late, Outcome::Failure, later, 0);
+        b.settle(late, Outcome::Success, later, 0);
+        assert_eq!(b.state(later), State::HalfOpen);
+        b.settle(probe, Outcome::Success, later, 0);
+        b.settle(b.acquire(later, 0).unwrap(), Outcome::Success, later, 0);
+        b.settle(late, Outcome::Failure, later, 0);
+        fail(&b, 4, later);
+        assert_eq!(b.state(later), State::Closed, "the late failure did not count");
+    }
+
+    #[test]
+    fn a_neutral_probe_gives_its_place_back() {
+        let b = breaker(rules());
+        fail(&b, 5, T0);
+        let later = T0 + OPEN_FOR;
+        for _ in 0..100 {
+            let probe = b.acquire(later, 0).unwrap();
+            assert!(b.acquire(later, 0).is_err());
+            b.settle(probe, Outcome::Neutral, later, 0);
+        }
+    }
+
+    #[test]
+    fn a_lost_probe_is_replaced_after_its_lease_and_still_heard() {
+        let b = breaker(rules());
+        fail(&b, 5, T0);
+        let later = T0 + OPEN_FOR;
+        let lost = b.acquire(later, 0).unwrap();
+        assert!(b.acquire(later + Nanos::from_secs(29), 0).is_err());
+        let after = later + Nanos::from_secs(33);
+        let probe = b.acquire(after, 0).unwrap();
+        b.settle(lost, Outcome::Success, after, 0);
+        assert!(b.acquire(after, 0).is_err(), "the lost one has no place to give back");
+        b.settle(probe, Outcome::Success, after, 0);
+        assert_eq!(b.state(after), State::Closed);
+    }
+
+    #[test]
+    fn a_lease_left_for_weeks_is_over() {
+        let b = breaker(rules());
+        fail(&b, 5, T0);
+        let later = T0 + OPEN_FOR;
+        let _lost = b.acquire(later, 0).unwrap();
+        for days in 1..40 {
+            assert!(
+                b.clone_with_word().acquire(later + Nanos::from_secs(days * 86_400), 0).is_ok()
+            );
+        }
+    }
+
+    #[test]
+    fn by_hand_it_opens_and_closes_and_forgets_permits() {
+        let b = breaker(rules());
+        let permit = b.acquire(T0, 0).unwrap();
+        b.force_open(T0 + Nanos::from_secs(5));
+        assert_eq!(b.state(T0), State::Open);
+        assert_eq!(b.state(T0 + Nanos::from_secs(5)), State::HalfOpen);
+        b.force_closed();
+        b.settle(permit, Outcome::Failure, T0, 0);
+        fail(&b, 4, T0);
+        assert_eq!(b.state(T0), State::Closed);
+    }
+
+    #[test]
+    fn with_both_rules_off_it_never_opens() {
+        let b = breaker(snapshot::Breaker { failures: 0, ..rules() });
+        fail(&b, 10_000, T0);
+        assert_eq!(b.state(T0), State::Closed);
+    }
+
+    impl Breaker {
+        fn clone_with_word(&self) -> Self {
+            let block = Block::private(Self::WORDS);
+            block.word(0).store(self.word().load(Ordering::Relaxed), Ordering::Relaxed);
+            Self { block, ..self.clone() }
+        }
+    }
+}

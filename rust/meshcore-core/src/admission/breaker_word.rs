@@ -1,0 +1,291 @@
+//! Every transition of a circuit breaker, as pure steps on one word.
+//!
+//! ```text
+//!            failures in a row, or too high a rate                    time is over
+//!   Closed ─────────────────────────────────────────▶ Open(level) ─────────────────▶ HalfOpen
+//!     ▲                                                 ▲    first caller is a probe    │  │
+//!     │                                                 └─ a probe failed: level + 1 ───┘  │
+//!     └────────────────────── enough probes succeeded ─────────────────────────────────────┘
+//! ```
+//! Illegal is whatever is not listed: a result whose permit belongs to an earlier epoch, or to
+//! another state than the present, changes nothing.
+//!
+//! # Layout
+//! `state:2 epoch:12 level:5`, then by state: Closed, failures in a row (20 bits); Open, when it
+//! ends (45 bits of 2^19 ns: 0.5 ms); HalfOpen, `lap:5 out:10 passed:10 lease:20` (lease in 2^30
+//! ns: 1.07 s). A zero word is a closed breaker.
+//!
+//! # Leases
+//! A probe whose holder died would keep its place for ever. When all places are taken and none
+//! was given for the length of a lease, they count as free: a new *lap* begins. A probe of an earlier
+//! lap that still reports is heard (else a service slower than the lease never closed), but it
+//! has no place to give back.
+
+use crate::snapshot;
+use crate::time::Nanos;
+
+/// Largest `probes` and `successes`; larger values count as this.
+const MAX_PROBES: u64 = (1 << 10) - 1;
+/// Largest number of failures in a row; larger values count as this.
+const MAX_FAILURES: u64 = (1 << 20) - 1;
+/// The back-off doubles at most this often; `max_open_for` is reached long before.
+const MAX_LEVEL: u64 = 31;
+/// A probe ends with the response head, for which a route waits 15 s unless it says otherwise.
+const LEASE: Nanos = Nanos::from_secs(30);
+/// When to come back while all probes are out: they end when they end, so: soon.
+const PROBE_WAIT: Nanos = Nanos::from_secs(1);
+
+const UNTIL_SHIFT: u32 = 19;
+const LEASE_SHIFT: u32 = 30;
+const LEASE_MASK: u64 = (1 << 20) - 1;
+const EPOCH_MASK: u64 = (1 << 12) - 1;
+const LAP_MASK: u64 = (1 << 5) - 1;
+
+/// What became of a request, as far as its breaker is concerned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The service did its work.
+    Success,
+    /// It did not: connect error, reset, timeout, 500, 502, 503, 504.
+    Failure,
+    /// Says nothing about the service: cancelled, never sent, the client's own deadline.
+    Neutral,
+}
+
+/// Leave to make one request; settle it exactly once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BreakerPermit {
+    pub(super) epoch: u16,
+    pub(super) lap: u8,
+    pub(super) probe: bool,
+}
+
+impl BreakerPermit {
+    /// Whether this is a probe of a half-open breaker: nobody else may try meanwhile.
+    #[must_use]
+    pub const fn is_probe(&self) -> bool {
+        self.probe
+    }
+}
+
+/// The rules of a breaker, in the units of its word.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rules {
+    /// Failures in a row that open it; zero for none.
+    failures: u64,
+    successes: u64,
+    probes: u64,
+    open_for: Nanos,
+    max_open_for: Nanos,
+    lease: Nanos,
+}
+
+impl Rules {
+    pub(crate) fn new(rules: &snapshot::Breaker) -> Self {
+        let open_for = Nanos(rules.open_for_ns);
+        Self {
+            failures: u64::from(rules.failures).min(MAX_FAILURES),
+            successes: u64::from(rules.successes).clamp(1, MAX_PROBES),
+            probes: u64::from(rules.probes).clamp(1, MAX_PROBES),
+            open_for,
+            max_open_for: open_for.max(Nanos(rules.max_open_for_ns)),
+            lease: LEASE,
+        }
+    }
+
+    /// How long to stay open: `open_for` doubled `level` times, at most `max_open_for`, less up to
+    /// a tenth, so that many proxies do not probe at the same moment.
+    fn open_for(&self, level: u64, rand: u64) -> Nanos {
+        let whole = self.open_for.0.saturating_mul(1 << level).min(self.max_open_for.0);
+        // The high half of a product: uniform over 0 to a tenth, without a division.
+        let less = (u128::from(whole / 10) * u128::from(rand)) >> 64;
+        Nanos(whole - u64::try_from(less).unwrap_or(0))
+    }
+}
+
+/// A result, as it is weighed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Settled {
+    pub(crate) permit: BreakerPermit,
+    pub(crate) outcome: Outcome,
+    /// The window says that the rate of failures is too high.
+    pub(crate) over_rate: bool,
+    pub(crate) now: Nanos,
+    pub(crate) rand: u64,
+}
+
+/// The word, unpacked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Word {
+    Closed { epoch: u64, failures: u64 },
+    Open { epoch: u64, level: u64, until: u64 },
+    HalfOpen { epoch: u64, level: u64, lap: u64, out: u64, passed: u64, lease: u64 },
+}
+
+/// Whether a packed word is a closed breaker without a failure since the last success, and its
+/// epoch: all that the plain path needs to know.
+#[inline]
+pub(crate) const fn closed_epoch(word: u64) -> Option<u16> {
+    #[allow(clippy::cast_possible_truncation)] // 12 bits
+    if word >> 62 == 0 { Some(((word >> 50) & EPOCH_MASK) as u16) } else { None }
+}
+
+/// Whether a closed breaker has seen failures since the last success.
+#[inline]
+pub(crate) const fn has_failures(word: u64) -> bool {
+    word & MAX_FAILURES != 0
+}
+
+impl Word {
+    pub(crate) const fn unpack(word: u64) -> Self {
+        let (epoch, level) = ((word >> 50) & EPOCH_MASK, (word >> 45) & MAX_LEVEL);
+        match word >> 62 {
+            0 => Self::Closed { epoch, failures: word & MAX_FAILURES },
+            1 => Self::Open { epoch, level, until: word & ((1 << 45) - 1) },
+            _ => Self::HalfOpen {
+                epoch,
+                level,
+                lap: (word >> 40) & LAP_MASK,
+                out: (word >> 30) & MAX_PROBES,
+                passed: (word >> 20) & MAX_PROBES,
+                lease: word & LEASE_MASK,
+            },
+        }
+    }
+
+    pub(crate) const fn pack(self) -> u64 {
+        match self {
+            Self::Closed { epoch, failures } => epoch << 50 | failures,
+            Self::Open { epoch, level, until } => 1 << 62 | epoch << 50 | level << 45 | until,
+            Self::HalfOpen { epoch, level, lap, out, passed, lease } => {
+                2 << 62 | epoch << 50 | level << 45 | lap << 40 | out << 30 | passed << 20 | lease
+            }
+        }
+    }
+
+    /// May a request pass? The new word, if it changes, and the permit, or when to come back.
+    pub(crate) fn acquire(
+        self,
+        rules: &Rules,
+        now: Nanos,
+    ) -> (Option<Self>, Result<BreakerPermit, Nanos>) {
+        match self {
+            Self::Closed { epoch, .. } => (None, Ok(permit(epoch, 0, false))),
+            Self::Open { epoch, level, until } => {
+                let over = self.time_left(now) == Nanos::ZERO;
+                if !over {
+                    return (None, Err(Nanos(until << UNTIL_SHIFT) - now));
+                }
+                let lease = lease_end(rules, now);
+                let new = Self::HalfOpen { epoch, level, lap: 0, out: 1, passed: 0, lease };
+                (Some(new), Ok(permit(epoch, 0, true)))
+            }
+            Self::HalfOpen { epoch, level, lap, out, passed, lease } => {
+                let (lap, out) = if out < rules.probes {
+                    (lap, out + 1)
+                } else if is_over(rules, lease, now) {
+                    ((lap + 1) & LAP_MASK, 1)
+                } else {
+                    return (None, Err(PROBE_WAIT));
+                };
+                let lease = lease_end(rules, now);
+                let new = Self::HalfOpen { epoch, level, lap, out, passed, lease };
+                (Some(new), Ok(permit(epoch, lap, true)))
+            }
+        }
+    }
+
+    /// A result came: the new word, if it changes.
+    pub(crate) fn settle(self, rules: &Rules, by: &Settled) -> Option<Self> {
+        match self {
+            Self::Closed { epoch, failures } if by.is_of(epoch, false) => match by.outcome {
+                Outcome::Success if failures > 0 => Some(Self::Closed { epoch, failures: 0 }),
+                Outcome::Success | Outcome::Neutral => None,
+                Outcome::Failure => {
+                    let failures = (failures + 1).min(MAX_FAILURES);
+                    if by.over_rate || (rules.failures > 0 && failures >= rules.failures) {
+                        return Some(Self::opened(rules, epoch, 0, by));
+                    }
+                    Some(Self::Closed { epoch, failures })
+                }
+            },
+            Self::HalfOpen { epoch, level, lap, out, passed, lease } if by.is_of(epoch, true) => {
+                let in_place = lap == u64::from(by.permit.lap);
+                let out = if in_place { out.saturating_sub(1) } else { out };
+                let passed = match by.outcome {
+                    Outcome::Success if passed + 1 >= rules.successes => {
+                        return Some(Self::Closed { epoch: next(epoch), failures: 0 });
+                    }
+                    Outcome::Success => passed + 1,
+                    Outcome::Neutral => passed,
+                    Outcome::Failure => {
+                        let level = (level + 1).min(MAX_LEVEL);
+                        return Some(Self::opened(rules, epoch, level, by));
+                    }
+                };
+                Some(Self::HalfOpen { epoch, level, lap, out, passed, lease })
+            }
+            _ => None,
+        }
+    }
+
+    /// The word after closing by hand.
+    pub(crate) const fn closed_by_hand(self) -> Self {
+        Self::Closed { epoch: next(self.epoch()), failures: 0 }
+    }
+
+    /// The word after opening by hand, until `until`.
+    pub(crate) const fn open_until(self, until: Nanos) -> Self {
+        Self::Open { epoch: next(self.epoch()), level: 0, until: until.0 >> UNTIL_SHIFT }
+    }
+
+    /// How long it stays open; zero if it is not, or if its time is over.
+    pub(crate) fn time_left(self, now: Nanos) -> Nanos {
+        match self {
+            Self::Open { until, .. } if now.0 >> UNTIL_SHIFT < until => {
+                Nanos(until << UNTIL_SHIFT) - now
+            }
+            _ => Nanos::ZERO,
+        }
+    }
+
+    fn opened(rules: &Rules, epoch: u64, level: u64, by: &Settled) -> Self {
+        let until = (by.now + rules.open_for(level, by.rand)).0 >> UNTIL_SHIFT;
+        let until = until.max((by.now.0 >> UNTIL_SHIFT) + 1);
+        Self::Open { epoch: next(epoch), level, until }
+    }
+
+    const fn epoch(self) -> u64 {
+        let (Self::Closed { epoch, .. } | Self::Open { epoch, .. } | Self::HalfOpen { epoch, .. }) =
+            self;
+        epoch
+    }
+}
+
+impl Settled {
+    /// Whether the permit was given in this epoch and this state.
+    fn is_of(&self, epoch: u64, probe: bool) -> bool {
+        u64::from(self.permit.epoch) == epoch && self.permit.probe == probe
+    }
+}
+
+const fn next(epoch: u64) -> u64 {
+    (epoch + 1) & EPOCH_MASK
+}
+
+#[allow(clippy::cast_possible_truncation)] // 12 and 5 bits
+const fn permit(epoch: u64, lap: u64, probe: bool) -> BreakerPermit {
+    BreakerPermit { epoch: epoch as u16, lap: lap as u8, probe }
+}
+
+/// The first lease tick at which a probe given now counts as lost.
+const fn lease_end(rules: &Rules, now: Nanos) -> u64 {
+    ((now.0.saturating_add(rules.lease.0) >> LEASE_SHIFT) + 1) & LEASE_MASK
+}
+
+/// Whether a lease has ended. Its tick wraps after 13 days, but it never lies further ahead than
+/// one lease (and a second between two clocks): beyond that it is in the past.
+const fn is_over(rules: &Rules, lease: u64, now: Nanos) -> bool {
+    let ahead = lease.wrapping_sub(now.0 >> LEASE_SHIFT) & LEASE_MASK;
+    ahead == 0 || ahead > (rules.lease.0 >> LEASE_SHIFT) + 3
+}

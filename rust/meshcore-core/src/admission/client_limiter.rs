@@ -1,0 +1,379 @@
+//! A bucket for each client, in a table that never grows and never forgets a client in debt.
+//!
+//! # Layout
+//! A line of eight words is seven clients and an overflow bucket. A client is one word: 24 bits
+//! of its key as tag, 40 bits of its bucket, in fractions of a token. So finding, claiming and charging a
+//! client is one compare-and-swap: nobody can be charged for another's claim. A key belongs to
+//! its home line and, when that is full, to the line beside it, which the hardware prefetches.
+//!
+//! # No eviction
+//! A full bucket is the same as no bucket, so only words whose instant has passed are taken over.
+//! When all fourteen are in debt, a new client shares the overflow bucket of its home line: a
+//! flood of addresses limits itself, costs no memory, and touches nobody who is being served.
+//!
+//! # Errors that are accepted
+//! Two clients of one line share a bucket if their tags are equal: once in 2.4 million pairs. A
+//! bucket is taken over between charge and give-back: nothing is given back.
+//!
+//! Rejected: a tag word beside a time word (a claim and a charge that can be torn apart), LRU
+//! (an attacker makes the table forget; Envoy's default of 20 descriptors), a map with a lock.
+
+use crate::segment::{Block, Line, WORDS_PER_LINE};
+use crate::sync::{Ordering, fence, update};
+use crate::time::Nanos;
+
+use super::quota::{Admitted, Quota, Refused};
+use super::token_clock::{INSTANT_MASK, TokenClock};
+
+/// Clients of a line; its last word is the overflow bucket.
+const WAYS: usize = WORDS_PER_LINE - 1;
+const OVERFLOW: usize = WAYS;
+
+/// Of 14 words 8 are in use when as many clients as asked for are in debt at once: then 0.4 % of
+/// them overflow (Poisson, mean 8).
+const CLIENTS_PER_LINE: u64 = 4;
+
+/// 16.7 million clients, 256 MiB: a typo must not take the host's memory.
+const MAX_CLIENTS: u64 = 1 << 24;
+
+const TAG_SHIFT: u32 = 40;
+
+/// Claims that may be lost to others before a client makes do with the overflow bucket.
+const CLAIM_TRIES: usize = 8;
+
+/// Limits each client by itself. All calls are O(1), lock-free and allocate nothing.
+///
+/// When its quota is replaced by another rate, all clients start again with full buckets.
+///
+/// # Orderings
+/// A word is the whole state of a client. Only a claim looks at other words afterwards (is this
+/// key anywhere else?), and two claimers must not both look before either has written: hence the
+/// `SeqCst` fence between the claim and the look. Two fences are totally ordered, so the later
+/// one sees the earlier one's claim; acquire and release alone allow both to see nothing.
+#[derive(Clone, Debug)]
+pub struct ClientLimiter {
+    block: Block,
+    quota: Quota,
+    clock: TokenClock,
+    seed: [u64; 2],
+    line_mask: usize,
+}
+
+/// What an admission took, and from where.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Charge {
+    word: u32,
+    /// Zero for an overflow bucket.
+    tag: u32,
+    cost: u64,
+}
+
+/// Where a key belongs.
+enum Place {
+    /// It has this word.
+    Own(usize),
+    /// It has none, and this one, as it was seen, is nobody's.
+    Free(usize, u64),
+    /// It has none, and all are in debt.
+    Full,
+}
+
+impl ClientLimiter {
+    /// Words of a block for `clients` in debt at once: 16 bytes for each, rounded up to a power
+    /// of two, at most 256 MiB.
+    #[must_use]
+    #[allow(clippy::cast_possible_truncation)] // at most 2^25
+    pub fn words(clients: u64) -> usize {
+        let lines = clients.min(MAX_CLIENTS).div_ceil(CLIENTS_PER_LINE).next_power_of_two().max(2);
+        lines as usize * WORDS_PER_LINE
+    }
+
+    /// A limiter in `block`. `seed` spreads keys over it; the same for all who share the block.
+    #[must_use]
+    pub fn new(block: Block, quota: Quota, seed: [u64; 2]) -> Self {
+        let line_mask = (1 << block.lines().len().ilog2()) - 1;
+        Self { block, quota, clock: TokenClock::new(&quota), seed, line_mask }
+    }
+
+    /// What it was made with.
+    #[must_use]
+    pub const fn quota(&self) -> Quota {
+        self.quota
+    }
+
+    /// Takes `n` tokens of the client `key`, all or none.
+    ///
+    /// Keys that an adversary may choose must come from [`super::client_key`] or
+    /// [`super::bytes_key`].
+    ///
+    /// # Errors
+    /// [`Refused`] when fewer than `n` are there; then nothing was written.
+    #[inline]
+    pub fn try_acquire(&self, key: u64, now: Nanos, n: u64) -> Result<(Admitted, Charge), Refused> {
+        if n > self.quota.limit() {
+            return Err(self.quota.never());
+        }
+        let (home, tag) = self.home(key);
+        let (at, cost) = (self.clock.units(now), self.clock.cost(n));
+        if let Some(word) = self.find(home, tag)
+            && let Some(verdict) = self.charge(word, tag, at, cost)
+        {
+            return verdict;
+        }
+        self.acquire_new(home, tag, at, cost)
+    }
+
+    /// Returns what an admission took; nothing if its bucket went to another client since.
+    pub fn give_back(&self, charge: Charge) {
+        update(self.block.word(charge.word as usize), |old| {
+            let new = (old & !INSTANT_MASK) | (old.wrapping_sub(charge.cost) & INSTANT_MASK);
+            (same_tag(old, u64::from(charge.tag)).then_some(new), ())
+        });
+    }
+
+    /// What the client has now; changes nothing.
+    #[must_use]
+    pub fn peek(&self, key: u64, now: Nanos) -> Admitted {
+        let (home, tag) = self.home(key);
+        let at = self.clock.units(now);
+        let word = match self.place(home, tag, at) {
+            Place::Own(word) => word,
+            Place::Free(..) => return self.clock.admitted(0),
+            Place::Full => home * WORDS_PER_LINE + OVERFLOW,
+        };
+        self.clock.admitted(self.ahead(self.block.word(word).load(Ordering::Acquire), at))
+    }
+
+    /// A client without a word: claims one, or shares the overflow bucket.
+    fn acquire_new(
+        &self,
+        home: usize,
+        tag: u64,
+        at: u64,
+        cost: u64,
+    ) -> Result<(Admitted, Charge), Refused> {
+        for _ in 0..CLAIM_TRIES {
+            let done = match self.place(home, tag, at) {
+                Place::Own(word) => self.charge(word, tag, at, cost),
+                Place::Free(word, seen) => self.claim(home, (word, seen), tag, (at, cost)),
+                Place::Full => break,
+            };
+            if let Some(verdict) = done {
+                return verdict;
+            }
+        }
+        let word = home * WORDS_PER_LINE + OVERFLOW;
+        self.charge(word, 0, at, cost).unwrap_or_else(|| Err(self.clock.refused(cost)))
+    }
+
+    /// Charges `word`; `None` if it is no longer the client's.
+    #[inline]
+    fn charge(
+        &self,
+        word: usize,
+        tag: u64,
+        at: u64,
+        cost: u64,
+    ) -> Option<Result<(Admitted, Charge), Refused>> {
+        update(self.block.word(word), |old| {
+            if !same_tag(old, tag) {
+                return (None, None);
+            }
+            let instant = if old == 0 { at } else { old };
+            match self.clock.step(instant & INSTANT_MASK, at, cost) {
+                Ok((new, ahead)) => {
+                    let verdict = (self.clock.admitted(ahead), made(word, tag, cost));
+                    (Some(tag << TAG_SHIFT | new), Some(Ok(verdict)))
+                }
+                Err(short) => (None, Some(Err(self.clock.refused(short)))),
+            }
+        })
+    }
+
+    /// Takes over a free word and charges it in one step, then looks for a second claim of the
+    /// same key; `None` if it was lost or taken back.
+    fn claim(
+        &self,
+        home: usize,
+        (word, seen): (usize, u64),
+        tag: u64,
+        (at, cost): (u64, u64),
+    ) -> Option<Result<(Admitted, Charge), Refused>> {
+        let (new, ahead) = self.clock.step(at, at, cost).ok()?;
+        let mine = tag << TAG_SHIFT | new;
+        let slot = self.block.word(word);
+        slot.compare_exchange(seen, mine, Ordering::AcqRel, Ordering::Relaxed).ok()?;
+        fence(Ordering::SeqCst);
+        if self.is_elsewhere(home, tag, word) {
+            // Whoever sees the other withdraws, so at most one of two claims stands. If the word
+            // changed meanwhile, a third caller was charged on it: only this charge goes back.
+            if slot.compare_exchange(mine, 0, Ordering::AcqRel, Ordering::Relaxed).is_err() {
+                self.give_back(made(word, tag, cost));
+            }
+            return None;
+        }
+        Some(Ok((self.clock.admitted(ahead), made(word, tag, cost))))
+    }
+
+    /// Where `tag` belongs at `at`.
+    fn place(&self, home: usize, tag: u64, at: u64) -> Place {
+        if let Some(word) = self.find(home, tag) {
+            return Place::Own(word);
+        }
+        for line in [home, self.beside(home)] {
+            for (way, slot) in self.block.lines()[line].0[..WAYS].iter().enumerate() {
+                let seen = slot.load(Ordering::Acquire);
+                if self.ahead(seen, at) == 0 {
+                    return Place::Free(line * WORDS_PER_LINE + way, seen);
+                }
+            }
+        }
+        Place::Full
+    }
+
+    /// The word of `tag`, first in its home line.
+    #[inline]
+    fn find(&self, home: usize, tag: u64) -> Option<usize> {
+        let lines = self.block.lines();
+        if let Some(way) = way_of(&lines[home], tag) {
+            return Some(home * WORDS_PER_LINE + way);
+        }
+        let beside = self.beside(home);
+        way_of(&lines[beside], tag).map(|way| beside * WORDS_PER_LINE + way)
+    }
+
+    fn is_elsewhere(&self, home: usize, tag: u64, mine: usize) -> bool {
+        [home, self.beside(home)].into_iter().any(|line| {
+            let ways = self.block.lines()[line].0[..WAYS].iter().enumerate();
+            let mut others = ways.filter(|(way, _)| line * WORDS_PER_LINE + way != mine);
+            others.any(|(_, slot)| same_tag(slot.load(Ordering::Relaxed), tag))
+        })
+    }
+
+    #[inline]
+    fn ahead(&self, word: u64, at: u64) -> u64 {
+        if word == 0 { 0 } else { self.clock.ahead(word & INSTANT_MASK, at) }
+    }
+
+    /// The home line and the tag of a key: low and high bits of one mixed word, so that they are
+    /// independent.
+    #[inline]
+    #[allow(clippy::cast_possible_truncation)] // halves of a 128-bit product; lines fit in usize
+    fn home(&self, key: u64) -> (usize, u64) {
+        let product = u128::from(key ^ self.seed[0]) * u128::from(self.seed[1] | 1);
+        let mixed = (product as u64) ^ ((product >> 64) as u64);
+        // Twice: a small seed leaves the high bits of a small key's product empty.
+        let mixed = mixed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ (mixed >> 29);
+        (mixed as usize & self.line_mask, (mixed >> TAG_SHIFT).max(1))
+    }
+
+    #[inline]
+    const fn beside(&self, home: usize) -> usize {
+        (home ^ 1) & self.line_mask
+    }
+}
+
+/// The way that carries `tag`. Without a branch per way: which one it is cannot be predicted.
+#[inline]
+fn way_of(line: &Line, tag: u64) -> Option<usize> {
+    let mut found = 0_u32;
+    for (way, slot) in line.0[..WAYS].iter().enumerate() {
+        found |= u32::from(same_tag(slot.load(Ordering::Relaxed), tag)) << way;
+    }
+    (found != 0).then(|| found.trailing_zeros() as usize)
+}
+
+#[inline]
+const fn same_tag(word: u64, tag: u64) -> bool {
+    word >> TAG_SHIFT == tag
+}
+
+#[allow(clippy::cast_possible_truncation)] // at most 2^25 words, tags of 24 bits
+const fn made(word: usize, tag: u64, cost: u64) -> Charge {
+    Charge { word: word as u32, tag: tag as u32, cost }
+}
+
+#[cfg(all(test, not(loom)))]
+#[allow(clippy::unwrap_used)] // in helpers, where clippy does not see the test
+mod tests {
+    use super::*;
+    use crate::snapshot::Rate;
+
+    const NOW: Nanos = Nanos::from_secs(5_000);
+
+    fn limiter(clients: u64, tokens: u64, burst: u64) -> ClientLimiter {
+        let quota = Quota::new(Rate { tokens, period_ns: 1_000_000_000, burst }).unwrap();
+        ClientLimiter::new(Block::private(ClientLimiter::words(clients)), quota, [3, 5])
+    }
+
+    #[test]
+    fn each_client_has_its_own_burst_and_rate() {
+        let l = limiter(64, 10, 3);
+        for key in [1, 2] {
+            for remaining in [2, 1, 0] {
+                assert_eq!(l.try_acquire(key, NOW, 1).unwrap().0.remaining, remaining);
+            }
+            let refused = l.try_acquire(key, NOW, 1).unwrap_err();
+            assert_eq!(refused.limit, 3);
+            let early = refused.retry_after - Nanos::from_millis(2);
+            assert!(l.try_acquire(key, NOW + early, 1).is_err());
+            assert!(l.try_acquire(key, NOW + refused.retry_after, 1).is_ok());
+        }
+        assert_eq!(l.try_acquire(1, NOW, 4).unwrap_err().retry_after, Nanos::MAX);
+    }
+
+    #[test]
+    fn what_is_given_back_is_there_again() {
+        let l = limiter(64, 10, 3);
+        let (_, charge) = l.try_acquire(9, NOW, 3).unwrap();
+        assert_eq!(l.peek(9, NOW).remaining, 0);
+        l.give_back(charge);
+        assert_eq!(l.peek(9, NOW).remaining, 3);
+        l.give_back(charge);
+        assert_eq!(l.peek(9, NOW).remaining, 3, "never more than a full bucket");
+    }
+
+    #[test]
+    fn what_went_to_another_client_is_not_given_back() {
+        let l = limiter(1, 10, 3);
+        let (_, charge) = l.try_acquire(9, NOW, 1).unwrap();
+        let later = NOW + Nanos::from_secs(60);
+        // Enough newcomers to take over every idle word of the two lines.
+        for key in 100..200 {
+            let _ = l.try_acquire(key, later, 3);
+        }
+        let before: Vec<u64> = (0..16).map(|i| l.block.word(i).load(Ordering::Relaxed)).collect();
+        l.give_back(charge);
+        let after: Vec<u64> = (0..16).map(|i| l.block.word(i).load(Ordering::Relaxed)).collect();
+        assert_eq!(before, after);
+    }
+
+    #[test]
+    fn a_full_set_shares_its_overflow_bucket_and_evicts_nobody() {
+        let l = limiter(1, 1, 2);
+        let admitted: Vec<u64> =
+            (0..1_000).filter(|&key| l.try_acquire(key, NOW, 2).is_ok()).collect();
+        // Two lines: fourteen clients, and the overflow bucket of each line once.
+        assert_eq!(admitted.len(), 16);
+        for &key in &admitted {
+            assert!(l.try_acquire(key, NOW, 1).is_err(), "{key} was forgotten");
+        }
+        assert_eq!(l.peek(10_000, NOW).remaining, 0, "a newcomer sees the overflow bucket");
+        assert!(l.try_acquire(10_000, NOW + Nanos::from_secs(3), 2).is_ok());
+    }
+
+    #[test]
+    fn the_table_is_bounded_whatever_is_asked_for() {
+        assert_eq!(ClientLimiter::words(0), 16);
+        assert_eq!(ClientLimiter::words(65_536) * 8, 1 << 20);
+        assert_eq!(ClientLimiter::words(u64::MAX) * 8, 256 << 20);
+    }
+
+    #[test]
+    fn keys_in_a_row_spread_evenly() {
+        let l = limiter(4_096, 1, 1);
+        let mut lines = vec![0_u32; l.line_mask + 1];
+        (0..4_096).for_each(|key| lines[l.home(key).0] += 1);
+        assert!(lines.iter().all(|n| *n < 20), "{:?}", lines.iter().max());
+    }
+}

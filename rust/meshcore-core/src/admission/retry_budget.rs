@@ -1,0 +1,93 @@
+//! Retries may not become the load that keeps a service down.
+
+use crate::segment::Block;
+
+use super::columns::Columns;
+
+/// At one time as many retries as a part of the active requests, and always a few.
+///
+/// Counted as Envoy's `retry_budget` counts: retries under way against requests under way. So
+/// there is no window to forget: when requests end, the budget shrinks at once.
+#[derive(Clone, Debug)]
+pub struct RetryBudget {
+    columns: Columns,
+    percent: u64,
+    floor: u64,
+}
+
+impl RetryBudget {
+    /// Words of a block for `workers`.
+    #[must_use]
+    pub const fn words(workers: usize) -> usize {
+        Columns::words(workers)
+    }
+
+    /// The view of `worker_slot`: `percent` of the active requests, but never fewer than `floor`.
+    ///
+    /// # Panics
+    /// If the block has no line for `worker_slot`.
+    #[must_use]
+    pub fn new(block: Block, worker_slot: usize, percent: u32, floor: u32) -> Self {
+        let columns = Columns::new(block, worker_slot);
+        Self { columns, percent: u64::from(percent), floor: u64::from(floor) }
+    }
+
+    /// Counts a retry in if the budget allows one more beside `active` requests.
+    #[must_use = "who entered must leave"]
+    #[inline]
+    pub fn try_enter(&self, active: u64) -> bool {
+        self.columns.enter_below(self.allowed(active))
+    }
+
+    /// Counts a retry out: once for each [`Self::try_enter`] that said yes.
+    #[inline]
+    pub fn leave(&self) {
+        self.columns.leave();
+    }
+
+    /// Retries under way, over all workers.
+    #[must_use]
+    #[inline]
+    pub fn current(&self) -> u64 {
+        self.columns.sum()
+    }
+
+    /// Retries allowed at one time beside `active` requests.
+    #[must_use]
+    #[inline]
+    pub const fn allowed(&self, active: u64) -> u64 {
+        let part = active.saturating_mul(self.percent) / 100;
+        if part > self.floor { part } else { self.floor }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    fn budget(percent: u32, floor: u32) -> RetryBudget {
+        RetryBudget::new(Block::private(RetryBudget::words(1)), 0, percent, floor)
+    }
+
+    #[test]
+    fn a_part_of_the_active_and_never_below_the_floor() {
+        let b = budget(20, 3);
+        assert_eq!([0, 15, 16, 19, 20, 100].map(|n| b.allowed(n)), [3, 3, 3, 3, 4, 20]);
+        assert_eq!(b.allowed(u64::MAX), u64::MAX / 100);
+    }
+
+    #[test]
+    fn a_retry_counts_until_it_ends() {
+        let b = budget(50, 1);
+        assert!(b.try_enter(4) && b.try_enter(4) && !b.try_enter(4));
+        b.leave();
+        assert!(b.try_enter(4));
+        assert_eq!(b.current(), 2);
+        assert!(!b.try_enter(0), "the budget shrinks with the requests");
+    }
+
+    #[test]
+    fn a_budget_of_nothing_allows_nothing() {
+        assert!(!budget(0, 0).try_enter(1_000));
+    }
+}

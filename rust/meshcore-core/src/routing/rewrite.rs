@@ -1,0 +1,276 @@
+//! What a route writes: another path, another authority, the place that a redirect names.
+//!
+//! Texts are checked when the configuration is compiled, and what a request contributes is
+//! escaped where it is not plain, so no output can hold a line break, a space or a control
+//! character, whatever the codec let through (response splitting, CVE-2019-9900).
+
+use std::fmt;
+
+use super::Matched;
+use crate::head::{RequestHead, Scheme};
+use crate::path::{PathError, PathRules, normalize, push_escape};
+
+/// Why a rewrite does not compile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RewriteError {
+    /// The new path is no path.
+    Path(PathError),
+    /// The new authority is empty or has a byte that none may have.
+    Authority,
+    /// The new scheme is neither `http` nor `https`.
+    Scheme,
+}
+
+impl fmt::Display for RewriteError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Path(error) => error.fmt(f),
+            Self::Authority => f.write_str("not a host with an optional port"),
+            Self::Scheme => f.write_str("scheme must be http or https"),
+        }
+    }
+}
+
+impl std::error::Error for RewriteError {}
+
+/// Checks a `host[:port]` that replaces the request's, and writes it in lower case.
+///
+/// # Errors
+/// [`RewriteError::Authority`].
+pub fn authority(text: &str) -> Result<Box<[u8]>, RewriteError> {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~:[]".contains(&b);
+    if text.is_empty() || !text.bytes().all(plain) {
+        return Err(RewriteError::Authority);
+    }
+    Ok(text.to_ascii_lowercase().into_bytes().into())
+}
+
+/// A text that replaces what a route matched of the path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PathRewrite(Box<[u8]>);
+
+impl PathRewrite {
+    /// Checks and normalises the new text, which starts with `/`; the empty text is `/`.
+    ///
+    /// # Errors
+    /// [`RewriteError::Path`].
+    pub fn new(text: &str) -> Result<Self, RewriteError> {
+        normal_path(text).map(|path| Self(path.into())).map_err(RewriteError::Path)
+    }
+
+    /// Appends the new form of `path` (as forwarded) to `out`.
+    ///
+    /// A matched prefix is replaced and the rest kept, with one slash between: `/v1` → `/` makes
+    /// `/x` of `/v1/x`, and `/v1` → `/v2/` makes `/v2/x` (Gateway API's table for
+    /// `ReplacePrefixMatch`). A whole match is replaced as a whole. O(bytes).
+    pub fn apply(&self, matched: Matched, path: &[u8], out: &mut Vec<u8>) {
+        let rest = match matched {
+            Matched::Prefix(len) => &path[unmerged(path, len as usize)..],
+            Matched::Whole => b"",
+        };
+        let text = match rest {
+            [] => &self.0[..],
+            _ => self.0.strip_suffix(b"/").unwrap_or(&self.0),
+        };
+        out.extend_from_slice(text);
+        out.extend_from_slice(rest);
+    }
+}
+
+/// Where, in `path`, the first `len` bytes of its merged form end.
+fn unmerged(path: &[u8], len: usize) -> usize {
+    let (mut left, mut before) = (len, 0);
+    for (at, &byte) in path.iter().enumerate() {
+        let repeated = byte == b'/' && before == b'/';
+        if !repeated {
+            if left == 0 {
+                return at;
+            }
+            left -= 1;
+        }
+        before = byte;
+    }
+    path.len()
+}
+
+/// Where a redirect leads; parts that are absent are the request's.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Redirect {
+    scheme: Option<Scheme>,
+    authority: Option<Box<[u8]>>,
+    /// With its query, if it has one.
+    path: Option<Box<[u8]>>,
+}
+
+impl Redirect {
+    /// Checks the parts. A `path` with a `?` replaces the query too.
+    ///
+    /// # Errors
+    /// What is wrong with one of them.
+    pub fn new(
+        scheme: Option<&str>,
+        host: Option<&str>,
+        path: Option<&str>,
+    ) -> Result<Self, RewriteError> {
+        let scheme = match scheme {
+            None => None,
+            Some("http") => Some(Scheme::Http),
+            Some("https") => Some(Scheme::Https),
+            Some(_) => return Err(RewriteError::Scheme),
+        };
+        let path = path.map(|text| {
+            let (path, query) = text.split_once('?').unzip();
+            let mut path = normal_path(path.unwrap_or(text)).map_err(RewriteError::Path)?;
+            if let Some(query) = query {
+                path.push(b'?');
+                push_plain(query.as_bytes(), &mut path);
+            }
+            Ok(path.into())
+        });
+        let authority = host.map(authority).transpose()?;
+        Ok(Self { scheme, authority, path: path.transpose()? })
+    }
+
+    /// Appends the value of `location` for a request to `out`. O(bytes).
+    ///
+    /// The request's port stays with its host unless the scheme changes: the port of one scheme
+    /// is wrong for the other. A request without authority (HTTP/1.0) gets a path alone.
+    pub fn location(&self, head: &RequestHead, out: &mut Vec<u8>) {
+        let scheme = self.scheme.unwrap_or(head.scheme);
+        let authority = match &self.authority {
+            Some(authority) => authority,
+            None if scheme == head.scheme => head.slice(head.authority),
+            None => head.slice(head.host),
+        };
+        let mut path = self.path.as_deref().unwrap_or_else(|| head.slice(head.path));
+        if authority.is_empty() {
+            // Two slashes would make the first segment a host.
+            while path.starts_with(b"//") {
+                path = &path[1..];
+            }
+        } else {
+            let scheme: &[u8] = if scheme == Scheme::Https { b"https://" } else { b"http://" };
+            out.extend_from_slice(scheme);
+            push_plain(authority, out);
+        }
+        push_plain(path, out);
+        if let Some(query) = head.query.filter(|_| !path.contains(&b'?')) {
+            out.push(b'?');
+            push_plain(head.slice(query), out);
+        }
+    }
+}
+
+/// Appends `text`, escaping what no URI may hold (RFC 3986 §2).
+fn push_plain(text: &[u8], out: &mut Vec<u8>) {
+    for &byte in text {
+        match byte {
+            0..=b' ' | b'"' | b'<' | b'>' | b'\\' | b'^' | b'`' | b'{'..=b'}' | 0x7f.. => {
+                push_escape(byte, out);
+            }
+            _ => out.push(byte),
+        }
+    }
+}
+
+/// A path that the operator wrote, normal; the empty text is `/`.
+fn normal_path(text: &str) -> Result<Vec<u8>, PathError> {
+    let rules = PathRules { encoded_slash: true, raw_bytes: true, ..PathRules::default() };
+    let mut path = Vec::with_capacity(text.len());
+    if !normalize(text.as_bytes(), &rules, &mut path)?.changed {
+        path.extend_from_slice(text.as_bytes());
+    }
+    Ok(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::head::{BodyLength, Headers, Version};
+
+    fn rewritten(to: &str, matched: Matched, path: &str) -> String {
+        let mut out = Vec::new();
+        PathRewrite::new(to).unwrap().apply(matched, path.as_bytes(), &mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn a_prefix_is_replaced_with_one_slash_between() {
+        for (prefix, to, path, expected) in [
+            ("/foo", "/xyz", "/foo/bar", "/xyz/bar"),
+            ("/foo", "/xyz/", "/foo/bar", "/xyz/bar"),
+            ("/foo", "/xyz", "/foo", "/xyz"),
+            ("/foo", "/xyz", "/foo/", "/xyz/"),
+            ("/foo", "/xyz/", "/foo", "/xyz/"),
+            ("/foo", "/", "/foo/bar", "/bar"),
+            ("/foo", "", "/foo/bar", "/bar"),
+            ("/foo", "/", "/foo/", "/"),
+            ("/foo", "/", "/foo", "/"),
+            ("", "/xyz", "/foo", "/xyz/foo"),
+            ("", "/xyz", "/", "/xyz/"),
+            ("/a/b", "/c", "//a///b//d", "/c//d"),
+            ("/a/b", "/a b", "/a/b/d", "/a%20b/d"),
+        ] {
+            let matched = Matched::Prefix(prefix.len() as u32);
+            assert_eq!(rewritten(to, matched, path), expected, "{prefix} -> {to}: {path}");
+        }
+        assert_eq!(rewritten("/new", Matched::Whole, "/old/x"), "/new");
+        assert_eq!(PathRewrite::new("x"), Err(RewriteError::Path(PathError::NotAbsolute)));
+        assert_eq!(PathRewrite::new("/a\r\nb"), Err(RewriteError::Path(PathError::BadByte)));
+    }
+
+    fn head(authority: &str, host: &str, target: &str) -> RequestHead {
+        let mut headers = Headers::default();
+        let (path, query) = target.split_once('?').unzip();
+        let path = headers.append(path.unwrap_or(target).as_bytes());
+        RequestHead {
+            version: Version::Http11,
+            method: headers.append(b"GET"),
+            scheme: Scheme::Http,
+            authority: headers.append(authority.as_bytes()),
+            host: headers.append(host.as_bytes()),
+            path,
+            match_path: path,
+            query: query.map(|q| headers.append(q.as_bytes())),
+            body: BodyLength::Empty,
+            keep_alive: true,
+            expect_continue: false,
+            headers,
+        }
+    }
+
+    fn location(redirect: &Redirect, head: &RequestHead) -> String {
+        let mut out = Vec::new();
+        redirect.location(head, &mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn a_redirect_keeps_what_it_does_not_replace() {
+        let request = head("a.com:8080", "a.com", "/p?q=1");
+        let to =
+            |scheme, host, path| location(&Redirect::new(scheme, host, path).unwrap(), &request);
+        assert_eq!(to(None, None, None), "http://a.com:8080/p?q=1");
+        assert_eq!(to(Some("https"), None, None), "https://a.com/p?q=1");
+        assert_eq!(to(Some("http"), None, None), "http://a.com:8080/p?q=1");
+        assert_eq!(to(None, Some("B.com:81"), None), "http://b.com:81/p?q=1");
+        assert_eq!(to(None, None, Some("/new")), "http://a.com:8080/new?q=1");
+        assert_eq!(to(None, None, Some("/new?x=2")), "http://a.com:8080/new?x=2");
+        assert_eq!(to(None, None, Some("/new?")), "http://a.com:8080/new?");
+        assert_eq!(Redirect::new(Some("ftp"), None, None), Err(RewriteError::Scheme));
+        for host in ["", "a b", "a\r\nb", "u@a", "a/b"] {
+            assert_eq!(Redirect::new(None, Some(host), None), Err(RewriteError::Authority));
+        }
+    }
+
+    #[test]
+    fn no_request_can_split_or_turn_the_location() {
+        let nasty = "/a\r\nset-cookie: x?\r\n\t\0\u{e9}\\\"";
+        let request = head("a\r\nb", "a\r\nb", nasty);
+        let plain = location(&Redirect::default(), &request);
+        assert!(plain.bytes().all(|b| (0x21..0x7f).contains(&b) && b != b'\\'), "{plain}");
+        assert!(plain.starts_with("http://a%0D%0Ab/a%0D%0Aset-cookie:%20x?%0D%0A"), "{plain}");
+        let nameless = head("", "", "///evil.example/x");
+        assert_eq!(location(&Redirect::default(), &nameless), "/evil.example/x");
+    }
+}

@@ -3,6 +3,7 @@
 use std::ptr::NonNull;
 use std::sync::Arc;
 
+use super::memory::Memory;
 use crate::sync::AtomicU64;
 
 /// Words in a cache line of 64 bytes.
@@ -50,7 +51,7 @@ impl Shape {
 /// Worker-major: the columns of one worker lie side by side, so an object costs a worker 16 bytes
 /// and not a line, and two workers still never write the same line.
 #[derive(Clone, Copy, Debug)]
-struct Columns {
+pub(super) struct Columns {
     first: NonNull<Line>,
     /// Where the block's words begin in each worker's column.
     start: usize,
@@ -60,15 +61,42 @@ struct Columns {
     stride: usize,
 }
 
+impl Columns {
+    /// Of a block whose words begin at word `start` of every worker's column in `memory`.
+    pub(super) fn at(
+        memory: &Memory,
+        start: usize,
+        words: usize,
+        workers: usize,
+        stride: usize,
+    ) -> Self {
+        let lines = memory.lines();
+        assert!(start + words <= stride * WORDS_PER_LINE && workers * stride <= lines.len());
+        Self { first: first_of(lines), start, words, workers, stride }
+    }
+
+    /// No words at all.
+    const NONE: Self =
+        Self { first: NonNull::dangling(), start: 0, words: 0, workers: 0, stride: 0 };
+}
+
 /// A run of lines in the segment (or private to its holder). Clones share the words.
 #[derive(Clone, Debug)]
 pub struct Block {
     first: NonNull<Line>,
     lines: usize,
     columns: Columns,
-    /// Keeps the memory behind the pointers alive.
-    _chunk: Arc<[Line]>,
+    /// Keeps the memory behind the pointers alive, and tells how many hold this very block.
+    pin: Arc<Pin>,
 }
+
+/// A pointer that may reach all of `lines`, not only the first.
+fn first_of(lines: &[Line]) -> NonNull<Line> {
+    NonNull::from(lines).cast()
+}
+
+/// The chunks of a block's lines and of its columns.
+type Pin = [Option<Arc<Memory>>; 2];
 
 // SAFETY: a block is a shared reference to atomics plus the `Arc` that keeps them alive.
 unsafe impl Send for Block {}
@@ -89,23 +117,43 @@ impl Block {
     pub fn private_shape(shape: Shape) -> Self {
         let lines = shape.lines();
         let column = shape.column.div_ceil(WORDS_PER_LINE);
-        let chunk: Arc<[Line]> = (0..(lines + column).max(1)).map(|_| Line::default()).collect();
+        let memory = Arc::new(Memory::heap((lines + column).max(1)));
+        let all = memory.lines();
         let columns = Columns {
-            first: NonNull::from(&chunk[lines.min(chunk.len() - 1)]),
+            first: first_of(&all[lines..]),
             start: 0,
             words: shape.column,
             workers: 1,
             stride: 0,
         };
-        Self { first: NonNull::from(&chunk[0]), lines, columns, _chunk: chunk }
+        let first = first_of(all);
+        Self { first, lines, columns, pin: Arc::new([Some(memory), None]) }
+    }
+
+    /// A block in chunks of a segment: `lines` is a chunk, the first line and how many.
+    pub(super) fn in_segment(
+        lines: Option<(&Arc<Memory>, usize, usize)>,
+        columns: Option<(&Arc<Memory>, Columns)>,
+    ) -> Self {
+        let (first, count) = lines.map_or((NonNull::dangling(), 0), |(memory, start, count)| {
+            (first_of(&memory.lines()[start..start + count]), count)
+        });
+        let pin = [lines.map(|(m, _, _)| Arc::clone(m)), columns.map(|(m, _)| Arc::clone(m))];
+        let columns = columns.map_or(Columns::NONE, |(_, columns)| columns);
+        Self { first, lines: count, columns, pin: Arc::new(pin) }
+    }
+
+    /// Whether this is the only block with these words: nobody can clone what nobody else has.
+    pub(super) fn is_unshared(&mut self) -> bool {
+        Arc::get_mut(&mut self.pin).is_some()
     }
 
     /// The lines.
     #[must_use]
     #[inline]
     pub fn lines(&self) -> &[Line] {
-        // SAFETY: `first` and `lines` describe a live range inside `_chunk`, whose lines hold
-        // nothing but atomics, so shared references may coexist with other threads' writes.
+        // SAFETY: `first` and `lines` describe a live range of the memory in `pin`, whose lines
+        // hold nothing but atomics, so shared references may coexist with other threads' writes.
         unsafe { std::slice::from_raw_parts(self.first.as_ptr(), self.lines) }
     }
 
@@ -126,6 +174,13 @@ impl Block {
         self.columns.workers
     }
 
+    /// Words in each column.
+    #[must_use]
+    #[inline]
+    pub fn column_words(&self) -> usize {
+        self.columns.words
+    }
+
     /// Word `i` of the column of worker `slot`; only that worker writes it.
     ///
     /// # Panics
@@ -134,9 +189,12 @@ impl Block {
     #[inline]
     pub fn column(&self, slot: usize, i: usize) -> &AtomicU64 {
         let c = &self.columns;
-        assert!(i < c.words && (slot < c.workers || c.stride == 0), "no such column word");
+        assert!(
+            i < c.words && (slot < c.workers || c.workers == 1 && c.stride == 0),
+            "no such column word"
+        );
         let at = c.start + i;
-        // SAFETY: `columns` describes words of lines inside `_chunk` for every worker below
+        // SAFETY: `columns` describes words of lines of the memory in `pin` for every worker below
         // `workers` (for every slot when the stride is 0); both indices were checked.
         let line = unsafe { c.first.add(slot * c.stride + at / WORDS_PER_LINE).as_ref() };
         &line.0[at % WORDS_PER_LINE]

@@ -110,7 +110,6 @@ impl Word {
     /// Unpacks.
     #[must_use]
     #[inline]
-    #[allow(clippy::cast_possible_truncation)] // every field is masked to its width
     pub const fn from_bits(bits: u64) -> Self {
         let state = match bits >> 62 {
             0 => State::In,
@@ -255,7 +254,6 @@ impl Word {
         };
         let forgotten = served.0 / rules.eject_for_ns.max(1);
         let kept = u64::from(self.repeats).saturating_sub(forgotten);
-        #[allow(clippy::cast_possible_truncation)] // at most MAX_REPEATS
         let repeats = (kept + 1).min(u64::from(MAX_REPEATS)) as u8;
         let longest = rules.max_eject_for_ns.max(rules.eject_for_ns);
         let time = rules.eject_for_ns.saturating_mul(u64::from(repeats)).min(longest);

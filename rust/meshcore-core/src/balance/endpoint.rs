@@ -127,7 +127,6 @@ impl EndpointState {
     /// `may_eject` is whether the upstream can spare this endpoint; `rules.failures` zero means
     /// that ejection is off.
     #[inline]
-    #[allow(clippy::needless_pass_by_value)] // a permit is spent
     pub fn settle(
         &self,
         permit: EndpointPermit,

@@ -218,7 +218,6 @@ impl Picker {
     }
 
     #[inline]
-    #[allow(clippy::cast_possible_truncation)] // below the length of a slice
     fn draw(&self, draw: &Draw, rand: &mut Rng) -> usize {
         match draw {
             Draw::Even => rand.below(self.endpoints.len() as u64) as usize,
@@ -253,7 +252,6 @@ impl Picker {
 
     /// A draw that leaves out `first` where that costs nothing.
     #[inline]
-    #[allow(clippy::cast_possible_truncation)] // below the length of a slice
     fn draw_other(&self, draw: &Draw, first: usize, rand: &mut Rng) -> usize {
         match draw {
             Draw::Even => {

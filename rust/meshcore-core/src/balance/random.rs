@@ -38,7 +38,6 @@ impl Weighted {
     /// An index, each as often as its weight says. O(1).
     #[inline]
     pub(super) fn draw(&self, rand: &mut Rng) -> usize {
-        #[allow(clippy::cast_possible_truncation)] // below the length of a slice
         let i = rand.below(self.columns.len() as u64) as usize;
         let (own, other) = self.columns[i];
         if rand.below(self.total) < own { i } else { other as usize }

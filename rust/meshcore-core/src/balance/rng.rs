@@ -20,7 +20,6 @@ impl Rng {
 
     /// The next 64 bits.
     #[inline]
-    #[allow(clippy::cast_possible_truncation)] // the two halves of the product are what is mixed
     pub const fn next_u64(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(STEP);
         let wide = (self.0 as u128).wrapping_mul((self.0 ^ MIX) as u128);
@@ -31,7 +30,6 @@ impl Rng {
     ///
     /// By multiplication (Lemire 2019) without the rejection step: the bias is `bound` / 2^64.
     #[inline]
-    #[allow(clippy::cast_possible_truncation)] // the product's high half is below `bound`
     pub const fn below(&mut self, bound: u64) -> u64 {
         ((self.next_u64() as u128 * bound as u128) >> 64) as u64
     }

@@ -29,7 +29,6 @@ impl Turns {
     #[inline]
     fn offer(&self, s: u64) -> (usize, bool) {
         let n = self.weights.len() as u64;
-        #[allow(clippy::cast_possible_truncation)] // below the length of a slice
         let index = (s % n) as usize;
         let weight = u64::from(self.weights[index]);
         // Odd endpoints run half a scale ahead, else equal light ones take their turns together.

@@ -42,6 +42,13 @@ impl Headers {
         Span { start, len: bytes.len() as u32 }
     }
 
+    /// Appends whatever `write` writes; it must only append.
+    pub fn append_with<T>(&mut self, write: impl FnOnce(&mut Vec<u8>) -> T) -> (Span, T) {
+        let start = self.bytes.len() as u32;
+        let result = write(&mut self.bytes);
+        (Span { start, len: self.bytes.len() as u32 - start }, result)
+    }
+
     /// Appends bytes in lower case.
     pub fn append_lower(&mut self, bytes: &[u8]) -> Span {
         let span = self.append(bytes);
@@ -60,6 +67,17 @@ impl Headers {
         let name = self.append_lower(name);
         let value = self.append(value);
         self.fields.push(Field { name, value });
+    }
+
+    /// Adds a field whose bytes are already in the buffer; the name is lower-cased in place.
+    pub fn push_spans(&mut self, name: Span, value: Span) {
+        self.bytes[name.start as usize..(name.start + name.len) as usize].make_ascii_lowercase();
+        self.fields.push(Field { name, value });
+    }
+
+    /// The spans of the value of every field, in order.
+    pub fn value_spans(&self) -> impl ExactSizeIterator<Item = Span> + '_ {
+        self.fields.iter().map(|f| f.value)
     }
 
     /// The first value of `name` (lower case). O(fields).
@@ -87,17 +105,27 @@ impl Headers {
     /// Removes every field called `name` (lower case); says whether there was one.
     pub fn remove(&mut self, name: &[u8]) -> bool {
         let before = self.fields.len();
-        let bytes = &self.bytes;
-        self.fields.retain(|f| {
-            &bytes[f.name.start as usize..(f.name.start + f.name.len) as usize] != name
-        });
+        self.retain(|n, _| n != name);
         self.fields.len() != before
+    }
+
+    /// Keeps the fields of which `keep(name, value)` holds.
+    pub fn retain(&mut self, mut keep: impl FnMut(&[u8], &[u8]) -> bool) {
+        let bytes = &self.bytes;
+        let at = |s: Span| &bytes[s.start as usize..(s.start + s.len) as usize];
+        self.fields.retain(|f| keep(at(f.name), at(f.value)));
     }
 
     /// Replaces every field called `name` by one.
     pub fn set(&mut self, name: &[u8], value: &[u8]) {
         self.remove(&name.to_ascii_lowercase());
         self.push(name, value);
+    }
+
+    /// How many bytes the buffer holds: names, values and whatever else was appended.
+    #[must_use]
+    pub fn buffer_len(&self) -> usize {
+        self.bytes.len()
     }
 
     /// How many fields.

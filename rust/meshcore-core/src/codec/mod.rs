@@ -1,1 +1,52 @@
 //! Bytes into events and events into bytes: HTTP/1.1, server and client side, sans I/O.
+//!
+//! # Map
+//!
+//! In: `input` keeps what a read brought too early and finds where a head ends, `parse` runs
+//! httparse over exactly that block, `framing` draws from its fields what the connection must
+//! know (RFC 9112 §6.3), `target` and `authority` split the request target, `request_head` puts
+//! them together, `body` and `chunked` read the body. [`H1Server`] and [`H1Client`] are the two machines over them; each gives at most
+//! one [`ServerEvent`] or [`ClientEvent`] for a read.
+//!
+//! Out: `header_rules` says which fields pass, [`encode_request`], [`encode_response`],
+//! [`encode_local`] and the chunk functions write into one buffer.
+//!
+//! # Strictness
+//!
+//! Whatever two parsers could read in two ways is refused, not repaired: nothing that was received
+//! is forwarded without having been re-serialised from a validated head. httparse alone takes a
+//! bare LF as a line end, bytes above 0x7F in a target, and anything in a chunk extension; those
+//! holes are closed here.
+
+mod authority;
+mod body;
+mod chunked;
+mod encode;
+mod encode_request;
+mod encode_response;
+mod error;
+mod event;
+mod field;
+mod framing;
+mod h1_client;
+mod h1_server;
+mod header_ops;
+mod header_rules;
+mod input;
+mod limits;
+mod parse;
+mod request_head;
+mod target;
+
+pub use encode::{encode_chunk_end, encode_chunk_header, encode_last_chunk, reason_phrase};
+pub use encode_request::{RequestRules, encode_request};
+pub use encode_response::{
+    LocalAnswer, Outgoing, ResponseRules, encode_informational, encode_local, encode_response,
+};
+pub use error::CodecError;
+pub use event::{BodyPart, Bytes, ClientEvent, ServerEvent};
+pub use field::{valid_field_name, valid_field_value};
+pub use h1_client::H1Client;
+pub use h1_server::{H1Server, ServerRules};
+pub use header_ops::{HeaderOps, OpsError};
+pub use limits::Limits;

@@ -1,0 +1,112 @@
+//! `host[:port]`, in the one spelling that routing and the upstream both see.
+
+use std::net::Ipv6Addr;
+
+use super::error::CodecError;
+
+/// An authority's parts as lengths: the host is `authority[..host_len]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Parts {
+    pub(super) host_len: usize,
+    /// Whether it must be folded to lower case.
+    pub(super) has_upper: bool,
+}
+
+/// Checks an authority (RFC 9110 §4.2, RFC 3986 §3.2), narrower than the grammar: no userinfo, no
+/// percent-encoding or sub-delims in a name, no empty port, no IPv6 zone. What is left reads the
+/// same in every parser.
+pub(super) fn check(authority: &[u8]) -> Result<Parts, CodecError> {
+    let host_len = match authority {
+        [] => return Err(CodecError::bad("empty host")),
+        [b'[', ..] => bracketed(authority)?,
+        [b':', ..] => return Err(CodecError::bad("empty host")),
+        _ => authority.iter().position(|&b| b == b':').unwrap_or(authority.len()),
+    };
+    let (host, port) = authority.split_at(host_len);
+    if let [b':', digits @ ..] = port {
+        check_port(digits)?;
+    } else if !port.is_empty() {
+        return Err(CodecError::bad("invalid host"));
+    }
+    let mut has_upper = false;
+    if host[0] != b'[' {
+        for &b in host {
+            has_upper |= b.is_ascii_uppercase();
+            if !(b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~')) {
+                return Err(CodecError::bad("invalid host"));
+            }
+        }
+    } else {
+        has_upper = host.iter().any(u8::is_ascii_uppercase);
+    }
+    Ok(Parts { host_len, has_upper })
+}
+
+fn bracketed(authority: &[u8]) -> Result<usize, CodecError> {
+    let invalid = CodecError::bad("invalid IPv6 literal");
+    let close = authority.iter().position(|&b| b == b']').ok_or(invalid)?;
+    std::str::from_utf8(&authority[1..close])
+        .ok()
+        .and_then(|text| text.parse::<Ipv6Addr>().ok())
+        .map(|_| close + 1)
+        .ok_or(invalid)
+}
+
+fn check_port(digits: &[u8]) -> Result<(), CodecError> {
+    let valid = (1..=5).contains(&digits.len())
+        && digits.iter().all(u8::is_ascii_digit)
+        && digits.iter().fold(0u32, |n, &d| n * 10 + u32::from(d - b'0')) <= 65_535;
+    if valid { Ok(()) } else { Err(CodecError::bad("invalid port")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_an_authority() {
+        for (text, host) in [
+            ("a", "a"),
+            ("a.b-c_d:80", "a.b-c_d"),
+            ("1.2.3.4:65535", "1.2.3.4"),
+            ("[::1]", "[::1]"),
+            ("[2001:DB8::1]:443", "[2001:DB8::1]"),
+        ] {
+            let parts = check(text.as_bytes()).unwrap();
+            assert_eq!(&text[..parts.host_len], host);
+            assert_eq!(parts.has_upper, text != text.to_lowercase());
+        }
+    }
+
+    #[test]
+    fn what_is_not() {
+        for text in [
+            "",
+            ":80",
+            "a:",
+            "a:80:90",
+            "a:65536",
+            "a:000080",
+            "a:+1",
+            "u@a",
+            "u:p@a",
+            "a,b",
+            "a b",
+            "a/b",
+            "a?b",
+            "a#b",
+            "a%41",
+            "a\\b",
+            "[::1",
+            "[::1]x",
+            "[::1%25lo]",
+            "[1.2.3.4]",
+            "[]",
+            "::1",
+            "a;b",
+            "\u{e9}",
+        ] {
+            assert!(check(text.as_bytes()).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! A response to the client, relayed or our own, written in one pass.
+
+use super::encode::{content_length, field, status_line};
+use super::field::{valid_field_name, valid_field_value};
+use super::header_ops::HeaderOps;
+use super::header_rules::{Class, Nominated, classify};
+use crate::head::{BodyLength, ResponseHead, Version};
+
+/// What is known about the client and the way out.
+#[derive(Clone, Copy, Debug)]
+pub struct ResponseRules<'a> {
+    /// The version that the client spoke.
+    pub version: Version,
+    /// Whether it asked with HEAD.
+    pub head_request: bool,
+    /// Whether its connection may serve another request, as far as is known before this response.
+    pub keep_alive: bool,
+    /// How the body is framed on its way in: the head's own [`BodyLength`], unless a layer
+    /// replaced the body.
+    pub framing: BodyLength,
+    /// The route's changes.
+    pub ops: &'a HeaderOps,
+}
+
+/// How the body goes out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outgoing {
+    /// Whether each part of the body is a chunk, and the last chunk ends it.
+    pub chunked: bool,
+    /// Whether the response has a body at all; if not, nothing may follow the head.
+    pub has_body: bool,
+    /// Whether the connection serves another request; otherwise it is closed behind the body.
+    pub keep_alive: bool,
+}
+
+/// Whether a response with this status never has a body (RFC 9110 §6.4.1).
+const fn bodiless(status: u16) -> bool {
+    matches!(status, 100..=199 | 204 | 304)
+}
+
+/// Appends a relayed head to `out` and says how the body goes out.
+pub fn encode_response(
+    out: &mut Vec<u8>,
+    head: &ResponseHead,
+    rules: &ResponseRules<'_>,
+) -> Outgoing {
+    out.reserve(head.headers.buffer_len() + rules.ops.lines().len() + 128);
+    status_line(out, head.status);
+    let no_body = rules.head_request || bodiless(head.status);
+    // In answer to HEAD, and in a 304, the length is that of a body which is not sent.
+    let keeps_length = no_body && !matches!(head.status, 100..=199 | 204);
+    received_fields(out, head, rules.ops, keeps_length);
+    let mut outgoing =
+        Outgoing { chunked: false, has_body: !no_body, keep_alive: rules.keep_alive };
+    if !no_body {
+        match rules.framing {
+            BodyLength::Empty => {
+                content_length(out, 0);
+                outgoing.has_body = false;
+            }
+            BodyLength::Known(n) => content_length(out, n),
+            // RFC 9112 §6.1: no transfer coding to a client that spoke 1.0.
+            _ if rules.version == Version::Http10 => outgoing.keep_alive = false,
+            _ => {
+                out.extend_from_slice(b"transfer-encoding: chunked\r\n");
+                outgoing.chunked = true;
+            }
+        }
+    }
+    connection(out, rules.version, outgoing.keep_alive);
+    out.extend_from_slice(rules.ops.lines());
+    out.extend_from_slice(b"\r\n");
+    outgoing
+}
+
+/// Appends an interim (1xx) head to `out`; nothing for a client that spoke HTTP/1.0, which knows
+/// none (RFC 9110 §15.2).
+pub fn encode_informational(out: &mut Vec<u8>, head: &ResponseHead, version: Version) {
+    if version == Version::Http10 {
+        return;
+    }
+    status_line(out, head.status);
+    received_fields(out, head, &HeaderOps::default(), false);
+    out.extend_from_slice(b"\r\n");
+}
+
+fn received_fields(out: &mut Vec<u8>, head: &ResponseHead, ops: &HeaderOps, keeps_length: bool) {
+    let nominated = Nominated::of(&head.headers);
+    for (name, value) in head.headers.iter() {
+        let passes = match classify(name) {
+            Class::Hop | Class::Te => false,
+            Class::ContentLength => keeps_length,
+            Class::Plain => !nominated.has(name),
+            _ => true,
+        };
+        if passes && !ops.drops(name) {
+            field(out, name, value);
+        }
+    }
+}
+
+/// What the client must be told about its connection (RFC 9112 §9.3, §9.6).
+fn connection(out: &mut Vec<u8>, version: Version, keep_alive: bool) {
+    if !keep_alive {
+        out.extend_from_slice(b"connection: close\r\n");
+    } else if version == Version::Http10 {
+        out.extend_from_slice(b"connection: keep-alive\r\n");
+    }
+}
+
+/// A response that is made here.
+#[derive(Clone, Copy, Debug)]
+pub struct LocalAnswer<'a> {
+    /// 200 to 599.
+    pub status: u16,
+    /// Its fields; framing and connection fields are added. A field that is not one line is left
+    /// out, because values may be built from what a client sent.
+    pub headers: &'a [(&'a [u8], &'a [u8])],
+    /// Its body.
+    pub body: &'a [u8],
+    /// The version that the client spoke.
+    pub version: Version,
+    /// Whether it asked with HEAD.
+    pub head_request: bool,
+    /// Whether the connection serves another request.
+    pub keep_alive: bool,
+}
+
+/// Appends a whole local answer, body included, to `out`.
+pub fn encode_local(out: &mut Vec<u8>, answer: &LocalAnswer<'_>) {
+    out.reserve(256 + answer.body.len());
+    status_line(out, answer.status);
+    for (name, value) in answer.headers {
+        if valid_field_name(name) && valid_field_value(value) {
+            field(out, name, value);
+        }
+    }
+    if !bodiless(answer.status) {
+        content_length(out, answer.body.len() as u64);
+    }
+    connection(out, answer.version, answer.keep_alive);
+    out.extend_from_slice(b"\r\n");
+    if !answer.head_request && !bodiless(answer.status) {
+        out.extend_from_slice(answer.body);
+    }
+}

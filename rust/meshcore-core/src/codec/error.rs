@@ -1,0 +1,37 @@
+//! Why a message was refused.
+
+use crate::error::Reason;
+
+/// A message that may not pass. The connection that it came on must be closed after the answer:
+/// where the next message begins is not known any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CodecError {
+    /// The stable reason; its status is what the client gets.
+    pub reason: Reason,
+    /// What is wrong, in few words; for logs, may change.
+    pub message: &'static str,
+}
+
+impl CodecError {
+    pub(super) const fn new(reason: Reason, message: &'static str) -> Self {
+        Self { reason, message }
+    }
+
+    /// Malformed or ambiguous: 400.
+    pub(super) const fn bad(message: &'static str) -> Self {
+        Self::new(Reason::BadRequest, message)
+    }
+
+    /// The same finding in a response: whatever is wrong with it, the client gets a 502.
+    pub(super) const fn of_upstream(self) -> Self {
+        Self::new(Reason::UpstreamProtocol, self.message)
+    }
+}
+
+impl std::fmt::Display for CodecError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.reason.code(), self.message)
+    }
+}
+
+impl std::error::Error for CodecError {}

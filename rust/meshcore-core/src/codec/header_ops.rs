@@ -1,0 +1,119 @@
+//! A route's changes to header fields, checked and rendered once.
+
+use super::encode::field;
+use super::field::{valid_field_name, valid_field_value};
+use super::header_rules::{Class, classify};
+use crate::snapshot::FieldOps;
+
+/// A change that cannot be made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OpsError {
+    /// The field's name as configured.
+    pub name: String,
+    /// What is wrong with it.
+    pub message: &'static str,
+}
+
+impl std::fmt::Display for OpsError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.name, self.message)
+    }
+}
+
+impl std::error::Error for OpsError {}
+
+/// What a route removes, sets and adds, ready for the encoder.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HeaderOps {
+    /// Names of which nothing received passes: those removed and those set.
+    dropped: Vec<Box<[u8]>>,
+    /// The lines set and added.
+    lines: Vec<u8>,
+}
+
+impl HeaderOps {
+    /// Compiles the plain form.
+    ///
+    /// # Errors
+    /// A name that is not a token, a value that is not one line, or a field that frames the
+    /// message or names its host: the codec alone writes those.
+    pub fn compile(ops: &FieldOps) -> Result<Self, OpsError> {
+        let mut compiled = Self::default();
+        for name in &ops.remove {
+            compiled.dropped.push(checked(name, "")?);
+        }
+        for (name, value) in &ops.set {
+            compiled.dropped.push(checked(name, value)?);
+        }
+        for (name, value) in ops.set.iter().chain(&ops.add) {
+            field(&mut compiled.lines, &checked(name, value)?, value.as_bytes());
+        }
+        Ok(compiled)
+    }
+
+    /// Whether a received field called `name` (lower case) stops here.
+    #[inline]
+    pub(super) fn drops(&self, name: &[u8]) -> bool {
+        self.dropped.iter().any(|dropped| **dropped == *name)
+    }
+
+    /// The lines to append.
+    pub(super) fn lines(&self) -> &[u8] {
+        &self.lines
+    }
+}
+
+fn checked(name: &str, value: &str) -> Result<Box<[u8]>, OpsError> {
+    let error = |message| Err(OpsError { name: name.to_owned(), message });
+    let lower = name.to_ascii_lowercase().into_bytes();
+    if !valid_field_name(&lower) {
+        return error("not a field name");
+    }
+    if !valid_field_value(value.as_bytes()) {
+        return error("not a field value");
+    }
+    match classify(&lower) {
+        Class::Hop | Class::Host | Class::ContentLength | Class::Te | Class::Expect => {
+            error("this field belongs to the proxy and cannot be changed")
+        }
+        _ => Ok(lower.into_boxed_slice()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ops(remove: &[&str], set: &[(&str, &str)], add: &[(&str, &str)]) -> FieldOps {
+        let own = |list: &[(&str, &str)]| {
+            list.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect()
+        };
+        let remove = remove.iter().map(|n| (*n).to_owned()).collect();
+        FieldOps { remove, set: own(set), add: own(add) }
+    }
+
+    #[test]
+    fn set_drops_and_writes() {
+        let got = HeaderOps::compile(&ops(&["A"], &[("X-B", "1")], &[("c", "2")])).unwrap();
+        assert!(got.drops(b"a") && got.drops(b"x-b") && !got.drops(b"c"));
+        assert_eq!(got.lines(), b"x-b: 1\r\nc: 2\r\n");
+    }
+
+    #[test]
+    fn what_cannot_be_changed() {
+        for (name, value) in [
+            ("host", "a"),
+            ("Content-Length", "1"),
+            ("transfer-encoding", "chunked"),
+            ("connection", "close"),
+            ("a b", "1"),
+            ("", "1"),
+            ("a", "1\r\nb: 2"),
+            ("a", "1\0"),
+        ] {
+            assert!(HeaderOps::compile(&ops(&[], &[(name, value)], &[])).is_err(), "{name}");
+            assert!(HeaderOps::compile(&ops(&[], &[], &[(name, value)])).is_err(), "{name}");
+        }
+        assert!(HeaderOps::compile(&ops(&["host"], &[], &[])).is_err());
+    }
+}

@@ -1,0 +1,157 @@
+//! A validated request head from one block.
+
+use super::authority;
+use super::error::CodecError;
+use super::framing::{Facts, Role, facts};
+use super::h1_server::ServerRules;
+use super::limits::Limits;
+use super::parse::{self, RequestBlock};
+use super::target::{self, Allowed, Target};
+use crate::error::Reason;
+use crate::head::{BodyLength, RequestHead, Span, Version};
+use crate::path::{PathRules, merge_slashes, normalize};
+
+/// Reads the block of a request, its empty line included.
+pub(super) fn read(
+    block: &[u8],
+    limits: &Limits,
+    rules: &ServerRules,
+) -> Result<RequestHead, CodecError> {
+    let mut parsed = parse::request(block, limits.headers)?;
+    if parsed.target.len as usize > limits.target {
+        return Err(CodecError::new(Reason::UriTooLong, "target too long"));
+    }
+    let facts = facts(&parsed.headers, parsed.version, Role::Request)?;
+    let body = body_length(&facts, limits)?;
+    let method = slice(block, parsed.method);
+    let raw = slice(block, parsed.target);
+    let allowed = Allowed { connect: rules.connect, trace: rules.trace };
+    let target = target::split(method, raw, allowed)?;
+    let (authority, host) = locate_host(block, &mut parsed, &target, &facts)?;
+    let place = place(&mut parsed, raw, &target, &rules.paths)?;
+    Ok(RequestHead {
+        version: parsed.version,
+        method: parsed.method,
+        scheme: rules.scheme,
+        authority,
+        host,
+        path: place.path,
+        match_path: place.match_path,
+        query: place.query,
+        body,
+        keep_alive: facts.persists(parsed.version),
+        // Without a body there is nothing to wait for (RFC 9110 §10.1.1).
+        expect_continue: facts.expect_continue && body != BodyLength::Empty,
+        headers: parsed.headers,
+    })
+}
+
+fn slice(block: &[u8], span: Span) -> &[u8] {
+    &block[span.start as usize..(span.start + span.len) as usize]
+}
+
+/// RFC 9112 §6.3: a request without framing fields has no body.
+fn body_length(facts: &Facts, limits: &Limits) -> Result<BodyLength, CodecError> {
+    match facts.content_length {
+        Some(n) if limits.body.is_some_and(|max| n > max) => {
+            Err(CodecError::new(Reason::BodyTooLarge, "body too large"))
+        }
+        Some(n) if n > 0 => Ok(BodyLength::Known(n)),
+        _ if facts.chunked => Ok(BodyLength::Streamed),
+        _ => Ok(BodyLength::Empty),
+    }
+}
+
+/// The one authority of the request and its host part.
+///
+/// RFC 9112 §3.2.2 lets the target's authority override `Host`; here they must agree, because the
+/// next reader may not know that rule. Only HTTP/1.0 may leave `Host` out.
+fn locate_host(
+    block: &[u8],
+    parsed: &mut RequestBlock,
+    target: &Target,
+    facts: &Facts,
+) -> Result<(Span, Span), CodecError> {
+    let from_target = match target {
+        Target::Absolute { authority, .. } => Some(Span {
+            start: parsed.target.start + authority.start as u32,
+            len: authority.len() as u32,
+        }),
+        Target::Authority => Some(parsed.target),
+        Target::Origin { .. } | Target::Asterisk => None,
+    };
+    let span = match (facts.host, from_target) {
+        (Some(host), Some(other))
+            if !slice(block, host).eq_ignore_ascii_case(slice(block, other)) =>
+        {
+            return Err(CodecError::bad("host and target disagree"));
+        }
+        (None, _) if parsed.version != Version::Http10 => {
+            return Err(CodecError::bad("missing host"));
+        }
+        (None, None) => return Ok((Span::default(), Span::default())),
+        (Some(span), _) | (None, Some(span)) => span,
+    };
+    let text = slice(block, span);
+    let parts = authority::check(text)?;
+    if *target == Target::Authority && parts.host_len == text.len() {
+        return Err(CodecError::bad("CONNECT without a port"));
+    }
+    let span = if parts.has_upper { parsed.headers.append_lower(text) } else { span };
+    Ok((span, Span { start: span.start, len: parts.host_len as u32 }))
+}
+
+/// Path, path for matching and query.
+struct Place {
+    path: Span,
+    match_path: Span,
+    query: Option<Span>,
+}
+
+fn place(
+    parsed: &mut RequestBlock,
+    raw: &[u8],
+    target: &Target,
+    rules: &PathRules,
+) -> Result<Place, CodecError> {
+    let (path, query) = match target {
+        Target::Origin { path, query } | Target::Absolute { path, query, .. } => {
+            (path.clone(), query.clone())
+        }
+        Target::Asterisk => {
+            return Ok(Place { path: parsed.target, match_path: parsed.target, query: None });
+        }
+        Target::Authority => {
+            let none = Span::default();
+            return Ok(Place { path: none, match_path: none, query: None });
+        }
+    };
+    let base = parsed.target.start;
+    let span =
+        |r: &std::ops::Range<usize>| Span { start: base + r.start as u32, len: r.len() as u32 };
+    if let Some(query) = &query {
+        check_query(&raw[query.clone()], rules)?;
+    }
+    let raw_path = &raw[path.clone()];
+    let (written, normal) = parsed.headers.append_with(|out| normalize(raw_path, rules, out));
+    let normal = normal.map_err(|e| CodecError::bad(e.text()))?;
+    let place = if normal.changed { written } else { span(&path) };
+    let mut match_path = place;
+    if normal.repeated_slashes {
+        let copy = parsed.headers.slice(place).to_vec();
+        let (merged, changed) = parsed.headers.append_with(|out| merge_slashes(&copy, out));
+        if changed {
+            match_path = merged;
+        }
+    }
+    Ok(Place { path: place, match_path, query: query.as_ref().map(span) })
+}
+
+/// A query is forwarded as it came; RFC 3986 §3.4 has neither `#` nor bytes above ASCII in it.
+fn check_query(query: &[u8], rules: &PathRules) -> Result<(), CodecError> {
+    match query.iter().find(|&&b| b == b'#' || (b >= 0x80 && !rules.raw_bytes)) {
+        None => Ok(()),
+        Some(b'#') => Err(CodecError::bad("# in query")),
+        Some(_) => Err(CodecError::bad("byte not allowed in a query")),
+    }
+}

@@ -85,7 +85,8 @@ impl H1Client {
     /// it is given again on every later call. The connection must be closed.
     pub fn receive(&mut self, data: &[u8]) -> Result<Option<ClientEvent>, CodecError> {
         let result = match &mut self.state {
-            State::Idle if data.is_empty() => Ok(None),
+            // Inside a body nothing is ever kept, so no bytes bring no event.
+            State::Idle | State::Body(_) if data.is_empty() => Ok(None),
             State::Idle => Err(CodecError::bad("unexpected data")),
             State::Head => self.head(data),
             State::Body(reader) => {

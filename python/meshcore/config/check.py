@@ -1,0 +1,95 @@
+"""What one key cannot know of another: references, addresses, certificates.
+
+Works on plain data, also on data that the model refuses, so that all problems are told at once:
+whatever has not the right shape is the model's to report and is passed over here.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from meshcore.config.certificates import check_certificates
+from meshcore.config.fault import Fault, nearest, path_text
+from meshcore.config.fields import parse_address
+from meshcore.errors import ConfigError, Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from meshcore.config.model import Config
+
+__all__ = ["check", "check_data"]
+
+
+def check(config: Config) -> None:
+    """Look at a configuration that was made in Python. Raises `ConfigError`. O(configuration)."""
+    faults = check_data(config.model_dump(mode="json", exclude_defaults=True), None)
+    if faults:
+        raise ConfigError(Problem(path_text(f.path), f.message, f.hint) for f in faults)
+
+
+def check_data(data: object, folder: Path | None) -> list[Fault]:
+    """Every fault between the parts of plain data; files begin at `folder`."""
+    listeners, upstreams = _mapping(data, "listeners"), _mapping(data, "upstreams")
+    return [
+        *_binds(data, listeners),
+        *_routes(data, listeners, upstreams),
+        *check_certificates(listeners, upstreams, folder),
+    ]
+
+
+def _mapping(data: object, key: str) -> dict[str, Any]:
+    found = data.get(key) if isinstance(data, dict) else None
+    return found if isinstance(found, dict) else {}
+
+
+def _binds(data: object, listeners: dict[str, Any]) -> Iterator[Fault]:
+    taken: dict[object, str] = {}
+    places: list[tuple[tuple[str, ...], dict[str, Any]]] = [
+        (("listeners", name, "bind"), _mapping(listeners, name)) for name in listeners
+    ]
+    places.append((("admin", "bind"), _mapping(data, "admin")))
+    for path, owner in places:
+        try:
+            address = parse_address(owner.get("bind"))
+        except ValueError:
+            continue
+        if path[0] == "admin" and address.path is not None:
+            yield Fault(path, "the admin port cannot be a unix socket")
+        # Port 0 is another one each time.
+        if address.path is None and address.port == 0:
+            continue
+        if address in taken:
+            yield Fault(path, f"{address} is taken by {taken[address]}")
+        taken.setdefault(address, path_text(path[:-1]))
+
+
+def _routes(data: object, listeners: dict[str, Any], upstreams: dict[str, Any]) -> Iterator[Fault]:
+    routes = data.get("routes") if isinstance(data, dict) else None
+    if not isinstance(routes, list):
+        return
+    names: dict[str, int] = {}
+    for number, route in enumerate(routes):
+        if not isinstance(route, dict):
+            continue
+        name = route.get("name")
+        if isinstance(name, str) and names.setdefault(name, number) != number:
+            first = path_text(("routes", names[name]))
+            yield Fault(("routes", number, "name"), f"{name!r} is the name of {first} too")
+        upstream = route.get("upstream")
+        if isinstance(upstream, str) and upstream not in upstreams:
+            message = f"there is no upstream named {upstream!r}"
+            hint = nearest(upstream, upstreams)
+            yield Fault(("routes", number, "upstream"), message, hint)
+        yield from _served(number, route.get("listeners"), listeners)
+
+
+def _served(number: int, served: object, listeners: dict[str, Any]) -> Iterator[Fault]:
+    if not isinstance(served, list):
+        return
+    for place, name in enumerate(served):
+        if isinstance(name, str) and name not in listeners:
+            path = ("routes", number, "listeners", place)
+            message = f"there is no listener named {name!r}"
+            yield Fault(path, message, nearest(name, listeners))

@@ -1,0 +1,139 @@
+"""Routes and layers in the words of ``rust/meshcore-core/src/snapshot.rs``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from meshcore.config.units import SECOND, Rate
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from meshcore.config.layers import CircuitBreaker, Limit, LimitKey, ListenerLayer
+    from meshcore.config.route import FieldChanges, Match, Retry, Route, ValueMatch
+
+ANY_PATH: Final = "any"
+
+
+def routes_by_host(routes: Iterable[Route]) -> dict[str, list[dict[str, Any]]]:
+    """Routes under each host they name; ``order`` is their place in the file."""
+    hosts: dict[str, list[dict[str, Any]]] = {}
+    for order, model in enumerate(routes):
+        compiled = _route(model, order)
+        # A host named twice by one route is still one rule of it.
+        for host in dict.fromkeys(model.match.host):
+            hosts.setdefault(host, []).append(compiled)
+    return hosts
+
+
+def _route(model: Route, order: int) -> dict[str, Any]:
+    return {
+        "name": model.name,
+        "listeners": model.listeners,
+        "priority": model.priority,
+        "order": order,
+        **_match(model.match),
+        "action": _action(model),
+        "timeout_ns": model.timeout,
+        "idle_ns": model.idle_timeout,
+        "retry": _retry(model.retry),
+        "layers": [layer(x) for x in model.layers],
+        "request_headers": _changes(model.request_headers),
+        "response_headers": _changes(model.response_headers),
+    }
+
+
+def _match(model: Match) -> dict[str, Any]:
+    return {
+        "path": model.path.model_dump(exclude_none=True) if model.path else ANY_PATH,
+        "methods": model.methods,
+        "headers": [{"name": n, "value": _value(v)} for n, v in model.headers.items()],
+        "query": [{"name": n, "value": _value(v)} for n, v in model.query.items()],
+    }
+
+
+def _value(model: ValueMatch) -> dict[str, Any]:
+    if model.absent is not None:
+        return {"present": not model.absent}
+    return model.model_dump(exclude_none=True)
+
+
+def _action(model: Route) -> dict[str, Any]:
+    if model.redirect is not None:
+        return {"redirect": model.redirect.model_dump()}
+    if model.respond is not None:
+        return {"respond": model.respond.model_dump()}
+    forward: dict[str, Any] = {"upstream": model.upstream}
+    if model.rewrite is not None:
+        forward["prefix_rewrite"] = model.rewrite.path
+        forward["host_rewrite"] = model.rewrite.host
+    return {"forward": forward}
+
+
+def _retry(model: Retry) -> dict[str, Any]:
+    return {
+        "retries": model.retries,
+        "connect": "connect" in model.when,
+        "reset": "reset" in model.when,
+        "statuses": [kind for kind in model.when if isinstance(kind, int)],
+    }
+
+
+def _changes(model: FieldChanges) -> dict[str, Any]:
+    return {
+        "remove": model.remove,
+        "set": list(model.set.items()),
+        "add": list(model.add.items()),
+    }
+
+
+def layer(model: ListenerLayer) -> dict[str, Any]:
+    """One layer; the model has made sure that it is exactly one."""
+    if model.client_limit is not None:
+        limit = model.client_limit
+        return {"client_limit": {"rate": _rate(limit.rate, limit.burst), "clients": limit.clients}}
+    if model.limit is not None:
+        return {"limit": _limit(model.limit)}
+    if model.in_flight is not None:
+        return {"in_flight": {"max": model.in_flight.max}}
+    if model.python is not None:
+        return {"python": {"name": model.python}}
+    breaker: CircuitBreaker = model.circuit_breaker  # type: ignore[attr-defined]  # a RouteLayer
+    return {"circuit_breaker": rules(breaker)}
+
+
+def _limit(model: Limit) -> dict[str, Any]:
+    return {
+        "rate": _rate(model.rate, model.burst),
+        "key": model.key and _key(model.key),
+        "clients": model.clients,
+    }
+
+
+def _key(model: LimitKey) -> str | dict[str, str]:
+    if model.header is not None:
+        return {"header": model.header}
+    return "client" if model.client else "host"
+
+
+def _rate(rate: Rate, burst: int | None) -> dict[str, int]:
+    in_a_second = max(1, rate.tokens * SECOND // rate.period_ns)
+    return {
+        "tokens": rate.tokens,
+        "period_ns": rate.period_ns,
+        "burst": in_a_second if burst is None else burst,
+    }
+
+
+def rules(model: CircuitBreaker) -> dict[str, int]:
+    """A breaker's rules."""
+    return {
+        "failures": model.failures,
+        "failure_percent": model.failure_percent,
+        "min_calls": model.min_calls,
+        "window_ns": model.window,
+        "successes": model.successes,
+        "probes": model.probes,
+        "open_for_ns": model.open_for,
+        "max_open_for_ns": model.max_open_for,
+    }

@@ -1,0 +1,244 @@
+"""A YAML document as plain data that knows where each part of it stands.
+
+Built from libyaml's events, so that what would be dangerous or lost in the usual loader is seen
+here: nesting, alias expansion, duplicate keys, tags. Plain scalars are resolved by the core
+schema of YAML 1.2: ``off``, ``yes``, ``12:30`` and dates are texts, as everybody but YAML 1.1
+expects.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import yaml
+
+try:
+    from yaml import CSafeLoader as _Loader
+except ImportError:  # PyYAML without libyaml: slower, the same events
+    from yaml import SafeLoader as _Loader  # type: ignore[assignment]
+
+__all__ = ["MAX_BYTES", "MAX_DEPTH", "MAX_NODES", "Flaw", "Node", "parse"]
+
+# 100,000 routes written at length are 30 MB.
+MAX_BYTES: Final = 64 << 20
+# The deepest key of the format is at depth 8.
+MAX_DEPTH: Final = 32
+# What the bytes above can hold; aliases may not expand to more ("billion laughs").
+MAX_NODES: Final = 8_000_000
+
+_STR: Final = "tag:yaml.org,2002:str"
+# YAML 1.2.2 §10.3.2; longer numbers are texts.
+_INT: Final = re.compile(r"[-+]?[0-9]{1,20}")
+_HEX: Final = re.compile(r"0x[0-9a-fA-F]{1,16}")
+_FLOAT: Final = re.compile(
+    r"[-+]?(\.[0-9]{1,20}|[0-9]{1,20}(\.[0-9]{0,20})?)([eE][-+]?[0-9]{1,3})?"
+)
+_WORDS: Final[dict[str, Any]] = {
+    **dict.fromkeys(("", "~", "null", "Null", "NULL")),
+    **dict.fromkeys(("true", "True", "TRUE"), True),
+    **dict.fromkeys(("false", "False", "FALSE"), False),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Flaw:
+    """What is wrong with the document itself."""
+
+    line: int
+    column: int
+    message: str
+    hint: str | None = None
+    path: tuple[str | int, ...] = ()
+
+
+@dataclass(slots=True)
+class Node:
+    """One value and its place, both counted from 1."""
+
+    line: int
+    column: int
+    data: Any = None
+    """The plain value; lists and dictionaries hold plain values too."""
+    children: dict[str | int, Node] = field(default_factory=dict)
+    keys: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """Where each key of a mapping stands."""
+    size: int = 1
+    """Nodes below and this one, aliases expanded."""
+    height: int = 0
+    """Collections below each other, this one included."""
+    waiting: str | None = None
+    """While it is built: the key whose value comes next."""
+    step: str | int = ""
+    """While it is built: its key or number in what it was written in."""
+
+
+class _StopError(Exception):
+    """The document cannot be read on."""
+
+
+def parse(text: str) -> tuple[Node | None, list[Flaw]]:
+    """The document's root, if it could be read to its end, and every flaw. O(text)."""
+    builder = _Builder()
+    try:
+        for event in yaml.parse(text, Loader=_Loader):
+            builder.take(event)
+    except _StopError:
+        return None, builder.flaws
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
+        builder.flaws.append(Flaw(line, column, f"not YAML: {error.problem or error.context}"))
+        return None, builder.flaws
+    except yaml.reader.ReaderError as error:
+        return None, [*builder.flaws, _unreadable(text, error)]
+    if builder.root is None and not builder.flaws:
+        builder.flaws.append(Flaw(1, 1, "the document is empty"))
+    return builder.root, builder.flaws
+
+
+def _unreadable(text: str, error: yaml.reader.ReaderError) -> Flaw:
+    before = text[: error.position] if isinstance(error.position, int) else ""
+    line = before.count("\n") + 1
+    column = len(before) - (before.rfind("\n") + 1) + 1
+    return Flaw(line, column, f"not YAML: {error.reason}")
+
+
+class _Builder:
+    """Puts events together; bounded by the limits above."""
+
+    def __init__(self) -> None:
+        self.root: Node | None = None
+        self.flaws: list[Flaw] = []
+        self._open: list[Node] = []
+        self._anchors: dict[str, Node] = {}
+        self._documents = 0
+
+    def take(self, event: yaml.Event) -> None:
+        """One event."""
+        if isinstance(event, yaml.ScalarEvent):
+            self._scalar(event)
+        elif isinstance(event, yaml.CollectionStartEvent):
+            self._begin(event)
+        elif isinstance(event, yaml.CollectionEndEvent):
+            self._end()
+        elif isinstance(event, yaml.AliasEvent):
+            self._alias(event)
+        elif isinstance(event, yaml.DocumentStartEvent):
+            self._documents += 1
+            if self._documents > 1:
+                raise self._stop(event, "more than one document in the file")
+
+    def _stop(self, event: yaml.Event, message: str, hint: str | None = None) -> _StopError:
+        self._flaw(event, message, hint)
+        return _StopError()
+
+    def _flaw(self, event: yaml.Event, message: str, hint: str | None = None) -> None:
+        path = tuple(node.step for node in self._open[1:])
+        self.flaws.append(Flaw(*_start(event), message, hint, path))
+
+    def _scalar(self, event: yaml.ScalarEvent) -> None:
+        top = self._open[-1] if self._open else None
+        if top is not None and isinstance(top.data, dict) and top.waiting is None:
+            self._key(top, event)
+            return
+        node = self._node(event)
+        node.data = _resolve(event)
+        if event.tag not in (None, _STR, "!"):
+            raise self._stop(event, f"tag {event.tag} is not supported")
+        self._place(event, node)
+
+    def _key(self, top: Node, event: yaml.ScalarEvent) -> None:
+        line, column = _start(event)
+        key = event.value
+        if key in top.keys:
+            first = top.keys[key][0]
+            self._flaw(event, f"duplicate key {key!r}", f"first on line {first}")
+        else:
+            top.keys[key] = (line, column)
+        if event.anchor:
+            self._anchors[event.anchor] = Node(line, column, key)
+        top.waiting = key
+
+    def _node(self, event: Any) -> Node:
+        node = Node(*_start(event))
+        if event.anchor:
+            self._anchors[event.anchor] = node
+        return node
+
+    def _begin(self, event: yaml.CollectionStartEvent) -> None:
+        top = self._open[-1] if self._open else None
+        if top is not None and isinstance(top.data, dict) and top.waiting is None:
+            raise self._stop(event, "a key is a text, not a list or mapping")
+        if len(self._open) >= MAX_DEPTH:
+            raise self._stop(event, f"nested deeper than {MAX_DEPTH}")
+        if event.tag not in (None, "!"):
+            raise self._stop(event, f"tag {event.tag} is not supported")
+        node = self._node(event)
+        node.data = {} if isinstance(event, yaml.MappingStartEvent) else []
+        # Until it is closed an alias to it would be a loop.
+        node.size = 0
+        self._place(event, node)
+        self._open.append(node)
+
+    def _end(self) -> None:
+        node = self._open.pop()
+        node.size = 1 + sum(child.size for child in node.children.values())
+        node.height = 1 + max((child.height for child in node.children.values()), default=0)
+        if node.size > MAX_NODES or node.height + len(self._open) > MAX_DEPTH:
+            limits = f"at most {MAX_NODES} values, {MAX_DEPTH} deep"
+            message = "aliases expand to too much"
+            self.flaws.append(Flaw(node.line, node.column, message, limits))
+            raise _StopError
+
+    def _alias(self, event: yaml.AliasEvent) -> None:
+        node = self._anchors.get(event.anchor or "")
+        if node is None:
+            raise self._stop(event, f"no anchor named {event.anchor!r}")
+        if node.size == 0:
+            raise self._stop(event, f"alias {event.anchor!r} stands inside of its own anchor")
+        top = self._open[-1]
+        if isinstance(top.data, dict) and top.waiting is None:
+            raise self._stop(event, "a key is a text, not an alias")
+        self._place(event, node)
+
+    def _place(self, event: yaml.Event, node: Node) -> None:
+        """Put a finished scalar, or a collection that is being opened, where it belongs."""
+        if not self._open:
+            self.root = node
+            return
+        top = self._open[-1]
+        if isinstance(top.data, list):
+            node.step = len(top.data)
+            top.children[node.step] = node
+            top.data.append(node.data)
+            return
+        assert top.waiting is not None
+        key, top.waiting = top.waiting, None
+        node.step = key
+        if key == "<<":
+            self._flaw(event, "merge keys are not supported", "write the keys out")
+        elif key not in top.children:
+            top.children[key] = node
+            top.data[key] = node.data
+
+
+def _start(event: Any) -> tuple[int, int]:
+    mark = event.start_mark
+    return mark.line + 1, mark.column + 1
+
+
+def _resolve(event: yaml.ScalarEvent) -> Any:
+    text: str = event.value
+    if not event.implicit[0] or event.tag is not None:
+        return text
+    if text in _WORDS:
+        return _WORDS[text]
+    if _INT.fullmatch(text):
+        return int(text)
+    if _HEX.fullmatch(text):
+        return int(text, 16)
+    if _FLOAT.fullmatch(text):
+        return float(text)
+    return text

@@ -1,0 +1,369 @@
+"""The kinds of value that configuration keys have: parsed once, checked once, described once.
+
+Each is an ``Annotated`` type. The parser takes what people write and raises `ValueError`; the
+serializer writes it back, so that a dumped configuration can be loaded again.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+from typing import Annotated, Any, Final, NamedTuple
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    ValidationInfo,
+    WithJsonSchema,
+)
+
+from meshcore.config.units import (
+    Rate,
+    format_duration,
+    format_rate,
+    format_size,
+    parse_duration,
+    parse_rate,
+    parse_size,
+)
+
+# RFC 9110 §5.6.2.
+_TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+# RFC 9110 §5.5: visible bytes, spaces and tabs inside; no other control character.
+_FIELD_VALUE: Final = re.compile(r"[^\x00-\x20\x7f](?:[^\x00-\x08\x0a-\x1f\x7f]*[^\x00-\x20\x7f])?")
+# Names are labels of metrics and parts of messages: one word, and room for `namespace/name:port`.
+_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./:@-]{0,254}")
+_LABEL: Final = re.compile(r"[A-Za-z0-9_-]{1,63}")
+_PORT: Final = re.compile(r"\d{1,5}", re.ASCII)
+_LAYER: Final = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
+# Fields that frame a message or belong to one connection: the codec owns them (RFC 9110 §7.6.1).
+OWNED_FIELDS: Final = frozenset(
+    {
+        "connection",
+        "content-length",
+        "host",
+        "keep-alive",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    }
+)
+
+
+class Model(BaseModel):
+    """Immutable, without unknown keys, and without guesses such as ``"5"`` for 5."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Address(NamedTuple):
+    """``host:port``, or a unix socket's path."""
+
+    host: str
+    """Without brackets; empty for a unix socket."""
+    port: int
+    """0 for a unix socket."""
+    path: str | None = None
+    """The unix socket."""
+
+    def __str__(self) -> str:
+        if self.path is not None:
+            return f"unix:{self.path}"
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def parse_address(value: object) -> Address:
+    """``host:port``, ``[v6]:port`` or ``unix:/path``. Raises `ValueError`."""
+    if isinstance(value, Address):
+        return value
+    wanted = "expected host:port, [v6]:port or unix:/path"
+    if not isinstance(value, str):
+        raise ValueError(f"{wanted}, got {value!r}")
+    if value.startswith("unix:"):
+        return _unix(value.removeprefix("unix:"))
+    host, colon, port = value.rpartition(":")
+    if not colon or not host:
+        raise ValueError(f"{wanted}, got {value!r}")
+    if not _PORT.fullmatch(port) or int(port) > 0xFFFF:
+        raise ValueError(f"{port!r} is not a port: 0 to 65535")
+    if host.startswith("[") and host.endswith("]"):
+        return Address(str(ipaddress.IPv6Address(host[1:-1])), int(port))
+    if ":" in host:
+        raise ValueError(f'write an IPv6 address in brackets and quotes: "[{host}]:{port}"')
+    return Address(_host_name(host), int(port))
+
+
+def _unix(path: str) -> Address:
+    # sockaddr_un of Linux and macOS holds 107 and 103 bytes.
+    if not path.startswith("/") or "\0" in path or len(path.encode()) > 103:
+        raise ValueError("a unix socket is an absolute path of at most 103 bytes")
+    return Address("", 0, path)
+
+
+def _host_name(host: str) -> str:
+    if re.fullmatch(r"[0-9.]+", host):
+        return str(ipaddress.IPv4Address(host))
+    _check_labels(host.removesuffix("."))
+    return host.lower()
+
+
+def _check_labels(name: str) -> None:
+    if len(name) > 253:
+        raise ValueError("a host name has at most 253 characters")
+    for label in name.split("."):
+        if not label.isascii():
+            punycode = label.encode("idna").decode()
+            raise ValueError(f"write {label!r} in punycode: {punycode}")
+        if not _LABEL.fullmatch(label):
+            raise ValueError(f"{name!r} is not a host name")
+
+
+def _endpoint_address(address: Address) -> Address:
+    if address.path is None and address.port == 0:
+        raise ValueError("port 0 is no port to connect to")
+    return address
+
+
+def _host_pattern(text: str) -> str:
+    """``example.com``, ``*.example.com``, ``example.*``, ``[v6]`` or ``*``, in lower case."""
+    if text == "*":
+        return text
+    if text.startswith("[") and text.endswith("]"):
+        return f"[{ipaddress.IPv6Address(text[1:-1])}]"
+    name = text.lower().removesuffix(".")
+    if re.search(r":\d*$", name):
+        raise ValueError("a host is matched without its port")
+    bare = name.removeprefix("*.") if name.startswith("*.") else name.removesuffix(".*")
+    if "*" in bare:
+        raise ValueError("`*` stands for whole labels, first or last: *.example.com or example.*")
+    _check_labels(bare)
+    return name
+
+
+def _authority(text: str) -> str:
+    """A host to send, with or without port."""
+    bare = re.sub(r":\d{1,5}$", "", text)
+    if bare.startswith("[") and bare.endswith("]"):
+        ipaddress.IPv6Address(bare[1:-1])
+    else:
+        _host_name(bare)
+    return text.lower()
+
+
+def _name(text: str) -> str:
+    if not _NAME.fullmatch(text):
+        raise ValueError(
+            "a name is one word of up to 255 letters, digits and _ . / : @ -, "
+            "and begins with a letter, digit or _"
+        )
+    return text
+
+
+def _token(text: str) -> str:
+    if not _TOKEN.fullmatch(text):
+        raise ValueError(f"{text!r} is not a token (RFC 9110 §5.6.2)")
+    return text
+
+
+def _field_name(text: str) -> str:
+    return _token(text).lower()
+
+
+def _changeable_name(text: str) -> str:
+    name = _field_name(text)
+    if name in OWNED_FIELDS:
+        hint = "use rewrite.host" if name == "host" else "it frames the message"
+        raise ValueError(f"{name} cannot be changed: {hint}")
+    return name
+
+
+def _field_value(text: str) -> str:
+    if text and not _FIELD_VALUE.fullmatch(text):
+        raise ValueError("a field's value is one line without spaces around it (RFC 9110 §5.5)")
+    return text
+
+
+def _method(text: str) -> str:
+    _token(text)
+    if text != text.upper():
+        raise ValueError(f"methods are case-sensitive: write {text.upper()}")
+    return text
+
+
+def _path(text: str) -> str:
+    if not text.startswith("/"):
+        raise ValueError("a path begins with /")
+    if re.search(r"[\x00-\x20\x7f?#]", text):
+        raise ValueError("a path has no space, control character, ? or #")
+    return text
+
+
+def _layer_name(value: object) -> str:
+    if not isinstance(value, str) or not _LAYER.fullmatch(value):
+        raise ValueError("expected module:Class")
+    return value
+
+
+def _regex(text: str) -> str:
+    if not text:
+        raise ValueError("an empty regex matches nothing but the empty text")
+    return text
+
+
+def _network(text: str) -> str:
+    return str(ipaddress.ip_network(text))
+
+
+def _beside_the_file(text: str, info: ValidationInfo) -> str:
+    folder = (info.context or {}).get("folder")
+    return text if folder is None else os.path.join(folder, text)
+
+
+def off(value: object) -> object:
+    """``off`` and ``false`` as ``None``."""
+    return None if value is False or value == "off" else value
+
+
+def one_of(model: Model, *names: str) -> None:
+    """Raise `ValueError` unless exactly one of these fields of `model` is given."""
+    given = [name for name in names if getattr(model, name) is not None]
+    if len(given) != 1:
+        raise ValueError(
+            f"exactly one of {', '.join(names)} is needed, {' and '.join(given) or 'none'} given"
+        )
+
+
+def _text(pattern: str, *examples: str) -> WithJsonSchema:
+    return WithJsonSchema({"type": "string", "pattern": pattern, "examples": list(examples)})
+
+
+def _serialized(function: Any) -> PlainSerializer:
+    return PlainSerializer(function, return_type=str)
+
+
+Duration = Annotated[
+    int,
+    BeforeValidator(parse_duration),
+    _serialized(format_duration),
+    WithJsonSchema(
+        {
+            "type": ["string", "integer"],
+            "pattern": r"^(0|(\d+(\.\d+)?(ns|us|ms|s|m|h|d))+)$",
+            "maximum": 0,
+            "minimum": 0,
+            "examples": ["30s", "250ms", "1m30s", 0],
+        }
+    ),
+]
+"""Nanoseconds, written ``30s``."""
+
+Size = Annotated[
+    int,
+    BeforeValidator(parse_size),
+    _serialized(format_size),
+    WithJsonSchema(
+        {
+            "type": ["string", "integer"],
+            "pattern": r"^\d+(\.\d+)?\s*([KMGT]iB|[kMGT]?B)?$",
+            "minimum": 0,
+            "examples": ["64KiB", "10MB", 1500],
+        }
+    ),
+]
+"""Bytes, written ``64KiB``."""
+
+RateText = Annotated[
+    Rate,
+    BeforeValidator(lambda value: value if isinstance(value, Rate) else parse_rate(value)),
+    _serialized(format_rate),
+    _text(r"^\d+/\d*(ns|us|ms|s|m|h|d)$", "100/s", "6000/m", "5/10s"),
+]
+"""Tokens per period, written ``100/s``."""
+
+BindAddress = Annotated[
+    Address,
+    BeforeValidator(parse_address),
+    _serialized(str),
+    _text(
+        r"^(unix:/.+|\[.+\]:\d+|[^:\[\]]+:\d+)$",
+        "0.0.0.0:8443",
+        "[::]:8443",
+        "unix:/run/mesh.sock",
+    ),
+]
+"""Where to listen."""
+
+EndpointAddress = Annotated[
+    Address,
+    BeforeValidator(parse_address),
+    AfterValidator(_endpoint_address),
+    _serialized(str),
+    _text(
+        r"^(unix:/.+|\[.+\]:\d+|[^:\[\]]+:\d+)$",
+        "127.0.0.1:9001",
+        "api.internal:80",
+        "unix:/run/api.sock",
+    ),
+]
+"""Where to connect."""
+
+Name = Annotated[str, AfterValidator(_name)]
+HostPattern = Annotated[str, AfterValidator(_host_pattern)]
+Authority = Annotated[str, AfterValidator(_authority)]
+FieldName = Annotated[str, AfterValidator(_field_name)]
+ChangeableName = Annotated[str, AfterValidator(_changeable_name)]
+FieldValue = Annotated[str, AfterValidator(_field_value)]
+Method = Annotated[str, AfterValidator(_method)]
+Path = Annotated[str, AfterValidator(_path)]
+Regex = Annotated[str, AfterValidator(_regex)]
+Network = Annotated[str, AfterValidator(_network)]
+LayerName = Annotated[
+    str, BeforeValidator(_layer_name), _text(r"^[\w.]+:[\w.]+$", "mypkg.layers:AddTenant")
+]
+FilePath = Annotated[str, Field(min_length=1), AfterValidator(_beside_the_file)]
+"""A file; a relative path begins at the folder of the configuration file."""
+
+
+def _at_least(least: str) -> AfterValidator:
+    def check(value: int) -> int:
+        if value < parse_duration(least):
+            raise ValueError(f"must be at least {least}")
+        return value
+
+    return AfterValidator(check)
+
+
+def _within(least: str, most: str) -> AfterValidator:
+    def check(value: int) -> int:
+        if not parse_size(least) <= value <= parse_size(most):
+            raise ValueError(f"must be within {least} and {most}")
+        return value
+
+    return AfterValidator(check)
+
+
+# The core's tables count whole milliseconds.
+Span = Annotated[Duration, _at_least("1ms")]
+"""A duration that cannot be nothing."""
+
+HeadSize = Annotated[Size, _within("256B", "1MiB")]
+"""Bytes of a head or of a part of it."""
+
+
+def duration(default: str, description: str) -> Any:
+    """A field with a duration and its default, shown as people write it."""
+    shown: dict[str, Any] = {"default": default}
+    return Field(parse_duration(default), description=description, json_schema_extra=shown)
+
+
+def size(default: str, description: str) -> Any:
+    """A field with a size and its default, shown as people write it."""
+    shown: dict[str, Any] = {"default": default}
+    return Field(parse_size(default), description=description, json_schema_extra=shown)

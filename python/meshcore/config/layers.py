@@ -1,0 +1,125 @@
+"""The layers of a stack: what may stand in a list called ``layers``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field, model_validator
+
+from meshcore.config.fields import (
+    FieldName,
+    LayerName,
+    Model,
+    RateText,
+    Span,
+    duration,
+    one_of,
+)
+
+# 16.7 million: the core's own cap on a table, 256 MiB.
+MAX_CLIENTS = 1 << 24
+# The core keeps no bucket larger than this (admission/quota.rs).
+MAX_BURST = 1 << 32
+# What fits the breaker's word (admission/breaker_word.rs).
+MAX_FAILURES = (1 << 20) - 1
+MAX_PROBES = (1 << 10) - 1
+
+Clients = Annotated[
+    int,
+    Field(ge=1, le=MAX_CLIENTS, description="How many keys may be in debt at one time."),
+]
+Burst = Annotated[int, Field(ge=1, le=MAX_BURST)]
+
+
+class LimitKey(Model):
+    """What tells one bucket from another: exactly one of these."""
+
+    header: FieldName | None = Field(None, description="The value of this request header.")
+    client: bool | None = Field(None, description="`true`: the client's address.")
+    host: bool | None = Field(None, description="`true`: the request's host.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_word(cls, value: object) -> object:
+        return {value: True} if value in ("client", "host") else value
+
+    @model_validator(mode="after")
+    def _one(self) -> LimitKey:
+        one_of(self, "header", "client", "host")
+        if self.client is False or self.host is False:
+            raise ValueError("leave the key out instead of writing false")
+        return self
+
+
+class ClientLimit(Model):
+    """A bucket for each client: IPv4 by address, IPv6 by /64."""
+
+    rate: RateText = Field(description="What each client may ask for.")
+    burst: Burst | None = Field(
+        None, description="Most requests at once; by default what the rate brings in a second."
+    )
+    clients: Clients = 65_536
+
+
+class Limit(Model):
+    """A bucket shared by all, or one for each value of `key`."""
+
+    rate: RateText = Field(description="What may pass.")
+    burst: Burst | None = Field(
+        None, description="Most requests at once; by default what the rate brings in a second."
+    )
+    key: LimitKey | None = Field(
+        None, description="One bucket for each value of this; one for all when absent."
+    )
+    clients: Clients = 65_536
+
+
+class CircuitBreaker(Model):
+    """Stops asking a service that fails, and finds out when it is well again."""
+
+    failures: int = Field(
+        5, ge=0, le=MAX_FAILURES, description="Failures in a row that open it; 0: none do."
+    )
+    failure_percent: int = Field(
+        50, ge=0, le=100, description="Part of failed calls that opens it, in percent; 0: none."
+    )
+    min_calls: int = Field(
+        20, ge=1, le=MAX_FAILURES, description="Calls in the window before the percentage counts."
+    )
+    window: Span = duration("10s", "The time over which the percentage is counted.")
+    successes: int = Field(
+        2, ge=1, le=MAX_PROBES, description="Successful probes that close it again."
+    )
+    probes: int = Field(1, ge=1, le=MAX_PROBES, description="Probes under way at one time.")
+    open_for: Span = duration("30s", "The first time it stays open.")
+    max_open_for: Span = duration(
+        "5m", "The longest time it stays open; it doubles after each failed probe."
+    )
+
+
+class InFlight(Model):
+    """A cap on requests under way."""
+
+    max: int = Field(ge=1, le=1 << 32, description="Most requests at one time.")
+
+
+class ListenerLayer(Model):
+    """One layer before routing: exactly one of these."""
+
+    client_limit: ClientLimit | None = Field(None, description="A bucket for each client.")
+    limit: Limit | None = Field(None, description="A bucket for all, or for each value of a key.")
+    in_flight: InFlight | None = Field(None, description="A cap on requests under way.")
+    python: LayerName | None = Field(None, description="A layer in Python, as `module:Class`.")
+
+    @model_validator(mode="after")
+    def _one(self) -> ListenerLayer:
+        one_of(self, *type(self).model_fields)
+        return self
+
+
+class RouteLayer(ListenerLayer):
+    """One layer of a route: exactly one of these."""
+
+    circuit_breaker: CircuitBreaker | None = Field(
+        None, description="A breaker for this route at its upstream."
+    )

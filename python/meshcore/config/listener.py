@@ -1,0 +1,96 @@
+"""Where clients come in: `listeners` of the configuration, and the admin port."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from meshcore.config.fields import (
+    BindAddress,
+    Duration,
+    FilePath,
+    HeadSize,
+    HostPattern,
+    Model,
+    Size,
+    duration,
+    size,
+)
+from meshcore.config.layers import ListenerLayer
+
+
+class Certificate(Model):
+    """A certificate chain and its key, in PEM."""
+
+    cert: FilePath = Field(description="File with the certificate and its chain.")
+    key: FilePath = Field(description="File with its private key, not encrypted.")
+
+
+class ListenerTls(Certificate):
+    """TLS towards clients. `cert` and `key` serve every name that `sni` does not."""
+
+    sni: dict[HostPattern, Certificate] = Field(
+        default_factory=dict,
+        description="Further certificates by server name: `api.example.com` or `*.example.com`.",
+    )
+    min_version: Literal["1.2", "1.3"] = Field("1.2", description="The oldest TLS that may speak.")
+    client_ca: FilePath | None = Field(
+        None, description="Clients must show a certificate that this CA file vouches for."
+    )
+
+
+class ClientAddress(Model):
+    """How the client's address is found."""
+
+    trusted_hops: int = Field(
+        0, ge=0, le=255, description="Proxies in front of us that append to x-forwarded-for."
+    )
+
+
+class ListenerTimeouts(Model):
+    """How long a client may take; 0 for no bound."""
+
+    header: Duration = duration("10s", "From the first byte of a head to its last.")
+    idle: Duration = duration("75s", "Between requests on a connection that is kept open.")
+    tls_handshake: Duration = duration("5s", "For the TLS handshake.")
+
+
+class ListenerLimits(Model):
+    """What a listener takes on."""
+
+    connections: int = Field(10_000, ge=1, le=1 << 20, description="Most connections at one time.")
+    header_bytes: HeadSize = size("64KiB", "Most bytes of a request's head; more is answered 431.")
+    headers: int = Field(100, ge=1, le=10_000, description="Most fields of a head.")
+    target_bytes: HeadSize = size("8KiB", "Most bytes of the request target; more is answered 414.")
+    body_bytes: Size | None = Field(
+        None, description="Most bytes of a request's body; more is answered 413. Any if absent."
+    )
+
+
+class Listener(Model):
+    """An address that clients connect to."""
+
+    bind: BindAddress = Field(description="`host:port`, `[v6]:port` or `unix:/path`.")
+    tls: ListenerTls | None = Field(None, description="Present: clients speak TLS.")
+    client_address: ClientAddress = Field(
+        ClientAddress(), description="How the client's address is found."
+    )
+    timeouts: ListenerTimeouts = Field(
+        ListenerTimeouts(), description="How long a client may take."
+    )
+    limits: ListenerLimits = Field(ListenerLimits(), description="What the listener takes on.")
+    match_order: Literal["specific", "first"] = Field(
+        "specific",
+        description="`specific`: of the routes that match the most specific wins; "
+        "`first`: the first of the file.",
+    )
+    layers: list[ListenerLayer] = Field(
+        default_factory=list, max_length=64, description="What a request passes before routing."
+    )
+
+
+class Admin(Model):
+    """The port for people and scrapers: /healthz, /readyz and /metrics."""
+
+    bind: BindAddress = Field(description="`host:port` or `[v6]:port`; keep it private.")

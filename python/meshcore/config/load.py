@@ -1,0 +1,109 @@
+"""Reads a configuration and says everything that is wrong with it, with line and column."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from pydantic import ValidationError
+
+from meshcore.config.check import check_data
+from meshcore.config.document import MAX_BYTES, Node, parse
+from meshcore.config.explain import explain
+from meshcore.config.fault import Fault, path_text
+from meshcore.config.model import Config
+from meshcore.errors import ConfigError, Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ["load_file", "load_text"]
+
+
+def load_file(path: str | Path) -> Config:
+    """The configuration in a YAML file; files that it names begin at the file's folder.
+
+    Raises `ConfigError` with every problem, `OSError` when the file cannot be read.
+    O(bytes), at most 64 MiB.
+    """
+    path = Path(path)
+    with path.open("rb") as file:
+        raw = file.read(MAX_BYTES + 1)
+    return _load(raw, str(path), path.parent)
+
+
+def load_text(text: str, name: str = "<text>", folder: str | Path | None = None) -> Config:
+    """The configuration in a YAML text; relative files begin at `folder`, or where we run.
+
+    Raises `ConfigError` with every problem.
+    """
+    return _load(text.encode(), name, None if folder is None else Path(folder))
+
+
+def _load(raw: bytes, name: str, folder: Path | None) -> Config:
+    root, problems = _parse(raw, name)
+    config = None
+    if root is not None:
+        config, faults = validate(root.data, folder)
+        problems += [_placed(fault, root, name) for fault in faults]
+    if problems or config is None:
+        raise ConfigError(sorted(problems, key=lambda p: (p.line, p.column)))
+    return config
+
+
+def _parse(raw: bytes, name: str) -> tuple[Node | None, list[Problem]]:
+    if len(raw) > MAX_BYTES:
+        return None, [Problem("", f"larger than {MAX_BYTES >> 20} MiB", file=name)]
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        return None, [Problem("", "not UTF-8", file=name, line=line, column=1)]
+    root, flaws = parse(text)
+    return root, [
+        Problem(path_text(f.path), f.message, f.hint, name, f.line, f.column) for f in flaws
+    ]
+
+
+def validate(data: object, folder: Path | None = None) -> tuple[Config | None, list[Fault]]:
+    """The model of plain data, or what is wrong with it, cross-references and files included."""
+    context = {} if folder is None else {"folder": str(folder)}
+    try:
+        config = Config.model_validate(data, context=context)
+    except ValidationError as error:
+        faults = explain(error, Config)
+        config = None
+    else:
+        faults = []
+    known = {fault.path for fault in faults}
+    faults += [fault for fault in check_data(data, folder) if fault.path not in known]
+    return (None if faults else config), faults
+
+
+def _placed(fault: Fault, root: Node, name: str) -> Problem:
+    line, column = _place(fault, root)
+    return Problem(path_text(fault.path), fault.message, fault.hint, name, line, column)
+
+
+def _place(fault: Fault, root: Node) -> tuple[int, int]:
+    """Where the deepest part of a path stands that is there: its key for a fault of the key."""
+    node, at = root, (root.line, root.column)
+    path: Iterable[str | int] = fault.path
+    steps = list(path)
+    for number, step in enumerate(steps):
+        child = node.children.get(step)
+        key = node.keys.get(cast("str", step))
+        if child is None:
+            return key or at
+        last = number == len(steps) - 1
+        at = key if key and (fault.of_key or not last or _is_nested(child.data)) else _start(child)
+        node = child
+    return at
+
+
+def _start(node: Node) -> tuple[int, int]:
+    return node.line, node.column
+
+
+def _is_nested(data: Any) -> bool:
+    return isinstance(data, dict | list)

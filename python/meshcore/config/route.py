@@ -1,0 +1,216 @@
+"""What is done with a request: `routes` of the configuration."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+from pydantic.annotated_handlers import GetJsonSchemaHandler
+
+from meshcore.config.fields import (
+    Authority,
+    ChangeableName,
+    Duration,
+    FieldName,
+    FieldValue,
+    HostPattern,
+    Method,
+    Model,
+    Name,
+    Path,
+    Regex,
+    duration,
+    off,
+    one_of,
+)
+from meshcore.config.layers import RouteLayer
+
+
+class PathMatch(Model):
+    """Exactly one of these."""
+
+    exact: Path | None = Field(None, description="This path.")
+    prefix: Path | None = Field(
+        None, description="This path and what is below it, by whole segments."
+    )
+    regex: Regex | None = Field(
+        None, max_length=8192, description="A regular expression over the whole path, linear time."
+    )
+
+    @model_validator(mode="after")
+    def _one(self) -> PathMatch:
+        one_of(self, "exact", "prefix", "regex")
+        return self
+
+
+class ValueMatch(Model):
+    """What must hold of a value: exactly one of these, or just the text for `exact`."""
+
+    exact: str | None = Field(None, description="Equal to this.")
+    prefix: str | None = Field(None, description="Begins with this.")
+    suffix: str | None = Field(None, description="Ends with this.")
+    contains: str | None = Field(None, description="Has this in it.")
+    regex: Regex | None = Field(
+        None, max_length=8192, description="A regular expression over the whole value."
+    )
+    present: bool | None = Field(None, description="`true`: it is there, whatever its value.")
+    absent: bool | None = Field(None, description="`true`: it is not there.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _text_alone(cls, value: object) -> object:
+        return {"exact": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _one(self) -> ValueMatch:
+        one_of(self, *type(self).model_fields)
+        return self
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core_schema: Any, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        whole = handler.resolve_ref_schema(handler(core_schema))
+        return {"anyOf": [{"type": "string", "description": "Equal to this."}, whole]}
+
+
+def _one_host(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+class Match(Model):
+    """Which requests: every key that is given must hold."""
+
+    host: Annotated[
+        list[HostPattern],
+        BeforeValidator(_one_host, json_schema_input_type=str | list[str]),
+    ] = Field(
+        ["*"],
+        min_length=1,
+        max_length=1000,
+        description="`example.com`, `*.example.com`, `example.*` or `*`; one or a list.",
+    )
+    path: PathMatch | None = Field(None, description="The path; every path when absent.")
+    methods: list[Method] = Field(
+        default_factory=list, max_length=64, description="One of these methods; any when empty."
+    )
+    headers: dict[FieldName, ValueMatch] = Field(
+        default_factory=dict, max_length=64, description="Header fields, all of which must hold."
+    )
+    query: dict[str, ValueMatch] = Field(
+        default_factory=dict, max_length=64, description="Query parameters, all of which must hold."
+    )
+
+
+class Rewrite(Model):
+    """What is sent on instead."""
+
+    path: Path | None = Field(
+        None, description="Replaces the matched prefix, or the whole of another match."
+    )
+    host: Authority | None = Field(None, description="Replaces the host.")
+
+
+class Redirect(Model):
+    """Sends the client elsewhere; parts that are absent stay the request's."""
+
+    status: Literal[301, 302, 303, 307, 308] = Field(302, description="The status.")
+    scheme: Literal["http", "https"] | None = Field(None, description="Another scheme.")
+    host: Authority | None = Field(None, description="Another host, with or without port.")
+    path: str | None = Field(
+        None, pattern="^/", description="Another path; with a `?` it replaces the query too."
+    )
+
+    @model_validator(mode="after")
+    def _somewhere(self) -> Redirect:
+        if self.scheme is None and self.host is None and self.path is None:
+            raise ValueError("at least one of scheme, host, path is needed")
+        return self
+
+
+class Respond(Model):
+    """Answers at once."""
+
+    status: int = Field(200, ge=200, le=599, description="The status.")
+    body: str = Field("", max_length=1 << 20, description="The body.")
+    content_type: FieldValue = Field("text/plain; charset=utf-8", description="Its `content-type`.")
+
+
+class FieldChanges(Model):
+    """Changes to header fields: `remove` first, then `set`, then `add`."""
+
+    remove: list[ChangeableName] = Field(
+        default_factory=list, max_length=64, description="Fields that are taken out."
+    )
+    set: dict[ChangeableName, FieldValue] = Field(
+        default_factory=dict, max_length=64, description="Fields that replace those of their name."
+    )
+    add: dict[ChangeableName, FieldValue] = Field(
+        default_factory=dict, max_length=64, description="Fields beside those of their name."
+    )
+
+
+def _failure(value: object) -> object:
+    if value in ("connect", "reset"):
+        return value
+    if isinstance(value, int) and not isinstance(value, bool) and 400 <= value <= 599:
+        return value
+    raise ValueError(f"expected connect, reset or a status from 400 to 599, got {value!r}")
+
+
+FailureKind = Annotated[Literal["connect", "reset"] | int, BeforeValidator(_failure)]
+
+
+class Retry(Model):
+    """Which failures are tried again, at another endpoint if there is one."""
+
+    retries: int = Field(1, ge=0, le=10, description="Attempts after the first.")
+    when: list[FailureKind] = Field(
+        ["connect", "reset"],
+        max_length=32,
+        description="`connect`: no connection; `reset`: cut before any byte of the response; "
+        "a number: this status.",
+    )
+
+
+class Route(Model):
+    """Requests that match, and what is done with them: `upstream`, `redirect` or `respond`."""
+
+    name: Name = Field(description="Its unique name, in metrics and logs.")
+    listeners: list[Name] = Field(
+        default_factory=list, max_length=1000, description="Where it serves; everywhere if empty."
+    )
+    match: Match = Field(Match(), description="Which requests; every one when absent.")
+    priority: int = Field(
+        0, ge=-(1 << 31), le=(1 << 31) - 1, description="Higher wins before specificity does."
+    )
+    upstream: Name | None = Field(None, description="Forward to this upstream.")
+    redirect: Redirect | None = Field(None, description="Send the client elsewhere.")
+    respond: Respond | None = Field(None, description="Answer at once.")
+    rewrite: Rewrite | None = Field(None, description="What is sent on instead.")
+    timeout: Duration = duration(
+        "15s", "From the request's last byte to the response's head, all attempts; 0: no bound."
+    )
+    idle_timeout: Duration = duration("5m", "Between two bytes of the response; 0: no bound.")
+    retry: Annotated[Retry, BeforeValidator(lambda v: {"retries": 0} if off(v) is None else v)] = (
+        Field(Retry(), description="Which failures are tried again; `off` for none.")
+    )
+    layers: list[RouteLayer] = Field(
+        default_factory=list, max_length=64, description="What a request passes after routing."
+    )
+    request_headers: FieldChanges = Field(FieldChanges(), description="Changes to what is sent on.")
+    response_headers: FieldChanges = Field(
+        FieldChanges(), description="Changes to what is sent back."
+    )
+
+    @model_validator(mode="after")
+    def _one_action(self) -> Route:
+        one_of(self, "upstream", "redirect", "respond")
+        if self.upstream is None and self.rewrite is not None:
+            raise ValueError("rewrite needs an upstream")
+        breakers = sum(layer.circuit_breaker is not None for layer in self.layers)
+        if breakers > 1:
+            raise ValueError("a route has at most one circuit_breaker")
+        if breakers and self.upstream is None:
+            raise ValueError("a circuit_breaker needs an upstream")
+        return self

@@ -1,0 +1,128 @@
+"""The plain snapshot: what Python's own parts need, as frozen records, and the core's JSON.
+
+Units are in the names; a path is as absolute as the configuration file was.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from meshcore import _core
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = [
+    "AdminSpec",
+    "CertificateSpec",
+    "ListenerSpec",
+    "Snapshot",
+    "TlsSpec",
+    "UpstreamSpec",
+    "UpstreamTlsSpec",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateSpec:
+    """One certificate of a listener."""
+
+    server_name: str | None
+    """The SNI name or ``*.suffix`` that it serves; ``None`` for every other."""
+    cert: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class TlsSpec:
+    """TLS towards clients."""
+
+    certificates: tuple[CertificateSpec, ...]
+    """The first is the default."""
+    min_version: str
+    """``1.2`` or ``1.3``."""
+    client_ca: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ListenerSpec:
+    """One address to listen on. Timeouts: 0 is none."""
+
+    name: str
+    host: str
+    """Empty for a unix socket."""
+    port: int
+    unix_path: str | None
+    tls: TlsSpec | None
+    header_timeout_ns: int
+    idle_timeout_ns: int
+    tls_handshake_timeout_ns: int
+    max_connections: int
+    header_bytes: int
+    headers: int
+    target_bytes: int
+    body_bytes: int | None
+    """``None``: any."""
+
+    def codec_limits(self) -> Any:
+        """The limits of a message, as the core's codec takes them (`CodecLimits`)."""
+        core: Any = _core
+        return core.CodecLimits(
+            header_bytes=self.header_bytes,
+            headers=self.headers,
+            target=self.target_bytes,
+            body=self.body_bytes,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamTlsSpec:
+    """TLS towards endpoints."""
+
+    ca: str | None
+    insecure: bool
+    cert: str | None
+    key: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamSpec:
+    """How connections to an upstream are made and kept; its endpoints are the core's."""
+
+    name: str
+    tls: UpstreamTlsSpec | None
+    server_name: str | None
+    connect_timeout_ns: int
+    """0: no bound."""
+    max_connections: int
+    max_pending: int
+    pool_idle_ns: int
+    """0: nothing is kept."""
+    pool_lifetime_ns: int
+    """0: no bound."""
+
+
+@dataclass(frozen=True, slots=True)
+class AdminSpec:
+    """The admin port."""
+
+    host: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A whole configuration, compiled."""
+
+    listeners: tuple[ListenerSpec, ...]
+    upstreams: tuple[UpstreamSpec, ...]
+    admin: AdminSpec | None
+    drain_ns: int
+    delta: Mapping[str, Any]
+    """The core's part as plain data: `Delta` of ``rust/meshcore-core/src/snapshot.rs``."""
+
+    def core_json(self) -> bytes:
+        """`delta` as the core reads it. O(configuration)."""
+        return json.dumps(self.delta, ensure_ascii=False, separators=(",", ":")).encode()

@@ -1,0 +1,166 @@
+"""Durations, sizes and rates as people write them, as exact integers.
+
+A duration is nanoseconds, a size is bytes, a rate is tokens per a period of nanoseconds. Each
+parser takes what YAML or Python hands over and raises `ValueError` with the accepted form.
+"""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+from typing import Final, NamedTuple
+
+SECOND: Final = 1_000_000_000
+DURATION_UNITS: Final = {
+    "ns": 1,
+    "us": 1_000,
+    "ms": 1_000_000,
+    "s": SECOND,
+    "m": 60 * SECOND,
+    "h": 3_600 * SECOND,
+    "d": 86_400 * SECOND,
+}
+SIZE_UNITS: Final = {
+    "B": 1,
+    "KiB": 1 << 10,
+    "MiB": 1 << 20,
+    "GiB": 1 << 30,
+    "TiB": 1 << 40,
+    "kB": 10**3,
+    "MB": 10**6,
+    "GB": 10**9,
+    "TB": 10**12,
+}
+# A year: long enough for anything that is meant, short enough that the core's 64-bit nanoseconds
+# cannot overflow when a few of them are added.
+MAX_DURATION: Final = 365 * DURATION_UNITS["d"]
+# What a signed 64-bit length can hold.
+MAX_SIZE: Final = (1 << 63) - 1
+# One token per nanosecond is as fine as the core's clock.
+MAX_RATE: Final = SECOND
+
+_BINARY_UNITS: Final = {u: n for u, n in SIZE_UNITS.items() if u == "B" or u.endswith("iB")}
+_LETTERS: Final = "".join({letter for unit in DURATION_UNITS for letter in unit})
+_NUMBER = r"(?:\d+(?:\.\d+)?)"
+_DURATION_PART = re.compile(rf"({_NUMBER})(ns|us|ms|s|m|h|d)", re.ASCII)
+_DURATION = re.compile(rf"(?:{_NUMBER}(?:ns|us|ms|s|m|h|d))+", re.ASCII)
+_SIZE = re.compile(rf"({_NUMBER})\s*([A-Za-z]+)", re.ASCII)
+_RATE = re.compile(rf"({_NUMBER})/(\d*)(ns|us|ms|s|m|h|d)", re.ASCII)
+# A number with this many characters is no number that anybody meant.
+_MAX_TEXT: Final = 64
+
+
+class Rate(NamedTuple):
+    """``tokens`` in each period."""
+
+    tokens: int
+    period_ns: int
+
+
+def parse_duration(value: object) -> int:
+    """Nanoseconds of ``30s``, ``250ms``, ``1m30s`` or ``0``; at most a year."""
+    if value == 0 and isinstance(value, int) and not isinstance(value, bool):
+        return 0
+    text = _text(value, "a duration such as 30s, 250ms or 5m")
+    if text == "0":
+        return 0
+    if not _DURATION.fullmatch(text):
+        raise ValueError(f"{_shown(value)} is not a duration: write 30s, 250ms, 5m or 1m30s")
+    total = sum(
+        (Fraction(number) * DURATION_UNITS[unit] for number, unit in _DURATION_PART.findall(text)),
+        Fraction(0),
+    )
+    if total.denominator != 1:
+        raise ValueError(f"{_shown(value)} is finer than a nanosecond")
+    if total > MAX_DURATION:
+        raise ValueError(f"{_shown(value)} is longer than 365d")
+    return int(total)
+
+
+def parse_size(value: object) -> int:
+    """Bytes of ``64KiB``, ``10MB`` or a plain number."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        size = Fraction(value)
+    else:
+        text = _text(value, "a size such as 64KiB or 10MB")
+        if text.isascii() and text.isdigit():
+            size = Fraction(text)
+        else:
+            match = _SIZE.fullmatch(text)
+            if match is None:
+                raise ValueError(f"{_shown(value)} is not a size: write 64KiB, 10MB or bytes")
+            size = Fraction(match[1]) * _size_unit(match[2])
+    if size.denominator != 1:
+        raise ValueError(f"{_shown(value)} is not a whole number of bytes")
+    if not 0 <= size <= MAX_SIZE:
+        raise ValueError(f"{_shown(value)} is not within 0 and {MAX_SIZE} bytes")
+    return int(size)
+
+
+def _size_unit(unit: str) -> int:
+    if unit in SIZE_UNITS:
+        return SIZE_UNITS[unit]
+    letter = unit[0].upper()
+    if unit.lower() in {"k", "m", "g", "t", "kb", "kib", "mib", "gib", "tib", "mb", "gb", "tb"}:
+        binary, decimal = f"{letter}iB", "kB" if letter == "K" else f"{letter}B"
+        raise ValueError(
+            f"{unit} may mean two things: write {binary} (2^{SIZE_UNITS[binary].bit_length() - 1})"
+            f" or {decimal} (10^{len(str(SIZE_UNITS[decimal])) - 1})"
+        )
+    raise ValueError(f"unknown unit {_shown(unit)}: use one of {', '.join(SIZE_UNITS)}")
+
+
+def parse_rate(value: object) -> Rate:
+    """Tokens and period of ``100/s``, ``6000/m`` or ``5/10s``."""
+    text = _text(value, "a rate such as 100/s or 6000/m")
+    match = _RATE.fullmatch(text)
+    if match is None:
+        raise ValueError(f"{_shown(value)} is not a rate: write 100/s, 6000/m or 5/10s")
+    if "." in match[1]:
+        raise ValueError(f"{_shown(value)} has a fraction: write 1/2s instead of 0.5/s")
+    tokens, period = int(match[1]), int(match[2] or 1) * DURATION_UNITS[match[3]]
+    if tokens == 0 or period == 0:
+        raise ValueError(f"{_shown(value)} lets nothing pass: both numbers must be at least 1")
+    if period > MAX_DURATION:
+        raise ValueError(f"the period of {_shown(value)} is longer than 365d")
+    if tokens * SECOND > MAX_RATE * period:
+        raise ValueError(f"{_shown(value)} is faster than {MAX_RATE}/s")
+    return Rate(tokens, period)
+
+
+def _text(value: object, wanted: str) -> str:
+    if isinstance(value, str) and len(value) <= _MAX_TEXT:
+        return value.strip()
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        raise ValueError(f"{value} has no unit: expected {wanted}")
+    raise ValueError(f"expected {wanted}, got {_shown(value)}")
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= _MAX_TEXT else f"{text[:_MAX_TEXT]}…"
+
+
+def format_duration(ns: int) -> str:
+    """The exact spelling with one unit, as large as possible: ``90s``, ``5m``, ``0``."""
+    return _with_unit(ns, DURATION_UNITS)
+
+
+def format_size(size: int) -> str:
+    """The exact spelling with one binary unit, as large as possible: ``64KiB``, ``0``."""
+    return _with_unit(size, _BINARY_UNITS)
+
+
+def format_rate(rate: Rate) -> str:
+    """``100/s`` or ``5/10s``."""
+    period = format_duration(rate.period_ns)
+    number = period.rstrip(_LETTERS)
+    return f"{rate.tokens}/{period.removeprefix(number) if number == '1' else period}"
+
+
+def _with_unit(value: int, units: dict[str, int]) -> str:
+    if value == 0:
+        return "0"
+    # Units go from small to large.
+    unit, scale = [(unit, scale) for unit, scale in units.items() if value % scale == 0][-1]
+    return f"{value // scale}{unit}"

@@ -1,0 +1,125 @@
+"""Where requests go: `upstreams` of the configuration."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+from pydantic.annotated_handlers import GetJsonSchemaHandler
+
+from meshcore.config.fields import (
+    Authority,
+    Duration,
+    EndpointAddress,
+    FilePath,
+    Model,
+    Span,
+    duration,
+    off,
+)
+from meshcore.config.layers import MAX_FAILURES, CircuitBreaker
+
+
+class Endpoint(Model):
+    """One address of an upstream, or just the address as text."""
+
+    address: EndpointAddress = Field(description="`host:port`, `[v6]:port` or `unix:/path`.")
+    weight: int = Field(1, ge=1, le=0xFFFF, description="Its share beside the others' weights.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _address_alone(cls, value: object) -> object:
+        return {"address": value} if isinstance(value, str) else value
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core_schema: Any, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        whole = handler.resolve_ref_schema(handler(core_schema))
+        alone = {"type": "string", "description": whole["properties"]["address"]["description"]}
+        return {"anyOf": [alone, whole]}
+
+
+class UpstreamLimits(Model):
+    """What an upstream is asked to bear; for each worker."""
+
+    connections: int = Field(
+        1_000, ge=1, le=1 << 20, description="Most connections at one time, idle ones included."
+    )
+    pending: int = Field(
+        1_000, ge=0, le=1 << 20, description="Most requests that wait for a connection."
+    )
+    requests: int = Field(1_000, ge=1, le=1 << 32, description="Most requests under way.")
+
+
+class UpstreamTls(Model):
+    """TLS towards endpoints; `{}` verifies them against the system's CAs."""
+
+    ca: FilePath | None = Field(None, description="CA file to verify against; else the system's.")
+    server_name: Authority | None = Field(
+        None, description="The name asked for and verified; by default the endpoint's host."
+    )
+    insecure: bool = Field(False, description="Accept any certificate. For tests.")
+    cert: FilePath | None = Field(None, description="A certificate of our own to show.")
+    key: FilePath | None = Field(None, description="Its private key, not encrypted.")
+
+    @model_validator(mode="after")
+    def _pair(self) -> UpstreamTls:
+        if (self.cert is None) != (self.key is None):
+            raise ValueError("cert and key are given together or not at all")
+        if self.insecure and self.ca is not None:
+            raise ValueError("ca has no meaning when insecure is true")
+        return self
+
+
+class Pool(Model):
+    """How long connections to endpoints are kept."""
+
+    idle: Duration = duration("60s", "Unused this long it is closed; 0: never kept for reuse.")
+    lifetime: Duration = duration("0", "Not lent again after this age; 0: no bound.")
+
+
+class Ejection(Model):
+    """When a single endpoint is left out."""
+
+    failures: int = Field(
+        5, ge=1, le=MAX_FAILURES, description="Failed connects, resets or timeouts in a row."
+    )
+    eject_for: Span = duration("30s", "The first time out.")
+    max_eject_for: Span = duration("5m", "The longest time out; it grows with each repetition.")
+    max_percent: int = Field(
+        50, ge=0, le=100, description="Most of the endpoints that may be out, in percent."
+    )
+
+
+class RetryBudget(Model):
+    """How much of the load may be retries."""
+
+    percent: int = Field(20, ge=0, le=100, description="Of the requests under way, in percent.")
+    floor: int = Field(
+        3, ge=0, le=1 << 20, description="Retries that may always be under way at one time."
+    )
+
+
+class Upstream(Model):
+    """A service: endpoints that can stand in for each other."""
+
+    balance: Literal["least_request", "round_robin", "random"] = Field(
+        "least_request", description="How an endpoint is picked."
+    )
+    endpoints: list[Endpoint] = Field(
+        min_length=1, max_length=100_000, description="Its addresses."
+    )
+    connect_timeout: Duration = duration("5s", "For connecting, TLS included; 0: no bound.")
+    limits: UpstreamLimits = Field(UpstreamLimits(), description="What it is asked to bear.")
+    tls: UpstreamTls | None = Field(None, description="Present: endpoints speak TLS.")
+    pool: Pool = Field(Pool(), description="How long connections are kept.")
+    circuit_breaker: Annotated[CircuitBreaker | None, BeforeValidator(off)] = Field(
+        CircuitBreaker(), description="The breaker of the whole upstream; `off` for none."
+    )
+    ejection: Annotated[Ejection | None, BeforeValidator(off)] = Field(
+        Ejection(), description="When a single endpoint is left out; `off` for never."
+    )
+    retry_budget: RetryBudget = Field(
+        RetryBudget(), description="How much of the load may be retries."
+    )

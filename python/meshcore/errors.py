@@ -1,0 +1,159 @@
+"""Every exception of meshcore: who is to blame, the stable reason, and when to come back.
+
+The native half raises these classes too, so there is one family: catch `MeshcoreError` for
+everything, `Refused` for "not now", a single class for a single reason.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = [
+    "Blame",
+    "BreakerOpen",
+    "CodecError",
+    "ConfigError",
+    "Draining",
+    "LayerError",
+    "MeshcoreError",
+    "NoHealthyEndpoint",
+    "Overflow",
+    "Problem",
+    "RateLimited",
+    "Refused",
+]
+
+
+class Blame(StrEnum):
+    """Who caused a failure."""
+
+    DOWNSTREAM = "downstream"
+    """The client sent something that may not pass."""
+    UPSTREAM = "upstream"
+    """The service behind us failed or refused."""
+    INTERNAL = "internal"
+    """meshcore's own rules or faults."""
+
+
+class MeshcoreError(Exception):
+    """The root of the family."""
+
+    blame: ClassVar[Blame] = Blame.INTERNAL
+    reason: ClassVar[str] = "internal_error"
+    """The stable code, as in ``x-mesh-reason``."""
+
+
+class CodecError(MeshcoreError):
+    """Bytes that are not the protocol they should be, or are over a limit.
+
+    ``args`` is the message and the number of the reason, from which an answer is made.
+    """
+
+    blame = Blame.DOWNSTREAM
+    reason = "bad_request"
+
+    def __str__(self) -> str:
+        return str(self.args[0]) if self.args else ""
+
+
+class LayerError(MeshcoreError):
+    """A Python layer cannot be loaded, or is not one."""
+
+    reason = "layer_error"
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong with a configuration."""
+
+    path: str
+    """Where in the tree, such as ``routes[3].match.host``; empty for the whole."""
+    message: str
+    """What is wrong."""
+    hint: str | None = None
+    """What would be right, when that can be guessed."""
+    file: str | None = None
+    """The file, if it came from one."""
+    line: int = 0
+    """Counted from 1; 0 when there is no place."""
+    column: int = 0
+    """Counted from 1, in characters."""
+
+    def __str__(self) -> str:
+        place = [self.file] if self.file else []
+        if self.line:
+            place += [str(self.line), str(self.column)]
+        parts = [":".join(place), self.path, self.message]
+        text = ": ".join(part for part in parts if part)
+        return f"{text} ({self.hint})" if self.hint else text
+
+
+class ConfigError(MeshcoreError):
+    """A configuration that cannot be used, with every problem that was found."""
+
+    reason = "bad_config"
+    problems: tuple[Problem, ...]
+
+    def __init__(self, problems: Iterable[Problem] | str) -> None:
+        if isinstance(problems, str):
+            problems = [Problem("", line) for line in problems.splitlines()]
+        self.problems = tuple(problems)
+        super().__init__("\n".join(map(str, self.problems)))
+
+    def __reduce__(self) -> tuple[type[ConfigError], tuple[tuple[Problem, ...]]]:
+        return type(self), (self.problems,)
+
+
+class Refused(MeshcoreError):  # noqa: N818  # a refusal is not an error of the caller
+    """Not now: the call was not made. Says when it is worth coming back."""
+
+    retry_after_ns: int
+    """Nanoseconds until another try may succeed; 0 when that is not known."""
+
+    def __init__(self, message: str = "", retry_after_ns: int = 0) -> None:
+        super().__init__(message, retry_after_ns)
+        self.retry_after_ns = retry_after_ns
+
+    @property
+    def retry_after(self) -> float:
+        """`retry_after_ns` in seconds."""
+        return self.retry_after_ns / 1e9
+
+    def __str__(self) -> str:
+        text = self.args[0] or self.reason.replace("_", " ")
+        return f"{text}, retry after {self.retry_after:.3f} s" if self.retry_after_ns else text
+
+
+class RateLimited(Refused):
+    """A limiter refused."""
+
+    reason = "rate_limited"
+
+
+class BreakerOpen(Refused):
+    """The circuit breaker is open, or half-open with every probe out."""
+
+    reason = "breaker_open"
+
+
+class NoHealthyEndpoint(Refused):
+    """Every endpoint is ejected, draining or was already tried."""
+
+    reason = "no_healthy_endpoint"
+
+
+class Overflow(Refused):
+    """A cap on connections, pending or active requests is reached."""
+
+    reason = "overflow"
+
+
+class Draining(Refused):
+    """The proxy ends and takes no new work."""
+
+    reason = "draining"

@@ -1,0 +1,33 @@
+//! What Python's compiler writes is what the core reads: both sides are held to one file.
+
+#![cfg(not(loom))]
+
+use meshcore_core::snapshot::{Action, Delta, Layer, LimitKey, PathMatch, ValueMatch};
+
+const FULL: &str = include_str!("../data/full.json");
+
+#[test]
+fn every_key_of_the_format_is_read() {
+    let delta: Delta = serde_json::from_str(FULL).unwrap();
+    assert_eq!(delta.config_version, 7);
+    assert!(delta.listeners["edge"].match_first);
+    assert_eq!(delta.listeners["edge"].layers.len(), 4);
+    assert_eq!(delta.hosts.len(), 4);
+    let api = &delta.hosts["*.example.com"][0];
+    assert_eq!(api.path, PathMatch::Prefix("/v1".to_owned()));
+    assert!(matches!(api.headers[6].value, ValueMatch::Present(false)));
+    assert_eq!((api.retry.retries, api.retry.reset), (2, false));
+    assert_eq!(api.retry.statuses, [503]);
+    assert_eq!(api.request_headers.set, [("x-from".to_owned(), "mesh".to_owned())]);
+    let key_of = |layer: &Layer| match layer {
+        Layer::Limit { key, .. } => key.clone(),
+        _ => None,
+    };
+    let keys: Vec<_> = api.layers.iter().filter_map(key_of).collect();
+    let header = LimitKey::Header("x-tenant".to_owned());
+    assert_eq!(keys, [header, LimitKey::Client, LimitKey::Host]);
+    let moved = &delta.hosts["old.example.com"][0];
+    assert!(matches!(moved.action, Action::Redirect { status: 308, .. }));
+    assert_eq!(delta.upstreams["api"].endpoints[1].address, "[::1]:9002");
+    assert_eq!(delta.upstreams["plain"].breaker, None);
+}

@@ -1,0 +1,131 @@
+"""What the core and Python's parts are given for a configuration."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from meshcore.config.compile import compile
+from meshcore.config.load import load_file, load_text
+from meshcore.config.snapshot import AdminSpec, CertificateSpec, UpstreamTlsSpec
+from meshcore.config.units import SECOND
+
+DATA = Path(__file__).parents[2] / "data"
+
+
+def test_core_json_is_what_the_core_is_tested_with() -> None:
+    # tests/rust/snapshot_json.rs reads the same file with serde.
+    got = json.loads(compile(load_file(DATA / "full.yaml"), version=7).core_json())
+    assert got == json.loads((DATA / "full.json").read_text())
+
+
+def test_listeners() -> None:
+    edge, local = compile(load_file(DATA / "full.yaml")).listeners
+    assert (edge.name, edge.host, edge.port, edge.unix_path) == ("edge", "0.0.0.0", 8443, None)
+    assert (local.name, local.host, local.port, local.unix_path) == (
+        "local",
+        "",
+        0,
+        "/run/mesh.sock",
+    )
+    assert edge.header_timeout_ns == 10 * SECOND
+    assert edge.idle_timeout_ns == 75 * SECOND
+    assert edge.tls_handshake_timeout_ns == 5 * SECOND
+    assert edge.max_connections == 10_000
+    assert (edge.header_bytes, edge.headers, edge.target_bytes) == (65_536, 100, 4_096)
+    assert (edge.body_bytes, local.body_bytes) == (10_000_000, None)
+
+
+def test_upstreams_admin_and_drain() -> None:
+    snapshot = compile(load_file(DATA / "full.yaml"))
+    api, plain = snapshot.upstreams
+    assert api.tls == UpstreamTlsSpec(ca=None, insecure=True, cert=None, key=None)
+    assert api.server_name == "api.internal"
+    assert (api.connect_timeout_ns, plain.connect_timeout_ns) == (SECOND, 5 * SECOND)
+    assert (api.max_connections, api.max_pending) == (100, 200)
+    assert (api.pool_idle_ns, api.pool_lifetime_ns) == (30 * SECOND, 3600 * SECOND)
+    assert (plain.tls, plain.server_name) == (None, None)
+    assert snapshot.admin == AdminSpec("127.0.0.1", 9900)
+    assert snapshot.drain_ns == 12 * SECOND
+
+
+def test_tls_files_begin_at_the_folder_of_the_file(tls_files: Path) -> None:
+    file = tls_files / "mesh.yaml"
+    file.write_text(
+        """
+version: 1
+listeners:
+  edge:
+    bind: 127.0.0.1:0
+    tls:
+      cert: edge.pem
+      key: edge.key
+      client_ca: ca.pem
+      min_version: "1.3"
+      sni: {"*.Example.com": {cert: other.pem, key: other.key}}
+"""
+    )
+    tls = compile(load_file(file)).listeners[0].tls
+    assert tls is not None
+    assert tls.certificates == (
+        CertificateSpec(None, f"{tls_files}/edge.pem", f"{tls_files}/edge.key"),
+        CertificateSpec("*.example.com", f"{tls_files}/other.pem", f"{tls_files}/other.key"),
+    )
+    assert (tls.client_ca, tls.min_version) == (f"{tls_files}/ca.pem", "1.3")
+
+
+@pytest.mark.parametrize(
+    ("rate", "burst"),
+    [("100/s", 100), ("6000/m", 100), ("1/m", 1), ("5/10s", 1), ("3/ms", 3000)],
+)
+def test_a_burst_is_by_default_what_a_second_brings(rate: str, burst: int) -> None:
+    config = load_text(
+        f"version: 1\nlisteners: {{a: {{bind: a:1, layers: [limit: {{rate: {rate}}}]}}}}"
+    )
+    (layer,) = compile(config).delta["listeners"]["a"]["layers"]
+    assert layer["limit"]["rate"]["burst"] == burst
+
+
+def test_defaults_are_those_of_the_core() -> None:
+    config = load_text(
+        "version: 1\n"
+        "listeners: {a: {bind: a:1}}\n"
+        "upstreams: {u: {endpoints: [b:1]}}\n"
+        "routes: [{name: r, upstream: u}]"
+    )
+    delta = compile(config).delta
+    upstream = delta["upstreams"]["u"]
+    # `Breaker::default()` and `Ejection::default()` of snapshot.rs, spelt out.
+    assert upstream["breaker"] == {
+        "failures": 5,
+        "failure_percent": 50,
+        "min_calls": 20,
+        "window_ns": 10 * SECOND,
+        "successes": 2,
+        "probes": 1,
+        "open_for_ns": 30 * SECOND,
+        "max_open_for_ns": 300 * SECOND,
+    }
+    assert upstream["ejection"] == {
+        "failures": 5,
+        "eject_for_ns": 30 * SECOND,
+        "max_eject_for_ns": 300 * SECOND,
+        "max_percent": 50,
+    }
+    (route,) = delta["hosts"]["*"]
+    assert route["path"] == "any"
+    assert route["retry"] == {"retries": 1, "connect": True, "reset": True, "statuses": []}
+    assert (route["timeout_ns"], route["idle_ns"]) == (15 * SECOND, 300 * SECOND)
+
+
+def test_a_route_with_two_hosts_stands_under_both_and_once_under_each() -> None:
+    config = load_text(
+        "version: 1\n"
+        "listeners: {a: {bind: a:1}}\n"
+        "routes: [{name: r, match: {host: [x, y, X]}, respond: {}}]"
+    )
+    hosts = compile(config).delta["hosts"]
+    assert {host: [r["name"] for r in routes] for host, routes in hosts.items()} == {
+        "x": ["r"],
+        "y": ["r"],
+    }

@@ -1,0 +1,242 @@
+"""Every problem is told at once, with its place, and a hint where one can be guessed."""
+
+import time
+from pathlib import Path
+
+import pytest
+
+from meshcore.config import document
+from meshcore.config.compile import compile
+from meshcore.config.load import load_file, load_text
+from meshcore.errors import ConfigError
+
+GOOD = "version: 1\nlisteners: {edge: {bind: 127.0.0.1:8080}}\n"
+
+
+def problems(text: str) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        load_text(text, "mesh.yaml")
+    return [str(p) for p in caught.value.problems]
+
+
+def test_the_least_configuration() -> None:
+    config = load_text(GOOD)
+    assert list(config.listeners) == ["edge"]
+    assert config.admin is None
+
+
+def test_everything_wrong_is_told_at_once(tmp_path: Path) -> None:
+    file = tmp_path / "mesh.yaml"
+    file.write_text(
+        """\
+version: 1
+listeners:
+  edge:
+    bind: 0.0.0.0:8443
+    tls: {cert: edge.pem, key: edge.key}
+    layerz: []
+    limits: {connections: 0, header_bytes: 64K}
+    timeouts: {header: 10, idle: 75s}
+routes:
+  - name: api
+    listeners: [edg]
+    match: {path: {prefix: v1}, methods: [get]}
+    upstrem: api
+  - name: api
+    upstream: apii
+upstreams:
+  api:
+    endpoints: [127.0.0.1:9001]
+    connect_timeout: 1s
+    connect_timeout: 2s
+"""
+    )
+    with pytest.raises(ConfigError) as caught:
+        load_file(file)
+    missing = "No such file or directory"
+    assert [str(p).removeprefix(f"{file}:") for p in caught.value.problems] == [
+        f"5:17: listeners.edge.tls.cert: cannot read {tmp_path}/edge.pem: {missing}",
+        f"5:32: listeners.edge.tls.key: cannot read {tmp_path}/edge.key: {missing}",
+        "6:5: listeners.edge.layerz: unknown key (did you mean layers?)",
+        "7:27: listeners.edge.limits.connections: must be greater than or equal to 1, got 0",
+        "7:44: listeners.edge.limits.header_bytes: "
+        "K may mean two things: write KiB (2^10) or kB (10^3)",
+        "8:24: listeners.edge.timeouts.header: "
+        "10 has no unit: expected a duration such as 30s, 250ms or 5m",
+        "11:17: routes[0].listeners[0]: there is no listener named 'edg' (did you mean edge?)",
+        "12:28: routes[0].match.path.prefix: a path begins with /",
+        "12:43: routes[0].match.methods[0]: methods are case-sensitive: write GET",
+        "13:5: routes[0].upstrem: unknown key (did you mean upstream?)",
+        "14:11: routes[1].name: 'api' is the name of routes[0] too",
+        "15:15: routes[1].upstream: there is no upstream named 'apii' (did you mean api?)",
+        "20:5: upstreams.api: duplicate key 'connect_timeout' (first on line 19)",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("", "mesh.yaml:1:1: the document is empty"),
+        ("# only a comment\n", "mesh.yaml:1:1: the document is empty"),
+        ("a: [1", "mesh.yaml:2:1: not YAML: did not find expected ',' or ']'"),
+        ("a: b: c", "mesh.yaml:1:5: not YAML: mapping values are not allowed in this context"),
+        ("a: *x", "mesh.yaml:1:4: no anchor named 'x'"),
+        ("a: &x [*x]", "mesh.yaml:1:8: a: alias 'x' stands inside of its own anchor"),
+        ("[a]: 1", "mesh.yaml:1:1: a key is a text, not a list or mapping"),
+        ("- 1\n--- \n- 2", "mesh.yaml:2:1: more than one document in the file"),
+        ("hello", "mesh.yaml:1:1: expected a mapping, got 'hello'"),
+        (GOOD + "drain: !!python/name:os.system ''", "is not supported"),
+        (GOOD + "drain: !secret x", "mesh.yaml:3:8: tag !secret is not supported"),
+        (GOOD + "<<: {drain: 1s}", "merge keys are not supported (write the keys out)"),
+        ("version: 2\nlisteners: {a: {bind: a:1}}", "mesh.yaml:1:10: version: must be 1, got 2"),
+        ("version: 1", "mesh.yaml:1:1: listeners: required key is missing"),
+        ("version: 1\nlisteners: {}", "at least 1"),
+        ("version: 1\nlisteners: []", "2:1: listeners: expected a mapping, got []"),
+        ("version: 1\nlisteners: {'a b': {bind: a:1}}", "a name is one word"),
+        (GOOD + "upstreams: {u: {}}", "3:13: upstreams.u.endpoints: required key is missing"),
+        (GOOD + "admin: {bind: unix:/a}", "the admin port cannot be a unix socket"),
+        (GOOD + "admin: {bind: 127.0.0.1:8080}", "127.0.0.1:8080 is taken by listeners.edge"),
+        (GOOD + "admin: {bind: 127.0.0.1:99999}", "'99999' is not a port: 0 to 65535"),
+        (GOOD + "drain: 1", "1 has no unit"),
+        (GOOD + "routes: [{name: r}]", "exactly one of upstream, redirect, respond is needed"),
+        (GOOD + "routes: [{name: r, redirect: {}}]", "at least one of scheme, host, path"),
+        (GOOD + "routes: [{name: r, respond: {}, match: {path: {}}}]", "none given"),
+        (GOOD + "routes: [{name: r, respond: {}, layers: [{}]}]", "none given"),
+        (GOOD + "routes: [{name: r, respond: {}, rewrite: {path: /}}]", "needs an upstream"),
+        (
+            GOOD + "routes: [{name: r, respond: {}, layers: [circuit_breaker: {}]}]",
+            "a circuit_breaker needs an upstream",
+        ),
+        (
+            GOOD + "routes: [{name: r, respond: {}, request_headers: {set: {Host: a}}}]",
+            "host cannot be changed: use rewrite.host",
+        ),
+        (
+            GOOD + 'routes: [{name: r, respond: {}, request_headers: {set: {a: "b\\r\\nc"}}}]',
+            "one line",
+        ),
+    ],
+)
+def test_a_single_problem(text: str, problem: str) -> None:
+    (only,) = problems(text)
+    assert problem in only
+
+
+def test_two_listeners_with_the_same_address() -> None:
+    text = "version: 1\nlisteners:\n  a: {bind: 0.0.0.0:80}\n  b: {bind: 0.0.0.0:80}\n"
+    assert problems(text) == [
+        "mesh.yaml:4:13: listeners.b.bind: 0.0.0.0:80 is taken by listeners.a"
+    ]
+    load_text(text.replace(":80}", ":0}"))
+
+
+def test_texts_that_yaml_1_1_would_change() -> None:
+    config = load_text(
+        GOOD
+        + "upstreams: {no: {endpoints: [a:1], circuit_breaker: off, ejection: false}}\n"
+        + "routes: [{name: on, upstream: no, request_headers: {set: {x-day: 2024-01-01, yes: NO}}}]"
+    )
+    assert config.upstreams["no"].circuit_breaker is None
+    assert config.upstreams["no"].ejection is None
+    assert config.routes[0].name == "on"
+    assert config.routes[0].request_headers.set == {"x-day": "2024-01-01", "yes": "NO"}
+
+
+def test_an_alias_stands_for_what_its_anchor_holds() -> None:
+    config = load_text(
+        "version: 1\n"
+        "listeners:\n"
+        "  a: {bind: a:1, limits: &small {connections: 5}}\n"
+        "  b: {bind: a:2, limits: *small}\n"
+    )
+    assert config.listeners["b"].limits.connections == 5
+
+
+def test_aliases_that_expand_to_billions_are_refused_at_once() -> None:
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 12)]
+    begun = time.monotonic()
+    assert any("aliases expand to too much" in p for p in problems("\n".join(lines)))
+    assert time.monotonic() - begun < 5
+
+
+@pytest.mark.parametrize("bracket", ["[", "{a: "])
+def test_nesting_is_bounded(bracket: str) -> None:
+    at_limit = document.parse(bracket * document.MAX_DEPTH + {"[": "]", "{a: ": "}"}[bracket] * 32)
+    assert at_limit[1] == []
+    (only,) = problems(bracket * 100_000)
+    assert "nested deeper than 32" in only
+
+
+def test_a_file_is_read_up_to_its_bound(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("meshcore.config.load.MAX_BYTES", len(GOOD))
+    file = tmp_path / "mesh.yaml"
+    file.write_text(GOOD)
+    load_file(file)
+    file.write_text(GOOD + " ")
+    with pytest.raises(ConfigError, match="larger than"):
+        load_file(file)
+
+
+def test_bytes_that_are_no_text(tmp_path: Path) -> None:
+    file = tmp_path / "mesh.yaml"
+    file.write_bytes(b"version: 1\nx: \xff\n")
+    with pytest.raises(ConfigError, match=r":2:1: not UTF-8"):
+        load_file(file)
+    file.write_bytes(b"version: 1\nx: \x07\n")
+    with pytest.raises(ConfigError, match=r":2:4: not YAML"):
+        load_file(file)
+
+
+def test_a_missing_file_is_the_systems_error(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        load_file(tmp_path / "none.yaml")
+
+
+def test_unusable_certificates(tls_files: Path) -> None:
+    (tls_files / "junk.pem").write_text("no certificate")
+    file = tls_files / "mesh.yaml"
+    file.write_text(
+        """\
+version: 1
+listeners:
+  a: {bind: a:1, tls: {cert: edge.pem, key: other.key}}
+  b: {bind: a:2, tls: {cert: junk.pem, key: edge.key, client_ca: junk.pem}}
+  c: {bind: a:3, tls: {cert: edge.pem, key: edge.key, sni: {x.y: {cert: none.pem, key: edge.key}}}}
+upstreams:
+  u: {endpoints: [b:1], tls: {ca: none.pem}}
+"""
+    )
+    with pytest.raises(ConfigError) as caught:
+        load_file(file)
+    found = [(p.path, p.line) for p in caught.value.problems]
+    assert found == [
+        ("listeners.a.tls.key", 3),
+        ("listeners.b.tls.cert", 4),
+        ("listeners.b.tls.client_ca", 4),
+        ("listeners.c.tls.sni['x.y'].cert", 5),
+        ("upstreams.u.tls.ca", 7),
+    ]
+
+
+def test_ten_thousand_routes_load_in_ten_seconds() -> None:
+    routes = "".join(
+        f"""\
+  - name: route-{i}
+    match: {{host: h{i}.example.com, path: {{prefix: /v{i}}}, methods: [GET]}}
+    upstream: u{i % 100}
+    timeout: 5s
+    layers:
+      - limit: {{rate: 100/s, burst: 10}}
+"""
+        for i in range(10_000)
+    )
+    upstreams = "".join(f"  u{i}: {{endpoints: [127.0.0.1:{9000 + i}]}}\n" for i in range(100))
+    text = f"{GOOD}routes:\n{routes}upstreams:\n{upstreams}"
+    begun = time.monotonic()
+    snapshot = compile(load_text(text))
+    size = len(snapshot.core_json())
+    taken = time.monotonic() - begun
+    assert len(snapshot.delta["hosts"]) == 10_000
+    assert size > 1_000_000
+    assert taken < 10, f"{taken:.1f} s"

@@ -1,0 +1,103 @@
+"""Durations, sizes and rates: exact, with units, and written back as they can be read."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from meshcore.config.units import (
+    MAX_DURATION,
+    MAX_RATE,
+    MAX_SIZE,
+    SECOND,
+    Rate,
+    format_duration,
+    format_rate,
+    format_size,
+    parse_duration,
+    parse_rate,
+    parse_size,
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "ns"),
+    [
+        ("30s", 30 * SECOND),
+        ("250ms", 250_000_000),
+        ("1m30s", 90 * SECOND),
+        ("1.5s", 1_500_000_000),
+        ("365d", MAX_DURATION),
+        ("0", 0),
+        (0, 0),
+        ("0s", 0),
+    ],
+)
+def test_durations(text: object, ns: int) -> None:
+    assert parse_duration(text) == ns
+
+
+@pytest.mark.parametrize(
+    "text", [5, 1.5, True, None, "", "5", "5 s", "-1s", "5x", "0.1ns", "366d", "1" * 70 + "s", "٣s"]
+)
+def test_what_is_no_duration(text: object) -> None:
+    with pytest.raises(ValueError, match=r".+"):
+        parse_duration(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("64KiB", 65_536),
+        ("10MB", 10**7),
+        ("1.5KiB", 1536),
+        (1500, 1500),
+        ("0", 0),
+        ("1 GiB", 1 << 30),
+    ],
+)
+def test_sizes(text: object, size: int) -> None:
+    assert parse_size(text) == size
+
+
+@pytest.mark.parametrize(
+    "text", [-1, True, 1.5, "64K", "64kib", "x", "0.5B", str(MAX_SIZE + 1), "1PB"]
+)
+def test_what_is_no_size(text: object) -> None:
+    with pytest.raises(ValueError, match=r".+"):
+        parse_size(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "rate"),
+    [
+        ("100/s", Rate(100, SECOND)),
+        ("6000/m", Rate(6000, 60 * SECOND)),
+        ("5/10s", Rate(5, 10 * SECOND)),
+        (f"{MAX_RATE}/s", Rate(MAX_RATE, SECOND)),
+    ],
+)
+def test_rates(text: str, rate: Rate) -> None:
+    assert parse_rate(text) == rate
+
+
+@pytest.mark.parametrize(
+    "text", ["100", 100, "0/s", "1/0s", "0.5/s", "1/366d", "2/ns", "a/s", "/s"]
+)
+def test_what_is_no_rate(text: object) -> None:
+    with pytest.raises(ValueError, match=r".+"):
+        parse_rate(text)
+
+
+@given(st.integers(0, MAX_DURATION))
+def test_a_duration_is_written_as_it_is_read(ns: int) -> None:
+    assert parse_duration(format_duration(ns)) == ns
+
+
+@given(st.integers(0, MAX_SIZE))
+def test_a_size_is_written_as_it_is_read(size: int) -> None:
+    assert parse_size(format_size(size)) == size
+
+
+@given(st.integers(1, 10**6), st.integers(10**6, MAX_DURATION))
+def test_a_rate_is_written_as_it_is_read(tokens: int, period: int) -> None:
+    assert parse_rate(format_rate(Rate(tokens, period))) == Rate(tokens, period)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
-from typing import Annotated, Any, Final, NamedTuple
+from typing import Annotated, Any, ClassVar, Final, Literal, NamedTuple
 
 from pydantic import (
     AfterValidator,
@@ -17,6 +17,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    GetJsonSchemaHandler,
     PlainSerializer,
     ValidationInfo,
     WithJsonSchema,
@@ -61,6 +62,20 @@ class Model(BaseModel):
     """Immutable, without unknown keys, and without guesses such as ``"5"`` for 5."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class OrText(Model):
+    """A mapping that may be written as a single text too."""
+
+    text_schema: ClassVar[dict[str, Any]]
+    """The JSON Schema of that text."""
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core_schema: Any, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        mapping = handler.resolve_ref_schema(handler(core_schema))
+        return {"anyOf": [{"type": "string", **cls.text_schema}, mapping]}
 
 
 class Address(NamedTuple):
@@ -224,6 +239,10 @@ def _network(text: str) -> str:
 def _beside_the_file(text: str, info: ValidationInfo) -> str:
     folder = (info.context or {}).get("folder")
     return text if folder is None else os.path.join(folder, text)
+
+
+Off = Literal["off", False]
+"""How something that is on by default is switched off."""
 
 
 def off(value: object) -> object:

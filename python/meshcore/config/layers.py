@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import ClassVar, Self
 
 from pydantic import Field, model_validator
 
@@ -10,6 +10,7 @@ from meshcore.config.fields import (
     FieldName,
     LayerName,
     Model,
+    OrText,
     RateText,
     Span,
     duration,
@@ -20,19 +21,17 @@ from meshcore.config.fields import (
 MAX_CLIENTS = 1 << 24
 # The core keeps no bucket larger than this (admission/quota.rs).
 MAX_BURST = 1 << 32
+# Its longest refill: 2^60 of 1/256 ns, 52 days (admission/quota.rs).
+MAX_REFILL_NS = 1 << 52
 # What fits the breaker's word (admission/breaker_word.rs).
 MAX_FAILURES = (1 << 20) - 1
 MAX_PROBES = (1 << 10) - 1
 
-Clients = Annotated[
-    int,
-    Field(ge=1, le=MAX_CLIENTS, description="How many keys may be in debt at one time."),
-]
-Burst = Annotated[int, Field(ge=1, le=MAX_BURST)]
 
+class LimitKey(OrText):
+    """What tells one bucket from another: exactly one of these, or the word alone."""
 
-class LimitKey(Model):
-    """What tells one bucket from another: exactly one of these."""
+    text_schema: ClassVar = {"enum": ["client", "host"]}
 
     header: FieldName | None = Field(None, description="The value of this request header.")
     client: bool | None = Field(None, description="`true`: the client's address.")
@@ -51,27 +50,37 @@ class LimitKey(Model):
         return self
 
 
-class ClientLimit(Model):
-    """A bucket for each client: IPv4 by address, IPv6 by /64."""
-
-    rate: RateText = Field(description="What each client may ask for.")
-    burst: Burst | None = Field(
-        None, description="Most requests at once; by default what the rate brings in a second."
-    )
-    clients: Clients = 65_536
-
-
-class Limit(Model):
-    """A bucket shared by all, or one for each value of `key`."""
+class Quota(Model):
+    """A rate and a burst."""
 
     rate: RateText = Field(description="What may pass.")
-    burst: Burst | None = Field(
-        None, description="Most requests at once; by default what the rate brings in a second."
+    burst: int | None = Field(
+        None,
+        ge=1,
+        le=MAX_BURST,
+        description="Most requests at once; by default what the rate brings in a second.",
     )
+    clients: int = Field(
+        65_536, ge=1, le=MAX_CLIENTS, description="How many keys may be in debt at one time."
+    )
+
+    @model_validator(mode="after")
+    def _refills(self) -> Self:
+        if (self.burst or 1) * self.rate.period_ns > MAX_REFILL_NS * self.rate.tokens:
+            raise ValueError("an empty bucket takes over 52 days to refill: lower burst")
+        return self
+
+
+class ClientLimit(Quota):
+    """A bucket for each client: IPv4 by address, IPv6 by /64."""
+
+
+class Limit(Quota):
+    """A bucket shared by all, or one for each value of `key`."""
+
     key: LimitKey | None = Field(
         None, description="One bucket for each value of this; one for all when absent."
     )
-    clients: Clients = 65_536
 
 
 class CircuitBreaker(Model):

@@ -41,7 +41,7 @@ class ListenerTls(Certificate):
 
 
 class ClientAddress(Model):
-    """How the client's address is found."""
+    """What is known of proxies in front of us."""
 
     trusted_hops: int = Field(
         0, ge=0, le=255, description="Proxies in front of us that append to x-forwarded-for."

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
-from pydantic.annotated_handlers import GetJsonSchemaHandler
 
 from meshcore.config.fields import (
     Authority,
@@ -17,6 +16,8 @@ from meshcore.config.fields import (
     Method,
     Model,
     Name,
+    Off,
+    OrText,
     Path,
     Regex,
     duration,
@@ -43,8 +44,10 @@ class PathMatch(Model):
         return self
 
 
-class ValueMatch(Model):
+class ValueMatch(OrText):
     """What must hold of a value: exactly one of these, or just the text for `exact`."""
+
+    text_schema: ClassVar = {"description": "Equal to this."}
 
     exact: str | None = Field(None, description="Equal to this.")
     prefix: str | None = Field(None, description="Begins with this.")
@@ -65,13 +68,6 @@ class ValueMatch(Model):
     def _one(self) -> ValueMatch:
         one_of(self, *type(self).model_fields)
         return self
-
-    @classmethod
-    def __get_pydantic_json_schema__(
-        cls, core_schema: Any, handler: GetJsonSchemaHandler
-    ) -> dict[str, Any]:
-        whole = handler.resolve_ref_schema(handler(core_schema))
-        return {"anyOf": [{"type": "string", "description": "Equal to this."}, whole]}
 
 
 def _one_host(value: object) -> object:
@@ -173,6 +169,10 @@ class Retry(Model):
     )
 
 
+def _retry_off(value: object) -> object:
+    return {"retries": 0} if value is not None and off(value) is None else value
+
+
 class Route(Model):
     """Requests that match, and what is done with them: `upstream`, `redirect` or `respond`."""
 
@@ -192,7 +192,7 @@ class Route(Model):
         "15s", "From the request's last byte to the response's head, all attempts; 0: no bound."
     )
     idle_timeout: Duration = duration("5m", "Between two bytes of the response; 0: no bound.")
-    retry: Annotated[Retry, BeforeValidator(lambda v: {"retries": 0} if off(v) is None else v)] = (
+    retry: Annotated[Retry, BeforeValidator(_retry_off, json_schema_input_type=Retry | Off)] = (
         Field(Retry(), description="Which failures are tried again; `off` for none.")
     )
     layers: list[RouteLayer] = Field(

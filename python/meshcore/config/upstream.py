@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
-from pydantic.annotated_handlers import GetJsonSchemaHandler
 
 from meshcore.config.fields import (
     Authority,
@@ -13,6 +12,8 @@ from meshcore.config.fields import (
     EndpointAddress,
     FilePath,
     Model,
+    Off,
+    OrText,
     Span,
     duration,
     off,
@@ -20,8 +21,10 @@ from meshcore.config.fields import (
 from meshcore.config.layers import MAX_FAILURES, CircuitBreaker
 
 
-class Endpoint(Model):
+class Endpoint(OrText):
     """One address of an upstream, or just the address as text."""
+
+    text_schema: ClassVar = {"description": "`host:port`, `[v6]:port` or `unix:/path`."}
 
     address: EndpointAddress = Field(description="`host:port`, `[v6]:port` or `unix:/path`.")
     weight: int = Field(1, ge=1, le=0xFFFF, description="Its share beside the others' weights.")
@@ -30,14 +33,6 @@ class Endpoint(Model):
     @classmethod
     def _address_alone(cls, value: object) -> object:
         return {"address": value} if isinstance(value, str) else value
-
-    @classmethod
-    def __get_pydantic_json_schema__(
-        cls, core_schema: Any, handler: GetJsonSchemaHandler
-    ) -> dict[str, Any]:
-        whole = handler.resolve_ref_schema(handler(core_schema))
-        alone = {"type": "string", "description": whole["properties"]["address"]["description"]}
-        return {"anyOf": [alone, whole]}
 
 
 class UpstreamLimits(Model):
@@ -93,7 +88,7 @@ class Ejection(Model):
 
 
 class RetryBudget(Model):
-    """How much of the load may be retries."""
+    """A bound on retries, so that they cannot double the load of a service in trouble."""
 
     percent: int = Field(20, ge=0, le=100, description="Of the requests under way, in percent.")
     floor: int = Field(
@@ -114,12 +109,14 @@ class Upstream(Model):
     limits: UpstreamLimits = Field(UpstreamLimits(), description="What it is asked to bear.")
     tls: UpstreamTls | None = Field(None, description="Present: endpoints speak TLS.")
     pool: Pool = Field(Pool(), description="How long connections are kept.")
-    circuit_breaker: Annotated[CircuitBreaker | None, BeforeValidator(off)] = Field(
-        CircuitBreaker(), description="The breaker of the whole upstream; `off` for none."
-    )
-    ejection: Annotated[Ejection | None, BeforeValidator(off)] = Field(
-        Ejection(), description="When a single endpoint is left out; `off` for never."
-    )
+    circuit_breaker: Annotated[
+        CircuitBreaker | None,
+        BeforeValidator(off, json_schema_input_type=CircuitBreaker | Off | None),
+    ] = Field(CircuitBreaker(), description="The breaker of the whole upstream; `off` for none.")
+    ejection: Annotated[
+        Ejection | None,
+        BeforeValidator(off, json_schema_input_type=Ejection | Off | None),
+    ] = Field(Ejection(), description="When a single endpoint is left out; `off` for never.")
     retry_budget: RetryBudget = Field(
         RetryBudget(), description="How much of the load may be retries."
     )

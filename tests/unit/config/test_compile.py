@@ -7,7 +7,7 @@ import pytest
 
 from meshcore.config.compile import compile
 from meshcore.config.load import load_file, load_text
-from meshcore.config.snapshot import AdminSpec, CertificateSpec, UpstreamTlsSpec
+from meshcore.config.snapshot import AdminSpec, UpstreamTlsSpec
 from meshcore.config.units import SECOND
 
 DATA = Path(__file__).parents[2] / "data"
@@ -47,31 +47,6 @@ def test_upstreams_admin_and_drain() -> None:
     assert (plain.tls, plain.server_name) == (None, None)
     assert snapshot.admin == AdminSpec("127.0.0.1", 9900)
     assert snapshot.drain_ns == 12 * SECOND
-
-
-def test_tls_files_begin_at_the_folder_of_the_file(tls_files: Path) -> None:
-    file = tls_files / "mesh.yaml"
-    file.write_text(
-        """
-version: 1
-listeners:
-  edge:
-    bind: 127.0.0.1:0
-    tls:
-      cert: edge.pem
-      key: edge.key
-      client_ca: ca.pem
-      min_version: "1.3"
-      sni: {"*.Example.com": {cert: other.pem, key: other.key}}
-"""
-    )
-    tls = compile(load_file(file)).listeners[0].tls
-    assert tls is not None
-    assert tls.certificates == (
-        CertificateSpec(None, f"{tls_files}/edge.pem", f"{tls_files}/edge.key"),
-        CertificateSpec("*.example.com", f"{tls_files}/other.pem", f"{tls_files}/other.key"),
-    )
-    assert (tls.client_ca, tls.min_version) == (f"{tls_files}/ca.pem", "1.3")
 
 
 @pytest.mark.parametrize(

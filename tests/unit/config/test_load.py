@@ -193,32 +193,6 @@ def test_a_missing_file_is_the_systems_error(tmp_path: Path) -> None:
         load_file(tmp_path / "none.yaml")
 
 
-def test_unusable_certificates(tls_files: Path) -> None:
-    (tls_files / "junk.pem").write_text("no certificate")
-    file = tls_files / "mesh.yaml"
-    file.write_text(
-        """\
-version: 1
-listeners:
-  a: {bind: a:1, tls: {cert: edge.pem, key: other.key}}
-  b: {bind: a:2, tls: {cert: junk.pem, key: edge.key, client_ca: junk.pem}}
-  c: {bind: a:3, tls: {cert: edge.pem, key: edge.key, sni: {x.y: {cert: none.pem, key: edge.key}}}}
-upstreams:
-  u: {endpoints: [b:1], tls: {ca: none.pem}}
-"""
-    )
-    with pytest.raises(ConfigError) as caught:
-        load_file(file)
-    found = [(p.path, p.line) for p in caught.value.problems]
-    assert found == [
-        ("listeners.a.tls.key", 3),
-        ("listeners.b.tls.cert", 4),
-        ("listeners.b.tls.client_ca", 4),
-        ("listeners.c.tls.sni['x.y'].cert", 5),
-        ("upstreams.u.tls.ca", 7),
-    ]
-
-
 def test_ten_thousand_routes_load_in_ten_seconds() -> None:
     routes = "".join(
         f"""\
@@ -240,3 +214,16 @@ def test_ten_thousand_routes_load_in_ten_seconds() -> None:
     assert len(snapshot.delta["hosts"]) == 10_000
     assert size > 1_000_000
     assert taken < 10, f"{taken:.1f} s"
+
+
+@pytest.mark.parametrize(("rate", "burst"), [("1/365d", 2), ("1/s", 4_503_600)])
+def test_a_bucket_that_hardly_refills(rate: str, burst: int) -> None:
+    layers = f"routes: [{{name: r, respond: {{}}, layers: [limit: {{rate: {rate}, burst: %d}}]}}]"
+    (only,) = problems(GOOD + layers % burst)
+    assert "over 52 days to refill" in only
+
+
+def test_the_slowest_bucket() -> None:
+    load_text(
+        GOOD + "routes: [{name: r, respond: {}, layers: [limit: {rate: 1/s, burst: 4503599}]}]"
+    )

@@ -1,0 +1,23 @@
+"""The command line: `meshcore check`, `meshcore schema` and `meshcore version`, a file each.
+
+Exit codes: 0; 1 when the system refuses something (no such file, a port in use); 2 when the
+configuration or the command line is wrong.
+"""
+
+import click
+
+from meshcore.cli.check import check
+from meshcore.cli.schema import schema
+from meshcore.cli.version import version
+
+__all__ = ["main"]
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+def main() -> None:
+    """A layer-7 proxy: Python carries bytes and time, Rust makes every decision."""
+
+
+main.add_command(check)
+main.add_command(schema)
+main.add_command(version)

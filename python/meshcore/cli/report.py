@@ -1,0 +1,53 @@
+"""How failures are told: lines on standard error and an exit code, never a traceback."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.text import Text
+
+from meshcore.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from meshcore.errors import Problem
+
+REFUSED_BY_SYSTEM = 1
+BAD_CONFIG = 2
+
+
+@contextlib.contextmanager
+def reported(file: Path) -> Iterator[None]:
+    """Ends the program with the right lines and code when reading `file` fails."""
+    try:
+        yield
+    except ConfigError as error:
+        console = _console()
+        for problem in error.problems:
+            console.print(_line(problem))
+        raise SystemExit(BAD_CONFIG) from None
+    except OSError as error:
+        _console().print(Text(f"meshcore: {file}: {error.strerror or error}"))
+        raise SystemExit(REFUSED_BY_SYSTEM) from None
+
+
+def _console() -> Console:
+    # Lines are for editors and grep too: never folded.
+    return Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def _line(problem: Problem) -> Text:
+    """The text of `str(problem)`, coloured on a terminal."""
+    whole = str(problem)
+    line = Text(whole)
+    place, found, _ = whole.partition(f": {problem.message}")
+    if found:
+        line.stylize("bold", 0, len(place))
+        line.stylize("red", len(place) + 2, len(place) + 2 + len(problem.message))
+    if problem.hint:
+        line.stylize("cyan", len(whole) - len(problem.hint) - 2)
+    return line

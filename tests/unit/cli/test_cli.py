@@ -1,0 +1,79 @@
+"""Exit codes and lines, as scripts see them."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from meshcore import __version__
+from meshcore.cli import main
+
+GOOD = """\
+version: 1
+listeners: {edge: {bind: 127.0.0.1:0}}
+routes: [{name: r, upstream: u}]
+upstreams: {u: {endpoints: [127.0.0.1:1]}}
+"""
+
+
+def test_check_of_a_good_file(tmp_path: Path) -> None:
+    file = tmp_path / "mesh.yaml"
+    file.write_text(GOOD)
+    result = CliRunner().invoke(main, ["check", str(file)])
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout == f"{file}: ok (1 listener, 1 route, 1 upstream)\n"
+
+
+def test_check_tells_every_problem_on_its_own_line(tmp_path: Path) -> None:
+    file = tmp_path / "mesh.yaml"
+    file.write_text(GOOD.replace("upstream: u", "upstream: v, x: '[red]'") + "drain: 5\n")
+    result = CliRunner().invoke(main, ["check", str(file)])
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.splitlines() == [
+        f"{file}:3:30: routes[0].upstream: there is no upstream named 'v'",
+        f"{file}:3:33: routes[0].x: unknown key (known: idle_timeout, layers, listeners, match, "
+        "name, priority, redirect, request_headers, respond, response_headers, retry, rewrite, "
+        "timeout, upstream)",
+        f"{file}:5:8: drain: 5 has no unit: expected a duration such as 30s, 250ms or 5m",
+    ]
+
+
+def test_check_of_a_missing_file(tmp_path: Path) -> None:
+    result = CliRunner().invoke(main, ["check", str(tmp_path / "none.yaml")])
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == f"meshcore: {tmp_path}/none.yaml: No such file or directory\n"
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_check_of_a_file_that_may_not_be_read(tmp_path: Path) -> None:
+    file = tmp_path / "mesh.yaml"
+    file.touch(0o000)
+    result = CliRunner().invoke(main, ["check", str(file)])
+    assert (result.exit_code, result.stderr) == (1, f"meshcore: {file}: Permission denied\n")
+
+
+def test_check_of_a_folder(tmp_path: Path) -> None:
+    result = CliRunner().invoke(main, ["check", str(tmp_path)])
+    assert (result.exit_code, result.stderr) == (1, f"meshcore: {tmp_path}: Is a directory\n")
+
+
+def test_schema_is_json() -> None:
+    result = CliRunner().invoke(main, ["schema"])
+    assert result.exit_code == 0
+    assert "listeners" in json.loads(result.stdout)["properties"]
+
+
+def test_version() -> None:
+    result = CliRunner().invoke(main, ["version"])
+    assert result.stdout.startswith(f"meshcore {__version__} (Python 3.")
+
+
+def test_as_a_module() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "meshcore", "--help"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith("Usage: meshcore ")

@@ -1,0 +1,95 @@
+"""Certificates and keys: found beside the file, tried before anything starts."""
+
+from pathlib import Path
+
+import pytest
+import trustme
+from cryptography.hazmat.primitives import serialization
+
+from meshcore.config.compile import compile
+from meshcore.config.load import load_file
+from meshcore.config.snapshot import CertificateSpec
+from meshcore.errors import ConfigError
+
+
+@pytest.fixture(scope="session")
+def _authority() -> trustme.CA:
+    return trustme.CA()
+
+
+@pytest.fixture
+def tls_files(tmp_path: Path, _authority: trustme.CA) -> Path:
+    """A folder with ca.pem and two pairs: edge.pem, edge.key, other.pem, other.key."""
+    _authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    for name in ("edge", "other"):
+        pair = _authority.issue_cert(f"{name}.example.com")
+        pair.private_key_pem.write_to_path(tmp_path / f"{name}.key")
+        for blob in pair.cert_chain_pems:
+            blob.write_to_path(tmp_path / f"{name}.pem", append=True)
+    return tmp_path
+
+
+def test_tls_files_begin_at_the_folder_of_the_file(tls_files: Path) -> None:
+    file = tls_files / "mesh.yaml"
+    file.write_text(
+        """
+version: 1
+listeners:
+  edge:
+    bind: 127.0.0.1:0
+    tls:
+      cert: edge.pem
+      key: edge.key
+      client_ca: ca.pem
+      min_version: "1.3"
+      sni: {"*.Example.com": {cert: other.pem, key: other.key}}
+"""
+    )
+    tls = compile(load_file(file)).listeners[0].tls
+    assert tls is not None
+    assert tls.certificates == (
+        CertificateSpec(None, f"{tls_files}/edge.pem", f"{tls_files}/edge.key"),
+        CertificateSpec("*.example.com", f"{tls_files}/other.pem", f"{tls_files}/other.key"),
+    )
+    assert (tls.client_ca, tls.min_version) == (f"{tls_files}/ca.pem", "1.3")
+
+
+def test_unusable_certificates(tls_files: Path) -> None:
+    (tls_files / "junk.pem").write_text("no certificate")
+    file = tls_files / "mesh.yaml"
+    file.write_text(
+        """\
+version: 1
+listeners:
+  a: {bind: a:1, tls: {cert: edge.pem, key: other.key}}
+  b: {bind: a:2, tls: {cert: junk.pem, key: edge.key, client_ca: junk.pem}}
+  c: {bind: a:3, tls: {cert: edge.pem, key: edge.key, sni: {x.y: {cert: none.pem, key: edge.key}}}}
+upstreams:
+  u: {endpoints: [b:1], tls: {ca: none.pem}}
+"""
+    )
+    with pytest.raises(ConfigError) as caught:
+        load_file(file)
+    found = [(p.path, p.line) for p in caught.value.problems]
+    assert found == [
+        ("listeners.a.tls.key", 3),
+        ("listeners.b.tls.cert", 4),
+        ("listeners.b.tls.client_ca", 4),
+        ("listeners.c.tls.sni['x.y'].cert", 5),
+        ("upstreams.u.tls.ca", 7),
+    ]
+
+
+def test_a_key_with_a_password_is_refused_and_nobody_is_asked(tls_files: Path) -> None:
+    key = tls_files / "locked.key"
+    pem = (tls_files / "edge.key").read_bytes()
+    private = serialization.load_pem_private_key(pem, None)
+    locked = serialization.BestAvailableEncryption(b"secret")
+    form = serialization.PrivateFormat.PKCS8
+    key.write_bytes(private.private_bytes(serialization.Encoding.PEM, form, locked))
+    file = tls_files / "mesh.yaml"
+    file.write_text(
+        "version: 1\nlisteners: {a: {bind: a:1, tls: {cert: edge.pem, key: locked.key}}}\n"
+    )
+    with pytest.raises(ConfigError, match="is encrypted"):
+        load_file(file)

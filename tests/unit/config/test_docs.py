@@ -1,0 +1,35 @@
+"""The documentation names what there is, and its example works."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from meshcore.config.listener import Listener, ListenerLimits, ListenerTimeouts, ListenerTls
+from meshcore.config.load import load_text
+from meshcore.config.model import Config
+from meshcore.config.route import Match, Route
+from meshcore.config.upstream import Upstream
+from meshcore.errors import ConfigError
+
+TEXT = (Path(__file__).parents[3] / "docs" / "configuration.md").read_text()
+
+
+def test_the_example_is_a_configuration() -> None:
+    (example,) = re.findall(r"```yaml\n(.*?)```", TEXT, re.DOTALL)
+    with pytest.raises(ConfigError) as caught:
+        load_text(example)
+    # Only its certificate is not there.
+    assert [p.path for p in caught.value.problems] == [
+        "listeners.edge.tls.cert",
+        "listeners.edge.tls.key",
+    ]
+
+
+@pytest.mark.parametrize(
+    "model",
+    [Config, Listener, ListenerLimits, ListenerTimeouts, ListenerTls, Match, Route, Upstream],
+)
+def test_every_key_is_documented(model: type[Config]) -> None:
+    words = {word for code in re.findall(r"`([^`\n]+)`", TEXT) for word in re.findall(r"\w+", code)}
+    assert set(model.model_fields) - words == set()

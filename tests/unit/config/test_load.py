@@ -1,5 +1,6 @@
 """Every problem is told at once, with its place, and a hint where one can be guessed."""
 
+import gc
 import time
 from pathlib import Path
 
@@ -214,6 +215,7 @@ def test_ten_thousand_routes_load_in_ten_seconds() -> None:
     assert len(snapshot.delta["hosts"]) == 10_000
     assert size > 1_000_000
     assert taken < 10, f"{taken:.1f} s"
+    assert gc.isenabled()
 
 
 @pytest.mark.parametrize(("rate", "burst"), [("1/365d", 2), ("1/s", 4_503_600)])

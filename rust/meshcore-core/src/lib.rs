@@ -5,8 +5,8 @@
 //! The base, which every room may import: [`time`] (nanoseconds as a type), [`error`] (who is to
 //! blame, and what the client is told), [`sync`] (atomics, real or model-checked), [`segment`]
 //! (where every shared word lives), [`head`] (request and response heads), [`path`] (one spelling
-//! for each path), [`snapshot`] (the plain configuration that rooms are compiled from) and
-//! [`telemetry`] (counters, histograms).
+//! for each path), [`snapshot`] (the plain configuration that rooms are compiled from),
+//! [`deadlines`] (of many connections) and [`telemetry`] (counters, histograms).
 //!
 //! The rooms, which never import each other: [`codec`] turns bytes into events and back,
 //! [`routing`] finds the route, [`admission`] charges limiters and asks breakers, [`balance`]
@@ -21,6 +21,7 @@
 pub mod admission;
 pub mod balance;
 pub mod codec;
+pub mod deadlines;
 pub mod error;
 pub mod exchange;
 pub mod head;

@@ -190,7 +190,7 @@ pub enum Action {
 }
 
 /// Which failures are tried again.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields)]
 pub struct Retry {
     /// Attempts after the first.
@@ -325,7 +325,7 @@ impl Default for Breaker {
 }
 
 /// An upstream and its endpoints.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields)]
 pub struct Upstream {
     /// How endpoints are picked.

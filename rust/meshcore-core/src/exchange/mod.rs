@@ -1,1 +1,33 @@
 //! The hall: the compiled layer stack, request tickets and their attempts.
+//!
+//! # Life of a request
+//!
+//! [`Engine`] holds the compiled configuration, swapped as a whole. [`Engine::begin`] walks one
+//! request through the stack of its listener, then of its route, in this order: listener layers →
+//! route → route layers → the upstream's in-flight cap → breakers → balance. It stops with a
+//! [`Verdict`]: forward to an endpoint, answer here, or pause for a Python layer, after which
+//! [`Engine::resume`] goes on. What was charged on the way is owned by the [`RequestTicket`],
+//! which gives everything back exactly once, also when it is dropped in the middle.
+
+mod answer;
+mod compiled;
+mod control;
+mod local_reply;
+mod metrics;
+mod peer;
+mod stack;
+mod stats;
+mod ticket;
+mod upstream;
+mod walk;
+
+pub use answer::{Answer, LimitState};
+pub use compiled::{Compiled, Engine, Listener};
+pub use control::{ApplyError, Control};
+pub use local_reply::LocalReply;
+pub use metrics::render as render_metrics;
+pub use peer::Peer;
+pub use stack::{RouteStack, Target};
+pub use stats::RouteStats;
+pub use ticket::{Failure, RequestTicket, Verdict};
+pub use upstream::Upstream;

@@ -1,0 +1,151 @@
+//! One configuration as requests walk through it; swapped as a whole.
+
+use std::fmt;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use hashbrown::HashMap;
+
+use super::stack::{Op, RouteStack};
+use super::stats::ListenerStats;
+use super::upstream::Upstream;
+use crate::balance::Rng;
+use crate::routing::{ListenerId, RouteTable};
+use crate::snapshot::{Action, Route};
+use crate::sync::{AtomicU64, Ordering};
+
+pub(super) type Map<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
+
+/// A compiled listener.
+#[derive(Debug)]
+pub struct Listener {
+    /// Its id, stable while its name stays.
+    pub id: u32,
+    /// Its name.
+    pub name: String,
+    pub(super) ops: Vec<Op>,
+    pub(super) trusted_hops: u8,
+    pub(super) routing: ListenerId,
+    /// What happened on it.
+    pub stats: ListenerStats,
+}
+
+impl Listener {
+    /// How many proxies in front of us are trusted.
+    #[must_use]
+    pub fn trusted_hops(&self) -> u8 {
+        self.trusted_hops
+    }
+}
+
+/// The routes of one host: what they were compiled from, and what they became.
+#[derive(Debug)]
+pub(super) struct Host {
+    pub(super) routes: Vec<Route>,
+    pub(super) stacks: Vec<Arc<RouteStack>>,
+}
+
+impl Host {
+    pub(super) fn leads_to(&self, upstreams: &[String]) -> bool {
+        self.routes.iter().any(|route| match &route.action {
+            Action::Forward { upstream, .. } => upstreams.contains(upstream),
+            _ => false,
+        })
+    }
+}
+
+/// One configuration, compiled. Immutable: a request keeps the one it began with.
+#[derive(Debug, Default)]
+pub struct Compiled {
+    /// The number of the configuration.
+    pub version: u64,
+    pub(super) seed: [u64; 2],
+    pub(super) listeners: Vec<Option<Arc<Listener>>>,
+    pub(super) routes: RouteTable<Arc<RouteStack>>,
+    pub(super) upstreams: Map<String, Arc<Upstream>>,
+    pub(super) hosts: Map<String, Arc<Host>>,
+    pub(super) layers: Arc<Vec<String>>,
+}
+
+impl Compiled {
+    /// A listener by id.
+    #[must_use]
+    pub fn listener(&self, id: u32) -> Option<&Arc<Listener>> {
+        self.listeners.get(id as usize)?.as_ref()
+    }
+
+    /// A listener's id by name. O(listeners).
+    #[must_use]
+    pub fn listener_id(&self, name: &str) -> Option<u32> {
+        self.listeners().find(|l| l.name == name).map(|l| l.id)
+    }
+
+    /// Every listener.
+    pub fn listeners(&self) -> impl Iterator<Item = &Arc<Listener>> {
+        self.listeners.iter().flatten()
+    }
+
+    /// Every upstream.
+    pub fn upstreams(&self) -> impl Iterator<Item = &Arc<Upstream>> {
+        self.upstreams.values()
+    }
+
+    /// Every route.
+    pub fn routes(&self) -> impl Iterator<Item = &Arc<RouteStack>> {
+        self.hosts.values().flat_map(|host| host.stacks.iter())
+    }
+
+    /// The names of Python layers, by the number that a pause carries.
+    #[must_use]
+    pub fn python_layers(&self) -> &[String] {
+        &self.layers
+    }
+}
+
+/// The compiled configuration of a process, and its random source.
+pub struct Engine {
+    compiled: ArcSwap<Compiled>,
+    rng: AtomicU64,
+}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engine").field("version", &self.compiled.load().version).finish()
+    }
+}
+
+impl Engine {
+    /// An engine without configuration; `seed` makes its choices repeatable.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        Self { compiled: ArcSwap::from_pointee(Compiled::default()), rng: AtomicU64::new(seed) }
+    }
+
+    /// The configuration in force.
+    #[must_use]
+    pub fn compiled(&self) -> Arc<Compiled> {
+        self.compiled.load_full()
+    }
+
+    /// Puts a configuration in force for requests that begin from now on.
+    pub fn swap(&self, compiled: Compiled) {
+        self.compiled.store(Arc::new(compiled));
+    }
+
+    /// A random number: a Weyl sequence through a finaliser (splitmix64, Steele et al. 2014), so
+    /// that threads share one word without a loop.
+    ///
+    /// # Orderings
+    /// Relaxed: the word publishes nothing.
+    pub fn random(&self) -> u64 {
+        let z = self.rng.fetch_add(0x9E37_79B9_7F4A_7C15, Ordering::Relaxed);
+        let z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+
+    /// A generator for one request.
+    pub fn rng(&self) -> Rng {
+        Rng::new(self.random())
+    }
+}

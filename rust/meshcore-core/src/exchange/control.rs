@@ -1,0 +1,375 @@
+//! From the plain snapshot to what requests walk through.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use super::compiled::{Compiled, Host, Listener, Map};
+use super::stack::{Op, RouteStack, Target};
+use super::stats::{ListenerStats, RouteStats};
+use super::upstream::Upstream;
+use crate::admission::{Breaker, ClientLimiter, InFlight, Quota, RetryBudget, TokenBucket};
+use crate::balance::{Endpoint, EndpointState, Picker};
+use crate::codec::HeaderOps;
+use crate::routing::{ListenerId, RouteTable, rewrite};
+use crate::segment::{Block, Kind, Segment};
+use crate::snapshot::{self, Action, Delta, Layer, Rate, Route};
+use crate::telemetry::Histogram;
+
+/// What is wrong with a configuration, and where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ApplyError {
+    /// The resource, such as `route api` or `upstream users`.
+    pub place: String,
+    /// What is wrong.
+    pub message: String,
+}
+
+impl fmt::Display for ApplyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.place, self.message)
+    }
+}
+
+/// What changes about hosts.
+struct HostChange {
+    set: BTreeMap<String, Vec<Route>>,
+    remove: Vec<String>,
+    /// Upstreams that were set or removed.
+    upstreams: Vec<String>,
+}
+
+/// Compiles deltas. One per segment: the only writer of its registry.
+#[derive(Debug)]
+pub struct Control {
+    segment: Segment,
+    seed: [u64; 2],
+    worker_slot: usize,
+    listener_ids: Map<String, u32>,
+    endpoint_ids: Map<(String, String), u32>,
+    next_endpoint: u32,
+}
+
+impl Control {
+    /// A control part over a segment; `seed` keys the limiters' tables.
+    #[must_use]
+    pub fn new(segment: Segment, worker_slot: usize, seed: [u64; 2]) -> Self {
+        Self {
+            segment,
+            seed,
+            worker_slot,
+            listener_ids: Map::default(),
+            endpoint_ids: Map::default(),
+            next_endpoint: 0,
+        }
+    }
+
+    /// The key of the limiters' tables.
+    #[must_use]
+    pub fn seed(&self) -> [u64; 2] {
+        self.seed
+    }
+
+    /// Applies a change to a configuration and gives the new one; the old one stays as it is.
+    ///
+    /// Only what the delta names is compiled. O(delta) and one copy of the host index.
+    ///
+    /// # Errors
+    /// Everything that is wrong, at once; nothing is changed then.
+    pub fn apply(&mut self, old: &Compiled, delta: Delta) -> Result<Compiled, Vec<ApplyError>> {
+        let mut errors = Vec::new();
+        let mut new = Compiled {
+            version: delta.config_version,
+            seed: self.seed,
+            listeners: old.listeners.clone(),
+            routes: RouteTable::default(),
+            upstreams: old.upstreams.clone(),
+            hosts: old.hosts.clone(),
+            layers: Arc::clone(&old.layers),
+        };
+        for name in &delta.remove.listeners {
+            if let Some(id) = self.listener_ids.remove(name) {
+                new.listeners[id as usize] = None;
+            }
+        }
+        let mut upstreams: Vec<String> = delta.remove.upstreams;
+        for name in &upstreams {
+            new.upstreams.remove(name);
+        }
+        upstreams.extend(delta.upstreams.keys().cloned());
+        for (name, spec) in delta.upstreams {
+            match self.upstream(&name, spec, old) {
+                Ok(upstream) => drop(new.upstreams.insert(name, upstream)),
+                Err(e) => errors.push(ApplyError { place: format!("upstream {name}"), message: e }),
+            }
+        }
+        for (name, spec) in delta.listeners {
+            if let Err(message) = self.listener(&mut new, &name, &spec) {
+                errors.push(ApplyError { place: format!("listener {name}"), message });
+            }
+        }
+        let change = HostChange { set: delta.hosts, remove: delta.remove.hosts, upstreams };
+        self.hosts(old, &mut new, change, &mut errors);
+        if errors.is_empty() { Ok(new) } else { Err(errors) }
+    }
+
+    /// Compiles the hosts that are set, and those whose routes lead to a changed upstream.
+    fn hosts(
+        &mut self,
+        old: &Compiled,
+        new: &mut Compiled,
+        change: HostChange,
+        errors: &mut Vec<ApplyError>,
+    ) {
+        let HostChange { mut set, remove, upstreams } = change;
+        if !upstreams.is_empty() {
+            for (host, compiled) in &old.hosts {
+                if !set.contains_key(host) && compiled.leads_to(&upstreams) {
+                    set.insert(host.clone(), compiled.routes.clone());
+                }
+            }
+        }
+        for host in &remove {
+            set.remove(host);
+            new.hosts.remove(host);
+        }
+        let mut compiled = Vec::with_capacity(set.len());
+        for (host, routes) in set {
+            let mut stacks = Vec::with_capacity(routes.len());
+            for route in &routes {
+                match self.route(new, route) {
+                    Ok(stack) => stacks.push(Arc::new(stack)),
+                    Err(message) => {
+                        errors.push(ApplyError { place: format!("route {}", route.name), message });
+                    }
+                }
+            }
+            compiled.push((host.clone(), routes.iter().cloned().zip(stacks.clone()).collect()));
+            new.hosts.insert(host, Arc::new(Host { routes, stacks }));
+        }
+        match old.routes.with_hosts(compiled, &remove) {
+            Ok(routes) => new.routes = routes,
+            Err(found) => {
+                errors.extend(
+                    found.into_iter().map(|e| ApplyError {
+                        place: e
+                            .route
+                            .map_or_else(|| format!("host {}", e.host), |r| format!("route {r}")),
+                        message: e.problem.to_string(),
+                    }),
+                )
+            }
+        }
+    }
+
+    fn cap_words(&self) -> usize {
+        InFlight::words(self.segment.worker_slots())
+    }
+
+    fn block(&mut self, kind: Kind, name: &str, words: usize) -> Result<Block, String> {
+        self.segment.block(kind, name, words).map_err(|e| e.to_string())
+    }
+
+    fn upstream(
+        &mut self,
+        name: &str,
+        spec: snapshot::Upstream,
+        old: &Compiled,
+    ) -> Result<Arc<Upstream>, String> {
+        if let Some(same) = old.upstreams.get(name)
+            && same.spec == spec
+        {
+            return Ok(Arc::clone(same));
+        }
+        let caps = self.cap_words();
+        let mut endpoints = Vec::with_capacity(spec.endpoints.len());
+        let mut ids = Vec::with_capacity(spec.endpoints.len());
+        for e in &spec.endpoints {
+            let words =
+                self.block(Kind::Endpoint, &format!("{name}/{}", e.address), EndpointState::WORDS)?;
+            let state = EndpointState::new(words, self.worker_slot);
+            endpoints.push(Endpoint { state, weight: e.weight, address: e.address.clone() });
+            ids.push(self.endpoint_id(name, &e.address));
+        }
+        let endpoints: Arc<[Endpoint]> = endpoints.into();
+        let words = self.block(Kind::Upstream, &format!("{name}/balance"), Picker::WORDS)?;
+        let picker = Picker::with_sequence(spec.balance, Arc::clone(&endpoints), words);
+        let breaker = match &spec.breaker {
+            Some(rules) => {
+                let words = self.block(Kind::Breaker, name, Breaker::WORDS)?;
+                Some(Breaker::new(words, rules.clone()))
+            }
+            None => None,
+        };
+        let words = self.block(Kind::Upstream, &format!("{name}/in_flight"), caps)?;
+        let in_flight = InFlight::new(words, self.worker_slot, spec.max_requests);
+        let words = self.block(Kind::Upstream, &format!("{name}/retries"), caps)?;
+        let retries = RetryBudget::new(
+            words,
+            self.worker_slot,
+            spec.retry_budget_percent,
+            spec.retry_budget_floor,
+        );
+        let name = name.to_owned();
+        Ok(Arc::new(Upstream { name, spec, picker, endpoints, ids, breaker, in_flight, retries }))
+    }
+
+    fn endpoint_id(&mut self, upstream: &str, address: &str) -> u32 {
+        let next = &mut self.next_endpoint;
+        *self.endpoint_ids.entry((upstream.to_owned(), address.to_owned())).or_insert_with(|| {
+            *next += 1;
+            *next - 1
+        })
+    }
+
+    fn listener(
+        &mut self,
+        new: &mut Compiled,
+        name: &str,
+        spec: &snapshot::Listener,
+    ) -> Result<(), String> {
+        let free = new.listeners.iter().position(Option::is_none).unwrap_or(new.listeners.len());
+        let id = *self.listener_ids.entry(name.to_owned()).or_insert(free as u32);
+        if new.listeners.len() <= id as usize {
+            new.listeners.resize(id as usize + 1, None);
+        }
+        let place = format!("listener/{name}");
+        let ops = self.ops(new, &place, &spec.layers)?;
+        let counts = self.block(Kind::Counters, &place, ListenerStats::WORDS)?;
+        let gauges = self.block(Kind::Gauges, &place, ListenerStats::GAUGES)?;
+        new.listeners[id as usize] = Some(Arc::new(Listener {
+            id,
+            name: name.to_owned(),
+            ops,
+            trusted_hops: spec.trusted_hops,
+            routing: ListenerId::new(name, spec.match_first),
+            stats: ListenerStats::new(counts, gauges, self.worker_slot),
+        }));
+        Ok(())
+    }
+
+    fn route(&mut self, new: &mut Compiled, route: &Route) -> Result<RouteStack, String> {
+        let place = format!("route/{}", route.name);
+        let target = target(new, &route.action)?;
+        let breaker = match (route.layers.iter().find_map(breaker_rules), &target) {
+            (Some(rules), Target::Forward { upstream, .. }) => {
+                let name = format!("{}/{}", upstream.name, route.name);
+                let words = self.block(Kind::Breaker, &name, Breaker::WORDS)?;
+                Some(Breaker::new(words, rules.clone()))
+            }
+            (Some(_), _) => return Err("a circuit_breaker needs an upstream".to_owned()),
+            (None, _) => None,
+        };
+        let counts = self.block(Kind::Counters, &place, RouteStats::WORDS)?;
+        let latency = self.block(Kind::Histogram, &place, Histogram::WORDS)?;
+        Ok(RouteStack {
+            name: route.name.clone(),
+            ops: self.ops(new, &place, &route.layers)?,
+            breaker,
+            target,
+            timeout_ns: route.timeout_ns,
+            idle_ns: route.idle_ns,
+            per_try_ns: route.per_try_ns,
+            retry: route.retry.clone(),
+            request_ops: header_ops(&route.request_headers)?,
+            response_ops: header_ops(&route.response_headers)?,
+            stats: RouteStats::new(
+                counts,
+                self.worker_slot,
+                Histogram::new(latency, self.worker_slot),
+            ),
+        })
+    }
+
+    fn ops(
+        &mut self,
+        new: &mut Compiled,
+        place: &str,
+        layers: &[Layer],
+    ) -> Result<Vec<Op>, String> {
+        let caps = self.cap_words();
+        let mut ops = Vec::with_capacity(layers.len());
+        for (i, layer) in layers.iter().enumerate() {
+            let name = format!("{place}/{i}");
+            ops.push(match layer {
+                Layer::ClientLimit { rate, clients } => {
+                    Op::Client(self.table(&name, *rate, *clients)?)
+                }
+                Layer::Limit { rate, key: Some(key), clients } => {
+                    Op::Keyed(self.table(&name, *rate, *clients)?, key.clone())
+                }
+                Layer::Limit { rate, key: None, .. } => {
+                    let words = self.block(Kind::Bucket, &name, 1)?;
+                    Op::Bucket(Arc::new(TokenBucket::new(words, quota(*rate)?)))
+                }
+                Layer::InFlight { max } => {
+                    let words = self.block(Kind::Upstream, &name, caps)?;
+                    Op::InFlight(Arc::new(InFlight::new(words, self.worker_slot, *max)))
+                }
+                Layer::Python { name } => Op::Python(python_layer(new, name)),
+                Layer::CircuitBreaker(_) => continue,
+            });
+        }
+        Ok(ops)
+    }
+
+    fn table(
+        &mut self,
+        name: &str,
+        rate: Rate,
+        clients: u64,
+    ) -> Result<Arc<ClientLimiter>, String> {
+        let words = self.block(Kind::ClientTable, name, ClientLimiter::words(clients))?;
+        Ok(Arc::new(ClientLimiter::new(words, quota(rate)?, self.seed)))
+    }
+}
+
+fn header_ops(ops: &snapshot::FieldOps) -> Result<HeaderOps, String> {
+    HeaderOps::compile(ops).map_err(|e| e.to_string())
+}
+
+fn quota(rate: Rate) -> Result<Quota, String> {
+    Quota::new(rate).map_err(|e| e.to_string())
+}
+
+fn breaker_rules(layer: &Layer) -> Option<&snapshot::Breaker> {
+    match layer {
+        Layer::CircuitBreaker(rules) => Some(rules),
+        _ => None,
+    }
+}
+
+/// The number of a Python layer: the same name is the same object.
+fn python_layer(new: &mut Compiled, name: &str) -> u32 {
+    let at = new.layers.iter().position(|n| n == name).unwrap_or_else(|| {
+        let layers = Arc::make_mut(&mut new.layers);
+        layers.push(name.to_owned());
+        layers.len() - 1
+    });
+    at as u32
+}
+
+fn target(new: &Compiled, action: &Action) -> Result<Target, String> {
+    Ok(match action.clone() {
+        Action::Forward { upstream, prefix_rewrite, host_rewrite } => {
+            let Some(upstream) = new.upstreams.get(&upstream) else {
+                return Err(format!("no upstream named {upstream}"));
+            };
+            let text = |e: rewrite::RewriteError| e.to_string();
+            let path = prefix_rewrite.map(|to| rewrite::PathRewrite::new(&to)).transpose();
+            let authority = host_rewrite.map(|to| rewrite::authority(&to)).transpose();
+            Target::Forward {
+                upstream: Arc::clone(upstream),
+                path: path.map_err(text)?,
+                authority: authority.map_err(text)?,
+            }
+        }
+        Action::Redirect { status, scheme, host, path } => {
+            let to = rewrite::Redirect::new(scheme.as_deref(), host.as_deref(), path.as_deref());
+            Target::Redirect { status, to: to.map_err(|e| e.to_string())? }
+        }
+        Action::Respond { status, body, content_type } => {
+            Target::Respond { status, body, content_type }
+        }
+    })
+}

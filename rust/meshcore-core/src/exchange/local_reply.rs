@@ -1,0 +1,93 @@
+//! The response that a local answer becomes: fields and body, ready for a codec.
+
+use super::answer::Answer;
+use super::stack::{RouteStack, Target};
+use crate::error::Reason;
+use crate::head::RequestHead;
+
+/// A response made here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LocalReply {
+    /// The status.
+    pub status: u16,
+    /// Fields beside `content-length`, `date` and `connection`, which the codec adds.
+    pub fields: Vec<(String, String)>,
+    /// The body; a HEAD request gets its length only.
+    pub body: Vec<u8>,
+}
+
+impl LocalReply {
+    /// The response to an answer of the core: problem details (RFC 9457) with the stable reason,
+    /// or what the route says for redirects and direct responses.
+    #[must_use]
+    pub fn new(answer: &Answer, route: Option<&RouteStack>, head: Option<&RequestHead>) -> Self {
+        match (answer.reason, route.map(|r| &r.target)) {
+            (Reason::Redirect, Some(Target::Redirect { to, .. })) => {
+                let mut location = Vec::with_capacity(128);
+                if let Some(head) = head {
+                    to.location(head, &mut location);
+                }
+                let location = String::from_utf8_lossy(&location).into_owned();
+                let fields = vec![("location".to_owned(), location)];
+                Self { status: answer.status, fields, body: Vec::new() }
+            }
+            (Reason::DirectResponse, Some(Target::Respond { body, content_type, .. })) => {
+                let kind = if content_type.is_empty() {
+                    "text/plain; charset=utf-8"
+                } else {
+                    content_type
+                };
+                let fields = vec![("content-type".to_owned(), kind.to_owned())];
+                Self { status: answer.status, fields, body: body.clone().into_bytes() }
+            }
+            _ => problem(answer),
+        }
+    }
+}
+
+fn problem(answer: &Answer) -> LocalReply {
+    let code = answer.reason.code();
+    let mut fields = vec![
+        ("content-type".to_owned(), "application/problem+json".to_owned()),
+        ("x-mesh-reason".to_owned(), code.to_owned()),
+    ];
+    if let Some(wait) = answer.retry_after {
+        fields.push(("retry-after".to_owned(), wait.secs_ceil().max(1).to_string()));
+    }
+    if let Some(state) = answer.limit {
+        fields.push(("ratelimit-limit".to_owned(), state.limit.to_string()));
+        fields.push(("ratelimit-remaining".to_owned(), "0".to_owned()));
+        fields.push(("ratelimit-reset".to_owned(), state.reset_after.secs_ceil().to_string()));
+    }
+    // The code is ours, so nothing in the body needs escaping.
+    let title = code.replace('_', " ");
+    let body =
+        format!("{{\"title\":\"{title}\",\"status\":{},\"reason\":\"{code}\"}}\n", answer.status);
+    LocalReply { status: answer.status, fields, body: body.into_bytes() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exchange::LimitState;
+    use crate::time::Nanos;
+
+    #[test]
+    fn a_refusal_says_when_to_come_back() {
+        let answer = Answer {
+            retry_after: Some(Nanos(1_200_000_000)),
+            limit: Some(LimitState { limit: 5, reset_after: Nanos(1_200_000_000) }),
+            ..Reason::RateLimited.into()
+        };
+        let reply = LocalReply::new(&answer, None, None);
+        assert_eq!(reply.status, 429);
+        let get = |n: &str| reply.fields.iter().find(|(k, _)| k == n).map(|(_, v)| v.as_str());
+        assert_eq!(get("retry-after"), Some("2"));
+        assert_eq!(get("ratelimit-limit"), Some("5"));
+        assert_eq!(get("x-mesh-reason"), Some("rate_limited"));
+        assert_eq!(
+            reply.body,
+            b"{\"title\":\"rate limited\",\"status\":429,\"reason\":\"rate_limited\"}\n"
+        );
+    }
+}

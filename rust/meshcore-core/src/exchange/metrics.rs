@@ -1,0 +1,151 @@
+//! Everything that is counted, as families of metrics.
+
+use super::compiled::{Compiled, Listener};
+use super::stack::RouteStack;
+use super::upstream::Upstream;
+use crate::admission::{Breaker, State};
+use crate::balance::Endpoint;
+use crate::error::Reason;
+use crate::telemetry::{Exposition, Format};
+use crate::time::Nanos;
+
+const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
+
+/// All metrics of a configuration as text. O(objects).
+///
+/// Counts are never reset; those of an object that left the configuration leave with it.
+#[must_use]
+pub fn render(compiled: &Compiled, format: Format, now: Nanos) -> String {
+    let mut listeners: Vec<&Listener> = compiled.listeners().map(AsRef::as_ref).collect();
+    listeners.sort_by(|a, b| a.name.cmp(&b.name));
+    let mut routes: Vec<&RouteStack> = compiled.routes().map(AsRef::as_ref).collect();
+    routes.sort_by(|a, b| a.name.cmp(&b.name));
+    // A route may stand under several hosts; its words are the same.
+    routes.dedup_by(|a, b| a.name == b.name);
+    let mut upstreams: Vec<&Upstream> = compiled.upstreams().map(AsRef::as_ref).collect();
+    upstreams.sort_by(|a, b| a.name.cmp(&b.name));
+
+    let text = Exposition::new(format).gauge(
+        "meshcore_config_version",
+        "Number of the configuration in force.",
+        [([], compiled.version)],
+    );
+    let text = of_listeners(text, &listeners);
+    let text = of_routes(text, &routes);
+    let text = of_upstreams(text, &upstreams);
+    let text = of_endpoints(text, &upstreams, now);
+    of_breakers(text, &upstreams, &routes, now).finish()
+}
+
+fn of_listeners(text: Exposition, listeners: &[&Listener]) -> Exposition {
+    let each = |count: fn(&Listener) -> u64| {
+        listeners.iter().map(move |l| ([("listener", l.name.as_str())], count(l)))
+    };
+    let answers = listeners.iter().flat_map(|l| {
+        let given = Reason::ALL.iter().map(|&reason| (reason, l.stats.answers(reason)));
+        given
+            .filter(|&(_, n)| n > 0)
+            .map(|(reason, n)| ([("listener", l.name.as_str()), ("reason", reason.code())], n))
+    });
+    text.gauge(
+        "meshcore_listener_connections",
+        "Client connections open now.",
+        each(|l| l.stats.open_connections()),
+    )
+    .counter(
+        "meshcore_listener_connections_total",
+        "Client connections accepted.",
+        each(|l| l.stats.connections()),
+    )
+    .counter(
+        "meshcore_listener_requests_total",
+        "Requests whose head was read.",
+        each(|l| l.stats.requests()),
+    )
+    .counter(
+        "meshcore_local_answers_total",
+        "Answers of the proxy itself, by reason.",
+        answers,
+    )
+}
+
+fn of_routes(text: Exposition, routes: &[&RouteStack]) -> Exposition {
+    let each = |count: fn(&RouteStack) -> u64| {
+        routes.iter().map(move |r| ([("route", r.name.as_str())], count(r)))
+    };
+    let responses = routes.iter().flat_map(|r| {
+        CLASSES.iter().enumerate().map(|(i, class)| {
+            ([("route", r.name.as_str()), ("class", *class)], r.stats.class(i + 1))
+        })
+    });
+    let times = routes.iter().map(|r| ([("route", r.name.as_str())], r.stats.latency().read()));
+    text.counter("meshcore_route_responses_total", "Requests ended, by class.", responses)
+        .counter(
+            "meshcore_route_retries_total",
+            "Attempts after a request's first.",
+            each(|r| r.stats.retries()),
+        )
+        .counter(
+            "meshcore_route_cancelled_total",
+            "Requests without any response: the client left first.",
+            each(|r| r.stats.cancellations()),
+        )
+        .histogram(
+            "meshcore_route_duration_seconds",
+            "From the request's head to the end of its response.",
+            times,
+        )
+}
+
+fn of_upstreams(text: Exposition, upstreams: &[&Upstream]) -> Exposition {
+    let each = |count: fn(&Upstream) -> u64| {
+        upstreams.iter().map(move |u| ([("upstream", u.name.as_str())], count(u)))
+    };
+    text.gauge("meshcore_upstream_requests", "Requests in flight.", each(|u| u.in_flight.current()))
+        .gauge("meshcore_upstream_retries", "Retries in flight.", each(|u| u.retries.current()))
+}
+
+fn of_endpoints(text: Exposition, upstreams: &[&Upstream], now: Nanos) -> Exposition {
+    let each = |count: fn(&Endpoint, Nanos) -> u64| {
+        upstreams.iter().flat_map(move |u| {
+            u.endpoints.iter().map(move |e| {
+                let labels = [("upstream", u.name.as_str()), ("endpoint", e.address.as_str())];
+                (labels, count(e, now))
+            })
+        })
+    };
+    text.gauge(
+        "meshcore_endpoint_requests",
+        "Attempts in flight.",
+        each(|e, _| e.state.in_flight()),
+    )
+    .gauge(
+        "meshcore_endpoint_available",
+        "1 unless the endpoint is ejected or draining.",
+        each(|e, now| u64::from(e.state.available(now))),
+    )
+}
+
+fn of_breakers(
+    text: Exposition,
+    upstreams: &[&Upstream],
+    routes: &[&RouteStack],
+    now: Nanos,
+) -> Exposition {
+    let of_upstreams = upstreams.iter().filter_map(|u| Some((u.name.as_str(), "", u.breaker()?)));
+    let of_routes = routes
+        .iter()
+        .filter_map(|r| Some((r.upstream()?.name.as_str(), r.name.as_str(), r.breaker.as_ref()?)));
+    let samples = of_upstreams
+        .chain(of_routes)
+        .map(|(upstream, route, b)| ([("upstream", upstream), ("route", route)], level(b, now)));
+    text.gauge("meshcore_breaker_state", "0 closed, 1 half open, 2 open.", samples)
+}
+
+fn level(breaker: &Breaker, now: Nanos) -> u64 {
+    match breaker.state(now) {
+        State::Closed => 0,
+        State::HalfOpen => 1,
+        State::Open => 2,
+    }
+}

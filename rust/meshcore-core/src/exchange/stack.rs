@@ -1,0 +1,92 @@
+//! Layers as compiled: the ops of a listener's and a route's stack.
+
+use std::sync::Arc;
+
+use super::stats::RouteStats;
+use super::upstream::Upstream;
+use crate::admission::{Breaker, ClientLimiter, InFlight, TokenBucket};
+use crate::codec::HeaderOps;
+use crate::routing::rewrite::{PathRewrite, Redirect};
+use crate::snapshot::{LimitKey, Retry};
+
+/// One compiled layer. Shared by pointer, so a ticket can hold what it charged.
+#[derive(Clone, Debug)]
+pub(super) enum Op {
+    /// A bucket for each client.
+    Client(Arc<ClientLimiter>),
+    /// One bucket.
+    Bucket(Arc<TokenBucket>),
+    /// A bucket for each value of a key.
+    Keyed(Arc<ClientLimiter>, LimitKey),
+    /// A cap on this route's requests in flight.
+    InFlight(Arc<InFlight>),
+    /// A Python layer: pause, and say which.
+    Python(u32),
+}
+
+/// What a route does in the end.
+#[derive(Debug)]
+pub enum Target {
+    /// Forward.
+    Forward {
+        /// To where.
+        upstream: Arc<Upstream>,
+        /// What replaces the matched part of the path.
+        path: Option<PathRewrite>,
+        /// The new authority.
+        authority: Option<Box<[u8]>>,
+    },
+    /// Redirect.
+    Redirect {
+        /// The status.
+        status: u16,
+        /// Where to.
+        to: Redirect,
+    },
+    /// A fixed answer.
+    Respond {
+        /// The status.
+        status: u16,
+        /// The body.
+        body: String,
+        /// Its type.
+        content_type: String,
+    },
+}
+
+/// A compiled route.
+#[derive(Debug)]
+pub struct RouteStack {
+    /// Its name.
+    pub name: String,
+    pub(super) ops: Vec<Op>,
+    /// The breaker of (upstream, route), instead of the upstream's own.
+    pub(super) breaker: Option<Breaker>,
+    /// What it does.
+    pub target: Target,
+    /// From the request's last byte to the response head; zero for none.
+    pub timeout_ns: u64,
+    /// Between two bytes of a body; zero for none.
+    pub idle_ns: u64,
+    /// One attempt; zero for none.
+    pub per_try_ns: u64,
+    /// What is tried again.
+    pub retry: Retry,
+    /// Changes to the request's fields.
+    pub request_ops: HeaderOps,
+    /// Changes to the response's fields.
+    pub response_ops: HeaderOps,
+    /// What happened on it.
+    pub stats: RouteStats,
+}
+
+impl RouteStack {
+    /// The upstream, if the route forwards.
+    #[must_use]
+    pub fn upstream(&self) -> Option<&Arc<Upstream>> {
+        match &self.target {
+            Target::Forward { upstream, .. } => Some(upstream),
+            _ => None,
+        }
+    }
+}

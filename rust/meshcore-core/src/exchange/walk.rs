@@ -1,0 +1,198 @@
+//! The walk of one request through its stack: the only place where the order is written.
+
+use std::sync::Arc;
+
+use super::answer::{Answer, LimitState};
+use super::compiled::{Compiled, Engine, Listener};
+use super::peer::Peer;
+use super::stack::{Op, Target};
+use super::ticket::{Charged, RequestTicket, Stage, Verdict};
+use crate::admission::{Charge, ClientLimiter, Refused, bytes_key};
+use crate::balance::Rng;
+use crate::error::Reason;
+use crate::head::RequestHead;
+use crate::snapshot::LimitKey;
+use crate::time::Nanos;
+
+/// What the walk reads and never changes.
+struct Walk<'a> {
+    compiled: &'a Compiled,
+    listener: &'a Listener,
+    head: &'a RequestHead,
+    peer: &'a Peer,
+    now: Nanos,
+    rand: u64,
+}
+
+impl Engine {
+    /// Begins a request on a listener: runs the stack up to the first verdict.
+    ///
+    /// One call for a stack without Python layers. O(layers + route look-up); no allocation on
+    /// the way to `Forward`.
+    pub fn begin(
+        &self,
+        listener: u32,
+        head: &RequestHead,
+        peer: &Peer,
+        now: Nanos,
+    ) -> (RequestTicket, Verdict) {
+        let mut ticket = RequestTicket::new(self.compiled(), listener, now);
+        if let Some(listener) = ticket.compiled.listener(listener) {
+            listener.stats.began();
+        }
+        let verdict = self.resume(&mut ticket, head, peer, now);
+        (ticket, verdict)
+    }
+
+    /// Goes on after a Python layer returned.
+    pub fn resume(
+        &self,
+        ticket: &mut RequestTicket,
+        head: &RequestHead,
+        peer: &Peer,
+        now: Nanos,
+    ) -> Verdict {
+        let compiled = Arc::clone(&ticket.compiled);
+        let Some(listener) = compiled.listener(ticket.listener) else {
+            return Verdict::Answer(Reason::NoRoute.into());
+        };
+        let walk = Walk { compiled: &compiled, listener, head, peer, now, rand: self.random() };
+        let verdict = walk.run(ticket);
+        if let Verdict::Answer(answer) = verdict {
+            listener.stats.answered(answer.reason);
+        }
+        verdict
+    }
+}
+
+impl Walk<'_> {
+    fn run(&self, ticket: &mut RequestTicket) -> Verdict {
+        let stopped = loop {
+            let stop = match ticket.stage {
+                Stage::Listener => self.layers(ticket, &self.listener.ops, Stage::Route),
+                Stage::Route => self.route(ticket),
+                Stage::RouteLayers => {
+                    let Some(route) = ticket.route.clone() else {
+                        break Verdict::Answer(Reason::NoRoute.into());
+                    };
+                    self.layers(ticket, &route.ops, Stage::Admit)
+                }
+                Stage::Admit => break self.admit(ticket),
+                Stage::Done => break Verdict::Answer(Reason::InternalError.into()),
+            };
+            if let Some(verdict) = stop {
+                break verdict;
+            }
+        };
+        if let Verdict::Answer(answer) = &stopped
+            && answer.reason == Reason::RateLimited
+        {
+            ticket.give_back();
+        }
+        stopped
+    }
+
+    /// Runs the ops from the cursor on; `None` when all passed.
+    fn layers(&self, ticket: &mut RequestTicket, ops: &[Op], next: Stage) -> Option<Verdict> {
+        let of_route = ticket.stage == Stage::RouteLayers;
+        while let Some(op) = ops.get(ticket.cursor as usize) {
+            let at = ticket.cursor;
+            ticket.cursor += 1;
+            let charged = match op {
+                Op::Client(limiter) => {
+                    let hops = self.listener.trusted_hops;
+                    let key = self.peer.client(&self.head.headers, hops, self.compiled.seed);
+                    self.charge(limiter, key)
+                }
+                Op::Keyed(limiter, key) => self.charge(limiter, self.key(key)),
+                Op::Bucket(bucket) => bucket.try_acquire(self.now, 1).map(|_| None),
+                Op::InFlight(cap) => {
+                    if !cap.try_enter() {
+                        return Some(Verdict::Answer(Reason::Overflow.into()));
+                    }
+                    ticket.entered.push(at);
+                    continue;
+                }
+                Op::Python(layer) => return Some(Verdict::Pause(*layer)),
+            };
+            match charged {
+                Ok(charge) => ticket.charges.push(Charged { of_route, op: at, charge }),
+                Err(refused) => return Some(Verdict::Answer(limited(&refused))),
+            }
+        }
+        ticket.stage = next;
+        ticket.cursor = 0;
+        None
+    }
+
+    fn charge(&self, limiter: &ClientLimiter, key: u64) -> Result<Option<Charge>, Refused> {
+        limiter.try_acquire(key, self.now, 1).map(|(_, charge)| Some(charge))
+    }
+
+    fn key(&self, key: &LimitKey) -> u64 {
+        let seed = self.compiled.seed;
+        match key {
+            LimitKey::Client => {
+                self.peer.client(&self.head.headers, self.listener.trusted_hops, seed)
+            }
+            LimitKey::Host => bytes_key(seed, self.head.slice(self.head.host)),
+            LimitKey::Header(name) => {
+                bytes_key(seed, self.head.headers.get(name.as_bytes()).unwrap_or_default())
+            }
+        }
+    }
+
+    fn route(&self, ticket: &mut RequestTicket) -> Option<Verdict> {
+        let Some(found) = self.compiled.routes.find(self.listener.routing, self.head) else {
+            return Some(Verdict::Answer(Reason::NoRoute.into()));
+        };
+        ticket.matched = found.route.matched();
+        ticket.route = Some(Arc::clone(found.payload));
+        ticket.stage = Stage::RouteLayers;
+        None
+    }
+
+    fn admit(&self, ticket: &mut RequestTicket) -> Verdict {
+        let Some(route) = ticket.route.clone() else {
+            return Verdict::Answer(Reason::NoRoute.into());
+        };
+        let upstream = match &route.target {
+            Target::Forward { upstream, .. } => upstream,
+            Target::Redirect { status, .. } => {
+                return Verdict::Answer(Answer { status: *status, ..Reason::Redirect.into() });
+            }
+            Target::Respond { status, .. } => {
+                return Verdict::Answer(Answer {
+                    status: *status,
+                    ..Reason::DirectResponse.into()
+                });
+            }
+        };
+        if !upstream.in_flight.try_enter() {
+            return Verdict::Answer(Reason::Overflow.into());
+        }
+        ticket.in_upstream = true;
+        if let Some(breaker) = route.breaker.as_ref().or(upstream.breaker.as_ref()) {
+            match breaker.acquire(self.now, self.rand) {
+                Ok(permit) => ticket.breaker = Some(permit),
+                Err(open) => {
+                    let retry_after = Some(open.retry_after);
+                    return Verdict::Answer(Answer { retry_after, ..Reason::BreakerOpen.into() });
+                }
+            }
+        }
+        match ticket.pick(self.now, &mut Rng::new(self.rand), false) {
+            Some(endpoint) => Verdict::Forward(endpoint),
+            None => Verdict::Answer(Reason::NoHealthyEndpoint.into()),
+        }
+    }
+}
+
+fn limited(refused: &Refused) -> Answer {
+    let wait = refused.retry_after;
+    Answer {
+        retry_after: (wait != Nanos::MAX).then_some(wait),
+        limit: Some(LimitState { limit: refused.limit, reset_after: wait }),
+        ..Reason::RateLimited.into()
+    }
+}

@@ -1,10 +1,392 @@
-"""The native half of meshcore: every decision, no input or output."""
+"""The native half of meshcore: every decision, no input or output.
 
-from typing import Final
+All times are integers of nanoseconds of ``CLOCK_MONOTONIC``, read with `now_ns` and handed in;
+sizes are bytes. Classes without a constructor come from others' methods.
+"""
 
-__all__ = ["__version__", "now_ns"]
+from typing import Final, final
+
+__all__ = [
+    "Answer",
+    "Body",
+    "ClientCodec",
+    "CodecLimits",
+    "Deadlines",
+    "Engine",
+    "Listener",
+    "Peer",
+    "Request",
+    "Response",
+    "ServerCodec",
+    "Ticket",
+    "__version__",
+    "now_ns",
+]
 
 __version__: Final[str]
 
 def now_ns() -> int:
     """Nanoseconds of ``CLOCK_MONOTONIC``: the clock that every ``now_ns`` argument is read from."""
+
+@final
+class Answer:
+    """A response made here instead of by an endpoint."""
+
+    def __new__(
+        cls, status: int, headers: list[tuple[str, str]] = ..., body: bytes = ...
+    ) -> Answer:
+        """An answer of a layer's own: status 200 to 599, fields, body.
+
+        Framing and connection fields are added. Raises `ValueError` for a status out of range or
+        a field that is not one line (RFC 9110 §5.5).
+        """
+
+    @classmethod
+    def for_reason(cls, code: str) -> Answer:
+        """The answer for a stable reason such as ``overflow``; `ValueError` for an unknown one."""
+
+    @classmethod
+    def for_failure(cls, failure: int) -> Answer:
+        """The answer for a failed attempt (`meshcore.exchange.codes.Failure`)."""
+
+    @classmethod
+    def for_codec_error(cls, error: BaseException) -> Answer:
+        """The answer for a `CodecError`."""
+
+    @property
+    def status(self) -> int:
+        """The HTTP status."""
+
+    @property
+    def reason(self) -> str:
+        """The stable reason, as in ``x-mesh-reason``."""
+
+@final
+class Body:
+    """More of a message's body."""
+
+    @property
+    def data(self) -> bytes:
+        """The bytes, without chunk framing; may be empty."""
+
+    @property
+    def end(self) -> bool:
+        """Whether the message ends here."""
+
+    def chunked_end(self) -> bytes:
+        """The last chunk and the trailer fields, as HTTP/1.1 sends them (RFC 9112 §7.1)."""
+
+@final
+class Request:
+    """A request's head, and the part of its body that came with it.
+
+    A layer may read and change its fields before it is sent on.
+    """
+
+    @property
+    def method(self) -> str:
+        """The method as sent."""
+
+    @property
+    def path(self) -> str:
+        """The normalised path, as it is forwarded."""
+
+    @property
+    def query(self) -> str | None:
+        """What follows ``?``; ``None`` without one."""
+
+    @property
+    def host(self) -> str:
+        """The host in lower case, without port."""
+
+    @property
+    def http_version(self) -> str:
+        """``1.0``, ``1.1`` or ``2``."""
+
+    @property
+    def end(self) -> bool:
+        """Whether the request ends with what is here."""
+
+    @property
+    def chunked(self) -> bool:
+        """Whether its body goes out in chunks."""
+
+    @property
+    def idempotent(self) -> bool:
+        """Whether its method may be repeated (RFC 9110 §9.2.2)."""
+
+    @property
+    def expects_continue(self) -> bool:
+        """Whether the client waits for ``100 Continue`` (RFC 9110 §10.1.1)."""
+
+    def header(self, name: str) -> str | None:
+        """The first value of a field. O(fields)."""
+
+    def headers(self) -> list[tuple[str, str]]:
+        """Every field in order, names in lower case."""
+
+    def set_header(self, name: str, value: str) -> None:
+        """Replace every field of that name by one.
+
+        Raises `ValueError` for a name or value that is not valid (RFC 9110 §5), and for the
+        fields that frame a message: ``content-length``, ``transfer-encoding``, ``connection`` and
+        ``host``.
+        """
+
+    def remove_header(self, name: str) -> bool:
+        """Remove every field of that name; says whether there was one. Raises as `set_header`."""
+
+@final
+class Response:
+    """A response's head, and the part of its body that came with it."""
+
+    @property
+    def status(self) -> int:
+        """The status code."""
+
+    @property
+    def informational(self) -> bool:
+        """Whether it is a 1xx: the final response follows."""
+
+    @property
+    def end(self) -> bool:
+        """Whether the response ends with what is here."""
+
+    def header(self, name: str) -> str | None:
+        """The first value of a field. O(fields)."""
+
+    def headers(self) -> list[tuple[str, str]]:
+        """Every field in order, names in lower case."""
+
+    def set_header(self, name: str, value: str) -> None:
+        """Replace every field of that name by one. Raises as `Request.set_header`."""
+
+    def remove_header(self, name: str) -> bool:
+        """Remove every field of that name. Raises as `Request.set_header`."""
+
+@final
+class CodecLimits:
+    """What a listener allows of a message; an absent one has its default."""
+
+    def __new__(
+        cls,
+        *,
+        header_bytes: int | None = None,
+        headers: int | None = None,
+        target: int | None = None,
+        body: int | None = None,
+    ) -> CodecLimits:
+        """Bytes of a head, number of its fields, bytes of the target and of the body."""
+
+@final
+class ServerCodec:
+    """The client's side of a connection: requests in, responses out. For one thread."""
+
+    def __new__(cls, limits: CodecLimits, secure: bool) -> ServerCodec:
+        """A connection on which nothing was read; ``secure``: it came over TLS."""
+
+    def receive(self, data: bytes) -> Request | bytes | Body | None:
+        """What a read meant: a request begins, or more of its body; ``None``: nothing yet.
+
+        A read that is body and nothing else is given back as it is. Raises `CodecError` for a
+        request that may not pass; the connection must be answered and closed. O(bytes).
+        """
+
+    def next_event(self) -> Request | bytes | Body | None:
+        """The event of what was pipelined; call it after `start_next`. Raises as `receive`."""
+
+    def start_next(self) -> bool:
+        """The response is out: be ready for the next request. ``False``: close."""
+
+    @property
+    def wants_read(self) -> bool:
+        """Whether more may be read: not while a pipelined request waits."""
+
+    @property
+    def request_complete(self) -> bool:
+        """Whether the current request was read to its end."""
+
+    @property
+    def started(self) -> bool:
+        """Whether anything of a request was read."""
+
+    @property
+    def keep_alive(self) -> bool:
+        """Whether the connection may serve another request."""
+
+    @property
+    def chunking(self) -> bool:
+        """Whether the response's body goes out in chunks."""
+
+    def send_response(self, response: Response, ticket: Ticket, close: bool) -> bytes:
+        """A relayed head with the route's changes, and the body that came with it."""
+
+    def send_informational(self, response: Response) -> bytes:
+        """A relayed 1xx; empty for a client that spoke HTTP/1.0."""
+
+    def send_answer(self, request: Request | None, answer: Answer, keep_alive: bool) -> bytes:
+        """A whole answer made here; closes when the request could not be read."""
+
+@final
+class ClientCodec:
+    """The endpoint's side of a connection: requests out, responses in. For one thread."""
+
+    def __new__(cls) -> ClientCodec:
+        """A connection on which nothing was sent."""
+
+    def send_request(self, request: Request, ticket: Ticket, peer: Peer) -> bytes:
+        """The head with the route's changes and what a proxy adds, and the body's first part."""
+
+    def receive(self, data: bytes) -> Response | bytes | Body | None:
+        """What a read meant, as `ServerCodec.receive`. After a 1xx ask `next_event`."""
+
+    def next_event(self) -> Response | bytes | Body | None:
+        """The event of what is kept already."""
+
+    def receive_eof(self) -> Body | None:
+        """The endpoint sends no more: the end of a body without a length, or `CodecError`."""
+
+    @property
+    def can_reuse(self) -> bool:
+        """Whether the connection may carry another request."""
+
+@final
+class Peer:
+    """Who is at the other end of a client's connection."""
+
+    @property
+    def address(self) -> str:
+        """The address as text; ``unknown`` for a unix socket."""
+
+@final
+class Listener:
+    """A listener's stack; outlives reloads."""
+
+    def begin(self, request: Request, peer: Peer, now_ns: int) -> Ticket:
+        """Run the stack up to its first verdict: one call for a stack without Python layers."""
+
+    def connected(self) -> None:
+        """Count a client that connected."""
+
+    def disconnected(self) -> None:
+        """Count a client that left; once for each `connected`."""
+
+    def answered(self, answer: Answer) -> None:
+        """Count an answer that was given before a request began."""
+
+@final
+class Ticket:
+    """What a request holds of shared state; dropping it gives everything back."""
+
+    @property
+    def verdict(self) -> int:
+        """What is to be done (`meshcore.exchange.codes.Verdict`)."""
+
+    @property
+    def endpoint(self) -> int:
+        """The id of the endpoint to send to."""
+
+    @property
+    def layer(self) -> int:
+        """The number of the Python layer to run."""
+
+    @property
+    def timeout_ns(self) -> int:
+        """From the request's last byte to the response head; 0: none."""
+
+    @property
+    def idle_ns(self) -> int:
+        """Between two bytes of the response; 0: none."""
+
+    @property
+    def per_try_ns(self) -> int:
+        """One attempt; 0: none."""
+
+    @property
+    def attempts(self) -> int:
+        """Attempts so far."""
+
+    def resume(self, request: Request, peer: Peer, now_ns: int) -> int:
+        """Go on behind a Python layer; the next verdict."""
+
+    def answer(self, request: Request) -> Answer:
+        """The answer of a refusal, a redirect or a direct response."""
+
+    def retries_status(self, status: int) -> bool:
+        """Whether the route retries this status."""
+
+    def fail(self, failure: int, status: int, now_ns: int) -> None:
+        """The attempt failed; the request keeps its place for a retry."""
+
+    def retry(self, failure: int, status: int, now_ns: int) -> bool:
+        """Whether the request may be tried again, by policy, budget, breaker and balance."""
+
+    def jitter(self, span_ns: int) -> int:
+        """A random length below ``span_ns``."""
+
+    def responded(self, status: int, now_ns: int) -> None:
+        """The response head came: breaker and endpoint learn the outcome."""
+
+    def answered(self, status: int) -> None:
+        """A local answer ended the request."""
+
+    def finish(self, now_ns: int) -> None:
+        """The request is over. Idempotent."""
+
+@final
+class Engine:
+    """The compiled configuration of a process."""
+
+    def __new__(cls, *, seed: int, segment_max: int = ...) -> Engine:
+        """An engine without configuration.
+
+        ``seed`` (64 bits) keys its tables and makes its choices repeatable; ``segment_max`` is
+        the most that shared state may take, in bytes (256 MiB unless told).
+        """
+
+    def apply(self, delta: bytes) -> None:
+        """Compile a change (JSON, see ``rust/meshcore-core/src/snapshot.rs``) and put it in force.
+
+        Without the GIL. Raises `ConfigError` with everything that is wrong; nothing changes then.
+        """
+
+    @property
+    def version(self) -> int:
+        """The number of the configuration in force."""
+
+    def listener(self, name: str) -> Listener:
+        """A listener's stack; `ConfigError` for an unknown name."""
+
+    def endpoints(self) -> list[tuple[int, str, str]]:
+        """Id, upstream and address of every endpoint."""
+
+    def python_layers(self) -> list[str]:
+        """The names of Python layers, by the number of a pause."""
+
+    def peer(self, host: str | None) -> Peer:
+        """The peer at an address; ``None`` for a unix socket."""
+
+    def metrics(self, accept: str) -> tuple[bytes, str]:
+        """All metrics and their content type, by an ``Accept`` field. Without the GIL.
+
+        Prometheus text 0.0.4, or OpenMetrics 1.0.
+        """
+
+@final
+class Deadlines:
+    """One deadline for each slot, looked through in one sweep. For one thread."""
+
+    def __new__(cls) -> Deadlines:
+        """No slot."""
+
+    def add(self, deadline_ns: int) -> int:
+        """A slot with this deadline."""
+
+    def arm(self, slot: int, deadline_ns: int) -> None:
+        """Replace a slot's deadline."""
+
+    def remove(self, slot: int) -> None:
+        """Give a slot back, once."""
+
+    def expired(self, now_ns: int) -> list[int]:
+        """Slots whose deadline has passed; each is disarmed. O(slots)."""

@@ -2,6 +2,16 @@
 
 use pyo3::prelude::*;
 
+mod answer;
+mod client_codec;
+mod clock;
+mod deadlines;
+mod engine;
+mod errors;
+mod message;
+mod server_codec;
+mod ticket;
+
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -10,12 +20,22 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 mod _core {
     use super::*;
 
-    /// Nanoseconds of `CLOCK_MONOTONIC`: the clock that every `now_ns` argument is read from.
-    #[pyfunction]
-    fn now_ns() -> u64 {
-        let t = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-        t.tv_sec as u64 * 1_000_000_000 + t.tv_nsec as u64
-    }
+    #[pymodule_export]
+    use crate::answer::Answer;
+    #[pymodule_export]
+    use crate::client_codec::ClientCodec;
+    #[pymodule_export]
+    use crate::clock::now_ns;
+    #[pymodule_export]
+    use crate::deadlines::Deadlines;
+    #[pymodule_export]
+    use crate::engine::{Engine, Listener, Peer};
+    #[pymodule_export]
+    use crate::message::{Body, Request, Response};
+    #[pymodule_export]
+    use crate::server_codec::{CodecLimits, ServerCodec};
+    #[pymodule_export]
+    use crate::ticket::Ticket;
 
     #[pymodule_init]
     fn init(m: &Bound<'_, PyModule>) -> PyResult<()> {

@@ -1,0 +1,84 @@
+//! Answers given here, as Python hands them around.
+
+use meshcore_core::codec::{valid_field_name, valid_field_value};
+use meshcore_core::error::Reason;
+use meshcore_core::exchange::{Answer as CoreAnswer, LocalReply};
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::types::PyType;
+
+use crate::errors::CodecError;
+
+/// A response made here instead of by an endpoint.
+#[pyclass(frozen, module = "meshcore._core")]
+pub struct Answer {
+    reason: Reason,
+    pub(crate) reply: LocalReply,
+}
+
+impl Answer {
+    pub(crate) fn local(reason: Reason, reply: LocalReply) -> Self {
+        Self { reason, reply }
+    }
+
+    pub(crate) fn reason(&self) -> Reason {
+        self.reason
+    }
+
+    fn of(reason: Reason) -> Self {
+        Self::local(reason, LocalReply::new(&CoreAnswer::from(reason), None, None))
+    }
+}
+
+#[pymethods]
+impl Answer {
+    #[new]
+    #[pyo3(signature = (status, headers=Vec::new(), body=Vec::new()))]
+    fn new(status: u16, headers: Vec<(String, String)>, body: Vec<u8>) -> PyResult<Self> {
+        if !(200..=599).contains(&status) {
+            return Err(PyValueError::new_err(format!("status {status} is not 200 to 599")));
+        }
+        for (name, value) in &headers {
+            if !valid_field_name(name.as_bytes()) || !valid_field_value(value.as_bytes()) {
+                return Err(PyValueError::new_err(format!("invalid field {name:?}")));
+            }
+        }
+        let fields = headers.into_iter().map(|(n, v)| (n.to_ascii_lowercase(), v)).collect();
+        Ok(Self::local(Reason::LayerResponse, LocalReply { status, fields, body }))
+    }
+
+    #[getter]
+    fn status(&self) -> u16 {
+        self.reply.status
+    }
+
+    #[getter(reason)]
+    fn code(&self) -> &'static str {
+        self.reason.code()
+    }
+
+    #[classmethod]
+    fn for_failure(_: &Bound<'_, PyType>, failure: u8) -> Self {
+        Self::of(match failure {
+            0 => Reason::UpstreamConnect,
+            1 => Reason::UpstreamReset,
+            2 => Reason::UpstreamTimeout,
+            3 => Reason::UpstreamProtocol,
+            _ => Reason::InternalError,
+        })
+    }
+
+    #[classmethod]
+    fn for_codec_error(_: &Bound<'_, PyType>, error: &Bound<'_, CodecError>) -> PyResult<Self> {
+        let number: usize = error.getattr("args")?.get_item(1)?.extract()?;
+        Ok(Self::of(Reason::ALL.get(number).copied().unwrap_or(Reason::BadRequest)))
+    }
+
+    #[classmethod]
+    fn for_reason(_: &Bound<'_, PyType>, code: &str) -> PyResult<Self> {
+        match Reason::ALL.iter().find(|r| r.code() == code) {
+            Some(reason) => Ok(Self::of(*reason)),
+            None => Err(PyValueError::new_err(format!("no reason {code:?}"))),
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! The endpoint's side of a connection: requests out, responses in.
+
+use meshcore_core::codec::{
+    self, ClientEvent, Limits, RequestRules, encode_chunk_header, encode_last_chunk, encode_request,
+};
+use meshcore_core::exchange::Target;
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+
+use crate::engine::Peer;
+use crate::errors::codec_error;
+use crate::message::{Part, Request, Response};
+use crate::server_codec::{body_event, is_chunked};
+use crate::ticket::Ticket;
+
+/// Not frozen: it belongs to one connection of one loop; two threads at once get a
+/// `RuntimeError` instead of a torn message.
+#[pyclass(module = "meshcore._core")]
+pub struct ClientCodec(codec::H1Client);
+
+impl ClientCodec {
+    fn event<'py>(
+        py: Python<'py>,
+        data: &Bound<'py, PyBytes>,
+        event: Option<ClientEvent>,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let (head, body, informational) = match event {
+            None => return Ok(None),
+            Some(ClientEvent::Data(body)) => return body_event(py, data, body).map(Some),
+            Some(ClientEvent::Informational(head)) => (head, codec::BodyPart::default(), true),
+            Some(ClientEvent::Head { head, body }) => (head, body, false),
+        };
+        let part = Part::new(data, body);
+        Ok(Some(Bound::new(py, Response { head, part, informational })?.into_any()))
+    }
+}
+
+#[pymethods]
+impl ClientCodec {
+    #[new]
+    fn new() -> Self {
+        Self(codec::H1Client::new(Limits::default()))
+    }
+
+    /// The head with the route's changes and what a proxy adds, and the body's first part.
+    fn send_request(
+        &mut self,
+        py: Python<'_>,
+        request: &Request,
+        ticket: &Ticket,
+        peer: &Peer,
+    ) -> PyResult<Py<PyBytes>> {
+        let head = &request.head;
+        let mut path = None;
+        let mut authority = None;
+        if let Some(Target::Forward { path: to, authority: host, .. }) =
+            ticket.route().map(|r| &r.target)
+        {
+            path = to.as_ref().map(|to| {
+                let mut path = Vec::with_capacity(64);
+                to.apply(ticket.ticket.matched(), head.slice(head.path), &mut path);
+                path
+            });
+            authority = host.as_deref();
+        }
+        let rules = RequestRules {
+            peer: peer.0.text().as_bytes(),
+            trusted: ticket.trusts_peer(),
+            request_id: &ticket.request_id(),
+            ops: ticket.request_ops(),
+            path: path.as_deref(),
+            authority,
+            framing: head.body,
+        };
+        let mut out = Vec::with_capacity(1024 + request.part.len());
+        encode_request(&mut out, head, &rules);
+        let len = request.part.len();
+        let chunked = is_chunked(head.body);
+        if chunked && len > 0 {
+            encode_chunk_header(&mut out, len);
+        }
+        request.part.append_to(py, &mut out);
+        if chunked {
+            if len > 0 {
+                out.extend_from_slice(b"\r\n");
+            }
+            if request.part.body.end {
+                encode_last_chunk(&mut out, request.part.body.trailers.as_deref());
+            }
+        }
+        let method = head.slice(head.method);
+        self.0.sent(method == b"HEAD", method == b"CONNECT");
+        Ok(PyBytes::new(py, &out).unbind())
+    }
+
+    fn receive<'py>(
+        &mut self,
+        py: Python<'py>,
+        data: &Bound<'py, PyBytes>,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let event = self.0.receive(data.as_bytes()).map_err(codec_error)?;
+        Self::event(py, data, event)
+    }
+
+    fn next_event<'py>(&mut self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let event = self.0.next_event().map_err(codec_error)?;
+        Self::event(py, &PyBytes::new(py, b""), event)
+    }
+
+    fn receive_eof<'py>(&mut self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let event = self.0.receive_eof().map_err(codec_error)?;
+        Self::event(py, &PyBytes::new(py, b""), event)
+    }
+
+    #[getter]
+    fn can_reuse(&self) -> bool {
+        self.0.can_reuse()
+    }
+}

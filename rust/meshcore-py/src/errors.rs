@@ -1,0 +1,40 @@
+//! The core's errors as Python's: the exceptions are classes of `meshcore.errors`.
+
+use meshcore_core::codec;
+use meshcore_core::exchange;
+use pyo3::import_exception;
+use pyo3::prelude::*;
+
+import_exception!(meshcore.errors, CodecError);
+import_exception!(meshcore.errors, ConfigError);
+
+/// A configuration error without a place in a file.
+pub(crate) fn config_error(message: impl ToString) -> PyErr {
+    ConfigError::new_err(message.to_string())
+}
+
+/// Everything that is wrong with a delta.
+pub(crate) struct ApplyError(Vec<String>);
+
+impl ApplyError {
+    pub(crate) fn one(message: String) -> Self {
+        Self(vec![message])
+    }
+}
+
+impl From<Vec<exchange::ApplyError>> for ApplyError {
+    fn from(errors: Vec<exchange::ApplyError>) -> Self {
+        Self(errors.iter().map(ToString::to_string).collect())
+    }
+}
+
+impl From<ApplyError> for PyErr {
+    fn from(error: ApplyError) -> Self {
+        config_error(error.0.join("\n"))
+    }
+}
+
+/// The reason travels as its number, so that an answer is made without comparing text.
+pub(crate) fn codec_error(error: codec::CodecError) -> PyErr {
+    CodecError::new_err((error.to_string(), error.reason as u8))
+}

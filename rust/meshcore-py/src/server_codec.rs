@@ -1,0 +1,213 @@
+//! The client's side of a connection: requests in, responses out.
+
+use meshcore_core::codec::{
+    self, Limits, LocalAnswer, ResponseRules, ServerEvent, ServerRules, encode_chunk_header,
+    encode_informational, encode_last_chunk, encode_local, encode_response,
+};
+use meshcore_core::head::{BodyLength, Scheme, Version};
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+
+use crate::answer::Answer;
+use crate::errors::codec_error;
+use crate::message::{Body, Part, Request, Response};
+use crate::ticket::Ticket;
+
+/// Body bytes up to which a response goes out in one buffer with its head: one copy costs less
+/// than a second piece; beyond, the piece does.
+pub(crate) const JOIN_BYTES: usize = 16_384;
+
+/// What a listener allows of a message.
+#[pyclass(frozen, module = "meshcore._core")]
+#[derive(Clone, Copy)]
+pub struct CodecLimits(pub(crate) Limits);
+
+#[pymethods]
+impl CodecLimits {
+    #[new]
+    #[pyo3(signature = (*, header_bytes=None, headers=None, target=None, body=None))]
+    fn new(
+        header_bytes: Option<usize>,
+        headers: Option<usize>,
+        target: Option<usize>,
+        body: Option<u64>,
+    ) -> Self {
+        let mut limits = Limits::default();
+        limits.header_bytes = header_bytes.unwrap_or(limits.header_bytes);
+        limits.headers = headers.unwrap_or(limits.headers);
+        limits.target = target.unwrap_or(limits.target);
+        limits.body = body.or(limits.body);
+        Self(limits)
+    }
+}
+
+/// Not frozen: it belongs to one connection of one loop; two threads at once get a
+/// `RuntimeError` instead of a torn message.
+#[pyclass(module = "meshcore._core")]
+pub struct ServerCodec {
+    codec: codec::H1Server,
+    version: Version,
+    head_request: bool,
+    #[pyo3(get)]
+    keep_alive: bool,
+    #[pyo3(get)]
+    chunking: bool,
+    has_body: bool,
+}
+
+impl ServerCodec {
+    fn event<'py>(
+        &mut self,
+        py: Python<'py>,
+        data: &Bound<'py, PyBytes>,
+        event: Option<ServerEvent>,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        Ok(Some(match event {
+            None => return Ok(None),
+            Some(ServerEvent::Head { head, body }) => {
+                self.version = head.version;
+                self.head_request = head.slice(head.method) == b"HEAD";
+                self.keep_alive = head.keep_alive;
+                let part = Part::new(data, body);
+                Bound::new(py, Request { head, part })?.into_any()
+            }
+            Some(ServerEvent::Data(body)) => body_event(py, data, body)?,
+        }))
+    }
+}
+
+/// A read that is nothing but body goes on as the bytes object that it is.
+pub(crate) fn body_event<'py>(
+    py: Python<'py>,
+    data: &Bound<'py, PyBytes>,
+    body: codec::BodyPart,
+) -> PyResult<Bound<'py, PyAny>> {
+    let whole = matches!(&body.bytes, codec::Bytes::Range(r) if r.len() == data.as_bytes().len());
+    if whole && !body.end {
+        return Ok(data.clone().into_any());
+    }
+    Ok(Bound::new(py, Body(Part::new(data, body)))?.into_any())
+}
+
+#[pymethods]
+impl ServerCodec {
+    #[new]
+    fn new(limits: &CodecLimits, secure: bool) -> Self {
+        let scheme = if secure { Scheme::Https } else { Scheme::Http };
+        let rules = ServerRules { scheme, ..ServerRules::default() };
+        Self {
+            codec: codec::H1Server::with_rules(limits.0, rules),
+            version: Version::Http11,
+            head_request: false,
+            keep_alive: true,
+            chunking: false,
+            has_body: false,
+        }
+    }
+
+    fn receive<'py>(
+        &mut self,
+        py: Python<'py>,
+        data: &Bound<'py, PyBytes>,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let event = self.codec.receive(data.as_bytes()).map_err(codec_error)?;
+        self.event(py, data, event)
+    }
+
+    fn next_event<'py>(&mut self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let event = self.codec.next_event().map_err(codec_error)?;
+        self.event(py, &PyBytes::new(py, b""), event)
+    }
+
+    fn start_next(&mut self) -> bool {
+        self.codec.start_next()
+    }
+
+    #[getter]
+    fn wants_read(&self) -> bool {
+        self.codec.wants_read()
+    }
+
+    #[getter]
+    fn request_complete(&self) -> bool {
+        self.codec.request_complete()
+    }
+
+    #[getter]
+    fn started(&self) -> bool {
+        !self.codec.is_idle()
+    }
+
+    /// The head, and the body that came with it if it is small or needs chunk framing.
+    fn send_response(
+        &mut self,
+        py: Python<'_>,
+        response: &Response,
+        ticket: &Ticket,
+        close: bool,
+    ) -> Py<PyBytes> {
+        let mut out = Vec::with_capacity(512 + response.part.len().min(JOIN_BYTES));
+        let rules = ResponseRules {
+            version: self.version,
+            head_request: self.head_request,
+            keep_alive: self.keep_alive && !close,
+            framing: response.head.body,
+            ops: ticket.response_ops(),
+        };
+        let outgoing = encode_response(&mut out, &response.head, &rules);
+        self.keep_alive = outgoing.keep_alive;
+        self.chunking = outgoing.chunked;
+        self.has_body = outgoing.has_body;
+        if outgoing.has_body {
+            let len = response.part.len();
+            if outgoing.chunked && len > 0 {
+                encode_chunk_header(&mut out, len);
+            }
+            response.part.append_to(py, &mut out);
+            if outgoing.chunked {
+                if len > 0 {
+                    out.extend_from_slice(b"\r\n");
+                }
+                if response.part.body.end {
+                    encode_last_chunk(&mut out, response.part.body.trailers.as_deref());
+                }
+            }
+        }
+        PyBytes::new(py, &out).unbind()
+    }
+
+    fn send_informational(&self, py: Python<'_>, response: &Response) -> Py<PyBytes> {
+        let mut out = Vec::with_capacity(128);
+        encode_informational(&mut out, &response.head, self.version);
+        PyBytes::new(py, &out).unbind()
+    }
+
+    /// `keep_alive`: whether the connection may go on as far as the caller knows.
+    fn send_answer(
+        &mut self,
+        py: Python<'_>,
+        request: Option<&Request>,
+        answer: &Answer,
+        keep_alive: bool,
+    ) -> Py<PyBytes> {
+        self.keep_alive = self.keep_alive && keep_alive && request.is_some();
+        let fields: Vec<(&[u8], &[u8])> =
+            answer.reply.fields.iter().map(|(n, v)| (n.as_bytes(), v.as_bytes())).collect();
+        let local = LocalAnswer {
+            status: answer.reply.status,
+            headers: &fields,
+            body: &answer.reply.body,
+            version: request.map_or(Version::Http11, |r| r.head.version),
+            head_request: request.is_some() && self.head_request,
+            keep_alive: self.keep_alive,
+        };
+        let mut out = Vec::new();
+        encode_local(&mut out, &local);
+        PyBytes::new(py, &out).unbind()
+    }
+}
+
+/// Whether a request's body goes out in chunks.
+pub(crate) fn is_chunked(length: BodyLength) -> bool {
+    matches!(length, BodyLength::Streamed | BodyLength::UntilClose)
+}

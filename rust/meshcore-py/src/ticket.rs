@@ -1,0 +1,171 @@
+//! A request's ticket, and the numbers that Python and the core agree on.
+
+use std::sync::{Arc, LazyLock};
+
+use meshcore_core::codec::HeaderOps;
+use meshcore_core::exchange::{self, Engine, LocalReply, RequestTicket, RouteStack};
+use meshcore_core::telemetry::request_id;
+use meshcore_core::time::Nanos;
+use pyo3::prelude::*;
+
+use crate::answer::Answer;
+use crate::clock::unix_ms;
+use crate::engine::Peer;
+use crate::message::Request;
+
+const FORWARD: u8 = 0;
+const ANSWER: u8 = 1;
+const PAUSE: u8 = 2;
+
+static NO_OPS: LazyLock<HeaderOps> = LazyLock::new(HeaderOps::default);
+
+/// How an attempt failed, as Python numbers it.
+fn failure_of(number: u8, status: u16) -> exchange::Failure {
+    match number {
+        0 => exchange::Failure::Connect,
+        1 => exchange::Failure::Reset,
+        2 => exchange::Failure::Timeout,
+        3 => exchange::Failure::Protocol,
+        4 => exchange::Failure::Status(status),
+        _ => exchange::Failure::Cancelled,
+    }
+}
+
+/// Not frozen: it belongs to one exchange of one loop.
+#[pyclass(module = "meshcore._core")]
+pub struct Ticket {
+    engine: Arc<Engine>,
+    pub(crate) ticket: RequestTicket,
+    answer: Option<exchange::Answer>,
+    #[pyo3(get)]
+    verdict: u8,
+    #[pyo3(get)]
+    endpoint: u32,
+    #[pyo3(get)]
+    layer: u32,
+}
+
+impl Ticket {
+    pub(crate) fn new(
+        engine: Arc<Engine>,
+        ticket: RequestTicket,
+        verdict: exchange::Verdict,
+    ) -> Self {
+        let mut new = Self { engine, ticket, answer: None, verdict: ANSWER, endpoint: 0, layer: 0 };
+        new.follow(verdict);
+        new
+    }
+
+    fn follow(&mut self, verdict: exchange::Verdict) -> u8 {
+        self.verdict = match verdict {
+            exchange::Verdict::Forward(endpoint) => {
+                self.endpoint = endpoint;
+                FORWARD
+            }
+            exchange::Verdict::Answer(answer) => {
+                self.answer = Some(answer);
+                ANSWER
+            }
+            exchange::Verdict::Pause(layer) => {
+                self.layer = layer;
+                PAUSE
+            }
+        };
+        self.verdict
+    }
+
+    pub(crate) fn request_ops(&self) -> &HeaderOps {
+        self.route().map_or(&NO_OPS, |r| &r.request_ops)
+    }
+
+    pub(crate) fn response_ops(&self) -> &HeaderOps {
+        self.route().map_or(&NO_OPS, |r| &r.response_ops)
+    }
+
+    /// Whether the socket's peer is a proxy that the listener trusts.
+    pub(crate) fn trusts_peer(&self) -> bool {
+        self.ticket.trusts_peer()
+    }
+
+    /// An id for a request that brings none: UUIDv7 (RFC 9562 §5.7) in hexadecimal digits.
+    pub(crate) fn request_id(&self) -> [u8; 32] {
+        request_id(unix_ms(), [self.engine.random(), self.engine.random()])
+    }
+
+    pub(crate) fn route(&self) -> Option<&RouteStack> {
+        self.ticket.route().map(|r| &**r)
+    }
+}
+
+#[pymethods]
+impl Ticket {
+    fn resume(&mut self, request: &Request, peer: &Peer, now_ns: u64) -> u8 {
+        let engine = Arc::clone(&self.engine);
+        let verdict = engine.resume(&mut self.ticket, request.head(), &peer.0, Nanos(now_ns));
+        self.follow(verdict)
+    }
+
+    fn answer(&self, request: &Request) -> Answer {
+        let answer =
+            self.answer.unwrap_or_else(|| meshcore_core::error::Reason::InternalError.into());
+        Answer::local(answer.reason, LocalReply::new(&answer, self.route(), Some(request.head())))
+    }
+
+    #[getter]
+    fn timeout_ns(&self) -> u64 {
+        self.route().map_or(0, |r| r.timeout_ns)
+    }
+
+    #[getter]
+    fn idle_ns(&self) -> u64 {
+        self.route().map_or(0, |r| r.idle_ns)
+    }
+
+    #[getter]
+    fn per_try_ns(&self) -> u64 {
+        self.route().map_or(0, |r| r.per_try_ns)
+    }
+
+    #[getter]
+    fn attempts(&self) -> u8 {
+        self.ticket.attempts()
+    }
+
+    fn retries_status(&self, status: u16) -> bool {
+        self.route().is_some_and(|r| r.retry.statuses.contains(&status))
+    }
+
+    fn fail(&mut self, failure: u8, status: u16, now_ns: u64) {
+        self.ticket.fail(failure_of(failure, status), Nanos(now_ns));
+    }
+
+    fn retry(&mut self, failure: u8, status: u16, now_ns: u64) -> bool {
+        let rng = &mut self.engine.rng();
+        let failure = failure_of(failure, status);
+        match self.ticket.retry(failure, Nanos(now_ns), rng) {
+            Some(endpoint) => {
+                self.endpoint = endpoint;
+                true
+            }
+            None => false,
+        }
+    }
+
+    fn jitter(&self, span_ns: u64) -> u64 {
+        self.engine.random() % span_ns.max(1)
+    }
+
+    fn responded(&mut self, status: u16, now_ns: u64) {
+        let rand = self.engine.random();
+        self.ticket.responded(status, Nanos(now_ns), rand);
+    }
+
+    fn answered(&mut self, status: u16) {
+        self.ticket.answered(status);
+    }
+
+    fn finish(&mut self, now_ns: u64) {
+        let rand = self.engine.random();
+        self.ticket.finish(Nanos(now_ns), rand);
+    }
+}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.text import Text
 
-from meshcore.errors import ConfigError
+from meshcore.errors import ConfigError, LayerError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,6 +29,9 @@ def reported(file: Path) -> Iterator[None]:
         console = _console()
         for problem in error.problems:
             console.print(_line(problem))
+        raise SystemExit(BAD_CONFIG) from None
+    except LayerError as error:
+        _console().print(Text(f"{file}: {error}"))
         raise SystemExit(BAD_CONFIG) from None
     except OSError as error:
         _console().print(Text(f"meshcore: {file}: {error.strerror or error}"))

@@ -1,0 +1,1 @@
+"""The way in: listeners accept, protocols turn reads into exchanges."""

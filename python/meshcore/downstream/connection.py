@@ -1,0 +1,231 @@
+"""One client connection: a protocol of the loop that makes an exchange of each request."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, cast
+
+from meshcore._core import Answer, Request, ServerCodec, now_ns
+from meshcore.errors import CodecError
+from meshcore.exchange.exchange import Exchange
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from meshcore._core import Body
+    from meshcore.downstream.listener import Listener
+
+# After a refusal that leaves request bytes unread, wait this long for the client to take the
+# answer before the socket is cut: closing at once would reset it and lose the answer
+# (RFC 9112 §9.6).
+LINGER_NS = 2_000_000_000
+
+
+class DownstreamConnection(asyncio.Protocol):
+    """Open connection of a client; at most one exchange at a time, later requests wait."""
+
+    __slots__ = (
+        "_closing",
+        "_exchange",
+        "_feeding",
+        "_head_begun",
+        "_last",
+        "_listener",
+        "_reading",
+        "_slot",
+        "_transport",
+        "codec",
+        "peer",
+    )
+
+    def __init__(self, listener: Listener) -> None:
+        self._listener = listener
+        self.codec = ServerCodec(listener.codec_limits, listener.secure)
+        self._exchange: Exchange | None = None
+        self._transport: asyncio.Transport | None = None
+        self._reading = True
+        self._closing = False
+        self._feeding = False
+        self._head_begun = False
+        self._last = False  # the request in progress is the last one of this connection
+
+    # --- called by the loop -------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The loop accepted a client (and ended TLS)."""
+        self._transport = cast("asyncio.Transport", transport)
+        listener = self._listener
+        self.peer = listener.peer_of(transport.get_extra_info("peername"))
+        self._slot = listener.deadlines.add(self, now_ns() + listener.header_timeout_ns)
+        if not listener.admit(self):
+            self.abort()
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes of requests."""
+        if self._closing:
+            return  # lingering: the answer is out, what still comes is not read
+        now = now_ns()
+        try:
+            self._dispatch(self.codec.receive(data), now)
+        except CodecError as error:
+            self._refuse(error, now)
+
+    def _dispatch(self, event: Request | bytes | Body | None, now: int) -> None:
+        kind = type(event)
+        exchange = self._exchange
+        if kind is Request:
+            exchange = self._exchange = Exchange(
+                self._listener.driver, self, self._listener.stack, cast("Request", event)
+            )
+            exchange.begin(now)
+        elif event is None:
+            if not self.codec.wants_read:
+                self.pause_reading()  # pipelined requests wait; the socket keeps the rest
+            elif exchange is None and not self._head_begun and self.codec.started:
+                # The head is timed from its first byte: a client that dribbles gains nothing.
+                self._head_begun = True
+                self.arm(now + self._listener.header_timeout_ns)
+        elif exchange is None:
+            return  # the answer is out already: the rest of the body is not wanted
+        elif kind is bytes:
+            exchange.on_request_data(cast("bytes", event), now)
+        else:
+            exchange.on_request_body(cast("Body", event), now)
+
+    def eof_received(self) -> None:
+        """The client left: a half-closed one cannot be told from one that is gone, and what it
+        asked for is not worked on for nobody. The transport closes."""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection is gone."""
+        self._transport = None
+        self._closing = True
+        self._listener.deadlines.remove(self._slot)
+        self._listener.leave(self)
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None:
+            exchange.on_downstream_lost(now_ns())
+
+    def pause_writing(self) -> None:
+        """The client is slower than the endpoint."""
+        if self._exchange is not None and self._exchange.up is not None:
+            self._exchange.up.pause_reading()
+
+    def resume_writing(self) -> None:
+        """The client took what was queued."""
+        if self._exchange is not None and self._exchange.up is not None:
+            self._exchange.up.resume_reading()
+
+    # --- called by the exchange ---------------------------------------------------------------
+
+    def send(self, data: bytes) -> None:
+        """Write at once (uvloop) or as soon as the loop can."""
+        transport = self._transport
+        if transport is not None and not transport.is_closing():
+            transport.write(data)
+
+    def send_parts(self, parts: Iterable[bytes]) -> None:
+        """Write several pieces in one system call."""
+        transport = self._transport
+        if transport is not None and not transport.is_closing():
+            transport.writelines(parts)
+
+    def pause_reading(self) -> None:
+        """Leave further bytes in the socket."""
+        if self._reading and self._transport is not None:
+            self._reading = False
+            self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Read on."""
+        if not self._reading and self._transport is not None and not self._closing:
+            self._reading = True
+            self._transport.resume_reading()
+
+    def arm(self, deadline_ns: int) -> None:
+        """Replace the connection's deadline."""
+        self._listener.deadlines.arm(self._slot, deadline_ns)
+
+    def finished(self, now: int, keep_alive: bool) -> None:
+        """The exchange is over: the next request, or the end of the connection."""
+        self._exchange = None
+        self._head_begun = False
+        if not keep_alive or self._last or not self.codec.start_next():
+            self._close(now)
+            return
+        self.arm(now + self._listener.idle_timeout_ns)
+        if self.codec.started:
+            if not self._feeding:
+                self._feed(now)
+        else:
+            self.resume_reading()
+
+    def _feed(self, now: int) -> None:
+        """Serve requests that were pipelined, one after the other, without recursion."""
+        self._feeding = True
+        try:
+            while self._exchange is None and not self._closing and self.codec.started:
+                event = self.codec.next_event()
+                self._dispatch(event, now)
+                if event is None:
+                    self.resume_reading()
+                    break
+        except CodecError as error:
+            self._refuse(error, now)
+        finally:
+            self._feeding = False
+
+    def abort(self) -> None:
+        """Cut the connection."""
+        self._closing = True
+        if self._transport is not None:
+            self._transport.abort()
+
+    # --- the end ------------------------------------------------------------------------------
+
+    def on_deadline(self, now: int) -> None:
+        """The armed deadline passed."""
+        exchange = self._exchange
+        if self._closing:
+            self.abort()
+        elif exchange is not None:
+            exchange.on_deadline(now)
+        elif self.codec.started:
+            self._answer(Answer.for_reason("request_timeout"), now)
+        else:
+            self._close(now)
+
+    def drain(self, now: int) -> None:
+        """Take no further request: an idle connection closes at once."""
+        self._last = True
+        if self._exchange is None and not self.codec.started:
+            self._close(now)
+
+    def _refuse(self, error: CodecError, now: int) -> None:
+        """The request may not pass: its status, and the end of the connection."""
+        exchange = self._exchange
+        if exchange is None:
+            self._answer(Answer.for_codec_error(error), now)
+        else:
+            exchange.on_bad_request(Answer.for_codec_error(error), now)
+
+    def _answer(self, answer: Answer, now: int) -> None:
+        self._listener.answered(answer)
+        self.send(self.codec.send_answer(None, answer, False))
+        self._close(now)
+
+    def _close(self, now: int) -> None:
+        """Write what is queued, then close; cut if the client does not take it in time."""
+        self._closing = True
+        transport = self._transport
+        if transport is None:
+            return
+        self.arm(now + LINGER_NS)
+        if not self.codec.request_complete and transport.can_write_eof():
+            # Bytes may be on their way: read and drop them, so that no reset eats the answer.
+            self._closing = False
+            self.resume_reading()
+            self._closing = True
+            transport.write_eof()
+        else:
+            transport.close()

@@ -1,0 +1,59 @@
+"""One timer of the loop for all deadlines of a worker."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from meshcore._core import Deadlines as Slots
+from meshcore._core import now_ns
+
+if TYPE_CHECKING:
+    import asyncio
+
+# How late a deadline may be noticed. Timeouts are seconds; 20 wake-ups a second cost nothing.
+TICK_S = 0.05
+
+
+class Timed(Protocol):
+    """Something that has one deadline at a time."""
+
+    def on_deadline(self, now: int) -> None:
+        """The armed deadline passed."""
+
+
+class Deadlines:
+    """Slots of deadlines, looked through once per tick. Arming is one store: O(1)."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._slots = Slots()
+        self.arm = self._slots.arm
+        self._owners: dict[int, Timed] = {}
+        self._timer: asyncio.TimerHandle | None = None
+
+    def add(self, owner: Timed, deadline_ns: int) -> int:
+        """A slot for an owner, armed."""
+        slot = self._slots.add(deadline_ns)
+        self._owners[slot] = owner
+        if self._timer is None:
+            self._timer = self._loop.call_later(TICK_S, self._tick)
+        return slot
+
+    def remove(self, slot: int) -> None:
+        """Give a slot back."""
+        self._slots.remove(slot)
+        del self._owners[slot]
+
+    def _tick(self) -> None:
+        now = now_ns()
+        for slot in self._slots.expired(now):
+            owner = self._owners.get(slot)
+            if owner is not None:
+                owner.on_deadline(now)
+        self._timer = self._loop.call_later(TICK_S, self._tick) if self._owners else None
+
+    def close(self) -> None:
+        """Stop the timer."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None

@@ -1,0 +1,156 @@
+"""One listener: its sockets, its connections, and what they share."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from meshcore._core import now_ns
+from meshcore.downstream.connection import DownstreamConnection
+from meshcore.downstream.tls import server_context
+
+if TYPE_CHECKING:
+    from meshcore._core import Answer, CodecLimits, Engine, Peer
+    from meshcore._core import Listener as Stack
+    from meshcore.config.snapshot import ListenerSpec
+    from meshcore.downstream.deadlines import Deadlines
+    from meshcore.exchange.ports import Driver
+
+# As long as the kernel allows (net.core.somaxconn is 4096 on current Linux): a burst of
+# connections waits here instead of being refused.
+BACKLOG = 4096
+# An unanswered close_notify ends a TLS connection after this long.
+TLS_SHUTDOWN_S = 2.0
+
+
+class Listener:
+    """Accepts connections for one `bind` of the configuration."""
+
+    def __init__(
+        self, spec: ListenerSpec, engine: Engine, driver: Driver, deadlines: Deadlines
+    ) -> None:
+        self.spec = spec
+        self.driver = driver
+        self.deadlines = deadlines
+        self.stack: Stack = engine.listener(spec.name)
+        self.codec_limits: CodecLimits = spec.codec_limits()
+        self.secure = spec.tls is not None
+        self.header_timeout_ns = spec.header_timeout_ns
+        self.idle_timeout_ns = spec.idle_timeout_ns
+        self.draining = False
+        self._engine = engine
+        self._server: asyncio.Server | None = None
+        self._connections: set[DownstreamConnection] = set()
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    async def start(self) -> None:
+        """Bind and accept. Raises `OSError` when the address cannot be had."""
+        loop = asyncio.get_running_loop()
+        tls = server_context(self.spec.tls) if self.spec.tls is not None else None
+        handshake = self.spec.tls_handshake_timeout_ns / 1e9 or None
+        self._server = await loop.create_server(
+            lambda: DownstreamConnection(self),
+            sock=bound_socket(self.spec),
+            backlog=BACKLOG,
+            ssl=tls,
+            ssl_handshake_timeout=handshake if tls else None,
+            ssl_shutdown_timeout=TLS_SHUTDOWN_S if tls else None,
+        )
+
+    @property
+    def address(self) -> str:
+        """Where it listens, as a URL; the port is the real one when 0 was asked for."""
+        assert self._server is not None
+        scheme = "https" if self.secure else "http"
+        name = self._server.sockets[0].getsockname()
+        if isinstance(name, str):
+            return f"{scheme}+unix:{name}"
+        host = f"[{name[0]}]" if ":" in name[0] else name[0]
+        return f"{scheme}://{host}:{name[1]}"
+
+    def peer_of(self, peername: object) -> Peer:
+        """Who is at the other end, from what the transport says."""
+        host = peername[0] if isinstance(peername, tuple) else None
+        return self._engine.peer(host)
+
+    def answered(self, answer: Answer) -> None:
+        """Count an answer given before a request began."""
+        self.stack.answered(answer)
+
+    def admit(self, connection: DownstreamConnection) -> bool:
+        """Take a connection in; false when the listener is full."""
+        self._connections.add(connection)
+        self.stack.connected()
+        self._idle.clear()
+        return len(self._connections) <= self.spec.max_connections
+
+    def leave(self, connection: DownstreamConnection) -> None:
+        """A connection is gone."""
+        self._connections.discard(connection)
+        self.stack.disconnected()
+        if not self._connections:
+            self._idle.set()
+
+    @property
+    def connections(self) -> int:
+        """Open connections."""
+        return len(self._connections)
+
+    def stop_accepting(self) -> None:
+        """Close the socket and tell every connection to take no further request."""
+        self.draining = True
+        if self._server is not None:
+            self._server.close()
+        if self.spec.unix_path is not None:
+            Path(self.spec.unix_path).unlink(missing_ok=True)
+        now = now_ns()
+        for connection in list(self._connections):
+            connection.drain(now)
+
+    async def drained(self) -> None:
+        """Wait until the last connection is closed."""
+        await self._idle.wait()
+
+    def abort(self) -> None:
+        """Cut what is left."""
+        for connection in list(self._connections):
+            connection.abort()
+
+
+def bound_socket(spec: ListenerSpec) -> socket.socket:
+    """A bound socket that does not listen yet."""
+    if spec.unix_path is not None:
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        address: object = spec.unix_path
+        remove_stale(spec.unix_path)
+    else:
+        family = socket.AF_INET6 if ":" in spec.host else socket.AF_INET
+        sock = socket.socket(family, socket.SOCK_STREAM)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        address = (spec.host, spec.port)
+    try:
+        sock.setblocking(False)
+        sock.bind(address)  # type: ignore[arg-type]  # a path or a pair, by family
+    except OSError as error:
+        sock.close()
+        where = spec.unix_path or f"{spec.host}:{spec.port}"
+        raise OSError(error.errno, f"cannot listen on {where}: {error.strerror}") from error
+    return sock
+
+
+def remove_stale(path: str) -> None:
+    """Remove a socket file that nobody listens on; one in use is left, and `bind` says so."""
+    probe = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        probe.connect(path)
+    except ConnectionRefusedError:
+        Path(path).unlink(missing_ok=True)
+    except OSError:
+        pass
+    finally:
+        probe.close()

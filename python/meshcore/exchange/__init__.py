@@ -1,0 +1,1 @@
+"""The hall: one object per request, driven by calls, sans I/O."""

@@ -1,0 +1,375 @@
+"""One request and its response: the only place where the order of things is written.
+
+An exchange is driven by calls (a head came, the connection was lost, time is up) and answers
+with calls on its ports. It holds no socket, reads no clock and never awaits, so a test can fail
+it at every step.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from meshcore._core import Answer
+from meshcore.exchange.codes import Failure, Verdict
+
+if TYPE_CHECKING:
+    from meshcore._core import Body, Listener, Request, Response, Ticket
+    from meshcore.exchange.ports import Downstream, Driver, Upstream
+
+# A body is kept for a second attempt up to this many bytes: what Linkerd replays. Beyond it a
+# request that was partly sent is not repeated.
+REPLAY_BYTES: Final = 65_536
+# Jittered pause before a retry, as Envoy's: uniform in 25 to 250 ms.
+BACKOFF_MIN_NS: Final = 25_000_000
+BACKOFF_SPAN_NS: Final = 225_000_000
+# Between two bytes of a request body.
+REQUEST_IDLE_NS: Final = 30_000_000_000
+# A client that wants 100-continue waits this long for it, then the body is sent anyway.
+NEVER: Final = (1 << 63) - 1
+
+_FORWARD: Final = Verdict.FORWARD
+_ANSWER: Final = Verdict.ANSWER
+
+
+class Exchange:
+    """A request on its way: ticket, upstream connection, and what was sent so far."""
+
+    __slots__ = (
+        "_buffer",
+        "_buffered",
+        "_committed",
+        "_deadline_ns",
+        "_raw",
+        "_request_done",
+        "_sent",
+        "_trailer",
+        "_waiting",
+        "down",
+        "driver",
+        "layers",
+        "over",
+        "request",
+        "response",
+        "stack",
+        "status",
+        "task",
+        "ticket",
+        "up",
+    )
+
+    def __init__(self, driver: Driver, down: Downstream, stack: Listener, request: Request) -> None:
+        self.driver = driver
+        self.down = down
+        self.stack = stack
+        self.request = request
+        self.ticket: Ticket | None = None
+        self.up: Upstream | None = None
+        self.response: Response | None = None
+        self.layers: list[object] | None = None
+        self.task: object | None = None  # an async layer's, cancelled with the exchange
+        self.status = 0
+        self.over = False
+        self._request_done = request.end
+        self._buffer: list[bytes] | None = None  # body after the head's own part, for replay
+        self._buffered = 0
+        self._trailer = b""  # the end of a chunked request body
+        self._sent = False  # something of this attempt was written to the endpoint
+        self._committed = False  # the response head went to the client
+        self._waiting = False  # for a connection
+        self._raw = True  # response body bytes pass as they are
+        self._deadline_ns = NEVER
+
+    # --- the way in ---------------------------------------------------------------------------
+
+    def begin(self, now_ns: int) -> None:
+        """Ask the core what to do with the request, and do it."""
+        ticket = self.ticket = self.stack.begin(self.request, self.down.peer, now_ns)
+        self._follow(ticket, ticket.verdict, now_ns)
+
+    def resume(self, now_ns: int) -> None:
+        """A Python layer let the request pass: go on behind it."""
+        ticket = self.ticket
+        assert ticket is not None
+        self._follow(ticket, ticket.resume(self.request, self.down.peer, now_ns), now_ns)
+
+    def _follow(self, ticket: Ticket, verdict: int, now_ns: int) -> None:
+        if verdict == _FORWARD:
+            if self._request_done:
+                timeout = ticket.timeout_ns
+                self._deadline_ns = now_ns + timeout if timeout else NEVER
+            else:
+                self._deadline_ns = now_ns + REQUEST_IDLE_NS
+            self.down.arm(self._deadline_ns)
+            self._attempt(now_ns)
+        elif verdict == _ANSWER:
+            self.answer(ticket.answer(self.request), now_ns)
+        else:
+            self.driver.run_layer(self, ticket.layer)
+
+    def _attempt(self, now_ns: int) -> None:
+        assert self.ticket is not None
+        self._waiting = True
+        up = self.driver.pools.acquire(self.ticket.endpoint, self, now_ns)
+        if up is not None:
+            self.on_connected(up, now_ns)
+
+    def on_connected(self, up: Upstream, now_ns: int) -> None:
+        """A connection is there: send what there is of the request."""
+        assert self.ticket is not None
+        self._waiting = False
+        self.up = up
+        up.exchange = self
+        self._sent = True
+        up.send(up.codec.send_request(self.request, self.ticket, self.down.peer))
+        if self._buffer:
+            for chunk in self._buffer:
+                self._send_body(up, chunk)
+        if self._request_done and not self.request.end:
+            self._send_end(up)
+        if self._buffered > REPLAY_BYTES and self._buffer is not None:
+            # Held back until somebody took it; too much to be sent a second time.
+            self._buffer = None
+            self.down.resume_reading()
+
+    # --- the request's body -------------------------------------------------------------------
+
+    def on_request_data(self, data: bytes, now_ns: int) -> None:
+        """A piece of the request's body."""
+        up = self.up
+        self._buffered += len(data)
+        if self._buffered <= REPLAY_BYTES or up is None:
+            if self._buffer is None:
+                self._buffer = []
+            self._buffer.append(data)
+            if self._buffered > REPLAY_BYTES:
+                # Nobody takes it yet: read no further until somebody does.
+                self.down.pause_reading()
+        else:
+            self._buffer = None
+        if up is not None:
+            self._send_body(up, data)
+        self.down.arm(now_ns + REQUEST_IDLE_NS)
+
+    def on_request_body(self, body: Body, now_ns: int) -> None:
+        """A piece of the request's body that may be the last."""
+        if body.data:
+            self.on_request_data(body.data, now_ns)
+        if body.end and not self.over:
+            self._end_request(body, now_ns)
+
+    def _end_request(self, body: Body, now_ns: int) -> None:
+        self._request_done = True
+        if self.request.chunked:
+            self._trailer = body.chunked_end()
+        if self.up is not None:
+            self._send_end(self.up)
+        if not self._committed and self.ticket is not None:
+            timeout = self.ticket.timeout_ns
+            self._deadline_ns = now_ns + timeout if timeout else NEVER
+            self.down.arm(self._deadline_ns)
+
+    def _send_body(self, up: Upstream, data: bytes) -> None:
+        if self.request.chunked:
+            up.send_parts((b"%x\r\n" % len(data), data, b"\r\n"))
+        else:
+            up.send(data)
+
+    def _send_end(self, up: Upstream) -> None:
+        if self.request.chunked:
+            up.send(self._trailer)
+
+    # --- the response -------------------------------------------------------------------------
+
+    def on_response(self, response: Response, now_ns: int) -> None:
+        """A response head, with as much of its body as came in the same read."""
+        ticket = self.ticket
+        assert ticket is not None
+        if response.informational:
+            self.down.send(self.down.codec.send_informational(response))
+            return
+        status = response.status
+        if ticket.retries_status(status) and self._retry(Failure.STATUS, status, now_ns):
+            return
+        ticket.responded(status, now_ns)
+        self.status = status
+        self.response = response
+        if self.layers is not None and not self.driver.run_response_layers(self):
+            return
+        self.commit(now_ns)
+
+    def commit(self, now_ns: int) -> None:
+        """Send the response head to the client, and what came with it."""
+        response, ticket = self.response, self.ticket
+        assert response is not None
+        assert ticket is not None
+        self._committed = True
+        down = self.down
+        down.send(down.codec.send_response(response, ticket, not self._request_done))
+        if response.end:
+            self._complete(now_ns)
+        else:
+            self._raw = not down.codec.chunking
+            self._arm_idle(now_ns)
+
+    def on_response_data(self, data: bytes, now_ns: int) -> None:
+        """A piece of the response's body."""
+        if self._raw:
+            self.down.send(data)
+        else:
+            self.down.send_parts((b"%x\r\n" % len(data), data, b"\r\n"))
+        self._arm_idle(now_ns)
+
+    def on_response_body(self, body: Body, now_ns: int) -> None:
+        """A piece of the response's body that may be the last."""
+        if body.data:
+            self.on_response_data(body.data, now_ns)
+        if body.end:
+            if not self._raw:
+                self.down.send(body.chunked_end())
+            self._complete(now_ns)
+
+    def _arm_idle(self, now_ns: int) -> None:
+        assert self.ticket is not None
+        idle = self.ticket.idle_ns
+        self.down.arm(now_ns + idle if idle else NEVER)
+
+    def _complete(self, now_ns: int) -> None:
+        up, self.up = self.up, None
+        if up is not None:
+            up.exchange = None
+            if self._request_done:
+                up.release(now_ns)
+            else:
+                up.discard()
+        self._end(now_ns, self.down.codec.keep_alive and self._request_done)
+
+    def _end(self, now_ns: int, keep_alive: bool) -> None:
+        self.over = True
+        if self.ticket is not None:
+            self.ticket.finish(now_ns)
+        self.down.finished(now_ns, keep_alive)
+
+    # --- what goes wrong ----------------------------------------------------------------------
+
+    def on_failed(self, failure: int, now_ns: int) -> None:
+        """The attempt failed: no connection, or it was lost, or it did not speak HTTP."""
+        self._waiting = False
+        if self.over:
+            return
+        ticket = self.ticket
+        assert ticket is not None
+        if self._committed:
+            # The head is out: a clean end would make a torn body look whole.
+            ticket.fail(failure, 0, now_ns)
+            self.cancel(now_ns)
+            self.down.abort()
+        elif not self._retry(failure, 0, now_ns):
+            self.answer(Answer.for_failure(failure), now_ns)
+
+    def _retry(self, failure: int, status: int, now_ns: int) -> bool:
+        """Settle the failed attempt; true if another one follows."""
+        ticket = self.ticket
+        assert ticket is not None
+        up, self.up = self.up, None
+        stale = False
+        if up is not None:
+            stale = up.reused and failure == Failure.RESET
+            up.exchange = None
+            up.discard()
+        ticket.fail(failure, status, now_ns)
+        if not self._may_repeat():
+            return False
+        if not ticket.retry(failure, status, now_ns):
+            return False
+        self._sent = False
+        if stale:
+            self._attempt(now_ns)
+        else:
+            delay = BACKOFF_MIN_NS + ticket.jitter(BACKOFF_SPAN_NS)
+            if now_ns + delay >= self._deadline_ns:
+                return False
+            self.driver.later(delay, self, ticket.attempts)
+        return True
+
+    def _may_repeat(self) -> bool:
+        """Nothing was sent, or the method is idempotent and the whole body so far is at hand."""
+        if not self._sent:
+            return self._buffered <= REPLAY_BYTES or self._buffer is not None
+        return self.request.idempotent and self._buffered <= REPLAY_BYTES
+
+    def on_backoff(self, attempt: int, now_ns: int) -> None:
+        """The pause before a retry is over."""
+        if not self.over and self.ticket is not None and self.ticket.attempts == attempt:
+            self._attempt(now_ns)
+
+    def on_deadline(self, now_ns: int) -> None:
+        """The armed deadline passed: no request body, no response head, or no body byte in time."""
+        if self.over:
+            return
+        ticket = self.ticket
+        if self._committed:
+            self.cancel(now_ns)
+            self.down.abort()
+        elif not self._request_done:
+            self._drop_upstream(Failure.CANCELLED, now_ns)
+            self.answer(Answer.for_reason("request_timeout"), now_ns)
+        elif ticket is not None:
+            self._drop_upstream(Failure.TIMEOUT, now_ns)
+            self.answer(Answer.for_failure(Failure.TIMEOUT), now_ns)
+
+    def fail_layer(self, answer: Answer, now_ns: int) -> None:
+        """A Python layer raised: 500, whichever side it was on."""
+        if self.over:
+            return
+        self._drop_upstream(Failure.CANCELLED, now_ns)
+        self.answer(answer, now_ns)
+
+    def on_bad_request(self, answer: Answer, now_ns: int) -> None:
+        """The request's body is malformed or over its limit: nothing more of it goes out."""
+        if self.over:
+            return
+        self._drop_upstream(Failure.CANCELLED, now_ns)
+        if self._committed:
+            self.cancel(now_ns)
+            self.down.abort()
+        else:
+            self.answer(answer, now_ns)
+
+    def on_downstream_lost(self, now_ns: int) -> None:
+        """The client left: the upstream learns it at once, the ticket is settled as cancelled."""
+        self.cancel(now_ns)
+
+    def cancel(self, now_ns: int) -> None:
+        """End without an answer. Idempotent."""
+        if self.over:
+            return
+        self.over = True
+        self._drop_upstream(Failure.CANCELLED, now_ns)
+        if self.ticket is not None:
+            self.ticket.finish(now_ns)
+
+    def _drop_upstream(self, failure: int, now_ns: int) -> None:
+        ticket = self.ticket
+        if self._waiting and ticket is not None:
+            self._waiting = False
+            self.driver.pools.cancel(ticket.endpoint, self)
+        up, self.up = self.up, None
+        if up is not None:
+            up.exchange = None
+            up.discard()
+        if ticket is not None:
+            ticket.fail(failure, 0, now_ns)
+
+    # --- answers given here -------------------------------------------------------------------
+
+    def answer(self, answer: Answer, now_ns: int) -> None:
+        """Answer the request here, and end it."""
+        if self.over or self._committed:
+            return
+        self._committed = True
+        self.status = answer.status
+        if self.ticket is not None:
+            self.ticket.answered(answer.status)
+        keep_alive = self._request_done
+        self.down.send(self.down.codec.send_answer(self.request, answer, keep_alive))
+        self._end(now_ns, keep_alive and self.down.codec.keep_alive)

@@ -1,0 +1,1 @@
+"""What makes a program of the parts: the proxy, its life and its end."""

@@ -1,0 +1,131 @@
+"""Runs Python layers for exchanges: at once when a hook is plain, as a task when it is async."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import inspect
+import logging
+from typing import TYPE_CHECKING, Any, cast
+
+from meshcore._core import Answer, now_ns
+from meshcore.errors import LayerError
+from meshcore.exchange.layers import Layer
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Coroutine
+
+    from meshcore._core import Response
+    from meshcore.exchange.exchange import Exchange
+
+log = logging.getLogger("meshcore.layers")
+
+
+def load_layer(name: str) -> Layer:
+    """The layer object of ``module:Class``. Raises `LayerError`, saying what is wrong."""
+    module_name, _, attribute = name.partition(":")
+    try:
+        found = getattr(importlib.import_module(module_name), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise LayerError(f"python layer {name}: {error}") from error
+    made = found() if isinstance(found, type) else found
+    if not isinstance(made, Layer):
+        raise LayerError(f"python layer {name}: not a meshcore.Layer")
+    return made
+
+
+class LayerRunner:
+    """The layers of a worker, by the number that the core pauses with."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, layers: list[Layer]) -> None:
+        self._loop = loop
+        self._layers = layers
+        self._responds = [type(x).on_response is not Layer.on_response for x in layers]
+        self._tasks: dict[asyncio.Task[None], Exchange] = {}
+
+    def on_request(self, exchange: Exchange, number: int) -> None:
+        """Run one layer; the exchange goes on, or is answered."""
+        layer = self._layers[number]
+        if self._responds[number]:
+            if exchange.layers is None:
+                exchange.layers = []
+            exchange.layers.append(layer)
+        try:
+            answer = layer.on_request(exchange.request)
+        except Exception:
+            self._failed(exchange, layer)
+            return
+        if inspect.isawaitable(answer):
+            self._spawn(exchange, self._await_request(exchange, layer, answer))
+        else:
+            self._go_on(exchange, layer, answer)
+
+    def _go_on(self, exchange: Exchange, layer: Layer, answer: object) -> None:
+        if exchange.over:
+            return
+        if answer is None:
+            exchange.resume(now_ns())
+        elif isinstance(answer, Answer):
+            exchange.answer(answer, now_ns())
+        else:
+            log.error("layer %s returned %r, not an Answer or None", type(layer).__name__, answer)
+            exchange.answer(Answer.for_reason("layer_error"), now_ns())
+
+    async def _await_request(
+        self, exchange: Exchange, layer: Layer, answer: Awaitable[Answer | None]
+    ) -> None:
+        try:
+            found = await answer
+        except Exception:
+            self._failed(exchange, layer)
+        else:
+            self._go_on(exchange, layer, found)
+
+    def on_response(self, exchange: Exchange) -> bool:
+        """Run the layers that saw the request, last first; false: one of them is still at it."""
+        layers = cast("list[Layer]", exchange.layers)
+        response = cast("Response", exchange.response)
+        while layers:
+            layer = layers.pop()
+            try:
+                waiting = layer.on_response(exchange.request, response)
+            except Exception:
+                self._failed(exchange, layer)
+                return False
+            if inspect.isawaitable(waiting):
+                if exchange.up is not None:
+                    exchange.up.pause_reading()
+                self._spawn(exchange, self._await_response(exchange, layer, waiting))
+                return False
+        return True
+
+    async def _await_response(
+        self, exchange: Exchange, layer: Layer, waiting: Awaitable[None]
+    ) -> None:
+        try:
+            await waiting
+        except Exception:
+            self._failed(exchange, layer)
+            return
+        if not exchange.over and self.on_response(exchange):
+            up = exchange.up
+            exchange.commit(now_ns())
+            if up is not None:
+                up.resume_reading()
+
+    def _failed(self, exchange: Exchange, layer: Layer) -> None:
+        log.exception("layer %s failed", type(layer).__name__)
+        exchange.fail_layer(Answer.for_reason("layer_error"), now_ns())
+
+    def _spawn(self, exchange: Exchange, work: Coroutine[Any, Any, None]) -> None:
+        task = self._loop.create_task(work)
+        self._tasks[task] = exchange
+        task.add_done_callback(self._tasks.pop)
+        exchange.task = task
+
+    async def close(self) -> None:
+        """End every hook that still runs."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,1 @@
+"""The way out: clusters and pools decide, the connector opens what they ask for."""

@@ -1,0 +1,190 @@
+"""One connection to an endpoint: a protocol of the loop that feeds the exchange it is lent to."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from typing import TYPE_CHECKING, cast
+
+from meshcore._core import ClientCodec, Response, now_ns
+from meshcore.errors import CodecError
+from meshcore.exchange.codes import Failure
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from meshcore._core import Body
+    from meshcore.exchange.exchange import Exchange
+    from meshcore.upstream.connector import Connector
+    from meshcore.upstream.pool import Pool
+
+
+class UpstreamConnection(asyncio.Protocol):
+    """Open connection, idle in its pool or lent to one exchange."""
+
+    __slots__ = (
+        "_closed",
+        "_pools",
+        "_reading",
+        "_transport",
+        "born_ns",
+        "codec",
+        "exchange",
+        "idle_since_ns",
+        "opened",
+        "pool",
+        "reused",
+    )
+
+    def __init__(self, pools: Connector, pool: Pool) -> None:
+        self._pools = pools
+        self.pool = pool
+        self.codec = ClientCodec()
+        self.exchange: Exchange | None = None
+        self._transport: asyncio.Transport | None = None
+        self._closed = False
+        self._reading = True
+        self.reused = False
+        self.opened = False  # from here on `connection_lost` follows
+        self.born_ns = self.idle_since_ns = now_ns()
+
+    # --- called by the loop -------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The loop hands us the open connection."""
+        self._transport = cast("asyncio.Transport", transport)
+        self.opened = True
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes of a response, or bytes that nobody asked for."""
+        exchange = self.exchange
+        if exchange is None:
+            # Before any request, or after the response: never to be taken for an answer.
+            self.close()
+            return
+        now = now_ns()
+        codec = self.codec
+        try:
+            event = codec.receive(data)
+            while event is not None:
+                self._dispatch(exchange, event, now)
+                if self.exchange is not exchange:
+                    return
+                event = codec.next_event()
+        except CodecError:
+            exchange.on_failed(Failure.PROTOCOL, now)
+
+    @staticmethod
+    def _dispatch(exchange: Exchange, event: Response | bytes | Body, now: int) -> None:
+        kind = type(event)
+        if kind is Response:
+            exchange.on_response(cast("Response", event), now)
+        elif kind is bytes:
+            exchange.on_response_data(cast("bytes", event), now)
+        else:
+            exchange.on_response_body(cast("Body", event), now)
+
+    def eof_received(self) -> bool:
+        """The endpoint sends no more: the end of a body without a length, or a loss."""
+        exchange = self.exchange
+        if exchange is not None:
+            now = now_ns()
+            try:
+                event = self.codec.receive_eof()
+            except CodecError:
+                exchange.on_failed(Failure.RESET, now)
+            else:
+                if event is not None:
+                    self._dispatch(exchange, event, now)
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection is gone."""
+        self._closed = True
+        self._transport = None
+        exchange, self.exchange = self.exchange, None
+        self._pools.lost(self)
+        if exchange is not None:
+            exchange.up = None
+            exchange.on_failed(Failure.RESET, now_ns())
+
+    def pause_writing(self) -> None:
+        """The endpoint is slower than the client."""
+        if self.exchange is not None:
+            self.exchange.down.pause_reading()
+
+    def resume_writing(self) -> None:
+        """The endpoint took what was queued."""
+        if self.exchange is not None:
+            self.exchange.down.resume_reading()
+
+    # --- called by the exchange ---------------------------------------------------------------
+
+    def send(self, data: bytes) -> None:
+        """Write at once (uvloop) or as soon as the loop can."""
+        transport = self._transport
+        if transport is not None and not transport.is_closing():
+            transport.write(data)
+
+    def send_parts(self, parts: Iterable[bytes]) -> None:
+        """Write several pieces in one system call."""
+        transport = self._transport
+        if transport is not None and not transport.is_closing():
+            transport.writelines(parts)
+
+    def pause_reading(self) -> None:
+        """Leave further bytes in the socket."""
+        if self._reading and self._transport is not None:
+            self._reading = False
+            self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Read on."""
+        if not self._reading and self._transport is not None:
+            self._reading = True
+            self._transport.resume_reading()
+
+    def release(self, now: int) -> None:
+        """Back to the pool, or closed when it cannot carry another request."""
+        self.resume_reading()
+        if self._closed or not self.codec.can_reuse:
+            self.discard()
+        else:
+            self.reused = True
+            self._pools.released(self, now)
+
+    def discard(self) -> None:
+        """Cut: the endpoint shall not go on with a request that nobody waits for."""
+        self.exchange = None
+        transport = self._transport
+        if transport is not None:
+            transport.abort()
+
+    # --- called by the pool -------------------------------------------------------------------
+
+    def is_alive(self) -> bool:
+        """Look into the socket without taking anything out of it."""
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return False
+        sock = transport.get_extra_info("socket")
+        if sock is None:
+            return False
+        # uvloop's PseudoSocket has no recv; a duplicate of the descriptor shares the queue.
+        probe = socket.socket(fileno=socket.dup(sock.fileno()))
+        try:
+            probe.setblocking(False)
+            probe.recv(1, socket.MSG_PEEK)
+            return False  # the end of file, or bytes that nobody asked for
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        finally:
+            probe.close()
+
+    def close(self) -> None:
+        """Close an idle connection."""
+        transport = self._transport
+        if transport is not None:
+            transport.close()

@@ -1,0 +1,120 @@
+"""Idle connections of one endpoint, and who waits for one: decides, does no I/O.
+
+Last in, first out: the most recently used connection is the least likely to have been closed by
+the other side, and the others grow old and go.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from meshcore.exchange.exchange import Exchange
+    from meshcore.upstream.cluster import Cluster
+
+
+class Pooled(Protocol):
+    """What a pool needs to know of a connection."""
+
+    idle_since_ns: int
+    born_ns: int
+
+    def is_alive(self) -> bool:
+        """Whether no end of file waits in the socket: asked before a long-idle one is lent."""
+
+    def close(self) -> None:
+        """Close it: it carries no request."""
+
+
+# Looked at before it is lent again, once it was idle for this long: within one turn of the loop
+# an end of file would have been seen already.
+PEEK_AFTER_NS = 100_000_000
+
+
+class Pool:
+    """The connections of one endpoint.
+
+    Every open connection, idle or lent, counts against the cluster's ``max_connections``; every
+    waiting exchange against its ``max_pending``.
+    """
+
+    __slots__ = ("address", "cluster", "endpoint", "idle", "opening", "waiting")
+
+    def __init__(self, endpoint: int, address: str, cluster: Cluster) -> None:
+        self.endpoint = endpoint
+        self.address = address
+        self.cluster = cluster
+        self.idle: list[Pooled] = []
+        self.opening = 0
+        self.waiting: deque[Exchange] = deque()
+
+    def take(self, now_ns: int) -> Pooled | None:
+        """The freshest idle connection that is still good. Amortised O(1)."""
+        idle, spec = self.idle, self.cluster.spec
+        while idle:
+            connection = idle.pop()
+            quiet = now_ns - connection.idle_since_ns
+            if (
+                quiet < spec.pool_idle_ns
+                and (
+                    not spec.pool_lifetime_ns or now_ns - connection.born_ns < spec.pool_lifetime_ns
+                )
+                and (quiet < PEEK_AFTER_NS or connection.is_alive())
+            ):
+                return connection
+            connection.close()
+        return None
+
+    def wait(self, exchange: Exchange) -> bool:
+        """Queue an exchange; false when the queue is full."""
+        cluster = self.cluster
+        if cluster.pending >= cluster.spec.max_pending:
+            return False
+        cluster.pending += 1
+        self.waiting.append(exchange)
+        return True
+
+    def next_waiting(self) -> Exchange | None:
+        """The exchange that has waited longest."""
+        if not self.waiting:
+            return None
+        self.cluster.pending -= 1
+        return self.waiting.popleft()
+
+    def forget(self, exchange: Exchange) -> None:
+        """Take an exchange out of the queue. O(waiting)."""
+        try:
+            self.waiting.remove(exchange)
+        except ValueError:
+            return  # it was handed a connection, or its failure, already
+        self.cluster.pending -= 1
+
+    def wants_connection(self) -> bool:
+        """Whether another connection should be opened now: somebody waits whom no connection in
+        the making will serve, and the cap allows it."""
+        return (
+            len(self.waiting) > self.opening
+            and self.cluster.connections < self.cluster.spec.max_connections
+        )
+
+    def put(self, connection: Pooled, now_ns: int) -> None:
+        """Keep a connection that has served its request."""
+        connection.idle_since_ns = now_ns
+        self.idle.append(connection)
+
+    def expired(self, now_ns: int) -> list[Pooled]:
+        """Connections idle or alive too long, taken out; the caller closes them."""
+        spec = self.cluster.spec
+        keep: list[Pooled] = []
+        gone: list[Pooled] = []
+        for c in self.idle:
+            old = spec.pool_lifetime_ns and now_ns - c.born_ns >= spec.pool_lifetime_ns
+            (gone if old or now_ns - c.idle_since_ns >= spec.pool_idle_ns else keep).append(c)
+        self.idle = keep
+        return gone
+
+    def drain(self) -> list[Pooled]:
+        """Every idle connection, taken out; the caller closes them."""
+        idle, self.idle = self.idle, []
+        return idle

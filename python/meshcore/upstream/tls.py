@@ -1,0 +1,22 @@
+"""TLS towards endpoints."""
+
+from __future__ import annotations
+
+import ssl
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from meshcore.config.snapshot import UpstreamTlsSpec
+
+
+def client_context(spec: UpstreamTlsSpec) -> ssl.SSLContext:
+    """A context that verifies endpoints against `ca` (or the system's), and may show a
+    certificate of our own."""
+    context = ssl.create_default_context(cafile=spec.ca)
+    if spec.insecure:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    if spec.cert is not None:
+        context.load_cert_chain(spec.cert, spec.key)
+    context.set_alpn_protocols(["http/1.1"])
+    return context

@@ -34,6 +34,7 @@ def check_data(data: object, folder: Path | None) -> list[Fault]:
     listeners, upstreams = _mapping(data, "listeners"), _mapping(data, "upstreams")
     return [
         *_binds(data, listeners),
+        *_endpoints(upstreams),
         *_routes(data, listeners, upstreams),
         *check_certificates(listeners, upstreams, folder),
     ]
@@ -63,6 +64,22 @@ def _binds(data: object, listeners: dict[str, Any]) -> Iterator[Fault]:
         if address in taken:
             yield Fault(path, f"{address} is taken by {taken[address]}")
         taken.setdefault(address, path_text(path[:-1]))
+
+
+def _endpoints(upstreams: dict[str, Any]) -> Iterator[Fault]:
+    for name, upstream in upstreams.items():
+        endpoints = upstream.get("endpoints") if isinstance(upstream, dict) else None
+        taken: set[object] = set()
+        for number, endpoint in enumerate(endpoints if isinstance(endpoints, list) else []):
+            text = endpoint.get("address") if isinstance(endpoint, dict) else endpoint
+            try:
+                address = parse_address(text)
+            except ValueError:
+                continue
+            if address in taken:
+                path = ("upstreams", name, "endpoints", number)
+                yield Fault(path, f"{address} stands there already", "use weight")
+            taken.add(address)
 
 
 def _routes(data: object, listeners: dict[str, Any], upstreams: dict[str, Any]) -> Iterator[Fault]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from meshcore.config import collector
 from meshcore.config.core_route import layer, routes_by_host, rules
 from meshcore.config.snapshot import (
     AdminSpec,
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["Snapshot", "compile"]
 
 
+@collector.paused()
 def compile(config: Config, version: int = 1) -> Snapshot:
     """The snapshot of a configuration; `version` grows with each. O(configuration).
 

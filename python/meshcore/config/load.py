@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from pydantic import ValidationError
 
+from meshcore.config import collector
 from meshcore.config.check import check_data
 from meshcore.config.document import MAX_BYTES, Node, parse
 from meshcore.config.explain import explain
@@ -40,6 +41,7 @@ def load_text(text: str, name: str = "<text>", folder: str | Path | None = None)
     return _load(text.encode(), name, None if folder is None else Path(folder))
 
 
+@collector.paused()
 def _load(raw: bytes, name: str, folder: Path | None) -> Config:
     root, problems = _parse(raw, name)
     config = None

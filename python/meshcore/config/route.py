@@ -131,6 +131,13 @@ class Respond(Model):
     body: str = Field("", max_length=1 << 20, description="The body.")
     content_type: FieldValue = Field("text/plain; charset=utf-8", description="Its `content-type`.")
 
+    @model_validator(mode="after")
+    def _body_is_allowed(self) -> Respond:
+        # RFC 9110 §6.4.1, §15.3.6: these end with the head.
+        if self.status in (204, 205, 304) and self.body:
+            raise ValueError(f"a response with status {self.status} has no body")
+        return self
+
 
 class FieldChanges(Model):
     """Changes to header fields: `remove` first, then `set`, then `add`."""

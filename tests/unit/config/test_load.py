@@ -1,5 +1,6 @@
 """Every problem is told at once, with its place, and a hint where one can be guessed."""
 
+import gc
 import time
 from pathlib import Path
 
@@ -99,6 +100,7 @@ upstreams:
         (GOOD + "admin: {bind: 127.0.0.1:99999}", "'99999' is not a port: 0 to 65535"),
         (GOOD + "drain: 1", "1 has no unit"),
         (GOOD + "routes: [{name: r}]", "exactly one of upstream, redirect, respond is needed"),
+        (GOOD + "routes: [{name: r, respond: {status: 204, body: x}}]", "204 has no body"),
         (GOOD + "routes: [{name: r, redirect: {}}]", "at least one of scheme, host, path"),
         (GOOD + "routes: [{name: r, respond: {}, match: {path: {}}}]", "none given"),
         (GOOD + "routes: [{name: r, respond: {}, layers: [{}]}]", "none given"),
@@ -128,6 +130,17 @@ def test_two_listeners_with_the_same_address() -> None:
         "mesh.yaml:4:13: listeners.b.bind: 0.0.0.0:80 is taken by listeners.a"
     ]
     load_text(text.replace(":80}", ":0}"))
+
+
+def test_an_endpoint_stands_once_in_its_upstream() -> None:
+    endpoints = (
+        "upstreams: {u: {endpoints: [b:1, 'B:1', {address: b:1}, b:2]}, v: {endpoints: [b:1]}}"
+    )
+    assert problems(GOOD + endpoints) == [
+        f"mesh.yaml:3:{column}: upstreams.u.endpoints[{number}]: b:1 stands there already "
+        "(use weight)"
+        for number, column in ((1, 34), (2, 41))
+    ]
 
 
 def test_texts_that_yaml_1_1_would_change() -> None:
@@ -214,6 +227,7 @@ def test_ten_thousand_routes_load_in_ten_seconds() -> None:
     assert len(snapshot.delta["hosts"]) == 10_000
     assert size > 1_000_000
     assert taken < 10, f"{taken:.1f} s"
+    assert gc.isenabled()
 
 
 @pytest.mark.parametrize(("rate", "burst"), [("1/365d", 2), ("1/s", 4_503_600)])

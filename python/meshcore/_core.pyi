@@ -20,10 +20,18 @@ __all__ = [
     "ServerCodec",
     "Ticket",
     "__version__",
+    "check_path",
+    "check_regex",
     "now_ns",
 ]
 
 __version__: Final[str]
+
+def check_path(path: str) -> None:
+    """Raise `ValueError` for an exact path or prefix that no request can match. O(path)."""
+
+def check_regex(pattern: str) -> None:
+    """Raise `ValueError` for an expression that does not compile, or to more than 1 MiB."""
 
 def now_ns() -> int:
     """Nanoseconds of ``CLOCK_MONOTONIC``: the clock that every ``now_ns`` argument is read from."""

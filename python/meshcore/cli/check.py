@@ -4,7 +4,9 @@ from pathlib import Path
 
 import click
 
+from meshcore._core import Engine
 from meshcore.cli.report import reported
+from meshcore.config.compile import compile
 from meshcore.config.load import load_file
 
 
@@ -18,6 +20,8 @@ def check(file: Path) -> None:
     """
     with reported(file):
         config = load_file(file)
+        # Nothing that loads should be refused here; if it is, better now than at the start.
+        Engine(seed=0).apply(compile(config).core_json())
     counts = (
         _count(len(config.listeners), "listener"),
         _count(len(config.routes), "route"),

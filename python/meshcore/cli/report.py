@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -28,7 +29,8 @@ def reported(file: Path) -> Iterator[None]:
     except ConfigError as error:
         console = _console()
         for problem in error.problems:
-            console.print(_line(problem))
+            # What the core refuses has no place in the file, but still a file.
+            console.print(_line(replace(problem, file=problem.file or str(file))))
         raise SystemExit(BAD_CONFIG) from None
     except LayerError as error:
         _console().print(Text(f"{file}: {error}"))

@@ -23,6 +23,7 @@ from pydantic import (
     WithJsonSchema,
 )
 
+from meshcore._core import check_path, check_regex
 from meshcore.config.units import (
     Rate,
     format_duration,
@@ -217,6 +218,15 @@ def _path(text: str) -> str:
         raise ValueError("a path begins with /")
     if re.search(r"[\x00-\x20\x7f?#]", text):
         raise ValueError("a path has no space, control character, ? or #")
+    check_path(text)
+    return text
+
+
+def _target(text: str) -> str:
+    path, _, query = text.partition("?")
+    if re.search(r"[^\x21-\x7e]|#", query):
+        raise ValueError("a query has no space, control character or #, and is escaped")
+    _path(path)
     return text
 
 
@@ -229,6 +239,12 @@ def _layer_name(value: object) -> str:
 def _regex(text: str) -> str:
     if not text:
         raise ValueError("an empty regex matches nothing but the empty text")
+    try:
+        check_regex(text)
+    except ValueError as error:
+        # The compiler's message shows the pattern over several lines; the last says what is wrong.
+        reason = str(error).strip().splitlines()[-1].removeprefix("error: ")
+        raise ValueError(f"bad regex: {reason}") from None
     return text
 
 
@@ -341,6 +357,7 @@ ChangeableName = Annotated[str, AfterValidator(_changeable_name)]
 FieldValue = Annotated[str, AfterValidator(_field_value)]
 Method = Annotated[str, AfterValidator(_method)]
 Path = Annotated[str, AfterValidator(_path)]
+Target = Annotated[str, AfterValidator(_target)]
 Regex = Annotated[str, AfterValidator(_regex)]
 Network = Annotated[str, AfterValidator(_network)]
 LayerName = Annotated[

@@ -20,6 +20,7 @@ from meshcore.config.fields import (
     OrText,
     Path,
     Regex,
+    Target,
     duration,
     off,
     one_of,
@@ -113,8 +114,8 @@ class Redirect(Model):
     status: Literal[301, 302, 303, 307, 308] = Field(302, description="The status.")
     scheme: Literal["http", "https"] | None = Field(None, description="Another scheme.")
     host: Authority | None = Field(None, description="Another host, with or without port.")
-    path: str | None = Field(
-        None, pattern="^/", description="Another path; with a `?` it replaces the query too."
+    path: Target | None = Field(
+        None, description="Another path; with a `?` it replaces the query too."
     )
 
     @model_validator(mode="after")

@@ -9,7 +9,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from meshcore import _core
+from meshcore._core import CodecLimits
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -66,10 +66,9 @@ class ListenerSpec:
     body_bytes: int | None
     """``None``: any."""
 
-    def codec_limits(self) -> Any:
-        """The limits of a message, as the core's codec takes them (`CodecLimits`)."""
-        core: Any = _core
-        return core.CodecLimits(
+    def codec_limits(self) -> CodecLimits:
+        """The limits of a message, as the core's codec takes them."""
+        return CodecLimits(
             header_bytes=self.header_bytes,
             headers=self.headers,
             target=self.target_bytes,

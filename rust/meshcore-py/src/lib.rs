@@ -9,6 +9,7 @@ mod deadlines;
 mod engine;
 mod errors;
 mod message;
+mod pattern;
 mod server_codec;
 mod ticket;
 
@@ -32,6 +33,8 @@ mod _core {
     use crate::engine::{Engine, Listener, Peer};
     #[pymodule_export]
     use crate::message::{Body, Request, Response};
+    #[pymodule_export]
+    use crate::pattern::{check_path, check_regex};
     #[pymodule_export]
     use crate::server_codec::{CodecLimits, ServerCodec};
     #[pymodule_export]

@@ -104,6 +104,22 @@ upstreams:
         (GOOD + "routes: [{name: r, redirect: {}}]", "at least one of scheme, host, path"),
         (GOOD + "routes: [{name: r, respond: {}, match: {path: {}}}]", "none given"),
         (GOOD + "routes: [{name: r, respond: {}, layers: [{}]}]", "none given"),
+        (
+            GOOD + "routes: [{name: r, respond: {}, match: {path: {regex: /(a}}}]",
+            "routes[0].match.path.regex: bad regex: unclosed group",
+        ),
+        (
+            GOOD + "routes: [{name: r, respond: {}, match: {headers: {a: {regex: '(?=a)'}}}}]",
+            "routes[0].match.headers.a.regex: bad regex: look-around, including look-ahead",
+        ),
+        (
+            GOOD + "routes: [{name: r, respond: {}, match: {path: {regex: '(a{99}){9999}'}}}]",
+            "bad regex: regex compiles to more than 1 MiB",
+        ),
+        (
+            GOOD + "routes: [{name: r, respond: {}, match: {path: {prefix: /a%zz}}}]",
+            "routes[0].match.path.prefix: ",
+        ),
         (GOOD + "routes: [{name: r, respond: {}, rewrite: {path: /}}]", "needs an upstream"),
         (
             GOOD + "routes: [{name: r, respond: {}, layers: [circuit_breaker: {}]}]",

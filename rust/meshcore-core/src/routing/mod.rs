@@ -44,6 +44,8 @@ mod table;
 
 pub use error::{HOST_REGEX_LIMIT, REGEX_LIMIT, RouteError, RouteProblem};
 pub use listeners::ListenerId;
+pub use paths::check_path;
+pub use predicates::check_regex;
 pub use route::{CompiledRoute, Matched};
 pub use route_map::{Change, RouteMap, Stored};
 pub use table::{Found, RequestView, RouteTable};

@@ -63,6 +63,14 @@ impl Pattern {
     }
 }
 
+/// Whether a route may have `text` as its exact path or prefix.
+///
+/// # Errors
+/// [`RouteProblem::Path`] or [`RouteProblem::PathTooLong`].
+pub fn check_path(text: &str) -> Result<(), RouteProblem> {
+    spell(text).map(drop)
+}
+
 /// A pattern's text as a normal path. What only some listeners let pass may be a pattern too.
 fn spell(text: &str) -> Result<Vec<u8>, RouteProblem> {
     const RULES: PathRules = PathRules {

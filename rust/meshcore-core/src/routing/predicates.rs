@@ -124,8 +124,12 @@ fn full_match(pattern: &str) -> Result<Regex, RouteProblem> {
     build(&anchored(pattern))
 }
 
-/// Whether `pattern` by itself is sound and small: `a)(b` must not become sound by [`anchored`].
-pub(super) fn check_regex(pattern: &str) -> Result<(), RouteProblem> {
+/// Whether a route may match with `pattern`: it compiles by itself (`a)(b` must not become sound
+/// by being anchored) and to at most [`REGEX_LIMIT`].
+///
+/// # Errors
+/// [`RouteProblem::Regex`] or [`RouteProblem::RegexTooLarge`].
+pub fn check_regex(pattern: &str) -> Result<(), RouteProblem> {
     build(pattern).map(drop)
 }
 

@@ -255,6 +255,10 @@ class ClientCodec:
         """The endpoint sends no more: the end of a body without a length, or `CodecError`."""
 
     @property
+    def response_began(self) -> bool:
+        """Whether any byte of the response to the current request has come."""
+
+    @property
     def can_reuse(self) -> bool:
         """Whether the connection may carry another request."""
 

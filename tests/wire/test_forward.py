@@ -255,3 +255,62 @@ def test_a_drain_finishes_what_is_in_flight(run: Run, serve: Serve) -> None:
             await stopping
 
     run(go())
+
+
+def test_a_stale_kept_connection_is_replaced_without_a_failure(run: Run, serve: Serve) -> None:
+    """The endpoint closes just as the second request arrives: the client sees nothing of it."""
+
+    async def once(visit: Visit) -> None:
+        await visit.head()
+        await visit.send(response(b"hi"))
+        if len(origin.visits) == 1:
+            await visit.head()  # and close without an answer
+        else:
+            await visit.reader.read()
+
+    origin = Origin(once)
+
+    async def go() -> None:
+        async with origin, serve(mesh(origin.port, route="retry: {retries: 0}")) as proxy:
+            async with Client(proxy.addresses["edge"]) as client:
+                assert [(await client.get()).status for _ in range(2)] == [200, 200]
+            metrics = proxy.metrics()[0].decode()
+            assert 'meshcore_route_retries_total{route="all"} 0' in metrics
+        assert len(origin.visits) == 2
+
+    run(go())
+
+
+def test_a_request_that_may_not_be_repeated_is_not(run: Run, serve: Serve) -> None:
+    async def drop(visit: Visit) -> None:
+        await visit.head()
+
+    async def go() -> None:
+        async with (
+            Origin(drop) as origin,
+            serve(mesh(origin.port, route="retry: {retries: 3, when: [reset]}")) as proxy,
+        ):
+            async with Client(proxy.addresses["edge"]) as client:
+                reply = await client.get(method="POST")
+                assert (reply.status, reply.fields["x-mesh-reason"]) == (502, "upstream_reset")
+            assert len(origin.visits) == 1
+            async with Client(proxy.addresses["edge"]) as client:
+                assert (await client.get()).status == 502
+            assert len(origin.visits) > 2
+
+    run(go())
+
+
+def test_an_idle_connection_makes_room_for_another_endpoint(run: Run, serve: Serve) -> None:
+    async def go() -> None:
+        upstream = "balance: round_robin\n        limits: {connections: 1}"
+        async with (
+            Origin(response(b"1")) as one,
+            Origin(response(b"2")) as two,
+            serve(mesh(one.port, two.port, upstream=upstream)) as proxy,
+            Client(proxy.addresses["edge"]) as client,
+        ):
+            bodies = [(await client.get()).body for _ in range(4)]
+            assert sorted(bodies) == [b"1", b"1", b"2", b"2"]
+
+    run(go())

@@ -29,12 +29,12 @@ class DownstreamConnection(asyncio.Protocol):
         "_exchange",
         "_feeding",
         "_head_begun",
-        "_last",
         "_listener",
         "_reading",
         "_slot",
         "_transport",
         "codec",
+        "last",
         "peer",
     )
 
@@ -47,7 +47,7 @@ class DownstreamConnection(asyncio.Protocol):
         self._closing = False
         self._feeding = False
         self._head_begun = False
-        self._last = False  # the request in progress is the last one of this connection
+        self.last = False  # the request in progress is the last one of this connection
 
     # --- called by the loop -------------------------------------------------------------------
 
@@ -150,7 +150,7 @@ class DownstreamConnection(asyncio.Protocol):
         """The exchange is over: the next request, or the end of the connection."""
         self._exchange = None
         self._head_begun = False
-        if not keep_alive or self._last or not self.codec.start_next():
+        if not keep_alive or self.last or not self.codec.start_next():
             self._close(now)
             return
         self.arm(now + self._listener.idle_timeout_ns)
@@ -197,7 +197,7 @@ class DownstreamConnection(asyncio.Protocol):
 
     def drain(self, now: int) -> None:
         """Take no further request: an idle connection closes at once."""
-        self._last = True
+        self.last = True
         if self._exchange is None and not self.codec.started:
             self._close(now)
 

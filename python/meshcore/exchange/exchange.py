@@ -39,6 +39,7 @@ class Exchange:
         "_buffered",
         "_committed",
         "_deadline_ns",
+        "_fresh",
         "_raw",
         "_request_done",
         "_sent",
@@ -76,6 +77,7 @@ class Exchange:
         self._sent = False  # something of this attempt was written to the endpoint
         self._committed = False  # the response head went to the client
         self._waiting = False  # for a connection
+        self._fresh = False  # a kept connection was stale: take a new one
         self._raw = True  # response body bytes pass as they are
         self._deadline_ns = NEVER
 
@@ -109,7 +111,7 @@ class Exchange:
     def _attempt(self, now_ns: int) -> None:
         assert self.ticket is not None
         self._waiting = True
-        up = self.driver.pools.acquire(self.ticket.endpoint, self, now_ns)
+        up = self.driver.pools.acquire(self.ticket.endpoint, self, now_ns, self._fresh)
         if up is not None:
             self.on_connected(up, now_ns)
 
@@ -204,7 +206,7 @@ class Exchange:
         assert ticket is not None
         self._committed = True
         down = self.down
-        down.send(down.codec.send_response(response, ticket, not self._request_done))
+        down.send(down.codec.send_response(response, ticket, down.last or not self._request_done))
         if response.end:
             self._complete(now_ns)
         else:
@@ -271,24 +273,22 @@ class Exchange:
         ticket = self.ticket
         assert ticket is not None
         up, self.up = self.up, None
-        stale = False
         if up is not None:
-            stale = up.reused and failure == Failure.RESET
             up.exchange = None
             up.discard()
+            if up.reused and failure == Failure.RESET and self._may_repeat() and not self._fresh:
+                # The endpoint had closed a kept connection (RFC 9112 §9.3.1): no failed attempt.
+                self._fresh, self._sent = True, False
+                self._attempt(now_ns)
+                return True
         ticket.fail(failure, status, now_ns)
-        if not self._may_repeat():
+        delay = BACKOFF_MIN_NS + ticket.jitter(BACKOFF_SPAN_NS)
+        if now_ns + delay >= self._deadline_ns or not self._may_repeat():
             return False
         if not ticket.retry(failure, status, now_ns):
             return False
-        self._sent = False
-        if stale:
-            self._attempt(now_ns)
-        else:
-            delay = BACKOFF_MIN_NS + ticket.jitter(BACKOFF_SPAN_NS)
-            if now_ns + delay >= self._deadline_ns:
-                return False
-            self.driver.later(delay, self, ticket.attempts)
+        self._fresh, self._sent = False, False
+        self.driver.later(delay, self, ticket.attempts)
         return True
 
     def _may_repeat(self) -> bool:
@@ -370,6 +370,6 @@ class Exchange:
         self.status = answer.status
         if self.ticket is not None:
             self.ticket.answered(answer.status)
-        keep_alive = self._request_done
+        keep_alive = self._request_done and not self.down.last
         self.down.send(self.down.codec.send_answer(self.request, answer, keep_alive))
         self._end(now_ns, keep_alive and self.down.codec.keep_alive)

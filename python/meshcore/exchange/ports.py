@@ -19,6 +19,8 @@ class Downstream(Protocol):
 
     codec: ServerCodec
     peer: Peer
+    last: bool
+    """No request is taken after this one: the response says so."""
 
     def send(self, data: bytes) -> None:
         """Write bytes that the codec made."""
@@ -71,9 +73,12 @@ class Upstream(Protocol):
 class Pools(Protocol):
     """All upstream connections of a worker."""
 
-    def acquire(self, endpoint: int, exchange: Exchange, now_ns: int) -> Upstream | None:
+    def acquire(
+        self, endpoint: int, exchange: Exchange, now_ns: int, fresh: bool
+    ) -> Upstream | None:
         """An idle connection at once, or ``None``: then one is opened or awaited and
-        ``Exchange.on_connected`` or ``Exchange.on_failed`` follows."""
+        ``Exchange.on_connected`` or ``Exchange.on_failed`` follows; ``fresh``: a kept one was
+        stale, so none of the others is trusted."""
 
     def cancel(self, endpoint: int, exchange: Exchange) -> None:
         """The exchange no longer waits for a connection."""

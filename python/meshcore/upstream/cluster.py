@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import ssl
 
     from meshcore.config.snapshot import UpstreamSpec
+    from meshcore.upstream.pool import Pool, Pooled
 
 
 @dataclass(slots=True)
@@ -19,3 +20,16 @@ class Cluster:
     tls: ssl.SSLContext | None
     connections: int = 0
     pending: int = 0
+    pools: list[Pool] = field(default_factory=list)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no more connections may be opened."""
+        return self.connections >= self.spec.max_connections
+
+    def oldest_idle(self) -> Pooled | None:
+        """The connection that has been idle longest, taken out of its pool. O(pools)."""
+        idle = [pool for pool in self.pools if pool.idle]
+        if not idle:
+            return None
+        return min(idle, key=lambda pool: pool.idle[0].idle_since_ns).idle.pop(0)

@@ -89,14 +89,19 @@ class UpstreamConnection(asyncio.Protocol):
         exchange = self.exchange
         if exchange is not None:
             now = now_ns()
+            failure = self._failure()
             try:
                 event = self.codec.receive_eof()
             except CodecError:
-                exchange.on_failed(Failure.RESET, now)
+                exchange.on_failed(failure, now)
             else:
                 if event is not None:
                     self._dispatch(exchange, event, now)
         return False
+
+    def _failure(self) -> int:
+        """How a lost connection failed: once a response has begun no other attempt is safe."""
+        return Failure.PROTOCOL if self.codec.response_began else Failure.RESET
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone."""
@@ -105,8 +110,7 @@ class UpstreamConnection(asyncio.Protocol):
         exchange, self.exchange = self.exchange, None
         self._pools.lost(self)
         if exchange is not None:
-            exchange.up = None
-            exchange.on_failed(Failure.RESET, now_ns())
+            exchange.on_failed(self._failure(), now_ns())
 
     def pause_writing(self) -> None:
         """The endpoint is slower than the client."""

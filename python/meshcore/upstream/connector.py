@@ -33,17 +33,23 @@ class Connector:
         """Make the pool of an endpoint, or hand an existing one its new cluster."""
         pool = self.pools.get(endpoint)
         if pool is None:
-            self.pools[endpoint] = Pool(endpoint, address, cluster)
+            pool = self.pools[endpoint] = Pool(endpoint, address, cluster)
         else:
             pool.cluster = cluster
+        cluster.pools.append(pool)
 
     # --- the exchange's port ------------------------------------------------------------------
 
-    def acquire(self, endpoint: int, exchange: Exchange, now: int) -> UpstreamConnection | None:
+    def acquire(
+        self, endpoint: int, exchange: Exchange, now: int, fresh: bool
+    ) -> UpstreamConnection | None:
         """An idle connection at once; else ``None``, and the exchange hears later."""
         pool = self.pools[endpoint]
-        if pool.idle:
-            connection = pool.take(now)
+        if fresh:
+            for stale in pool.drain():
+                stale.close()
+        elif pool.idle:
+            connection = pool.take(exchange, now)
             if connection is not None:
                 assert isinstance(connection, UpstreamConnection)
                 return connection
@@ -51,6 +57,7 @@ class Connector:
             exchange.answer(Answer.for_reason("overflow"), now)
             return None
         self._open_wanted(pool)
+        self._make_room(pool.cluster)
         return None
 
     def cancel(self, endpoint: int, exchange: Exchange) -> None:
@@ -67,6 +74,16 @@ class Connector:
             waiting.on_connected(connection, now)
         else:
             pool.put(connection, now)
+            if pool.cluster.pending:
+                self._make_room(pool.cluster)
+
+    def _make_room(self, cluster: Cluster) -> None:
+        """The cap is the upstream's: an idle connection to one endpoint yields to a request for
+        another. What it leaves is taken in `lost`."""
+        if cluster.is_full and any(pool.wants_connection() for pool in cluster.pools):
+            idle = cluster.oldest_idle()
+            if idle is not None:
+                idle.close()
 
     def lost(self, connection: UpstreamConnection) -> None:
         """A connection is closed: its place is free."""
@@ -75,9 +92,12 @@ class Connector:
         if connection in pool.idle:
             pool.idle.remove(connection)
         self._open_wanted(pool)
+        if pool.cluster.pending:
+            for other in pool.cluster.pools:
+                self._open_wanted(other)
 
     def _open_wanted(self, pool: Pool) -> None:
-        while pool.wants_connection():
+        while pool.wants_connection() and not pool.cluster.is_full:
             pool.opening += 1
             pool.cluster.connections += 1
             task = self._loop.create_task(self._open(pool))

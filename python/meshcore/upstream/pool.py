@@ -28,8 +28,9 @@ class Pooled(Protocol):
 
 
 # Looked at before it is lent again, once it was idle for this long: within one turn of the loop
-# an end of file would have been seen already.
+# an end of file would have been seen already. What cannot be repeated is looked after sooner.
 PEEK_AFTER_NS = 100_000_000
+PEEK_AFTER_UNSAFE_NS = 1_000_000
 
 
 class Pool:
@@ -49,7 +50,7 @@ class Pool:
         self.opening = 0
         self.waiting: deque[Exchange] = deque()
 
-    def take(self, now_ns: int) -> Pooled | None:
+    def take(self, exchange: Exchange, now_ns: int) -> Pooled | None:
         """The freshest idle connection that is still good. Amortised O(1)."""
         idle, spec = self.idle, self.cluster.spec
         while idle:
@@ -60,7 +61,11 @@ class Pool:
                 and (
                     not spec.pool_lifetime_ns or now_ns - connection.born_ns < spec.pool_lifetime_ns
                 )
-                and (quiet < PEEK_AFTER_NS or connection.is_alive())
+                and (
+                    quiet < PEEK_AFTER_UNSAFE_NS
+                    or (quiet < PEEK_AFTER_NS and exchange.request.idempotent)
+                    or connection.is_alive()
+                )
             ):
                 return connection
             connection.close()
@@ -91,12 +96,8 @@ class Pool:
         self.cluster.pending -= 1
 
     def wants_connection(self) -> bool:
-        """Whether another connection should be opened now: somebody waits whom no connection in
-        the making will serve, and the cap allows it."""
-        return (
-            len(self.waiting) > self.opening
-            and self.cluster.connections < self.cluster.spec.max_connections
-        )
+        """Whether somebody waits whom no connection in the making will serve."""
+        return len(self.waiting) > self.opening
 
     def put(self, connection: Pooled, now_ns: int) -> None:
         """Keep a connection that has served its request."""

@@ -113,6 +113,11 @@ impl ClientCodec {
     }
 
     #[getter]
+    fn response_began(&self) -> bool {
+        self.0.response_began()
+    }
+
+    #[getter]
     fn can_reuse(&self) -> bool {
         self.0.can_reuse()
     }

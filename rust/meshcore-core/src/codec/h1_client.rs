@@ -152,6 +152,13 @@ impl H1Client {
         matches!(self.state, State::Head | State::Body(_))
     }
 
+    /// Whether any byte of the response to the current request has come.
+    #[must_use]
+    pub fn response_began(&self) -> bool {
+        let head = matches!(self.state, State::Head);
+        !head || self.input.len() > 0 || self.sent.informational > 0
+    }
+
     fn fail(&mut self, error: CodecError) -> CodecError {
         self.state = State::Closed(Some(error));
         self.input = Input::default();

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from typing import TYPE_CHECKING, Final, Protocol, cast
 
 from meshcore._core import Answer, CodecLimits, Request, ServerCodec
@@ -40,9 +41,15 @@ class Admin:
     async def start(self) -> None:
         """Bind and serve. Raises `OSError` when the address cannot be had."""
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(
-            lambda: AdminConnection(self), self._spec.host, self._spec.port
-        )
+        host, port = self._spec.host, self._spec.port
+        try:
+            self._server = await loop.create_server(lambda: AdminConnection(self), host, port)
+        except OSError as error:
+            # The loop's own text differs from loop to loop, and says it twice.
+            code = error.errno or 0
+            reason = os.strerror(code) if code > 0 else error.strerror
+            where = f"cannot listen on {host}:{port}"
+            raise OSError(error.errno, f"{where}: {reason}") from error
 
     @property
     def address(self) -> str:

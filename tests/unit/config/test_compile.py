@@ -5,10 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from meshcore._core import ServerCodec
 from meshcore.config.compile import compile
 from meshcore.config.load import load_file, load_text
 from meshcore.config.snapshot import AdminSpec, UpstreamTlsSpec
 from meshcore.config.units import SECOND
+from meshcore.errors import CodecError
 
 DATA = Path(__file__).parents[2] / "data"
 
@@ -104,3 +106,15 @@ def test_a_route_with_two_hosts_stands_under_both_and_once_under_each() -> None:
         "x": ["r"],
         "y": ["r"],
     }
+
+
+def test_codec_limits_are_what_the_codec_is_made_with() -> None:
+    edge, _ = compile(load_file(DATA / "full.yaml")).listeners
+    head = b"GET / HTTP/1.1\r\nhost: a\r\nx: %b\r\n\r\n"
+    assert ServerCodec(edge.codec_limits(), False).receive(head % (b"y" * 60_000)) is not None
+    with pytest.raises(CodecError):
+        ServerCodec(edge.codec_limits(), False).receive(head % (b"y" * 66_000))
+    long = b"GET /%b HTTP/1.1\r\nhost: a\r\n\r\n"
+    assert ServerCodec(edge.codec_limits(), False).receive(long % (b"y" * 4_095)) is not None
+    with pytest.raises(CodecError):
+        ServerCodec(edge.codec_limits(), False).receive(long % (b"y" * 4_096))

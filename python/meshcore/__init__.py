@@ -1,7 +1,25 @@
 """meshcore: a layer-7 proxy and library in which Python carries bytes and time, Rust decides."""
 
 from meshcore._core import Answer, Request, Response, __version__, now_ns
+from meshcore.config.load import load_file, load_text
+from meshcore.config.model import Config
+from meshcore.errors import ConfigError, LayerError, MeshcoreError, Problem
 from meshcore.exchange.layers import Layer
 from meshcore.process.proxy import Proxy
 
-__all__ = ["Answer", "Layer", "Proxy", "Request", "Response", "__version__", "now_ns"]
+__all__ = [
+    "Answer",
+    "Config",
+    "ConfigError",
+    "Layer",
+    "LayerError",
+    "MeshcoreError",
+    "Problem",
+    "Proxy",
+    "Request",
+    "Response",
+    "__version__",
+    "load_file",
+    "load_text",
+    "now_ns",
+]

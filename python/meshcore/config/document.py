@@ -61,8 +61,9 @@ class Node:
     column: int
     data: Any = None
     """The plain value; lists and dictionaries hold plain values too."""
-    children: dict[str | int, Node] = field(default_factory=dict)
-    keys: dict[str, tuple[int, int]] = field(default_factory=dict)
+    # Scalars share two empty ones; there are so many that it halves their memory.
+    children: dict[str | int, Node] = field(default_factory=lambda: _NO_CHILDREN)
+    keys: dict[str, tuple[int, int]] = field(default_factory=lambda: _NO_KEYS)
     """Where each key of a mapping stands."""
     size: int = 1
     """Nodes below and this one, aliases expanded."""
@@ -72,6 +73,10 @@ class Node:
     """While it is built: the key whose value comes next."""
     step: str | int = ""
     """While it is built: its key or number in what it was written in."""
+
+
+_NO_CHILDREN: Final[dict[str | int, Node]] = {}
+_NO_KEYS: Final[dict[str, tuple[int, int]]] = {}
 
 
 class _StopError(Exception):
@@ -176,7 +181,9 @@ class _Builder:
         if event.tag not in (None, "!"):
             raise self._stop(event, f"tag {event.tag} is not supported")
         node = self._node(event)
-        node.data = {} if isinstance(event, yaml.MappingStartEvent) else []
+        node.data, node.children = [], {}
+        if isinstance(event, yaml.MappingStartEvent):
+            node.data, node.keys = {}, {}
         # Until it is closed an alias to it would be a loop.
         node.size = 0
         self._place(event, node)

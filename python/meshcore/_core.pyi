@@ -315,6 +315,14 @@ class Ticket:
         """One attempt; 0: none."""
 
     @property
+    def route(self) -> str:
+        """The name of the route that matched; empty before one did."""
+
+    @property
+    def request_id(self) -> str:
+        """The ``x-request-id`` for a request that brings none (UUIDv7, 32 digits)."""
+
+    @property
     def attempts(self) -> int:
         """Attempts so far."""
 

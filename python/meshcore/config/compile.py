@@ -37,6 +37,7 @@ def compile(config: Config, version: int = 1) -> Snapshot:
         upstreams=tuple(_upstream(name, x) for name, x in config.upstreams.items()),
         admin=AdminSpec(admin.host, admin.port) if admin else None,
         drain_ns=config.drain,
+        access_log=config.access_log,
         delta={
             "config_version": version,
             "listeners": {name: _core_listener(x) for name, x in config.listeners.items()},

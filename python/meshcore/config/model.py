@@ -19,6 +19,9 @@ class Config(Model):
 
     version: Literal[1] = Field(description="The version of this format.")
     admin: Admin | None = Field(None, description="The admin port; none when absent.")
+    access_log: Literal["off", "text", "json"] = Field(
+        "off", description="One line on standard output for each request."
+    )
     drain: Duration = duration("30s", "How long requests in flight may go on after a stop.")
     listeners: dict[Name, Listener] = Field(
         min_length=1, description="Addresses that clients connect to, by name."

@@ -119,6 +119,8 @@ class Snapshot:
     upstreams: tuple[UpstreamSpec, ...]
     admin: AdminSpec | None
     drain_ns: int
+    access_log: str
+    """``off``, ``text`` or ``json``."""
     delta: Mapping[str, Any]
     """The core's part as plain data: `Delta` of ``rust/meshcore-core/src/snapshot.rs``."""
 

@@ -74,7 +74,7 @@ class DownstreamConnection(asyncio.Protocol):
         kind = type(event)
         exchange = self._exchange
         if kind is Request:
-            exchange = self._exchange = Exchange(
+            exchange = self._exchange = self._listener.exchange(
                 self._listener.driver, self, self._listener.stack, cast("Request", event)
             )
             exchange.begin(now)
@@ -105,6 +105,11 @@ class DownstreamConnection(asyncio.Protocol):
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
             exchange.on_downstream_lost(now_ns())
+
+    @property
+    def listener_name(self) -> str:
+        """The listener that accepted it."""
+        return self._listener.spec.name
 
     def pause_writing(self) -> None:
         """The client is slower than the endpoint."""

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 from meshcore._core import now_ns
 from meshcore.downstream.connection import DownstreamConnection
 from meshcore.downstream.tls import server_context
+from meshcore.exchange.exchange import Exchange
+from meshcore.exchange.logged import LoggedExchange
 
 if TYPE_CHECKING:
     from meshcore._core import Answer, CodecLimits, Engine, Peer
@@ -39,6 +41,7 @@ class Listener:
         self.secure = spec.tls is not None
         self.header_timeout_ns = spec.header_timeout_ns
         self.idle_timeout_ns = spec.idle_timeout_ns
+        self.exchange = Exchange if driver.access_log is None else LoggedExchange
         self.draining = False
         self._engine = engine
         self._server: asyncio.Server | None = None

@@ -14,7 +14,7 @@ from meshcore.exchange.codes import Failure, Verdict
 
 if TYPE_CHECKING:
     from meshcore._core import Body, Listener, Request, Response, Ticket
-    from meshcore.exchange.ports import Downstream, Driver, Upstream
+    from meshcore.exchange.ports import Downstream, Driver, Task, Upstream
 
 # A body is kept for a second attempt up to this many bytes: what Linkerd replays. Beyond it a
 # request that was partly sent is not repeated.
@@ -67,7 +67,7 @@ class Exchange:
         self.up: Upstream | None = None
         self.response: Response | None = None
         self.layers: list[object] | None = None
-        self.task: object | None = None  # an async layer's, cancelled with the exchange
+        self.task: Task | None = None  # an async layer's, cancelled with the exchange
         self.status = 0
         self.over = False
         self._request_done = request.end
@@ -344,6 +344,9 @@ class Exchange:
         if self.over:
             return
         self.over = True
+        task, self.task = self.task, None
+        if task is not None:
+            task.cancel()
         self._drop_upstream(Failure.CANCELLED, now_ns)
         if self.ticket is not None:
             self.ticket.finish(now_ns)

@@ -12,6 +12,14 @@ if TYPE_CHECKING:
 
     from meshcore._core import ClientCodec, Peer, ServerCodec
     from meshcore.exchange.exchange import Exchange
+    from meshcore.telemetry.access_log import AccessLog
+
+
+class Task(Protocol):
+    """The running hook of an async layer."""
+
+    def cancel(self) -> object:
+        """Ask it to end."""
 
 
 class Downstream(Protocol):
@@ -21,6 +29,10 @@ class Downstream(Protocol):
     peer: Peer
     last: bool
     """No request is taken after this one: the response says so."""
+
+    @property
+    def listener_name(self) -> str:
+        """The listener that accepted it."""
 
     def send(self, data: bytes) -> None:
         """Write bytes that the codec made."""
@@ -86,6 +98,10 @@ class Pools(Protocol):
 
 class Driver(Protocol):
     """The worker: pools, layers and delays."""
+
+    @property
+    def access_log(self) -> AccessLog | None:
+        """Where requests are written, if anywhere."""
 
     @property
     def pools(self) -> Pools:

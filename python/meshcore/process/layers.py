@@ -120,8 +120,13 @@ class LayerRunner:
     def _spawn(self, exchange: Exchange, work: Coroutine[Any, Any, None]) -> None:
         task = self._loop.create_task(work)
         self._tasks[task] = exchange
-        task.add_done_callback(self._tasks.pop)
+        task.add_done_callback(self._ended)
         exchange.task = task
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        exchange = self._tasks.pop(task)
+        if exchange.task is task:
+            exchange.task = None
 
     async def close(self) -> None:
         """End every hook that still runs."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import secrets
+import sys
 from typing import TYPE_CHECKING
 
 from meshcore._core import Engine
@@ -13,6 +14,7 @@ from meshcore.config.compile import compile
 from meshcore.process.layers import load_layer
 from meshcore.process.memory import tune_allocator
 from meshcore.process.worker import Worker
+from meshcore.telemetry.access_log import AccessLog
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -39,6 +41,7 @@ class Proxy:
         self._layers = {
             name: given.get(name) or load_layer(name) for name in self._engine.python_layers()
         }
+        self._access_log: AccessLog | None = None
         self._worker: Worker | None = None
         self._admin: Admin | None = None
         self._stopping = asyncio.Event()
@@ -73,7 +76,9 @@ class Proxy:
     async def start(self) -> None:
         """Listen on every address. Raises `OSError` when one cannot be had; then none is."""
         tune_allocator()
-        worker = Worker(self._snapshot, self._engine, self._layers)
+        if self._snapshot.access_log != "off":
+            self._access_log = AccessLog(self._snapshot.access_log, sys.stdout)
+        worker = Worker(self._snapshot, self._engine, self._layers, self._access_log)
         await worker.start()
         self._worker = worker
         if self._snapshot.admin is not None:
@@ -106,6 +111,8 @@ class Proxy:
             await self._worker.stop(self._snapshot.drain_ns / 1e9)
         if self._admin is not None:
             await self._admin.stop()
+        if self._access_log is not None:
+            await asyncio.to_thread(self._access_log.close)
         self._stopped.set()
 
     async def __aenter__(self) -> Proxy:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from meshcore.config.snapshot import Snapshot
     from meshcore.exchange.exchange import Exchange
     from meshcore.exchange.layers import Layer
+    from meshcore.telemetry.access_log import AccessLog
 
 # How often idle upstream connections are looked through.
 SWEEP_S = 1.0
@@ -26,10 +27,17 @@ SWEEP_S = 1.0
 class Worker:
     """Owns traffic: listeners, pools, deadlines and the delays of retries."""
 
-    def __init__(self, snapshot: Snapshot, engine: Engine, layers: dict[str, Layer]) -> None:
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        engine: Engine,
+        layers: dict[str, Layer],
+        access_log: AccessLog | None = None,
+    ) -> None:
         loop = asyncio.get_running_loop()
         self._loop = loop
         self._engine = engine
+        self.access_log = access_log
         self.deadlines = Deadlines(loop)
         self.pools = Connector(loop)
         self._layers = LayerRunner(loop, [layers[name] for name in engine.python_layers()])

@@ -66,7 +66,7 @@ impl ClientCodec {
         let rules = RequestRules {
             peer: peer.0.text().as_bytes(),
             trusted: ticket.trusts_peer(),
-            request_id: &ticket.request_id(),
+            request_id: ticket.request_id(),
             ops: ticket.request_ops(),
             path: path.as_deref(),
             authority,

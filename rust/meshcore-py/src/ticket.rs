@@ -1,6 +1,7 @@
 //! A request's ticket, and the numbers that Python and the core agree on.
 
-use std::sync::{Arc, LazyLock};
+use std::borrow::Cow;
+use std::sync::{Arc, LazyLock, OnceLock};
 
 use meshcore_core::codec::HeaderOps;
 use meshcore_core::exchange::{self, Engine, LocalReply, RequestTicket, RouteStack};
@@ -37,6 +38,7 @@ pub struct Ticket {
     engine: Arc<Engine>,
     pub(crate) ticket: RequestTicket,
     answer: Option<exchange::Answer>,
+    id: OnceLock<[u8; 32]>,
     #[pyo3(get)]
     verdict: u8,
     #[pyo3(get)]
@@ -51,7 +53,8 @@ impl Ticket {
         ticket: RequestTicket,
         verdict: exchange::Verdict,
     ) -> Self {
-        let mut new = Self { engine, ticket, answer: None, verdict: ANSWER, endpoint: 0, layer: 0 };
+        let (answer, id) = (None, OnceLock::new());
+        let mut new = Self { engine, ticket, answer, id, verdict: ANSWER, endpoint: 0, layer: 0 };
         new.follow(verdict);
         new
     }
@@ -88,8 +91,10 @@ impl Ticket {
     }
 
     /// An id for a request that brings none: UUIDv7 (RFC 9562 §5.7) in hexadecimal digits.
-    pub(crate) fn request_id(&self) -> [u8; 32] {
-        request_id(unix_ms(), [self.engine.random(), self.engine.random()])
+    /// The same for every attempt.
+    pub(crate) fn request_id(&self) -> &[u8; 32] {
+        let random = || self.engine.random();
+        self.id.get_or_init(|| request_id(unix_ms(), [random(), random()]))
     }
 
     pub(crate) fn route(&self) -> Option<&RouteStack> {
@@ -124,6 +129,16 @@ impl Ticket {
     #[getter]
     fn per_try_ns(&self) -> u64 {
         self.route().map_or(0, |r| r.per_try_ns)
+    }
+
+    #[getter(route)]
+    fn route_name(&self) -> &str {
+        self.route().map_or("", |r| &r.name)
+    }
+
+    #[getter(request_id)]
+    fn request_id_text(&self) -> Cow<'_, str> {
+        String::from_utf8_lossy(self.request_id())
     }
 
     #[getter]

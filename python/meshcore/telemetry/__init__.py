@@ -1,0 +1,1 @@
+"""What happened, written down: the access log. Metrics are the core's."""

@@ -15,6 +15,7 @@ from meshcore.config.snapshot import (
     UpstreamSpec,
     UpstreamTlsSpec,
 )
+from meshcore.config.units import MAX_DURATION
 
 if TYPE_CHECKING:
     from meshcore.config.listener import Listener, ListenerTls
@@ -54,9 +55,9 @@ def _listener(name: str, model: Listener) -> ListenerSpec:
         port=model.bind.port,
         unix_path=model.bind.path,
         tls=_tls(model.tls) if model.tls else None,
-        header_timeout_ns=model.timeouts.header,
-        idle_timeout_ns=model.timeouts.idle,
-        tls_handshake_timeout_ns=model.timeouts.tls_handshake,
+        header_timeout_ns=model.timeouts.header or MAX_DURATION,
+        idle_timeout_ns=model.timeouts.idle or MAX_DURATION,
+        tls_handshake_timeout_ns=model.timeouts.tls_handshake or MAX_DURATION,
         max_connections=model.limits.connections,
         header_bytes=model.limits.header_bytes,
         headers=model.limits.headers,

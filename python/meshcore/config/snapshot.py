@@ -48,7 +48,10 @@ class TlsSpec:
 
 @dataclass(frozen=True, slots=True)
 class ListenerSpec:
-    """One address to listen on. Timeouts: 0 is none."""
+    """One address to listen on.
+
+    A timeout is always a length of time: none is a year, so that a deadline can always be armed.
+    """
 
     name: str
     host: str

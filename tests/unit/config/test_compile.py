@@ -38,6 +38,14 @@ def test_listeners() -> None:
     assert (edge.body_bytes, local.body_bytes) == (10_000_000, None)
 
 
+def test_no_bound_of_time_is_a_year() -> None:
+    zero = "{header: 0, idle: 0, tls_handshake: 0}"
+    config = load_text(f"version: 1\nlisteners: {{a: {{bind: a:1, timeouts: {zero}}}}}")
+    (a,) = compile(config).listeners
+    bounds = {a.header_timeout_ns, a.idle_timeout_ns, a.tls_handshake_timeout_ns}
+    assert bounds == {365 * 86_400 * SECOND}
+
+
 def test_upstreams_admin_and_drain() -> None:
     snapshot = compile(load_file(DATA / "full.yaml"))
     api, plain = snapshot.upstreams

@@ -214,8 +214,10 @@ class Route(Model):
     @model_validator(mode="after")
     def _one_action(self) -> Route:
         one_of(self, "upstream", "redirect", "respond")
-        if self.upstream is None and self.rewrite is not None:
-            raise ValueError("rewrite needs an upstream")
+        if self.upstream is None:
+            for key in ("rewrite", "request_headers", "response_headers"):
+                if key in self.model_fields_set:
+                    raise ValueError(f"{key} needs an upstream")
         breakers = sum(layer.circuit_breaker is not None for layer in self.layers)
         if breakers > 1:
             raise ValueError("a route has at most one circuit_breaker")

@@ -72,13 +72,13 @@ ROUTE_KEYS = {
     "priority": st.sampled_from([-(1 << 31), 0, (1 << 31) - 1]),
     "timeout": DURATIONS,
     "retry": st.one_of(st.just("off"), optional(when=st.lists(st.sampled_from(["reset", 503])))),
-    "request_headers": CHANGES,
-    "response_headers": CHANGES,
 }
 AUTHORITIES = st.sampled_from(["a.example", "a:80", "[::1]:80", "10.0.0.1"])
 FORWARD = st.fixed_dictionaries(
     {"upstream": st.just("u")},
     optional={
+        "request_headers": CHANGES,
+        "response_headers": CHANGES,
         "rewrite": optional(path=PATHS, host=AUTHORITIES),
         "layers": st.lists(one_of_keys(**LISTENER_LAYERS, circuit_breaker=BREAKERS), max_size=3),
     },

@@ -122,6 +122,10 @@ upstreams:
         ),
         (GOOD + "routes: [{name: r, respond: {}, rewrite: {path: /}}]", "needs an upstream"),
         (
+            GOOD + "routes: [{name: r, respond: {}, response_headers: {remove: [a]}}]",
+            "response_headers needs an upstream",
+        ),
+        (
             GOOD + "routes: [{name: r, respond: {}, layers: [circuit_breaker: {}]}]",
             "a circuit_breaker needs an upstream",
         ),

@@ -39,6 +39,10 @@ install: $(VENV)/.built  ## make .venv and build meshcore into it (release mode)
 .PHONY: build
 build: install  ## the same as install
 
+.PHONY: demo
+demo: install  ## a small mesh with services, shown live; DEMO_SECONDS=10 ends by itself
+	$(BIN)/python -m meshcore.demo
+
 .PHONY: format
 format: $(VENV)/.stamp  ## format Rust and Python
 	cargo fmt --all

@@ -1,0 +1,1 @@
+"""A mesh to look at: `make demo`."""

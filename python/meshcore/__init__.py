@@ -3,12 +3,24 @@
 from meshcore._core import Answer, Request, Response, __version__, now_ns
 from meshcore.config.load import load_file, load_text
 from meshcore.config.model import Config
-from meshcore.errors import ConfigError, LayerError, MeshcoreError, Problem
+from meshcore.errors import (
+    BreakerOpen,
+    ConfigError,
+    LayerError,
+    MeshcoreError,
+    Problem,
+    RateLimited,
+)
 from meshcore.exchange.layers import Layer
+from meshcore.library.breaker import CircuitBreaker
+from meshcore.library.limiters import ClientLimiter, TokenBucket
 from meshcore.process.proxy import Proxy
 
 __all__ = [
     "Answer",
+    "BreakerOpen",
+    "CircuitBreaker",
+    "ClientLimiter",
     "Config",
     "ConfigError",
     "Layer",
@@ -16,8 +28,10 @@ __all__ = [
     "MeshcoreError",
     "Problem",
     "Proxy",
+    "RateLimited",
     "Request",
     "Response",
+    "TokenBucket",
     "__version__",
     "load_file",
     "load_text",

@@ -4,17 +4,24 @@ All times are integers of nanoseconds of ``CLOCK_MONOTONIC``, read with `now_ns`
 sizes are bytes. Classes without a constructor come from others' methods.
 """
 
-from typing import Final, final
+from collections.abc import Callable
+from typing import Final, Self, final
+
+from typing_extensions import disjoint_base
 
 __all__ = [
     "Answer",
     "Body",
+    "BreakerCore",
+    "BucketCore",
     "ClientCodec",
+    "ClientsCore",
     "CodecLimits",
     "Deadlines",
     "Engine",
     "Listener",
     "Peer",
+    "Permit",
     "Request",
     "Response",
     "ServerCodec",
@@ -410,3 +417,82 @@ class Deadlines:
 
     def expired(self, now_ns: int) -> list[int]:
         """Slots whose deadline has passed; each is disarmed. O(slots)."""
+
+@disjoint_base
+class BucketCore:
+    """The native half of `meshcore.TokenBucket`. For any thread; lock-free."""
+
+    def __new__(
+        cls, tokens: int, period_ns: int, burst: int, clock: Callable[[], int] | None = None
+    ) -> Self:
+        """``tokens`` in each ``period_ns``; `ValueError` when out of range."""
+
+    def try_acquire(self, n: int = 1) -> bool:
+        """Take ``n`` tokens, if they are there. O(1)."""
+
+    def take(self, n: int = 1) -> int:
+        """Take ``n`` tokens: 0, or the nanoseconds to wait; 2^64 - 1 is for ever."""
+
+    def give_back(self, n: int = 1) -> None:
+        """Return tokens that were taken and not used."""
+
+    @property
+    def remaining(self) -> int:
+        """Whole tokens that could be taken now."""
+
+@disjoint_base
+class ClientsCore:
+    """The native half of `meshcore.ClientLimiter`. For any thread; lock-free."""
+
+    def __new__(
+        cls,
+        tokens: int,
+        period_ns: int,
+        burst: int,
+        clients: int,
+        seed: int,
+        clock: Callable[[], int] | None = None,
+    ) -> Self:
+        """A table for about ``clients`` clients, keyed by ``seed`` (128 bits)."""
+
+    def try_acquire(self, client: str, n: int = 1) -> bool:
+        """Take ``n`` tokens of a client's, if they are there. O(1)."""
+
+    def take(self, client: str, n: int = 1) -> int:
+        """Take ``n`` tokens: 0, or the nanoseconds to wait; 2^64 - 1 is for ever."""
+
+    def remaining(self, client: str) -> int:
+        """Whole tokens that the client could take now."""
+
+@disjoint_base
+class BreakerCore:
+    """The native half of `meshcore.CircuitBreaker`. For any thread; lock-free."""
+
+    def __new__(cls, rules: str, seed: int, clock: Callable[[], int] | None = None) -> Self:
+        """``rules`` as JSON (`Breaker` of ``snapshot.rs``); `ValueError` for others."""
+
+    def acquire(self) -> Permit:
+        """Leave for one call, or `meshcore.errors.BreakerOpen`. O(1)."""
+
+    @property
+    def state(self) -> str:
+        """``closed``, ``open`` or ``half_open``."""
+
+    def force_closed(self) -> None:
+        """Close it now."""
+
+    def force_open(self, for_ns: int) -> None:
+        """Open it for that long."""
+
+@final
+class Permit:
+    """Leave to make one call; settled once, and given back when dropped unsettled."""
+
+    def success(self) -> None:
+        """The service did its work."""
+
+    def failure(self) -> None:
+        """It did not."""
+
+    def cancel(self) -> None:
+        """The call says nothing about the service."""

@@ -8,6 +8,7 @@ mod clock;
 mod deadlines;
 mod engine;
 mod errors;
+mod library;
 mod message;
 mod pattern;
 mod server_codec;
@@ -31,6 +32,8 @@ mod _core {
     use crate::deadlines::Deadlines;
     #[pymodule_export]
     use crate::engine::{Engine, Listener, Peer};
+    #[pymodule_export]
+    use crate::library::{BreakerCore, BucketCore, ClientsCore, Permit};
     #[pymodule_export]
     use crate::message::{Body, Request, Response};
     #[pymodule_export]

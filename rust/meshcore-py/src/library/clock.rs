@@ -1,0 +1,24 @@
+//! Where a part gets its time from.
+
+use meshcore_core::time::Nanos;
+use pyo3::prelude::*;
+
+use crate::clock::now_ns;
+
+/// `CLOCK_MONOTONIC`, or a function that the caller gave.
+#[derive(Debug)]
+pub(super) struct Clock(Option<Py<PyAny>>);
+
+impl Clock {
+    pub(super) const fn new(given: Option<Py<PyAny>>) -> Self {
+        Self(given)
+    }
+
+    #[inline]
+    pub(super) fn now(&self, py: Python<'_>) -> PyResult<Nanos> {
+        match &self.0 {
+            None => Ok(Nanos(now_ns())),
+            Some(function) => Ok(Nanos(function.call0(py)?.extract(py)?)),
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! A bucket, and a table of buckets by client.
+
+use std::net::IpAddr;
+
+use meshcore_core::admission::{ClientLimiter, TokenBucket, bytes_key, client_key};
+use meshcore_core::segment::Block;
+use pyo3::prelude::*;
+
+use super::clock::Clock;
+use super::quota;
+
+/// One token bucket.
+#[pyclass(frozen, subclass, module = "meshcore._core")]
+pub struct BucketCore {
+    bucket: TokenBucket,
+    clock: Clock,
+}
+
+#[pymethods]
+impl BucketCore {
+    #[new]
+    #[pyo3(signature = (tokens, period_ns, burst, clock=None))]
+    fn new(tokens: u64, period_ns: u64, burst: u64, clock: Option<Py<PyAny>>) -> PyResult<Self> {
+        let bucket = TokenBucket::new(Block::private(1), quota(tokens, period_ns, burst)?);
+        Ok(Self { bucket, clock: Clock::new(clock) })
+    }
+
+    #[pyo3(signature = (n=1))]
+    fn try_acquire(&self, py: Python<'_>, n: u64) -> PyResult<bool> {
+        Ok(self.bucket.try_acquire(self.clock.now(py)?, n).is_ok())
+    }
+
+    #[pyo3(signature = (n=1))]
+    fn take(&self, py: Python<'_>, n: u64) -> PyResult<u64> {
+        let taken = self.bucket.try_acquire(self.clock.now(py)?, n);
+        Ok(taken.map_or_else(|refused| refused.retry_after.0.max(1), |_| 0))
+    }
+
+    #[pyo3(signature = (n=1))]
+    fn give_back(&self, n: u64) {
+        self.bucket.give_back(n);
+    }
+
+    #[getter]
+    fn remaining(&self, py: Python<'_>) -> PyResult<u64> {
+        Ok(self.bucket.peek(self.clock.now(py)?).remaining)
+    }
+}
+
+/// A bucket for each client, in a table that never grows.
+#[pyclass(frozen, subclass, module = "meshcore._core")]
+pub struct ClientsCore {
+    limiter: ClientLimiter,
+    seed: [u64; 2],
+    clock: Clock,
+}
+
+#[pymethods]
+impl ClientsCore {
+    #[new]
+    #[pyo3(signature = (tokens, period_ns, burst, clients, seed, clock=None))]
+    fn new(
+        tokens: u64,
+        period_ns: u64,
+        burst: u64,
+        clients: u64,
+        seed: u128,
+        clock: Option<Py<PyAny>>,
+    ) -> PyResult<Self> {
+        let quota = quota(tokens, period_ns, burst)?;
+        let seed = [seed as u64, (seed >> 64) as u64];
+        let block = Block::private(ClientLimiter::words(clients));
+        let limiter = ClientLimiter::new(block, quota, seed);
+        Ok(Self { limiter, seed, clock: Clock::new(clock) })
+    }
+
+    #[pyo3(signature = (client, n=1))]
+    fn try_acquire(&self, py: Python<'_>, client: &str, n: u64) -> PyResult<bool> {
+        let now = self.clock.now(py)?;
+        Ok(self.limiter.try_acquire(self.key(client), now, n).is_ok())
+    }
+
+    #[pyo3(signature = (client, n=1))]
+    fn take(&self, py: Python<'_>, client: &str, n: u64) -> PyResult<u64> {
+        let taken = self.limiter.try_acquire(self.key(client), self.clock.now(py)?, n);
+        Ok(taken.map_or_else(|refused| refused.retry_after.0.max(1), |_| 0))
+    }
+
+    fn remaining(&self, py: Python<'_>, client: &str) -> PyResult<u64> {
+        Ok(self.limiter.peek(self.key(client), self.clock.now(py)?).remaining)
+    }
+}
+
+impl ClientsCore {
+    /// An address is a client as the proxy sees one (IPv6 by /64); any other text is a key.
+    #[inline]
+    fn key(&self, client: &str) -> u64 {
+        match client.parse::<IpAddr>() {
+            Ok(address) => client_key(self.seed, address),
+            Err(_) => bytes_key(self.seed, client.as_bytes()),
+        }
+    }
+}

@@ -1,0 +1,18 @@
+//! The core's parts for use alone: each a thin class that any thread may call.
+
+mod breaker;
+mod clock;
+mod limiter;
+
+pub(crate) use breaker::{BreakerCore, Permit};
+pub(crate) use limiter::{BucketCore, ClientsCore};
+
+use meshcore_core::admission::{Quota, QuotaError};
+use meshcore_core::snapshot::Rate;
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+
+fn quota(tokens: u64, period_ns: u64, burst: u64) -> PyResult<Quota> {
+    Quota::new(Rate { tokens, period_ns, burst })
+        .map_err(|e: QuotaError| PyValueError::new_err(e.to_string()))
+}

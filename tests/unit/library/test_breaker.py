@@ -1,0 +1,157 @@
+"""A breaker opens, finds out, and closes; a cancelled call says nothing and holds nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+import meshcore
+from tests.unit.library.test_limiters import Clock
+
+
+def fail(breaker: meshcore.CircuitBreaker) -> None:
+    with pytest.raises(RuntimeError), breaker:
+        raise RuntimeError
+
+
+def test_it_opens_probes_and_closes() -> None:
+    clock = Clock()
+    breaker = meshcore.CircuitBreaker(failures=3, successes=2, open_for="10s", clock=clock)
+    for _ in range(3):
+        fail(breaker)
+    assert breaker.state == "open"
+    with pytest.raises(meshcore.BreakerOpen) as caught, breaker:
+        pytest.fail("it let a call through")
+    assert 8.9 <= caught.value.retry_after <= 10.1
+    clock.ns += caught.value.retry_after_ns
+    with breaker, pytest.raises(meshcore.BreakerOpen), breaker:
+        pytest.fail("a second probe passed")
+    with breaker:
+        pass
+    assert breaker.state == "closed"
+
+
+def test_what_counts_as_a_failure() -> None:
+    breaker = meshcore.CircuitBreaker(failures=1, failure_on=(OSError,))
+    fail(breaker)
+    assert breaker.state == "closed"
+    with pytest.raises(ConnectionError), breaker:
+        raise ConnectionError
+    assert breaker.state == "open"
+
+
+async def test_a_cancelled_probe_gives_its_place_back() -> None:
+    clock = Clock()
+    breaker = meshcore.CircuitBreaker(failures=1, open_for="1s", clock=clock)
+    fail(breaker)
+    clock.ns += 1_100_000_000
+    inside = asyncio.Event()
+
+    @breaker
+    async def probe() -> None:
+        inside.set()
+        await asyncio.Event().wait()
+
+    task = asyncio.create_task(probe())
+    await inside.wait()
+    with pytest.raises(meshcore.BreakerOpen):
+        await probe()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    async with breaker:
+        pass
+    assert breaker.state == "half_open"
+
+
+def test_a_dropped_permit_gives_its_place_back() -> None:
+    clock = Clock()
+    breaker = meshcore.CircuitBreaker(failures=1, open_for="1s", clock=clock)
+    fail(breaker)
+    clock.ns += 1_100_000_000
+    permit = breaker.acquire()
+    del permit
+    breaker.acquire().success()
+
+
+async def test_tasks_are_inside_at_the_same_time() -> None:
+    breaker = meshcore.CircuitBreaker(failures=2)
+
+    @breaker
+    async def call(wrong: bool) -> None:
+        await asyncio.sleep(0)
+        if wrong:
+            raise RuntimeError
+
+    results = await asyncio.gather(
+        call(False), call(True), call(False), call(True), return_exceptions=True
+    )
+    assert [type(x) for x in results] == [type(None), RuntimeError, type(None), RuntimeError]
+
+
+def test_threads_are_inside_at_the_same_time() -> None:
+    breaker = meshcore.CircuitBreaker()
+
+    @breaker
+    def call(i: int) -> int:
+        return i
+
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(call, range(2000))) == list(range(2000))
+
+
+def test_force_and_bad_rules() -> None:
+    breaker = meshcore.CircuitBreaker()
+    breaker.force_open(60_000_000_000)
+    assert breaker.state == "open"
+    breaker.force_closed()
+    assert breaker.state == "closed"
+    with pytest.raises(ValueError, match="nonsense"):
+        meshcore.CircuitBreaker(nonsense=1)
+
+
+class Machine(RuleBasedStateMachine):
+    """Against the plain rule: probes out never exceed the cap, and no permit is lost."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.clock = Clock()
+        self.breaker = meshcore.CircuitBreaker(
+            failures=2, failure_percent=0, probes=2, open_for="1s", clock=self.clock
+        )
+        self.probes: list[object] = []
+
+    @rule(seconds=st.floats(0, 3))
+    def wait(self, seconds: float) -> None:
+        self.clock.ns += int(seconds * 1e9)
+
+    @rule(good=st.booleans())
+    def call(self, good: bool) -> None:
+        try:
+            permit = self.breaker.acquire()
+        except meshcore.BreakerOpen:
+            assert self.breaker.state != "closed"
+        else:
+            (permit.success if good else permit.failure)()
+
+    @rule()
+    def forget(self) -> None:
+        with contextlib.suppress(meshcore.BreakerOpen):
+            self.breaker.acquire()
+
+    @invariant()
+    def an_open_breaker_lets_a_probe_through_in_the_end(self) -> None:
+        state = self.breaker.state
+        assert state in {"closed", "open", "half_open"}
+        if state == "half_open":
+            self.breaker.acquire().cancel()
+
+
+Machine.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestMachine = Machine.TestCase

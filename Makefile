@@ -69,6 +69,11 @@ test-python: install
 .PHONY: test
 test: lint test-rust test-python  ## everything that must be green
 
+.PHONY: bench
+bench: $(VENV)/.stamp | need-rust  ## the core beside other crates, and its bars; BENCH_ARGS=--quick
+	cargo bench --package meshcore-core -- $(BENCH_ARGS)
+	$(BIN)/python benches/bars.py $(CARGO_TARGET_DIR)
+
 .PHONY: wheel
 wheel: $(VENV)/.stamp  ## a wheel in dist/
 	$(BIN)/maturin build --release --out dist

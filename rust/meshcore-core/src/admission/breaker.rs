@@ -10,7 +10,7 @@ use crate::sync::{AtomicU64, Ordering, update};
 use crate::time::Nanos;
 
 use super::breaker_word::{
-    BreakerPermit, Outcome, Rules, Settled, Word, closed_epoch, has_failures,
+    BreakerPermit, Outcome, Rules, Settled, Word, closed_permit, has_failures,
 };
 use super::window::{LINES, Window};
 
@@ -78,8 +78,8 @@ impl Breaker {
     /// [`Open`], with the time after which to ask again.
     #[inline]
     pub fn acquire(&self, now: Nanos, _rand: u64) -> Result<BreakerPermit, Open> {
-        match closed_epoch(self.word().load(Ordering::Acquire)) {
-            Some(epoch) => Ok(BreakerPermit { epoch, lap: 0, probe: false }),
+        match closed_permit(self.word().load(Ordering::Acquire)) {
+            Some(permit) => Ok(permit),
             None => self.acquire_not_closed(now),
         }
     }
@@ -89,13 +89,13 @@ impl Breaker {
     /// `rand` is a uniform random word; it shortens an opening by up to a tenth.
     #[inline]
     pub fn settle(&self, permit: BreakerPermit, outcome: Outcome, now: Nanos, rand: u64) {
-        if outcome == Outcome::Success && !permit.probe {
+        if outcome == Outcome::Success && !permit.is_probe() {
             let word = self.word().load(Ordering::Acquire);
-            if closed_epoch(word) != Some(permit.epoch) {
+            if closed_permit(word) != Some(permit) {
                 return;
             }
             if let Some(window) = &self.window {
-                window.success(self.window_lines(), self.stripe, now, u64::from(permit.epoch));
+                window.success(self.window_lines(), self.stripe, now, permit.epoch());
             }
             if !has_failures(word) {
                 return;
@@ -135,12 +135,13 @@ impl Breaker {
 
     #[inline(never)]
     fn settle_changing(&self, permit: BreakerPermit, outcome: Outcome, now: Nanos, rand: u64) {
-        let current = closed_epoch(self.word().load(Ordering::Acquire)) == Some(permit.epoch);
-        let counts = outcome == Outcome::Failure && !permit.probe && current;
+        let current = closed_permit(self.word().load(Ordering::Acquire)) == Some(permit);
+        let counts = outcome == Outcome::Failure && current;
         let over_rate = counts
-            && self.window.as_ref().is_some_and(|window| {
-                window.failure(self.window_lines(), now, u64::from(permit.epoch))
-            });
+            && self
+                .window
+                .as_ref()
+                .is_some_and(|window| window.failure(self.window_lines(), now, permit.epoch()));
         let by = Settled { permit, outcome, over_rate, now, rand };
         update(self.word(), |old| (Word::unpack(old).settle(&self.rules, &by).map(Word::pack), ()));
     }

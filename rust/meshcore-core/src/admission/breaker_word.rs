@@ -53,18 +53,33 @@ pub enum Outcome {
 }
 
 /// Leave to make one request; settle it exactly once.
+///
+/// One word, so that it travels in a register: `probe:1 lap:5 epoch:12`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BreakerPermit {
-    pub(super) epoch: u16,
-    pub(super) lap: u8,
-    pub(super) probe: bool,
-}
+pub struct BreakerPermit(u32);
 
 impl BreakerPermit {
+    #[inline]
+    #[allow(clippy::cast_possible_truncation)] // 12 and 5 bits
+    const fn probe(epoch: u64, lap: u64) -> Self {
+        Self(1 << 17 | (lap << 12) as u32 | epoch as u32)
+    }
+
     /// Whether this is a probe of a half-open breaker: nobody else may try meanwhile.
     #[must_use]
-    pub const fn is_probe(&self) -> bool {
-        self.probe
+    #[inline]
+    pub const fn is_probe(self) -> bool {
+        self.0 >> 17 != 0
+    }
+
+    const fn lap(self) -> u64 {
+        self.0 as u64 >> 12 & LAP_MASK
+    }
+
+    /// The epoch in which it was given.
+    #[inline]
+    pub(crate) const fn epoch(self) -> u64 {
+        self.0 as u64 & EPOCH_MASK
     }
 }
 
@@ -122,12 +137,11 @@ pub(crate) enum Word {
     HalfOpen { epoch: u64, level: u64, lap: u64, out: u64, passed: u64, lease: u64 },
 }
 
-/// Whether a packed word is a closed breaker without a failure since the last success, and its
-/// epoch: all that the plain path needs to know.
+/// The permit that a packed word gives if it is a closed breaker: all that the plain path needs.
 #[inline]
-pub(crate) const fn closed_epoch(word: u64) -> Option<u16> {
+pub(crate) const fn closed_permit(word: u64) -> Option<BreakerPermit> {
     #[allow(clippy::cast_possible_truncation)] // 12 bits
-    if word >> 62 == 0 { Some(((word >> 50) & EPOCH_MASK) as u16) } else { None }
+    if word >> 62 == 0 { Some(BreakerPermit((word >> 50) as u32)) } else { None }
 }
 
 /// Whether a closed breaker has seen failures since the last success.
@@ -170,7 +184,7 @@ impl Word {
         now: Nanos,
     ) -> (Option<Self>, Result<BreakerPermit, Nanos>) {
         match self {
-            Self::Closed { epoch, .. } => (None, Ok(permit(epoch, 0, false))),
+            Self::Closed { .. } => (None, closed_permit(self.pack()).ok_or(PROBE_WAIT)),
             Self::Open { epoch, level, until } => {
                 let over = self.time_left(now) == Nanos::ZERO;
                 if !over {
@@ -178,7 +192,7 @@ impl Word {
                 }
                 let lease = lease_end(rules, now);
                 let new = Self::HalfOpen { epoch, level, lap: 0, out: 1, passed: 0, lease };
-                (Some(new), Ok(permit(epoch, 0, true)))
+                (Some(new), Ok(BreakerPermit::probe(epoch, 0)))
             }
             Self::HalfOpen { epoch, level, lap, out, passed, lease } => {
                 let (lap, out) = if out < rules.probes {
@@ -190,7 +204,7 @@ impl Word {
                 };
                 let lease = lease_end(rules, now);
                 let new = Self::HalfOpen { epoch, level, lap, out, passed, lease };
-                (Some(new), Ok(permit(epoch, lap, true)))
+                (Some(new), Ok(BreakerPermit::probe(epoch, lap)))
             }
         }
     }
@@ -210,7 +224,7 @@ impl Word {
                 }
             },
             Self::HalfOpen { epoch, level, lap, out, passed, lease } if by.is_of(epoch, true) => {
-                let in_place = lap == u64::from(by.permit.lap);
+                let in_place = lap == by.permit.lap();
                 let out = if in_place { out.saturating_sub(1) } else { out };
                 let passed = match by.outcome {
                     Outcome::Success if passed + 1 >= rules.successes => {
@@ -265,17 +279,12 @@ impl Word {
 impl Settled {
     /// Whether the permit was given in this epoch and this state.
     fn is_of(&self, epoch: u64, probe: bool) -> bool {
-        u64::from(self.permit.epoch) == epoch && self.permit.probe == probe
+        self.permit.epoch() == epoch && self.permit.is_probe() == probe
     }
 }
 
 const fn next(epoch: u64) -> u64 {
     (epoch + 1) & EPOCH_MASK
-}
-
-#[allow(clippy::cast_possible_truncation)] // 12 and 5 bits
-const fn permit(epoch: u64, lap: u64, probe: bool) -> BreakerPermit {
-    BreakerPermit { epoch: epoch as u16, lap: lap as u8, probe }
 }
 
 /// The first lease tick at which a probe given now counts as lost.

@@ -267,11 +267,21 @@ fn find(table: &HashTable<Entry>, text: &[u8], path: &[u8]) -> Option<Bucket> {
     table.find(hash(path), |entry| entry.text(text) == path).map(|entry| entry.bucket)
 }
 
+/// Bytes that each expression of a host adds to what its automaton may cache, for each thread: with
+/// too few, a thousand of them fall back to a machine that is thirty times slower. By number, so
+/// that what hostile paths can fill is bounded by the configuration.
+const DFA_PER_REGEX: usize = 32 << 10;
+/// The least that a host's automaton may cache: the regex crate's default.
+const DFA_MIN: usize = 2 << 20;
+
 fn regex_set(expressions: &[String]) -> Result<RegexSet, RouteProblem> {
-    RegexSetBuilder::new(expressions).unicode(false).size_limit(HOST_REGEX_LIMIT).build().map_err(
-        |error| match error {
+    RegexSetBuilder::new(expressions)
+        .unicode(false)
+        .size_limit(HOST_REGEX_LIMIT)
+        .dfa_size_limit(DFA_MIN.max(DFA_PER_REGEX * expressions.len()))
+        .build()
+        .map_err(|error| match error {
             regex::Error::CompiledTooBig(_) => RouteProblem::RegexesTooLarge,
             other => RouteProblem::Regex(other.to_string()),
-        },
-    )
+        })
 }

@@ -33,6 +33,7 @@ class DownstreamConnection(asyncio.Protocol):
         "_reading",
         "_slot",
         "_transport",
+        "choked",
         "codec",
         "last",
         "peer",
@@ -41,6 +42,7 @@ class DownstreamConnection(asyncio.Protocol):
     def __init__(self, listener: Listener) -> None:
         self._listener = listener
         self.codec = ServerCodec(listener.codec_limits, listener.secure)
+        self.choked = False
         self._exchange: Exchange | None = None
         self._transport: asyncio.Transport | None = None
         self._reading = True
@@ -112,14 +114,24 @@ class DownstreamConnection(asyncio.Protocol):
         return self._listener.spec.name
 
     def pause_writing(self) -> None:
-        """The client is slower than the endpoint."""
-        if self._exchange is not None and self._exchange.up is not None:
-            self._exchange.up.pause_reading()
+        """The client is slower than the endpoint: read no more of the response, and begin no
+        further request until what is queued has gone out."""
+        self.choked = True
+        exchange = self._exchange
+        if exchange is None:
+            self.pause_reading()
+        elif exchange.up is not None:
+            exchange.up.pause_reading()
 
     def resume_writing(self) -> None:
         """The client took what was queued."""
-        if self._exchange is not None and self._exchange.up is not None:
-            self._exchange.up.resume_reading()
+        self.choked = False
+        exchange = self._exchange
+        if exchange is None:
+            if not self._closing:
+                self._go_on(now_ns())
+        elif exchange.up is not None:
+            exchange.up.resume_reading()
 
     # --- called by the exchange ---------------------------------------------------------------
 
@@ -156,20 +168,28 @@ class DownstreamConnection(asyncio.Protocol):
         self._exchange = None
         self._head_begun = False
         if not keep_alive or self.last or not self.codec.start_next():
-            self._close(now)
+            self._close(now, linger=not self.codec.request_complete)
             return
         self.arm(now + self._listener.idle_timeout_ns)
-        if self.codec.started:
-            if not self._feeding:
-                self._feed(now)
+        if self.choked:
+            self.pause_reading()
         else:
+            self._go_on(now)
+
+    def _go_on(self, now: int) -> None:
+        """The next request: one that was read already, or what the socket brings."""
+        if not self.codec.started:
             self.resume_reading()
+        elif not self._feeding:
+            self._feed(now)
 
     def _feed(self, now: int) -> None:
         """Serve requests that were pipelined, one after the other, without recursion."""
         self._feeding = True
         try:
-            while self._exchange is None and not self._closing and self.codec.started:
+            while self._exchange is None and not (self._closing or self.choked):
+                if not self.codec.started:
+                    break
                 event = self.codec.next_event()
                 self._dispatch(event, now)
                 if event is None:
@@ -198,13 +218,13 @@ class DownstreamConnection(asyncio.Protocol):
         elif self.codec.started:
             self._answer(Answer.for_reason("request_timeout"), now)
         else:
-            self._close(now)
+            self._close(now, linger=False)
 
     def drain(self, now: int) -> None:
         """Take no further request: an idle connection closes at once."""
         self.last = True
         if self._exchange is None and not self.codec.started:
-            self._close(now)
+            self._close(now, linger=False)
 
     def _refuse(self, error: CodecError, now: int) -> None:
         """The request may not pass: its status, and the end of the connection."""
@@ -217,16 +237,16 @@ class DownstreamConnection(asyncio.Protocol):
     def _answer(self, answer: Answer, now: int) -> None:
         self._listener.answered(answer)
         self.send(self.codec.send_answer(None, answer, False))
-        self._close(now)
+        self._close(now, linger=True)
 
-    def _close(self, now: int) -> None:
+    def _close(self, now: int, *, linger: bool) -> None:
         """Write what is queued, then close; cut if the client does not take it in time."""
         self._closing = True
         transport = self._transport
         if transport is None:
             return
         self.arm(now + LINGER_NS)
-        if not self.codec.request_complete and transport.can_write_eof():
+        if linger and transport.can_write_eof():
             # Bytes may be on their way: read and drop them, so that no reset eats the answer.
             self._closing = False
             self.resume_reading()

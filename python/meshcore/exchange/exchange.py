@@ -211,6 +211,9 @@ class Exchange:
             self._complete(now_ns)
         else:
             self._raw = not down.codec.chunking
+            if down.choked and self.up is not None:
+                # An earlier response still waits: the loop will not say so again.
+                self.up.pause_reading()
             self._arm_idle(now_ns)
 
     def on_response_data(self, data: bytes, now_ns: int) -> None:

@@ -27,6 +27,8 @@ class Downstream(Protocol):
 
     codec: ServerCodec
     peer: Peer
+    choked: bool
+    """More is queued than the client takes."""
     last: bool
     """No request is taken after this one: the response says so."""
 

@@ -23,6 +23,7 @@ class UpstreamConnection(asyncio.Protocol):
     """Open connection, idle in its pool or lent to one exchange."""
 
     __slots__ = (
+        "_choked",
         "_closed",
         "_pools",
         "_reading",
@@ -42,6 +43,7 @@ class UpstreamConnection(asyncio.Protocol):
         self.codec = ClientCodec()
         self.exchange: Exchange | None = None
         self._transport: asyncio.Transport | None = None
+        self._choked = False
         self._closed = False
         self._reading = True
         self.reused = False
@@ -114,11 +116,13 @@ class UpstreamConnection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """The endpoint is slower than the client."""
+        self._choked = True
         if self.exchange is not None:
             self.exchange.down.pause_reading()
 
     def resume_writing(self) -> None:
         """The endpoint took what was queued."""
+        self._choked = False
         if self.exchange is not None:
             self.exchange.down.resume_reading()
 
@@ -151,7 +155,7 @@ class UpstreamConnection(asyncio.Protocol):
     def release(self, now: int) -> None:
         """Back to the pool, or closed when it cannot carry another request."""
         self.resume_reading()
-        if self._closed or not self.codec.can_reuse:
+        if self._closed or self._choked or not self.codec.can_reuse:
             self.discard()
         else:
             self.reused = True

@@ -62,12 +62,18 @@ lint: install  ## formatting, clippy, ruff, mypy, stubs
 test-rust: | need-rust
 	cargo test --package meshcore-core --quiet
 
+# Preemptions are bounded as CHESS does (Musuvathi et al. 2008): three find what is found.
+.PHONY: loom
+loom: | need-rust  ## every interleaving of two threads on the words of admission
+	RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=$(CARGO_TARGET_DIR)/loom LOOM_MAX_PREEMPTIONS=3 \
+	  cargo test --package meshcore-core --quiet --test loom_admission
+
 .PHONY: test-python
 test-python: install
 	$(BIN)/pytest
 
 .PHONY: test
-test: lint test-rust test-python  ## everything that must be green
+test: lint test-rust loom test-python  ## everything that must be green
 
 .PHONY: bench
 bench: $(VENV)/.stamp | need-rust  ## the core beside other crates, and its bars; BENCH_ARGS=--quick

@@ -1,5 +1,6 @@
 //! Zeroed cache lines that stay where they are.
 
+#[cfg(not(loom))]
 use std::ptr::NonNull;
 
 use super::block::Line;

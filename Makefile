@@ -46,16 +46,16 @@ demo: install  ## a small mesh with services, shown live; DEMO_SECONDS=10 ends b
 .PHONY: format
 format: $(VENV)/.stamp  ## format Rust and Python
 	cargo fmt --all
-	$(BIN)/ruff format python tests
-	$(BIN)/ruff check --fix python tests
+	$(BIN)/ruff format python tests benches examples
+	$(BIN)/ruff check --fix python tests benches examples
 
 .PHONY: lint
 lint: install  ## formatting, clippy, ruff, mypy, stubs
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --quiet -- -D warnings
-	$(BIN)/ruff format --check python tests
-	$(BIN)/ruff check python tests
-	$(BIN)/mypy python tests
+	$(BIN)/ruff format --check python tests benches examples
+	$(BIN)/ruff check python tests benches examples
+	$(BIN)/mypy python tests benches/load
 	$(BIN)/python -m mypy.stubtest meshcore._core
 
 .PHONY: test-rust
@@ -79,6 +79,14 @@ test: lint test-rust loom test-python  ## everything that must be green
 bench: $(VENV)/.stamp | need-rust  ## the core beside other crates, and its bars; BENCH_ARGS=--quick
 	cargo bench --package meshcore-core -- $(BENCH_ARGS)
 	$(BIN)/python benches/bars.py $(CARGO_TARGET_DIR)
+
+.PHONY: bench-load
+bench-load: install  ## meshcore beside HAProxy, nginx and Envoy; BENCH_ARGS="--rounds 3 --seconds 2"
+	@for tool in wrk h2load:nghttp2-client haproxy nginx:nginx-light openssl; do \
+	  command -v $${tool%%:*} >/dev/null || PATH=$$PATH:/usr/sbin command -v $${tool%%:*} >/dev/null \
+	  || { echo "missing: $${tool%%:*} (Debian: apt-get install $${tool##*:})"; exit 1; }; done
+	$(BIN)/pip install --quiet --group load
+	PATH=$$PATH:/usr/sbin $(BIN)/python -m benches.load $(BENCH_ARGS)
 
 .PHONY: wheel
 wheel: $(VENV)/.stamp  ## a wheel in dist/

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from meshcore._core import now_ns
-from meshcore.downstream.connection import DownstreamConnection
+from meshcore.downstream.connection import DownstreamConnection, SecureDownstreamConnection
 from meshcore.downstream.tls import server_context
 from meshcore.exchange.exchange import Exchange
 from meshcore.exchange.logged import LoggedExchange
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 # As long as the kernel allows (net.core.somaxconn is 4096 on current Linux): a burst of
 # connections waits here instead of being refused.
 BACKLOG = 4096
+# What TLS decrypts into, shared by the connections of a listener: four records at most.
+RECEIVE_BYTES = 64 * 1024
 # An unanswered close_notify ends a TLS connection after this long.
 TLS_SHUTDOWN_S = 2.0
 
@@ -39,6 +41,7 @@ class Listener:
         self.stack: Stack = engine.listener(spec.name)
         self.codec_limits: CodecLimits = spec.codec_limits()
         self.secure = spec.tls is not None
+        self.received = memoryview(bytearray(RECEIVE_BYTES if self.secure else 0))
         self.header_timeout_ns = spec.header_timeout_ns
         self.idle_timeout_ns = spec.idle_timeout_ns
         self.exchange = Exchange if driver.access_log is None else LoggedExchange
@@ -53,9 +56,10 @@ class Listener:
         """Bind and accept. Raises `OSError` when the address cannot be had."""
         loop = asyncio.get_running_loop()
         tls = server_context(self.spec.tls) if self.spec.tls is not None else None
+        protocol = SecureDownstreamConnection if self.secure else DownstreamConnection
         handshake = self.spec.tls_handshake_timeout_ns / 1e9 or None
         self._server = await loop.create_server(
-            lambda: DownstreamConnection(self),
+            lambda: protocol(self),
             sock=bound_socket(self.spec),
             backlog=BACKLOG,
             ssl=tls,

@@ -1,18 +1,21 @@
-"""What the C allocator is told, so that the large buffers of reads stay mapped while in use."""
+"""What the C allocator is told: keep the buffers of reads mapped, give back what many left."""
 
 from __future__ import annotations
 
 import ctypes
 import sys
-from typing import Final
+from typing import Any, Final
 
 # <malloc.h> of glibc.
 M_TRIM_THRESHOLD: Final = -1
 M_MMAP_THRESHOLD: Final = -3
 # Just above the 256,000 bytes that uvloop reads at once: at the default each read may map fresh
-# pages, and the kernel's zeroing of them costs more than the copy.
+# pages, and the kernel's zeroing of them costs more than the copy. Just below the 262,144 that
+# it sets aside for each TLS connection, of which a few are used: mapped, the rest costs nothing.
 MMAP_THRESHOLD_BYTES: Final = 258_048
 TRIM_THRESHOLD_BYTES: Final = 256 * 1024 * 1024
+# So many connections must have closed before the free pages between the rest are looked for.
+TRIM_CONNECTIONS: Final = 256
 
 
 def tune_allocator() -> bool:
@@ -20,9 +23,7 @@ def tune_allocator() -> bool:
 
     By ctypes, once at start-up: the native half needs no unsafe call for it.
     """
-    if sys.platform != "linux":
-        return False
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    mallopt = _function("mallopt")
     if mallopt is None:
         return False
     mallopt.argtypes = [ctypes.c_int, ctypes.c_int]
@@ -31,3 +32,35 @@ def tune_allocator() -> bool:
         mallopt(M_MMAP_THRESHOLD, MMAP_THRESHOLD_BYTES)
         and mallopt(M_TRIM_THRESHOLD, TRIM_THRESHOLD_BYTES)
     )
+
+
+class FreePages:
+    """Hands pages back to the kernel once half of many connections are gone.
+
+    glibc keeps free memory below the top of the heap; closed TLS connections leave most of it.
+    """
+
+    def __init__(self) -> None:
+        self._trim = _function("malloc_trim")
+        if self._trim is not None:
+            self._trim.argtypes = [ctypes.c_size_t]
+            self._trim.restype = ctypes.c_int
+        self._peak = 0
+
+    def observe(self, connections: int) -> bool:
+        """Told now and then how many are open; true when pages were looked for.
+
+        Takes milliseconds then, so that it waits for a number worth it.
+        """
+        self._peak = max(self._peak, connections)
+        gone = self._peak - connections
+        if self._trim is None or gone < TRIM_CONNECTIONS or gone < connections:
+            return False
+        self._peak = connections
+        self._trim(0)
+        return True
+
+
+def _function(name: str) -> Any:
+    """A function of glibc's allocator, or ``None`` elsewhere."""
+    return getattr(ctypes.CDLL(None), name, None) if sys.platform == "linux" else None

@@ -9,6 +9,7 @@ from meshcore._core import now_ns
 from meshcore.downstream.deadlines import Deadlines
 from meshcore.downstream.listener import Listener
 from meshcore.process.layers import LayerRunner
+from meshcore.process.memory import FreePages
 from meshcore.upstream.cluster import Cluster
 from meshcore.upstream.connector import Connector
 from meshcore.upstream.tls import client_context
@@ -50,6 +51,7 @@ class Worker:
         }
         for endpoint, upstream, address in engine.endpoints():
             self.pools.set_pool(endpoint, address, clusters[upstream])
+        self._pages = FreePages()
         self._sweeper: asyncio.TimerHandle | None = None
 
     async def start(self) -> None:
@@ -86,6 +88,7 @@ class Worker:
 
     def _sweep(self) -> None:
         self.pools.sweep(now_ns())
+        self._pages.observe(sum(each.connections for each in self.listeners.values()))
         self._sweeper = self._loop.call_later(SWEEP_S, self._sweep)
 
     # --- the exchange's driver ----------------------------------------------------------------

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from meshcore.upstream.pool import Pool
 
 
-class UpstreamConnection(asyncio.Protocol):
+class UpstreamConnection(asyncio.BaseProtocol):
     """Open connection, idle in its pool or lent to one exchange."""
 
     __slots__ = (
@@ -196,3 +196,17 @@ class UpstreamConnection(asyncio.Protocol):
         transport = self._transport
         if transport is not None:
             transport.close()
+
+
+class SecureUpstreamConnection(UpstreamConnection, asyncio.BufferedProtocol):
+    """A connection over TLS: what is decrypted goes into one buffer of the connector."""
+
+    __slots__ = ()
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Where the loop decrypts to; `buffer_updated` follows before any other connection's."""
+        return self._pools.received
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """So many bytes are there."""
+        self.data_received(bytes(self._pools.received[:nbytes]))

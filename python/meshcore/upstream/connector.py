@@ -10,7 +10,7 @@ import aiohappyeyeballs
 
 from meshcore._core import Answer, now_ns
 from meshcore.exchange.codes import Failure
-from meshcore.upstream.connection import UpstreamConnection
+from meshcore.upstream.connection import SecureUpstreamConnection, UpstreamConnection
 from meshcore.upstream.pool import Pool
 
 if TYPE_CHECKING:
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 # RFC 8305 §5 recommends 250 ms between attempts at two addresses.
 HAPPY_EYEBALLS_DELAY_S = 0.25
+# What TLS decrypts into, shared by the connections of a worker.
+RECEIVE_BYTES = 64 * 1024
 
 
 class Connector:
@@ -28,6 +30,7 @@ class Connector:
         self._loop = loop
         self.pools: dict[int, Pool] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self.received = memoryview(bytearray(RECEIVE_BYTES))
 
     def set_pool(self, endpoint: int, address: str, cluster: Cluster) -> None:
         """Make the pool of an endpoint, or hand an existing one its new cluster."""
@@ -106,7 +109,8 @@ class Connector:
 
     async def _open(self, pool: Pool) -> None:
         spec = pool.cluster.spec
-        connection = UpstreamConnection(self, pool)
+        protocol = UpstreamConnection if pool.cluster.tls is None else SecureUpstreamConnection
+        connection = protocol(self, pool)
         try:
             async with asyncio.timeout(spec.connect_timeout_ns / 1e9 or None):
                 await self._connect(pool, connection)

@@ -1,0 +1,1 @@
+"""meshcore beside Envoy, HAProxy and nginx on one machine: `make bench-load`."""

@@ -33,7 +33,6 @@ fn route(number: usize, path: PathMatch) -> Route {
         action: Action::Respond { status: 200, body: String::new(), content_type: String::new() },
         timeout_ns: 0,
         idle_ns: 0,
-        per_try_ns: 0,
         retry: Default::default(),
         layers: Vec::new(),
         request_headers: Default::default(),

@@ -8,16 +8,20 @@ from meshcore.errors import (
     ConfigError,
     LayerError,
     MeshcoreError,
+    NoHealthyEndpoint,
     Problem,
     RateLimited,
 )
 from meshcore.exchange.layers import Layer
+from meshcore.library.balancer import Balancer
 from meshcore.library.breaker import CircuitBreaker
 from meshcore.library.limiters import ClientLimiter, TokenBucket
+from meshcore.library.routes import RouteMap
 from meshcore.process.proxy import Proxy
 
 __all__ = [
     "Answer",
+    "Balancer",
     "BreakerOpen",
     "CircuitBreaker",
     "ClientLimiter",
@@ -26,11 +30,13 @@ __all__ = [
     "Layer",
     "LayerError",
     "MeshcoreError",
+    "NoHealthyEndpoint",
     "Problem",
     "Proxy",
     "RateLimited",
     "Request",
     "Response",
+    "RouteMap",
     "TokenBucket",
     "__version__",
     "load_file",

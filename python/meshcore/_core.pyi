@@ -4,13 +4,16 @@ All times are integers of nanoseconds of ``CLOCK_MONOTONIC``, read with `now_ns`
 sizes are bytes. Classes without a constructor come from others' methods.
 """
 
-from collections.abc import Callable
-from typing import Final, Self, final
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Any, Final, Self, final
 
 from typing_extensions import disjoint_base
 
 __all__ = [
     "Answer",
+    "Attempt",
+    "BalancerCore",
     "Body",
     "BreakerCore",
     "BucketCore",
@@ -19,11 +22,13 @@ __all__ = [
     "CodecLimits",
     "Deadlines",
     "Engine",
+    "FoundRoute",
     "Listener",
     "Peer",
     "Permit",
     "Request",
     "Response",
+    "RoutesCore",
     "ServerCodec",
     "Ticket",
     "__version__",
@@ -318,10 +323,6 @@ class Ticket:
         """Between two bytes of the response; 0: none."""
 
     @property
-    def per_try_ns(self) -> int:
-        """One attempt; 0: none."""
-
-    @property
     def route(self) -> str:
         """The name of the route that matched; empty before one did."""
 
@@ -496,3 +497,95 @@ class Permit:
 
     def cancel(self) -> None:
         """The call says nothing about the service."""
+
+@disjoint_base
+class RoutesCore:
+    """The native half of `meshcore.RouteMap`. For any thread; readers never wait."""
+
+    def __new__(cls) -> Self: ...
+    def apply(self, changes: list[tuple[str, str, str, Any]]) -> None:
+        """Make all changes or none; `ValueError` tells every one that cannot be made.
+
+        Each is a host, ``insert``, ``replace`` or ``remove``, the route as JSON (`Route` of
+        ``snapshot.rs``; to remove it, its name) and its value.
+        """
+
+    def lookup(
+        self,
+        host: str,
+        target: str,
+        method: str = "GET",
+        headers: list[tuple[str, str]] | None = None,
+    ) -> FoundRoute | None:
+        """The route that owns a request; `ValueError` for a path that may not pass."""
+
+    def routes(self) -> list[tuple[str, str, Any]]:
+        """Host, name and value of every route. O(routes)."""
+
+    def __len__(self) -> int: ...
+
+@final
+class FoundRoute:
+    """The route that owns a request."""
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+
+    @property
+    def value(self) -> Any:
+        """What was stored with it."""
+
+@disjoint_base
+class BalancerCore:
+    """The native half of `meshcore.Balancer`. For any thread; lock-free."""
+
+    def __new__(
+        cls,
+        upstream: str,
+        seed: int,
+        failure_on: tuple[type[Exception], ...],
+        clock: Callable[[], int] | None = None,
+    ) -> Self:
+        """``upstream`` as JSON (`Upstream` of ``snapshot.rs``); `ValueError` for others."""
+
+    def pick(self, tried: Sequence[Attempt] | None = None) -> Attempt:
+        """An endpoint for one attempt, another than those of ``tried`` if there is one.
+
+        O(1) expected. Raises `meshcore.errors.NoHealthyEndpoint`.
+        """
+
+    def replace_endpoints(self, upstream: str) -> None:
+        """Take the endpoints of ``upstream``; those that stay keep their state."""
+
+    def set_draining(self, address: str, on: bool) -> None:
+        """Give an endpoint no new work, or again; `ValueError` if there is none of that name."""
+
+    def endpoints(self) -> list[tuple[str, int, int, bool, bool]]:
+        """Address, weight, attempts in flight, ejected, draining."""
+
+@final
+class Attempt:
+    """One attempt at an endpoint, in flight until it is settled or dropped; settled once."""
+
+    @property
+    def address(self) -> str:
+        """Where to connect."""
+
+    def success(self) -> None:
+        """The endpoint did its work."""
+
+    def failure(self) -> None:
+        """It did not."""
+
+    def cancel(self) -> None:
+        """The attempt says nothing about the endpoint."""
+
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Settle by how the block ended."""

@@ -71,7 +71,6 @@ fn route() -> impl Strategy<Value = Route> {
             action: Action::Respond { status: 200, body: String::new(), content_type: "".into() },
             timeout_ns: 0,
             idle_ns: 0,
-            per_try_ns: 0,
             retry: Default::default(),
             layers: Vec::new(),
             request_headers: Default::default(),

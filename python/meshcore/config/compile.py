@@ -43,7 +43,7 @@ def compile(config: Config, version: int = 1) -> Snapshot:
             "config_version": version,
             "listeners": {name: _core_listener(x) for name, x in config.listeners.items()},
             "hosts": routes_by_host(config.routes),
-            "upstreams": {name: _core_upstream(x) for name, x in config.upstreams.items()},
+            "upstreams": {name: core_upstream(x) for name, x in config.upstreams.items()},
         },
     )
 
@@ -97,7 +97,8 @@ def _upstream(name: str, model: Upstream) -> UpstreamSpec:
     )
 
 
-def _core_upstream(model: Upstream) -> dict[str, Any]:
+def core_upstream(model: Upstream) -> dict[str, Any]:
+    """An upstream in the core's words."""
     ejection = model.ejection and {
         "failures": model.ejection.failures,
         "eject_for_ns": model.ejection.eject_for,

@@ -45,6 +45,12 @@ def _route(model: Route, order: int) -> dict[str, Any]:
     }
 
 
+def matching(name: str, model: Match, priority: int, order: int) -> dict[str, Any]:
+    """A route that only says which requests are its own."""
+    action = {"respond": {"status": 200, "body": "", "content_type": ""}}
+    return {"name": name, "priority": priority, "order": order, **_match(model), "action": action}
+
+
 def _match(model: Match) -> dict[str, Any]:
     return {
         "path": _given(model.path, PATHS) if model.path else ANY_PATH,

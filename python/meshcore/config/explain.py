@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
-from meshcore.config.fault import Fault, nearest, shown
+from meshcore.config.fault import Fault, nearest, path_text, shown
+from meshcore.errors import Problem
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
@@ -30,6 +31,13 @@ def explain(error: ValidationError, model: type[BaseModel]) -> list[Fault]:
     found = (_fault(details, model) for details in error.errors(include_url=False))
     # The arms of a union that fail at the same place are one fault to a reader.
     return list({(fault.path, fault.message): fault for fault in found}.values())
+
+
+def as_value_error(error: ValidationError, model: type[BaseModel]) -> ValueError:
+    """The same, for a call in a program that has no file to point at."""
+    faults = explain(error, model)
+    told = (str(Problem(path_text(each.path), each.message, each.hint)) for each in faults)
+    return ValueError("\n".join(told))
 
 
 def _fault(details: ErrorDetails, model: type[BaseModel]) -> Fault:

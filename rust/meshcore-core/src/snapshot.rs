@@ -87,9 +87,6 @@ pub struct Route {
     /// Between two bytes of a body.
     #[serde(default)]
     pub idle_ns: u64,
-    /// One attempt; zero for none.
-    #[serde(default)]
-    pub per_try_ns: u64,
     /// Retry policy.
     #[serde(default)]
     pub retry: Retry,

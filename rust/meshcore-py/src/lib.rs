@@ -33,7 +33,11 @@ mod _core {
     #[pymodule_export]
     use crate::engine::{Engine, Listener, Peer};
     #[pymodule_export]
+    use crate::library::{Attempt, BalancerCore};
+    #[pymodule_export]
     use crate::library::{BreakerCore, BucketCore, ClientsCore, Permit};
+    #[pymodule_export]
+    use crate::library::{FoundRoute, RoutesCore};
     #[pymodule_export]
     use crate::message::{Body, Request, Response};
     #[pymodule_export]

@@ -126,11 +126,6 @@ impl Ticket {
         self.route().map_or(0, |r| r.idle_ns)
     }
 
-    #[getter]
-    fn per_try_ns(&self) -> u64 {
-        self.route().map_or(0, |r| r.per_try_ns)
-    }
-
     #[getter(route)]
     fn route_name(&self) -> &str {
         self.route().map_or("", |r| &r.name)

@@ -269,7 +269,6 @@ impl Control {
             target,
             timeout_ns: route.timeout_ns,
             idle_ns: route.idle_ns,
-            per_try_ns: route.per_try_ns,
             retry: route.retry.clone(),
             request_ops: header_ops(&route.request_headers)?,
             response_ops: header_ops(&route.response_headers)?,

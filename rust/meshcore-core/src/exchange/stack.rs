@@ -68,8 +68,6 @@ pub struct RouteStack {
     pub timeout_ns: u64,
     /// Between two bytes of a body; zero for none.
     pub idle_ns: u64,
-    /// One attempt; zero for none.
-    pub per_try_ns: u64,
     /// What is tried again.
     pub retry: Retry,
     /// Changes to the request's fields.

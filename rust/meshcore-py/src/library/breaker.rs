@@ -1,7 +1,7 @@
 //! A circuit breaker and the leave that it gives.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use meshcore_core::admission::{Breaker, BreakerPermit, Outcome, State};
 use meshcore_core::segment::Block;
@@ -11,6 +11,7 @@ use pyo3::import_exception;
 use pyo3::prelude::*;
 
 use super::clock::Clock;
+use super::random::Random;
 
 import_exception!(meshcore.errors, BreakerOpen);
 
@@ -18,18 +19,7 @@ import_exception!(meshcore.errors, BreakerOpen);
 struct Shared {
     breaker: Breaker,
     clock: Clock,
-    rng: AtomicU64,
-}
-
-impl Shared {
-    /// A Weyl sequence through the finaliser of splitmix64 (Steele et al. 2014).
-    ///
-    /// Relaxed: the word publishes nothing.
-    fn random(&self) -> u64 {
-        let z = self.rng.fetch_add(0x9E37_79B9_7F4A_7C15, Ordering::Relaxed);
-        let z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z ^ (z >> 27)
-    }
+    random: Random,
 }
 
 /// One circuit breaker.
@@ -44,12 +34,12 @@ impl BreakerCore {
         let rules: snapshot::Breaker = serde_json::from_str(rules)
             .map_err(|e| pyo3::exceptions::PyValueError::new_err(e.to_string()))?;
         let breaker = Breaker::new(Block::private(Breaker::WORDS), rules);
-        Ok(Self(Arc::new(Shared { breaker, clock: Clock::new(clock), rng: AtomicU64::new(seed) })))
+        Ok(Self(Arc::new(Shared { breaker, clock: Clock::new(clock), random: Random::new(seed) })))
     }
 
     fn acquire(&self, py: Python<'_>) -> PyResult<Permit> {
         let shared = &self.0;
-        match shared.breaker.acquire(shared.clock.now(py)?, shared.random()) {
+        match shared.breaker.acquire(shared.clock.now(py)?, shared.random.next()) {
             Ok(permit) => {
                 Ok(Permit { shared: Arc::clone(shared), permit, settled: AtomicBool::new(false) })
             }
@@ -108,7 +98,7 @@ impl Permit {
     fn settle(&self, py: Python<'_>, outcome: Outcome) -> PyResult<()> {
         let now = self.shared.clock.now(py)?;
         if !self.settled.swap(true, Ordering::AcqRel) {
-            self.shared.breaker.settle(self.permit, outcome, now, self.shared.random());
+            self.shared.breaker.settle(self.permit, outcome, now, self.shared.random.next());
         }
         Ok(())
     }
@@ -118,7 +108,7 @@ impl Drop for Permit {
     fn drop(&mut self) {
         if !*self.settled.get_mut() {
             // Only a probe's place needs giving back, and that at any time.
-            let rand = self.shared.random();
+            let rand = self.shared.random.next();
             self.shared.breaker.settle(self.permit, Outcome::Neutral, Nanos(0), rand);
         }
     }

@@ -1,11 +1,16 @@
 //! The core's parts for use alone: each a thin class that any thread may call.
 
+mod balancer;
 mod breaker;
 mod clock;
 mod limiter;
+mod random;
+mod routes;
 
+pub(crate) use balancer::{Attempt, BalancerCore};
 pub(crate) use breaker::{BreakerCore, Permit};
 pub(crate) use limiter::{BucketCore, ClientsCore};
+pub(crate) use routes::{FoundRoute, RoutesCore};
 
 use meshcore_core::admission::{Quota, QuotaError};
 use meshcore_core::snapshot::Rate;

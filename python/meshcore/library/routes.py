@@ -1,0 +1,139 @@
+"""The router alone: requests to values of one's own."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypedDict, TypeVar, Unpack, cast
+
+from pydantic import ValidationError
+
+from meshcore._core import RoutesCore
+from meshcore.config.core_route import matching
+from meshcore.config.explain import as_value_error
+from meshcore.config.route import Match
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+V = TypeVar("V")
+
+
+class Requests(TypedDict, total=False):
+    """Which requests a route owns: every key that is given must hold."""
+
+    host: str | Sequence[str]
+    """``example.com``, ``*.example.com``, ``example.*`` or ``*``, the default; one or several."""
+    path: str
+    """This path."""
+    prefix: str
+    """This path and what is below it, by whole segments."""
+    regex: str
+    """A regular expression over the whole path; matched in linear time."""
+    methods: Sequence[str]
+    """One of these; any when empty."""
+    headers: Mapping[str, str | Mapping[str, str | bool]]
+    """Header fields: a text for equality, or one of ``exact``, ``prefix``, ``suffix``,
+    ``contains``, ``regex``, ``present``, ``absent``."""
+    query: Mapping[str, str | Mapping[str, str | bool]]
+    """Query parameters, likewise."""
+    priority: int
+    """Higher wins before specificity does."""
+
+
+class RouteEntry(NamedTuple, Generic[V]):
+    """A route as it is listed."""
+
+    host: str
+    name: str
+    value: V
+
+
+class RouteFound(NamedTuple, Generic[V]):
+    """The route that owns a request."""
+
+    name: str
+    value: V
+
+
+class RouteMap(Generic[V]):
+    """Routes by host, path, method, header and query; readers never wait for a change.
+
+    Precedence is the proxy's: the most specific host, then priority, exact path, longest prefix,
+    regular expression, more predicates, the order of insertion. A host owns its requests: none
+    falls through to a less specific host. A route is known by its host and its name. Bad patterns
+    raise `ValueError`, which tells all of them; the routes then stay as they were.
+    """
+
+    def __init__(self) -> None:
+        self._core = RoutesCore()
+        self._order = itertools.count()
+
+    def insert(self, name: str, value: V, **requests: Unpack[Requests]) -> None:
+        """Add a route. O(routes of its hosts): `insert_all` for many at once.
+
+        Raises `ValueError` if a host has a route of that name.
+        """
+        self._change("insert", [(name, value, requests)])
+
+    def replace(self, name: str, value: V, **requests: Unpack[Requests]) -> None:
+        """Add a route in the place of one of the same host and name, if there is one."""
+        self._change("replace", [(name, value, requests)])
+
+    def insert_all(self, routes: Iterable[tuple[str, V, Requests]]) -> None:
+        """Add all or none, as one step for readers; each host is compiled once."""
+        self._change("insert", routes)
+
+    def remove(self, name: str, host: str | Sequence[str] = "*") -> None:
+        """Take a route away. Raises `ValueError` if there is none."""
+        hosts = [host] if isinstance(host, str) else host
+        self._core.apply([(each, "remove", name, None) for each in hosts])
+
+    def lookup(
+        self,
+        host: str,
+        target: str,
+        method: str = "GET",
+        headers: Iterable[tuple[str, str]] = (),
+    ) -> RouteFound[V] | None:
+        """The route that owns a request; ``target`` is the path with its query, as sent.
+
+        The path is normalised first, as in the proxy. Raises `ValueError` for a path to which the
+        proxy would answer 400. Takes about a microsecond whatever the number of routes.
+        """
+        found = self._core.lookup(host, target, method, list(headers) if headers else None)
+        return None if found is None else RouteFound(found.name, cast("V", found.value))
+
+    def __iter__(self) -> Iterator[RouteEntry[V]]:
+        """Every route as it is at this moment, those of a host most specific first."""
+        entries = self._core.routes()
+        return (RouteEntry(host, name, cast("V", value)) for host, name, value in entries)
+
+    def __len__(self) -> int:
+        """How many routes, one with several hosts counted for each. O(routes)."""
+        return len(self._core)
+
+    def _change(self, kind: str, routes: Iterable[tuple[str, V, Requests]]) -> None:
+        changes: list[tuple[str, str, str, Any]] = []
+        for name, value, requests in routes:
+            match = _match(requests)
+            order = next(self._order) & 0xFFFF_FFFF
+            route = json.dumps(matching(name, match, requests.get("priority", 0), order))
+            changes += [(host, kind, route, value) for host in dict.fromkeys(match.host)]
+        self._core.apply(changes)
+
+
+def _match(requests: Requests) -> Match:
+    fields: dict[str, Any] = dict(requests)
+    fields.pop("priority", None)
+    spelt = {"path": "exact", "prefix": "prefix", "regex": "regex"}
+    paths = {key: fields.pop(given) for given, key in spelt.items() if given in fields}
+    if paths:
+        fields["path"] = paths
+    for name in ("methods", "host"):
+        if name in fields and not isinstance(fields[name], str):
+            fields[name] = list(fields[name])
+    try:
+        return Match.model_validate(fields)
+    except ValidationError as error:
+        raise as_value_error(error, Match) from None

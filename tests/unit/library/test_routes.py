@@ -1,0 +1,135 @@
+"""The router alone decides as the proxy does, and changes without a reader noticing."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+import meshcore
+
+
+def routes() -> meshcore.RouteMap[int]:
+    made: meshcore.RouteMap[int] = meshcore.RouteMap()
+    made.insert("all", 0)
+    made.insert("v1", 1, host=["a.example", "*.b.example"], prefix="/v1")
+    made.insert("exact", 2, host="a.example", path="/v1/orders", methods=["GET"])
+    made.insert("regex", 3, host="a.example", regex="/v[0-9]+/items")
+    made.insert(
+        "canary",
+        4,
+        host="a.example",
+        prefix="/v1",
+        headers={"x-canary": "1"},
+        query={"debug": {"present": True}},
+    )
+    return made
+
+
+@pytest.mark.parametrize(
+    ("host", "target", "method", "headers", "name"),
+    [
+        ("other", "/", "GET", [], "all"),
+        ("a.example", "/v1/orders", "GET", [], "exact"),
+        ("A.EXAMPLE", "/v1/orders", "POST", [], "v1"),
+        ("x.b.example", "/v1", "GET", [], "v1"),
+        ("a.example", "/v2/items", "GET", [], "regex"),
+        ("a.example", "/v1/x?debug=", "GET", [("X-Canary", "1")], "canary"),
+        ("a.example", "/v1/x", "GET", [("X-Canary", "1")], "v1"),
+        ("a.example", "/none", "GET", [], None),
+        ("a.example", "/x/../v1/orders", "GET", [], "exact"),
+    ],
+)
+def test_the_owner_of_a_request(
+    host: str, target: str, method: str, headers: list[tuple[str, str]], name: str | None
+) -> None:
+    found = routes().lookup(host, target, method, headers)
+    assert (found and found.name) == name
+
+
+def test_a_route_comes_and_goes() -> None:
+    made = routes()
+    assert len(made) == 6
+    with pytest.raises(ValueError, match="v1"):
+        made.insert("v1", 9, host="a.example", path="/x")
+    made.replace("v1", 9, host="a.example", path="/x")
+    found = made.lookup("a.example", "/x")
+    assert found == ("v1", 9)
+    made.remove("v1", host=["a.example", "*.b.example"])
+    assert made.lookup("a.example", "/x") is None
+    with pytest.raises(ValueError, match="v1"):
+        made.remove("v1", host="a.example")
+    assert {(entry.host, entry.name) for entry in made} == {
+        ("*", "all"),
+        ("a.example", "exact"),
+        ("a.example", "regex"),
+        ("a.example", "canary"),
+    }
+
+
+def test_all_or_none() -> None:
+    made: meshcore.RouteMap[int] = meshcore.RouteMap()
+    with pytest.raises(ValueError, match="twin"):
+        made.insert_all([("one", 1, {"path": "/a"}), ("twin", 2, {}), ("twin", 3, {})])
+    assert len(made) == 0
+    made.insert_all((f"r{i}", i, {"prefix": f"/{i}"}) for i in range(5000))
+    assert made.lookup("any", "/4711/x") == ("r4711", 4711)
+
+
+@pytest.mark.parametrize(
+    ("requests", "text"),
+    [
+        ({"path": "/a", "prefix": "/b"}, "exact"),
+        ({"regex": "("}, "path.regex"),
+        ({"host": "a.*.b"}, "host"),
+        ({"metods": ["GET"]}, "metods: unknown key"),
+        ({"path": "no-slash"}, "path.exact"),
+    ],
+)
+def test_what_is_wrong_is_said(requests: dict[str, object], text: str) -> None:
+    made: meshcore.RouteMap[int] = meshcore.RouteMap()
+    with pytest.raises(ValueError, match=text):
+        made.insert("bad", 1, **requests)  # type: ignore[arg-type]
+    assert len(made) == 0
+
+
+def test_a_path_that_the_proxy_refuses_is_refused() -> None:
+    with pytest.raises(ValueError, match="path"):
+        routes().lookup("a.example", "/%00")
+
+
+def test_readers_see_a_whole_table_while_writers_change_it() -> None:
+    made: meshcore.RouteMap[str] = meshcore.RouteMap()
+    made.insert("fixed", "here", path="/fixed")
+
+    def write(number: int) -> None:
+        for i in range(50):
+            made.insert(f"{number}-{i}", "x", path=f"/{number}/{i}")
+            made.remove(f"{number}-{i}")
+
+    def read() -> bool:
+        return all(made.lookup("h", "/fixed") == ("fixed", "here") for _ in range(5000))
+
+    with ThreadPoolExecutor(4) as pool:
+        writers = [pool.submit(write, number) for number in range(2)]
+        readers = [pool.submit(read) for _ in range(2)]
+        assert all(each.result() for each in readers)
+        for each in writers:
+            each.result()
+    assert len(made) == 1
+
+
+def test_a_removed_value_is_let_go() -> None:
+    class Handler: ...
+
+    made: meshcore.RouteMap[Handler] = meshcore.RouteMap()
+    handler = Handler()
+    alive = weakref.ref(handler)
+    made.insert("one", handler)
+    del handler
+    assert alive() is not None
+    made.remove("one")
+    gc.collect()
+    assert alive() is None

@@ -8,6 +8,7 @@
 use super::body::Progress;
 use super::error::CodecError;
 use super::event::BodyPart;
+use super::field::is_token_byte;
 use super::framing::MAX_LENGTH;
 use super::header_rules::may_be_trailer;
 use super::input::{BlockRules, Input};
@@ -25,8 +26,14 @@ enum State {
     Size,
     /// In blanks between the size and an extension.
     Blank,
-    /// In an extension.
+    /// Where an extension's name is due.
+    ExtensionName,
+    /// In an extension, outside quotes.
     Extension,
+    /// In an extension's quoted value.
+    Quoted,
+    /// Behind a backslash in a quoted value.
+    QuotedPair,
     /// The LF of a size line is due.
     SizeLf,
     /// In the data.
@@ -39,6 +46,10 @@ enum State {
     Trailers,
     /// Behind the last line.
     Done,
+}
+
+const fn invalid_extension() -> CodecError {
+    CodecError::bad("invalid chunk extension")
 }
 
 /// The decoder of one body.
@@ -112,8 +123,20 @@ impl Chunked {
             }
             (State::Size | State::Extension, b'\r') => State::SizeLf,
             (State::Size | State::Blank, b' ' | b'\t') => self.spend(State::Blank)?,
-            (State::Size | State::Blank, b';') => self.spend(State::Extension)?,
-            (State::Extension, b'\t' | b' '..=b'~' | 0x80..) => self.spend(State::Extension)?,
+            (State::Size | State::Blank | State::Extension, b';') => {
+                self.spend(State::ExtensionName)?
+            }
+            (State::ExtensionName, b' ' | b'\t') => self.spend(State::ExtensionName)?,
+            (State::ExtensionName, _) if !is_token_byte(b) => return Err(invalid_extension()),
+            (State::Extension, b'"') | (State::QuotedPair, 0x20..=0x7e | b'\t' | 0x80..) => {
+                self.spend(State::Quoted)?
+            }
+            (State::Quoted, b'\\') => self.spend(State::QuotedPair)?,
+            (State::Quoted, b'"') => self.spend(State::Extension)?,
+            (State::Quoted, b'\t' | b' '..=b'~' | 0x80..) => self.spend(State::Quoted)?,
+            (State::ExtensionName | State::Extension, b'\t' | b' '..=b'~' | 0x80..) => {
+                self.spend(State::Extension)?
+            }
             (State::SizeLf, b'\n') => self.data_or_trailers()?,
             (State::DataCr, b'\r') => State::DataLf,
             (State::DataLf, b'\n') => {
@@ -123,7 +146,9 @@ impl Chunked {
             (State::Size | State::Blank, _) => {
                 return Err(CodecError::bad("invalid chunk size"));
             }
-            (State::Extension, _) => return Err(CodecError::bad("invalid chunk extension")),
+            (State::Extension | State::Quoted | State::QuotedPair, _) => {
+                return Err(invalid_extension());
+            }
             _ => return Err(CodecError::bad("invalid chunk line end")),
         };
         Ok(())
@@ -223,6 +248,8 @@ mod tests {
             (&b"3\r\nabc\r\n0\r\n\r\nGET"[..], &b"abc"[..], 13),
             (b"0a\r\n0123456789\r\n00\r\n\r\n", b"0123456789", 22),
             (b"1;a=b\r\nx\r\n0 ; a\r\n\r\n", b"x", 19),
+            (b"1;a=\";\"\r\nx\r\n0\r\n\r\n", b"x", 17),
+            (b"0;a=\"\\\"\"\r\n\r\n", b"", 12),
             (b"1\r\nx\r\n1\r\ny\r\n0\r\na: b\r\n\r\n", b"xy", 23),
         ] {
             assert_eq!(decode(src), Ok((body.to_vec(), true, used)));
@@ -250,6 +277,12 @@ mod tests {
             (b"2;a\nb\r\n", 400),
             (b"2;a\0b\r\n", 400),
             (b"2;a\r\r\n", 400),
+            (b"2;\r\n", 400),
+            (b"2;;a\r\n", 400),
+            (b"2;a; \r\n", 400),
+            (b"2;=a\r\n", 400),
+            (b"2;a=\"b\r\n", 400),
+            (b"2;a=\"\\\r\n", 400),
             (b"2;12345678\r\n", 400),
             (b"0\r\na: b\n\r\n", 400),
             (b"0\r\na b\r\n\r\n", 400),

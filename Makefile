@@ -55,7 +55,7 @@ lint: install  ## formatting, clippy, ruff, mypy, stubs
 	cargo clippy --workspace --all-targets --quiet -- -D warnings
 	$(BIN)/ruff format --check python tests benches examples
 	$(BIN)/ruff check python tests benches examples
-	$(BIN)/mypy python tests benches/load
+	$(BIN)/mypy python tests benches/load benches/python benches/bars.py
 	$(BIN)/python -m mypy.stubtest meshcore._core
 
 .PHONY: test-rust
@@ -76,9 +76,10 @@ test-python: install
 test: lint test-rust loom test-python  ## everything that must be green
 
 .PHONY: bench
-bench: $(VENV)/.stamp | need-rust  ## the core beside other crates, and its bars; BENCH_ARGS=--quick
+bench: install  ## the core and its calls beside other libraries, and the bars; BENCH_ARGS=--quick
 	cargo bench --package meshcore-core -- $(BENCH_ARGS)
-	$(BIN)/python benches/bars.py $(CARGO_TARGET_DIR)
+	$(BIN)/pip install --quiet --group bench
+	$(BIN)/python -m benches.bars $(CARGO_TARGET_DIR)
 
 .PHONY: bench-load
 bench-load: install  ## meshcore beside HAProxy, nginx and Envoy; BENCH_ARGS="--rounds 3 --seconds 2"

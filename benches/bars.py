@@ -1,4 +1,5 @@
-"""The bars of the core's benchmarks, from what `cargo bench` left in the target directory.
+"""The bars of `make bench`: what `cargo bench` left in the target directory, and the calls through
+Python, which are measured here.
 
 Each bar is a time of one call or a ratio to another crate in the same run; a missed one is said,
 and is no failure of the run: timings of a shared machine decide nothing by themselves.
@@ -11,6 +12,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
+
+from benches.python import per_call
 
 Times = dict[str, float]
 
@@ -52,6 +55,16 @@ BARS = [
     Bar("exact route, 100,000", "ns", 40, True, time("routing/exact/meshcore/100000")),
     Bar("prefix route: speed of matchit's, 1,000", "x", 1.4, False,
         ratio("routing/prefix/matchit/1000", "routing/prefix/meshcore/1000")),
+    Bar("begin: more through Python than in Rust", "ns", 100, True,
+        lambda times: times["python/begin"] - times["exchange/begin"]),
+    Bar("Python, bucket: speed of limits' fixed window", "x", 20, False,
+        ratio("python/limits", "python/bucket")),
+    Bar("Python, clients: speed of limits' fixed window", "x", 20, False,
+        ratio("python/limits", "python/clients")),
+    Bar("Python, breaker.call: speed of pybreaker's", "x", 20, False,
+        ratio("python/pybreaker/call", "python/breaker/call")),
+    Bar("Python, with breaker: speed of pybreaker's", "x", 20, False,
+        ratio("python/pybreaker/with", "python/breaker/with")),
     Bar("1,000 regexes", "ns", 400, True, time("routing/regex/meshcore/1000")),
 ]  # fmt: skip
 
@@ -69,7 +82,7 @@ def times_in(folder: Path) -> Times:
 
 def main() -> int:
     """Print the table; 1 when a benchmark of it did not run."""
-    times = times_in(Path(sys.argv[1]) / "criterion")
+    times = times_in(Path(sys.argv[1]) / "criterion") | per_call.times()
     lost = 0
     for bar in BARS:
         sign = "<=" if bar.at_most else ">="

@@ -1,6 +1,6 @@
 """meshcore: a layer-7 proxy and library in which Python carries bytes and time, Rust decides."""
 
-from meshcore._core import Answer, Request, Response, __version__, now_ns
+from meshcore._core import Answer, Attempt, Request, Response, __version__, now_ns
 from meshcore.config.load import load_file, load_text
 from meshcore.config.model import Config
 from meshcore.errors import (
@@ -21,6 +21,7 @@ from meshcore.process.proxy import Proxy
 
 __all__ = [
     "Answer",
+    "Attempt",
     "Balancer",
     "BreakerOpen",
     "CircuitBreaker",

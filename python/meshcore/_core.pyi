@@ -6,9 +6,12 @@ sizes are bytes. Classes without a constructor come from others' methods.
 
 from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import Any, Final, Self, final
+from typing import Any, Final, ParamSpec, Self, TypeVar, final
 
 from typing_extensions import disjoint_base
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
 
 __all__ = [
     "Answer",
@@ -469,11 +472,32 @@ class ClientsCore:
 class BreakerCore:
     """The native half of `meshcore.CircuitBreaker`. For any thread; lock-free."""
 
-    def __new__(cls, rules: str, seed: int, clock: Callable[[], int] | None = None) -> Self:
+    def __new__(
+        cls,
+        rules: str,
+        failure_on: tuple[type[BaseException], ...],
+        seed: int,
+        clock: Callable[[], int] | None = None,
+    ) -> Self:
         """``rules`` as JSON (`Breaker` of ``snapshot.rs``); `ValueError` for others."""
 
     def acquire(self) -> Permit:
         """Leave for one call, or `meshcore.errors.BreakerOpen`. O(1)."""
+
+    def call(self, function: Callable[_P, _R], /, *args: _P.args, **kwargs: _P.kwargs) -> _R:
+        """Call a function that is not async (`TypeError`), and settle by how it ended."""
+
+    def __enter__(self) -> None:
+        """Ask for leave for a block, or `meshcore.errors.BreakerOpen`."""
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+        /,
+    ) -> None:
+        """Settle by how the block ended."""
 
     @property
     def state(self) -> str:
@@ -497,6 +521,10 @@ class Permit:
 
     def cancel(self) -> None:
         """The call says nothing about the service."""
+
+    @property
+    def settled(self) -> bool:
+        """Whether one of the three was called."""
 
 @disjoint_base
 class RoutesCore:

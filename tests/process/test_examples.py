@@ -11,6 +11,11 @@ import pytest
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 PROMISED = {
+    "balanced_client.py": [
+        "answers: {'done': 300} failed attempts: 3",
+        "GET: no route",
+        "ejected: [True]",
+    ],
     "library_guard.py": [
         "down: {'502 after trying': 3, '503 at once': 17}",
         "up:   {'rows': 5, '429': 15}",

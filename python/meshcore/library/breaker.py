@@ -30,14 +30,14 @@ class CircuitBreaker(BreakerCore):
     long after each failed probe, up to ``max_open_for``. Then at most ``probes`` calls at a time
     find out: ``successes`` of them close it, one failure opens it again.
 
-    Use it as ``with breaker:``, ``async with breaker:`` or ``@breaker``; refused calls raise
+    Use it as ``with breaker:``, ``async with breaker:``, ``@breaker`` or ``breaker.call(function)``
+    (the quickest; not for async functions); refused calls raise
     `meshcore.errors.BreakerOpen`, which says when to come back. An exception of ``failure_on`` is
     a failure; any other `Exception` is a success, for the service did answer; what is not an
     `Exception`, such as a cancellation, says nothing. ``acquire()`` gives the permit itself.
     """
 
     _held: ContextVar[tuple[Permit, ...]]
-    _failure_on: tuple[type[BaseException], ...]
 
     def __new__(  # every rule has a name and a default
         cls,
@@ -56,33 +56,22 @@ class CircuitBreaker(BreakerCore):
         for name, value in more.items():
             is_time = name in ("max_open_for", "window")
             rules[f"{name}_ns" if is_time else name] = parse_duration(value) if is_time else value
-        new = super().__new__(cls, json.dumps(rules), secrets.randbits(64), clock)
-        new._failure_on = failure_on
+        new = super().__new__(cls, json.dumps(rules), failure_on, secrets.randbits(64), clock)
         new._held = ContextVar("permits", default=())
         return new
 
-    def __enter__(self) -> None:
-        """Ask for leave. Raises `BreakerOpen`."""
-        # By context: threads and tasks may be inside at the same time, each with its own.
-        self._held.set((*self._held.get(), self.acquire()))
+    # Called by the core for a block whose permit is not like those of the other blocks: a probe,
+    # or one of another epoch. By context: tasks are inside at the same time, each with its own.
+    def _keep(self, permit: Permit) -> None:
+        self._held.set((*self._held.get(), permit))
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Settle by how the block ended."""
-        *rest, permit = self._held.get()
-        self._held.set(tuple(rest))
-        if kind is None:
-            permit.success()
-        elif issubclass(kind, self._failure_on):
-            permit.failure()
-        elif issubclass(kind, Exception):
-            permit.success()
-        else:
-            permit.cancel()
+    def _kept(self) -> Permit | None:
+        held = self._held.get()
+        # A task inherits the permits of the one that made it: those are not its own.
+        if not held or held[-1].settled:
+            return None
+        self._held.set(held[:-1])
+        return held[-1]
 
     async def __aenter__(self) -> None:
         """As ``with``; never waits."""
@@ -108,9 +97,10 @@ class CircuitBreaker(BreakerCore):
 
             return cast("Callable[P, R]", guarded_async)
 
+        call = self.call
+
         @functools.wraps(function)
         def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
-            with self:
-                return function(*args, **kwargs)
+            return call(function, *args, **kwargs)
 
         return guarded

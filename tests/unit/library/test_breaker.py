@@ -106,6 +106,97 @@ def test_threads_are_inside_at_the_same_time() -> None:
         assert list(pool.map(call, range(2000))) == list(range(2000))
 
 
+def test_call() -> None:
+    breaker = meshcore.CircuitBreaker(failures=2, failure_on=(OSError,))
+    assert breaker.call(divmod, 7, 2) == (3, 1)
+    assert breaker.call(dict, a=1) == {"a": 1}
+    for _ in range(2):
+        with pytest.raises(FileNotFoundError):
+            breaker.call(open, "/nowhere/at/all")
+    assert breaker.state == "open"
+    with pytest.raises(meshcore.BreakerOpen):
+        breaker.call(pytest.fail, "it let a call through")
+
+
+def test_call_is_not_for_async_functions() -> None:
+    async def nothing() -> None: ...
+
+    with pytest.raises(TypeError, match="async"):
+        _ = meshcore.CircuitBreaker().call(nothing)
+
+
+def test_a_block_that_was_not_entered() -> None:
+    with pytest.raises(RuntimeError, match="not entered"):
+        meshcore.CircuitBreaker().__exit__(None, None, None)
+
+
+async def test_blocks_of_different_epochs_keep_their_permits() -> None:
+    """A call that began before the breaker opened says nothing of the probe beside it."""
+    clock = Clock()
+    breaker = meshcore.CircuitBreaker(
+        failures=1, successes=1, failure_percent=0, open_for="1s", clock=clock
+    )
+    gates = [asyncio.Event() for _ in range(3)]
+    entered = [asyncio.Event() for _ in range(3)]
+
+    async def block(i: int, wrong: bool) -> None:
+        with contextlib.suppress(RuntimeError), breaker:
+            entered[i].set()
+            await gates[i].wait()
+            if wrong:
+                raise RuntimeError
+
+    early = asyncio.create_task(block(0, wrong=True))
+    await entered[0].wait()
+    fail(breaker)
+    clock.ns += 1_100_000_000
+    probe = asyncio.create_task(block(1, wrong=False))
+    await entered[1].wait()
+    gates[0].set()
+    await early
+    assert breaker.state == "half_open", "the early call's failure is not the probe's"
+    gates[1].set()
+    await probe
+    assert breaker.state == "closed"
+    # Both ways of keeping a permit are given up: the blocks that follow are as the first.
+    fail(breaker)
+    assert breaker.state == "open"
+
+
+async def test_a_task_does_not_settle_what_its_maker_holds() -> None:
+    clock = Clock()
+    breaker = meshcore.CircuitBreaker(
+        failures=1, successes=1, failure_percent=0, open_for="1s", probes=2, clock=clock
+    )
+    fail(breaker)
+    clock.ns += 1_100_000_000
+    gate, entered = asyncio.Event(), asyncio.Event()
+
+    async def child() -> None:
+        await gate.wait()
+        with breaker:
+            entered.set()
+            gate.clear()
+            await gate.wait()
+            raise RuntimeError
+
+    with breaker:
+        task = asyncio.create_task(child())
+        await asyncio.sleep(0)
+    assert breaker.state == "closed"
+    gate.set()
+    await entered.wait()
+    # While the child is in its block, another task holds a probe.
+    breaker.force_open(0)
+    probe = breaker.acquire()
+    gate.set()
+    with pytest.raises(RuntimeError):
+        await task
+    assert breaker.state == "half_open", "the child's failure was of an earlier epoch"
+    probe.success()
+    assert breaker.state == "closed"
+
+
 def test_force_and_bad_rules() -> None:
     breaker = meshcore.CircuitBreaker()
     breaker.force_open(60_000_000_000)

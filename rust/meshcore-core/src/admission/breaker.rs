@@ -78,10 +78,17 @@ impl Breaker {
     /// [`Open`], with the time after which to ask again.
     #[inline]
     pub fn acquire(&self, now: Nanos, _rand: u64) -> Result<BreakerPermit, Open> {
-        match closed_permit(self.word().load(Ordering::Acquire)) {
+        match self.acquire_closed() {
             Some(permit) => Ok(permit),
             None => self.acquire_not_closed(now),
         }
+    }
+
+    /// The permit of a closed breaker, for which nobody needs to know the time.
+    #[must_use]
+    #[inline]
+    pub fn acquire_closed(&self) -> Option<BreakerPermit> {
+        closed_permit(self.word().load(Ordering::Acquire))
     }
 
     /// Reports what became of a permit. Late results, of an earlier epoch, change nothing.
@@ -135,7 +142,7 @@ impl Breaker {
 
     #[inline(never)]
     fn settle_changing(&self, permit: BreakerPermit, outcome: Outcome, now: Nanos, rand: u64) {
-        let current = closed_permit(self.word().load(Ordering::Acquire)) == Some(permit);
+        let current = self.acquire_closed() == Some(permit);
         let counts = outcome == Outcome::Failure && current;
         let over_rate = counts
             && self

@@ -76,6 +76,20 @@ impl BreakerPermit {
         self.0 as u64 >> 12 & LAP_MASK
     }
 
+    /// The permit as a word, to be kept in an atomic.
+    #[must_use]
+    #[inline]
+    pub const fn bits(self) -> u32 {
+        self.0
+    }
+
+    /// The permit of [`BreakerPermit::bits`].
+    #[must_use]
+    #[inline]
+    pub const fn from_bits(bits: u32) -> Self {
+        Self(bits)
+    }
+
     /// The epoch in which it was given.
     #[inline]
     pub(crate) const fn epoch(self) -> u64 {

@@ -1,19 +1,24 @@
 //! A circuit breaker and the leave that it gives.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 
 use meshcore_core::admission::{Breaker, BreakerPermit, Outcome, State};
 use meshcore_core::segment::Block;
 use meshcore_core::snapshot;
 use meshcore_core::time::Nanos;
+use pyo3::exceptions::{PyException, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::import_exception;
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyDict, PyTuple, PyType};
 
 use super::clock::Clock;
 use super::random::Random;
 
 import_exception!(meshcore.errors, BreakerOpen);
+
+static COROUTINE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
 
 #[derive(Debug)]
 struct Shared {
@@ -22,37 +27,160 @@ struct Shared {
     random: Random,
 }
 
+impl Shared {
+    fn settle(&self, py: Python<'_>, permit: BreakerPermit, outcome: Outcome) -> PyResult<()> {
+        let now = self.clock.now(py)?;
+        self.breaker.settle(permit, outcome, now, self.random.next());
+        Ok(())
+    }
+}
+
+/// The `with` blocks under way.
+///
+/// Permits of one closed epoch are all the same, so blocks that hold such are only counted; any
+/// other is kept by Python in the context of its block. Only ever touched under the GIL.
+#[derive(Debug, Default)]
+struct Blocks {
+    counted: AtomicUsize,
+    same: AtomicU32,
+    kept: AtomicUsize,
+}
+
+impl Blocks {
+    /// Counts a block in, if its permit is no other than that of the blocks under way.
+    fn count(&self, permit: BreakerPermit) -> bool {
+        let counted = self.counted.load(Ordering::Relaxed);
+        let same = counted == 0 || self.same.load(Ordering::Relaxed) == permit.bits();
+        let fits = same && !permit.is_probe() && self.kept.load(Ordering::Relaxed) == 0;
+        if fits {
+            self.same.store(permit.bits(), Ordering::Relaxed);
+            self.counted.store(counted + 1, Ordering::Relaxed);
+        }
+        fits
+    }
+
+    /// The permit of a block that was counted in and ends.
+    fn leave(&self) -> PyResult<BreakerPermit> {
+        let counted = self.counted.load(Ordering::Relaxed);
+        if counted == 0 {
+            return Err(PyRuntimeError::new_err("the breaker's block was not entered here"));
+        }
+        self.counted.store(counted - 1, Ordering::Relaxed);
+        Ok(BreakerPermit::from_bits(self.same.load(Ordering::Relaxed)))
+    }
+}
+
 /// One circuit breaker.
 #[pyclass(frozen, subclass, module = "meshcore._core")]
-pub struct BreakerCore(Arc<Shared>);
+pub struct BreakerCore {
+    shared: Arc<Shared>,
+    failure_on: Py<PyTuple>,
+    blocks: Blocks,
+}
+
+impl BreakerCore {
+    fn admit(&self, py: Python<'_>) -> PyResult<BreakerPermit> {
+        let shared = &self.shared;
+        if let Some(permit) = shared.breaker.acquire_closed() {
+            return Ok(permit);
+        }
+        shared.breaker.acquire(shared.clock.now(py)?, shared.random.next()).map_err(|open| {
+            let text = "circuit breaker is open";
+            BreakerOpen::new_err((text, open.retry_after.0))
+        })
+    }
+
+    fn permit(&self, permit: BreakerPermit) -> Permit {
+        Permit { shared: Arc::clone(&self.shared), permit, settled: AtomicBool::new(false) }
+    }
+
+    /// What a call that ended with an exception of this class, or none, says of the service.
+    fn outcome(&self, py: Python<'_>, raised: Option<&Bound<'_, PyAny>>) -> PyResult<Outcome> {
+        let Some(class) = raised else { return Ok(Outcome::Success) };
+        if class.cast::<PyType>()?.is_subclass(self.failure_on.bind(py))? {
+            return Ok(Outcome::Failure);
+        }
+        let answered = class.cast::<PyType>()?.is_subclass_of::<PyException>()?;
+        Ok(if answered { Outcome::Success } else { Outcome::Neutral })
+    }
+}
 
 #[pymethods]
 impl BreakerCore {
     #[new]
-    #[pyo3(signature = (rules, seed, clock=None))]
-    fn new(rules: &str, seed: u64, clock: Option<Py<PyAny>>) -> PyResult<Self> {
-        let rules: snapshot::Breaker = serde_json::from_str(rules)
-            .map_err(|e| pyo3::exceptions::PyValueError::new_err(e.to_string()))?;
+    #[pyo3(signature = (rules, failure_on, seed, clock=None))]
+    fn new(
+        rules: &str,
+        failure_on: Py<PyTuple>,
+        seed: u64,
+        clock: Option<Py<PyAny>>,
+    ) -> PyResult<Self> {
+        let rules: snapshot::Breaker =
+            serde_json::from_str(rules).map_err(|e| PyValueError::new_err(e.to_string()))?;
         let breaker = Breaker::new(Block::private(Breaker::WORDS), rules);
-        Ok(Self(Arc::new(Shared { breaker, clock: Clock::new(clock), random: Random::new(seed) })))
+        let shared = Shared { breaker, clock: Clock::new(clock), random: Random::new(seed) };
+        Ok(Self { shared: Arc::new(shared), failure_on, blocks: Blocks::default() })
     }
 
     fn acquire(&self, py: Python<'_>) -> PyResult<Permit> {
-        let shared = &self.0;
-        match shared.breaker.acquire(shared.clock.now(py)?, shared.random.next()) {
-            Ok(permit) => {
-                Ok(Permit { shared: Arc::clone(shared), permit, settled: AtomicBool::new(false) })
-            }
-            Err(open) => {
-                let text = "circuit breaker is open";
-                Err(BreakerOpen::new_err((text, open.retry_after.0)))
-            }
+        Ok(self.permit(self.admit(py)?))
+    }
+
+    #[pyo3(signature = (function, /, *args, **kwargs))]
+    fn call<'py>(
+        &self,
+        function: &Bound<'py, PyAny>,
+        args: &Bound<'py, PyTuple>,
+        kwargs: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let py = function.py();
+        let permit = self.admit(py)?;
+        let mut result = function.call(args, kwargs);
+        // Nothing of a coroutine has run: a success would be counted before there is one.
+        let coroutine = COROUTINE.import(py, "types", "CoroutineType")?;
+        if let Ok(value) = &result
+            && value.get_type().is(coroutine)
+        {
+            value.call_method0("close")?;
+            let text = "the function is async: use @breaker or async with";
+            result = Err(PyTypeError::new_err(text));
         }
+        let raised = result.as_ref().err().map(|error| error.get_type(py).into_any());
+        let outcome = self.outcome(py, raised.as_ref())?;
+        self.shared.settle(py, permit, outcome)?;
+        result
+    }
+
+    fn __enter__(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let this = slf.get();
+        let permit = this.admit(slf.py())?;
+        if !this.blocks.count(permit) {
+            slf.call_method1("_keep", (this.permit(permit),))?;
+            this.blocks.kept.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    fn __exit__(
+        slf: &Bound<'_, Self>,
+        kind: Option<&Bound<'_, PyAny>>,
+        _error: &Bound<'_, PyAny>,
+        _trace: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        let (this, py) = (slf.get(), slf.py());
+        let outcome = this.outcome(py, kind)?;
+        if this.blocks.kept.load(Ordering::Relaxed) > 0
+            && let Some(kept) = slf.call_method0("_kept")?.extract::<Option<Py<Permit>>>()?
+        {
+            this.blocks.kept.fetch_sub(1, Ordering::Relaxed);
+            return kept.get().settle(py, outcome);
+        }
+        this.shared.settle(py, this.blocks.leave()?, outcome)
     }
 
     #[getter]
     fn state(&self, py: Python<'_>) -> PyResult<&'static str> {
-        Ok(match self.0.breaker.state(self.0.clock.now(py)?) {
+        Ok(match self.shared.breaker.state(self.shared.clock.now(py)?) {
             State::Closed => "closed",
             State::Open => "open",
             State::HalfOpen => "half_open",
@@ -60,12 +188,12 @@ impl BreakerCore {
     }
 
     fn force_closed(&self) {
-        self.0.breaker.force_closed();
+        self.shared.breaker.force_closed();
     }
 
     fn force_open(&self, py: Python<'_>, for_ns: u64) -> PyResult<()> {
-        let now = self.0.clock.now(py)?;
-        self.0.breaker.force_open(Nanos(now.0.saturating_add(for_ns)));
+        let now = self.shared.clock.now(py)?;
+        self.shared.breaker.force_open(Nanos(now.0.saturating_add(for_ns)));
         Ok(())
     }
 }
@@ -91,16 +219,20 @@ impl Permit {
     fn cancel(&self, py: Python<'_>) -> PyResult<()> {
         self.settle(py, Outcome::Neutral)
     }
+
+    #[getter]
+    fn settled(&self) -> bool {
+        self.settled.load(Ordering::Acquire)
+    }
 }
 
 impl Permit {
     /// Once: later calls do nothing.
     fn settle(&self, py: Python<'_>, outcome: Outcome) -> PyResult<()> {
-        let now = self.shared.clock.now(py)?;
-        if !self.settled.swap(true, Ordering::AcqRel) {
-            self.shared.breaker.settle(self.permit, outcome, now, self.shared.random.next());
+        if self.settled.swap(true, Ordering::AcqRel) {
+            return Ok(());
         }
-        Ok(())
+        self.shared.settle(py, self.permit, outcome)
     }
 }
 

@@ -78,7 +78,6 @@ test: lint test-rust loom test-python  ## everything that must be green
 .PHONY: bench
 bench: install  ## the core and its calls beside other libraries, and the bars; BENCH_ARGS=--quick
 	cargo bench --package meshcore-core -- $(BENCH_ARGS)
-	$(BIN)/pip install --quiet --group bench
 	$(BIN)/python -m benches.bars $(CARGO_TARGET_DIR)
 
 .PHONY: bench-load

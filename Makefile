@@ -9,6 +9,8 @@ BIN := $(VENV)/bin
 export CARGO_TARGET_DIR ?= $(CURDIR)/target
 # A wheel must not carry what the caller's shell happens to set.
 export PYTHONDONTWRITEBYTECODE := 1
+# Every package that a target installs, in the version it was tested with.
+export PIP_CONSTRAINT := $(CURDIR)/requirements.lock
 
 .PHONY: help
 help:  ## list the targets
@@ -22,7 +24,7 @@ need-rust:
 	@command -v cargo >/dev/null \
 	  || { echo "missing: a Rust toolchain (https://rustup.rs, or Debian: apt-get install rustup)"; exit 1; }
 
-$(VENV)/.stamp: pyproject.toml | need-python
+$(VENV)/.stamp: pyproject.toml requirements.lock | need-python
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --upgrade 'pip>=25.1'
 	$(BIN)/pip install --quiet --group dev
@@ -42,6 +44,13 @@ build: install  ## the same as install
 .PHONY: demo
 demo: install  ## a small mesh with services, shown live; DEMO_SECONDS=10 ends by itself
 	$(BIN)/python -m meshcore.demo
+
+.PHONY: lock
+lock: | need-python  ## renew requirements.lock with the newest versions that pyproject.toml allows
+	rm -rf $(VENV)
+	PIP_CONSTRAINT= $(MAKE) --no-print-directory install
+	$(BIN)/pip freeze --quiet --exclude meshcore --exclude setuptools > requirements.lock
+	touch $(VENV)/.stamp $(VENV)/.built
 
 .PHONY: format
 format: $(VENV)/.stamp  ## format Rust and Python

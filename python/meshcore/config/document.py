@@ -94,7 +94,10 @@ def parse(text: str) -> tuple[Node | None, list[Flaw]]:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
-        builder.flaws.append(Flaw(line, column, f"not YAML: {error.problem or error.context}"))
+        message = f"not YAML: {error.problem or error.context}"
+        if "maximum nesting" in message:  # libyaml's own bound, met while it looks ahead
+            message = f"nested deeper than {MAX_DEPTH}"
+        builder.flaws.append(Flaw(line, column, message))
         return None, builder.flaws
     except yaml.reader.ReaderError as error:
         return None, [*builder.flaws, _unreadable(text, error)]

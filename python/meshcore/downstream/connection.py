@@ -49,7 +49,7 @@ class DownstreamConnection(asyncio.BaseProtocol):
         self._closing = False
         self._feeding = False
         self._head_begun = False
-        self.last = False  # the request in progress is the last one of this connection
+        self.last = False  # no request is taken after the one in progress
 
     # --- called by the loop -------------------------------------------------------------------
 
@@ -59,6 +59,7 @@ class DownstreamConnection(asyncio.BaseProtocol):
         listener = self._listener
         self.peer = listener.peer_of(transport.get_extra_info("peername"))
         self._slot = listener.deadlines.add(self, now_ns() + listener.header_timeout_ns)
+        self.last = listener.draining  # accepted just before the listener closed
         if not listener.admit(self):
             self.abort()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Protocol
 
 from meshcore._core import Deadlines as Slots
@@ -9,6 +10,8 @@ from meshcore._core import now_ns
 
 if TYPE_CHECKING:
     import asyncio
+
+log = logging.getLogger("meshcore")
 
 # How late a deadline may be noticed. Timeouts are seconds; 20 wake-ups a second cost nothing.
 TICK_S = 0.05
@@ -48,8 +51,12 @@ class Deadlines:
         now = now_ns()
         for slot in self._slots.expired(now):
             owner = self._owners.get(slot)
-            if owner is not None:
+            if owner is None:
+                continue
+            try:
                 owner.on_deadline(now)
+            except Exception:  # of one owner: the others' time is up too
+                log.exception("a deadline failed")
         self._timer = self._loop.call_later(TICK_S, self._tick) if self._owners else None
 
     def close(self) -> None:

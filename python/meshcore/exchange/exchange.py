@@ -24,7 +24,8 @@ BACKOFF_MIN_NS: Final = 25_000_000
 BACKOFF_SPAN_NS: Final = 225_000_000
 # Between two bytes of a request body.
 REQUEST_IDLE_NS: Final = 30_000_000_000
-# A client that wants 100-continue waits this long for it, then the body is sent anyway.
+# An async hook of a Python layer may take this long.
+LAYER_NS: Final = 30_000_000_000
 NEVER: Final = (1 << 63) - 1
 
 _FORWARD: Final = Verdict.FORWARD
@@ -96,17 +97,20 @@ class Exchange:
 
     def _follow(self, ticket: Ticket, verdict: int, now_ns: int) -> None:
         if verdict == _FORWARD:
-            if self._request_done:
-                timeout = ticket.timeout_ns
-                self._deadline_ns = now_ns + timeout if timeout else NEVER
-            else:
-                self._deadline_ns = now_ns + REQUEST_IDLE_NS
-            self.down.arm(self._deadline_ns)
+            self._arm_response(now_ns)
             self._attempt(now_ns)
         elif verdict == _ANSWER:
             self.answer(ticket.answer(self.request), now_ns)
         else:
+            self.down.arm(now_ns + LAYER_NS)
             self.driver.run_layer(self, ticket.layer)
+
+    def _arm_response(self, now_ns: int) -> None:
+        """Time what is awaited: the next byte of the request, then the response head."""
+        assert self.ticket is not None
+        span = self.ticket.timeout_ns if self._request_done else REQUEST_IDLE_NS
+        self._deadline_ns = now_ns + span if span else NEVER
+        self.down.arm(self._deadline_ns)
 
     def _attempt(self, now_ns: int) -> None:
         assert self.ticket is not None
@@ -128,10 +132,14 @@ class Exchange:
                 self._send_body(up, chunk)
         if self._request_done and not self.request.end:
             self._send_end(up)
-        if self._buffered > REPLAY_BYTES and self._buffer is not None:
-            # Held back until somebody took it; too much to be sent a second time.
-            self._buffer = None
-            self.down.resume_reading()
+        if self._buffered > REPLAY_BYTES:
+            self._buffer = None  # held until somebody took it; too much to be sent twice
+        if not self._request_done:
+            # The client's bytes follow this connection's pace, whatever the last one's was.
+            if up.choked:
+                self.down.pause_reading()
+            else:
+                self.down.resume_reading()
 
     # --- the request's body -------------------------------------------------------------------
 
@@ -150,7 +158,7 @@ class Exchange:
             self._buffer = None
         if up is not None:
             self._send_body(up, data)
-        self.down.arm(now_ns + REQUEST_IDLE_NS)
+        self._arm_awaited(now_ns)
 
     def on_request_body(self, body: Body, now_ns: int) -> None:
         """A piece of the request's body that may be the last."""
@@ -165,10 +173,14 @@ class Exchange:
             self._trailer = body.chunked_end()
         if self.up is not None:
             self._send_end(self.up)
-        if not self._committed and self.ticket is not None:
-            timeout = self.ticket.timeout_ns
-            self._deadline_ns = now_ns + timeout if timeout else NEVER
-            self.down.arm(self._deadline_ns)
+        self._arm_awaited(now_ns)
+
+    def _arm_awaited(self, now_ns: int) -> None:
+        """A byte came from the client: time what follows. A layer at work keeps its own time."""
+        if self._committed:
+            self._arm_idle(now_ns)
+        elif self.task is None:
+            self._arm_response(now_ns)
 
     def _send_body(self, up: Upstream, data: bytes) -> None:
         if self.request.chunked:
@@ -195,8 +207,10 @@ class Exchange:
         ticket.responded(status, now_ns)
         self.status = status
         self.response = response
-        if self.layers is not None and not self.driver.run_response_layers(self):
-            return
+        if self.layers is not None:
+            self.down.arm(now_ns + LAYER_NS)
+            if not self.driver.run_response_layers(self):
+                return
         self.commit(now_ns)
 
     def commit(self, now_ns: int) -> None:
@@ -261,13 +275,20 @@ class Exchange:
         self._waiting = False
         if self.over:
             return
-        ticket = self.ticket
+        ticket, response = self.ticket, self.response
         assert ticket is not None
         if self._committed:
             # The head is out: a clean end would make a torn body look whole.
             ticket.fail(failure, 0, now_ns)
             self.cancel(now_ns)
             self.down.abort()
+        elif response is not None:
+            # A layer looks at the response. A whole one needs its connection no more.
+            self.up = None
+            if not response.end:
+                self._end_layer()
+                ticket.fail(failure, 0, now_ns)
+                self.answer(Answer.for_failure(failure), now_ns)
         elif not self._retry(failure, 0, now_ns):
             self.answer(Answer.for_failure(failure), now_ns)
 
@@ -306,13 +327,17 @@ class Exchange:
             self._attempt(now_ns)
 
     def on_deadline(self, now_ns: int) -> None:
-        """The armed deadline passed: no request body, no response head, or no body byte in time."""
+        """The armed deadline passed: a layer, the request's body, the response's head or its next
+        byte did not come in time."""
         if self.over:
             return
         ticket = self.ticket
         if self._committed:
             self.cancel(now_ns)
             self.down.abort()
+        elif self.task is not None:
+            self._end_layer()
+            self.fail_layer(Answer.for_reason("layer_error"), now_ns)
         elif not self._request_done:
             self._drop_upstream(Failure.CANCELLED, now_ns)
             self.answer(Answer.for_reason("request_timeout"), now_ns)
@@ -347,12 +372,15 @@ class Exchange:
         if self.over:
             return
         self.over = True
-        task, self.task = self.task, None
-        if task is not None:
-            task.cancel()
+        self._end_layer()
         self._drop_upstream(Failure.CANCELLED, now_ns)
         if self.ticket is not None:
             self.ticket.finish(now_ns)
+
+    def _end_layer(self) -> None:
+        task, self.task = self.task, None
+        if task is not None:
+            task.cancel()
 
     def _drop_upstream(self, failure: int, now_ns: int) -> None:
         ticket = self.ticket

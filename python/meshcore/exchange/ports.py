@@ -64,6 +64,9 @@ class Upstream(Protocol):
     codec: ClientCodec
     exchange: Exchange | None
     reused: bool
+    """It carried a request before."""
+    choked: bool
+    """More is queued than the endpoint takes."""
 
     def send(self, data: bytes) -> None:
         """Write bytes that the codec made."""
@@ -113,8 +116,9 @@ class Driver(Protocol):
         """Call ``Exchange.on_backoff(attempt)`` after a delay."""
 
     def run_layer(self, exchange: Exchange, layer: int) -> None:
-        """Run the ``on_request`` of a Python layer, then call ``Exchange.on_layer``."""
+        """Run the ``on_request`` of a Python layer, then ``Exchange.resume`` or ``answer`` it;
+        ``Exchange.task`` while it is awaited."""
 
     def run_response_layers(self, exchange: Exchange) -> bool:
-        """Run ``on_response`` of the layers that saw the request; ``False``: it goes on later
-        with ``Exchange.on_response_layers``."""
+        """Run ``on_response`` of the layers that saw the request; ``False``: one is awaited
+        (``Exchange.task``), and ``Exchange.commit`` follows."""

@@ -41,7 +41,7 @@ class LayerRunner:
         self._loop = loop
         self._layers = layers
         self._responds = [type(x).on_response is not Layer.on_response for x in layers]
-        self._tasks: dict[asyncio.Task[None], Exchange] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
 
     def on_request(self, exchange: Exchange, number: int) -> None:
         """Run one layer; the exchange goes on, or is answered."""
@@ -79,6 +79,7 @@ class LayerRunner:
         except Exception:
             self._failed(exchange, layer)
         else:
+            exchange.task = None
             self._go_on(exchange, layer, found)
 
     def on_response(self, exchange: Exchange) -> bool:
@@ -107,26 +108,22 @@ class LayerRunner:
         except Exception:
             self._failed(exchange, layer)
             return
+        exchange.task = None
         if not exchange.over and self.on_response(exchange):
-            up = exchange.up
+            if exchange.up is not None:
+                exchange.up.resume_reading()
             exchange.commit(now_ns())
-            if up is not None:
-                up.resume_reading()
 
     def _failed(self, exchange: Exchange, layer: Layer) -> None:
         log.exception("layer %s failed", type(layer).__name__)
+        exchange.task = None
         exchange.fail_layer(Answer.for_reason("layer_error"), now_ns())
 
     def _spawn(self, exchange: Exchange, work: Coroutine[Any, Any, None]) -> None:
         task = self._loop.create_task(work)
-        self._tasks[task] = exchange
-        task.add_done_callback(self._ended)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
         exchange.task = task
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        exchange = self._tasks.pop(task)
-        if exchange.task is task:
-            exchange.task = None
 
     async def close(self) -> None:
         """End every hook that still runs."""

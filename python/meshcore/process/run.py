@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import resource
 import signal
 from typing import TYPE_CHECKING
 
@@ -23,8 +24,19 @@ def run_until_signalled(config: Config) -> None:
     Raises `OSError` when an address cannot be had, `LayerError` for a layer that cannot be loaded
     and `ConfigError` for what only the core can see.
     """
+    raise_descriptor_limit()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_serve(config))
+
+
+def raise_descriptor_limit() -> None:
+    """Allow as many open files as the system does: each request holds two sockets."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        except (OSError, ValueError):  # macOS has a lower ceiling than it reports
+            log.warning("open files stay limited to %d", soft)
 
 
 async def _serve(config: Config) -> None:

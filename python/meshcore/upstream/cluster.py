@@ -29,7 +29,10 @@ class Cluster:
 
     def oldest_idle(self) -> Pooled | None:
         """The connection that has been idle longest, taken out of its pool. O(pools)."""
-        idle = [pool for pool in self.pools if pool.idle]
-        if not idle:
+        pools = [pool for pool in self.pools if pool.idle]
+        if not pools:
             return None
-        return min(idle, key=lambda pool: pool.idle[0].idle_since_ns).idle.pop(0)
+        pool = min(pools, key=lambda each: next(iter(each.idle)).idle_since_ns)
+        oldest = next(iter(pool.idle))
+        pool.remove(oldest)
+        return oldest

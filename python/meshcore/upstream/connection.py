@@ -23,12 +23,11 @@ class UpstreamConnection(asyncio.BaseProtocol):
     """Open connection, idle in its pool or lent to one exchange."""
 
     __slots__ = (
-        "_choked",
-        "_closed",
         "_pools",
         "_reading",
         "_transport",
         "born_ns",
+        "choked",
         "codec",
         "exchange",
         "idle_since_ns",
@@ -43,8 +42,7 @@ class UpstreamConnection(asyncio.BaseProtocol):
         self.codec = ClientCodec()
         self.exchange: Exchange | None = None
         self._transport: asyncio.Transport | None = None
-        self._choked = False
-        self._closed = False
+        self.choked = False
         self._reading = True
         self.reused = False
         self.opened = False  # from here on `connection_lost` follows
@@ -62,7 +60,7 @@ class UpstreamConnection(asyncio.BaseProtocol):
         exchange = self.exchange
         if exchange is None:
             # Before any request, or after the response: never to be taken for an answer.
-            self.close()
+            self._withdraw()
             return
         now = now_ns()
         codec = self.codec
@@ -89,7 +87,9 @@ class UpstreamConnection(asyncio.BaseProtocol):
     def eof_received(self) -> bool:
         """The endpoint sends no more: the end of a body without a length, or a loss."""
         exchange = self.exchange
-        if exchange is not None:
+        if exchange is None:
+            self._withdraw()
+        else:
             now = now_ns()
             failure = self._failure()
             try:
@@ -101,13 +101,17 @@ class UpstreamConnection(asyncio.BaseProtocol):
                     self._dispatch(exchange, event, now)
         return False
 
+    def _withdraw(self) -> None:
+        """Closed, but not yet lost: nobody may borrow it in between."""
+        self._pools.withdraw(self)
+        self.close()
+
     def _failure(self) -> int:
         """How a lost connection failed: once a response has begun no other attempt is safe."""
         return Failure.PROTOCOL if self.codec.response_began else Failure.RESET
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone."""
-        self._closed = True
         self._transport = None
         exchange, self.exchange = self.exchange, None
         self._pools.lost(self)
@@ -116,13 +120,13 @@ class UpstreamConnection(asyncio.BaseProtocol):
 
     def pause_writing(self) -> None:
         """The endpoint is slower than the client."""
-        self._choked = True
+        self.choked = True
         if self.exchange is not None:
             self.exchange.down.pause_reading()
 
     def resume_writing(self) -> None:
         """The endpoint took what was queued."""
-        self._choked = False
+        self.choked = False
         if self.exchange is not None:
             self.exchange.down.resume_reading()
 
@@ -155,7 +159,7 @@ class UpstreamConnection(asyncio.BaseProtocol):
     def release(self, now: int) -> None:
         """Back to the pool, or closed when it cannot carry another request."""
         self.resume_reading()
-        if self._closed or self._choked or not self.codec.can_reuse:
+        if self.choked or not (self.is_open and self.codec.can_reuse):
             self.discard()
         else:
             self.reused = True
@@ -169,6 +173,11 @@ class UpstreamConnection(asyncio.BaseProtocol):
             transport.abort()
 
     # --- called by the pool -------------------------------------------------------------------
+
+    @property
+    def is_open(self) -> bool:
+        """Neither lost nor about to be."""
+        return self._transport is not None and not self._transport.is_closing()
 
     def is_alive(self) -> bool:
         """Look into the socket without taking anything out of it."""

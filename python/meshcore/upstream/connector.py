@@ -92,12 +92,15 @@ class Connector:
         """A connection is closed: its place is free."""
         pool = connection.pool
         pool.cluster.connections -= 1
-        if connection in pool.idle:
-            pool.idle.remove(connection)
+        pool.remove(connection)
         self._open_wanted(pool)
         if pool.cluster.pending:
             for other in pool.cluster.pools:
                 self._open_wanted(other)
+
+    def withdraw(self, connection: UpstreamConnection) -> None:
+        """A connection is about to be closed: it is not lent again. O(1)."""
+        connection.pool.remove(connection)
 
     def _open_wanted(self, pool: Pool) -> None:
         while pool.wants_connection() and not pool.cluster.is_full:
@@ -114,7 +117,9 @@ class Connector:
         try:
             async with asyncio.timeout(spec.connect_timeout_ns / 1e9 or None):
                 await self._connect(pool, connection)
-        except (OSError, TimeoutError):
+            if not connection.is_open:
+                raise ConnectionResetError("closed before it was lent")
+        except (OSError, TimeoutError, UnicodeError):  # the last: a name that IDNA refuses
             pool.opening -= 1
             if not connection.opened:
                 pool.cluster.connections -= 1

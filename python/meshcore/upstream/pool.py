@@ -46,7 +46,7 @@ class Pool:
         self.endpoint = endpoint
         self.address = address
         self.cluster = cluster
-        self.idle: list[Pooled] = []
+        self.idle: dict[Pooled, None] = {}  # in the order they were put
         self.opening = 0
         self.waiting: deque[Exchange] = deque()
 
@@ -54,7 +54,7 @@ class Pool:
         """The freshest idle connection that is still good. Amortised O(1)."""
         idle, spec = self.idle, self.cluster.spec
         while idle:
-            connection = idle.pop()
+            connection = idle.popitem()[0]
             quiet = now_ns - connection.idle_since_ns
             if (
                 quiet < spec.pool_idle_ns
@@ -102,20 +102,26 @@ class Pool:
     def put(self, connection: Pooled, now_ns: int) -> None:
         """Keep a connection that has served its request."""
         connection.idle_since_ns = now_ns
-        self.idle.append(connection)
+        self.idle[connection] = None
+
+    def remove(self, connection: Pooled) -> None:
+        """It is not idle any more, if it was. O(1)."""
+        self.idle.pop(connection, None)
 
     def expired(self, now_ns: int) -> list[Pooled]:
         """Connections idle or alive too long, taken out; the caller closes them."""
         spec = self.cluster.spec
-        keep: list[Pooled] = []
-        gone: list[Pooled] = []
-        for c in self.idle:
-            old = spec.pool_lifetime_ns and now_ns - c.born_ns >= spec.pool_lifetime_ns
-            (gone if old or now_ns - c.idle_since_ns >= spec.pool_idle_ns else keep).append(c)
-        self.idle = keep
+        gone = [
+            c
+            for c in self.idle
+            if now_ns - c.idle_since_ns >= spec.pool_idle_ns
+            or (spec.pool_lifetime_ns and now_ns - c.born_ns >= spec.pool_lifetime_ns)
+        ]
+        for connection in gone:
+            del self.idle[connection]
         return gone
 
     def drain(self) -> list[Pooled]:
         """Every idle connection, taken out; the caller closes them."""
-        idle, self.idle = self.idle, []
-        return idle
+        idle, self.idle = self.idle, {}
+        return list(idle)

@@ -77,6 +77,23 @@ loom: | need-rust  ## every interleaving of two threads on the words of admissio
 	RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=$(CARGO_TARGET_DIR)/loom LOOM_MAX_PREEMPTIONS=3 \
 	  cargo test --package meshcore-core --quiet --test loom_admission
 
+# The pinned toolchain with its unstable flags: the address sanitizer is one. What a run finds
+# is kept in rust/fuzz/artifacts.
+FUZZ_TARGETS := split forward path configuration
+FUZZ_SECONDS ?= 60
+FUZZ_CORPUS := $(CARGO_TARGET_DIR)/fuzz-corpus
+TOOLS := $(CARGO_TARGET_DIR)/tools
+$(TOOLS)/bin/cargo-fuzz: | need-rust
+	cargo install --quiet --locked --root $(TOOLS) --version 0.13.2 cargo-fuzz
+.PHONY: fuzz
+fuzz: $(TOOLS)/bin/cargo-fuzz  ## feed the core what nobody meant; FUZZ_SECONDS=60 for each target
+	@command -v c++ >/dev/null || { echo "missing: a C++ compiler (Debian: apt-get install g++)"; exit 1; }
+	cd rust/fuzz && for target in $(FUZZ_TARGETS); do \
+	  mkdir -p $(FUZZ_CORPUS)/$$target; \
+	  RUSTC_BOOTSTRAP=1 CARGO_TARGET_DIR=$(CARGO_TARGET_DIR)/fuzz PATH=$(TOOLS)/bin:$$PATH \
+	  cargo fuzz run --fuzz-dir . $$target $(FUZZ_CORPUS)/$$target ../../tests/data -- \
+	    -dict=http.dict -max_len=65536 -max_total_time=$(FUZZ_SECONDS) -print_final_stats=1; done
+
 .PHONY: test-python
 test-python: install
 	$(BIN)/pytest
@@ -98,8 +115,13 @@ bench-load: install  ## meshcore beside HAProxy, nginx and Envoy; BENCH_ARGS="--
 	PATH=$$PATH:/usr/sbin $(BIN)/python -m benches.load $(BENCH_ARGS)
 
 .PHONY: wheel
-wheel: $(VENV)/.stamp  ## a wheel in dist/
-	$(BIN)/maturin build --release --out dist
+wheel: $(VENV)/.stamp | need-rust  ## a wheel in dist/, tried in an empty venv
+	rm -rf dist build/wheel
+	$(BIN)/maturin build --quiet --release --out dist
+	$(PYTHON) -m venv build/wheel
+	build/wheel/bin/pip install --quiet dist/meshcore-*.whl
+	cd build && wheel/bin/meshcore version && wheel/bin/python -P -m meshcore schema >/dev/null
+	@ls dist/*.whl
 
 .PHONY: clean
 clean:  ## remove what was built

@@ -49,6 +49,18 @@ impl Record {
         self.error.map(|(status, _)| status)
     }
 
+    /// Whether `cut`, of the same bytes in several reads, is what this one of a single read is.
+    ///
+    /// An error voids the event that would have come with it in one read: nothing of that message
+    /// is forwarded. In several reads its beginning may be out already.
+    pub(crate) fn agrees_with(&self, cut: &Self) -> bool {
+        let whole = &self.messages;
+        let same_end = self.error == cut.error && self.reusable == cut.reusable;
+        same_end
+            && cut.messages.starts_with(whole)
+            && (self.error.is_some() || cut.messages.len() == whole.len())
+    }
+
     fn fail(&mut self, e: CodecError) {
         self.error = Some((e.reason.status(), e.message));
     }

@@ -45,8 +45,6 @@ pub struct Control {
     segment: Segment,
     seed: [u64; 2],
     worker_slot: usize,
-    listener_ids: Map<String, u32>,
-    endpoint_ids: Map<(String, String), u32>,
     next_endpoint: u32,
 }
 
@@ -54,14 +52,7 @@ impl Control {
     /// A control part over a segment; `seed` keys the limiters' tables.
     #[must_use]
     pub fn new(segment: Segment, worker_slot: usize, seed: [u64; 2]) -> Self {
-        Self {
-            segment,
-            seed,
-            worker_slot,
-            listener_ids: Map::default(),
-            endpoint_ids: Map::default(),
-            next_endpoint: 0,
-        }
+        Self { segment, seed, worker_slot, next_endpoint: 0 }
     }
 
     /// The key of the limiters' tables.
@@ -72,11 +63,13 @@ impl Control {
 
     /// Applies a change to a configuration and gives the new one; the old one stays as it is.
     ///
-    /// Only what the delta names is compiled. O(delta) and one copy of the host index.
+    /// Only what the delta names is compiled. O(delta), one copy of the host index and one look
+    /// at each block of the segment: what no configuration holds any more makes room.
     ///
     /// # Errors
     /// Everything that is wrong, at once; nothing is changed then.
     pub fn apply(&mut self, old: &Compiled, delta: Delta) -> Result<Compiled, Vec<ApplyError>> {
+        self.segment.retire_unused();
         let mut errors = Vec::new();
         let mut new = Compiled {
             version: delta.config_version,
@@ -88,7 +81,7 @@ impl Control {
             layers: Arc::clone(&old.layers),
         };
         for name in &delta.remove.listeners {
-            if let Some(id) = self.listener_ids.remove(name) {
+            if let Some(id) = new.listener_id(name) {
                 new.listeners[id as usize] = None;
             }
         }
@@ -182,16 +175,8 @@ impl Control {
             return Ok(Arc::clone(same));
         }
         let caps = self.cap_words();
-        let mut endpoints = Vec::with_capacity(spec.endpoints.len());
-        let mut ids = Vec::with_capacity(spec.endpoints.len());
-        for e in &spec.endpoints {
-            let words =
-                self.block(Kind::Endpoint, &format!("{name}/{}", e.address), EndpointState::WORDS)?;
-            let state = EndpointState::new(words, self.worker_slot);
-            endpoints.push(Endpoint { state, weight: e.weight, address: e.address.clone() });
-            ids.push(self.endpoint_id(name, &e.address));
-        }
-        let endpoints: Arc<[Endpoint]> = endpoints.into();
+        let was = old.upstreams.get(name).map(|was| &**was);
+        let (endpoints, ids) = self.endpoints(name, &spec, was)?;
         let words = self.block(Kind::Upstream, &format!("{name}/balance"), Picker::WORDS)?;
         let picker = Picker::with_sequence(spec.balance, Arc::clone(&endpoints), words);
         let breaker = match &spec.breaker {
@@ -214,12 +199,28 @@ impl Control {
         Ok(Arc::new(Upstream { name, spec, picker, endpoints, ids, breaker, in_flight, retries }))
     }
 
-    fn endpoint_id(&mut self, upstream: &str, address: &str) -> u32 {
-        let next = &mut self.next_endpoint;
-        *self.endpoint_ids.entry((upstream.to_owned(), address.to_owned())).or_insert_with(|| {
-            *next += 1;
-            *next - 1
-        })
+    /// Endpoints and their ids: an address that stays keeps its id, no other ever gets it.
+    fn endpoints(
+        &mut self,
+        name: &str,
+        spec: &snapshot::Upstream,
+        was: Option<&Upstream>,
+    ) -> Result<(Arc<[Endpoint]>, Vec<u32>), String> {
+        let mut endpoints = Vec::with_capacity(spec.endpoints.len());
+        let mut ids = Vec::with_capacity(spec.endpoints.len());
+        let was = was.into_iter().flat_map(Upstream::endpoints);
+        let mut known: Map<&str, u32> = was.map(|(id, e)| (&*e.address, id)).collect();
+        for e in &spec.endpoints {
+            let words =
+                self.block(Kind::Endpoint, &format!("{name}/{}", e.address), EndpointState::WORDS)?;
+            let state = EndpointState::new(words, self.worker_slot);
+            endpoints.push(Endpoint { state, weight: e.weight, address: e.address.clone() });
+            ids.push(*known.entry(&e.address).or_insert_with(|| {
+                self.next_endpoint += 1;
+                self.next_endpoint - 1
+            }));
+        }
+        Ok((endpoints.into(), ids))
     }
 
     fn listener(
@@ -228,11 +229,11 @@ impl Control {
         name: &str,
         spec: &snapshot::Listener,
     ) -> Result<(), String> {
-        let free = new.listeners.iter().position(Option::is_none).unwrap_or(new.listeners.len());
-        let id = *self.listener_ids.entry(name.to_owned()).or_insert(free as u32);
-        if new.listeners.len() <= id as usize {
-            new.listeners.resize(id as usize + 1, None);
-        }
+        // A removed listener's id is not given to another: connections may still know it.
+        let id = new.listener_id(name).unwrap_or_else(|| {
+            new.listeners.push(None);
+            new.listeners.len() as u32 - 1
+        });
         let place = format!("listener/{name}");
         let ops = self.ops(new, &place, &spec.layers)?;
         let counts = self.block(Kind::Counters, &place, ListenerStats::WORDS)?;

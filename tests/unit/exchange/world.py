@@ -1,0 +1,318 @@
+"""A worker without sockets, clock or loop: the test decides what happens next, and when."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Iterable
+from contextlib import ExitStack, asynccontextmanager
+from typing import Any, cast
+from unittest import mock
+
+from meshcore import Answer, Layer, Request, Response
+from meshcore._core import Engine
+from meshcore.config.compile import compile
+from meshcore.config.load import load_text
+from meshcore.downstream.connection import DownstreamConnection
+from meshcore.process.worker import Worker
+from meshcore.upstream.connection import UpstreamConnection
+from meshcore.upstream.connector import Connector
+from meshcore.upstream.pool import Pool
+
+MESH = """
+version: 1
+listeners:
+  edge: {bind: "127.0.0.1:0"}
+routes:
+  - name: all
+    upstream: one
+    timeout: 5s
+    retry: {retries: 2, when: [connect, reset, 503]}
+    layers: [{python: "test:Probe"}]
+upstreams:
+  one:
+    endpoints: ["127.0.0.1:1", "127.0.0.1:2"]
+    limits: {connections: 3, pending: 3}
+    ejection: off
+    circuit_breaker: off
+"""
+NARROW_BYTES = 10_000
+SNAPSHOT = compile(load_text(MESH))
+CLOCKS = (
+    "meshcore.downstream.connection",
+    "meshcore.downstream.deadlines",
+    "meshcore.downstream.listener",
+    "meshcore.process.layers",
+    "meshcore.process.worker",
+    "meshcore.upstream.connection",
+    "meshcore.upstream.connector",
+)
+
+
+class Gate:
+    """Something awaited until the test says how it ends."""
+
+    def __init__(self) -> None:
+        self.open = False
+        self.error: Exception | None = None
+        self.narrow = False  # the connection that it opens
+        self.closes = False  # at once
+
+    def __await__(self) -> Generator[None, None, None]:
+        try:
+            while not self.open:
+                yield
+        finally:
+            self.open = True
+        if self.error is not None:
+            raise self.error
+
+
+class Work:
+    """A task of the loop that does not exist: runs one step when told."""
+
+    def __init__(self, steps: Coroutine[Any, Any, None]) -> None:
+        self._steps = steps
+        self._ended: list[Callable[[Any], object]] = []
+        self._cancelled = False
+        self.done = False
+
+    def add_done_callback(self, callback: Callable[[Any], object]) -> None:
+        self._ended.append(callback)
+
+    def cancel(self) -> None:
+        self._cancelled = True
+
+    def step(self) -> None:
+        try:
+            if self._cancelled:
+                self._steps.throw(asyncio.CancelledError())
+            else:
+                self._steps.send(None)
+        except (StopIteration, asyncio.CancelledError):
+            self.done = True
+            for callback in self._ended:
+                callback(self)
+
+
+class Loop:
+    """Holds what a loop would run."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self.soon: deque[Callable[[], object]] = deque()
+        self.timers: list[tuple[int, Callable[..., object], tuple[object, ...]]] = []
+        self.tasks: list[Work] = []
+
+    def call_later(self, delay_s: float, call: Callable[..., object], *args: object) -> mock.Mock:
+        self.timers.append((self._world.now + int(delay_s * 1e9), call, args))
+        return mock.Mock()
+
+    def create_task(self, steps: Coroutine[Any, Any, None]) -> Work:
+        self.tasks.append(Work(steps))
+        return self.tasks[-1]
+
+
+class Wire:
+    """A transport: keeps what was written, and tells its protocol of its end later."""
+
+    def __init__(self, world: World, protocol: DownstreamConnection | UpstreamConnection) -> None:
+        self._world = world
+        self.protocol = protocol
+        self.written = bytearray()
+        self.reading = True
+        self.closing = False
+        self.aborted = False
+        self.lost = False
+        self.left = False  # the peer ended it
+        self.narrow = False  # the peer takes what is large only when told
+        self.rest: deque[bytes] = deque()  # what the peer still has to send; b"": its end
+
+    def write(self, data: bytes) -> None:
+        assert not self.lost
+        self.written += data
+        if self.narrow and len(data) > NARROW_BYTES and not self.protocol.choked:
+            self.protocol.pause_writing()
+
+    def writelines(self, parts: Iterable[bytes]) -> None:
+        self.write(b"".join(parts))
+
+    def write_eof(self) -> None:
+        """The peer sees the end of what was written."""
+
+    def can_write_eof(self) -> bool:
+        return True
+
+    def is_closing(self) -> bool:
+        return self.closing
+
+    def pause_reading(self) -> None:
+        assert not self.lost
+        self.reading = False
+
+    def resume_reading(self) -> None:
+        assert not self.lost
+        self.reading = True
+
+    def get_extra_info(self, name: str) -> object:
+        return ("127.0.0.1", 9) if name == "peername" else None
+
+    def close(self) -> None:
+        if not self.closing:
+            self.closing = True
+            self._world.loop.soon.append(self.end)
+
+    def abort(self) -> None:
+        self.aborted = True
+        self.close()
+
+    def end(self) -> None:
+        """The connection is lost."""
+        self.closing = True
+        if not self.lost:
+            self.lost = True
+            self.protocol.connection_lost(None)
+
+
+class Probe(Layer):
+    """Does what the request's own fields ask for."""
+
+    def __init__(self) -> None:
+        self.gates: list[Gate] = []
+
+    def _run(self, wish: str | None, answer: Answer | None) -> Any:
+        if wish == "raise":
+            raise ValueError("as asked")
+        if wish == "wait":
+            self.gates.append(Gate())
+            return self._wait(self.gates[-1], answer)
+        return answer
+
+    async def _wait(self, gate: Gate, answer: Answer | None) -> Answer | None:
+        await gate
+        return answer
+
+    def on_request(self, request: Request) -> Answer | Awaitable[Answer | None] | None:
+        answer = Answer(299) if request.header("x-answer") else None
+        return cast("Answer | None", self._run(request.header("x-in"), answer))
+
+    def on_response(self, request: Request, response: Response) -> Awaitable[None] | None:
+        return cast("Awaitable[None] | None", self._run(request.header("x-out"), None))
+
+
+@asynccontextmanager
+async def unlimited(delay_s: float | None) -> AsyncIterator[None]:
+    """Stands for `asyncio.timeout`: a connect ends as the test says."""
+    yield
+
+
+class World:
+    """A real worker, its real connections and layers; everything below them is here."""
+
+    def __init__(self) -> None:
+        self.now = 1_000_000_000_000
+        self.loop = Loop(self)
+        self.connecting: list[Gate] = []
+        self.clients: list[Wire] = []
+        self.endpoints: list[Wire] = []
+        self._patches = ExitStack()
+        for module in CLOCKS:
+            self._patch(f"{module}.now_ns", lambda: self.now)
+        self._patch("asyncio.timeout", unlimited)
+        self._patch("meshcore.process.layers.log", mock.Mock())
+        self._patch("meshcore.upstream.connector.Connector._connect", self._connector())
+        self._patch("meshcore.upstream.connection.UpstreamConnection.is_alive", lambda _: True)
+        self.engine = Engine(seed=1)
+        self.engine.apply(SNAPSHOT.core_json())
+        self.probe = Probe()
+        with mock.patch("asyncio.get_running_loop", return_value=self.loop):
+            self.worker = Worker(SNAPSHOT, self.engine, {"test:Probe": self.probe})
+        self.listener = self.worker.listeners["edge"]
+        self.armed: dict[int, int] = {}
+        self._arm = self.worker.deadlines.arm
+        self.worker.deadlines.arm = self._record_arm
+
+    def _patch(self, name: str, what: object) -> None:
+        self._patches.enter_context(mock.patch(name, what))
+
+    def _record_arm(self, slot: int, deadline_ns: int) -> None:
+        self.armed[slot] = deadline_ns
+        self._arm(slot, deadline_ns)
+
+    def _connector(self) -> Callable[..., Awaitable[None]]:
+        world = self
+
+        async def connect(self: Connector, pool: Pool, connection: UpstreamConnection) -> None:
+            gate = Gate()
+            world.connecting.append(gate)
+            await gate
+            wire = Wire(world, connection)
+            wire.narrow = gate.narrow
+            world.endpoints.append(wire)
+            connection.connection_made(cast("asyncio.Transport", wire))
+            if gate.closes:
+                wire.end()
+
+        return connect
+
+    # --- what may happen ----------------------------------------------------------------------
+
+    def connect_client(self) -> Wire:
+        connection = DownstreamConnection(self.listener)
+        wire = Wire(self, connection)
+        self.clients.append(wire)
+        connection.connection_made(cast("asyncio.Transport", wire))
+        return wire
+
+    def deliver(self, wire: Wire) -> None:
+        """The next piece of what a peer has to send, and what follows from it."""
+        self.receive(wire)
+        self.turn()
+
+    def receive(self, wire: Wire) -> None:
+        """The next piece; the loop has not gone on yet."""
+        data = wire.rest.popleft()
+        if data:
+            wire.protocol.data_received(data)
+        else:
+            wire.protocol.eof_received()
+            wire.close()
+
+    def settle(self, gate: Gate, error: Exception | None) -> None:
+        """A connect or a layer ends."""
+        gate.open, gate.error = True, error
+        self.turn()
+
+    def advance(self, span_ns: int) -> None:
+        """Time passes; timers run in their order."""
+        end = self.now + span_ns
+        while due := [timer for timer in self.loop.timers if timer[0] <= end]:
+            first = min(due, key=lambda timer: timer[0])
+            self.loop.timers.remove(first)
+            self.now = max(self.now, first[0])
+            first[1](*first[2])
+            self.turn()
+        self.now = end
+
+    def turn(self) -> None:
+        """Run what is ready."""
+        while True:
+            if self.loop.soon:
+                self.loop.soon.popleft()()
+                continue
+            known = list(self.loop.tasks)
+            for task in known:
+                task.step()
+            begun = any(task not in known for task in self.loop.tasks)
+            self.loop.tasks = [task for task in self.loop.tasks if not task.done]
+            self.connecting = [gate for gate in self.connecting if not gate.open]
+            self.probe.gates = [gate for gate in self.probe.gates if not gate.open]
+            if not (begun or self.loop.soon):
+                return
+
+    def close(self) -> None:
+        """Let the clock and the rest of the world be as they were."""
+        for task in self.loop.tasks:
+            task.cancel()
+            task.step()
+        self._patches.close()

@@ -362,6 +362,44 @@ mod tests {
         assert!(l.try_acquire(10_000, NOW + Nanos::from_secs(3), 2).is_ok());
     }
 
+    /// A million addresses of an attacker against a table for 4,096 clients: they do not make it
+    /// forget who is in debt, do not get more than the buckets they share, and a client that was
+    /// there keeps its own rate to the last token.
+    #[test]
+    fn a_million_addresses_touch_nobody_who_is_being_served() {
+        const RATE: u64 = 10;
+        const BURST: u64 = 5;
+        let l = limiter(4_096, RATE, BURST);
+        let friends: Vec<u64> = (1..=500).collect();
+        // They are there first: who comes while a set is full shares its overflow bucket.
+        let mut served: Vec<u64> =
+            friends.iter().map(|key| u64::from(l.try_acquire(*key, NOW, 1).is_ok())).collect();
+        let (mut attackers_got, mut now) = (0_u64, NOW);
+        let steps = 1_000;
+        for step in 0..steps {
+            now = NOW + Nanos::from_millis(step);
+            // Each friend asks at twice its rate, so it is always in debt.
+            for (friend, got) in friends.iter().zip(&mut served) {
+                if (step + friend) % 50 == 0 {
+                    *got += u64::from(l.try_acquire(*friend, now, 1).is_ok());
+                }
+            }
+            for i in 0..1_000 {
+                let address = 1_000_000 + step * 1_000 + i;
+                attackers_got += u64::from(l.try_acquire(address, now, 1).is_ok());
+            }
+        }
+        let span = now.since(NOW).0;
+        let own = BURST + RATE * span / 1_000_000_000;
+        for got in &served {
+            assert!(*got >= own && *got <= own + 1, "{got} of {own}");
+        }
+        // Every word of the table is a bucket: more than they all hold cannot be had.
+        let words = ClientLimiter::words(4_096) as u64;
+        assert!(attackers_got <= words * (own + 1), "{attackers_got}");
+        assert!(attackers_got < 200_000, "{attackers_got} of a million");
+    }
+
     #[test]
     fn the_table_is_bounded_whatever_is_asked_for() {
         assert_eq!(ClientLimiter::words(0), 16);

@@ -98,6 +98,10 @@ fuzz: $(TOOLS)/bin/cargo-fuzz  ## feed the core what nobody meant; FUZZ_SECONDS=
 test-python: install
 	$(BIN)/pytest
 
+.PHONY: conformance
+conformance: install  ## outside material: vectors of gunicorn and llhttp, smuggling advisories
+	$(BIN)/pytest -q tests/unit/codec tests/wire/test_smuggling.py
+
 .PHONY: test
 test: lint test-rust loom test-python  ## everything that must be green
 

@@ -36,6 +36,7 @@ def test_a_refused_connection_is_tried_at_another_endpoint(run: Run, serve: Serv
     ("when", "method", "attempts", "status"),
     [
         ("503", "GET", 3, 503),
+        ("5xx", "GET", 3, 503),
         ("503", "POST", 1, 503),
         ("500", "GET", 1, 503),
     ],

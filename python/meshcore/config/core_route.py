@@ -83,12 +83,18 @@ def _action(model: Route) -> dict[str, Any]:
     return {"forward": forward}
 
 
+def _statuses(kind: str | int) -> Iterable[int]:
+    if kind == "5xx":
+        return range(500, 600)
+    return (kind,) if isinstance(kind, int) else ()
+
+
 def _retry(model: Retry) -> dict[str, Any]:
     return {
         "retries": model.retries,
         "connect": "connect" in model.when,
         "reset": "reset" in model.when,
-        "statuses": [kind for kind in model.when if isinstance(kind, int)],
+        "statuses": sorted({s for kind in model.when for s in _statuses(kind)}),
     }
 
 

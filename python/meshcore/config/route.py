@@ -155,14 +155,14 @@ class FieldChanges(Model):
 
 
 def _failure(value: object) -> object:
-    if value in ("connect", "reset"):
+    if value in ("connect", "reset", "5xx"):
         return value
     if isinstance(value, int) and not isinstance(value, bool) and 400 <= value <= 599:
         return value
-    raise ValueError(f"expected connect, reset or a status from 400 to 599, got {value!r}")
+    raise ValueError(f"expected connect, reset, 5xx or a status from 400 to 599, got {value!r}")
 
 
-FailureKind = Annotated[Literal["connect", "reset"] | int, BeforeValidator(_failure)]
+FailureKind = Annotated[Literal["connect", "reset", "5xx"] | int, BeforeValidator(_failure)]
 
 
 class Retry(Model):
@@ -173,7 +173,7 @@ class Retry(Model):
         ["connect", "reset"],
         max_length=32,
         description="`connect`: no connection; `reset`: cut before any byte of the response; "
-        "a number: this status.",
+        "`5xx` or a number: such a status.",
     )
 
 

@@ -223,7 +223,7 @@ class ServerCodec:
 
     @property
     def wants_read(self) -> bool:
-        """Whether more may be read: not while a pipelined request waits."""
+        """Whether more may be read: not while 16 KiB of pipelined requests wait."""
 
     @property
     def request_complete(self) -> bool:
@@ -346,11 +346,17 @@ class Ticket:
     def retries_status(self, status: int) -> bool:
         """Whether the route retries this status."""
 
+    def request_ended(self, now_ns: int) -> None:
+        """The last byte of the request's body came: from now on the service is waited for."""
+
     def fail(self, failure: int, status: int, now_ns: int) -> None:
         """The attempt failed; the request keeps its place for a retry."""
 
     def retry(self, failure: int, status: int, now_ns: int) -> bool:
-        """Whether the request may be tried again, by policy, budget, breaker and balance."""
+        """Whether the request may be tried again, by policy, budget, breaker and balance.
+
+        After `fail`, but not for a status: a response that is not tried again is relayed.
+        """
 
     def jitter(self, span_ns: int) -> int:
         """A random length below ``span_ns``."""

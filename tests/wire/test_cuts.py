@@ -93,3 +93,45 @@ def test_the_proxy_ends_with_requests_at_every_stage(run: Run, serve: Serve) -> 
                     client.writer.close()
 
     run(go())
+
+
+def test_a_torn_body_without_a_length_ends_with_a_reset(run: Run, serve: Serve) -> None:
+    async def torn(visit: Visit) -> None:
+        await visit.head()
+        await visit.send(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n")
+        await seen.wait()
+        await visit.send(b"nonsense")
+
+    seen = asyncio.Event()
+
+    async def go() -> None:
+        async with (
+            Origin(torn) as origin,
+            serve(mesh(origin.port)) as proxy,
+            Client(proxy.addresses["edge"]) as client,
+        ):
+            await client.send(b"GET / HTTP/1.0\r\nhost: a\r\n\r\n")
+            await client.reader.readuntil(b"hello")
+            seen.set()
+            with pytest.raises(ConnectionError):
+                await client.closed()
+
+    run(go())
+
+
+def test_a_client_that_leaves_is_seen_behind_what_it_pipelined(run: Run, serve: Serve) -> None:
+    gone = asyncio.Event()
+
+    async def hold(visit: Visit) -> None:
+        await visit.head()
+        assert await visit.reader.read() == b""
+        gone.set()
+
+    async def go() -> None:
+        async with Origin(hold) as origin, serve(mesh(origin.port)) as proxy:
+            async with Client(proxy.addresses["edge"]) as client:
+                await client.send(b"GET / HTTP/1.1\r\nhost: a\r\n\r\nG")
+                await origin.reached.wait()
+            await asyncio.wait_for(gone.wait(), 3)
+
+    run(go())

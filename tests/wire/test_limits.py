@@ -35,8 +35,20 @@ def limited(port: int, idle: str = "5s") -> str:
         (b"PRI * HTTP/3.0\r\n\r\n", 505),
         (HEAD + b"transfer-encoding: gzip\r\n\r\n", 501),
         (b"\x16\x03\x01\x02\x00", 400),
+        (HEAD + b"connection: " + b"a," * 33 + b"\r\n\r\n", 400),
     ],
-    ids=["target", "bytes", "fields", "body", "chunks", "time", "version", "coding", "tls"],
+    ids=[
+        "target",
+        "bytes",
+        "fields",
+        "body",
+        "chunks",
+        "time",
+        "version",
+        "coding",
+        "tls",
+        "options",
+    ],
 )
 def test_what_is_too_much_is_refused(run: Run, serve: Serve, sent: bytes, status: int) -> None:
     async def go() -> None:
@@ -118,5 +130,20 @@ def test_more_that_wait_for_a_connection_than_may_are_overflow(run: Run, serve: 
                     await origin.reached.wait()
                 reply = await third.get()
                 assert (reply.status, reply.fields["x-mesh-reason"]) == (503, "overflow")
+
+    run(go())
+
+
+@pytest.mark.parametrize("where", ["listener", "route"])
+def test_a_request_leaves_its_cap_when_it_is_over(run: Run, serve: Serve, where: str) -> None:
+    async def go() -> None:
+        cap = "layers: [{in_flight: {max: 1}}]"
+        async with Origin(response(b"hi")) as origin:
+            text = mesh(origin.port, route=cap if where == "route" else "timeout: 5s")
+            if where == "listener":
+                text = text.replace('"127.0.0.1:0"}', f'"127.0.0.1:0", {cap}}}')
+            async with serve(text) as proxy, Client(proxy.addresses["edge"]) as client:
+                for _ in range(3):
+                    assert (await client.get()).status == 200
 
     run(go())

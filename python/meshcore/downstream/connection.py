@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 from typing import TYPE_CHECKING, cast
 
 from meshcore._core import Answer, Request, ServerCodec, now_ns
@@ -30,6 +32,7 @@ class DownstreamConnection(asyncio.BaseProtocol):
         "_feeding",
         "_head_begun",
         "_listener",
+        "_queued",
         "_reading",
         "_slot",
         "_transport",
@@ -49,6 +52,7 @@ class DownstreamConnection(asyncio.BaseProtocol):
         self._closing = False
         self._feeding = False
         self._head_begun = False
+        self._queued = 0  # bytes that the client had not taken when the connection was closed
         self.last = False  # no request is taken after the one in progress
 
     # --- called by the loop -------------------------------------------------------------------
@@ -202,10 +206,13 @@ class DownstreamConnection(asyncio.BaseProtocol):
             self._feeding = False
 
     def abort(self) -> None:
-        """Cut the connection."""
+        """Cut the connection with a reset: after a plain end a body without a length would look
+        whole (RFC 9112 §8)."""
         self._closing = True
-        if self._transport is not None:
-            self._transport.abort()
+        transport = self._transport
+        if transport is not None:
+            reset_on_close(transport)
+            transport.abort()
 
     # --- the end ------------------------------------------------------------------------------
 
@@ -213,7 +220,7 @@ class DownstreamConnection(asyncio.BaseProtocol):
         """The armed deadline passed."""
         exchange = self._exchange
         if self._closing:
-            self.abort()
+            self._cut_unless_it_moves(now)
         elif exchange is not None:
             exchange.on_deadline(now)
         elif self.codec.started:
@@ -246,7 +253,8 @@ class DownstreamConnection(asyncio.BaseProtocol):
         transport = self._transport
         if transport is None:
             return
-        self.arm(now + LINGER_NS)
+        self._queued = transport.get_write_buffer_size()
+        self.arm(now + (self._listener.idle_timeout_ns if self._queued else LINGER_NS))
         if linger and transport.can_write_eof():
             # Bytes may be on their way: read and drop them, so that no reset eats the answer.
             self._closing = False
@@ -255,6 +263,29 @@ class DownstreamConnection(asyncio.BaseProtocol):
             transport.write_eof()
         else:
             transport.close()
+
+    def _cut_unless_it_moves(self, now: int) -> None:
+        """A slow client has its time for what is queued, as long as it takes some of it."""
+        transport = self._transport
+        queued = transport.get_write_buffer_size() if transport is not None else 0
+        if 0 < queued < self._queued:
+            self._queued = queued
+            self.arm(now + self._listener.idle_timeout_ns)
+        elif transport is not None:
+            transport.abort()  # all was written: nothing is torn
+
+
+def reset_on_close(transport: asyncio.Transport) -> None:
+    """Let the socket's end be a reset; where it cannot be, it is a plain end."""
+    sock = transport.get_extra_info("socket")
+    if sock is None:
+        return
+    try:
+        # uvloop's stand-in for the socket sets no options; a duplicate has the same socket.
+        with socket.socket(fileno=socket.dup(sock.fileno())) as same:
+            same.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    except OSError:
+        pass
 
 
 class SecureDownstreamConnection(DownstreamConnection, asyncio.BufferedProtocol):

@@ -20,3 +20,4 @@ class Failure:
     PROTOCOL: Final = 3
     STATUS: Final = 4
     CANCELLED: Final = 5
+    ABANDONED: Final = 6

@@ -169,6 +169,8 @@ class Exchange:
 
     def _end_request(self, body: Body, now_ns: int) -> None:
         self._request_done = True
+        if self.ticket is not None:
+            self.ticket.request_ended(now_ns)
         if self.request.chunked:
             self._trailer = body.chunked_end()
         if self.up is not None:
@@ -202,7 +204,7 @@ class Exchange:
             self.down.send(self.down.codec.send_informational(response))
             return
         status = response.status
-        if ticket.retries_status(status) and self._retry(Failure.STATUS, status, now_ns):
+        if ticket.retries_status(status) and self._retry_answered(status, now_ns):
             return
         ticket.responded(status, now_ns)
         self.status = status
@@ -289,10 +291,10 @@ class Exchange:
                 self._end_layer()
                 ticket.fail(failure, 0, now_ns)
                 self.answer(Answer.for_failure(failure), now_ns)
-        elif not self._retry(failure, 0, now_ns):
+        elif not self._retry(failure, now_ns):
             self.answer(Answer.for_failure(failure), now_ns)
 
-    def _retry(self, failure: int, status: int, now_ns: int) -> bool:
+    def _retry(self, failure: int, now_ns: int) -> bool:
         """Settle the failed attempt; true if another one follows."""
         ticket = self.ticket
         assert ticket is not None
@@ -305,7 +307,22 @@ class Exchange:
                 self._fresh, self._sent = True, False
                 self._attempt(now_ns)
                 return True
-        ticket.fail(failure, status, now_ns)
+        ticket.fail(failure, 0, now_ns)
+        return self._try_again(failure, 0, now_ns)
+
+    def _retry_answered(self, status: int, now_ns: int) -> bool:
+        """True if another attempt follows; else this answer is the client's, body and all."""
+        if not self._try_again(Failure.STATUS, status, now_ns):
+            return False
+        up, self.up = self.up, None
+        if up is not None:
+            up.exchange = None
+            up.discard()
+        return True
+
+    def _try_again(self, failure: int, status: int, now_ns: int) -> bool:
+        ticket = self.ticket
+        assert ticket is not None
         delay = BACKOFF_MIN_NS + ticket.jitter(BACKOFF_SPAN_NS)
         if now_ns + delay >= self._deadline_ns or not self._may_repeat():
             return False
@@ -331,17 +348,17 @@ class Exchange:
         byte did not come in time."""
         if self.over:
             return
-        ticket = self.ticket
         if self._committed:
             self.cancel(now_ns)
             self.down.abort()
         elif self.task is not None:
             self._end_layer()
             self.fail_layer(Answer.for_reason("layer_error"), now_ns)
-        elif not self._request_done:
-            self._drop_upstream(Failure.CANCELLED, now_ns)
+        elif not self._request_done and self.up is not None and not self.up.choked:
+            # Also a client that awaits 100-continue: neither side can be blamed, one must end it.
+            self._drop_upstream(Failure.ABANDONED, now_ns)
             self.answer(Answer.for_reason("request_timeout"), now_ns)
-        elif ticket is not None:
+        else:
             self._drop_upstream(Failure.TIMEOUT, now_ns)
             self.answer(Answer.for_failure(Failure.TIMEOUT), now_ns)
 
@@ -349,14 +366,14 @@ class Exchange:
         """A Python layer raised: 500, whichever side it was on."""
         if self.over:
             return
-        self._drop_upstream(Failure.CANCELLED, now_ns)
+        self._drop_upstream(Failure.ABANDONED, now_ns)
         self.answer(answer, now_ns)
 
     def on_bad_request(self, answer: Answer, now_ns: int) -> None:
         """The request's body is malformed or over its limit: nothing more of it goes out."""
         if self.over:
             return
-        self._drop_upstream(Failure.CANCELLED, now_ns)
+        self._drop_upstream(Failure.ABANDONED, now_ns)
         if self._committed:
             self.cancel(now_ns)
             self.down.abort()
@@ -373,7 +390,9 @@ class Exchange:
             return
         self.over = True
         self._end_layer()
-        self._drop_upstream(Failure.CANCELLED, now_ns)
+        # Who leaves before all was asked has not waited for anybody.
+        done = self._request_done
+        self._drop_upstream(Failure.CANCELLED if done else Failure.ABANDONED, now_ns)
         if self.ticket is not None:
             self.ticket.finish(now_ns)
 
@@ -386,7 +405,8 @@ class Exchange:
         ticket = self.ticket
         if self._waiting and ticket is not None:
             self._waiting = False
-            self.driver.pools.cancel(ticket.endpoint, self)
+            if not self.driver.pools.cancel(ticket.endpoint, self):
+                failure = Failure.ABANDONED  # it waited for our own cap, not for the endpoint
         up, self.up = self.up, None
         if up is not None:
             up.exchange = None
@@ -402,6 +422,7 @@ class Exchange:
             return
         self._committed = True
         self.status = answer.status
+        self.stack.answered(answer)
         if self.ticket is not None:
             self.ticket.answered(answer.status)
         keep_alive = self._request_done and not self.down.last

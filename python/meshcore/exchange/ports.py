@@ -97,8 +97,8 @@ class Pools(Protocol):
         ``Exchange.on_connected`` or ``Exchange.on_failed`` follows; ``fresh``: a kept one was
         stale, so none of the others is trusted."""
 
-    def cancel(self, endpoint: int, exchange: Exchange) -> None:
-        """The exchange no longer waits for a connection."""
+    def cancel(self, endpoint: int, exchange: Exchange) -> bool:
+        """The exchange no longer waits; says whether a connection was being opened."""
 
 
 class Driver(Protocol):

@@ -187,8 +187,11 @@ class UpstreamConnection(asyncio.BaseProtocol):
         sock = transport.get_extra_info("socket")
         if sock is None:
             return False
-        # uvloop's PseudoSocket has no recv; a duplicate of the descriptor shares the queue.
-        probe = socket.socket(fileno=socket.dup(sock.fileno()))
+        try:
+            # uvloop's PseudoSocket has no recv; a duplicate of the descriptor shares the queue.
+            probe = socket.socket(fileno=socket.dup(sock.fileno()))
+        except OSError:
+            return False  # no descriptor is left: better a new connection than a guess
         try:
             probe.setblocking(False)
             probe.recv(1, socket.MSG_PEEK)

@@ -63,9 +63,11 @@ class Connector:
         self._make_room(pool.cluster)
         return None
 
-    def cancel(self, endpoint: int, exchange: Exchange) -> None:
-        """The exchange no longer waits."""
-        self.pools[endpoint].forget(exchange)
+    def cancel(self, endpoint: int, exchange: Exchange) -> bool:
+        """The exchange no longer waits; says whether a connection was being opened."""
+        pool = self.pools[endpoint]
+        pool.forget(exchange)
+        return pool.opening > 0
 
     # --- connections coming and going ---------------------------------------------------------
 
@@ -93,6 +95,10 @@ class Connector:
         pool = connection.pool
         pool.cluster.connections -= 1
         pool.remove(connection)
+        self._use_room(pool)
+
+    def _use_room(self, pool: Pool) -> None:
+        """A place under the cap is free: for the pool that left it, then for any other."""
         self._open_wanted(pool)
         if pool.cluster.pending:
             for other in pool.cluster.pools:
@@ -126,7 +132,7 @@ class Connector:
             waiting = pool.next_waiting()
             if waiting is not None:
                 waiting.on_failed(Failure.CONNECT, now_ns())
-            self._open_wanted(pool)
+            self._use_room(pool)
         except BaseException:
             pool.opening -= 1
             if not connection.opened:

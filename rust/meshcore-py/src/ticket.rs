@@ -28,7 +28,8 @@ fn failure_of(number: u8, status: u16) -> exchange::Failure {
         2 => exchange::Failure::Timeout,
         3 => exchange::Failure::Protocol,
         4 => exchange::Failure::Status(status),
-        _ => exchange::Failure::Cancelled,
+        5 => exchange::Failure::Cancelled,
+        _ => exchange::Failure::Abandoned,
     }
 }
 
@@ -143,6 +144,10 @@ impl Ticket {
 
     fn retries_status(&self, status: u16) -> bool {
         self.route().is_some_and(|r| r.retry.statuses.contains(&status))
+    }
+
+    fn request_ended(&mut self, now_ns: u64) {
+        self.ticket.request_ended(Nanos(now_ns));
     }
 
     fn fail(&mut self, failure: u8, status: u16, now_ns: u64) {

@@ -66,7 +66,7 @@ fn the_next_request_waits_for_the_response() {
     let mut server = H1Server::new(Limits::default());
     let two = b"GET /1 HTTP/1.1\r\nHost: a\r\n\r\nPOST /2 HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi";
     assert!(matches!(server.receive(two), Ok(Some(ServerEvent::Head { .. }))));
-    assert!(!server.wants_read());
+    assert!(server.wants_read(), "to notice a client that leaves");
     assert!(matches!(server.next_event(), Ok(None)));
     assert!(matches!(server.receive(b"GET /3 HTTP/1.1\r\nHost: a\r\n\r\n"), Ok(None)));
     assert!(server.start_next());
@@ -77,6 +77,16 @@ fn the_next_request_waits_for_the_response() {
     let Ok(Some(ServerEvent::Head { head, .. })) = server.next_event() else { panic!() };
     assert_eq!(head.slice(head.path), b"/3");
     assert!(server.wants_read());
+}
+
+#[test]
+fn only_a_little_is_read_ahead() {
+    let mut server = H1Server::new(Limits::default());
+    server.receive(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    server.receive(&[b'G'; (16 << 10) - 1]).unwrap();
+    assert!(server.wants_read());
+    server.receive(b"G").unwrap();
+    assert!(!server.wants_read());
 }
 
 #[test]

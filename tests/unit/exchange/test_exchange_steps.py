@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from meshcore.exchange.exchange import LAYER_NS, REPLAY_BYTES
-from tests.unit.exchange.world import Wire, World
+from tests.unit.exchange.world import MESH, Wire, World
 
 GET = b"GET / HTTP/1.1\r\nhost: a\r\n"
 PUT = b"PUT / HTTP/1.1\r\nhost: a\r\ncontent-length: 100000\r\n\r\n"
@@ -124,6 +124,110 @@ def test_a_connection_that_closes_before_it_is_lent_is_a_failed_connect(world: W
     world.deliver(endpoint)
     assert client.written.endswith(b"hello")
     assert len(world.endpoints) == 2
+
+
+@pytest.mark.parametrize(("method", "answers"), [(b"POST", 1), (b"GET", 3)])
+def test_the_last_answer_that_would_be_retried_is_relayed_whole(
+    world: World, method: bytes, answers: int
+) -> None:
+    client = ask(world, method + b" / HTTP/1.1\r\nhost: a\r\n\r\n")
+    for _ in range(answers):
+        assert not client.written
+        endpoint = opened(world)
+        endpoint.rest.append(b"HTTP/1.1 503 Later\r\ncontent-length: 5\r\n\r\n")
+        world.deliver(endpoint)
+        if client.written:
+            endpoint.rest.append(b"later")
+            world.deliver(endpoint)
+        world.advance(300_000_000)
+    assert client.written.startswith(b"HTTP/1.1 503 ")
+    assert client.written.endswith(b"later")
+    assert world.metric("meshcore_endpoint_requests") == 0
+
+
+def test_a_free_place_goes_to_whoever_waits_at_any_endpoint() -> None:
+    world = World(
+        MESH.replace("connections: 3", "connections: 1").replace("retries: 2", "retries: 0")
+    )
+    clients = [ask(world, GET + b"\r\n") for _ in range(3)]
+    pools = {x.protocol._exchange.ticket.endpoint for x in clients}  # type: ignore[union-attr]
+    assert len(pools) == 2, "the seed sends them to both endpoints"
+    for _ in clients:
+        assert len(world.connecting) == 1
+        world.settle(world.connecting[0], ConnectionRefusedError())
+    assert all(client.written.startswith(b"HTTP/1.1 502 ") for client in clients)
+    assert world.metric('meshcore_local_answers_total{listener="edge",reason="upstream_conn') == 3
+    world.close()
+
+
+def test_who_waits_for_our_own_cap_says_nothing_about_the_endpoint() -> None:
+    text = MESH.replace("connections: 3", "connections: 1").replace("ejection: off", "")
+    world = World(text.replace("pending: 3", "pending: 30"))
+    holder = ask(world, GET + b"\r\n")
+    opened(world)
+    waiting = [ask(world, GET + b"\r\n") for _ in range(20)]
+    world.advance(4_900_000_000)
+    holder.left = True
+    world.advance(200_000_000)
+    assert all(client.written.startswith(b"HTTP/1.1 504 ") for client in waiting)
+    # The one that was asked and did not answer has failed once; the ejection needs five.
+    assert world.metric("meshcore_endpoint_available") == 2
+    world.close()
+
+
+def test_a_client_that_we_do_not_read_is_not_blamed(world: World) -> None:
+    client = ask(world, PUT, b"x" * 40_000)
+    endpoint = opened(world, narrow=True)
+    assert endpoint.protocol.choked
+    world.advance(31_000_000_000)
+    assert client.written.startswith(b"HTTP/1.1 504 ")
+
+
+def test_a_client_that_stalls_is(world: World) -> None:
+    client = ask(world, PUT, b"x" * 400)
+    opened(world)
+    world.advance(31_000_000_000)
+    assert client.written.startswith(b"HTTP/1.1 408 ")
+
+
+def test_clients_that_never_finish_asking_open_no_breaker() -> None:
+    world = World(MESH.replace("circuit_breaker: off", "circuit_breaker: {failures: 3}"))
+    for _ in range(5):
+        client = ask(world, PUT)
+        opened(world)
+        world.advance(6_000_000_000)
+        client.left = True
+        client.close()
+        world.turn()
+    assert world.metric("meshcore_breaker_state") == 0
+    # Who asked, and left after waiting as long, was let down by the service.
+    for _ in range(3):
+        client = ask(world, PUT.replace(b"100000", b"1"), b"x")
+        opened(world)
+        world.worker.deadlines.arm(client.protocol._slot, world.now + 9_000_000_000)  # type: ignore[union-attr]
+        world.advance(6_000_000_000)
+        client.left = True
+        client.close()
+        world.turn()
+    assert world.metric("meshcore_breaker_state") == 1
+    world.close()
+
+
+def test_a_slow_client_has_time_for_the_end_as_long_as_it_takes_some(world: World) -> None:
+    client = ask(world, GET + b"connection: close\r\n\r\n")
+    endpoint = opened(world)
+    endpoint.rest.append(HELLO)
+    client.queued = 100_000
+    world.deliver(endpoint)
+    assert client.written.endswith(b"hello")
+    for left in (60_000, 30_000):
+        world.advance(73_000_000_000)
+        assert not client.aborted
+        client.queued = left
+        world.advance(2_000_000_000)
+        assert not client.aborted
+    world.advance(80_000_000_000)
+    assert client.aborted
 
 
 def test_one_owner_that_fails_does_not_stop_the_clock_of_the_others(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Iterable
 from contextlib import ExitStack, asynccontextmanager
@@ -11,7 +12,7 @@ from unittest import mock
 
 from meshcore import Answer, Layer, Request, Response
 from meshcore._core import Engine
-from meshcore.config.compile import compile
+from meshcore.config.compile import Snapshot, compile
 from meshcore.config.load import load_text
 from meshcore.downstream.connection import DownstreamConnection
 from meshcore.process.worker import Worker
@@ -37,7 +38,13 @@ upstreams:
     circuit_breaker: off
 """
 NARROW_BYTES = 10_000
-SNAPSHOT = compile(load_text(MESH))
+
+
+@functools.cache
+def compiled(text: str) -> Snapshot:
+    return compile(load_text(text))
+
+
 CLOCKS = (
     "meshcore.downstream.connection",
     "meshcore.downstream.deadlines",
@@ -126,6 +133,7 @@ class Wire:
         self.lost = False
         self.left = False  # the peer ended it
         self.narrow = False  # the peer takes what is large only when told
+        self.queued = 0  # bytes that the peer has not taken yet
         self.rest: deque[bytes] = deque()  # what the peer still has to send; b"": its end
 
     def write(self, data: bytes) -> None:
@@ -158,9 +166,14 @@ class Wire:
         return ("127.0.0.1", 9) if name == "peername" else None
 
     def close(self) -> None:
+        if self.queued and not self.aborted:
+            return  # once all is written
         if not self.closing:
             self.closing = True
             self._world.loop.soon.append(self.end)
+
+    def get_write_buffer_size(self) -> int:
+        return self.queued
 
     def abort(self) -> None:
         self.aborted = True
@@ -209,7 +222,7 @@ async def unlimited(delay_s: float | None) -> AsyncIterator[None]:
 class World:
     """A real worker, its real connections and layers; everything below them is here."""
 
-    def __init__(self) -> None:
+    def __init__(self, text: str = MESH) -> None:
         self.now = 1_000_000_000_000
         self.loop = Loop(self)
         self.connecting: list[Gate] = []
@@ -223,10 +236,11 @@ class World:
         self._patch("meshcore.upstream.connector.Connector._connect", self._connector())
         self._patch("meshcore.upstream.connection.UpstreamConnection.is_alive", lambda _: True)
         self.engine = Engine(seed=1)
-        self.engine.apply(SNAPSHOT.core_json())
+        snapshot = compiled(text)
+        self.engine.apply(snapshot.core_json())
         self.probe = Probe()
         with mock.patch("asyncio.get_running_loop", return_value=self.loop):
-            self.worker = Worker(SNAPSHOT, self.engine, {"test:Probe": self.probe})
+            self.worker = Worker(snapshot, self.engine, {"test:Probe": self.probe})
         self.listener = self.worker.listeners["edge"]
         self.armed: dict[int, int] = {}
         self._arm = self.worker.deadlines.arm
@@ -293,6 +307,11 @@ class World:
             first[1](*first[2])
             self.turn()
         self.now = end
+
+    def metric(self, name: str) -> int:
+        """The sum of a metric's samples."""
+        lines = self.engine.metrics("")[0].decode().splitlines()
+        return sum(int(x.rpartition(" ")[2]) for x in lines if x.startswith(name))
 
     def turn(self) -> None:
         """Run what is ready."""

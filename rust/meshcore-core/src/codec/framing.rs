@@ -8,9 +8,14 @@ use crate::head::{Headers, Span, Version};
 /// The largest content length taken: the sum of bodies must not overflow anyone's signed counter.
 pub(super) const MAX_LENGTH: u64 = i64::MAX as u64;
 
+/// Each field of a message is compared with each option when it is forwarded; real ones have two.
+const MAX_OPTIONS: u8 = 32;
+
 /// The fields that frame a message or steer its connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Facts {
+    /// Words in its `connection` fields.
+    options: u8,
     pub(super) content_length: Option<u64>,
     pub(super) chunked: bool,
     pub(super) close: bool,
@@ -79,7 +84,7 @@ pub(super) fn facts(headers: &Headers, version: Version, role: Role) -> Result<F
             None => {}
             Some(Steering::Host) => once(&mut facts.host, span, "more than one host")?,
             Some(Steering::Expect) => expect(value, version, &mut facts)?,
-            Some(Steering::Connection) => connection(value, &mut facts),
+            Some(Steering::Connection) => connection(value, &mut facts)?,
             Some(Steering::ContentLength) => {
                 once(&mut facts.content_length, length(value)?, "more than one content-length")?;
             }
@@ -141,11 +146,16 @@ fn length(value: &[u8]) -> Result<u64, CodecError> {
     if n <= MAX_LENGTH { Ok(n) } else { Err(invalid) }
 }
 
-fn connection(value: &[u8], facts: &mut Facts) {
+fn connection(value: &[u8], facts: &mut Facts) -> Result<(), CodecError> {
     for option in list(value) {
+        facts.options += 1;
+        if facts.options > MAX_OPTIONS {
+            return Err(CodecError::bad("too many connection options"));
+        }
         facts.close |= option.eq_ignore_ascii_case(b"close");
         facts.keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
     }
+    Ok(())
 }
 
 /// RFC 9110 §10.1.1: an unknown expectation is 417; in HTTP/1.0 the field is ignored.

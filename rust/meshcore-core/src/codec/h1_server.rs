@@ -39,6 +39,9 @@ impl Default for ServerRules {
 ///    └─────────────────────────────────────────────────────┘
 ///   any ── error, or start_next on a connection that may not persist ──▶ Closed
 /// ```
+/// Pipelined bytes behind which no more are read.
+const READ_AHEAD: usize = 16 << 10;
+
 #[derive(Debug)]
 enum State {
     Head,
@@ -136,12 +139,13 @@ impl H1Server {
         Err(error)
     }
 
-    /// Whether more may be read: no, while a pipelined request waits for its turn.
+    /// Whether more may be read. While pipelined requests wait for their turn only a little: a
+    /// client that leaves is seen by reading.
     #[must_use]
     pub fn wants_read(&self) -> bool {
         match self.state {
             State::Head | State::Body(_) => true,
-            State::Done => self.input.len() == 0,
+            State::Done => self.input.len() < READ_AHEAD,
             State::Closed(_) => false,
         }
     }

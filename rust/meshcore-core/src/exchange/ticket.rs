@@ -37,8 +37,10 @@ pub enum Failure {
     Protocol,
     /// This status, which the route retries.
     Status(u16),
-    /// The client left, or we did: says nothing about the endpoint.
+    /// The client left, or we did; a failure of the service only if it was slow.
     Cancelled,
+    /// Ended for a reason that lies with the client or with us: says nothing about the service.
+    Abandoned,
 }
 
 /// A client that waited this long for a head before it left was let down by the upstream.
@@ -80,13 +82,16 @@ pub struct RequestTicket {
     pub(super) stage: Stage,
     pub(super) cursor: u16,
     pub(super) charges: SmallVec<[Charged; 2]>,
-    pub(super) entered: SmallVec<[u16; 2]>,
+    /// Caps that the request is in: whether the route's or the listener's, and which op.
+    pub(super) entered: SmallVec<[(bool, u16); 2]>,
     pub(super) in_upstream: bool,
     pub(super) breaker: Option<BreakerPermit>,
     attempt: Option<Attempt>,
     tried: Tried,
     attempts: u8,
     pub(super) began: Nanos,
+    /// When the client had sent its whole request: from then on the service is waited for.
+    asked: Nanos,
     last: Nanos,
     outcome: Outcome,
     status: u16,
@@ -109,6 +114,7 @@ impl RequestTicket {
             tried: Tried::default(),
             attempts: 0,
             began: now,
+            asked: now,
             last: now,
             outcome: Outcome::Neutral,
             status: 0,
@@ -164,19 +170,24 @@ impl RequestTicket {
         Some(upstream.ids[picked.index])
     }
 
+    /// The last byte of the request's body came; one without a body is whole when it begins.
+    pub fn request_ended(&mut self, now: Nanos) {
+        self.asked = now;
+    }
+
     /// The attempt failed. The ticket keeps the request's place in the upstream for a retry.
     pub fn fail(&mut self, failure: Failure, now: Nanos) {
         self.last = now;
         self.outcome = match failure {
             Failure::Status(status) => outcome_of(status),
-            Failure::Cancelled if now.since(self.began) >= SLOW_CALL && self.status == 0 => {
+            Failure::Cancelled if now.since(self.asked) >= SLOW_CALL && self.status == 0 => {
                 Outcome::Failure
             }
-            Failure::Cancelled => Outcome::Neutral,
+            Failure::Cancelled | Failure::Abandoned => Outcome::Neutral,
             _ => Outcome::Failure,
         };
         let endpoint = match failure {
-            Failure::Cancelled => EndpointOutcome::Neutral,
+            Failure::Cancelled | Failure::Abandoned => EndpointOutcome::Neutral,
             Failure::Status(_) => EndpointOutcome::Ok,
             _ => EndpointOutcome::Failed,
         };
@@ -185,6 +196,9 @@ impl RequestTicket {
 
     /// Whether the failed request may be tried again, and where. Asks the policy, the retry
     /// budget, the breaker (an open one refuses) and balance; never the limiters.
+    ///
+    /// Call [`Self::fail`] first, but not for a status: if that is not tried again, its response
+    /// is relayed by the attempt that brought it.
     pub fn retry(&mut self, failure: Failure, now: Nanos, rng: &mut Rng) -> Option<u32> {
         let route = Arc::clone(self.route.as_ref()?);
         let upstream = route.upstream()?;
@@ -192,22 +206,29 @@ impl RequestTicket {
             Failure::Connect => route.retry.connect,
             Failure::Reset => route.retry.reset,
             Failure::Status(s) => route.retry.statuses.contains(&s),
-            Failure::Timeout | Failure::Protocol | Failure::Cancelled => false,
+            Failure::Timeout | Failure::Protocol | Failure::Cancelled | Failure::Abandoned => false,
         };
         let breaker = route.breaker.as_ref().or(upstream.breaker.as_ref());
         if !allowed
-            || self.attempt.is_some()
             || self.attempts > route.retry.retries
             || breaker.is_some_and(|b| b.state(now) == State::Open)
             || !upstream.retries.try_enter(upstream.in_flight.current())
         {
             return None;
         }
+        let answered = self.attempt.take();
         let endpoint = self.pick(now, rng, true);
-        match endpoint {
-            Some(_) => route.stats.retried(),
-            None => upstream.retries.leave(),
+        if endpoint.is_none() {
+            self.attempt = answered;
+            upstream.retries.leave();
+            return None;
         }
+        if let (Some(attempt), Failure::Status(status)) = (answered, failure) {
+            self.last = now;
+            self.outcome = outcome_of(status);
+            end(upstream, attempt, EndpointOutcome::Ok, now);
+        }
+        route.stats.retried();
         endpoint
     }
 
@@ -235,12 +256,12 @@ impl RequestTicket {
         self.last = now;
         self.end_attempt(EndpointOutcome::Neutral, now);
         self.settle_breaker(now, rand);
-        if let Some(route) = &self.route {
-            for op in &self.entered {
-                if let Some(Op::InFlight(cap)) = route.ops.get(*op as usize) {
-                    cap.leave();
-                }
+        for (of_route, op) in &self.entered {
+            if let Some(Op::InFlight(cap)) = self.ops(*of_route).get(*op as usize) {
+                cap.leave();
             }
+        }
+        if let Some(route) = &self.route {
             match self.status {
                 0 => route.stats.cancelled(),
                 status => route.stats.responded(status, now.since(self.began)),
@@ -254,16 +275,18 @@ impl RequestTicket {
         }
     }
 
+    /// The ops of the route, or of the listener.
+    fn ops(&self, of_route: bool) -> &[Op] {
+        match (&self.route, of_route) {
+            (Some(route), true) => &route.ops,
+            _ => self.compiled.listener(self.listener).map_or(&[], |l| &l.ops),
+        }
+    }
+
     /// Gives every charge back: a later limiter refused the request.
     pub(super) fn give_back(&mut self) {
         for charged in std::mem::take(&mut self.charges) {
-            let ops = match (&self.route, charged.of_route) {
-                (Some(route), true) => &route.ops,
-                _ => match self.compiled.listener(self.listener) {
-                    Some(listener) => &listener.ops,
-                    None => continue,
-                },
-            };
+            let ops = self.ops(charged.of_route);
             match (ops.get(charged.op as usize), charged.charge) {
                 (Some(Op::Client(l) | Op::Keyed(l, _)), Some(charge)) => l.give_back(charge),
                 (Some(Op::Bucket(b)), None) => b.give_back(1),
@@ -276,22 +299,16 @@ impl RequestTicket {
         let Some(Target::Forward { upstream, .. }) = self.route.as_ref().map(|r| &r.target) else {
             return;
         };
-        let Some(attempt) = self.attempt.as_mut() else { return };
-        if let Some(permit) = attempt.permit.take() {
-            let rules = upstream.spec.ejection.as_ref();
-            upstream.picker.settle(attempt.endpoint, permit, outcome, now, rules);
+        if let Some(attempt) = self.attempt.as_mut() {
+            settle(upstream, attempt, outcome, now);
         }
     }
 
     fn end_attempt(&mut self, outcome: EndpointOutcome, now: Nanos) {
-        self.settle_endpoint(outcome, now);
         if let Some(attempt) = self.attempt.take()
             && let Some(upstream) = self.upstream()
         {
-            upstream.endpoints[attempt.endpoint].state.leave();
-            if attempt.is_retry {
-                upstream.retries.leave();
-            }
+            end(upstream, attempt, outcome, now);
         }
     }
 
@@ -302,6 +319,23 @@ impl RequestTicket {
         if let Some(breaker) = breaker {
             breaker.settle(permit, self.outcome, now, rand);
         }
+    }
+}
+
+/// Tells the endpoint how its part went, once.
+fn settle(upstream: &Upstream, attempt: &mut Attempt, outcome: EndpointOutcome, now: Nanos) {
+    if let Some(permit) = attempt.permit.take() {
+        let rules = upstream.spec.ejection.as_ref();
+        upstream.picker.settle(attempt.endpoint, permit, outcome, now, rules);
+    }
+}
+
+/// The attempt is over: its endpoint is left, and its place among the retries.
+fn end(upstream: &Upstream, mut attempt: Attempt, outcome: EndpointOutcome, now: Nanos) {
+    settle(upstream, &mut attempt, outcome, now);
+    upstream.endpoints[attempt.endpoint].state.leave();
+    if attempt.is_retry {
+        upstream.retries.leave();
     }
 }
 

@@ -57,11 +57,7 @@ impl Engine {
             return Verdict::Answer(Reason::NoRoute.into());
         };
         let walk = Walk { compiled: &compiled, listener, head, peer, now, rand: self.random() };
-        let verdict = walk.run(ticket);
-        if let Verdict::Answer(answer) = verdict {
-            listener.stats.answered(answer.reason);
-        }
-        verdict
+        walk.run(ticket)
     }
 }
 
@@ -110,7 +106,7 @@ impl Walk<'_> {
                     if !cap.try_enter() {
                         return Some(Verdict::Answer(Reason::Overflow.into()));
                     }
-                    ticket.entered.push(at);
+                    ticket.entered.push((of_route, at));
                     continue;
                 }
                 Op::Python(layer) => return Some(Verdict::Pause(*layer)),

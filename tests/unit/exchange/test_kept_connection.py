@@ -1,0 +1,48 @@
+"""Whether a kept connection may be lent again is never a reason to lose it."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from collections.abc import Iterator
+from unittest import mock
+
+import pytest
+
+from meshcore.upstream.connection import UpstreamConnection
+
+
+@pytest.fixture
+def ends() -> Iterator[tuple[socket.socket, socket.socket]]:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        yield ours, theirs
+
+
+def kept(sock: socket.socket) -> UpstreamConnection:
+    connection = UpstreamConnection(mock.Mock(), mock.Mock())
+    transport = mock.Mock()
+    transport.is_closing.return_value = False
+    transport.get_extra_info.return_value = sock
+    connection.connection_made(transport)
+    return connection
+
+
+def test_quiet_is_alive_and_bytes_or_an_end_are_not(
+    ends: tuple[socket.socket, socket.socket],
+) -> None:
+    ours, theirs = ends
+    connection = kept(ours)
+    assert connection.is_alive()
+    theirs.send(b"unasked")
+    assert not connection.is_alive()
+    assert ours.recv(7) == b"unasked", "nothing was taken out"
+    assert connection.is_alive()
+    theirs.close()
+    assert not connection.is_alive()
+
+
+def test_without_descriptors_it_is_given_up(ends: tuple[socket.socket, socket.socket]) -> None:
+    connection = kept(ends[0])
+    with mock.patch("socket.dup", side_effect=OSError(errno.EMFILE, "too many open files")):
+        assert not connection.is_alive()

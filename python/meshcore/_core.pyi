@@ -349,7 +349,7 @@ class Ticket:
     def request_ended(self, now_ns: int) -> None:
         """The last byte of the request's body came: from now on the service is waited for."""
 
-    def fail(self, failure: int, status: int, now_ns: int) -> None:
+    def fail(self, failure: int, now_ns: int) -> None:
         """The attempt failed; the request keeps its place for a retry."""
 
     def retry(self, failure: int, status: int, now_ns: int) -> bool:

@@ -6,7 +6,6 @@
 #![allow(missing_docs, clippy::unwrap_used)]
 
 use loom::sync::Arc;
-use loom::thread;
 use meshcore_core::admission::{
     Breaker, ClientLimiter, InFlight, Outcome, Quota, State, TokenBucket,
 };
@@ -14,22 +13,15 @@ use meshcore_core::segment::Block;
 use meshcore_core::snapshot;
 use meshcore_core::time::Nanos;
 
+#[path = "loom_two.rs"]
+mod loom_two;
+
+use loom_two::two;
+
 const NOW: Nanos = Nanos(5_000_000_000_000);
 
 fn quota(burst: u64) -> Quota {
     Quota::new(snapshot::Rate { tokens: 1, period_ns: 3_600_000_000_000, burst }).unwrap()
-}
-
-/// Runs `one` in two threads and in none, and gives the two results.
-fn two<S, T>(shared: &Arc<S>, one: fn(&S) -> T) -> [T; 2]
-where
-    S: Send + Sync + 'static,
-    T: Send + 'static,
-{
-    let other = Arc::clone(shared);
-    let running = thread::spawn(move || one(&other));
-    let mine = one(shared);
-    [mine, running.join().unwrap()]
 }
 
 #[test]

@@ -11,6 +11,11 @@ use meshcore_core::segment::Block;
 use meshcore_core::snapshot::Ejection;
 use meshcore_core::time::Nanos;
 
+#[path = "loom_two.rs"]
+mod loom_two;
+
+use loom_two::two;
+
 const NOW: Nanos = Nanos(5_000_000_000_000);
 /// Later than the first time out of [`rules`].
 const LATER: Nanos = Nanos(NOW.0 + 60_000_000_000);
@@ -21,17 +26,6 @@ fn rules(failures: u32) -> Ejection {
 
 fn endpoint() -> EndpointState {
     EndpointState::new(Block::private(EndpointState::WORDS), 0)
-}
-
-fn two<S, T>(shared: &Arc<S>, one: fn(&S) -> T) -> [T; 2]
-where
-    S: Send + Sync + 'static,
-    T: Send + 'static,
-{
-    let other = Arc::clone(shared);
-    let running = thread::spawn(move || one(&other));
-    let mine = one(shared);
-    [mine, running.join().unwrap()]
 }
 
 #[test]

@@ -1,7 +1,12 @@
 //! Path normalisation against the words of RFC 3986 and against itself.
 
-use meshcore_core::path::{Normalized, PathRules, merge_slashes, normalize};
+use meshcore_core::path::{PathRules, merge_slashes};
 use proptest::prelude::*;
+
+#[path = "normal_path.rs"]
+mod normal_path;
+
+use normal_path::{rules_of, run};
 
 /// Bytes and pieces that the normaliser has a rule for, among ordinary ones.
 fn raw_path() -> impl Strategy<Value = Vec<u8>> {
@@ -20,26 +25,7 @@ fn raw_path() -> impl Strategy<Value = Vec<u8>> {
 }
 
 fn rules() -> impl Strategy<Value = PathRules> {
-    any::<u8>().prop_map(|bits| PathRules {
-        encoded_slash: bits & 1 != 0,
-        backslash: bits & 2 != 0,
-        empty_dot_dot: bits & 4 != 0,
-        dot_params: bits & 8 != 0,
-        fragment: bits & 16 != 0,
-        encoded_nul: bits & 32 != 0,
-        bad_escape: bits & 64 != 0,
-        raw_bytes: bits & 128 != 0,
-    })
-}
-
-fn run(raw: &[u8], rules: &PathRules) -> Option<(Normalized, Vec<u8>)> {
-    let mut out = Vec::new();
-    let found = normalize(raw, rules, &mut out).ok()?;
-    if !found.changed {
-        assert!(out.is_empty());
-        out.extend_from_slice(raw);
-    }
-    Some((found, out))
+    any::<u8>().prop_map(rules_of)
 }
 
 /// RFC 3986 §5.2.4 in its own words: move the first piece of the input to the output.

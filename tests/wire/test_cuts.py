@@ -117,21 +117,3 @@ def test_a_torn_body_without_a_length_ends_with_a_reset(run: Run, serve: Serve) 
                 await client.closed()
 
     run(go())
-
-
-def test_a_client_that_leaves_is_seen_behind_what_it_pipelined(run: Run, serve: Serve) -> None:
-    gone = asyncio.Event()
-
-    async def hold(visit: Visit) -> None:
-        await visit.head()
-        assert await visit.reader.read() == b""
-        gone.set()
-
-    async def go() -> None:
-        async with Origin(hold) as origin, serve(mesh(origin.port)) as proxy:
-            async with Client(proxy.addresses["edge"]) as client:
-                await client.send(b"GET / HTTP/1.1\r\nhost: a\r\n\r\nG")
-                await origin.reached.wait()
-            await asyncio.wait_for(gone.wait(), 3)
-
-    run(go())

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from tests.wire.client import Client
 from tests.wire.conftest import Run, Serve
 from tests.wire.origin import Origin, Visit, response
@@ -195,7 +197,10 @@ def test_an_upstream_that_does_not_answer_is_504(run: Run, serve: Serve) -> None
     run(go())
 
 
-def test_a_client_that_leaves_is_told_to_the_upstream(run: Run, serve: Serve) -> None:
+@pytest.mark.parametrize("pipelined", [b"", b"G"])
+def test_a_client_that_leaves_is_told_to_the_upstream(
+    run: Run, serve: Serve, pipelined: bytes
+) -> None:
     left = asyncio.Event()
 
     async def wait(visit: Visit) -> None:
@@ -206,9 +211,9 @@ def test_a_client_that_leaves_is_told_to_the_upstream(run: Run, serve: Serve) ->
     async def go() -> None:
         async with Origin(wait) as origin, serve(mesh(origin.port)) as proxy:
             async with Client(proxy.addresses["edge"]) as client:
-                await client.send(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n")
+                await client.send(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n" + pipelined)
                 await origin.reached.wait()
-            await left.wait()
+            await asyncio.wait_for(left.wait(), 3)
 
     run(go())
 

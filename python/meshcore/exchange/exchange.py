@@ -281,7 +281,7 @@ class Exchange:
         assert ticket is not None
         if self._committed:
             # The head is out: a clean end would make a torn body look whole.
-            ticket.fail(failure, 0, now_ns)
+            ticket.fail(failure, now_ns)
             self.cancel(now_ns)
             self.down.abort()
         elif response is not None:
@@ -289,7 +289,7 @@ class Exchange:
             self.up = None
             if not response.end:
                 self._end_layer()
-                ticket.fail(failure, 0, now_ns)
+                ticket.fail(failure, now_ns)
                 self.answer(Answer.for_failure(failure), now_ns)
         elif not self._retry(failure, now_ns):
             self.answer(Answer.for_failure(failure), now_ns)
@@ -298,26 +298,21 @@ class Exchange:
         """Settle the failed attempt; true if another one follows."""
         ticket = self.ticket
         assert ticket is not None
-        up, self.up = self.up, None
-        if up is not None:
-            up.exchange = None
-            up.discard()
-            if up.reused and failure == Failure.RESET and self._may_repeat() and not self._fresh:
-                # The endpoint had closed a kept connection (RFC 9112 §9.3.1): no failed attempt.
-                self._fresh, self._sent = True, False
-                self._attempt(now_ns)
-                return True
-        ticket.fail(failure, 0, now_ns)
+        up = self._discard_upstream()
+        stale = up is not None and up.reused and failure == Failure.RESET and not self._fresh
+        if stale and self._may_repeat():
+            # The endpoint had closed a kept connection (RFC 9112 §9.3.1): no failed attempt.
+            self._fresh, self._sent = True, False
+            self._attempt(now_ns)
+            return True
+        ticket.fail(failure, now_ns)
         return self._try_again(failure, 0, now_ns)
 
     def _retry_answered(self, status: int, now_ns: int) -> bool:
         """True if another attempt follows; else this answer is the client's, body and all."""
         if not self._try_again(Failure.STATUS, status, now_ns):
             return False
-        up, self.up = self.up, None
-        if up is not None:
-            up.exchange = None
-            up.discard()
+        self._discard_upstream()
         return True
 
     def _try_again(self, failure: int, status: int, now_ns: int) -> bool:
@@ -401,18 +396,23 @@ class Exchange:
         if task is not None:
             task.cancel()
 
+    def _discard_upstream(self) -> Upstream | None:
+        """Part with the connection, which carries no other request; which one it was."""
+        up, self.up = self.up, None
+        if up is not None:
+            up.exchange = None
+            up.discard()
+        return up
+
     def _drop_upstream(self, failure: int, now_ns: int) -> None:
         ticket = self.ticket
         if self._waiting and ticket is not None:
             self._waiting = False
             if not self.driver.pools.cancel(ticket.endpoint, self):
                 failure = Failure.ABANDONED  # it waited for our own cap, not for the endpoint
-        up, self.up = self.up, None
-        if up is not None:
-            up.exchange = None
-            up.discard()
+        self._discard_upstream()
         if ticket is not None:
-            ticket.fail(failure, 0, now_ns)
+            ticket.fail(failure, now_ns)
 
     # --- answers given here -------------------------------------------------------------------
 

@@ -103,7 +103,7 @@ class UpstreamConnection(asyncio.BaseProtocol):
 
     def _withdraw(self) -> None:
         """Closed, but not yet lost: nobody may borrow it in between."""
-        self._pools.withdraw(self)
+        self.pool.remove(self)
         self.close()
 
     def _failure(self) -> int:
@@ -182,7 +182,7 @@ class UpstreamConnection(asyncio.BaseProtocol):
     def is_alive(self) -> bool:
         """Look into the socket without taking anything out of it."""
         transport = self._transport
-        if transport is None or transport.is_closing():
+        if transport is None or not self.is_open:
             return False
         sock = transport.get_extra_info("socket")
         if sock is None:

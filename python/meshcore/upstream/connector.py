@@ -104,10 +104,6 @@ class Connector:
             for other in pool.cluster.pools:
                 self._open_wanted(other)
 
-    def withdraw(self, connection: UpstreamConnection) -> None:
-        """A connection is about to be closed: it is not lent again. O(1)."""
-        connection.pool.remove(connection)
-
     def _open_wanted(self, pool: Pool) -> None:
         while pool.wants_connection() and not pool.cluster.is_full:
             pool.opening += 1

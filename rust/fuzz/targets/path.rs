@@ -6,12 +6,15 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use meshcore_core::path::{PathRules, merge_slashes, normalize};
+use meshcore_core::path::{PathRules, merge_slashes};
+
+#[path = "../../../tests/rust/normal_path.rs"]
+mod normal_path;
+
+use normal_path::rules_of;
 
 fn run(raw: &[u8], rules: &PathRules) -> Option<Vec<u8>> {
-    let mut out = Vec::new();
-    let found = normalize(raw, rules, &mut out).ok()?;
-    Some(if found.changed { out } else { raw.to_vec() })
+    normal_path::run(raw, rules).map(|(_, path)| path)
 }
 
 fn merged(path: &[u8]) -> Vec<u8> {
@@ -21,16 +24,7 @@ fn merged(path: &[u8]) -> Vec<u8> {
 
 fuzz_target!(|input: &[u8]| {
     let Some((&bits, raw)) = input.split_first() else { return };
-    let rules = PathRules {
-        encoded_slash: bits & 1 != 0,
-        backslash: bits & 2 != 0,
-        empty_dot_dot: bits & 4 != 0,
-        dot_params: bits & 8 != 0,
-        fragment: bits & 16 != 0,
-        encoded_nul: bits & 32 != 0,
-        bad_escape: bits & 64 != 0,
-        raw_bytes: bits & 128 != 0,
-    };
+    let rules = rules_of(bits);
     if let Some(path) = run(raw, &rules) {
         assert_eq!(run(&path, &rules).as_deref(), Some(&*path));
         assert!(path.iter().all(|b| (0x21..0x7f).contains(b) && !b"\\#?".contains(b)));

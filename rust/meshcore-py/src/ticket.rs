@@ -150,8 +150,8 @@ impl Ticket {
         self.ticket.request_ended(Nanos(now_ns));
     }
 
-    fn fail(&mut self, failure: u8, status: u16, now_ns: u64) {
-        self.ticket.fail(failure_of(failure, status), Nanos(now_ns));
+    fn fail(&mut self, failure: u8, now_ns: u64) {
+        self.ticket.fail(failure_of(failure, 0), Nanos(now_ns));
     }
 
     fn retry(&mut self, failure: u8, status: u16, now_ns: u64) -> bool {

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, cast
 
 import hypothesis.strategies as st
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from meshcore.exchange.exchange import NEVER, Exchange
+from meshcore.upstream.connection import UpstreamConnection
 from tests.unit.exchange.world import Wire, World
 
 LATE_NS = 100_000_000  # two ticks of the deadlines
@@ -81,8 +82,7 @@ class ExchangeMachine(RuleBasedStateMachine):
     # --- clients --------------------------------------------------------------------------------
 
     def exchange_of(self, wire: Wire) -> Exchange | None:
-        found: Exchange | None = wire.protocol._exchange  # type: ignore[union-attr]
-        return found
+        return wire.client._exchange
 
     def clients(self) -> list[Wire]:
         return [wire for wire in self.world.clients if not wire.closing]
@@ -98,7 +98,7 @@ class ExchangeMachine(RuleBasedStateMachine):
         """A request, on a connection that waits for one if there is one."""
         idle = [w for w in self.clients() if self.exchange_of(w) is None and not w.rest]
         wire = idle[0] if kept and idle else self.world.connect_client()
-        if wire.protocol._closing:  # type: ignore[union-attr]
+        if wire.client._closing:
             return
         self.number += 1
         head = HEADS[kind] % self.number
@@ -154,7 +154,7 @@ class ExchangeMachine(RuleBasedStateMachine):
         return [
             wire
             for wire in self.endpoints()
-            if wire.protocol.exchange is not None and not wire.rest  # type: ignore[union-attr]
+            if wire.endpoint.exchange is not None and not wire.rest
         ]
 
     def sending(self) -> list[Wire]:
@@ -176,7 +176,7 @@ class ExchangeMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.endpoints())
     @rule(data=st.data(), what=st.sampled_from([b"unasked", b""]))
     def endpoint_says_more_than_it_should(self, data: Any, what: bytes) -> None:
-        idle = [w for w in self.endpoints() if w.protocol.exchange is None]  # type: ignore[union-attr]
+        idle = [w for w in self.endpoints() if w.endpoint.exchange is None]
         if idle:
             wire = data.draw(st.sampled_from(idle))
             wire.rest.append(what)
@@ -205,7 +205,7 @@ class ExchangeMachine(RuleBasedStateMachine):
     @invariant()
     def lent_connections_and_exchanges_agree(self) -> None:
         for wire in self.world.endpoints:
-            exchange = wire.protocol.exchange  # type: ignore[union-attr]
+            exchange = wire.endpoint.exchange
             if exchange is not None:
                 assert exchange.up is wire.protocol
                 assert not exchange.over
@@ -213,7 +213,7 @@ class ExchangeMachine(RuleBasedStateMachine):
     @invariant()
     def what_is_closing_is_not_lent(self) -> None:
         for pool in self.world.worker.pools.pools.values():
-            assert all(connection.is_open for connection in pool.idle)  # type: ignore[attr-defined]
+            assert all(cast("UpstreamConnection", each).is_open for each in pool.idle)
 
     @invariant()
     def what_is_under_way_is_timed_and_paced(self) -> None:
@@ -222,7 +222,7 @@ class ExchangeMachine(RuleBasedStateMachine):
             if exchange is None:
                 continue
             assert not exchange.over
-            armed = self.world.armed[wire.protocol._slot]  # type: ignore[union-attr]
+            armed = self.world.armed[wire.client._slot]
             assert self.world.now - LATE_NS < armed < NEVER
             up = exchange.up
             if up is not None and not exchange._request_done and not wire.protocol.choked:
@@ -232,9 +232,8 @@ class ExchangeMachine(RuleBasedStateMachine):
     def clients_read_whole_responses_or_see_the_tear(self) -> None:
         for wire in self.world.clients:
             found, rest = responses(bytes(wire.written))
-            assert (
-                len(found) <= self.asked[id(wire)] + 1
-            )  # a timed-out wait for a request is answered too
+            # A wait for a request that timed out is answered too.
+            assert len(found) <= self.asked[id(wire)] + 1
             for status, body in found:
                 assert status != 200 or body in (b"hello", b"")
             if wire.closing and not (wire.aborted or wire.left):

@@ -136,6 +136,16 @@ class Wire:
         self.queued = 0  # bytes that the peer has not taken yet
         self.rest: deque[bytes] = deque()  # what the peer still has to send; b"": its end
 
+    @property
+    def client(self) -> DownstreamConnection:
+        assert isinstance(self.protocol, DownstreamConnection)
+        return self.protocol
+
+    @property
+    def endpoint(self) -> UpstreamConnection:
+        assert isinstance(self.protocol, UpstreamConnection)
+        return self.protocol
+
     def write(self, data: bytes) -> None:
         assert not self.lost
         self.written += data

@@ -9,7 +9,7 @@ use super::compiled::Compiled;
 use super::stack::{Op, RouteStack, Target};
 use super::upstream::Upstream;
 use crate::admission::{BreakerPermit, Charge, Outcome, State};
-use crate::balance::{EndpointOutcome, EndpointPermit, Rng, Tried};
+use crate::balance::{EndpointOutcome, EndpointPermit, Picked, Rng, Tried};
 use crate::routing::Matched;
 use crate::time::Nanos;
 
@@ -162,12 +162,16 @@ impl RequestTicket {
     pub(super) fn pick(&mut self, now: Nanos, rng: &mut Rng, is_retry: bool) -> Option<u32> {
         let upstream = Arc::clone(self.upstream()?);
         let picked = upstream.picker.pick(now, rng, &self.tried)?;
+        Some(self.enter(&upstream, picked, is_retry))
+    }
+
+    fn enter(&mut self, upstream: &Upstream, picked: Picked, is_retry: bool) -> u32 {
         upstream.endpoints[picked.index].state.enter();
         self.tried.insert(picked.index);
         self.attempts = self.attempts.saturating_add(1);
         self.attempt =
             Some(Attempt { endpoint: picked.index, permit: Some(picked.permit), is_retry });
-        Some(upstream.ids[picked.index])
+        upstream.ids[picked.index]
     }
 
     /// The last byte of the request's body came; one without a body is whole when it begins.
@@ -216,20 +220,15 @@ impl RequestTicket {
         {
             return None;
         }
-        let answered = self.attempt.take();
-        let endpoint = self.pick(now, rng, true);
-        if endpoint.is_none() {
-            self.attempt = answered;
+        let Some(picked) = upstream.picker.pick(now, rng, &self.tried) else {
             upstream.retries.leave();
             return None;
-        }
-        if let (Some(attempt), Failure::Status(status)) = (answered, failure) {
-            self.last = now;
-            self.outcome = outcome_of(status);
-            end(upstream, attempt, EndpointOutcome::Ok, now);
+        };
+        if let Failure::Status(_) = failure {
+            self.fail(failure, now);
         }
         route.stats.retried();
-        endpoint
+        Some(self.enter(upstream, picked, true))
     }
 
     /// The response head arrived: the breaker and the endpoint learn the outcome now, so a probe
@@ -299,16 +298,22 @@ impl RequestTicket {
         let Some(Target::Forward { upstream, .. }) = self.route.as_ref().map(|r| &r.target) else {
             return;
         };
-        if let Some(attempt) = self.attempt.as_mut() {
-            settle(upstream, attempt, outcome, now);
+        let Some(attempt) = self.attempt.as_mut() else { return };
+        if let Some(permit) = attempt.permit.take() {
+            let rules = upstream.spec.ejection.as_ref();
+            upstream.picker.settle(attempt.endpoint, permit, outcome, now, rules);
         }
     }
 
     fn end_attempt(&mut self, outcome: EndpointOutcome, now: Nanos) {
+        self.settle_endpoint(outcome, now);
         if let Some(attempt) = self.attempt.take()
             && let Some(upstream) = self.upstream()
         {
-            end(upstream, attempt, outcome, now);
+            upstream.endpoints[attempt.endpoint].state.leave();
+            if attempt.is_retry {
+                upstream.retries.leave();
+            }
         }
     }
 
@@ -319,23 +324,6 @@ impl RequestTicket {
         if let Some(breaker) = breaker {
             breaker.settle(permit, self.outcome, now, rand);
         }
-    }
-}
-
-/// Tells the endpoint how its part went, once.
-fn settle(upstream: &Upstream, attempt: &mut Attempt, outcome: EndpointOutcome, now: Nanos) {
-    if let Some(permit) = attempt.permit.take() {
-        let rules = upstream.spec.ejection.as_ref();
-        upstream.picker.settle(attempt.endpoint, permit, outcome, now, rules);
-    }
-}
-
-/// The attempt is over: its endpoint is left, and its place among the retries.
-fn end(upstream: &Upstream, mut attempt: Attempt, outcome: EndpointOutcome, now: Nanos) {
-    settle(upstream, &mut attempt, outcome, now);
-    upstream.endpoints[attempt.endpoint].state.leave();
-    if attempt.is_retry {
-        upstream.retries.leave();
     }
 }
 

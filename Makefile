@@ -112,7 +112,7 @@ bench: install  ## the core and its calls beside other libraries, and the bars; 
 
 .PHONY: bench-load
 bench-load: install  ## meshcore beside HAProxy, nginx and Envoy; BENCH_ARGS="--rounds 3 --seconds 2"
-	@for tool in wrk h2load:nghttp2-client haproxy nginx:nginx-light openssl; do \
+	@for tool in wrk h2load:nghttp2-client nghttpd:nghttp2-server haproxy nginx:nginx-light openssl; do \
 	  command -v $${tool%%:*} >/dev/null || PATH=$$PATH:/usr/sbin command -v $${tool%%:*} >/dev/null \
 	  || { echo "missing: $${tool%%:*} (Debian: apt-get install $${tool##*:})"; exit 1; }; done
 	$(BIN)/pip install --quiet --group load

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import resource
 import socket
 import ssl
 import time
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol
 
 from benches.load.configs import Ports
+from benches.load.h2_client import Client
 from benches.load.machine import Process
 
 CONNECTIONS = 400
+# With STREAMS at once on each; a batch asks together.
+BUSY_CONNECTIONS, STREAMS, BATCH = 1000, 20, 10
+WARM_UP = 20
 SETTLE_S = 1.0
+# Connections on both sides of the largest test, and room.
+OPEN_FILES = 4096
 REQUEST = b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n"
 
 
@@ -20,6 +28,20 @@ class Idle(NamedTuple):
 
     open_kib: float
     closed_kib: float
+
+
+class Closable(Protocol):
+    """A connection of either kind."""
+
+    def close(self) -> None:
+        """Close it."""
+
+
+def allow_files() -> None:
+    """Let this process and those it starts open as many as the tests need."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < OPEN_FILES:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(OPEN_FILES, hard), hard))
 
 
 def _connect(port: int, context: ssl.SSLContext | None) -> socket.socket:
@@ -36,16 +58,29 @@ def _connect(port: int, context: ssl.SSLContext | None) -> socket.socket:
     return made
 
 
-def _hold(process: Process, port: int, context: ssl.SSLContext | None) -> Idle:
+def _asked(port: int, connections: int, streams: int) -> list[Client]:
+    """Connections of HTTP/2 that were answered on so many streams at once."""
+    made = [Client(port) for _ in range(connections)]
+    for each in made:
+        each.get("/", streams)
+    for each in made:
+        each.answers()
+    return made
+
+
+def _hold(process: Process, connections: int, connect: Callable[[], Sequence[Closable]]) -> Idle:
+    """Open so many, batch by batch, and close them all."""
     before = process.rss_kib()
-    held = [_connect(port, context) for _ in range(CONNECTIONS)]
+    held: list[Closable] = []
+    while len(held) < connections:
+        held += connect()
     time.sleep(SETTLE_S)
     opened = process.rss_kib()
     for each in held:
         each.close()
     time.sleep(SETTLE_S)
     closed = process.rss_kib()
-    return Idle((opened - before) / CONNECTIONS, (closed - before) / CONNECTIONS)
+    return Idle((opened - before) / connections, (closed - before) / connections)
 
 
 def idle(process: Process, ports: Ports, tls: bool) -> Idle:
@@ -56,6 +91,20 @@ def idle(process: Process, ports: Ports, tls: bool) -> Idle:
         context.load_verify_locations(f"{ports.folder}/cert.pem")
         context.check_hostname = False
     port = ports.tls if tls else ports.plain
-    for _ in range(20):
+    for _ in range(WARM_UP):
         _connect(port, context).close()
-    return _hold(process, port, context)
+    return _hold(process, CONNECTIONS, lambda: [_connect(port, context)])
+
+
+def idle_h2(process: Process, ports: Ports) -> Idle:
+    """The same over HTTP/2."""
+    for each in _asked(ports.h2, WARM_UP, 1):
+        each.close()
+    return _hold(process, CONNECTIONS, lambda: _asked(ports.h2, 1, 1))
+
+
+def busy_h2(process: Process, ports: Ports) -> Idle:
+    """Connections that had many streams at once."""
+    for each in _asked(ports.h2, BATCH, STREAMS):
+        each.close()
+    return _hold(process, BUSY_CONNECTIONS, lambda: _asked(ports.h2, BATCH, STREAMS))

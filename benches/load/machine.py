@@ -6,13 +6,14 @@ import os
 import re
 import socket
 import subprocess
-import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 START_S = 20.0
+# The proxy has a core; the load and the origins share the other.
+PROXY_CORE, LOAD_CORE = 0, 1
 
 
 def free_port() -> int:
@@ -97,7 +98,7 @@ class Process:
 
 @dataclass(frozen=True)
 class Load:
-    """What wrk saw."""
+    """What the client saw."""
 
     requests: int
     per_second: float
@@ -126,32 +127,9 @@ def parse_wrk(text: str) -> Load:
     return Load(int(count[1]), float(rate[1]), latency("50"), latency("99"))
 
 
-def wrk(url: str, seconds: int, core: int, script: str | None = None) -> Load:
+def wrk(url: str, seconds: int, script: str | None = None) -> Load:
     """A closed loop of 64 connections for some seconds."""
-    command = ["taskset", "-c", str(core), "wrk", "--latency", "-t1", "-c64", f"-d{seconds}s"]
+    command = ["taskset", "-c", str(LOAD_CORE), "wrk", "--latency", "-t1", "-c64", f"-d{seconds}s"]
     command += ["-s", script] if script else []
     ended = subprocess.run([*command, url], capture_output=True, text=True, check=True)
     return parse_wrk(ended.stdout)
-
-
-def parse_h2load(text: str, planned: int) -> tuple[float, float]:
-    """p50 and p99, in milliseconds, of an `h2load --log-file`: start, status, microseconds.
-
-    `ValueError` when a request failed, or when the proxy did not keep up with nine in ten.
-    """
-    rows = [line.split() for line in text.splitlines()]
-    if any(row[1] != "200" for row in rows):
-        raise ValueError("a request of h2load failed")
-    if len(rows) < planned * 0.9:
-        raise ValueError(f"{len(rows)} of {planned} requests: the rate was not kept")
-    times = sorted(int(row[2]) for row in rows)
-    return times[len(times) // 2] / 1e3, times[len(times) * 99 // 100] / 1e3
-
-
-def fixed_rate(url: str, per_second: int, seconds: int, core: int) -> tuple[float, float]:
-    """p50 and p99, in milliseconds, at a rate that every proxy can serve; 16 connections."""
-    with tempfile.NamedTemporaryFile(mode="r") as log:
-        each = ["--rps", str(per_second // 16), "-D", str(seconds), "--log-file", log.name]
-        command = ["taskset", "-c", str(core), "h2load", "--h1", "-t1", "-c16", *each, url]
-        subprocess.run(command, capture_output=True, check=True)
-        return parse_h2load(log.read(), per_second // 16 * 16 * seconds)

@@ -37,6 +37,7 @@ fn route(number: usize, path: PathMatch) -> Route {
         layers: Vec::new(),
         request_headers: Default::default(),
         response_headers: Default::default(),
+        upgrade: Vec::new(),
     }
 }
 

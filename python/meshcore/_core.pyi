@@ -26,6 +26,9 @@ __all__ = [
     "Deadlines",
     "Engine",
     "FoundRoute",
+    "H2ClientCodec",
+    "H2Config",
+    "H2ServerCodec",
     "Listener",
     "Peer",
     "Permit",
@@ -172,6 +175,10 @@ class Response:
         """Whether it is a 1xx: the final response follows."""
 
     @property
+    def begins_tunnel(self) -> bool:
+        """Whether bytes of another protocol follow it (RFC 9110 §7.8, §9.3.6)."""
+
+    @property
     def end(self) -> bool:
         """Whether the response ends with what is here."""
 
@@ -241,8 +248,14 @@ class ServerCodec:
     def chunking(self) -> bool:
         """Whether the response's body goes out in chunks."""
 
-    def send_response(self, response: Response, ticket: Ticket, close: bool) -> bytes:
+    def send_response(
+        self, request: Request, response: Response, ticket: Ticket, close: bool
+    ) -> bytes:
         """A relayed head with the route's changes, and the body that came with it."""
+
+    def begin_tunnel(self) -> bytes:
+        """The response began a tunnel: what is received now is data; what came behind the request
+        already is given here."""
 
     def send_informational(self, response: Response) -> bytes:
         """A relayed 1xx; empty for a client that spoke HTTP/1.0."""
@@ -257,7 +270,7 @@ class ClientCodec:
     def __new__(cls) -> ClientCodec:
         """A connection on which nothing was sent."""
 
-    def send_request(self, request: Request, ticket: Ticket, peer: Peer) -> bytes:
+    def send_request(self, request: Request, ticket: Ticket, peer: Peer, now_ns: int) -> bytes:
         """The head with the route's changes and what a proxy adds, and the body's first part."""
 
     def receive(self, data: bytes) -> Response | bytes | Body | None:
@@ -274,8 +287,176 @@ class ClientCodec:
         """Whether any byte of the response to the current request has come."""
 
     @property
+    def in_tunnel(self) -> bool:
+        """Whether the response began a tunnel."""
+
+    @property
     def can_reuse(self) -> bool:
         """Whether the connection may carry another request."""
+
+@final
+class H2Config:
+    """What an HTTP/2 connection allows and asks for; an absent one has its default."""
+
+    def __new__(
+        cls,
+        *,
+        streams: int | None = None,
+        stream_window: int | None = None,
+        connection_window: int | None = None,
+        resets: tuple[int, int] | None = None,
+        control_frames: tuple[int, int] | None = None,
+    ) -> H2Config:
+        """Streams at one time, bytes of the windows, and how often (per second, at once) the peer
+        may reset streams and send frames that carry nothing."""
+
+@final
+class H2ServerCodec:
+    """`meshcore.codec.ServerCodec` on the Rust crate ``h2``. For one thread."""
+
+    def __new__(
+        cls, limits: CodecLimits, secure: bool, config: H2Config, now_ns: int
+    ) -> H2ServerCodec:
+        """A connection on which nothing was read; ``secure``: it came over TLS."""
+
+    def receive(self, data: bytes, now_ns: int) -> list[tuple[int, object]] | None:
+        """What a read meant. O(bytes)."""
+
+    def receive_eof(self) -> list[tuple[int, object]] | None:
+        """The peer sends no more."""
+
+    def events(self) -> list[tuple[int, object]] | None:
+        """What happened since the last call."""
+
+    def take_output(self) -> bytes:
+        """Bytes to send; empty when there are none."""
+
+    @property
+    def wants_read(self) -> bool:
+        """False while what was read cannot be parsed."""
+
+    @property
+    def closed(self) -> bool:
+        """Whether the connection is over."""
+
+    @property
+    def flood(self) -> int | None:
+        """The number of the flood that ended the connection."""
+
+    @property
+    def open_streams(self) -> int:
+        """How many streams are open."""
+
+    @property
+    def queued(self) -> int:
+        """Bytes of responses that wait."""
+
+    def queued_on(self, stream: int) -> int:
+        """Bytes that wait on one stream."""
+
+    def send_response(
+        self, stream: int, request: Request, response: Response, ticket: Ticket
+    ) -> int:
+        """A relayed head with the route's changes, and what of the body came with it."""
+
+    def send_informational(self, stream: int, response: Response) -> None:
+        """A relayed 1xx."""
+
+    def send_answer(self, stream: int, request: Request | None, answer: Answer) -> None:
+        """A whole answer made here."""
+
+    def send_data(self, stream: int, data: bytes) -> int:
+        """A piece of a body; bytes that wait."""
+
+    def send_end(self, stream: int, body: Body) -> bool:
+        """The end of a body; ``False``: some of it waits."""
+
+    def pause(self, stream: int) -> None:
+        """Take no more of a body."""
+
+    def resume(self, stream: int) -> None:
+        """Take on."""
+
+    def leave(self, stream: int) -> bool:
+        """Nobody wants to hear of the stream any more; ``False``: it is still there."""
+
+    def reset(self, stream: int, code: int) -> None:
+        """End a stream at once."""
+
+    def drain(self) -> None:
+        """Take no more streams."""
+
+    def abandon(self, code: int) -> None:
+        """End every stream and the connection."""
+
+    def ping(self) -> bool:
+        """Ask for a sign of life."""
+
+@final
+class H2ClientCodec:
+    """`meshcore.codec.ClientCodec` on the Rust crate ``h2``. For one thread."""
+
+    def __new__(cls, secure: bool, config: H2Config, now_ns: int) -> H2ClientCodec:
+        """A connection whose preface waits to be sent; ``secure``: it is over TLS."""
+
+    def receive(self, data: bytes, now_ns: int) -> list[tuple[int, object]] | None:
+        """What a read meant. O(bytes)."""
+
+    def receive_eof(self) -> list[tuple[int, object]] | None:
+        """The endpoint sends no more."""
+
+    def events(self) -> list[tuple[int, object]] | None:
+        """What happened since the last call."""
+
+    def take_output(self) -> bytes:
+        """Bytes to send; empty when there are none."""
+
+    @property
+    def wants_read(self) -> bool:
+        """False while what was read cannot be parsed."""
+
+    @property
+    def closed(self) -> bool:
+        """Whether the connection is over."""
+
+    @property
+    def open_streams(self) -> int:
+        """How many streams are open."""
+
+    @property
+    def can_open(self) -> int:
+        """How many more streams may be opened now."""
+
+    @property
+    def can_upgrade(self) -> bool:
+        """Whether the endpoint takes an extended CONNECT."""
+
+    def send_request(self, request: Request, ticket: Ticket, peer: Peer, now_ns: int) -> int | None:
+        """Open a stream with a request; ``None``: none can be opened, and nothing was sent."""
+
+    def send_data(self, stream: int, data: bytes) -> int:
+        """A piece of a body; bytes that wait."""
+
+    def send_end(self, stream: int, body: Body) -> bool:
+        """The end of a body; ``False``: some of it waits."""
+
+    def pause(self, stream: int) -> None:
+        """Take no more of a body."""
+
+    def resume(self, stream: int) -> None:
+        """Take on."""
+
+    def leave(self, stream: int) -> None:
+        """Nobody wants to hear of the stream any more."""
+
+    def reset(self, stream: int, code: int) -> None:
+        """End a stream at once."""
+
+    def retire(self) -> None:
+        """Open no more streams."""
+
+    def ping(self) -> bool:
+        """Ask for a sign of life."""
 
 @final
 class Peer:
@@ -301,6 +482,9 @@ class Listener:
     def answered(self, answer: Answer) -> None:
         """Count an answer that was given before a request began."""
 
+    def flooded(self, flood: int) -> None:
+        """Count a connection that was ended for a flood (`H2ServerCodec.flood`)."""
+
 @final
 class Ticket:
     """What a request holds of shared state; dropping it gives everything back."""
@@ -319,7 +503,19 @@ class Ticket:
 
     @property
     def timeout_ns(self) -> int:
-        """From the request's last byte to the response head; 0: none."""
+        """From the request's last byte to the response head, or of silence in a stream; 0: none."""
+
+    @property
+    def body_idle_ns(self) -> int:
+        """Between two bytes of the request's body; 0: none."""
+
+    @property
+    def deadline_ns(self) -> int:
+        """When the client itself gives up; 2^63-1 if it did not say."""
+
+    @property
+    def tunnel(self) -> bool:
+        """Whether the request asks for a tunnel that its route allows."""
 
     @property
     def idle_ns(self) -> int:
@@ -343,8 +539,8 @@ class Ticket:
     def answer(self, request: Request) -> Answer:
         """The answer of a refusal, a redirect or a direct response."""
 
-    def retries_status(self, status: int) -> bool:
-        """Whether the route retries this status."""
+    def retries(self, response: Response) -> tuple[int, int] | None:
+        """As what failure the route retries this response, and its status; else ``None``."""
 
     def request_ended(self, now_ns: int) -> None:
         """The last byte of the request's body came: from now on the service is waited for."""
@@ -361,8 +557,16 @@ class Ticket:
     def jitter(self, span_ns: int) -> int:
         """A random length below ``span_ns``."""
 
-    def responded(self, status: int, now_ns: int) -> None:
-        """The response head came: breaker and endpoint learn the outcome."""
+    def responded(self, response: Response, now_ns: int) -> bool:
+        """The response head came: breaker and endpoint learn the outcome. ``True``: the status of
+        a gRPC call is still to come, with its first message (`streamed`) or its end (`trailed`).
+        """
+
+    def streamed(self, now_ns: int) -> None:
+        """The first message of a gRPC response came: the service works."""
+
+    def trailed(self, body: Body, now_ns: int) -> None:
+        """A gRPC response ended: its status is among the trailers."""
 
     def answered(self, status: int) -> None:
         """A local answer ended the request."""

@@ -75,6 +75,7 @@ fn route() -> impl Strategy<Value = Route> {
             layers: Vec::new(),
             request_headers: Default::default(),
             response_headers: Default::default(),
+            upgrade: Vec::new(),
         })
 }
 

@@ -56,6 +56,7 @@ fn head(host: &str, raw: &str) -> Option<RequestHead> {
         body: BodyLength::Empty,
         keep_alive: true,
         expect_continue: false,
+        upgrade: None,
         headers,
     })
 }

@@ -2,7 +2,9 @@
 
 #![cfg(not(loom))]
 
-use meshcore_core::snapshot::{Action, Delta, Layer, LimitKey, PathMatch, ValueMatch};
+use meshcore_core::snapshot::{
+    Action, Delta, Layer, LimitKey, PathMatch, Retry, Route, ValueMatch,
+};
 
 const FULL: &str = include_str!("../data/full.json");
 
@@ -16,8 +18,10 @@ fn every_key_of_the_format_is_read() {
     let api = &delta.hosts["*.example.com"][0];
     assert_eq!(api.path, PathMatch::Prefix("/v1".to_owned()));
     assert!(matches!(api.headers[6].value, ValueMatch::Present(false)));
-    assert_eq!((api.retry.retries, api.retry.reset), (2, false));
+    assert_eq!((api.retry.retries, api.retry.refused, api.retry.reset), (2, false, false));
     assert_eq!(api.retry.statuses, [503]);
+    assert_eq!(api.retry.grpc_statuses, [1, 4, 8, 13, 14]);
+    assert_eq!(api.upgrade, ["websocket", "connect"]);
     assert_eq!(api.request_headers.set, [("x-from".to_owned(), "mesh".to_owned())]);
     let key_of = |layer: &Layer| match layer {
         Layer::Limit { key, .. } => key.clone(),
@@ -30,4 +34,16 @@ fn every_key_of_the_format_is_read() {
     assert!(matches!(moved.action, Action::Redirect { status: 308, .. }));
     assert_eq!(delta.upstreams["api"].endpoints[1].address, "[::1]:9002");
     assert_eq!(delta.upstreams["plain"].breaker, None);
+}
+
+#[test]
+fn what_is_absent_is_the_default() {
+    let route: Route =
+        serde_json::from_str(r#"{"name": "r", "action": {"forward": {"upstream": "u"}}}"#).unwrap();
+    assert_eq!(route.retry, Retry::default());
+    assert!(route.upgrade.is_empty());
+    let retry: Retry =
+        serde_json::from_str(r#"{"retries": 1, "connect": true, "reset": true}"#).unwrap();
+    assert_eq!(retry, Retry::default());
+    assert!(retry.refused);
 }

@@ -2,27 +2,35 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from meshcore.config import collector
 from meshcore.config.core_route import layer, routes_by_host, rules
+from meshcore.config.http2 import Http2
 from meshcore.config.snapshot import (
     AdminSpec,
     CertificateSpec,
+    Http2Spec,
     ListenerSpec,
     Snapshot,
     TlsSpec,
     UpstreamSpec,
     UpstreamTlsSpec,
 )
-from meshcore.config.units import MAX_DURATION
+from meshcore.config.units import MAX_DURATION, SECOND, Rate
 
 if TYPE_CHECKING:
+    from meshcore.config.http2 import Http2Connection
     from meshcore.config.listener import Listener, ListenerTls
     from meshcore.config.model import Config
     from meshcore.config.upstream import Upstream
 
 __all__ = ["Snapshot", "compile"]
+
+# What an endpoint may send us is no matter of configuration: as much as a client by default.
+DEFAULT_HTTP2: Final = Http2()
+# A peer may well update the window of each of its streams, or their priorities, in one go.
+CONTROL_FRAMES_BURST: Final = 1_000
 
 
 @collector.paused()
@@ -49,12 +57,15 @@ def compile(config: Config, version: int = 1) -> Snapshot:
 
 
 def _listener(name: str, model: Listener) -> ListenerSpec:
+    h2 = model.protocols.h2
     return ListenerSpec(
         name=name,
         host=model.bind.host,
         port=model.bind.port,
         unix_path=model.bind.path,
         tls=_tls(model.tls) if model.tls else None,
+        http1=model.protocols.http1,
+        h2=_http2(h2, h2) if h2 else None,
         header_timeout_ns=model.timeouts.header or MAX_DURATION,
         idle_timeout_ns=model.timeouts.idle or MAX_DURATION,
         tls_handshake_timeout_ns=model.timeouts.tls_handshake or MAX_DURATION,
@@ -75,6 +86,25 @@ def _tls(model: ListenerTls) -> TlsSpec:
     )
 
 
+def _http2(model: Http2Connection, rates: Http2) -> Http2Spec:
+    resets = _per_second(rates.resets)
+    return Http2Spec(
+        engine=model.engine,
+        streams=model.streams,
+        stream_window_bytes=model.stream_window,
+        connection_window_bytes=model.connection_window,
+        ping_ns=model.ping,
+        ping_timeout_ns=model.ping_timeout,
+        resets=(resets, 2 * resets),
+        control_frames=(_per_second(rates.control_frames), CONTROL_FRAMES_BURST),
+    )
+
+
+def _per_second(rate: Rate) -> int:
+    """Rounded up, so that a rate that lets something pass never becomes none."""
+    return -(-rate.tokens * SECOND // rate.period_ns)
+
+
 def _core_listener(model: Listener) -> dict[str, Any]:
     return {
         "trusted_hops": model.client_address.trusted_hops,
@@ -89,6 +119,8 @@ def _upstream(name: str, model: Upstream) -> UpstreamSpec:
         name=name,
         tls=UpstreamTlsSpec(tls.ca, tls.insecure, tls.cert, tls.key) if tls else None,
         server_name=tls.server_name if tls else None,
+        protocol=model.protocol,
+        h2=_http2(model.h2, DEFAULT_HTTP2),
         connect_timeout_ns=model.connect_timeout,
         max_connections=model.limits.connections,
         max_pending=model.limits.pending,

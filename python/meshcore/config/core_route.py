@@ -15,6 +15,14 @@ if TYPE_CHECKING:
 ANY_PATH: Final = "any"
 PATHS: Final = ("exact", "prefix", "regex")
 VALUES: Final = ("exact", "prefix", "suffix", "contains", "regex", "present")
+# https://grpc.github.io/grpc/core/md_doc_statuscodes.html
+GRPC_STATUSES: Final[dict[str | int, int]] = {
+    "cancelled": 1,
+    "deadline-exceeded": 4,
+    "resource-exhausted": 8,
+    "internal": 13,
+    "unavailable": 14,
+}
 
 
 def routes_by_host(routes: Iterable[Route]) -> dict[str, list[dict[str, Any]]]:
@@ -39,6 +47,7 @@ def _route(model: Route, order: int) -> dict[str, Any]:
         "timeout_ns": model.timeout,
         "idle_ns": model.idle_timeout,
         "retry": _retry(model.retry),
+        "upgrade": model.upgrade,
         "layers": [layer(x) for x in model.layers],
         "request_headers": _changes(model.request_headers),
         "response_headers": _changes(model.response_headers),
@@ -93,8 +102,10 @@ def _retry(model: Retry) -> dict[str, Any]:
     return {
         "retries": model.retries,
         "connect": "connect" in model.when,
+        "refused": "refused" in model.when,
         "reset": "reset" in model.when,
         "statuses": sorted({s for kind in model.when for s in _statuses(kind)}),
+        "grpc_statuses": sorted({GRPC_STATUSES[x] for x in model.when if x in GRPC_STATUSES}),
     }
 
 

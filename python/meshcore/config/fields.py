@@ -182,6 +182,20 @@ def _name(text: str) -> str:
     return text
 
 
+def _upgrade(text: str) -> str:
+    # RFC 9110 §7.8: `name` or `name/version`; names are compared without regard to case.
+    name, slash, version = text.partition("/")
+    _token(name)
+    if slash:
+        _token(version)
+    if name.lower() == "h2c":
+        # RFC 9113 §3.1 deprecates it; passed on, it would carry requests past the routes.
+        raise ValueError("h2c cannot be upgraded to: a plain listener speaks it from the start")
+    if text != text.lower():
+        raise ValueError(f"write {text.lower()}: protocols are in lower case")
+    return text
+
+
 def _token(text: str) -> str:
     if not _TOKEN.fullmatch(text):
         raise ValueError(f"{text!r} is not a token (RFC 9110 §5.6.2)")
@@ -266,6 +280,14 @@ def off(value: object) -> object:
     return None if value is False or value == "off" else value
 
 
+def _switch(value: object) -> bool:
+    if isinstance(value, bool):
+        return value
+    if value in ("on", "off"):
+        return value == "on"
+    raise ValueError(f"expected on or off, got {value!r}")
+
+
 def one_of(model: Model, *names: str) -> None:
     """Raise `ValueError` unless exactly one of these fields of `model` is given."""
     given = [name for name in names if getattr(model, name) is not None]
@@ -314,6 +336,12 @@ Size = Annotated[
 ]
 """Bytes, written ``64KiB``."""
 
+Switch = Annotated[
+    bool,
+    BeforeValidator(_switch, json_schema_input_type=Literal["on", "off", True, False]),
+]
+"""``on`` or ``off``; ``true`` and ``false`` as well."""
+
 RateText = Annotated[
     Rate,
     BeforeValidator(lambda value: value if isinstance(value, Rate) else parse_rate(value)),
@@ -356,6 +384,7 @@ FieldName = Annotated[str, AfterValidator(_field_name)]
 ChangeableName = Annotated[str, AfterValidator(_changeable_name)]
 FieldValue = Annotated[str, AfterValidator(_field_value)]
 Method = Annotated[str, AfterValidator(_method)]
+UpgradeToken = Annotated[str, AfterValidator(_upgrade)]
 Path = Annotated[str, AfterValidator(_path)]
 Target = Annotated[str, AfterValidator(_target)]
 Regex = Annotated[str, AfterValidator(_regex)]
@@ -392,6 +421,13 @@ Span = Annotated[Duration, _at_least("1ms")]
 HeadSize = Annotated[Size, _within("256B", "1MiB")]
 """Bytes of a head or of a part of it."""
 
+# RFC 9113 §6.9.2: windows begin with 65,535, and a connection's cannot be made smaller.
+StreamWindow = Annotated[Size, _within("65535", "16MiB")]
+"""Bytes of a stream's flow-control window."""
+
+ConnectionWindow = Annotated[Size, _within("65535", "1GiB")]
+"""Bytes of a connection's flow-control window; 2^31 - 1 is the protocol's most."""
+
 
 def duration(default: str, description: str) -> Any:
     """A field with a duration and its default, shown as people write it."""
@@ -403,3 +439,9 @@ def size(default: str, description: str) -> Any:
     """A field with a size and its default, shown as people write it."""
     shown: dict[str, Any] = {"default": default}
     return Field(parse_size(default), description=description, json_schema_extra=shown)
+
+
+def rate(default: str, description: str) -> Any:
+    """A field with a rate and its default, shown as people write it."""
+    shown: dict[str, Any] = {"default": default}
+    return Field(parse_rate(default), description=description, json_schema_extra=shown)

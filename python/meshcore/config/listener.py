@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from meshcore.config.fields import (
     BindAddress,
@@ -13,10 +13,14 @@ from meshcore.config.fields import (
     HeadSize,
     HostPattern,
     Model,
+    Off,
     Size,
+    Switch,
     duration,
+    off,
     size,
 )
+from meshcore.config.http2 import Http2
 from meshcore.config.layers import ListenerLayer
 
 
@@ -38,6 +42,24 @@ class ListenerTls(Certificate):
     client_ca: FilePath | None = Field(
         None, description="Clients must show a certificate that this CA file vouches for."
     )
+
+
+class ListenerProtocols(Model):
+    """What clients may speak: by ALPN over TLS, else told by a connection's first bytes."""
+
+    http1: Switch = Field(True, description="HTTP/1.1; `off` to refuse it.")
+    h2: Annotated[
+        Http2 | None,
+        BeforeValidator(off, json_schema_input_type=Http2 | Off | None),
+    ] = Field(
+        Http2(), description="HTTP/2, without TLS as h2c with prior knowledge; `off` to refuse it."
+    )
+
+    @model_validator(mode="after")
+    def _something_is_spoken(self) -> ListenerProtocols:
+        if not self.http1 and self.h2 is None:
+            raise ValueError("http1 and h2 are both off: at least one must be on")
+        return self
 
 
 class ClientAddress(Model):
@@ -73,6 +95,7 @@ class Listener(Model):
 
     bind: BindAddress = Field(description="`host:port`, `[v6]:port` or `unix:/path`.")
     tls: ListenerTls | None = Field(None, description="Present: clients speak TLS.")
+    protocols: ListenerProtocols = Field(ListenerProtocols(), description="What clients may speak.")
     client_address: ClientAddress = Field(
         ClientAddress(), description="How the client's address is found."
     )

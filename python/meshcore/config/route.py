@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, get_args
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -21,6 +21,7 @@ from meshcore.config.fields import (
     Path,
     Regex,
     Target,
+    UpgradeToken,
     duration,
     off,
     one_of,
@@ -154,15 +155,26 @@ class FieldChanges(Model):
     )
 
 
+GrpcStatus = Literal[
+    "cancelled", "deadline-exceeded", "internal", "resource-exhausted", "unavailable"
+]
+"""The gRPC statuses that another attempt may mend, by the names that Envoy and Linkerd use."""
+
+FailureWord = Literal["connect", "refused", "reset", "5xx"]
+
+_FAILURES = (*get_args(FailureWord), *get_args(GrpcStatus))
+
+
 def _failure(value: object) -> object:
-    if value in ("connect", "reset", "5xx"):
+    if value in _FAILURES:
         return value
     if isinstance(value, int) and not isinstance(value, bool) and 400 <= value <= 599:
         return value
-    raise ValueError(f"expected connect, reset, 5xx or a status from 400 to 599, got {value!r}")
+    known = ", ".join(_FAILURES)
+    raise ValueError(f"expected {known} or a status from 400 to 599, got {value!r}")
 
 
-FailureKind = Annotated[Literal["connect", "reset", "5xx"] | int, BeforeValidator(_failure)]
+FailureKind = Annotated[FailureWord | GrpcStatus | int, BeforeValidator(_failure)]
 
 
 class Retry(Model):
@@ -170,10 +182,11 @@ class Retry(Model):
 
     retries: int = Field(1, ge=0, le=10, description="Attempts after the first.")
     when: list[FailureKind] = Field(
-        ["connect", "reset"],
+        ["connect", "refused", "reset"],
         max_length=32,
-        description="`connect`: no connection; `reset`: cut before any byte of the response; "
-        "`5xx` or a number: such a status.",
+        description="`connect`: no connection; `refused`: the endpoint says that it began nothing; "
+        "`reset`: cut before any byte of the response; `5xx` or a number: such a status; "
+        "`unavailable` and the like: such a gRPC status.",
     )
 
 
@@ -203,6 +216,12 @@ class Route(Model):
     retry: Annotated[Retry, BeforeValidator(_retry_off, json_schema_input_type=Retry | Off)] = (
         Field(Retry(), description="Which failures are tried again; `off` for none.")
     )
+    upgrade: list[UpgradeToken] = Field(
+        default_factory=list,
+        max_length=16,
+        description="Protocols that may be upgraded to, such as `websocket`; `connect` lets the "
+        "method CONNECT pass.",
+    )
     layers: list[RouteLayer] = Field(
         default_factory=list, max_length=64, description="What a request passes after routing."
     )
@@ -215,7 +234,7 @@ class Route(Model):
     def _one_action(self) -> Route:
         one_of(self, "upstream", "redirect", "respond")
         if self.upstream is None:
-            for key in ("rewrite", "request_headers", "response_headers"):
+            for key in ("rewrite", "upgrade", "request_headers", "response_headers"):
                 if key in self.model_fields_set:
                     raise ValueError(f"{key} needs an upstream")
         breakers = sum(layer.circuit_breaker is not None for layer in self.layers)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AdminSpec",
     "CertificateSpec",
+    "Http2Spec",
     "ListenerSpec",
     "Snapshot",
     "TlsSpec",
@@ -47,6 +48,25 @@ class TlsSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class Http2Spec:
+    """How HTTP/2 is spoken on a connection."""
+
+    engine: str
+    """``native`` or ``python``."""
+    streams: int
+    """The most at one time: that the peer may open, or that we open."""
+    stream_window_bytes: int
+    connection_window_bytes: int
+    ping_ns: int
+    """0: never."""
+    ping_timeout_ns: int
+    resets: tuple[int, int]
+    """Per second and at once: streams that the peer may reset."""
+    control_frames: tuple[int, int]
+    """Per second and at once: frames from the peer that carry nothing of a message."""
+
+
+@dataclass(frozen=True, slots=True)
 class ListenerSpec:
     """One address to listen on.
 
@@ -59,6 +79,10 @@ class ListenerSpec:
     port: int
     unix_path: str | None
     tls: TlsSpec | None
+    http1: bool
+    """Whether HTTP/1.1 is spoken."""
+    h2: Http2Spec | None
+    """``None``: HTTP/2 is refused."""
     header_timeout_ns: int
     idle_timeout_ns: int
     tls_handshake_timeout_ns: int
@@ -96,6 +120,9 @@ class UpstreamSpec:
     name: str
     tls: UpstreamTlsSpec | None
     server_name: str | None
+    protocol: str
+    """``http1``, ``h2`` or ``auto``: ALPN decides."""
+    h2: Http2Spec
     connect_timeout_ns: int
     """0: no bound."""
     max_connections: int

@@ -18,6 +18,7 @@ from meshcore.config.fields import (
     duration,
     off,
 )
+from meshcore.config.http2 import UpstreamHttp2
 from meshcore.config.layers import MAX_FAILURES, CircuitBreaker
 
 
@@ -108,6 +109,12 @@ class Upstream(Model):
     connect_timeout: Duration = duration("5s", "For connecting, TLS included; 0: no bound.")
     limits: UpstreamLimits = Field(UpstreamLimits(), description="What it is asked to bear.")
     tls: UpstreamTls | None = Field(None, description="Present: endpoints speak TLS.")
+    protocol: Literal["http1", "h2", "auto"] = Field(
+        "http1",
+        description="What endpoints are spoken to; `auto`: what ALPN gives. `h2` without TLS is "
+        "h2c with prior knowledge.",
+    )
+    h2: UpstreamHttp2 = Field(UpstreamHttp2(), description="How HTTP/2 is spoken, where it is.")
     pool: Pool = Field(Pool(), description="How long connections are kept.")
     circuit_breaker: Annotated[
         CircuitBreaker | None,
@@ -120,3 +127,9 @@ class Upstream(Model):
     retry_budget: RetryBudget = Field(
         RetryBudget(), description="How much of the load may be retries."
     )
+
+    @model_validator(mode="after")
+    def _auto_is_by_alpn(self) -> Upstream:
+        if self.protocol == "auto" and self.tls is None:
+            raise ValueError("auto needs tls: ALPN decides")
+        return self

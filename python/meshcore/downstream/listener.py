@@ -5,18 +5,24 @@ from __future__ import annotations
 import asyncio
 import socket
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from meshcore._core import now_ns
-from meshcore.downstream.connection import DownstreamConnection, SecureDownstreamConnection
+from meshcore.codec.engines import server_engine
+from meshcore.downstream.detect import Detection, SecureDetection
+from meshcore.downstream.http1 import Http1Connection, SecureHttp1Connection
+from meshcore.downstream.http2 import Http2Connection
 from meshcore.downstream.tls import server_context
 from meshcore.exchange.exchange import Exchange
 from meshcore.exchange.logged import LoggedExchange
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from meshcore._core import Answer, CodecLimits, Engine, Peer
     from meshcore._core import Listener as Stack
-    from meshcore.config.snapshot import ListenerSpec
+    from meshcore.codec import ServerCodec
+    from meshcore.config.snapshot import Http2Spec, ListenerSpec
     from meshcore.downstream.deadlines import Deadlines
     from meshcore.exchange.ports import Driver
 
@@ -27,6 +33,16 @@ BACKLOG = 4096
 RECEIVE_BYTES = 64 * 1024
 # An unanswered close_notify ends a TLS connection after this long.
 TLS_SHUTDOWN_S = 2.0
+
+
+class Connection(Protocol):
+    """What a listener needs to know of its connections."""
+
+    def drain(self, now: int) -> None:
+        """Take no further request."""
+
+    def abort(self) -> None:
+        """Cut it."""
 
 
 class Listener:
@@ -41,6 +57,8 @@ class Listener:
         self.stack: Stack = engine.listener(spec.name)
         self.codec_limits: CodecLimits = spec.codec_limits()
         self.secure = spec.tls is not None
+        self._h2 = spec.h2
+        self._new_h2_codec = server_engine(spec.h2) if spec.h2 is not None else None
         self.received = memoryview(bytearray(RECEIVE_BYTES if self.secure else 0))
         self.header_timeout_ns = spec.header_timeout_ns
         self.idle_timeout_ns = spec.idle_timeout_ns
@@ -48,15 +66,15 @@ class Listener:
         self.draining = False
         self._engine = engine
         self._server: asyncio.Server | None = None
-        self._connections: set[DownstreamConnection] = set()
+        self._connections: set[Connection] = set()
         self._idle = asyncio.Event()
         self._idle.set()
 
     async def start(self) -> None:
         """Bind and accept. Raises `OSError` when the address cannot be had."""
         loop = asyncio.get_running_loop()
-        tls = server_context(self.spec.tls) if self.spec.tls is not None else None
-        protocol = SecureDownstreamConnection if self.secure else DownstreamConnection
+        tls = server_context(self.spec.tls, self._alpn()) if self.spec.tls is not None else None
+        protocol = self._protocol()
         handshake = self.spec.tls_handshake_timeout_ns / 1e9 or None
         self._server = await loop.create_server(
             lambda: protocol(self),
@@ -66,6 +84,28 @@ class Listener:
             ssl_handshake_timeout=handshake if tls else None,
             ssl_shutdown_timeout=TLS_SHUTDOWN_S if tls else None,
         )
+
+    def _protocol(self) -> Callable[[Listener], asyncio.BaseProtocol]:
+        """What a new connection begins as."""
+        if self.spec.h2 is None:
+            return SecureHttp1Connection if self.secure else Http1Connection
+        if self.secure:
+            return SecureDetection
+        return Detection if self.spec.http1 else Http2Connection
+
+    def _alpn(self) -> list[str]:
+        return [*(["h2"] if self.spec.h2 else []), *(["http/1.1"] if self.spec.http1 else [])]
+
+    @property
+    def h2(self) -> Http2Spec:
+        """How HTTP/2 is spoken; only asked by connections that do."""
+        assert self._h2 is not None
+        return self._h2
+
+    def h2_codec(self, now: int) -> ServerCodec:
+        """A codec for a new connection that speaks HTTP/2."""
+        assert self._new_h2_codec is not None
+        return self._new_h2_codec(self.codec_limits, self.secure, now)
 
     @property
     def address(self) -> str:
@@ -87,14 +127,19 @@ class Listener:
         """Count an answer given before a request began."""
         self.stack.answered(answer)
 
-    def admit(self, connection: DownstreamConnection) -> bool:
+    def admit(self, connection: Connection) -> bool:
         """Take a connection in; false when the listener is full."""
         self._connections.add(connection)
         self.stack.connected()
         self._idle.clear()
         return len(self._connections) <= self.spec.max_connections
 
-    def leave(self, connection: DownstreamConnection) -> None:
+    def replace(self, connection: Connection, by: Connection) -> None:
+        """It is known now what the connection speaks."""
+        self._connections.discard(connection)
+        self._connections.add(by)
+
+    def leave(self, connection: Connection) -> None:
         """A connection is gone."""
         self._connections.discard(connection)
         self.stack.disconnected()

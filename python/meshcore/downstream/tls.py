@@ -6,15 +6,16 @@ import ssl
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from meshcore.config.snapshot import TlsSpec
+    from meshcore.config.snapshot import CertificateSpec, TlsSpec
 
 
-def server_context(spec: TlsSpec) -> ssl.SSLContext:
+def server_context(spec: TlsSpec, alpn: list[str]) -> ssl.SSLContext:
     """A context that serves every certificate of a listener, chosen by server name (RFC 6066 §3).
 
-    The first certificate answers clients that name nothing or an unknown host.
+    The first certificate answers clients that name nothing or an unknown host; ``alpn`` are the
+    protocols that are spoken, the preferred first (RFC 7301).
     """
-    contexts = {pair.server_name: _context(spec, pair.cert, pair.key) for pair in spec.certificates}
+    contexts = {pair.server_name: _context(spec, pair, alpn) for pair in spec.certificates}
     default = next(iter(contexts.values()))
     if len(contexts) > 1:
 
@@ -34,13 +35,13 @@ def wildcard(name: str | None) -> str | None:
     return f"*.{name.partition('.')[2]}"
 
 
-def _context(spec: TlsSpec, cert: str, key: str) -> ssl.SSLContext:
+def _context(spec: TlsSpec, pair: CertificateSpec, alpn: list[str]) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = (
         ssl.TLSVersion.TLSv1_3 if spec.min_version == "1.3" else ssl.TLSVersion.TLSv1_2
     )
-    context.load_cert_chain(cert, key)
-    context.set_alpn_protocols(["http/1.1"])
+    context.load_cert_chain(pair.cert, pair.key)
+    context.set_alpn_protocols(alpn)
     if spec.client_ca is not None:
         context.load_verify_locations(spec.client_ca)
         context.verify_mode = ssl.CERT_REQUIRED

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from meshcore._core import Answer
+from meshcore.errors import CodecError
 from meshcore.exchange.codes import Failure, Verdict
 
 if TYPE_CHECKING:
@@ -22,8 +23,6 @@ REPLAY_BYTES: Final = 65_536
 # Jittered pause before a retry, as Envoy's: uniform in 25 to 250 ms.
 BACKOFF_MIN_NS: Final = 25_000_000
 BACKOFF_SPAN_NS: Final = 225_000_000
-# Between two bytes of a request body.
-REQUEST_IDLE_NS: Final = 30_000_000_000
 # An async hook of a Python layer may take this long.
 LAYER_NS: Final = 30_000_000_000
 NEVER: Final = (1 << 63) - 1
@@ -41,10 +40,12 @@ class Exchange:
         "_committed",
         "_deadline_ns",
         "_fresh",
-        "_raw",
+        "_given_ns",
+        "_last",
         "_request_done",
         "_sent",
-        "_trailer",
+        "_tunnel",
+        "_unsettled",
         "_waiting",
         "down",
         "driver",
@@ -74,12 +75,14 @@ class Exchange:
         self._request_done = request.end
         self._buffer: list[bytes] | None = None  # body after the head's own part, for replay
         self._buffered = 0
-        self._trailer = b""  # the end of a chunked request body
+        self._last: Body | None = None  # the end of the request's body, for replay
         self._sent = False  # something of this attempt was written to the endpoint
         self._committed = False  # the response head went to the client
         self._waiting = False  # for a connection
         self._fresh = False  # a kept connection was stale: take a new one
-        self._raw = True  # response body bytes pass as they are
+        self._tunnel = False  # bytes pass both ways, and mean nothing here
+        self._unsettled = False  # a gRPC status is still to come
+        self._given_ns = NEVER  # when the client itself gives up
         self._deadline_ns = NEVER
 
     # --- the way in ---------------------------------------------------------------------------
@@ -97,6 +100,7 @@ class Exchange:
 
     def _follow(self, ticket: Ticket, verdict: int, now_ns: int) -> None:
         if verdict == _FORWARD:
+            self._given_ns = ticket.deadline_ns
             self._arm_response(now_ns)
             self._attempt(now_ns)
         elif verdict == _ANSWER:
@@ -108,8 +112,12 @@ class Exchange:
     def _arm_response(self, now_ns: int) -> None:
         """Time what is awaited: the next byte of the request, then the response head."""
         assert self.ticket is not None
-        span = self.ticket.timeout_ns if self._request_done else REQUEST_IDLE_NS
-        self._deadline_ns = now_ns + span if span else NEVER
+        span = self.ticket.timeout_ns if self._request_done else self.ticket.body_idle_ns
+        self._arm(now_ns + span if span else NEVER)
+
+    def _arm(self, deadline_ns: int) -> None:
+        given = self._given_ns
+        self._deadline_ns = deadline_ns if deadline_ns < given else given
         self.down.arm(self._deadline_ns)
 
     def _attempt(self, now_ns: int) -> None:
@@ -125,13 +133,21 @@ class Exchange:
         self._waiting = False
         self.up = up
         up.exchange = self
+        try:
+            taken = up.send_request(self.request, self.ticket, self.down.peer, now_ns)
+        except CodecError as error:
+            self._drop_upstream(Failure.ABANDONED, now_ns)
+            self.answer(Answer.for_codec_error(error), now_ns)
+            return
+        if not taken:
+            self.on_failed(Failure.REFUSED, now_ns)
+            return
         self._sent = True
-        up.send(up.codec.send_request(self.request, self.ticket, self.down.peer))
         if self._buffer:
             for chunk in self._buffer:
-                self._send_body(up, chunk)
-        if self._request_done and not self.request.end:
-            self._send_end(up)
+                up.send_data(chunk)
+        if self._last is not None:
+            up.send_end(self._last)
         if self._buffered > REPLAY_BYTES:
             self._buffer = None  # held until somebody took it; too much to be sent twice
         if not self._request_done:
@@ -147,7 +163,9 @@ class Exchange:
         """A piece of the request's body."""
         up = self.up
         self._buffered += len(data)
-        if self._buffered <= REPLAY_BYTES or up is None:
+        if self._committed:
+            self._buffer = None  # no other attempt follows
+        elif self._buffered <= REPLAY_BYTES or up is None:
             if self._buffer is None:
                 self._buffer = []
             self._buffer.append(data)
@@ -157,7 +175,7 @@ class Exchange:
         else:
             self._buffer = None
         if up is not None:
-            self._send_body(up, data)
+            up.send_data(data)
         self._arm_awaited(now_ns)
 
     def on_request_body(self, body: Body, now_ns: int) -> None:
@@ -171,10 +189,9 @@ class Exchange:
         self._request_done = True
         if self.ticket is not None:
             self.ticket.request_ended(now_ns)
-        if self.request.chunked:
-            self._trailer = body.chunked_end()
+        self._last = body
         if self.up is not None:
-            self._send_end(self.up)
+            self.up.send_end(body)
         self._arm_awaited(now_ns)
 
     def _arm_awaited(self, now_ns: int) -> None:
@@ -184,16 +201,6 @@ class Exchange:
         elif self.task is None:
             self._arm_response(now_ns)
 
-    def _send_body(self, up: Upstream, data: bytes) -> None:
-        if self.request.chunked:
-            up.send_parts((b"%x\r\n" % len(data), data, b"\r\n"))
-        else:
-            up.send(data)
-
-    def _send_end(self, up: Upstream) -> None:
-        if self.request.chunked:
-            up.send(self._trailer)
-
     # --- the response -------------------------------------------------------------------------
 
     def on_response(self, response: Response, now_ns: int) -> None:
@@ -201,13 +208,13 @@ class Exchange:
         ticket = self.ticket
         assert ticket is not None
         if response.informational:
-            self.down.send(self.down.codec.send_informational(response))
+            self.down.send_informational(response)
             return
-        status = response.status
-        if ticket.retries_status(status) and self._retry_answered(status, now_ns):
+        retried = ticket.retries(response)
+        if retried is not None and self._retry_answered(*retried, now_ns):
             return
-        ticket.responded(status, now_ns)
-        self.status = status
+        self._unsettled = ticket.responded(response, now_ns)
+        self.status = response.status
         self.response = response
         if self.layers is not None:
             self.down.arm(now_ns + LAYER_NS)
@@ -222,11 +229,13 @@ class Exchange:
         assert ticket is not None
         self._committed = True
         down = self.down
-        down.send(down.codec.send_response(response, ticket, down.last or not self._request_done))
+        down.send_response(response, ticket, self._request_done)
         if response.end:
             self._complete(now_ns)
         else:
-            self._raw = not down.codec.chunking
+            if ticket.tunnel and response.begins_tunnel:
+                self._tunnel, self._request_done = True, False
+                down.begin_tunnel(now_ns)
             if down.choked and self.up is not None:
                 # An earlier response still waits: the loop will not say so again.
                 self.up.pause_reading()
@@ -234,25 +243,25 @@ class Exchange:
 
     def on_response_data(self, data: bytes, now_ns: int) -> None:
         """A piece of the response's body."""
-        if self._raw:
-            self.down.send(data)
-        else:
-            self.down.send_parts((b"%x\r\n" % len(data), data, b"\r\n"))
+        if self._unsettled and self.ticket is not None:
+            self.ticket.streamed(now_ns)
+        self.down.send_data(data)
         self._arm_idle(now_ns)
 
     def on_response_body(self, body: Body, now_ns: int) -> None:
         """A piece of the response's body that may be the last."""
         if body.data:
             self.on_response_data(body.data, now_ns)
-        if body.end:
-            if not self._raw:
-                self.down.send(body.chunked_end())
+        if body.end and not self.over:
+            if self._unsettled and self.ticket is not None:
+                self.ticket.trailed(body, now_ns)
+            self.down.send_end(body)
             self._complete(now_ns)
 
     def _arm_idle(self, now_ns: int) -> None:
         assert self.ticket is not None
         idle = self.ticket.idle_ns
-        self.down.arm(now_ns + idle if idle else NEVER)
+        self._arm(now_ns + idle if idle else NEVER)
 
     def _complete(self, now_ns: int) -> None:
         up, self.up = self.up, None
@@ -262,13 +271,13 @@ class Exchange:
                 up.release(now_ns)
             else:
                 up.discard()
-        self._end(now_ns, self.down.codec.keep_alive and self._request_done)
+        self._end(now_ns)
 
-    def _end(self, now_ns: int, keep_alive: bool) -> None:
+    def _end(self, now_ns: int) -> None:
         self.over = True
         if self.ticket is not None:
             self.ticket.finish(now_ns)
-        self.down.finished(now_ns, keep_alive)
+        self.down.finished(now_ns, self._request_done)
 
     # --- what goes wrong ----------------------------------------------------------------------
 
@@ -299,6 +308,8 @@ class Exchange:
         ticket = self.ticket
         assert ticket is not None
         up = self._discard_upstream()
+        if failure == Failure.REFUSED:
+            self._sent = False  # nothing was processed (RFC 9113 §8.7)
         stale = up is not None and up.reused and failure == Failure.RESET and not self._fresh
         if stale and self._may_repeat():
             # The endpoint had closed a kept connection (RFC 9112 §9.3.1): no failed attempt.
@@ -308,9 +319,9 @@ class Exchange:
         ticket.fail(failure, now_ns)
         return self._try_again(failure, 0, now_ns)
 
-    def _retry_answered(self, status: int, now_ns: int) -> bool:
+    def _retry_answered(self, failure: int, status: int, now_ns: int) -> bool:
         """True if another attempt follows; else this answer is the client's, body and all."""
-        if not self._try_again(Failure.STATUS, status, now_ns):
+        if not self._try_again(failure, status, now_ns):
             return False
         self._discard_upstream()
         return True
@@ -346,6 +357,10 @@ class Exchange:
         if self._committed:
             self.cancel(now_ns)
             self.down.abort()
+        elif now_ns >= self._given_ns:
+            self._end_layer()
+            self._drop_upstream(Failure.DEADLINE, now_ns)
+            self.answer(Answer.for_failure(Failure.DEADLINE), now_ns)
         elif self.task is not None:
             self._end_layer()
             self.fail_layer(Answer.for_reason("layer_error"), now_ns)
@@ -425,6 +440,5 @@ class Exchange:
         self.stack.answered(answer)
         if self.ticket is not None:
             self.ticket.answered(answer.status)
-        keep_alive = self._request_done and not self.down.last
-        self.down.send(self.down.codec.send_answer(self.request, answer, keep_alive))
-        self._end(now_ns, keep_alive and self.down.codec.keep_alive)
+        self.down.send_answer(self.request, answer, self._request_done)
+        self._end(now_ns)

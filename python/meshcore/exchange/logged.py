@@ -41,9 +41,9 @@ class LoggedExchange(Exchange):
         if first:
             self._record(now_ns)
 
-    def _end(self, now_ns: int, keep_alive: bool) -> None:
+    def _end(self, now_ns: int) -> None:
         self._record(now_ns)
-        super()._end(now_ns, keep_alive)
+        super()._end(now_ns)
 
     def _record(self, now_ns: int) -> None:
         log, ticket, request = self.driver.access_log, self.ticket, self.request

@@ -1,6 +1,7 @@
 """What the exchange asks of the world: the driver's side of the sans-I/O line.
 
-The exchange never touches a socket, a clock or a task; it calls these, and tests call it.
+The exchange never touches a socket, a clock or a task; it calls these, and tests call it. Which
+protocol is on either side it does not know: framing is the ports' business.
 """
 
 from __future__ import annotations
@@ -8,9 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from meshcore._core import ClientCodec, Peer, ServerCodec
+    from meshcore._core import Answer, Body, Peer, Request, Response, Ticket
     from meshcore.exchange.exchange import Exchange
     from meshcore.telemetry.access_log import AccessLog
 
@@ -23,24 +22,34 @@ class Task(Protocol):
 
 
 class Downstream(Protocol):
-    """The client's connection, as its exchange sees it."""
+    """The client, as its exchange sees it: a connection, or a stream of one."""
 
-    codec: ServerCodec
     peer: Peer
     choked: bool
     """More is queued than the client takes."""
-    last: bool
-    """No request is taken after this one: the response says so."""
 
     @property
     def listener_name(self) -> str:
         """The listener that accepted it."""
 
-    def send(self, data: bytes) -> None:
-        """Write bytes that the codec made."""
+    def send_informational(self, response: Response) -> None:
+        """Relay a 1xx."""
 
-    def send_parts(self, parts: Iterable[bytes]) -> None:
-        """Write several pieces in one system call."""
+    def send_response(self, response: Response, ticket: Ticket, complete: bool) -> None:
+        """Relay a head with the route's changes, and what of the body came with it; ``complete``:
+        the request was read to its end."""
+
+    def send_data(self, data: bytes) -> None:
+        """Send a piece of the body."""
+
+    def send_end(self, body: Body) -> None:
+        """End the body, with the trailers of its last piece."""
+
+    def send_answer(self, request: Request, answer: Answer, complete: bool) -> None:
+        """Send a whole answer made here."""
+
+    def begin_tunnel(self, now_ns: int) -> None:
+        """The head that was sent began a tunnel: what the client sends now is data."""
 
     def pause_reading(self) -> None:
         """Stop reading from the client: the upstream is slower."""
@@ -51,28 +60,33 @@ class Downstream(Protocol):
     def arm(self, deadline_ns: int) -> None:
         """Call ``Exchange.on_deadline`` once ``deadline_ns`` has passed; replaces the last one."""
 
-    def finished(self, now_ns: int, keep_alive: bool) -> None:
-        """The exchange is over; read the next request, or close once all is written."""
+    def finished(self, now_ns: int, complete: bool) -> None:
+        """The exchange is over, and everything is sent; ``complete`` as in `send_response`."""
 
     def abort(self) -> None:
-        """Cut the connection: what was sent must not look whole."""
+        """Cut it: what was sent must not look whole."""
 
 
 class Upstream(Protocol):
-    """A connection lent by a pool, as its exchange sees it."""
+    """What a pool lends: a connection, or a stream of one."""
 
-    codec: ClientCodec
     exchange: Exchange | None
     reused: bool
-    """It carried a request before."""
+    """The connection carried a request before."""
     choked: bool
     """More is queued than the endpoint takes."""
 
-    def send(self, data: bytes) -> None:
-        """Write bytes that the codec made."""
+    def send_request(self, request: Request, ticket: Ticket, peer: Peer, now_ns: int) -> bool:
+        """Send the head, and what of the body came with it; ``False``: it took no stream.
 
-    def send_parts(self, parts: Iterable[bytes]) -> None:
-        """Write several pieces in one system call."""
+        Raises `CodecError` for what its protocol cannot say.
+        """
+
+    def send_data(self, data: bytes) -> None:
+        """Send a piece of the body."""
+
+    def send_end(self, body: Body) -> None:
+        """End the body, with the trailers of its last piece."""
 
     def pause_reading(self) -> None:
         """Stop reading from the endpoint: the client is slower."""
@@ -81,10 +95,10 @@ class Upstream(Protocol):
         """Read on."""
 
     def release(self, now_ns: int) -> None:
-        """Give the connection back to its pool, which keeps or closes it."""
+        """Give it back to its pool, which keeps or closes it."""
 
     def discard(self) -> None:
-        """Close the connection: it cannot carry another request."""
+        """Cut it: nobody waits for what the endpoint still sends."""
 
 
 class Pools(Protocol):
@@ -93,7 +107,7 @@ class Pools(Protocol):
     def acquire(
         self, endpoint: int, exchange: Exchange, now_ns: int, fresh: bool
     ) -> Upstream | None:
-        """An idle connection at once, or ``None``: then one is opened or awaited and
+        """Something to send on at once, or ``None``: then a connection is opened or awaited and
         ``Exchange.on_connected`` or ``Exchange.on_failed`` follows; ``fresh``: a kept one was
         stale, so none of the others is trusted."""
 

@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from meshcore._core import now_ns
+from meshcore.codec.engines import client_engine
 from meshcore.downstream.deadlines import Deadlines
 from meshcore.downstream.listener import Listener
 from meshcore.process.layers import LayerRunner
@@ -46,7 +47,11 @@ class Worker:
             spec.name: Listener(spec, engine, self, self.deadlines) for spec in snapshot.listeners
         }
         clusters = {
-            spec.name: Cluster(spec, client_context(spec.tls) if spec.tls is not None else None)
+            spec.name: Cluster(
+                spec,
+                client_context(spec.tls, spec.protocol) if spec.tls is not None else None,
+                client_engine(spec.h2),
+            )
             for spec in snapshot.upstreams
         }
         for endpoint, upstream, address in engine.endpoints():

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import ssl
+    from collections.abc import Callable
 
+    from meshcore.codec import ClientCodec
     from meshcore.config.snapshot import UpstreamSpec
     from meshcore.upstream.pool import Pool, Pooled
 
@@ -18,6 +20,8 @@ class Cluster:
 
     spec: UpstreamSpec
     tls: ssl.SSLContext | None
+    new_h2_codec: Callable[[bool, int], ClientCodec]
+    """Of whether it is over TLS, and now."""
     connections: int = 0
     pending: int = 0
     pools: list[Pool] = field(default_factory=list)

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import aiohappyeyeballs
 
 from meshcore._core import Answer, now_ns
 from meshcore.exchange.codes import Failure
-from meshcore.upstream.connection import SecureUpstreamConnection, UpstreamConnection
+from meshcore.upstream.http1 import Http1Connection, SecureHttp1Connection
+from meshcore.upstream.http2 import Http2Connection, SecureHttp2Connection
 from meshcore.upstream.pool import Pool
 
 if TYPE_CHECKING:
     from meshcore.exchange.exchange import Exchange
+    from meshcore.exchange.ports import Upstream
     from meshcore.upstream.cluster import Cluster
+
+    Connection = Http1Connection | Http2Connection
 
 # RFC 8305 §5 recommends 250 ms between attempts at two addresses.
 HAPPY_EYEBALLS_DELAY_S = 0.25
@@ -29,6 +33,7 @@ class Connector:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self.pools: dict[int, Pool] = {}
+        self._shared: set[Http2Connection] = set()  # open, whether they take streams or not
         self._tasks: set[asyncio.Task[None]] = set()
         self.received = memoryview(bytearray(RECEIVE_BYTES))
 
@@ -43,19 +48,25 @@ class Connector:
 
     # --- the exchange's port ------------------------------------------------------------------
 
-    def acquire(
-        self, endpoint: int, exchange: Exchange, now: int, fresh: bool
-    ) -> UpstreamConnection | None:
-        """An idle connection at once; else ``None``, and the exchange hears later."""
+    def acquire(self, endpoint: int, exchange: Exchange, now: int, fresh: bool) -> Upstream | None:
+        """A connection or a stream at once; else ``None``, and the exchange hears later."""
         pool = self.pools[endpoint]
         if fresh:
             for stale in pool.drain():
                 stale.close()
+            for shared in list(pool.shared):
+                shared.retire()
         elif pool.idle:
             connection = pool.take(exchange, now)
             if connection is not None:
-                assert isinstance(connection, UpstreamConnection)
+                assert isinstance(connection, Http1Connection)
                 return connection
+        elif pool.shared:
+            stream = pool.lend()
+            if stream is not None:
+                if pool.wants_spare() and not pool.cluster.is_full:
+                    self._begin_open(pool)
+                return stream
         if not pool.wait(exchange):
             exchange.answer(Answer.for_reason("overflow"), now)
             return None
@@ -71,7 +82,15 @@ class Connector:
 
     # --- connections coming and going ---------------------------------------------------------
 
-    def released(self, connection: UpstreamConnection, now: int) -> None:
+    def has_room(self, connection: Http2Connection, now: int) -> None:
+        """Lend streams to those who wait, as far as there are any."""
+        pool = connection.pool
+        while pool.waiting and connection.room > 0:
+            waiting = pool.next_waiting()
+            assert waiting is not None
+            waiting.on_connected(connection.lend(), now)
+
+    def released(self, connection: Http1Connection, now: int) -> None:
         """A connection has served its request: the next waiting exchange, or the idle list."""
         pool = connection.pool
         waiting = pool.next_waiting()
@@ -90,11 +109,15 @@ class Connector:
             if idle is not None:
                 idle.close()
 
-    def lost(self, connection: UpstreamConnection) -> None:
+    def lost(self, connection: Connection) -> None:
         """A connection is closed: its place is free."""
         pool = connection.pool
         pool.cluster.connections -= 1
-        pool.remove(connection)
+        if isinstance(connection, Http1Connection):
+            pool.remove(connection)
+        else:
+            pool.remove_shared(connection)
+            self._shared.discard(connection)
         self._use_room(pool)
 
     def _use_room(self, pool: Pool) -> None:
@@ -106,24 +129,26 @@ class Connector:
 
     def _open_wanted(self, pool: Pool) -> None:
         while pool.wants_connection() and not pool.cluster.is_full:
-            pool.opening += 1
-            pool.cluster.connections += 1
-            task = self._loop.create_task(self._open(pool))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._begin_open(pool)
+
+    def _begin_open(self, pool: Pool) -> None:
+        pool.opening += 1
+        pool.cluster.connections += 1
+        task = self._loop.create_task(self._open(pool))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _open(self, pool: Pool) -> None:
-        spec = pool.cluster.spec
-        protocol = UpstreamConnection if pool.cluster.tls is None else SecureUpstreamConnection
-        connection = protocol(self, pool)
+        chooser = Chooser(self, pool)
         try:
-            async with asyncio.timeout(spec.connect_timeout_ns / 1e9 or None):
-                await self._connect(pool, connection)
-            if not connection.is_open:
+            async with asyncio.timeout(pool.cluster.spec.connect_timeout_ns / 1e9 or None):
+                await self._connect(pool, chooser)
+            connection = chooser.chosen
+            if connection is None or not connection.is_open:
                 raise ConnectionResetError("closed before it was lent")
         except (OSError, TimeoutError, UnicodeError):  # the last: a name that IDNA refuses
             pool.opening -= 1
-            if not connection.opened:
+            if chooser.chosen is None:
                 pool.cluster.connections -= 1
             waiting = pool.next_waiting()
             if waiting is not None:
@@ -131,20 +156,33 @@ class Connector:
             self._use_room(pool)
         except BaseException:
             pool.opening -= 1
-            if not connection.opened:
+            if chooser.chosen is None:
                 pool.cluster.connections -= 1
             raise
         else:
             pool.opening -= 1
-            self.released(connection, now_ns())
+            self._ready(pool, connection)
 
-    async def _connect(self, pool: Pool, connection: UpstreamConnection) -> None:
+    def _ready(self, pool: Pool, connection: Connection) -> None:
+        """A connection is open, and it is known what it speaks."""
+        now = now_ns()
+        if isinstance(connection, Http1Connection):
+            pool.speaks_h2 = False
+            self.released(connection, now)
+            self._open_wanted(pool)
+        else:
+            pool.speaks_h2 = True
+            pool.share(connection)
+            self._shared.add(connection)
+            self.has_room(connection, now)
+
+    async def _connect(self, pool: Pool, chooser: Chooser) -> None:
         """Connect the socket first, so that a cancelled attempt owns what it must close."""
         spec, tls = pool.cluster.spec, pool.cluster.tls
         sock = await self._socket(pool.address)
         try:
             await self._loop.create_connection(
-                lambda: connection,
+                lambda: chooser,
                 sock=sock,
                 ssl=tls,
                 server_hostname=spec.server_name or host_of(pool.address) if tls else None,
@@ -174,10 +212,14 @@ class Connector:
     # --- care ---------------------------------------------------------------------------------
 
     def sweep(self, now: int) -> None:
-        """Close connections that were idle or alive too long."""
+        """Close connections that were idle or alive too long, and look after silent ones."""
         for pool in self.pools.values():
             for connection in pool.expired(now):
                 connection.close()
+            for shared in pool.expired_shared(now):
+                shared.retire()
+        for each in list(self._shared):
+            each.sweep(now)
 
     async def close(self) -> None:
         """Close every idle connection and end every attempt to open one."""
@@ -187,6 +229,38 @@ class Connector:
         for pool in self.pools.values():
             for connection in pool.drain():
                 connection.close()
+            for shared in list(pool.shared):
+                shared.retire()
+
+
+class Chooser(asyncio.BaseProtocol):
+    """Hands an open connection to the protocol that is spoken on it."""
+
+    def __init__(self, pools: Connector, pool: Pool) -> None:
+        self._pools = pools
+        self._pool = pool
+        self.chosen: Connection | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The connection is open, TLS included."""
+        made = cast("asyncio.Transport", transport)
+        wanted = self._pool.cluster.spec.protocol
+        tls = transport.get_extra_info("ssl_object")
+        agreed = tls.selected_alpn_protocol() if tls is not None else None
+        h2 = wanted == "h2" if tls is None else agreed == "h2"
+        if wanted == "h2" and not h2:
+            made.abort()  # RFC 9113 §3.2: no HTTP/2 over TLS without ALPN
+            return
+        connection: Connection
+        if h2:
+            kind2 = Http2Connection if tls is None else SecureHttp2Connection
+            connection = kind2(self._pools, self._pool)
+        else:
+            kind1 = Http1Connection if tls is None else SecureHttp1Connection
+            connection = kind1(self._pools, self._pool)
+        self.chosen = connection
+        made.set_protocol(connection)
+        connection.connection_made(made)
 
 
 def host_of(address: str) -> str:

@@ -1,7 +1,8 @@
-"""Idle connections of one endpoint, and who waits for one: decides, does no I/O.
+"""Connections of one endpoint, and who waits for one: decides, does no I/O.
 
-Last in, first out: the most recently used connection is the least likely to have been closed by
-the other side, and the others grow old and go.
+Of HTTP/1.1 the idle ones are kept, last in, first out: the most recently used is the least likely
+to have been closed by the other side, and the others grow old and go. Of HTTP/2 all are kept, and
+each lends a stream to every exchange that it has room for.
 """
 
 from __future__ import annotations
@@ -10,7 +11,10 @@ from collections import deque
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Sized
+
     from meshcore.exchange.exchange import Exchange
+    from meshcore.exchange.ports import Upstream
     from meshcore.upstream.cluster import Cluster
 
 
@@ -27,10 +31,33 @@ class Pooled(Protocol):
         """Close it: it carries no request."""
 
 
+class Shared(Protocol):
+    """What a pool needs to know of a connection that lends streams."""
+
+    idle_since_ns: int
+    born_ns: int
+
+    @property
+    def streams(self) -> Sized:
+        """Those that are open."""
+
+    @property
+    def room(self) -> int:
+        """How many more streams it takes now."""
+
+    def lend(self) -> Upstream:
+        """A stream; ask `room` first."""
+
+    def retire(self) -> None:
+        """Take no more streams, and close when the last one is over."""
+
+
 # Looked at before it is lent again, once it was idle for this long: within one turn of the loop
 # an end of file would have been seen already. What cannot be repeated is looked after sooner.
 PEEK_AFTER_NS = 100_000_000
 PEEK_AFTER_UNSAFE_NS = 1_000_000
+# When less than this part of a connection's streams is left, the next connection is opened.
+SPARE_PART = 8
 
 
 class Pool:
@@ -40,13 +67,24 @@ class Pool:
     waiting exchange against its ``max_pending``.
     """
 
-    __slots__ = ("address", "cluster", "endpoint", "idle", "opening", "waiting")
+    __slots__ = (
+        "address",
+        "cluster",
+        "endpoint",
+        "idle",
+        "opening",
+        "shared",
+        "speaks_h2",
+        "waiting",
+    )
 
     def __init__(self, endpoint: int, address: str, cluster: Cluster) -> None:
         self.endpoint = endpoint
         self.address = address
         self.cluster = cluster
         self.idle: dict[Pooled, None] = {}  # in the order they were put
+        self.shared: list[Shared] = []  # the fullest that has room comes first to give streams
+        self.speaks_h2 = cluster.spec.protocol != "http1"  # as far as is known
         self.opening = 0
         self.waiting: deque[Exchange] = deque()
 
@@ -95,9 +133,28 @@ class Pool:
             return  # it was handed a connection, or its failure, already
         self.cluster.pending -= 1
 
+    def lend(self) -> Upstream | None:
+        """A stream of the first connection that has room: few connections are full, the others
+        grow idle and go. O(connections)."""
+        for connection in self.shared:
+            if connection.room > 0:
+                return connection.lend()
+        return None
+
     def wants_connection(self) -> bool:
         """Whether somebody waits whom no connection in the making will serve."""
-        return len(self.waiting) > self.opening
+        return len(self.waiting) > self.opening * self._streams_each
+
+    @property
+    def _streams_each(self) -> int:
+        return self.cluster.spec.h2.streams if self.speaks_h2 else 1
+
+    def wants_spare(self) -> bool:
+        """Whether so few streams are left that a connection is opened before somebody waits."""
+        if self.opening or not self.shared:
+            return False
+        left = sum(connection.room for connection in self.shared)
+        return left * SPARE_PART < self._streams_each
 
     def put(self, connection: Pooled, now_ns: int) -> None:
         """Keep a connection that has served its request."""
@@ -107,6 +164,26 @@ class Pool:
     def remove(self, connection: Pooled) -> None:
         """It is not idle any more, if it was. O(1)."""
         self.idle.pop(connection, None)
+
+    def share(self, connection: Shared) -> None:
+        """Lend streams of a connection from now on."""
+        self.shared.append(connection)
+
+    def remove_shared(self, connection: Shared) -> None:
+        """It lends no more streams, if it did. O(connections)."""
+        if connection in self.shared:
+            self.shared.remove(connection)
+
+    def expired_shared(self, now_ns: int) -> list[Shared]:
+        """Connections without a stream for too long, or alive for too long; the caller retires
+        them."""
+        spec = self.cluster.spec
+        return [
+            c
+            for c in self.shared
+            if (not c.streams and now_ns - c.idle_since_ns >= spec.pool_idle_ns)
+            or (spec.pool_lifetime_ns and now_ns - c.born_ns >= spec.pool_lifetime_ns)
+        ]
 
     def expired(self, now_ns: int) -> list[Pooled]:
         """Connections idle or alive too long, taken out; the caller closes them."""

@@ -28,6 +28,8 @@ fn written(head: &RequestHead) -> Vec<u8> {
         path: None,
         authority: None,
         framing: head.body,
+        upgrade: None,
+        left: None,
     };
     let mut out = Vec::new();
     encode_request(&mut out, head, &rules);

@@ -199,6 +199,9 @@ pub struct RequestHead {
     pub keep_alive: bool,
     /// `Expect: 100-continue` was sent.
     pub expect_continue: bool,
+    /// The one protocol that the client asks to change to, in lower case: `upgrade` of HTTP/1.1
+    /// (RFC 9110 §7.8), `:protocol` of an extended CONNECT (RFC 8441 §4).
+    pub upgrade: Option<Span>,
     /// All fields as received, `host` included.
     pub headers: Headers,
 }
@@ -209,6 +212,30 @@ impl RequestHead {
     pub fn slice(&self, span: Span) -> &[u8] {
         self.headers.slice(span)
     }
+
+    /// What the request would turn its connection or stream into: a protocol, or `connect` for a
+    /// plain CONNECT (RFC 9110 §9.3.6).
+    #[must_use]
+    pub fn tunnel(&self) -> Option<&[u8]> {
+        match self.upgrade {
+            Some(protocol) => Some(self.slice(protocol)),
+            None => (self.slice(self.method) == b"CONNECT").then_some(b"connect"),
+        }
+    }
+
+    /// Whether it is a gRPC call: a local answer to it is made of trailers.
+    #[must_use]
+    pub fn is_grpc(&self) -> bool {
+        self.version == Version::Http2 && is_grpc(&self.headers)
+    }
+}
+
+/// Whether a message carries gRPC: `application/grpc`, with `+proto` or `;` behind it, but not
+/// `application/grpc-web`, which is another protocol.
+#[must_use]
+pub fn is_grpc(headers: &Headers) -> bool {
+    let kind = headers.get(b"content-type").and_then(|v| v.strip_prefix(b"application/grpc"));
+    kind.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
 }
 
 /// A response head, validated by its codec.

@@ -90,6 +90,9 @@ pub struct Route {
     /// Retry policy.
     #[serde(default)]
     pub retry: Retry,
+    /// Protocols that may be upgraded to, in lower case; `connect` is the method.
+    #[serde(default)]
+    pub upgrade: Vec<String>,
     /// Layers of this route.
     #[serde(default)]
     pub layers: Vec<Layer>,
@@ -194,16 +197,33 @@ pub struct Retry {
     pub retries: u8,
     /// A connection that could not be made.
     pub connect: bool,
+    /// A stream that the endpoint says it has not begun: REFUSED_STREAM, or above GOAWAY's last.
+    #[serde(default = "default_refused")]
+    pub refused: bool,
     /// Reset before any byte of the response.
     pub reset: bool,
     /// These statuses.
     #[serde(default)]
     pub statuses: Vec<u16>,
+    /// These gRPC statuses.
+    #[serde(default)]
+    pub grpc_statuses: Vec<u8>,
+}
+
+fn default_refused() -> bool {
+    true
 }
 
 impl Default for Retry {
     fn default() -> Self {
-        Self { retries: 1, connect: true, reset: true, statuses: Vec::new() }
+        Self {
+            retries: 1,
+            connect: true,
+            refused: default_refused(),
+            reset: true,
+            statuses: Vec::new(),
+            grpc_statuses: Vec::new(),
+        }
     }
 }
 

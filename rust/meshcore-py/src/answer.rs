@@ -1,13 +1,15 @@
 //! Answers given here, as Python hands them around.
 
-use meshcore_core::codec::{valid_field_name, valid_field_value};
+use meshcore_core::codec::{LocalAnswer, valid_field_name, valid_field_value};
 use meshcore_core::error::Reason;
 use meshcore_core::exchange::{Answer as CoreAnswer, LocalReply};
+use meshcore_core::head::Version;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyType;
 
 use crate::errors::CodecError;
+use crate::message::Request;
 
 /// A response made here instead of by an endpoint.
 #[pyclass(frozen, module = "meshcore._core")]
@@ -25,7 +27,28 @@ impl Answer {
         self.reason
     }
 
-    fn of(reason: Reason) -> Self {
+    /// Runs `send` with the answer as codecs take it: made of trailers for a gRPC call.
+    pub(crate) fn with_local<T>(
+        &self,
+        request: Option<&Request>,
+        keep_alive: bool,
+        send: impl FnOnce(&LocalAnswer<'_>) -> T,
+    ) -> T {
+        let grpc = request.filter(|r| r.head.is_grpc()).map(|_| self.reply.for_grpc(self.reason));
+        let reply = grpc.as_ref().unwrap_or(&self.reply);
+        let fields: Vec<(&[u8], &[u8])> =
+            reply.fields.iter().map(|(n, v)| (n.as_bytes(), v.as_bytes())).collect();
+        send(&LocalAnswer {
+            status: reply.status,
+            headers: &fields,
+            body: &reply.body,
+            version: request.map_or(Version::Http11, |r| r.head.version),
+            head_request: request.is_some_and(Request::is_head),
+            keep_alive,
+        })
+    }
+
+    pub(crate) fn of(reason: Reason) -> Self {
         Self::local(reason, LocalReply::new(&CoreAnswer::from(reason), None, None))
     }
 }
@@ -62,7 +85,8 @@ impl Answer {
         Self::of(match failure {
             0 => Reason::UpstreamConnect,
             1 => Reason::UpstreamReset,
-            2 => Reason::UpstreamTimeout,
+            2 | 9 => Reason::UpstreamTimeout,
+            7 => Reason::UpstreamReset,
             3 => Reason::UpstreamProtocol,
             _ => Reason::InternalError,
         })

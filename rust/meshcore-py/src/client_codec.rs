@@ -1,15 +1,16 @@
 //! The endpoint's side of a connection: requests out, responses in.
 
 use meshcore_core::codec::{
-    self, ClientEvent, Limits, RequestRules, encode_chunk_header, encode_last_chunk, encode_request,
+    self, ClientEvent, Limits, encode_chunk_header, encode_last_chunk, encode_request,
 };
-use meshcore_core::exchange::Target;
+use meshcore_core::exchange::Kind;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use crate::engine::Peer;
 use crate::errors::codec_error;
 use crate::message::{Part, Request, Response};
+use crate::outgoing::with_rules;
 use crate::server_codec::{body_event, is_chunked};
 use crate::ticket::Ticket;
 
@@ -20,6 +21,7 @@ pub struct ClientCodec(codec::H1Client);
 
 impl ClientCodec {
     fn event<'py>(
+        &self,
         py: Python<'py>,
         data: &Bound<'py, PyBytes>,
         event: Option<ClientEvent>,
@@ -31,7 +33,8 @@ impl ClientCodec {
             Some(ClientEvent::Head { head, body }) => (head, body, false),
         };
         let part = Part::new(data, body);
-        Ok(Some(Bound::new(py, Response { head, part, informational })?.into_any()))
+        let tunnel = self.0.in_tunnel();
+        Ok(Some(Bound::new(py, Response { head, part, informational, tunnel })?.into_any()))
     }
 }
 
@@ -49,31 +52,11 @@ impl ClientCodec {
         request: &Request,
         ticket: &Ticket,
         peer: &Peer,
+        now_ns: u64,
     ) -> PyResult<Py<PyBytes>> {
         let head = &request.head;
-        let mut path = None;
-        let mut authority = None;
-        if let Some(Target::Forward { path: to, authority: host, .. }) =
-            ticket.route().map(|r| &r.target)
-        {
-            path = to.as_ref().map(|to| {
-                let mut path = Vec::with_capacity(64);
-                to.apply(ticket.ticket.matched(), head.slice(head.path), &mut path);
-                path
-            });
-            authority = host.as_deref();
-        }
-        let rules = RequestRules {
-            peer: peer.0.text().as_bytes(),
-            trusted: ticket.trusts_peer(),
-            request_id: ticket.request_id(),
-            ops: ticket.request_ops(),
-            path: path.as_deref(),
-            authority,
-            framing: head.body,
-        };
         let mut out = Vec::with_capacity(1024 + request.part.len());
-        encode_request(&mut out, head, &rules);
+        with_rules(request, ticket, peer, now_ns, |rules| encode_request(&mut out, head, rules));
         let len = request.part.len();
         let chunked = is_chunked(head.body);
         if chunked && len > 0 {
@@ -89,7 +72,11 @@ impl ClientCodec {
             }
         }
         let method = head.slice(head.method);
-        self.0.sent(method == b"HEAD", method == b"CONNECT");
+        let upgrade = head.upgrade.is_some() && ticket.ticket.kind() == Kind::Tunnel;
+        self.0.sent(method == b"HEAD", method == b"CONNECT" && !upgrade);
+        if upgrade {
+            self.0.allow_upgrade();
+        }
         Ok(PyBytes::new(py, &out).unbind())
     }
 
@@ -99,22 +86,27 @@ impl ClientCodec {
         data: &Bound<'py, PyBytes>,
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
         let event = self.0.receive(data.as_bytes()).map_err(codec_error)?;
-        Self::event(py, data, event)
+        self.event(py, data, event)
     }
 
     fn next_event<'py>(&mut self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         let event = self.0.next_event().map_err(codec_error)?;
-        Self::event(py, &PyBytes::new(py, b""), event)
+        self.event(py, &PyBytes::new(py, b""), event)
     }
 
     fn receive_eof<'py>(&mut self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         let event = self.0.receive_eof().map_err(codec_error)?;
-        Self::event(py, &PyBytes::new(py, b""), event)
+        self.event(py, &PyBytes::new(py, b""), event)
     }
 
     #[getter]
     fn response_began(&self) -> bool {
         self.0.response_began()
+    }
+
+    #[getter]
+    fn in_tunnel(&self) -> bool {
+        self.0.in_tunnel()
     }
 
     #[getter]

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use meshcore_core::codec::h2::Flood;
 use meshcore_core::exchange::{self, Control};
 use meshcore_core::segment::{Segment, SegmentConfig};
 use meshcore_core::snapshot::Delta;
@@ -129,6 +130,14 @@ impl Listener {
     fn disconnected(&self) {
         if let Some(listener) = self.engine.compiled().listener(self.id) {
             listener.stats.disconnected();
+        }
+    }
+
+    fn flooded(&self, flood: usize) {
+        if let Some(listener) = self.engine.compiled().listener(self.id)
+            && let Some(flood) = Flood::ALL.get(flood)
+        {
+            listener.stats.flooded(*flood);
         }
     }
 

@@ -8,8 +8,12 @@ mod clock;
 mod deadlines;
 mod engine;
 mod errors;
+mod h2_client_codec;
+mod h2_codec;
+mod h2_server_codec;
 mod library;
 mod message;
+mod outgoing;
 mod pattern;
 mod server_codec;
 mod ticket;
@@ -32,6 +36,12 @@ mod _core {
     use crate::deadlines::Deadlines;
     #[pymodule_export]
     use crate::engine::{Engine, Listener, Peer};
+    #[pymodule_export]
+    use crate::h2_client_codec::H2ClientCodec;
+    #[pymodule_export]
+    use crate::h2_codec::H2Config;
+    #[pymodule_export]
+    use crate::h2_server_codec::H2ServerCodec;
     #[pymodule_export]
     use crate::library::{Attempt, BalancerCore};
     #[pymodule_export]

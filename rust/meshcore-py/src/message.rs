@@ -3,6 +3,7 @@
 use meshcore_core::codec::{
     BodyPart, Bytes, encode_last_chunk, valid_field_name, valid_field_value,
 };
+use meshcore_core::exchange::status_of;
 use meshcore_core::head::{BodyLength, Headers, RequestHead, ResponseHead, Version};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -23,6 +24,19 @@ impl Part {
         self.body.bytes.len()
     }
 
+    /// The bytes for an HTTP/2 stream: shared where they can be.
+    pub(crate) fn shared(&self, py: Python<'_>) -> bytes::Bytes {
+        match &self.body.bytes {
+            Bytes::None => bytes::Bytes::new(),
+            Bytes::Shared(pieces) if pieces.len() == 1 => pieces[0].clone(),
+            _ => {
+                let mut out = Vec::with_capacity(self.len());
+                self.append_to(py, &mut out);
+                out.into()
+            }
+        }
+    }
+
     pub(crate) fn append_to(&self, py: Python<'_>, out: &mut Vec<u8>) {
         self.body.bytes.append_to(self.data.as_bytes(py), out);
     }
@@ -34,6 +48,7 @@ impl Part {
             Bytes::Range(r) if r.len() == data.len() => self.data.clone_ref(py),
             Bytes::Range(r) => PyBytes::new(py, &data[r.clone()]).unbind(),
             Bytes::Owned(bytes) => PyBytes::new(py, bytes).unbind(),
+            Bytes::Shared(pieces) if pieces.len() == 1 => PyBytes::new(py, &pieces[0]).unbind(),
             _ => {
                 let mut out = Vec::with_capacity(self.len());
                 self.append_to(py, &mut out);
@@ -77,6 +92,10 @@ pub struct Request {
 impl Request {
     pub(crate) fn head(&self) -> &RequestHead {
         &self.head
+    }
+
+    pub(crate) fn is_head(&self) -> bool {
+        self.head.slice(self.head.method) == b"HEAD"
     }
 
     fn text(&self, bytes: &[u8]) -> String {
@@ -162,6 +181,18 @@ pub struct Response {
     pub(crate) head: ResponseHead,
     pub(crate) part: Part,
     pub(crate) informational: bool,
+    /// Whether bytes of another protocol follow, as far as the endpoint is concerned.
+    pub(crate) tunnel: bool,
+}
+
+impl Response {
+    /// The gRPC status, where it is here already: of a trailers-only response, or of trailers that
+    /// came with the head. One that ends without is UNKNOWN.
+    pub(crate) fn grpc_status(&self) -> Option<u8> {
+        let trailers = self.part.body.trailers.as_deref();
+        let found = status_of(&self.head.headers).or_else(|| trailers.and_then(status_of));
+        found.or_else(|| self.part.body.end.then_some(2))
+    }
 }
 
 #[pymethods]
@@ -169,6 +200,11 @@ impl Response {
     #[getter]
     fn informational(&self) -> bool {
         self.informational
+    }
+
+    #[getter]
+    pub(crate) fn begins_tunnel(&self) -> bool {
+        self.tunnel
     }
 
     #[getter]

@@ -1,7 +1,7 @@
 //! The client's side of a connection: requests in, responses out.
 
 use meshcore_core::codec::{
-    self, Limits, LocalAnswer, ResponseRules, ServerEvent, ServerRules, encode_chunk_header,
+    self, Limits, ResponseRules, ServerEvent, ServerRules, encode_chunk_header,
     encode_informational, encode_last_chunk, encode_local, encode_response,
 };
 use meshcore_core::head::{BodyLength, Scheme, Version};
@@ -11,6 +11,7 @@ use pyo3::types::PyBytes;
 use crate::answer::Answer;
 use crate::errors::codec_error;
 use crate::message::{Body, Part, Request, Response};
+use crate::outgoing::with_tunnel;
 use crate::ticket::Ticket;
 
 /// Body bytes up to which a response goes out in one buffer with its head: one copy costs less
@@ -94,7 +95,7 @@ impl ServerCodec {
     #[new]
     fn new(limits: &CodecLimits, secure: bool) -> Self {
         let scheme = if secure { Scheme::Https } else { Scheme::Http };
-        let rules = ServerRules { scheme, ..ServerRules::default() };
+        let rules = ServerRules { scheme, connect: true, ..ServerRules::default() };
         Self {
             codec: codec::H1Server::with_rules(limits.0, rules),
             version: Version::Http11,
@@ -123,6 +124,10 @@ impl ServerCodec {
         self.codec.start_next()
     }
 
+    fn begin_tunnel(&mut self) -> Vec<u8> {
+        self.codec.begin_tunnel()
+    }
+
     #[getter]
     fn wants_read(&self) -> bool {
         self.codec.wants_read()
@@ -142,6 +147,7 @@ impl ServerCodec {
     fn send_response(
         &mut self,
         py: Python<'_>,
+        request: &Request,
         response: &Response,
         ticket: &Ticket,
         close: bool,
@@ -153,8 +159,11 @@ impl ServerCodec {
             keep_alive: self.keep_alive && !close,
             framing: response.head.body,
             ops: ticket.response_ops(),
+            tunnel: None,
         };
-        let outgoing = encode_response(&mut out, &response.head, &rules);
+        let outgoing = with_tunnel(request, response, ticket, rules, |rules| {
+            encode_response(&mut out, &response.head, rules)
+        });
         self.keep_alive = outgoing.keep_alive;
         self.chunking = outgoing.chunked;
         self.has_body = outgoing.has_body;
@@ -191,18 +200,8 @@ impl ServerCodec {
         keep_alive: bool,
     ) -> Py<PyBytes> {
         self.keep_alive = self.keep_alive && keep_alive && request.is_some();
-        let fields: Vec<(&[u8], &[u8])> =
-            answer.reply.fields.iter().map(|(n, v)| (n.as_bytes(), v.as_bytes())).collect();
-        let local = LocalAnswer {
-            status: answer.reply.status,
-            headers: &fields,
-            body: &answer.reply.body,
-            version: request.map_or(Version::Http11, |r| r.head.version),
-            head_request: request.is_some() && self.head_request,
-            keep_alive: self.keep_alive,
-        };
         let mut out = Vec::new();
-        encode_local(&mut out, &local);
+        answer.with_local(request, self.keep_alive, |local| encode_local(&mut out, local));
         PyBytes::new(py, &out).unbind()
     }
 }

@@ -4,7 +4,9 @@ use std::borrow::Cow;
 use std::sync::{Arc, LazyLock, OnceLock};
 
 use meshcore_core::codec::HeaderOps;
-use meshcore_core::exchange::{self, Engine, LocalReply, RequestTicket, RouteStack};
+use meshcore_core::exchange::{
+    self, Engine, Kind, LocalReply, RequestTicket, RouteStack, status_of,
+};
 use meshcore_core::telemetry::request_id;
 use meshcore_core::time::Nanos;
 use pyo3::prelude::*;
@@ -12,11 +14,14 @@ use pyo3::prelude::*;
 use crate::answer::Answer;
 use crate::clock::unix_ms;
 use crate::engine::Peer;
-use crate::message::Request;
+use crate::message::{Body, Request, Response};
 
 const FORWARD: u8 = 0;
 const ANSWER: u8 = 1;
 const PAUSE: u8 = 2;
+
+/// Between two bytes of a plain request's body: 30 s.
+const BODY_IDLE_NS: u64 = 30_000_000_000;
 
 static NO_OPS: LazyLock<HeaderOps> = LazyLock::new(HeaderOps::default);
 
@@ -29,6 +34,9 @@ fn failure_of(number: u8, status: u16) -> exchange::Failure {
         3 => exchange::Failure::Protocol,
         4 => exchange::Failure::Status(status),
         5 => exchange::Failure::Cancelled,
+        7 => exchange::Failure::Refused,
+        8 => exchange::Failure::Grpc(status as u8),
+        9 => exchange::Failure::Deadline,
         _ => exchange::Failure::Abandoned,
     }
 }
@@ -117,9 +125,28 @@ impl Ticket {
         Answer::local(answer.reason, LocalReply::new(&answer, self.route(), Some(request.head())))
     }
 
+    /// A stream may be silent for as long as its route allows, in either direction.
     #[getter]
     fn timeout_ns(&self) -> u64 {
-        self.route().map_or(0, |r| r.timeout_ns)
+        let plain = self.ticket.kind() == Kind::Plain;
+        self.route().map_or(0, |r| if plain { r.timeout_ns } else { r.idle_ns })
+    }
+
+    #[getter]
+    fn body_idle_ns(&self) -> u64 {
+        let idle = self.route().map_or(0, |r| r.idle_ns);
+        if self.ticket.kind() == Kind::Plain { BODY_IDLE_NS } else { idle }
+    }
+
+    /// `i64::MAX`, which a deadline slot holds, when the client did not say.
+    #[getter]
+    fn deadline_ns(&self) -> u64 {
+        self.ticket.deadline().0.min(i64::MAX as u64)
+    }
+
+    #[getter]
+    fn tunnel(&self) -> bool {
+        self.ticket.kind() == Kind::Tunnel
     }
 
     #[getter]
@@ -142,8 +169,17 @@ impl Ticket {
         self.ticket.attempts()
     }
 
-    fn retries_status(&self, status: u16) -> bool {
-        self.route().is_some_and(|r| r.retry.statuses.contains(&status))
+    /// As what failure the route retries this response, and its status; `None`: it does not.
+    fn retries(&self, response: &Response) -> Option<(u8, u16)> {
+        let retry = &self.route()?.retry;
+        if retry.statuses.contains(&response.head.status) {
+            return Some((4, response.head.status));
+        }
+        if retry.grpc_statuses.is_empty() || response.part.len() > 0 {
+            return None;
+        }
+        let status = response.grpc_status().filter(|s| retry.grpc_statuses.contains(s))?;
+        Some((8, u16::from(status)))
     }
 
     fn request_ended(&mut self, now_ns: u64) {
@@ -170,9 +206,34 @@ impl Ticket {
         self.engine.random() % span_ns.max(1)
     }
 
-    fn responded(&mut self, status: u16, now_ns: u64) {
+    /// Whether a gRPC status is still to come: `streamed` or `trailed` settle then.
+    fn responded(&mut self, response: &Response, now_ns: u64) -> bool {
+        let (status, now, rand) = (response.head.status, Nanos(now_ns), self.engine.random());
+        if self.ticket.kind() != Kind::Grpc || status != 200 {
+            self.ticket.responded(status, now, rand);
+            return false;
+        }
+        self.ticket.responded_grpc(status, now);
+        if let Some(status) = response.grpc_status() {
+            self.ticket.trailed(status, now, rand);
+            return false;
+        }
+        if response.part.len() > 0 {
+            self.ticket.streamed(now, rand);
+        }
+        true
+    }
+
+    fn streamed(&mut self, now_ns: u64) {
         let rand = self.engine.random();
-        self.ticket.responded(status, Nanos(now_ns), rand);
+        self.ticket.streamed(Nanos(now_ns), rand);
+    }
+
+    fn trailed(&mut self, body: &Body, now_ns: u64) {
+        let rand = self.engine.random();
+        // A call that ends without a status is UNKNOWN to its client.
+        let status = body.0.body.trailers.as_deref().and_then(status_of).unwrap_or(2);
+        self.ticket.trailed(status, Nanos(now_ns), rand);
     }
 
     fn answered(&mut self, status: u16) {

@@ -37,6 +37,8 @@ fn rules<'a>(head: &RequestHead, ops: &'a HeaderOps, trusted: bool) -> RequestRu
         path: None,
         authority: None,
         framing: head.body,
+        upgrade: None,
+        left: None,
     }
 }
 
@@ -157,7 +159,9 @@ fn relayed(bytes: &str, version: Version, head_request: bool) -> (String, Outgoi
     let ops = HeaderOps::default();
     let mut out = Vec::new();
     let framing = head.body;
-    let rules = ResponseRules { version, head_request, keep_alive: true, framing, ops: &ops };
+    let keep_alive = true;
+    let rules =
+        ResponseRules { version, head_request, keep_alive, framing, ops: &ops, tunnel: None };
     let outgoing = encode_response(&mut out, &head, &rules);
     (text(&out), outgoing)
 }

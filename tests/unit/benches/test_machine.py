@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from benches.load.machine import Load, parse_h2load, parse_wrk
+from benches.load.machine import Load, parse_wrk
 
 GOOD = """Running 2s test @ http://127.0.0.1:1/
   1 threads and 64 connections
@@ -35,15 +35,3 @@ def test_wrk_is_read_with_its_units() -> None:
 def test_a_run_that_failed_is_no_figure(bad: str) -> None:
     with pytest.raises(ValueError, match=r"in:|failed"):
         parse_wrk(bad)
-
-
-def test_h2load_is_read_by_its_log() -> None:
-    log = "".join(f"1\t200\t{us}\n" for us in range(1000, 2000))
-    assert parse_h2load(log, 1000) == (1.5, 1.99)
-
-
-def test_a_rate_that_was_not_kept_is_no_figure() -> None:
-    with pytest.raises(ValueError, match="not kept"):
-        parse_h2load("1\t200\t5\n" * 89, 100)
-    with pytest.raises(ValueError, match="failed"):
-        parse_h2load("1\t-1\t5\n" * 100, 100)

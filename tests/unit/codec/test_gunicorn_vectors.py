@@ -41,9 +41,6 @@ STRICTER = {
     "pp_05": "empty line before the start line",
     # Userinfo hides the host from people and logs (RFC 9110 §4.2.4).
     "rfc9112_target_absolute_userinfo_01": "host and target disagree",
-    # No tunnels.
-    "rfc9112_target_authority_connect_01": "CONNECT is not allowed",
-    "rfc9112_target_authority_ipv6_01": "CONNECT is not allowed",
 }
 # Invalid for gunicorn, taken here.
 LAXER = {

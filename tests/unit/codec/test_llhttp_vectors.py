@@ -66,6 +66,12 @@ LAXER = {
     "connection/19": "upgrade",
     "connection/20": "upgrade",
     "connection/21": "upgrade",
+    # CONNECT is read like any request; its route says whether there is a tunnel, its response
+    # where that begins.
+    "method/2": "CONNECT",
+    "method/3": "CONNECT",
+    "method/4": "CONNECT",
+    "uri/9": "CONNECT",
     # Any token is a method (RFC 9110 §9.1); routes say which are served.
     "invalid/4": "unknown method",
     "invalid/14": "unknown method",
@@ -185,7 +191,7 @@ def respond(listener: Listener, data: bytes, step: int) -> tuple[ClientCodec, in
     assert isinstance(request, Request)
     peer = Engine(seed=1).peer("127.0.0.1")
     codec = ClientCodec()
-    codec.send_request(request, listener.begin(request, peer, 1), peer)
+    codec.send_request(request, listener.begin(request, peer, 1), peer, 1)
     body = 0
     try:
         for at in range(0, len(data), step):

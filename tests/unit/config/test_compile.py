@@ -8,7 +8,7 @@ import pytest
 from meshcore._core import ServerCodec
 from meshcore.config.compile import compile
 from meshcore.config.load import load_file, load_text
-from meshcore.config.snapshot import AdminSpec, UpstreamTlsSpec
+from meshcore.config.snapshot import AdminSpec, Http2Spec, UpstreamTlsSpec
 from meshcore.config.units import SECOND
 from meshcore.errors import CodecError
 
@@ -29,6 +29,17 @@ def test_listeners() -> None:
         "",
         0,
         "/run/mesh.sock",
+    )
+    assert (edge.http1, local.http1, local.h2) == (True, True, None)
+    assert edge.h2 == Http2Spec(
+        engine="python",
+        streams=200,
+        stream_window_bytes=128 << 10,
+        connection_window_bytes=2 << 20,
+        ping_ns=30 * SECOND,
+        ping_timeout_ns=5 * SECOND,
+        resets=(2, 4),
+        control_frames=(50, 1000),
     )
     assert edge.header_timeout_ns == 10 * SECOND
     assert edge.idle_timeout_ns == 75 * SECOND
@@ -55,6 +66,8 @@ def test_upstreams_admin_and_drain() -> None:
     assert (api.max_connections, api.max_pending) == (100, 200)
     assert (api.pool_idle_ns, api.pool_lifetime_ns) == (30 * SECOND, 3600 * SECOND)
     assert (plain.tls, plain.server_name) == (None, None)
+    assert (api.protocol, plain.protocol) == ("auto", "h2")
+    assert (api.h2.engine, api.h2.streams, api.h2.ping_ns) == ("python", 50, 600 * SECOND)
     assert snapshot.admin == AdminSpec("127.0.0.1", 9900)
     assert snapshot.drain_ns == 12 * SECOND
 
@@ -99,8 +112,42 @@ def test_defaults_are_those_of_the_core() -> None:
     }
     (route,) = delta["hosts"]["*"]
     assert route["path"] == "any"
-    assert route["retry"] == {"retries": 1, "connect": True, "reset": True, "statuses": []}
+    # `Retry::default()`.
+    assert route["retry"] == {
+        "retries": 1,
+        "connect": True,
+        "refused": True,
+        "reset": True,
+        "statuses": [],
+        "grpc_statuses": [],
+    }
+    assert route["upgrade"] == []
     assert (route["timeout_ns"], route["idle_ns"]) == (15 * SECOND, 300 * SECOND)
+
+
+@pytest.mark.parametrize(
+    ("when", "refused", "statuses", "grpc_statuses"),
+    [
+        ("refused", True, [], []),
+        ("503, refused", True, [503], []),
+        ("unavailable", False, [], [14]),
+        ("unavailable, resource-exhausted, internal, cancelled", False, [], [1, 8, 13, 14]),
+        ("deadline-exceeded, 504, deadline-exceeded", False, [504], [4]),
+        ("", False, [], []),
+    ],
+)
+def test_what_is_tried_again(
+    when: str, refused: bool, statuses: list[int], grpc_statuses: list[int]
+) -> None:
+    config = load_text(
+        "version: 1\n"
+        "listeners: {a: {bind: a:1}}\n"
+        f"routes: [{{name: r, respond: {{}}, retry: {{when: [{when}]}}}}]"
+    )
+    (route,) = compile(config).delta["hosts"]["*"]
+    assert route["retry"]["refused"] is refused
+    assert route["retry"]["statuses"] == statuses
+    assert route["retry"]["grpc_statuses"] == grpc_statuses
 
 
 def test_a_route_with_two_hosts_stands_under_both_and_once_under_each() -> None:

@@ -5,10 +5,17 @@ from pathlib import Path
 
 import pytest
 
-from meshcore.config.listener import Listener, ListenerLimits, ListenerTimeouts, ListenerTls
+from meshcore.config.http2 import Http2, UpstreamHttp2
+from meshcore.config.listener import (
+    Listener,
+    ListenerLimits,
+    ListenerProtocols,
+    ListenerTimeouts,
+    ListenerTls,
+)
 from meshcore.config.load import load_text
 from meshcore.config.model import Config
-from meshcore.config.route import Match, Route
+from meshcore.config.route import Match, Retry, Route
 from meshcore.config.upstream import Upstream
 from meshcore.errors import ConfigError
 
@@ -28,7 +35,20 @@ def test_the_example_is_a_configuration() -> None:
 
 @pytest.mark.parametrize(
     "model",
-    [Config, Listener, ListenerLimits, ListenerTimeouts, ListenerTls, Match, Route, Upstream],
+    [
+        Config,
+        Http2,
+        Listener,
+        ListenerLimits,
+        ListenerProtocols,
+        ListenerTimeouts,
+        ListenerTls,
+        Match,
+        Retry,
+        Route,
+        Upstream,
+        UpstreamHttp2,
+    ],
 )
 def test_every_key_is_documented(model: type[Config]) -> None:
     words = {word for code in re.findall(r"`([^`\n]+)`", TEXT) for word in re.findall(r"\w+", code)}

@@ -71,7 +71,12 @@ ROUTE_KEYS = {
     ),
     "priority": st.sampled_from([-(1 << 31), 0, (1 << 31) - 1]),
     "timeout": DURATIONS,
-    "retry": st.one_of(st.just("off"), optional(when=st.lists(st.sampled_from(["reset", 503])))),
+    "retry": st.one_of(
+        st.just("off"),
+        optional(
+            when=st.lists(st.sampled_from(["refused", "reset", 503, "unavailable", "internal"]))
+        ),
+    ),
 }
 AUTHORITIES = st.sampled_from(["a.example", "a:80", "[::1]:80", "10.0.0.1"])
 FORWARD = st.fixed_dictionaries(
@@ -80,6 +85,7 @@ FORWARD = st.fixed_dictionaries(
         "request_headers": CHANGES,
         "response_headers": CHANGES,
         "rewrite": optional(path=PATHS, host=AUTHORITIES),
+        "upgrade": st.lists(st.sampled_from(["websocket", "connect", "h2c"]), max_size=2),
         "layers": st.lists(one_of_keys(**LISTENER_LAYERS, circuit_breaker=BREAKERS), max_size=3),
     },
 )

@@ -126,6 +126,10 @@ upstreams:
             "response_headers needs an upstream",
         ),
         (
+            GOOD + "routes: [{name: r, respond: {}, upgrade: [websocket]}]",
+            "routes[0]: upgrade needs an upstream",
+        ),
+        (
             GOOD + "routes: [{name: r, respond: {}, layers: [circuit_breaker: {}]}]",
             "a circuit_breaker needs an upstream",
         ),
@@ -261,3 +265,40 @@ def test_the_slowest_bucket() -> None:
     load_text(
         GOOD + "routes: [{name: r, respond: {}, layers: [limit: {rate: 1/s, burst: 4503599}]}]"
     )
+
+
+ROUTE = GOOD + "upstreams: {u: {endpoints: [b:1]}}\nroutes: [{name: r, upstream: u, %s}]"
+
+
+@pytest.mark.parametrize(
+    ("keys", "problem"),
+    [
+        ("upgrade: websocket", "routes[0].upgrade: expected a list, got 'websocket'"),
+        ("upgrade: [WebSocket]", "upgrade[0]: write websocket: protocols are in lower case"),
+        ("upgrade: [CONNECT]", "upgrade[0]: write connect: protocols are in lower case"),
+        ("upgrade: [connect, 'a b']", "routes[0].upgrade[1]: 'a b' is not a token (RFC 9110"),
+        ("upgrade: [spdy/]", "upgrade[0]: '' is not a token"),
+        ("upgrade: [a/b/c]", "upgrade[0]: 'b/c' is not a token"),
+        (
+            "upgrade: [h2c]",
+            "upgrade[0]: h2c cannot be upgraded to: a plain listener speaks it from the start",
+        ),
+        ("upgrade: [H2C]", "h2c cannot be upgraded to"),
+        (f"upgrade: [{', '.join(['a'] * 17)}]", "routes[0].upgrade: list must have at most 16"),
+        (
+            "retry: {when: [not-found]}",
+            "routes[0].retry.when[0]: expected connect, refused, reset, 5xx, cancelled, "
+            "deadline-exceeded, internal, resource-exhausted, unavailable or a status from 400 "
+            "to 599, got 'not-found'",
+        ),
+        ("retry: {when: [14]}", "or a status from 400 to 599, got 14"),
+    ],
+)
+def test_a_route_with_a_problem(keys: str, problem: str) -> None:
+    (only,) = problems(ROUTE % keys)
+    assert problem in only
+
+
+def test_what_may_be_upgraded_to() -> None:
+    written = ["websocket", "connect", "spdy/3.1", *["a"] * 13]
+    assert load_text(ROUTE % f"upgrade: [{', '.join(written)}]").routes[0].upgrade == written

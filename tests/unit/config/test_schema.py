@@ -27,12 +27,16 @@ def test_defaults_are_shown_as_people_write_them() -> None:
     defs = json_schema()["$defs"]
     assert defs["ListenerTimeouts"]["properties"]["idle"]["default"] == "75s"
     assert defs["ListenerLimits"]["properties"]["header_bytes"]["default"] == "64KiB"
+    assert defs["Http2"]["properties"]["resets"]["default"] == "100/s"
+    assert defs["UpstreamHttp2"]["properties"]["ping"]["default"] == "6m"
 
 
 def test_short_forms_are_in_the_schema() -> None:
     defs = json_schema()["$defs"]
     assert defs["Endpoint"]["anyOf"][0]["type"] == "string"
     assert defs["LimitKey"]["anyOf"][0] == {"type": "string", "enum": ["client", "host"]}
+    http1 = defs["ListenerProtocols"]["properties"]["http1"]
+    assert http1["enum"] == ["on", "off", True, False]
     assert {"enum": ["off", False]} in [
         {"enum": arm.get("enum")} for arm in defs["Upstream"]["properties"]["ejection"]["anyOf"]
     ]

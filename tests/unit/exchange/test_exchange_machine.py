@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from meshcore.exchange.exchange import NEVER, Exchange
-from meshcore.upstream.connection import UpstreamConnection
+from meshcore.upstream.http1 import Http1Connection
 from tests.unit.exchange.world import Wire, World
 
 LATE_NS = 100_000_000  # two ticks of the deadlines
@@ -213,7 +213,7 @@ class ExchangeMachine(RuleBasedStateMachine):
     @invariant()
     def what_is_closing_is_not_lent(self) -> None:
         for pool in self.world.worker.pools.pools.values():
-            assert all(cast("UpstreamConnection", each).is_open for each in pool.idle)
+            assert all(cast("Http1Connection", each).is_open for each in pool.idle)
 
     @invariant()
     def what_is_under_way_is_timed_and_paced(self) -> None:

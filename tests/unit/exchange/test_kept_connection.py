@@ -9,7 +9,7 @@ from unittest import mock
 
 import pytest
 
-from meshcore.upstream.connection import UpstreamConnection
+from meshcore.upstream.http1 import Http1Connection
 
 
 @pytest.fixture
@@ -19,8 +19,8 @@ def ends() -> Iterator[tuple[socket.socket, socket.socket]]:
         yield ours, theirs
 
 
-def kept(sock: socket.socket) -> UpstreamConnection:
-    connection = UpstreamConnection(mock.Mock(), mock.Mock())
+def kept(sock: socket.socket) -> Http1Connection:
+    connection = Http1Connection(mock.Mock(), mock.Mock())
     transport = mock.Mock()
     transport.is_closing.return_value = False
     transport.get_extra_info.return_value = sock

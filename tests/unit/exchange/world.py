@@ -14,10 +14,10 @@ from meshcore import Answer, Layer, Request, Response
 from meshcore._core import Engine
 from meshcore.config.compile import Snapshot, compile
 from meshcore.config.load import load_text
-from meshcore.downstream.connection import DownstreamConnection
+from meshcore.downstream.http1 import Http1Connection as DownstreamConnection
 from meshcore.process.worker import Worker
-from meshcore.upstream.connection import UpstreamConnection
-from meshcore.upstream.connector import Connector
+from meshcore.upstream.connector import Chooser, Connector
+from meshcore.upstream.http1 import Http1Connection as UpstreamConnection
 from meshcore.upstream.pool import Pool
 
 MESH = """
@@ -46,12 +46,12 @@ def compiled(text: str) -> Snapshot:
 
 
 CLOCKS = (
-    "meshcore.downstream.connection",
+    "meshcore.downstream.http1",
     "meshcore.downstream.deadlines",
     "meshcore.downstream.listener",
     "meshcore.process.layers",
     "meshcore.process.worker",
-    "meshcore.upstream.connection",
+    "meshcore.upstream.http1",
     "meshcore.upstream.connector",
 )
 
@@ -123,9 +123,10 @@ class Loop:
 class Wire:
     """A transport: keeps what was written, and tells its protocol of its end later."""
 
-    def __init__(self, world: World, protocol: DownstreamConnection | UpstreamConnection) -> None:
+    protocol: DownstreamConnection | UpstreamConnection
+
+    def __init__(self, world: World) -> None:
         self._world = world
-        self.protocol = protocol
         self.written = bytearray()
         self.reading = True
         self.closing = False
@@ -171,6 +172,9 @@ class Wire:
     def resume_reading(self) -> None:
         assert not self.lost
         self.reading = True
+
+    def set_protocol(self, protocol: DownstreamConnection | UpstreamConnection) -> None:
+        self.protocol = protocol
 
     def get_extra_info(self, name: str) -> object:
         return ("127.0.0.1", 9) if name == "peername" else None
@@ -244,7 +248,7 @@ class World:
         self._patch("asyncio.timeout", unlimited)
         self._patch("meshcore.process.layers.log", mock.Mock())
         self._patch("meshcore.upstream.connector.Connector._connect", self._connector())
-        self._patch("meshcore.upstream.connection.UpstreamConnection.is_alive", lambda _: True)
+        self._patch("meshcore.upstream.http1.Http1Connection.is_alive", lambda _: True)
         self.engine = Engine(seed=1)
         snapshot = compiled(text)
         self.engine.apply(snapshot.core_json())
@@ -266,14 +270,14 @@ class World:
     def _connector(self) -> Callable[..., Awaitable[None]]:
         world = self
 
-        async def connect(self: Connector, pool: Pool, connection: UpstreamConnection) -> None:
+        async def connect(self: Connector, pool: Pool, chooser: Chooser) -> None:
             gate = Gate()
             world.connecting.append(gate)
             await gate
-            wire = Wire(world, connection)
+            wire = Wire(world)
             wire.narrow = gate.narrow
             world.endpoints.append(wire)
-            connection.connection_made(cast("asyncio.Transport", wire))
+            chooser.connection_made(cast("asyncio.Transport", wire))
             if gate.closes:
                 wire.end()
 
@@ -283,7 +287,8 @@ class World:
 
     def connect_client(self) -> Wire:
         connection = DownstreamConnection(self.listener)
-        wire = Wire(self, connection)
+        wire = Wire(self)
+        wire.protocol = connection
         self.clients.append(wire)
         connection.connection_made(cast("asyncio.Transport", wire))
         return wire

@@ -1,21 +1,36 @@
 //! The pieces that every message is written with.
 
+use super::header_ops::HeaderOps;
 use super::header_rules::may_be_trailer;
 use crate::head::Headers;
 
-/// Writes `name: value` and the line end.
-#[inline]
-pub(super) fn field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
-    out.reserve(name.len() + value.len() + 4);
-    out.extend_from_slice(name);
-    out.extend_from_slice(b": ");
-    out.extend_from_slice(value);
-    out.extend_from_slice(b"\r\n");
+/// Where the fields of a message are written to: lines of text, or an HTTP/2 field list.
+pub(super) trait Fields {
+    /// Adds a field whose name is lower case.
+    fn field(&mut self, name: &[u8], value: &[u8]);
+
+    /// Adds the fields that a route sets and adds.
+    fn changes(&mut self, ops: &HeaderOps);
+
+    /// Adds `content-length`.
+    fn content_length(&mut self, n: u64) {
+        self.field(b"content-length", itoa::Buffer::new().format(n).as_bytes());
+    }
 }
 
-/// Writes `content-length`.
-pub(super) fn content_length(out: &mut Vec<u8>, n: u64) {
-    field(out, b"content-length", itoa::Buffer::new().format(n).as_bytes());
+impl Fields for Vec<u8> {
+    #[inline]
+    fn field(&mut self, name: &[u8], value: &[u8]) {
+        self.reserve(name.len() + value.len() + 4);
+        self.extend_from_slice(name);
+        self.extend_from_slice(b": ");
+        self.extend_from_slice(value);
+        self.extend_from_slice(b"\r\n");
+    }
+
+    fn changes(&mut self, ops: &HeaderOps) {
+        self.extend_from_slice(ops.lines());
+    }
 }
 
 /// Writes a status line. The version is always 1.1: it is the server's own, not the request's
@@ -51,7 +66,7 @@ pub fn encode_last_chunk(out: &mut Vec<u8>, trailers: Option<&Headers>) {
     out.extend_from_slice(b"0\r\n");
     for (name, value) in trailers.into_iter().flat_map(Headers::iter) {
         if may_be_trailer(name) {
-            field(out, name, value);
+            out.field(name, value);
         }
     }
     out.extend_from_slice(b"\r\n");

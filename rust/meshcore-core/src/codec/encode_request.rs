@@ -1,9 +1,13 @@
 //! A request to an upstream, written in one pass.
+//!
+//! Which fields pass and which are made is the same for both protocols; HTTP/1.1 writes them here
+//! as lines, [`super::h2`] as a field list.
 
-use super::encode::{content_length, field};
+use super::encode::Fields;
 use super::field::list;
 use super::header_ops::HeaderOps;
 use super::header_rules::{Class, Nominated, classify};
+use super::websocket;
 use crate::head::{BodyLength, RequestHead, Scheme, Version};
 
 /// What the exchange decided about the request on its way out.
@@ -24,16 +28,34 @@ pub struct RequestRules<'a> {
     /// How the body is framed: the head's own [`BodyLength`], or the length of a body that was
     /// collected for a replay.
     pub framing: BodyLength,
+    /// The protocol that the client asks to change to, where its route allows it.
+    pub upgrade: Option<&'a [u8]>,
+    /// What is sent instead of the client's deadlines: what is left of them, as `grpc-timeout` and
+    /// as `x-mesh-deadline-ms`.
+    pub left: Option<(&'a [u8], &'a [u8])>,
 }
 
 /// What was met on the way through the fields.
 #[derive(Default)]
-struct Met {
-    te_trailers: bool,
+pub(super) struct Met {
+    pub(super) te_trailers: bool,
+    pub(super) content_length: bool,
     request_id: bool,
     proto: bool,
     host: bool,
-    content_length: bool,
+}
+
+/// What goes out of a request's body and length fields.
+pub(super) fn declared_length(head: &RequestHead, framing: BodyLength, met: &Met) -> Option<u64> {
+    match framing {
+        BodyLength::Known(n) => Some(n),
+        BodyLength::Streamed | BodyLength::UntilClose => None,
+        // RFC 9110 §8.6: a method that has a meaning for content says that there is none.
+        BodyLength::Empty => {
+            let method = head.slice(head.method);
+            (met.content_length || matches!(method, b"POST" | b"PUT" | b"PATCH")).then_some(0)
+        }
+    }
 }
 
 /// Appends the head to `out`; the body follows as `rules.framing` says.
@@ -44,23 +66,40 @@ pub fn encode_request(out: &mut Vec<u8>, head: &RequestHead, rules: &RequestRule
     out.reserve(head.headers.buffer_len() + rules.ops.lines().len() + 256);
     let authority = rules.authority.unwrap_or_else(|| head.slice(head.authority));
     request_line(out, head, rules, authority);
-    field(out, b"host", authority);
+    out.field(b"host", authority);
     let met = received_fields(out, head, rules);
-    framing(out, head, rules.framing, &met);
-    if met.te_trailers {
+    let streamed = matches!(rules.framing, BodyLength::Streamed | BodyLength::UntilClose);
+    if streamed && rules.upgrade.is_none() {
+        out.extend_from_slice(b"transfer-encoding: chunked\r\n");
+    } else if let Some(n) = declared_length(head, rules.framing, &met) {
+        out.content_length(n);
+    }
+    match (rules.upgrade, met.te_trailers) {
+        (Some(protocol), _) => {
+            if protocol == websocket::WEBSOCKET && head.version == Version::Http2 {
+                out.field(websocket::KEY, websocket::key(rules.request_id).as_bytes());
+            }
+            if protocol != b"connect" {
+                out.field(b"upgrade", protocol);
+                out.extend_from_slice(b"connection: upgrade\r\n");
+            }
+        }
         // RFC 9110 §10.1.4: whoever sends TE lists it.
-        out.extend_from_slice(b"te: trailers\r\nconnection: te\r\n");
+        (None, true) => out.extend_from_slice(b"te: trailers\r\nconnection: te\r\n"),
+        (None, false) => {}
     }
     made_fields(out, head, rules, &met);
-    out.extend_from_slice(rules.ops.lines());
+    out.changes(rules.ops);
     out.extend_from_slice(b"\r\n");
 }
 
 fn request_line(out: &mut Vec<u8>, head: &RequestHead, rules: &RequestRules<'_>, authority: &[u8]) {
     let method = head.slice(head.method);
-    out.extend_from_slice(method);
+    // An extended CONNECT is an upgrade here (RFC 8441 §5).
+    let extended = rules.upgrade.is_some_and(|p| p != b"connect");
+    out.extend_from_slice(if extended { b"GET" } else { method });
     out.push(b' ');
-    if method == b"CONNECT" {
+    if method == b"CONNECT" && !extended {
         out.extend_from_slice(authority);
     } else {
         out.extend_from_slice(rules.path.unwrap_or_else(|| head.slice(head.path)));
@@ -73,7 +112,11 @@ fn request_line(out: &mut Vec<u8>, head: &RequestHead, rules: &RequestRules<'_>,
 }
 
 /// Writes what passes of the fields received.
-fn received_fields(out: &mut Vec<u8>, head: &RequestHead, rules: &RequestRules<'_>) -> Met {
+pub(super) fn received_fields<F: Fields>(
+    out: &mut F,
+    head: &RequestHead,
+    rules: &RequestRules<'_>,
+) -> Met {
     let nominated = Nominated::of(&head.headers);
     let mut met = Met::default();
     for (name, value) in head.headers.iter() {
@@ -105,62 +148,61 @@ fn received_fields(out: &mut Vec<u8>, head: &RequestHead, rules: &RequestRules<'
             Class::Guarded => rules.trusted,
         };
         if passes && !rules.ops.drops(name) {
-            field(out, name, value);
+            match (rules.left, name) {
+                (Some((timeout, _)), b"grpc-timeout") => out.field(name, timeout),
+                (Some((_, ms)), b"x-mesh-deadline-ms") => out.field(name, ms),
+                _ => out.field(name, value),
+            }
         }
     }
     met
 }
 
-fn framing(out: &mut Vec<u8>, head: &RequestHead, length: BodyLength, met: &Met) {
-    match length {
-        BodyLength::Known(n) => content_length(out, n),
-        BodyLength::Streamed | BodyLength::UntilClose => {
-            out.extend_from_slice(b"transfer-encoding: chunked\r\n");
-        }
-        // RFC 9110 §8.6: a method that has a meaning for content says that there is none.
-        BodyLength::Empty => {
-            let method = head.slice(head.method);
-            if met.content_length || matches!(method, b"POST" | b"PUT" | b"PATCH") {
-                content_length(out, 0);
-            }
-        }
-    }
-}
-
 /// Writes what a proxy adds, unless the route removes or sets it itself.
-fn made_fields(out: &mut Vec<u8>, head: &RequestHead, rules: &RequestRules<'_>, met: &Met) {
+pub(super) fn made_fields<F: Fields>(
+    out: &mut F,
+    head: &RequestHead,
+    rules: &RequestRules<'_>,
+    met: &Met,
+) {
     let ops = rules.ops;
     if !ops.drops(b"via") {
         // RFC 9110 §7.6.3: the version that was received, and a pseudonym.
         let version: &[u8] = match head.version {
-            Version::Http10 => b"via: 1.0 meshcore\r\n",
-            Version::Http11 => b"via: 1.1 meshcore\r\n",
-            Version::Http2 => b"via: 2 meshcore\r\n",
+            Version::Http10 => b"1.0 meshcore",
+            Version::Http11 => b"1.1 meshcore",
+            Version::Http2 => b"2 meshcore",
         };
-        out.extend_from_slice(version);
+        out.field(b"via", version);
     }
     if !ops.drops(b"x-forwarded-for") {
-        out.extend_from_slice(b"x-forwarded-for: ");
-        if rules.trusted {
-            for value in head.headers.get_all(b"x-forwarded-for").filter(|v| !v.is_empty()) {
-                out.extend_from_slice(value);
-                out.extend_from_slice(b", ");
-            }
-        }
-        out.extend_from_slice(rules.peer);
-        out.extend_from_slice(b"\r\n");
+        forwarded_for(out, head, rules);
     }
     if !met.proto && !ops.drops(b"x-forwarded-proto") {
         let scheme: &[u8] = match head.scheme {
             Scheme::Http => b"http",
             Scheme::Https => b"https",
         };
-        field(out, b"x-forwarded-proto", scheme);
+        out.field(b"x-forwarded-proto", scheme);
     }
     if !met.host && head.authority.len > 0 && !ops.drops(b"x-forwarded-host") {
-        field(out, b"x-forwarded-host", head.slice(head.authority));
+        out.field(b"x-forwarded-host", head.slice(head.authority));
     }
     if !met.request_id && !ops.drops(b"x-request-id") {
-        field(out, b"x-request-id", rules.request_id);
+        out.field(b"x-request-id", rules.request_id);
     }
+}
+
+/// Replaces what a stranger says, appends to what a trusted peer says.
+fn forwarded_for<F: Fields>(out: &mut F, head: &RequestHead, rules: &RequestRules<'_>) {
+    if !rules.trusted {
+        return out.field(b"x-forwarded-for", rules.peer);
+    }
+    let mut hops = Vec::with_capacity(64);
+    for value in head.headers.get_all(b"x-forwarded-for").filter(|v| !v.is_empty()) {
+        hops.extend_from_slice(value);
+        hops.extend_from_slice(b", ");
+    }
+    hops.extend_from_slice(rules.peer);
+    out.field(b"x-forwarded-for", &hops);
 }

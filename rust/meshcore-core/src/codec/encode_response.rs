@@ -1,9 +1,10 @@
 //! A response to the client, relayed or our own, written in one pass.
 
-use super::encode::{content_length, field, status_line};
+use super::encode::{Fields, status_line};
 use super::field::{valid_field_name, valid_field_value};
 use super::header_ops::HeaderOps;
 use super::header_rules::{Class, Nominated, classify};
+use super::websocket;
 use crate::head::{BodyLength, ResponseHead, Version};
 
 /// What is known about the client and the way out.
@@ -20,6 +21,17 @@ pub struct ResponseRules<'a> {
     pub framing: BodyLength,
     /// The route's changes.
     pub ops: &'a HeaderOps,
+    /// The response begins a tunnel.
+    pub tunnel: Option<Tunnel<'a>>,
+}
+
+/// A tunnel that a response begins.
+#[derive(Clone, Copy, Debug)]
+pub struct Tunnel<'a> {
+    /// Its protocol; `connect` for a plain CONNECT.
+    pub protocol: &'a [u8],
+    /// The `sec-websocket-accept` for an HTTP/1.1 client whose endpoint spoke HTTP/2.
+    pub accept: Option<&'a [u8]>,
 }
 
 /// How the body goes out.
@@ -34,7 +46,7 @@ pub struct Outgoing {
 }
 
 /// Whether a response with this status never has a body (RFC 9110 §6.4.1).
-const fn bodiless(status: u16) -> bool {
+pub(super) const fn bodiless(status: u16) -> bool {
     matches!(status, 100..=199 | 204 | 304)
 }
 
@@ -45,6 +57,9 @@ pub fn encode_response(
     rules: &ResponseRules<'_>,
 ) -> Outgoing {
     out.reserve(head.headers.buffer_len() + rules.ops.lines().len() + 128);
+    if let Some(tunnel) = rules.tunnel {
+        return encode_tunnel(out, head, rules.ops, tunnel);
+    }
     status_line(out, head.status);
     let no_body = rules.head_request || bodiless(head.status);
     // In answer to HEAD, and in a 304, the length is that of a body which is not sent.
@@ -55,10 +70,10 @@ pub fn encode_response(
     if !no_body {
         match rules.framing {
             BodyLength::Empty => {
-                content_length(out, 0);
+                out.content_length(0);
                 outgoing.has_body = false;
             }
-            BodyLength::Known(n) => content_length(out, n),
+            BodyLength::Known(n) => out.content_length(n),
             // RFC 9112 §6.1: no transfer coding to a client that spoke 1.0.
             _ if rules.version == Version::Http10 => outgoing.keep_alive = false,
             _ => {
@@ -68,9 +83,31 @@ pub fn encode_response(
         }
     }
     connection(out, rules.version, outgoing.keep_alive);
-    out.extend_from_slice(rules.ops.lines());
+    out.changes(rules.ops);
     out.extend_from_slice(b"\r\n");
     outgoing
+}
+
+/// RFC 9110 §7.8 and §9.3.6: behind the head are bytes of another protocol.
+fn encode_tunnel(
+    out: &mut Vec<u8>,
+    head: &ResponseHead,
+    ops: &HeaderOps,
+    tunnel: Tunnel<'_>,
+) -> Outgoing {
+    let connect = tunnel.protocol == b"connect";
+    status_line(out, if connect { 200 } else { 101 });
+    received_fields(out, head, ops, false);
+    if !connect {
+        out.field(b"upgrade", tunnel.protocol);
+        out.extend_from_slice(b"connection: upgrade\r\n");
+    }
+    if let Some(accept) = tunnel.accept {
+        out.field(websocket::ACCEPT, accept);
+    }
+    out.changes(ops);
+    out.extend_from_slice(b"\r\n");
+    Outgoing { chunked: false, has_body: true, keep_alive: false }
 }
 
 /// Appends an interim (1xx) head to `out`; nothing for a client that spoke HTTP/1.0, which knows
@@ -84,7 +121,13 @@ pub fn encode_informational(out: &mut Vec<u8>, head: &ResponseHead, version: Ver
     out.extend_from_slice(b"\r\n");
 }
 
-fn received_fields(out: &mut Vec<u8>, head: &ResponseHead, ops: &HeaderOps, keeps_length: bool) {
+/// Writes what passes of the fields received, and the route's changes are still to come.
+pub(super) fn received_fields<F: Fields>(
+    out: &mut F,
+    head: &ResponseHead,
+    ops: &HeaderOps,
+    keeps_length: bool,
+) {
     let nominated = Nominated::of(&head.headers);
     for (name, value) in head.headers.iter() {
         let passes = match classify(name) {
@@ -94,7 +137,7 @@ fn received_fields(out: &mut Vec<u8>, head: &ResponseHead, ops: &HeaderOps, keep
             _ => true,
         };
         if passes && !ops.drops(name) {
-            field(out, name, value);
+            out.field(name, value);
         }
     }
 }
@@ -132,11 +175,11 @@ pub fn encode_local(out: &mut Vec<u8>, answer: &LocalAnswer<'_>) {
     status_line(out, answer.status);
     for (name, value) in answer.headers {
         if valid_field_name(name) && valid_field_value(value) {
-            field(out, name, value);
+            out.field(name, value);
         }
     }
     if !bodiless(answer.status) {
-        content_length(out, answer.body.len() as u64);
+        out.content_length(answer.body.len() as u64);
     }
     connection(out, answer.version, answer.keep_alive);
     out.extend_from_slice(b"\r\n");

@@ -25,6 +25,8 @@ pub enum Bytes {
     Ranges(SmallVec<[Range<usize>; 2]>),
     /// A copy: they were kept from an earlier read, or came in very many pieces.
     Owned(Vec<u8>),
+    /// Pieces of their own, in order: payloads of HTTP/2 frames.
+    Shared(SmallVec<[bytes::Bytes; 1]>),
 }
 
 impl Bytes {
@@ -36,6 +38,7 @@ impl Bytes {
             Self::Range(r) => r.len(),
             Self::Ranges(list) => list.iter().map(Range::len).sum(),
             Self::Owned(bytes) => bytes.len(),
+            Self::Shared(pieces) => pieces.iter().map(bytes::Bytes::len).sum(),
         }
     }
 
@@ -56,6 +59,7 @@ impl Bytes {
                 }
             }
             Self::Owned(bytes) => out.extend_from_slice(bytes),
+            Self::Shared(pieces) => pieces.iter().for_each(|piece| out.extend_from_slice(piece)),
         }
     }
 
@@ -73,13 +77,14 @@ impl Bytes {
                 *self = Self::Owned(owned);
             }
             Self::Owned(owned) => owned.extend_from_slice(&data[range]),
+            Self::Shared(pieces) => pieces.push(bytes::Bytes::copy_from_slice(&data[range])),
         }
     }
 
     /// The same bytes, no longer tied to `data`.
     pub(super) fn into_owned(self, data: &[u8]) -> Self {
         match self {
-            Self::None | Self::Owned(_) => self,
+            Self::None | Self::Owned(_) | Self::Shared(_) => self,
             ranges => {
                 let mut owned = Vec::with_capacity(ranges.len());
                 ranges.append_to(data, &mut owned);

@@ -22,6 +22,9 @@ pub(super) struct Facts {
     pub(super) keep_alive: bool,
     pub(super) host: Option<Span>,
     pub(super) expect_continue: bool,
+    /// The value of `upgrade`; it counts when `connection` lists it.
+    pub(super) upgrade: Option<Span>,
+    pub(super) wants_upgrade: bool,
 }
 
 impl Facts {
@@ -42,6 +45,7 @@ pub(super) enum Role {
 enum Steering {
     Host,
     Expect,
+    Upgrade,
     Connection,
     ContentLength,
     TransferEncoding,
@@ -55,6 +59,7 @@ fn steering(name: &[u8], role: Role) -> Option<Steering> {
     match name.len() {
         4 if request && name == b"host" => Some(Steering::Host),
         6 if request && name == b"expect" => Some(Steering::Expect),
+        7 if request && name == b"upgrade" => Some(Steering::Upgrade),
         10 if name == b"connection" => Some(Steering::Connection),
         14 if name == b"content-length" => Some(Steering::ContentLength),
         17 if name == b"transfer-encoding" => Some(Steering::TransferEncoding),
@@ -84,6 +89,7 @@ pub(super) fn facts(headers: &Headers, version: Version, role: Role) -> Result<F
             None => {}
             Some(Steering::Host) => once(&mut facts.host, span, "more than one host")?,
             Some(Steering::Expect) => expect(value, version, &mut facts)?,
+            Some(Steering::Upgrade) => facts.upgrade = Some(span),
             Some(Steering::Connection) => connection(value, &mut facts)?,
             Some(Steering::ContentLength) => {
                 once(&mut facts.content_length, length(value)?, "more than one content-length")?;
@@ -154,6 +160,7 @@ fn connection(value: &[u8], facts: &mut Facts) -> Result<(), CodecError> {
         }
         facts.close |= option.eq_ignore_ascii_case(b"close");
         facts.keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
+        facts.wants_upgrade |= option.eq_ignore_ascii_case(b"upgrade");
     }
     Ok(())
 }

@@ -42,6 +42,7 @@ pub struct H1Client {
     state: State,
     sent: Sent,
     reusable: bool,
+    tunnel: bool,
 }
 
 impl H1Client {
@@ -54,6 +55,7 @@ impl H1Client {
             state: State::Idle,
             sent: Sent::default(),
             reusable: true,
+            tunnel: false,
         }
     }
 
@@ -73,6 +75,12 @@ impl H1Client {
     /// follows is a tunnel.
     pub fn allow_upgrade(&mut self) {
         self.sent.upgrade = true;
+    }
+
+    /// Whether the response began a tunnel: 101, or 2xx to CONNECT.
+    #[must_use]
+    pub fn in_tunnel(&self) -> bool {
+        self.tunnel
     }
 
     /// Takes what a read brought; `None`: nothing is complete yet.
@@ -213,12 +221,13 @@ impl H1Client {
         Ok(ClientEvent::Informational(head))
     }
 
-    fn response_head(&self, parsed: ResponseBlock) -> Result<ResponseHead, CodecError> {
+    fn response_head(&mut self, parsed: ResponseBlock) -> Result<ResponseHead, CodecError> {
         let ResponseBlock { version, status, headers } = parsed;
         let facts = facts(&headers, version, Role::Response)?;
         if status == 101 && !self.sent.upgrade {
             return Err(CodecError::bad("upgrade that was not offered"));
         }
+        self.tunnel = status == 101 || (self.sent.connect && (200..300).contains(&status));
         let body = self.body_length(status, &facts)?;
         // A body that must not be there would be read as the next response (RFC 9112 §6.3, 1).
         let stray = matches!(status, 100..=199 | 204)
@@ -229,8 +238,7 @@ impl H1Client {
 
     /// RFC 9112 §6.3, in its order.
     fn body_length(&self, status: u16, facts: &Facts) -> Result<BodyLength, CodecError> {
-        let tunnel = status == 101 || (self.sent.connect && (200..300).contains(&status));
-        if tunnel {
+        if self.tunnel {
             return Ok(BodyLength::UntilClose);
         }
         if self.sent.head || matches!(status, 100..=199 | 204 | 304) {

@@ -47,6 +47,7 @@ enum State {
     Head,
     Body(BodyReader),
     Done,
+    Tunnel,
     Closed(Option<CodecError>),
 }
 
@@ -94,6 +95,11 @@ impl H1Server {
                     .map(|part| Some(ServerEvent::Data(part)))
             }
             State::Done => self.keep(data).map(|()| None),
+            State::Tunnel => {
+                let mut part = BodyPart::default();
+                part.bytes.push(0..data.len(), data);
+                Ok(Some(ServerEvent::Data(part)))
+            }
             State::Closed(None) => Ok(None),
             State::Closed(Some(error)) => return Err(*error),
         };
@@ -124,6 +130,16 @@ impl H1Server {
         persists
     }
 
+    /// The response began a tunnel: what comes is data, and what came behind the request already
+    /// is given here. Until then it could have been another request (CVE-2026-2833).
+    pub fn begin_tunnel(&mut self) -> Vec<u8> {
+        self.state = State::Tunnel;
+        self.keep_alive = false;
+        let early = self.input.bytes().to_vec();
+        self.input = Input::default();
+        early
+    }
+
     /// The client sends no more.
     ///
     /// # Errors
@@ -144,7 +160,7 @@ impl H1Server {
     #[must_use]
     pub fn wants_read(&self) -> bool {
         match self.state {
-            State::Head | State::Body(_) => true,
+            State::Head | State::Body(_) | State::Tunnel => true,
             State::Done => self.input.len() < READ_AHEAD,
             State::Closed(_) => false,
         }

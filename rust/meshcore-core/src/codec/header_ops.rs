@@ -1,6 +1,6 @@
 //! A route's changes to header fields, checked and rendered once.
 
-use super::encode::field;
+use super::encode::Fields;
 use super::field::{valid_field_name, valid_field_value};
 use super::header_rules::{Class, classify};
 use crate::snapshot::FieldOps;
@@ -22,12 +22,17 @@ impl std::fmt::Display for OpsError {
 
 impl std::error::Error for OpsError {}
 
+/// A name in lower case, and a value.
+type Field = (Box<[u8]>, Box<[u8]>);
+
 /// What a route removes, sets and adds, ready for the encoder.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HeaderOps {
     /// Names of which nothing received passes: those removed and those set.
     dropped: Vec<Box<[u8]>>,
-    /// The lines set and added.
+    /// The fields set and added.
+    fields: Vec<Field>,
+    /// The same as lines of HTTP/1.1.
     lines: Vec<u8>,
 }
 
@@ -46,7 +51,9 @@ impl HeaderOps {
             compiled.dropped.push(checked(name, value)?);
         }
         for (name, value) in ops.set.iter().chain(&ops.add) {
-            field(&mut compiled.lines, &checked(name, value)?, value.as_bytes());
+            let (name, value) = (checked(name, value)?, value.as_bytes());
+            compiled.lines.field(&name, value);
+            compiled.fields.push((name, value.into()));
         }
         Ok(compiled)
     }
@@ -60,6 +67,11 @@ impl HeaderOps {
     /// The lines to append.
     pub(super) fn lines(&self) -> &[u8] {
         &self.lines
+    }
+
+    /// The fields to append.
+    pub(super) fn fields(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        self.fields.iter().map(|(name, value)| (&**name, &**value))
     }
 }
 

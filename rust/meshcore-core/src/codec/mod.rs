@@ -1,4 +1,4 @@
-//! Bytes into events and events into bytes: HTTP/1.1, server and client side, sans I/O.
+//! Bytes into events and events into bytes: HTTP/1.1 and HTTP/2, server and client, sans I/O.
 //!
 //! # Map
 //!
@@ -30,6 +30,7 @@ mod field;
 mod framing;
 mod h1_client;
 mod h1_server;
+pub mod h2;
 mod header_ops;
 mod header_rules;
 mod input;
@@ -37,11 +38,13 @@ mod limits;
 mod parse;
 mod request_head;
 mod target;
+mod websocket;
 
 pub use encode::{encode_chunk_end, encode_chunk_header, encode_last_chunk, reason_phrase};
 pub use encode_request::{RequestRules, encode_request};
 pub use encode_response::{
-    LocalAnswer, Outgoing, ResponseRules, encode_informational, encode_local, encode_response,
+    LocalAnswer, Outgoing, ResponseRules, Tunnel, encode_informational, encode_local,
+    encode_response,
 };
 pub use error::CodecError;
 pub use event::{BodyPart, Bytes, ClientEvent, ServerEvent};
@@ -50,3 +53,4 @@ pub use h1_client::H1Client;
 pub use h1_server::{H1Server, ServerRules};
 pub use header_ops::{HeaderOps, OpsError};
 pub use limits::Limits;
+pub use websocket::{KEY as WEBSOCKET_KEY, accept as websocket_accept};

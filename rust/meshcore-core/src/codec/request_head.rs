@@ -2,6 +2,7 @@
 
 use super::authority;
 use super::error::CodecError;
+use super::field::valid_field_name;
 use super::framing::{Facts, Role, facts};
 use super::h1_server::ServerRules;
 use super::limits::Limits;
@@ -27,7 +28,18 @@ pub(super) fn read(
     let raw = slice(block, parsed.target);
     let allowed = Allowed { connect: rules.connect, trace: rules.trace };
     let target = target::split(method, raw, allowed)?;
-    let (authority, host) = locate_host(block, &mut parsed, &target, &facts)?;
+    let given = match &target {
+        Target::Absolute { authority, .. } => Some(Span {
+            start: parsed.target.start + authority.start as u32,
+            len: authority.len() as u32,
+        }),
+        Target::Authority => Some(parsed.target),
+        Target::Origin { .. } | Target::Asterisk => None,
+    };
+    let (authority, host) = locate_host(block, &mut parsed, given, &facts)?;
+    if target == Target::Authority && authority.len == host.len {
+        return Err(CodecError::bad("CONNECT without a port"));
+    }
     let place = place(&mut parsed, raw, &target, &rules.paths)?;
     Ok(RequestHead {
         version: parsed.version,
@@ -42,8 +54,18 @@ pub(super) fn read(
         keep_alive: facts.persists(parsed.version),
         // Without a body there is nothing to wait for (RFC 9110 §10.1.1).
         expect_continue: facts.expect_continue && body != BodyLength::Empty,
+        upgrade: upgrade(&mut parsed, &facts, body),
         headers: parsed.headers,
     })
+}
+
+/// One protocol, asked for by a request without a body: what else HTTP/1.1 allows (RFC 9110 §7.8)
+/// nobody sends, and an ignored upgrade is always a valid answer.
+fn upgrade(parsed: &mut RequestBlock, facts: &Facts, body: BodyLength) -> Option<Span> {
+    let asked = facts.wants_upgrade && parsed.version == Version::Http11;
+    let span = facts.upgrade.filter(|_| asked && body == BodyLength::Empty)?;
+    let protocol = parsed.headers.slice(span).to_ascii_lowercase();
+    valid_field_name(&protocol).then(|| parsed.headers.append(&protocol))
 }
 
 fn slice(block: &[u8], span: Span) -> &[u8] {
@@ -51,7 +73,7 @@ fn slice(block: &[u8], span: Span) -> &[u8] {
 }
 
 /// RFC 9112 §6.3: a request without framing fields has no body.
-fn body_length(facts: &Facts, limits: &Limits) -> Result<BodyLength, CodecError> {
+pub(super) fn body_length(facts: &Facts, limits: &Limits) -> Result<BodyLength, CodecError> {
     match facts.content_length {
         Some(n) if limits.body.is_some_and(|max| n > max) => {
             Err(CodecError::new(Reason::BodyTooLarge, "body too large"))
@@ -64,51 +86,49 @@ fn body_length(facts: &Facts, limits: &Limits) -> Result<BodyLength, CodecError>
 
 /// The one authority of the request and its host part.
 ///
-/// RFC 9112 §3.2.2 lets the target's authority override `Host`; here they must agree, because the
-/// next reader may not know that rule. Only HTTP/1.0 may leave `Host` out.
-fn locate_host(
+/// RFC 9112 §3.2.2 lets the target's authority override `Host`, RFC 9113 §8.3.1 lets `:authority`;
+/// here they must agree, because the next reader may not know that rule. Only HTTP/1.0 may leave
+/// it out.
+pub(super) fn locate_host(
     block: &[u8],
     parsed: &mut RequestBlock,
-    target: &Target,
+    given: Option<Span>,
     facts: &Facts,
 ) -> Result<(Span, Span), CodecError> {
-    let from_target = match target {
-        Target::Absolute { authority, .. } => Some(Span {
-            start: parsed.target.start + authority.start as u32,
-            len: authority.len() as u32,
-        }),
-        Target::Authority => Some(parsed.target),
-        Target::Origin { .. } | Target::Asterisk => None,
-    };
-    let span = match (facts.host, from_target) {
+    let text = |span: Span, parsed: &RequestBlock| parsed.headers.slice(span).to_vec();
+    let span = match (facts.host, given) {
         (Some(host), Some(other))
-            if !slice(block, host).eq_ignore_ascii_case(slice(block, other)) =>
+            if !parsed.headers.slice(host).eq_ignore_ascii_case(slice(block, other)) =>
         {
             return Err(CodecError::bad("host and target disagree"));
         }
-        (None, _) if parsed.version != Version::Http10 => {
+        (None, None) if parsed.version != Version::Http10 => {
+            return Err(CodecError::bad("missing host"));
+        }
+        (None, Some(_)) if parsed.version == Version::Http11 => {
             return Err(CodecError::bad("missing host"));
         }
         (None, None) => return Ok((Span::default(), Span::default())),
         (Some(span), _) | (None, Some(span)) => span,
     };
-    let text = slice(block, span);
-    let parts = authority::check(text)?;
-    if *target == Target::Authority && parts.host_len == text.len() {
-        return Err(CodecError::bad("CONNECT without a port"));
-    }
-    let span = if parts.has_upper { parsed.headers.append_lower(text) } else { span };
+    let parts = authority::check(parsed.headers.slice(span))?;
+    let span = if parts.has_upper {
+        let text = text(span, parsed);
+        parsed.headers.append_lower(&text)
+    } else {
+        span
+    };
     Ok((span, Span { start: span.start, len: parts.host_len as u32 }))
 }
 
 /// Path, path for matching and query.
-struct Place {
-    path: Span,
-    match_path: Span,
-    query: Option<Span>,
+pub(super) struct Place {
+    pub(super) path: Span,
+    pub(super) match_path: Span,
+    pub(super) query: Option<Span>,
 }
 
-fn place(
+pub(super) fn place(
     parsed: &mut RequestBlock,
     raw: &[u8],
     target: &Target,

@@ -271,6 +271,7 @@ impl Control {
             timeout_ns: route.timeout_ns,
             idle_ns: route.idle_ns,
             retry: route.retry.clone(),
+            upgrade: route.upgrade.clone(),
             request_ops: header_ops(&route.request_headers)?,
             response_ops: header_ops(&route.response_headers)?,
             stats: RouteStats::new(

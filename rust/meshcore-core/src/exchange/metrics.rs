@@ -1,10 +1,12 @@
 //! Everything that is counted, as families of metrics.
 
 use super::compiled::{Compiled, Listener};
+use super::grpc::STATUSES as GRPC_STATUSES;
 use super::stack::RouteStack;
 use super::upstream::Upstream;
 use crate::admission::{Breaker, State};
 use crate::balance::Endpoint;
+use crate::codec::h2::Flood;
 use crate::error::Reason;
 use crate::telemetry::{Exposition, Format};
 use crate::time::Nanos;
@@ -47,6 +49,11 @@ fn of_listeners(text: Exposition, listeners: &[&Listener]) -> Exposition {
             .filter(|&(_, n)| n > 0)
             .map(|(reason, n)| ([("listener", l.name.as_str()), ("reason", reason.code())], n))
     });
+    let floods = listeners.iter().flat_map(|l| {
+        let each = Flood::ALL.iter().map(|&flood| (flood, l.stats.floods(flood)));
+        each.filter(|&(_, n)| n > 0)
+            .map(|(flood, n)| ([("listener", l.name.as_str()), ("reason", flood.name())], n))
+    });
     text.gauge(
         "meshcore_listener_connections",
         "Client connections open now.",
@@ -62,10 +69,11 @@ fn of_listeners(text: Exposition, listeners: &[&Listener]) -> Exposition {
         "Requests whose head was read.",
         each(|l| l.stats.requests()),
     )
+    .counter("meshcore_local_answers_total", "Answers of the proxy itself, by reason.", answers)
     .counter(
-        "meshcore_local_answers_total",
-        "Answers of the proxy itself, by reason.",
-        answers,
+        "meshcore_listener_h2_ended_total",
+        "HTTP/2 connections ended with ENHANCE_YOUR_CALM, by what they flooded.",
+        floods,
     )
 }
 
@@ -79,7 +87,14 @@ fn of_routes(text: Exposition, routes: &[&RouteStack]) -> Exposition {
         })
     });
     let times = routes.iter().map(|r| ([("route", r.name.as_str())], r.stats.latency().read()));
+    let statuses = (0..GRPC_STATUSES as u8).map(|s| s.to_string()).collect::<Vec<_>>();
+    let calls = routes.iter().flat_map(|r| {
+        let each = statuses.iter().enumerate().map(|(i, name)| (name, r.stats.grpc(i as u8)));
+        each.filter(|&(_, n)| n > 0)
+            .map(|(name, n)| ([("route", r.name.as_str()), ("status", name.as_str())], n))
+    });
     text.counter("meshcore_route_responses_total", "Requests ended, by class.", responses)
+        .counter("meshcore_route_grpc_total", "gRPC calls ended, by status.", calls)
         .counter(
             "meshcore_route_retries_total",
             "Attempts after a request's first.",

@@ -70,6 +70,8 @@ pub struct RouteStack {
     pub idle_ns: u64,
     /// What is tried again.
     pub retry: Retry,
+    /// Protocols that may be upgraded to.
+    pub(super) upgrade: Vec<String>,
     /// Changes to the request's fields.
     pub request_ops: HeaderOps,
     /// Changes to the response's fields.
@@ -79,6 +81,12 @@ pub struct RouteStack {
 }
 
 impl RouteStack {
+    /// Whether a protocol may be upgraded to, or `connect` be asked for.
+    #[must_use]
+    pub fn allows(&self, protocol: &[u8]) -> bool {
+        self.upgrade.iter().any(|allowed| allowed.as_bytes() == protocol)
+    }
+
     /// The upstream, if the route forwards.
     #[must_use]
     pub fn upstream(&self) -> Option<&Arc<Upstream>> {

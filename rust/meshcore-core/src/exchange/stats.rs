@@ -1,5 +1,7 @@
 //! What happened on a route or a listener, in columns that each worker only adds to.
 
+use super::grpc::STATUSES as GRPC_STATUSES;
+use crate::codec::h2::Flood;
 use crate::error::Reason;
 use crate::segment::Block;
 use crate::telemetry::{Counters, Gauges, Histogram};
@@ -8,17 +10,19 @@ use crate::time::Nanos;
 /// Responses by class, retries, and the time from the request's head to its end.
 #[derive(Debug)]
 pub struct RouteStats {
-    /// 0 to 4: responses 1xx to 5xx; then retries; then requests that the client cancelled.
+    /// 0 to 4: responses 1xx to 5xx; then retries; then requests that the client cancelled; then
+    /// gRPC statuses.
     counts: Counters,
     latency: Histogram,
 }
 
 const RETRIES: usize = 5;
 const CANCELLED: usize = 6;
+const GRPC: usize = 7;
 
 impl RouteStats {
     /// Words of the block of counts.
-    pub const WORDS: usize = 8;
+    pub const WORDS: usize = GRPC + GRPC_STATUSES;
 
     /// Over a block of [`Self::WORDS`] and a histogram, as the worker in `slot` writes it.
     #[must_use]
@@ -37,6 +41,16 @@ impl RouteStats {
 
     pub(super) fn cancelled(&self) {
         self.counts.inc(CANCELLED);
+    }
+
+    pub(super) fn trailed(&self, status: u8) {
+        self.counts.inc(GRPC + usize::from(status).min(GRPC_STATUSES - 1));
+    }
+
+    /// Calls that ended with a gRPC status.
+    #[must_use]
+    pub fn grpc(&self, status: u8) -> u64 {
+        self.counts.get(GRPC + usize::from(status).min(GRPC_STATUSES - 1))
     }
 
     /// Responses of a class, 1 to 5.
@@ -73,10 +87,11 @@ pub struct ListenerStats {
 
 const REQUESTS: usize = Reason::ALL.len();
 const CONNECTIONS: usize = REQUESTS + 1;
+const FLOODS: usize = CONNECTIONS + 1;
 
 impl ListenerStats {
-    /// Words of its block of counts: one for each reason, requests and connections.
-    pub const WORDS: usize = Reason::ALL.len() + 2;
+    /// Words of its block of counts: one for each reason, requests, connections, and each flood.
+    pub const WORDS: usize = FLOODS + Flood::ALL.len();
     /// Words of its block of gauges.
     pub const GAUGES: usize = 1;
 
@@ -101,6 +116,17 @@ impl ListenerStats {
     /// A client's connection is gone; once for each [`Self::connected`].
     pub fn disconnected(&self) {
         self.open.dec(0);
+    }
+
+    /// A connection was ended for a flood of frames.
+    pub fn flooded(&self, flood: Flood) {
+        self.counts.inc(FLOODS + flood as usize);
+    }
+
+    /// Connections that a flood ended.
+    #[must_use]
+    pub fn floods(&self, flood: Flood) -> u64 {
+        self.counts.get(FLOODS + flood as usize)
     }
 
     pub(super) fn began(&self) {

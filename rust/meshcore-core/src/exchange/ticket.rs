@@ -6,6 +6,7 @@ use smallvec::SmallVec;
 
 use super::answer::Answer;
 use super::compiled::Compiled;
+use super::grpc;
 use super::stack::{Op, RouteStack, Target};
 use super::upstream::Upstream;
 use crate::admission::{BreakerPermit, Charge, Outcome, State};
@@ -37,10 +38,28 @@ pub enum Failure {
     Protocol,
     /// This status, which the route retries.
     Status(u16),
+    /// This gRPC status, which the route retries.
+    Grpc(u8),
+    /// The endpoint said that it processed nothing of the request (RFC 9113 §8.7).
+    Refused,
+    /// The client's own deadline passed: however short it was, that is nobody's fault.
+    Deadline,
     /// The client left, or we did; a failure of the service only if it was slow.
     Cancelled,
     /// Ended for a reason that lies with the client or with us: says nothing about the service.
     Abandoned,
+}
+
+/// What a request asks of time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Kind {
+    /// A message and its answer.
+    #[default]
+    Plain,
+    /// A gRPC call, which may be a stream in either direction.
+    Grpc,
+    /// An upgrade that its route allows, or CONNECT: bytes both ways.
+    Tunnel,
 }
 
 /// A client that waited this long for a head before it left was let down by the upstream.
@@ -90,6 +109,9 @@ pub struct RequestTicket {
     tried: Tried,
     attempts: u8,
     pub(super) began: Nanos,
+    pub(super) kind: Kind,
+    /// When the client itself gives up.
+    pub(super) deadline: Nanos,
     /// When the client had sent its whole request: from then on the service is waited for.
     asked: Nanos,
     last: Nanos,
@@ -114,6 +136,8 @@ impl RequestTicket {
             tried: Tried::default(),
             attempts: 0,
             began: now,
+            kind: Kind::Plain,
+            deadline: Nanos::MAX,
             asked: now,
             last: now,
             outcome: Outcome::Neutral,
@@ -151,6 +175,18 @@ impl RequestTicket {
         self.began
     }
 
+    /// What the request asks of time.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// When the client itself gives up; [`Nanos::MAX`] if it did not say.
+    #[must_use]
+    pub fn deadline(&self) -> Nanos {
+        self.deadline
+    }
+
     fn upstream(&self) -> Option<&Arc<Upstream>> {
         match self.route.as_ref().map(|r| &r.target) {
             Some(Target::Forward { upstream, .. }) => Some(upstream),
@@ -184,15 +220,20 @@ impl RequestTicket {
         self.last = now;
         self.outcome = match failure {
             Failure::Status(status) => outcome_of(status),
+            Failure::Grpc(status) => grpc::outcome(status),
             Failure::Cancelled if now.since(self.asked) >= SLOW_CALL && self.status == 0 => {
                 Outcome::Failure
             }
-            Failure::Cancelled | Failure::Abandoned => Outcome::Neutral,
+            Failure::Cancelled | Failure::Abandoned | Failure::Refused | Failure::Deadline => {
+                Outcome::Neutral
+            }
             _ => Outcome::Failure,
         };
         let endpoint = match failure {
-            Failure::Cancelled | Failure::Abandoned => EndpointOutcome::Neutral,
-            Failure::Status(_) => EndpointOutcome::Ok,
+            Failure::Cancelled | Failure::Abandoned | Failure::Refused | Failure::Deadline => {
+                EndpointOutcome::Neutral
+            }
+            Failure::Status(_) | Failure::Grpc(_) => EndpointOutcome::Ok,
             _ => EndpointOutcome::Failed,
         };
         self.end_attempt(endpoint, now);
@@ -201,7 +242,7 @@ impl RequestTicket {
     /// Whether the failed request may be tried again, and where. Asks the policy, the retry
     /// budget, the breaker (an open one refuses) and balance; never the limiters.
     ///
-    /// Call [`Self::fail`] first, but not for a status: if that is not tried again, its response
+    /// Call [`Self::fail`] first, but not for a status (of HTTP or gRPC): if that is not tried again, its response
     /// is relayed by the attempt that brought it.
     pub fn retry(&mut self, failure: Failure, now: Nanos, rng: &mut Rng) -> Option<u32> {
         let route = Arc::clone(self.route.as_ref()?);
@@ -209,8 +250,14 @@ impl RequestTicket {
         let allowed = match failure {
             Failure::Connect => route.retry.connect,
             Failure::Reset => route.retry.reset,
+            Failure::Refused => route.retry.refused,
             Failure::Status(s) => route.retry.statuses.contains(&s),
-            Failure::Timeout | Failure::Protocol | Failure::Cancelled | Failure::Abandoned => false,
+            Failure::Grpc(s) => route.retry.grpc_statuses.contains(&s),
+            Failure::Timeout
+            | Failure::Protocol
+            | Failure::Cancelled
+            | Failure::Abandoned
+            | Failure::Deadline => false,
         };
         let breaker = route.breaker.as_ref().or(upstream.breaker.as_ref());
         if !allowed
@@ -224,7 +271,7 @@ impl RequestTicket {
             upstream.retries.leave();
             return None;
         };
-        if let Failure::Status(_) = failure {
+        if let Failure::Status(_) | Failure::Grpc(_) = failure {
             self.fail(failure, now);
         }
         route.stats.retried();
@@ -239,6 +286,32 @@ impl RequestTicket {
         self.outcome = outcome_of(status);
         self.settle_endpoint(EndpointOutcome::Ok, now);
         self.settle_breaker(now, rand);
+    }
+
+    /// The head of a gRPC response arrived, and its status is not known yet: the endpoint has
+    /// answered, the breaker waits for [`Self::streamed`] or [`Self::trailed`].
+    pub fn responded_grpc(&mut self, status: u16, now: Nanos) {
+        self.last = now;
+        self.status = status;
+        self.settle_endpoint(EndpointOutcome::Ok, now);
+    }
+
+    /// The first message of a gRPC response arrived: the service works.
+    pub fn streamed(&mut self, now: Nanos, rand: u64) {
+        self.last = now;
+        self.outcome = Outcome::Success;
+        self.settle_breaker(now, rand);
+    }
+
+    /// The status of a gRPC response arrived; counted once.
+    pub fn trailed(&mut self, status: u8, now: Nanos, rand: u64) {
+        self.last = now;
+        self.outcome = grpc::outcome(status);
+        self.settle_endpoint(EndpointOutcome::Ok, now);
+        self.settle_breaker(now, rand);
+        if let Some(route) = &self.route {
+            route.stats.trailed(status);
+        }
     }
 
     /// A local answer ended the request.

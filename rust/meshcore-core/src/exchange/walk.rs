@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use super::answer::{Answer, LimitState};
 use super::compiled::{Compiled, Engine, Listener};
+use super::grpc::parse_timeout;
 use super::peer::Peer;
-use super::stack::{Op, Target};
-use super::ticket::{Charged, RequestTicket, Stage, Verdict};
+use super::stack::{Op, RouteStack, Target};
+use super::ticket::{Charged, Kind, RequestTicket, Stage, Verdict};
 use crate::admission::{Charge, ClientLimiter, Refused, bytes_key};
 use crate::balance::Rng;
 use crate::error::Reason;
@@ -145,7 +146,35 @@ impl Walk<'_> {
         ticket.matched = found.route.matched();
         ticket.route = Some(Arc::clone(found.payload));
         ticket.stage = Stage::RouteLayers;
+        self.classify(ticket, found.payload)
+    }
+
+    /// What the request asks of time, and whether it may leave HTTP. An `upgrade` of HTTP/1.1 that
+    /// is not allowed is ignored (RFC 9110 §7.8), a CONNECT of either kind is refused.
+    fn classify(&self, ticket: &mut RequestTicket, route: &RouteStack) -> Option<Verdict> {
+        let head = self.head;
+        match head.tunnel() {
+            Some(protocol) if route.allows(protocol) => ticket.kind = Kind::Tunnel,
+            Some(_) if head.slice(head.method) == b"CONNECT" => {
+                return Some(Verdict::Answer(Reason::MethodNotAllowed.into()));
+            }
+            _ if head.is_grpc() => ticket.kind = Kind::Grpc,
+            _ => {}
+        }
+        if ticket.kind == Kind::Grpc {
+            self.lower_deadline(ticket, head.headers.get(b"grpc-timeout").and_then(parse_timeout));
+        }
+        if self.listener.trusted_hops > 0 {
+            let ms = head.headers.get(b"x-mesh-deadline-ms").and_then(parse_ms);
+            self.lower_deadline(ticket, ms);
+        }
         None
+    }
+
+    fn lower_deadline(&self, ticket: &mut RequestTicket, left: Option<Nanos>) {
+        if let Some(left) = left {
+            ticket.deadline = ticket.deadline.min(ticket.began + left);
+        }
     }
 
     fn admit(&self, ticket: &mut RequestTicket) -> Verdict {
@@ -182,6 +211,12 @@ impl Walk<'_> {
             None => Verdict::Answer(Reason::NoHealthyEndpoint.into()),
         }
     }
+}
+
+/// Digits only, as every count of milliseconds.
+fn parse_ms(value: &[u8]) -> Option<Nanos> {
+    let text = std::str::from_utf8(value).ok().filter(|t| !t.starts_with('+'))?;
+    text.parse().ok().map(Nanos::from_millis)
 }
 
 fn limited(refused: &Refused) -> Answer {

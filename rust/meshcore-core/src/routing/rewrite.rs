@@ -235,6 +235,7 @@ mod tests {
             body: BodyLength::Empty,
             keep_alive: true,
             expect_continue: false,
+            upgrade: None,
             headers,
         }
     }

@@ -1,4 +1,4 @@
-"""One connection to an endpoint: a protocol of the loop that feeds the exchange it is lent to."""
+"""A connection to an endpoint over HTTP/1.1, which feeds the exchange that it is lent to."""
 
 from __future__ import annotations
 
@@ -11,18 +11,17 @@ from meshcore.errors import CodecError
 from meshcore.exchange.codes import Failure
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from meshcore._core import Body
+    from meshcore._core import Body, Peer, Request, Ticket
     from meshcore.exchange.exchange import Exchange
     from meshcore.upstream.connector import Connector
     from meshcore.upstream.pool import Pool
 
 
-class UpstreamConnection(asyncio.BaseProtocol):
+class Http1Connection(asyncio.BaseProtocol):
     """Open connection, idle in its pool or lent to one exchange."""
 
     __slots__ = (
+        "_chunks",
         "_pools",
         "_reading",
         "_transport",
@@ -44,6 +43,7 @@ class UpstreamConnection(asyncio.BaseProtocol):
         self._transport: asyncio.Transport | None = None
         self.choked = False
         self._reading = True
+        self._chunks = False  # the request's body goes out in chunks
         self.reused = False
         self.opened = False  # from here on `connection_lost` follows
         self.born_ns = self.idle_since_ns = now_ns()
@@ -132,17 +132,34 @@ class UpstreamConnection(asyncio.BaseProtocol):
 
     # --- called by the exchange ---------------------------------------------------------------
 
-    def send(self, data: bytes) -> None:
-        """Write at once (uvloop) or as soon as the loop can."""
+    def send_request(self, request: Request, ticket: Ticket, peer: Peer, now_ns: int) -> bool:
+        """The head, and what of the body came with it."""
+        data = self.codec.send_request(request, ticket, peer, now_ns)
+        self._chunks = request.chunked
         transport = self._transport
         if transport is not None and not transport.is_closing():
             transport.write(data)
+        return True
 
-    def send_parts(self, parts: Iterable[bytes]) -> None:
-        """Write several pieces in one system call."""
+    def send_data(self, data: bytes) -> None:
+        """A piece of the body: as it is, or as a chunk in one system call."""
         transport = self._transport
-        if transport is not None and not transport.is_closing():
-            transport.writelines(parts)
+        if transport is None or transport.is_closing():
+            return
+        if self._chunks:
+            transport.writelines((b"%x\r\n" % len(data), data, b"\r\n"))
+        else:
+            transport.write(data)
+
+    def send_end(self, body: Body) -> None:
+        """The end of the body; in a tunnel, of what the client says."""
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return
+        if self._chunks:
+            transport.write(body.chunked_end())
+        elif self.codec.in_tunnel and transport.can_write_eof():
+            transport.write_eof()
 
     def pause_reading(self) -> None:
         """Leave further bytes in the socket."""
@@ -210,7 +227,7 @@ class UpstreamConnection(asyncio.BaseProtocol):
             transport.close()
 
 
-class SecureUpstreamConnection(UpstreamConnection, asyncio.BufferedProtocol):
+class SecureHttp1Connection(Http1Connection, asyncio.BufferedProtocol):
     """A connection over TLS: what is decrypted goes into one buffer of the connector."""
 
     __slots__ = ()

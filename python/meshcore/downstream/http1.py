@@ -1,20 +1,18 @@
-"""One client connection: a protocol of the loop that makes an exchange of each request."""
+"""A client's connection over HTTP/1.1: a protocol of the loop that makes an exchange of each
+request."""
 
 from __future__ import annotations
 
 import asyncio
-import socket
-import struct
 from typing import TYPE_CHECKING, cast
 
 from meshcore._core import Answer, Request, ServerCodec, now_ns
+from meshcore.downstream.reset import reset_on_close
 from meshcore.errors import CodecError
 from meshcore.exchange.exchange import Exchange
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from meshcore._core import Body
+    from meshcore._core import Body, Peer, Response, Ticket
     from meshcore.downstream.listener import Listener
 
 # After a refusal that leaves request bytes unread, wait this long for the client to take the
@@ -23,10 +21,11 @@ if TYPE_CHECKING:
 LINGER_NS = 2_000_000_000
 
 
-class DownstreamConnection(asyncio.BaseProtocol):
+class Http1Connection(asyncio.BaseProtocol):
     """Open connection of a client; at most one exchange at a time, later requests wait."""
 
     __slots__ = (
+        "_chunks",
         "_closing",
         "_exchange",
         "_feeding",
@@ -52,6 +51,7 @@ class DownstreamConnection(asyncio.BaseProtocol):
         self._closing = False
         self._feeding = False
         self._head_begun = False
+        self._chunks = False  # the response's body goes out in chunks
         self._queued = 0  # bytes that the client had not taken when the connection was closed
         self.last = False  # no request is taken after the one in progress
 
@@ -59,13 +59,17 @@ class DownstreamConnection(asyncio.BaseProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The loop accepted a client (and ended TLS)."""
-        self._transport = cast("asyncio.Transport", transport)
+        self.adopt(cast("asyncio.Transport", transport))
+        if not self._listener.admit(self):
+            self.abort()
+
+    def adopt(self, transport: asyncio.Transport) -> None:
+        """Serve a transport that the listener has let in."""
+        self._transport = transport
         listener = self._listener
-        self.peer = listener.peer_of(transport.get_extra_info("peername"))
+        self.peer: Peer = listener.peer_of(transport.get_extra_info("peername"))
         self._slot = listener.deadlines.add(self, now_ns() + listener.header_timeout_ns)
         self.last = listener.draining  # accepted just before the listener closed
-        if not listener.admit(self):
-            self.abort()
 
     def data_received(self, data: bytes) -> None:
         """Bytes of requests."""
@@ -140,17 +144,48 @@ class DownstreamConnection(asyncio.BaseProtocol):
 
     # --- called by the exchange ---------------------------------------------------------------
 
-    def send(self, data: bytes) -> None:
-        """Write at once (uvloop) or as soon as the loop can."""
+    def _write(self, data: bytes) -> None:
+        """At once (uvloop), or as soon as the loop can."""
         transport = self._transport
         if transport is not None and not transport.is_closing():
             transport.write(data)
 
-    def send_parts(self, parts: Iterable[bytes]) -> None:
-        """Write several pieces in one system call."""
+    def send_informational(self, response: Response) -> None:
+        """Relay a 1xx."""
+        self._write(self.codec.send_informational(response))
+
+    def send_response(self, response: Response, ticket: Ticket, complete: bool) -> None:
+        """Relay a head, and what of the body came with it."""
+        assert self._exchange is not None
+        request, codec = self._exchange.request, self.codec
+        self._write(codec.send_response(request, response, ticket, self.last or not complete))
+        self._chunks = self.codec.chunking
+
+    def send_data(self, data: bytes) -> None:
+        """A piece of the body: as it is, or as a chunk in one system call."""
         transport = self._transport
-        if transport is not None and not transport.is_closing():
-            transport.writelines(parts)
+        if transport is None or transport.is_closing():
+            return
+        if self._chunks:
+            transport.writelines((b"%x\r\n" % len(data), data, b"\r\n"))
+        else:
+            transport.write(data)
+
+    def send_end(self, body: Body) -> None:
+        """The end of the body."""
+        if self._chunks:
+            self._write(body.chunked_end())
+
+    def send_answer(self, request: Request, answer: Answer, complete: bool) -> None:
+        """A whole answer made here."""
+        self._write(self.codec.send_answer(request, answer, complete and not self.last))
+
+    def begin_tunnel(self, now_ns: int) -> None:
+        """What the client sends now is data; what it sent already comes first."""
+        early = self.codec.begin_tunnel()
+        exchange = self._exchange
+        if early and exchange is not None:
+            exchange.on_request_data(early, now_ns)
 
     def pause_reading(self) -> None:
         """Leave further bytes in the socket."""
@@ -168,11 +203,12 @@ class DownstreamConnection(asyncio.BaseProtocol):
         """Replace the connection's deadline."""
         self._listener.deadlines.arm(self._slot, deadline_ns)
 
-    def finished(self, now: int, keep_alive: bool) -> None:
+    def finished(self, now: int, complete: bool) -> None:
         """The exchange is over: the next request, or the end of the connection."""
         self._exchange = None
         self._head_begun = False
-        if not keep_alive or self.last or not self.codec.start_next():
+        keeps = complete and not self.last and self.codec.keep_alive
+        if not keeps or not self.codec.start_next():
             self._close(now, linger=not self.codec.request_complete)
             return
         self.arm(now + self._listener.idle_timeout_ns)
@@ -244,7 +280,7 @@ class DownstreamConnection(asyncio.BaseProtocol):
 
     def _answer(self, answer: Answer, now: int) -> None:
         self._listener.answered(answer)
-        self.send(self.codec.send_answer(None, answer, False))
+        self._write(self.codec.send_answer(None, answer, False))
         self._close(now, linger=True)
 
     def _close(self, now: int, *, linger: bool) -> None:
@@ -275,20 +311,7 @@ class DownstreamConnection(asyncio.BaseProtocol):
             transport.abort()  # all was written: nothing is torn
 
 
-def reset_on_close(transport: asyncio.Transport) -> None:
-    """Let the socket's end be a reset; where it cannot be, it is a plain end."""
-    sock = transport.get_extra_info("socket")
-    if sock is None:
-        return
-    try:
-        # uvloop's stand-in for the socket sets no options; a duplicate has the same socket.
-        with socket.socket(fileno=socket.dup(sock.fileno())) as same:
-            same.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    except OSError:
-        pass
-
-
-class SecureDownstreamConnection(DownstreamConnection, asyncio.BufferedProtocol):
+class SecureHttp1Connection(Http1Connection, asyncio.BufferedProtocol):
     """A connection over TLS: what is decrypted goes into one buffer of the listener.
 
     Without it the loop allocates the largest read there may be (256 KiB) for each read.

@@ -1,0 +1,126 @@
+"""The two engines of HTTP/2 behind one interface.
+
+``native`` is the core's, on the Rust crate ``h2``; ``python`` is made of the package ``h2``, and
+shows what the native one should do: every wire test runs against both. Heads, bodies and answers
+are the core's objects either way, read and written by the same rules.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from meshcore._core import Answer, Body, Peer, Request, Response, Ticket
+
+__all__ = ["ClientCodec", "Codec", "ServerCodec"]
+
+Events = list[tuple[int, object]] | None
+"""Pairs of stream (0: the connection) and event: a head, ``bytes``, a `Body` that is the last, an
+`Answer` to what may not pass, or a `meshcore.exchange.codes.Signal`. ``None``: there is none."""
+
+
+class Codec(Protocol):
+    """One connection, either side. For one thread."""
+
+    @property
+    def wants_read(self) -> bool:
+        """False while what was read cannot be parsed: the peer takes none of our answers."""
+
+    @property
+    def closed(self) -> bool:
+        """Whether the connection is over."""
+
+    @property
+    def open_streams(self) -> int:
+        """How many streams are open."""
+
+    def receive(self, data: bytes, now_ns: int) -> Events:
+        """What a read meant. O(bytes)."""
+
+    def receive_eof(self) -> Events:
+        """The peer sends no more: every stream is over."""
+
+    def events(self) -> Events:
+        """What happened since the last call."""
+
+    def take_output(self) -> bytes:
+        """Bytes to send, some 128 KiB at most; empty when there are none."""
+
+    def send_data(self, stream: int, data: bytes) -> int:
+        """A piece of a body. Bytes that wait on the stream: beyond 64 KiB send no more until
+        `Signal.WRITABLE`."""
+
+    def send_end(self, stream: int, body: Body) -> bool:
+        """The end of a body, with trailers. ``False``: some of it waits; `Signal.SENT` follows."""
+
+    def pause(self, stream: int) -> None:
+        """Take no more of a body: its window closes."""
+
+    def resume(self, stream: int) -> None:
+        """Take on; what waited is among the next `events`."""
+
+    def reset(self, stream: int, code: int) -> None:
+        """End a stream at once with an error code."""
+
+    def ping(self) -> bool:
+        """Ask for a sign of life; `Signal.PONG` follows. ``False``: one is asked for already."""
+
+
+class ServerCodec(Codec, Protocol):
+    """The client's side: requests in, responses out."""
+
+    @property
+    def flood(self) -> int | None:
+        """The number of the flood that ended the connection."""
+
+    @property
+    def queued(self) -> int:
+        """Bytes of responses that wait for window or for the socket."""
+
+    def queued_on(self, stream: int) -> int:
+        """Bytes that wait on one stream."""
+
+    def send_response(
+        self, stream: int, request: Request, response: Response, ticket: Ticket
+    ) -> int:
+        """A relayed head with the route's changes, and what of the body came with it; as
+        `send_data`."""
+
+    def send_informational(self, stream: int, response: Response) -> None:
+        """A relayed 1xx."""
+
+    def send_answer(self, stream: int, request: Request | None, answer: Answer) -> None:
+        """A whole answer made here; of trailers only for a gRPC call."""
+
+    def leave(self, stream: int) -> bool:
+        """Nobody wants to hear of the stream any more; what is queued goes out. ``False``: it is
+        still there, and `Signal.SENT` follows."""
+
+    def drain(self) -> None:
+        """Take no more streams: GOAWAY in two steps. `Signal.CLOSED` follows the last one's end."""
+
+    def abandon(self, code: int) -> None:
+        """End every stream and the connection."""
+
+
+class ClientCodec(Codec, Protocol):
+    """The endpoint's side: requests out, responses in."""
+
+    @property
+    def can_open(self) -> int:
+        """How many more streams may be opened now."""
+
+    @property
+    def can_upgrade(self) -> bool:
+        """Whether the endpoint takes an extended CONNECT (RFC 8441 §3)."""
+
+    def send_request(self, request: Request, ticket: Ticket, peer: Peer, now_ns: int) -> int | None:
+        """Open a stream with a request and what of its body came with it; its number, or ``None``
+        when none can be opened and nothing was sent. Raises `CodecError` for what HTTP/2 cannot
+        say."""
+
+    def leave(self, stream: int) -> None:
+        """Nobody wants to hear of the stream any more: it ends, with CANCEL unless it is over."""
+
+    def retire(self) -> None:
+        """Open no more streams; those that are open go on."""

@@ -1,0 +1,103 @@
+"""Which protocol a client speaks: by ALPN over TLS, by its first bytes without.
+
+RFC 9113 §3.2, §3.3: over TLS the handshake says it; without, a client that knows begins with the
+preface, which is no request of HTTP/1.1.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, cast
+
+from meshcore._core import now_ns
+from meshcore.downstream.http1 import Http1Connection, SecureHttp1Connection
+from meshcore.downstream.http2 import Http2Connection, SecureHttp2Connection
+
+if TYPE_CHECKING:
+    from meshcore.downstream.listener import Listener
+
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+
+
+class SecureDetection(asyncio.BaseProtocol):
+    """Hands a transport over as soon as the handshake is done."""
+
+    __slots__ = ("_listener",)
+
+    def __init__(self, listener: Listener) -> None:
+        self._listener = listener
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The handshake is done. A client that named no protocol means HTTP/1.1."""
+        made = cast("asyncio.Transport", transport)
+        tls = transport.get_extra_info("ssl_object")
+        h2 = tls is not None and tls.selected_alpn_protocol() == "h2"
+        if not h2 and not self._listener.spec.http1:
+            made.abort()
+            return
+        kind = SecureHttp2Connection if h2 else SecureHttp1Connection
+        connection = kind(self._listener)
+        made.set_protocol(connection)
+        connection.connection_made(made)
+
+
+class Detection(asyncio.Protocol):
+    """Waits for the first bytes, for as long as for a head."""
+
+    __slots__ = ("_first", "_listener", "_slot", "_transport")
+
+    def __init__(self, listener: Listener) -> None:
+        self._listener = listener
+        self._first = b""
+        self._transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The loop accepted a client."""
+        self._transport = cast("asyncio.Transport", transport)
+        listener = self._listener
+        self._slot = listener.deadlines.add(self, now_ns() + listener.header_timeout_ns)
+        if not listener.admit(self):
+            self.abort()
+
+    def data_received(self, data: bytes) -> None:
+        """The first bytes: enough when they are, or are not, the preface."""
+        first = self._first = self._first + data if self._first else data
+        if first.startswith(PREFACE):
+            self._hand_over(Http2Connection(self._listener))
+        elif PREFACE.startswith(first):
+            return  # too few to tell
+        else:
+            self._hand_over(Http1Connection(self._listener))
+
+    def _hand_over(self, connection: Http1Connection | Http2Connection) -> None:
+        transport, self._transport = self._transport, None
+        assert transport is not None
+        self._listener.deadlines.remove(self._slot)
+        self._listener.replace(self, connection)
+        transport.set_protocol(connection)
+        connection.adopt(transport)
+        connection.data_received(self._first)
+
+    def eof_received(self) -> None:
+        """The client left without a word. The transport closes."""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The client is gone before it said what it speaks."""
+        if self._transport is not None:
+            self._transport = None
+            self._listener.deadlines.remove(self._slot)
+            self._listener.leave(self)
+
+    def on_deadline(self, now: int) -> None:
+        """It said too little for too long."""
+        self.abort()
+
+    def drain(self, now: int) -> None:
+        """Nothing was asked: close."""
+        if self._transport is not None:
+            self._transport.close()
+
+    def abort(self) -> None:
+        """Cut it."""
+        if self._transport is not None:
+            self._transport.abort()

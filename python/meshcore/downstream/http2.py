@@ -1,0 +1,221 @@
+"""A client's connection over HTTP/2: many exchanges at a time, each on a stream of its own."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, cast
+
+from meshcore._core import Answer, Body, Request, now_ns
+from meshcore.downstream.http2_stream import Http2Stream
+from meshcore.downstream.reset import reset_on_close
+from meshcore.exchange.codes import ErrorCode, Signal
+from meshcore.exchange.exchange import NEVER
+from meshcore.wire.http2 import Http2Wire
+
+if TYPE_CHECKING:
+    from meshcore._core import Peer
+    from meshcore.codec import ServerCodec
+    from meshcore.downstream.listener import Listener
+
+# Bytes that wait on all streams together, beyond which no endpoint of any is read: a client that
+# takes nothing holds this much and one read for each stream.
+HIGH_WATER = 4 << 20
+LOW_WATER = 2 << 20
+# A client that is told to go has so long to say that it heard it (RFC 9113 §6.8).
+GOAWAY_NS = 2_000_000_000
+
+
+class Http2Connection(Http2Wire):
+    """Open connection of a client."""
+
+    __slots__ = ("_greeted", "_queued", "_slot", "full", "listener", "peer", "streams")
+
+    codec: ServerCodec
+
+    def __init__(self, listener: Listener) -> None:
+        super().__init__()
+        self.listener = listener
+        self.codec = listener.h2_codec(self.heard_ns)
+        self.streams: dict[int, Http2Stream] = {}
+        self.full = False  # the streams together hold too much
+        self._greeted = False
+        self._queued = 0  # bytes that the client had not taken when the connection was closed
+
+    # --- called by the loop -------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The loop accepted a client (and ended TLS)."""
+        self.adopt(cast("asyncio.Transport", transport))
+        if not self.listener.admit(self):
+            self.abort()
+
+    def adopt(self, transport: asyncio.Transport) -> None:
+        """Serve a transport that the listener has let in."""
+        self.transport = transport
+        listener = self.listener
+        self.peer: Peer = listener.peer_of(transport.get_extra_info("peername"))
+        self._slot = listener.deadlines.add(self, self.heard_ns + listener.header_timeout_ns)
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes of frames."""
+        super().data_received(data)
+        if not (self._greeted or self.streams):
+            self._greeted = True
+            self._arm_idle(self.heard_ns)
+
+    def dispatch(self, stream: int, event: object, now: int) -> None:
+        """Something happened on a stream, or (0) to the connection."""
+        if type(event) is Request:
+            self._begin(stream, event, now)
+            return
+        known = self.streams.get(stream)
+        if known is None:
+            self._dispatch_other(stream, event, now)
+        elif type(event) is bytes:
+            known.exchange.on_request_data(event, now)
+        elif type(event) is Body:
+            known.exchange.on_request_body(event, now)
+        elif type(event) is Answer:
+            known.exchange.on_bad_request(event, now)
+        else:
+            known.on_signal(cast("int", event), now)
+
+    def _begin(self, number: int, request: Request, now: int) -> None:
+        listener = self.listener
+        stream = self.streams[number] = Http2Stream(self, number)
+        stream.slot = listener.deadlines.add(stream, NEVER)
+        exchange = stream.exchange = listener.exchange(
+            listener.driver, stream, listener.stack, request
+        )
+        if len(self.streams) == 1:
+            self._arm_alive(now)
+        exchange.begin(now)
+
+    def _dispatch_other(self, stream: int, event: object, now: int) -> None:
+        """What belongs to no exchange: a request that could not begin, or the connection itself."""
+        if type(event) is Answer:
+            self.listener.answered(event)
+            self.codec.send_answer(stream, None, event)
+            self.codec.leave(stream)
+        elif stream == 0 and event == Signal.CLOSED:
+            if self.codec.flood is not None:
+                self.listener.stack.flooded(self.codec.flood)
+            self._close(now)
+
+    def eof_received(self) -> None:
+        """The client left, and with it every request. The transport closes."""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection is gone."""
+        self.transport = None
+        self.closing = True
+        self.listener.deadlines.remove(self._slot)
+        self.listener.leave(self)
+        now = now_ns()
+        while self.streams:
+            self.streams.popitem()[1].on_lost(now)
+
+    def flush(self) -> None:
+        """Send what there is; stop every endpoint when all streams together hold too much."""
+        super().flush()
+        queued = self.codec.queued
+        if not self.full and queued > HIGH_WATER:
+            self.full = True
+            for stream in self.streams.values():
+                stream.pause_upstream()
+        elif self.full and queued < LOW_WATER:
+            self.full = False
+            for stream in list(self.streams.values()):
+                stream.resume_upstream()
+
+    # --- called by streams --------------------------------------------------------------------
+
+    def removed(self, number: int) -> None:
+        """A stream's exchange is over, and all of it is sent."""
+        self.streams.pop(number, None)
+        if not self.streams:
+            self._arm_idle(now_ns())
+
+    def reset(self, number: int) -> None:
+        """End a stream so that what was sent does not look whole."""
+        self.codec.reset(number, ErrorCode.INTERNAL_ERROR)
+        self.touched()
+
+    # --- time and the end ---------------------------------------------------------------------
+
+    def _arm_idle(self, now: int) -> None:
+        """Nothing is under way: the client may ask again for so long."""
+        if not self.closing:
+            span = GOAWAY_NS if self.listener.draining else self.listener.idle_timeout_ns
+            self.listener.deadlines.arm(self._slot, now + span)
+
+    def _arm_alive(self, now: int) -> None:
+        """Streams are open: look after the client when it is silent for long."""
+        ping_ns = self.listener.h2.ping_ns
+        self.listener.deadlines.arm(self._slot, now + ping_ns if ping_ns else NEVER)
+
+    def on_deadline(self, now: int) -> None:
+        """The armed deadline passed."""
+        h2 = self.listener.h2
+        if self.closing:
+            self._cut_unless_it_moves(now)
+        elif not self.streams:
+            self.codec.drain()
+            self.flush()
+            self._close(now)
+        elif due := self.look_after(now, h2.ping_ns, h2.ping_timeout_ns):
+            self.listener.deadlines.arm(self._slot, due)
+        else:
+            self.abort()
+
+    def drain(self, now: int) -> None:
+        """Take no further request: GOAWAY, and the end when the last stream is over."""
+        self.codec.drain()
+        self.flush()
+        if not self.streams:
+            self._arm_idle(now)
+
+    def abort(self) -> None:
+        """Cut the connection."""
+        self.closing = True
+        transport = self.transport
+        if transport is not None:
+            reset_on_close(transport)
+            transport.abort()
+
+    def _close(self, now: int) -> None:
+        """Write what is queued, then close; cut if the client does not take it in time."""
+        transport = self.transport
+        if self.closing or transport is None or transport.is_closing():
+            return
+        self.closing = True
+        output = self.codec.take_output()
+        if output:
+            transport.write(output)
+        self._queued = transport.get_write_buffer_size()
+        self.listener.deadlines.arm(self._slot, now + self.listener.idle_timeout_ns)
+        transport.close()
+
+    def _cut_unless_it_moves(self, now: int) -> None:
+        """A slow client has its time for what is queued, as long as it takes some of it."""
+        transport = self.transport
+        queued = transport.get_write_buffer_size() if transport is not None else 0
+        if 0 < queued < self._queued:
+            self._queued = queued
+            self.listener.deadlines.arm(self._slot, now + self.listener.idle_timeout_ns)
+        elif transport is not None:
+            transport.abort()
+
+
+class SecureHttp2Connection(Http2Connection, asyncio.BufferedProtocol):
+    """A connection over TLS: what is decrypted goes into one buffer of the listener."""
+
+    __slots__ = ()
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Where the loop decrypts to; `buffer_updated` follows before any other connection's."""
+        return self.listener.received
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """So many bytes are there."""
+        self.data_received(bytes(self.listener.received[:nbytes]))

@@ -1,0 +1,153 @@
+"""One request of an HTTP/2 connection, as its exchange sees the client."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from meshcore.exchange.codes import Signal
+
+if TYPE_CHECKING:
+    from meshcore._core import Answer, Body, Peer, Request, Response, Ticket
+    from meshcore.downstream.http2 import Http2Connection
+    from meshcore.exchange.exchange import Exchange
+
+# What waits on one stream beyond which its endpoint is read no further
+# (`STREAM_HIGH_WATER` of rust/meshcore-core/src/codec/h2/outbox.rs).
+HIGH_WATER = 64 << 10
+
+
+class Http2Stream:
+    """Open stream, from its request's head until all of the response is sent."""
+
+    __slots__ = ("_connection", "_number", "_queued", "choked", "exchange", "peer", "slot")
+
+    exchange: Exchange
+    slot: int
+
+    def __init__(self, connection: Http2Connection, number: int) -> None:
+        self._connection = connection
+        self._number = number
+        self.peer: Peer = connection.peer
+        self.choked = connection.full
+        self._queued = -1  # not negative: the exchange is over, and so much was still queued
+
+    # --- called by the connection -------------------------------------------------------------
+
+    def on_signal(self, signal: int, now: int) -> None:
+        """Something other than a message."""
+        if signal == Signal.WRITABLE:
+            if not self._connection.full:
+                self.resume_upstream()
+        elif signal == Signal.SENT:
+            if self._queued >= 0:
+                self._remove()
+        else:
+            self._connection.streams.pop(self._number, None)
+            self.on_lost(now)
+
+    def on_lost(self, now: int) -> None:
+        """The client gave it up, or is gone."""
+        self._connection.listener.deadlines.remove(self.slot)
+        self.exchange.on_downstream_lost(now)
+
+    def pause_upstream(self) -> None:
+        """What the endpoint sends has no room."""
+        self.choked = True
+        up = self.exchange.up
+        if up is not None:
+            up.pause_reading()
+
+    def resume_upstream(self) -> None:
+        """There is room again."""
+        if self.choked:
+            self.choked = False
+            up = self.exchange.up
+            if up is not None:
+                up.resume_reading()
+
+    def on_deadline(self, now: int) -> None:
+        """The armed deadline passed; behind the exchange, the client's to take what is queued."""
+        if self._queued < 0:
+            self.exchange.on_deadline(now)
+            self._connection.touched()
+            return
+        queued = self._connection.codec.queued_on(self._number)
+        if 0 < queued < self._queued:
+            self._queued = queued
+            self.arm(now + self._connection.listener.idle_timeout_ns)
+        else:
+            self._connection.reset(self._number)
+            self._remove()
+
+    # --- called by the exchange ---------------------------------------------------------------
+
+    @property
+    def listener_name(self) -> str:
+        """The listener that accepted it."""
+        return self._connection.listener.spec.name
+
+    def send_informational(self, response: Response) -> None:
+        """Relay a 1xx."""
+        self._connection.codec.send_informational(self._number, response)
+        self._connection.touched()
+
+    def send_response(self, response: Response, ticket: Ticket, complete: bool) -> None:
+        """Relay a head, and what of the body came with it."""
+        codec = self._connection.codec
+        self._sent(codec.send_response(self._number, self.exchange.request, response, ticket))
+
+    def send_data(self, data: bytes) -> None:
+        """A piece of the body."""
+        self._sent(self._connection.codec.send_data(self._number, data))
+
+    def _sent(self, queued: int) -> None:
+        self._connection.touched()
+        if queued > HIGH_WATER and not self.choked:
+            self.pause_upstream()
+
+    def send_end(self, body: Body) -> None:
+        """The end of the body."""
+        self._connection.codec.send_end(self._number, body)
+        self._connection.touched()
+
+    def send_answer(self, request: Request, answer: Answer, complete: bool) -> None:
+        """A whole answer made here."""
+        self._connection.codec.send_answer(self._number, request, answer)
+        self._connection.touched()
+
+    def begin_tunnel(self, now_ns: int) -> None:
+        """What the client sends now is data: until now it was not read."""
+        self.resume_reading()
+
+    def pause_reading(self) -> None:
+        """Give the client no more window."""
+        self._connection.codec.pause(self._number)
+
+    def resume_reading(self) -> None:
+        """Take what waits, and give its window back."""
+        self._connection.codec.resume(self._number)
+        self._connection.touched()
+
+    def arm(self, deadline_ns: int) -> None:
+        """Replace the stream's deadline."""
+        self._connection.listener.deadlines.arm(self.slot, deadline_ns)
+
+    def finished(self, now: int, complete: bool) -> None:
+        """The exchange is over: the stream is, too, once the client has taken what is queued."""
+        connection = self._connection
+        self._queued = 0
+        if connection.codec.leave(self._number):
+            self._remove()
+        else:
+            self._queued = connection.codec.queued_on(self._number)
+            self.arm(now + connection.listener.idle_timeout_ns)
+        connection.touched()
+
+    def _remove(self) -> None:
+        self._connection.listener.deadlines.remove(self.slot)
+        self._connection.removed(self._number)
+
+    def abort(self) -> None:
+        """Reset: what was sent must not look whole."""
+        self._connection.reset(self._number)
+        self._remove()

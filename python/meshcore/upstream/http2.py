@@ -1,0 +1,271 @@
+"""A connection to an endpoint over HTTP/2: lent to many exchanges, a stream to each."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, cast
+
+from meshcore._core import Answer, Response, now_ns
+from meshcore.exchange.codes import Failure, Signal
+from meshcore.wire.http2 import Http2Wire
+
+if TYPE_CHECKING:
+    from meshcore._core import Body, Peer, Request, Ticket
+    from meshcore.codec import ClientCodec
+    from meshcore.exchange.exchange import Exchange
+    from meshcore.upstream.connector import Connector
+    from meshcore.upstream.pool import Pool
+
+# What waits on one stream beyond which the client is read no further
+# (`STREAM_HIGH_WATER` of rust/meshcore-core/src/codec/h2/outbox.rs).
+HIGH_WATER = 64 << 10
+
+
+class Http2Stream:
+    """A stream that is lent to one exchange; it is opened with the request."""
+
+    __slots__ = ("_connection", "_number", "began", "choked", "exchange", "reused")
+
+    def __init__(self, connection: Http2Connection, reused: bool) -> None:
+        self._connection = connection
+        self._number = 0
+        self.began = False  # some of the response has come
+        self.choked = False
+        self.reused = reused
+        self.exchange: Exchange | None = None
+
+    # --- called by the connection -------------------------------------------------------------
+
+    def on_event(self, event: object, now: int) -> None:
+        """A part of the response, or of what became of the stream."""
+        exchange = self.exchange
+        if exchange is None:
+            return
+        kind = type(event)
+        if kind is Response:
+            self.began = True
+            exchange.on_response(cast("Response", event), now)
+        elif kind is bytes:
+            exchange.on_response_data(cast("bytes", event), now)
+        elif kind is int:
+            self._on_signal(exchange, cast("int", event), now)
+        elif kind is Answer:
+            exchange.on_failed(Failure.PROTOCOL, now)
+        else:
+            exchange.on_response_body(cast("Body", event), now)
+
+    def _on_signal(self, exchange: Exchange, signal: int, now: int) -> None:
+        if signal == Signal.WRITABLE:
+            self.choked = False
+            exchange.down.resume_reading()
+        elif signal != Signal.SENT:
+            self.on_lost(signal, now)
+
+    def on_lost(self, signal: int, now: int) -> None:
+        """The endpoint reset it, or the connection is gone."""
+        exchange = self.exchange
+        self._connection.closed(self._number)
+        if exchange is None:
+            return
+        if signal == Signal.REFUSED and not self.began:
+            exchange.on_failed(Failure.REFUSED, now)
+        elif signal == Signal.MALFORMED or self.began:
+            # Once a response has begun no other attempt is safe.
+            exchange.on_failed(Failure.PROTOCOL, now)
+        else:
+            exchange.on_failed(Failure.RESET, now)
+
+    # --- called by the exchange ---------------------------------------------------------------
+
+    def send_request(self, request: Request, ticket: Ticket, peer: Peer, now_ns: int) -> bool:
+        """The head, and what of the body came with it."""
+        connection = self._connection
+        number = connection.codec.send_request(request, ticket, peer, now_ns)
+        if number is None:
+            return False
+        self._number = number
+        connection.opened_stream(number, self)
+        return True
+
+    def send_data(self, data: bytes) -> None:
+        """A piece of the body."""
+        connection = self._connection
+        queued = connection.codec.send_data(self._number, data)
+        connection.touched()
+        if queued > HIGH_WATER and not self.choked and self.exchange is not None:
+            self.choked = True
+            self.exchange.down.pause_reading()
+
+    def send_end(self, body: Body) -> None:
+        """The end of the body."""
+        self._connection.codec.send_end(self._number, body)
+        self._connection.touched()
+
+    def pause_reading(self) -> None:
+        """Give the endpoint no more window."""
+        self._connection.codec.pause(self._number)
+
+    def resume_reading(self) -> None:
+        """Take what waits, and give its window back."""
+        self._connection.codec.resume(self._number)
+        self._connection.touched()
+
+    def release(self, now: int) -> None:
+        """The response is complete: the stream is over."""
+        self.discard()
+
+    def discard(self) -> None:
+        """Nobody waits for it any more."""
+        self.exchange = None
+        connection = self._connection
+        if self._number:
+            connection.codec.leave(self._number)
+            connection.touched()
+        connection.closed(self._number)
+
+
+class Http2Connection(Http2Wire):
+    """Open connection; it takes streams until its endpoint or its age says no."""
+
+    __slots__ = (
+        "_lent",
+        "_pools",
+        "born_ns",
+        "idle_since_ns",
+        "opened",
+        "pool",
+        "retired",
+        "streams",
+        "used",
+    )
+
+    codec: ClientCodec
+
+    def __init__(self, pools: Connector, pool: Pool) -> None:
+        super().__init__()
+        self._pools = pools
+        self.pool = pool
+        cluster = pool.cluster
+        self.codec = cluster.new_h2_codec(cluster.tls is not None, self.heard_ns)
+        self.streams: dict[int, Http2Stream] = {}
+        self._lent = 0  # streams lent and not opened yet
+        self.opened = False  # from here on `connection_lost` follows
+        self.retired = False  # it takes no more streams
+        self.used = False
+        self.born_ns = self.idle_since_ns = self.heard_ns
+
+    # --- called by the loop -------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The loop hands us the open connection: the preface goes out at once."""
+        self.transport = cast("asyncio.Transport", transport)
+        self.opened = True
+        self.flush()
+
+    def dispatch(self, stream: int, event: object, now: int) -> None:
+        """Something happened on a stream, or (0) to the connection."""
+        known = self.streams.get(stream)
+        if known is not None:
+            known.on_event(event, now)
+        elif stream == 0 and event in (Signal.GOING_AWAY, Signal.CLOSED):
+            self.retire()
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes of frames; some may have made room for another stream."""
+        super().data_received(data)
+        if self.pool.waiting and not self.retired:
+            self._pools.has_room(self, self.heard_ns)
+
+    def eof_received(self) -> None:
+        """The endpoint sends no more. The transport closes."""
+        self.retire()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection is gone, and every stream with it: each hears what became of it."""
+        self.transport = None
+        self.closing = True
+        self.retired = True
+        now = now_ns()
+        self._tell(self.codec.receive_eof(), now)
+        while self.streams:
+            self.streams.popitem()[1].on_lost(Signal.RESET, now)
+        self._pools.lost(self)
+
+    # --- called by streams --------------------------------------------------------------------
+
+    def opened_stream(self, number: int, stream: Http2Stream) -> None:
+        """A stream that was lent is open now."""
+        self.streams[number] = stream
+        self._lent -= 1
+        self.used = True
+        self.touched()
+
+    def closed(self, number: int) -> None:
+        """A stream is over: there is room for another."""
+        if not number:
+            self._lent -= 1  # it was never opened
+        elif self.streams.pop(number, None) is None:
+            return
+        now = now_ns()
+        if not self.streams:
+            self.idle_since_ns = now
+            if self.retired:
+                self.close()
+                return
+        if self.pool.waiting and not self.retired:
+            self._pools.has_room(self, now)
+
+    # --- called by the pool -------------------------------------------------------------------
+
+    @property
+    def is_open(self) -> bool:
+        """Neither lost nor about to be."""
+        return self.transport is not None and not self.transport.is_closing()
+
+    @property
+    def room(self) -> int:
+        """How many more streams it takes now."""
+        if self.retired or self.closing:
+            return 0
+        return self.codec.can_open - self._lent
+
+    def lend(self) -> Http2Stream:
+        """A stream; ask `room` first."""
+        self._lent += 1
+        return Http2Stream(self, self.used)
+
+    def retire(self) -> None:
+        """Take no more streams, and close when the last one is over."""
+        if not self.retired:
+            self.retired = True
+            self.codec.retire()
+            self.pool.remove_shared(self)
+        if not self.streams:
+            self.close()
+
+    def close(self) -> None:
+        """Close it: no stream is open."""
+        if self.transport is not None:
+            self.transport.close()
+
+    def sweep(self, now: int) -> None:
+        """Look after an endpoint that is silent while streams are open."""
+        h2 = self.pool.cluster.spec.h2
+        if not (self.streams and h2.ping_ns):
+            return
+        if not self.look_after(now, h2.ping_ns, h2.ping_timeout_ns) and self.transport is not None:
+            self.transport.abort()
+
+
+class SecureHttp2Connection(Http2Connection, asyncio.BufferedProtocol):
+    """A connection over TLS: what is decrypted goes into one buffer of the connector."""
+
+    __slots__ = ()
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Where the loop decrypts to; `buffer_updated` follows before any other connection's."""
+        return self._pools.received
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """So many bytes are there."""
+        self.data_received(bytes(self._pools.received[:nbytes]))

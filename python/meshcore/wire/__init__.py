@@ -1,0 +1,1 @@
+"""What connections to clients and to endpoints have in common, without waiting for anything."""

@@ -1,0 +1,138 @@
+//! The endpoint's side of an HTTP/2 connection: requests out, responses in.
+
+use meshcore_core::codec::h2::H2Client;
+use meshcore_core::codec::{BodyPart, ClientEvent, Limits};
+use meshcore_core::head::Scheme;
+use meshcore_core::time::Nanos;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyList};
+
+use crate::engine::Peer;
+use crate::errors::codec_error;
+use crate::h2_codec::{H2Config, body_event, outgoing, shared, told};
+use crate::message::{Body, Part, Request, Response};
+use crate::outgoing::with_rules;
+use crate::ticket::Ticket;
+
+/// Not frozen: it belongs to one connection of one loop; two threads at once get a
+/// `RuntimeError` instead of a torn message.
+#[pyclass(module = "meshcore._core")]
+pub struct H2ClientCodec(H2Client);
+
+impl H2ClientCodec {
+    fn told<'py>(&mut self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyList>>> {
+        told(py, self.0.signals(), |event| {
+            let (head, body, informational) = match event {
+                ClientEvent::Data(body) => return body_event(py, body),
+                ClientEvent::Informational(head) => (head, BodyPart::default(), true),
+                ClientEvent::Head { head, body } => (head, body, false),
+            };
+            let part = Part::new(&PyBytes::new(py, b""), body);
+            let tunnel = (200..300).contains(&head.status);
+            Ok(Bound::new(py, Response { head, part, informational, tunnel })?.into_any())
+        })
+    }
+}
+
+#[pymethods]
+impl H2ClientCodec {
+    #[new]
+    fn new(secure: bool, config: &H2Config, now_ns: u64) -> Self {
+        let scheme = if secure { Scheme::Https } else { Scheme::Http };
+        Self(H2Client::new(Limits::default(), scheme, &config.0, Nanos(now_ns)))
+    }
+
+    fn receive<'py>(
+        &mut self,
+        py: Python<'py>,
+        data: &Bound<'py, PyBytes>,
+        now_ns: u64,
+    ) -> PyResult<Option<Bound<'py, PyList>>> {
+        self.0.receive(shared(data), Nanos(now_ns));
+        self.told(py)
+    }
+
+    fn receive_eof<'py>(&mut self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyList>>> {
+        self.0.receive_eof();
+        self.told(py)
+    }
+
+    fn events<'py>(&mut self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyList>>> {
+        self.told(py)
+    }
+
+    fn take_output(&mut self, py: Python<'_>) -> Py<PyBytes> {
+        self.0.take_output(|output| PyBytes::new(py, output).unbind())
+    }
+
+    #[getter]
+    fn wants_read(&self) -> bool {
+        self.0.wants_read()
+    }
+
+    #[getter]
+    fn closed(&self) -> bool {
+        self.0.is_closed()
+    }
+
+    #[getter]
+    fn open_streams(&mut self) -> usize {
+        self.0.open_streams()
+    }
+
+    #[getter]
+    fn can_open(&mut self) -> usize {
+        self.0.can_open()
+    }
+
+    #[getter]
+    fn can_upgrade(&self) -> bool {
+        self.0.can_upgrade()
+    }
+
+    fn send_request(
+        &mut self,
+        py: Python<'_>,
+        request: &Request,
+        ticket: &Ticket,
+        peer: &Peer,
+        now_ns: u64,
+    ) -> PyResult<Option<u32>> {
+        let (body, end) = outgoing(py, &request.part);
+        with_rules(request, ticket, peer, now_ns, |rules| {
+            self.0.send_request(&request.head, rules, body, end).map_err(codec_error)
+        })
+    }
+
+    fn send_data(&mut self, stream: u32, data: &Bound<'_, PyBytes>) -> usize {
+        self.0.send_data(stream, shared(data))
+    }
+
+    fn send_end(&mut self, stream: u32, body: &Body) -> bool {
+        self.0.send_end(stream, body.0.body.trailers.as_deref())
+    }
+
+    fn pause(&mut self, stream: u32) {
+        self.0.pause(stream);
+    }
+
+    fn resume(&mut self, stream: u32) {
+        self.0.resume(stream);
+    }
+
+    fn leave(&mut self, stream: u32) {
+        self.0.leave(stream);
+    }
+
+    fn reset(&mut self, stream: u32, code: u32) {
+        self.0.reset(stream, code);
+    }
+
+    fn retire(&mut self) {
+        self.0.retire();
+    }
+
+    fn ping(&mut self) -> bool {
+        self.0.ping()
+    }
+}

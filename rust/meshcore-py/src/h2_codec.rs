@@ -1,0 +1,113 @@
+//! HTTP/2 connections, either side: what both have in common, and the numbers Python knows.
+
+use bytes::Bytes;
+use meshcore_core::codec::h2::{self, FrameRate, Signal};
+use meshcore_core::codec::{BodyPart, CodecError};
+use pyo3::prelude::*;
+use pyo3::pybacked::PyBackedBytes;
+use pyo3::types::{PyBytes, PyList};
+
+use crate::answer::Answer;
+use crate::message::{Body, Part};
+
+/// What a signal without a message is to Python (`meshcore.exchange.codes.Signal`).
+const WRITABLE: i8 = 0;
+const SENT: i8 = 1;
+const GOING_AWAY: i8 = 2;
+const PONG: i8 = 3;
+const CLOSED: i8 = 4;
+const RESET: i8 = 5;
+const REFUSED: i8 = 6;
+const MALFORMED: i8 = 7;
+
+/// What an HTTP/2 connection allows and asks for.
+#[pyclass(frozen, module = "meshcore._core")]
+#[derive(Clone, Copy)]
+pub struct H2Config(pub(crate) h2::H2Config);
+
+#[pymethods]
+impl H2Config {
+    #[new]
+    #[pyo3(signature = (*, streams=None, stream_window=None, connection_window=None, resets=None, control_frames=None))]
+    fn new(
+        streams: Option<u32>,
+        stream_window: Option<u32>,
+        connection_window: Option<u32>,
+        resets: Option<(u32, u32)>,
+        control_frames: Option<(u32, u32)>,
+    ) -> Self {
+        let mut config = h2::H2Config::default();
+        let rate = |(per_second, burst)| FrameRate { per_second, burst };
+        config.streams = streams.unwrap_or(config.streams);
+        config.stream_window = stream_window.unwrap_or(config.stream_window);
+        config.connection_window = connection_window.unwrap_or(config.connection_window);
+        config.resets = resets.map_or(config.resets, rate);
+        config.control_frames = control_frames.map_or(config.control_frames, rate);
+        Self(config)
+    }
+}
+
+/// Bytes of Python's, without a copy.
+pub(crate) fn shared(data: &Bound<'_, PyBytes>) -> Bytes {
+    if data.as_bytes().is_empty() {
+        return Bytes::new();
+    }
+    Bytes::from_owner(PyBackedBytes::from(data.clone()))
+}
+
+/// What of a message's body goes out with its head: the bytes, and the end with its trailers.
+pub(crate) fn outgoing<'a>(
+    py: Python<'_>,
+    part: &'a Part,
+) -> (Bytes, Option<Option<&'a meshcore_core::head::Headers>>) {
+    (part.shared(py), part.body.end.then_some(part.body.trailers.as_deref()))
+}
+
+/// The signals of a connection as pairs of stream and object: a message, an answer to what may
+/// not pass, or a number. `None` when there is none.
+pub(crate) fn told<'py, M>(
+    py: Python<'py>,
+    signals: Vec<(u32, Signal<M>)>,
+    mut message: impl FnMut(M) -> PyResult<Bound<'py, PyAny>>,
+) -> PyResult<Option<Bound<'py, PyList>>> {
+    if signals.is_empty() {
+        return Ok(None);
+    }
+    let list = PyList::empty(py);
+    for (id, signal) in signals {
+        let what = match signal {
+            Signal::Message(found) => message(found)?,
+            Signal::Refused(error) => refused(py, &error)?,
+            other => number(&other).into_pyobject(py)?.into_any(),
+        };
+        list.append((id, what))?;
+    }
+    Ok(Some(list))
+}
+
+fn refused<'py>(py: Python<'py>, error: &CodecError) -> PyResult<Bound<'py, PyAny>> {
+    Ok(Bound::new(py, Answer::of(error.reason))?.into_any())
+}
+
+fn number<M>(signal: &Signal<M>) -> i8 {
+    match signal {
+        Signal::Writable => WRITABLE,
+        Signal::Sent => SENT,
+        Signal::GoAway => GOING_AWAY,
+        Signal::Pong => PONG,
+        Signal::Reset { refused: true, .. } => REFUSED,
+        Signal::Reset { malformed: true, .. } => MALFORMED,
+        Signal::Reset { .. } => RESET,
+        Signal::Closed | Signal::Message(_) | Signal::Refused(_) => CLOSED,
+    }
+}
+
+/// More of a body: plain bytes unless it ends here.
+pub(crate) fn body_event<'py>(py: Python<'py>, body: BodyPart) -> PyResult<Bound<'py, PyAny>> {
+    let part = Part::new(&PyBytes::new(py, b""), body);
+    if part.body.end {
+        Ok(Bound::new(py, Body(part))?.into_any())
+    } else {
+        Ok(part.bytes(py).into_bound(py).into_any())
+    }
+}

@@ -1,0 +1,160 @@
+//! The client's side of an HTTP/2 connection: requests in, responses out.
+
+use meshcore_core::codec::h2::H2Server;
+use meshcore_core::codec::{ResponseRules, ServerEvent, ServerRules};
+use meshcore_core::head::{Scheme, Version};
+use meshcore_core::time::Nanos;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyList};
+
+use crate::answer::Answer;
+use crate::h2_codec::{H2Config, body_event, outgoing, shared, told};
+use crate::message::{Body, Part, Request, Response};
+use crate::outgoing::with_tunnel;
+use crate::server_codec::CodecLimits;
+use crate::ticket::Ticket;
+
+/// Not frozen: it belongs to one connection of one loop; two threads at once get a
+/// `RuntimeError` instead of a torn message.
+#[pyclass(module = "meshcore._core")]
+pub struct H2ServerCodec(H2Server);
+
+impl H2ServerCodec {
+    fn told<'py>(&mut self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyList>>> {
+        told(py, self.0.signals(), |event| match event {
+            ServerEvent::Data(body) => body_event(py, body),
+            ServerEvent::Head { head, body } => {
+                let part = Part::new(&PyBytes::new(py, b""), body);
+                Ok(Bound::new(py, Request { head, part })?.into_any())
+            }
+        })
+    }
+}
+
+#[pymethods]
+impl H2ServerCodec {
+    #[new]
+    fn new(limits: &CodecLimits, secure: bool, config: &H2Config, now_ns: u64) -> Self {
+        let scheme = if secure { Scheme::Https } else { Scheme::Http };
+        let rules = ServerRules { scheme, connect: true, ..ServerRules::default() };
+        Self(H2Server::new(limits.0, rules, &config.0, Nanos(now_ns)))
+    }
+
+    fn receive<'py>(
+        &mut self,
+        py: Python<'py>,
+        data: &Bound<'py, PyBytes>,
+        now_ns: u64,
+    ) -> PyResult<Option<Bound<'py, PyList>>> {
+        self.0.receive(shared(data), Nanos(now_ns));
+        self.told(py)
+    }
+
+    fn receive_eof<'py>(&mut self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyList>>> {
+        self.0.receive_eof();
+        self.told(py)
+    }
+
+    fn events<'py>(&mut self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyList>>> {
+        self.told(py)
+    }
+
+    fn take_output(&mut self, py: Python<'_>) -> Py<PyBytes> {
+        self.0.take_output(|output| PyBytes::new(py, output).unbind())
+    }
+
+    #[getter]
+    fn wants_read(&self) -> bool {
+        self.0.wants_read()
+    }
+
+    #[getter]
+    fn closed(&self) -> bool {
+        self.0.is_closed()
+    }
+
+    #[getter]
+    fn flood(&self) -> Option<u8> {
+        self.0.flood().map(|flood| flood as u8)
+    }
+
+    #[getter]
+    fn open_streams(&mut self) -> usize {
+        self.0.open_streams()
+    }
+
+    #[getter]
+    fn queued(&mut self) -> usize {
+        self.0.queued()
+    }
+
+    fn queued_on(&mut self, stream: u32) -> usize {
+        self.0.queued_on(stream)
+    }
+
+    fn send_response(
+        &mut self,
+        py: Python<'_>,
+        stream: u32,
+        request: &Request,
+        response: &Response,
+        ticket: &Ticket,
+    ) -> usize {
+        let rules = ResponseRules {
+            version: Version::Http2,
+            head_request: request.is_head(),
+            keep_alive: true,
+            framing: response.head.body,
+            ops: ticket.response_ops(),
+            tunnel: None,
+        };
+        let (body, end) = outgoing(py, &response.part);
+        with_tunnel(request, response, ticket, rules, |rules| {
+            self.0.send_response(stream, &response.head, rules, body, end)
+        })
+    }
+
+    fn send_informational(&mut self, stream: u32, response: &Response) {
+        self.0.send_informational(stream, &response.head);
+    }
+
+    fn send_answer(&mut self, stream: u32, request: Option<&Request>, answer: &Answer) {
+        answer.with_local(request, true, |local| self.0.send_answer(stream, local));
+    }
+
+    fn send_data(&mut self, stream: u32, data: &Bound<'_, PyBytes>) -> usize {
+        self.0.send_data(stream, shared(data))
+    }
+
+    fn send_end(&mut self, stream: u32, body: &Body) -> bool {
+        self.0.send_end(stream, body.0.body.trailers.as_deref())
+    }
+
+    fn pause(&mut self, stream: u32) {
+        self.0.pause(stream);
+    }
+
+    fn resume(&mut self, stream: u32) {
+        self.0.resume(stream);
+    }
+
+    fn leave(&mut self, stream: u32) -> bool {
+        self.0.leave(stream)
+    }
+
+    fn reset(&mut self, stream: u32, code: u32) {
+        self.0.reset(stream, code);
+    }
+
+    fn drain(&mut self) {
+        self.0.drain();
+    }
+
+    fn abandon(&mut self, code: u32) {
+        self.0.abandon(code);
+    }
+
+    fn ping(&mut self) -> bool {
+        self.0.ping()
+    }
+}

@@ -1,0 +1,7 @@
+//! The HTTP/2 engines from outside: a client and a server that speak to each other, and frames
+//! that no client of ours would send.
+
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod exchange;
+mod pair;

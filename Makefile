@@ -79,7 +79,7 @@ loom: | need-rust  ## every interleaving of two threads on the words of admissio
 
 # The pinned toolchain with its unstable flags: the address sanitizer is one. What a run finds
 # is kept in rust/fuzz/artifacts.
-FUZZ_TARGETS := split forward path configuration
+FUZZ_TARGETS := split forward path configuration h2_server h2_client
 FUZZ_SECONDS ?= 60
 FUZZ_CORPUS := $(CARGO_TARGET_DIR)/fuzz-corpus
 TOOLS := $(CARGO_TARGET_DIR)/tools
@@ -99,8 +99,14 @@ test-python: install
 	$(BIN)/pytest
 
 .PHONY: conformance
-conformance: install  ## outside material: vectors of gunicorn and llhttp, smuggling advisories
+conformance: install  ## outside material: vectors, smuggling advisories, h2spec, gRPC interop (needs Go)
 	$(BIN)/pytest -q tests/unit/codec tests/wire/test_smuggling.py
+	$(BIN)/python -m tests.conformance --tools $(TOOLS) h2spec
+	$(BIN)/python -m tests.conformance --tools $(TOOLS) grpc
+
+.PHONY: conformance-websocket
+conformance-websocket: install  ## Autobahn's 517 cases, directly and through meshcore (about 20 minutes)
+	$(BIN)/python -m tests.conformance --tools $(TOOLS) autobahn
 
 .PHONY: test
 test: lint test-rust loom test-python  ## everything that must be green

@@ -13,6 +13,9 @@ from typing_extensions import disjoint_base
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
+# A field list of HTTP/2, pseudo fields first.
+_Fields = Sequence[tuple[bytes, bytes]]
+
 __all__ = [
     "Answer",
     "Attempt",
@@ -20,6 +23,7 @@ __all__ = [
     "Body",
     "BreakerCore",
     "BucketCore",
+    "Chunk",
     "ClientCodec",
     "ClientsCore",
     "CodecLimits",
@@ -28,6 +32,8 @@ __all__ = [
     "FoundRoute",
     "H2ClientCodec",
     "H2Config",
+    "H2Meter",
+    "H2Schedule",
     "H2ServerCodec",
     "Listener",
     "Peer",
@@ -40,6 +46,18 @@ __all__ = [
     "__version__",
     "check_path",
     "check_regex",
+    "h2_add_body",
+    "h2_body_of",
+    "h2_list_bytes",
+    "h2_priority",
+    "h2_read_body",
+    "h2_read_request",
+    "h2_read_response",
+    "h2_write_answer",
+    "h2_write_informational",
+    "h2_write_request",
+    "h2_write_response",
+    "h2_write_trailers",
     "now_ns",
 ]
 
@@ -103,6 +121,16 @@ class Body:
         """The last chunk and the trailer fields, as HTTP/1.1 sends them (RFC 9112 §7.1)."""
 
 @final
+class Chunk:
+    """Pieces of a body as HTTP/2 brought them; ``bytes(chunk)`` joins them in one copy."""
+
+    def __len__(self) -> int:
+        """How many bytes."""
+
+    def __bytes__(self) -> bytes:
+        """The bytes."""
+
+@final
 class Request:
     """A request's head, and the part of its body that came with it.
 
@@ -136,6 +164,10 @@ class Request:
     @property
     def chunked(self) -> bool:
         """Whether its body goes out in chunks."""
+
+    @property
+    def tunnel(self) -> bool:
+        """Whether it asks for a tunnel: an upgrade or CONNECT."""
 
     @property
     def idempotent(self) -> bool:
@@ -312,7 +344,7 @@ class H2Config:
 
 @final
 class H2ServerCodec:
-    """`meshcore.codec.ServerCodec` on the Rust crate ``h2``. For one thread."""
+    """`meshcore.codec.ServerCodec` of the core. For one thread."""
 
     def __new__(
         cls, limits: CodecLimits, secure: bool, config: H2Config, now_ns: int
@@ -340,6 +372,10 @@ class H2ServerCodec:
         """Whether the connection is over."""
 
     @property
+    def in_head(self) -> bool:
+        """Whether a request's head has begun and is not there yet."""
+
+    @property
     def flood(self) -> int | None:
         """The number of the flood that ended the connection."""
 
@@ -365,11 +401,11 @@ class H2ServerCodec:
     def send_answer(self, stream: int, request: Request | None, answer: Answer) -> None:
         """A whole answer made here."""
 
-    def send_data(self, stream: int, data: bytes) -> int:
+    def send_data(self, stream: int, data: bytes | Chunk) -> int:
         """A piece of a body; bytes that wait."""
 
-    def send_end(self, stream: int, body: Body) -> bool:
-        """The end of a body; ``False``: some of it waits."""
+    def send_end(self, stream: int, body: Body) -> None:
+        """The end of a body."""
 
     def pause(self, stream: int) -> None:
         """Take no more of a body."""
@@ -394,7 +430,7 @@ class H2ServerCodec:
 
 @final
 class H2ClientCodec:
-    """`meshcore.codec.ClientCodec` on the Rust crate ``h2``. For one thread."""
+    """`meshcore.codec.ClientCodec` of the core. For one thread."""
 
     def __new__(cls, secure: bool, config: H2Config, now_ns: int) -> H2ClientCodec:
         """A connection whose preface waits to be sent; ``secure``: it is over TLS."""
@@ -434,11 +470,11 @@ class H2ClientCodec:
     def send_request(self, request: Request, ticket: Ticket, peer: Peer, now_ns: int) -> int | None:
         """Open a stream with a request; ``None``: none can be opened, and nothing was sent."""
 
-    def send_data(self, stream: int, data: bytes) -> int:
+    def send_data(self, stream: int, data: bytes | Chunk) -> int:
         """A piece of a body; bytes that wait."""
 
-    def send_end(self, stream: int, body: Body) -> bool:
-        """The end of a body; ``False``: some of it waits."""
+    def send_end(self, stream: int, body: Body) -> None:
+        """The end of a body."""
 
     def pause(self, stream: int) -> None:
         """Take no more of a body."""
@@ -452,11 +488,106 @@ class H2ClientCodec:
     def reset(self, stream: int, code: int) -> None:
         """End a stream at once."""
 
-    def retire(self) -> None:
-        """Open no more streams."""
-
     def ping(self) -> bool:
         """Ask for a sign of life."""
+
+def h2_list_bytes(limits: CodecLimits) -> int:
+    """Bytes of a field list that are taken, for ``SETTINGS_MAX_HEADER_LIST_SIZE``."""
+
+def h2_read_request(
+    fields: _Fields, ended: bool, limits: CodecLimits, secure: bool
+) -> Request | None:
+    """The request that a field list is, without a body yet; ``ended``: none follows.
+
+    ``None`` for what is malformed (RFC 9113 §8.1.1): its stream ends with PROTOCOL_ERROR. Raises
+    `CodecError` for what may not pass and is answered. O(bytes).
+    """
+
+def h2_read_response(fields: _Fields, ended: bool, head_request: bool) -> Response | None:
+    """The response, interim or final, that a field list is; as `h2_read_request`."""
+
+def h2_read_body(
+    data: bytes, end: bool, trailers: _Fields | None, limits: CodecLimits, received: int
+) -> Body | None:
+    """More of a body, not copied; ``received``: bytes of all of it so far, these included.
+
+    ``None`` for malformed trailers; raises `CodecError` for what may not pass.
+    """
+
+def h2_add_body(message: Request | Response, body: Body) -> None:
+    """Give a message what of its body came in the same read."""
+
+def h2_body_of(message: Request | Response) -> Body:
+    """What of a message's body came with it."""
+
+def h2_write_request(
+    request: Request,
+    ticket: Ticket,
+    peer: Peer,
+    now_ns: int,
+    secure: bool,
+    can_upgrade: bool,
+) -> tuple[list[tuple[bytes, bytes]], bool]:
+    """A request to send, as `H2ClientCodec.send_request` does, and whether a tunnel's bytes follow.
+
+    Raises `CodecError` for what HTTP/2 cannot say.
+    """
+
+def h2_write_response(
+    request: Request, response: Response, ticket: Ticket
+) -> tuple[list[tuple[bytes, bytes]], bool]:
+    """A response to send, and whether nothing may follow its head."""
+
+def h2_write_informational(response: Response) -> list[tuple[bytes, bytes]]:
+    """A 1xx to send."""
+
+def h2_write_answer(
+    request: Request | None, answer: Answer
+) -> tuple[list[tuple[bytes, bytes]], bytes]:
+    """An answer to send, and the body that follows; without one it ends the stream."""
+
+def h2_write_trailers(body: Body) -> list[tuple[bytes, bytes]]:
+    """The trailers to send behind a body; empty when there are none."""
+
+def h2_priority(value: bytes) -> tuple[int, bool]:
+    """Urgency and whether incremental, of a ``priority`` field (RFC 9218 §4)."""
+
+@final
+class H2Meter:
+    """Counts the frames that come in, and says when they are an attack. For one thread."""
+
+    def __new__(
+        cls, server: bool, resets: tuple[int, int], control_frames: tuple[int, int], now_ns: int
+    ) -> H2Meter:
+        """Rates are per second and at once; ``server``: the preface comes first."""
+
+    def scan(self, data: bytes, now_ns: int) -> int | None:
+        """Look at a read: the number of the flood that it completes, if it does. O(frames)."""
+
+    def fault(self, now_ns: int) -> int | None:
+        """A stream ended through a fault of the peer's; the number of the flood, if it is one."""
+
+    def hollow(self, now_ns: int) -> int | None:
+        """A DATA frame had only padding; the number of the flood, if it is one."""
+
+    def sent_data(self, frames: int) -> None:
+        """DATA frames went out: the peer may answer them with credit."""
+
+    def take_priorities(self) -> list[tuple[int, tuple[int, bool]]]:
+        """Priorities that came since the last call, by stream (RFC 9218 §7.1)."""
+
+@final
+class H2Schedule:
+    """Streams that have something to send, in the order of RFC 9218. For one thread."""
+
+    def __new__(cls) -> H2Schedule:
+        """No stream."""
+
+    def insert(self, stream: int, priority: tuple[int, bool]) -> None:
+        """The place of a stream that was served, or came, just now. O(log streams)."""
+
+    def next(self) -> int | None:
+        """Take the stream whose turn it is."""
 
 @final
 class Peer:
@@ -567,6 +698,9 @@ class Ticket:
 
     def trailed(self, body: Body, now_ns: int) -> None:
         """A gRPC response ended: its status is among the trailers."""
+
+    def tunnelled(self, to_client: bool, size: int) -> None:
+        """Bytes passed through the tunnel, one way."""
 
     def answered(self, status: int) -> None:
         """A local answer ended the request."""

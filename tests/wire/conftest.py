@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 import textwrap
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 import uvloop
 
 from meshcore.config.load import load_text
@@ -18,6 +21,8 @@ Run = Callable[[Coroutine[Any, Any, None]], None]
 Serve = Callable[[str], AbstractAsyncContextManager[Proxy]]
 
 LOOPS = {"uvloop": uvloop.new_event_loop, "asyncio": asyncio.new_event_loop}
+# What speaks HTTP/2: every test of it runs with each.
+ENGINES = ["native", "python"]
 
 
 @pytest.fixture(params=list(LOOPS))
@@ -29,6 +34,69 @@ def run(request: pytest.FixtureRequest) -> Run:
             loop.run(work)
 
     return runner
+
+
+@pytest.fixture(params=ENGINES)
+def engine(request: pytest.FixtureRequest) -> str:
+    """The name of an HTTP/2 engine, for listeners and upstreams."""
+    return str(request.param)
+
+
+class Certificates:
+    """One authority, and what it vouches for: `edge.test` and the endpoints of 127.0.0.1."""
+
+    def __init__(self, folder: Path) -> None:
+        self._authority = trustme.CA()
+        self._pair = self._authority.issue_cert("edge.test", "127.0.0.1")
+        self.ca, self.cert, self.key = (str(folder / f"{x}.pem") for x in ("ca", "cert", "key"))
+        self._authority.cert_pem.write_to_path(self.ca)
+        self._pair.cert_chain_pems[0].write_to_path(self.cert)
+        self._pair.private_key_pem.write_to_path(self.key)
+
+    @property
+    def listener(self) -> dict[str, str]:
+        """The `tls` of a listener."""
+        return {"cert": self.cert, "key": self.key}
+
+    def client(self, *alpn: str) -> ssl.SSLContext:
+        """For a test's client."""
+        context = ssl.create_default_context()
+        self._authority.configure_trust(context)
+        if alpn:
+            context.set_alpn_protocols(list(alpn))
+        return context
+
+    def origin(self, *alpn: str) -> ssl.SSLContext:
+        """For a test's origin."""
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        self._pair.configure_cert(context)
+        if alpn:
+            context.set_alpn_protocols(list(alpn))
+        return context
+
+
+@pytest.fixture
+def certificates(tmp_path: Path) -> Certificates:
+    """Certificates in files and in contexts."""
+    return Certificates(tmp_path)
+
+
+def metric(proxy: Proxy, name: str, **labels: str) -> int:
+    """The value of a metric; 0 when it is not there. Of several that match the sum."""
+    wanted = [f'{key}="{value}"' for key, value in labels.items()]
+    total = 0
+    for line in proxy.metrics()[0].decode().splitlines():
+        series, _, value = line.rpartition(" ")
+        if series.partition("{")[0] == name and all(x in series for x in wanted):
+            total += int(value)
+    return total
+
+
+async def eventually(met: Callable[[], bool], within_s: float = 5.0) -> None:
+    """Wait for what tells nobody that it happens."""
+    async with asyncio.timeout(within_s):
+        while not met():  # noqa: ASYNC110 - there is no event to wait for
+            await asyncio.sleep(0.005)
 
 
 def gauges(proxy: Proxy) -> dict[str, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Self
@@ -49,8 +50,9 @@ class Visit:
 class Origin:
     """Listens on a free port for as long as its block lasts."""
 
-    def __init__(self, handler: Handler | bytes) -> None:
+    def __init__(self, handler: Handler | bytes, tls: ssl.SSLContext | None = None) -> None:
         self._handler = handler
+        self._tls = tls
         self._tasks: set[asyncio.Task[None]] = set()
         self.visits: list[Visit] = []
         self.reached = asyncio.Event()
@@ -81,7 +83,7 @@ class Origin:
         return b"".join(visit.seen for visit in self.visits)
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._visit, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._visit, "127.0.0.1", 0, ssl=self._tls)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 

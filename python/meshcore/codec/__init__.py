@@ -1,6 +1,6 @@
 """The two engines of HTTP/2 behind one interface.
 
-``native`` is the core's, on the Rust crate ``h2``; ``python`` is made of the package ``h2``, and
+``native`` is the core's own; ``python`` is made of the package ``h2``, and
 shows what the native one should do: every wire test runs against both. Heads, bodies and answers
 are the core's objects either way, read and written by the same rules.
 """
@@ -10,13 +10,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from meshcore._core import Answer, Body, Peer, Request, Response, Ticket
+    from meshcore._core import Answer, Body, Chunk, Peer, Request, Response, Ticket
 
 __all__ = ["ClientCodec", "Codec", "ServerCodec"]
 
 Events = list[tuple[int, object]] | None
-"""Pairs of stream (0: the connection) and event: a head, ``bytes``, a `Body` that is the last, an
-`Answer` to what may not pass, or a `meshcore.exchange.codes.Signal`. ``None``: there is none."""
+"""Pairs of stream (0: the connection) and event: a head, a `Chunk` or ``bytes``, a `Body` that is
+the last, an `Answer` to what may not pass, or a `meshcore.exchange.codes.Signal`. ``None``: there
+is none."""
 
 
 class Codec(Protocol):
@@ -46,12 +47,12 @@ class Codec(Protocol):
     def take_output(self) -> bytes:
         """Bytes to send, some 128 KiB at most; empty when there are none."""
 
-    def send_data(self, stream: int, data: bytes) -> int:
+    def send_data(self, stream: int, data: bytes | Chunk) -> int:
         """A piece of a body. Bytes that wait on the stream: beyond 64 KiB send no more until
         `Signal.WRITABLE`."""
 
-    def send_end(self, stream: int, body: Body) -> bool:
-        """The end of a body, with trailers. ``False``: some of it waits; `Signal.SENT` follows."""
+    def send_end(self, stream: int, body: Body) -> None:
+        """The end of a body, with its trailers."""
 
     def pause(self, stream: int) -> None:
         """Take no more of a body: its window closes."""
@@ -68,6 +69,10 @@ class Codec(Protocol):
 
 class ServerCodec(Codec, Protocol):
     """The client's side: requests in, responses out."""
+
+    @property
+    def in_head(self) -> bool:
+        """Whether a request's head has begun and is not there yet."""
 
     @property
     def flood(self) -> int | None:
@@ -108,7 +113,7 @@ class ClientCodec(Codec, Protocol):
 
     @property
     def can_open(self) -> int:
-        """How many more streams may be opened now."""
+        """How many more streams may be opened now: none before the endpoint's SETTINGS came."""
 
     @property
     def can_upgrade(self) -> bool:
@@ -121,6 +126,3 @@ class ClientCodec(Codec, Protocol):
 
     def leave(self, stream: int) -> None:
         """Nobody wants to hear of the stream any more: it ends, with CANCEL unless it is over."""
-
-    def retire(self) -> None:
-        """Open no more streams; those that are open go on."""

@@ -1,4 +1,7 @@
-"""Which engine speaks HTTP/2 on a connection."""
+"""Which engine speaks HTTP/2 on a connection.
+
+The reference engine is imported when it is asked for: nobody else needs its package in memory.
+"""
 
 from __future__ import annotations
 
@@ -26,11 +29,19 @@ def _config(spec: Http2Spec) -> H2Config:
 
 def server_engine(spec: Http2Spec) -> Callable[[CodecLimits, bool, int], ServerCodec]:
     """Makes the codec of a client's connection: of limits, whether it came over TLS, and now."""
+    if spec.engine == "python":
+        from meshcore.codec.reference_server import ReferenceServer
+
+        return lambda limits, secure, now_ns: ReferenceServer(limits, secure, spec, now_ns)
     config = _config(spec)
     return lambda limits, secure, now_ns: H2ServerCodec(limits, secure, config, now_ns)
 
 
 def client_engine(spec: Http2Spec) -> Callable[[bool, int], ClientCodec]:
     """Makes the codec of a connection to an endpoint: of whether it is over TLS, and now."""
+    if spec.engine == "python":
+        from meshcore.codec.reference_client import ReferenceClient
+
+        return lambda secure, now_ns: ReferenceClient(secure, spec, now_ns)
     config = _config(spec)
     return lambda secure, now_ns: H2ClientCodec(secure, config, now_ns)

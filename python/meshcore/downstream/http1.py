@@ -12,7 +12,7 @@ from meshcore.errors import CodecError
 from meshcore.exchange.exchange import Exchange
 
 if TYPE_CHECKING:
-    from meshcore._core import Body, Peer, Response, Ticket
+    from meshcore._core import Body, Chunk, Peer, Response, Ticket
     from meshcore.downstream.listener import Listener
 
 # After a refusal that leaves request bytes unread, wait this long for the client to take the
@@ -161,11 +161,13 @@ class Http1Connection(asyncio.BaseProtocol):
         self._write(codec.send_response(request, response, ticket, self.last or not complete))
         self._chunks = self.codec.chunking
 
-    def send_data(self, data: bytes) -> None:
+    def send_data(self, data: bytes | Chunk) -> None:
         """A piece of the body: as it is, or as a chunk in one system call."""
         transport = self._transport
         if transport is None or transport.is_closing():
             return
+        if type(data) is not bytes:
+            data = bytes(data)
         if self._chunks:
             transport.writelines((b"%x\r\n" % len(data), data, b"\r\n"))
         else:

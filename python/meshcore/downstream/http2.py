@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, cast
 
-from meshcore._core import Answer, Body, Request, now_ns
+from meshcore._core import Answer, Body, Chunk, Request, now_ns
 from meshcore.downstream.http2_stream import Http2Stream
 from meshcore.downstream.reset import reset_on_close
 from meshcore.exchange.codes import ErrorCode, Signal
@@ -28,7 +28,16 @@ GOAWAY_NS = 2_000_000_000
 class Http2Connection(Http2Wire):
     """Open connection of a client."""
 
-    __slots__ = ("_greeted", "_queued", "_slot", "full", "listener", "peer", "streams")
+    __slots__ = (
+        "_greeted",
+        "_head_due_ns",
+        "_queued",
+        "_slot",
+        "full",
+        "listener",
+        "peer",
+        "streams",
+    )
 
     codec: ServerCodec
 
@@ -39,6 +48,7 @@ class Http2Connection(Http2Wire):
         self.streams: dict[int, Http2Stream] = {}
         self.full = False  # the streams together hold too much
         self._greeted = False
+        self._head_due_ns = NEVER  # when the field block that has begun must be whole
         self._queued = 0  # bytes that the client had not taken when the connection was closed
 
     # --- called by the loop -------------------------------------------------------------------
@@ -62,6 +72,17 @@ class Http2Connection(Http2Wire):
         if not (self._greeted or self.streams):
             self._greeted = True
             self._arm_idle(self.heard_ns)
+        if self.codec.in_head is (self._head_due_ns == NEVER):
+            self._time_head(self.heard_ns)
+
+    def _time_head(self, now: int) -> None:
+        """A head has begun: it has its time as a whole. Or it is there."""
+        begins = self._head_due_ns == NEVER
+        self._head_due_ns = now + self.listener.header_timeout_ns if begins else NEVER
+        if self.streams:
+            self._arm_alive(now)
+        else:
+            self._arm_idle(now)
 
     def dispatch(self, stream: int, event: object, now: int) -> None:
         """Something happened on a stream, or (0) to the connection."""
@@ -71,7 +92,7 @@ class Http2Connection(Http2Wire):
         known = self.streams.get(stream)
         if known is None:
             self._dispatch_other(stream, event, now)
-        elif type(event) is bytes:
+        elif type(event) is Chunk or type(event) is bytes:
             known.exchange.on_request_data(event, now)
         elif type(event) is Body:
             known.exchange.on_request_body(event, now)
@@ -82,7 +103,7 @@ class Http2Connection(Http2Wire):
 
     def _begin(self, number: int, request: Request, now: int) -> None:
         listener = self.listener
-        stream = self.streams[number] = Http2Stream(self, number)
+        stream = self.streams[number] = Http2Stream(self, number, request.tunnel)
         stream.slot = listener.deadlines.add(stream, NEVER)
         exchange = stream.exchange = listener.exchange(
             listener.driver, stream, listener.stack, request
@@ -147,24 +168,28 @@ class Http2Connection(Http2Wire):
         """Nothing is under way: the client may ask again for so long."""
         if not self.closing:
             span = GOAWAY_NS if self.listener.draining else self.listener.idle_timeout_ns
-            self.listener.deadlines.arm(self._slot, now + span)
+            self.listener.deadlines.arm(self._slot, min(now + span, self._head_due_ns))
 
     def _arm_alive(self, now: int) -> None:
         """Streams are open: look after the client when it is silent for long."""
         ping_ns = self.listener.h2.ping_ns
-        self.listener.deadlines.arm(self._slot, now + ping_ns if ping_ns else NEVER)
+        due = now + ping_ns if ping_ns else NEVER
+        self.listener.deadlines.arm(self._slot, min(due, self._head_due_ns))
 
     def on_deadline(self, now: int) -> None:
         """The armed deadline passed."""
         h2 = self.listener.h2
         if self.closing:
             self._cut_unless_it_moves(now)
+        elif now >= self._head_due_ns:
+            self.codec.abandon(ErrorCode.ENHANCE_YOUR_CALM)
+            self.flush()
         elif not self.streams:
             self.codec.drain()
             self.flush()
             self._close(now)
         elif due := self.look_after(now, h2.ping_ns, h2.ping_timeout_ns):
-            self.listener.deadlines.arm(self._slot, due)
+            self.listener.deadlines.arm(self._slot, min(due, self._head_due_ns))
         else:
             self.abort()
 

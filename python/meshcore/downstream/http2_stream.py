@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from meshcore.exchange.codes import Signal
 
 if TYPE_CHECKING:
-    from meshcore._core import Answer, Body, Peer, Request, Response, Ticket
+    from meshcore._core import Answer, Body, Chunk, Peer, Request, Response, Ticket
     from meshcore.downstream.http2 import Http2Connection
     from meshcore.exchange.exchange import Exchange
 
@@ -19,16 +19,17 @@ HIGH_WATER = 64 << 10
 class Http2Stream:
     """Open stream, from its request's head until all of the response is sent."""
 
-    __slots__ = ("_connection", "_number", "_queued", "choked", "exchange", "peer", "slot")
+    __slots__ = ("_connection", "_held", "_number", "_queued", "choked", "exchange", "peer", "slot")
 
     exchange: Exchange
-    slot: int
+    slot: int  # of the deadlines
 
-    def __init__(self, connection: Http2Connection, number: int) -> None:
+    def __init__(self, connection: Http2Connection, number: int, held: bool) -> None:
         self._connection = connection
         self._number = number
         self.peer: Peer = connection.peer
         self.choked = connection.full
+        self._held = held  # nothing of a tunnel passes before there is one
         self._queued = -1  # not negative: the exchange is over, and so much was still queued
 
     # --- called by the connection -------------------------------------------------------------
@@ -39,16 +40,17 @@ class Http2Stream:
             if not self._connection.full:
                 self.resume_upstream()
         elif signal == Signal.SENT:
-            if self._queued >= 0:
-                self._remove()
+            self._remove()
         else:
-            self._connection.streams.pop(self._number, None)
+            self._connection.removed(self._number)
             self.on_lost(now)
 
     def on_lost(self, now: int) -> None:
         """The client gave it up, or is gone."""
         self._connection.listener.deadlines.remove(self.slot)
-        self.exchange.on_downstream_lost(now)
+        exchange = self.exchange
+        del self.exchange
+        exchange.on_downstream_lost(now)
 
     def pause_upstream(self) -> None:
         """What the endpoint sends has no room."""
@@ -96,7 +98,7 @@ class Http2Stream:
         codec = self._connection.codec
         self._sent(codec.send_response(self._number, self.exchange.request, response, ticket))
 
-    def send_data(self, data: bytes) -> None:
+    def send_data(self, data: bytes | Chunk) -> None:
         """A piece of the body."""
         self._sent(self._connection.codec.send_data(self._number, data))
 
@@ -117,6 +119,7 @@ class Http2Stream:
 
     def begin_tunnel(self, now_ns: int) -> None:
         """What the client sends now is data: until now it was not read."""
+        self._held = False
         self.resume_reading()
 
     def pause_reading(self) -> None:
@@ -125,6 +128,8 @@ class Http2Stream:
 
     def resume_reading(self) -> None:
         """Take what waits, and give its window back."""
+        if self._held:
+            return
         self._connection.codec.resume(self._number)
         self._connection.touched()
 
@@ -146,6 +151,7 @@ class Http2Stream:
     def _remove(self) -> None:
         self._connection.listener.deadlines.remove(self.slot)
         self._connection.removed(self._number)
+        del self.exchange  # which holds this: without the cycle both go at once
 
     def abort(self) -> None:
         """Reset: what was sent must not look whole."""

@@ -35,7 +35,7 @@ class Signal:
     WRITABLE: Final = 0
     """The stream takes more."""
     SENT: Final = 1
-    """The end of our message is sent."""
+    """All of a stream that was left is sent."""
     GOING_AWAY: Final = 2
     """The peer takes no more streams."""
     PONG: Final = 3
@@ -54,3 +54,4 @@ class ErrorCode:
     NO_ERROR: Final = 0
     INTERNAL_ERROR: Final = 2
     CANCEL: Final = 8
+    ENHANCE_YOUR_CALM: Final = 11

@@ -14,7 +14,7 @@ from meshcore.errors import CodecError
 from meshcore.exchange.codes import Failure, Verdict
 
 if TYPE_CHECKING:
-    from meshcore._core import Body, Listener, Request, Response, Ticket
+    from meshcore._core import Body, Chunk, Listener, Request, Response, Ticket
     from meshcore.exchange.ports import Downstream, Driver, Task, Upstream
 
 # A body is kept for a second attempt up to this many bytes: what Linkerd replays. Beyond it a
@@ -73,7 +73,9 @@ class Exchange:
         self.status = 0
         self.over = False
         self._request_done = request.end
-        self._buffer: list[bytes] | None = None  # body after the head's own part, for replay
+        self._buffer: list[bytes | Chunk] | None = (
+            None  # body after the head's own part, for replay
+        )
         self._buffered = 0
         self._last: Body | None = None  # the end of the request's body, for replay
         self._sent = False  # something of this attempt was written to the endpoint
@@ -159,10 +161,12 @@ class Exchange:
 
     # --- the request's body -------------------------------------------------------------------
 
-    def on_request_data(self, data: bytes, now_ns: int) -> None:
+    def on_request_data(self, data: bytes | Chunk, now_ns: int) -> None:
         """A piece of the request's body."""
         up = self.up
         self._buffered += len(data)
+        if self._tunnel and self.ticket is not None:
+            self.ticket.tunnelled(False, len(data))
         if self._committed:
             self._buffer = None  # no other attempt follows
         elif self._buffered <= REPLAY_BYTES or up is None:
@@ -241,10 +245,14 @@ class Exchange:
                 self.up.pause_reading()
             self._arm_idle(now_ns)
 
-    def on_response_data(self, data: bytes, now_ns: int) -> None:
+    def on_response_data(self, data: bytes | Chunk, now_ns: int) -> None:
         """A piece of the response's body."""
-        if self._unsettled and self.ticket is not None:
-            self.ticket.streamed(now_ns)
+        ticket = self.ticket
+        assert ticket is not None
+        if self._unsettled:
+            ticket.streamed(now_ns)
+        if self._tunnel:
+            ticket.tunnelled(True, len(data))
         self.down.send_data(data)
         self._arm_idle(now_ns)
 
@@ -311,7 +319,7 @@ class Exchange:
         if failure == Failure.REFUSED:
             self._sent = False  # nothing was processed (RFC 9113 §8.7)
         stale = up is not None and up.reused and failure == Failure.RESET and not self._fresh
-        if stale and self._may_repeat():
+        if stale and self._may_repeat(failure):
             # The endpoint had closed a kept connection (RFC 9112 §9.3.1): no failed attempt.
             self._fresh, self._sent = True, False
             self._attempt(now_ns)
@@ -330,7 +338,7 @@ class Exchange:
         ticket = self.ticket
         assert ticket is not None
         delay = BACKOFF_MIN_NS + ticket.jitter(BACKOFF_SPAN_NS)
-        if now_ns + delay >= self._deadline_ns or not self._may_repeat():
+        if now_ns + delay >= self._deadline_ns or not self._may_repeat(failure):
             return False
         if not ticket.retry(failure, status, now_ns):
             return False
@@ -338,11 +346,13 @@ class Exchange:
         self.driver.later(delay, self, ticket.attempts)
         return True
 
-    def _may_repeat(self) -> bool:
-        """Nothing was sent, or the method is idempotent and the whole body so far is at hand."""
+    def _may_repeat(self, failure: int) -> bool:
+        """Nothing was sent; or the method is idempotent, or the route names the status that the
+        call ended with, and the whole body so far is at hand."""
         if not self._sent:
             return self._buffered <= REPLAY_BYTES or self._buffer is not None
-        return self.request.idempotent and self._buffered <= REPLAY_BYTES
+        allowed = self.request.idempotent or failure == Failure.GRPC
+        return allowed and self._buffered <= REPLAY_BYTES
 
     def on_backoff(self, attempt: int, now_ns: int) -> None:
         """The pause before a retry is over."""

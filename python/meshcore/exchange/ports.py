@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from meshcore._core import Answer, Body, Peer, Request, Response, Ticket
+    from meshcore._core import Answer, Body, Chunk, Peer, Request, Response, Ticket
     from meshcore.exchange.exchange import Exchange
     from meshcore.telemetry.access_log import AccessLog
 
@@ -39,7 +39,7 @@ class Downstream(Protocol):
         """Relay a head with the route's changes, and what of the body came with it; ``complete``:
         the request was read to its end."""
 
-    def send_data(self, data: bytes) -> None:
+    def send_data(self, data: bytes | Chunk) -> None:
         """Send a piece of the body."""
 
     def send_end(self, body: Body) -> None:
@@ -82,7 +82,7 @@ class Upstream(Protocol):
         Raises `CodecError` for what its protocol cannot say.
         """
 
-    def send_data(self, data: bytes) -> None:
+    def send_data(self, data: bytes | Chunk) -> None:
         """Send a piece of the body."""
 
     def send_end(self, body: Body) -> None:

@@ -54,17 +54,15 @@ class Connector:
         if fresh:
             for stale in pool.drain():
                 stale.close()
-            for shared in list(pool.shared):
-                shared.retire()
         elif pool.idle:
             connection = pool.take(exchange, now)
             if connection is not None:
                 assert isinstance(connection, Http1Connection)
                 return connection
-        elif pool.shared:
-            stream = pool.lend()
+        if pool.shared:
+            stream = pool.lend(now)
             if stream is not None:
-                if pool.wants_spare() and not pool.cluster.is_full:
+                if pool.low and pool.wants_spare() and not pool.cluster.is_full:
                     self._begin_open(pool)
                 return stream
         if not pool.wait(exchange):
@@ -83,12 +81,13 @@ class Connector:
     # --- connections coming and going ---------------------------------------------------------
 
     def has_room(self, connection: Http2Connection, now: int) -> None:
-        """Lend streams to those who wait, as far as there are any."""
+        """Lend streams to those who wait, as far as there are any; open more for the rest."""
         pool = connection.pool
-        while pool.waiting and connection.room > 0:
+        while pool.waiting and (stream := pool.lend(now)) is not None:
             waiting = pool.next_waiting()
             assert waiting is not None
-            waiting.on_connected(connection.lend(), now)
+            waiting.on_connected(stream, now)
+        self._open_wanted(pool)
 
     def released(self, connection: Http1Connection, now: int) -> None:
         """A connection has served its request: the next waiting exchange, or the idle list."""
@@ -143,13 +142,17 @@ class Connector:
         try:
             async with asyncio.timeout(pool.cluster.spec.connect_timeout_ns / 1e9 or None):
                 await self._connect(pool, chooser)
-            connection = chooser.chosen
+                connection = chooser.chosen
+                if isinstance(connection, Http2Connection):
+                    await connection.ready.wait()
             if connection is None or not connection.is_open:
                 raise ConnectionResetError("closed before it was lent")
         except (OSError, TimeoutError, UnicodeError):  # the last: a name that IDNA refuses
             pool.opening -= 1
             if chooser.chosen is None:
                 pool.cluster.connections -= 1
+            else:
+                chooser.chosen.close()
             waiting = pool.next_waiting()
             if waiting is not None:
                 waiting.on_failed(Failure.CONNECT, now_ns())
@@ -158,6 +161,8 @@ class Connector:
             pool.opening -= 1
             if chooser.chosen is None:
                 pool.cluster.connections -= 1
+            else:
+                chooser.chosen.close()
             raise
         else:
             pool.opening -= 1
@@ -167,11 +172,10 @@ class Connector:
         """A connection is open, and it is known what it speaks."""
         now = now_ns()
         if isinstance(connection, Http1Connection):
-            pool.speaks_h2 = False
+            pool.streams_each = 1
             self.released(connection, now)
             self._open_wanted(pool)
         else:
-            pool.speaks_h2 = True
             pool.share(connection)
             self._shared.add(connection)
             self.has_room(connection, now)

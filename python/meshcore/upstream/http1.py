@@ -11,7 +11,7 @@ from meshcore.errors import CodecError
 from meshcore.exchange.codes import Failure
 
 if TYPE_CHECKING:
-    from meshcore._core import Body, Peer, Request, Ticket
+    from meshcore._core import Body, Chunk, Peer, Request, Ticket
     from meshcore.exchange.exchange import Exchange
     from meshcore.upstream.connector import Connector
     from meshcore.upstream.pool import Pool
@@ -30,7 +30,6 @@ class Http1Connection(asyncio.BaseProtocol):
         "codec",
         "exchange",
         "idle_since_ns",
-        "opened",
         "pool",
         "reused",
     )
@@ -45,7 +44,6 @@ class Http1Connection(asyncio.BaseProtocol):
         self._reading = True
         self._chunks = False  # the request's body goes out in chunks
         self.reused = False
-        self.opened = False  # from here on `connection_lost` follows
         self.born_ns = self.idle_since_ns = now_ns()
 
     # --- called by the loop -------------------------------------------------------------------
@@ -53,7 +51,6 @@ class Http1Connection(asyncio.BaseProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The loop hands us the open connection."""
         self._transport = cast("asyncio.Transport", transport)
-        self.opened = True
 
     def data_received(self, data: bytes) -> None:
         """Bytes of a response, or bytes that nobody asked for."""
@@ -135,17 +132,19 @@ class Http1Connection(asyncio.BaseProtocol):
     def send_request(self, request: Request, ticket: Ticket, peer: Peer, now_ns: int) -> bool:
         """The head, and what of the body came with it."""
         data = self.codec.send_request(request, ticket, peer, now_ns)
-        self._chunks = request.chunked
+        self._chunks = request.chunked and not ticket.tunnel
         transport = self._transport
         if transport is not None and not transport.is_closing():
             transport.write(data)
         return True
 
-    def send_data(self, data: bytes) -> None:
+    def send_data(self, data: bytes | Chunk) -> None:
         """A piece of the body: as it is, or as a chunk in one system call."""
         transport = self._transport
         if transport is None or transport.is_closing():
             return
+        if type(data) is not bytes:
+            data = bytes(data)
         if self._chunks:
             transport.writelines((b"%x\r\n" % len(data), data, b"\r\n"))
         else:

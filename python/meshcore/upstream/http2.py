@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, cast
 
-from meshcore._core import Answer, Response, now_ns
+from meshcore._core import Answer, Chunk, Response, now_ns
 from meshcore.exchange.codes import Failure, Signal
 from meshcore.wire.http2 import Http2Wire
 
@@ -24,14 +24,15 @@ HIGH_WATER = 64 << 10
 class Http2Stream:
     """A stream that is lent to one exchange; it is opened with the request."""
 
-    __slots__ = ("_connection", "_number", "began", "choked", "exchange", "reused")
+    __slots__ = ("_connection", "_number", "_used", "began", "choked", "exchange", "reused")
 
-    def __init__(self, connection: Http2Connection, reused: bool) -> None:
+    def __init__(self, connection: Http2Connection, used: bool) -> None:
         self._connection = connection
         self._number = 0
+        self._used = used
         self.began = False  # some of the response has come
         self.choked = False
-        self.reused = reused
+        self.reused = False  # only a connection can be stale: said when it is lost
         self.exchange: Exchange | None = None
 
     # --- called by the connection -------------------------------------------------------------
@@ -45,8 +46,8 @@ class Http2Stream:
         if kind is Response:
             self.began = True
             exchange.on_response(cast("Response", event), now)
-        elif kind is bytes:
-            exchange.on_response_data(cast("bytes", event), now)
+        elif kind is Chunk or kind is bytes:
+            exchange.on_response_data(cast("bytes | Chunk", event), now)
         elif kind is int:
             self._on_signal(exchange, cast("int", event), now)
         elif kind is Answer:
@@ -64,6 +65,7 @@ class Http2Stream:
     def on_lost(self, signal: int, now: int) -> None:
         """The endpoint reset it, or the connection is gone."""
         exchange = self.exchange
+        self.reused = self._used and self._connection.transport is None
         self._connection.closed(self._number)
         if exchange is None:
             return
@@ -87,7 +89,7 @@ class Http2Stream:
         connection.opened_stream(number, self)
         return True
 
-    def send_data(self, data: bytes) -> None:
+    def send_data(self, data: bytes | Chunk) -> None:
         """A piece of the body."""
         connection = self._connection
         queued = connection.codec.send_data(self._number, data)
@@ -111,8 +113,9 @@ class Http2Stream:
         self._connection.touched()
 
     def release(self, now: int) -> None:
-        """The response is complete: the stream is over."""
-        self.discard()
+        """Request and response are complete: the codec is done with the stream already."""
+        self.exchange = None
+        self._connection.closed(self._number)
 
     def discard(self) -> None:
         """Nobody waits for it any more."""
@@ -132,8 +135,8 @@ class Http2Connection(Http2Wire):
         "_pools",
         "born_ns",
         "idle_since_ns",
-        "opened",
         "pool",
+        "ready",
         "retired",
         "streams",
         "used",
@@ -149,7 +152,7 @@ class Http2Connection(Http2Wire):
         self.codec = cluster.new_h2_codec(cluster.tls is not None, self.heard_ns)
         self.streams: dict[int, Http2Stream] = {}
         self._lent = 0  # streams lent and not opened yet
-        self.opened = False  # from here on `connection_lost` follows
+        self.ready = asyncio.Event()  # the endpoint said how many streams it takes, or is gone
         self.retired = False  # it takes no more streams
         self.used = False
         self.born_ns = self.idle_since_ns = self.heard_ns
@@ -159,7 +162,6 @@ class Http2Connection(Http2Wire):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The loop hands us the open connection: the preface goes out at once."""
         self.transport = cast("asyncio.Transport", transport)
-        self.opened = True
         self.flush()
 
     def dispatch(self, stream: int, event: object, now: int) -> None:
@@ -173,7 +175,10 @@ class Http2Connection(Http2Wire):
     def data_received(self, data: bytes) -> None:
         """Bytes of frames; some may have made room for another stream."""
         super().data_received(data)
-        if self.pool.waiting and not self.retired:
+        if not self.ready.is_set():
+            if self.codec.can_open or self.codec.closed:
+                self.ready.set()
+        elif self.pool.waiting and not self.retired:
             self._pools.has_room(self, self.heard_ns)
 
     def eof_received(self) -> None:
@@ -185,6 +190,7 @@ class Http2Connection(Http2Wire):
         self.transport = None
         self.closing = True
         self.retired = True
+        self.ready.set()
         now = now_ns()
         self._tell(self.codec.receive_eof(), now)
         while self.streams:
@@ -206,21 +212,21 @@ class Http2Connection(Http2Wire):
             self._lent -= 1  # it was never opened
         elif self.streams.pop(number, None) is None:
             return
-        now = now_ns()
-        if not self.streams:
-            self.idle_since_ns = now
+        if not (self.streams or self._lent):
+            self.idle_since_ns = self.heard_ns
             if self.retired:
                 self.close()
                 return
         if self.pool.waiting and not self.retired:
-            self._pools.has_room(self, now)
+            self._pools.has_room(self, now_ns())
 
     # --- called by the pool -------------------------------------------------------------------
 
     @property
     def is_open(self) -> bool:
-        """Neither lost nor about to be."""
-        return self.transport is not None and not self.transport.is_closing()
+        """Neither lost nor about to be, and willing to take streams."""
+        lost = self.transport is None or self.transport.is_closing()
+        return not (lost or self.retired or self.codec.closed)
 
     @property
     def room(self) -> int:
@@ -238,9 +244,8 @@ class Http2Connection(Http2Wire):
         """Take no more streams, and close when the last one is over."""
         if not self.retired:
             self.retired = True
-            self.codec.retire()
             self.pool.remove_shared(self)
-        if not self.streams:
+        if not (self.streams or self._lent):
             self.close()
 
     def close(self) -> None:

@@ -72,9 +72,10 @@ class Pool:
         "cluster",
         "endpoint",
         "idle",
+        "low",
         "opening",
         "shared",
-        "speaks_h2",
+        "streams_each",
         "waiting",
     )
 
@@ -84,7 +85,11 @@ class Pool:
         self.cluster = cluster
         self.idle: dict[Pooled, None] = {}  # in the order they were put
         self.shared: list[Shared] = []  # the fullest that has room comes first to give streams
-        self.speaks_h2 = cluster.spec.protocol != "http1"  # as far as is known
+        # What the next connection is likely to take: one exchange, or so many streams.
+        self.streams_each = 1 if cluster.spec.protocol == "http1" else cluster.spec.h2.streams
+        if not cluster.spec.pool_idle_ns:
+            self.streams_each = 1
+        self.low = False  # the connection that lent last has few streams left
         self.opening = 0
         self.waiting: deque[Exchange] = deque()
 
@@ -133,28 +138,34 @@ class Pool:
             return  # it was handed a connection, or its failure, already
         self.cluster.pending -= 1
 
-    def lend(self) -> Upstream | None:
+    def lend(self, now_ns: int) -> Upstream | None:
         """A stream of the first connection that has room: few connections are full, the others
         grow idle and go. O(connections)."""
+        spec = self.cluster.spec
         for connection in self.shared:
-            if connection.room > 0:
-                return connection.lend()
+            room = connection.room
+            if room <= 0:
+                continue
+            if spec.pool_lifetime_ns and now_ns - connection.born_ns >= spec.pool_lifetime_ns:
+                connection.retire()  # the list is another now
+                return self.lend(now_ns)
+            self.low = room * SPARE_PART <= self.streams_each
+            stream = connection.lend()
+            if not spec.pool_idle_ns:
+                connection.retire()  # a fresh one for each request
+            return stream
         return None
 
     def wants_connection(self) -> bool:
         """Whether somebody waits whom no connection in the making will serve."""
-        return len(self.waiting) > self.opening * self._streams_each
-
-    @property
-    def _streams_each(self) -> int:
-        return self.cluster.spec.h2.streams if self.speaks_h2 else 1
+        return len(self.waiting) > self.opening * self.streams_each
 
     def wants_spare(self) -> bool:
         """Whether so few streams are left that a connection is opened before somebody waits."""
-        if self.opening or not self.shared:
+        if self.opening:
             return False
         left = sum(connection.room for connection in self.shared)
-        return left * SPARE_PART < self._streams_each
+        return left * SPARE_PART < self.streams_each
 
     def put(self, connection: Pooled, now_ns: int) -> None:
         """Keep a connection that has served its request."""
@@ -168,6 +179,8 @@ class Pool:
     def share(self, connection: Shared) -> None:
         """Lend streams of a connection from now on."""
         self.shared.append(connection)
+        if self.cluster.spec.pool_idle_ns:
+            self.streams_each = max(connection.room, 1)
 
     def remove_shared(self, connection: Shared) -> None:
         """It lends no more streams, if it did. O(connections)."""

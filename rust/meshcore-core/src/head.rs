@@ -69,6 +69,12 @@ impl Headers {
         self.fields.push(Field { name, value });
     }
 
+    /// Adds a field whose name is lower case already.
+    pub fn push_folded(&mut self, name: &[u8], value: &[u8]) {
+        let (name, value) = (self.append(name), self.append(value));
+        self.fields.push(Field { name, value });
+    }
+
     /// Adds a field whose bytes are already in the buffer; the name is lower-cased in place.
     pub fn push_spans(&mut self, name: Span, value: Span) {
         self.bytes[name.start as usize..(name.start + name.len) as usize].make_ascii_lowercase();

@@ -58,7 +58,8 @@ impl ClientCodec {
         let mut out = Vec::with_capacity(1024 + request.part.len());
         with_rules(request, ticket, peer, now_ns, |rules| encode_request(&mut out, head, rules));
         let len = request.part.len();
-        let chunked = is_chunked(head.body);
+        let tunnel = ticket.ticket.kind() == Kind::Tunnel;
+        let chunked = is_chunked(head.body) && !tunnel;
         if chunked && len > 0 {
             encode_chunk_header(&mut out, len);
         }
@@ -72,10 +73,10 @@ impl ClientCodec {
             }
         }
         let method = head.slice(head.method);
-        let upgrade = head.upgrade.is_some() && ticket.ticket.kind() == Kind::Tunnel;
-        self.0.sent(method == b"HEAD", method == b"CONNECT" && !upgrade);
-        if upgrade {
-            self.0.allow_upgrade();
+        let upgrade = head.upgrade.filter(|_| tunnel);
+        self.0.sent(method == b"HEAD", method == b"CONNECT" && upgrade.is_none());
+        if let Some(protocol) = upgrade {
+            self.0.allow_upgrade(head.slice(protocol));
         }
         Ok(PyBytes::new(py, &out).unbind())
     }

@@ -9,7 +9,7 @@ use pyo3::types::{PyBytes, PyList};
 
 use crate::engine::Peer;
 use crate::errors::codec_error;
-use crate::h2_codec::{H2Config, body_event, outgoing, shared, told};
+use crate::h2_codec::{Data, H2Config, body_event, outgoing, shared, told};
 use crate::message::{Body, Part, Request, Response};
 use crate::outgoing::with_rules;
 use crate::ticket::Ticket;
@@ -104,12 +104,12 @@ impl H2ClientCodec {
         })
     }
 
-    fn send_data(&mut self, stream: u32, data: &Bound<'_, PyBytes>) -> usize {
-        self.0.send_data(stream, shared(data))
+    fn send_data(&mut self, stream: u32, data: Data<'_>) -> usize {
+        data.send(|piece| self.0.send_data(stream, piece))
     }
 
-    fn send_end(&mut self, stream: u32, body: &Body) -> bool {
-        self.0.send_end(stream, body.0.body.trailers.as_deref())
+    fn send_end(&mut self, stream: u32, body: &Body) {
+        self.0.send_end(stream, body.0.body.trailers.as_deref());
     }
 
     fn pause(&mut self, stream: u32) {
@@ -126,10 +126,6 @@ impl H2ClientCodec {
 
     fn reset(&mut self, stream: u32, code: u32) {
         self.0.reset(stream, code);
-    }
-
-    fn retire(&mut self) {
-        self.0.retire();
     }
 
     fn ping(&mut self) -> bool {

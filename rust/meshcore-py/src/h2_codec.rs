@@ -2,13 +2,13 @@
 
 use bytes::Bytes;
 use meshcore_core::codec::h2::{self, FrameRate, Signal};
-use meshcore_core::codec::{BodyPart, CodecError};
+use meshcore_core::codec::{self, BodyPart, CodecError};
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyBytes, PyList};
 
 use crate::answer::Answer;
-use crate::message::{Body, Part};
+use crate::message::{Body, Chunk, Part};
 
 /// What a signal without a message is to Python (`meshcore.exchange.codes.Signal`).
 const WRITABLE: i8 = 0;
@@ -102,12 +102,29 @@ fn number<M>(signal: &Signal<M>) -> i8 {
     }
 }
 
-/// More of a body: plain bytes unless it ends here.
+/// More of a body: a chunk unless it ends here.
 pub(crate) fn body_event<'py>(py: Python<'py>, body: BodyPart) -> PyResult<Bound<'py, PyAny>> {
-    let part = Part::new(&PyBytes::new(py, b""), body);
-    if part.body.end {
-        Ok(Bound::new(py, Body(part))?.into_any())
-    } else {
-        Ok(part.bytes(py).into_bound(py).into_any())
+    match body.bytes {
+        codec::Bytes::Shared(pieces) if !body.end => Ok(Bound::new(py, Chunk(pieces))?.into_any()),
+        _ => Ok(Bound::new(py, Body(Part::new(&PyBytes::new(py, b""), body)))?.into_any()),
+    }
+}
+
+/// What a body is sent from.
+#[derive(FromPyObject)]
+pub(crate) enum Data<'py> {
+    /// Of another HTTP/2 stream.
+    Chunk(PyRef<'py, Chunk>),
+    /// Of HTTP/1.1.
+    Bytes(Bound<'py, PyBytes>),
+}
+
+impl Data<'_> {
+    /// Hands each piece to `send`, without a copy; what the last one gave.
+    pub(crate) fn send(&self, mut send: impl FnMut(Bytes) -> usize) -> usize {
+        match self {
+            Self::Bytes(data) => send(shared(data)),
+            Self::Chunk(chunk) => chunk.0.iter().fold(0, |_, piece| send(piece.clone())),
+        }
     }
 }

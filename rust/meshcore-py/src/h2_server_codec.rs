@@ -8,7 +8,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
 
 use crate::answer::Answer;
-use crate::h2_codec::{H2Config, body_event, outgoing, shared, told};
+use crate::h2_codec::{Data, H2Config, body_event, outgoing, shared, told};
 use crate::message::{Body, Part, Request, Response};
 use crate::outgoing::with_tunnel;
 use crate::server_codec::CodecLimits;
@@ -74,6 +74,11 @@ impl H2ServerCodec {
     }
 
     #[getter]
+    fn in_head(&self) -> bool {
+        self.0.in_head()
+    }
+
+    #[getter]
     fn flood(&self) -> Option<u8> {
         self.0.flood().map(|flood| flood as u8)
     }
@@ -122,12 +127,12 @@ impl H2ServerCodec {
         answer.with_local(request, true, |local| self.0.send_answer(stream, local));
     }
 
-    fn send_data(&mut self, stream: u32, data: &Bound<'_, PyBytes>) -> usize {
-        self.0.send_data(stream, shared(data))
+    fn send_data(&mut self, stream: u32, data: Data<'_>) -> usize {
+        data.send(|piece| self.0.send_data(stream, piece))
     }
 
-    fn send_end(&mut self, stream: u32, body: &Body) -> bool {
-        self.0.send_end(stream, body.0.body.trailers.as_deref())
+    fn send_end(&mut self, stream: u32, body: &Body) {
+        self.0.send_end(stream, body.0.body.trailers.as_deref());
     }
 
     fn pause(&mut self, stream: u32) {

@@ -10,6 +10,8 @@ mod engine;
 mod errors;
 mod h2_client_codec;
 mod h2_codec;
+mod h2_heads;
+mod h2_order;
 mod h2_server_codec;
 mod library;
 mod message;
@@ -41,6 +43,16 @@ mod _core {
     #[pymodule_export]
     use crate::h2_codec::H2Config;
     #[pymodule_export]
+    use crate::h2_heads::{h2_add_body, h2_body_of, h2_list_bytes, h2_read_body};
+    #[pymodule_export]
+    use crate::h2_heads::{h2_read_request, h2_read_response, h2_write_answer};
+    #[pymodule_export]
+    use crate::h2_heads::{h2_write_informational, h2_write_request};
+    #[pymodule_export]
+    use crate::h2_heads::{h2_write_response, h2_write_trailers};
+    #[pymodule_export]
+    use crate::h2_order::{H2Meter, H2Schedule, h2_priority};
+    #[pymodule_export]
     use crate::h2_server_codec::H2ServerCodec;
     #[pymodule_export]
     use crate::library::{Attempt, BalancerCore};
@@ -49,7 +61,7 @@ mod _core {
     #[pymodule_export]
     use crate::library::{FoundRoute, RoutesCore};
     #[pymodule_export]
-    use crate::message::{Body, Request, Response};
+    use crate::message::{Body, Chunk, Request, Response};
     #[pymodule_export]
     use crate::pattern::{check_path, check_regex};
     #[pymodule_export]

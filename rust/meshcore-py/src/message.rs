@@ -5,9 +5,12 @@ use meshcore_core::codec::{
 };
 use meshcore_core::exchange::status_of;
 use meshcore_core::head::{BodyLength, Headers, RequestHead, ResponseHead, Version};
+use std::io::Write;
+
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
+use smallvec::SmallVec;
 
 /// Part of a body, and the read that it lies in.
 pub(crate) struct Part {
@@ -54,6 +57,28 @@ impl Part {
                 self.append_to(py, &mut out);
                 PyBytes::new(py, &out).unbind()
             }
+        }
+    }
+}
+
+/// Pieces of a body as HTTP/2 frames brought them: they go on to another stream as they are.
+#[pyclass(frozen, module = "meshcore._core")]
+pub struct Chunk(pub(crate) SmallVec<[bytes::Bytes; 1]>);
+
+#[pymethods]
+impl Chunk {
+    fn __len__(&self) -> usize {
+        self.0.iter().map(bytes::Bytes::len).sum()
+    }
+
+    /// Joined, in one copy.
+    fn __bytes__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        match &self.0[..] {
+            [only] => Ok(PyBytes::new(py, only)),
+            pieces => PyBytes::new_with_writer(py, self.__len__(), |writer| {
+                pieces.iter().try_for_each(|piece| writer.write_all(piece))?;
+                Ok(())
+            }),
         }
     }
 }
@@ -113,6 +138,12 @@ impl Request {
     #[getter]
     fn chunked(&self) -> bool {
         self.head.body == BodyLength::Streamed
+    }
+
+    /// Whether it asks for a tunnel: an upgrade or CONNECT.
+    #[getter]
+    fn tunnel(&self) -> bool {
+        self.head.tunnel().is_some()
     }
 
     /// RFC 9110 §9.2.2, without those that no proxy should repeat unasked.

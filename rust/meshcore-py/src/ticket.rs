@@ -209,19 +209,20 @@ impl Ticket {
     /// Whether a gRPC status is still to come: `streamed` or `trailed` settle then.
     fn responded(&mut self, response: &Response, now_ns: u64) -> bool {
         let (status, now, rand) = (response.head.status, Nanos(now_ns), self.engine.random());
+        if self.tunnel() && response.begins_tunnel() {
+            self.ticket.tunnelled(true, response.part.len() as u64);
+        }
         if self.ticket.kind() != Kind::Grpc || status != 200 {
             self.ticket.responded(status, now, rand);
             return false;
         }
         self.ticket.responded_grpc(status, now);
-        if let Some(status) = response.grpc_status() {
-            self.ticket.trailed(status, now, rand);
-            return false;
-        }
         if response.part.len() > 0 {
             self.ticket.streamed(now, rand);
         }
-        true
+        let Some(status) = response.grpc_status() else { return true };
+        self.ticket.trailed(status, now, rand);
+        false
     }
 
     fn streamed(&mut self, now_ns: u64) {
@@ -234,6 +235,10 @@ impl Ticket {
         // A call that ends without a status is UNKNOWN to its client.
         let status = body.0.body.trailers.as_deref().and_then(status_of).unwrap_or(2);
         self.ticket.trailed(status, Nanos(now_ns), rand);
+    }
+
+    fn tunnelled(&self, to_client: bool, size: usize) {
+        self.ticket.tunnelled(to_client, size as u64);
     }
 
     fn answered(&mut self, status: u16) {

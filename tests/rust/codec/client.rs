@@ -145,9 +145,16 @@ fn eof_tells_a_retry_apart_from_a_cut() {
 
 #[test]
 fn an_upgrade_only_if_it_was_offered() {
+    for other in ["", "upgrade: other\r\n", "upgrade: websocket, other\r\n"] {
+        let mut client = client();
+        client.allow_upgrade(b"websocket");
+        let data = format!("HTTP/1.1 101 x\r\n{other}\r\n");
+        let error = client.receive(data.as_bytes()).unwrap_err();
+        assert_eq!(error.reason, Reason::UpstreamProtocol, "{other}");
+    }
     let mut client = client();
-    client.allow_upgrade();
-    let data = b"HTTP/1.1 101 Switching Protocols\r\n\r\nraw";
+    client.allow_upgrade(b"websocket");
+    let data = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: WebSocket\r\n\r\nraw";
     let Ok(Some(ClientEvent::Head { head, body })) = client.receive(data) else { panic!() };
     assert_eq!((head.status, head.body), (101, BodyLength::UntilClose));
     assert_eq!((body.bytes.len(), body.end), (3, false));

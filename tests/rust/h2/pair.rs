@@ -21,11 +21,14 @@ pub(crate) struct Pair {
 impl Pair {
     pub(crate) fn new(config: &H2Config) -> Self {
         let limits = Limits::default();
-        Self {
+        let mut pair = Self {
             client: H2Client::new(limits, Scheme::Http, config, NOW),
             server: H2Server::new(limits, ServerRules::default(), config, NOW),
             cut: None,
-        }
+        };
+        // No stream is opened before the other side's SETTINGS came.
+        pair.settle();
+        pair
     }
 
     /// Carries bytes until neither side has any.

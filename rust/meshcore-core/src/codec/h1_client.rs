@@ -8,7 +8,7 @@ use super::input::{BlockRules, Input};
 use super::limits::Limits;
 use super::parse::{self, ResponseBlock};
 use crate::error::Reason;
-use crate::head::{BodyLength, ResponseHead};
+use crate::head::{BodyLength, Headers, ResponseHead};
 
 /// Where the connection is.
 ///
@@ -26,11 +26,11 @@ enum State {
 }
 
 /// What the request was, as far as its response depends on it.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Sent {
     head: bool,
     connect: bool,
-    upgrade: bool,
+    upgrade: Option<Box<[u8]>>,
     informational: u8,
 }
 
@@ -71,10 +71,10 @@ impl H1Client {
         }
     }
 
-    /// The request just [`Self::sent`] offered an upgrade: a 101 is an answer to it, and what
-    /// follows is a tunnel.
-    pub fn allow_upgrade(&mut self) {
-        self.sent.upgrade = true;
+    /// The request just [`Self::sent`] offered to go on with `protocol` (in lower case): a 101 that
+    /// names it is an answer to that, and what follows is a tunnel.
+    pub fn allow_upgrade(&mut self, protocol: &[u8]) {
+        self.sent.upgrade = Some(protocol.into());
     }
 
     /// Whether the response began a tunnel: 101, or 2xx to CONNECT.
@@ -224,7 +224,7 @@ impl H1Client {
     fn response_head(&mut self, parsed: ResponseBlock) -> Result<ResponseHead, CodecError> {
         let ResponseBlock { version, status, headers } = parsed;
         let facts = facts(&headers, version, Role::Response)?;
-        if status == 101 && !self.sent.upgrade {
+        if status == 101 && !self.may_switch(&headers) {
             return Err(CodecError::bad("upgrade that was not offered"));
         }
         self.tunnel = status == 101 || (self.sent.connect && (200..300).contains(&status));
@@ -234,6 +234,12 @@ impl H1Client {
             && (facts.chunked || facts.content_length.is_some_and(|n| n > 0));
         let keep_alive = facts.persists(version) && body != BodyLength::UntilClose && !stray;
         Ok(ResponseHead { version, status, body, keep_alive, headers })
+    }
+
+    /// RFC 9110 §7.8: to a protocol that was asked for, and to none other.
+    fn may_switch(&self, headers: &Headers) -> bool {
+        let Some(asked) = &self.sent.upgrade else { return false };
+        headers.get(b"upgrade").is_some_and(|to| to.trim_ascii().eq_ignore_ascii_case(asked))
     }
 
     /// RFC 9112 §6.3, in its order.

@@ -33,6 +33,7 @@ mod h1_server;
 pub mod h2;
 mod header_ops;
 mod header_rules;
+mod hpack;
 mod input;
 mod limits;
 mod parse;

@@ -36,7 +36,7 @@ pub(super) fn read(
         Target::Authority => Some(parsed.target),
         Target::Origin { .. } | Target::Asterisk => None,
     };
-    let (authority, host) = locate_host(block, &mut parsed, given, &facts)?;
+    let (authority, host) = locate_host(&mut parsed, given, &facts)?;
     if target == Target::Authority && authority.len == host.len {
         return Err(CodecError::bad("CONNECT without a port"));
     }
@@ -90,7 +90,6 @@ pub(super) fn body_length(facts: &Facts, limits: &Limits) -> Result<BodyLength, 
 /// here they must agree, because the next reader may not know that rule. Only HTTP/1.0 may leave
 /// it out.
 pub(super) fn locate_host(
-    block: &[u8],
     parsed: &mut RequestBlock,
     given: Option<Span>,
     facts: &Facts,
@@ -98,7 +97,7 @@ pub(super) fn locate_host(
     let text = |span: Span, parsed: &RequestBlock| parsed.headers.slice(span).to_vec();
     let span = match (facts.host, given) {
         (Some(host), Some(other))
-            if !parsed.headers.slice(host).eq_ignore_ascii_case(slice(block, other)) =>
+            if !parsed.headers.slice(host).eq_ignore_ascii_case(parsed.headers.slice(other)) =>
         {
             return Err(CodecError::bad("host and target disagree"));
         }

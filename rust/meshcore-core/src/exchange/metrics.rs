@@ -93,7 +93,16 @@ fn of_routes(text: Exposition, routes: &[&RouteStack]) -> Exposition {
         each.filter(|&(_, n)| n > 0)
             .map(|(name, n)| ([("route", r.name.as_str()), ("status", name.as_str())], n))
     });
+    let tunnels = routes.iter().flat_map(|r| {
+        [("upstream", false), ("downstream", true)]
+            .map(|(to, down)| {
+                ([("route", r.name.as_str()), ("to", to)], r.stats.tunnel_bytes(down))
+            })
+            .into_iter()
+            .filter(|&(_, bytes)| bytes > 0)
+    });
     text.counter("meshcore_route_responses_total", "Requests ended, by class.", responses)
+        .counter("meshcore_route_tunnel_bytes_total", "Bytes passed through tunnels.", tunnels)
         .counter("meshcore_route_grpc_total", "gRPC calls ended, by status.", calls)
         .counter(
             "meshcore_route_retries_total",

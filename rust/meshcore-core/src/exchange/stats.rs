@@ -11,14 +11,15 @@ use crate::time::Nanos;
 #[derive(Debug)]
 pub struct RouteStats {
     /// 0 to 4: responses 1xx to 5xx; then retries; then requests that the client cancelled; then
-    /// gRPC statuses.
+    /// bytes of tunnels from the client and to it; then gRPC statuses.
     counts: Counters,
     latency: Histogram,
 }
 
 const RETRIES: usize = 5;
 const CANCELLED: usize = 6;
-const GRPC: usize = 7;
+const TUNNELLED: usize = 7;
+const GRPC: usize = 9;
 
 impl RouteStats {
     /// Words of the block of counts.
@@ -43,8 +44,18 @@ impl RouteStats {
         self.counts.inc(CANCELLED);
     }
 
+    pub(super) fn tunnelled(&self, to_client: bool, bytes: u64) {
+        self.counts.add(TUNNELLED + usize::from(to_client), bytes);
+    }
+
     pub(super) fn trailed(&self, status: u8) {
         self.counts.inc(GRPC + usize::from(status).min(GRPC_STATUSES - 1));
+    }
+
+    /// Bytes that passed through tunnels, one way.
+    #[must_use]
+    pub fn tunnel_bytes(&self, to_client: bool) -> u64 {
+        self.counts.get(TUNNELLED + usize::from(to_client))
     }
 
     /// Calls that ended with a gRPC status.

@@ -263,19 +263,29 @@ impl RequestTicket {
         if !allowed
             || self.attempts > route.retry.retries
             || breaker.is_some_and(|b| b.state(now) == State::Open)
-            || !upstream.retries.try_enter(upstream.in_flight.current())
         {
             return None;
         }
+        // What was refused cost the service nothing: it is not what the budget bounds, and a
+        // GOAWAY refuses many at once.
+        let charged = failure != Failure::Refused;
+        if charged && !upstream.retries.try_enter(upstream.in_flight.current()) {
+            return None;
+        }
+        if !charged {
+            self.tried = Tried::default();
+        }
         let Some(picked) = upstream.picker.pick(now, rng, &self.tried) else {
-            upstream.retries.leave();
+            if charged {
+                upstream.retries.leave();
+            }
             return None;
         };
         if let Failure::Status(_) | Failure::Grpc(_) = failure {
             self.fail(failure, now);
         }
         route.stats.retried();
-        Some(self.enter(upstream, picked, true))
+        Some(self.enter(upstream, picked, charged))
     }
 
     /// The response head arrived: the breaker and the endpoint learn the outcome now, so a probe
@@ -311,6 +321,13 @@ impl RequestTicket {
         self.settle_breaker(now, rand);
         if let Some(route) = &self.route {
             route.stats.trailed(status);
+        }
+    }
+
+    /// Bytes passed through the tunnel.
+    pub fn tunnelled(&self, to_client: bool, bytes: u64) {
+        if let Some(route) = &self.route {
+            route.stats.tunnelled(to_client, bytes);
         }
     }
 

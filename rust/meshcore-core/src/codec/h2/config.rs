@@ -7,19 +7,15 @@ use super::meter::FrameRate;
 pub struct H2Config {
     /// Streams at one time: 100, what RFC 9113 §6.5.2 recommends as the least.
     pub streams: u32,
-    /// Bytes that a peer may send on a stream before they are taken: 256 KiB, one read of the
-    /// loop's; more only helps over long distances.
+    /// Bytes that a peer may send on a stream before they are taken, once it was seen that they are:
+    /// 256 KiB, one read of the loop's. Each begins with 64 KiB at the most.
     pub stream_window: u32,
-    /// The same for all streams together.
+    /// The same for all streams together; those that nobody takes from do not count.
     pub connection_window: u32,
-    /// Bytes of one stream that lie ready for the socket.
-    pub send_buffer: usize,
     /// How often the peer may reset what it opened.
     pub resets: FrameRate,
     /// How often it may send frames that carry nothing.
     pub control_frames: FrameRate,
-    /// Streams that end because the peer broke the rules of one: beyond it, it is no accident.
-    pub error_resets: usize,
 }
 
 impl Default for H2Config {
@@ -28,11 +24,9 @@ impl Default for H2Config {
             streams: 100,
             stream_window: 256 << 10,
             connection_window: 1 << 20,
-            send_buffer: 64 << 10,
             // Twice the streams: a client that cancels all it has is no attacker.
             resets: FrameRate { per_second: 100, burst: 200 },
             control_frames: FrameRate { per_second: 100, burst: 1000 },
-            error_resets: 100,
         }
     }
 }

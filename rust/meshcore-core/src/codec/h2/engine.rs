@@ -1,217 +1,231 @@
-//! What both sides of a connection have in common: bytes in, signals out, bytes out.
-
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::task::Context;
+//! One HTTP/2 connection: what both sides have in common, and its surface.
 
 use bytes::Bytes;
-use h2::Reason;
+use hashbrown::HashMap;
 
-use super::fields;
-use super::inbox::Broken;
-use super::liveness::Liveness;
-use super::memory::{Memory, reuse, take_woken, waker};
+use super::config::H2Config;
+use super::frame::{
+    KIND_AT, code, flag, kind, write_goaway, write_head, write_ping, write_reset, write_settings,
+    write_window_update,
+};
+use super::frames::OpenBlock;
 use super::meter::Meter;
+use super::outbox::STREAM_HIGH_WATER;
+use super::priority::Schedule;
+use super::settings::{self, DEFAULT_WINDOW, Remote};
 use super::signal::{Flood, Signal};
-use super::streams::{Signals, Streams};
-use crate::codec::event::BodyPart;
+use super::stream::Stream;
+use super::writer::{self, BlockWriter};
+use super::{HIGH_WATER, Side};
+use crate::codec::header_rules::may_be_trailer;
+use crate::codec::hpack::{Decoder, Encoder};
 use crate::codec::limits::Limits;
 use crate::head::Headers;
 use crate::time::Nanos;
 
-/// A larger output buffer is not kept: most connections write little at a time.
-const KEPT_OUTPUT_BYTES: usize = 4 << 10;
+/// Queued bytes of a whole connection beyond which each of its streams counts as full. 100 streams
+/// at their own mark would be 6 MiB, and one read of the loop's may add 256 KiB to each.
+const CONNECTION_HIGH_WATER: usize = 4 << 20;
+/// Streams that are over and remembered: a frame may have been on its way when they ended.
+const REMEMBERED: usize = 64;
+/// The payloads of our PINGs, by what they are for.
+const LIVENESS: &[u8; 8] = b"meshping";
+const DRAIN: &[u8; 8] = b"meshgone";
 
-/// What is known of a connection whichever side it is; `H` as in [`Streams`].
-#[derive(Debug)]
-pub struct Desk<H, M> {
-    pub(super) streams: Streams<H>,
-    pub(super) signals: Signals<M>,
-    pub(super) liveness: Liveness,
-    pub(super) limits: Limits,
+/// What has been said about the end of the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Nothing.
+    Open,
+    /// That no more streams are wanted, but those on their way are taken (RFC 9113 §6.8).
+    Warned,
+    /// Which stream is the last; when none is open the connection is over.
+    Last(u32),
+    /// It is over.
+    Closed,
 }
 
-impl<H, M> Desk<H, M> {
-    pub(super) fn new(limits: Limits) -> Self {
-        let (streams, liveness) = (Streams::default(), Liveness::default());
-        Self { streams, signals: Vec::new(), liveness, limits }
-    }
-
-    pub(super) fn tell(&mut self, id: u32, signal: Signal<M>) {
-        self.signals.push((id, signal));
-    }
-
-    /// What came of a body; `None`: nothing is awaited, or nothing wanted.
-    pub(super) fn read(&mut self, id: u32) -> Result<Option<BodyPart>, Broken> {
-        let Some(stream) = self.streams.get(id) else { return Ok(None) };
-        let Some(inbox) = stream.inbox.as_mut().filter(|inbox| !inbox.paused) else {
-            return Ok(None);
-        };
-        let waker = waker(id);
-        let part = inbox.take(&mut Context::from_waker(&waker))?;
-        if part.end {
-            stream.inbox = None;
-        }
-        Ok(Some(part))
-    }
-
-    /// Sends on a stream what has a window.
-    pub(super) fn start(&mut self, id: u32) {
-        self.streams.start(id, &mut self.signals);
-    }
-
-    /// The connection is over, and so is every stream that somebody waits for.
-    pub(super) fn close(&mut self) {
-        for id in self.streams.ids() {
-            if self.streams.remove(id).is_some_and(|stream| !stream.left) {
-                self.tell(id, gone());
-            }
-        }
-        self.tell(0, Signal::Closed);
-    }
-
-    /// After a panic inside of the crate its lock is poisoned: its handles are not dropped, which
-    /// would panic again.
-    fn forget(&mut self) {
-        let ids = self.streams.ids();
-        std::mem::forget(std::mem::take(&mut self.streams));
-        ids.into_iter().for_each(|id| self.tell(id, gone()));
-        self.tell(0, Signal::Closed);
-    }
-}
-
-/// A stream that ended with its connection.
-fn gone<M>() -> Signal<M> {
-    Signal::Reset { code: Reason::CANCEL.into(), refused: false, malformed: false }
-}
-
-/// The part of a side that is its own.
-pub trait Side {
-    /// What is left to do about a response's head.
-    type Head;
-    /// What its streams tell.
-    type Message;
-
-    /// What it shares with the other side.
-    fn desk(&mut self) -> &mut Desk<Self::Head, Self::Message>;
-    /// Whether the connection is over.
-    fn is_closed(&self) -> bool;
-    /// Lets the crate read and write.
-    fn poll_connection(&mut self);
-    /// Lets one stream tell what it has.
-    fn poll_stream(&mut self, id: u32);
-    /// Ends a stream at once.
-    fn reset(&mut self, id: u32, reason: Reason);
-    /// Ends every stream and the connection.
-    fn abandon(&mut self, reason: Reason);
-    /// Lets go of the crate without dropping it.
-    fn forget(&mut self);
-
-    /// Lets the crate read and write, and the streams tell and send, until nothing moves.
-    fn advance(&mut self) {
-        loop {
-            self.poll_connection();
-            let woken = take_woken();
-            for id in woken.iter().copied().filter(|&id| id != 0) {
-                self.poll_stream(id);
-            }
-            let desk = self.desk();
-            let handed = desk.streams.handed;
-            desk.streams.serve(&mut desk.signals);
-            let moved = !woken.is_empty() || desk.streams.handed != handed;
-            reuse(woken);
-            if !moved {
-                return;
-            }
-        }
-    }
-}
-
-/// One HTTP/2 connection: the `h2` crate in memory.
+/// One HTTP/2 connection, without I/O.
 ///
 /// Bytes go in with [`receive`](Self::receive), what they meant comes out with
 /// [`signals`](Self::signals), bytes to send with [`take_output`](Self::take_output). For one
-/// thread at a time; a panic inside of the crate ends the connection and nothing else.
-pub struct Engine<S> {
-    memory: Memory,
-    meter: Meter,
+/// thread at a time. What is wrong with one stream costs that stream alone.
+pub struct Engine<S: Side> {
     pub(super) side: S,
-    flood: Option<Flood>,
+    pub(super) limits: Limits,
+    pub(super) config: H2Config,
+    pub(super) phase: Phase,
+    // What comes in.
+    pub(super) preface_left: usize,
+    pub(super) partial: Vec<u8>,
+    pub(super) rest: Bytes,
+    pub(super) read_len: usize,
+    pub(super) block: Option<OpenBlock>,
+    pub(super) decoder: Decoder,
+    pub(super) meter: Meter,
+    pub(super) flood: Option<Flood>,
+    pub(super) now: Nanos,
+    pub(super) window: i64,
+    pub(super) taken: u32,
+    // What the peer said.
+    pub(super) remote: Remote,
+    pub(super) greeted: bool,
+    // What goes out.
+    pub(super) out: Vec<u8>,
+    pub(super) encoder: Encoder,
+    pub(super) send_window: i64,
+    pub(super) schedule: Schedule,
+    served: u32,
+    queued: usize,
+    data_frames: u32,
+    pinged: bool,
+    // Streams.
+    pub(super) streams: HashMap<u32, Stream<S::Head>, foldhash::fast::RandomState>,
+    pub(super) touched: Vec<u32>,
+    pub(super) signals: Vec<(u32, Signal<S::Message>)>,
+    pub(super) last_peer: u32,
+    /// Streams that are over, and whether we ended them.
+    over: [(u32, bool); REMEMBERED],
+    over_at: usize,
 }
 
-impl<S> std::fmt::Debug for Engine<S> {
+impl<S: Side> std::fmt::Debug for Engine<S> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Engine").field("flood", &self.flood).finish_non_exhaustive()
+        let (phase, streams) = (self.phase, self.streams.len());
+        f.debug_struct("Engine")
+            .field("phase", &phase)
+            .field("streams", &streams)
+            .field("flood", &self.flood)
+            .finish_non_exhaustive()
     }
 }
 
 impl<S: Side> Engine<S> {
-    pub(super) fn of(memory: Memory, meter: Meter, side: S) -> Self {
-        Self { memory, meter, side, flood: None }
+    pub(super) fn of(side: S, limits: Limits, config: &H2Config, now: Nanos) -> Self {
+        let mut engine = Self {
+            side,
+            limits,
+            config: *config,
+            phase: Phase::Open,
+            preface_left: S::PREFACE.len(),
+            partial: Vec::new(),
+            rest: Bytes::new(),
+            read_len: 0,
+            block: None,
+            decoder: Decoder::default(),
+            meter: Meter::new(S::SERVER, config.resets, config.control_frames, now),
+            flood: None,
+            now,
+            window: i64::from(config.connection_window.max(DEFAULT_WINDOW)),
+            taken: 0,
+            remote: Remote::default(),
+            greeted: false,
+            out: Vec::new(),
+            encoder: Encoder::default(),
+            send_window: i64::from(DEFAULT_WINDOW),
+            schedule: Schedule::default(),
+            served: 0,
+            queued: 0,
+            data_frames: 0,
+            pinged: false,
+            streams: HashMap::default(),
+            touched: Vec::new(),
+            signals: Vec::new(),
+            last_peer: 0,
+            over: [(0, false); REMEMBERED],
+            over_at: 0,
+        };
+        engine.greet();
+        engine
+    }
+
+    /// The first window of a stream.
+    pub(super) fn first_window(&self) -> u32 {
+        self.config.stream_window.min(DEFAULT_WINDOW)
+    }
+
+    fn greet(&mut self) {
+        let header_bytes = u32::try_from(self.limits.header_bytes).unwrap_or(u32::MAX);
+        self.out.extend_from_slice(S::GREETING);
+        let mut say = vec![
+            (settings::MAX_HEADER_LIST_SIZE, header_bytes),
+            (settings::INITIAL_WINDOW_SIZE, self.first_window()),
+            (settings::NO_RFC7540_PRIORITIES, 1),
+        ];
+        if S::SERVER {
+            say.push((settings::MAX_CONCURRENT_STREAMS, self.config.streams));
+            say.push((settings::ENABLE_CONNECT_PROTOCOL, 1));
+        } else {
+            say.push((settings::ENABLE_PUSH, 0));
+        }
+        write_settings(&mut self.out, &say);
+        if self.config.connection_window > DEFAULT_WINDOW {
+            let more = self.config.connection_window - DEFAULT_WINDOW;
+            write_window_update(&mut self.out, 0, more);
+        }
     }
 
     /// Takes what a read brought. O(bytes).
     pub fn receive(&mut self, data: Bytes, now: Nanos) {
-        if self.side.is_closed() {
+        if self.is_closed() {
             return;
         }
-        let sent = std::mem::take(&mut self.side.desk().streams.data_frames);
-        self.meter.sent_data(sent);
-        if let Err(flood) = self.meter.scan(&data, now) {
-            self.flood = Some(flood);
-            return self.run(|side| side.abandon(Reason::ENHANCE_YOUR_CALM));
-        }
-        self.memory.feed(data);
-        self.run(S::advance);
-        for (stream, priority) in self.meter.priorities.drain(..) {
-            self.side.desk().streams.prioritise(stream, priority);
+        self.now = now;
+        self.meter.sent_data(std::mem::take(&mut self.data_frames));
+        match self.meter.scan(&data, now) {
+            Err(flood) => self.calm(flood),
+            Ok(()) => {
+                for (stream, priority) in self.meter.take_priorities() {
+                    if let Some(stream) = self.streams.get_mut(&stream) {
+                        stream.outbox.priority = priority;
+                    }
+                }
+                self.parse(data);
+            }
         }
     }
 
     /// The peer sends no more: every stream is over.
     pub fn receive_eof(&mut self) {
-        self.memory.ended = true;
-        self.run(|side| {
-            side.advance();
-            if !side.is_closed() {
-                side.abandon(Reason::NO_ERROR);
-            }
-        });
+        if !self.is_closed() {
+            self.close();
+        }
     }
 
     /// What happened since the last call, oldest first: 0 is the connection.
     pub fn signals(&mut self) -> Vec<(u32, Signal<S::Message>)> {
-        std::mem::take(&mut self.side.desk().signals)
-    }
-
-    /// Whether [`signals`](Self::signals) has any.
-    pub fn has_signals(&mut self) -> bool {
-        !self.side.desk().signals.is_empty()
+        std::mem::take(&mut self.signals)
     }
 
     /// Hands the bytes to send to `write`, at most some 128 KiB; call it until there are none, as
     /// long as the socket takes them.
     pub fn take_output<T>(&mut self, write: impl FnOnce(&[u8]) -> T) -> T {
-        self.run(S::advance);
-        self.side.desk().streams.handed = 0;
-        let written = write(&self.memory.output);
-        if self.memory.output.capacity() > KEPT_OUTPUT_BYTES {
-            self.memory.output = Vec::new();
-        } else {
-            self.memory.output.clear();
+        self.serve();
+        let written = write(&self.out);
+        super::pool::give_back(std::mem::take(&mut self.out));
+        if !self.rest.is_empty() {
+            let rest = std::mem::take(&mut self.rest);
+            self.parse(rest);
         }
         written
     }
 
-    /// False while what was read cannot be parsed, because the peer does not take our answers.
+    /// False while what was read is not parsed, because the peer does not take our answers.
     #[must_use]
     pub fn wants_read(&self) -> bool {
-        self.memory.input.is_empty()
+        self.rest.is_empty()
     }
 
     /// Whether the connection is over.
     #[must_use]
     pub fn is_closed(&self) -> bool {
-        self.side.is_closed()
+        self.phase == Phase::Closed
+    }
+
+    /// Whether a field block has begun and not ended, or its first frame has.
+    #[must_use]
+    pub fn in_head(&self) -> bool {
+        self.block.is_some() || self.partial.get(KIND_AT) == Some(&kind::HEADERS)
     }
 
     /// The flood that ended the connection.
@@ -221,79 +235,259 @@ impl<S: Side> Engine<S> {
     }
 
     /// Open streams.
-    pub fn open_streams(&mut self) -> usize {
-        self.side.desk().streams.len()
+    #[must_use]
+    pub fn open_streams(&self) -> usize {
+        self.streams.len()
     }
 
     /// Bytes that wait for window or for the socket, on all streams.
-    pub fn queued(&mut self) -> usize {
-        self.side.desk().streams.queued()
+    #[must_use]
+    pub fn queued(&self) -> usize {
+        self.queued
     }
 
     /// Bytes that wait on one stream.
-    pub fn queued_on(&mut self, id: u32) -> usize {
-        self.side.desk().streams.get(id).map_or(0, |stream| stream.outbox.queued())
+    #[must_use]
+    pub fn queued_on(&self, id: u32) -> usize {
+        self.streams.get(&id).map_or(0, |stream| stream.outbox.queued())
     }
 
-    /// More of a body. Gives the bytes that wait; beyond [`super::STREAM_HIGH_WATER`] send no more
-    /// until [`Signal::Writable`].
+    /// More of a body. Gives the bytes that wait; beyond [`STREAM_HIGH_WATER`] send no more until
+    /// [`Signal::Writable`].
     pub fn send_data(&mut self, id: u32, data: Bytes) -> usize {
-        self.run(|side| {
-            let desk = side.desk();
-            desk.streams.push(id, data, &mut desk.signals)
-        })
+        self.send(id, data, None)
     }
 
-    /// The end of a body. True if all of it is sent; else [`Signal::Sent`] follows.
-    pub fn send_end(&mut self, id: u32, trailers: Option<&Headers>) -> bool {
-        let trailers = trailers.map(fields::trailers);
-        self.run(|side| {
-            let desk = side.desk();
-            desk.streams.finish(id, trailers, &mut desk.signals)
-        })
+    /// Data, and its end (with trailers) if it is known: then one frame may carry both.
+    pub(super) fn send(&mut self, id: u32, data: Bytes, end: Option<Option<&Headers>>) -> usize {
+        let Some(stream) = self.streams.get_mut(&id) else { return 0 };
+        let before = stream.outbox.queued();
+        stream.outbox.push(data);
+        if let Some(trailers) = end {
+            stream.outbox.finish(trailers);
+        }
+        self.queued += stream.outbox.queued() - before;
+        self.start(id);
+        let Some(stream) = self.streams.get_mut(&id) else { return 0 };
+        let queued = stream.outbox.queued();
+        // Also when the connection as a whole holds too much.
+        let over = self.queued > CONNECTION_HIGH_WATER && queued > 0;
+        let counted = if over { queued.max(STREAM_HIGH_WATER + 1) } else { queued };
+        stream.outbox.full |= counted > STREAM_HIGH_WATER;
+        counted
     }
 
-    /// Takes no more of a body until [`resume`](Self::resume).
+    /// The end of a body.
+    pub fn send_end(&mut self, id: u32, trailers: Option<&Headers>) {
+        self.send(id, Bytes::new(), Some(trailers));
+    }
+
+    /// Takes no more of a body until [`resume`](Self::resume): what comes fills its window.
     pub fn pause(&mut self, id: u32) {
-        if let Some(inbox) = self.side.desk().streams.get(id).and_then(|s| s.inbox.as_mut()) {
-            inbox.paused = true;
+        if let Some(stream) = self.streams.get_mut(&id) {
+            stream.inbox.paused = true;
         }
     }
 
     /// Takes on; what waited is told by the next [`signals`](Self::signals).
     pub fn resume(&mut self, id: u32) {
-        if let Some(inbox) = self.side.desk().streams.get(id).and_then(|s| s.inbox.as_mut())
-            && std::mem::replace(&mut inbox.paused, false)
-        {
-            self.run(|side| side.poll_stream(id));
+        if let Some(stream) = self.streams.get_mut(&id) {
+            stream.inbox.paused = false;
+            self.deliver(id);
         }
     }
 
     /// Ends a stream at once, with an error code (RFC 9113 §7).
     pub fn reset(&mut self, id: u32, code: u32) {
-        self.run(|side| side.reset(id, code.into()));
+        if self.remove(id, true).is_some() {
+            write_reset(self.out(), id, code);
+            self.end_if_done();
+        }
     }
 
     /// Ends every stream and the connection.
     pub fn abandon(&mut self, code: u32) {
-        self.run(|side| side.abandon(code.into()));
+        if !self.is_closed() {
+            let last = self.last_peer;
+            write_goaway(self.out(), last, code);
+            self.close();
+        }
     }
 
     /// Asks for a sign of life; [`Signal::Pong`] follows. False: one is asked for already.
     pub fn ping(&mut self) -> bool {
-        self.run(|side| side.desk().liveness.ask())
+        if self.pinged || self.is_closed() {
+            return false;
+        }
+        self.pinged = true;
+        write_ping(self.out(), 0, LIVENESS);
+        true
     }
 
-    /// Works on the side with its memory in place.
-    pub(super) fn run<T: Default>(&mut self, work: impl FnOnce(&mut S) -> T) -> T {
-        let Self { memory, side, .. } = self;
-        match catch_unwind(AssertUnwindSafe(|| memory.enter(|| work(side)))) {
-            Ok(done) => done,
-            Err(_) => {
-                side.desk().forget();
-                side.forget();
-                T::default()
+    /// Takes no more streams: GOAWAY in two steps (RFC 9113 §6.8). [`Signal::Closed`] follows when
+    /// the last stream is over.
+    pub fn drain(&mut self) {
+        if self.phase == Phase::Open {
+            self.phase = Phase::Warned;
+            write_goaway(self.out(), 0x7FFF_FFFF, code::NO_ERROR);
+            write_ping(self.out(), 0, DRAIN);
+        }
+    }
+
+    /// The answer to a PING of ours.
+    pub(super) fn pong(&mut self, payload: &[u8]) {
+        if payload == LIVENESS && self.pinged {
+            self.pinged = false;
+            self.signals.push((0, Signal::Pong));
+        } else if payload == DRAIN && self.phase == Phase::Warned {
+            let last = self.last_peer;
+            self.phase = Phase::Last(last);
+            write_goaway(self.out(), last, code::NO_ERROR);
+            self.end_if_done();
+        }
+    }
+
+    pub(super) fn calm(&mut self, flood: Flood) {
+        self.flood = Some(flood);
+        self.abandon(code::ENHANCE_YOUR_CALM);
+    }
+
+    /// The buffer to write to.
+    pub(super) fn out(&mut self) -> &mut Vec<u8> {
+        if self.out.capacity() == 0 {
+            self.out = super::pool::take();
+        }
+        &mut self.out
+    }
+
+    /// The stream is over, or the connection is.
+    pub(super) fn remove(&mut self, id: u32, by_us: bool) -> Option<Stream<S::Head>> {
+        let stream = self.streams.remove(&id)?;
+        self.queued -= stream.outbox.queued();
+        self.remember(id, by_us);
+        Some(stream)
+    }
+
+    pub(super) fn remember(&mut self, id: u32, by_us: bool) {
+        self.over[self.over_at % REMEMBERED] = (id, by_us);
+        self.over_at = self.over_at.wrapping_add(1);
+    }
+
+    /// Whether a stream is remembered to be over, and whether we ended it.
+    pub(super) fn recall(&self, id: u32) -> Option<bool> {
+        self.over.iter().rev().find(|(over, _)| *over == id).map(|(_, by_us)| *by_us)
+    }
+
+    /// Removes a stream both of whose sides are over.
+    pub(super) fn remove_if_over(&mut self, id: u32) {
+        if self.streams.get(&id).is_some_and(Stream::is_over) {
+            self.remove(id, false);
+            self.end_if_done();
+        }
+    }
+
+    pub(super) fn end_if_done(&mut self) {
+        if matches!(self.phase, Phase::Last(_)) && self.streams.is_empty() {
+            self.close();
+        }
+    }
+
+    /// The connection is over, and so is every stream that somebody waits for.
+    pub(super) fn close(&mut self) {
+        self.phase = Phase::Closed;
+        self.rest = Bytes::new();
+        self.queued = 0;
+        for (id, stream) in std::mem::take(&mut self.streams) {
+            if !stream.left {
+                let (code, refused, malformed) = (code::CANCEL, false, false);
+                self.signals.push((id, Signal::Reset { code, refused, malformed }));
             }
         }
+        self.signals.push((0, Signal::Closed));
+    }
+
+    /// Sends, or takes a place behind the others who wait.
+    pub(super) fn start(&mut self, id: u32) {
+        let alone = self.schedule.is_empty() && self.out.len() < HIGH_WATER;
+        let Some(stream) = self.streams.get_mut(&id) else { return };
+        if stream.outbox.scheduled || !stream.answered || !stream.outbox.is_ready() {
+            return;
+        }
+        stream.outbox.scheduled = true;
+        self.schedule.insert(id, stream.outbox.priority);
+        if alone {
+            self.serve();
+        }
+    }
+
+    /// Gives turns until nothing waits, or as much is written as is sent at once.
+    fn serve(&mut self) {
+        let mut without_window = Vec::new();
+        while self.out.len() < HIGH_WATER {
+            let Some(id) = self.schedule.next(self.served) else { break };
+            let Some(stream) = self.streams.get_mut(&id) else { continue };
+            if self.send_window <= 0 && stream.outbox.queued() > 0 {
+                without_window.push(id);
+                continue;
+            }
+            self.served = self.served.wrapping_add(1);
+            self.turn(id);
+        }
+        for id in without_window {
+            if let Some(stream) = self.streams.get(&id) {
+                self.schedule.insert(id, stream.outbox.priority);
+            }
+        }
+    }
+
+    fn turn(&mut self, id: u32) {
+        use super::outbox::Turn;
+        self.out();
+        let Some(stream) = self.streams.get_mut(&id) else { return };
+        stream.outbox.scheduled = false;
+        let queued = stream.outbox.queued();
+        let turn = stream.outbox.turn(id, &mut self.send_window, &mut self.out);
+        self.queued -= queued - stream.outbox.queued();
+        self.data_frames += 1;
+        let (tells, left) = (stream.outbox.tells_room(), stream.left);
+        match turn {
+            Turn::More => {
+                stream.outbox.scheduled = true;
+                self.schedule.insert(id, stream.outbox.priority);
+            }
+            Turn::Trailers(trailers) => self.write_trailers(id, &trailers),
+            Turn::Done | Turn::Blocked => {}
+        }
+        if tells && !left {
+            self.signals.push((id, Signal::Writable));
+        }
+        self.after_turn(id);
+    }
+
+    /// Ends a stream with its trailers; without any that may pass, with nothing.
+    fn write_trailers(&mut self, id: u32, trailers: &Headers) {
+        if trailers.iter().any(|(name, _)| may_be_trailer(name)) {
+            let mut block = BlockWriter::begin(&mut self.encoder, &mut self.out);
+            writer::write_trailers(&mut block, trailers);
+            block.end(id, true);
+        } else {
+            write_head(&mut self.out, 0, kind::DATA, flag::END_STREAM, id);
+        }
+    }
+
+    fn after_turn(&mut self, id: u32) {
+        let Some(stream) = self.streams.get(&id) else { return };
+        if !stream.outbox.is_ended() {
+            return;
+        }
+        if stream.left {
+            self.signals.push((id, Signal::Sent));
+            if stream.receiving {
+                // RFC 9113 §8.1: the response is whole, the rest of the request is not wanted.
+                self.reset(id, code::NO_ERROR);
+                return;
+            }
+        }
+        self.remove_if_over(id);
     }
 }

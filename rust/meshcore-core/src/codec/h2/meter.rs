@@ -1,7 +1,7 @@
 //! Counts the frames that come in, before they are parsed, and says when they are an attack.
 //!
-//! The `h2` crate bounds what costs memory; frames that only cost time it answers for ever. Here
-//! each read is walked once along its frame headers (RFC 9113 §4.1): nine bytes are looked at for
+//! What costs memory has limits of its own; frames that cost only time would be answered for ever.
+//! Each read is walked once along its frame headers (RFC 9113 §4.1): nine bytes are looked at for
 //! each frame. Frames that carry a request forward earn credit, the others spend it, and time
 //! brings it back; a peer without credit is told ENHANCE_YOUR_CALM.
 
@@ -86,7 +86,7 @@ pub struct Meter {
     resets: Credit,
     updates_left: u32,
     /// Priorities that PRIORITY_UPDATE frames brought (RFC 9218 §7.1), for the engine to take.
-    pub(super) priorities: Vec<(u32, Priority)>,
+    priorities: Vec<(u32, Priority)>,
 }
 
 impl Meter {
@@ -110,6 +110,22 @@ impl Meter {
     pub fn sent_data(&mut self, frames: u32) {
         self.updates_left =
             self.updates_left.saturating_add(frames * UPDATES_PER_DATA).min(1 << 16);
+    }
+
+    /// A stream ended through a fault of the peer's: it costs as much as one that it reset.
+    ///
+    /// # Errors
+    /// [`Flood::Faults`]: there were too many.
+    pub fn fault(&mut self, now: Nanos) -> Result<(), Flood> {
+        if self.resets.spend(now) { Ok(()) } else { Err(Flood::Faults) }
+    }
+
+    /// A DATA frame had only padding: counted as an empty one, though its length earned credit.
+    ///
+    /// # Errors
+    /// [`Flood::Empty`]: there were too many.
+    pub fn hollow(&mut self, now: Nanos) -> Result<(), Flood> {
+        if self.control.spend(now) && self.control.spend(now) { Ok(()) } else { Err(Flood::Empty) }
     }
 
     /// Looks at a read. O(frames); payloads are skipped.
@@ -145,6 +161,11 @@ impl Meter {
             }
         }
         Ok(())
+    }
+
+    /// Takes the priorities that came since the last time, by stream.
+    pub fn take_priorities(&mut self) -> impl Iterator<Item = (u32, Priority)> + '_ {
+        self.priorities.drain(..)
     }
 
     fn frame(&mut self, now: Nanos) -> Result<(), Flood> {
@@ -183,7 +204,7 @@ impl Meter {
             9 => {
                 self.continuations += 1;
                 let within = self.continuations <= MAX_CONTINUATIONS;
-                return if within { Ok(()) } else { Err(Flood::Continuations) };
+                return if within { Ok(()) } else { Err(Flood::Blocks) };
             }
             _ => Flood::Unknown,
         };
@@ -280,7 +301,7 @@ mod tests {
                 meter.scan(&frame(9, 0, &[]), Nanos(0)).unwrap();
             }
         }
-        assert_eq!(meter.scan(&frame(9, 0, &[]), Nanos(0)), Err(Flood::Continuations));
+        assert_eq!(meter.scan(&frame(9, 0, &[]), Nanos(0)), Err(Flood::Blocks));
     }
 
     #[test]

@@ -1,40 +1,106 @@
-//! HTTP/2, server and client side, on the `h2` crate driven in memory (RFC 9113).
+//! HTTP/2, server and client side (RFC 9113), sans I/O.
 //!
 //! # Map
 //!
-//! [`memory`] is the socket that the crate believes in, and its wakers; [`meter`] looks at frames
-//! before the crate does, because it answers floods that cost only time. [`request`], [`response`]
-//! and [`fields`] turn the crate's heads into ours and back, by the same rules as HTTP/1.1.
-//! [`inbox`] and [`outbox`] are the two sides of one stream, [`streams`] all of a connection, sent
-//! in the order that [`priority`] gives. [`Engine`] drives them; [`H2Server`] and [`H2Client`] are
+//! In: [`meter`] looks at the frames of a read before anything else does, because those that cost
+//! only time would be answered for ever; [`frames`] takes the read apart, [`block`] reads a field
+//! list, [`request`] and [`response`] make heads of it, by the same rules as HTTP/1.1; [`inbox`]
+//! holds what nobody has taken yet, and [`deliver`] tells it. Out: [`writer`] writes field lists,
+//! [`outbox`] holds what has no window yet, and streams are served in the order that [`priority`]
+//! gives, into buffers of [`pool`]. [`Engine`] holds it together; [`H2Server`] and [`H2Client`] are
 //! its two sides. What they tell is a [`Signal`], with the same messages inside as HTTP/1.1 has.
+//! [`heads`] is for an engine that is not this one.
+//!
+//! # Errors
+//!
+//! What is wrong with one message costs its stream; only what leaves the two sides with different
+//! ideas of the connection ends it: frames out of order, HPACK that is none, windows overrun.
 //!
 //! # Flow control
 //!
 //! A stream's window opens when its bytes are taken, and they are taken unless the stream is
-//! paused: so a slow reader behind us holds at most one window of each stream.
+//! paused: a slow reader behind us holds one window of each stream, which is small until it was
+//! seen to take. The connection's window opens when bytes come, so that no stream waits for
+//! another's reader.
 
+mod block;
 mod client;
 mod config;
+mod deliver;
 mod engine;
-mod fields;
+mod frame;
+mod frames;
+pub mod heads;
 mod inbox;
-mod liveness;
-mod memory;
 mod meter;
 mod outbox;
+mod pool;
 mod priority;
 mod request;
 mod response;
 mod server;
+mod settings;
 mod signal;
-mod streams;
+mod stream;
+mod writer;
 
-pub use client::{ClientSignal, H2Client};
+pub use client::{Client, ClientSignal, H2Client};
 pub use config::H2Config;
-pub use engine::{Engine, Side};
+pub use engine::Engine;
 pub use meter::{FrameRate, Meter};
 pub use outbox::STREAM_HIGH_WATER;
-pub use priority::Priority;
-pub use server::{H2Server, ServerSignal};
+pub use priority::{Priority, Schedule};
+pub use server::{H2Server, Server, ServerSignal};
 pub use signal::{Flood, Signal};
+pub use writer::FieldPairs;
+
+use block::Block;
+use engine::Phase;
+
+use super::error::CodecError;
+use super::event::BodyPart;
+
+/// Output beyond which streams wait for their turn: one write of a socket buffer takes no more.
+const HIGH_WATER: usize = 128 << 10;
+
+/// Why a field list is no message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HeadError {
+    /// It is malformed: the stream ends with PROTOCOL_ERROR (RFC 9113 §8.1.1).
+    Malformed,
+    /// It may not pass; the stream is open for an answer.
+    Refused(CodecError),
+}
+
+impl From<CodecError> for HeadError {
+    fn from(error: CodecError) -> Self {
+        Self::Refused(error)
+    }
+}
+
+/// What is different between the sides of a connection. Sealed: there are two.
+pub trait Side: Sized {
+    /// The head of what the peer sends.
+    type Head;
+    /// What its streams tell.
+    type Message;
+    /// Whether the peer is a client.
+    const SERVER: bool;
+    /// What the peer sends before its frames.
+    const PREFACE: &'static [u8];
+    /// What is sent before ours.
+    const GREETING: &'static [u8];
+
+    /// A message, as far as it came.
+    fn begins(head: Self::Head, body: BodyPart) -> Self::Message;
+    /// More of it.
+    fn goes_on(body: BodyPart) -> Self::Message;
+    /// Who is to blame for what may not pass.
+    fn blame(error: CodecError) -> CodecError;
+    /// Whether a stream was never opened.
+    fn is_idle(engine: &Engine<Self>, id: u32) -> bool;
+    /// A field list came that is not of trailers.
+    fn head(engine: &mut Engine<Self>, id: u32, ends: bool, block: Block) -> Result<(), u32>;
+    /// The peer said which stream is the last.
+    fn goaway(engine: &mut Engine<Self>, last: u32);
+}

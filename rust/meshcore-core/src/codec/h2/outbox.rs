@@ -1,46 +1,47 @@
-//! What is to be sent on one stream and has no window yet.
+//! What is to be sent on one stream and has no window, or not its turn, yet.
 
 use std::collections::VecDeque;
-use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use h2::SendStream;
-use http::HeaderMap;
 
+use super::frame::{MAX_PAYLOAD, flag, kind, write_head};
 use super::priority::Priority;
+use crate::head::Headers;
 
 /// Queued bytes beyond which a stream takes no more: what a transport of the loop queues.
 pub const STREAM_HIGH_WATER: usize = 64 << 10;
 /// Queued bytes at which it takes more again.
 const STREAM_LOW_WATER: usize = 16 << 10;
-/// Bytes that a stream sends in one turn; between equals, so many lie between two turns.
-const TURN_BYTES: usize = 16 << 10;
 
 /// How the stream ends.
 #[derive(Debug)]
-enum End {
+pub(super) enum End {
     Plain,
-    Trailers(HeaderMap),
+    Trailers(Box<Headers>),
 }
 
 /// What came of a turn.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) enum Turn {
-    /// All is sent.
+    /// All is sent; the end, too, if it was a plain one.
     Done,
+    /// All is sent but these trailers.
+    Trailers(Box<Headers>),
     /// There is more, and window for it.
     More,
-    /// There is more, and no window: the waker will tell.
+    /// There is more, and the stream has no window.
     Blocked,
 }
 
-/// The queue of one stream. `queued` of all streams are summed by the engine.
+/// The queue of one stream.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
     chunks: VecDeque<Bytes>,
     queued: usize,
     end: Option<End>,
     ended: bool,
+    /// What the peer takes; less than nothing after its SETTINGS made the window smaller.
+    pub(super) window: i64,
     pub(super) priority: Priority,
     /// Its place in the schedule is taken.
     pub(super) scheduled: bool,
@@ -49,6 +50,11 @@ pub(super) struct Outbox {
 }
 
 impl Outbox {
+    /// Empty, with the window that the peer gives every stream.
+    pub(super) fn new(window: i64) -> Self {
+        Self { window, ..Self::default() }
+    }
+
     /// Appends data.
     pub(super) fn push(&mut self, data: Bytes) {
         if !data.is_empty() && self.end.is_none() && !self.ended {
@@ -58,31 +64,34 @@ impl Outbox {
     }
 
     /// Nothing follows but these trailers, if any.
-    pub(super) fn finish(&mut self, trailers: Option<HeaderMap>) {
+    pub(super) fn finish(&mut self, trailers: Option<&Headers>) {
         if self.end.is_none() && !self.ended {
             let some = trailers.filter(|t| !t.is_empty());
-            self.end = Some(some.map_or(End::Plain, End::Trailers));
+            self.end = Some(some.map_or(End::Plain, |t| End::Trailers(Box::new(t.clone()))));
         }
     }
 
-    /// The head ended the stream.
+    /// The stream was ended by something else: its head, or its trailers.
     pub(super) fn close(&mut self) {
         self.ended = true;
     }
 
-    /// Whether the end went out (to the crate).
+    /// Whether the end went out.
     pub(super) fn is_ended(&self) -> bool {
         self.ended
     }
 
-    /// Bytes queued here.
+    /// Bytes queued.
     pub(super) fn queued(&self) -> usize {
         self.queued
     }
 
-    /// Whether there is something to send.
-    pub(super) fn has_more(&self) -> bool {
-        !self.chunks.is_empty() || self.end.is_some()
+    /// Whether there is something to send, and window for it.
+    pub(super) fn is_ready(&self) -> bool {
+        match self.chunks.is_empty() {
+            true => self.end.is_some(),
+            false => self.window > 0,
+        }
     }
 
     /// Whether the sender is to hear that there is room; once.
@@ -92,62 +101,105 @@ impl Outbox {
         room
     }
 
-    /// Sends as much as fits one turn and the window.
-    ///
-    /// # Errors
-    /// The stream was reset, or the connection is gone.
-    pub(super) fn turn(
-        &mut self,
-        send: &mut SendStream<Bytes>,
-        cx: &mut Context<'_>,
-        sent: &mut usize,
-    ) -> Result<Turn, h2::Error> {
-        let mut left = TURN_BYTES;
-        while let Some(chunk) = self.chunks.front_mut() {
-            if left == 0 {
-                return Ok(Turn::More);
-            }
-            let want = chunk.len().min(left);
-            send.reserve_capacity(want);
-            let n = send.capacity().min(want);
-            if n == 0 {
-                return self.blocked(send, cx);
-            }
-            let whole = n == chunk.len();
-            let piece = if whole { std::mem::take(chunk) } else { chunk.split_to(n) };
-            if whole {
-                self.chunks.pop_front();
-            }
-            let last = self.chunks.is_empty() && matches!(self.end, Some(End::Plain));
-            send.send_data(piece, last)?;
-            (self.queued, left, *sent) = (self.queued - n, left - n, *sent + n);
-            if last {
-                (self.end, self.ended) = (None, true);
-            }
+    /// Writes one frame, as large as the windows allow; `connection` is the connection's.
+    pub(super) fn turn(&mut self, stream: u32, connection: &mut i64, out: &mut Vec<u8>) -> Turn {
+        let window = self.window.min(*connection).clamp(0, MAX_PAYLOAD as i64) as usize;
+        let len = self.queued.min(window);
+        let last = len == self.queued && matches!(self.end, Some(End::Plain));
+        if len == 0 && !last {
+            return if self.queued == 0 { self.done() } else { Turn::Blocked };
         }
-        self.send_end(send)?;
-        Ok(Turn::Done)
+        write_head(out, len, kind::DATA, if last { flag::END_STREAM } else { 0 }, stream);
+        self.write(len, out);
+        self.window -= len as i64;
+        *connection -= len as i64;
+        if last {
+            (self.end, self.ended) = (None, true);
+        }
+        match self.queued {
+            0 => self.done(),
+            _ if self.window > 0 => Turn::More,
+            _ => Turn::Blocked,
+        }
     }
 
-    fn send_end(&mut self, send: &mut SendStream<Bytes>) -> Result<(), h2::Error> {
+    fn done(&mut self) -> Turn {
         match self.end.take() {
-            None => return Ok(()),
-            Some(End::Plain) => send.send_data(Bytes::new(), true)?,
-            Some(End::Trailers(fields)) => send.send_trailers(fields)?,
+            Some(End::Trailers(trailers)) => {
+                self.ended = true;
+                Turn::Trailers(trailers)
+            }
+            end => {
+                self.end = end;
+                Turn::Done
+            }
         }
-        self.ended = true;
-        Ok(())
     }
 
-    fn blocked(
-        &mut self,
-        send: &mut SendStream<Bytes>,
-        cx: &mut Context<'_>,
-    ) -> Result<Turn, h2::Error> {
-        match send.poll_capacity(cx) {
-            Poll::Ready(Some(Err(error))) => Err(error),
-            Poll::Ready(Some(Ok(n))) if n > 0 => Ok(Turn::More),
-            _ => Ok(Turn::Blocked),
+    fn write(&mut self, len: usize, out: &mut Vec<u8>) {
+        let mut left = len;
+        while left > 0
+            && let Some(chunk) = self.chunks.front_mut()
+        {
+            let n = left.min(chunk.len());
+            out.extend_from_slice(&chunk[..n]);
+            left -= n;
+            if n == chunk.len() {
+                self.chunks.pop_front();
+            } else {
+                let _ = chunk.split_to(n);
+            }
         }
+        self.queued -= len;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::frame::FrameHead;
+    use super::*;
+
+    fn frames(out: &[u8]) -> Vec<(u8, u8, usize)> {
+        let (mut at, mut found) = (0, Vec::new());
+        while at < out.len() {
+            let head = FrameHead::read(out[at..at + 9].try_into().expect("nine bytes"));
+            found.push((head.kind, head.flags, head.len));
+            at += 9 + head.len;
+        }
+        found
+    }
+
+    #[test]
+    fn frames_join_small_pieces_and_keep_to_the_windows() {
+        let mut outbox = Outbox { window: 25, ..Outbox::default() };
+        let (mut connection, mut out) = (100, Vec::new());
+        for _ in 0..3 {
+            outbox.push(Bytes::from_static(b"0123456789"));
+        }
+        outbox.finish(None);
+        assert!(matches!(outbox.turn(1, &mut connection, &mut out), Turn::Blocked));
+        assert_eq!((outbox.queued(), outbox.is_ready(), connection), (5, false, 75));
+        outbox.window = 50;
+        connection = 3;
+        assert!(matches!(outbox.turn(1, &mut connection, &mut out), Turn::More));
+        connection = 50;
+        assert!(matches!(outbox.turn(1, &mut connection, &mut out), Turn::Done));
+        assert_eq!(frames(&out), [(0, 0, 25), (0, 0, 3), (0, 1, 2)]);
+        assert!(outbox.is_ended());
+    }
+
+    #[test]
+    fn an_end_needs_no_window() {
+        let mut outbox = Outbox { window: -5, ..Outbox::default() };
+        let (mut connection, mut out) = (0, Vec::new());
+        outbox.finish(None);
+        assert!(outbox.is_ready());
+        assert!(matches!(outbox.turn(1, &mut connection, &mut out), Turn::Done));
+        assert_eq!(frames(&out), [(0, 1, 0)]);
+        let mut outbox = Outbox::default();
+        let mut trailers = Headers::default();
+        trailers.push(b"a", b"b");
+        outbox.finish(Some(&trailers));
+        assert!(matches!(outbox.turn(1, &mut connection, &mut out), Turn::Trailers(_)));
     }
 }

@@ -44,14 +44,14 @@ const LAST_ONES_TURN: u32 = 8;
 /// Among equals those that are not incremental come first, in the order of their numbers; the
 /// incremental ones take turns. O(log streams).
 #[derive(Debug, Default)]
-pub(super) struct Schedule {
+pub struct Schedule {
     waiting: BTreeSet<(u8, u32, u32)>,
     turn: u32,
 }
 
 impl Schedule {
     /// The place of a stream that was served (or came) just now.
-    pub(super) fn insert(&mut self, stream: u32, priority: Priority) {
+    pub fn insert(&mut self, stream: u32, priority: Priority) {
         let turn = if priority.incremental {
             self.turn = self.turn.wrapping_add(1).max(1);
             self.turn
@@ -61,8 +61,8 @@ impl Schedule {
         self.waiting.insert((priority.urgency, turn, stream));
     }
 
-    /// Takes the stream whose turn it is.
-    pub(super) fn next(&mut self, served: u32) -> Option<u32> {
+    /// Takes the stream whose turn it is, when `served` turns were taken before.
+    pub fn next(&mut self, served: u32) -> Option<u32> {
         let last = served % LAST_ONES_TURN == LAST_ONES_TURN - 1;
         let key = if last { self.waiting.pop_last() } else { self.waiting.pop_first() };
         key.map(|(_, _, stream)| stream)

@@ -1,61 +1,57 @@
-//! Requests: from the crate's to a head, and from a head to the crate's (RFC 9113 §8.3.1).
+//! Requests: from a field list to a head, and back (RFC 9113 §8.3.1).
 
-use http::uri::{Parts, PathAndQuery, Scheme};
-use http::{Method, Request, Uri, Version as HttpVersion};
+use smallvec::SmallVec;
 
-use super::super::encode::Fields;
-use super::super::encode_request::{RequestRules, declared_length, made_fields, received_fields};
-use super::super::error::CodecError;
-use super::super::framing::{Role, facts};
-use super::super::h1_server::ServerRules;
-use super::super::limits::Limits;
-use super::super::parse::RequestBlock;
-use super::super::request_head::{body_length, locate_host, place};
-use super::super::target::{self, Allowed, Target};
-use super::fields::{FieldList, receive};
+use super::HeadError;
+use super::block::{Block, Pseudo};
+use super::writer::Without;
+use crate::codec::encode::Fields;
+use crate::codec::encode_request::{RequestRules, declared_length, made_fields, received_fields};
+use crate::codec::error::CodecError;
+use crate::codec::field::valid_field_name;
+use crate::codec::framing::{Role, facts};
+use crate::codec::h1_server::ServerRules;
+use crate::codec::limits::Limits;
+use crate::codec::parse::RequestBlock;
+use crate::codec::request_head::{body_length, locate_host, place};
+use crate::codec::target::{self, Allowed, Target};
+use crate::codec::websocket;
 use crate::error::Reason;
-use crate::head::{BodyLength, Headers, RequestHead, Span, Version};
+use crate::head::{BodyLength, Headers, RequestHead, Scheme, Span, Version};
 
-/// A head from what the crate has validated: pseudo fields, lower case, nothing about a connection.
+/// The head of a list, and the length that it declares. `ended`: no body follows.
 ///
 /// # Errors
-/// As for a request of HTTP/1.1: what may not pass, with the status to answer it with.
-pub(super) fn head<T>(
-    request: &Request<T>,
+/// Malformed by RFC 9113 §8.3.1, §8.5; or what may not pass, as in HTTP/1.1.
+pub(super) fn head(
+    block: Block,
     ended: bool,
     limits: &Limits,
     rules: &ServerRules,
-) -> Result<RequestHead, CodecError> {
-    let uri = request.uri();
-    let protocol = request.extensions().get::<h2::ext::Protocol>().map(h2::ext::Protocol::as_str);
-    let plain_connect = request.method() == Method::CONNECT && protocol.is_none();
-    let path =
-        if plain_connect { "" } else { uri.path_and_query().map_or("", PathAndQuery::as_str) };
-    if path.len() > limits.target {
-        return Err(CodecError::new(Reason::UriTooLong, "target too long"));
+) -> Result<(RequestHead, Option<u64>), HeadError> {
+    let (headers, pseudo) = block.finish()?;
+    let (method, plain_connect) = check(&headers, &pseudo)?;
+    let target = pseudo.path.unwrap_or_default();
+    if target.len as usize > limits.target {
+        return Err(CodecError::new(Reason::UriTooLong, "target too long").into());
     }
-    let authority = uri.authority().map_or("", |a| a.as_str());
-    let (block, mut parsed) = block(request, path, authority);
-    receive(request.headers(), &mut parsed.headers, limits.headers)?;
-    let facts = facts(&parsed.headers, Version::Http2, Role::Request)?;
+    let facts = facts(&headers, Version::Http2, Role::Request)?;
     let body = match body_length(&facts, limits)? {
         BodyLength::Empty if !ended => BodyLength::Streamed,
         length => length,
     };
-    let method = request.method().as_str();
-    let target = split(method, path, plain_connect, rules)?;
-    let given = (!authority.is_empty()).then(|| Span {
-        start: parsed.target.start + parsed.target.len,
-        len: authority.len() as u32,
-    });
-    let (authority, host) = locate_host(&block, &mut parsed, given, &facts)?;
+    let path: SmallVec<[u8; 256]> = headers.slice(target).into();
+    let form = form(headers.slice(method), &path, plain_connect, rules)?;
+    let mut parsed = RequestBlock { version: Version::Http2, method, target, headers };
+    let (authority, host) = locate_host(&mut parsed, pseudo.authority, &facts)?;
     if plain_connect && authority.len == host.len {
-        return Err(CodecError::bad("CONNECT without a port"));
+        return Err(CodecError::bad("CONNECT without a port").into());
     }
-    let place = place(&mut parsed, path.as_bytes(), &target, &rules.paths)?;
-    Ok(RequestHead {
+    let place = place(&mut parsed, &path, &form, &rules.paths)?;
+    let protocol = pseudo.protocol.map(|p| parsed.headers.slice(p).to_vec());
+    let head = RequestHead {
         version: Version::Http2,
-        method: parsed.method,
+        method,
         scheme: rules.scheme,
         authority,
         host,
@@ -65,25 +61,41 @@ pub(super) fn head<T>(
         body,
         keep_alive: true,
         expect_continue: facts.expect_continue && body != BodyLength::Empty,
-        upgrade: protocol.map(|p| parsed.headers.append_lower(p.as_bytes())),
+        upgrade: protocol.map(|p| parsed.headers.append_lower(&p)),
         headers: parsed.headers,
-    })
+    };
+    Ok((head, facts.content_length))
 }
 
-/// Method, target and authority, one behind the other, as the functions of HTTP/1.1 read them.
-fn block<T>(request: &Request<T>, path: &str, authority: &str) -> (Vec<u8>, RequestBlock) {
-    let method = request.method().as_str();
-    let block = [method.as_bytes(), path.as_bytes(), authority.as_bytes()].concat();
-    let mut headers = Headers::with_capacity(block.len() + 64 * request.headers().len() + 64);
-    headers.append(&block);
-    let method = Span { start: 0, len: method.len() as u32 };
-    let target = Span { start: method.len, len: path.len() as u32 };
-    (block, RequestBlock { version: Version::Http2, method, target, headers })
+/// The method, and whether it is a CONNECT that names an authority and nothing else.
+fn check(headers: &Headers, pseudo: &Pseudo) -> Result<(Span, bool), HeadError> {
+    let malformed = Err(HeadError::Malformed);
+    let Some(method) = pseudo.method else { return malformed };
+    let text = |span: Option<Span>| span.map(|s| headers.slice(s));
+    let connect = headers.slice(method) == b"CONNECT";
+    let plain_connect = connect && pseudo.protocol.is_none();
+    let placed = match (text(pseudo.scheme), text(pseudo.path)) {
+        (Some(scheme), Some(path)) => !plain_connect && is_scheme(scheme) && !path.is_empty(),
+        (None, None) => plain_connect,
+        _ => false,
+    };
+    let protocol_fits = text(pseudo.protocol).is_none_or(|p| connect && valid_field_name(p));
+    let token = valid_field_name(headers.slice(method));
+    if !placed || !protocol_fits || !token || pseudo.status.is_some() {
+        return malformed;
+    }
+    Ok((method, plain_connect))
 }
 
-fn split(
-    method: &str,
-    path: &str,
+/// RFC 3986 §3.1.
+fn is_scheme(text: &[u8]) -> bool {
+    let rest = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.');
+    text.first().is_some_and(u8::is_ascii_alphabetic) && text.iter().all(rest)
+}
+
+fn form(
+    method: &[u8],
+    path: &[u8],
     plain_connect: bool,
     rules: &ServerRules,
 ) -> Result<Target, CodecError> {
@@ -92,71 +104,80 @@ fn split(
         return target::split(b"CONNECT", b"", allowed);
     }
     // An extended CONNECT is asked for by path; a target in any other form is for HTTP/1.1 only.
-    let method = if method == "CONNECT" { "GET" } else { method };
-    match path.as_bytes() {
-        [b'/', ..] | b"*" => target::split(method.as_bytes(), path.as_bytes(), allowed),
+    let method = if method == b"CONNECT" { b"GET" } else { method };
+    if path.iter().any(|b| *b <= b' ' || *b == 0x7F) {
+        return Err(CodecError::bad("invalid byte in :path"));
+    }
+    match path {
+        [b'/', ..] | b"*" => target::split(method, path, allowed),
         _ => Err(CodecError::bad("invalid :path")),
     }
 }
 
-/// The request to send, and whether a protocol goes with it.
+/// Writes a request.
 ///
 /// # Errors
-/// What cannot be said in HTTP/2, such as an authority that is none.
-pub(super) fn outgoing(
+/// What cannot be said in HTTP/2: a request of HTTP/1.0 that names no host.
+pub(super) fn write<F: Fields>(
+    out: &mut F,
     head: &RequestHead,
     rules: &RequestRules<'_>,
-    scheme: crate::head::Scheme,
-) -> Result<Request<()>, CodecError> {
-    let mut fields = FieldList::with_capacity(head.headers.len() + 8);
-    let met = received_fields(&mut fields, head, rules);
-    if rules.upgrade.is_some() {
-        fields.0.remove("sec-websocket-key");
+    scheme: Scheme,
+) {
+    let protocol = rules.upgrade.filter(|p| *p != b"connect");
+    let method = if protocol.is_some() { b"CONNECT" } else { head.slice(head.method) };
+    out.field(b":method", method);
+    if method != b"CONNECT" || protocol.is_some() {
+        let scheme: &[u8] = if scheme == Scheme::Https { b"https" } else { b"http" };
+        out.field(b":scheme", scheme);
     }
+    out.field(b":authority", rules.authority.unwrap_or_else(|| head.slice(head.authority)));
+    if method != b"CONNECT" || protocol.is_some() {
+        write_path(out, head, rules);
+    }
+    if let Some(protocol) = protocol {
+        out.field(b":protocol", protocol);
+    }
+    let name = if rules.upgrade.is_some() { websocket::KEY } else { b"" };
+    let met = received_fields(&mut Without { out, name }, head, rules);
     // A length that nobody declared may still be known; it is not the proxy's to say.
     if let Some(n) = declared_length(head, rules.framing, &met).filter(|_| met.content_length) {
-        fields.content_length(n);
+        out.content_length(n);
     }
     if met.te_trailers {
-        fields.field(b"te", b"trailers");
+        out.field(b"te", b"trailers");
     }
-    made_fields(&mut fields, head, rules, &met);
-    fields.changes(rules.ops);
-    let unsayable = |_| CodecError::new(Reason::BadRequest, "not to be said in HTTP/2");
-    let protocol = rules.upgrade.filter(|p| *p != b"connect");
-    let mut request = Request::new(());
-    *request.version_mut() = HttpVersion::HTTP_2;
-    let method = if protocol.is_some() { b"CONNECT" } else { head.slice(head.method) };
-    *request.method_mut() = Method::from_bytes(method).map_err(|_| unsayable(()))?;
-    *request.uri_mut() = uri(head, rules, scheme, protocol.is_some())?;
-    *request.headers_mut() = fields.0;
-    if let Some(protocol) = protocol.and_then(|p| std::str::from_utf8(p).ok()) {
-        request.extensions_mut().insert(h2::ext::Protocol::from(protocol));
-    }
-    Ok(request)
+    made_fields(out, head, rules, &met);
+    out.changes(rules.ops);
 }
 
-fn uri(
+/// Whether a request can be said in HTTP/2 at all: it must name an authority (RFC 9113 §8.3.1), and
+/// an extended CONNECT needs the endpoint's leave (RFC 8441 §3).
+pub(super) fn check_sayable(
     head: &RequestHead,
     rules: &RequestRules<'_>,
-    scheme: crate::head::Scheme,
-    extended: bool,
-) -> Result<Uri, CodecError> {
-    let unsayable = CodecError::new(Reason::BadRequest, "not to be said in HTTP/2");
-    let authority = rules.authority.unwrap_or_else(|| head.slice(head.authority));
-    let mut parts = Parts::default();
-    parts.authority = Some(authority.try_into().map_err(|_| unsayable)?);
-    if extended || head.slice(head.method) != b"CONNECT" {
-        parts.scheme = Some(match scheme {
-            crate::head::Scheme::Http => Scheme::HTTP,
-            crate::head::Scheme::Https => Scheme::HTTPS,
-        });
-        let mut path = rules.path.unwrap_or_else(|| head.slice(head.path)).to_vec();
-        if let Some(query) = head.query {
-            path.push(b'?');
-            path.extend_from_slice(head.slice(query));
-        }
-        parts.path_and_query = Some(PathAndQuery::from_maybe_shared(path).map_err(|_| unsayable)?);
+    can_upgrade: bool,
+) -> Result<(), CodecError> {
+    if rules.upgrade.is_some_and(|p| p != b"connect") && !can_upgrade {
+        return Err(CodecError::bad("the endpoint takes no extended CONNECT").of_upstream());
     }
-    Uri::from_parts(parts).map_err(|_| unsayable)
+    match rules.authority.map_or(head.authority.len as usize, <[u8]>::len) {
+        0 => Err(CodecError::bad("no host for HTTP/2")),
+        _ => Ok(()),
+    }
+}
+
+fn write_path<F: Fields>(out: &mut F, head: &RequestHead, rules: &RequestRules<'_>) {
+    let path = rules.path.unwrap_or_else(|| head.slice(head.path));
+    // The absolute form of HTTP/1.1 may have an empty one (RFC 9113 §8.3.1).
+    let path: &[u8] = if path.is_empty() { b"/" } else { path };
+    match head.query {
+        None => out.field(b":path", path),
+        Some(query) => {
+            let mut whole: SmallVec<[u8; 256]> = path.into();
+            whole.push(b'?');
+            whole.extend_from_slice(head.slice(query));
+            out.field(b":path", &whole);
+        }
+    }
 }

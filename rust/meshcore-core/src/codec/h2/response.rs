@@ -1,101 +1,105 @@
-//! Responses: from the crate's to a head, and from a head to the crate's (RFC 9113 §8.3.2).
+//! Responses: from a field list to a head, and back (RFC 9113 §8.3.2).
 
-use http::{Response, StatusCode};
+use super::HeadError;
+use super::block::Block;
+use super::writer::Without;
+use crate::codec::encode::Fields;
+use crate::codec::encode_response::{LocalAnswer, ResponseRules, bodiless, received_fields};
+use crate::codec::error::CodecError;
+use crate::codec::field::{valid_field_name, valid_field_value};
+use crate::codec::framing::{Role, facts};
+use crate::codec::header_ops::HeaderOps;
+use crate::codec::websocket;
+use crate::head::{BodyLength, ResponseHead, Version};
 
-use super::super::encode::Fields;
-use super::super::encode_response::{LocalAnswer, ResponseRules, bodiless, received_fields};
-use super::super::error::CodecError;
-use super::super::field::{valid_field_name, valid_field_value};
-use super::super::framing::{Role, facts};
-use super::super::header_ops::HeaderOps;
-use super::super::limits::Limits;
-use super::fields::{FieldList, receive};
-use crate::head::{BodyLength, Headers, ResponseHead, Version};
-
-/// A head from what the crate has validated. `ended`: no body follows; `head_request`: none may.
+/// The head of a list, and the length that its body must have. `ended`: no body follows;
+/// `head_request`: none may.
 ///
 /// # Errors
-/// `upstream_protocol`: too many fields, a value that is not one line, two lengths, or a body that
-/// is declared too long.
-pub(super) fn head<T>(
-    response: &Response<T>,
+/// Malformed by RFC 9113 §8.3.2, §8.6 (there is no 101); or `upstream_protocol`: too large, or with
+/// two lengths.
+pub(super) fn head(
+    block: Block,
     ended: bool,
     head_request: bool,
-    limits: &Limits,
-) -> Result<ResponseHead, CodecError> {
-    let mut headers = Headers::with_capacity(64 * response.headers().len());
-    receive(response.headers(), &mut headers, limits.headers).map_err(CodecError::of_upstream)?;
-    let facts = facts(&headers, Version::Http2, Role::Response).map_err(CodecError::of_upstream)?;
-    let status = response.status().as_u16();
-    let body = if ended || head_request || bodiless(status) {
-        BodyLength::Empty
-    } else {
-        match facts.content_length {
-            Some(n) if n > 0 => BodyLength::Known(n),
-            _ => BodyLength::Streamed,
-        }
+) -> Result<(ResponseHead, Option<u64>), HeadError> {
+    let of_upstream = |error: CodecError| HeadError::Refused(error.of_upstream());
+    let (headers, pseudo) = block.finish().map_err(|error| match error {
+        HeadError::Refused(error) => of_upstream(error),
+        malformed => malformed,
+    })?;
+    let status = pseudo.status.and_then(|span| status(headers.slice(span)));
+    let Some(status) = status.filter(|_| !pseudo.is_of_request()) else {
+        return Err(HeadError::Malformed);
     };
-    if !(100..600).contains(&status) {
-        return Err(CodecError::bad("status out of range").of_upstream());
-    }
-    Ok(ResponseHead { version: Version::Http2, status, body, keep_alive: true, headers })
+    let facts = facts(&headers, Version::Http2, Role::Response).map_err(of_upstream)?;
+    let no_body = head_request || bodiless(status);
+    let body = match facts.content_length {
+        _ if ended || no_body => BodyLength::Empty,
+        Some(n) if n > 0 => BodyLength::Known(n),
+        _ => BodyLength::Streamed,
+    };
+    let head = ResponseHead { version: Version::Http2, status, body, keep_alive: true, headers };
+    Ok((head, facts.content_length.filter(|_| !no_body)))
 }
 
-/// A relayed head to send, and whether it ends the stream.
-pub(super) fn outgoing(head: &ResponseHead, rules: &ResponseRules<'_>) -> (Response<()>, bool) {
-    let mut fields = FieldList::with_capacity(head.headers.len() + 4);
+/// Three digits from 100 to 599, and no 101.
+fn status(text: &[u8]) -> Option<u16> {
+    let [a @ b'1'..=b'5', b @ b'0'..=b'9', c @ b'0'..=b'9'] = text else { return None };
+    let digit = |d: &u8| u16::from(d - b'0');
+    Some(digit(a) * 100 + digit(b) * 10 + digit(c)).filter(|status| *status != 101)
+}
+
+fn write_status<F: Fields>(out: &mut F, status: u16) {
+    out.field(b":status", itoa::Buffer::new().format(status).as_bytes());
+}
+
+/// Writes a relayed head; true: nothing may follow it.
+pub(super) fn write<F: Fields>(
+    out: &mut F,
+    head: &ResponseHead,
+    rules: &ResponseRules<'_>,
+) -> bool {
     if rules.tunnel.is_some() {
-        received_fields(&mut fields, head, rules.ops, false);
-        fields.0.remove("sec-websocket-accept");
-        fields.changes(rules.ops);
-        return (response(200, fields), false);
+        write_status(out, 200);
+        received_fields(&mut Without { out, name: websocket::ACCEPT }, head, rules.ops, false);
+        out.changes(rules.ops);
+        return false;
     }
+    write_status(out, head.status);
     let no_body = rules.head_request || bodiless(head.status);
     // In answer to HEAD, and in a 304, the length is that of a body which is not sent.
     let keeps_length = no_body && !matches!(head.status, 100..=199 | 204);
-    received_fields(&mut fields, head, rules.ops, keeps_length);
-    if !no_body {
+    received_fields(out, head, rules.ops, keeps_length);
+    // A length that nobody declared may still be known; it is not the proxy's to say.
+    if !no_body && head.headers.contains(b"content-length") {
         match rules.framing {
-            // A length that nobody declared may still be known; it is not the proxy's to say.
-            BodyLength::Known(n) if head.headers.contains(b"content-length") => {
-                fields.content_length(n);
-            }
-            BodyLength::Empty if head.headers.contains(b"content-length") => {
-                fields.content_length(0);
-            }
-            _ => {}
+            BodyLength::Known(n) => out.content_length(n),
+            BodyLength::Empty => out.content_length(0),
+            BodyLength::Streamed | BodyLength::UntilClose => {}
         }
     }
-    fields.changes(rules.ops);
-    (response(head.status, fields), no_body || rules.framing == BodyLength::Empty)
+    out.changes(rules.ops);
+    no_body || rules.framing == BodyLength::Empty
 }
 
-/// An interim (1xx) head to send.
-pub(super) fn informational(head: &ResponseHead) -> Response<()> {
-    let mut fields = FieldList::with_capacity(head.headers.len());
-    received_fields(&mut fields, head, &HeaderOps::default(), false);
-    response(head.status, fields)
+/// Writes an interim (1xx) head.
+pub(super) fn write_informational<F: Fields>(out: &mut F, head: &ResponseHead) {
+    write_status(out, head.status);
+    received_fields(out, head, &HeaderOps::default(), false);
 }
 
-/// A local answer's head, and whether it ends the stream.
-pub(super) fn local(answer: &LocalAnswer<'_>) -> (Response<()>, bool) {
-    let mut fields = FieldList::with_capacity(answer.headers.len() + 1);
+/// Writes a local answer's head; true: nothing may follow it.
+pub(super) fn write_local<F: Fields>(out: &mut F, answer: &LocalAnswer<'_>) -> bool {
+    write_status(out, answer.status);
     for (name, value) in answer.headers {
         if valid_field_name(name) && valid_field_value(value) {
-            fields.field(name, value);
+            out.field(name, value);
         }
     }
     // An empty body is said by the end of the stream; gRPC's trailers-only answer has no length.
     if !bodiless(answer.status) && !answer.body.is_empty() {
-        fields.content_length(answer.body.len() as u64);
+        out.content_length(answer.body.len() as u64);
     }
-    let ends = answer.head_request || bodiless(answer.status) || answer.body.is_empty();
-    (response(answer.status, fields), ends)
-}
-
-fn response(status: u16, fields: FieldList) -> Response<()> {
-    let mut response = Response::new(());
-    *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
-    *response.headers_mut() = fields.0;
-    response
+    answer.head_request || bodiless(answer.status) || answer.body.is_empty()
 }

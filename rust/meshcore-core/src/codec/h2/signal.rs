@@ -1,6 +1,6 @@
 //! What an engine tells: about a stream, or (number 0) about the connection.
 
-use super::super::error::CodecError;
+use crate::codec::error::CodecError;
 
 /// One thing that happened; it comes with the number of its stream.
 #[derive(Clone, Debug)]
@@ -20,7 +20,7 @@ pub enum Signal<M> {
     },
     /// What was queued on the stream is nearly sent: it takes more.
     Writable,
-    /// The end of our message is sent.
+    /// All of a stream that was left is sent.
     Sent,
     /// The peer opens or takes no more streams; those that are open go on.
     GoAway,
@@ -46,20 +46,24 @@ pub enum Flood {
     Priorities,
     /// Frames of unknown types.
     Unknown,
-    /// CONTINUATION frames of one block (CVE-2024-27316).
-    Continuations,
+    /// Field blocks that go on and on (CVE-2024-27316), or mean far more than they say
+    /// (CVE-2016-6581).
+    Blocks,
+    /// Streams that end because the peer broke the rules of one, or opened more than it may.
+    Faults,
 }
 
 impl Flood {
     /// Every kind, in the order of its number.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Resets,
         Self::Control,
         Self::Empty,
         Self::WindowUpdates,
         Self::Priorities,
         Self::Unknown,
-        Self::Continuations,
+        Self::Blocks,
+        Self::Faults,
     ];
 
     /// The name in metrics.
@@ -72,7 +76,8 @@ impl Flood {
             Self::WindowUpdates => "window_update_flood",
             Self::Priorities => "priority_flood",
             Self::Unknown => "unknown_frames",
-            Self::Continuations => "continuation_flood",
+            Self::Blocks => "field_block_flood",
+            Self::Faults => "stream_errors",
         }
     }
 }

@@ -1,0 +1,378 @@
+"""HTTP/2 on the package ``h2``: what both sides of the reference engine have in common.
+
+It shows in plain Python what the native engine does, and is what that one is compared with. The
+package keeps states and windows; here is what it leaves open: one event for what a read brought of
+a stream, queues with marks, and what a fault costs. Heads are read and written by the core.
+
+Frames are handed to the package one by one. An exception takes with it the events of the frames
+before it, and for the package every fault is the connection's; RFC 9113 §5.4.2 and §8.1.1 make
+most of them their stream's.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from h2.errors import ErrorCodes
+from h2.events import (
+    ConnectionTerminated,
+    DataReceived,
+    InformationalResponseReceived,
+    PingAckReceived,
+    RemoteSettingsChanged,
+    RequestReceived,
+    ResponseReceived,
+    StreamReset,
+    TrailersReceived,
+    WindowUpdated,
+)
+from h2.exceptions import (
+    DenialOfServiceError,
+    FlowControlError,
+    InvalidBodyLengthError,
+    ProtocolError,
+)
+from h2.settings import SettingCodes, Settings
+from hyperframe.frame import RstStreamFrame
+
+from meshcore._core import h2_read_body
+from meshcore.codec.frames import (
+    ACK,
+    END_HEADERS,
+    NO_WINDOW,
+    PREFACE,
+    PRIORITY_BYTES,
+    STREAM_MASK,
+    Cutter,
+    Frame,
+    Kind,
+)
+from meshcore.codec.reference_sender import (
+    OUTPUT_BYTES,
+    PONG,
+    REFUSED,
+    RESET,
+)
+from meshcore.codec.reference_stream import FIRST_WINDOW, Fields
+from meshcore.codec.reference_teller import Teller
+from meshcore.errors import CodecError
+
+if TYPE_CHECKING:
+    from h2.events import Event
+
+    from meshcore._core import CodecLimits
+    from meshcore.codec import Events
+    from meshcore.config.snapshot import Http2Spec
+
+# A list that is larger than allowed is decoded, so that the tables stay the same, up to this many
+# times; one beyond it ends the connection.
+LIST_SLACK: Final = 4
+# More of the peer's table than by default is not used: it would be ours to keep.
+MAX_TABLE_BYTES: Final = 4096
+# The number of `Flood::Blocks` (rust/meshcore-core/src/codec/h2/signal.rs).
+BLOCKS: Final = 6
+LIVENESS: Final = b"liveness"
+
+
+class Reference(Teller):
+    """One connection; a subclass is one side of it."""
+
+    def __init__(self, server: bool, limits: CodecLimits, spec: Http2Spec, now_ns: int) -> None:
+        super().__init__(server, limits, spec, now_ns)
+        self._cutter = Cutter(server)
+        self._settled = False  # the peer's SETTINGS came
+        self._block = 0  # the stream of a field block that goes on
+        self._asked = False  # a PING of ours is not answered
+
+    def _greet(self, settings: dict[SettingCodes, int], list_bytes: int) -> None:
+        spec, package = self._spec, self._h2
+        self._first_window = min(spec.stream_window_bytes, FIRST_WINDOW)
+        settings[SettingCodes.INITIAL_WINDOW_SIZE] = self._first_window
+        settings[SettingCodes.MAX_HEADER_LIST_SIZE] = list_bytes
+        client = package.config.client_side
+        package.local_settings = Settings(client, settings)
+        package.initiate_connection()
+        # The package ends the connection of a client that opens too many; we refuse the stream.
+        settings.pop(SettingCodes.MAX_CONCURRENT_STREAMS, None)
+        package.local_settings = Settings(client, settings)
+        package.decoder.max_header_list_size = LIST_SLACK * list_bytes
+        self._open()
+        more = spec.connection_window_bytes - package.inbound_flow_control_window
+        if more > 0:
+            package.increment_flow_control_window(more)
+        self._collect()
+
+    # --- bytes in -----------------------------------------------------------------------------
+
+    @property
+    def wants_read(self) -> bool:
+        """False while what was read cannot be parsed."""
+        return not self._choked
+
+    @property
+    def in_head(self) -> bool:
+        """Whether a field block has begun and not ended."""
+        return bool(self._block)
+
+    @property
+    def open_streams(self) -> int:
+        """How many streams are open."""
+        return len(self._streams)
+
+    def receive(self, data: bytes, now_ns: int) -> Events:
+        """What a read meant."""
+        if not self.closed:
+            self._now = now_ns
+            self._meter.sent_data(self._data_frames)
+            self._data_frames = 0
+            flood = self._meter.scan(data, now_ns)
+            if flood is None:
+                self._cutter.feed(data)
+                self._advance()
+            else:
+                self._calm(flood)
+        return self.events()
+
+    def receive_eof(self) -> Events:
+        """The peer sends no more."""
+        self._close()
+        return self.events()
+
+    def events(self) -> Events:
+        """What happened since the last call."""
+        events, self._events = self._events, []
+        return events or None
+
+    def take_output(self) -> bytes:
+        """Bytes to send; empty when there are none."""
+        self._advance()
+        output = bytes(self._output)
+        self._output.clear()
+        return output
+
+    def _advance(self) -> None:
+        """Parse what was read, tell what it meant, send what has a window."""
+        if self.closed:
+            return
+        self._parse()
+        self._tell_all()
+        for number, priority in self._meter.take_priorities():
+            if number in self._streams:
+                self._streams[number].outbox.priority = priority
+        self._serve()
+        self._close_if_done()
+        self._collect()
+
+    def _parse(self) -> None:
+        try:
+            if not self._cutter.greeted and self._cutter.take_preface():
+                self._h2.receive_data(PREFACE)
+            while self._cutter.greeted and not self.closed:
+                self._choked = len(self._output) >= OUTPUT_BYTES
+                frame = None if self._choked else self._cutter.take()
+                if frame is None:
+                    return
+                self._receive_frame(frame)
+        except DenialOfServiceError:
+            self._calm(BLOCKS)
+        except ProtocolError as error:
+            self._fail(error.error_code)
+
+    def _receive_frame(self, frame: Frame) -> None:
+        self._check_place(frame)
+        kind = frame.kind
+        if kind > Kind.CONTINUATION:
+            return  # RFC 9113 §5.5; the package knows some of them
+        if kind in (Kind.HEADERS, Kind.PUSH_PROMISE, Kind.CONTINUATION):
+            self._block = 0 if frame.flags & END_HEADERS else frame.stream
+        fault = self._fault_of(frame)
+        if fault is not None:
+            return self._fault(frame.stream, fault)
+        self._collect()
+        try:
+            events = self._h2.receive_data(frame.data)
+        except ProtocolError as error:
+            self._h2.clear_outbound_data_buffer()  # its GOAWAY
+            if not self._is_of_stream(error, frame):
+                raise
+            self._open()
+            self._fault(frame.stream, error.error_code)
+            if kind == Kind.DATA:
+                self._credit(frame.stream, len(frame.payload))
+            return
+        except Exception:
+            # What the package did not foresee costs this connection and nothing else.
+            return self._fail(ErrorCodes.INTERNAL_ERROR)
+        answer = self._h2.data_to_send()
+        if not events and frame.stream in self._ended_by_us:
+            # RFC 9113 §5.4.2: what comes late is ignored; the package resets again.
+            late = RstStreamFrame(frame.stream, error_code=ErrorCodes.STREAM_CLOSED)
+            answer = answer.removesuffix(late.serialize())
+        self._output += answer
+        if kind == Kind.GOAWAY:
+            self._open()  # RFC 9113 §6.8: streams go on; for the package that was all
+        for event in events:
+            self._on(event)
+
+    def _check_place(self, frame: Frame) -> None:
+        """Raise for what cannot come now, and the package would take for less."""
+        kind, stream = frame.kind, frame.stream
+        settings = kind == Kind.SETTINGS and not frame.flags & ACK
+        if not self._settled and not settings:
+            raise ProtocolError("SETTINGS come first (RFC 9113 §3.4)")
+        self._settled = True
+        if self._block or kind == Kind.CONTINUATION:
+            if (kind, stream) != (Kind.CONTINUATION, self._block):
+                raise ProtocolError("a field block is not interrupted (§6.10)")
+        elif kind == Kind.RST_STREAM and self._is_idle(stream):
+            raise ProtocolError("an idle stream cannot be reset (§6.4)")
+        elif kind == Kind.PRIORITY_UPDATE and stream:
+            raise ProtocolError("a PRIORITY_UPDATE is the connection's (RFC 9218 §7.1)")
+
+    def _fault_of(self, frame: Frame) -> int | None:
+        """What is wrong with a frame that costs its stream; for the package, the connection."""
+        if frame.kind == Kind.WINDOW_UPDATE and frame.stream and not self._is_idle(frame.stream):
+            return ErrorCodes.PROTOCOL_ERROR if frame.payload == NO_WINDOW else None  # §6.9
+        if frame.kind == Kind.PRIORITY and frame.stream in self._h2.streams:
+            if len(frame.payload) != PRIORITY_BYTES:
+                return ErrorCodes.FRAME_SIZE_ERROR  # §6.3
+            if int.from_bytes(frame.payload[:4]) & STREAM_MASK == frame.stream:
+                return ErrorCodes.PROTOCOL_ERROR  # RFC 7540 §5.3.1: it depends on itself
+        return None
+
+    def _is_idle(self, number: int) -> bool:
+        ours = number % 2 == int(self._h2.config.client_side)
+        package = self._h2
+        highest = package.highest_outbound_stream_id if ours else package.highest_inbound_stream_id
+        return number > highest
+
+    def _is_of_stream(self, error: ProtocolError, frame: Frame) -> bool:
+        """Whether a message was malformed, and not a frame, a block or the order of frames."""
+        match frame.kind:
+            case Kind.DATA if isinstance(error, FlowControlError):
+                return self._h2.inbound_flow_control_window >= 0
+            case Kind.DATA | Kind.HEADERS | Kind.CONTINUATION:
+                # A block that could not be decoded has its cause; one in a wrong state, a KeyError.
+                plain = type(error) is ProtocolError and isinstance(
+                    error.__cause__, KeyError | None
+                )
+                known = frame.stream in self._h2.streams
+                return (plain and known) or isinstance(error, InvalidBodyLengthError)
+        return False
+
+    # --- what the frames meant ----------------------------------------------------------------
+
+    def _on(self, event: Event) -> None:
+        match event:
+            case RequestReceived() | ResponseReceived():
+                self._on_head(event.stream_id, event.headers, event.stream_ended is not None)
+            case InformationalResponseReceived():
+                self._on_interim(event.stream_id, event.headers)
+            case TrailersReceived():
+                self._on_trailers(event.stream_id, event.headers)
+            case DataReceived():
+                self._on_data(event)
+            case StreamReset():
+                self._on_reset(event.stream_id, event.error_code, event.remote_reset)
+            case RemoteSettingsChanged():
+                self._on_settings()
+            case WindowUpdated(stream_id=0):
+                self._wake_all()
+            case WindowUpdated():
+                self._wake(self._streams.get(event.stream_id))
+            case PingAckReceived():
+                self._on_pong(event.ping_data)
+            case ConnectionTerminated():
+                self._on_goaway(event.last_stream_id or 0)
+
+    def _on_head(self, number: int, fields: Fields, ended: bool) -> None:
+        raise NotImplementedError
+
+    def _on_interim(self, number: int, fields: Fields) -> None:
+        raise NotImplementedError
+
+    def _on_goaway(self, last: int) -> None:
+        raise NotImplementedError
+
+    def _on_data(self, event: DataReceived) -> None:
+        stream = self._streams.get(event.stream_id)
+        if stream is None or not stream.inbox.open:
+            self._credit(event.stream_id, event.flow_controlled_length)
+            return
+        inbox = stream.inbox
+        if event.data:
+            inbox.pieces.append(event.data)
+        elif event.flow_controlled_length and event.stream_ended is None:
+            self._calm(self._meter.hollow(self._now))
+        inbox.received += len(event.data)
+        inbox.credit += event.flow_controlled_length
+        if event.stream_ended is not None:
+            inbox.ended = True  # the package has compared the lengths
+        if inbox.declared == 0 < inbox.received:
+            return self._fault(stream.number)  # also where no content-length says so
+        self._touched[stream.number] = stream
+        return None
+
+    def _on_trailers(self, number: int, fields: Fields) -> None:
+        stream = self._streams.get(number)
+        if stream is None or not stream.inbox.open:
+            return None
+        try:
+            read = h2_read_body(b"", True, fields, self._limits, 0)
+        except CodecError as error:
+            return self._refuse(stream, error)
+        if read is None or not stream.inbox.end():
+            return self._fault(number)
+        stream.inbox.trailers = fields
+        self._touched[number] = stream
+        return None
+
+    def _on_reset(self, number: int, code: int, by_peer: bool) -> None:
+        if not by_peer:
+            self._ended_by_us.append(number)  # by the package
+            return self._fault(number)
+        if number in self._touched:
+            self._tell(self._touched.pop(number))  # what came before it counts
+        if self._end(number, None):
+            self._events.append((number, REFUSED if code == ErrorCodes.REFUSED_STREAM else RESET))
+        return None
+
+    def _on_settings(self) -> None:
+        encoder = self._h2.encoder
+        encoder.header_table_size = min(encoder.header_table_size, MAX_TABLE_BYTES)
+        self._wake_all()
+
+    def _on_pong(self, data: bytes) -> None:
+        if self._asked and data == LIVENESS:
+            self._asked = False
+            self._events.append((0, PONG))
+
+    def _close_if_done(self) -> None:
+        """A connection that takes no more streams ends with the last one."""
+
+    # --- called by the owner ------------------------------------------------------------------
+
+    def pause(self, stream: int) -> None:
+        """Take no more of a body: its window closes."""
+        known = self._streams.get(stream)
+        if known is not None:
+            known.inbox.paused = known.inbox.open
+
+    def resume(self, stream: int) -> None:
+        """Take on; what waited is among the next `events`."""
+        known = self._streams.get(stream)
+        if known is not None and known.inbox.paused:
+            known.inbox.paused = False
+            self._tell(known)
+
+    def reset(self, stream: int, code: int) -> None:
+        """End a stream at once with an error code."""
+        self._end(stream, code)
+
+    def ping(self) -> bool:
+        """Ask for a sign of life."""
+        if self._asked or self.closed or not self._cutter.greeted:
+            return False
+        self._asked = True
+        self._h2.ping(LIVENESS)
+        return True

@@ -1,0 +1,150 @@
+"""The endpoint's side of a connection, on the package ``h2``: requests out, responses in."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from h2.errors import ErrorCodes
+from h2.exceptions import NoAvailableStreamIDError
+from h2.settings import SettingCodes
+
+from meshcore._core import (
+    CodecLimits,
+    h2_body_of,
+    h2_list_bytes,
+    h2_read_response,
+    h2_write_request,
+    h2_write_trailers,
+)
+from meshcore.codec.reference import Reference
+from meshcore.codec.reference_sender import GOING_AWAY, REFUSED
+from meshcore.codec.reference_stream import Stream, content_length
+from meshcore.errors import CodecError
+
+if TYPE_CHECKING:
+    from meshcore._core import Peer, Request, Ticket
+    from meshcore.codec.reference_stream import Fields
+    from meshcore.config.snapshot import Http2Spec
+
+# As rust/meshcore-core/src/codec/limits.rs: 1xx responses to one request.
+MAX_INTERIM: Final = 32
+
+
+class ReferenceClient(Reference):
+    """`meshcore.codec.ClientCodec` in Python. For one thread."""
+
+    def __init__(self, secure: bool, spec: Http2Spec, now_ns: int) -> None:
+        limits = CodecLimits()
+        super().__init__(False, limits, spec, now_ns)
+        self._secure = secure
+        self._going_away = False
+        self._greet({SettingCodes.ENABLE_PUSH: 0}, h2_list_bytes(limits))
+
+    # --- requests -----------------------------------------------------------------------------
+
+    @property
+    def can_open(self) -> int:
+        """How many more streams may be opened now: none before the endpoint's SETTINGS came."""
+        if self.closed or self._going_away or not self._settled:
+            return 0
+        most = min(self._h2.remote_settings.max_concurrent_streams, self._spec.streams)
+        return max(0, most - len(self._streams))
+
+    @property
+    def can_upgrade(self) -> bool:
+        """Whether the endpoint takes an extended CONNECT (RFC 8441 §3)."""
+        return bool(self._h2.remote_settings.enable_connect_protocol)
+
+    def send_request(self, request: Request, ticket: Ticket, peer: Peer, now_ns: int) -> int | None:
+        """Open a stream with a request and what of its body came with it."""
+        if not self.can_open:
+            return None
+        fields, tunnel = h2_write_request(
+            request, ticket, peer, now_ns, self._secure, self.can_upgrade
+        )
+        try:
+            number = self._h2.get_next_available_stream_id()
+        except NoAvailableStreamIDError:
+            return None
+        body = h2_body_of(request)
+        # A tunnel's own bytes follow, and their end.
+        trailers = h2_write_trailers(body) if body.end and not tunnel else None
+        stream = self._streams[number] = Stream(number)
+        stream.awaited = True
+        stream.head_request = request.method == "HEAD"
+        ends = not body.data and trailers == []
+        self._send_head(stream, fields, ends)
+        if not ends:
+            self._send(stream, body.data, trailers)
+        return number
+
+    # --- responses ----------------------------------------------------------------------------
+
+    def _on_head(self, number: int, fields: Fields, ended: bool) -> None:
+        if number % 2 == 0:
+            return self._fail(ErrorCodes.PROTOCOL_ERROR)  # nothing was promised
+        stream = self._streams.get(number)
+        if stream is None:
+            return None
+        inbox = stream.inbox
+        try:
+            head = h2_read_response(fields, ended, stream.head_request)
+        except CodecError as error:
+            stream.awaited = False
+            return self._refuse(stream, error)
+        if head is None:
+            return self._fault(number)
+        bodiless = stream.head_request or head.status in (204, 304)
+        # RFC 9113 §8.1.1: these have none, whatever length they declare.
+        inbox.declared = 0 if bodiless else content_length(fields)
+        if ended and not inbox.end():
+            return self._fault(number)
+        inbox.head = head
+        stream.awaited = False
+        self._touched[number] = stream
+        return None
+
+    def _on_interim(self, number: int, fields: Fields) -> None:
+        stream = self._streams.get(number)
+        if stream is None:
+            return None
+        stream.interim += 1
+        response = None
+        if stream.interim <= MAX_INTERIM:
+            try:
+                response = h2_read_response(fields, False, stream.head_request)
+            except CodecError as error:
+                stream.awaited = False
+                return self._refuse(stream, error)
+        if response is None:
+            return self._fault(number)
+        self._events.append((number, response))
+        return None
+
+    def _on_reset(self, number: int, code: int, by_peer: bool) -> None:
+        stream = self._streams.get(number)
+        if stream is None or not (by_peer and stream.inbox.ended):
+            return super()._on_reset(number, code, by_peer)
+        # RFC 9113 §8.1: the response is whole, and the rest of the request not wanted.
+        self._queued -= stream.outbox.stop()
+        return self._forget_if_over(stream)
+
+    def _is_awaited(self, stream: Stream) -> bool:
+        """Whoever has all of the response needs no more, whatever becomes of the request."""
+        return stream.inbox.open
+
+    def leave(self, stream: int) -> None:
+        """Nobody wants to hear of the stream any more: it ends, with CANCEL unless it is over."""
+        self._end(stream, ErrorCodes.CANCEL)
+
+    # --- the end ------------------------------------------------------------------------------
+
+    def _on_goaway(self, last: int) -> None:
+        """RFC 9113 §6.8: nothing beyond the last stream was processed."""
+        if not self._going_away:
+            self._going_away = True
+            self._events.append((0, GOING_AWAY))
+        for number, stream in list(self._streams.items()):
+            if number > last and not stream.inbox.ended:
+                self._end(number, None)
+                self._events.append((number, REFUSED))

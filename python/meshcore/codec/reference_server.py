@@ -1,0 +1,162 @@
+"""The client's side of a connection, on the package ``h2``: requests in, responses out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from h2.errors import ErrorCodes
+from h2.settings import SettingCodes
+from hyperframe.frame import GoAwayFrame
+
+from meshcore._core import (
+    h2_body_of,
+    h2_list_bytes,
+    h2_priority,
+    h2_read_request,
+    h2_write_answer,
+    h2_write_informational,
+    h2_write_response,
+    h2_write_trailers,
+)
+from meshcore.codec.reference import Reference
+from meshcore.codec.reference_stream import Stream, content_length
+from meshcore.errors import CodecError
+
+if TYPE_CHECKING:
+    from meshcore._core import Answer, CodecLimits, Request, Response, Ticket
+    from meshcore.codec.reference_stream import Fields
+    from meshcore.config.snapshot import Http2Spec
+
+SHUTDOWN: Final = b"shutdown"
+HIGHEST_STREAM: Final = 2**31 - 1
+
+
+class ReferenceServer(Reference):
+    """`meshcore.codec.ServerCodec` in Python. For one thread."""
+
+    def __init__(self, limits: CodecLimits, secure: bool, spec: Http2Spec, now_ns: int) -> None:
+        super().__init__(True, limits, spec, now_ns)
+        self._secure = secure
+        self._draining = False
+        self._last: int | None = None  # no stream beyond it is taken
+        settings = {
+            SettingCodes.MAX_CONCURRENT_STREAMS: spec.streams,
+            SettingCodes.ENABLE_CONNECT_PROTOCOL: 1,
+        }
+        self._greet(settings, h2_list_bytes(limits))
+
+    @property
+    def queued(self) -> int:
+        """Bytes of responses that wait for window or for the socket."""
+        return self._queued
+
+    def queued_on(self, stream: int) -> int:
+        """Bytes that wait on one stream."""
+        known = self._streams.get(stream)
+        return known.outbox.queued if known is not None else 0
+
+    # --- requests -----------------------------------------------------------------------------
+
+    def _on_head(self, number: int, fields: Fields, ended: bool) -> None:
+        if self._last is not None:
+            return self._reset(number, ErrorCodes.REFUSED_STREAM)  # the client was told
+        if len(self._streams) >= self._spec.streams:
+            return self._fault(number, ErrorCodes.REFUSED_STREAM)
+        stream = Stream(number)
+        inbox = stream.inbox
+        try:
+            head = h2_read_request(fields, ended, self._limits, self._secure)
+        except CodecError as error:
+            self._streams[number] = stream
+            return self._refuse(stream, error)
+        inbox.declared = content_length(fields)
+        if head is None or (ended and not inbox.end()):
+            return self._fault(number)
+        inbox.head = head
+        # Nothing of a tunnel passes before there is one (CVE-2026-2833).
+        inbox.paused = head.method == "CONNECT" and not ended
+        for name, value in fields:
+            if name == b"priority":
+                stream.outbox.priority = h2_priority(value)
+                break
+        self._streams[number] = self._touched[number] = stream
+        return None
+
+    def _on_interim(self, number: int, fields: Fields) -> None:
+        """A request is never interim: to the package such a list is malformed."""
+
+    def _is_awaited(self, stream: Stream) -> bool:
+        return not stream.left and stream.inbox.head is None
+
+    # --- responses ----------------------------------------------------------------------------
+
+    def send_response(
+        self, stream: int, request: Request, response: Response, ticket: Ticket
+    ) -> int:
+        """A relayed head, and what of the body came with it."""
+        known = self._streams.get(stream)
+        if known is None:
+            return 0
+        fields, bodiless = h2_write_response(request, response, ticket)
+        body = h2_body_of(response)
+        trailers = h2_write_trailers(body) if body.end else None
+        ends = bodiless or (not body.data and trailers == [])
+        self._send_head(known, fields, ends)
+        return 0 if ends else self._send(known, body.data, trailers)
+
+    def send_informational(self, stream: int, response: Response) -> None:
+        """A relayed 1xx."""
+        known = self._streams.get(stream)
+        if known is not None and not known.outbox.begun:
+            self._h2.send_headers(stream, h2_write_informational(response))
+            self._collect()
+
+    def send_answer(self, stream: int, request: Request | None, answer: Answer) -> None:
+        """A whole answer made here."""
+        known = self._streams.get(stream)
+        if known is None:
+            return
+        fields, body = h2_write_answer(request, answer)
+        self._send_head(known, fields, not body)
+        if body:
+            self._send(known, body, [])
+
+    def leave(self, stream: int) -> bool:
+        """Nobody wants to hear of the stream any more; ``False``: it is still there."""
+        known = self._streams.get(stream)
+        if known is not None:
+            known.left = True
+            self._close_inbox(known)
+            self._forget_if_over(known)
+        return stream not in self._streams
+
+    # --- the end ------------------------------------------------------------------------------
+
+    def drain(self) -> None:
+        """Take no more streams: GOAWAY in two steps (RFC 9113 §6.8)."""
+        if not (self.closed or self._draining):
+            self._draining = True
+            self._collect()
+            # By hand: to the package a GOAWAY is the end.
+            self._output += GoAwayFrame(0, last_stream_id=HIGHEST_STREAM).serialize()
+            self._h2.ping(SHUTDOWN)
+            self._collect()
+
+    def _on_pong(self, data: bytes) -> None:
+        if self._draining and self._last is None and data == SHUTDOWN:
+            self._last = self._h2.highest_inbound_stream_id
+            self._output += GoAwayFrame(0, last_stream_id=self._last).serialize()
+        else:
+            super()._on_pong(data)
+
+    def _close_if_done(self) -> None:
+        if self._last is not None and not self._streams:
+            self._close()
+
+    def _on_goaway(self, last: int) -> None:
+        """A client that goes opens no more streams; those that are open go on."""
+
+    def abandon(self, code: int) -> None:
+        """End every stream and the connection."""
+        if not self.closed:
+            self._fail(code)

@@ -1,0 +1,212 @@
+//! A field list as it was received, checked field by field (RFC 9113 §8.2, §8.3).
+
+use super::HeadError;
+use crate::codec::error::CodecError;
+use crate::codec::field::{is_token_byte, valid_field_value};
+use crate::codec::header_rules::may_be_trailer;
+use crate::codec::limits::Limits;
+use crate::error::Reason;
+use crate::head::{Headers, Span};
+
+/// What a field costs beside its name and value (RFC 9113 §6.5.2).
+const FIELD_BYTES: usize = 32;
+/// So many times the limit no client exceeds it by mistake (CVE-2016-6581).
+const BOMB: usize = 4;
+
+/// The fields that begin with a colon.
+#[derive(Debug, Default)]
+pub(super) struct Pseudo {
+    pub(super) method: Option<Span>,
+    pub(super) scheme: Option<Span>,
+    pub(super) authority: Option<Span>,
+    pub(super) path: Option<Span>,
+    pub(super) protocol: Option<Span>,
+    pub(super) status: Option<Span>,
+}
+
+impl Pseudo {
+    fn slot(&mut self, name: &[u8]) -> Option<&mut Option<Span>> {
+        Some(match name {
+            b":method" => &mut self.method,
+            b":scheme" => &mut self.scheme,
+            b":authority" => &mut self.authority,
+            b":path" => &mut self.path,
+            b":protocol" => &mut self.protocol,
+            b":status" => &mut self.status,
+            _ => return None,
+        })
+    }
+
+    pub(super) fn is_of_request(&self) -> bool {
+        let Self { method, scheme, authority, path, protocol, .. } = self;
+        [method, scheme, authority, path, protocol].iter().any(|field| field.is_some())
+    }
+}
+
+/// A list that is being read. Whatever is wrong with it, the rest is read too: the tables of HPACK
+/// must stay in step, and a bad list costs its stream, not the connection.
+#[derive(Debug)]
+pub struct Block {
+    /// The plain fields, and the bytes of the pseudo fields.
+    pub(super) headers: Headers,
+    pub(super) pseudo: Pseudo,
+    crumbs: Vec<u8>,
+    bytes: usize,
+    fields: usize,
+    plain: bool,
+    malformed: bool,
+    max_bytes: usize,
+    max_fields: usize,
+}
+
+impl Block {
+    /// A list of at most `max_fields` fields, crumbs of cookies counted one by one; `sent_bytes` is
+    /// how long it was on the wire.
+    pub(super) fn new(limits: &Limits, max_fields: usize, sent_bytes: usize) -> Self {
+        Self {
+            headers: Headers::with_capacity((2 * sent_bytes + 128).min(1024)),
+            pseudo: Pseudo::default(),
+            crumbs: Vec::new(),
+            bytes: 0,
+            fields: 0,
+            plain: false,
+            malformed: false,
+            max_bytes: limits.header_bytes,
+            max_fields,
+        }
+    }
+
+    /// Whether it has more bytes or fields than are taken.
+    pub(super) fn is_over(&self) -> bool {
+        self.bytes > self.max_bytes || self.fields > self.max_fields
+    }
+
+    /// Whether it is so large that reading it was the point of sending it.
+    pub(super) fn is_bomb(&self) -> bool {
+        self.bytes > BOMB * self.max_bytes
+    }
+
+    /// Takes the next field.
+    pub(super) fn push(&mut self, name: &[u8], value: &[u8]) {
+        self.bytes += name.len() + value.len() + FIELD_BYTES;
+        let pseudo = name.first() == Some(&b':');
+        self.fields += usize::from(!pseudo);
+        if self.malformed || self.is_over() {
+            return; // it is read to its end, and nothing of it is kept
+        }
+        if !valid_field_value(value) {
+            self.malformed = true;
+        } else if pseudo {
+            let span = self.headers.append(value);
+            match self.pseudo.slot(name) {
+                Some(slot @ None) if !self.plain => *slot = Some(span),
+                _ => self.malformed = true,
+            }
+        } else {
+            self.plain = true;
+            self.push_plain(name, value);
+        }
+    }
+
+    /// §8.2.1, §8.2.2: lower case, and nothing about a connection; §8.2.3: crumbs are one field.
+    fn push_plain(&mut self, name: &[u8], value: &[u8]) {
+        let about_connection = match name {
+            b"connection" | b"keep-alive" | b"proxy-connection" | b"transfer-encoding"
+            | b"upgrade" => true,
+            b"te" => !value.eq_ignore_ascii_case(b"trailers"),
+            _ => false,
+        };
+        let good = |b: &u8| is_token_byte(*b) && !b.is_ascii_uppercase();
+        if about_connection || name.is_empty() || !name.iter().all(good) {
+            self.malformed = true;
+        } else if name == b"cookie" {
+            if !self.crumbs.is_empty() {
+                self.crumbs.extend_from_slice(b"; ");
+            }
+            self.crumbs.extend_from_slice(value);
+        } else {
+            self.headers.push_folded(name, value);
+        }
+    }
+
+    /// The whole list, if it may be a message.
+    pub(super) fn finish(mut self) -> Result<(Headers, Pseudo), HeadError> {
+        if self.malformed {
+            return Err(HeadError::Malformed);
+        }
+        if self.is_over() {
+            let message = "head too large";
+            return Err(CodecError::new(Reason::HeadersTooLarge, message).into());
+        }
+        if !self.crumbs.is_empty() {
+            self.headers.push_folded(b"cookie", &self.crumbs);
+        }
+        Ok((self.headers, self.pseudo))
+    }
+
+    /// The trailers that may pass (§8.1: no pseudo fields).
+    pub(super) fn trailers(self) -> Result<Headers, HeadError> {
+        let (mut headers, pseudo) = self.finish()?;
+        if pseudo.is_of_request() || pseudo.status.is_some() {
+            return Err(HeadError::Malformed);
+        }
+        headers.retain(|name, _| may_be_trailer(name));
+        Ok(headers)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn block(fields: &[(&str, &[u8])], max: usize) -> Result<(Headers, Pseudo), HeadError> {
+        let mut block = Block::new(&Limits::default(), max, 0);
+        fields.iter().for_each(|(name, value)| block.push(name.as_bytes(), value));
+        block.finish()
+    }
+
+    #[test]
+    fn crumbs_are_rejoined_and_counted_one_by_one() {
+        let crumbs: [(&str, &[u8]); 3] = [("cookie", b"a=1"), ("x", b"y"), ("cookie", b"b=2")];
+        let (headers, _) = block(&crumbs, 3).unwrap();
+        assert_eq!(headers.get(b"cookie"), Some(&b"a=1; b=2"[..]));
+        assert_eq!(headers.len(), 2);
+        let Err(HeadError::Refused(error)) = block(&crumbs, 2) else { panic!("taken") };
+        assert_eq!(error.reason, Reason::HeadersTooLarge);
+    }
+
+    #[test]
+    fn malformed_fields() {
+        for (name, value) in [
+            ("X", &b"y"[..]),
+            ("", b"y"),
+            ("a b", b"y"),
+            ("a:", b"y"),
+            ("x", b"a\nb"),
+            ("x", b"a\0"),
+            ("x", b" a"),
+            ("x", b"a\t"),
+            ("connection", b"close"),
+            ("upgrade", b"x"),
+            ("transfer-encoding", b"chunked"),
+            ("te", b"gzip"),
+            (":other", b"x"),
+        ] {
+            assert_eq!(block(&[(name, value)], 9).err(), Some(HeadError::Malformed), "{name}");
+        }
+        for twice in [[(":path", &b"/"[..]), (":path", b"/")], [("x", b"y"), (":path", b"/")]] {
+            assert_eq!(block(&twice, 9).err(), Some(HeadError::Malformed));
+        }
+    }
+
+    #[test]
+    fn only_trailers_are_trailers() {
+        let mut block = Block::new(&Limits::default(), 9, 0);
+        block.push(b"grpc-status", b"0");
+        block.push(b"set-cookie", b"a");
+        assert_eq!(block.trailers().unwrap().len(), 1);
+        let mut block = Block::new(&Limits::default(), 9, 0);
+        block.push(b":status", b"200");
+        assert_eq!(block.trailers().err(), Some(HeadError::Malformed));
+    }
+}

@@ -1,0 +1,83 @@
+//! Field lists that are sent: as a block on a connection, or as pairs for another engine.
+
+use super::frame::{HEAD_BYTES, close_block};
+use crate::codec::encode::Fields;
+use crate::codec::header_ops::HeaderOps;
+use crate::codec::header_rules::may_be_trailer;
+use crate::codec::hpack::Encoder;
+use crate::head::Headers;
+
+/// A field list to send, pseudo fields first.
+pub type FieldPairs = Vec<(Vec<u8>, Vec<u8>)>;
+
+impl Fields for FieldPairs {
+    fn field(&mut self, name: &[u8], value: &[u8]) {
+        self.push((name.to_vec(), value.to_vec()));
+    }
+
+    fn changes(&mut self, ops: &HeaderOps) {
+        ops.fields().for_each(|(name, value)| self.field(name, value));
+    }
+}
+
+/// What is never put into the table of either side (RFC 7541 §7.1.3): a secret could be guessed
+/// from it, and what differs from request to request would push out what does not.
+fn is_private(name: &[u8]) -> bool {
+    matches!(name, b"authorization" | b"x-request-id" | b"x-forwarded-for")
+}
+
+/// A block that is being written into a connection's output.
+pub(super) struct BlockWriter<'a> {
+    encoder: &'a mut Encoder,
+    out: &'a mut Vec<u8>,
+    from: usize,
+}
+
+impl<'a> BlockWriter<'a> {
+    pub(super) fn begin(encoder: &'a mut Encoder, out: &'a mut Vec<u8>) -> Self {
+        let from = out.len();
+        out.extend_from_slice(&[0; HEAD_BYTES]);
+        encoder.begin(out);
+        Self { encoder, out, from }
+    }
+
+    /// Closes the block, in as many frames as it needs.
+    pub(super) fn end(self, stream: u32, ends: bool) {
+        close_block(self.out, self.from, stream, ends);
+    }
+}
+
+impl Fields for BlockWriter<'_> {
+    fn field(&mut self, name: &[u8], value: &[u8]) {
+        self.encoder.field(self.out, name, value, is_private(name));
+    }
+
+    fn changes(&mut self, ops: &HeaderOps) {
+        ops.fields().for_each(|(name, value)| self.field(name, value));
+    }
+}
+
+/// A list without the fields of one name.
+pub(super) struct Without<'a, F> {
+    pub(super) out: &'a mut F,
+    pub(super) name: &'a [u8],
+}
+
+impl<F: Fields> Fields for Without<'_, F> {
+    fn field(&mut self, name: &[u8], value: &[u8]) {
+        if name != self.name {
+            self.out.field(name, value);
+        }
+    }
+
+    fn changes(&mut self, ops: &HeaderOps) {
+        self.out.changes(ops);
+    }
+}
+
+/// Writes trailers; those that may not be trailers are left out.
+pub(super) fn write_trailers<F: Fields>(out: &mut F, headers: &Headers) {
+    for (name, value) in headers.iter().filter(|(name, _)| may_be_trailer(name)) {
+        out.field(name, value);
+    }
+}

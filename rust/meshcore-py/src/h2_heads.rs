@@ -1,0 +1,198 @@
+//! What the engine on the package `h2` asks of the core: heads and bodies.
+
+use meshcore_core::codec::h2::{FieldPairs, HeadError, heads};
+use meshcore_core::codec::{BodyPart, Bytes, Limits, ResponseRules, ServerRules};
+use meshcore_core::head::{Scheme, Version};
+use pyo3::prelude::*;
+use pyo3::pybacked::PyBackedBytes;
+use pyo3::types::PyBytes;
+
+use crate::answer::Answer;
+use crate::engine::Peer;
+use crate::errors::codec_error;
+use crate::message::{Body, Part, Request, Response};
+use crate::outgoing::{with_rules, with_tunnel};
+use crate::server_codec::CodecLimits;
+use crate::ticket::Ticket;
+
+type Pair = (PyBackedBytes, PyBackedBytes);
+
+const fn scheme(secure: bool) -> Scheme {
+    if secure { Scheme::Https } else { Scheme::Http }
+}
+
+fn slices(fields: &[Pair]) -> Vec<(&[u8], &[u8])> {
+    fields.iter().map(|(name, value)| (&name[..], &value[..])).collect()
+}
+
+/// `None` for what is malformed; an exception for what may not pass.
+fn read<T>(found: Result<T, HeadError>) -> PyResult<Option<T>> {
+    match found {
+        Ok(found) => Ok(Some(found)),
+        Err(HeadError::Malformed) => Ok(None),
+        Err(HeadError::Refused(error)) => Err(codec_error(error)),
+    }
+}
+
+fn nothing(py: Python<'_>) -> Part {
+    Part::new(&PyBytes::new(py, b""), BodyPart::default())
+}
+
+/// Bytes of a field list that are taken, for SETTINGS_MAX_HEADER_LIST_SIZE.
+#[pyfunction]
+pub(crate) fn h2_list_bytes(limits: &CodecLimits) -> usize {
+    limits.0.header_bytes
+}
+
+#[pyfunction]
+pub(crate) fn h2_read_request(
+    py: Python<'_>,
+    fields: Vec<Pair>,
+    ended: bool,
+    limits: &CodecLimits,
+    secure: bool,
+) -> PyResult<Option<Request>> {
+    let rules = ServerRules { scheme: scheme(secure), connect: true, ..ServerRules::default() };
+    let head = read(heads::read_request(&slices(&fields), ended, &limits.0, &rules))?;
+    Ok(head.map(|head| Request { head, part: nothing(py) }))
+}
+
+#[pyfunction]
+pub(crate) fn h2_read_response(
+    py: Python<'_>,
+    fields: Vec<Pair>,
+    ended: bool,
+    head_request: bool,
+) -> PyResult<Option<Response>> {
+    let limits = Limits::default();
+    let head = read(heads::read_response(&slices(&fields), ended, head_request, &limits))?;
+    Ok(head.map(|head| {
+        let (informational, tunnel) = (head.status < 200, (200..300).contains(&head.status));
+        Response { head, part: nothing(py), informational, tunnel }
+    }))
+}
+
+/// `received`: bytes of the whole body so far, these included.
+#[pyfunction]
+pub(crate) fn h2_read_body(
+    data: &Bound<'_, PyBytes>,
+    end: bool,
+    trailers: Option<Vec<Pair>>,
+    limits: &CodecLimits,
+    received: u64,
+) -> PyResult<Option<Body>> {
+    heads::check_body(received, &limits.0).map_err(codec_error)?;
+    let trailers = match trailers {
+        None => None,
+        Some(fields) => match read(heads::read_trailers(&slices(&fields), &limits.0))? {
+            None => return Ok(None),
+            some => some.map(Box::new),
+        },
+    };
+    Ok(Some(Body(whole(data, end, trailers))))
+}
+
+fn whole(
+    data: &Bound<'_, PyBytes>,
+    end: bool,
+    trailers: Option<Box<meshcore_core::head::Headers>>,
+) -> Part {
+    let bytes = match data.as_bytes().len() {
+        0 => Bytes::None,
+        n => Bytes::Range(0..n),
+    };
+    Part::new(data, BodyPart { bytes, end, trailers })
+}
+
+fn again(py: Python<'_>, part: &Part) -> Part {
+    whole(part.bytes(py).bind(py), part.body.end, part.body.trailers.clone())
+}
+
+/// A message of either side.
+#[derive(FromPyObject)]
+pub(crate) enum Message<'py> {
+    Request(PyRefMut<'py, Request>),
+    Response(PyRefMut<'py, Response>),
+}
+
+/// Gives a message the part of its body that came with its head.
+#[pyfunction]
+pub(crate) fn h2_add_body(py: Python<'_>, message: Message<'_>, body: &Body) {
+    let part = again(py, &body.0);
+    match message {
+        Message::Request(mut request) => {
+            request.head.body = heads::body_length(request.head.body, &part.body);
+            request.part = part;
+        }
+        Message::Response(mut response) => {
+            response.head.body = heads::body_length(response.head.body, &part.body);
+            response.part = part;
+        }
+    }
+}
+
+/// The part of a message's body that goes out with its head.
+#[pyfunction]
+pub(crate) fn h2_body_of(py: Python<'_>, message: Message<'_>) -> Body {
+    Body(match &message {
+        Message::Request(request) => again(py, &request.part),
+        Message::Response(response) => again(py, &response.part),
+    })
+}
+
+/// The fields, and whether what follows is a tunnel's.
+#[pyfunction]
+pub(crate) fn h2_write_request(
+    request: &Request,
+    ticket: &Ticket,
+    peer: &Peer,
+    now_ns: u64,
+    secure: bool,
+    can_upgrade: bool,
+) -> PyResult<(FieldPairs, bool)> {
+    with_rules(request, ticket, peer, now_ns, |rules| {
+        let fields = heads::write_request(&request.head, rules, scheme(secure), can_upgrade);
+        fields.map(|fields| (fields, rules.upgrade.is_some())).map_err(codec_error)
+    })
+}
+
+/// The fields, and whether nothing may follow them.
+#[pyfunction]
+pub(crate) fn h2_write_response(
+    request: &Request,
+    response: &Response,
+    ticket: &Ticket,
+) -> (FieldPairs, bool) {
+    let rules = ResponseRules {
+        version: Version::Http2,
+        head_request: request.is_head(),
+        keep_alive: true,
+        framing: response.head.body,
+        ops: ticket.response_ops(),
+        tunnel: None,
+    };
+    with_tunnel(request, response, ticket, rules, |rules| {
+        heads::write_response(&response.head, rules)
+    })
+}
+
+#[pyfunction]
+pub(crate) fn h2_write_informational(response: &Response) -> FieldPairs {
+    heads::write_informational(&response.head)
+}
+
+/// The fields, and the body that follows; without one they end the stream.
+#[pyfunction]
+#[pyo3(signature = (request, answer))]
+pub(crate) fn h2_write_answer(request: Option<&Request>, answer: &Answer) -> (FieldPairs, Vec<u8>) {
+    answer.with_local(request, true, |local| {
+        let (fields, ends) = heads::write_answer(local);
+        (fields, if ends { Vec::new() } else { local.body.to_vec() })
+    })
+}
+
+/// Empty when there are none.
+#[pyfunction]
+pub(crate) fn h2_write_trailers(body: &Body) -> FieldPairs {
+    body.0.body.trailers.as_deref().map(heads::write_trailers).unwrap_or_default()
+}

@@ -1,0 +1,75 @@
+"""What is read from the suites' reports, and when a score is full."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.conformance import autobahn, h2spec
+from tests.conformance.score import Case, Outcome, full
+
+JUNIT = """<?xml version="1.0" encoding="UTF-8"?>
+<testsuites>
+  <testsuite name="3.5. HTTP/2 Connection Preface" package="http2/3.5" id="3.5" tests="3">
+    <testcase package="http2/3.5" classname="Sends client connection preface"></testcase>
+    <testcase package="http2/3.5" classname="Sends invalid connection preface">
+      <error>GOAWAY Frame
+Connection closed
+Timeout</error>
+    </testcase>
+    <testcase package="http2/3.5" classname="Sends nothing"><skipped></skipped></testcase>
+  </testsuite>
+</testsuites>
+"""
+
+
+def test_h2spec_tells_what_passed_what_came_instead_and_what_was_left_out() -> None:
+    assert h2spec.parse(JUNIT) == [
+        Case("http2/3.5 Sends client connection preface", "passed"),
+        Case(
+            "http2/3.5 Sends invalid connection preface",
+            "failed",
+            "got Timeout, expected GOAWAY Frame or Connection closed",
+        ),
+        Case("http2/3.5 Sends nothing", "skipped"),
+    ]
+
+
+def test_autobahn_fails_what_the_proxy_changes_or_loses_and_skips_what_fails_without_it() -> None:
+    said = {"behavior": "OK", "behaviorClose": "OK", "remoteCloseCode": 1000}
+    unclosed, wrong = {**said, "remoteCloseCode": None}, {**said, "behavior": "FAILED"}
+    found = autobahn.verdicts(
+        json.dumps(
+            {
+                "direct": {"1.1.10": said, "1.1.2": said, "2.1": wrong},
+                "proxied": {
+                    "1.1.10": unclosed,
+                    "2.1": wrong,
+                },
+            }
+        )
+    )
+    cases = autobahn.compared(found["direct"], found["proxied"])
+    assert [(case.name, case.outcome) for case in cases] == [
+        ("1.1.2", "failed"),
+        ("1.1.10", "failed"),
+        ("2.1", "skipped"),
+    ]
+    assert cases[1].detail == "directly OK OK 1000, through the proxy OK OK None"
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "expected", "is_full"),
+    [
+        (["passed", "skipped"], 2, True),
+        (["passed", "failed"], 2, False),
+        (["passed"], 2, False),
+        (["skipped"], 1, False),
+        ([], 1, False),
+    ],
+)
+def test_a_score_is_full_when_all_ran_some_passed_and_none_failed(
+    outcomes: list[Outcome], expected: int, is_full: bool
+) -> None:
+    assert full("suite", [Case("a", outcome) for outcome in outcomes], expected) is is_full

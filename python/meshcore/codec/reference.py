@@ -233,7 +233,7 @@ class Reference(Teller):
         """What is wrong with a frame that costs its stream; for the package, the connection."""
         if frame.kind == Kind.WINDOW_UPDATE and frame.stream and not self._is_idle(frame.stream):
             return ErrorCodes.PROTOCOL_ERROR if frame.payload == NO_WINDOW else None  # §6.9
-        if frame.kind == Kind.PRIORITY and frame.stream in self._h2.streams:
+        if frame.kind == Kind.PRIORITY and frame.stream and not self._is_idle(frame.stream):
             if len(frame.payload) != PRIORITY_BYTES:
                 return ErrorCodes.FRAME_SIZE_ERROR  # §6.3
             if int.from_bytes(frame.payload[:4]) & STREAM_MASK == frame.stream:

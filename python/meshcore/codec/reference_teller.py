@@ -153,7 +153,8 @@ class Teller(Sender):
         """The peer broke the rules of one stream (RFC 9113 §5.4.2): the others go on."""
         if self._end(number, code):
             self._events.append((number, MALFORMED))
-        self._calm(self._meter.fault(self._now))
+        if not self._h2.config.client_side:
+            self._calm(self._meter.fault(self._now))
 
     def _calm(self, flood: int | None) -> None:
         """A flood ends the connection."""

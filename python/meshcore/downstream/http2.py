@@ -184,8 +184,9 @@ class Http2Connection(Http2Wire):
         elif now >= self._head_due_ns:
             self.codec.abandon(ErrorCode.ENHANCE_YOUR_CALM)
             self.flush()
+            self._close(now)
         elif not self.streams:
-            self.codec.drain()
+            self.codec.abandon(ErrorCode.NO_ERROR)  # which says what was the last stream
             self.flush()
             self._close(now)
         elif due := self.look_after(now, h2.ping_ns, h2.ping_timeout_ns):

@@ -83,10 +83,16 @@ class Connector:
     def has_room(self, connection: Http2Connection, now: int) -> None:
         """Lend streams to those who wait, as far as there are any; open more for the rest."""
         pool = connection.pool
-        while pool.waiting and (stream := pool.lend(now)) is not None:
-            waiting = pool.next_waiting()
-            assert waiting is not None
-            waiting.on_connected(stream, now)
+        if pool.lending:
+            return  # a stream was given back by one who waited: the loop below goes on
+        pool.lending = True
+        try:
+            while pool.waiting and (stream := pool.lend(now)) is not None:
+                waiting = pool.next_waiting()
+                assert waiting is not None
+                waiting.on_connected(stream, now)
+        finally:
+            pool.lending = False
         self._open_wanted(pool)
 
     def released(self, connection: Http1Connection, now: int) -> None:
@@ -153,10 +159,7 @@ class Connector:
                 pool.cluster.connections -= 1
             else:
                 chooser.chosen.close()
-            waiting = pool.next_waiting()
-            if waiting is not None:
-                waiting.on_failed(Failure.CONNECT, now_ns())
-            self._use_room(pool)
+            self._fail_waiting(pool)
         except BaseException:
             pool.opening -= 1
             if chooser.chosen is None:
@@ -167,6 +170,16 @@ class Connector:
         else:
             pool.opening -= 1
             self._ready(pool, connection)
+
+    def _fail_waiting(self, pool: Pool) -> None:
+        """No connection: those whom it would have served hear it, the others may have the next."""
+        now = now_ns()
+        for _ in range(min(pool.streams_each, len(pool.waiting))):
+            waiting = pool.next_waiting()
+            if waiting is None:
+                break
+            waiting.on_failed(Failure.CONNECT, now)
+        self._use_room(pool)
 
     def _ready(self, pool: Pool, connection: Connection) -> None:
         """A connection is open, and it is known what it speaks."""

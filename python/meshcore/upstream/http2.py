@@ -24,11 +24,21 @@ HIGH_WATER = 64 << 10
 class Http2Stream:
     """A stream that is lent to one exchange; it is opened with the request."""
 
-    __slots__ = ("_connection", "_number", "_used", "began", "choked", "exchange", "reused")
+    __slots__ = (
+        "_connection",
+        "_number",
+        "_opened_ns",
+        "_used",
+        "began",
+        "choked",
+        "exchange",
+        "reused",
+    )
 
     def __init__(self, connection: Http2Connection, used: bool) -> None:
         self._connection = connection
         self._number = 0
+        self._opened_ns = 0
         self._used = used
         self.began = False  # some of the response has come
         self.choked = False
@@ -65,8 +75,11 @@ class Http2Stream:
     def on_lost(self, signal: int, now: int) -> None:
         """The endpoint reset it, or the connection is gone."""
         exchange = self.exchange
-        self.reused = self._used and self._connection.transport is None
-        self._connection.closed(self._number)
+        connection = self._connection
+        # Stale is a connection that was used before, and said nothing since this was sent.
+        silent = connection.heard_ns <= self._opened_ns
+        self.reused = self._used and silent and connection.transport is None
+        connection.closed(self._number)
         if exchange is None:
             return
         if signal == Signal.REFUSED and not self.began:
@@ -86,6 +99,7 @@ class Http2Stream:
         if number is None:
             return False
         self._number = number
+        self._opened_ns = now_ns
         connection.opened_stream(number, self)
         return True
 
@@ -113,9 +127,12 @@ class Http2Stream:
         self._connection.touched()
 
     def release(self, now: int) -> None:
-        """Request and response are complete: the codec is done with the stream already."""
+        """Request and response are complete; the end of the request may still wait for window."""
         self.exchange = None
-        self._connection.closed(self._number)
+        connection = self._connection
+        connection.codec.leave(self._number)
+        connection.touched()
+        connection.closed(self._number)
 
     def discard(self) -> None:
         """Nobody waits for it any more."""
@@ -192,10 +209,12 @@ class Http2Connection(Http2Wire):
         self.retired = True
         self.ready.set()
         now = now_ns()
-        self._tell(self.codec.receive_eof(), now)
-        while self.streams:
-            self.streams.popitem()[1].on_lost(Signal.RESET, now)
-        self._pools.lost(self)
+        try:
+            self._tell(self.codec.receive_eof(), now)
+            while self.streams:
+                self.streams.popitem()[1].on_lost(Signal.RESET, now)
+        finally:
+            self._pools.lost(self)
 
     # --- called by streams --------------------------------------------------------------------
 
@@ -256,9 +275,12 @@ class Http2Connection(Http2Wire):
     def sweep(self, now: int) -> None:
         """Look after an endpoint that is silent while streams are open."""
         h2 = self.pool.cluster.spec.h2
-        if not (self.streams and h2.ping_ns):
+        if self.transport is None or not h2.ping_ns:
             return
-        if not self.look_after(now, h2.ping_ns, h2.ping_timeout_ns) and self.transport is not None:
+        if not self.streams:
+            if self.transport.is_closing() and now - self.idle_since_ns > h2.ping_timeout_ns:
+                self.transport.abort()  # it takes nothing of what is left to write
+        elif not self.look_after(now, h2.ping_ns, h2.ping_timeout_ns):
             self.transport.abort()
 
 

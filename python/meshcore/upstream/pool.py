@@ -72,6 +72,7 @@ class Pool:
         "cluster",
         "endpoint",
         "idle",
+        "lending",
         "low",
         "opening",
         "shared",
@@ -90,6 +91,7 @@ class Pool:
         if not cluster.spec.pool_idle_ns:
             self.streams_each = 1
         self.low = False  # the connection that lent last has few streams left
+        self.lending = False  # streams are being given to those who wait
         self.opening = 0
         self.waiting: deque[Exchange] = deque()
 

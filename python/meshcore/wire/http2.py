@@ -85,8 +85,8 @@ class Http2Wire(asyncio.BaseProtocol):
         transport, codec = self.transport, self.codec
         if transport is None or self._dispatching:
             return
-        while not (self.choked or transport.is_closing()):
-            output = codec.take_output()
+        while not transport.is_closing():
+            output = b"" if self.choked else codec.take_output()
             if output:
                 transport.write(output)
             if not self._tell(codec.events(), self.heard_ns) and not output:
@@ -120,7 +120,7 @@ class Http2Wire(asyncio.BaseProtocol):
         due = self.heard_ns + ping_ns
         if now < due:
             return due
-        if self.codec.ping():
-            self.pinged_ns = now
-            self.flush()
+        self.codec.ping()  # or the last one is not answered yet
+        self.pinged_ns = now
+        self.flush()
         return now + timeout_ns

@@ -10,7 +10,7 @@ use super::inbox::Inbox;
 use super::signal::Signal;
 use super::stream::Stream;
 use super::writer::BlockWriter;
-use super::{Engine, HeadError, Side, heads, request, response};
+use super::{Engine, HIGH_WATER, HeadError, Side, heads, request, response};
 use crate::codec::encode_request::RequestRules;
 use crate::codec::error::CodecError;
 use crate::codec::event::{BodyPart, ClientEvent};
@@ -26,6 +26,8 @@ pub type H2Client = Engine<Client>;
 
 /// The last number that a stream may have (RFC 9113 §5.1.1).
 const LAST_STREAM: u32 = 0x7FFF_FFFF;
+/// Output that the endpoint has not taken, beyond which no stream is opened.
+const MAX_OUT: usize = 8 * HIGH_WATER;
 
 /// The client's own part of an [`Engine`].
 #[derive(Debug)]
@@ -47,8 +49,9 @@ impl H2Client {
     /// for what is beyond them it may refuse.
     #[must_use]
     pub fn can_open(&self) -> usize {
-        if !self.greeted || self.is_closed() || self.side.going_away || self.side.next > LAST_STREAM
-        {
+        let over = self.side.going_away || self.side.next > LAST_STREAM;
+        // Streams that were opened and given up are gone; their bytes wait all the same.
+        if !self.greeted || self.is_closed() || over || self.out.len() > MAX_OUT {
             return 0;
         }
         let most = self.remote.max_streams.min(self.config.streams as usize);
@@ -90,6 +93,7 @@ impl H2Client {
         let mut stream = Stream::new(inbox, self.remote.initial_window);
         stream.answered = true;
         stream.head_request = head.slice(head.method) == b"HEAD";
+        stream.tunnel = rules.upgrade.is_some();
         if ends {
             stream.outbox.close();
         }
@@ -160,7 +164,9 @@ impl Side for Client {
             Ok((head, declared)) => {
                 stream.headed = true;
                 stream.receiving = !ends;
-                stream.declared = declared;
+                // RFC 9110 §9.3.6: a length says nothing about a tunnel.
+                let tunnel = stream.tunnel && head.status < 300;
+                stream.declared = declared.filter(|_| !tunnel);
                 if ends && stream.is_torn() {
                     return engine.fail_stream(id, code::PROTOCOL_ERROR);
                 }

@@ -3,7 +3,7 @@
 use super::frame::{code, write_reset, write_window_update};
 use super::frames::Checked;
 use super::signal::{Flood, Signal};
-use super::{Engine, Side};
+use super::{Engine, Phase, Side};
 use crate::codec::error::CodecError;
 
 impl<S: Side> Engine<S> {
@@ -46,19 +46,39 @@ impl<S: Side> Engine<S> {
         self.remove_if_over(id);
     }
 
+    /// Tells what waits; of a response that is whole all, for there is no later.
+    pub(super) fn deliver_whole(&mut self, id: u32) {
+        if let Some(stream) = self.streams.get_mut(&id).filter(|s| !S::SERVER && !s.receiving) {
+            stream.inbox.paused = false;
+        }
+        self.deliver(id);
+    }
+
     /// The peer broke the rules of a stream (RFC 9113 §5.4.2): the stream ends, the others go on.
     pub(super) fn fail_stream(&mut self, id: u32, code: u32) -> Checked {
         write_reset(self.out(), id, code);
         match self.remove(id, true) {
             None => self.remember(id, true),
-            Some(stream) if !stream.left => {
+            Some(stream) if stream.left => self.signals.push((id, Signal::Sent)),
+            Some(_) => {
                 let signal = Signal::Reset { code, refused: false, malformed: true };
                 self.signals.push((id, signal));
             }
-            Some(_) => {}
         }
         self.end_if_done();
-        let counted = self.meter.fault(self.now);
+        self.fault()
+    }
+
+    /// A client's fault costs it credit. An endpoint's does not: each answers a request of ours, and
+    /// its connection is shared by those who have no part in it.
+    fn fault(&mut self) -> Checked {
+        let counted = if S::SERVER { self.meter.fault(self.now) } else { Ok(()) };
+        self.calm_if(counted)
+    }
+
+    /// A RST_STREAM that ends nothing.
+    pub(super) fn reset_of_no_stream(&mut self) -> Checked {
+        let counted = if S::SERVER { Ok(()) } else { self.meter.fault(self.now) };
         self.calm_if(counted)
     }
 
@@ -79,15 +99,24 @@ impl<S: Side> Engine<S> {
         }
     }
 
+    /// As [`refuse`](Self::refuse), of a message that was told in part: somebody works on it, and
+    /// that costs as much as a reset (CVE-2025-8671).
+    pub(super) fn refuse_rest(&mut self, id: u32, error: CodecError) -> Checked {
+        self.refuse(id, S::blame(error));
+        self.fault()
+    }
+
     /// A frame for a stream that is not open.
     pub(super) fn frame_of_no_stream(&mut self, id: u32, code: u32) -> Checked {
         if S::is_idle(self, id) {
             return Err(code::PROTOCOL_ERROR);
         }
-        match self.recall(id) {
-            // We ended it, and the peer did not know yet.
-            Some(true) => Ok(()),
-            _ => self.fail_stream(id, code),
+        let beyond = matches!(self.phase, Phase::Last(last) if id > last);
+        // We ended it, or never began it, and the peer did not know yet. Streams of ours that are
+        // over are so by our doing, or an endpoint's mistake is not worth its connection.
+        if !S::SERVER || beyond || self.recall(id) == Some(true) {
+            return Ok(());
         }
+        self.fail_stream(id, code)
     }
 }

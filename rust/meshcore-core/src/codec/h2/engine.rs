@@ -27,7 +27,7 @@ use crate::time::Nanos;
 /// at their own mark would be 6 MiB, and one read of the loop's may add 256 KiB to each.
 const CONNECTION_HIGH_WATER: usize = 4 << 20;
 /// Streams that are over and remembered: a frame may have been on its way when they ended.
-const REMEMBERED: usize = 64;
+const REMEMBERED: usize = 256;
 /// The payloads of our PINGs, by what they are for.
 const LIVENESS: &[u8; 8] = b"meshping";
 const DRAIN: &[u8; 8] = b"meshgone";
@@ -83,9 +83,11 @@ pub struct Engine<S: Side> {
     pub(super) streams: HashMap<u32, Stream<S::Head>, foldhash::fast::RandomState>,
     pub(super) touched: Vec<u32>,
     pub(super) signals: Vec<(u32, Signal<S::Message>)>,
+    /// The last stream of the peer's that was processed, and the last that it began.
     pub(super) last_peer: u32,
+    pub(super) last_begun: u32,
     /// Streams that are over, and whether we ended them.
-    over: [(u32, bool); REMEMBERED],
+    over: Vec<(u32, bool)>,
     over_at: usize,
 }
 
@@ -132,7 +134,8 @@ impl<S: Side> Engine<S> {
             touched: Vec::new(),
             signals: Vec::new(),
             last_peer: 0,
-            over: [(0, false); REMEMBERED],
+            last_begun: 0,
+            over: Vec::new(),
             over_at: 0,
         };
         engine.greet();
@@ -171,6 +174,7 @@ impl<S: Side> Engine<S> {
             return;
         }
         self.now = now;
+        self.read_len = data.len();
         self.meter.sent_data(std::mem::take(&mut self.data_frames));
         match self.meter.scan(&data, now) {
             Err(flood) => self.calm(flood),
@@ -180,7 +184,9 @@ impl<S: Side> Engine<S> {
                         stream.outbox.priority = priority;
                     }
                 }
-                self.parse(data);
+                // What came before and was not parsed goes first.
+                let rest = std::mem::take(&mut self.rest);
+                self.parse(if rest.is_empty() { data } else { [rest, data].concat().into() });
             }
         }
     }
@@ -369,8 +375,11 @@ impl<S: Side> Engine<S> {
     }
 
     pub(super) fn remember(&mut self, id: u32, by_us: bool) {
-        self.over[self.over_at % REMEMBERED] = (id, by_us);
-        self.over_at = self.over_at.wrapping_add(1);
+        match self.over.get_mut(self.over_at) {
+            Some(oldest) => *oldest = (id, by_us),
+            None => self.over.push((id, by_us)),
+        }
+        self.over_at = (self.over_at + 1) % REMEMBERED;
     }
 
     /// Whether a stream is remembered to be over, and whether we ended it.
@@ -396,6 +405,10 @@ impl<S: Side> Engine<S> {
     pub(super) fn close(&mut self) {
         self.phase = Phase::Closed;
         self.rest = Bytes::new();
+        let whole = self.streams.iter().filter(|(_, s)| !S::SERVER && !s.receiving);
+        for id in whole.map(|(id, _)| *id).collect::<Vec<_>>() {
+            self.deliver_whole(id);
+        }
         self.queued = 0;
         for (id, stream) in std::mem::take(&mut self.streams) {
             if !stream.left {

@@ -36,7 +36,6 @@ pub(super) type Checked = Result<(), u32>;
 impl<S: Side> Engine<S> {
     /// Parses what was read, and tells what came of it.
     pub(super) fn parse(&mut self, data: Bytes) {
-        self.read_len = data.len();
         let parsed = self.frames(data);
         for id in std::mem::take(&mut self.touched) {
             self.deliver(id);
@@ -168,7 +167,7 @@ impl<S: Side> Engine<S> {
             return self.fail_stream(id, code::PROTOCOL_ERROR);
         }
         let allowed = self.limits.body.is_none_or(|max| stream.received <= max);
-        if stream.unwanted {
+        if stream.unwanted || stream.left {
             stream.receiving &= !ends;
             self.remove_if_over(id);
             return Ok(());
@@ -177,9 +176,7 @@ impl<S: Side> Engine<S> {
             return self.fail_stream(id, code::FLOW_CONTROL_ERROR);
         }
         if !allowed {
-            let error = CodecError::new(Reason::BodyTooLarge, "body too large");
-            self.refuse(id, S::blame(error));
-            return Ok(());
+            return self.refuse_rest(id, CodecError::new(Reason::BodyTooLarge, "body too large"));
         }
         if ends {
             stream.receiving = false;
@@ -275,7 +272,7 @@ impl<S: Side> Engine<S> {
             Err(HeadError::Malformed) => return self.fail_stream(id, code::PROTOCOL_ERROR),
             Err(HeadError::Refused(error)) => {
                 stream.receiving = false;
-                self.refuse(id, S::blame(error));
+                return self.refuse_rest(id, error);
             }
             Ok(trailers) => {
                 stream.receiving = false;
@@ -310,9 +307,11 @@ impl<S: Side> Engine<S> {
             return Err(code::PROTOCOL_ERROR);
         }
         // What came before it counts: a whole response, and the wish for no more of its request.
-        self.deliver(id);
-        let Some(stream) = self.remove(id, false) else { return Ok(()) };
-        if !stream.left && (S::SERVER || stream.receiving) {
+        self.deliver_whole(id);
+        let Some(stream) = self.remove(id, false) else { return self.reset_of_no_stream() };
+        if stream.left {
+            self.signals.push((id, Signal::Sent));
+        } else if S::SERVER || stream.receiving {
             let refused = code == code::REFUSED_STREAM;
             self.signals.push((id, Signal::Reset { code, refused, malformed: false }));
         }
@@ -331,8 +330,9 @@ impl<S: Side> Engine<S> {
         self.greeted = true;
         let before = self.remote.initial_window;
         self.remote.apply(payload)?;
-        if let Some(bytes) = self.remote.table_bytes.take() {
-            self.encoder.set_max_size(bytes);
+        if let Some((smallest, last)) = self.remote.table_bytes.take() {
+            self.encoder.set_max_size(smallest);
+            self.encoder.set_max_size(last);
         }
         write_settings_ack(self.out());
         let change = self.remote.initial_window - before;

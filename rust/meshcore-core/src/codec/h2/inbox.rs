@@ -68,6 +68,13 @@ impl Inbox {
         self.trailers = trailers.map(Box::new);
     }
 
+    /// Nobody takes what is there.
+    pub(super) fn drop_all(&mut self) {
+        self.pieces = SmallVec::new();
+        self.kept = Vec::new();
+        self.trailers = None;
+    }
+
     /// Whether anything, or the end of the message, is to be taken.
     pub(super) fn waits(&self) -> bool {
         !(self.pieces.is_empty() && self.kept.is_empty()) || (self.end && !self.told)

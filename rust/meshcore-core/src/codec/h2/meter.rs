@@ -77,6 +77,7 @@ enum At {
 /// The meter of one connection.
 #[derive(Debug)]
 pub struct Meter {
+    server: bool,
     at: At,
     header: [u8; HEADER_BYTES],
     have: usize,
@@ -94,6 +95,7 @@ impl Meter {
     #[must_use]
     pub fn new(server: bool, resets: FrameRate, control: FrameRate, now: Nanos) -> Self {
         Self {
+            server,
             at: if server { At::Preface(PREFACE_BYTES) } else { At::Header },
             header: [0; HEADER_BYTES],
             have: 0,
@@ -190,12 +192,14 @@ impl Meter {
                 self.update = Some(Vec::new());
                 Flood::Priorities
             }
+            // An endpoint's are the answers to requests of ours.
+            3 if !self.server => return Ok(()),
             3 => {
                 return if self.resets.spend(now) { Ok(()) } else { Err(Flood::Resets) };
             }
-            4 | 6 => Flood::Control,
-            // PUSH_PROMISE and GOAWAY are an error, or end what there is to count.
-            5 | 7 => return Ok(()),
+            4 | 6 | 7 => Flood::Control,
+            // PUSH_PROMISE is an error.
+            5 => return Ok(()),
             8 if self.updates_left > 0 => {
                 self.updates_left -= 1;
                 return Ok(());
@@ -233,7 +237,9 @@ mod tests {
     }
 
     fn meter() -> Meter {
-        Meter::new(false, RATE, RATE, Nanos(0))
+        let mut meter = Meter::new(true, RATE, RATE, Nanos(0));
+        meter.scan(&[0; PREFACE_BYTES], Nanos(0)).unwrap();
+        meter
     }
 
     #[test]

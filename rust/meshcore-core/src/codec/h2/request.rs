@@ -36,6 +36,9 @@ pub(super) fn head(
         return Err(CodecError::new(Reason::UriTooLong, "target too long").into());
     }
     let facts = facts(&headers, Version::Http2, Role::Request)?;
+    if headers.slice(method) == b"CONNECT" && facts.content_length.is_some() {
+        return Err(CodecError::bad("CONNECT with a length").into()); // RFC 9110 §9.3.6
+    }
     let body = match body_length(&facts, limits)? {
         BodyLength::Empty if !ended => BodyLength::Streamed,
         length => length,

@@ -40,7 +40,8 @@ pub(super) fn head(
         _ => BodyLength::Streamed,
     };
     let head = ResponseHead { version: Version::Http2, status, body, keep_alive: true, headers };
-    Ok((head, facts.content_length.filter(|_| !no_body)))
+    // What follows a head that has no body would be taken for the next response in HTTP/1.1.
+    Ok((head, if no_body { Some(0) } else { facts.content_length }))
 }
 
 /// Three digits from 100 to 599, and no 101.

@@ -95,6 +95,7 @@ impl H2Server {
     pub fn leave(&mut self, id: u32) -> bool {
         let Some(stream) = self.streams.get_mut(&id) else { return true };
         stream.left = true;
+        stream.inbox.drop_all();
         if !stream.outbox.is_ended() {
             return false;
         }
@@ -164,7 +165,7 @@ impl Side for Server {
     }
 
     fn is_idle(engine: &Engine<Self>, id: u32) -> bool {
-        id > engine.last_peer
+        id > engine.last_begun
     }
 
     /// RFC 9113 §5.1.1, §5.1.2, §6.8.
@@ -176,8 +177,11 @@ impl Side for Server {
                 None => Err(code::PROTOCOL_ERROR),
             };
         }
+        engine.last_begun = engine.last_begun.max(id);
         if matches!(engine.phase, Phase::Last(_)) {
-            return Ok(()); // beyond the last one: the client knows that it is not processed
+            // Beyond the last one: the client knows that it is not processed (§6.8).
+            let counted = engine.meter.hollow(engine.now);
+            return engine.calm_if(counted);
         }
         engine.last_peer = id;
         if engine.streams.len() >= engine.config.streams as usize {

@@ -23,8 +23,9 @@ pub(super) struct Remote {
     pub(super) initial_window: i64,
     pub(super) max_streams: usize,
     pub(super) connect_protocol: bool,
-    /// A new size of its table for field blocks, until the encoder has been told.
-    pub(super) table_bytes: Option<u32>,
+    /// The smallest and the last new size of its table for field blocks, until the encoder has been
+    /// told (RFC 7541 §4.2).
+    pub(super) table_bytes: Option<(u32, u32)>,
 }
 
 impl Default for Remote {
@@ -51,7 +52,10 @@ impl Remote {
         for [a, b, value @ ..] in settings {
             let value = u32::from_be_bytes(*value);
             match u16::from_be_bytes([*a, *b]) {
-                HEADER_TABLE_SIZE => self.table_bytes = Some(value),
+                HEADER_TABLE_SIZE => {
+                    let smallest = self.table_bytes.map_or(value, |(least, _)| least.min(value));
+                    self.table_bytes = Some((smallest, value));
+                }
                 ENABLE_PUSH | ENABLE_CONNECT_PROTOCOL if value > 1 => {
                     return Err(code::PROTOCOL_ERROR);
                 }
@@ -85,9 +89,9 @@ mod tests {
 
     #[test]
     fn values_and_their_ranges() {
-        let remote = applied(&[(3, 7), (4, 1), (8, 1), (1, 0), (99, 5), (4, 2)]).unwrap();
+        let remote = applied(&[(3, 7), (4, 1), (8, 1), (1, 0), (1, 9), (99, 5), (4, 2)]).unwrap();
         assert_eq!((remote.max_streams, remote.initial_window), (7, 2));
-        assert!(remote.connect_protocol && remote.table_bytes == Some(0));
+        assert!(remote.connect_protocol && remote.table_bytes == Some((0, 9)));
         for (id, value, code) in [
             (2, 2, code::PROTOCOL_ERROR),
             (8, 2, code::PROTOCOL_ERROR),

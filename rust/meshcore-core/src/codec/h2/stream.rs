@@ -24,6 +24,8 @@ pub(super) struct Stream<H> {
     pub(super) touched: bool,
     /// The request was HEAD: a length in the response is that of no body.
     pub(super) head_request: bool,
+    /// The request asked for a tunnel.
+    pub(super) tunnel: bool,
     /// Interim responses so far.
     pub(super) informational: u8,
     /// Bytes of the body so far, and those that its head declared.
@@ -44,6 +46,7 @@ impl<H> Stream<H> {
             left: false,
             touched: false,
             head_request: false,
+            tunnel: false,
             informational: 0,
             received: 0,
             declared: None,

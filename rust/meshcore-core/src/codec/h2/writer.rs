@@ -23,7 +23,15 @@ impl Fields for FieldPairs {
 /// What is never put into the table of either side (RFC 7541 §7.1.3): a secret could be guessed
 /// from it, and what differs from request to request would push out what does not.
 fn is_private(name: &[u8]) -> bool {
-    matches!(name, b"authorization" | b"x-request-id" | b"x-forwarded-for")
+    matches!(
+        name,
+        b"authorization"
+            | b"cookie"
+            | b"proxy-authorization"
+            | b"set-cookie"
+            | b"x-forwarded-for"
+            | b"x-request-id"
+    )
 }
 
 /// A block that is being written into a connection's output.

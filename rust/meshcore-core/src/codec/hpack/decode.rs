@@ -24,8 +24,9 @@ impl Default for Decoder {
 }
 
 impl Decoder {
-    /// Hands every field of a block to `take`, in order, as it was sent. `max_bytes` bounds the
-    /// texts of one field: what is longer is handed over cut, and is too large for any list.
+    /// Hands every field of a block to `take`, in order, as it was sent. `max_bytes`, or the
+    /// size of the table, bounds the texts of one field: what is longer is handed over cut, and is too
+    /// large for any list.
     ///
     /// # Errors
     /// The block is no HPACK; fields before the fault were handed over.
@@ -35,6 +36,8 @@ impl Decoder {
         max_bytes: usize,
         mut take: impl FnMut(&[u8], &[u8]),
     ) -> Result<(), HpackError> {
+        // What is cut must be larger than the table, whatever is allowed.
+        let max_bytes = max_bytes.max(TABLE_BYTES);
         let mut may_resize = true;
         while let Some(&first) = block.first() {
             match first {
@@ -164,12 +167,16 @@ mod tests {
     #[test]
     fn a_field_that_is_too_long_is_cut_and_the_tables_stay_in_step() {
         let mut decoder = Decoder::default();
+        fields(&mut decoder, &[0x40, 0x01, b'a', 0x01, b'b']).unwrap();
+        let long = [&[0x40, 0x01, b'x', 0x7F, 0xE9, 0x0A][..], &[b'v'; 1512]].concat();
+        decoder.decode(&long, 100, |_, _| ()).unwrap();
+        assert_eq!(fields(&mut decoder, &[0xBF]).unwrap()[0].0, "a");
         let mut block = vec![0x40, 0x01, b'a', 0x7F, 0xE9, 0x27];
         block.extend(vec![b'v'; 127 + 0x69 + (0x27 << 7)]);
         block.push(0x82);
         let mut seen = Vec::new();
         decoder.decode(&block, 100, |n, v| seen.push((n.len(), v.len()))).unwrap();
-        assert_eq!(seen, [(1, 100), (7, 3)]);
+        assert_eq!(seen, [(1, 4096), (7, 3)]);
         assert_eq!(fields(&mut decoder, &[0xBE]), Err(HpackError));
     }
 }

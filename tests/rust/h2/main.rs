@@ -4,4 +4,7 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod exchange;
+mod found;
 mod pair;
+mod properties;
+mod witness;

@@ -93,9 +93,11 @@ impl<S: Side> Engine<S> {
     /// A message may not pass: the stream is open for an answer, the rest is not wanted.
     pub(super) fn refuse(&mut self, id: u32, error: CodecError) {
         if let Some(stream) = self.streams.get_mut(&id) {
-            stream.unwanted = true;
+            let told = std::mem::replace(&mut stream.unwanted, true) || stream.left;
             stream.head = None;
-            self.signals.push((id, Signal::Refused(error)));
+            if !told {
+                self.signals.push((id, Signal::Refused(error)));
+            }
         }
     }
 

@@ -105,8 +105,8 @@ impl Inbox {
             pieces.iter().for_each(|piece| all.extend_from_slice(piece));
             event::Bytes::Shared(SmallVec::from_buf([Bytes::from(all)]))
         };
-        self.told = self.end;
-        BodyPart { bytes, end: self.end, trailers: self.trailers.take() }
+        let end = self.end && !std::mem::replace(&mut self.told, self.end);
+        BodyPart { bytes, end, trailers: self.trailers.take() }
     }
 
     /// What is to be given back, once it is half of the window.

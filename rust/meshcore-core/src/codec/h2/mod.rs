@@ -38,6 +38,7 @@ mod pool;
 mod priority;
 mod request;
 mod response;
+mod sending;
 mod server;
 mod settings;
 mod signal;

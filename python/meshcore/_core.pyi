@@ -567,6 +567,9 @@ class H2Meter:
     def fault(self, now_ns: int) -> int | None:
         """A stream ended through a fault of the peer's; the number of the flood, if it is one."""
 
+    def stray(self, now_ns: int) -> int | None:
+        """An endpoint reset a stream that was over; the number of the flood, if it is one."""
+
     def hollow(self, now_ns: int) -> int | None:
         """A DATA frame had only padding; the number of the flood, if it is one."""
 

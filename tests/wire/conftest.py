@@ -21,11 +21,19 @@ Run = Callable[[Coroutine[Any, Any, None]], None]
 Serve = Callable[[str], AbstractAsyncContextManager[Proxy]]
 
 LOOPS = {"uvloop": uvloop.new_event_loop, "asyncio": asyncio.new_event_loop}
-# What speaks HTTP/2: every test of it runs with each.
-ENGINES = ["native", "python"]
+# Every test of HTTP/2 runs with both engines; the reference needs no second loop.
+PAIRS = [("uvloop", "native"), ("asyncio", "native"), ("uvloop", "python")]
 
 
-@pytest.fixture(params=list(LOOPS))
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Each test on each loop, and with each engine if it asks for one."""
+    if "engine" in metafunc.fixturenames:
+        metafunc.parametrize(("run", "engine"), PAIRS, indirect=True)
+    elif "run" in metafunc.fixturenames:
+        metafunc.parametrize("run", list(LOOPS), indirect=True)
+
+
+@pytest.fixture
 def run(request: pytest.FixtureRequest) -> Run:
     """Runs a coroutine on one of the loops."""
 
@@ -36,7 +44,7 @@ def run(request: pytest.FixtureRequest) -> Run:
     return runner
 
 
-@pytest.fixture(params=ENGINES)
+@pytest.fixture
 def engine(request: pytest.FixtureRequest) -> str:
     """The name of an HTTP/2 engine, for listeners and upstreams."""
     return str(request.param)

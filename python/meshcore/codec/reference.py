@@ -224,6 +224,8 @@ class Reference(Teller):
         if self._block or kind == Kind.CONTINUATION:
             if (kind, stream) != (Kind.CONTINUATION, self._block):
                 raise ProtocolError("a field block is not interrupted (§6.10)")
+        elif kind == Kind.HEADERS and stream % 2 == 0:
+            raise ProtocolError("nothing was promised (§5.1.1)")
         elif kind == Kind.RST_STREAM and self._is_idle(stream):
             raise ProtocolError("an idle stream cannot be reset (§6.4)")
         elif kind == Kind.PRIORITY_UPDATE and stream:
@@ -320,7 +322,7 @@ class Reference(Teller):
         try:
             read = h2_read_body(b"", True, fields, self._limits, 0)
         except CodecError as error:
-            return self._refuse(stream, error)
+            return self._refuse_rest(stream, error)
         if read is None or not stream.inbox.end():
             return self._fault(number)
         stream.inbox.trailers = fields

@@ -16,6 +16,7 @@ from meshcore._core import (
     h2_write_request,
     h2_write_trailers,
 )
+from meshcore.codec.frames import Kind
 from meshcore.codec.reference import Reference
 from meshcore.codec.reference_sender import GOING_AWAY, REFUSED
 from meshcore.codec.reference_stream import Stream, content_length
@@ -23,6 +24,7 @@ from meshcore.errors import CodecError
 
 if TYPE_CHECKING:
     from meshcore._core import Peer, Request, Ticket
+    from meshcore.codec.frames import Frame
     from meshcore.codec.reference_stream import Fields
     from meshcore.config.snapshot import Http2Spec
 
@@ -80,9 +82,13 @@ class ReferenceClient(Reference):
 
     # --- responses ----------------------------------------------------------------------------
 
+    def _receive_frame(self, frame: Frame) -> None:
+        stray = frame.kind == Kind.RST_STREAM and frame.stream not in self._streams
+        super()._receive_frame(frame)
+        if stray and not self.closed:
+            self._calm(self._meter.stray(self._now))
+
     def _on_head(self, number: int, fields: Fields, ended: bool) -> None:
-        if number % 2 == 0:
-            return self._fail(ErrorCodes.PROTOCOL_ERROR)  # nothing was promised
         stream = self._streams.get(number)
         if stream is None:
             return None
@@ -127,7 +133,13 @@ class ReferenceClient(Reference):
             return super()._on_reset(number, code, by_peer)
         # RFC 9113 §8.1: the response is whole, and the rest of the request not wanted.
         self._queued -= stream.outbox.stop()
-        return self._forget_if_over(stream)
+        return self._tell_whole(stream)
+
+    def _tell_whole(self, stream: Stream) -> None:
+        """Tell all of a response, also where it was paused: there is no later."""
+        stream.inbox.paused = False
+        self._touched.pop(stream.number, None)
+        self._tell(stream)
 
     def _is_awaited(self, stream: Stream) -> bool:
         """Whoever has all of the response needs no more, whatever becomes of the request."""
@@ -138,6 +150,12 @@ class ReferenceClient(Reference):
         self._end(stream, ErrorCodes.CANCEL)
 
     # --- the end ------------------------------------------------------------------------------
+
+    def _close(self) -> None:
+        for stream in list(self._streams.values()):
+            if stream.inbox.ended and stream.inbox.open:
+                self._tell_whole(stream)
+        super()._close()
 
     def _on_goaway(self, last: int) -> None:
         """RFC 9113 §6.8: nothing beyond the last stream was processed."""

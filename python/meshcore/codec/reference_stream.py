@@ -21,7 +21,7 @@ LOW_WATER: Final = 16 << 10
 FIRST_WINDOW: Final = 65_535
 GROWS_AFTER: Final = 2
 
-DEFAULT_PRIORITY: Final = (3, False)
+DEFAULT_PRIORITY: Final = (3, True)
 
 Fields = list[tuple[bytes, bytes]]
 

@@ -63,7 +63,7 @@ class Teller(Sender):
             try:
                 body = self._take(stream)
             except CodecError as error:
-                return self._refuse(stream, error)
+                return self._refuse_rest(stream, error)
         head, inbox.head = inbox.head, None
         if head is not None:
             if body is not None:
@@ -105,6 +105,16 @@ class Teller(Sender):
         self._touched.pop(stream.number, None)
         self._close_inbox(stream)
         self._events.append((stream.number, Answer.for_codec_error(error)))
+
+    def _refuse_rest(self, stream: Stream, error: CodecError) -> None:
+        """As `_refuse`; somebody works on what was told, which costs as much as a reset."""
+        self._refuse(stream, error)
+        self._charge()
+
+    def _charge(self) -> None:
+        """A fault of a client's; an endpoint's connection is shared by many."""
+        if not self._h2.config.client_side:
+            self._calm(self._meter.fault(self._now))
 
     def _close_inbox(self, stream: Stream) -> None:
         """Nobody wants the rest of what comes."""
@@ -153,8 +163,7 @@ class Teller(Sender):
         """The peer broke the rules of one stream (RFC 9113 §5.4.2): the others go on."""
         if self._end(number, code):
             self._events.append((number, MALFORMED))
-        if not self._h2.config.client_side:
-            self._calm(self._meter.fault(self._now))
+        self._charge()
 
     def _calm(self, flood: int | None) -> None:
         """A flood ends the connection."""

@@ -268,9 +268,11 @@ class Http2Connection(Http2Wire):
             self.close()
 
     def close(self) -> None:
-        """Close it: no stream is open."""
-        if self.transport is not None:
-            self.transport.close()
+        """Close it: no stream is open. What is queued (GOAWAY, if it went wrong) goes out first."""
+        transport = self.transport
+        if transport is not None and not transport.is_closing():
+            transport.write(self.codec.take_output())
+            transport.close()
 
     def sweep(self, now: int) -> None:
         """Look after an endpoint that is silent while streams are open."""

@@ -37,6 +37,10 @@ impl H2Meter {
         self.0.fault(Nanos(now_ns)).err().map(|flood| flood as u8)
     }
 
+    fn stray(&mut self, now_ns: u64) -> Option<u8> {
+        self.0.stray(Nanos(now_ns)).err().map(|flood| flood as u8)
+    }
+
     fn hollow(&mut self, now_ns: u64) -> Option<u8> {
         self.0.hollow(Nanos(now_ns)).err().map(|flood| flood as u8)
     }

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod exchange;
+mod faults;
 mod found;
 mod pair;
 mod properties;

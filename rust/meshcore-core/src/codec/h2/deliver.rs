@@ -76,9 +76,9 @@ impl<S: Side> Engine<S> {
         self.calm_if(counted)
     }
 
-    /// A RST_STREAM that ends nothing.
+    /// A RST_STREAM that ends nothing; an endpoint may send one behind each of its responses.
     pub(super) fn reset_of_no_stream(&mut self) -> Checked {
-        let counted = if S::SERVER { Ok(()) } else { self.meter.fault(self.now) };
+        let counted = if S::SERVER { Ok(()) } else { self.meter.stray(self.now) };
         self.calm_if(counted)
     }
 

@@ -122,6 +122,14 @@ impl Meter {
         if self.resets.spend(now) { Ok(()) } else { Err(Flood::Faults) }
     }
 
+    /// An endpoint reset a stream that was over.
+    ///
+    /// # Errors
+    /// [`Flood::Resets`]: it did so more often than it answered.
+    pub fn stray(&mut self, now: Nanos) -> Result<(), Flood> {
+        if self.control.spend(now) { Ok(()) } else { Err(Flood::Resets) }
+    }
+
     /// A DATA frame had only padding: counted as an empty one, though its length earned credit.
     ///
     /// # Errors

@@ -52,7 +52,7 @@ pub(super) struct Outbox {
 impl Outbox {
     /// Empty, with the window that the peer gives every stream.
     pub(super) fn new(window: i64) -> Self {
-        Self { window, ..Self::default() }
+        Self { window, priority: Priority::UNSAID, ..Self::default() }
     }
 
     /// Appends data.

@@ -19,6 +19,10 @@ impl Default for Priority {
 }
 
 impl Priority {
+    /// Of a stream whose client said nothing: it takes turns with its like. In a mesh streams may
+    /// never end, and one that did not ask to come first must not keep the others waiting.
+    pub(super) const UNSAID: Self = Self { urgency: 3, incremental: true };
+
     /// Reads a `priority` field. What is not understood has its default: a bad priority is no
     /// reason to refuse a request (RFC 9218 §4).
     #[must_use]
@@ -123,5 +127,20 @@ mod tests {
             schedule.insert(stream, if stream == 1 { urgent } else { idle });
         }
         assert_eq!((served[1], served[3]), (70, 10));
+    }
+
+    #[test]
+    fn streams_that_said_nothing_take_turns() {
+        let mut schedule = Schedule::default();
+        let mut served = Vec::new();
+        for stream in [1, 3, 5] {
+            schedule.insert(stream, Priority::UNSAID);
+        }
+        for turn in 1..=6 {
+            let stream = schedule.next(turn).expect("a stream");
+            served.push(stream);
+            schedule.insert(stream, Priority::UNSAID);
+        }
+        assert_eq!(served, [1, 3, 5, 1, 3, 5]);
     }
 }

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 import textwrap
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,14 @@ class Certificates:
 def certificates(tmp_path: Path) -> Certificates:
     """Certificates in files and in contexts."""
     return Certificates(tmp_path)
+
+
+@contextmanager
+def nobody() -> Iterator[int]:
+    """A port at which nobody listens; held, so that it is not given to who asks for any."""
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        yield held.getsockname()[1]
 
 
 def metric(proxy: Proxy, name: str, **labels: str) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.wire.client import Client
-from tests.wire.conftest import Run, Serve
+from tests.wire.conftest import Run, Serve, nobody
 from tests.wire.origin import Origin, Visit, response
 from tests.wire.test_forward import mesh
 
@@ -18,16 +18,15 @@ def retrying(when: str, retries: int = 1) -> str:
 
 def test_a_refused_connection_is_tried_at_another_endpoint(run: Run, serve: Serve) -> None:
     async def go() -> None:
-        async with Origin(b"") as gone:
-            dead = gone.port
-        async with (
-            Origin(response(b"hi")) as origin,
-            serve(mesh(dead, origin.port, upstream=QUIET)) as proxy,
-            Client(proxy.addresses["edge"]) as client,
-        ):
-            for method in ("GET", "POST"):  # nothing was sent: either may be tried again
-                for _ in range(4):
-                    assert (await client.get(method=method)).status == 200
+        with nobody() as dead:
+            async with (
+                Origin(response(b"hi")) as origin,
+                serve(mesh(dead, origin.port, upstream=QUIET)) as proxy,
+                Client(proxy.addresses["edge"]) as client,
+            ):
+                for method in ("GET", "POST"):  # nothing was sent: either may be tried again
+                    for _ in range(4):
+                        assert (await client.get(method=method)).status == 200
 
     run(go())
 

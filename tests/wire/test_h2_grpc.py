@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.wire.conftest import Run, Serve, eventually, metric
+from tests.wire.conftest import Run, Serve, eventually, metric, nobody
 from tests.wire.h2_client import H2Client
 from tests.wire.h2_mesh import Mesh
 from tests.wire.h2_origin import Call, H2Origin
@@ -139,26 +139,25 @@ def test_an_answer_of_the_proxy_is_trailers_only(
     reason: str | None,
 ) -> None:
     async def go() -> None:
-        async with H2Origin() as gone:
-            port = gone.port
-        text = mesh(engine, port).via(retry="off")
-        change(text)
-        async with serve(str(text)) as proxy, H2Client(proxy.addresses["edge"]) as client:
-            for _ in range(served):
-                await unary(client)
-            stream = await unary(client)
-            assert (stream.status, bytes(stream.body), stream.trailers) == (200, b"", None)
-            fields = stream.fields
-            assert fields["content-type"] == "application/grpc"
-            assert (fields["grpc-status"], fields.get("x-mesh-reason")) == (code, reason)
-            assert fields["grpc-message"]
-            assert "content-length" not in fields
-            if reason in ("rate_limited", "breaker_open"):
-                assert int(fields["retry-after"]) >= 1
-            # What only looks like it is answered in HTTP.
-            web = client.ask("/", ("content-type", "application/grpc-web"), method="POST")
-            await web.whole()
-            assert web.status >= 400
+        with nobody() as port:
+            text = mesh(engine, port).via(retry="off")
+            change(text)
+            async with serve(str(text)) as proxy, H2Client(proxy.addresses["edge"]) as client:
+                for _ in range(served):
+                    await unary(client)
+                stream = await unary(client)
+                assert (stream.status, bytes(stream.body), stream.trailers) == (200, b"", None)
+                fields = stream.fields
+                assert fields["content-type"] == "application/grpc"
+                assert (fields["grpc-status"], fields.get("x-mesh-reason")) == (code, reason)
+                assert fields["grpc-message"]
+                assert "content-length" not in fields
+                if reason in ("rate_limited", "breaker_open"):
+                    assert int(fields["retry-after"]) >= 1
+                # What only looks like it is answered in HTTP.
+                web = client.ask("/", ("content-type", "application/grpc-web"), method="POST")
+                await web.whole()
+                assert web.status >= 400
 
     run(go())
 

@@ -14,7 +14,7 @@ from hyperframe.frame import DataFrame, GoAwayFrame, HeadersFrame, SettingsFrame
 
 from meshcore import Proxy
 from tests.wire.client import Client
-from tests.wire.conftest import Run, Serve, eventually, metric
+from tests.wire.conftest import Run, Serve, eventually, metric, nobody
 from tests.wire.h2_client import PREFACE, H2Client, RawClient, frame
 from tests.wire.h2_mesh import Mesh
 from tests.wire.h2_origin import Call, H2Origin
@@ -179,18 +179,17 @@ def test_all_who_waited_for_a_connection_hear_at_once_that_there_is_none(
 
     async def go() -> None:
         server = await asyncio.start_server(say_nothing, "127.0.0.1", 0)
-        port = server.sockets[0].getsockname()[1]
-        if address == "refused":
+        with nobody() as refusing:
+            silent = server.sockets[0].getsockname()[1]
+            port = silent if address == "silent" else refusing
+            text = mesh(engine, port).to("h2", connect_timeout="300ms").via(retry="off")
+            clock = asyncio.get_running_loop().time
+            async with serve(str(text)) as proxy, H2Client(proxy.addresses["edge"]) as client:
+                begun = clock()
+                streams = await asyncio.gather(*(client.get() for _ in range(12)))
+                assert {stream.status for stream in streams} <= {502, 503}
+                assert clock() - begun < 1.5
             server.close()
-            await server.wait_closed()
-        text = mesh(engine, port).to("h2", connect_timeout="300ms").via(retry="off")
-        clock = asyncio.get_running_loop().time
-        async with serve(str(text)) as proxy, H2Client(proxy.addresses["edge"]) as client:
-            begun = clock()
-            streams = await asyncio.gather(*(client.get() for _ in range(12)))
-            assert {stream.status for stream in streams} <= {502, 503}
-            assert clock() - begun < 1.5
-        server.close()
 
     run(go())
 

@@ -105,8 +105,9 @@ conformance: install  ## outside material: vectors, smuggling advisories, h2spec
 	$(BIN)/python -m tests.conformance --tools $(TOOLS) grpc
 
 .PHONY: conformance-websocket
-conformance-websocket: install  ## Autobahn's 517 cases, directly and through meshcore (about 20 minutes)
-	$(BIN)/python -m tests.conformance --tools $(TOOLS) autobahn
+conformance-websocket: install  ## Autobahn's 517 cases, directly and through meshcore, with HTTP/1.1 and HTTP/2 (40 minutes)
+	$(BIN)/python -m tests.conformance --tools $(TOOLS) autobahn --over http1
+	$(BIN)/python -m tests.conformance --tools $(TOOLS) autobahn --over h2
 
 .PHONY: test
 test: lint test-rust loom test-python  ## everything that must be green

@@ -6,6 +6,8 @@ import argparse
 import json
 import os
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -110,6 +112,27 @@ def settled(tool: Autobahn, of: Servers, cases: list[str], folder: Path) -> list
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What can be asked of this suite alone."""
     parser.add_argument("--cases", nargs="+", default=["*"], metavar="CASE", help="such as 7.*")
+    parser.add_argument(
+        "--over",
+        choices=("http1", "h2"),
+        default="http1",
+        help="h2: through two proxies, with extended CONNECT between them",
+    )
+
+
+@contextmanager
+def _before(asked: argparse.Namespace, folder: Path, origin: int) -> Iterator[int]:
+    """The port before the echo server. Autobahn speaks HTTP/1.1: the second proxy makes extended
+    CONNECT of it, and the first an upgrade again."""
+    proxy, pair = PROXIES[asked.proxy], certificate(folder)
+    with proxy(Place(folder, pair, origin, "websocket")) as ports:
+        if asked.over == "http1":
+            yield ports.plain
+            return
+        front = folder / "front"
+        front.mkdir()
+        with proxy(Place(front, pair, ports.plain, "websocket-h2")) as outer:
+            yield outer.plain
 
 
 def run(asked: argparse.Namespace, folder: Path) -> bool:
@@ -117,8 +140,9 @@ def run(asked: argparse.Namespace, folder: Path) -> bool:
     tool = made(asked.tools)
     # 9.3.1 and 9.4.1 send 4 MiB in 65,536 fragments, which the server would refuse.
     environment = {"PYTHONPATH": tool.echo_path, "WEBSOCKETS_MAX_FRAGMENTS": "100000"}
-    with service("echo", folder, environment) as origin:
-        place = Place(folder, certificate(folder), origin, "websocket")
-        with PROXIES[asked.proxy](place) as ports:
-            cases = settled(tool, Servers(origin, ports.plain), asked.cases, folder)
-    return full("autobahn http1", cases, CASES if asked.cases == ["*"] else 1)
+    with (
+        service("echo", folder, environment) as origin,
+        _before(asked, folder, origin) as port,
+    ):
+        cases = settled(tool, Servers(origin, port), asked.cases, folder)
+    return full(f"autobahn {asked.over}", cases, CASES if asked.cases == ["*"] else 1)

@@ -14,7 +14,7 @@ from benches.load.machine import free_port
 
 from tests.conformance.programs import Program
 
-Speech = Literal["h1", "websocket", "h2", "h2-tls"]
+Speech = Literal["h1", "websocket", "websocket-h2", "h2", "h2-tls"]
 
 
 class Certificate(NamedTuple):
@@ -77,6 +77,7 @@ upstreams:
 MESHCORE_SPEECH = {
     "h1": "",
     "websocket": "",
+    "websocket-h2": "protocol: h2",
     "h2": "protocol: h2",
     "h2-tls": 'protocol: h2\n    tls: {{ca: "{c.ca}", server_name: localhost}}',
 }
@@ -86,7 +87,7 @@ MESHCORE_SPEECH = {
 def meshcore(place: Place) -> Iterator[Ports]:
     """What `meshcore run` serves; both listeners speak HTTP/2 by default."""
     speech = MESHCORE_SPEECH[place.speech].format(c=place.certificate)
-    upgrade = ", upgrade: [websocket]" if place.speech == "websocket" else ""
+    upgrade = ", upgrade: [websocket]" if place.speech.startswith("websocket") else ""
     protocols = ", protocols: {http1: off}" if place.only_h2 else ""
     text = MESHCORE.format(
         c=place.certificate, p=place, speech=speech, upgrade=upgrade, protocols=protocols
@@ -118,6 +119,7 @@ backend origin
 HAPROXY_SPEECH = {
     "h1": "",
     "websocket": "",
+    "websocket-h2": "proto h2",
     "h2": "proto h2",
     "h2-tls": "ssl alpn h2 ca-file {c.ca} sni str(localhost)",
 }
@@ -139,6 +141,7 @@ def haproxy(place: Place) -> AbstractContextManager[Ports]:
 NGHTTPX_SPEECH = {
     "h1": "",
     "websocket": "",
+    "websocket-h2": ";;proto=h2",
     "h2": ";;proto=h2",
     "h2-tls": ";;proto=h2;tls;sni=localhost",
 }

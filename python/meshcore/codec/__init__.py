@@ -7,12 +7,16 @@ are the core's objects either way, read and written by the same rules.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
     from meshcore._core import Answer, Body, Chunk, Peer, Request, Response, Ticket
 
-__all__ = ["ClientCodec", "Codec", "ServerCodec"]
+__all__ = ["STREAM_HIGH_WATER", "ClientCodec", "Codec", "ServerCodec"]
+
+STREAM_HIGH_WATER: Final = 64 << 10
+"""Bytes that wait on one stream, beyond which its other side is read no further
+(the same in rust/meshcore-core/src/codec/h2/outbox.rs)."""
 
 Events = list[tuple[int, object]] | None
 """Pairs of stream (0: the connection) and event: a head, a `Chunk` or ``bytes``, a `Body` that is
@@ -48,8 +52,8 @@ class Codec(Protocol):
         """Bytes to send, some 128 KiB at most; empty when there are none."""
 
     def send_data(self, stream: int, data: bytes | Chunk) -> int:
-        """A piece of a body. Bytes that wait on the stream: beyond 64 KiB send no more until
-        `Signal.WRITABLE`."""
+        """A piece of a body. Bytes that wait on the stream: beyond `STREAM_HIGH_WATER` send no more
+        until `Signal.WRITABLE`."""
 
     def send_end(self, stream: int, body: Body) -> None:
         """The end of a body, with its trailers."""

@@ -8,7 +8,8 @@ from h2.config import H2Configuration
 from h2.connection import H2Connection
 
 from meshcore._core import H2Schedule, h2_write_trailers
-from meshcore.codec.reference_stream import HIGH_WATER, Fields, Stream
+from meshcore.codec import STREAM_HIGH_WATER
+from meshcore.codec.reference_stream import Fields, Stream
 
 if TYPE_CHECKING:
     from meshcore._core import Body, Chunk
@@ -69,8 +70,8 @@ class Sender:
         self._serve()
         queued = outbox.queued
         if queued and self._queued > CONNECTION_HIGH_WATER:
-            queued = max(queued, HIGH_WATER + 1)
-        outbox.full = outbox.full or queued > HIGH_WATER
+            queued = max(queued, STREAM_HIGH_WATER + 1)
+        outbox.full = outbox.full or queued > STREAM_HIGH_WATER
         return queued
 
     def _send_head(self, stream: Stream, fields: Fields, ends: bool) -> None:

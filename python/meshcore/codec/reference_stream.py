@@ -12,8 +12,7 @@ if TYPE_CHECKING:
 
     from meshcore._core import Body, CodecLimits, Request, Response
 
-# As rust/meshcore-core/src/codec/h2/outbox.rs has them.
-HIGH_WATER: Final = 64 << 10
+# As rust/meshcore-core/src/codec/h2/outbox.rs has it.
 LOW_WATER: Final = 16 << 10
 
 # As rust/meshcore-core/src/codec/h2/inbox.rs has it: a window has its full size once so many of

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from meshcore.codec import STREAM_HIGH_WATER
 from meshcore.exchange.codes import Signal
 
 if TYPE_CHECKING:
     from meshcore._core import Answer, Body, Chunk, Peer, Request, Response, Ticket
     from meshcore.downstream.http2 import Http2Connection
     from meshcore.exchange.exchange import Exchange
-
-# What waits on one stream beyond which its endpoint is read no further
-# (`STREAM_HIGH_WATER` of rust/meshcore-core/src/codec/h2/outbox.rs).
-HIGH_WATER = 64 << 10
 
 
 class Http2Stream:
@@ -104,7 +101,7 @@ class Http2Stream:
 
     def _sent(self, queued: int) -> None:
         self._connection.touched()
-        if queued > HIGH_WATER and not self.choked:
+        if queued > STREAM_HIGH_WATER and not self.choked:
             self.pause_upstream()
 
     def send_end(self, body: Body) -> None:

@@ -53,5 +53,4 @@ class ErrorCode:
 
     NO_ERROR: Final = 0
     INTERNAL_ERROR: Final = 2
-    CANCEL: Final = 8
     ENHANCE_YOUR_CALM: Final = 11

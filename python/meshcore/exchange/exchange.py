@@ -73,9 +73,8 @@ class Exchange:
         self.status = 0
         self.over = False
         self._request_done = request.end
-        self._buffer: list[bytes | Chunk] | None = (
-            None  # body after the head's own part, for replay
-        )
+        # The body after the head's own part, for replay.
+        self._buffer: list[bytes | Chunk] | None = None
         self._buffered = 0
         self._last: Body | None = None  # the end of the request's body, for replay
         self._sent = False  # something of this attempt was written to the endpoint

@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, cast
 
 from meshcore._core import Answer, Chunk, Response, now_ns
+from meshcore.codec import STREAM_HIGH_WATER
 from meshcore.exchange.codes import Failure, Signal
 from meshcore.wire.http2 import Http2Wire
 
@@ -15,10 +16,6 @@ if TYPE_CHECKING:
     from meshcore.exchange.exchange import Exchange
     from meshcore.upstream.connector import Connector
     from meshcore.upstream.pool import Pool
-
-# What waits on one stream beyond which the client is read no further
-# (`STREAM_HIGH_WATER` of rust/meshcore-core/src/codec/h2/outbox.rs).
-HIGH_WATER = 64 << 10
 
 
 class Http2Stream:
@@ -108,7 +105,7 @@ class Http2Stream:
         connection = self._connection
         queued = connection.codec.send_data(self._number, data)
         connection.touched()
-        if queued > HIGH_WATER and not self.choked and self.exchange is not None:
+        if queued > STREAM_HIGH_WATER and not self.choked and self.exchange is not None:
             self.choked = True
             self.exchange.down.pause_reading()
 

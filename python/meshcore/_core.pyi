@@ -38,9 +38,11 @@ __all__ = [
     "Listener",
     "Peer",
     "Permit",
+    "Prepared",
     "Request",
     "Response",
     "RoutesCore",
+    "Segment",
     "ServerCodec",
     "Ticket",
     "__version__",
@@ -712,6 +714,74 @@ class Ticket:
         """The request is over. Idempotent."""
 
 @final
+class Segment:
+    """Shared words in a sealed memory file, by kind and name.
+
+    The process that makes it writes its registry, through `Engine.control`; others open it and
+    find what is there. For any thread.
+    """
+
+    @staticmethod
+    def create(*, max_bytes: int, worker_slots: int, seed: int) -> Segment:
+        """A new one; pages cost nothing until they are used.
+
+        ``seed`` (64 bits) keys the limiters' tables of every process. Raises `ConfigError` for
+        numbers out of range, `OSError` if the system refuses.
+        """
+
+    @staticmethod
+    def open(fd: int) -> Segment:
+        """What another process made; ``fd`` is duplicated and stays the caller's.
+
+        Raises `OSError`, or `SegmentLayoutError` if it is no segment or of another layout.
+        """
+
+    def fileno(self) -> int:
+        """The descriptor to hand on; it is closed with this object."""
+
+    @property
+    def worker_slots(self) -> int:
+        """How many workers there may be at one time."""
+
+    @property
+    def max_bytes(self) -> int:
+        """The size of the file."""
+
+    @property
+    def reserved_bytes(self) -> int:
+        """How much of it was ever used."""
+
+    @property
+    def objects(self) -> int:
+        """Names in its registry, where that is written; elsewhere 0."""
+
+    def occupy(self, slot: int, pid: int, started_ns: int) -> None:
+        """A process has a worker slot now. `ValueError` if another has it, or there is none."""
+
+    def clear(self, slot: int) -> None:
+        """The worker is dead: forget what it held, and free the slot. O(objects).
+
+        What it counted stays. `ValueError` where the registry is not written.
+        """
+
+    def worker(self, slot: int) -> tuple[int, int, int, int, int]:
+        """Process (0: free), start, heartbeat, version in force, oldest version still held."""
+
+@final
+class Prepared:
+    """A configuration that is compiled and not in force; see `Engine.prepare`."""
+
+    @property
+    def version(self) -> int:
+        """Its number."""
+
+    def python_layers(self) -> list[str]:
+        """The names of Python layers, by the number of a pause. `ValueError` once committed."""
+
+    def endpoints(self) -> list[tuple[int, str, str]]:
+        """Id, upstream and address of every endpoint. `ValueError` once committed."""
+
+@final
 class Engine:
     """The compiled configuration of a process."""
 
@@ -720,6 +790,44 @@ class Engine:
 
         ``seed`` (64 bits) keys its tables and makes its choices repeatable; ``segment_max`` is
         the most that shared state may take, in bytes (256 MiB unless told).
+        """
+
+    @staticmethod
+    def control(segment: Segment, *, seed: int, adopt: bool = False) -> Engine:
+        """The engine that alone writes a segment's registry.
+
+        With ``adopt`` it takes over what another process wrote (a program upgrade); names that no
+        configuration asks for are kept until one is in force. `ValueError` for a segment that this
+        process did not make, without ``adopt``; `SegmentLayoutError` for a damaged one.
+        """
+
+    @staticmethod
+    def worker(segment: Segment, slot: int, *, seed: int) -> Engine:
+        """The engine of the worker in a slot.
+
+        It finds the blocks that control made for the same delta and never makes one: `apply` and
+        `prepare` raise `ConfigError` for a name that is not there. The key of the limiters' tables
+        is the segment's.
+        """
+
+    def prepare(self, delta: bytes) -> Prepared:
+        """Compile a change off to the side, without the GIL; nothing is in force yet.
+
+        Raises `ConfigError` as `apply` does. To abort, drop the result.
+        """
+
+    def commit(self, prepared: Prepared) -> None:
+        """Put in force what was prepared.
+
+        `ValueError` if it was committed before, comes from another engine, or was made from a
+        configuration that is not in force any more.
+        """
+
+    def report(self, now_ns: int) -> None:
+        """Write into the worker's slot that it lives, and which versions it has and still holds.
+
+        Control frees nothing that a version may use which a request still holds. Only for engines
+        made by `worker`; on others it does nothing.
         """
 
     def apply(self, delta: bytes) -> None:

@@ -26,6 +26,7 @@ __all__ = [
     "Problem",
     "RateLimited",
     "Refused",
+    "SegmentLayoutError",
 ]
 
 
@@ -107,6 +108,12 @@ class ConfigError(MeshcoreError):
 
     def __reduce__(self) -> tuple[type[ConfigError], tuple[tuple[Problem, ...]]]:
         return type(self), (self.problems,)
+
+
+class SegmentLayoutError(MeshcoreError):
+    """Shared memory that cannot be used: it has another layout, or is none of ours."""
+
+    reason = "segment_layout"
 
 
 class Refused(MeshcoreError):  # noqa: N818  # a refusal is not an error of the caller

@@ -59,7 +59,7 @@ fn two_that_come_first_for_a_client_share_its_bucket() {
 #[test]
 fn a_cap_is_not_passed_and_is_free_again() {
     loom::model(|| {
-        let cap = Arc::new(InFlight::new(Block::private(InFlight::words(1)), 0, 1));
+        let cap = Arc::new(InFlight::new(Block::private(InFlight::WORDS), 0, 1));
         two(&cap, |c| {
             if c.try_enter() {
                 c.leave();

@@ -94,7 +94,7 @@ fn requests_under_way_come_down_to_nothing() {
 #[test]
 fn a_retry_budget_of_one_lets_one_retry_at_a_time() {
     loom::model(|| {
-        let words = Block::private(meshcore_core::admission::InFlight::words(1));
+        let words = Block::private(meshcore_core::admission::InFlight::WORDS);
         let budget = Arc::new(RetryBudget::new(words, 0, 0, 1));
         let entered = two(&budget, |b| b.try_enter(0));
         assert_eq!(entered.iter().filter(|&&e| e).count(), 1);

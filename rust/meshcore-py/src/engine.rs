@@ -4,16 +4,18 @@ use std::sync::Arc;
 
 use meshcore_core::codec::h2::Flood;
 use meshcore_core::exchange::{self, Control};
-use meshcore_core::segment::{Segment, SegmentConfig};
-use meshcore_core::snapshot::Delta;
+use meshcore_core::segment::{self, SegmentConfig, SegmentError, Worker};
 use meshcore_core::telemetry::Format;
 use meshcore_core::time::Nanos;
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
 use crate::answer::Answer;
 use crate::clock::now_ns;
-use crate::errors::{ApplyError, config_error};
+use crate::errors::{config_error, segment_error};
 use crate::message::Request;
+use crate::prepared::{Changes, Prepared, endpoints_of};
+use crate::segment::Segment;
 use crate::ticket::Ticket;
 
 /// Who is at the other end of a connection.
@@ -28,15 +30,21 @@ impl Peer {
     }
 }
 
-/// Only control takes it, to apply one change after the other: no request ever waits for it.
-#[expect(clippy::disallowed_types, reason = "serialises configuration changes only")]
-type ControlLock = std::sync::Mutex<Control>;
-
 #[pyclass(frozen, module = "meshcore._core")]
 pub struct Engine {
     pub(crate) engine: Arc<exchange::Engine>,
     seed: [u64; 2],
-    control: ControlLock,
+    changes: Changes,
+    /// Where a worker says how it stands.
+    slot: Option<(segment::Segment, usize)>,
+}
+
+impl Engine {
+    fn with(engine: exchange::Engine, control: Control) -> Self {
+        let seed = control.seed();
+        let engine = Arc::new(engine);
+        Self { changes: Changes::new(Arc::clone(&engine), control), engine, seed, slot: None }
+    }
 }
 
 #[pymethods]
@@ -44,25 +52,54 @@ impl Engine {
     #[new]
     #[pyo3(signature = (*, seed, segment_max=256 << 20))]
     fn new(seed: u64, segment_max: usize) -> PyResult<Self> {
-        let engine = Arc::new(exchange::Engine::new(seed));
+        let engine = exchange::Engine::new(seed);
         let keys = [engine.random(), engine.random()];
         let config = SegmentConfig { max_bytes: segment_max, worker_slots: 1 };
-        let segment = Segment::anonymous(config).map_err(config_error)?;
-        let control = ControlLock::new(Control::new(segment, 0, keys));
-        Ok(Self { engine, seed: keys, control })
+        let segment = segment::Segment::anonymous(config).map_err(segment_error)?;
+        Ok(Self::with(engine, Control::new(segment, 0, keys)))
+    }
+
+    #[staticmethod]
+    #[pyo3(signature = (segment, *, seed, adopt=false))]
+    fn control(segment: &Segment, seed: u64, adopt: bool) -> PyResult<Self> {
+        let segment = segment.0.clone();
+        if adopt {
+            segment.adopt().map_err(segment_error)?;
+        } else if !segment.is_writer() {
+            return Err(segment_error(SegmentError::NotTheWriter));
+        }
+        let keys = segment.origin().seed;
+        Ok(Self::with(exchange::Engine::new(seed), Control::new(segment, 0, keys)))
+    }
+
+    #[staticmethod]
+    #[pyo3(signature = (segment, slot, *, seed))]
+    fn worker(segment: &Segment, slot: usize, seed: u64) -> PyResult<Self> {
+        let segment = segment.0.clone();
+        segment.worker(slot).map_err(segment_error)?;
+        let control = Control::worker(segment.clone(), slot);
+        let engine = Self::with(exchange::Engine::new(seed), control);
+        Ok(Self { slot: Some((segment, slot)), ..engine })
+    }
+
+    fn prepare(&self, py: Python<'_>, delta: &[u8]) -> PyResult<Prepared> {
+        Ok(py.detach(|| self.changes.prepare(delta))?)
+    }
+
+    fn commit(&self, py: Python<'_>, prepared: &Prepared) -> PyResult<()> {
+        py.detach(|| self.changes.commit(prepared)).map_err(PyValueError::new_err)
     }
 
     fn apply(&self, py: Python<'_>, delta: &[u8]) -> PyResult<()> {
-        py.detach(|| {
-            let delta: Delta =
-                serde_json::from_slice(delta).map_err(|e| ApplyError::one(e.to_string()))?;
-            let mut control =
-                self.control.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            let compiled = control.apply(&self.engine.compiled(), delta)?;
-            self.engine.swap(compiled);
-            Ok::<(), ApplyError>(())
-        })?;
-        Ok(())
+        Ok(py.detach(|| self.changes.apply(delta))?)
+    }
+
+    fn report(&self, now_ns: u64) -> PyResult<()> {
+        let Some((segment, slot)) = &self.slot else { return Ok(()) };
+        let (acked_version, oldest_version) = self.changes.versions();
+        let says =
+            Worker { heartbeat_ns: now_ns, acked_version, oldest_version, ..Worker::default() };
+        segment.report(*slot, &says).map_err(segment_error)
     }
 
     #[getter]
@@ -78,14 +115,7 @@ impl Engine {
     }
 
     fn endpoints(&self) -> Vec<(u32, String, String)> {
-        let compiled = self.engine.compiled();
-        let mut all = Vec::new();
-        for upstream in compiled.upstreams() {
-            for (id, endpoint) in upstream.endpoints() {
-                all.push((id, upstream.name.clone(), endpoint.address.clone()));
-            }
-        }
-        all
+        endpoints_of(&self.engine.compiled())
     }
 
     fn python_layers(&self) -> Vec<String> {

@@ -2,11 +2,14 @@
 
 use meshcore_core::codec;
 use meshcore_core::exchange;
+use meshcore_core::segment::SegmentError;
+use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::import_exception;
 use pyo3::prelude::*;
 
 import_exception!(meshcore.errors, CodecError);
 import_exception!(meshcore.errors, ConfigError);
+import_exception!(meshcore.errors, SegmentLayoutError);
 
 /// A configuration error without a place in a file.
 pub(crate) fn config_error(message: impl ToString) -> PyErr {
@@ -37,4 +40,20 @@ impl From<ApplyError> for PyErr {
 /// The reason travels as its number, so that an answer is made without comparing text.
 pub(crate) fn codec_error(error: codec::CodecError) -> PyErr {
     CodecError::new_err((error.to_string(), error.reason as u8))
+}
+
+/// What the system says keeps its number; what is in the segment is told from what was asked for.
+pub(crate) fn segment_error(error: SegmentError) -> PyErr {
+    let text = error.to_string();
+    match error {
+        SegmentError::Memory(e) => match e.raw_os_error() {
+            Some(number) => PyOSError::new_err((number, text)),
+            None => PyOSError::new_err(text),
+        },
+        SegmentError::NotASegment(_)
+        | SegmentError::OtherLayout { .. }
+        | SegmentError::Corrupt(_) => SegmentLayoutError::new_err(text),
+        SegmentError::Full { .. } | SegmentError::Workers(_) => config_error(text),
+        _ => PyValueError::new_err(text),
+    }
 }

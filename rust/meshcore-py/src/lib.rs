@@ -17,6 +17,8 @@ mod library;
 mod message;
 mod outgoing;
 mod pattern;
+mod prepared;
+mod segment;
 mod server_codec;
 mod ticket;
 
@@ -64,6 +66,10 @@ mod _core {
     use crate::message::{Body, Chunk, Request, Response};
     #[pymodule_export]
     use crate::pattern::{check_path, check_regex};
+    #[pymodule_export]
+    use crate::prepared::Prepared;
+    #[pymodule_export]
+    use crate::segment::Segment;
     #[pymodule_export]
     use crate::server_codec::{CodecLimits, ServerCodec};
     #[pymodule_export]

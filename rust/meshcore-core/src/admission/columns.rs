@@ -1,9 +1,9 @@
 //! Counts that come down again: one column per worker, so that a dead worker's can be zeroed.
 
-use crate::segment::{Block, WORDS_PER_LINE};
+use crate::segment::Block;
 use crate::sync::{AtomicU64, Ordering, update};
 
-/// A count spread over workers: each writes its own cache line, all are summed.
+/// A count spread over workers: each writes the first word of its own column, all are summed.
 ///
 /// Control zeroes the column of a worker that died, so what that one never gave back is not
 /// counted for ever. Entering is O(workers).
@@ -14,18 +14,17 @@ pub(crate) struct Columns {
 }
 
 impl Columns {
-    /// Words of a block for `workers` columns.
-    pub(crate) const fn words(workers: usize) -> usize {
-        workers * WORDS_PER_LINE
-    }
+    /// Words of a block beside its columns: none.
+    pub(crate) const WORDS: usize = 0;
 
-    /// The column of `worker`; the block's lines are the columns.
+    /// The column of `worker`. In a private block every worker means the same one.
     ///
     /// # Panics
-    /// If the block has no such line.
+    /// If the block has no such column.
     pub(crate) fn new(block: Block, worker: usize) -> Self {
-        assert!(worker < block.lines().len(), "no column for worker {worker}");
-        Self { block, own: worker }
+        let own = if block.has_one_column() { 0 } else { worker };
+        assert!(own < block.workers(), "no column for worker {worker}");
+        Self { block, own }
     }
 
     /// Adds one if fewer than `cap` are in.
@@ -57,12 +56,14 @@ impl Columns {
 
     #[inline]
     fn column(&self) -> &AtomicU64 {
-        &self.block.lines()[self.own].0[0]
+        self.block.column(self.own, 0)
     }
 
+    /// # Orderings
+    /// `Acquire` pairs with [`update`]: who sees another's leaving sees what it did before.
     #[inline]
     fn others(&self) -> u64 {
-        let lines = self.block.lines().iter().enumerate().filter(|(i, _)| *i != self.own);
-        lines.map(|(_, line)| line.0[0].load(Ordering::Acquire)).sum()
+        let others = (0..self.block.workers()).filter(|&slot| slot != self.own);
+        others.map(|slot| self.block.column(slot, 0).load(Ordering::Acquire)).sum()
     }
 }

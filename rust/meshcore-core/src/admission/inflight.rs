@@ -15,16 +15,13 @@ pub struct InFlight {
 }
 
 impl InFlight {
-    /// Words of a block for `workers`.
-    #[must_use]
-    pub const fn words(workers: usize) -> usize {
-        Columns::words(workers)
-    }
+    /// Words of its block beside the workers' columns.
+    pub const WORDS: usize = Columns::WORDS;
 
-    /// The view of `worker_slot`; the block's lines are the workers' columns.
+    /// The view of `worker_slot`.
     ///
     /// # Panics
-    /// If the block has no line for `worker_slot`.
+    /// If the block has no column for `worker_slot`.
     #[must_use]
     pub fn new(block: Block, worker_slot: usize, cap: u64) -> Self {
         Self { columns: Columns::new(block, worker_slot), cap }
@@ -60,11 +57,18 @@ impl InFlight {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
+    use crate::segment::{Kind, Segment, SegmentConfig};
     use crate::sync::Ordering;
+
+    fn in_segment(worker_slots: usize) -> Block {
+        let config = SegmentConfig { max_bytes: 1 << 20, worker_slots };
+        let segment = Segment::anonymous(config).expect("a few slots");
+        segment.block(Kind::Upstream, "cap", InFlight::WORDS).expect("room")
+    }
 
     #[test]
     fn the_cap_holds_over_workers() {
-        let block = Block::private(InFlight::words(2));
+        let block = in_segment(2);
         let (a, b) = (InFlight::new(block.clone(), 0, 3), InFlight::new(block, 1, 3));
         assert!(a.try_enter() && b.try_enter() && a.try_enter());
         assert!(!a.try_enter() && !b.try_enter());
@@ -81,10 +85,10 @@ mod tests {
 
     #[test]
     fn a_zeroed_column_stays_at_zero_when_its_worker_still_leaves() {
-        let block = Block::private(InFlight::words(1));
+        let block = Block::private(InFlight::WORDS);
         let cap = InFlight::new(block.clone(), 0, 2);
         assert!(cap.try_enter());
-        block.word(0).store(0, Ordering::Relaxed);
+        block.column(0, 0).store(0, Ordering::Relaxed);
         cap.leave();
         assert_eq!(cap.current(), 0);
         assert!(cap.try_enter() && cap.try_enter() && !cap.try_enter());
@@ -93,6 +97,6 @@ mod tests {
     #[test]
     #[should_panic(expected = "no column for worker 1")]
     fn a_worker_without_a_column_is_a_fault() {
-        let _ = InFlight::new(Block::private(InFlight::words(1)), 1, 1);
+        let _ = InFlight::new(in_segment(1), 1, 1);
     }
 }

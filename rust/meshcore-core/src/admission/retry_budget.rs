@@ -16,16 +16,13 @@ pub struct RetryBudget {
 }
 
 impl RetryBudget {
-    /// Words of a block for `workers`.
-    #[must_use]
-    pub const fn words(workers: usize) -> usize {
-        Columns::words(workers)
-    }
+    /// Words of its block beside the workers' columns.
+    pub const WORDS: usize = Columns::WORDS;
 
     /// The view of `worker_slot`: `percent` of the active requests, but never fewer than `floor`.
     ///
     /// # Panics
-    /// If the block has no line for `worker_slot`.
+    /// If the block has no column for `worker_slot`.
     #[must_use]
     pub fn new(block: Block, worker_slot: usize, percent: u32, floor: u32) -> Self {
         let columns = Columns::new(block, worker_slot);
@@ -66,7 +63,7 @@ mod tests {
     use super::*;
 
     fn budget(percent: u32, floor: u32) -> RetryBudget {
-        RetryBudget::new(Block::private(RetryBudget::words(1)), 0, percent, floor)
+        RetryBudget::new(Block::private(RetryBudget::WORDS), 0, percent, floor)
     }
 
     #[test]

@@ -128,8 +128,8 @@ impl Engine {
     }
 
     /// Puts a configuration in force for requests that begin from now on.
-    pub fn swap(&self, compiled: Compiled) {
-        self.compiled.store(Arc::new(compiled));
+    pub fn swap(&self, compiled: impl Into<Arc<Compiled>>) {
+        self.compiled.store(compiled.into());
     }
 
     /// A random number: a Weyl sequence through a finaliser (splitmix64, Steele et al. 2014), so

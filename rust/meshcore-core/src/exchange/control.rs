@@ -39,20 +39,31 @@ struct HostChange {
     upstreams: Vec<String>,
 }
 
-/// Compiles deltas. One per segment: the only writer of its registry.
+/// Compiles deltas for a process. One per segment writes its registry; those of workers find in
+/// it what that one made for the same delta.
 #[derive(Debug)]
 pub struct Control {
     segment: Segment,
+    writes: bool,
     seed: [u64; 2],
     worker_slot: usize,
     next_endpoint: u32,
+    /// The highest version that was compiled, be it refused or never put in force.
+    newest: u64,
 }
 
 impl Control {
-    /// A control part over a segment; `seed` keys the limiters' tables.
+    /// The one that writes the registry; `seed` keys the limiters' tables.
     #[must_use]
     pub fn new(segment: Segment, worker_slot: usize, seed: [u64; 2]) -> Self {
-        Self { segment, seed, worker_slot, next_endpoint: 0 }
+        Self { segment, writes: true, seed, worker_slot, next_endpoint: 0, newest: 0 }
+    }
+
+    /// One that only finds blocks, for the worker in a slot. The segment holds the tables' key.
+    #[must_use]
+    pub fn worker(segment: Segment, worker_slot: usize) -> Self {
+        let seed = segment.origin().seed;
+        Self { writes: false, ..Self::new(segment, worker_slot, seed) }
     }
 
     /// The key of the limiters' tables.
@@ -69,7 +80,7 @@ impl Control {
     /// # Errors
     /// Everything that is wrong, at once; nothing is changed then.
     pub fn apply(&mut self, old: &Compiled, delta: Delta) -> Result<Compiled, Vec<ApplyError>> {
-        self.segment.retire_unused();
+        self.make_room(old, delta.config_version);
         let mut errors = Vec::new();
         let mut new = Compiled {
             version: delta.config_version,
@@ -155,12 +166,27 @@ impl Control {
         }
     }
 
-    fn cap_words(&self) -> usize {
-        InFlight::words(self.segment.worker_slots())
+    /// Retires what neither a request nor a configuration holds any more.
+    fn make_room(&mut self, old: &Compiled, next: u64) {
+        // Blocks that are unused now were made for a configuration up to this one.
+        let last = self.newest.max(old.version);
+        self.newest = last.max(next);
+        if self.writes && self.segment.at_version(last).is_ok() {
+            if old.version > 0 {
+                self.segment.settle();
+            }
+            self.segment.retire_unused();
+            self.segment.collect();
+        }
     }
 
     fn block(&mut self, kind: Kind, name: &str, words: usize) -> Result<Block, String> {
-        self.segment.block(kind, name, words).map_err(|e| e.to_string())
+        let block = if self.writes {
+            self.segment.block(kind, name, words)
+        } else {
+            self.segment.find(kind, name, words)
+        };
+        block.map_err(|e| e.to_string())
     }
 
     fn upstream(
@@ -174,7 +200,6 @@ impl Control {
         {
             return Ok(Arc::clone(same));
         }
-        let caps = self.cap_words();
         let was = old.upstreams.get(name).map(|was| &**was);
         let (endpoints, ids) = self.endpoints(name, &spec, was)?;
         let words = self.block(Kind::Upstream, &format!("{name}/balance"), Picker::WORDS)?;
@@ -182,13 +207,13 @@ impl Control {
         let breaker = match &spec.breaker {
             Some(rules) => {
                 let words = self.block(Kind::Breaker, name, Breaker::WORDS)?;
-                Some(Breaker::new(words, rules.clone()))
+                Some(Breaker::new(words, rules.clone()).on_worker(self.worker_slot))
             }
             None => None,
         };
-        let words = self.block(Kind::Upstream, &format!("{name}/in_flight"), caps)?;
+        let words = self.block(Kind::Upstream, &format!("{name}/in_flight"), InFlight::WORDS)?;
         let in_flight = InFlight::new(words, self.worker_slot, spec.max_requests);
-        let words = self.block(Kind::Upstream, &format!("{name}/retries"), caps)?;
+        let words = self.block(Kind::Upstream, &format!("{name}/retries"), RetryBudget::WORDS)?;
         let retries = RetryBudget::new(
             words,
             self.worker_slot,
@@ -256,7 +281,7 @@ impl Control {
             (Some(rules), Target::Forward { upstream, .. }) => {
                 let name = format!("{}/{}", upstream.name, route.name);
                 let words = self.block(Kind::Breaker, &name, Breaker::WORDS)?;
-                Some(Breaker::new(words, rules.clone()))
+                Some(Breaker::new(words, rules.clone()).on_worker(self.worker_slot))
             }
             (Some(_), _) => return Err("a circuit_breaker needs an upstream".to_owned()),
             (None, _) => None,
@@ -288,7 +313,6 @@ impl Control {
         place: &str,
         layers: &[Layer],
     ) -> Result<Vec<Op>, String> {
-        let caps = self.cap_words();
         let mut ops = Vec::with_capacity(layers.len());
         for (i, layer) in layers.iter().enumerate() {
             let name = format!("{place}/{i}");
@@ -304,7 +328,7 @@ impl Control {
                     Op::Bucket(Arc::new(TokenBucket::new(words, quota(*rate)?)))
                 }
                 Layer::InFlight { max } => {
-                    let words = self.block(Kind::Upstream, &name, caps)?;
+                    let words = self.block(Kind::Upstream, &name, InFlight::WORDS)?;
                     Op::InFlight(Arc::new(InFlight::new(words, self.worker_slot, *max)))
                 }
                 Layer::Python { name } => Op::Python(python_layer(new, name)),

@@ -61,20 +61,30 @@ pub(super) struct Columns {
     stride: usize,
 }
 
-impl Columns {
-    /// Of a block whose words begin at word `start` of every worker's column in `memory`.
-    pub(super) fn at(
-        memory: &Memory,
-        start: usize,
-        words: usize,
-        workers: usize,
-        stride: usize,
-    ) -> Self {
-        let lines = memory.lines();
-        assert!(start + words <= stride * WORDS_PER_LINE && workers * stride <= lines.len());
-        Self { first: first_of(lines), start, words, workers, stride }
-    }
+/// Where a block's words lie in the columns of a region; numbers of lines and words only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Strip {
+    /// The first line of the region.
+    pub(super) base: usize,
+    /// Lines of one worker's column.
+    pub(super) stride: usize,
+    /// The first word in each column.
+    pub(super) start: usize,
+    /// How many.
+    pub(super) words: usize,
+}
 
+impl Strip {
+    /// Whether all workers' words lie within the first `lines` lines.
+    pub(super) fn is_within(&self, lines: usize, workers: usize) -> bool {
+        let end = self.stride.checked_mul(workers).and_then(|all| all.checked_add(self.base));
+        let words = self.stride.checked_mul(WORDS_PER_LINE);
+        let last = self.start.checked_add(self.words);
+        end.is_some_and(|end| end <= lines) && last.is_some() && last <= words
+    }
+}
+
+impl Columns {
     /// No words at all.
     const NONE: Self =
         Self { first: NonNull::dangling(), start: 0, words: 0, workers: 0, stride: 0 };
@@ -95,8 +105,11 @@ fn first_of(lines: &[Line]) -> NonNull<Line> {
     NonNull::from(lines).cast()
 }
 
-/// The chunks of a block's lines and of its columns.
-type Pin = [Option<Arc<Memory>>; 2];
+/// What all clones of a block hold, and nothing else does.
+#[derive(Debug)]
+struct Pin {
+    _memory: Arc<Memory>,
+}
 
 // SAFETY: a block is a shared reference to atomics plus the `Arc` that keeps them alive.
 unsafe impl Send for Block {}
@@ -127,20 +140,32 @@ impl Block {
             stride: 0,
         };
         let first = first_of(all);
-        Self { first, lines, columns, pin: Arc::new([Some(memory), None]) }
+        Self { first, lines, columns, pin: Arc::new(Pin { _memory: memory }) }
     }
 
-    /// A block in chunks of a segment: `lines` is a chunk, the first line and how many.
+    /// A block in a segment's memory: so many lines from line `at`, and words of its columns.
+    ///
+    /// # Panics
+    /// If it would lie outside: whoever reads a place from shared memory checks it first.
     pub(super) fn in_segment(
-        lines: Option<(&Arc<Memory>, usize, usize)>,
-        columns: Option<(&Arc<Memory>, Columns)>,
+        memory: &Arc<Memory>,
+        (at, lines): (usize, usize),
+        strip: Option<Strip>,
+        workers: usize,
     ) -> Self {
-        let (first, count) = lines.map_or((NonNull::dangling(), 0), |(memory, start, count)| {
-            (first_of(&memory.lines()[start..start + count]), count)
+        let all = memory.lines();
+        let columns = strip.map_or(Columns::NONE, |strip| {
+            assert!(strip.is_within(all.len(), workers), "columns outside of the segment");
+            let Strip { base, stride, start, words } = strip;
+            Columns { first: first_of(&all[base..]), start, words, workers, stride }
         });
-        let pin = [lines.map(|(m, _, _)| Arc::clone(m)), columns.map(|(m, _)| Arc::clone(m))];
-        let columns = columns.map_or(Columns::NONE, |(_, columns)| columns);
-        Self { first, lines: count, columns, pin: Arc::new(pin) }
+        let pin = Arc::new(Pin { _memory: Arc::clone(memory) });
+        Self { first: first_of(&all[at..at + lines]), lines, columns, pin }
+    }
+
+    /// Whether every slot means the same column, as in a block that is private to its holder.
+    pub(crate) fn has_one_column(&self) -> bool {
+        self.columns.stride == 0
     }
 
     /// Whether this is the only block with these words: nobody can clone what nobody else has.

@@ -32,26 +32,38 @@ impl Memory {
     }
 
     /// `lines` zero lines from the kernel, private to this process.
+    ///
+    /// No swap is set aside: a mapping is as large as the segment may ever become.
     #[cfg(not(loom))]
-    pub(super) fn mapped(lines: usize) -> std::io::Result<Self> {
+    pub(super) fn anonymous(lines: usize) -> std::io::Result<Self> {
         use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous};
         let bytes = lines * size_of::<Line>();
+        let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
+        let access = ProtFlags::READ | ProtFlags::WRITE;
         // SAFETY: a new anonymous mapping at an address of the kernel's choice aliases nothing.
-        let address = unsafe {
-            mmap_anonymous(
-                std::ptr::null_mut(),
-                bytes,
-                ProtFlags::READ | ProtFlags::WRITE,
-                MapFlags::PRIVATE,
-            )
-        }?;
+        let address = unsafe { mmap_anonymous(std::ptr::null_mut(), bytes, access, flags) }?;
         let first = NonNull::new(address.cast()).ok_or(std::io::ErrorKind::OutOfMemory)?;
         Ok(Self::Mapped { first, lines })
     }
 
     #[cfg(loom)]
-    pub(super) fn mapped(lines: usize) -> std::io::Result<Self> {
+    pub(super) fn anonymous(lines: usize) -> std::io::Result<Self> {
         Ok(Self::heap(lines))
+    }
+
+    /// `lines` lines of a file that others may have mapped, too.
+    #[cfg(not(loom))]
+    pub(super) fn shared(fd: std::os::fd::BorrowedFd<'_>, lines: usize) -> std::io::Result<Self> {
+        use rustix::mm::{MapFlags, ProtFlags, mmap};
+        let bytes = lines * size_of::<Line>();
+        let flags = MapFlags::SHARED | MapFlags::NORESERVE;
+        let access = ProtFlags::READ | ProtFlags::WRITE;
+        // SAFETY: a new mapping at an address of the kernel's choice. Its bytes are only ever read
+        // and written as atomics, so that other processes change them meanwhile is defined; any
+        // bytes are valid atomics.
+        let address = unsafe { mmap(std::ptr::null_mut(), bytes, access, flags, fd, 0) }?;
+        let first = NonNull::new(address.cast()).ok_or(std::io::ErrorKind::OutOfMemory)?;
+        Ok(Self::Mapped { first, lines })
     }
 
     /// The lines.
@@ -59,7 +71,7 @@ impl Memory {
         match self {
             Self::Heap(lines) => lines,
             // SAFETY: the mapping has room for `lines` lines, is page-aligned and lives as long
-            // as `self`; zero bytes are valid atomics.
+            // as `self`; any bytes are valid atomics.
             #[cfg(not(loom))]
             Self::Mapped { first, lines } => unsafe {
                 std::slice::from_raw_parts(first.as_ptr(), *lines)

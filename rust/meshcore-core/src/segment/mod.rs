@@ -2,28 +2,61 @@
 //!
 //! Rooms hold a [`Block`]: some cache lines of words and a few words in each worker's column,
 //! alive as long as the block is. They never learn what memory it is. A [`Segment`] hands blocks
-//! out by kind and name; asked again it gives the same words, so a reload forgets nothing.
+//! out by kind and name; asked again it gives the same words, so a reload forgets nothing, and
+//! asked in another process it gives the same words there.
 //!
 //! # Layout
-//! The memory is a list of chunks, each a run of cache lines that never moves:
+//! One mapping of as many bytes as the segment may ever take, cut into lines of 64 bytes. Pages
+//! cost nothing until they are written.
 //! ```text
-//! chunk of lines     │ block │ block     │ block │ free …                 what all workers share
-//! chunk of columns   │ worker 0: 16 B, 16 B, … │ worker 1: 16 B, 16 B, … │ …
+//! line 0          magic, version, hash of the layout, lines, worker slots, seed (2), made at (ns)
+//! line 1          lines ever used, removals counted
+//! lines 2–65      a worker slot each: process, start, heartbeat, version in force, oldest held
+//! lines 66–2,113  the heads of 16,384 chains of entries
+//! lines 2,114–    the pool: entries
 //! ```
-//! A block is a place: chunk, first line, first word of the columns; no address is stored, so a
-//! process that maps the same chunks elsewhere finds the same words. Columns are worker-major:
-//! 16 bytes of an object cost a worker no line of its own, and still no two workers write one.
+//! An entry is a run of lines: one that describes it, its name, its shared words.
+//! ```text
+//! hash, next, kind | name bytes << 8, words, column words, region, stride << 32 | start, retired
+//! ```
+//! Its columns are elsewhere, side by side with those of other objects, in a region: an entry of
+//! its own, which has a column for each worker slot.
+//! ```text
+//! region │ worker 0: 16 B, 16 B, … │ worker 1: 16 B, 16 B, … │ …
+//! ```
+//! So 16 bytes of an object cost a worker no line of its own, and still no two workers write one.
+//! Whatever is stored is the number of a line or a word, never an address; whatever is read is
+//! checked against the mapping before it is followed.
 //!
-//! Only control changes the registry (`&mut Segment`), and a word that is half way between two
-//! states does not exist (law 3), so a process may die between any two instructions.
+//! # Who writes what
+//! One process, control, writes the registry. It publishes an entry by one store of a head, takes
+//! it out by one store of its predecessor's link, and may die between any two instructions (law
+//! 3). A retired entry is marked, and stays in its chain until nobody holds it, so that the next
+//! control knows of it ([`Segment::adopt`]). What is free is stored nowhere: it is what no entry
+//! takes.
+//!
+//! A block is freed when it is retired, nobody in control's process holds it, and every worker
+//! has let go of the versions that may have used it. Workers write their own column, their slot,
+//! and the shared words of blocks, all of them single atomic words.
 #![allow(unsafe_code)] // the one place where memory is mapped and lent out (law 11)
 
-mod arena;
+mod adopt;
 mod block;
+mod error;
+mod kind;
+mod layout;
 mod memory;
+mod regions;
 mod registry;
 mod runs;
+mod slots;
+mod view;
+mod writer;
 
-pub use arena::SegmentError;
 pub use block::{Block, COLUMN_WORDS, Line, Shape, WORDS_PER_LINE};
-pub use registry::{Kind, MAX_WORKERS, Segment, SegmentConfig};
+pub use error::SegmentError;
+pub use kind::Kind;
+pub use layout::{MAX_WORKERS, layout_hash};
+pub use registry::{Segment, SegmentConfig};
+pub use slots::Worker;
+pub use view::Origin;

@@ -1,52 +1,17 @@
-//! Blocks by kind and name.
+//! A segment: blocks by kind and name.
 
-use hashbrown::HashMap;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
+use std::sync::{Arc, MutexGuard, OnceLock, PoisonError};
 
-use super::arena::{Arena, Place, SegmentError, zero_column};
-use super::block::{Block, Shape};
-
-/// The most worker slots: a sum over columns reads this many lines at worst.
-pub const MAX_WORKERS: usize = 64;
-
-/// What a block is for. The same name under two kinds is two blocks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[repr(u8)]
-pub enum Kind {
-    /// A token bucket.
-    Bucket,
-    /// A table of buckets by client or key.
-    ClientTable,
-    /// A breaker.
-    Breaker,
-    /// What belongs to an upstream or a cap as a whole: turns, requests and retries in flight.
-    Upstream,
-    /// An endpoint.
-    Endpoint,
-    /// Counts that only grow; all words are in the workers' columns.
-    Counters,
-    /// Counts that come down again; all words are in the workers' columns.
-    Gauges,
-    /// A histogram; all words are in the workers' columns.
-    Histogram,
-}
-
-impl Kind {
-    /// The shape of a block of this kind with `words` words.
-    #[must_use]
-    pub const fn shape(self, words: usize) -> Shape {
-        match self {
-            Self::Counters | Self::Gauges | Self::Histogram => Shape::column(words),
-            Self::Bucket | Self::ClientTable | Self::Breaker | Self::Upstream | Self::Endpoint => {
-                Shape::words(words)
-            }
-        }
-    }
-
-    /// Whether a worker's column tells of what it holds now, and so is void when it is dead.
-    const fn comes_down(self) -> bool {
-        !matches!(self, Self::Counters | Self::Histogram)
-    }
-}
+use super::block::{Block, Line};
+use super::error::SegmentError;
+use super::kind::Kind;
+use super::layout::{MAX_WORKERS, POOL_AT, USED};
+use super::memory::Memory;
+use super::slots::Worker;
+use super::view::{Origin, View};
+use super::writer::{Writer, zero_column};
+use crate::sync::Ordering;
 
 /// What a segment may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,132 +22,281 @@ pub struct SegmentConfig {
     pub worker_slots: usize,
 }
 
-#[derive(Debug)]
-struct Entry {
-    block: Block,
-    place: Place,
-    shape: Shape,
+impl SegmentConfig {
+    fn lines(self) -> Result<usize, SegmentError> {
+        if self.worker_slots == 0 || self.worker_slots > MAX_WORKERS {
+            return Err(SegmentError::Workers(self.worker_slots));
+        }
+        let lines = self.max_bytes / size_of::<Line>();
+        // Line numbers share a word with others.
+        if lines <= POOL_AT || u32::try_from(lines).is_err() {
+            let needed_bytes = ((POOL_AT + 1) * size_of::<Line>()).next_multiple_of(1 << 20);
+            return Err(SegmentError::Full { max_bytes: self.max_bytes, needed_bytes });
+        }
+        Ok(lines)
+    }
 }
 
-/// All shared words of a mesh, by name. Control owns it: whoever may change the registry has
-/// `&mut`, and workers only hold blocks.
+/// Only control takes it, to make one change after the other; the words are behind no lock.
+#[expect(clippy::disallowed_types, reason = "serialises changes of the registry by one process")]
+type WriterLock = std::sync::Mutex<Writer>;
+
 #[derive(Debug)]
-pub struct Segment {
-    arena: Arena,
-    /// Kind, then name. A few kinds, so a look-up by `&str` needs no key of its own.
-    blocks: HashMap<Kind, HashMap<Box<str>, Entry, Hasher>, Hasher>,
-    /// No longer to be found by name, perhaps still held.
-    retired: Vec<(Kind, Entry)>,
+struct Inner {
+    view: View,
+    /// Empty in a process that only finds blocks.
+    writer: OnceLock<WriterLock>,
+    fd: Option<OwnedFd>,
 }
 
-type Hasher = foldhash::fast::RandomState;
+/// All shared words of a mesh, by name. Clones are the same segment.
+///
+/// One process writes the registry, all others only find blocks in it. A version is that of the
+/// configuration: a block that was last used by one may be freed when no process holds that
+/// configuration or an older one.
+#[derive(Clone, Debug)]
+pub struct Segment(Arc<Inner>);
 
 impl Segment {
     /// A segment in memory of this process alone.
     ///
     /// # Errors
-    /// If `worker_slots` is out of range. No memory is taken yet.
+    /// If the configuration is out of range or the system has no address space left.
     pub fn anonymous(config: SegmentConfig) -> Result<Self, SegmentError> {
-        if config.worker_slots == 0 || config.worker_slots > MAX_WORKERS {
-            return Err(SegmentError::Workers(config.worker_slots));
-        }
-        let arena = Arena::new(config.max_bytes, config.worker_slots);
-        Ok(Self { arena, blocks: HashMap::default(), retired: Vec::new() })
+        let memory = Memory::anonymous(config.lines()?).map_err(SegmentError::Memory)?;
+        let view = View::create(memory, config.worker_slots, Origin::default());
+        Ok(Self::with(view, None).into_writer())
     }
 
-    /// The block of this kind and name, as it is, or a new one full of zeros. O(1) expected.
-    ///
-    /// If `words` has changed, the old block is retired: whoever holds it goes on with it, and the
-    /// name means a new one.
+    /// A segment that other processes can map: a sealed memory file without a name.
     ///
     /// # Errors
-    /// If memory is at its limit; the message names the limit to set. Nothing is changed then.
-    pub fn block(&mut self, kind: Kind, name: &str, words: usize) -> Result<Block, SegmentError> {
+    /// If the configuration is out of range or the system refuses.
+    #[cfg(not(loom))]
+    pub fn create(config: SegmentConfig, origin: Origin) -> Result<Self, SegmentError> {
+        use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
+        let lines = config.lines()?;
+        let no = |e: rustix::io::Errno| SegmentError::Memory(e.into());
+        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+        let fd = memfd_create("meshcore", flags).map_err(no)?;
+        ftruncate(&fd, (lines * size_of::<Line>()) as u64).map_err(no)?;
+        // Nobody can pull the memory away under another's feet.
+        fcntl_add_seals(&fd, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL).map_err(no)?;
+        Self::format(fd, config, origin)
+    }
+
+    /// Makes a segment of an empty file, which is as large as the segment may become.
+    ///
+    /// The header's first word is written last: until then it is no segment for anyone.
+    ///
+    /// # Errors
+    /// If the configuration is out of range or the system refuses.
+    #[cfg(not(loom))]
+    pub fn format(
+        fd: OwnedFd,
+        config: SegmentConfig,
+        origin: Origin,
+    ) -> Result<Self, SegmentError> {
+        let memory = Memory::shared(fd.as_fd(), config.lines()?).map_err(SegmentError::Memory)?;
+        let view = View::create(memory, config.worker_slots, origin);
+        Ok(Self::with(view, Some(fd)).into_writer())
+    }
+
+    /// A segment that another process made; blocks can be found, not added.
+    ///
+    /// The header is checked: nothing in the file can make this process reach outside of it.
+    ///
+    /// # Errors
+    /// [`SegmentError::NotASegment`], [`SegmentError::OtherLayout`], or what the system says.
+    #[cfg(not(loom))]
+    pub fn open(fd: OwnedFd, layout: u64) -> Result<Self, SegmentError> {
+        let stat = rustix::fs::fstat(&fd).map_err(|e| SegmentError::Memory(e.into()))?;
+        let bytes = usize::try_from(stat.st_size).unwrap_or(0);
+        if bytes <= POOL_AT * size_of::<Line>() {
+            return Err(SegmentError::NotASegment("too short"));
+        }
+        if !bytes.is_multiple_of(size_of::<Line>()) {
+            return Err(SegmentError::NotASegment("no whole number of lines"));
+        }
+        let lines = bytes / size_of::<Line>();
+        if u32::try_from(lines).is_err() {
+            return Err(SegmentError::NotASegment("too long"));
+        }
+        let memory = Memory::shared(fd.as_fd(), lines).map_err(SegmentError::Memory)?;
+        Ok(Self::with(View::open(memory, layout)?, Some(fd)))
+    }
+
+    /// A descriptor of our own for the file behind `fd`, closed when a program is started.
+    ///
+    /// # Errors
+    /// What the system says, above all if `fd` is not open.
+    pub fn duplicate(fd: RawFd) -> std::io::Result<OwnedFd> {
+        if fd < 0 {
+            return Err(std::io::Error::from(rustix::io::Errno::BADF));
+        }
+        // SAFETY: borrowed for one system call, which says so if nothing is open by this number.
+        unsafe { BorrowedFd::borrow_raw(fd) }.try_clone_to_owned()
+    }
+
+    fn with(view: View, fd: Option<OwnedFd>) -> Self {
+        Self(Arc::new(Inner { view, writer: OnceLock::new(), fd }))
+    }
+
+    fn into_writer(self) -> Self {
+        let _ = self.0.writer.set(WriterLock::new(Writer::new(&self.0.view)));
+        self
+    }
+
+    /// The same memory as another process sees it that only finds blocks.
+    #[must_use]
+    pub fn reader(&self) -> Self {
+        Self::with(self.0.view.clone(), None)
+    }
+
+    /// Takes over the registry: what is free follows from what is there. From now on this process
+    /// is its only writer. Nothing happens if it is already.
+    ///
+    /// # Errors
+    /// [`SegmentError::Corrupt`] if the registry contradicts itself.
+    pub fn adopt(&self) -> Result<(), SegmentError> {
+        if self.0.writer.get().is_none() {
+            let writer = Writer::adopt(&self.0.view)?;
+            let _ = self.0.writer.set(WriterLock::new(writer));
+        }
+        Ok(())
+    }
+
+    /// Whether this process writes the registry.
+    #[must_use]
+    pub fn is_writer(&self) -> bool {
+        self.0.writer.get().is_some()
+    }
+
+    fn writer(&self) -> Result<MutexGuard<'_, Writer>, SegmentError> {
+        let lock = self.0.writer.get().ok_or(SegmentError::NotTheWriter)?;
+        Ok(lock.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The block of this kind, name and number of words, as it is, or a new one full of zeros.
+    ///
+    /// Another number of words means another block; the one before is as good as ever until
+    /// nobody holds it. O(1) expected.
+    ///
+    /// # Errors
+    /// If memory is at its limit (the message names the limit to set; nothing is changed then), or
+    /// this process does not write the registry.
+    pub fn block(&self, kind: Kind, name: &str, words: usize) -> Result<Block, SegmentError> {
+        self.writer()?.block(&self.0.view, (kind, name, words))
+    }
+
+    /// The block of this kind, name and number of words, if it is there. For every process.
+    ///
+    /// # Errors
+    /// [`SegmentError::NotFound`], or if the segment is damaged.
+    pub fn find(&self, kind: Kind, name: &str, words: usize) -> Result<Block, SegmentError> {
         let shape = kind.shape(words);
-        if let Some(entry) = self.blocks.get(&kind).and_then(|named| named.get(name))
-            && entry.shape == shape
-        {
-            return Ok(entry.block.clone());
-        }
-        let place = self.place(shape)?;
-        let block = self.arena.block(place, shape);
-        let entry = Entry { block: block.clone(), place, shape };
-        if let Some(old) = self.blocks.entry(kind).or_default().insert(name.into(), entry) {
-            self.retired.push((kind, old));
-        }
-        Ok(block)
+        let found = self.0.view.find(kind, name, Some((shape.words, shape.column)))?;
+        let missing = || SegmentError::NotFound { kind, name: name.to_owned() };
+        Ok(self.0.view.block(&found.ok_or_else(missing)?))
     }
 
-    fn place(&mut self, shape: Shape) -> Result<Place, SegmentError> {
-        if let Some(place) = self.arena.take(shape) {
-            return Ok(place);
-        }
-        if self.collect() > 0
-            && let Some(place) = self.arena.take(shape)
-        {
-            return Ok(place);
-        }
-        self.arena.grow(shape)?;
-        // The chunks that were missing are there, so this place exists.
-        self.arena.take(shape).ok_or_else(|| {
-            SegmentError::Memory(std::io::Error::other("a new chunk has no room for its block"))
-        })
+    /// The newest block of this kind and name, however large.
+    ///
+    /// # Errors
+    /// If the segment is damaged.
+    pub fn find_any(&self, kind: Kind, name: &str) -> Result<Option<Block>, SegmentError> {
+        let found = self.0.view.find(kind, name, None)?;
+        Ok(found.map(|found| self.0.view.block(&found)))
     }
 
-    /// Retires a block: its name is free, its words stay until nobody holds them. Whether there
-    /// was one.
-    pub fn retire(&mut self, kind: Kind, name: &str) -> bool {
-        let entry = self.blocks.get_mut(&kind).and_then(|named| named.remove(name));
-        entry.map(|entry| self.retired.push((kind, entry))).is_some()
+    /// Says which version may have used what is retired from now on. It never goes back.
+    ///
+    /// # Errors
+    /// If this process does not write the registry.
+    pub fn at_version(&self, version: u64) -> Result<(), SegmentError> {
+        let mut writer = self.writer()?;
+        writer.version = writer.version.max(version);
+        Ok(())
     }
 
-    /// Retires every block that nobody holds: what the last configuration left over. How many.
-    /// O(blocks).
-    pub fn retire_unused(&mut self) -> usize {
-        let before = self.retired.len();
-        for (&kind, named) in &mut self.blocks {
-            let unused = named.extract_if(|_, entry| entry.block.is_unshared());
-            self.retired.extend(unused.map(|(_, entry)| (kind, entry)));
+    /// Retires every block that no configuration of this process holds. How many. O(blocks).
+    pub fn retire_unused(&self) -> usize {
+        self.writer().map_or(0, |mut writer| writer.retire_unused(&self.0.view))
+    }
+
+    /// Retires the blocks of this name: nobody finds them any more, their words stay until nobody
+    /// holds them. Whether there was one. O(blocks).
+    pub fn retire(&self, kind: Kind, name: &str) -> bool {
+        let Ok(mut writer) = self.writer() else { return false };
+        let mut any = false;
+        while let Ok(Some(found)) = self.0.view.find(kind, name, None) {
+            // In a damaged registry it may be none of ours; then it is there for ever.
+            if !writer.retire(&self.0.view, found.at) {
+                break;
+            }
+            any = true;
         }
-        self.retired.len() - before
+        any
     }
 
-    /// Frees the retired blocks that nobody holds any more. How many. O(retired).
+    /// A configuration is in force: what was taken over and is not held is unused from now on.
+    pub fn settle(&self) {
+        if let Ok(mut writer) = self.writer() {
+            writer.keeps_unused = false;
+        }
+    }
+
+    /// Frees the retired blocks that nobody holds any more: no block in this process, and no
+    /// worker a version that may have used them. How many. O(retired).
     ///
     /// Called by [`block`](Self::block) before memory grows, so it need not be called at all.
-    pub fn collect(&mut self) -> usize {
-        let before = self.retired.len();
-        let arena = &mut self.arena;
-        self.retired.retain_mut(|(_, entry)| {
-            let unused = entry.block.is_unshared();
-            if unused {
-                arena.give(entry.place, &entry.block);
-            }
-            !unused
-        });
-        before - self.retired.len()
+    pub fn collect(&self) -> usize {
+        self.writer().map_or(0, |mut writer| writer.collect(&self.0.view))
     }
 
-    /// Forgets what the worker in `slot` held when it died: requests in flight and the like.
-    /// Counters and histograms stay, since what was counted did happen. O(blocks).
-    pub fn clear_worker(&mut self, slot: usize) {
-        if slot >= self.arena.workers() {
-            return;
+    /// Forgets what the worker in `slot` held when it died, requests in flight and the like, also
+    /// in blocks that are retired, and frees the slot. Counters and histograms stay, since what
+    /// was counted did happen. O(blocks).
+    ///
+    /// # Errors
+    /// If there is no such slot, or this process does not write the registry.
+    pub fn clear_worker(&self, slot: usize) -> Result<(), SegmentError> {
+        let writer = self.writer()?;
+        self.0.view.worker(slot)?;
+        for held in writer.held.values().filter(|held| held.kind.comes_down()) {
+            zero_column(&held.block, slot);
         }
-        let named = self
-            .blocks
-            .iter()
-            .flat_map(|(kind, named)| named.values().map(move |entry| (*kind, entry)));
-        let retired = self.retired.iter().map(|(kind, entry)| (*kind, entry));
-        for (_, entry) in named.chain(retired).filter(|(kind, _)| kind.comes_down()) {
-            zero_column(&entry.block, slot);
-        }
+        self.0.view.vacate(slot)
     }
 
-    /// Blocks that can be found by name.
+    /// Gives a worker slot to a process. Until that reports it counts as holding every version.
+    ///
+    /// # Errors
+    /// If there is no such slot or it is taken.
+    pub fn occupy(&self, slot: usize, pid: u64, started_ns: u64) -> Result<(), SegmentError> {
+        self.0.view.occupy(slot, pid, started_ns)
+    }
+
+    /// What the worker in a slot says of itself.
+    ///
+    /// # Errors
+    /// If there is no such slot.
+    pub fn worker(&self, slot: usize) -> Result<Worker, SegmentError> {
+        self.0.view.worker(slot)
+    }
+
+    /// The worker in `slot` says how it stands; its process and start are not touched.
+    ///
+    /// # Errors
+    /// If there is no such slot.
+    pub fn report(&self, slot: usize, says: &Worker) -> Result<(), SegmentError> {
+        self.0.view.report(slot, says)
+    }
+
+    /// Blocks that can be found by name, as the writer knows.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.blocks.values().map(HashMap::len).sum()
+        self.writer().map_or(0, |writer| writer.held.len() - writer.retired.len())
     }
 
     /// Whether no block can be found by name.
@@ -194,18 +308,40 @@ impl Segment {
     /// Blocks that are retired and still held, as of the last [`collect`](Self::collect).
     #[must_use]
     pub fn retired(&self) -> usize {
-        self.retired.len()
+        self.writer().map_or(0, |writer| writer.retired.len())
     }
 
-    /// Bytes taken from the system, at most `max_bytes`.
+    /// Bytes that were ever used, at most `max_bytes`.
+    ///
+    /// # Orderings
+    /// `Acquire`, though nothing hangs on it: a number to show.
     #[must_use]
     pub fn reserved_bytes(&self) -> usize {
-        self.arena.reserved_bytes()
+        let used = self.0.view.work_word(USED).load(Ordering::Acquire) as usize;
+        used.clamp(POOL_AT, self.0.view.lines()) * size_of::<Line>()
+    }
+
+    /// The size of the mapping.
+    #[must_use]
+    pub fn max_bytes(&self) -> usize {
+        self.0.view.lines() * size_of::<Line>()
     }
 
     /// Columns of every block.
     #[must_use]
     pub fn worker_slots(&self) -> usize {
-        self.arena.workers()
+        self.0.view.workers
+    }
+
+    /// What it was told when it was made.
+    #[must_use]
+    pub fn origin(&self) -> Origin {
+        self.0.view.origin
+    }
+
+    /// The file behind it, if other processes can map it.
+    #[must_use]
+    pub fn fd(&self) -> Option<BorrowedFd<'_>> {
+        self.0.fd.as_ref().map(AsFd::as_fd)
     }
 }

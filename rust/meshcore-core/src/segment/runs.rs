@@ -12,10 +12,10 @@ pub(super) struct Runs {
 }
 
 impl Runs {
-    /// One run of `length` units.
-    pub(super) fn new(length: usize) -> Self {
+    /// One run: `length` units from `start`.
+    pub(super) fn new(start: usize, length: usize) -> Self {
         let mut runs = Self::default();
-        runs.give(0, length);
+        runs.give(start, length);
         runs
     }
 
@@ -29,8 +29,40 @@ impl Runs {
         Some(start)
     }
 
+    /// Takes the run that begins with a multiple of `align` and has `length` units.
+    pub(super) fn take_aligned(&mut self, length: usize, align: usize) -> Option<usize> {
+        let loose = self.take(length + align - 1)?;
+        let start = loose.next_multiple_of(align);
+        self.give(loose, start - loose);
+        self.give(start + length, loose + align - 1 - start);
+        Some(start)
+    }
+
+    /// Takes just these units; whether all of them were free.
+    pub(super) fn take_at(&mut self, start: usize, length: usize) -> bool {
+        let Some((&before, &its)) = self.by_start.range(..=start).next_back() else {
+            return false;
+        };
+        let Some(end) = start.checked_add(length).filter(|&end| end <= before + its) else {
+            return false;
+        };
+        self.remove(before, its);
+        self.give(before, start - before);
+        self.give(end, before + its - end);
+        true
+    }
+
+    /// Units of the run that reaches to `end`, the end of everything.
+    pub(super) fn tail(&self, end: usize) -> usize {
+        let last = self.by_start.last_key_value();
+        last.filter(|&(&start, &its)| start + its == end).map_or(0, |(_, &its)| its)
+    }
+
     /// Gives back what was taken.
     pub(super) fn give(&mut self, mut start: usize, mut length: usize) {
+        if length == 0 {
+            return;
+        }
         if let Some((&before, &its)) = self.by_start.range(..start).next_back()
             && before + its == start
         {
@@ -65,7 +97,7 @@ mod tests {
         fn nothing_is_given_out_twice_and_everything_comes_back(
             steps in prop::collection::vec((1_usize..20, any::<prop::sample::Index>()), 0..200),
         ) {
-            let mut runs = Runs::new(200);
+            let mut runs = Runs::new(0, 200);
             let mut out: Vec<(usize, usize)> = Vec::new();
             for (length, which) in steps {
                 if length % 3 == 0 && !out.is_empty() {

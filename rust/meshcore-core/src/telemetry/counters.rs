@@ -110,7 +110,7 @@ mod tests {
 
     fn block(kind: Kind) -> Block {
         let config = SegmentConfig { max_bytes: 1 << 20, worker_slots: 3 };
-        let mut segment = Segment::anonymous(config).expect("3 slots");
+        let segment = Segment::anonymous(config).expect("3 slots");
         segment.block(kind, "x", 4).expect("room for 4 words")
     }
 

@@ -1,0 +1,45 @@
+//! What the words of each kind of block mean, as numbers: programs that agree may share them.
+
+use super::stats::{ListenerStats, RouteStats};
+use crate::admission::{Breaker, InFlight, RetryBudget, TokenBucket};
+use crate::balance::{EndpointState, Picker};
+use crate::segment::{Kind, layout_hash};
+use crate::telemetry::Histogram;
+
+/// The format of a kind's words. Raise it when they come to mean something else.
+#[must_use]
+pub const fn word_format(kind: Kind) -> u64 {
+    match kind {
+        Kind::Bucket
+        | Kind::ClientTable
+        | Kind::Breaker
+        | Kind::Upstream
+        | Kind::Endpoint
+        | Kind::Counters
+        | Kind::Gauges
+        | Kind::Histogram => 1,
+    }
+}
+
+/// The layout of all words, for [`Origin`](crate::segment::Origin) and
+/// [`Segment::open`](crate::segment::Segment::open).
+pub const LAYOUT: u64 = layout_hash(&[
+    word_format(Kind::Bucket),
+    word_format(Kind::ClientTable),
+    word_format(Kind::Breaker),
+    word_format(Kind::Upstream),
+    word_format(Kind::Endpoint),
+    word_format(Kind::Counters),
+    word_format(Kind::Gauges),
+    word_format(Kind::Histogram),
+    TokenBucket::WORDS as u64,
+    Breaker::WORDS as u64,
+    InFlight::WORDS as u64,
+    RetryBudget::WORDS as u64,
+    Picker::WORDS as u64,
+    EndpointState::WORDS as u64,
+    RouteStats::WORDS as u64,
+    ListenerStats::WORDS as u64,
+    ListenerStats::GAUGES as u64,
+    Histogram::WORDS as u64,
+]);

@@ -1,0 +1,74 @@
+//! Shared memory as Python hands it from process to process.
+
+use std::os::fd::{AsRawFd, RawFd};
+
+use meshcore_core::exchange::{self, LAYOUT};
+use meshcore_core::segment::{self, Origin, SegmentConfig};
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+
+use crate::clock::now_ns;
+use crate::errors::segment_error;
+
+/// A segment of shared words in a memory file.
+#[pyclass(frozen, module = "meshcore._core")]
+pub struct Segment(pub(crate) segment::Segment);
+
+#[pymethods]
+impl Segment {
+    #[staticmethod]
+    #[pyo3(signature = (*, max_bytes, worker_slots, seed))]
+    fn create(max_bytes: usize, worker_slots: usize, seed: u64) -> PyResult<Self> {
+        // One number from outside becomes two keys, as in an engine of one process.
+        let random = exchange::Engine::new(seed);
+        let seed = [random.random(), random.random()];
+        let origin = Origin { seed, layout: LAYOUT, created_ns: now_ns() };
+        let config = SegmentConfig { max_bytes, worker_slots };
+        segment::Segment::create(config, origin).map(Self).map_err(segment_error)
+    }
+
+    #[staticmethod]
+    fn open(fd: RawFd) -> PyResult<Self> {
+        let no = |e| segment_error(segment::SegmentError::Memory(e));
+        let fd = segment::Segment::duplicate(fd).map_err(no)?;
+        segment::Segment::open(fd, LAYOUT).map(Self).map_err(segment_error)
+    }
+
+    fn fileno(&self) -> PyResult<RawFd> {
+        let fd = self.0.fd().map(|fd| fd.as_raw_fd());
+        fd.ok_or_else(|| PyValueError::new_err("no file behind it"))
+    }
+
+    #[getter]
+    fn worker_slots(&self) -> usize {
+        self.0.worker_slots()
+    }
+
+    #[getter]
+    fn max_bytes(&self) -> usize {
+        self.0.max_bytes()
+    }
+
+    #[getter]
+    fn reserved_bytes(&self) -> usize {
+        self.0.reserved_bytes()
+    }
+
+    #[getter]
+    fn objects(&self) -> usize {
+        self.0.len()
+    }
+
+    fn occupy(&self, slot: usize, pid: u64, started_ns: u64) -> PyResult<()> {
+        self.0.occupy(slot, pid, started_ns).map_err(segment_error)
+    }
+
+    fn clear(&self, py: Python<'_>, slot: usize) -> PyResult<()> {
+        py.detach(|| self.0.clear_worker(slot)).map_err(segment_error)
+    }
+
+    fn worker(&self, slot: usize) -> PyResult<(u64, u64, u64, u64, u64)> {
+        let w = self.0.worker(slot).map_err(segment_error)?;
+        Ok((w.pid, w.started_ns, w.heartbeat_ns, w.acked_version, w.oldest_version))
+    }
+}

@@ -1,0 +1,284 @@
+//! A segment in a memory file: what one mapping writes another finds, and whatever is in the file,
+//! nobody who opens it reaches outside of it.
+#![cfg(not(loom))]
+#![allow(missing_docs, clippy::unwrap_used)]
+
+use std::collections::HashMap;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::FileExt;
+
+use meshcore_core::segment::{Block, Kind, Origin, Segment, SegmentConfig, SegmentError, Worker};
+use meshcore_core::sync::{AtomicU64, Ordering::Relaxed};
+use proptest::prelude::*;
+
+const MIB: usize = 1 << 20;
+const ORIGIN: Origin = Origin { seed: [1, 2], layout: 7, created_ns: 99 };
+/// Where the registry begins and where the pool of entries does, in bytes: 66 and 2,114 lines.
+const BUCKETS: u64 = 66 * 64;
+const POOL: u64 = 2_114 * 64;
+
+fn create(max_bytes: usize, worker_slots: usize) -> Segment {
+    Segment::create(SegmentConfig { max_bytes, worker_slots }, ORIGIN).unwrap()
+}
+
+fn fd(segment: &Segment) -> OwnedFd {
+    segment.fd().unwrap().as_fd().try_clone_to_owned().unwrap()
+}
+
+/// The same file in a second mapping, as another process has it.
+fn open(segment: &Segment) -> Segment {
+    Segment::open(fd(segment), ORIGIN.layout).unwrap()
+}
+
+fn file(segment: &Segment) -> std::fs::File {
+    fd(segment).into()
+}
+
+fn each(block: &Block) -> impl Iterator<Item = &AtomicU64> {
+    let columns = (0..block.workers())
+        .flat_map(move |slot| (0..block.column_words()).map(move |i| block.column(slot, i)));
+    block.lines().iter().flat_map(|line| &line.0).chain(columns)
+}
+
+fn says(version: u64) -> Worker {
+    Worker { acked_version: version, oldest_version: version, ..Worker::default() }
+}
+
+#[test]
+fn two_mappings_see_the_same_words() {
+    let control = create(MIB, 2);
+    let worker = open(&control);
+    assert_eq!((worker.worker_slots(), worker.max_bytes()), (2, MIB));
+    assert_eq!(worker.origin(), ORIGIN);
+    for kind in Kind::ALL {
+        let made = control.block(*kind, "x/y", 12).unwrap();
+        let found = worker.find(*kind, "x/y", 12).unwrap();
+        assert_eq!(each(&made).count(), each(&found).count());
+        for (i, word) in each(&made).enumerate() {
+            word.store(i as u64 + 1, Relaxed);
+        }
+        assert!(each(&found).enumerate().all(|(i, word)| word.load(Relaxed) == i as u64 + 1));
+    }
+}
+
+#[test]
+fn a_worker_finds_and_never_makes() {
+    let control = create(MIB, 1);
+    control.block(Kind::Breaker, "api", 9).unwrap();
+    let worker = open(&control);
+    for (kind, name, words) in
+        [(Kind::Breaker, "api", 10), (Kind::Bucket, "api", 9), (Kind::Breaker, "apis", 9)]
+    {
+        let error = worker.find(kind, name, words).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            format!("{} {name} is not in the shared segment", kind.code())
+        );
+    }
+    let error = worker.block(Kind::Breaker, "api", 9).unwrap_err();
+    assert_eq!(error.to_string(), "this process does not write the shared segment");
+    assert_eq!(worker.find_any(Kind::Breaker, "api").unwrap().unwrap().lines().len(), 2);
+    assert!(control.retire(Kind::Breaker, "api"));
+    assert!(worker.find_any(Kind::Breaker, "api").unwrap().is_none());
+}
+
+#[test]
+fn what_is_no_segment_of_ours_is_refused() {
+    let made = create(MIB, 3);
+    let error = Segment::open(fd(&made), 8).unwrap_err();
+    assert!(matches!(error, SegmentError::OtherLayout { found, ours } if found != ours));
+    // Magic, version, layout, lines, workers: each is looked at.
+    for (word, value, text) in [
+        (0, 0, "no header"),
+        (1, 9, "another layout"),
+        (2, 9, "another layout"),
+        (3, 9, "not what its header says"),
+        (4, 0, "number of workers"),
+        (4, 65, "number of workers"),
+    ] {
+        let made = create(MIB, 3);
+        file(&made).write_at(&u64::to_le_bytes(value), word * 8).unwrap();
+        let error = Segment::open(fd(&made), ORIGIN.layout).unwrap_err();
+        assert!(error.to_string().contains(text), "{error}");
+    }
+    let empty = std::fs::File::open("/dev/null").unwrap();
+    let error = Segment::open(empty.into(), ORIGIN.layout).unwrap_err();
+    assert_eq!(error.to_string(), "not a shared segment: too short");
+    assert!(Segment::duplicate(-1).is_err() && Segment::duplicate(1 << 20).is_err());
+}
+
+#[test]
+fn nobody_can_pull_the_memory_away() {
+    let made = create(MIB, 1);
+    assert!(file(&made).set_len(0).is_err() && file(&made).set_len(2 * MIB as u64).is_err());
+}
+
+#[test]
+fn a_block_is_freed_when_no_worker_holds_a_version_that_used_it() {
+    let control = create(MIB, 3);
+    control.occupy(0, 10, 1).unwrap();
+    control.occupy(2, 12, 1).unwrap();
+    drop(control.block(Kind::Endpoint, "a", 2).unwrap());
+    control.at_version(5).unwrap();
+    assert_eq!(control.retire_unused(), 1);
+    // A worker that has not said anything yet may hold anything.
+    assert_eq!((control.collect(), control.retired()), (0, 1));
+    control.report(0, &says(6)).unwrap();
+    control.report(2, &says(5)).unwrap();
+    assert_eq!(control.collect(), 0);
+    control
+        .report(2, &Worker { acked_version: 6, oldest_version: 5, ..Worker::default() })
+        .unwrap();
+    assert_eq!(control.collect(), 0, "a request of version 5 is still under way");
+    control.report(2, &says(6)).unwrap();
+    assert_eq!((control.collect(), control.retired()), (1, 0));
+}
+
+#[test]
+fn a_dead_worker_holds_nothing() {
+    let control = create(MIB, 2);
+    control.occupy(1, 10, 1).unwrap();
+    let error = control.occupy(1, 11, 1).unwrap_err();
+    assert_eq!(error.to_string(), "worker slot 1 is process 10's");
+    let retired = control.block(Kind::Gauges, "held", 2).unwrap();
+    let cap = control.block(Kind::Upstream, "cap", 0).unwrap();
+    let counts = control.block(Kind::Counters, "counts", 2).unwrap();
+    for block in [&retired, &cap, &counts] {
+        block.column(1, 0).store(3, Relaxed);
+    }
+    control.retire(Kind::Gauges, "held");
+    control.clear_worker(1).unwrap();
+    let left = [&retired, &cap, &counts].map(|block| block.column(1, 0).load(Relaxed));
+    assert_eq!(left, [0, 0, 3]);
+    assert_eq!(control.worker(1).unwrap(), Worker::default());
+    control.occupy(1, 11, 4).unwrap();
+    assert_eq!(control.worker(1).unwrap().pid, 11);
+    assert!(open(&control).clear_worker(1).is_err());
+}
+
+#[test]
+fn the_next_control_knows_what_is_retired_and_still_held() {
+    let control = create(MIB, 1);
+    control.occupy(0, 10, 1).unwrap();
+    control.report(0, &says(4)).unwrap();
+    let kept = control.block(Kind::Breaker, "kept", 9).unwrap();
+    kept.word(0).store(11, Relaxed);
+    let gone = control.block(Kind::Breaker, "gone", 9).unwrap();
+    gone.word(0).store(12, Relaxed);
+    control.at_version(4).unwrap();
+    control.retire(Kind::Breaker, "gone");
+    let next = open(&control);
+    next.adopt().unwrap();
+    assert_eq!((next.len(), next.retired()), (1, 1));
+    assert_eq!(next.block(Kind::Breaker, "kept", 9).unwrap().word(0).load(Relaxed), 11);
+    assert_eq!(next.retire_unused(), 0, "nothing is unused before a configuration is in force");
+    // A new one of the name gets other words while the worker holds the old ones.
+    let new = next.block(Kind::Breaker, "gone", 9).unwrap();
+    assert_eq!((new.word(0).load(Relaxed), gone.word(0).load(Relaxed)), (0, 12));
+    next.report(0, &says(5)).unwrap();
+    next.settle();
+    drop(new);
+    assert_eq!((next.collect(), next.retire_unused()), (1, 2));
+}
+
+/// What an entry of a model is: its words all hold one stamp.
+type Model = HashMap<(u32, usize), u64>;
+
+fn check(segment: &Segment, model: &Model) -> Result<(), TestCaseError> {
+    for ((name, words), stamp) in model {
+        let kind = if name % 2 == 0 { Kind::Breaker } else { Kind::Gauges };
+        let block = segment.find(kind, &name.to_string(), *words).unwrap();
+        prop_assert!(each(&block).all(|word| word.load(Relaxed) == *stamp));
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Whoever takes over at any time knows all that is there and overwrites none of it.
+    #[test]
+    fn taking_over_loses_nothing(
+        steps in prop::collection::vec((0_u8..6, 0_u32..30, 1_usize..70), 1..200),
+    ) {
+        let mut control = create(4 * MIB, 3);
+        let mut model = Model::new();
+        let mut stamp = 0;
+        for (what, name, words) in steps {
+            let label = name.to_string();
+            let kind = if name % 2 == 0 { Kind::Breaker } else { Kind::Gauges };
+            match what {
+                0 => {
+                    control.retire(kind, &label);
+                    model.retain(|(known, _), _| *known != name);
+                }
+                1 => {
+                    control.collect();
+                }
+                2 => {
+                    let (len, reserved) = (control.len(), control.reserved_bytes());
+                    control = open(&control);
+                    control.adopt().unwrap();
+                    prop_assert_eq!((control.len(), control.reserved_bytes()), (len, reserved));
+                    check(&control, &model)?;
+                }
+                _ => {
+                    let block = control.block(kind, &label, words).unwrap();
+                    let known = model.get(&(name, words)).copied().unwrap_or(0);
+                    prop_assert!(each(&block).all(|w| w.load(Relaxed) == known));
+                    stamp += 1;
+                    each(&block).for_each(|w| w.store(stamp, Relaxed));
+                    model.insert((name, words), stamp);
+                }
+            }
+        }
+        check(&control, &model)?;
+    }
+
+    /// A file that somebody scribbled on: an error or not, but no panic, no endless walk.
+    #[test]
+    fn a_damaged_file_hurts_nobody(
+        flips in prop::collection::vec(
+            (prop_oneof![0_u64..8, 8_u64..24, BUCKETS / 8..POOL / 8, POOL / 8..POOL / 8 + 4_000],
+             prop_oneof![any::<u64>(), 0_u64..6_000, (0_u64..6_000).prop_map(|n| n << 32)]),
+            1..20,
+        ),
+        heads in any::<bool>(),
+    ) {
+        let control = create(MIB, 3);
+        for i in 0..300 {
+            control.block(Kind::ALL[i % Kind::ALL.len()], &i.to_string(), 1 + i % 20).unwrap();
+        }
+        let scribbled = file(&control);
+        let mut before = [0; 8];
+        for (word, value) in flips {
+            scribbled.read_exact_at(&mut before, word * 8).unwrap();
+            // Heads and entries are hit where there is something.
+            if !heads || word < 8 || u64::from_le_bytes(before) != 0 {
+                scribbled.write_at(&value.to_le_bytes(), word * 8).unwrap();
+            }
+        }
+        let Ok(other) = Segment::open(fd(&control), ORIGIN.layout) else { return Ok(()) };
+        for i in 0..300 {
+            let (kind, name) = (Kind::ALL[i % Kind::ALL.len()], i.to_string());
+            if let Ok(block) = other.find(kind, &name, 1 + i % 20) {
+                each(&block).for_each(|word| word.store(1, Relaxed));
+            }
+            let _ = control.block(kind, &name, 3 + i % 20);
+            if i % 7 == 0 {
+                control.retire(kind, &name);
+            }
+        }
+        control.retire_unused();
+        control.collect();
+        if other.adopt().is_ok() {
+            for i in 0..300 {
+                let _ = other.block(Kind::Endpoint, &i.to_string(), 2);
+            }
+            other.settle();
+            other.retire_unused();
+            other.collect();
+            let _ = other.clear_worker(1);
+        }
+    }
+}

@@ -73,9 +73,9 @@ test-rust: | need-rust
 
 # Preemptions are bounded as CHESS does (Musuvathi et al. 2008): three find what is found.
 .PHONY: loom
-loom: | need-rust  ## every interleaving of two threads on the words of admission and balance
+loom: | need-rust  ## every interleaving of two threads on the words of admission, balance and the segment
 	RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=$(CARGO_TARGET_DIR)/loom LOOM_MAX_PREEMPTIONS=3 \
-	  cargo test --package meshcore-core --quiet --test loom_admission --test loom_balance
+	  cargo test --package meshcore-core --quiet --test loom_admission --test loom_balance --test loom_segment
 
 # The pinned toolchain with its unstable flags: the address sanitizer is one. What a run finds
 # is kept in rust/fuzz/artifacts.

@@ -722,11 +722,14 @@ class Segment:
     """
 
     @staticmethod
-    def create(*, max_bytes: int, worker_slots: int, seed: int) -> Segment:
+    def create(
+        *, max_bytes: int, worker_slots: int, seed: int, like: bytes | None = None
+    ) -> Segment:
         """A new one; pages cost nothing until they are used.
 
-        ``seed`` (64 bits) keys the limiters' tables of every process. Raises `ConfigError` for
-        numbers out of range, `OSError` if the system refuses.
+        ``seed`` (64 bits) keys the limiters' tables of every process; with an export in ``like``
+        they get the key that its tables have. Raises `ConfigError` for numbers out of range,
+        `OSError` if the system refuses, `ValueError` if ``like`` is no export.
         """
 
     @staticmethod
@@ -754,6 +757,13 @@ class Segment:
     @property
     def objects(self) -> int:
         """Names in its registry, where that is written; elsewhere 0."""
+
+    def export(self) -> bytes:
+        """What is worth keeping, for `Engine.import_words` in a program of another layout.
+
+        Counts are added up over the workers; what is only held at the moment is left out. Times
+        are of this machine's monotonic clock. `ValueError` where the registry is not written.
+        """
 
     def occupy(self, slot: int, pid: int, started_ns: int) -> None:
         """A process has a worker slot now. `ValueError` if another has it, or there is none."""
@@ -821,6 +831,14 @@ class Engine:
 
         `ValueError` if it was committed before, comes from another engine, or was made from a
         configuration that is not in force any more.
+        """
+
+    def import_words(self, data: bytes) -> int:
+        """Take over what `Segment.export` gave, before the first configuration.
+
+        How many objects were kept: those whose words mean the same here. Make the segment with
+        ``like=data``, or the tables of client limiters are worth nothing. `ValueError` for what is
+        no export, and in a worker.
         """
 
     def report(self, now_ns: int) -> None:

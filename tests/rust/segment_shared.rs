@@ -181,6 +181,45 @@ fn the_next_control_knows_what_is_retired_and_still_held() {
     assert_eq!((next.collect(), next.retire_unused()), (1, 2));
 }
 
+#[test]
+fn what_is_worth_keeping_goes_to_a_program_of_another_layout() {
+    let old = create(MIB, 3);
+    let bucket = old.block(Kind::Bucket, "api", 1).unwrap();
+    bucket.word(0).store(17, Relaxed);
+    bucket.column(1, 0).store(1, Relaxed);
+    let counts = old.block(Kind::Counters, "route/a", 12).unwrap();
+    for (slot, n) in [(0, 1), (1, 10), (2, 100)] {
+        counts.column(slot, 11).store(n, Relaxed);
+    }
+    let times = old.block(Kind::Histogram, "route/a", 5).unwrap();
+    times.column(2, 4).store(9, Relaxed);
+    let gauges = old.block(Kind::Gauges, "edge", 1).unwrap();
+    gauges.column(0, 0).store(3, Relaxed);
+    old.block(Kind::Breaker, "gone", 9).unwrap();
+    old.retire(Kind::Breaker, "gone");
+    let data = old.export(|_| 1).unwrap();
+    assert_eq!(Segment::seed_of(&data).unwrap(), ORIGIN.seed);
+
+    // Histograms have another format there.
+    let new = create(2 * MIB, 2);
+    assert_eq!(new.import(&data, |kind| 1 + u64::from(kind == Kind::Histogram)).unwrap(), 2);
+    assert_eq!(new.retire_unused(), 0, "kept for the first configuration");
+    assert_eq!(new.len(), 2);
+    let found = new.find(Kind::Bucket, "api", 1).unwrap();
+    assert_eq!((found.word(0).load(Relaxed), found.column(1, 0).load(Relaxed)), (17, 0));
+    let found = new.find(Kind::Counters, "route/a", 12).unwrap();
+    assert_eq!([0, 1].map(|slot| found.column(slot, 11).load(Relaxed)), [111, 0]);
+    new.settle();
+    drop(found);
+    assert_eq!(new.retire_unused(), 2);
+
+    for error in [new.import(b"x", |_| 1), new.import(&data[..data.len() - 1], |_| 1)] {
+        let text = error.unwrap_err().to_string();
+        assert_eq!(text, "not an export of a segment: it ends too early");
+    }
+    assert!(open(&old).export(|_| 1).is_err());
+}
+
 /// What an entry of a model is: its words all hold one stamp.
 type Model = HashMap<(u32, usize), u64>;
 
@@ -233,6 +272,28 @@ proptest! {
             }
         }
         check(&control, &model)?;
+    }
+
+    /// An export that somebody scribbled on: an error or not, but no panic.
+    #[test]
+    fn a_damaged_export_hurts_nobody(
+        flips in prop::collection::vec((8_usize..2_000, any::<u8>()), 1..20),
+        cut in 0_usize..3_000,
+    ) {
+        let old = create(MIB, 2);
+        for (i, kind) in Kind::ALL.iter().enumerate() {
+            let block = old.block(*kind, "x", 5 + i).unwrap();
+            each(&block).for_each(|word| word.store(1, Relaxed));
+        }
+        let mut data = old.export(|_| 1).unwrap();
+        for (at, value) in flips {
+            let at = at % data.len();
+            data[at] = value;
+        }
+        data.truncate(cut.max(data.len() / 2));
+        let new = create(MIB, 1);
+        let _ = new.import(&data, |_| 1);
+        assert!(new.block(Kind::Bucket, "y", 1).is_ok());
     }
 
     /// A file that somebody scribbled on: an error or not, but no panic, no endless walk.

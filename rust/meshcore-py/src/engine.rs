@@ -94,6 +94,10 @@ impl Engine {
         Ok(py.detach(|| self.changes.apply(delta))?)
     }
 
+    fn import_words(&self, py: Python<'_>, data: &[u8]) -> PyResult<usize> {
+        py.detach(|| self.changes.import(data)).map_err(segment_error)
+    }
+
     fn report(&self, now_ns: u64) -> PyResult<()> {
         let Some((segment, slot)) = &self.slot else { return Ok(()) };
         let (acked_version, oldest_version) = self.changes.versions();

@@ -3,6 +3,7 @@
 use std::sync::{Arc, MutexGuard, PoisonError, Weak};
 
 use meshcore_core::exchange::{Compiled, Control, Engine};
+use meshcore_core::segment::SegmentError;
 use meshcore_core::snapshot::Delta;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -83,6 +84,11 @@ impl Changes {
         inside.older.push(Arc::downgrade(&self.engine.compiled()));
         self.engine.swap(compiled);
         Ok(())
+    }
+
+    /// Takes over what another program exported. How many blocks were kept.
+    pub(crate) fn import(&self, data: &[u8]) -> Result<usize, SegmentError> {
+        lock(&self.inside).control.import(data)
     }
 
     /// The version in force, and the oldest that a request still holds.

@@ -2,10 +2,11 @@
 
 use std::os::fd::{AsRawFd, RawFd};
 
-use meshcore_core::exchange::{self, LAYOUT};
+use meshcore_core::exchange::{self, LAYOUT, word_format};
 use meshcore_core::segment::{self, Origin, SegmentConfig};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
+use pyo3::types::PyBytes;
 
 use crate::clock::now_ns;
 use crate::errors::segment_error;
@@ -17,11 +18,19 @@ pub struct Segment(pub(crate) segment::Segment);
 #[pymethods]
 impl Segment {
     #[staticmethod]
-    #[pyo3(signature = (*, max_bytes, worker_slots, seed))]
-    fn create(max_bytes: usize, worker_slots: usize, seed: u64) -> PyResult<Self> {
+    #[pyo3(signature = (*, max_bytes, worker_slots, seed, like=None))]
+    fn create(
+        max_bytes: usize,
+        worker_slots: usize,
+        seed: u64,
+        like: Option<&[u8]>,
+    ) -> PyResult<Self> {
         // One number from outside becomes two keys, as in an engine of one process.
         let random = exchange::Engine::new(seed);
-        let seed = [random.random(), random.random()];
+        let seed = match like {
+            Some(data) => segment::Segment::seed_of(data).map_err(segment_error)?,
+            None => [random.random(), random.random()],
+        };
         let origin = Origin { seed, layout: LAYOUT, created_ns: now_ns() };
         let config = SegmentConfig { max_bytes, worker_slots };
         segment::Segment::create(config, origin).map(Self).map_err(segment_error)
@@ -57,6 +66,11 @@ impl Segment {
     #[getter]
     fn objects(&self) -> usize {
         self.0.len()
+    }
+
+    fn export<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        let data = py.detach(|| self.0.export(word_format)).map_err(segment_error)?;
+        Ok(PyBytes::new(py, &data))
     }
 
     fn occupy(&self, slot: usize, pid: u64, started_ns: u64) -> PyResult<()> {

@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::compiled::{Compiled, Host, Listener, Map};
+use super::layout::word_format;
 use super::stack::{Op, RouteStack, Target};
 use super::stats::{ListenerStats, RouteStats};
 use super::upstream::Upstream;
@@ -12,7 +13,7 @@ use crate::admission::{Breaker, ClientLimiter, InFlight, Quota, RetryBudget, Tok
 use crate::balance::{Endpoint, EndpointState, Picker};
 use crate::codec::HeaderOps;
 use crate::routing::{ListenerId, RouteTable, rewrite};
-use crate::segment::{Block, Kind, Segment};
+use crate::segment::{Block, Kind, Segment, SegmentError};
 use crate::snapshot::{self, Action, Delta, Layer, Rate, Route};
 use crate::telemetry::Histogram;
 
@@ -64,6 +65,18 @@ impl Control {
     pub fn worker(segment: Segment, worker_slot: usize) -> Self {
         let seed = segment.origin().seed;
         Self { writes: false, ..Self::new(segment, worker_slot, seed) }
+    }
+
+    /// Makes blocks with the words that another program exported, before any configuration. How
+    /// many were kept.
+    ///
+    /// # Errors
+    /// If that is no export, or this is not the one that writes the registry.
+    pub fn import(&mut self, data: &[u8]) -> Result<usize, SegmentError> {
+        if !self.writes {
+            return Err(SegmentError::NotTheWriter);
+        }
+        self.segment.import(data, word_format)
     }
 
     /// The key of the limiters' tables.

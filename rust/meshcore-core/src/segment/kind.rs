@@ -70,6 +70,11 @@ impl Kind {
 
     /// Whether a worker's column tells of what it holds now, and so is void when it is dead.
     pub(super) const fn comes_down(self) -> bool {
-        !matches!(self, Self::Counters | Self::Histogram)
+        !self.only_grows()
+    }
+
+    /// Whether its columns only grow, so that their sum may be kept.
+    pub(super) const fn only_grows(self) -> bool {
+        matches!(self, Self::Counters | Self::Histogram)
     }
 }

@@ -43,6 +43,7 @@
 mod adopt;
 mod block;
 mod error;
+mod export;
 mod kind;
 mod layout;
 mod memory;

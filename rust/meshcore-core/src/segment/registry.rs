@@ -172,9 +172,13 @@ impl Segment {
         self.0.writer.get().is_some()
     }
 
-    fn writer(&self) -> Result<MutexGuard<'_, Writer>, SegmentError> {
+    pub(super) fn writer(&self) -> Result<MutexGuard<'_, Writer>, SegmentError> {
         let lock = self.0.writer.get().ok_or(SegmentError::NotTheWriter)?;
         Ok(lock.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(super) fn view(&self) -> &View {
+        &self.0.view
     }
 
     /// The block of this kind, name and number of words, as it is, or a new one full of zeros.

@@ -1,0 +1,159 @@
+//! Every interleaving of the writer of a registry with one who looks something up, and of a dead
+//! worker's columns with those who go on. `make loom`.
+#![cfg(loom)]
+#![allow(missing_docs, clippy::unwrap_used)]
+
+use loom::thread;
+use meshcore_core::admission::InFlight;
+use meshcore_core::balance::EndpointState;
+use meshcore_core::segment::{Kind, Line, Segment, SegmentConfig, SegmentError};
+use meshcore_core::sync::Ordering::Relaxed;
+
+fn segment(lines: usize, worker_slots: usize) -> Segment {
+    let max_bytes = lines * size_of::<Line>();
+    Segment::anonymous(SegmentConfig { max_bytes, worker_slots }).unwrap()
+}
+
+/// Models with the registry in them have more steps than loom's default allows.
+fn model(run: impl Fn() + Sync + Send + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.max_branches = 10_000;
+    builder.check(run);
+}
+
+#[test]
+fn an_entry_is_seen_as_a_whole_or_not_at_all() {
+    model(|| {
+        let control = segment(32, 1);
+        // The region of columns is there, and something to come before in the chain.
+        let _first = control.block(Kind::Endpoint, "first", 1).unwrap();
+        let worker = control.reader();
+        let writing = thread::spawn(move || control.block(Kind::Endpoint, "new", 3).unwrap());
+        match worker.find(Kind::Endpoint, "new", 3) {
+            Ok(block) => {
+                assert_eq!((block.lines().len(), block.column_words()), (1, 2));
+                assert_eq!(block.word(2).load(Relaxed), 0);
+                assert_eq!(block.column(0, 0).fetch_add(1, Relaxed), 0);
+            }
+            Err(e) => assert!(matches!(e, SegmentError::NotFound { .. }), "{e}"),
+        }
+        drop(writing.join().unwrap());
+        assert!(worker.find(Kind::Endpoint, "new", 3).is_ok());
+    });
+}
+
+#[test]
+fn a_look_up_beside_a_removal_finds_what_stays() {
+    model(|| {
+        let control = segment(32, 1);
+        let stays = control.block(Kind::Endpoint, "stays", 1).unwrap();
+        stays.word(0).store(7, Relaxed);
+        // It stands before what is looked for, and its lines are used again for something else.
+        drop(control.block(Kind::Endpoint, "goes", 1).unwrap());
+        let worker = control.reader();
+        let writing = thread::spawn(move || {
+            control.retire(Kind::Endpoint, "goes");
+            assert_eq!(control.collect(), 1);
+            control.block(Kind::Bucket, "0", 1).unwrap();
+        });
+        let found = worker.find(Kind::Endpoint, "stays", 1).unwrap();
+        assert_eq!(found.word(0).load(Relaxed), 7);
+        writing.join().unwrap();
+        drop(stays);
+    });
+}
+
+#[test]
+fn what_goes_is_found_as_it_was_or_not_at_all() {
+    model(|| {
+        let control = segment(32, 1);
+        drop(control.block(Kind::Endpoint, "goes", 1).unwrap());
+        let worker = control.reader();
+        let writing = thread::spawn(move || {
+            control.retire(Kind::Endpoint, "goes");
+            assert_eq!(control.collect(), 1);
+            let next = control.block(Kind::Endpoint, "next", 1).unwrap();
+            next.word(0).store(9, Relaxed);
+        });
+        if let Err(e) = worker.find(Kind::Endpoint, "goes", 1) {
+            assert!(matches!(e, SegmentError::NotFound { .. }), "{e}");
+        }
+        writing.join().unwrap();
+        assert!(worker.find(Kind::Endpoint, "goes", 1).is_err());
+    });
+}
+
+#[test]
+fn the_next_worker_in_a_slot_loses_nothing_and_no_sum_is_below_zero() {
+    model(|| {
+        let control = segment(32, 2);
+        let block = control.block(Kind::Upstream, "cap", InFlight::WORDS).unwrap();
+        let dead = InFlight::new(block.clone(), 1, 3);
+        control.occupy(1, 10, 1).unwrap();
+        assert!(dead.try_enter() && dead.try_enter());
+        // It is dead. Its neighbour goes on while its column is zeroed and used again.
+        let neighbour = InFlight::new(block.clone(), 0, 3);
+        let going_on = thread::spawn(move || {
+            let entered = neighbour.try_enter();
+            assert!(neighbour.current() <= 4, "the sum is of this world");
+            if entered {
+                neighbour.leave();
+            }
+        });
+        control.clear_worker(1).unwrap();
+        control.occupy(1, 11, 2).unwrap();
+        let next = InFlight::new(block.clone(), 1, 3);
+        assert!(next.try_enter());
+        assert!(next.try_enter());
+        next.leave();
+        going_on.join().unwrap();
+        assert_eq!(next.current(), 1);
+        assert_eq!(block.column(1, 0).load(Relaxed), 1);
+    });
+}
+
+#[test]
+fn a_worker_that_is_cleared_while_it_lives_does_not_pull_sums_below_zero() {
+    model(|| {
+        let control = segment(32, 2);
+        let block = control.block(Kind::Endpoint, "e", EndpointState::WORDS).unwrap();
+        let alive = EndpointState::new(block.clone(), 0);
+        let other = EndpointState::new(block, 1);
+        other.enter();
+        alive.enter();
+        let leaving = thread::spawn(move || {
+            let sum = alive.in_flight();
+            assert!((1..=2).contains(&sum));
+        });
+        control.clear_worker(0).unwrap();
+        leaving.join().unwrap();
+        assert_eq!(other.in_flight(), 1);
+    });
+}
+
+#[test]
+fn a_version_that_is_let_go_of_is_done_with() {
+    model(|| {
+        let control = segment(32, 1);
+        control.occupy(0, 10, 1).unwrap();
+        control.block(Kind::Endpoint, "e", 1).map(drop).unwrap();
+        let worker = control.reader();
+        let working = thread::spawn(move || {
+            if let Ok(block) = worker.find(Kind::Endpoint, "e", 1) {
+                // The last thing that a request of the old configuration does.
+                block.column(0, 0).fetch_add(1, Relaxed);
+                block.word(0).store(5, Relaxed);
+                drop(block);
+            }
+            let says = meshcore_core::segment::Worker { oldest_version: 2, ..Default::default() };
+            worker.report(0, &says).unwrap();
+        });
+        control.at_version(1).unwrap();
+        control.retire(Kind::Endpoint, "e");
+        if control.collect() == 1 {
+            let next = control.block(Kind::Endpoint, "e", 1).unwrap();
+            assert_eq!((next.word(0).load(Relaxed), next.column(0, 0).load(Relaxed)), (0, 0));
+        }
+        working.join().unwrap();
+    });
+}

@@ -8,8 +8,8 @@ use super::block::{Block, Line, Strip, WORDS_PER_LINE};
 use super::error::SegmentError;
 use super::kind::Kind;
 use super::layout::{
-    BUCKETS, BUCKETS_AT, MAGIC, MAX_NAME, MAX_WORKERS, POOL_AT, REGION_KIND, REMOVALS, VERSION,
-    WORK_AT, entry, with_own, word,
+    BUCKETS, BUCKETS_AT, MAGIC, MAX_NAME, POOL_AT, REGION_KIND, REMOVALS, VERSION, WORK_AT, entry,
+    with_own, word,
 };
 use super::memory::Memory;
 use crate::sync::{AtomicU64, Ordering, fence};
@@ -63,6 +63,7 @@ impl View {
     ///
     /// # Orderings
     /// `Acquire` pairs with [`create`](Self::create).
+    #[cfg(not(loom))]
     pub(super) fn open(memory: Memory, layout: u64) -> Result<Self, SegmentError> {
         let lines = memory.lines().len();
         let no = SegmentError::NotASegment;
@@ -82,7 +83,7 @@ impl View {
             return Err(no("its size is not what its header says"));
         }
         let workers = read(word::WORKERS);
-        if workers == 0 || workers > MAX_WORKERS as u64 {
+        if workers == 0 || workers > super::MAX_WORKERS as u64 {
             return Err(no("its header has no sane number of workers"));
         }
         let seed = word::SEED.map(read);

@@ -17,6 +17,7 @@ from meshcore.library.balancer import Balancer
 from meshcore.library.breaker import CircuitBreaker
 from meshcore.library.limiters import ClientLimiter, TokenBucket
 from meshcore.library.routes import RouteMap
+from meshcore.library.shared import SharedState
 from meshcore.process.proxy import Proxy
 
 __all__ = [
@@ -38,6 +39,7 @@ __all__ = [
     "Request",
     "Response",
     "RouteMap",
+    "SharedState",
     "TokenBucket",
     "__version__",
     "load_file",

@@ -44,7 +44,9 @@ __all__ = [
     "RoutesCore",
     "Segment",
     "ServerCodec",
+    "SharedWords",
     "Ticket",
+    "Words",
     "__version__",
     "check_path",
     "check_regex",
@@ -895,12 +897,56 @@ class Deadlines:
     def expired(self, now_ns: int) -> list[int]:
         """Slots whose deadline has passed; each is disarmed. O(slots)."""
 
+@final
+class Words:
+    """The words of one part of a `SharedWords`."""
+
+@final
+class SharedWords:
+    """A segment in a file that any process may add to: the native half of `SharedState`.
+
+    A kind is ``token_bucket``, ``client_limiter`` or ``circuit_breaker``.
+    """
+
+    @staticmethod
+    def create(fd: int, size: int, seed: int) -> SharedWords:
+        """Make a segment of a file of ``size`` zero bytes; nobody else may use it before."""
+
+    @staticmethod
+    def open(fd: int) -> SharedWords:
+        """What another process made; `SegmentLayoutError` for anything else."""
+
+    @property
+    def reserved_bytes(self) -> int:
+        """How much of the file was ever used."""
+
+    def bytes_of(self, kind: str, clients: int) -> int:
+        """What the words of a part take."""
+
+    def find(self, kind: str, name: str, clients: int, rules: int) -> Words | None:
+        """The words of a name, if they are there.
+
+        `ValueError` if they are there for another number of ``clients``, or ``rules`` (a number
+        that stands for them; 0: any) are not those that were said first.
+        """
+
+    def make(self, kind: str, name: str, clients: int) -> None:
+        """Make the words of a name. The caller holds a lock that all who do so agree on.
+
+        `ConfigError` if there is no room.
+        """
+
 @disjoint_base
 class BucketCore:
     """The native half of `meshcore.TokenBucket`. For any thread; lock-free."""
 
     def __new__(
-        cls, tokens: int, period_ns: int, burst: int, clock: Callable[[], int] | None = None
+        cls,
+        tokens: int,
+        period_ns: int,
+        burst: int,
+        clock: Callable[[], int] | None = None,
+        words: Words | None = None,
     ) -> Self:
         """``tokens`` in each ``period_ns``; `ValueError` when out of range."""
 
@@ -923,14 +969,16 @@ class ClientsCore:
 
     def __new__(
         cls,
-        tokens: int,
-        period_ns: int,
-        burst: int,
+        quota: tuple[int, int, int],
         clients: int,
         seed: int,
         clock: Callable[[], int] | None = None,
+        words: Words | None = None,
     ) -> Self:
-        """A table for about ``clients`` clients, keyed by ``seed`` (128 bits)."""
+        """A table for about ``clients`` clients, keyed by ``seed`` (128 bits), or in ``words``.
+
+        ``quota`` is tokens, their period in nanoseconds, and burst.
+        """
 
     def try_acquire(self, client: str, n: int = 1) -> bool:
         """Take ``n`` tokens of a client's, if they are there. O(1)."""
@@ -951,6 +999,7 @@ class BreakerCore:
         failure_on: tuple[type[BaseException], ...],
         seed: int,
         clock: Callable[[], int] | None = None,
+        words: Words | None = None,
     ) -> Self:
         """``rules`` as JSON (`Breaker` of ``snapshot.rs``); `ValueError` for others."""
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from types import TracebackType
 
-    from meshcore._core import Permit
+    from meshcore._core import Permit, Words
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -47,16 +47,22 @@ class CircuitBreaker(BreakerCore):
         open_for: str = "30s",
         failure_on: tuple[type[Exception], ...] = (Exception,),
         clock: Callable[[], int] | None = None,
+        words: Words | None = None,
         **more: Any,
     ) -> Self:
-        """A closed breaker. ``more``: ``max_open_for``, ``failure_percent``, ``min_calls``,
-        ``window``, ``probes``. Raises `ValueError` for a rule that is none."""
+        """A closed breaker; in ``words`` of a `SharedState`, that state's breaker.
+
+        ``more``: ``max_open_for``, ``failure_percent``, ``min_calls``, ``window``, ``probes``.
+        Raises `ValueError` for a rule that is none.
+        """
         rules: dict[str, int] = {"failures": failures, "successes": successes}
         rules["open_for_ns"] = parse_duration(open_for)
         for name, value in more.items():
             is_time = name in ("max_open_for", "window")
             rules[f"{name}_ns" if is_time else name] = parse_duration(value) if is_time else value
-        new = super().__new__(cls, json.dumps(rules), failure_on, secrets.randbits(64), clock)
+        new = super().__new__(
+            cls, json.dumps(rules), failure_on, secrets.randbits(64), clock, words
+        )
         new._held = ContextVar("permits", default=())
         return new
 

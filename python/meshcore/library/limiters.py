@@ -13,6 +13,8 @@ from meshcore.errors import RateLimited
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from meshcore._core import Words
+
 # More than a bucket can ever hold is asked for: waiting would not end.
 NEVER_NS = (1 << 64) - 1
 
@@ -37,11 +39,17 @@ class TokenBucket(BucketCore):
     """
 
     def __new__(
-        cls, rate: str, burst: int | None = None, *, clock: Callable[[], int] | None = None
+        cls,
+        rate: str,
+        burst: int | None = None,
+        *,
+        clock: Callable[[], int] | None = None,
+        words: Words | None = None,
     ) -> Self:
-        """A full bucket."""
+        """A full bucket; in ``words`` of a `SharedState`, that state's bucket."""
         tokens, period_ns = parse_rate(rate)
-        return super().__new__(cls, tokens, period_ns, _burst(tokens, period_ns, burst), clock)
+        filled = _burst(tokens, period_ns, burst)
+        return super().__new__(cls, tokens, period_ns, filled, clock, words)
 
     def acquire(self, n: int = 1) -> None:
         """Take ``n`` tokens, or raise `RateLimited`, which says when to come back. O(1)."""
@@ -75,13 +83,12 @@ class ClientLimiter(ClientsCore):
         *,
         clients: int = 65_536,
         clock: Callable[[], int] | None = None,
+        words: Words | None = None,
     ) -> Self:
-        """A table of full buckets."""
+        """A table of full buckets; in ``words`` of a `SharedState`, that state's table."""
         tokens, period_ns = parse_rate(rate)
-        filled = _burst(tokens, period_ns, burst)
-        return super().__new__(
-            cls, tokens, period_ns, filled, clients, secrets.randbits(128), clock
-        )
+        quota = tokens, period_ns, _burst(tokens, period_ns, burst)
+        return super().__new__(cls, quota, clients, secrets.randbits(128), clock, words)
 
     def acquire(self, client: str, n: int = 1) -> None:
         """Take ``n`` tokens of a client's, or raise `RateLimited`. O(1)."""

@@ -63,6 +63,8 @@ mod _core {
     #[pymodule_export]
     use crate::library::{FoundRoute, RoutesCore};
     #[pymodule_export]
+    use crate::library::{SharedWords, Words};
+    #[pymodule_export]
     use crate::message::{Body, Chunk, Request, Response};
     #[pymodule_export]
     use crate::pattern::{check_path, check_regex};

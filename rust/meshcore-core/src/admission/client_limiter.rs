@@ -88,6 +88,12 @@ impl ClientLimiter {
         lines as usize * WORDS_PER_LINE
     }
 
+    /// For how many clients in debt at once a block of so many words is made.
+    #[must_use]
+    pub const fn clients(words: usize) -> u64 {
+        (words / WORDS_PER_LINE) as u64 * CLIENTS_PER_LINE
+    }
+
     /// A limiter in `block`. `seed` spreads keys over it; the same for all who share the block.
     #[must_use]
     pub fn new(block: Block, quota: Quota, seed: [u64; 2]) -> Self {

@@ -166,6 +166,15 @@ impl Segment {
         Ok(())
     }
 
+    /// The block of this kind, name and number of words, made by whoever holds a lock that all
+    /// who do so agree on: takes the registry over for just this. O(entries).
+    ///
+    /// # Errors
+    /// As [`adopt`](Self::adopt) and [`block`](Self::block).
+    pub fn block_once(&self, kind: Kind, name: &str, words: usize) -> Result<Block, SegmentError> {
+        Writer::adopt(&self.0.view)?.block(&self.0.view, (kind, name, words))
+    }
+
     /// Whether this process writes the registry.
     #[must_use]
     pub fn is_writer(&self) -> bool {

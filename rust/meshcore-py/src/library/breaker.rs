@@ -13,6 +13,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyTuple, PyType};
 
+use super::Words;
 use super::clock::Clock;
 use super::random::Random;
 
@@ -108,16 +109,20 @@ impl BreakerCore {
 #[pymethods]
 impl BreakerCore {
     #[new]
-    #[pyo3(signature = (rules, failure_on, seed, clock=None))]
+    #[pyo3(signature = (rules, failure_on, seed, clock=None, words=None))]
     fn new(
         rules: &str,
         failure_on: Py<PyTuple>,
         seed: u64,
         clock: Option<Py<PyAny>>,
+        words: Option<&Words>,
     ) -> PyResult<Self> {
         let rules: snapshot::Breaker =
             serde_json::from_str(rules).map_err(|e| PyValueError::new_err(e.to_string()))?;
-        let breaker = Breaker::new(Block::private(Breaker::WORDS), rules);
+        let private = || Block::private(Breaker::WORDS);
+        let block = words.map_or_else(private, |words| words.block.clone());
+        // Processes write different lines, by and large.
+        let breaker = Breaker::new(block, rules).on_worker(seed as usize);
         let shared = Shared { breaker, clock: Clock::new(clock), random: Random::new(seed) };
         Ok(Self { shared: Arc::new(shared), failure_on, blocks: Blocks::default() })
     }

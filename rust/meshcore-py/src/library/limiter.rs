@@ -7,7 +7,7 @@ use meshcore_core::segment::Block;
 use pyo3::prelude::*;
 
 use super::clock::Clock;
-use super::quota;
+use super::{Words, quota};
 
 /// One token bucket.
 #[pyclass(frozen, subclass, module = "meshcore._core")]
@@ -19,9 +19,16 @@ pub struct BucketCore {
 #[pymethods]
 impl BucketCore {
     #[new]
-    #[pyo3(signature = (tokens, period_ns, burst, clock=None))]
-    fn new(tokens: u64, period_ns: u64, burst: u64, clock: Option<Py<PyAny>>) -> PyResult<Self> {
-        let bucket = TokenBucket::new(Block::private(1), quota(tokens, period_ns, burst)?);
+    #[pyo3(signature = (tokens, period_ns, burst, clock=None, words=None))]
+    fn new(
+        tokens: u64,
+        period_ns: u64,
+        burst: u64,
+        clock: Option<Py<PyAny>>,
+        words: Option<&Words>,
+    ) -> PyResult<Self> {
+        let block = words.map_or_else(|| Block::private(1), |words| words.block.clone());
+        let bucket = TokenBucket::new(block, quota(tokens, period_ns, burst)?);
         Ok(Self { bucket, clock: Clock::new(clock) })
     }
 
@@ -58,18 +65,22 @@ pub struct ClientsCore {
 #[pymethods]
 impl ClientsCore {
     #[new]
-    #[pyo3(signature = (tokens, period_ns, burst, clients, seed, clock=None))]
+    #[pyo3(signature = (quota, clients, seed, clock=None, words=None))]
     fn new(
-        tokens: u64,
-        period_ns: u64,
-        burst: u64,
+        quota: (u64, u64, u64),
         clients: u64,
         seed: u128,
         clock: Option<Py<PyAny>>,
+        words: Option<&Words>,
     ) -> PyResult<Self> {
-        let quota = quota(tokens, period_ns, burst)?;
-        let seed = [seed as u64, (seed >> 64) as u64];
-        let block = Block::private(ClientLimiter::words(clients));
+        let quota = super::quota(quota.0, quota.1, quota.2)?;
+        let (block, seed) = match words {
+            Some(words) => (words.block.clone(), words.seed),
+            None => {
+                let seed = [seed as u64, (seed >> 64) as u64];
+                (Block::private(ClientLimiter::words(clients)), seed)
+            }
+        };
         let limiter = ClientLimiter::new(block, quota, seed);
         Ok(Self { limiter, seed, clock: Clock::new(clock) })
     }

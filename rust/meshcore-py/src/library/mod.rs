@@ -6,11 +6,13 @@ mod clock;
 mod limiter;
 mod random;
 mod routes;
+mod words;
 
 pub(crate) use balancer::{Attempt, BalancerCore};
 pub(crate) use breaker::{BreakerCore, Permit};
 pub(crate) use limiter::{BucketCore, ClientsCore};
 pub(crate) use routes::{FoundRoute, RoutesCore};
+pub(crate) use words::{SharedWords, Words};
 
 use meshcore_core::admission::{Quota, QuotaError};
 use meshcore_core::snapshot::Rate;

@@ -15,11 +15,10 @@ fn segment(lines: usize, worker_slots: usize) -> Segment {
 }
 
 /// Models with the registry in them have more steps than loom's default allows.
-fn model(run: impl Fn() + Sync + Send + 'static) {
+fn model(preemptions: usize, run: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
     builder.max_branches = 10_000;
-    // With three a model takes minutes; with two each of the mistakes that were tried is found.
-    builder.preemption_bound = Some(2);
+    builder.preemption_bound = Some(preemptions);
     builder.check(run);
 }
 
@@ -28,7 +27,7 @@ fn model(run: impl Fn() + Sync + Send + 'static) {
 
 #[test]
 fn an_entry_is_seen_as_a_whole_or_not_at_all() {
-    model(|| {
+    model(3, || {
         let control = segment(32, 1);
         // The region of columns is there, and something to stand behind the new one.
         let first = control.block(Kind::Endpoint, "first", 1).unwrap();
@@ -53,7 +52,7 @@ fn an_entry_is_seen_as_a_whole_or_not_at_all() {
 
 #[test]
 fn a_look_up_beside_a_removal_finds_what_stays() {
-    model(|| {
+    model(3, || {
         let control = segment(32, 1);
         let stays = control.block(Kind::Endpoint, "stays", 1).unwrap();
         stays.word(0).store(7, Relaxed);
@@ -74,7 +73,8 @@ fn a_look_up_beside_a_removal_finds_what_stays() {
 
 #[test]
 fn what_goes_is_found_as_it_was_or_not_at_all() {
-    model(|| {
+    // Each removal makes the reader begin again: with two, minutes. One finds what was tried.
+    model(1, || {
         let control = segment(32, 1);
         drop(control.block(Kind::Endpoint, "goes", 1).unwrap());
         let worker = control.reader();
@@ -92,7 +92,7 @@ fn what_goes_is_found_as_it_was_or_not_at_all() {
 
 #[test]
 fn the_next_worker_in_a_slot_loses_nothing_and_no_sum_is_below_zero() {
-    model(|| {
+    model(3, || {
         let control = segment(32, 2);
         let block = control.block(Kind::Upstream, "cap", InFlight::WORDS).unwrap();
         let dead = InFlight::new(block.clone(), 1, 3);
@@ -121,7 +121,7 @@ fn the_next_worker_in_a_slot_loses_nothing_and_no_sum_is_below_zero() {
 
 #[test]
 fn a_worker_that_is_cleared_while_it_lives_does_not_pull_sums_below_zero() {
-    model(|| {
+    model(3, || {
         let control = segment(32, 2);
         let block = control.block(Kind::Endpoint, "e", EndpointState::WORDS).unwrap();
         let alive = EndpointState::new(block.clone(), 0);
@@ -140,7 +140,7 @@ fn a_worker_that_is_cleared_while_it_lives_does_not_pull_sums_below_zero() {
 
 #[test]
 fn a_version_that_is_let_go_of_is_done_with() {
-    model(|| {
+    model(3, || {
         let control = segment(32, 1);
         control.occupy(0, 10, 1).unwrap();
         let block = control.block(Kind::Endpoint, "e", 1).unwrap();

@@ -181,9 +181,11 @@ impl Control {
 
     /// Retires what neither a request nor a configuration holds any more.
     fn make_room(&mut self, old: &Compiled, next: u64) {
-        // Blocks that are unused now were made for a configuration up to this one.
-        let last = self.newest.max(old.version);
-        self.newest = last.max(next);
+        // What is unused now is not the configuration's in force, so it was an older one's; or it
+        // was made for a newer one that was refused or never put in force.
+        let aborted = self.newest > old.version;
+        let last = if aborted { self.newest } else { old.version.saturating_sub(1) };
+        self.newest = self.newest.max(next);
         if self.writes && self.segment.at_version(last).is_ok() {
             if old.version > 0 {
                 self.segment.settle();

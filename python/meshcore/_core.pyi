@@ -101,6 +101,9 @@ class Answer:
     def for_codec_error(cls, error: BaseException) -> Answer:
         """The answer for a `CodecError`."""
 
+    def trailers(self) -> Body:
+        """The end of a gRPC response under way: an empty piece with its status as trailers."""
+
     @property
     def status(self) -> int:
         """The HTTP status."""
@@ -273,6 +276,10 @@ class ServerCodec:
         """Whether the current request was read to its end."""
 
     @property
+    def pipelined(self) -> bool:
+        """Whether something of a request behind the current one has come."""
+
+    @property
     def started(self) -> bool:
         """Whether anything of a request was read."""
 
@@ -425,6 +432,9 @@ class H2ServerCodec:
 
     def drain(self) -> None:
         """Take no more streams."""
+
+    def say_last(self, reason: bytes) -> None:
+        """Say which stream is the last."""
 
     def abandon(self, code: int) -> None:
         """End every stream and the connection."""

@@ -106,7 +106,12 @@ class ServerCodec(Codec, Protocol):
         still there, and `Signal.SENT` follows."""
 
     def drain(self) -> None:
-        """Take no more streams: GOAWAY in two steps. `Signal.CLOSED` follows the last one's end."""
+        """Take no more streams: GOAWAY in two steps, the second when the client has heard of the
+        first, or by `say_last`. `Signal.CLOSED` follows the last stream's end."""
+
+    def say_last(self, reason: bytes) -> None:
+        """Say which stream is the last, once; again only to give a reason, which goes out as debug
+        data of GOAWAY."""
 
     def abandon(self, code: int) -> None:
         """End every stream and the connection."""

@@ -144,10 +144,20 @@ class ReferenceServer(Reference):
 
     def _on_pong(self, data: bytes) -> None:
         if self._draining and self._last is None and data == SHUTDOWN:
-            self._last = self._h2.highest_inbound_stream_id
-            self._output += GoAwayFrame(0, last_stream_id=self._last).serialize()
+            self.say_last(b"")
         else:
             super()._on_pong(data)
+
+    def say_last(self, reason: bytes) -> None:
+        """Say which stream is the last, once; again only to give a reason."""
+        if self.closed or (self._last is not None and not reason):
+            return
+        self._draining = True
+        if self._last is None:
+            self._last = self._h2.highest_inbound_stream_id
+        self._collect()
+        goaway = GoAwayFrame(0, last_stream_id=self._last, additional_data=reason)
+        self._output += goaway.serialize()
 
     def _close_if_done(self) -> None:
         if self._last is not None and not self._streams:

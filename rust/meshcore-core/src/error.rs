@@ -82,8 +82,8 @@ reasons! {
     LayerError = "layer_error", 500, 13, Internal, false;
     /// A fault of meshcore itself.
     InternalError = "internal_error", 500, 13, Internal, false;
-    /// The proxy is draining and takes no new work.
-    Draining = "draining", 503, 14, Internal, false;
+    /// The time to drain was over before there was a response.
+    Draining = "draining", 503, 14, Internal, true;
     /// A redirect that the configuration asks for.
     Redirect = "redirect", 302, 12, Internal, false;
     /// A direct response that the configuration asks for.

@@ -1,15 +1,15 @@
 //! Answers given here, as Python hands them around.
 
-use meshcore_core::codec::{LocalAnswer, valid_field_name, valid_field_value};
+use meshcore_core::codec::{BodyPart, LocalAnswer, valid_field_name, valid_field_value};
 use meshcore_core::error::Reason;
 use meshcore_core::exchange::{Answer as CoreAnswer, LocalReply};
-use meshcore_core::head::Version;
+use meshcore_core::head::{Headers, Version};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::types::PyType;
+use pyo3::types::{PyBytes, PyType};
 
 use crate::errors::CodecError;
-use crate::message::Request;
+use crate::message::{Body, Part, Request};
 
 /// A response made here instead of by an endpoint.
 #[pyclass(frozen, module = "meshcore._core")]
@@ -78,6 +78,19 @@ impl Answer {
     #[getter(reason)]
     fn code(&self) -> &'static str {
         self.reason.code()
+    }
+
+    /// The end of a gRPC response under way.
+    fn trailers(&self, py: Python<'_>) -> Body {
+        let mut trailers = Headers::default();
+        for (name, value) in self.reply.for_grpc(self.reason).fields {
+            if name != "content-type" {
+                trailers.push(name.as_bytes(), value.as_bytes());
+            }
+        }
+        let body =
+            BodyPart { end: true, trailers: Some(Box::new(trailers)), ..BodyPart::default() };
+        Body(Part::new(&PyBytes::new(py, b""), body))
     }
 
     #[classmethod]

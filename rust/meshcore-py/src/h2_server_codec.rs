@@ -155,6 +155,10 @@ impl H2ServerCodec {
         self.0.drain();
     }
 
+    fn say_last(&mut self, reason: &[u8]) {
+        self.0.say_last(reason);
+    }
+
     fn abandon(&mut self, code: u32) {
         self.0.abandon(code);
     }

@@ -139,6 +139,11 @@ impl ServerCodec {
     }
 
     #[getter]
+    fn pipelined(&self) -> bool {
+        self.codec.has_pipelined()
+    }
+
+    #[getter]
     fn started(&self) -> bool {
         !self.codec.is_idle()
     }

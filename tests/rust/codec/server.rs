@@ -99,6 +99,19 @@ fn pipelining_is_bounded_at_the_byte() {
 }
 
 #[test]
+fn what_is_pipelined_is_known_until_its_turn() {
+    let get = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+    let mut server = H1Server::new(Limits::default());
+    server.receive(&[get, get, &b"G"[..]].concat()).unwrap();
+    assert!(server.has_pipelined() && server.start_next());
+    assert!(!server.has_pipelined(), "it is the current one");
+    server.next_event().unwrap();
+    assert!(server.has_pipelined() && server.start_next());
+    server.receive(&get[1..]).unwrap();
+    assert!(!server.has_pipelined());
+}
+
+#[test]
 fn a_connection_that_may_not_persist_reads_no_further() {
     for head in ["HTTP/1.1\r\nConnection: close", "HTTP/1.0"] {
         let bytes = format!("GET / {head}\r\nHost: a\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n");

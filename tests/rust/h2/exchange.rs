@@ -172,6 +172,30 @@ fn drain_ends_when_the_last_stream_does() {
 }
 
 #[test]
+fn the_last_stream_is_said_once_and_again_with_a_reason() {
+    let mut pair = Pair::new(&H2Config::default());
+    let id = pair.ask(GET, b"", true);
+    pair.settle();
+    let goaway = |last: u32, debug: &[u8]| {
+        let len = [0, 0, 8 + debug.len() as u8];
+        [&len, &[7, 0, 0, 0, 0, 0][..], &last.to_be_bytes(), &[0; 4], debug].concat()
+    };
+    pair.server.drain();
+    let warning = pair.server.take_output(<[u8]>::to_vec);
+    assert!(warning.starts_with(&goaway(0x7FFF_FFFF, b"")), "{warning:?}");
+    pair.server.say_last(b"");
+    assert_eq!(pair.server.take_output(<[u8]>::to_vec), goaway(id, b""));
+    pair.server.say_last(b"");
+    assert_eq!(pair.server.take_output(<[u8]>::to_vec), b"");
+    pair.server.say_last(b"draining");
+    assert_eq!(pair.server.take_output(<[u8]>::to_vec), goaway(id, b"draining"));
+    pair.server.reset(id, 2);
+    assert!(pair.server.is_closed());
+    pair.server.say_last(b"draining");
+    assert_eq!(pair.server.take_output(|out| out.len()), 13);
+}
+
+#[test]
 fn pings_are_answered() {
     let mut pair = Pair::new(&H2Config::default());
     pair.settle();

@@ -172,6 +172,12 @@ impl H1Server {
         matches!(self.state, State::Done)
     }
 
+    /// Whether something of a request behind the current one has come.
+    #[must_use]
+    pub fn has_pipelined(&self) -> bool {
+        matches!(self.state, State::Done) && self.input.len() > 0
+    }
+
     /// Whether nothing of a request has come: the connection waits for one.
     #[must_use]
     pub fn is_idle(&self) -> bool {

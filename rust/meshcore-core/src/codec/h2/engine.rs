@@ -6,7 +6,8 @@ use hashbrown::HashMap;
 use super::Side;
 use super::config::H2Config;
 use super::frame::{
-    KIND_AT, code, kind, write_goaway, write_ping, write_reset, write_settings, write_window_update,
+    KIND_AT, MAX_PAYLOAD, code, kind, write_goaway, write_ping, write_reset, write_settings,
+    write_window_update,
 };
 use super::frames::OpenBlock;
 use super::meter::Meter;
@@ -277,7 +278,7 @@ impl<S: Side> Engine<S> {
     pub fn abandon(&mut self, code: u32) {
         if !self.is_closed() {
             let last = self.last_peer;
-            write_goaway(self.out(), last, code);
+            write_goaway(self.out(), last, code, b"");
             self.close();
         }
     }
@@ -292,14 +293,31 @@ impl<S: Side> Engine<S> {
         true
     }
 
-    /// Takes no more streams: GOAWAY in two steps (RFC 9113 §6.8). [`Signal::Closed`] follows when
-    /// the last stream is over.
+    /// Takes no more streams: GOAWAY in two steps (RFC 9113 §6.8), the second when the peer has
+    /// heard of the first, or by [`say_last`](Self::say_last). [`Signal::Closed`] follows when the
+    /// last stream is over.
     pub fn drain(&mut self) {
         if self.phase == Phase::Open {
             self.phase = Phase::Warned;
-            write_goaway(self.out(), 0x7FFF_FFFF, code::NO_ERROR);
+            write_goaway(self.out(), 0x7FFF_FFFF, code::NO_ERROR, b"");
             write_ping(self.out(), 0, DRAIN);
         }
+    }
+
+    /// Says which stream is the last: what begins beyond it is not processed. Once; again only to
+    /// give a `reason`, which goes out as debug data of at most some 16 KiB.
+    pub fn say_last(&mut self, reason: &[u8]) {
+        let last = match self.phase {
+            Phase::Closed => return,
+            Phase::Last(_) if reason.is_empty() => return,
+            // RFC 9113 §6.8: the number must not grow.
+            Phase::Last(last) => last,
+            Phase::Open | Phase::Warned => self.last_peer,
+        };
+        self.phase = Phase::Last(last);
+        let reason = &reason[..reason.len().min(MAX_PAYLOAD - 8)];
+        write_goaway(self.out(), last, code::NO_ERROR, reason);
+        self.end_if_done();
     }
 
     /// The answer to a PING of ours.
@@ -308,10 +326,7 @@ impl<S: Side> Engine<S> {
             self.pinged = false;
             self.signals.push((0, Signal::Pong));
         } else if payload == DRAIN && self.phase == Phase::Warned {
-            let last = self.last_peer;
-            self.phase = Phase::Last(last);
-            write_goaway(self.out(), last, code::NO_ERROR);
-            self.end_if_done();
+            self.say_last(b"");
         }
     }
 

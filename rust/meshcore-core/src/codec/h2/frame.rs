@@ -124,10 +124,11 @@ pub(super) fn write_ping(out: &mut Vec<u8>, flags: u8, payload: &[u8]) {
     out.extend_from_slice(payload);
 }
 
-pub(super) fn write_goaway(out: &mut Vec<u8>, last: u32, code: u32) {
-    write_head(out, 8, kind::GOAWAY, 0, 0);
+pub(super) fn write_goaway(out: &mut Vec<u8>, last: u32, code: u32, debug: &[u8]) {
+    write_head(out, 8 + debug.len(), kind::GOAWAY, 0, 0);
     out.extend_from_slice(&last.to_be_bytes());
     out.extend_from_slice(&code.to_be_bytes());
+    out.extend_from_slice(debug);
 }
 
 pub(super) fn write_settings(out: &mut Vec<u8>, settings: &[(u16, u32)]) {

@@ -124,6 +124,7 @@ class Peer:
         self.streams: dict[int, Stream] = {}
         self.frames: Counter[int] = Counter()  # that came, by type
         self.goaway: tuple[int, int] | None = None  # last stream and code
+        self.debug = b""  # of the same GOAWAY
         self.settled = False  # the other side's SETTINGS came
         self.pongs = 0
         self.lost = False
@@ -208,7 +209,7 @@ class Peer:
         if header[3] == GOAWAY:
             # `h2` takes it for the end of every stream; RFC 9113 §6.8 lets them go on.
             last, code = (int.from_bytes(payload[i : i + 4], "big") for i in (0, 4))
-            self.goaway = (last & 0x7FFF_FFFF, code)
+            self.goaway, self.debug = (last & 0x7FFF_FFFF, code), payload[8:]
         else:
             for event in self.h2.receive_data(header + payload):
                 self._on(event)

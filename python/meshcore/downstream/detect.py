@@ -10,7 +10,11 @@ import asyncio
 from typing import TYPE_CHECKING, cast
 
 from meshcore._core import now_ns
-from meshcore.downstream.http1 import Http1Connection, SecureHttp1Connection
+from meshcore.downstream.http1 import (
+    DRAIN_QUIET_NS,
+    Http1Connection,
+    SecureHttp1Connection,
+)
 from meshcore.downstream.http2 import Http2Connection, SecureHttp2Connection
 
 if TYPE_CHECKING:
@@ -55,7 +59,10 @@ class Detection(asyncio.Protocol):
         """The loop accepted a client."""
         self._transport = cast("asyncio.Transport", transport)
         listener = self._listener
-        self._slot = listener.deadlines.add(self, now_ns() + listener.header_timeout_ns)
+        patience = listener.header_timeout_ns
+        if listener.draining:
+            patience = min(patience, DRAIN_QUIET_NS)
+        self._slot = listener.deadlines.add(self, now_ns() + patience)
         if not listener.admit(self):
             self.abort()
 
@@ -93,9 +100,13 @@ class Detection(asyncio.Protocol):
         self.abort()
 
     def drain(self, now: int) -> None:
-        """Nothing was asked: close."""
-        if self._transport is not None:
-            self._transport.close()
+        """Nothing was asked yet: it may be on its way."""
+        if not self._first:
+            self._listener.deadlines.arm(self._slot, now + DRAIN_QUIET_NS)
+
+    def end(self, now: int) -> None:
+        """The time to drain is over, and nothing was asked."""
+        self.abort()
 
     def abort(self) -> None:
         """Cut it."""

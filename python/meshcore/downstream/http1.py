@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 # answer before the socket is cut: closing at once would reset it and lose the answer
 # (RFC 9112 §9.6).
 LINGER_NS = 2_000_000_000
+# How long a connection that waits for a request is kept when the listener drains: closing at once
+# would lose a request that is on its way (RFC 9112 §9.3.1, §9.6). A second is more than what is on
+# its way needs.
+DRAIN_QUIET_NS = 1_000_000_000
 
 
 class Http1Connection(asyncio.BaseProtocol):
@@ -27,9 +31,11 @@ class Http1Connection(asyncio.BaseProtocol):
     __slots__ = (
         "_chunks",
         "_closing",
+        "_draining",
         "_exchange",
         "_feeding",
         "_head_begun",
+        "_last",
         "_listener",
         "_queued",
         "_reading",
@@ -37,7 +43,6 @@ class Http1Connection(asyncio.BaseProtocol):
         "_transport",
         "choked",
         "codec",
-        "last",
         "peer",
     )
 
@@ -53,7 +58,8 @@ class Http1Connection(asyncio.BaseProtocol):
         self._head_begun = False
         self._chunks = False  # the response's body goes out in chunks
         self._queued = 0  # bytes that the client had not taken when the connection was closed
-        self.last = False  # no request is taken after the one in progress
+        self._draining = False  # no request is taken but those that are on their way
+        self._last = False  # nor those
 
     # --- called by the loop -------------------------------------------------------------------
 
@@ -68,8 +74,11 @@ class Http1Connection(asyncio.BaseProtocol):
         self._transport = transport
         listener = self._listener
         self.peer: Peer = listener.peer_of(transport.get_extra_info("peername"))
-        self._slot = listener.deadlines.add(self, now_ns() + listener.header_timeout_ns)
-        self.last = listener.draining  # accepted just before the listener closed
+        self._draining = listener.draining  # accepted just before the listener closed
+        patience = listener.header_timeout_ns
+        if self._draining:
+            patience = min(patience, DRAIN_QUIET_NS)
+        self._slot = listener.deadlines.add(self, now_ns() + patience)
 
     def data_received(self, data: bytes) -> None:
         """Bytes of requests."""
@@ -158,7 +167,8 @@ class Http1Connection(asyncio.BaseProtocol):
         """Relay a head, and what of the body came with it."""
         assert self._exchange is not None
         request, codec = self._exchange.request, self.codec
-        self._write(codec.send_response(request, response, ticket, self.last or not complete))
+        close = not complete or (self._draining and self._is_last())
+        self._write(codec.send_response(request, response, ticket, close))
         self._chunks = self.codec.chunking
 
     def send_data(self, data: bytes | Chunk) -> None:
@@ -180,7 +190,17 @@ class Http1Connection(asyncio.BaseProtocol):
 
     def send_answer(self, request: Request, answer: Answer, complete: bool) -> None:
         """A whole answer made here."""
-        self._write(self.codec.send_answer(request, answer, complete and not self.last))
+        keeps = complete and not (self._draining and self._is_last())
+        self._write(self.codec.send_answer(request, answer, keeps))
+
+    def _is_last(self) -> bool:
+        """Whether a response must say `close`: only that to the last request that was read, for
+        what a client sends behind such a response is lost (RFC 9112 §9.6)."""
+        return self._last or not self.codec.pipelined
+
+    def send_ending(self, answer: Answer) -> bool:
+        """Not over HTTP/1.1: without the end of its body a response is torn, which says enough."""
+        return False
 
     def begin_tunnel(self, now_ns: int) -> None:
         """What the client sends now is data; what it sent already comes first."""
@@ -209,11 +229,12 @@ class Http1Connection(asyncio.BaseProtocol):
         """The exchange is over: the next request, or the end of the connection."""
         self._exchange = None
         self._head_begun = False
-        keeps = complete and not self.last and self.codec.keep_alive
-        if not keeps or not self.codec.start_next():
-            self._close(now, linger=not self.codec.request_complete)
+        codec = self.codec
+        if not (complete and codec.keep_alive and codec.start_next()):
+            # Where more of the client's is on its way, a plain close would be a reset.
+            self._close(now, linger=codec.pipelined or not codec.request_complete)
             return
-        self.arm(now + self._listener.idle_timeout_ns)
+        self.arm(now + (DRAIN_QUIET_NS if self._draining else self._listener.idle_timeout_ns))
         if self.choked:
             self.pause_reading()
         else:
@@ -267,9 +288,22 @@ class Http1Connection(asyncio.BaseProtocol):
             self._close(now, linger=False)
 
     def drain(self, now: int) -> None:
-        """Take no further request: an idle connection closes at once."""
-        self.last = True
-        if self._exchange is None and not self.codec.started:
+        """Take no further request but those that are on their way; responses say so."""
+        self._draining = True
+        if self._exchange is None and not (self._closing or self.codec.started):
+            self.arm(now + DRAIN_QUIET_NS)
+
+    def end(self, now: int) -> None:
+        """The time to drain is over: answer what has begun, if only its head, and close."""
+        self._draining = self._last = True
+        exchange = self._exchange
+        if self._closing:
+            return  # what is queued goes out
+        if exchange is not None:
+            exchange.on_drained(now)
+        elif self.codec.started:
+            self._answer(Answer.for_reason("draining"), now)
+        else:
             self._close(now, linger=False)
 
     def _refuse(self, error: CodecError, now: int) -> None:

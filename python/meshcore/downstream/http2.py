@@ -21,14 +21,17 @@ if TYPE_CHECKING:
 # takes nothing holds this much and one read for each stream.
 HIGH_WATER = 4 << 20
 LOW_WATER = 2 << 20
-# A client that is told to go has so long to say that it heard it (RFC 9113 §6.8).
-GOAWAY_NS = 2_000_000_000
+# A client that is told to go has so long to say that it heard it: what it asks for until then is
+# served (RFC 9113 §6.8).
+GOAWAY_NS = 1_000_000_000
 
 
 class Http2Connection(Http2Wire):
     """Open connection of a client."""
 
     __slots__ = (
+        "_draining",
+        "_goaway_due_ns",
         "_greeted",
         "_head_due_ns",
         "_queued",
@@ -48,6 +51,8 @@ class Http2Connection(Http2Wire):
         self.streams: dict[int, Http2Stream] = {}
         self.full = False  # the streams together hold too much
         self._greeted = False
+        self._draining = False  # the client was told to go
+        self._goaway_due_ns = NEVER  # when it is told the next step of it
         self._head_due_ns = NEVER  # when the field block that has begun must be whole
         self._queued = 0  # bytes that the client had not taken when the connection was closed
 
@@ -64,7 +69,10 @@ class Http2Connection(Http2Wire):
         self.transport = transport
         listener = self.listener
         self.peer: Peer = listener.peer_of(transport.get_extra_info("peername"))
-        self._slot = listener.deadlines.add(self, self.heard_ns + listener.header_timeout_ns)
+        if listener.draining:  # accepted just before the listener closed: it may ask once
+            self._goaway_due_ns = self.heard_ns + GOAWAY_NS
+        due = min(self.heard_ns + listener.header_timeout_ns, self._goaway_due_ns)
+        self._slot = listener.deadlines.add(self, due)
 
     def data_received(self, data: bytes) -> None:
         """Bytes of frames."""
@@ -79,10 +87,7 @@ class Http2Connection(Http2Wire):
         """A head has begun: it has its time as a whole. Or it is there."""
         begins = self._head_due_ns == NEVER
         self._head_due_ns = now + self.listener.header_timeout_ns if begins else NEVER
-        if self.streams:
-            self._arm_alive(now)
-        else:
-            self._arm_idle(now)
+        self._rearm(now)
 
     def dispatch(self, stream: int, event: object, now: int) -> None:
         """Something happened on a stream, or (0) to the connection."""
@@ -110,6 +115,8 @@ class Http2Connection(Http2Wire):
         )
         if len(self.streams) == 1:
             self._arm_alive(now)
+            if listener.draining:
+                self.drain(now)
         exchange.begin(now)
 
     def _dispatch_other(self, stream: int, event: object, now: int) -> None:
@@ -164,17 +171,25 @@ class Http2Connection(Http2Wire):
 
     # --- time and the end ---------------------------------------------------------------------
 
+    def _arm(self, due_ns: int) -> None:
+        due = min(due_ns, self._head_due_ns, self._goaway_due_ns)
+        self.listener.deadlines.arm(self._slot, due)
+
+    def _rearm(self, now: int) -> None:
+        if self.streams:
+            self._arm_alive(now)
+        else:
+            self._arm_idle(now)
+
     def _arm_idle(self, now: int) -> None:
         """Nothing is under way: the client may ask again for so long."""
         if not self.closing:
-            span = GOAWAY_NS if self.listener.draining else self.listener.idle_timeout_ns
-            self.listener.deadlines.arm(self._slot, min(now + span, self._head_due_ns))
+            self._arm(now + self.listener.idle_timeout_ns)
 
     def _arm_alive(self, now: int) -> None:
         """Streams are open: look after the client when it is silent for long."""
         ping_ns = self.listener.h2.ping_ns
-        due = now + ping_ns if ping_ns else NEVER
-        self.listener.deadlines.arm(self._slot, min(due, self._head_due_ns))
+        self._arm(now + ping_ns if ping_ns else NEVER)
 
     def on_deadline(self, now: int) -> None:
         """The armed deadline passed."""
@@ -185,21 +200,49 @@ class Http2Connection(Http2Wire):
             self.codec.abandon(ErrorCode.ENHANCE_YOUR_CALM)
             self.flush()
             self._close(now)
+        elif now >= self._goaway_due_ns:
+            self._go_away(now)
         elif not self.streams:
             self.codec.abandon(ErrorCode.NO_ERROR)  # which says what was the last stream
             self.flush()
             self._close(now)
         elif due := self.look_after(now, h2.ping_ns, h2.ping_timeout_ns):
-            self.listener.deadlines.arm(self._slot, min(due, self._head_due_ns))
+            self._arm(due)
         else:
             self.abort()
 
+    def _go_away(self, now: int) -> None:
+        """The next step: the client did not ask, or did not say that it heard the first."""
+        if not self._draining:
+            self.drain(now)
+            return
+        self._goaway_due_ns = NEVER
+        self.codec.say_last(b"")
+        self.flush()
+        self._rearm(now)
+
     def drain(self, now: int) -> None:
         """Take no further request: GOAWAY, and the end when the last stream is over."""
+        if self.closing or self._draining:
+            return
+        self._draining = True
+        self._goaway_due_ns = now + GOAWAY_NS
         self.codec.drain()
         self.flush()
-        if not self.streams:
-            self._arm_idle(now)
+        self._rearm(now)
+
+    def end(self, now: int) -> None:
+        """The time to drain is over: GOAWAY with the reason, then the end of each stream. One that
+        cannot be answered is reset as every cut is, with INTERNAL_ERROR: after CANCEL a library
+        tells its user that the user gave up."""
+        if self.closing:
+            return  # what is queued goes out
+        self._draining = True
+        self._goaway_due_ns = NEVER
+        self.codec.say_last(b"draining")
+        for stream in list(self.streams.values()):
+            stream.end(now)
+        self.flush()
 
     def abort(self) -> None:
         """Cut the connection."""

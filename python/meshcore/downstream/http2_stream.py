@@ -78,6 +78,11 @@ class Http2Stream:
             self._connection.reset(self._number)
             self._remove()
 
+    def end(self, now: int) -> None:
+        """The time to drain is over; behind the exchange, what is queued goes out."""
+        if self._queued < 0:
+            self.exchange.on_drained(now)
+
     # --- called by the exchange ---------------------------------------------------------------
 
     @property
@@ -113,6 +118,11 @@ class Http2Stream:
         """A whole answer made here."""
         self._connection.codec.send_answer(self._number, request, answer)
         self._connection.touched()
+
+    def send_ending(self, answer: Answer) -> bool:
+        """Trailers that end a gRPC response: its client reports their status."""
+        self.send_end(answer.trailers())
+        return True
 
     def begin_tunnel(self, now_ns: int) -> None:
         """What the client sends now is data: until now it was not read."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 from meshcore._core import now_ns
 from meshcore.codec.engines import server_engine
 from meshcore.downstream.detect import Detection, SecureDetection
-from meshcore.downstream.http1 import Http1Connection, SecureHttp1Connection
+from meshcore.downstream.http1 import LINGER_NS, Http1Connection, SecureHttp1Connection
 from meshcore.downstream.http2 import Http2Connection
 from meshcore.downstream.tls import server_context
 from meshcore.exchange.exchange import Exchange
@@ -33,13 +33,19 @@ BACKLOG = 4096
 RECEIVE_BYTES = 64 * 1024
 # An unanswered close_notify ends a TLS connection after this long.
 TLS_SHUTDOWN_S = 2.0
+# How long the last words of a connection have to go out before it is cut: as long as a client has
+# to take a refusal (`LINGER_NS`).
+LAST_WORDS_NS = LINGER_NS
 
 
 class Connection(Protocol):
     """What a listener needs to know of its connections."""
 
     def drain(self, now: int) -> None:
-        """Take no further request."""
+        """Take no further request but those that are on their way."""
+
+    def end(self, now: int) -> None:
+        """The time to drain is over: end what is under way with the reason, and close."""
 
     def abort(self) -> None:
         """Cut it."""
@@ -67,6 +73,7 @@ class Listener:
         self._engine = engine
         self._server: asyncio.Server | None = None
         self._connections: set[Connection] = set()
+        self._end_slot: int | None = None  # of the deadlines, once the time to drain is over
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -152,12 +159,16 @@ class Listener:
         return len(self._connections)
 
     def stop_accepting(self) -> None:
-        """Close the socket and tell every connection to take no further request."""
-        self.draining = True
+        """Close the socket. Connections go on."""
         if self._server is not None:
             self._server.close()
         if self.spec.unix_path is not None:
             Path(self.spec.unix_path).unlink(missing_ok=True)
+
+    def drain(self) -> None:
+        """Tell every connection, and every one that is still accepted, to take no request but those
+        that are on their way; `drained` when the last is gone."""
+        self.draining = True
         now = now_ns()
         for connection in list(self._connections):
             connection.drain(now)
@@ -165,6 +176,21 @@ class Listener:
     async def drained(self) -> None:
         """Wait until the last connection is closed."""
         await self._idle.wait()
+
+    def end(self, now: int) -> None:
+        """The time to drain is over: end what is under way with the reason ``draining``, and cut
+        what is not gone when that had its time to go out."""
+        for connection in list(self._connections):
+            connection.end(now)
+        if self._connections and self._end_slot is None:
+            self._end_slot = self.deadlines.add(self, now + LAST_WORDS_NS)
+
+    def on_deadline(self, now: int) -> None:
+        """The last words had their time."""
+        if self._end_slot is not None:
+            self.deadlines.remove(self._end_slot)
+            self._end_slot = None
+        self.abort()
 
     def abort(self) -> None:
         """Cut what is left."""

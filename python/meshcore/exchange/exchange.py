@@ -399,6 +399,21 @@ class Exchange:
         else:
             self.answer(answer, now_ns)
 
+    def on_drained(self, now_ns: int) -> None:
+        """The time to drain is over: the client hears why, as far as its protocol can say it."""
+        if self.over:
+            return
+        self._end_layer()
+        self._drop_upstream(Failure.ABANDONED, now_ns)
+        answer = Answer.for_reason("draining")
+        if not self._committed:
+            self.answer(answer, now_ns)
+        elif self._unsettled and self.down.send_ending(answer):
+            self._end(now_ns)
+        else:
+            self.cancel(now_ns)
+            self.down.abort()
+
     def on_downstream_lost(self, now_ns: int) -> None:
         """The client left: the upstream learns it at once, the ticket is settled as cancelled."""
         self.cancel(now_ns)

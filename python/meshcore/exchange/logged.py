@@ -34,6 +34,12 @@ class LoggedExchange(Exchange):
             self._reason = answer.reason
         super().answer(answer, now_ns)
 
+    def on_drained(self, now_ns: int) -> None:
+        """As `Exchange.on_drained`; what is cut has a reason, too."""
+        if not self.over:
+            self._reason = "draining"
+        super().on_drained(now_ns)
+
     def cancel(self, now_ns: int) -> None:
         """As `Exchange.cancel`."""
         first = not self.over

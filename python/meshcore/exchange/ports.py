@@ -48,6 +48,9 @@ class Downstream(Protocol):
     def send_answer(self, request: Request, answer: Answer, complete: bool) -> None:
         """Send a whole answer made here."""
 
+    def send_ending(self, answer: Answer) -> bool:
+        """End a gRPC response under way with an answer's status; ``False``: it cannot be."""
+
     def begin_tunnel(self, now_ns: int) -> None:
         """The head that was sent began a tunnel: what the client sends now is data."""
 

@@ -73,16 +73,17 @@ class Worker:
         self._sweeper = self._loop.call_later(SWEEP_S, self._sweep)
 
     async def stop(self, drain_s: float) -> None:
-        """Stop accepting, finish what is in flight for up to ``drain_s`` seconds, then cut."""
+        """Stop accepting, finish what is in flight for up to ``drain_s`` seconds, then end it."""
         for listener in self.listeners.values():
             listener.stop_accepting()
+            listener.drain()
         try:
             async with asyncio.timeout(drain_s):
                 for listener in self.listeners.values():
                     await listener.drained()
         except TimeoutError:
             for listener in self.listeners.values():
-                listener.abort()
+                listener.end(now_ns())
             for listener in self.listeners.values():
                 await listener.drained()
         if self._sweeper is not None:

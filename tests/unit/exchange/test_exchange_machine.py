@@ -285,9 +285,29 @@ class ExchangeMachine(RuleBasedStateMachine):
             world.close()
 
 
+class DrainMachine(ExchangeMachine):
+    """The same while the listener drains; clients still come, and the end may come at any time."""
+
+    @precondition(lambda self: not self.world.listener.draining)
+    @rule()
+    def drain(self) -> None:
+        self.world.listener.drain()
+        self.world.turn()
+
+    @precondition(lambda self: self.world.listener.draining)
+    @rule()
+    def end(self) -> None:
+        self.world.listener.end(self.world.now)
+        self.world.turn()
+        for wire in self.world.clients:
+            assert wire.lost or wire.client._closing
+            assert wire.lost or self.exchange_of(wire) is None
+
+
 TestExchange = ExchangeMachine.TestCase
+TestDrain = DrainMachine.TestCase
 # How fast examples are made depends on the machine, not on what is tested.
-TestExchange.settings = settings(
+TestExchange.settings = TestDrain.settings = settings(
     max_examples=200,
     stateful_step_count=40,
     deadline=None,

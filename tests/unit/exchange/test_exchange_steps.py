@@ -257,3 +257,25 @@ def test_one_owner_that_fails_does_not_stop_the_clock_of_the_others(
     world.advance(60_000_000_000)
     assert client.lost
     assert "a deadline failed" in caplog.text
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_an_endpoint_is_not_blamed_for_the_end_of_a_drain(
+    world_of: Callable[[str], World], begun: bool
+) -> None:
+    text = MESH.replace("ejection: off", "ejection: {failures: 1}")
+    world = world_of(text.replace("circuit_breaker: off", "circuit_breaker: {failures: 1}"))
+    client = ask(world, GET + b"\r\n")
+    endpoint = opened(world)
+    if begun:
+        endpoint.rest.append(HELLO[:-1])
+        world.deliver(endpoint)
+    world.listener.drain()
+    world.advance(6_000_000_000 if begun else 4_000_000_000)
+    world.listener.end(world.now)
+    world.turn()
+    assert client.lost if begun else b"\r\nx-mesh-reason: draining\r\n" in client.written
+    assert client.aborted is begun
+    assert endpoint.lost
+    assert world.metric("meshcore_endpoint_available") == 2
+    assert world.metric("meshcore_breaker_state") == 0

@@ -30,7 +30,8 @@ fn begin(c: &mut Criterion) {
     let mut control = Control::new(Segment::anonymous(config).unwrap(), 0, [1, 2]);
     let delta: Delta = serde_json::from_str(include_str!("../begin.json")).unwrap();
     engine.swap(control.apply(&engine.compiled(), delta).unwrap());
-    let listener = engine.compiled().listener_id("edge").unwrap();
+    let compiled = engine.compiled();
+    let listener = compiled.listener_id("edge").unwrap();
     let peer = Peer::new(Some("10.0.0.1".parse().unwrap()), [1, 2]);
     let Ok(Some(ServerEvent::Head { head, .. })) =
         H1Server::new(Limits::default()).receive(REQUEST)
@@ -38,14 +39,14 @@ fn begin(c: &mut Criterion) {
         panic!("no request")
     };
     let mut now = Nanos(5_000_000_000_000);
-    let (_, verdict) = engine.begin(listener, &head, &peer, now);
+    let (_, verdict) = engine.begin(&compiled, listener, &head, &peer, now);
     assert!(matches!(verdict, Verdict::Forward(_)), "{verdict:?}");
     c.bench_function("exchange/begin", |b| {
         b.iter_custom(|calls| {
             let start = cpu_ns();
             for _ in 0..calls {
                 now = Nanos(now.0 + 1);
-                drop(black_box(engine.begin(listener, black_box(&head), &peer, now)));
+                drop(black_box(engine.begin(&compiled, listener, black_box(&head), &peer, now)));
             }
             Duration::from_nanos(cpu_ns() - start)
         });

@@ -1,24 +1,31 @@
 """meshcore: a layer-7 proxy and library in which Python carries bytes and time, Rust decides."""
 
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from meshcore._core import Answer, Attempt, Request, Response, __version__, now_ns
-from meshcore.config.load import load_file, load_text
-from meshcore.config.model import Config
-from meshcore.errors import (
-    BreakerOpen,
-    ConfigError,
-    LayerError,
-    MeshcoreError,
-    NoHealthyEndpoint,
-    Problem,
-    RateLimited,
-)
-from meshcore.exchange.layers import Layer
-from meshcore.library.balancer import Balancer
-from meshcore.library.breaker import CircuitBreaker
-from meshcore.library.limiters import ClientLimiter, TokenBucket
-from meshcore.library.routes import RouteMap
-from meshcore.library.shared import SharedState
-from meshcore.process.proxy import Proxy
+
+if TYPE_CHECKING:
+    from meshcore.config.load import load_file, load_text
+    from meshcore.config.model import Config
+    from meshcore.errors import (
+        BreakerOpen,
+        ConfigError,
+        LayerError,
+        MeshcoreError,
+        NoHealthyEndpoint,
+        Problem,
+        RateLimited,
+    )
+    from meshcore.exchange.layers import Layer
+    from meshcore.library.balancer import Balancer
+    from meshcore.library.breaker import CircuitBreaker
+    from meshcore.library.limiters import ClientLimiter, TokenBucket
+    from meshcore.library.routes import RouteMap
+    from meshcore.library.shared import SharedState
+    from meshcore.process.proxy import Proxy
 
 __all__ = [
     "Answer",
@@ -46,3 +53,38 @@ __all__ = [
     "load_text",
     "now_ns",
 ]
+
+# Where the rest is found when it is asked for: a worker process needs neither the configuration's
+# models nor what parses them, which would be a third of its memory.
+_HOMES = {
+    "Balancer": "meshcore.library.balancer",
+    "BreakerOpen": "meshcore.errors",
+    "CircuitBreaker": "meshcore.library.breaker",
+    "ClientLimiter": "meshcore.library.limiters",
+    "Config": "meshcore.config.model",
+    "ConfigError": "meshcore.errors",
+    "Layer": "meshcore.exchange.layers",
+    "LayerError": "meshcore.errors",
+    "MeshcoreError": "meshcore.errors",
+    "NoHealthyEndpoint": "meshcore.errors",
+    "Problem": "meshcore.errors",
+    "Proxy": "meshcore.process.proxy",
+    "RateLimited": "meshcore.errors",
+    "RouteMap": "meshcore.library.routes",
+    "SharedState": "meshcore.library.shared",
+    "TokenBucket": "meshcore.library.limiters",
+    "load_file": "meshcore.config.load",
+    "load_text": "meshcore.config.load",
+}
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = globals()[name] = getattr(importlib.import_module(home), name)
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -621,8 +621,8 @@ class Listener:
     def begin(self, request: Request, peer: Peer, now_ns: int) -> Ticket:
         """Run the stack up to its first verdict: one call for a stack without Python layers."""
 
-    def connected(self) -> None:
-        """Count a client that connected."""
+    def connected(self) -> int:
+        """A client connected; how many are there now, over all workers. O(workers)."""
 
     def disconnected(self) -> None:
         """Count a client that left; once for each `connected`."""
@@ -800,8 +800,9 @@ class Prepared:
     def python_layers(self) -> list[str]:
         """The names of Python layers, by the number of a pause. `ValueError` once committed."""
 
-    def endpoints(self) -> list[tuple[int, str, str]]:
-        """Id, upstream and address of every endpoint. `ValueError` once committed."""
+    def upstreams(self) -> list[tuple[str, list[tuple[int, str]]]]:
+        """Every upstream that the change sets, with id and address of its endpoints. `ValueError`
+        once committed."""
 
 @final
 class Engine:
@@ -870,11 +871,12 @@ class Engine:
     def version(self) -> int:
         """The number of the configuration in force."""
 
-    def listener(self, name: str) -> Listener:
-        """A listener's stack; `ConfigError` for an unknown name."""
+    @property
+    def oldest_version(self) -> int:
+        """The number of the oldest configuration that a request still holds."""
 
-    def endpoints(self) -> list[tuple[int, str, str]]:
-        """Id, upstream and address of every endpoint."""
+    def listener(self, name: str) -> Listener:
+        """A listener's stack in the configuration in force; `ConfigError` for an unknown name."""
 
     def python_layers(self) -> list[str]:
         """The names of Python layers, by the number of a pause."""

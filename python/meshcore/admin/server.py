@@ -1,93 +1,95 @@
-"""A small HTTP server on the admin address, over the proxy's own codec."""
+"""A small HTTP server for people, scrapers and the command line, over the proxy's own codec."""
 
 from __future__ import annotations
 
 import asyncio
+import ipaddress
+import logging
 import os
-from typing import TYPE_CHECKING, Final, Protocol, cast
+import socket
+import struct
+from typing import TYPE_CHECKING, Final, cast
 
 from meshcore._core import Answer, CodecLimits, Request, ServerCodec
 from meshcore.errors import CodecError
 
 if TYPE_CHECKING:
-    from meshcore.config.snapshot import AdminSpec
+    from collections.abc import Callable, Coroutine
 
-TEXT: Final = "text/plain; charset=utf-8"
+    from meshcore.admin.handlers import Handlers
+
+log = logging.getLogger("meshcore.admin")
+
 # An admin client that says nothing for this long is dropped; scrapers reconnect.
 IDLE_S: Final = 75.0
 MAX_CONNECTIONS: Final = 100
-
-
-class Subject(Protocol):
-    """What the admin port tells about."""
-
-    @property
-    def ready(self) -> bool:
-        """Whether new requests are taken."""
-
-    def metrics(self, accept: str = "") -> tuple[bytes, str]:
-        """All metrics as text, and its content type."""
+# Orders have no body worth reading.
+MAX_BODY_BYTES: Final = 64 * 1024
 
 
 class Admin:
-    """Serves ``/healthz``, ``/readyz`` and ``/metrics``; anything else is 404."""
+    """Serves `Handlers` on a port, on a unix socket, or on both."""
 
-    def __init__(self, spec: AdminSpec, subject: Subject) -> None:
-        self._spec = spec
-        self._subject = subject
-        self._server: asyncio.Server | None = None
+    def __init__(self, handlers: Handlers) -> None:
+        self.handlers = handlers
+        self._servers: dict[str, asyncio.Server] = {}
         self.connections: set[AdminConnection] = set()
+        self.tasks: set[asyncio.Task[None]] = set()
+        self.address: str | None = None
+        """The URL of the port, once there is one."""
 
-    async def start(self) -> None:
-        """Bind and serve. Raises `OSError` when the address cannot be had."""
+    async def listen(self, host: str, port: int, given: socket.socket | None = None) -> None:
+        """Serve a port, or a socket that is bound to it already. Raises `OSError` when the address
+        cannot be had."""
         loop = asyncio.get_running_loop()
-        host, port = self._spec.host, self._spec.port
         try:
-            self._server = await loop.create_server(lambda: AdminConnection(self), host, port)
+            if given is not None:
+                server = await loop.create_server(self._remote, sock=given)
+            else:
+                server = await loop.create_server(self._remote, host, port)
         except OSError as error:
             # The loop's own text differs from loop to loop, and says it twice.
             code = error.errno or 0
             reason = os.strerror(code) if code > 0 else error.strerror
             where = f"cannot listen on {host}:{port}"
             raise OSError(error.errno, f"{where}: {reason}") from error
+        self._servers[f"{host}:{port}"] = server
+        self.address = _url(server.sockets[0].getsockname())
 
-    @property
-    def address(self) -> str:
-        """Its URL, with the real port."""
-        assert self._server is not None
-        name = self._server.sockets[0].getsockname()
-        host = f"[{name[0]}]" if ":" in name[0] else name[0]
-        return f"http://{host}:{name[1]}"
+    def _remote(self) -> AdminConnection:
+        return AdminConnection(self, local=False)
+
+    def descriptors(self) -> dict[str, int]:
+        """What is listened on, by address; ``local`` for the unix socket."""
+        return {name: server.sockets[0].fileno() for name, server in self._servers.items()}
+
+    async def listen_locally(self, sock: socket.socket) -> None:
+        """Serve a bound unix socket, to processes of our own user and of root."""
+        loop = asyncio.get_running_loop()
+        server = await loop.create_unix_server(lambda: AdminConnection(self, local=True), sock=sock)
+        self._servers["local"] = server
+
+    def stop_accepting(self) -> None:
+        """Leave new clients to another program that has the same sockets."""
+        for server in self._servers.values():
+            server.close()
 
     async def stop(self) -> None:
-        """Stop serving."""
-        if self._server is not None:
-            self._server.close()
+        """Stop serving; orders under way are finished first."""
+        self.stop_accepting()
+        if self.tasks:
+            await asyncio.wait(self.tasks)
         for connection in list(self.connections):
             connection.close()
 
-    def answer(self, request: Request) -> Answer:
-        """The answer to one request."""
-        if request.method not in ("GET", "HEAD"):
-            return Answer(405, [("allow", "GET, HEAD"), ("content-type", TEXT)], b"GET only\n")
-        if request.path == "/healthz":
-            return Answer(200, [("content-type", TEXT)], b"ok\n")
-        if request.path == "/readyz":
-            ready = self._subject.ready
-            body = b"ready\n" if ready else b"draining\n"
-            return Answer(200 if ready else 503, [("content-type", TEXT)], body)
-        if request.path == "/metrics":
-            body, kind = self._subject.metrics(request.header("accept") or "")
-            return Answer(200, [("content-type", kind)], body)
-        return Answer(404, [("content-type", TEXT)], b"try /healthz, /readyz or /metrics\n")
-
 
 class AdminConnection(asyncio.Protocol):
-    """One client of the admin port."""
+    """One client; one request at a time."""
 
-    def __init__(self, admin: Admin) -> None:
+    def __init__(self, admin: Admin, *, local: bool) -> None:
         self._admin = admin
-        self._codec = ServerCodec(CodecLimits(), False)
+        self._local = local
+        self._codec = ServerCodec(CodecLimits(body=MAX_BODY_BYTES), False)
         self._transport: asyncio.Transport | None = None
         self._idle: asyncio.TimerHandle | None = None
         self._request: Request | None = None
@@ -96,7 +98,8 @@ class AdminConnection(asyncio.Protocol):
         """The loop accepted a client."""
         self._transport = cast("asyncio.Transport", transport)
         self._admin.connections.add(self)
-        if len(self._admin.connections) > MAX_CONNECTIONS:
+        is_full = len(self._admin.connections) > MAX_CONNECTIONS
+        if is_full or (self._local and not is_ours(transport.get_extra_info("socket"))):
             self.close()
         self._rearm()
 
@@ -108,25 +111,61 @@ class AdminConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Bytes of requests."""
         self._rearm()
+        self._read(lambda: self._codec.receive(data))
+
+    def _read(self, first: Callable[[], object]) -> None:
         try:
-            event = self._codec.receive(data)
+            event = first()
             while event is not None:
                 if isinstance(event, Request):
                     self._request = event
                 if self._codec.request_complete and self._request is not None:
                     request, self._request = self._request, None
-                    self._send(self._codec.send_answer(request, self._admin.answer(request), True))
-                    if not self._codec.keep_alive:
-                        self.close()
+                    if not self._serve(request):
                         return
-                    self._codec.start_next()
                 event = self._codec.next_event()
         except CodecError as error:
             self._send(self._codec.send_answer(None, Answer.for_codec_error(error), False))
             self.close()
 
+    def _serve(self, request: Request) -> bool:
+        """Answer a request; false: later, or never another."""
+        handlers = self._admin.handlers
+        if request.method not in ("GET", "HEAD") and not (self._local or is_meant(request)):
+            return self._answer(request, handlers.forbidden())
+        answer = handlers.answer(request)
+        if isinstance(answer, Answer):
+            return self._answer(request, answer)
+        assert self._transport is not None
+        self._transport.pause_reading()
+        task = asyncio.get_running_loop().create_task(self._answer_later(request, answer))
+        self._admin.tasks.add(task)
+        task.add_done_callback(self._admin.tasks.discard)
+        return False
+
+    async def _answer_later(
+        self, request: Request, work: Coroutine[object, object, Answer]
+    ) -> None:
+        try:
+            answer = await work
+        except Exception:
+            log.exception("%s %s failed", request.method, request.path)
+            answer = Answer.for_reason("internal_error")
+        if self._answer(request, answer) and self._transport is not None:
+            self._rearm()
+            self._transport.resume_reading()
+            self._read(self._codec.next_event)
+
+    def _answer(self, request: Request, answer: Answer) -> bool:
+        self._send(self._codec.send_answer(request, answer, True))
+        if not self._codec.keep_alive:
+            self.close()
+            return False
+        self._codec.start_next()
+        return True
+
     def _send(self, data: bytes) -> None:
-        if self._transport is not None:
+        if self._transport is not None and not self._transport.is_closing():
             self._transport.write(data)
 
     def close(self) -> None:
@@ -140,3 +179,33 @@ class AdminConnection(asyncio.Protocol):
         self._admin.connections.discard(self)
         if self._idle is not None:
             self._idle.cancel()
+
+
+def is_meant(request: Request) -> bool:
+    """Whether an order was meant for this port: a page in a browser can send one to any address,
+    but only with its origin; and one whose name was bound anew to our address shows that name."""
+    if request.header("origin") is not None:
+        return False
+    host = request.host.rpartition(":")[0] if not request.host.endswith("]") else request.host
+    host = host or request.host
+    if host.lower() == "localhost":
+        return True
+    try:
+        ipaddress.ip_address(host.strip("[]"))
+    except ValueError:
+        return False
+    return True
+
+
+def is_ours(sock: socket.socket) -> bool:
+    """Whether the other end of a unix socket belongs to our user, or to root."""
+    if not hasattr(socket, "SO_PEERCRED"):
+        return True  # the socket's file mode says it
+    size = struct.calcsize("3i")
+    _, uid, _ = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))
+    return uid in (0, os.geteuid())
+
+
+def _url(name: tuple[str, int]) -> str:
+    host = f"[{name[0]}]" if ":" in name[0] else name[0]
+    return f"http://{host}:{name[1]}"

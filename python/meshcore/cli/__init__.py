@@ -1,4 +1,5 @@
-"""The command line: `meshcore run`, `check`, `schema` and `version`, a file each.
+"""The command line: `meshcore run`, `check`, `schema` and `version`, a file each, and orders to a
+running program.
 
 Exit codes: 0; 1 when the system refuses something (no such file, a port in use); 2 when the
 configuration or the command line is wrong.
@@ -7,6 +8,7 @@ configuration or the command line is wrong.
 import click
 
 from meshcore.cli.check import check
+from meshcore.cli.order import drain, reload, rollback, status, upgrade
 from meshcore.cli.run import run
 from meshcore.cli.schema import schema
 from meshcore.cli.version import version
@@ -19,7 +21,5 @@ def main() -> None:
     """A layer-7 proxy: Python carries bytes and time, Rust makes every decision."""
 
 
-main.add_command(run)
-main.add_command(check)
-main.add_command(schema)
-main.add_command(version)
+for command in (run, check, reload, rollback, upgrade, drain, status, schema, version):
+    main.add_command(command)

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from meshcore.errors import ConfigError, LayerError
+from meshcore.process.crew import WorkerFailedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,6 +36,9 @@ def reported(file: Path) -> Iterator[None]:
     except LayerError as error:
         _console().print(Text(f"{file}: {error}"))
         raise SystemExit(BAD_CONFIG) from None
+    except WorkerFailedError as error:
+        _console().print(Text(f"meshcore: {file}: {error}"))
+        raise SystemExit(error.code) from None
     except OSError as error:
         _console().print(Text(f"meshcore: {file}: {error.strerror or error}"))
         raise SystemExit(REFUSED_BY_SYSTEM) from None

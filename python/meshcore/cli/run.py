@@ -7,18 +7,27 @@ from pathlib import Path
 import click
 
 from meshcore.cli.report import reported
-from meshcore.config.load import load_file
-from meshcore.process.run import run_until_signalled
+from meshcore.config.process import MAX_WORKERS
+from meshcore.process.supervisor import run_supervised
 
 
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path))
-def run(file: Path) -> None:
+@click.option(
+    "--workers",
+    type=click.IntRange(1, MAX_WORKERS),
+    help="Worker processes; before what the file says. By default one for each core.",
+)
+def run(file: Path, workers: int | None) -> None:
     """Serve a configuration FILE until SIGTERM or SIGINT, then drain.
 
-    Exit code 0 after a drain, 1 when an address cannot be had, 2 when the file is wrong.
+    SIGHUP reloads the file, SIGUSR2 upgrades the program; a second SIGTERM ends at once.
+
+    Exit code 0 after a drain, 1 when the system refuses something, such as an address or a worker,
+    2 when the file is wrong.
     """
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     with reported(file):
-        config = load_file(file)
-        logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-        run_until_signalled(config)
+        code = run_supervised(file, workers)
+    if code:
+        raise SystemExit(code)

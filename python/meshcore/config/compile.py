@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from meshcore.config import collector
 from meshcore.config.core_route import layer, routes_by_host, rules
 from meshcore.config.http2 import Http2
+from meshcore.config.process import MAX_WORKERS
 from meshcore.config.snapshot import (
     AdminSpec,
     CertificateSpec,
@@ -23,7 +27,7 @@ if TYPE_CHECKING:
     from meshcore.config.http2 import Http2Connection
     from meshcore.config.listener import Listener, ListenerTls
     from meshcore.config.model import Config
-    from meshcore.config.upstream import Upstream
+    from meshcore.config.upstream import Upstream, UpstreamTls
 
 __all__ = ["Snapshot", "compile"]
 
@@ -35,18 +39,25 @@ CONTROL_FRAMES_BURST: Final = 1_000
 
 @collector.paused()
 def compile(config: Config, version: int = 1) -> Snapshot:
-    """The snapshot of a configuration; `version` grows with each. O(configuration).
+    """The snapshot of a configuration; `version` grows with each. O(configuration). Raises
+    `OSError` when a certificate's file cannot be read.
 
     It is read as it is: `load_file` has checked it, a configuration made in Python goes through
     `meshcore.config.check.check` first.
     """
-    admin = config.admin.bind if config.admin else None
+    admin, files = config.admin.bind if config.admin else None, _Files()
     return Snapshot(
-        listeners=tuple(_listener(name, x) for name, x in config.listeners.items()),
-        upstreams=tuple(_upstream(name, x) for name, x in config.upstreams.items()),
+        listeners=tuple(_listener(name, x, files) for name, x in config.listeners.items()),
+        upstreams=tuple(_upstream(name, x, files) for name, x in config.upstreams.items()),
         admin=AdminSpec(admin.host, admin.port) if admin else None,
-        drain_ns=config.drain,
+        drain_ns=config.drain.timeout,
+        drain_delay_ns=config.drain.delay,
         access_log=config.access_log,
+        workers=cores() if config.workers == "auto" else config.workers,
+        watchdog_ns=config.watchdog,
+        segment_max_bytes=config.segment_max,
+        watch=config.watch,
+        files=files.digests,
         delta={
             "config_version": version,
             "listeners": {name: _core_listener(x) for name, x in config.listeners.items()},
@@ -56,14 +67,14 @@ def compile(config: Config, version: int = 1) -> Snapshot:
     )
 
 
-def _listener(name: str, model: Listener) -> ListenerSpec:
+def _listener(name: str, model: Listener, files: _Files) -> ListenerSpec:
     h2 = model.protocols.h2
     return ListenerSpec(
         name=name,
         host=model.bind.host,
         port=model.bind.port,
         unix_path=model.bind.path,
-        tls=_tls(model.tls) if model.tls else None,
+        tls=_tls(model.tls, files) if model.tls else None,
         http1=model.protocols.http1,
         h2=_http2(h2, h2) if h2 else None,
         header_timeout_ns=model.timeouts.header or MAX_DURATION,
@@ -77,13 +88,47 @@ def _listener(name: str, model: Listener) -> ListenerSpec:
     )
 
 
-def _tls(model: ListenerTls) -> TlsSpec:
-    named = (CertificateSpec(name, x.cert, x.key) for name, x in model.sni.items())
+class _Files:
+    """Reads what a configuration names, and remembers what that was."""
+
+    def __init__(self) -> None:
+        self.digests: dict[str, bytes] = {}
+
+    def pem(self, path: str) -> bytes:
+        """What is in a file."""
+        content = Path(path).read_bytes()
+        self.digests[path] = hashlib.sha256(content).digest()
+        return content
+
+    def authorities(self, path: str | None) -> str | None:
+        """Certificates alone: bundles carry names between them, in any encoding."""
+        return None if path is None else self.pem(path).decode("ascii", "ignore")
+
+
+def _tls(model: ListenerTls, files: _Files) -> TlsSpec:
+    pairs = [(None, model.cert, model.key), *((n, x.cert, x.key) for n, x in model.sni.items())]
     return TlsSpec(
-        certificates=(CertificateSpec(None, model.cert, model.key), *named),
+        certificates=tuple(
+            CertificateSpec(name, files.pem(cert), files.pem(key)) for name, cert, key in pairs
+        ),
         min_version=model.min_version,
-        client_ca=model.client_ca,
+        client_ca_pem=files.authorities(model.client_ca),
     )
+
+
+def _upstream_tls(model: UpstreamTls, files: _Files) -> UpstreamTlsSpec:
+    return UpstreamTlsSpec(
+        ca_pem=files.authorities(model.ca),
+        insecure=model.insecure,
+        chain_pem=files.pem(model.cert) if model.cert else None,
+        key_pem=files.pem(model.key) if model.key else None,
+    )
+
+
+def cores() -> int:
+    """Cores that this process may use, as many workers as there may be."""
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return max(1, min(usable or 1, MAX_WORKERS))
 
 
 def _http2(model: Http2Connection, rates: Http2) -> Http2Spec:
@@ -113,11 +158,11 @@ def _core_listener(model: Listener) -> dict[str, Any]:
     }
 
 
-def _upstream(name: str, model: Upstream) -> UpstreamSpec:
+def _upstream(name: str, model: Upstream, files: _Files) -> UpstreamSpec:
     tls = model.tls
     return UpstreamSpec(
         name=name,
-        tls=UpstreamTlsSpec(tls.ca, tls.insecure, tls.cert, tls.key) if tls else None,
+        tls=_upstream_tls(tls, files) if tls else None,
         server_name=tls.server_name if tls else None,
         protocol=model.protocol,
         h2=_http2(model.h2, DEFAULT_HTTP2),

@@ -18,7 +18,7 @@ from meshcore.errors import ConfigError, Problem
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["load_file", "load_text"]
+__all__ = ["load_bytes", "load_file", "load_text"]
 
 
 def load_file(path: str | Path) -> Config:
@@ -31,6 +31,11 @@ def load_file(path: str | Path) -> Config:
     with path.open("rb") as file:
         raw = file.read(MAX_BYTES + 1)
     return _load(raw, str(path), path.parent)
+
+
+def load_bytes(raw: bytes, name: str, folder: Path) -> Config:
+    """The configuration in what was read of a file. Raises `ConfigError` with every problem."""
+    return _load(raw, name, folder)
 
 
 def load_text(text: str, name: str = "<text>", folder: str | Path | None = None) -> Config:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from meshcore.config.fields import Duration, Model, Name, duration
+from meshcore.config.fields import Duration, Model, Name, Switch, duration, size
 from meshcore.config.listener import Admin, Listener
+from meshcore.config.process import MAX_WORKERS, Drain, SegmentSize
 from meshcore.config.route import Route
 from meshcore.config.upstream import Upstream
 
@@ -22,7 +23,19 @@ class Config(Model):
     access_log: Literal["off", "text", "json"] = Field(
         "off", description="One line on standard output for each request."
     )
-    drain: Duration = duration("30s", "How long requests in flight may go on after a stop.")
+    drain: Drain = Field(Drain(), description="How a stop goes; a duration alone is its `timeout`.")
+    workers: Literal["auto"] | Annotated[int, Field(ge=1, le=MAX_WORKERS)] = Field(
+        "auto", description="Worker processes; `auto`: one for each core."
+    )
+    watchdog: Duration = duration(
+        "30s", "A worker whose loop stands still for so long is replaced; 0: never."
+    )
+    segment_max: SegmentSize = size(
+        "256MiB", "Most memory for what workers share; a change needs an upgrade or a restart."
+    )
+    watch: Switch = Field(
+        False, description="Reload when this file, or a certificate it names, changes."
+    )
     listeners: dict[Name, Listener] = Field(
         min_length=1, description="Addresses that clients connect to, by name."
     )

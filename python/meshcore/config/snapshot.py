@@ -1,6 +1,7 @@
 """The plain snapshot: what Python's own parts need, as frozen records, and the core's JSON.
 
-Units are in the names; a path is as absolute as the configuration file was.
+Units are in the names. Certificates are here with what was in their files: whoever gets a snapshot
+opens none of them, and a changed certificate is a changed snapshot.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ __all__ = [
     "TlsSpec",
     "UpstreamSpec",
     "UpstreamTlsSpec",
+    "core_json",
 ]
 
 
@@ -32,8 +34,8 @@ class CertificateSpec:
 
     server_name: str | None
     """The SNI name or ``*.suffix`` that it serves; ``None`` for every other."""
-    cert: str
-    key: str
+    chain_pem: bytes
+    key_pem: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,7 @@ class TlsSpec:
     """The first is the default."""
     min_version: str
     """``1.2`` or ``1.3``."""
-    client_ca: str | None
+    client_ca_pem: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,10 +109,10 @@ class ListenerSpec:
 class UpstreamTlsSpec:
     """TLS towards endpoints."""
 
-    ca: str | None
+    ca_pem: str | None
     insecure: bool
-    cert: str | None
-    key: str | None
+    chain_pem: bytes | None
+    key_pem: bytes | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,11 +151,24 @@ class Snapshot:
     upstreams: tuple[UpstreamSpec, ...]
     admin: AdminSpec | None
     drain_ns: int
+    drain_delay_ns: int
     access_log: str
     """``off``, ``text`` or ``json``."""
+    workers: int
+    watchdog_ns: int
+    """0: none."""
+    segment_max_bytes: int
+    watch: bool
+    files: Mapping[str, bytes]
+    """Certificates, keys and authorities: where they were read, and the SHA-256 of each."""
     delta: Mapping[str, Any]
     """The core's part as plain data: `Delta` of ``rust/meshcore-core/src/snapshot.rs``."""
 
     def core_json(self) -> bytes:
         """`delta` as the core reads it. O(configuration)."""
-        return json.dumps(self.delta, ensure_ascii=False, separators=(",", ":")).encode()
+        return core_json(self.delta)
+
+
+def core_json(delta: Mapping[str, Any]) -> bytes:
+    """A delta as the core reads it."""
+    return json.dumps(delta, ensure_ascii=False, separators=(",", ":")).encode()

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
-from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from meshcore._core import now_ns
@@ -12,12 +10,15 @@ from meshcore.codec.engines import server_engine
 from meshcore.downstream.detect import Detection, SecureDetection
 from meshcore.downstream.http1 import LINGER_NS, Http1Connection, SecureHttp1Connection
 from meshcore.downstream.http2 import Http2Connection
+from meshcore.downstream.sockets import url_of
 from meshcore.downstream.tls import server_context
 from meshcore.exchange.exchange import Exchange
 from meshcore.exchange.logged import LoggedExchange
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    import socket
+    import ssl
+    from collections.abc import Callable, Mapping
 
     from meshcore._core import Answer, CodecLimits, Engine, Peer
     from meshcore._core import Listener as Stack
@@ -38,6 +39,10 @@ TLS_SHUTDOWN_S = 2.0
 LAST_WORDS_NS = LINGER_NS
 
 
+def _alpn(spec: ListenerSpec) -> list[str]:
+    return [*(["h2"] if spec.h2 else []), *(["http/1.1"] if spec.http1 else [])]
+
+
 class Connection(Protocol):
     """What a listener needs to know of its connections."""
 
@@ -55,42 +60,121 @@ class Listener:
     """Accepts connections for one `bind` of the configuration."""
 
     def __init__(
-        self, spec: ListenerSpec, engine: Engine, driver: Driver, deadlines: Deadlines
+        self,
+        spec: ListenerSpec,
+        tls: ssl.SSLContext | None,
+        engine: Engine,
+        driver: Driver,
+        deadlines: Deadlines,
     ) -> None:
-        self.spec = spec
         self.driver = driver
         self.deadlines = deadlines
         self.stack: Stack = engine.listener(spec.name)
-        self.codec_limits: CodecLimits = spec.codec_limits()
-        self.secure = spec.tls is not None
-        self._h2 = spec.h2
-        self._new_h2_codec = server_engine(spec.h2) if spec.h2 is not None else None
-        self.received = memoryview(bytearray(RECEIVE_BYTES if self.secure else 0))
-        self.header_timeout_ns = spec.header_timeout_ns
-        self.idle_timeout_ns = spec.idle_timeout_ns
-        self.exchange = Exchange if driver.access_log is None else LoggedExchange
         self.draining = False
+        self.received = memoryview(b"")
+        self._h2: Http2Spec | None = None
+        self._new_h2_codec: Callable[[CodecLimits, bool, int], ServerCodec] | None = None
         self._engine = engine
-        self._server: asyncio.Server | None = None
+        self._sockets: dict[int, socket.socket] = {}
+        self._servers: dict[int, asyncio.Server] = {}
         self._connections: set[Connection] = set()
         self._end_slot: int | None = None  # of the deadlines, once the time to drain is over
         self._idle = asyncio.Event()
         self._idle.set()
+        self._tls = tls
+        self._set(spec)
 
-    async def start(self) -> None:
-        """Bind and accept. Raises `OSError` when the address cannot be had."""
+    def _set(self, spec: ListenerSpec) -> None:
+        self.spec = spec
+        self.codec_limits: CodecLimits = spec.codec_limits()
+        self.secure = spec.tls is not None
+        if spec.h2 is not None:  # else connections that are open go on as they began
+            self._h2 = spec.h2
+            self._new_h2_codec = server_engine(spec.h2)
+        if self.secure and not self.received:
+            self.received = memoryview(bytearray(RECEIVE_BYTES))
+        self.header_timeout_ns = spec.header_timeout_ns
+        self.idle_timeout_ns = spec.idle_timeout_ns
+        self.choose_exchange()
+
+    def renew_stack(self) -> None:
+        """Another configuration is in force, and the listener is still in it."""
+        self.stack = self._engine.listener(self.spec.name)
+
+    def choose_exchange(self) -> None:
+        """Requests are logged from now on, or not: as the driver has a log, or none."""
+        self.exchange = Exchange if self.driver.access_log is None else LoggedExchange
+
+    @staticmethod
+    def context(spec: ListenerSpec) -> ssl.SSLContext | None:
+        """What TLS is ended with. Raises `ssl.SSLError`; takes a millisecond a certificate."""
+        return server_context(spec.tls, _alpn(spec)) if spec.tls is not None else None
+
+    async def start(self, sockets: Mapping[int, socket.socket]) -> None:
+        """Accept from these sockets, each with a number to name it by; they are the listener's
+        from now on. Raises `OSError` when one does not listen; then none is accepted from."""
+        self._sockets.update(sockets)
+        try:
+            for number in sockets:
+                self._servers[number] = await self._serve(sockets[number])
+        except BaseException:
+            self.stop_accepting()
+            raise
+
+    async def adopt(self, number: int, sock: socket.socket) -> None:
+        """Accept from one more socket."""
+        if self.draining:
+            sock.close()
+            return
+        self._sockets[number] = sock
+        self._servers[number] = await self._serve(sock)
+
+    def release(self, number: int) -> None:
+        """Accept from a socket no more; others may, nothing in its queue is lost."""
+        server, sock = self._servers.pop(number, None), self._sockets.pop(number, None)
+        if server is not None:
+            server.close()
+        if sock is not None:
+            sock.close()
+
+    def change(self, spec: ListenerSpec, tls: ssl.SSLContext | None) -> bool:
+        """Serve in another way from the next connection on; those that are open stay as they are
+        but for their limits of time. ``tls`` is what `context` made of the spec. Says whether
+        `reopen` must follow."""
+        before = self.spec
+        self._tls = tls
+        self._set(spec)
+        return (spec.tls, spec.http1, spec.h2) != (before.tls, before.http1, before.h2)
+
+    async def reopen(self) -> None:
+        """Accept with new servers; each begins before the old one of its queue stops."""
+        for number, sock in list(self._sockets.items()):
+            server = await self._serve(sock)
+            old = self._servers.get(number)
+            if old is None:
+                server.close()  # released meanwhile
+                continue
+            self._servers[number] = server
+            old.close()
+
+    async def _serve(self, sock: socket.socket) -> asyncio.Server:
+        """A server over a descriptor of its own: a server closes what it accepts from."""
         loop = asyncio.get_running_loop()
-        tls = server_context(self.spec.tls, self._alpn()) if self.spec.tls is not None else None
         protocol = self._protocol()
         handshake = self.spec.tls_handshake_timeout_ns / 1e9 or None
-        self._server = await loop.create_server(
-            lambda: protocol(self),
-            sock=bound_socket(self.spec),
-            backlog=BACKLOG,
-            ssl=tls,
-            ssl_handshake_timeout=handshake if tls else None,
-            ssl_shutdown_timeout=TLS_SHUTDOWN_S if tls else None,
-        )
+        own = sock.dup()
+        try:
+            return await loop.create_server(
+                lambda: protocol(self),
+                sock=own,
+                backlog=BACKLOG,
+                ssl=self._tls,
+                ssl_handshake_timeout=handshake if self._tls else None,
+                ssl_shutdown_timeout=TLS_SHUTDOWN_S if self._tls else None,
+            )
+        except BaseException:
+            own.close()
+            raise
 
     def _protocol(self) -> Callable[[Listener], asyncio.BaseProtocol]:
         """What a new connection begins as."""
@@ -99,9 +183,6 @@ class Listener:
         if self.secure:
             return SecureDetection
         return Detection if self.spec.http1 else Http2Connection
-
-    def _alpn(self) -> list[str]:
-        return [*(["h2"] if self.spec.h2 else []), *(["http/1.1"] if self.spec.http1 else [])]
 
     @property
     def h2(self) -> Http2Spec:
@@ -117,13 +198,7 @@ class Listener:
     @property
     def address(self) -> str:
         """Where it listens, as a URL; the port is the real one when 0 was asked for."""
-        assert self._server is not None
-        scheme = "https" if self.secure else "http"
-        name = self._server.sockets[0].getsockname()
-        if isinstance(name, str):
-            return f"{scheme}+unix:{name}"
-        host = f"[{name[0]}]" if ":" in name[0] else name[0]
-        return f"{scheme}://{host}:{name[1]}"
+        return url_of(self.spec, next(iter(self._sockets.values())))
 
     def peer_of(self, peername: object) -> Peer:
         """Who is at the other end, from what the transport says."""
@@ -137,9 +212,8 @@ class Listener:
     def admit(self, connection: Connection) -> bool:
         """Take a connection in; false when the listener is full."""
         self._connections.add(connection)
-        self.stack.connected()
         self._idle.clear()
-        return len(self._connections) <= self.spec.max_connections
+        return self.stack.connected() <= self.spec.max_connections
 
     def replace(self, connection: Connection, by: Connection) -> None:
         """It is known now what the connection speaks."""
@@ -159,11 +233,9 @@ class Listener:
         return len(self._connections)
 
     def stop_accepting(self) -> None:
-        """Close the socket. Connections go on."""
-        if self._server is not None:
-            self._server.close()
-        if self.spec.unix_path is not None:
-            Path(self.spec.unix_path).unlink(missing_ok=True)
+        """Close the sockets. Connections go on."""
+        for number in list(self._sockets):
+            self.release(number)
 
     def drain(self) -> None:
         """Tell every connection, and every one that is still accepted, to take no request but those
@@ -196,39 +268,3 @@ class Listener:
         """Cut what is left."""
         for connection in list(self._connections):
             connection.abort()
-
-
-def bound_socket(spec: ListenerSpec) -> socket.socket:
-    """A bound socket that does not listen yet."""
-    if spec.unix_path is not None:
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        address: object = spec.unix_path
-        remove_stale(spec.unix_path)
-    else:
-        family = socket.AF_INET6 if ":" in spec.host else socket.AF_INET
-        sock = socket.socket(family, socket.SOCK_STREAM)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-        address = (spec.host, spec.port)
-    try:
-        sock.setblocking(False)
-        sock.bind(address)  # type: ignore[arg-type]  # a path or a pair, by family
-    except OSError as error:
-        sock.close()
-        where = spec.unix_path or f"{spec.host}:{spec.port}"
-        raise OSError(error.errno, f"cannot listen on {where}: {error.strerror}") from error
-    return sock
-
-
-def remove_stale(path: str) -> None:
-    """Remove a socket file that nobody listens on; one in use is left, and `bind` says so."""
-    probe = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        probe.connect(path)
-    except ConnectionRefusedError:
-        Path(path).unlink(missing_ok=True)
-    except OSError:
-        pass
-    finally:
-        probe.close()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ssl
 from typing import TYPE_CHECKING
 
+from meshcore.wire.pem import load_chain
+
 if TYPE_CHECKING:
     from meshcore.config.snapshot import CertificateSpec, TlsSpec
 
@@ -40,9 +42,9 @@ def _context(spec: TlsSpec, pair: CertificateSpec, alpn: list[str]) -> ssl.SSLCo
     context.minimum_version = (
         ssl.TLSVersion.TLSv1_3 if spec.min_version == "1.3" else ssl.TLSVersion.TLSv1_2
     )
-    context.load_cert_chain(pair.cert, pair.key)
+    load_chain(context, pair.chain_pem, pair.key_pem)
     context.set_alpn_protocols(alpn)
-    if spec.client_ca is not None:
-        context.load_verify_locations(spec.client_ca)
+    if spec.client_ca_pem is not None:
+        context.load_verify_locations(cadata=spec.client_ca_pem)
         context.verify_mode = ssl.CERT_REQUIRED
     return context

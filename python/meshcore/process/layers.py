@@ -37,16 +37,15 @@ def load_layer(name: str) -> Layer:
 class LayerRunner:
     """The layers of a worker, by the number that the core pauses with."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, layers: list[Layer]) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._layers = layers
-        self._responds = [type(x).on_response is not Layer.on_response for x in layers]
+        self.layers: list[Layer] = []
         self._tasks: set[asyncio.Task[None]] = set()
 
     def on_request(self, exchange: Exchange, number: int) -> None:
         """Run one layer; the exchange goes on, or is answered."""
-        layer = self._layers[number]
-        if self._responds[number]:
+        layer = self.layers[number]
+        if type(layer).on_response is not Layer.on_response:
             if exchange.layers is None:
                 exchange.layers = []
             exchange.layers.append(layer)

@@ -1,32 +1,29 @@
-"""The proxy: control and worker in one loop, for a program of one's own or `meshcore run`."""
+"""The proxy: control and worker in one loop, for a program of one's own."""
 
 from __future__ import annotations
 
 import asyncio
-import gc
 import secrets
-import sys
 from typing import TYPE_CHECKING
 
 from meshcore._core import Engine
+from meshcore.admin.handlers import Handlers
 from meshcore.admin.server import Admin
+from meshcore.config.change import change
 from meshcore.config.compile import compile
+from meshcore.process.doors import Doors
 from meshcore.process.layers import load_layer
-from meshcore.process.memory import tune_allocator
+from meshcore.process.memory import calm_collector, tune_allocator
+from meshcore.process.prepared import prepare
 from meshcore.process.worker import Worker
-from meshcore.telemetry.access_log import AccessLog
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Mapping
     from types import TracebackType
 
     from meshcore.config.model import Config
     from meshcore.exchange.layers import Layer
-
-
-# Objects that are made, less those that went, before the collector looks at the young ones: a
-# thousand requests in flight are no garbage.
-GC_ALLOCATIONS = 20_000
 
 
 class Proxy:
@@ -38,26 +35,27 @@ class Proxy:
     """
 
     def __init__(self, config: Config, *, layers: Mapping[str, Layer] | None = None) -> None:
-        self._config = config
         self._snapshot = compile(config)
-        self._engine = Engine(seed=secrets.randbits(64))
-        self._engine.apply(self._snapshot.core_json())
+        self._engine = Engine(
+            seed=secrets.randbits(64), segment_max=self._snapshot.segment_max_bytes
+        )
+        self._prepared = prepare(self._engine, change(None, self._snapshot))
         given = dict(layers or {})
-        self._layers = {
-            name: given.get(name) or load_layer(name) for name in self._engine.python_layers()
+        self._layers = given | {
+            name: given.get(name) or load_layer(name)
+            for name in self._prepared.core.python_layers()
         }
-        self._access_log: AccessLog | None = None
+        self._doors = Doors(by_lane=False)
         self._worker: Worker | None = None
         self._admin: Admin | None = None
+        self._reloading = asyncio.Lock()
         self._stopping = asyncio.Event()
         self._stopped = asyncio.Event()
 
     @property
     def addresses(self) -> dict[str, str]:
         """The URL of each listener by name, with real ports; empty before `start`."""
-        if self._worker is None:
-            return {}
-        return {name: x.address for name, x in self._worker.listeners.items()}
+        return self._doors.addresses()
 
     @property
     def admin_address(self) -> str | None:
@@ -67,9 +65,12 @@ class Proxy:
     @property
     def connections(self) -> int:
         """Open client connections."""
-        if self._worker is None:
-            return 0
-        return sum(x.connections for x in self._worker.listeners.values())
+        return self._worker.connections if self._worker is not None else 0
+
+    @property
+    def config_version(self) -> int:
+        """The number of the configuration in force: 1, and one more with each `reload`."""
+        return self._engine.version
 
     def metrics(self, accept: str = "") -> tuple[bytes, str]:
         """All metrics and their content type, in the format that an ``Accept`` field prefers.
@@ -81,22 +82,49 @@ class Proxy:
     async def start(self) -> None:
         """Listen on every address. Raises `OSError` when one cannot be had; then none is."""
         tune_allocator()
-        if self._snapshot.access_log != "off":
-            self._access_log = AccessLog(self._snapshot.access_log, sys.stdout)
-        worker = Worker(self._snapshot, self._engine, self._layers, self._access_log)
-        await worker.start()
-        self._worker = worker
-        if self._snapshot.admin is not None:
-            self._admin = Admin(self._snapshot.admin, self)
+        listeners = self._snapshot.listeners
+        self._doors.commit(self._doors.prepare(listeners, 1), listeners)
+        worker = self._worker = Worker(self._engine, self._layers)
+        try:
+            await worker.commit(self._prepared, self._sockets({x.name for x in listeners}))
+            if self._snapshot.admin is not None:
+                self._admin = Admin(Handlers(self))
+                await self._admin.listen(self._snapshot.admin.host, self._snapshot.admin.port)
+        except BaseException:
+            self._worker = self._admin = None
+            self._doors.close()
+            await worker.stop(0)
+            raise
+        calm_collector()
+
+    def _sockets(self, names: set[str]) -> dict[str, dict[int, socket.socket]]:
+        return {name: {0: self._doors.current[name].of_lane(0)[1].dup()} for name in names}
+
+    async def reload(self, config: Config) -> None:
+        """Put another configuration in force, as a whole or not at all.
+
+        Requests under way end with the one they began with. Whatever keeps its name and kind
+        keeps its state. Raises `ConfigError`, `LayerError` or `OSError`; then nothing has changed.
+        The admin port stays as it was.
+        """
+        async with self._reloading:
+            worker = self._worker
+            if worker is None or self._stopping.is_set():
+                raise RuntimeError("the proxy is not running")
+            new = compile(config, self.config_version + 1)
+            doors = self._doors.prepare(new.listeners, 1)
             try:
-                await self._admin.start()
+                prepared = await worker.prepare(change(self._snapshot, new))
             except BaseException:
-                await worker.stop(0)
+                self._doors.abandon(doors)
                 raise
-        # What lives now lives as long as the proxy: the collector need not look at it again.
-        gc.freeze()
-        # Requests leave no cycles; what is alive at one time is not worth looking at more often.
-        gc.set_threshold(GC_ALLOCATIONS, *gc.get_threshold()[1:])
+            moved = {name for name, door in doors.items() if self._doors.current.get(name) != door}
+            before = self._doors.current
+            self._doors.current = doors
+            await worker.commit(prepared, self._sockets(moved))
+            self._doors.current = before
+            self._doors.commit(doors, new.listeners)
+            self._snapshot = new
 
     @property
     def ready(self) -> bool:
@@ -109,17 +137,21 @@ class Proxy:
         await self._stopped.wait()
 
     async def stop(self) -> None:
-        """Stop accepting, finish what is in flight up to ``drain``, then end. Idempotent."""
+        """Stop accepting, finish what is in flight up to ``drain``, then end. Idempotent.
+
+        With a `drain` that has a `delay`, readiness turns red so much sooner.
+        """
         if self._stopping.is_set():
             await self._stopped.wait()
             return
         self._stopping.set()
         if self._worker is not None:
+            await asyncio.sleep(self._snapshot.drain_delay_ns / 1e9)
+            self._worker.stop_accepting()
+            self._doors.close()
             await self._worker.stop(self._snapshot.drain_ns / 1e9)
         if self._admin is not None:
             await self._admin.stop()
-        if self._access_log is not None:
-            await asyncio.to_thread(self._access_log.close)
         self._stopped.set()
 
     async def __aenter__(self) -> Proxy:

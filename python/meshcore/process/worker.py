@@ -3,98 +3,201 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from typing import TYPE_CHECKING
 
 from meshcore._core import now_ns
 from meshcore.codec.engines import client_engine
 from meshcore.downstream.deadlines import Deadlines
 from meshcore.downstream.listener import Listener
-from meshcore.process.layers import LayerRunner
+from meshcore.process.layers import LayerRunner, load_layer
 from meshcore.process.memory import FreePages
+from meshcore.process.prepared import Prepared, prepare
+from meshcore.telemetry.access_log import AccessLog
 from meshcore.upstream.cluster import Cluster
 from meshcore.upstream.connector import Connector
-from meshcore.upstream.tls import client_context
 
 if TYPE_CHECKING:
+    import socket
+    from collections.abc import Mapping
+
     from meshcore._core import Engine
-    from meshcore.config.snapshot import Snapshot
+    from meshcore.config.change import Change
+    from meshcore.config.snapshot import ListenerSpec
     from meshcore.exchange.exchange import Exchange
     from meshcore.exchange.layers import Layer
-    from meshcore.telemetry.access_log import AccessLog
 
-# How often idle upstream connections are looked through.
+    Sockets = Mapping[str, Mapping[int, socket.socket]]
+
+# How often idle upstream connections are looked through, and control is shown that we live.
 SWEEP_S = 1.0
 
 
 class Worker:
-    """Owns traffic: listeners, pools, deadlines and the delays of retries."""
+    """Owns traffic: listeners, pools, deadlines and the delays of retries.
 
-    def __init__(
-        self,
-        snapshot: Snapshot,
-        engine: Engine,
-        layers: dict[str, Layer],
-        access_log: AccessLog | None = None,
-    ) -> None:
+    It begins with no configuration; each `Change` is prepared and then put in force.
+    """
+
+    def __init__(self, engine: Engine, layers: Mapping[str, Layer] | None = None) -> None:
         loop = asyncio.get_running_loop()
         self._loop = loop
         self._engine = engine
-        self.access_log = access_log
+        self._named = dict(layers or {})
+        self.access_log: AccessLog | None = None
+        self._log_form = "off"
         self.deadlines = Deadlines(loop)
         self.pools = Connector(loop)
-        self._layers = LayerRunner(loop, [layers[name] for name in engine.python_layers()])
-        self.listeners = {
-            spec.name: Listener(spec, engine, self, self.deadlines) for spec in snapshot.listeners
-        }
-        clusters = {
-            spec.name: Cluster(
-                spec,
-                client_context(spec.tls, spec.protocol) if spec.tls is not None else None,
-                client_engine(spec.h2),
-            )
-            for spec in snapshot.upstreams
-        }
-        for endpoint, upstream, address in engine.endpoints():
-            self.pools.set_pool(endpoint, address, clusters[upstream])
+        self._layers = LayerRunner(loop)
+        self.listeners: dict[str, Listener] = {}
+        self._leaving: dict[Listener, int] = {}  # and when its time is over
+        self._drain_ns = 0
+        self._clusters: dict[str, Cluster] = {}
+        self._endpoints: dict[str, set[int]] = {}
         self._pages = FreePages()
-        self._sweeper: asyncio.TimerHandle | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._sweeper = loop.call_later(SWEEP_S, self._sweep)
 
-    async def start(self) -> None:
-        """Listen on every address, or on none: what was bound is closed when one fails."""
-        started: list[Listener] = []
-        try:
-            for listener in self.listeners.values():
-                await listener.start()
-                started.append(listener)
-        except BaseException:
-            for listener in started:
-                listener.stop_accepting()
-            raise
-        self._sweeper = self._loop.call_later(SWEEP_S, self._sweep)
+    # --- configuration ------------------------------------------------------------------------
+
+    async def prepare(self, change: Change) -> Prepared:
+        """Make a change ready beside what is in force; see `prepare` for errors, and `LayerError`
+        for a layer that cannot be loaded."""
+        prepared = await asyncio.to_thread(prepare, self._engine, change)
+        for name in prepared.core.python_layers():
+            if name not in self._named:
+                self._named[name] = load_layer(name)
+        return prepared
+
+    async def commit(self, prepared: Prepared, sockets: Sockets) -> None:
+        """Put a change in force; ``sockets`` are those of listeners that are new or bound anew.
+
+        Requests that begin from now on see all of it, those under way none. Raises `OSError` when
+        a socket does not listen; then the listener is there and accepts nothing.
+        """
+        reopened = self.put(prepared)
+        for listener in reopened:
+            await listener.reopen()
+        for name, bound in sockets.items():
+            await self.listeners[name].start(bound)
+
+    def put(self, prepared: Prepared) -> list[Listener]:
+        """The part of `commit` that waits for nothing; returns listeners to be reopened."""
+        change, now = prepared.change, now_ns()
+        self._drain_ns = change.drain_ns
+        self._put_upstreams(prepared, now)
+        self._engine.commit(prepared.core)
+        self._engine.report(now)
+        self._layers.layers = [self._named[name] for name in self._engine.python_layers()]
+        self._put_log(change.access_log)
+        for name in change.removed_listeners:
+            self._leave(self.listeners.pop(name), now)
+        for listener in self.listeners.values():
+            listener.renew_stack()
+        reopened = []
+        for spec in change.listeners:
+            tls = prepared.listener_tls[spec.name]
+            known = self.listeners.get(spec.name)
+            if known is not None and same_address(known.spec, spec):
+                if known.change(spec, tls):
+                    reopened.append(known)
+                continue
+            if known is not None:
+                self._leave(known, now)
+            self.listeners[spec.name] = Listener(spec, tls, self._engine, self, self.deadlines)
+        return reopened
+
+    def _put_upstreams(self, prepared: Prepared, now: int) -> None:
+        change = prepared.change
+        for spec in change.upstreams:
+            tls, codec = prepared.upstream_tls[spec.name], client_engine(spec.h2)
+            cluster = self._clusters.get(spec.name)
+            if cluster is None:
+                self._clusters[spec.name] = Cluster(spec, tls, codec)
+            else:
+                cluster.spec, cluster.tls, cluster.new_h2_codec = spec, tls, codec
+                self.pools.renew(cluster, now)
+        for name, endpoints in prepared.core.upstreams():
+            for endpoint, address in endpoints:
+                self.pools.set_pool(endpoint, address, self._clusters[name])
+            present = {endpoint for endpoint, _ in endpoints}
+            self._retire(self._endpoints.get(name, set()) - present, change.version, now)
+            self._endpoints[name] = present
+        for name in change.removed_upstreams:
+            del self._clusters[name]
+            self._retire(self._endpoints.pop(name), change.version, now)
+
+    def _retire(self, endpoints: set[int], version: int, now: int) -> None:
+        for endpoint in endpoints:
+            self.pools.retire(endpoint, version, now)
+
+    def _put_log(self, form: str) -> None:
+        if form == self._log_form:
+            return
+        self._log_form = form
+        if self.access_log is not None:
+            self._spawn_close(self.access_log)
+        self.access_log = None if form == "off" else AccessLog(form, sys.stdout)
+        for listener in self.listeners.values():
+            listener.choose_exchange()
+
+    def _spawn_close(self, log: AccessLog) -> None:
+        task = self._loop.create_task(asyncio.to_thread(log.close))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _leave(self, listener: Listener, now: int) -> None:
+        """It accepts nothing more; what it has is drained beside the others."""
+        listener.stop_accepting()
+        listener.drain()
+        self._leaving[listener] = now + self._drain_ns
+
+    # --- the end ------------------------------------------------------------------------------
+
+    @property
+    def connections(self) -> int:
+        """Open client connections."""
+        return sum(x.connections for x in [*self.listeners.values(), *self._leaving])
+
+    def stop_accepting(self) -> None:
+        """Accept nothing more. What is open goes on."""
+        for listener in self.listeners.values():
+            listener.stop_accepting()
 
     async def stop(self, drain_s: float) -> None:
         """Stop accepting, finish what is in flight for up to ``drain_s`` seconds, then end it."""
+        listeners = [*self.listeners.values(), *self._leaving]
         for listener in self.listeners.values():
             listener.stop_accepting()
             listener.drain()
         try:
             async with asyncio.timeout(drain_s):
-                for listener in self.listeners.values():
+                for listener in listeners:
                     await listener.drained()
         except TimeoutError:
-            for listener in self.listeners.values():
+            for listener in listeners:
                 listener.end(now_ns())
-            for listener in self.listeners.values():
+            for listener in listeners:
                 await listener.drained()
-        if self._sweeper is not None:
-            self._sweeper.cancel()
+        self._sweeper.cancel()
         await self._layers.close()
         await self.pools.close()
         self.deadlines.close()
+        if self.access_log is not None:
+            await asyncio.to_thread(self.access_log.close)
+        await asyncio.gather(*self._tasks)
 
     def _sweep(self) -> None:
-        self.pools.sweep(now_ns())
-        self._pages.observe(sum(each.connections for each in self.listeners.values()))
+        now = now_ns()
+        self.pools.sweep(now)
+        self._engine.report(now)
+        self.pools.forget(self._engine.oldest_version)
+        for listener, until in list(self._leaving.items()):
+            if not listener.connections:
+                del self._leaving[listener]
+            elif now >= until:
+                listener.end(now)
+        self._pages.observe(self.connections)
         self._sweeper = self._loop.call_later(SWEEP_S, self._sweep)
 
     # --- the exchange's driver ----------------------------------------------------------------
@@ -110,6 +213,11 @@ class Worker:
     def run_response_layers(self, exchange: Exchange) -> bool:
         """Run `on_response` of the layers that saw the request."""
         return self._layers.on_response(exchange)
+
+
+def same_address(one: ListenerSpec, other: ListenerSpec) -> bool:
+    """Whether two specs listen at the same place, so that sockets can be kept."""
+    return (one.host, one.port, one.unix_path) == (other.host, other.port, other.unix_path)
 
 
 def _retry(exchange: Exchange, attempt: int) -> None:

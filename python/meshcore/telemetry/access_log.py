@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 # Lines that wait for a slow disk or pipe; more are dropped and counted, never waited for.
 MAX_WAITING: Final = 65_536
+# So much at once is not mixed up with what other processes write to the same pipe (PIPE_BUF).
+ATOMIC_BYTES: Final = 4096
 # How long the last lines may take when the proxy ends.
 CLOSE_S: Final = 2.0
 
@@ -50,6 +52,7 @@ class AccessLog:
         self._entries: queue.SimpleQueue[Entry | None] = queue.SimpleQueue()
         self._dropped = 0
         self._told = 0
+        self._unflushed = 0
         self._thread = threading.Thread(target=self._write_all, name="access-log", daemon=True)
         self._thread.start()
 
@@ -85,9 +88,15 @@ class AccessLog:
         self._write("", flush=True)
 
     def _write(self, text: str, *, flush: bool = False) -> bool:
+        size = len(text.encode())
         try:
+            if self._unflushed and self._unflushed + size > ATOMIC_BYTES:
+                self._unflushed = 0
+                self._stream.flush()
             self._stream.write(text)
+            self._unflushed += size
             if flush:
+                self._unflushed = 0
                 self._stream.flush()
         except (OSError, ValueError):
             return False  # the reader is gone; requests are not the ones to suffer

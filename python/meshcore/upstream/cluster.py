@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Cluster:
-    """One upstream, as this worker uses it."""
+    """One upstream, as this worker uses it; the same object as long as it keeps its name."""
 
     spec: UpstreamSpec
     tls: ssl.SSLContext | None

@@ -34,17 +34,37 @@ class Connector:
         self._loop = loop
         self.pools: dict[int, Pool] = {}
         self._shared: set[Http2Connection] = set()  # open, whether they take streams or not
+        self._retired: dict[int, int] = {}  # endpoints, and the version that is without them
         self._tasks: set[asyncio.Task[None]] = set()
         self.received = memoryview(bytearray(RECEIVE_BYTES))
 
     def set_pool(self, endpoint: int, address: str, cluster: Cluster) -> None:
-        """Make the pool of an endpoint, or hand an existing one its new cluster."""
-        pool = self.pools.get(endpoint)
-        if pool is None:
+        """Make the pool of an endpoint, if it is new."""
+        if endpoint not in self.pools:
             pool = self.pools[endpoint] = Pool(endpoint, address, cluster)
-        else:
-            pool.cluster = cluster
-        cluster.pools.append(pool)
+            cluster.pools.append(pool)
+
+    def renew(self, cluster: Cluster, now: int) -> None:
+        """The upstream is connected to in another way from now on: what is open serves what it
+        carries, and no more."""
+        for pool in cluster.pools:
+            pool.renewed_ns = now
+            self._close_old(pool, now)
+
+    def retire(self, endpoint: int, version: int, now: int) -> None:
+        """An endpoint has left the configuration. Requests that began before may still ask for
+        it, so the pool goes when no request holds a version before this one."""
+        pool = self.pools[endpoint]
+        pool.retired = True
+        pool.cluster.pools.remove(pool)
+        self._retired[endpoint] = version
+        self._close_old(pool, now)
+
+    def forget(self, oldest_version: int) -> None:
+        """No request holds a configuration before this one."""
+        for endpoint, version in list(self._retired.items()):
+            if version <= oldest_version and self.pools[endpoint].is_empty:
+                del self._retired[endpoint], self.pools[endpoint]
 
     # --- the exchange's port ------------------------------------------------------------------
 
@@ -101,6 +121,8 @@ class Connector:
         waiting = pool.next_waiting()
         if waiting is not None:
             waiting.on_connected(connection, now)
+        elif pool.retired or connection.born_ns < pool.renewed_ns:
+            connection.close()
         else:
             pool.put(connection, now)
             if pool.cluster.pending:
@@ -145,6 +167,7 @@ class Connector:
 
     async def _open(self, pool: Pool) -> None:
         chooser = Chooser(self, pool)
+        began_ns = now_ns()
         try:
             async with asyncio.timeout(pool.cluster.spec.connect_timeout_ns / 1e9 or None):
                 await self._connect(pool, chooser)
@@ -153,6 +176,7 @@ class Connector:
                     await connection.ready.wait()
             if connection is None or not connection.is_open:
                 raise ConnectionResetError("closed before it was lent")
+            connection.born_ns = began_ns  # as the upstream was then: it may have been renewed
         except (OSError, TimeoutError, UnicodeError):  # the last: a name that IDNA refuses
             pool.opening -= 1
             if chooser.chosen is None:
@@ -231,12 +255,15 @@ class Connector:
     def sweep(self, now: int) -> None:
         """Close connections that were idle or alive too long, and look after silent ones."""
         for pool in self.pools.values():
-            for connection in pool.expired(now):
-                connection.close()
-            for shared in pool.expired_shared(now):
-                shared.retire()
+            self._close_old(pool, now)
         for each in list(self._shared):
             each.sweep(now)
+
+    def _close_old(self, pool: Pool, now: int) -> None:
+        for connection in pool.expired(now):
+            connection.close()
+        for shared in pool.expired_shared(now):
+            shared.retire()
 
     async def close(self) -> None:
         """Close every idle connection and end every attempt to open one."""

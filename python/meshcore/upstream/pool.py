@@ -75,6 +75,8 @@ class Pool:
         "lending",
         "low",
         "opening",
+        "renewed_ns",
+        "retired",
         "shared",
         "streams_each",
         "waiting",
@@ -93,6 +95,8 @@ class Pool:
         self.low = False  # the connection that lent last has few streams left
         self.lending = False  # streams are being given to those who wait
         self.opening = 0
+        self.renewed_ns = 0  # what was opened before then is not lent again
+        self.retired = False  # nothing is kept that carries no request
         self.waiting: deque[Exchange] = deque()
 
     def take(self, exchange: Exchange, now_ns: int) -> Pooled | None:
@@ -103,9 +107,7 @@ class Pool:
             quiet = now_ns - connection.idle_since_ns
             if (
                 quiet < spec.pool_idle_ns
-                and (
-                    not spec.pool_lifetime_ns or now_ns - connection.born_ns < spec.pool_lifetime_ns
-                )
+                and not self.is_old(connection, now_ns)
                 and (
                     quiet < PEEK_AFTER_UNSAFE_NS
                     or (quiet < PEEK_AFTER_NS and exchange.request.idempotent)
@@ -148,7 +150,7 @@ class Pool:
             room = connection.room
             if room <= 0:
                 continue
-            if spec.pool_lifetime_ns and now_ns - connection.born_ns >= spec.pool_lifetime_ns:
+            if self.is_old(connection, now_ns):
                 connection.retire()  # the list is another now
                 return self.lend(now_ns)
             self.low = room * SPARE_PART <= self.streams_each
@@ -168,6 +170,18 @@ class Pool:
             return False
         left = sum(connection.room for connection in self.shared)
         return left * SPARE_PART < self.streams_each
+
+    def is_old(self, connection: Pooled | Shared, now_ns: int) -> bool:
+        """Whether a connection has lived its time, or was opened in a way that is past."""
+        lifetime_ns = self.cluster.spec.pool_lifetime_ns
+        born_ns = connection.born_ns
+        return born_ns < self.renewed_ns or bool(lifetime_ns and now_ns - born_ns >= lifetime_ns)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is open, nothing is being opened and nobody waits. What is lent of
+        HTTP/1.1 is not known here."""
+        return not (self.idle or self.shared or self.opening or self.waiting)
 
     def put(self, connection: Pooled, now_ns: int) -> None:
         """Keep a connection that has served its request."""
@@ -192,22 +206,18 @@ class Pool:
     def expired_shared(self, now_ns: int) -> list[Shared]:
         """Connections without a stream for too long, or alive for too long; the caller retires
         them."""
-        spec = self.cluster.spec
+        idle_ns = 0 if self.retired else self.cluster.spec.pool_idle_ns
         return [
             c
             for c in self.shared
-            if (not c.streams and now_ns - c.idle_since_ns >= spec.pool_idle_ns)
-            or (spec.pool_lifetime_ns and now_ns - c.born_ns >= spec.pool_lifetime_ns)
+            if (not c.streams and now_ns - c.idle_since_ns >= idle_ns) or self.is_old(c, now_ns)
         ]
 
     def expired(self, now_ns: int) -> list[Pooled]:
         """Connections idle or alive too long, taken out; the caller closes them."""
-        spec = self.cluster.spec
+        idle_ns = 0 if self.retired else self.cluster.spec.pool_idle_ns
         gone = [
-            c
-            for c in self.idle
-            if now_ns - c.idle_since_ns >= spec.pool_idle_ns
-            or (spec.pool_lifetime_ns and now_ns - c.born_ns >= spec.pool_lifetime_ns)
+            c for c in self.idle if now_ns - c.idle_since_ns >= idle_ns or self.is_old(c, now_ns)
         ]
         for connection in gone:
             del self.idle[connection]

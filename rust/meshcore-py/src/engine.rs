@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use meshcore_core::codec::h2::Flood;
-use meshcore_core::exchange::{self, Control};
+use meshcore_core::exchange::{self, Compiled, Control, ListenerStats};
 use meshcore_core::segment::{self, SegmentConfig, SegmentError, Worker};
 use meshcore_core::telemetry::Format;
 use meshcore_core::time::Nanos;
@@ -14,7 +14,7 @@ use crate::answer::Answer;
 use crate::clock::now_ns;
 use crate::errors::{config_error, segment_error};
 use crate::message::Request;
-use crate::prepared::{Changes, Prepared, endpoints_of};
+use crate::prepared::{Changes, Prepared};
 use crate::segment::Segment;
 use crate::ticket::Ticket;
 
@@ -107,19 +107,21 @@ impl Engine {
     }
 
     #[getter]
+    fn oldest_version(&self) -> u64 {
+        self.changes.versions().1
+    }
+
+    #[getter]
     fn version(&self) -> u64 {
         self.engine.compiled().version
     }
 
     fn listener(&self, name: &str) -> PyResult<Listener> {
-        match self.engine.compiled().listener_id(name) {
-            Some(id) => Ok(Listener { engine: Arc::clone(&self.engine), id }),
-            None => Err(config_error(format!("no listener named {name}"))),
-        }
-    }
-
-    fn endpoints(&self) -> Vec<(u32, String, String)> {
-        endpoints_of(&self.engine.compiled())
+        let compiled = self.engine.compiled();
+        let Some(id) = compiled.listener_id(name) else {
+            return Err(config_error(format!("no listener named {name}")));
+        };
+        Ok(Listener { engine: Arc::clone(&self.engine), compiled, id })
     }
 
     fn python_layers(&self) -> Vec<String> {
@@ -141,43 +143,51 @@ impl Engine {
     }
 }
 
-/// A listener's stack, by an id that outlives reloads.
+/// A listener's stack, as it was in a configuration: whoever goes on listening asks for it anew
+/// after a reload, whoever leaves serves its last requests by it.
 #[pyclass(frozen, module = "meshcore._core")]
 pub struct Listener {
     engine: Arc<exchange::Engine>,
+    /// Also keeps the words that are counted in from being given to another.
+    compiled: Arc<Compiled>,
     id: u32,
+}
+
+impl Listener {
+    fn count(&self, event: impl FnOnce(&ListenerStats)) {
+        if let Some(listener) = self.compiled.listener(self.id) {
+            event(&listener.stats);
+        }
+    }
 }
 
 #[pymethods]
 impl Listener {
     fn begin(&self, request: &Request, peer: &Peer, now_ns: u64) -> Ticket {
-        let (ticket, verdict) = self.engine.begin(self.id, request.head(), &peer.0, Nanos(now_ns));
+        let head = request.head();
+        let (ticket, verdict) =
+            self.engine.begin(&self.compiled, self.id, head, &peer.0, Nanos(now_ns));
         Ticket::new(Arc::clone(&self.engine), ticket, verdict)
     }
 
-    fn connected(&self) {
-        if let Some(listener) = self.engine.compiled().listener(self.id) {
+    fn connected(&self) -> u64 {
+        self.compiled.listener(self.id).map_or(0, |listener| {
             listener.stats.connected();
-        }
+            listener.stats.open_connections()
+        })
     }
 
     fn disconnected(&self) {
-        if let Some(listener) = self.engine.compiled().listener(self.id) {
-            listener.stats.disconnected();
-        }
+        self.count(ListenerStats::disconnected);
     }
 
     fn flooded(&self, flood: usize) {
-        if let Some(listener) = self.engine.compiled().listener(self.id)
-            && let Some(flood) = Flood::ALL.get(flood)
-        {
-            listener.stats.flooded(*flood);
+        if let Some(flood) = Flood::ALL.get(flood) {
+            self.count(|stats| stats.flooded(*flood));
         }
     }
 
     fn answered(&self, answer: &Answer) {
-        if let Some(listener) = self.engine.compiled().listener(self.id) {
-            listener.stats.answered(answer.reason());
-        }
+        self.count(|stats| stats.answered(answer.reason()));
     }
 }

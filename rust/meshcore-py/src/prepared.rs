@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, MutexGuard, PoisonError, Weak};
 
+use meshcore_core::balance::Endpoint;
 use meshcore_core::exchange::{Compiled, Control, Engine};
 use meshcore_core::segment::SegmentError;
 use meshcore_core::snapshot::Delta;
@@ -59,8 +60,10 @@ impl Changes {
     fn prepare_with(&self, inside: &mut Inside, delta: &[u8]) -> Result<Prepared, ApplyError> {
         let delta: Delta =
             serde_json::from_slice(delta).map_err(|e| ApplyError::one(e.to_string()))?;
+        let upstreams: Vec<String> = delta.upstreams.keys().cloned().collect();
         let compiled = inside.control.apply(&self.engine.compiled(), delta)?;
         Ok(Prepared {
+            upstreams,
             engine: Arc::downgrade(&self.engine),
             commits: inside.commits,
             version: compiled.version,
@@ -103,6 +106,9 @@ impl Changes {
 
 const COMMITTED: &str = "already committed";
 
+/// An upstream's name, and id and address of its endpoints.
+type Endpoints = (String, Vec<(u32, String)>);
+
 /// A configuration that is compiled and not in force.
 #[pyclass(frozen, module = "meshcore._core")]
 pub struct Prepared {
@@ -111,6 +117,8 @@ pub struct Prepared {
     commits: u64,
     #[pyo3(get)]
     version: u64,
+    /// Those that were set, changed or not.
+    upstreams: Vec<String>,
     compiled: Lock<Option<Arc<Compiled>>>,
 }
 
@@ -127,19 +135,10 @@ impl Prepared {
         Ok(self.compiled()?.python_layers().to_vec())
     }
 
-    fn endpoints(&self) -> PyResult<Vec<(u32, String, String)>> {
+    fn upstreams(&self) -> PyResult<Vec<Endpoints>> {
         let compiled = self.compiled()?;
-        Ok(endpoints_of(&compiled))
+        let found = self.upstreams.iter().filter_map(|name| compiled.upstream(name));
+        let address = |(id, endpoint): (u32, &Endpoint)| (id, endpoint.address.clone());
+        Ok(found.map(|u| (u.name.clone(), u.endpoints().map(address).collect())).collect())
     }
-}
-
-/// Id, upstream and address of every endpoint.
-pub(crate) fn endpoints_of(compiled: &Compiled) -> Vec<(u32, String, String)> {
-    let mut all = Vec::new();
-    for upstream in compiled.upstreams() {
-        for (id, endpoint) in upstream.endpoints() {
-            all.push((id, upstream.name.clone(), endpoint.address.clone()));
-        }
-    }
-    all
 }

@@ -47,11 +47,15 @@ listeners:
     )
     tls = compile(load_file(file)).listeners[0].tls
     assert tls is not None
-    assert tls.certificates == (
-        CertificateSpec(None, f"{tls_files}/edge.pem", f"{tls_files}/edge.key"),
-        CertificateSpec("*.example.com", f"{tls_files}/other.pem", f"{tls_files}/other.key"),
+    edge, key, other, other_key, ca = (
+        (tls_files / name).read_bytes()
+        for name in ("edge.pem", "edge.key", "other.pem", "other.key", "ca.pem")
     )
-    assert (tls.client_ca, tls.min_version) == (f"{tls_files}/ca.pem", "1.3")
+    assert tls.certificates == (
+        CertificateSpec(None, edge, key),
+        CertificateSpec("*.example.com", other, other_key),
+    )
+    assert (tls.client_ca_pem, tls.min_version) == (ca.decode(), "1.3")
 
 
 def test_unusable_certificates(tls_files: Path) -> None:

@@ -60,7 +60,7 @@ def test_no_bound_of_time_is_a_year() -> None:
 def test_upstreams_admin_and_drain() -> None:
     snapshot = compile(load_file(DATA / "full.yaml"))
     api, plain = snapshot.upstreams
-    assert api.tls == UpstreamTlsSpec(ca=None, insecure=True, cert=None, key=None)
+    assert api.tls == UpstreamTlsSpec(None, insecure=True, chain_pem=None, key_pem=None)
     assert api.server_name == "api.internal"
     assert (api.connect_timeout_ns, plain.connect_timeout_ns) == (SECOND, 5 * SECOND)
     assert (api.max_connections, api.max_pending) == (100, 200)
@@ -69,7 +69,9 @@ def test_upstreams_admin_and_drain() -> None:
     assert (api.protocol, plain.protocol) == ("auto", "h2")
     assert (api.h2.engine, api.h2.streams, api.h2.ping_ns) == ("python", 50, 600 * SECOND)
     assert snapshot.admin == AdminSpec("127.0.0.1", 9900)
-    assert snapshot.drain_ns == 12 * SECOND
+    assert (snapshot.drain_ns, snapshot.drain_delay_ns) == (12 * SECOND, SECOND)
+    assert (snapshot.workers, snapshot.watchdog_ns, snapshot.watch) == (3, 60 * SECOND, True)
+    assert snapshot.segment_max_bytes == 128 << 20
 
 
 @pytest.mark.parametrize(

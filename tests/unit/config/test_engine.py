@@ -134,9 +134,10 @@ def engine() -> Engine:
 
 def test_the_file_with_every_key_is_compiled() -> None:
     core = engine()
-    core.apply(compile(load_file(DATA / "full.yaml")).core_json())
+    prepared = core.prepare(compile(load_file(DATA / "full.yaml")).core_json())
+    assert {name for name, _ in prepared.upstreams()} == {"api", "plain"}
+    core.commit(prepared)
     assert core.python_layers() == ["mypkg.layers:AddTenant", "mypkg.layers:Tail"]
-    assert {upstream for _, upstream, _ in core.endpoints()} == {"api", "plain"}
 
 
 @settings(max_examples=500)

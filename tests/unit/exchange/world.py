@@ -12,9 +12,11 @@ from unittest import mock
 
 from meshcore import Answer, Layer, Request, Response
 from meshcore._core import Engine
+from meshcore.config.change import change
 from meshcore.config.compile import Snapshot, compile
 from meshcore.config.load import load_text
 from meshcore.downstream.http1 import Http1Connection as DownstreamConnection
+from meshcore.process.prepared import prepare
 from meshcore.process.worker import Worker
 from meshcore.upstream.connector import Chooser, Connector
 from meshcore.upstream.http1 import Http1Connection as UpstreamConnection
@@ -251,10 +253,10 @@ class World:
         self._patch("meshcore.upstream.http1.Http1Connection.is_alive", lambda _: True)
         self.engine = Engine(seed=1)
         snapshot = compiled(text)
-        self.engine.apply(snapshot.core_json())
         self.probe = Probe()
         with mock.patch("asyncio.get_running_loop", return_value=self.loop):
-            self.worker = Worker(snapshot, self.engine, {"test:Probe": self.probe})
+            self.worker = Worker(self.engine, {"test:Probe": self.probe})
+        self.worker.put(prepare(self.engine, change(None, snapshot)))
         self.listener = self.worker.listeners["edge"]
         self.armed: dict[int, int] = {}
         self._arm = self.worker.deadlines.arm

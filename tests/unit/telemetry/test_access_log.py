@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import threading
+from typing import Any
 
 import pytest
 
@@ -92,3 +93,33 @@ def test_a_closed_stream_costs_lines_only() -> None:
     log.record(ENTRY)
     log.close()
     assert log.dropped == 1
+
+
+class Recording(io.RawIOBase):
+    """What reaches the system, write by write."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open = threading.Event()
+        self.writes: list[bytes] = []
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        self.open.wait()
+        self.writes.append(bytes(data))
+        return len(data)
+
+
+def test_lines_of_processes_that_share_a_pipe_are_not_mixed() -> None:
+    raw = Recording()
+    with io.TextIOWrapper(io.BufferedWriter(raw), encoding="utf-8") as stream:
+        log = AccessLog("json", stream)
+        for number in range(500):
+            log.record(ENTRY._replace(target="/é" * (number % 7)))
+        raw.open.set()
+        log.close()
+    assert b"".join(raw.writes).count(b"\n") == 500
+    # POSIX: a write of at most PIPE_BUF bytes to a pipe is atomic.
+    assert all(len(each) <= 4096 and each.endswith(b"\n") for each in raw.writes)

@@ -90,6 +90,12 @@ impl Compiled {
         self.upstreams.values()
     }
 
+    /// An upstream by name. O(1) expected.
+    #[must_use]
+    pub fn upstream(&self, name: &str) -> Option<&Arc<Upstream>> {
+        self.upstreams.get(name)
+    }
+
     /// Every route.
     pub fn routes(&self) -> impl Iterator<Item = &Arc<RouteStack>> {
         self.hosts.values().flat_map(|host| host.stacks.iter())

@@ -32,6 +32,6 @@ pub use local_reply::LocalReply;
 pub use metrics::render as render_metrics;
 pub use peer::Peer;
 pub use stack::{RouteStack, Target};
-pub use stats::RouteStats;
+pub use stats::{ListenerStats, RouteStats};
 pub use ticket::{Failure, Kind, RequestTicket, Verdict};
 pub use upstream::Upstream;

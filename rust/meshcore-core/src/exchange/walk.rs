@@ -26,18 +26,19 @@ struct Walk<'a> {
 }
 
 impl Engine {
-    /// Begins a request on a listener: runs the stack up to the first verdict.
+    /// Begins a request on a listener of a configuration: runs the stack up to the first verdict.
     ///
     /// One call for a stack without Python layers. O(layers + route look-up); no allocation on
     /// the way to `Forward`.
     pub fn begin(
         &self,
+        compiled: &Arc<Compiled>,
         listener: u32,
         head: &RequestHead,
         peer: &Peer,
         now: Nanos,
     ) -> (RequestTicket, Verdict) {
-        let mut ticket = RequestTicket::new(self.compiled(), listener, now);
+        let mut ticket = RequestTicket::new(Arc::clone(compiled), listener, now);
         if let Some(listener) = ticket.compiled.listener(listener) {
             listener.stats.began();
         }

@@ -1,0 +1,135 @@
+"""What the admin port answers."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, Final, Protocol
+from urllib.parse import parse_qs
+
+from meshcore._core import Answer
+from meshcore.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+    from meshcore._core import Request
+
+    Later = Coroutine[object, object, Answer]
+
+TEXT: Final = "text/plain; charset=utf-8"
+JSON: Final = "application/json"
+
+
+class Subject(Protocol):
+    """What the admin port tells about."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether new requests are taken."""
+
+    def metrics(self, accept: str = "") -> tuple[bytes, str]:
+        """All metrics as text, and its content type."""
+
+
+class Operator(Subject, Protocol):
+    """What takes orders. Each returns what is to be told, as plain data, and raises `ConfigError`,
+    `LookupError`, `OSError` or `OrderRefusedError`."""
+
+    def status(self) -> dict[str, Any]:
+        """Workers, versions, listeners."""
+
+    async def reload(self) -> dict[str, Any]:
+        """Put the file's configuration in force."""
+
+    async def rollback(self, version: int | None) -> dict[str, Any]:
+        """Put an earlier one in force."""
+
+    async def upgrade(self) -> dict[str, Any]:
+        """Start the program anew and hand over to it."""
+
+    async def drain(self, listener: str | None, worker: int | None) -> dict[str, Any]:
+        """Drain a listener, a worker, or everything."""
+
+
+class OrderRefusedError(Exception):
+    """An order that cannot be carried out now; the text says why."""
+
+
+class Handlers:
+    """``/healthz``, ``/readyz`` and ``/metrics``; with an operator ``/status`` and orders."""
+
+    def __init__(self, subject: Subject, operator: Operator | None = None) -> None:
+        self._subject = subject
+        self._get: dict[str, Callable[[Request], Answer]] = {
+            "/healthz": lambda _: _text(200, "ok"),
+            "/readyz": self._ready,
+            "/metrics": self._metrics,
+        }
+        self._post: dict[str, Callable[[dict[str, str]], Coroutine[object, object, Any]]] = {}
+        if operator is not None:
+            self._get["/status"] = lambda _: _json(200, operator.status())
+            self._post = {
+                "/reload": lambda _: operator.reload(),
+                "/rollback": lambda given: operator.rollback(_number(given, "version")),
+                "/upgrade": lambda _: operator.upgrade(),
+                "/drain": lambda given: operator.drain(
+                    given.get("listener"), _number(given, "worker")
+                ),
+            }
+
+    def answer(self, request: Request) -> Answer | Later:
+        """The answer to one request, or the work that brings it."""
+        path, is_get = request.path, request.method in ("GET", "HEAD")
+        if is_get and path in self._get:
+            return self._get[path](request)
+        if request.method == "POST" and path in self._post:
+            return self._order(path, _parameters(request.query))
+        allowed = ["GET, HEAD"] * (path in self._get) + ["POST"] * (path in self._post)
+        if allowed:
+            fields = [("allow", ", ".join(allowed)), ("content-type", TEXT)]
+            return Answer(405, fields, f"{', '.join(allowed)} only\n".encode())
+        known = ", ".join([*self._get, *(f"POST {order}" for order in self._post)])
+        return _text(404, f"try {known}")
+
+    @staticmethod
+    def forbidden() -> Answer:
+        """The answer to an order that a browser was tricked into."""
+        return _text(403, "orders come without an origin, and to an address or localhost")
+
+    async def _order(self, path: str, given: dict[str, str]) -> Answer:
+        try:
+            return _json(200, await self._post[path](given))
+        except ConfigError as error:
+            return _json(422, {"errors": [str(problem) for problem in error.problems]})
+        except (OrderRefusedError, OSError) as error:
+            return _json(409, {"errors": [str(error)]})
+        except (LookupError, ValueError) as error:
+            return _json(400, {"errors": [str(error.args[0] if error.args else error)]})
+
+    def _ready(self, _: Request) -> Answer:
+        return _text(200, "ready") if self._subject.ready else _text(503, "draining")
+
+    def _metrics(self, request: Request) -> Answer:
+        body, kind = self._subject.metrics(request.header("accept") or "")
+        return Answer(200, [("content-type", kind)], body)
+
+
+def _parameters(query: str | None) -> dict[str, str]:
+    return {name: values[-1] for name, values in parse_qs(query or "").items()}
+
+
+def _number(given: dict[str, str], name: str) -> int | None:
+    text = given.get(name)
+    if text is None:
+        return None
+    if not text.isascii() or not text.isdigit() or len(text) > 18:
+        raise ValueError(f"{name}: {text!r} is not a number")
+    return int(text)
+
+
+def _text(status: int, text: str) -> Answer:
+    return Answer(status, [("content-type", TEXT)], f"{text}\n".encode())
+
+
+def _json(status: int, data: object) -> Answer:
+    return Answer(status, [("content-type", JSON)], json.dumps(data).encode() + b"\n")

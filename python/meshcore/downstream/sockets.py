@@ -1,0 +1,62 @@
+"""Sockets that listeners accept from: bound here, by whoever keeps them."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from meshcore.config.snapshot import ListenerSpec
+
+
+def bound_socket(spec: ListenerSpec, *, reuse_port: bool = False) -> socket.socket:
+    """A bound socket that does not listen yet.
+
+    With ``reuse_port`` others may be bound to the same address: the kernel gives each of them a
+    queue of its own, and spreads connections over them. Raises `OSError`, naming the address.
+    """
+    if spec.unix_path is not None:
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        address: object = spec.unix_path
+        remove_stale(spec.unix_path)
+    else:
+        family = socket.AF_INET6 if ":" in spec.host else socket.AF_INET
+        sock = socket.socket(family, socket.SOCK_STREAM)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if reuse_port:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        address = (spec.host, spec.port)
+    try:
+        sock.setblocking(False)
+        sock.bind(address)  # type: ignore[arg-type]  # a path or a pair, by family
+    except OSError as error:
+        sock.close()
+        where = spec.unix_path or f"{spec.host}:{spec.port}"
+        raise OSError(error.errno, f"cannot listen on {where}: {error.strerror}") from error
+    return sock
+
+
+def remove_stale(path: str) -> None:
+    """Remove a socket file that nobody listens on; one in use is left, and `bind` says so."""
+    probe = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        probe.connect(path)
+    except ConnectionRefusedError:
+        Path(path).unlink(missing_ok=True)
+    except OSError:
+        pass
+    finally:
+        probe.close()
+
+
+def url_of(spec: ListenerSpec, sock: socket.socket) -> str:
+    """Where a listener can be reached; the port is the real one when 0 was asked for."""
+    scheme = "https" if spec.tls is not None else "http"
+    name = sock.getsockname()
+    if isinstance(name, str):
+        return f"{scheme}+unix:{name}"
+    host = f"[{name[0]}]" if ":" in name[0] else name[0]
+    return f"{scheme}://{host}:{name[1]}"

@@ -1,0 +1,115 @@
+"""One worker as control sees it."""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import os
+import signal
+import sys
+from typing import TYPE_CHECKING, Any, Final
+
+from meshcore._core import now_ns
+from meshcore.process.channel import Channel, pair
+from meshcore.process.messages import CHANNEL_FD
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from meshcore.config.snapshot import Snapshot
+
+PROGRAM: Final = ("-m", "meshcore.process.worker_process")
+
+
+class State(enum.Enum):
+    """How far a worker is in its life."""
+
+    STARTING = "starting"
+    READY = "ready"
+    DRAINING = "draining"
+    DEAD = "dead"
+
+
+class Child:
+    """A process, its place, and what it was told."""
+
+    def __init__(self, lane: int, slot: int, snapshot: Snapshot) -> None:
+        self.lane = lane
+        self.slot = slot
+        self.snapshot = snapshot
+        """The configuration that it has, or is starting with."""
+        self.adopted: set[int] = set()
+        self.state = State.STARTING
+        self.failure: tuple[str, int] | None = None
+        """Why it could not start, and the exit code that fits."""
+        self.pid = 0
+        self.began_ns = now_ns()
+        self.late = 0  # looks at which its loop stood still
+        self._channel: Channel | None = None
+        self._answer: asyncio.Future[Any] | None = None
+
+    def spawn(self, on_message: Callable[[Child, Any], None]) -> None:
+        """Start the process: by exec, so that it has no thread, lock or descriptor of ours but
+        the channel. Raises `OSError`."""
+        ours, theirs = pair()
+        try:
+            self.pid = os.posix_spawn(
+                sys.executable,
+                [sys.executable, *PROGRAM],
+                os.environ,
+                file_actions=[(os.POSIX_SPAWN_DUP2, theirs.fileno(), CHANNEL_FD)],
+                setsigmask=[],
+                setsigdef=[signal.SIGPIPE, signal.SIGINT, signal.SIGTERM, signal.SIGHUP],
+            )
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+
+        def told(message: Any, fds: list[int]) -> None:
+            for fd in fds:
+                os.close(fd)
+            if self._answer is not None and not self._answer.done():
+                self._answer.set_result(message)
+            else:
+                on_message(self, message)
+
+        loop = asyncio.get_running_loop()
+        self._channel = Channel(loop, ours, told, self._on_closed)
+
+    def _on_closed(self) -> None:
+        """Its end is closed: it has died, or is about to; who waits for an answer gets none."""
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_result(None)
+
+    def send(self, message: object, fds: Sequence[int] = ()) -> None:
+        """Tell it something."""
+        if self._channel is not None:
+            self._channel.send(message, fds)
+
+    async def ask(self, message: object, fds: Sequence[int], within_s: float) -> Any:
+        """Its answer; ``None`` when it is gone, or silent for too long. One at a time."""
+        self._answer = asyncio.get_running_loop().create_future()
+        self.send(message, fds)
+        if self._channel is None or not self._channel.is_open:
+            return None
+        try:
+            async with asyncio.timeout(within_s):
+                return await self._answer
+        except TimeoutError:
+            return None
+        finally:
+            self._answer = None
+
+    def kill(self, number: signal.Signals = signal.SIGKILL) -> None:
+        """Send it a signal, if it lives."""
+        if self.pid:
+            os.kill(self.pid, number)
+
+    def died(self) -> None:
+        """It is no more: nothing is said to it, or signalled."""
+        self.pid = 0
+        if self._channel is not None:
+            self._channel.close()
+        self._on_closed()

@@ -1,0 +1,312 @@
+"""Control: owns the configuration, the shared memory's registry and the doors; serves no traffic.
+
+A change goes in two steps, as in a transaction: every worker makes it ready, and only when all
+have done so it is put in force; whatever refuses it, nothing has changed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import secrets
+import time
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from meshcore._core import Engine, Segment
+from meshcore.admin.handlers import OrderRefusedError
+from meshcore.config.change import Change, change
+from meshcore.config.compile import compile
+from meshcore.config.document import MAX_BYTES
+from meshcore.config.load import load_bytes
+from meshcore.errors import ConfigError, SegmentLayoutError
+from meshcore.process import messages
+from meshcore.process.crew import Crew
+from meshcore.process.doors import Door, Doors
+from meshcore.process.history import History, Revision
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterable
+
+    from meshcore.config.snapshot import Snapshot
+    from meshcore.process.child import Child
+    from meshcore.process.inheritance import Predecessor
+
+log = logging.getLogger("meshcore")
+
+# A worker that does not answer for so long while a change is made ready lets it fail.
+ANSWER_S: Final = 30.0
+
+
+class Control:
+    """What `meshcore run` has one of."""
+
+    def __init__(self, file: Path, workers: int | None) -> None:
+        self.file = file
+        self._workers = workers
+        self.history = History()
+        self.last_reload_ok = True
+        self.last_reload_s = 0.0
+        self.reloads = {True: 0, False: 0}
+        self._changing = asyncio.Lock()
+        self.snapshot: Snapshot
+        self.engine: Engine
+        self.segment: Segment
+        self.doors: Doors
+        self.crew: Crew
+        self._whole: Change | None = None
+
+    # --- the beginning ------------------------------------------------------------------------
+
+    def load(self, version: int, text: bytes | None = None) -> tuple[Snapshot, bytes]:
+        """The snapshot of the file, or of a text in its place. For a thread beside the loop.
+
+        Raises `ConfigError` with every problem, `OSError` when the file cannot be read.
+        """
+        if text is None:
+            with self.file.open("rb") as file:
+                text = file.read(MAX_BYTES + 1)
+        config = load_bytes(text, str(self.file), self.file.parent)
+        return compile(config, version), text
+
+    def begin(
+        self, doors: Doors, on_failure: Callable[[], None], predecessor: Predecessor | None
+    ) -> None:
+        """Load the file, share its words and bind its doors; go on where a predecessor was.
+
+        Raises `ConfigError`, `OSError`.
+        """
+        version = 1 if predecessor is None else predecessor.version + 1
+        self.snapshot, text = self.load(version)
+        self.doors = doors
+        self._share(predecessor)
+        bound = doors.prepare(self.snapshot.listeners, self.workers)
+        doors.commit(bound, self.snapshot.listeners)
+        origin = "start" if predecessor is None else "upgrade"
+        for revision in predecessor.history if predecessor is not None else ():
+            self.history.add(revision)
+        self.history.add(Revision.of(version, time.time(), origin, text))
+        self.crew = Crew(self.segment, self, on_failure)
+
+    def _share(self, predecessor: Predecessor | None) -> None:
+        """The shared memory: the predecessor's if it fits, or a new one with what it knew."""
+        words, seed = None, secrets.randbits(64)
+        if predecessor is not None:
+            try:
+                given = Segment.open(predecessor.segment_fd)
+                if self._fits(given):
+                    self.segment = given
+                    self.engine = Engine.control(given, seed=seed, adopt=True)
+                    self.engine.apply(self.snapshot.core_json())
+                    return
+                words = predecessor.ask_words()
+            except SegmentLayoutError as error:
+                log.info("the running program's memory is laid out in another way: %s", error)
+                words = predecessor.ask_words()
+        self.segment = Segment.create(
+            max_bytes=self.snapshot.segment_max_bytes,
+            worker_slots=slots_for(self.workers),
+            seed=secrets.randbits(64),
+            like=words,
+        )
+        self.engine = Engine.control(self.segment, seed=seed)
+        if words is not None:
+            log.info("%d objects keep their state", self.engine.import_words(words))
+        self.engine.apply(self.snapshot.core_json())
+
+    def _fits(self, segment: Segment) -> bool:
+        return (
+            segment.max_bytes == self.snapshot.segment_max_bytes
+            and 2 * self.workers <= segment.worker_slots
+        )
+
+    def regain(self) -> None:
+        """A new program had the registry for a while and is gone: read it anew."""
+        self.segment = self.crew.segment = Segment.open(self.segment.fileno())
+        self.engine = Engine.control(self.segment, seed=secrets.randbits(64), adopt=True)
+        self.engine.apply(self.snapshot.core_json())
+
+    def files(self) -> dict[Path, bytes]:
+        """What the configuration in force was made of, its file and those that it names, and the
+        SHA-256 of each."""
+        named = {Path(name): digest for name, digest in self.snapshot.files.items()}
+        return {self.file: hashlib.sha256(self.history.revisions[-1].text).digest(), **named}
+
+    @property
+    def version(self) -> int:
+        """The number of the configuration in force."""
+        number: int = self.snapshot.delta["config_version"]
+        return number
+
+    @property
+    def workers(self) -> int:
+        """How many workers there shall be."""
+        return self._workers or self.snapshot.workers
+
+    # --- what workers are told ----------------------------------------------------------------
+
+    def greet(self, child: Child) -> None:
+        """Send a new worker its first message."""
+        if self._whole is None:
+            self._whole = change(None, self.snapshot)
+        places, sockets = self._places(self.doors.current, [child.lane])
+        start = messages.Start(child.slot, self._whole, places)
+        child.send(start, [self.segment.fileno(), *sockets])
+
+    def hand_over(self, child: Child, lane: int) -> None:
+        """Send a worker the doors of a lane that nobody accepts from."""
+        own = {name: door for name, door in self.doors.current.items() if door.by_lane}
+        places, sockets = self._places(own, [lane])
+        if places:
+            child.send(messages.Adopt(places), sockets)
+
+    @staticmethod
+    def _places(
+        doors: dict[str, Door], lanes: Iterable[int]
+    ) -> tuple[tuple[messages.Place, ...], list[int]]:
+        places: dict[messages.Place, int] = {}
+        for name, door in doors.items():
+            for lane in lanes:
+                number, sock = door.of_lane(lane)
+                places[(name, number)] = sock.fileno()
+        return tuple(places), list(places.values())
+
+    # --- a change -----------------------------------------------------------------------------
+
+    async def reload(self) -> Snapshot:
+        """Put the file's configuration in force. Raises `ConfigError`, `OrderRefusedError` or
+        `OSError`; then nothing has changed."""
+        return await self._reload("reload", None)
+
+    async def rollback(self, version: int | None) -> Snapshot:
+        """Put an earlier configuration in force again. Raises as `reload`, and `LookupError`."""
+        revision = self.history.back(version)
+        return await self._reload(f"rollback to {revision.version}", revision.text)
+
+    async def _reload(self, origin: str, text: bytes | None) -> Snapshot:
+        async with self._changing:
+            try:
+                number = self.version + 1
+                new, source = await asyncio.to_thread(self.load, number, text)
+                await self._change(new)
+            except BaseException as error:
+                if isinstance(error, (ConfigError, OrderRefusedError, OSError)):
+                    self._reloaded(ok=False)
+                    log.error("%s refused, nothing has changed: %s", origin, error)
+                raise
+            self._reloaded(ok=True)
+            self.history.add(Revision.of(number, time.time(), origin, source))
+            log.info("%s: configuration %d is in force", origin, number)
+            return new
+
+    def _reloaded(self, *, ok: bool) -> None:
+        self.last_reload_ok = ok
+        self.last_reload_s = time.time()
+        self.reloads[ok] += 1
+
+    @asynccontextmanager
+    async def standing_still(self) -> AsyncIterator[None]:
+        """Nothing changes and nobody is started: another program takes over. If it does not, all
+        goes on as before."""
+        async with self._changing:
+            self.crew.hold()
+            try:
+                await self.crew.settled()
+                yield
+            except BaseException:
+                self.regain()
+                self.crew.resume()
+                raise
+
+    async def drain_listener(self, name: str) -> Snapshot:
+        """Close a listener and drain its connections, until the next reload opens it again.
+
+        Raises `LookupError` for one that is not there, `OrderRefusedError` for the last one.
+        """
+        async with self._changing:
+            old = self.snapshot
+            if name not in {spec.name for spec in old.listeners}:
+                raise LookupError(f"there is no listener named {name!r}")
+            listeners = {k: v for k, v in old.delta["listeners"].items() if k != name}
+            delta = {
+                **old.delta,
+                "listeners": listeners,
+                "config_version": self.version + 1,
+            }
+            kept = tuple(spec for spec in old.listeners if spec.name != name)
+            new = replace(old, listeners=kept, delta=delta)
+            await self._change(new)
+            log.info("listener %s is closed and drains", name)
+            return new
+
+    async def _change(self, new: Snapshot) -> None:
+        crew, old = self.crew, self.snapshot
+        crew.hold()
+        try:
+            await crew.settled()
+            workers = self._workers or new.workers
+            if 2 * workers > self.segment.worker_slots:
+                raise OrderRefusedError(
+                    f"{workers} workers: there is room for {self.segment.worker_slots // 2} "
+                    "until a restart"
+                )
+            lanes = max(workers, crew.lanes)
+            doors = self.doors.prepare(new.listeners, lanes)
+            try:
+                delta = await asyncio.to_thread(change, old, new)
+                prepared = await asyncio.to_thread(self.engine.prepare, delta.core)
+                await self._prepare_all(delta, doors)
+            except BaseException:
+                self._abort(new)
+                self.doors.abandon(doors)
+                raise
+            self.engine.commit(prepared)
+            self.snapshot, self._whole = new, None
+            await self._commit_all(delta.version)
+            self.doors.commit(doors, new.listeners)
+        finally:
+            crew.resume()
+        crew.scale(self.workers)
+
+    async def _prepare_all(self, delta: Change, doors: dict[str, Door]) -> None:
+        moved = {n: d for n, d in doors.items() if self.doors.current.get(n) is not d}
+
+        async def ask(child: Child) -> Any:
+            places, sockets = self._places(moved, [child.lane, *child.adopted])
+            return await child.ask(messages.Prepare(delta, places), sockets, ANSWER_S)
+
+        children = self.crew.ready()
+        answers = await asyncio.gather(*map(ask, children))
+        for child, answer in zip(children, answers, strict=True):
+            if isinstance(answer, messages.Refused):
+                raise OrderRefusedError(f"worker {child.lane}: {answer.reason}")
+            if answer is None and child in self.crew.ready():
+                raise OrderRefusedError(f"worker {child.lane} does not answer")
+
+    async def _commit_all(self, version: int) -> None:
+        async def ask(child: Child) -> Any:
+            return await child.ask(messages.Commit(version), [], ANSWER_S)
+
+        children = self.crew.ready()
+        answers = await asyncio.gather(*map(ask, children))
+        for child, answer in zip(children, answers, strict=True):
+            child.snapshot = self.snapshot
+            if isinstance(answer, messages.Committed):
+                if answer.problem:
+                    log.error("worker %d: %s", child.lane, answer.problem)
+            elif child in self.crew.ready():
+                log.error("worker %d did not put the change in force: it is ended", child.lane)
+                child.kill()
+
+    def _abort(self, new: Snapshot) -> None:
+        for child in self.crew.ready():
+            child.send(messages.Abort(new.delta["config_version"]))
+
+
+def slots_for(workers: int) -> int:
+    """Columns of the segment for so many workers: as many again may be there in an upgrade, and
+    some that die or drain."""
+    return max(8, 2 * workers + 4)

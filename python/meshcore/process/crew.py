@@ -1,0 +1,361 @@
+"""The workers of a program: started, looked after, replaced and told to go."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from meshcore._core import now_ns
+from meshcore.process import messages
+from meshcore.process.child import Child, State
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from meshcore._core import Segment
+    from meshcore.config.snapshot import Snapshot
+
+log = logging.getLogger("meshcore")
+
+# A worker imports, compiles and binds within a second or two; a large configuration takes longer.
+START_S: Final = 60.0
+# A worker that lived so long was well: its successor starts at once.
+WELL_S: Final = 10.0
+# Else the pause doubles, from a tenth of a second: what always crashes must not become a storm.
+FIRST_PAUSE_S: Final = 0.1
+LONGEST_PAUSE_S: Final = 10.0
+# So many starts in a row that never became ready, with no other worker left, end the program.
+MOST_FAILURES: Final = 5
+# How often heartbeats are looked at. Two looks in a row must find a loop standing still: after the
+# whole machine stood still, the worker has the time between them to catch up.
+LOOK_S: Final = 1.0
+# After SIGABRT, which writes where it stood, a worker has so long to end.
+ABORT_S: Final = 1.0
+
+
+class WorkerFailedError(Exception):
+    """No worker can be started. `code` is the exit code that fits."""
+
+    def __init__(self, reason: str, code: int) -> None:
+        super().__init__(reason)
+        self.code = code
+
+
+class Owner(Protocol):
+    """Control, as far as workers need it."""
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The configuration in force."""
+
+    def greet(self, child: Child) -> None:
+        """Send a new worker its first message."""
+
+    def hand_over(self, child: Child, lane: int) -> None:
+        """Send a worker the doors of a lane that nobody accepts from."""
+
+
+class Crew:
+    """Every worker, by lane: a place in the kernel's spreading of connections."""
+
+    def __init__(self, segment: Segment, owner: Owner, on_failure: Callable[[], None]) -> None:
+        self.segment = segment
+        self._owner = owner
+        self._on_failure = on_failure
+        self._children: dict[int, Child] = {}  # by process id
+        self._lanes = 0
+        self._ever = 0  # lanes that have a door
+        self._failed: dict[int, int] = {}  # workers in a row that were not well, by lane
+        self._pauses: dict[int, asyncio.TimerHandle] = {}
+        self._renewing: dict[int, Child] = {}  # by lane: workers that go when another is ready
+        self._held: list[int] | None = None  # lanes to start when the configuration stands
+        self._started = False
+        self._settled = asyncio.Event()
+        self._settled.set()
+        self._looker: asyncio.TimerHandle | None = None
+        self.fault: WorkerFailedError | None = None
+        self.stopping = False
+        self.restarts = 0
+
+    # --- starting -----------------------------------------------------------------------------
+
+    async def start(self, lanes: int) -> None:
+        """Start a worker for each lane and wait until all are ready.
+
+        Raises `WorkerFailedError` when one cannot start; the others are then on their way out.
+        """
+        self._look()
+        self.scale(lanes)
+        await self.settled()
+        if self.fault is not None:
+            raise self.fault
+        self._started = True
+
+    async def settled(self) -> None:
+        """Wait until no worker is starting."""
+        await self._settled.wait()
+
+    def scale(self, lanes: int) -> None:
+        """Have workers for so many lanes; those of further ones are drained, and their doors
+        served by the others, so that nobody who waits in their queues is lost."""
+        self._lanes, self._ever = lanes, max(self._ever, lanes)
+        for lane in range(lanes):
+            if self._of(lane) is None and lane not in self._pauses:
+                self._begin(lane)
+        for child in self.ready():
+            if child.lane >= lanes:
+                self.drain(child)
+
+    def _begin(self, lane: int) -> None:
+        self._pauses.pop(lane, None)
+        if self.stopping or lane >= self._lanes or self._of(lane) is not None:
+            return
+        if self._held is not None:
+            self._held.append(lane)
+            return
+        slot = self._free_slot()
+        if slot is None:
+            self._again(lane, 1.0)  # those that drain will free theirs
+            return
+        child = Child(lane, slot, self._owner.snapshot)
+        try:
+            child.spawn(self._on_message)
+        except OSError as error:
+            child.failure = (f"cannot start a worker: {error}", 1)
+            self._failed_to_start(child)
+            return
+        self._children[child.pid] = child
+        self.segment.occupy(slot, child.pid, child.began_ns)
+        self._settled.clear()
+        self._owner.greet(child)
+
+    def _again(self, lane: int, pause_s: float) -> None:
+        loop = asyncio.get_running_loop()
+        self._pauses[lane] = loop.call_later(pause_s, self._begin, lane)
+
+    def _free_slot(self) -> int | None:
+        taken = {child.slot for child in self._children.values()}
+        free = (
+            slot
+            for slot in range(self.segment.worker_slots)
+            if slot not in taken and self.segment.worker(slot)[0] == 0
+        )
+        return next(free, None)
+
+    def _on_message(self, child: Child, message: Any) -> None:
+        if isinstance(message, messages.Ready) and child.state is State.STARTING:
+            child.state = State.READY
+            self._relieve(child)
+            going = self._renewing.pop(child.lane, None)
+            if going is not None:
+                self.drain(going)
+            self._adopt_orphans()
+        elif isinstance(message, messages.Failed):
+            child.failure = (message.reason, message.code)
+        self._settle()
+
+    def _settle(self) -> None:
+        if not any(child.state is State.STARTING for child in self._children.values()):
+            self._settled.set()
+
+    @property
+    def lanes(self) -> int:
+        """Lanes that have a door: as many as there ever were workers."""
+        return self._ever
+
+    # --- lanes --------------------------------------------------------------------------------
+
+    def _of(self, lane: int) -> Child | None:
+        """The worker of a lane, on its way in or at work."""
+        alive, going = (State.STARTING, State.READY), self._renewing.get(lane)
+        found = (c for c in self._children.values() if c.lane == lane and c.state in alive)
+        return next((child for child in found if child is not going), None)
+
+    def ready(self) -> list[Child]:
+        """Workers that accept."""
+        return [c for c in self._children.values() if c.state is State.READY]
+
+    def living(self) -> list[Child]:
+        """Every process there is."""
+        return list(self._children.values())
+
+    def _relieve(self, child: Child) -> None:
+        """A lane has its worker again: who stood in need not."""
+        for other in self._children.values():
+            if child.lane in other.adopted:
+                other.adopted.discard(child.lane)
+                other.send(messages.Release(child.lane))
+
+    def _adopt_orphans(self) -> None:
+        """Every lane that has a door is accepted from by somebody: what the kernel puts in its
+        queue would wait for ever."""
+        ready = self.ready()
+        if not ready:
+            return
+        served = {lane for child in ready for lane in (child.lane, *child.adopted)}
+        for lane in range(self._ever):
+            if lane not in served:
+                child = min(ready, key=lambda each: len(each.adopted))
+                child.adopted.add(lane)
+                self._owner.hand_over(child, lane)
+
+    # --- the end of a worker ------------------------------------------------------------------
+
+    def reap(self) -> None:
+        """Wait for what has ended: workers, and whatever a first process of a container is
+        handed."""
+        while True:
+            try:
+                # Looked at before it is waited for: as long as its number is taken, nobody else
+                # clears its slot and gives it to another.
+                ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            except ChildProcessError:
+                return
+            if ended is None:
+                return
+            child = self._children.pop(ended.si_pid, None)
+            if child is not None:
+                child.died()
+                self.segment.clear(child.slot)
+            _, status = os.waitpid(ended.si_pid, 0)
+            if child is not None:
+                self._ended(child, os.waitstatus_to_exitcode(status))
+
+    def _ended(self, child: Child, code: int) -> None:
+        was, child.state = child.state, State.DEAD
+        if self._renewing.get(child.lane) is child:
+            del self._renewing[child.lane]
+        self._adopt_orphans()
+        if was is State.STARTING:
+            child.failure = child.failure or (f"a worker ended at its start: {_how(code)}", 1)
+            self._failed_to_start(child)
+        elif was is State.READY and not self.stopping:
+            self._replace(child, code)
+        self._settle()
+
+    def _replace(self, child: Child, code: int) -> None:
+        self.restarts += 1
+        log.warning("worker %d (%d) ended: %s", child.lane, child.pid, _how(code))
+        if (now_ns() - child.began_ns) / 1e9 >= WELL_S:
+            self._failed.pop(child.lane, None)
+            self._begin(child.lane)
+        else:
+            self._again(child.lane, self._pause_s(child.lane))
+
+    def _pause_s(self, lane: int) -> float:
+        failures = self._failed[lane] = self._failed.get(lane, 0) + 1
+        return min(FIRST_PAUSE_S * 2.0 ** (failures - 1), LONGEST_PAUSE_S)
+
+    def _failed_to_start(self, child: Child) -> None:
+        reason, code = child.failure or ("unknown", 1)
+        if self.stopping:
+            return
+        pause_s = self._pause_s(child.lane)
+        failures = self._failed[child.lane]
+        if not self._started or (failures >= MOST_FAILURES and not self.ready()):
+            self.fault = self.fault or WorkerFailedError(reason, code)
+            self.stopping = True
+            self._on_failure()
+            return
+        log.error("worker %d cannot start: %s; again in %.1f s", child.lane, reason, pause_s)
+        self._again(child.lane, pause_s)
+
+    def renew(self, child: Child) -> None:
+        """Start another in a worker's place, and drain it when that one is ready."""
+        if child.lane not in self._renewing:
+            self._renewing[child.lane] = child
+            self._begin(child.lane)
+
+    def drain(self, child: Child) -> None:
+        """Tell a worker to finish what it has and end; the others stand in for it."""
+        if child.state in (State.STARTING, State.READY):
+            child.state = State.DRAINING
+            child.send(messages.Drain(self._owner.snapshot.drain_ns / 1e9))
+            child.adopted.clear()
+            self._adopt_orphans()
+            self._settle()
+
+    async def stop(self) -> None:
+        """Drain all and wait for their end; those that outlive it are killed."""
+        self.stopping = True
+        for pause in self._pauses.values():
+            pause.cancel()
+        for child in self.living():
+            self.drain(child)
+        grace_s = self._owner.snapshot.drain_ns / 1e9 + START_S / 6
+        try:
+            async with asyncio.timeout(grace_s):
+                await self.gone()
+        except TimeoutError:
+            self.kill()
+            await self.gone()
+        if self._looker is not None:
+            self._looker.cancel()
+
+    async def gone(self) -> None:
+        """Wait until no process is left."""
+        while self._children:  # noqa: ASYNC110 - `reap` tells nobody; a stop may take 10 ms more
+            await asyncio.sleep(0.01)
+
+    def kill(self) -> None:
+        """End all at once."""
+        for child in self.living():
+            child.kill()
+
+    # --- looking after them -------------------------------------------------------------------
+
+    def hold(self) -> None:
+        """Start nobody until `resume`: the configuration is being changed."""
+        self._held = []
+
+    def resume(self) -> None:
+        """Start those who waited."""
+        held, self._held = self._held or [], None
+        for lane in held:
+            self._begin(lane)
+
+    def _clear_strangers(self) -> None:
+        """Slots of a program that was killed before it could look after its workers' ends."""
+        own = {child.slot for child in self._children.values()}
+        for slot in set(range(self.segment.worker_slots)) - own:
+            pid = self.segment.worker(slot)[0]
+            if pid and not _lives(pid):
+                self.segment.clear(slot)
+
+    def _look(self) -> None:
+        watchdog_ns = self._owner.snapshot.watchdog_ns
+        now = now_ns()
+        for child in self.living():
+            age_ns = now - child.began_ns
+            if child.state is State.STARTING and age_ns > START_S * 1e9:
+                child.failure = child.failure or (f"a worker was not ready in {START_S:.0f} s", 1)
+                child.kill()
+            elif child.state is State.READY and watchdog_ns:
+                beat_ns = max(self.segment.worker(child.slot)[2], child.began_ns)
+                self._judge(child, now - beat_ns > watchdog_ns)
+        self._clear_strangers()
+        self._looker = asyncio.get_running_loop().call_later(LOOK_S, self._look)
+
+    def _judge(self, child: Child, still: bool) -> None:
+        child.late = child.late + 1 if still else 0
+        if child.late == 2:
+            log.error("worker %d (%d) stands still: it is ended", child.lane, child.pid)
+            child.kill(signal.SIGABRT)
+            asyncio.get_running_loop().call_later(ABORT_S, child.kill)
+
+
+def _how(code: int) -> str:
+    return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # somebody else's by now: but a number is not given out anew so soon
+    return True

@@ -1,0 +1,145 @@
+"""The sockets that listeners accept from, bound and kept by control.
+
+A socket with `SO_REUSEPORT` has an accept queue of its own, and what waits in it is lost when the
+last descriptor closes. So control keeps one for each worker's place (its lane), whatever becomes
+of the workers: who takes the place finds the queue as it was left.
+"""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from meshcore.downstream.sockets import bound_socket, url_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from meshcore.config.snapshot import ListenerSpec
+
+
+SHARED: Final = -1
+"""The number of a socket that all lanes accept from."""
+
+
+class Address(NamedTuple):
+    """Where a door is; port 0 is another place for each listener, so that its name counts."""
+
+    host: str
+    port: int
+    unix_path: str | None
+    name: str
+
+    @classmethod
+    def of(cls, spec: ListenerSpec) -> Address:
+        """The address of a listener."""
+        own_place = spec.unix_path is None and spec.port == 0
+        return cls(spec.host, spec.port, spec.unix_path, spec.name if own_place else "")
+
+
+class Door:
+    """One address: a socket for each lane, or one for all."""
+
+    def __init__(
+        self, unix_path: str | None, sockets: dict[int, socket.socket], *, by_lane: bool
+    ) -> None:
+        self._unix_path = unix_path
+        self.sockets = sockets
+        self.by_lane = by_lane
+
+    @classmethod
+    def bind(cls, spec: ListenerSpec, *, by_lane: bool) -> Door:
+        """A door with its first lane. Raises `OSError`, naming the address."""
+        by_lane = by_lane and spec.unix_path is None
+        if by_lane and spec.port:
+            # Another program of our user's that shares its port would not be noticed.
+            bound_socket(spec).close()
+        return cls(spec.unix_path, {0: bound_socket(spec, reuse_port=by_lane)}, by_lane=by_lane)
+
+    def widen(self, spec: ListenerSpec, lanes: int) -> None:
+        """Have a socket for each lane, if lanes have their own. Raises `OSError`."""
+        if not self.by_lane:
+            return
+        real = replace(spec, port=self.sockets[0].getsockname()[1])
+        for lane in range(lanes):
+            if lane not in self.sockets:
+                self.sockets[lane] = bound_socket(real, reuse_port=True)
+
+    def of_lane(self, lane: int) -> tuple[int, socket.socket]:
+        """The socket that a lane accepts from, and the number that workers know it by."""
+        return (lane, self.sockets[lane]) if self.by_lane else (SHARED, self.sockets[0])
+
+    def close(self, *, for_good: bool) -> None:
+        """Close our descriptors; for good, if no other program has them."""
+        for sock in self.sockets.values():
+            sock.close()
+        if for_good and self._unix_path is not None:
+            Path(self._unix_path).unlink(missing_ok=True)
+
+
+class Doors:
+    """The doors of a configuration, by listener."""
+
+    def __init__(self, *, by_lane: bool) -> None:
+        self._by_lane = by_lane and hasattr(socket, "SO_REUSEPORT")
+        self.current: dict[str, Door] = {}
+        self._specs: dict[str, ListenerSpec] = {}
+        self._given: dict[Address, Door] = {}
+
+    def give(self, address: Address, sockets: dict[int, socket.socket], *, by_lane: bool) -> None:
+        """Sockets that were open before us, for the listener that has their address."""
+        self._given[address] = Door(address.unix_path, sockets, by_lane=by_lane)
+
+    def open(self) -> list[tuple[Address, Door]]:
+        """The current ones by address."""
+        return [(Address.of(self._specs[name]), door) for name, door in self.current.items()]
+
+    def prepare(self, specs: Iterable[ListenerSpec], lanes: int) -> dict[str, Door]:
+        """The doors that a configuration needs, bound where they are missing.
+
+        Raises `OSError`, naming the address that cannot be had; then nothing has changed.
+        """
+        known = self._given | dict(self.open())
+        doors: dict[str, Door] = {}
+        try:
+            for spec in specs:
+                door = known.get(Address.of(spec))
+                if door is None:
+                    door = Door.bind(spec, by_lane=self._by_lane)
+                doors[spec.name] = door
+                door.widen(spec, lanes)
+        except OSError:
+            self.abandon(doors)
+            raise
+        return doors
+
+    def commit(self, doors: Mapping[str, Door], specs: Iterable[ListenerSpec]) -> None:
+        """Make these the current ones; the others are closed."""
+        for door in self._all() - set(doors.values()):
+            # What was given may still be the giver's, should we not get ready.
+            door.close(for_good=door in self.current.values())
+        self._given = {}
+        self.current = dict(doors)
+        self._specs = {spec.name: spec for spec in specs}
+
+    def abandon(self, doors: Mapping[str, Door]) -> None:
+        """Close those of a refused configuration that nobody else uses."""
+        for door in set(doors.values()) - self._all():
+            door.close(for_good=True)
+
+    def _all(self) -> set[Door]:
+        return {*self.current.values(), *self._given.values()}
+
+    def addresses(self) -> dict[str, str]:
+        """The URL of each listener."""
+        return {
+            name: url_of(self._specs[name], door.sockets[0]) for name, door in self.current.items()
+        }
+
+    def close(self, *, for_good: bool = True) -> None:
+        """Close all of them; not for good when another program goes on with them."""
+        for door in self._all():
+            door.close(for_good=for_good)
+        self.current, self._given = {}, {}

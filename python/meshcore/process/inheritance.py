@@ -1,0 +1,95 @@
+"""What an old program gives to the new one in an upgrade, in words that both understand.
+
+Both may be of different versions: messages are plain dictionaries of numbers, texts and bytes, and
+a new key may be added, but none ever changes its meaning.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from typing import TYPE_CHECKING, Any, Final
+
+from meshcore.process.channel import receive, send_message
+from meshcore.process.doors import Address, Doors
+from meshcore.process.history import Revision
+
+if TYPE_CHECKING:
+    from meshcore.process.control import Control
+
+# Where the new program finds the socket to the old one.
+VARIABLE: Final = "MESHCORE_PREDECESSOR"
+FORMAT: Final = 1
+
+
+def offer(control: Control, admin: dict[str, int], init_fd: int | None) -> tuple[Any, list[int]]:
+    """The message that gives all, and its descriptors."""
+    fds = [control.segment.fileno()]
+    doors = []
+    for address, door in control.doors.open():
+        lanes = sorted(door.sockets)
+        doors.append({**address._asdict(), "by_lane": door.by_lane, "lanes": lanes})
+        fds += [door.sockets[lane].fileno() for lane in lanes]
+    fds += admin.values()
+    if init_fd is not None:
+        fds.append(init_fd)
+    message = {
+        "format": FORMAT,
+        "version": control.version,
+        "history": [(r.version, r.unix_s, r.origin, r.packed) for r in control.history.revisions],
+        "doors": doors,
+        "admin": list(admin),
+        "init": init_fd is not None,
+    }
+    return message, fds
+
+
+class Predecessor:
+    """The old program, as the new one sees it."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+        message, fds = receive(sock)
+        if message.get("format") != FORMAT:
+            raise OSError(f"the running program offers format {message.get('format')} of itself")
+        self.version: int = message["version"]
+        self.history = [Revision(*each) for each in message["history"]]
+        self.segment_fd = fds.pop(0)
+        self._doors = message["doors"]
+        self._sockets = [[fds.pop(0) for _ in door["lanes"]] for door in self._doors]
+        self.admin = {name: socket.socket(fileno=fds.pop(0)) for name in message["admin"]}
+        self.init: socket.socket | None = None
+        if message["init"]:
+            self.init = socket.socket(fileno=fds.pop(0))
+
+    @classmethod
+    def there(cls) -> Predecessor | None:
+        """The program that started us to take its place, if one did."""
+        text = os.environ.pop(VARIABLE, None)
+        if text is None:
+            return None
+        os.set_inheritable(int(text), False)
+        sock = socket.socket(fileno=int(text))
+        sock.setblocking(True)
+        return cls(sock)
+
+    def give_doors(self, doors: Doors) -> None:
+        """Let the listeners that have the same addresses use the old sockets."""
+        for door, fds in zip(self._doors, self._sockets, strict=True):
+            names = ("host", "port", "unix_path", "name")
+            address = Address(*(door[name] for name in names))
+            sockets = {
+                lane: socket.socket(fileno=fd) for lane, fd in zip(door["lanes"], fds, strict=True)
+            }
+            doors.give(address, sockets, by_lane=door["by_lane"])
+
+    def ask_words(self) -> bytes:
+        """All words of its memory by name: for a program that lays them out in another way."""
+        send_message(self.sock, {"want": "words"})
+        message, _ = receive(self.sock)
+        words: bytes = message["words"]
+        return words
+
+    def say_ready(self) -> None:
+        """It may drain now: we accept."""
+        send_message(self.sock, {"ready": os.getpid()})

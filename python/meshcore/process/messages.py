@@ -1,0 +1,125 @@
+"""What control and its workers say to each other. Descriptors go along in the order of `doors`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from meshcore.config.change import Change
+
+__all__ = [
+    "CHANNEL_FD",
+    "Abort",
+    "Adopt",
+    "Commit",
+    "Committed",
+    "Drain",
+    "Failed",
+    "Prepare",
+    "Ready",
+    "Refused",
+    "Release",
+    "Start",
+    "WasPrepared",
+]
+
+CHANNEL_FD: Final = 3
+"""The descriptor at which a worker finds its end of the channel."""
+
+Place = tuple[str, int]
+"""A listener, and the lane of a socket of it; `SHARED` for one that serves all lanes."""
+
+
+# --- from control -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """The first message. Its first descriptor is the segment's."""
+
+    slot: int
+    change: Change
+    doors: tuple[Place, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Prepare:
+    """Make a change ready; the doors are of listeners that are new or bound anew."""
+
+    change: Change
+    doors: tuple[Place, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """Put in force what was prepared."""
+
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Abort:
+    """Drop what was prepared."""
+
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Adopt:
+    """Accept from these doors too: nobody else does."""
+
+    doors: tuple[Place, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """Accept from these lanes no more: somebody else does."""
+
+    lane: int
+
+
+@dataclass(frozen=True, slots=True)
+class Drain:
+    """Accept nothing more, finish what is under way within this time, and end."""
+
+    timeout_s: float
+
+
+# --- from a worker ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """It accepts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """It cannot start. `code` is the exit code that fits."""
+
+    reason: str
+    code: int
+
+
+@dataclass(frozen=True, slots=True)
+class WasPrepared:
+    """A change is ready."""
+
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A change cannot be put in force here."""
+
+    version: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """A change is in force. `problem` is empty, or what did not go as it should have."""
+
+    version: int
+    problem: str

@@ -1,0 +1,170 @@
+"""What people, scrapers and the command line ask of a running program."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from typing import TYPE_CHECKING, Any
+
+from meshcore._core import __version__, now_ns
+from meshcore.admin.handlers import OrderRefusedError
+from meshcore.process.child import State
+from meshcore.process.notify import notify
+from meshcore.process.vitals import Family, with_vitals
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterator
+
+    from meshcore.config.snapshot import Snapshot
+    from meshcore.process.child import Child
+    from meshcore.process.control import Control
+
+
+class Orders:
+    """The operator of the admin port."""
+
+    def __init__(self, control: Control, hand_over: Callable[[], Awaitable[int]]) -> None:
+        self._control = control
+        self._hand_over = hand_over
+        self._upgrading = asyncio.Lock()
+        self.serving = False
+        self.on_change: Callable[[], None] = lambda: None
+
+    # --- to be looked at ----------------------------------------------------------------------
+
+    @property
+    def ready(self) -> bool:
+        """Whether new requests are taken."""
+        return self.serving and bool(self._control.crew.ready())
+
+    def metrics(self, accept: str = "") -> tuple[bytes, str]:
+        """All metrics of all workers as text, and its content type."""
+        text, kind = self._control.engine.metrics(accept)
+        return with_vitals(text, self._families()), kind
+
+    def _families(self) -> Iterator[Family]:
+        control, crew = self._control, self._control.crew
+        yield Family(
+            "meshcore_config_last_reload_success",
+            "gauge",
+            "1 unless the last attempt to change the configuration was refused.",
+            {"": float(control.last_reload_ok)},
+        )
+        yield Family(
+            "meshcore_config_last_reload_timestamp_seconds",
+            "gauge",
+            "When that was; 0: never.",
+            {"": control.last_reload_s},
+        )
+        yield Family(
+            "meshcore_config_reloads_total",
+            "counter",
+            "Attempts to change the configuration.",
+            {f'result="{"ok" if ok else "refused"}"': n for ok, n in control.reloads.items()},
+        )
+        yield Family(
+            "meshcore_workers",
+            "gauge",
+            "Worker processes.",
+            {f'state="{state.value}"': n for state, n in _states(crew.living()).items()},
+        )
+        yield Family(
+            "meshcore_worker_restarts_total",
+            "counter",
+            "Workers that ended without being told to.",
+            {"": crew.restarts},
+        )
+        yield Family(
+            "meshcore_segment_bytes",
+            "gauge",
+            "Shared memory that is given out, at most segment_max.",
+            {"": control.segment.reserved_bytes},
+        )
+
+    def status(self) -> dict[str, Any]:
+        """Workers, versions, listeners."""
+        control, now = self._control, now_ns()
+        return {
+            "version": __version__,
+            "pid": os.getpid(),
+            "ready": self.ready,
+            "file": str(control.file),
+            "config_version": control.version,
+            "last_reload_success": control.last_reload_ok,
+            "listeners": control.doors.addresses(),
+            "workers": [self._worker(child, now) for child in _in_order(control.crew.living())],
+            "history": [
+                {"version": r.version, "time": _stamp(r.unix_s), "origin": r.origin}
+                for r in control.history.revisions
+            ],
+        }
+
+    def _worker(self, child: Child, now: int) -> dict[str, Any]:
+        _, _, heartbeat_ns, acked, oldest = self._control.segment.worker(child.slot)
+        return {
+            "worker": child.lane,
+            "pid": child.pid,
+            "state": child.state.value,
+            "slot": child.slot,
+            "for_s": round((now - child.began_ns) / 1e9, 1),
+            "silent_s": round((now - max(heartbeat_ns, child.began_ns)) / 1e9, 1),
+            "config_version": acked,
+            "oldest_version": oldest,
+            "stands_in_for": sorted(child.adopted),
+        }
+
+    # --- orders -------------------------------------------------------------------------------
+
+    async def reload(self) -> dict[str, Any]:
+        """Put the file's configuration in force."""
+        return await self._change(self._control.reload())
+
+    async def rollback(self, version: int | None = None) -> dict[str, Any]:
+        """Put an earlier configuration in force again: the one before this one, or a number."""
+        return await self._change(self._control.rollback(version))
+
+    async def _change(self, work: Awaitable[Snapshot]) -> dict[str, Any]:
+        notify("RELOADING=1", f"MONOTONIC_USEC={now_ns() // 1_000}")
+        try:
+            snapshot = await work
+        finally:
+            notify("READY=1")
+        self.on_change()
+        return {"config_version": snapshot.delta["config_version"]}
+
+    async def upgrade(self) -> dict[str, Any]:
+        """Start the program anew, hand everything over, drain and end."""
+        if self._upgrading.locked() or not self.serving:
+            raise OrderRefusedError("an upgrade, or the end, is under way")
+        async with self._upgrading, self._control.standing_still():
+            pid = await self._hand_over()
+        self.serving = False
+        return {"pid": pid}
+
+    async def drain(self, listener: str | None, worker: int | None) -> dict[str, Any]:
+        """Drain a listener, which stays closed until the next reload; a worker, which is
+        replaced; or everything, as SIGTERM does."""
+        if listener is not None:
+            return await self._change(self._control.drain_listener(listener))
+        if worker is not None:
+            found = [c for c in self._control.crew.ready() if c.lane == worker]
+            if not found:
+                raise LookupError(f"there is no worker {worker} at work")
+            self._control.crew.renew(found[0])
+            return {"worker": worker, "pid": found[0].pid}
+        os.kill(os.getpid(), 15)
+        return {"pid": os.getpid()}
+
+
+def _states(children: list[Child]) -> dict[State, int]:
+    states = (State.STARTING, State.READY, State.DRAINING)
+    return {state: sum(child.state is state for child in children) for state in states}
+
+
+def _in_order(children: list[Child]) -> list[Child]:
+    return sorted(children, key=lambda child: (child.lane, child.began_ns))
+
+
+def _stamp(unix_s: float) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(unix_s))

@@ -1,0 +1,42 @@
+"""A configuration made ready beside the one in force: all that may fail has been tried."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from meshcore.downstream.listener import Listener
+from meshcore.upstream.tls import client_context
+
+if TYPE_CHECKING:
+    import ssl
+
+    from meshcore._core import Engine
+    from meshcore._core import Prepared as CorePrepared
+    from meshcore.config.change import Change
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What a worker puts in force in one step. Dropping it changes nothing."""
+
+    change: Change
+    core: CorePrepared
+    listener_tls: dict[str, ssl.SSLContext | None]
+    upstream_tls: dict[str, ssl.SSLContext | None]
+
+
+def prepare(engine: Engine, change: Change) -> Prepared:
+    """Compile a change. Takes as long as the change is large: for a thread beside the loop.
+
+    Raises `ConfigError` for what the core refuses, `ssl.SSLError` for a certificate.
+    """
+    return Prepared(
+        change,
+        engine.prepare(change.core),
+        {spec.name: Listener.context(spec) for spec in change.listeners},
+        {
+            spec.name: client_context(spec.tls, spec.protocol) if spec.tls is not None else None
+            for spec in change.upstreams
+        },
+    )

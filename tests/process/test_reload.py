@@ -1,0 +1,156 @@
+"""A change of the configuration: as a whole or not at all, and nothing is forgotten."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tests.process.program import Program
+from tests.process.test_workers import HELLO, get, metric, write
+
+LIMITED = HELLO.replace("{body: hello}", "{body: hello}, layers: [limit: {rate: 1/m, burst: 30}]")
+
+
+def test_a_reload_is_in_force_on_all_workers_and_forgets_nothing(tmp_path: Path) -> None:
+    file = write(tmp_path, LIMITED)
+    with Program(file, "--workers", "3") as program:
+        url = program.url()
+        assert Counter(get(url)[0] for _ in range(20)) == {200: 20}
+        file.write_text(LIMITED.replace("body: hello", "body: bye"))
+        assert program.order("/reload") == {"config_version": 2}
+        answers = Counter(get(url) for _ in range(30))
+        assert answers.pop((200, b"bye")) == 10, "the tokens that were left"
+        assert sum(answers.values()) == 20
+        assert {status for status, _ in answers} == {429}
+        assert metric(program, "meshcore_config_version") == 2
+        assert {w["config_version"] for w in program.status()["workers"]} <= {1, 2}
+
+
+def test_a_bad_file_changes_nothing_and_says_why(tmp_path: Path) -> None:
+    file = write(tmp_path, HELLO)
+    with Program(file, "--workers", "2") as program:
+        url = program.url()
+        file.write_text(HELLO + "nonsense: 1\n")
+        with pytest.raises(SystemExit) as ended:
+            program.order("/reload")
+        assert ended.value.code == 2
+        program.line("reload refused.*nonsense")
+        assert metric(program, "meshcore_config_last_reload_success") == 0
+        assert get(url) == (200, b"hello")
+        assert program.status()["config_version"] == 1
+        file.write_text(HELLO)
+        program.order("/reload")
+        assert metric(program, "meshcore_config_last_reload_success") == 1
+
+
+def test_what_only_a_worker_can_see_is_refused_by_all(tmp_path: Path) -> None:
+    file = write(tmp_path, HELLO)
+    with Program(file, "--workers", "2") as program:
+        url = program.url()
+        layer = "layers: [python: nowhere:Layer]"
+        file.write_text(HELLO.replace("{body: hello}", "{body: bye}, " + layer))
+        with pytest.raises(SystemExit):
+            program.order("/reload")
+        assert get(url) == (200, b"hello")
+        file.write_text(HELLO.replace("body: hello", "body: again"))
+        program.order("/reload")
+        assert {get(url)[1] for _ in range(10)} == {b"again"}
+
+
+def test_listeners_come_and_go(tmp_path: Path) -> None:
+    file = write(tmp_path, HELLO)
+    with Program(file, "--workers", "2") as program:
+        url = program.url()
+        two = 'listeners: {edge: {bind: "127.0.0.1:0"}, more: {bind: "127.0.0.1:0"}}'
+        file.write_text(HELLO.replace('listeners: {edge: {bind: "127.0.0.1:0"}}', two))
+        program.order("/reload")
+        listeners = program.status()["listeners"]
+        assert listeners["edge"] == url
+        assert get(listeners["more"]) == (200, b"hello")
+        file.write_text(HELLO)
+        program.order("/reload")
+        assert [*program.status()["listeners"]] == ["edge"]
+        with pytest.raises(OSError, match="refused"):
+            get(listeners["more"])
+        assert get(url) == (200, b"hello")
+
+
+def test_the_number_of_workers_changes(tmp_path: Path) -> None:
+    file = write(tmp_path, HELLO + "workers: 2\n")
+    with Program(file) as program:
+        url = program.url()
+        for workers in (4, 1, 2):
+            file.write_text(HELLO + f"workers: {workers}\n")
+            program.order("/reload")
+            program.until(lambda n=workers: [*program.workers()] == [*range(n)])
+            assert all(get(url) == (200, b"hello") for _ in range(40))
+        assert program.stop() == 0
+
+
+def test_a_drained_worker_is_replaced_and_a_drained_listener_stays_closed(tmp_path: Path) -> None:
+    file = write(tmp_path, HELLO)
+    with Program(file, "--workers", "2") as program:
+        url = program.url()
+        before = program.workers()
+        program.order("/drain", worker=1)
+        program.until(lambda: program.workers().get(1, before[1]) != before[1])
+        assert program.workers()[0] == before[0]
+        assert all(get(url) == (200, b"hello") for _ in range(20))
+        program.order("/drain", listener="edge")
+        with pytest.raises(OSError, match="refused"):
+            get(url)
+        program.order("/reload")
+        assert get(program.status()["listeners"]["edge"]) == (200, b"hello")
+
+
+def test_the_last_ten_can_be_gone_back_to(tmp_path: Path) -> None:
+    file = write(tmp_path, HELLO)
+    with Program(file, "--workers", "1") as program:
+        url = program.url()
+        for n in range(12):
+            file.write_text(HELLO.replace("body: hello", f"body: number {n}"))
+            program.order("/reload")
+        history = program.status()["history"]
+        assert [each["version"] for each in history] == [*range(4, 14)]
+        program.order("/rollback")
+        assert get(url)[1] == b"number 10"
+        program.order("/rollback", version=5)
+        assert get(url)[1] == b"number 3"
+        with pytest.raises(SystemExit):
+            program.order("/rollback", version=1)
+        assert get(url)[1] == b"number 3"
+
+
+def test_a_watched_file_is_reloaded_also_behind_a_swapped_link(tmp_path: Path) -> None:
+    for name, body in (("one", "first"), ("two", "second")):
+        (tmp_path / name).mkdir()
+        text = HELLO.replace("body: hello", f"body: {body}") + "watch: on\n"
+        (tmp_path / name / "mesh.yaml").write_text(text)
+    (tmp_path / "..data").symlink_to("one")
+    (tmp_path / "mesh.yaml").symlink_to("..data/mesh.yaml")
+    with Program(tmp_path / "mesh.yaml", "--workers", "1") as program:
+        url = program.url()
+        assert get(url)[1] == b"first"
+        (tmp_path / "..new").symlink_to("two")
+        (tmp_path / "..new").rename(tmp_path / "..data")
+        program.line("configuration 2 is in force")
+        assert get(url)[1] == b"second"
+
+
+def test_requests_of_a_closed_listener_end_as_they_began(tmp_path: Path) -> None:
+    file = write(tmp_path, HELLO)
+    with Program(file, "--workers", "1") as program:
+        host, port = program.url().removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port))) as sock:
+            program.until(lambda: metric(program, "meshcore_listener_connections{") == 1)
+            file.write_text(HELLO.replace("edge:", "other:"))
+            program.order("/reload")
+            sock.sendall(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+            answer = sock.recv(65536)
+            assert answer.startswith(b"HTTP/1.1 200 ")
+            assert b"connection: close" in answer.lower()
+        time.sleep(0)

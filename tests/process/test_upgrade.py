@@ -76,6 +76,19 @@ def test_no_request_fails_while_the_program_is_replaced(tmp_path: Path) -> None:
         end(program, pid)
 
 
+def test_queues_of_workers_that_there_once_were_are_served_on(tmp_path: Path) -> None:
+    file = write(tmp_path, HELLO + "workers: 4\n")
+    with Program(file) as program:
+        url = program.url()
+        file.write_text(HELLO + "workers: 1\n")
+        program.order("/reload")
+        program.until(lambda: [*program.workers()] == [0])
+        pid = upgraded(program)
+        program.process.wait(30)
+        assert all(get(url) == (200, b"hello") for _ in range(40))
+        end(program, pid)
+
+
 def test_a_new_program_that_cannot_start_changes_nothing(tmp_path: Path) -> None:
     file = write(tmp_path, LIMITED)
     with Program(file, "--workers", "2") as program:

@@ -83,13 +83,15 @@ class Control:
         self.snapshot, text = self.load(version)
         self.doors = doors
         self._share(predecessor)
-        bound = doors.prepare(self.snapshot.listeners, self.workers)
+        # A predecessor may have had more workers once: the kernel spreads over all their queues.
+        lanes = max(self.workers, doors.lanes)
+        bound = doors.prepare(self.snapshot.listeners, lanes)
         doors.commit(bound, self.snapshot.listeners)
         origin = "start" if predecessor is None else "upgrade"
         for revision in predecessor.history if predecessor is not None else ():
             self.history.add(revision)
         self.history.add(Revision.of(version, time.time(), origin, text))
-        self.crew = Crew(self.segment, self, on_failure)
+        self.crew = Crew(self.segment, self, on_failure, lanes)
 
     def _share(self, predecessor: Predecessor | None) -> None:
         """The shared memory: the predecessor's if it fits, or a new one with what it knew."""

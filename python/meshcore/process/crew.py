@@ -61,13 +61,16 @@ class Owner(Protocol):
 class Crew:
     """Every worker, by lane: a place in the kernel's spreading of connections."""
 
-    def __init__(self, segment: Segment, owner: Owner, on_failure: Callable[[], None]) -> None:
+    def __init__(
+        self, segment: Segment, owner: Owner, on_failure: Callable[[], None], lanes: int
+    ) -> None:
+        """``lanes`` have a door already."""
         self.segment = segment
         self._owner = owner
         self._on_failure = on_failure
         self._children: dict[int, Child] = {}  # by process id
         self._lanes = 0
-        self._ever = 0  # lanes that have a door
+        self._ever = lanes  # that have a door
         self._failed: dict[int, int] = {}  # workers in a row that were not well, by lane
         self._pauses: dict[int, asyncio.TimerHandle] = {}
         self._renewing: dict[int, Child] = {}  # by lane: workers that go when another is ready
@@ -222,9 +225,9 @@ class Crew:
                 self.segment.clear(child.slot)
             _, status = os.waitpid(ended.si_pid, 0)
             if child is not None:
-                self._ended(child, os.waitstatus_to_exitcode(status))
+                self._ended(child, ended.si_pid, os.waitstatus_to_exitcode(status))
 
-    def _ended(self, child: Child, code: int) -> None:
+    def _ended(self, child: Child, pid: int, code: int) -> None:
         was, child.state = child.state, State.DEAD
         if self._renewing.get(child.lane) is child:
             del self._renewing[child.lane]
@@ -233,12 +236,12 @@ class Crew:
             child.failure = child.failure or (f"a worker ended at its start: {_how(code)}", 1)
             self._failed_to_start(child)
         elif was is State.READY and not self.stopping:
-            self._replace(child, code)
+            self._replace(child, pid, code)
         self._settle()
 
-    def _replace(self, child: Child, code: int) -> None:
+    def _replace(self, child: Child, pid: int, code: int) -> None:
         self.restarts += 1
-        log.warning("worker %d (%d) ended: %s", child.lane, child.pid, _how(code))
+        log.warning("worker %d (%d) ended: %s", child.lane, pid, _how(code))
         if (now_ns() - child.began_ns) / 1e9 >= WELL_S:
             self._failed.pop(child.lane, None)
             self._begin(child.lane)

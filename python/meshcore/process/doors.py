@@ -92,6 +92,11 @@ class Doors:
         """Sockets that were open before us, for the listener that has their address."""
         self._given[address] = Door(address.unix_path, sockets, by_lane=by_lane)
 
+    @property
+    def lanes(self) -> int:
+        """Lanes that have a socket somewhere, those that were given included."""
+        return max((len(door.sockets) for door in self._all() if door.by_lane), default=0)
+
     def open(self) -> list[tuple[Address, Door]]:
         """The current ones by address."""
         return [(Address.of(self._specs[name]), door) for name, door in self.current.items()]

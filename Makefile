@@ -98,6 +98,10 @@ fuzz: $(TOOLS)/bin/cargo-fuzz  ## feed the core what nobody meant; FUZZ_SECONDS=
 test-python: install
 	$(BIN)/pytest
 
+.PHONY: soak
+soak: install  ## 2,000 requests/s while the program is reloaded, killed and upgraded (3 minutes)
+	MESHCORE_SOAK=1 $(BIN)/pytest -s tests/process/test_under_load.py
+
 .PHONY: conformance
 conformance: install  ## outside material: vectors, smuggling advisories, h2spec, gRPC interop (needs Go)
 	$(BIN)/pytest -q tests/unit/codec tests/wire/test_smuggling.py

@@ -64,7 +64,7 @@ lint: install  ## formatting, clippy, ruff, mypy, stubs
 	cargo clippy --workspace --all-targets --quiet -- -D warnings
 	$(BIN)/ruff format --check python tests benches examples
 	$(BIN)/ruff check python tests benches examples
-	$(BIN)/mypy python tests benches/load benches/python benches/bars.py
+	$(BIN)/mypy python tests benches/load benches/python benches/workers benches/bars.py
 	$(BIN)/python -m mypy.stubtest meshcore._core
 
 .PHONY: test-rust
@@ -128,6 +128,13 @@ bench-load: install  ## meshcore beside HAProxy, nginx and Envoy; BENCH_ARGS="--
 	  || { echo "missing: $${tool%%:*} (Debian: apt-get install $${tool##*:})"; exit 1; }; done
 	$(BIN)/pip install --quiet --group load
 	PATH=$$PATH:/usr/sbin $(BIN)/python -m benches.load $(BENCH_ARGS)
+
+.PHONY: bench-workers
+bench-workers: install  ## what several workers and changes under load cost; BENCH_ARGS="--rounds 3"
+	@for tool in h2load:nghttp2-client nginx:nginx-light; do \
+	  PATH=$$PATH:/usr/sbin command -v $${tool%%:*} >/dev/null \
+	  || { echo "missing: $${tool%%:*} (Debian: apt-get install $${tool##*:})"; exit 1; }; done
+	PATH=$$PATH:/usr/sbin $(BIN)/python -m benches.workers $(BENCH_ARGS)
 
 .PHONY: wheel
 wheel: $(VENV)/.stamp | need-rust  ## a wheel in dist/, tried in an empty venv

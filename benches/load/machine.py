@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import socket
 import subprocess
 import time
@@ -41,6 +42,15 @@ class Cpu:
         return self.user_s + self.system_s
 
 
+def family(pid: int) -> list[int]:
+    """A process and all below it, whichever of its threads started them."""
+    found = [pid]
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        for child in (task / "children").read_text().split():
+            found += family(int(child))
+    return found
+
+
 class Process:
     """A program pinned to one core, ended with its block."""
 
@@ -72,14 +82,12 @@ class Process:
         try:
             self._child.wait(5)
         except subprocess.TimeoutExpired:
-            self._child.kill()
+            os.killpg(self._child.pid, signal.SIGKILL)  # workers, too
             self._child.wait()
 
     def _family(self) -> list[int]:
-        """The process and its children: nginx works in one."""
-        pid = self._child.pid
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        return [pid, *map(int, children)]
+        """The process and all below it: nginx and meshcore work in children."""
+        return family(self._child.pid)
 
     def cpu(self) -> Cpu:
         """All ticks so far, at 10 ms each."""

@@ -52,7 +52,7 @@ def commands(folder: Path, ports: configs.Ports, name: str) -> list[str]:
     file = folder / f"{name}.yaml"
     file.write_text(text)
     return {
-        "meshcore": [sys.executable, "-m", "meshcore", "run", str(file)],
+        "meshcore": [sys.executable, "-m", "meshcore", "run", str(file), "--workers", "1"],
         "haproxy": ["haproxy", "-db", "-f", str(file)],
         "nginx": ["nginx", "-c", str(file)],
         "envoy": [

@@ -1,0 +1,1 @@
+"""What several workers cost, and what changes under load cost: `make bench-workers`."""

@@ -10,6 +10,7 @@ import os
 import signal
 import socket
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,7 @@ from meshcore.process.control import Control
 from meshcore.process.doors import Address, Doors
 from meshcore.process.inheritance import Predecessor
 from meshcore.process.init import Init
-from meshcore.process.limits import raise_descriptor_limit
+from meshcore.process.limits import give_way, raise_descriptor_limit
 from meshcore.process.notify import activated, notify, watchdog_s
 from meshcore.process.orders import Orders
 from meshcore.process.upgrade import Upgrade
@@ -69,6 +70,8 @@ class Supervisor:
     async def run(self) -> int:
         """Serve until ended; the exit code."""
         loop = asyncio.get_running_loop()
+        # A file of many routes takes seconds to read: no request of a worker waits for that.
+        loop.set_default_executor(ThreadPoolExecutor(2, initializer=give_way))
         loop.add_signal_handler(signal.SIGCHLD, self._on_child)
         # Before anything listens: a signal right after the first line must drain, not kill.
         for number in (signal.SIGTERM, signal.SIGINT):

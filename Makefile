@@ -102,6 +102,10 @@ test-python: install
 soak: install  ## 2,000 requests/s while the program is reloaded, killed and upgraded (3 minutes)
 	MESHCORE_SOAK=1 $(BIN)/pytest -s tests/process/test_under_load.py
 
+.PHONY: hammer
+hammer: install  ## kill processes that share words wherever they are; HAMMER_SECONDS=60
+	HAMMER_SECONDS=$${HAMMER_SECONDS:-60} $(BIN)/pytest -q tests/process/test_hammer.py
+
 .PHONY: conformance
 conformance: install  ## outside material: vectors, smuggling advisories, h2spec, gRPC interop (needs Go)
 	$(BIN)/pytest -q tests/unit/codec tests/wire/test_smuggling.py

@@ -26,9 +26,9 @@ def load_layer(name: str) -> Layer:
     module_name, _, attribute = name.partition(":")
     try:
         found = getattr(importlib.import_module(module_name), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise LayerError(f"python layer {name}: {error}") from error
-    made = found() if isinstance(found, type) else found
+        made = found() if isinstance(found, type) else found
+    except (Exception, SystemExit) as error:  # somebody else's code: it may raise anything
+        raise LayerError(f"python layer {name}: {error or type(error).__name__}") from error
     if not isinstance(made, Layer):
         raise LayerError(f"python layer {name}: not a meshcore.Layer")
     return made

@@ -27,6 +27,7 @@ class Program:
         self.command = [sys.executable, "-m", "meshcore", "run", str(file), *more]
         self._environment = os.environ | environment
         self.lines: list[str] = []
+        self.admin: str | None = None  # where to ask, if not by the file
         self._news = threading.Condition()
 
     def __enter__(self) -> Self:
@@ -82,11 +83,11 @@ class Program:
 
     def order(self, path: str, **given: object) -> Any:
         """The answer to an order."""
-        return ask(self.file, None, "POST", path, **given)
+        return ask(self.file, self.admin, "POST", path, **given)
 
     def status(self) -> Any:
         """What it says of itself."""
-        return ask(self.file, None, "GET", "/status")
+        return ask(self.file, self.admin, "GET", "/status")
 
     def workers(self, state: str = "ready") -> dict[int, int]:
         """Process ids by worker, of those in a state."""

@@ -92,7 +92,8 @@ def test_the_number_of_workers_changes(tmp_path: Path) -> None:
 
 
 def test_a_drained_worker_is_replaced_and_a_drained_listener_stays_closed(tmp_path: Path) -> None:
-    file = write(tmp_path, HELLO)
+    two = 'listeners: {edge: {bind: "127.0.0.1:0"}, more: {bind: "127.0.0.1:0"}}'
+    file = write(tmp_path, HELLO.replace('listeners: {edge: {bind: "127.0.0.1:0"}}', two))
     with Program(file, "--workers", "2") as program:
         url = program.url()
         before = program.workers()
@@ -103,6 +104,9 @@ def test_a_drained_worker_is_replaced_and_a_drained_listener_stays_closed(tmp_pa
         program.order("/drain", listener="edge")
         with pytest.raises(OSError, match="refused"):
             get(url)
+        with pytest.raises(SystemExit):
+            program.order("/drain", listener="more")  # the last
+        assert get(program.url("more")) == (200, b"hello")
         program.order("/reload")
         assert get(program.status()["listeners"]["edge"]) == (200, b"hello")
 

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -224,12 +225,20 @@ def test_the_first_process_of_a_container_lives_through_upgrades(tmp_path: Path)
     program.command[:0] = unshare
     with program:
         url = program.url()
-        for _ in range(2):
+        # The command line finds only programs whose processes it can see.
+        program.admin = program.line(r"listening (\S+) \(admin\)")[1]
+        seen = {program.status()["pid"]}
+        for _ in range(3):
             lines = len(program.lines)
             program.order("/upgrade")
             program.line(r"listening \S+ \(edge\)", after=lines)
-            program.until(lambda: program.workers())
+            program.until(lambda: program.status()["pid"] not in seen)
+            seen.add(program.status()["pid"])
+            program.line("draining", after=lines)
+            time.sleep(1.5)  # the one before is gone, the first process is not
+            assert program.process.poll() is None
             assert get(url) == (200, b"hello")
-        assert program.process.poll() is None
-        program.order("/drain")
+        # The first process hands it on.
+        children = Path(f"/proc/{program.process.pid}/task/{program.process.pid}/children")
+        os.kill(int(children.read_text().split()[0]), signal.SIGTERM)
         assert program.process.wait(30) == 0

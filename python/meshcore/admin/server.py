@@ -74,11 +74,16 @@ class Admin:
         for server in self._servers.values():
             server.close()
 
+    async def cancel_orders(self) -> None:
+        """End what is under way: the program ends."""
+        for task in self.tasks:
+            task.cancel()
+        await asyncio.gather(*self.tasks, return_exceptions=True)
+
     async def stop(self) -> None:
-        """Stop serving; orders under way are finished first."""
+        """Stop serving."""
         self.stop_accepting()
-        if self.tasks:
-            await asyncio.wait(self.tasks)
+        await self.cancel_orders()
         for connection in list(self.connections):
             connection.close()
 

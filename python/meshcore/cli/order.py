@@ -11,6 +11,7 @@ from urllib.parse import urlencode, urlsplit
 
 import click
 
+from meshcore.admin.server import is_ours
 from meshcore.cli.report import BAD_CONFIG, REFUSED_BY_SYSTEM
 from meshcore.process.supervisor import local_name
 
@@ -32,6 +33,8 @@ class _Local(http.client.HTTPConnection):
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(self.timeout)
         self.sock.connect(self._name)
+        if not is_ours(self.sock):
+            raise PermissionError("it belongs to another user")
 
 
 def ask(file: Path, admin: str | None, method: str, path: str, **given: object) -> Any:

@@ -122,12 +122,16 @@ class Listener:
             raise
 
     async def adopt(self, number: int, sock: socket.socket) -> None:
-        """Accept from one more socket."""
-        if self.draining:
+        """Accept from one more socket; one of a known number is closed."""
+        if self.draining or number in self._sockets:
             sock.close()
             return
         self._sockets[number] = sock
-        self._servers[number] = await self._serve(sock)
+        try:
+            self._servers[number] = await self._serve(sock)
+        except BaseException:
+            self.release(number)
+            raise
 
     def release(self, number: int) -> None:
         """Accept from a socket no more; others may, nothing in its queue is lost."""

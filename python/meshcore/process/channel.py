@@ -11,19 +11,35 @@ import os
 import pickle
 import socket
 from collections import deque
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Sequence
+    from contextlib import AbstractContextManager
 
 # A quarter of the buffer that Linux gives a socket (net.core.wmem_default, 208 KiB).
 INLINE_BYTES: Final = 48 * 1024
 # The most descriptors that the kernel passes at once (SCM_MAX_FD of Linux is 253).
 MAX_FDS: Final = 250
 
+# What a sender waits when the kernel has too much in flight, without telling when it has not.
+AGAIN_S: Final = 0.05
+
 _INLINE: Final = b"i"
 _APART: Final = b"a"
+_MORE: Final = b"m"  # descriptors of the message that follows
+
+Packet = tuple[bytes, list[int]]
+
+
+class DescriptorsLostError(Exception):
+    """A message came without all of its descriptors: this process may have no more of them."""
+
+    def __init__(self, message: Any) -> None:
+        super().__init__("no descriptors are left")
+        self.message = message
 
 
 def pair() -> tuple[socket.socket, socket.socket]:
@@ -46,33 +62,46 @@ class Channel:
         self._sock = sock
         self._on_message = on_message
         self._on_closed = on_closed
-        self._waiting: deque[tuple[bytes, list[int]]] = deque()
+        self._on_lost: Callable[[Any], None] = lambda message: on_message(message, [])
+        self.reading: AbstractContextManager[None] = nullcontext()
+        """Held while descriptors are received."""
+        self._waiting: deque[Packet] = deque()
+        self._inbox = Inbox(sock)
         self.is_open = True
         sock.setblocking(False)
         loop.add_reader(sock.fileno(), self._readable)
 
+    def on_lost(self, act: Callable[[Any], None]) -> None:
+        """Who hears of a message whose descriptors did not all come."""
+        self._on_lost = act
+
     def send(self, message: object, fds: Sequence[int] = ()) -> None:
         """Send a message and copies of descriptors. Never waits; what the other end does not take
-        is queued. Nothing happens once it is gone."""
+        is queued. Nothing happens once it is gone. Raises `OSError` when there are no descriptors
+        left to copy to; then nothing is sent."""
         if not self.is_open:
             return
-        packet, own = _packed(message, fds)
-        self._waiting.append((packet, own))
-        if len(self._waiting) == 1:
+        idle = not self._waiting
+        self._waiting.extend(_packed(message, fds))
+        if idle:
             self._flush()
 
     def _flush(self) -> None:
+        if not self.is_open:
+            return
         while self._waiting:
             packet, fds = self._waiting[0]
             try:
-                rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))
-                self._sock.sendmsg([packet], [rights] if fds else [], socket.MSG_NOSIGNAL)
+                _send(self._sock, packet, fds)
             except BlockingIOError:
                 self._loop.add_writer(self._sock.fileno(), self._flush)
                 return
-            except OSError:
-                self.close()  # the reader hears of it, or has
+            except (BrokenPipeError, ConnectionError):
+                self.close()
                 self._on_closed()
+                return
+            except OSError:  # too many descriptors are in flight, or no memory: it passes
+                self._loop.call_later(AGAIN_S, self._flush)
                 return
             self._waiting.popleft()
             _close_all(fds)
@@ -80,14 +109,19 @@ class Channel:
 
     def _readable(self) -> None:
         try:
-            message, fds = receive(self._sock)
+            with self.reading:
+                received = self._inbox.receive()
         except (BlockingIOError, InterruptedError):
+            return
+        except DescriptorsLostError as lost:
+            self._on_lost(lost.message)
             return
         except (EOFError, OSError):
             self.close()
             self._on_closed()
             return
-        self._on_message(message, fds)
+        if received is not None:
+            self._on_message(*received)
 
     def close(self) -> None:
         """Close this end. Idempotent."""
@@ -96,52 +130,109 @@ class Channel:
             self._loop.remove_reader(self._sock.fileno())
             self._loop.remove_writer(self._sock.fileno())
             self._sock.close()
+            self._inbox.close()
             for _, fds in self._waiting:
                 _close_all(fds)
             self._waiting.clear()
 
 
-def receive(sock: socket.socket) -> tuple[Any, list[int]]:
-    """The next message. Raises `EOFError` when the other end is gone."""
-    fds = array.array("i")
-    size = fds.itemsize * (MAX_FDS + 1)
-    flags = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
-    packet, ancillary, _, _ = sock.recvmsg(INLINE_BYTES + 1, socket.CMSG_SPACE(size), flags)
-    for level, kind, data in ancillary:
-        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-            fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
-    found = list(fds)
-    if not packet:
-        raise EOFError
+class Inbox:
+    """Puts packets together to messages."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._fds: list[int] = []
+        self._lost = False
+
+    def receive(self) -> tuple[Any, list[int]] | None:
+        """Read one packet; a message and its descriptors when it was the last of it.
+
+        Raises `EOFError` when the other end is gone, `DescriptorsLostError`.
+        """
+        fds = array.array("i")
+        size = socket.CMSG_SPACE(fds.itemsize * (MAX_FDS + 1))
+        cloexec = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
+        packet, ancillary, flags, _ = self._sock.recvmsg(INLINE_BYTES + 1, size, cloexec)
+        for level, kind, data in ancillary:
+            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+                fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
+        self._fds += fds
+        self._lost = self._lost or bool(flags & socket.MSG_CTRUNC)
+        if not packet:
+            self.close()
+            raise EOFError
+        if packet[:1] == _MORE:
+            return None
+        found, lost = self._fds, self._lost
+        self._fds, self._lost = [], False
+        if not lost:
+            return _unpacked(packet, found), found
+        apart = packet[:1] == _APART
+        message = None if apart and not found else _unpacked(packet, found)
+        _close_all(found)
+        raise DescriptorsLostError(message)
+
+    def message(self) -> tuple[Any, list[int]]:
+        """The next message, waited for. Raises as `receive`."""
+        while (received := self.receive()) is None:
+            pass
+        return received
+
+    def close(self) -> None:
+        """Close descriptors whose message never came."""
+        _close_all(self._fds)
+        self._fds = []
+
+
+def _unpacked(packet: bytes, fds: list[int]) -> Any:
+    """The message; takes the descriptor that it lies in, if it lies apart."""
     if packet[:1] == _INLINE:
-        return pickle.loads(packet[1:]), found  # noqa: S301 - from our own parent or child
-    with os.fdopen(found.pop(0), "rb") as apart:
-        return pickle.loads(apart.read()), found  # noqa: S301 - as above
+        return pickle.loads(packet[1:])  # noqa: S301 - from our own parent or child
+    with os.fdopen(fds.pop(0), "rb") as apart:
+        return pickle.loads(apart.read())  # noqa: S301 - as above
 
 
 def send_message(sock: socket.socket, message: object, fds: Sequence[int] = ()) -> None:
     """Send a message and wait until it is taken."""
-    packet, own = _packed(message, fds)
-    try:
-        rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", own))
-        sock.sendmsg([packet], [rights] if own else [], socket.MSG_NOSIGNAL)
-    finally:
-        _close_all(own)
+    for packet, own in _packed(message, fds):
+        try:
+            _send(sock, packet, own)
+        finally:
+            _close_all(own)
 
 
-def _packed(message: object, fds: Sequence[int]) -> tuple[bytes, list[int]]:
-    """The packet, and descriptors of its own, so that the caller may close what it has."""
-    if len(fds) > MAX_FDS:
-        raise ValueError(f"{len(fds)} descriptors, at most {MAX_FDS} in a message")
+def _send(sock: socket.socket, packet: bytes, fds: Sequence[int]) -> None:
+    rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))
+    sock.sendmsg([packet], [rights] if fds else [], socket.MSG_NOSIGNAL)
+
+
+def _packed(message: object, fds: Sequence[int]) -> list[Packet]:
+    """The packets, with descriptors of their own, so that the caller may close what it has."""
     data = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
-    own = [os.dup(fd) for fd in fds]
-    if len(data) < INLINE_BYTES:
-        return _INLINE + data, own
-    apart = os.memfd_create("message")
-    with os.fdopen(os.dup(apart), "wb") as file:
-        file.write(data)
-    os.lseek(apart, 0, os.SEEK_SET)
-    return _APART, [apart, *own]
+    own: list[int] = []
+    try:
+        if len(data) >= INLINE_BYTES:
+            own.append(_apart(data))
+        own += [os.dup(fd) for fd in fds]
+    except OSError:
+        _close_all(own)
+        raise
+    packet = _INLINE + data if len(data) < INLINE_BYTES else _APART
+    # The descriptor that the message lies in is the first of all.
+    parts = [own[i : i + MAX_FDS] for i in range(0, len(own), MAX_FDS)] or [[]]
+    return [*((_MORE, part) for part in parts[:-1]), (packet, parts[-1])]
+
+
+def _apart(data: bytes) -> int:
+    fd = os.memfd_create("message")
+    try:
+        with os.fdopen(os.dup(fd), "wb") as file:
+            file.write(data)
+        os.lseek(fd, 0, os.SEEK_SET)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
 
 
 def _close_all(fds: Sequence[int]) -> None:

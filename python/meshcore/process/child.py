@@ -33,9 +33,10 @@ class State(enum.Enum):
 class Child:
     """A process, its place, and what it was told."""
 
-    def __init__(self, lane: int, slot: int, snapshot: Snapshot) -> None:
+    def __init__(self, lane: int, snapshot: Snapshot) -> None:
         self.lane = lane
-        self.slot = slot
+        self.slot: int | None = None
+        """Its columns in the shared memory."""
         self.snapshot = snapshot
         """The configuration that it has, or is starting with."""
         self.adopted: set[int] = set()
@@ -45,8 +46,10 @@ class Child:
         self.pid = 0
         self.began_ns = now_ns()
         self.late = 0  # looks at which its loop stood still
+        self.leave_by_ns = 0  # when one that drains must have ended
         self._channel: Channel | None = None
         self._answer: asyncio.Future[Any] | None = None
+        self._token = 0
 
     def spawn(self, on_message: Callable[[Child, Any], None]) -> None:
         """Start the process: by exec, so that it has no thread, lock or descriptor of ours but
@@ -70,37 +73,46 @@ class Child:
         def told(message: Any, fds: list[int]) -> None:
             for fd in fds:
                 os.close(fd)
-            if self._answer is not None and not self._answer.done():
-                self._answer.set_result(message)
-            else:
+            if getattr(message, "token", None) is None:
                 on_message(self, message)
+            elif self._answer is not None and message.token == self._token:
+                self._answer.set_result(message)
+                self._answer = None
 
         loop = asyncio.get_running_loop()
         self._channel = Channel(loop, ours, told, self._on_closed)
 
     def _on_closed(self) -> None:
         """Its end is closed: it has died, or is about to; who waits for an answer gets none."""
-        if self._answer is not None and not self._answer.done():
+        if self._answer is not None:
             self._answer.set_result(None)
+            self._answer = None
 
     def send(self, message: object, fds: Sequence[int] = ()) -> None:
         """Tell it something."""
         if self._channel is not None:
             self._channel.send(message, fds)
 
-    async def ask(self, message: object, fds: Sequence[int], within_s: float) -> Any:
-        """Its answer; ``None`` when it is gone, or silent for too long. One at a time."""
-        self._answer = asyncio.get_running_loop().create_future()
-        self.send(message, fds)
-        if self._channel is None or not self._channel.is_open:
-            return None
+    async def ask(self, order: Callable[[int], object], fds: Sequence[int], within_s: float) -> Any:
+        """Its answer to an order, which is made with a token; ``None`` when it is gone, or silent
+        for too long. One at a time; what it says later to an earlier one is not heard."""
+        self._token += 1
+        answer = self._answer = asyncio.get_running_loop().create_future()
         try:
+            if self._channel is None or not self._channel.is_open:
+                return None
+            self._channel.send(order(self._token), fds)
             async with asyncio.timeout(within_s):
-                return await self._answer
+                return await answer
         except TimeoutError:
             return None
         finally:
             self._answer = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether its end of the channel is there."""
+        return self._channel is not None and self._channel.is_open
 
     def kill(self, number: signal.Signals = signal.SIGKILL) -> None:
         """Send it a signal, if it lives."""

@@ -7,8 +7,11 @@ have done so it is put in force; whatever refuses it, nothing has changed.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import functools
 import hashlib
 import logging
+import os
 import secrets
 import time
 from contextlib import asynccontextmanager
@@ -22,9 +25,10 @@ from meshcore.config.change import Change, change
 from meshcore.config.compile import compile
 from meshcore.config.document import MAX_BYTES
 from meshcore.config.load import load_bytes
-from meshcore.errors import ConfigError, SegmentLayoutError
+from meshcore.errors import SegmentLayoutError
 from meshcore.process import messages
-from meshcore.process.crew import Crew
+from meshcore.process.child import State
+from meshcore.process.crew import Crew, free_slots
 from meshcore.process.doors import Door, Doors
 from meshcore.process.history import History, Revision
 
@@ -58,6 +62,7 @@ class Control:
         self.doors: Doors
         self.crew: Crew
         self._whole: Change | None = None
+        self._next = 1
 
     # --- the beginning ------------------------------------------------------------------------
 
@@ -80,6 +85,7 @@ class Control:
         Raises `ConfigError`, `OSError`.
         """
         version = 1 if predecessor is None else predecessor.version + 1
+        self._next = version + 1
         self.snapshot, text = self.load(version)
         self.doors = doors
         self._share(predecessor)
@@ -99,6 +105,7 @@ class Control:
         if predecessor is not None:
             try:
                 given = Segment.open(predecessor.segment_fd)
+                os.close(predecessor.segment_fd)
                 if self._fits(given):
                     self.segment = given
                     self.engine = Engine.control(given, seed=seed, adopt=True)
@@ -106,6 +113,7 @@ class Control:
                     return
                 words = predecessor.ask_words()
             except SegmentLayoutError as error:
+                os.close(predecessor.segment_fd)
                 log.info("the running program's memory is laid out in another way: %s", error)
                 words = predecessor.ask_words()
         self.segment = Segment.create(
@@ -123,6 +131,7 @@ class Control:
         return (
             segment.max_bytes == self.snapshot.segment_max_bytes
             and 2 * self.workers <= segment.worker_slots
+            and self.workers <= len(free_slots(segment))
         )
 
     def regain(self) -> None:
@@ -155,15 +164,17 @@ class Control:
         if self._whole is None:
             self._whole = change(None, self.snapshot)
         places, sockets = self._places(self.doors.current, [child.lane])
+        assert child.slot is not None
         start = messages.Start(child.slot, self._whole, places)
         child.send(start, [self.segment.fileno(), *sockets])
 
     def hand_over(self, child: Child, lane: int) -> None:
-        """Send a worker the doors of a lane that nobody accepts from."""
+        """Send a worker the doors of a lane that nobody accepts from. Raises `OSError` without
+        descriptors."""
         own = {name: door for name, door in self.doors.current.items() if door.by_lane}
         places, sockets = self._places(own, [lane])
         if places:
-            child.send(messages.Adopt(places), sockets)
+            child.send(messages.Adopt(lane, places), sockets)
 
     @staticmethod
     def _places(
@@ -189,19 +200,17 @@ class Control:
         return await self._reload(f"rollback to {revision.version}", revision.text)
 
     async def _reload(self, origin: str, text: bytes | None) -> Snapshot:
-        async with self._changing:
+        async with self._turn():
             try:
-                number = self.version + 1
-                new, source = await asyncio.to_thread(self.load, number, text)
+                new, source = await asyncio.to_thread(self.load, self._next, text)
                 await self._change(new)
-            except BaseException as error:
-                if isinstance(error, (ConfigError, OrderRefusedError, OSError)):
-                    self._reloaded(ok=False)
-                    log.error("%s refused, nothing has changed: %s", origin, error)
+            except Exception as error:
+                self._reloaded(ok=False)
+                log.error("%s refused, nothing has changed: %s", origin, error)
                 raise
             self._reloaded(ok=True)
-            self.history.add(Revision.of(number, time.time(), origin, source))
-            log.info("%s: configuration %d is in force", origin, number)
+            self.history.add(Revision.of(self.version, time.time(), origin, source))
+            log.info("%s: configuration %d is in force", origin, self.version)
             return new
 
     def _reloaded(self, *, ok: bool) -> None:
@@ -210,102 +219,159 @@ class Control:
         self.reloads[ok] += 1
 
     @asynccontextmanager
-    async def standing_still(self) -> AsyncIterator[None]:
-        """Nothing changes and nobody is started: another program takes over. If it does not, all
-        goes on as before."""
+    async def _turn(self) -> AsyncIterator[None]:
+        """One change after the other, and none once another program has taken over."""
         async with self._changing:
-            self.crew.hold()
+            if self.crew.stopping:
+                raise OrderRefusedError("the program is at its end, or another has taken over")
+            yield
+
+    @asynccontextmanager
+    async def standing_still(self) -> AsyncIterator[None]:
+        """Nothing changes: another program takes over. If it does not, all goes on as before.
+
+        Workers that end meanwhile are replaced: the names that they look for are kept by whoever
+        takes the registry over.
+        """
+        async with self._turn():
+            await self.crew.settled()
             try:
-                await self.crew.settled()
                 yield
             except BaseException:
-                self.regain()
-                self.crew.resume()
+                self._regain()
                 raise
+            self.crew.hand_over()
+
+    def _regain(self) -> None:
+        """A new program had the registry for a while and is gone: read it anew."""
+        self.segment = self.crew.segment = Segment.open(self.segment.fileno())
+        self.engine = Engine.control(self.segment, seed=secrets.randbits(64), adopt=True)
+        self.engine.apply(self.snapshot.core_json())
+        self._next += 1  # the number that it had
 
     async def drain_listener(self, name: str) -> Snapshot:
         """Close a listener and drain its connections, until the next reload opens it again.
 
         Raises `LookupError` for one that is not there, `OrderRefusedError` for the last one.
         """
-        async with self._changing:
+        async with self._turn():
             old = self.snapshot
-            if name not in {spec.name for spec in old.listeners}:
-                raise LookupError(f"there is no listener named {name!r}")
-            listeners = {k: v for k, v in old.delta["listeners"].items() if k != name}
-            delta = {
-                **old.delta,
-                "listeners": listeners,
-                "config_version": self.version + 1,
-            }
             kept = tuple(spec for spec in old.listeners if spec.name != name)
+            if len(kept) == len(old.listeners):
+                raise LookupError(f"there is no listener named {name!r}")
+            if not kept:
+                raise OrderRefusedError(f"{name!r} is the last listener: drain the whole")
+            listeners = {k: v for k, v in old.delta["listeners"].items() if k != name}
+            delta = {**old.delta, "listeners": listeners, "config_version": self._next}
             new = replace(old, listeners=kept, delta=delta)
             await self._change(new)
             log.info("listener %s is closed and drains", name)
             return new
 
     async def _change(self, new: Snapshot) -> None:
-        crew, old = self.crew, self.snapshot
-        crew.hold()
+        workers = self._workers or new.workers
+        if 2 * workers > self.segment.worker_slots:
+            room = self.segment.worker_slots // 2
+            raise OrderRefusedError(f"{workers} workers: there is room for {room} until a restart")
+        self._next += 1  # a number is used once, also by what is refused
+        delta = await asyncio.to_thread(change, self.snapshot, new)
+        prepared = await asyncio.to_thread(self.engine.prepare, delta.core)
+        doors = self.doors.prepare(new.listeners, max(workers, self.crew.lanes))
         try:
-            await crew.settled()
-            workers = self._workers or new.workers
-            if 2 * workers > self.segment.worker_slots:
-                raise OrderRefusedError(
-                    f"{workers} workers: there is room for {self.segment.worker_slots // 2} "
-                    "until a restart"
-                )
-            lanes = max(workers, crew.lanes)
-            doors = self.doors.prepare(new.listeners, lanes)
             try:
-                delta = await asyncio.to_thread(change, old, new)
-                prepared = await asyncio.to_thread(self.engine.prepare, delta.core)
-                await self._prepare_all(delta, doors)
-            except BaseException:
-                self._abort(new)
-                self.doors.abandon(doors)
-                raise
-            self.engine.commit(prepared)
-            self.snapshot, self._whole = new, None
-            await self._commit_all(delta.version)
-            self.doors.commit(doors, new.listeners)
-        finally:
-            crew.resume()
-        crew.scale(self.workers)
+                moved = await self._prepare_all(delta, doors)
+            except _LostError as lost:
+                log.warning("%s; once more", lost)
+                moved = await self._prepare_all(delta, doors)
+        except BaseException as error:
+            self.crew.resume()
+            self.doors.abandon(doors)
+            if isinstance(error, _LostError):
+                raise OrderRefusedError(str(error)) from error
+            raise
+        # From here on it is in force, whatever becomes of single workers.
+        self.engine.commit(prepared)
+        self.snapshot, self._whole = new, None
+        self.doors.commit(doors, new.listeners)
+        await asyncio.shield(self._commit_all(delta.version, moved))
 
-    async def _prepare_all(self, delta: Change, doors: dict[str, Door]) -> None:
+    async def _prepare_all(self, delta: Change, doors: dict[str, Door]) -> dict[str, Door]:
+        """Have every worker make a change ready; from then on none is started. Returns the doors
+        that are new to their listeners."""
+        self.crew.resume()
+        await self.crew.settled()
+        self.crew.hold()
         moved = {n: d for n, d in doors.items() if self.doors.current.get(n) is not d}
+        children = self.crew.ready()
+        if not children:
+            raise _LostError("no worker is ready")
 
         async def ask(child: Child) -> Any:
             places, sockets = self._places(moved, [child.lane, *child.adopted])
-            return await child.ask(messages.Prepare(delta, places), sockets, ANSWER_S)
+            order = functools.partial(self._prepare_order, delta, places)
+            return await child.ask(order, sockets, ANSWER_S)
 
-        children = self.crew.ready()
-        answers = await asyncio.gather(*map(ask, children))
-        for child, answer in zip(children, answers, strict=True):
-            if isinstance(answer, messages.Refused):
-                raise OrderRefusedError(f"worker {child.lane}: {answer.reason}")
-            if answer is None and child in self.crew.ready():
-                raise OrderRefusedError(f"worker {child.lane} does not answer")
+        answers = await asyncio.gather(*map(ask, children), return_exceptions=True)
+        try:
+            for child, answer in zip(children, answers, strict=True):
+                _must_be_ready(child, answer)
+        except Exception:
+            for child in children:
+                child.send(messages.Abort())
+            raise
+        return moved
 
-    async def _commit_all(self, version: int) -> None:
+    @staticmethod
+    def _prepare_order(
+        delta: Change, places: tuple[messages.Place, ...], token: int
+    ) -> messages.Prepare:
+        return messages.Prepare(token, delta, places)
+
+    async def _commit_all(self, version: int, moved: dict[str, Door]) -> None:
         async def ask(child: Child) -> Any:
-            return await child.ask(messages.Commit(version), [], ANSWER_S)
+            return await child.ask(lambda token: messages.Commit(token, version), [], ANSWER_S)
 
         children = self.crew.ready()
-        answers = await asyncio.gather(*map(ask, children))
+        answers = await asyncio.gather(*map(ask, children), return_exceptions=True)
         for child, answer in zip(children, answers, strict=True):
             child.snapshot = self.snapshot
             if isinstance(answer, messages.Committed):
                 if answer.problem:
                     log.error("worker %d: %s", child.lane, answer.problem)
+                self._hand_over_again(child, moved)
             elif child in self.crew.ready():
                 log.error("worker %d did not put the change in force: it is ended", child.lane)
                 child.kill()
+        self.crew.scale(self.workers)
+        self.crew.resume()
 
-    def _abort(self, new: Snapshot) -> None:
-        for child in self.crew.ready():
-            child.send(messages.Abort(new.delta["config_version"]))
+    def _hand_over_again(self, child: Child, moved: dict[str, Door]) -> None:
+        """Doors that are new, of lanes that it came to stand in for since they were prepared; what
+        it has already it does not take twice."""
+        for lane in child.adopted:
+            places, sockets = self._places(
+                {name: door for name, door in moved.items() if door.by_lane}, [lane]
+            )
+            if places:
+                with contextlib.suppress(OSError):  # no descriptors: as if it had none itself
+                    child.send(messages.Adopt(lane, places), sockets)
+
+
+class _LostError(Exception):
+    """A worker ended before it could say what it thinks of a change."""
+
+
+def _must_be_ready(child: Child, answer: Any) -> None:
+    """Raise unless a worker has made a change ready, or was on its way out."""
+    if isinstance(answer, messages.WasPrepared) or child.state is State.DRAINING:
+        return
+    if isinstance(answer, messages.Refused):
+        raise OrderRefusedError(f"worker {child.lane}: {answer.reason}")
+    if isinstance(answer, BaseException):
+        raise OrderRefusedError(f"worker {child.lane}: {answer}") from answer
+    if child.state is State.READY and child.is_open:
+        raise OrderRefusedError(f"worker {child.lane} does not answer")
+    raise _LostError(f"worker {child.lane} ended while it made the change ready")
 
 
 def slots_for(workers: int) -> int:

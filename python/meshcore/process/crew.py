@@ -32,6 +32,8 @@ MOST_FAILURES: Final = 5
 # How often heartbeats are looked at. Two looks in a row must find a loop standing still: after the
 # whole machine stood still, the worker has the time between them to catch up.
 LOOK_S: Final = 1.0
+# What a worker may take longer than its drain: last words, and the end of the interpreter.
+GRACE_S: Final = 10.0
 # After SIGABRT, which writes where it stood, a worker has so long to end.
 ABORT_S: Final = 1.0
 
@@ -80,7 +82,7 @@ class Crew:
         self._settled.set()
         self._looker: asyncio.TimerHandle | None = None
         self.fault: WorkerFailedError | None = None
-        self.stopping = False
+        self.stopping = self.handed_over = False
         self.restarts = 0
 
     # --- starting -----------------------------------------------------------------------------
@@ -97,6 +99,11 @@ class Crew:
             raise self.fault
         self._started = True
 
+    def hand_over(self) -> None:
+        """Another program looks after the memory and the doors from now on: nobody is started, and
+        nobody stands in for another."""
+        self.stopping = self.handed_over = True
+
     async def settled(self) -> None:
         """Wait until no worker is starting."""
         await self._settled.wait()
@@ -108,7 +115,7 @@ class Crew:
         for lane in range(lanes):
             if self._of(lane) is None and lane not in self._pauses:
                 self._begin(lane)
-        for child in self.ready():
+        for child in self.living():
             if child.lane >= lanes:
                 self.drain(child)
 
@@ -119,34 +126,39 @@ class Crew:
         if self._held is not None:
             self._held.append(lane)
             return
-        slot = self._free_slot()
-        if slot is None:
-            self._again(lane, 1.0)  # those that drain will free theirs
+        if not self._free_slots() and self._started:
+            self._again(lane, LOOK_S)  # those that drain will free theirs
             return
-        child = Child(lane, slot, self._owner.snapshot)
+        child = Child(lane, self._owner.snapshot)
         try:
             child.spawn(self._on_message)
+            self._children[child.pid] = child
+            self._settled.clear()
+            self._give_slot(child)
+            self._owner.greet(child)
         except OSError as error:
             child.failure = (f"cannot start a worker: {error}", 1)
-            self._failed_to_start(child)
+            child.kill()
+            if not child.pid:
+                self._failed_to_start(child)
+
+    def _give_slot(self, child: Child) -> None:
+        """A column of the shared memory; another program may take some at the same time."""
+        for slot in self._free_slots():
+            try:
+                self.segment.occupy(slot, child.pid, child.began_ns)
+            except ValueError:
+                continue
+            child.slot = slot
             return
-        self._children[child.pid] = child
-        self.segment.occupy(slot, child.pid, child.began_ns)
-        self._settled.clear()
-        self._owner.greet(child)
+        raise OSError(f"all {self.segment.worker_slots} places of the shared memory are taken")
 
     def _again(self, lane: int, pause_s: float) -> None:
         loop = asyncio.get_running_loop()
         self._pauses[lane] = loop.call_later(pause_s, self._begin, lane)
 
-    def _free_slot(self) -> int | None:
-        taken = {child.slot for child in self._children.values()}
-        free = (
-            slot
-            for slot in range(self.segment.worker_slots)
-            if slot not in taken and self.segment.worker(slot)[0] == 0
-        )
-        return next(free, None)
+    def _free_slots(self) -> list[int]:
+        return free_slots(self.segment)
 
     def _on_message(self, child: Child, message: Any) -> None:
         if isinstance(message, messages.Ready) and child.state is State.STARTING:
@@ -158,6 +170,10 @@ class Crew:
             self._adopt_orphans()
         elif isinstance(message, messages.Failed):
             child.failure = (message.reason, message.code)
+        elif isinstance(message, messages.NotAdopted):
+            # In part, perhaps: the next look finds another for it, or the same again.
+            child.adopted.discard(message.lane)
+            child.send(messages.Release(message.lane))
         self._settle()
 
     def _settle(self) -> None:
@@ -196,14 +212,18 @@ class Crew:
         """Every lane that has a door is accepted from by somebody: what the kernel puts in its
         queue would wait for ever."""
         ready = self.ready()
-        if not ready:
+        if not ready or self.handed_over:
             return
         served = {lane for child in ready for lane in (child.lane, *child.adopted)}
         for lane in range(self._ever):
             if lane not in served:
-                child = min(ready, key=lambda each: len(each.adopted))
+                child = min(ready, key=lambda each: (len(each.adopted), each.late))
+                try:
+                    self._owner.hand_over(child, lane)
+                except OSError as error:  # no descriptors: the next look tries again
+                    log.error("nobody stands in for worker %d: %s", lane, error)
+                    return
                 child.adopted.add(lane)
-                self._owner.hand_over(child, lane)
 
     # --- the end of a worker ------------------------------------------------------------------
 
@@ -222,7 +242,8 @@ class Crew:
             child = self._children.pop(ended.si_pid, None)
             if child is not None:
                 child.died()
-                self.segment.clear(child.slot)
+                if child.slot is not None:
+                    self.segment.clear(child.slot)
             _, status = os.waitpid(ended.si_pid, 0)
             if child is not None:
                 self._ended(child, ended.si_pid, os.waitstatus_to_exitcode(status))
@@ -276,25 +297,21 @@ class Crew:
         """Tell a worker to finish what it has and end; the others stand in for it."""
         if child.state in (State.STARTING, State.READY):
             child.state = State.DRAINING
-            child.send(messages.Drain(self._owner.snapshot.drain_ns / 1e9))
+            drain_ns = self._owner.snapshot.drain_ns
+            child.leave_by_ns = now_ns() + drain_ns + int(GRACE_S * 1e9)
+            child.send(messages.Drain(drain_ns / 1e9))
             child.adopted.clear()
             self._adopt_orphans()
             self._settle()
 
     async def stop(self) -> None:
-        """Drain all and wait for their end; those that outlive it are killed."""
+        """Drain all and wait for their end."""
         self.stopping = True
         for pause in self._pauses.values():
             pause.cancel()
         for child in self.living():
             self.drain(child)
-        grace_s = self._owner.snapshot.drain_ns / 1e9 + START_S / 6
-        try:
-            async with asyncio.timeout(grace_s):
-                await self.gone()
-        except TimeoutError:
-            self.kill()
-            await self.gone()
+        await self.gone()  # `_look` ends those that outlive their time
         if self._looker is not None:
             self._looker.cancel()
 
@@ -323,7 +340,9 @@ class Crew:
     def _clear_strangers(self) -> None:
         """Slots of a program that was killed before it could look after its workers' ends."""
         own = {child.slot for child in self._children.values()}
-        for slot in set(range(self.segment.worker_slots)) - own:
+        for slot in range(self.segment.worker_slots):
+            if slot in own:
+                continue
             pid = self.segment.worker(slot)[0]
             if pid and not _lives(pid):
                 self.segment.clear(slot)
@@ -336,10 +355,15 @@ class Crew:
             if child.state is State.STARTING and age_ns > START_S * 1e9:
                 child.failure = child.failure or (f"a worker was not ready in {START_S:.0f} s", 1)
                 child.kill()
-            elif child.state is State.READY and watchdog_ns:
+            elif child.state is State.DRAINING and now > child.leave_by_ns:
+                log.error("worker %d (%d) does not end: it is killed", child.lane, child.pid)
+                child.kill()
+            elif watchdog_ns and child.slot is not None:
                 beat_ns = max(self.segment.worker(child.slot)[2], child.began_ns)
                 self._judge(child, now - beat_ns > watchdog_ns)
-        self._clear_strangers()
+        self._adopt_orphans()
+        if not self.handed_over:
+            self._clear_strangers()
         self._looker = asyncio.get_running_loop().call_later(LOOK_S, self._look)
 
     def _judge(self, child: Child, still: bool) -> None:
@@ -352,6 +376,11 @@ class Crew:
 
 def _how(code: int) -> str:
     return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+
+
+def free_slots(segment: Segment) -> list[int]:
+    """Places of the shared memory that no process has."""
+    return [slot for slot in range(segment.worker_slots) if segment.worker(slot)[0] == 0]
 
 
 def _lives(pid: int) -> bool:

@@ -6,11 +6,12 @@ a new key may be added, but none ever changes its meaning.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 from typing import TYPE_CHECKING, Any, Final
 
-from meshcore.process.channel import receive, send_message
+from meshcore.process.channel import Inbox, send_message
 from meshcore.process.doors import Address, Doors
 from meshcore.process.history import Revision
 
@@ -23,7 +24,8 @@ FORMAT: Final = 1
 
 
 def offer(control: Control, admin: dict[str, int], init_fd: int | None) -> tuple[Any, list[int]]:
-    """The message that gives all, and its descriptors."""
+    """The message that gives all, and its descriptors. ``init_fd`` leads to the first process of
+    the container, if that is another than this."""
     fds = [control.segment.fileno()]
     doors = []
     for address, door in control.doors.open():
@@ -40,6 +42,7 @@ def offer(control: Control, admin: dict[str, int], init_fd: int | None) -> tuple
         "doors": doors,
         "admin": list(admin),
         "init": init_fd is not None,
+        "is_init": os.getpid() == 1,
     }
     return message, fds
 
@@ -49,7 +52,7 @@ class Predecessor:
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
-        message, fds = receive(sock)
+        message, fds = Inbox(sock).message()
         if message.get("format") != FORMAT:
             raise OSError(f"the running program offers format {message.get('format')} of itself")
         self.version: int = message["version"]
@@ -59,8 +62,11 @@ class Predecessor:
         self._sockets = [[fds.pop(0) for _ in door["lanes"]] for door in self._doors]
         self.admin = {name: socket.socket(fileno=fds.pop(0)) for name in message["admin"]}
         self.init: socket.socket | None = None
+        """Leads to the first process of the container, which is told of each successor."""
         if message["init"]:
             self.init = socket.socket(fileno=fds.pop(0))
+        elif message["is_init"]:
+            self.init = sock
 
     @classmethod
     def there(cls) -> Predecessor | None:
@@ -86,10 +92,13 @@ class Predecessor:
     def ask_words(self) -> bytes:
         """All words of its memory by name: for a program that lays them out in another way."""
         send_message(self.sock, {"want": "words"})
-        message, _ = receive(self.sock)
+        message, _ = Inbox(self.sock).message()
         words: bytes = message["words"]
         return words
 
     def say_ready(self) -> None:
-        """It may drain now: we accept."""
-        send_message(self.sock, {"ready": os.getpid()})
+        """It may drain now: we accept. If it has just died, so much the more."""
+        with contextlib.suppress(OSError):
+            send_message(self.sock, {"ready": os.getpid()})
+        if self.init is not self.sock:
+            self.sock.close()

@@ -16,6 +16,10 @@ log = logging.getLogger("meshcore")
 BEHIND: Final = 10
 
 
+# What is left for listening sockets and messages of control when clients have taken the rest.
+RESERVED: Final = 64
+
+
 def raise_descriptor_limit() -> None:
     """Allow as many open files as the system does: each request holds two sockets."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -24,6 +28,30 @@ def raise_descriptor_limit() -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         except (OSError, ValueError):  # macOS has a lower ceiling than it reports
             log.warning("open files stay limited to %d", soft)
+
+
+class DescriptorReserve:
+    """Some descriptors that connections cannot have: the limit is lower but for a `with` block."""
+
+    def __init__(self) -> None:
+        self._limit, self._hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self._inside = 0
+        # A quarter at most: a process with few of them is to serve something too.
+        self._low = self._limit - min(RESERVED, self._limit // 4)
+        self._set(self._low)
+
+    def __enter__(self) -> None:
+        self._inside += 1
+        self._set(self._limit)
+
+    def __exit__(self, *_: object) -> None:
+        self._inside -= 1
+        if not self._inside:
+            self._set(self._low)
+
+    def _set(self, soft: int) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, self._hard))
 
 
 def give_way() -> None:

@@ -16,6 +16,7 @@ __all__ = [
     "Committed",
     "Drain",
     "Failed",
+    "NotAdopted",
     "Prepare",
     "Ready",
     "Refused",
@@ -47,6 +48,8 @@ class Start:
 class Prepare:
     """Make a change ready; the doors are of listeners that are new or bound anew."""
 
+    token: int
+    """What the answer to this very order carries."""
     change: Change
     doors: tuple[Place, ...]
 
@@ -55,6 +58,7 @@ class Prepare:
 class Commit:
     """Put in force what was prepared."""
 
+    token: int
     version: int
 
 
@@ -62,13 +66,12 @@ class Commit:
 class Abort:
     """Drop what was prepared."""
 
-    version: int
-
 
 @dataclass(frozen=True, slots=True)
 class Adopt:
     """Accept from these doors too: nobody else does."""
 
+    lane: int
     doors: tuple[Place, ...]
 
 
@@ -106,14 +109,14 @@ class Failed:
 class WasPrepared:
     """A change is ready."""
 
-    version: int
+    token: int
 
 
 @dataclass(frozen=True, slots=True)
 class Refused:
     """A change cannot be put in force here."""
 
-    version: int
+    token: int
     reason: str
 
 
@@ -121,5 +124,12 @@ class Refused:
 class Committed:
     """A change is in force. `problem` is empty, or what did not go as it should have."""
 
-    version: int
+    token: int
     problem: str
+
+
+@dataclass(frozen=True, slots=True)
+class NotAdopted:
+    """It cannot accept for another lane: it has no descriptors left."""
+
+    lane: int

@@ -101,7 +101,9 @@ class Orders:
         }
 
     def _worker(self, child: Child, now: int) -> dict[str, Any]:
-        _, _, heartbeat_ns, acked, oldest = self._control.segment.worker(child.slot)
+        heartbeat_ns, acked, oldest = (
+            self._control.segment.worker(child.slot)[2:] if child.slot is not None else (0, 0, 0)
+        )
         return {
             "worker": child.lane,
             "pid": child.pid,

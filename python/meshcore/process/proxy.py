@@ -49,6 +49,7 @@ class Proxy:
         self._worker: Worker | None = None
         self._admin: Admin | None = None
         self._reloading = asyncio.Lock()
+        self._next_version = 2
         self._stopping = asyncio.Event()
         self._stopped = asyncio.Event()
 
@@ -69,7 +70,7 @@ class Proxy:
 
     @property
     def config_version(self) -> int:
-        """The number of the configuration in force: 1, and one more with each `reload`."""
+        """The number of the configuration in force: 1, and a greater one after each `reload`."""
         return self._engine.version
 
     def metrics(self, accept: str = "") -> tuple[bytes, str]:
@@ -111,20 +112,20 @@ class Proxy:
             worker = self._worker
             if worker is None or self._stopping.is_set():
                 raise RuntimeError("the proxy is not running")
-            new = compile(config, self.config_version + 1)
+            new = compile(config, self._next_version)
+            self._next_version += 1
             doors = self._doors.prepare(new.listeners, 1)
             try:
                 prepared = await worker.prepare(change(self._snapshot, new))
             except BaseException:
                 self._doors.abandon(doors)
                 raise
-            moved = {name for name, door in doors.items() if self._doors.current.get(name) != door}
             before = self._doors.current
-            self._doors.current = doors
-            await worker.commit(prepared, self._sockets(moved))
-            self._doors.current = before
+            moved = {name for name, door in doors.items() if before.get(name) is not door}
             self._doors.commit(doors, new.listeners)
             self._snapshot = new
+            # From here on it is in force: who is tired of waiting does not leave it half done.
+            await asyncio.shield(worker.commit(prepared, self._sockets(moved)))
 
     @property
     def ready(self) -> bool:
@@ -146,6 +147,8 @@ class Proxy:
             return
         self._stopping.set()
         if self._worker is not None:
+            async with self._reloading:
+                pass  # a change that has begun
             await asyncio.sleep(self._snapshot.drain_delay_ns / 1e9)
             self._worker.stop_accepting()
             self._doors.close()

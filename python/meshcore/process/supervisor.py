@@ -12,7 +12,7 @@ import socket
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from meshcore.admin.handlers import Handlers, OrderRefusedError
 from meshcore.admin.server import Admin
@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("meshcore")
 
+# Watching may fail for want of descriptors or of the kernel's watches: both come back.
+WATCH_AGAIN_S: Final = 10.0
+
 
 def run_supervised(file: Path, workers: int | None) -> int:
     """Serve a configuration until a signal ends it; the exit code.
@@ -46,7 +49,12 @@ def run_supervised(file: Path, workers: int | None) -> int:
 def local_name(file: Path) -> str:
     """The name of the unix socket at which the program that serves a file takes orders: in Linux's
     abstract name space, so that it leaves nothing behind."""
-    digest = hashlib.sha256(os.fsencode(file.resolve())).hexdigest()[:32]
+    try:  # containers may share a network, and with it these names, but no process
+        processes = os.stat("/proc/self/ns/pid").st_ino
+    except OSError:
+        processes = 0
+    who = os.fsencode(file.resolve()) + b"\0%d" % processes
+    digest = hashlib.sha256(who).hexdigest()[:32]
     return f"\0meshcore/{os.geteuid()}/{digest}"
 
 
@@ -62,6 +70,7 @@ class Supervisor:
         self._hurry = asyncio.Event()
         self._init: socket.socket | None = None
         self._successor: tuple[int, socket.socket] | None = None
+        self._owns = True  # doors and their files: no other program has them
         self._tasks: set[asyncio.Task[Any]] = set()
         self._watcher: asyncio.Task[None] | None = None
 
@@ -75,18 +84,20 @@ class Supervisor:
         loop.add_signal_handler(signal.SIGCHLD, self._on_child)
         # Before anything listens: a signal right after the first line must drain, not kill.
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._on_stop)
-        loop.add_signal_handler(signal.SIGHUP, self._spawn_order, self._orders.reload)
-        loop.add_signal_handler(signal.SIGUSR2, self._spawn_order, self._orders.upgrade)
+            loop.add_signal_handler(number, self._on_stop, number)
+        for number, order in (
+            (signal.SIGHUP, self._orders.reload),
+            (signal.SIGUSR2, self._orders.upgrade),
+        ):
+            loop.add_signal_handler(number, self._on_order, number, order)
         predecessor = Predecessor.there()
+        self._owns = predecessor is None
         try:
             await self._begin(predecessor)
             await self._ended.wait()
-            if self._control.crew.fault is not None:
-                raise self._control.crew.fault
             await self._stop()
         except BaseException:
-            await self._fail(for_good=predecessor is None)
+            await self._fail()
             raise
         if self._successor is not None and os.getpid() == 1:
             return await Init(*self._successor).run()
@@ -98,21 +109,39 @@ class Supervisor:
             predecessor.give_doors(self._doors)
             self._init = predecessor.init
         self._control.begin(self._doors, self._ended.set, predecessor)
-        await self._serve_admin({} if predecessor is None else predecessor.admin)
-        await self._control.crew.start(self._control.workers)
+        if predecessor is None:
+            await self._serve_admin({})
+        if not await self._started():
+            return
+        if predecessor is not None:  # until now the old one answers
+            await self._serve_admin(predecessor.admin)
         self._orders.serving = True
         for name, address in self._doors.addresses().items():
             log.info("listening %s (%s)", address, name)
         if self._admin.address is not None:
             log.info("listening %s (admin)", self._admin.address)
         if predecessor is not None:
+            self._owns = True
             predecessor.say_ready()
-            if self._init is None:
-                predecessor.sock.close()
         notify("READY=1", f"MAINPID={os.getpid()}", f"STATUS={self._control.workers} workers")
         self._every(watchdog_s(), lambda: notify("WATCHDOG=1"))
         self._orders.on_change = self._watch
         self._watch()
+
+    async def _started(self) -> bool:
+        """Wait until all workers are ready; false: a signal came first."""
+        starting = asyncio.ensure_future(self._control.crew.start(self._control.workers))
+        ended = asyncio.ensure_future(self._ended.wait())
+        await asyncio.wait((starting, ended), return_when=asyncio.FIRST_COMPLETED)
+        ended.cancel()
+        if self._control.crew.fault is not None:
+            starting.cancel()
+            raise self._control.crew.fault
+        if not starting.done():
+            starting.cancel()
+            return False
+        starting.result()
+        return True
 
     async def _serve_admin(self, given: dict[str, socket.socket]) -> None:
         """On the configured port, and where the command line finds us without one."""
@@ -121,6 +150,8 @@ class Supervisor:
             key = f"{spec.host}:{spec.port}"
             await self._admin.listen(spec.host, spec.port, given.pop(key, None))
         local = given.pop("local", None)
+        for left in given.values():
+            left.close()
         if local is None and sys.platform == "linux":
             local = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             try:
@@ -134,13 +165,15 @@ class Supervisor:
 
     async def _hand_over(self) -> int:
         """Start the new program, and end when it is ready; its process id."""
-        upgrade = Upgrade(self._control)
-        init = self._init
+        upgrade, init = Upgrade(self._control), self._init
         kept = await upgrade.run(self._admin.descriptors(), init.fileno() if init else None)
         self._admin.stop_accepting()
-        self._successor = upgrade.pid, kept
+        if self._watcher is not None:
+            self._watcher.cancel()
+        self._successor, self._owns = (upgrade.pid, kept), False
         if init is not None:
-            send_message(init, {"successor": upgrade.pid})
+            with contextlib.suppress(OSError):
+                send_message(init, {"successor": upgrade.pid})
         notify(f"MAINPID={upgrade.pid}")
         self._ended.set()
         return upgrade.pid
@@ -155,19 +188,25 @@ class Supervisor:
             self._doors.give(address, {0: sock}, by_lane=False)
 
     async def _stop(self) -> None:
+        if self._control.crew.fault is not None:
+            raise self._control.crew.fault
+        for task in self._tasks:  # an upgrade too: it is not to outlive the order to stop
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._admin.cancel_orders()
         self._orders.serving = False
-        handed_over = self._successor is not None
         log.info("draining")
-        if not handed_over:
+        if self._successor is None:
             notify("STOPPING=1")
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._control.snapshot.drain_delay_ns / 1e9):
                     await self._hurry.wait()
-            self._doors.close()
+        # Not for good, if the new program goes on with them.
+        self._doors.close(for_good=self._owns)
         await self._control.crew.stop()
-        await self._close(for_good=not handed_over)
+        await self._close()
 
-    async def _fail(self, *, for_good: bool) -> None:
+    async def _fail(self) -> None:
         """Nothing can be served: end what was started."""
         crew = getattr(self._control, "crew", None)
         if crew is not None:
@@ -175,14 +214,14 @@ class Supervisor:
             crew.kill()
             crew.reap()
             await crew.gone()
-        await self._close(for_good=for_good)
+        await self._close()
 
-    async def _close(self, *, for_good: bool) -> None:
+    async def _close(self) -> None:
         tasks = [*self._tasks, *([self._watcher] if self._watcher else [])]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        self._doors.close(for_good=for_good)
+        self._doors.close(for_good=self._owns)
         await self._admin.stop()
 
     # --- signals ------------------------------------------------------------------------------
@@ -192,12 +231,27 @@ class Supervisor:
         if crew is not None:
             crew.reap()
 
-    def _on_stop(self) -> None:
+    def _on_stop(self, number: signal.Signals) -> None:
+        if self._passed_on(number):
+            return
         if self._ended.is_set():  # asked twice: at once
             self._hurry.set()
             self._control.crew.stopping = True
             self._control.crew.kill()
         self._ended.set()
+
+    def _on_order(self, number: signal.Signals, order: Any) -> None:
+        if not self._passed_on(number):
+            self._spawn_order(order)
+
+    def _passed_on(self, number: signal.Signals) -> bool:
+        """Whether a signal was for the program that has taken over: whoever signals the first
+        process of a container means the service."""
+        if self._successor is None or os.getpid() != 1:
+            return False
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self._successor[0], number)
+        return True
 
     def _spawn(self, work: Coroutine[Any, Any, Any]) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -210,6 +264,8 @@ class Supervisor:
                 await order()
             except (ConfigError, LookupError, OSError, OrderRefusedError) as error:
                 log.error("%s: %s", order.__name__, error)
+            except Exception:
+                log.exception("%s failed", order.__name__)
 
         self._spawn(carry_out())
 
@@ -225,8 +281,15 @@ class Supervisor:
         """Begin or end watching, as the configuration in force says."""
         wanted = self._control.snapshot.watch
         if wanted and self._watcher is None:
-            work = watch(self._control.files, lambda: self._spawn_order(self._orders.reload))
-            self._watcher = asyncio.get_running_loop().create_task(work)
+            self._watcher = asyncio.get_running_loop().create_task(self._keep_watching())
         elif not wanted and self._watcher is not None:
             self._watcher.cancel()
             self._watcher = None
+
+    async def _keep_watching(self) -> None:
+        while True:
+            try:
+                await watch(self._control.files, lambda: self._spawn_order(self._orders.reload))
+            except Exception as error:
+                log.error("cannot watch %s: %s; again soon", self._control.file, error)
+                await asyncio.sleep(WATCH_AGAIN_S)

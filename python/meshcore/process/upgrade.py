@@ -23,49 +23,59 @@ if TYPE_CHECKING:
 PREDECESSOR_FD: Final = 4
 
 
+# What belongs to this process alone, and would be wrong in another.
+OWN_VARIABLES: Final = ("WATCHDOG_PID", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")
+
+
 class Upgrade:
     """One attempt."""
 
     def __init__(self, control: Control) -> None:
         self._control = control
-        self._ready: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._loop = asyncio.get_running_loop()
+        self._ready: asyncio.Future[bool] = self._loop.create_future()
         self.pid = 0
-        self._ended = False
+        self._pidfd = -1
 
     async def run(self, admin: dict[str, int], init_fd: int | None) -> socket.socket:
         """Start the program as it was started, with everything we have.
 
         Returns our end of the socket to it once it accepts; raises `OrderRefusedError` when it
-        does not get that far, and then it is gone.
+        does not get that far. However this ends otherwise, the new program is gone before.
         """
         ours = self._spawn()
         kept = ours.dup()
-        channel = Channel(asyncio.get_running_loop(), ours, self._told, self._gone)
-        self._channel = channel
-        message, fds = offer(self._control, admin, init_fd)
-        channel.send(message, fds)
+        self._channel = Channel(self._loop, ours, self._told, self._gone)
         try:
+            self._channel.send(*offer(self._control, admin, init_fd))
             async with asyncio.timeout(2 * START_S):
                 ready = await self._ready
-        except TimeoutError:
-            ready = False
-        channel.close()
-        if not ready:
+            if not ready:
+                raise OrderRefusedError("the new program did not get ready; its messages say why")
+        except BaseException as error:
             kept.close()
-            self._give_up()
-            raise OrderRefusedError("the new program did not get ready; its messages say why")
+            self._channel.close()
+            await self._end()
+            if isinstance(error, TimeoutError):
+                raise OrderRefusedError("the new program was not ready in time") from None
+            raise
+        finally:
+            os.close(self._pidfd)
+        self._channel.close()
         return kept
 
     def _spawn(self) -> socket.socket:
         ours, theirs = pair()
+        environment = {k: v for k, v in os.environ.items() if k not in OWN_VARIABLES}
         try:
             self.pid = os.posix_spawn(
                 sys.executable,
                 [sys.executable, *sys.orig_argv[1:]],
-                os.environ | {VARIABLE: str(PREDECESSOR_FD)},
+                environment | {VARIABLE: str(PREDECESSOR_FD)},
                 file_actions=[(os.POSIX_SPAWN_DUP2, theirs.fileno(), PREDECESSOR_FD)],
                 setsigmask=[],
             )
+            self._pidfd = os.pidfd_open(self.pid)
         except OSError as error:
             ours.close()
             raise OrderRefusedError(f"cannot start the new program: {error}") from error
@@ -85,6 +95,13 @@ class Upgrade:
         if not self._ready.done():
             self._ready.set_result(False)
 
-    def _give_up(self) -> None:
-        with contextlib.suppress(ProcessLookupError):  # it has ended, and was waited for
-            os.kill(self.pid, signal.SIGKILL)
+    async def _end(self) -> None:
+        """Kill it and wait for its end, so that nobody else writes what we go on with."""
+        over = asyncio.Event()
+        self._loop.add_reader(self._pidfd, over.set)
+        try:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+            await asyncio.shield(over.wait())
+        finally:
+            self._loop.remove_reader(self._pidfd)

@@ -23,7 +23,7 @@ from meshcore._core import Engine, Segment
 from meshcore.errors import ConfigError, LayerError
 from meshcore.process import messages
 from meshcore.process.channel import Channel
-from meshcore.process.limits import raise_descriptor_limit
+from meshcore.process.limits import DescriptorReserve, raise_descriptor_limit
 from meshcore.process.memory import calm_collector, tune_allocator
 from meshcore.process.worker import Worker
 
@@ -42,9 +42,11 @@ class WorkerProcess:
     """Does what control says, one thing after the other."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, sock: socket.socket) -> None:
-        self._loop = loop
         self._orders: asyncio.Queue[tuple[Any, list[int]] | None] = asyncio.Queue()
+        self._reserve = DescriptorReserve()
         self._channel = Channel(loop, sock, self._on_message, self._on_closed)
+        self._channel.on_lost(self._on_lost)
+        self._channel.reading = self._reserve
         self._worker: Worker | None = None
         self._prepared: tuple[Prepared, dict[str, dict[int, socket.socket]]] | None = None
         self._drain_s = 30.0
@@ -56,27 +58,40 @@ class WorkerProcess:
     def _on_closed(self) -> None:
         self._orders.put_nowait(None)  # control is gone: finish what is under way
 
-    def _on_signal(self) -> None:
-        self._orders.put_nowait((messages.Drain(self._drain_s), []))
+    def _on_lost(self, message: Any) -> None:
+        """An order came without its sockets."""
+        self._refuse(message, "no descriptors are left")
 
     async def run(self) -> int:
         """Work until told to end; the exit code."""
-        self._loop.add_signal_handler(signal.SIGTERM, self._on_signal)
-        for ignored in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR2):
-            signal.signal(ignored, signal.SIG_IGN)  # of the terminal's group: control's business
-        timeout_s = self._drain_s
+        # Of the terminal's group, or of the service's: control's business, which tells us.
+        for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2):
+            signal.signal(ignored, signal.SIG_IGN)
         while (order := await self._orders.get()) is not None:
             message, fds = order
             if isinstance(message, messages.Drain):
-                timeout_s = message.timeout_s
+                self._drain_s = message.timeout_s
                 break
-            await self._obey(message, fds)
+            try:
+                with self._reserve:
+                    await self._obey(message, fds)
+            except Exception as error:
+                log.exception("%s was not carried out", type(message).__name__)
+                self._refuse(message, str(error) or type(error).__name__)
             if self._code:
                 break
         if self._worker is not None:
-            await self._worker.stop(timeout_s)
+            await self._worker.stop(self._drain_s)
         self._channel.close()
         return self._code
+
+    def _refuse(self, message: Any, reason: str) -> None:
+        if isinstance(message, messages.Adopt):
+            self._channel.send(messages.NotAdopted(message.lane))
+        elif isinstance(message, messages.Prepare | messages.Commit):
+            self._channel.send(messages.Refused(message.token, reason))
+        elif isinstance(message, messages.Start):
+            self._fail(OSError(reason), REFUSED_BY_SYSTEM)
 
     async def _obey(self, message: Any, fds: list[int]) -> None:
         match message:
@@ -85,9 +100,9 @@ class WorkerProcess:
             case messages.Prepare():
                 await self._prepare(message, fds)
             case messages.Commit():
-                await self._commit(message.version)
+                await self._commit(message)
             case messages.Abort():
-                self._prepared = None
+                self._drop_prepared()
             case messages.Adopt():
                 await self._adopt(message, fds)
             case messages.Release():
@@ -118,18 +133,26 @@ class WorkerProcess:
         self._channel.send(messages.Failed(reason, code))
 
     async def _prepare(self, order: messages.Prepare, fds: list[int]) -> None:
+        self._drop_prepared()
         sockets = _by_listener(order.doors, fds)
-        version = order.change.version
         assert self._worker is not None
         try:
             prepared = await self._worker.prepare(order.change)
-        except Exception as error:
-            self._channel.send(messages.Refused(version, str(error) or type(error).__name__))
+        except BaseException as error:
+            _close(sockets)
+            if not isinstance(error, Exception):
+                raise
+            self._refuse(order, str(error) or type(error).__name__)
         else:
             self._prepared = prepared, sockets
-            self._channel.send(messages.WasPrepared(version))
+            self._channel.send(messages.WasPrepared(order.token))
 
-    async def _commit(self, version: int) -> None:
+    def _drop_prepared(self) -> None:
+        if self._prepared is not None:
+            _close(self._prepared[1])
+            self._prepared = None
+
+    async def _commit(self, order: messages.Commit) -> None:
         if self._prepared is None or self._worker is None:
             return
         (prepared, sockets), self._prepared = self._prepared, None
@@ -139,7 +162,7 @@ class WorkerProcess:
         except OSError as error:
             problem = str(error)
         self._drain_s = prepared.change.drain_ns / 1e9
-        self._channel.send(messages.Committed(version, problem))
+        self._channel.send(messages.Committed(order.token, problem))
 
     async def _adopt(self, order: messages.Adopt, fds: list[int]) -> None:
         assert self._worker is not None
@@ -153,6 +176,7 @@ class WorkerProcess:
                     await listener.adopt(lane, sock)
                 except OSError as error:
                     log.error("cannot accept for lane %d of %s: %s", lane, name, error)
+                    self._refuse(order, str(error))
 
     def _release(self, lane: int) -> None:
         assert self._worker is not None
@@ -167,6 +191,12 @@ def _by_listener(
     for (name, lane), fd in zip(doors, fds, strict=True):
         sockets.setdefault(name, {})[lane] = socket.socket(fileno=fd)
     return sockets
+
+
+def _close(sockets: dict[str, dict[int, socket.socket]]) -> None:
+    for of_listener in sockets.values():
+        for sock in of_listener.values():
+            sock.close()
 
 
 def main() -> None:

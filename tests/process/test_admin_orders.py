@@ -1,0 +1,113 @@
+"""Orders that nobody may give: the admin port and the local socket refuse them."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from meshcore.process.supervisor import local_name
+from tests.process.program import Program
+from tests.process.test_workers import HELLO, get, write
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
+    file = write(tmp_path_factory.mktemp("admin"), HELLO)
+    with Program(file, "--workers", "1") as program:
+        program.url()
+        yield program
+        assert program.status()["config_version"] == 1, "nothing was reloaded"
+        assert get(program.url()) == (200, b"hello")
+        assert program.stop() == 0
+
+
+def ask(
+    program: Program,
+    method: str,
+    path: str,
+    fields: dict[str, str] | None = None,
+    body: bytes | None = None,
+) -> tuple[int, str]:
+    address = program.line(r"http://(\S+) \(admin\)")[1]
+    connection = http.client.HTTPConnection(address, timeout=30)
+    try:
+        connection.request(method, path, body, fields or {})
+        response = connection.getresponse()
+        return response.status, response.read().decode()
+    finally:
+        connection.close()
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"origin": "http://evil.example"},
+        {"origin": "null"},
+        {"host": "evil.example"},
+        {"host": "evil.example:9900"},
+        {"host": "localhost.evil.example"},
+        {"host": "127.0.0.1.evil.example"},
+    ],
+)
+@pytest.mark.parametrize("path", ["/reload", "/rollback", "/upgrade", "/drain"])
+def test_what_a_page_in_a_browser_sends_is_refused(
+    program: Program, path: str, fields: dict[str, str]
+) -> None:
+    status, text = ask(program, "POST", path, fields)
+    assert (status, "orders come without an origin" in text) == (403, True)
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "HEAD"])
+def test_an_order_is_a_post(program: Program, method: str) -> None:
+    assert ask(program, method, "/reload")[0] == 405
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/healthz", "/status", "/readyz"])
+def test_what_only_tells_takes_no_post(program: Program, path: str) -> None:
+    assert ask(program, "POST", path)[0] == 405
+
+
+@pytest.mark.parametrize("version", ["x", "-1", "1.5", "1" * 19, "%D9%A1", "99", "0"])
+def test_a_version_that_is_none(program: Program, version: str) -> None:
+    status, text = ask(program, "POST", f"/rollback?version={version}")
+    assert status == 400, text
+    assert "errors" in text
+
+
+def test_a_worker_or_listener_that_is_not_there(program: Program) -> None:
+    for given in ("worker=7", "worker=x", "listener=nobody"):
+        status, text = ask(program, "POST", f"/drain?{given}")
+        assert status == 400, text
+
+
+def test_a_body_that_no_order_has(program: Program) -> None:
+    assert ask(program, "POST", "/reload", body=b"x" * (1 << 17))[0] == 413
+
+
+STRANGER = """
+import os, socket, sys
+os.setgid(65534), os.setuid(65534)
+client = socket.socket(socket.AF_UNIX)
+client.settimeout(30)
+client.connect(b"\\0" + bytes.fromhex(sys.argv[1]))
+try:
+    client.sendall(b"POST /drain HTTP/1.1\\r\\nhost: localhost\\r\\n\\r\\n")
+    print(client.recv(100))
+except OSError:
+    print(b"")
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs another user")
+def test_another_user_is_not_heard(program: Program) -> None:
+    name = local_name(program.file).removeprefix("\0").encode().hex()
+    command = [sys.executable, "-S", "-c", STRANGER, name]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=Path("/"))
+    assert (done.stdout, done.stderr) == ("b''\n", "")
+    assert program.process.poll() is None

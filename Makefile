@@ -135,9 +135,8 @@ bench-load: install  ## meshcore beside HAProxy, nginx and Envoy; BENCH_ARGS="--
 
 .PHONY: bench-workers
 bench-workers: install  ## what several workers and changes under load cost; BENCH_ARGS="--rounds 3"
-	@for tool in h2load:nghttp2-client nginx:nginx-light; do \
-	  PATH=$$PATH:/usr/sbin command -v $${tool%%:*} >/dev/null \
-	  || { echo "missing: $${tool%%:*} (Debian: apt-get install $${tool##*:})"; exit 1; }; done
+	@PATH=$$PATH:/usr/sbin command -v nginx >/dev/null \
+	  || { echo "missing: nginx (Debian: apt-get install nginx-light)"; exit 1; }
 	PATH=$$PATH:/usr/sbin $(BIN)/python -m benches.workers $(BENCH_ARGS)
 
 .PHONY: wheel

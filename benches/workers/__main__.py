@@ -33,10 +33,17 @@ def _pairs(_: Path, rounds: int, __: int) -> None:
 
 
 def _cost(folder: Path, rounds: int, seconds: int) -> None:
-    found = cost.cost(folder, rounds, seconds)
-    bar(f"CPU of a request: two workers / one, {cost.RATE_PER_S:,}/s", found.ratio, "<=", 1.1)
-    for name, each in (("one worker", found.one), ("two workers", found.two)):
-        print(f"  {name}: {each.workers_us:.1f} us, and {each.control_us:.2f} us of control")
+    for name, each in cost.cost(folder, rounds, seconds).items():
+        what = f"CPU of a request, two workers / one: {name}"
+        if name.startswith("nginx"):
+            print(f"{what:56} {each.ratio:8.2f} x")
+        else:
+            bar(what, each.ratio, "<=", 1.1)
+        for number, of in (("one worker", each.one), ("two workers", each.two)):
+            print(
+                f"  {number}: {of.workers_us:.1f} us, {of.control_us:.2f} us of control, "
+                f"{of.waits:.2f} waits of a loop"
+            )
 
 
 def _reload(folder: Path, rounds: int, _: int) -> None:

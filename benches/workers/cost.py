@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import statistics
 import subprocess
-import tempfile
+import sys
+from collections import defaultdict
 from pathlib import Path
 from typing import NamedTuple
 
-from benches.load.h2load import parse_rate
-from benches.workers.mesh import Mesh, core_s, nginx
+from benches.workers.mesh import Mesh, Nginx, core_s, nginx_origin, nginx_proxy, waits
+
+Proxy = Mesh | Nginx
+
 
 RATE_PER_S = 3_000
-CONNECTIONS = 32
 CONFIG = """\
 version: 1
 drain: 100ms
@@ -23,10 +26,11 @@ upstreams: {{api: {{endpoints: ["127.0.0.1:{port}"]}}}}
 
 
 class Cost(NamedTuple):
-    """Microseconds of a request, of the workers and of control."""
+    """Microseconds of a request, of the workers and of control, and how often a worker waited."""
 
     workers_us: float
     control_us: float
+    waits: float
 
 
 class Costs(NamedTuple):
@@ -37,42 +41,55 @@ class Costs(NamedTuple):
     ratio: float
 
 
-def _load(mesh: Mesh, seconds: int) -> int:
-    """How many requests were answered; `ValueError` when one failed or the rate was not kept."""
-    each = RATE_PER_S // CONNECTIONS
-    with tempfile.NamedTemporaryFile(mode="r") as log:
-        command = ["h2load", "-t1", "--h1", f"-c{CONNECTIONS}", "--rps", str(each)]
-        command += ["-D", str(seconds), "--log-file", log.name]
-        url = f"http://{mesh.host}:{mesh.port}/"
-        subprocess.run([*command, url], capture_output=True, check=True)
-        text = log.read()
-    parse_rate(text, each * CONNECTIONS * seconds)
-    return text.count("\n")
+def _load(proxy: Proxy, seconds: int, per_second: int) -> int:
+    """How many requests were answered; raises when one failed or the rate was not kept."""
+    command = [sys.executable, "-m", "benches.workers.steady", proxy.host, str(proxy.port)]
+    command += [str(per_second), str(seconds)]
+    return int(subprocess.run(command, capture_output=True, check=True).stdout)
 
 
-def _measure(mesh: Mesh, seconds: int) -> Cost:
-    workers = [*mesh.workers().values()]
-    before = [core_s(pid) for pid in (*workers, mesh.control)]
-    requests = _load(mesh, seconds)
-    after = [core_s(pid) for pid in (*workers, mesh.control)]
+def _measure(proxy: Proxy, seconds: int, per_second: int) -> Cost:
+    workers = [*proxy.workers().values()]
+    waited = sum(map(waits, workers))
+    before = [core_s(pid) for pid in (*workers, proxy.control)]
+    requests = _load(proxy, seconds, per_second)
+    after = [core_s(pid) for pid in (*workers, proxy.control)]
     *spent, control = [b - a for a, b in zip(before, after, strict=True)]
-    return Cost(sum(spent) / requests * 1e6, control / requests * 1e6)
+    waited = sum(map(waits, workers)) - waited
+    return Cost(sum(spent) / requests * 1e6, control / requests * 1e6, waited / requests)
 
 
 def _middle(costs: list[Cost]) -> Cost:
     return Cost(*(statistics.median(each) for each in zip(*costs, strict=True)))
 
 
-def cost(folder: Path, rounds: int, seconds: int) -> Costs:
-    """Both take their turn in each round; the first warms up."""
-    with nginx(folder) as port:
-        text = CONFIG.format(port=port)
-        with Mesh(folder, "one", text, 1) as one, Mesh(folder, "two", text, 2) as two:
-            pairs = []
-            for number in range(rounds + 1):
-                order = (one, two) if number % 2 else (two, one)
-                by = {mesh: _measure(mesh, seconds) for mesh in order}
-                pairs.append((by[one], by[two]))
-    pairs = pairs[1:]
-    ratio = statistics.median(b.workers_us / a.workers_us for a, b in pairs)
-    return Costs(_middle([a for a, _ in pairs]), _middle([b for _, b in pairs]), ratio)
+def _costs(ones: list[Cost], twos: list[Cost]) -> Costs:
+    ratio = statistics.median(
+        two.workers_us / one.workers_us for one, two in zip(ones, twos, strict=True)
+    )
+    return Costs(_middle(ones), _middle(twos), ratio)
+
+
+def cost(folder: Path, rounds: int, seconds: int) -> dict[str, Costs]:
+    """All take their turn in each round; the first warms up."""
+    found: dict[tuple[str, int], list[Cost]] = defaultdict(list)
+    with nginx_origin(folder) as origin, contextlib.ExitStack() as stack:
+        text = CONFIG.format(port=origin.port)
+        turns: list[tuple[str, int, Proxy]] = []
+        for workers in (1, 2):
+            mesh = stack.enter_context(Mesh(folder, f"mesh{workers}", text, workers))
+            peer = nginx_proxy(folder, f"nginx{workers}", origin.port, workers)
+            turns.append((f"meshcore {workers}", RATE_PER_S, mesh))
+            turns.append((f"nginx {workers}", RATE_PER_S, stack.enter_context(peer)))
+        turns.append(("meshcore 2", 2 * RATE_PER_S, mesh))
+        for number in range(rounds + 1):
+            for name, rate, proxy in turns if number % 2 else reversed(turns):
+                measured = _measure(proxy, seconds, rate)
+                if number:
+                    found[name, rate].append(measured)
+    one = found["meshcore 1", RATE_PER_S]
+    return {
+        "same rate": _costs(one, found["meshcore 2", RATE_PER_S]),
+        "same rate for each": _costs(one, found["meshcore 2", 2 * RATE_PER_S]),
+        "nginx, same rate": _costs(found["nginx 1", RATE_PER_S], found["nginx 2", RATE_PER_S]),
+    }

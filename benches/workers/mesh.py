@@ -6,15 +6,15 @@ import asyncio
 import contextlib
 import os
 import re
+import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from benches.load.configs import SMALL, origin
-from benches.load.machine import free_port
+from benches.load.machine import family, free_port
 from meshcore.cli.order import ask
 
 START_S = 60.0
@@ -78,25 +78,75 @@ def core_s(pid: int) -> float:
     return found / NS
 
 
+def waits(pid: int) -> int:
+    """How often a process had nothing to do and waited."""
+    text = Path(f"/proc/{pid}/status").read_text()
+    return int(text.partition("\nvoluntary_ctxt_switches:")[2].split()[0])
+
+
 def queued_s() -> float:
     """Seconds that this thread was ready to run and had to wait for a core."""
     return int(Path("/proc/thread-self/schedstat").read_text().split()[1]) / NS
 
 
-@contextlib.contextmanager
-def nginx(folder: Path) -> Iterator[int]:
-    """The origin's port."""
-    port = free_port()
+class Nginx:
+    """nginx of a text, with its port: the origin, or a proxy to compare with."""
+
+    host = "127.0.0.1"
+
+    def __init__(self, folder: Path, name: str, text: str, port: int) -> None:
+        self._file = folder / f"{name}.conf"
+        self._file.write_text(text)
+        self.port = port
+
+    def __enter__(self) -> Nginx:
+        command = ["nginx", "-c", str(self._file)]
+        self._process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+        until = time.monotonic() + START_S
+        while time.monotonic() < until:
+            with contextlib.suppress(OSError):
+                socket.create_connection((self.host, self.port)).close()
+                return self
+            time.sleep(0.05)
+        raise RuntimeError("nginx did not start")
+
+    def __exit__(self, *_: object) -> None:
+        self._process.terminate()
+        self._process.wait(START_S)
+
+    @property
+    def control(self) -> int:
+        """The process id of its master."""
+        return self._process.pid
+
+    def workers(self) -> dict[int, int]:
+        """Process ids by number."""
+        return dict(enumerate(family(self._process.pid)[1:]))
+
+
+def nginx_origin(folder: Path) -> Nginx:
+    """The origin."""
     (folder / "files").mkdir(exist_ok=True)
-    file = folder / "origin.conf"
-    file.write_text(origin(port, str(folder)))
-    process = subprocess.Popen(["nginx", "-c", str(file)], stderr=subprocess.DEVNULL)
-    try:
-        time.sleep(0.5)
-        yield port
-    finally:
-        process.terminate()
-        process.wait(START_S)
+    port = free_port()
+    return Nginx(folder, "origin", origin(port, str(folder)), port)
+
+
+def nginx_proxy(folder: Path, name: str, endpoint: int, workers: int) -> Nginx:
+    """A proxy that spreads connections as meshcore does."""
+    port = free_port()
+    text = f"""
+daemon off; worker_processes {workers}; pid {folder}/{name}.pid; error_log {folder}/{name}.err;
+events {{ worker_connections 1024; }}
+http {{
+  access_log off; keepalive_requests 100000000;
+  upstream api {{ server 127.0.0.1:{endpoint}; keepalive 64; keepalive_requests 100000000; }}
+  server {{
+    listen 127.0.0.1:{port} reuseport;
+    location / {{ proxy_pass http://api; proxy_http_version 1.1; proxy_set_header Connection ""; }}
+  }}
+}}
+"""
+    return Nginx(folder, name, text, port)
 
 
 async def answer_s(host: str, port: int) -> float:

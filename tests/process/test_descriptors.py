@@ -147,3 +147,33 @@ def test_whatever_control_lacks_a_descriptor_for_is_done_later(tmp_path: Path, f
         program.order("/reload")
         assert not any("Traceback" in line for line in program.lines)
         assert program.stop() == 0
+
+
+NAMES = ("one", "two", "three", "four", "five")
+MORE = HELLO.replace(
+    "listeners: {",
+    "listeners: {" + "".join(f'{name}: {{bind: "127.0.0.1:0"}}, ' for name in NAMES),
+)
+
+
+def test_a_worker_without_descriptors_lives_through_orders(tmp_path: Path) -> None:
+    file = write(tmp_path, HELLO)
+    with Program(file, "--workers", "2") as program:
+        url, (full_one, other) = program.url(), program.workers().values()
+        leave(full_one, 0)
+        for n in range(3):
+            big = "x" * 100_000 * n  # of which the message does not fit into a packet
+            file.write_text(MORE.replace("body: hello", f"body: bye{big}"))
+            with pytest.raises(SystemExit):
+                program.order("/reload")
+            program.line("reload refused.*worker 0: .*Too many open files", after=n)
+        os.kill(other, signal.SIGKILL)
+        program.until(lambda: program.workers().get(1, other) != other)
+        assert program.workers()[0] == full_one
+        resource.prlimit(full_one, resource.RLIMIT_NOFILE, (HARD, HARD))
+        program.order("/reload")
+        for name in NAMES:
+            assert get(program.status()["listeners"][name])[0] == 200
+        assert all(get(url)[0] == 200 for _ in range(20))
+        assert not any("Traceback" in line for line in program.lines)
+        assert program.stop() == 0

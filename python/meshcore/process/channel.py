@@ -35,7 +35,9 @@ Packet = tuple[bytes, list[int]]
 
 
 class DescriptorsLostError(Exception):
-    """A message came without all of its descriptors: this process may have no more of them."""
+    """A message came without all of its descriptors: this process may have no more of them.
+
+    `message` may be an outline of it."""
 
     def __init__(self, message: Any) -> None:
         super().__init__("no descriptors are left")
@@ -167,10 +169,8 @@ class Inbox:
         self._fds, self._lost = [], False
         if not lost:
             return _unpacked(packet, found), found
-        apart = packet[:1] == _APART
-        message = None if apart and not found else _unpacked(packet, found)
         _close_all(found)
-        raise DescriptorsLostError(message)
+        raise DescriptorsLostError(pickle.loads(packet[1:]))  # noqa: S301 - as below
 
     def message(self) -> tuple[Any, list[int]]:
         """The next message, waited for. Raises as `receive`."""
@@ -217,10 +217,16 @@ def _packed(message: object, fds: Sequence[int]) -> list[Packet]:
     except OSError:
         _close_all(own)
         raise
-    packet = _INLINE + data if len(data) < INLINE_BYTES else _APART
+    packet = _INLINE + data if len(data) < INLINE_BYTES else _APART + _outline(message)
     # The descriptor that the message lies in is the first of all.
     parts = [own[i : i + MAX_FDS] for i in range(0, len(own), MAX_FDS)] or [[]]
     return [*((_MORE, part) for part in parts[:-1]), (packet, parts[-1])]
+
+
+def _outline(message: object) -> bytes:
+    """What is told of a message that lies apart, should that not arrive: `outline` of it."""
+    outline = getattr(message, "outline", None)
+    return pickle.dumps(outline() if outline is not None else None, pickle.HIGHEST_PROTOCOL)
 
 
 def _apart(data: bytes) -> int:

@@ -63,6 +63,7 @@ class Control:
         self.crew: Crew
         self._whole: Change | None = None
         self._next = 1
+        self._is_writer = True  # of the registry; another program may have been, for a while
 
     # --- the beginning ------------------------------------------------------------------------
 
@@ -224,6 +225,8 @@ class Control:
         async with self._changing:
             if self.crew.stopping:
                 raise OrderRefusedError("the program is at its end, or another has taken over")
+            if not self._is_writer:
+                self._regain()
             yield
 
     @asynccontextmanager
@@ -238,7 +241,9 @@ class Control:
             try:
                 yield
             except BaseException:
-                self._regain()
+                self._is_writer = False
+                with contextlib.suppress(OSError):  # no descriptors: before the next change then
+                    self._regain()
                 raise
             self.crew.hand_over()
 
@@ -248,6 +253,7 @@ class Control:
         self.engine = Engine.control(self.segment, seed=secrets.randbits(64), adopt=True)
         self.engine.apply(self.snapshot.core_json())
         self._next += 1  # the number that it had
+        self._is_writer = True
 
     async def drain_listener(self, name: str) -> Snapshot:
         """Close a listener and drain its connections, until the next reload opens it again.

@@ -76,6 +76,7 @@ class Crew:
         self._failed: dict[int, int] = {}  # workers in a row that were not well, by lane
         self._pauses: dict[int, asyncio.TimerHandle] = {}
         self._renewing: dict[int, Child] = {}  # by lane: workers that go when another is ready
+        self._orphans: set[int] = set()  # lanes that nobody could be given
         self._held: list[int] | None = None  # lanes to start when the configuration stands
         self._started = False
         self._settled = asyncio.Event()
@@ -221,8 +222,11 @@ class Crew:
                 try:
                     self._owner.hand_over(child, lane)
                 except OSError as error:  # no descriptors: the next look tries again
-                    log.error("nobody stands in for worker %d: %s", lane, error)
+                    if lane not in self._orphans:
+                        log.error("nobody stands in for worker %d yet: %s", lane, error)
+                    self._orphans.add(lane)
                     return
+                self._orphans.discard(lane)
                 child.adopted.add(lane)
 
     # --- the end of a worker ------------------------------------------------------------------

@@ -34,24 +34,28 @@ class DescriptorReserve:
     """Some descriptors that connections cannot have: the limit is lower but for a `with` block."""
 
     def __init__(self) -> None:
-        self._limit, self._hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self._limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         self._inside = 0
         # A quarter at most: a process with few of them is to serve something too.
         self._low = self._limit - min(RESERVED, self._limit // 4)
-        self._set(self._low)
+        self._change(self._limit, self._low)
 
     def __enter__(self) -> None:
         self._inside += 1
-        self._set(self._limit)
+        self._change(self._low, self._limit)
 
     def __exit__(self, *_: object) -> None:
         self._inside -= 1
         if not self._inside:
-            self._set(self._low)
+            self._change(self._limit, self._low)
 
-    def _set(self, soft: int) -> None:
-        with contextlib.suppress(OSError, ValueError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, self._hard))
+    @staticmethod
+    def _change(before: int, after: int) -> None:
+        """Unless somebody has set another limit meanwhile."""
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if soft == before:
+            with contextlib.suppress(OSError, ValueError):
+                resource.setrlimit(resource.RLIMIT_NOFILE, (after, hard))
 
 
 def give_way() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -43,6 +43,10 @@ class Start:
     change: Change
     doors: tuple[Place, ...]
 
+    def outline(self) -> Start:
+        """Without what makes it large."""
+        return replace(self, change=None, doors=())  # type: ignore[arg-type]
+
 
 @dataclass(frozen=True, slots=True)
 class Prepare:
@@ -52,6 +56,10 @@ class Prepare:
     """What the answer to this very order carries."""
     change: Change
     doors: tuple[Place, ...]
+
+    def outline(self) -> Prepare:
+        """Without what makes it large."""
+        return replace(self, change=None, doors=())  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True, slots=True)

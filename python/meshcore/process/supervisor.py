@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import hashlib
 import logging
+import math
 import os
 import signal
 import socket
@@ -35,6 +37,9 @@ log = logging.getLogger("meshcore")
 
 # Watching may fail for want of descriptors or of the kernel's watches: both come back.
 WATCH_AGAIN_S: Final = 10.0
+# A socket that cannot accept for want of these is told of by the loop a hundred times a second.
+SCARCE: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+TELL_AGAIN_S: Final = 60.0
 
 
 def run_supervised(file: Path, workers: int | None) -> int:
@@ -70,6 +75,7 @@ class Supervisor:
         self._hurry = asyncio.Event()
         self._init: socket.socket | None = None
         self._successor: tuple[int, socket.socket] | None = None
+        self._told_s = -math.inf  # of what is scarce
         self._owns = True  # doors and their files: no other program has them
         self._tasks: set[asyncio.Task[Any]] = set()
         self._watcher: asyncio.Task[None] | None = None
@@ -81,6 +87,7 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         # A file of many routes takes seconds to read: no request of a worker waits for that.
         loop.set_default_executor(ThreadPoolExecutor(2, initializer=give_way))
+        loop.set_exception_handler(self._on_trouble)
         loop.add_signal_handler(signal.SIGCHLD, self._on_child)
         # Before anything listens: a signal right after the first line must drain, not kill.
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -239,6 +246,15 @@ class Supervisor:
             self._control.crew.stopping = True
             self._control.crew.kill()
         self._ended.set()
+
+    def _on_trouble(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """What the loop would tell of; of descriptors that are scarce only now and then."""
+        error = context.get("exception")
+        if not (isinstance(error, OSError) and error.errno in SCARCE):
+            loop.default_exception_handler(context)
+        elif loop.time() - self._told_s >= TELL_AGAIN_S:
+            self._told_s = loop.time()
+            log.error("the admin port cannot accept for now: %s", error.strerror)
 
     def _on_order(self, number: signal.Signals, order: Any) -> None:
         if not self._passed_on(number):

@@ -43,8 +43,11 @@ class Upgrade:
         Returns our end of the socket to it once it accepts; raises `OrderRefusedError` when it
         does not get that far. However this ends otherwise, the new program is gone before.
         """
-        ours = self._spawn()
-        kept = ours.dup()
+        try:
+            ours = self._spawn()
+            kept = ours.dup()
+        except OSError as error:
+            raise OrderRefusedError(f"cannot start the new program: {error}") from error
         self._channel = Channel(self._loop, ours, self._told, self._gone)
         try:
             self._channel.send(*offer(self._control, admin, init_fd))
@@ -58,6 +61,8 @@ class Upgrade:
             await self._end()
             if isinstance(error, TimeoutError):
                 raise OrderRefusedError("the new program was not ready in time") from None
+            if isinstance(error, OSError):
+                raise OrderRefusedError(f"cannot hand over to a new program: {error}") from error
             raise
         finally:
             os.close(self._pidfd)
@@ -76,9 +81,9 @@ class Upgrade:
                 setsigmask=[],
             )
             self._pidfd = os.pidfd_open(self.pid)
-        except OSError as error:
+        except BaseException:
             ours.close()
-            raise OrderRefusedError(f"cannot start the new program: {error}") from error
+            raise
         finally:
             theirs.close()
         return ours

@@ -840,7 +840,7 @@ class Engine:
         """
 
     def commit(self, prepared: Prepared) -> None:
-        """Put in force what was prepared.
+        """Put in force what was prepared; never waits for a `prepare` that is under way.
 
         `ValueError` if it was committed before, comes from another engine, or was made from a
         configuration that is not in force any more.
@@ -864,7 +864,8 @@ class Engine:
     def apply(self, delta: bytes) -> None:
         """Compile a change (JSON, see ``rust/meshcore-core/src/snapshot.rs``) and put it in force.
 
-        Without the GIL. Raises `ConfigError` with everything that is wrong; nothing changes then.
+        Without the GIL. Raises `ConfigError` with everything that is wrong, or if what was prepared
+        before is committed meanwhile; nothing changes then.
         """
 
     @property

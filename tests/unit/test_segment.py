@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import os
 import struct
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -113,6 +116,47 @@ def test_a_change_is_prepared_and_then_put_in_force() -> None:
             control.commit(again)
     with pytest.raises(ValueError, match="already committed"):
         prepared.upstreams()
+
+
+def test_the_loop_never_waits_for_a_change_that_is_compiled() -> None:
+    segment = create(max_bytes=256 * MIB)
+    control = Engine.control(segment, seed=1)
+    control.apply(delta(1))
+    (engine,) = workers_of(segment, 1)
+    engine.apply(delta(1))
+    segment.occupy(0, os.getpid(), 1)
+    ready = engine.prepare(delta(1))
+    large = json.loads(delta(2))
+    (route,) = large["hosts"]["*"]
+    large["hosts"]["*"] = [
+        route | {"name": f"r{n}", "path": {"prefix": f"/{n}"}} for n in range(50_000)
+    ]
+    change = json.dumps(large).encode()
+    prepared = control.prepare(change)
+
+    def compile() -> float:
+        began = time.monotonic()
+        started.set()
+        engine.prepare(change)
+        return time.monotonic() - began
+
+    started = threading.Event()
+    waits: list[float] = []
+    with ThreadPoolExecutor(1) as pool:
+        compiling = pool.submit(compile)
+        started.wait()
+        while not compiling.done():
+            began = time.monotonic()
+            engine.report(now_ns())
+            assert engine.oldest_version == 1
+            if len(waits) == 3:
+                engine.commit(ready)
+            waits.append(time.monotonic() - began)
+            time.sleep(0.002)
+    assert compiling.result() > 0.1
+    assert len(waits) > 10
+    assert max(waits) < 0.05
+    control.commit(prepared)
 
 
 def test_an_aborted_change_leaves_what_is_in_force() -> None:

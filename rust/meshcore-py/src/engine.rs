@@ -100,15 +100,19 @@ impl Engine {
 
     fn report(&self, now_ns: u64) -> PyResult<()> {
         let Some((segment, slot)) = &self.slot else { return Ok(()) };
-        let (acked_version, oldest_version) = self.changes.versions();
-        let says =
-            Worker { heartbeat_ns: now_ns, acked_version, oldest_version, ..Worker::default() };
+        let versions = self.changes.versions();
+        let says = Worker {
+            heartbeat_ns: now_ns,
+            acked_version: versions.current,
+            oldest_version: versions.oldest(),
+            ..Worker::default()
+        };
         segment.report(*slot, &says).map_err(segment_error)
     }
 
     #[getter]
     fn oldest_version(&self) -> u64 {
-        self.changes.versions().1
+        self.changes.versions().oldest()
     }
 
     #[getter]

@@ -6,101 +6,139 @@ use meshcore_core::balance::Endpoint;
 use meshcore_core::exchange::{Compiled, Control, Engine};
 use meshcore_core::segment::SegmentError;
 use meshcore_core::snapshot::Delta;
+use meshcore_core::sync::{Ordering, fence};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
 use crate::errors::ApplyError;
 
 /// No request ever waits for it.
-#[expect(clippy::disallowed_types, reason = "serialises configuration changes only")]
+#[expect(
+    clippy::disallowed_types,
+    reason = "serialises configuration changes; requests never wait for it"
+)]
 type Lock<T> = std::sync::Mutex<T>;
 
 fn lock<T>(lock: &Lock<T>) -> MutexGuard<'_, T> {
     lock.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-struct Inside {
-    control: Control,
+/// What is asked for beside a change that is being compiled: locked for a few instructions only.
+#[derive(Default)]
+struct History {
     /// How often a configuration was put in force.
     commits: u64,
     /// Configurations that are not in force any more, which requests may still hold.
-    older: Vec<Weak<Compiled>>,
+    older: Vec<(u64, Weak<Compiled>)>,
+}
+
+impl History {
+    /// Forgets what nobody holds any more.
+    ///
+    /// # Orderings
+    /// The fence (`Acquire`) pairs with the `Release` of whoever dropped the last reference: what
+    /// it did to shared words is done before they are said to be let go of.
+    fn forget(&mut self) {
+        self.older.retain(|(_, old)| old.strong_count() > 0);
+        fence(Ordering::Acquire);
+    }
+}
+
+/// Versions of configurations.
+pub(crate) struct Versions {
+    /// The one in force.
+    pub(crate) current: u64,
+    /// Others that requests still hold.
+    pub(crate) older: Vec<u64>,
+}
+
+impl Versions {
+    pub(crate) fn oldest(&self) -> u64 {
+        self.older.iter().copied().fold(self.current, u64::min)
+    }
 }
 
 /// What changes the configuration of an engine.
+///
+/// Two locks: who compiles holds `control` for as long as that takes, so nothing that the loop
+/// calls may wait for it. `history` is taken for moments, by whoever has `control` or not.
 pub(crate) struct Changes {
     engine: Arc<Engine>,
-    inside: Lock<Inside>,
+    control: Lock<Control>,
+    history: Lock<History>,
 }
 
 impl Changes {
     pub(crate) fn new(engine: Arc<Engine>, control: Control) -> Self {
-        let inside = Inside { control, commits: 0, older: Vec::new() };
-        Self { engine, inside: Lock::new(inside) }
+        Self { engine, control: Lock::new(control), history: Lock::default() }
     }
 
-    /// Compiles a change; nothing is in force yet.
+    /// Compiles a change; nothing is in force yet. Waits for one that is being compiled.
     pub(crate) fn prepare(&self, delta: &[u8]) -> Result<Prepared, ApplyError> {
-        self.prepare_with(&mut lock(&self.inside), delta)
+        self.prepare_with(&mut lock(&self.control), delta)
     }
 
-    /// Puts in force what was prepared; says why not.
-    pub(crate) fn commit(&self, prepared: &Prepared) -> Result<(), &'static str> {
-        self.commit_with(&mut lock(&self.inside), prepared)
-    }
-
-    /// Both at once: no other change comes between.
+    /// Both at once. A commit may come between, of what was prepared before; then it is refused,
+    /// as it was made from what is not in force any more.
     pub(crate) fn apply(&self, delta: &[u8]) -> Result<(), ApplyError> {
-        let mut inside = lock(&self.inside);
-        let prepared = self.prepare_with(&mut inside, delta)?;
-        let done = self.commit_with(&mut inside, &prepared);
-        done.map_err(|why| ApplyError::one(why.to_owned()))
+        let mut control = lock(&self.control);
+        let prepared = self.prepare_with(&mut control, delta)?;
+        self.commit(&prepared).map_err(|why| ApplyError::one(why.to_owned()))
     }
 
-    fn prepare_with(&self, inside: &mut Inside, delta: &[u8]) -> Result<Prepared, ApplyError> {
+    fn prepare_with(&self, control: &mut Control, delta: &[u8]) -> Result<Prepared, ApplyError> {
         let delta: Delta =
             serde_json::from_slice(delta).map_err(|e| ApplyError::one(e.to_string()))?;
         let upstreams: Vec<String> = delta.upstreams.keys().cloned().collect();
-        let compiled = inside.control.apply(&self.engine.compiled(), delta)?;
+        let (commits, old) = {
+            let history = lock(&self.history);
+            (history.commits, self.engine.compiled())
+        };
+        let compiled = control.apply(&old, delta)?;
         Ok(Prepared {
             upstreams,
             engine: Arc::downgrade(&self.engine),
-            commits: inside.commits,
+            commits,
             version: compiled.version,
             compiled: Lock::new(Some(Arc::new(compiled))),
         })
     }
 
-    fn commit_with(&self, inside: &mut Inside, prepared: &Prepared) -> Result<(), &'static str> {
+    /// Puts in force what was prepared; says why not. Waits for no compilation: one that is under
+    /// way ends with something that is not to be committed any more.
+    pub(crate) fn commit(&self, prepared: &Prepared) -> Result<(), &'static str> {
         if !std::ptr::eq(prepared.engine.as_ptr(), Arc::as_ptr(&self.engine)) {
             return Err("prepared by another engine");
         }
-        if lock(&prepared.compiled).is_none() {
-            return Err(COMMITTED);
-        }
-        if prepared.commits != inside.commits {
-            return Err("prepared from a configuration that is not in force any more");
-        }
-        let compiled = lock(&prepared.compiled).take().ok_or(COMMITTED)?;
-        inside.commits += 1;
-        inside.older.retain(|old| old.strong_count() > 0);
-        inside.older.push(Arc::downgrade(&self.engine.compiled()));
-        self.engine.swap(compiled);
+        let old = {
+            let mut history = lock(&self.history);
+            let mut made = lock(&prepared.compiled);
+            if made.is_some() && prepared.commits != history.commits {
+                return Err("prepared from a configuration that is not in force any more");
+            }
+            let compiled = made.take().ok_or(COMMITTED)?;
+            history.commits += 1;
+            history.forget();
+            let old = self.engine.compiled();
+            history.older.push((old.version, Arc::downgrade(&old)));
+            self.engine.swap(compiled);
+            old
+        };
+        drop(old); // it may be large, so nobody waits meanwhile
         Ok(())
     }
 
     /// Takes over what another program exported. How many blocks were kept.
     pub(crate) fn import(&self, data: &[u8]) -> Result<usize, SegmentError> {
-        lock(&self.inside).control.import(data)
+        lock(&self.control).import(data)
     }
 
-    /// The version in force, and the oldest that a request still holds.
-    pub(crate) fn versions(&self) -> (u64, u64) {
-        let mut inside = lock(&self.inside);
-        let current = self.engine.compiled().version;
-        inside.older.retain(|old| old.strong_count() > 0);
-        let older = inside.older.iter().filter_map(Weak::upgrade).map(|old| old.version);
-        (current, older.min().map_or(current, |oldest| oldest.min(current)))
+    /// The version in force, and those that requests still hold. Waits for no compilation.
+    pub(crate) fn versions(&self) -> Versions {
+        let mut history = lock(&self.history);
+        history.forget();
+        let older = history.older.iter().map(|(version, _)| *version).collect();
+        Versions { current: self.engine.compiled().version, older }
     }
 }
 

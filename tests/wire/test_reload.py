@@ -14,7 +14,7 @@ from meshcore import ConfigError, LayerError, load_text
 from meshcore.process.proxy import Proxy
 from tests.wire.client import Client
 from tests.wire.conftest import Run, Serve, eventually, metric
-from tests.wire.origin import Origin, Visit, response
+from tests.wire.origin import Handler, Origin, Visit, response
 
 
 def mesh(*ports: int, more: str = "", listener: str = "", upstream: str = "") -> str:
@@ -26,6 +26,9 @@ listeners: {{edge: {{bind: "127.0.0.1:0"{listener}}}}}
 routes: [{{name: all, upstream: u{more}}}]
 upstreams: {{u: {{endpoints: [{endpoints}]{upstream}}}}}
 """
+
+
+CAP = ", limits: {connections: 1}"
 
 
 def test_a_request_under_way_ends_where_it_began(run: Run, serve: Serve) -> None:
@@ -83,6 +86,52 @@ def test_connections_to_an_endpoint_that_left_are_closed(run: Run, serve: Serve)
             # Put back, it is an endpoint like any other.
             await proxy.reload(load_text(mesh(old.port)))
             assert (await client.get()).body == b"old"
+
+    run(main())
+
+
+@pytest.mark.parametrize("removed", ["endpoint", "upstream"])
+def test_who_waits_for_an_endpoint_that_left_has_a_connection_in_turn(
+    run: Run, serve: Serve, removed: str
+) -> None:
+    async def main() -> None:
+        go_on = asyncio.Event()
+
+        def slow(body: bytes) -> Handler:
+            async def handler(visit: Visit) -> None:
+                while True:
+                    await visit.head()
+                    await go_on.wait()
+                    await visit.send(response(body))
+
+            return handler
+
+        async with (
+            Origin(slow(b"x")) as x,
+            Origin(slow(b"y")) as y,
+            serve(mesh(x.port, y.port, upstream=CAP)) as proxy,
+            Client(proxy.addresses["edge"]) as one,
+            Client(proxy.addresses["edge"]) as other,
+        ):
+            assert proxy._worker is not None
+            cluster = proxy._worker._clusters["u"]
+            # They take turns: one of them has the connection, and one waits for the other endpoint.
+            asked = [asyncio.ensure_future(client.get()) for client in (one, other)]
+            await eventually(lambda: x.reached.is_set() != y.reached.is_set())
+            await eventually(lambda: cluster.pending == 1)
+            stays = x if x.reached.is_set() else y
+            text = mesh(stays.port, upstream=CAP)
+            if removed == "upstream":
+                text = text.replace("u: {", "v: {").replace("upstream: u", "upstream: v")
+            await proxy.reload(load_text(text))
+            go_on.set()
+            bodies = [(await asyncio.wait_for(each, 5)).body for each in asked]
+            assert sorted(bodies) == [b"x", b"y"]
+            pools = proxy._worker.pools
+            await eventually(lambda: len(pools.pools) == 1)
+            assert len(cluster.pools) == (1 if removed == "endpoint" else 0)
+            assert cluster.connections <= 1
+            pools.retire(99, 9, 0)  # not there: nothing happens
 
     run(main())
 

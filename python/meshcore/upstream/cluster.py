@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from meshcore.upstream.pool import Pool, Pooled
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Cluster:
     """One upstream, as this worker uses it; the same object as long as it keeps its name."""
 
@@ -25,6 +25,7 @@ class Cluster:
     connections: int = 0
     pending: int = 0
     pools: list[Pool] = field(default_factory=list)
+    """Of retired endpoints too, while requests may wait in them."""
 
     @property
     def is_full(self) -> bool:

@@ -53,18 +53,25 @@ class Connector:
 
     def retire(self, endpoint: int, version: int, now: int) -> None:
         """An endpoint has left the configuration. Requests that began before may still ask for
-        it, so the pool goes when no request holds a version before this one."""
-        pool = self.pools[endpoint]
+        it, so the pool goes when no request holds a version before this one; until then it has
+        its part in the upstream's caps as the others have."""
+        pool = self.pools.get(endpoint)
+        if pool is None or pool.retired:
+            return
         pool.retired = True
-        pool.cluster.pools.remove(pool)
         self._retired[endpoint] = version
         self._close_old(pool, now)
 
     def forget(self, oldest_version: int) -> None:
         """No request holds a configuration before this one."""
+        gone: dict[Cluster, set[Pool]] = {}
         for endpoint, version in list(self._retired.items()):
-            if version <= oldest_version and self.pools[endpoint].is_empty:
+            pool = self.pools[endpoint]
+            if version <= oldest_version and pool.is_empty:
                 del self._retired[endpoint], self.pools[endpoint]
+                gone.setdefault(pool.cluster, set()).add(pool)
+        for cluster, pools in gone.items():
+            cluster.pools = [pool for pool in cluster.pools if pool not in pools]
 
     # --- the exchange's port ------------------------------------------------------------------
 

@@ -78,6 +78,15 @@ def core_s(pid: int) -> float:
     return found / NS
 
 
+def connections(pid: int, port: int) -> int:
+    """How many connections to a port a process has taken."""
+    links = [os.readlink(entry) for entry in Path(f"/proc/{pid}/fd").iterdir()]
+    rows = [row.split() for row in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    here = f":{port:04X}"
+    there = {f"socket:[{row[9]}]" for row in rows if row[1].endswith(here) and row[3] == "01"}
+    return len(there.intersection(links))
+
+
 def waits(pid: int) -> int:
     """How often a process had nothing to do and waited."""
     text = Path(f"/proc/{pid}/status").read_text()

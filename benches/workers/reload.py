@@ -23,6 +23,16 @@ listeners: {edge: {bind: "127.0.0.1:0", layers: [python: "benches.workers.lag:La
 """
 
 
+SAYS = (
+    "request p50",
+    "p99.9",
+    "longest",
+    "loop still",
+    "loop at work",
+    "loop still, waiting for a core included",
+)
+
+
 class Window(NamedTuple):
     """Milliseconds of requests, and the longest that the worker's loop stood still."""
 
@@ -112,12 +122,10 @@ class Span(NamedTuple):
 
 
 def _window(
-    took: list[tuple[float, float]],
-    looks: list[tuple[float, ...]],
-    spans: list[tuple[float, float]],
+    took: list[tuple[float, float]], looks: list[tuple[float, ...]], begin_s: float, end_s: float
 ) -> Window:
     def within(at: float) -> bool:
-        return any(begin <= at <= end for begin, end in spans)
+        return begin_s <= at <= end_s
 
     times = sorted(t for at, t in took if within(at))
     late = [each[1:] for each in looks if within(each[0])] or [(0.0, 0.0, 0.0)]
@@ -132,13 +140,13 @@ def _window(
     return Window(*(figure * 1e3 for figure in figures))
 
 
-def held(folder: Path, rounds: int) -> tuple[Window, Window, float]:
-    """At rest, while reloading, and how many seconds a reload takes."""
+def held(folder: Path, rounds: int) -> tuple[list[Window], list[Window], float]:
+    """Of each round the rest and the reload, and how many seconds a reload takes at most."""
     path = folder / "lag"
     os.environ["MESHCORE_BENCH_LAG"] = str(path)
     with Mesh(folder, "many", text_of(0), 1) as mesh:
         took, spans = asyncio.run(_windows(mesh, rounds))
     looks = [tuple(map(float, line.split())) for line in path.read_text().splitlines()]
-    rest = _window(took, looks, [(s.rested_s, s.began_s) for s in spans])
-    busy = _window(took, looks, [(s.began_s, s.ended_s) for s in spans])
+    rest = [_window(took, looks, s.rested_s, s.began_s) for s in spans]
+    busy = [_window(took, looks, s.began_s, s.ended_s) for s in spans]
     return rest, busy, max(s.ended_s - s.began_s for s in spans)

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 from benches.load.configs import SMALL
-from benches.workers.mesh import Mesh, answer_s
+from benches.workers.mesh import Mesh, answer_s, connections
 
 CONNECTIONS = 2_000
 # A connection begins so often, beside the death of a worker.
@@ -25,21 +25,16 @@ routes: [{{name: all, respond: {{body: "{SMALL.strip()}\\n"}}}}]
 """
 
 
-def _descriptors(pid: int) -> int:
-    return len(os.listdir(f"/proc/{pid}/fd"))
-
-
 def difference(folder: Path) -> float:
     """By which share of the mean the workers' numbers of connections differ at most."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 2 * CONNECTIONS), hard))
     with Mesh(folder, "spread", TEXT, 2) as mesh:
         pids = mesh.workers().values()
-        before = {pid: _descriptors(pid) for pid in pids}
         held = [socket.create_connection((mesh.host, mesh.port)) for _ in range(CONNECTIONS)]
         until = time.monotonic() + 10
         while True:
-            shares = [_descriptors(pid) - before[pid] for pid in pids]
+            shares = [connections(pid, mesh.port) for pid in pids]
             if sum(shares) >= CONNECTIONS or time.monotonic() > until:
                 break
             time.sleep(0.05)

@@ -4,7 +4,7 @@
 //! started anew, and open the segment by its descriptor. In each round both pairs take their turn;
 //! a pair begins together, and its operations a second are of the time that they took on the
 //! machine's cores, so that others' work does not count.
-#![allow(missing_docs, clippy::unwrap_used)]
+#![allow(missing_docs, clippy::unwrap_used, clippy::print_stdout)]
 
 use std::fs::OpenOptions;
 use std::os::fd::AsRawFd;

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import textwrap
+import time
+from pathlib import Path
 
 import pytest
 
-from meshcore import Answer, Layer, Proxy, Request, Response
+from meshcore import Answer, Layer, LayerError, Proxy, Request, Response
 from meshcore.config.load import load_text
 from tests.wire.client import Client
 from tests.wire.conftest import Run, gauges
@@ -138,3 +140,51 @@ def test_a_whole_response_outlives_its_connection(run: Run) -> None:
                 assert (reply.status, reply.body) == (200, b"hi")
 
     run(go())
+
+
+def test_a_slow_import_stops_no_request(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    module = "slow_" + "".join(filter(str.isalnum, request.node.name))
+    (tmp_path / f"{module}.py").write_text(
+        "import asyncio, time\n"
+        "from meshcore import Layer\n"
+        "time.sleep(1)\n"
+        "class Slow(Layer):\n"
+        "    def __init__(self):\n"
+        "        self.made_on = asyncio.get_running_loop()\n"
+        "    async def on_request(self, request):\n"
+        "        assert asyncio.get_running_loop() is self.made_on\n"
+        "        request.set_header('x-slow', 'yes')\n"
+        "class Broken(Layer):\n"
+        "    def __init__(self):\n"
+        "        raise OSError('no disk')\n"
+    )
+
+    async def main() -> None:
+        async with Origin(response(b"x")) as origin:
+            without = load_text(textwrap.dedent(mesh(origin.port)))
+            layers = "layers: [{python: '%s:%s'}]"
+            with_slow, with_broken = (
+                load_text(textwrap.dedent(mesh(origin.port, route=layers % (module, name))))
+                for name in ("Slow", "Broken")
+            )
+            async with Proxy(without) as proxy, Client(proxy.addresses["edge"]) as client:
+                began = time.monotonic()
+                reloading = asyncio.ensure_future(proxy.reload(with_slow))
+                slowest = 0.0
+                while not reloading.done():
+                    asked = time.monotonic()
+                    assert (await client.get()).status == 200
+                    slowest = max(slowest, time.monotonic() - asked)
+                await reloading
+                assert time.monotonic() - began >= 1
+                assert slowest < 0.5
+                await client.get()
+                assert b"x-slow: yes" in origin.seen
+                with pytest.raises(LayerError, match="Broken: no disk"):
+                    await proxy.reload(with_broken)
+                assert (await client.get()).status == 200
+
+    run(main())

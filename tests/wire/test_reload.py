@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 import trustme
 
-from meshcore import ConfigError, LayerError, load_text
+from meshcore import ConfigError, Layer, LayerError, load_text
+from meshcore.config.change import change
+from meshcore.config.compile import compile
 from meshcore.process.proxy import Proxy
 from tests.wire.client import Client
 from tests.wire.conftest import Run, Serve, eventually, metric
@@ -176,6 +178,44 @@ def test_what_is_refused_changes_nothing(
             assert (await client.get()).body == b"x"
             await proxy.reload(load_text(mesh(origin.port)))
             assert (await client.get()).body == b"x"
+
+    run(main())
+
+
+@pytest.mark.parametrize("part", ["layers", "log", "commit"])
+def test_what_fails_when_it_is_put_in_force_changes_nothing(
+    run: Run, serve: Serve, part: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Plain(Layer):
+        pass
+
+    def fails(*_: object) -> None:
+        raise RuntimeError("as asked")
+
+    async def main() -> None:
+        async with Origin(response(b"x")) as origin, serve(mesh(origin.port)) as proxy:
+            worker = proxy._worker
+            assert worker is not None
+            worker._named["m:Plain"] = Plain()
+            cluster, pools = worker._clusters["u"], dict(worker.pools.pools)
+            text = mesh(1, more=", layers: [python: m:Plain]", upstream=CAP)
+            text = text.replace("drain: 2s", "drain: 9s") + "access_log: json\n"
+            new = compile(load_text(text), 2)
+            prepared = await worker.prepare(change(proxy._snapshot, new))
+            if part == "layers":
+                del worker._named["m:Plain"]
+            elif part == "commit":
+                other = await worker.prepare(change(proxy._snapshot, proxy._snapshot))
+                worker._engine.commit(other.core)
+            else:
+                monkeypatch.setattr("meshcore.process.worker.AccessLog", fails)
+            with pytest.raises((KeyError, RuntimeError, ValueError)):
+                worker.put(prepared)
+            assert (worker._clusters, worker.pools.pools) == ({"u": cluster}, pools)
+            assert (worker._log_form, worker._drain_ns) == ("off", 2_000_000_000)
+            assert proxy.config_version == 1
+            async with Client(proxy.addresses["edge"]) as client:
+                assert (await client.get()).body == b"x"
 
     run(main())
 

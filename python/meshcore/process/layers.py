@@ -21,17 +21,37 @@ if TYPE_CHECKING:
 log = logging.getLogger("meshcore.layers")
 
 
-def load_layer(name: str) -> Layer:
-    """The layer object of ``module:Class``. Raises `LayerError`, saying what is wrong."""
+def import_layer(name: str) -> object:
+    """What ``module:Class`` names: for a thread, as an import takes as long as it likes.
+
+    Raises `LayerError`, saying what is wrong; so does `make_layer`.
+    """
     module_name, _, attribute = name.partition(":")
     try:
-        found = getattr(importlib.import_module(module_name), attribute)
-        made = found() if isinstance(found, type) else found
+        return getattr(importlib.import_module(module_name), attribute)
     except (Exception, SystemExit) as error:  # somebody else's code: it may raise anything
-        raise LayerError(f"python layer {name}: {error or type(error).__name__}") from error
+        raise _unusable(name, error) from error
+
+
+def make_layer(name: str, found: object) -> Layer:
+    """The layer object of what was imported: on the loop, whose tasks, timers and clients of its
+    own a constructor may make."""
+    try:
+        made = found() if isinstance(found, type) else found
+    except (Exception, SystemExit) as error:
+        raise _unusable(name, error) from error
     if not isinstance(made, Layer):
         raise LayerError(f"python layer {name}: not a meshcore.Layer")
     return made
+
+
+def _unusable(name: str, error: BaseException) -> LayerError:
+    return LayerError(f"python layer {name}: {error or type(error).__name__}")
+
+
+def load_layer(name: str) -> Layer:
+    """Both at once, where no loop runs yet."""
+    return make_layer(name, import_layer(name))
 
 
 class LayerRunner:

@@ -5,14 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from meshcore.codec.engines import client_engine, server_engine
 from meshcore.downstream.listener import Listener
 from meshcore.upstream.tls import client_context
 
 if TYPE_CHECKING:
     import ssl
+    from collections.abc import Callable
 
     from meshcore._core import Engine
     from meshcore._core import Prepared as CorePrepared
+    from meshcore.codec import ClientCodec
     from meshcore.config.change import Change
 
 
@@ -24,6 +27,7 @@ class Prepared:
     core: CorePrepared
     listener_tls: dict[str, ssl.SSLContext | None]
     upstream_tls: dict[str, ssl.SSLContext | None]
+    upstream_codecs: dict[str, Callable[[bool, int], ClientCodec]]
 
 
 def prepare(engine: Engine, change: Change) -> Prepared:
@@ -31,6 +35,9 @@ def prepare(engine: Engine, change: Change) -> Prepared:
 
     Raises `ConfigError` for what the core refuses, `ssl.SSLError` for a certificate.
     """
+    for spec in change.listeners:
+        if spec.h2 is not None:
+            server_engine(spec.h2)  # so that it is imported, and has no fault, when it is needed
     return Prepared(
         change,
         engine.prepare(change.core),
@@ -39,4 +46,5 @@ def prepare(engine: Engine, change: Change) -> Prepared:
             spec.name: client_context(spec.tls, spec.protocol) if spec.tls is not None else None
             for spec in change.upstreams
         },
+        {spec.name: client_engine(spec.h2) for spec in change.upstreams},
     )

@@ -7,10 +7,9 @@ import sys
 from typing import TYPE_CHECKING
 
 from meshcore._core import now_ns
-from meshcore.codec.engines import client_engine
 from meshcore.downstream.deadlines import Deadlines
 from meshcore.downstream.listener import Listener
-from meshcore.process.layers import LayerRunner, load_layer
+from meshcore.process.layers import LayerRunner, import_layer, make_layer
 from meshcore.process.memory import FreePages
 from meshcore.process.prepared import Prepared, prepare
 from meshcore.telemetry.access_log import AccessLog
@@ -19,7 +18,7 @@ from meshcore.upstream.connector import Connector
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from meshcore._core import Engine
     from meshcore.config.change import Change
@@ -63,11 +62,16 @@ class Worker:
     async def prepare(self, change: Change) -> Prepared:
         """Make a change ready beside what is in force; see `prepare` for errors, and `LayerError`
         for a layer that cannot be loaded."""
-        prepared = await asyncio.to_thread(prepare, self._engine, change)
-        for name in prepared.core.python_layers():
-            if name not in self._named:
-                self._named[name] = load_layer(name)
+        prepared, found = await asyncio.to_thread(self._prepare_beside, change)
+        for name, layer in found.items():
+            self._named[name] = make_layer(name, layer)
         return prepared
+
+    def _prepare_beside(self, change: Change) -> tuple[Prepared, dict[str, object]]:
+        """What may take its time, in a thread: compiling, and importing the layers that are new."""
+        prepared = prepare(self._engine, change)
+        new = [name for name in prepared.core.python_layers() if name not in self._named]
+        return prepared, {name: import_layer(name) for name in new}
 
     async def commit(self, prepared: Prepared, sockets: Sockets) -> None:
         """Put a change in force; ``sockets`` are those of listeners that are new or bound anew.
@@ -82,16 +86,36 @@ class Worker:
             await self.listeners[name].start(bound)
 
     def put(self, prepared: Prepared) -> list[Listener]:
-        """The part of `commit` that waits for nothing; returns listeners to be reopened."""
+        """The part of `commit` that waits for nothing; returns listeners to be reopened.
+
+        The order is relied on: all that may fail comes before `Engine.commit`, which takes the
+        change whole or raises; what comes after it only writes down what was made ready. So a
+        failure leaves the configuration before this one whole, here and in the core.
+        """
         change, now = prepared.change, now_ns()
-        self._drain_ns = change.drain_ns
-        self._put_upstreams(prepared, now)
-        self._engine.commit(prepared.core)
+        upstreams = prepared.core.upstreams()
+        layers = [self._named[name] for name in prepared.core.python_layers()]
+        log = self.access_log
+        if change.access_log != self._log_form:
+            log = None if change.access_log == "off" else AccessLog(change.access_log, sys.stdout)
+        try:
+            self._engine.commit(prepared.core)
+        except BaseException:
+            if log is not None and log is not self.access_log:
+                self._spawn_close(log)
+            raise
         self._engine.report(now)
-        self._layers.layers = [self._named[name] for name in self._engine.python_layers()]
-        self._put_log(change.access_log)
+        self._drain_ns = change.drain_ns
+        self._layers.layers = layers
+        self._put_upstreams(prepared, upstreams, now)
+        self._put_log(change.access_log, log)
+        return self._put_listeners(prepared, now)
+
+    def _put_listeners(self, prepared: Prepared, now: int) -> list[Listener]:
+        change = prepared.change
         for name in change.removed_listeners:
-            self._leave(self.listeners.pop(name), now)
+            if (left := self.listeners.pop(name, None)) is not None:
+                self._leave(left, now)
         for listener in self.listeners.values():
             listener.renew_stack()
         reopened = []
@@ -107,37 +131,41 @@ class Worker:
             self.listeners[spec.name] = Listener(spec, tls, self._engine, self, self.deadlines)
         return reopened
 
-    def _put_upstreams(self, prepared: Prepared, now: int) -> None:
+    def _put_upstreams(
+        self,
+        prepared: Prepared,
+        upstreams: Iterable[tuple[str, Iterable[tuple[int, str]]]],
+        now: int,
+    ) -> None:
         change = prepared.change
         for spec in change.upstreams:
-            tls, codec = prepared.upstream_tls[spec.name], client_engine(spec.h2)
+            tls, codec = prepared.upstream_tls[spec.name], prepared.upstream_codecs[spec.name]
             cluster = self._clusters.get(spec.name)
             if cluster is None:
                 self._clusters[spec.name] = Cluster(spec, tls, codec)
             else:
                 cluster.spec, cluster.tls, cluster.new_h2_codec = spec, tls, codec
                 self.pools.renew(cluster, now)
-        for name, endpoints in prepared.core.upstreams():
+        for name, endpoints in upstreams:
             for endpoint, address in endpoints:
                 self.pools.set_pool(endpoint, address, self._clusters[name])
             present = {endpoint for endpoint, _ in endpoints}
             self._retire(self._endpoints.get(name, set()) - present, change.version, now)
             self._endpoints[name] = present
         for name in change.removed_upstreams:
-            del self._clusters[name]
-            self._retire(self._endpoints.pop(name), change.version, now)
+            self._clusters.pop(name, None)
+            self._retire(self._endpoints.pop(name, set()), change.version, now)
 
     def _retire(self, endpoints: set[int], version: int, now: int) -> None:
         for endpoint in endpoints:
             self.pools.retire(endpoint, version, now)
 
-    def _put_log(self, form: str) -> None:
+    def _put_log(self, form: str, log: AccessLog | None) -> None:
         if form == self._log_form:
             return
-        self._log_form = form
         if self.access_log is not None:
             self._spawn_close(self.access_log)
-        self.access_log = None if form == "off" else AccessLog(form, sys.stdout)
+        self._log_form, self.access_log = form, log
         for listener in self.listeners.values():
             listener.choose_exchange()
 

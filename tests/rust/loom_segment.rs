@@ -6,7 +6,7 @@
 use loom::thread;
 use meshcore_core::admission::InFlight;
 use meshcore_core::balance::EndpointState;
-use meshcore_core::segment::{Kind, Line, Segment, SegmentConfig, SegmentError, Worker};
+use meshcore_core::segment::{Kind, Line, Segment, SegmentConfig, SegmentError};
 use meshcore_core::sync::Ordering::Relaxed;
 
 fn segment(lines: usize, worker_slots: usize) -> Segment {
@@ -28,7 +28,7 @@ fn model(preemptions: usize, run: impl Fn() + Sync + Send + 'static) {
 #[test]
 fn an_entry_is_seen_as_a_whole_or_not_at_all() {
     model(3, || {
-        let control = segment(32, 1);
+        let control = segment(40, 1);
         // The region of columns is there, and something to stand behind the new one.
         let first = control.block(Kind::Endpoint, "first", 1).unwrap();
         first.word(0).store(7, Relaxed);
@@ -53,7 +53,7 @@ fn an_entry_is_seen_as_a_whole_or_not_at_all() {
 #[test]
 fn a_look_up_beside_a_removal_finds_what_stays() {
     model(3, || {
-        let control = segment(32, 1);
+        let control = segment(40, 1);
         let stays = control.block(Kind::Endpoint, "stays", 1).unwrap();
         stays.word(0).store(7, Relaxed);
         // They stand before what is looked for, and their lines come to mean something else: where
@@ -75,7 +75,7 @@ fn a_look_up_beside_a_removal_finds_what_stays() {
 fn what_goes_is_found_as_it_was_or_not_at_all() {
     // Each removal makes the reader begin again: with two, minutes. One finds what was tried.
     model(1, || {
-        let control = segment(32, 1);
+        let control = segment(40, 1);
         drop(control.block(Kind::Endpoint, "goes", 1).unwrap());
         let worker = control.reader();
         let reading = thread::spawn(move || {
@@ -93,7 +93,7 @@ fn what_goes_is_found_as_it_was_or_not_at_all() {
 #[test]
 fn the_next_worker_in_a_slot_loses_nothing_and_no_sum_is_below_zero() {
     model(3, || {
-        let control = segment(32, 2);
+        let control = segment(40, 2);
         let block = control.block(Kind::Upstream, "cap", InFlight::WORDS).unwrap();
         let dead = InFlight::new(block.clone(), 1, 3);
         control.occupy(1, 10, 1).unwrap();
@@ -122,7 +122,7 @@ fn the_next_worker_in_a_slot_loses_nothing_and_no_sum_is_below_zero() {
 #[test]
 fn a_worker_that_is_cleared_while_it_lives_does_not_pull_sums_below_zero() {
     model(3, || {
-        let control = segment(32, 2);
+        let control = segment(40, 2);
         let block = control.block(Kind::Endpoint, "e", EndpointState::WORDS).unwrap();
         let alive = EndpointState::new(block.clone(), 0);
         let other = EndpointState::new(block, 1);
@@ -141,7 +141,7 @@ fn a_worker_that_is_cleared_while_it_lives_does_not_pull_sums_below_zero() {
 #[test]
 fn a_version_that_is_let_go_of_is_done_with() {
     model(3, || {
-        let control = segment(32, 1);
+        let control = segment(40, 1);
         control.occupy(0, 10, 1).unwrap();
         let block = control.block(Kind::Endpoint, "e", 1).unwrap();
         let worker = control.reader();
@@ -159,8 +159,46 @@ fn a_version_that_is_let_go_of_is_done_with() {
         // The last thing that a request of the old configuration does.
         theirs.column(0, 0).fetch_add(1, Relaxed);
         theirs.word(0).store(5, Relaxed);
-        let says = Worker { oldest_version: 2, ..Worker::default() };
-        worker.report(0, &says).unwrap();
+        worker.report(0, 1, 2, &[]).unwrap();
         collecting.join().unwrap();
     });
+}
+
+#[test]
+fn a_reader_of_a_slot_never_sees_too_few_versions() {
+    model(3, || {
+        let control = segment(40, 1);
+        control.occupy(0, 10, 1).unwrap();
+        // One made for each of three versions, and retired with it.
+        let theirs: Vec<_> = [1, 2, 3].map(|version| made_for(&control, version)).into();
+        control.report(0, 1, 4, &[1, 2, 3]).unwrap();
+        let worker = control.reader();
+        let collecting = thread::spawn(move || {
+            let freed = control.collect();
+            // The newest is let go of first, the oldest last.
+            assert!(freed <= 2);
+            if freed > 0 {
+                let next = control.block(Kind::Endpoint, "next", 1).unwrap();
+                assert_eq!(next.word(0).load(Relaxed), 0);
+            }
+        });
+        theirs[2].word(0).store(5, Relaxed);
+        worker.report(0, 2, 4, &[1, 2]).unwrap();
+        theirs[1].word(0).store(5, Relaxed);
+        worker.report(0, 3, 5, &[1]).unwrap();
+        theirs[0].word(0).store(7, Relaxed);
+        collecting.join().unwrap();
+        assert_eq!(theirs[0].word(0).load(Relaxed), 7);
+    });
+}
+
+/// A block that only one version used; the worker's own handle, which does not keep it.
+fn made_for(control: &Segment, version: u64) -> meshcore_core::segment::Block {
+    control.make_for(version).unwrap();
+    let name = version.to_string();
+    drop(control.block(Kind::Endpoint, &name, 1).unwrap());
+    let theirs = control.reader().find(Kind::Endpoint, &name, 1).unwrap();
+    control.at_version(version).unwrap();
+    assert!(control.retire(Kind::Endpoint, &name));
+    theirs
 }

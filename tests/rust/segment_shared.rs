@@ -13,9 +13,9 @@ use proptest::prelude::*;
 
 const MIB: usize = 1 << 20;
 const ORIGIN: Origin = Origin { seed: [1, 2], layout: 7, created_ns: 99 };
-/// Where the registry begins and where the pool of entries does, in bytes: 66 and 2,114 lines.
-const BUCKETS: u64 = 66 * 64;
-const POOL: u64 = 2_114 * 64;
+/// Where the registry begins and where the pool of entries does, in bytes: 130 and 2,178 lines.
+const BUCKETS: u64 = 130 * 64;
+const POOL: u64 = 2_178 * 64;
 
 fn create(max_bytes: usize, worker_slots: usize) -> Segment {
     Segment::create(SegmentConfig { max_bytes, worker_slots }, ORIGIN).unwrap()
@@ -38,10 +38,6 @@ fn each(block: &Block) -> impl Iterator<Item = &AtomicU64> {
     let columns = (0..block.workers())
         .flat_map(move |slot| (0..block.column_words()).map(move |i| block.column(slot, i)));
     block.lines().iter().flat_map(|line| &line.0).chain(columns)
-}
-
-fn says(version: u64) -> Worker {
-    Worker { acked_version: version, oldest_version: version, ..Worker::default() }
 }
 
 #[test]
@@ -123,15 +119,93 @@ fn a_block_is_freed_when_no_worker_holds_a_version_that_used_it() {
     assert_eq!(control.retire_unused(), 1);
     // A worker that has not said anything yet may hold anything.
     assert_eq!((control.collect(), control.retired()), (0, 1));
-    control.report(0, &says(6)).unwrap();
-    control.report(2, &says(5)).unwrap();
+    control.report(0, 2, 6, &[]).unwrap();
+    control.report(2, 2, 5, &[]).unwrap();
     assert_eq!(control.collect(), 0);
-    control
-        .report(2, &Worker { acked_version: 6, oldest_version: 5, ..Worker::default() })
-        .unwrap();
+    control.report(2, 2, 6, &[5]).unwrap();
     assert_eq!(control.collect(), 0, "a request of version 5 is still under way");
-    control.report(2, &says(6)).unwrap();
+    control.report(2, 2, 6, &[]).unwrap();
     assert_eq!((control.collect(), control.retired()), (1, 0));
+}
+
+#[test]
+fn a_request_that_never_ends_keeps_what_its_version_uses_and_nothing_newer() {
+    let mut control = create(2 * MIB, 2);
+    control.occupy(0, 10, 1).unwrap();
+    control.make_for(1).unwrap();
+    let first = control.block(Kind::Endpoint, "first", 30).unwrap();
+    first.word(0).store(7, Relaxed);
+    let mut now = Vec::new();
+    for version in 2..1_502 {
+        // As a change is made: what is unused now was last used by the one before.
+        control.at_version(version - 2).unwrap();
+        control.retire_unused();
+        control.make_for(version).unwrap();
+        let names = (0..20).map(|i| format!("{version}/{i}"));
+        now = names.map(|name| control.block(Kind::Endpoint, &name, 30).unwrap()).collect();
+        if version == 2 {
+            control.retire(Kind::Endpoint, "first");
+        }
+        control.report(0, version, version, &[1, version - 1]).unwrap();
+        if version % 500 == 0 {
+            // The next control knows as much.
+            control = open(&control);
+            control.adopt().unwrap();
+            control.settle();
+        }
+        if version > 2 {
+            control.collect();
+            assert!(control.retired() <= 41, "{} in {version}", control.retired());
+        }
+    }
+    assert_eq!(first.word(0).load(Relaxed), 7);
+    drop((now, first));
+    control.report(0, 1, 1_502, &[]).unwrap();
+    control.retire_unused();
+    control.collect();
+    assert_eq!(control.retired(), 0);
+}
+
+#[test]
+fn more_versions_than_a_slot_tells_are_held_from_the_first_that_it_does_not() {
+    let control = create(MIB, 1);
+    control.occupy(0, 10, 1).unwrap();
+    let mut blocks: Vec<_> = (1..=30)
+        .map(|version| {
+            control.make_for(version).unwrap();
+            control.at_version(version).unwrap();
+            let block = control.block(Kind::Bucket, &version.to_string(), 1).unwrap();
+            control.retire(Kind::Bucket, &version.to_string());
+            block
+        })
+        .collect();
+    blocks.clear();
+    assert_eq!(control.collect(), 0, "it may hold anything");
+    // 3, 5, … 19 are told one by one; from 21 on all are held.
+    let odd: Vec<u64> = (3..30).filter(|version| version % 2 == 1).rev().collect();
+    control.report(0, 1, 40, &odd).unwrap();
+    assert_eq!(control.oldest_version(), Some(3));
+    assert_eq!((control.collect(), control.retired()), (2 + 9, 9 + 10));
+    control.report(0, 1, 40, &[30, 29, 40]).unwrap();
+    assert_eq!((control.collect(), control.retired()), (17, 2));
+}
+
+#[test]
+fn a_block_that_an_older_version_asks_for_is_its_too() {
+    let control = create(MIB, 1);
+    control.occupy(0, 10, 1).unwrap();
+    control.make_for(9).unwrap();
+    drop(control.block(Kind::Bucket, "x", 1).unwrap());
+    control.make_for(4).unwrap();
+    drop(control.block(Kind::Bucket, "x", 1).unwrap());
+    control.at_version(9).unwrap();
+    control.retire(Kind::Bucket, "x");
+    control.report(0, 1, 20, &[5]).unwrap();
+    let next = open(&control);
+    next.adopt().unwrap();
+    assert_eq!((control.collect(), next.collect()), (0, 0));
+    control.report(0, 1, 20, &[3]).unwrap();
+    assert_eq!(next.collect(), 1);
 }
 
 #[test]
@@ -160,7 +234,7 @@ fn a_dead_worker_holds_nothing() {
 fn the_next_control_knows_what_is_retired_and_still_held() {
     let control = create(MIB, 1);
     control.occupy(0, 10, 1).unwrap();
-    control.report(0, &says(4)).unwrap();
+    control.report(0, 2, 4, &[]).unwrap();
     let kept = control.block(Kind::Breaker, "kept", 9).unwrap();
     kept.word(0).store(11, Relaxed);
     let gone = control.block(Kind::Breaker, "gone", 9).unwrap();
@@ -175,7 +249,7 @@ fn the_next_control_knows_what_is_retired_and_still_held() {
     // A new one of the name gets other words while the worker holds the old ones.
     let new = next.block(Kind::Breaker, "gone", 9).unwrap();
     assert_eq!((new.word(0).load(Relaxed), gone.word(0).load(Relaxed)), (0, 12));
-    next.report(0, &says(5)).unwrap();
+    next.report(0, 2, 5, &[]).unwrap();
     next.settle();
     drop(new);
     assert_eq!((next.collect(), next.retire_unused()), (1, 2));

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use meshcore_core::codec::h2::Flood;
 use meshcore_core::exchange::{self, Compiled, Control, ListenerStats};
-use meshcore_core::segment::{self, SegmentConfig, SegmentError, Worker};
+use meshcore_core::segment::{self, SegmentConfig, SegmentError};
 use meshcore_core::telemetry::Format;
 use meshcore_core::time::Nanos;
 use pyo3::exceptions::PyValueError;
@@ -101,13 +101,7 @@ impl Engine {
     fn report(&self, now_ns: u64) -> PyResult<()> {
         let Some((segment, slot)) = &self.slot else { return Ok(()) };
         let versions = self.changes.versions();
-        let says = Worker {
-            heartbeat_ns: now_ns,
-            acked_version: versions.current,
-            oldest_version: versions.oldest(),
-            ..Worker::default()
-        };
-        segment.report(*slot, &says).map_err(segment_error)
+        segment.report(*slot, now_ns, versions.current, &versions.older).map_err(segment_error)
     }
 
     #[getter]

@@ -192,6 +192,8 @@ impl Control {
             }
             self.segment.retire_unused();
             self.segment.collect();
+            // It was the writer a moment ago; if it is not any more, nothing is made.
+            let _ = self.segment.make_for(next);
         }
     }
 

@@ -75,7 +75,8 @@ impl Writer {
             self.uncollected = true;
             self.version = self.version.max(version);
         }
-        let held = Held { kind, block: view.block(found), lines: found.lines(), column, retired };
+        let (block, lines, made_for) = (view.block(found), found.lines(), found.made_for);
+        let held = Held { kind, block, lines, column, made_for, retired };
         self.held.insert(found.at, held);
         Ok(())
     }

@@ -8,7 +8,7 @@ pub const MAX_WORKERS: usize = if cfg!(loom) { 3 } else { 64 };
 /// The first word: "meshcore" in ASCII. Written last, so half a header is none.
 pub(super) const MAGIC: u64 = u64::from_be_bytes(*b"meshcore");
 /// Raised when a change of layout shows in none of the numbers below.
-pub(super) const VERSION: u64 = 1;
+pub(super) const VERSION: u64 = 2;
 
 /// Words of the header's first line.
 pub(super) mod word {
@@ -27,29 +27,41 @@ pub(super) const USED: usize = 0;
 /// How often entries have been taken out.
 pub(super) const REMOVALS: usize = 1;
 
-/// One line for each worker slot.
+/// A pair of lines for each worker slot.
 pub(super) const SLOTS_AT: usize = 2;
+pub(super) const SLOT_LINES: usize = PAIR;
 /// Words of a slot.
 pub(super) mod slot {
     pub(crate) const PID: usize = 0;
     pub(crate) const STARTED: usize = 1;
     pub(crate) const HEARTBEAT: usize = 2;
     pub(crate) const ACKED: usize = 3;
+    /// The oldest version that is held: good at any time.
     pub(crate) const OLDEST: usize = 4;
+    /// Even while the words from here on belong together, odd while they do not.
+    pub(crate) const SEQUENCE: usize = 5;
+    /// Every version from this one on counts as held.
+    pub(crate) const FROM: usize = 6;
+    /// Versions before that which are held; what is not needed repeats it.
+    pub(crate) const OLDER: usize = 7;
 }
+/// Versions besides the one in force that a worker tells one by one: the rest of its lines.
+pub(super) const OLDER_VERSIONS: usize = SLOT_LINES * WORDS_PER_LINE - slot::OLDER;
 
 /// Heads of the registry's chains, one word each. With 100,000 endpoints a chain has six entries.
 /// In a model all entries are in one.
 pub(super) const BUCKETS: usize = if cfg!(loom) { 1 } else { 16_384 };
-pub(super) const BUCKETS_AT: usize = SLOTS_AT + MAX_WORKERS;
-/// Where the pool of lines begins.
-pub(super) const POOL_AT: usize = BUCKETS_AT + BUCKETS.div_ceil(WORDS_PER_LINE);
+pub(super) const BUCKETS_AT: usize = SLOTS_AT + MAX_WORKERS * SLOT_LINES;
+/// Where the pool of lines begins, with a pair of them.
+pub(super) const POOL_AT: usize =
+    (BUCKETS_AT + BUCKETS.div_ceil(WORDS_PER_LINE)).next_multiple_of(PAIR);
 
 /// Words of an entry's first line.
 pub(super) mod entry {
     pub(crate) const HASH: usize = 0;
     pub(crate) const NEXT: usize = 1;
-    /// The kind in the lowest byte, above it the name's length in bytes.
+    /// The kind in the lowest byte, above it the name's length in bytes (16 bits), then the first
+    /// version that may have used it (40 bits; of later ones the last that has room).
     pub(crate) const KIND: usize = 2;
     /// Shared words.
     pub(crate) const WORDS: usize = 3;
@@ -62,6 +74,9 @@ pub(super) mod entry {
     /// Zero while it can be found; then the last version that used it, plus one.
     pub(crate) const RETIRED: usize = 7;
 }
+
+/// The highest version that an entry can say it was made for.
+pub(super) const LAST_MADE_FOR: u64 = (1 << 40) - 1;
 
 /// The kind of an entry that is a region of columns.
 pub(super) const REGION_KIND: u8 = u8::MAX;
@@ -104,6 +119,9 @@ pub(super) const fn with_own(rooms: u64) -> u64 {
         COLUMN_WORDS as u64,
         MAX_WORKERS as u64,
         SLOTS_AT as u64,
+        SLOT_LINES as u64,
+        OLDER_VERSIONS as u64,
+        LAST_MADE_FOR,
         BUCKETS as u64,
         BUCKETS_AT as u64,
         POOL_AT as u64,
@@ -120,8 +138,8 @@ const _: () = {
 };
 const _: () = {
     assert!(BUCKETS.is_power_of_two());
-    assert!(word::CREATED < WORDS_PER_LINE && slot::OLDEST < WORDS_PER_LINE);
+    assert!(word::CREATED < WORDS_PER_LINE && OLDER_VERSIONS > 0);
     assert!(entry::RETIRED < WORDS_PER_LINE && WORK_AT < SLOTS_AT);
-    assert!(POOL_AT.is_multiple_of(PAIR), "the pool begins with a pair of lines");
+    assert!(MAX_NAME < 1 << 16, "a name's length has 16 bits");
     assert!(WORDS_PER_LINE.is_multiple_of(COLUMN_WORDS));
 };

@@ -11,13 +11,15 @@
 //! ```text
 //! line 0          magic, version, hash of the layout, lines, worker slots, seed (2), made at (ns)
 //! line 1          lines ever used, removals counted
-//! lines 2–65      a worker slot each: process, start, heartbeat, version in force, oldest held
-//! lines 66–2,113  the heads of 16,384 chains of entries
-//! lines 2,114–    the pool: entries
+//! lines 2–129     a worker slot each pair: process, start, heartbeat, version in force, oldest held,
+//!                 sequence, every version from this one on is held, nine older ones that are held
+//! lines 130–2,177 the heads of 16,384 chains of entries
+//! lines 2,178–    the pool: entries
 //! ```
 //! An entry is a run of lines: one that describes it, its name, its shared words.
 //! ```text
-//! hash, next, kind | name bytes << 8, words, column words, region, stride << 32 | start, retired
+//! hash, next, kind | name bytes << 8 | made for << 24, words, column words, region,
+//! stride << 32 | start, retired
 //! ```
 //! Its columns are elsewhere, side by side with those of other objects, in a region: an entry of
 //! its own, which has a column for each worker slot.
@@ -35,8 +37,10 @@
 //! control knows of it ([`Segment::adopt`]). What is free is stored nowhere: it is what no entry
 //! takes.
 //!
-//! A block is freed when it is retired, nobody in control's process holds it, and every worker
-//! has let go of the versions that may have used it. Workers write their own column, their slot,
+//! A block is freed when it is retired, nobody in control's process holds it, and no worker holds
+//! a version that may have used it: from the one it was made for to the last before it was retired.
+//! So a request that never ends keeps what its version uses, and nothing that came later. Workers
+//! write their own column, their slot,
 //! and the shared words of blocks, all of them single atomic words.
 #![allow(unsafe_code)] // the one place where memory is mapped and lent out (law 11)
 

@@ -52,8 +52,8 @@ struct Inner {
 /// All shared words of a mesh, by name. Clones are the same segment.
 ///
 /// One process writes the registry, all others only find blocks in it. A version is that of the
-/// configuration: a block that was last used by one may be freed when no process holds that
-/// configuration or an older one.
+/// configuration: a block that was made for one and last used by another may be freed when no
+/// process holds one of these or of those between.
 #[derive(Clone, Debug)]
 pub struct Segment(Arc<Inner>);
 
@@ -232,6 +232,16 @@ impl Segment {
         Ok(())
     }
 
+    /// Says which version the blocks that are asked for from now on are asked for by. Before it is
+    /// said, what is made counts as used by every version from the first.
+    ///
+    /// # Errors
+    /// If this process does not write the registry.
+    pub fn make_for(&self, version: u64) -> Result<(), SegmentError> {
+        self.writer()?.making = version;
+        Ok(())
+    }
+
     /// Retires every block that no configuration of this process holds. How many. O(blocks).
     pub fn retire_unused(&self) -> usize {
         self.writer().map_or(0, |mut writer| writer.retire_unused(&self.0.view))
@@ -298,12 +308,18 @@ impl Segment {
         self.0.view.worker(slot)
     }
 
-    /// The worker in `slot` says how it stands; its process and start are not touched.
+    /// The worker in `slot` lives, has a version in force and requests that hold older ones.
     ///
     /// # Errors
     /// If there is no such slot.
-    pub fn report(&self, slot: usize, says: &Worker) -> Result<(), SegmentError> {
-        self.0.view.report(slot, says)
+    pub fn report(
+        &self,
+        slot: usize,
+        now_ns: u64,
+        in_force: u64,
+        older: &[u64],
+    ) -> Result<(), SegmentError> {
+        self.0.view.report(slot, now_ns, in_force, older)
     }
 
     /// Blocks that can be found by name, as the writer knows.
@@ -322,6 +338,12 @@ impl Segment {
     #[must_use]
     pub fn retired(&self) -> usize {
         self.writer().map_or(0, |writer| writer.retired.len())
+    }
+
+    /// The oldest version that a living worker still holds; `None` without any worker.
+    #[must_use]
+    pub fn oldest_version(&self) -> Option<u64> {
+        self.0.view.oldest_version()
     }
 
     /// Bytes that were ever used, at most `max_bytes`.

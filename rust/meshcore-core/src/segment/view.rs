@@ -8,8 +8,8 @@ use super::block::{Block, Line, Strip, WORDS_PER_LINE};
 use super::error::SegmentError;
 use super::kind::Kind;
 use super::layout::{
-    BUCKETS, BUCKETS_AT, MAGIC, MAX_NAME, POOL_AT, REGION_KIND, REMOVALS, VERSION, WORK_AT, entry,
-    with_own, word,
+    BUCKETS, BUCKETS_AT, LAST_MADE_FOR, MAGIC, MAX_NAME, POOL_AT, REGION_KIND, REMOVALS, VERSION,
+    WORK_AT, entry, with_own, word,
 };
 use super::memory::Memory;
 use crate::sync::{AtomicU64, Ordering, fence};
@@ -190,26 +190,37 @@ pub(super) struct Entry {
     pub(super) name_bytes: usize,
     pub(super) words: usize,
     pub(super) strip: Option<Strip>,
+    /// The first version that may have used it.
+    pub(super) made_for: u64,
     /// Zero, or the last version that used it plus one.
     pub(super) retired: u64,
 }
 
 impl Entry {
+    /// The word that tells kind, length of the name and first version. A version that has no room
+    /// is said to be older than it is.
+    pub(super) fn kind_word(kind: u8, name_bytes: usize, made_for: u64) -> u64 {
+        made_for.min(LAST_MADE_FOR) << 24 | (name_bytes as u64) << 8 | u64::from(kind)
+    }
+
     /// Reads and checks an entry. `None` if there is none that could be.
     pub(super) fn read(view: &View, at: usize) -> Option<Self> {
         let line = view.pool_line(at)?;
         let read = |i: usize| line.0[i].load(Ordering::Relaxed);
         let kind = read(entry::KIND) as u8;
-        let name_bytes = usize::try_from(read(entry::KIND) >> 8).ok()?;
+        let (name_bytes, made_for) =
+            (read(entry::KIND) as u32 >> 8 & 0xFFFF, read(entry::KIND) >> 24);
         let words = usize::try_from(read(entry::WORDS)).ok()?;
         let column = usize::try_from(read(entry::COLUMN)).ok()?;
+        let name_bytes = name_bytes as usize;
         if kind != REGION_KIND && Kind::from_number(kind).is_none() || name_bytes > MAX_NAME {
             return None;
         }
         let (base, place) = (usize::try_from(read(entry::REGION)).ok()?, read(entry::PLACE));
         let (stride, start) = ((place >> 32) as usize, place as u32 as usize);
         let strip = (column > 0).then_some(Strip { base, stride, start, words: column });
-        let found = Self { at, kind, name_bytes, words, strip, retired: read(entry::RETIRED) };
+        let retired = read(entry::RETIRED);
+        let found = Self { at, kind, name_bytes, words, strip, made_for, retired };
         let sane = words <= view.lines() * WORDS_PER_LINE
             && at + found.lines() <= view.lines()
             && strip.is_none_or(|strip| {

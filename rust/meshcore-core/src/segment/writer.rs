@@ -22,6 +22,8 @@ pub(super) struct Held {
     /// Lines of the whole entry.
     pub(super) lines: usize,
     pub(super) column: Option<Taken>,
+    /// The first version that may have used it.
+    pub(super) made_for: u64,
     /// The last version that used it, once it cannot be found any more.
     pub(super) retired: Option<u64>,
 }
@@ -41,6 +43,8 @@ pub(super) struct Writer {
     pub(super) used: usize,
     /// The newest version that any block may have been used by.
     pub(super) version: u64,
+    /// The version that blocks are asked for by.
+    pub(super) making: u64,
     /// Entries that were here before us are not unused before a configuration has had its say.
     pub(super) keeps_unused: bool,
 }
@@ -56,6 +60,7 @@ impl Writer {
             uncollected: false,
             used: POOL_AT,
             version: 0,
+            making: 0,
             keeps_unused: false,
         }
     }
@@ -71,7 +76,13 @@ impl Writer {
         }
         let shape = kind.shape(words);
         if let Some(found) = view.find(kind, name, Some((shape.words, shape.column)))? {
-            let held = self.held.get(&found.at).ok_or(SegmentError::Corrupt(found.at))?;
+            let held = self.held.get_mut(&found.at).ok_or(SegmentError::Corrupt(found.at))?;
+            // It never happens while versions go up.
+            if self.making < held.made_for {
+                held.made_for = self.making;
+                let word = Entry::kind_word(found.kind, found.name_bytes, self.making);
+                view.memory.lines()[found.at].0[entry::KIND].store(word, Ordering::Release);
+            }
             return Ok(held.block.clone());
         }
         let lines = 1 + name_lines(name.len()) + shape.lines();
@@ -79,9 +90,10 @@ impl Writer {
         let strip = column.as_ref().map(|taken| self.regions.strip(taken, shape.column));
         self.write(view, at, (kind as u8, name.as_bytes()), shape, strip);
         let (number, name_bytes) = (kind as u8, name.len());
-        let new = Entry { at, kind: number, name_bytes, words: shape.words, strip, retired: 0 };
+        let (words, made_for) = (shape.words, self.making);
+        let new = Entry { at, kind: number, name_bytes, words, strip, made_for, retired: 0 };
         let block = view.block(&new);
-        let held = Held { kind, block: block.clone(), lines, column, retired: None };
+        let held = Held { kind, block: block.clone(), lines, column, made_for, retired: None };
         self.held.insert(at, held);
         Ok(block)
     }
@@ -186,7 +198,7 @@ impl Writer {
         for (i, value) in [
             (entry::HASH, hash),
             (entry::NEXT, head.load(Ordering::Relaxed)),
-            (entry::KIND, (name.len() as u64) << 8 | u64::from(kind)),
+            (entry::KIND, Entry::kind_word(kind, name.len(), self.making)),
             (entry::WORDS, shape.words as u64),
             (entry::COLUMN, shape.column as u64),
             (entry::REGION, strip.map_or(0, |s| s.base as u64)),
@@ -205,10 +217,12 @@ impl Writer {
     pub(super) fn retire(&mut self, view: &View, at: usize) -> bool {
         let held = self.held.get_mut(&at).filter(|held| held.retired.is_none());
         let Some(held) = held else { return false };
-        held.retired = Some(self.version);
+        // Whoever it was made for may have used it.
+        let last = self.version.max(held.made_for);
+        held.retired = Some(last);
         self.retired.push(at);
         self.uncollected = true;
-        let mark = self.version.saturating_add(1);
+        let mark = last.saturating_add(1);
         view.memory.lines()[at].0[entry::RETIRED].store(mark, Ordering::Release);
         true
     }
@@ -232,12 +246,12 @@ impl Writer {
     /// reader which begins with the new count does not find what was taken out.
     pub(super) fn collect(&mut self, view: &View) -> usize {
         self.uncollected = false;
-        let oldest = view.oldest_version();
+        let workers = view.holders();
         let (mut freed, mut left) = (Vec::new(), Vec::new());
         for at in std::mem::take(&mut self.retired) {
             let unused = self.held.get_mut(&at).is_some_and(|held| {
-                let passed = oldest.is_none_or(|oldest| Some(oldest) > held.retired);
-                passed && held.block.is_unshared()
+                let used = held.made_for..=held.retired.unwrap_or(u64::MAX);
+                !workers.iter().any(|w| w.holds_any(&used)) && held.block.is_unshared()
             });
             if unused && self.take_out(view, at) {
                 freed.push(at);

@@ -770,6 +770,21 @@ class Segment:
     def objects(self) -> int:
         """Names in its registry, where that is written; elsewhere 0."""
 
+    @property
+    def retired(self) -> int:
+        """Objects that no configuration in force uses and a worker's request still may.
+
+        As of the last change; 0 where the registry is not written.
+        """
+
+    @property
+    def retired_bytes(self) -> int:
+        """How much these take. O(retired)."""
+
+    @property
+    def oldest_version(self) -> int | None:
+        """The oldest version that a request of a living worker still holds."""
+
     def export(self) -> bytes:
         """What is worth keeping, for `Engine.import_words` in a program of another layout.
 

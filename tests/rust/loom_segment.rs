@@ -166,7 +166,8 @@ fn a_version_that_is_let_go_of_is_done_with() {
 
 #[test]
 fn a_reader_of_a_slot_never_sees_too_few_versions() {
-    model(3, || {
+    // Two reports of nine words: with three preemptions, minutes.
+    model(2, || {
         let control = segment(40, 1);
         control.occupy(0, 10, 1).unwrap();
         // One made for each of three versions, and retired with it.

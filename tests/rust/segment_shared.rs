@@ -163,7 +163,7 @@ fn a_request_that_never_ends_keeps_what_its_version_uses_and_nothing_newer() {
     control.report(0, 1, 1_502, &[]).unwrap();
     control.retire_unused();
     control.collect();
-    assert_eq!(control.retired(), 0);
+    assert_eq!((control.retired(), control.retired_bytes()), (0, 0));
 }
 
 #[test]
@@ -186,6 +186,7 @@ fn more_versions_than_a_slot_tells_are_held_from_the_first_that_it_does_not() {
     control.report(0, 1, 40, &odd).unwrap();
     assert_eq!(control.oldest_version(), Some(3));
     assert_eq!((control.collect(), control.retired()), (2 + 9, 9 + 10));
+    assert_eq!(control.retired_bytes(), 19 * (3 * 64 + 16));
     control.report(0, 1, 40, &[30, 29, 40]).unwrap();
     assert_eq!((control.collect(), control.retired()), (17, 2));
 }

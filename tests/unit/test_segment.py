@@ -192,6 +192,9 @@ def test_nothing_is_freed_that_a_workers_request_may_use() -> None:
         change(version)
     assert segment.reserved_bytes == before, "what came later does not stay for it"
     assert begin(engine).verdict == held.verdict == Verdict.FORWARD
+    assert segment.oldest_version == 1
+    assert segment.retired == 1, "the endpoint of the first version"
+    assert segment.retired_bytes >= 64 * segment.retired
     held.finish(now_ns())
     del held
     change(300)
@@ -200,6 +203,12 @@ def test_nothing_is_freed_that_a_workers_request_may_use() -> None:
     for version in range(301, 500):
         change(version)
     assert segment.reserved_bytes == after
+    assert segment.oldest_version == 499
+    segment.clear(0)
+    assert segment.oldest_version is None
+    change(500)
+    change(501)
+    assert segment.retired == 0
 
 
 def test_a_dead_workers_requests_are_forgotten() -> None:

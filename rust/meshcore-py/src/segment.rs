@@ -68,6 +68,21 @@ impl Segment {
         self.0.len()
     }
 
+    #[getter]
+    fn retired(&self, py: Python<'_>) -> usize {
+        py.detach(|| self.0.retired())
+    }
+
+    #[getter]
+    fn retired_bytes(&self, py: Python<'_>) -> usize {
+        py.detach(|| self.0.retired_bytes())
+    }
+
+    #[getter]
+    fn oldest_version(&self) -> Option<u64> {
+        self.0.oldest_version()
+    }
+
     fn export<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
         let data = py.detach(|| self.0.export(word_format)).map_err(segment_error)?;
         Ok(PyBytes::new(py, &data))

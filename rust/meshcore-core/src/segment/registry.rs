@@ -340,6 +340,12 @@ impl Segment {
         self.writer().map_or(0, |writer| writer.retired.len())
     }
 
+    /// Bytes of blocks that are retired and still held, columns included. O(retired).
+    #[must_use]
+    pub fn retired_bytes(&self) -> usize {
+        self.writer().map_or(0, |writer| writer.retired_bytes())
+    }
+
     /// The oldest version that a living worker still holds; `None` without any worker.
     #[must_use]
     pub fn oldest_version(&self) -> Option<u64> {

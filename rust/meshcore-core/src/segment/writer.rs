@@ -276,6 +276,16 @@ impl Writer {
         count
     }
 
+    /// What the retired entries take, with their columns.
+    pub(super) fn retired_bytes(&self) -> usize {
+        let held = self.retired.iter().filter_map(|at| self.held.get(at));
+        let bytes = held.map(|held| {
+            let columns = held.block.workers() * held.block.column_words() * size_of::<u64>();
+            held.lines * size_of::<Line>() + columns
+        });
+        bytes.sum()
+    }
+
     /// Zeroes an entry's columns and takes it out of its chain. In this order: if we die between,
     /// it is still there to be taken out. Whether it was found.
     fn take_out(&self, view: &View, at: usize) -> bool {

@@ -785,6 +785,15 @@ class Segment:
     def oldest_version(self) -> int | None:
         """The oldest version that a request of a living worker still holds."""
 
+    def release(self) -> None:
+        """Another process is to write the registry; from now on this one changes nothing of it.
+
+        `Engine.prepare`, `Engine.apply` and `Engine.import_words` raise `ValueError` then, and a
+        change that is being compiled is refused unless it has all that it needs; `clear` still
+        works, for workers of this process. To write again, `open` the segment anew and adopt it:
+        `Engine.control`. `ValueError` where the registry is not written, or not any more.
+        """
+
     def export(self) -> bytes:
         """What is worth keeping, for `Engine.import_words` in a program of another layout.
 
@@ -798,7 +807,7 @@ class Segment:
     def clear(self, slot: int) -> None:
         """The worker is dead: forget what it held, and free the slot. O(objects).
 
-        What it counted stays. `ValueError` where the registry is not written.
+        What it counted stays. `ValueError` where the registry never was written.
         """
 
     def worker(self, slot: int) -> tuple[int, int, int, int, int]:
@@ -851,7 +860,8 @@ class Engine:
     def prepare(self, delta: bytes) -> Prepared:
         """Compile a change off to the side, without the GIL; nothing is in force yet.
 
-        Raises `ConfigError` as `apply` does. To abort, drop the result.
+        Raises `ConfigError` as `apply` does, `ValueError` when the registry was handed over. To
+        abort, drop the result.
         """
 
     def commit(self, prepared: Prepared) -> None:

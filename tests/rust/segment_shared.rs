@@ -210,6 +210,43 @@ fn a_block_that_an_older_version_asks_for_is_its_too() {
 }
 
 #[test]
+fn who_hands_the_registry_over_changes_nothing_more() {
+    let old = create(MIB, 2);
+    old.occupy(1, 10, 1).unwrap();
+    let kept = old.block(Kind::Gauges, "kept", 2).unwrap();
+    drop(old.block(Kind::Gauges, "unused", 2).unwrap());
+    old.retire(Kind::Gauges, "unused");
+    kept.column(1, 0).store(3, Relaxed);
+    old.release().unwrap();
+    let new = open(&old);
+    new.adopt().unwrap();
+    let before = [new.len(), new.retired(), new.reserved_bytes()];
+    for error in [
+        old.block(Kind::Gauges, "kept", 2).unwrap_err(),
+        old.adopt().unwrap_err(),
+        old.release().unwrap_err(),
+        old.at_version(5).unwrap_err(),
+        old.make_for(5).unwrap_err(),
+        old.export(|_| 1).unwrap_err(),
+        old.import(&new.export(|_| 1).unwrap(), |_| 1).unwrap_err(),
+    ] {
+        assert_eq!(error.to_string(), "the registry was handed over");
+    }
+    assert!(!old.retire(Kind::Gauges, "kept") && !old.is_writer());
+    assert_eq!((old.retire_unused(), old.collect()), (0, 0));
+    let again = open(&old);
+    again.adopt().unwrap();
+    assert_eq!([again.len(), again.retired(), again.reserved_bytes()], before);
+    // Its own workers it still looks after.
+    old.clear_worker(1).unwrap();
+    assert_eq!(kept.column(1, 0).load(Relaxed), 0);
+    assert_eq!(new.worker(1).unwrap(), Worker::default());
+    new.settle();
+    assert_eq!((new.collect(), new.retire_unused()), (1, 1));
+    assert!(open(&old).release().is_err());
+}
+
+#[test]
 fn a_dead_worker_holds_nothing() {
     let control = create(MIB, 2);
     control.occupy(1, 10, 1).unwrap();

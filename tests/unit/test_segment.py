@@ -259,6 +259,45 @@ def test_an_upgrade_takes_the_registry_over() -> None:
     assert [admitted(engine), admitted(engine)] == [True, False]
 
 
+def test_who_hands_the_registry_over_changes_nothing_more() -> None:
+    old = create()
+    change = delta(1, {"in_flight": {"max": 1}})
+    control = Engine.control(old, seed=1)
+    control.apply(change)
+    (dying,) = workers_of(old, 1)
+    dying.apply(change)
+    old.occupy(0, 1, now_ns())
+    held = begin(dying)
+    ready, data = control.prepare(delta(2)), old.export()
+    old.release()
+    new = Segment.open(old.fileno())
+    Engine.control(new, seed=2, adopt=True)
+    before = (new.objects, new.retired, new.reserved_bytes)
+    for refused in (
+        lambda: control.prepare(delta(3, address="127.0.0.1:3")),
+        lambda: control.apply(delta(3)),
+        lambda: control.import_words(data),
+        lambda: Engine.control(old, seed=1),
+        lambda: Engine.control(old, seed=1, adopt=True),
+        old.export,
+        old.release,
+    ):
+        with pytest.raises(ValueError, match="the registry was handed over"):
+            refused()
+    assert (old.objects, old.retired, control.version) == (0, 0, 1)
+    control.commit(ready)
+    old.clear(0)
+    assert old.worker(0) == (0, 0, 0, 0, 0)
+    # It failed: the old program reads the registry anew, in which nothing was changed.
+    again = Segment.open(old.fileno())
+    control = Engine.control(again, seed=3, adopt=True)
+    assert (again.objects, again.retired, again.reserved_bytes) == before
+    control.apply(change)
+    assert again.objects == before[0]
+    assert admitted(control), "what the dead worker held is forgotten"
+    del held
+
+
 def test_a_program_of_another_layout_takes_the_words() -> None:
     old = create()
     change = delta(1, {"limit": limit(2)}, {"client_limit": limit(1)})

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use meshcore_core::codec::h2::Flood;
 use meshcore_core::exchange::{self, Compiled, Control, ListenerStats};
-use meshcore_core::segment::{self, SegmentConfig, SegmentError};
+use meshcore_core::segment::{self, SegmentConfig};
 use meshcore_core::telemetry::Format;
 use meshcore_core::time::Nanos;
 use pyo3::exceptions::PyValueError;
@@ -65,8 +65,8 @@ impl Engine {
         let segment = segment.0.clone();
         if adopt {
             segment.adopt().map_err(segment_error)?;
-        } else if !segment.is_writer() {
-            return Err(segment_error(SegmentError::NotTheWriter));
+        } else {
+            segment.check_writer().map_err(segment_error)?;
         }
         let keys = segment.origin().seed;
         Ok(Self::with(exchange::Engine::new(seed), Control::new(segment, 0, keys)))

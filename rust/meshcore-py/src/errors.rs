@@ -19,6 +19,29 @@ pub(crate) fn config_error(message: impl ToString) -> PyErr {
 /// Everything that is wrong with a delta.
 pub(crate) struct ApplyError(Vec<String>);
 
+/// Why a change cannot be made.
+pub(crate) enum ChangeError {
+    /// What is wrong with it.
+    Apply(ApplyError),
+    /// No change can be made here.
+    Segment(SegmentError),
+}
+
+impl<E: Into<ApplyError>> From<E> for ChangeError {
+    fn from(error: E) -> Self {
+        Self::Apply(error.into())
+    }
+}
+
+impl From<ChangeError> for PyErr {
+    fn from(error: ChangeError) -> Self {
+        match error {
+            ChangeError::Apply(error) => error.into(),
+            ChangeError::Segment(error) => segment_error(error),
+        }
+    }
+}
+
 impl ApplyError {
     pub(crate) fn one(message: String) -> Self {
         Self(vec![message])

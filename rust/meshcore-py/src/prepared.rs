@@ -10,7 +10,7 @@ use meshcore_core::sync::{Ordering, fence};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
-use crate::errors::ApplyError;
+use crate::errors::{ApplyError, ChangeError};
 
 /// No request ever waits for it.
 #[expect(
@@ -74,19 +74,19 @@ impl Changes {
     }
 
     /// Compiles a change; nothing is in force yet. Waits for one that is being compiled.
-    pub(crate) fn prepare(&self, delta: &[u8]) -> Result<Prepared, ApplyError> {
+    pub(crate) fn prepare(&self, delta: &[u8]) -> Result<Prepared, ChangeError> {
         self.prepare_with(&mut lock(&self.control), delta)
     }
 
     /// Both at once. A commit may come between, of what was prepared before; then it is refused,
     /// as it was made from what is not in force any more.
-    pub(crate) fn apply(&self, delta: &[u8]) -> Result<(), ApplyError> {
+    pub(crate) fn apply(&self, delta: &[u8]) -> Result<(), ChangeError> {
         let mut control = lock(&self.control);
         let prepared = self.prepare_with(&mut control, delta)?;
-        self.commit(&prepared).map_err(|why| ApplyError::one(why.to_owned()))
+        Ok(self.commit(&prepared).map_err(|why| ApplyError::one(why.to_owned()))?)
     }
 
-    fn prepare_with(&self, control: &mut Control, delta: &[u8]) -> Result<Prepared, ApplyError> {
+    fn prepare_with(&self, control: &mut Control, delta: &[u8]) -> Result<Prepared, ChangeError> {
         let delta: Delta =
             serde_json::from_slice(delta).map_err(|e| ApplyError::one(e.to_string()))?;
         let upstreams: Vec<String> = delta.upstreams.keys().cloned().collect();
@@ -94,7 +94,11 @@ impl Changes {
             let history = lock(&self.history);
             (history.commits, self.engine.compiled())
         };
-        let compiled = control.apply(&old, delta)?;
+        control.check().map_err(ChangeError::Segment)?;
+        let compiled = control.apply(&old, delta).map_err(|wrong| match control.check() {
+            Ok(()) => wrong.into(),
+            Err(handed_over) => ChangeError::Segment(handed_over), // meanwhile
+        })?;
         Ok(Prepared {
             upstreams,
             engine: Arc::downgrade(&self.engine),

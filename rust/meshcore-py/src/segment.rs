@@ -83,6 +83,10 @@ impl Segment {
         self.0.oldest_version()
     }
 
+    fn release(&self, py: Python<'_>) -> PyResult<()> {
+        py.detach(|| self.0.release()).map_err(segment_error)
+    }
+
     fn export<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
         let data = py.detach(|| self.0.export(word_format)).map_err(segment_error)?;
         Ok(PyBytes::new(py, &data))

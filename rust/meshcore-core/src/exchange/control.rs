@@ -79,6 +79,14 @@ impl Control {
         self.segment.import(data, word_format)
     }
 
+    /// Whether changes can be applied.
+    ///
+    /// # Errors
+    /// If this was the one that writes the registry, which was handed over.
+    pub fn check(&self) -> Result<(), SegmentError> {
+        if self.writes { self.segment.check_writer() } else { Ok(()) }
+    }
+
     /// The key of the limiters' tables.
     #[must_use]
     pub fn seed(&self) -> [u64; 2] {

@@ -50,6 +50,8 @@ pub enum SegmentError {
     Busy,
     /// This process does not write the registry.
     NotTheWriter,
+    /// This process wrote the registry, and another does now.
+    HandedOver,
     /// What was to be imported is no export; why.
     BadExport(&'static str),
     /// A name of more than 4,096 bytes.
@@ -80,6 +82,7 @@ impl fmt::Display for SegmentError {
             }
             Self::Busy => f.write_str("the shared segment changes all the time"),
             Self::NotTheWriter => f.write_str("this process does not write the shared segment"),
+            Self::HandedOver => f.write_str("the registry was handed over"),
             Self::BadExport(why) => write!(f, "not an export of a segment: {why}"),
             Self::LongName(bytes) => write!(f, "a name of {bytes} bytes, at most 4096"),
         }

@@ -157,12 +157,23 @@ impl Segment {
     /// is its only writer. Nothing happens if it is already.
     ///
     /// # Errors
-    /// [`SegmentError::Corrupt`] if the registry contradicts itself.
+    /// [`SegmentError::Corrupt`] if the registry contradicts itself, [`SegmentError::HandedOver`]
+    /// if it was this one's: what was known of it is old, so open the segment anew.
     pub fn adopt(&self) -> Result<(), SegmentError> {
         if self.0.writer.get().is_none() {
             let writer = Writer::adopt(&self.0.view)?;
             let _ = self.0.writer.set(WriterLock::new(writer));
         }
+        self.writer().map(drop)
+    }
+
+    /// Another process is to write the registry: from now on this one changes nothing of it. It
+    /// still clears the slots of its own workers, who know no blocks but those that it knew.
+    ///
+    /// # Errors
+    /// If this process does not write the registry.
+    pub fn release(&self) -> Result<(), SegmentError> {
+        self.writer()?.ended = true;
         Ok(())
     }
 
@@ -178,10 +189,22 @@ impl Segment {
     /// Whether this process writes the registry.
     #[must_use]
     pub fn is_writer(&self) -> bool {
-        self.0.writer.get().is_some()
+        self.check_writer().is_ok()
+    }
+
+    /// # Errors
+    /// If this process does not write the registry, or not any more.
+    pub fn check_writer(&self) -> Result<(), SegmentError> {
+        self.writer().map(drop)
     }
 
     pub(super) fn writer(&self) -> Result<MutexGuard<'_, Writer>, SegmentError> {
+        let writer = self.known()?;
+        if writer.ended { Err(SegmentError::HandedOver) } else { Ok(writer) }
+    }
+
+    /// What this process knows of the registry, which it may not write any more.
+    fn known(&self) -> Result<MutexGuard<'_, Writer>, SegmentError> {
         let lock = self.0.writer.get().ok_or(SegmentError::NotTheWriter)?;
         Ok(lock.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -281,10 +304,14 @@ impl Segment {
     /// in blocks that are retired, and frees the slot. Counters and histograms stay, since what
     /// was counted did happen. O(blocks).
     ///
+    /// Also after [`release`](Self::release), for workers that this process started. A block that
+    /// it knew may be another's by now, but not the dead worker's column there: who took it knows
+    /// nothing of that worker, and its words are zero or were the block's before.
+    ///
     /// # Errors
-    /// If there is no such slot, or this process does not write the registry.
+    /// If there is no such slot, or this process never wrote the registry.
     pub fn clear_worker(&self, slot: usize) -> Result<(), SegmentError> {
-        let writer = self.writer()?;
+        let writer = self.known()?;
         self.0.view.worker(slot)?;
         for held in writer.held.values().filter(|held| held.kind.comes_down()) {
             zero_column(&held.block, slot);

@@ -47,6 +47,8 @@ pub(super) struct Writer {
     pub(super) making: u64,
     /// Entries that were here before us are not unused before a configuration has had its say.
     pub(super) keeps_unused: bool,
+    /// Another process writes the registry now; what we knew still tells whose columns are where.
+    pub(super) ended: bool,
 }
 
 impl Writer {
@@ -62,6 +64,7 @@ impl Writer {
             version: 0,
             making: 0,
             keeps_unused: false,
+            ended: false,
         }
     }
 

@@ -213,7 +213,8 @@ def _packed(message: object, fds: Sequence[int]) -> list[Packet]:
     try:
         if len(data) >= INLINE_BYTES:
             own.append(_apart(data))
-        own += [os.dup(fd) for fd in fds]
+        for fd in fds:
+            own.append(os.dup(fd))  # one by one: those before a failure are closed below
     except OSError:
         _close_all(own)
         raise

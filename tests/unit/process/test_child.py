@@ -1,0 +1,114 @@
+"""What control hears of a worker, and what it does when a lane cannot be handed over."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import socket
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from meshcore.process import messages, supervisor
+from meshcore.process.channel import Inbox, send_message
+from meshcore.process.child import Child, State
+from meshcore.process.crew import Crew
+
+
+class Far:
+    """A worker's end of the channel, without a worker."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.sock: socket.socket
+        monkeypatch.setattr(os, "posix_spawn", self._spawn)
+
+    def _spawn(self, *_: object, file_actions: list[tuple[int, int, int]], **__: object) -> int:
+        self.sock = socket.socket(fileno=os.dup(file_actions[0][1]))
+        return 1 << 30  # a process id that nobody has
+
+    def heard(self) -> Any:
+        return Inbox(self.sock).message()[0]
+
+    def say(self, message: object) -> None:
+        send_message(self.sock, message)
+
+
+async def test_a_late_answer_is_not_that_to_the_next_order(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    far, unasked = Far(monkeypatch), asyncio.Queue[object]()
+    child = Child(0, cast("Any", None))
+    child.spawn(lambda _, message: unasked.put_nowait(message))
+
+    def order(token: int) -> messages.Commit:
+        return messages.Commit(token, 7)
+
+    assert await child.ask(order, [], 0.02) is None
+    first = far.heard().token
+    asked = asyncio.create_task(child.ask(order, [], 10))
+    await asyncio.sleep(0)
+    second = far.heard().token
+    assert second != first
+    far.say(messages.Refused(first, "too late"))
+    far.say(messages.Ready())
+    assert await asyncio.wait_for(unasked.get(), 10) == messages.Ready()
+    assert not asked.done()
+    far.say(messages.Committed(second, ""))
+    assert await asked == messages.Committed(second, "")
+    far.say(messages.Committed(second, "twice"))
+    asked = asyncio.create_task(child.ask(order, [], 10))
+    await asyncio.sleep(0.02)
+    assert not asked.done()
+    far.sock.close()
+    assert await asked is None
+    child.pid = 0
+    child.died()
+    assert unasked.empty()
+
+
+async def test_a_lane_that_could_not_be_handed_over_is_tried_again() -> None:
+    given: list[int] = []
+    problems = [OSError(errno.EMFILE, "Too many open files")]
+
+    def hand_over(child: Child, lane: int) -> None:
+        if problems:
+            raise problems.pop()
+        given.append(lane)
+
+    owner = SimpleNamespace(snapshot=SimpleNamespace(watchdog_ns=0, drain_ns=0))
+    owner.hand_over = hand_over
+    crew = Crew(cast("Any", SimpleNamespace(worker_slots=0)), cast("Any", owner), lambda: None, 2)
+    child = Child(0, cast("Any", None))
+    child.state = State.READY
+    crew._children[1 << 30] = child
+    for expected in (set(), {1}, {1}):
+        crew._look()
+        assert crew._looker is not None
+        crew._looker.cancel()
+        assert child.adopted == expected
+    assert given == [1]
+
+
+async def test_the_watcher_survives_whatever_befalls_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    problems: list[Exception] = [RuntimeError("no watches"), OSError(errno.EMFILE, "no files")]
+    watched = asyncio.Event()
+
+    async def watch(*_: object) -> None:
+        if problems:
+            raise problems.pop()
+        watched.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(supervisor, "watch", watch)
+    monkeypatch.setattr(supervisor, "WATCH_AGAIN_S", 0.01)
+    whole = supervisor.Supervisor(tmp_path / "mesh.yaml", 1)
+    watching = asyncio.create_task(whole._keep_watching())
+    await asyncio.wait_for(watched.wait(), 10)
+    watching.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await watching

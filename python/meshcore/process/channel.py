@@ -9,6 +9,7 @@ from __future__ import annotations
 import array
 import os
 import pickle
+import select
 import socket
 from collections import deque
 from contextlib import nullcontext
@@ -125,6 +126,11 @@ class Channel:
         if received is not None:
             self._on_message(*received)
 
+    def catch_up(self) -> None:
+        """Hear at once what has come already."""
+        while self.is_open and _has_news(self._sock):
+            self._readable()
+
     def close(self) -> None:
         """Close this end. Idempotent."""
         if self.is_open:
@@ -136,6 +142,12 @@ class Channel:
             for _, fds in self._waiting:
                 _close_all(fds)
             self._waiting.clear()
+
+
+def _has_news(sock: socket.socket) -> bool:
+    poll = select.poll()
+    poll.register(sock, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 class Inbox:

@@ -82,6 +82,8 @@ class Crew:
         self._settled = asyncio.Event()
         self._settled.set()
         self._looker: asyncio.TimerHandle | None = None
+        self.on_other: Callable[[int, int], None] = lambda pid, code: None
+        """Who hears of the ends of processes that are no workers."""
         self.fault: WorkerFailedError | None = None
         self.stopping = self.handed_over = False
         self.restarts = 0
@@ -249,8 +251,11 @@ class Crew:
                 if child.slot is not None:
                     self.segment.clear(child.slot)
             _, status = os.waitpid(ended.si_pid, 0)
+            code = os.waitstatus_to_exitcode(status)
             if child is not None:
-                self._ended(child, ended.si_pid, os.waitstatus_to_exitcode(status))
+                self._ended(child, ended.si_pid, code)
+            else:
+                self.on_other(ended.si_pid, code)
 
     def _ended(self, child: Child, pid: int, code: int) -> None:
         was, child.state = child.state, State.DEAD

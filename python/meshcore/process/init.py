@@ -21,7 +21,8 @@ FORWARDED: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR2
 
 
 class Init:
-    """Stands in for the program that took our place."""
+    """Stands in for the program that took our place: from the moment at which it did so, while we
+    drain, and then for good."""
 
     def __init__(self, successor: int, sock: socket.socket) -> None:
         self._main = successor
@@ -32,7 +33,7 @@ class Init:
     async def run(self) -> int:
         """Wait for the end of the last successor; its exit code."""
         for number in FORWARDED:
-            self._loop.add_signal_handler(number, self._forward, number)
+            self._loop.add_signal_handler(number, self.forward, number)
         self._loop.add_signal_handler(signal.SIGCHLD, self._reap)
         self._reap()
         code: int = await self._over
@@ -44,24 +45,25 @@ class Init:
             os.close(fd)
         self._main = message["successor"]
 
-    def _forward(self, number: int) -> None:
+    def forward(self, number: int) -> None:
+        """A signal to the first process is for whoever serves."""
+        self._channel.catch_up()
         with contextlib.suppress(ProcessLookupError):
             os.kill(self._main, number)
 
+    def ended(self, pid: int, code: int) -> None:
+        """A process was waited for."""
+        self._channel.catch_up()  # it has said before who comes next
+        if pid == self._main and not self._over.done():
+            self._over.set_result(code if code >= 0 else 128 - code)
+
     def _reap(self) -> None:
-        while True:
+        while not self._over.done():
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
             except ChildProcessError:
-                self._end(1)  # nobody is left, and nobody said who came next
+                self._over.set_result(1)  # nobody is left, and nobody said who came next
                 return
             if pid == 0:
                 return
-            if pid == self._main:
-                code = os.waitstatus_to_exitcode(status)
-                self._end(code if code >= 0 else 128 - code)
-                return
-
-    def _end(self, code: int) -> None:
-        if not self._over.done():
-            self._over.set_result(code)
+            self.ended(pid, os.waitstatus_to_exitcode(status))

@@ -75,6 +75,7 @@ class Supervisor:
         self._hurry = asyncio.Event()
         self._init: socket.socket | None = None
         self._successor: tuple[int, socket.socket] | None = None
+        self._stand_in: Init | None = None
         self._told_s = -math.inf  # of what is scarce
         self._owns = True  # doors and their files: no other program has them
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -106,9 +107,7 @@ class Supervisor:
         except BaseException:
             await self._fail()
             raise
-        if self._successor is not None and os.getpid() == 1:
-            return await Init(*self._successor).run()
-        return 0
+        return 0 if self._stand_in is None else await self._stand_in.run()
 
     async def _begin(self, predecessor: Predecessor | None) -> None:
         self._take_activated()
@@ -178,6 +177,9 @@ class Supervisor:
         if self._watcher is not None:
             self._watcher.cancel()
         self._successor, self._owns = (upgrade.pid, kept), False
+        if os.getpid() == 1:
+            self._stand_in = Init(*self._successor)
+            self._control.crew.on_other = self._stand_in.ended
         if init is not None:
             with contextlib.suppress(OSError):
                 send_message(init, {"successor": upgrade.pid})
@@ -263,10 +265,9 @@ class Supervisor:
     def _passed_on(self, number: signal.Signals) -> bool:
         """Whether a signal was for the program that has taken over: whoever signals the first
         process of a container means the service."""
-        if self._successor is None or os.getpid() != 1:
+        if self._stand_in is None:
             return False
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self._successor[0], number)
+        self._stand_in.forward(number)
         return True
 
     def _spawn(self, work: Coroutine[Any, Any, Any]) -> None:

@@ -319,10 +319,19 @@ class Crew:
         for pause in self._pauses.values():
             pause.cancel()
         for child in self.living():
-            self.drain(child)
+            if self._accepts_nothing_yet(child):
+                child.kill()
+            else:
+                self.drain(child)
         await self.gone()  # `_look` ends those that outlive their time
         if self._looker is not None:
             self._looker.cancel()
+
+    def _accepts_nothing_yet(self, child: Child) -> bool:
+        """Whether it has no configuration: nobody needs to wait for its start."""
+        if child.state is not State.STARTING:
+            return False
+        return child.slot is None or self.segment.worker(child.slot)[3] == 0
 
     async def gone(self) -> None:
         """Wait until no process is left."""

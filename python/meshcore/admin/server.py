@@ -35,6 +35,7 @@ class Admin:
         self._servers: dict[str, asyncio.Server] = {}
         self.connections: set[AdminConnection] = set()
         self.tasks: set[asyncio.Task[None]] = set()
+        self.is_leaving = False  # whoever asks again is to ask another program
         self.address: str | None = None
         """The URL of the port, once there is one."""
 
@@ -70,7 +71,9 @@ class Admin:
         self._servers["local"] = server
 
     def stop_accepting(self) -> None:
-        """Leave new clients to another program that has the same sockets."""
+        """Leave new clients to another program that has the same sockets, and those that we have
+        after their next answer."""
+        self.is_leaving = True
         for server in self._servers.values():
             server.close()
 
@@ -162,7 +165,7 @@ class AdminConnection(asyncio.Protocol):
             self._read(self._codec.next_event)
 
     def _answer(self, request: Request, answer: Answer) -> bool:
-        self._send(self._codec.send_answer(request, answer, True))
+        self._send(self._codec.send_answer(request, answer, not self._admin.is_leaving))
         if not self._codec.keep_alive:
             self.close()
             return False

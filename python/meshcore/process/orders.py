@@ -35,8 +35,9 @@ class Orders:
 
     @property
     def ready(self) -> bool:
-        """Whether new requests are taken."""
-        return self.serving and bool(self._control.crew.ready())
+        """Whether new requests are taken: by us, or by the program that has our addresses."""
+        crew = self._control.crew
+        return crew.handed_over or (self.serving and bool(crew.ready()))
 
     def metrics(self, accept: str = "") -> tuple[bytes, str]:
         """All metrics of all workers as text, and its content type."""

@@ -8,16 +8,20 @@ import socket
 from typing import Final
 
 FIRST_FD: Final = 3
+# A manager that does not read for so long, as while it is replaced itself, is not waited for.
+PATIENCE_S: Final = 2.0
 
 
-def notify(*lines: str) -> None:
-    """Tell the service manager, if there is one: ``READY=1`` and the like."""
+def notify(*lines: str, patience_s: float = PATIENCE_S) -> None:
+    """Tell the service manager, if there is one: ``READY=1`` and the like. What it does not take
+    within the time is not told."""
     address = os.environ.get("NOTIFY_SOCKET")
     if not address:
         return
     where = "\0" + address[1:] if address.startswith("@") else address
     # It is no part of the service that somebody listens.
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock, contextlib.suppress(OSError):
+        sock.settimeout(patience_s)
         sock.sendto("\n".join(lines).encode(), where)
 
 

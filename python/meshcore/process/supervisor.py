@@ -63,6 +63,10 @@ def local_name(file: Path) -> str:
     return f"\0meshcore/{os.geteuid()}/{digest}"
 
 
+def _beat() -> None:
+    notify("WATCHDOG=1", patience_s=0)  # the next one comes soon
+
+
 class Supervisor:
     """Ties control, its workers and the world together."""
 
@@ -130,7 +134,7 @@ class Supervisor:
             self._owns = True
             predecessor.say_ready()
         notify("READY=1", f"MAINPID={os.getpid()}", f"STATUS={self._control.workers} workers")
-        self._every(watchdog_s(), lambda: notify("WATCHDOG=1"))
+        self._every(watchdog_s(), _beat)
         self._orders.on_change = self._watch
         self._watch()
 

@@ -43,7 +43,10 @@ class Init:
     def _told(self, message: Any, fds: list[int]) -> None:
         for fd in fds:
             os.close(fd)
-        self._main = message["successor"]
+        if "successor" in message:
+            self._main = message["successor"]
+        if "ended" in message:
+            self._note(message["ended"], message["code"])
 
     def forward(self, number: int) -> None:
         """A signal to the first process is for whoever serves."""
@@ -54,6 +57,9 @@ class Init:
     def ended(self, pid: int, code: int) -> None:
         """A process was waited for."""
         self._channel.catch_up()  # it has said before who comes next
+        self._note(pid, code)
+
+    def _note(self, pid: int, code: int) -> None:
         if pid == self._main and not self._over.done():
             self._over.set_result(code if code >= 0 else 128 - code)
 

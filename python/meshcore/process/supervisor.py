@@ -13,6 +13,7 @@ import signal
 import socket
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -65,6 +66,17 @@ def local_name(file: Path) -> str:
 
 def _beat() -> None:
     notify("WATCHDOG=1", patience_s=0)  # the next one comes soon
+
+
+def _tell(init: socket.socket, message: dict[str, int]) -> None:
+    with contextlib.suppress(OSError):
+        send_message(init, message)
+
+
+def _tell_end(init: socket.socket, successor: int, pid: int, code: int) -> None:
+    """The first process cannot wait for a successor of ours while we drain: it is our child."""
+    if pid == successor:
+        _tell(init, {"ended": pid, "code": code})
 
 
 class Supervisor:
@@ -185,8 +197,8 @@ class Supervisor:
             self._stand_in = Init(*self._successor)
             self._control.crew.on_other = self._stand_in.ended
         if init is not None:
-            with contextlib.suppress(OSError):
-                send_message(init, {"successor": upgrade.pid})
+            _tell(init, {"successor": upgrade.pid})
+            self._control.crew.on_other = partial(_tell_end, init, upgrade.pid)
         notify(f"MAINPID={upgrade.pid}")
         self._ended.set()
         return upgrade.pid

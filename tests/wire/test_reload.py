@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import ssl
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import trustme
 from meshcore import ConfigError, Layer, LayerError, load_text
 from meshcore.config.change import change
 from meshcore.config.compile import compile
+from meshcore.downstream.listener import Listener
 from meshcore.process.proxy import Proxy
 from tests.wire.client import Client
 from tests.wire.conftest import Run, Serve, eventually, metric
@@ -351,5 +353,67 @@ def test_a_hundred_changes_under_load_fail_no_request_and_leave_nothing(
             await eventually(lambda: len(worker.pools.pools) == 2)
             (cluster,) = worker._clusters.values()
             await eventually(lambda: cluster.connections <= 16)
+
+    run(main())
+
+
+def with_another(text: str, port: int) -> str:
+    """One more listener, at a port that is given."""
+    return text.replace("listeners: {", f'listeners: {{two: {{bind: "127.0.0.1:{port}"}}, ')
+
+
+def test_who_is_tired_of_waiting_leaves_nothing_half_done(
+    run: Run, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = Listener.start
+    reached, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slow(self: Listener, sockets: dict[int, socket.socket]) -> None:
+        reached.set()
+        await go_on.wait()
+        await start(self, sockets)
+
+    async def main() -> None:
+        async with Origin(response(b"x")) as origin, serve(mesh(origin.port)) as proxy:
+            monkeypatch.setattr(Listener, "start", slow)
+            more = with_another(mesh(origin.port), 0)
+            changing = asyncio.create_task(proxy.reload(load_text(more)))
+            await reached.wait()
+            changing.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await changing
+            assert proxy.config_version == 2
+            assert {*proxy.addresses} == {"edge", "two"}
+            go_on.set()
+            monkeypatch.undo()
+            # What comes next finds all of it, and nothing twice.
+            await proxy.reload(load_text(more))
+            for url in proxy.addresses.values():
+                async with Client(url) as client:
+                    assert (await client.get()).body == b"x"
+            await proxy.reload(load_text(mesh(origin.port)))
+            worker = proxy._worker
+            assert worker is not None
+            assert [*worker.listeners] == ["edge"]
+
+    run(main())
+
+
+def test_a_stop_beside_a_reload_leaves_nothing_that_listens(run: Run) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+
+    async def main() -> None:
+        for steps in range(6):
+            proxy = Proxy(load_text(mesh(1)))
+            await proxy.start()
+            changing = asyncio.create_task(proxy.reload(load_text(with_another(mesh(1), port))))
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            await proxy.stop()
+            (outcome,) = await asyncio.gather(changing, return_exceptions=True)
+            assert outcome is None or "not running" in str(outcome)
+            with pytest.raises(ConnectionRefusedError):
+                await asyncio.open_connection("127.0.0.1", port)
 
     run(main())

@@ -288,6 +288,7 @@ class Control:
                 moved = await self._prepare_all(delta, doors)
             except _LostError as lost:
                 log.warning("%s; once more", lost)
+                await self.crew.buried()  # or it would be asked again
                 moved = await self._prepare_all(delta, doors)
         except BaseException as error:
             self.crew.resume()

@@ -34,6 +34,8 @@ MOST_FAILURES: Final = 5
 LOOK_S: Final = 1.0
 # What a worker may take longer than its drain: last words, and the end of the interpreter.
 GRACE_S: Final = 10.0
+# How long a process takes at most from the end of its channel to its own.
+BURIAL_S: Final = 1
 # After SIGABRT, which writes where it stood, a worker has so long to end.
 ABORT_S: Final = 1.0
 
@@ -256,6 +258,13 @@ class Crew:
                 self._ended(child, ended.si_pid, code)
             else:
                 self.on_other(ended.si_pid, code)
+
+    async def buried(self) -> None:
+        """Wait until workers whose channel is closed are waited for: that comes a moment later."""
+        for _ in range(BURIAL_S * 100):
+            if all(child.is_open for child in self.ready()):
+                return
+            await asyncio.sleep(0.01)
 
     def _ended(self, child: Child, pid: int, code: int) -> None:
         was, child.state = child.state, State.DEAD

@@ -112,3 +112,22 @@ async def test_the_watcher_survives_whatever_befalls_it(
     watching.cancel()
     with pytest.raises(asyncio.CancelledError):
         await watching
+
+
+async def test_who_is_about_to_end_is_not_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    far = Far(monkeypatch)
+    owner = cast("Any", SimpleNamespace(hand_over=lambda child, lane: None))
+    crew = Crew(cast("Any", None), owner, lambda: None, 1)
+    child = Child(0, cast("Any", None))
+    child.spawn(lambda *_: None)
+    child.state = State.READY
+    crew._children[child.pid] = child
+    await asyncio.wait_for(crew.buried(), 0.1)
+    far.sock.close()
+    while child.is_open:  # noqa: ASYNC110 - it tells nobody
+        await asyncio.sleep(0)
+    burial = asyncio.create_task(crew.buried())
+    await asyncio.sleep(0.03)
+    assert not burial.done()
+    child.pid, child.state = 0, State.DEAD
+    await asyncio.wait_for(burial, 0.5)

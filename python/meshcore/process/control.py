@@ -245,6 +245,7 @@ class Control:
                 with contextlib.suppress(OSError):  # no descriptors: before the next change then
                     self._regain()
                 raise
+            self.segment.release()
             self.crew.hand_over()
 
     def _regain(self) -> None:

@@ -307,7 +307,7 @@ class Control:
         """Have every worker make a change ready; from then on none is started. Returns the doors
         that are new to their listeners."""
         self.crew.resume()
-        await self.crew.settled()
+        await self.crew.manned()
         self.crew.hold()
         moved = {n: d for n, d in doors.items() if self.doors.current.get(n) is not d}
         children = self.crew.ready()
@@ -319,11 +319,11 @@ class Control:
             order = functools.partial(self._prepare_order, delta, places)
             return await child.ask(order, sockets, ANSWER_S)
 
-        answers = await asyncio.gather(*map(ask, children), return_exceptions=True)
         try:
+            answers = await asyncio.gather(*map(ask, children), return_exceptions=True)
             for child, answer in zip(children, answers, strict=True):
                 _must_be_ready(child, answer)
-        except Exception:
+        except BaseException:
             for child in children:
                 child.send(messages.Abort())
             raise

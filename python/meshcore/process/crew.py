@@ -259,6 +259,15 @@ class Crew:
             else:
                 self.on_other(ended.si_pid, code)
 
+    async def manned(self) -> None:
+        """Wait until nobody is starting and somebody is at work: as long as a worker may have to
+        wait for its successor, if all have just ended."""
+        for _ in range(int(LONGEST_PAUSE_S * 100)):
+            await self.settled()
+            if self.ready() or self.stopping:
+                return
+            await asyncio.sleep(0.01)
+
     async def buried(self) -> None:
         """Wait until workers whose channel is closed are waited for: that comes a moment later."""
         for _ in range(BURIAL_S * 100):

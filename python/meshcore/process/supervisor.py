@@ -49,7 +49,17 @@ def run_supervised(file: Path, workers: int | None) -> int:
     Raises `ConfigError` and `OSError` when it cannot begin, `WorkerFailedError` when no worker can.
     """
     raise_descriptor_limit()
-    return asyncio.run(Supervisor(file, workers).run())
+    return asyncio.run(_run(file, workers))
+
+
+async def _run(file: Path, workers: int | None) -> int:
+    try:
+        return await Supervisor(file, workers).run()
+    finally:
+        # All is over: another signal is not to change the exit code while the interpreter ends.
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR2):
+            asyncio.get_running_loop().remove_signal_handler(number)
+            signal.signal(number, signal.SIG_IGN)
 
 
 def local_name(file: Path) -> str:

@@ -21,6 +21,12 @@ if TYPE_CHECKING:
 PROGRAM: Final = ("-m", "meshcore.process.worker_process")
 
 
+def command() -> list[str]:
+    """How a worker is started: with the folder where we are on its path only if it is on ours."""
+    here = {"", os.getcwd()} & set(sys.path)
+    return [sys.executable, *(() if here else ("-P",)), *PROGRAM]
+
+
 class State(enum.Enum):
     """How far a worker is in its life."""
 
@@ -58,7 +64,7 @@ class Child:
         try:
             self.pid = os.posix_spawn(
                 sys.executable,
-                [sys.executable, *PROGRAM],
+                command(),
                 os.environ,
                 file_actions=[(os.POSIX_SPAWN_DUP2, theirs.fileno(), CHANNEL_FD)],
                 setsigmask=[],

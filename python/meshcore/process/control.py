@@ -11,7 +11,6 @@ import contextlib
 import functools
 import hashlib
 import logging
-import os
 import secrets
 import time
 from contextlib import asynccontextmanager
@@ -78,18 +77,19 @@ class Control:
         config = load_bytes(text, str(self.file), self.file.parent)
         return compile(config, version), text
 
-    def begin(
+    async def begin(
         self, doors: Doors, on_failure: Callable[[], None], predecessor: Predecessor | None
     ) -> None:
         """Load the file, share its words and bind its doors; go on where a predecessor was.
 
         Raises `ConfigError`, `OSError`.
         """
-        version = 1 if predecessor is None else predecessor.version + 1
+        version = 1 if predecessor is None else predecessor.last_number + 1
         self._next = version + 1
-        self.snapshot, text = self.load(version)
+        # In a thread, which lets the workers of a predecessor go first.
+        self.snapshot, text = await asyncio.to_thread(self.load, version)
         self.doors = doors
-        self._share(predecessor)
+        await asyncio.to_thread(self._share, predecessor)
         # A predecessor may have had more workers once: the kernel spreads over all their queues.
         lanes = max(self.workers, doors.lanes)
         bound = doors.prepare(self.snapshot.listeners, lanes)
@@ -104,19 +104,9 @@ class Control:
         """The shared memory: the predecessor's if it fits, or a new one with what it knew."""
         words, seed = None, secrets.randbits(64)
         if predecessor is not None:
-            try:
-                given = Segment.open(predecessor.segment_fd)
-                os.close(predecessor.segment_fd)
-                if self._fits(given):
-                    self.segment = given
-                    self.engine = Engine.control(given, seed=seed, adopt=True)
-                    self.engine.apply(self.snapshot.core_json())
-                    return
-                words = predecessor.ask_words()
-            except SegmentLayoutError as error:
-                os.close(predecessor.segment_fd)
-                log.info("the running program's memory is laid out in another way: %s", error)
-                words = predecessor.ask_words()
+            if self._take_over(predecessor, seed):
+                return
+            words = predecessor.ask_words()
         self.segment = Segment.create(
             max_bytes=self.snapshot.segment_max_bytes,
             worker_slots=slots_for(self.workers),
@@ -127,6 +117,19 @@ class Control:
         if words is not None:
             log.info("%d objects keep their state", self.engine.import_words(words))
         self.engine.apply(self.snapshot.core_json())
+
+    def _take_over(self, predecessor: Predecessor, seed: int) -> bool:
+        try:
+            given = predecessor.segment()
+            if not self._fits(given):
+                return False
+            engine = Engine.control(given, seed=seed, adopt=True)
+        except SegmentLayoutError as error:
+            log.info("the running program's memory is laid out in another way: %s", error)
+            return False
+        engine.apply(self.snapshot.core_json())
+        self.segment, self.engine = given, engine
+        return True
 
     def _fits(self, segment: Segment) -> bool:
         return (
@@ -146,6 +149,11 @@ class Control:
         SHA-256 of each."""
         named = {Path(name): digest for name, digest in self.snapshot.files.items()}
         return {self.file: hashlib.sha256(self.history.revisions[-1].text).digest(), **named}
+
+    @property
+    def last_number(self) -> int:
+        """The last number that a configuration had, be it one that was refused."""
+        return self._next - 1
 
     @property
     def version(self) -> int:

@@ -11,6 +11,7 @@ import os
 import socket
 from typing import TYPE_CHECKING, Any, Final
 
+from meshcore._core import Segment
 from meshcore.process.channel import Inbox, send_message
 from meshcore.process.doors import Address, Doors
 from meshcore.process.history import Revision
@@ -37,7 +38,7 @@ def offer(control: Control, admin: dict[str, int], init_fd: int | None) -> tuple
         fds.append(init_fd)
     message = {
         "format": FORMAT,
-        "version": control.version,
+        "last_number": control.last_number,
         "history": [(r.version, r.unix_s, r.origin, r.packed) for r in control.history.revisions],
         "doors": doors,
         "admin": list(admin),
@@ -55,9 +56,9 @@ class Predecessor:
         message, fds = Inbox(sock).message()
         if message.get("format") != FORMAT:
             raise OSError(f"the running program offers format {message.get('format')} of itself")
-        self.version: int = message["version"]
+        self.last_number: int = message["last_number"]
         self.history = [Revision(*each) for each in message["history"]]
-        self.segment_fd = fds.pop(0)
+        self._segment_fd = fds.pop(0)
         self._doors = message["doors"]
         self._sockets = [[fds.pop(0) for _ in door["lanes"]] for door in self._doors]
         self.admin = {name: socket.socket(fileno=fds.pop(0)) for name in message["admin"]}
@@ -77,7 +78,17 @@ class Predecessor:
         os.set_inheritable(int(text), False)
         sock = socket.socket(fileno=int(text))
         sock.setblocking(True)
-        return cls(sock)
+        try:
+            return cls(sock)
+        except EOFError:
+            raise OSError("the program that started this one in its place is gone") from None
+
+    def segment(self) -> Segment:
+        """Its shared memory; once. Raises `SegmentLayoutError` if we lay it out in another way."""
+        try:
+            return Segment.open(self._segment_fd)
+        finally:
+            os.close(self._segment_fd)
 
     def give_doors(self, doors: Doors) -> None:
         """Let the listeners that have the same addresses use the old sockets."""

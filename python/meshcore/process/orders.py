@@ -76,11 +76,27 @@ class Orders:
             "Workers that ended without being told to.",
             {"": crew.restarts},
         )
+        yield from self._of_memory()
+
+    def _of_memory(self) -> Iterator[Family]:
+        control = self._control
         yield Family(
             "meshcore_segment_bytes",
             "gauge",
             "Shared memory that is given out, at most segment_max.",
             {"": control.segment.reserved_bytes},
+        )
+        yield Family(
+            "meshcore_segment_retired_bytes",
+            "gauge",
+            "Shared memory of what left the configuration and is still held by requests.",
+            {"": control.segment.retired_bytes},
+        )
+        yield Family(
+            "meshcore_config_oldest_version",
+            "gauge",
+            "Number of the oldest configuration that a request still ends by.",
+            {"": control.segment.oldest_version or control.version},
         )
 
     def status(self) -> dict[str, Any]:

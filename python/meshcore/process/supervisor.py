@@ -34,6 +34,8 @@ from meshcore.process.watch import watch
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
+    from meshcore.process.crew import Crew
+
 log = logging.getLogger("meshcore")
 
 # Watching may fail for want of descriptors or of the kernel's watches: both come back.
@@ -97,6 +99,7 @@ class Supervisor:
         self._doors = Doors(by_lane=True)
         self._orders = Orders(self._control, self._hand_over)
         self._admin = Admin(Handlers(self._orders, self._orders))
+        self._begun = asyncio.Event()
         self._ended = asyncio.Event()
         self._hurry = asyncio.Event()
         self._init: socket.socket | None = None
@@ -140,7 +143,7 @@ class Supervisor:
         if predecessor is not None:
             predecessor.give_doors(self._doors)
             self._init = predecessor.init
-        self._control.begin(self._doors, self._ended.set, predecessor)
+        await self._control.begin(self._doors, self._ended.set, predecessor)
         if predecessor is None:
             await self._serve_admin({})
         if not await self._started():
@@ -148,6 +151,7 @@ class Supervisor:
         if predecessor is not None:  # until now the old one answers
             await self._serve_admin(predecessor.admin)
         self._orders.serving = True
+        self._begun.set()
         for name, address in self._doors.addresses().items():
             log.info("listening %s (%s)", address, name)
         if self._admin.address is not None:
@@ -243,7 +247,7 @@ class Supervisor:
 
     async def _fail(self) -> None:
         """Nothing can be served: end what was started."""
-        crew = getattr(self._control, "crew", None)
+        crew = self._crew
         if crew is not None:
             crew.stopping = True
             crew.kill()
@@ -259,20 +263,25 @@ class Supervisor:
         self._doors.close(for_good=self._owns)
         await self._admin.stop()
 
+    @property
+    def _crew(self) -> Crew | None:
+        """Nobody before the file is read."""
+        return getattr(self._control, "crew", None)
+
     # --- signals ------------------------------------------------------------------------------
 
     def _on_child(self) -> None:
-        crew = getattr(self._control, "crew", None)
-        if crew is not None:
-            crew.reap()
+        if self._crew is not None:
+            self._crew.reap()
 
     def _on_stop(self, number: signal.Signals) -> None:
         if self._passed_on(number):
             return
         if self._ended.is_set():  # asked twice: at once
             self._hurry.set()
-            self._control.crew.stopping = True
-            self._control.crew.kill()
+            if self._crew is not None:
+                self._crew.stopping = True
+                self._crew.kill()
         self._ended.set()
 
     def _on_trouble(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
@@ -303,6 +312,7 @@ class Supervisor:
 
     def _spawn_order(self, order: Any) -> None:
         async def carry_out() -> None:
+            await self._begun.wait()
             try:
                 await order()
             except (ConfigError, LookupError, OSError, OrderRefusedError) as error:

@@ -6,6 +6,7 @@ import asyncio
 import errno
 import os
 import socket
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -14,7 +15,7 @@ import pytest
 
 from meshcore.process import messages, supervisor
 from meshcore.process.channel import Inbox, send_message
-from meshcore.process.child import Child, State
+from meshcore.process.child import Child, State, command
 from meshcore.process.crew import Crew
 
 
@@ -131,3 +132,11 @@ async def test_who_is_about_to_end_is_not_asked_again(monkeypatch: pytest.Monkey
     assert not burial.done()
     child.pid, child.state = 0, State.DEAD
     await asyncio.wait_for(burial, 0.5)
+
+
+def test_a_worker_looks_for_modules_where_its_parent_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    program = ["-m", "meshcore.process.worker_process"]
+    monkeypatch.setattr("sys.path", ["/usr/lib"])
+    assert command() == [sys.executable, "-P", *program]
+    monkeypatch.setattr("sys.path", [os.getcwd(), "/usr/lib"])
+    assert command() == [sys.executable, *program]

@@ -88,8 +88,10 @@ def cost(folder: Path, rounds: int, seconds: int) -> dict[str, Costs]:
             mesh = stack.enter_context(Mesh(folder, f"mesh{workers}", text, workers))
             peer = nginx_proxy(folder, f"nginx{workers}", origin.port, workers)
             turns.append((f"meshcore {workers}", RATE_PER_S, mesh))
+            # As much for each worker as the others have: half with one, twice with two.
+            other = RATE_PER_S * workers if workers > 1 else RATE_PER_S // 2
+            turns.append((f"meshcore {workers}", other, mesh))
             turns.append((f"nginx {workers}", RATE_PER_S, stack.enter_context(peer)))
-        turns.append(("meshcore 2", 2 * RATE_PER_S, mesh))
         for number in range(rounds + 1):
             for name, rate, proxy in turns if number % 2 else reversed(turns):
                 measured = _measure(proxy, seconds, rate)
@@ -99,5 +101,8 @@ def cost(folder: Path, rounds: int, seconds: int) -> dict[str, Costs]:
     return {
         "same rate": _costs(one, found["meshcore 2", RATE_PER_S]),
         "same rate for each": _costs(one, found["meshcore 2", 2 * RATE_PER_S]),
+        "at half the rate": _costs(
+            found["meshcore 1", RATE_PER_S // 2], found["meshcore 2", RATE_PER_S]
+        ),
         "nginx, same rate": _costs(found["nginx 1", RATE_PER_S], found["nginx 2", RATE_PER_S]),
     }

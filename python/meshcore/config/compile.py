@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from meshcore.config import collector
 from meshcore.config.core_route import layer, routes_by_host, rules
+from meshcore.config.cores import cores
 from meshcore.config.http2 import Http2
 from meshcore.config.process import MAX_WORKERS
 from meshcore.config.snapshot import (
@@ -53,7 +53,7 @@ def compile(config: Config, version: int = 1) -> Snapshot:
         drain_ns=config.drain.timeout,
         drain_delay_ns=config.drain.delay,
         access_log=config.access_log,
-        workers=cores() if config.workers == "auto" else config.workers,
+        workers=min(cores(), MAX_WORKERS) if config.workers == "auto" else config.workers,
         watchdog_ns=config.watchdog,
         segment_max_bytes=config.segment_max,
         watch=config.watch,
@@ -123,12 +123,6 @@ def _upstream_tls(model: UpstreamTls, files: _Files) -> UpstreamTlsSpec:
         chain_pem=files.pem(model.cert) if model.cert else None,
         key_pem=files.pem(model.key) if model.key else None,
     )
-
-
-def cores() -> int:
-    """Cores that this process may use, as many workers as there may be."""
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return max(1, min(usable or 1, MAX_WORKERS))
 
 
 def _http2(model: Http2Connection, rates: Http2) -> Http2Spec:

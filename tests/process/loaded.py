@@ -83,8 +83,11 @@ class Kill:
 
     def explains(self, failure: Failure) -> bool:
         """Whether the request was under way on one of them."""
-        soon = self.at_s <= failure.at_s <= self.at_s + SOON_S
-        return soon and failure.what == "lost" and failure.port in self.ports
+        return self.is_beside(failure) and failure.port in self.ports
+
+    def is_beside(self, failure: Failure) -> bool:
+        """Whether it was lost soon after."""
+        return self.at_s <= failure.at_s <= self.at_s + SOON_S and failure.what == "lost"
 
 
 @dataclass
@@ -214,13 +217,17 @@ class Loaded:
         self.program.line(r"listening \S+ \(edge\)", after=before)
         self.program.until(lambda: self.program.status()["pid"] == pid)
 
-    def unexplained(self, book: Book) -> list[Failure]:
-        """Requests that failed although their worker was not killed."""
-        return [
-            failure
-            for failure in book.failures
-            if not any(kill.explains(failure) for kill in self.kills)
-        ]
+    def unexplained(self, book: Book) -> tuple[list[Failure], list[Failure]]:
+        """Requests that failed on a connection that no killed worker was seen to have: those that
+        were lost right after a kill, and all others."""
+        strays: list[Failure] = []
+        others: list[Failure] = []
+        for failure in book.failures:
+            if any(kill.explains(failure) for kill in self.kills):
+                continue
+            beside = any(kill.is_beside(failure) for kill in self.kills)
+            (strays if beside else others).append(failure)
+        return strays, others
 
 
 def asked(sock: ssl.SSLSocket) -> bool:
@@ -235,17 +242,22 @@ def stopped(pid: int) -> bool:
 
 
 def clients_of(pid: int) -> set[int]:
-    """The other ends' ports of a process's connections over TCP."""
-    found = set()
+    """The other ends' ports of a process's connections over TCP; it is stopped."""
     inodes = set()
     for entry in Path(f"/proc/{pid}/fd").iterdir():
         with contextlib.suppress(FileNotFoundError):
             inodes |= set(re.findall(r"socket:\[(\d+)\]", os.readlink(entry)))
-    for row in Path("/proc/net/tcp").read_text().splitlines()[1:]:
-        fields = row.split()
-        if fields[9] in inodes:
-            found.add(int(fields[2].rpartition(":")[2], 16))
-    return found
+    ports: dict[str, int] = {}
+    # The kernel's lists are not read at one instant: beside others that come and go, single rows
+    # are passed over. Until each socket was seen, they are read again.
+    for _ in range(100):
+        for row in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+            fields = row.split()
+            ports[fields[9]] = int(fields[2].rpartition(":")[2], 16)
+        local = {row.split()[6] for row in Path("/proc/net/unix").read_text().splitlines()[1:]}
+        if inodes <= ports.keys() | local:
+            break
+    return {ports[inode] for inode in inodes & ports.keys()}
 
 
 def load_of(loaded: Loaded, per_second: int, stream_s: float) -> Load:

@@ -302,7 +302,7 @@ class Exchange:
             self.down.abort()
         elif response is not None:
             # A layer looks at the response. A whole one needs its connection no more.
-            self.up = None
+            self._discard_upstream()
             if not response.end:
                 self._end_layer()
                 ticket.fail(failure, now_ns)

@@ -90,6 +90,20 @@ def test_a_whole_response_outlives_its_connection(world: World) -> None:
     assert client.written.endswith(b"hello")
 
 
+def test_a_connection_that_says_too_much_while_a_layer_looks_is_parted_with(world: World) -> None:
+    client = ask(world, GET + b"x-out: wait\r\n\r\n")
+    endpoint = opened(world)
+    endpoint.rest.append(HELLO)
+    world.deliver(endpoint)
+    connection = endpoint.endpoint
+    assert connection.exchange is not None
+    connection.data_received(HELLO)
+    world.turn()
+    assert connection.exchange is None
+    world.settle(world.probe.gates[0], None)
+    assert client.written.endswith(b"hello")
+
+
 def test_a_torn_response_ends_the_layer_that_looks_at_it(world: World) -> None:
     client = ask(world, GET + b"x-out: wait\r\n\r\n")
     endpoint = opened(world)

@@ -16,8 +16,6 @@ from meshcore.process.messages import CHANNEL_FD
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from meshcore.config.snapshot import Snapshot
-
 PROGRAM: Final = ("-m", "meshcore.process.worker_process")
 
 
@@ -39,12 +37,10 @@ class State(enum.Enum):
 class Child:
     """A process, its place, and what it was told."""
 
-    def __init__(self, lane: int, snapshot: Snapshot) -> None:
+    def __init__(self, lane: int) -> None:
         self.lane = lane
         self.slot: int | None = None
         """Its columns in the shared memory."""
-        self.snapshot = snapshot
-        """The configuration that it has, or is starting with."""
         self.adopted: set[int] = set()
         self.state = State.STARTING
         self.failure: tuple[str, int] | None = None

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import hashlib
 import logging
 import secrets
@@ -138,12 +137,6 @@ class Control:
             and self.workers <= len(free_slots(segment))
         )
 
-    def regain(self) -> None:
-        """A new program had the registry for a while and is gone: read it anew."""
-        self.segment = self.crew.segment = Segment.open(self.segment.fileno())
-        self.engine = Engine.control(self.segment, seed=secrets.randbits(64), adopt=True)
-        self.engine.apply(self.snapshot.core_json())
-
     def files(self) -> dict[Path, bytes]:
         """What the configuration in force was made of, its file and those that it names, and the
         SHA-256 of each."""
@@ -180,7 +173,10 @@ class Control:
     def hand_over(self, child: Child, lane: int) -> None:
         """Send a worker the doors of a lane that nobody accepts from. Raises `OSError` without
         descriptors."""
-        own = {name: door for name, door in self.doors.current.items() if door.by_lane}
+        self._send_lane(child, lane, self.doors.current)
+
+    def _send_lane(self, child: Child, lane: int, doors: dict[str, Door]) -> None:
+        own = {name: door for name, door in doors.items() if door.by_lane}
         places, sockets = self._places(own, [lane])
         if places:
             child.send(messages.Adopt(lane, places), sockets)
@@ -309,7 +305,7 @@ class Control:
         self.engine.commit(prepared)
         self.snapshot, self._whole = new, None
         self.doors.commit(doors, new.listeners)
-        await asyncio.shield(self._commit_all(delta.version, moved))
+        await asyncio.shield(self._commit_all(moved))
 
     async def _prepare_all(self, delta: Change, doors: dict[str, Door]) -> dict[str, Door]:
         """Have every worker make a change ready; from then on none is started. Returns the doors
@@ -324,8 +320,9 @@ class Control:
 
         async def ask(child: Child) -> Any:
             places, sockets = self._places(moved, [child.lane, *child.adopted])
-            order = functools.partial(self._prepare_order, delta, places)
-            return await child.ask(order, sockets, ANSWER_S)
+            return await child.ask(
+                lambda token: messages.Prepare(token, delta, places), sockets, ANSWER_S
+            )
 
         try:
             answers = await asyncio.gather(*map(ask, children), return_exceptions=True)
@@ -337,20 +334,13 @@ class Control:
             raise
         return moved
 
-    @staticmethod
-    def _prepare_order(
-        delta: Change, places: tuple[messages.Place, ...], token: int
-    ) -> messages.Prepare:
-        return messages.Prepare(token, delta, places)
-
-    async def _commit_all(self, version: int, moved: dict[str, Door]) -> None:
+    async def _commit_all(self, moved: dict[str, Door]) -> None:
         async def ask(child: Child) -> Any:
-            return await child.ask(lambda token: messages.Commit(token, version), [], ANSWER_S)
+            return await child.ask(messages.Commit, [], ANSWER_S)
 
         children = self.crew.ready()
         answers = await asyncio.gather(*map(ask, children), return_exceptions=True)
         for child, answer in zip(children, answers, strict=True):
-            child.snapshot = self.snapshot
             if isinstance(answer, messages.Committed):
                 if answer.problem:
                     log.error("worker %d: %s", child.lane, answer.problem)
@@ -365,12 +355,8 @@ class Control:
         """Doors that are new, of lanes that it came to stand in for since they were prepared; what
         it has already it does not take twice."""
         for lane in child.adopted:
-            places, sockets = self._places(
-                {name: door for name, door in moved.items() if door.by_lane}, [lane]
-            )
-            if places:
-                with contextlib.suppress(OSError):  # no descriptors: as if it had none itself
-                    child.send(messages.Adopt(lane, places), sockets)
+            with contextlib.suppress(OSError):  # no descriptors: as if it had none itself
+                self._send_lane(child, lane, moved)
 
 
 class _LostError(Exception):

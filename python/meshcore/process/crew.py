@@ -134,7 +134,7 @@ class Crew:
         if not self._free_slots() and self._started:
             self._again(lane, LOOK_S)  # those that drain will free theirs
             return
-        child = Child(lane, self._owner.snapshot)
+        child = Child(lane)
         try:
             child.spawn(self._on_message)
             self._children[child.pid] = child

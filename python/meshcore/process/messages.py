@@ -67,7 +67,6 @@ class Commit:
     """Put in force what was prepared."""
 
     token: int
-    version: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from meshcore._core import now_ns
 from meshcore.downstream.deadlines import Deadlines
 from meshcore.downstream.listener import Listener
+from meshcore.process.doors import Address
 from meshcore.process.layers import LayerRunner, import_layer, make_layer
 from meshcore.process.memory import FreePages
 from meshcore.process.prepared import Prepared, prepare
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
     from meshcore._core import Engine
     from meshcore.config.change import Change
-    from meshcore.config.snapshot import ListenerSpec
     from meshcore.exchange.exchange import Exchange
     from meshcore.exchange.layers import Layer
 
@@ -122,7 +122,7 @@ class Worker:
         for spec in change.listeners:
             tls = prepared.listener_tls[spec.name]
             known = self.listeners.get(spec.name)
-            if known is not None and same_address(known.spec, spec):
+            if known is not None and Address.of(known.spec) == Address.of(spec):
                 if known.change(spec, tls):
                     reopened.append(known)
                 continue
@@ -241,11 +241,6 @@ class Worker:
     def run_response_layers(self, exchange: Exchange) -> bool:
         """Run `on_response` of the layers that saw the request."""
         return self._layers.on_response(exchange)
-
-
-def same_address(one: ListenerSpec, other: ListenerSpec) -> bool:
-    """Whether two specs listen at the same place, so that sockets can be kept."""
-    return (one.host, one.port, one.unix_path) == (other.host, other.port, other.unix_path)
 
 
 def _retry(exchange: Exchange, attempt: int) -> None:

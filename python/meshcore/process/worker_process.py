@@ -1,7 +1,7 @@
 """The program of one worker: `python -m meshcore.process.worker_process`, started by control.
 
-It inherits one end of a channel as descriptor 3, is told everything over it, and ends when it is
-told so, when the other end is gone, or when a signal says so: then it drains first.
+It inherits one end of a channel as descriptor 3, is told everything over it, and drains and ends
+when it is told so or when the other end is gone.
 """
 
 from __future__ import annotations

@@ -41,11 +41,11 @@ async def test_a_late_answer_is_not_that_to_the_next_order(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     far, unasked = Far(monkeypatch), asyncio.Queue[object]()
-    child = Child(0, cast("Any", None))
+    child = Child(0)
     child.spawn(lambda _, message: unasked.put_nowait(message))
 
     def order(token: int) -> messages.Commit:
-        return messages.Commit(token, 7)
+        return messages.Commit(token)
 
     assert await child.ask(order, [], 0.02) is None
     first = far.heard().token
@@ -82,7 +82,7 @@ async def test_a_lane_that_could_not_be_handed_over_is_tried_again() -> None:
     owner = SimpleNamespace(snapshot=SimpleNamespace(watchdog_ns=0, drain_ns=0))
     owner.hand_over = hand_over
     crew = Crew(cast("Any", SimpleNamespace(worker_slots=0)), cast("Any", owner), lambda: None, 2)
-    child = Child(0, cast("Any", None))
+    child = Child(0)
     child.state = State.READY
     crew._children[1 << 30] = child
     for expected in (set(), {1}, {1}):
@@ -119,7 +119,7 @@ async def test_who_is_about_to_end_is_not_asked_again(monkeypatch: pytest.Monkey
     far = Far(monkeypatch)
     owner = cast("Any", SimpleNamespace(hand_over=lambda child, lane: None))
     crew = Crew(cast("Any", None), owner, lambda: None, 1)
-    child = Child(0, cast("Any", None))
+    child = Child(0)
     child.spawn(lambda *_: None)
     child.state = State.READY
     crew._children[child.pid] = child

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from meshcore.config import collector
 from meshcore.config.core_route import layer, routes_by_host, rules
-from meshcore.config.cores import cores
 from meshcore.config.http2 import Http2
 from meshcore.config.process import MAX_WORKERS
 from meshcore.config.snapshot import (
@@ -38,9 +37,10 @@ CONTROL_FRAMES_BURST: Final = 1_000
 
 
 @collector.paused()
-def compile(config: Config, version: int = 1) -> Snapshot:
-    """The snapshot of a configuration; `version` grows with each. O(configuration). Raises
-    `OSError` when a certificate's file cannot be read.
+def compile(config: Config, version: int = 1, *, cores: int = 1) -> Snapshot:
+    """The snapshot of a configuration; `version` grows with each, `cores` is what an automatic
+    number of workers comes to. O(configuration). Raises `OSError` when a certificate's file cannot
+    be read.
 
     It is read as it is: `load_file` has checked it, a configuration made in Python goes through
     `meshcore.config.check.check` first.
@@ -53,7 +53,7 @@ def compile(config: Config, version: int = 1) -> Snapshot:
         drain_ns=config.drain.timeout,
         drain_delay_ns=config.drain.delay,
         access_log=config.access_log,
-        workers=min(cores(), MAX_WORKERS) if config.workers == "auto" else config.workers,
+        workers=min(cores, MAX_WORKERS) if config.workers == "auto" else config.workers,
         watchdog_ns=config.watchdog,
         segment_max_bytes=config.segment_max,
         watch=config.watch,

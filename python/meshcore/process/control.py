@@ -26,6 +26,7 @@ from meshcore.config.load import load_bytes
 from meshcore.errors import SegmentLayoutError
 from meshcore.process import messages
 from meshcore.process.child import State
+from meshcore.process.cores import cores
 from meshcore.process.crew import Crew, free_slots
 from meshcore.process.doors import Door, Doors
 from meshcore.process.history import History, Revision
@@ -74,7 +75,7 @@ class Control:
             with self.file.open("rb") as file:
                 text = file.read(MAX_BYTES + 1)
         config = load_bytes(text, str(self.file), self.file.parent)
-        return compile(config, version), text
+        return compile(config, version, cores=cores()), text
 
     async def begin(
         self, doors: Doors, on_failure: Callable[[], None], predecessor: Predecessor | None

@@ -112,11 +112,12 @@ class Proxy:
             worker = self._worker
             if worker is None or self._stopping.is_set():
                 raise RuntimeError("the proxy is not running")
-            new = compile(config, self._next_version)
-            self._next_version += 1
+            version, self._next_version = self._next_version, self._next_version + 1
+            new = await asyncio.to_thread(compile, config, version)
+            delta = await asyncio.to_thread(change, self._snapshot, new)
             doors = self._doors.prepare(new.listeners, 1)
             try:
-                prepared = await worker.prepare(change(self._snapshot, new))
+                prepared = await worker.prepare(delta)
             except BaseException:
                 self._doors.abandon(doors)
                 raise

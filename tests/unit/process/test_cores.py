@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from meshcore.config.cores import cores
+from meshcore.process.cores import cores
 
 
 @pytest.mark.parametrize(

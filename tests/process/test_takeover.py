@@ -223,6 +223,24 @@ def test_readiness_stays_and_a_listener_of_both_programs_can_be_closed(
         assert program.process.poll() is None
 
 
+def test_who_connected_to_the_old_program_is_answered_by_it(tmp_path: Path) -> None:
+    with Program(write(tmp_path, HELLO), "--workers", "1") as program:
+        program.url()
+        old = program.workers()[0]
+        at = program.line(r"http://(\S+):(\d+) \(admin\)")
+        with socket.create_connection((at[1], int(at[2])), 10) as early:
+            pid = taken_over(program)
+            program.until(lambda: not alive(old))
+            early.sendall(b"GET /readyz HTTP/1.1\r\nhost: localhost\r\n\r\n")
+            answer = early.recv(4096)
+            assert answer.startswith(b"HTTP/1.1 200 ")
+            assert b"connection: close" in answer.lower()
+        program.process.wait(10)
+        assert program.status()["pid"] == pid
+        os.kill(pid, signal.SIGTERM)
+        program.until(lambda: not alive(pid))
+
+
 def test_the_only_worker_is_replaced_while_a_new_program_starts(tmp_path: Path) -> None:
     began = tmp_path / "began"
     slow = f"""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ipaddress
 import logging
 import os
@@ -11,6 +12,7 @@ import struct
 from typing import TYPE_CHECKING, Final, cast
 
 from meshcore._core import Answer, CodecLimits, Request, ServerCodec
+from meshcore.downstream.sockets import TURNS_TO_MAKE, stop_serving
 from meshcore.errors import CodecError
 
 if TYPE_CHECKING:
@@ -23,6 +25,8 @@ log = logging.getLogger("meshcore.admin")
 # An admin client that says nothing for this long is dropped; scrapers reconnect.
 IDLE_S: Final = 75.0
 MAX_CONNECTIONS: Final = 100
+# Who connected and asked nothing yet has so long to do it, when another program takes over.
+FIRST_REQUEST_S: Final = 1.0
 # Orders have no body worth reading.
 MAX_BODY_BYTES: Final = 64 * 1024
 
@@ -36,6 +40,7 @@ class Admin:
         self.connections: set[AdminConnection] = set()
         self.tasks: set[asyncio.Task[None]] = set()
         self.is_leaving = False  # whoever asks again is to ask another program
+        self.progress = asyncio.Event()  # somebody was answered, or left
         self.address: str | None = None
         """The URL of the port, once there is one."""
 
@@ -75,13 +80,26 @@ class Admin:
         after their next answer."""
         self.is_leaving = True
         for server in self._servers.values():
-            server.close()
+            stop_serving(server)
+        self._servers.clear()
 
     async def cancel_orders(self) -> None:
         """End what is under way: the program ends."""
         for task in self.tasks:
             task.cancel()
         await asyncio.gather(*self.tasks, return_exceptions=True)
+
+    async def leave(self) -> None:
+        """Answer those who came to us and not to the program that has the same sockets; `stop`
+        follows."""
+        self.stop_accepting()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(FIRST_REQUEST_S):
+                for _ in range(TURNS_TO_MAKE):
+                    await asyncio.sleep(0)
+                while any(connection.is_new for connection in self.connections):
+                    self.progress.clear()
+                    await self.progress.wait()
 
     async def stop(self) -> None:
         """Stop serving."""
@@ -101,6 +119,7 @@ class AdminConnection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._idle: asyncio.TimerHandle | None = None
         self._request: Request | None = None
+        self.is_new = True  # nothing was answered yet
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The loop accepted a client."""
@@ -165,6 +184,8 @@ class AdminConnection(asyncio.Protocol):
             self._read(self._codec.next_event)
 
     def _answer(self, request: Request, answer: Answer) -> bool:
+        self.is_new = False
+        self._admin.progress.set()
         self._send(self._codec.send_answer(request, answer, not self._admin.is_leaving))
         if not self._codec.keep_alive:
             self.close()
@@ -185,6 +206,7 @@ class AdminConnection(asyncio.Protocol):
         """The connection is gone."""
         self._transport = None
         self._admin.connections.discard(self)
+        self._admin.progress.set()
         if self._idle is not None:
             self._idle.cancel()
 

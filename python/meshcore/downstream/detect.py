@@ -26,13 +26,15 @@ PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 class SecureDetection(asyncio.BaseProtocol):
     """Hands a transport over as soon as the handshake is done."""
 
-    __slots__ = ("_listener",)
+    __slots__ = ("__weakref__", "_listener")
 
     def __init__(self, listener: Listener) -> None:
         self._listener = listener
+        listener.arriving.add(self)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The handshake is done. A client that named no protocol means HTTP/1.1."""
+        self._listener.arriving.discard(self)
         made = cast("asyncio.Transport", transport)
         tls = transport.get_extra_info("ssl_object")
         h2 = tls is not None and tls.selected_alpn_protocol() == "h2"

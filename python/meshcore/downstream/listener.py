@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from typing import TYPE_CHECKING, Protocol
 
 from meshcore._core import now_ns
 from meshcore.codec.engines import server_engine
 from meshcore.downstream.detect import Detection, SecureDetection
-from meshcore.downstream.http1 import LINGER_NS, Http1Connection, SecureHttp1Connection
+from meshcore.downstream.http1 import LINGER_NS, Http1Connection
 from meshcore.downstream.http2 import Http2Connection
-from meshcore.downstream.sockets import url_of
+from meshcore.downstream.sockets import TURNS_TO_MAKE, stop_serving, url_of
 from meshcore.downstream.tls import server_context
 from meshcore.exchange.exchange import Exchange
 from meshcore.exchange.logged import LoggedExchange
@@ -34,6 +36,8 @@ BACKLOG = 4096
 RECEIVE_BYTES = 64 * 1024
 # An unanswered close_notify ends a TLS connection after this long.
 TLS_SHUTDOWN_S = 2.0
+# How often a listener that drains looks at handshakes, once it has nothing else.
+HANDSHAKE_POLL_S = 0.05
 # How long the last words of a connection have to go out before it is cut: as long as a client has
 # to take a refusal (`LINGER_NS`).
 LAST_WORDS_NS = LINGER_NS
@@ -78,6 +82,8 @@ class Listener:
         self._sockets: dict[int, socket.socket] = {}
         self._servers: dict[int, asyncio.Server] = {}
         self._connections: set[Connection] = set()
+        self.arriving: weakref.WeakSet[SecureDetection] = weakref.WeakSet()
+        """Accepted, and not there yet: the handshake is under way. One that fails says nothing."""
         self._end_slot: int | None = None  # of the deadlines, once the time to drain is over
         self._idle = asyncio.Event()
         self._idle.set()
@@ -137,7 +143,7 @@ class Listener:
         """Accept from a socket no more; others may, nothing in its queue is lost."""
         server, sock = self._servers.pop(number, None), self._sockets.pop(number, None)
         if server is not None:
-            server.close()
+            stop_serving(server)
         if sock is not None:
             sock.close()
 
@@ -156,10 +162,10 @@ class Listener:
             server = await self._serve(sock)
             old = self._servers.get(number)
             if old is None:
-                server.close()  # released meanwhile
+                stop_serving(server)  # released meanwhile
                 continue
             self._servers[number] = server
-            old.close()
+            stop_serving(old)
 
     async def _serve(self, sock: socket.socket) -> asyncio.Server:
         """A server over a descriptor of its own: a server closes what it accepts from."""
@@ -182,10 +188,10 @@ class Listener:
 
     def _protocol(self) -> Callable[[Listener], asyncio.BaseProtocol]:
         """What a new connection begins as."""
-        if self.spec.h2 is None:
-            return SecureHttp1Connection if self.secure else Http1Connection
         if self.secure:
             return SecureDetection
+        if self.spec.h2 is None:
+            return Http1Connection
         return Detection if self.spec.http1 else Http2Connection
 
     @property
@@ -249,13 +255,25 @@ class Listener:
         for connection in list(self._connections):
             connection.drain(now)
 
+    @property
+    def empty(self) -> bool:
+        """Whether there is no connection, and none to come of those that were accepted."""
+        return not self._connections and not self.arriving
+
     async def drained(self) -> None:
         """Wait until the last connection is closed."""
-        await self._idle.wait()
+        for _ in range(TURNS_TO_MAKE):
+            await asyncio.sleep(0)
+        while not self.empty:
+            await self._idle.wait()
+            if self.arriving:
+                await asyncio.sleep(HANDSHAKE_POLL_S)
+                gc.collect()  # asyncio leaves those that failed in a cycle, by their exception
 
     def end(self, now: int) -> None:
         """The time to drain is over: end what is under way with the reason ``draining``, and cut
         what is not gone when that had its time to go out."""
+        self.arriving.clear()
         for connection in list(self._connections):
             connection.end(now)
         if self._connections and self._end_slot is None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from meshcore.config.snapshot import ListenerSpec
+
+# A connection is made so many turns of the loop after it was accepted, at most.
+TURNS_TO_MAKE: Final = 3
 
 
 def bound_socket(spec: ListenerSpec, *, reuse_port: bool = False) -> socket.socket:
@@ -60,3 +64,16 @@ def url_of(spec: ListenerSpec, sock: socket.socket) -> str:
         return f"{scheme}+unix:{name}"
     host = f"[{name[0]}]" if ":" in name[0] else name[0]
     return f"{scheme}://{host}:{name[1]}"
+
+
+def stop_serving(server: asyncio.Server) -> None:
+    """Accept no more, and keep what was accepted.
+
+    asyncio makes a connection one turn of the loop after it was accepted, and drops it without a
+    word when the server is closed by then; uvloop makes it at once, and watches no reader.
+    """
+    loop = server.get_loop()
+    if any([loop.remove_reader(sock.fileno()) for sock in server.sockets]):
+        loop.call_soon(server.close)
+    else:
+        server.close()

@@ -243,6 +243,8 @@ class Supervisor:
         # Not for good, if the new program goes on with them.
         self._doors.close(for_good=self._owns)
         await self._control.crew.stop()
+        if self._successor is not None:
+            await self._admin.leave()
         await self._close()
 
     async def _fail(self) -> None:

@@ -221,7 +221,7 @@ class Worker:
         self._engine.report(now)
         self.pools.forget(self._engine.oldest_version)
         for listener, until in list(self._leaving.items()):
-            if not listener.connections:
+            if listener.empty:
                 del self._leaving[listener]
             elif now >= until:
                 listener.end(now)

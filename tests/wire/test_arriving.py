@@ -1,0 +1,162 @@
+"""Connections that were accepted, and are not made yet, when nothing more is accepted."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import ssl
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+import pytest
+import trustme
+
+from meshcore import Proxy
+from meshcore.admin.server import Admin
+from tests.wire.conftest import Run, Serve, eventually
+from tests.wire.origin import Origin, response
+from tests.wire.test_reload import mesh
+
+T = TypeVar("T")
+REQUEST = b"GET /readyz HTTP/1.1\r\nhost: a.test\r\nconnection: close\r\n\r\n"
+# So many turns of the loop are enough for a connection to be accepted and made.
+TURNS = range(1, 7)
+
+
+@contextlib.asynccontextmanager
+async def asked(url: str, turns: int) -> AsyncIterator[socket.socket]:
+    """A connection with a request, which the kernel has at once and the loop hears of in its next
+    turns."""
+    at = urlsplit(url)
+    with socket.create_connection((at.hostname, at.port)) as sock:
+        sock.sendall(REQUEST)
+        sock.setblocking(False)
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        yield sock
+
+
+async def status(sock: socket.socket) -> bytes:
+    """The answer's, once it is there."""
+    async with asyncio.timeout(5):
+        return (await asyncio.get_running_loop().sock_recv(sock, 4096))[9:12]
+
+
+@pytest.mark.parametrize("turns", TURNS)
+def test_when_another_server_takes_the_place_of_the_first(
+    run: Run, serve: Serve, turns: int
+) -> None:
+    async def main() -> None:
+        async with Origin(response(b"x")) as origin, serve(mesh(origin.port)) as proxy:
+            assert proxy._worker is not None
+            async with asked(proxy.addresses["edge"], turns) as sock:
+                await proxy._worker.listeners["edge"].reopen()
+                assert await status(sock) == b"200"
+
+    run(main())
+
+
+@pytest.mark.parametrize("turns", TURNS)
+def test_when_the_proxy_stops(run: Run, serve: Serve, turns: int) -> None:
+    async def main() -> None:
+        async with (
+            Origin(response(b"x")) as origin,
+            serve(mesh(origin.port)) as proxy,
+            asked(proxy.addresses["edge"], turns) as sock,
+        ):
+            await proxy.stop()
+            assert await status(sock) == b"200"
+
+    run(main())
+
+
+@pytest.mark.parametrize("turns", TURNS)
+def test_when_another_program_answers_orders(run: Run, serve: Serve, turns: int) -> None:
+    async def main() -> None:
+        async with serve(mesh(1) + 'admin: {bind: "127.0.0.1:0"}\n') as proxy:
+            assert proxy.admin_address is not None
+            assert proxy._admin is not None
+            (fd,) = proxy._admin.descriptors().values()
+            same = socket.fromfd(fd, socket.AF_INET, socket.SOCK_STREAM)
+            async with asked(proxy.admin_address, turns) as sock:
+                proxy._admin.stop_accepting()
+                successor = Admin(proxy._admin.handlers)
+                await successor.listen("127.0.0.1", 0, same)
+                assert await status(sock) == b"200"
+                await successor.stop()
+
+    run(main())
+
+
+class Handshake:
+    """A client's side of TLS, driven by hand."""
+
+    def __init__(self, context: ssl.SSLContext, url: str) -> None:
+        at = urlsplit(url)
+        self.sock = socket.create_connection((at.hostname, at.port))
+        self.sock.setblocking(False)
+        self._in, self._out = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.tls = context.wrap_bio(self._in, self._out, server_hostname="a.test")
+        with contextlib.suppress(ssl.SSLWantReadError):
+            self.tls.do_handshake()
+        self.flush()
+
+    def flush(self) -> None:
+        """Send what TLS has to say."""
+        self.sock.sendall(self._out.read())
+
+    async def until(self, done: Callable[[], T]) -> T:
+        """Go on, with what the server says, until it works."""
+        async with asyncio.timeout(5):
+            while True:
+                try:
+                    return done()
+                except ssl.SSLWantReadError:
+                    self.flush()
+                    data = await asyncio.get_running_loop().sock_recv(self.sock, 65536)
+                    assert data, "it was closed"
+                    self._in.write(data)
+
+
+@pytest.mark.parametrize("h2", ["{}", "false"])
+def test_a_handshake_under_way_is_no_idle_connection(
+    run: Run, serve: Serve, tmp_path: Path, h2: str
+) -> None:
+    authority, trusting = trustme.CA(), ssl.create_default_context()
+    authority.configure_trust(trusting)
+    pair = authority.issue_cert("a.test")
+    pair.cert_chain_pems[0].write_to_path(str(tmp_path / "cert.pem"))
+    pair.private_key_pem.write_to_path(str(tmp_path / "key.pem"))
+    tls = f"tls: {{cert: {tmp_path}/cert.pem, key: {tmp_path}/key.pem}}"
+
+    async def begun(proxy: Proxy) -> Handshake:
+        assert proxy._worker is not None
+        listener = proxy._worker.listeners["edge"]
+        began = Handshake(trusting, proxy.addresses["edge"])
+        await eventually(lambda: len(listener.arriving) == 1)
+        return began
+
+    async def main() -> None:
+        async with Origin(response(b"x")) as origin:
+            text = mesh(origin.port, listener=f", {tls}, protocols: {{h2: {h2}}}")
+            async with serve(text) as proxy:
+                client = await begun(proxy)
+                stopping = asyncio.ensure_future(proxy.stop())
+                await asyncio.sleep(0.1)
+                assert not stopping.done()
+                await client.until(client.tls.do_handshake)
+                client.tls.write(REQUEST)
+                client.flush()
+                assert (await client.until(lambda: client.tls.read(4096)))[9:12] == b"200"
+                await asyncio.wait_for(stopping, 5)
+                client.sock.close()
+            async with serve(text) as proxy:  # and one that gives up is not waited for
+                client = await begun(proxy)
+                stopping = asyncio.ensure_future(proxy.stop())
+                client.sock.close()
+                await asyncio.wait_for(stopping, 1)
+
+    run(main())

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import os
-import re
 import signal
 import socket
 import ssl
@@ -49,6 +49,7 @@ routes:
     endpoints: ["127.0.0.1:{one}"]
 """
 BURST = 60
+PIDFD_GETFD = 438  # the same on every processor
 # A connection that a killed worker had is heard of at once; so long on a machine that is busy.
 SOON_S = 2.0
 
@@ -82,12 +83,9 @@ class Kill:
     ports: set[int]
 
     def explains(self, failure: Failure) -> bool:
-        """Whether the request was under way on one of them."""
-        return self.is_beside(failure) and failure.port in self.ports
-
-    def is_beside(self, failure: Failure) -> bool:
-        """Whether it was lost soon after."""
-        return self.at_s <= failure.at_s <= self.at_s + SOON_S and failure.what == "lost"
+        """Whether the request was under way on one of them, and was lost soon after."""
+        is_beside = self.at_s <= failure.at_s <= self.at_s + SOON_S and failure.what == "lost"
+        return is_beside and failure.port in self.ports
 
 
 @dataclass
@@ -206,7 +204,8 @@ class Loaded:
         victim = self.program.workers()[lane]
         os.kill(victim, signal.SIGSTOP)
         self.program.until(lambda: stopped(victim))
-        self.kills.append(Kill(time.monotonic(), clients_of(victim)))
+        ports = clients_of(victim)
+        self.kills.append(Kill(time.monotonic(), ports))
         os.kill(victim, signal.SIGKILL)
         self.program.until(lambda: self.program.workers().get(lane, victim) != victim, 60.0)
 
@@ -217,17 +216,9 @@ class Loaded:
         self.program.line(r"listening \S+ \(edge\)", after=before)
         self.program.until(lambda: self.program.status()["pid"] == pid)
 
-    def unexplained(self, book: Book) -> tuple[list[Failure], list[Failure]]:
-        """Requests that failed on a connection that no killed worker was seen to have: those that
-        were lost right after a kill, and all others."""
-        strays: list[Failure] = []
-        others: list[Failure] = []
-        for failure in book.failures:
-            if any(kill.explains(failure) for kill in self.kills):
-                continue
-            beside = any(kill.is_beside(failure) for kill in self.kills)
-            (strays if beside else others).append(failure)
-        return strays, others
+    def unexplained(self, book: Book) -> list[Failure]:
+        """Requests that failed on a connection that no killed worker had."""
+        return [x for x in book.failures if not any(kill.explains(x) for kill in self.kills)]
 
 
 def asked(sock: ssl.SSLSocket) -> bool:
@@ -242,22 +233,33 @@ def stopped(pid: int) -> bool:
 
 
 def clients_of(pid: int) -> set[int]:
-    """The other ends' ports of a process's connections over TCP; it is stopped."""
-    inodes = set()
+    """The other ends' ports of a process's connections over TCP; it is stopped.
+
+    Its own descriptors are asked: the kernel's lists are not of one instant, and a connection that
+    is in no list any more may still have something under way.
+    """
+    ports = set()
     for entry in Path(f"/proc/{pid}/fd").iterdir():
-        with contextlib.suppress(FileNotFoundError):
-            inodes |= set(re.findall(r"socket:\[(\d+)\]", os.readlink(entry)))
-    ports: dict[str, int] = {}
-    # The kernel's lists are not read at one instant: beside others that come and go, single rows
-    # are passed over. Until each socket was seen, they are read again.
-    for _ in range(100):
-        for row in Path("/proc/net/tcp").read_text().splitlines()[1:]:
-            fields = row.split()
-            ports[fields[9]] = int(fields[2].rpartition(":")[2], 16)
-        local = {row.split()[6] for row in Path("/proc/net/unix").read_text().splitlines()[1:]}
-        if inodes <= ports.keys() | local:
-            break
-    return {ports[inode] for inode in inodes & ports.keys()}
+        if not os.readlink(entry).startswith("socket:"):
+            continue
+        with descriptor_of(pid, int(entry.name)) as sock:
+            if sock.family == socket.AF_INET:
+                with contextlib.suppress(OSError):  # it listens, or its connection is over
+                    ports.add(sock.getpeername()[1])
+    return ports
+
+
+def descriptor_of(pid: int, number: int) -> socket.socket:
+    """Another process's socket, as a descriptor of ours (pidfd_getfd of Linux 5.6)."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    handle = os.pidfd_open(pid)
+    try:
+        fd = libc.syscall(PIDFD_GETFD, handle, number, 0)
+    finally:
+        os.close(handle)
+    if fd < 0:
+        raise OSError(ctypes.get_errno(), f"pidfd_getfd: {os.strerror(ctypes.get_errno())}")
+    return socket.socket(fileno=fd)
 
 
 def load_of(loaded: Loaded, per_second: int, stream_s: float) -> Load:

@@ -79,12 +79,8 @@ def judge(loaded: Loaded, book: Book, took_s: float) -> None:
         f"{len(loaded.kills)} workers killed, connections left: {dict(book.closed)}, "
         f"longest {book.longest_s * 1e3:.0f} ms"
     )
-    strays, unexplained = loaded.unexplained(book)
-    kills = [(round(kill.at_s, 3), len(kill.ports)) for kill in loaded.kills]
-    assert unexplained == [], f"kills: {kills}"
-    # Once in fifty runs a request is lost beside a kill on a connection that the killed worker was
-    # not seen to have; whose it was is not known yet.
-    assert len(strays) <= PLAN.kills / 5, f"{strays}, kills: {kills}"
+    kills = [(round(kill.at_s, 3), sorted(kill.ports)) for kill in loaded.kills]
+    assert loaded.unexplained(book) == [], f"kills: {kills}"
     assert book.asked["http1"] + book.asked["http2"] >= 0.9 * PLAN.per_second * took_s
     assert book.done["grpc"] > 0
     assert book.closed["connection: close"] > 0

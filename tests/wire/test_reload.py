@@ -191,7 +191,7 @@ def test_what_fails_when_it_is_put_in_force_changes_nothing(
     class Plain(Layer):
         pass
 
-    def fails(*_: object) -> None:
+    def fails(*_: object, **__: object) -> None:
         raise RuntimeError("as asked")
 
     async def main() -> None:

@@ -97,7 +97,8 @@ class Worker:
         layers = [self._named[name] for name in prepared.core.python_layers()]
         log = self.access_log
         if change.access_log != self._log_form:
-            log = None if change.access_log == "off" else AccessLog(change.access_log, sys.stdout)
+            form = change.access_log
+            log = None if form == "off" else AccessLog(form, sys.stdout, before=self.access_log)
         try:
             self._engine.commit(prepared.core)
         except BaseException:

@@ -44,9 +44,11 @@ class Entry(NamedTuple):
 
 
 class AccessLog:
-    """Writes entries as ``text`` or ``json`` lines. `record` is for one thread."""
+    """Writes entries as ``text`` or ``json`` lines, after the last of the log before it. `record` is
+    for one thread."""
 
-    def __init__(self, form: str, stream: IO[str]) -> None:
+    def __init__(self, form: str, stream: IO[str], before: AccessLog | None = None) -> None:
+        self._before = before
         self._line: Callable[[Entry], str] = {"text": text_line, "json": json_line}[form]
         self._stream = stream
         self._entries: queue.SimpleQueue[Entry | None] = queue.SimpleQueue()
@@ -74,6 +76,9 @@ class AccessLog:
         self._thread.join(CLOSE_S)
 
     def _write_all(self) -> None:
+        before, self._before = self._before, None
+        if before is not None:
+            before._thread.join(CLOSE_S)
         while (entry := self._entries.get()) is not None:
             self._dropped += not self._write(self._line(entry))
             if self._entries.empty():

@@ -123,3 +123,20 @@ def test_lines_of_processes_that_share_a_pipe_are_not_mixed() -> None:
     assert b"".join(raw.writes).count(b"\n") == 500
     # POSIX: a write of at most PIPE_BUF bytes to a pipe is atomic.
     assert all(len(each) <= 4096 and each.endswith(b"\n") for each in raw.writes)
+
+
+def test_another_log_begins_where_the_one_before_ends() -> None:
+    stream = Slow()
+    first = AccessLog("json", stream)
+    first.record(ENTRY)
+    second = AccessLog("text", stream, before=first)
+    second.record(ENTRY)
+    closing = [threading.Thread(target=log.close) for log in (second, first)]
+    for each in closing:
+        each.start()
+    stream.open.set()
+    for each in closing:
+        each.join()
+    json_line, text_line = stream.getvalue().splitlines()
+    assert json.loads(json_line)["route"] == "api"
+    assert text_line.startswith("2023-11-14T22:13:20.250+00:00 edge")

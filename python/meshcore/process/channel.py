@@ -10,6 +10,7 @@ import array
 import os
 import pickle
 import select
+import signal
 import socket
 from collections import deque
 from contextlib import nullcontext
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from contextlib import AbstractContextManager
 
 # A quarter of the buffer that Linux gives a socket (net.core.wmem_default, 208 KiB).
@@ -48,6 +49,34 @@ class DescriptorsLostError(Exception):
 def pair() -> tuple[socket.socket, socket.socket]:
     """Both ends; a message is a packet, so that none is read in halves."""
     return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+
+
+def spawn(
+    command: list[str],
+    environment: Mapping[str, str],
+    number: int,
+    defaults: Sequence[signal.Signals] = (),
+) -> tuple[int, socket.socket]:
+    """Start a program with one end of a pair as descriptor ``number``; its process id, and our end.
+
+    By exec, so that it has no thread, lock or other descriptor of ours; ``defaults`` are signals
+    that it is not to ignore because we do. Raises `OSError`."""
+    ours, theirs = pair()
+    try:
+        pid = os.posix_spawn(
+            command[0],
+            command,
+            environment,
+            file_actions=[(os.POSIX_SPAWN_DUP2, theirs.fileno(), number)],
+            setsigmask=[],
+            setsigdef=defaults,
+        )
+    except BaseException:
+        ours.close()
+        raise
+    finally:
+        theirs.close()
+    return pid, ours
 
 
 class Channel:

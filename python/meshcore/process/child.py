@@ -10,7 +10,7 @@ import sys
 from typing import TYPE_CHECKING, Any, Final
 
 from meshcore._core import now_ns
-from meshcore.process.channel import Channel, pair
+from meshcore.process.channel import Channel, spawn
 from meshcore.process.messages import CHANNEL_FD
 
 if TYPE_CHECKING:
@@ -54,23 +54,9 @@ class Child:
         self._token = 0
 
     def spawn(self, on_message: Callable[[Child, Any], None]) -> None:
-        """Start the process: by exec, so that it has no thread, lock or descriptor of ours but
-        the channel. Raises `OSError`."""
-        ours, theirs = pair()
-        try:
-            self.pid = os.posix_spawn(
-                sys.executable,
-                command(),
-                os.environ,
-                file_actions=[(os.POSIX_SPAWN_DUP2, theirs.fileno(), CHANNEL_FD)],
-                setsigmask=[],
-                setsigdef=[signal.SIGPIPE, signal.SIGINT, signal.SIGTERM, signal.SIGHUP],
-            )
-        except BaseException:
-            ours.close()
-            raise
-        finally:
-            theirs.close()
+        """Start the process. Raises `OSError`."""
+        defaults = [signal.SIGPIPE, signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+        self.pid, ours = spawn(command(), os.environ, CHANNEL_FD, defaults)
 
         def told(message: Any, fds: list[int]) -> None:
             for fd in fds:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
@@ -81,8 +82,7 @@ class Crew:
         self._orphans: set[int] = set()  # lanes that nobody could be given
         self._held: list[int] | None = None  # lanes to start when the configuration stands
         self._started = False
-        self._settled = asyncio.Event()
-        self._settled.set()
+        self._news = asyncio.Event()  # a worker said something, ended, or is to end
         self._looker: asyncio.TimerHandle | None = None
         self.on_other: Callable[[int, int], None] = lambda pid, code: None
         """Who hears of the ends of processes that are no workers."""
@@ -108,10 +108,14 @@ class Crew:
         """Another program looks after the memory and the doors from now on: nobody is started, and
         nobody stands in for another."""
         self.stopping = self.handed_over = True
+        self._news.set()
 
     async def settled(self) -> None:
         """Wait until no worker is starting."""
-        await self._settled.wait()
+        await self._until(self._is_settled)
+
+    def _is_settled(self) -> bool:
+        return not any(child.state is State.STARTING for child in self._children.values())
 
     def scale(self, lanes: int) -> None:
         """Have workers for so many lanes; those of further ones are drained, and their doors
@@ -138,7 +142,6 @@ class Crew:
         try:
             child.spawn(self._on_message)
             self._children[child.pid] = child
-            self._settled.clear()
             self._give_slot(child)
             self._owner.greet(child)
         except OSError as error:
@@ -179,11 +182,7 @@ class Crew:
             # In part, perhaps: the next look finds another for it, or the same again.
             child.adopted.discard(message.lane)
             child.send(messages.Release(message.lane))
-        self._settle()
-
-    def _settle(self) -> None:
-        if not any(child.state is State.STARTING for child in self._children.values()):
-            self._settled.set()
+        self._news.set()
 
     @property
     def lanes(self) -> int:
@@ -262,18 +261,27 @@ class Crew:
     async def manned(self) -> None:
         """Wait until nobody is starting and somebody is at work: as long as a worker may have to
         wait for its successor, if all have just ended."""
-        for _ in range(int(LONGEST_PAUSE_S * 100)):
-            await self.settled()
-            if self.ready() or self.stopping:
-                return
-            await asyncio.sleep(0.01)
+        await self.settled()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LONGEST_PAUSE_S):
+                await self._until(lambda: bool(self.ready()) or self.stopping)
+        await self.settled()
 
     async def buried(self) -> None:
         """Wait until workers whose channel is closed are waited for: that comes a moment later."""
-        for _ in range(BURIAL_S * 100):
-            if all(child.is_open for child in self.ready()):
-                return
-            await asyncio.sleep(0.01)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(BURIAL_S):
+                await self._until(lambda: all(child.is_open for child in self.ready()))
+
+    async def gone(self) -> None:
+        """Wait until no process is left."""
+        await self._until(lambda: not self._children)
+
+    async def _until(self, done: Callable[[], bool]) -> None:
+        """Wait until something is so: looked at whenever a worker ended or said something."""
+        while not done():
+            self._news.clear()
+            await self._news.wait()
 
     def _ended(self, child: Child, pid: int, code: int) -> None:
         was, child.state = child.state, State.DEAD
@@ -285,7 +293,7 @@ class Crew:
             self._failed_to_start(child)
         elif was is State.READY and not self.stopping:
             self._replace(child, pid, code)
-        self._settle()
+        self._news.set()
 
     def _replace(self, child: Child, pid: int, code: int) -> None:
         self.restarts += 1
@@ -309,6 +317,7 @@ class Crew:
         if not self._started or (failures >= MOST_FAILURES and not self.ready()):
             self.fault = self.fault or WorkerFailedError(reason, code)
             self.stopping = True
+            self._news.set()
             self._on_failure()
             return
         log.error("worker %d cannot start: %s; again in %.1f s", child.lane, reason, pause_s)
@@ -329,11 +338,12 @@ class Crew:
             child.send(messages.Drain(drain_ns / 1e9))
             child.adopted.clear()
             self._adopt_orphans()
-            self._settle()
+            self._news.set()
 
     async def stop(self) -> None:
         """Drain all and wait for their end."""
         self.stopping = True
+        self._news.set()
         for pause in self._pauses.values():
             pause.cancel()
         for child in self.living():
@@ -350,11 +360,6 @@ class Crew:
         if child.state is not State.STARTING:
             return False
         return child.slot is None or self.segment.worker(child.slot)[3] == 0
-
-    async def gone(self) -> None:
-        """Wait until no process is left."""
-        while self._children:  # noqa: ASYNC110 - `reap` tells nobody; a stop may take 10 ms more
-            await asyncio.sleep(0.01)
 
     def kill(self) -> None:
         """End all at once."""

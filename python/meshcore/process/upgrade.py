@@ -10,7 +10,7 @@ import sys
 from typing import TYPE_CHECKING, Any, Final
 
 from meshcore.admin.handlers import OrderRefusedError
-from meshcore.process.channel import Channel, pair
+from meshcore.process.channel import Channel, spawn
 from meshcore.process.crew import START_S
 from meshcore.process.inheritance import VARIABLE, offer
 
@@ -70,22 +70,15 @@ class Upgrade:
         return kept
 
     def _spawn(self) -> socket.socket:
-        ours, theirs = pair()
         environment = {k: v for k, v in os.environ.items() if k not in OWN_VARIABLES}
+        environment[VARIABLE] = str(PREDECESSOR_FD)
+        command = [sys.executable, *sys.orig_argv[1:]]
+        self.pid, ours = spawn(command, environment, PREDECESSOR_FD)
         try:
-            self.pid = os.posix_spawn(
-                sys.executable,
-                [sys.executable, *sys.orig_argv[1:]],
-                environment | {VARIABLE: str(PREDECESSOR_FD)},
-                file_actions=[(os.POSIX_SPAWN_DUP2, theirs.fileno(), PREDECESSOR_FD)],
-                setsigmask=[],
-            )
             self._pidfd = os.pidfd_open(self.pid)
         except BaseException:
             ours.close()
             raise
-        finally:
-            theirs.close()
         return ours
 
     def _told(self, message: Any, fds: list[int]) -> None:

@@ -44,8 +44,8 @@ class Entry(NamedTuple):
 
 
 class AccessLog:
-    """Writes entries as ``text`` or ``json`` lines, after the last of the log before it. `record` is
-    for one thread."""
+    """Writes entries as ``text`` or ``json`` lines, after the last line of the log before it.
+    `record` is for one thread."""
 
     def __init__(self, form: str, stream: IO[str], before: AccessLog | None = None) -> None:
         self._before = before

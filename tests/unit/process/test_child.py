@@ -130,7 +130,8 @@ async def test_who_is_about_to_end_is_not_asked_again(monkeypatch: pytest.Monkey
     burial = asyncio.create_task(crew.buried())
     await asyncio.sleep(0.03)
     assert not burial.done()
-    child.pid, child.state = 0, State.DEAD
+    crew.stopping = True  # nobody is started in its place
+    crew._ended(crew._children.pop(child.pid), child.pid, 0)
     await asyncio.wait_for(burial, 0.5)
 
 

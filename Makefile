@@ -99,7 +99,7 @@ test-python: install
 	$(BIN)/pytest
 
 .PHONY: soak
-soak: install  ## 2,000 requests/s while the program is reloaded, killed and upgraded (3 minutes)
+soak: install  ## 2,000 requests/s while the program is reloaded, killed and upgraded (a minute or two)
 	MESHCORE_SOAK=1 $(BIN)/pytest -s tests/process/test_under_load.py
 
 .PHONY: hammer

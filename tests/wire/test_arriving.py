@@ -17,7 +17,7 @@ import trustme
 from meshcore import Proxy
 from meshcore.admin.server import Admin
 from tests.wire.conftest import Run, Serve, eventually
-from tests.wire.origin import Origin, response
+from tests.wire.origin import Origin, Visit, response
 from tests.wire.test_reload import mesh
 
 T = TypeVar("T")
@@ -121,16 +121,21 @@ class Handshake:
                     self._in.write(data)
 
 
+def certificate(folder: Path) -> tuple[str, ssl.SSLContext]:
+    """The listener's part of a configuration, and who trusts it."""
+    authority, trusting = trustme.CA(), ssl.create_default_context()
+    authority.configure_trust(trusting)
+    pair = authority.issue_cert("a.test")
+    pair.cert_chain_pems[0].write_to_path(str(folder / "cert.pem"))
+    pair.private_key_pem.write_to_path(str(folder / "key.pem"))
+    return f"tls: {{cert: {folder}/cert.pem, key: {folder}/key.pem}}", trusting
+
+
 @pytest.mark.parametrize("h2", ["{}", "false"])
 def test_a_handshake_under_way_is_no_idle_connection(
     run: Run, serve: Serve, tmp_path: Path, h2: str
 ) -> None:
-    authority, trusting = trustme.CA(), ssl.create_default_context()
-    authority.configure_trust(trusting)
-    pair = authority.issue_cert("a.test")
-    pair.cert_chain_pems[0].write_to_path(str(tmp_path / "cert.pem"))
-    pair.private_key_pem.write_to_path(str(tmp_path / "key.pem"))
-    tls = f"tls: {{cert: {tmp_path}/cert.pem, key: {tmp_path}/key.pem}}"
+    tls, trusting = certificate(tmp_path)
 
     async def begun(proxy: Proxy) -> Handshake:
         assert proxy._worker is not None
@@ -153,10 +158,48 @@ def test_a_handshake_under_way_is_no_idle_connection(
                 assert (await client.until(lambda: client.tls.read(4096)))[9:12] == b"200"
                 await asyncio.wait_for(stopping, 5)
                 client.sock.close()
-            async with serve(text) as proxy:  # and one that gives up is not waited for
+            async with serve(text) as proxy:  # and one that gives up is not waited for long
                 client = await begun(proxy)
                 stopping = asyncio.ensure_future(proxy.stop())
                 client.sock.close()
-                await asyncio.wait_for(stopping, 1)
+                await asyncio.wait_for(stopping, 3)
+
+    run(main())
+
+
+def test_nobody_comes_in_after_the_end(run: Run, serve: Serve, tmp_path: Path) -> None:
+    """A handshake outlasts the drain: the proxy ends without it, and serves nobody then."""
+    tls, trusting = certificate(tmp_path)
+
+    asked: list[bytes] = []
+
+    async def hangs_once(visit: Visit) -> None:
+        asked.append(await visit.head())
+        if len(asked) == 1:
+            await asyncio.Event().wait()
+        await visit.send(response(b"x"))
+
+    async def ask(client: Handshake) -> bytes:
+        await client.until(client.tls.do_handshake)
+        client.tls.write(REQUEST)
+        client.flush()
+        return await client.until(lambda: client.tls.read(4096))
+
+    async def main() -> None:
+        async with Origin(hangs_once) as origin:
+            text = mesh(origin.port, listener=f", {tls}").replace("drain: 2s", "drain: 300ms")
+            async with serve(text) as proxy:
+                assert proxy._worker is not None
+                listener = proxy._worker.listeners["edge"]
+                early, late = (Handshake(trusting, proxy.addresses["edge"]) for _ in range(2))
+                asking = asyncio.create_task(ask(early))
+                await eventually(lambda: listener.connections == len(listener.arriving) == 1)
+                await asyncio.wait_for(proxy.stop(), 5)
+                assert b" 503 " in await asking
+                with pytest.raises((AssertionError, ConnectionError, ssl.SSLError)):
+                    await ask(late)
+                assert len(asked) == 1
+                early.sock.close()
+                late.sock.close()
 
     run(main())

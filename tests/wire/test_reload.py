@@ -7,6 +7,7 @@ import contextlib
 import socket
 import ssl
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trustme
@@ -415,5 +416,39 @@ def test_a_stop_beside_a_reload_leaves_nothing_that_listens(run: Run) -> None:
             assert outcome is None or "not running" in str(outcome)
             with pytest.raises(ConnectionRefusedError):
                 await asyncio.open_connection("127.0.0.1", port)
+
+    run(main())
+
+
+def test_a_stop_waits_for_a_change_whose_caller_gave_up(
+    run: Run, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        async with Origin(response(b"x")) as origin, serve(mesh(origin.port)) as proxy:
+            worker = proxy._worker
+            assert worker is not None
+            commit, begun, go_on = worker.commit, asyncio.Event(), asyncio.Event()
+
+            async def slow(*given: Any) -> None:
+                begun.set()
+                await go_on.wait()
+                await commit(*given)
+
+            monkeypatch.setattr(worker, "commit", slow)
+            tired = asyncio.create_task(proxy.reload(load_text(mesh(origin.port))))
+            await begun.wait()
+            tired.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await tired
+            stopping = asyncio.create_task(proxy.stop())
+            await asyncio.sleep(0.05)
+            assert worker.listeners["edge"]._servers  # it waits for the change
+            stopping.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await stopping
+            go_on.set()
+            await asyncio.wait_for(proxy.stop(), 3)
+            await asyncio.wait_for(proxy._stopped.wait(), 1)
+            assert proxy.config_version == 2
 
     run(main())

@@ -1,14 +1,18 @@
-"""Unix sockets on both sides, and TLS to the endpoint."""
+"""Unix sockets on both sides, TLS to the endpoint, and a port that is not to be had."""
 
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trustme
 
+from meshcore import Proxy, load_text
+from meshcore.downstream.sockets import bound_socket
 from tests.wire.client import Client
 from tests.wire.conftest import Run, Serve
 from tests.wire.test_forward import mesh
@@ -90,3 +94,27 @@ def test_an_endpoint_that_speaks_no_tls_is_a_failed_connect(run: Run, serve: Ser
                 assert (await client.get()).status == 502
 
     run(go())
+
+
+def test_a_port_that_another_listens_on_first_is_an_error(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = socket.socket()
+
+    def bound(spec: Any, *, reuse_port: bool = False) -> socket.socket:
+        """Bound, as another program's, which listens before we do."""
+        ours = bound_socket(spec, reuse_port=reuse_port)
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        other.bind(ours.getsockname())
+        other.listen()
+        return ours
+
+    async def main() -> None:
+        proxy = Proxy(load_text(mesh(1)))
+        with pytest.raises(OSError, match="in use"):
+            await proxy.start()
+        await proxy.stop()
+
+    monkeypatch.setattr("meshcore.process.doors.bound_socket", bound)
+    with other:
+        run(main())

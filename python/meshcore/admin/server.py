@@ -107,6 +107,7 @@ class Admin:
         await self.cancel_orders()
         for connection in list(self.connections):
             connection.close()
+        await asyncio.sleep(0)  # the sockets are closed in the next turn
 
 
 class AdminConnection(asyncio.Protocol):

@@ -49,10 +49,10 @@ class Deadlines:
 
     def _tick(self) -> None:
         now = now_ns()
-        for slot in self._slots.expired(now):
-            owner = self._owners.get(slot)
-            if owner is None:
-                continue
+        owners = self._owners
+        for slot, owner in [(slot, owners.get(slot)) for slot in self._slots.expired(now)]:
+            if owner is None or owners.get(slot) is not owner:
+                continue  # another's end was its end too, and somebody else may have the slot
             try:
                 owner.on_deadline(now)
             except Exception:  # of one owner: the others' time is up too

@@ -26,10 +26,11 @@ PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 class SecureDetection(asyncio.BaseProtocol):
     """Hands a transport over as soon as the handshake is done."""
 
-    __slots__ = ("__weakref__", "_listener")
+    __slots__ = ("__weakref__", "_http1", "_listener")
 
     def __init__(self, listener: Listener) -> None:
         self._listener = listener
+        self._http1 = listener.spec.http1  # as it was when ALPN was offered
         listener.arriving.add(self)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -38,7 +39,7 @@ class SecureDetection(asyncio.BaseProtocol):
         made = cast("asyncio.Transport", transport)
         tls = transport.get_extra_info("ssl_object")
         h2 = tls is not None and tls.selected_alpn_protocol() == "h2"
-        if not h2 and not self._listener.spec.http1:
+        if not (h2 or self._http1):
             made.abort()
             return
         kind = SecureHttp2Connection if h2 else SecureHttp1Connection

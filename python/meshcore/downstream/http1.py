@@ -4,9 +4,10 @@ request."""
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, ClassVar, cast
 
 from meshcore._core import Answer, Request, ServerCodec, now_ns
+from meshcore.downstream.parting import LOOK_NS, Parting
 from meshcore.downstream.reset import reset_on_close
 from meshcore.errors import CodecError
 from meshcore.exchange.exchange import Exchange
@@ -37,7 +38,7 @@ class Http1Connection(asyncio.BaseProtocol):
         "_head_begun",
         "_last",
         "_listener",
-        "_queued",
+        "_parting",
         "_reading",
         "_slot",
         "_transport",
@@ -46,9 +47,11 @@ class Http1Connection(asyncio.BaseProtocol):
         "peer",
     )
 
+    secure: ClassVar[bool] = False
+
     def __init__(self, listener: Listener) -> None:
         self._listener = listener
-        self.codec = ServerCodec(listener.codec_limits, listener.secure)
+        self.codec = ServerCodec(listener.codec_limits, self.secure)
         self.choked = False
         self._exchange: Exchange | None = None
         self._transport: asyncio.Transport | None = None
@@ -57,7 +60,7 @@ class Http1Connection(asyncio.BaseProtocol):
         self._feeding = False
         self._head_begun = False
         self._chunks = False  # the response's body goes out in chunks
-        self._queued = 0  # bytes that the client had not taken when the connection was closed
+        self._parting: Parting | None = None  # it closes as soon as the client has it all
         self._draining = False  # no request is taken but those that are on their way
         self._last = False  # nor those
 
@@ -279,7 +282,8 @@ class Http1Connection(asyncio.BaseProtocol):
         """The armed deadline passed."""
         exchange = self._exchange
         if self._closing:
-            self._cut_unless_it_moves(now)
+            if self._parting is not None:
+                self.arm(self._parting.look(now))
         elif exchange is not None:
             exchange.on_deadline(now)
         elif self.codec.started:
@@ -325,26 +329,17 @@ class Http1Connection(asyncio.BaseProtocol):
         transport = self._transport
         if transport is None:
             return
-        self._queued = transport.get_write_buffer_size()
-        self.arm(now + (self._listener.idle_timeout_ns if self._queued else LINGER_NS))
-        if linger and transport.can_write_eof():
+        if not linger and transport.can_write_eof() and not transport.get_write_buffer_size():
+            transport.close()
+            return
+        if linger:
             # Bytes may be on their way: read and drop them, so that no reset eats the answer.
             self._closing = False
             self.resume_reading()
             self._closing = True
-            transport.write_eof()
-        else:
-            transport.close()
-
-    def _cut_unless_it_moves(self, now: int) -> None:
-        """A slow client has its time for what is queued, as long as it takes some of it."""
-        transport = self._transport
-        queued = transport.get_write_buffer_size() if transport is not None else 0
-        if 0 < queued < self._queued:
-            self._queued = queued
-            self.arm(now + self._listener.idle_timeout_ns)
-        elif transport is not None:
-            transport.abort()  # all was written: nothing is torn
+        idle_ns = self._listener.idle_timeout_ns
+        self._parting = Parting(transport, now, idle_ns, LINGER_NS if linger else 0)
+        self.arm(now + LOOK_NS)
 
 
 class SecureHttp1Connection(Http1Connection, asyncio.BufferedProtocol):
@@ -354,6 +349,8 @@ class SecureHttp1Connection(Http1Connection, asyncio.BufferedProtocol):
     """
 
     __slots__ = ()
+
+    secure = True
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Where the loop decrypts to; `buffer_updated` follows before any other connection's."""

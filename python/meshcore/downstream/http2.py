@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, ClassVar, cast
 
 from meshcore._core import Answer, Body, Chunk, Request, now_ns
 from meshcore.downstream.http2_stream import Http2Stream
+from meshcore.downstream.parting import LOOK_NS, Parting
 from meshcore.downstream.reset import reset_on_close
 from meshcore.exchange.codes import ErrorCode, Signal
 from meshcore.exchange.exchange import NEVER
@@ -24,6 +25,9 @@ LOW_WATER = 2 << 20
 # A client that is told to go has so long to say that it heard it: what it asks for until then is
 # served (RFC 9113 §6.8).
 GOAWAY_NS = 1_000_000_000
+# A client that has all we sent may have frames on their way (WINDOW_UPDATE for the last of it):
+# it has so long to close before they would be answered by a reset.
+LINGER_NS = 500_000_000
 
 
 class Http2Connection(Http2Wire):
@@ -34,7 +38,7 @@ class Http2Connection(Http2Wire):
         "_goaway_due_ns",
         "_greeted",
         "_head_due_ns",
-        "_queued",
+        "_parting",
         "_slot",
         "full",
         "listener",
@@ -43,18 +47,19 @@ class Http2Connection(Http2Wire):
     )
 
     codec: ServerCodec
+    secure: ClassVar[bool] = False
 
     def __init__(self, listener: Listener) -> None:
         super().__init__()
         self.listener = listener
-        self.codec = listener.h2_codec(self.heard_ns)
+        self.codec = listener.h2_codec(self.heard_ns, secure=self.secure)
         self.streams: dict[int, Http2Stream] = {}
         self.full = False  # the streams together hold too much
         self._greeted = False
         self._draining = False  # the client was told to go
         self._goaway_due_ns = NEVER  # when it is told the next step of it
         self._head_due_ns = NEVER  # when the field block that has begun must be whole
-        self._queued = 0  # bytes that the client had not taken when the connection was closed
+        self._parting: Parting | None = None  # it closes as soon as the client has it all
 
     # --- called by the loop -------------------------------------------------------------------
 
@@ -145,6 +150,8 @@ class Http2Connection(Http2Wire):
 
     def flush(self) -> None:
         """Send what there is; stop every endpoint when all streams together hold too much."""
+        if self.closing:
+            return  # all that there was is written
         super().flush()
         queued = self.codec.queued
         if not self.full and queued > HIGH_WATER:
@@ -195,7 +202,8 @@ class Http2Connection(Http2Wire):
         """The armed deadline passed."""
         h2 = self.listener.h2
         if self.closing:
-            self._cut_unless_it_moves(now)
+            if self._parting is not None:
+                self.listener.deadlines.arm(self._slot, self._parting.look(now))
         elif now >= self._head_due_ns:
             self.codec.abandon(ErrorCode.ENHANCE_YOUR_CALM)
             self.flush()
@@ -261,25 +269,21 @@ class Http2Connection(Http2Wire):
         output = self.codec.take_output()
         if output:
             transport.write(output)
-        self._queued = transport.get_write_buffer_size()
-        self.listener.deadlines.arm(self._slot, now + self.listener.idle_timeout_ns)
-        transport.close()
-
-    def _cut_unless_it_moves(self, now: int) -> None:
-        """A slow client has its time for what is queued, as long as it takes some of it."""
-        transport = self.transport
-        queued = transport.get_write_buffer_size() if transport is not None else 0
-        if 0 < queued < self._queued:
-            self._queued = queued
-            self.listener.deadlines.arm(self._slot, now + self.listener.idle_timeout_ns)
-        elif transport is not None:
-            transport.abort()
+        if not self._reading:  # to drop it
+            self._reading = True
+            transport.resume_reading()
+        # Whoever floods is not listened to any more.
+        linger_ns = LINGER_NS if self.codec.flood is None else 0
+        self._parting = Parting(transport, now, self.listener.idle_timeout_ns, linger_ns)
+        self.listener.deadlines.arm(self._slot, now + LOOK_NS)
 
 
 class SecureHttp2Connection(Http2Connection, asyncio.BufferedProtocol):
     """A connection over TLS: what is decrypted goes into one buffer of the listener."""
 
     __slots__ = ()
+
+    secure = True
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Where the loop decrypts to; `buffer_updated` follows before any other connection's."""

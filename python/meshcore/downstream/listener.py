@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import weakref
 from typing import TYPE_CHECKING, Protocol
 
@@ -36,7 +35,8 @@ BACKLOG = 4096
 RECEIVE_BYTES = 64 * 1024
 # An unanswered close_notify ends a TLS connection after this long.
 TLS_SHUTDOWN_S = 2.0
-# How often a listener that drains looks at handshakes, once it has nothing else.
+# A listener that drains waits so long for a handshake, and looks so often once it has nothing else.
+HANDSHAKE_NS = 2_000_000_000
 HANDSHAKE_POLL_S = 0.05
 # How long the last words of a connection have to go out before it is cut: as long as a client has
 # to take a refusal (`LINGER_NS`).
@@ -84,6 +84,8 @@ class Listener:
         self._connections: set[Connection] = set()
         self.arriving: weakref.WeakSet[SecureDetection] = weakref.WeakSet()
         """Accepted, and not there yet: the handshake is under way. One that fails says nothing."""
+        self.drained_since_ns = 0
+        self._ended = False  # the time to drain is over
         self._end_slot: int | None = None  # of the deadlines, once the time to drain is over
         self._idle = asyncio.Event()
         self._idle.set()
@@ -174,6 +176,7 @@ class Listener:
         handshake = self.spec.tls_handshake_timeout_ns / 1e9 or None
         own = sock.dup()
         try:
+            own.listen(BACKLOG)  # uvloop tells nobody when it cannot be
             return await loop.create_server(
                 lambda: protocol(self),
                 sock=own,
@@ -200,10 +203,10 @@ class Listener:
         assert self._h2 is not None
         return self._h2
 
-    def h2_codec(self, now: int) -> ServerCodec:
+    def h2_codec(self, now: int, *, secure: bool) -> ServerCodec:
         """A codec for a new connection that speaks HTTP/2."""
         assert self._new_h2_codec is not None
-        return self._new_h2_codec(self.codec_limits, self.secure, now)
+        return self._new_h2_codec(self.codec_limits, secure, now)
 
     @property
     def address(self) -> str:
@@ -220,10 +223,10 @@ class Listener:
         self.stack.answered(answer)
 
     def admit(self, connection: Connection) -> bool:
-        """Take a connection in; false when the listener is full."""
+        """Take a connection in; false when the listener is full, or at its end."""
         self._connections.add(connection)
         self._idle.clear()
-        return self.stack.connected() <= self.spec.max_connections
+        return self.stack.connected() <= self.spec.max_connections and not self._ended
 
     def replace(self, connection: Connection, by: Connection) -> None:
         """It is known now what the connection speaks."""
@@ -251,29 +254,28 @@ class Listener:
         """Tell every connection, and every one that is still accepted, to take no request but those
         that are on their way; `drained` when the last is gone."""
         self.draining = True
-        now = now_ns()
+        now = self.drained_since_ns = now_ns()
         for connection in list(self._connections):
             connection.drain(now)
 
-    @property
-    def empty(self) -> bool:
-        """Whether there is no connection, and none to come of those that were accepted."""
-        return not self._connections and not self.arriving
+    def is_over(self, now: int) -> bool:
+        """Whether a listener that drains has no connection, and none to come."""
+        late = self._ended or now - self.drained_since_ns >= HANDSHAKE_NS
+        return not self._connections and (late or not self.arriving)
 
     async def drained(self) -> None:
         """Wait until the last connection is closed."""
         for _ in range(TURNS_TO_MAKE):
             await asyncio.sleep(0)
-        while not self.empty:
+        while not self.is_over(now_ns()):
             await self._idle.wait()
-            if self.arriving:
+            if not self._connections:
                 await asyncio.sleep(HANDSHAKE_POLL_S)
-                gc.collect()  # asyncio leaves those that failed in a cycle, by their exception
 
     def end(self, now: int) -> None:
         """The time to drain is over: end what is under way with the reason ``draining``, and cut
-        what is not gone when that had its time to go out."""
-        self.arriving.clear()
+        what is not gone when that had its time to go out. Nobody comes in any more."""
+        self._ended = True
         for connection in list(self._connections):
             connection.end(now)
         if self._connections and self._end_slot is None:

@@ -67,13 +67,13 @@ def url_of(spec: ListenerSpec, sock: socket.socket) -> str:
 
 
 def stop_serving(server: asyncio.Server) -> None:
-    """Accept no more, and keep what was accepted.
+    """Accept no more from the next turn of the loop on, and keep what was accepted.
 
     asyncio makes a connection one turn of the loop after it was accepted, and drops it without a
-    word when the server is closed by then; uvloop makes it at once, and watches no reader.
+    word when the server is closed by then.
     """
     loop = server.get_loop()
-    if any([loop.remove_reader(sock.fileno()) for sock in server.sockets]):
-        loop.call_soon(server.close)
-    else:
-        server.close()
+    for sock in server.sockets:
+        if sock is not None:  # uvloop's, when it failed
+            loop.remove_reader(sock.fileno())  # asyncio's; uvloop has none
+    loop.call_soon(server.close)

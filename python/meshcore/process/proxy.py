@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from meshcore.config.model import Config
     from meshcore.exchange.layers import Layer
+    from meshcore.process.prepared import Prepared
 
 
 class Proxy:
@@ -52,6 +53,7 @@ class Proxy:
         self._next_version = 2
         self._stopping = asyncio.Event()
         self._stopped = asyncio.Event()
+        self._end: asyncio.Future[None] | None = None
 
     @property
     def addresses(self) -> dict[str, str]:
@@ -108,25 +110,37 @@ class Proxy:
         keeps its state. Raises `ConfigError`, `LayerError` or `OSError`; then nothing has changed.
         The admin port stays as it was.
         """
-        async with self._reloading:
-            worker = self._worker
-            if worker is None or self._stopping.is_set():
-                raise RuntimeError("the proxy is not running")
-            version, self._next_version = self._next_version, self._next_version + 1
-            new = await asyncio.to_thread(compile, config, version)
-            delta = await asyncio.to_thread(change, self._snapshot, new)
-            doors = self._doors.prepare(new.listeners, 1)
-            try:
-                prepared = await worker.prepare(delta)
-            except BaseException:
-                self._doors.abandon(doors)
-                raise
-            before = self._doors.current
-            moved = {name for name, door in doors.items() if before.get(name) is not door}
-            self._doors.commit(doors, new.listeners)
-            self._snapshot = new
+        await self._reloading.acquire()
+        putting: asyncio.Future[None] | None = None
+        try:
+            worker, prepared, moved = await self._prepare(config)
             # From here on it is in force: who is tired of waiting does not leave it half done.
-            await asyncio.shield(worker.commit(prepared, self._sockets(moved)))
+            putting = asyncio.ensure_future(worker.commit(prepared, self._sockets(moved)))
+            await asyncio.shield(putting)
+        finally:
+            if putting is None or putting.done():
+                self._reloading.release()
+            else:
+                putting.add_done_callback(lambda _: self._reloading.release())
+
+    async def _prepare(self, config: Config) -> tuple[Worker, Prepared, set[str]]:
+        worker = self._worker
+        if worker is None or self._stopping.is_set():
+            raise RuntimeError("the proxy is not running")
+        version, self._next_version = self._next_version, self._next_version + 1
+        new = await asyncio.to_thread(compile, config, version)
+        delta = await asyncio.to_thread(change, self._snapshot, new)
+        doors = self._doors.prepare(new.listeners, 1)
+        try:
+            prepared = await worker.prepare(delta)
+        except BaseException:
+            self._doors.abandon(doors)
+            raise
+        before = self._doors.current
+        moved = {name for name, door in doors.items() if before.get(name) is not door}
+        self._doors.commit(doors, new.listeners)
+        self._snapshot = new
+        return worker, prepared, moved
 
     @property
     def ready(self) -> bool:
@@ -143,20 +157,24 @@ class Proxy:
 
         With a `drain` that has a `delay`, readiness turns red so much sooner.
         """
-        if self._stopping.is_set():
-            await self._stopped.wait()
-            return
-        self._stopping.set()
-        if self._worker is not None:
-            async with self._reloading:
-                pass  # a change that has begun
-            await asyncio.sleep(self._snapshot.drain_delay_ns / 1e9)
-            self._worker.stop_accepting()
-            self._doors.close()
-            await self._worker.stop(self._snapshot.drain_ns / 1e9)
-        if self._admin is not None:
-            await self._admin.stop()
-        self._stopped.set()
+        if self._end is None:
+            self._stopping.set()
+            self._end = asyncio.ensure_future(self._stop())
+        await asyncio.shield(self._end)  # who is tired of waiting does not end it
+
+    async def _stop(self) -> None:
+        try:
+            if self._worker is not None:
+                async with self._reloading:
+                    pass  # a change that has begun
+                await asyncio.sleep(self._snapshot.drain_delay_ns / 1e9)
+                self._worker.stop_accepting()
+                self._doors.close()
+                await self._worker.stop(self._snapshot.drain_ns / 1e9)
+            if self._admin is not None:
+                await self._admin.stop()
+        finally:
+            self._stopped.set()
 
     async def __aenter__(self) -> Proxy:
         await self.start()

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 # How often idle upstream connections are looked through, and control is shown that we live.
 SWEEP_S = 1.0
+# What a listener accepted in its last moment is a connection by then.
+SETTLED_NS = 500_000_000
 
 
 class Worker:
@@ -222,7 +224,7 @@ class Worker:
         self._engine.report(now)
         self.pools.forget(self._engine.oldest_version)
         for listener, until in list(self._leaving.items()):
-            if listener.empty:
+            if listener.is_over(now) and now - listener.drained_since_ns >= SETTLED_NS:
                 del self._leaving[listener]
             elif now >= until:
                 listener.end(now)

@@ -79,6 +79,7 @@ class AccessLog:
         before, self._before = self._before, None
         if before is not None:
             before._thread.join(CLOSE_S)
+            del before
         while (entry := self._entries.get()) is not None:
             self._dropped += not self._write(self._line(entry))
             if self._entries.empty():

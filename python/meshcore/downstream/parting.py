@@ -1,0 +1,84 @@
+"""The end of a client's connection: what was written goes out, what still comes is dropped.
+
+A socket that is closed answers what still comes with a reset, and with it goes all that the kernel
+has not sent yet (RFC 9112 §9.6): a WINDOW_UPDATE is enough. Over TLS the loop cuts what is not
+written a moment after a close. So a connection stays open until the client has it all.
+"""
+
+from __future__ import annotations
+
+import struct
+from fcntl import ioctl
+from termios import TIOCOUTQ
+from typing import TYPE_CHECKING, Final
+
+from meshcore.exchange.exchange import NEVER
+
+if TYPE_CHECKING:
+    import asyncio
+
+# What the loop itself has to say at a close (close_notify of TLS, and its answer) has so long.
+CLOSE_NS: Final = 2_000_000_000
+# How often the kernel is asked how much the client has not taken yet.
+LOOK_NS: Final = 100_000_000
+
+
+def unsent_bytes(transport: asyncio.Transport) -> int:
+    """What was written and the client's kernel has not acknowledged: of the loop's buffer, as far
+    as it shows (beneath TLS it does not), and of the socket's. O(1), a system call."""
+    size = transport.get_write_buffer_size()
+    sock = transport.get_extra_info("socket")
+    if sock is None:
+        return size
+    try:
+        (queued,) = struct.unpack("i", ioctl(sock.fileno(), TIOCOUTQ, b"\0\0\0\0"))
+    except (OSError, ValueError):  # it is closed
+        return size
+    return size + int(queued)
+
+
+class Parting:
+    """Looks after a connection that is to close.
+
+    A client that is slow has ``idle_ns`` for each step, as long as it takes some. Where more of its
+    bytes may be on their way, it has ``linger_ns`` from the last step to close first.
+    """
+
+    __slots__ = ("_closed", "_idle_ns", "_linger_ns", "_moved_ns", "_transport", "_unsent")
+
+    def __init__(
+        self, transport: asyncio.Transport, now: int, idle_ns: int, linger_ns: int
+    ) -> None:
+        self._transport = transport
+        self._idle_ns = idle_ns
+        self._linger_ns = linger_ns
+        self._unsent = unsent_bytes(transport)
+        self._moved_ns = now
+        self._closed = False
+        if not transport.can_write_eof():  # TLS
+            if not (linger_ns or self._unsent):
+                self._close()
+        elif linger_ns:
+            transport.write_eof()
+        else:
+            self._close()
+
+    def _close(self) -> None:
+        self._closed = True
+        self._linger_ns = CLOSE_NS
+        self._transport.close()
+
+    def look(self, now: int) -> int:
+        """Close or cut it, if it is time; else when to look again."""
+        unsent = unsent_bytes(self._transport)
+        if unsent < self._unsent:
+            self._unsent, self._moved_ns = unsent, now
+        quiet_ns = now - self._moved_ns
+        if quiet_ns < (self._idle_ns if unsent else self._linger_ns):
+            return now + LOOK_NS
+        if unsent or self._closed or self._transport.can_write_eof():
+            self._transport.abort()  # if all has gone out, nothing is torn
+            return NEVER
+        self._close()
+        self._moved_ns = now
+        return now + LOOK_NS

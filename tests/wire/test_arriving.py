@@ -7,16 +7,14 @@ import contextlib
 import socket
 import ssl
 from collections.abc import AsyncIterator, Callable
-from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
 
 import pytest
-import trustme
 
 from meshcore import Proxy
 from meshcore.admin.server import Admin
-from tests.wire.conftest import Run, Serve, eventually
+from tests.wire.conftest import Certificates, Run, Serve, eventually
 from tests.wire.origin import Origin, Visit, response
 from tests.wire.test_reload import mesh
 
@@ -99,7 +97,7 @@ class Handshake:
         self.sock = socket.create_connection((at.hostname, at.port))
         self.sock.setblocking(False)
         self._in, self._out = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self.tls = context.wrap_bio(self._in, self._out, server_hostname="a.test")
+        self.tls = context.wrap_bio(self._in, self._out, server_hostname="edge.test")
         with contextlib.suppress(ssl.SSLWantReadError):
             self.tls.do_handshake()
         self.flush()
@@ -121,21 +119,11 @@ class Handshake:
                     self._in.write(data)
 
 
-def certificate(folder: Path) -> tuple[str, ssl.SSLContext]:
-    """The listener's part of a configuration, and who trusts it."""
-    authority, trusting = trustme.CA(), ssl.create_default_context()
-    authority.configure_trust(trusting)
-    pair = authority.issue_cert("a.test")
-    pair.cert_chain_pems[0].write_to_path(str(folder / "cert.pem"))
-    pair.private_key_pem.write_to_path(str(folder / "key.pem"))
-    return f"tls: {{cert: {folder}/cert.pem, key: {folder}/key.pem}}", trusting
-
-
 @pytest.mark.parametrize("h2", ["{}", "false"])
 def test_a_handshake_under_way_is_no_idle_connection(
-    run: Run, serve: Serve, tmp_path: Path, h2: str
+    run: Run, serve: Serve, certificates: Certificates, h2: str
 ) -> None:
-    tls, trusting = certificate(tmp_path)
+    trusting = certificates.client()
 
     async def begun(proxy: Proxy) -> Handshake:
         assert proxy._worker is not None
@@ -146,7 +134,9 @@ def test_a_handshake_under_way_is_no_idle_connection(
 
     async def main() -> None:
         async with Origin(response(b"x")) as origin:
-            text = mesh(origin.port, listener=f", {tls}, protocols: {{h2: {h2}}}")
+            text = mesh(
+                origin.port, listener=f", tls: {certificates.listener}, protocols: {{h2: {h2}}}"
+            )
             async with serve(text) as proxy:
                 client = await begun(proxy)
                 stopping = asyncio.ensure_future(proxy.stop())
@@ -167,10 +157,9 @@ def test_a_handshake_under_way_is_no_idle_connection(
     run(main())
 
 
-def test_nobody_comes_in_after_the_end(run: Run, serve: Serve, tmp_path: Path) -> None:
+def test_nobody_comes_in_after_the_end(run: Run, serve: Serve, certificates: Certificates) -> None:
     """A handshake outlasts the drain: the proxy ends without it, and serves nobody then."""
-    tls, trusting = certificate(tmp_path)
-
+    trusting = certificates.client()
     asked: list[bytes] = []
 
     async def hangs_once(visit: Visit) -> None:
@@ -187,7 +176,9 @@ def test_nobody_comes_in_after_the_end(run: Run, serve: Serve, tmp_path: Path) -
 
     async def main() -> None:
         async with Origin(hangs_once) as origin:
-            text = mesh(origin.port, listener=f", {tls}").replace("drain: 2s", "drain: 300ms")
+            text = mesh(origin.port, listener=f", tls: {certificates.listener}").replace(
+                "drain: 2s", "drain: 300ms"
+            )
             async with serve(text) as proxy:
                 assert proxy._worker is not None
                 listener = proxy._worker.listeners["edge"]

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from pathlib import Path
 
 import pytest
-import trustme
 from blockbuster import BlockingError, blockbuster_ctx
 
 from meshcore import Proxy, load_text
 from tests.wire.client import Client
-from tests.wire.conftest import Run, Serve
+from tests.wire.conftest import Certificates, Run, Serve
 from tests.wire.origin import Origin, response
 from tests.wire.test_forward import mesh
 
@@ -34,14 +32,10 @@ def test_no_request_waits_for_a_blocking_call(run: Run, serve: Serve) -> None:
     run(go())
 
 
-def test_no_request_waits_for_a_reload(run: Run, tmp_path: Path) -> None:
+def test_no_request_waits_for_a_reload(run: Run, certificates: Certificates) -> None:
     """It reads certificates, and compiles what may be a large file: both beside the loop."""
-    pair = trustme.CA().issue_cert("a.test")
-    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
-    pair.cert_chain_pems[0].write_to_path(str(cert))
-    pair.private_key_pem.write_to_path(str(key))
     plain = mesh(1)
-    secure = plain.replace("{bind:", f"{{tls: {{cert: {cert}, key: {key}}}, bind:")
+    secure = plain.replace("{bind:", f"{{tls: {certificates.listener}, bind:")
     before, after = load_text(plain), load_text(secure)
 
     async def go() -> None:

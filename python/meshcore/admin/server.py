@@ -12,7 +12,7 @@ import struct
 from typing import TYPE_CHECKING, Final, cast
 
 from meshcore._core import Answer, CodecLimits, Request, ServerCodec
-from meshcore.downstream.sockets import TURNS_TO_MAKE, stop_serving
+from meshcore.downstream.sockets import stop_serving, until_made
 from meshcore.errors import CodecError
 
 if TYPE_CHECKING:
@@ -95,8 +95,7 @@ class Admin:
         self.stop_accepting()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(FIRST_REQUEST_S):
-                for _ in range(TURNS_TO_MAKE):
-                    await asyncio.sleep(0)
+                await until_made()
                 while any(connection.is_new for connection in self.connections):
                     self.progress.clear()
                     await self.progress.wait()

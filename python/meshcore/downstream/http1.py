@@ -325,18 +325,16 @@ class Http1Connection(asyncio.BaseProtocol):
 
     def _close(self, now: int, *, linger: bool) -> None:
         """Write what is queued, then close; cut if the client does not take it in time."""
+        if linger:
+            # Bytes may be on their way: read and drop them, so that no reset eats the answer.
+            self.resume_reading()
         self._closing = True
         transport = self._transport
         if transport is None:
             return
         if not linger and transport.can_write_eof() and not transport.get_write_buffer_size():
-            transport.close()
+            transport.close()  # as most do: there is nothing to look after
             return
-        if linger:
-            # Bytes may be on their way: read and drop them, so that no reset eats the answer.
-            self._closing = False
-            self.resume_reading()
-            self._closing = True
         idle_ns = self._listener.idle_timeout_ns
         self._parting = Parting(transport, now, idle_ns, LINGER_NS if linger else 0)
         self.arm(now + LOOK_NS)

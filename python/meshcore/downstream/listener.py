@@ -11,7 +11,8 @@ from meshcore.codec.engines import server_engine
 from meshcore.downstream.detect import Detection, SecureDetection
 from meshcore.downstream.http1 import LINGER_NS, Http1Connection
 from meshcore.downstream.http2 import Http2Connection
-from meshcore.downstream.sockets import TURNS_TO_MAKE, stop_serving, url_of
+from meshcore.downstream.parting import CLOSE_NS
+from meshcore.downstream.sockets import stop_serving, until_made, url_of
 from meshcore.downstream.tls import server_context
 from meshcore.exchange.exchange import Exchange
 from meshcore.exchange.logged import LoggedExchange
@@ -33,8 +34,6 @@ if TYPE_CHECKING:
 BACKLOG = 4096
 # What TLS decrypts into, shared by the connections of a listener: four records at most.
 RECEIVE_BYTES = 64 * 1024
-# An unanswered close_notify ends a TLS connection after this long.
-TLS_SHUTDOWN_S = 2.0
 # A listener that drains waits so long for a handshake, and looks so often once it has nothing else.
 HANDSHAKE_NS = 2_000_000_000
 HANDSHAKE_POLL_S = 0.05
@@ -183,7 +182,7 @@ class Listener:
                 backlog=BACKLOG,
                 ssl=self._tls,
                 ssl_handshake_timeout=handshake if self._tls else None,
-                ssl_shutdown_timeout=TLS_SHUTDOWN_S if self._tls else None,
+                ssl_shutdown_timeout=CLOSE_NS / 1e9 if self._tls else None,
             )
         except BaseException:
             own.close()
@@ -265,8 +264,7 @@ class Listener:
 
     async def drained(self) -> None:
         """Wait until the last connection is closed."""
-        for _ in range(TURNS_TO_MAKE):
-            await asyncio.sleep(0)
+        await until_made()
         while not self.is_over(now_ns()):
             await self._idle.wait()
             if not self._connections:

@@ -17,7 +17,8 @@ from meshcore.exchange.exchange import NEVER
 if TYPE_CHECKING:
     import asyncio
 
-# What the loop itself has to say at a close (close_notify of TLS, and its answer) has so long.
+# What the loop itself has to say at a close has so long: an unanswered close_notify ends a TLS
+# connection then.
 CLOSE_NS: Final = 2_000_000_000
 # How often the kernel is asked how much the client has not taken yet.
 LOOK_NS: Final = 100_000_000

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from meshcore.config.snapshot import ListenerSpec
 
 # A connection is made so many turns of the loop after it was accepted, at most.
-TURNS_TO_MAKE: Final = 3
+_TURNS_TO_MAKE: Final = 3
 
 
 def bound_socket(spec: ListenerSpec, *, reuse_port: bool = False) -> socket.socket:
@@ -77,3 +77,9 @@ def stop_serving(server: asyncio.Server) -> None:
         if sock is not None:  # uvloop's, when it failed
             loop.remove_reader(sock.fileno())  # asyncio's; uvloop has none
     loop.call_soon(server.close)
+
+
+async def until_made() -> None:
+    """Wait until what was accepted so far is made, but for handshakes."""
+    for _ in range(_TURNS_TO_MAKE):
+        await asyncio.sleep(0)

@@ -262,26 +262,25 @@ class Crew:
         """Wait until nobody is starting and somebody is at work: as long as a worker may have to
         wait for its successor, if all have just ended."""
         await self.settled()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(LONGEST_PAUSE_S):
-                await self._until(lambda: bool(self.ready()) or self.stopping)
+        await self._until(lambda: bool(self.ready()) or self.stopping, LONGEST_PAUSE_S)
         await self.settled()
 
     async def buried(self) -> None:
         """Wait until workers whose channel is closed are waited for: that comes a moment later."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(BURIAL_S):
-                await self._until(lambda: all(child.is_open for child in self.ready()))
+        await self._until(lambda: all(child.is_open for child in self.ready()), BURIAL_S)
 
     async def gone(self) -> None:
         """Wait until no process is left."""
         await self._until(lambda: not self._children)
 
-    async def _until(self, done: Callable[[], bool]) -> None:
-        """Wait until something is so: looked at whenever a worker ended or said something."""
-        while not done():
-            self._news.clear()
-            await self._news.wait()
+    async def _until(self, done: Callable[[], bool], within_s: float | None = None) -> None:
+        """Wait until something is so, or the time is over: it is looked at whenever a worker ended
+        or said something."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within_s):
+                while not done():
+                    self._news.clear()
+                    await self._news.wait()
 
     def _ended(self, child: Child, pid: int, code: int) -> None:
         was, child.state = child.state, State.DEAD

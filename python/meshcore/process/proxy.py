@@ -51,9 +51,8 @@ class Proxy:
         self._admin: Admin | None = None
         self._reloading = asyncio.Lock()
         self._next_version = 2
-        self._stopping = asyncio.Event()
         self._stopped = asyncio.Event()
-        self._end: asyncio.Future[None] | None = None
+        self._end: asyncio.Future[None] | None = None  # once it was asked to stop
 
     @property
     def addresses(self) -> dict[str, str]:
@@ -125,7 +124,7 @@ class Proxy:
 
     async def _prepare(self, config: Config) -> tuple[Worker, Prepared, set[str]]:
         worker = self._worker
-        if worker is None or self._stopping.is_set():
+        if worker is None or self._end is not None:
             raise RuntimeError("the proxy is not running")
         version, self._next_version = self._next_version, self._next_version + 1
         new = await asyncio.to_thread(compile, config, version)
@@ -145,7 +144,7 @@ class Proxy:
     @property
     def ready(self) -> bool:
         """Whether new requests are taken."""
-        return self._worker is not None and not self._stopping.is_set()
+        return self._worker is not None and self._end is None
 
     async def serve(self) -> None:
         """Start, and run until `stop` is called and everything in flight is over."""
@@ -158,7 +157,6 @@ class Proxy:
         With a `drain` that has a `delay`, readiness turns red so much sooner.
         """
         if self._end is None:
-            self._stopping.set()
             self._end = asyncio.ensure_future(self._stop())
         await asyncio.shield(self._end)  # who is tired of waiting does not end it
 

@@ -48,14 +48,18 @@ class AccessLog:
     `record` is for one thread."""
 
     def __init__(self, form: str, stream: IO[str], before: AccessLog | None = None) -> None:
-        self._before = before
         self._line: Callable[[Entry], str] = {"text": text_line, "json": json_line}[form]
         self._stream = stream
         self._entries: queue.SimpleQueue[Entry | None] = queue.SimpleQueue()
         self._dropped = 0
         self._told = 0
         self._unflushed = 0
-        self._thread = threading.Thread(target=self._write_all, name="access-log", daemon=True)
+        self._thread: threading.Thread = threading.Thread(
+            target=self._write_all,
+            args=(before._thread if before is not None else None,),
+            name="access-log",
+            daemon=True,
+        )
         self._thread.start()
 
     def record(self, entry: Entry) -> None:
@@ -75,11 +79,9 @@ class AccessLog:
         self._entries.put(None)
         self._thread.join(CLOSE_S)
 
-    def _write_all(self) -> None:
-        before, self._before = self._before, None
+    def _write_all(self, before: threading.Thread | None) -> None:
         if before is not None:
-            before._thread.join(CLOSE_S)
-            del before
+            before.join(CLOSE_S)
         while (entry := self._entries.get()) is not None:
             self._dropped += not self._write(self._line(entry))
             if self._entries.empty():

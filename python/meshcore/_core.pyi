@@ -5,6 +5,7 @@ sizes are bytes. Classes without a constructor come from others' methods.
 """
 
 from collections.abc import Callable, Sequence
+from enum import IntEnum
 from types import TracebackType
 from typing import Any, Final, ParamSpec, Self, TypeVar, final
 
@@ -23,35 +24,48 @@ __all__ = [
     "Body",
     "BreakerCore",
     "BucketCore",
+    "By",
     "Chunk",
     "ClientCodec",
     "ClientsCore",
     "CodecLimits",
     "Deadlines",
+    "Due",
     "Engine",
+    "ErrorCode",
     "FoundRoute",
     "H2ClientCodec",
     "H2Config",
     "H2Meter",
     "H2Schedule",
     "H2ServerCodec",
+    "Keep",
     "Listener",
+    "Next",
+    "Passed",
     "Peer",
     "Permit",
+    "Phase",
     "Prepared",
+    "Reason",
     "Request",
+    "Reset",
     "Response",
     "RoutesCore",
     "Segment",
     "ServerCodec",
     "SharedWords",
+    "Signal",
     "Ticket",
+    "Verdict",
     "Words",
     "__version__",
     "check_path",
     "check_regex",
     "h2_add_body",
     "h2_body_of",
+    "h2_check_list",
+    "h2_check_trailers",
     "h2_list_bytes",
     "h2_priority",
     "h2_read_body",
@@ -76,6 +90,137 @@ def check_regex(pattern: str) -> None:
 def now_ns() -> int:
     """Nanoseconds of ``CLOCK_MONOTONIC``: the clock that every ``now_ns`` argument is read from."""
 
+class Reason(IntEnum):
+    """Why a request, or an attempt of it, ended: ``x-mesh-reason`` in upper case
+    (rust/meshcore-core/src/error.rs has who ended it and what follows)."""
+
+    BAD_REQUEST = 0
+    METHOD_NOT_ALLOWED = 1
+    REQUEST_TIMEOUT = 2
+    BODY_TOO_LARGE = 3
+    URI_TOO_LONG = 4
+    EXPECTATION_FAILED = 5
+    HEADERS_TOO_LARGE = 6
+    UNKNOWN_TRANSFER_CODING = 7
+    VERSION_NOT_SUPPORTED = 8
+    NO_ROUTE = 9
+    RATE_LIMITED = 10
+    BREAKER_OPEN = 11
+    NO_HEALTHY_ENDPOINT = 12
+    OVERFLOW = 13
+    UPSTREAM_CONNECT = 14
+    UPSTREAM_RESET = 15
+    UPSTREAM_PROTOCOL = 16
+    UPSTREAM_TIMEOUT = 17
+    LAYER_ERROR = 18
+    INTERNAL_ERROR = 19
+    DRAINING = 20
+    REDIRECT = 21
+    DIRECT_RESPONSE = 22
+    LAYER_RESPONSE = 23
+    CLIENT_GONE = 24
+    RESPONSE_TOO_LARGE = 25
+    UPSTREAM_REFUSED = 26
+    UPSTREAM_STALE = 27
+    UPSTREAM_TRY_TIMEOUT = 28
+    UPSTREAM_IDLE = 29
+    UPSTREAM_RESOLVE = 30
+    QUEUE_TIMEOUT = 31
+    NO_RESOURCES = 32
+    DEADLINE_EXCEEDED = 33
+    CLIENT_IDLE = 34
+    TUNNEL_IDLE = 35
+    UPSTREAM_STATUS = 36
+    ANSWERED = 37
+
+class Phase(IntEnum):
+    """Where a request stands, or ended."""
+
+    HEAD = 0
+    LAYERS = 1
+    WAITING = 2
+    ASKED = 3
+    LOOKING = 4
+    ANSWERING = 5
+    TUNNEL = 6
+    OVER = 7
+
+class By(IntEnum):
+    """Who ended a request."""
+
+    CLIENT = 0
+    ENDPOINT = 1
+    PROXY = 2
+
+class Verdict(IntEnum):
+    """What is to be done with a request."""
+
+    FORWARD = 0
+    ANSWER = 1
+    PAUSE = 2
+    AWAIT = 3
+
+class Next(IntEnum):
+    """What follows an attempt that failed: another one, now or later, the same on a new connection,
+    or an answer."""
+
+    AGAIN = 0
+    LATER = 1
+    FRESH = 2
+    ANSWER = 3
+
+class Passed(IntEnum):
+    """What follows a response's head."""
+
+    RELAY = 0
+    TUNNEL = 1
+    AGAIN = 2
+    LATER = 3
+
+class Keep(IntEnum):
+    """What is to be done with a piece of a request's body."""
+
+    YES = 0
+    FULL = 1
+    NO = 2
+
+class Due(IntEnum):
+    """What a passed deadline means."""
+
+    NOT_YET = 0
+    OVER = 1
+    ATTEMPT = 2
+
+class Signal(IntEnum):
+    """What an HTTP/2 connection tells beside messages."""
+
+    WRITABLE = 0
+    SENT = 1
+    GOING_AWAY = 2
+    PONG = 3
+    CLOSED = 4
+    RESET = 5
+    REFUSED = 6
+    MALFORMED = 7
+
+class ErrorCode(IntEnum):
+    """The error codes of HTTP/2 (RFC 9113 §7)."""
+
+    NO_ERROR = 0
+    PROTOCOL_ERROR = 1
+    INTERNAL_ERROR = 2
+    FLOW_CONTROL_ERROR = 3
+    SETTINGS_TIMEOUT = 4
+    STREAM_CLOSED = 5
+    FRAME_SIZE_ERROR = 6
+    REFUSED_STREAM = 7
+    CANCEL = 8
+    COMPRESSION_ERROR = 9
+    CONNECT_ERROR = 10
+    ENHANCE_YOUR_CALM = 11
+    INADEQUATE_SECURITY = 12
+    HTTP_1_1_REQUIRED = 13
+
 @final
 class Answer:
     """A response made here instead of by an endpoint."""
@@ -90,16 +235,16 @@ class Answer:
         """
 
     @classmethod
-    def for_reason(cls, code: str) -> Answer:
-        """The answer for a stable reason such as ``overflow``; `ValueError` for an unknown one."""
-
-    @classmethod
-    def for_failure(cls, failure: int) -> Answer:
-        """The answer for a failed attempt (`meshcore.exchange.codes.Failure`)."""
+    def for_reason(cls, reason: int, detail: str = "") -> Answer:
+        """The answer for a `Reason`; ``detail`` is for the log. `ValueError` for an unknown one."""
 
     @classmethod
     def for_codec_error(cls, error: BaseException) -> Answer:
         """The answer for a `CodecError`."""
+
+    @property
+    def number(self) -> int:
+        """Its `Reason`."""
 
     def trailers(self) -> Body:
         """The end of a gRPC response under way: an empty piece with its status as trailers."""
@@ -111,6 +256,10 @@ class Answer:
     @property
     def reason(self) -> str:
         """The stable reason, as in ``x-mesh-reason``."""
+
+    @property
+    def detail(self) -> str:
+        """Which rule was broken, in few words; empty unless it answers what may not pass."""
 
 @final
 class Body:
@@ -235,7 +384,8 @@ class Response:
 
 @final
 class CodecLimits:
-    """What a listener allows of a message; an absent one has its default."""
+    """What a listener allows of a request, or an upstream of a response; an absent one has its
+    default."""
 
     def __new__(
         cls,
@@ -244,8 +394,11 @@ class CodecLimits:
         headers: int | None = None,
         target: int | None = None,
         body: int | None = None,
+        trailer_bytes: int | None = None,
+        trailers: int | None = None,
     ) -> CodecLimits:
-        """Bytes of a head, number of its fields, bytes of the target and of the body."""
+        """Bytes of a head, number of its fields, bytes of the target and of the body; bytes and
+        fields of trailers."""
 
 @final
 class ServerCodec:
@@ -310,7 +463,7 @@ class ServerCodec:
 class ClientCodec:
     """The endpoint's side of a connection: requests out, responses in. For one thread."""
 
-    def __new__(cls) -> ClientCodec:
+    def __new__(cls, limits: CodecLimits | None = None) -> ClientCodec:
         """A connection on which nothing was sent."""
 
     def send_request(self, request: Request, ticket: Ticket, peer: Peer, now_ns: int) -> bytes:
@@ -336,6 +489,25 @@ class ClientCodec:
     @property
     def can_reuse(self) -> bool:
         """Whether the connection may carry another request."""
+
+@final
+class Reset:
+    """A stream is over without its message."""
+
+    def __new__(cls, kind: int, code: int, detail: str) -> Reset:
+        """For an engine that is not the core's."""
+
+    @property
+    def kind(self) -> int:
+        """``RESET``, ``REFUSED`` or ``MALFORMED`` of `Signal`."""
+
+    @property
+    def code(self) -> int:
+        """The error code (RFC 9113 §7)."""
+
+    @property
+    def detail(self) -> str:
+        """Why, in few words; for logs, may change."""
 
 @final
 class H2Config:
@@ -446,7 +618,9 @@ class H2ServerCodec:
 class H2ClientCodec:
     """`meshcore.codec.ClientCodec` of the core. For one thread."""
 
-    def __new__(cls, secure: bool, config: H2Config, now_ns: int) -> H2ClientCodec:
+    def __new__(
+        cls, limits: CodecLimits, secure: bool, config: H2Config, now_ns: int
+    ) -> H2ClientCodec:
         """A connection whose preface waits to be sent; ``secure``: it is over TLS."""
 
     def receive(self, data: bytes, now_ns: int) -> list[tuple[int, object]] | None:
@@ -473,8 +647,7 @@ class H2ClientCodec:
     def open_streams(self) -> int:
         """How many streams are open."""
 
-    @property
-    def can_open(self) -> int:
+    def can_open(self, now_ns: int) -> int:
         """How many more streams may be opened now."""
 
     @property
@@ -510,22 +683,27 @@ def h2_list_bytes(limits: CodecLimits) -> int:
 
 def h2_read_request(
     fields: _Fields, ended: bool, limits: CodecLimits, secure: bool
-) -> Request | None:
+) -> Request | str:
     """The request that a field list is, without a body yet; ``ended``: none follows.
 
-    ``None`` for what is malformed (RFC 9113 §8.1.1): its stream ends with PROTOCOL_ERROR. Raises
-    `CodecError` for what may not pass and is answered. O(bytes).
+    Text for what is malformed (RFC 9113 §8.1.1), which says why: its stream ends with
+    PROTOCOL_ERROR. Raises `CodecError` for what may not pass and is answered. O(bytes).
     """
 
-def h2_read_response(fields: _Fields, ended: bool, head_request: bool) -> Response | None:
+def h2_read_response(
+    fields: _Fields, ended: bool, head_request: bool, limits: CodecLimits
+) -> Response | str:
     """The response, interim or final, that a field list is; as `h2_read_request`."""
+
+def h2_check_trailers(fields: _Fields, limits: CodecLimits, of_response: bool) -> str | None:
+    """What is wrong with trailers if they are malformed; `CodecError` for too many or too large."""
 
 def h2_read_body(
     data: bytes, end: bool, trailers: _Fields | None, limits: CodecLimits, received: int
-) -> Body | None:
+) -> Body | str:
     """More of a body, not copied; ``received``: bytes of all of it so far, these included.
 
-    ``None`` for malformed trailers; raises `CodecError` for what may not pass.
+    Text for malformed trailers; raises `CodecError` for what may not pass.
     """
 
 def h2_add_body(message: Request | Response, body: Body) -> None:
@@ -546,6 +724,9 @@ def h2_write_request(
 
     Raises `CodecError` for what HTTP/2 cannot say.
     """
+
+def h2_check_list(fields: _Fields, most: int) -> None:
+    """Raise `CodecError` for a field list of more than ``most`` bytes (RFC 9113 §6.5.2)."""
 
 def h2_write_response(
     request: Request, response: Response, ticket: Ticket
@@ -639,7 +820,7 @@ class Ticket:
 
     @property
     def verdict(self) -> int:
-        """What is to be done (`meshcore.exchange.codes.Verdict`)."""
+        """What is to be done: a `Verdict`."""
 
     @property
     def endpoint(self) -> int:
@@ -650,24 +831,36 @@ class Ticket:
         """The number of the Python layer to run."""
 
     @property
-    def timeout_ns(self) -> int:
-        """From the request's last byte to the response head, or of silence in a stream; 0: none."""
+    def again_ns(self) -> int:
+        """When the next attempt begins."""
 
     @property
-    def body_idle_ns(self) -> int:
-        """Between two bytes of the request's body; 0: none."""
+    def cause(self) -> int:
+        """The `Reason` for which the request is over, once `failed` said so."""
 
     @property
-    def deadline_ns(self) -> int:
-        """When the client itself gives up; 2^63-1 if it did not say."""
+    def due_ns(self) -> int:
+        """The next moment at which `due` is worth asking; 2^63-1 for none."""
 
     @property
     def tunnel(self) -> bool:
         """Whether the request asks for a tunnel that its route allows."""
 
     @property
-    def idle_ns(self) -> int:
-        """Between two bytes of the response; 0: none."""
+    def tunnels(self) -> bool:
+        """Whether the endpoint has agreed to a tunnel."""
+
+    @property
+    def pending(self) -> bool:
+        """Whether a gRPC status is still to come."""
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether the request is sent again if a kept connection turns out to be stale."""
+
+    @property
+    def status(self) -> int:
+        """The status that the client got; 0 before it got one."""
 
     @property
     def route(self) -> str:
@@ -682,48 +875,64 @@ class Ticket:
         """Attempts so far."""
 
     def resume(self, request: Request, peer: Peer, now_ns: int) -> int:
-        """Go on behind a Python layer; the next verdict."""
+        """Go on behind a Python layer, or the awaited body; the next `Verdict`."""
 
     def answer(self, request: Request) -> Answer:
         """The answer of a refusal, a redirect or a direct response."""
 
-    def retries(self, response: Response) -> tuple[int, int] | None:
-        """As what failure the route retries this response, and its status; else ``None``."""
+    def sent(self, now_ns: int) -> bool:
+        """The request, and what was kept of its body, is written to the endpoint now. Whether to
+        go on keeping it."""
+
+    def received(self, size: int, connected: bool, now_ns: int) -> int:
+        """A piece of the request's body came; ``connected``: an endpoint takes it. A `Keep`."""
 
     def request_ended(self, now_ns: int) -> None:
         """The last byte of the request's body came: from now on the service is waited for."""
 
-    def fail(self, failure: int, now_ns: int) -> None:
-        """The attempt failed; the request keeps its place for a retry."""
+    def reading(self, on: bool, now_ns: int) -> None:
+        """The client is read again, or not any more: time in which it is not read does not count
+        against it."""
 
-    def retry(self, failure: int, status: int, now_ns: int) -> bool:
-        """Whether the request may be tried again, by policy, budget, breaker and balance.
+    def await_layer(self, now_ns: int) -> int:
+        """A Python layer is at work; when it must have ended."""
 
-        After `fail`, but not for a status: a response that is not tried again is relayed.
+    def due(self, client_paused: bool, endpoint_paused: bool, now_ns: int) -> tuple[int, int, str]:
+        """What it means that `due_ns` has passed: a `Due`, the `Reason` of what is over, and what
+        in particular. Says which sides are not read."""
+
+    def failed(self, cause: int, counted: bool, now_ns: int) -> int:
+        """The attempt failed before its response's head; a `Next`.
+
+        ``cause`` is a `Reason`; ``counted``: what happened was told by another request already.
+        Decided by policy, method, replay, budget, breaker, balance and time; never by limiters.
         """
 
-    def jitter(self, span_ns: int) -> int:
-        """A random length below ``span_ns``."""
+    def responded(self, response: Response, now_ns: int) -> int:
+        """The response head came: breaker and endpoint learn the outcome, or another attempt
+        follows. A `Passed`."""
 
-    def responded(self, response: Response, now_ns: int) -> bool:
-        """The response head came: breaker and endpoint learn the outcome. ``True``: the status of
-        a gRPC call is still to come, with its first message (`streamed`) or its end (`trailed`).
-        """
-
-    def streamed(self, now_ns: int) -> None:
-        """The first message of a gRPC response came: the service works."""
+    def relayed(self, size: int, now_ns: int) -> int:
+        """A piece of the response's body passed; when the next byte must have come."""
 
     def trailed(self, body: Body, now_ns: int) -> None:
-        """A gRPC response ended: its status is among the trailers."""
+        """The response ended; the status of a gRPC call is among the trailers."""
 
-    def tunnelled(self, to_client: bool, size: int) -> None:
-        """Bytes passed through the tunnel, one way."""
+    def answered(self, request: Request, answer: Answer, at: int, now_ns: int) -> None:
+        """An answer given here ends the request; ``at`` is the `Phase` in which."""
 
-    def answered(self, status: int) -> None:
-        """A local answer ended the request."""
+    def ended_with(self, answer: Answer) -> None:
+        """A gRPC response under way was ended with the status of an answer given here."""
+
+    def cut(self, cause: int, detail: str, at: int, counted: bool, now_ns: int) -> None:
+        """The request is over without an answer of ours, for a `Reason`, in a `Phase`;
+        ``counted``: the same cause was told of another request already."""
 
     def finish(self, now_ns: int) -> None:
-        """The request is over. Idempotent."""
+        """The client has its whole answer; what is still held goes back. Idempotent."""
+
+    def access_line(self, request: Request, peer: Peer, json: bool) -> str:
+        """A line of the access log, with its line feed; after the end. O(bytes)."""
 
 @final
 class Segment:

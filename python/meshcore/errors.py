@@ -1,4 +1,4 @@
-"""Every exception of meshcore: who is to blame, the stable reason, and when to come back.
+"""Every exception of meshcore: who caused it, the stable reason, and when to come back.
 
 The native half raises these classes too, so there is one family: catch `MeshcoreError` for
 everything, `Refused` for "not now", a single class for a single reason.
@@ -7,14 +7,14 @@ everything, `Refused` for "not now", a single class for a single reason.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import TYPE_CHECKING, ClassVar
+
+from meshcore._core import By
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 __all__ = [
-    "Blame",
     "BreakerOpen",
     "CodecError",
     "ConfigError",
@@ -30,21 +30,11 @@ __all__ = [
 ]
 
 
-class Blame(StrEnum):
-    """Who caused a failure."""
-
-    DOWNSTREAM = "downstream"
-    """The client sent something that may not pass."""
-    UPSTREAM = "upstream"
-    """The service behind us failed or refused."""
-    INTERNAL = "internal"
-    """meshcore's own rules or faults."""
-
-
 class MeshcoreError(Exception):
     """The root of the family."""
 
-    blame: ClassVar[Blame] = Blame.INTERNAL
+    by: ClassVar[By] = By.PROXY
+    """Who caused it."""
     reason: ClassVar[str] = "internal_error"
     """The stable code, as in ``x-mesh-reason``."""
 
@@ -52,11 +42,22 @@ class MeshcoreError(Exception):
 class CodecError(MeshcoreError):
     """Bytes that are not the protocol they should be, or are over a limit.
 
-    ``args`` is the message and the number of the reason, from which an answer is made.
+    ``args`` is the message, the number of the reason, from which an answer is made, and which rule
+    was broken.
     """
 
-    blame = Blame.DOWNSTREAM
+    by = By.CLIENT
     reason = "bad_request"
+
+    @property
+    def number(self) -> int:
+        """The number of the reason."""
+        return int(self.args[1])
+
+    @property
+    def detail(self) -> str:
+        """Which rule was broken; for logs."""
+        return str(self.args[2])
 
     def __str__(self) -> str:
         return str(self.args[0]) if self.args else ""

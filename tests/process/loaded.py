@@ -45,7 +45,7 @@ routes:
   api: {{endpoints: [{endpoints}]}}
   rpc: {{protocol: h2, endpoints: ["127.0.0.1:{rpc}"]}}
   broken:
-    circuit_breaker: {{failures: 3, open_for: 600s, max_open_for: 600s}}
+    circuit_breaker: {{failures: 3, on: [5xx], open_for: 600s, max_open_for: 600s}}
     endpoints: ["127.0.0.1:{one}"]
 """
 BURST = 60

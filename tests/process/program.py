@@ -24,6 +24,7 @@ class Program:
 
     def __init__(self, file: Path, *more: str, **environment: str) -> None:
         self.file = file
+        self.output: Path | None = None  # where its access log goes, if not where ours does
         self.command = [sys.executable, "-m", "meshcore", "run", str(file), *more]
         self._environment = os.environ | environment
         self.lines: list[str] = []
@@ -31,13 +32,16 @@ class Program:
         self._news = threading.Condition()
 
     def __enter__(self) -> Self:
-        self.process = subprocess.Popen(
-            self.command,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=self._environment,
-            start_new_session=True,
-        )
+        with contextlib.ExitStack() as opened:
+            output = opened.enter_context(self.output.open("a")) if self.output else None
+            self.process = subprocess.Popen(
+                self.command,
+                stdout=output,
+                stderr=subprocess.PIPE,
+                text=True,
+                env=self._environment,
+                start_new_session=True,
+            )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
         return self

@@ -212,6 +212,110 @@ fn a_reload_goes_on_with_the_turns() {
     assert_eq!((pick(&second), pick(&second)), (2, 3));
 }
 
+/// What the next first attempts choose.
+fn firsts(picker: &Picker, rand: &mut Rng, picks: usize) -> Vec<usize> {
+    (0..picks).map(|_| picker.pick(NOW, rand, &Tried::new()).unwrap().index).collect()
+}
+
+#[test]
+fn a_retry_does_not_take_the_next_requests_turn() {
+    let picker = Picker::new(Balance::RoundRobin, endpoints(&[1; 2]));
+    let mut rand = Rng::new(1);
+    let mut firsts = Vec::new();
+    for _ in 0..24 {
+        let mut tried = Tried::new();
+        let picked = picker.pick(NOW, &mut rand, &tried).unwrap();
+        firsts.push(picked.index);
+        let refuses = picked.index == 0;
+        let outcome = if refuses { EndpointOutcome::Failed } else { EndpointOutcome::Ok };
+        picker.settle(picked.index, picked.permit, outcome, NOW, None);
+        if refuses {
+            tried.insert(0);
+            let again = picker.pick(NOW, &mut rand, &tried).unwrap();
+            assert_eq!(again.index, 1);
+            picker.settle(1, again.permit, EndpointOutcome::Ok, NOW, None);
+        }
+    }
+    assert_eq!(firsts, [0, 1].repeat(12));
+}
+
+#[test]
+fn no_kind_of_retry_takes_a_turn() {
+    let picker = Picker::new(Balance::RoundRobin, endpoints(&[1; 4])).with_panic_percent(0);
+    let mut rand = Rng::new(1);
+    let mut all = Tried::new();
+    assert_eq!(firsts(&picker, &mut rand, 1), [0]);
+    for index in 0..4 {
+        all.insert(index);
+        picker.pick(NOW, &mut rand, &all).unwrap();
+    }
+    assert_eq!(firsts(&picker, &mut rand, 2), [1, 2]);
+    for endpoint in picker.endpoints().iter() {
+        endpoint.state.set_draining(true);
+    }
+    picker.pick(NOW, &mut rand, &all).unwrap();
+    for endpoint in picker.endpoints().iter() {
+        endpoint.state.set_draining(false);
+    }
+    assert_eq!(firsts(&picker, &mut rand, 2), [3, 0]);
+}
+
+#[test]
+fn retries_of_a_round_robin_share_by_weight() {
+    let picker = Picker::new(Balance::RoundRobin, endpoints(&[1, 5, 1, 2, 4]));
+    let mut rand = Rng::new(7);
+    let mut tried = Tried::new();
+    tried.insert(1);
+    let mut counts = vec![0; 5];
+    for _ in 0..20_000 {
+        counts[picker.pick(NOW, &mut rand, &tried).unwrap().index] += 1;
+    }
+    assert!(meets(&counts, &[1.0, 0.0, 1.0, 2.0, 4.0]), "{counts:?}");
+}
+
+#[test]
+fn choosable_are_those_that_a_first_attempt_could_choose() {
+    for kind in KINDS {
+        let picker = Picker::new(kind, endpoints(&[1; 4]));
+        assert_eq!(picker.choosable_bits(NOW), 0b1111);
+        eject(&picker, 0, NOW);
+        picker.endpoints()[3].state.set_draining(true);
+        assert_eq!(picker.choosable_bits(NOW), 0b0110, "{kind:?}");
+        // Due for a probe, until somebody is at it.
+        let due = NOW + Nanos(RULES.eject_for_ns);
+        assert_eq!(picker.choosable_bits(due), 0b0111, "{kind:?}");
+        let probe = picker.endpoints()[0].state.try_claim(due).unwrap();
+        assert_eq!(picker.choosable_bits(due), 0b0110, "{kind:?}");
+        picker.settle(0, probe, EndpointOutcome::Ok, due, Some(&RULES));
+        assert_eq!(picker.choosable_bits(due), 0b0111, "{kind:?}");
+    }
+}
+
+#[test]
+fn choosable_are_all_in_panic_and_all_when_all_drain() {
+    let picker = Picker::new(Balance::RoundRobin, endpoints(&[1; 3]));
+    eject(&picker, 0, NOW);
+    eject(&picker, 1, NOW);
+    assert_eq!(picker.choosable_bits(NOW), 0b111);
+    let calm = Picker::new(Balance::RoundRobin, endpoints(&[1; 3])).with_panic_percent(0);
+    eject(&calm, 2, NOW);
+    assert_eq!(calm.choosable_bits(NOW), 0b011);
+    for endpoint in calm.endpoints().iter() {
+        endpoint.state.set_draining(true);
+    }
+    assert_eq!(calm.choosable_bits(NOW), 0b011);
+    assert_eq!(Picker::new(Balance::Random, endpoints(&[])).choosable_bits(NOW), 0);
+}
+
+#[test]
+fn beyond_sixty_four_endpoints_bits_are_shared() {
+    let picker = Picker::new(Balance::Random, endpoints(&[1; 66])).with_panic_percent(0);
+    for index in [0, 1, 2, 64] {
+        eject(&picker, index, NOW);
+    }
+    assert_eq!(picker.choosable_bits(NOW), !0b101);
+}
+
 #[test]
 fn ten_thousand_endpoints_with_one_left_are_found() {
     for kind in KINDS {

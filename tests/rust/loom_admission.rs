@@ -6,8 +6,9 @@
 #![allow(missing_docs, clippy::unwrap_used)]
 
 use loom::sync::Arc;
+use loom::thread;
 use meshcore_core::admission::{
-    Breaker, ClientLimiter, InFlight, Outcome, Quota, State, TokenBucket,
+    Breaker, ClientLimiter, Endpoints, InFlight, Outcome, Quota, State, TokenBucket, Weight,
 };
 use meshcore_core::segment::Block;
 use meshcore_core::snapshot;
@@ -84,16 +85,16 @@ const LATER: Nanos = Nanos(NOW.0 + 60_000_000_000);
 fn an_open_breaker_gives_leave_to_one_probe() {
     loom::model(|| {
         let breaker = Arc::new(breaker(1));
-        let permit = breaker.acquire(NOW, 0).unwrap();
+        let permit = breaker.acquire(NOW).unwrap();
         breaker.settle(permit, Outcome::Failure, NOW, 0);
-        let probes = two(&breaker, |b| b.acquire(LATER, 0).ok());
+        let probes = two(&breaker, |b| b.acquire(LATER).ok());
         assert_eq!(probes.iter().flatten().count(), 1);
         // Whoever has it gives it back: the next may try, and closes it.
         let [Some(probe)] = probes.into_iter().flatten().map(Some).collect::<Vec<_>>()[..] else {
             unreachable!()
         };
         breaker.settle(probe, Outcome::Neutral, LATER, 0);
-        let next = breaker.acquire(LATER, 0).unwrap();
+        let next = breaker.acquire(LATER).unwrap();
         breaker.settle(next, Outcome::Success, LATER, 0);
         assert_eq!(breaker.state(LATER), State::Closed);
     });
@@ -104,10 +105,96 @@ fn failures_of_two_threads_are_both_counted() {
     loom::model(|| {
         let breaker = Arc::new(breaker(2));
         two(&breaker, |b| {
-            if let Ok(permit) = b.acquire(NOW, 0) {
+            if let Ok(permit) = b.acquire(NOW) {
                 b.settle(permit, Outcome::Failure, NOW, 0);
             }
         });
         assert_eq!(breaker.state(NOW), State::Open);
+    });
+}
+
+/// Fails once at the endpoint with bit `failed`, if the breaker lets it.
+fn fail_at(breaker: &Breaker, failed: u64, choosable: u64, now: Nanos) {
+    if let Ok(permit) = breaker.acquire(now) {
+        let endpoints = Endpoints { failed, choosable };
+        breaker.settle_named(permit, Weight::RowAndRate, endpoints, now, 0);
+    }
+}
+
+fn succeed(breaker: &Breaker) {
+    if let Ok(permit) = breaker.acquire(NOW) {
+        breaker.settle(permit, Outcome::Success, NOW, 0);
+    }
+}
+
+/// Bits of endpoints.
+const A: u64 = 1;
+const B: u64 = 2;
+const C: u64 = 4;
+const D: u64 = 8;
+const E: u64 = 16;
+
+#[test]
+fn a_name_that_is_lost_only_delays() {
+    loom::model(|| {
+        let breaker = Arc::new(breaker(2));
+        let other = Arc::clone(&breaker);
+        let running = thread::spawn(move || fail_at(&other, B, A | B, NOW));
+        fail_at(&breaker, A, A | B, NOW);
+        running.join().unwrap();
+        // Two at once may wipe one bit; each endpoint still fails, so each is named in the end.
+        fail_at(&breaker, A, A | B, NOW);
+        fail_at(&breaker, B, A | B, NOW);
+        assert_eq!(breaker.state(NOW), State::Open);
+    });
+}
+
+#[test]
+fn names_of_a_row_that_ended_are_not_added_up() {
+    loom::model(|| {
+        let breaker = Arc::new(breaker(4));
+        [B, C, D].into_iter().for_each(|failed| fail_at(&breaker, failed, A | B | C | D, NOW));
+        succeed(&breaker);
+        two(&breaker, |b| {
+            fail_at(b, A, A | B | C | D, NOW);
+            fail_at(b, A, A | B | C | D, NOW);
+        });
+        assert_eq!(breaker.state(NOW), State::Closed);
+    });
+}
+
+#[test]
+fn a_row_that_began_and_ended_meanwhile_is_another_row() {
+    loom::model(|| {
+        let breaker = Arc::new(breaker(4));
+        let other = Arc::clone(&breaker);
+        let running = thread::spawn(move || {
+            fail_at(&other, B, A | B | C | D, NOW);
+            fail_at(&other, C, A | B | C | D, NOW);
+            succeed(&other);
+        });
+        fail_at(&breaker, A, A | B | C | D, NOW);
+        running.join().unwrap();
+        // B and C have answered since they failed; they are not named with D.
+        (0..3).for_each(|_| fail_at(&breaker, D, B | C | D, NOW));
+        assert_eq!(breaker.state(NOW), State::Closed);
+    });
+}
+
+#[test]
+fn names_of_an_older_slice_are_not_added_up() {
+    loom::model(|| {
+        let rules = snapshot::Breaker {
+            failures: 0,
+            failure_percent: 1,
+            min_calls: 2,
+            window_ns: 10_000_000_000,
+            ..Default::default()
+        };
+        let breaker = Arc::new(Breaker::new(Block::private(Breaker::WORDS), rules));
+        [B, C, D, E].into_iter().for_each(|failed| fail_at(&breaker, failed, !0, NOW));
+        // The same slice of the ring, one window later.
+        two(&breaker, |b| fail_at(b, A, !0, Nanos(NOW.0 + 10_000_000_000)));
+        assert_eq!(breaker.state(NOW), State::Closed);
     });
 }

@@ -71,6 +71,7 @@ fn route() -> impl Strategy<Value = Route> {
             action: Action::Respond { status: 200, body: String::new(), content_type: "".into() },
             timeout_ns: 0,
             idle_ns: 0,
+            body_bytes_per_second: None,
             retry: Default::default(),
             layers: Vec::new(),
             request_headers: Default::default(),

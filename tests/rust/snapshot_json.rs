@@ -3,7 +3,7 @@
 #![cfg(not(loom))]
 
 use meshcore_core::snapshot::{
-    Action, Delta, Layer, LimitKey, PathMatch, Retry, Route, ValueMatch,
+    Action, Delta, Layer, LimitKey, Listener, PathMatch, Retry, Route, Upstream, ValueMatch,
 };
 
 const FULL: &str = include_str!("../data/full.json");
@@ -12,13 +12,19 @@ const FULL: &str = include_str!("../data/full.json");
 fn every_key_of_the_format_is_read() {
     let delta: Delta = serde_json::from_str(FULL).unwrap();
     assert_eq!(delta.config_version, 7);
+    assert_eq!(delta.buffer_total, Some(32 << 20));
     assert!(delta.listeners["edge"].match_first);
+    assert_eq!(delta.listeners["edge"].body_bytes_per_second, 1_000);
+    assert_eq!(delta.listeners["local"].body_bytes_per_second, 500);
     assert_eq!(delta.listeners["edge"].layers.len(), 4);
     assert_eq!(delta.hosts.len(), 4);
     let api = &delta.hosts["*.example.com"][0];
     assert_eq!(api.path, PathMatch::Prefix("/v1".to_owned()));
     assert!(matches!(api.headers[6].value, ValueMatch::Present(false)));
     assert_eq!((api.retry.retries, api.retry.refused, api.retry.reset), (2, false, false));
+    assert_eq!(api.retry.per_try_ns, 1_500_000_000);
+    assert_eq!(api.body_bytes_per_second, Some(0));
+    assert_eq!(delta.hosts["*"][0].body_bytes_per_second, None);
     assert_eq!(api.retry.statuses, [503]);
     assert_eq!(api.retry.grpc_statuses, [1, 4, 8, 13, 14]);
     assert_eq!(api.upgrade, ["websocket", "connect"]);
@@ -33,7 +39,15 @@ fn every_key_of_the_format_is_read() {
     let moved = &delta.hosts["old.example.com"][0];
     assert!(matches!(moved.action, Action::Redirect { status: 308, .. }));
     assert_eq!(delta.upstreams["api"].endpoints[1].address, "[::1]:9002");
+    let breaker = delta.upstreams["api"].breaker.as_ref().unwrap();
+    let on = breaker.on.as_ref().unwrap();
+    assert_eq!((on.connect, on.reset, on.timeout, on.slow), (true, false, true, true));
+    assert_eq!(on.statuses, [500, 502, 503, 504]);
+    assert_eq!(on.grpc_statuses, [14, 15]);
+    assert_eq!(breaker.slow_call_ns, 2_500_000_000);
     assert_eq!(delta.upstreams["plain"].breaker, None);
+    assert_eq!(delta.upstreams["api"].client_share_percent, 60);
+    assert_eq!(delta.upstreams["plain"].client_share_percent, 80);
 }
 
 #[test]
@@ -42,6 +56,12 @@ fn what_is_absent_is_the_default() {
         serde_json::from_str(r#"{"name": "r", "action": {"forward": {"upstream": "u"}}}"#).unwrap();
     assert_eq!(route.retry, Retry::default());
     assert!(route.upgrade.is_empty());
+    assert_eq!(route.body_bytes_per_second, None);
+    let listener: Listener = serde_json::from_str("{}").unwrap();
+    assert_eq!(listener.body_bytes_per_second, 500);
+    let upstream: Upstream = serde_json::from_str(r#"{"endpoints": []}"#).unwrap();
+    assert_eq!(upstream.client_share_percent, 80);
+    assert_eq!(serde_json::from_str::<Delta>("{}").unwrap().buffer_total, None);
     let retry: Retry =
         serde_json::from_str(r#"{"retries": 1, "connect": true, "reset": true}"#).unwrap();
     assert_eq!(retry, Retry::default());

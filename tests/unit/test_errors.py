@@ -5,6 +5,7 @@ import pickle
 import pytest
 
 from meshcore import errors
+from meshcore._core import By
 from meshcore.errors import BreakerOpen, CodecError, ConfigError, Problem, RateLimited
 
 
@@ -30,12 +31,12 @@ def test_a_refusal_says_when_to_come_back() -> None:
 
 
 def test_a_codec_error_shows_its_message() -> None:
-    assert str(CodecError("bad chunk", 7)) == "bad chunk"
+    assert str(CodecError("bad chunk", 7, "chunk size")) == "bad chunk"
 
 
-@pytest.mark.parametrize("name", [n for n in errors.__all__ if n not in ("Blame", "Problem")])
+@pytest.mark.parametrize("name", [n for n in errors.__all__ if n != "Problem"])
 def test_every_exception_is_of_the_family(name: str) -> None:
     kind = getattr(errors, name)
     assert issubclass(kind, errors.MeshcoreError)
     assert kind.reason == kind.reason.lower()
-    assert isinstance(kind.blame, errors.Blame)
+    assert isinstance(kind.by, By)

@@ -12,9 +12,17 @@ from typing import Any
 
 import pytest
 
-from meshcore._core import CodecLimits, Engine, Request, Segment, ServerCodec, Ticket, now_ns
+from meshcore._core import (
+    CodecLimits,
+    Engine,
+    Request,
+    Segment,
+    ServerCodec,
+    Ticket,
+    Verdict,
+    now_ns,
+)
 from meshcore.errors import ConfigError, SegmentLayoutError
-from meshcore.exchange.codes import Verdict
 
 MIB = 1 << 20
 SECOND = 1_000_000_000

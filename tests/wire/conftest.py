@@ -22,6 +22,8 @@ Run = Callable[[Coroutine[Any, Any, None]], None]
 Serve = Callable[[str], AbstractAsyncContextManager[Proxy]]
 
 LOOPS = {"uvloop": uvloop.new_event_loop, "asyncio": asyncio.new_event_loop}
+# Less than the test's own limit, which tells less.
+WITHIN_S = 50
 # Every test of HTTP/2 runs with both engines; the reference needs no second loop.
 PAIRS = [("uvloop", "native"), ("asyncio", "native"), ("uvloop", "python")]
 
@@ -36,11 +38,15 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture
 def run(request: pytest.FixtureRequest) -> Run:
-    """Runs a coroutine on one of the loops."""
+    """Runs a coroutine on one of the loops. It has its time: no signal ends uvloop's waiting."""
+
+    async def bounded(work: Coroutine[Any, Any, None]) -> None:
+        async with asyncio.timeout(WITHIN_S):
+            await work
 
     def runner(work: Coroutine[Any, Any, None]) -> None:
         with asyncio.Runner(loop_factory=LOOPS[request.param]) as loop:
-            loop.run(work)
+            loop.run(bounded(work))
 
     return runner
 

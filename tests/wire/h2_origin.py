@@ -75,6 +75,8 @@ class H2Visit(Peer):
 class H2Origin:
     """Listens on a free port for as long as its block lasts."""
 
+    address = "127.0.0.1"
+
     def __init__(
         self,
         handler: Handler | bytes = b"",
@@ -143,7 +145,7 @@ class H2Origin:
             writer.close()
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._visit, "127.0.0.1", 0, ssl=self._tls)
+        self._server = await asyncio.start_server(self._visit, self.address, 0, ssl=self._tls)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 

@@ -50,6 +50,8 @@ class Visit:
 class Origin:
     """Listens on a free port for as long as its block lasts."""
 
+    address = "127.0.0.1"
+
     def __init__(self, handler: Handler | bytes, tls: ssl.SSLContext | None = None) -> None:
         self._handler = handler
         self._tls = tls
@@ -83,7 +85,7 @@ class Origin:
         return b"".join(visit.seen for visit in self.visits)
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._visit, "127.0.0.1", 0, ssl=self._tls)
+        self._server = await asyncio.start_server(self._visit, self.address, 0, ssl=self._tls)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 

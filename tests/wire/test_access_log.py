@@ -40,7 +40,7 @@ def test_every_end_is_one_line(run: Run, serve: Serve, capsys: pytest.CaptureFix
     assert told == {
         "/in?a=1": (200, "", "all", 1),
         "/out": (404, "no_route", "", 0),
-        "/in/wait": (0, "", "all", 1),
+        "/in/wait": (0, "client_gone", "all", 1),
     }
     assert lines[0]["request_id"] == "mine"
     assert lines[0]["client"] == "127.0.0.1"

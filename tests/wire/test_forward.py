@@ -74,6 +74,38 @@ def test_pipelined_requests_are_answered_in_order(run: Run, serve: Serve) -> Non
     run(go())
 
 
+def test_a_body_behind_a_request_under_way_is_read_to_its_end(run: Run, serve: Serve) -> None:
+    body = b"x" * 60_000
+
+    async def slow(visit: Visit) -> None:
+        await visit.head()
+        await go_on.wait()
+        await visit.send(response(b"first"))
+        await visit.head()
+        await visit.body(len(body))
+        await visit.send(response(b"second"))
+
+    go_on = asyncio.Event()
+
+    async def go() -> None:
+        async with (
+            Origin(slow) as origin,
+            serve(mesh(origin.port)) as proxy,
+            Client(proxy.addresses["edge"]) as client,
+        ):
+            await client.send(b"GET /1 HTTP/1.1\r\nhost: a\r\n\r\n")
+            await origin.reached.wait()
+            head = b"PUT /2 HTTP/1.1\r\nhost: a\r\ncontent-length: %d\r\n\r\n" % len(body)
+            await client.send(head + body[:20_000])
+            for _ in range(10):
+                await asyncio.sleep(0)  # turns of the loop: the proxy reads it, and no more
+            await client.send(body[20_000:])
+            go_on.set()
+            assert [(await client.reply()).body for _ in range(2)] == [b"first", b"second"]
+
+    run(go())
+
+
 def test_a_large_body_streams_both_ways(run: Run, serve: Serve) -> None:
     size = 3_000_000
 
@@ -262,8 +294,12 @@ def test_a_drain_finishes_what_is_in_flight(run: Run, serve: Serve) -> None:
     run(go())
 
 
-def test_a_stale_kept_connection_is_replaced_without_a_failure(run: Run, serve: Serve) -> None:
-    """The endpoint closes just as the second request arrives: the client sees nothing of it."""
+@pytest.mark.parametrize(("retry", "statuses"), [("{retries: 1}", [200, 200]), ("off", [200, 502])])
+def test_a_stale_kept_connection_is_replaced_without_a_failure(
+    run: Run, serve: Serve, retry: str, statuses: list[int]
+) -> None:
+    """The endpoint closes just as the second request arrives: the client sees nothing of it, unless
+    its route never sends twice what was written."""
 
     async def once(visit: Visit) -> None:
         await visit.head()
@@ -276,12 +312,12 @@ def test_a_stale_kept_connection_is_replaced_without_a_failure(run: Run, serve: 
     origin = Origin(once)
 
     async def go() -> None:
-        async with origin, serve(mesh(origin.port, route="retry: {retries: 0}")) as proxy:
+        async with origin, serve(mesh(origin.port, route=f"retry: {retry}")) as proxy:
             async with Client(proxy.addresses["edge"]) as client:
-                assert [(await client.get()).status for _ in range(2)] == [200, 200]
+                assert [(await client.get()).status for _ in range(2)] == statuses
             metrics = proxy.metrics()[0].decode()
             assert 'meshcore_route_retries_total{route="all"} 0' in metrics
-        assert len(origin.visits) == 2
+        assert len(origin.visits) == sum(status == 200 for status in statuses)
 
     run(go())
 

@@ -163,10 +163,11 @@ def test_an_answer_of_the_proxy_is_trailers_only(
 
 
 @pytest.mark.parametrize(
-    ("code", "told"), [(2, UNAVAILABLE), (7, UNAVAILABLE), (11, UNAVAILABLE), (1, UNAVAILABLE)]
+    ("code", "reason"),
+    [(2, "upstream_reset"), (7, "upstream_refused"), (11, "upstream_reset"), (1, "upstream_reset")],
 )
 def test_a_call_that_is_reset_before_its_head_is_unavailable(
-    run: Run, serve: Serve, engine: str, code: int, told: str
+    run: Run, serve: Serve, engine: str, code: int, reason: str
 ) -> None:
     async def reset(call: Call) -> None:
         call.cancel(code)
@@ -178,7 +179,7 @@ def test_a_call_that_is_reset_before_its_head_is_unavailable(
             H2Client(proxy.addresses["edge"]) as client,
         ):
             stream = await unary(client)
-            assert (status(stream), stream.fields["x-mesh-reason"]) == (told, "upstream_reset")
+            assert (status(stream), stream.fields["x-mesh-reason"]) == (UNAVAILABLE, reason)
 
     run(go())
 
@@ -206,7 +207,7 @@ def test_a_deadline_of_the_client_ends_the_call_and_blames_nobody(
             for stream in await asyncio.gather(*calls):
                 assert (status(stream), stream.fields["x-mesh-reason"]) == (
                     DEADLINE,
-                    "upstream_timeout",
+                    "deadline_exceeded",
                 )
             assert 0.1 <= asyncio.get_running_loop().time() - begun < 2
             await eventually(lambda: codes == [CANCEL] * 5)
@@ -280,13 +281,21 @@ def test_a_deadline_behind_the_head_is_a_reset(run: Run, serve: Serve, engine: s
         ("17", "only", True),  # no number of gRPC's: UNKNOWN
     ],
 )
+@pytest.mark.parametrize("named", [True, False])
 def test_the_status_of_a_call_is_what_the_breaker_learns(
-    run: Run, serve: Serve, engine: str, code: str, how: str, opens: bool
+    run: Run, serve: Serve, engine: str, code: str, how: str, opens: bool, named: bool
 ) -> None:
+    """Where the breaker names statuses these open it; else UNAVAILABLE alone, by its rate."""
+    rules: dict[str, Any] = {"failures": 5, "min_calls": 5}
+    if named:
+        rules["on"] = ["unavailable", "internal", "unknown", "deadline-exceeded", "data-loss"]
+    elif code != "14":
+        opens = False
+
     async def go() -> None:
         async with (
             H2Origin(ending(code, how)) as origin,
-            serve(str(mesh(engine, origin.port))) as proxy,
+            serve(str(mesh(engine, origin.port).to("h2", circuit_breaker=rules))) as proxy,
             H2Client(proxy.addresses["edge"]) as client,
         ):
             for _ in range(5):
@@ -314,7 +323,7 @@ def test_an_answer_without_a_status_counts_as_http(run: Run, serve: Serve, engin
             serve(str(mesh(engine, origin.port))) as proxy,
             H2Client(proxy.addresses["edge"]) as client,
         ):
-            for _ in range(5):
+            for _ in range(20):
                 assert (await unary(client)).status == 503
             assert (await unary(client)).fields["x-mesh-reason"] == "breaker_open"
 

@@ -8,11 +8,13 @@ import time
 from pathlib import Path
 
 import pytest
+from hyperframe.frame import PingFrame, RstStreamFrame
 
 from meshcore import Answer, Layer, LayerError, Proxy, Request, Response
 from meshcore.config.load import load_text
 from tests.wire.client import Client
 from tests.wire.conftest import Run, gauges
+from tests.wire.h2_client import RawClient
 from tests.wire.origin import Origin, Visit, response
 from tests.wire.test_forward import mesh
 
@@ -116,6 +118,23 @@ def test_a_client_that_leaves_cancels_the_layer(run: Run, side: str) -> None:
         assert probe.cancelled
 
     run(go())
+
+
+def test_a_hook_that_is_cancelled_before_its_first_step_is_closed(
+    run: Run, recwarn: pytest.WarningsRecorder
+) -> None:
+    async def go() -> None:
+        config = load_text(textwrap.dedent(mesh(1, route="layers: [{python: 'test:Probe'}]")))
+        async with (
+            Proxy(config, layers={"test:Probe": Probe()}) as proxy,
+            RawClient(proxy.addresses["edge"]) as client,
+        ):
+            # One read, and so one turn of the loop.
+            await client.send(client.head(1), RstStreamFrame(1, 8), PingFrame(0))
+            await client.until(PingFrame, 0)
+
+    run(go())
+    assert [str(each.message) for each in recwarn] == []
 
 
 def test_a_whole_response_outlives_its_connection(run: Run) -> None:

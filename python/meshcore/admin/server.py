@@ -11,7 +11,7 @@ import socket
 import struct
 from typing import TYPE_CHECKING, Final, cast
 
-from meshcore._core import Answer, CodecLimits, Request, ServerCodec
+from meshcore._core import Answer, CodecLimits, Reason, Request, ServerCodec
 from meshcore.downstream.sockets import stop_serving, until_made
 from meshcore.errors import CodecError
 
@@ -177,7 +177,7 @@ class AdminConnection(asyncio.Protocol):
             answer = await work
         except Exception:
             log.exception("%s %s failed", request.method, request.path)
-            answer = Answer.for_reason("internal_error")
+            answer = Answer.for_reason(Reason.INTERNAL_ERROR)
         if self._answer(request, answer) and self._transport is not None:
             self._rearm()
             self._transport.resume_reading()

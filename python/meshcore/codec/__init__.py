@@ -20,8 +20,7 @@ STREAM_HIGH_WATER: Final = 64 << 10
 
 Events = list[tuple[int, object]] | None
 """Pairs of stream (0: the connection) and event: a head, a `Chunk` or ``bytes``, a `Body` that is
-the last, an `Answer` to what may not pass, or a `meshcore.exchange.codes.Signal`. ``None``: there
-is none."""
+the last, an `Answer` to what may not pass, a `Reset`, or a `Signal`. ``None``: there is none."""
 
 
 class Codec(Protocol):
@@ -120,9 +119,9 @@ class ServerCodec(Codec, Protocol):
 class ClientCodec(Codec, Protocol):
     """The endpoint's side: requests out, responses in."""
 
-    @property
-    def can_open(self) -> int:
-        """How many more streams may be opened now: none before the endpoint's SETTINGS came."""
+    def can_open(self, now_ns: int) -> int:
+        """How many more streams may be opened now: none before the endpoint's SETTINGS came, and
+        none that could be a reset too many for it (rust/meshcore-core/src/codec/h2/resets.rs)."""
 
     @property
     def can_upgrade(self) -> bool:
@@ -131,7 +130,7 @@ class ClientCodec(Codec, Protocol):
     def send_request(self, request: Request, ticket: Ticket, peer: Peer, now_ns: int) -> int | None:
         """Open a stream with a request and what of its body came with it; its number, or ``None``
         when none can be opened and nothing was sent. Raises `CodecError` for what HTTP/2 cannot
-        say."""
+        say, or the endpoint does not take; nothing was sent then, either."""
 
     def leave(self, stream: int) -> None:
         """Nobody wants to hear of the stream any more: it ends, with CANCEL unless it is over."""

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from meshcore._core import H2ClientCodec, H2Config, H2ServerCodec
+from meshcore._core import CodecLimits, H2ClientCodec, H2Config, H2ServerCodec
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from meshcore._core import CodecLimits
     from meshcore.codec import ClientCodec, ServerCodec
     from meshcore.config.snapshot import Http2Spec
 
@@ -37,11 +36,17 @@ def server_engine(spec: Http2Spec) -> Callable[[CodecLimits, bool, int], ServerC
     return lambda limits, secure, now_ns: H2ServerCodec(limits, secure, config, now_ns)
 
 
-def client_engine(spec: Http2Spec) -> Callable[[bool, int], ClientCodec]:
-    """Makes the codec of a connection to an endpoint: of whether it is over TLS, and now."""
+def client_engine(
+    spec: Http2Spec, limits: CodecLimits | None = None
+) -> Callable[[bool, int], ClientCodec]:
+    """Makes the codec of a connection to an endpoint: of whether it is over TLS, and now.
+
+    ``limits``: of its responses.
+    """
+    allowed = limits if limits is not None else CodecLimits()
     if spec.engine == "python":
         from meshcore.codec.reference_client import ReferenceClient
 
-        return lambda secure, now_ns: ReferenceClient(secure, spec, now_ns)
+        return lambda secure, now_ns: ReferenceClient(allowed, secure, spec, now_ns)
     config = _config(spec)
-    return lambda secure, now_ns: H2ClientCodec(secure, config, now_ns)
+    return lambda secure, now_ns: H2ClientCodec(allowed, secure, config, now_ns)

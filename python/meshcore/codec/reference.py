@@ -31,11 +31,12 @@ from h2.exceptions import (
     FlowControlError,
     InvalidBodyLengthError,
     ProtocolError,
+    StreamClosedError,
 )
 from h2.settings import SettingCodes, Settings
 from hyperframe.frame import RstStreamFrame
 
-from meshcore._core import h2_read_body
+from meshcore._core import Reset, h2_check_trailers
 from meshcore.codec.frames import (
     ACK,
     END_HEADERS,
@@ -72,6 +73,15 @@ MAX_TABLE_BYTES: Final = 4096
 # The number of `Flood::Blocks` (rust/meshcore-core/src/codec/h2/signal.rs).
 BLOCKS: Final = 6
 LIVENESS: Final = b"liveness"
+DEPENDS_ON_ITSELF: Final = "stream that depends on itself"  # RFC 7540 §5.3.1
+SHORT_BODY: Final = "body shorter than content-length"
+# An endpoint's list costs its stream, however large: this is to bound the package's work.
+ENDPOINT_LIST_BYTES: Final = 16 << 20
+
+
+def _text(error: ProtocolError) -> str:
+    """What the package says is wrong."""
+    return str(error) or type(error).__name__
 
 
 class Reference(Teller):
@@ -95,7 +105,9 @@ class Reference(Teller):
         # The package ends the connection of a client that opens too many; we refuse the stream.
         settings.pop(SettingCodes.MAX_CONCURRENT_STREAMS, None)
         package.local_settings = Settings(client, settings)
-        package.decoder.max_header_list_size = LIST_SLACK * list_bytes
+        package.decoder.max_header_list_size = (
+            ENDPOINT_LIST_BYTES if client else LIST_SLACK * list_bytes
+        )
         self._open()
         more = spec.connection_window_bytes - package.inbound_flow_control_window
         if more > 0:
@@ -122,7 +134,7 @@ class Reference(Teller):
     def receive(self, data: bytes, now_ns: int) -> Events:
         """What a read meant."""
         if not self.closed:
-            self._now = now_ns
+            self._pass(now_ns)
             self._meter.sent_data(self._data_frames)
             self._data_frames = 0
             flood = self._meter.scan(data, now_ns)
@@ -176,7 +188,7 @@ class Reference(Teller):
         except DenialOfServiceError:
             self._calm(BLOCKS)
         except ProtocolError as error:
-            self._fail(error.error_code)
+            self._fail(error.error_code, _text(error))
 
     def _receive_frame(self, frame: Frame) -> None:
         self._check_place(frame)
@@ -187,7 +199,7 @@ class Reference(Teller):
             self._block = 0 if frame.flags & END_HEADERS else frame.stream
         fault = self._fault_of(frame)
         if fault is not None:
-            return self._fault(frame.stream, fault)
+            return self._fault(frame.stream, *fault)
         self._collect()
         try:
             events = self._h2.receive_data(frame.data)
@@ -196,23 +208,33 @@ class Reference(Teller):
             if not self._is_of_stream(error, frame):
                 raise
             self._open()
-            self._fault(frame.stream, error.error_code)
+            self._fault(frame.stream, _text(error), error.error_code)
+            if isinstance(error, StreamClosedError):
+                self._reset_closed(frame.stream)
             if kind == Kind.DATA:
                 self._credit(frame.stream, len(frame.payload))
             return
         except Exception:
             # What the package did not foresee costs this connection and nothing else.
-            return self._fail(ErrorCodes.INTERNAL_ERROR)
-        answer = self._h2.data_to_send()
-        if not events and frame.stream in self._ended_by_us:
-            # RFC 9113 §5.4.2: what comes late is ignored; the package resets again.
-            late = RstStreamFrame(frame.stream, error_code=ErrorCodes.STREAM_CLOSED)
-            answer = answer.removesuffix(late.serialize())
-        self._output += answer
+            return self._fail(ErrorCodes.INTERNAL_ERROR, "unforeseen by the package")
+        self._answer(frame, bool(events))
         if kind == Kind.GOAWAY:
             self._open()  # RFC 9113 §6.8: streams go on; for the package that was all
         for event in events:
             self._on(event)
+
+    def _answer(self, frame: Frame, meant: bool) -> None:
+        """Pass on what the package answers to a frame; whether it meant something."""
+        answer = self._h2.data_to_send()
+        if meant or not answer or not frame.stream:
+            self._output += answer
+            return
+        # RFC 9113 §5.4.2: what comes late is ignored; the package resets again and again.
+        late = RstStreamFrame(frame.stream, error_code=ErrorCodes.STREAM_CLOSED).serialize()
+        self._output += answer.removesuffix(late)
+        if answer.endswith(late) and frame.stream not in self._ended_by_us:
+            self._reset_closed(frame.stream)
+            self._charge()
 
     def _check_place(self, frame: Frame) -> None:
         """Raise for what cannot come now, and the package would take for less."""
@@ -231,15 +253,16 @@ class Reference(Teller):
         elif kind == Kind.PRIORITY_UPDATE and stream:
             raise ProtocolError("a PRIORITY_UPDATE is the connection's (RFC 9218 §7.1)")
 
-    def _fault_of(self, frame: Frame) -> int | None:
+    def _fault_of(self, frame: Frame) -> tuple[str, int] | None:
         """What is wrong with a frame that costs its stream; for the package, the connection."""
         if frame.kind == Kind.WINDOW_UPDATE and frame.stream and not self._is_idle(frame.stream):
-            return ErrorCodes.PROTOCOL_ERROR if frame.payload == NO_WINDOW else None  # §6.9
+            nothing = frame.payload == NO_WINDOW
+            return ("WINDOW_UPDATE of nothing", ErrorCodes.PROTOCOL_ERROR) if nothing else None
         if frame.kind == Kind.PRIORITY and frame.stream and not self._is_idle(frame.stream):
             if len(frame.payload) != PRIORITY_BYTES:
-                return ErrorCodes.FRAME_SIZE_ERROR  # §6.3
+                return "PRIORITY of another length than 5", ErrorCodes.FRAME_SIZE_ERROR  # §6.3
             if int.from_bytes(frame.payload[:4]) & STREAM_MASK == frame.stream:
-                return ErrorCodes.PROTOCOL_ERROR  # RFC 7540 §5.3.1: it depends on itself
+                return DEPENDS_ON_ITSELF, ErrorCodes.PROTOCOL_ERROR
         return None
 
     def _is_idle(self, number: int) -> bool:
@@ -250,6 +273,9 @@ class Reference(Teller):
 
     def _is_of_stream(self, error: ProtocolError, frame: Frame) -> bool:
         """Whether a message was malformed, and not a frame, a block or the order of frames."""
+        if isinstance(error, StreamClosedError):
+            # RFC 9113 §5.1 permits an error of the connection; an endpoint's is shared by many.
+            return self._h2.config.client_side
         match frame.kind:
             case Kind.DATA if isinstance(error, FlowControlError):
                 return self._h2.inbound_flow_control_window >= 0
@@ -308,10 +334,11 @@ class Reference(Teller):
             self._calm(self._meter.hollow(self._now))
         inbox.received += len(event.data)
         inbox.credit += event.flow_controlled_length
+        if inbox.declared == 0 < inbox.received:
+            # Also where no content-length says so.
+            return self._fault(stream.number, "DATA beyond content-length")
         if event.stream_ended is not None:
             inbox.ended = True  # the package has compared the lengths
-        if inbox.declared == 0 < inbox.received:
-            return self._fault(stream.number)  # also where no content-length says so
         self._touched[stream.number] = stream
         return None
 
@@ -320,23 +347,27 @@ class Reference(Teller):
         if stream is None or not stream.inbox.open:
             return None
         try:
-            read = h2_read_body(b"", True, fields, self._limits, 0)
+            client = self._h2.config.client_side
+            detail = h2_check_trailers(fields, self._limits, client)
         except CodecError as error:
             return self._refuse_rest(stream, error)
-        if read is None or not stream.inbox.end():
-            return self._fault(number)
+        if detail is not None:
+            return self._fault(number, detail)
+        if not stream.inbox.end():
+            return self._fault(number, SHORT_BODY)
         stream.inbox.trailers = fields
         self._touched[number] = stream
         return None
 
     def _on_reset(self, number: int, code: int, by_peer: bool) -> None:
         if not by_peer:
-            self._ended_by_us.append(number)  # by the package
-            return self._fault(number)
+            self._note_reset(number)  # of the package's
+            return self._fault(number, "frame on closed stream", code)
         if number in self._touched:
             self._tell(self._touched.pop(number))  # what came before it counts
         if self._end(number, None):
-            self._events.append((number, REFUSED if code == ErrorCodes.REFUSED_STREAM else RESET))
+            kind = REFUSED if code == ErrorCodes.REFUSED_STREAM else RESET
+            self._events.append((number, Reset(kind, code, "reset by the peer")))
         return None
 
     def _on_settings(self) -> None:

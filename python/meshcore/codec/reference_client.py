@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from h2.errors import ErrorCodes
@@ -9,7 +10,7 @@ from h2.exceptions import NoAvailableStreamIDError
 from h2.settings import SettingCodes
 
 from meshcore._core import (
-    CodecLimits,
+    Reset,
     h2_body_of,
     h2_list_bytes,
     h2_read_response,
@@ -17,40 +18,48 @@ from meshcore._core import (
     h2_write_trailers,
 )
 from meshcore.codec.frames import Kind
-from meshcore.codec.reference import Reference
+from meshcore.codec.reference import SHORT_BODY, Reference
 from meshcore.codec.reference_sender import GOING_AWAY, REFUSED
 from meshcore.codec.reference_stream import Stream, content_length
 from meshcore.errors import CodecError
 
 if TYPE_CHECKING:
-    from meshcore._core import Peer, Request, Ticket
+    from meshcore._core import CodecLimits, Peer, Request, Response, Ticket
     from meshcore.codec.frames import Frame
     from meshcore.codec.reference_stream import Fields
     from meshcore.config.snapshot import Http2Spec
 
 # As rust/meshcore-core/src/codec/limits.rs: 1xx responses to one request.
 MAX_INTERIM: Final = 32
+# As resets.rs has them.
+RESET_WINDOW_NS: Final = 30_000_000_000
+MOST_RESETS: Final = 190
+MANY: Final = 1 << 31
 
 
 class ReferenceClient(Reference):
     """`meshcore.codec.ClientCodec` in Python. For one thread."""
 
-    def __init__(self, secure: bool, spec: Http2Spec, now_ns: int) -> None:
-        limits = CodecLimits()
+    def __init__(self, limits: CodecLimits, secure: bool, spec: Http2Spec, now_ns: int) -> None:
         super().__init__(False, limits, spec, now_ns)
+        self._sent_resets: deque[int] = deque()  # when those of the window were sent
+        self._fresh = 0  # sent since the time was last told
         self._secure = secure
         self._going_away = False
         self._greet({SettingCodes.ENABLE_PUSH: 0}, h2_list_bytes(limits))
 
     # --- requests -----------------------------------------------------------------------------
 
-    @property
-    def can_open(self) -> int:
+    def can_open(self, now_ns: int) -> int:
         """How many more streams may be opened now: none before the endpoint's SETTINGS came."""
+        self._pass(now_ns)
+        return self._room()
+
+    def _room(self) -> int:
         if self.closed or self._going_away or not self._settled:
             return 0
         most = min(self._h2.remote_settings.max_concurrent_streams, self._spec.streams)
-        return max(0, most - len(self._streams))
+        return max(0, min(most - len(self._streams), self._resets_left()))
 
     @property
     def can_upgrade(self) -> bool:
@@ -59,11 +68,12 @@ class ReferenceClient(Reference):
 
     def send_request(self, request: Request, ticket: Ticket, peer: Peer, now_ns: int) -> int | None:
         """Open a stream with a request and what of its body came with it."""
-        if not self.can_open:
+        if not self._room():
             return None
         fields, tunnel = h2_write_request(
             request, ticket, peer, now_ns, self._secure, self.can_upgrade
         )
+        self._check_list(fields)
         try:
             number = self._h2.get_next_available_stream_id()
         except NoAvailableStreamIDError:
@@ -80,6 +90,27 @@ class ReferenceClient(Reference):
             self._send(stream, body.data, trailers)
         return number
 
+    # --- resets, as rust/meshcore-core/src/codec/h2/resets.rs counts them -----------------------
+
+    def _pass(self, now_ns: int) -> None:
+        super()._pass(now_ns)
+        sent = self._sent_resets
+        sent.extend([now_ns] * self._fresh)
+        self._fresh = 0
+        while sent and now_ns - sent[0] >= RESET_WINDOW_NS:
+            sent.popleft()
+
+    def _note_reset(self, number: int) -> None:
+        super()._note_reset(number)
+        self._fresh += 1
+
+    def _resets_left(self) -> int:
+        sent = len(self._sent_resets) + self._fresh
+        return MOST_RESETS - sent - len(self._streams) if sent else MANY
+
+    def _may_reset(self) -> bool:
+        return self._resets_left() > 0
+
     # --- responses ----------------------------------------------------------------------------
 
     def _receive_frame(self, frame: Frame) -> None:
@@ -94,17 +125,17 @@ class ReferenceClient(Reference):
             return None
         inbox = stream.inbox
         try:
-            head = h2_read_response(fields, ended, stream.head_request)
+            head = h2_read_response(fields, ended, stream.head_request, self._limits)
         except CodecError as error:
             stream.awaited = False
             return self._refuse(stream, error)
-        if head is None:
-            return self._fault(number)
+        if isinstance(head, str):
+            return self._fault(number, head)
         bodiless = stream.head_request or head.status in (204, 304)
         # RFC 9113 §8.1.1: these have none, whatever length they declare.
         inbox.declared = 0 if bodiless else content_length(fields)
         if ended and not inbox.end():
-            return self._fault(number)
+            return self._fault(number, SHORT_BODY)
         inbox.head = head
         stream.awaited = False
         self._touched[number] = stream
@@ -115,31 +146,42 @@ class ReferenceClient(Reference):
         if stream is None:
             return None
         stream.interim += 1
-        response = None
+        response: Response | str = "too many interim heads"
         if stream.interim <= MAX_INTERIM:
             try:
-                response = h2_read_response(fields, False, stream.head_request)
+                response = h2_read_response(fields, False, stream.head_request, self._limits)
             except CodecError as error:
                 stream.awaited = False
                 return self._refuse(stream, error)
-        if response is None:
-            return self._fault(number)
+        if isinstance(response, str):
+            return self._fault(number, response)
         self._events.append((number, response))
         return None
 
     def _on_reset(self, number: int, code: int, by_peer: bool) -> None:
         stream = self._streams.get(number)
-        if stream is None or not (by_peer and stream.inbox.ended):
+        if stream is None or not stream.inbox.ended:
             return super()._on_reset(number, code, by_peer)
+        if not by_peer:
+            self._note_reset(number)  # of the package's: something came behind the end
         # RFC 9113 §8.1: the response is whole, and the rest of the request not wanted.
         self._queued -= stream.outbox.stop()
         return self._tell_whole(stream)
+
+    def _fault(self, number: int, detail: str, code: int = ErrorCodes.PROTOCOL_ERROR) -> None:
+        stream = self._streams.get(number)
+        if stream is not None and stream.inbox.ended:
+            self._tell_whole(stream)  # it was so before the fault
+        super()._fault(number, detail, code)
 
     def _tell_whole(self, stream: Stream) -> None:
         """Tell all of a response, also where it was paused: there is no later."""
         stream.inbox.paused = False
         self._touched.pop(stream.number, None)
-        self._tell(stream)
+        if stream.inbox.open:
+            self._tell(stream)
+        else:  # it was told
+            self._forget_if_over(stream)
 
     def _is_awaited(self, stream: Stream) -> bool:
         """Whoever has all of the response needs no more, whatever becomes of the request."""
@@ -151,11 +193,11 @@ class ReferenceClient(Reference):
 
     # --- the end ------------------------------------------------------------------------------
 
-    def _close(self) -> None:
+    def _close(self, code: int = ErrorCodes.CANCEL, detail: str = "connection closed") -> None:
         for stream in list(self._streams.values()):
             if stream.inbox.ended and stream.inbox.open:
                 self._tell_whole(stream)
-        super()._close()
+        super()._close(code, detail)
 
     def _on_goaway(self, last: int) -> None:
         """RFC 9113 §6.8: nothing beyond the last stream was processed."""
@@ -165,4 +207,6 @@ class ReferenceClient(Reference):
         for number, stream in list(self._streams.items()):
             if number > last and not stream.inbox.ended:
                 self._end(number, None)
-                self._events.append((number, REFUSED))
+                detail = "beyond the last stream of GOAWAY"
+                reset = Reset(REFUSED, ErrorCodes.REFUSED_STREAM, detail)
+                self._events.append((number, reset))

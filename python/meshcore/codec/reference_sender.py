@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Final
 from h2.config import H2Configuration
 from h2.connection import H2Connection
 
-from meshcore._core import H2Schedule, h2_write_trailers
+from meshcore._core import H2Schedule, Signal, h2_check_list, h2_write_trailers
 from meshcore.codec import STREAM_HIGH_WATER
 from meshcore.codec.reference_stream import Fields, Stream
+from meshcore.errors import CodecError
 
 if TYPE_CHECKING:
     from meshcore._core import Body, Chunk
 
-# Numbers of `meshcore.exchange.codes.Signal`, which is a room above.
-WRITABLE, SENT, GOING_AWAY, PONG, CLOSED, RESET, REFUSED, MALFORMED = range(8)
+WRITABLE, SENT, GOING_AWAY, PONG, CLOSED, RESET, REFUSED, MALFORMED = map(int, Signal)
 
 # As the native engine has them (rust/meshcore-core/src/codec/h2/mod.rs, engine.rs, outbox.rs):
 # output beyond which no more is made; queued bytes of all streams beyond which each counts as
@@ -129,8 +129,10 @@ class Sender:
     def _send_trailers(self, stream: Stream) -> None:
         outbox = stream.outbox
         if outbox.trailers is None:
-            return
+            return None
         if not outbox.done:
+            if not self._takes(outbox.trailers):
+                return self._give_up(stream)
             if outbox.trailers:
                 self._h2.send_headers(stream.number, outbox.trailers, end_stream=True)
             else:
@@ -138,10 +140,26 @@ class Sender:
             outbox.done = True
         if stream.left:
             self._events.append((stream.number, SENT))
-        self._forget_if_over(stream)
+        return self._forget_if_over(stream)
+
+    def _takes(self, fields: Fields) -> bool:
+        try:
+            self._check_list(fields)
+        except CodecError:
+            return False
+        return True
+
+    def _check_list(self, fields: Fields) -> None:
+        """Raise `CodecError` for more than the peer takes in a list (RFC 9113 §6.5.2)."""
+        most = self._h2.remote_settings.max_header_list_size
+        if most is not None:
+            h2_check_list(fields, most)
 
     def _collect(self) -> None:
         self._output += self._h2.data_to_send()
 
     def _forget_if_over(self, stream: Stream) -> None:
+        raise NotImplementedError
+
+    def _give_up(self, stream: Stream) -> None:
         raise NotImplementedError

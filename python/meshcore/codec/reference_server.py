@@ -18,7 +18,7 @@ from meshcore._core import (
     h2_write_response,
     h2_write_trailers,
 )
-from meshcore.codec.reference import Reference
+from meshcore.codec.reference import SHORT_BODY, Reference
 from meshcore.codec.reference_stream import Stream, content_length
 from meshcore.errors import CodecError
 
@@ -61,7 +61,7 @@ class ReferenceServer(Reference):
         if self._last is not None:
             return self._reset(number, ErrorCodes.REFUSED_STREAM)  # the client was told
         if len(self._streams) >= self._spec.streams:
-            return self._fault(number, ErrorCodes.REFUSED_STREAM)
+            return self._fault(number, "more streams than allowed", ErrorCodes.REFUSED_STREAM)
         stream = Stream(number)
         inbox = stream.inbox
         try:
@@ -69,9 +69,11 @@ class ReferenceServer(Reference):
         except CodecError as error:
             self._streams[number] = stream
             return self._refuse(stream, error)
+        if isinstance(head, str):
+            return self._fault(number, head)
         inbox.declared = content_length(fields)
-        if head is None or (ended and not inbox.end()):
-            return self._fault(number)
+        if ended and not inbox.end():
+            return self._fault(number, SHORT_BODY)
         inbox.head = head
         # Nothing of a tunnel passes before there is one (CVE-2026-2833).
         inbox.paused = head.method == "CONNECT" and not ended
@@ -161,7 +163,7 @@ class ReferenceServer(Reference):
 
     def _close_if_done(self) -> None:
         if self._last is not None and not self._streams:
-            self._close()
+            self._close(ErrorCodes.NO_ERROR, "connection drained")
 
     def _on_goaway(self, last: int) -> None:
         """A client that goes opens no more streams; those that are open go on."""
@@ -169,4 +171,4 @@ class ReferenceServer(Reference):
     def abandon(self, code: int) -> None:
         """End every stream and the connection."""
         if not self.closed:
-            self._fail(code)
+            self._fail(code, "connection given up")

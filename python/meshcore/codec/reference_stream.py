@@ -69,10 +69,11 @@ class Inbox:
         return self.ended
 
     def take(self, limits: CodecLimits) -> Body | None:
-        """What is there, as one; ``None`` for malformed trailers, `CodecError` for too much."""
+        """What is there, as one; `CodecError` for too much."""
         data = self.pieces[0] if len(self.pieces) == 1 else b"".join(self.pieces)
         self.pieces.clear()
-        return h2_read_body(data, self.ended, self.trailers, limits, self.received)
+        body = h2_read_body(data, self.ended, self.trailers, limits, self.received)
+        return None if isinstance(body, str) else body  # they were read when they came
 
 
 class Outbox:

@@ -9,8 +9,8 @@ from h2.connection import ConnectionState
 from h2.errors import ErrorCodes
 from hyperframe.frame import RstStreamFrame
 
-from meshcore._core import Answer, H2Meter, h2_add_body
-from meshcore.codec.reference_sender import CLOSED, MALFORMED, RESET, Sender
+from meshcore._core import Answer, H2Meter, Reset, h2_add_body
+from meshcore.codec.reference_sender import CLOSED, MALFORMED, RESET, SENT, Sender
 from meshcore.codec.reference_stream import GROWS_AFTER, Inbox, Stream
 from meshcore.errors import CodecError
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from meshcore._core import Body, CodecLimits
     from meshcore.config.snapshot import Http2Spec
 
-# Streams that we reset whose late frames are not answered: as many as may be open at one time.
-REMEMBERED_RESETS: Final = 100
+# Streams that we reset whose late frames are not answered (as engine.rs has it).
+REMEMBERED_RESETS: Final = 256
 
 
 class Teller(Sender):
@@ -42,6 +42,10 @@ class Teller(Sender):
         client = self._h2.config.client_side
         state = ConnectionState.CLIENT_OPEN if client else ConnectionState.SERVER_OPEN
         self._h2.state_machine.state = state
+
+    def _pass(self, now_ns: int) -> None:
+        """Time goes on."""
+        self._now = now_ns
 
     def _is_awaited(self, stream: Stream) -> bool:
         """Whether somebody must hear that there is no more of a stream."""
@@ -157,37 +161,65 @@ class Teller(Sender):
         else:  # what came was so wrong that the package never opened it, or closed it
             self._collect()
             self._output += RstStreamFrame(number, error_code=code).serialize()
+        self._note_reset(number)
+
+    def _reset_closed(self, number: int) -> None:
+        """Something came for a stream that is over: say so once (§5.1, §5.4.2)."""
+        if number not in self._ended_by_us and self._may_reset():
+            self._collect()
+            late = RstStreamFrame(number, error_code=ErrorCodes.STREAM_CLOSED)
+            self._output += late.serialize()
+            self._note_reset(number)
+
+    def _note_reset(self, number: int) -> None:
+        """A RST_STREAM goes out: what comes late for the stream is not answered."""
         self._ended_by_us.append(number)
 
-    def _fault(self, number: int, code: int = ErrorCodes.PROTOCOL_ERROR) -> None:
+    def _may_reset(self) -> bool:
+        """Whether the peer bears another reset."""
+        return True
+
+    def _fault(self, number: int, detail: str, code: int = ErrorCodes.PROTOCOL_ERROR) -> None:
         """The peer broke the rules of one stream (RFC 9113 §5.4.2): the others go on."""
         if self._end(number, code):
-            self._events.append((number, MALFORMED))
+            self._events.append((number, Reset(MALFORMED, code, detail)))
         self._charge()
+
+    def _give_up(self, stream: Stream) -> None:
+        """Its trailers are more than the peer takes; without them it would look whole."""
+        number, client = stream.number, self._h2.config.client_side
+        if client and number in self._touched:
+            self._tell(self._touched.pop(number))  # what came before it counts
+        code = ErrorCodes.CANCEL if client else ErrorCodes.INTERNAL_ERROR
+        if self._end(number, code):
+            detail = "field list larger than the peer takes"
+            self._events.append((number, Reset(RESET, code, detail)))
+        elif stream.left:
+            self._events.append((number, SENT))
 
     def _calm(self, flood: int | None) -> None:
         """A flood ends the connection."""
         if flood is not None:
             self.flood = flood
-            self._fail(ErrorCodes.ENHANCE_YOUR_CALM)
+            self._fail(ErrorCodes.ENHANCE_YOUR_CALM, "flood")
 
-    def _fail(self, code: int) -> None:
+    def _fail(self, code: int, detail: str) -> None:
         """The connection ends with an error; what came before it counts."""
         self._open()
         self._tell_all()
         if not self.closed:
             self._h2.close_connection(code)
             self._collect()
-            self._close()
+            self._close(code, detail)
 
-    def _close(self) -> None:
+    def _close(self, code: int = ErrorCodes.CANCEL, detail: str = "connection closed") -> None:
         if self.closed:
             return
         self.closed = True
         self._choked = False
         for number, stream in self._streams.items():
             if self._is_awaited(stream):
-                self._events.append((number, RESET))
+                self._events.append((number, Reset(RESET, code, detail)))
         self._streams.clear()
         self._touched.clear()
         self._queued = 0

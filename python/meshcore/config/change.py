@@ -26,6 +26,8 @@ class Change:
     removed_upstreams: tuple[str, ...]
     access_log: str
     drain_ns: int
+    buffer_total_bytes: int
+    """The most that a worker keeps of small request bodies that it awaits."""
     core: bytes
     """The core's `Delta` as JSON."""
 
@@ -41,6 +43,8 @@ def change(old: Snapshot | None, new: Snapshot) -> Change:
     }
     for part in _PARTS:
         delta[part] = _changed(was[part], new.delta[part])
+    if was.get("buffer_total") != new.delta["buffer_total"]:
+        delta["buffer_total"] = new.delta["buffer_total"]
     return Change(
         version=new.delta["config_version"],
         listeners=listeners,
@@ -49,6 +53,7 @@ def change(old: Snapshot | None, new: Snapshot) -> Change:
         removed_upstreams=removed_upstreams,
         access_log=new.access_log,
         drain_ns=new.drain_ns,
+        buffer_total_bytes=new.buffer_total_bytes,
         core=core_json(delta),
     )
 

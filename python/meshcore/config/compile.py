@@ -56,6 +56,7 @@ def compile(config: Config, version: int = 1, *, cores: int = 1) -> Snapshot:
         workers=min(cores, MAX_WORKERS) if config.workers == "auto" else config.workers,
         watchdog_ns=config.watchdog,
         segment_max_bytes=config.segment_max,
+        buffer_total_bytes=config.buffer_total,
         watch=config.watch,
         files=files.digests,
         delta={
@@ -63,6 +64,7 @@ def compile(config: Config, version: int = 1, *, cores: int = 1) -> Snapshot:
             "listeners": {name: _core_listener(x) for name, x in config.listeners.items()},
             "hosts": routes_by_host(config.routes),
             "upstreams": {name: core_upstream(x) for name, x in config.upstreams.items()},
+            "buffer_total": config.buffer_total,
         },
     )
 
@@ -149,6 +151,7 @@ def _core_listener(model: Listener) -> dict[str, Any]:
         "trusted_hops": model.client_address.trusted_hops,
         "layers": [layer(x) for x in model.layers],
         "match_first": model.match_order == "first",
+        "body_bytes_per_second": model.limits.body_bytes_per_second,
     }
 
 
@@ -163,6 +166,8 @@ def _upstream(name: str, model: Upstream, files: _Files) -> UpstreamSpec:
         connect_timeout_ns=model.connect_timeout,
         max_connections=model.limits.connections,
         max_pending=model.limits.pending,
+        header_bytes=model.limits.header_bytes,
+        headers=model.limits.headers,
         pool_idle_ns=model.pool.idle,
         pool_lifetime_ns=model.pool.lifetime,
     )
@@ -182,6 +187,7 @@ def core_upstream(model: Upstream) -> dict[str, Any]:
         "breaker": model.circuit_breaker and rules(model.circuit_breaker),
         "ejection": ejection,
         "max_requests": model.limits.requests,
+        "client_share_percent": model.limits.client_share,
         "retry_budget_percent": model.retry_budget.percent,
         "retry_budget_floor": model.retry_budget.floor,
     }

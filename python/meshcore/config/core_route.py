@@ -4,25 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from meshcore.config.failures import grpc_statuses, statuses
 from meshcore.config.units import SECOND, Rate
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from meshcore.config.failures import BreakerFailure
     from meshcore.config.layers import CircuitBreaker, Limit, LimitKey, ListenerLayer
     from meshcore.config.route import FieldChanges, Match, PathMatch, Retry, Route, ValueMatch
 
 ANY_PATH: Final = "any"
 PATHS: Final = ("exact", "prefix", "regex")
 VALUES: Final = ("exact", "prefix", "suffix", "contains", "regex", "present")
-# https://grpc.github.io/grpc/core/md_doc_statuscodes.html
-GRPC_STATUSES: Final[dict[str | int, int]] = {
-    "cancelled": 1,
-    "deadline-exceeded": 4,
-    "resource-exhausted": 8,
-    "internal": 13,
-    "unavailable": 14,
-}
 
 
 def routes_by_host(routes: Iterable[Route]) -> dict[str, list[dict[str, Any]]]:
@@ -46,6 +40,7 @@ def _route(model: Route, order: int) -> dict[str, Any]:
         "action": _action(model),
         "timeout_ns": model.timeout,
         "idle_ns": model.idle_timeout,
+        "body_bytes_per_second": model.body_bytes_per_second,
         "retry": _retry(model.retry),
         "upgrade": model.upgrade,
         "layers": [layer(x) for x in model.layers],
@@ -92,20 +87,15 @@ def _action(model: Route) -> dict[str, Any]:
     return {"forward": forward}
 
 
-def _statuses(kind: str | int) -> Iterable[int]:
-    if kind == "5xx":
-        return range(500, 600)
-    return (kind,) if isinstance(kind, int) else ()
-
-
 def _retry(model: Retry) -> dict[str, Any]:
     return {
         "retries": model.retries,
+        "per_try_ns": model.per_try,
         "connect": "connect" in model.when,
         "refused": "refused" in model.when,
         "reset": "reset" in model.when,
-        "statuses": sorted({s for kind in model.when for s in _statuses(kind)}),
-        "grpc_statuses": sorted({GRPC_STATUSES[x] for x in model.when if x in GRPC_STATUSES}),
+        "statuses": statuses(model.when),
+        "grpc_statuses": grpc_statuses(model.when),
     }
 
 
@@ -155,7 +145,7 @@ def _rate(rate: Rate, burst: int | None) -> dict[str, int]:
     }
 
 
-def rules(model: CircuitBreaker) -> dict[str, int]:
+def rules(model: CircuitBreaker) -> dict[str, Any]:
     """A breaker's rules."""
     return {
         "failures": model.failures,
@@ -166,4 +156,17 @@ def rules(model: CircuitBreaker) -> dict[str, int]:
         "probes": model.probes,
         "open_for_ns": model.open_for,
         "max_open_for_ns": model.max_open_for,
+        "on": model.on and _on(model.on),
+        "slow_call_ns": model.slow_call or 0,
+    }
+
+
+def _on(failures: list[BreakerFailure]) -> dict[str, Any]:
+    return {
+        "connect": "connect" in failures,
+        "reset": "reset" in failures,
+        "timeout": "timeout" in failures,
+        "slow": "slow" in failures,
+        "statuses": statuses(failures),
+        "grpc_statuses": grpc_statuses(failures),
     }

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
-from meshcore.config.fault import Fault, nearest, path_text, shown
+from meshcore.config.fault import Fault, HintedError, nearest, path_text, shown
 from meshcore.errors import Problem
 
 if TYPE_CHECKING:
@@ -51,7 +51,9 @@ def _fault(details: ErrorDetails, model: type[BaseModel]) -> Fault:
         return Fault(path, "unknown key", hint, of_key=True)
     if kind == "missing":
         return Fault(path, "required key is missing", of_key=True)
-    return Fault(path, _message(kind, details), of_key=of_key)
+    raised = details.get("ctx", {}).get("error")
+    hint = raised.hint if isinstance(raised, HintedError) else None
+    return Fault(path, _message(kind, details), hint, of_key=of_key)
 
 
 def _message(kind: str, details: ErrorDetails) -> str:

@@ -27,6 +27,14 @@ class Fault:
     """Whether the key itself is wrong, not its value."""
 
 
+class HintedError(ValueError):
+    """What is wrong with a value, and what would be right if that can be guessed."""
+
+    def __init__(self, message: str, hint: str | None) -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
 def path_text(path: Iterable[str | int]) -> str:
     """``routes[3].match.host``; names with other characters are quoted in brackets."""
     text = ""

@@ -27,9 +27,11 @@ from meshcore._core import check_path, check_regex
 from meshcore.config.units import (
     Rate,
     format_duration,
+    format_percent,
     format_rate,
     format_size,
     parse_duration,
+    parse_percent,
     parse_rate,
     parse_size,
 )
@@ -336,6 +338,22 @@ Size = Annotated[
 ]
 """Bytes, written ``64KiB``."""
 
+Percent = Annotated[
+    int,
+    BeforeValidator(parse_percent),
+    _serialized(format_percent),
+    WithJsonSchema(
+        {
+            "type": ["string", "integer"],
+            "pattern": r"^\d+\s*%?$",
+            "minimum": 1,
+            "maximum": 100,
+            "examples": ["80%", 80],
+        }
+    ),
+]
+"""A whole part of a hundred, written ``80%``."""
+
 Switch = Annotated[
     bool,
     BeforeValidator(_switch, json_schema_input_type=Literal["on", "off", True, False]),
@@ -396,6 +414,10 @@ FilePath = Annotated[str, Field(min_length=1), AfterValidator(_beside_the_file)]
 """A file; a relative path begins at the folder of the configuration file."""
 
 
+BodyRate = Annotated[int, Field(ge=0, le=1 << 32)]
+"""Bytes in a second."""
+
+
 def _at_least(least: str) -> AfterValidator:
     def check(value: int) -> int:
         if value < parse_duration(least):
@@ -405,7 +427,9 @@ def _at_least(least: str) -> AfterValidator:
     return AfterValidator(check)
 
 
-def _within(least: str, most: str) -> AfterValidator:
+def within(least: str, most: str) -> AfterValidator:
+    """A validator of sizes."""
+
     def check(value: int) -> int:
         if not parse_size(least) <= value <= parse_size(most):
             raise ValueError(f"must be within {least} and {most}")
@@ -418,14 +442,14 @@ def _within(least: str, most: str) -> AfterValidator:
 Span = Annotated[Duration, _at_least("1ms")]
 """A duration that cannot be nothing."""
 
-HeadSize = Annotated[Size, _within("256B", "1MiB")]
+HeadSize = Annotated[Size, within("256B", "1MiB")]
 """Bytes of a head or of a part of it."""
 
 # RFC 9113 §6.9.2: windows begin with 65,535, and a connection's cannot be made smaller.
-StreamWindow = Annotated[Size, _within("65535", "16MiB")]
+StreamWindow = Annotated[Size, within("65535", "16MiB")]
 """Bytes of a stream's flow-control window."""
 
-ConnectionWindow = Annotated[Size, _within("65535", "1GiB")]
+ConnectionWindow = Annotated[Size, within("65535", "1GiB")]
 """Bytes of a connection's flow-control window; 2^31 - 1 is the protocol's most."""
 
 
@@ -439,6 +463,12 @@ def size(default: str, description: str) -> Any:
     """A field with a size and its default, shown as people write it."""
     shown: dict[str, Any] = {"default": default}
     return Field(parse_size(default), description=description, json_schema_extra=shown)
+
+
+def percent(default: str, description: str) -> Any:
+    """A field with a percentage and its default, shown as people write it."""
+    shown: dict[str, Any] = {"default": default}
+    return Field(parse_percent(default), description=description, json_schema_extra=shown)
 
 
 def rate(default: str, description: str) -> Any:

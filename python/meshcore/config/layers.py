@@ -6,7 +6,10 @@ from typing import ClassVar, Self
 
 from pydantic import Field, model_validator
 
+from meshcore.config.failures import BreakerFailure
+from meshcore.config.fault import HintedError
 from meshcore.config.fields import (
+    Duration,
     FieldName,
     LayerName,
     Model,
@@ -104,6 +107,23 @@ class CircuitBreaker(Model):
     max_open_for: Span = duration(
         "5m", "The longest time it stays open; it doubles after each failed probe."
     )
+    on: list[BreakerFailure] | None = Field(
+        None,
+        min_length=1,
+        max_length=64,
+        description="Exactly what counts as a failure: `connect`, `reset`, `timeout`; `gateway`: "
+        "502 to 504; `5xx` or a number: such a status; `unavailable` and the like: such a gRPC "
+        "status; `slow`: longer than `slow_call`.",
+    )
+    slow_call: Duration | None = Field(
+        None, description="An answer that takes longer is a failure; none is when absent or 0."
+    )
+
+    @model_validator(mode="after")
+    def _slow_is_a_time(self) -> Self:
+        if "slow" in (self.on or ()) and not self.slow_call:
+            raise HintedError("on names slow, but no time is slow", "add slow_call: 5s")
+        return self
 
 
 class InFlight(Model):

@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from meshcore.config.fields import (
     BindAddress,
+    BodyRate,
     Duration,
     FilePath,
     HeadSize,
@@ -87,6 +88,10 @@ class ListenerLimits(Model):
     target_bytes: HeadSize = size("8KiB", "Most bytes of the request target; more is answered 414.")
     body_bytes: Size | None = Field(
         None, description="Most bytes of a request's body; more is answered 413. Any if absent."
+    )
+    # `mod_reqtimeout` of Apache httpd has the same default: body=20,MinRate=500.
+    body_bytes_per_second: BodyRate = Field(
+        500, description="Least rate of a request's body after its first 20 s; 0: any rate."
     )
 
 

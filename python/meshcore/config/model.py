@@ -8,7 +8,7 @@ from pydantic import Field
 
 from meshcore.config.fields import Duration, Model, Name, Switch, duration, size
 from meshcore.config.listener import Admin, Listener
-from meshcore.config.process import MAX_WORKERS, Drain, SegmentSize
+from meshcore.config.process import MAX_WORKERS, BufferTotal, Drain, SegmentSize
 from meshcore.config.route import Route
 from meshcore.config.upstream import Upstream
 
@@ -32,6 +32,11 @@ class Config(Model):
     )
     segment_max: SegmentSize = size(
         "256MiB", "Most memory for what workers share; a change needs an upgrade or a restart."
+    )
+    buffer_total: BufferTotal = size(
+        "64MiB",
+        "Most bytes that a worker keeps of small request bodies, up to 64KiB each, that it awaits "
+        "before these requests take their places at an upstream; 0: it awaits none.",
     )
     watch: Switch = Field(
         False, description="Reload when this file, or a certificate it names, changes."

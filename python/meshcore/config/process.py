@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Final
 
-from pydantic import AfterValidator, model_validator
+from pydantic import model_validator
 
-from meshcore.config.fields import Duration, OrText, Size, duration
-from meshcore.config.units import parse_duration, parse_size
+from meshcore.config.fields import Duration, OrText, Size, duration, within
+from meshcore.config.units import parse_duration
 
 # The shared memory has columns for 64 processes, and in an upgrade two generations share them.
 MAX_WORKERS: Final = 30
@@ -32,12 +32,8 @@ class Drain(OrText):
         return value
 
 
-def _segment_size(value: int) -> int:
-    least, most = parse_size("2MiB"), parse_size("64GiB")
-    if not least <= value <= most:
-        raise ValueError("must be within 2MiB and 64GiB")
-    return value
-
-
-SegmentSize = Annotated[Size, AfterValidator(_segment_size)]
+SegmentSize = Annotated[Size, within("2MiB", "64GiB")]
 """Bytes of shared memory."""
+
+BufferTotal = Annotated[Size, within("0", "4GiB")]
+"""Bytes of bodies that a worker keeps."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal, get_args
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from meshcore.config.failures import RetriedFailure
 from meshcore.config.fields import (
     Authority,
+    BodyRate,
     ChangeableName,
     Duration,
     FieldName,
@@ -155,38 +157,21 @@ class FieldChanges(Model):
     )
 
 
-GrpcStatus = Literal[
-    "cancelled", "deadline-exceeded", "internal", "resource-exhausted", "unavailable"
-]
-"""The gRPC statuses that another attempt may mend, by the names that Envoy and Linkerd use."""
-
-FailureWord = Literal["connect", "refused", "reset", "5xx"]
-
-_FAILURES = (*get_args(FailureWord), *get_args(GrpcStatus))
-
-
-def _failure(value: object) -> object:
-    if value in _FAILURES:
-        return value
-    if isinstance(value, int) and not isinstance(value, bool) and 400 <= value <= 599:
-        return value
-    known = ", ".join(_FAILURES)
-    raise ValueError(f"expected {known} or a status from 400 to 599, got {value!r}")
-
-
-FailureKind = Annotated[FailureWord | GrpcStatus | int, BeforeValidator(_failure)]
-
-
 class Retry(Model):
     """Which failures are tried again, at another endpoint if there is one."""
 
     retries: int = Field(1, ge=0, le=10, description="Attempts after the first.")
-    when: list[FailureKind] = Field(
+    when: list[RetriedFailure] = Field(
         ["connect", "refused", "reset"],
         max_length=32,
         description="`connect`: no connection; `refused`: the endpoint says that it began nothing; "
         "`reset`: cut before any byte of the response; `5xx` or a number: such a status; "
         "`unavailable` and the like: such a gRPC status.",
+    )
+    per_try: Duration = duration(
+        "0",
+        "From the request's last byte to the response's head, for each attempt alone; one "
+        "that takes longer is tried again if the method may be. 0: no bound but `timeout`.",
     )
 
 
@@ -213,6 +198,11 @@ class Route(Model):
         "15s", "From the request's last byte to the response's head, all attempts; 0: no bound."
     )
     idle_timeout: Duration = duration("5m", "Between two bytes of the response; 0: no bound.")
+    body_bytes_per_second: BodyRate | None = Field(
+        None,
+        description="Least rate of a request's body after its first 20 s; 0: any rate. The "
+        "listener's if absent.",
+    )
     retry: Annotated[Retry, BeforeValidator(_retry_off, json_schema_input_type=Retry | Off)] = (
         Field(Retry(), description="Which failures are tried again; `off` for none.")
     )

@@ -133,6 +133,18 @@ class UpstreamSpec:
     """0: nothing is kept."""
     pool_lifetime_ns: int
     """0: no bound."""
+    header_bytes: int
+    headers: int
+
+    def codec_limits(self) -> CodecLimits:
+        """The limits of a response, as the core's codec takes them: of its head, and so of its
+        trailers, which gRPC puts into the head when there is no body."""
+        return CodecLimits(
+            header_bytes=self.header_bytes,
+            headers=self.headers,
+            trailer_bytes=self.header_bytes,
+            trailers=self.headers,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +170,8 @@ class Snapshot:
     watchdog_ns: int
     """0: none."""
     segment_max_bytes: int
+    buffer_total_bytes: int
+    """The most that a worker keeps of small request bodies that it awaits."""
     watch: bool
     files: Mapping[str, bytes]
     """Certificates, keys and authorities: where they were read, and the SHA-256 of each."""

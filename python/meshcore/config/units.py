@@ -1,7 +1,8 @@
-"""Durations, sizes and rates as people write them, as exact integers.
+"""Durations, sizes, rates and percentages as people write them, as exact integers.
 
-A duration is nanoseconds, a size is bytes, a rate is tokens per a period of nanoseconds. Each
-parser takes what YAML or Python hands over and raises `ValueError` with the accepted form.
+A duration is nanoseconds, a size is bytes, a rate is tokens per a period of nanoseconds, a
+percentage is a whole number. Each parser takes what YAML or Python hands over and raises
+`ValueError` with the accepted form.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ _NUMBER = r"(?:\d+(?:\.\d+)?)"
 _DURATION_PART = re.compile(rf"({_NUMBER})(ns|us|ms|s|m|h|d)", re.ASCII)
 _DURATION = re.compile(rf"(?:{_NUMBER}(?:ns|us|ms|s|m|h|d))+", re.ASCII)
 _SIZE = re.compile(rf"({_NUMBER})\s*([A-Za-z]+)", re.ASCII)
+_PERCENT = re.compile(r"(\d+)\s*%?", re.ASCII)
 _RATE = re.compile(rf"({_NUMBER})/(\d*)(ns|us|ms|s|m|h|d)", re.ASCII)
 # A number with this many characters is no number that anybody meant.
 _MAX_TEXT: Final = 64
@@ -128,6 +130,22 @@ def parse_rate(value: object) -> Rate:
     return Rate(tokens, period)
 
 
+def parse_percent(value: object) -> int:
+    """The number of ``80%``, ``80`` or the plain number; from 1 to 100."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        percent = value
+    else:
+        match = None
+        if isinstance(value, str) and len(value) <= _MAX_TEXT:
+            match = _PERCENT.fullmatch(value.strip())
+        if match is None:
+            raise ValueError(f"{_shown(value)} is not a whole percentage: write 80% or 80")
+        percent = int(match[1])
+    if not 1 <= percent <= 100:
+        raise ValueError(f"{_shown(value)} is not within 1% and 100%")
+    return percent
+
+
 def _text(value: object, wanted: str) -> str:
     if isinstance(value, str) and len(value) <= _MAX_TEXT:
         return value.strip()
@@ -156,6 +174,11 @@ def format_rate(rate: Rate) -> str:
     period = format_duration(rate.period_ns)
     number = period.rstrip(_LETTERS)
     return f"{rate.tokens}/{period.removeprefix(number) if number == '1' else period}"
+
+
+def format_percent(percent: int) -> str:
+    """``80%``."""
+    return f"{percent}%"
 
 
 def _with_unit(value: int, units: dict[str, int]) -> str:

@@ -11,12 +11,16 @@ from meshcore.config.fields import (
     Duration,
     EndpointAddress,
     FilePath,
+    HeadSize,
     Model,
     Off,
     OrText,
+    Percent,
     Span,
     duration,
     off,
+    percent,
+    size,
 )
 from meshcore.config.http2 import UpstreamHttp2
 from meshcore.config.layers import MAX_FAILURES, CircuitBreaker
@@ -37,15 +41,29 @@ class Endpoint(OrText):
 
 
 class UpstreamLimits(Model):
-    """What an upstream is asked to bear; for each worker."""
+    """What an upstream is asked to bear, and what is taken of its responses."""
 
     connections: int = Field(
-        1_000, ge=1, le=1 << 20, description="Most connections at one time, idle ones included."
+        1_000,
+        ge=1,
+        le=1 << 20,
+        description="Most connections at one time of a worker, idle ones included.",
     )
     pending: int = Field(
         1_000, ge=0, le=1 << 20, description="Most requests that wait for a connection."
     )
     requests: int = Field(1_000, ge=1, le=1 << 32, description="Most requests under way.")
+    client_share: Percent = percent(
+        "80%",
+        "How much of `requests` a single client may take; the rest is for clients that hold less "
+        "than 5 % of it. 100%: all, for an upstream with one client.",
+    )
+    header_bytes: HeadSize = size(
+        "64KiB", "Most bytes of a response's head, and of its trailers; more is answered 502."
+    )
+    headers: int = Field(
+        100, ge=1, le=10_000, description="Most fields of a response's head, and of its trailers."
+    )
 
 
 class UpstreamTls(Model):

@@ -4,16 +4,16 @@ request."""
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, ClassVar, cast
+from typing import TYPE_CHECKING, ClassVar, Final, cast
 
-from meshcore._core import Answer, Request, ServerCodec, now_ns
+from meshcore._core import Answer, Body, Reason, Request, ServerCodec, now_ns
 from meshcore.downstream.parting import LOOK_NS, Parting
 from meshcore.downstream.reset import reset_on_close
 from meshcore.errors import CodecError
 from meshcore.exchange.exchange import Exchange
 
 if TYPE_CHECKING:
-    from meshcore._core import Body, Chunk, Peer, Response, Ticket
+    from meshcore._core import Chunk, Peer, Response, Ticket
     from meshcore.downstream.listener import Listener
 
 # After a refusal that leaves request bytes unread, wait this long for the client to take the
@@ -26,21 +26,45 @@ LINGER_NS = 2_000_000_000
 DRAIN_QUIET_NS = 1_000_000_000
 
 
+# Where a connection stands.
+WAITING: Final = 0
+"""Nothing of a request has come."""
+READING: Final = 1
+"""A request's head has begun."""
+SERVING: Final = 2
+"""A request is under way."""
+CLOSING: Final = 3
+"""What still comes is dropped."""
+
+# What it takes while its listener drains.
+ALL: Final = 0
+ON_THEIR_WAY: Final = 1
+"""Requests that are on their way, and no other."""
+NONE: Final = 2
+
+# Why it is not read: bits of a set.
+EXCHANGE: Final = 1
+"""The exchange says so."""
+PIPELINE: Final = 2
+"""Enough requests wait behind the one under way."""
+UNTAKEN: Final = 4
+"""The client has not taken the responses that it got."""
+ANY: Final = EXCHANGE | PIPELINE | UNTAKEN
+
+
 class Http1Connection(asyncio.BaseProtocol):
     """Open connection of a client; at most one exchange at a time, later requests wait."""
 
     __slots__ = (
         "_chunks",
-        "_closing",
-        "_draining",
         "_exchange",
         "_feeding",
-        "_head_begun",
-        "_last",
         "_listener",
         "_parting",
-        "_reading",
+        "_pauses",
+        "_phase",
         "_slot",
+        "_takes",
         "_transport",
         "choked",
         "codec",
@@ -55,14 +79,12 @@ class Http1Connection(asyncio.BaseProtocol):
         self.choked = False
         self._exchange: Exchange | None = None
         self._transport: asyncio.Transport | None = None
-        self._reading = True
-        self._closing = False
+        self._phase = WAITING
+        self._takes = ALL
+        self._pauses = 0
         self._feeding = False
-        self._head_begun = False
         self._chunks = False  # the response's body goes out in chunks
         self._parting: Parting | None = None  # it closes as soon as the client has it all
-        self._draining = False  # no request is taken but those that are on their way
-        self._last = False  # nor those
 
     # --- called by the loop -------------------------------------------------------------------
 
@@ -77,15 +99,15 @@ class Http1Connection(asyncio.BaseProtocol):
         self._transport = transport
         listener = self._listener
         self.peer: Peer = listener.peer_of(transport.get_extra_info("peername"))
-        self._draining = listener.draining  # accepted just before the listener closed
         patience = listener.header_timeout_ns
-        if self._draining:
+        if listener.draining:  # accepted just before the listener closed
+            self._takes = ON_THEIR_WAY
             patience = min(patience, DRAIN_QUIET_NS)
         self._slot = listener.deadlines.add(self, now_ns() + patience)
 
     def data_received(self, data: bytes) -> None:
         """Bytes of requests."""
-        if self._closing:
+        if self._phase == CLOSING:
             return  # lingering: the answer is out, what still comes is not read
         now = now_ns()
         try:
@@ -94,26 +116,25 @@ class Http1Connection(asyncio.BaseProtocol):
             self._refuse(error, now)
 
     def _dispatch(self, event: Request | bytes | Body | None, now: int) -> None:
-        kind = type(event)
         exchange = self._exchange
-        if kind is Request:
-            exchange = self._exchange = self._listener.exchange(
-                self._listener.driver, self, self._listener.stack, cast("Request", event)
-            )
+        if type(event) is Request:
+            listener = self._listener
+            self._phase = SERVING
+            exchange = self._exchange = Exchange(listener.driver, self, listener.stack, event)
             exchange.begin(now)
         elif event is None:
             if not self.codec.wants_read:
-                self.pause_reading()  # pipelined requests wait; the socket keeps the rest
-            elif exchange is None and not self._head_begun and self.codec.started:
+                self._pause(PIPELINE)  # pipelined requests wait; the socket keeps the rest
+            elif self._phase == WAITING and self.codec.started:
                 # The head is timed from its first byte: a client that dribbles gains nothing.
-                self._head_begun = True
+                self._phase = READING
                 self.arm(now + self._listener.header_timeout_ns)
         elif exchange is None:
             return  # the answer is out already: the rest of the body is not wanted
-        elif kind is bytes:
-            exchange.on_request_data(cast("bytes", event), now)
-        else:
-            exchange.on_request_body(cast("Body", event), now)
+        elif type(event) is bytes:
+            exchange.on_request_data(event, now)
+        elif type(event) is Body:
+            exchange.on_request_body(event, now)
 
     def eof_received(self) -> None:
         """The client left: a half-closed one cannot be told from one that is gone, and what it
@@ -122,37 +143,32 @@ class Http1Connection(asyncio.BaseProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone."""
         self._transport = None
-        self._closing = True
+        self._phase = CLOSING
         self._listener.deadlines.remove(self._slot)
         self._listener.leave(self)
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
             exchange.on_downstream_lost(now_ns())
 
-    @property
-    def listener_name(self) -> str:
-        """The listener that accepted it."""
-        return self._listener.spec.name
-
     def pause_writing(self) -> None:
-        """The client is slower than the endpoint: read no more of the response, and begin no
-        further request until what is queued has gone out."""
+        """The client is slower than the endpoint: begin no further request until what is queued
+        has gone out."""
         self.choked = True
         exchange = self._exchange
         if exchange is None:
-            self.pause_reading()
-        elif exchange.up is not None:
-            exchange.up.pause_reading()
+            self._pause(UNTAKEN)
+        else:
+            exchange.on_client_full()
 
     def resume_writing(self) -> None:
         """The client took what was queued."""
         self.choked = False
         exchange = self._exchange
-        if exchange is None:
-            if not self._closing:
-                self._go_on(now_ns())
-        elif exchange.up is not None:
-            exchange.up.resume_reading()
+        if exchange is not None:
+            exchange.on_client_room()
+            self._resume(UNTAKEN)  # it began with what the loop had read already
+        elif self._phase != CLOSING:
+            self._go_on(now_ns())
 
     # --- called by the exchange ---------------------------------------------------------------
 
@@ -166,13 +182,13 @@ class Http1Connection(asyncio.BaseProtocol):
         """Relay a 1xx."""
         self._write(self.codec.send_informational(response))
 
-    def send_response(self, response: Response, ticket: Ticket, complete: bool) -> None:
+    def send_response(self, response: Response, ticket: Ticket) -> None:
         """Relay a head, and what of the body came with it."""
-        assert self._exchange is not None
-        request, codec = self._exchange.request, self.codec
-        close = not complete or (self._draining and self._is_last())
-        self._write(codec.send_response(request, response, ticket, close))
-        self._chunks = self.codec.chunking
+        exchange, codec = self._exchange, self.codec
+        assert exchange is not None
+        close = not exchange.request_done or (self._takes != ALL and self._is_last())
+        self._write(codec.send_response(exchange.request, response, ticket, close))
+        self._chunks = codec.chunking
 
     def send_data(self, data: bytes | Chunk) -> None:
         """A piece of the body: as it is, or as a chunk in one system call."""
@@ -191,15 +207,17 @@ class Http1Connection(asyncio.BaseProtocol):
         if self._chunks:
             self._write(body.chunked_end())
 
-    def send_answer(self, request: Request, answer: Answer, complete: bool) -> None:
+    def send_answer(self, request: Request, answer: Answer) -> None:
         """A whole answer made here."""
-        keeps = complete and not (self._draining and self._is_last())
+        exchange = self._exchange
+        assert exchange is not None
+        keeps = exchange.request_done and not (self._takes != ALL and self._is_last())
         self._write(self.codec.send_answer(request, answer, keeps))
 
     def _is_last(self) -> bool:
         """Whether a response must say `close`: only that to the last request that was read, for
         what a client sends behind such a response is lost (RFC 9112 §9.6)."""
-        return self._last or not self.codec.pipelined
+        return self._takes == NONE or not self.codec.pipelined
 
     def send_ending(self, answer: Answer) -> bool:
         """Not over HTTP/1.1: without the end of its body a response is torn, which says enough."""
@@ -208,45 +226,54 @@ class Http1Connection(asyncio.BaseProtocol):
     def begin_tunnel(self, now_ns: int) -> None:
         """What the client sends now is data; what it sent already comes first."""
         early = self.codec.begin_tunnel()
+        self._resume(PIPELINE)
         exchange = self._exchange
         if early and exchange is not None:
             exchange.on_request_data(early, now_ns)
 
     def pause_reading(self) -> None:
         """Leave further bytes in the socket."""
-        if self._reading and self._transport is not None:
-            self._reading = False
-            self._transport.pause_reading()
+        self._pause(EXCHANGE)
 
     def resume_reading(self) -> None:
-        """Read on."""
-        if not self._reading and self._transport is not None and not self._closing:
-            self._reading = True
-            self._transport.resume_reading()
+        """Read on, unless there is another reason not to."""
+        self._resume(EXCHANGE)
+
+    def _pause(self, why: int) -> None:
+        if not self._pauses and self._transport is not None:
+            self._transport.pause_reading()
+        self._pauses |= why
+
+    def _resume(self, why: int) -> None:
+        if self._pauses & why:
+            self._pauses &= ~why
+            if not self._pauses and self._transport is not None and self._phase != CLOSING:
+                self._transport.resume_reading()
 
     def arm(self, deadline_ns: int) -> None:
         """Replace the connection's deadline."""
         self._listener.deadlines.arm(self._slot, deadline_ns)
 
-    def finished(self, now: int, complete: bool) -> None:
+    def finished(self, now: int) -> None:
         """The exchange is over: the next request, or the end of the connection."""
-        self._exchange = None
-        self._head_begun = False
+        exchange, self._exchange = self._exchange, None
+        self._phase = WAITING
         codec = self.codec
-        if not (complete and codec.keep_alive and codec.start_next()):
+        assert exchange is not None
+        if not (exchange.request_done and codec.keep_alive and codec.start_next()):
             # Where more of the client's is on its way, a plain close would be a reset.
             self._close(now, linger=codec.pipelined or not codec.request_complete)
             return
-        self.arm(now + (DRAIN_QUIET_NS if self._draining else self._listener.idle_timeout_ns))
+        self.arm(now + (self._listener.idle_timeout_ns if self._takes == ALL else DRAIN_QUIET_NS))
         if self.choked:
-            self.pause_reading()
+            self._pause(UNTAKEN)
         else:
             self._go_on(now)
 
     def _go_on(self, now: int) -> None:
         """The next request: one that was read already, or what the socket brings."""
         if not self.codec.started:
-            self.resume_reading()
+            self._resume(ANY)
         elif not self._feeding:
             self._feed(now)
 
@@ -254,14 +281,16 @@ class Http1Connection(asyncio.BaseProtocol):
         """Serve requests that were pipelined, one after the other, without recursion."""
         self._feeding = True
         try:
-            while self._exchange is None and not (self._closing or self.choked):
+            while self._phase < SERVING and not self.choked:
                 if not self.codec.started:
                     break
                 event = self.codec.next_event()
                 self._dispatch(event, now)
                 if event is None:
-                    self.resume_reading()
+                    self._resume(ANY)
                     break
+            if self._phase == SERVING and self.codec.wants_read:
+                self._resume(PIPELINE | UNTAKEN)  # the rest of what was read ahead of its turn
         except CodecError as error:
             self._refuse(error, now)
         finally:
@@ -270,7 +299,7 @@ class Http1Connection(asyncio.BaseProtocol):
     def abort(self) -> None:
         """Cut the connection with a reset: after a plain end a body without a length would look
         whole (RFC 9112 §8)."""
-        self._closing = True
+        self._phase = CLOSING
         transport = self._transport
         if transport is not None:
             reset_on_close(transport)
@@ -281,32 +310,32 @@ class Http1Connection(asyncio.BaseProtocol):
     def on_deadline(self, now: int) -> None:
         """The armed deadline passed."""
         exchange = self._exchange
-        if self._closing:
+        if self._phase == CLOSING:
             if self._parting is not None:
                 self.arm(self._parting.look(now))
         elif exchange is not None:
             exchange.on_deadline(now)
         elif self.codec.started:
-            self._answer(Answer.for_reason("request_timeout"), now)
+            self._answer(Answer.for_reason(Reason.REQUEST_TIMEOUT), now)
         else:
             self._close(now, linger=False)
 
     def drain(self, now: int) -> None:
         """Take no further request but those that are on their way; responses say so."""
-        self._draining = True
-        if self._exchange is None and not (self._closing or self.codec.started):
+        self._takes = max(self._takes, ON_THEIR_WAY)
+        if self._phase == WAITING and not self.codec.started:
             self.arm(now + DRAIN_QUIET_NS)
 
     def end(self, now: int) -> None:
         """The time to drain is over: answer what has begun, if only its head, and close."""
-        self._draining = self._last = True
+        self._takes = NONE
         exchange = self._exchange
-        if self._closing:
+        if self._phase == CLOSING:
             return  # what is queued goes out
         if exchange is not None:
             exchange.on_drained(now)
         elif self.codec.started:
-            self._answer(Answer.for_reason("draining"), now)
+            self._answer(Answer.for_reason(Reason.DRAINING), now)
         else:
             self._close(now, linger=False)
 
@@ -327,8 +356,8 @@ class Http1Connection(asyncio.BaseProtocol):
         """Write what is queued, then close; cut if the client does not take it in time."""
         if linger:
             # Bytes may be on their way: read and drop them, so that no reset eats the answer.
-            self.resume_reading()
-        self._closing = True
+            self._resume(ANY)
+        self._phase = CLOSING
         transport = self._transport
         if transport is None:
             return

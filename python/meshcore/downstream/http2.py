@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, ClassVar, cast
 
-from meshcore._core import Answer, Body, Chunk, Request, now_ns
+from meshcore._core import Answer, Body, Chunk, ErrorCode, Request, Reset, Signal, now_ns
 from meshcore.downstream.http2_stream import Http2Stream
 from meshcore.downstream.parting import LOOK_NS, Parting
 from meshcore.downstream.reset import reset_on_close
-from meshcore.exchange.codes import ErrorCode, Signal
-from meshcore.exchange.exchange import NEVER
+from meshcore.exchange.exchange import Exchange
+from meshcore.exchange.phase import NEVER
 from meshcore.wire.http2 import Http2Wire
 
 if TYPE_CHECKING:
@@ -108,16 +108,16 @@ class Http2Connection(Http2Wire):
             known.exchange.on_request_body(event, now)
         elif type(event) is Answer:
             known.exchange.on_bad_request(event, now)
+        elif type(event) is Reset:
+            known.on_reset(event, now)
         else:
-            known.on_signal(cast("int", event), now)
+            known.on_signal(cast("int", event))
 
     def _begin(self, number: int, request: Request, now: int) -> None:
         listener = self.listener
         stream = self.streams[number] = Http2Stream(self, number, request.tunnel)
         stream.slot = listener.deadlines.add(stream, NEVER)
-        exchange = stream.exchange = listener.exchange(
-            listener.driver, stream, listener.stack, request
-        )
+        exchange = stream.exchange = Exchange(listener.driver, stream, listener.stack, request)
         if len(self.streams) == 1:
             self._arm_alive(now)
             if listener.draining:
@@ -156,12 +156,12 @@ class Http2Connection(Http2Wire):
         queued = self.codec.queued
         if not self.full and queued > HIGH_WATER:
             self.full = True
-            for stream in self.streams.values():
-                stream.pause_upstream()
+            for stream in list(self.streams.values()):
+                stream.judge_room()
         elif self.full and queued < LOW_WATER:
             self.full = False
             for stream in list(self.streams.values()):
-                stream.resume_upstream()
+                stream.judge_room()
 
     # --- called by streams --------------------------------------------------------------------
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from meshcore._core import Signal
 from meshcore.codec import STREAM_HIGH_WATER
-from meshcore.exchange.codes import Signal
 
 if TYPE_CHECKING:
-    from meshcore._core import Answer, Body, Chunk, Peer, Request, Response, Ticket
+    from meshcore._core import Answer, Body, Chunk, Peer, Request, Reset, Response, Ticket
     from meshcore.downstream.http2 import Http2Connection
     from meshcore.exchange.exchange import Exchange
 
@@ -16,7 +16,17 @@ if TYPE_CHECKING:
 class Http2Stream:
     """Open stream, from its request's head until all of the response is sent."""
 
-    __slots__ = ("_connection", "_held", "_number", "_queued", "choked", "exchange", "peer", "slot")
+    __slots__ = (
+        "_connection",
+        "_full",
+        "_held",
+        "_number",
+        "_queued",
+        "choked",
+        "exchange",
+        "peer",
+        "slot",
+    )
 
     exchange: Exchange
     slot: int  # of the deadlines
@@ -25,44 +35,49 @@ class Http2Stream:
         self._connection = connection
         self._number = number
         self.peer: Peer = connection.peer
+        self._full = False  # of its own: more waits on it than its client takes
         self.choked = connection.full
         self._held = held  # nothing of a tunnel passes before there is one
         self._queued = -1  # not negative: the exchange is over, and so much was still queued
 
     # --- called by the connection -------------------------------------------------------------
 
-    def on_signal(self, signal: int, now: int) -> None:
-        """Something other than a message."""
+    def on_signal(self, signal: int) -> None:
+        """Something other than a message or the end."""
         if signal == Signal.WRITABLE:
-            if not self._connection.full:
-                self.resume_upstream()
+            self._full = False
+            self.judge_room()
         elif signal == Signal.SENT:
             self._remove()
+
+    def on_reset(self, reset: Reset, now: int) -> None:
+        """The client, or a fault of its, ended the stream."""
+        self._connection.removed(self._number)
+        exchange = self._leave()
+        if reset.kind == Signal.MALFORMED:
+            exchange.on_malformed(reset.detail, now)
         else:
-            self._connection.removed(self._number)
-            self.on_lost(now)
+            exchange.on_downstream_lost(now, reset.detail)
 
     def on_lost(self, now: int) -> None:
-        """The client gave it up, or is gone."""
+        """The client is gone."""
+        self._leave().on_downstream_lost(now)
+
+    def _leave(self) -> Exchange:
         self._connection.listener.deadlines.remove(self.slot)
         exchange = self.exchange
         del self.exchange
-        exchange.on_downstream_lost(now)
+        return exchange
 
-    def pause_upstream(self) -> None:
-        """What the endpoint sends has no room."""
-        self.choked = True
-        up = self.exchange.up
-        if up is not None:
-            up.pause_reading()
-
-    def resume_upstream(self) -> None:
-        """There is room again."""
-        if self.choked:
-            self.choked = False
-            up = self.exchange.up
-            if up is not None:
-                up.resume_reading()
+    def judge_room(self) -> None:
+        """Whether its own queue or that of all streams together is full has changed."""
+        choked = self._full or self._connection.full
+        if choked is not self.choked and self._queued < 0:
+            self.choked = choked
+            if choked:
+                self.exchange.on_client_full()
+            else:
+                self.exchange.on_client_room()
 
     def on_deadline(self, now: int) -> None:
         """The armed deadline passed; behind the exchange, the client's to take what is queued."""
@@ -85,17 +100,12 @@ class Http2Stream:
 
     # --- called by the exchange ---------------------------------------------------------------
 
-    @property
-    def listener_name(self) -> str:
-        """The listener that accepted it."""
-        return self._connection.listener.spec.name
-
     def send_informational(self, response: Response) -> None:
         """Relay a 1xx."""
         self._connection.codec.send_informational(self._number, response)
         self._connection.touched()
 
-    def send_response(self, response: Response, ticket: Ticket, complete: bool) -> None:
+    def send_response(self, response: Response, ticket: Ticket) -> None:
         """Relay a head, and what of the body came with it."""
         codec = self._connection.codec
         self._sent(codec.send_response(self._number, self.exchange.request, response, ticket))
@@ -106,15 +116,16 @@ class Http2Stream:
 
     def _sent(self, queued: int) -> None:
         self._connection.touched()
-        if queued > STREAM_HIGH_WATER and not self.choked:
-            self.pause_upstream()
+        if queued > STREAM_HIGH_WATER and not self._full:
+            self._full = True
+            self.judge_room()
 
     def send_end(self, body: Body) -> None:
         """The end of the body."""
         self._connection.codec.send_end(self._number, body)
         self._connection.touched()
 
-    def send_answer(self, request: Request, answer: Answer, complete: bool) -> None:
+    def send_answer(self, request: Request, answer: Answer) -> None:
         """A whole answer made here."""
         self._connection.codec.send_answer(self._number, request, answer)
         self._connection.touched()
@@ -144,7 +155,7 @@ class Http2Stream:
         """Replace the stream's deadline."""
         self._connection.listener.deadlines.arm(self.slot, deadline_ns)
 
-    def finished(self, now: int, complete: bool) -> None:
+    def finished(self, now: int) -> None:
         """The exchange is over: the stream is, too, once the client has taken what is queued."""
         connection = self._connection
         self._queued = 0

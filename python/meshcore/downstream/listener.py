@@ -14,8 +14,6 @@ from meshcore.downstream.http2 import Http2Connection
 from meshcore.downstream.parting import CLOSE_NS
 from meshcore.downstream.sockets import stop_serving, until_made, url_of
 from meshcore.downstream.tls import server_context
-from meshcore.exchange.exchange import Exchange
-from meshcore.exchange.logged import LoggedExchange
 
 if TYPE_CHECKING:
     import socket
@@ -102,15 +100,10 @@ class Listener:
             self.received = memoryview(bytearray(RECEIVE_BYTES))
         self.header_timeout_ns = spec.header_timeout_ns
         self.idle_timeout_ns = spec.idle_timeout_ns
-        self.choose_exchange()
 
     def renew_stack(self) -> None:
         """Another configuration is in force, and the listener is still in it."""
         self.stack = self._engine.listener(self.spec.name)
-
-    def choose_exchange(self) -> None:
-        """Requests are logged from now on, or not: as the driver has a log, or none."""
-        self.exchange = Exchange if self.driver.access_log is None else LoggedExchange
 
     @staticmethod
     def context(spec: ListenerSpec) -> ssl.SSLContext | None:

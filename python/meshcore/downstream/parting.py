@@ -12,7 +12,7 @@ from fcntl import ioctl
 from termios import TIOCOUTQ
 from typing import TYPE_CHECKING, Final
 
-from meshcore.exchange.exchange import NEVER
+from meshcore.exchange.phase import NEVER
 
 if TYPE_CHECKING:
     import asyncio

@@ -6,12 +6,31 @@ protocol is on either side it does not know: framing is the ports' business.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from meshcore._core import Reason
 
 if TYPE_CHECKING:
     from meshcore._core import Answer, Body, Chunk, Peer, Request, Response, Ticket
     from meshcore.exchange.exchange import Exchange
-    from meshcore.telemetry.access_log import AccessLog
+
+
+class Lost(NamedTuple):
+    """What is known of a connection, or a stream, that ended before its response."""
+
+    began: bool
+    """Something of the response has come."""
+    stale: bool = False
+    """The connection was used before, and ended before the request could reach the endpoint."""
+    counted: bool = False
+    """Another request was told of the same cause already."""
+
+    def reason(self, headed: bool) -> Reason:
+        """As what it ends the attempt; ``headed``: the response's whole head is here."""
+        if self.began:
+            # No other attempt is safe; behind the head it is what the endpoint cut.
+            return Reason.UPSTREAM_RESET if headed else Reason.UPSTREAM_PROTOCOL
+        return Reason.UPSTREAM_STALE if self.stale else Reason.UPSTREAM_RESET
 
 
 class Task(Protocol):
@@ -21,23 +40,31 @@ class Task(Protocol):
         """Ask it to end."""
 
 
+class Observer(Protocol):
+    """Is told of every request when it begins and when it is over: logs, traces. Absent, it costs
+    a comparison at each end."""
+
+    def began(self, exchange: Exchange, now_ns: int) -> None:
+        """The request has a ticket; nothing was done with it yet. Not told of those that began
+        before there was an observer."""
+
+    def ended(self, exchange: Exchange) -> None:
+        """It is over, and its ticket says how; once."""
+
+
 class Downstream(Protocol):
     """The client, as its exchange sees it: a connection, or a stream of one."""
 
     peer: Peer
     choked: bool
-    """More is queued than the client takes."""
-
-    @property
-    def listener_name(self) -> str:
-        """The listener that accepted it."""
+    """More is queued than the client takes; what changes is told by ``Exchange.on_client_full`` and
+    ``on_client_room``."""
 
     def send_informational(self, response: Response) -> None:
         """Relay a 1xx."""
 
-    def send_response(self, response: Response, ticket: Ticket, complete: bool) -> None:
-        """Relay a head with the route's changes, and what of the body came with it; ``complete``:
-        the request was read to its end."""
+    def send_response(self, response: Response, ticket: Ticket) -> None:
+        """Relay a head with the route's changes, and what of the body came with it."""
 
     def send_data(self, data: bytes | Chunk) -> None:
         """Send a piece of the body."""
@@ -45,7 +72,7 @@ class Downstream(Protocol):
     def send_end(self, body: Body) -> None:
         """End the body, with the trailers of its last piece."""
 
-    def send_answer(self, request: Request, answer: Answer, complete: bool) -> None:
+    def send_answer(self, request: Request, answer: Answer) -> None:
         """Send a whole answer made here."""
 
     def send_ending(self, answer: Answer) -> bool:
@@ -55,7 +82,7 @@ class Downstream(Protocol):
         """The head that was sent began a tunnel: what the client sends now is data."""
 
     def pause_reading(self) -> None:
-        """Stop reading from the client: the upstream is slower."""
+        """Leave what the client sends where it is."""
 
     def resume_reading(self) -> None:
         """Read on."""
@@ -63,8 +90,8 @@ class Downstream(Protocol):
     def arm(self, deadline_ns: int) -> None:
         """Call ``Exchange.on_deadline`` once ``deadline_ns`` has passed; replaces the last one."""
 
-    def finished(self, now_ns: int, complete: bool) -> None:
-        """The exchange is over, and everything is sent; ``complete`` as in `send_response`."""
+    def finished(self, now_ns: int) -> None:
+        """The exchange is over, and everything is sent."""
 
     def abort(self) -> None:
         """Cut it: what was sent must not look whole."""
@@ -74,10 +101,10 @@ class Upstream(Protocol):
     """What a pool lends: a connection, or a stream of one."""
 
     exchange: Exchange | None
-    reused: bool
-    """The connection carried a request before."""
+    """Who has it."""
     choked: bool
-    """More is queued than the endpoint takes."""
+    """More is queued than the endpoint takes; what changes is told by
+    ``Exchange.on_endpoint_full`` and ``on_endpoint_room``."""
 
     def send_request(self, request: Request, ticket: Ticket, peer: Peer, now_ns: int) -> bool:
         """Send the head, and what of the body came with it; ``False``: it took no stream.
@@ -92,7 +119,7 @@ class Upstream(Protocol):
         """End the body, with the trailers of its last piece."""
 
     def pause_reading(self) -> None:
-        """Stop reading from the endpoint: the client is slower."""
+        """Leave what the endpoint sends where it is."""
 
     def resume_reading(self) -> None:
         """Read on."""
@@ -115,15 +142,16 @@ class Pools(Protocol):
         stale, so none of the others is trusted."""
 
     def cancel(self, endpoint: int, exchange: Exchange) -> bool:
-        """The exchange no longer waits; says whether a connection was being opened."""
+        """The exchange no longer waits; ``False``: no connection was being opened for it, it waited
+        for our own cap."""
 
 
 class Driver(Protocol):
     """The worker: pools, layers and delays."""
 
     @property
-    def access_log(self) -> AccessLog | None:
-        """Where requests are written, if anywhere."""
+    def observer(self) -> Observer | None:
+        """Who is told of requests, if anybody."""
 
     @property
     def pools(self) -> Pools:

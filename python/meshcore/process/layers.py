@@ -8,9 +8,10 @@ import inspect
 import logging
 from typing import TYPE_CHECKING, Any, cast
 
-from meshcore._core import Answer, now_ns
+from meshcore._core import Answer, Reason, now_ns
 from meshcore.errors import LayerError
 from meshcore.exchange.layers import Layer
+from meshcore.exchange.phase import OVER
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Coroutine
@@ -75,12 +76,12 @@ class LayerRunner:
             self._failed(exchange, layer)
             return
         if inspect.isawaitable(answer):
-            self._spawn(exchange, self._await_request(exchange, layer, answer))
+            self._spawn(exchange, answer, self._await_request(exchange, layer, answer))
         else:
             self._go_on(exchange, layer, answer)
 
     def _go_on(self, exchange: Exchange, layer: Layer, answer: object) -> None:
-        if exchange.over:
+        if exchange.phase == OVER:
             return
         if answer is None:
             exchange.resume(now_ns())
@@ -88,7 +89,7 @@ class LayerRunner:
             exchange.answer(answer, now_ns())
         else:
             log.error("layer %s returned %r, not an Answer or None", type(layer).__name__, answer)
-            exchange.answer(Answer.for_reason("layer_error"), now_ns())
+            exchange.answer(Answer.for_reason(Reason.LAYER_ERROR, type(layer).__name__), now_ns())
 
     async def _await_request(
         self, exchange: Exchange, layer: Layer, answer: Awaitable[Answer | None]
@@ -113,9 +114,7 @@ class LayerRunner:
                 self._failed(exchange, layer)
                 return False
             if inspect.isawaitable(waiting):
-                if exchange.up is not None:
-                    exchange.up.pause_reading()
-                self._spawn(exchange, self._await_response(exchange, layer, waiting))
+                self._spawn(exchange, waiting, self._await_response(exchange, layer, waiting))
                 return False
         return True
 
@@ -128,20 +127,23 @@ class LayerRunner:
             self._failed(exchange, layer)
             return
         exchange.task = None
-        if not exchange.over and self.on_response(exchange):
-            if exchange.up is not None:
-                exchange.up.resume_reading()
+        if exchange.phase != OVER and self.on_response(exchange):
             exchange.commit(now_ns())
 
     def _failed(self, exchange: Exchange, layer: Layer) -> None:
         log.exception("layer %s failed", type(layer).__name__)
         exchange.task = None
-        exchange.fail_layer(Answer.for_reason("layer_error"), now_ns())
+        exchange.answer(Answer.for_reason(Reason.LAYER_ERROR, type(layer).__name__), now_ns())
 
-    def _spawn(self, exchange: Exchange, work: Coroutine[Any, Any, None]) -> None:
+    def _spawn(
+        self, exchange: Exchange, hook: Awaitable[Any], work: Coroutine[Any, Any, None]
+    ) -> None:
         task = self._loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        if inspect.iscoroutine(hook):
+            # A task that is cancelled before its first step has not begun to await it.
+            task.add_done_callback(lambda _: hook.close())
         exchange.task = task
 
     async def close(self) -> None:

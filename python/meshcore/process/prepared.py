@@ -46,5 +46,5 @@ def prepare(engine: Engine, change: Change) -> Prepared:
             spec.name: client_context(spec.tls, spec.protocol) if spec.tls is not None else None
             for spec in change.upstreams
         },
-        {spec.name: client_engine(spec.h2) for spec in change.upstreams},
+        {spec.name: client_engine(spec.h2, spec.codec_limits()) for spec in change.upstreams},
     )

@@ -45,7 +45,7 @@ class Worker:
         self._loop = loop
         self._engine = engine
         self._named = dict(layers or {})
-        self.access_log: AccessLog | None = None
+        self.observer: AccessLog | None = None
         self._log_form = "off"
         self.deadlines = Deadlines(loop)
         self.pools = Connector(loop)
@@ -97,14 +97,14 @@ class Worker:
         change, now = prepared.change, now_ns()
         upstreams = prepared.core.upstreams()
         layers = [self._named[name] for name in prepared.core.python_layers()]
-        log = self.access_log
+        log = self.observer
         if change.access_log != self._log_form:
             form = change.access_log
-            log = None if form == "off" else AccessLog(form, sys.stdout, before=self.access_log)
+            log = None if form == "off" else AccessLog(form, sys.stdout, before=self.observer)
         try:
             self._engine.commit(prepared.core)
         except BaseException:
-            if log is not None and log is not self.access_log:
+            if log is not None and log is not self.observer:
                 self._spawn_close(log)
             raise
         self._engine.report(now)
@@ -166,11 +166,9 @@ class Worker:
     def _put_log(self, form: str, log: AccessLog | None) -> None:
         if form == self._log_form:
             return
-        if self.access_log is not None:
-            self._spawn_close(self.access_log)
-        self._log_form, self.access_log = form, log
-        for listener in self.listeners.values():
-            listener.choose_exchange()
+        if self.observer is not None:
+            self._spawn_close(self.observer)
+        self._log_form, self.observer = form, log
 
     def _spawn_close(self, log: AccessLog) -> None:
         task = self._loop.create_task(asyncio.to_thread(log.close))
@@ -214,8 +212,8 @@ class Worker:
         await self._layers.close()
         await self.pools.close()
         self.deadlines.close()
-        if self.access_log is not None:
-            await asyncio.to_thread(self.access_log.close)
+        if self.observer is not None:
+            await asyncio.to_thread(self.observer.close)
         await asyncio.gather(*self._tasks)
 
     def _sweep(self) -> None:

@@ -3,57 +3,38 @@
 from __future__ import annotations
 
 import json
-import queue
 import threading
 import time
+from collections import deque
 from datetime import UTC, datetime
-from typing import IO, TYPE_CHECKING, Final, NamedTuple
+from typing import IO, TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from meshcore.exchange.exchange import Exchange
 
 # Lines that wait for a slow disk or pipe; more are dropped and counted, never waited for.
 MAX_WAITING: Final = 65_536
 # So much at once is not mixed up with what other processes write to the same pipe (PIPE_BUF).
 ATOMIC_BYTES: Final = 4096
+# Lines that come within this time are written together: waking a thread for each would cost more
+# than the line.
+GATHER_S: Final = 0.01
 # How long the last lines may take when the proxy ends.
 CLOSE_S: Final = 2.0
 
 
-class Entry(NamedTuple):
-    """What is written of a request. Text of the client's is quoted when it is written."""
-
-    ended_s: float
-    """Unix time."""
-    listener: str
-    client: str
-    method: str
-    host: str
-    target: str
-    """Path and query as forwarded."""
-    protocol: str
-    status: int
-    """0: the client left before a response."""
-    reason: str
-    """Why the proxy answered itself; empty when the endpoint did."""
-    route: str
-    attempts: int
-    duration_ms: float
-    """From the head of the request to the end of the response."""
-    request_id: str
-
-
 class AccessLog:
-    """Writes entries as ``text`` or ``json`` lines, after the last line of the log before it.
-    `record` is for one thread."""
+    """Writes a ``text`` or ``json`` line for each request that is over, after the last line of the
+    log before it. An observer of exchanges, for one thread."""
 
     def __init__(self, form: str, stream: IO[str], before: AccessLog | None = None) -> None:
-        self._line: Callable[[Entry], str] = {"text": text_line, "json": json_line}[form]
+        self._json = {"text": False, "json": True}[form]
         self._stream = stream
-        self._entries: queue.SimpleQueue[Entry | None] = queue.SimpleQueue()
+        self._lines: deque[str] = deque()
+        self._wake = threading.Event()
+        self._closing = threading.Event()
         self._dropped = 0
         self._told = 0
-        self._unflushed = 0
         self._thread: threading.Thread = threading.Thread(
             target=self._write_all,
             args=(before._thread if before is not None else None,),
@@ -62,78 +43,76 @@ class AccessLog:
         )
         self._thread.start()
 
-    def record(self, entry: Entry) -> None:
-        """Queue an entry; when too many wait it is dropped and counted. Never blocks. O(1)."""
-        if self._entries.qsize() >= MAX_WAITING:
+    def began(self, exchange: Exchange, now_ns: int) -> None:
+        """Nothing is written of a request before it is over."""
+
+    def ended(self, exchange: Exchange) -> None:
+        """Its ticket knows what the line tells."""
+        ticket = exchange.ticket
+        self.record(ticket.access_line(exchange.request, exchange.down.peer, self._json))
+
+    def record(self, line: str) -> None:
+        """Queue a line; when too many wait it is dropped and counted. Never blocks. O(1)."""
+        if len(self._lines) >= MAX_WAITING:
             self._dropped += 1
-        else:
-            self._entries.put(entry)
+            return
+        self._lines.append(line)
+        if not self._wake.is_set():
+            self._wake.set()
 
     @property
     def dropped(self) -> int:
-        """Entries that were not written."""
+        """Lines that were not written."""
         return self._dropped
 
     def close(self) -> None:
         """Write what waits, for at most two seconds."""
-        self._entries.put(None)
+        self._closing.set()
+        self._wake.set()
         self._thread.join(CLOSE_S)
 
     def _write_all(self, before: threading.Thread | None) -> None:
         if before is not None:
             before.join(CLOSE_S)
-        while (entry := self._entries.get()) is not None:
-            self._dropped += not self._write(self._line(entry))
-            if self._entries.empty():
-                self._catch_up()
-        self._catch_up()
+        while not self._closing.is_set():
+            self._wake.wait()
+            self._wake.clear()
+            self._write_waiting()
+            self._closing.wait(GATHER_S)
+        self._write_waiting()
 
-    def _catch_up(self) -> None:
-        """Nothing waits: tell of what was dropped, and let the reader see it all."""
+    def _write_waiting(self) -> None:
+        """Write all that waits, and tell of what was dropped."""
+        lines: list[str] = []
+        size = 0
+        while self._lines:
+            line = self._lines.popleft()
+            length = len(line) if line.isascii() else len(line.encode())
+            if lines and size + length > ATOMIC_BYTES:
+                self._write_lines(lines)
+                lines, size = [], 0
+            lines.append(line)
+            size += length
+        if lines:
+            self._write_lines(lines)
         if self._dropped != self._told:
             self._told = self._dropped
             self._write(dropped_line(self._told))
-        self._write("", flush=True)
 
-    def _write(self, text: str, *, flush: bool = False) -> bool:
-        size = len(text.encode())
+    def _write_lines(self, lines: list[str]) -> None:
+        if not self._write("".join(lines)):
+            self._dropped += len(lines)
+
+    def _write(self, text: str) -> bool:
         try:
-            if self._unflushed and self._unflushed + size > ATOMIC_BYTES:
-                self._unflushed = 0
-                self._stream.flush()
             self._stream.write(text)
-            self._unflushed += size
-            if flush:
-                self._unflushed = 0
-                self._stream.flush()
+            self._stream.flush()
         except (OSError, ValueError):
             return False  # the reader is gone; requests are not the ones to suffer
         return True
 
 
-def stamp(unix_s: float) -> str:
-    """RFC 3339 in UTC with milliseconds."""
-    return datetime.fromtimestamp(unix_s, UTC).isoformat(timespec="milliseconds")
-
-
-def json_line(entry: Entry) -> str:
-    """One JSON object."""
-    fields = entry._asdict()
-    fields["time"] = stamp(fields.pop("ended_s"))
-    fields["duration_ms"] = round(entry.duration_ms, 3)
-    return json.dumps(fields, separators=(",", ":")) + "\n"
-
-
-def text_line(entry: Entry) -> str:
-    """Words in a fixed order; what the client chose is quoted as JSON text."""
-    asked = json.dumps(f"{entry.method} {entry.host}{entry.target} HTTP/{entry.protocol}")
-    return (
-        f"{stamp(entry.ended_s)} {entry.listener} {entry.client} {asked} {entry.status} "
-        f"{entry.reason or '-'} {entry.route or '-'} {entry.attempts} {entry.duration_ms:.3f}ms "
-        f"{json.dumps(entry.request_id)}\n"
-    )
-
-
 def dropped_line(count: int) -> str:
     """A line that says how many entries are missing so far; JSON in both forms."""
-    return json.dumps({"time": stamp(time.time()), "dropped": count}) + "\n"
+    stamp = datetime.fromtimestamp(time.time(), UTC).isoformat(timespec="milliseconds")
+    return json.dumps({"time": stamp, "dropped": count}) + "\n"

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Final, cast
 
 import aiohappyeyeballs
 
-from meshcore._core import Answer, now_ns
-from meshcore.exchange.codes import Failure
+from meshcore._core import Answer, Reason, now_ns
 from meshcore.upstream.http1 import Http1Connection, SecureHttp1Connection
 from meshcore.upstream.http2 import Http2Connection, SecureHttp2Connection
 from meshcore.upstream.pool import Pool
+from meshcore.upstream.socket_state import detail_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from aiohappyeyeballs import AddrInfoType
+
     from meshcore.exchange.exchange import Exchange
     from meshcore.exchange.ports import Upstream
     from meshcore.upstream.cluster import Cluster
@@ -87,23 +92,21 @@ class Connector:
                 assert isinstance(connection, Http1Connection)
                 return connection
         if pool.shared:
-            stream = pool.lend(now)
+            stream = pool.lend(exchange, now)
             if stream is not None:
                 if pool.low and pool.wants_spare() and not pool.cluster.is_full:
                     self._begin_open(pool)
                 return stream
         if not pool.wait(exchange):
-            exchange.answer(Answer.for_reason("overflow"), now)
+            exchange.answer(Answer.for_reason(Reason.OVERFLOW, "limits.pending"), now)
             return None
         self._open_wanted(pool)
         self._make_room(pool.cluster)
         return None
 
     def cancel(self, endpoint: int, exchange: Exchange) -> bool:
-        """The exchange no longer waits; says whether a connection was being opened."""
-        pool = self.pools[endpoint]
-        pool.forget(exchange)
-        return pool.opening > 0
+        """The exchange no longer waits; ``False``: it waited for our own cap."""
+        return self.pools[endpoint].forget(exchange)
 
     # --- connections coming and going ---------------------------------------------------------
 
@@ -114,7 +117,7 @@ class Connector:
             return  # a stream was given back by one who waited: the loop below goes on
         pool.lending = True
         try:
-            while pool.waiting and (stream := pool.lend(now)) is not None:
+            while pool.waiting and (stream := pool.lend(pool.waiting[0], now)) is not None:
                 waiting = pool.next_waiting()
                 assert waiting is not None
                 waiting.on_connected(stream, now)
@@ -184,32 +187,34 @@ class Connector:
             if connection is None or not connection.is_open:
                 raise ConnectionResetError("closed before it was lent")
             connection.born_ns = began_ns  # as the upstream was then: it may have been renewed
-        except (OSError, TimeoutError, UnicodeError):  # the last: a name that IDNA refuses
-            pool.opening -= 1
-            if chooser.chosen is None:
-                pool.cluster.connections -= 1
-            else:
-                chooser.chosen.close()
-            self._fail_waiting(pool)
+        except (OSError, UnicodeError) as error:  # the last: a name that IDNA refuses
+            self._give_up(pool, chooser)
+            resolving = chooser.resolving and isinstance(error, TimeoutError)
+            reason = Reason.UPSTREAM_RESOLVE if resolving else why_unconnected(error)
+            self._fail_waiting(pool, reason, detail_of(error))
         except BaseException:
-            pool.opening -= 1
-            if chooser.chosen is None:
-                pool.cluster.connections -= 1
-            else:
-                chooser.chosen.close()
+            self._give_up(pool, chooser)
             raise
         else:
             pool.opening -= 1
             self._ready(pool, connection)
 
-    def _fail_waiting(self, pool: Pool) -> None:
-        """No connection: those whom it would have served hear it, the others may have the next."""
+    def _give_up(self, pool: Pool, chooser: Chooser) -> None:
+        pool.opening -= 1
+        if chooser.chosen is None:
+            pool.cluster.connections -= 1
+        else:
+            chooser.chosen.close()
+
+    def _fail_waiting(self, pool: Pool, reason: Reason, detail: str) -> None:
+        """No connection: those whom it would have served hear it, as one cause; the others may have
+        the next."""
         now = now_ns()
-        for _ in range(min(pool.streams_each, len(pool.waiting))):
+        for number in range(min(pool.streams_each, len(pool.waiting))):
             waiting = pool.next_waiting()
             if waiting is None:
                 break
-            waiting.on_failed(Failure.CONNECT, now)
+            waiting.on_failed(reason, detail, now, counted=number > 0)
         self._use_room(pool)
 
     def _ready(self, pool: Pool, connection: Connection) -> None:
@@ -227,7 +232,7 @@ class Connector:
     async def _connect(self, pool: Pool, chooser: Chooser) -> None:
         """Connect the socket first, so that a cancelled attempt owns what it must close."""
         spec, tls = pool.cluster.spec, pool.cluster.tls
-        sock = await self._socket(pool.address)
+        sock = await self._socket(pool.address, chooser)
         try:
             await self._loop.create_connection(
                 lambda: chooser,
@@ -241,7 +246,7 @@ class Connector:
             sock.close()
             raise
 
-    async def _socket(self, address: str) -> socket.socket:
+    async def _socket(self, address: str, chooser: Chooser) -> socket.socket:
         if address.startswith("unix:"):
             sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             sock.setblocking(False)
@@ -252,10 +257,15 @@ class Connector:
                 raise
             return sock
         host, _, port = address.rpartition(":")
-        infos = await self._loop.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)
+        chooser.resolving = True
+        infos = await self._resolve(host.strip("[]"), int(port))
+        chooser.resolving = False
         return await aiohappyeyeballs.start_connection(
             infos, happy_eyeballs_delay=HAPPY_EYEBALLS_DELAY_S, interleave=1, loop=self._loop
         )
+
+    async def _resolve(self, host: str, port: int) -> Sequence[AddrInfoType]:
+        return await self._loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
 
     # --- care ---------------------------------------------------------------------------------
 
@@ -290,6 +300,7 @@ class Chooser(asyncio.BaseProtocol):
     def __init__(self, pools: Connector, pool: Pool) -> None:
         self._pools = pools
         self._pool = pool
+        self.resolving = False  # the endpoint's name
         self.chosen: Connection | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -312,6 +323,23 @@ class Chooser(asyncio.BaseProtocol):
         self.chosen = connection
         made.set_protocol(connection)
         connection.connection_made(made)
+
+
+# What the process or the host lacks: says nothing about the endpoint.
+_LACKING: Final = frozenset(
+    {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL, errno.EAGAIN}
+)
+
+
+def why_unconnected(error: Exception) -> Reason:
+    """Why a connection could not be made, by who is to blame for it."""
+    if isinstance(error, socket.gaierror | UnicodeError):
+        return Reason.UPSTREAM_RESOLVE
+    if isinstance(error, ExceptionGroup):  # every address of a name failed
+        return why_unconnected(error.exceptions[-1])
+    if isinstance(error, OSError) and error.errno in _LACKING:
+        return Reason.NO_RESOURCES
+    return Reason.UPSTREAM_CONNECT
 
 
 def host_of(address: str) -> str:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from typing import TYPE_CHECKING, cast
 
-from meshcore._core import ClientCodec, Response, now_ns
+from meshcore._core import Body, ClientCodec, Response, now_ns
 from meshcore.errors import CodecError
-from meshcore.exchange.codes import Failure
+from meshcore.exchange.ports import Lost
+from meshcore.upstream.socket_state import detail_of, is_quiet, rest_of, stale_within_ns
 
 if TYPE_CHECKING:
-    from meshcore._core import Body, Chunk, Peer, Request, Ticket
+    from meshcore._core import Chunk, Peer, Request, Ticket
     from meshcore.exchange.exchange import Exchange
     from meshcore.upstream.connector import Connector
     from meshcore.upstream.pool import Pool
@@ -24,6 +24,8 @@ class Http1Connection(asyncio.BaseProtocol):
         "_chunks",
         "_pools",
         "_reading",
+        "_reused",
+        "_sent_ns",
         "_transport",
         "born_ns",
         "choked",
@@ -31,19 +33,19 @@ class Http1Connection(asyncio.BaseProtocol):
         "exchange",
         "idle_since_ns",
         "pool",
-        "reused",
     )
 
     def __init__(self, pools: Connector, pool: Pool) -> None:
         self._pools = pools
         self.pool = pool
-        self.codec = ClientCodec()
+        self.codec = ClientCodec(pool.cluster.spec.codec_limits())
         self.exchange: Exchange | None = None
         self._transport: asyncio.Transport | None = None
         self.choked = False
         self._reading = True
         self._chunks = False  # the request's body goes out in chunks
-        self.reused = False
+        self._reused = False
+        self._sent_ns = 0
         self.born_ns = self.idle_since_ns = now_ns()
 
     # --- called by the loop -------------------------------------------------------------------
@@ -68,18 +70,17 @@ class Http1Connection(asyncio.BaseProtocol):
                 if self.exchange is not exchange:
                     return
                 event = codec.next_event()
-        except CodecError:
-            exchange.on_failed(Failure.PROTOCOL, now)
+        except CodecError as error:
+            exchange.on_failed(error.number, error.detail, now)  # it may not pass
 
     @staticmethod
     def _dispatch(exchange: Exchange, event: Response | bytes | Body, now: int) -> None:
-        kind = type(event)
-        if kind is Response:
-            exchange.on_response(cast("Response", event), now)
-        elif kind is bytes:
-            exchange.on_response_data(cast("bytes", event), now)
-        else:
-            exchange.on_response_body(cast("Body", event), now)
+        if type(event) is Response:
+            exchange.on_response(event, now)
+        elif type(event) is bytes:
+            exchange.on_response_data(event, now)
+        elif type(event) is Body:
+            exchange.on_response_body(event, now)
 
     def eof_received(self) -> bool:
         """The endpoint sends no more: the end of a body without a length, or a loss."""
@@ -87,51 +88,64 @@ class Http1Connection(asyncio.BaseProtocol):
         if exchange is None:
             self._withdraw()
         else:
-            now = now_ns()
-            failure = self._failure()
-            try:
-                event = self.codec.receive_eof()
-            except CodecError:
-                exchange.on_failed(failure, now)
-            else:
-                if event is not None:
-                    self._dispatch(exchange, event, now)
+            self._receive_eof(exchange, "closed", now_ns())
         return False
+
+    def _receive_eof(self, exchange: Exchange, detail: str, now: int) -> None:
+        began = self.codec.response_began  # a codec that failed does not know
+        try:
+            event = self.codec.receive_eof()
+        except CodecError:
+            exchange.on_cut(detail, now, Lost(began, not began and self._is_stale(now)))
+        else:
+            if event is not None:
+                self._dispatch(exchange, event, now)
 
     def _withdraw(self) -> None:
         """Closed, but not yet lost: nobody may borrow it in between."""
         self.pool.remove(self)
         self.close()
 
-    def _failure(self) -> int:
-        """How a lost connection failed: once a response has begun no other attempt is safe."""
-        return Failure.PROTOCOL if self.codec.response_began else Failure.RESET
+    def _is_stale(self, now: int) -> bool:
+        """Whether a kept connection had ended before the request could reach the endpoint."""
+        within = stale_within_ns(self._transport) if self._reused else -1
+        return now - self._sent_ns <= within
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The connection is gone."""
-        self._transport = None
-        exchange, self.exchange = self.exchange, None
-        self._pools.lost(self)
+        """The connection is gone. What the endpoint had sent before is read first: an answer that
+        came is used, also when it came before all of the request was written."""
+        now = now_ns()
+        exchange, transport = self.exchange, self._transport
+        if exchange is not None and exc is not None and transport is not None:
+            for data in rest_of(transport):
+                self.data_received(data)
+                if self.exchange is not exchange:
+                    break
+        exchange = self.exchange
         if exchange is not None:
-            exchange.on_failed(self._failure(), now_ns())
+            began = self.codec.response_began
+            exchange.on_cut(detail_of(exc), now, Lost(began, not began and self._is_stale(now)))
+        self._transport = self.exchange = None
+        self._pools.lost(self)
 
     def pause_writing(self) -> None:
         """The endpoint is slower than the client."""
         self.choked = True
         if self.exchange is not None:
-            self.exchange.down.pause_reading()
+            self.exchange.on_endpoint_full(now_ns())
 
     def resume_writing(self) -> None:
         """The endpoint took what was queued."""
         self.choked = False
         if self.exchange is not None:
-            self.exchange.down.resume_reading()
+            self.exchange.on_endpoint_room(now_ns())
 
     # --- called by the exchange ---------------------------------------------------------------
 
     def send_request(self, request: Request, ticket: Ticket, peer: Peer, now_ns: int) -> bool:
         """The head, and what of the body came with it."""
         data = self.codec.send_request(request, ticket, peer, now_ns)
+        self._sent_ns = now_ns
         self._chunks = request.chunked and not ticket.tunnel
         transport = self._transport
         if transport is not None and not transport.is_closing():
@@ -178,7 +192,7 @@ class Http1Connection(asyncio.BaseProtocol):
         if self.choked or not (self.is_open and self.codec.can_reuse):
             self.discard()
         else:
-            self.reused = True
+            self._reused = True
             self._pools.released(self, now)
 
     def discard(self) -> None:
@@ -200,24 +214,7 @@ class Http1Connection(asyncio.BaseProtocol):
         transport = self._transport
         if transport is None or not self.is_open:
             return False
-        sock = transport.get_extra_info("socket")
-        if sock is None:
-            return False
-        try:
-            # uvloop's PseudoSocket has no recv; a duplicate of the descriptor shares the queue.
-            probe = socket.socket(fileno=socket.dup(sock.fileno()))
-        except OSError:
-            return False  # no descriptor is left: better a new connection than a guess
-        try:
-            probe.setblocking(False)
-            probe.recv(1, socket.MSG_PEEK)
-            return False  # the end of file, or bytes that nobody asked for
-        except BlockingIOError:
-            return True
-        except OSError:
-            return False
-        finally:
-            probe.close()
+        return is_quiet(transport)
 
     def close(self) -> None:
         """Close an idle connection."""

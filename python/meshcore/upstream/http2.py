@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, cast
 
-from meshcore._core import Answer, Chunk, Response, now_ns
+from meshcore._core import Answer, Chunk, Reason, Reset, Response, Signal, now_ns
 from meshcore.codec import STREAM_HIGH_WATER
-from meshcore.exchange.codes import Failure, Signal
+from meshcore.exchange.ports import Lost
+from meshcore.upstream.socket_state import detail_of, has_ended, rest_of, stale_within_ns
 from meshcore.wire.http2 import Http2Wire
 
 if TYPE_CHECKING:
@@ -29,7 +30,6 @@ class Http2Stream:
         "began",
         "choked",
         "exchange",
-        "reused",
     )
 
     def __init__(self, connection: Http2Connection, used: bool) -> None:
@@ -39,7 +39,6 @@ class Http2Stream:
         self._used = used
         self.began = False  # some of the response has come
         self.choked = False
-        self.reused = False  # only a connection can be stale: said when it is lost
         self.exchange: Exchange | None = None
 
     # --- called by the connection -------------------------------------------------------------
@@ -55,37 +54,46 @@ class Http2Stream:
             exchange.on_response(cast("Response", event), now)
         elif kind is Chunk or kind is bytes:
             exchange.on_response_data(cast("bytes | Chunk", event), now)
+        elif kind is Reset:
+            reset = cast("Reset", event)
+            self.on_lost(reset.kind, reset.detail, now)
         elif kind is int:
             self._on_signal(exchange, cast("int", event), now)
-        elif kind is Answer:
-            exchange.on_failed(Failure.PROTOCOL, now)
+        elif isinstance(event, Answer):
+            exchange.on_failed(event.number, event.detail, now)
         else:
             exchange.on_response_body(cast("Body", event), now)
 
     def _on_signal(self, exchange: Exchange, signal: int, now: int) -> None:
         if signal == Signal.WRITABLE:
             self.choked = False
-            exchange.down.resume_reading()
-        elif signal != Signal.SENT:
-            self.on_lost(signal, now)
+            exchange.on_endpoint_room(now)
 
-    def on_lost(self, signal: int, now: int) -> None:
+    def on_lost(self, kind: int, detail: str, now: int) -> None:
         """The endpoint reset it, or the connection is gone."""
-        exchange = self.exchange
-        connection = self._connection
-        # Stale is a connection that was used before, and said nothing since this was sent.
-        silent = connection.heard_ns <= self._opened_ns
-        self.reused = self._used and silent and connection.transport is None
+        exchange, connection = self.exchange, self._connection
         connection.closed(self._number)
         if exchange is None:
             return
-        if signal == Signal.REFUSED and not self.began:
-            exchange.on_failed(Failure.REFUSED, now)
-        elif signal == Signal.MALFORMED or self.began:
-            # Once a response has begun no other attempt is safe.
-            exchange.on_failed(Failure.PROTOCOL, now)
+        if kind == Signal.MALFORMED:
+            exchange.on_failed(Reason.UPSTREAM_PROTOCOL, detail, now)
+        elif kind == Signal.REFUSED and not self.began:
+            exchange.on_failed(Reason.UPSTREAM_REFUSED, detail, now)
         else:
-            exchange.on_failed(Failure.RESET, now)
+            # However many streams a connection had, its end is one failure of its endpoint. One
+            # that is stale tells nothing of it, one that began perhaps nothing.
+            over = connection.is_over
+            stale = over and not self.began and self._is_stale(now)
+            counted = over and (connection.blamed or (self.began and connection.torn))
+            connection.torn |= over and self.began
+            connection.blamed |= over and not (self.began or stale)
+            exchange.on_cut(detail, now, Lost(self.began, stale, counted))
+
+    def _is_stale(self, now: int) -> bool:
+        """The connection was used before, and said nothing since this was sent, just now."""
+        connection = self._connection
+        silent = self._used and connection.heard_ns <= self._opened_ns
+        return silent and now - self._opened_ns <= connection.stale_within_ns
 
     # --- called by the exchange ---------------------------------------------------------------
 
@@ -107,7 +115,7 @@ class Http2Stream:
         connection.touched()
         if queued > STREAM_HIGH_WATER and not self.choked and self.exchange is not None:
             self.choked = True
-            self.exchange.down.pause_reading()
+            self.exchange.on_endpoint_full(connection.heard_ns)
 
     def send_end(self, body: Body) -> None:
         """The end of the body."""
@@ -147,12 +155,15 @@ class Http2Connection(Http2Wire):
     __slots__ = (
         "_lent",
         "_pools",
+        "blamed",
         "born_ns",
         "idle_since_ns",
         "pool",
         "ready",
         "retired",
+        "stale_within_ns",
         "streams",
+        "torn",
         "used",
     )
 
@@ -169,6 +180,9 @@ class Http2Connection(Http2Wire):
         self.ready = asyncio.Event()  # the endpoint said how many streams it takes, or is gone
         self.retired = False  # it takes no more streams
         self.used = False
+        self.blamed = False  # that it is over was told of one stream
+        self.torn = False  # or of one whose response had begun
+        self.stale_within_ns = 0  # of its end
         self.born_ns = self.idle_since_ns = self.heard_ns
 
     # --- called by the loop -------------------------------------------------------------------
@@ -190,7 +204,7 @@ class Http2Connection(Http2Wire):
         """Bytes of frames; some may have made room for another stream."""
         super().data_received(data)
         if not self.ready.is_set():
-            if self.codec.can_open or self.codec.closed:
+            if self.codec.can_open(self.heard_ns) or self.codec.closed:
                 self.ready.set()
         elif self.pool.waiting and not self.retired:
             self._pools.has_room(self, self.heard_ns)
@@ -200,20 +214,30 @@ class Http2Connection(Http2Wire):
         self.retire()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The connection is gone, and every stream with it: each hears what became of it."""
+        """The connection is gone, and every stream with it: each hears what became of it, behind
+        what the endpoint had sent."""
+        now, transport = now_ns(), self.transport
+        if exc is not None and transport is not None and not self.closing:
+            for data in rest_of(transport):
+                self._tell(self.codec.receive(data, now), now)
+        detail, self.stale_within_ns = detail_of(exc), stale_within_ns(transport)
         self.transport = None
         self.closing = True
         self.retired = True
         self.ready.set()
-        now = now_ns()
         try:
             self._tell(self.codec.receive_eof(), now)
             while self.streams:
-                self.streams.popitem()[1].on_lost(Signal.RESET, now)
+                self.streams.popitem()[1].on_lost(Signal.RESET, detail, now)
         finally:
             self._pools.lost(self)
 
     # --- called by streams --------------------------------------------------------------------
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it was lost, or ended by what the endpoint sent: a cause of its streams' ends."""
+        return self.transport is None or self.codec.closed
 
     def opened_stream(self, number: int, stream: Http2Stream) -> None:
         """A stream that was lent is open now."""
@@ -249,7 +273,11 @@ class Http2Connection(Http2Wire):
         """How many more streams it takes now."""
         if self.retired or self.closing:
             return 0
-        return self.codec.can_open - self._lent
+        return self.codec.can_open(now_ns()) - self._lent
+
+    def is_alive(self) -> bool:
+        """Whether no end of file waits in the socket."""
+        return self.transport is not None and not has_ended(self.transport)
 
     def lend(self) -> Http2Stream:
         """A stream; ask `room` first."""

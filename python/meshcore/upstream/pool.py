@@ -36,6 +36,7 @@ class Shared(Protocol):
 
     idle_since_ns: int
     born_ns: int
+    heard_ns: int
 
     @property
     def streams(self) -> Sized:
@@ -48,12 +49,15 @@ class Shared(Protocol):
     def lend(self) -> Upstream:
         """A stream; ask `room` first."""
 
+    def is_alive(self) -> bool:
+        """Whether no end of file waits in the socket."""
+
     def retire(self) -> None:
         """Take no more streams, and close when the last one is over."""
 
 
 # Looked at before it is lent again, once it was idle for this long: within one turn of the loop
-# an end of file would have been seen already. What cannot be repeated is looked after sooner.
+# an end of file would have been seen already. What would not be repeated is looked after sooner.
 PEEK_AFTER_NS = 100_000_000
 PEEK_AFTER_UNSAFE_NS = 1_000_000
 # When less than this part of a connection's streams is left, the next connection is opened.
@@ -110,7 +114,7 @@ class Pool:
                 and not self.is_old(connection, now_ns)
                 and (
                     quiet < PEEK_AFTER_UNSAFE_NS
-                    or (quiet < PEEK_AFTER_NS and exchange.request.idempotent)
+                    or (quiet < PEEK_AFTER_NS and exchange.ticket.repeatable)
                     or connection.is_alive()
                 )
             ):
@@ -134,25 +138,32 @@ class Pool:
         self.cluster.pending -= 1
         return self.waiting.popleft()
 
-    def forget(self, exchange: Exchange) -> None:
-        """Take an exchange out of the queue. O(waiting)."""
+    def forget(self, exchange: Exchange) -> bool:
+        """Take an exchange out of the queue; ``False``: no connection was being opened that would
+        have served it, for it waited for our own cap. O(waiting)."""
         try:
-            self.waiting.remove(exchange)
+            place = self.waiting.index(exchange)
         except ValueError:
-            return  # it was handed a connection, or its failure, already
+            return True  # it was handed a connection, or its failure, already
+        del self.waiting[place]
         self.cluster.pending -= 1
+        return place < self.opening * self.streams_each
 
-    def lend(self, now_ns: int) -> Upstream | None:
+    def lend(self, exchange: Exchange, now_ns: int) -> Upstream | None:
         """A stream of the first connection that has room: few connections are full, the others
-        grow idle and go. O(connections)."""
+        grow idle and go. One that was silent is looked into before it carries what would not be
+        repeated. O(connections)."""
         spec = self.cluster.spec
         for connection in self.shared:
             room = connection.room
             if room <= 0:
                 continue
-            if self.is_old(connection, now_ns):
+            silent = not connection.streams or now_ns - connection.heard_ns >= PEEK_AFTER_UNSAFE_NS
+            if self.is_old(connection, now_ns) or (
+                silent and not (exchange.ticket.repeatable or connection.is_alive())
+            ):
                 connection.retire()  # the list is another now
-                return self.lend(now_ns)
+                return self.lend(exchange, now_ns)
             self.low = room * SPARE_PART <= self.streams_each
             stream = connection.lend()
             if not spec.pool_idle_ns:

@@ -68,7 +68,7 @@ impl Owner {
 
     fn ask(&mut self, which: usize) {
         let (text, len, end) = REQUESTS[which % REQUESTS.len()];
-        if self.pair.client.can_open() > 0 {
+        if self.pair.client.can_open(pair::NOW) > 0 {
             self.opened.push(self.pair.ask(text, &vec![b'a'; len], end));
         }
     }

@@ -229,10 +229,19 @@ impl RequestHead {
         }
     }
 
-    /// Whether it is a gRPC call: a local answer to it is made of trailers.
+    /// Whether it asks for a gRPC call, which is always a POST: a local answer to it is made of
+    /// trailers. Whether it *is* one the response's own type says.
     #[must_use]
     pub fn is_grpc(&self) -> bool {
-        self.version == Version::Http2 && is_grpc(&self.headers)
+        let post = self.slice(self.method) == b"POST";
+        post && self.version == Version::Http2 && is_grpc(&self.headers)
+    }
+
+    /// Whether its method may be repeated (RFC 9110 §9.2.2), without those that no proxy should
+    /// repeat unasked.
+    #[must_use]
+    pub fn is_idempotent(&self) -> bool {
+        matches!(self.slice(self.method), b"GET" | b"HEAD" | b"OPTIONS" | b"PUT" | b"DELETE")
     }
 }
 

@@ -21,6 +21,9 @@ pub struct Delta {
     pub hosts: BTreeMap<String, Vec<Route>>,
     /// Upstreams by name.
     pub upstreams: BTreeMap<String, Upstream>,
+    /// The most bytes of small request bodies that a worker keeps while it awaits their rest,
+    /// before these requests take their places at upstreams; `None` leaves it as it is.
+    pub buffer_total: Option<u64>,
     /// Names that go away.
     pub remove: Removed,
 }
@@ -50,6 +53,14 @@ pub struct Listener {
     /// Envoy's rule: the first route of the file that matches wins, not the most specific.
     #[serde(default)]
     pub match_first: bool,
+    /// The least rate of a request's body after its first 20 s, where a route does not say
+    /// another; zero for none.
+    #[serde(default = "default_body_rate")]
+    pub body_bytes_per_second: u64,
+}
+
+fn default_body_rate() -> u64 {
+    500
 }
 
 /// One route.
@@ -87,6 +98,10 @@ pub struct Route {
     /// Between two bytes of a body.
     #[serde(default)]
     pub idle_ns: u64,
+    /// The least rate of a request's body after its first 20 s; zero for none, `None` for the
+    /// listener's.
+    #[serde(default)]
+    pub body_bytes_per_second: Option<u64>,
     /// Retry policy.
     #[serde(default)]
     pub retry: Retry,
@@ -195,6 +210,9 @@ pub enum Action {
 pub struct Retry {
     /// Attempts after the first.
     pub retries: u8,
+    /// From the request's last byte to the response head, for each attempt alone.
+    #[serde(default)]
+    pub per_try_ns: u64,
     /// A connection that could not be made.
     pub connect: bool,
     /// A stream that the endpoint says it has not begun: REFUSED_STREAM, or above GOAWAY's last.
@@ -218,6 +236,7 @@ impl Default for Retry {
     fn default() -> Self {
         Self {
             retries: 1,
+            per_try_ns: 0,
             connect: true,
             refused: default_refused(),
             reset: true,
@@ -324,6 +343,28 @@ pub struct Breaker {
     pub open_for_ns: u64,
     /// Longest time open, after back-off.
     pub max_open_for_ns: u64,
+    /// What counts as a failure; the usual when absent.
+    pub on: Option<BreakerOn>,
+    /// An answer that takes longer is slow; zero for none.
+    pub slow_call_ns: u64,
+}
+
+/// What a breaker counts as failures, and nothing else.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields, default)]
+pub struct BreakerOn {
+    /// A connection that could not be made.
+    pub connect: bool,
+    /// Cut before the response.
+    pub reset: bool,
+    /// No response in time.
+    pub timeout: bool,
+    /// An answer that took longer than `slow_call_ns`.
+    pub slow: bool,
+    /// These statuses, 400 to 599.
+    pub statuses: Vec<u16>,
+    /// These gRPC statuses, 1 to 16.
+    pub grpc_statuses: Vec<u8>,
 }
 
 impl Default for Breaker {
@@ -337,6 +378,8 @@ impl Default for Breaker {
             probes: 1,
             open_for_ns: 30_000_000_000,
             max_open_for_ns: 300_000_000_000,
+            on: None,
+            slow_call_ns: 0,
         }
     }
 }
@@ -359,6 +402,10 @@ pub struct Upstream {
     /// Most requests in flight.
     #[serde(default = "default_cap")]
     pub max_requests: u64,
+    /// The part of `max_requests` that is open to every client, in percent; the rest only to
+    /// clients that hold little. 100 switches that off.
+    #[serde(default = "default_client_share")]
+    pub client_share_percent: u8,
     /// Retries as a part of active requests, in percent.
     #[serde(default = "default_budget")]
     pub retry_budget_percent: u32,
@@ -369,6 +416,9 @@ pub struct Upstream {
 
 fn default_cap() -> u64 {
     1_000
+}
+fn default_client_share() -> u8 {
+    80
 }
 fn default_budget() -> u32 {
     20

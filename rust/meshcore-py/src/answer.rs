@@ -1,5 +1,7 @@
 //! Answers given here, as Python hands them around.
 
+use std::borrow::Cow;
+
 use meshcore_core::codec::{BodyPart, LocalAnswer, valid_field_name, valid_field_value};
 use meshcore_core::error::Reason;
 use meshcore_core::exchange::{Answer as CoreAnswer, LocalReply};
@@ -10,17 +12,25 @@ use pyo3::types::{PyBytes, PyType};
 
 use crate::errors::CodecError;
 use crate::message::{Body, Part, Request};
+use crate::numbers;
 
 /// A response made here instead of by an endpoint.
 #[pyclass(frozen, module = "meshcore._core")]
 pub struct Answer {
     reason: Reason,
+    /// What in particular, for the log.
+    detail: Cow<'static, str>,
     pub(crate) reply: LocalReply,
 }
 
 impl Answer {
     pub(crate) fn local(reason: Reason, reply: LocalReply) -> Self {
-        Self { reason, reply }
+        Self { reason, reply, detail: Cow::Borrowed("") }
+    }
+
+    /// The answer to a message that may not pass.
+    pub(crate) fn to_fault(reason: Reason, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self { detail: detail.into(), ..Self::of(reason) }
     }
 
     pub(crate) fn reason(&self) -> Reason {
@@ -80,6 +90,11 @@ impl Answer {
         self.reason.code()
     }
 
+    #[getter]
+    pub(crate) fn detail(&self) -> &str {
+        &self.detail
+    }
+
     /// The end of a gRPC response under way.
     fn trailers(&self, py: Python<'_>) -> Body {
         let mut trailers = Headers::default();
@@ -93,29 +108,26 @@ impl Answer {
         Body(Part::new(&PyBytes::new(py, b""), body))
     }
 
-    #[classmethod]
-    fn for_failure(_: &Bound<'_, PyType>, failure: u8) -> Self {
-        Self::of(match failure {
-            0 => Reason::UpstreamConnect,
-            1 => Reason::UpstreamReset,
-            2 | 9 => Reason::UpstreamTimeout,
-            7 => Reason::UpstreamReset,
-            3 => Reason::UpstreamProtocol,
-            _ => Reason::InternalError,
-        })
+    /// The number of its reason.
+    #[getter]
+    fn number(&self) -> u8 {
+        self.reason as u8
     }
 
     #[classmethod]
     fn for_codec_error(_: &Bound<'_, PyType>, error: &Bound<'_, CodecError>) -> PyResult<Self> {
-        let number: usize = error.getattr("args")?.get_item(1)?.extract()?;
-        Ok(Self::of(Reason::ALL.get(number).copied().unwrap_or(Reason::BadRequest)))
+        let args = error.getattr("args")?;
+        let number: usize = args.get_item(1)?.extract()?;
+        let detail: String = args.get_item(2)?.extract()?;
+        Ok(Self::to_fault(numbers::reason(number), detail))
     }
 
     #[classmethod]
-    fn for_reason(_: &Bound<'_, PyType>, code: &str) -> PyResult<Self> {
-        match Reason::ALL.iter().find(|r| r.code() == code) {
-            Some(reason) => Ok(Self::of(*reason)),
-            None => Err(PyValueError::new_err(format!("no reason {code:?}"))),
+    #[pyo3(signature = (reason, detail=String::new()))]
+    fn for_reason(_: &Bound<'_, PyType>, reason: usize, detail: String) -> PyResult<Self> {
+        match Reason::ALL.get(reason) {
+            Some(known) => Ok(Self::to_fault(*known, detail)),
+            None => Err(PyValueError::new_err(format!("no reason {reason}"))),
         }
     }
 }

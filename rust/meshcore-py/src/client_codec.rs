@@ -1,7 +1,7 @@
 //! The endpoint's side of a connection: requests out, responses in.
 
 use meshcore_core::codec::{
-    self, ClientEvent, Limits, encode_chunk_header, encode_last_chunk, encode_request,
+    self, ClientEvent, encode_chunk_header, encode_last_chunk, encode_request,
 };
 use meshcore_core::exchange::Kind;
 use pyo3::prelude::*;
@@ -11,7 +11,7 @@ use crate::engine::Peer;
 use crate::errors::codec_error;
 use crate::message::{Part, Request, Response};
 use crate::outgoing::with_rules;
-use crate::server_codec::{body_event, is_chunked};
+use crate::server_codec::{CodecLimits, body_event, is_chunked};
 use crate::ticket::Ticket;
 
 /// Not frozen: it belongs to one connection of one loop; two threads at once get a
@@ -41,8 +41,9 @@ impl ClientCodec {
 #[pymethods]
 impl ClientCodec {
     #[new]
-    fn new() -> Self {
-        Self(codec::H1Client::new(Limits::default()))
+    #[pyo3(signature = (limits=None))]
+    fn new(limits: Option<&CodecLimits>) -> Self {
+        Self(codec::H1Client::new(limits.map(|limits| limits.0).unwrap_or_default()))
     }
 
     /// The head with the route's changes and what a proxy adds, and the body's first part.

@@ -162,9 +162,9 @@ impl Listener {
 #[pymethods]
 impl Listener {
     fn begin(&self, request: &Request, peer: &Peer, now_ns: u64) -> Ticket {
-        let head = request.head();
-        let (ticket, verdict) =
-            self.engine.begin(&self.compiled, self.id, head, &peer.0, Nanos(now_ns));
+        let arrival = exchange::Arrival { head: request.head(), peer: &peer.0, now: Nanos(now_ns) };
+        let whole = request.part.body.end;
+        let (ticket, verdict) = self.engine.begin(&self.compiled, self.id, whole, &arrival);
         Ticket::new(Arc::clone(&self.engine), ticket, verdict)
     }
 

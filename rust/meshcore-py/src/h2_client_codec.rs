@@ -1,7 +1,7 @@
 //! The endpoint's side of an HTTP/2 connection: requests out, responses in.
 
 use meshcore_core::codec::h2::H2Client;
-use meshcore_core::codec::{BodyPart, ClientEvent, Limits};
+use meshcore_core::codec::{BodyPart, ClientEvent};
 use meshcore_core::head::Scheme;
 use meshcore_core::time::Nanos;
 use pyo3::prelude::*;
@@ -12,6 +12,7 @@ use crate::errors::codec_error;
 use crate::h2_codec::{Data, H2Config, body_event, outgoing, shared, told};
 use crate::message::{Body, Part, Request, Response};
 use crate::outgoing::with_rules;
+use crate::server_codec::CodecLimits;
 use crate::ticket::Ticket;
 
 /// Not frozen: it belongs to one connection of one loop; two threads at once get a
@@ -37,9 +38,9 @@ impl H2ClientCodec {
 #[pymethods]
 impl H2ClientCodec {
     #[new]
-    fn new(secure: bool, config: &H2Config, now_ns: u64) -> Self {
+    fn new(limits: &CodecLimits, secure: bool, config: &H2Config, now_ns: u64) -> Self {
         let scheme = if secure { Scheme::Https } else { Scheme::Http };
-        Self(H2Client::new(Limits::default(), scheme, &config.0, Nanos(now_ns)))
+        Self(H2Client::new(limits.0, scheme, &config.0, Nanos(now_ns)))
     }
 
     fn receive<'py>(
@@ -80,9 +81,8 @@ impl H2ClientCodec {
         self.0.open_streams()
     }
 
-    #[getter]
-    fn can_open(&mut self) -> usize {
-        self.0.can_open()
+    fn can_open(&mut self, now_ns: u64) -> usize {
+        self.0.can_open(Nanos(now_ns))
     }
 
     #[getter]

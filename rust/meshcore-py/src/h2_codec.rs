@@ -1,5 +1,7 @@
 //! HTTP/2 connections, either side: what both have in common, and the numbers Python knows.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use meshcore_core::codec::h2::{self, FrameRate, Signal};
 use meshcore_core::codec::{self, BodyPart, CodecError};
@@ -9,16 +11,30 @@ use pyo3::types::{PyBytes, PyList};
 
 use crate::answer::Answer;
 use crate::message::{Body, Chunk, Part};
+use crate::numbers;
 
-/// What a signal without a message is to Python (`meshcore.exchange.codes.Signal`).
-const WRITABLE: i8 = 0;
-const SENT: i8 = 1;
-const GOING_AWAY: i8 = 2;
-const PONG: i8 = 3;
-const CLOSED: i8 = 4;
-const RESET: i8 = 5;
-const REFUSED: i8 = 6;
-const MALFORMED: i8 = 7;
+/// A stream that is over without its message.
+#[pyclass(frozen, get_all, module = "meshcore._core")]
+pub struct Reset {
+    /// `RESET`, `REFUSED` or `MALFORMED`.
+    kind: u8,
+    /// RFC 9113 §7.
+    code: u32,
+    /// Why, in few words; for logs.
+    detail: Cow<'static, str>,
+}
+
+#[pymethods]
+impl Reset {
+    #[new]
+    fn new(kind: u8, code: u32, detail: String) -> Self {
+        Self { kind, code, detail: detail.into() }
+    }
+
+    fn __repr__(&self) -> String {
+        format!("Reset(kind={}, code={}, detail={:?})", self.kind, self.code, self.detail)
+    }
+}
 
 /// What an HTTP/2 connection allows and asks for.
 #[pyclass(frozen, module = "meshcore._core")]
@@ -64,7 +80,7 @@ pub(crate) fn outgoing<'a>(
 }
 
 /// The signals of a connection as pairs of stream and object: a message, an answer to what may
-/// not pass, or a number. `None` when there is none.
+/// not pass, a reset, or a number. `None` when there is none.
 pub(crate) fn told<'py, M>(
     py: Python<'py>,
     signals: Vec<(u32, Signal<M>)>,
@@ -78,6 +94,15 @@ pub(crate) fn told<'py, M>(
         let what = match signal {
             Signal::Message(found) => message(found)?,
             Signal::Refused(error) => refused(py, &error)?,
+            Signal::Reset { code, refused, malformed, detail } => {
+                let kind = match (malformed, refused) {
+                    (true, _) => numbers::Signal::Malformed,
+                    (_, true) => numbers::Signal::Refused,
+                    _ => numbers::Signal::Reset,
+                };
+                let kind = kind as u8;
+                Bound::new(py, Reset { kind, code, detail: detail.into() })?.into_any()
+            }
             other => number(&other).into_pyobject(py)?.into_any(),
         };
         list.append((id, what))?;
@@ -86,19 +111,19 @@ pub(crate) fn told<'py, M>(
 }
 
 fn refused<'py>(py: Python<'py>, error: &CodecError) -> PyResult<Bound<'py, PyAny>> {
-    Ok(Bound::new(py, Answer::of(error.reason))?.into_any())
+    Ok(Bound::new(py, Answer::to_fault(error.reason, error.message))?.into_any())
 }
 
-fn number<M>(signal: &Signal<M>) -> i8 {
+/// What a signal without a message is to Python.
+fn number<M>(signal: &Signal<M>) -> u8 {
     match signal {
-        Signal::Writable => WRITABLE,
-        Signal::Sent => SENT,
-        Signal::GoAway => GOING_AWAY,
-        Signal::Pong => PONG,
-        Signal::Reset { refused: true, .. } => REFUSED,
-        Signal::Reset { malformed: true, .. } => MALFORMED,
-        Signal::Reset { .. } => RESET,
-        Signal::Closed | Signal::Message(_) | Signal::Refused(_) => CLOSED,
+        Signal::Writable => numbers::Signal::Writable as u8,
+        Signal::Sent => numbers::Signal::Sent as u8,
+        Signal::GoAway => numbers::Signal::GoingAway as u8,
+        Signal::Pong => numbers::Signal::Pong as u8,
+        Signal::Closed | Signal::Message(_) | Signal::Refused(_) | Signal::Reset { .. } => {
+            numbers::Signal::Closed as u8
+        }
     }
 }
 

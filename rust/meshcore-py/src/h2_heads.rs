@@ -1,7 +1,7 @@
 //! What the engine on the package `h2` asks of the core: heads and bodies.
 
 use meshcore_core::codec::h2::{FieldPairs, HeadError, heads};
-use meshcore_core::codec::{BodyPart, Bytes, Limits, ResponseRules, ServerRules};
+use meshcore_core::codec::{BodyPart, Bytes, ResponseRules, ServerRules};
 use meshcore_core::head::{Scheme, Version};
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
@@ -25,11 +25,27 @@ fn slices(fields: &[Pair]) -> Vec<(&[u8], &[u8])> {
     fields.iter().map(|(name, value)| (&name[..], &value[..])).collect()
 }
 
-/// `None` for what is malformed; an exception for what may not pass.
-fn read<T>(found: Result<T, HeadError>) -> PyResult<Option<T>> {
+/// What was found, or the rule that makes it malformed.
+#[derive(IntoPyObject)]
+pub(crate) enum Found<T> {
+    Message(T),
+    Malformed(&'static str),
+}
+
+impl<T> Found<T> {
+    fn map<U>(self, f: impl FnOnce(T) -> U) -> Found<U> {
+        match self {
+            Self::Message(found) => Found::Message(f(found)),
+            Self::Malformed(detail) => Found::Malformed(detail),
+        }
+    }
+}
+
+/// An exception for what may not pass.
+fn read<T>(found: Result<T, HeadError>) -> PyResult<Found<T>> {
     match found {
-        Ok(found) => Ok(Some(found)),
-        Err(HeadError::Malformed) => Ok(None),
+        Ok(found) => Ok(Found::Message(found)),
+        Err(HeadError::Malformed(detail)) => Ok(Found::Malformed(detail)),
         Err(HeadError::Refused(error)) => Err(codec_error(error)),
     }
 }
@@ -51,7 +67,7 @@ pub(crate) fn h2_read_request(
     ended: bool,
     limits: &CodecLimits,
     secure: bool,
-) -> PyResult<Option<Request>> {
+) -> PyResult<Found<Request>> {
     let rules = ServerRules { scheme: scheme(secure), connect: true, ..ServerRules::default() };
     let head = read(heads::read_request(&slices(&fields), ended, &limits.0, &rules))?;
     Ok(head.map(|head| Request { head, part: nothing(py) }))
@@ -63,13 +79,26 @@ pub(crate) fn h2_read_response(
     fields: Vec<Pair>,
     ended: bool,
     head_request: bool,
-) -> PyResult<Option<Response>> {
-    let limits = Limits::default();
-    let head = read(heads::read_response(&slices(&fields), ended, head_request, &limits))?;
+    limits: &CodecLimits,
+) -> PyResult<Found<Response>> {
+    let head = read(heads::read_response(&slices(&fields), ended, head_request, &limits.0))?;
     Ok(head.map(|head| {
         let (informational, tunnel) = (head.status < 200, (200..300).contains(&head.status));
         Response { head, part: nothing(py), informational, tunnel }
     }))
+}
+
+/// What is wrong with trailers, if they are malformed.
+#[pyfunction]
+pub(crate) fn h2_check_trailers(
+    fields: Vec<Pair>,
+    limits: &CodecLimits,
+    of_response: bool,
+) -> PyResult<Option<&'static str>> {
+    Ok(match read(heads::check_trailers(&slices(&fields), &limits.0, of_response))? {
+        Found::Message(()) => None,
+        Found::Malformed(detail) => Some(detail),
+    })
 }
 
 /// `received`: bytes of the whole body so far, these included.
@@ -80,16 +109,16 @@ pub(crate) fn h2_read_body(
     trailers: Option<Vec<Pair>>,
     limits: &CodecLimits,
     received: u64,
-) -> PyResult<Option<Body>> {
+) -> PyResult<Found<Body>> {
     heads::check_body(received, &limits.0).map_err(codec_error)?;
     let trailers = match trailers {
         None => None,
         Some(fields) => match read(heads::read_trailers(&slices(&fields), &limits.0))? {
-            None => return Ok(None),
-            some => some.map(Box::new),
+            Found::Malformed(detail) => return Ok(Found::Malformed(detail)),
+            Found::Message(trailers) => Some(Box::new(trailers)),
         },
     };
-    Ok(Some(Body(whole(data, end, trailers))))
+    Ok(Found::Message(Body(whole(data, end, trailers))))
 }
 
 fn whole(
@@ -154,6 +183,12 @@ pub(crate) fn h2_write_request(
         let fields = heads::write_request(&request.head, rules, scheme(secure), can_upgrade);
         fields.map(|fields| (fields, rules.upgrade.is_some())).map_err(codec_error)
     })
+}
+
+/// Whether a peer takes a list that takes so many bytes of one.
+#[pyfunction]
+pub(crate) fn h2_check_list(fields: Vec<Pair>, most: usize) -> PyResult<()> {
+    heads::check_list(&slices(&fields), most).map_err(codec_error)
 }
 
 /// The fields, and whether nothing may follow them.

@@ -15,6 +15,7 @@ mod h2_order;
 mod h2_server_codec;
 mod library;
 mod message;
+mod numbers;
 mod outgoing;
 mod pattern;
 mod prepared;
@@ -43,9 +44,11 @@ mod _core {
     #[pymodule_export]
     use crate::h2_client_codec::H2ClientCodec;
     #[pymodule_export]
-    use crate::h2_codec::H2Config;
+    use crate::h2_codec::{H2Config, Reset};
     #[pymodule_export]
-    use crate::h2_heads::{h2_add_body, h2_body_of, h2_list_bytes, h2_read_body};
+    use crate::h2_heads::{h2_add_body, h2_body_of, h2_check_list, h2_check_trailers};
+    #[pymodule_export]
+    use crate::h2_heads::{h2_list_bytes, h2_read_body};
     #[pymodule_export]
     use crate::h2_heads::{h2_read_request, h2_read_response, h2_write_answer};
     #[pymodule_export]
@@ -79,6 +82,7 @@ mod _core {
 
     #[pymodule_init]
     fn init(m: &Bound<'_, PyModule>) -> PyResult<()> {
+        crate::numbers::add(m)?;
         m.add("__version__", env!("CARGO_PKG_VERSION"))
     }
 }

@@ -3,7 +3,7 @@
 use meshcore_core::codec::{
     BodyPart, Bytes, encode_last_chunk, valid_field_name, valid_field_value,
 };
-use meshcore_core::exchange::status_of;
+use meshcore_core::exchange::status_in;
 use meshcore_core::head::{BodyLength, Headers, RequestHead, ResponseHead, Version};
 use std::io::Write;
 
@@ -217,12 +217,10 @@ pub struct Response {
 }
 
 impl Response {
-    /// The gRPC status, where it is here already: of a trailers-only response, or of trailers that
-    /// came with the head. One that ends without is UNKNOWN.
+    /// The gRPC status, where it is here already.
     pub(crate) fn grpc_status(&self) -> Option<u8> {
-        let trailers = self.part.body.trailers.as_deref();
-        let found = status_of(&self.head.headers).or_else(|| trailers.and_then(status_of));
-        found.or_else(|| self.part.body.end.then_some(2))
+        let body = &self.part.body;
+        status_in(&self.head.headers, body.trailers.as_deref(), body.end)
     }
 }
 

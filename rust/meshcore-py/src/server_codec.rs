@@ -18,7 +18,7 @@ use crate::ticket::Ticket;
 /// than a second piece; beyond, the piece does.
 pub(crate) const JOIN_BYTES: usize = 16_384;
 
-/// What a listener allows of a message.
+/// What a listener allows of a request, or an upstream of a response.
 #[pyclass(frozen, module = "meshcore._core")]
 #[derive(Clone, Copy)]
 pub struct CodecLimits(pub(crate) Limits);
@@ -26,18 +26,22 @@ pub struct CodecLimits(pub(crate) Limits);
 #[pymethods]
 impl CodecLimits {
     #[new]
-    #[pyo3(signature = (*, header_bytes=None, headers=None, target=None, body=None))]
+    #[pyo3(signature = (*, header_bytes=None, headers=None, target=None, body=None, trailer_bytes=None, trailers=None))]
     fn new(
         header_bytes: Option<usize>,
         headers: Option<usize>,
         target: Option<usize>,
         body: Option<u64>,
+        trailer_bytes: Option<usize>,
+        trailers: Option<usize>,
     ) -> Self {
         let mut limits = Limits::default();
         limits.header_bytes = header_bytes.unwrap_or(limits.header_bytes);
         limits.headers = headers.unwrap_or(limits.headers);
         limits.target = target.unwrap_or(limits.target);
         limits.body = body.or(limits.body);
+        limits.trailer_bytes = trailer_bytes.unwrap_or(limits.trailer_bytes);
+        limits.trailers = trailers.unwrap_or(limits.trailers);
         Self(limits)
     }
 }

@@ -1,45 +1,26 @@
-//! A request's ticket, and the numbers that Python and the core agree on.
+//! A request's ticket: unpacks, asks the core's, and hands back numbers of [`crate::numbers`].
 
 use std::borrow::Cow;
 use std::sync::{Arc, LazyLock, OnceLock};
 
 use meshcore_core::codec::HeaderOps;
 use meshcore_core::exchange::{
-    self, Engine, Kind, LocalReply, RequestTicket, RouteStack, status_of,
+    self, Arrival, Engine, Head, Kind, LocalReply, Outcome, Paused, RequestTicket, RouteStack,
+    final_status,
 };
-use meshcore_core::telemetry::request_id;
+use meshcore_core::head::{Version, is_grpc};
+use meshcore_core::telemetry::{AccessLine, request_id};
 use meshcore_core::time::Nanos;
 use pyo3::prelude::*;
+use pyo3::types::PyString;
 
 use crate::answer::Answer;
 use crate::clock::unix_ms;
 use crate::engine::Peer;
 use crate::message::{Body, Request, Response};
-
-const FORWARD: u8 = 0;
-const ANSWER: u8 = 1;
-const PAUSE: u8 = 2;
-
-/// Between two bytes of a plain request's body: 30 s.
-const BODY_IDLE_NS: u64 = 30_000_000_000;
+use crate::numbers::{Due, Keep, Next, Passed, Verdict, phase, reason};
 
 static NO_OPS: LazyLock<HeaderOps> = LazyLock::new(HeaderOps::default);
-
-/// How an attempt failed, as Python numbers it.
-fn failure_of(number: u8, status: u16) -> exchange::Failure {
-    match number {
-        0 => exchange::Failure::Connect,
-        1 => exchange::Failure::Reset,
-        2 => exchange::Failure::Timeout,
-        3 => exchange::Failure::Protocol,
-        4 => exchange::Failure::Status(status),
-        5 => exchange::Failure::Cancelled,
-        7 => exchange::Failure::Refused,
-        8 => exchange::Failure::Grpc(status as u8),
-        9 => exchange::Failure::Deadline,
-        _ => exchange::Failure::Abandoned,
-    }
-}
 
 /// Not frozen: it belongs to one exchange of one loop.
 #[pyclass(module = "meshcore._core")]
@@ -54,6 +35,11 @@ pub struct Ticket {
     endpoint: u32,
     #[pyo3(get)]
     layer: u32,
+    #[pyo3(get)]
+    again_ns: u64,
+    /// Why the request is over, when no attempt follows one that failed.
+    #[pyo3(get)]
+    cause: u8,
 }
 
 impl Ticket {
@@ -62,28 +48,51 @@ impl Ticket {
         ticket: RequestTicket,
         verdict: exchange::Verdict,
     ) -> Self {
-        let (answer, id) = (None, OnceLock::new());
-        let mut new = Self { engine, ticket, answer, id, verdict: ANSWER, endpoint: 0, layer: 0 };
+        let mut new = Self {
+            engine,
+            ticket,
+            answer: None,
+            id: OnceLock::new(),
+            verdict: 0,
+            endpoint: 0,
+            layer: 0,
+            again_ns: 0,
+            cause: 0,
+        };
         new.follow(verdict);
         new
     }
 
     fn follow(&mut self, verdict: exchange::Verdict) -> u8 {
-        self.verdict = match verdict {
+        let number = match verdict {
             exchange::Verdict::Forward(endpoint) => {
                 self.endpoint = endpoint;
-                FORWARD
+                Verdict::Forward
             }
             exchange::Verdict::Answer(answer) => {
                 self.answer = Some(answer);
-                ANSWER
+                Verdict::Answer
             }
             exchange::Verdict::Pause(layer) => {
                 self.layer = layer;
-                PAUSE
+                Verdict::Pause
             }
+            exchange::Verdict::Await => Verdict::Await,
         };
+        self.verdict = number as u8;
         self.verdict
+    }
+
+    /// Where the next attempt goes and when; whether that is now.
+    fn go_on(&mut self, endpoint: u32, at: Nanos, now_ns: u64) -> bool {
+        self.endpoint = endpoint;
+        self.again_ns = at.0;
+        at.0 <= now_ns
+    }
+
+    /// As a deadline slot holds it: `i64::MAX` is never.
+    fn next_due(&self) -> u64 {
+        self.ticket.next_due().0.min(i64::MAX as u64)
     }
 
     pub(crate) fn request_ops(&self) -> &HeaderOps {
@@ -96,7 +105,7 @@ impl Ticket {
 
     /// Whether the socket's peer is a proxy that the listener trusts.
     pub(crate) fn trusts_peer(&self) -> bool {
-        self.ticket.trusts_peer()
+        self.ticket.trusted_hops() > 0
     }
 
     /// An id for a request that brings none: UUIDv7 (RFC 9562 §5.7) in hexadecimal digits.
@@ -109,13 +118,49 @@ impl Ticket {
     pub(crate) fn route(&self) -> Option<&RouteStack> {
         self.ticket.route().map(|r| &**r)
     }
+
+    /// Runs `write` with what the access log tells of the request.
+    fn with_line(&self, request: &Request, peer: &Peer, write: impl FnOnce(&AccessLine<'_>)) {
+        let head = &request.head;
+        let (ticket, outcome) = (&self.ticket, self.ticket.outcome());
+        let failed = outcome.filter(|o| !o.is_answered());
+        write(&AccessLine {
+            unix_ms: unix_ms(),
+            listener: ticket.listener(),
+            client: &peer.0.client_text(&head.headers, ticket.trusted_hops()),
+            method: head.slice(head.method),
+            host: head.slice(head.host),
+            path: head.slice(head.path),
+            query: head.query.map(|q| head.slice(q)),
+            protocol: match head.version {
+                Version::Http10 => "1.0",
+                Version::Http11 => "1.1",
+                Version::Http2 => "2",
+            },
+            status: ticket.status(),
+            grpc_status: ticket.grpc_status(),
+            reason: failed.map_or("", |o| o.reason.code()),
+            by: outcome.map_or("", |o| o.by().word()),
+            phase: failed.map_or("", |o| o.phase.word()),
+            detail: failed.map_or("", |o| &o.detail),
+            route: self.route().map_or("", |r| &r.name),
+            endpoint: ticket.endpoint_address(),
+            attempts: ticket.attempts(),
+            took_ns: ticket.took().0,
+            request_id: head
+                .headers
+                .get(b"x-request-id")
+                .unwrap_or_else(|| self.request_id().as_slice()),
+        });
+    }
 }
 
 #[pymethods]
 impl Ticket {
     fn resume(&mut self, request: &Request, peer: &Peer, now_ns: u64) -> u8 {
         let engine = Arc::clone(&self.engine);
-        let verdict = engine.resume(&mut self.ticket, request.head(), &peer.0, Nanos(now_ns));
+        let arrival = Arrival { head: request.head(), peer: &peer.0, now: Nanos(now_ns) };
+        let verdict = engine.resume(&mut self.ticket, &arrival);
         self.follow(verdict)
     }
 
@@ -125,23 +170,9 @@ impl Ticket {
         Answer::local(answer.reason, LocalReply::new(&answer, self.route(), Some(request.head())))
     }
 
-    /// A stream may be silent for as long as its route allows, in either direction.
     #[getter]
-    fn timeout_ns(&self) -> u64 {
-        let plain = self.ticket.kind() == Kind::Plain;
-        self.route().map_or(0, |r| if plain { r.timeout_ns } else { r.idle_ns })
-    }
-
-    #[getter]
-    fn body_idle_ns(&self) -> u64 {
-        let idle = self.route().map_or(0, |r| r.idle_ns);
-        if self.ticket.kind() == Kind::Plain { BODY_IDLE_NS } else { idle }
-    }
-
-    /// `i64::MAX`, which a deadline slot holds, when the client did not say.
-    #[getter]
-    fn deadline_ns(&self) -> u64 {
-        self.ticket.deadline().0.min(i64::MAX as u64)
+    fn due_ns(&self) -> u64 {
+        self.next_due()
     }
 
     #[getter]
@@ -150,8 +181,23 @@ impl Ticket {
     }
 
     #[getter]
-    fn idle_ns(&self) -> u64 {
-        self.route().map_or(0, |r| r.idle_ns)
+    fn tunnels(&self) -> bool {
+        self.ticket.tunnels()
+    }
+
+    #[getter]
+    fn pending(&self) -> bool {
+        self.ticket.is_pending()
+    }
+
+    #[getter]
+    fn repeatable(&self) -> bool {
+        self.ticket.is_repeatable()
+    }
+
+    #[getter]
+    fn status(&self) -> u16 {
+        self.ticket.status()
     }
 
     #[getter(route)]
@@ -169,84 +215,132 @@ impl Ticket {
         self.ticket.attempts()
     }
 
-    /// As what failure the route retries this response, and its status; `None`: it does not.
-    fn retries(&self, response: &Response) -> Option<(u8, u16)> {
-        let retry = &self.route()?.retry;
-        if retry.statuses.contains(&response.head.status) {
-            return Some((4, response.head.status));
-        }
-        if retry.grpc_statuses.is_empty() || response.part.len() > 0 {
-            return None;
-        }
-        let status = response.grpc_status().filter(|s| retry.grpc_statuses.contains(s))?;
-        Some((8, u16::from(status)))
+    fn sent(&mut self, now_ns: u64) -> bool {
+        self.ticket.sent(Nanos(now_ns))
+    }
+
+    fn received(&mut self, size: usize, connected: bool, now_ns: u64) -> u8 {
+        let keep = match self.ticket.received(size as u64, connected, Nanos(now_ns)) {
+            exchange::Keep::Yes => Keep::Yes,
+            exchange::Keep::Full => Keep::Full,
+            exchange::Keep::No => Keep::No,
+        };
+        keep as u8
     }
 
     fn request_ended(&mut self, now_ns: u64) {
         self.ticket.request_ended(Nanos(now_ns));
     }
 
-    fn fail(&mut self, failure: u8, now_ns: u64) {
-        self.ticket.fail(failure_of(failure, 0), Nanos(now_ns));
+    fn reading(&mut self, on: bool, now_ns: u64) {
+        self.ticket.reading(on, Nanos(now_ns));
     }
 
-    fn retry(&mut self, failure: u8, status: u16, now_ns: u64) -> bool {
+    fn await_layer(&mut self, now_ns: u64) -> u64 {
+        self.ticket.await_layer(Nanos(now_ns));
+        self.next_due()
+    }
+
+    /// What a passed deadline means, and if something is over: the reason, and which one.
+    fn due(
+        &mut self,
+        client_paused: bool,
+        endpoint_paused: bool,
+        now_ns: u64,
+    ) -> (u8, u8, &'static str) {
+        let paused = Paused { client: client_paused, endpoint: endpoint_paused };
+        match self.ticket.due(paused, Nanos(now_ns), self.engine.random()) {
+            exchange::Due::NotYet => (Due::NotYet as u8, 0, ""),
+            exchange::Due::Over(reason, detail) => (Due::Over as u8, reason as u8, detail),
+            exchange::Due::Attempt(reason) => (Due::Attempt as u8, reason as u8, "per_try"),
+        }
+    }
+
+    fn failed(&mut self, cause: usize, counted: bool, now_ns: u64) -> u8 {
         let rng = &mut self.engine.rng();
-        let failure = failure_of(failure, status);
-        match self.ticket.retry(failure, Nanos(now_ns), rng) {
-            Some(endpoint) => {
-                self.endpoint = endpoint;
-                true
+        let next = match self.ticket.failed(reason(cause), counted, Nanos(now_ns), rng) {
+            exchange::Next::Again { endpoint, at } if self.go_on(endpoint, at, now_ns) => {
+                Next::Again
             }
-            None => false,
-        }
+            exchange::Next::Again { .. } => Next::Later,
+            exchange::Next::Fresh => Next::Fresh,
+            exchange::Next::Answer(reason) => {
+                self.cause = reason as u8;
+                Next::Answer
+            }
+        };
+        next as u8
     }
 
-    fn jitter(&self, span_ns: u64) -> u64 {
-        self.engine.random() % span_ns.max(1)
+    fn responded(&mut self, response: &Response, now_ns: u64) -> u8 {
+        let head = &response.head;
+        let grpc = self.ticket.kind() == Kind::Grpc && is_grpc(&head.headers);
+        let seen = Head {
+            status: head.status,
+            grpc,
+            grpc_status: if grpc { response.grpc_status() } else { None },
+            bytes: response.part.len() as u64,
+            tunnel: response.begins_tunnel(),
+        };
+        let rng = &mut self.engine.rng();
+        let passed = match self.ticket.responded(seen, Nanos(now_ns), rng) {
+            exchange::Passed::Relay => Passed::Relay,
+            exchange::Passed::Tunnel => Passed::Tunnel,
+            exchange::Passed::Again { endpoint, at } if self.go_on(endpoint, at, now_ns) => {
+                Passed::Again
+            }
+            exchange::Passed::Again { .. } => Passed::Later,
+        };
+        passed as u8
     }
 
-    /// Whether a gRPC status is still to come: `streamed` or `trailed` settle then.
-    fn responded(&mut self, response: &Response, now_ns: u64) -> bool {
-        let (status, now, rand) = (response.head.status, Nanos(now_ns), self.engine.random());
-        if self.tunnel() && response.begins_tunnel() {
-            self.ticket.tunnelled(true, response.part.len() as u64);
-        }
-        if self.ticket.kind() != Kind::Grpc || status != 200 {
-            self.ticket.responded(status, now, rand);
-            return false;
-        }
-        self.ticket.responded_grpc(status, now);
-        if response.part.len() > 0 {
-            self.ticket.streamed(now, rand);
-        }
-        let Some(status) = response.grpc_status() else { return true };
-        self.ticket.trailed(status, now, rand);
-        false
-    }
-
-    fn streamed(&mut self, now_ns: u64) {
-        let rand = self.engine.random();
-        self.ticket.streamed(Nanos(now_ns), rand);
+    /// When the next byte must have come.
+    fn relayed(&mut self, size: usize, now_ns: u64) -> u64 {
+        self.ticket.relayed(size as u64, Nanos(now_ns), self.engine.random());
+        self.next_due()
     }
 
     fn trailed(&mut self, body: &Body, now_ns: u64) {
-        let rand = self.engine.random();
-        // A call that ends without a status is UNKNOWN to its client.
-        let status = body.0.body.trailers.as_deref().and_then(status_of).unwrap_or(2);
-        self.ticket.trailed(status, Nanos(now_ns), rand);
+        if self.ticket.is_pending() {
+            let status = final_status(body.0.body.trailers.as_deref());
+            self.ticket.trailed(status, Nanos(now_ns), self.engine.random());
+        }
     }
 
-    fn tunnelled(&self, to_client: bool, size: usize) {
-        self.ticket.tunnelled(to_client, size as u64);
+    fn answered(&mut self, request: &Request, answer: &Answer, at: usize, now_ns: u64) {
+        let outcome = Outcome::of(answer.reason(), phase(at)).because(answer.detail().to_owned());
+        let reply = &answer.reply;
+        let grpc = request.head.is_grpc().then(|| reply.grpc_status(answer.reason()));
+        self.ticket.answered(reply.status, grpc, outcome, Nanos(now_ns));
     }
 
-    fn answered(&mut self, status: u16) {
-        self.ticket.answered(status);
+    fn ended_with(&mut self, answer: &Answer) {
+        self.ticket.ended_with(answer.reply.grpc_status(answer.reason()));
+    }
+
+    fn cut(&mut self, cause: usize, detail: String, at: usize, counted: bool, now_ns: u64) {
+        let outcome = Outcome::of(reason(cause), phase(at)).because(detail);
+        self.ticket.cut(outcome, counted, Nanos(now_ns), self.engine.random());
     }
 
     fn finish(&mut self, now_ns: u64) {
         let rand = self.engine.random();
         self.ticket.finish(Nanos(now_ns), rand);
+    }
+
+    fn access_line(
+        &self,
+        py: Python<'_>,
+        request: &Request,
+        peer: &Peer,
+        json: bool,
+    ) -> Py<PyString> {
+        let mut out = Vec::with_capacity(512);
+        self.with_line(request, peer, |line| match json {
+            true => line.write_json(&mut out),
+            false => line.write_text(&mut out),
+        });
+        // What is no UTF-8 was replaced when the line was written.
+        PyString::new(py, &String::from_utf8_lossy(&out)).unbind()
     }
 }

@@ -16,13 +16,14 @@ from meshcore._core import (
     Engine,
     Listener,
     Prepared,
+    Reason,
     Request,
     Segment,
     ServerCodec,
     Ticket,
+    Verdict,
     now_ns,
 )
-from meshcore.exchange.codes import Failure, Verdict
 from tests.process.hammer.ledger import Ledger
 
 ROUTES: Final = 4_096
@@ -92,8 +93,7 @@ class Worker:
         ticket = listener.begin(_request(route), self._peer, now_ns())
         assert ticket.route.endswith(f"-{route}"), (ticket.route, route)
         if ticket.verdict == Verdict.FORWARD and self._dice.random() < 0.3:
-            ticket.fail(Failure.CONNECT, now_ns())
-            ticket.retry(Failure.CONNECT, 0, now_ns())
+            ticket.failed(Reason.UPSTREAM_CONNECT, False, now_ns())
         self._held.append((route, listener, ticket))
 
     def _finish(self, route: int, listener: Listener, ticket: Ticket) -> None:

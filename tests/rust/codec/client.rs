@@ -1,7 +1,7 @@
 //! The client side: framing of responses, and what makes a connection unfit for another request.
 
 use meshcore_core::codec::{ClientEvent, H1Client, Limits};
-use meshcore_core::error::Reason;
+use meshcore_core::error::{Again, Reason};
 use meshcore_core::head::BodyLength;
 
 use crate::record::{fetch, fetch_with};
@@ -127,7 +127,7 @@ fn a_204_with_a_body_is_not_reused() {
 fn eof_tells_a_retry_apart_from_a_cut() {
     let mut untouched = client();
     let error = untouched.receive_eof().unwrap_err();
-    assert!(error.reason == Reason::UpstreamReset && error.reason.retryable());
+    assert!(error.reason == Reason::UpstreamReset && error.reason.again() == Again::Reset);
     for bytes in [
         "HTTP/1.1 2",
         "HTTP/1.1 100 Continue\r\n\r\n",
@@ -137,7 +137,7 @@ fn eof_tells_a_retry_apart_from_a_cut() {
         let mut client = client();
         client.receive(bytes.as_bytes()).unwrap();
         let error = client.receive_eof().unwrap_err();
-        assert!(!error.reason.retryable(), "{bytes}");
+        assert_eq!(error.reason.again(), Again::Never, "{bytes}");
         assert!(!client.can_reuse());
     }
     assert!(matches!(H1Client::new(Limits::default()).receive_eof(), Ok(None)));

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use meshcore_core::codec::h2::{H2Config, STREAM_HIGH_WATER, Signal};
 use meshcore_core::head::{BodyLength, Headers};
 
-use crate::pair::{Pair, Stories, of_client, of_server, response};
+use crate::pair::{NOW, Pair, Stories, of_client, of_server, response};
 
 const GET: &str = "GET /a?b HTTP/1.1\r\nhost: Ex.com\r\ncookie: a=1\r\n\r\n";
 const POST: &str = "POST /a HTTP/1.1\r\nhost: ex.com\r\ntransfer-encoding: chunked\r\n\r\n";
@@ -101,7 +101,7 @@ fn a_reader_that_pauses_stops_the_writer_and_all_arrives() {
 fn a_hundred_streams_share_one_connection() {
     let mut pair = Pair::new(&H2Config::default());
     let ids: Vec<u32> = (0..100).map(|_| pair.ask(GET, b"", true)).collect();
-    assert_eq!(pair.client.can_open(), 0);
+    assert_eq!(pair.client.can_open(NOW), 0);
     pair.settle();
     let mut seen = Stories::new();
     of_server(&mut pair, &mut seen);
@@ -114,7 +114,7 @@ fn a_hundred_streams_share_one_connection() {
     let mut back = Stories::new();
     of_client(&mut pair, &mut back);
     assert!(ids.iter().all(|id| back[id].ended && back[id].body.len() == 30_000));
-    assert_eq!(pair.client.can_open(), 100);
+    assert_eq!(pair.client.can_open(NOW), 100);
 }
 
 #[test]
@@ -160,7 +160,7 @@ fn drain_ends_when_the_last_stream_does() {
     pair.settle();
     pair.server.drain();
     pair.settle();
-    assert_eq!(pair.client.can_open(), 0);
+    assert_eq!(pair.client.can_open(NOW), 0);
     assert!(pair.client.signals().iter().any(|(id, s)| *id == 0 && matches!(s, Signal::GoAway)));
     assert!(!pair.server.is_closed());
     pair.answer(id, 200, b"last", true);

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use meshcore_core::codec::h2::{FrameRate, H2Client, H2Config, H2Server};
 use meshcore_core::codec::{Limits, ServerRules};
 use meshcore_core::head::Scheme;
+use meshcore_core::time::Nanos;
 
 use crate::pair::{NOW, Pair, Stories, of_client, of_server};
 
@@ -14,28 +15,28 @@ const GET: &str = "GET /a?b HTTP/1.1\r\nhost: ex.com\r\n\r\n";
 const POST: &str = "POST /a HTTP/1.1\r\nhost: ex.com\r\ntransfer-encoding: chunked\r\n\r\n";
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Kinds of frames, and flags.
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
-const RST_STREAM: u8 = 3;
+pub(crate) const DATA: u8 = 0;
+pub(crate) const HEADERS: u8 = 1;
+pub(crate) const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
 const WINDOW_UPDATE: u8 = 8;
-const END_STREAM: u8 = 1;
-const END_HEADERS: u8 = 4;
+pub(crate) const END_STREAM: u8 = 1;
+pub(crate) const END_HEADERS: u8 = 4;
 /// `POST http://a/` by the static table and a literal: it leaves nothing in the table.
 const REQUEST: &[u8] = b"\x83\x86\x84\x01\x01a";
 
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let len = u32::try_from(payload.len()).unwrap().to_be_bytes();
     [&len[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
 }
 
-fn settings(values: &[(u16, u32)]) -> Vec<u8> {
+pub(crate) fn settings(values: &[(u16, u32)]) -> Vec<u8> {
     let one = |&(id, value): &(u16, u32)| [&id.to_be_bytes()[..], &value.to_be_bytes()].concat();
     frame(SETTINGS, 0, 0, &values.iter().flat_map(one).collect::<Vec<u8>>())
 }
 
 /// Kind, stream and payload of every frame.
-fn frames(mut bytes: &[u8]) -> Vec<(u8, u32, &[u8])> {
+pub(crate) fn frames(mut bytes: &[u8]) -> Vec<(u8, u32, &[u8])> {
     let mut found = Vec::new();
     while let Some((head, rest)) = bytes.split_first_chunk::<9>() {
         let len = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
@@ -173,6 +174,8 @@ fn a_client_ignores_what_is_late_on_streams_that_it_cancelled() {
     let said = pair.client.take_output(<[u8]>::to_vec);
     assert!(!frames(&said).iter().any(|(kind, ..)| *kind == RST_STREAM), "{said:?}");
     assert!(!pair.client.is_closed() && !pair.server.is_closed());
+    // So many resets rest for a while.
+    assert!(pair.client.can_open(Nanos::from_secs(31)) > 0);
     let id = pair.ask(GET, b"", true);
     pair.settle();
     pair.answer(id, 200, b"fine", true);

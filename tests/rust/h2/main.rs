@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod blame;
 mod exchange;
 mod faults;
 mod found;

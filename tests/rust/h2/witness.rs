@@ -79,7 +79,7 @@ impl Told {
                 let before = self.refused.replace(error.reason.status());
                 assert!(before.is_none(), "refused again: {self:?}");
             }
-            &Signal::Reset { code, refused, malformed } => {
+            &Signal::Reset { code, refused, malformed, .. } => {
                 self.reset = Some((code, refused, malformed));
             }
             Signal::Sent => {

@@ -16,7 +16,9 @@ from meshcore._core import (
     Engine,
     Listener,
     Request,
+    Reset,
     Response,
+    Signal,
     h2_body_of,
     h2_write_trailers,
 )
@@ -26,7 +28,6 @@ from meshcore.codec.engines import client_engine, server_engine
 from meshcore.config.compile import compile
 from meshcore.config.load import load_text
 from meshcore.config.snapshot import Http2Spec
-from meshcore.exchange.codes import Signal
 
 ENGINES = ["native", "python"]
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
@@ -119,10 +120,12 @@ class Player:
             self._body(told, event.data, event)
         elif isinstance(event, Answer):
             told.append(("refused", event.reason))
+        elif isinstance(event, Reset):
+            assert event.detail
+            if not (told and told[-1][0] in self.last):
+                told.append(self.gone(event.kind))
         elif isinstance(event, int):
-            left = bool(told) and told[-1][0] in self.last
-            if event not in (Signal.SENT, Signal.WRITABLE) and not left:
-                told.append(self.gone(event))
+            assert event in (Signal.SENT, Signal.WRITABLE)
         else:
             self._body(told, bytes(event), None)  # type: ignore[call-overload]
 

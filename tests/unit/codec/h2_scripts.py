@@ -288,12 +288,9 @@ def cancel(draw: Draw, script: Script) -> None:
 
 
 def behind(draw: Draw, script: Script) -> None:
-    """More of a message that has ended; of responses, while their request goes on."""
-    streams = list(script.ended)
-    if isinstance(script, Answers):
-        streams = [stream for stream in streams if stream == UNFINISHED]
-    if streams:
-        stream = draw(st.sampled_from(streams))
+    """More of a message that has ended."""
+    if script.ended:
+        stream = draw(st.sampled_from(script.ended))
         if draw(st.booleans()):
             script.send(DataFrame(stream, b"more"))
         else:
@@ -302,9 +299,13 @@ def behind(draw: Draw, script: Script) -> None:
 
 
 def late(draw: Draw, script: Script) -> None:
-    """DATA that was under way when its stream was reset."""
+    """What comes behind the sender's own reset."""
     if script.reset:
-        script.send(DataFrame(draw(st.sampled_from(script.reset)), b"late"))
+        stream = draw(st.sampled_from(script.reset))
+        if draw(st.booleans()):
+            script.send(DataFrame(stream, b"late"))
+        else:
+            script.block(draw, stream, [("x", "y")], draw(st.booleans()))
 
 
 def number(draw: Draw, script: Script) -> None:

@@ -29,7 +29,8 @@ def test_references_are_checked() -> None:
 def test_what_was_loaded_can_be_dumped_and_loaded_again() -> None:
     config = load_text(
         "version: 1\nlisteners: {a: {bind: '[::1]:80', limits: {header_bytes: 8KiB}}}\n"
-        "upstreams: {u: {endpoints: [unix:/a], ejection: off, connect_timeout: 1m30s}}\n"
+        "upstreams: {u: {endpoints: [unix:/a], ejection: off, connect_timeout: 1m30s,\n"
+        "circuit_breaker: {on: [gateway, 400, slow, data-loss], slow_call: 2s}}}\n"
         "routes: [{name: r, upstream: u, retry: {when: [503]}, layers: [limit: {rate: 5/10s}]}]"
     )
     dumped = config.model_dump(mode="json")

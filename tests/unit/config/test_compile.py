@@ -64,6 +64,8 @@ def test_upstreams_admin_and_drain() -> None:
     assert api.server_name == "api.internal"
     assert (api.connect_timeout_ns, plain.connect_timeout_ns) == (SECOND, 5 * SECOND)
     assert (api.max_connections, api.max_pending) == (100, 200)
+    assert (api.header_bytes, api.headers) == (32 << 10, 50)
+    assert (plain.header_bytes, plain.headers) == (64 << 10, 100)
     assert (api.pool_idle_ns, api.pool_lifetime_ns) == (30 * SECOND, 3600 * SECOND)
     assert (plain.tls, plain.server_name) == (None, None)
     assert (api.protocol, plain.protocol) == ("auto", "h2")
@@ -71,7 +73,7 @@ def test_upstreams_admin_and_drain() -> None:
     assert snapshot.admin == AdminSpec("127.0.0.1", 9900)
     assert (snapshot.drain_ns, snapshot.drain_delay_ns) == (12 * SECOND, SECOND)
     assert (snapshot.workers, snapshot.watchdog_ns, snapshot.watch) == (3, 60 * SECOND, True)
-    assert snapshot.segment_max_bytes == 128 << 20
+    assert (snapshot.segment_max_bytes, snapshot.buffer_total_bytes) == (128 << 20, 32 << 20)
 
 
 @pytest.mark.parametrize(
@@ -105,7 +107,10 @@ def test_defaults_are_those_of_the_core() -> None:
         "probes": 1,
         "open_for_ns": 30 * SECOND,
         "max_open_for_ns": 300 * SECOND,
+        "on": None,
+        "slow_call_ns": 0,
     }
+    assert upstream["client_share_percent"] == 80
     assert upstream["ejection"] == {
         "failures": 5,
         "eject_for_ns": 30 * SECOND,
@@ -117,6 +122,7 @@ def test_defaults_are_those_of_the_core() -> None:
     # `Retry::default()`.
     assert route["retry"] == {
         "retries": 1,
+        "per_try_ns": 0,
         "connect": True,
         "refused": True,
         "reset": True,
@@ -125,6 +131,21 @@ def test_defaults_are_those_of_the_core() -> None:
     }
     assert route["upgrade"] == []
     assert (route["timeout_ns"], route["idle_ns"]) == (15 * SECOND, 300 * SECOND)
+    assert route["body_bytes_per_second"] is None
+    assert delta["listeners"]["a"]["body_bytes_per_second"] == 500
+    assert delta["buffer_total"] == 64 << 20
+
+
+@pytest.mark.parametrize("written", ["35%", '"35"', "35"])
+def test_a_share_is_written_with_or_without_its_sign(written: str) -> None:
+    limits = f"limits: {{client_share: {written}}}"
+    config = load_text(
+        "version: 1\n"
+        "listeners: {a: {bind: a:1}}\n"
+        f"upstreams: {{u: {{endpoints: [b:1], {limits}}}}}"
+    )
+    assert compile(config).delta["upstreams"]["u"]["client_share_percent"] == 35
+    assert config.model_dump(mode="json")["upstreams"]["u"]["limits"]["client_share"] == "35%"
 
 
 @pytest.mark.parametrize(
@@ -150,6 +171,46 @@ def test_what_is_tried_again(
     assert route["retry"]["refused"] is refused
     assert route["retry"]["statuses"] == statuses
     assert route["retry"]["grpc_statuses"] == grpc_statuses
+
+
+NOTHING = {
+    "connect": False,
+    "reset": False,
+    "timeout": False,
+    "slow": False,
+    "statuses": [],
+    "grpc_statuses": [],
+}
+
+
+@pytest.mark.parametrize(
+    ("on", "compiled"),
+    [
+        ("connect", {"connect": True}),
+        ("reset, timeout", {"reset": True, "timeout": True}),
+        ("slow", {"slow": True}),
+        ("gateway, 504, 400", {"statuses": [400, 502, 503, 504]}),
+        ("5xx, gateway, 599, 429", {"statuses": [429, *range(500, 600)]}),
+        ("unauthenticated, cancelled, data-loss", {"grpc_statuses": [1, 15, 16]}),
+        ("unknown, invalid-argument, not-found", {"grpc_statuses": [2, 3, 5]}),
+        ("already-exists, permission-denied", {"grpc_statuses": [6, 7]}),
+        ("failed-precondition, aborted, out-of-range", {"grpc_statuses": [9, 10, 11]}),
+        ("unimplemented, internal, unavailable", {"grpc_statuses": [12, 13, 14]}),
+        ("deadline-exceeded, resource-exhausted", {"grpc_statuses": [4, 8]}),
+    ],
+)
+def test_what_a_breaker_counts(on: str, compiled: dict[str, object]) -> None:
+    config = load_text(
+        "version: 1\n"
+        "listeners: {a: {bind: a:1}}\n"
+        "upstreams: {u: {endpoints: [b:1]}}\n"
+        "routes: [{name: r, upstream: u, layers: "
+        f"[circuit_breaker: {{on: [{on}], slow_call: 3s}}]}}]"
+    )
+    (route,) = compile(config).delta["hosts"]["*"]
+    rules = route["layers"][0]["circuit_breaker"]
+    assert rules["on"] == NOTHING | compiled
+    assert rules["slow_call_ns"] == 3 * SECOND
 
 
 def test_a_route_with_two_hosts_stands_under_both_and_once_under_each() -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from meshcore.config.http2 import Http2, UpstreamHttp2
+from meshcore.config.layers import CircuitBreaker
 from meshcore.config.listener import (
     Listener,
     ListenerLimits,
@@ -16,7 +17,7 @@ from meshcore.config.listener import (
 from meshcore.config.load import load_text
 from meshcore.config.model import Config
 from meshcore.config.route import Match, Retry, Route
-from meshcore.config.upstream import Upstream
+from meshcore.config.upstream import Upstream, UpstreamLimits
 from meshcore.errors import ConfigError
 
 TEXT = (Path(__file__).parents[3] / "docs" / "configuration.md").read_text()
@@ -36,6 +37,7 @@ def test_the_example_is_a_configuration() -> None:
 @pytest.mark.parametrize(
     "model",
     [
+        CircuitBreaker,
         Config,
         Http2,
         Listener,
@@ -48,6 +50,7 @@ def test_the_example_is_a_configuration() -> None:
         Route,
         Upstream,
         UpstreamHttp2,
+        UpstreamLimits,
     ],
 )
 def test_every_key_is_documented(model: type[Config]) -> None:

@@ -48,6 +48,10 @@ BREAKERS = optional(
     open_for=DURATIONS,
     max_open_for=DURATIONS,
     probes=st.sampled_from([1, 1023]),
+    on=st.lists(
+        st.sampled_from(["connect", "slow", "5xx", 400, 599, "data-loss", 600]), max_size=3
+    ),
+    slow_call=st.sampled_from([None, 0, "1ms", "365d"]),
 )
 KEYS = st.one_of(st.sampled_from(["client", "host"]), st.just({"header": "X-Tenant"}))
 LISTENER_LAYERS = {

@@ -99,6 +99,24 @@ upstreams:
         (GOOD + "admin: {bind: 127.0.0.1:8080}", "127.0.0.1:8080 is taken by listeners.edge"),
         (GOOD + "admin: {bind: 127.0.0.1:99999}", "'99999' is not a port: 0 to 65535"),
         (GOOD + "drain: 1", "1 has no unit"),
+        (GOOD + "buffer_total: 5GiB", "buffer_total: must be within 0 and 4GiB"),
+        (GOOD + "buffer_total: 64M", "buffer_total: M may mean two things: write MiB"),
+        (
+            "version: 1\nlisteners: {a: {bind: a:1, limits: {body_bytes_per_second: off}}}",
+            "listeners.a.limits.body_bytes_per_second: expected a whole number, got 'off'",
+        ),
+        (
+            GOOD + "upstreams: {u: {endpoints: [b:1], limits: {client_share: 0%}}}",
+            "upstreams.u.limits.client_share: '0%' is not within 1% and 100%",
+        ),
+        (
+            GOOD + "upstreams: {u: {endpoints: [b:1], limits: {client_share: 101}}}",
+            "upstreams.u.limits.client_share: 101 is not within 1% and 100%",
+        ),
+        (
+            GOOD + "upstreams: {u: {endpoints: [b:1], limits: {client_share: 0.8}}}",
+            "upstreams.u.limits.client_share: 0.8 is not a whole percentage: write 80% or 80",
+        ),
         (GOOD + "routes: [{name: r}]", "exactly one of upstream, redirect, respond is needed"),
         (GOOD + "routes: [{name: r, respond: {status: 204, body: x}}]", "204 has no body"),
         (GOOD + "routes: [{name: r, redirect: {}}]", "at least one of scheme, host, path"),
@@ -267,6 +285,7 @@ def test_the_slowest_bucket() -> None:
     )
 
 
+BREAKER = "layers: [circuit_breaker: {%s}]"
 ROUTE = GOOD + "upstreams: {u: {endpoints: [b:1]}}\nroutes: [{name: r, upstream: u, %s}]"
 
 
@@ -292,6 +311,41 @@ ROUTE = GOOD + "upstreams: {u: {endpoints: [b:1]}}\nroutes: [{name: r, upstream:
             "to 599, got 'not-found'",
         ),
         ("retry: {when: [14]}", "or a status from 400 to 599, got 14"),
+        ("retry: {per_try: 2}", "routes[0].retry.per_try: 2 has no unit"),
+        ("retry: {per_try: -1s}", "routes[0].retry.per_try: '-1s' is not a duration"),
+        ("retry: {per_tri: 1s}", "routes[0].retry.per_tri: unknown key (did you mean per_try?)"),
+        (
+            "body_bytes_per_second: -1",
+            "routes[0].body_bytes_per_second: must be greater than or equal to 0, got -1",
+        ),
+        (
+            "body_bytes_per_second: 1KiB",
+            "routes[0].body_bytes_per_second: expected a whole number, got '1KiB'",
+        ),
+        ("retry: {when: [conect]}", "got 'conect' (did you mean connect?)"),
+        (
+            BREAKER % "on: [conect]",
+            "routes[0].layers[0].circuit_breaker.on[0]: expected connect, reset, timeout, gateway, "
+            "5xx, slow, a status from 400 to 599 or a gRPC status such as unavailable, "
+            "got 'conect' (did you mean connect?)",
+        ),
+        (BREAKER % "on: [data_loss]", "got 'data_loss' (did you mean data-loss?)"),
+        (BREAKER % "on: [600]", "as unavailable, got 600"),
+        (BREAKER % "on: [ok]", "as unavailable, got 'ok'"),
+        (BREAKER % "on: [true]", "as unavailable, got True"),
+        (BREAKER % "on: [[500]]", "as unavailable, got [500]"),
+        (BREAKER % "on: []", "circuit_breaker.on: list must have at least 1 item"),
+        (
+            BREAKER % f"on: [{', '.join(['500'] * 65)}]",
+            "circuit_breaker.on: list must have at most 64 items",
+        ),
+        (BREAKER % "on: gateway", "circuit_breaker.on: expected a list, got 'gateway'"),
+        (
+            BREAKER % "on: [slow]",
+            "circuit_breaker: on names slow, but no time is slow (add slow_call: 5s)",
+        ),
+        (BREAKER % "on: [slow], slow_call: 0", "but no time is slow"),
+        (BREAKER % "slow_call: 5", "circuit_breaker.slow_call: 5 has no unit"),
     ],
 )
 def test_a_route_with_a_problem(keys: str, problem: str) -> None:

@@ -28,6 +28,7 @@ def test_defaults_are_shown_as_people_write_them() -> None:
     assert defs["ListenerTimeouts"]["properties"]["idle"]["default"] == "75s"
     assert defs["ListenerLimits"]["properties"]["header_bytes"]["default"] == "64KiB"
     assert defs["Http2"]["properties"]["resets"]["default"] == "100/s"
+    assert defs["UpstreamLimits"]["properties"]["client_share"]["default"] == "80%"
     assert defs["UpstreamHttp2"]["properties"]["ping"]["default"] == "6m"
 
 

@@ -11,9 +11,11 @@ from meshcore.config.units import (
     SECOND,
     Rate,
     format_duration,
+    format_percent,
     format_rate,
     format_size,
     parse_duration,
+    parse_percent,
     parse_rate,
     parse_size,
 )
@@ -86,6 +88,27 @@ def test_rates(text: str, rate: Rate) -> None:
 def test_what_is_no_rate(text: object) -> None:
     with pytest.raises(ValueError, match=r".+"):
         parse_rate(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "percent"), [("80%", 80), ("80 %", 80), ("80", 80), (80, 80), ("100%", 100), (1, 1)]
+)
+def test_percentages(text: object, percent: int) -> None:
+    assert parse_percent(text) == percent
+
+
+@pytest.mark.parametrize(
+    "text",
+    [0, 101, -1, "0%", "101%", "-1%", "80.5%", 0.8, True, None, "", "%", "80%%", "٨%", "8" * 70],
+)
+def test_what_is_no_percentage(text: object) -> None:
+    with pytest.raises(ValueError, match=r"80% or 80|within 1% and 100%"):
+        parse_percent(text)
+
+
+@given(st.integers(1, 100))
+def test_a_percentage_is_written_as_it_is_read(percent: int) -> None:
+    assert parse_percent(format_percent(percent)) == percent
 
 
 @given(st.integers(0, MAX_DURATION))

@@ -9,65 +9,37 @@ import hypothesis.strategies as st
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from meshcore.exchange.exchange import NEVER, Exchange
+from meshcore.downstream.http1 import CLOSING
+from meshcore.downstream.http1 import EXCHANGE as BY_EXCHANGE
+from meshcore.exchange.exchange import Exchange
+from meshcore.exchange.phase import ASKED, FULL, LOOKED_AT, LOOKING, NEVER, OVER, UNTAKEN
 from meshcore.upstream.http1 import Http1Connection
-from tests.unit.exchange.world import Wire, World
+from tests.unit.exchange.peers import KINDS, RESPONSES, counted, messages, request, responses
+from tests.unit.exchange.world import MESH, Wire, World
 
+KEPT = 65_536  # body.rs
 LATE_NS = 100_000_000  # two ticks of the deadlines
-HEADS = {
-    "GET": b"GET /%d HTTP/1.1\r\nhost: a\r\n",
-    "POST": b"POST /%d HTTP/1.1\r\nhost: a\r\ncontent-length: 10\r\n",
-    "PUT": b"PUT /%d HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n",
-    "LARGE": b"PUT /%d HTTP/1.1\r\nhost: a\r\ncontent-length: 80000\r\n",
-}
-BODIES = {
-    "GET": [],
-    "POST": [b"01234", b"56789"],
-    "PUT": [b"5\r\n01234\r\n", b"5\r\n56789\r\n0\r\n\r\n"],
-    "LARGE": [b"x" * 40_000, b"x" * 40_000],
-}
-RESPONSES = {
-    "whole": [b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello"],
-    "pieces": [b"HTTP/1.1 200 OK\r\n", b"content-length: 5\r\n\r\nhe", b"llo"],
-    "chunks": [
-        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhel",
-        b"lo\r\n0\r\n\r\n",
-    ],
-    "to the end": [b"HTTP/1.1 200 OK\r\n\r\nhe", b"llo", b""],
-    "interim": [b"HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"],
-    "error": [b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n"],
-    "torn": [b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhe", b""],
-    "nothing": [b""],
-    "nonsense": [b"220 mail.example.test ESMTP\r\n"],
-    "more than asked": [b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\nHTTP/1.1 200 OK\r\n\r\n"],
-}
-HEAD = re.compile(rb"HTTP/1\.1 (\d+) .*?\r\n\r\n", re.DOTALL)
+MACHINE = (
+    MESH.replace('0.1:0"}', '0.1:0", client_address: {trusted_hops: 1}}')
+    .replace("when: [connect", "per_try: 2s, when: [connect")
+    .replace("layers:", "upgrade: [websocket]\n    layers:")
+    + "buffer_total: 64KiB\n"
+)
 
 
-def responses(data: bytes) -> tuple[list[tuple[int, bytes]], bytes]:
-    """Whole final responses, and what is left of a torn one."""
-    found = []
-    while head := HEAD.match(data):
-        fields, rest = head[0].lower(), data[head.end() :]
-        status = int(head[1])
-        if status < 200:
-            data = rest
-            continue
-        if b"transfer-encoding: chunked" in fields:
-            end = rest.find(b"0\r\n\r\n")
-            if end < 0:
-                break
-            body, rest = rest[:end], rest[end + 5 :]
-            body = b"".join(re.findall(rb"[0-9a-f]+\r\n(.*?)\r\n", body, re.DOTALL))
-        else:
-            length = re.search(rb"content-length: (\d+)", fields)
-            size = int(length[1]) if length else 0
-            if len(rest) < size:
-                break
-            body, rest = rest[:size], rest[size:]
-        found.append((status, body))
-        data = rest
-    return found, data
+class Observer:
+    """Hears of every request when it begins and when it is over."""
+
+    def __init__(self) -> None:
+        self.under_way: list[Exchange] = []
+
+    def began(self, exchange: Exchange, now_ns: int) -> None:
+        assert exchange not in self.under_way
+        self.under_way.append(exchange)
+
+    def ended(self, exchange: Exchange) -> None:
+        assert exchange.phase == OVER
+        self.under_way.remove(exchange)  # raises if it ended before
 
 
 class ExchangeMachine(RuleBasedStateMachine):
@@ -75,8 +47,12 @@ class ExchangeMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.world = World()
-        self.asked: dict[int, int] = {}
+        self.world = World(MACHINE)
+        self.observer = Observer()
+        self.world.worker.observer = cast("Any", self.observer)
+        self.asked: dict[int, list[int]] = {}  # numbers of the requests of each client
+        self.said: dict[int, set[int]] = {}  # lengths of whole answers to each request
+        self.tunnels: set[int] = set()  # clients that asked for one
         self.number = 0
 
     # --- clients --------------------------------------------------------------------------------
@@ -89,26 +65,58 @@ class ExchangeMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: len(self.clients()) < 5)
     @rule(
-        kind=st.sampled_from(list(HEADS)),
+        kind=st.sampled_from(KINDS),
         on_request=st.sampled_from(["", "", "", "", "wait", "raise", "answer", "wait and answer"]),
-        on_response=st.sampled_from(["", "", "", "wait", "raise"]),
-        kept=st.booleans(),
+        on_response=st.sampled_from(["", "", "pass", "wait", "wait", "raise"]),
+        deadline=st.sampled_from(["", "", "", "70", "5000"]),
+        where=st.sampled_from(["new", "kept", "pipelined"]),
     )
-    def ask(self, kind: str, on_request: str, on_response: str, kept: bool) -> None:
-        """A request, on a connection that waits for one if there is one."""
-        idle = [w for w in self.clients() if self.exchange_of(w) is None and not w.rest]
-        wire = idle[0] if kept and idle else self.world.connect_client()
-        if wire.client._closing:
+    def ask(self, kind: str, on_request: str, on_response: str, deadline: str, where: str) -> None:
+        """A request: on a connection of its own, on one that waits for it, or behind another."""
+        wires = [w for w in self.clients() if id(w) not in self.tunnels]
+        if where == "kept":
+            wires = [w for w in wires if self.exchange_of(w) is None and not w.rest]
+        wire = wires[0] if wires and where != "new" else self.world.connect_client()
+        if wire.client._phase == CLOSING:
             return
+        fields = b"x-answer: 1\r\n" if "answer" in on_request else b""
+        wish = "" if on_request == "answer" else on_request.split(" ")[0]
+        for name, value in (("in", wish), ("out", on_response), ("mesh-deadline-ms", deadline)):
+            fields += f"x-{name}: {value}\r\n".encode() if value else b""
+        self.say_request(wire, kind, fields)
+
+    @precondition(lambda self: len(self.clients()) < 5 and not self.world.connecting)
+    @rule(
+        kind=st.sampled_from(KINDS),
+        on_response=st.sampled_from(["pass", "wait"]),
+        answer=st.sampled_from(RESPONSES),
+        narrow=st.booleans(),
+    )
+    def ask_and_be_answered(self, kind: str, on_response: str, answer: str, narrow: bool) -> None:
+        """As far as the first read of the answer: what makes the rest likely to be reached."""
+        before = len(self.world.endpoints)
+        wire = self.world.connect_client()
+        self.say_request(wire, kind, f"x-out: {on_response}\r\n".encode())
+        if kind == "POST":
+            self.say_rest(wire)  # it is awaited
+        for gate in self.world.connecting:
+            gate.narrow = narrow
+            self.world.settle(gate, None)
+        for endpoint in self.world.endpoints[before:]:
+            self.answer(endpoint, "tunnel" if kind == "TUNNEL" else answer)
+
+    def say_request(self, wire: Wire, kind: str, fields: bytes) -> None:
         self.number += 1
-        head = HEADS[kind] % self.number
-        for name, value in (("x-in", on_request.split(" ")[0]), ("x-out", on_response)):
-            head += f"{name}: {value}\r\n".encode() if value and value != "answer" else b""
-        if "answer" in on_request:
-            head += b"x-answer: 1\r\n"
-        wire.rest.extend([head + b"\r\n", *BODIES[kind]])
-        self.asked[id(wire)] = self.asked.get(id(wire), 0) + 1
-        self.world.deliver(wire)
+        wire.rest.extend(request(kind, self.number, fields))
+        self.asked.setdefault(id(wire), []).append(self.number)
+        if kind == "TUNNEL":
+            self.tunnels.add(id(wire))
+        if wire.reading:
+            self.world.deliver(wire)
+
+    def say_rest(self, wire: Wire) -> None:
+        while wire.rest and wire.reading and not wire.closing:
+            self.world.deliver(wire)
 
     def asking(self) -> list[Wire]:
         return [wire for wire in self.clients() if wire.rest and wire.reading]
@@ -126,12 +134,13 @@ class ExchangeMachine(RuleBasedStateMachine):
         wire.close()
         self.world.turn()
 
-    @rule(data=st.data(), full=st.booleans())
-    def somebody_is_slow(self, data: Any, full: bool) -> None:
-        wires = [w for w in self.clients() + self.endpoints() if w.protocol.choked != full]
+    @rule(data=st.data())
+    def somebody_is_full_or_has_room(self, data: Any) -> None:
+        wires = [wire for wire in self.clients() if self.exchange_of(wire) or wire.client.choked]
+        wires += [wire for wire in self.endpoints() if wire.endpoint.exchange]
         if wires:
             protocol = data.draw(st.sampled_from(wires)).protocol
-            (protocol.pause_writing if full else protocol.resume_writing)()
+            (protocol.resume_writing if protocol.choked else protocol.pause_writing)()
             self.world.turn()
 
     # --- endpoints ------------------------------------------------------------------------------
@@ -151,20 +160,23 @@ class ExchangeMachine(RuleBasedStateMachine):
         self.world.settle(gate, ConnectionRefusedError() if end == "fails" else None)
 
     def lent(self) -> list[Wire]:
-        return [
-            wire
-            for wire in self.endpoints()
-            if wire.endpoint.exchange is not None and not wire.rest
-        ]
+        """Those that may answer, also before they have all of the request."""
+        lent = ((wire, wire.endpoint.exchange) for wire in self.endpoints() if not wire.rest)
+        return [w for w, e in lent if e is not None and not e.ticket.tunnels]
 
     def sending(self) -> list[Wire]:
         return [wire for wire in self.endpoints() if wire.rest and wire.reading]
 
     @precondition(lambda self: self.lent())
-    @rule(data=st.data(), kind=st.sampled_from(list(RESPONSES)))
+    @rule(data=st.data(), kind=st.sampled_from(RESPONSES))
     def endpoint_answers(self, data: Any, kind: str) -> None:
-        wire = data.draw(st.sampled_from(self.lent()))
-        wire.rest.extend(RESPONSES[kind])
+        self.answer(data.draw(st.sampled_from(self.lent())), kind)
+
+    def answer(self, wire: Wire, kind: str) -> None:
+        number = list(messages(bytes(wire.written)))[-1].number
+        wire.rest.extend(responses(number)[kind])
+        length = {"large": 90_000, "interim": 0, "more than asked": 0}.get(kind, 10)
+        self.said.setdefault(number, set()).add(length)
         if wire.reading:
             self.world.deliver(wire)
 
@@ -188,19 +200,34 @@ class ExchangeMachine(RuleBasedStateMachine):
         data.draw(st.sampled_from(self.endpoints())).end()
         self.world.turn()
 
+    @precondition(lambda self: self.endpoints())
+    @rule(data=st.data())
+    def a_write_finds_an_endpoint_dead(self, data: Any) -> None:
+        """What it had said waits in the socket."""
+        wires = [wire for wire in self.endpoints() if wire.rest] or self.endpoints()
+        wire = data.draw(st.sampled_from(wires))
+        wire.fail(b"".join(wire.rest))
+        self.world.turn()
+
     # --- layers and time ------------------------------------------------------------------------
 
     @precondition(lambda self: self.world.probe.gates)
-    @rule(data=st.data(), fails=st.booleans())
+    @rule(data=st.data(), fails=st.sampled_from([False, False, True]))
     def layer_ends(self, data: Any, fails: bool) -> None:
         error = ValueError("as asked") if fails else None
         self.world.settle(data.draw(st.sampled_from(self.world.probe.gates)), error)
 
-    @rule(span_ms=st.sampled_from([1, 60, 300, 6_000, 40_000]))
+    @rule(span_ms=st.sampled_from([1, 1, 60, 60, 300, 300, 2_100, 6_000, 40_000]))
     def time_passes(self, span_ms: int) -> None:
         self.world.advance(span_ms * 1_000_000)
 
     # --- what always holds ----------------------------------------------------------------------
+
+    @invariant()
+    def what_has_begun_and_is_not_over_is_somebodys(self) -> None:
+        held = [self.exchange_of(wire) for wire in self.world.clients]
+        assert {*map(id, self.observer.under_way)} == {id(each) for each in held if each}
+        assert not any(exchange.phase == OVER for exchange in self.observer.under_way)
 
     @invariant()
     def lent_connections_and_exchanges_agree(self) -> None:
@@ -208,7 +235,13 @@ class ExchangeMachine(RuleBasedStateMachine):
             exchange = wire.endpoint.exchange
             if exchange is not None:
                 assert exchange.up is wire.protocol
-                assert not exchange.over
+                assert exchange.phase != OVER
+
+    @invariant()
+    def who_asks_or_answers_has_a_connection(self) -> None:
+        for exchange in self.observer.under_way:
+            if exchange.phase != LOOKING:  # then it needs none if all of the response is there
+                assert (exchange.up is not None) is (exchange.phase >= ASKED)
 
     @invariant()
     def what_is_closing_is_not_lent(self) -> None:
@@ -216,28 +249,67 @@ class ExchangeMachine(RuleBasedStateMachine):
             assert all(cast("Http1Connection", each).is_open for each in pool.idle)
 
     @invariant()
-    def what_is_under_way_is_timed_and_paced(self) -> None:
+    def what_is_under_way_is_timed(self) -> None:
         for wire in self.clients():
-            exchange = self.exchange_of(wire)
-            if exchange is None:
-                continue
-            assert not exchange.over
-            armed = self.world.armed[wire.client._slot]
-            assert self.world.now - LATE_NS < armed < NEVER
-            up = exchange.up
-            if up is not None and not exchange._request_done and not wire.protocol.choked:
-                assert wire.reading is not up.choked
+            if self.exchange_of(wire) is not None:
+                armed = self.world.armed[wire.client._slot]
+                assert self.world.now - LATE_NS < armed < NEVER
 
     @invariant()
-    def clients_read_whole_responses_or_see_the_tear(self) -> None:
+    def a_client_is_read_unless_there_is_a_reason(self) -> None:
+        for wire in self.clients():
+            exchange, client = self.exchange_of(wire), wire.client
+            if client._phase == CLOSING:
+                continue
+            assert wire.reading is not bool(client._pauses)
+            if exchange is None:
+                assert wire.reading or client.choked
+                continue
+            why, up, done = exchange.client_pauses, exchange.up, exchange.request_done
+            assert bool(why) is bool(client._pauses & BY_EXCHANGE)
+            assert wire.reading or why or not client.codec.wants_read
+            assert bool(why & FULL) is (up is not None and up.choked and not done)
+            assert not why & UNTAKEN or (up is None and not done)
+            kept = sum(map(len, exchange._kept or ())) if up is None else 0
+            assert why or done or kept <= KEPT
+
+    @invariant()
+    def an_endpoint_is_read_unless_there_is_a_reason(self) -> None:
+        for wire in self.endpoints():
+            exchange = wire.endpoint.exchange
+            if exchange is None or exchange.phase < LOOKING:
+                assert wire.reading
+                continue
+            why = exchange.endpoint_pauses
+            assert wire.reading is not bool(why)
+            assert bool(why & FULL) is exchange.down.choked
+            assert bool(why & LOOKED_AT) is (exchange.phase == LOOKING)
+
+    @invariant()
+    def clients_read_what_endpoints_said_or_see_the_tear(self) -> None:
         for wire in self.world.clients:
-            found, rest = responses(bytes(wire.written))
+            asked = self.asked.get(id(wire), [])
+            found = list(messages(bytes(wire.written)))
             # A wait for a request that timed out is answered too.
-            assert len(found) <= self.asked.get(id(wire), 0) + 1
-            for status, body in found:
-                assert status != 200 or body in (b"hello", b"")
-            if wire.closing and not (wire.aborted or wire.left):
-                assert not rest
+            assert len(found) <= len(asked) + 1
+            for response, number in zip(found, asked, strict=False):
+                if response.status in (101, 200, 413):
+                    assert counted(number, 90_000).startswith(response.body)
+                if response.status == 200 and response.whole:
+                    assert len(response.body) in self.said[number]
+            for response in found[:-1]:
+                assert response.whole
+            if found and wire.closing and not (wire.aborted or wire.left):
+                assert found[-1].whole or found[-1].status == 101
+
+    @invariant()
+    def endpoints_read_what_clients_wrote(self) -> None:
+        for wire in self.world.endpoints:
+            for message in messages(bytes(wire.written)):
+                assert counted(message.number, 100_000).startswith(message.body)
+            exchange = None if wire.closing else wire.endpoint.exchange
+            if exchange is not None and exchange.request_done and not exchange.ticket.tunnel:
+                assert message.whole
 
     @invariant()
     def what_is_not_idempotent_is_sent_once(self) -> None:
@@ -248,41 +320,50 @@ class ExchangeMachine(RuleBasedStateMachine):
         ]
         assert len(sent) == len(set(sent))
 
-    @invariant()
-    def endpoints_read_what_clients_wrote(self) -> None:
-        for wire in self.world.endpoints:
-            for part in re.split(rb"POST /\d+ ", bytes(wire.written))[1:]:
-                body = part.split(b"\r\n\r\n", 1)[1][:10]
-                assert b"0123456789".startswith(re.split(rb"GET|PUT", body)[0])
-
     def teardown(self) -> None:
-        world = self.world
         try:
-            for wire in self.clients():
-                wire.left = True
-                wire.close()
-            world.turn()
-            for gate in list(world.connecting):
-                world.settle(gate, ConnectionRefusedError())
-            world.advance(1_000_000_000)
-            for wire in self.endpoints():
-                wire.close()
-            world.turn()
-            assert not world.connecting
-            held = [
-                line
-                for line in world.engine.metrics("")[0].decode().splitlines()
-                if re.match(r"meshcore_(upstream_(requests|retries)|endpoint_requests)[{ ]", line)
-            ]
-            assert held
-            assert all(line.endswith(" 0") for line in held), held
-            cluster = next(iter(world.worker.pools.pools.values())).cluster
-            assert (cluster.connections, cluster.pending) == (0, 0)
-            assert all(not pool.waiting and not pool.idle for pool in cluster.pools)
-            assert not world.loop.tasks
-            assert world.listener.connections == 0
+            self.end_all()
+            self.nothing_is_held()
+            self.all_room_for_bodies_is_free()
         finally:
-            world.close()
+            self.world.close()
+
+    def end_all(self) -> None:
+        world = self.world
+        for wire in self.clients():
+            wire.left = True
+            wire.close()
+        world.turn()
+        for gate in list(world.connecting):
+            world.settle(gate, ConnectionRefusedError())
+        world.advance(1_000_000_000)
+        for wire in self.endpoints():
+            wire.close()
+        world.turn()
+        assert not world.connecting
+
+    def nothing_is_held(self) -> None:
+        world = self.world
+        assert not self.observer.under_way
+        held = [
+            line
+            for line in world.engine.metrics("")[0].decode().splitlines()
+            if re.match(r"meshcore_(upstream_(requests|retries)|endpoint_requests)[{ ]", line)
+        ]
+        assert held
+        assert all(line.endswith(" 0") for line in held), held
+        cluster = next(iter(world.worker.pools.pools.values())).cluster
+        assert (cluster.connections, cluster.pending) == (0, 0)
+        assert all(not pool.waiting and not pool.idle for pool in cluster.pools)
+        assert not world.loop.tasks
+        assert world.listener.connections == 0
+
+    def all_room_for_bodies_is_free(self) -> None:
+        """A body that needs all of it is awaited."""
+        wire = self.world.connect_client()
+        wire.rest.append(b"PUT /0 HTTP/1.1\r\nhost: a\r\ncontent-length: 65536\r\n\r\n")
+        self.world.deliver(wire)
+        assert not self.world.connecting
 
 
 class DrainMachine(ExchangeMachine):
@@ -300,16 +381,17 @@ class DrainMachine(ExchangeMachine):
         self.world.listener.end(self.world.now)
         self.world.turn()
         for wire in self.world.clients:
-            assert wire.lost or wire.client._closing
+            assert wire.lost or wire.client._phase == CLOSING
             assert wire.lost or self.exchange_of(wire) is None
 
 
-TestExchange = ExchangeMachine.TestCase
-TestDrain = DrainMachine.TestCase
 # How fast examples are made depends on the machine, not on what is tested.
-TestExchange.settings = TestDrain.settings = settings(
+MACHINE_SETTINGS = settings(
     max_examples=200,
     stateful_step_count=40,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
 )
+TestExchange = ExchangeMachine.TestCase
+TestDrain = DrainMachine.TestCase
+TestExchange.settings = TestDrain.settings = MACHINE_SETTINGS

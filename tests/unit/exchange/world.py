@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import functools
+import socket
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Iterable
 from contextlib import ExitStack, asynccontextmanager
@@ -15,12 +17,18 @@ from meshcore._core import Engine
 from meshcore.config.change import change
 from meshcore.config.compile import Snapshot, compile
 from meshcore.config.load import load_text
-from meshcore.downstream.http1 import Http1Connection as DownstreamConnection
+from meshcore.downstream.http1 import Http1Connection as Http1Downstream
+from meshcore.downstream.http2 import Http2Connection as Http2Downstream
+from meshcore.downstream.listener import Listener
 from meshcore.process.prepared import prepare
 from meshcore.process.worker import Worker
 from meshcore.upstream.connector import Chooser, Connector
-from meshcore.upstream.http1 import Http1Connection as UpstreamConnection
+from meshcore.upstream.http1 import Http1Connection as Http1Upstream
+from meshcore.upstream.http2 import Http2Connection as Http2Upstream
 from meshcore.upstream.pool import Pool
+
+Downstream = Http1Downstream | Http2Downstream
+Upstream = Http1Upstream | Http2Upstream
 
 MESH = """
 version: 1
@@ -49,12 +57,15 @@ def compiled(text: str) -> Snapshot:
 
 CLOCKS = (
     "meshcore.downstream.http1",
+    "meshcore.downstream.http2",
     "meshcore.downstream.deadlines",
     "meshcore.downstream.listener",
     "meshcore.process.layers",
     "meshcore.process.worker",
     "meshcore.upstream.http1",
+    "meshcore.upstream.http2",
     "meshcore.upstream.connector",
+    "meshcore.wire.http2",
 )
 
 
@@ -66,6 +77,12 @@ class Gate:
         self.error: Exception | None = None
         self.narrow = False  # the connection that it opens
         self.closes = False  # at once
+
+    def done(self) -> bool:
+        return self.open
+
+    def set_result(self, result: object) -> None:
+        self.open = True
 
     def __await__(self) -> Generator[None, None, None]:
         try:
@@ -113,9 +130,15 @@ class Loop:
         self.timers: list[tuple[int, Callable[..., object], tuple[object, ...]]] = []
         self.tasks: list[Work] = []
 
-    def call_later(self, delay_s: float, call: Callable[..., object], *args: object) -> mock.Mock:
+    def call_later(self, delay_s: float, call: Callable[..., object], *args: object) -> object:
         self.timers.append((self._world.now + int(delay_s * 1e9), call, args))
-        return mock.Mock()
+        return self.timers[-1]
+
+    def call_soon(self, call: Callable[[], object]) -> None:
+        self.soon.append(call)
+
+    def create_future(self) -> Gate:
+        return Gate()
 
     def create_task(self, steps: Coroutine[Any, Any, None]) -> Work:
         self.tasks.append(Work(steps))
@@ -125,7 +148,7 @@ class Loop:
 class Wire:
     """A transport: keeps what was written, and tells its protocol of its end later."""
 
-    protocol: DownstreamConnection | UpstreamConnection
+    protocol: Downstream | Upstream
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -138,15 +161,16 @@ class Wire:
         self.narrow = False  # the peer takes what is large only when told
         self.queued = 0  # bytes that the peer has not taken yet
         self.rest: deque[bytes] = deque()  # what the peer still has to send; b"": its end
+        self._socket: socket.socket | None = None
 
     @property
-    def client(self) -> DownstreamConnection:
-        assert isinstance(self.protocol, DownstreamConnection)
+    def client(self) -> Http1Downstream:
+        assert isinstance(self.protocol, Http1Downstream)
         return self.protocol
 
     @property
-    def endpoint(self) -> UpstreamConnection:
-        assert isinstance(self.protocol, UpstreamConnection)
+    def endpoint(self) -> Http1Upstream:
+        assert isinstance(self.protocol, Http1Upstream)
         return self.protocol
 
     def write(self, data: bytes) -> None:
@@ -168,18 +192,16 @@ class Wire:
         return self.closing
 
     def pause_reading(self) -> None:
-        assert not self.lost
         self.reading = False
 
     def resume_reading(self) -> None:
-        assert not self.lost
         self.reading = True
 
-    def set_protocol(self, protocol: DownstreamConnection | UpstreamConnection) -> None:
+    def set_protocol(self, protocol: Downstream | Upstream) -> None:
         self.protocol = protocol
 
     def get_extra_info(self, name: str) -> object:
-        return ("127.0.0.1", 9) if name == "peername" else None
+        return {"peername": ("127.0.0.1", 9), "socket": self._socket}.get(name)
 
     def close(self) -> None:
         if self.queued and not self.aborted:
@@ -195,12 +217,22 @@ class Wire:
         self.aborted = True
         self.close()
 
-    def end(self) -> None:
+    def end(self, error: Exception | None = None) -> None:
         """The connection is lost."""
         self.closing = True
         if not self.lost:
             self.lost = True
-            self.protocol.connection_lost(None)
+            self.protocol.connection_lost(error)
+        if self._socket is not None:
+            self._socket.close()
+
+    def fail(self, unread: bytes) -> None:
+        """A write fails before the loop has looked what came: that waits in the socket."""
+        self._socket, theirs = socket.socketpair()
+        self._socket.setblocking(False)
+        with theirs:
+            theirs.sendall(unread)
+        self.end(BrokenPipeError(errno.EPIPE, "as made"))
 
 
 class Probe(Layer):
@@ -251,11 +283,13 @@ class World:
         self._patch("meshcore.process.layers.log", mock.Mock())
         self._patch("meshcore.upstream.connector.Connector._connect", self._connector())
         self._patch("meshcore.upstream.http1.Http1Connection.is_alive", lambda _: True)
+        self._patch("meshcore.upstream.http2.Http2Connection.is_alive", lambda _: True)
         self.engine = Engine(seed=1)
         snapshot = compiled(text)
         self.probe = Probe()
-        with mock.patch("asyncio.get_running_loop", return_value=self.loop):
-            self.worker = Worker(self.engine, {"test:Probe": self.probe})
+        self._patch("asyncio.get_running_loop", lambda: self.loop)
+        self._patch("asyncio.events._get_running_loop", lambda: self.loop)
+        self.worker = Worker(self.engine, {"test:Probe": self.probe})
         self.worker.put(prepare(self.engine, change(None, snapshot)))
         self.listener = self.worker.listeners["edge"]
         self.armed: dict[int, int] = {}
@@ -287,8 +321,8 @@ class World:
 
     # --- what may happen ----------------------------------------------------------------------
 
-    def connect_client(self) -> Wire:
-        connection = DownstreamConnection(self.listener)
+    def connect_client(self, kind: Callable[[Listener], Downstream] = Http1Downstream) -> Wire:
+        connection = kind(self.listener)
         wire = Wire(self)
         wire.protocol = connection
         self.clients.append(wire)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -205,6 +206,11 @@ def test_force_and_bad_rules() -> None:
     assert breaker.state == "closed"
     with pytest.raises(ValueError, match="nonsense"):
         meshcore.CircuitBreaker(nonsense=1)
+    # What a proxy's breaker counts has no meaning here: that is `failure_on`.
+    unknown: dict[str, Any] = {"on": {"connect": True}, "slow_call_ns": 1}
+    for name, value in unknown.items():
+        with pytest.raises(ValueError, match="on and slow_call are the proxy's"):
+            meshcore.CircuitBreaker(**{name: value})
 
 
 class Machine(RuleBasedStateMachine):

@@ -9,6 +9,7 @@ use crate::snapshot;
 use crate::sync::{AtomicU64, Ordering, update};
 use crate::time::Nanos;
 
+use super::breaker_endpoints::{Endpoints, Weight};
 use super::breaker_word::{
     BreakerPermit, Outcome, Rules, Settled, Word, closed_permit, has_failures,
 };
@@ -35,7 +36,8 @@ pub struct Open {
 /// A circuit breaker, shared by all who hold its block. All calls are lock-free and O(1).
 ///
 /// It opens after `failures` in a row, or when `failure_percent` of at least `min_calls` failed
-/// within `window_ns`; zero switches either rule off. It stays open for `open_for_ns`, twice as
+/// within `window_ns`; zero switches either rule off. Failures that name endpoints
+/// ([`Breaker::settle_named`]) must name several, too. It stays open for `open_for_ns`, twice as
 /// long after each failed probe up to `max_open_for_ns`, less up to a tenth by chance. Then at
 /// most `probes` requests at one time find out: `successes` of them close it, one failure opens
 /// it again. `probes`, `successes` count as at most 1,023 and `failures` as at most 1,048,575.
@@ -44,6 +46,15 @@ pub struct Open {
 /// The control word is the whole state and is only changed by [`update`]. Window counts carry
 /// the epoch they belong to, so a reader that sees them before or after a transition never takes
 /// counts of one epoch for another's: no order between the words is needed.
+///
+/// The endpoints that a row names stand in the word beside it. A failure writes its bit after it
+/// read the control word and before it exchanges it: the first of a row stores its bit and so
+/// forgets the names of earlier rows, later ones add theirs. A row's number never comes back, so
+/// an exchange that succeeds proves that the row it read is the present one; `AcqRel` there and
+/// `Acquire` on the read put the first one's store before every later bit of its row. Nothing
+/// stale is left then but the bit of a failure that is being settled right now. A store that
+/// comes late may wipe the bits of others, until those endpoints fail again: a lost bit delays
+/// the opening and never causes it. With weaker orders a bit of an older row could be added up.
 #[derive(Clone, Debug)]
 pub struct Breaker {
     block: Block,
@@ -53,7 +64,7 @@ pub struct Breaker {
 }
 
 impl Breaker {
-    /// Words of its block: a control line and the window, 704 bytes.
+    /// Words of its block: a control line and the window, 832 bytes.
     pub const WORDS: usize = (1 + LINES) * WORDS_PER_LINE;
 
     /// A breaker in `block`.
@@ -72,12 +83,12 @@ impl Breaker {
         self
     }
 
-    /// Asks for leave to make a request. `_rand` is kept for admission by chance.
+    /// Asks for leave to make a request.
     ///
     /// # Errors
     /// [`Open`], with the time after which to ask again.
     #[inline]
-    pub fn acquire(&self, now: Nanos, _rand: u64) -> Result<BreakerPermit, Open> {
+    pub fn acquire(&self, now: Nanos) -> Result<BreakerPermit, Open> {
         match self.acquire_closed() {
             Some(permit) => Ok(permit),
             None => self.acquire_not_closed(now),
@@ -93,6 +104,7 @@ impl Breaker {
 
     /// Reports what became of a permit. Late results, of an earlier epoch, change nothing.
     ///
+    /// A failure counts for row and rate, whoever it names: the rule for a service that is one.
     /// `rand` is a uniform random word; it shortens an opening by up to a tenth.
     #[inline]
     pub fn settle(&self, permit: BreakerPermit, outcome: Outcome, now: Nanos, rand: u64) {
@@ -108,7 +120,30 @@ impl Breaker {
                 return;
             }
         }
-        self.settle_changing(permit, outcome, now, rand);
+        let weight = Weight::RowAndRate;
+        let by = Settled { permit, outcome, weight, spread: true, over_rate: false, now, rand };
+        self.settle_changing(by, Endpoints::ALL_AS_ONE);
+    }
+
+    /// Reports a failure at one of several endpoints. Late results change nothing; that of a
+    /// probe opens the breaker again, whatever its weight and whoever it names.
+    ///
+    /// A row opens it only if its failures name at least `failures` different endpoints (two at
+    /// least), or each that can be chosen now; the rate only if the failures of the window name
+    /// so many (five at least where `failures` is zero), or each. So one endpoint that fails is
+    /// never taken for the service, however many requests it holds. Report failures of an ejected
+    /// endpoint as [`Outcome::Neutral`]: it takes no part, and nor do they. `rand` as above.
+    pub fn settle_named(
+        &self,
+        permit: BreakerPermit,
+        weight: Weight,
+        endpoints: Endpoints,
+        now: Nanos,
+        rand: u64,
+    ) {
+        let outcome = Outcome::Failure;
+        let by = Settled { permit, outcome, weight, spread: false, over_rate: false, now, rand };
+        self.settle_changing(by, endpoints);
     }
 
     /// How it stands at `now`.
@@ -141,16 +176,39 @@ impl Breaker {
     }
 
     #[inline(never)]
-    fn settle_changing(&self, permit: BreakerPermit, outcome: Outcome, now: Nanos, rand: u64) {
-        let current = self.acquire_closed() == Some(permit);
-        let counts = outcome == Outcome::Failure && current;
-        let over_rate = counts
-            && self
-                .window
-                .as_ref()
-                .is_some_and(|window| window.failure(self.window_lines(), now, permit.epoch()));
-        let by = Settled { permit, outcome, over_rate, now, rand };
-        update(self.word(), |old| (Word::unpack(old).settle(&self.rules, &by).map(Word::pack), ()));
+    fn settle_changing(&self, by: Settled, endpoints: Endpoints) {
+        let over_rate = self.is_over_rate(&by, endpoints);
+        update(self.word(), |old| {
+            let word = Word::unpack(old);
+            let spread = word.row_before(&by).is_some_and(|before| {
+                self.rules
+                    .is_spread(self.name_in_row(before, endpoints.failed), endpoints.choosable)
+            });
+            let by = Settled { spread, over_rate, ..by };
+            (word.settle(&self.rules, &by).map(Word::pack), ())
+        });
+    }
+
+    /// Counts a failure in the window: is the rate too high, and is it the service's?
+    fn is_over_rate(&self, by: &Settled, endpoints: Endpoints) -> bool {
+        let counts = by.outcome == Outcome::Failure && self.acquire_closed() == Some(by.permit);
+        let Some(window) = self.window.as_ref().filter(|_| counts) else { return false };
+        let lines = self.window_lines();
+        window
+            .failure(lines, endpoints.failed, by.now, by.permit.epoch())
+            .is_some_and(|names| self.rules.is_spread(names, endpoints.choosable))
+    }
+
+    /// Notes whom the next failure of a row names; all whom it names now. `before`: how many
+    /// failures it had when the control word was read.
+    fn name_in_row(&self, before: u64, bit: u64) -> u64 {
+        let names = self.block.word(1);
+        if before == 0 {
+            names.store(bit, Ordering::Relaxed);
+            bit
+        } else {
+            names.fetch_or(bit, Ordering::Relaxed) | bit
+        }
     }
 
     #[inline]
@@ -179,7 +237,7 @@ mod tests {
 
     fn fail(b: &Breaker, times: usize, now: Nanos) {
         for _ in 0..times {
-            let permit = b.acquire(now, 0).unwrap();
+            let permit = b.acquire(now).unwrap();
             b.settle(permit, Outcome::Failure, now, 0);
         }
     }
@@ -194,14 +252,14 @@ mod tests {
         assert_eq!(b.state(T0), State::Closed);
         fail(&b, 1, T0);
         assert_eq!(b.state(T0), State::Open);
-        let refused = b.acquire(T0, 0).unwrap_err().retry_after;
+        let refused = b.acquire(T0).unwrap_err().retry_after;
         assert!(refused <= OPEN_FOR && OPEN_FOR - refused < Nanos::from_millis(1));
         let later = T0 + OPEN_FOR;
         assert_eq!(b.state(later), State::HalfOpen);
         for left in [1, 0] {
-            let probe = b.acquire(later, 0).unwrap();
+            let probe = b.acquire(later).unwrap();
             assert!(probe.is_probe());
-            assert_eq!(b.acquire(later, 0).unwrap_err().retry_after, Nanos::from_secs(1));
+            assert_eq!(b.acquire(later).unwrap_err().retry_after, Nanos::from_secs(1));
             b.settle(probe, Outcome::Success, later, 0);
             assert_eq!(b.state(later) == State::Closed, left == 0);
         }
@@ -212,7 +270,7 @@ mod tests {
         let b = breaker(rules());
         for _ in 0..10 {
             fail(&b, 4, T0);
-            b.settle(b.acquire(T0, 0).unwrap(), Outcome::Success, T0, 0);
+            b.settle(b.acquire(T0).unwrap(), Outcome::Success, T0, 0);
         }
         assert_eq!(b.state(T0), State::Closed);
     }
@@ -223,7 +281,7 @@ mod tests {
         for i in 0..20 {
             assert_eq!(b.state(T0), State::Closed, "after {i}");
             let outcome = if i % 2 == 0 { Outcome::Success } else { Outcome::Failure };
-            b.settle(b.acquire(T0, 0).unwrap(), outcome, T0, 0);
+            b.settle(b.acquire(T0).unwrap(), outcome, T0, 0);
         }
         assert_eq!(b.state(T0), State::Open);
     }
@@ -237,28 +295,28 @@ mod tests {
             let open_for = Nanos::from_secs(secs);
             assert_eq!(b.state(now + open_for - Nanos::from_millis(2)), State::Open);
             now = now + open_for;
-            b.settle(b.acquire(now, 0).unwrap(), Outcome::Failure, now, 0);
+            b.settle(b.acquire(now).unwrap(), Outcome::Failure, now, 0);
         }
         let shortest = breaker(rules());
         for _ in 0..5 {
-            shortest.settle(shortest.acquire(T0, 0).unwrap(), Outcome::Failure, T0, u64::MAX);
+            shortest.settle(shortest.acquire(T0).unwrap(), Outcome::Failure, T0, u64::MAX);
         }
-        let left = shortest.acquire(T0, 0).unwrap_err().retry_after;
+        let left = shortest.acquire(T0).unwrap_err().retry_after;
         assert!(left >= Nanos::from_millis(26_999) && left <= Nanos::from_secs(27), "{left}");
     }
 
     #[test]
     fn late_results_of_an_earlier_epoch_change_nothing() {
         let b = breaker(rules());
-        let late = b.acquire(T0, 0).unwrap();
+        let late = b.acquire(T0).unwrap();
         fail(&b, 5, T0);
         let later = T0 + OPEN_FOR;
-        let probe = b.acquire(later, 0).unwrap();
+        let probe = b.acquire(later).unwrap();
         b.settle(late, Outcome::Failure, later, 0);
         b.settle(late, Outcome::Success, later, 0);
         assert_eq!(b.state(later), State::HalfOpen);
         b.settle(probe, Outcome::Success, later, 0);
-        b.settle(b.acquire(later, 0).unwrap(), Outcome::Success, later, 0);
+        b.settle(b.acquire(later).unwrap(), Outcome::Success, later, 0);
         b.settle(late, Outcome::Failure, later, 0);
         fail(&b, 4, later);
         assert_eq!(b.state(later), State::Closed, "the late failure did not count");
@@ -270,8 +328,8 @@ mod tests {
         fail(&b, 5, T0);
         let later = T0 + OPEN_FOR;
         for _ in 0..100 {
-            let probe = b.acquire(later, 0).unwrap();
-            assert!(b.acquire(later, 0).is_err());
+            let probe = b.acquire(later).unwrap();
+            assert!(b.acquire(later).is_err());
             b.settle(probe, Outcome::Neutral, later, 0);
         }
     }
@@ -281,12 +339,12 @@ mod tests {
         let b = breaker(rules());
         fail(&b, 5, T0);
         let later = T0 + OPEN_FOR;
-        let lost = b.acquire(later, 0).unwrap();
-        assert!(b.acquire(later + Nanos::from_secs(29), 0).is_err());
+        let lost = b.acquire(later).unwrap();
+        assert!(b.acquire(later + Nanos::from_secs(29)).is_err());
         let after = later + Nanos::from_secs(33);
-        let probe = b.acquire(after, 0).unwrap();
+        let probe = b.acquire(after).unwrap();
         b.settle(lost, Outcome::Success, after, 0);
-        assert!(b.acquire(after, 0).is_err(), "the lost one has no place to give back");
+        assert!(b.acquire(after).is_err(), "the lost one has no place to give back");
         b.settle(probe, Outcome::Success, after, 0);
         assert_eq!(b.state(after), State::Closed);
     }
@@ -296,18 +354,16 @@ mod tests {
         let b = breaker(rules());
         fail(&b, 5, T0);
         let later = T0 + OPEN_FOR;
-        let _lost = b.acquire(later, 0).unwrap();
+        let _lost = b.acquire(later).unwrap();
         for days in 1..40 {
-            assert!(
-                b.clone_with_word().acquire(later + Nanos::from_secs(days * 86_400), 0).is_ok()
-            );
+            assert!(b.clone_with_word().acquire(later + Nanos::from_secs(days * 86_400)).is_ok());
         }
     }
 
     #[test]
     fn by_hand_it_opens_and_closes_and_forgets_permits() {
         let b = breaker(rules());
-        let permit = b.acquire(T0, 0).unwrap();
+        let permit = b.acquire(T0).unwrap();
         b.force_open(T0 + Nanos::from_secs(5));
         assert_eq!(b.state(T0), State::Open);
         assert_eq!(b.state(T0 + Nanos::from_secs(5)), State::HalfOpen);

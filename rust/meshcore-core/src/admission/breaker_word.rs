@@ -11,9 +11,14 @@
 //! another state than the present, changes nothing.
 //!
 //! # Layout
-//! `state:2 epoch:12 level:5`, then by state: Closed, failures in a row (20 bits); Open, when it
-//! ends (45 bits of 2^19 ns: 0.5 ms); HalfOpen, `lap:5 out:10 passed:10 lease:20` (lease in 2^30
-//! ns: 1.07 s). A zero word is a closed breaker.
+//! `state:2 epoch:12 level:5`, then by state: Closed, `row:25 failures:20`, the number of the row
+//! and its length; Open, when it ends (45 bits of 2^19 ns: 0.5 ms); HalfOpen, `lap:5 out:10
+//! passed:10 lease:20` (lease in 2^30 ns: 1.07 s). A zero word is a closed breaker.
+//!
+//! # Rows
+//! Each row has a number, so that a word never comes back within an epoch: whoever exchanges it
+//! knows that nothing happened since it was read, and so that the names of its row are no other
+//! row's ([`super::breaker`]).
 //!
 //! # Leases
 //! A probe whose holder died would keep its place for ever. When all places are taken and none
@@ -21,6 +26,7 @@
 //! lap that still reports is heard (else a service slower than the lease never closed), but it
 //! has no place to give back.
 
+use super::breaker_endpoints::Weight;
 use crate::snapshot;
 use crate::time::Nanos;
 
@@ -40,13 +46,20 @@ const LEASE_SHIFT: u32 = 30;
 const LEASE_MASK: u64 = (1 << 20) - 1;
 const EPOCH_MASK: u64 = (1 << 12) - 1;
 const LAP_MASK: u64 = (1 << 5) - 1;
+const ROW_SHIFT: u32 = 20;
+/// Rows count modulo 2^25: hours of a failure and a success in turn, a thousand times a second.
+const ROW_MASK: u64 = (1 << 25) - 1;
+
+/// Endpoints that failures must name if no number of failures in a row says how many: as many
+/// as the default of that number.
+const NAMED_BY_RATE: u64 = 5;
 
 /// What became of a request, as far as its breaker is concerned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// The service did its work.
     Success,
-    /// It did not: connect error, reset, timeout, 500, 502, 503, 504.
+    /// It did not; [`FailureRules`](super::FailureRules) say what that is for the proxy.
     Failure,
     /// Says nothing about the service: cancelled, never sent, the client's own deadline.
     Neutral,
@@ -122,6 +135,15 @@ impl Rules {
         }
     }
 
+    /// Whether failures that name these endpoints (bits) say something of the service: enough
+    /// are named, or each that could be chosen.
+    ///
+    /// Two at least, for one is never the service as long as there is another.
+    pub(crate) fn is_spread(&self, names: u64, choosable: u64) -> bool {
+        let needed = if self.failures == 0 { NAMED_BY_RATE } else { self.failures.max(2) };
+        u64::from(names.count_ones()) >= needed || names & choosable == choosable
+    }
+
     /// How long to stay open: `open_for` doubled `level` times, at most `max_open_for`, less up to
     /// a tenth, so that many proxies do not probe at the same moment.
     fn open_for(&self, level: u64, rand: u64) -> Nanos {
@@ -137,6 +159,10 @@ impl Rules {
 pub(crate) struct Settled {
     pub(crate) permit: BreakerPermit,
     pub(crate) outcome: Outcome,
+    /// Of a failure: what it counts for.
+    pub(crate) weight: Weight,
+    /// Of a failure: those of its row, itself included, name enough endpoints.
+    pub(crate) spread: bool,
     /// The window says that the rate of failures is too high.
     pub(crate) over_rate: bool,
     pub(crate) now: Nanos,
@@ -146,7 +172,7 @@ pub(crate) struct Settled {
 /// The word, unpacked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Word {
-    Closed { epoch: u64, failures: u64 },
+    Closed { epoch: u64, row: u64, failures: u64 },
     Open { epoch: u64, level: u64, until: u64 },
     HalfOpen { epoch: u64, level: u64, lap: u64, out: u64, passed: u64, lease: u64 },
 }
@@ -168,7 +194,10 @@ impl Word {
     pub(crate) const fn unpack(word: u64) -> Self {
         let (epoch, level) = ((word >> 50) & EPOCH_MASK, (word >> 45) & MAX_LEVEL);
         match word >> 62 {
-            0 => Self::Closed { epoch, failures: word & MAX_FAILURES },
+            0 => {
+                let row = (word >> ROW_SHIFT) & ROW_MASK;
+                Self::Closed { epoch, row, failures: word & MAX_FAILURES }
+            }
             1 => Self::Open { epoch, level, until: word & ((1 << 45) - 1) },
             _ => Self::HalfOpen {
                 epoch,
@@ -183,7 +212,7 @@ impl Word {
 
     pub(crate) const fn pack(self) -> u64 {
         match self {
-            Self::Closed { epoch, failures } => epoch << 50 | failures,
+            Self::Closed { epoch, row, failures } => epoch << 50 | row << ROW_SHIFT | failures,
             Self::Open { epoch, level, until } => 1 << 62 | epoch << 50 | level << 45 | until,
             Self::HalfOpen { epoch, level, lap, out, passed, lease } => {
                 2 << 62 | epoch << 50 | level << 45 | lap << 40 | out << 30 | passed << 20 | lease
@@ -223,18 +252,33 @@ impl Word {
         }
     }
 
+    /// How many failures the row has that a result is about to make longer; `None` if it is not.
+    pub(crate) fn row_before(self, by: &Settled) -> Option<u64> {
+        let counts = by.outcome == Outcome::Failure && by.weight == Weight::RowAndRate;
+        match self {
+            Self::Closed { epoch, failures, .. } if counts && by.is_of(epoch, false) => {
+                Some(failures)
+            }
+            _ => None,
+        }
+    }
+
     /// A result came: the new word, if it changes.
     pub(crate) fn settle(self, rules: &Rules, by: &Settled) -> Option<Self> {
         match self {
-            Self::Closed { epoch, failures } if by.is_of(epoch, false) => match by.outcome {
-                Outcome::Success if failures > 0 => Some(Self::Closed { epoch, failures: 0 }),
+            Self::Closed { epoch, row, failures } if by.is_of(epoch, false) => match by.outcome {
+                Outcome::Success if failures > 0 => {
+                    Some(Self::Closed { epoch, row: (row + 1) & ROW_MASK, failures: 0 })
+                }
                 Outcome::Success | Outcome::Neutral => None,
+                Outcome::Failure if by.over_rate => Some(Self::opened(rules, epoch, 0, by)),
+                Outcome::Failure if by.weight == Weight::RateOnly => None,
                 Outcome::Failure => {
                     let failures = (failures + 1).min(MAX_FAILURES);
-                    if by.over_rate || (rules.failures > 0 && failures >= rules.failures) {
+                    if by.spread && rules.failures > 0 && failures >= rules.failures {
                         return Some(Self::opened(rules, epoch, 0, by));
                     }
-                    Some(Self::Closed { epoch, failures })
+                    Some(Self::Closed { epoch, row, failures })
                 }
             },
             Self::HalfOpen { epoch, level, lap, out, passed, lease } if by.is_of(epoch, true) => {
@@ -242,7 +286,7 @@ impl Word {
                 let out = if in_place { out.saturating_sub(1) } else { out };
                 let passed = match by.outcome {
                     Outcome::Success if passed + 1 >= rules.successes => {
-                        return Some(Self::Closed { epoch: next(epoch), failures: 0 });
+                        return Some(Self::closed(next(epoch)));
                     }
                     Outcome::Success => passed + 1,
                     Outcome::Neutral => passed,
@@ -259,7 +303,7 @@ impl Word {
 
     /// The word after closing by hand.
     pub(crate) const fn closed_by_hand(self) -> Self {
-        Self::Closed { epoch: next(self.epoch()), failures: 0 }
+        Self::closed(next(self.epoch()))
     }
 
     /// The word after opening by hand, until `until`.
@@ -275,6 +319,10 @@ impl Word {
             }
             _ => Nanos::ZERO,
         }
+    }
+
+    const fn closed(epoch: u64) -> Self {
+        Self::Closed { epoch, row: 0, failures: 0 }
     }
 
     fn opened(rules: &Rules, epoch: u64, level: u64, by: &Settled) -> Self {

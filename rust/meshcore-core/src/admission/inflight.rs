@@ -34,7 +34,15 @@ impl InFlight {
         self.columns.enter_below(self.cap)
     }
 
-    /// Counts one out: once for each [`Self::try_enter`] that said yes.
+    /// Counts one in, unless `limit` or the cap is reached: for whom only a part of it is open.
+    #[must_use = "who entered must leave"]
+    #[inline]
+    pub fn try_enter_below(&self, limit: u64) -> bool {
+        self.columns.enter_below(limit.min(self.cap))
+    }
+
+    /// Counts one out: once for each [`Self::try_enter`] or [`Self::try_enter_below`] that said
+    /// yes.
     #[inline]
     pub fn leave(&self) {
         self.columns.leave();
@@ -76,6 +84,14 @@ mod tests {
         a.leave();
         assert!(b.try_enter());
         assert_eq!(b.current(), 3);
+    }
+
+    #[test]
+    fn a_limit_below_the_cap_binds_and_one_above_does_not() {
+        let cap = InFlight::new(Block::private(InFlight::WORDS), 0, 2);
+        assert!(cap.try_enter_below(1) && !cap.try_enter_below(1));
+        assert!(cap.try_enter_below(9) && !cap.try_enter_below(9));
+        assert_eq!(cap.current(), 2);
     }
 
     #[test]

@@ -5,16 +5,21 @@
 //! [`quota`] says how much, [`token_bucket`] holds one bucket, [`client_limiter`] one for each
 //! client in a table that never grows ([`client_key()`] turns an address into its key).
 //! [`breaker`] watches outcomes: [`breaker_word`] lists every transition, [`window`] counts for
-//! the failure rate. [`inflight`] and [`retry_budget`] cap what is under way, on [`columns`].
+//! the failure rate, [`breaker_endpoints`] says whom a failure names, [`failure_rules`] what a
+//! failure is. [`inflight`] and [`retry_budget`] cap what is under way, on [`columns`];
+//! [`client_share`] keeps the last part of a cap for clients that hold little of it.
 //!
 //! Each machine is a pure step on one word and [`crate::sync::update`]; who is let in gets a
 //! small `Copy` permit, and whoever holds it settles it exactly once.
 
 pub mod breaker;
+pub mod breaker_endpoints;
 pub mod breaker_word;
 pub mod client_key;
 pub mod client_limiter;
+pub mod client_share;
 pub mod columns;
+pub mod failure_rules;
 pub mod inflight;
 pub mod quota;
 pub mod retry_budget;
@@ -23,9 +28,12 @@ pub mod token_clock;
 pub mod window;
 
 pub use breaker::{Breaker, Open, State};
+pub use breaker_endpoints::{Endpoints, Weight};
 pub use breaker_word::{BreakerPermit, Outcome};
 pub use client_key::{bytes_key, client_key};
 pub use client_limiter::{Charge, ClientLimiter};
+pub use client_share::{ClientShare, ClientsHeld};
+pub use failure_rules::{FailureRules, Verdict, What};
 pub use inflight::InFlight;
 pub use quota::{Admitted, Quota, QuotaError, Refused};
 pub use retry_budget::RetryBudget;

@@ -4,6 +4,8 @@
 //! (the reason linkerd's unified breaker gives for its buckets). A slice carries the number of
 //! its time and the epoch of the breaker, so nothing is ever cleared: what is too old, or was
 //! counted before the breaker last opened, does not match and counts as nothing.
+//!
+//! Beside each slice of failures stands a word with the endpoints that they name, as bits.
 
 use crate::segment::{Line, WORDS_PER_LINE};
 use crate::sync::{AtomicU64, Ordering, update};
@@ -19,8 +21,13 @@ const RING_LINES: usize = 2;
 /// over rings of their own; failures are few and share one.
 pub(crate) const STRIPES: usize = 4;
 
-/// Lines of a window: failures first, then the stripes of successes.
-pub(crate) const LINES: usize = RING_LINES * (1 + STRIPES);
+/// Where the rings lie: failures, the endpoints that they name, then the stripes of successes.
+const FAILURES: usize = 0;
+const NAMES: usize = 1;
+const SUCCESSES: usize = 2;
+
+/// Lines of a window.
+pub(crate) const LINES: usize = RING_LINES * (SUCCESSES + STRIPES);
 
 /// A slice is at least 1 ms, so that its 24-bit number wraps after 4.6 hours at the earliest.
 const MIN_LENGTH: Nanos = Nanos::from_millis(10);
@@ -62,23 +69,25 @@ impl Window {
     #[inline]
     pub(crate) fn success(&self, lines: &[Line], stripe: usize, now: Nanos, epoch: u64) {
         let slice = self.slice(now, epoch);
-        slice.count(ring(lines, 1 + stripe % STRIPES));
+        slice.count(ring(lines, SUCCESSES + stripe % STRIPES));
     }
 
-    /// Counts a failure and says whether the rate is now too high.
+    /// Counts a failure of the endpoint with this bit (or of none: zero). If the rate is now too
+    /// high, the bits of all whose failures are counted.
     ///
     /// Of failures that arrive together the last to count sees all others.
-    pub(crate) fn failure(&self, lines: &[Line], now: Nanos, epoch: u64) -> bool {
+    pub(crate) fn failure(&self, lines: &[Line], bit: u64, now: Nanos, epoch: u64) -> Option<u64> {
         let slice = self.slice(now, epoch);
-        slice.count(ring(lines, 0));
-        let failures = slice.sum(ring(lines, 0));
+        slice.count_failure(lines, bit);
+        let failures = slice.sum(ring(lines, FAILURES));
         // Successes only lower the rate, so without enough failures they need not be summed.
         if failures * 100 < self.percent * self.min_calls {
-            return false;
+            return None;
         }
-        let successes: u64 = (1..=STRIPES).map(|i| slice.sum(ring(lines, i))).sum();
+        let successes: u64 = (0..STRIPES).map(|i| slice.sum(ring(lines, SUCCESSES + i))).sum();
         let calls = failures + successes;
-        calls >= self.min_calls && failures * 100 >= self.percent * calls
+        let over = calls >= self.min_calls && failures * 100 >= self.percent * calls;
+        over.then(|| slice.names(lines))
     }
 
     #[inline]
@@ -119,15 +128,39 @@ impl Slice {
     /// Begins the slice in place of an older one.
     #[cold]
     fn count_first(self, word: &AtomicU64) {
-        update(word, |old| {
-            if old >> COUNT_BITS == self.stamp() {
-                ((old & COUNT_MASK < COUNT_CAP).then_some(old + 1), ())
-            } else if self.is_before(old >> COUNT_BITS) {
-                (None, ())
-            } else {
-                (Some(self.stamp() << COUNT_BITS | 1), ())
+        update(word, |old| (self.counted(old), ()));
+    }
+
+    /// Adds one to this slice of failures, and a bit to the endpoints that they name.
+    ///
+    /// # Orderings
+    /// Whoever begins a slice stores its bit and so forgets those of an older slice; later ones
+    /// add theirs. The bit goes before the count, and counts are exchanged (`AcqRel`), so whoever
+    /// reads a count with `Acquire` sees bits of that slice or of a later one, never of an older
+    /// one. Two that begin a slice at once may lose one bit, until that endpoint fails again: an
+    /// endpoint too few is named, never one too many.
+    fn count_failure(self, lines: &[Line], bit: u64) {
+        let names = self.word(ring(lines, NAMES), self.number);
+        update(self.word(ring(lines, FAILURES), self.number), |old| {
+            let new = self.counted(old);
+            match new {
+                Some(new) if new & COUNT_MASK == 1 => names.store(bit, Ordering::Relaxed),
+                Some(_) if bit != 0 => drop(names.fetch_or(bit, Ordering::Relaxed)),
+                _ => {}
             }
+            (new, ())
         });
+    }
+
+    /// The word with one more in this slice; `None` if it is full, or a later slice's already.
+    const fn counted(self, old: u64) -> Option<u64> {
+        if old >> COUNT_BITS == self.stamp() {
+            if old & COUNT_MASK < COUNT_CAP { Some(old + 1) } else { None }
+        } else if self.is_before(old >> COUNT_BITS) {
+            None
+        } else {
+            Some(self.stamp() << COUNT_BITS | 1)
+        }
     }
 
     /// Whether a slice with `stamp` is later than this one, of this epoch or of the next ones.
@@ -139,11 +172,27 @@ impl Slice {
 
     /// What was counted in this slice and the nine before it, in this epoch.
     fn sum(self, ring: &[Line]) -> u64 {
-        (0..SLICES).map_while(|back| self.number.checked_sub(back)).fold(0, |sum, number| {
-            let word = self.word(ring, number).load(Ordering::Relaxed);
-            let same = word >> COUNT_BITS == Self { number, ..self }.stamp();
-            sum + if same { word & COUNT_MASK } else { 0 }
+        self.last_ten().fold(0, |sum, slice| {
+            let word = slice.word(ring, slice.number).load(Ordering::Relaxed);
+            sum + if word >> COUNT_BITS == slice.stamp() { word & COUNT_MASK } else { 0 }
         })
+    }
+
+    /// The endpoints that failures in these slices name. Orderings: [`Slice::count_failure`].
+    fn names(self, lines: &[Line]) -> u64 {
+        self.last_ten().fold(0, |names, slice| {
+            let count = slice.word(ring(lines, FAILURES), slice.number).load(Ordering::Acquire);
+            if count >> COUNT_BITS != slice.stamp() {
+                return names;
+            }
+            names | slice.word(ring(lines, NAMES), slice.number).load(Ordering::Relaxed)
+        })
+    }
+
+    /// This slice and the nine before it.
+    fn last_ten(self) -> impl Iterator<Item = Self> {
+        let numbers = (0..SLICES).map_while(move |back| self.number.checked_sub(back));
+        numbers.map(move |number| Self { number, ..self })
     }
 
     #[inline]
@@ -168,6 +217,10 @@ mod tests {
         Block::private(LINES * WORDS_PER_LINE)
     }
 
+    fn over(w: &Window, b: &Block, now: Nanos, epoch: u64) -> bool {
+        w.failure(b.lines(), 0, now, epoch).is_some()
+    }
+
     const SECOND: u64 = 1_000_000_000;
 
     #[test]
@@ -175,8 +228,8 @@ mod tests {
         let (w, b) = (Window::new(Nanos::from_secs(10), 50, 20), lines());
         let now = Nanos::from_secs(1_000);
         (0..10).for_each(|i| w.success(b.lines(), i, now, 0));
-        (0..9).for_each(|_| assert!(!w.failure(b.lines(), now, 0)));
-        assert!(w.failure(b.lines(), now, 0), "10 of 20");
+        (0..9).for_each(|_| assert!(!over(&w, &b, now, 0)));
+        assert!(over(&w, &b, now, 0), "10 of 20");
     }
 
     #[test]
@@ -184,35 +237,35 @@ mod tests {
         let (w, b) = (Window::new(Nanos::from_secs(10), 50, 20), lines());
         let now = Nanos::from_secs(1_000);
         (0..11).for_each(|i| w.success(b.lines(), i, now, 0));
-        (0..10).for_each(|_| assert!(!w.failure(b.lines(), now, 0)));
+        (0..10).for_each(|_| assert!(!over(&w, &b, now, 0)));
     }
 
     #[test]
     fn what_is_older_than_the_window_is_forgotten() {
         let (w, b) = (Window::new(Nanos::from_secs(10), 1, 4), lines());
-        (0..3).for_each(|_| assert!(!w.failure(b.lines(), Nanos(100 * SECOND + 5), 0)));
-        assert!(w.failure(b.lines(), Nanos(109 * SECOND), 0), "nine slices later they count");
+        (0..3).for_each(|_| assert!(!over(&w, &b, Nanos(100 * SECOND + 5), 0)));
+        assert!(over(&w, &b, Nanos(109 * SECOND), 0), "nine slices later they count");
         let (w, b) = (Window::new(Nanos::from_secs(10), 1, 4), lines());
-        (0..3).for_each(|_| assert!(!w.failure(b.lines(), Nanos(100 * SECOND + 5), 0)));
-        assert!(!w.failure(b.lines(), Nanos(110 * SECOND + 5), 0), "ten slices later not");
+        (0..3).for_each(|_| assert!(!over(&w, &b, Nanos(100 * SECOND + 5), 0)));
+        assert!(!over(&w, &b, Nanos(110 * SECOND + 5), 0), "ten slices later not");
     }
 
     #[test]
     fn what_was_counted_in_an_earlier_epoch_does_not_count() {
         let (w, b) = (Window::new(Nanos::from_secs(10), 1, 4), lines());
         let now = Nanos(100 * SECOND);
-        (0..3).for_each(|_| assert!(!w.failure(b.lines(), now, 7)));
-        assert!(!w.failure(b.lines(), now, 8));
-        assert!(!w.failure(b.lines(), now, 7), "nor does a late one of it count in the new");
-        (0..2).for_each(|_| assert!(!w.failure(b.lines(), now, 8)));
-        assert!(w.failure(b.lines(), now, 8));
+        (0..3).for_each(|_| assert!(!over(&w, &b, now, 7)));
+        assert!(!over(&w, &b, now, 8));
+        assert!(!over(&w, &b, now, 7), "nor does a late one of it count in the new");
+        (0..2).for_each(|_| assert!(!over(&w, &b, now, 8)));
+        assert!(over(&w, &b, now, 8));
     }
 
     #[test]
     fn a_slice_stops_counting_at_its_cap() {
         let (w, b) = (Window::new(Nanos::from_secs(10), 50, 20), lines());
         w.success(b.lines(), 0, Nanos(0), 0);
-        let word = &ring(b.lines(), 1)[0].0[0];
+        let word = &ring(b.lines(), SUCCESSES)[0].0[0];
         word.store(COUNT_CAP - 1, Ordering::Relaxed);
         (0..3).for_each(|_| w.success(b.lines(), 0, Nanos(0), 0));
         assert_eq!(word.load(Ordering::Relaxed), COUNT_CAP);
@@ -221,8 +274,20 @@ mod tests {
     #[test]
     fn a_clock_that_is_a_slice_behind_counts_as_well() {
         let (w, b) = (Window::new(Nanos::from_secs(10), 1, 2), lines());
-        assert!(!w.failure(b.lines(), Nanos(100 * SECOND), 0));
-        assert!(!w.failure(b.lines(), Nanos(99 * SECOND), 0), "sees only its own past");
-        assert!(w.failure(b.lines(), Nanos(100 * SECOND), 0));
+        assert!(!over(&w, &b, Nanos(100 * SECOND), 0));
+        assert!(!over(&w, &b, Nanos(99 * SECOND), 0), "sees only its own past");
+        assert!(over(&w, &b, Nanos(100 * SECOND), 0));
+    }
+
+    #[test]
+    fn the_names_are_those_of_the_failures_in_the_window() {
+        let (w, b) = (Window::new(Nanos::from_secs(10), 1, 1), lines());
+        let names = |bit, secs, epoch| w.failure(b.lines(), bit, Nanos(secs * SECOND + 5), epoch);
+        assert_eq!(names(1, 100, 0), Some(1));
+        assert_eq!(names(2, 100, 0), Some(3));
+        assert_eq!(names(4, 109, 0), Some(7), "nine slices later they are named");
+        assert_eq!(names(4, 110, 0), Some(4), "ten later the slice is another's");
+        assert_eq!(names(8, 111, 1), Some(8), "another epoch's are not");
+        assert_eq!(names(0, 121, 1), Some(0), "a failure that names none forgets as well");
     }
 }

@@ -76,6 +76,8 @@ pub struct Picker {
 struct Want<'a> {
     now: Nanos,
     tried: Option<&'a Tried>,
+    /// For another attempt of a request that has had its turn.
+    retry: bool,
     /// Ejected ones too.
     panic: bool,
     /// Those too that are due for a probe.
@@ -151,13 +153,18 @@ impl Picker {
     /// A retry goes, in this order, to another endpoint, to a probe, to one that was tried (there
     /// may be only one). When all are draining, they are used. `None` if there is no endpoint, or,
     /// with panic off, if all are ejected. O(1) expected, O(n) when most draws fail.
+    ///
+    /// A retry leaves the sequence of a round robin as it is, so that the next request has its own
+    /// turn: with two endpoints of which one refuses, the retries would else take each turn of the
+    /// other one, and every request would begin at the one that refuses.
     pub fn pick(&self, now: Nanos, rand: &mut Rng, tried: &Tried) -> Option<Picked> {
         if self.endpoints.is_empty() {
             return None;
         }
         let panic = self.health().is_panic(now);
         let first = tried.is_empty();
-        let want = Want { now, tried: Some(tried), panic, probes: first, draining: false };
+        let want =
+            Want { now, tried: Some(tried), retry: !first, panic, probes: first, draining: false };
         if let Some(picked) = self.claim(want, rand) {
             return Some(picked);
         }
@@ -208,6 +215,9 @@ impl Picker {
 
     fn choose(&self, want: Want<'_>, rand: &mut Rng) -> Option<usize> {
         let found = match &self.kind {
+            Kind::RoundRobin(turns) if want.retry => {
+                (0..DRAWS).filter_map(|_| turns.draw(rand)).find(|&i| self.is_wanted(want, i))
+            }
             Kind::RoundRobin(turns) => turns.next(self.sequence(), |i| self.is_wanted(want, i)),
             Kind::LeastRequest(draw) => self.less_loaded(draw, want, rand),
             Kind::Random(draw) => {
@@ -267,6 +277,25 @@ impl Picker {
         let load = |i: usize| self.endpoints[i].state.in_flight();
         let weight = |i: usize| u64::from(self.endpoints[i].weight.max(1));
         if load(b).saturating_mul(weight(a)) < load(a).saturating_mul(weight(b)) { b } else { a }
+    }
+
+    /// Which endpoints a first attempt could choose now, by index modulo 64. O(n).
+    ///
+    /// Endpoints that share a bit are told apart by nobody: the bit is set if one of them can be
+    /// chosen. Exact for up to 64 endpoints.
+    #[must_use]
+    pub fn choosable_bits(&self, now: Nanos) -> u64 {
+        let want = Want {
+            now,
+            tried: None,
+            retry: false,
+            panic: self.health().is_panic(now),
+            probes: true,
+            // As `pick_draining`: those that go are left alone while one stays.
+            draining: self.endpoints.iter().all(|e| e.state.draining()),
+        };
+        let choosable = (0..self.endpoints.len()).filter(|&index| self.is_wanted(want, index));
+        choosable.fold(0, |bits, index| bits | 1 << (index % 64))
     }
 
     /// One pass over all, choosing by weight (reservoir of one). O(n).

@@ -1,5 +1,6 @@
 //! Turns by weight without a lock: gRPC's static stride.
 
+use super::rng::Rng;
 use crate::sync::{AtomicU64, Ordering};
 
 /// The scale of weights: the heaviest endpoint has this one and is taken in every round.
@@ -35,6 +36,18 @@ impl Turns {
         let phase = index as u64 & 1;
         let sum = weight.wrapping_mul((s / n) & u64::from(u32::MAX)) + phase * (FULL / 2);
         (index, sum % FULL >= FULL - weight)
+    }
+
+    /// What a random number of the sequence offers: an endpoint by weight, `None` if the one that
+    /// it offers a turn to does not take it.
+    ///
+    /// For whoever must not use up a turn. Walking on from the present number instead would send
+    /// all retries of a burst to one neighbour, and looking past an endpoint that is not eligible
+    /// would give its turns to the next one; a draw that fails is drawn again as a whole.
+    #[inline]
+    pub(super) fn draw(&self, rand: &mut Rng) -> Option<usize> {
+        let (index, takes) = self.offer(rand.next_u64());
+        takes.then_some(index)
     }
 
     /// The next endpoint whose turn it is and that `eligible` accepts.
@@ -78,6 +91,18 @@ mod tests {
         let sequence = AtomicU64::new(0);
         let order: Vec<_> = (0..4).filter_map(|_| turns.next(&sequence, |i| i != 1)).collect();
         assert_eq!(order, [0, 2, 0, 2]);
+    }
+
+    #[test]
+    fn draws_share_by_weight_without_a_turn() {
+        let turns = Turns::new([1, 2, 4].into_iter());
+        let mut rand = Rng::new(3);
+        let mut counts = [0_u32; 3];
+        for index in (0..30_000).filter_map(|_| turns.draw(&mut rand)) {
+            counts[index] += 1;
+        }
+        let [one, two, four] = counts.map(f64::from);
+        assert!((two / one - 2.0).abs() < 0.15 && (four / two - 2.0).abs() < 0.15, "{counts:?}");
     }
 
     #[test]

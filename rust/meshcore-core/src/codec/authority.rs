@@ -19,14 +19,14 @@ pub(super) fn check(authority: &[u8]) -> Result<Parts, CodecError> {
     let host_len = match authority {
         [] => return Err(CodecError::bad("empty host")),
         [b'[', ..] => bracketed(authority)?,
-        [b':', ..] => return Err(CodecError::bad("empty host")),
+        [b':', ..] => return Err(CodecError::bad("port without a host")),
         _ => authority.iter().position(|&b| b == b':').unwrap_or(authority.len()),
     };
     let (host, port) = authority.split_at(host_len);
     if let [b':', digits @ ..] = port {
         check_port(digits)?;
     } else if !port.is_empty() {
-        return Err(CodecError::bad("invalid host"));
+        return Err(CodecError::bad("bytes behind an IPv6 literal"));
     }
     let mut has_upper = false;
     if host[0] != b'[' {

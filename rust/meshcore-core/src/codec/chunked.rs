@@ -119,7 +119,7 @@ impl Chunked {
         self.state = match (self.state, b) {
             (State::Size, _) if b.is_ascii_hexdigit() => return self.digit(b),
             (State::Size, _) if self.digits == 0 => {
-                return Err(CodecError::bad("invalid chunk size"));
+                return Err(CodecError::bad("chunk size without a digit"));
             }
             (State::Size | State::Extension, b'\r') => State::SizeLf,
             (State::Size | State::Blank, b' ' | b'\t') => self.spend(State::Blank)?,
@@ -144,7 +144,7 @@ impl Chunked {
                 State::Size
             }
             (State::Size | State::Blank, _) => {
-                return Err(CodecError::bad("invalid chunk size"));
+                return Err(CodecError::bad("invalid byte behind a chunk size"));
             }
             (State::Extension | State::Quoted | State::QuotedPair, _) => {
                 return Err(invalid_extension());

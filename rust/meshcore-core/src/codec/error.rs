@@ -22,9 +22,16 @@ impl CodecError {
         Self::new(Reason::BadRequest, message)
     }
 
-    /// The same finding in a response: whatever is wrong with it, the client gets a 502.
+    /// The same finding in a response: whatever is wrong with it, the client gets a 502. That it is
+    /// larger than we take is our rule, and not the endpoint's fault.
     pub(super) const fn of_upstream(self) -> Self {
-        Self::new(Reason::UpstreamProtocol, self.message)
+        let reason = match self.reason {
+            Reason::HeadersTooLarge | Reason::UriTooLong | Reason::ResponseTooLarge => {
+                Reason::ResponseTooLarge
+            }
+            _ => Reason::UpstreamProtocol,
+        };
+        Self::new(reason, self.message)
     }
 }
 

@@ -143,13 +143,12 @@ fn check_coding(value: &[u8]) -> Result<(), CodecError> {
 
 /// Digits only: no sign, blank, list or hexadecimal (RFC 9110 §8.6).
 fn length(value: &[u8]) -> Result<u64, CodecError> {
-    let invalid = CodecError::bad("invalid content-length");
     // 19 digits hold 2^63-1 and cannot overflow 64 bits.
     if value.is_empty() || value.len() > 19 || !value.iter().all(u8::is_ascii_digit) {
-        return Err(invalid);
+        return Err(CodecError::bad("content-length is not a number"));
     }
     let n = value.iter().fold(0u64, |n, &d| n * 10 + u64::from(d - b'0'));
-    if n <= MAX_LENGTH { Ok(n) } else { Err(invalid) }
+    if n <= MAX_LENGTH { Ok(n) } else { Err(CodecError::bad("content-length too large")) }
 }
 
 fn connection(value: &[u8], facts: &mut Facts) -> Result<(), CodecError> {

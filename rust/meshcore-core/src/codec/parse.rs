@@ -35,7 +35,7 @@ impl From<ScanError> for CodecError {
         match error {
             ScanError::BareLf => Self::bad("bare line feed"),
             ScanError::NoStartLine => Self::bad("empty line before the start line"),
-            ScanError::LongLine => Self::new(Reason::UriTooLong, "request line too long"),
+            ScanError::LongLine => Self::new(Reason::UriTooLong, "start line too long"),
             ScanError::TooLarge => Self::new(Reason::HeadersTooLarge, "head too large"),
             ScanError::TooMany => Self::new(Reason::HeadersTooLarge, "too many fields"),
         }

@@ -105,7 +105,7 @@ pub(super) fn locate_host(
             return Err(CodecError::bad("missing host"));
         }
         (None, Some(_)) if parsed.version == Version::Http11 => {
-            return Err(CodecError::bad("missing host"));
+            return Err(CodecError::bad("host only in the target"));
         }
         (None, None) => return Ok((Span::default(), Span::default())),
         (Some(span), _) | (None, Some(span)) => span,

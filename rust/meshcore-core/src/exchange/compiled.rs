@@ -9,6 +9,7 @@ use hashbrown::HashMap;
 use super::stack::{Op, RouteStack};
 use super::stats::ListenerStats;
 use super::upstream::Upstream;
+use crate::admission::ClientsHeld;
 use crate::balance::Rng;
 use crate::routing::{ListenerId, RouteTable};
 use crate::snapshot::{Action, Route};
@@ -25,6 +26,8 @@ pub struct Listener {
     pub name: String,
     pub(super) ops: Vec<Op>,
     pub(super) trusted_hops: u8,
+    /// The least rate of a request's body, in bytes a second; zero for none.
+    pub(super) body_rate: u64,
     pub(super) routing: ListenerId,
     /// What happened on it.
     pub stats: ListenerStats,
@@ -54,6 +57,38 @@ impl Host {
     }
 }
 
+/// Bytes that a worker keeps of request bodies which it awaits, and the most of them.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Buffers {
+    used: Arc<AtomicU64>,
+    pub(super) most: u64,
+}
+
+/// A part of [`Buffers`], until it is dropped.
+#[derive(Debug)]
+pub(super) struct Reservation {
+    used: Arc<AtomicU64>,
+    bytes: u64,
+}
+
+impl Buffers {
+    /// Room for `bytes` more, if there is.
+    ///
+    /// # Orderings
+    /// The sum publishes nothing: `Relaxed`.
+    pub(super) fn reserve(&self, bytes: u64) -> Option<Reservation> {
+        let before = self.used.fetch_add(bytes, Ordering::Relaxed);
+        let reservation = Reservation { used: Arc::clone(&self.used), bytes };
+        (before.saturating_add(bytes) <= self.most).then_some(reservation)
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        self.used.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
 /// One configuration, compiled. Immutable: a request keeps the one it began with.
 #[derive(Debug, Default)]
 pub struct Compiled {
@@ -65,6 +100,10 @@ pub struct Compiled {
     pub(super) upstreams: Map<String, Arc<Upstream>>,
     pub(super) hosts: Map<String, Arc<Host>>,
     pub(super) layers: Arc<Vec<String>>,
+    /// Of the process, over all its configurations.
+    pub(super) buffers: Buffers,
+    /// Who holds how much of the upstreams' caps in this process.
+    pub(super) clients: Arc<ClientsHeld>,
 }
 
 impl Compiled {

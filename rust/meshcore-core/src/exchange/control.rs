@@ -6,10 +6,13 @@ use std::sync::Arc;
 
 use super::compiled::{Compiled, Host, Listener, Map};
 use super::layout::word_format;
-use super::stack::{Op, RouteStack, Target};
+use super::stack::{Guard, Op, RouteStack, Target};
 use super::stats::{ListenerStats, RouteStats};
 use super::upstream::Upstream;
-use crate::admission::{Breaker, ClientLimiter, InFlight, Quota, RetryBudget, TokenBucket};
+use crate::admission::{
+    Breaker, ClientLimiter, ClientShare, FailureRules, InFlight, Quota, RetryBudget, TokenBucket,
+    bytes_key,
+};
 use crate::balance::{Endpoint, EndpointState, Picker};
 use crate::codec::HeaderOps;
 use crate::routing::{ListenerId, RouteTable, rewrite};
@@ -111,7 +114,12 @@ impl Control {
             upstreams: old.upstreams.clone(),
             hosts: old.hosts.clone(),
             layers: Arc::clone(&old.layers),
+            buffers: old.buffers.clone(),
+            clients: Arc::clone(&old.clients),
         };
+        if let Some(most) = delta.buffer_total {
+            new.buffers.most = most;
+        }
         for name in &delta.remove.listeners {
             if let Some(id) = new.listener_id(name) {
                 new.listeners[id as usize] = None;
@@ -229,13 +237,7 @@ impl Control {
         let (endpoints, ids) = self.endpoints(name, &spec, was)?;
         let words = self.block(Kind::Upstream, &format!("{name}/balance"), Picker::WORDS)?;
         let picker = Picker::with_sequence(spec.balance, Arc::clone(&endpoints), words);
-        let breaker = match &spec.breaker {
-            Some(rules) => {
-                let words = self.block(Kind::Breaker, name, Breaker::WORDS)?;
-                Some(Breaker::new(words, rules.clone()).on_worker(self.worker_slot))
-            }
-            None => None,
-        };
+        let guard = spec.breaker.as_ref().map(|rules| self.guard(name, rules)).transpose()?;
         let words = self.block(Kind::Upstream, &format!("{name}/in_flight"), InFlight::WORDS)?;
         let in_flight = InFlight::new(words, self.worker_slot, spec.max_requests);
         let words = self.block(Kind::Upstream, &format!("{name}/retries"), RetryBudget::WORDS)?;
@@ -245,8 +247,26 @@ impl Control {
             spec.retry_budget_percent,
             spec.retry_budget_floor,
         );
-        let name = name.to_owned();
-        Ok(Arc::new(Upstream { name, spec, picker, endpoints, ids, breaker, in_flight, retries }))
+        let share = ClientShare::new(spec.client_share_percent);
+        let salt = bytes_key(self.seed, name.as_bytes());
+        Ok(Arc::new(Upstream {
+            name: name.to_owned(),
+            spec,
+            picker,
+            endpoints,
+            ids,
+            guard,
+            in_flight,
+            share,
+            salt,
+            retries,
+        }))
+    }
+
+    fn guard(&mut self, name: &str, rules: &snapshot::Breaker) -> Result<Guard, String> {
+        let words = self.block(Kind::Breaker, name, Breaker::WORDS)?;
+        let breaker = Breaker::new(words, rules.clone()).on_worker(self.worker_slot);
+        Ok(Guard { breaker, rules: FailureRules::new(rules) })
     }
 
     /// Endpoints and their ids: an address that stays keeps its id, no other ever gets it.
@@ -293,6 +313,7 @@ impl Control {
             name: name.to_owned(),
             ops,
             trusted_hops: spec.trusted_hops,
+            body_rate: spec.body_bytes_per_second,
             routing: ListenerId::new(name, spec.match_first),
             stats: ListenerStats::new(counts, gauges, self.worker_slot),
         }));
@@ -302,11 +323,9 @@ impl Control {
     fn route(&mut self, new: &mut Compiled, route: &Route) -> Result<RouteStack, String> {
         let place = format!("route/{}", route.name);
         let target = target(new, &route.action)?;
-        let breaker = match (route.layers.iter().find_map(breaker_rules), &target) {
+        let own_guard = match (route.layers.iter().find_map(breaker_rules), &target) {
             (Some(rules), Target::Forward { upstream, .. }) => {
-                let name = format!("{}/{}", upstream.name, route.name);
-                let words = self.block(Kind::Breaker, &name, Breaker::WORDS)?;
-                Some(Breaker::new(words, rules.clone()).on_worker(self.worker_slot))
+                Some(self.guard(&format!("{}/{}", upstream.name, route.name), rules)?)
             }
             (Some(_), _) => return Err("a circuit_breaker needs an upstream".to_owned()),
             (None, _) => None,
@@ -316,11 +335,12 @@ impl Control {
         Ok(RouteStack {
             name: route.name.clone(),
             ops: self.ops(new, &place, &route.layers)?,
-            breaker,
+            own_guard,
             target,
             timeout_ns: route.timeout_ns,
             idle_ns: route.idle_ns,
             retry: route.retry.clone(),
+            body_rate: route.body_bytes_per_second,
             upgrade: route.upgrade.clone(),
             request_ops: header_ops(&route.request_headers)?,
             response_ops: header_ops(&route.response_headers)?,

@@ -4,7 +4,6 @@
 //! statuses read from HTTP, http-grpc-status-mapping.md.
 
 use super::local_reply::LocalReply;
-use crate::admission::Outcome;
 use crate::error::Reason;
 use crate::head::Headers;
 use crate::time::Nanos;
@@ -49,22 +48,26 @@ pub fn format_timeout(left: Nanos) -> String {
 }
 
 /// The `grpc-status` among fields; one that is no number of the seventeen is UNKNOWN.
-#[must_use]
-pub fn status_of(fields: &Headers) -> Option<u8> {
+pub(super) fn status_of(fields: &Headers) -> Option<u8> {
     let value = fields.get(b"grpc-status")?;
-    let text = std::str::from_utf8(value).ok();
-    let known = |n: &u8| usize::from(*n) < STATUSES;
-    Some(text.and_then(|t| t.parse().ok()).filter(known).unwrap_or(UNKNOWN))
+    Some(std::str::from_utf8(value).map_or(UNKNOWN, number_of))
 }
 
-/// What a status says about the service: UNKNOWN, DEADLINE_EXCEEDED, INTERNAL, UNAVAILABLE and
-/// DATA_LOSS are failures; RESOURCE_EXHAUSTED slows but does not trip, CANCELLED is the client's.
-pub(super) fn outcome(status: u8) -> Outcome {
-    match status {
-        2 | 4 | 13 | 14 | 15 => Outcome::Failure,
-        1 | 8 => Outcome::Neutral,
-        _ => Outcome::Success,
-    }
+fn number_of(text: &str) -> u8 {
+    text.parse().ok().filter(|n| usize::from(*n) < STATUSES).unwrap_or(UNKNOWN)
+}
+
+/// The status of a call that ended with these trailers: without one it is UNKNOWN to its client.
+#[must_use]
+pub fn final_status(trailers: Option<&Headers>) -> u8 {
+    trailers.and_then(status_of).unwrap_or(UNKNOWN)
+}
+
+/// The status of a response, where it is there already: trailers-only, or of trailers that came
+/// with the head; `ends`: nothing more comes.
+#[must_use]
+pub fn status_in(head: &Headers, trailers: Option<&Headers>, ends: bool) -> Option<u8> {
+    status_of(head).or_else(|| ends.then(|| final_status(trailers)))
 }
 
 /// The status that an HTTP status without one means to a client.
@@ -80,18 +83,30 @@ const fn from_http(status: u16) -> u8 {
 }
 
 impl LocalReply {
-    /// The same answer to a gRPC call: 200, and all of it in the one field list (trailers-only).
-    /// Its own `grpc-status` stays; else it is the reason's, or for a layer's the HTTP status's.
+    fn field(&self, name: &str) -> Option<&str> {
+        self.fields.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str())
+    }
+
+    /// The status that it is to a gRPC call.
     #[must_use]
-    pub fn for_grpc(&self, reason: Reason) -> Self {
-        let get = |name: &str| self.fields.iter().find(|(n, _)| n == name).map(|(_, v)| v.clone());
-        let made = match reason {
+    pub fn grpc_status(&self, reason: Reason) -> u8 {
+        if let Some(own) = self.field("grpc-status") {
+            return number_of(own);
+        }
+        match reason {
             Reason::LayerResponse | Reason::DirectResponse | Reason::Redirect => {
                 from_http(self.status)
             }
             reason => reason.grpc_status(),
-        };
-        let status = get("grpc-status").unwrap_or_else(|| made.to_string());
+        }
+    }
+
+    /// The same answer to a gRPC call: 200, and all of it in the one field list (trailers-only).
+    /// Its own `grpc-status` stays; else it is the reason's, or for a layer's the HTTP status's.
+    #[must_use]
+    pub fn for_grpc(&self, reason: Reason) -> Self {
+        let get = |name: &str| self.field(name).map(str::to_owned);
+        let status = get("grpc-status").unwrap_or_else(|| self.grpc_status(reason).to_string());
         let message = get("grpc-message").unwrap_or_else(|| reason.code().replace('_', " "));
         let mut fields = vec![
             ("content-type".to_owned(), "application/grpc".to_owned()),

@@ -10,9 +10,10 @@ use crate::telemetry::Histogram;
 #[must_use]
 pub const fn word_format(kind: Kind) -> u64 {
     match kind {
+        // 2: rows have numbers, and failures name endpoints.
+        Kind::Breaker => 2,
         Kind::Bucket
         | Kind::ClientTable
-        | Kind::Breaker
         | Kind::Upstream
         | Kind::Endpoint
         | Kind::Counters

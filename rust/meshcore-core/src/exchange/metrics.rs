@@ -49,6 +49,17 @@ fn of_listeners(text: Exposition, listeners: &[&Listener]) -> Exposition {
             .filter(|&(_, n)| n > 0)
             .map(|(reason, n)| ([("listener", l.name.as_str()), ("reason", reason.code())], n))
     });
+    let cuts = listeners.iter().flat_map(|l| {
+        let cut = Reason::ALL.iter().map(|&reason| (reason, l.stats.cuts(reason)));
+        cut.filter(|&(_, n)| n > 0).map(|(reason, n)| {
+            let labels = [
+                ("listener", l.name.as_str()),
+                ("reason", reason.code()),
+                ("by", reason.by().word()),
+            ];
+            (labels, n)
+        })
+    });
     let floods = listeners.iter().flat_map(|l| {
         let each = Flood::ALL.iter().map(|&flood| (flood, l.stats.floods(flood)));
         each.filter(|&(_, n)| n > 0)
@@ -70,6 +81,11 @@ fn of_listeners(text: Exposition, listeners: &[&Listener]) -> Exposition {
         each(|l| l.stats.requests()),
     )
     .counter("meshcore_local_answers_total", "Answers of the proxy itself, by reason.", answers)
+    .counter(
+        "meshcore_requests_cut_total",
+        "Requests that ended without a whole answer, by reason and by whom.",
+        cuts,
+    )
     .counter(
         "meshcore_listener_h2_ended_total",
         "HTTP/2 connections ended with ENHANCE_YOUR_CALM, by what they flooded.",
@@ -157,9 +173,9 @@ fn of_breakers(
     now: Nanos,
 ) -> Exposition {
     let of_upstreams = upstreams.iter().filter_map(|u| Some((u.name.as_str(), "", u.breaker()?)));
-    let of_routes = routes
-        .iter()
-        .filter_map(|r| Some((r.upstream()?.name.as_str(), r.name.as_str(), r.breaker.as_ref()?)));
+    let of_routes = routes.iter().filter_map(|r| {
+        Some((r.upstream()?.name.as_str(), r.name.as_str(), &r.own_guard.as_ref()?.breaker))
+    });
     let samples = of_upstreams
         .chain(of_routes)
         .map(|(upstream, route, b)| ([("upstream", upstream), ("route", route)], level(b, now)));

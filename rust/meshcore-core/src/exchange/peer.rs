@@ -1,5 +1,6 @@
 //! Who is asking: the socket's peer, or the address that trusted proxies vouch for.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 
 use crate::admission::{bytes_key, client_key};
@@ -38,6 +39,13 @@ impl Peer {
             return self.key;
         }
         forwarded(headers, hops).map_or(self.key, |ip| key_of(Some(ip), seed))
+    }
+
+    /// The address of the client behind this peer, as [`client`](Self::client) finds it.
+    #[must_use]
+    pub fn client_text(&self, headers: &Headers, hops: u8) -> Cow<'_, str> {
+        let behind = if hops == 0 { None } else { forwarded(headers, hops) };
+        behind.map_or(Cow::Borrowed(&self.text), |ip| ip.to_canonical().to_string().into())
     }
 
     /// The socket's own address.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::stats::RouteStats;
 use super::upstream::Upstream;
-use crate::admission::{Breaker, ClientLimiter, InFlight, TokenBucket};
+use crate::admission::{Breaker, ClientLimiter, FailureRules, InFlight, TokenBucket};
 use crate::codec::HeaderOps;
 use crate::routing::rewrite::{PathRewrite, Redirect};
 use crate::snapshot::{LimitKey, Retry};
@@ -22,6 +22,15 @@ pub(super) enum Op {
     InFlight(Arc<InFlight>),
     /// A Python layer: pause, and say which.
     Python(u32),
+}
+
+/// A breaker, and what it takes for a failure.
+#[derive(Debug)]
+pub struct Guard {
+    /// The breaker.
+    pub breaker: Breaker,
+    /// Its rules.
+    pub rules: FailureRules,
 }
 
 /// What a route does in the end.
@@ -61,7 +70,7 @@ pub struct RouteStack {
     pub name: String,
     pub(super) ops: Vec<Op>,
     /// The breaker of (upstream, route), instead of the upstream's own.
-    pub(super) breaker: Option<Breaker>,
+    pub(super) own_guard: Option<Guard>,
     /// What it does.
     pub target: Target,
     /// From the request's last byte to the response head; zero for none.
@@ -70,6 +79,8 @@ pub struct RouteStack {
     pub idle_ns: u64,
     /// What is tried again.
     pub retry: Retry,
+    /// The least rate of a request's body in bytes a second, instead of the listener's.
+    pub(super) body_rate: Option<u64>,
     /// Protocols that may be upgraded to.
     pub(super) upgrade: Vec<String>,
     /// Changes to the request's fields.
@@ -85,6 +96,11 @@ impl RouteStack {
     #[must_use]
     pub fn allows(&self, protocol: &[u8]) -> bool {
         self.upgrade.iter().any(|allowed| allowed.as_bytes() == protocol)
+    }
+
+    /// The breaker that its requests pass.
+    pub(super) fn guard(&self) -> Option<&Guard> {
+        self.own_guard.as_ref().or_else(|| self.upstream()?.guard.as_ref())
     }
 
     /// The upstream, if the route forwards.

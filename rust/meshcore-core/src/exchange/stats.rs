@@ -89,7 +89,7 @@ impl RouteStats {
     }
 }
 
-/// Local answers of a listener by reason, its requests and its connections.
+/// Local answers and torn requests of a listener by reason, its requests and its connections.
 #[derive(Debug)]
 pub struct ListenerStats {
     counts: Counters,
@@ -99,10 +99,12 @@ pub struct ListenerStats {
 const REQUESTS: usize = Reason::ALL.len();
 const CONNECTIONS: usize = REQUESTS + 1;
 const FLOODS: usize = CONNECTIONS + 1;
+const CUTS: usize = FLOODS + Flood::ALL.len();
 
 impl ListenerStats {
-    /// Words of its block of counts: one for each reason, requests, connections, and each flood.
-    pub const WORDS: usize = FLOODS + Flood::ALL.len();
+    /// Words of its block of counts: answers by reason, requests, connections, floods, and what was
+    /// cut by reason.
+    pub const WORDS: usize = CUTS + Reason::ALL.len();
     /// Words of its block of gauges.
     pub const GAUGES: usize = 1;
 
@@ -116,6 +118,17 @@ impl ListenerStats {
     /// Counts a local answer.
     pub fn answered(&self, reason: Reason) {
         self.counts.inc(reason as usize);
+    }
+
+    /// Counts a request that ended without an answer of ours, or with a torn one.
+    pub(super) fn cut(&self, reason: Reason) {
+        self.counts.inc(CUTS + reason as usize);
+    }
+
+    /// Requests that ended so for a reason.
+    #[must_use]
+    pub fn cuts(&self, reason: Reason) -> u64 {
+        self.counts.get(CUTS + reason as usize)
     }
 
     /// A client connected.

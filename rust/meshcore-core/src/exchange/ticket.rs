@@ -1,16 +1,24 @@
 //! A request's ticket: what it charged, which endpoint it holds, and how it ends, once.
+//!
+//! Here is what it owns and gives back; what becomes of attempts is decided in
+//! [`attempt`](super::attempt), what passed deadlines mean in [`deadline`](super::deadline).
 
 use std::sync::Arc;
 
 use smallvec::SmallVec;
 
 use super::answer::Answer;
-use super::compiled::Compiled;
-use super::grpc;
+use super::body::BodyAccount;
+use super::compiled::{Compiled, Reservation};
+use super::deadline::Awaited;
+use super::outcome::{Outcome, Phase};
 use super::stack::{Op, RouteStack, Target};
+use super::stats::ListenerStats;
 use super::upstream::Upstream;
-use crate::admission::{BreakerPermit, Charge, Outcome, State};
+use super::walk::Arrival;
+use crate::admission::{BreakerPermit, Charge, Verdict as Finding};
 use crate::balance::{EndpointOutcome, EndpointPermit, Picked, Rng, Tried};
+use crate::error::Reason;
 use crate::routing::Matched;
 use crate::time::Nanos;
 
@@ -23,31 +31,8 @@ pub enum Verdict {
     Answer(Answer),
     /// Run this Python layer, then resume.
     Pause(u32),
-}
-
-/// How an attempt, or a request without a response, failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Failure {
-    /// No connection.
-    Connect,
-    /// Closed or reset before the response head.
-    Reset,
-    /// No response head in time.
-    Timeout,
-    /// Not HTTP, or ambiguous.
-    Protocol,
-    /// This status, which the route retries.
-    Status(u16),
-    /// This gRPC status, which the route retries.
-    Grpc(u8),
-    /// The endpoint said that it processed nothing of the request (RFC 9113 §8.7).
-    Refused,
-    /// The client's own deadline passed: however short it was, that is nobody's fault.
-    Deadline,
-    /// The client left, or we did; a failure of the service only if it was slow.
-    Cancelled,
-    /// Ended for a reason that lies with the client or with us: says nothing about the service.
-    Abandoned,
+    /// Read the rest of the request's body, which is small, then resume.
+    Await,
 }
 
 /// What a request asks of time.
@@ -58,12 +43,9 @@ pub enum Kind {
     Plain,
     /// A gRPC call, which may be a stream in either direction.
     Grpc,
-    /// An upgrade that its route allows, or CONNECT: bytes both ways.
+    /// An upgrade that its route allows, or CONNECT: bytes both ways, once the endpoint agrees.
     Tunnel,
 }
-
-/// A client that waited this long for a head before it left was let down by the upstream.
-const SLOW_CALL: Nanos = Nanos::from_secs(5);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stage {
@@ -83,11 +65,27 @@ pub(super) struct Charged {
 }
 
 #[derive(Debug)]
-struct Attempt {
-    endpoint: usize,
+pub(super) struct Attempt {
+    pub(super) endpoint: usize,
     /// Until the endpoint's part in it is settled.
-    permit: Option<EndpointPermit>,
-    is_retry: bool,
+    pub(super) permit: Option<EndpointPermit>,
+    /// Whether it is counted in the retry budget.
+    pub(super) in_budget: bool,
+    /// Behind the pause before it.
+    /// When the request was written to the endpoint, if it was.
+    pub(super) sent: Option<Nanos>,
+}
+
+/// What is told to the breaker: of the final attempt, once.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Told {
+    pub(super) finding: Finding,
+    /// Which endpoint a failure names, as the bit of its index.
+    pub(super) names: u64,
+}
+
+impl Told {
+    pub(super) const NOTHING: Self = Self { finding: Finding::Neutral, names: 0 };
 }
 
 /// Owns what a request holds of shared state; dropping it gives everything back.
@@ -104,23 +102,50 @@ pub struct RequestTicket {
     /// Caps that the request is in: whether the route's or the listener's, and which op.
     pub(super) entered: SmallVec<[(bool, u16); 2]>,
     pub(super) in_upstream: bool,
+    /// Under which hash its client is counted among the upstream's.
+    pub(super) client: u64,
+    pub(super) reserved: Option<Reservation>,
     pub(super) breaker: Option<BreakerPermit>,
-    attempt: Option<Attempt>,
-    tried: Tried,
-    attempts: u8,
+    pub(super) attempt: Option<Attempt>,
+    pub(super) tried: Tried,
+    pub(super) attempts: u8,
+    /// The endpoint of the last attempt.
+    last_endpoint: Option<usize>,
+    /// A kept connection was stale: the attempt goes on with a new one.
+    pub(super) renewed: bool,
     pub(super) began: Nanos,
     pub(super) kind: Kind,
+    /// The status that its client gets when the endpoint agrees to a tunnel; that of the endpoint's
+    /// protocol may be another.
+    pub(super) agreed: u16,
+    /// The endpoint has agreed to a tunnel.
+    pub(super) tunnels: bool,
+    /// A gRPC status is still to come.
+    pub(super) pending: bool,
+    /// Its method may be repeated.
+    pub(super) idempotent: bool,
     /// When the client itself gives up.
     pub(super) deadline: Nanos,
+    pub(super) awaited: Awaited,
+    pub(super) body: BodyAccount,
     /// When the client had sent its whole request: from then on the service is waited for.
-    asked: Nanos,
-    last: Nanos,
-    outcome: Outcome,
-    status: u16,
+    pub(super) asked: Nanos,
+    pub(super) last: Nanos,
+    pub(super) told: Told,
+    pub(super) status: u16,
+    pub(super) grpc: Option<u8>,
+    pub(super) outcome: Option<Outcome>,
 }
 
 impl RequestTicket {
-    pub(super) fn new(compiled: Arc<Compiled>, listener: u32, now: Nanos) -> Self {
+    /// `whole`: the request ends with its head.
+    pub(super) fn new(
+        compiled: Arc<Compiled>,
+        listener: u32,
+        whole: bool,
+        arrival: &Arrival<'_>,
+    ) -> Self {
+        let now = arrival.now;
         Self {
             compiled,
             listener,
@@ -131,17 +156,29 @@ impl RequestTicket {
             charges: SmallVec::new(),
             entered: SmallVec::new(),
             in_upstream: false,
+            client: 0,
+            reserved: None,
             breaker: None,
             attempt: None,
             tried: Tried::default(),
             attempts: 0,
+            last_endpoint: None,
+            renewed: false,
             began: now,
             kind: Kind::Plain,
+            agreed: 200,
+            tunnels: false,
+            pending: false,
+            idempotent: arrival.head.is_idempotent(),
             deadline: Nanos::MAX,
+            awaited: Awaited::Head,
+            body: BodyAccount::new(whole, now),
             asked: now,
             last: now,
-            outcome: Outcome::Neutral,
+            told: Told::NOTHING,
             status: 0,
+            grpc: None,
+            outcome: None,
         }
     }
 
@@ -157,10 +194,16 @@ impl RequestTicket {
         self.matched
     }
 
-    /// Whether the socket's peer is a proxy that the listener trusts.
+    /// How many proxies in front of us its listener trusts.
     #[must_use]
-    pub fn trusts_peer(&self) -> bool {
-        self.compiled.listener(self.listener).is_some_and(|l| l.trusted_hops > 0)
+    pub fn trusted_hops(&self) -> u8 {
+        self.compiled.listener(self.listener).map_or(0, |l| l.trusted_hops)
+    }
+
+    /// The listener's name.
+    #[must_use]
+    pub fn listener(&self) -> &str {
+        self.compiled.listener(self.listener).map_or("", |l| &l.name)
     }
 
     /// Attempts so far.
@@ -187,162 +230,94 @@ impl RequestTicket {
         self.deadline
     }
 
-    fn upstream(&self) -> Option<&Arc<Upstream>> {
-        match self.route.as_ref().map(|r| &r.target) {
-            Some(Target::Forward { upstream, .. }) => Some(upstream),
-            _ => None,
-        }
+    /// The status that the client got; 0 for none.
+    #[must_use]
+    pub fn status(&self) -> u16 {
+        self.status
+    }
+
+    /// Whether the endpoint has agreed to a tunnel.
+    #[must_use]
+    pub fn tunnels(&self) -> bool {
+        self.tunnels
+    }
+
+    /// Whether a gRPC status is still to come.
+    #[must_use]
+    pub fn is_pending(&self) -> bool {
+        self.pending
+    }
+
+    /// From the request's head to what happened last.
+    #[must_use]
+    pub fn took(&self) -> Nanos {
+        self.last.since(self.began)
+    }
+
+    /// The gRPC status that the client got, if it was told one.
+    #[must_use]
+    pub fn grpc_status(&self) -> Option<u8> {
+        self.grpc
+    }
+
+    /// How the request ended, once it did.
+    #[must_use]
+    pub fn outcome(&self) -> Option<&Outcome> {
+        self.outcome.as_ref()
+    }
+
+    /// The address of the endpoint that was asked last; empty before one was.
+    #[must_use]
+    pub fn endpoint_address(&self) -> &str {
+        let endpoint = self.last_endpoint.zip(self.upstream());
+        endpoint.map_or("", |(index, upstream)| &upstream.endpoints[index].address)
+    }
+
+    pub(super) fn upstream(&self) -> Option<&Arc<Upstream>> {
+        self.route.as_ref()?.upstream()
+    }
+
+    /// From when on the endpoint is waited for: it was sent the request, and has all of it. `None`:
+    /// not yet.
+    pub(super) fn waited_for_since(&self) -> Option<Nanos> {
+        let sent = self.attempt.as_ref()?.sent?;
+        (self.body.done || self.kind == Kind::Tunnel).then(|| self.asked.max(sent))
     }
 
     /// Picks an endpoint that was not tried yet, and enters it.
-    pub(super) fn pick(&mut self, now: Nanos, rng: &mut Rng, is_retry: bool) -> Option<u32> {
+    pub(super) fn pick(&mut self, now: Nanos, rng: &mut Rng) -> Option<u32> {
         let upstream = Arc::clone(self.upstream()?);
         let picked = upstream.picker.pick(now, rng, &self.tried)?;
-        Some(self.enter(&upstream, picked, is_retry))
+        Some(self.enter(&upstream, picked, false))
     }
 
-    fn enter(&mut self, upstream: &Upstream, picked: Picked, is_retry: bool) -> u32 {
-        upstream.endpoints[picked.index].state.enter();
-        self.tried.insert(picked.index);
+    /// Enters an endpoint for another attempt; what an earlier one met is not told of it.
+    pub(super) fn enter(&mut self, upstream: &Upstream, picked: Picked, in_budget: bool) -> u32 {
+        let Picked { index, permit, .. } = picked;
+        upstream.endpoints[index].state.enter();
+        self.tried.insert(index);
         self.attempts = self.attempts.saturating_add(1);
-        self.attempt =
-            Some(Attempt { endpoint: picked.index, permit: Some(picked.permit), is_retry });
-        upstream.ids[picked.index]
+        self.last_endpoint = Some(index);
+        let permit = Some(permit);
+        self.attempt = Some(Attempt { endpoint: index, permit, in_budget, sent: None });
+        self.told = Told::NOTHING;
+        upstream.ids[index]
     }
 
-    /// The last byte of the request's body came; one without a body is whole when it begins.
-    pub fn request_ended(&mut self, now: Nanos) {
-        self.asked = now;
-    }
-
-    /// The attempt failed. The ticket keeps the request's place in the upstream for a retry.
-    pub fn fail(&mut self, failure: Failure, now: Nanos) {
-        self.last = now;
-        self.outcome = match failure {
-            Failure::Status(status) => outcome_of(status),
-            Failure::Grpc(status) => grpc::outcome(status),
-            Failure::Cancelled if now.since(self.asked) >= SLOW_CALL && self.status == 0 => {
-                Outcome::Failure
-            }
-            Failure::Cancelled | Failure::Abandoned | Failure::Refused | Failure::Deadline => {
-                Outcome::Neutral
-            }
-            _ => Outcome::Failure,
-        };
-        let endpoint = match failure {
-            Failure::Cancelled | Failure::Abandoned | Failure::Refused | Failure::Deadline => {
-                EndpointOutcome::Neutral
-            }
-            Failure::Status(_) | Failure::Grpc(_) => EndpointOutcome::Ok,
-            _ => EndpointOutcome::Failed,
-        };
-        self.end_attempt(endpoint, now);
-    }
-
-    /// Whether the failed request may be tried again, and where. Asks the policy, the retry
-    /// budget, the breaker (an open one refuses) and balance; never the limiters.
-    ///
-    /// Call [`Self::fail`] first, but not for a status (of HTTP or gRPC): if that is not tried again, its response
-    /// is relayed by the attempt that brought it.
-    pub fn retry(&mut self, failure: Failure, now: Nanos, rng: &mut Rng) -> Option<u32> {
-        let route = Arc::clone(self.route.as_ref()?);
-        let upstream = route.upstream()?;
-        let allowed = match failure {
-            Failure::Connect => route.retry.connect,
-            Failure::Reset => route.retry.reset,
-            Failure::Refused => route.retry.refused,
-            Failure::Status(s) => route.retry.statuses.contains(&s),
-            Failure::Grpc(s) => route.retry.grpc_statuses.contains(&s),
-            Failure::Timeout
-            | Failure::Protocol
-            | Failure::Cancelled
-            | Failure::Abandoned
-            | Failure::Deadline => false,
-        };
-        let breaker = route.breaker.as_ref().or(upstream.breaker.as_ref());
-        if !allowed
-            || self.attempts > route.retry.retries
-            || breaker.is_some_and(|b| b.state(now) == State::Open)
-        {
-            return None;
-        }
-        // What was refused cost the service nothing: it is not what the budget bounds, and a
-        // GOAWAY refuses many at once.
-        let charged = failure != Failure::Refused;
-        if charged && !upstream.retries.try_enter(upstream.in_flight.current()) {
-            return None;
-        }
-        if !charged {
-            self.tried = Tried::default();
-        }
-        let Some(picked) = upstream.picker.pick(now, rng, &self.tried) else {
-            if charged {
-                upstream.retries.leave();
-            }
-            return None;
-        };
-        if let Failure::Status(_) | Failure::Grpc(_) = failure {
-            self.fail(failure, now);
-        }
-        route.stats.retried();
-        Some(self.enter(upstream, picked, charged))
-    }
-
-    /// The response head arrived: the breaker and the endpoint learn the outcome now, so a probe
-    /// does not wait for a long body.
-    pub fn responded(&mut self, status: u16, now: Nanos, rand: u64) {
-        self.last = now;
-        self.status = status;
-        self.outcome = outcome_of(status);
-        self.settle_endpoint(EndpointOutcome::Ok, now);
-        self.settle_breaker(now, rand);
-    }
-
-    /// The head of a gRPC response arrived, and its status is not known yet: the endpoint has
-    /// answered, the breaker waits for [`Self::streamed`] or [`Self::trailed`].
-    pub fn responded_grpc(&mut self, status: u16, now: Nanos) {
-        self.last = now;
-        self.status = status;
-        self.settle_endpoint(EndpointOutcome::Ok, now);
-    }
-
-    /// The first message of a gRPC response arrived: the service works.
-    pub fn streamed(&mut self, now: Nanos, rand: u64) {
-        self.last = now;
-        self.outcome = Outcome::Success;
-        self.settle_breaker(now, rand);
-    }
-
-    /// The status of a gRPC response arrived; counted once.
-    pub fn trailed(&mut self, status: u8, now: Nanos, rand: u64) {
-        self.last = now;
-        self.outcome = grpc::outcome(status);
-        self.settle_endpoint(EndpointOutcome::Ok, now);
-        self.settle_breaker(now, rand);
-        if let Some(route) = &self.route {
-            route.stats.trailed(status);
-        }
-    }
-
-    /// Bytes passed through the tunnel.
-    pub fn tunnelled(&self, to_client: bool, bytes: u64) {
-        if let Some(route) = &self.route {
-            route.stats.tunnelled(to_client, bytes);
-        }
-    }
-
-    /// A local answer ended the request.
-    pub fn answered(&mut self, status: u16) {
-        self.status = status;
-    }
-
-    /// The request is over: whatever it still holds goes back. Idempotent.
+    /// The request is over as it should be: its response was passed on whole, or an answer given
+    /// here. Whatever it still holds goes back. Idempotent.
     pub fn finish(&mut self, now: Nanos, rand: u64) {
+        self.end(Outcome::of(Reason::Answered, Phase::Over), now, rand);
+    }
+
+    /// The request is over; the first to say why is believed.
+    pub(super) fn end(&mut self, outcome: Outcome, now: Nanos, rand: u64) {
         if self.stage == Stage::Done {
             return;
         }
         self.stage = Stage::Done;
         self.last = now;
+        self.outcome.get_or_insert(outcome);
         self.end_attempt(EndpointOutcome::Neutral, now);
         self.settle_breaker(now, rand);
         for (of_route, op) in &self.entered {
@@ -350,17 +325,29 @@ impl RequestTicket {
                 cap.leave();
             }
         }
+        self.count(now);
+        self.leave_upstream();
+        self.reserved = None;
+    }
+
+    fn count(&self, now: Nanos) {
         if let Some(route) = &self.route {
             match self.status {
                 0 => route.stats.cancelled(),
                 status => route.stats.responded(status, now.since(self.began)),
             }
         }
-        if self.in_upstream {
-            self.in_upstream = false;
-            if let Some(upstream) = self.upstream() {
-                upstream.in_flight.leave();
-            }
+    }
+
+    pub(super) fn listener_stats(&self) -> Option<&ListenerStats> {
+        self.compiled.listener(self.listener).map(|l| &l.stats)
+    }
+
+    fn leave_upstream(&mut self) {
+        if std::mem::take(&mut self.in_upstream)
+            && let Some(upstream) = self.upstream()
+        {
+            upstream.share.leave(&upstream.in_flight, &self.compiled.clients, self.client);
         }
     }
 
@@ -384,7 +371,7 @@ impl RequestTicket {
         }
     }
 
-    fn settle_endpoint(&mut self, outcome: EndpointOutcome, now: Nanos) {
+    pub(super) fn settle_endpoint(&mut self, outcome: EndpointOutcome, now: Nanos) {
         let Some(Target::Forward { upstream, .. }) = self.route.as_ref().map(|r| &r.target) else {
             return;
         };
@@ -395,24 +382,15 @@ impl RequestTicket {
         }
     }
 
-    fn end_attempt(&mut self, outcome: EndpointOutcome, now: Nanos) {
+    pub(super) fn end_attempt(&mut self, outcome: EndpointOutcome, now: Nanos) {
         self.settle_endpoint(outcome, now);
         if let Some(attempt) = self.attempt.take()
             && let Some(upstream) = self.upstream()
         {
             upstream.endpoints[attempt.endpoint].state.leave();
-            if attempt.is_retry {
+            if attempt.in_budget {
                 upstream.retries.leave();
             }
-        }
-    }
-
-    fn settle_breaker(&mut self, now: Nanos, rand: u64) {
-        let Some(permit) = self.breaker.take() else { return };
-        let Some(route) = &self.route else { return };
-        let breaker = route.breaker.as_ref().or_else(|| route.upstream()?.breaker.as_ref());
-        if let Some(breaker) = breaker {
-            breaker.settle(permit, self.outcome, now, rand);
         }
     }
 }
@@ -420,16 +398,6 @@ impl RequestTicket {
 impl Drop for RequestTicket {
     fn drop(&mut self) {
         let last = self.last;
-        self.finish(last, last.0);
-    }
-}
-
-/// What a status says about the service: 500, 502, 503 and 504 are failures, 429 slows but does
-/// not trip, no other 4xx is the service's fault.
-fn outcome_of(status: u16) -> Outcome {
-    match status {
-        500 | 502 | 503 | 504 => Outcome::Failure,
-        429 => Outcome::Neutral,
-        _ => Outcome::Success,
+        self.end(Outcome::of(Reason::InternalError, Phase::Over).because("dropped"), last, last.0);
     }
 }

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::admission::{Breaker, InFlight, RetryBudget};
+use super::stack::Guard;
+use crate::admission::{Breaker, ClientShare, InFlight, RetryBudget};
 use crate::balance::{Endpoint, Picker};
 use crate::snapshot;
 
@@ -17,8 +18,12 @@ pub struct Upstream {
     pub(super) endpoints: Arc<[Endpoint]>,
     /// Ids of the endpoints, stable over reloads as long as the address stays.
     pub(super) ids: Vec<u32>,
-    pub(super) breaker: Option<Breaker>,
+    pub(super) guard: Option<Guard>,
     pub(super) in_flight: InFlight,
+    /// How much of `in_flight` one client may take.
+    pub(super) share: ClientShare,
+    /// Tells its clients apart from other upstreams'.
+    pub(super) salt: u64,
     pub(super) retries: RetryBudget,
 }
 
@@ -31,6 +36,6 @@ impl Upstream {
     /// The breaker of the whole upstream, if it has one.
     #[must_use]
     pub fn breaker(&self) -> Option<&Breaker> {
-        self.breaker.as_ref()
+        self.guard.as_ref().map(|guard| &guard.breaker)
     }
 }

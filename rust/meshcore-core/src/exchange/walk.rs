@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::answer::{Answer, LimitState};
+use super::body::REPLAY_BYTES;
 use super::compiled::{Compiled, Engine, Listener};
 use super::grpc::parse_timeout;
 use super::peer::Peer;
@@ -11,9 +12,20 @@ use super::ticket::{Charged, Kind, RequestTicket, Stage, Verdict};
 use crate::admission::{Charge, ClientLimiter, Refused, bytes_key};
 use crate::balance::Rng;
 use crate::error::Reason;
-use crate::head::RequestHead;
+use crate::head::{BodyLength, RequestHead};
 use crate::snapshot::LimitKey;
 use crate::time::Nanos;
+
+/// A request as it came, or as it goes on behind a layer.
+#[derive(Clone, Copy, Debug)]
+pub struct Arrival<'a> {
+    /// Its head.
+    pub head: &'a RequestHead,
+    /// Who sent it.
+    pub peer: &'a Peer,
+    /// The time.
+    pub now: Nanos,
+}
 
 /// What the walk reads and never changes.
 struct Walk<'a> {
@@ -27,6 +39,7 @@ struct Walk<'a> {
 
 impl Engine {
     /// Begins a request on a listener of a configuration: runs the stack up to the first verdict.
+    /// `whole`: all of it is there.
     ///
     /// One call for a stack without Python layers. O(layers + route look-up); no allocation on
     /// the way to `Forward`.
@@ -34,32 +47,38 @@ impl Engine {
         &self,
         compiled: &Arc<Compiled>,
         listener: u32,
-        head: &RequestHead,
-        peer: &Peer,
-        now: Nanos,
+        whole: bool,
+        arrival: &Arrival<'_>,
     ) -> (RequestTicket, Verdict) {
-        let mut ticket = RequestTicket::new(Arc::clone(compiled), listener, now);
-        if let Some(listener) = ticket.compiled.listener(listener) {
+        let mut ticket = RequestTicket::new(Arc::clone(compiled), listener, whole, arrival);
+        if let Some(listener) = compiled.listener(listener) {
             listener.stats.began();
+            ticket.body.least_rate = listener.body_rate;
         }
-        let verdict = self.resume(&mut ticket, head, peer, now);
+        let verdict = self.resume(&mut ticket, arrival);
         (ticket, verdict)
     }
 
-    /// Goes on after a Python layer returned.
-    pub fn resume(
-        &self,
-        ticket: &mut RequestTicket,
-        head: &RequestHead,
-        peer: &Peer,
-        now: Nanos,
-    ) -> Verdict {
+    /// Goes on after a Python layer returned, or the awaited body is there.
+    pub fn resume(&self, ticket: &mut RequestTicket, arrival: &Arrival<'_>) -> Verdict {
         let compiled = Arc::clone(&ticket.compiled);
         let Some(listener) = compiled.listener(ticket.listener) else {
             return Verdict::Answer(Reason::NoRoute.into());
         };
-        let walk = Walk { compiled: &compiled, listener, head, peer, now, rand: self.random() };
-        walk.run(ticket)
+        let Arrival { head, peer, now } = *arrival;
+        let rand = self.random();
+        ticket.last = now;
+        ticket.await_head();
+        let verdict = Walk { compiled: &compiled, listener, head, peer, now, rand }.run(ticket);
+        match verdict {
+            Verdict::Pause(_) => ticket.await_layer(now),
+            // A layer's time is not the service's.
+            Verdict::Forward(_) if ticket.body.done || ticket.kind == Kind::Tunnel => {
+                ticket.asked = now;
+            }
+            _ => {}
+        }
+        verdict
     }
 }
 
@@ -105,6 +124,10 @@ impl Walk<'_> {
                 Op::Keyed(limiter, key) => self.charge(limiter, self.key(key)),
                 Op::Bucket(bucket) => bucket.try_acquire(self.now, 1).map(|_| None),
                 Op::InFlight(cap) => {
+                    if self.must_await(ticket) {
+                        ticket.cursor = at;
+                        return Some(Verdict::Await);
+                    }
                     if !cap.try_enter() {
                         return Some(Verdict::Answer(Reason::Overflow.into()));
                     }
@@ -150,18 +173,41 @@ impl Walk<'_> {
         self.classify(ticket, found.payload)
     }
 
+    /// Whether the request's body is awaited before the request takes a place that others want:
+    /// who sends it slowly holds none meanwhile. Only a small body whose length is known, and that
+    /// nobody was asked for yet; and only while there is room to keep it.
+    fn must_await(&self, ticket: &mut RequestTicket) -> bool {
+        let BodyLength::Known(bytes) = self.head.body else { return false };
+        let small = bytes <= REPLAY_BYTES && !self.head.expect_continue;
+        if ticket.body.done || !small || ticket.kind != Kind::Plain {
+            return false;
+        }
+        if ticket.reserved.is_none() {
+            ticket.reserved = self.compiled.buffers.reserve(bytes);
+        }
+        ticket.reserved.is_some()
+    }
+
     /// What the request asks of time, and whether it may leave HTTP. An `upgrade` of HTTP/1.1 that
     /// is not allowed is ignored (RFC 9110 §7.8), a CONNECT of either kind is refused.
     fn classify(&self, ticket: &mut RequestTicket, route: &RouteStack) -> Option<Verdict> {
         let head = self.head;
         match head.tunnel() {
-            Some(protocol) if route.allows(protocol) => ticket.kind = Kind::Tunnel,
+            Some(protocol) if route.allows(protocol) => {
+                ticket.kind = Kind::Tunnel;
+                ticket.agreed = if head.slice(head.method) == b"CONNECT" { 200 } else { 101 };
+            }
             Some(_) if head.slice(head.method) == b"CONNECT" => {
                 return Some(Verdict::Answer(Reason::MethodNotAllowed.into()));
             }
             _ if head.is_grpc() => ticket.kind = Kind::Grpc,
             _ => {}
         }
+        ticket.body.least_rate = match route.body_rate {
+            _ if ticket.kind != Kind::Plain || streams(head) => 0,
+            Some(rate) => rate,
+            None => self.listener.body_rate,
+        };
         if ticket.kind == Kind::Grpc {
             self.lower_deadline(ticket, head.headers.get(b"grpc-timeout").and_then(parse_timeout));
         }
@@ -194,12 +240,19 @@ impl Walk<'_> {
                 });
             }
         };
-        if !upstream.in_flight.try_enter() {
+        if self.must_await(ticket) {
+            return Verdict::Await;
+        }
+        let hops = self.listener.trusted_hops;
+        ticket.client =
+            self.peer.client(&self.head.headers, hops, self.compiled.seed) ^ upstream.salt;
+        if !upstream.share.try_enter(&upstream.in_flight, &self.compiled.clients, ticket.client) {
             return Verdict::Answer(Reason::Overflow.into());
         }
         ticket.in_upstream = true;
-        if let Some(breaker) = route.breaker.as_ref().or(upstream.breaker.as_ref()) {
-            match breaker.acquire(self.now, self.rand) {
+        ticket.reserved = None;
+        if let Some(guard) = route.guard() {
+            match guard.breaker.acquire(self.now) {
                 Ok(permit) => ticket.breaker = Some(permit),
                 Err(open) => {
                     let retry_after = Some(open.retry_after);
@@ -207,11 +260,18 @@ impl Walk<'_> {
                 }
             }
         }
-        match ticket.pick(self.now, &mut Rng::new(self.rand), false) {
+        match ticket.pick(self.now, &mut Rng::new(self.rand)) {
             Some(endpoint) => Verdict::Forward(endpoint),
             None => Verdict::Answer(Reason::NoHealthyEndpoint.into()),
         }
     }
+}
+
+/// Whether a body is a stream of messages beside gRPC's own: gRPC-Web and Connect's. Its sender
+/// may have nothing to say for a while.
+fn streams(head: &RequestHead) -> bool {
+    let kind = head.headers.get(b"content-type").unwrap_or_default();
+    kind.starts_with(b"application/grpc-web") || kind.starts_with(b"application/connect+")
 }
 
 /// Digits only, as every count of milliseconds.

@@ -85,7 +85,7 @@ impl BreakerCore {
         if let Some(permit) = shared.breaker.acquire_closed() {
             return Ok(permit);
         }
-        shared.breaker.acquire(shared.clock.now(py)?, shared.random.next()).map_err(|open| {
+        shared.breaker.acquire(shared.clock.now(py)?).map_err(|open| {
             let text = "circuit breaker is open";
             BreakerOpen::new_err((text, open.retry_after.0))
         })
@@ -119,6 +119,10 @@ impl BreakerCore {
     ) -> PyResult<Self> {
         let rules: snapshot::Breaker =
             serde_json::from_str(rules).map_err(|e| PyValueError::new_err(e.to_string()))?;
+        if rules.on.is_some() || rules.slow_call_ns > 0 {
+            let text = "on and slow_call are the proxy's: failure_on says what a failure is";
+            return Err(PyValueError::new_err(text));
+        }
         let private = || Block::private(Breaker::WORDS);
         let block = words.map_or_else(private, |words| words.block.clone());
         // Processes write different lines, by and large.

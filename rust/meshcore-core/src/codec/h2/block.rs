@@ -9,7 +9,7 @@ use crate::error::Reason;
 use crate::head::{Headers, Span};
 
 /// What a field costs beside its name and value (RFC 9113 §6.5.2).
-const FIELD_BYTES: usize = 32;
+pub(super) const FIELD_BYTES: usize = 32;
 /// So many times the limit no client exceeds it by mistake (CVE-2016-6581).
 const BOMB: usize = 4;
 
@@ -54,7 +54,7 @@ pub struct Block {
     bytes: usize,
     fields: usize,
     plain: bool,
-    malformed: bool,
+    malformed: Option<&'static str>,
     max_bytes: usize,
     max_fields: usize,
 }
@@ -70,7 +70,7 @@ impl Block {
             bytes: 0,
             fields: 0,
             plain: false,
-            malformed: false,
+            malformed: None,
             max_bytes: limits.header_bytes,
             max_fields,
         }
@@ -91,35 +91,52 @@ impl Block {
         self.bytes += name.len() + value.len() + FIELD_BYTES;
         let pseudo = name.first() == Some(&b':');
         self.fields += usize::from(!pseudo);
-        if self.malformed || self.is_over() {
+        if self.malformed.is_some() || self.is_over() {
             return; // it is read to its end, and nothing of it is kept
         }
         if !valid_field_value(value) {
-            self.malformed = true;
+            self.malformed = Some("invalid field value");
         } else if pseudo {
-            let span = self.headers.append(value);
-            match self.pseudo.slot(name) {
-                Some(slot @ None) if !self.plain => *slot = Some(span),
-                _ => self.malformed = true,
-            }
+            self.malformed = self.push_pseudo(name, value).err();
         } else {
             self.plain = true;
-            self.push_plain(name, value);
+            self.malformed = self.push_plain(name, value).err();
         }
     }
 
+    /// §8.3: each once, and before the others.
+    fn push_pseudo(&mut self, name: &[u8], value: &[u8]) -> Result<(), &'static str> {
+        let span = self.headers.append(value);
+        let slot = self.pseudo.slot(name).ok_or("unknown pseudo field")?;
+        if self.plain {
+            return Err("pseudo field behind a plain one");
+        }
+        if slot.replace(span).is_some() {
+            return Err("pseudo field twice");
+        }
+        Ok(())
+    }
+
     /// §8.2.1, §8.2.2: lower case, and nothing about a connection; §8.2.3: crumbs are one field.
-    fn push_plain(&mut self, name: &[u8], value: &[u8]) {
+    fn push_plain(&mut self, name: &[u8], value: &[u8]) -> Result<(), &'static str> {
         let about_connection = match name {
             b"connection" | b"keep-alive" | b"proxy-connection" | b"transfer-encoding"
             | b"upgrade" => true,
-            b"te" => !value.eq_ignore_ascii_case(b"trailers"),
+            b"te" if !value.eq_ignore_ascii_case(b"trailers") => {
+                return Err("te with more than trailers");
+            }
             _ => false,
         };
-        let good = |b: &u8| is_token_byte(*b) && !b.is_ascii_uppercase();
-        if about_connection || name.is_empty() || !name.iter().all(good) {
-            self.malformed = true;
-        } else if name == b"cookie" {
+        if about_connection {
+            return Err("field about the connection");
+        }
+        if name.iter().any(u8::is_ascii_uppercase) {
+            return Err("uppercase field name");
+        }
+        if name.is_empty() || !name.iter().all(|b| is_token_byte(*b)) {
+            return Err("invalid field name");
+        }
+        if name == b"cookie" {
             if !self.crumbs.is_empty() {
                 self.crumbs.extend_from_slice(b"; ");
             }
@@ -127,15 +144,17 @@ impl Block {
         } else {
             self.headers.push_folded(name, value);
         }
+        Ok(())
     }
 
     /// The whole list, if it may be a message.
     pub(super) fn finish(mut self) -> Result<(Headers, Pseudo), HeadError> {
-        if self.malformed {
-            return Err(HeadError::Malformed);
+        if let Some(detail) = self.malformed {
+            return Err(HeadError::Malformed(detail));
         }
         if self.is_over() {
-            let message = "head too large";
+            let many = self.fields > self.max_fields;
+            let message = if many { "too many fields" } else { "field list too large" };
             return Err(CodecError::new(Reason::HeadersTooLarge, message).into());
         }
         if !self.crumbs.is_empty() {
@@ -148,7 +167,7 @@ impl Block {
     pub(super) fn trailers(self) -> Result<Headers, HeadError> {
         let (mut headers, pseudo) = self.finish()?;
         if pseudo.is_of_request() || pseudo.status.is_some() {
-            return Err(HeadError::Malformed);
+            return Err(HeadError::Malformed("pseudo field in trailers"));
         }
         headers.retain(|name, _| may_be_trailer(name));
         Ok(headers)
@@ -192,10 +211,11 @@ mod tests {
             ("te", b"gzip"),
             (":other", b"x"),
         ] {
-            assert_eq!(block(&[(name, value)], 9).err(), Some(HeadError::Malformed), "{name}");
+            let error = block(&[(name, value)], 9).err();
+            assert!(matches!(error, Some(HeadError::Malformed(_))), "{name}");
         }
         for twice in [[(":path", &b"/"[..]), (":path", b"/")], [("x", b"y"), (":path", b"/")]] {
-            assert_eq!(block(&twice, 9).err(), Some(HeadError::Malformed));
+            assert!(matches!(block(&twice, 9), Err(HeadError::Malformed(_))));
         }
     }
 
@@ -207,6 +227,7 @@ mod tests {
         assert_eq!(block.trailers().unwrap().len(), 1);
         let mut block = Block::new(&Limits::default(), 9, 0);
         block.push(b":status", b"200");
-        assert_eq!(block.trailers().err(), Some(HeadError::Malformed));
+        let error = HeadError::Malformed("pseudo field in trailers");
+        assert_eq!(block.trailers().err(), Some(error));
     }
 }

@@ -4,12 +4,13 @@ use bytes::Bytes;
 
 use super::block::Block;
 use super::config::H2Config;
+use super::engine::Over;
 use super::frame::code;
-use super::frames::Checked;
+use super::frames::{Checked, SHORT_BODY};
 use super::inbox::Inbox;
 use super::signal::Signal;
 use super::stream::Stream;
-use super::writer::BlockWriter;
+use super::writer::{BlockWriter, ListSize};
 use super::{Engine, HIGH_WATER, HeadError, Side, heads, request, response};
 use crate::codec::encode_request::RequestRules;
 use crate::codec::error::CodecError;
@@ -45,17 +46,24 @@ impl H2Client {
         Self::of(Client { scheme, next: 1, going_away: false }, limits, config, now)
     }
 
-    /// How many more streams may be opened now: none before the endpoint's SETTINGS have said it,
-    /// for what is beyond them it may refuse.
+    /// How many more streams may be opened at time `now`: none before the endpoint's SETTINGS have
+    /// said it, for what is beyond them it may refuse; and none that could become a reset too many
+    /// (see [`super::resets`]).
     #[must_use]
-    pub fn can_open(&self) -> usize {
+    pub fn can_open(&mut self, now: Nanos) -> usize {
+        self.pass(now);
+        self.room()
+    }
+
+    fn room(&self) -> usize {
         let over = self.side.going_away || self.side.next > LAST_STREAM;
         // Streams that were opened and given up are gone; their bytes wait all the same.
         if !self.greeted || self.is_closed() || over || self.out.len() > MAX_OUT {
             return 0;
         }
         let most = self.remote.max_streams.min(self.config.streams as usize);
-        most.saturating_sub(self.streams.len())
+        let open = self.streams.len();
+        most.saturating_sub(open).min(self.resets.left(open).unwrap_or(usize::MAX))
     }
 
     /// Whether the endpoint takes an extended CONNECT (RFC 8441 §3).
@@ -68,7 +76,8 @@ impl H2Client {
     /// Its number; `None`: no stream can be opened, and nothing was sent.
     ///
     /// # Errors
-    /// What cannot be said in HTTP/2, or to this endpoint (RFC 8441 §3).
+    /// What cannot be said in HTTP/2, or to this endpoint (RFC 8441 §3): `headers_too_large` for
+    /// more than it takes in a head. Nothing was sent then, and no stream is used.
     pub fn send_request(
         &mut self,
         head: &RequestHead,
@@ -76,10 +85,16 @@ impl H2Client {
         body: Bytes,
         end: Option<Option<&Headers>>,
     ) -> Result<Option<u32>, CodecError> {
-        if self.can_open() == 0 {
+        if self.room() == 0 {
             return Ok(None);
         }
         request::check_sayable(head, rules, self.can_upgrade())?;
+        if self.remote.list_bytes < usize::MAX {
+            // Counted before the encoder sees it: its table must stay in step with the endpoint's.
+            let mut size = ListSize::default();
+            request::write(&mut size, head, rules, self.side.scheme);
+            size.check(self.remote.list_bytes)?;
+        }
         // A tunnel's own bytes follow; its request has none.
         let end = end.filter(|_| rules.upgrade.is_none());
         let ends = body.is_empty() && matches!(end, Some(None));
@@ -114,7 +129,9 @@ impl H2Client {
         let Some(stream) = self.streams.get_mut(&id) else { return Ok(()) };
         stream.informational = stream.informational.saturating_add(1);
         if ends || stream.informational > most {
-            return self.fail_stream(id, code::PROTOCOL_ERROR);
+            let detail =
+                if ends { "END_STREAM with an interim head" } else { "too many interim heads" };
+            return self.fail_stream(id, code::PROTOCOL_ERROR, detail);
         }
         self.signals.push((id, Signal::Message(ClientEvent::Informational(head))));
         Ok(())
@@ -147,13 +164,12 @@ impl Side for Client {
 
     fn head(engine: &mut Engine<Self>, id: u32, ends: bool, block: Block) -> Checked {
         let Some(stream) = engine.streams.get_mut(&id) else {
-            return engine.frame_of_no_stream(id, code::STREAM_CLOSED);
+            return engine.frame_of_no_stream(id);
         };
-        if !stream.receiving {
-            return engine.fail_stream(id, code::STREAM_CLOSED);
-        }
         match response::head(block, ends, stream.head_request) {
-            Err(HeadError::Malformed) => engine.fail_stream(id, code::PROTOCOL_ERROR),
+            Err(HeadError::Malformed(detail)) => {
+                engine.fail_stream(id, code::PROTOCOL_ERROR, detail)
+            }
             Err(HeadError::Refused(error)) => {
                 stream.headed = true;
                 stream.receiving = !ends;
@@ -162,14 +178,14 @@ impl Side for Client {
             }
             Ok((head, _)) if head.status < 200 => engine.interim(id, ends, head),
             Ok((head, declared)) => {
-                stream.headed = true;
-                stream.receiving = !ends;
                 // RFC 9110 §9.3.6: a length says nothing about a tunnel.
                 let tunnel = stream.tunnel && head.status < 300;
                 stream.declared = declared.filter(|_| !tunnel);
                 if ends && stream.is_torn() {
-                    return engine.fail_stream(id, code::PROTOCOL_ERROR);
+                    return engine.fail_stream(id, code::PROTOCOL_ERROR, SHORT_BODY);
                 }
+                stream.headed = true;
+                stream.receiving = !ends;
                 if ends {
                     stream.inbox.end(None);
                 }
@@ -189,9 +205,10 @@ impl Side for Client {
         let mut above: Vec<u32> = engine.streams.keys().copied().filter(|id| *id > last).collect();
         above.sort_unstable();
         for id in above {
-            if engine.remove(id, true).is_some() {
-                let code = code::REFUSED_STREAM;
-                engine.signals.push((id, Signal::Reset { code, refused: true, malformed: false }));
+            if engine.remove(id, Over::Ours).is_some() {
+                let (code, detail) = (code::REFUSED_STREAM, "beyond the last stream of GOAWAY");
+                let (refused, malformed) = (true, false);
+                engine.signals.push((id, Signal::Reset { code, refused, malformed, detail }));
             }
         }
     }

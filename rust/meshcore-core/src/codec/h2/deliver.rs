@@ -1,10 +1,14 @@
 //! What is told of a stream, and how one ends that went wrong.
 
-use super::frame::{code, write_reset, write_window_update};
-use super::frames::Checked;
+use super::engine::Over;
+use super::frame::{code, write_window_update};
+use super::frames::{Broken, Checked, broken};
 use super::signal::{Flood, Signal};
 use super::{Engine, Phase, Side};
 use crate::codec::error::CodecError;
+
+/// What is wrong with a frame behind the end of its stream.
+pub(super) const FRAME_ON_CLOSED: &str = "frame on closed stream";
 
 impl<S: Side> Engine<S> {
     /// Something came for the stream: it is told when the read is parsed, in one piece.
@@ -55,15 +59,33 @@ impl<S: Side> Engine<S> {
     }
 
     /// The peer broke the rules of a stream (RFC 9113 §5.4.2): the stream ends, the others go on.
-    pub(super) fn fail_stream(&mut self, id: u32, code: u32) -> Checked {
-        write_reset(self.out(), id, code);
-        match self.remove(id, true) {
-            None => self.remember(id, true),
+    ///
+    /// A response that was whole before the fault is delivered: it is nobody's but its client's.
+    pub(super) fn fail_stream(&mut self, id: u32, code: u32, detail: &'static str) -> Checked {
+        let whole = !S::SERVER && self.streams.get(&id).is_some_and(|s| !s.receiving);
+        if whole {
+            self.deliver_whole(id);
+        }
+        match self.remove(id, Over::Ours) {
+            None => return self.fail_closed(id, code),
             Some(stream) if stream.left => self.signals.push((id, Signal::Sent)),
+            Some(_) if whole => {}
             Some(_) => {
-                let signal = Signal::Reset { code, refused: false, malformed: true };
-                self.signals.push((id, signal));
+                let (refused, malformed) = (false, true);
+                self.signals.push((id, Signal::Reset { code, refused, malformed, detail }));
             }
+        }
+        self.write_reset(id, code);
+        self.end_if_done();
+        self.fault()
+    }
+
+    /// The same of a stream that is not open. RFC 9113 §5.4.2 lets us reset it once more, §5.1 lets
+    /// us drop what comes for it: so it is, when an endpoint has heard many resets of us.
+    fn fail_closed(&mut self, id: u32, code: u32) -> Checked {
+        self.remember(id, Over::Ours);
+        if S::SERVER || self.resets.left(self.streams.len()) != Some(0) {
+            self.write_reset(id, code);
         }
         self.end_if_done();
         self.fault()
@@ -86,7 +108,7 @@ impl<S: Side> Engine<S> {
     pub(super) fn calm_if(&mut self, counted: Result<(), Flood>) -> Checked {
         counted.map_err(|flood| {
             self.flood = Some(flood);
-            code::ENHANCE_YOUR_CALM
+            Broken { code: code::ENHANCE_YOUR_CALM, detail: flood.name() }
         })
     }
 
@@ -108,17 +130,26 @@ impl<S: Side> Engine<S> {
         self.fault()
     }
 
-    /// A frame for a stream that is not open.
-    pub(super) fn frame_of_no_stream(&mut self, id: u32, code: u32) -> Checked {
+    /// DATA, or an endpoint's HEADERS, for a stream that is not open (RFC 9113 §5.1).
+    ///
+    /// Behind the peer's own RST_STREAM or END_STREAM it is an error: STREAM_CLOSED. §5.1 permits
+    /// to make it the connection's; it is the stream's here, because an endpoint's connection is
+    /// shared by clients that have no part in the mistake, and a stream error tells it as much.
+    pub(super) fn frame_of_no_stream(&mut self, id: u32) -> Checked {
         if S::is_idle(self, id) {
-            return Err(code::PROTOCOL_ERROR);
+            return broken(code::PROTOCOL_ERROR, "frame on an idle stream");
         }
         let beyond = matches!(self.phase, Phase::Last(last) if id > last);
-        // We ended it, or never began it, and the peer did not know yet. Streams of ours that are
-        // over are so by our doing, or an endpoint's mistake is not worth its connection.
-        if !S::SERVER || beyond || self.recall(id) == Some(true) {
-            return Ok(());
+        match self.recall(id) {
+            // We ended it, or never began it, and the peer did not know yet.
+            Some(Over::Ours) => Ok(()),
+            _ if beyond => Ok(()),
+            Some(Over::Peers | Over::Whole) => {
+                self.fail_stream(id, code::STREAM_CLOSED, FRAME_ON_CLOSED)
+            }
+            // A stream of ours that is forgotten may have been reset by us.
+            None if !S::SERVER => Ok(()),
+            None => self.fail_stream(id, code::STREAM_CLOSED, FRAME_ON_CLOSED),
         }
-        self.fail_stream(id, code)
     }
 }

@@ -9,9 +9,10 @@ use super::frame::{
     KIND_AT, MAX_PAYLOAD, code, kind, write_goaway, write_ping, write_reset, write_settings,
     write_window_update,
 };
-use super::frames::OpenBlock;
+use super::frames::{Broken, OpenBlock};
 use super::meter::Meter;
 use super::priority::Schedule;
+use super::resets::SentResets;
 use super::settings::{self, DEFAULT_WINDOW, Remote};
 use super::signal::{Flood, Signal};
 use super::stream::Stream;
@@ -36,6 +37,17 @@ pub(super) enum Phase {
     Last(u32),
     /// It is over.
     Closed,
+}
+
+/// How a stream ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Over {
+    /// We reset it: what comes for it was on its way.
+    Ours,
+    /// The peer reset it.
+    Peers,
+    /// Both sides said their END_STREAM.
+    Whole,
 }
 
 /// One HTTP/2 connection, without I/O.
@@ -71,6 +83,8 @@ pub struct Engine<S: Side> {
     pub(super) served: u32,
     pub(super) queued: usize,
     pub(super) data_frames: u32,
+    /// Minded by the client's side alone: an endpoint's connection is shared.
+    pub(super) resets: SentResets,
     pinged: bool,
     // Streams.
     pub(super) streams: HashMap<u32, Stream<S::Head>, foldhash::fast::RandomState>,
@@ -79,8 +93,8 @@ pub struct Engine<S: Side> {
     /// The last stream of the peer's that was processed, and the last that it began.
     pub(super) last_peer: u32,
     pub(super) last_begun: u32,
-    /// Streams that are over, and whether we ended them.
-    over: Vec<(u32, bool)>,
+    /// Streams that are over, and how they ended.
+    over: Vec<(u32, Over)>,
     over_at: usize,
 }
 
@@ -122,6 +136,7 @@ impl<S: Side> Engine<S> {
             served: 0,
             queued: 0,
             data_frames: 0,
+            resets: SentResets::default(),
             pinged: false,
             streams: HashMap::default(),
             touched: Vec::new(),
@@ -166,7 +181,7 @@ impl<S: Side> Engine<S> {
         if self.is_closed() {
             return;
         }
-        self.now = now;
+        self.pass(now);
         self.read_len = data.len();
         self.meter.sent_data(std::mem::take(&mut self.data_frames));
         match self.meter.scan(&data, now) {
@@ -184,10 +199,16 @@ impl<S: Side> Engine<S> {
         }
     }
 
+    /// It is `now`.
+    pub(super) fn pass(&mut self, now: Nanos) {
+        self.now = now;
+        self.resets.pass(now);
+    }
+
     /// The peer sends no more: every stream is over.
     pub fn receive_eof(&mut self) {
         if !self.is_closed() {
-            self.close();
+            self.close(code::CANCEL, "connection closed");
         }
     }
 
@@ -268,19 +289,31 @@ impl<S: Side> Engine<S> {
 
     /// Ends a stream at once, with an error code (RFC 9113 §7).
     pub fn reset(&mut self, id: u32, code: u32) {
-        if self.remove(id, true).is_some() {
-            write_reset(self.out(), id, code);
+        if self.remove(id, Over::Ours).is_some() {
+            self.write_reset(id, code);
             self.end_if_done();
         }
     }
 
     /// Ends every stream and the connection.
     pub fn abandon(&mut self, code: u32) {
+        self.break_off(Broken { code, detail: "connection given up" });
+    }
+
+    /// As [`abandon`](Self::abandon), because of what the peer did.
+    pub(super) fn break_off(&mut self, broken: Broken) {
         if !self.is_closed() {
             let last = self.last_peer;
-            write_goaway(self.out(), last, code, b"");
-            self.close();
+            write_goaway(self.out(), last, broken.code, b"");
+            self.close(broken.code, broken.detail);
         }
+    }
+
+    pub(super) fn write_reset(&mut self, id: u32, code: u32) {
+        if !S::SERVER {
+            self.resets.add();
+        }
+        write_reset(self.out(), id, code);
     }
 
     /// Asks for a sign of life; [`Signal::Pong`] follows. False: one is asked for already.
@@ -332,7 +365,7 @@ impl<S: Side> Engine<S> {
 
     pub(super) fn calm(&mut self, flood: Flood) {
         self.flood = Some(flood);
-        self.abandon(code::ENHANCE_YOUR_CALM);
+        self.break_off(Broken { code: code::ENHANCE_YOUR_CALM, detail: flood.name() });
     }
 
     /// The buffer to write to.
@@ -344,42 +377,44 @@ impl<S: Side> Engine<S> {
     }
 
     /// The stream is over, or the connection is.
-    pub(super) fn remove(&mut self, id: u32, by_us: bool) -> Option<Stream<S::Head>> {
+    pub(super) fn remove(&mut self, id: u32, over: Over) -> Option<Stream<S::Head>> {
         let stream = self.streams.remove(&id)?;
         self.queued -= stream.outbox.queued();
-        self.remember(id, by_us);
+        self.remember(id, over);
         Some(stream)
     }
 
-    pub(super) fn remember(&mut self, id: u32, by_us: bool) {
+    pub(super) fn remember(&mut self, id: u32, over: Over) {
         match self.over.get_mut(self.over_at) {
-            Some(oldest) => *oldest = (id, by_us),
-            None => self.over.push((id, by_us)),
+            Some(oldest) => *oldest = (id, over),
+            None => self.over.push((id, over)),
         }
         self.over_at = (self.over_at + 1) % REMEMBERED;
     }
 
-    /// Whether a stream is remembered to be over, and whether we ended it.
-    pub(super) fn recall(&self, id: u32) -> Option<bool> {
-        self.over.iter().rev().find(|(over, _)| *over == id).map(|(_, by_us)| *by_us)
+    /// How a stream ended, if it is remembered: what happened to it last.
+    pub(super) fn recall(&self, id: u32) -> Option<Over> {
+        let (later, earlier) = (&self.over[..self.over_at], &self.over[self.over_at..]);
+        let mut newest = later.iter().rev().chain(earlier.iter().rev());
+        newest.find(|(over, _)| *over == id).map(|(_, how)| *how)
     }
 
     /// Removes a stream both of whose sides are over.
     pub(super) fn remove_if_over(&mut self, id: u32) {
         if self.streams.get(&id).is_some_and(Stream::is_over) {
-            self.remove(id, false);
+            self.remove(id, Over::Whole);
             self.end_if_done();
         }
     }
 
     pub(super) fn end_if_done(&mut self) {
         if matches!(self.phase, Phase::Last(_)) && self.streams.is_empty() {
-            self.close();
+            self.close(code::NO_ERROR, "connection drained");
         }
     }
 
     /// The connection is over, and so is every stream that somebody waits for.
-    pub(super) fn close(&mut self) {
+    pub(super) fn close(&mut self, code: u32, detail: &'static str) {
         self.phase = Phase::Closed;
         self.rest = Bytes::new();
         let whole = self.streams.iter().filter(|(_, s)| !S::SERVER && !s.receiving);
@@ -389,8 +424,8 @@ impl<S: Side> Engine<S> {
         self.queued = 0;
         for (id, stream) in std::mem::take(&mut self.streams) {
             if !stream.left && (S::SERVER || stream.receiving) {
-                let (code, refused, malformed) = (code::CANCEL, false, false);
-                self.signals.push((id, Signal::Reset { code, refused, malformed }));
+                let (refused, malformed) = (false, false);
+                self.signals.push((id, Signal::Reset { code, refused, malformed, detail }));
             }
         }
         self.signals.push((0, Signal::Closed));

@@ -38,6 +38,8 @@ pub(super) mod code {
     pub(in super::super) const NO_ERROR: u32 = 0;
     /// The peer broke the protocol.
     pub(in super::super) const PROTOCOL_ERROR: u32 = 1;
+    /// A fault of our own.
+    pub(in super::super) const INTERNAL_ERROR: u32 = 2;
     /// More was sent than a window allows.
     pub(in super::super) const FLOW_CONTROL_ERROR: u32 = 3;
     /// A frame for a stream that is over.

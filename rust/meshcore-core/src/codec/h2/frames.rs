@@ -1,15 +1,13 @@
 //! What comes in: reads into frames, frames into what they mean (RFC 9113 §4, §5.4, §6).
 //!
-//! A function here gives `Err(code)` for an error of the connection; one of a stream it deals with
+//! A function here gives [`Broken`] for an error of the connection; one of a stream it deals with
 //! itself, by [`Engine::fail_stream`].
 
 use bytes::{Buf, Bytes};
 
-use super::frame::{
-    FrameHead, HEAD_BYTES, MAX_PAYLOAD, code, flag, kind, write_ping, write_settings_ack,
-    write_window_update,
-};
-use super::settings::MAX_WINDOW;
+use super::deliver::FRAME_ON_CLOSED;
+use super::engine::Over;
+use super::frame::{FrameHead, HEAD_BYTES, MAX_PAYLOAD, code, flag, kind, write_window_update};
 use super::signal::{Flood, Signal};
 use super::{Engine, HIGH_WATER, HeadError, Side, block::Block};
 use crate::codec::error::CodecError;
@@ -20,6 +18,9 @@ const STALLED: usize = 2 * HIGH_WATER;
 /// Bytes of a field block on the wire beside those of its fields: a block that is longer than this
 /// many times the largest list says nothing that could be taken.
 const MAX_BLOCK: usize = 2;
+/// What is read of an endpoint's block in any case: it costs its stream to be larger than allowed,
+/// and the tables must stay in step for the others.
+const ENDPOINT_BLOCK: usize = 1 << 20;
 
 /// A field block that has begun.
 #[derive(Debug)]
@@ -30,8 +31,27 @@ pub(super) struct OpenBlock {
     bytes: Vec<u8>,
 }
 
+/// An error of the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Broken {
+    /// §7.
+    pub(super) code: u32,
+    /// Which rule was broken, in few words.
+    pub(super) detail: &'static str,
+}
+
 /// The result of what may be an error of the connection.
-pub(super) type Checked = Result<(), u32>;
+pub(super) type Checked = Result<(), Broken>;
+
+/// An error of the connection, as a result.
+pub(super) const fn broken<T>(code: u32, detail: &'static str) -> Result<T, Broken> {
+    Err(Broken { code, detail })
+}
+
+/// §5.3.1 of RFC 7540.
+const DEPENDS_ON_ITSELF: &str = "stream that depends on itself";
+/// A body that is not as long as its head said (§8.1.1).
+pub(super) const SHORT_BODY: &str = "body shorter than content-length";
 
 impl<S: Side> Engine<S> {
     /// Parses what was read, and tells what came of it.
@@ -40,10 +60,8 @@ impl<S: Side> Engine<S> {
         for id in std::mem::take(&mut self.touched) {
             self.deliver(id);
         }
-        if let Err(code) = parsed
-            && !self.is_closed()
-        {
-            self.abandon(code);
+        if let Err(broken) = parsed {
+            self.break_off(broken);
         }
     }
 
@@ -69,7 +87,7 @@ impl<S: Side> Engine<S> {
         let from = S::PREFACE.len() - self.preface_left;
         let n = self.preface_left.min(data.len());
         if data[..n] != S::PREFACE[from..from + n] {
-            return Err(code::PROTOCOL_ERROR);
+            return broken(code::PROTOCOL_ERROR, "no preface");
         }
         data.advance(n);
         self.preface_left -= n;
@@ -114,12 +132,12 @@ impl<S: Side> Engine<S> {
     fn frame(&mut self, head: FrameHead, payload: Bytes) -> Checked {
         let settings = head.kind == kind::SETTINGS && !head.has(flag::ACK);
         if !self.greeted && !settings {
-            return Err(code::PROTOCOL_ERROR);
+            return broken(code::PROTOCOL_ERROR, "frame before SETTINGS");
         }
         if let Some(block) = &self.block
             && (head.kind != kind::CONTINUATION || head.stream != block.stream)
         {
-            return Err(code::PROTOCOL_ERROR);
+            return broken(code::PROTOCOL_ERROR, "frame inside a field block");
         }
         match head.kind {
             kind::DATA => self.data(head, payload),
@@ -127,12 +145,14 @@ impl<S: Side> Engine<S> {
             kind::PRIORITY => self.priority(head, &payload),
             kind::RST_STREAM => self.rst_stream(head, &payload),
             kind::SETTINGS => self.settings(head, &payload),
-            kind::PUSH_PROMISE => Err(code::PROTOCOL_ERROR),
+            kind::PUSH_PROMISE => broken(code::PROTOCOL_ERROR, "PUSH_PROMISE that nobody allowed"),
             kind::PING => self.ping_frame(head, &payload),
             kind::GOAWAY => self.goaway(head, &payload),
             kind::WINDOW_UPDATE => self.window_update(head, &payload),
             kind::CONTINUATION => self.continuation(head, &payload),
-            kind::PRIORITY_UPDATE if head.stream != 0 => Err(code::PROTOCOL_ERROR),
+            kind::PRIORITY_UPDATE if head.stream != 0 => {
+                broken(code::PROTOCOL_ERROR, "PRIORITY_UPDATE on a stream")
+            }
             _ => Ok(()),
         }
     }
@@ -141,11 +161,11 @@ impl<S: Side> Engine<S> {
     fn data(&mut self, head: FrameHead, mut payload: Bytes) -> Checked {
         let (id, len) = (head.stream, payload.len());
         if id == 0 {
-            return Err(code::PROTOCOL_ERROR);
+            return broken(code::PROTOCOL_ERROR, "DATA on stream 0");
         }
         self.window -= len as i64;
         if self.window < 0 {
-            return Err(code::FLOW_CONTROL_ERROR);
+            return broken(code::FLOW_CONTROL_ERROR, "DATA beyond the connection's window");
         }
         self.credit_connection(len);
         unpad(head, &mut payload)?;
@@ -155,16 +175,20 @@ impl<S: Side> Engine<S> {
             self.calm_if(counted)?;
         }
         let Some(stream) = self.streams.get_mut(&id) else {
-            return self.frame_of_no_stream(id, code::STREAM_CLOSED);
+            return self.frame_of_no_stream(id);
         };
-        if !stream.receiving || !stream.headed {
-            let code = if stream.headed { code::STREAM_CLOSED } else { code::PROTOCOL_ERROR };
-            return self.fail_stream(id, code);
+        if !stream.receiving {
+            return self.fail_stream(id, code::STREAM_CLOSED, FRAME_ON_CLOSED);
+        }
+        if !stream.headed {
+            return self.fail_stream(id, code::PROTOCOL_ERROR, "DATA before a head");
         }
         stream.received += payload.len() as u64;
-        let too_long = stream.declared.is_some_and(|n| stream.received > n);
-        if too_long || (ends && stream.is_torn()) {
-            return self.fail_stream(id, code::PROTOCOL_ERROR);
+        if stream.declared.is_some_and(|n| stream.received > n) {
+            return self.fail_stream(id, code::PROTOCOL_ERROR, "DATA beyond content-length");
+        }
+        if ends && stream.is_torn() {
+            return self.fail_stream(id, code::PROTOCOL_ERROR, SHORT_BODY);
         }
         let allowed = self.limits.body.is_none_or(|max| stream.received <= max);
         if stream.unwanted || stream.left {
@@ -173,7 +197,8 @@ impl<S: Side> Engine<S> {
             return Ok(());
         }
         if !stream.inbox.receive(payload, len) {
-            return self.fail_stream(id, code::FLOW_CONTROL_ERROR);
+            let detail = "DATA beyond the stream's window";
+            return self.fail_stream(id, code::FLOW_CONTROL_ERROR, detail);
         }
         if !allowed {
             return self.refuse_rest(id, CodecError::new(Reason::BodyTooLarge, "body too large"));
@@ -200,14 +225,14 @@ impl<S: Side> Engine<S> {
     /// §6.2.
     fn headers(&mut self, head: FrameHead, mut payload: Bytes) -> Checked {
         if head.stream == 0 || (S::SERVER && head.stream.is_multiple_of(2)) {
-            return Err(code::PROTOCOL_ERROR);
+            return broken(code::PROTOCOL_ERROR, "HEADERS on a stream that is not a client's");
         }
         unpad(head, &mut payload)?;
         let mut depends_on_itself = false;
         if head.has(flag::PRIORITY) {
             // §5.3.2: what it says means nothing any more, but its form must be right.
             let Some(on) = payload.first_chunk::<4>().filter(|_| payload.len() >= 5) else {
-                return Err(code::FRAME_SIZE_ERROR);
+                return broken(code::FRAME_SIZE_ERROR, "HEADERS shorter than its priority");
             };
             depends_on_itself = u32::from_be_bytes(*on) & 0x7FFF_FFFF == head.stream;
             payload.advance(5);
@@ -225,8 +250,12 @@ impl<S: Side> Engine<S> {
 
     /// §6.10.
     fn continuation(&mut self, head: FrameHead, payload: &[u8]) -> Checked {
-        let Some(mut block) = self.block.take() else { return Err(code::PROTOCOL_ERROR) };
-        if block.bytes.len() + payload.len() > MAX_BLOCK * self.limits.header_bytes {
+        let Some(mut block) = self.block.take() else {
+            return broken(code::PROTOCOL_ERROR, "CONTINUATION without HEADERS");
+        };
+        let least = if S::SERVER { 0 } else { ENDPOINT_BLOCK };
+        let most = (MAX_BLOCK * self.limits.header_bytes).max(least);
+        if block.bytes.len() + payload.len() > most {
             return self.calm_if(Err(Flood::Blocks));
         }
         block.bytes.extend_from_slice(payload);
@@ -245,16 +274,24 @@ impl<S: Side> Engine<S> {
         let max_fields = if headed { limits.trailers } else { limits.headers };
         let mut block = Block::new(limits, max_fields, bytes.len());
         let decoded = self.decoder.decode(bytes, limits.header_bytes, |n, v| block.push(n, v));
-        decoded.map_err(|_| code::COMPRESSION_ERROR)?;
-        if block.is_bomb() {
+        if decoded.is_err() {
+            return broken(code::COMPRESSION_ERROR, "field block that is not HPACK");
+        }
+        // What an endpoint's block may cost is bounded by its length; the connection is shared.
+        if S::SERVER && block.is_bomb() {
             return self.calm_if(Err(Flood::Blocks));
         }
         if headed {
             return self.trailers(open.stream, open.ends, block);
         }
-        S::head(self, open.stream, open.ends, block)?;
+        let known = self.streams.contains_key(&open.stream);
+        // What is wrong with an endpoint's frame is so before its head is taken; a client's head
+        // must open the stream first.
+        if !(open.depends_on_itself && known) {
+            S::head(self, open.stream, open.ends, block)?;
+        }
         if open.depends_on_itself && self.streams.contains_key(&open.stream) {
-            return self.fail_stream(open.stream, code::PROTOCOL_ERROR);
+            return self.fail_stream(open.stream, code::PROTOCOL_ERROR, DEPENDS_ON_ITSELF);
         }
         Ok(())
     }
@@ -263,13 +300,18 @@ impl<S: Side> Engine<S> {
     fn trailers(&mut self, id: u32, ends: bool, block: Block) -> Checked {
         let Some(stream) = self.streams.get_mut(&id) else { return Ok(()) };
         if !stream.receiving {
-            return self.fail_stream(id, code::STREAM_CLOSED);
+            return self.fail_stream(id, code::STREAM_CLOSED, FRAME_ON_CLOSED);
         }
-        if !ends || stream.is_torn() {
-            return self.fail_stream(id, code::PROTOCOL_ERROR);
+        if !ends {
+            return self.fail_stream(id, code::PROTOCOL_ERROR, "trailers without END_STREAM");
+        }
+        if stream.is_torn() {
+            return self.fail_stream(id, code::PROTOCOL_ERROR, SHORT_BODY);
         }
         match block.trailers() {
-            Err(HeadError::Malformed) => return self.fail_stream(id, code::PROTOCOL_ERROR),
+            Err(HeadError::Malformed(detail)) => {
+                return self.fail_stream(id, code::PROTOCOL_ERROR, detail);
+            }
             Err(HeadError::Refused(error)) => {
                 stream.receiving = false;
                 return self.refuse_rest(id, error);
@@ -286,138 +328,52 @@ impl<S: Side> Engine<S> {
     /// §6.3.
     fn priority(&mut self, head: FrameHead, payload: &[u8]) -> Checked {
         if head.stream == 0 {
-            return Err(code::PROTOCOL_ERROR);
+            return broken(code::PROTOCOL_ERROR, "PRIORITY on stream 0");
         }
         match payload.first_chunk::<4>() {
             Some(on) if payload.len() == 5 => {
                 match u32::from_be_bytes(*on) & 0x7FFF_FFFF == head.stream {
-                    true => self.fail_stream(head.stream, code::PROTOCOL_ERROR),
+                    true => self.fail_stream(head.stream, code::PROTOCOL_ERROR, DEPENDS_ON_ITSELF),
                     false => Ok(()),
                 }
             }
-            _ => self.fail_stream(head.stream, code::FRAME_SIZE_ERROR),
+            _ => {
+                let detail = "PRIORITY of another length than 5";
+                self.fail_stream(head.stream, code::FRAME_SIZE_ERROR, detail)
+            }
         }
     }
 
     /// §6.4.
     fn rst_stream(&mut self, head: FrameHead, payload: &[u8]) -> Checked {
         let id = head.stream;
-        let code = u32::from_be_bytes(payload.try_into().map_err(|_| code::FRAME_SIZE_ERROR)?);
+        let Ok(code) = payload.try_into().map(u32::from_be_bytes) else {
+            return broken(code::FRAME_SIZE_ERROR, "RST_STREAM of another length than 4");
+        };
         if id == 0 || S::is_idle(self, id) {
-            return Err(code::PROTOCOL_ERROR);
+            return broken(code::PROTOCOL_ERROR, "RST_STREAM of an idle stream");
         }
         // What came before it counts: a whole response, and the wish for no more of its request.
         self.deliver_whole(id);
-        let Some(stream) = self.remove(id, false) else { return self.reset_of_no_stream() };
+        let Some(stream) = self.remove(id, Over::Peers) else { return self.reset_of_no_stream() };
         if stream.left {
             self.signals.push((id, Signal::Sent));
         } else if S::SERVER || stream.receiving {
             let refused = code == code::REFUSED_STREAM;
-            self.signals.push((id, Signal::Reset { code, refused, malformed: false }));
+            let (malformed, detail) = (false, "reset by the peer");
+            self.signals.push((id, Signal::Reset { code, refused, malformed, detail }));
         }
         self.end_if_done();
         Ok(())
-    }
-
-    /// §6.5.
-    fn settings(&mut self, head: FrameHead, payload: &[u8]) -> Checked {
-        if head.stream != 0 {
-            return Err(code::PROTOCOL_ERROR);
-        }
-        if head.has(flag::ACK) {
-            return if payload.is_empty() { Ok(()) } else { Err(code::FRAME_SIZE_ERROR) };
-        }
-        self.greeted = true;
-        let before = self.remote.initial_window;
-        self.remote.apply(payload)?;
-        if let Some((smallest, last)) = self.remote.table_bytes.take() {
-            self.encoder.set_max_size(smallest);
-            self.encoder.set_max_size(last);
-        }
-        write_settings_ack(self.out());
-        let change = self.remote.initial_window - before;
-        if change != 0 {
-            self.move_windows(change)?;
-        }
-        Ok(())
-    }
-
-    /// §6.9.2: a new initial window moves that of every stream.
-    fn move_windows(&mut self, change: i64) -> Checked {
-        let ids: Vec<u32> = self.streams.keys().copied().collect();
-        for id in ids {
-            if let Some(stream) = self.streams.get_mut(&id) {
-                stream.outbox.window += change;
-                if stream.outbox.window > MAX_WINDOW {
-                    return Err(code::FLOW_CONTROL_ERROR);
-                }
-            }
-            self.start(id);
-        }
-        Ok(())
-    }
-
-    /// §6.7.
-    fn ping_frame(&mut self, head: FrameHead, payload: &[u8]) -> Checked {
-        if head.stream != 0 {
-            return Err(code::PROTOCOL_ERROR);
-        }
-        if payload.len() != 8 {
-            return Err(code::FRAME_SIZE_ERROR);
-        }
-        if head.has(flag::ACK) {
-            self.pong(payload);
-        } else {
-            write_ping(self.out(), flag::ACK, payload);
-        }
-        Ok(())
-    }
-
-    /// §6.8.
-    fn goaway(&mut self, head: FrameHead, payload: &[u8]) -> Checked {
-        if head.stream != 0 {
-            return Err(code::PROTOCOL_ERROR);
-        }
-        let Some(last) = payload.first_chunk::<4>().filter(|_| payload.len() >= 8) else {
-            return Err(code::FRAME_SIZE_ERROR);
-        };
-        S::goaway(self, u32::from_be_bytes(*last) & 0x7FFF_FFFF);
-        Ok(())
-    }
-
-    /// §6.9.
-    fn window_update(&mut self, head: FrameHead, payload: &[u8]) -> Checked {
-        let id = head.stream;
-        let bytes = payload.try_into().map_err(|_| code::FRAME_SIZE_ERROR)?;
-        let more = i64::from(u32::from_be_bytes(bytes) & 0x7FFF_FFFF);
-        if id == 0 {
-            self.send_window += more;
-            return match more {
-                0 => Err(code::PROTOCOL_ERROR),
-                _ if self.send_window > MAX_WINDOW => Err(code::FLOW_CONTROL_ERROR),
-                _ => Ok(()),
-            };
-        }
-        let Some(stream) = self.streams.get_mut(&id) else {
-            return if S::is_idle(self, id) { Err(code::PROTOCOL_ERROR) } else { Ok(()) };
-        };
-        stream.outbox.window += more;
-        match more {
-            0 => self.fail_stream(id, code::PROTOCOL_ERROR),
-            _ if stream.outbox.window > MAX_WINDOW => {
-                self.fail_stream(id, code::FLOW_CONTROL_ERROR)
-            }
-            _ => {
-                self.start(id);
-                Ok(())
-            }
-        }
     }
 }
 
 /// §4.2.
 fn check_size(head: &FrameHead) -> Checked {
-    if head.len > MAX_PAYLOAD { Err(code::FRAME_SIZE_ERROR) } else { Ok(()) }
+    if head.len > MAX_PAYLOAD {
+        return broken(code::FRAME_SIZE_ERROR, "frame larger than MAX_FRAME_SIZE");
+    }
+    Ok(())
 }
 
 /// Takes the padding away (§6.1).
@@ -425,13 +381,15 @@ fn unpad(head: FrameHead, payload: &mut Bytes) -> Checked {
     if !head.has(flag::PADDED) {
         return Ok(());
     }
-    let Some(&padding) = payload.first() else { return Err(code::FRAME_SIZE_ERROR) };
+    let Some(&padding) = payload.first() else {
+        return broken(code::FRAME_SIZE_ERROR, "padded frame without a byte");
+    };
     payload.advance(1);
     match payload.len().checked_sub(usize::from(padding)) {
         Some(len) => {
             payload.truncate(len);
             Ok(())
         }
-        None => Err(code::PROTOCOL_ERROR),
+        None => broken(code::PROTOCOL_ERROR, "padding longer than its frame"),
     }
 }

@@ -6,6 +6,7 @@ use super::HeadError;
 use super::block::Block;
 use super::writer::{self, FieldPairs};
 use super::{request, response};
+use crate::codec::encode::Fields;
 use crate::codec::encode_request::RequestRules;
 use crate::codec::encode_response::{LocalAnswer, ResponseRules};
 use crate::codec::error::CodecError;
@@ -37,7 +38,7 @@ pub fn read_request(
 /// The head of a response, interim ones included.
 ///
 /// # Errors
-/// Malformed by RFC 9113 §8.3.2, or what may not pass: `upstream_protocol`.
+/// Malformed by RFC 9113 §8.3.2, or what may not pass: `upstream_protocol`, `response_too_large`.
 pub fn read_response(
     list: &[(&[u8], &[u8])],
     ended: bool,
@@ -53,6 +54,21 @@ pub fn read_response(
 /// Malformed by RFC 9113 §8.1, or 431.
 pub fn read_trailers(list: &[(&[u8], &[u8])], limits: &Limits) -> Result<Headers, HeadError> {
     block(list, limits, limits.trailers).trailers()
+}
+
+/// Whether trailers may pass; `of_response`: whose they are.
+///
+/// # Errors
+/// As [`read_trailers`], or `response_too_large`.
+pub fn check_trailers(
+    list: &[(&[u8], &[u8])],
+    limits: &Limits,
+    of_response: bool,
+) -> Result<(), HeadError> {
+    match read_trailers(list, limits) {
+        Err(HeadError::Refused(error)) if of_response => Err(error.of_upstream().into()),
+        read => read.map(|_| ()),
+    }
 }
 
 /// Whether a body may have so many bytes.
@@ -93,6 +109,16 @@ pub fn write_request(
     let mut list = FieldPairs::new();
     request::write(&mut list, head, rules, scheme);
     Ok(list)
+}
+
+/// Whether a peer takes a list that takes lists of at most `most` bytes (RFC 9113 §6.5.2).
+///
+/// # Errors
+/// `headers_too_large`.
+pub fn check_list(list: &[(&[u8], &[u8])], most: usize) -> Result<(), CodecError> {
+    let mut size = writer::ListSize::default();
+    list.iter().for_each(|(name, value)| size.field(name, value));
+    size.check(most)
 }
 
 /// A relayed response to send, and whether nothing may follow its head.
@@ -171,7 +197,7 @@ mod tests {
             vec![(":method", "CONNECT"), (":authority", "a:1"), (":scheme", "http")],
             vec![(":method", "CONNECT"), (":authority", "a"), (":protocol", "websocket")],
         ] {
-            assert_eq!(read(&list).err(), Some(HeadError::Malformed), "{list:?}");
+            assert!(matches!(read(&list), Err(HeadError::Malformed(_))), "{list:?}");
         }
     }
 
@@ -199,11 +225,11 @@ mod tests {
             &[(b":status", b"200"), (b":path", b"/")],
             &[(b":status", b"200"), (b":status", b"200")],
         ] {
-            assert_eq!(response(list), Err(HeadError::Malformed));
+            assert!(matches!(response(list), Err(HeadError::Malformed(_))));
         }
         let trailers = read_trailers(&[(b"grpc-status", b"0"), (b"host", b"a")], &limits).unwrap();
         assert_eq!(write_trailers(&trailers), [(b"grpc-status".to_vec(), b"0".to_vec())]);
         let pseudo = read_trailers(&[(b":status", b"200")], &limits);
-        assert_eq!(pseudo.err(), Some(HeadError::Malformed));
+        assert!(matches!(pseudo, Err(HeadError::Malformed(_))));
     }
 }

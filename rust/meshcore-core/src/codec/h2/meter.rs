@@ -14,6 +14,9 @@ const PREFACE_BYTES: usize = 24;
 const HEADER_BYTES: usize = 9;
 /// CONTINUATION frames of one field block: 64 KiB of fields fit in four of the smallest maximum.
 const MAX_CONTINUATIONS: u32 = 16;
+/// The same of an endpoint, whose block costs its stream alone: twice the largest list that can be
+/// allowed, 1 MiB.
+const ENDPOINT_CONTINUATIONS: u32 = 128 + MAX_CONTINUATIONS;
 /// The part of a PRIORITY_UPDATE that is read; a priority has a dozen bytes.
 const UPDATE_BYTES: usize = 68;
 /// WINDOW_UPDATE frames that one DATA frame may bring about: for the stream, for the connection,
@@ -215,7 +218,8 @@ impl Meter {
             8 => Flood::WindowUpdates,
             9 => {
                 self.continuations += 1;
-                let within = self.continuations <= MAX_CONTINUATIONS;
+                let most = if self.server { MAX_CONTINUATIONS } else { ENDPOINT_CONTINUATIONS };
+                let within = self.continuations <= most;
                 return if within { Ok(()) } else { Err(Flood::Blocks) };
             }
             _ => Flood::Unknown,

@@ -7,8 +7,9 @@
 //! list, [`request`] and [`response`] make heads of it, by the same rules as HTTP/1.1; [`inbox`]
 //! holds what nobody has taken yet, and [`deliver`] tells it. Out: [`writer`] writes field lists,
 //! [`outbox`] holds what has no window yet, and streams are served in the order that [`priority`]
-//! gives, into buffers of [`pool`]. [`Engine`] holds it together; [`H2Server`] and [`H2Client`] are
-//! its two sides. What they tell is a [`Signal`], with the same messages inside as HTTP/1.1 has.
+//! gives, into buffers of [`pool`]. [`control`] is about the frames that are the
+//! connection's, [`resets`] about how many of ours a peer bears. [`Engine`] holds it together;
+//! [`H2Server`] and [`H2Client`] are its two sides. What they tell is a [`Signal`], with the same messages inside as HTTP/1.1 has.
 //! [`heads`] is for an engine that is not this one.
 //!
 //! # Errors
@@ -26,6 +27,7 @@
 mod block;
 mod client;
 mod config;
+mod control;
 mod deliver;
 mod engine;
 mod frame;
@@ -37,6 +39,7 @@ mod outbox;
 mod pool;
 mod priority;
 mod request;
+mod resets;
 mod response;
 mod sending;
 mod server;
@@ -57,6 +60,7 @@ pub use writer::FieldPairs;
 
 use block::Block;
 use engine::Phase;
+use frames::Checked;
 
 use super::error::CodecError;
 use super::event::BodyPart;
@@ -67,8 +71,9 @@ const HIGH_WATER: usize = 128 << 10;
 /// Why a field list is no message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HeadError {
-    /// It is malformed: the stream ends with PROTOCOL_ERROR (RFC 9113 §8.1.1).
-    Malformed,
+    /// It is malformed: the stream ends with PROTOCOL_ERROR (RFC 9113 §8.1.1). What is wrong, in
+    /// few words.
+    Malformed(&'static str),
     /// It may not pass; the stream is open for an answer.
     Refused(CodecError),
 }
@@ -101,7 +106,7 @@ pub trait Side: Sized {
     /// Whether a stream was never opened.
     fn is_idle(engine: &Engine<Self>, id: u32) -> bool;
     /// A field list came that is not of trailers.
-    fn head(engine: &mut Engine<Self>, id: u32, ends: bool, block: Block) -> Result<(), u32>;
+    fn head(engine: &mut Engine<Self>, id: u32, ends: bool, block: Block) -> Checked;
     /// The peer said which stream is the last.
     fn goaway(engine: &mut Engine<Self>, last: u32);
 }

@@ -72,22 +72,27 @@ pub(super) fn head(
 
 /// The method, and whether it is a CONNECT that names an authority and nothing else.
 fn check(headers: &Headers, pseudo: &Pseudo) -> Result<(Span, bool), HeadError> {
-    let malformed = Err(HeadError::Malformed);
-    let Some(method) = pseudo.method else { return malformed };
+    let malformed = |detail| Err(HeadError::Malformed(detail));
+    let Some(method) = pseudo.method else { return malformed("no :method") };
     let text = |span: Option<Span>| span.map(|s| headers.slice(s));
     let connect = headers.slice(method) == b"CONNECT";
     let plain_connect = connect && pseudo.protocol.is_none();
-    let placed = match (text(pseudo.scheme), text(pseudo.path)) {
-        (Some(scheme), Some(path)) => !plain_connect && is_scheme(scheme) && !path.is_empty(),
-        (None, None) => plain_connect,
-        _ => false,
-    };
-    let protocol_fits = text(pseudo.protocol).is_none_or(|p| connect && valid_field_name(p));
-    let token = valid_field_name(headers.slice(method));
-    if !placed || !protocol_fits || !token || pseudo.status.is_some() {
-        return malformed;
+    match (text(pseudo.scheme), text(pseudo.path)) {
+        (None, None) if plain_connect => {}
+        (_, _) if plain_connect => return malformed("CONNECT with :scheme or :path"),
+        (None, _) => return malformed("no :scheme"),
+        (_, None) => return malformed("no :path"),
+        (Some(scheme), _) if !is_scheme(scheme) => return malformed("invalid :scheme"),
+        (_, Some(b"")) => return malformed("empty :path"),
+        (Some(_), Some(_)) => {}
     }
-    Ok((method, plain_connect))
+    match text(pseudo.protocol) {
+        Some(_) if !connect => malformed(":protocol without CONNECT"),
+        Some(protocol) if !valid_field_name(protocol) => malformed("invalid :protocol"),
+        _ if !valid_field_name(headers.slice(method)) => malformed("invalid :method"),
+        _ if pseudo.status.is_some() => malformed(":status in a request"),
+        _ => Ok((method, plain_connect)),
+    }
 }
 
 /// RFC 3986 §3.1.

@@ -16,8 +16,8 @@ use crate::head::{BodyLength, ResponseHead, Version};
 /// `head_request`: none may.
 ///
 /// # Errors
-/// Malformed by RFC 9113 §8.3.2, §8.6 (there is no 101); or `upstream_protocol`: too large, or with
-/// two lengths.
+/// Malformed by RFC 9113 §8.3.2, §8.6 (there is no 101); or `response_too_large`, or
+/// `upstream_protocol` for two lengths.
 pub(super) fn head(
     block: Block,
     ended: bool,
@@ -28,10 +28,11 @@ pub(super) fn head(
         HeadError::Refused(error) => of_upstream(error),
         malformed => malformed,
     })?;
-    let status = pseudo.status.and_then(|span| status(headers.slice(span)));
-    let Some(status) = status.filter(|_| !pseudo.is_of_request()) else {
-        return Err(HeadError::Malformed);
-    };
+    let said = pseudo.status.ok_or(HeadError::Malformed("no :status"))?;
+    let status = status(headers.slice(said)).ok_or(HeadError::Malformed("invalid :status"))?;
+    if pseudo.is_of_request() {
+        return Err(HeadError::Malformed("pseudo field of a request in a response"));
+    }
     let facts = facts(&headers, Version::Http2, Role::Response).map_err(of_upstream)?;
     let no_body = head_request || bodiless(status);
     let body = match facts.content_length {

@@ -2,10 +2,11 @@
 
 use bytes::Bytes;
 
+use super::engine::Over;
 use super::frame::{code, flag, kind, write_head};
 use super::outbox::{STREAM_HIGH_WATER, Turn};
 use super::signal::Signal;
-use super::writer::{self, BlockWriter};
+use super::writer::{self, BlockWriter, LARGE_FOR_PEER, ListSize};
 use super::{Engine, HIGH_WATER, Side};
 use crate::codec::header_rules::may_be_trailer;
 use crate::head::Headers;
@@ -96,14 +97,20 @@ impl<S: Side> Engine<S> {
             Turn::Trailers(trailers) => self.write_trailers(id, &trailers),
             Turn::Done | Turn::Blocked => {}
         }
-        if tells && !left {
+        if tells && !left && self.streams.contains_key(&id) {
             self.signals.push((id, Signal::Writable));
         }
         self.after_turn(id);
     }
 
-    /// Ends a stream with its trailers; without any that may pass, with nothing.
+    /// Ends a stream with its trailers; without any that may pass, with nothing. With more than the
+    /// peer takes (RFC 9113 §6.5.2) it is reset: a message that ends without them would look whole.
     fn write_trailers(&mut self, id: u32, trailers: &Headers) {
+        let mut size = ListSize::default();
+        writer::write_trailers(&mut size, trailers);
+        if size.check(self.remote.list_bytes).is_err() {
+            return self.give_up(id);
+        }
         if trailers.iter().any(|(name, _)| may_be_trailer(name)) {
             let mut block = BlockWriter::begin(&mut self.encoder, &mut self.out);
             writer::write_trailers(&mut block, trailers);
@@ -111,6 +118,23 @@ impl<S: Side> Engine<S> {
         } else {
             write_head(&mut self.out, 0, kind::DATA, flag::END_STREAM, id);
         }
+    }
+
+    /// Ends a stream whose trailers cannot be sent. To a client a CANCEL would say that it gave up.
+    fn give_up(&mut self, id: u32) {
+        let code = if S::SERVER { code::INTERNAL_ERROR } else { code::CANCEL };
+        if !S::SERVER {
+            self.deliver_whole(id); // what came before it counts
+        }
+        let Some(stream) = self.remove(id, Over::Ours) else { return };
+        self.write_reset(id, code);
+        if stream.left {
+            self.signals.push((id, Signal::Sent));
+        } else if S::SERVER || stream.receiving {
+            let (refused, malformed, detail) = (false, false, LARGE_FOR_PEER);
+            self.signals.push((id, Signal::Reset { code, refused, malformed, detail }));
+        }
+        self.end_if_done();
     }
 
     fn after_turn(&mut self, id: u32) {

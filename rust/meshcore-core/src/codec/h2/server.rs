@@ -4,8 +4,9 @@ use bytes::Bytes;
 
 use super::block::Block;
 use super::config::H2Config;
+use super::engine::Over;
 use super::frame::code;
-use super::frames::Checked;
+use super::frames::{Checked, SHORT_BODY, broken};
 use super::inbox::Inbox;
 use super::priority::Priority;
 use super::signal::Signal;
@@ -102,7 +103,7 @@ impl H2Server {
         if stream.receiving {
             self.reset(id, code::NO_ERROR);
         } else {
-            self.remove(id, false);
+            self.remove(id, Over::Whole);
             self.end_if_done();
         }
         true
@@ -117,7 +118,9 @@ impl H2Server {
         stream.headed = true;
         stream.receiving = !ends;
         match request::head(block, ends, &self.limits, &self.side.rules) {
-            Err(HeadError::Malformed) => return self.fail_stream(id, code::PROTOCOL_ERROR),
+            Err(HeadError::Malformed(detail)) => {
+                return self.fail_stream(id, code::PROTOCOL_ERROR, detail);
+            }
             Err(HeadError::Refused(error)) => {
                 self.streams.insert(id, stream);
                 self.refuse(id, error);
@@ -125,7 +128,7 @@ impl H2Server {
             Ok((head, declared)) => {
                 stream.declared = declared;
                 if ends && stream.is_torn() {
-                    return self.fail_stream(id, code::PROTOCOL_ERROR);
+                    return self.fail_stream(id, code::PROTOCOL_ERROR, SHORT_BODY);
                 }
                 if let Some(priority) = head.headers.get(b"priority") {
                     stream.outbox.priority = Priority::parse(priority);
@@ -171,10 +174,12 @@ impl Side for Server {
     /// RFC 9113 §5.1.1, §5.1.2, §6.8.
     fn head(engine: &mut Engine<Self>, id: u32, ends: bool, block: Block) -> Checked {
         if id <= engine.last_peer {
+            // Behind its END_STREAM §5.1 permits an error of the connection, which is this client's
+            // alone; a number that was never used, or long ago, is one by §5.1.1.
             return match engine.recall(id) {
-                Some(true) => Ok(()),
-                Some(false) => Err(code::STREAM_CLOSED),
-                None => Err(code::PROTOCOL_ERROR),
+                Some(Over::Ours | Over::Peers) => engine.frame_of_no_stream(id),
+                Some(Over::Whole) => broken(code::STREAM_CLOSED, "HEADERS on closed stream"),
+                None => broken(code::PROTOCOL_ERROR, "HEADERS of an earlier stream"),
             };
         }
         engine.last_begun = engine.last_begun.max(id);
@@ -185,7 +190,7 @@ impl Side for Server {
         }
         engine.last_peer = id;
         if engine.streams.len() >= engine.config.streams as usize {
-            return engine.fail_stream(id, code::REFUSED_STREAM);
+            return engine.fail_stream(id, code::REFUSED_STREAM, "more streams than allowed");
         }
         engine.open(id, ends, block)
     }

@@ -1,6 +1,7 @@
 //! SETTINGS of the peer (RFC 9113 §6.5.2, RFC 8441 §3).
 
 use super::frame::code;
+use super::frames::{Checked, broken};
 
 pub(super) const HEADER_TABLE_SIZE: u16 = 1;
 pub(super) const ENABLE_PUSH: u16 = 2;
@@ -23,6 +24,8 @@ pub(super) struct Remote {
     pub(super) initial_window: i64,
     pub(super) max_streams: usize,
     pub(super) connect_protocol: bool,
+    /// Bytes of a field list that it takes (§6.5.2), by the measure of §10.5.1.
+    pub(super) list_bytes: usize,
     /// The smallest and the last new size of its table for field blocks, until the encoder has been
     /// told (RFC 7541 §4.2).
     pub(super) table_bytes: Option<(u32, u32)>,
@@ -34,6 +37,7 @@ impl Default for Remote {
             initial_window: i64::from(DEFAULT_WINDOW),
             max_streams: usize::MAX,
             connect_protocol: false,
+            list_bytes: usize::MAX,
             table_bytes: None,
         }
     }
@@ -43,11 +47,11 @@ impl Remote {
     /// Takes the payload of a SETTINGS frame; later values of one setting win.
     ///
     /// # Errors
-    /// The code of the connection error for a value out of its range.
-    pub(super) fn apply(&mut self, payload: &[u8]) -> Result<(), u32> {
+    /// The error of the connection for a value out of its range.
+    pub(super) fn apply(&mut self, payload: &[u8]) -> Checked {
         let (settings, rest) = payload.as_chunks::<6>();
         if !rest.is_empty() {
-            return Err(code::FRAME_SIZE_ERROR);
+            return broken(code::FRAME_SIZE_ERROR, "SETTINGS cut inside a setting");
         }
         for [a, b, value @ ..] in settings {
             let value = u32::from_be_bytes(*value);
@@ -56,19 +60,24 @@ impl Remote {
                     let smallest = self.table_bytes.map_or(value, |(least, _)| least.min(value));
                     self.table_bytes = Some((smallest, value));
                 }
-                ENABLE_PUSH | ENABLE_CONNECT_PROTOCOL if value > 1 => {
-                    return Err(code::PROTOCOL_ERROR);
+                ENABLE_PUSH if value > 1 => {
+                    return broken(code::PROTOCOL_ERROR, "ENABLE_PUSH is neither 0 nor 1");
+                }
+                ENABLE_CONNECT_PROTOCOL if value > 1 => {
+                    let detail = "ENABLE_CONNECT_PROTOCOL is neither 0 nor 1";
+                    return broken(code::PROTOCOL_ERROR, detail);
                 }
                 // RFC 8441 §3: once it was said it is not taken back.
                 ENABLE_CONNECT_PROTOCOL => self.connect_protocol |= value == 1,
                 MAX_CONCURRENT_STREAMS => self.max_streams = value as usize,
                 INITIAL_WINDOW_SIZE if i64::from(value) > MAX_WINDOW => {
-                    return Err(code::FLOW_CONTROL_ERROR);
+                    return broken(code::FLOW_CONTROL_ERROR, "INITIAL_WINDOW_SIZE too large");
                 }
                 INITIAL_WINDOW_SIZE => self.initial_window = value.into(),
                 MAX_FRAME_SIZE if !(16_384..=16_777_215).contains(&value) => {
-                    return Err(code::PROTOCOL_ERROR);
+                    return broken(code::PROTOCOL_ERROR, "MAX_FRAME_SIZE out of range");
                 }
+                MAX_HEADER_LIST_SIZE => self.list_bytes = value as usize,
                 _ => {}
             }
         }
@@ -78,9 +87,10 @@ impl Remote {
 
 #[cfg(test)]
 mod tests {
+    use super::super::frames::Broken;
     use super::*;
 
-    fn applied(settings: &[(u16, u32)]) -> Result<Remote, u32> {
+    fn applied(settings: &[(u16, u32)]) -> Result<Remote, Broken> {
         let mut frame = Vec::new();
         super::super::frame::write_settings(&mut frame, settings);
         let mut remote = Remote::default();
@@ -89,8 +99,10 @@ mod tests {
 
     #[test]
     fn values_and_their_ranges() {
-        let remote = applied(&[(3, 7), (4, 1), (8, 1), (1, 0), (1, 9), (99, 5), (4, 2)]).unwrap();
+        let remote =
+            applied(&[(3, 7), (4, 1), (8, 1), (1, 0), (1, 9), (99, 5), (4, 2), (6, 99)]).unwrap();
         assert_eq!((remote.max_streams, remote.initial_window), (7, 2));
+        assert_eq!(remote.list_bytes, 99);
         assert!(remote.connect_protocol && remote.table_bytes == Some((0, 9)));
         for (id, value, code) in [
             (2, 2, code::PROTOCOL_ERROR),
@@ -99,8 +111,8 @@ mod tests {
             (5, 16_383, code::PROTOCOL_ERROR),
             (5, 1 << 24, code::PROTOCOL_ERROR),
         ] {
-            assert_eq!(applied(&[(id, value)]).err(), Some(code), "{id} {value}");
+            assert_eq!(applied(&[(id, value)]).unwrap_err().code, code, "{id} {value}");
         }
-        assert_eq!(Remote::default().apply(&[0; 7]), Err(code::FRAME_SIZE_ERROR));
+        assert_eq!(Remote::default().apply(&[0; 7]).unwrap_err().code, code::FRAME_SIZE_ERROR);
     }
 }

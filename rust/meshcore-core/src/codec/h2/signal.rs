@@ -17,6 +17,8 @@ pub enum Signal<M> {
         refused: bool,
         /// What the peer sent made no sense, and the reset is ours.
         malformed: bool,
+        /// Why, in few words; for logs, may change.
+        detail: &'static str,
     },
     /// What was queued on the stream is nearly sent: it takes more.
     Writable,

@@ -1,11 +1,17 @@
 //! Field lists that are sent: as a block on a connection, or as pairs for another engine.
 
+use super::block::FIELD_BYTES;
 use super::frame::{HEAD_BYTES, close_block};
 use crate::codec::encode::Fields;
+use crate::codec::error::CodecError;
 use crate::codec::header_ops::HeaderOps;
 use crate::codec::header_rules::may_be_trailer;
 use crate::codec::hpack::Encoder;
+use crate::error::Reason;
 use crate::head::Headers;
+
+/// What is wrong with a list beyond SETTINGS_MAX_HEADER_LIST_SIZE.
+pub(super) const LARGE_FOR_PEER: &str = "field list larger than the peer takes";
 
 /// A field list to send, pseudo fields first.
 pub type FieldPairs = Vec<(Vec<u8>, Vec<u8>)>;
@@ -58,6 +64,34 @@ impl<'a> BlockWriter<'a> {
 impl Fields for BlockWriter<'_> {
     fn field(&mut self, name: &[u8], value: &[u8]) {
         self.encoder.field(self.out, name, value, is_private(name));
+    }
+
+    fn changes(&mut self, ops: &HeaderOps) {
+        ops.fields().for_each(|(name, value)| self.field(name, value));
+    }
+}
+
+/// A list that is only measured (RFC 9113 §10.5.1).
+#[derive(Debug, Default)]
+pub(super) struct ListSize(usize);
+
+impl ListSize {
+    /// Whether a peer takes it that takes lists of at most `most` bytes (§6.5.2). It would refuse
+    /// the stream, and be blamed for what it had said before.
+    ///
+    /// # Errors
+    /// `headers_too_large`.
+    pub(super) fn check(&self, most: usize) -> Result<(), CodecError> {
+        match self.0 {
+            size if size <= most => Ok(()),
+            _ => Err(CodecError::new(Reason::HeadersTooLarge, LARGE_FOR_PEER)),
+        }
+    }
+}
+
+impl Fields for ListSize {
+    fn field(&mut self, name: &[u8], value: &[u8]) {
+        self.0 += name.len() + value.len() + FIELD_BYTES;
     }
 
     fn changes(&mut self, ops: &HeaderOps) {

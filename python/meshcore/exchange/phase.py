@@ -1,0 +1,27 @@
+"""Where an exchange stands, and why a side of it is not read."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from meshcore._core import Phase
+
+NEVER: Final = (1 << 63) - 1
+
+# Plain integers: comparing enumerations costs three times as much.
+HEAD: Final = int(Phase.HEAD)
+LAYERS: Final = int(Phase.LAYERS)
+WAITING: Final = int(Phase.WAITING)
+ASKED: Final = int(Phase.ASKED)
+LOOKING: Final = int(Phase.LOOKING)
+ANSWERING: Final = int(Phase.ANSWERING)
+TUNNEL: Final = int(Phase.TUNNEL)
+OVER: Final = int(Phase.OVER)
+
+# Why a side is not read: bits of a set.
+FULL: Final = 1
+"""The other side takes no more."""
+UNTAKEN: Final = 2
+"""Nobody takes it yet, and as much is kept as may be."""
+LOOKED_AT: Final = 4
+"""A layer looks at the response's head."""

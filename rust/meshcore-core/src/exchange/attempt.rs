@@ -1,0 +1,467 @@
+//! What becomes of attempts: what each says about its endpoint and service, and whether another
+//! one follows, where and when.
+
+use std::sync::Arc;
+
+use super::body::Keep;
+use super::deadline::Awaited;
+use super::outcome::Outcome;
+use super::stack::{Guard, RouteStack};
+use super::ticket::{Kind, RequestTicket, Told};
+use crate::admission::{
+    Endpoints, FailureRules, Outcome as Settled, State, Verdict as Finding, What,
+};
+use crate::balance::{EndpointOutcome, Rng, Tried};
+use crate::error::{Again, Blame, By, Reason};
+use crate::time::Nanos;
+
+/// The pause before a retry to the same endpoint, or a later one: uniform in 25 to 250 ms, as
+/// Envoy's.
+const BACK_OFF_MIN_NS: u64 = 25_000_000;
+const BACK_OFF_SPAN_NS: u64 = 225_000_000;
+
+/// What follows an attempt that failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Another one at this endpoint id, at this time: now, or after a pause.
+    Again {
+        /// Where.
+        endpoint: u32,
+        /// When.
+        at: Nanos,
+    },
+    /// The same one once more, at once, on a connection that is new.
+    Fresh,
+    /// None: the request is over, for this reason.
+    Answer(Reason),
+}
+
+/// What follows a response's head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Passed {
+    /// It is the client's.
+    Relay,
+    /// It is, and bytes of another protocol follow it.
+    Tunnel,
+    /// Another attempt follows, as in [`Next::Again`].
+    Again {
+        /// Where.
+        endpoint: u32,
+        /// When.
+        at: Nanos,
+    },
+}
+
+/// What a response's head says of its call.
+#[derive(Clone, Copy, Debug)]
+pub struct Head {
+    /// The status.
+    pub status: u16,
+    /// Its content is gRPC.
+    pub grpc: bool,
+    /// The gRPC status, where it is known already.
+    pub grpc_status: Option<u8>,
+    /// Bytes of the body that came with it.
+    pub bytes: u64,
+    /// It begins a tunnel, as far as the endpoint is concerned.
+    pub tunnel: bool,
+}
+
+impl RequestTicket {
+    /// The request is written to the endpoint now, with whatever was kept of its body. Whether to go
+    /// on keeping it.
+    pub fn sent(&mut self, now: Nanos) -> bool {
+        if let Some(attempt) = &mut self.attempt {
+            attempt.sent = Some(now);
+        }
+        self.body.sent()
+    }
+
+    /// A piece of the request's body came; `connected`: an endpoint takes it.
+    pub fn received(&mut self, bytes: u64, connected: bool, now: Nanos) -> Keep {
+        let answered = self.status != 0;
+        if self.tunnels {
+            self.tunnelled(false, bytes);
+        }
+        if let Awaited::Byte(_) = self.awaited {
+            self.passed(now); // a layer that looks at the response keeps its own time
+        }
+        self.body.receive(bytes, connected, answered, now)
+    }
+
+    /// The last byte of the request's body came.
+    pub fn request_ended(&mut self, now: Nanos) {
+        self.body.end(now);
+        self.asked = now;
+    }
+
+    /// The client is not read, or is read again: time in which nobody reads is not its.
+    pub fn reading(&mut self, on: bool, now: Nanos) {
+        if on { self.body.resume(now) } else { self.body.pause(now) }
+    }
+
+    /// Whether the request is sent again if a kept connection turns out to be stale: only then is
+    /// one worth a try without a look into it.
+    #[must_use]
+    pub fn is_repeatable(&self) -> bool {
+        let again = self.route().is_some_and(|r| r.retry.retries > 0 && r.retry.reset);
+        again && self.idempotent && self.body.is_kept()
+    }
+
+    /// The attempt failed before its response's head. `counted`: the same cause was told by another
+    /// request already.
+    pub fn failed(&mut self, reason: Reason, counted: bool, now: Nanos, rng: &mut Rng) -> Next {
+        let reason = self.judged(reason, now);
+        let repeatable = self.may_repeat(false, reason.again().is_untouched());
+        if reason.again() == Again::Stale && repeatable && self.renew() {
+            return Next::Fresh;
+        }
+        self.blame(reason, counted, now);
+        let before = self.attempt_index();
+        self.end_attempt(endpoint_outcome(reason, counted), now);
+        if repeatable && let Some(again) = self.another(reason, 0, before, now, rng) {
+            return again;
+        }
+        Next::Answer(reason)
+    }
+
+    /// The client has given up by the deadline that it set: what an endpoint, which was told of it,
+    /// does at that moment is the client's choice. Deadlines are looked at a little late, and clocks
+    /// differ a little.
+    fn is_given_up(&self, now: Nanos) -> bool {
+        const SLACK: Nanos = Nanos::from_millis(5);
+        self.deadline != Nanos::MAX && now + SLACK >= self.deadline
+    }
+
+    /// What an attempt ended for, if its client had not given up before.
+    fn judged(&self, reason: Reason, now: Nanos) -> Reason {
+        let given_up = reason.by() == By::Endpoint && self.is_given_up(now);
+        if given_up { Reason::DeadlineExceeded } else { reason }
+    }
+
+    /// The same attempt goes on with another connection; once.
+    fn renew(&mut self) -> bool {
+        let allowed = self.route().is_some_and(|r| r.retry.retries > 0 && r.retry.reset);
+        if let Some(attempt) = self.attempt.as_mut().filter(|_| allowed && !self.renewed) {
+            attempt.sent = None;
+            self.renewed = true;
+            return true;
+        }
+        false
+    }
+
+    /// Whether the request may be sent once more: nothing was, or its method or the gRPC status that
+    /// the route names allows it, and all of its body so far is at hand.
+    fn may_repeat(&self, named: bool, untouched: bool) -> bool {
+        let sent = self.attempt.as_ref().is_some_and(|a| a.sent.is_some()) && !untouched;
+        self.body.is_kept() && (!sent || self.idempotent || named)
+    }
+
+    fn attempt_index(&self) -> Option<usize> {
+        self.attempt.as_ref().map(|a| a.endpoint)
+    }
+
+    /// Another attempt, if policy, budget, breaker, balance and time allow one; never the limiters.
+    fn another(
+        &mut self,
+        reason: Reason,
+        status: u16,
+        before: Option<usize>,
+        now: Nanos,
+        rng: &mut Rng,
+    ) -> Option<Next> {
+        let route = Arc::clone(self.route.as_ref()?);
+        let upstream = route.upstream()?;
+        let open = route.guard().is_some_and(|g| g.breaker.state(now) == State::Open);
+        if !allows(&route, reason, status) || self.attempts > route.retry.retries || open {
+            return None;
+        }
+        // What was refused cost the service nothing: it is not what the budget bounds, and a
+        // GOAWAY refuses many at once.
+        let charged = reason.again() != Again::Refused;
+        if charged && !upstream.retries.try_enter(upstream.in_flight.current()) {
+            return None;
+        }
+        if !charged {
+            self.tried = Tried::default();
+        }
+        let found = upstream.picker.pick(now, rng, &self.tried).and_then(|picked| {
+            let at = self.resume_at(reason, before == Some(picked.index), now, rng);
+            // Its time would be over before it began: the endpoint is given back unasked.
+            if at >= self.deadline.min(self.head_bound()) {
+                let rules = upstream.spec.ejection.as_ref();
+                let neutral = EndpointOutcome::Neutral;
+                upstream.picker.settle(picked.index, picked.permit, neutral, now, rules);
+                return None;
+            }
+            Some((picked, at))
+        });
+        let Some((picked, at)) = found else {
+            if charged {
+                upstream.retries.leave();
+            }
+            return None;
+        };
+        if reason == Reason::UpstreamStatus {
+            self.end_attempt(EndpointOutcome::Ok, now);
+        }
+        route.stats.retried();
+        self.renewed = false;
+        let endpoint = self.enter(upstream, picked, charged);
+        Some(Next::Again { endpoint, at })
+    }
+
+    /// When the response's head must be there at the latest.
+    fn head_bound(&self) -> Nanos {
+        match self.route().map_or(0, |r| r.timeout_ns) {
+            0 => Nanos::MAX,
+            _ if self.kind == Kind::Grpc || !self.body.done => Nanos::MAX,
+            span => self.asked + Nanos(span),
+        }
+    }
+
+    /// The first retry does not wait when nothing was sent and another endpoint takes it.
+    fn resume_at(&self, reason: Reason, same: bool, now: Nanos, rng: &mut Rng) -> Nanos {
+        if reason.again().is_untouched() && !same && self.attempts <= 1 {
+            return now;
+        }
+        now + Nanos(BACK_OFF_MIN_NS + rng.below(BACK_OFF_SPAN_NS))
+    }
+
+    /// The response's head arrived: another attempt, or the breaker and the endpoint learn the
+    /// outcome now, so a probe does not wait for a long body.
+    pub fn responded(&mut self, head: Head, now: Nanos, rng: &mut Rng) -> Passed {
+        if let Some(Next::Again { endpoint, at }) = self.retried(&head, now, rng) {
+            return Passed::Again { endpoint, at };
+        }
+        self.status = head.status;
+        self.passed(now);
+        self.settle_endpoint(EndpointOutcome::Ok, now);
+        let rand = rng.next_u64();
+        if self.kind == Kind::Grpc && head.grpc && head.status == 200 {
+            self.pending = true;
+            if head.bytes > 0 {
+                self.streamed(now, rand);
+            }
+            if let Some(status) = head.grpc_status {
+                self.trailed(status, now, rand);
+            }
+        } else {
+            self.tell(What::Status(head.status), now, rand);
+        }
+        if self.kind == Kind::Tunnel && head.tunnel {
+            self.tunnels = true;
+            self.status = self.agreed;
+            self.body.done = false;
+            self.tunnelled(true, head.bytes);
+            return Passed::Tunnel;
+        }
+        Passed::Relay
+    }
+
+    fn retried(&mut self, head: &Head, now: Nanos, rng: &mut Rng) -> Option<Next> {
+        let retry = &self.route.as_ref()?.retry;
+        let grpc = self.kind == Kind::Grpc && head.grpc && head.bytes == 0;
+        let named = head.grpc_status.filter(|s| grpc && retry.grpc_statuses.contains(s));
+        if named.is_none() && !retry.statuses.contains(&head.status) {
+            return None;
+        }
+        if !self.may_repeat(named.is_some(), false) {
+            return None;
+        }
+        let before = self.attempt_index();
+        let status = named.map_or(head.status, |_| 0);
+        self.another(Reason::UpstreamStatus, status, before, now, rng)
+    }
+
+    /// A piece of the response's body passed.
+    pub fn relayed(&mut self, bytes: u64, now: Nanos, rand: u64) {
+        if self.pending && bytes > 0 && self.breaker.is_some() {
+            self.streamed(now, rand);
+        }
+        if self.tunnels {
+            self.tunnelled(true, bytes);
+        }
+        self.passed(now);
+    }
+
+    /// The first message of a gRPC response arrived: the service works.
+    fn streamed(&mut self, now: Nanos, rand: u64) {
+        self.tell(What::Grpc(0), now, rand);
+    }
+
+    /// A gRPC response ended with this status; one without any is UNKNOWN to its client.
+    pub fn trailed(&mut self, status: u8, now: Nanos, rand: u64) {
+        if !std::mem::take(&mut self.pending) {
+            return;
+        }
+        self.grpc = Some(status);
+        // DEADLINE_EXCEEDED under a deadline that the client set: it may be as short as it likes.
+        const DEADLINE_EXCEEDED: u8 = 4;
+        if status == DEADLINE_EXCEEDED && self.deadline != Nanos::MAX {
+            self.last = now;
+            self.told = Told::NOTHING;
+            self.settle_breaker(now, rand);
+        } else {
+            self.tell(What::Grpc(status), now, rand);
+        }
+        if let Some(route) = &self.route {
+            route.stats.trailed(status);
+        }
+    }
+
+    /// Bytes passed through the tunnel.
+    fn tunnelled(&self, to_client: bool, bytes: u64) {
+        if let Some(route) = &self.route {
+            route.stats.tunnelled(to_client, bytes);
+        }
+    }
+
+    /// A local answer ends the request; its outcome is why. `grpc`: the status that it is to a
+    /// gRPC call.
+    pub fn answered(&mut self, status: u16, grpc: Option<u8>, outcome: Outcome, now: Nanos) {
+        let reason = self.judged(outcome.reason, now);
+        self.blame(reason, false, now);
+        self.end_attempt(endpoint_outcome(reason, false), now);
+        if let Some(stats) = self.listener_stats() {
+            stats.answered(outcome.reason);
+        }
+        self.status = status;
+        self.grpc = grpc;
+        self.outcome.get_or_insert(outcome);
+    }
+
+    /// A gRPC response under way ends with a status of ours.
+    pub fn ended_with(&mut self, grpc: u8) {
+        self.pending = false;
+        self.grpc = Some(grpc);
+    }
+
+    /// The request is over without an answer of ours: it was left, or what was sent is torn.
+    /// `counted`: the same cause was told by another request already.
+    pub fn cut(&mut self, outcome: Outcome, counted: bool, now: Nanos, rand: u64) {
+        if let Some(stats) = self.listener_stats().filter(|_| self.outcome.is_none()) {
+            stats.cut(outcome.reason);
+        }
+        let reason = self.judged(outcome.reason, now);
+        self.blame(reason, counted, now);
+        self.end_attempt(endpoint_outcome(reason, counted), now);
+        self.end(outcome, now, rand);
+    }
+
+    /// A half-open breaker's probe takes too long to say anything.
+    pub(super) fn give_probe_back(&mut self, now: Nanos, rand: u64) {
+        self.told = Told::NOTHING;
+        self.settle_breaker(now, rand);
+    }
+
+    /// Notes what the end of an attempt says to the breaker, if it is the last one.
+    fn blame(&mut self, reason: Reason, counted: bool, now: Nanos) {
+        self.last = now;
+        let Some(rules) = self.rules() else { return };
+        let what = match reason.blame() {
+            Blame::Connect => Some(What::Connect),
+            Blame::Reset => Some(What::Reset),
+            Blame::Timeout => Some(What::Timeout),
+            // What the client got for it.
+            Blame::Malformed => Some(What::Status(Reason::UpstreamProtocol.status())),
+            // Whoever left before the head was there may have waited long.
+            Blame::Nobody
+                if reason == Reason::ClientGone
+                    && self.status == 0
+                    && self.took_long(rules, now) =>
+            {
+                Some(What::Slow)
+            }
+            Blame::Nobody => None,
+        };
+        let finding = what.filter(|_| !counted).map_or(Finding::Neutral, |w| rules.of(w));
+        // An answer that did not come is never a success.
+        let finding = if finding == Finding::Success { Finding::Neutral } else { finding };
+        self.note(finding, now);
+    }
+
+    /// Whether the endpoint alone took longer than a breaker calls slow.
+    fn took_long(&self, rules: &FailureRules, now: Nanos) -> bool {
+        let since = rules.slow_after().zip(self.waited_for_since());
+        since.is_some_and(|(most, since)| now.since(since) > most)
+    }
+
+    /// The service has answered: the breaker hears it now.
+    fn tell(&mut self, what: What, now: Nanos, rand: u64) {
+        self.last = now;
+        if let Some(rules) = self.rules() {
+            let slow = self.took_long(rules, now);
+            let finding = match rules.of(what) {
+                Finding::Success if slow => rules.of(What::Slow),
+                Finding::Failure(_) if self.is_given_up(now) => Finding::Neutral,
+                finding => finding,
+            };
+            self.note(finding, now);
+        }
+        self.settle_breaker(now, rand);
+    }
+
+    /// A failure names its endpoint; one of an endpoint that is ejected does not count, unless it
+    /// could be chosen all the same: so many are ejected that all are used again.
+    fn note(&mut self, finding: Finding, now: Nanos) {
+        let named = self.attempt_index().zip(self.upstream());
+        self.told = match (finding, named) {
+            (Finding::Failure(_), Some((index, upstream))) => {
+                let names = Endpoints::bit(index);
+                let counts = !upstream.endpoints[index].state.is_ejected() || {
+                    let choosable = upstream.picker.choosable_bits(now);
+                    choosable == 0 || choosable & names != 0
+                };
+                let finding = if counts { finding } else { Finding::Neutral };
+                Told { finding, names }
+            }
+            (Finding::Failure(_), None) => return, // told when its attempt ended
+            _ => Told { finding, names: 0 },
+        };
+    }
+
+    fn rules(&self) -> Option<&FailureRules> {
+        self.route.as_ref()?.guard().map(|guard| &guard.rules)
+    }
+
+    pub(super) fn settle_breaker(&mut self, now: Nanos, rand: u64) {
+        let Some(permit) = self.breaker.take() else { return };
+        let Some(Guard { breaker, .. }) = self.route.as_ref().and_then(|r| r.guard()) else {
+            return;
+        };
+        let Told { finding, names } = self.told;
+        match finding {
+            Finding::Failure(weight) => {
+                let choosable = self.upstream().map_or(0, |u| u.picker.choosable_bits(now));
+                let endpoints = Endpoints { failed: names, choosable };
+                breaker.settle_named(permit, weight, endpoints, now, rand);
+            }
+            Finding::Success => breaker.settle(permit, Settled::Success, now, rand),
+            Finding::Neutral => breaker.settle(permit, Settled::Neutral, now, rand),
+        }
+    }
+}
+
+/// Whether a route's policy lets what ended so be tried again.
+fn allows(route: &RouteStack, reason: Reason, status: u16) -> bool {
+    let retry = &route.retry;
+    match reason.again() {
+        Again::Never => false,
+        Again::Connect => retry.connect,
+        Again::Refused => retry.refused,
+        Again::Reset | Again::Stale => retry.reset,
+        Again::PerTry => retry.per_try_ns > 0,
+        Again::Status => status == 0 || retry.statuses.contains(&status),
+    }
+}
+
+/// What the end of an attempt says about its endpoint.
+fn endpoint_outcome(reason: Reason, counted: bool) -> EndpointOutcome {
+    match reason.blame() {
+        Blame::Connect | Blame::Reset | Blame::Timeout if !counted => EndpointOutcome::Failed,
+        Blame::Connect | Blame::Reset | Blame::Timeout | Blame::Malformed | Blame::Nobody => {
+            EndpointOutcome::Neutral
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! The account of a request's body: how much came, how fast, and whether it can be sent again.
+
+use crate::time::Nanos;
+
+/// A body is kept for a second attempt up to this many bytes: what Linkerd replays. One that is
+/// awaited before its request takes a place is no larger.
+pub(super) const REPLAY_BYTES: u64 = 65_536;
+/// The rate of a body counts after this time (Apache's mod_reqtimeout: `body=20,MinRate=500`).
+const RATE_GRACE: Nanos = Nanos::from_secs(20);
+/// Between two bytes of a plain request's body: half of what nginx allows (60 s).
+const IDLE: Nanos = Nanos::from_secs(30);
+const SECOND_NS: u64 = 1_000_000_000;
+
+/// What is to be done with a piece of a request's body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keep {
+    /// Keep it: it may have to be sent again.
+    Yes,
+    /// Keep it, and take no more until somebody takes it.
+    Full,
+    /// Drop it and what was kept: it is not sent again.
+    No,
+}
+
+/// What came of a body behind the part that came with the head.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct BodyAccount {
+    received: u64,
+    /// All that came is at hand.
+    kept: bool,
+    /// The last byte came.
+    pub(super) done: bool,
+    began: Nanos,
+    last: Nanos,
+    /// Since when the client is not read.
+    paused: Option<Nanos>,
+    /// How long it was not read before.
+    unread: Nanos,
+    /// The least rate in bytes a second; zero for none.
+    pub(super) least_rate: u64,
+}
+
+impl BodyAccount {
+    pub(super) const fn new(done: bool, now: Nanos) -> Self {
+        Self {
+            received: 0,
+            kept: true,
+            done,
+            began: now,
+            last: now,
+            paused: None,
+            unread: Nanos::ZERO,
+            least_rate: 0,
+        }
+    }
+
+    /// A piece came; `taken`: somebody takes it, `answered`: no other attempt follows.
+    pub(super) fn receive(&mut self, len: u64, taken: bool, answered: bool, now: Nanos) -> Keep {
+        self.received += len;
+        self.last = now;
+        if answered || !self.kept || (taken && self.received > REPLAY_BYTES) {
+            self.kept = false;
+            return Keep::No;
+        }
+        if self.received > REPLAY_BYTES { Keep::Full } else { Keep::Yes }
+    }
+
+    /// What was held until somebody took it was sent: if it was too much, it is not kept. Whether
+    /// it still is.
+    pub(super) fn sent(&mut self) -> bool {
+        self.kept &= self.received <= REPLAY_BYTES;
+        self.kept
+    }
+
+    /// Whether all of it that came is at hand for an attempt.
+    pub(super) const fn is_kept(&self) -> bool {
+        self.kept
+    }
+
+    /// The client is read no more. Time does not count until it is.
+    pub(super) fn pause(&mut self, now: Nanos) {
+        self.paused.get_or_insert(now);
+    }
+
+    /// It is read again.
+    pub(super) fn resume(&mut self, now: Nanos) {
+        if let Some(since) = self.paused.take() {
+            self.unread = self.unread + now.since(since);
+            self.last = now;
+        }
+    }
+
+    /// The last byte came.
+    pub(super) fn end(&mut self, now: Nanos) {
+        self.done = true;
+        self.last = now;
+    }
+
+    pub(super) const fn is_paused(&self) -> bool {
+        self.paused.is_some()
+    }
+
+    /// When a byte came last, or the client was read again.
+    pub(super) const fn last(&self) -> Nanos {
+        self.last
+    }
+
+    /// When the next byte must have come.
+    pub(super) fn idle_due(&self) -> Nanos {
+        self.last + IDLE
+    }
+
+    /// When more of it must have come for its rate: never while it is not read.
+    pub(super) fn rate_due(&self) -> Nanos {
+        if self.least_rate == 0 || self.is_paused() {
+            return Nanos::MAX;
+        }
+        let earned =
+            u128::from(self.received) * u128::from(SECOND_NS) / u128::from(self.least_rate);
+        let earned = Nanos(u64::try_from(earned).unwrap_or(u64::MAX));
+        self.began + RATE_GRACE + self.unread + earned
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const T0: Nanos = Nanos::from_secs(100);
+
+    fn after(secs: u64) -> Nanos {
+        T0 + Nanos::from_secs(secs)
+    }
+
+    #[test]
+    fn the_rate_counts_after_twenty_seconds_and_not_while_nobody_reads() {
+        let mut body = BodyAccount::new(false, T0);
+        assert_eq!(body.rate_due(), Nanos::MAX, "off");
+        body.least_rate = 500;
+        assert_eq!(body.rate_due(), after(20));
+        body.receive(5_000, true, false, after(1));
+        assert_eq!(body.rate_due(), after(30));
+        body.pause(after(2));
+        assert_eq!(body.rate_due(), Nanos::MAX);
+        body.pause(after(5));
+        body.resume(after(12));
+        assert_eq!(body.rate_due(), after(40));
+        assert_eq!(body.idle_due(), after(42), "idle from when it was read again");
+    }
+
+    #[test]
+    fn a_piece_is_kept_while_all_of_it_can_be_sent_again() {
+        let mut body = BodyAccount::new(false, T0);
+        assert_eq!(body.receive(65_536, true, false, T0), Keep::Yes);
+        assert_eq!(body.receive(1, true, false, T0), Keep::No);
+        assert_eq!(body.receive(1, true, false, T0), Keep::No, "nor the rest of it");
+        assert!(!body.is_kept());
+
+        let mut body = BodyAccount::new(false, T0);
+        assert_eq!(body.receive(65_537, false, false, T0), Keep::Full, "nobody has it yet");
+        assert!(body.is_kept());
+        assert!(!body.sent());
+        assert_eq!(body.receive(1, true, false, T0), Keep::No);
+
+        let mut body = BodyAccount::new(false, T0);
+        assert_eq!(body.receive(1, true, true, T0), Keep::No, "the response is out");
+    }
+}

@@ -1,0 +1,12 @@
+//! Whom the end of a request is told of: simulations over tickets, with the clock in our hands.
+
+#![cfg(not(loom))]
+#![allow(clippy::unwrap_used, missing_docs)] // helpers of tests may panic as tests do
+
+mod again;
+mod client;
+mod ends;
+mod mesh;
+mod ours;
+mod service;
+mod time;

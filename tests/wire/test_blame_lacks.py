@@ -1,0 +1,109 @@
+"""What we refuse or lack is no failure of a service: names, limits, our own caps."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+
+import pytest
+
+from meshcore.upstream.connector import Connector
+from tests.wire.blame import (
+    Turn,
+    blamed,
+    calling,
+    every_endpoint,
+    every_way,
+    hosting,
+    touchy,
+)
+from tests.wire.conftest import Run, Serve
+from tests.wire.either import request
+
+
+@every_way
+@pytest.mark.parametrize("how", ["unknown", "slow"])
+def test_a_name_that_is_not_resolved_is_no_failure_of_a_service(
+    run: Run,
+    serve: Serve,
+    engine: str,
+    client: str,
+    endpoint: str,
+    how: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def resolve(*_: object) -> None:
+        """As it may go with the system's resolver, which no test has."""
+        if how == "slow":
+            await asyncio.Event().wait()
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    async def go() -> None:
+        mesh = touchy(engine, endpoint).to(endpoint, connect_timeout="100ms")
+        mesh.upstream["endpoints"] = ["one.test:80", "other.test:80"]
+        async with serve(str(mesh)) as proxy, calling(client, proxy) as caller:
+            for _ in range(3):
+                reply = await caller.ask(request())
+                assert (reply.status, reply.fields["x-mesh-reason"]) == (503, "upstream_resolve")
+            assert blamed(proxy) == set()
+
+    monkeypatch.setattr(Connector, "_resolve", resolve)
+    run(go())
+
+
+@every_way
+def test_a_response_with_too_many_fields_is_no_failure_of_a_service(
+    run: Run, serve: Serve, engine: str, client: str, endpoint: str
+) -> None:
+    many = tuple((f"x-{n}", "v") for n in range(101))
+
+    async def answer(turn: Turn) -> None:
+        await turn.answer(b"x", *many)
+
+    async def go() -> None:
+        async with hosting(endpoint, answer) as host:
+            mesh = touchy(engine, endpoint, host.port)
+            async with serve(str(mesh)) as proxy, calling(client, proxy) as caller:
+                for _ in range(6):
+                    reply = await caller.ask(request())
+                    assert reply.status == 502
+                    assert reply.fields["x-mesh-reason"] == "response_too_large"
+                assert blamed(proxy) == set()
+            async with (
+                serve(str(mesh.to(endpoint, limits={"headers": 110}))) as proxy,
+                calling(client, proxy) as caller,
+            ):
+                assert (await caller.ask(request())).fields["x-100"] == "v"
+
+    run(go())
+
+
+@every_endpoint
+@pytest.mark.parametrize("client", ["http1", "h2"])
+def test_whoever_waits_too_long_for_our_own_cap_blames_nobody(
+    run: Run, serve: Serve, engine: str, client: str, endpoint: str
+) -> None:
+    async def by_path(turn: Turn) -> None:
+        if turn.fields[":path"] == "/hold":
+            await turn.begin()
+            return await turn.left()
+        return await turn.answer(b"fine")
+
+    async def go() -> None:
+        async with hosting(endpoint, by_path) as host:
+            caps = {"connections": 1, "pending": 1}
+            mesh = touchy(engine, endpoint, host.port).to(endpoint, limits=caps)
+            mesh.upstream["endpoints"].pop()
+            mesh.origin_h2(streams=1).via(timeout="200ms", idle_timeout="60s")
+            async with serve(str(mesh)) as proxy, calling(client, proxy) as caller:
+                held = await caller.begin(request("GET", "/hold"))
+                await held.head()
+                waits = await caller.begin(request())
+                refused = await caller.ask(request())
+                assert (refused.status, refused.fields["x-mesh-reason"]) == (503, "overflow")
+                reply = await waits.whole()
+                assert (reply.status, reply.fields["x-mesh-reason"]) == (504, "queue_timeout")
+                assert blamed(proxy) == set()
+                held.leave()
+
+    run(go())

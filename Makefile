@@ -133,6 +133,15 @@ bench-load: install  ## meshcore beside HAProxy, nginx and Envoy; BENCH_ARGS="--
 	$(BIN)/pip install --quiet --group load
 	PATH=$$PATH:/usr/sbin $(BIN)/python -m benches.load $(BENCH_ARGS)
 
+.PHONY: bench-against
+bench-against: install  ## this tree beside another checkout; BASE=../base BENCH_ARGS="--rounds 8"
+	@for tool in wrk h2load:nghttp2-client nghttpd:nghttp2-server nginx:nginx-light openssl; do \
+	  command -v $${tool%%:*} >/dev/null || PATH=$$PATH:/usr/sbin command -v $${tool%%:*} >/dev/null \
+	  || { echo "missing: $${tool%%:*} (Debian: apt-get install $${tool##*:})"; exit 1; }; done
+	@test -x "$(BASE)/.venv/bin/python" \
+	  || { echo "missing: BASE=PATH, a checkout in which make install was run"; exit 1; }
+	PATH=$$PATH:/usr/sbin $(BIN)/python -m benches.load.against $(BASE) $(BENCH_ARGS)
+
 .PHONY: bench-workers
 bench-workers: install  ## what several workers and changes under load cost; BENCH_ARGS="--rounds 3"
 	@PATH=$$PATH:/usr/sbin command -v nginx >/dev/null \

@@ -74,7 +74,7 @@ def present(without: list[str]) -> list[str]:
     return names
 
 
-def _origins(folder: Path, stack: contextlib.ExitStack) -> configs.Origins:
+def origins(folder: Path, stack: contextlib.ExitStack) -> configs.Origins:
     """nginx for HTTP/1.1, and nghttpd for HTTP/2, once more with the trailer of gRPC."""
     made = configs.Origins(free_port(), free_port(), free_port())
     file = folder / "origin.conf"
@@ -93,12 +93,12 @@ def _origins(folder: Path, stack: contextlib.ExitStack) -> configs.Origins:
 def proxies(folder: Path, routes: int, without: list[str]) -> Iterator[Started]:
     """The origins on one core, and every proxy on the other."""
     with contextlib.ExitStack() as stack:
-        origins = _origins(folder, stack)
+        ends = origins(folder, stack)
         started = []
         for name in present(without):
             plain = free_port()
             h2 = plain if name in BY_PREFACE else free_port()
-            ports = configs.Ports(plain, free_port(), free_port(), h2, origins, str(folder), routes)
+            ports = configs.Ports(plain, free_port(), free_port(), h2, ends, str(folder), routes)
             command = commands(folder, ports, name)
             process = stack.enter_context(Process(name, command, plain, PROXY_CORE))
             started.append((process, ports))

@@ -149,7 +149,7 @@ fn breakers(c: &mut Criterion) {
         move || {
             // 10 us between requests: every slice of the window is entered.
             now = now + Nanos(10_000);
-            if let Ok(permit) = breaker.acquire(black_box(now), 0) {
+            if let Ok(permit) = breaker.acquire(black_box(now)) {
                 breaker.settle(permit, outcome, black_box(now), 0);
             }
         }

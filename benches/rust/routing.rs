@@ -33,6 +33,7 @@ fn route(number: usize, path: PathMatch) -> Route {
         action: Action::Respond { status: 200, body: String::new(), content_type: String::new() },
         timeout_ns: 0,
         idle_ns: 0,
+        body_bytes_per_second: None,
         retry: Default::default(),
         layers: Vec::new(),
         request_headers: Default::default(),

@@ -654,6 +654,10 @@ class H2ClientCodec:
     def can_upgrade(self) -> bool:
         """Whether the endpoint takes an extended CONNECT."""
 
+    @property
+    def flood(self) -> int | None:
+        """The number of the flood that ended the connection."""
+
     def send_request(self, request: Request, ticket: Ticket, peer: Peer, now_ns: int) -> int | None:
         """Open a stream with a request; ``None``: none can be opened, and nothing was sent."""
 
@@ -810,6 +814,9 @@ class Listener:
 
     def answered(self, answer: Answer) -> None:
         """Count an answer that was given before a request began."""
+
+    def access_line(self, answer: Answer, peer: Peer, json: bool) -> str:
+        """A line of the access log for what was refused before it was a request."""
 
     def flooded(self, flood: int) -> None:
         """Count a connection that was ended for a flood (`H2ServerCodec.flood`)."""

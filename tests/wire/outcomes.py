@@ -180,7 +180,7 @@ class Row:
     reason: str
     """In the log; empty where the endpoint's answer was passed on."""
     end: str
-    """`answer`, `cut` or `passed`; `refused`: there was never a request, so no line tells of it."""
+    """`answer`, `cut` or `passed`; `refused`: there was never a request."""
     by: str
     phase: str
     status: int
@@ -270,7 +270,10 @@ def check(
         lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
         told = [line for line in lines if line["target"] in (PATH, "")]
         if row.end == "refused":
-            assert told == []
+            (line,) = told
+            seen = line["reason"], line["by"], line["status"], line["phase"], line["client"]
+            assert seen == (row.reason, row.by, row.status, "head", "127.0.0.1")
+            assert line["detail"]
         else:
             assert len(told) == 1
             check_line(told[0], bench, row)

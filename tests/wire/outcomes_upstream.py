@@ -181,7 +181,7 @@ def without(what: int) -> Any:
     """The system lacks something."""
 
     def mesh(bench: Bench) -> None:
-        async def fail(connector: Connector, address: str) -> None:
+        async def fail(connector: Connector, *_: object) -> None:
             raise OSError(what, "as asked")
 
         bench.patch.setattr(Connector, "_socket", fail)

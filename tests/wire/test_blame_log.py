@@ -103,6 +103,45 @@ def test_what_ended_in_part_is_told_as_that(
 
 @every_endpoint
 @pytest.mark.parametrize("client", ["http1", "h2"])
+def test_who_shuts_its_half_gets_what_the_log_tells(
+    run: Run,
+    serve: Serve,
+    engine: str,
+    client: str,
+    endpoint: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """An answer that comes while the connection closes goes nowhere."""
+
+    async def fine(turn: Turn) -> None:
+        await turn.answer(b"fine")
+
+    async def go() -> None:
+        async with (
+            hosting(endpoint, fine) as host,
+            serve(str(logged(engine, endpoint, host.port))) as proxy,
+        ):
+            for n in range(20):
+                async with calling(client, proxy) as caller:
+                    asked = await caller.begin(request("GET", f"/{n}"))
+                    writer = caller.h2.writer if caller.h2 is not None else caller.writers[-1]
+                    writer.write_eof()
+                    try:
+                        got.add((await asked.whole()).status)
+                    except TORN:
+                        got.add(0)
+            await idle(proxy)
+
+    got: set[int] = set()
+    run(go())
+    assert got == {0}
+    told = lines(capsys).values()
+    assert len(told) == 20
+    assert {line["reason"] for line in told} == {"client_gone"}
+
+
+@every_endpoint
+@pytest.mark.parametrize("client", ["http1", "h2"])
 def test_a_tunnel_that_is_cut_for_silence(
     run: Run,
     serve: Serve,

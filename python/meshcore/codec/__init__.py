@@ -35,6 +35,10 @@ class Codec(Protocol):
         """Whether the connection is over."""
 
     @property
+    def flood(self) -> int | None:
+        """The number of the flood that ended the connection."""
+
+    @property
     def open_streams(self) -> int:
         """How many streams are open."""
 
@@ -76,10 +80,6 @@ class ServerCodec(Codec, Protocol):
     @property
     def in_head(self) -> bool:
         """Whether a request's head has begun and is not there yet."""
-
-    @property
-    def flood(self) -> int | None:
-        """The number of the flood that ended the connection."""
 
     @property
     def queued(self) -> int:

@@ -138,7 +138,12 @@ class Http1Connection(asyncio.BaseProtocol):
 
     def eof_received(self) -> None:
         """The client left: a half-closed one cannot be told from one that is gone, and what it
-        asked for is not worked on for nobody. The transport closes."""
+        asked for is not worked on for nobody. It ends here, for what is written to a transport
+        that closes goes nowhere."""
+        now = now_ns()
+        if self._phase != CLOSING:
+            self._close(now, linger=False)
+        self._lose(now)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone."""
@@ -146,9 +151,12 @@ class Http1Connection(asyncio.BaseProtocol):
         self._phase = CLOSING
         self._listener.deadlines.remove(self._slot)
         self._listener.leave(self)
+        self._lose(now_ns())
+
+    def _lose(self, now: int) -> None:
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
-            exchange.on_downstream_lost(now_ns())
+            exchange.on_downstream_lost(now)
 
     def pause_writing(self) -> None:
         """The client is slower than the endpoint: begin no further request until what is queued
@@ -316,7 +324,7 @@ class Http1Connection(asyncio.BaseProtocol):
         elif exchange is not None:
             exchange.on_deadline(now)
         elif self.codec.started:
-            self._answer(Answer.for_reason(Reason.REQUEST_TIMEOUT), now)
+            self._answer(Answer.for_reason(Reason.REQUEST_TIMEOUT, "head not whole in time"), now)
         else:
             self._close(now, linger=False)
 
@@ -335,7 +343,7 @@ class Http1Connection(asyncio.BaseProtocol):
         if exchange is not None:
             exchange.on_drained(now)
         elif self.codec.started:
-            self._answer(Answer.for_reason(Reason.DRAINING), now)
+            self._answer(Answer.for_reason(Reason.DRAINING, "head not whole"), now)
         else:
             self._close(now, linger=False)
 
@@ -348,7 +356,7 @@ class Http1Connection(asyncio.BaseProtocol):
             exchange.on_bad_request(Answer.for_codec_error(error), now)
 
     def _answer(self, answer: Answer, now: int) -> None:
-        self._listener.answered(answer)
+        self._listener.refused(answer, self.peer)
         self._write(self.codec.send_answer(None, answer, False))
         self._close(now, linger=True)
 

@@ -127,7 +127,7 @@ class Http2Connection(Http2Wire):
     def _dispatch_other(self, stream: int, event: object, now: int) -> None:
         """What belongs to no exchange: a request that could not begin, or the connection itself."""
         if type(event) is Answer:
-            self.listener.answered(event)
+            self.listener.refused(event, self.peer)
             self.codec.send_answer(stream, None, event)
             self.codec.leave(stream)
         elif stream == 0 and event == Signal.CLOSED:
@@ -136,7 +136,11 @@ class Http2Connection(Http2Wire):
             self._close(now)
 
     def eof_received(self) -> None:
-        """The client left, and with it every request. The transport closes."""
+        """The client left, and with it every request: what is written to a transport that closes
+        goes nowhere."""
+        now = now_ns()
+        self._close(now)
+        self._lose_streams(now)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone."""
@@ -144,7 +148,9 @@ class Http2Connection(Http2Wire):
         self.closing = True
         self.listener.deadlines.remove(self._slot)
         self.listener.leave(self)
-        now = now_ns()
+        self._lose_streams(now_ns())
+
+    def _lose_streams(self, now: int) -> None:
         while self.streams:
             self.streams.popitem()[1].on_lost(now)
 

@@ -210,9 +210,11 @@ class Listener:
         host = peername[0] if isinstance(peername, tuple) else None
         return self._engine.peer(host)
 
-    def answered(self, answer: Answer) -> None:
-        """Count an answer given before a request began."""
+    def refused(self, answer: Answer, peer: Peer) -> None:
+        """Count, and log, an answer given before there was a request."""
         self.stack.answered(answer)
+        if self.driver.observer is not None:
+            self.driver.observer.refused(self.stack, answer, peer)
 
     def admit(self, connection: Connection) -> bool:
         """Take a connection in; false when the listener is full, or at its end."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from meshcore._core import Reason
 
 if TYPE_CHECKING:
-    from meshcore._core import Answer, Body, Chunk, Peer, Request, Response, Ticket
+    from meshcore._core import Answer, Body, Chunk, Listener, Peer, Request, Response, Ticket
     from meshcore.exchange.exchange import Exchange
 
 
@@ -50,6 +50,9 @@ class Observer(Protocol):
 
     def ended(self, exchange: Exchange) -> None:
         """It is over, and its ticket says how; once."""
+
+    def refused(self, stack: Listener, answer: Answer, peer: Peer) -> None:
+        """What came on a listener was no request, and was answered so."""
 
 
 class Downstream(Protocol):

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import IO, TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from meshcore._core import Answer, Listener, Peer
     from meshcore.exchange.exchange import Exchange
 
 # Lines that wait for a slow disk or pipe; more are dropped and counted, never waited for.
@@ -50,6 +51,10 @@ class AccessLog:
         """Its ticket knows what the line tells."""
         ticket = exchange.ticket
         self.record(ticket.access_line(exchange.request, exchange.down.peer, self._json))
+
+    def refused(self, stack: Listener, answer: Answer, peer: Peer) -> None:
+        """What was no request has a line too: whoever sent it asks why."""
+        self.record(stack.access_line(answer, peer, self._json))
 
     def record(self, line: str) -> None:
         """Queue a line; when too many wait it is dropped and counted. Never blocks. O(1)."""

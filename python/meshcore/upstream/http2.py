@@ -75,7 +75,10 @@ class Http2Stream:
         connection.closed(self._number)
         if exchange is None:
             return
-        if kind == Signal.MALFORMED:
+        if connection.codec.flood is not None:
+            # Our own limit ended the connection, for one stream or for none: no failure of it.
+            exchange.on_failed(Reason.RESPONSE_TOO_LARGE, "flood", now)
+        elif kind == Signal.MALFORMED:
             exchange.on_failed(Reason.UPSTREAM_PROTOCOL, detail, now)
         elif kind == Signal.REFUSED and not self.began:
             exchange.on_failed(Reason.UPSTREAM_REFUSED, detail, now)

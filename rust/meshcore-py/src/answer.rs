@@ -24,8 +24,8 @@ pub struct Answer {
 }
 
 impl Answer {
-    pub(crate) fn local(reason: Reason, reply: LocalReply) -> Self {
-        Self { reason, reply, detail: Cow::Borrowed("") }
+    pub(crate) fn local(reason: Reason, detail: &'static str, reply: LocalReply) -> Self {
+        Self { reason, reply, detail: Cow::Borrowed(detail) }
     }
 
     /// The answer to a message that may not pass.
@@ -59,7 +59,7 @@ impl Answer {
     }
 
     pub(crate) fn of(reason: Reason) -> Self {
-        Self::local(reason, LocalReply::new(&CoreAnswer::from(reason), None, None))
+        Self::local(reason, "", LocalReply::new(&CoreAnswer::from(reason), None, None))
     }
 }
 
@@ -77,7 +77,7 @@ impl Answer {
             }
         }
         let fields = headers.into_iter().map(|(n, v)| (n.to_ascii_lowercase(), v)).collect();
-        Ok(Self::local(Reason::LayerResponse, LocalReply { status, fields, body }))
+        Ok(Self::local(Reason::LayerResponse, "", LocalReply { status, fields, body }))
     }
 
     #[getter]
@@ -123,10 +123,10 @@ impl Answer {
     }
 
     #[classmethod]
-    #[pyo3(signature = (reason, detail=String::new()))]
-    fn for_reason(_: &Bound<'_, PyType>, reason: usize, detail: String) -> PyResult<Self> {
+    #[pyo3(signature = (reason, detail=""))]
+    fn for_reason(_: &Bound<'_, PyType>, reason: usize, detail: &str) -> PyResult<Self> {
         match Reason::ALL.get(reason) {
-            Some(known) => Ok(Self::to_fault(*known, detail)),
+            Some(known) => Ok(Self::to_fault(*known, detail.to_owned())),
             None => Err(PyValueError::new_err(format!("no reason {reason}"))),
         }
     }

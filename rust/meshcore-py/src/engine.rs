@@ -3,15 +3,15 @@
 use std::sync::Arc;
 
 use meshcore_core::codec::h2::Flood;
-use meshcore_core::exchange::{self, Compiled, Control, ListenerStats};
+use meshcore_core::exchange::{self, Compiled, Control, ListenerStats, Phase};
 use meshcore_core::segment::{self, SegmentConfig};
-use meshcore_core::telemetry::Format;
+use meshcore_core::telemetry::{AccessLine, Format};
 use meshcore_core::time::Nanos;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
 use crate::answer::Answer;
-use crate::clock::now_ns;
+use crate::clock::{now_ns, unix_ms};
 use crate::errors::{config_error, segment_error};
 use crate::message::Request;
 use crate::prepared::{Changes, Prepared};
@@ -187,5 +187,21 @@ impl Listener {
 
     fn answered(&self, answer: &Answer) {
         self.count(|stats| stats.answered(answer.reason()));
+    }
+
+    fn access_line(&self, answer: &Answer, peer: &Peer, json: bool) -> String {
+        let reason = answer.reason();
+        let line = AccessLine {
+            unix_ms: unix_ms(),
+            listener: self.compiled.listener(self.id).map_or("", |l| &l.name),
+            client: peer.0.text(),
+            status: answer.reply.status,
+            reason: reason.code(),
+            by: reason.by().word(),
+            phase: Phase::Head.word(),
+            detail: answer.detail(),
+            ..AccessLine::default()
+        };
+        line.to_text(json)
     }
 }

@@ -86,6 +86,11 @@ impl H2ClientCodec {
     }
 
     #[getter]
+    fn flood(&self) -> Option<u8> {
+        self.0.flood().map(|flood| flood as u8)
+    }
+
+    #[getter]
     fn can_upgrade(&self) -> bool {
         self.0.can_upgrade()
     }

@@ -12,7 +12,6 @@ use meshcore_core::head::{Version, is_grpc};
 use meshcore_core::telemetry::{AccessLine, request_id};
 use meshcore_core::time::Nanos;
 use pyo3::prelude::*;
-use pyo3::types::PyString;
 
 use crate::answer::Answer;
 use crate::clock::unix_ms;
@@ -167,7 +166,8 @@ impl Ticket {
     fn answer(&self, request: &Request) -> Answer {
         let answer =
             self.answer.unwrap_or_else(|| meshcore_core::error::Reason::InternalError.into());
-        Answer::local(answer.reason, LocalReply::new(&answer, self.route(), Some(request.head())))
+        let reply = LocalReply::new(&answer, self.route(), Some(request.head()));
+        Answer::local(answer.reason, answer.detail, reply)
     }
 
     #[getter]
@@ -328,19 +328,9 @@ impl Ticket {
         self.ticket.finish(Nanos(now_ns), rand);
     }
 
-    fn access_line(
-        &self,
-        py: Python<'_>,
-        request: &Request,
-        peer: &Peer,
-        json: bool,
-    ) -> Py<PyString> {
-        let mut out = Vec::with_capacity(512);
-        self.with_line(request, peer, |line| match json {
-            true => line.write_json(&mut out),
-            false => line.write_text(&mut out),
-        });
-        // What is no UTF-8 was replaced when the line was written.
-        PyString::new(py, &String::from_utf8_lossy(&out)).unbind()
+    fn access_line(&self, request: &Request, peer: &Peer, json: bool) -> String {
+        let mut text = String::new();
+        self.with_line(request, peer, |line| text = line.to_text(json));
+        text
     }
 }

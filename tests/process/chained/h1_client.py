@@ -177,7 +177,7 @@ class Talk:
         except TimeoutError:
             self._book.fault(plan, f"it hangs: {got.status} {got.fields} {len(got.body)} bytes")
             got.why, got.excused = "it hangs", True
-        except ValueError as error:
+        except (ValueError, asyncio.LimitOverrunError) as error:
             self._book.fault(plan, f"what came is no response: {error}: {got}")
         except (asyncio.IncompleteReadError, OSError, TornError) as error:
             got.why = repr(error)

@@ -129,7 +129,7 @@ class Life:
         return head
 
     async def _exchange(self, client: H2Client, stream: Stream, plan: Plan, bodiless: bool) -> None:
-        if plan.lingers_s:
+        if plan.lingers_s and not plan.leaves:  # who leaves gives nothing back
             stream.credit = False
         sending = None if bodiless else asyncio.create_task(self._send(client, stream, plan))
         try:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from types import TracebackType
 from weakref import WeakKeyDictionary
 
 from h2.exceptions import ProtocolError
 from h2.settings import SettingCodes
 
+from tests.process import load_frames as h2
 from tests.process.chained.arrival import Arrival, Reply, pieces_of, short_of
 from tests.process.chained.book import Book
+from tests.process.chained.h1_origin import KEPT_S
+from tests.process.load_frames import frame
 from tests.wire.h2_origin import Call, H2Origin, H2Visit
 from tests.wire.h2_peer import ResetError
 
@@ -71,6 +75,17 @@ class Origin2(H2Origin):
             await self._read(call, arrival)
             await self._answer(call, arrival)
 
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for broken in self.errors:
+            self._book.fault(None, f"an endpoint was told what is no HTTP/2: {broken!r}")
+        self.errors.clear()
+        await super().__aexit__(kind, error, trace)
+
     def _go_away(self, call: Call, last: int) -> None:
         """Streams above the last are not processed: they may come again."""
         visit = call.visit
@@ -118,9 +133,14 @@ class Origin2(H2Origin):
             return
         await self._send(call, arrival, reply)
         if fault == "behind":
-            payload = b"foreign"
-            head = len(payload).to_bytes(3, "big") + b"\0\0" + call.number.to_bytes(4, "big")
-            call.visit.send_raw(head + payload)
+            call.visit.send_raw(frame(h2.DATA, call.number, b"foreign"))
+        elif fault == "reset-after":
+            await asyncio.sleep(plan.fault_at * KEPT_S)
+            reset = NO_ERROR.to_bytes(4, "big")
+            call.visit.send_raw(frame(h2.RESET, call.number, reset))
+        elif fault == "close-after":
+            await asyncio.sleep(plan.fault_at * KEPT_S)
+            call.visit.writer.close()
         if not arrival.is_whole and plan.aborts:
             call.cancel(NO_ERROR)  # RFC 9113 §8.1: the rest of the request is not wanted
 

@@ -12,7 +12,7 @@ from meshcore import Answer, Layer, Request, Response
 from tests.process.chained import own
 
 AT = os.environ.get("CHAINED_AT", "a")
-LONGEST_S = 0.03
+LONGEST_S = 0.06
 
 log = logging.getLogger("chained.layers")
 

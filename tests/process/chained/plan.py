@@ -39,6 +39,8 @@ H2_FAULTS = (
     "long-length",
     "short-length",
     "behind",
+    "close-after",
+    "reset-after",
     "goaway",
     "goaway-above",
     "abort",

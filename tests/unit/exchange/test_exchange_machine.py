@@ -41,6 +41,9 @@ class Observer:
         assert exchange.phase == OVER
         self.under_way.remove(exchange)  # raises if it ended before
 
+    def refused(self, stack: object, answer: object, peer: object) -> None:
+        """What was no request ended nothing."""
+
 
 class ExchangeMachine(RuleBasedStateMachine):
     """Clients, endpoints, layers and time, in whatever order."""

@@ -23,10 +23,12 @@ pub struct Answer {
     pub retry_after: Option<Nanos>,
     /// The limiter that refused.
     pub limit: Option<LimitState>,
+    /// Which rule in particular, for the log.
+    pub detail: &'static str,
 }
 
 impl From<Reason> for Answer {
     fn from(reason: Reason) -> Self {
-        Self { reason, status: reason.status(), retry_after: None, limit: None }
+        Self { reason, status: reason.status(), retry_after: None, limit: None, detail: "" }
     }
 }

@@ -308,13 +308,10 @@ mod tests {
             false,
             &[],
         );
-        assert_eq!(tried.next_due(), at(20), "the rate");
+        assert_eq!(tried.next_due(), at(2), "asked again, for it is not sent");
         tried.request_ended(at(1));
+        tried.sent(at(1));
         assert_eq!(due_at(&mut tried, NOBODY, at(3)), Due::Attempt(Reason::UpstreamTryTimeout));
-        let next = tried.failed(Reason::UpstreamTryTimeout, false, at(3), &mut Rng::new(1));
-        let super::super::Next::Again { at: again, .. } = next else { panic!("{next:?}") };
-        assert!(again > at(3));
-        assert_eq!(tried.next_due(), (again + Nanos::from_secs(2)).min(at(6)));
         let due = tried.due(NOBODY, at(6), 0);
         assert_eq!(due, Due::Over(Reason::UpstreamTimeout, "timeout"), "the request's comes first");
     }

@@ -103,6 +103,15 @@ impl RouteStack {
         self.own_guard.as_ref().or_else(|| self.upstream()?.guard.as_ref())
     }
 
+    /// Where that breaker is set, for the log.
+    pub(super) fn guard_place(&self) -> &'static str {
+        if self.own_guard.is_some() {
+            "circuit_breaker of the route"
+        } else {
+            "circuit_breaker of the upstream"
+        }
+    }
+
     /// The upstream, if the route forwards.
     #[must_use]
     pub fn upstream(&self) -> Option<&Arc<Upstream>> {

@@ -129,7 +129,8 @@ impl Walk<'_> {
                         return Some(Verdict::Await);
                     }
                     if !cap.try_enter() {
-                        return Some(Verdict::Answer(Reason::Overflow.into()));
+                        let detail = "in_flight";
+                        return Some(Verdict::Answer(Answer { detail, ..Reason::Overflow.into() }));
                     }
                     ticket.entered.push((of_route, at));
                     continue;
@@ -247,7 +248,9 @@ impl Walk<'_> {
         ticket.client =
             self.peer.client(&self.head.headers, hops, self.compiled.seed) ^ upstream.salt;
         if !upstream.share.try_enter(&upstream.in_flight, &self.compiled.clients, ticket.client) {
-            return Verdict::Answer(Reason::Overflow.into());
+            let full = upstream.in_flight.current() >= upstream.in_flight.cap();
+            let detail = if full { "limits.requests" } else { "limits.client_share" };
+            return Verdict::Answer(Answer { detail, ..Reason::Overflow.into() });
         }
         ticket.in_upstream = true;
         ticket.reserved = None;
@@ -256,7 +259,9 @@ impl Walk<'_> {
                 Ok(permit) => ticket.breaker = Some(permit),
                 Err(open) => {
                     let retry_after = Some(open.retry_after);
-                    return Verdict::Answer(Answer { retry_after, ..Reason::BreakerOpen.into() });
+                    let detail = route.guard_place();
+                    let open = Reason::BreakerOpen.into();
+                    return Verdict::Answer(Answer { retry_after, detail, ..open });
                 }
             }
         }

@@ -46,8 +46,21 @@ pub struct AccessLine<'a> {
 }
 
 impl AccessLine<'_> {
+    /// The line as text, or as one JSON object; with its line feed. O(bytes).
+    #[must_use]
+    pub fn to_text(&self, json: bool) -> String {
+        let mut out = Vec::with_capacity(512);
+        if json {
+            self.write_json(&mut out)
+        } else {
+            self.write_text(&mut out)
+        }
+        // What is no UTF-8 was replaced when it was written.
+        String::from_utf8(out).unwrap_or_default()
+    }
+
     /// Appends one JSON object and a line feed. O(bytes).
-    pub fn write_json(&self, out: &mut Vec<u8>) {
+    fn write_json(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(b"{\"time\":\"");
         write_time(out, self.unix_ms);
         out.push(b'"');
@@ -81,17 +94,21 @@ impl AccessLine<'_> {
     }
 
     /// Appends words in a fixed order and a line feed; `-` stands for none. O(bytes).
-    pub fn write_text(&self, out: &mut Vec<u8>) {
+    fn write_text(&self, out: &mut Vec<u8>) {
         write_time(out, self.unix_ms);
         word(out, self.listener.as_bytes());
         word(out, self.client.as_bytes());
         out.extend_from_slice(b" \"");
-        escape(out, self.method);
-        out.push(b' ');
-        escape(out, self.host);
-        self.write_target(out);
-        out.extend_from_slice(b" HTTP/");
-        out.extend_from_slice(self.protocol.as_bytes());
+        if self.method.is_empty() {
+            out.push(b'-'); // what was sent is no request
+        } else {
+            escape(out, self.method);
+            out.push(b' ');
+            escape(out, self.host);
+            self.write_target(out);
+            out.extend_from_slice(b" HTTP/");
+            out.extend_from_slice(self.protocol.as_bytes());
+        }
         out.extend_from_slice(b"\" ");
         write_number(out, u64::from(self.status));
         match self.grpc_status {
@@ -231,16 +248,10 @@ mod tests {
         request_id: b"id\r\nforged \x7f \xff \xc2\x9b",
     };
 
-    fn written(write: impl Fn(&mut Vec<u8>)) -> String {
-        let mut out = Vec::new();
-        write(&mut out);
-        String::from_utf8(out).unwrap()
-    }
-
     #[test]
     fn json_is_one_object_a_line() {
         let line = AccessLine { grpc_status: Some(14), ..LINE };
-        let text = written(|out| line.write_json(out));
+        let text = line.to_text(true);
         assert_eq!(text.matches('\n').count(), 1);
         let value: serde_json::Value = serde_json::from_str(&text).unwrap();
         assert_eq!(value["time"], "2023-11-14T22:13:20.250Z");
@@ -253,13 +264,19 @@ mod tests {
 
     #[test]
     fn text_is_one_line_whatever_anybody_sends() {
-        let text = written(|out| LINE.write_text(out));
+        let text = LINE.to_text(false);
         assert_eq!(
             text,
             "2023-11-14T22:13:20.250Z edge 192.0.2.1 \"GET a.test/x?y=\\\"1\\n2\\\" HTTP/1.1\" 503 \
              - breaker_open proxy layers api 10.0.0.1:80 1 1.235ms \
              \"id\\r\\nforged \\u007f \u{fffd} \\u009b\" \"\"\n"
         );
+    }
+
+    #[test]
+    fn what_was_no_request_has_no_target() {
+        let line = AccessLine { method: b"", host: b"", path: b"", query: None, ..LINE };
+        assert!(line.to_text(false).contains(" 192.0.2.1 \"-\" 503 - breaker_open "));
     }
 
     #[test]

@@ -1,0 +1,26 @@
+"""The documents name every reason and every metric that there is."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from meshcore._core import Reason
+
+DOCS = Path(__file__).parents[2] / "docs"
+CORE = Path(__file__).parents[2] / "rust" / "meshcore-core" / "src" / "exchange" / "metrics.rs"
+NOT_TOLD = {"answered", "upstream_status"}  # an endpoint's own answers have no reason in the log
+
+
+def test_every_reason_is_in_the_table() -> None:
+    text = (DOCS / "configuration.md").read_text()
+    table = set(re.findall(r"^\| `([a-z_]+)` \| (?:\d{3}, \d+|—) \|", text, re.MULTILINE))
+    assert table == {reason.name.lower() for reason in Reason} - NOT_TOLD
+
+
+def test_every_metric_of_traffic_is_in_a_table() -> None:
+    text = "".join(path.read_text() for path in DOCS.glob("*.md"))
+    names = set(re.findall(r'"(meshcore_[a-z0-9_]+)"', CORE.read_text()))
+    assert len(names) > 15
+    told = set(re.findall(r"meshcore_[a-z0-9_]+", text))
+    assert names <= told

@@ -1,14 +1,14 @@
 //! What one endpoint, or one client, does wrong costs nobody else.
 
 use bytes::Bytes;
+use meshcore_core::codec::Limits;
 use meshcore_core::codec::h2::{ClientSignal, H2Client, H2Config, Signal};
-use meshcore_core::codec::{HeaderOps, Limits, RequestRules};
 use meshcore_core::error::Reason;
 use meshcore_core::head::{Headers, Scheme};
 use meshcore_core::time::Nanos;
 
 use crate::faults::{DATA, END_HEADERS, END_STREAM, HEADERS, RST_STREAM, frame, frames, settings};
-use crate::pair::{NOW, Pair, Stories, Story, request};
+use crate::pair::{NOW, Pair, Stories, Story};
 
 const GET: &str = "GET /a HTTP/1.1\r\nhost: ex.com\r\n\r\n";
 const POST: &str = "POST /a HTTP/1.1\r\nhost: ex.com\r\ntransfer-encoding: chunked\r\n\r\n";
@@ -192,21 +192,8 @@ fn a_fault_has_a_name() {
 // --- what the endpoint takes -------------------------------------------------------------------
 
 fn ask_with(pair: &mut Pair, fields: &str) -> Result<Option<u32>, Reason> {
-    let head = request(&format!("GET / HTTP/1.1\r\nhost: a\r\n{fields}\r\n"));
-    let ops = HeaderOps::default();
-    let rules = RequestRules {
-        peer: b"10.0.0.9",
-        trusted: false,
-        request_id: b"0190163d8694739b9ea2acd60ad8d7e1",
-        ops: &ops,
-        path: None,
-        authority: None,
-        framing: head.body,
-        upgrade: None,
-        left: None,
-    };
-    let sent = pair.client.send_request(&head, &rules, Bytes::new(), Some(None));
-    sent.map_err(|error| error.reason)
+    let text = format!("GET / HTTP/1.1\r\nhost: a\r\n{fields}\r\n");
+    pair.try_ask(&text, b"", true).map_err(|error| error.reason)
 }
 
 #[test]

@@ -3,7 +3,8 @@
 use bytes::Bytes;
 use meshcore_core::codec::h2::{ClientSignal, H2Client, H2Config, H2Server, ServerSignal, Signal};
 use meshcore_core::codec::{
-    ClientEvent, H1Server, HeaderOps, Limits, RequestRules, ResponseRules, ServerEvent, ServerRules,
+    ClientEvent, CodecError, H1Server, HeaderOps, Limits, RequestRules, ResponseRules, ServerEvent,
+    ServerRules,
 };
 use meshcore_core::head::{BodyLength, Headers, RequestHead, ResponseHead, Scheme, Version};
 use meshcore_core::time::Nanos;
@@ -49,6 +50,16 @@ impl Pair {
     }
 
     pub(crate) fn ask(&mut self, text: &str, body: &[u8], end: bool) -> u32 {
+        self.try_ask(text, body, end).unwrap().unwrap()
+    }
+
+    /// The stream, `None` where no more may be opened, or why it cannot be asked.
+    pub(crate) fn try_ask(
+        &mut self,
+        text: &str,
+        body: &[u8],
+        end: bool,
+    ) -> Result<Option<u32>, CodecError> {
         let head = request(text);
         let ops = HeaderOps::default();
         let rules = RequestRules {
@@ -63,7 +74,7 @@ impl Pair {
             left: None,
         };
         let body = Bytes::copy_from_slice(body);
-        self.client.send_request(&head, &rules, body, end.then_some(None)).unwrap().unwrap()
+        self.client.send_request(&head, &rules, body, end.then_some(None))
     }
 
     pub(crate) fn answer(&mut self, id: u32, status: u16, body: &[u8], end: bool) -> usize {

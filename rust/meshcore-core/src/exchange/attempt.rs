@@ -104,8 +104,7 @@ impl RequestTicket {
     /// one worth a try without a look into it.
     #[must_use]
     pub fn is_repeatable(&self) -> bool {
-        let again = self.route().is_some_and(|r| r.retry.retries > 0 && r.retry.reset);
-        again && self.idempotent && self.body.is_kept()
+        self.repeats_resets() && self.idempotent && self.body.is_kept()
     }
 
     /// The attempt failed before its response's head. `counted`: the same cause was told by another
@@ -139,9 +138,14 @@ impl RequestTicket {
         if given_up { Reason::DeadlineExceeded } else { reason }
     }
 
+    /// Whether the route has what was reset tried again.
+    fn repeats_resets(&self) -> bool {
+        self.route().is_some_and(|r| r.retry.retries > 0 && r.retry.reset)
+    }
+
     /// The same attempt goes on with another connection; once.
     fn renew(&mut self) -> bool {
-        let allowed = self.route().is_some_and(|r| r.retry.retries > 0 && r.retry.reset);
+        let allowed = self.repeats_resets();
         if let Some(attempt) = self.attempt.as_mut().filter(|_| allowed && !self.renewed) {
             attempt.sent = None;
             self.renewed = true;

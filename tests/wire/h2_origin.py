@@ -6,12 +6,12 @@ import asyncio
 import ssl
 from collections.abc import Awaitable, Callable
 from types import TracebackType
-from typing import Self
 
 from h2.exceptions import ProtocolError
 from h2.settings import SettingCodes
 
 from tests.wire.h2_peer import Field, Peer, ResetError, Stream
+from tests.wire.serving import Serving
 
 Handler = Callable[["Call"], Awaitable[None]]
 
@@ -72,10 +72,8 @@ class H2Visit(Peer):
         self.writer.transport.abort()
 
 
-class H2Origin:
+class H2Origin(Serving):
     """Listens on a free port for as long as its block lasts."""
-
-    address = "127.0.0.1"
 
     def __init__(
         self,
@@ -85,15 +83,13 @@ class H2Origin:
         credit: bool = True,
         settings: dict[SettingCodes, int] | None = None,
     ) -> None:
+        super().__init__(tls)
         self._handler = handler
-        self._tls = tls
         self._settings = settings
-        self._tasks: set[asyncio.Task[None]] = set()
         self.credit = credit
         self.visits: list[H2Visit] = []
         self.calls: list[Call] = []
         self.errors: list[BaseException] = []
-        self.port = 0
         self._pulse = asyncio.Event()
 
     def called(self, call: Call) -> None:
@@ -130,24 +126,10 @@ class H2Origin:
     async def _visit(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         visit = H2Visit(self)
         self.visits.append(visit)
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
-        try:
-            visit.begin(reader, writer, self._settings)
-            await visit.read()
-            if visit.broken is not None:
-                self.errors.append(visit.broken)
-        except asyncio.CancelledError:
-            pass  # the test is over
-        finally:
-            self._tasks.discard(task)
-            writer.close()
-
-    async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._visit, self.address, 0, ssl=self._tls)
-        self.port = self._server.sockets[0].getsockname()[1]
-        return self
+        visit.begin(reader, writer, self._settings)
+        await visit.read()
+        if visit.broken is not None:
+            self.errors.append(visit.broken)
 
     async def __aexit__(
         self,
@@ -155,10 +137,6 @@ class H2Origin:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._server.close()
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await super().__aexit__(kind, error, trace)
         if error is None and self.errors:
             raise self.errors[0]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Awaitable, Callable
-from types import TracebackType
-from typing import Self
+
+from tests.wire.serving import Serving
 
 Handler = Callable[["Visit"], Awaitable[None]]
 
@@ -47,25 +47,18 @@ class Visit:
         await self.writer.drain()
 
 
-class Origin:
+class Origin(Serving):
     """Listens on a free port for as long as its block lasts."""
 
-    address = "127.0.0.1"
-
     def __init__(self, handler: Handler | bytes, tls: ssl.SSLContext | None = None) -> None:
+        super().__init__(tls)
         self._handler = handler
-        self._tls = tls
-        self._tasks: set[asyncio.Task[None]] = set()
         self.visits: list[Visit] = []
         self.reached = asyncio.Event()
-        self.port = 0
 
     async def _visit(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         visit = Visit(reader, writer, self.reached)
         self.visits.append(visit)
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
         try:
             if isinstance(self._handler, bytes):
                 while True:
@@ -73,30 +66,10 @@ class Origin:
                     await visit.send(self._handler)
             else:
                 await self._handler(visit)
-        except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
-            pass  # the proxy left, or the test is over
-        finally:
-            self._tasks.discard(task)
-            writer.close()
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass  # the proxy left
 
     @property
     def seen(self) -> bytes:
         """Every byte of every connection."""
         return b"".join(visit.seen for visit in self.visits)
-
-    async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._visit, self.address, 0, ssl=self._tls)
-        self.port = self._server.sockets[0].getsockname()[1]
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._server.close()
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)

@@ -6,11 +6,10 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
-from types import TracebackType
-from typing import Self
 
 from tests.process.chained.arrival import Arrival, Reply, pieces_of, short_of
 from tests.process.chained.book import Book
+from tests.wire.serving import Serving
 from tests.wire.tunnel_ends import accept_of
 
 FOREIGN = b"HTTP/1.1 200 OK\r\nx-id: nobody\r\nx-source: answer\r\ncontent-length: 7\r\n\r\nforeign"
@@ -260,40 +259,17 @@ class Visit:
         return False
 
 
-class Origin1:
+class Origin1(Serving):
     """Listens on a free port for as long as its block lasts."""
 
+    backlog = 1024
+
     def __init__(self, book: Book) -> None:
+        super().__init__()
         self._book = book
-        self._tasks: set[asyncio.Task[None]] = set()
-        self.port = 0
 
     async def _visit(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
         try:
             await Visit(self._book, reader, writer).serve()
-        except asyncio.CancelledError:
-            pass  # the run is over
         except Exception as error:
             self._book.fault(None, f"an endpoint of HTTP/1.1: {error!r}")
-        finally:
-            self._tasks.discard(task)
-
-    async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._visit, "127.0.0.1", 0, backlog=1024)
-        self.port = self._server.sockets[0].getsockname()[1]
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._server.close()
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)

@@ -78,7 +78,7 @@ class Listener:
         self._engine = engine
         self._sockets: dict[int, socket.socket] = {}
         self._servers: dict[int, asyncio.Server] = {}
-        self._connections: set[Connection] = set()
+        self._connections: dict[Connection, None] = {}  # in the order they came
         self.arriving: weakref.WeakSet[SecureDetection] = weakref.WeakSet()
         """Accepted, and not there yet: the handshake is under way. One that fails says nothing."""
         self.drained_since_ns = 0
@@ -218,18 +218,18 @@ class Listener:
 
     def admit(self, connection: Connection) -> bool:
         """Take a connection in; false when the listener is full, or at its end."""
-        self._connections.add(connection)
+        self._connections[connection] = None
         self._idle.clear()
         return self.stack.connected() <= self.spec.max_connections and not self._ended
 
     def replace(self, connection: Connection, by: Connection) -> None:
         """It is known now what the connection speaks."""
-        self._connections.discard(connection)
-        self._connections.add(by)
+        self._connections.pop(connection, None)
+        self._connections[by] = None
 
     def leave(self, connection: Connection) -> None:
         """A connection is gone."""
-        self._connections.discard(connection)
+        self._connections.pop(connection, None)
         self.stack.disconnected()
         if not self._connections:
             self._idle.set()

@@ -138,6 +138,18 @@ class Connector:
             if pool.cluster.pending:
                 self._make_room(pool.cluster)
 
+    def released_unread(self, connection: Http1Connection) -> None:
+        """A connection has served its request, but was not read at the end of the response: what
+        may wait in it answers nobody. Looked at a turn later, when TLS has handed on what it held
+        decrypted."""
+        self._loop.call_soon(self._take_back, connection)
+
+    def _take_back(self, connection: Http1Connection) -> None:
+        if connection.is_alive():
+            self.released(connection, now_ns())
+        else:
+            connection.close()
+
     def _make_room(self, cluster: Cluster) -> None:
         """The cap is the upstream's: an idle connection to one endpoint yields to a request for
         another. What it leaves is taken in `lost`."""
@@ -288,6 +300,7 @@ class Connector:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for pool in self.pools.values():
+            pool.retired = True
             for connection in pool.drain():
                 connection.close()
             for shared in list(pool.shared):

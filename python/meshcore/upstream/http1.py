@@ -188,12 +188,15 @@ class Http1Connection(asyncio.BaseProtocol):
 
     def release(self, now: int) -> None:
         """Back to the pool, or closed when it cannot carry another request."""
-        self.resume_reading()
         if self.choked or not (self.is_open and self.codec.can_reuse):
             self.discard()
-        else:
-            self._reused = True
+            return
+        self._reused = True
+        if self._reading:
             self._pools.released(self, now)
+        else:
+            self.resume_reading()
+            self._pools.released_unread(self)
 
     def discard(self) -> None:
         """Cut: the endpoint shall not go on with a request that nobody waits for."""

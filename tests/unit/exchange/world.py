@@ -134,8 +134,8 @@ class Loop:
         self.timers.append((self._world.now + int(delay_s * 1e9), call, args))
         return self.timers[-1]
 
-    def call_soon(self, call: Callable[[], object]) -> None:
-        self.soon.append(call)
+    def call_soon(self, call: Callable[..., object], *args: object) -> None:
+        self.soon.append(functools.partial(call, *args))
 
     def create_future(self) -> Gate:
         return Gate()
@@ -282,7 +282,7 @@ class World:
         self._patch("asyncio.timeout", unlimited)
         self._patch("meshcore.process.layers.log", mock.Mock())
         self._patch("meshcore.upstream.connector.Connector._connect", self._connector())
-        self._patch("meshcore.upstream.http1.Http1Connection.is_alive", lambda _: True)
+        self._patch("meshcore.upstream.http1.is_quiet", lambda wire: not wire.rest)
         self._patch("meshcore.upstream.http2.Http2Connection.is_alive", lambda _: True)
         self.engine = Engine(seed=1)
         snapshot = compiled(text)

@@ -846,8 +846,8 @@ class Ticket:
         """The `Reason` for which the request is over, once `failed` said so."""
 
     @property
-    def due_ns(self) -> int:
-        """The next moment at which `due` is worth asking; 2^63-1 for none."""
+    def due_sooner(self) -> bool:
+        """Whether `due` is worth asking before the moment that `arm` gave last."""
 
     @property
     def tunnel(self) -> bool:
@@ -884,6 +884,9 @@ class Ticket:
     def resume(self, request: Request, peer: Peer, now_ns: int) -> int:
         """Go on behind a Python layer, or the awaited body; the next `Verdict`."""
 
+    def arm(self) -> int:
+        """The next moment at which `due` is worth asking, to set a timer to; 2^63-1 for none."""
+
     def answer(self, request: Request) -> Answer:
         """The answer of a refusal, a redirect or a direct response."""
 
@@ -901,12 +904,12 @@ class Ticket:
         """The client is read again, or not any more: time in which it is not read does not count
         against it."""
 
-    def await_layer(self, now_ns: int) -> int:
-        """A Python layer is at work; when it must have ended."""
+    def await_layer(self, now_ns: int) -> None:
+        """A Python layer is at work, and must end in time."""
 
     def due(self, client_paused: bool, endpoint_paused: bool, now_ns: int) -> tuple[int, int, str]:
-        """What it means that `due_ns` has passed: a `Due`, the `Reason` of what is over, and what
-        in particular. Says which sides are not read."""
+        """What it means that the moment of `arm` has passed: a `Due`, the `Reason` of what is over,
+        and what in particular. Says which sides are not read."""
 
     def failed(self, cause: int, counted: bool, now_ns: int) -> int:
         """The attempt failed before its response's head; a `Next`.
@@ -919,8 +922,8 @@ class Ticket:
         """The response head came: breaker and endpoint learn the outcome, or another attempt
         follows. A `Passed`."""
 
-    def relayed(self, size: int, now_ns: int) -> int:
-        """A piece of the response's body passed; when the next byte must have come."""
+    def relayed(self, size: int, now_ns: int) -> None:
+        """A piece of the response's body passed."""
 
     def trailed(self, body: Body, now_ns: int) -> None:
         """The response ended; the status of a gRPC call is among the trailers."""

@@ -95,17 +95,17 @@ class Exchange:
     def _follow(self, verdict: int, now_ns: int) -> None:
         ticket = self.ticket
         if verdict == _FORWARD:
-            self.down.arm(ticket.due_ns)
+            self.down.arm(ticket.arm())
             self._attempt(now_ns, fresh=False)
         elif verdict == Verdict.ANSWER:
             self.answer(ticket.answer(self.request), now_ns)
         elif verdict == Verdict.PAUSE:
             self.phase = LAYERS
-            self.down.arm(ticket.due_ns)
+            self.down.arm(ticket.arm())
             self.driver.run_layer(self, ticket.layer)
         else:
             self.phase = HEAD  # its body is awaited first
-            self.down.arm(ticket.due_ns)
+            self.down.arm(ticket.arm())
 
     def _attempt(self, now_ns: int, *, fresh: bool) -> None:
         self.phase = WAITING
@@ -158,7 +158,7 @@ class Exchange:
             if not self.client_pauses:
                 self.ticket.reading(True, now_ns)
                 self.down.resume_reading()
-                self.down.arm(self.ticket.due_ns)
+                self.down.arm(self.ticket.arm())
 
     def _set_endpoint_pauses(self, why: int) -> None:
         """Before there is a head the endpoint is read whatever the client takes: it is timed."""
@@ -191,6 +191,7 @@ class Exchange:
     def on_request_data(self, data: bytes | Chunk, now_ns: int) -> None:
         """A piece of the request's body."""
         up, ticket = self.up, self.ticket
+        # Its deadline moves on, so the timer is left as it is: once it fires, it asks again.
         keep = ticket.received(len(data), up is not None, now_ns)
         if keep == Keep.NO:
             self._kept = None
@@ -202,17 +203,15 @@ class Exchange:
                 self._pause_client(UNTAKEN, now_ns)
         if up is not None:
             up.send_data(data)
-        self.down.arm(ticket.due_ns)
 
     def on_request_body(self, body: Body, now_ns: int) -> None:
         """A piece of the request's body that may be the last."""
-        data = body.data
-        if data:
+        if data := body.data:
             self.on_request_data(data, now_ns)
         if not body.end or self.phase == OVER:
             return
-        self.request_done = True
-        self.ticket.request_ended(now_ns)
+        ticket, self.request_done = self.ticket, True
+        ticket.request_ended(now_ns)
         # A client that leaves is seen by reading, and what it asks for next is no part of this.
         self._resume_client(self.client_pauses, now_ns)
         self._last = body
@@ -220,8 +219,8 @@ class Exchange:
             self.up.send_end(body)
         if self.phase == HEAD:
             self.resume(now_ns)
-        else:
-            self.down.arm(self.ticket.due_ns)
+        elif ticket.due_sooner:
+            self.down.arm(ticket.arm())
 
     # --- the response -------------------------------------------------------------------------
 
@@ -244,7 +243,8 @@ class Exchange:
     def _look(self, now_ns: int) -> None:
         """Layers see the head; whatever follows it waits for them, in order."""
         self.phase = LOOKING
-        self.down.arm(self.ticket.await_layer(now_ns))
+        self.ticket.await_layer(now_ns)
+        self.down.arm(self.ticket.arm())
         if self.driver.run_response_layers(self):
             self.commit(now_ns)
         elif self.phase == LOOKING and self.up is not None:
@@ -266,7 +266,9 @@ class Exchange:
             if self.up is not None and self.up.choked:
                 self.client_pauses = 0  # it is read from now on
                 self._pause_client(FULL, now_ns)
-        self.down.arm(self.ticket.relayed(0, now_ns))
+        self.ticket.relayed(0, now_ns)
+        if self.ticket.due_sooner:
+            self.down.arm(self.ticket.arm())
         held, self._held = self._held, None
         for piece in held or ():
             if type(piece) is Body:
@@ -283,7 +285,7 @@ class Exchange:
         if self.phase == LOOKING:
             self._hold(data)
             return
-        self.down.arm(self.ticket.relayed(len(data), now_ns))
+        self.ticket.relayed(len(data), now_ns)
         self.down.send_data(data)
 
     def on_response_body(self, body: Body, now_ns: int) -> None:
@@ -291,8 +293,7 @@ class Exchange:
         if self.phase == LOOKING:
             self._hold(body)
             return
-        data = body.data
-        if data:
+        if data := body.data:
             self.on_response_data(data, now_ns)
         if body.end and self.phase != OVER:
             self.ticket.trailed(body, now_ns)
@@ -352,7 +353,7 @@ class Exchange:
 
     def _again(self, at_once: bool, now_ns: int) -> None:
         ticket = self.ticket
-        self.down.arm(ticket.due_ns)
+        self.down.arm(ticket.arm())
         if at_once:
             self._attempt(now_ns, fresh=False)
         else:
@@ -373,7 +374,7 @@ class Exchange:
             bool(self.client_pauses), bool(self.endpoint_pauses), now_ns
         )
         if due == Due.NOT_YET:
-            self.down.arm(ticket.due_ns)
+            self.down.arm(ticket.arm())
         elif phase >= ANSWERING:
             self._cut(reason, detail, now_ns)
         else:

@@ -89,11 +89,6 @@ impl Ticket {
         at.0 <= now_ns
     }
 
-    /// As a deadline slot holds it: `i64::MAX` is never.
-    fn next_due(&self) -> u64 {
-        self.ticket.next_due().0.min(i64::MAX as u64)
-    }
-
     pub(crate) fn request_ops(&self) -> &HeaderOps {
         self.route().map_or(&NO_OPS, |r| &r.request_ops)
     }
@@ -170,9 +165,14 @@ impl Ticket {
         Answer::local(answer.reason, answer.detail, reply)
     }
 
+    /// As a deadline slot holds it: `i64::MAX` is never.
+    fn arm(&mut self) -> u64 {
+        self.ticket.arm().0.min(i64::MAX as u64)
+    }
+
     #[getter]
-    fn due_ns(&self) -> u64 {
-        self.next_due()
+    fn due_sooner(&self) -> bool {
+        self.ticket.is_due_sooner()
     }
 
     #[getter]
@@ -236,9 +236,8 @@ impl Ticket {
         self.ticket.reading(on, Nanos(now_ns));
     }
 
-    fn await_layer(&mut self, now_ns: u64) -> u64 {
+    fn await_layer(&mut self, now_ns: u64) {
         self.ticket.await_layer(Nanos(now_ns));
-        self.next_due()
     }
 
     /// What a passed deadline means, and if something is over: the reason, and which one.
@@ -294,10 +293,8 @@ impl Ticket {
         passed as u8
     }
 
-    /// When the next byte must have come.
-    fn relayed(&mut self, size: usize, now_ns: u64) -> u64 {
+    fn relayed(&mut self, size: usize, now_ns: u64) {
         self.ticket.relayed(size as u64, Nanos(now_ns), self.engine.random());
-        self.next_due()
     }
 
     fn trailed(&mut self, body: &Body, now_ns: u64) {

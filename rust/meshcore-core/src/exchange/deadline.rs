@@ -56,6 +56,19 @@ impl RequestTicket {
         awaited.min(self.deadline).min(self.probe_due())
     }
 
+    /// The same, for a timer that is set to it now.
+    pub fn arm(&mut self) -> Nanos {
+        self.armed = self.next_due();
+        self.armed
+    }
+
+    /// Whether the timer last set would be late. One that is early is left: it costs one question,
+    /// where a new one for each piece of a body would cost more.
+    #[must_use]
+    pub fn is_due_sooner(&self) -> bool {
+        self.next_due() < self.armed
+    }
+
     /// When the response's head must be there, or before it more of the request's body.
     fn head_due(&self) -> Nanos {
         let body = &self.body;
@@ -269,6 +282,27 @@ mod tests {
             due_at(&mut slow, NOBODY, at(14)),
             Due::Over(Reason::UpstreamTimeout, "timeout")
         );
+    }
+
+    #[test]
+    fn a_timer_is_set_again_only_for_what_is_due_sooner() {
+        let mut slow = plain(false);
+        let first = slow.arm();
+        for second in 1..12 {
+            slow.received(10_000, true, at(second));
+            assert!(!slow.is_due_sooner(), "a piece only moves it on");
+            assert_eq!(slow.due(NOBODY, first.min(at(second)), 0), Due::NotYet);
+        }
+        slow.request_ended(at(12));
+        assert!(slow.is_due_sooner(), "the response has less time than a silent body");
+        assert_eq!(slow.arm(), at(17));
+        let mut streaming = responded(slow, OK, at(16));
+        for second in 16..75 {
+            streaming.relayed(1, at(second), 0);
+            assert!(!streaming.is_due_sooner());
+        }
+        assert_eq!(streaming.due(NOBODY, at(20), 0), Due::NotYet);
+        assert_eq!(streaming.arm(), at(74 + 60));
     }
 
     #[test]

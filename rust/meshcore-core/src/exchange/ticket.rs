@@ -127,6 +127,8 @@ pub struct RequestTicket {
     /// When the client itself gives up.
     pub(super) deadline: Nanos,
     pub(super) awaited: Awaited,
+    /// When `due` will be asked next.
+    pub(super) armed: Nanos,
     pub(super) body: BodyAccount,
     /// When the client had sent its whole request: from then on the service is waited for.
     pub(super) asked: Nanos,
@@ -172,6 +174,7 @@ impl RequestTicket {
             idempotent: arrival.head.is_idempotent(),
             deadline: Nanos::MAX,
             awaited: Awaited::Head,
+            armed: Nanos::MAX,
             body: BodyAccount::new(whole, now),
             asked: now,
             last: now,

@@ -161,6 +161,7 @@ class Http2Connection(Http2Wire):
         "blamed",
         "born_ns",
         "idle_since_ns",
+        "looked_ns",
         "pool",
         "ready",
         "retired",
@@ -187,6 +188,7 @@ class Http2Connection(Http2Wire):
         self.torn = False  # or of one whose response had begun
         self.stale_within_ns = 0  # of its end
         self.born_ns = self.idle_since_ns = self.heard_ns
+        self.looked_ns = 0
 
     # --- called by the loop -------------------------------------------------------------------
 

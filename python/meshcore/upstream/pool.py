@@ -37,6 +37,7 @@ class Shared(Protocol):
     idle_since_ns: int
     born_ns: int
     heard_ns: int
+    looked_ns: int  # when its socket was looked into
 
     @property
     def streams(self) -> Sized:
@@ -158,9 +159,8 @@ class Pool:
             room = connection.room
             if room <= 0:
                 continue
-            silent = not connection.streams or now_ns - connection.heard_ns >= PEEK_AFTER_UNSAFE_NS
-            if self.is_old(connection, now_ns) or (
-                silent and not (exchange.ticket.repeatable or connection.is_alive())
+            if self.is_old(connection, now_ns) or not (
+                exchange.ticket.repeatable or self._is_alive(connection, now_ns)
             ):
                 connection.retire()  # the list is another now
                 return self.lend(exchange, now_ns)
@@ -170,6 +170,16 @@ class Pool:
                 connection.retire()  # a fresh one for each request
             return stream
         return None
+
+    def _is_alive(self, connection: Shared, now_ns: int) -> bool:
+        """Look into one that was silent; what was seen holds as long as what was heard."""
+        known_ns = connection.looked_ns
+        if connection.streams:
+            known_ns = max(known_ns, connection.heard_ns)
+        if now_ns - known_ns < PEEK_AFTER_UNSAFE_NS:
+            return True
+        connection.looked_ns = now_ns
+        return connection.is_alive()
 
     def wants_connection(self) -> bool:
         """Whether somebody waits whom no connection in the making will serve."""

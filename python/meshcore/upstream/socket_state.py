@@ -34,7 +34,8 @@ def _looked_at(transport: asyncio.Transport) -> Iterator[socket.socket]:
     descriptor = _descriptor(transport)
     if descriptor < 0:
         raise OSError(errno.EBADF, "not open any more")
-    sock = socket.socket(fileno=descriptor)
+    # Its family and type do not matter here; not told, they would be asked of the kernel.
+    sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM, 0, fileno=descriptor)
     try:
         sock.setblocking(False)
         yield sock

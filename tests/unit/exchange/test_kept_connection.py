@@ -11,6 +11,7 @@ import pytest
 
 from meshcore._core import CodecLimits
 from meshcore.upstream.http1 import Http1Connection
+from meshcore.upstream.pool import PEEK_AFTER_UNSAFE_NS, Pool
 
 
 @pytest.fixture
@@ -49,3 +50,23 @@ def test_looking_spends_no_descriptor(ends: tuple[socket.socket, socket.socket])
     connection = kept(ends[0])
     with mock.patch("socket.dup", side_effect=OSError(errno.EMFILE, "too many open files")):
         assert connection.is_alive()
+
+
+def test_one_look_serves_those_who_come_together() -> None:
+    """A look is system calls: a batch of calls on a silent connection needs one, not one each."""
+    cluster, shared, exchange = mock.Mock(), mock.Mock(), mock.Mock()
+    cluster.spec.configure_mock(protocol="h2", pool_idle_ns=1, pool_lifetime_ns=0)
+    cluster.spec.h2.streams = 100
+    shared.configure_mock(room=50, streams={}, heard_ns=0, looked_ns=0, born_ns=1)
+    exchange.ticket.repeatable = False
+    pool = Pool(0, "127.0.0.1:1", cluster)
+    pool.share(shared)
+    now = 1_000 * PEEK_AFTER_UNSAFE_NS
+    for _ in range(16):
+        assert pool.lend(exchange, now) is shared.lend.return_value
+    assert shared.is_alive.call_count == 1
+    pool.lend(exchange, now + PEEK_AFTER_UNSAFE_NS)
+    assert shared.is_alive.call_count == 2
+    exchange.ticket.repeatable = True
+    pool.lend(exchange, now + 9 * PEEK_AFTER_UNSAFE_NS)
+    assert shared.is_alive.call_count == 2

@@ -109,6 +109,10 @@ soak: install  ## 2,000 requests/s while the program is reloaded, killed and upg
 hammer: install  ## kill processes that share words wherever they are; HAMMER_SECONDS=60
 	HAMMER_SECONDS=$${HAMMER_SECONDS:-60} $(BIN)/pytest -q tests/process/test_hammer.py
 
+.PHONY: chained
+chained: install  ## random requests through two proxies in a row; CHAINED_SECONDS=60, CHAINED_SEED repeats
+	CHAINED_SECONDS=$${CHAINED_SECONDS:-60} $(BIN)/pytest -q -s tests/process/test_chained.py
+
 .PHONY: conformance
 conformance: install  ## outside material: vectors, smuggling advisories, h2spec, gRPC interop (needs Go)
 	$(BIN)/pytest -q tests/unit/codec tests/wire/test_smuggling.py

@@ -6,6 +6,7 @@ import asyncio
 import socket
 
 import pytest
+from hyperframe.frame import PingFrame
 
 from meshcore.upstream.connector import Connector
 from tests.wire.blame import (
@@ -19,6 +20,7 @@ from tests.wire.blame import (
 )
 from tests.wire.conftest import Run, Serve
 from tests.wire.either import request
+from tests.wire.h2_origin import Call, H2Origin
 
 
 @every_way
@@ -105,5 +107,29 @@ def test_whoever_waits_too_long_for_our_own_cap_blames_nobody(
                 assert (reply.status, reply.fields["x-mesh-reason"]) == (504, "queue_timeout")
                 assert blamed(proxy) == set()
                 held.leave()
+
+    run(go())
+
+
+@pytest.mark.parametrize("client", ["http1", "h2"])
+def test_a_connection_that_we_end_for_its_frames_is_no_failure_of_a_service(
+    run: Run, serve: Serve, engine: str, client: str
+) -> None:
+    pings = b"".join(PingFrame(0, opaque_data=bytes(8)).serialize() for _ in range(5_000))
+
+    async def flood(call: Call) -> None:
+        call.visit.send_raw(pings)
+
+    async def go() -> None:
+        async with H2Origin(flood) as origin:
+            mesh = touchy(engine, "h2", origin.port)
+            mesh.upstream["endpoints"].pop()
+            async with serve(str(mesh)) as proxy, calling(client, proxy) as caller:
+                for _ in range(3):
+                    reply = await caller.ask(request())
+                    assert reply.status == 502
+                    assert reply.fields["x-mesh-reason"] == "response_too_large"
+                assert len(origin.visits) == 3
+                assert blamed(proxy) == set()
 
     run(go())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import types
 import typing
 from typing import TYPE_CHECKING, Any
@@ -47,19 +48,43 @@ def _fault(details: ErrorDetails, model: type[BaseModel]) -> Fault:
     if kind == "extra_forbidden":
         key = str(path[-1])
         keys = sorted(known_keys(model, path[:-1]))
-        hint = nearest(key, keys) or (f"known: {', '.join(keys)}" if keys else None)
+        hint = _place_of(key, model, path[:-1]) or nearest(key, keys)
+        hint = hint or (f"known: {', '.join(keys)}" if keys else None)
         return Fault(path, "unknown key", hint, of_key=True)
     if kind == "missing":
         return Fault(path, "required key is missing", of_key=True)
+    return Fault(path, _message(kind, details), _hint(kind, details), of_key=of_key)
+
+
+def _place_of(key: str, model: type[BaseModel], path: tuple[str | int, ...]) -> str | None:
+    """Where a key stands that was written a level too high or too low."""
+    below = (
+        f"it is a key of {name}"
+        for name in sorted(known_keys(model, path))
+        if key in known_keys(model, (*path, name))
+    )
+    above = (
+        f"it is a key of {path_text(path[:length]) or 'the file itself'}"
+        for length in range(len(path) - 1, -1, -1)
+        if key in known_keys(model, path[:length])
+    )
+    return next(itertools.chain(below, above), None)
+
+
+def _hint(kind: str, details: ErrorDetails) -> str | None:
+    if kind == "list_type" and isinstance(details["input"], str | int | float):
+        return f"for one, write [{details['input']}]"
     raised = details.get("ctx", {}).get("error")
-    hint = raised.hint if isinstance(raised, HintedError) else None
-    return Fault(path, _message(kind, details), hint, of_key=of_key)
+    return raised.hint if isinstance(raised, HintedError) else None
 
 
 def _message(kind: str, details: ErrorDetails) -> str:
     value = details["input"]
     if kind == "value_error":
         return str(details["ctx"]["error"])
+    if kind == "too_short":
+        least = details["ctx"]["min_length"]
+        return f"must have at least {least} {'item' if least == 1 else 'items'}"
     if kind in _WANTED:
         return f"expected {_WANTED[kind]}, got {shown(value)}"
     message = details["msg"].replace("Input should be", "must be").replace("should", "must")

@@ -346,13 +346,23 @@ Percent = Annotated[
         {
             "type": ["string", "integer"],
             "pattern": r"^\d+\s*%?$",
-            "minimum": 1,
+            "minimum": 0,
             "maximum": 100,
             "examples": ["80%", 80],
         }
     ),
 ]
 """A whole part of a hundred, written ``80%``."""
+
+
+def _a_part(percent: int) -> int:
+    if percent == 0:
+        raise ValueError("0% lets nothing pass: must be at least 1%")
+    return percent
+
+
+Share = Annotated[Percent, AfterValidator(_a_part)]
+"""A percentage that cannot be nothing."""
 
 Switch = Annotated[
     bool,

@@ -14,10 +14,12 @@ from meshcore.config.fields import (
     LayerName,
     Model,
     OrText,
+    Percent,
     RateText,
     Span,
     duration,
     one_of,
+    percent,
 )
 
 # 16.7 million: the core's own cap on a table, 256 MiB.
@@ -92,8 +94,8 @@ class CircuitBreaker(Model):
     failures: int = Field(
         5, ge=0, le=MAX_FAILURES, description="Failures in a row that open it; 0: none do."
     )
-    failure_percent: int = Field(
-        50, ge=0, le=100, description="Part of failed calls that opens it, in percent; 0: none."
+    failure_percent: Percent = percent(
+        "50%", "Part of failed calls in the window that opens it; 0: none."
     )
     min_calls: int = Field(
         20, ge=1, le=MAX_FAILURES, description="Calls in the window before the percentage counts."

@@ -131,7 +131,7 @@ def parse_rate(value: object) -> Rate:
 
 
 def parse_percent(value: object) -> int:
-    """The number of ``80%``, ``80`` or the plain number; from 1 to 100."""
+    """The number of ``80%``, ``80`` or the plain number; from 0 to 100."""
     if isinstance(value, int) and not isinstance(value, bool):
         percent = value
     else:
@@ -141,8 +141,8 @@ def parse_percent(value: object) -> int:
         if match is None:
             raise ValueError(f"{_shown(value)} is not a whole percentage: write 80% or 80")
         percent = int(match[1])
-    if not 1 <= percent <= 100:
-        raise ValueError(f"{_shown(value)} is not within 1% and 100%")
+    if not 0 <= percent <= 100:
+        raise ValueError(f"{_shown(value)} is not within 0% and 100%")
     return percent
 
 

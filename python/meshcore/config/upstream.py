@@ -16,6 +16,7 @@ from meshcore.config.fields import (
     Off,
     OrText,
     Percent,
+    Share,
     Span,
     duration,
     off,
@@ -53,7 +54,7 @@ class UpstreamLimits(Model):
         1_000, ge=0, le=1 << 20, description="Most requests that wait for a connection."
     )
     requests: int = Field(1_000, ge=1, le=1 << 32, description="Most requests under way.")
-    client_share: Percent = percent(
+    client_share: Share = percent(
         "80%",
         "How much of `requests` a single client may take; the rest is for clients that hold less "
         "than 5 % of it. 100%: all, for an upstream with one client.",
@@ -101,15 +102,13 @@ class Ejection(Model):
     )
     eject_for: Span = duration("30s", "The first time out.")
     max_eject_for: Span = duration("5m", "The longest time out; it grows with each repetition.")
-    max_percent: int = Field(
-        50, ge=0, le=100, description="Most of the endpoints that may be out, in percent."
-    )
+    max_percent: Percent = percent("50%", "Most of the endpoints that may be out.")
 
 
 class RetryBudget(Model):
     """A bound on retries, so that they cannot double the load of a service in trouble."""
 
-    percent: int = Field(20, ge=0, le=100, description="Of the requests under way, in percent.")
+    percent: Percent = percent("20%", "Of the requests under way.")
     floor: int = Field(
         3, ge=0, le=1 << 20, description="Retries that may always be under way at one time."
     )

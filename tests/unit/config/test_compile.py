@@ -137,15 +137,28 @@ def test_defaults_are_those_of_the_core() -> None:
 
 
 @pytest.mark.parametrize("written", ["35%", '"35"', "35"])
-def test_a_share_is_written_with_or_without_its_sign(written: str) -> None:
-    limits = f"limits: {{client_share: {written}}}"
+def test_every_percentage_is_written_with_or_without_its_sign(written: str) -> None:
     config = load_text(
         "version: 1\n"
         "listeners: {a: {bind: a:1}}\n"
-        f"upstreams: {{u: {{endpoints: [b:1], {limits}}}}}"
+        "upstreams:\n"
+        "  u:\n"
+        "    endpoints: [b:1]\n"
+        f"    limits: {{client_share: {written}}}\n"
+        f"    ejection: {{max_percent: {written}}}\n"
+        f"    retry_budget: {{percent: {written}}}\n"
+        f"    circuit_breaker: {{failure_percent: {written}}}"
     )
-    assert compile(config).delta["upstreams"]["u"]["client_share_percent"] == 35
-    assert config.model_dump(mode="json")["upstreams"]["u"]["limits"]["client_share"] == "35%"
+    upstream = compile(config).delta["upstreams"]["u"]
+    assert upstream["client_share_percent"] == 35
+    assert upstream["ejection"]["max_percent"] == 35
+    assert upstream["retry_budget_percent"] == 35
+    assert upstream["breaker"]["failure_percent"] == 35
+    written_back = config.model_dump(mode="json")["upstreams"]["u"]
+    assert written_back["limits"]["client_share"] == "35%"
+    assert written_back["ejection"]["max_percent"] == "35%"
+    assert written_back["retry_budget"]["percent"] == "35%"
+    assert written_back["circuit_breaker"]["failure_percent"] == "35%"
 
 
 @pytest.mark.parametrize(

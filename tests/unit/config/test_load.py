@@ -107,11 +107,11 @@ upstreams:
         ),
         (
             GOOD + "upstreams: {u: {endpoints: [b:1], limits: {client_share: 0%}}}",
-            "upstreams.u.limits.client_share: '0%' is not within 1% and 100%",
+            "upstreams.u.limits.client_share: 0% lets nothing pass: must be at least 1%",
         ),
         (
             GOOD + "upstreams: {u: {endpoints: [b:1], limits: {client_share: 101}}}",
-            "upstreams.u.limits.client_share: 101 is not within 1% and 100%",
+            "upstreams.u.limits.client_share: 101 is not within 0% and 100%",
         ),
         (
             GOOD + "upstreams: {u: {endpoints: [b:1], limits: {client_share: 0.8}}}",
@@ -334,18 +334,27 @@ ROUTE = GOOD + "upstreams: {u: {endpoints: [b:1]}}\nroutes: [{name: r, upstream:
         (BREAKER % "on: [ok]", "as unavailable, got 'ok'"),
         (BREAKER % "on: [true]", "as unavailable, got True"),
         (BREAKER % "on: [[500]]", "as unavailable, got [500]"),
-        (BREAKER % "on: []", "circuit_breaker.on: list must have at least 1 item"),
+        (BREAKER % "on: []", "circuit_breaker.on: must have at least 1 item"),
+        (
+            BREAKER % "on: 500",
+            "circuit_breaker.on: expected a list, got 500 (for one, write [500])",
+        ),
         (
             BREAKER % f"on: [{', '.join(['500'] * 65)}]",
             "circuit_breaker.on: list must have at most 64 items",
         ),
-        (BREAKER % "on: gateway", "circuit_breaker.on: expected a list, got 'gateway'"),
+        (BREAKER % "on: gateway", "circuit_breaker.on: expected a list, got 'gateway' (for one"),
         (
             BREAKER % "on: [slow]",
             "circuit_breaker: on names slow, but no time is slow (add slow_call: 5s)",
         ),
         (BREAKER % "on: [slow], slow_call: 0", "but no time is slow"),
         (BREAKER % "slow_call: 5", "circuit_breaker.slow_call: 5 has no unit"),
+        ("per_try: 2s", "routes[0].per_try: unknown key (it is a key of retry)"),
+        ("prefix: /", "routes[0].prefix: unknown key (known: "),
+        ("retry: {idle_timeout: 1s}", "retry.idle_timeout: unknown key (it is a key of routes[0])"),
+        ("match: {access_log: json}", "access_log: unknown key (it is a key of the file itself)"),
+        ("layers: [{failures: 2}]", "layers[0].failures: unknown key (it is a key of circuit_br"),
     ],
 )
 def test_a_route_with_a_problem(keys: str, problem: str) -> None:

@@ -71,7 +71,7 @@ impl Pair {
             path: None,
             authority: None,
             framing: self.asked.body,
-            upgrade: None,
+            tunnel: None,
             left: None,
         };
         let sent = self.client.send_request(&self.asked, &rules, Bytes::new(), Some(None));

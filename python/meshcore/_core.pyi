@@ -132,6 +132,7 @@ class Reason(IntEnum):
     TUNNEL_IDLE = 35
     UPSTREAM_STATUS = 36
     ANSWERED = 37
+    UPGRADE_UNSUPPORTED = 38
 
 class Phase(IntEnum):
     """Where a request stands, or ended."""
@@ -176,6 +177,7 @@ class Passed(IntEnum):
     TUNNEL = 1
     AGAIN = 2
     LATER = 3
+    TOO_EARLY = 4
 
 class Keep(IntEnum):
     """What is to be done with a piece of a request's body."""

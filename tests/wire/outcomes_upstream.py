@@ -6,12 +6,16 @@ import asyncio
 import errno
 from typing import Any
 
+from h2.settings import SettingCodes
+
 from meshcore.upstream.connector import Connector
 from tests.wire.conftest import eventually, nobody
 from tests.wire.h2_origin import Call
 from tests.wire.origin import Visit
 from tests.wire.outcomes import PATH, Bench, Place, Row, fine
+from tests.wire.outcomes_client import H2Asker
 from tests.wire.outcomes_local import after, begin_and_hold, hold, to, via
+from tests.wire.tunnel_ends import h1_request, h2_request
 
 PATIENCE = {"retries": 0, "per_try": "100ms"}
 
@@ -147,6 +151,19 @@ async def tunnel(bench: Bench) -> None:
     await bench.client.torn()
 
 
+async def ask_for_a_tunnel(bench: Bench) -> None:
+    client = bench.client
+    assert isinstance(client, H2Asker)
+    client.stream = client.client.open(*h2_request("websocket", path=PATH), end=False)
+    bench.got = await client.got()
+
+
+async def ask_for_a_tunnel_in_part(bench: Bench) -> None:
+    """With a body that does not end."""
+    await bench.client.raw(h1_request("websocket", ("transfer-encoding", "chunked"), path=PATH))
+    bench.got = await bench.client.got()
+
+
 async def drained_behind_the_head(bench: Bench) -> None:
     await bench.client.ask(PATH)
     await bench.client.begun()
@@ -233,6 +250,13 @@ UPSTREAM = [
         service=agree, client=tunnel, mesh=via(upgrade=["websocket"]), protocols=("h1",)),
     Row("tunnel", "tunnel_idle", "cut", "proxy", "tunnel", 200, detail="idle_timeout",
         service=agree, client=tunnel, mesh=via(upgrade=["websocket"]), protocols=("h2",)),
+    Row("early tunnel", "upstream_protocol", "answer", "endpoint", "asked", 502,
+        detail="upgraded inside of a request", service=agree, client=ask_for_a_tunnel_in_part,
+        mesh=via(upgrade=["websocket"]), protocols=("h1",)),
+    Row("no tunnels", "upgrade_unsupported", "answer", "endpoint", "asked", 501,
+        detail="the endpoint takes no extended CONNECT", client=ask_for_a_tunnel,
+        mesh=via(upgrade=["websocket"]), protocols=("h2",),
+        settings={SettingCodes.ENABLE_CONNECT_PROTOCOL: 0}),
     Row("drain behind", "draining", "cut", "proxy", "answering", 200, service=begin_and_hold,
         mesh=lambda bench: bench.mesh.top.update(drain="50ms"),
         client=drained_behind_the_head, protocols=("h1", "h2")),

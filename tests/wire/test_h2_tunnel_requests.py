@@ -240,20 +240,6 @@ def test_a_connect_that_is_not_allowed_is_405(run: Run, serve: Serve, engine: st
     run(go())
 
 
-def test_an_upgrade_with_a_body_is_an_ordinary_request(run: Run, serve: Serve, engine: str) -> None:
-    async def go() -> None:
-        async with (
-            Origin(response(b"plain")) as origin,
-            serve(str(mesh(engine, "http1", origin.port))) as proxy,
-            Client(proxy.addresses["edge"]) as client,
-        ):
-            await client.send(h1_request("websocket", ("content-length", "5")) + b"hello")
-            assert (await client.reply()).body == b"plain"
-            assert b"upgrade" not in origin.seen.lower()
-
-    run(go())
-
-
 # --- endpoints that cannot, or say what they were not asked ------------------------------------
 
 
@@ -275,10 +261,10 @@ def test_an_endpoint_that_did_not_enable_it_is_not_asked(
             if speaks == "h2":
                 stream = client2.open(*h2_request("websocket"), end=False)
                 await stream.head()
-                assert stream.status in (501, 502)
+                assert stream.status == 501
             else:
                 await client.send(h1_request("websocket"))
-                assert (await client.head()).status in (501, 502)
+                assert (await client.head()).status == 501
             assert len(echo.asked) == 1
 
     run(go())

@@ -99,13 +99,12 @@ class Exchange:
             self._attempt(now_ns, fresh=False)
         elif verdict == Verdict.ANSWER:
             self.answer(ticket.answer(self.request), now_ns)
-        elif verdict == Verdict.PAUSE:
-            self.phase = LAYERS
-            self.down.arm(ticket.arm())
-            self.driver.run_layer(self, ticket.layer)
         else:
-            self.phase = HEAD  # its body is awaited first
+            # Else its body is awaited first.
+            self.phase = LAYERS if verdict == Verdict.PAUSE else HEAD
             self.down.arm(ticket.arm())
+            if self.phase == LAYERS:
+                self.driver.run_layer(self, ticket.layer)
 
     def _attempt(self, now_ns: int, *, fresh: bool) -> None:
         self.phase = WAITING
@@ -128,12 +127,10 @@ class Exchange:
         if not taken:
             self.on_failed(Reason.UPSTREAM_REFUSED, "no stream", now_ns)
             return
-        kept = self._kept
-        if kept is not None:
-            for piece in kept:
-                up.send_data(piece)
-            if not keep:
-                self._kept = None
+        for piece in self._kept or ():
+            up.send_data(piece)
+        if not keep:
+            self._kept = None
         if self._last is not None:
             up.send_end(self._last)
         if not self.request_done:
@@ -231,8 +228,11 @@ class Exchange:
             return
         passed = self.ticket.responded(response, now_ns)
         if passed >= _AGAIN:
-            self._discard_upstream()
-            self._again(passed == _AGAIN, now_ns)
+            if passed == Passed.TOO_EARLY:
+                self.on_failed(Reason.UPSTREAM_PROTOCOL, "upgraded inside of a request", now_ns)
+            else:
+                self._discard_upstream()
+                self._again(passed == _AGAIN, now_ns)
             return
         self.response = response
         if self.layers is not None:

@@ -146,7 +146,7 @@ class Http1Connection(asyncio.BaseProtocol):
         """The head, and what of the body came with it."""
         data = self.codec.send_request(request, ticket, peer, now_ns)
         self._sent_ns = now_ns
-        self._chunks = request.chunked and not ticket.tunnel
+        self._chunks = request.chunked and not request.end
         transport = self._transport
         if transport is not None and not transport.is_closing():
             transport.write(data)
@@ -170,6 +170,7 @@ class Http1Connection(asyncio.BaseProtocol):
         if transport is None or transport.is_closing():
             return
         if self._chunks:
+            self._chunks = False  # what a tunnel carries is not in chunks
             transport.write(body.chunked_end())
         elif self.codec.in_tunnel and transport.can_write_eof():
             transport.write_eof()

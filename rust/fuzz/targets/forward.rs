@@ -28,7 +28,7 @@ fn written(head: &RequestHead) -> Vec<u8> {
         path: None,
         authority: None,
         framing: head.body,
-        upgrade: None,
+        tunnel: None,
         left: None,
     };
     let mut out = Vec::new();

@@ -181,6 +181,8 @@ reasons! {
     UpstreamStatus = "upstream_status", 502, 14, Endpoint, Nobody, Status;
     /// The endpoint answered, and all of it was passed on (never sent).
     Answered = "answered", 200, 0, Endpoint, Nobody, Never;
+    /// The endpoint's protocol has no way to say the upgrade that the client asks for.
+    UpgradeUnsupported = "upgrade_unsupported", 501, 12, Endpoint, Nobody, Never;
 }
 
 #[cfg(test)]

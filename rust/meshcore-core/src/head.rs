@@ -212,6 +212,26 @@ pub struct RequestHead {
     pub headers: Headers,
 }
 
+/// What a request turns its connection or stream into, if it is granted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TunnelKind<'a> {
+    /// A way to the authority that a plain CONNECT names (RFC 9110 §9.3.6).
+    Connect,
+    /// A protocol, in lower case: by `upgrade` or by an extended CONNECT.
+    Upgrade(&'a [u8]),
+}
+
+impl<'a> TunnelKind<'a> {
+    /// The protocol that both ends change to; none for a plain CONNECT.
+    #[must_use]
+    pub fn protocol(self) -> Option<&'a [u8]> {
+        match self {
+            Self::Connect => None,
+            Self::Upgrade(protocol) => Some(protocol),
+        }
+    }
+}
+
 impl RequestHead {
     /// The bytes of one of this head's spans.
     #[must_use]
@@ -219,13 +239,12 @@ impl RequestHead {
         self.headers.slice(span)
     }
 
-    /// What the request would turn its connection or stream into: a protocol, or `connect` for a
-    /// plain CONNECT (RFC 9110 §9.3.6).
+    /// What the request would turn its connection or stream into.
     #[must_use]
-    pub fn tunnel(&self) -> Option<&[u8]> {
+    pub fn tunnel(&self) -> Option<TunnelKind<'_>> {
         match self.upgrade {
-            Some(protocol) => Some(self.slice(protocol)),
-            None => (self.slice(self.method) == b"CONNECT").then_some(b"connect"),
+            Some(protocol) => Some(TunnelKind::Upgrade(self.slice(protocol))),
+            None => (self.slice(self.method) == b"CONNECT").then_some(TunnelKind::Connect),
         }
     }
 

@@ -4,6 +4,7 @@ use meshcore_core::codec::{
     self, ClientEvent, encode_chunk_header, encode_last_chunk, encode_request,
 };
 use meshcore_core::exchange::Kind;
+use meshcore_core::head::TunnelKind;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
@@ -59,8 +60,7 @@ impl ClientCodec {
         let mut out = Vec::with_capacity(1024 + request.part.len());
         with_rules(request, ticket, peer, now_ns, |rules| encode_request(&mut out, head, rules));
         let len = request.part.len();
-        let tunnel = ticket.ticket.kind() == Kind::Tunnel;
-        let chunked = is_chunked(head.body) && !tunnel;
+        let chunked = is_chunked(head.body);
         if chunked && len > 0 {
             encode_chunk_header(&mut out, len);
         }
@@ -73,11 +73,11 @@ impl ClientCodec {
                 encode_last_chunk(&mut out, request.part.body.trailers.as_deref());
             }
         }
-        let method = head.slice(head.method);
-        let upgrade = head.upgrade.filter(|_| tunnel);
-        self.0.sent(method == b"HEAD", method == b"CONNECT" && upgrade.is_none());
-        if let Some(protocol) = upgrade {
-            self.0.allow_upgrade(head.slice(protocol));
+        let tunnel = head.tunnel().filter(|_| ticket.ticket.kind() == Kind::Tunnel);
+        let head_request = head.slice(head.method) == b"HEAD";
+        self.0.sent(head_request, tunnel == Some(TunnelKind::Connect));
+        if let Some(TunnelKind::Upgrade(protocol)) = tunnel {
+            self.0.allow_upgrade(protocol);
         }
         Ok(PyBytes::new(py, &out).unbind())
     }

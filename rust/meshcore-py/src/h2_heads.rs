@@ -181,7 +181,7 @@ pub(crate) fn h2_write_request(
 ) -> PyResult<(FieldPairs, bool)> {
     with_rules(request, ticket, peer, now_ns, |rules| {
         let fields = heads::write_request(&request.head, rules, scheme(secure), can_upgrade);
-        fields.map(|fields| (fields, rules.upgrade.is_some())).map_err(codec_error)
+        fields.map(|fields| (fields, rules.tunnel.is_some())).map_err(codec_error)
     })
 }
 

@@ -32,7 +32,14 @@ numbered! {
         Answer,
     }
     /// What follows a response's head.
-    Passed { Relay, Tunnel, Again, Later }
+    Passed {
+        Relay,
+        Tunnel,
+        Again,
+        Later,
+        /// The endpoint agreed to a tunnel inside of the request.
+        TooEarly,
+    }
     /// What is to be done with a piece of a request's body.
     Keep { Yes, Full, No }
     /// What a passed deadline means.

@@ -42,7 +42,7 @@ pub(crate) fn with_rules<T>(
         path: path.as_deref(),
         authority,
         framing: head.body,
-        upgrade: head.tunnel().filter(|_| ticket.ticket.kind() == Kind::Tunnel),
+        tunnel: head.tunnel().filter(|_| ticket.ticket.kind() == Kind::Tunnel),
         left: left.as_ref().map(|(timeout, ms)| (timeout.as_bytes(), ms.as_bytes())),
     })
 }
@@ -56,12 +56,12 @@ pub(crate) fn with_tunnel<T>(
     write: impl FnOnce(&ResponseRules<'_>) -> T,
 ) -> T {
     let tunnels = ticket.ticket.kind() == Kind::Tunnel && response.begins_tunnel();
-    let Some(protocol) = request.head.tunnel().filter(|_| tunnels) else { return write(&rules) };
+    let Some(kind) = request.head.tunnel().filter(|_| tunnels) else { return write(&rules) };
     let key = request.head.headers.get(WEBSOCKET_KEY);
     let spoke_h2 = response.head.version == Version::Http2;
     let accept = key.filter(|_| spoke_h2).map(websocket_accept);
     write(&ResponseRules {
-        tunnel: Some(Tunnel { protocol, accept: accept.as_ref().map(String::as_bytes) }),
+        tunnel: Some(Tunnel { kind, accept: accept.as_ref().map(String::as_bytes) }),
         ..rules
     })
 }

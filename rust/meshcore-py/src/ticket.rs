@@ -285,6 +285,7 @@ impl Ticket {
         let passed = match self.ticket.responded(seen, Nanos(now_ns), rng) {
             exchange::Passed::Relay => Passed::Relay,
             exchange::Passed::Tunnel => Passed::Tunnel,
+            exchange::Passed::TooEarly => Passed::TooEarly,
             exchange::Passed::Again { endpoint, at } if self.go_on(endpoint, at, now_ns) => {
                 Passed::Again
             }

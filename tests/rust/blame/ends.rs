@@ -145,6 +145,7 @@ impl Asked {
                 match ticket.responded(head, now, &mut mesh.rng) {
                     Passed::Again { at, .. } => mesh.now = at,
                     Passed::Relay | Passed::Tunnel => self.headed = true,
+                    Passed::TooEarly => self.answer(mesh, Reason::UpstreamProtocol),
                 }
             }
             Call::Data2(bytes) if passes => ticket.relayed(bytes, now, rand),

@@ -37,7 +37,7 @@ fn rules<'a>(head: &RequestHead, ops: &'a HeaderOps, trusted: bool) -> RequestRu
         path: None,
         authority: None,
         framing: head.body,
-        upgrade: None,
+        tunnel: None,
         left: None,
     }
 }

@@ -70,7 +70,7 @@ impl Pair {
             path: None,
             authority: None,
             framing: head.body,
-            upgrade: None,
+            tunnel: None,
             left: None,
         };
         let body = Bytes::copy_from_slice(body);

@@ -33,6 +33,8 @@ upstreams: {u: {endpoints: ["127.0.0.1:1"], circuit_breaker: off, ejection: off}
 STRICTER = {
     # One empty line may stand before a request (RFC 9112 §2.2), here are two.
     "connection/5": "empty line before the start line",
+    # What follows a CONNECT is the tunnel's (RFC 9110 §9.3.6).
+    "method/4": "CONNECT with content",
     # Only OPTIONS may have `*` for a target (RFC 9112 §3.2.4).
     "method/5": "invalid target",
     # Other protocols than HTTP/1.
@@ -70,7 +72,6 @@ LAXER = {
     # where that begins.
     "method/2": "CONNECT",
     "method/3": "CONNECT",
-    "method/4": "CONNECT",
     "uri/9": "CONNECT",
     # Any token is a method (RFC 9110 §9.1); routes say which are served.
     "invalid/4": "unknown method",

@@ -8,7 +8,7 @@ use super::field::list;
 use super::header_ops::HeaderOps;
 use super::header_rules::{Class, Nominated, classify};
 use super::websocket;
-use crate::head::{BodyLength, RequestHead, Scheme, Version};
+use crate::head::{BodyLength, RequestHead, Scheme, TunnelKind, Version};
 
 /// What the exchange decided about the request on its way out.
 #[derive(Clone, Copy, Debug)]
@@ -28,8 +28,8 @@ pub struct RequestRules<'a> {
     /// How the body is framed: the head's own [`BodyLength`], or the length of a body that was
     /// collected for a replay.
     pub framing: BodyLength,
-    /// The protocol that the client asks to change to, where its route allows it.
-    pub upgrade: Option<&'a [u8]>,
+    /// The tunnel that the client asks for, where its route allows it.
+    pub tunnel: Option<TunnelKind<'a>>,
     /// What is sent instead of the client's deadlines: what is left of them, as `grpc-timeout` and
     /// as `x-mesh-deadline-ms`.
     pub left: Option<(&'a [u8], &'a [u8])>,
@@ -69,24 +69,22 @@ pub fn encode_request(out: &mut Vec<u8>, head: &RequestHead, rules: &RequestRule
     out.field(b"host", authority);
     let met = received_fields(out, head, rules);
     let streamed = matches!(rules.framing, BodyLength::Streamed | BodyLength::UntilClose);
-    if streamed && rules.upgrade.is_none() {
+    if streamed {
         out.extend_from_slice(b"transfer-encoding: chunked\r\n");
     } else if let Some(n) = declared_length(head, rules.framing, &met) {
         out.content_length(n);
     }
-    match (rules.upgrade, met.te_trailers) {
-        (Some(protocol), _) => {
+    match rules.tunnel {
+        Some(TunnelKind::Upgrade(protocol)) => {
             if protocol == websocket::WEBSOCKET && head.version == Version::Http2 {
                 out.field(websocket::KEY, websocket::key(rules.request_id).as_bytes());
             }
-            if protocol != b"connect" {
-                out.field(b"upgrade", protocol);
-                out.extend_from_slice(b"connection: upgrade\r\n");
-            }
+            out.field(b"upgrade", protocol);
+            out.extend_from_slice(b"connection: upgrade\r\n");
         }
         // RFC 9110 §10.1.4: whoever sends TE lists it.
-        (None, true) => out.extend_from_slice(b"te: trailers\r\nconnection: te\r\n"),
-        (None, false) => {}
+        None if met.te_trailers => out.extend_from_slice(b"te: trailers\r\nconnection: te\r\n"),
+        Some(TunnelKind::Connect) | None => {}
     }
     made_fields(out, head, rules, &met);
     out.changes(rules.ops);
@@ -96,7 +94,8 @@ pub fn encode_request(out: &mut Vec<u8>, head: &RequestHead, rules: &RequestRule
 fn request_line(out: &mut Vec<u8>, head: &RequestHead, rules: &RequestRules<'_>, authority: &[u8]) {
     let method = head.slice(head.method);
     // An extended CONNECT is an upgrade here (RFC 8441 §5).
-    let extended = rules.upgrade.is_some_and(|p| p != b"connect");
+    let upgrade = matches!(rules.tunnel, Some(TunnelKind::Upgrade(_)));
+    let extended = method == b"CONNECT" && upgrade;
     out.extend_from_slice(if extended { b"GET" } else { method });
     out.push(b' ');
     if method == b"CONNECT" && !extended {

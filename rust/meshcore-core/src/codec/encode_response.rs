@@ -5,7 +5,7 @@ use super::field::{valid_field_name, valid_field_value};
 use super::header_ops::HeaderOps;
 use super::header_rules::{Class, Nominated, classify};
 use super::websocket;
-use crate::head::{BodyLength, ResponseHead, Version};
+use crate::head::{BodyLength, ResponseHead, TunnelKind, Version};
 
 /// What is known about the client and the way out.
 #[derive(Clone, Copy, Debug)]
@@ -28,8 +28,8 @@ pub struct ResponseRules<'a> {
 /// A tunnel that a response begins.
 #[derive(Clone, Copy, Debug)]
 pub struct Tunnel<'a> {
-    /// Its protocol; `connect` for a plain CONNECT.
-    pub protocol: &'a [u8],
+    /// What was asked for.
+    pub kind: TunnelKind<'a>,
     /// The `sec-websocket-accept` for an HTTP/1.1 client whose endpoint spoke HTTP/2.
     pub accept: Option<&'a [u8]>,
 }
@@ -95,11 +95,11 @@ fn encode_tunnel(
     ops: &HeaderOps,
     tunnel: Tunnel<'_>,
 ) -> Outgoing {
-    let connect = tunnel.protocol == b"connect";
-    status_line(out, if connect { 200 } else { 101 });
+    let protocol = tunnel.kind.protocol();
+    status_line(out, if protocol.is_some() { 101 } else { 200 });
     received_fields(out, head, ops, false);
-    if !connect {
-        out.field(b"upgrade", tunnel.protocol);
+    if let Some(protocol) = protocol {
+        out.field(b"upgrade", protocol);
         out.extend_from_slice(b"connection: upgrade\r\n");
     }
     if let Some(accept) = tunnel.accept {

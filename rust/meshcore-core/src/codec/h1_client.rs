@@ -68,13 +68,18 @@ impl H1Client {
         if self.can_reuse() {
             self.sent = Sent { head, connect, ..Sent::default() };
             self.state = State::Head;
+            self.reusable = !connect;
         }
     }
 
     /// The request just [`Self::sent`] offered to go on with `protocol` (in lower case): a 101 that
     /// names it is an answer to that, and what follows is a tunnel.
+    ///
+    /// As with CONNECT, the connection carries no other request, whatever the answer: the endpoint
+    /// may take what comes next for the tunnel's.
     pub fn allow_upgrade(&mut self, protocol: &[u8]) {
         self.sent.upgrade = Some(protocol.into());
+        self.reusable = false;
     }
 
     /// Whether the response began a tunnel: 101, or 2xx to CONNECT.

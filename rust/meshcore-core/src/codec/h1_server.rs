@@ -62,6 +62,8 @@ pub struct H1Server {
     input: Input,
     state: State,
     keep_alive: bool,
+    /// The request asks for a tunnel: what comes behind it may be the tunnel's.
+    asks_tunnel: bool,
 }
 
 impl H1Server {
@@ -74,7 +76,8 @@ impl H1Server {
     /// A connection of a listener with these rules.
     #[must_use]
     pub fn with_rules(limits: Limits, rules: ServerRules) -> Self {
-        Self { limits, rules, input: Input::default(), state: State::Head, keep_alive: true }
+        let (input, state) = (Input::default(), State::Head);
+        Self { limits, rules, input, state, keep_alive: true, asks_tunnel: false }
     }
 
     /// Takes what a read brought. `None`: nothing is complete yet, or what came belongs to a
@@ -196,6 +199,7 @@ impl H1Server {
         let block = self.input.block(&at, data);
         let head = request_head::read(block, &self.limits, &self.rules)?;
         self.keep_alive = head.keep_alive;
+        self.asks_tunnel = head.tunnel().is_some();
         let mut reader = BodyReader::new(head.body, &self.limits);
         let body = match self.input.leave(&at, data) {
             Some(from) => {
@@ -226,7 +230,7 @@ impl H1Server {
 
     /// Keeps pipelined bytes; those behind the last request of a connection mean nothing.
     fn keep(&mut self, data: &[u8]) -> Result<(), CodecError> {
-        if !self.keep_alive {
+        if !self.keep_alive && !self.asks_tunnel {
             return Ok(());
         }
         if self.input.len() + data.len() > self.limits.pipelined {

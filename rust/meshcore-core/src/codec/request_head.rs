@@ -23,8 +23,9 @@ pub(super) fn read(
         return Err(CodecError::new(Reason::UriTooLong, "target too long"));
     }
     let facts = facts(&parsed.headers, parsed.version, Role::Request)?;
-    let body = body_length(&facts, limits)?;
     let method = slice(block, parsed.method);
+    check_content(method, &facts)?;
+    let body = body_length(&facts, limits)?;
     let raw = slice(block, parsed.target);
     let allowed = Allowed { connect: rules.connect, trace: rules.trace };
     let target = target::split(method, raw, allowed)?;
@@ -51,25 +52,36 @@ pub(super) fn read(
         match_path: place.match_path,
         query: place.query,
         body,
-        keep_alive: facts.persists(parsed.version),
+        // What a client sends behind a CONNECT that is refused may be the tunnel's already.
+        keep_alive: facts.persists(parsed.version) && target != Target::Authority,
         // Without a body there is nothing to wait for (RFC 9110 §10.1.1).
         expect_continue: facts.expect_continue && body != BodyLength::Empty,
-        upgrade: upgrade(&mut parsed, &facts, body),
+        upgrade: upgrade(&mut parsed, &facts),
         headers: parsed.headers,
     })
 }
 
-/// One protocol, asked for by a request without a body: what else HTTP/1.1 allows (RFC 9110 §7.8)
-/// nobody sends, and an ignored upgrade is always a valid answer.
-fn upgrade(parsed: &mut RequestBlock, facts: &Facts, body: BodyLength) -> Option<Span> {
+/// One protocol: of several that HTTP/1.1 allows (RFC 9110 §7.8) none is offered, for an ignored
+/// upgrade is always a valid answer.
+fn upgrade(parsed: &mut RequestBlock, facts: &Facts) -> Option<Span> {
     let asked = facts.wants_upgrade && parsed.version == Version::Http11;
-    let span = facts.upgrade.filter(|_| asked && body == BodyLength::Empty)?;
+    let span = facts.upgrade.filter(|_| asked)?;
     let protocol = parsed.headers.slice(span).to_ascii_lowercase();
     valid_field_name(&protocol).then(|| parsed.headers.append(&protocol))
 }
 
 fn slice(block: &[u8], span: Span) -> &[u8] {
     &block[span.start as usize..(span.start + span.len) as usize]
+}
+
+/// RFC 9110 §9.3.6, §9.3.8: what comes behind these is a tunnel's, or nothing.
+pub(super) fn check_content(method: &[u8], facts: &Facts) -> Result<(), CodecError> {
+    let has_content = facts.chunked || facts.content_length.is_some_and(|n| n > 0);
+    match method {
+        b"CONNECT" if has_content => Err(CodecError::bad("CONNECT with content")),
+        b"TRACE" if has_content => Err(CodecError::bad("TRACE with content")),
+        _ => Ok(()),
+    }
 }
 
 /// RFC 9112 §6.3: a request without framing fields has no body.

@@ -43,6 +43,8 @@ pub enum Passed {
     Relay,
     /// It is, and bytes of another protocol follow it.
     Tunnel,
+    /// The endpoint agreed to a tunnel inside of the request (RFC 9110 §7.8): the attempt failed.
+    TooEarly,
     /// Another attempt follows, as in [`Next::Again`].
     Again {
         /// Where.
@@ -235,6 +237,10 @@ impl RequestTicket {
     /// The response's head arrived: another attempt, or the breaker and the endpoint learn the
     /// outcome now, so a probe does not wait for a long body.
     pub fn responded(&mut self, head: Head, now: Nanos, rng: &mut Rng) -> Passed {
+        let tunnels = self.kind == Kind::Tunnel && head.tunnel;
+        if tunnels && !self.body.done {
+            return Passed::TooEarly;
+        }
         if let Some(Next::Again { endpoint, at }) = self.retried(&head, now, rng) {
             return Passed::Again { endpoint, at };
         }
@@ -253,10 +259,10 @@ impl RequestTicket {
         } else {
             self.tell(What::Status(head.status), now, rand);
         }
-        if self.kind == Kind::Tunnel && head.tunnel {
+        if tunnels {
             self.tunnels = true;
             self.status = self.agreed;
-            self.body.done = false;
+            self.body.open();
             self.tunnelled(true, head.bytes);
             return Passed::Tunnel;
         }

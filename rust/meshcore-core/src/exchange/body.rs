@@ -90,6 +90,12 @@ impl BodyAccount {
         }
     }
 
+    /// The client's side of a tunnel begins, as slow as it likes.
+    pub(super) fn open(&mut self) {
+        self.done = false;
+        self.least_rate = 0;
+    }
+
     /// The last byte came.
     pub(super) fn end(&mut self, now: Nanos) {
         self.done = true;

@@ -20,6 +20,9 @@ use crate::segment::{Block, Kind, Segment, SegmentError};
 use crate::snapshot::{self, Action, Delta, Layer, Rate, Route};
 use crate::telemetry::Histogram;
 
+/// What stands for the method CONNECT in a route's list of protocols.
+const CONNECT: &str = "connect";
+
 /// What is wrong with a configuration, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ApplyError {
@@ -341,7 +344,8 @@ impl Control {
             idle_ns: route.idle_ns,
             retry: route.retry.clone(),
             body_rate: route.body_bytes_per_second,
-            upgrade: route.upgrade.clone(),
+            connect: route.upgrade.iter().any(|p| p == CONNECT),
+            upgrade: route.upgrade.iter().filter(|p| *p != CONNECT).cloned().collect(),
             request_ops: header_ops(&route.request_headers)?,
             response_ops: header_ops(&route.response_headers)?,
             stats: RouteStats::new(

@@ -73,7 +73,7 @@ impl RequestTicket {
     fn head_due(&self) -> Nanos {
         let body = &self.body;
         match self.kind {
-            Kind::Plain if !body.done => body.idle_due().min(body.rate_due()),
+            Kind::Plain | Kind::Tunnel if !body.done => body.idle_due().min(body.rate_due()),
             // Its own deadline, and silence in either direction.
             Kind::Grpc => after(body.last(), self.idle_ns()),
             Kind::Plain | Kind::Tunnel => after(self.asked, self.timeout_ns()),
@@ -125,7 +125,7 @@ impl RequestTicket {
 
     fn head_missing(&self, paused: Paused, now: Nanos) -> Due {
         let body: &BodyAccount = &self.body;
-        if self.kind != Kind::Tunnel && !body.done && !paused.client {
+        if !body.done && !paused.client {
             // Also a client that awaits 100-continue: neither side can be blamed, one must end it.
             let slow = now >= body.rate_due();
             let detail = if slow { "body slower than its least rate" } else { "body idle" };

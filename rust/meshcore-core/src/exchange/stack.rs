@@ -6,6 +6,7 @@ use super::stats::RouteStats;
 use super::upstream::Upstream;
 use crate::admission::{Breaker, ClientLimiter, FailureRules, InFlight, TokenBucket};
 use crate::codec::HeaderOps;
+use crate::head::TunnelKind;
 use crate::routing::rewrite::{PathRewrite, Redirect};
 use crate::snapshot::{LimitKey, Retry};
 
@@ -81,6 +82,8 @@ pub struct RouteStack {
     pub retry: Retry,
     /// The least rate of a request's body in bytes a second, instead of the listener's.
     pub(super) body_rate: Option<u64>,
+    /// Whether CONNECT may be asked for.
+    pub(super) connect: bool,
     /// Protocols that may be upgraded to.
     pub(super) upgrade: Vec<String>,
     /// Changes to the request's fields.
@@ -92,10 +95,13 @@ pub struct RouteStack {
 }
 
 impl RouteStack {
-    /// Whether a protocol may be upgraded to, or `connect` be asked for.
+    /// Whether a tunnel of this kind may be asked for.
     #[must_use]
-    pub fn allows(&self, protocol: &[u8]) -> bool {
-        self.upgrade.iter().any(|allowed| allowed.as_bytes() == protocol)
+    pub fn allows(&self, tunnel: TunnelKind<'_>) -> bool {
+        match tunnel {
+            TunnelKind::Connect => self.connect,
+            TunnelKind::Upgrade(to) => self.upgrade.iter().any(|p| p.as_bytes() == to),
+        }
     }
 
     /// The breaker that its requests pass.

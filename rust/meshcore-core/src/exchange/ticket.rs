@@ -19,6 +19,7 @@ use super::walk::Arrival;
 use crate::admission::{BreakerPermit, Charge, Verdict as Finding};
 use crate::balance::{EndpointOutcome, EndpointPermit, Picked, Rng, Tried};
 use crate::error::Reason;
+use crate::head::BodyLength;
 use crate::routing::Matched;
 use crate::time::Nanos;
 
@@ -175,7 +176,7 @@ impl RequestTicket {
             deadline: Nanos::MAX,
             awaited: Awaited::Head,
             armed: Nanos::MAX,
-            body: BodyAccount::new(whole, now),
+            body: BodyAccount::new(whole || arrival.head.body == BodyLength::Empty, now),
             asked: now,
             last: now,
             told: Told::NOTHING,
@@ -284,7 +285,7 @@ impl RequestTicket {
     /// not yet.
     pub(super) fn waited_for_since(&self) -> Option<Nanos> {
         let sent = self.attempt.as_ref()?.sent?;
-        (self.body.done || self.kind == Kind::Tunnel).then(|| self.asked.max(sent))
+        self.body.done.then(|| self.asked.max(sent))
     }
 
     /// Picks an endpoint that was not tried yet, and enters it.

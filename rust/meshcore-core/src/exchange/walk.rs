@@ -73,9 +73,7 @@ impl Engine {
         match verdict {
             Verdict::Pause(_) => ticket.await_layer(now),
             // A layer's time is not the service's.
-            Verdict::Forward(_) if ticket.body.done || ticket.kind == Kind::Tunnel => {
-                ticket.asked = now;
-            }
+            Verdict::Forward(_) if ticket.body.done => ticket.asked = now,
             _ => {}
         }
         verdict
@@ -194,7 +192,7 @@ impl Walk<'_> {
     fn classify(&self, ticket: &mut RequestTicket, route: &RouteStack) -> Option<Verdict> {
         let head = self.head;
         match head.tunnel() {
-            Some(protocol) if route.allows(protocol) => {
+            Some(tunnel) if route.allows(tunnel) => {
                 ticket.kind = Kind::Tunnel;
                 ticket.agreed = if head.slice(head.method) == b"CONNECT" { 200 } else { 101 };
             }
@@ -205,7 +203,7 @@ impl Walk<'_> {
             _ => {}
         }
         ticket.body.least_rate = match route.body_rate {
-            _ if ticket.kind != Kind::Plain || streams(head) => 0,
+            _ if ticket.kind == Kind::Grpc || streams(head) => 0,
             Some(rate) => rate,
             None => self.listener.body_rate,
         };

@@ -96,7 +96,7 @@ impl H2Client {
             size.check(self.remote.list_bytes)?;
         }
         // A tunnel's own bytes follow; its request has none.
-        let end = end.filter(|_| rules.upgrade.is_none());
+        let end = end.filter(|_| rules.tunnel.is_none());
         let ends = body.is_empty() && matches!(end, Some(None));
         let id = self.side.next;
         self.side.next += 2;
@@ -108,7 +108,7 @@ impl H2Client {
         let mut stream = Stream::new(inbox, self.remote.initial_window);
         stream.answered = true;
         stream.head_request = head.slice(head.method) == b"HEAD";
-        stream.tunnel = rules.upgrade.is_some();
+        stream.tunnel = rules.tunnel.is_some();
         if ends {
             stream.outbox.close();
         }

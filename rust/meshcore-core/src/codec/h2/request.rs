@@ -13,11 +13,11 @@ use crate::codec::framing::{Role, facts};
 use crate::codec::h1_server::ServerRules;
 use crate::codec::limits::Limits;
 use crate::codec::parse::RequestBlock;
-use crate::codec::request_head::{body_length, locate_host, place};
+use crate::codec::request_head::{body_length, check_content, locate_host, place};
 use crate::codec::target::{self, Allowed, Target};
 use crate::codec::websocket;
 use crate::error::Reason;
-use crate::head::{BodyLength, Headers, RequestHead, Scheme, Span, Version};
+use crate::head::{BodyLength, Headers, RequestHead, Scheme, Span, TunnelKind, Version};
 
 /// The head of a list, and the length that it declares. `ended`: no body follows.
 ///
@@ -36,11 +36,14 @@ pub(super) fn head(
         return Err(CodecError::new(Reason::UriTooLong, "target too long").into());
     }
     let facts = facts(&headers, Version::Http2, Role::Request)?;
-    if headers.slice(method) == b"CONNECT" && facts.content_length.is_some() {
-        return Err(CodecError::bad("CONNECT with a length").into()); // RFC 9110 §9.3.6
+    check_content(headers.slice(method), &facts)?;
+    let connect = headers.slice(method) == b"CONNECT";
+    if connect && facts.content_length.is_some() {
+        return Err(CodecError::bad("CONNECT with a length").into()); // RFC 9113 §8.5
     }
     let body = match body_length(&facts, limits)? {
-        BodyLength::Empty if !ended => BodyLength::Streamed,
+        // What follows a CONNECT is the tunnel's.
+        BodyLength::Empty if !ended && !connect => BodyLength::Streamed,
         length => length,
     };
     let path: SmallVec<[u8; 256]> = headers.slice(target).into();
@@ -132,7 +135,7 @@ pub(super) fn write<F: Fields>(
     rules: &RequestRules<'_>,
     scheme: Scheme,
 ) {
-    let protocol = rules.upgrade.filter(|p| *p != b"connect");
+    let protocol = rules.tunnel.and_then(TunnelKind::protocol);
     let method = if protocol.is_some() { b"CONNECT" } else { head.slice(head.method) };
     out.field(b":method", method);
     if method != b"CONNECT" || protocol.is_some() {
@@ -146,7 +149,7 @@ pub(super) fn write<F: Fields>(
     if let Some(protocol) = protocol {
         out.field(b":protocol", protocol);
     }
-    let name = if rules.upgrade.is_some() { websocket::KEY } else { b"" };
+    let name = if rules.tunnel.is_some() { websocket::KEY } else { b"" };
     let met = received_fields(&mut Without { out, name }, head, rules);
     // A length that nobody declared may still be known; it is not the proxy's to say.
     if let Some(n) = declared_length(head, rules.framing, &met).filter(|_| met.content_length) {
@@ -166,8 +169,17 @@ pub(super) fn check_sayable(
     rules: &RequestRules<'_>,
     can_upgrade: bool,
 ) -> Result<(), CodecError> {
-    if rules.upgrade.is_some_and(|p| p != b"connect") && !can_upgrade {
-        return Err(CodecError::bad("the endpoint takes no extended CONNECT").of_upstream());
+    if rules.tunnel.is_some_and(|kind| kind.protocol().is_some()) {
+        let unsupported = |what| Err(CodecError::new(Reason::UpgradeUnsupported, what));
+        if !can_upgrade {
+            return unsupported("the endpoint takes no extended CONNECT");
+        }
+        // An extended CONNECT has neither a body of its own nor another method.
+        if rules.framing != BodyLength::Empty
+            || !matches!(head.slice(head.method), b"GET" | b"CONNECT")
+        {
+            return unsupported("HTTP/2 upgrades with GET and without a body alone");
+        }
     }
     match rules.authority.map_or(head.authority.len as usize, <[u8]>::len) {
         0 => Err(CodecError::bad("no host for HTTP/2")),

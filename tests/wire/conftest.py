@@ -96,6 +96,12 @@ def certificates(tmp_path: Path) -> Certificates:
     return Certificates(tmp_path)
 
 
+@pytest.fixture
+def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is stale is told from a reset by time: of that there is enough, however busy we are."""
+    monkeypatch.setattr("meshcore.upstream.socket_state.STALE_NS", 10**10)
+
+
 @contextmanager
 def nobody() -> Iterator[int]:
     """A port at which nobody listens; held, so that it is not given to who asks for any."""

@@ -294,6 +294,7 @@ def test_a_drain_finishes_what_is_in_flight(run: Run, serve: Serve) -> None:
     run(go())
 
 
+@pytest.mark.usefixtures("unhurried")
 @pytest.mark.parametrize(("retry", "statuses"), [("{retries: 1}", [200, 200]), ("off", [200, 502])])
 def test_a_stale_kept_connection_is_replaced_without_a_failure(
     run: Run, serve: Serve, retry: str, statuses: list[int]

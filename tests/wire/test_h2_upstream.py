@@ -246,6 +246,7 @@ def test_an_endpoint_that_ends_a_kept_connection_costs_nobody_an_answer(
     run(go())
 
 
+@pytest.mark.usefixtures("unhurried")
 @pytest.mark.parametrize(("retry", "second"), [({"retries": 1}, 200), ("off", 502)])
 def test_a_kept_connection_that_ends_under_a_request_is_replaced_without_a_failure(
     run: Run, serve: Serve, engine: str, retry: object, second: int

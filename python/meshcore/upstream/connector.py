@@ -38,7 +38,8 @@ class Connector:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self.pools: dict[int, Pool] = {}
-        self._shared: set[Http2Connection] = set()  # open, whether they take streams or not
+        # Open, whether they take streams or not, in the order of their ages.
+        self._shared: dict[Http2Connection, None] = {}
         self._retired: dict[int, int] = {}  # endpoints, and the version that is without them
         self._tasks: set[asyncio.Task[None]] = set()
         self.received = memoryview(bytearray(RECEIVE_BYTES))
@@ -166,7 +167,7 @@ class Connector:
             pool.remove(connection)
         else:
             pool.remove_shared(connection)
-            self._shared.discard(connection)
+            self._shared.pop(connection, None)
         self._use_room(pool)
 
     def _use_room(self, pool: Pool) -> None:
@@ -238,7 +239,7 @@ class Connector:
             self._open_wanted(pool)
         else:
             pool.share(connection)
-            self._shared.add(connection)
+            self._shared[connection] = None
             self.has_room(connection, now)
 
     async def _connect(self, pool: Pool, chooser: Chooser) -> None:

@@ -262,10 +262,10 @@ def test_ten_thousand_routes_load_in_ten_seconds() -> None:
     )
     upstreams = "".join(f"  u{i}: {{endpoints: [127.0.0.1:{9000 + i}]}}\n" for i in range(100))
     text = f"{GOOD}routes:\n{routes}upstreams:\n{upstreams}"
-    begun = time.monotonic()
+    begun = time.process_time()  # others may be at work beside it
     snapshot = compile(load_text(text))
     size = len(snapshot.core_json())
-    taken = time.monotonic() - begun
+    taken = time.process_time() - begun
     assert len(snapshot.delta["hosts"]) == 10_000
     assert size > 1_000_000
     assert taken < 10, f"{taken:.1f} s"

@@ -663,6 +663,9 @@ class H2ClientCodec:
     def send_request(self, request: Request, ticket: Ticket, peer: Peer, now_ns: int) -> int | None:
         """Open a stream with a request; ``None``: none can be opened, and nothing was sent."""
 
+    def is_held_up(self, stream: int) -> bool:
+        """Whether something of a stream waits for the connection's window, which others used up."""
+
     def send_data(self, stream: int, data: bytes | Chunk) -> int:
         """A piece of a body; bytes that wait."""
 
@@ -930,7 +933,9 @@ class Ticket:
     def trailed(self, body: Body, now_ns: int) -> None:
         """The response ended; the status of a gRPC call is among the trailers."""
 
-    def answered(self, request: Request, answer: Answer, at: int, now_ns: int) -> None:
+    def answered(
+        self, request: Request, answer: Answer, at: int, counted: bool, now_ns: int
+    ) -> None:
         """An answer given here ends the request; ``at`` is the `Phase` in which."""
 
     def ended_with(self, answer: Answer) -> None:

@@ -42,13 +42,6 @@ class Hanging:
         time.sleep(0.2)  # until workers have read them
 
 
-def free_port() -> int:
-    """A port that nobody has."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-        return port
-
-
 def refuses(url: str) -> bool:
     """Whether nobody listens there."""
     place = urlsplit(url)

@@ -15,7 +15,8 @@ import pytest
 
 from meshcore.cli.order import ask
 from meshcore.process.supervisor import local_name
-from tests.process.hanging import Hanging, free_port
+from tests.ports import free_port
+from tests.process.hanging import Hanging
 from tests.process.program import Program
 from tests.process.test_bad_cases import LAYERED, MINE, alive, customized, layered, replaced
 from tests.process.test_workers import HELLO, get, write

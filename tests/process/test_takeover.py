@@ -19,7 +19,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.process.hanging import Hanging, free_port, refuses
+from tests.ports import free_port
+from tests.process.hanging import Hanging, refuses
 from tests.process.program import Program
 from tests.process.test_bad_cases import alive, children, customized
 from tests.process.test_workers import HELLO, get, write

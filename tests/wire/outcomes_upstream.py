@@ -215,7 +215,7 @@ UPSTREAM = [
         service=talk_nonsense),
     Row("timeout", "upstream_timeout", "answer", "endpoint", "asked", 504, 4, detail="timeout",
         service=hold, client=after(6), protocols=("h1", "h2")),
-    Row("silence", "upstream_timeout", "answer", "endpoint", "asked", 504, 4, detail="timeout",
+    Row("silence", "upstream_idle", "answer", "endpoint", "asked", 504, 4, detail="idle_timeout",
         service=hold, client=after(400), protocols=("grpc",)),
     Row("large answer", "response_too_large", "answer", "proxy", "asked", 502, 14, detail=".+",
         service=answer_at_length, mesh=to(limits={"header_bytes": "2KiB"})),

@@ -17,6 +17,7 @@ from meshcore.config.change import change
 from meshcore.config.compile import compile
 from meshcore.downstream.listener import Listener
 from meshcore.process.proxy import Proxy
+from tests.ports import free_port
 from tests.wire.client import Client
 from tests.wire.conftest import Run, Serve, eventually, metric
 from tests.wire.origin import Handler, Origin, Visit, response
@@ -401,8 +402,7 @@ def test_who_is_tired_of_waiting_leaves_nothing_half_done(
 
 
 def test_a_stop_beside_a_reload_leaves_nothing_that_listens(run: Run) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
+    port = free_port()
 
     async def main() -> None:
         for steps in range(6):

@@ -180,7 +180,8 @@ class Reference(Teller):
             if not self._cutter.greeted and self._cutter.take_preface():
                 self._h2.receive_data(PREFACE)
             while self._cutter.greeted and not self.closed:
-                self._choked = len(self._output) >= OUTPUT_BYTES
+                # An endpoint is always read: it may take nothing before we have.
+                self._choked = self._server and len(self._output) >= OUTPUT_BYTES
                 frame = None if self._choked else self._cutter.take()
                 if frame is None:
                     return

@@ -10,6 +10,7 @@ from h2.exceptions import NoAvailableStreamIDError
 from h2.settings import SettingCodes
 
 from meshcore._core import (
+    Reason,
     Reset,
     h2_body_of,
     h2_list_bytes,
@@ -24,13 +25,14 @@ from meshcore.codec.reference_stream import Stream, content_length
 from meshcore.errors import CodecError
 
 if TYPE_CHECKING:
-    from meshcore._core import CodecLimits, Peer, Request, Response, Ticket
+    from meshcore._core import CodecLimits, Peer, Request, Ticket
     from meshcore.codec.frames import Frame
     from meshcore.codec.reference_stream import Fields
     from meshcore.config.snapshot import Http2Spec
 
 # As rust/meshcore-core/src/codec/limits.rs: 1xx responses to one request.
 MAX_INTERIM: Final = 32
+TOO_MANY: Final = "too many interim heads"
 # As resets.rs has them.
 RESET_WINDOW_NS: Final = 30_000_000_000
 MOST_RESETS: Final = 190
@@ -58,6 +60,8 @@ class ReferenceClient(Reference):
     def _room(self) -> int:
         if self.closed or self._going_away or not self._settled:
             return 0
+        if self._h2.outbound_flow_control_window <= 0:
+            return 0  # others' bodies have all of it
         most = min(self._h2.remote_settings.max_concurrent_streams, self._spec.streams)
         return max(0, min(most - len(self._streams), self._resets_left()))
 
@@ -108,6 +112,12 @@ class ReferenceClient(Reference):
         sent = len(self._sent_resets) + self._fresh
         return MOST_RESETS - sent - len(self._streams) if sent else MANY
 
+    def is_held_up(self, stream: int) -> bool:
+        """Whether something of a stream waits for the connection's window, which others used up."""
+        known = self._streams.get(stream)
+        waits = known is not None and known.outbox.queued > 0
+        return waits and self._h2.outbound_flow_control_window <= 0
+
     def _may_reset(self) -> bool:
         return self._resets_left() > 0
 
@@ -146,13 +156,13 @@ class ReferenceClient(Reference):
         if stream is None:
             return None
         stream.interim += 1
-        response: Response | str = "too many interim heads"
-        if stream.interim <= MAX_INTERIM:
-            try:
-                response = h2_read_response(fields, False, stream.head_request, self._limits)
-            except CodecError as error:
-                stream.awaited = False
-                return self._refuse(stream, error)
+        try:
+            if stream.interim > MAX_INTERIM:
+                raise CodecError(TOO_MANY, int(Reason.RESPONSE_TOO_LARGE), TOO_MANY)
+            response = h2_read_response(fields, False, stream.head_request, self._limits)
+        except CodecError as error:
+            stream.awaited = False
+            return self._refuse(stream, error)
         if isinstance(response, str):
             return self._fault(number, response)
         self._events.append((number, response))

@@ -41,6 +41,7 @@ class Sender:
             normalize_inbound_headers=False,
             validate_outbound_headers=False,
         )
+        self._server = server
         self._h2 = _Package(config)
         self._streams: dict[int, Stream] = {}
         self._events: list[tuple[int, object]] = []

@@ -15,6 +15,10 @@ log = logging.getLogger("meshcore")
 
 # How late a deadline may be noticed. Timeouts are seconds; 20 wake-ups a second cost nothing.
 TICK_S = 0.05
+# A tick that is so late says that the loop stood still: others' bytes wait in the sockets, and in
+# this time it reads them.
+LATE_NS = 50_000_000
+READ_S = 0.002
 
 
 class Timed(Protocol):
@@ -33,13 +37,15 @@ class Deadlines:
         self.arm = self._slots.arm
         self._owners: dict[int, Timed] = {}
         self._timer: asyncio.TimerHandle | None = None
+        self._due_ns = 0  # when the timer should fire
+        self._read_first = False
 
     def add(self, owner: Timed, deadline_ns: int) -> int:
         """A slot for an owner, armed."""
         slot = self._slots.add(deadline_ns)
         self._owners[slot] = owner
         if self._timer is None:
-            self._timer = self._loop.call_later(TICK_S, self._tick)
+            self._wait()
         return slot
 
     def remove(self, slot: int) -> None:
@@ -49,6 +55,12 @@ class Deadlines:
 
     def _tick(self) -> None:
         now = now_ns()
+        if now - self._due_ns > LATE_NS and not self._read_first:
+            # The loop stood still: what came meanwhile is read before anybody is judged.
+            self._read_first = True
+            self._timer = self._loop.call_later(READ_S, self._tick)
+            return
+        self._read_first = False
         owners = self._owners
         for slot, owner in [(slot, owners.get(slot)) for slot in self._slots.expired(now)]:
             if owner is None or owners.get(slot) is not owner:
@@ -57,7 +69,13 @@ class Deadlines:
                 owner.on_deadline(now)
             except Exception:  # of one owner: the others' time is up too
                 log.exception("a deadline failed")
-        self._timer = self._loop.call_later(TICK_S, self._tick) if self._owners else None
+        self._timer = None
+        if owners:
+            self._wait()
+
+    def _wait(self) -> None:
+        self._due_ns = now_ns() + int(TICK_S * 1e9)
+        self._timer = self._loop.call_later(TICK_S, self._tick)
 
     def close(self) -> None:
         """Stop the timer."""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from meshcore._core import Answer, Body, Due, Keep, Next, Passed, Reason, Response, Verdict
 from meshcore.errors import CodecError
+from meshcore.exchange.kept import as_sent, keep_piece
 from meshcore.exchange.phase import (
     ANSWERING,
     ASKED,
@@ -31,6 +32,7 @@ from meshcore.exchange.phase import (
 
 if TYPE_CHECKING:
     from meshcore._core import Chunk, Listener, Request, Ticket
+    from meshcore.exchange.kept import Pieces
     from meshcore.exchange.ports import Downstream, Driver, Lost, Task, Upstream
 
 _FORWARD: Final = int(Verdict.FORWARD)
@@ -73,7 +75,7 @@ class Exchange:
         self.task: Task | None = None  # an async layer's, cancelled with the exchange
         self.request_done = request.end
         # The body after the head's own part: until it was sent, and for replay.
-        self._kept: list[bytes | Chunk] | None = None
+        self._kept: Pieces | None = None
         self._last: Body | None = None  # its end
         self._held: list[bytes | Chunk | Body] | None = None  # of the response, behind its head
         self.client_pauses = 0
@@ -128,7 +130,7 @@ class Exchange:
             self.on_failed(Reason.UPSTREAM_REFUSED, "no stream", now_ns)
             return
         for piece in self._kept or ():
-            up.send_data(piece)
+            up.send_data(as_sent(piece))
         if not keep:
             self._kept = None
         if self._last is not None:
@@ -193,9 +195,7 @@ class Exchange:
         if keep == Keep.NO:
             self._kept = None
         else:
-            if self._kept is None:
-                self._kept = []
-            self._kept.append(data)
+            self._kept = keep_piece(self._kept, data)
             if keep == Keep.FULL:
                 self._pause_client(UNTAKEN, now_ns)
         if up is not None:
@@ -235,10 +235,8 @@ class Exchange:
                 self._again(passed == _AGAIN, now_ns)
             return
         self.response = response
-        if self.layers is not None:
-            self._look(now_ns)
-        else:
-            self.commit(now_ns)
+        go_on = self.commit if self.layers is None else self._look
+        go_on(now_ns)
 
     def _look(self, now_ns: int) -> None:
         """Layers see the head; whatever follows it waits for them, in order."""
@@ -255,6 +253,7 @@ class Exchange:
         """Send the response head to the client, and what came with it and behind it."""
         response = self.response
         assert response is not None
+        self._kept = None  # no other attempt follows
         looked_at, self.phase = self.endpoint_pauses & LOOKED_AT, ANSWERING
         self.down.send_response(response, self.ticket)
         if response.end:
@@ -380,10 +379,11 @@ class Exchange:
         else:
             if not self._leave_queue() and reason == Reason.UPSTREAM_TIMEOUT:
                 reason = Reason.QUEUE_TIMEOUT  # it waited for our own cap, not for the endpoint
+            counted = self.up is not None and self.up.is_excused(now_ns)
             if due == Due.ATTEMPT:
-                self.on_failed(reason, detail, now_ns)
+                self.on_failed(reason, detail, now_ns, counted=counted)
             else:
-                self.answer(Answer.for_reason(reason, detail), now_ns)
+                self.answer(Answer.for_reason(reason, detail), now_ns, counted=counted)
 
     def on_bad_request(self, answer: Answer, now_ns: int) -> None:
         """The request's body is malformed or over its limit: nothing more of it goes out."""
@@ -455,13 +455,13 @@ class Exchange:
 
     # --- answers given here -------------------------------------------------------------------
 
-    def answer(self, answer: Answer, now_ns: int) -> None:
-        """Answer the request here, and end it."""
+    def answer(self, answer: Answer, now_ns: int, *, counted: bool = False) -> None:
+        """Answer the request here, and end it. ``counted``: as in `on_failed`."""
         phase = self.phase
         if phase >= ANSWERING:
             return
         self._part()
-        self.ticket.answered(self.request, answer, phase, now_ns)
+        self.ticket.answered(self.request, answer, phase, counted, now_ns)
         self.phase = ANSWERING
         self.down.send_answer(self.request, answer)
         self._end(now_ns)

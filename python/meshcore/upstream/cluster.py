@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from meshcore.codec import ClientCodec
     from meshcore.config.snapshot import UpstreamSpec
-    from meshcore.upstream.pool import Pool, Pooled
+    from meshcore.upstream.pool import Pool, Pooled, Shared
 
 
 @dataclass(slots=True, eq=False)
@@ -32,12 +32,7 @@ class Cluster:
         """Whether no more connections may be opened."""
         return self.connections >= self.spec.max_connections
 
-    def oldest_idle(self) -> Pooled | None:
-        """The connection that has been idle longest, taken out of its pool. O(pools)."""
-        pools = [pool for pool in self.pools if pool.idle]
-        if not pools:
-            return None
-        pool = min(pools, key=lambda each: next(iter(each.idle)).idle_since_ns)
-        oldest = next(iter(pool.idle))
-        pool.remove(oldest)
-        return oldest
+    def oldest_idle(self) -> Pooled | Shared | None:
+        """The connection that has been idle longest. O(pools + connections of HTTP/2)."""
+        idle = (connection for pool in self.pools for connection in pool.idlest())
+        return min(idle, key=lambda connection: connection.idle_since_ns, default=None)

@@ -85,7 +85,7 @@ class Connector:
         """A connection or a stream at once; else ``None``, and the exchange hears later."""
         pool = self.pools[endpoint]
         if fresh:
-            for stale in pool.drain():
+            for stale in pool.weed(now):
                 stale.close()
         elif pool.idle:
             connection = pool.take(exchange, now)
@@ -125,6 +125,8 @@ class Connector:
         finally:
             pool.lending = False
         self._open_wanted(pool)
+        if pool.cluster.pending:
+            self._make_room(pool.cluster)
 
     def released(self, connection: Http1Connection, now: int) -> None:
         """A connection has served its request: the next waiting exchange, or the idle list."""
@@ -153,11 +155,11 @@ class Connector:
 
     def _make_room(self, cluster: Cluster) -> None:
         """The cap is the upstream's: an idle connection to one endpoint yields to a request for
-        another. What it leaves is taken in `lost`."""
+        another, or one that takes no more to one that would. What it leaves is taken in `lost`."""
         if cluster.is_full and any(pool.wants_connection() for pool in cluster.pools):
             idle = cluster.oldest_idle()
             if idle is not None:
-                idle.close()
+                idle.withdraw()
 
     def lost(self, connection: Connection) -> None:
         """A connection is closed: its place is free."""
@@ -241,6 +243,7 @@ class Connector:
             pool.share(connection)
             self._shared[connection] = None
             self.has_room(connection, now)
+            connection.kept = True  # whom it was opened for has it, or has left
 
     async def _connect(self, pool: Pool, chooser: Chooser) -> None:
         """Connect the socket first, so that a cancelled attempt owns what it must close."""

@@ -24,7 +24,6 @@ class Http1Connection(asyncio.BaseProtocol):
         "_chunks",
         "_pools",
         "_reading",
-        "_reused",
         "_sent_ns",
         "_transport",
         "born_ns",
@@ -32,6 +31,7 @@ class Http1Connection(asyncio.BaseProtocol):
         "codec",
         "exchange",
         "idle_since_ns",
+        "kept",
         "pool",
     )
 
@@ -44,7 +44,7 @@ class Http1Connection(asyncio.BaseProtocol):
         self.choked = False
         self._reading = True
         self._chunks = False  # the request's body goes out in chunks
-        self._reused = False
+        self.kept = False  # it was idle, or has served a request
         self._sent_ns = 0
         self.born_ns = self.idle_since_ns = now_ns()
 
@@ -59,7 +59,7 @@ class Http1Connection(asyncio.BaseProtocol):
         exchange = self.exchange
         if exchange is None:
             # Before any request, or after the response: never to be taken for an answer.
-            self._withdraw()
+            self.withdraw()
             return
         now = now_ns()
         codec = self.codec
@@ -86,7 +86,7 @@ class Http1Connection(asyncio.BaseProtocol):
         """The endpoint sends no more: the end of a body without a length, or a loss."""
         exchange = self.exchange
         if exchange is None:
-            self._withdraw()
+            self.withdraw()
         else:
             self._receive_eof(exchange, "closed", now_ns())
         return False
@@ -101,14 +101,14 @@ class Http1Connection(asyncio.BaseProtocol):
             if event is not None:
                 self._dispatch(exchange, event, now)
 
-    def _withdraw(self) -> None:
-        """Closed, but not yet lost: nobody may borrow it in between."""
+    def withdraw(self) -> None:
+        """Close it, which carries no request: nobody may borrow it before it is lost."""
         self.pool.remove(self)
         self.close()
 
     def _is_stale(self, now: int) -> bool:
         """Whether a kept connection had ended before the request could reach the endpoint."""
-        within = stale_within_ns(self._transport) if self._reused else -1
+        within = stale_within_ns(self._transport) if self.kept else -1
         return now - self._sent_ns <= within
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -175,6 +175,10 @@ class Http1Connection(asyncio.BaseProtocol):
         elif self.codec.in_tunnel and transport.can_write_eof():
             transport.write_eof()
 
+    def is_excused(self, now_ns: int) -> bool:
+        """Never: nobody else is on this connection."""
+        return False
+
     def pause_reading(self) -> None:
         """Leave further bytes in the socket."""
         if self._reading and self._transport is not None:
@@ -192,7 +196,7 @@ class Http1Connection(asyncio.BaseProtocol):
         if self.choked or not (self.is_open and self.codec.can_reuse):
             self.discard()
             return
-        self._reused = True
+        self.kept = True
         if self._reading:
             self._pools.released(self, now)
         else:

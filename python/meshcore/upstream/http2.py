@@ -24,19 +24,19 @@ class Http2Stream:
 
     __slots__ = (
         "_connection",
+        "_kept",
         "_number",
         "_opened_ns",
-        "_used",
         "began",
         "choked",
         "exchange",
     )
 
-    def __init__(self, connection: Http2Connection, used: bool) -> None:
+    def __init__(self, connection: Http2Connection, kept: bool) -> None:
         self._connection = connection
         self._number = 0
         self._opened_ns = 0
-        self._used = used
+        self._kept = kept  # the connection was not opened for this request
         self.began = False  # some of the response has come
         self.choked = False
         self.exchange: Exchange | None = None
@@ -93,9 +93,9 @@ class Http2Stream:
             exchange.on_cut(detail, now, Lost(self.began, stale, counted))
 
     def _is_stale(self, now: int) -> bool:
-        """The connection was used before, and said nothing since this was sent, just now."""
+        """The connection was kept, and said nothing since this was sent, just now."""
         connection = self._connection
-        silent = self._used and connection.heard_ns <= self._opened_ns
+        silent = self._kept and connection.heard_ns <= self._opened_ns
         return silent and now - self._opened_ns <= connection.stale_within_ns
 
     # --- called by the exchange ---------------------------------------------------------------
@@ -124,6 +124,13 @@ class Http2Stream:
         """The end of the body."""
         self._connection.codec.send_end(self._number, body)
         self._connection.touched()
+
+    def is_excused(self, now_ns: int) -> bool:
+        """Whether others' requests are why this has no response, or were told why."""
+        connection = self._connection
+        return connection.is_silent_as_told(self._opened_ns, now_ns) or (
+            connection.codec.is_held_up(self._number)
+        )
 
     def pause_reading(self) -> None:
         """Give the endpoint no more window."""
@@ -161,14 +168,15 @@ class Http2Connection(Http2Wire):
         "blamed",
         "born_ns",
         "idle_since_ns",
+        "kept",
         "looked_ns",
         "pool",
         "ready",
         "retired",
+        "silent_ns",
         "stale_within_ns",
         "streams",
         "torn",
-        "used",
     )
 
     codec: ClientCodec
@@ -183,7 +191,8 @@ class Http2Connection(Http2Wire):
         self._lent = 0  # streams lent and not opened yet
         self.ready = asyncio.Event()  # the endpoint said how many streams it takes, or is gone
         self.retired = False  # it takes no more streams
-        self.used = False
+        self.kept = False  # it has carried what it was opened for
+        self.silent_ns = 0  # when it was heard before the silence that a request was told of
         self.blamed = False  # that it is over was told of one stream
         self.torn = False  # or of one whose response had begun
         self.stale_within_ns = 0  # of its end
@@ -248,7 +257,7 @@ class Http2Connection(Http2Wire):
         """A stream that was lent is open now."""
         self.streams[number] = stream
         self._lent -= 1
-        self.used = True
+        self.kept = True
         self.touched()
 
     def closed(self, number: int) -> None:
@@ -257,12 +266,12 @@ class Http2Connection(Http2Wire):
             self._lent -= 1  # it was never opened
         elif self.streams.pop(number, None) is None:
             return
-        if not (self.streams or self._lent):
+        if self.is_idle:
             self.idle_since_ns = self.heard_ns
             if self.retired:
                 self.close()
                 return
-        if self.pool.waiting and not self.retired:
+        if self.pool.cluster.pending and not self.retired:
             self._pools.has_room(self, now_ns())
 
     # --- called by the pool -------------------------------------------------------------------
@@ -274,9 +283,15 @@ class Http2Connection(Http2Wire):
         return not (lost or self.retired or self.codec.closed)
 
     @property
+    def is_idle(self) -> bool:
+        """Whether no stream is open or lent."""
+        return not (self.streams or self._lent)
+
+    @property
     def room(self) -> int:
-        """How many more streams it takes now."""
-        if self.retired or self.closing:
+        """How many more streams it takes now: none while its socket is full, or while it is asked
+        for a sign of life."""
+        if self.retired or self.closing or self.choked or self.pinged_ns:
             return 0
         return self.codec.can_open(now_ns()) - self._lent
 
@@ -284,18 +299,37 @@ class Http2Connection(Http2Wire):
         """Whether no end of file waits in the socket."""
         return self.transport is not None and not has_ended(self.transport)
 
+    def is_silent_as_told(self, since_ns: int, now: int) -> bool:
+        """A request that was sent at ``since_ns`` has no answer. Whether nothing at all was heard
+        since, and another request was told so; until something is, no further one is sent."""
+        if self.heard_ns > since_ns:
+            return False
+        told, self.silent_ns = self.silent_ns == self.heard_ns, self.heard_ns
+        self.ask_for_life(now)
+        return told
+
+    def resume_writing(self) -> None:
+        """The endpoint took what was queued: it takes streams again."""
+        super().resume_writing()
+        if self.pool.waiting and not self.retired:
+            self._pools.has_room(self, now_ns())
+
     def lend(self) -> Http2Stream:
         """A stream; ask `room` first."""
         self._lent += 1
-        return Http2Stream(self, self.used)
+        return Http2Stream(self, self.kept)
 
     def retire(self) -> None:
         """Take no more streams, and close when the last one is over."""
         if not self.retired:
             self.retired = True
             self.pool.remove_shared(self)
-        if not (self.streams or self._lent):
+        if self.is_idle:
             self.close()
+
+    def withdraw(self) -> None:
+        """Close it, which carries no request."""
+        self.retire()
 
     def close(self) -> None:
         """Close it: no stream is open. What is queued (GOAWAY, if it went wrong) goes out first."""

@@ -11,7 +11,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Sized
+    from collections.abc import Iterator, Sized
 
     from meshcore.exchange.exchange import Exchange
     from meshcore.exchange.ports import Upstream
@@ -23,12 +23,16 @@ class Pooled(Protocol):
 
     idle_since_ns: int
     born_ns: int
+    kept: bool  # it was not opened for the request that it is lent to
 
     def is_alive(self) -> bool:
         """Whether no end of file waits in the socket: asked before a long-idle one is lent."""
 
     def close(self) -> None:
         """Close it: it carries no request."""
+
+    def withdraw(self) -> None:
+        """The same of one that may still be idle in its pool."""
 
 
 class Shared(Protocol):
@@ -44,6 +48,10 @@ class Shared(Protocol):
         """Those that are open."""
 
     @property
+    def is_idle(self) -> bool:
+        """Whether no stream is open or lent."""
+
+    @property
     def room(self) -> int:
         """How many more streams it takes now."""
 
@@ -56,11 +64,15 @@ class Shared(Protocol):
     def retire(self) -> None:
         """Take no more streams, and close when the last one is over."""
 
+    def withdraw(self) -> None:
+        """Close it: it carries no request."""
+
 
 # Looked at before it is lent again, once it was idle for this long: within one turn of the loop
 # an end of file would have been seen already. What would not be repeated is looked after sooner.
 PEEK_AFTER_NS = 100_000_000
 PEEK_AFTER_UNSAFE_NS = 1_000_000
+WEED_AFTER_NS = 100_000_000
 # When less than this part of a connection's streams is left, the next connection is opened.
 SPARE_PART = 8
 
@@ -85,6 +97,7 @@ class Pool:
         "shared",
         "streams_each",
         "waiting",
+        "weeded_ns",
     )
 
     def __init__(self, endpoint: int, address: str, cluster: Cluster) -> None:
@@ -103,6 +116,7 @@ class Pool:
         self.renewed_ns = 0  # what was opened before then is not lent again
         self.retired = False  # nothing is kept that carries no request
         self.waiting: deque[Exchange] = deque()
+        self.weeded_ns = 0  # when all that is idle was looked into
 
     def take(self, exchange: Exchange, now_ns: int) -> Pooled | None:
         """The freshest idle connection that is still good. Amortised O(1)."""
@@ -155,15 +169,15 @@ class Pool:
         grow idle and go. One that was silent is looked into before it carries what would not be
         repeated. O(connections)."""
         spec = self.cluster.spec
-        for connection in self.shared:
+        for connection in list(self.shared):
             room = connection.room
             if room <= 0:
                 continue
             if self.is_old(connection, now_ns) or not (
                 exchange.ticket.repeatable or self._is_alive(connection, now_ns)
             ):
-                connection.retire()  # the list is another now
-                return self.lend(exchange, now_ns)
+                connection.retire()
+                continue
             self.low = room * SPARE_PART <= self.streams_each
             stream = connection.lend()
             if not spec.pool_idle_ns:
@@ -205,7 +219,8 @@ class Pool:
         return not (self.idle or self.shared or self.opening or self.waiting)
 
     def put(self, connection: Pooled, now_ns: int) -> None:
-        """Keep a connection that has served its request."""
+        """Keep a connection that carries no request."""
+        connection.kept = True
         connection.idle_since_ns = now_ns
         self.idle[connection] = None
 
@@ -240,6 +255,24 @@ class Pool:
         gone = [
             c for c in self.idle if now_ns - c.idle_since_ns >= idle_ns or self.is_old(c, now_ns)
         ]
+        for connection in gone:
+            del self.idle[connection]
+        return gone
+
+    def idlest(self) -> Iterator[Pooled | Shared]:
+        """Those without a request, of HTTP/1.1 the one that has been without longest. O(connections
+        of HTTP/2)."""
+        if self.idle:
+            yield next(iter(self.idle))
+        yield from (connection for connection in self.shared if connection.is_idle)
+
+    def weed(self, now_ns: int) -> list[Pooled]:
+        """Idle connections that their endpoint has closed, taken out; the caller closes them. One
+        of them was found so, and it may be all: they are looked into, now and then. O(idle)."""
+        if now_ns - self.weeded_ns < WEED_AFTER_NS:
+            return []
+        self.weeded_ns = now_ns
+        gone = [connection for connection in self.idle if not connection.is_alive()]
         for connection in gone:
             del self.idle[connection]
         return gone

@@ -120,7 +120,12 @@ class Http2Wire(asyncio.BaseProtocol):
         due = self.heard_ns + ping_ns
         if now < due:
             return due
-        self.codec.ping()  # or the last one is not answered yet
-        self.pinged_ns = now
-        self.flush()
+        self.ask_for_life(now)
         return now + timeout_ns
+
+    def ask_for_life(self, now: int) -> None:
+        """Send a PING, unless one is on its way."""
+        if not self.pinged_ns:
+            self.codec.ping()  # or the last one is not answered yet
+            self.pinged_ns = now
+            self.flush()

@@ -163,7 +163,7 @@ reasons! {
     UpstreamStale = "upstream_stale", 502, 14, Endpoint, Nobody, Stale;
     /// An attempt had its time (`retry.per_try`), and no other followed.
     UpstreamTryTimeout = "upstream_try_timeout", 504, 4, Endpoint, Timeout, PerTry;
-    /// The endpoint fell silent within its response (never sent: the head is out).
+    /// The endpoint fell silent within its response, or did not begin that of a gRPC call.
     UpstreamIdle = "upstream_idle", 504, 4, Endpoint, Nobody, Never;
     /// The endpoint's name could not be resolved.
     UpstreamResolve = "upstream_resolve", 503, 14, Proxy, Nobody, Connect;

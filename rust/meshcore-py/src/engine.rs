@@ -164,7 +164,8 @@ impl Listener {
     fn begin(&self, request: &Request, peer: &Peer, now_ns: u64) -> Ticket {
         let arrival = exchange::Arrival { head: request.head(), peer: &peer.0, now: Nanos(now_ns) };
         let whole = request.part.body.end;
-        let (ticket, verdict) = self.engine.begin(&self.compiled, self.id, whole, &arrival);
+        let (mut ticket, verdict) = self.engine.begin(&self.compiled, self.id, whole, &arrival);
+        ticket.begin_body(request.part.len() as u64);
         Ticket::new(Arc::clone(&self.engine), ticket, verdict)
     }
 

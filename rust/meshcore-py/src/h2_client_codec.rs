@@ -109,6 +109,10 @@ impl H2ClientCodec {
         })
     }
 
+    fn is_held_up(&self, stream: u32) -> bool {
+        self.0.is_held_up(stream)
+    }
+
     fn send_data(&mut self, stream: u32, data: Data<'_>) -> usize {
         data.send(|piece| self.0.send_data(stream, piece))
     }

@@ -305,11 +305,18 @@ impl Ticket {
         }
     }
 
-    fn answered(&mut self, request: &Request, answer: &Answer, at: usize, now_ns: u64) {
+    fn answered(
+        &mut self,
+        request: &Request,
+        answer: &Answer,
+        at: usize,
+        counted: bool,
+        now_ns: u64,
+    ) {
         let outcome = Outcome::of(answer.reason(), phase(at)).because(answer.detail().to_owned());
         let reply = &answer.reply;
         let grpc = request.head.is_grpc().then(|| reply.grpc_status(answer.reason()));
-        self.ticket.answered(reply.status, grpc, outcome, Nanos(now_ns));
+        self.ticket.answered(reply.status, grpc, outcome, counted, Nanos(now_ns));
     }
 
     fn ended_with(&mut self, answer: &Answer) {

@@ -280,3 +280,17 @@ proptest! {
         prop_assert_eq!(mesh.held(), 0);
     }
 }
+
+#[test]
+fn a_retry_that_is_answered_is_in_the_budget_no_more() {
+    let mut mesh = Mesh::new(&retrying(2, 1), 1);
+    let mut ticket = mesh.ask().0;
+    let next = mesh.failed(&mut ticket, Reason::UpstreamConnect, false);
+    assert!(again(&mesh, next).is_some());
+    assert_eq!(mesh.metric("meshcore_upstream_retries"), 1);
+    ticket.sent(mesh.now);
+    mesh.respond(&mut ticket, ANSWER);
+    assert_eq!(mesh.metric("meshcore_upstream_retries"), 0);
+    mesh.finish(ticket);
+    assert_eq!(mesh.held(), 0);
+}

@@ -23,7 +23,7 @@ fn expired(mesh: &mut Mesh, head: &RequestHead) {
 
 /// The service answers 4 under a deadline that the client set: in its head, or behind a message.
 fn exceeded(mesh: &mut Mesh, in_head: bool) {
-    let mut ticket = mesh.ask_as(&grpc(&[("grpc-timeout", "1n")]), true).0;
+    let mut ticket = mesh.ask_as(&grpc(&[("grpc-timeout", "5m")]), true).0;
     if in_head {
         mesh.respond(&mut ticket, Head { grpc_status: Some(4), ..GRPC });
     } else {
@@ -78,9 +78,9 @@ const TRICKS: &[Trick] = &[
             m.finish(ticket);
         }
     }),
-    ("a deadline of gRPC that passes", |m| expired(m, &grpc(&[("grpc-timeout", "1m")]))),
+    ("a deadline of gRPC that passes", |m| expired(m, &grpc(&[("grpc-timeout", "5m")]))),
     ("a deadline of its own that passes", |m| {
-        let field = ("x-mesh-deadline-ms", "1");
+        let field = ("x-mesh-deadline-ms", "5");
         expired(m, &request("GET", BodyLength::Empty, &[field]));
     }),
     ("a deadline that the service sees", |m| exceeded(m, true)),
@@ -102,6 +102,21 @@ const TRICKS: &[Trick] = &[
     }),
     ("it sends slowly", |m| slow(m, &post(UNKNOWN))),
     ("it sends nothing of a long body", |m| slow(m, &post(BodyLength::Known(1 << 30)))),
+    ("it says no more of its body until the endpoint hangs up", |m| {
+        for reason in [Reason::UpstreamReset, Reason::UpstreamStale] {
+            let mut ticket = m.ask_as(&post(UNKNOWN), false).0;
+            ticket.received(1, true, m.now);
+            m.wait(1_000);
+            m.failed(&mut ticket, reason, false);
+            m.answer(ticket, reason);
+        }
+    }),
+    ("a call that is quiet", |m| {
+        let mut ticket = m.ask_as(&grpc(&[]), true).0;
+        let due = m.until_due(&mut ticket, Paused::default());
+        assert_eq!(due, Due::Over(Reason::UpstreamIdle, "idle_timeout"));
+        m.answer(ticket, Reason::UpstreamIdle);
+    }),
     ("it drips", |m| {
         let mut ticket = m.ask_as(&post(UNKNOWN), false).0;
         let due = loop {

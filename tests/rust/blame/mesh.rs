@@ -158,7 +158,7 @@ impl Mesh {
 
     /// The client gets an answer of ours.
     pub(crate) fn answer(&mut self, mut ticket: RequestTicket, reason: Reason) {
-        ticket.answered(reason.status(), None, Outcome::of(reason, Phase::Asked), self.now);
+        ticket.answered(reason.status(), None, Outcome::of(reason, Phase::Asked), false, self.now);
         self.finish(ticket);
     }
 

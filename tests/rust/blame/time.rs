@@ -2,7 +2,7 @@
 
 use meshcore_core::error::Reason;
 use meshcore_core::exchange::{Due, Head, Next, Paused, Verdict};
-use meshcore_core::head::BodyLength;
+use meshcore_core::head::{BodyLength, RequestHead};
 use meshcore_core::time::Nanos;
 use serde_json::json;
 
@@ -97,4 +97,42 @@ fn an_answer_is_slow_by_the_endpoints_time_alone() {
     mesh.respond(&mut ticket, ANSWER);
     mesh.finish(ticket);
     assert!(mesh.is_open());
+}
+
+#[test]
+fn a_probe_of_an_endpoint_is_given_back_by_whoever_sends_slowly() {
+    let config = Config::new(2).upstream("ejection", json!({"failures": 1, "max_percent": 100}));
+    let mut mesh = Mesh::new(&config, 1);
+    let (ticket, ill) = mesh.ask();
+    mesh.fail(ticket, Reason::UpstreamReset);
+    assert_eq!(mesh.ejected(), 1);
+    mesh.wait(31_000);
+    let asked = |mesh: &mut Mesh, head: &RequestHead, whole: bool| loop {
+        match mesh.ask_as(head, whole) {
+            (ticket, at) if at == ill => break ticket,
+            (ticket, _) => mesh.finish(ticket),
+        }
+    };
+    let mut slow = asked(&mut mesh, &post(BodyLength::Streamed), false);
+    for _ in 0..16 {
+        mesh.wait(1_000);
+        slow.received(1_000, true, mesh.now);
+        let rand = mesh.rng.next_u64();
+        assert_eq!(slow.due(Paused::default(), mesh.now, rand), Due::NotYet);
+    }
+    let mut other = asked(&mut mesh, &get(), true);
+    mesh.respond(&mut other, ANSWER);
+    mesh.finish(other);
+    assert_eq!(mesh.ejected(), 0, "the next one finds out");
+    mesh.respond(&mut slow, ANSWER);
+    mesh.finish(slow);
+}
+
+#[test]
+fn a_deadline_that_is_over_asks_nobody() {
+    let mesh = touchy();
+    let verdict = mesh.begin(&grpc(&[("grpc-timeout", "999u")]), true).1;
+    let Verdict::Answer(answer) = verdict else { panic!("{verdict:?}") };
+    assert_eq!(answer.reason, Reason::DeadlineExceeded);
+    assert_eq!(mesh.held(), 0);
 }

@@ -11,8 +11,10 @@ from hyperframe.frame import (
     DataFrame,
     Frame,
     HeadersFrame,
+    PingFrame,
     RstStreamFrame,
     SettingsFrame,
+    WindowUpdateFrame,
 )
 
 from meshcore._core import (
@@ -190,7 +192,6 @@ FAULTS: list[tuple[list[Frame], int, str]] = [
     ([head(1, [*OK, ("connection", "close")])], 1, "field about the connection"),
     ([head(1, [*OK, ("x", "y"), *OK])], 1, "pseudo field behind a plain one"),
     ([head(1, [(":status", "2")])], 1, "invalid :status"),
-    ([head(1, [(":status", "103")], end=False)] * 33, 1, "too many interim heads"),
     (
         [head(1, OK, end=False), head(1, [(":status", "200")])],
         1,
@@ -253,6 +254,7 @@ TOO_LARGE: dict[str, list[Frame]] = {
     "trailers": [head(1, OK, end=False), head(1, LARGE)],
     "trailer fields": [head(1, OK, end=False), head(1, MANY)],
     "huge trailers": [head(1, OK, end=False), *block(1, HUGE)],
+    "many interim heads": [head(1, [(":status", "103")], end=False)] * 33,
 }
 
 
@@ -280,6 +282,8 @@ FIELDS = "".join(f"{name}: {value}\r\n" for name, value in MANY)
         f"HTTP/1.1 200 {'v' * 2000}\r\n\r\n",
         f"HTTP/1.1 200 OK\r\n{FIELDS}\r\n",
         f"HTTP/1.1 103 x\r\n{FIELDS}\r\n",
+        "HTTP/1.1 103 x\r\n\r\n" * 33,
+        f"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1;{'a' * 20_000}\r\n",
         f"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n0\r\n{FIELDS}\r\n",
         f"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n0\r\nx: {'v' * 1000}\r\n\r\n",
     ],
@@ -291,8 +295,14 @@ def test_the_same_over_http1(response: str) -> None:
     assert isinstance(request, Request)
     codec = ClientCodec(CodecLimits(header_bytes=1000, headers=3, trailer_bytes=1000, trailers=3))
     codec.send_request(request, listener.begin(request, peer, 1), peer, 1)
+
+    def all_of_it() -> None:
+        event = codec.receive(response.encode())
+        while event is not None:
+            event = codec.next_event()
+
     with pytest.raises(CodecError) as caught:
-        codec.receive(response.encode())
+        all_of_it()
     answer = Answer.for_codec_error(caught.value)
     assert (answer.status, answer.reason) == (502, "response_too_large")
 
@@ -355,3 +365,76 @@ def test_resets_of_one_connection_are_bounded(engine: str, together: int) -> Non
     assert sent == [190, 40]
     first = connections[0].codec
     assert [first.can_open(n * SECOND) for n in (6, 34, 35)] == [0, 0, 100]
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_an_endpoint_is_read_whatever_it_takes(engine: str) -> None:
+    """RFC 9113 §5.2.2: it may take our requests once we have its responses."""
+    endpoint = Endpoint(engine)
+    streams = [endpoint.ask(f"x-large: {'v' * 50_000}") for _ in range(8)]
+    assert None not in streams
+    endpoint.read(*(head(n, OK) for n in streams if n is not None))
+    for number in streams:
+        assert number is not None
+        assert is_whole(endpoint.of(number), b"")
+    assert endpoint.codec.wants_read
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_connection_whose_window_others_have_used_up_takes_no_stream(engine: str) -> None:
+    endpoint = Endpoint(engine, {4: 1 << 20})  # SETTINGS_INITIAL_WINDOW_SIZE of streams
+    large, small = endpoint.ask(unfinished=True), endpoint.ask(unfinished=True)
+    assert large is not None
+    assert small is not None
+    assert not endpoint.codec.is_held_up(large)
+    endpoint.codec.send_data(large, b"x" * 70_000)
+    endpoint.codec.send_data(small, b"y")
+    endpoint.output()
+    assert (endpoint.ask(), endpoint.codec.can_open(1)) == (None, 0)
+    assert endpoint.codec.is_held_up(small)
+    endpoint.read(WindowUpdateFrame(0, window_increment=70_000))
+    endpoint.output()
+    assert not endpoint.codec.is_held_up(small)
+    assert endpoint.ask() is not None
+
+
+PROBE = PingFrame(0, opaque_data=b"measured")
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_an_endpoint_may_measure_the_way_for_as_long_as_data_comes(engine: str) -> None:
+    """As the libraries of gRPC do: a PING for each DATA frame."""
+    endpoint = Endpoint(engine, {4: 1 << 20}, control_frames=(1, 1_000))
+    stream = endpoint.ask(unfinished=True)
+    assert stream is not None
+    for _ in range(3_000):
+        endpoint.codec.send_data(stream, b"x")
+        endpoint.output()
+        endpoint.read(PROBE)
+    assert not endpoint.codec.closed
+    endpoint.read(*[PROBE] * 2_000)
+    endpoint.output()
+    assert endpoint.codec.closed
+    assert endpoint.codec.flood is not None
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_client_may_too(engine: str) -> None:
+    player = ServerPlayer(engine, answers=False, control_frames=(1, 1_000))
+    codec = player.codec
+    events = codec.receive(PREFACE + joined(SettingsFrame(0), head(1, GET)), 1)
+    request = next(event for _, event in events or [] if isinstance(event, Request))
+    listener, core = listener_of()
+    ticket = listener.begin(request, core.peer("127.0.0.1"), 1)
+    response = ClientCodec(CodecLimits())
+    response.send_request(request, ticket, core.peer("127.0.0.1"), 1)
+    answer = response.receive(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")
+    assert isinstance(answer, Response)
+    codec.send_response(1, request, answer, ticket)
+    for _ in range(3_000):
+        codec.send_data(1, b"x")
+        codec.take_output()
+        codec.receive(joined(PROBE), 1)
+    assert not codec.closed
+    codec.receive(joined(*[PROBE] * 2_000), 1)
+    assert codec.closed

@@ -70,3 +70,43 @@ def test_one_look_serves_those_who_come_together() -> None:
     exchange.ticket.repeatable = True
     pool.lend(exchange, now + 9 * PEEK_AFTER_UNSAFE_NS)
     assert shared.is_alive.call_count == 2
+
+
+def pool_of(kind: str, lifetime_ns: int = 0) -> Pool:
+    cluster = mock.Mock()
+    spec = {"protocol": kind, "pool_idle_ns": 10**12, "pool_lifetime_ns": lifetime_ns}
+    cluster.spec.configure_mock(**spec)
+    cluster.spec.h2.streams = 100
+    return Pool(0, "127.0.0.1:1", cluster)
+
+
+def test_any_number_of_old_connections_is_passed_over() -> None:
+    pool, exchange = pool_of("h2", lifetime_ns=1), mock.Mock()
+    old = [mock.Mock(room=1, streams={}, born_ns=1) for _ in range(5_000)]
+    for connection in old:
+        connection.retire.side_effect = lambda c=connection: pool.remove_shared(c)
+        pool.share(connection)
+    fresh = mock.Mock(room=1, streams={}, born_ns=10**9, heard_ns=0, looked_ns=0)
+    pool.share(fresh)
+    assert pool.lend(exchange, 10**9) is fresh.lend.return_value
+    assert pool.shared == [fresh]
+
+
+def test_one_stale_connection_costs_none_that_is_well() -> None:
+    pool = pool_of("http1")
+    for alive in (True, False, True):
+        pool.put(mock.Mock(is_alive=mock.Mock(return_value=alive)), 1)
+    well = [connection for connection in pool.idle if connection.is_alive()]
+    (gone,) = pool.weed(10**9)
+    assert not gone.is_alive()
+    assert list(pool.idle) == well
+    looks = [connection.is_alive.call_count for connection in pool.idle]  # type: ignore[attr-defined]
+    assert pool.weed(10**9 + 1) == [], "not again at once"
+    assert [c.is_alive.call_count for c in pool.idle] == looks  # type: ignore[attr-defined]
+
+
+def test_one_that_was_never_used_is_kept_as_well(ends: tuple[socket.socket, socket.socket]) -> None:
+    connection = kept(ends[0])
+    assert not connection.kept
+    pool_of("http1").put(connection, 1)
+    assert connection.kept

@@ -167,7 +167,8 @@ impl Chunked {
     fn spend(&mut self, next: State) -> Result<State, CodecError> {
         match self.extension_left.checked_sub(1) {
             Some(left) => self.extension_left = left,
-            None => return Err(CodecError::bad("chunk extensions too long")),
+            // RFC 9112 §7.1.1.
+            None => return Err(CodecError::new(Reason::BodyTooLarge, "chunk extensions too long")),
         }
         Ok(next)
     }
@@ -283,7 +284,7 @@ mod tests {
             (b"2;=a\r\n", 400),
             (b"2;a=\"b\r\n", 400),
             (b"2;a=\"\\\r\n", 400),
-            (b"2;12345678\r\n", 400),
+            (b"2;12345678\r\n", 413),
             (b"0\r\na: b\n\r\n", 400),
             (b"0\r\na b\r\n\r\n", 400),
             (b"0\r\n a: b\r\n\r\n", 400),

@@ -26,9 +26,10 @@ impl CodecError {
     /// larger than we take is our rule, and not the endpoint's fault.
     pub(super) const fn of_upstream(self) -> Self {
         let reason = match self.reason {
-            Reason::HeadersTooLarge | Reason::UriTooLong | Reason::ResponseTooLarge => {
-                Reason::ResponseTooLarge
-            }
+            Reason::HeadersTooLarge
+            | Reason::UriTooLong
+            | Reason::BodyTooLarge
+            | Reason::ResponseTooLarge => Reason::ResponseTooLarge,
             _ => Reason::UpstreamProtocol,
         };
         Self::new(reason, self.message)

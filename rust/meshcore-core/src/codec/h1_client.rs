@@ -220,7 +220,8 @@ impl H1Client {
 
     fn informational(&mut self, head: ResponseHead) -> Result<ClientEvent, CodecError> {
         if self.sent.informational == self.limits.informational {
-            return Err(CodecError::bad("too many interim responses"));
+            // Our rule, and not the endpoint's fault.
+            return Err(CodecError::new(Reason::ResponseTooLarge, "too many interim responses"));
         }
         self.sent.informational += 1;
         Ok(ClientEvent::Informational(head))

@@ -110,8 +110,10 @@ impl RequestTicket {
     }
 
     /// The attempt failed before its response's head. `counted`: the same cause was told by another
-    /// request already.
+    /// request already. What an endpoint does while it waits for the client's body is the client's
+    /// choice too.
     pub fn failed(&mut self, reason: Reason, counted: bool, now: Nanos, rng: &mut Rng) -> Next {
+        let counted = counted || self.body.is_awaited(now);
         let reason = self.judged(reason, now);
         let repeatable = self.may_repeat(false, reason.again().is_untouched());
         if reason.again() == Again::Stale && repeatable && self.renew() {
@@ -247,6 +249,7 @@ impl RequestTicket {
         self.status = head.status;
         self.passed(now);
         self.settle_endpoint(EndpointOutcome::Ok, now);
+        self.leave_budget(); // it is no retry any more that might double the load
         let rand = rng.next_u64();
         if self.kind == Kind::Grpc && head.grpc && head.status == 200 {
             self.pending = true;
@@ -328,11 +331,18 @@ impl RequestTicket {
     }
 
     /// A local answer ends the request; its outcome is why. `grpc`: the status that it is to a
-    /// gRPC call.
-    pub fn answered(&mut self, status: u16, grpc: Option<u8>, outcome: Outcome, now: Nanos) {
+    /// gRPC call. `counted`: the same cause was told by another request already.
+    pub fn answered(
+        &mut self,
+        status: u16,
+        grpc: Option<u8>,
+        outcome: Outcome,
+        counted: bool,
+        now: Nanos,
+    ) {
         let reason = self.judged(outcome.reason, now);
-        self.blame(reason, false, now);
-        self.end_attempt(endpoint_outcome(reason, false), now);
+        self.blame(reason, counted, now);
+        self.end_attempt(endpoint_outcome(reason, counted), now);
         if let Some(stats) = self.listener_stats() {
             stats.answered(outcome.reason);
         }
@@ -353,16 +363,22 @@ impl RequestTicket {
         if let Some(stats) = self.listener_stats().filter(|_| self.outcome.is_none()) {
             stats.cut(outcome.reason);
         }
+        let counted = counted || self.body.is_awaited(now);
         let reason = self.judged(outcome.reason, now);
         self.blame(reason, counted, now);
         self.end_attempt(endpoint_outcome(reason, counted), now);
         self.end(outcome, now, rand);
     }
 
-    /// A half-open breaker's probe takes too long to say anything.
+    /// A probe, of a half-open breaker or of an endpoint that is out, takes too long to say anything.
     pub(super) fn give_probe_back(&mut self, now: Nanos, rand: u64) {
-        self.told = Told::NOTHING;
-        self.settle_breaker(now, rand);
+        if self.breaker.is_some_and(|permit| permit.is_probe()) {
+            self.told = Told::NOTHING;
+            self.settle_breaker(now, rand);
+        }
+        if self.probes_endpoint() {
+            self.settle_endpoint(EndpointOutcome::Neutral, now);
+        }
     }
 
     /// Notes what the end of an attempt says to the breaker, if it is the last one.

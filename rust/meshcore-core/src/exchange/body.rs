@@ -9,6 +9,8 @@ pub(super) const REPLAY_BYTES: u64 = 65_536;
 const RATE_GRACE: Nanos = Nanos::from_secs(20);
 /// Between two bytes of a plain request's body: half of what nginx allows (60 s).
 const IDLE: Nanos = Nanos::from_secs(30);
+/// A client that said nothing of its body for so long is waited for.
+const SILENT: Nanos = Nanos::from_millis(500);
 const SECOND_NS: u64 = 1_000_000_000;
 
 /// What is to be done with a piece of a request's body.
@@ -26,6 +28,8 @@ pub enum Keep {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct BodyAccount {
     received: u64,
+    /// What came with the head.
+    first: u64,
     /// All that came is at hand.
     kept: bool,
     /// The last byte came.
@@ -44,6 +48,7 @@ impl BodyAccount {
     pub(super) const fn new(done: bool, now: Nanos) -> Self {
         Self {
             received: 0,
+            first: 0,
             kept: true,
             done,
             began: now,
@@ -63,6 +68,17 @@ impl BodyAccount {
             return Keep::No;
         }
         if self.received > REPLAY_BYTES { Keep::Full } else { Keep::Yes }
+    }
+
+    /// So much of it came with the head.
+    pub(super) fn begin(&mut self, len: u64) {
+        self.first = len;
+    }
+
+    /// Whether the endpoint waits for the client: some of the body is missing, and nothing of it
+    /// came for so long that it is no matter of distance.
+    pub(super) fn is_awaited(&self, now: Nanos) -> bool {
+        !self.done && !self.is_paused() && now.since(self.last) >= SILENT
     }
 
     /// What was held until somebody took it was sent: if it was too much, it is not kept. Whether
@@ -121,8 +137,8 @@ impl BodyAccount {
         if self.least_rate == 0 || self.is_paused() {
             return Nanos::MAX;
         }
-        let earned =
-            u128::from(self.received) * u128::from(SECOND_NS) / u128::from(self.least_rate);
+        let came = u128::from(self.first + self.received);
+        let earned = came * u128::from(SECOND_NS) / u128::from(self.least_rate);
         let earned = Nanos(u64::try_from(earned).unwrap_or(u64::MAX));
         self.began + RATE_GRACE + self.unread + earned
     }
@@ -144,7 +160,8 @@ mod tests {
         assert_eq!(body.rate_due(), Nanos::MAX, "off");
         body.least_rate = 500;
         assert_eq!(body.rate_due(), after(20));
-        body.receive(5_000, true, false, after(1));
+        body.begin(1_000);
+        body.receive(4_000, true, false, after(1));
         assert_eq!(body.rate_due(), after(30));
         body.pause(after(2));
         assert_eq!(body.rate_due(), Nanos::MAX);

@@ -89,14 +89,12 @@ impl RequestTicket {
         }
     }
 
-    /// When a probe of a half-open breaker is given back: it is scarce, and whoever sends slowly,
-    /// or streams, would hold it.
+    /// When a probe, of a half-open breaker or of an endpoint that is out, is given back: it is
+    /// scarce, and whoever sends slowly, or streams, would hold it.
     fn probe_due(&self) -> Nanos {
         let slow = self.kind == Kind::Grpc || !self.body.done;
-        match self.breaker {
-            Some(permit) if permit.is_probe() && slow => after(self.began, self.timeout_ns()),
-            _ => Nanos::MAX,
-        }
+        let probe = self.breaker.is_some_and(|permit| permit.is_probe()) || self.probes_endpoint();
+        if probe && slow { after(self.began, self.timeout_ns()) } else { Nanos::MAX }
     }
 
     /// What it means that the armed time has passed. Ask again at [`next_due`](Self::next_due).
@@ -131,9 +129,18 @@ impl RequestTicket {
             let detail = if slow { "body slower than its least rate" } else { "body idle" };
             return Due::Over(Reason::RequestTimeout, detail);
         }
-        let detail = if body.done { "timeout" } else { "body not taken" };
-        let reason =
-            if self.was_kept_from_it(now) { Reason::QueueTimeout } else { Reason::UpstreamTimeout };
+        let grpc = self.kind == Kind::Grpc;
+        let reason = match grpc {
+            _ if self.was_kept_from_it(now) => Reason::QueueTimeout,
+            // A call may be quiet for as long as it likes: no client knows of how it began.
+            true => Reason::UpstreamIdle,
+            false => Reason::UpstreamTimeout,
+        };
+        let detail = match body.done {
+            false => "body not taken",
+            true if grpc => "idle_timeout",
+            true => "timeout",
+        };
         Due::Over(reason, detail)
     }
 
@@ -141,7 +148,8 @@ impl RequestTicket {
     /// one endpoint was asked.
     fn was_kept_from_it(&self, now: Nanos) -> bool {
         let since = self.waited_for_since().filter(|_| self.attempts() == 1);
-        since.is_some_and(|since| now.since(since).0 < self.timeout_ns() / 2)
+        let span = if self.kind == Kind::Grpc { self.idle_ns() } else { self.timeout_ns() };
+        since.is_some_and(|since| now.since(since).0 < span / 2)
     }
 
     /// Who was silent behind the response's head.

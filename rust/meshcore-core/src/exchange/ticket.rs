@@ -386,16 +386,33 @@ impl RequestTicket {
         }
     }
 
+    /// Whether the attempt decides if its endpoint comes back.
+    pub(super) fn probes_endpoint(&self) -> bool {
+        let permit = self.attempt.as_ref().and_then(|attempt| attempt.permit.as_ref());
+        permit.is_some_and(EndpointPermit::is_probe)
+    }
+
+    /// The attempt takes no part of the retry budget any more.
+    pub(super) fn leave_budget(&mut self) {
+        let in_budget = self.attempt.as_mut().is_some_and(|a| std::mem::take(&mut a.in_budget));
+        if in_budget && let Some(upstream) = self.upstream() {
+            upstream.retries.leave();
+        }
+    }
+
     pub(super) fn end_attempt(&mut self, outcome: EndpointOutcome, now: Nanos) {
         self.settle_endpoint(outcome, now);
+        self.leave_budget();
         if let Some(attempt) = self.attempt.take()
             && let Some(upstream) = self.upstream()
         {
             upstream.endpoints[attempt.endpoint].state.leave();
-            if attempt.in_budget {
-                upstream.retries.leave();
-            }
         }
+    }
+
+    /// So much of the request's body came with its head.
+    pub fn begin_body(&mut self, bytes: u64) {
+        self.body.begin(bytes);
     }
 }
 

@@ -16,6 +16,10 @@ use crate::head::{BodyLength, RequestHead};
 use crate::snapshot::LimitKey;
 use crate::time::Nanos;
 
+/// A client that gives an endpoint less than this gets no answer from it: to ask would only mean to
+/// give up at once.
+const LEAST_TIME: Nanos = Nanos::from_millis(1);
+
 /// A request as it came, or as it goes on behind a layer.
 #[derive(Clone, Copy, Debug)]
 pub struct Arrival<'a> {
@@ -239,6 +243,9 @@ impl Walk<'_> {
                 });
             }
         };
+        if ticket.deadline <= self.now + LEAST_TIME {
+            return Verdict::Answer(Reason::DeadlineExceeded.into());
+        }
         if self.must_await(ticket) {
             return Verdict::Await;
         }

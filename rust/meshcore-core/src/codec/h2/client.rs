@@ -16,6 +16,7 @@ use crate::codec::encode_request::RequestRules;
 use crate::codec::error::CodecError;
 use crate::codec::event::{BodyPart, ClientEvent};
 use crate::codec::limits::Limits;
+use crate::error::Reason;
 use crate::head::{Headers, RequestHead, ResponseHead, Scheme};
 use crate::time::Nanos;
 
@@ -60,6 +61,9 @@ impl H2Client {
         // Streams that were opened and given up are gone; their bytes wait all the same.
         if !self.greeted || self.is_closed() || over || self.out.len() > MAX_OUT {
             return 0;
+        }
+        if self.send_window <= 0 {
+            return 0; // others' bodies have all of it: a request with one would wait behind them
         }
         let most = self.remote.max_streams.min(self.config.streams as usize);
         let open = self.streams.len();
@@ -128,10 +132,13 @@ impl H2Client {
         let most = self.limits.informational;
         let Some(stream) = self.streams.get_mut(&id) else { return Ok(()) };
         stream.informational = stream.informational.saturating_add(1);
-        if ends || stream.informational > most {
-            let detail =
-                if ends { "END_STREAM with an interim head" } else { "too many interim heads" };
+        if ends {
+            let detail = "END_STREAM with an interim head";
             return self.fail_stream(id, code::PROTOCOL_ERROR, detail);
+        }
+        if stream.informational > most {
+            self.refuse(id, CodecError::new(Reason::ResponseTooLarge, "too many interim heads"));
+            return Ok(());
         }
         self.signals.push((id, Signal::Message(ClientEvent::Informational(head))));
         Ok(())

@@ -272,6 +272,13 @@ impl<S: Side> Engine<S> {
         self.streams.get(&id).map_or(0, |stream| stream.outbox.queued())
     }
 
+    /// Whether something of a stream waits for the connection's window, which others have used up.
+    #[must_use]
+    pub fn is_held_up(&self, id: u32) -> bool {
+        let outbox = self.streams.get(&id).map(|stream| &stream.outbox);
+        self.send_window <= 0 && outbox.is_some_and(|o| o.queued() > 0 && o.window > 0)
+    }
+
     /// Takes no more of a body until [`resume`](Self::resume): what comes fills its window.
     pub fn pause(&mut self, id: u32) {
         if let Some(stream) = self.streams.get_mut(&id) {

@@ -13,7 +13,9 @@ use super::{Engine, HIGH_WATER, HeadError, Side, block::Block};
 use crate::codec::error::CodecError;
 use crate::error::Reason;
 
-/// Output beyond which no more is parsed: what is parsed makes answers, and nobody takes them.
+/// Output beyond which no more of a client is parsed: what is parsed makes answers, and nobody takes
+/// them. An endpoint is always read (RFC 9113 §5.2.2): it may take our requests only when we have
+/// taken its responses.
 const STALLED: usize = 2 * HIGH_WATER;
 /// Bytes of a field block on the wire beside those of its fields: a block that is longer than this
 /// many times the largest list says nothing that could be taken.
@@ -67,7 +69,7 @@ impl<S: Side> Engine<S> {
 
     fn frames(&mut self, mut data: Bytes) -> Checked {
         while !data.is_empty() && !self.is_closed() {
-            if self.out.len() > STALLED {
+            if S::SERVER && self.out.len() > STALLED {
                 self.rest = data;
                 return Ok(());
             }

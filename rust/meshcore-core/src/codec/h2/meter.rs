@@ -22,6 +22,8 @@ const UPDATE_BYTES: usize = 68;
 /// WINDOW_UPDATE frames that one DATA frame may bring about: for the stream, for the connection,
 /// and as much again for peers that credit in small steps. Envoy allows ten.
 const UPDATES_PER_DATA: u32 = 10;
+/// What is owed to a peer for DATA that went out, in frames of its own, grows no further.
+const MOST_OWED: u32 = 1 << 16;
 
 /// How often something may happen: `per_second` on the average, `burst` at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,6 +91,8 @@ pub struct Meter {
     control: Credit,
     resets: Credit,
     updates_left: u32,
+    /// PING frames that DATA which went out may bring about.
+    pings_left: u32,
     /// Priorities that PRIORITY_UPDATE frames brought (RFC 9218 §7.1), for the engine to take.
     priorities: Vec<(u32, Priority)>,
 }
@@ -107,14 +111,17 @@ impl Meter {
             control: Credit::new(control, now),
             resets: Credit::new(resets, now),
             updates_left: 0,
+            pings_left: 0,
             priorities: Vec::new(),
         }
     }
 
-    /// DATA frames went out: the peer may answer them with credit.
+    /// DATA frames went out: the peer may answer each with credit, and with a PING by which it
+    /// measures the way. The gRPC libraries do so for as long as data comes.
     pub fn sent_data(&mut self, frames: u32) {
-        self.updates_left =
-            self.updates_left.saturating_add(frames * UPDATES_PER_DATA).min(1 << 16);
+        let updates = frames.saturating_mul(UPDATES_PER_DATA);
+        self.updates_left = self.updates_left.saturating_add(updates).min(MOST_OWED);
+        self.pings_left = self.pings_left.saturating_add(frames).min(MOST_OWED);
     }
 
     /// A stream ended through a fault of the peer's: it costs as much as one that it reset.
@@ -208,6 +215,10 @@ impl Meter {
             3 => {
                 return if self.resets.spend(now) { Ok(()) } else { Err(Flood::Resets) };
             }
+            6 if self.pings_left > 0 => {
+                self.pings_left -= 1;
+                return Ok(());
+            }
             4 | 6 | 7 => Flood::Control,
             // PUSH_PROMISE is an error.
             5 => return Ok(()),
@@ -279,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn work_earns_credit_and_data_sent_pays_for_updates() {
+    fn work_earns_credit_and_data_sent_pays_for_updates_and_pings() {
         let mut meter = meter();
         let (ping, data) = (frame(6, 0, &[0; 8]), frame(0, 0, &[1]));
         for _ in 0..1000 {
@@ -290,6 +301,10 @@ mod tests {
         for _ in 0..100 {
             meter.scan(&frame(8, 0, &[0, 0, 0, 1]), Nanos(0)).unwrap();
         }
+        for _ in 0..30 {
+            meter.scan(&ping, Nanos(0)).unwrap(); // ten for data, twenty at once
+        }
+        assert_eq!(meter.scan(&ping, Nanos(0)), Err(Flood::Control));
     }
 
     #[test]

@@ -13,6 +13,9 @@ pub const STREAM_HIGH_WATER: usize = 64 << 10;
 /// Queued bytes at which it takes more again.
 const STREAM_LOW_WATER: usize = 16 << 10;
 
+/// Pieces up to this size are joined: each alone costs more than itself to keep.
+const SMALL: usize = 512;
+
 /// How the stream ends.
 #[derive(Debug)]
 pub(super) enum End {
@@ -37,6 +40,8 @@ pub(super) enum Turn {
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
     chunks: VecDeque<Bytes>,
+    /// Small pieces that came while others waited, joined; behind `chunks`, and never without any.
+    joined: Vec<u8>,
     queued: usize,
     end: Option<End>,
     ended: bool,
@@ -59,7 +64,18 @@ impl Outbox {
     pub(super) fn push(&mut self, data: Bytes) {
         if !data.is_empty() && self.end.is_none() && !self.ended {
             self.queued += data.len();
-            self.chunks.push_back(data);
+            if data.len() <= SMALL && !self.chunks.is_empty() {
+                self.joined.extend_from_slice(&data);
+            } else {
+                self.end_joined();
+                self.chunks.push_back(data);
+            }
+        }
+    }
+
+    fn end_joined(&mut self) {
+        if !self.joined.is_empty() {
+            self.chunks.push_back(std::mem::take(&mut self.joined).into());
         }
     }
 
@@ -146,6 +162,9 @@ impl Outbox {
             left -= n;
             if n == chunk.len() {
                 self.chunks.pop_front();
+                if self.chunks.is_empty() {
+                    self.end_joined();
+                }
             } else {
                 let _ = chunk.split_to(n);
             }
@@ -186,6 +205,26 @@ mod tests {
         assert!(matches!(outbox.turn(1, &mut connection, &mut out), Turn::Done));
         assert_eq!(frames(&out), [(0, 0, 25), (0, 0, 3), (0, 1, 2)]);
         assert!(outbox.is_ended());
+    }
+
+    #[test]
+    fn small_pieces_that_wait_are_joined_and_keep_their_order() {
+        let mut outbox = Outbox::new(1 << 20);
+        let mut said = Vec::new();
+        for n in 0..10_000u32 {
+            let piece = n.to_le_bytes().repeat(if n % 1000 == 999 { 500 } else { 1 });
+            said.extend_from_slice(&piece);
+            outbox.push(piece.into());
+        }
+        assert!(outbox.chunks.len() <= 21 && outbox.joined.capacity() < 8192);
+        outbox.finish(None);
+        let (mut connection, mut out, mut got) = (1 << 20, Vec::new(), Vec::new());
+        while !outbox.is_ended() {
+            out.clear();
+            outbox.turn(1, &mut connection, &mut out);
+            got.extend_from_slice(&out[9..]);
+        }
+        assert!(got == said);
     }
 
     #[test]

@@ -49,8 +49,8 @@ class Visit:
                 pass
         except CutError:
             abort(self._writer)
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass  # the proxy left
+        except (asyncio.IncompleteReadError, OSError):
+            pass  # the proxy left, perhaps before what is said to it last
         finally:
             self._writer.close()
 

@@ -94,7 +94,9 @@ def _check_echo(book: Book, plan: Plan, got: Got) -> None:
         book.fault(plan, f"foreign trailers: {got.trailers}")
     if plan.kind == "grpc" and got.trailers.get("grpc-status") != "0":
         book.fault(plan, f"a gRPC call without its status: {got.trailers}")
-    if got.fields.get("x-trailers") and "x-id" not in got.trailers:
+    # Behind a length that is too short there may be none: its endpoint has broken off.
+    short = "x-short" in got.fields
+    if got.fields.get("x-trailers") and "x-id" not in got.trailers and not short:
         book.fault(plan, f"the trailers are lost: {got.trailers}")
 
 

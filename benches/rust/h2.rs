@@ -65,7 +65,6 @@ impl Pair {
     fn ask(&mut self) {
         let rules = RequestRules {
             peer: b"10.0.0.9",
-            trusted: false,
             request_id: b"0190163d8694739b9ea2acd60ad8d7e1",
             ops: &self.ops,
             path: None,

@@ -275,9 +275,6 @@ class Body:
     def end(self) -> bool:
         """Whether the message ends here."""
 
-    def chunked_end(self) -> bytes:
-        """The last chunk and the trailer fields, as HTTP/1.1 sends them (RFC 9112 §7.1)."""
-
 @final
 class Chunk:
     """Pieces of a body as HTTP/2 brought them; ``bytes(chunk)`` joins them in one copy."""
@@ -398,9 +395,10 @@ class CodecLimits:
         body: int | None = None,
         trailer_bytes: int | None = None,
         trailers: int | None = None,
+        mesh: bool = False,
     ) -> CodecLimits:
         """Bytes of a head, number of its fields, bytes of the target and of the body; bytes and
-        fields of trailers."""
+        fields of trailers; whether an endpoint may set fields that begin with ``x-mesh-``."""
 
 @final
 class ServerCodec:
@@ -455,7 +453,10 @@ class ServerCodec:
         """The response began a tunnel: what is received now is data; what came behind the request
         already is given here."""
 
-    def send_informational(self, response: Response) -> bytes:
+    def chunked_end(self, body: Body, ticket: Ticket) -> bytes:
+        """The last chunk and the trailer fields that the route lets pass (RFC 9112 §7.1)."""
+
+    def send_informational(self, response: Response, ticket: Ticket) -> bytes:
         """A relayed 1xx; empty for a client that spoke HTTP/1.0."""
 
     def send_answer(self, request: Request | None, answer: Answer, keep_alive: bool) -> bytes:
@@ -483,6 +484,9 @@ class ClientCodec:
     @property
     def response_began(self) -> bool:
         """Whether any byte of the response to the current request has come."""
+
+    def chunked_end(self, body: Body, ticket: Ticket) -> bytes:
+        """The last chunk and the trailer fields that the route lets pass (RFC 9112 §7.1)."""
 
     @property
     def in_tunnel(self) -> bool:
@@ -580,7 +584,7 @@ class H2ServerCodec:
     ) -> int:
         """A relayed head with the route's changes, and what of the body came with it."""
 
-    def send_informational(self, stream: int, response: Response) -> None:
+    def send_informational(self, stream: int, response: Response, ticket: Ticket) -> None:
         """A relayed 1xx."""
 
     def send_answer(self, stream: int, request: Request | None, answer: Answer) -> None:
@@ -589,7 +593,7 @@ class H2ServerCodec:
     def send_data(self, stream: int, data: bytes | Chunk) -> int:
         """A piece of a body; bytes that wait."""
 
-    def send_end(self, stream: int, body: Body) -> None:
+    def send_end(self, stream: int, body: Body, ticket: Ticket) -> None:
         """The end of a body."""
 
     def pause(self, stream: int) -> None:
@@ -669,7 +673,7 @@ class H2ClientCodec:
     def send_data(self, stream: int, data: bytes | Chunk) -> int:
         """A piece of a body; bytes that wait."""
 
-    def send_end(self, stream: int, body: Body) -> None:
+    def send_end(self, stream: int, body: Body, ticket: Ticket) -> None:
         """The end of a body."""
 
     def pause(self, stream: int) -> None:
@@ -742,7 +746,7 @@ def h2_write_response(
 ) -> tuple[list[tuple[bytes, bytes]], bool]:
     """A response to send, and whether nothing may follow its head."""
 
-def h2_write_informational(response: Response) -> list[tuple[bytes, bytes]]:
+def h2_write_informational(response: Response, ticket: Ticket) -> list[tuple[bytes, bytes]]:
     """A 1xx to send."""
 
 def h2_write_answer(
@@ -750,7 +754,7 @@ def h2_write_answer(
 ) -> tuple[list[tuple[bytes, bytes]], bytes]:
     """An answer to send, and the body that follows; without one it ends the stream."""
 
-def h2_write_trailers(body: Body) -> list[tuple[bytes, bytes]]:
+def h2_write_trailers(body: Body, ticket: Ticket, of_response: bool) -> list[tuple[bytes, bytes]]:
     """The trailers to send behind a body; empty when there are none."""
 
 def h2_priority(value: bytes) -> tuple[int, bool]:

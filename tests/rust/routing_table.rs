@@ -57,6 +57,7 @@ fn head(host: &str, raw: &str) -> Option<RequestHead> {
         keep_alive: true,
         expect_continue: false,
         upgrade: None,
+        vouched: false,
         headers,
     })
 }

@@ -58,8 +58,8 @@ class Codec(Protocol):
         """A piece of a body. Bytes that wait on the stream: beyond `STREAM_HIGH_WATER` send no more
         until `Signal.WRITABLE`."""
 
-    def send_end(self, stream: int, body: Body) -> None:
-        """The end of a body, with its trailers."""
+    def send_end(self, stream: int, body: Body, ticket: Ticket) -> None:
+        """The end of a body, with those of its trailers that the route lets pass."""
 
     def pause(self, stream: int) -> None:
         """Take no more of a body: its window closes."""
@@ -94,7 +94,7 @@ class ServerCodec(Codec, Protocol):
         """A relayed head with the route's changes, and what of the body came with it; as
         `send_data`."""
 
-    def send_informational(self, stream: int, response: Response) -> None:
+    def send_informational(self, stream: int, response: Response, ticket: Ticket) -> None:
         """A relayed 1xx."""
 
     def send_answer(self, stream: int, request: Request | None, answer: Answer) -> None:

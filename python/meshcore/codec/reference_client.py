@@ -84,7 +84,7 @@ class ReferenceClient(Reference):
             return None
         body = h2_body_of(request)
         # A tunnel's own bytes follow, and their end.
-        trailers = h2_write_trailers(body) if body.end and not tunnel else None
+        trailers = h2_write_trailers(body, ticket, False) if body.end and not tunnel else None
         stream = self._streams[number] = Stream(number)
         stream.awaited = True
         stream.head_request = request.method == "HEAD"

@@ -13,7 +13,7 @@ from meshcore.codec.reference_stream import Fields, Stream
 from meshcore.errors import CodecError
 
 if TYPE_CHECKING:
-    from meshcore._core import Body, Chunk
+    from meshcore._core import Body, Chunk, Ticket
 
 WRITABLE, SENT, GOING_AWAY, PONG, CLOSED, RESET, REFUSED, MALFORMED = map(int, Signal)
 
@@ -55,11 +55,11 @@ class Sender:
         known = self._streams.get(stream)
         return self._send(known, bytes(data), None) if known is not None else 0
 
-    def send_end(self, stream: int, body: Body) -> None:
+    def send_end(self, stream: int, body: Body, ticket: Ticket) -> None:
         """The end of a body, with its trailers."""
         known = self._streams.get(stream)
         if known is not None:
-            self._send(known, b"", h2_write_trailers(body))
+            self._send(known, b"", h2_write_trailers(body, ticket, self._server))
 
     def _send(self, stream: Stream, data: bytes, trailers: Fields | None) -> int:
         """Queue data, and the end when there are trailers, if only an empty list of them."""

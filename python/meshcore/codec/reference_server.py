@@ -101,16 +101,16 @@ class ReferenceServer(Reference):
             return 0
         fields, bodiless = h2_write_response(request, response, ticket)
         body = h2_body_of(response)
-        trailers = h2_write_trailers(body) if body.end else None
+        trailers = h2_write_trailers(body, ticket, True) if body.end else None
         ends = bodiless or (not body.data and trailers == [])
         self._send_head(known, fields, ends)
         return 0 if ends else self._send(known, body.data, trailers)
 
-    def send_informational(self, stream: int, response: Response) -> None:
+    def send_informational(self, stream: int, response: Response, ticket: Ticket) -> None:
         """A relayed 1xx."""
         known = self._streams.get(stream)
         if known is not None and not known.outbox.begun:
-            self._h2.send_headers(stream, h2_write_informational(response))
+            self._h2.send_headers(stream, h2_write_informational(response, ticket))
             self._collect()
 
     def send_answer(self, stream: int, request: Request | None, answer: Answer) -> None:

@@ -168,6 +168,7 @@ def _upstream(name: str, model: Upstream, files: _Files) -> UpstreamSpec:
         max_pending=model.limits.pending,
         header_bytes=model.limits.header_bytes,
         headers=model.limits.headers,
+        mesh=model.mesh,
         pool_idle_ns=model.pool.idle,
         pool_lifetime_ns=model.pool.lifetime,
     )

@@ -135,6 +135,8 @@ class UpstreamSpec:
     """0: no bound."""
     header_bytes: int
     headers: int
+    mesh: bool
+    """Endpoints may set fields that begin with ``x-mesh-``."""
 
     def codec_limits(self) -> CodecLimits:
         """The limits of a response, as the core's codec takes them: of its head, and so of its
@@ -144,6 +146,7 @@ class UpstreamSpec:
             headers=self.headers,
             trailer_bytes=self.header_bytes,
             trailers=self.headers,
+            mesh=self.mesh,
         )
 
 

@@ -18,6 +18,7 @@ from meshcore.config.fields import (
     Percent,
     Share,
     Span,
+    Switch,
     duration,
     off,
     percent,
@@ -130,6 +131,10 @@ class Upstream(Model):
         "http1",
         description="What endpoints are spoken to; `auto`: what ALPN gives. `h2` without TLS is "
         "h2c with prior knowledge.",
+    )
+    mesh: Switch = Field(
+        False,
+        description="`on`: endpoints are meshcore too, and their `x-mesh-` fields reach clients.",
     )
     h2: UpstreamHttp2 = Field(UpstreamHttp2(), description="How HTTP/2 is spoken, where it is.")
     pool: Pool = Field(Pool(), description="How long connections are kept.")

@@ -186,9 +186,9 @@ class Http1Connection(asyncio.BaseProtocol):
         if transport is not None and not transport.is_closing():
             transport.write(data)
 
-    def send_informational(self, response: Response) -> None:
+    def send_informational(self, response: Response, ticket: Ticket) -> None:
         """Relay a 1xx."""
-        self._write(self.codec.send_informational(response))
+        self._write(self.codec.send_informational(response, ticket))
 
     def send_response(self, response: Response, ticket: Ticket) -> None:
         """Relay a head, and what of the body came with it."""
@@ -210,10 +210,10 @@ class Http1Connection(asyncio.BaseProtocol):
         else:
             transport.write(data)
 
-    def send_end(self, body: Body) -> None:
+    def send_end(self, body: Body, ticket: Ticket) -> None:
         """The end of the body."""
         if self._chunks:
-            self._write(body.chunked_end())
+            self._write(self.codec.chunked_end(body, ticket))
 
     def send_answer(self, request: Request, answer: Answer) -> None:
         """A whole answer made here."""

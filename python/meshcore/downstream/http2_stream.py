@@ -100,9 +100,9 @@ class Http2Stream:
 
     # --- called by the exchange ---------------------------------------------------------------
 
-    def send_informational(self, response: Response) -> None:
+    def send_informational(self, response: Response, ticket: Ticket) -> None:
         """Relay a 1xx."""
-        self._connection.codec.send_informational(self._number, response)
+        self._connection.codec.send_informational(self._number, response, ticket)
         self._connection.touched()
 
     def send_response(self, response: Response, ticket: Ticket) -> None:
@@ -120,9 +120,9 @@ class Http2Stream:
             self._full = True
             self.judge_room()
 
-    def send_end(self, body: Body) -> None:
+    def send_end(self, body: Body, ticket: Ticket) -> None:
         """The end of the body."""
-        self._connection.codec.send_end(self._number, body)
+        self._connection.codec.send_end(self._number, body, ticket)
         self._connection.touched()
 
     def send_answer(self, request: Request, answer: Answer) -> None:
@@ -132,7 +132,7 @@ class Http2Stream:
 
     def send_ending(self, answer: Answer) -> bool:
         """Trailers that end a gRPC response: its client reports their status."""
-        self.send_end(answer.trailers())
+        self.send_end(answer.trailers(), self.exchange.ticket)
         return True
 
     def begin_tunnel(self, now_ns: int) -> None:

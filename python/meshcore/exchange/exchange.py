@@ -134,7 +134,7 @@ class Exchange:
         if not keep:
             self._kept = None
         if self._last is not None:
-            up.send_end(self._last)
+            up.send_end(self._last, ticket)
         if not self.request_done:
             # What the client sends follows this connection's pace, whatever the last one's was.
             if up.choked:
@@ -213,7 +213,7 @@ class Exchange:
         self._resume_client(self.client_pauses, now_ns)
         self._last = body
         if self.up is not None:
-            self.up.send_end(body)
+            self.up.send_end(body, ticket)
         if self.phase == HEAD:
             self.resume(now_ns)
         elif ticket.due_sooner:
@@ -224,7 +224,7 @@ class Exchange:
     def on_response(self, response: Response, now_ns: int) -> None:
         """A response head, with as much of its body as came in the same read."""
         if response.informational:
-            self.down.send_informational(response)
+            self.down.send_informational(response, self.ticket)
             return
         passed = self.ticket.responded(response, now_ns)
         if passed >= _AGAIN:
@@ -296,7 +296,7 @@ class Exchange:
             self.on_response_data(data, now_ns)
         if body.end and self.phase != OVER:
             self.ticket.trailed(body, now_ns)
-            self.down.send_end(body)
+            self.down.send_end(body, self.ticket)
             self._complete(now_ns)
 
     def _hold(self, piece: bytes | Chunk | Body) -> None:

@@ -63,7 +63,7 @@ class Downstream(Protocol):
     """More is queued than the client takes; what changes is told by ``Exchange.on_client_full`` and
     ``on_client_room``."""
 
-    def send_informational(self, response: Response) -> None:
+    def send_informational(self, response: Response, ticket: Ticket) -> None:
         """Relay a 1xx."""
 
     def send_response(self, response: Response, ticket: Ticket) -> None:
@@ -72,7 +72,7 @@ class Downstream(Protocol):
     def send_data(self, data: bytes | Chunk) -> None:
         """Send a piece of the body."""
 
-    def send_end(self, body: Body) -> None:
+    def send_end(self, body: Body, ticket: Ticket) -> None:
         """End the body, with the trailers of its last piece."""
 
     def send_answer(self, request: Request, answer: Answer) -> None:
@@ -118,7 +118,7 @@ class Upstream(Protocol):
     def send_data(self, data: bytes | Chunk) -> None:
         """Send a piece of the body."""
 
-    def send_end(self, body: Body) -> None:
+    def send_end(self, body: Body, ticket: Ticket) -> None:
         """End the body, with the trailers of its last piece."""
 
     def is_excused(self, now_ns: int) -> bool:

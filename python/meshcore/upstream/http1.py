@@ -164,14 +164,14 @@ class Http1Connection(asyncio.BaseProtocol):
         else:
             transport.write(data)
 
-    def send_end(self, body: Body) -> None:
+    def send_end(self, body: Body, ticket: Ticket) -> None:
         """The end of the body; in a tunnel, of what the client says."""
         transport = self._transport
         if transport is None or transport.is_closing():
             return
         if self._chunks:
             self._chunks = False  # what a tunnel carries is not in chunks
-            transport.write(body.chunked_end())
+            transport.write(self.codec.chunked_end(body, ticket))
         elif self.codec.in_tunnel and transport.can_write_eof():
             transport.write_eof()
 

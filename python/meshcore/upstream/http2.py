@@ -120,9 +120,9 @@ class Http2Stream:
             self.choked = True
             self.exchange.on_endpoint_full(connection.heard_ns)
 
-    def send_end(self, body: Body) -> None:
+    def send_end(self, body: Body, ticket: Ticket) -> None:
         """The end of the body."""
-        self._connection.codec.send_end(self._number, body)
+        self._connection.codec.send_end(self._number, body, ticket)
         self._connection.touched()
 
     def is_excused(self, now_ns: int) -> bool:

@@ -22,7 +22,6 @@ fn written(head: &RequestHead) -> Vec<u8> {
     let ops = HeaderOps::default();
     let rules = RequestRules {
         peer: b"10.0.0.9",
-        trusted: false,
         request_id: ID,
         ops: &ops,
         path: None,

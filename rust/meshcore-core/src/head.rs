@@ -208,7 +208,9 @@ pub struct RequestHead {
     /// The one protocol that the client asks to change to, in lower case: `upgrade` of HTTP/1.1
     /// (RFC 9110 §7.8), `:protocol` of an extended CONNECT (RFC 8441 §4).
     pub upgrade: Option<Span>,
-    /// All fields as received, `host` included.
+    /// Something among the fields only a trusted proxy may say.
+    pub vouched: bool,
+    /// The fields as received, `host` included, without those about the connection alone.
     pub headers: Headers,
 }
 
@@ -283,7 +285,7 @@ pub struct ResponseHead {
     pub body: BodyLength,
     /// Whether the upstream's connection may serve another request after this one.
     pub keep_alive: bool,
-    /// All fields as received.
+    /// The fields as received, without those about the connection alone.
     pub headers: Headers,
 }
 

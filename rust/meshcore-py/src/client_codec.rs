@@ -10,7 +10,7 @@ use pyo3::types::PyBytes;
 
 use crate::engine::Peer;
 use crate::errors::codec_error;
-use crate::message::{Part, Request, Response};
+use crate::message::{Body, Part, Request, Response};
 use crate::outgoing::with_rules;
 use crate::server_codec::{CodecLimits, body_event, is_chunked};
 use crate::ticket::Ticket;
@@ -70,7 +70,8 @@ impl ClientCodec {
                 out.extend_from_slice(b"\r\n");
             }
             if request.part.body.end {
-                encode_last_chunk(&mut out, request.part.body.trailers.as_deref());
+                let trailers = request.part.body.trailers.as_deref();
+                encode_last_chunk(&mut out, trailers, ticket.request_ops());
             }
         }
         let tunnel = head.tunnel().filter(|_| ticket.ticket.kind() == Kind::Tunnel);
@@ -99,6 +100,11 @@ impl ClientCodec {
     fn receive_eof<'py>(&mut self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         let event = self.0.receive_eof().map_err(codec_error)?;
         self.event(py, &PyBytes::new(py, b""), event)
+    }
+
+    /// The last chunk of a body and its trailers.
+    fn chunked_end(&self, py: Python<'_>, body: &Body, ticket: &Ticket) -> Py<PyBytes> {
+        body.chunked_end(py, ticket.request_ops())
     }
 
     #[getter]

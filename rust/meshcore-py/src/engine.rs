@@ -161,7 +161,8 @@ impl Listener {
 
 #[pymethods]
 impl Listener {
-    fn begin(&self, request: &Request, peer: &Peer, now_ns: u64) -> Ticket {
+    fn begin(&self, request: &mut Request, peer: &Peer, now_ns: u64) -> Ticket {
+        self.compiled.clean(self.id, &mut request.head);
         let arrival = exchange::Arrival { head: request.head(), peer: &peer.0, now: Nanos(now_ns) };
         let whole = request.part.body.end;
         let (mut ticket, verdict) = self.engine.begin(&self.compiled, self.id, whole, &arrival);

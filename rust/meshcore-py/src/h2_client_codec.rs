@@ -103,9 +103,9 @@ impl H2ClientCodec {
         peer: &Peer,
         now_ns: u64,
     ) -> PyResult<Option<u32>> {
-        let (body, end) = outgoing(py, &request.part);
+        let (body, end) = outgoing(py, &request.part, ticket.request_ops());
         with_rules(request, ticket, peer, now_ns, |rules| {
-            self.0.send_request(&request.head, rules, body, end).map_err(codec_error)
+            self.0.send_request(&request.head, rules, body, end.get()).map_err(codec_error)
         })
     }
 
@@ -117,8 +117,8 @@ impl H2ClientCodec {
         data.send(|piece| self.0.send_data(stream, piece))
     }
 
-    fn send_end(&mut self, stream: u32, body: &Body) {
-        self.0.send_end(stream, body.0.body.trailers.as_deref());
+    fn send_end(&mut self, stream: u32, body: &Body, ticket: &Ticket) {
+        self.0.send_end(stream, body.trailers(ticket.request_ops()).as_deref());
     }
 
     fn pause(&mut self, stream: u32) {

@@ -4,7 +4,8 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 use meshcore_core::codec::h2::{self, FrameRate, Signal};
-use meshcore_core::codec::{self, BodyPart, CodecError};
+use meshcore_core::codec::{self, BodyPart, CodecError, HeaderOps};
+use meshcore_core::head::Headers;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyBytes, PyList};
@@ -71,12 +72,20 @@ pub(crate) fn shared(data: &Bound<'_, PyBytes>) -> Bytes {
     Bytes::from_owner(PyBackedBytes::from(data.clone()))
 }
 
+/// The end of a body that goes out with its head, if it does.
+pub(crate) struct End<'a>(Option<Option<Cow<'a, Headers>>>);
+
+impl End<'_> {
+    /// As the engine takes it.
+    pub(crate) fn get(&self) -> Option<Option<&Headers>> {
+        self.0.as_ref().map(Option::as_deref)
+    }
+}
+
 /// What of a message's body goes out with its head: the bytes, and the end with its trailers.
-pub(crate) fn outgoing<'a>(
-    py: Python<'_>,
-    part: &'a Part,
-) -> (Bytes, Option<Option<&'a meshcore_core::head::Headers>>) {
-    (part.shared(py), part.body.end.then_some(part.body.trailers.as_deref()))
+pub(crate) fn outgoing<'a>(py: Python<'_>, part: &'a Part, ops: &HeaderOps) -> (Bytes, End<'a>) {
+    let trailers = || part.body.trailers.as_deref().map(|trailers| ops.trimmed(trailers));
+    (part.shared(py), End(part.body.end.then(trailers)))
 }
 
 /// The signals of a connection as pairs of stream and object: a message, an answer to what may

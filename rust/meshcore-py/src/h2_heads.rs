@@ -212,8 +212,8 @@ pub(crate) fn h2_write_response(
 }
 
 #[pyfunction]
-pub(crate) fn h2_write_informational(response: &Response) -> FieldPairs {
-    heads::write_informational(&response.head)
+pub(crate) fn h2_write_informational(response: &Response, ticket: &Ticket) -> FieldPairs {
+    heads::write_informational(&response.head, ticket.response_ops())
 }
 
 /// The fields, and the body that follows; without one they end the stream.
@@ -228,6 +228,8 @@ pub(crate) fn h2_write_answer(request: Option<&Request>, answer: &Answer) -> (Fi
 
 /// Empty when there are none.
 #[pyfunction]
-pub(crate) fn h2_write_trailers(body: &Body) -> FieldPairs {
-    body.0.body.trailers.as_deref().map(heads::write_trailers).unwrap_or_default()
+pub(crate) fn h2_write_trailers(body: &Body, ticket: &Ticket, of_response: bool) -> FieldPairs {
+    let ops = if of_response { ticket.response_ops() } else { ticket.request_ops() };
+    let trailers = body.0.body.trailers.as_deref();
+    trailers.map(|trailers| heads::write_trailers(trailers, ops)).unwrap_or_default()
 }

@@ -113,14 +113,14 @@ impl H2ServerCodec {
             ops: ticket.response_ops(),
             tunnel: None,
         };
-        let (body, end) = outgoing(py, &response.part);
+        let (body, end) = outgoing(py, &response.part, ticket.response_ops());
         with_tunnel(request, response, ticket, rules, |rules| {
-            self.0.send_response(stream, &response.head, rules, body, end)
+            self.0.send_response(stream, &response.head, rules, body, end.get())
         })
     }
 
-    fn send_informational(&mut self, stream: u32, response: &Response) {
-        self.0.send_informational(stream, &response.head);
+    fn send_informational(&mut self, stream: u32, response: &Response, ticket: &Ticket) {
+        self.0.send_informational(stream, &response.head, ticket.response_ops());
     }
 
     fn send_answer(&mut self, stream: u32, request: Option<&Request>, answer: &Answer) {
@@ -131,8 +131,8 @@ impl H2ServerCodec {
         data.send(|piece| self.0.send_data(stream, piece))
     }
 
-    fn send_end(&mut self, stream: u32, body: &Body) {
-        self.0.send_end(stream, body.0.body.trailers.as_deref());
+    fn send_end(&mut self, stream: u32, body: &Body, ticket: &Ticket) {
+        self.0.send_end(stream, body.trailers(ticket.response_ops()).as_deref());
     }
 
     fn pause(&mut self, stream: u32) {

@@ -1,10 +1,12 @@
 //! Messages as Python sees them: heads stay in Rust until somebody asks for a field.
 
 use meshcore_core::codec::{
-    BodyPart, Bytes, encode_last_chunk, valid_field_name, valid_field_value,
+    BodyPart, Bytes, HeaderOps, encode_last_chunk, is_codecs_own, valid_field_name,
+    valid_field_value,
 };
 use meshcore_core::exchange::status_in;
 use meshcore_core::head::{BodyLength, Headers, RequestHead, ResponseHead, Version};
+use std::borrow::Cow;
 use std::io::Write;
 
 use pyo3::exceptions::PyValueError;
@@ -98,12 +100,19 @@ impl Body {
     fn end(&self) -> bool {
         self.0.body.end
     }
+}
 
+impl Body {
     /// The last chunk and the trailer fields, as they are sent on.
-    fn chunked_end(&self, py: Python<'_>) -> Py<PyBytes> {
+    pub(crate) fn chunked_end(&self, py: Python<'_>, ops: &HeaderOps) -> Py<PyBytes> {
         let mut out = Vec::with_capacity(64);
-        encode_last_chunk(&mut out, self.0.body.trailers.as_deref());
+        encode_last_chunk(&mut out, self.0.body.trailers.as_deref(), ops);
         PyBytes::new(py, &out).unbind()
+    }
+
+    /// The trailer fields.
+    pub(crate) fn trailers<'a>(&'a self, ops: &HeaderOps) -> Option<Cow<'a, Headers>> {
+        self.0.body.trailers.as_deref().map(|trailers| ops.trimmed(trailers))
     }
 }
 
@@ -273,15 +282,12 @@ fn all(headers: &Headers) -> Vec<(String, String)> {
     headers.iter().map(|(n, v)| (text(n), text(v))).collect()
 }
 
-/// Fields that say where a message ends or whom it is for: a change here could split it.
-const FRAMING: [&str; 4] = ["content-length", "transfer-encoding", "connection", "host"];
-
 fn writable(name: &str) -> PyResult<String> {
     let lower = name.to_ascii_lowercase();
     if !valid_field_name(lower.as_bytes()) {
         return Err(PyValueError::new_err(format!("invalid field name {name:?}")));
     }
-    if FRAMING.contains(&lower.as_str()) {
+    if is_codecs_own(lower.as_bytes()) {
         return Err(PyValueError::new_err(format!("{lower} is set by the codec")));
     }
     Ok(lower)

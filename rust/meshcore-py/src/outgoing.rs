@@ -36,7 +36,6 @@ pub(crate) fn with_rules<T>(
     });
     write(&RequestRules {
         peer: peer.0.text().as_bytes(),
-        trusted: ticket.trusts_peer(),
         request_id: ticket.request_id(),
         ops: ticket.request_ops(),
         path: path.as_deref(),

@@ -26,7 +26,8 @@ pub struct CodecLimits(pub(crate) Limits);
 #[pymethods]
 impl CodecLimits {
     #[new]
-    #[pyo3(signature = (*, header_bytes=None, headers=None, target=None, body=None, trailer_bytes=None, trailers=None))]
+    #[allow(clippy::too_many_arguments)]
+    #[pyo3(signature = (*, header_bytes=None, headers=None, target=None, body=None, trailer_bytes=None, trailers=None, mesh=false))]
     fn new(
         header_bytes: Option<usize>,
         headers: Option<usize>,
@@ -34,8 +35,9 @@ impl CodecLimits {
         body: Option<u64>,
         trailer_bytes: Option<usize>,
         trailers: Option<usize>,
+        mesh: bool,
     ) -> Self {
-        let mut limits = Limits::default();
+        let mut limits = Limits { mesh, ..Limits::default() };
         limits.header_bytes = header_bytes.unwrap_or(limits.header_bytes);
         limits.headers = headers.unwrap_or(limits.headers);
         limits.target = target.unwrap_or(limits.target);
@@ -187,16 +189,27 @@ impl ServerCodec {
                     out.extend_from_slice(b"\r\n");
                 }
                 if response.part.body.end {
-                    encode_last_chunk(&mut out, response.part.body.trailers.as_deref());
+                    let trailers = response.part.body.trailers.as_deref();
+                    encode_last_chunk(&mut out, trailers, ticket.response_ops());
                 }
             }
         }
         PyBytes::new(py, &out).unbind()
     }
 
-    fn send_informational(&self, py: Python<'_>, response: &Response) -> Py<PyBytes> {
+    /// The last chunk of a body and its trailers.
+    fn chunked_end(&self, py: Python<'_>, body: &Body, ticket: &Ticket) -> Py<PyBytes> {
+        body.chunked_end(py, ticket.response_ops())
+    }
+
+    fn send_informational(
+        &self,
+        py: Python<'_>,
+        response: &Response,
+        ticket: &Ticket,
+    ) -> Py<PyBytes> {
         let mut out = Vec::with_capacity(128);
-        encode_informational(&mut out, &response.head, self.version);
+        encode_informational(&mut out, &response.head, self.version, ticket.response_ops());
         PyBytes::new(py, &out).unbind()
     }
 

@@ -97,11 +97,6 @@ impl Ticket {
         self.route().map_or(&NO_OPS, |r| &r.response_ops)
     }
 
-    /// Whether the socket's peer is a proxy that the listener trusts.
-    pub(crate) fn trusts_peer(&self) -> bool {
-        self.ticket.trusted_hops() > 0
-    }
-
     /// An id for a request that brings none: UUIDv7 (RFC 9562 §5.7) in hexadecimal digits.
     /// The same for every attempt.
     pub(crate) fn request_id(&self) -> &[u8; 32] {

@@ -64,6 +64,7 @@ def _upstream(dice: random.Random, nature: str, number: str, ports: list[int]) -
         "balance": dice.choice(("least_request", "round_robin", "random")),
         "pool": {"idle": dice.choice(("60s", "60s", "300ms", "0"))},
         "limits": {"client_share": "100%"},
+        "mesh": "on",
     }
     if dice.random() < 0.3:
         keys["pool"]["lifetime"] = "2s"

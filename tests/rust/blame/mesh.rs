@@ -247,6 +247,7 @@ pub(crate) fn request(method: &str, body: BodyLength, fields: &[(&str, &str)]) -
         keep_alive: true,
         expect_continue: false,
         upgrade: None,
+        vouched: false,
         headers,
     }
 }

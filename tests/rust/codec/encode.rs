@@ -3,7 +3,7 @@
 use meshcore_core::codec::{
     ClientEvent, H1Client, H1Server, HeaderOps, Limits, LocalAnswer, Outgoing, RequestRules,
     ResponseRules, ServerEvent, encode_informational, encode_local, encode_request,
-    encode_response,
+    encode_response, strip_vouched,
 };
 use meshcore_core::head::{BodyLength, RequestHead, ResponseHead, Version};
 use meshcore_core::snapshot::FieldOps;
@@ -28,10 +28,9 @@ fn response(bytes: &str, head: bool) -> ResponseHead {
     }
 }
 
-fn rules<'a>(head: &RequestHead, ops: &'a HeaderOps, trusted: bool) -> RequestRules<'a> {
+fn rules<'a>(head: &RequestHead, ops: &'a HeaderOps) -> RequestRules<'a> {
     RequestRules {
         peer: b"10.0.0.9",
-        trusted,
         request_id: ID,
         ops,
         path: None,
@@ -43,10 +42,13 @@ fn rules<'a>(head: &RequestHead, ops: &'a HeaderOps, trusted: bool) -> RequestRu
 }
 
 fn forwarded(bytes: &str, trusted: bool) -> String {
-    let head = request(bytes);
+    let mut head = request(bytes);
+    if !trusted {
+        strip_vouched(&mut head.headers);
+    }
     let ops = HeaderOps::default();
     let mut out = Vec::new();
-    encode_request(&mut out, &head, &rules(&head, &ops, trusted));
+    encode_request(&mut out, &head, &rules(&head, &ops));
     text(&out)
 }
 
@@ -118,7 +120,7 @@ fn a_route_rewrites_and_overrides_what_we_add() {
         add: vec![(own("X-T"), own("3"))],
     })
     .unwrap();
-    let mut rules = rules(&head, &ops, false);
+    let mut rules = rules(&head, &ops);
     rules.path = Some(b"/x");
     rules.authority = Some(b"api.internal:8080");
     let mut out = Vec::new();
@@ -216,9 +218,9 @@ fn responses_without_a_body() {
 fn interim_responses_are_not_for_http_1_0() {
     let head = response("HTTP/1.1 103 x\r\nLink: a\r\nConnection: close\r\n\r\n", false);
     let mut out = Vec::new();
-    encode_informational(&mut out, &head, Version::Http10);
+    encode_informational(&mut out, &head, Version::Http10, &HeaderOps::default());
     assert!(out.is_empty());
-    encode_informational(&mut out, &head, Version::Http11);
+    encode_informational(&mut out, &head, Version::Http11, &HeaderOps::default());
     assert_eq!(text(&out), "HTTP/1.1 103 Early Hints\r\nlink: a\r\n\r\n");
 }
 
@@ -253,7 +255,7 @@ fn a_local_answer_cannot_be_split() {
 fn a_replayed_body_gets_its_length() {
     let head = request("PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n");
     let ops = HeaderOps::default();
-    let mut rules = rules(&head, &ops, false);
+    let mut rules = rules(&head, &ops);
     rules.framing = BodyLength::Known(12);
     let mut out = Vec::new();
     encode_request(&mut out, &head, &rules);

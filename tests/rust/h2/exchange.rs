@@ -1,6 +1,7 @@
 //! Whole messages there and back.
 
 use bytes::Bytes;
+use meshcore_core::codec::HeaderOps;
 use meshcore_core::codec::h2::{H2Config, STREAM_HIGH_WATER, Signal};
 use meshcore_core::head::{BodyLength, Headers};
 
@@ -47,7 +48,8 @@ fn bodies_and_trailers_both_ways_however_the_reads_cut() {
             pair.server
         );
         assert_eq!(seen[&id].trailers, [("x-sum".to_owned(), "5".to_owned())]);
-        pair.server.send_informational(id, &response(103, &[], BodyLength::Empty));
+        let early = response(103, &[], BodyLength::Empty);
+        pair.server.send_informational(id, &early, &HeaderOps::default());
         pair.answer(id, 200, b"w", false);
         pair.settle();
         pair.server.send_data(id, Bytes::from_static(b"orld"));

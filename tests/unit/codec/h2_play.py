@@ -19,6 +19,7 @@ from meshcore._core import (
     Reset,
     Response,
     Signal,
+    Ticket,
     h2_body_of,
     h2_write_trailers,
 )
@@ -135,7 +136,7 @@ class Player:
                 data = bytes(told.pop()[1]) + data  # type: ignore[call-overload]
             told.append(("data", data))
         if end is not None and end.end:
-            told.append(("end", *h2_write_trailers(end)))
+            told.append(("end", *h2_write_trailers(end, some_ticket(), False)))
 
     def gone(self, signal: int) -> Part:
         """The end of a stream without its message."""
@@ -260,6 +261,14 @@ def listener_of() -> tuple[Listener, Engine]:
         engine.apply(compile(load_text(CONFIG)).core_json())
         _LISTENERS.append((engine.listener("edge"), engine))
     return _LISTENERS[0]
+
+
+def some_ticket() -> Ticket:
+    """Of a request whose route changes no field."""
+    listener, engine = listener_of()
+    request = H1Server(CodecLimits(), False).receive(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n")
+    assert isinstance(request, Request)
+    return listener.begin(request, engine.peer("127.0.0.1"), 1)
 
 
 def split(data: bytes, cuts: Sequence[int]) -> list[bytes]:

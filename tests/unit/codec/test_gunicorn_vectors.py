@@ -11,6 +11,8 @@ import pytest
 from meshcore._core import Body, CodecLimits, Request, ServerCodec
 from meshcore.errors import CodecError
 
+from .h2_play import some_ticket
+
 FOLDER = Path(__file__).parents[2] / "data" / "gunicorn"
 
 # Valid for gunicorn, refused here, with the reason that must be given.
@@ -86,7 +88,7 @@ def serve(data: bytes, step: int) -> tuple[list[str], str | None, list[bytes]]:
                 if isinstance(event, Request):
                     seen.append(f"{event.method} {event.path} {event.query}")
                 if isinstance(event, Body) and event.end:
-                    ends.append(event.chunked_end())
+                    ends.append(codec.chunked_end(event, some_ticket()))
                 if not codec.request_complete:
                     break
                 if not codec.start_next():

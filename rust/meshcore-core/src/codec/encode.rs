@@ -61,11 +61,12 @@ pub fn encode_chunk_end(out: &mut Vec<u8>) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// Writes the last chunk and the trailers; those that may not be trailers are left out.
-pub fn encode_last_chunk(out: &mut Vec<u8>, trailers: Option<&Headers>) {
+/// Writes the last chunk and the trailers; those that may not be trailers, or that `ops` takes out,
+/// are left out.
+pub fn encode_last_chunk(out: &mut Vec<u8>, trailers: Option<&Headers>, ops: &HeaderOps) {
     out.extend_from_slice(b"0\r\n");
     for (name, value) in trailers.into_iter().flat_map(Headers::iter) {
-        if may_be_trailer(name) {
+        if may_be_trailer(name) && !ops.drops(name) {
             out.field(name, value);
         }
     }
@@ -166,8 +167,9 @@ mod tests {
         trailers.push(b"content-length", b"3");
         trailers.push(b"grpc-status", b"0");
         let mut out = Vec::new();
-        encode_last_chunk(&mut out, Some(&trailers));
-        encode_last_chunk(&mut out, None);
+        let ops = HeaderOps::default();
+        encode_last_chunk(&mut out, Some(&trailers), &ops);
+        encode_last_chunk(&mut out, None, &ops);
         assert_eq!(out, b"0\r\ngrpc-status: 0\r\n\r\n0\r\n\r\n");
     }
 

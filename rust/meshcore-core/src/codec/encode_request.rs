@@ -6,7 +6,7 @@
 use super::encode::Fields;
 use super::field::list;
 use super::header_ops::HeaderOps;
-use super::header_rules::{Class, Nominated, classify};
+use super::header_rules::{Class, classify};
 use super::websocket;
 use crate::head::{BodyLength, RequestHead, Scheme, TunnelKind, Version};
 
@@ -15,8 +15,6 @@ use crate::head::{BodyLength, RequestHead, Scheme, TunnelKind, Version};
 pub struct RequestRules<'a> {
     /// The address of the socket's peer, as text, for `x-forwarded-for`.
     pub peer: &'a [u8],
-    /// Whether the peer is a proxy that we believe.
-    pub trusted: bool,
     /// The id to give a request that brings none (32 hexadecimal digits).
     pub request_id: &'a [u8],
     /// The route's changes.
@@ -116,12 +114,10 @@ pub(super) fn received_fields<F: Fields>(
     head: &RequestHead,
     rules: &RequestRules<'_>,
 ) -> Met {
-    let nominated = Nominated::of(&head.headers);
     let mut met = Met::default();
     for (name, value) in head.headers.iter() {
         let passes = match classify(name) {
-            Class::Plain => !nominated.has(name),
-            Class::Kept => true,
+            Class::Plain | Class::Kept | Class::Guarded | Class::Twin => true,
             Class::Hop | Class::Host | Class::ForwardedFor => false,
             Class::ContentLength => {
                 met.content_length = true;
@@ -137,14 +133,13 @@ pub(super) fn received_fields<F: Fields>(
                 true
             }
             Class::ForwardedProto => {
-                met.proto |= rules.trusted;
-                rules.trusted
+                met.proto = true;
+                true
             }
             Class::ForwardedHost => {
-                met.host |= rules.trusted;
-                rules.trusted
+                met.host = true;
+                true
             }
-            Class::Guarded => rules.trusted,
         };
         if passes && !rules.ops.drops(name) {
             match (rules.left, name) {
@@ -192,9 +187,9 @@ pub(super) fn made_fields<F: Fields>(
     }
 }
 
-/// Replaces what a stranger says, appends to what a trusted peer says.
+/// Appends to what a trusted peer or a layer says.
 fn forwarded_for<F: Fields>(out: &mut F, head: &RequestHead, rules: &RequestRules<'_>) {
-    if !rules.trusted {
+    if !head.headers.contains(b"x-forwarded-for") {
         return out.field(b"x-forwarded-for", rules.peer);
     }
     let mut hops = Vec::with_capacity(64);

@@ -3,7 +3,7 @@
 use super::encode::{Fields, status_line};
 use super::field::{valid_field_name, valid_field_value};
 use super::header_ops::HeaderOps;
-use super::header_rules::{Class, Nominated, classify};
+use super::header_rules::{Class, classify, is_codecs_own};
 use super::websocket;
 use crate::head::{BodyLength, ResponseHead, TunnelKind, Version};
 
@@ -111,13 +111,18 @@ fn encode_tunnel(
 }
 
 /// Appends an interim (1xx) head to `out`; nothing for a client that spoke HTTP/1.0, which knows
-/// none (RFC 9110 §15.2).
-pub fn encode_informational(out: &mut Vec<u8>, head: &ResponseHead, version: Version) {
+/// none (RFC 9110 §15.2). Of the route's changes only what it takes out.
+pub fn encode_informational(
+    out: &mut Vec<u8>,
+    head: &ResponseHead,
+    version: Version,
+    ops: &HeaderOps,
+) {
     if version == Version::Http10 {
         return;
     }
     status_line(out, head.status);
-    received_fields(out, head, &HeaderOps::default(), false);
+    received_fields(out, head, ops, false);
     out.extend_from_slice(b"\r\n");
 }
 
@@ -128,12 +133,10 @@ pub(super) fn received_fields<F: Fields>(
     ops: &HeaderOps,
     keeps_length: bool,
 ) {
-    let nominated = Nominated::of(&head.headers);
     for (name, value) in head.headers.iter() {
         let passes = match classify(name) {
             Class::Hop | Class::Te => false,
             Class::ContentLength => keeps_length,
-            Class::Plain => !nominated.has(name),
             _ => true,
         };
         if passes && !ops.drops(name) {
@@ -156,8 +159,8 @@ fn connection(out: &mut Vec<u8>, version: Version, keep_alive: bool) {
 pub struct LocalAnswer<'a> {
     /// 200 to 599.
     pub status: u16,
-    /// Its fields; framing and connection fields are added. A field that is not one line is left
-    /// out, because values may be built from what a client sent.
+    /// Its fields; framing and connection fields are added, and left out here. So is a field that is
+    /// not one line, because values may be built from what a client sent.
     pub headers: &'a [(&'a [u8], &'a [u8])],
     /// Its body.
     pub body: &'a [u8],
@@ -169,12 +172,17 @@ pub struct LocalAnswer<'a> {
     pub keep_alive: bool,
 }
 
+/// Whether a field of a local answer is written: one line, and nothing that the codec writes.
+pub(super) fn may_answer(name: &[u8], value: &[u8]) -> bool {
+    valid_field_name(name) && valid_field_value(value) && !is_codecs_own(&name.to_ascii_lowercase())
+}
+
 /// Appends a whole local answer, body included, to `out`.
 pub fn encode_local(out: &mut Vec<u8>, answer: &LocalAnswer<'_>) {
     out.reserve(256 + answer.body.len());
     status_line(out, answer.status);
     for (name, value) in answer.headers {
-        if valid_field_name(name) && valid_field_value(value) {
+        if may_answer(name, value) {
             out.field(name, value);
         }
     }

@@ -2,6 +2,7 @@
 
 use super::error::CodecError;
 use super::field::{is_token_byte, list};
+use super::header_rules::is_twin;
 use crate::error::Reason;
 use crate::head::{Headers, Span, Version};
 
@@ -16,6 +17,8 @@ const MAX_OPTIONS: u8 = 32;
 pub(super) struct Facts {
     /// Words in its `connection` fields.
     options: u8,
+    /// One of them is neither `close` nor `keep-alive`.
+    pub(super) nominates: bool,
     pub(super) content_length: Option<u64>,
     pub(super) chunked: bool,
     pub(super) close: bool,
@@ -49,7 +52,7 @@ enum Steering {
     Connection,
     ContentLength,
     TransferEncoding,
-    /// A framing field with underscores for hyphens.
+    /// A framing field with underscores for hyphens: it would frame the request a second time.
     Twin,
 }
 
@@ -67,12 +70,6 @@ fn steering(name: &[u8], role: Role) -> Option<Steering> {
         17 if request && is_twin(name, b"transfer-encoding") => Some(Steering::Twin),
         _ => None,
     }
-}
-
-/// Whether `name` is `plain` but for underscores. A gateway interface behind us (CGI, WSGI) reads
-/// both spellings as one variable, so the twin would frame the request a second time.
-fn is_twin(name: &[u8], plain: &[u8]) -> bool {
-    name.iter().zip(plain).all(|(&a, &b)| a == b || (a == b'_' && b == b'-'))
 }
 
 /// Draws the facts from a head's fields.
@@ -157,8 +154,11 @@ fn connection(value: &[u8], facts: &mut Facts) -> Result<(), CodecError> {
         if facts.options > MAX_OPTIONS {
             return Err(CodecError::bad("too many connection options"));
         }
-        facts.close |= option.eq_ignore_ascii_case(b"close");
-        facts.keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
+        let close = option.eq_ignore_ascii_case(b"close");
+        let keep_alive = option.eq_ignore_ascii_case(b"keep-alive");
+        facts.close |= close;
+        facts.keep_alive |= keep_alive;
+        facts.nominates |= !(close || keep_alive);
         facts.wants_upgrade |= option.eq_ignore_ascii_case(b"upgrade");
     }
     Ok(())

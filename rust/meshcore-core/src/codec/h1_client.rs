@@ -4,6 +4,7 @@ use super::body::{BodyReader, Progress};
 use super::error::CodecError;
 use super::event::{BodyPart, ClientEvent};
 use super::framing::{Facts, Role, facts};
+use super::header_rules::clean_response;
 use super::input::{BlockRules, Input};
 use super::limits::Limits;
 use super::parse::{self, ResponseBlock};
@@ -228,7 +229,7 @@ impl H1Client {
     }
 
     fn response_head(&mut self, parsed: ResponseBlock) -> Result<ResponseHead, CodecError> {
-        let ResponseBlock { version, status, headers } = parsed;
+        let ResponseBlock { version, status, mut headers } = parsed;
         let facts = facts(&headers, version, Role::Response)?;
         if status == 101 && !self.may_switch(&headers) {
             return Err(CodecError::bad("upgrade that was not offered"));
@@ -239,6 +240,7 @@ impl H1Client {
         let stray = matches!(status, 100..=199 | 204)
             && (facts.chunked || facts.content_length.is_some_and(|n| n > 0));
         let keep_alive = facts.persists(version) && body != BodyLength::UntilClose && !stray;
+        clean_response(&mut headers, facts.nominates, self.limits.mesh);
         Ok(ResponseHead { version, status, body, keep_alive, headers })
     }
 

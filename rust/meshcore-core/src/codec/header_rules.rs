@@ -3,8 +3,9 @@
 //! RFC 9110 §7.6.1: fields about one connection stop here, and so does whatever `Connection`
 //! lists. But a peer must not use that list to strip what proxies rely on (CVE-2021-33197,
 //! CVE-2024-45410), and a peer that is not trusted must not say what only proxies may say.
-
-use smallvec::SmallVec;
+//!
+//! A received head is cleaned once, by [`clean`], before anybody looks at it: what a layer or a
+//! route adds later no peer's words take away.
 
 use super::field::list;
 use crate::head::Headers;
@@ -16,6 +17,8 @@ pub(super) enum Class {
     Plain,
     /// Passes even if `Connection` lists it.
     Kept,
+    /// A name that a proxy writes, with an underscore for a hyphen: stops here.
+    Twin,
     /// About one connection: stops here.
     Hop,
     /// Written anew from the head.
@@ -34,9 +37,18 @@ pub(super) enum Class {
     ForwardedProto,
     /// `x-forwarded-host`: kept from trusted peers or replaced.
     ForwardedHost,
-    /// Passes from trusted peers only: what else proxies tell each other, and every spelling of
-    /// it that a gateway interface would read as the same variable.
+    /// Passes from trusted peers only: what else proxies tell each other.
     Guarded,
+}
+
+impl Class {
+    /// Whether only proxies say it.
+    const fn is_vouched(self) -> bool {
+        matches!(
+            self,
+            Self::ForwardedFor | Self::ForwardedProto | Self::ForwardedHost | Self::Guarded
+        )
+    }
 }
 
 /// The class of a field name (lower case). A few comparisons: most names fall out on the first
@@ -55,6 +67,7 @@ pub(super) fn classify(name: &[u8]) -> Class {
         (Some(b'h'), 14) if name == b"http2-settings" => Class::Hop,
         (Some(b'e'), 6) if name == b"expect" => Class::Expect,
         (Some(b'f'), 9) if name == b"forwarded" => Class::Guarded,
+        (Some(b'g'), 12) if name == b"grpc_timeout" => Class::Twin,
         (Some(b'v'), 3) if name == b"via" => Class::Kept,
         _ => Class::Plain,
     }
@@ -79,9 +92,18 @@ fn classify_x(name: &[u8]) -> Class {
         b"x-forwarded-for" => Class::ForwardedFor,
         b"x-forwarded-proto" => Class::ForwardedProto,
         b"x-forwarded-host" => Class::ForwardedHost,
-        _ if begins(name, b"x-forwarded") || begins(name, b"x-mesh-") => Class::Guarded,
+        _ if begins(name, b"x-request-id") && name.len() == 12 => Class::Twin,
+        _ if begins(name, b"x-forwarded") || is_mesh(name) => match memchr::memchr(b'_', name) {
+            Some(_) => Class::Twin,
+            None => Class::Guarded,
+        },
         _ => Class::Plain,
     }
+}
+
+/// What meshcore says of itself, in any spelling.
+fn is_mesh(name: &[u8]) -> bool {
+    begins(name, b"x-mesh-")
 }
 
 /// Whether `name` begins with `prefix`, underscores read as hyphens.
@@ -90,24 +112,81 @@ fn begins(name: &[u8], prefix: &[u8]) -> bool {
         && name.iter().zip(prefix).all(|(&a, &b)| a == b || (a == b'_' && b == b'-'))
 }
 
-/// The names that a message's `Connection` fields list.
-pub(super) struct Nominated<'a>(SmallVec<[&'a [u8]; 4]>);
+/// Whether `name` is `plain` but for underscores. A gateway interface behind us (CGI, WSGI) reads
+/// both spellings as one variable.
+pub(super) fn is_twin(name: &[u8], plain: &[u8]) -> bool {
+    name.len() == plain.len() && name != plain && begins(name, plain)
+}
 
-impl<'a> Nominated<'a> {
-    pub(super) fn of(headers: &'a Headers) -> Self {
-        let mut names = SmallVec::new();
-        for value in headers.get_all(b"connection") {
-            names.extend(list(value).filter(|option| {
-                !option.eq_ignore_ascii_case(b"close")
-                    && !option.eq_ignore_ascii_case(b"keep-alive")
-            }));
-        }
-        Self(names)
+/// Whether a field (lower case) frames a message, names its host or steers its connection: the
+/// codec alone writes those.
+#[must_use]
+pub fn is_codecs_own(name: &[u8]) -> bool {
+    matches!(
+        classify(name),
+        Class::Hop | Class::Host | Class::ContentLength | Class::Te | Class::Expect
+    )
+}
+
+/// What is known of a head that is cleaned.
+#[derive(Clone, Copy)]
+pub(super) struct Received {
+    /// `Connection` lists something beside `close` and `keep-alive`.
+    pub(super) nominates: bool,
+    /// A field is kept although it steers the connection: a route may match by it.
+    pub(super) upgrade: bool,
+}
+
+/// Takes out of a request what was for us alone, and every spelling of what we write that is not
+/// ours. Whether something is left that only a trusted peer may say. O(bytes).
+pub(super) fn clean_request(headers: &mut Headers, received: Received) -> bool {
+    let mut vouched = false;
+    strip(headers, received, |class, _| {
+        vouched |= class.is_vouched();
+        class != Class::Twin
+    });
+    vouched
+}
+
+/// The same of a response; `mesh`: the endpoint is a proxy of this kind, and may say so.
+pub(super) fn clean_response(headers: &mut Headers, nominates: bool, mesh: bool) {
+    let received = Received { nominates, upgrade: false };
+    strip(headers, received, |_, name| mesh || !is_mesh(name));
+}
+
+/// Takes out what only a trusted peer may say.
+pub fn strip_vouched(headers: &mut Headers) {
+    headers.retain(|name, _| !classify(name).is_vouched());
+}
+
+/// Takes every spelling of `plain` out but its own.
+pub fn strip_twins(headers: &mut Headers, plain: &[u8]) {
+    headers.retain(|name, _| !is_twin(name, plain));
+}
+
+fn strip(headers: &mut Headers, received: Received, mut passes: impl FnMut(Class, &[u8]) -> bool) {
+    let nominated = if received.nominates { Nominated::of(headers) } else { Nominated::default() };
+    headers.retain(|name, _| match classify(name) {
+        Class::Hop => received.upgrade && name == b"upgrade",
+        Class::Plain if nominated.has(name) => false,
+        class => passes(class, name),
+    });
+}
+
+/// The names that a message's `Connection` fields list, in lower case.
+#[derive(Default)]
+struct Nominated(Vec<Vec<u8>>);
+
+impl Nominated {
+    fn of(headers: &Headers) -> Self {
+        let listed = headers.get_all(b"connection").flat_map(list);
+        let names = listed.map(<[u8]>::to_ascii_lowercase);
+        Self(names.filter(|name| !matches!(&name[..], b"close" | b"keep-alive")).collect())
     }
 
     /// Whether `name` (lower case) is listed.
-    pub(super) fn has(&self, name: &[u8]) -> bool {
-        self.0.iter().any(|listed| listed.eq_ignore_ascii_case(name))
+    fn has(&self, name: &[u8]) -> bool {
+        self.0.iter().any(|listed| listed == name)
     }
 }
 
@@ -152,11 +231,16 @@ mod tests {
             ("proxy-status", Class::Plain),
             ("proxy", Class::Hop),
             ("te", Class::Te),
-            ("x_forwarded_for", Class::Guarded),
-            ("x-forwarded_for", Class::Guarded),
+            ("x_forwarded_for", Class::Twin),
+            ("x-forwarded_for", Class::Twin),
+            ("x_request_id", Class::Twin),
+            ("x-request_id", Class::Twin),
+            ("x-request-id", Class::RequestId),
+            ("x_request_id2", Class::Plain),
+            ("grpc_timeout", Class::Twin),
             ("x-forwarded-port", Class::Guarded),
             ("x-forwarded", Class::Guarded),
-            ("x_mesh_identity", Class::Guarded),
+            ("x_mesh_identity", Class::Twin),
             ("x-mesh-deadline-ms", Class::Guarded),
             ("forwarded", Class::Guarded),
             ("", Class::Plain),
@@ -165,13 +249,62 @@ mod tests {
         }
     }
 
-    #[test]
-    fn what_connection_lists() {
+    fn names(headers: &Headers) -> Vec<&str> {
+        headers.iter().map(|(name, _)| std::str::from_utf8(name).unwrap()).collect()
+    }
+
+    fn headers(fields: &[(&str, &str)]) -> Headers {
         let mut headers = Headers::default();
-        headers.push(b"connection", b"close, X-One,, keep-alive");
-        headers.push(b"connection", b"two");
-        let nominated = Nominated::of(&headers);
-        assert_eq!(nominated.0.len(), 2);
-        assert!(nominated.has(b"x-one") && nominated.has(b"two") && !nominated.has(b"close"));
+        fields.iter().for_each(|(name, value)| headers.push(name.as_bytes(), value.as_bytes()));
+        headers
+    }
+
+    #[test]
+    fn what_connection_lists_is_taken_out_but_for_what_proxies_rely_on() {
+        let mut got = headers(&[
+            ("connection", "close, X-One,, keep-alive, via, x-request-id"),
+            ("connection", "two"),
+            ("x-one", "1"),
+            ("two", "2"),
+            ("via", "1.1 a"),
+            ("x-request-id", "a"),
+            ("three", "3"),
+        ]);
+        let received = Received { nominates: true, upgrade: false };
+        assert!(!clean_request(&mut got, received));
+        assert_eq!(names(&got), ["via", "x-request-id", "three"]);
+    }
+
+    #[test]
+    fn an_upgrade_is_kept_for_routes_alone() {
+        for (upgrade, kept) in [(true, vec!["upgrade"]), (false, vec![])] {
+            let mut got = headers(&[("connection", "upgrade"), ("upgrade", "a"), ("te", "b")]);
+            clean_request(&mut got, Received { nominates: true, upgrade });
+            assert_eq!(names(&got), [kept, vec!["te"]].concat());
+        }
+    }
+
+    #[test]
+    fn what_is_vouched_for_and_its_twins() {
+        let all = [
+            ("x-forwarded-for", "1"),
+            ("x_forwarded_for", "2"),
+            ("x-mesh-identity", "3"),
+            ("x-mesh_identity", "4"),
+            ("forwarded", "5"),
+            ("a_b", "6"),
+        ];
+        let mut got = headers(&all);
+        assert!(clean_request(&mut got, Received { nominates: false, upgrade: false }));
+        assert_eq!(names(&got), ["x-forwarded-for", "x-mesh-identity", "forwarded", "a_b"]);
+        strip_vouched(&mut got);
+        assert_eq!(names(&got), ["a_b"]);
+        strip_twins(&mut got, b"a-b");
+        assert!(got.is_empty());
+        for (mesh, left) in [(true, 6), (false, 4)] {
+            let mut got = headers(&all);
+            clean_response(&mut got, false, mesh);
+            assert_eq!(got.len(), left);
+        }
     }
 }

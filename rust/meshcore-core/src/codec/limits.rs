@@ -23,6 +23,8 @@ pub struct Limits {
     pub pipelined: usize,
     /// Interim (1xx) responses to one request: 32; each costs the client a write.
     pub informational: u8,
+    /// Whether an endpoint may say what meshcore says of itself (`x-mesh-`): it is one.
+    pub mesh: bool,
 }
 
 impl Default for Limits {
@@ -37,6 +39,7 @@ impl Default for Limits {
             body: None,
             pipelined: 512 * 1024,
             informational: 32,
+            mesh: false,
         }
     }
 }

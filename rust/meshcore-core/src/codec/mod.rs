@@ -53,5 +53,6 @@ pub use field::{valid_field_name, valid_field_value};
 pub use h1_client::H1Client;
 pub use h1_server::{H1Server, ServerRules};
 pub use header_ops::{HeaderOps, OpsError};
+pub use header_rules::{is_codecs_own, strip_twins, strip_vouched};
 pub use limits::Limits;
 pub use websocket::{KEY as WEBSOCKET_KEY, accept as websocket_accept};

@@ -5,6 +5,7 @@ use super::error::CodecError;
 use super::field::valid_field_name;
 use super::framing::{Facts, Role, facts};
 use super::h1_server::ServerRules;
+use super::header_rules::{Received, clean_request};
 use super::limits::Limits;
 use super::parse::{self, RequestBlock};
 use super::target::{self, Allowed, Target};
@@ -42,6 +43,9 @@ pub(super) fn read(
         return Err(CodecError::bad("CONNECT without a port"));
     }
     let place = place(&mut parsed, raw, &target, &rules.paths)?;
+    let upgrade = upgrade(&mut parsed, &facts);
+    let received = Received { nominates: facts.nominates, upgrade: upgrade.is_some() };
+    let vouched = clean_request(&mut parsed.headers, received);
     Ok(RequestHead {
         version: parsed.version,
         method: parsed.method,
@@ -56,7 +60,8 @@ pub(super) fn read(
         keep_alive: facts.persists(parsed.version) && target != Target::Authority,
         // Without a body there is nothing to wait for (RFC 9110 §10.1.1).
         expect_continue: facts.expect_continue && body != BodyLength::Empty,
-        upgrade: upgrade(&mut parsed, &facts),
+        upgrade,
+        vouched,
         headers: parsed.headers,
     })
 }

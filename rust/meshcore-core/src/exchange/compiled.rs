@@ -11,6 +11,8 @@ use super::stats::ListenerStats;
 use super::upstream::Upstream;
 use crate::admission::ClientsHeld;
 use crate::balance::Rng;
+use crate::codec::{strip_twins, strip_vouched};
+use crate::head::RequestHead;
 use crate::routing::{ListenerId, RouteTable};
 use crate::snapshot::{Action, Route};
 use crate::sync::{AtomicU64, Ordering};
@@ -38,6 +40,11 @@ impl Listener {
     #[must_use]
     pub fn trusted_hops(&self) -> u8 {
         self.trusted_hops
+    }
+
+    /// The fields that its limits count by.
+    fn keys(&self) -> impl Iterator<Item = &[u8]> {
+        self.ops.iter().filter_map(Op::key)
     }
 }
 
@@ -107,6 +114,18 @@ pub struct Compiled {
 }
 
 impl Compiled {
+    /// Takes out of a received head, before anybody looks at it, what only a proxy that the listener
+    /// trusts may say, and other spellings of what its limits count by.
+    pub fn clean(&self, listener: u32, head: &mut RequestHead) {
+        let Some(listener) = self.listener(listener) else { return };
+        if std::mem::take(&mut head.vouched) && listener.trusted_hops == 0 {
+            strip_vouched(&mut head.headers);
+        }
+        for key in listener.keys() {
+            strip_twins(&mut head.headers, key);
+        }
+    }
+
     /// A listener by id.
     #[must_use]
     pub fn listener(&self, id: u32) -> Option<&Arc<Listener>> {

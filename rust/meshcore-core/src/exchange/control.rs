@@ -333,11 +333,15 @@ impl Control {
             (Some(_), _) => return Err("a circuit_breaker needs an upstream".to_owned()),
             (None, _) => None,
         };
+        let ops = self.ops(new, &place, &route.layers)?;
+        let mut request_ops = header_ops(&route.request_headers)?;
+        let matched = route.headers.iter().map(|field| field.name.as_bytes());
+        matched.chain(ops.iter().filter_map(Op::key)).for_each(|name| request_ops.guard(name));
         let counts = self.block(Kind::Counters, &place, RouteStats::WORDS)?;
         let latency = self.block(Kind::Histogram, &place, Histogram::WORDS)?;
         Ok(RouteStack {
             name: route.name.clone(),
-            ops: self.ops(new, &place, &route.layers)?,
+            ops,
             own_guard,
             target,
             timeout_ns: route.timeout_ns,
@@ -346,7 +350,7 @@ impl Control {
             body_rate: route.body_bytes_per_second,
             connect: route.upgrade.iter().any(|p| p == CONNECT),
             upgrade: route.upgrade.iter().filter(|p| *p != CONNECT).cloned().collect(),
-            request_ops: header_ops(&route.request_headers)?,
+            request_ops,
             response_ops: header_ops(&route.response_headers)?,
             stats: RouteStats::new(
                 counts,

@@ -250,6 +250,7 @@ mod tests {
             keep_alive: true,
             expect_continue: false,
             upgrade,
+            vouched: false,
             headers,
         }
     }

@@ -25,6 +25,16 @@ pub(super) enum Op {
     Python(u32),
 }
 
+impl Op {
+    /// The field that it counts by.
+    pub(super) fn key(&self) -> Option<&[u8]> {
+        match self {
+            Self::Keyed(_, LimitKey::Header(name)) => Some(name.as_bytes()),
+            _ => None,
+        }
+    }
+}
+
 /// A breaker, and what it takes for a failure.
 #[derive(Debug)]
 pub struct Guard {

@@ -182,7 +182,7 @@ impl Walk<'_> {
     fn must_await(&self, ticket: &mut RequestTicket) -> bool {
         let BodyLength::Known(bytes) = self.head.body else { return false };
         let small = bytes <= REPLAY_BYTES && !self.head.expect_continue;
-        if ticket.body.done || !small || ticket.kind != Kind::Plain {
+        if ticket.body.done || !small || ticket.kind == Kind::Grpc {
             return false;
         }
         if ticket.reserved.is_none() {

@@ -236,6 +236,7 @@ mod tests {
             keep_alive: true,
             expect_continue: false,
             upgrade: None,
+            vouched: false,
             headers,
         }
     }

@@ -173,7 +173,7 @@ impl Side for Client {
         let Some(stream) = engine.streams.get_mut(&id) else {
             return engine.frame_of_no_stream(id);
         };
-        match response::head(block, ends, stream.head_request) {
+        match response::head(block, ends, stream.head_request, engine.limits.mesh) {
             Err(HeadError::Malformed(detail)) => {
                 engine.fail_stream(id, code::PROTOCOL_ERROR, detail)
             }

@@ -12,6 +12,7 @@ use crate::codec::encode_response::{LocalAnswer, ResponseRules};
 use crate::codec::error::CodecError;
 use crate::codec::event::BodyPart;
 use crate::codec::h1_server::ServerRules;
+use crate::codec::header_ops::HeaderOps;
 use crate::codec::limits::Limits;
 use crate::error::Reason;
 use crate::head::{BodyLength, Headers, RequestHead, ResponseHead, Scheme};
@@ -45,7 +46,8 @@ pub fn read_response(
     head_request: bool,
     limits: &Limits,
 ) -> Result<ResponseHead, HeadError> {
-    response::head(block(list, limits, limits.headers), ended, head_request).map(|(head, _)| head)
+    response::head(block(list, limits, limits.headers), ended, head_request, limits.mesh)
+        .map(|(head, _)| head)
 }
 
 /// Trailers.
@@ -131,9 +133,9 @@ pub fn write_response(head: &ResponseHead, rules: &ResponseRules<'_>) -> (FieldP
 
 /// An interim (1xx) response to send.
 #[must_use]
-pub fn write_informational(head: &ResponseHead) -> FieldPairs {
+pub fn write_informational(head: &ResponseHead, ops: &HeaderOps) -> FieldPairs {
     let mut list = FieldPairs::new();
-    response::write_informational(&mut list, head);
+    response::write_informational(&mut list, head, ops);
     list
 }
 
@@ -147,9 +149,9 @@ pub fn write_answer(answer: &LocalAnswer<'_>) -> (FieldPairs, bool) {
 
 /// Trailers to send; empty when there are none that may be sent.
 #[must_use]
-pub fn write_trailers(headers: &Headers) -> FieldPairs {
+pub fn write_trailers(headers: &Headers, ops: &HeaderOps) -> FieldPairs {
     let mut list = FieldPairs::new();
-    writer::write_trailers(&mut list, headers);
+    writer::write_trailers(&mut list, &ops.trimmed(headers));
     list
 }
 
@@ -228,7 +230,10 @@ mod tests {
             assert!(matches!(response(list), Err(HeadError::Malformed(_))));
         }
         let trailers = read_trailers(&[(b"grpc-status", b"0"), (b"host", b"a")], &limits).unwrap();
-        assert_eq!(write_trailers(&trailers), [(b"grpc-status".to_vec(), b"0".to_vec())]);
+        assert_eq!(
+            write_trailers(&trailers, &HeaderOps::default()),
+            [(b"grpc-status".to_vec(), b"0".to_vec())]
+        );
         let pseudo = read_trailers(&[(b":status", b"200")], &limits);
         assert!(matches!(pseudo, Err(HeadError::Malformed(_))));
     }

@@ -11,6 +11,7 @@ use crate::codec::error::CodecError;
 use crate::codec::field::valid_field_name;
 use crate::codec::framing::{Role, facts};
 use crate::codec::h1_server::ServerRules;
+use crate::codec::header_rules::{Received, clean_request};
 use crate::codec::limits::Limits;
 use crate::codec::parse::RequestBlock;
 use crate::codec::request_head::{body_length, check_content, locate_host, place};
@@ -55,6 +56,8 @@ pub(super) fn head(
     }
     let place = place(&mut parsed, &path, &form, &rules.paths)?;
     let protocol = pseudo.protocol.map(|p| parsed.headers.slice(p).to_vec());
+    let received = Received { nominates: false, upgrade: false };
+    let vouched = clean_request(&mut parsed.headers, received);
     let head = RequestHead {
         version: Version::Http2,
         method,
@@ -68,6 +71,7 @@ pub(super) fn head(
         keep_alive: true,
         expect_continue: facts.expect_continue && body != BodyLength::Empty,
         upgrade: protocol.map(|p| parsed.headers.append_lower(&p)),
+        vouched,
         headers: parsed.headers,
     };
     Ok((head, facts.content_length))

@@ -4,16 +4,18 @@ use super::HeadError;
 use super::block::Block;
 use super::writer::Without;
 use crate::codec::encode::Fields;
-use crate::codec::encode_response::{LocalAnswer, ResponseRules, bodiless, received_fields};
+use crate::codec::encode_response::{
+    LocalAnswer, ResponseRules, bodiless, may_answer, received_fields,
+};
 use crate::codec::error::CodecError;
-use crate::codec::field::{valid_field_name, valid_field_value};
 use crate::codec::framing::{Role, facts};
 use crate::codec::header_ops::HeaderOps;
+use crate::codec::header_rules::clean_response;
 use crate::codec::websocket;
 use crate::head::{BodyLength, ResponseHead, Version};
 
 /// The head of a list, and the length that its body must have. `ended`: no body follows;
-/// `head_request`: none may.
+/// `head_request`: none may; `mesh`: see [`Limits::mesh`](crate::codec::Limits::mesh).
 ///
 /// # Errors
 /// Malformed by RFC 9113 §8.3.2, §8.6 (there is no 101); or `response_too_large`, or
@@ -22,9 +24,10 @@ pub(super) fn head(
     block: Block,
     ended: bool,
     head_request: bool,
+    mesh: bool,
 ) -> Result<(ResponseHead, Option<u64>), HeadError> {
     let of_upstream = |error: CodecError| HeadError::Refused(error.of_upstream());
-    let (headers, pseudo) = block.finish().map_err(|error| match error {
+    let (mut headers, pseudo) = block.finish().map_err(|error| match error {
         HeadError::Refused(error) => of_upstream(error),
         malformed => malformed,
     })?;
@@ -40,6 +43,7 @@ pub(super) fn head(
         Some(n) if n > 0 => BodyLength::Known(n),
         _ => BodyLength::Streamed,
     };
+    clean_response(&mut headers, false, mesh);
     let head = ResponseHead { version: Version::Http2, status, body, keep_alive: true, headers };
     // What follows a head that has no body would be taken for the next response in HTTP/1.1.
     Ok((head, if no_body { Some(0) } else { facts.content_length }))
@@ -86,16 +90,16 @@ pub(super) fn write<F: Fields>(
 }
 
 /// Writes an interim (1xx) head.
-pub(super) fn write_informational<F: Fields>(out: &mut F, head: &ResponseHead) {
+pub(super) fn write_informational<F: Fields>(out: &mut F, head: &ResponseHead, ops: &HeaderOps) {
     write_status(out, head.status);
-    received_fields(out, head, &HeaderOps::default(), false);
+    received_fields(out, head, ops, false);
 }
 
 /// Writes a local answer's head; true: nothing may follow it.
 pub(super) fn write_local<F: Fields>(out: &mut F, answer: &LocalAnswer<'_>) -> bool {
     write_status(out, answer.status);
     for (name, value) in answer.headers {
-        if valid_field_name(name) && valid_field_value(value) {
+        if may_answer(name, value) {
             out.field(name, value);
         }
     }

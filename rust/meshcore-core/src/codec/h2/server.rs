@@ -17,6 +17,7 @@ use crate::codec::encode_response::{LocalAnswer, ResponseRules};
 use crate::codec::error::CodecError;
 use crate::codec::event::{BodyPart, ServerEvent};
 use crate::codec::h1_server::ServerRules;
+use crate::codec::header_ops::HeaderOps;
 use crate::codec::limits::Limits;
 use crate::head::{Headers, RequestHead, ResponseHead};
 use crate::time::Nanos;
@@ -59,11 +60,11 @@ impl H2Server {
     }
 
     /// An interim (1xx) head.
-    pub fn send_informational(&mut self, id: u32, head: &ResponseHead) {
+    pub fn send_informational(&mut self, id: u32, head: &ResponseHead, ops: &HeaderOps) {
         self.out();
         if self.streams.get(&id).is_some_and(|stream| !stream.answered) {
             let mut block = BlockWriter::begin(&mut self.encoder, &mut self.out);
-            response::write_informational(&mut block, head);
+            response::write_informational(&mut block, head, ops);
             block.end(id, false);
         }
     }

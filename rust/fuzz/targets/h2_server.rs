@@ -119,7 +119,7 @@ impl Owner {
             }
             6 => {
                 let hints = pair::response(103, &[("link", "a")], BodyLength::Empty);
-                self.server.send_informational(id, &hints);
+                self.server.send_informational(id, &hints, &HeaderOps::default());
                 let mut trailers = Headers::default();
                 trailers.push(b"grpc-status", b"0");
                 self.answer(id, 9, Some(Some(&trailers)));

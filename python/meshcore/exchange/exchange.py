@@ -31,6 +31,8 @@ from meshcore.exchange.phase import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sized
+
     from meshcore._core import Chunk, Listener, Request, Ticket
     from meshcore.exchange.kept import Pieces
     from meshcore.exchange.ports import Downstream, Driver, Lost, Task, Upstream
@@ -71,7 +73,7 @@ class Exchange:
         self.phase = HEAD
         self.up: Upstream | None = None
         self.response: Response | None = None
-        self.layers: list[object] | None = None
+        self.layers: Sized | None = None  # those that are to see the response
         self.task: Task | None = None  # an async layer's, cancelled with the exchange
         self.request_done = request.end
         # The body after the head's own part: until it was sent, and for replay.
@@ -235,7 +237,7 @@ class Exchange:
                 self._again(passed == _AGAIN, now_ns)
             return
         self.response = response
-        go_on = self.commit if self.layers is None else self._look
+        go_on = self._look if self.layers else self.commit
         go_on(now_ns)
 
     def _look(self, now_ns: int) -> None:

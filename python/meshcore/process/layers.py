@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
+import functools
 import importlib
 import inspect
 import logging
@@ -14,10 +16,12 @@ from meshcore.exchange.layers import Layer
 from meshcore.exchange.phase import OVER
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Coroutine
+    from collections.abc import Awaitable, Callable
 
     from meshcore._core import Response
     from meshcore.exchange.exchange import Exchange
+
+    Then = Callable[[Exchange, Layer, Any], None]
 
 log = logging.getLogger("meshcore.layers")
 
@@ -55,30 +59,61 @@ def load_layer(name: str) -> Layer:
     return make_layer(name, import_layer(name))
 
 
+def given_layer(name: str, layer: object) -> Layer:
+    """A layer that a program hands in. Raises `LayerError` for what is none."""
+    if isinstance(layer, Layer):
+        return layer
+    if isinstance(layer, type) and issubclass(layer, Layer):
+        raise LayerError(f"python layer {name}: a class; hand in an object, {layer.__name__}()")
+    raise LayerError(f"python layer {name}: not a meshcore.Layer")
+
+
+class Passage:
+    """What one request's layers share: a context of its own, and who is to see its response."""
+
+    __slots__ = ("context", "waiting")
+
+    def __init__(self, context: contextvars.Context) -> None:
+        self.context = context
+        self.waiting: list[Layer] = []
+
+    def __len__(self) -> int:
+        return len(self.waiting)
+
+
 class LayerRunner:
-    """The layers of a worker, by the number that the core pauses with."""
+    """The layers of a worker, by the number that the core pauses with.
+
+    Hooks run in their request's context, and nothing else does: what the exchange does next runs in
+    none of a request's, for the connections that it opens live on.
+    """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
+        self._context = contextvars.copy_context()
         self.layers: list[Layer] = []
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
 
     def on_request(self, exchange: Exchange, number: int) -> None:
         """Run one layer; the exchange goes on, or is answered."""
         layer = self.layers[number]
+        passage = self._passage(exchange)
         if type(layer).on_response is not Layer.on_response:
-            if exchange.layers is None:
-                exchange.layers = []
-            exchange.layers.append(layer)
+            passage.waiting.append(layer)
         try:
-            answer = layer.on_request(exchange.request)
-        except Exception:
-            self._failed(exchange, layer)
+            answer = passage.context.run(layer.on_request, exchange.request)
+        except (Exception, asyncio.CancelledError) as error:
+            self._failed(exchange, layer, error)
             return
         if inspect.isawaitable(answer):
-            self._spawn(exchange, answer, self._await_request(exchange, layer, answer))
+            self._spawn(exchange, layer, answer, self._go_on)
         else:
             self._go_on(exchange, layer, answer)
+
+    def _passage(self, exchange: Exchange) -> Passage:
+        if exchange.layers is None:
+            exchange.layers = Passage(self._context.copy())
+        return cast("Passage", exchange.layers)
 
     def _go_on(self, exchange: Exchange, layer: Layer, answer: object) -> None:
         if exchange.phase == OVER:
@@ -91,60 +126,51 @@ class LayerRunner:
             log.error("layer %s returned %r, not an Answer or None", type(layer).__name__, answer)
             exchange.answer(Answer.for_reason(Reason.LAYER_ERROR, type(layer).__name__), now_ns())
 
-    async def _await_request(
-        self, exchange: Exchange, layer: Layer, answer: Awaitable[Answer | None]
-    ) -> None:
-        try:
-            found = await answer
-        except Exception:
-            self._failed(exchange, layer)
-        else:
-            exchange.task = None
-            self._go_on(exchange, layer, found)
-
     def on_response(self, exchange: Exchange) -> bool:
         """Run the layers that saw the request, last first; false: one of them is still at it."""
-        layers = cast("list[Layer]", exchange.layers)
-        response = cast("Response", exchange.response)
-        while layers:
-            layer = layers.pop()
+        passage, response = self._passage(exchange), cast("Response", exchange.response)
+        while passage.waiting:
+            layer = passage.waiting.pop()
             try:
-                waiting = layer.on_response(exchange.request, response)
-            except Exception:
-                self._failed(exchange, layer)
+                hook = passage.context.run(layer.on_response, exchange.request, response)
+            except (Exception, asyncio.CancelledError) as error:
+                self._failed(exchange, layer, error)
                 return False
-            if inspect.isawaitable(waiting):
-                self._spawn(exchange, waiting, self._await_response(exchange, layer, waiting))
+            if inspect.isawaitable(hook):
+                self._spawn(exchange, layer, hook, self._pass_on)
                 return False
         return True
 
-    async def _await_response(
-        self, exchange: Exchange, layer: Layer, waiting: Awaitable[None]
-    ) -> None:
-        try:
-            await waiting
-        except Exception:
-            self._failed(exchange, layer)
-            return
-        exchange.task = None
+    def _pass_on(self, exchange: Exchange, layer: Layer, _: object) -> None:
         if exchange.phase != OVER and self.on_response(exchange):
             exchange.commit(now_ns())
 
-    def _failed(self, exchange: Exchange, layer: Layer) -> None:
-        log.exception("layer %s failed", type(layer).__name__)
-        exchange.task = None
-        exchange.answer(Answer.for_reason(Reason.LAYER_ERROR, type(layer).__name__), now_ns())
+    def _failed(self, exchange: Exchange, layer: Layer, error: BaseException) -> None:
+        name = type(layer).__name__
+        log.error("layer %s failed", name, exc_info=error)
+        exchange.answer(Answer.for_reason(Reason.LAYER_ERROR, name), now_ns())
 
-    def _spawn(
-        self, exchange: Exchange, hook: Awaitable[Any], work: Coroutine[Any, Any, None]
-    ) -> None:
-        task = self._loop.create_task(work)
+    def _spawn(self, exchange: Exchange, layer: Layer, hook: Awaitable[Any], then: Then) -> None:
+        coroutine = hook if inspect.iscoroutine(hook) else _awaited(hook)
+        task = self._loop.create_task(coroutine, context=self._passage(exchange).context)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        if inspect.iscoroutine(hook):
-            # A task that is cancelled before its first step has not begun to await it.
-            task.add_done_callback(lambda _: hook.close())
         exchange.task = task
+        task.add_done_callback(
+            functools.partial(self._done, exchange, layer, then), context=self._context
+        )
+
+    def _done(self, exchange: Exchange, layer: Layer, then: Then, task: asyncio.Task[Any]) -> None:
+        """A hook has returned, was cancelled with its exchange, or failed: as one does that is
+        cancelled by itself, or by what it waits for."""
+        self._tasks.discard(task)
+        error = asyncio.CancelledError() if task.cancelled() else task.exception()
+        ours = exchange.task is task
+        if ours:
+            exchange.task = None
+        if error is None:
+            then(exchange, layer, task.result())
+        elif ours or not task.cancelled():
+            self._failed(exchange, layer, error)
 
     async def close(self) -> None:
         """End every hook that still runs."""
@@ -152,3 +178,7 @@ class LayerRunner:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _awaited(hook: Awaitable[Any]) -> Any:
+    return await hook

@@ -12,7 +12,7 @@ from meshcore.admin.server import Admin
 from meshcore.config.change import change
 from meshcore.config.compile import compile
 from meshcore.process.doors import Doors
-from meshcore.process.layers import load_layer
+from meshcore.process.layers import given_layer, load_layer
 from meshcore.process.memory import calm_collector, tune_allocator
 from meshcore.process.prepared import prepare
 from meshcore.process.worker import Worker
@@ -41,10 +41,11 @@ class Proxy:
             seed=secrets.randbits(64), segment_max=self._snapshot.segment_max_bytes
         )
         self._prepared = prepare(self._engine, change(None, self._snapshot))
-        given = dict(layers or {})
+        given = {name: given_layer(name, layer) for name, layer in (layers or {}).items()}
         self._layers = given | {
-            name: given.get(name) or load_layer(name)
+            name: load_layer(name)
             for name in self._prepared.core.python_layers()
+            if name not in given
         }
         self._doors = Doors(by_lane=False)
         self._worker: Worker | None = None

@@ -9,6 +9,7 @@ import socket
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Iterable
 from contextlib import ExitStack, asynccontextmanager
+from contextvars import Context
 from typing import Any, cast
 from unittest import mock
 
@@ -97,17 +98,30 @@ class Gate:
 class Work:
     """A task of the loop that does not exist: runs one step when told."""
 
-    def __init__(self, steps: Coroutine[Any, Any, None]) -> None:
+    def __init__(self, steps: Coroutine[Any, Any, Any]) -> None:
         self._steps = steps
         self._ended: list[Callable[[Any], object]] = []
         self._cancelled = False
+        self._result: object = None
+        self._error: BaseException | None = None
         self.done = False
 
-    def add_done_callback(self, callback: Callable[[Any], object]) -> None:
+    def add_done_callback(
+        self, callback: Callable[[Any], object], *, context: Context | None = None
+    ) -> None:
         self._ended.append(callback)
 
     def cancel(self) -> None:
         self._cancelled = True
+
+    def cancelled(self) -> bool:
+        return isinstance(self._error, asyncio.CancelledError)
+
+    def exception(self) -> BaseException | None:
+        return self._error
+
+    def result(self) -> object:
+        return self._result
 
     def step(self) -> None:
         try:
@@ -115,10 +129,14 @@ class Work:
                 self._steps.throw(asyncio.CancelledError())
             else:
                 self._steps.send(None)
-        except (StopIteration, asyncio.CancelledError):
-            self.done = True
-            for callback in self._ended:
-                callback(self)
+            return
+        except StopIteration as ended:
+            self._result = ended.value
+        except (Exception, asyncio.CancelledError) as error:
+            self._error = error
+        self.done = True
+        for callback in self._ended:
+            callback(self)
 
 
 class Loop:
@@ -140,7 +158,9 @@ class Loop:
     def create_future(self) -> Gate:
         return Gate()
 
-    def create_task(self, steps: Coroutine[Any, Any, None]) -> Work:
+    def create_task(
+        self, steps: Coroutine[Any, Any, Any], *, context: Context | None = None
+    ) -> Work:
         self.tasks.append(Work(steps))
         return self.tasks[-1]
 

@@ -667,8 +667,12 @@ class H2ClientCodec:
     def send_request(self, request: Request, ticket: Ticket, peer: Peer, now_ns: int) -> int | None:
         """Open a stream with a request; ``None``: none can be opened, and nothing was sent."""
 
+    @property
+    def clogged(self) -> bool:
+        """Whether the connection's window is used up."""
+
     def is_held_up(self, stream: int) -> bool:
-        """Whether something of a stream waits for the connection's window, which others used up."""
+        """Whether all of a stream's body waits for the window, which others used up."""
 
     def send_data(self, stream: int, data: bytes | Chunk) -> int:
         """A piece of a body; bytes that wait."""
@@ -869,6 +873,10 @@ class Ticket:
     @property
     def pending(self) -> bool:
         """Whether a gRPC status is still to come."""
+
+    @property
+    def blamed(self) -> bool:
+        """Whether the last end of an attempt was told as a failure of its endpoint."""
 
     @property
     def repeatable(self) -> bool:

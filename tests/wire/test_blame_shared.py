@@ -156,8 +156,9 @@ def test_an_answer_that_nobody_takes_holds_nothing_of_the_retry_budget(
 
 @every_way
 @pytest.mark.parametrize("length", ["known", "unknown"])
+@pytest.mark.parametrize("how", ["hangs up", "answers"])
 def test_an_endpoint_that_gives_up_a_client_that_pauses_is_not_blamed(
-    run: Run, serve: Serve, engine: str, client: str, endpoint: str, length: str
+    run: Run, serve: Serve, engine: str, client: str, endpoint: str, length: str, how: str
 ) -> None:
     """As nginx does after `client_body_timeout`: without a word."""
 
@@ -165,8 +166,10 @@ def test_an_endpoint_that_gives_up_a_client_that_pauses_is_not_blamed(
         if turn.fields[":method"] == "GET":
             return await turn.answer(b"fine")
         await asyncio.sleep(0.7)
-        turn.die()
-        return None
+        if how == "hangs up":
+            turn.die()
+            return None
+        return await turn.answer(b"too slow", status=504)
 
     async def go() -> None:
         fields = (("content-length", "100000"),) if length == "known" else ()
@@ -176,7 +179,7 @@ def test_an_endpoint_that_gives_up_a_client_that_pauses_is_not_blamed(
                 asked = request("POST", "/", *fields, body=b"x")
                 calls = [await caller.begin(asked, end=False) for _ in range(4)]
                 for call in calls:
-                    assert (await call.whole()).status == 502
+                    assert (await call.whole()).status == (502 if how == "hangs up" else 504)
                 assert blamed(proxy) == set()
                 assert (await caller.ask(request())).status == 200
 
@@ -254,5 +257,132 @@ def test_a_loop_that_stood_still_reads_before_it_judges(
             reply = await asking
             assert (reply.status, reply.body) == (200, b"fine")
             assert blamed(proxy) == set()
+
+    run(go())
+
+
+@every_way
+def test_an_endpoint_that_takes_no_connection_is_blamed_whatever_is_asked(
+    run: Run, serve: Serve, engine: str, client: str, endpoint: str
+) -> None:
+    """A body that is not over excuses nothing that was never sent."""
+
+    async def go() -> None:
+        with nobody() as dead:
+            async with (
+                serve(str(touchy(engine, endpoint, dead))) as proxy,
+                calling(client, proxy) as caller,
+            ):
+                for _ in range(2):
+                    call = await caller.begin(request("POST", "/", body=b"x"), end=False)
+                    assert (await call.whole()).status == 502
+                assert blamed(proxy) == {"breaker", "endpoint"}
+
+    run(go())
+
+
+def test_what_a_client_brought_about_hides_no_loss_that_others_met(
+    run: Run, serve: Serve, engine: str
+) -> None:
+    """The end of a connection counts once: for the first whom it is told as a failure."""
+
+    async def die(call: Call) -> None:
+        if call.path == "/last":
+            await asyncio.sleep(0.1)  # at once it would be a stale one
+            call.visit.abort()
+
+    async def go() -> None:
+        async with (
+            H2Origin(die) as origin,
+            serve(str(of_one(engine, "h2", origin.port))) as proxy,
+            H2Client(proxy.addresses["edge"]) as client,
+            H2Client(proxy.addresses["edge"]) as other,
+        ):
+            for _ in range(20):
+                await client.ask("/", method="POST", end=False).send(b"x")
+            await origin.reached(20)
+            await asyncio.sleep(0.6)
+            assert (await other.get("/last")).status == 502
+            assert blamed(proxy) == {"breaker"}
+
+    run(go())
+
+
+def test_a_request_without_a_body_needs_no_window(run: Run, serve: Serve, engine: str) -> None:
+    async def answer(call: Call) -> None:
+        if call.path == "/unread":
+            call.credit = False
+            await call.reset()
+        await call.answer(b"fine")
+
+    async def go() -> None:
+        async with H2Origin(answer, credit=False) as origin:
+            mesh = of_one(engine, "h2", origin.port).to("h2", limits={"connections": 1})
+            async with (
+                serve(str(mesh)) as proxy,
+                H2Client(proxy.addresses["edge"]) as client,
+                H2Client(proxy.addresses["edge"]) as other,
+            ):
+                unread = client.ask("/unread", method="POST", end=False)
+                sending = asyncio.create_task(unread.send(b"x" * 200_000))
+                await eventually(lambda: bool(origin.calls) and len(origin.calls[0].body) >= 65_535)
+                assert [(await other.get()).status for _ in range(3)] == [200] * 3
+                assert len(origin.visits) == 1
+                sending.cancel()
+
+    run(go())
+
+
+def test_deadlines_of_clients_end_no_connection(run: Run, serve: Serve, engine: str) -> None:
+    """No PING is sent for them either: many endpoints end a connection for those."""
+    slow = asyncio.Event()
+
+    async def answer(call: Call) -> None:
+        if call.path == "/slow":
+            await call.reset()
+        await slow.wait()
+        await call.answer(b"fine")
+
+    async def go() -> None:
+        async with (
+            H2Origin(answer) as origin,
+            serve(str(of_one(engine, "h2", origin.port))) as proxy,
+            H2Client(proxy.addresses["edge"]) as client,
+        ):
+            watch = client.ask("/watch")
+            await origin.reached(1)
+            for _ in range(5):
+                call = client.ask("/slow", GRPC, ("grpc-timeout", "60m"), method="POST", end=False)
+                await call.send(b"x", end=True)
+                await call.whole()
+                assert call.fields["x-mesh-reason"] == "deadline_exceeded"
+            slow.set()
+            assert await watch.whole() == b"fine"
+            assert len(origin.visits) == 1
+            assert origin.visits[0].frames[6] == 0
+            assert blamed(proxy) == set()
+
+    run(go())
+
+
+def test_quiet_calls_are_nobodys_failure_for_per_try_either(
+    run: Run, serve: Serve, engine: str
+) -> None:
+    async def say_nothing(call: Call) -> None:
+        await call.reset()
+
+    async def go() -> None:
+        async with H2Origin(say_nothing) as origin:
+            mesh = of_one(engine, "h2", origin.port).via(retry={"retries": 0, "per_try": "100ms"})
+            async with (
+                serve(str(mesh)) as proxy,
+                H2Client(proxy.addresses["edge"]) as client,
+            ):
+                for _ in range(3):
+                    stream = client.ask("/watch", GRPC, method="POST", end=False)
+                    await stream.send(b"x", end=True)
+                    await stream.whole()
+                    assert stream.fields["x-mesh-reason"] == "upstream_try_timeout"
+                assert blamed(proxy) == set()
 
     run(go())

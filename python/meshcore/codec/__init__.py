@@ -132,8 +132,12 @@ class ClientCodec(Codec, Protocol):
         when none can be opened and nothing was sent. Raises `CodecError` for what HTTP/2 cannot
         say, or the endpoint does not take; nothing was sent then, either."""
 
+    @property
+    def clogged(self) -> bool:
+        """Whether the connection's window is used up."""
+
     def is_held_up(self, stream: int) -> bool:
-        """Whether something of a stream waits for the connection's window, which others used up."""
+        """Whether all of a stream's body waits for the window, which others used up."""
 
     def leave(self, stream: int) -> None:
         """Nobody wants to hear of the stream any more: it ends, with CANCEL unless it is over."""

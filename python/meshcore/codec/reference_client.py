@@ -60,8 +60,6 @@ class ReferenceClient(Reference):
     def _room(self) -> int:
         if self.closed or self._going_away or not self._settled:
             return 0
-        if self._h2.outbound_flow_control_window <= 0:
-            return 0  # others' bodies have all of it
         most = min(self._h2.remote_settings.max_concurrent_streams, self._spec.streams)
         return max(0, min(most - len(self._streams), self._resets_left()))
 
@@ -112,11 +110,16 @@ class ReferenceClient(Reference):
         sent = len(self._sent_resets) + self._fresh
         return MOST_RESETS - sent - len(self._streams) if sent else MANY
 
+    @property
+    def clogged(self) -> bool:
+        """Whether others' bodies have used up the connection's window."""
+        return bool(self._h2.outbound_flow_control_window <= 0)
+
     def is_held_up(self, stream: int) -> bool:
-        """Whether something of a stream waits for the connection's window, which others used up."""
+        """Whether all of a stream's body waits for the connection's window."""
         known = self._streams.get(stream)
-        waits = known is not None and known.outbox.queued > 0
-        return waits and self._h2.outbound_flow_control_window <= 0
+        waits = known is not None and known.outbox.queued > 0 and not known.outbox.sent
+        return waits and self.clogged
 
     def _may_reset(self) -> bool:
         return self._resets_left() > 0

@@ -79,13 +79,24 @@ class Inbox:
 class Outbox:
     """The sending side."""
 
-    __slots__ = ("begun", "chunks", "done", "full", "priority", "queued", "scheduled", "trailers")
+    __slots__ = (
+        "begun",
+        "chunks",
+        "done",
+        "full",
+        "priority",
+        "queued",
+        "scheduled",
+        "sent",
+        "trailers",
+    )
 
     def __init__(self) -> None:
         self.chunks: deque[memoryview] = deque()
         self.queued = 0
         self.trailers: Fields | None = None  # not `None`: the end, with these
         self.begun = False  # the head is out
+        self.sent = False  # some bytes are
         self.done = False  # the end is out
         self.full = False  # the owner was told to wait
         self.scheduled = False
@@ -119,6 +130,7 @@ class Outbox:
         else:
             self.chunks[0] = chunk[most:]
         self.queued -= len(piece)
+        self.sent = True
         return piece
 
     def stop(self) -> int:

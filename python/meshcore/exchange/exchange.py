@@ -5,8 +5,7 @@ with calls on its ports. What is decided (which endpoint, whether again, when, w
 deadline means, who is to blame) its ticket decides, in the core. It holds no socket, reads no
 clock and never awaits, so a test can fail it at every step.
 
-It stands in one phase, from the head to the end. Who may not be read at the moment is a set of
-reasons for each side; that side is read on when its set is empty.
+It stands in one phase, from the head to the end. Who may be read meanwhile is `reading.py`'s.
 """
 
 from __future__ import annotations
@@ -29,59 +28,47 @@ from meshcore.exchange.phase import (
     UNTAKEN,
     WAITING,
 )
+from meshcore.exchange.reading import Reading
 
 if TYPE_CHECKING:
     from collections.abc import Sized
 
-    from meshcore._core import Chunk, Listener, Request, Ticket
+    from meshcore._core import Chunk, Listener, Request
     from meshcore.exchange.kept import Pieces
     from meshcore.exchange.ports import Downstream, Driver, Lost, Task, Upstream
 
 _FORWARD: Final = int(Verdict.FORWARD)
 _AGAIN: Final = int(Passed.AGAIN)
+_TIMEOUTS: Final = (Reason.UPSTREAM_TIMEOUT, Reason.UPSTREAM_TRY_TIMEOUT)
 
 
-class Exchange:
+class Exchange(Reading):
     """A request on its way."""
 
     __slots__ = (
         "_held",
         "_kept",
         "_last",
-        "client_pauses",
-        "down",
         "driver",
-        "endpoint_pauses",
         "layers",
-        "phase",
         "request",
-        "request_done",
         "response",
         "stack",
         "task",
-        "ticket",
-        "up",
     )
 
-    ticket: Ticket
-
     def __init__(self, driver: Driver, down: Downstream, stack: Listener, request: Request) -> None:
+        super().__init__(down, request.end)
         self.driver = driver
-        self.down = down
         self.stack = stack
         self.request = request
-        self.phase = HEAD
-        self.up: Upstream | None = None
         self.response: Response | None = None
         self.layers: Sized | None = None  # those that are to see the response
         self.task: Task | None = None  # an async layer's, cancelled with the exchange
-        self.request_done = request.end
         # The body after the head's own part: until it was sent, and for replay.
         self._kept: Pieces | None = None
         self._last: Body | None = None  # its end
         self._held: list[bytes | Chunk | Body] | None = None  # of the response, behind its head
-        self.client_pauses = 0
-        self.endpoint_pauses = FULL if down.choked else 0
 
     # --- the way in ---------------------------------------------------------------------------
 
@@ -143,50 +130,6 @@ class Exchange:
                 self._pause_client(FULL, now_ns)
             self._resume_client(UNTAKEN, now_ns)
 
-    # --- who is read --------------------------------------------------------------------------
-
-    def _pause_client(self, why: int, now_ns: int) -> None:
-        if self.request_done:
-            return  # nothing of this request is left to be read
-        if not self.client_pauses:
-            self.ticket.reading(False, now_ns)
-            self.down.pause_reading()
-        self.client_pauses |= why
-
-    def _resume_client(self, why: int, now_ns: int) -> None:
-        if self.client_pauses & why:
-            self.client_pauses &= ~why
-            if not self.client_pauses:
-                self.ticket.reading(True, now_ns)
-                self.down.resume_reading()
-                self.down.arm(self.ticket.arm())
-
-    def _set_endpoint_pauses(self, why: int) -> None:
-        """Before there is a head the endpoint is read whatever the client takes: it is timed."""
-        before, self.endpoint_pauses = self.endpoint_pauses, why
-        up = self.up
-        if up is not None and self.phase >= LOOKING:
-            if why and not before:
-                up.pause_reading()
-            elif before and not why:
-                up.resume_reading()
-
-    def on_client_full(self) -> None:
-        """The client takes no more of the response."""
-        self._set_endpoint_pauses(self.endpoint_pauses | FULL)
-
-    def on_client_room(self) -> None:
-        """It takes more."""
-        self._set_endpoint_pauses(self.endpoint_pauses & ~FULL)
-
-    def on_endpoint_full(self, now_ns: int) -> None:
-        """The endpoint takes no more of the request."""
-        self._pause_client(FULL, now_ns)
-
-    def on_endpoint_room(self, now_ns: int) -> None:
-        """It takes more."""
-        self._resume_client(FULL, now_ns)
-
     # --- the request's body -------------------------------------------------------------------
 
     def on_request_data(self, data: bytes | Chunk, now_ns: int) -> None:
@@ -231,7 +174,7 @@ class Exchange:
         passed = self.ticket.responded(response, now_ns)
         if passed >= _AGAIN:
             if passed == Passed.TOO_EARLY:
-                self.on_failed(Reason.UPSTREAM_PROTOCOL, "upgraded inside of a request", now_ns)
+                self.on_failed(Reason.UPGRADE_UNSUPPORTED, "agreed within its body", now_ns)
             else:
                 self._discard_upstream()
                 self._again(passed == _AGAIN, now_ns)
@@ -381,11 +324,14 @@ class Exchange:
         else:
             if not self._leave_queue() and reason == Reason.UPSTREAM_TIMEOUT:
                 reason = Reason.QUEUE_TIMEOUT  # it waited for our own cap, not for the endpoint
-            counted = self.up is not None and self.up.is_excused(now_ns)
+            up = self.up if reason in _TIMEOUTS else None
+            counted = up is not None and up.is_excused()
             if due == Due.ATTEMPT:
                 self.on_failed(reason, detail, now_ns, counted=counted)
             else:
                 self.answer(Answer.for_reason(reason, detail), now_ns, counted=counted)
+            if up is not None and ticket.blamed:
+                up.on_blamed()
 
     def on_bad_request(self, answer: Answer, now_ns: int) -> None:
         """The request's body is malformed or over its limit: nothing more of it goes out."""

@@ -121,10 +121,13 @@ class Upstream(Protocol):
     def send_end(self, body: Body, ticket: Ticket) -> None:
         """End the body, with the trailers of its last piece."""
 
-    def is_excused(self, now_ns: int) -> bool:
-        """A response did not come in time. Whether that says nothing of the endpoint: something of
-        the request still waits behind what others sent, or that the connection is silent was told
-        of another request. One that is silent is asked for a sign of life."""
+    def is_excused(self) -> bool:
+        """A response did not come in time. Whether that says nothing of the endpoint: the request's
+        body waits behind what others sent, or that the connection is silent was told of another
+        request. One that is silent takes no more."""
+
+    def on_blamed(self) -> None:
+        """That was told as a failure of the endpoint."""
 
     def pause_reading(self) -> None:
         """Leave what the endpoint sends where it is."""

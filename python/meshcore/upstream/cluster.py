@@ -24,6 +24,8 @@ class Cluster:
     """Of whether it is over TLS, and now."""
     connections: int = 0
     pending: int = 0
+    leaving: Pooled | Shared | None = None
+    """One that is being closed for another to be opened: over TLS that takes a while."""
     pools: list[Pool] = field(default_factory=list)
     """Of retired endpoints too, while requests may wait in them."""
 

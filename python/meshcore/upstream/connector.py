@@ -156,10 +156,12 @@ class Connector:
     def _make_room(self, cluster: Cluster) -> None:
         """The cap is the upstream's: an idle connection to one endpoint yields to a request for
         another, or one that takes no more to one that would. What it leaves is taken in `lost`."""
-        if cluster.is_full and any(pool.wants_connection() for pool in cluster.pools):
-            idle = cluster.oldest_idle()
-            if idle is not None:
-                idle.withdraw()
+        if cluster.leaving is not None or not cluster.is_full:
+            return
+        if any(pool.wants_connection() for pool in cluster.pools):
+            cluster.leaving = cluster.oldest_idle()
+            if cluster.leaving is not None:
+                cluster.leaving.withdraw()
 
     def lost(self, connection: Connection) -> None:
         """A connection is closed: its place is free."""
@@ -170,7 +172,11 @@ class Connector:
         else:
             pool.remove_shared(connection)
             self._shared.pop(connection, None)
+        if pool.cluster.leaving is connection:
+            pool.cluster.leaving = None
         self._use_room(pool)
+        if pool.cluster.pending:
+            self._make_room(pool.cluster)
 
     def _use_room(self, pool: Pool) -> None:
         """A place under the cap is free: for the pool that left it, then for any other."""
@@ -224,12 +230,14 @@ class Connector:
     def _fail_waiting(self, pool: Pool, reason: Reason, detail: str) -> None:
         """No connection: those whom it would have served hear it, as one cause; the others may have
         the next."""
-        now = now_ns()
-        for number in range(min(pool.streams_each, len(pool.waiting))):
+        now, counted = now_ns(), False
+        for _ in range(min(pool.streams_each, len(pool.waiting))):
             waiting = pool.next_waiting()
             if waiting is None:
                 break
-            waiting.on_failed(reason, detail, now, counted=number > 0)
+            ticket = waiting.ticket
+            waiting.on_failed(reason, detail, now, counted=counted)
+            counted = counted or ticket.blamed
         self._use_room(pool)
 
     def _ready(self, pool: Pool, connection: Connection) -> None:

@@ -175,9 +175,12 @@ class Http1Connection(asyncio.BaseProtocol):
         elif self.codec.in_tunnel and transport.can_write_eof():
             transport.write_eof()
 
-    def is_excused(self, now_ns: int) -> bool:
+    def is_excused(self) -> bool:
         """Never: nobody else is on this connection."""
         return False
+
+    def on_blamed(self) -> None:
+        """Nothing follows: nobody else is on this connection."""
 
     def pause_reading(self) -> None:
         """Leave further bytes in the socket."""

@@ -88,9 +88,11 @@ class Http2Stream:
             over = connection.is_over
             stale = over and not self.began and self._is_stale(now)
             counted = over and (connection.blamed or (self.began and connection.torn))
-            connection.torn |= over and self.began
-            connection.blamed |= over and not (self.began or stale)
+            ticket = exchange.ticket
             exchange.on_cut(detail, now, Lost(self.began, stale, counted))
+            # Only what was counted once counts no more: the first may be its client's own doing.
+            connection.torn |= over and self.began and ticket.blamed
+            connection.blamed |= over and not self.began and ticket.blamed
 
     def _is_stale(self, now: int) -> bool:
         """The connection was kept, and said nothing since this was sent, just now."""
@@ -125,12 +127,18 @@ class Http2Stream:
         self._connection.codec.send_end(self._number, body, ticket)
         self._connection.touched()
 
-    def is_excused(self, now_ns: int) -> bool:
+    def is_excused(self) -> bool:
         """Whether others' requests are why this has no response, or were told why."""
         connection = self._connection
-        return connection.is_silent_as_told(self._opened_ns, now_ns) or (
-            connection.codec.is_held_up(self._number)
-        )
+        silent = connection.heard_ns <= self._opened_ns
+        if silent:
+            connection.retire()  # it may be dead: who comes next has another one
+        return (silent and connection.blamed) or connection.codec.is_held_up(self._number)
+
+    def on_blamed(self) -> None:
+        """A request that was told that it has no response was the first to tell of it."""
+        connection = self._connection
+        connection.blamed |= connection.heard_ns <= self._opened_ns
 
     def pause_reading(self) -> None:
         """Give the endpoint no more window."""
@@ -173,7 +181,6 @@ class Http2Connection(Http2Wire):
         "pool",
         "ready",
         "retired",
-        "silent_ns",
         "stale_within_ns",
         "streams",
         "torn",
@@ -192,8 +199,7 @@ class Http2Connection(Http2Wire):
         self.ready = asyncio.Event()  # the endpoint said how many streams it takes, or is gone
         self.retired = False  # it takes no more streams
         self.kept = False  # it has carried what it was opened for
-        self.silent_ns = 0  # when it was heard before the silence that a request was told of
-        self.blamed = False  # that it is over was told of one stream
+        self.blamed = False  # that it is over, or silent, was told of one stream
         self.torn = False  # or of one whose response had begun
         self.stale_within_ns = 0  # of its end
         self.born_ns = self.idle_since_ns = self.heard_ns
@@ -288,25 +294,20 @@ class Http2Connection(Http2Wire):
         return not (self.streams or self._lent)
 
     @property
+    def clogged(self) -> bool:
+        """Whether what is sent waits: its socket is full, or others have used up its window."""
+        return self.choked or self.codec.clogged
+
+    @property
     def room(self) -> int:
-        """How many more streams it takes now: none while its socket is full, or while it is asked
-        for a sign of life."""
-        if self.retired or self.closing or self.choked or self.pinged_ns:
+        """How many more streams it takes now."""
+        if self.retired or self.closing:
             return 0
         return self.codec.can_open(now_ns()) - self._lent
 
     def is_alive(self) -> bool:
         """Whether no end of file waits in the socket."""
         return self.transport is not None and not has_ended(self.transport)
-
-    def is_silent_as_told(self, since_ns: int, now: int) -> bool:
-        """A request that was sent at ``since_ns`` has no answer. Whether nothing at all was heard
-        since, and another request was told so; until something is, no further one is sent."""
-        if self.heard_ns > since_ns:
-            return False
-        told, self.silent_ns = self.silent_ns == self.heard_ns, self.heard_ns
-        self.ask_for_life(now)
-        return told
 
     def resume_writing(self) -> None:
         """The endpoint took what was queued: it takes streams again."""

@@ -48,6 +48,10 @@ class Shared(Protocol):
         """Those that are open."""
 
     @property
+    def clogged(self) -> bool:
+        """Whether what is sent on it waits."""
+
+    @property
     def is_idle(self) -> bool:
         """Whether no stream is open or lent."""
 
@@ -168,10 +172,16 @@ class Pool:
         """A stream of the first connection that has room: few connections are full, the others
         grow idle and go. One that was silent is looked into before it carries what would not be
         repeated. O(connections)."""
+        stream = self._lend(exchange, now_ns, clogged=False)
+        if stream is None and self.cluster.is_full:
+            stream = self._lend(exchange, now_ns, clogged=True)  # no other will be opened
+        return stream
+
+    def _lend(self, exchange: Exchange, now_ns: int, *, clogged: bool) -> Upstream | None:
         spec = self.cluster.spec
         for connection in list(self.shared):
             room = connection.room
-            if room <= 0:
+            if room <= 0 or connection.clogged is not clogged:
                 continue
             if self.is_old(connection, now_ns) or not (
                 exchange.ticket.repeatable or self._is_alive(connection, now_ns)

@@ -120,12 +120,7 @@ class Http2Wire(asyncio.BaseProtocol):
         due = self.heard_ns + ping_ns
         if now < due:
             return due
-        self.ask_for_life(now)
+        self.codec.ping()  # or the last one is not answered yet
+        self.pinged_ns = now
+        self.flush()
         return now + timeout_ns
-
-    def ask_for_life(self, now: int) -> None:
-        """Send a PING, unless one is on its way."""
-        if not self.pinged_ns:
-            self.codec.ping()  # or the last one is not answered yet
-            self.pinged_ns = now
-            self.flush()

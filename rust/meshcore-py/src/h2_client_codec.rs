@@ -109,6 +109,11 @@ impl H2ClientCodec {
         })
     }
 
+    #[getter]
+    fn clogged(&self) -> bool {
+        self.0.is_clogged()
+    }
+
     fn is_held_up(&self, stream: u32) -> bool {
         self.0.is_held_up(stream)
     }

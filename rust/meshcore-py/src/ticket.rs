@@ -186,6 +186,11 @@ impl Ticket {
     }
 
     #[getter]
+    fn blamed(&self) -> bool {
+        self.ticket.has_blamed()
+    }
+
+    #[getter]
     fn repeatable(&self) -> bool {
         self.ticket.is_repeatable()
     }

@@ -136,3 +136,19 @@ fn a_deadline_that_is_over_asks_nobody() {
     assert_eq!(answer.reason, Reason::DeadlineExceeded);
     assert_eq!(mesh.held(), 0);
 }
+
+#[test]
+fn a_call_is_slow_to_its_head_whenever_its_messages_come() {
+    for (head_ms, message_ms, open) in [(100, 5_000, false), (1_500, 100, true)] {
+        let mut mesh = slow();
+        let mut ticket = mesh.ask_as(&grpc(&[]), true).0;
+        mesh.wait(head_ms);
+        mesh.respond(&mut ticket, Head { grpc: true, ..ANSWER });
+        mesh.wait(message_ms);
+        let rand = mesh.rng.next_u64();
+        ticket.relayed(5, mesh.now, rand);
+        ticket.trailed(0, mesh.now, rand);
+        mesh.finish(ticket);
+        assert_eq!(mesh.is_open(), open, "{head_ms}");
+    }
+}

@@ -113,7 +113,7 @@ impl RequestTicket {
     /// request already. What an endpoint does while it waits for the client's body is the client's
     /// choice too.
     pub fn failed(&mut self, reason: Reason, counted: bool, now: Nanos, rng: &mut Rng) -> Next {
-        let counted = counted || self.body.is_awaited(now);
+        let counted = counted || self.is_no_failure(reason, now);
         let reason = self.judged(reason, now);
         let repeatable = self.may_repeat(false, reason.again().is_untouched());
         if reason.again() == Again::Stale && repeatable && self.renew() {
@@ -134,6 +134,18 @@ impl RequestTicket {
     fn is_given_up(&self, now: Nanos) -> bool {
         const SLACK: Nanos = Nanos::from_millis(5);
         self.deadline != Nanos::MAX && now + SLACK >= self.deadline
+    }
+
+    /// Whether what an endpoint did says nothing of it, because of what the client does: it is waited
+    /// for, or its call may be quiet.
+    fn is_no_failure(&self, reason: Reason, now: Nanos) -> bool {
+        match reason.blame() {
+            Blame::Reset => self.body.is_awaited(now),
+            Blame::Timeout => {
+                reason == Reason::UpstreamTryTimeout && self.kind == Kind::Grpc && self.body.done
+            }
+            Blame::Nobody | Blame::Connect | Blame::Malformed => false,
+        }
     }
 
     /// What an attempt ended for, if its client had not given up before.
@@ -247,6 +259,7 @@ impl RequestTicket {
             return Passed::Again { endpoint, at };
         }
         self.status = head.status;
+        self.headed = Some(now);
         self.passed(now);
         self.settle_endpoint(EndpointOutcome::Ok, now);
         self.leave_budget(); // it is no retry any more that might double the load
@@ -363,7 +376,7 @@ impl RequestTicket {
         if let Some(stats) = self.listener_stats().filter(|_| self.outcome.is_none()) {
             stats.cut(outcome.reason);
         }
-        let counted = counted || self.body.is_awaited(now);
+        let counted = counted || self.is_no_failure(outcome.reason, now);
         let reason = self.judged(outcome.reason, now);
         self.blame(reason, counted, now);
         self.end_attempt(endpoint_outcome(reason, counted), now);
@@ -384,6 +397,9 @@ impl RequestTicket {
     /// Notes what the end of an attempt says to the breaker, if it is the last one.
     fn blame(&mut self, reason: Reason, counted: bool, now: Nanos) {
         self.last = now;
+        if self.attempt.is_some() {
+            self.blamed = reason.blame() != Blame::Nobody && !counted; // else told when it ended
+        }
         let Some(rules) = self.rules() else { return };
         let what = match reason.blame() {
             Blame::Connect => Some(What::Connect),
@@ -410,7 +426,8 @@ impl RequestTicket {
     /// Whether the endpoint alone took longer than a breaker calls slow.
     fn took_long(&self, rules: &FailureRules, now: Nanos) -> bool {
         let since = rules.slow_after().zip(self.waited_for_since());
-        since.is_some_and(|(most, since)| now.since(since) > most)
+        let until = self.headed.unwrap_or(now); // what it streams comes when it comes
+        since.is_some_and(|(most, since)| until.since(since) > most)
     }
 
     /// The service has answered: the breaker hears it now.
@@ -420,7 +437,9 @@ impl RequestTicket {
             let slow = self.took_long(rules, now);
             let finding = match rules.of(what) {
                 Finding::Success if slow => rules.of(What::Slow),
-                Finding::Failure(_) if self.is_given_up(now) => Finding::Neutral,
+                Finding::Failure(_) if self.is_given_up(now) || self.body.is_awaited(now) => {
+                    Finding::Neutral
+                }
                 finding => finding,
             };
             self.note(finding, now);

@@ -9,8 +9,8 @@ pub(super) const REPLAY_BYTES: u64 = 65_536;
 const RATE_GRACE: Nanos = Nanos::from_secs(20);
 /// Between two bytes of a plain request's body: half of what nginx allows (60 s).
 const IDLE: Nanos = Nanos::from_secs(30);
-/// A client that said nothing of its body for so long is waited for.
-const SILENT: Nanos = Nanos::from_millis(500);
+/// A body that is not whole after this time is waited for.
+const UNHURRIED: Nanos = Nanos::from_millis(500);
 const SECOND_NS: u64 = 1_000_000_000;
 
 /// What is to be done with a piece of a request's body.
@@ -75,10 +75,10 @@ impl BodyAccount {
         self.first = len;
     }
 
-    /// Whether the endpoint waits for the client: some of the body is missing, and nothing of it
-    /// came for so long that it is no matter of distance.
+    /// Whether the endpoint waits for the client: some of the body is missing, after a time that is
+    /// no matter of distance. How fast it has to come the endpoint says, and the client chooses.
     pub(super) fn is_awaited(&self, now: Nanos) -> bool {
-        !self.done && !self.is_paused() && now.since(self.last) >= SILENT
+        !self.done && !self.is_paused() && now.since(self.began) >= UNHURRIED
     }
 
     /// What was held until somebody took it was sent: if it was too much, it is not kept. Whether

@@ -135,6 +135,10 @@ pub struct RequestTicket {
     pub(super) asked: Nanos,
     pub(super) last: Nanos,
     pub(super) told: Told,
+    /// The last end of an attempt was told as a failure.
+    pub(super) blamed: bool,
+    /// When the response's head came.
+    pub(super) headed: Option<Nanos>,
     pub(super) status: u16,
     pub(super) grpc: Option<u8>,
     pub(super) outcome: Option<Outcome>,
@@ -180,6 +184,8 @@ impl RequestTicket {
             asked: now,
             last: now,
             told: Told::NOTHING,
+            blamed: false,
+            headed: None,
             status: 0,
             grpc: None,
             outcome: None,
@@ -244,6 +250,13 @@ impl RequestTicket {
     #[must_use]
     pub fn tunnels(&self) -> bool {
         self.tunnels
+    }
+
+    /// Whether the last end of an attempt was told as a failure: the same cause, met by another
+    /// request, then counts no more.
+    #[must_use]
+    pub fn has_blamed(&self) -> bool {
+        self.blamed
     }
 
     /// Whether a gRPC status is still to come.

@@ -62,12 +62,16 @@ impl H2Client {
         if !self.greeted || self.is_closed() || over || self.out.len() > MAX_OUT {
             return 0;
         }
-        if self.send_window <= 0 {
-            return 0; // others' bodies have all of it: a request with one would wait behind them
-        }
         let most = self.remote.max_streams.min(self.config.streams as usize);
         let open = self.streams.len();
         most.saturating_sub(open).min(self.resets.left(open).unwrap_or(usize::MAX))
+    }
+
+    /// Whether others' bodies have used up the connection's window: a request with one would wait
+    /// behind them.
+    #[must_use]
+    pub fn is_clogged(&self) -> bool {
+        self.send_window <= 0
     }
 
     /// Whether the endpoint takes an extended CONNECT (RFC 8441 §3).

@@ -272,11 +272,11 @@ impl<S: Side> Engine<S> {
         self.streams.get(&id).map_or(0, |stream| stream.outbox.queued())
     }
 
-    /// Whether something of a stream waits for the connection's window, which others have used up.
+    /// Whether all of a stream's body waits for the connection's window, which others have used up.
     #[must_use]
     pub fn is_held_up(&self, id: u32) -> bool {
         let outbox = self.streams.get(&id).map(|stream| &stream.outbox);
-        self.send_window <= 0 && outbox.is_some_and(|o| o.queued() > 0 && o.window > 0)
+        self.send_window <= 0 && outbox.is_some_and(|o| o.queued() > 0 && !o.has_begun())
     }
 
     /// Takes no more of a body until [`resume`](Self::resume): what comes fills its window.

@@ -43,6 +43,8 @@ pub(super) struct Outbox {
     /// Small pieces that came while others waited, joined; behind `chunks`, and never without any.
     joined: Vec<u8>,
     queued: usize,
+    /// Some of it was sent.
+    begun: bool,
     end: Option<End>,
     ended: bool,
     /// What the peer takes; less than nothing after its SETTINGS made the window smaller.
@@ -97,6 +99,11 @@ impl Outbox {
         self.ended
     }
 
+    /// Whether some bytes were sent.
+    pub(super) fn has_begun(&self) -> bool {
+        self.begun
+    }
+
     /// Bytes queued.
     pub(super) fn queued(&self) -> usize {
         self.queued
@@ -127,6 +134,7 @@ impl Outbox {
         }
         write_head(out, len, kind::DATA, if last { flag::END_STREAM } else { 0 }, stream);
         self.write(len, out);
+        self.begun |= len > 0;
         self.window -= len as i64;
         *connection -= len as i64;
         if last {

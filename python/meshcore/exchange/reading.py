@@ -1,0 +1,78 @@
+"""Who of an exchange is read: each side while there is no reason against it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from meshcore.exchange.phase import FULL, HEAD, LOOKING
+
+if TYPE_CHECKING:
+    from meshcore._core import Ticket
+    from meshcore.exchange.ports import Downstream, Upstream
+
+
+class Reading:
+    """The two sides of a request on its way, and for each a set of reasons not to read it. A side
+    is read on when its set is empty."""
+
+    __slots__ = (
+        "client_pauses",
+        "down",
+        "endpoint_pauses",
+        "phase",
+        "request_done",
+        "ticket",
+        "up",
+    )
+
+    ticket: Ticket
+
+    def __init__(self, down: Downstream, request_done: bool) -> None:
+        self.down = down
+        self.up: Upstream | None = None
+        self.phase = HEAD
+        self.request_done = request_done
+        self.client_pauses = 0
+        self.endpoint_pauses = FULL if down.choked else 0
+
+    def _pause_client(self, why: int, now_ns: int) -> None:
+        if self.request_done:
+            return  # nothing of this request is left to be read
+        if not self.client_pauses:
+            self.ticket.reading(False, now_ns)
+            self.down.pause_reading()
+        self.client_pauses |= why
+
+    def _resume_client(self, why: int, now_ns: int) -> None:
+        if self.client_pauses & why:
+            self.client_pauses &= ~why
+            if not self.client_pauses:
+                self.ticket.reading(True, now_ns)
+                self.down.resume_reading()
+                self.down.arm(self.ticket.arm())
+
+    def _set_endpoint_pauses(self, why: int) -> None:
+        """Before there is a head the endpoint is read whatever the client takes: it is timed."""
+        before, self.endpoint_pauses = self.endpoint_pauses, why
+        up = self.up
+        if up is not None and self.phase >= LOOKING:
+            if why and not before:
+                up.pause_reading()
+            elif before and not why:
+                up.resume_reading()
+
+    def on_client_full(self) -> None:
+        """The client takes no more of the response."""
+        self._set_endpoint_pauses(self.endpoint_pauses | FULL)
+
+    def on_client_room(self) -> None:
+        """It takes more."""
+        self._set_endpoint_pauses(self.endpoint_pauses & ~FULL)
+
+    def on_endpoint_full(self, now_ns: int) -> None:
+        """The endpoint takes no more of the request."""
+        self._pause_client(FULL, now_ns)
+
+    def on_endpoint_room(self, now_ns: int) -> None:
+        """It takes more."""
+        self._resume_client(FULL, now_ns)

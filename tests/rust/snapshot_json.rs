@@ -3,7 +3,8 @@
 #![cfg(not(loom))]
 
 use meshcore_core::snapshot::{
-    Action, Delta, Layer, LimitKey, Listener, PathMatch, Retry, Route, Upstream, ValueMatch,
+    Action, Delta, HeaderKey, Layer, LimitKey, Listener, MissingKey, PathMatch, Retry, Route,
+    Upstream, ValueMatch,
 };
 
 const FULL: &str = include_str!("../data/full.json");
@@ -34,7 +35,8 @@ fn every_key_of_the_format_is_read() {
         _ => None,
     };
     let keys: Vec<_> = api.layers.iter().filter_map(key_of).collect();
-    let header = LimitKey::Header("x-tenant".to_owned());
+    let (missing, join) = (MissingKey::Reject, true);
+    let header = LimitKey::Header(HeaderKey { name: "x-tenant".to_owned(), missing, join });
     assert_eq!(keys, [header, LimitKey::Client, LimitKey::Host]);
     let moved = &delta.hosts["old.example.com"][0];
     assert!(matches!(moved.action, Action::Redirect { status: 308, .. }));

@@ -130,9 +130,10 @@ def _limit(model: Limit) -> dict[str, Any]:
     }
 
 
-def _key(model: LimitKey) -> str | dict[str, str]:
+def _key(model: LimitKey) -> str | dict[str, Any]:
     if model.header is not None:
-        return {"header": model.header}
+        join = model.multiple == "join"
+        return {"header": {"name": model.header, "missing": model.missing, "join": join}}
     return "client" if model.client else "host"
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -41,6 +41,16 @@ class LimitKey(OrText):
     header: FieldName | None = Field(None, description="The value of this request header.")
     client: bool | None = Field(None, description="`true`: the client's address.")
     host: bool | None = Field(None, description="`true`: the request's host.")
+    missing: Literal["share", "skip", "reject"] = Field(
+        "share",
+        description="Requests without that header: `share` one bucket, `skip` the limit, or "
+        "`reject` them with 400.",
+    )
+    multiple: Literal["reject", "join"] = Field(
+        "reject",
+        description="Requests with several such headers: `reject` them with 400, or `join` their "
+        "values to one.",
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -52,6 +62,8 @@ class LimitKey(OrText):
         one_of(self, "header", "client", "host")
         if self.client is False or self.host is False:
             raise ValueError("leave the key out instead of writing false")
+        if self.header is None and self.model_fields_set & {"missing", "multiple"}:
+            raise ValueError("missing and multiple are for a header")
         return self
 
 

@@ -316,11 +316,39 @@ fn default_clients() -> u64 {
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum LimitKey {
     /// The value of a header.
-    Header(String),
+    Header(HeaderKey),
     /// The client's address.
     Client,
     /// The host.
     Host,
+}
+
+/// A header whose value tells one bucket from another.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub struct HeaderKey {
+    /// Its name, in lower case.
+    pub name: String,
+    /// What becomes of requests without it.
+    #[serde(default)]
+    pub missing: MissingKey,
+    /// Whether several of them count as one joined value; else such a request is refused, for a
+    /// second one would be another bucket at each request.
+    #[serde(default)]
+    pub join: bool,
+}
+
+/// What becomes of requests that lack the field which a limit counts by.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+pub enum MissingKey {
+    /// They share one bucket.
+    #[default]
+    Share,
+    /// They pass uncounted.
+    Skip,
+    /// They are refused.
+    Reject,
 }
 
 /// A circuit breaker's rules.

@@ -42,6 +42,14 @@ pub(super) fn check(authority: &[u8]) -> Result<Parts, CodecError> {
     Ok(Parts { host_len, has_upper })
 }
 
+/// Whether a checked authority names a port.
+pub(super) fn has_port(authority: &[u8]) -> bool {
+    match authority {
+        [b'[', ..] => authority.last() != Some(&b']'),
+        _ => authority.contains(&b':'),
+    }
+}
+
 fn bracketed(authority: &[u8]) -> Result<usize, CodecError> {
     let invalid = CodecError::bad("invalid IPv6 literal");
     let close = authority.iter().position(|&b| b == b']').ok_or(invalid)?;

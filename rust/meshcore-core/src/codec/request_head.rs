@@ -1,5 +1,7 @@
 //! A validated request head from one block.
 
+use std::net::Ipv6Addr;
+
 use super::authority;
 use super::error::CodecError;
 use super::field::valid_field_name;
@@ -39,7 +41,7 @@ pub(super) fn read(
         Target::Origin { .. } | Target::Asterisk => None,
     };
     let (authority, host) = locate_host(&mut parsed, given, &facts)?;
-    if target == Target::Authority && authority.len == host.len {
+    if target == Target::Authority && !authority::has_port(parsed.headers.slice(authority)) {
         return Err(CodecError::bad("CONNECT without a port"));
     }
     let place = place(&mut parsed, raw, &target, &rules.paths)?;
@@ -134,7 +136,25 @@ pub(super) fn locate_host(
     } else {
         span
     };
-    Ok((span, Span { start: span.start, len: parts.host_len as u32 }))
+    let host = Span { start: span.start, len: parts.host_len as u32 };
+    Ok((span, canonical(host, parsed)))
+}
+
+/// One spelling for each host, so that routes and limits see the same whatever a client writes: the
+/// root's dot is left out, an IPv6 address is written as RFC 5952 asks. In lower case it is already.
+fn canonical(host: Span, parsed: &mut RequestBlock) -> Span {
+    let text = parsed.headers.slice(host);
+    match text {
+        [b'[', inner @ .., b']'] => {
+            let written = std::str::from_utf8(inner).ok().and_then(|t| t.parse::<Ipv6Addr>().ok());
+            match written.map(|ip| format!("[{ip}]")) {
+                Some(best) if best.as_bytes() != text => parsed.headers.append(best.as_bytes()),
+                _ => host,
+            }
+        }
+        [_, .., b'.'] => Span { len: host.len - 1, ..host },
+        _ => host,
+    }
 }
 
 /// Path, path for matching and query.

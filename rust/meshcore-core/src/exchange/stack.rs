@@ -29,7 +29,7 @@ impl Op {
     /// The field that it counts by.
     pub(super) fn key(&self) -> Option<&[u8]> {
         match self {
-            Self::Keyed(_, LimitKey::Header(name)) => Some(name.as_bytes()),
+            Self::Keyed(_, LimitKey::Header(key)) => Some(key.name.as_bytes()),
             _ => None,
         }
     }

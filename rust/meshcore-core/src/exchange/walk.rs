@@ -1,5 +1,6 @@
 //! The walk of one request through its stack: the only place where the order is written.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::answer::{Answer, LimitState};
@@ -13,7 +14,7 @@ use crate::admission::{Charge, ClientLimiter, Refused, bytes_key};
 use crate::balance::Rng;
 use crate::error::Reason;
 use crate::head::{BodyLength, RequestHead};
-use crate::snapshot::LimitKey;
+use crate::snapshot::{HeaderKey, LimitKey, MissingKey};
 use crate::time::Nanos;
 
 /// A client that gives an endpoint less than this gets no answer from it: to ask would only mean to
@@ -123,7 +124,14 @@ impl Walk<'_> {
                     let key = self.peer.client(&self.head.headers, hops, self.compiled.seed);
                     self.charge(limiter, key)
                 }
-                Op::Keyed(limiter, key) => self.charge(limiter, self.key(key)),
+                Op::Keyed(limiter, key) => match self.key(key) {
+                    Ok(Some(key)) => self.charge(limiter, key),
+                    Ok(None) => continue,
+                    Err(detail) => {
+                        let answer = Answer { detail, ..Reason::BadRequest.into() };
+                        return Some(Verdict::Answer(answer));
+                    }
+                },
                 Op::Bucket(bucket) => bucket.try_acquire(self.now, 1).map(|_| None),
                 Op::InFlight(cap) => {
                     if self.must_await(ticket) {
@@ -153,17 +161,37 @@ impl Walk<'_> {
         limiter.try_acquire(key, self.now, 1).map(|(_, charge)| Some(charge))
     }
 
-    fn key(&self, key: &LimitKey) -> u64 {
+    /// What the request counts by; `None`: it is not counted. An error says what is wrong with it.
+    fn key(&self, key: &LimitKey) -> Result<Option<u64>, &'static str> {
         let seed = self.compiled.seed;
-        match key {
+        Ok(match key {
             LimitKey::Client => {
-                self.peer.client(&self.head.headers, self.listener.trusted_hops, seed)
+                Some(self.peer.client(&self.head.headers, self.listener.trusted_hops, seed))
             }
-            LimitKey::Host => bytes_key(seed, self.head.slice(self.head.host)),
-            LimitKey::Header(name) => {
-                bytes_key(seed, self.head.headers.get(name.as_bytes()).unwrap_or_default())
+            LimitKey::Host => Some(bytes_key(seed, self.head.slice(self.head.host))),
+            LimitKey::Header(key) => self.header_key(key)?.map(|value| bytes_key(seed, &value)),
+        })
+    }
+
+    fn header_key<'a>(&'a self, key: &'a HeaderKey) -> Result<Option<Cow<'a, [u8]>>, &'static str> {
+        let mut values = self.head.headers.get_all(key.name.as_bytes());
+        let Some(first) = values.next() else {
+            return match key.missing {
+                MissingKey::Share => Ok(Some(Cow::Borrowed(b""))),
+                MissingKey::Skip => Ok(None),
+                MissingKey::Reject => Err("without the field that a limit counts by"),
+            };
+        };
+        let mut value = Cow::Borrowed(first);
+        for further in values {
+            if !key.join {
+                return Err("the field that a limit counts by comes more than once");
             }
+            let all = value.to_mut();
+            all.extend_from_slice(b", ");
+            all.extend_from_slice(further);
         }
+        Ok(Some(value))
     }
 
     fn route(&self, ticket: &mut RequestTicket) -> Option<Verdict> {

@@ -55,11 +55,12 @@ impl HostPattern {
         }
         let name = text.strip_suffix('.').unwrap_or(&text);
         let address = name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
-        match address {
-            Some(address) if address.parse::<std::net::Ipv6Addr>().is_ok() => {}
-            Some(_) => return Err("not an IPv6 address"),
-            None => check_labels(name)?,
+        if let Some(address) = address {
+            // As the codec writes it.
+            let ip: std::net::Ipv6Addr = address.parse().map_err(|_| "not an IPv6 address")?;
+            return Ok(Self::Exact(format!("[{ip}]")));
         }
+        check_labels(name)?;
         Ok(Self::Exact(name.to_owned()))
     }
 

@@ -5,6 +5,7 @@ use smallvec::SmallVec;
 use super::HeadError;
 use super::block::{Block, Pseudo};
 use super::writer::Without;
+use crate::codec::authority;
 use crate::codec::encode::Fields;
 use crate::codec::encode_request::{RequestRules, declared_length, made_fields, received_fields};
 use crate::codec::error::CodecError;
@@ -51,7 +52,7 @@ pub(super) fn head(
     let form = form(headers.slice(method), &path, plain_connect, rules)?;
     let mut parsed = RequestBlock { version: Version::Http2, method, target, headers };
     let (authority, host) = locate_host(&mut parsed, pseudo.authority, &facts)?;
-    if plain_connect && authority.len == host.len {
+    if plain_connect && !authority::has_port(parsed.headers.slice(authority)) {
         return Err(CodecError::bad("CONNECT without a port").into());
     }
     let place = place(&mut parsed, &path, &form, &rules.paths)?;

@@ -58,7 +58,13 @@ class Exchange(Reading):
     )
 
     def __init__(self, driver: Driver, down: Downstream, stack: Listener, request: Request) -> None:
-        super().__init__(down, request.end)
+        # Here, and not in `Reading`: a call more for each request would be seen.
+        self.down = down
+        self.up: Upstream | None = None
+        self.phase = HEAD
+        self.request_done = request.end
+        self.client_pauses = 0
+        self.endpoint_pauses = FULL if down.choked else 0
         self.driver = driver
         self.stack = stack
         self.request = request

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from meshcore.exchange.phase import FULL, HEAD, LOOKING
+from meshcore.exchange.phase import FULL, LOOKING
 
 if TYPE_CHECKING:
     from meshcore._core import Ticket
@@ -26,14 +26,12 @@ class Reading:
     )
 
     ticket: Ticket
-
-    def __init__(self, down: Downstream, request_done: bool) -> None:
-        self.down = down
-        self.up: Upstream | None = None
-        self.phase = HEAD
-        self.request_done = request_done
-        self.client_pauses = 0
-        self.endpoint_pauses = FULL if down.choked else 0
+    down: Downstream
+    up: Upstream | None
+    phase: int
+    request_done: bool
+    client_pauses: int
+    endpoint_pauses: int
 
     def _pause_client(self, why: int, now_ns: int) -> None:
         if self.request_done:

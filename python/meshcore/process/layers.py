@@ -8,7 +8,7 @@ import functools
 import importlib
 import inspect
 import logging
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from meshcore._core import Answer, Reason, now_ns
 from meshcore.errors import LayerError
@@ -18,7 +18,6 @@ from meshcore.exchange.phase import OVER
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from meshcore._core import Response
     from meshcore.exchange.exchange import Exchange
 
     Then = Callable[[Exchange, Layer, Any], None]
@@ -68,17 +67,12 @@ def given_layer(name: str, layer: object) -> Layer:
     raise LayerError(f"python layer {name}: not a meshcore.Layer")
 
 
-class Passage:
-    """What one request's layers share: a context of its own, and who is to see its response."""
+class Passage(list[Layer]):
+    """What one request's layers share: those that are to see its response, and a context."""
 
-    __slots__ = ("context", "waiting")
+    __slots__ = ("context",)
 
-    def __init__(self, context: contextvars.Context) -> None:
-        self.context = context
-        self.waiting: list[Layer] = []
-
-    def __len__(self) -> int:
-        return len(self.waiting)
+    context: contextvars.Context
 
 
 class LayerRunner:
@@ -97,9 +91,12 @@ class LayerRunner:
     def on_request(self, exchange: Exchange, number: int) -> None:
         """Run one layer; the exchange goes on, or is answered."""
         layer = self.layers[number]
-        passage = self._passage(exchange)
+        passage: Any = exchange.layers
+        if passage is None:
+            passage = exchange.layers = Passage()
+            passage.context = self._context.copy()
         if type(layer).on_response is not Layer.on_response:
-            passage.waiting.append(layer)
+            passage.append(layer)
         try:
             answer = passage.context.run(layer.on_request, exchange.request)
         except (Exception, asyncio.CancelledError) as error:
@@ -109,11 +106,6 @@ class LayerRunner:
             self._spawn(exchange, layer, answer, self._go_on)
         else:
             self._go_on(exchange, layer, answer)
-
-    def _passage(self, exchange: Exchange) -> Passage:
-        if exchange.layers is None:
-            exchange.layers = Passage(self._context.copy())
-        return cast("Passage", exchange.layers)
 
     def _go_on(self, exchange: Exchange, layer: Layer, answer: object) -> None:
         if exchange.phase == OVER:
@@ -128,9 +120,10 @@ class LayerRunner:
 
     def on_response(self, exchange: Exchange) -> bool:
         """Run the layers that saw the request, last first; false: one of them is still at it."""
-        passage, response = self._passage(exchange), cast("Response", exchange.response)
-        while passage.waiting:
-            layer = passage.waiting.pop()
+        passage: Any = exchange.layers
+        response: Any = exchange.response
+        while passage:
+            layer = passage.pop()
             try:
                 hook = passage.context.run(layer.on_response, exchange.request, response)
             except (Exception, asyncio.CancelledError) as error:
@@ -151,8 +144,9 @@ class LayerRunner:
         exchange.answer(Answer.for_reason(Reason.LAYER_ERROR, name), now_ns())
 
     def _spawn(self, exchange: Exchange, layer: Layer, hook: Awaitable[Any], then: Then) -> None:
+        passage: Any = exchange.layers
         coroutine = hook if inspect.iscoroutine(hook) else _awaited(hook)
-        task = self._loop.create_task(coroutine, context=self._passage(exchange).context)
+        task = self._loop.create_task(coroutine, context=passage.context)
         self._tasks.add(task)
         exchange.task = task
         task.add_done_callback(

@@ -271,7 +271,7 @@ impl Walk<'_> {
                 });
             }
         };
-        if ticket.deadline <= self.now + LEAST_TIME {
+        if ticket.deadline < self.now + LEAST_TIME {
             return Verdict::Answer(Reason::DeadlineExceeded.into());
         }
         if self.must_await(ticket) {

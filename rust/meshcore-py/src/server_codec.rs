@@ -26,7 +26,6 @@ pub struct CodecLimits(pub(crate) Limits);
 #[pymethods]
 impl CodecLimits {
     #[new]
-    #[allow(clippy::too_many_arguments)]
     #[pyo3(signature = (*, header_bytes=None, headers=None, target=None, body=None, trailer_bytes=None, trailers=None, mesh=false))]
     fn new(
         header_bytes: Option<usize>,

@@ -187,6 +187,12 @@ class ReferenceClient(Reference):
             self._tell_whole(stream)  # it was so before the fault
         super()._fault(number, detail, code)
 
+    def _reset_closed(self, number: int) -> None:
+        stream = self._streams.get(number)
+        if stream is not None and stream.inbox.ended:
+            self._tell_whole(stream)  # as before any fault
+        super()._reset_closed(number)
+
     def _tell_whole(self, stream: Stream) -> None:
         """Tell all of a response, also where it was paused: there is no later."""
         stream.inbox.paused = False

@@ -370,6 +370,25 @@ def test_resets_of_one_connection_are_bounded(engine: str, together: int) -> Non
 
 
 @pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("at_once", [True, False])
+def test_a_whole_response_that_is_paused_is_told_before_what_comes_behind(
+    engine: str, at_once: bool
+) -> None:
+    endpoint = Endpoint(engine)
+    stream = endpoint.ask()
+    assert stream == 1
+    endpoint.codec.pause(1)
+    late = DataFrame(1, b"more")
+    if at_once:
+        endpoint.read(head(1, OK), late)
+    else:
+        endpoint.read(head(1, OK))
+        endpoint.read(late)
+    assert is_whole(endpoint.of(1), b"")
+    assert endpoint.resets() == [(1, STREAM_CLOSED)]
+
+
+@pytest.mark.parametrize("engine", ENGINES)
 def test_an_endpoint_is_read_whatever_it_takes(engine: str) -> None:
     """RFC 9113 §5.2.2: it may take our requests once we have its responses."""
     endpoint = Endpoint(engine)

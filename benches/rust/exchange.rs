@@ -29,7 +29,7 @@ fn begin(c: &mut Criterion) {
     let config = SegmentConfig { max_bytes: 256 << 20, worker_slots: 1 };
     let mut control = Control::new(Segment::anonymous(config).unwrap(), 0, [1, 2]);
     let delta: Delta = serde_json::from_str(include_str!("../begin.json")).unwrap();
-    engine.swap(control.apply(&engine.compiled(), delta).unwrap());
+    engine.swap(control.apply(&engine.compiled(), delta, Nanos::ZERO).unwrap());
     let compiled = engine.compiled();
     let listener = compiled.listener_id("edge").unwrap();
     let peer = Peer::new(Some("10.0.0.1".parse().unwrap()), [1, 2]);

@@ -5,6 +5,7 @@
 
 use meshcore_core::exchange::{Compiled, Control, Engine};
 use meshcore_core::segment::{Segment, SegmentConfig};
+use meshcore_core::time::Nanos;
 use serde_json::{Value, json};
 
 struct Mesh {
@@ -21,7 +22,7 @@ impl Mesh {
 
     fn apply(&mut self, delta: Value) -> Result<(), String> {
         let delta = serde_json::from_value(delta).unwrap();
-        match self.control.apply(&self.engine.compiled(), delta) {
+        match self.control.apply(&self.engine.compiled(), delta, Nanos::ZERO) {
             Ok(compiled) => {
                 self.engine.swap(compiled);
                 Ok(())

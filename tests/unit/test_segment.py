@@ -96,7 +96,9 @@ def test_workers_know_a_client_by_the_same_key() -> None:
 def test_a_worker_never_makes_what_control_did_not() -> None:
     segment = create()
     (engine,) = workers_of(segment, 1)
-    with pytest.raises(ConfigError, match=r"endpoint api/127\.0\.0\.1:1 is not in the shared"):
+    with pytest.raises(
+        ConfigError, match=r"upstream/api/endpoint/127\.0\.0\.1:1 is not in the shared"
+    ):
         engine.prepare(delta(1))
     assert (segment.objects, engine.version) == (0, 0)
     with pytest.raises(ValueError, match="does not write"):

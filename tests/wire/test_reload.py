@@ -160,6 +160,37 @@ def test_state_is_kept_by_name(run: Run, serve: Serve) -> None:
     run(main())
 
 
+def test_limits_keep_what_was_spent_in_another_order_and_at_another_rate(
+    run: Run, serve: Serve
+) -> None:
+    def listed(*layers: str) -> str:
+        return f", layers: [{', '.join(layers)}]"
+
+    client = "client_limit: {{rate: {}, burst: 2}}".format
+    host = "limit: {rate: 1/h, burst: 9, key: host}"
+    second = "limit: {name: second, rate: 1/h, burst: 9, key: host}"
+
+    async def main() -> None:
+        async with (
+            Origin(response(b"x")) as origin,
+            serve(mesh(origin.port, listener=listed(host, client("1/h")))) as proxy,
+            Client(proxy.addresses["edge"]) as asks,
+        ):
+            assert [(await asks.get()).status for _ in range(3)] == [200, 200, 429]
+            for layers in (
+                listed(client("1/h"), host),
+                listed("in_flight: {max: 9}", second, host, client("1/h")),
+                listed(client("3/d"), host, second),
+                listed(host, client("1/h")),
+            ):
+                await proxy.reload(load_text(mesh(origin.port, listener=layers)))
+                assert (await asks.get()).status == 429, layers
+            await proxy.reload(load_text(mesh(origin.port, listener=listed(host))))
+            assert [(await asks.get()).status for _ in range(8)] == [200] * 7 + [429]
+
+    run(main())
+
+
 @pytest.mark.parametrize(
     ("text", "error"),
     [

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from meshcore.config.failures import BreakerFailure
-    from meshcore.config.layers import CircuitBreaker, Limit, LimitKey, ListenerLayer
+    from meshcore.config.layers import CircuitBreaker, LimitKey, ListenerLayer, Quota
     from meshcore.config.route import FieldChanges, Match, PathMatch, Retry, Route, ValueMatch
 
 ANY_PATH: Final = "any"
@@ -110,22 +110,22 @@ def _changes(model: FieldChanges) -> dict[str, Any]:
 def layer(model: ListenerLayer) -> dict[str, Any]:
     """One layer; the model has made sure that it is exactly one."""
     if model.client_limit is not None:
-        limit = model.client_limit
-        return {"client_limit": {"rate": _rate(limit.rate, limit.burst), "clients": limit.clients}}
+        return {"client_limit": _quota(model.client_limit)}
     if model.limit is not None:
-        return {"limit": _limit(model.limit)}
+        key = model.limit.key
+        return {"limit": {**_quota(model.limit), "key": key and _key(key)}}
     if model.in_flight is not None:
-        return {"in_flight": {"max": model.in_flight.max}}
+        return {"in_flight": {"name": model.in_flight.name, "max": model.in_flight.max}}
     if model.python is not None:
         return {"python": {"name": model.python}}
     breaker: CircuitBreaker = model.circuit_breaker  # type: ignore[attr-defined]  # a RouteLayer
     return {"circuit_breaker": rules(breaker)}
 
 
-def _limit(model: Limit) -> dict[str, Any]:
+def _quota(model: Quota) -> dict[str, Any]:
     return {
+        "name": model.name,
         "rate": _rate(model.rate, model.burst),
-        "key": model.key and _key(model.key),
         "clients": model.clients,
     }
 
@@ -134,7 +134,7 @@ def _key(model: LimitKey) -> str | dict[str, Any]:
     if model.header is not None:
         join = model.multiple == "join"
         return {"header": {"name": model.header, "missing": model.missing, "join": join}}
-    return "client" if model.client else "host"
+    return model.word
 
 
 def _rate(rate: Rate, burst: int | None) -> dict[str, int]:

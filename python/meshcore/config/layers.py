@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Final, Literal, Self, TypeVar
 
 from pydantic import Field, model_validator
 
@@ -13,6 +13,7 @@ from meshcore.config.fields import (
     FieldName,
     LayerName,
     Model,
+    Name,
     OrText,
     Percent,
     RateText,
@@ -66,8 +67,23 @@ class LimitKey(OrText):
             raise ValueError("missing and multiple are for a header")
         return self
 
+    @property
+    def word(self) -> str:
+        """The key as one word, if it is no header's."""
+        return "client" if self.client else "host"
 
-class Quota(Model):
+
+class Counting(Model):
+    """A layer that counts, and goes on counting over a reload."""
+
+    name: Name | None = Field(
+        None,
+        description="Tells it from another layer of its list that counts by the same. What it "
+        "counted stays with this name, or with its kind and key.",
+    )
+
+
+class Quota(Counting):
     """A rate and a burst."""
 
     rate: RateText = Field(description="What may pass.")
@@ -140,7 +156,7 @@ class CircuitBreaker(Model):
         return self
 
 
-class InFlight(Model):
+class InFlight(Counting):
     """A cap on requests under way."""
 
     max: int = Field(ge=1, le=1 << 32, description="Most requests at one time.")
@@ -159,10 +175,51 @@ class ListenerLayer(Model):
         one_of(self, *type(self).model_fields)
         return self
 
+    @property
+    def identity(self) -> tuple[str, ...] | None:
+        """What it counts under in its list, as the core knows it; `None` if it counts nothing."""
+        counting = self.client_limit or self.limit or self.in_flight
+        if counting is None:
+            return None
+        if counting.name is not None:
+            return ("name", counting.name)
+        if self.limit is not None and self.limit.key is not None:
+            key = self.limit.key
+            return ("limit", "header", key.header) if key.header else ("limit", key.word)
+        return (next(name for name in COUNTING if getattr(self, name) is not None),)
+
 
 class RouteLayer(ListenerLayer):
     """One layer of a route: exactly one of these."""
 
     circuit_breaker: CircuitBreaker | None = Field(
-        None, description="A breaker for this route at its upstream."
+        None, description="A breaker for this route at its upstream; asked where it is written."
+    )
+
+
+COUNTING: Final = ("client_limit", "limit", "in_flight")
+L = TypeVar("L", bound=ListenerLayer)
+
+
+def distinct(layers: list[L]) -> list[L]:
+    """Refuse two layers of one list that would share what they count."""
+    seen: dict[tuple[str, ...], int] = {}
+    for place, layer in enumerate(layers):
+        identity = layer.identity
+        if identity is None:
+            continue
+        first = seen.setdefault(identity, place)
+        if first != place:
+            raise _twins(identity, first, place)
+    return layers
+
+
+def _twins(identity: tuple[str, ...], first: int, second: int) -> ValueError:
+    where = f"layers {first + 1} and {second + 1}"
+    if identity[0] == "name":
+        return ValueError(f"{where} have one name, {identity[1]}")
+    by = f" by {' '.join(identity[1:])}" if len(identity) > 1 else ""
+    return HintedError(
+        f"{where} are both {identity[0]}{by}, and would share what they count",
+        "add name: to one or both",
     )

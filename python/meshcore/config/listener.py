@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from meshcore.config.fields import (
     BindAddress,
@@ -22,7 +22,7 @@ from meshcore.config.fields import (
     size,
 )
 from meshcore.config.http2 import Http2
-from meshcore.config.layers import ListenerLayer
+from meshcore.config.layers import ListenerLayer, distinct
 
 
 class Certificate(Model):
@@ -113,7 +113,7 @@ class Listener(Model):
         description="`specific`: of the routes that match the most specific wins; "
         "`first`: the first of the file.",
     )
-    layers: list[ListenerLayer] = Field(
+    layers: Annotated[list[ListenerLayer], AfterValidator(distinct)] = Field(
         default_factory=list, max_length=64, description="What a request passes before routing."
     )
 

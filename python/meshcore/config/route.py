@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from meshcore.config.failures import RetriedFailure
 from meshcore.config.fields import (
@@ -28,7 +28,7 @@ from meshcore.config.fields import (
     off,
     one_of,
 )
-from meshcore.config.layers import RouteLayer
+from meshcore.config.layers import RouteLayer, distinct
 
 
 class PathMatch(Model):
@@ -212,7 +212,7 @@ class Route(Model):
         description="Protocols that may be upgraded to, such as `websocket`; `connect` lets the "
         "method CONNECT pass.",
     )
-    layers: list[RouteLayer] = Field(
+    layers: Annotated[list[RouteLayer], AfterValidator(distinct)] = Field(
         default_factory=list, max_length=64, description="What a request passes after routing."
     )
     request_headers: FieldChanges = Field(FieldChanges(), description="Changes to what is sent on.")

@@ -20,7 +20,7 @@ fn shown(deltas: &[Delta]) -> (String, bool) {
     let mut control = Control::new(segment, 0, [1, 2]);
     let mut accepted = true;
     for delta in deltas {
-        match control.apply(&engine.compiled(), delta.clone()) {
+        match control.apply(&engine.compiled(), delta.clone(), Nanos::ZERO) {
             Ok(compiled) => engine.swap(compiled),
             Err(errors) => {
                 assert!(!errors.is_empty());

@@ -276,6 +276,9 @@ pub struct Rate {
 pub enum Layer {
     /// A bucket for each client.
     ClientLimit {
+        /// What tells it from another such layer of its list.
+        #[serde(default)]
+        name: Option<String>,
         /// The rate of each client.
         rate: Rate,
         /// Slots of the table (rounded up to a power of two).
@@ -284,6 +287,9 @@ pub enum Layer {
     },
     /// A bucket shared by all, or one for each value of a key.
     Limit {
+        /// What tells it from another layer of its list that counts by the same.
+        #[serde(default)]
+        name: Option<String>,
         /// The rate.
         rate: Rate,
         /// What tells one bucket from another; one bucket for all when absent.
@@ -297,6 +303,9 @@ pub enum Layer {
     CircuitBreaker(Breaker),
     /// A cap on requests in flight through this route.
     InFlight {
+        /// What tells it from another such layer of its list.
+        #[serde(default)]
+        name: Option<String>,
         /// The cap.
         max: u64,
     },

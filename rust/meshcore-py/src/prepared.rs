@@ -7,9 +7,11 @@ use meshcore_core::exchange::{Compiled, Control, Engine};
 use meshcore_core::segment::SegmentError;
 use meshcore_core::snapshot::Delta;
 use meshcore_core::sync::{Ordering, fence};
+use meshcore_core::time::Nanos;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
+use crate::clock::now_ns;
 use crate::errors::{ApplyError, ChangeError};
 
 /// No request ever waits for it.
@@ -95,10 +97,11 @@ impl Changes {
             (history.commits, self.engine.compiled())
         };
         control.check().map_err(ChangeError::Segment)?;
-        let compiled = control.apply(&old, delta).map_err(|wrong| match control.check() {
-            Ok(()) => wrong.into(),
-            Err(handed_over) => ChangeError::Segment(handed_over), // meanwhile
-        })?;
+        let compiled =
+            control.apply(&old, delta, Nanos(now_ns())).map_err(|wrong| match control.check() {
+                Ok(()) => wrong.into(),
+                Err(handed_over) => ChangeError::Segment(handed_over), // meanwhile
+            })?;
         Ok(Prepared {
             upstreams,
             engine: Arc::downgrade(&self.engine),

@@ -28,7 +28,7 @@ impl Segment {
         // One number from outside becomes two keys, as in an engine of one process.
         let random = exchange::Engine::new(seed);
         let seed = match like {
-            Some(data) => segment::Segment::seed_of(data).map_err(segment_error)?,
+            Some(data) => segment::Exported::seed_of(data).map_err(segment_error)?,
             None => [random.random(), random.random()],
         };
         let origin = Origin { seed, layout: LAYOUT, created_ns: now_ns() };

@@ -97,7 +97,7 @@ impl Mesh {
             "buffer_total": config.buffer_total,
         });
         let delta = serde_json::from_value(delta).unwrap();
-        engine.swap(control.apply(&engine.compiled(), delta).unwrap());
+        engine.swap(control.apply(&engine.compiled(), delta, T0).unwrap());
         let compiled = engine.compiled();
         let first_id = compiled.upstreams().next().unwrap().endpoints().next().unwrap().0;
         let peer = Peer::new("192.0.2.1".parse().ok(), [1, 2]);

@@ -43,7 +43,7 @@ const CLAIM_TRIES: usize = 8;
 
 /// Limits each client by itself. All calls are O(1), lock-free and allocate nothing.
 ///
-/// When its quota is replaced by another rate, all clients start again with full buckets.
+/// A table's words mean nothing under another quota: see [`Self::take_over`].
 ///
 /// # Orderings
 /// A word is the whole state of a client. Only a claim looks at other words afterwards (is this
@@ -135,6 +135,25 @@ impl ClientLimiter {
             let new = (old & !INSTANT_MASK) | (old.wrapping_sub(charge.cost) & INSTANT_MASK);
             (same_tag(old, u64::from(charge.tag)).then_some(new), ())
         });
+    }
+
+    /// Goes on from what was taken in `before`, a table of the same size and seed under another
+    /// quota. O(words).
+    ///
+    /// Whoever charges `before` meanwhile is forgiven that.
+    ///
+    /// # Orderings
+    /// `Relaxed`: each word is carried over as it is at some moment, and nobody charges this table
+    /// before it is in force.
+    pub fn take_over(&self, before: &Self, now: Nanos) {
+        for (to, from) in self.block.lines().iter().zip(before.block.lines()) {
+            for (to, from) in to.0.iter().zip(&from.0) {
+                let (tag, instant) = split(from.load(Ordering::Relaxed));
+                let taken = Some(instant).filter(|_| (tag, instant) != (0, 0));
+                let taken = taken.and_then(|instant| self.clock.taken(instant, &before.clock, now));
+                to.store(taken.map_or(0, |taken| tag << TAG_SHIFT | taken), Ordering::Relaxed);
+            }
+        }
     }
 
     /// What the client has now; changes nothing.
@@ -287,6 +306,11 @@ fn way_of(line: &Line, tag: u64) -> Option<usize> {
         found |= u32::from(same_tag(slot.load(Ordering::Relaxed), tag)) << way;
     }
     (found != 0).then(|| found.trailing_zeros() as usize)
+}
+
+/// The tag and the instant of a word.
+const fn split(word: u64) -> (u64, u64) {
+    (word >> TAG_SHIFT, word & INSTANT_MASK)
 }
 
 #[inline]

@@ -26,7 +26,7 @@ const MAX_FULL: u64 = 1 << 60;
 
 /// A rate and a burst, ready to be charged against. Cheap to copy; immutable.
 ///
-/// A bucket's word stays valid when its quota is replaced: it is an instant, whatever the rate.
+/// A bucket's word means nothing under another quota: see [`super::TokenBucket::take_over`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Quota {
     /// 1/256 ns per token, rounded up.
@@ -122,6 +122,14 @@ impl Quota {
     /// 1/256 ns from empty to full.
     pub(crate) const fn full(&self) -> u64 {
         self.full
+    }
+
+    /// How far ahead a bucket is from which as many tokens were taken as from one of `other` that
+    /// is `ahead`; at most an empty one.
+    pub(crate) fn taken(&self, ahead: u64, other: &Self) -> u64 {
+        let scaled = u128::from(ahead) * u128::from(self.interval);
+        let scaled = scaled.div_ceil(u128::from(other.interval));
+        u64::try_from(scaled).map_or(self.full, |ahead| ahead.min(self.full))
     }
 
     /// The refusal of a call that asks for more than the bucket can ever hold.

@@ -71,6 +71,16 @@ impl TokenBucket {
         self.admitted(used(ahead, self.quota.full(), SKEW_UNITS).min(self.quota.full()))
     }
 
+    /// Goes on from what was taken of `before`, a bucket of another quota.
+    ///
+    /// Whoever charges `before` meanwhile is forgiven that.
+    pub fn take_over(&self, before: &Self, now: Nanos) {
+        let taken = before.word().load(Ordering::Acquire).wrapping_sub(units(now));
+        let taken = used(taken, before.quota.full(), SKEW_UNITS);
+        let ahead = self.quota.taken(taken, &before.quota);
+        self.word().store(units(now).wrapping_add(ahead), Ordering::Release);
+    }
+
     #[inline]
     fn word(&self) -> &AtomicU64 {
         self.block.word(0)

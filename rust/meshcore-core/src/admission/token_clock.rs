@@ -63,6 +63,15 @@ impl TokenClock {
         used(instant.wrapping_sub(at) & INSTANT_MASK, self.full, self.skew)
     }
 
+    /// The instant of a bucket from which as many tokens were taken as from one that is full at
+    /// `instant` by another clock; `None` for a full one.
+    pub(crate) fn taken(&self, instant: u64, other: &Self, now: Nanos) -> Option<u64> {
+        let ahead = other.ahead(instant, other.units(now));
+        // A token has at most 256 units, and a bucket at most 2^32.
+        let ahead = ((ahead << self.bits).div_ceil(1 << other.bits)).min(self.full);
+        (ahead > 0).then(|| self.units(now).wrapping_add(ahead) & INSTANT_MASK)
+    }
+
     /// The pure step: the new instant and how far it is ahead, or how much was missing.
     #[inline]
     pub(crate) fn step(&self, instant: u64, at: u64, cost: u64) -> Result<(u64, u64), u64> {

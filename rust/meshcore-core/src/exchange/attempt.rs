@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::body::Keep;
 use super::deadline::Awaited;
 use super::outcome::Outcome;
-use super::stack::{Guard, RouteStack};
+use super::stack::RouteStack;
 use super::ticket::{Kind, RequestTicket, Told};
 use crate::admission::{
     Endpoints, FailureRules, Outcome as Settled, State, Verdict as Finding, What,
@@ -472,9 +472,8 @@ impl RequestTicket {
 
     pub(super) fn settle_breaker(&mut self, now: Nanos, rand: u64) {
         let Some(permit) = self.breaker.take() else { return };
-        let Some(Guard { breaker, .. }) = self.route.as_ref().and_then(|r| r.guard()) else {
-            return;
-        };
+        let Some(guard) = self.route.as_ref().and_then(|r| r.guard()) else { return };
+        let breaker = &guard.breaker;
         let Told { finding, names } = self.told;
         match finding {
             Finding::Failure(weight) => {

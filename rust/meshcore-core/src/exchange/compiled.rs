@@ -6,7 +6,8 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use hashbrown::HashMap;
 
-use super::stack::{Op, RouteStack};
+use super::layer::Op;
+use super::stack::RouteStack;
 use super::stats::ListenerStats;
 use super::upstream::Upstream;
 use crate::admission::ClientsHeld;
@@ -157,6 +158,12 @@ impl Compiled {
     /// Every route.
     pub fn routes(&self) -> impl Iterator<Item = &Arc<RouteStack>> {
         self.hosts.values().flat_map(|host| host.stacks.iter())
+    }
+
+    /// The layers of every stack.
+    pub(super) fn ops(&self) -> impl Iterator<Item = &Op> {
+        let of_listeners = self.listeners().flat_map(|listener| &listener.ops);
+        of_listeners.chain(self.routes().flat_map(|route| &route.ops))
     }
 
     /// The names of Python layers, by the number that a pause carries.

@@ -222,7 +222,7 @@ mod tests {
         });
         let engine = Engine::new(1);
         let delta = serde_json::from_value(delta).unwrap();
-        engine.swap(control.apply(&engine.compiled(), delta).unwrap());
+        engine.swap(control.apply(&engine.compiled(), delta, T0).unwrap());
         let head = head(whole, fields);
         let peer = Peer::new(None, [1, 2]);
         let arrival = Arrival { head: &head, peer: &peer, now: T0 };

@@ -9,6 +9,12 @@ use crate::telemetry::Histogram;
 /// The format of a kind's words. Raise it when they come to mean something else.
 #[must_use]
 pub const fn word_format(kind: Kind) -> u64 {
+    // Since names are those of typed keys, and limiters' words belong to one rate.
+    old_format(kind) + 1
+}
+
+/// The format before that, whose names [`OldNames`](super::old_names::OldNames) reads.
+pub(super) const fn old_format(kind: Kind) -> u64 {
     match kind {
         // 2: rows have numbers, and failures name endpoints.
         Kind::Breaker => 2,

@@ -4,7 +4,7 @@
 //!
 //! [`Engine`] holds the compiled configuration, swapped as a whole. [`Engine::begin`] walks one
 //! request through the stack of its listener, then of its route, in this order: listener layers →
-//! route → route layers → the upstream's in-flight cap → breakers → balance. It stops with a
+//! route → route layers → the upstream's in-flight cap → its breaker → balance. It stops with a
 //! [`Verdict`]: forward to an endpoint, answer here, pause for a Python layer or await a small
 //! body, after which [`Engine::resume`] goes on. What was charged on the way is owned by the [`RequestTicket`],
 //! which gives everything back exactly once, also when it is dropped in the middle.
@@ -12,13 +12,17 @@
 mod answer;
 mod attempt;
 mod body;
+mod compile;
 mod compiled;
 mod control;
 mod deadline;
 mod grpc;
+mod key;
+mod layer;
 mod layout;
 mod local_reply;
 mod metrics;
+mod old_names;
 mod outcome;
 mod peer;
 mod stack;
@@ -34,12 +38,13 @@ pub use compiled::{Compiled, Engine, Listener};
 pub use control::{ApplyError, Control};
 pub use deadline::{Due, Paused};
 pub use grpc::{STATUSES as GRPC_STATUSES, final_status, format_timeout, parse_timeout, status_in};
+pub use layer::Guard;
 pub use layout::{LAYOUT, word_format};
 pub use local_reply::LocalReply;
 pub use metrics::render as render_metrics;
 pub use outcome::{Outcome, Phase};
 pub use peer::Peer;
-pub use stack::{Guard, RouteStack, Target};
+pub use stack::{RouteStack, Target};
 pub use stats::{ListenerStats, RouteStats};
 pub use ticket::{Kind, RequestTicket, Verdict};
 pub use upstream::Upstream;

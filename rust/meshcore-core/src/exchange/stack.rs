@@ -1,48 +1,14 @@
-//! Layers as compiled: the ops of a listener's and a route's stack.
+//! A route as compiled: its layers, and what it does in the end.
 
 use std::sync::Arc;
 
+use super::layer::{Guard, Op};
 use super::stats::RouteStats;
 use super::upstream::Upstream;
-use crate::admission::{Breaker, ClientLimiter, FailureRules, InFlight, TokenBucket};
 use crate::codec::HeaderOps;
 use crate::head::TunnelKind;
 use crate::routing::rewrite::{PathRewrite, Redirect};
-use crate::snapshot::{LimitKey, Retry};
-
-/// One compiled layer. Shared by pointer, so a ticket can hold what it charged.
-#[derive(Clone, Debug)]
-pub(super) enum Op {
-    /// A bucket for each client.
-    Client(Arc<ClientLimiter>),
-    /// One bucket.
-    Bucket(Arc<TokenBucket>),
-    /// A bucket for each value of a key.
-    Keyed(Arc<ClientLimiter>, LimitKey),
-    /// A cap on this route's requests in flight.
-    InFlight(Arc<InFlight>),
-    /// A Python layer: pause, and say which.
-    Python(u32),
-}
-
-impl Op {
-    /// The field that it counts by.
-    pub(super) fn key(&self) -> Option<&[u8]> {
-        match self {
-            Self::Keyed(_, LimitKey::Header(key)) => Some(key.name.as_bytes()),
-            _ => None,
-        }
-    }
-}
-
-/// A breaker, and what it takes for a failure.
-#[derive(Debug)]
-pub struct Guard {
-    /// The breaker.
-    pub breaker: Breaker,
-    /// Its rules.
-    pub rules: FailureRules,
-}
+use crate::snapshot::Retry;
 
 /// What a route does in the end.
 #[derive(Debug)]
@@ -80,8 +46,8 @@ pub struct RouteStack {
     /// Its name.
     pub name: String,
     pub(super) ops: Vec<Op>,
-    /// The breaker of (upstream, route), instead of the upstream's own.
-    pub(super) own_guard: Option<Guard>,
+    /// The breaker among them: of (upstream, route), instead of the upstream's own.
+    pub(super) own_guard: Option<Arc<Guard>>,
     /// What it does.
     pub target: Target,
     /// From the request's last byte to the response head; zero for none.
@@ -116,16 +82,12 @@ impl RouteStack {
 
     /// The breaker that its requests pass.
     pub(super) fn guard(&self) -> Option<&Guard> {
-        self.own_guard.as_ref().or_else(|| self.upstream()?.guard.as_ref())
+        self.own_guard.as_deref().or_else(|| self.upstream()?.guard.as_ref())
     }
 
-    /// Where that breaker is set, for the log.
-    pub(super) fn guard_place(&self) -> &'static str {
-        if self.own_guard.is_some() {
-            "circuit_breaker of the route"
-        } else {
-            "circuit_breaker of the upstream"
-        }
+    /// The upstream's breaker, if its requests pass that.
+    pub(super) fn upstream_guard(&self) -> Option<&Guard> {
+        if self.own_guard.is_some() { None } else { self.upstream()?.guard.as_ref() }
     }
 
     /// The upstream, if the route forwards.

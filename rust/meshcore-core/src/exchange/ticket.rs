@@ -11,8 +11,9 @@ use super::answer::Answer;
 use super::body::BodyAccount;
 use super::compiled::{Compiled, Reservation};
 use super::deadline::Awaited;
+use super::layer::{Op, Place};
 use super::outcome::{Outcome, Phase};
-use super::stack::{Op, RouteStack, Target};
+use super::stack::{RouteStack, Target};
 use super::stats::ListenerStats;
 use super::upstream::Upstream;
 use super::walk::Arrival;
@@ -57,12 +58,11 @@ pub(super) enum Stage {
     Done,
 }
 
-/// A charge, by the place of its layer: listener or route, and the index of the op.
+/// A charge, by the place of its layer.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Charged {
-    pub(super) of_route: bool,
-    pub(super) op: u16,
-    pub(super) charge: Option<Charge>,
+    place: Place,
+    charge: Option<Charge>,
 }
 
 #[derive(Debug)]
@@ -100,8 +100,8 @@ pub struct RequestTicket {
     pub(super) stage: Stage,
     pub(super) cursor: u16,
     pub(super) charges: SmallVec<[Charged; 2]>,
-    /// Caps that the request is in: whether the route's or the listener's, and which op.
-    pub(super) entered: SmallVec<[(bool, u16); 2]>,
+    /// Caps that the request is in.
+    pub(super) entered: SmallVec<[Place; 2]>,
     pub(super) in_upstream: bool,
     /// Under which hash its client is counted among the upstream's.
     pub(super) client: u64,
@@ -337,9 +337,9 @@ impl RequestTicket {
         self.outcome.get_or_insert(outcome);
         self.end_attempt(EndpointOutcome::Neutral, now);
         self.settle_breaker(now, rand);
-        for (of_route, op) in &self.entered {
-            if let Some(Op::InFlight(cap)) = self.ops(*of_route).get(*op as usize) {
-                cap.leave();
+        for place in std::mem::take(&mut self.entered) {
+            if let Some(op) = self.op(place) {
+                op.release();
             }
         }
         self.count(now);
@@ -368,22 +368,24 @@ impl RequestTicket {
         }
     }
 
-    /// The ops of the route, or of the listener.
-    fn ops(&self, of_route: bool) -> &[Op] {
-        match (&self.route, of_route) {
+    fn op(&self, place: Place) -> Option<&Op> {
+        let ops = match (&self.route, place.of_route) {
             (Some(route), true) => &route.ops,
-            _ => self.compiled.listener(self.listener).map_or(&[], |l| &l.ops),
-        }
+            _ => &self.compiled.listener(self.listener)?.ops,
+        };
+        ops.get(place.op as usize)
+    }
+
+    /// A layer charged for the request.
+    pub(super) fn charged(&mut self, place: Place, charge: Option<Charge>) {
+        self.charges.push(Charged { place, charge });
     }
 
     /// Gives every charge back: a later limiter refused the request.
     pub(super) fn give_back(&mut self) {
         for charged in std::mem::take(&mut self.charges) {
-            let ops = self.ops(charged.of_route);
-            match (ops.get(charged.op as usize), charged.charge) {
-                (Some(Op::Client(l) | Op::Keyed(l, _)), Some(charge)) => l.give_back(charge),
-                (Some(Op::Bucket(b)), None) => b.give_back(1),
-                _ => {}
+            if let Some(op) = self.op(charged.place) {
+                op.give_back(charged.charge);
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::stack::Guard;
+use super::layer::Guard;
 use crate::admission::{Breaker, ClientShare, InFlight, RetryBudget};
 use crate::balance::{Endpoint, Picker};
 use crate::snapshot;

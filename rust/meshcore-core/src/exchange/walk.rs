@@ -1,20 +1,18 @@
 //! The walk of one request through its stack: the only place where the order is written.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
-use super::answer::{Answer, LimitState};
+use super::answer::Answer;
 use super::body::REPLAY_BYTES;
 use super::compiled::{Compiled, Engine, Listener};
 use super::grpc::parse_timeout;
+use super::layer::{Op, Place};
 use super::peer::Peer;
-use super::stack::{Op, RouteStack, Target};
-use super::ticket::{Charged, Kind, RequestTicket, Stage, Verdict};
-use crate::admission::{Charge, ClientLimiter, Refused, bytes_key};
+use super::stack::{RouteStack, Target};
+use super::ticket::{Kind, RequestTicket, Stage, Verdict};
 use crate::balance::Rng;
 use crate::error::Reason;
 use crate::head::{BodyLength, RequestHead};
-use crate::snapshot::{HeaderKey, LimitKey, MissingKey};
 use crate::time::Nanos;
 
 /// A client that gives an endpoint less than this gets no answer from it: to ask would only mean to
@@ -33,12 +31,12 @@ pub struct Arrival<'a> {
 }
 
 /// What the walk reads and never changes.
-struct Walk<'a> {
-    compiled: &'a Compiled,
+pub(super) struct Walk<'a> {
+    pub(super) compiled: &'a Compiled,
     listener: &'a Listener,
-    head: &'a RequestHead,
+    pub(super) head: &'a RequestHead,
     peer: &'a Peer,
-    now: Nanos,
+    pub(super) now: Nanos,
     rand: u64,
 }
 
@@ -115,41 +113,15 @@ impl Walk<'_> {
     /// Runs the ops from the cursor on; `None` when all passed.
     fn layers(&self, ticket: &mut RequestTicket, ops: &[Op], next: Stage) -> Option<Verdict> {
         let of_route = ticket.stage == Stage::RouteLayers;
-        while let Some(op) = ops.get(ticket.cursor as usize) {
-            let at = ticket.cursor;
+        while let Some(layer) = ops.get(ticket.cursor as usize) {
+            let op = ticket.cursor;
             ticket.cursor += 1;
-            let charged = match op {
-                Op::Client(limiter) => {
-                    let hops = self.listener.trusted_hops;
-                    let key = self.peer.client(&self.head.headers, hops, self.compiled.seed);
-                    self.charge(limiter, key)
-                }
-                Op::Keyed(limiter, key) => match self.key(key) {
-                    Ok(Some(key)) => self.charge(limiter, key),
-                    Ok(None) => continue,
-                    Err(detail) => {
-                        let answer = Answer { detail, ..Reason::BadRequest.into() };
-                        return Some(Verdict::Answer(answer));
-                    }
-                },
-                Op::Bucket(bucket) => bucket.try_acquire(self.now, 1).map(|_| None),
-                Op::InFlight(cap) => {
-                    if self.must_await(ticket) {
-                        ticket.cursor = at;
-                        return Some(Verdict::Await);
-                    }
-                    if !cap.try_enter() {
-                        let detail = "in_flight";
-                        return Some(Verdict::Answer(Answer { detail, ..Reason::Overflow.into() }));
-                    }
-                    ticket.entered.push((of_route, at));
-                    continue;
-                }
-                Op::Python(layer) => return Some(Verdict::Pause(*layer)),
-            };
-            match charged {
-                Ok(charge) => ticket.charges.push(Charged { of_route, op: at, charge }),
-                Err(refused) => return Some(Verdict::Answer(limited(&refused))),
+            let stop = layer.admit(self, ticket, Place { of_route, op });
+            if stop == Some(Verdict::Await) {
+                ticket.cursor = op;
+            }
+            if stop.is_some() {
+                return stop;
             }
         }
         ticket.stage = next;
@@ -157,41 +129,10 @@ impl Walk<'_> {
         None
     }
 
-    fn charge(&self, limiter: &ClientLimiter, key: u64) -> Result<Option<Charge>, Refused> {
-        limiter.try_acquire(key, self.now, 1).map(|(_, charge)| Some(charge))
-    }
-
-    /// What the request counts by; `None`: it is not counted. An error says what is wrong with it.
-    fn key(&self, key: &LimitKey) -> Result<Option<u64>, &'static str> {
-        let seed = self.compiled.seed;
-        Ok(match key {
-            LimitKey::Client => {
-                Some(self.peer.client(&self.head.headers, self.listener.trusted_hops, seed))
-            }
-            LimitKey::Host => Some(bytes_key(seed, self.head.slice(self.head.host))),
-            LimitKey::Header(key) => self.header_key(key)?.map(|value| bytes_key(seed, &value)),
-        })
-    }
-
-    fn header_key<'a>(&'a self, key: &'a HeaderKey) -> Result<Option<Cow<'a, [u8]>>, &'static str> {
-        let mut values = self.head.headers.get_all(key.name.as_bytes());
-        let Some(first) = values.next() else {
-            return match key.missing {
-                MissingKey::Share => Ok(Some(Cow::Borrowed(b""))),
-                MissingKey::Skip => Ok(None),
-                MissingKey::Reject => Err("without the field that a limit counts by"),
-            };
-        };
-        let mut value = Cow::Borrowed(first);
-        for further in values {
-            if !key.join {
-                return Err("the field that a limit counts by comes more than once");
-            }
-            let all = value.to_mut();
-            all.extend_from_slice(b", ");
-            all.extend_from_slice(further);
-        }
-        Ok(Some(value))
+    /// The hash of who sent the request.
+    pub(super) fn client(&self) -> u64 {
+        let hops = self.listener.trusted_hops;
+        self.peer.client(&self.head.headers, hops, self.compiled.seed)
     }
 
     fn route(&self, ticket: &mut RequestTicket) -> Option<Verdict> {
@@ -207,7 +148,7 @@ impl Walk<'_> {
     /// Whether the request's body is awaited before the request takes a place that others want:
     /// who sends it slowly holds none meanwhile. Only a small body whose length is known, and that
     /// nobody was asked for yet; and only while there is room to keep it.
-    fn must_await(&self, ticket: &mut RequestTicket) -> bool {
+    pub(super) fn must_await(&self, ticket: &mut RequestTicket) -> bool {
         let BodyLength::Known(bytes) = self.head.body else { return false };
         let small = bytes <= REPLAY_BYTES && !self.head.expect_continue;
         if ticket.body.done || !small || ticket.kind == Kind::Grpc {
@@ -277,9 +218,7 @@ impl Walk<'_> {
         if self.must_await(ticket) {
             return Verdict::Await;
         }
-        let hops = self.listener.trusted_hops;
-        ticket.client =
-            self.peer.client(&self.head.headers, hops, self.compiled.seed) ^ upstream.salt;
+        ticket.client = self.client() ^ upstream.salt;
         if !upstream.share.try_enter(&upstream.in_flight, &self.compiled.clients, ticket.client) {
             let full = upstream.in_flight.current() >= upstream.in_flight.cap();
             let detail = if full { "limits.requests" } else { "limits.client_share" };
@@ -287,16 +226,10 @@ impl Walk<'_> {
         }
         ticket.in_upstream = true;
         ticket.reserved = None;
-        if let Some(guard) = route.guard() {
-            match guard.breaker.acquire(self.now) {
-                Ok(permit) => ticket.breaker = Some(permit),
-                Err(open) => {
-                    let retry_after = Some(open.retry_after);
-                    let detail = route.guard_place();
-                    let open = Reason::BreakerOpen.into();
-                    return Verdict::Answer(Answer { retry_after, detail, ..open });
-                }
-            }
+        if let Some(guard) = route.upstream_guard()
+            && let Some(open) = guard.admit(self.now, ticket, "circuit_breaker of the upstream")
+        {
+            return open;
         }
         match ticket.pick(self.now, &mut Rng::new(self.rand)) {
             Some(endpoint) => Verdict::Forward(endpoint),
@@ -316,13 +249,4 @@ fn streams(head: &RequestHead) -> bool {
 fn parse_ms(value: &[u8]) -> Option<Nanos> {
     let text = std::str::from_utf8(value).ok().filter(|t| !t.starts_with('+'))?;
     text.parse().ok().map(Nanos::from_millis)
-}
-
-fn limited(refused: &Refused) -> Answer {
-    let wait = refused.retry_after;
-    Answer {
-        retry_after: (wait != Nanos::MAX).then_some(wait),
-        limit: Some(LimitState { limit: refused.limit, reset_after: wait }),
-        ..Reason::RateLimited.into()
-    }
 }

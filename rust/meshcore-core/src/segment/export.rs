@@ -1,4 +1,4 @@
-//! Words carried over to a program of another layout.
+//! Words carried over to a program of another layout; [`super::import`] reads them.
 //!
 //! ```text
 //! "meshword", version, seed (2), then for each block:
@@ -9,27 +9,15 @@
 //! All numbers are 64 bits, little end first. What is held at the moment (gauges, requests in
 //! flight) is not carried over. Times in words are those of this machine's monotonic clock.
 
-use super::block::{Block, WORDS_PER_LINE};
 use super::error::SegmentError;
 use super::kind::Kind;
 use super::registry::Segment;
 use super::view::{Entry, View};
-use super::writer::{Held, Writer};
+use super::writer::Held;
 use crate::sync::Ordering;
 
-const MAGIC: &[u8; 8] = b"meshword";
-const VERSION: u64 = 1;
-
-/// One block as it is carried over.
-struct Carried<'a> {
-    kind: &'a [u8],
-    format: u64,
-    name: &'a [u8],
-    words: u64,
-    column: u64,
-    shared: Vec<(u64, u64)>,
-    sums: Vec<(u64, u64)>,
-}
+pub(super) const MAGIC: &[u8; 8] = b"meshword";
+pub(super) const VERSION: u64 = 1;
 
 impl Segment {
     /// The words of every block that can be found, for [`import`](Self::import) in a program of
@@ -50,33 +38,6 @@ impl Segment {
             }
         }
         Ok(out)
-    }
-
-    /// Makes blocks with the words of an [`export`](Self::export), before any configuration.
-    /// Sums go to the column of the first worker. How many were kept: what has another format or
-    /// shape here, or no room, is not.
-    ///
-    /// # Errors
-    /// [`SegmentError::BadExport`], or if this process does not write the registry.
-    pub fn import(&self, data: &[u8], format: fn(Kind) -> u64) -> Result<usize, SegmentError> {
-        let mut input = Input(data);
-        input.start()?;
-        let mut all = Vec::new();
-        while !input.0.is_empty() {
-            all.push(input.carried()?);
-        }
-        let mut writer = self.writer()?;
-        writer.keeps_unused = true;
-        let kept = all.iter().filter(|carried| keep(&mut writer, self.view(), carried, format));
-        Ok(kept.count())
-    }
-
-    /// The key of the tables in an export, without which their words mean nothing.
-    ///
-    /// # Errors
-    /// [`SegmentError::BadExport`].
-    pub fn seed_of(data: &[u8]) -> Result<[u64; 2], SegmentError> {
-        Input(data).start()
     }
 }
 
@@ -116,90 +77,4 @@ fn carry(out: &mut Vec<u8>, view: &View, (at, held): (usize, &Held), format: u64
     };
     let grows = if held.kind.only_grows() { block.column_words() } else { 0 };
     put_pairs(out, (0..grows).map(sum));
-}
-
-/// Whether a block was made of what was carried over.
-fn keep(writer: &mut Writer, view: &View, carried: &Carried<'_>, format: fn(Kind) -> u64) -> bool {
-    let kind = Kind::ALL.iter().find(|kind| kind.code().as_bytes() == carried.kind);
-    let Some(&kind) = kind.filter(|&&kind| format(kind) == carried.format) else { return false };
-    let Ok(name) = str::from_utf8(carried.name) else { return false };
-    let most = (view.lines() * WORDS_PER_LINE) as u64;
-    if carried.words > most || carried.column > most {
-        return false;
-    }
-    let (words, column) = (carried.words as usize, carried.column as usize);
-    let wanted = if kind.only_grows() { column } else { words };
-    let shape = kind.shape(wanted);
-    if (shape.words, shape.column) != (words, column) {
-        return false;
-    }
-    let Ok(block) = writer.block(view, (kind, name, wanted)) else { return false };
-    fill(&block, carried);
-    true
-}
-
-/// # Orderings
-/// `Relaxed`: nobody looks for the block before a configuration names it, which comes later.
-fn fill(block: &Block, carried: &Carried<'_>) {
-    for &(i, value) in carried.shared.iter().filter(|(i, _)| *i < carried.words) {
-        block.word(i as usize).store(value, Ordering::Relaxed);
-    }
-    for &(i, value) in carried.sums.iter().filter(|(i, _)| *i < carried.column) {
-        block.column(0, i as usize).store(value, Ordering::Relaxed);
-    }
-}
-
-/// What is left to read.
-struct Input<'a>(&'a [u8]);
-
-impl<'a> Input<'a> {
-    fn take(&mut self, length: u64) -> Result<&'a [u8], SegmentError> {
-        let length = usize::try_from(length).ok();
-        let taken = length.and_then(|length| self.0.split_at_checked(length));
-        let (taken, rest) = taken.ok_or(SegmentError::BadExport("it ends too early"))?;
-        self.0 = rest;
-        Ok(taken)
-    }
-
-    fn number(&mut self) -> Result<u64, SegmentError> {
-        let mut bytes = [0; 8];
-        bytes.copy_from_slice(self.take(8)?);
-        Ok(u64::from_le_bytes(bytes))
-    }
-
-    fn bytes(&mut self) -> Result<&'a [u8], SegmentError> {
-        let length = self.number()?;
-        self.take(length)
-    }
-
-    fn pairs(&mut self) -> Result<Vec<(u64, u64)>, SegmentError> {
-        let count = self.number()?;
-        if count > self.0.len() as u64 / 16 {
-            return Err(SegmentError::BadExport("it ends too early"));
-        }
-        (0..count).map(|_| Ok((self.number()?, self.number()?))).collect()
-    }
-
-    /// The head; gives the key of the tables.
-    fn start(&mut self) -> Result<[u64; 2], SegmentError> {
-        if self.take(8)? != MAGIC {
-            return Err(SegmentError::BadExport("it begins with something else"));
-        }
-        if self.number()? != VERSION {
-            return Err(SegmentError::BadExport("of a version that is not known here"));
-        }
-        Ok([self.number()?, self.number()?])
-    }
-
-    fn carried(&mut self) -> Result<Carried<'a>, SegmentError> {
-        Ok(Carried {
-            kind: self.bytes()?,
-            format: self.number()?,
-            name: self.bytes()?,
-            words: self.number()?,
-            column: self.number()?,
-            shared: self.pairs()?,
-            sums: self.pairs()?,
-        })
-    }
 }

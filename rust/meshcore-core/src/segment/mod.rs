@@ -48,6 +48,7 @@ mod adopt;
 mod block;
 mod error;
 mod export;
+mod import;
 mod kind;
 mod layout;
 mod memory;
@@ -60,6 +61,7 @@ mod writer;
 
 pub use block::{Block, COLUMN_WORDS, Line, Shape, WORDS_PER_LINE};
 pub use error::SegmentError;
+pub use import::{Carried, Exported};
 pub use kind::Kind;
 pub use layout::{MAX_WORKERS, layout_hash};
 pub use registry::{Segment, SegmentConfig};

@@ -9,7 +9,7 @@ use super::kind::Kind;
 use super::layout::{MAX_WORKERS, POOL_AT, USED};
 use super::memory::Memory;
 use super::slots::Worker;
-use super::view::{Origin, View};
+use super::view::{Entry, Origin, View};
 use super::writer::{Writer, zero_column};
 use crate::sync::Ordering;
 
@@ -243,6 +243,16 @@ impl Segment {
     pub fn find_any(&self, kind: Kind, name: &str) -> Result<Option<Block>, SegmentError> {
         let found = self.0.view.find(kind, name, None)?;
         Ok(found.map(|found| self.0.view.block(&found)))
+    }
+
+    /// The names of the blocks of a kind that can be found, as the writer knows. O(blocks).
+    #[must_use]
+    pub fn names(&self, kind: Kind) -> Vec<String> {
+        let Ok(writer) = self.writer() else { return Vec::new() };
+        let held = writer.held.iter().filter(|(_, h)| h.kind == kind && h.retired.is_none());
+        let names =
+            held.filter_map(|(&at, _)| Some(Entry::read(&self.0.view, at)?.name(&self.0.view)));
+        names.filter_map(|name| String::from_utf8(name).ok()).collect()
     }
 
     /// Says which version may have used what is retired from now on. It never goes back.

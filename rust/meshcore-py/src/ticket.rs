@@ -280,6 +280,11 @@ impl Ticket {
             grpc_status: if grpc { response.grpc_status() } else { None },
             bytes: response.part.len() as u64,
             tunnel: response.begins_tunnel(),
+            retry_after: if head.status < 400 {
+                None
+            } else {
+                exchange::retry_after(&head.headers)
+            },
         };
         let rng = &mut self.engine.rng();
         let passed = match self.ticket.responded(seen, Nanos(now_ns), rng) {

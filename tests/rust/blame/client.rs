@@ -6,7 +6,7 @@ use meshcore_core::head::{BodyLength, RequestHead};
 use proptest::prelude::*;
 use serde_json::json;
 
-use crate::mesh::{ANSWER, Config, Mesh, get, grpc, post, request};
+use crate::mesh::{ANSWER, Config, Mesh, grpc, post, request};
 
 const GRPC: Head = Head { grpc: true, ..ANSWER };
 const UNKNOWN: BodyLength = BodyLength::Streamed;
@@ -227,14 +227,15 @@ proptest! {
         mesh.wait(1_000);
         let head = if streams { grpc(&[]) } else { post(UNKNOWN) };
         let mut probe = mesh.ask_as(&head, false).0;
-        prop_assert!(matches!(
-            mesh.begin(&get(), true).1,
+        let refused = |verdict| matches!(
+            verdict,
             meshcore_core::exchange::Verdict::Answer(a) if a.reason == Reason::BreakerOpen
-        ));
+        );
+        prop_assert!(refused(mesh.begin(&head, false).1), "they have one probe for all of them");
         let began = mesh.now;
         prop_assert_eq!(mesh.until_due(&mut probe, Paused::default()), Due::NotYet);
         prop_assert_eq!(mesh.now, began + crate::mesh::TIMEOUT);
-        let mut next = mesh.ask().0;
+        let mut next = mesh.ask_as(&head, false).0;
         mesh.respond(&mut next, ANSWER);
         mesh.finish(next);
         mesh.cut(probe, Reason::ClientGone);

@@ -9,4 +9,5 @@ mod ends;
 mod mesh;
 mod ours;
 mod service;
+mod short;
 mod time;

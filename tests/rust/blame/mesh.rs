@@ -17,8 +17,14 @@ use serde_json::{Value, json};
 
 pub(crate) const T0: Nanos = Nanos::from_secs(1_000);
 pub(crate) const TIMEOUT: Nanos = Nanos::from_secs(5);
-pub(crate) const ANSWER: Head =
-    Head { status: 200, grpc: false, grpc_status: None, bytes: 0, tunnel: false };
+pub(crate) const ANSWER: Head = Head {
+    status: 200,
+    grpc: false,
+    grpc_status: None,
+    bytes: 0,
+    tunnel: false,
+    retry_after: None,
+};
 
 /// A configuration to which a test adds keys.
 #[derive(Clone, Debug)]

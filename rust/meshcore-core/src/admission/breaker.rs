@@ -11,7 +11,7 @@ use crate::time::Nanos;
 
 use super::breaker_endpoints::{Endpoints, Weight};
 use super::breaker_word::{
-    BreakerPermit, Outcome, Rules, Settled, Word, closed_permit, has_failures,
+    BreakerPermit, Outcome, Request, Rules, Settled, Word, closed_permit, has_failures,
 };
 use super::window::{LINES, Window};
 
@@ -89,9 +89,19 @@ impl Breaker {
     /// [`Open`], with the time after which to ask again.
     #[inline]
     pub fn acquire(&self, now: Nanos) -> Result<BreakerPermit, Open> {
+        self.acquire_for(Request::Whole, now)
+    }
+
+    /// The same for a request of which some may be missing: such requests have one probe for all of
+    /// them, beside `probes`, so that nobody who sends slowly keeps others from finding out.
+    ///
+    /// # Errors
+    /// As [`acquire`](Self::acquire).
+    #[inline]
+    pub fn acquire_for(&self, request: Request, now: Nanos) -> Result<BreakerPermit, Open> {
         match self.acquire_closed() {
             Some(permit) => Ok(permit),
-            None => self.acquire_not_closed(now),
+            None => self.acquire_not_closed(request, now),
         }
     }
 
@@ -168,9 +178,9 @@ impl Breaker {
     }
 
     #[cold]
-    fn acquire_not_closed(&self, now: Nanos) -> Result<BreakerPermit, Open> {
+    fn acquire_not_closed(&self, request: Request, now: Nanos) -> Result<BreakerPermit, Open> {
         update(self.word(), |old| {
-            let (new, verdict) = Word::unpack(old).acquire(&self.rules, now);
+            let (new, verdict) = Word::unpack(old).acquire(&self.rules, request, now);
             (new.map(Word::pack), verdict.map_err(|retry_after| Open { retry_after }))
         })
     }

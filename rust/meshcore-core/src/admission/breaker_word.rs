@@ -13,12 +13,16 @@
 //! # Layout
 //! `state:2 epoch:12 level:5`, then by state: Closed, `row:25 failures:20`, the number of the row
 //! and its length; Open, when it ends (45 bits of 2^19 ns: 0.5 ms); HalfOpen, `lap:5 out:10
-//! passed:10 lease:20` (lease in 2^30 ns: 1.07 s). A zero word is a closed breaker.
+//! passed:10 unfinished:1 lease:19` (lease in 2^30 ns: 1.07 s). A zero word is a closed breaker.
 //!
 //! # Rows
 //! Each row has a number, so that a word never comes back within an epoch: whoever exchanges it
 //! knows that nothing happened since it was read, and so that the names of its row are no other
 //! row's ([`super::breaker`]).
+//!
+//! # Unfinished requests
+//! Whoever sends a request slowly decides how long its probe is out. So a request that is not all
+//! there yet takes no place of those that are: there is one place more for all such requests.
 //!
 //! # Leases
 //! A probe whose holder died would keep its place for ever. When all places are taken and none
@@ -43,7 +47,8 @@ const PROBE_WAIT: Nanos = Nanos::from_secs(1);
 
 const UNTIL_SHIFT: u32 = 19;
 const LEASE_SHIFT: u32 = 30;
-const LEASE_MASK: u64 = (1 << 20) - 1;
+const LEASE_MASK: u64 = (1 << 19) - 1;
+const UNFINISHED: u64 = 1 << 19;
 const EPOCH_MASK: u64 = (1 << 12) - 1;
 const LAP_MASK: u64 = (1 << 5) - 1;
 const ROW_SHIFT: u32 = 20;
@@ -65,24 +70,38 @@ pub enum Outcome {
     Neutral,
 }
 
+/// How much of a request is there when it asks for leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// All of it.
+    Whole,
+    /// Its client still sends it, for as long as it likes.
+    Unfinished,
+}
+
 /// Leave to make one request; settle it exactly once.
 ///
-/// One word, so that it travels in a register: `probe:1 lap:5 epoch:12`.
+/// One word, so that it travels in a register: `unfinished:1 probe:1 lap:5 epoch:12`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BreakerPermit(u32);
 
 impl BreakerPermit {
     #[inline]
     #[allow(clippy::cast_possible_truncation)] // 12 and 5 bits
-    const fn probe(epoch: u64, lap: u64) -> Self {
-        Self(1 << 17 | (lap << 12) as u32 | epoch as u32)
+    const fn probe(epoch: u64, lap: u64, request: Request) -> Self {
+        let unfinished = matches!(request, Request::Unfinished) as u32;
+        Self(unfinished << 18 | 1 << 17 | (lap << 12) as u32 | epoch as u32)
     }
 
     /// Whether this is a probe of a half-open breaker: nobody else may try meanwhile.
     #[must_use]
     #[inline]
     pub const fn is_probe(self) -> bool {
-        self.0 >> 17 != 0
+        self.0 >> 17 & 1 != 0
+    }
+
+    const fn is_unfinished(self) -> bool {
+        self.0 >> 18 & 1 != 0
     }
 
     const fn lap(self) -> u64 {
@@ -172,9 +191,25 @@ pub(crate) struct Settled {
 /// The word, unpacked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Word {
-    Closed { epoch: u64, row: u64, failures: u64 },
-    Open { epoch: u64, level: u64, until: u64 },
-    HalfOpen { epoch: u64, level: u64, lap: u64, out: u64, passed: u64, lease: u64 },
+    Closed {
+        epoch: u64,
+        row: u64,
+        failures: u64,
+    },
+    Open {
+        epoch: u64,
+        level: u64,
+        until: u64,
+    },
+    HalfOpen {
+        epoch: u64,
+        level: u64,
+        lap: u64,
+        out: u64,
+        passed: u64,
+        unfinished: bool,
+        lease: u64,
+    },
 }
 
 /// The permit that a packed word gives if it is a closed breaker: all that the plain path needs.
@@ -205,6 +240,7 @@ impl Word {
                 lap: (word >> 40) & LAP_MASK,
                 out: (word >> 30) & MAX_PROBES,
                 passed: (word >> 20) & MAX_PROBES,
+                unfinished: word & UNFINISHED != 0,
                 lease: word & LEASE_MASK,
             },
         }
@@ -214,8 +250,9 @@ impl Word {
         match self {
             Self::Closed { epoch, row, failures } => epoch << 50 | row << ROW_SHIFT | failures,
             Self::Open { epoch, level, until } => 1 << 62 | epoch << 50 | level << 45 | until,
-            Self::HalfOpen { epoch, level, lap, out, passed, lease } => {
-                2 << 62 | epoch << 50 | level << 45 | lap << 40 | out << 30 | passed << 20 | lease
+            Self::HalfOpen { epoch, level, lap, out, passed, unfinished, lease } => {
+                let counts = lap << 40 | out << 30 | passed << 20;
+                2 << 62 | epoch << 50 | level << 45 | counts | (unfinished as u64) << 19 | lease
             }
         }
     }
@@ -224,32 +261,59 @@ impl Word {
     pub(crate) fn acquire(
         self,
         rules: &Rules,
+        request: Request,
         now: Nanos,
     ) -> (Option<Self>, Result<BreakerPermit, Nanos>) {
         match self {
             Self::Closed { .. } => (None, closed_permit(self.pack()).ok_or(PROBE_WAIT)),
-            Self::Open { epoch, level, until } => {
-                let over = self.time_left(now) == Nanos::ZERO;
-                if !over {
-                    return (None, Err(Nanos(until << UNTIL_SHIFT) - now));
-                }
-                let lease = lease_end(rules, now);
-                let new = Self::HalfOpen { epoch, level, lap: 0, out: 1, passed: 0, lease };
-                (Some(new), Ok(BreakerPermit::probe(epoch, 0)))
+            Self::Open { until, .. } if self.time_left(now) > Nanos::ZERO => {
+                (None, Err(Nanos(until << UNTIL_SHIFT) - now))
             }
-            Self::HalfOpen { epoch, level, lap, out, passed, lease } => {
-                let (lap, out) = if out < rules.probes {
-                    (lap, out + 1)
-                } else if is_over(rules, lease, now) {
-                    ((lap + 1) & LAP_MASK, 1)
-                } else {
-                    return (None, Err(PROBE_WAIT));
+            Self::Open { epoch, level, .. } => Self::HalfOpen {
+                epoch,
+                level,
+                lap: 0,
+                out: 0,
+                passed: 0,
+                unfinished: false,
+                lease: 0,
+            }
+            .with_probe(rules, request, now),
+            Self::HalfOpen { epoch, level, lap, out, passed, unfinished, lease } => {
+                let taken = match request {
+                    Request::Whole => out >= rules.probes,
+                    Request::Unfinished => unfinished,
                 };
-                let lease = lease_end(rules, now);
-                let new = Self::HalfOpen { epoch, level, lap, out, passed, lease };
-                (Some(new), Ok(BreakerPermit::probe(epoch, lap)))
+                if !taken {
+                    return self.with_probe(rules, request, now);
+                }
+                if !is_over(rules, lease, now) {
+                    return (None, Err(PROBE_WAIT));
+                }
+                let lap = (lap + 1) & LAP_MASK;
+                Self::HalfOpen { epoch, level, lap, out: 0, passed, unfinished: false, lease }
+                    .with_probe(rules, request, now)
             }
         }
+    }
+
+    /// A half-open word with one more probe out, and its permit.
+    fn with_probe(
+        self,
+        rules: &Rules,
+        request: Request,
+        now: Nanos,
+    ) -> (Option<Self>, Result<BreakerPermit, Nanos>) {
+        let Self::HalfOpen { epoch, level, lap, out, passed, unfinished, .. } = self else {
+            return (None, Err(PROBE_WAIT));
+        };
+        let (out, unfinished) = match request {
+            Request::Whole => (out + 1, unfinished),
+            Request::Unfinished => (out, true),
+        };
+        let lease = lease_end(rules, now);
+        let new = Self::HalfOpen { epoch, level, lap, out, passed, unfinished, lease };
+        (Some(new), Ok(BreakerPermit::probe(epoch, lap, request)))
     }
 
     /// How many failures the row has that a result is about to make longer; `None` if it is not.
@@ -281,9 +345,15 @@ impl Word {
                     Some(Self::Closed { epoch, row, failures })
                 }
             },
-            Self::HalfOpen { epoch, level, lap, out, passed, lease } if by.is_of(epoch, true) => {
+            Self::HalfOpen { epoch, level, lap, out, passed, unfinished, lease }
+                if by.is_of(epoch, true) =>
+            {
                 let in_place = lap == by.permit.lap();
-                let out = if in_place { out.saturating_sub(1) } else { out };
+                let (out, unfinished) = match by.permit.is_unfinished() {
+                    _ if !in_place => (out, unfinished),
+                    true => (out, false),
+                    false => (out.saturating_sub(1), unfinished),
+                };
                 let passed = match by.outcome {
                     Outcome::Success if passed + 1 >= rules.successes => {
                         return Some(Self::closed(next(epoch)));
@@ -295,7 +365,7 @@ impl Word {
                         return Some(Self::opened(rules, epoch, level, by));
                     }
                 };
-                Some(Self::HalfOpen { epoch, level, lap, out, passed, lease })
+                Some(Self::HalfOpen { epoch, level, lap, out, passed, unfinished, lease })
             }
             _ => None,
         }

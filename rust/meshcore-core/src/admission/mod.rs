@@ -29,7 +29,7 @@ pub mod window;
 
 pub use breaker::{Breaker, Open, State};
 pub use breaker_endpoints::{Endpoints, Weight};
-pub use breaker_word::{BreakerPermit, Outcome};
+pub use breaker_word::{BreakerPermit, Outcome, Request};
 pub use client_key::{bytes_key, client_key};
 pub use client_limiter::{Charge, ClientLimiter};
 pub use client_share::{ClientShare, ClientsHeld};

@@ -36,7 +36,18 @@ impl RetryBudget {
         self.columns.enter_below(self.allowed(active))
     }
 
-    /// Counts a retry out: once for each [`Self::try_enter`] that said yes.
+    /// Whether the budget allows one more beside `active` requests.
+    #[must_use]
+    pub fn has_room(&self, active: u64) -> bool {
+        self.current() < self.allowed(active)
+    }
+
+    /// Counts a retry in that was allowed earlier.
+    pub fn enter(&self) {
+        self.columns.enter_below(u64::MAX);
+    }
+
+    /// Counts a retry out: once for each [`Self::enter`], and [`Self::try_enter`] that said yes.
     #[inline]
     pub fn leave(&self) {
         self.columns.leave();

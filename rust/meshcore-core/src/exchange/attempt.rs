@@ -1,18 +1,18 @@
-//! What becomes of attempts: what each says about its endpoint and service, and whether another
-//! one follows, where and when.
+//! What becomes of attempts: whether another one follows, where and when. What each says about its
+//! endpoint and service is in [`blame`](super::blame).
 
 use std::sync::Arc;
 
+use super::blame::endpoint_outcome;
 use super::body::Keep;
 use super::deadline::Awaited;
 use super::outcome::Outcome;
 use super::stack::RouteStack;
-use super::ticket::{Kind, RequestTicket, Told};
-use crate::admission::{
-    Endpoints, FailureRules, Outcome as Settled, State, Verdict as Finding, What,
-};
+use super::ticket::{Budget, Kind, RequestTicket, Told};
+use crate::admission::{State, What};
 use crate::balance::{EndpointOutcome, Rng, Tried};
-use crate::error::{Again, Blame, By, Reason};
+use crate::error::{Again, Reason};
+use crate::head::Headers;
 use crate::time::Nanos;
 
 /// The pause before a retry to the same endpoint, or a later one: uniform in 25 to 250 ms, as
@@ -67,6 +67,8 @@ pub struct Head {
     pub bytes: u64,
     /// It begins a tunnel, as far as the endpoint is concerned.
     pub tunnel: bool,
+    /// How long it asks to be left alone before another attempt.
+    pub retry_after: Option<Nanos>,
 }
 
 impl RequestTicket {
@@ -95,6 +97,7 @@ impl RequestTicket {
     pub fn request_ended(&mut self, now: Nanos) {
         self.body.end(now);
         self.asked = now;
+        self.enter_budget();
     }
 
     /// The client is not read, or is read again: time in which nobody reads is not its.
@@ -128,32 +131,6 @@ impl RequestTicket {
         Next::Answer(reason)
     }
 
-    /// The client has given up by the deadline that it set: what an endpoint, which was told of it,
-    /// does at that moment is the client's choice. Deadlines are looked at a little late, and clocks
-    /// differ a little.
-    fn is_given_up(&self, now: Nanos) -> bool {
-        const SLACK: Nanos = Nanos::from_millis(5);
-        self.deadline != Nanos::MAX && now + SLACK >= self.deadline
-    }
-
-    /// Whether what an endpoint did says nothing of it, because of what the client does: it is waited
-    /// for, or its call may be quiet.
-    fn is_no_failure(&self, reason: Reason, now: Nanos) -> bool {
-        match reason.blame() {
-            Blame::Reset => self.body.is_awaited(now),
-            Blame::Timeout => {
-                reason == Reason::UpstreamTryTimeout && self.kind == Kind::Grpc && self.body.done
-            }
-            Blame::Nobody | Blame::Connect | Blame::Malformed => false,
-        }
-    }
-
-    /// What an attempt ended for, if its client had not given up before.
-    fn judged(&self, reason: Reason, now: Nanos) -> Reason {
-        let given_up = reason.by() == By::Endpoint && self.is_given_up(now);
-        if given_up { Reason::DeadlineExceeded } else { reason }
-    }
-
     /// Whether the route has what was reset tried again.
     fn repeats_resets(&self) -> bool {
         self.route().is_some_and(|r| r.retry.retries > 0 && r.retry.reset)
@@ -177,7 +154,7 @@ impl RequestTicket {
         self.body.is_kept() && (!sent || self.idempotent || named)
     }
 
-    fn attempt_index(&self) -> Option<usize> {
+    pub(super) fn attempt_index(&self) -> Option<usize> {
         self.attempt.as_ref().map(|a| a.endpoint)
     }
 
@@ -198,11 +175,21 @@ impl RequestTicket {
         }
         // What was refused cost the service nothing: it is not what the budget bounds, and a
         // GOAWAY refuses many at once.
-        let charged = reason.again() != Again::Refused;
-        if charged && !upstream.retries.try_enter(upstream.in_flight.current()) {
+        let budget = match reason.again() {
+            Again::Refused => Budget::Out,
+            _ if !self.body.done => Budget::Later,
+            _ => Budget::In,
+        };
+        let (retries, active) = (&upstream.retries, upstream.in_flight.current());
+        let allowed = match budget {
+            Budget::Out => true,
+            Budget::Later => retries.has_room(active),
+            Budget::In => retries.try_enter(active),
+        };
+        if !allowed {
             return None;
         }
-        if !charged {
+        if budget == Budget::Out {
             self.tried = Tried::default();
         }
         let found = upstream.picker.pick(now, rng, &self.tried).and_then(|picked| {
@@ -217,7 +204,7 @@ impl RequestTicket {
             Some((picked, at))
         });
         let Some((picked, at)) = found else {
-            if charged {
+            if budget == Budget::In {
                 upstream.retries.leave();
             }
             return None;
@@ -227,7 +214,7 @@ impl RequestTicket {
         }
         route.stats.retried();
         self.renewed = false;
-        let endpoint = self.enter(upstream, picked, charged);
+        let endpoint = self.enter(upstream, picked, budget);
         Some(Next::Again { endpoint, at })
     }
 
@@ -295,9 +282,17 @@ impl RequestTicket {
         if !self.may_repeat(named.is_some(), false) {
             return None;
         }
+        let not_before = head.retry_after.map_or(now, |wait| now + wait);
+        if not_before >= self.deadline.min(self.head_bound()) {
+            return None;
+        }
         let before = self.attempt_index();
         let status = named.map_or(head.status, |_| 0);
-        self.another(Reason::UpstreamStatus, status, before, now, rng)
+        let again = self.another(Reason::UpstreamStatus, status, before, now, rng)?;
+        Some(match again {
+            Next::Again { endpoint, at } => Next::Again { endpoint, at: at.max(not_before) },
+            other => other,
+        })
     }
 
     /// A piece of the response's body passed.
@@ -354,7 +349,14 @@ impl RequestTicket {
         now: Nanos,
     ) {
         let reason = self.judged(outcome.reason, now);
+        // A retry has less than the route's time: that it took all that was left says nothing, but
+        // what the attempt before it met stands.
+        let short = reason == Reason::UpstreamTimeout && self.attempts > 1;
+        let counted = counted || short;
         self.blame(reason, counted, now);
+        if short {
+            self.told = self.told_before;
+        }
         self.end_attempt(endpoint_outcome(reason, counted), now);
         if let Some(stats) = self.listener_stats() {
             stats.answered(outcome.reason);
@@ -382,109 +384,16 @@ impl RequestTicket {
         self.end_attempt(endpoint_outcome(reason, counted), now);
         self.end(outcome, now, rand);
     }
+}
 
-    /// A probe, of a half-open breaker or of an endpoint that is out, takes too long to say anything.
-    pub(super) fn give_probe_back(&mut self, now: Nanos, rand: u64) {
-        if self.breaker.is_some_and(|permit| permit.is_probe()) {
-            self.told = Told::NOTHING;
-            self.settle_breaker(now, rand);
-        }
-        if self.probes_endpoint() {
-            self.settle_endpoint(EndpointOutcome::Neutral, now);
-        }
-    }
-
-    /// Notes what the end of an attempt says to the breaker, if it is the last one.
-    fn blame(&mut self, reason: Reason, counted: bool, now: Nanos) {
-        self.last = now;
-        if self.attempt.is_some() {
-            self.blamed = reason.blame() != Blame::Nobody && !counted; // else told when it ended
-        }
-        let Some(rules) = self.rules() else { return };
-        let what = match reason.blame() {
-            Blame::Connect => Some(What::Connect),
-            Blame::Reset => Some(What::Reset),
-            Blame::Timeout => Some(What::Timeout),
-            // What the client got for it.
-            Blame::Malformed => Some(What::Status(Reason::UpstreamProtocol.status())),
-            // Whoever left before the head was there may have waited long.
-            Blame::Nobody
-                if reason == Reason::ClientGone
-                    && self.status == 0
-                    && self.took_long(rules, now) =>
-            {
-                Some(What::Slow)
-            }
-            Blame::Nobody => None,
-        };
-        let finding = what.filter(|_| !counted).map_or(Finding::Neutral, |w| rules.of(w));
-        // An answer that did not come is never a success.
-        let finding = if finding == Finding::Success { Finding::Neutral } else { finding };
-        self.note(finding, now);
-    }
-
-    /// Whether the endpoint alone took longer than a breaker calls slow.
-    fn took_long(&self, rules: &FailureRules, now: Nanos) -> bool {
-        let since = rules.slow_after().zip(self.waited_for_since());
-        let until = self.headed.unwrap_or(now); // what it streams comes when it comes
-        since.is_some_and(|(most, since)| until.since(since) > most)
-    }
-
-    /// The service has answered: the breaker hears it now.
-    fn tell(&mut self, what: What, now: Nanos, rand: u64) {
-        self.last = now;
-        if let Some(rules) = self.rules() {
-            let slow = self.took_long(rules, now);
-            let finding = match rules.of(what) {
-                Finding::Success if slow => rules.of(What::Slow),
-                Finding::Failure(_) if self.is_given_up(now) || self.body.is_awaited(now) => {
-                    Finding::Neutral
-                }
-                finding => finding,
-            };
-            self.note(finding, now);
-        }
-        self.settle_breaker(now, rand);
-    }
-
-    /// A failure names its endpoint; one of an endpoint that is ejected does not count, unless it
-    /// could be chosen all the same: so many are ejected that all are used again.
-    fn note(&mut self, finding: Finding, now: Nanos) {
-        let named = self.attempt_index().zip(self.upstream());
-        self.told = match (finding, named) {
-            (Finding::Failure(_), Some((index, upstream))) => {
-                let names = Endpoints::bit(index);
-                let counts = !upstream.endpoints[index].state.is_ejected() || {
-                    let choosable = upstream.picker.choosable_bits(now);
-                    choosable == 0 || choosable & names != 0
-                };
-                let finding = if counts { finding } else { Finding::Neutral };
-                Told { finding, names }
-            }
-            (Finding::Failure(_), None) => return, // told when its attempt ended
-            _ => Told { finding, names: 0 },
-        };
-    }
-
-    fn rules(&self) -> Option<&FailureRules> {
-        self.route.as_ref()?.guard().map(|guard| &guard.rules)
-    }
-
-    pub(super) fn settle_breaker(&mut self, now: Nanos, rand: u64) {
-        let Some(permit) = self.breaker.take() else { return };
-        let Some(guard) = self.route.as_ref().and_then(|r| r.guard()) else { return };
-        let breaker = &guard.breaker;
-        let Told { finding, names } = self.told;
-        match finding {
-            Finding::Failure(weight) => {
-                let choosable = self.upstream().map_or(0, |u| u.picker.choosable_bits(now));
-                let endpoints = Endpoints { failed: names, choosable };
-                breaker.settle_named(permit, weight, endpoints, now, rand);
-            }
-            Finding::Success => breaker.settle(permit, Settled::Success, now, rand),
-            Finding::Neutral => breaker.settle(permit, Settled::Neutral, now, rand),
-        }
-    }
+/// How long a response's `retry-after` asks to be left alone (RFC 9110 §10.2.3), where it says so
+/// in seconds; a date is not read.
+#[must_use]
+pub fn retry_after(fields: &Headers) -> Option<Nanos> {
+    let value = fields.get(b"retry-after")?;
+    let digits = value.len() <= 9 && value.iter().all(u8::is_ascii_digit);
+    let secs = std::str::from_utf8(value).ok().filter(|_| digits)?.parse().ok()?;
+    Some(Nanos::from_secs(secs))
 }
 
 /// Whether a route's policy lets what ended so be tried again.
@@ -497,15 +406,5 @@ fn allows(route: &RouteStack, reason: Reason, status: u16) -> bool {
         Again::Reset | Again::Stale => retry.reset,
         Again::PerTry => retry.per_try_ns > 0,
         Again::Status => status == 0 || retry.statuses.contains(&status),
-    }
-}
-
-/// What the end of an attempt says about its endpoint.
-fn endpoint_outcome(reason: Reason, counted: bool) -> EndpointOutcome {
-    match reason.blame() {
-        Blame::Connect | Blame::Reset | Blame::Timeout if !counted => EndpointOutcome::Failed,
-        Blame::Connect | Blame::Reset | Blame::Timeout | Blame::Malformed | Blame::Nobody => {
-            EndpointOutcome::Neutral
-        }
     }
 }

@@ -197,7 +197,14 @@ mod tests {
 
     const T0: Nanos = Nanos::from_secs(1_000);
     const NOBODY: Paused = Paused { client: false, endpoint: false };
-    const OK: Head = Head { status: 200, grpc: false, grpc_status: None, bytes: 0, tunnel: false };
+    const OK: Head = Head {
+        status: 200,
+        grpc: false,
+        grpc_status: None,
+        bytes: 0,
+        tunnel: false,
+        retry_after: None,
+    };
 
     fn at(secs: u64) -> Nanos {
         T0 + Nanos::from_secs(secs)

@@ -11,6 +11,7 @@
 
 mod answer;
 mod attempt;
+mod blame;
 mod body;
 mod compile;
 mod compiled;
@@ -32,7 +33,7 @@ mod upstream;
 mod walk;
 
 pub use answer::{Answer, LimitState};
-pub use attempt::{Head, Next, Passed};
+pub use attempt::{Head, Next, Passed, retry_after};
 pub use body::Keep;
 pub use compiled::{Compiled, Engine, Listener};
 pub use control::{ApplyError, Control};

@@ -65,14 +65,24 @@ pub(super) struct Charged {
     charge: Option<Charge>,
 }
 
+/// An attempt's place in the retry budget.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Budget {
+    /// It needs none, or has left.
+    Out,
+    /// It takes one once the request is whole: until then it loads nobody, and lasts for as long as
+    /// its client likes.
+    Later,
+    /// It has one.
+    In,
+}
+
 #[derive(Debug)]
 pub(super) struct Attempt {
     pub(super) endpoint: usize,
     /// Until the endpoint's part in it is settled.
     pub(super) permit: Option<EndpointPermit>,
-    /// Whether it is counted in the retry budget.
-    pub(super) in_budget: bool,
-    /// Behind the pause before it.
+    pub(super) budget: Budget,
     /// When the request was written to the endpoint, if it was.
     pub(super) sent: Option<Nanos>,
 }
@@ -135,6 +145,8 @@ pub struct RequestTicket {
     pub(super) asked: Nanos,
     pub(super) last: Nanos,
     pub(super) told: Told,
+    /// What an attempt before the last one was told as, if that was a failure.
+    pub(super) told_before: Told,
     /// The last end of an attempt was told as a failure.
     pub(super) blamed: bool,
     /// When the response's head came.
@@ -184,6 +196,7 @@ impl RequestTicket {
             asked: now,
             last: now,
             told: Told::NOTHING,
+            told_before: Told::NOTHING,
             blamed: false,
             headed: None,
             status: 0,
@@ -305,18 +318,21 @@ impl RequestTicket {
     pub(super) fn pick(&mut self, now: Nanos, rng: &mut Rng) -> Option<u32> {
         let upstream = Arc::clone(self.upstream()?);
         let picked = upstream.picker.pick(now, rng, &self.tried)?;
-        Some(self.enter(&upstream, picked, false))
+        Some(self.enter(&upstream, picked, Budget::Out))
     }
 
     /// Enters an endpoint for another attempt; what an earlier one met is not told of it.
-    pub(super) fn enter(&mut self, upstream: &Upstream, picked: Picked, in_budget: bool) -> u32 {
+    pub(super) fn enter(&mut self, upstream: &Upstream, picked: Picked, budget: Budget) -> u32 {
         let Picked { index, permit, .. } = picked;
         upstream.endpoints[index].state.enter();
         self.tried.insert(index);
         self.attempts = self.attempts.saturating_add(1);
         self.last_endpoint = Some(index);
         let permit = Some(permit);
-        self.attempt = Some(Attempt { endpoint: index, permit, in_budget, sent: None });
+        self.attempt = Some(Attempt { endpoint: index, permit, budget, sent: None });
+        if let Finding::Failure(_) = self.told.finding {
+            self.told_before = self.told;
+        }
         self.told = Told::NOTHING;
         upstream.ids[index]
     }
@@ -409,9 +425,23 @@ impl RequestTicket {
 
     /// The attempt takes no part of the retry budget any more.
     pub(super) fn leave_budget(&mut self) {
-        let in_budget = self.attempt.as_mut().is_some_and(|a| std::mem::take(&mut a.in_budget));
-        if in_budget && let Some(upstream) = self.upstream() {
+        let Some(attempt) = self.attempt.as_mut() else { return };
+        let budget = std::mem::replace(&mut attempt.budget, Budget::Out);
+        if budget == Budget::In
+            && let Some(upstream) = self.upstream()
+        {
             upstream.retries.leave();
+        }
+    }
+
+    /// The request is whole: its retry counts from now on.
+    pub(super) fn enter_budget(&mut self) {
+        let due = self.attempt.as_ref().is_some_and(|a| a.budget == Budget::Later);
+        if due && let Some(upstream) = self.upstream() {
+            upstream.retries.enter();
+            if let Some(attempt) = &mut self.attempt {
+                attempt.budget = Budget::In;
+            }
         }
     }
 

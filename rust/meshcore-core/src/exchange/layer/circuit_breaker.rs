@@ -1,6 +1,6 @@
 //! `circuit_breaker`: asks no service that fails; an upstream's own, or a route's at its upstream.
 
-use crate::admission::{Breaker, FailureRules};
+use crate::admission::{Breaker, FailureRules, Request};
 use crate::error::Reason;
 use crate::exchange::answer::Answer;
 use crate::exchange::control::Control;
@@ -40,7 +40,8 @@ impl Guard {
         ticket: &mut RequestTicket,
         place: &'static str,
     ) -> Option<Verdict> {
-        match self.breaker.acquire(now) {
+        let whole = if ticket.body.done { Request::Whole } else { Request::Unfinished };
+        match self.breaker.acquire_for(whole, now) {
             Ok(permit) => ticket.breaker = Some(permit),
             Err(open) => {
                 let retry_after = Some(open.retry_after);
@@ -52,7 +53,7 @@ impl Guard {
     }
 }
 
-/// The breaker of a route. A probe's place is not for who sends a small body slowly.
+/// The breaker of a route. A small body is awaited first: it may be a probe like any other then.
 pub(super) fn admit(guard: &Guard, walk: &Walk<'_>, ticket: &mut RequestTicket) -> Option<Verdict> {
     if walk.must_await(ticket) {
         return Some(Verdict::Await);

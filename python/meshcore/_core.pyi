@@ -263,6 +263,12 @@ class Answer:
     def detail(self) -> str:
         """Which rule was broken, in few words; empty unless it answers what may not pass."""
 
+    def as_response(self, request: Request) -> Response:
+        """It as layers see it: to a gRPC call as trailers-only."""
+
+    def with_head_of(self, request: Request, response: Response) -> Answer:
+        """It with the head that layers left of what `as_response` gave."""
+
 @final
 class Body:
     """More of a message's body."""
@@ -309,6 +315,27 @@ class Request:
         """The host in lower case, without port."""
 
     @property
+    def scheme(self) -> str:
+        """``http`` or ``https``."""
+
+    @property
+    def client(self) -> str | None:
+        """The client's address as limits and the log know it: behind ``trusted_hops``, whatever
+        layers make of ``x-forwarded-for``; ``unknown`` over a unix socket. `None` before the first
+        layer."""
+
+    @property
+    def route(self) -> str | None:
+        """The name of its route; `None` before routing."""
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """A place for what the layers of this request share."""
+
+    def show(self, ticket: Ticket, peer: Peer) -> None:
+        """Layers are to see it: from now on it knows its client, route and state."""
+
+    @property
     def http_version(self) -> str:
         """``1.0``, ``1.1`` or ``2``."""
 
@@ -333,10 +360,14 @@ class Request:
         """Whether the client waits for ``100 Continue`` (RFC 9110 §10.1.1)."""
 
     def header(self, name: str) -> str | None:
-        """The first value of a field. O(fields)."""
+        """The first value of a field. Octets that are not UTF-8 are lone surrogates, as
+        `os.fsdecode` makes them, and octets again when they are set. O(fields)."""
 
     def headers(self) -> list[tuple[str, str]]:
         """Every field in order, names in lower case."""
+
+    def add_header(self, name: str, value: str) -> None:
+        """Add a field to what is there. Raises as `set_header`."""
 
     def set_header(self, name: str, value: str) -> None:
         """Replace every field of that name by one.
@@ -358,6 +389,10 @@ class Response:
         """The status code."""
 
     @property
+    def reason(self) -> str | None:
+        """Why it was made here, as in ``x-mesh-reason``; `None` for an endpoint's."""
+
+    @property
     def informational(self) -> bool:
         """Whether it is a 1xx: the final response follows."""
 
@@ -374,6 +409,9 @@ class Response:
 
     def headers(self) -> list[tuple[str, str]]:
         """Every field in order, names in lower case."""
+
+    def add_header(self, name: str, value: str) -> None:
+        """Add a field, such as a second ``set-cookie``. Raises as `Request.set_header`."""
 
     def set_header(self, name: str, value: str) -> None:
         """Replace every field of that name by one. Raises as `Request.set_header`."""
@@ -944,6 +982,10 @@ class Ticket:
 
     def trailed(self, body: Body, now_ns: int) -> None:
         """The response ended; the status of a gRPC call is among the trailers."""
+
+    def decided(self, answer: Answer, at: int, counted: bool, now_ns: int) -> None:
+        """A local answer is to end the request: who is to blame for it is told. ``at`` and
+        ``counted`` as in `answered`, which follows once layers have seen it."""
 
     def answered(
         self, request: Request, answer: Answer, at: int, counted: bool, now_ns: int

@@ -5,7 +5,8 @@ with calls on its ports. What is decided (which endpoint, whether again, when, w
 deadline means, who is to blame) its ticket decides, in the core. It holds no socket, reads no
 clock and never awaits, so a test can fail it at every step.
 
-It stands in one phase, from the head to the end. Who may be read meanwhile is `reading.py`'s.
+It stands in one phase, from the head to the end. Who may be read meanwhile is `reading.py`'s, how
+it ends `ending.py`'s.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from meshcore._core import Answer, Body, Due, Keep, Next, Passed, Reason, Response, Verdict
 from meshcore.errors import CodecError
+from meshcore.exchange.ending import Ending
 from meshcore.exchange.kept import as_sent, keep_piece
 from meshcore.exchange.phase import (
     ANSWERING,
@@ -28,37 +30,24 @@ from meshcore.exchange.phase import (
     UNTAKEN,
     WAITING,
 )
-from meshcore.exchange.reading import Reading
 
 if TYPE_CHECKING:
-    from collections.abc import Sized
-
     from meshcore._core import Chunk, Listener, Request
     from meshcore.exchange.kept import Pieces
-    from meshcore.exchange.ports import Downstream, Driver, Lost, Task, Upstream
+    from meshcore.exchange.ports import Downstream, Driver, Lost, Upstream
 
 _FORWARD: Final = int(Verdict.FORWARD)
 _AGAIN: Final = int(Passed.AGAIN)
 _TIMEOUTS: Final = (Reason.UPSTREAM_TIMEOUT, Reason.UPSTREAM_TRY_TIMEOUT)
 
 
-class Exchange(Reading):
+class Exchange(Ending):
     """A request on its way."""
 
-    __slots__ = (
-        "_held",
-        "_kept",
-        "_last",
-        "driver",
-        "layers",
-        "request",
-        "response",
-        "stack",
-        "task",
-    )
+    __slots__ = ("_kept", "_last", "stack")
 
     def __init__(self, driver: Driver, down: Downstream, stack: Listener, request: Request) -> None:
-        # Here, and not in `Reading`: a call more for each request would be seen.
+        # Here, and not in the bases: a call more for each request would be seen.
         self.down = down
         self.up: Upstream | None = None
         self.phase = HEAD
@@ -68,13 +57,14 @@ class Exchange(Reading):
         self.driver = driver
         self.stack = stack
         self.request = request
-        self.response: Response | None = None
-        self.layers: Sized | None = None  # those that are to see the response
-        self.task: Task | None = None  # an async layer's, cancelled with the exchange
+        self.response = None
+        self.layers = None
+        self.local = None
+        self.task = None
         # The body after the head's own part: until it was sent, and for replay.
         self._kept: Pieces | None = None
         self._last: Body | None = None  # its end
-        self._held: list[bytes | Chunk | Body] | None = None  # of the response, behind its head
+        self._held = None
 
     # --- the way in ---------------------------------------------------------------------------
 
@@ -195,10 +185,17 @@ class Exchange(Reading):
         self.ticket.await_layer(now_ns)
         self.down.arm(self.ticket.arm())
         if self.driver.run_response_layers(self):
-            self.commit(now_ns)
+            self.on_looked(now_ns)
         elif self.phase == LOOKING and self.up is not None:
             self.endpoint_pauses |= LOOKED_AT
             self.up.pause_reading()
+
+    def on_looked(self, now_ns: int) -> None:
+        """Every layer has seen the response, or the answer given here."""
+        if self.local is None:
+            self.commit(now_ns)
+        else:
+            self.send_local(now_ns)
 
     def commit(self, now_ns: int) -> None:
         """Send the response head to the client, and what came with it and behind it."""
@@ -264,14 +261,6 @@ class Exchange(Reading):
                 up.discard()
         self._end(now_ns)
 
-    def _end(self, now_ns: int) -> None:
-        """The client has a whole answer."""
-        self.phase = OVER
-        self.ticket.finish(now_ns)
-        if self.driver.observer is not None:
-            self.driver.observer.ended(self)
-        self.down.finished(now_ns)
-
     # --- what goes wrong ----------------------------------------------------------------------
 
     def on_cut(self, detail: str, now_ns: int, lost: Lost) -> None:
@@ -289,8 +278,7 @@ class Exchange(Reading):
             # The head is out: a clean end would make a torn body look whole.
             self._cut(reason, detail, now_ns, counted=counted)
         elif phase == LOOKING:
-            last = self._held[-1] if self._held else self.response
-            if not (isinstance(last, Body | Response) and last.end):  # else it needs it no more
+            if not self._is_whole():  # else it needs it no more
                 self.answer(Answer.for_reason(reason, detail), now_ns)
         else:
             follows = self.ticket.failed(reason, counted, now_ns)
@@ -350,6 +338,7 @@ class Exchange(Reading):
         """The time to drain is over: the client hears why, as far as its protocol can say it."""
         answer = Answer.for_reason(Reason.DRAINING)
         if self.phase < ANSWERING:
+            self.layers = None  # there is no time for them
             self.answer(answer, now_ns)
         elif self.phase == ANSWERING and self.ticket.pending and self.down.send_ending(answer):
             self.ticket.ended_with(answer)
@@ -365,57 +354,3 @@ class Exchange(Reading):
     def on_malformed(self, detail: str, now_ns: int) -> None:
         """What the client sent ended its stream: it cannot be told more."""
         self._stop(Reason.BAD_REQUEST, detail, now_ns)
-
-    def _cut(self, reason: int, detail: str, now_ns: int, *, counted: bool = False) -> None:
-        """End what the client has in part, so that it does not look whole."""
-        if self.phase != OVER:
-            self._stop(reason, detail, now_ns, counted=counted)
-            self.down.abort()
-
-    def _stop(self, reason: int, detail: str, now_ns: int, *, counted: bool = False) -> None:
-        """End without an answer of ours. Idempotent."""
-        phase = self.phase
-        if phase == OVER:
-            return
-        self._part()
-        self.phase = OVER
-        self.ticket.cut(reason, detail, phase, counted, now_ns)
-        if self.driver.observer is not None:
-            self.driver.observer.ended(self)
-
-    def _part(self) -> None:
-        """Part with whatever works for the request: a layer, a place in a queue, a connection."""
-        task, self.task = self.task, None
-        if task is not None:
-            task.cancel()
-        self._leave_queue()
-        self._discard_upstream()
-
-    def _leave_queue(self) -> bool:
-        """Wait no more for a connection; ``False``: none was being opened for it."""
-        if self.phase == WAITING:
-            return self.driver.pools.cancel(self.ticket.endpoint, self)
-        return True
-
-    def _discard_upstream(self) -> None:
-        """Part with the connection, which carries no other request."""
-        up, self.up = self.up, None
-        if up is not None:
-            up.exchange = None
-            up.discard()
-            if self.client_pauses & FULL:
-                # Until another one takes what the client sends.
-                self.client_pauses = self.client_pauses & ~FULL | UNTAKEN
-
-    # --- answers given here -------------------------------------------------------------------
-
-    def answer(self, answer: Answer, now_ns: int, *, counted: bool = False) -> None:
-        """Answer the request here, and end it. ``counted``: as in `on_failed`."""
-        phase = self.phase
-        if phase >= ANSWERING:
-            return
-        self._part()
-        self.ticket.answered(self.request, answer, phase, counted, now_ns)
-        self.phase = ANSWERING
-        self.down.send_answer(self.request, answer)
-        self._end(now_ns)

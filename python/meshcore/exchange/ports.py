@@ -177,4 +177,4 @@ class Driver(Protocol):
 
     def run_response_layers(self, exchange: Exchange) -> bool:
         """Run ``on_response`` of the layers that saw the request; ``False``: one is awaited
-        (``Exchange.task``), and ``Exchange.commit`` follows."""
+        (``Exchange.task``), and ``Exchange.on_looked`` follows, or it was answered."""

@@ -95,8 +95,7 @@ class LayerRunner:
         if passage is None:
             passage = exchange.layers = Passage()
             passage.context = self._context.copy()
-        if type(layer).on_response is not Layer.on_response:
-            passage.append(layer)
+            exchange.request.show(exchange.ticket, exchange.down.peer)
         try:
             answer = passage.context.run(layer.on_request, exchange.request)
         except (Exception, asyncio.CancelledError) as error:
@@ -111,32 +110,56 @@ class LayerRunner:
         if exchange.phase == OVER:
             return
         if answer is None:
+            # One that answers or fails by itself does not see that: it is for those outside.
+            if type(layer).on_response is not Layer.on_response:
+                passage: Any = exchange.layers
+                passage.append(layer)
             exchange.resume(now_ns())
         elif isinstance(answer, Answer):
             exchange.answer(answer, now_ns())
         else:
-            log.error("layer %s returned %r, not an Answer or None", type(layer).__name__, answer)
-            exchange.answer(Answer.for_reason(Reason.LAYER_ERROR, type(layer).__name__), now_ns())
+            self._returned(exchange, layer, answer)
 
     def on_response(self, exchange: Exchange) -> bool:
         """Run the layers that saw the request, last first; false: one of them is still at it."""
         passage: Any = exchange.layers
-        response: Any = exchange.response
         while passage:
             layer = passage.pop()
+            if exchange.local is not None and not layer.local_answers:
+                continue
             try:
-                hook = passage.context.run(layer.on_response, exchange.request, response)
+                hook = passage.context.run(layer.on_response, exchange.request, exchange.response)
             except (Exception, asyncio.CancelledError) as error:
                 self._failed(exchange, layer, error)
                 return False
             if inspect.isawaitable(hook):
                 self._spawn(exchange, layer, hook, self._pass_on)
                 return False
+            if hook is not None and not self._replaces(exchange, layer, hook):
+                return False
         return True
 
-    def _pass_on(self, exchange: Exchange, layer: Layer, _: object) -> None:
-        if exchange.phase != OVER and self.on_response(exchange):
-            exchange.commit(now_ns())
+    def _pass_on(self, exchange: Exchange, layer: Layer, result: object) -> None:
+        if exchange.phase == OVER:
+            return
+        if result is not None and not self._replaces(exchange, layer, result):
+            return
+        if self.on_response(exchange):
+            exchange.on_looked(now_ns())
+
+    def _replaces(self, exchange: Exchange, layer: Layer, result: object) -> bool:
+        """A hook gave an answer instead of the response; false: the exchange goes on by itself."""
+        if not isinstance(result, Answer):
+            self._returned(exchange, layer, result)
+            return False
+        goes_on = exchange.local is not None
+        exchange.replace(result, now_ns())
+        return goes_on
+
+    def _returned(self, exchange: Exchange, layer: Layer, result: object) -> None:
+        name = type(layer).__name__
+        log.error("layer %s returned %r, not an Answer or None", name, result)
+        exchange.answer(Answer.for_reason(Reason.LAYER_ERROR, name), now_ns())
 
     def _failed(self, exchange: Exchange, layer: Layer, error: BaseException) -> None:
         name = type(layer).__name__

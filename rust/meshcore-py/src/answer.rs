@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use meshcore_core::codec::{BodyPart, LocalAnswer, valid_field_name, valid_field_value};
+use meshcore_core::codec::{BodyPart, Bytes, LocalAnswer, valid_field_name, valid_field_value};
 use meshcore_core::error::Reason;
 use meshcore_core::exchange::{Answer as CoreAnswer, LocalReply};
 use meshcore_core::head::{Headers, Version};
@@ -11,7 +11,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyType};
 
 use crate::errors::CodecError;
-use crate::message::{Body, Part, Request};
+use crate::message::{Body, Part, Request, Response};
 use crate::numbers;
 
 /// A response made here instead of by an endpoint.
@@ -21,11 +21,13 @@ pub struct Answer {
     /// What in particular, for the log.
     detail: Cow<'static, str>,
     pub(crate) reply: LocalReply,
+    /// It goes out as it is, in whatever way the request's protocol says such things.
+    is_final: bool,
 }
 
 impl Answer {
     pub(crate) fn local(reason: Reason, detail: &'static str, reply: LocalReply) -> Self {
-        Self { reason, reply, detail: Cow::Borrowed(detail) }
+        Self { reason, reply, detail: Cow::Borrowed(detail), is_final: false }
     }
 
     /// The answer to a message that may not pass.
@@ -44,8 +46,7 @@ impl Answer {
         keep_alive: bool,
         send: impl FnOnce(&LocalAnswer<'_>) -> T,
     ) -> T {
-        let grpc = request.filter(|r| r.head.is_grpc()).map(|_| self.reply.for_grpc(self.reason));
-        let reply = grpc.as_ref().unwrap_or(&self.reply);
+        let reply = self.reply_to(request);
         let fields: Vec<(&[u8], &[u8])> =
             reply.fields.iter().map(|(n, v)| (n.as_bytes(), v.as_bytes())).collect();
         send(&LocalAnswer {
@@ -56,6 +57,14 @@ impl Answer {
             head_request: request.is_some_and(Request::is_head),
             keep_alive,
         })
+    }
+
+    /// What is said to a request: trailers to a gRPC call.
+    fn reply_to(&self, request: Option<&Request>) -> Cow<'_, LocalReply> {
+        match request.filter(|request| !self.is_final && request.head.is_grpc()) {
+            Some(_) => Cow::Owned(self.reply.for_grpc(self.reason)),
+            None => Cow::Borrowed(&self.reply),
+        }
     }
 
     pub(crate) fn of(reason: Reason) -> Self {
@@ -93,6 +102,31 @@ impl Answer {
     #[getter]
     pub(crate) fn detail(&self) -> &str {
         &self.detail
+    }
+
+    /// It as layers see the response to a request.
+    fn as_response(&self, py: Python<'_>, request: &Request) -> Response {
+        let reply = self.reply_to(Some(request));
+        let mut headers = Headers::default();
+        for (name, value) in &reply.fields {
+            headers.push(name.as_bytes(), value.as_bytes());
+        }
+        let body =
+            BodyPart { bytes: Bytes::Range(0..reply.body.len()), end: true, ..BodyPart::default() };
+        let part = Part::new(&PyBytes::new(py, &reply.body), body);
+        Response::of_answer(self.reason, reply.status, headers, part)
+    }
+
+    /// It with the head that layers left of what `as_response` gave.
+    fn with_head_of(&self, request: &Request, response: &Response) -> Self {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let headers = response.head.headers.iter();
+        let reply = LocalReply {
+            status: response.head.status,
+            fields: headers.map(|(name, value)| (text(name), text(value))).collect(),
+            body: self.reply_to(Some(request)).body.clone(),
+        };
+        Self { reason: self.reason, detail: self.detail.clone(), reply, is_final: true }
     }
 
     /// The end of a gRPC response under way.

@@ -35,7 +35,7 @@ impl ClientCodec {
         };
         let part = Part::new(data, body);
         let tunnel = self.0.in_tunnel();
-        Ok(Some(Bound::new(py, Response { head, part, informational, tunnel })?.into_any()))
+        Ok(Some(Bound::new(py, Response::new(head, part, informational, tunnel))?.into_any()))
     }
 }
 

@@ -30,7 +30,7 @@ impl H2ClientCodec {
             };
             let part = Part::new(&PyBytes::new(py, b""), body);
             let tunnel = (200..300).contains(&head.status);
-            Ok(Bound::new(py, Response { head, part, informational, tunnel })?.into_any())
+            Ok(Bound::new(py, Response::new(head, part, informational, tunnel))?.into_any())
         })
     }
 }

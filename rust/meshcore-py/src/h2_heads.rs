@@ -70,7 +70,7 @@ pub(crate) fn h2_read_request(
 ) -> PyResult<Found<Request>> {
     let rules = ServerRules { scheme: scheme(secure), connect: true, ..ServerRules::default() };
     let head = read(heads::read_request(&slices(&fields), ended, &limits.0, &rules))?;
-    Ok(head.map(|head| Request { head, part: nothing(py) }))
+    Ok(head.map(|head| Request::new(head, nothing(py))))
 }
 
 #[pyfunction]
@@ -84,7 +84,7 @@ pub(crate) fn h2_read_response(
     let head = read(heads::read_response(&slices(&fields), ended, head_request, &limits.0))?;
     Ok(head.map(|head| {
         let (informational, tunnel) = (head.status < 200, (200..300).contains(&head.status));
-        Response { head, part: nothing(py), informational, tunnel }
+        Response::new(head, nothing(py), informational, tunnel)
     }))
 }
 

@@ -25,7 +25,7 @@ impl H2ServerCodec {
             ServerEvent::Data(body) => body_event(py, body),
             ServerEvent::Head { head, body } => {
                 let part = Part::new(&PyBytes::new(py, b""), body);
-                Ok(Bound::new(py, Request { head, part })?.into_any())
+                Ok(Bound::new(py, Request::new(head, part))?.into_any())
             }
         })
     }

@@ -4,15 +4,19 @@ use meshcore_core::codec::{
     BodyPart, Bytes, HeaderOps, encode_last_chunk, is_codecs_own, valid_field_name,
     valid_field_value,
 };
+use meshcore_core::error::Reason;
 use meshcore_core::exchange::status_in;
-use meshcore_core::head::{BodyLength, Headers, RequestHead, ResponseHead, Version};
+use meshcore_core::head::{BodyLength, Headers, RequestHead, ResponseHead, Scheme, Version};
 use std::borrow::Cow;
 use std::io::Write;
 
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::types::PyBytes;
+use pyo3::types::{PyBytes, PyDict, PyString};
 use smallvec::SmallVec;
+
+use crate::engine::Peer;
+use crate::ticket::Ticket;
 
 /// Part of a body, and the read that it lies in.
 pub(crate) struct Part {
@@ -121,9 +125,24 @@ impl Body {
 pub struct Request {
     pub(crate) head: RequestHead,
     pub(crate) part: Part,
+    /// Once a layer is to see it.
+    shown: Option<Box<Shown>>,
+}
+
+/// What layers may ask of a request beside its message.
+struct Shown {
+    ticket: Py<Ticket>,
+    /// As limits and the log know it, whatever a layer makes of `x-forwarded-for`.
+    client: String,
+    /// Made when it is asked for.
+    state: Option<Py<PyDict>>,
 }
 
 impl Request {
+    pub(crate) fn new(head: RequestHead, part: Part) -> Self {
+        Self { head, part, shown: None }
+    }
+
     pub(crate) fn head(&self) -> &RequestHead {
         &self.head
     }
@@ -190,6 +209,38 @@ impl Request {
     }
 
     #[getter]
+    fn scheme(&self) -> &'static str {
+        match self.head.scheme {
+            Scheme::Http => "http",
+            Scheme::Https => "https",
+        }
+    }
+
+    /// Layers are to see it: from now on it knows its client and its route.
+    fn show(&mut self, ticket: &Bound<'_, Ticket>, peer: &Peer) {
+        let hops = ticket.borrow().ticket.trusted_hops();
+        let client = peer.0.client_text(&self.head.headers, hops).into_owned();
+        self.shown = Some(Box::new(Shown { ticket: ticket.clone().unbind(), client, state: None }));
+    }
+
+    #[getter]
+    fn client(&self) -> Option<&str> {
+        self.shown.as_ref().map(|shown| &*shown.client)
+    }
+
+    #[getter]
+    fn route(&self, py: Python<'_>) -> Option<String> {
+        let ticket = self.shown.as_ref()?.ticket.borrow(py);
+        ticket.route().map(|route| route.name.clone())
+    }
+
+    #[getter]
+    fn state(&mut self, py: Python<'_>) -> PyResult<Py<PyDict>> {
+        let Some(shown) = &mut self.shown else { return Ok(PyDict::new(py).unbind()) };
+        Ok(shown.state.get_or_insert_with(|| PyDict::new(py).unbind()).clone_ref(py))
+    }
+
+    #[getter]
     fn http_version(&self) -> &'static str {
         match self.head.version {
             Version::Http10 => "1.0",
@@ -198,16 +249,24 @@ impl Request {
         }
     }
 
-    fn header(&self, name: &str) -> Option<String> {
-        get(&self.head.headers, name)
+    fn header<'py>(&self, py: Python<'py>, name: &str) -> PyResult<Option<Bound<'py, PyString>>> {
+        get(py, &self.head.headers, name)
     }
 
-    fn headers(&self) -> Vec<(String, String)> {
-        all(&self.head.headers)
+    fn headers<'py>(&self, py: Python<'py>) -> PyResult<Vec<FieldText<'py>>> {
+        all(py, &self.head.headers)
     }
 
-    fn set_header(&mut self, name: &str, value: &str) -> PyResult<()> {
-        set(&mut self.head.headers, name, value)
+    fn set_header(&mut self, name: &str, value: &Bound<'_, PyString>) -> PyResult<()> {
+        let (name, value) = field(name, value)?;
+        self.head.headers.set(&name, &value);
+        Ok(())
+    }
+
+    fn add_header(&mut self, name: &str, value: &Bound<'_, PyString>) -> PyResult<()> {
+        let (name, value) = field(name, value)?;
+        self.head.headers.push(&name, &value);
+        Ok(())
     }
 
     fn remove_header(&mut self, name: &str) -> PyResult<bool> {
@@ -223,9 +282,23 @@ pub struct Response {
     pub(crate) informational: bool,
     /// Whether bytes of another protocol follow, as far as the endpoint is concerned.
     pub(crate) tunnel: bool,
+    /// Why it is made here instead of by an endpoint.
+    local: Option<Reason>,
 }
 
 impl Response {
+    pub(crate) fn new(head: ResponseHead, part: Part, informational: bool, tunnel: bool) -> Self {
+        Self { head, part, informational, tunnel, local: None }
+    }
+
+    /// An answer of ours, as layers see it.
+    pub(crate) fn of_answer(reason: Reason, status: u16, headers: Headers, part: Part) -> Self {
+        let body = BodyLength::Known(part.len() as u64);
+        let version = Version::Http11;
+        let head = ResponseHead { version, status, body, keep_alive: true, headers };
+        Self { local: Some(reason), ..Self::new(head, part, false, false) }
+    }
+
     /// The gRPC status, where it is here already.
     pub(crate) fn grpc_status(&self) -> Option<u8> {
         let body = &self.part.body;
@@ -250,21 +323,35 @@ impl Response {
         self.part.body.end
     }
 
+    /// Why it was made here; `None` for an endpoint's.
+    #[getter]
+    fn reason(&self) -> Option<&'static str> {
+        self.local.map(Reason::code)
+    }
+
     #[getter]
     fn status(&self) -> u16 {
         self.head.status
     }
 
-    fn header(&self, name: &str) -> Option<String> {
-        get(&self.head.headers, name)
+    fn header<'py>(&self, py: Python<'py>, name: &str) -> PyResult<Option<Bound<'py, PyString>>> {
+        get(py, &self.head.headers, name)
     }
 
-    fn headers(&self) -> Vec<(String, String)> {
-        all(&self.head.headers)
+    fn headers<'py>(&self, py: Python<'py>) -> PyResult<Vec<FieldText<'py>>> {
+        all(py, &self.head.headers)
     }
 
-    fn set_header(&mut self, name: &str, value: &str) -> PyResult<()> {
-        set(&mut self.head.headers, name, value)
+    fn set_header(&mut self, name: &str, value: &Bound<'_, PyString>) -> PyResult<()> {
+        let (name, value) = field(name, value)?;
+        self.head.headers.set(&name, &value);
+        Ok(())
+    }
+
+    fn add_header(&mut self, name: &str, value: &Bound<'_, PyString>) -> PyResult<()> {
+        let (name, value) = field(name, value)?;
+        self.head.headers.push(&name, &value);
+        Ok(())
     }
 
     fn remove_header(&mut self, name: &str) -> PyResult<bool> {
@@ -272,14 +359,40 @@ impl Response {
     }
 }
 
-fn get(headers: &Headers, name: &str) -> Option<String> {
-    let value = headers.get(name.to_ascii_lowercase().as_bytes())?;
-    Some(String::from_utf8_lossy(value).into_owned())
+/// A field's name and value.
+type FieldText<'py> = (Bound<'py, PyString>, Bound<'py, PyString>);
+
+/// Octets that are not UTF-8 become lone surrogates, as of `os.fsdecode`: set again, they are what
+/// they were.
+fn text<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyString>> {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => Ok(PyString::new(py, text)),
+        Err(_) => {
+            let decoded =
+                PyBytes::new(py, bytes).call_method1("decode", ("utf-8", "surrogateescape"))?;
+            Ok(decoded.cast_into()?)
+        }
+    }
 }
 
-fn all(headers: &Headers) -> Vec<(String, String)> {
-    let text = |b: &[u8]| String::from_utf8_lossy(b).into_owned();
-    headers.iter().map(|(n, v)| (text(n), text(v))).collect()
+fn octets<'a>(text: &'a Bound<'_, PyString>) -> PyResult<Cow<'a, [u8]>> {
+    if let Ok(text) = text.to_str() {
+        return Ok(Cow::Borrowed(text.as_bytes()));
+    }
+    let encoded = text.call_method1("encode", ("utf-8", "surrogateescape"))?;
+    Ok(Cow::Owned(encoded.extract::<Vec<u8>>()?))
+}
+
+fn get<'py>(
+    py: Python<'py>,
+    headers: &Headers,
+    name: &str,
+) -> PyResult<Option<Bound<'py, PyString>>> {
+    headers.get(name.to_ascii_lowercase().as_bytes()).map(|value| text(py, value)).transpose()
+}
+
+fn all<'py>(py: Python<'py>, headers: &Headers) -> PyResult<Vec<FieldText<'py>>> {
+    headers.iter().map(|(name, value)| Ok((text(py, name)?, text(py, value)?))).collect()
 }
 
 fn writable(name: &str) -> PyResult<String> {
@@ -293,13 +406,14 @@ fn writable(name: &str) -> PyResult<String> {
     Ok(lower)
 }
 
-fn set(headers: &mut Headers, name: &str, value: &str) -> PyResult<()> {
+/// A field that may be written.
+fn field<'a>(name: &str, value: &'a Bound<'_, PyString>) -> PyResult<(Vec<u8>, Cow<'a, [u8]>)> {
     let lower = writable(name)?;
-    if !valid_field_value(value.as_bytes()) {
+    let value = octets(value)?;
+    if !valid_field_value(&value) {
         return Err(PyValueError::new_err(format!("invalid value for {lower}")));
     }
-    headers.set(lower.as_bytes(), value.as_bytes());
-    Ok(())
+    Ok((lower.into_bytes(), value))
 }
 
 fn remove(headers: &mut Headers, name: &str) -> PyResult<bool> {

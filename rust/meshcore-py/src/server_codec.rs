@@ -75,7 +75,7 @@ impl ServerCodec {
                 self.head_request = head.slice(head.method) == b"HEAD";
                 self.keep_alive = head.keep_alive;
                 let part = Part::new(data, body);
-                Bound::new(py, Request { head, part })?.into_any()
+                Bound::new(py, Request::new(head, part))?.into_any()
             }
             Some(ServerEvent::Data(body)) => body_event(py, data, body)?,
         }))

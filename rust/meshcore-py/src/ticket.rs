@@ -144,6 +144,10 @@ impl Ticket {
     }
 }
 
+fn outcome(answer: &Answer, at: usize) -> Outcome {
+    Outcome::of(answer.reason(), phase(at)).because(answer.detail().to_owned())
+}
+
 #[pymethods]
 impl Ticket {
     fn resume(&mut self, request: &Request, peer: &Peer, now_ns: u64) -> u8 {
@@ -310,6 +314,10 @@ impl Ticket {
         }
     }
 
+    fn decided(&mut self, answer: &Answer, at: usize, counted: bool, now_ns: u64) {
+        self.ticket.decided(outcome(answer, at), counted, Nanos(now_ns));
+    }
+
     fn answered(
         &mut self,
         request: &Request,
@@ -318,7 +326,7 @@ impl Ticket {
         counted: bool,
         now_ns: u64,
     ) {
-        let outcome = Outcome::of(answer.reason(), phase(at)).because(answer.detail().to_owned());
+        let outcome = outcome(answer, at);
         let reply = &answer.reply;
         let grpc = request.head.is_grpc().then(|| reply.grpc_status(answer.reason()));
         self.ticket.answered(reply.status, grpc, outcome, counted, Nanos(now_ns));

@@ -27,8 +27,8 @@ def dribble(world: World, client: Wire, seconds: int) -> None:
         say(world, client, b"x")
 
 
-def is_open(world: World) -> bool:
-    client = ask(world, GET + b"\r\n")
+def is_refused(world: World, request: bytes) -> bool:
+    client = ask(world, request)
     return b"\r\nx-mesh-reason: breaker_open\r\n" in client.written
 
 
@@ -42,9 +42,10 @@ def test_a_probe_is_given_back_when_the_body_takes_too_long(
     client = ask(world, PUT)
     opened(world)
     dribble(world, client, 4)
-    assert is_open(world), "it is the probe, and there is no other"
+    assert is_refused(world, PUT), "it is the probe of those that are not whole"
     dribble(world, client, 2)
-    assert not is_open(world)
+    assert not is_refused(world, PUT)
+    assert not is_refused(world, GET + b"\r\n")
     assert not client.written
 
 

@@ -338,16 +338,9 @@ impl RequestTicket {
         }
     }
 
-    /// A local answer ends the request; its outcome is why. `grpc`: the status that it is to a
-    /// gRPC call. `counted`: the same cause was told by another request already.
-    pub fn answered(
-        &mut self,
-        status: u16,
-        grpc: Option<u8>,
-        outcome: Outcome,
-        counted: bool,
-        now: Nanos,
-    ) {
+    /// A local answer is to end the request; its outcome is why. `counted`: the same cause was told
+    /// by another request already.
+    pub fn decided(&mut self, outcome: Outcome, counted: bool, now: Nanos) {
         let reason = self.judged(outcome.reason, now);
         // A retry has less than the route's time: that it took all that was left says nothing, but
         // what the attempt before it met stands.
@@ -358,12 +351,29 @@ impl RequestTicket {
             self.told = self.told_before;
         }
         self.end_attempt(endpoint_outcome(reason, counted), now);
-        if let Some(stats) = self.listener_stats() {
+        self.outcome.get_or_insert(outcome);
+    }
+
+    /// The local answer that was [`decided`](Self::decided), or is now, has this status; `grpc`: the
+    /// one that it is to a gRPC call. Of a layer that failed over it the client is told.
+    pub fn answered(
+        &mut self,
+        status: u16,
+        grpc: Option<u8>,
+        outcome: Outcome,
+        counted: bool,
+        now: Nanos,
+    ) {
+        if self.outcome.is_none() {
+            self.decided(outcome, counted, now);
+        } else if outcome.reason == Reason::LayerError {
+            self.outcome = Some(outcome);
+        }
+        if let Some((stats, outcome)) = self.listener_stats().zip(self.outcome.as_ref()) {
             stats.answered(outcome.reason);
         }
         self.status = status;
         self.grpc = grpc;
-        self.outcome.get_or_insert(outcome);
     }
 
     /// A gRPC response under way ends with a status of ours.

@@ -1,0 +1,143 @@
+"""How a request ends: with a whole answer, an answer given here, or without one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from meshcore._core import Body, Response
+from meshcore.exchange.phase import ANSWERING, FULL, LOOKING, OVER, UNTAKEN, WAITING
+from meshcore.exchange.reading import Reading
+
+if TYPE_CHECKING:
+    from collections.abc import Sized
+
+    from meshcore._core import Answer, Chunk, Request
+    from meshcore.exchange.ports import Driver, Task
+
+
+class Ending(Reading):
+    """The ends of an exchange: each happens once, and parts with whatever works for the request.
+
+    Only exchanges are made of it, as the ports ask for.
+    """
+
+    __slots__ = ("_held", "driver", "layers", "local", "request", "response", "task")
+
+    driver: Driver
+    request: Request
+    response: Response | None
+    layers: Sized | None
+    """Those that are to see the response."""
+    local: Answer | None
+    """The answer given here that layers look at: `response` shows it to them."""
+    task: Task | None
+    """An async layer's, cancelled with the exchange."""
+    _held: list[bytes | Chunk | Body] | None
+    """Of the response, behind its head, while layers look at that."""
+
+    def _end(self, now_ns: int) -> None:
+        """The client has a whole answer."""
+        self.phase = OVER
+        self.ticket.finish(now_ns)
+        if self.driver.observer is not None:
+            self.driver.observer.ended(self)  # type: ignore[arg-type]  # an Exchange
+        self.down.finished(now_ns)
+
+    def _cut(self, reason: int, detail: str, now_ns: int, *, counted: bool = False) -> None:
+        """End what the client has in part, so that it does not look whole."""
+        if self.phase != OVER:
+            self._stop(reason, detail, now_ns, counted=counted)
+            self.down.abort()
+
+    def _stop(self, reason: int, detail: str, now_ns: int, *, counted: bool = False) -> None:
+        """End without an answer of ours. Idempotent."""
+        phase = self.phase
+        if phase == OVER:
+            return
+        self._part()
+        self.phase = OVER
+        self.ticket.cut(reason, detail, phase, counted, now_ns)
+        if self.driver.observer is not None:
+            self.driver.observer.ended(self)  # type: ignore[arg-type]  # an Exchange
+
+    def _part(self) -> None:
+        """Part with whatever works for the request: a layer, a place in a queue, a connection."""
+        task, self.task = self.task, None
+        if task is not None:
+            task.cancel()
+        self._leave_queue()
+        self._discard_upstream()
+
+    def _leave_queue(self) -> bool:
+        """Wait no more for a connection; ``False``: none was being opened for it."""
+        if self.phase == WAITING:
+            return self.driver.pools.cancel(self.ticket.endpoint, self)  # type: ignore[arg-type]
+        return True
+
+    def _discard_upstream(self) -> None:
+        """Part with the connection, which carries no other request."""
+        up, self.up = self.up, None
+        if up is not None:
+            up.exchange = None
+            up.discard()
+            if self.client_pauses & FULL:
+                # Until another one takes what the client sends.
+                self.client_pauses = self.client_pauses & ~FULL | UNTAKEN
+
+    # --- answers given here -------------------------------------------------------------------
+
+    def answer(self, answer: Answer, now_ns: int, *, counted: bool = False) -> None:
+        """Answer the request here, and end it. ``counted``: as in `on_failed`.
+
+        Layers that saw the request see the answer first; one that is given while they do is final.
+        """
+        phase = self.phase
+        if phase >= ANSWERING:
+            return
+        self._part()
+        if self.layers and self.local is None:
+            self._show(answer, counted, now_ns)
+            return
+        self.ticket.answered(self.request, answer, phase, counted, now_ns)
+        self._send(answer, now_ns)
+
+    def _show(self, answer: Answer, counted: bool, now_ns: int) -> None:
+        """Let layers see the answer. Who is to blame for it is told now: they take their time."""
+        ticket = self.ticket
+        ticket.decided(answer, self.phase, counted, now_ns)
+        self.phase = LOOKING
+        self.local, self.response = answer, answer.as_response(self.request)
+        ticket.await_layer(now_ns)
+        self.down.arm(ticket.arm())
+        if self.driver.run_response_layers(self):  # type: ignore[arg-type]
+            self.send_local(now_ns)
+
+    def replace(self, answer: Answer, now_ns: int) -> None:
+        """A layer gives this answer instead of the response that it saw; those outside of it see
+        it too."""
+        if self.local is not None:
+            self.local, self.response = answer, answer.as_response(self.request)
+            return
+        up = self.up
+        if up is not None and self.request_done and self._is_whole():
+            self.up = up.exchange = None
+            up.release(now_ns)
+        self.answer(answer, now_ns)
+
+    def send_local(self, now_ns: int) -> None:
+        """Send the answer that layers have seen, with what they made of its head."""
+        answer, response = self.local, self.response
+        assert answer is not None
+        assert response is not None
+        self.ticket.answered(self.request, answer, LOOKING, True, now_ns)
+        self._send(answer.with_head_of(self.request, response), now_ns)
+
+    def _send(self, answer: Answer, now_ns: int) -> None:
+        self.phase = ANSWERING
+        self.down.send_answer(self.request, answer)
+        self._end(now_ns)
+
+    def _is_whole(self) -> bool:
+        """Whether all of the response has come that a layer looks at the head of."""
+        last = self._held[-1] if self._held else self.response
+        return isinstance(last, Body | Response) and last.end

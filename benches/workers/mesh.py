@@ -15,7 +15,7 @@ from typing import Any
 
 from benches.load.configs import SMALL, origin
 from benches.load.machine import family, free_port
-from meshcore.cli.order import ask
+from meshcore.cli.order import Target, ask
 
 START_S = 60.0
 NS = 1e9
@@ -52,12 +52,12 @@ class Mesh:
 
     def status(self) -> Any:
         """What it says of itself."""
-        return ask(self.file, None, "GET", "/status")
+        return ask(Target(self.file), "GET", "/status")
 
     def reload(self, text: str) -> None:
         """Put another text in force."""
         self.file.write_text(text)
-        ask(self.file, None, "POST", "/reload")
+        ask(Target(self.file), "POST", "/reload")
 
     @property
     def control(self) -> int:

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from meshcore.cli.order import ask
+from meshcore.cli.order import Target, ask
 
 WITHIN_S = 30.0
 
@@ -87,11 +87,11 @@ class Program:
 
     def order(self, path: str, **given: object) -> Any:
         """The answer to an order."""
-        return ask(self.file, self.admin, "POST", path, **given)
+        return ask(Target(self.file, self.admin), "POST", path, **given)
 
     def status(self) -> Any:
         """What it says of itself."""
-        return ask(self.file, self.admin, "GET", "/status")
+        return ask(Target(self.file, self.admin), "GET", "/status")
 
     def workers(self, state: str = "ready") -> dict[int, int]:
         """Process ids by worker, of those in a state."""

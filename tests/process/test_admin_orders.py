@@ -49,6 +49,8 @@ def ask(
     [
         {"origin": "http://evil.example"},
         {"origin": "null"},
+        {"sec-fetch-site": "cross-site"},
+        {"sec-fetch-site": "same-site"},
         {"host": "evil.example"},
         {"host": "evil.example:9900"},
         {"host": "localhost.evil.example"},
@@ -60,7 +62,26 @@ def test_what_a_page_in_a_browser_sends_is_refused(
     program: Program, path: str, fields: dict[str, str]
 ) -> None:
     status, text = ask(program, "POST", path, fields)
-    assert (status, "orders come without an origin" in text) == (403, True)
+    told = "asked by its address" if "host" in fields else "orders come without an origin"
+    assert (status, told in text) == (403, True)
+
+
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:9900", "localhost.evil.example"])
+def test_a_name_that_was_bound_anew_is_told_nothing(program: Program, host: str) -> None:
+    """What a page would read, were its name ours for a moment; health alone tells nobody much, and
+    balancers ask for it by any name."""
+    for path in ("/status", "/", "/none"):
+        assert ask(program, "GET", path, {"host": host})[0] == 403
+    for path in ("/healthz", "/readyz", "/metrics"):
+        assert ask(program, "GET", path, {"host": host})[0] == 200
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["localhost", "LOCALHOST:9900", "mesh.localhost.", "127.0.0.1", "[::1]:9900", "10.1.2.3"],
+)
+def test_addresses_and_the_names_of_this_machine_are_known(program: Program, host: str) -> None:
+    assert ask(program, "GET", "/status", {"host": host})[0] == 200
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "HEAD"])

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from meshcore.cli.order import ask
+from meshcore.cli.order import Target, ask
 from meshcore.process.supervisor import local_name
 from tests.ports import free_port
 from tests.process.hanging import Hanging
@@ -199,7 +199,7 @@ def test_what_another_user_says_is_not_believed(
             assert squatter.stdout is not None
             assert squatter.stdout.readline() == b"bound\n"
             with pytest.raises(SystemExit):
-                ask(file, None, "POST", "/reload")
+                ask(Target(file), "POST", "/reload")
             assert "belongs to another user" in capsys.readouterr().err
         finally:
             squatter.kill()

@@ -14,6 +14,7 @@ import pytest
 
 from meshcore import Proxy
 from meshcore.admin.server import Admin
+from meshcore.config.snapshot import AdminSpec
 from tests.wire.conftest import Certificates, Run, Serve, eventually
 from tests.wire.origin import Origin, Visit, response
 from tests.wire.test_reload import mesh
@@ -82,7 +83,7 @@ def test_when_another_program_answers_orders(run: Run, serve: Serve, turns: int)
             async with asked(proxy.admin_address, turns) as sock:
                 proxy._admin.stop_accepting()
                 successor = Admin(proxy._admin.handlers)
-                await successor.listen("127.0.0.1", 0, same)
+                await successor.listen(AdminSpec("127.0.0.1", 0), same)
                 assert await status(sock) == b"200"
                 await successor.stop()
 

@@ -7,17 +7,21 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from urllib.parse import parse_qs
 
 from meshcore._core import Answer
+from meshcore.admin.exposition import Exposition
 from meshcore.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
     from meshcore._core import Request
+    from meshcore.admin.access import Access
 
     Later = Coroutine[object, object, Answer]
 
 TEXT: Final = "text/plain; charset=utf-8"
 JSON: Final = "application/json"
+# At one time: what they change goes one after the other anyway.
+MAX_ORDERS: Final = 16
 
 
 class Subject(Protocol):
@@ -60,10 +64,12 @@ class Handlers:
 
     def __init__(self, subject: Subject, operator: Operator | None = None) -> None:
         self._subject = subject
-        self._get: dict[str, Callable[[Request], Answer]] = {
+        self._exposition = Exposition(subject.metrics)
+        self._under_way = 0
+        self._get: dict[str, Callable[[Request], Answer | Later]] = {
             "/healthz": lambda _: _text(200, "ok"),
             "/readyz": self._ready,
-            "/metrics": self._metrics,
+            "/metrics": lambda asked: self._exposition.answer(asked.header("accept") or ""),
         }
         self._post: dict[str, Callable[[dict[str, str]], Coroutine[object, object, Any]]] = {}
         if operator is not None:
@@ -77,8 +83,12 @@ class Handlers:
                 ),
             }
 
-    def answer(self, request: Request) -> Answer | Later:
-        """The answer to one request, or the work that brings it."""
+    def answer(self, request: Request, access: Access | None) -> Answer | Later:
+        """The answer to one request, or the work that brings it; without `access` everything may
+        be asked."""
+        refusal = access.refusal(request) if access is not None else None
+        if refusal is not None:
+            return refusal
         path, is_get = request.path, request.method in ("GET", "HEAD")
         if is_get and path in self._get:
             return self._get[path](request)
@@ -91,12 +101,10 @@ class Handlers:
         known = ", ".join([*self._get, *(f"POST {order}" for order in self._post)])
         return _text(404, f"try {known}")
 
-    @staticmethod
-    def forbidden() -> Answer:
-        """The answer to an order that a browser was tricked into."""
-        return _text(403, "orders come without an origin, and to an address or localhost")
-
     async def _order(self, path: str, given: dict[str, str]) -> Answer:
+        if self._under_way == MAX_ORDERS:
+            return _json(503, {"errors": [f"{MAX_ORDERS} orders are under way"]})
+        self._under_way += 1
         try:
             return _json(200, await self._post[path](given))
         except ConfigError as error:
@@ -105,13 +113,11 @@ class Handlers:
             return _json(409, {"errors": [str(error)]})
         except (LookupError, ValueError) as error:
             return _json(400, {"errors": [str(error.args[0] if error.args else error)]})
+        finally:
+            self._under_way -= 1
 
     def _ready(self, _: Request) -> Answer:
         return _text(200, "ready") if self._subject.ready else _text(503, "draining")
-
-    def _metrics(self, request: Request) -> Answer:
-        body, kind = self._subject.metrics(request.header("accept") or "")
-        return Answer(200, [("content-type", kind)], body)
 
 
 def _parameters(query: str | None) -> dict[str, str]:

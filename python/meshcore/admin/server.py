@@ -5,68 +5,102 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ipaddress
+import itertools
 import logging
 import os
 import socket
 import struct
-from typing import TYPE_CHECKING, Final, cast
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
-from meshcore._core import Answer, CodecLimits, Reason, Request, ServerCodec
-from meshcore.downstream.sockets import stop_serving, until_made
-from meshcore.errors import CodecError
+from meshcore.admin.access import Access
+from meshcore.admin.connection import AdminConnection, Phase
+from meshcore.config.admin import open_to_all
+from meshcore.downstream.sockets import remove_stale, stop_serving, until_made
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Coroutine, Mapping
 
     from meshcore.admin.handlers import Handlers
+    from meshcore.config.snapshot import AdminSpec
 
 log = logging.getLogger("meshcore.admin")
 
-# An admin client that says nothing for this long is dropped; scrapers reconnect.
-IDLE_S: Final = 75.0
+# Of the port, and again of the command line's socket. Of these 100 nobody is turned away for:
+# whoever was silent longest makes place.
 MAX_CONNECTIONS: Final = 100
+# Clients wait in the kernel while the loop is busy; it takes no more than net.core.somaxconn.
+BACKLOG: Final = 1024
+# Answers that nobody takes, over all connections; a single one may be larger.
+MAX_UNREAD_BYTES: Final = 64 << 20
 # Who connected and asked nothing yet has so long to do it, when another program takes over.
 FIRST_REQUEST_S: Final = 1.0
-# Orders have no body worth reading.
-MAX_BODY_BYTES: Final = 64 * 1024
 
 
 class Admin:
-    """Serves `Handlers` on a port, on a unix socket, or on both."""
+    """Serves `Handlers` on a port or a unix socket, and on the command line's unix socket."""
 
     def __init__(self, handlers: Handlers) -> None:
         self.handlers = handlers
         self._servers: dict[str, asyncio.Server] = {}
         self.connections: set[AdminConnection] = set()
+        self.numbers = itertools.count()  # of what clients do: clocks of loops are coarse
         self.tasks: set[asyncio.Task[None]] = set()
         self.is_leaving = False  # whoever asks again is to ask another program
         self.progress = asyncio.Event()  # somebody was answered, or left
         self.address: str | None = None
         """The URL of the port, once there is one."""
+        self.access: Access | None = None
+        """Who may ask what of the port."""
+        self._unix_path: str | None = None  # of a socket that is ours to remove
+        self._served = ""
+        self._is_near = False
 
-    async def listen(self, host: str, port: int, given: socket.socket | None = None) -> None:
-        """Serve a port, or a socket that is bound to it already. Raises `OSError` when the address
-        cannot be had."""
+    # --- doors --------------------------------------------------------------------------------
+
+    async def listen(self, spec: AdminSpec, given: socket.socket | None = None) -> None:
+        """Serve a port or a unix socket, or a socket that is bound to it already. Raises `OSError`
+        when the address cannot be had."""
         loop = asyncio.get_running_loop()
         try:
+            if given is None and spec.unix_path is not None:
+                given = _bound(spec.unix_path, spec.mode)
             if given is not None:
-                server = await loop.create_server(self._remote, sock=given)
+                server = await loop.create_server(self._remote, sock=given, backlog=BACKLOG)
             else:
-                server = await loop.create_server(self._remote, host, port)
+                where = (spec.host, spec.port)
+                server = await loop.create_server(self._remote, *where, backlog=BACKLOG)
         except OSError as error:
             # The loop's own text differs from loop to loop, and says it twice.
             code = error.errno or 0
             reason = os.strerror(code) if code > 0 else error.strerror
-            where = f"cannot listen on {host}:{port}"
-            raise OSError(error.errno, f"{where}: {reason}") from error
-        self._servers[f"{host}:{port}"] = server
+            where_text = spec.unix_path or spec.address
+            raise OSError(error.errno, f"cannot listen on {where_text}: {reason}") from error
+        self._servers[spec.address] = server
+        self._unix_path, self._served = spec.unix_path, spec.address
+        self._is_near = all(map(_is_near, server.sockets))
         self.address = _url(server.sockets[0].getsockname())
+        self.permit(spec)
+
+    def permit(self, spec: AdminSpec | None) -> None:
+        """Let those ask who may by a new configuration; its address is for an upgrade."""
+        if not self._served or spec is None:
+            if self._served or spec is not None:
+                log.warning("admin: whether there is a port changes with an upgrade or a restart")
+            return
+        if spec.address != self._served:
+            log.warning("admin.bind: %s is served until an upgrade or a restart", self._served)
+        remark = open_to_all(spec.token_file) if spec.token_file is not None else None
+        if remark is not None:
+            log.warning("admin.token_file: %s", remark)
+        self.access = Access(spec, is_near=self._is_near)
 
     def _remote(self) -> AdminConnection:
         return AdminConnection(self, local=False)
 
     def descriptors(self) -> dict[str, int]:
-        """What is listened on, by address; ``local`` for the unix socket."""
+        """What is listened on, by address; ``local`` for the command line's socket."""
         return {name: server.sockets[0].fileno() for name, server in self._servers.items()}
 
     async def listen_locally(self, sock: socket.socket) -> None:
@@ -74,6 +108,45 @@ class Admin:
         loop = asyncio.get_running_loop()
         server = await loop.create_unix_server(lambda: AdminConnection(self, local=True), sock=sock)
         self._servers["local"] = server
+
+    # --- clients ------------------------------------------------------------------------------
+
+    def welcome(self, newcomer: AdminConnection, sock: socket.socket) -> None:
+        """Take a client; if there are too many, another goes.
+
+        Of the clients from the address that has most connections, the one that is in its phase for
+        longest: so nobody keeps out who comes from elsewhere, and silence keeps nobody out at all.
+        """
+        self.connections.add(newcomer)
+        if newcomer.local and not is_ours(sock):
+            newcomer.abort()
+            return
+        those = [each for each in self.connections if each.local == newcomer.local]
+        if len(those) <= MAX_CONNECTIONS:
+            return
+        crowds = Counter(each.peer for each in those)
+        idle = [x for x in those if x is not newcomer and x.phase is not Phase.ORDERED]
+        max(idle, key=lambda x: (crowds[x.peer], -x.since), default=newcomer).abort()
+
+    def make_memory(self, newest: AdminConnection) -> None:
+        """End clients that do not take their answers, the oldest first, while these are too many
+        bytes."""
+        slow = [each for each in self.connections if each.unread_bytes and each is not newest]
+        slow.sort(key=lambda each: each.since, reverse=True)
+        unread = newest.unread_bytes + sum(each.unread_bytes for each in slow)
+        while slow and unread > MAX_UNREAD_BYTES:
+            oldest = slow.pop()
+            unread -= oldest.unread_bytes
+            oldest.abort()
+
+    def begin(self, work: Coroutine[object, object, None]) -> asyncio.Task[None]:
+        """Do what takes a while beside the rest."""
+        task = asyncio.get_running_loop().create_task(work)
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+        return task
+
+    # --- the end ------------------------------------------------------------------------------
 
     def stop_accepting(self) -> None:
         """Leave new clients to another program that has the same sockets, and those that we have
@@ -100,131 +173,51 @@ class Admin:
                     self.progress.clear()
                     await self.progress.wait()
 
-    async def stop(self) -> None:
-        """Stop serving."""
+    async def stop(self, *, for_good: bool = True) -> None:
+        """Stop serving; for good, if no other program has the sockets."""
         self.stop_accepting()
         await self.cancel_orders()
         for connection in list(self.connections):
             connection.close()
+        if for_good and self._unix_path is not None:
+            _remove(self._unix_path)
         await asyncio.sleep(0)  # the sockets are closed in the next turn
 
 
-class AdminConnection(asyncio.Protocol):
-    """One client; one request at a time."""
-
-    def __init__(self, admin: Admin, *, local: bool) -> None:
-        self._admin = admin
-        self._local = local
-        self._codec = ServerCodec(CodecLimits(body=MAX_BODY_BYTES), False)
-        self._transport: asyncio.Transport | None = None
-        self._idle: asyncio.TimerHandle | None = None
-        self._request: Request | None = None
-        self.is_new = True  # nothing was answered yet
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """The loop accepted a client."""
-        self._transport = cast("asyncio.Transport", transport)
-        self._admin.connections.add(self)
-        is_full = len(self._admin.connections) > MAX_CONNECTIONS
-        if is_full or (self._local and not is_ours(transport.get_extra_info("socket"))):
-            self.close()
-        self._rearm()
-
-    def _rearm(self) -> None:
-        if self._idle is not None:
-            self._idle.cancel()
-        self._idle = asyncio.get_running_loop().call_later(IDLE_S, self.close)
-
-    def data_received(self, data: bytes) -> None:
-        """Bytes of requests."""
-        self._rearm()
-        self._read(lambda: self._codec.receive(data))
-
-    def _read(self, first: Callable[[], object]) -> None:
-        try:
-            event = first()
-            while event is not None:
-                if isinstance(event, Request):
-                    self._request = event
-                if self._codec.request_complete and self._request is not None:
-                    request, self._request = self._request, None
-                    if not self._serve(request):
-                        return
-                event = self._codec.next_event()
-        except CodecError as error:
-            self._send(self._codec.send_answer(None, Answer.for_codec_error(error), False))
-            self.close()
-
-    def _serve(self, request: Request) -> bool:
-        """Answer a request; false: later, or never another."""
-        handlers = self._admin.handlers
-        if request.method not in ("GET", "HEAD") and not (self._local or is_meant(request)):
-            return self._answer(request, handlers.forbidden())
-        answer = handlers.answer(request)
-        if isinstance(answer, Answer):
-            return self._answer(request, answer)
-        assert self._transport is not None
-        self._transport.pause_reading()
-        task = asyncio.get_running_loop().create_task(self._answer_later(request, answer))
-        self._admin.tasks.add(task)
-        task.add_done_callback(self._admin.tasks.discard)
-        return False
-
-    async def _answer_later(
-        self, request: Request, work: Coroutine[object, object, Answer]
-    ) -> None:
-        try:
-            answer = await work
-        except Exception:
-            log.exception("%s %s failed", request.method, request.path)
-            answer = Answer.for_reason(Reason.INTERNAL_ERROR)
-        if self._answer(request, answer) and self._transport is not None:
-            self._rearm()
-            self._transport.resume_reading()
-            self._read(self._codec.next_event)
-
-    def _answer(self, request: Request, answer: Answer) -> bool:
-        self.is_new = False
-        self._admin.progress.set()
-        self._send(self._codec.send_answer(request, answer, not self._admin.is_leaving))
-        if not self._codec.keep_alive:
-            self.close()
-            return False
-        self._codec.start_next()
-        return True
-
-    def _send(self, data: bytes) -> None:
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.write(data)
-
-    def close(self) -> None:
-        """Close the connection."""
-        if self._transport is not None:
-            self._transport.close()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """The connection is gone."""
-        self._transport = None
-        self._admin.connections.discard(self)
-        self._admin.progress.set()
-        if self._idle is not None:
-            self._idle.cancel()
+def give_up(sockets: Mapping[str, socket.socket]) -> None:
+    """Close sockets that another program had, by address, and that nobody is to serve."""
+    for address, sock in sockets.items():
+        sock.close()
+        if address.startswith("unix:"):
+            _remove(address.removeprefix("unix:"))
 
 
-def is_meant(request: Request) -> bool:
-    """Whether an order was meant for this port: a page in a browser can send one to any address,
-    but only with its origin; and one whose name was bound anew to our address shows that name."""
-    if request.header("origin") is not None:
-        return False
-    host = request.host.rpartition(":")[0] if not request.host.endswith("]") else request.host
-    host = host or request.host
-    if host.lower() == "localhost":
-        return True
+def _remove(path: str) -> None:
+    Path(path).unlink(missing_ok=True)
+
+
+def _bound(path: str, mode: int) -> socket.socket:
+    """A unix socket at a path; nobody can connect before it has its mode, since it does not
+    listen yet. Raises `OSError`."""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        ipaddress.ip_address(host.strip("[]"))
-    except ValueError:
-        return False
-    return True
+        remove_stale(path)
+        sock.bind(path)
+        os.chmod(path, mode)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _is_near(sock: socket.socket) -> bool:
+    """Whether only this machine's programs reach a socket."""
+    name = sock.getsockname()
+    if not isinstance(name, tuple):
+        return True
+    address = ipaddress.ip_address(name[0].partition("%")[0])
+    mapped = getattr(address, "ipv4_mapped", None)
+    return (mapped or address).is_loopback
 
 
 def is_ours(sock: socket.socket) -> bool:
@@ -236,6 +229,8 @@ def is_ours(sock: socket.socket) -> bool:
     return uid in (0, os.geteuid())
 
 
-def _url(name: tuple[str, int]) -> str:
+def _url(name: tuple[str, int] | str) -> str:
+    if isinstance(name, str):
+        return f"http+unix:{name}"
     host = f"[{name[0]}]" if ":" in name[0] else name[0]
     return f"http://{host}:{name[1]}"

@@ -11,12 +11,20 @@ from meshcore.cli.check import check
 from meshcore.cli.order import drain, reload, rollback, status, upgrade
 from meshcore.cli.run import run
 from meshcore.cli.schema import schema
-from meshcore.cli.version import version
+from meshcore.cli.version import show_version, version
 
 __all__ = ["main"]
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=show_version,
+    help="Print the version and exit.",
+)
 def main() -> None:
     """A layer-7 proxy: Python carries bytes and time, Rust makes every decision."""
 

@@ -6,6 +6,7 @@ import click
 
 from meshcore._core import Engine
 from meshcore.cli.report import reported
+from meshcore.config.admin import open_to_all
 from meshcore.config.compile import compile
 from meshcore.config.load import load_file
 
@@ -22,6 +23,9 @@ def check(file: Path) -> None:
         config = load_file(file)
         # Nothing that loads should be refused here; if it is, better now than at the start.
         Engine(seed=0).apply(compile(config).core_json())
+    tokens = config.admin.token_file if config.admin is not None else None
+    if remark := open_to_all(tokens) if tokens is not None else None:
+        click.echo(f"{file}: admin.token_file: {remark}", err=True)
     counts = (
         _count(len(config.listeners), "listener"),
         _count(len(config.routes), "route"),

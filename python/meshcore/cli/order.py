@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import functools
 import http.client
 import json
+import os
+import pwd
 import socket
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlencode, urlsplit
 
 import click
 
 from meshcore.admin.server import is_ours
 from meshcore.cli.report import BAD_CONFIG, REFUSED_BY_SYSTEM
+from meshcore.config.admin import read_bounded, token_in
 from meshcore.process.supervisor import local_name
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 # A large configuration takes seconds to compile; a drain is not waited for.
 TIMEOUT_S: Final = 300.0
@@ -21,42 +31,88 @@ TIMEOUT_S: Final = 300.0
 UNPROCESSABLE: Final = 422
 
 
-class _Local(http.client.HTTPConnection):
-    """A connection to the program that serves a file, whatever port it has."""
+class _Unix(http.client.HTTPConnection):
+    """A connection to a unix socket."""
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, name: str, *, only_ours: bool) -> None:
         super().__init__("localhost", timeout=TIMEOUT_S)
-        self._name = local_name(file)
+        self._name = name
+        self._only_ours = only_ours
 
     def connect(self) -> None:
-        """Connect to its unix socket."""
+        """Connect to it; to another user's only where somebody chose its path."""
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(self.timeout)
         self.sock.connect(self._name)
-        if not is_ours(self.sock):
-            raise PermissionError("it belongs to another user")
+        if self._only_ours and not is_ours(self.sock):
+            raise PermissionError(errno.EPERM, "it belongs to another user")
 
 
-def ask(file: Path, admin: str | None, method: str, path: str, **given: object) -> Any:
-    """The answer of the program that serves `file`, or of the admin port at a URL.
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Which program is asked: the one that serves a file, or the one that has an admin port."""
 
-    Ends the command with the errors that it tells, and the exit code that fits.
-    """
-    query = urlencode({name: value for name, value in given.items() if value is not None})
-    connection: http.client.HTTPConnection = _Local(file)
-    if admin is not None:
-        url = urlsplit(admin if "//" in admin else f"http://{admin}")
-        connection = http.client.HTTPConnection(url.netloc, timeout=TIMEOUT_S)
+    file: Path
+    admin: str | None = None
+    """Where its port is: ``host:port``, a URL or ``unix:/path``."""
+    token_file: str | None = None
+
+    def connection(self) -> http.client.HTTPConnection:
+        """A connection that is not open yet."""
+        if self.admin is None:
+            return _Unix(local_name(self.file), only_ours=True)
+        if self.admin.startswith("unix:"):
+            return _Unix(self.admin.removeprefix("unix:"), only_ours=False)
+        url = urlsplit(self.admin if "//" in self.admin else f"http://{self.admin}")
+        return http.client.HTTPConnection(url.netloc, timeout=TIMEOUT_S)
+
+    def fields(self) -> dict[str, str]:
+        """What a request needs; ends the command when there is no token in the file."""
+        if self.admin is None or self.token_file is None:
+            return {}
+        try:
+            token = token_in(read_bounded(self.token_file))
+        except OSError as error:
+            raise _ended(f"cannot read {self.token_file}: {error.strerror}") from None
+        except ValueError as error:
+            raise _ended(f"{self.token_file} {error}") from None
+        return {"authorization": f"Bearer {token.decode()}"}
+
+    def unreachable(self, error: Exception) -> str:
+        """What an error means to who asked."""
+        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        if self.admin is not None:
+            return f"cannot reach the admin port at {self.admin}: {reason}"
+        if not isinstance(error, ConnectionRefusedError):
+            return f"cannot reach the program that serves {self.file}: {reason}"
+        missing = "" if self.file.exists() else ", and there is no such file"
+        return f"no program of user {_user()} serves {self.file} here{missing}"
+
+
+def _user() -> str:
     try:
-        connection.request(method, f"{path}?{query}" if query else path)
-        response = connection.getresponse()
-        body = response.read()
-    except (OSError, http.client.HTTPException) as error:
-        where = admin or f"a program that serves {file}"
-        click.echo(f"meshcore: cannot reach {where}: {error}", err=True)
-        raise SystemExit(REFUSED_BY_SYSTEM) from None
-    finally:
-        connection.close()
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:  # containers have numbers without names
+        return str(os.geteuid())
+
+
+def _ended(line: str) -> SystemExit:
+    click.echo(f"meshcore: {line}", err=True)
+    return SystemExit(REFUSED_BY_SYSTEM)
+
+
+def ask(target: Target, method: str, path: str, **given: object) -> Any:
+    """A program's answer. Ends the command with the errors that it tells, and the exit code that
+    fits."""
+    query = urlencode({name: value for name, value in given.items() if value is not None})
+    fields = target.fields()
+    try:
+        with contextlib.closing(target.connection()) as connection:
+            connection.request(method, f"{path}?{query}" if query else path, headers=fields)
+            response = connection.getresponse()
+            body = response.read()
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        raise _ended(target.unreachable(error)) from None
     return _answer(response.status, body)
 
 
@@ -72,72 +128,85 @@ def _answer(status: int, body: bytes) -> Any:
     return answer
 
 
-_FILE = click.argument("file", type=click.Path(path_type=Path))
-_ADMIN = click.option("--admin", help="Ask the admin port at this address instead.")
+def _asks(command: Callable[..., None]) -> Callable[..., None]:
+    """Have a command take a `Target`."""
+
+    @click.argument("file", type=click.Path(path_type=Path))
+    @click.option(
+        "--admin", help="Ask the admin port at this address instead: host:port or unix:/path."
+    )
+    @click.option(
+        "--token-file",
+        envvar="MESHCORE_TOKEN_FILE",
+        show_envvar=True,
+        help="Show it the token in this file.",
+    )
+    @functools.wraps(command)
+    def with_target(
+        file: Path, admin: str | None, token_file: str | None, **options: object
+    ) -> None:
+        command(Target(file, admin, token_file), **options)
+
+    return with_target
 
 
 @click.command()
-@_FILE
-@_ADMIN
-def reload(file: Path, admin: str | None) -> None:
+@_asks
+def reload(target: Target) -> None:
     """Have the program that serves FILE read it again.
 
     It is checked first and put in force as a whole; exit code 2, and every problem, when it is
     wrong: then nothing has changed.
     """
-    answer = ask(file, admin, "POST", "/reload")
-    click.echo(f"{file}: configuration {answer['config_version']} is in force")
+    answer = ask(target, "POST", "/reload")
+    click.echo(f"{target.file}: configuration {answer['config_version']} is in force")
 
 
 @click.command()
-@_FILE
-@_ADMIN
+@_asks
 @click.option("--to", "version", type=click.IntRange(1), help="Its number, as `status` shows.")
-def rollback(file: Path, admin: str | None, version: int | None) -> None:
+def rollback(target: Target, version: int | None) -> None:
     """Put the configuration before the present one in force again, or that of a number.
 
     FILE itself stays as it is: correct it before the next reload.
     """
-    answer = ask(file, admin, "POST", "/rollback", version=version)
-    click.echo(f"{file}: configuration {answer['config_version']} is in force")
+    answer = ask(target, "POST", "/rollback", version=version)
+    click.echo(f"{target.file}: configuration {answer['config_version']} is in force")
 
 
 @click.command()
-@_FILE
-@_ADMIN
-def upgrade(file: Path, admin: str | None) -> None:
+@_asks
+def upgrade(target: Target) -> None:
     """Start the program that serves FILE anew, in the version that is installed now.
 
     The new one gets the sockets and all shared state; the old one drains when it is ready.
     """
-    answer = ask(file, admin, "POST", "/upgrade")
-    click.echo(f"{file}: process {answer['pid']} has taken over")
+    answer = ask(target, "POST", "/upgrade")
+    click.echo(f"{target.file}: process {answer['pid']} has taken over")
 
 
 @click.command()
-@_FILE
-@_ADMIN
+@_asks
 @click.option("--listener", help="Close this listener, until the next reload.")
 @click.option("--worker", type=click.IntRange(0), help="Replace this worker by a new one.")
-def drain(file: Path, admin: str | None, listener: str | None, worker: int | None) -> None:
+def drain(target: Target, listener: str | None, worker: int | None) -> None:
     """Drain the program that serves FILE and end it; or drain a part of it."""
     if listener is not None and worker is not None:
         raise click.UsageError("a listener or a worker, not both")
-    ask(file, admin, "POST", "/drain", listener=listener, worker=worker)
+    ask(target, "POST", "/drain", listener=listener, worker=worker)
 
 
 @click.command()
-@_FILE
-@_ADMIN
+@_asks
 @click.option("--json", "as_json", is_flag=True, help="Everything, as one JSON object.")
-def status(file: Path, admin: str | None, as_json: bool) -> None:
+def status(target: Target, as_json: bool) -> None:
     """Show workers, listeners and the last configurations of the program that serves FILE."""
-    answer = ask(file, admin, "GET", "/status")
+    answer = ask(target, "GET", "/status")
     if as_json:
         click.echo(json.dumps(answer, indent=2))
         return
     state = "ready" if answer["ready"] else "not ready"
-    click.echo(f"{file}: {state}, process {answer['pid']}, meshcore {answer['version']}")
+    click.echo(f"{target.file}: {state}, process {answer['pid']}, meshcore {answer['version']}")
     for name, url in answer["listeners"].items():
         click.echo(f"listener {name}: {url}")
     for each in answer["workers"]:

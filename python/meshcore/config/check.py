@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from meshcore.config.admin import check_admin
 from meshcore.config.certificates import check_certificates
 from meshcore.config.fault import Fault, nearest, path_text
 from meshcore.config.fields import parse_address
@@ -37,6 +38,7 @@ def check_data(data: object, folder: Path | None) -> list[Fault]:
         *_endpoints(upstreams),
         *_routes(data, listeners, upstreams),
         *check_certificates(listeners, upstreams, folder),
+        *check_admin(_mapping(data, "admin"), folder),
     ]
 
 
@@ -56,8 +58,6 @@ def _binds(data: object, listeners: dict[str, Any]) -> Iterator[Fault]:
             address = parse_address(owner.get("bind"))
         except ValueError:
             continue
-        if path[0] == "admin" and address.path is not None:
-            yield Fault(path, "the admin port cannot be a unix socket")
         # Port 0 is another one each time.
         if address.path is None and address.port == 0:
             continue

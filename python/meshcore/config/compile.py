@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from meshcore.config import collector
+from meshcore.config.admin import read_bounded, token_in
 from meshcore.config.core_route import layer, routes_by_host, rules
 from meshcore.config.http2 import Http2
 from meshcore.config.process import MAX_WORKERS
@@ -21,8 +22,10 @@ from meshcore.config.snapshot import (
     UpstreamTlsSpec,
 )
 from meshcore.config.units import MAX_DURATION, SECOND, Rate
+from meshcore.errors import ConfigError, Problem
 
 if TYPE_CHECKING:
+    from meshcore.config.admin import Admin
     from meshcore.config.http2 import Http2Connection
     from meshcore.config.listener import Listener, ListenerTls
     from meshcore.config.model import Config
@@ -40,16 +43,16 @@ CONTROL_FRAMES_BURST: Final = 1_000
 def compile(config: Config, version: int = 1, *, cores: int = 1) -> Snapshot:
     """The snapshot of a configuration; `version` grows with each, `cores` is what an automatic
     number of workers comes to. O(configuration). Raises `OSError` when a certificate's file cannot
-    be read.
+    be read, `ConfigError` when the token's has none.
 
     It is read as it is: `load_file` has checked it, a configuration made in Python goes through
     `meshcore.config.check.check` first.
     """
-    admin, files = config.admin.bind if config.admin else None, _Files()
+    files = _Files()
     return Snapshot(
         listeners=tuple(_listener(name, x, files) for name, x in config.listeners.items()),
         upstreams=tuple(_upstream(name, x, files) for name, x in config.upstreams.items()),
-        admin=AdminSpec(admin.host, admin.port) if admin else None,
+        admin=_admin(config.admin, files) if config.admin else None,
         drain_ns=config.drain.timeout,
         drain_delay_ns=config.drain.delay,
         access_log=config.access_log,
@@ -102,9 +105,31 @@ class _Files:
         self.digests[path] = hashlib.sha256(content).digest()
         return content
 
+    def token(self, path: str) -> bytes:
+        """The token in a file. Raises `ConfigError` when there is none in it."""
+        content = read_bounded(path)
+        self.digests[path] = hashlib.sha256(content).digest()
+        try:
+            return token_in(content)
+        except ValueError as error:
+            raise ConfigError([Problem("admin.token_file", f"{path} {error}")]) from None
+
     def authorities(self, path: str | None) -> str | None:
         """Certificates alone: bundles carry names between them, in any encoding."""
         return None if path is None else self.pem(path).decode("ascii", "ignore")
+
+
+def _admin(model: Admin, files: _Files) -> AdminSpec:
+    return AdminSpec(
+        host=model.bind.host,
+        port=model.bind.port,
+        unix_path=model.bind.path,
+        mode=model.mode,
+        token_file=model.token_file,
+        token=files.token(model.token_file) if model.token_file else None,
+        read_only=model.read_only,
+        hosts=tuple(model.hosts),
+    )
 
 
 def _tls(model: ListenerTls, files: _Files) -> TlsSpec:

@@ -448,18 +448,19 @@ def within(least: str, most: str) -> AfterValidator:
     return AfterValidator(check)
 
 
+# The schema's own examples lie within what is accepted, as a test demands of all of them.
 # The core's tables count whole milliseconds.
-Span = Annotated[Duration, _at_least("1ms")]
+Span = Annotated[Duration, _at_least("1ms"), Field(examples=["30s", "250ms", "1m30s"])]
 """A duration that cannot be nothing."""
 
-HeadSize = Annotated[Size, within("256B", "1MiB")]
+HeadSize = Annotated[Size, within("256B", "1MiB"), Field(examples=["64KiB", "16kB", 1500])]
 """Bytes of a head or of a part of it."""
 
 # RFC 9113 §6.9.2: windows begin with 65,535, and a connection's cannot be made smaller.
-StreamWindow = Annotated[Size, within("65535", "16MiB")]
+StreamWindow = Annotated[Size, within("65535", "16MiB"), Field(examples=["256KiB", 65535])]
 """Bytes of a stream's flow-control window."""
 
-ConnectionWindow = Annotated[Size, within("65535", "1GiB")]
+ConnectionWindow = Annotated[Size, within("65535", "1GiB"), Field(examples=["4MiB", 65535])]
 """Bytes of a connection's flow-control window; 2^31 - 1 is the protocol's most."""
 
 

@@ -1,4 +1,4 @@
-"""Where clients come in: `listeners` of the configuration, and the admin port."""
+"""Where clients come in: `listeners` of the configuration."""
 
 from __future__ import annotations
 
@@ -116,9 +116,3 @@ class Listener(Model):
     layers: Annotated[list[ListenerLayer], AfterValidator(distinct)] = Field(
         default_factory=list, max_length=64, description="What a request passes before routing."
     )
-
-
-class Admin(Model):
-    """The port for people and scrapers: /healthz, /readyz and /metrics."""
-
-    bind: BindAddress = Field(description="`host:port` or `[v6]:port`; keep it private.")

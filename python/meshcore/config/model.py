@@ -6,8 +6,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from meshcore.config.admin import Admin
 from meshcore.config.fields import Duration, Model, Name, Switch, duration, size
-from meshcore.config.listener import Admin, Listener
+from meshcore.config.listener import Listener
 from meshcore.config.process import MAX_WORKERS, BufferTotal, Drain, SegmentSize
 from meshcore.config.route import Route
 from meshcore.config.upstream import Upstream

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Final
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from meshcore.config.fields import Duration, OrText, Size, duration, within
 from meshcore.config.units import parse_duration
@@ -32,7 +32,7 @@ class Drain(OrText):
         return value
 
 
-SegmentSize = Annotated[Size, within("2MiB", "64GiB")]
+SegmentSize = Annotated[Size, within("2MiB", "64GiB"), Field(examples=["64MiB", "1GiB"])]
 """Bytes of shared memory."""
 
 BufferTotal = Annotated[Size, within("0", "4GiB")]

@@ -7,7 +7,7 @@ opens none of them, and a changed certificate is a changed snapshot.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from meshcore._core import CodecLimits
@@ -152,10 +152,25 @@ class UpstreamSpec:
 
 @dataclass(frozen=True, slots=True)
 class AdminSpec:
-    """The admin port."""
+    """The admin port, and who may ask what there."""
 
     host: str
+    """Empty for a unix socket."""
     port: int
+    unix_path: str | None = None
+    mode: int = 0o600
+    """Who may connect to the unix socket."""
+    token_file: str | None = None
+    token: bytes | None = field(default=None, repr=False)
+    """What is in that file."""
+    read_only: bool = False
+    hosts: tuple[str, ...] = ()
+    """Names that it may be asked by: exact, or with ``*`` for their first or last labels."""
+
+    @property
+    def address(self) -> str:
+        """``host:port`` or ``unix:/path``."""
+        return f"{self.host}:{self.port}" if self.unix_path is None else f"unix:{self.unix_path}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +192,7 @@ class Snapshot:
     """The most that a worker keeps of small request bodies that it awaits."""
     watch: bool
     files: Mapping[str, bytes]
-    """Certificates, keys and authorities: where they were read, and the SHA-256 of each."""
+    """Certificates, keys, authorities, the token: where they were read, and the SHA-256 of each."""
     delta: Mapping[str, Any]
     """The core's part as plain data: `Delta` of ``rust/meshcore-core/src/snapshot.rs``."""
 

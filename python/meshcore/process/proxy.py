@@ -92,7 +92,7 @@ class Proxy:
             await worker.commit(self._prepared, self._sockets({x.name for x in listeners}))
             if self._snapshot.admin is not None:
                 self._admin = Admin(Handlers(self))
-                await self._admin.listen(self._snapshot.admin.host, self._snapshot.admin.port)
+                await self._admin.listen(self._snapshot.admin)
         except BaseException:
             self._worker = self._admin = None
             self._doors.close()
@@ -108,7 +108,7 @@ class Proxy:
 
         Requests under way end with the one they began with. Whatever keeps its name and kind
         keeps its state. Raises `ConfigError`, `LayerError` or `OSError`; then nothing has changed.
-        The admin port stays as it was.
+        The admin port stays where it was; who may ask what there changes.
         """
         await self._reloading.acquire()
         putting: asyncio.Future[None] | None = None
@@ -140,6 +140,8 @@ class Proxy:
         moved = {name for name, door in doors.items() if before.get(name) is not door}
         self._doors.commit(doors, new.listeners)
         self._snapshot = new
+        if self._admin is not None:
+            self._admin.permit(new.admin)
         return worker, prepared, moved
 
     @property

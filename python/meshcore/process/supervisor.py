@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from meshcore.admin.handlers import Handlers, OrderRefusedError
-from meshcore.admin.server import Admin
+from meshcore.admin.server import Admin, give_up
 from meshcore.errors import ConfigError
 from meshcore.process.channel import send_message
 from meshcore.process.control import Control
@@ -161,7 +161,7 @@ class Supervisor:
             predecessor.say_ready()
         notify("READY=1", f"MAINPID={os.getpid()}", f"STATUS={self._control.workers} workers")
         self._every(watchdog_s(), _beat)
-        self._orders.on_change = self._watch
+        self._orders.on_change = self._changed
         self._watch()
 
     async def _started(self) -> bool:
@@ -183,11 +183,9 @@ class Supervisor:
         """On the configured port, and where the command line finds us without one."""
         spec = self._control.snapshot.admin
         if spec is not None:
-            key = f"{spec.host}:{spec.port}"
-            await self._admin.listen(spec.host, spec.port, given.pop(key, None))
+            await self._admin.listen(spec, given.pop(spec.address, None))
         local = given.pop("local", None)
-        for left in given.values():
-            left.close()
+        give_up(given)
         if local is None and sys.platform == "linux":
             local = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             try:
@@ -263,7 +261,7 @@ class Supervisor:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         self._doors.close(for_good=self._owns)
-        await self._admin.stop()
+        await self._admin.stop(for_good=self._owns)
 
     @property
     def _crew(self) -> Crew | None:
@@ -331,6 +329,10 @@ class Supervisor:
                 await asyncio.sleep(period_s)
 
         self._spawn(again())
+
+    def _changed(self) -> None:
+        self._admin.permit(self._control.snapshot.admin)
+        self._watch()
 
     def _watch(self) -> None:
         """Begin or end watching, as the configuration in force says."""

@@ -10,7 +10,7 @@ from meshcore.config.compile import compile
 from meshcore.config.load import load_file, load_text
 from meshcore.config.snapshot import AdminSpec, Http2Spec, UpstreamTlsSpec
 from meshcore.config.units import SECOND
-from meshcore.errors import CodecError
+from meshcore.errors import CodecError, ConfigError
 
 DATA = Path(__file__).parents[2] / "data"
 
@@ -70,7 +70,19 @@ def test_upstreams_admin_and_drain() -> None:
     assert (plain.tls, plain.server_name) == (None, None)
     assert (api.protocol, plain.protocol) == ("auto", "h2")
     assert (api.h2.engine, api.h2.streams, api.h2.ping_ns) == ("python", 50, 600 * SECOND)
-    assert snapshot.admin == AdminSpec("127.0.0.1", 9900)
+    tokens = str(DATA / "admin.token")
+    assert snapshot.admin == AdminSpec(
+        host="",
+        port=0,
+        unix_path="/run/mesh-admin.sock",
+        mode=0o660,
+        token_file=tokens,
+        token=b"a-token-of-tests",
+        read_only=True,
+        hosts=("mesh.example.com", "*.svc.example.com"),
+    )
+    assert "a-token" not in repr(snapshot)
+    assert set(snapshot.files) == {tokens}
     assert (snapshot.drain_ns, snapshot.drain_delay_ns) == (12 * SECOND, SECOND)
     assert (snapshot.workers, snapshot.watchdog_ns, snapshot.watch) == (3, 60 * SECOND, True)
     assert (snapshot.segment_max_bytes, snapshot.buffer_total_bytes) == (128 << 20, 32 << 20)
@@ -249,3 +261,44 @@ def test_codec_limits_are_what_the_codec_is_made_with() -> None:
     assert ServerCodec(edge.codec_limits(), False).receive(long % (b"y" * 4_095)) is not None
     with pytest.raises(CodecError):
         ServerCodec(edge.codec_limits(), False).receive(long % (b"y" * 4_096))
+
+
+@pytest.mark.parametrize("mode", ["0660", "'0660'", "660", "0o660", "'660'"])
+def test_a_mode_is_read_by_its_digits(mode: str) -> None:
+    text = f"version: 1\nlisteners: {{a: {{bind: a:1}}}}\nadmin: {{bind: unix:/a, mode: {mode}}}"
+    config = load_text(text)
+    admin = compile(config).admin
+    assert admin is not None
+    assert (admin.mode, config.model_dump(mode="json")["admin"]["mode"]) == (0o660, "0660")
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"", "is empty: it holds the token"),
+        (b" \r\n", "is empty: it holds the token"),
+        (b"a b", "holds more than a token: one word of visible ASCII characters"),
+        (b"a\nb\n", "holds more than a token: one word of visible ASCII characters"),
+        ("ä".encode(), "holds more than a token: one word of visible ASCII characters"),
+        (b"a\0", "holds more than a token: one word of visible ASCII characters"),
+        (b"a" * 4097, "holds more than a token: at most 4096 bytes"),
+    ],
+)
+def test_what_is_no_token(tmp_path: Path, content: bytes, told: str) -> None:
+    tokens = tmp_path / "token"
+    tokens.write_bytes(b"good\r\n")
+    file = tmp_path / "mesh.yaml"
+    file.write_text(
+        "version: 1\nlisteners: {a: {bind: a:1}}\nadmin: {bind: b:1, token_file: token}"
+    )
+    config = load_file(file)
+    admin = compile(config).admin
+    assert admin is not None
+    assert admin.token == b"good"
+    tokens.write_bytes(content)
+    with pytest.raises(ConfigError) as caught:
+        load_file(file)
+    assert str(caught.value) == f"{file}:3:32: admin.token_file: {tokens} {told}"
+    with pytest.raises(ConfigError) as caught:  # it was changed in between, or made in Python
+        compile(config)
+    assert str(caught.value) == f"admin.token_file: {tokens} {told}"

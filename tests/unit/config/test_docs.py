@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from meshcore.config.admin import Admin
 from meshcore.config.http2 import Http2, UpstreamHttp2
 from meshcore.config.layers import CircuitBreaker
 from meshcore.config.listener import (
@@ -37,6 +38,7 @@ def test_the_example_is_a_configuration() -> None:
 @pytest.mark.parametrize(
     "model",
     [
+        Admin,
         CircuitBreaker,
         Config,
         Http2,

@@ -1,0 +1,125 @@
+"""`admin` of the configuration: where the admin port is, and who may ask what there."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+from pydantic import BeforeValidator, Field, PlainSerializer, WithJsonSchema, model_validator
+
+from meshcore.config.fault import Fault, shown
+from meshcore.config.fields import BindAddress, FilePath, HostPattern, Model, Switch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+# Far more than any token has; whoever names another file by mistake does not have it all read.
+MAX_TOKEN_BYTES: Final = 4096
+# What can stand in a field behind the scheme, and is no space (RFC 9110 §11.4).
+_TOKEN: Final = re.compile(rb"[\x21-\x7e]+")
+# A number of YAML has no leading zero any more: its digits count.
+_MODE: Final = re.compile(r"(?:0o?)?[0-7]{3}")
+_OWNER: Final = stat.S_IRUSR | stat.S_IWUSR
+
+
+def parse_mode(value: object) -> int:
+    """The bits of ``0660``, written as a text or as a number with these digits."""
+    text = str(value) if isinstance(value, int | str) and not isinstance(value, bool) else ""
+    if not _MODE.fullmatch(text):
+        raise ValueError(f"expected the mode of a file, such as 0600 or 0660, got {shown(value)}")
+    mode = int(text.removeprefix("0o"), 8)
+    if mode & _OWNER != _OWNER:
+        raise ValueError(f"{text} keeps its owner out: the first digit is 6 or 7")
+    return mode
+
+
+SocketMode = Annotated[
+    int,
+    BeforeValidator(parse_mode),
+    PlainSerializer(lambda mode: f"{mode:04o}", return_type=str, when_used="json"),
+    WithJsonSchema(
+        {
+            "type": ["string", "integer"],
+            "pattern": r"^(0o?)?[67][0-7]{2}$",
+            "examples": ["0600", "0660"],
+        }
+    ),
+]
+"""Who may connect to a unix socket, written ``0660``."""
+
+
+class Admin(Model):
+    """The port for people and scrapers: health, readiness, metrics, status and orders."""
+
+    bind: BindAddress = Field(description="`host:port`, `[v6]:port` or `unix:/path`.")
+    mode: SocketMode = Field(
+        0o600,
+        description="Who may connect to the unix socket of `bind`.",
+        json_schema_extra={"default": "0600"},
+    )
+    token_file: FilePath | None = Field(
+        None,
+        description="A file with the token that whoever asks shows, as `authorization: Bearer`; "
+        "not for /healthz, /readyz and /metrics.",
+    )
+    read_only: Switch = Field(False, description="`on`: no orders are taken here.")
+    hosts: list[HostPattern] = Field(
+        default_factory=list,
+        max_length=1_000,
+        description="Names that this port is asked by, besides `localhost` and addresses.",
+    )
+
+    @model_validator(mode="after")
+    def _a_mode_is_of_a_file(self) -> Admin:
+        if "mode" in self.model_fields_set and self.bind.path is None:
+            raise ValueError("mode is for a unix socket: bind is none")
+        return self
+
+
+def check_admin(admin: dict[str, Any], folder: Path | None) -> Iterator[Fault]:
+    """What is wrong with the token's file; it is read."""
+    file = admin.get("token_file")
+    if isinstance(file, str) and file:
+        path = file if folder is None else os.path.join(folder, file)
+        try:
+            token_in(read_bounded(path))
+        except OSError as error:
+            yield Fault(("admin", "token_file"), f"cannot read {path}: {error.strerror}")
+        except ValueError as error:
+            yield Fault(("admin", "token_file"), f"{path} {error}")
+
+
+def read_bounded(path: str) -> bytes:
+    """What is in the token's file, up to more than it may hold. Raises `OSError`."""
+    with open(path, "rb") as file:
+        return file.read(MAX_TOKEN_BYTES + 1)
+
+
+def token_in(content: bytes) -> bytes:
+    """The token in what was read of its file, without what is around it.
+
+    Raises `ValueError` when there is none in it.
+    """
+    if len(content) > MAX_TOKEN_BYTES:
+        raise ValueError(f"holds more than a token: at most {MAX_TOKEN_BYTES} bytes")
+    token = content.strip()
+    if not token:
+        raise ValueError("is empty: it holds the token")
+    if not _TOKEN.fullmatch(token):
+        raise ValueError("holds more than a token: one word of visible ASCII characters")
+    return token
+
+
+def open_to_all(path: str) -> str | None:
+    """What is to be said of a token's file that every user can read or change."""
+    try:
+        mode = stat.S_IMODE(os.stat(path).st_mode)
+    except OSError:
+        return None  # who reads it says so
+    if not mode & (stat.S_IROTH | stat.S_IWOTH):
+        return None
+    can = "change" if mode & stat.S_IWOTH else "read"
+    return f"every user of this machine can {can} {path} (mode {mode:04o})"

@@ -92,7 +92,7 @@ def test_control_without_descriptors_refuses_and_goes_on(tmp_path: Path) -> None
             program.process.send_signal(signal.SIGHUP)
             program.line("reload refused.*Too many open files")
             program.process.send_signal(signal.SIGUSR2)
-            program.line("upgrade: cannot .*Too many open files")
+            program.line("upgrade refused.*cannot .*Too many open files")
             os.kill(victim, signal.SIGKILL)
             program.line(r"worker \d cannot start: .*Too many open files")
             began_s = cpu_s(control)

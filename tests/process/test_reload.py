@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 import time
 from collections import Counter
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from meshcore.cli import main
 from tests.process.program import Program
 from tests.process.test_workers import HELLO, get, metric, write
 
@@ -45,6 +48,88 @@ def test_a_bad_file_changes_nothing_and_says_why(tmp_path: Path) -> None:
         file.write_text(HELLO)
         program.order("/reload")
         assert metric(program, "meshcore_config_last_reload_success") == 1
+
+
+def shown(program: Program) -> str:
+    """What `meshcore status` prints."""
+    done = CliRunner().invoke(main, ["status", str(program.file)])
+    assert done.exit_code == 0
+    return done.output
+
+
+def differs(program: Program, version: int) -> str:
+    """What is said of a file that is not in force."""
+    return (
+        f"{program.file} differs from configuration {version}, which is in force: the next "
+        "reload, upgrade or restart reads the file"
+    )
+
+
+def test_a_signal_with_a_bad_file_is_told_once_and_as_long_as_it_is_bad(tmp_path: Path) -> None:
+    file = write(tmp_path, HELLO)
+    with Program(file, "--workers", "1") as program:
+        program.line(r"\(admin\)")
+        assert program.status()["file_is_in_force"] is True
+        assert program.status()["refused"] is None
+        assert "differs" not in shown(program)
+        file.write_text(HELLO + "drain: 1\nwatchdog: 2\n")
+        bad = [
+            f"{file}:6:1: duplicate key 'drain' (first on line 2)",
+            f"{file}:7:11: watchdog: 2 has no unit: expected a duration such as 30s, 250ms or 5m",
+        ]
+        after = len(program.lines)
+        program.process.send_signal(signal.SIGHUP)
+        program.line("differs from", after=after)
+        told = [f"reload refused, nothing has changed: {bad[0]}", bad[1], differs(program, 1)]
+        assert program.lines[after:] == told
+        status = program.status()
+        assert status["file_is_in_force"] is False
+        assert (status["refused"]["origin"], status["refused"]["problems"]) == ("reload", bad)
+        output = shown(program)
+        for line in (differs(program, 1), "reload refused at ", *bad):
+            assert line in output
+        # What orders it some other way is told the same, once.
+        after = len(program.lines)
+        with pytest.raises(SystemExit):
+            program.order("/reload")
+        program.line("differs from", after=after)
+        assert program.lines[after:] == told
+        file.write_text(HELLO)
+        assert program.status()["file_is_in_force"] is True, "as it was before"
+        program.order("/reload")
+        assert program.status()["refused"] is None
+        file.unlink()
+        assert program.status()["file_is_in_force"] is False
+        assert program.stop() == 0
+
+
+def test_a_rollback_says_that_the_file_is_as_it_was(tmp_path: Path) -> None:
+    file = write(tmp_path, HELLO)
+    with Program(file, "--workers", "1") as program:
+        program.line(r"\(admin\)")
+        file.write_text(HELLO.replace("body: hello", "body: again"))
+        program.order("/reload")
+        done = CliRunner().invoke(main, ["rollback", str(file)])
+        assert done.output == f"{file}: configuration 3 is in force\n{differs(program, 3)}\n"
+        assert program.line("differs from").string == differs(program, 3)
+        assert differs(program, 3) in shown(program)
+        file.write_text(HELLO)
+        assert "differs" not in shown(program)
+        assert program.stop() == 0
+
+
+def test_many_problems_are_told_in_few_lines(tmp_path: Path) -> None:
+    file = write(tmp_path, HELLO)
+    with Program(file, "--workers", "1") as program:
+        program.line(r"\(admin\)")
+        file.write_text(HELLO + "".join(f"key{n}: 1\n" for n in range(1000)))
+        after = len(program.lines)
+        program.process.send_signal(signal.SIGHUP)
+        program.line("differs from", after=after)
+        assert len(program.lines[after:]) == 22
+        assert program.lines[-2] == "and 980 more"
+        assert program.status()["refused"]["problems"][-1] == "and 980 more"
+        assert program.stop() == 0
 
 
 def test_what_only_a_worker_can_see_is_refused_by_all(tmp_path: Path) -> None:

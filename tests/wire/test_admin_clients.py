@@ -257,6 +257,10 @@ def test_the_metrics_are_made_once_for_all_who_wait(
             got = await asyncio.gather(*answers[1:])
             assert {answer.status for answer in got} == {200}
             assert made == ["", "other"]
+            monkeypatch.setattr(exposition, "_metrics", lambda _: 1 / 0)
+            with pytest.raises(ZeroDivisionError):
+                await exposition.answer("")
+            monkeypatch.setattr(exposition, "_metrics", metrics)
             await there[0].send(METRICS)
             assert (await there[0].reply()).body == b"text"
 

@@ -172,6 +172,15 @@ def rollback(target: Target, version: int | None) -> None:
     """
     answer = ask(target, "POST", "/rollback", version=version)
     click.echo(f"{target.file}: configuration {answer['config_version']} is in force")
+    _tell_other_file(target, ask(target, "GET", "/status"))
+
+
+def _tell_other_file(target: Target, status: dict[str, Any]) -> None:
+    if not status.get("file_is_in_force", True):  # an older program does not say
+        click.echo(
+            f"{target.file} differs from configuration {status['config_version']}, which is in "
+            "force: the next reload, upgrade or restart reads the file"
+        )
 
 
 @click.command()
@@ -207,6 +216,11 @@ def status(target: Target, as_json: bool) -> None:
         return
     state = "ready" if answer["ready"] else "not ready"
     click.echo(f"{target.file}: {state}, process {answer['pid']}, meshcore {answer['version']}")
+    _tell_other_file(target, answer)
+    if refused := answer.get("refused"):
+        click.echo(f"{refused['origin']} refused at {refused['time']}:")
+        for line in refused["problems"]:
+            click.echo(f"  {line}")
     for name, url in answer["listeners"].items():
         click.echo(f"listener {name}: {url}")
     for each in answer["workers"]:

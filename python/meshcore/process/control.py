@@ -29,7 +29,8 @@ from meshcore.process.child import State
 from meshcore.process.cores import cores
 from meshcore.process.crew import Crew, free_slots
 from meshcore.process.doors import Door, Doors
-from meshcore.process.history import History, Revision
+from meshcore.process.history import History, Refusal, Revision
+from meshcore.process.source import Source
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable
@@ -51,7 +52,9 @@ class Control:
         self.file = file
         self._workers = workers
         self.history = History()
-        self.last_reload_ok = True
+        self._source = Source(file)
+        self.refusal: Refusal | None = None
+        """Of the last change, if it was refused."""
         self.last_reload_s = 0.0
         self.reloads = {True: 0, False: 0}
         self._changing = asyncio.Lock()
@@ -206,23 +209,43 @@ class Control:
         return await self._reload(f"rollback to {revision.version}", revision.text)
 
     async def _reload(self, origin: str, text: bytes | None) -> Snapshot:
-        async with self._turn():
-            try:
-                new, source = await asyncio.to_thread(self.load, self._next, text)
-                await self._change(new)
-            except Exception as error:
-                self._reloaded(ok=False)
-                log.error("%s refused, nothing has changed: %s", origin, error)
-                raise
-            self._reloaded(ok=True)
-            self.history.add(Revision.of(self.version, time.time(), origin, source))
-            log.info("%s: configuration %d is in force", origin, self.version)
-            return new
+        try:
+            async with self._turn():
+                try:
+                    new, source = await asyncio.to_thread(self.load, self._next, text)
+                    await self._change(new)
+                except Exception as error:
+                    self._reloaded(Refusal.of(origin, error))
+                    raise
+                self._reloaded(None)
+                self.history.add(Revision.of(self.version, time.time(), origin, source))
+                log.info("%s: configuration %d is in force", origin, self.version)
+                self._tell_other_file()
+                return new
+        except Exception as error:
+            problems = "\n".join(Refusal.of(origin, error).problems)
+            log.error("%s refused, nothing has changed: %s", origin, problems)
+            self._tell_other_file()
+            raise
 
-    def _reloaded(self, *, ok: bool) -> None:
-        self.last_reload_ok = ok
+    def _reloaded(self, refusal: Refusal | None) -> None:
+        self.refusal = refusal
         self.last_reload_s = time.time()
-        self.reloads[ok] += 1
+        self.reloads[refusal is None] += 1
+
+    @property
+    def file_is_in_force(self) -> bool:
+        """Whether the file says what is in force; else a restart is another configuration's."""
+        return self._source.says(self.history.revisions[-1])
+
+    def _tell_other_file(self) -> None:
+        if not self.file_is_in_force:
+            log.warning(
+                "%s differs from configuration %d, which is in force: the next reload, upgrade or "
+                "restart reads the file",
+                self.file,
+                self.version,
+            )
 
     @asynccontextmanager
     async def _turn(self) -> AsyncIterator[None]:

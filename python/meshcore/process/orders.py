@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
-import time
 from typing import TYPE_CHECKING, Any
 
 from meshcore._core import __version__, now_ns
 from meshcore.admin.handlers import OrderRefusedError
 from meshcore.process.child import State
+from meshcore.process.history import stamp
 from meshcore.process.notify import notify
 from meshcore.process.vitals import Family, with_vitals
 
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from meshcore.config.snapshot import Snapshot
     from meshcore.process.child import Child
     from meshcore.process.control import Control
+    from meshcore.process.history import Refusal
+
+log = logging.getLogger("meshcore")
 
 
 class Orders:
@@ -50,7 +54,7 @@ class Orders:
             "meshcore_config_last_reload_success",
             "gauge",
             "1 unless the last attempt to change the configuration was refused.",
-            {"": float(control.last_reload_ok)},
+            {"": float(control.refusal is None)},
         )
         yield Family(
             "meshcore_config_last_reload_timestamp_seconds",
@@ -108,11 +112,13 @@ class Orders:
             "ready": self.ready,
             "file": str(control.file),
             "config_version": control.version,
-            "last_reload_success": control.last_reload_ok,
+            "file_is_in_force": control.file_is_in_force,
+            "last_reload_success": control.refusal is None,
+            "refused": _refused(control.refusal),
             "listeners": control.doors.addresses(),
             "workers": [self._worker(child, now) for child in _in_order(control.crew.living())],
             "history": [
-                {"version": r.version, "time": _stamp(r.unix_s), "origin": r.origin}
+                {"version": r.version, "time": stamp(r.unix_s), "origin": r.origin}
                 for r in control.history.revisions
             ],
         }
@@ -154,10 +160,14 @@ class Orders:
 
     async def upgrade(self) -> dict[str, Any]:
         """Start the program anew, hand everything over, drain and end."""
-        if self._upgrading.locked() or not self.serving:
-            raise OrderRefusedError("an upgrade, or the end, is under way")
-        async with self._upgrading, self._control.standing_still():
-            pid = await self._hand_over()
+        try:
+            if self._upgrading.locked() or not self.serving:
+                raise OrderRefusedError("an upgrade, or the end, is under way")
+            async with self._upgrading, self._control.standing_still():
+                pid = await self._hand_over()
+        except (OrderRefusedError, OSError) as error:
+            log.error("upgrade refused, nothing has changed: %s", error)
+            raise
         self.serving = False
         return {"pid": pid}
 
@@ -185,5 +195,8 @@ def _in_order(children: list[Child]) -> list[Child]:
     return sorted(children, key=lambda child: (child.lane, child.began_ns))
 
 
-def _stamp(unix_s: float) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(unix_s))
+def _refused(refusal: Refusal | None) -> dict[str, Any] | None:
+    if refusal is None:
+        return None
+    time = stamp(refusal.unix_s)
+    return {"time": time, "origin": refusal.origin, "problems": list(refusal.problems)}

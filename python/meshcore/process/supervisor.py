@@ -315,8 +315,8 @@ class Supervisor:
             await self._begun.wait()
             try:
                 await order()
-            except (ConfigError, LookupError, OSError, OrderRefusedError) as error:
-                log.error("%s: %s", order.__name__, error)
+            except (ConfigError, LookupError, OSError, OrderRefusedError):
+                pass  # it was logged where it was refused
             except Exception:
                 log.exception("%s failed", order.__name__)
 

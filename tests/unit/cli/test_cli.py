@@ -2,10 +2,12 @@
 
 import json
 import os
+import pwd
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from click.testing import CliRunner
 
 from meshcore import __version__
@@ -82,3 +84,37 @@ def test_as_a_module() -> None:
         [sys.executable, "-m", "meshcore", "--help"], capture_output=True, text=True, check=True
     )
     assert done.stdout.startswith("Usage: meshcore ")
+
+
+def test_the_version_is_an_option_too() -> None:
+    option, command = (CliRunner().invoke(main, [word]) for word in ("--version", "version"))
+    assert (option.exit_code, option.output) == (0, command.output)
+    assert option.output.startswith(f"meshcore {__version__} ")
+
+
+def test_orders_to_a_program_that_does_not_run_end_with_1_and_one_line(tmp_path: Path) -> None:
+    file = tmp_path / "mesh.yaml"
+    file.write_text(GOOD)
+    user = pwd.getpwuid(os.geteuid()).pw_name
+    told = f"meshcore: no program of user {user} serves {file} here"
+    for command in ("status", "reload", "rollback", "upgrade", "drain"):
+        result = CliRunner().invoke(main, [command, str(file)])
+        assert (result.exit_code, result.stdout, result.stderr) == (1, "", f"{told}\n")
+    file.unlink()
+    result = CliRunner().invoke(main, ["status", str(file)])
+    assert result.stderr == f"{told}, and there is no such file\n"
+
+
+@pytest.mark.parametrize(
+    ("admin", "reason"),
+    [
+        ("127.0.0.1:1", "Connection refused"),
+        ("unix:/nowhere/x", "No such file or directory"),
+        ("127.0.0.1:x", "nonnumeric port: 'x'"),
+        ("http://[::1", "Invalid IPv6 URL"),
+    ],
+)
+def test_an_admin_port_that_cannot_be_reached(admin: str, reason: str) -> None:
+    result = CliRunner().invoke(main, ["status", "mesh.yaml", "--admin", admin])
+    told = f"meshcore: cannot reach the admin port at {admin}: {reason}\n"
+    assert (result.exit_code, result.stderr) == (1, told)

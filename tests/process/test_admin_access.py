@@ -10,12 +10,18 @@ import stat
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
+from meshcore._core import CodecLimits, Request, ServerCodec
+from meshcore.admin.server import Admin
 from tests.process.program import Program
 from tests.process.test_takeover import taken_over
 from tests.process.test_workers import HELLO, get, write
+
+if TYPE_CHECKING:
+    from meshcore.admin.handlers import Handlers
 
 TOKEN = "s3cret-Token_~+/="
 OPEN = ("/healthz", "/readyz", "/metrics")
@@ -174,6 +180,28 @@ def test_a_unix_socket_has_its_mode_and_is_removed(tmp_path: Path) -> None:
         assert stat.S_IMODE(path.stat().st_mode) == 0o600, "what was left is replaced"
         assert program.stop() == 0
     assert not path.exists()
+
+
+def test_an_upgrade_changes_the_mode(tmp_path: Path) -> None:
+    path = tmp_path / "admin.sock"
+    file = write(tmp_path, admin(f"bind: unix:{path}"))
+    with Program(file, "--workers", "1") as program:
+        program.url()
+        file.write_text(admin(f"bind: unix:{path}, mode: 0660"))
+        pid = taken_over(program)
+        assert stat.S_IMODE(path.stat().st_mode) == 0o660
+        os.kill(pid, 15)
+        program.until(lambda: not path.exists())
+
+
+def test_a_port_of_which_nothing_is_said_yet_tells_the_least() -> None:
+    access = Admin(cast("Handlers", None)).access
+    codec = ServerCodec(CodecLimits(), False)
+    asked = codec.receive(b"GET /status HTTP/1.1\r\nhost: localhost\r\n\r\n")
+    assert isinstance(asked, Request)
+    refusal = access.refusal(asked)
+    assert refusal is not None
+    assert refusal.status == 403
 
 
 def test_an_upgrade_to_another_place_leaves_no_socket(tmp_path: Path) -> None:

@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Final
 from meshcore.admin.access import Access
 from meshcore.admin.connection import AdminConnection, Phase
 from meshcore.config.admin import open_to_all
+from meshcore.config.snapshot import AdminSpec
 from meshcore.downstream.sockets import remove_stale, stop_serving, until_made
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Mapping
 
     from meshcore.admin.handlers import Handlers
-    from meshcore.config.snapshot import AdminSpec
 
 log = logging.getLogger("meshcore.admin")
 
@@ -51,8 +51,8 @@ class Admin:
         self.progress = asyncio.Event()  # somebody was answered, or left
         self.address: str | None = None
         """The URL of the port, once there is one."""
-        self.access: Access | None = None
-        """Who may ask what of the port."""
+        self.access = Access(AdminSpec("", 0), is_near=False)
+        """Who may ask what of the port; before anything is said of that, the least."""
         self._unix_path: str | None = None  # of a socket that is ours to remove
         self._served = ""
         self._is_near = False
@@ -64,8 +64,10 @@ class Admin:
         when the address cannot be had."""
         loop = asyncio.get_running_loop()
         try:
-            if given is None and spec.unix_path is not None:
-                given = _bound(spec.unix_path, spec.mode)
+            if spec.unix_path is not None:
+                given = _bound(spec.unix_path) if given is None else given
+                # Nobody connects to a new one meanwhile: it does not listen yet.
+                os.chmod(spec.unix_path, spec.mode)
             if given is not None:
                 server = await loop.create_server(self._remote, sock=given, backlog=BACKLOG)
             else:
@@ -196,14 +198,12 @@ def _remove(path: str) -> None:
     Path(path).unlink(missing_ok=True)
 
 
-def _bound(path: str, mode: int) -> socket.socket:
-    """A unix socket at a path; nobody can connect before it has its mode, since it does not
-    listen yet. Raises `OSError`."""
+def _bound(path: str) -> socket.socket:
+    """A unix socket at a path. Raises `OSError`."""
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         remove_stale(path)
         sock.bind(path)
-        os.chmod(path, mode)
     except BaseException:
         sock.close()
         raise

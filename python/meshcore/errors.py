@@ -26,6 +26,7 @@ __all__ = [
     "Problem",
     "RateLimited",
     "Refused",
+    "SegmentFullError",
     "SegmentLayoutError",
 ]
 
@@ -109,6 +110,10 @@ class ConfigError(MeshcoreError):
 
     def __reduce__(self) -> tuple[type[ConfigError], tuple[tuple[Problem, ...]]]:
         return type(self), (self.problems,)
+
+
+class SegmentFullError(ConfigError):
+    """A configuration that needs more shared memory than there is."""
 
 
 class SegmentLayoutError(MeshcoreError):

@@ -161,11 +161,37 @@ def test_a_configuration_that_does_not_fit_says_the_size_to_set(tmp_path: Path) 
     with Program(write(tmp_path, LARGE), "--workers", "1") as program:
         assert program.process.wait(30) == 2
     assert len(program.lines) == 1
-    assert "segment_max is 2097152 bytes, set it to at least " in program.lines[0]
-    size = int(program.lines[0].rpartition("at least ")[2].split()[0])
+    told = "segment_max: shared memory is full at 2MiB (set it to at least "
+    assert told in program.lines[0]
+    size = program.lines[0].rpartition("at least ")[2].removesuffix(")")
     fits = LARGE.replace("segment_max: 2MiB", f"segment_max: {size}")
     with Program(write(tmp_path, fits), "--workers", "1") as program:
         assert get(program.url()) == (200, b"hello")
+
+
+def test_a_reload_that_needs_more_waits_for_an_upgrade(tmp_path: Path) -> None:
+    tables = ", ".join(9 * ["{limit: {rate: 1/m, burst: 9, key: client, clients: 4000000}}"])
+    more = f"{{name: more, match: {{path: {{exact: /more}}}}, respond: {{}}, layers: [{tables}]}}"
+    limited = HELLO.replace(
+        "{body: hello}", "{body: hello}, layers: [limit: {rate: 1/m, burst: 9}]"
+    )
+    file = write(tmp_path, limited)
+    with Program(file, "--workers", "1") as program:
+        url = program.url()
+        assert get(url) == (200, b"hello")
+        file.write_text(limited.replace("routes: [", f"routes: [{more}, "))
+        with pytest.raises(SystemExit) as ended:
+            program.order("/reload")
+        assert ended.value.code == 2
+        told = "segment_max: shared memory is full at 256MiB (an upgrade or a restart makes room)"
+        refused = f"reload refused, nothing has changed: {told}"
+        assert program.line("reload refused").string == refused
+        pid = upgraded(program)
+        program.line("objects keep their state")
+        assert get(url + "/more")[0] == 200
+        answers = [get(url)[0] for _ in range(9)]
+        assert answers == 8 * [200] + [429], "the tokens that were left"
+        end(program, pid)
 
 
 def test_a_reload_that_does_not_fit_changes_nothing(tmp_path: Path) -> None:

@@ -4,11 +4,16 @@ from pathlib import Path
 
 import click
 
-from meshcore._core import Engine
 from meshcore.cli.report import reported
 from meshcore.config.admin import open_to_all
 from meshcore.config.compile import compile
 from meshcore.config.load import load_file
+from meshcore.config.units import format_size
+from meshcore.process.cores import cores
+from meshcore.process.room import check_room
+
+# Less is nothing to anybody.
+WORTH_TELLING_BYTES = 64 << 20
 
 
 @click.command()
@@ -22,15 +27,17 @@ def check(file: Path) -> None:
     with reported(file):
         config = load_file(file)
         # Nothing that loads should be refused here; if it is, better now than at the start.
-        Engine(seed=0).apply(compile(config).core_json())
+        room = check_room(compile(config, cores=cores()))
     tokens = config.admin.token_file if config.admin is not None else None
     if remark := open_to_all(tokens) if tokens is not None else None:
         click.echo(f"{file}: admin.token_file: {remark}", err=True)
-    counts = (
+    counts = [
         _count(len(config.listeners), "listener"),
         _count(len(config.routes), "route"),
         _count(len(config.upstreams), "upstream"),
-    )
+    ]
+    if room >= WORTH_TELLING_BYTES:
+        counts.append(f"{format_size(room)} of shared memory")
     click.echo(f"{file}: ok ({', '.join(counts)})")
 
 

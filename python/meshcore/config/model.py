@@ -9,7 +9,7 @@ from pydantic import Field
 from meshcore.config.admin import Admin
 from meshcore.config.fields import Duration, Model, Name, Switch, duration, size
 from meshcore.config.listener import Listener
-from meshcore.config.process import MAX_WORKERS, BufferTotal, Drain, SegmentSize
+from meshcore.config.process import MAX_WORKERS, BufferTotal, Drain, SegmentMax
 from meshcore.config.route import Route
 from meshcore.config.upstream import Upstream
 
@@ -31,8 +31,11 @@ class Config(Model):
     watchdog: Duration = duration(
         "30s", "A worker whose loop stands still for so long is replaced; 0: never."
     )
-    segment_max: SegmentSize = size(
-        "256MiB", "Most memory for what workers share; a change needs an upgrade or a restart."
+    segment_max: SegmentMax = Field(
+        None,
+        description="Most memory for what workers share; `auto`: twice what the configuration "
+        "takes at the start, at least 256MiB. A change needs an upgrade or a restart.",
+        json_schema_extra={"default": "auto"},
     )
     buffer_total: BufferTotal = size(
         "64MiB",

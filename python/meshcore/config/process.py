@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Final
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, WithJsonSchema, model_validator
 
 from meshcore.config.fields import Duration, OrText, Size, duration, within
 from meshcore.config.units import parse_duration
@@ -32,8 +32,26 @@ class Drain(OrText):
         return value
 
 
-SegmentSize = Annotated[Size, within("2MiB", "64GiB"), Field(examples=["64MiB", "1GiB"])]
+SegmentSize = Annotated[Size, within("2MiB", "64GiB")]
 """Bytes of shared memory."""
+
+
+def _auto(value: object) -> object:
+    return None if value == "auto" else value
+
+
+SegmentMax = Annotated[
+    SegmentSize | None,
+    BeforeValidator(_auto),
+    WithJsonSchema(
+        {
+            "type": ["string", "integer"],
+            "pattern": r"^(auto|\d+(\.\d+)?\s*([KMGT]iB|[kMGT]?B)?)$",
+            "examples": ["auto", "64MiB", "1GiB"],
+        }
+    ),
+]
+"""The most of it; none: as the configuration needs."""
 
 BufferTotal = Annotated[Size, within("0", "4GiB")]
 """Bytes of bodies that a worker keeps."""

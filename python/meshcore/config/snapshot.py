@@ -187,7 +187,8 @@ class Snapshot:
     workers: int
     watchdog_ns: int
     """0: none."""
-    segment_max_bytes: int
+    segment_max_bytes: int | None
+    """``None``: as much as it needs."""
     buffer_total_bytes: int
     """The most that a worker keeps of small request bodies that it awaits."""
     watch: bool

@@ -23,13 +23,14 @@ from meshcore.config.change import Change, change
 from meshcore.config.compile import compile
 from meshcore.config.document import MAX_BYTES
 from meshcore.config.load import load_bytes
-from meshcore.errors import SegmentLayoutError
+from meshcore.errors import SegmentFullError, SegmentLayoutError
 from meshcore.process import messages
 from meshcore.process.child import State
 from meshcore.process.cores import cores
 from meshcore.process.crew import Crew, free_slots
 from meshcore.process.doors import Door, Doors
 from meshcore.process.history import History, Refusal, Revision
+from meshcore.process.room import share, too_small
 from meshcore.process.source import Source
 
 if TYPE_CHECKING:
@@ -110,16 +111,9 @@ class Control:
             if self._take_over(predecessor, seed):
                 return
             words = predecessor.ask_words()
-        self.segment = Segment.create(
-            max_bytes=self.snapshot.segment_max_bytes,
-            worker_slots=slots_for(self.workers),
-            seed=secrets.randbits(64),
-            like=words,
-        )
-        self.engine = Engine.control(self.segment, seed=seed)
+        self.segment, self.engine, kept = share(self.snapshot, self.workers, seed, words)
         if words is not None:
-            log.info("%d objects keep their state", self.engine.import_words(words))
-        self.engine.apply(self.snapshot.core_json())
+            log.info("%d objects keep their state", kept)
 
     def _take_over(self, predecessor: Predecessor, seed: int) -> bool:
         try:
@@ -130,13 +124,16 @@ class Control:
         except SegmentLayoutError as error:
             log.info("the running program's memory is laid out in another way: %s", error)
             return False
-        engine.apply(self.snapshot.core_json())
+        try:
+            engine.apply(self.snapshot.core_json())
+        except SegmentFullError:
+            return False
         self.segment, self.engine = given, engine
         return True
 
     def _fits(self, segment: Segment) -> bool:
         return (
-            segment.max_bytes == self.snapshot.segment_max_bytes
+            self.snapshot.segment_max_bytes in (None, segment.max_bytes)
             and 2 * self.workers <= segment.worker_slots
             and self.workers <= len(free_slots(segment))
         )
@@ -310,7 +307,11 @@ class Control:
             raise OrderRefusedError(f"{workers} workers: there is room for {room} until a restart")
         self._next += 1  # a number is used once, also by what is refused
         delta = await asyncio.to_thread(change, self.snapshot, new)
-        prepared = await asyncio.to_thread(self.engine.prepare, delta.core)
+        try:
+            prepared = await asyncio.to_thread(self.engine.prepare, delta.core)
+        except SegmentFullError:
+            slots, size = self.segment.worker_slots, self.segment.max_bytes
+            raise await asyncio.to_thread(too_small, new, slots, size, runs=True) from None
         doors = self.doors.prepare(new.listeners, max(workers, self.crew.lanes))
         try:
             try:
@@ -398,9 +399,3 @@ def _must_be_ready(child: Child, answer: Any) -> None:
     if child.state is State.READY and child.is_open:
         raise OrderRefusedError(f"worker {child.lane} does not answer")
     raise _LostError(f"worker {child.lane} ended while it made the change ready")
-
-
-def slots_for(workers: int) -> int:
-    """Columns of the segment for so many workers: as many again may be there in an upgrade, and
-    some that die or drain."""
-    return max(8, 2 * workers + 4)

@@ -11,10 +11,12 @@ from meshcore.admin.handlers import Handlers
 from meshcore.admin.server import Admin
 from meshcore.config.change import change
 from meshcore.config.compile import compile
+from meshcore.errors import SegmentFullError
 from meshcore.process.doors import Doors
 from meshcore.process.layers import given_layer, load_layer
 from meshcore.process.memory import calm_collector, tune_allocator
 from meshcore.process.prepared import prepare
+from meshcore.process.room import STEP, sizes, too_small
 from meshcore.process.worker import Worker
 
 if TYPE_CHECKING:
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from meshcore.config.model import Config
+    from meshcore.config.snapshot import Snapshot
     from meshcore.exchange.layers import Layer
     from meshcore.process.prepared import Prepared
 
@@ -37,10 +40,7 @@ class Proxy:
 
     def __init__(self, config: Config, *, layers: Mapping[str, Layer] | None = None) -> None:
         self._snapshot = compile(config)
-        self._engine = Engine(
-            seed=secrets.randbits(64), segment_max=self._snapshot.segment_max_bytes
-        )
-        self._prepared = prepare(self._engine, change(None, self._snapshot))
+        self._engine, self._prepared, self._segment_bytes = _prepared(self._snapshot)
         given = {name: given_layer(name, layer) for name, layer in (layers or {}).items()}
         self._layers = given | {
             name: load_layer(name)
@@ -133,8 +133,11 @@ class Proxy:
         doors = self._doors.prepare(new.listeners, 1)
         try:
             prepared = await worker.prepare(delta)
-        except BaseException:
+        except BaseException as error:
             self._doors.abandon(doors)
+            if isinstance(error, SegmentFullError):
+                size = self._segment_bytes
+                raise await asyncio.to_thread(too_small, new, 1, size, runs=True) from None
             raise
         before = self._doors.current
         moved = {name for name, door in doors.items() if before.get(name) is not door}
@@ -188,3 +191,18 @@ class Proxy:
         trace: TracebackType | None,
     ) -> None:
         await self.stop()
+
+
+def _prepared(snapshot: Snapshot) -> tuple[Engine, Prepared, int]:
+    """An engine with room for a configuration, as `share` makes one for many workers; and how
+    many bytes of it."""
+    whole = change(None, snapshot)
+    size, most = sizes(snapshot)
+    while True:
+        engine = Engine(seed=secrets.randbits(64), segment_max=size)
+        try:
+            return engine, prepare(engine, whole), size
+        except SegmentFullError:
+            if size >= most:
+                raise too_small(snapshot, 1, size) from None
+            size = min(STEP * size, most)

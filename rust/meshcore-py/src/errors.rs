@@ -9,6 +9,7 @@ use pyo3::prelude::*;
 
 import_exception!(meshcore.errors, CodecError);
 import_exception!(meshcore.errors, ConfigError);
+import_exception!(meshcore.errors, SegmentFullError);
 import_exception!(meshcore.errors, SegmentLayoutError);
 
 /// A configuration error without a place in a file.
@@ -25,6 +26,8 @@ pub(crate) enum ChangeError {
     Apply(ApplyError),
     /// No change can be made here.
     Segment(SegmentError),
+    /// It needs more than these bytes of shared memory.
+    Full(usize),
 }
 
 impl<E: Into<ApplyError>> From<E> for ChangeError {
@@ -38,6 +41,9 @@ impl From<ChangeError> for PyErr {
         match error {
             ChangeError::Apply(error) => error.into(),
             ChangeError::Segment(error) => segment_error(error),
+            ChangeError::Full(bytes) => SegmentFullError::new_err(format!(
+                "shared memory is full: segment_max is {bytes} bytes"
+            )),
         }
     }
 }
@@ -77,7 +83,8 @@ pub(crate) fn segment_error(error: SegmentError) -> PyErr {
         SegmentError::NotASegment(_)
         | SegmentError::OtherLayout { .. }
         | SegmentError::Corrupt(_) => SegmentLayoutError::new_err(text),
-        SegmentError::Full { .. } | SegmentError::Workers(_) => config_error(text),
+        SegmentError::Full { .. } => SegmentFullError::new_err(text),
+        SegmentError::Workers(_) => config_error(text),
         _ => PyValueError::new_err(text),
     }
 }

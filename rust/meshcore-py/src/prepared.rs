@@ -99,7 +99,7 @@ impl Changes {
         control.check().map_err(ChangeError::Segment)?;
         let compiled =
             control.apply(&old, delta, Nanos(now_ns())).map_err(|wrong| match control.check() {
-                Ok(()) => wrong.into(),
+                Ok(()) => control.full().map_or_else(|| wrong.into(), ChangeError::Full),
                 Err(handed_over) => ChangeError::Segment(handed_over), // meanwhile
             })?;
         Ok(Prepared {

@@ -1,6 +1,7 @@
 //! From the plain snapshot to what requests walk through: what a change touches, and the words of
 //! it; [`compile`](super::compile) makes the single resources.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -51,14 +52,24 @@ pub struct Control {
     pub(super) inherited: Inherited,
     /// The highest version that was compiled, be it refused or never put in force.
     newest: u64,
+    /// Whether the segment had no room for something of the last change.
+    full: Cell<bool>,
 }
 
 impl Control {
     /// The one that writes the registry; `seed` keys the limiters' tables.
     #[must_use]
     pub fn new(segment: Segment, worker_slot: usize, seed: [u64; 2]) -> Self {
-        let inherited = Inherited::default();
-        Self { segment, writes: true, seed, worker_slot, next_endpoint: 0, inherited, newest: 0 }
+        Self {
+            segment,
+            writes: true,
+            seed,
+            worker_slot,
+            next_endpoint: 0,
+            inherited: Inherited::default(),
+            newest: 0,
+            full: Cell::new(false),
+        }
     }
 
     /// One that only finds blocks, for the worker in a slot. The segment holds the tables' key.
@@ -106,6 +117,13 @@ impl Control {
         if self.writes { self.segment.check_writer() } else { Ok(()) }
     }
 
+    /// The most bytes of the segment, if the last change was refused since they do not suffice:
+    /// what it says of each resource is then one thing.
+    #[must_use]
+    pub fn full(&self) -> Option<usize> {
+        self.full.get().then(|| self.segment.max_bytes())
+    }
+
     /// The key of the limiters' tables.
     #[must_use]
     pub fn seed(&self) -> [u64; 2] {
@@ -132,6 +150,7 @@ impl Control {
             _ => Inherited::default(),
         };
         let before = Limiters::new(old, now);
+        self.full.set(false);
         let mut errors = Vec::new();
         let mut new = Compiled {
             version: delta.config_version,
@@ -245,7 +264,11 @@ impl Control {
         if !self.writes {
             return self.find(kind, key, words);
         }
-        self.segment.block(kind, &key.to_string(), words).map_err(|e| e.to_string())
+        let block = self.segment.block(kind, &key.to_string(), words);
+        if matches!(block, Err(SegmentError::Full { .. })) {
+            self.full.set(true);
+        }
+        block.map_err(|e| e.to_string())
     }
 
     /// The block of a key, if it is there.

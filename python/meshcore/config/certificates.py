@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import ssl
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from meshcore.config.fault import Fault
 
@@ -12,6 +13,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+# Far more than any chain; the system's CAs are a quarter of it.
+_MAX_BYTES: Final = 1 << 20
+# RFC 7468.
+_LABEL: Final = re.compile(rb"^-----BEGIN ([A-Z0-9 ]{1,64})-----", re.MULTILINE)
+_CERTIFICATES: Final = {"CERTIFICATE", "X509 CERTIFICATE", "TRUSTED CERTIFICATE"}
 _Path: TypeAlias = tuple[str | int, ...]
 
 
@@ -48,34 +54,80 @@ def _file(value: object, folder: Path | None) -> str | None:
     return value if folder is None else os.path.join(folder, value)
 
 
-def _unreadable(path: _Path, file: str) -> Fault | None:
+def _read(path: _Path, file: str) -> bytes | Fault:
+    """What is in a file, or why it cannot be used whatever it should hold."""
     try:
         with open(file, "rb") as opened:
-            opened.read(1)
+            content = opened.read(_MAX_BYTES)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         return Fault(path, f"cannot read {file}: {reason}")
-    return None
+    return content if content.strip() else Fault(path, f"{file} is empty")
 
 
 def _pair(path: _Path, tls: dict[str, Any], folder: Path | None) -> Iterator[Fault]:
     cert, key = _file(tls.get("cert"), folder), _file(tls.get("key"), folder)
-    readable = True
-    for part, file in (("cert", cert), ("key", key)):
-        fault = file and _unreadable((*path, part), file)
-        if fault:
-            readable = False
-            yield fault
-    if cert is None or key is None or not readable:
-        return
+    found = {
+        part: _read((*path, part), file)
+        for part, file in (("cert", cert), ("key", key))
+        if file is not None
+    }
+    faults = [content for content in found.values() if isinstance(content, Fault)]
+    labels = {p: _labels(content) for p, content in found.items() if isinstance(content, bytes)}
+    if cert is not None and key is not None and not faults:
+        if _is_key(labels["cert"]) and labels["key"] & _CERTIFICATES and not _is_key(labels["key"]):
+            message = f"cert and key are swapped: {cert} is a key, {key} a certificate"
+            hint = f"write cert: {tls['key']}, key: {tls['cert']}"
+            yield Fault((*path, "cert"), message, hint)
+            return
+        faults += _of_another_kind(path, {"cert": cert, "key": key}, found, labels)
+        if not faults:
+            faults += _loaded(path, cert, key)
+    yield from faults
+
+
+def _labels(content: bytes) -> set[str]:
+    return {label.decode() for label in _LABEL.findall(content)}
+
+
+def _is_key(labels: set[str]) -> bool:
+    return any(label.endswith("PRIVATE KEY") for label in labels)
+
+
+def _of_another_kind(
+    path: _Path, files: dict[str, str], found: dict[str, Any], labels: dict[str, set[str]]
+) -> Iterator[Fault]:
+    """Files that hold no certificate, or no key."""
+    if not labels["cert"] & _CERTIFICATES:
+        yield Fault((*path, "cert"), *_instead(files["cert"], "certificate", found["cert"]))
+    if not _is_key(labels["key"]):
+        yield Fault((*path, "key"), *_instead(files["key"], "private key", found["key"]))
+
+
+def _instead(file: str, wanted: str, content: bytes) -> tuple[str, str | None]:
+    labels = sorted(_labels(content))
+    if labels:
+        return f"no {wanted} in {file}: it holds a {labels[0].lower()}", None
+    tool = "x509" if wanted == "certificate" else "pkey"
+    hint = f"openssl {tool} -inform der -in FILE makes PEM of it" if content[:1] == b"0" else None
+    return f"no {wanted} in {file}: not PEM", hint
+
+
+def _loaded(path: _Path, cert: str, key: str) -> Iterator[Fault]:
+    """What OpenSSL says of the two together."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
         context.load_cert_chain(cert, key, password=_no_password)
     except _KeyIsEncryptedError:
-        yield Fault((*path, "key"), f"the key in {key} is encrypted", "store it without password")
+        yield Fault(
+            (*path, "key"),
+            f"the key in {key} is encrypted",
+            "openssl pkey -in FILE -out NEW writes it without password",
+        )
     except ssl.SSLError as error:
         if error.reason == "KEY_VALUES_MISMATCH":
-            yield Fault((*path, "key"), f"{key} is not the key of {cert}")
+            hint = f"the first certificate of {cert} must be the key's own, its issuers follow"
+            yield Fault((*path, "key"), f"{key} is not the key of {cert}", hint)
         else:
             yield Fault((*path, "cert"), f"cannot use {cert} with {key}: {_reason(error)}")
 
@@ -88,9 +140,9 @@ def _authorities(path: _Path, value: object, folder: Path | None) -> Iterator[Fa
     file = _file(value, folder)
     if file is None:
         return
-    fault = _unreadable(path, file)
-    if fault:
-        yield fault
+    content = _read(path, file)
+    if isinstance(content, Fault):
+        yield content
         return
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     try:

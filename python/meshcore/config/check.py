@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from meshcore.config.address import parse_address
 from meshcore.config.admin import check_admin
 from meshcore.config.certificates import check_certificates
 from meshcore.config.fault import Fault, nearest, path_text
-from meshcore.config.fields import parse_address
 from meshcore.errors import ConfigError, Problem
 
 if TYPE_CHECKING:

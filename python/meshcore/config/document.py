@@ -9,10 +9,22 @@ expects.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
-from typing import Any, Final
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Final
 
 import yaml
+
+from meshcore.config.syntax import (
+    explain_syntax,
+    is_ipv6,
+    lines_of,
+    must_be_quoted,
+    quoted,
+    value_at,
+)
+
+if TYPE_CHECKING:
+    from meshcore.config.syntax import Mistake
 
 try:
     from yaml import CSafeLoader as _Loader
@@ -85,19 +97,17 @@ class _StopError(Exception):
 
 def parse(text: str) -> tuple[Node | None, list[Flaw]]:
     """The document's root, if it could be read to its end, and every flaw. O(text)."""
-    builder = _Builder()
+    builder = _Builder(text)
     try:
         for event in yaml.parse(text, Loader=_Loader):
             builder.take(event)
     except _StopError:
         return None, builder.flaws
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
-        message = f"not YAML: {error.problem or error.context}"
-        if "maximum nesting" in message:  # libyaml's own bound, met while it looks ahead
-            message = f"nested deeper than {MAX_DEPTH}"
-        builder.flaws.append(Flaw(line, column, message))
+        found = explain_syntax(text, error)
+        if "maximum nesting" in found.message:  # libyaml's own bound, met while it looks ahead
+            found = replace(found, message=f"nested deeper than {MAX_DEPTH}", hint=None)
+        builder.flaws.append(_flaw_of(found))
         return None, builder.flaws
     except yaml.reader.ReaderError as error:
         return None, [*builder.flaws, _unreadable(text, error)]
@@ -106,17 +116,23 @@ def parse(text: str) -> tuple[Node | None, list[Flaw]]:
     return builder.root, builder.flaws
 
 
+def _flaw_of(mistake: Mistake, path: tuple[str | int, ...] = ()) -> Flaw:
+    return Flaw(mistake.line, mistake.column, mistake.message, mistake.hint, path)
+
+
 def _unreadable(text: str, error: yaml.reader.ReaderError) -> Flaw:
     before = text[: error.position] if isinstance(error.position, int) else ""
     line = before.count("\n") + 1
     column = len(before) - (before.rfind("\n") + 1) + 1
-    return Flaw(line, column, f"not YAML: {error.reason}")
+    code = error.character if isinstance(error.character, int) else ord(text[len(before)])
+    return Flaw(line, column, f"not YAML: the control character U+{code:04X}", "take it out")
 
 
 class _Builder:
     """Puts events together; bounded by the limits above."""
 
-    def __init__(self) -> None:
+    def __init__(self, text: str) -> None:
+        self._text = text
         self.root: Node | None = None
         self.flaws: list[Flaw] = []
         self._open: list[Node] = []
@@ -146,6 +162,30 @@ class _Builder:
         path = tuple(node.step for node in self._open[1:])
         self.flaws.append(Flaw(*_start(event), message, hint, path))
 
+    def _line(self, event: Any) -> str:
+        return lines_of(self._text)[event.start_mark.line]
+
+    def _written(self, event: Any) -> str:
+        """The value that begins here, as whoever wrote it meant it."""
+        return value_at(self._line(event), event.start_mark.column)
+
+    def _tagged(self, event: Any) -> _StopError:
+        hint = f"for a text write {quoted(self._written(event))}"
+        return self._stop(event, f"tag {event.tag} is not supported", hint)
+
+    def _no_key(self, event: Any) -> _StopError:
+        """A list or mapping in the place of a key: mostly a text with brackets."""
+        column, line = event.start_mark.column, self._line(event)
+        if line[column - 1 : column + 1] == "{{":
+            column -= 1
+        written = value_at(line, column)
+        if not (written.startswith("{{") or is_ipv6(written)):
+            return self._stop(event, "a key is a text, not a list or mapping")
+        path = tuple(node.step for node in self._open[1:])
+        mistake = must_be_quoted(lines_of(self._text), event.start_mark.line, column)
+        self.flaws.append(_flaw_of(mistake, path))
+        return _StopError()
+
     def _scalar(self, event: yaml.ScalarEvent) -> None:
         top = self._open[-1] if self._open else None
         if top is not None and isinstance(top.data, dict) and top.waiting is None:
@@ -153,8 +193,8 @@ class _Builder:
             return
         node = self._node(event)
         node.data = _resolve(event)
-        if event.tag not in (None, _STR, "!"):
-            raise self._stop(event, f"tag {event.tag} is not supported")
+        if event.tag not in (None, _STR):
+            raise self._tagged(event)
         self._place(event, node)
 
     def _key(self, top: Node, event: yaml.ScalarEvent) -> None:
@@ -178,11 +218,11 @@ class _Builder:
     def _begin(self, event: yaml.CollectionStartEvent) -> None:
         top = self._open[-1] if self._open else None
         if top is not None and isinstance(top.data, dict) and top.waiting is None:
-            raise self._stop(event, "a key is a text, not a list or mapping")
+            raise self._no_key(event)
         if len(self._open) >= MAX_DEPTH:
             raise self._stop(event, f"nested deeper than {MAX_DEPTH}")
-        if event.tag not in (None, "!"):
-            raise self._stop(event, f"tag {event.tag} is not supported")
+        if event.tag is not None:
+            raise self._tagged(event)
         node = self._node(event)
         node.data, node.children = [], {}
         if isinstance(event, yaml.MappingStartEvent):
@@ -205,7 +245,8 @@ class _Builder:
     def _alias(self, event: yaml.AliasEvent) -> None:
         node = self._anchors.get(event.anchor or "")
         if node is None:
-            raise self._stop(event, f"no anchor named {event.anchor!r}")
+            hint = f"for a text write {quoted(self._written(event))}"
+            raise self._stop(event, f"no anchor named {event.anchor!r}", hint)
         if node.size == 0:
             raise self._stop(event, f"alias {event.anchor!r} stands inside of its own anchor")
         top = self._open[-1]
@@ -241,8 +282,11 @@ def _start(event: Any) -> tuple[int, int]:
 
 def _resolve(event: yaml.ScalarEvent) -> Any:
     text: str = event.value
-    if not event.implicit[0] or event.tag is not None:
-        return text
+    return resolve(text) if event.implicit[0] and event.tag is None else text
+
+
+def resolve(text: str) -> Any:
+    """What a text means that stands without quotes."""
     if text in _WORDS:
         return _WORDS[text]
     if _INT.fullmatch(text):

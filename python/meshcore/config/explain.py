@@ -1,8 +1,9 @@
-"""Turns what pydantic found into sentences for people, with the nearest known key as hint."""
+"""Turns what pydantic found into sentences for people, with what was meant as hint."""
 
 from __future__ import annotations
 
 import itertools
+import re
 import types
 import typing
 from typing import TYPE_CHECKING, Any
@@ -10,9 +11,13 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel
 
 from meshcore.config.fault import Fault, HintedError, nearest, path_text, shown
+from meshcore.config.fields import OrText
+from meshcore.config.habits import called_here, plain, shape, value_here
 from meshcore.errors import Problem
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from pydantic import ValidationError
     from pydantic_core import ErrorDetails
 
@@ -25,6 +30,11 @@ _WANTED = {
     "model_type": "a mapping",
     "string_type": "a text",
 }
+_MAPPINGS = {"dict_type", "model_attributes_type", "model_type"}
+# A key in milliseconds, as Envoy's and many libraries' are; here the unit is part of the value.
+_UNIT_IN_KEY = re.compile(r"[_-]?(ms|millis|s|sec|secs|seconds)$|(?<=[a-z])(Ms|Millis|Seconds)$")
+# Model classes are few; a key that stands in more places than this is of no help.
+_MAX_PLACES = 2
 
 
 def explain(error: ValidationError, model: type[BaseModel]) -> list[Fault]:
@@ -46,14 +56,49 @@ def _fault(details: ErrorDetails, model: type[BaseModel]) -> Fault:
     of_key = "[key]" in details["loc"]
     kind = details["type"]
     if kind == "extra_forbidden":
-        key = str(path[-1])
-        keys = sorted(known_keys(model, path[:-1]))
-        hint = _place_of(key, model, path[:-1]) or nearest(key, keys)
-        hint = hint or (f"known: {', '.join(keys)}" if keys else None)
-        return Fault(path, "unknown key", hint, of_key=True)
+        return Fault(path, "unknown key", _unknown(path, model), of_key=True)
     if kind == "missing":
         return Fault(path, "required key is missing", of_key=True)
-    return Fault(path, _message(kind, details), _hint(kind, details), of_key=of_key)
+    message, hint = _said(kind, details, _class_at(model, path))
+    wants_text = kind == "string_type" or (kind in _MAPPINGS and _is_value(model, path))
+    scalar = isinstance(details["input"], bool | int | float)
+    return Fault(path, message, hint, of_key=of_key, quote=wants_text and scalar)
+
+
+def _is_value(model: type[BaseModel], path: tuple[str | int, ...]) -> bool:
+    found = _class_at(model, path)
+    return found is not None and found.__name__ == "ValueMatch"
+
+
+# --- keys ---------------------------------------------------------------------------------------
+
+
+def _unknown(path: tuple[str | int, ...], model: type[BaseModel]) -> str | None:
+    key, place = str(path[-1]), path[:-1]
+    keys = sorted(known_keys(model, place))
+    found = _class_at(model, place)
+    if key[:1] and not key[:1].isascii() and key[:1].isspace():
+        return "it begins with a no-break space: indent with spaces"
+    return (
+        _spelt(key, keys)
+        or (called_here(found.__name__, key) if found else None)
+        or _with_unit(key, keys)
+        or _place_of(key, model, place)
+        or nearest(key, keys, cutoff=0.75)
+        or _elsewhere(key, model)
+        or (f"known: {', '.join(keys)}" if keys else None)
+    )
+
+
+def _spelt(key: str, keys: list[str]) -> str | None:
+    """A key in another case, or with hyphens for underscores."""
+    return next((f"did you mean {each}?" for each in keys if plain(each) == plain(key)), None)
+
+
+def _with_unit(key: str, keys: list[str]) -> str | None:
+    stem = _UNIT_IN_KEY.sub("", key)
+    known = next((each for each in keys if stem != key and plain(each) == plain(stem)), None)
+    return f"write {known}: with the unit in its value, as in 500ms" if known else None
 
 
 def _place_of(key: str, model: type[BaseModel], path: tuple[str | int, ...]) -> str | None:
@@ -71,44 +116,140 @@ def _place_of(key: str, model: type[BaseModel], path: tuple[str | int, ...]) -> 
     return next(itertools.chain(below, above), None)
 
 
-def _hint(kind: str, details: ErrorDetails) -> str | None:
-    if kind == "list_type" and isinstance(details["input"], str | int | float):
-        return f"for one, write [{details['input']}]"
-    raised = details.get("ctx", {}).get("error")
-    return raised.hint if isinstance(raised, HintedError) else None
+def _elsewhere(key: str, model: type[BaseModel]) -> str | None:
+    """Where in the whole file a key stands, if it is in one or two places."""
+    places = [path for path, known in _tree(model, "", ()) if key in known]
+    if not 0 < len(places) <= _MAX_PLACES:
+        return None
+    return f"it is a key of {' and of '.join(places)}"
 
 
-def _message(kind: str, details: ErrorDetails) -> str:
-    value = details["input"]
+def _tree(kind: Any, path: str, above: tuple[type, ...]) -> Iterator[tuple[str, set[str]]]:
+    """Every model below a type, with where it stands and its keys."""
+    kind = _model(kind)
+    origin = typing.get_origin(kind)
+    if origin in (dict, list):
+        inner = f"{path}.NAME" if origin is dict else f"{path}[N]"
+        yield from _tree(typing.get_args(kind)[-1], inner, above)
+    elif isinstance(kind, type) and issubclass(kind, BaseModel) and kind not in above:
+        yield path or "the file itself", set(kind.model_fields)
+        for name, field in kind.model_fields.items():
+            inner = f"{path}.{name}" if path else name
+            yield from _tree(field.annotation, inner, (*above, kind))
+
+
+# --- values -------------------------------------------------------------------------------------
+
+
+def _said(
+    kind: str, details: ErrorDetails, model: type[BaseModel] | None
+) -> tuple[str, str | None]:
+    """The message and the hint for a value."""
+    value, context = details["input"], details.get("ctx", {})
     if kind == "value_error":
-        return str(details["ctx"]["error"])
+        raised = context["error"]
+        return str(raised), raised.hint if isinstance(raised, HintedError) else None
     if kind == "too_short":
-        least = details["ctx"]["min_length"]
-        return f"must have at least {least} {'item' if least == 1 else 'items'}"
+        least = context["min_length"]
+        what = f"{least} {'item' if least == 1 else 'items'}"
+        return (
+            f"is empty: at least {what} must be in it" if not value else f"must have {what}",
+            None,
+        )
+    if kind == "literal_error":
+        return _literal(value, context["expected"])
     if kind in _WANTED:
-        return f"expected {_WANTED[kind]}, got {shown(value)}"
+        return _of_type(kind, value, model)
     message = details["msg"].replace("Input should be", "must be").replace("should", "must")
     message = message[:1].lower() + message[1:]
     scalar = isinstance(value, str | int | float | None)
-    return f"{message}, got {shown(value)}" if scalar else message
+    return (f"{message}, got {shown(value)}" if scalar else message), None
+
+
+def _literal(value: object, expected: str) -> tuple[str, str | None]:
+    known = tuple(re.findall(r"'([^']*)'", expected)) or tuple(re.findall(r"-?\d+", expected))
+    message = f"must be {expected.replace(chr(39), '')}, got {shown(value)}"
+    if str(value) in known:
+        told = "without quotes" if isinstance(value, str) else f'in quotes: "{value}"'
+        return message, f"write {value} without quotes" if isinstance(
+            value, str
+        ) else f"write it {told}"
+    word = shown(value) if isinstance(value, bool) else str(value)
+    meant = value_here(word, known)
+    by_case = next((each for each in known if plain(each) == plain(word)), None)
+    if meant or by_case:
+        return message, f"write {meant or by_case}"
+    return message, nearest(word, known) if isinstance(value, str) else None
+
+
+def _of_type(kind: str, value: object, model: type[BaseModel] | None) -> tuple[str, str | None]:
+    wanted = _WANTED[kind]
+    if kind in _MAPPINGS and model is not None and issubclass(model, OrText):
+        wanted = f"a text or a mapping of {', '.join(model.model_fields)}"
+    message = f"expected {wanted}, got {shown(value)}"
+    if value is None:
+        return message, 'for an empty text write ""' if kind == "string_type" else None
+    if kind in _MAPPINGS:
+        return message, _mapping_hint(value, model)
+    if kind == "list_type":
+        if isinstance(value, dict):
+            return message, "write each item behind a dash: `- …`"
+        return message, f"for one, write [{shown(value).strip(chr(39))}]"
+    if kind == "int_type" and isinstance(value, str):
+        return message, _number_hint(value)
+    if kind == "bool_type":
+        word = str(value).lower()
+        meant = {"on": "true", "yes": "true", "1": "true", "off": "false", "no": "false"}
+        return message, f"write {meant[word]}" if word in meant else None
+    return message, None
+
+
+def _mapping_hint(value: object, model: type[BaseModel] | None) -> str | None:
+    if isinstance(value, list):
+        if model is not None and model.__name__ == "Upstream":
+            return "write endpoints: before them"
+        if model is not None:
+            return None
+        return "write each as `name: …`, without a dash" if value else "write {}"
+    if isinstance(value, str) and model is None and re.match(r"[\w-]+:\S", value):
+        key, _, rest = value.partition(":")
+        return f"a space follows a colon: {key}: {rest}"
+    return shape(model.__name__, value) if model is not None else None
+
+
+def _number_hint(text: str) -> str | None:
+    digits = text.strip().replace("_", "").replace(",", "")
+    if re.fullmatch(r"-?\d{1,20}", digits):
+        return f"write {digits}" if digits != text else f"write {digits} without quotes"
+    if re.fullmatch(r"0o[0-7]{1,20}", digits):
+        return f"write {int(digits, 8)}"
+    return None
+
+
+# --- models -------------------------------------------------------------------------------------
 
 
 def known_keys(model: type[BaseModel], path: tuple[str | int, ...]) -> set[str]:
     """The keys of the model at a path; none when there is no single model."""
+    found = _class_at(model, path)
+    return set(found.model_fields) if found is not None else set()
+
+
+def _class_at(model: type[BaseModel], path: tuple[str | int, ...]) -> type[BaseModel] | None:
+    """The model at a path; none when there is no single one."""
     kind: Any = model
     for step in path:
         kind = _model(kind)
         if isinstance(kind, type) and issubclass(kind, BaseModel):
             field = kind.model_fields.get(str(step))
             if field is None:
-                return set()
+                return None
             kind = field.annotation
         else:
             arguments = typing.get_args(kind)
             kind = arguments[-1] if arguments else None
     kind = _model(kind)
-    is_model = isinstance(kind, type) and issubclass(kind, BaseModel)
-    return set(kind.model_fields) if is_model else set()
+    return kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
 
 
 def _model(kind: Any) -> Any:

@@ -25,6 +25,8 @@ class Fault:
     hint: str | None = None
     of_key: bool = False
     """Whether the key itself is wrong, not its value."""
+    quote: bool = False
+    """Whether it would be right in quotes."""
 
 
 class HintedError(ValueError):
@@ -48,14 +50,18 @@ def path_text(path: Iterable[str | int]) -> str:
     return text
 
 
-def nearest(word: str, known: Iterable[str]) -> str | None:
+def nearest(word: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
     """A hint with the known word that looks most like this one."""
     candidates = [name for name, _ in zip(known, range(_MAX_CANDIDATES), strict=False)]
-    found = difflib.get_close_matches(word, candidates, n=1, cutoff=0.6)
+    found = difflib.get_close_matches(word, candidates, n=1, cutoff=cutoff)
     return f"did you mean {found[0]}?" if found else None
 
 
 def shown(value: object) -> str:
-    """A value as a person would recognise it, of bounded length."""
-    text = repr(value)
+    """A value as whoever wrote it would recognise it, of bounded length."""
+    if value is None:
+        return "nothing"
+    if isinstance(value, dict | list | tuple):
+        return f"a {'mapping' if isinstance(value, dict) else 'list'}"
+    text = str(value).lower() if isinstance(value, bool) else repr(value)
     return text if len(text) <= 60 else f"{text[:60]}…"

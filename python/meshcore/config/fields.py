@@ -9,7 +9,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
-from typing import Annotated, Any, ClassVar, Final, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Final, Literal
 
 from pydantic import (
     AfterValidator,
@@ -24,6 +24,14 @@ from pydantic import (
 )
 
 from meshcore._core import check_path, check_regex
+from meshcore.config.address import (
+    Address,
+    bind_address,
+    check_labels,
+    endpoint_address,
+    host_name,
+)
+from meshcore.config.fault import HintedError, shown
 from meshcore.config.units import (
     Rate,
     format_duration,
@@ -42,8 +50,6 @@ _TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _FIELD_VALUE: Final = re.compile(r"[^\x00-\x20\x7f](?:[^\x00-\x08\x0a-\x1f\x7f]*[^\x00-\x20\x7f])?")
 # Names are labels of metrics and parts of messages: one word, and room for `namespace/name:port`.
 _NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./:@-]{0,254}")
-_LABEL: Final = re.compile(r"[A-Za-z0-9_-]{1,63}")
-_PORT: Final = re.compile(r"\d{1,5}", re.ASCII)
 _LAYER: Final = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 # Fields that frame a message or belong to one connection: the codec owns them (RFC 9110 §7.6.1).
 OWNED_FIELDS: Final = frozenset(
@@ -81,87 +87,22 @@ class OrText(Model):
         return {"anyOf": [{"type": "string", **cls.text_schema}, mapping]}
 
 
-class Address(NamedTuple):
-    """``host:port``, or a unix socket's path."""
-
-    host: str
-    """Without brackets; empty for a unix socket."""
-    port: int
-    """0 for a unix socket."""
-    path: str | None = None
-    """The unix socket."""
-
-    def __str__(self) -> str:
-        if self.path is not None:
-            return f"unix:{self.path}"
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-
-def parse_address(value: object) -> Address:
-    """``host:port``, ``[v6]:port`` or ``unix:/path``. Raises `ValueError`."""
-    if isinstance(value, Address):
-        return value
-    wanted = "expected host:port, [v6]:port or unix:/path"
-    if not isinstance(value, str):
-        raise ValueError(f"{wanted}, got {value!r}")
-    if value.startswith("unix:"):
-        return _unix(value.removeprefix("unix:"))
-    host, colon, port = value.rpartition(":")
-    if not colon or not host:
-        raise ValueError(f"{wanted}, got {value!r}")
-    if not _PORT.fullmatch(port) or int(port) > 0xFFFF:
-        raise ValueError(f"{port!r} is not a port: 0 to 65535")
-    if host.startswith("[") and host.endswith("]"):
-        return Address(str(ipaddress.IPv6Address(host[1:-1])), int(port))
-    if ":" in host:
-        raise ValueError(f'write an IPv6 address in brackets and quotes: "[{host}]:{port}"')
-    return Address(_host_name(host), int(port))
-
-
-def _unix(path: str) -> Address:
-    # sockaddr_un of Linux and macOS holds 107 and 103 bytes.
-    if not path.startswith("/") or "\0" in path or len(path.encode()) > 103:
-        raise ValueError("a unix socket is an absolute path of at most 103 bytes")
-    return Address("", 0, path)
-
-
-def _host_name(host: str) -> str:
-    if re.fullmatch(r"[0-9.]+", host):
-        return str(ipaddress.IPv4Address(host))
-    _check_labels(host.removesuffix("."))
-    return host.lower()
-
-
-def _check_labels(name: str) -> None:
-    if len(name) > 253:
-        raise ValueError("a host name has at most 253 characters")
-    for label in name.split("."):
-        if not label.isascii():
-            punycode = label.encode("idna").decode()
-            raise ValueError(f"write {label!r} in punycode: {punycode}")
-        if not _LABEL.fullmatch(label):
-            raise ValueError(f"{name!r} is not a host name")
-
-
-def _endpoint_address(address: Address) -> Address:
-    if address.path is None and address.port == 0:
-        raise ValueError("port 0 is no port to connect to")
-    return address
-
-
 def _host_pattern(text: str) -> str:
     """``example.com``, ``*.example.com``, ``example.*``, ``[v6]`` or ``*``, in lower case."""
     if text == "*":
         return text
     if text.startswith("[") and text.endswith("]"):
         return f"[{ipaddress.IPv6Address(text[1:-1])}]"
+    if "/" in text:
+        bare = text.partition("://")[2].partition("/")[0] or text.partition("/")[0]
+        raise HintedError("a host has no scheme and no path", f"write {bare}")
     name = text.lower().removesuffix(".")
     if re.search(r":\d*$", name):
-        raise ValueError("a host is matched without its port")
+        raise HintedError("a host is matched without its port", f"write {name.rpartition(':')[0]}")
     bare = name.removeprefix("*.") if name.startswith("*.") else name.removesuffix(".*")
     if "*" in bare:
         raise ValueError("`*` stands for whole labels, first or last: *.example.com or example.*")
-    _check_labels(bare)
+    check_labels(bare)
     return name
 
 
@@ -171,7 +112,7 @@ def _authority(text: str) -> str:
     if bare.startswith("[") and bare.endswith("]"):
         ipaddress.IPv6Address(bare[1:-1])
     else:
-        _host_name(bare)
+        host_name(bare)
     return text.lower()
 
 
@@ -248,8 +189,16 @@ def _target(text: str) -> str:
 
 def _layer_name(value: object) -> str:
     if not isinstance(value, str) or not _LAYER.fullmatch(value):
-        raise ValueError("expected module:Class")
+        raise HintedError(f"expected module:Class, got {shown(value)}", _as_layer(value))
     return value
+
+
+def _as_layer(value: object) -> str | None:
+    """``pkg.module.Class`` and ``pkg/module.py:Class`` as they should be."""
+    text = str(value).replace(".py:", ":").replace("/", ".")
+    if ":" not in text:
+        text = ":".join(text.rsplit(".", 1))
+    return f"write {text}" if _LAYER.fullmatch(text) else None
 
 
 def _regex(text: str) -> str:
@@ -287,7 +236,8 @@ def _switch(value: object) -> bool:
         return value
     if value in ("on", "off"):
         return value == "on"
-    raise ValueError(f"expected on or off, got {value!r}")
+    meant = {"yes": "on", "1": "on", "no": "off", "0": "off"}.get(str(value).lower())
+    raise HintedError(f"expected on or off, got {shown(value)}", meant and f"write {meant}")
 
 
 def one_of(model: Model, *names: str) -> None:
@@ -380,7 +330,7 @@ RateText = Annotated[
 
 BindAddress = Annotated[
     Address,
-    BeforeValidator(parse_address),
+    BeforeValidator(bind_address),
     _serialized(str),
     _text(
         r"^(unix:/.+|\[.+\]:\d+|[^:\[\]]+:\d+)$",
@@ -393,8 +343,7 @@ BindAddress = Annotated[
 
 EndpointAddress = Annotated[
     Address,
-    BeforeValidator(parse_address),
-    AfterValidator(_endpoint_address),
+    BeforeValidator(endpoint_address),
     _serialized(str),
     _text(
         r"^(unix:/.+|\[.+\]:\d+|[^:\[\]]+:\d+)$",

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import re
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -9,10 +12,11 @@ from pydantic import ValidationError
 
 from meshcore.config import collector
 from meshcore.config.check import check_data
-from meshcore.config.document import MAX_BYTES, Node, parse
+from meshcore.config.document import MAX_BYTES, Node, parse, resolve
 from meshcore.config.explain import explain
-from meshcore.config.fault import Fault, path_text
+from meshcore.config.fault import Fault, path_text, shown
 from meshcore.config.model import Config
+from meshcore.config.syntax import quoted
 from meshcore.errors import ConfigError, Problem
 
 if TYPE_CHECKING:
@@ -52,6 +56,8 @@ def _load(raw: bytes, name: str, folder: Path | None) -> Config:
     config = None
     if root is not None:
         config, faults = validate(root.data, folder)
+        if any(fault.quote for fault in faults):
+            faults = [_in_quotes(fault, root, raw) for fault in faults]
         problems += [_placed(fault, root, name) for fault in faults]
     if problems or config is None:
         raise ConfigError(sorted(problems, key=lambda p: (p.line, p.column)))
@@ -65,7 +71,7 @@ def _parse(raw: bytes, name: str) -> tuple[Node | None, list[Problem]]:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
-        return None, [Problem("", "not UTF-8", file=name, line=line, column=1)]
+        return None, [Problem("", "not UTF-8", "save it as UTF-8", name, line=line, column=1)]
     root, flaws = parse(text)
     return root, [
         Problem(path_text(f.path), f.message, f.hint, name, f.line, f.column) for f in flaws
@@ -85,6 +91,19 @@ def validate(data: object, folder: Path | None = None) -> tuple[Config | None, l
     known = {fault.path for fault in faults}
     faults += [fault for fault in check_data(data, folder) if fault.path not in known]
     return (None if faults else config), faults
+
+
+def _in_quotes(fault: Fault, root: Node, raw: bytes) -> Fault:
+    """With the text to write for one that was taken for a number or a boolean: as it stands in the
+    file, where 1.10 is not yet 1.1."""
+    if not fault.quote or fault.hint is not None:
+        return fault
+    line, column = _place(fault, root)
+    value = functools.reduce(lambda node, step: node.children[step], fault.path, root).data
+    text = raw.split(b"\n", line)[line - 1].decode("utf-8-sig")[column - 1 :]
+    written = re.match(r"[-+.\w]*", text)
+    word = written[0] if written and resolve(written[0]) == value else shown(value)
+    return replace(fault, hint=f"write {quoted(word)}")
 
 
 def _placed(fault: Fault, root: Node, name: str) -> Problem:

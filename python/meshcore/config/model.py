@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field
 
 from meshcore.config.admin import Admin
 from meshcore.config.fields import Duration, Model, Name, Switch, duration, size
 from meshcore.config.listener import Listener
-from meshcore.config.process import MAX_WORKERS, BufferTotal, Drain, SegmentMax
+from meshcore.config.process import BufferTotal, Drain, SegmentMax, Workers
 from meshcore.config.route import Route
 from meshcore.config.upstream import Upstream
 
@@ -25,9 +25,7 @@ class Config(Model):
         "off", description="One line on standard output for each request."
     )
     drain: Drain = Field(Drain(), description="How a stop goes; a duration alone is its `timeout`.")
-    workers: Literal["auto"] | Annotated[int, Field(ge=1, le=MAX_WORKERS)] = Field(
-        "auto", description="Worker processes; `auto`: one for each core."
-    )
+    workers: Workers = Field("auto", description="Worker processes; `auto`: one for each core.")
     watchdog: Duration = duration(
         "30s", "A worker whose loop stands still for so long is replaced; 0: never."
     )

@@ -2,15 +2,34 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Final
+from typing import Annotated, Any, ClassVar, Final, Literal
 
-from pydantic import BeforeValidator, WithJsonSchema, model_validator
+from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
+from meshcore.config.fault import HintedError, shown
 from meshcore.config.fields import Duration, OrText, Size, duration, within
 from meshcore.config.units import parse_duration
 
 # The shared memory has columns for 64 processes, and in an upgrade two generations share them.
 MAX_WORKERS: Final = 30
+
+
+def _workers(value: object) -> object:
+    if value == "auto":
+        return value
+    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MAX_WORKERS:
+        return value
+    wanted = f"expected auto or a whole number from 1 to {MAX_WORKERS}"
+    digits = isinstance(value, str) and value.isdecimal()
+    raise HintedError(
+        f"{wanted}, got {shown(value)}", f"write {value} without quotes" if digits else None
+    )
+
+
+Workers = Annotated[
+    Literal["auto"] | Annotated[int, Field(ge=1, le=MAX_WORKERS)], BeforeValidator(_workers)
+]
+"""How many worker processes."""
 
 
 class Drain(OrText):

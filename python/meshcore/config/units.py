@@ -11,6 +11,8 @@ import re
 from fractions import Fraction
 from typing import Final, NamedTuple
 
+from meshcore.config.fault import HintedError, shown
+
 SECOND: Final = 1_000_000_000
 DURATION_UNITS: Final = {
     "ns": 1,
@@ -48,6 +50,11 @@ _DURATION = re.compile(rf"(?:{_NUMBER}(?:ns|us|ms|s|m|h|d))+", re.ASCII)
 _SIZE = re.compile(rf"({_NUMBER})\s*([A-Za-z]+)", re.ASCII)
 _PERCENT = re.compile(r"(\d+)\s*%?", re.ASCII)
 _RATE = re.compile(rf"({_NUMBER})/(\d*)(ns|us|ms|s|m|h|d)", re.ASCII)
+_LONG_UNIT = r"(ms|milli(?:second)?s?|s|secs?|seconds?|m|mins?|minutes?|h|hrs?|hours?|d|days?)"
+_LONG_DURATION = re.compile(rf"({_NUMBER})\s*{_LONG_UNIT}", re.ASCII)
+_LONG_RATE = re.compile(
+    rf"({_NUMBER})\s*(?:r|req|requests?)?\s*(?:/|per|p)\s*{_LONG_UNIT}", re.ASCII
+)
 # A number with this many characters is no number that anybody meant.
 _MAX_TEXT: Final = 64
 
@@ -67,15 +74,16 @@ def parse_duration(value: object) -> int:
     if text == "0":
         return 0
     if not _DURATION.fullmatch(text):
-        raise ValueError(f"{_shown(value)} is not a duration: write 30s, 250ms, 5m or 1m30s")
+        hint = _in_short(_LONG_DURATION, text, "{}{}")
+        raise HintedError(f"{shown(value)} is not a duration", hint or "write 30s, 250ms or 1m30s")
     total = sum(
         (Fraction(number) * DURATION_UNITS[unit] for number, unit in _DURATION_PART.findall(text)),
         Fraction(0),
     )
     if total.denominator != 1:
-        raise ValueError(f"{_shown(value)} is finer than a nanosecond")
+        raise ValueError(f"{shown(value)} is finer than a nanosecond")
     if total > MAX_DURATION:
-        raise ValueError(f"{_shown(value)} is longer than 365d")
+        raise ValueError(f"{shown(value)} is longer than 365d")
     return int(total)
 
 
@@ -90,12 +98,12 @@ def parse_size(value: object) -> int:
         else:
             match = _SIZE.fullmatch(text)
             if match is None:
-                raise ValueError(f"{_shown(value)} is not a size: write 64KiB, 10MB or bytes")
+                raise ValueError(f"{shown(value)} is not a size: write 64KiB, 10MB or bytes")
             size = Fraction(match[1]) * _size_unit(match[2])
     if size.denominator != 1:
-        raise ValueError(f"{_shown(value)} is not a whole number of bytes")
+        raise ValueError(f"{shown(value)} is not a whole number of bytes")
     if not 0 <= size <= MAX_SIZE:
-        raise ValueError(f"{_shown(value)} is not within 0 and {MAX_SIZE} bytes")
+        raise ValueError(f"{shown(value)} is not within 0 and {MAX_SIZE} bytes")
     return int(size)
 
 
@@ -109,7 +117,7 @@ def _size_unit(unit: str) -> int:
             f"{unit} may mean two things: write {binary} (2^{SIZE_UNITS[binary].bit_length() - 1})"
             f" or {decimal} (10^{len(str(SIZE_UNITS[decimal])) - 1})"
         )
-    raise ValueError(f"unknown unit {_shown(unit)}: use one of {', '.join(SIZE_UNITS)}")
+    raise ValueError(f"unknown unit {shown(unit)}: use one of {', '.join(SIZE_UNITS)}")
 
 
 def parse_rate(value: object) -> Rate:
@@ -117,16 +125,17 @@ def parse_rate(value: object) -> Rate:
     text = _text(value, "a rate such as 100/s or 6000/m")
     match = _RATE.fullmatch(text)
     if match is None:
-        raise ValueError(f"{_shown(value)} is not a rate: write 100/s, 6000/m or 5/10s")
+        hint = _in_short(_LONG_RATE, text, "{}/{}")
+        raise HintedError(f"{shown(value)} is not a rate", hint or "write 100/s, 6000/m or 5/10s")
     if "." in match[1]:
-        raise ValueError(f"{_shown(value)} has a fraction: write 1/2s instead of 0.5/s")
+        raise ValueError(f"{shown(value)} has a fraction: write 1/2s instead of 0.5/s")
     tokens, period = int(match[1]), int(match[2] or 1) * DURATION_UNITS[match[3]]
     if tokens == 0 or period == 0:
-        raise ValueError(f"{_shown(value)} lets nothing pass: both numbers must be at least 1")
+        raise ValueError(f"{shown(value)} lets nothing pass: both numbers must be at least 1")
     if period > MAX_DURATION:
-        raise ValueError(f"the period of {_shown(value)} is longer than 365d")
+        raise ValueError(f"the period of {shown(value)} is longer than 365d")
     if tokens * SECOND > MAX_RATE * period:
-        raise ValueError(f"{_shown(value)} is faster than {MAX_RATE}/s")
+        raise ValueError(f"{shown(value)} is faster than {MAX_RATE}/s")
     return Rate(tokens, period)
 
 
@@ -139,10 +148,10 @@ def parse_percent(value: object) -> int:
         if isinstance(value, str) and len(value) <= _MAX_TEXT:
             match = _PERCENT.fullmatch(value.strip())
         if match is None:
-            raise ValueError(f"{_shown(value)} is not a whole percentage: write 80% or 80")
+            raise ValueError(f"{shown(value)} is not a whole percentage: write 80% or 80")
         percent = int(match[1])
     if not 0 <= percent <= 100:
-        raise ValueError(f"{_shown(value)} is not within 0% and 100%")
+        raise ValueError(f"{shown(value)} is not within 0% and 100%")
     return percent
 
 
@@ -151,12 +160,16 @@ def _text(value: object, wanted: str) -> str:
         return value.strip()
     if isinstance(value, int | float) and not isinstance(value, bool):
         raise ValueError(f"{value} has no unit: expected {wanted}")
-    raise ValueError(f"expected {wanted}, got {_shown(value)}")
+    raise ValueError(f"expected {wanted}, got {shown(value)}")
 
 
-def _shown(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= _MAX_TEXT else f"{text[:_MAX_TEXT]}…"
+def _in_short(pattern: re.Pattern[str], text: str, form: str) -> str | None:
+    """A hint with the unit as it is written here."""
+    found = pattern.fullmatch(text.lower())
+    if found is None:
+        return None
+    unit = "ms" if found[2].startswith("mil") or found[2] == "ms" else found[2][0]
+    return f"write {form.format(found[1], unit)}"
 
 
 def format_duration(ns: int) -> str:

@@ -39,7 +39,8 @@ class Endpoint(OrText):
     @model_validator(mode="before")
     @classmethod
     def _address_alone(cls, value: object) -> object:
-        return {"address": value} if isinstance(value, str) else value
+        is_address = isinstance(value, str | int) and not isinstance(value, bool)
+        return {"address": value} if is_address else value
 
 
 class UpstreamLimits(Model):
@@ -153,5 +154,5 @@ class Upstream(Model):
     @model_validator(mode="after")
     def _auto_is_by_alpn(self) -> Upstream:
         if self.protocol == "auto" and self.tls is None:
-            raise ValueError("auto needs tls: ALPN decides")
+            raise ValueError("protocol: auto needs tls, whose ALPN decides")
         return self

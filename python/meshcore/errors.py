@@ -88,10 +88,17 @@ class Problem:
     """Counted from 1, in characters."""
 
     def __str__(self) -> str:
+        return self._text()
+
+    def as_warning(self) -> str:
+        """The same for what is allowed, and surely a mistake."""
+        return self._text("warning")
+
+    def _text(self, kind: str = "") -> str:
         place = [self.file] if self.file else []
         if self.line:
             place += [str(self.line), str(self.column)]
-        parts = [":".join(place), self.path, self.message]
+        parts = [":".join(place), kind, self.path, self.message]
         text = ": ".join(part for part in parts if part)
         return f"{text} ({self.hint})" if self.hint else text
 

@@ -1,16 +1,36 @@
 """`meshcore check FILE`."""
 
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from meshcore.cli.report import reported
+from meshcore.cli.report import BAD_CONFIG, problems_of, reported, tell_warnings
 from meshcore.config.admin import open_to_all
 from meshcore.config.compile import compile
-from meshcore.config.load import load_file
+from meshcore.config.fault import Fault
+from meshcore.config.load import read
 from meshcore.config.units import format_size
+from meshcore.config.warnings import warn
+from meshcore.config.warnings.hosts import unresolved_hosts
+from meshcore.errors import ConfigError
 from meshcore.process.cores import cores
+from meshcore.process.layers import layer_fault, look_beside
 from meshcore.process.room import check_room
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from meshcore.config.layers import ListenerLayer
+    from meshcore.config.load import Loaded
+    from meshcore.config.model import Config
+    from meshcore.errors import Problem
 
 # Less is nothing to anybody.
 WORTH_TELLING_BYTES = 64 << 20
@@ -18,19 +38,105 @@ WORTH_TELLING_BYTES = 64 << 20
 
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path))
-def check(file: Path) -> None:
-    """Say everything that is wrong with a configuration FILE.
+@click.option("--strict", is_flag=True, help="End with 2 if there are warnings.")
+@click.option("--offline", is_flag=True, help="Ask the resolver for no name.")
+@click.option("--json", "as_json", is_flag=True, help="Write one JSON object on standard output.")
+def check(file: Path, strict: bool, offline: bool, as_json: bool) -> None:
+    """Say everything that is wrong with a configuration FILE, and what is surely a mistake.
 
-    One line for each problem on standard error, as file:line:column: path: message (hint); exit
-    code 2 if there is any.
+    One line for each problem on standard error, as file:line:column: path: message (hint), with
+    the word `warning` before the path of what is allowed: a route that never matches, an upstream
+    without a route, a layer that cannot be imported, a host that does not resolve.
+
+    Exit code 2 if something is wrong, or with --strict if there are warnings.
     """
+    config: Config | None = None
+    room = 0
+    errors: tuple[Problem, ...] = ()
+    warnings: list[Problem] = []
     with reported(file):
-        config = load_file(file)
-        # Nothing that loads should be refused here; if it is, better now than at the start.
-        room = check_room(compile(config, cores=cores()))
-    tokens = config.admin.token_file if config.admin is not None else None
-    if remark := open_to_all(tokens) if tokens is not None else None:
-        click.echo(f"{file}: admin.token_file: {remark}", err=True)
+        try:
+            loaded, room = _loaded(file)
+        except ConfigError as error:
+            if not as_json:
+                raise
+            errors = problems_of(error, file)
+        else:
+            config, warnings = loaded.config, _warnings(loaded, file, offline=offline)
+    failed = config is None or (strict and bool(warnings))
+    if as_json:
+        click.echo(json.dumps(_answer(file, errors, warnings, ok=not failed), indent=2))
+    else:
+        tell_warnings(warnings)
+    if failed:
+        raise SystemExit(BAD_CONFIG)
+    if not as_json:
+        click.echo(f"{file}: ok ({_outline(config, warnings, room)})")
+
+
+def _loaded(file: Path) -> tuple[Loaded, int]:
+    """The configuration, and the bytes of shared memory that it takes."""
+    loaded = read(file)
+    # Nothing that loads should be refused here; if it is, better now than at the start.
+    return loaded, check_room(compile(loaded.config, cores=cores()))
+
+
+def _warnings(loaded: Loaded, file: Path, *, offline: bool) -> list[Problem]:
+    """Everything that is a warning, in the order of the file."""
+    faults = [
+        *warn(loaded.config),
+        *_token(loaded.config),
+        *_layers(loaded.config, file.parent),
+    ]
+    if not offline:
+        faults += unresolved_hosts(loaded.config)
+    return loaded.placed(faults)
+
+
+def _token(config: Config) -> Iterator[Fault]:
+    """A secret that everybody on the host may read."""
+    file = config.admin.token_file if config.admin is not None else None
+    if file is not None and (message := open_to_all(file)) is not None:
+        yield Fault(("admin", "token_file"), message)
+
+
+def _layers(config: Config, folder: Path) -> Iterator[Fault]:
+    """Layers that a worker could not use: imported as it does. No error, as a file may be checked
+    where they are not installed."""
+    known: dict[str, str | None] = {}
+    for path, name in _named(config):
+        if name not in known:
+            look_beside(folder)
+            # What a module prints is not ours to say, least of all within JSON.
+            with contextlib.redirect_stdout(sys.stderr):
+                known[name] = layer_fault(name)
+        if (message := known[name]) is not None:
+            yield Fault(path, message)
+
+
+def _named(config: Config) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    """Every place where a layer in Python is named."""
+    lists: list[tuple[tuple[str | int, ...], Sequence[ListenerLayer]]] = [
+        *((("listeners", name), listener.layers) for name, listener in config.listeners.items()),
+        *((("routes", number), route.layers) for number, route in enumerate(config.routes)),
+    ]
+    for path, layers in lists:
+        for number, layer in enumerate(layers):
+            if layer.python is not None:
+                yield (*path, "layers", number, "python"), layer.python
+
+
+def _answer(file: Path, errors: Any, warnings: list[Problem], *, ok: bool) -> dict[str, Any]:
+    return {
+        "file": str(file),
+        "ok": ok,
+        "errors": [asdict(problem) for problem in errors],
+        "warnings": [asdict(problem) for problem in warnings],
+    }
+
+
+def _outline(config: Config | None, warnings: list[Problem], room: int) -> str:
+    assert config is not None
     counts = [
         _count(len(config.listeners), "listener"),
         _count(len(config.routes), "route"),
@@ -38,7 +144,9 @@ def check(file: Path) -> None:
     ]
     if room >= WORTH_TELLING_BYTES:
         counts.append(f"{format_size(room)} of shared memory")
-    click.echo(f"{file}: ok ({', '.join(counts)})")
+    if warnings:
+        counts.append(_count(len(warnings), "warning"))
+    return ", ".join(counts)
 
 
 def _count(number: int, noun: str) -> str:

@@ -13,7 +13,7 @@ from meshcore.errors import ConfigError, LayerError
 from meshcore.process.crew import WorkerFailedError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from meshcore.errors import Problem
@@ -29,9 +29,8 @@ def reported(file: Path) -> Iterator[None]:
         yield
     except ConfigError as error:
         console = _console()
-        for problem in error.problems:
-            # What the core refuses has no place in the file, but still a file.
-            console.print(_line(replace(problem, file=problem.file or str(file))))
+        for problem in problems_of(error, file):
+            console.print(_line(problem, str(problem)))
         raise SystemExit(BAD_CONFIG) from None
     except LayerError as error:
         _console().print(Text(f"{file}: {error}"))
@@ -44,19 +43,30 @@ def reported(file: Path) -> Iterator[None]:
         raise SystemExit(REFUSED_BY_SYSTEM) from None
 
 
+def problems_of(error: ConfigError, file: Path) -> tuple[Problem, ...]:
+    """What is wrong; what the core refuses has no place in the file, but still a file."""
+    return tuple(replace(each, file=each.file or str(file)) for each in error.problems)
+
+
+def tell_warnings(warnings: Iterable[Problem]) -> None:
+    """A line for each on standard error."""
+    console = _console()
+    for problem in warnings:
+        console.print(_line(problem, problem.as_warning(), "yellow"))
+
+
 def _console() -> Console:
     # Lines are for editors and grep too: never folded.
     return Console(stderr=True, highlight=False, soft_wrap=True)
 
 
-def _line(problem: Problem) -> Text:
-    """The text of `str(problem)`, coloured on a terminal."""
-    whole = str(problem)
+def _line(problem: Problem, whole: str, colour: str = "red") -> Text:
+    """The text of a problem, coloured on a terminal."""
     line = Text(whole)
     place, found, _ = whole.partition(f": {problem.message}")
     if found:
         line.stylize("bold", 0, len(place))
-        line.stylize("red", len(place) + 2, len(place) + 2 + len(problem.message))
+        line.stylize(colour, len(place) + 2, len(place) + 2 + len(problem.message))
     if problem.hint:
         line.stylize("cyan", len(whole) - len(problem.hint) - 2)
     return line

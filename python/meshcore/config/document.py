@@ -163,7 +163,8 @@ class _Builder:
         self.flaws.append(Flaw(*_start(event), message, hint, path))
 
     def _line(self, event: Any) -> str:
-        return lines_of(self._text)[event.start_mark.line]
+        line: int = event.start_mark.line
+        return lines_of(self._text)[line]
 
     def _written(self, event: Any) -> str:
         """The value that begins here, as whoever wrote it meant it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import re
 import types
@@ -118,10 +119,15 @@ def _place_of(key: str, model: type[BaseModel], path: tuple[str | int, ...]) -> 
 
 def _elsewhere(key: str, model: type[BaseModel]) -> str | None:
     """Where in the whole file a key stands, if it is in one or two places."""
-    places = [path for path, known in _tree(model, "", ()) if key in known]
+    places = [path for path, known in _models(model) if key in known]
     if not 0 < len(places) <= _MAX_PLACES:
         return None
     return f"it is a key of {' and of '.join(places)}"
+
+
+@functools.cache
+def _models(model: type[BaseModel]) -> list[tuple[str, set[str]]]:
+    return list(_tree(model, "", ()))
 
 
 def _tree(kind: Any, path: str, above: tuple[type, ...]) -> Iterator[tuple[str, set[str]]]:

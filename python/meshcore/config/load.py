@@ -6,7 +6,7 @@ import functools
 import re
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from pydantic import ValidationError
 
@@ -16,13 +16,25 @@ from meshcore.config.document import MAX_BYTES, Node, parse, resolve
 from meshcore.config.explain import explain
 from meshcore.config.fault import Fault, path_text, shown
 from meshcore.config.model import Config
-from meshcore.config.syntax import quoted
+from meshcore.config.syntax import lines_of, quoted
 from meshcore.errors import ConfigError, Problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["load_bytes", "load_file", "load_text"]
+__all__ = ["Loaded", "load_bytes", "load_file", "load_text", "read"]
+
+
+class Loaded(NamedTuple):
+    """A configuration, and where its parts stand."""
+
+    config: Config
+    root: Node
+    name: str
+
+    def placed(self, faults: Iterable[Fault]) -> list[Problem]:
+        """These with their places, in the order of the file."""
+        return _in_order([_placed(fault, self.root, self.name) for fault in faults])
 
 
 def load_file(path: str | Path) -> Config:
@@ -31,13 +43,17 @@ def load_file(path: str | Path) -> Config:
     Raises `ConfigError` with every problem, `OSError` when the file cannot be read.
     O(bytes), at most 64 MiB.
     """
-    path = Path(path)
+    return read(Path(path)).config
+
+
+def read(path: Path) -> Loaded:
+    """As `load_file`, with the places, for warnings."""
     with path.open("rb") as file:
         raw = file.read(MAX_BYTES + 1)
     return _load(raw, str(path), path.parent)
 
 
-def load_bytes(raw: bytes, name: str, folder: Path) -> Config:
+def load_bytes(raw: bytes, name: str, folder: Path | None) -> Loaded:
     """The configuration in what was read of a file. Raises `ConfigError` with every problem."""
     return _load(raw, name, folder)
 
@@ -47,21 +63,26 @@ def load_text(text: str, name: str = "<text>", folder: str | Path | None = None)
 
     Raises `ConfigError` with every problem.
     """
-    return _load(text.encode(), name, None if folder is None else Path(folder))
+    return _load(text.encode(), name, None if folder is None else Path(folder)).config
 
 
 @collector.paused()
-def _load(raw: bytes, name: str, folder: Path | None) -> Config:
+def _load(raw: bytes, name: str, folder: Path | None) -> Loaded:
     root, problems = _parse(raw, name)
     config = None
     if root is not None:
         config, faults = validate(root.data, folder)
         if any(fault.quote for fault in faults):
-            faults = [_in_quotes(fault, root, raw) for fault in faults]
+            lines = lines_of(raw.decode("utf-8-sig"))
+            faults = [_in_quotes(fault, root, lines) for fault in faults]
         problems += [_placed(fault, root, name) for fault in faults]
-    if problems or config is None:
-        raise ConfigError(sorted(problems, key=lambda p: (p.line, p.column)))
-    return config
+    if problems or config is None or root is None:
+        raise ConfigError(_in_order(problems))
+    return Loaded(config, root, name)
+
+
+def _in_order(problems: list[Problem]) -> list[Problem]:
+    return sorted(problems, key=lambda problem: (problem.line, problem.column))
 
 
 def _parse(raw: bytes, name: str) -> tuple[Node | None, list[Problem]]:
@@ -93,15 +114,14 @@ def validate(data: object, folder: Path | None = None) -> tuple[Config | None, l
     return (None if faults else config), faults
 
 
-def _in_quotes(fault: Fault, root: Node, raw: bytes) -> Fault:
+def _in_quotes(fault: Fault, root: Node, lines: list[str]) -> Fault:
     """With the text to write for one that was taken for a number or a boolean: as it stands in the
     file, where 1.10 is not yet 1.1."""
     if not fault.quote or fault.hint is not None:
         return fault
     line, column = _place(fault, root)
     value = functools.reduce(lambda node, step: node.children[step], fault.path, root).data
-    text = raw.split(b"\n", line)[line - 1].decode("utf-8-sig")[column - 1 :]
-    written = re.match(r"[-+.\w]*", text)
+    written = re.match(r"[-+.\w]*", lines[line - 1][column - 1 :])
     word = written[0] if written and resolve(written[0]) == value else shown(value)
     return replace(fault, hint=f"write {quoted(word)}")
 

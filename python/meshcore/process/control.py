@@ -32,6 +32,7 @@ from meshcore.process.doors import Door, Doors
 from meshcore.process.history import History, Refusal, Revision
 from meshcore.process.room import share, too_small
 from meshcore.process.source import Source
+from meshcore.process.warned import Warned
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable
@@ -59,6 +60,7 @@ class Control:
         self.last_reload_s = 0.0
         self.reloads = {True: 0, False: 0}
         self._changing = asyncio.Lock()
+        self._warned = Warned()
         self.snapshot: Snapshot
         self.engine: Engine
         self.segment: Segment
@@ -75,11 +77,14 @@ class Control:
 
         Raises `ConfigError` with every problem, `OSError` when the file cannot be read.
         """
+        is_new = text is None  # an earlier one has had its warnings
         if text is None:
             with self.file.open("rb") as file:
                 text = file.read(MAX_BYTES + 1)
-        config = load_bytes(text, str(self.file), self.file.parent)
-        return compile(config, version, cores=cores()), text
+        loaded = load_bytes(text, str(self.file), self.file.parent)
+        if is_new:
+            self._warned.tell(loaded)
+        return compile(loaded.config, version, cores=cores()), text
 
     async def begin(
         self, doors: Doors, on_failure: Callable[[], None], predecessor: Predecessor | None
@@ -168,7 +173,7 @@ class Control:
             self._whole = change(None, self.snapshot)
         places, sockets = self._places(self.doors.current, [child.lane])
         assert child.slot is not None
-        start = messages.Start(child.slot, self._whole, places)
+        start = messages.Start(child.slot, self._whole, places, str(self.file.parent))
         child.send(start, [self.segment.fileno(), *sockets])
 
     def hand_over(self, child: Child, lane: int) -> None:

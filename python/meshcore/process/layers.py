@@ -8,6 +8,7 @@ import functools
 import importlib
 import inspect
 import logging
+import sys
 from typing import TYPE_CHECKING, Any
 
 from meshcore._core import Answer, Reason, now_ns
@@ -17,6 +18,7 @@ from meshcore.exchange.phase import OVER
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+    from pathlib import Path
 
     from meshcore.exchange.exchange import Exchange
 
@@ -35,6 +37,24 @@ def import_layer(name: str) -> object:
         return getattr(importlib.import_module(module_name), attribute)
     except (Exception, SystemExit) as error:  # somebody else's code: it may raise anything
         raise _unusable(name, error) from error
+
+
+def look_beside(folder: Path) -> None:
+    """Let layers be found in the configuration's folder, behind everything that is installed: a
+    `json.py` there stands in for no module of Python's. Only where layers are imported."""
+    place = str(folder.resolve())
+    if place not in sys.path:
+        sys.path.append(place)
+
+
+def layer_fault(name: str) -> str | None:
+    """Why a worker could not use this layer; imports it, and makes no object of it."""
+    try:
+        found = import_layer(name)
+    except LayerError as error:
+        return str(error)
+    is_layer = issubclass(found, Layer) if isinstance(found, type) else isinstance(found, Layer)
+    return None if is_layer else f"python layer {name}: not a meshcore.Layer"
 
 
 def make_layer(name: str, found: object) -> Layer:

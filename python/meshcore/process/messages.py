@@ -42,6 +42,8 @@ class Start:
     slot: int
     change: Change
     doors: tuple[Place, ...]
+    folder: str
+    """Of the configuration's file, where layers in Python may be too."""
 
     def outline(self) -> Start:
         """Without what makes it large."""

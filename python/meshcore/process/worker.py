@@ -10,7 +10,7 @@ from meshcore._core import now_ns
 from meshcore.downstream.deadlines import Deadlines
 from meshcore.downstream.listener import Listener
 from meshcore.process.doors import Address
-from meshcore.process.layers import LayerRunner, import_layer, make_layer
+from meshcore.process.layers import LayerRunner, import_layer, look_beside, make_layer
 from meshcore.process.memory import FreePages
 from meshcore.process.prepared import Prepared, prepare
 from meshcore.telemetry.access_log import AccessLog
@@ -20,6 +20,7 @@ from meshcore.upstream.connector import Connector
 if TYPE_CHECKING:
     import socket
     from collections.abc import Iterable, Mapping
+    from pathlib import Path
 
     from meshcore._core import Engine
     from meshcore.config.change import Change
@@ -40,11 +41,17 @@ class Worker:
     It begins with no configuration; each `Change` is prepared and then put in force.
     """
 
-    def __init__(self, engine: Engine, layers: Mapping[str, Layer] | None = None) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        layers: Mapping[str, Layer] | None = None,
+        folder: Path | None = None,
+    ) -> None:
         loop = asyncio.get_running_loop()
         self._loop = loop
         self._engine = engine
         self._named = dict(layers or {})
+        self._folder = folder  # of the configuration's file, where layers may be too
         self.observer: AccessLog | None = None
         self._log_form = "off"
         self.deadlines = Deadlines(loop)
@@ -73,6 +80,8 @@ class Worker:
         """What may take its time, in a thread: compiling, and importing the layers that are new."""
         prepared = prepare(self._engine, change)
         new = [name for name in prepared.core.python_layers() if name not in self._named]
+        if new and self._folder is not None:
+            look_beside(self._folder)
         return prepared, {name: import_layer(name) for name in new}
 
     async def commit(self, prepared: Prepared, sockets: Sockets) -> None:

@@ -15,6 +15,7 @@ import signal
 import socket
 import ssl
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import uvloop
@@ -115,7 +116,7 @@ class WorkerProcess:
             segment = Segment.open(fds[0])
             os.close(fds[0])
             engine = Engine.worker(segment, start.slot, seed=secrets.randbits(64))
-            self._worker = worker = Worker(engine)
+            self._worker = worker = Worker(engine, folder=Path(start.folder))
             self._drain_s = start.change.drain_ns / 1e9
             prepared = await worker.prepare(start.change)
             await worker.commit(prepared, _by_listener(start.doors, fds[1:]))

@@ -12,6 +12,7 @@ from click.testing import CliRunner
 
 from meshcore import __version__
 from meshcore.cli import main
+from meshcore.config.fault import Fault
 
 GOOD = """\
 version: 1
@@ -118,3 +119,100 @@ def test_an_admin_port_that_cannot_be_reached(admin: str, reason: str) -> None:
     result = CliRunner().invoke(main, ["status", "mesh.yaml", "--admin", admin])
     told = f"meshcore: cannot reach the admin port at {admin}: {reason}\n"
     assert (result.exit_code, result.stderr) == (1, told)
+def test_a_warning_keeps_nobody_from_starting(tmp_path: Path) -> None:
+    file = tmp_path / "mesh.yaml"
+    file.write_text(GOOD.replace("upstreams: {u", "upstreams: {left: {endpoints: [a:1]}, u"))
+    result = CliRunner().invoke(main, ["check", "--offline", str(file)])
+    assert (result.exit_code, result.stdout) == (
+        0,
+        f"{file}: ok (1 listener, 1 route, 2 upstreams, 1 warning)\n",
+    )
+    assert result.stderr == (
+        f"{file}:4:13: warning: upstreams.left: no route sends anything to this upstream\n"
+    )
+    strict = CliRunner().invoke(main, ["check", "--offline", "--strict", str(file)])
+    assert (strict.exit_code, strict.stdout, strict.stderr) == (2, "", result.stderr)
+
+
+def test_the_resolver_is_asked_unless_offline(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        sys.modules["meshcore.cli.check"],  # its name there is the command's
+        "unresolved_hosts",
+        lambda _: [Fault(("upstreams", "u", "endpoints", 0), "x does not resolve: unknown")],
+    )
+    file = tmp_path / "mesh.yaml"
+    file.write_text(GOOD)
+    told = CliRunner().invoke(main, ["check", str(file)])
+    assert told.stderr == (
+        f"{file}:4:29: warning: upstreams.u.endpoints[0]: x does not resolve: unknown\n"
+    )
+    assert CliRunner().invoke(main, ["check", "--offline", str(file)]).stderr == ""
+
+
+def test_what_a_program_reads(tmp_path: Path) -> None:
+    file = tmp_path / "mesh.yaml"
+    file.write_text(GOOD + "drain: 5\n")
+    bad = CliRunner().invoke(main, ["check", "--json", str(file)])
+    assert (bad.exit_code, bad.stderr) == (2, "")
+    (error,) = json.loads(bad.stdout)["errors"]
+    assert (error["line"], error["column"], error["path"]) == (5, 8, "drain")
+    file.write_text(GOOD.replace("upstream: u", "redirect: {scheme: https}"))
+    doubtful = CliRunner().invoke(main, ["check", "--json", str(file)])
+    assert (doubtful.exit_code, doubtful.stderr) == (0, "")
+    answer = json.loads(doubtful.stdout)
+    assert (answer["file"], answer["ok"], answer["errors"]) == (str(file), True, [])
+    assert [(each["line"], each["path"]) for each in answer["warnings"]] == [(4, "upstreams.u")]
+    strict = CliRunner().invoke(main, ["check", "--json", "--strict", str(file)])
+    assert (strict.exit_code, json.loads(strict.stdout)["ok"]) == (2, False)
+
+
+def check(file: Path, *more: str) -> "subprocess.CompletedProcess[str]":
+    """As a program of its own, as an import stays; where no layer lies about."""
+    command = [sys.executable, "-P", "-m", "meshcore", "check", *more, str(file)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=30, cwd="/")
+
+
+def test_layers_are_imported_from_beside_the_file(tmp_path: Path) -> None:
+    (tmp_path / "beside.py").write_text(
+        "import meshcore\nprint('said by a module')\n"
+        "class Good(meshcore.Layer): pass\nmade = Good()\nclass Other: pass\n"
+    )
+    (tmp_path / "broken.py").write_text("raise SystemExit('no key')\n")
+    file = tmp_path / "mesh.yaml"
+    names = ("beside:Good", "beside:made", "beside:Other", "beside:None_", "broken:X", "absent:X")
+    layers = "".join(f"  - python: {name}\n" for name in names)
+    file.write_text(
+        f"version: 1\nlisteners: {{e: {{bind: 127.0.0.1:0}}}}\n"
+        f"routes:\n- name: r\n  respond: {{}}\n  layers:\n{layers}"
+    )
+    done = check(file)
+    assert (done.returncode, done.stdout) == (
+        0,
+        f"{file}: ok (1 listener, 1 route, 0 upstreams, 4 warnings)\n",
+    )
+    place = "warning: routes[0].layers"
+    assert done.stderr.splitlines() == [
+        "said by a module",
+        f"{file}:9:13: {place}[2].python: python layer beside:Other: not a meshcore.Layer",
+        f"{file}:10:13: {place}[3].python: python layer beside:None_: module 'beside' has no "
+        "attribute 'None_'",
+        f"{file}:11:13: {place}[4].python: python layer broken:X: no key",
+        f"{file}:12:13: {place}[5].python: python layer absent:X: No module named 'absent'",
+    ]
+    assert len(json.loads(check(file, "--json").stdout)["warnings"]) == 4
+
+
+def test_what_lies_beside_the_file_stands_in_for_nothing(tmp_path: Path) -> None:
+    """Python's own modules, and installed ones, come first."""
+    (tmp_path / "colorsys.py").write_text("raise RuntimeError('taken for another')\n")
+    (tmp_path / "uses.py").write_text(
+        "import colorsys, meshcore\nclass Layer(meshcore.Layer): pass\n"
+    )
+    file = tmp_path / "mesh.yaml"
+    file.write_text(
+        "version: 1\nlisteners: {e: {bind: 127.0.0.1:0}}\n"
+        "routes: [{name: r, respond: {}, layers: [python: uses:Layer]}]\n"
+    )
+    assert check(file).stderr == ""

@@ -1,5 +1,6 @@
 """Certificates and keys: found beside the file, tried before anything starts."""
 
+import ssl
 from pathlib import Path
 
 import pytest
@@ -97,3 +98,67 @@ def test_a_key_with_a_password_is_refused_and_nobody_is_asked(tls_files: Path) -
     )
     with pytest.raises(ConfigError, match="is encrypted"):
         load_file(file)
+
+
+def told(folder: Path, tls: str) -> list[str]:
+    file = folder / "mesh.yaml"
+    file.write_text(f"version: 1\nlisteners: {{a: {{bind: a:1, tls: {{{tls}}}}}}}\n")
+    with pytest.raises(ConfigError) as caught:
+        load_file(file)
+    return [str(p).replace(f"{folder}/", "") for p in caught.value.problems]
+
+
+@pytest.mark.parametrize(
+    ("tls", "line"),
+    [
+        (
+            "cert: edge.key, key: edge.pem",
+            "2:40: listeners.a.tls.cert: cert and key are swapped: edge.key is a key, edge.pem a "
+            "certificate (write cert: edge.pem, key: edge.key)",
+        ),
+        (
+            "cert: edge.pem, key: other.key",
+            "2:55: listeners.a.tls.key: other.key is not the key of edge.pem (the first "
+            "certificate of edge.pem must be the key's own, its issuers follow)",
+        ),
+        ("cert: empty.pem, key: edge.key", "2:40: listeners.a.tls.cert: empty.pem is empty"),
+        ("cert: edge.pem, key: empty.pem", "2:55: listeners.a.tls.key: empty.pem is empty"),
+        ("cert: ., key: edge.key", "2:40: listeners.a.tls.cert: cannot read .: Is a directory"),
+        (
+            "cert: edge.pem, key: ca.pem",
+            "2:55: listeners.a.tls.key: no private key in ca.pem: it holds a certificate",
+        ),
+        (
+            "cert: request.pem, key: edge.key",
+            "2:40: listeners.a.tls.cert: no certificate in request.pem: it holds a certificate "
+            "request",
+        ),
+        (
+            "cert: edge.der, key: edge.key",
+            "2:40: listeners.a.tls.cert: no certificate in edge.der: not PEM (openssl x509 -inform "
+            "der -in FILE makes PEM of it)",
+        ),
+        (
+            "cert: edge.pem, key: edge.key, client_ca: empty.pem",
+            "2:76: listeners.a.tls.client_ca: empty.pem is empty",
+        ),
+    ],
+)
+def test_what_is_said_of_a_file_that_is_another(tls_files: Path, tls: str, line: str) -> None:
+    (tls_files / "empty.pem").write_text("\n")
+    request = "-----BEGIN CERTIFICATE REQUEST-----\n-----END CERTIFICATE REQUEST-----\n"
+    (tls_files / "request.pem").write_text(request)
+    pem = (tls_files / "edge.pem").read_text()
+    (tls_files / "edge.der").write_bytes(ssl.PEM_cert_to_DER_cert(pem))
+    found = [each.replace(f"{tls_files}: ", ".: ") for each in told(tls_files, tls)]
+    assert found == [f"mesh.yaml:{line}"]
+
+
+def test_one_file_may_hold_both(tls_files: Path) -> None:
+    both = (tls_files / "edge.key").read_bytes() + (tls_files / "edge.pem").read_bytes()
+    (tls_files / "both.pem").write_bytes(both)
+    file = tls_files / "mesh.yaml"
+    file.write_text(
+        "version: 1\nlisteners: {a: {bind: a:1, tls: {cert: both.pem, key: both.pem}}}\n"
+    )
+    load_file(file)

@@ -1,0 +1,38 @@
+"""What is allowed and surely a mistake: a file for each kind of it, and a table of all checks.
+
+A warning is a `Fault` that keeps nobody from starting. A check looks at the configuration alone and
+is never wrong: where a reader could say "but I meant that", it is silent. What must ask somebody
+else, the resolver or Python's import, is not in the table: `hosts` here, layers in `cli/check.py`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from meshcore.config.warnings.paths import literal_wildcards
+from meshcore.config.warnings.routes import unreachable_routes
+from meshcore.config.warnings.times import idle_times
+from meshcore.config.warnings.unused import listeners_without_routes, unused_upstreams
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from meshcore.config.fault import Fault
+    from meshcore.config.model import Config
+
+__all__ = ["CHECKS", "warn"]
+
+CHECKS: Final[tuple[Callable[[Config], Iterator[Fault]], ...]] = (
+    unreachable_routes,
+    literal_wildcards,
+    idle_times,
+    unused_upstreams,
+    listeners_without_routes,
+)
+
+
+def warn(config: Config) -> list[Fault]:
+    """Every warning, check by check; who knows the places in the file puts them in order.
+
+    O(configuration)."""
+    return [fault for check in CHECKS for fault in check(config)]

@@ -1,0 +1,50 @@
+"""Tells the log what is surely a mistake in a configuration, each thing once."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import TYPE_CHECKING, Final
+
+from meshcore.config.warnings import warn
+from meshcore.config.warnings.hosts import unresolved_hosts
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from meshcore.config.load import Loaded
+    from meshcore.errors import Problem
+
+log = logging.getLogger("meshcore")
+
+# Who has more to mend asks `meshcore check`, which tells all of it.
+MOST: Final = 20
+
+
+class Warned:
+    """What was told of the configuration before this one is not told again."""
+
+    def __init__(self) -> None:
+        self._of_file: set[str] = set()
+        self._of_hosts: set[str] = set()
+
+    def tell(self, loaded: Loaded) -> None:
+        """What the configuration shows at once; what the resolver says, from a thread, seconds
+        later: nobody waits for it to start or to reload."""
+        self._of_file = _tell(loaded.placed(warn(loaded.config)), self._of_file)
+        thread = threading.Thread(target=self._ask, args=(loaded,), name="warn", daemon=True)
+        thread.start()
+
+    def _ask(self, loaded: Loaded) -> None:
+        self._of_hosts = _tell(loaded.placed(unresolved_hosts(loaded.config)), self._of_hosts)
+
+
+def _tell(problems: Iterable[Problem], known: set[str]) -> set[str]:
+    """Log those that are not known by what they say, wherever it stands now; what is known then."""
+    now = {f"{problem.path}: {problem.message}": problem for problem in problems}
+    new = [problem for said, problem in now.items() if said not in known]
+    for problem in new[:MOST]:
+        log.warning("%s", problem.as_warning())
+    if len(new) > MOST:
+        log.warning("and %d more warnings: meshcore check tells them", len(new) - MOST)
+    return set(now)

@@ -1,0 +1,79 @@
+"""What `meshcore run` says of a configuration that it serves, and where it finds layers."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from meshcore._core import Engine
+from meshcore.config.change import change
+from meshcore.config.compile import compile
+from meshcore.config.load import load_text
+from meshcore.process.worker import Worker
+from tests.process.program import Program
+from tests.process.test_workers import HELLO, get, write
+
+LEFT = HELLO + "upstreams: {left: {endpoints: [127.0.0.1:1]}}\n"
+# What a layer imports later is found there too.
+LAYER = """\
+import meshcore
+
+class Answers(meshcore.Layer):
+    def on_request(self, request):
+        import late
+        return meshcore.Answer(200, [], late.BODY)
+"""
+
+
+def told(program: Program) -> list[str]:
+    return [line for line in program.lines if "warning: " in line]
+
+
+def test_a_mistake_is_told_once_and_what_is_new_at_a_reload(tmp_path: Path) -> None:
+    file = write(tmp_path, LEFT)
+    first = f"{file}:6:13: warning: upstreams.left: no route sends anything to this upstream"
+    with Program(file, "--workers", "1") as program:
+        program.url()
+        assert told(program) == [first]
+        file.write_text(LEFT + "# another text\n")
+        program.order("/reload")
+        assert told(program) == [first]
+        file.write_text(LEFT.replace("[127.0.0.1:1]}", "[127.0.0.1:1]}, more: {endpoints: [a:1]}"))
+        program.order("/reload")
+        second = program.line(r"warning: upstreams\.more: no route")
+        assert [line for line in told(program) if "no route" in line] == [first, second.string]
+        program.line(r"warning: upstreams\.more\.endpoints\[0\]: a does not resolve: ")
+
+
+def test_a_layer_beside_the_file_is_found_wherever_the_program_runs(tmp_path: Path) -> None:
+    (tmp_path / "late.py").write_text("BODY = b'from beside'\n")
+    (tmp_path / "beside.py").write_text(LAYER)
+    text = HELLO.replace("{body: hello}", "{body: hello}, layers: [python: beside:Answers]")
+    file = write(tmp_path, text)
+    program = Program(file, "--workers", "1")
+    # The command as it is installed; -P keeps out the folder of whoever starts it.
+    program.command = [sys.executable, "-P", "-m", *program.command[2:]]
+    with program:
+        assert get(program.url()) == (200, b"from beside")
+    check = [sys.executable, "-P", "-m", "meshcore", "check", "--strict", str(file)]
+    assert subprocess.run(check, capture_output=True, timeout=30, cwd="/").returncode == 0
+
+
+async def test_the_folder_is_looked_into_for_layers_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What asks for a module that is not installed gets none from beside a file without layers."""
+    before = [*sys.path]
+    monkeypatch.setattr(sys, "path", [*before])
+    worker = Worker(Engine(seed=1), folder=tmp_path)
+    plain = change(None, compile(load_text(HELLO)))
+    await worker.prepare(plain)
+    assert sys.path == before
+    (tmp_path / "mine_alone.py").write_text("import meshcore\nclass Mine(meshcore.Layer): pass\n")
+    layered = HELLO.replace("{body: hello}", "{}, layers: [python: mine_alone:Mine]")
+    await worker.prepare(change(None, compile(load_text(layered))))
+    assert sys.path == [*before, str(tmp_path)]
+    await worker.stop(0)

@@ -38,10 +38,11 @@ WORTH_TELLING_BYTES = 64 << 20
 
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path))
+@click.option("--env", is_flag=True, help="Take ${NAME} in values from the environment.")
 @click.option("--strict", is_flag=True, help="End with 2 if there are warnings.")
 @click.option("--offline", is_flag=True, help="Ask the resolver for no name.")
 @click.option("--json", "as_json", is_flag=True, help="Write one JSON object on standard output.")
-def check(file: Path, strict: bool, offline: bool, as_json: bool) -> None:
+def check(file: Path, env: bool, strict: bool, offline: bool, as_json: bool) -> None:
     """Say everything that is wrong with a configuration FILE, and what is surely a mistake.
 
     One line for each problem on standard error, as file:line:column: path: message (hint), with
@@ -56,7 +57,7 @@ def check(file: Path, strict: bool, offline: bool, as_json: bool) -> None:
     warnings: list[Problem] = []
     with reported(file):
         try:
-            loaded, room = _loaded(file)
+            loaded, room = _loaded(file, env=env)
         except ConfigError as error:
             if not as_json:
                 raise
@@ -74,9 +75,9 @@ def check(file: Path, strict: bool, offline: bool, as_json: bool) -> None:
         click.echo(f"{file}: ok ({_outline(config, warnings, room)})")
 
 
-def _loaded(file: Path) -> tuple[Loaded, int]:
+def _loaded(file: Path, *, env: bool) -> tuple[Loaded, int]:
     """The configuration, and the bytes of shared memory that it takes."""
-    loaded = read(file)
+    loaded = read(file, env=env)
     # Nothing that loads should be refused here; if it is, better now than at the start.
     return loaded, check_room(compile(loaded.config, cores=cores()))
 

@@ -18,7 +18,8 @@ from meshcore.process.supervisor import run_supervised
     type=click.IntRange(1, MAX_WORKERS),
     help="Worker processes; before what the file says. By default one for each core.",
 )
-def run(file: Path, workers: int | None) -> None:
+@click.option("--env", is_flag=True, help="Take ${NAME} in values from the environment.")
+def run(file: Path, workers: int | None, env: bool) -> None:
     """Serve a configuration FILE until SIGTERM or SIGINT, then drain.
 
     SIGHUP reloads the file, SIGUSR2 upgrades the program; a second SIGTERM ends at once.
@@ -28,6 +29,6 @@ def run(file: Path, workers: int | None) -> None:
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     with reported(file):
-        code = run_supervised(file, workers)
+        code = run_supervised(file, workers, env=env)
     if code:
         raise SystemExit(code)

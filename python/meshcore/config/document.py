@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import yaml
 
@@ -31,7 +31,17 @@ try:
 except ImportError:  # PyYAML without libyaml: slower, the same events
     from yaml import SafeLoader as _Loader  # type: ignore[assignment]
 
-__all__ = ["MAX_BYTES", "MAX_DEPTH", "MAX_NODES", "Flaw", "Node", "parse"]
+__all__ = [
+    "MAX_BYTES",
+    "MAX_DEPTH",
+    "MAX_NODES",
+    "Document",
+    "Flaw",
+    "Node",
+    "Variable",
+    "parse",
+    "resolve",
+]
 
 # 100,000 routes written at length are 30 MB.
 MAX_BYTES: Final = 64 << 20
@@ -91,29 +101,54 @@ _NO_CHILDREN: Final[dict[str | int, Node]] = {}
 _NO_KEYS: Final[dict[str, tuple[int, int]]] = {}
 
 
+class Variable(NamedTuple):
+    """A text with ``${`` in it, as it was written."""
+
+    parent: Node
+    path: tuple[str | int, ...]
+    node: Node
+    text: str
+    is_plain: bool
+    """Whether it stands without quotes."""
+
+
+class Document(NamedTuple):
+    """What was read."""
+
+    root: Node | None
+    """If it could be read to its end."""
+    flaws: list[Flaw]
+    variables: list[Variable]
+
+
 class _StopError(Exception):
     """The document cannot be read on."""
 
 
-def parse(text: str) -> tuple[Node | None, list[Flaw]]:
-    """The document's root, if it could be read to its end, and every flaw. O(text)."""
+def parse(text: str) -> Document:
+    """The document, with every flaw. O(text)."""
     builder = _Builder(text)
+    return Document(_built(builder, text), builder.flaws, builder.variables)
+
+
+def _built(builder: _Builder, text: str) -> Node | None:
     try:
         for event in yaml.parse(text, Loader=_Loader):
             builder.take(event)
     except _StopError:
-        return None, builder.flaws
+        return None
     except yaml.MarkedYAMLError as error:
         found = explain_syntax(text, error)
         if "maximum nesting" in found.message:  # libyaml's own bound, met while it looks ahead
             found = replace(found, message=f"nested deeper than {MAX_DEPTH}", hint=None)
         builder.flaws.append(_flaw_of(found))
-        return None, builder.flaws
+        return None
     except yaml.reader.ReaderError as error:
-        return None, [*builder.flaws, _unreadable(text, error)]
+        builder.flaws.append(_unreadable(text, error))
+        return None
     if builder.root is None and not builder.flaws:
         builder.flaws.append(Flaw(1, 1, "the document is empty"))
-    return builder.root, builder.flaws
+    return builder.root
 
 
 def _flaw_of(mistake: Mistake, path: tuple[str | int, ...] = ()) -> Flaw:
@@ -135,6 +170,8 @@ class _Builder:
         self._text = text
         self.root: Node | None = None
         self.flaws: list[Flaw] = []
+        self.variables: list[Variable] = []
+        self._plain: set[int] = set()  # of the nodes with a variable
         self._open: list[Node] = []
         self._anchors: dict[str, Node] = {}
         self._documents = 0
@@ -194,6 +231,8 @@ class _Builder:
             return
         node = self._node(event)
         node.data = _resolve(event)
+        if event.implicit[0] and isinstance(node.data, str) and "${" in node.data:
+            self._plain.add(id(node))
         if event.tag not in (None, _STR):
             raise self._tagged(event)
         self._place(event, node)
@@ -265,6 +304,7 @@ class _Builder:
             node.step = len(top.data)
             top.children[node.step] = node
             top.data.append(node.data)
+            self._note(top, node, node.step)
             return
         assert top.waiting is not None
         key, top.waiting = top.waiting, None
@@ -274,6 +314,14 @@ class _Builder:
         elif key not in top.children:
             top.children[key] = node
             top.data[key] = node.data
+            self._note(top, node, key)
+
+    def _note(self, top: Node, node: Node, step: str | int) -> None:
+        """An alias stands here by a step of its own, so the path is not told by the node."""
+        if isinstance(node.data, str) and "${" in node.data:
+            path = (*(each.step for each in self._open[1:]), step)
+            plain = id(node) in self._plain
+            self.variables.append(Variable(top, path, node, node.data, plain))
 
 
 def _start(event: Any) -> tuple[int, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,8 @@ from pydantic import ValidationError
 
 from meshcore.config import collector
 from meshcore.config.check import check_data
-from meshcore.config.document import MAX_BYTES, Node, parse, resolve
+from meshcore.config.document import MAX_BYTES, Document, Node, parse, resolve
+from meshcore.config.environment import substitute
 from meshcore.config.explain import explain
 from meshcore.config.fault import Fault, path_text, shown
 from meshcore.config.model import Config
@@ -22,7 +24,12 @@ from meshcore.errors import ConfigError, Problem
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from meshcore.config.document import Variable
+
 __all__ = ["Loaded", "load_bytes", "load_file", "load_text", "read"]
+
+
+_UNREAD = Document(None, [], [])
 
 
 class Loaded(NamedTuple):
@@ -37,44 +44,47 @@ class Loaded(NamedTuple):
         return _in_order([_placed(fault, self.root, self.name) for fault in faults])
 
 
-def load_file(path: str | Path) -> Config:
+def load_file(path: str | Path, *, env: bool = False) -> Config:
     """The configuration in a YAML file; files that it names begin at the file's folder.
+
+    ``env`` is as `env: on` in the file: ``${NAME}`` is taken from the environment.
 
     Raises `ConfigError` with every problem, `OSError` when the file cannot be read.
     O(bytes), at most 64 MiB.
     """
-    return read(Path(path)).config
+    return read(Path(path), env=env).config
 
 
-def read(path: Path) -> Loaded:
+def read(path: Path, *, env: bool = False) -> Loaded:
     """As `load_file`, with the places, for warnings."""
     with path.open("rb") as file:
         raw = file.read(MAX_BYTES + 1)
-    return _load(raw, str(path), path.parent)
+    return _load(raw, str(path), path.parent, env=env)
 
 
-def load_bytes(raw: bytes, name: str, folder: Path | None) -> Loaded:
+def load_bytes(raw: bytes, name: str, folder: Path | None, *, env: bool = False) -> Loaded:
     """The configuration in what was read of a file. Raises `ConfigError` with every problem."""
-    return _load(raw, name, folder)
+    return _load(raw, name, folder, env=env)
 
 
-def load_text(text: str, name: str = "<text>", folder: str | Path | None = None) -> Config:
+def load_text(
+    text: str, name: str = "<text>", folder: str | Path | None = None, *, env: bool = False
+) -> Config:
     """The configuration in a YAML text; relative files begin at `folder`, or where we run.
 
     Raises `ConfigError` with every problem.
     """
-    return _load(text.encode(), name, None if folder is None else Path(folder)).config
+    return _load(text.encode(), name, None if folder is None else Path(folder), env=env).config
 
 
 @collector.paused()
-def _load(raw: bytes, name: str, folder: Path | None) -> Loaded:
-    root, problems = _parse(raw, name)
-    config = None
+def _load(raw: bytes, name: str, folder: Path | None, *, env: bool) -> Loaded:
+    document, problems = _parse(raw, name, env=env)
+    root, config = document.root, None
     if root is not None:
         config, faults = validate(root.data, folder)
-        if any(fault.quote for fault in faults):
-            lines = lines_of(raw.decode("utf-8-sig"))
-            faults = [_in_quotes(fault, root, lines) for fault in faults]
+        if any(fault.hint is None for fault in faults):
+            faults = _with_hints(faults, document, raw)
         problems += [_placed(fault, root, name) for fault in faults]
     if problems or config is None or root is None:
         raise ConfigError(_in_order(problems))
@@ -85,18 +95,26 @@ def _in_order(problems: list[Problem]) -> list[Problem]:
     return sorted(problems, key=lambda problem: (problem.line, problem.column))
 
 
-def _parse(raw: bytes, name: str) -> tuple[Node | None, list[Problem]]:
+def _parse(raw: bytes, name: str, *, env: bool) -> tuple[Document, list[Problem]]:
     if len(raw) > MAX_BYTES:
-        return None, [Problem("", f"larger than {MAX_BYTES >> 20} MiB", file=name)]
+        return _UNREAD, [Problem("", f"larger than {MAX_BYTES >> 20} MiB", file=name)]
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
-        return None, [Problem("", "not UTF-8", "save it as UTF-8", name, line=line, column=1)]
-    root, flaws = parse(text)
-    return root, [
-        Problem(path_text(f.path), f.message, f.hint, name, f.line, f.column) for f in flaws
+        return _UNREAD, [Problem("", "not UTF-8", "save it as UTF-8", name, line, 1)]
+    document = parse(text)
+    if env or _asks_for_environment(document):
+        document.flaws.extend(substitute(document.variables, os.environ))
+    return document, [
+        Problem(path_text(f.path), f.message, f.hint, name, f.line, f.column)
+        for f in document.flaws
     ]
+
+
+def _asks_for_environment(document: Document) -> bool:
+    data = document.root.data if document.root is not None else None
+    return isinstance(data, dict) and data.get("env") in ("on", True)
 
 
 def validate(data: object, folder: Path | None = None) -> tuple[Config | None, list[Fault]]:
@@ -114,16 +132,37 @@ def validate(data: object, folder: Path | None = None) -> tuple[Config | None, l
     return (None if faults else config), faults
 
 
-def _in_quotes(fault: Fault, root: Node, lines: list[str]) -> Fault:
-    """With the text to write for one that was taken for a number or a boolean: as it stands in the
-    file, where 1.10 is not yet 1.1."""
-    if not fault.quote or fault.hint is not None:
+def _with_hints(faults: list[Fault], document: Document, raw: bytes) -> list[Fault]:
+    """With what to write, where that is seen in the text alone."""
+    assert document.root is not None
+    lines = lines_of(raw.decode("utf-8-sig"))
+    variables = {variable.path: variable for variable in document.variables}
+    return [_with_hint(fault, document.root, lines, variables) for fault in faults]
+
+
+def _with_hint(
+    fault: Fault, root: Node, lines: list[str], variables: dict[tuple[str | int, ...], Variable]
+) -> Fault:
+    if fault.hint is not None:
         return fault
+    # `address` of an endpoint that is a text alone has no node of its own.
+    variable = variables.get(fault.path) or variables.get(fault.path[:-1])
+    if variable is not None and variable.node.data == variable.text:
+        return replace(fault, hint="`env: on` at the top takes ${NAME} from the environment")
+    if not fault.quote:
+        return fault
+    if variable is not None:
+        return replace(fault, hint=f"write {quoted(variable.text)}")
+    return replace(fault, hint=f"write {quoted(_written(fault, root, lines))}")
+
+
+def _written(fault: Fault, root: Node, lines: list[str]) -> str:
+    """A value that was taken for a number or a boolean, as it stands in the file: where 1.10 is not
+    yet 1.1."""
     line, column = _place(fault, root)
     value = functools.reduce(lambda node, step: node.children[step], fault.path, root).data
     written = re.match(r"[-+.\w]*", lines[line - 1][column - 1 :])
-    word = written[0] if written and resolve(written[0]) == value else shown(value)
-    return replace(fault, hint=f"write {quoted(word)}")
+    return written[0] if written and resolve(written[0]) == value else shown(value)
 
 
 def _placed(fault: Fault, root: Node, name: str) -> Problem:

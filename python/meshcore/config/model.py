@@ -20,6 +20,11 @@ class Config(Model):
     """A whole configuration."""
 
     version: Literal[1] = Field(description="The version of this format.")
+    env: Switch = Field(
+        False,
+        description="`on`: `${NAME}` and `${NAME:-default}` in values are taken from the "
+        "environment.",
+    )
     admin: Admin | None = Field(None, description="The admin port; none when absent.")
     access_log: Literal["off", "text", "json"] = Field(
         "off", description="One line on standard output for each request."

@@ -50,8 +50,9 @@ ANSWER_S: Final = 30.0
 class Control:
     """What `meshcore run` has one of."""
 
-    def __init__(self, file: Path, workers: int | None) -> None:
+    def __init__(self, file: Path, workers: int | None, *, env: bool = False) -> None:
         self.file = file
+        self._env = env
         self._workers = workers
         self.history = History()
         self._source = Source(file)
@@ -81,7 +82,7 @@ class Control:
         if text is None:
             with self.file.open("rb") as file:
                 text = file.read(MAX_BYTES + 1)
-        loaded = load_bytes(text, str(self.file), self.file.parent)
+        loaded = load_bytes(text, str(self.file), self.file.parent, env=self._env)
         if is_new:
             self._warned.tell(loaded)
         return compile(loaded.config, version, cores=cores()), text

@@ -45,18 +45,18 @@ SCARCE: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 TELL_AGAIN_S: Final = 60.0
 
 
-def run_supervised(file: Path, workers: int | None) -> int:
+def run_supervised(file: Path, workers: int | None, *, env: bool = False) -> int:
     """Serve a configuration until a signal ends it; the exit code.
 
     Raises `ConfigError` and `OSError` when it cannot begin, `WorkerFailedError` when no worker can.
     """
     raise_descriptor_limit()
-    return asyncio.run(_run(file, workers))
+    return asyncio.run(_run(file, workers, env=env))
 
 
-async def _run(file: Path, workers: int | None) -> int:
+async def _run(file: Path, workers: int | None, *, env: bool) -> int:
     try:
-        return await Supervisor(file, workers).run()
+        return await Supervisor(file, workers, env=env).run()
     finally:
         # All is over: another signal is not to change the exit code while the interpreter ends.
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR2):
@@ -94,8 +94,8 @@ def _tell_end(init: socket.socket, successor: int, pid: int, code: int) -> None:
 class Supervisor:
     """Ties control, its workers and the world together."""
 
-    def __init__(self, file: Path, workers: int | None) -> None:
-        self._control = Control(file, workers)
+    def __init__(self, file: Path, workers: int | None, *, env: bool = False) -> None:
+        self._control = Control(file, workers, env=env)
         self._doors = Doors(by_lane=True)
         self._orders = Orders(self._control, self._hand_over)
         self._admin = Admin(Handlers(self._orders, self._orders))

@@ -1,4 +1,4 @@
-"""What `meshcore run` says of a configuration that it serves, and where it finds layers."""
+"""What `meshcore run` says of a configuration, and what it takes from around its file."""
 
 from __future__ import annotations
 
@@ -77,3 +77,15 @@ async def test_the_folder_is_looked_into_for_layers_alone(
     await worker.prepare(change(None, compile(load_text(layered))))
     assert sys.path == [*before, str(tmp_path)]
     await worker.stop(0)
+
+
+def test_values_of_the_environment_come_again_at_a_reload(tmp_path: Path) -> None:
+    file = write(tmp_path, HELLO.replace("{body: hello}", '{body: "${GREETING}"}'))
+    with Program(file, "--workers", "1", "--env", GREETING="hallo") as program:
+        url = program.url()
+        assert get(url) == (200, b"hallo")
+        file.write_text(file.read_text().replace("${GREETING}", "${GREETING} ${NAME:-Welt}"))
+        program.order("/reload")
+        assert get(url) == (200, b"hallo Welt")
+        program.order("/rollback")
+        assert get(url) == (200, b"hallo")

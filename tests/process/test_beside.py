@@ -89,3 +89,18 @@ def test_values_of_the_environment_come_again_at_a_reload(tmp_path: Path) -> Non
         assert get(url) == (200, b"hallo Welt")
         program.order("/rollback")
         assert get(url) == (200, b"hallo")
+
+
+def test_included_files_are_watched_and_gone_back_to(tmp_path: Path) -> None:
+    rest, routes = HELLO.split("routes: ")
+    file = write(tmp_path, rest + "watch: on\ninclude: routes.yaml\n")
+    more = tmp_path / "routes.yaml"
+    more.write_text(f"routes: {routes}")
+    with Program(file, "--workers", "1") as program:
+        url = program.url()
+        assert get(url) == (200, b"hello")
+        more.write_text(f"routes: {routes.replace('body: hello', 'body: bye')}")
+        program.line("configuration 2 is in force")
+        assert get(url) == (200, b"bye")
+        program.order("/rollback")
+        assert get(url) == (200, b"hello"), "by what was in the file then"

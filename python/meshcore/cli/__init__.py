@@ -2,7 +2,7 @@
 running program.
 
 Exit codes: 0; 1 when the system refuses something (no such file, a port in use); 2 when the
-configuration or the command line is wrong.
+configuration or the command line is wrong, or `check --strict` has warnings.
 """
 
 import click

@@ -26,6 +26,8 @@ __all__ = ["check", "check_data"]
 def check(config: Config) -> None:
     """Look at a configuration that was made in Python. Raises `ConfigError`. O(configuration)."""
     faults = check_data(config.model_dump(mode="json", exclude_defaults=True), None)
+    if config.include:  # a file's were read with it
+        faults.append(Fault(("include",), "only a file includes others"))
     if faults:
         raise ConfigError(Problem(path_text(f.path), f.message, f.hint) for f in faults)
 

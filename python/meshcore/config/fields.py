@@ -188,7 +188,7 @@ def _target(text: str) -> str:
 
 
 def _layer_name(value: object) -> str:
-    if not isinstance(value, str) or not _LAYER.fullmatch(value):
+    if not isinstance(value, str) or not _LAYER.fullmatch(value) or ".py:" in value:
         raise HintedError(f"expected module:Class, got {shown(value)}", _as_layer(value))
     return value
 

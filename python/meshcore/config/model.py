@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from meshcore.config.admin import Admin
 from meshcore.config.fields import Duration, Model, Name, Switch, duration, size
+from meshcore.config.include import MAX_FILES
 from meshcore.config.listener import Listener
 from meshcore.config.process import BufferTotal, Drain, SegmentMax, Workers
 from meshcore.config.route import Route
@@ -16,10 +17,21 @@ from meshcore.config.upstream import Upstream
 __all__ = ["Config"]
 
 
+def _one_file(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
 class Config(Model):
     """A whole configuration."""
 
     version: Literal[1] = Field(description="The version of this format.")
+    include: Annotated[
+        list[str], BeforeValidator(_one_file, json_schema_input_type=str | list[str])
+    ] = Field(
+        default_factory=list,
+        max_length=MAX_FILES,
+        description="Further files with listeners, routes and upstreams; one or a list.",
+    )
     env: Switch = Field(
         False,
         description="`on`: `${NAME}` and `${NAME:-default}` in values are taken from the "

@@ -22,6 +22,7 @@ from meshcore.admin.handlers import OrderRefusedError
 from meshcore.config.change import Change, change
 from meshcore.config.compile import compile
 from meshcore.config.document import MAX_BYTES
+from meshcore.config.include import bundle, fetch_from, unbundle
 from meshcore.config.load import load_bytes
 from meshcore.errors import SegmentFullError, SegmentLayoutError
 from meshcore.process import messages
@@ -78,13 +79,16 @@ class Control:
 
         Raises `ConfigError` with every problem, `OSError` when the file cannot be read.
         """
-        is_new = text is None  # an earlier one has had its warnings
+        name, folder = str(self.file), self.file.parent
         if text is None:
             with self.file.open("rb") as file:
-                text = file.read(MAX_BYTES + 1)
-        loaded = load_bytes(text, str(self.file), self.file.parent, env=self._env)
-        if is_new:
-            self._warned.tell(loaded)
+                raw = file.read(MAX_BYTES + 1)
+            loaded = load_bytes(raw, name, folder, env=self._env)
+            self._warned.tell(loaded)  # an earlier one has had its warnings
+            text = bundle(raw, loaded.included)
+        else:
+            raw, files = unbundle(text)
+            loaded = load_bytes(raw, name, folder, env=self._env, fetch=fetch_from(files))
         return compile(loaded.config, version, cores=cores()), text
 
     async def begin(
@@ -147,8 +151,10 @@ class Control:
     def files(self) -> dict[Path, bytes]:
         """What the configuration in force was made of, its file and those that it names, and the
         SHA-256 of each."""
+        main, included = unbundle(self.history.revisions[-1].text)
+        texts = {self.file: main, **{Path(name): text for name, text in included.items()}}
         named = {Path(name): digest for name, digest in self.snapshot.files.items()}
-        return {self.file: hashlib.sha256(self.history.revisions[-1].text).digest(), **named}
+        return {name: hashlib.sha256(text).digest() for name, text in texts.items()} | named
 
     @property
     def last_number(self) -> int:

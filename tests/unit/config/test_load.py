@@ -238,7 +238,7 @@ def test_nesting_is_bounded(bracket: str) -> None:
 
 
 def test_a_file_is_read_up_to_its_bound(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("meshcore.config.load.MAX_BYTES", len(GOOD))
+    monkeypatch.setattr("meshcore.config.include.MAX_BYTES", len(GOOD))
     file = tmp_path / "mesh.yaml"
     file.write_text(GOOD)
     load_file(file)

@@ -119,6 +119,8 @@ def test_an_admin_port_that_cannot_be_reached(admin: str, reason: str) -> None:
     result = CliRunner().invoke(main, ["status", "mesh.yaml", "--admin", admin])
     told = f"meshcore: cannot reach the admin port at {admin}: {reason}\n"
     assert (result.exit_code, result.stderr) == (1, told)
+
+
 def test_a_warning_keeps_nobody_from_starting(tmp_path: Path) -> None:
     file = tmp_path / "mesh.yaml"
     file.write_text(GOOD.replace("upstreams: {u", "upstreams: {left: {endpoints: [a:1]}, u"))

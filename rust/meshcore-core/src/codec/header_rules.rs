@@ -140,18 +140,29 @@ pub(super) struct Received {
 /// Takes out of a request what was for us alone, and every spelling of what we write that is not
 /// ours. Whether something is left that only a trusted peer may say. O(bytes).
 pub(super) fn clean_request(headers: &mut Headers, received: Received) -> bool {
-    let mut vouched = false;
-    strip(headers, received, |class, _| {
-        vouched |= class.is_vouched();
-        class != Class::Twin
+    let (mut vouched, mut has_id) = (false, false);
+    strip(headers, received, |class, _, value| match class {
+        Class::Twin => false,
+        // One, so that all who log it tell the same.
+        Class::RequestId => is_request_id(value) && !std::mem::replace(&mut has_id, true),
+        _ => {
+            vouched |= class.is_vouched();
+            true
+        }
     });
     vouched
+}
+
+/// Whether a client's id is kept: it is forwarded, echoed and logged all the way. 128 characters hold
+/// two UUIDs, a `traceparent` or a SHA-512 in hexadecimal digits; blanks would part a log's words.
+fn is_request_id(value: &[u8]) -> bool {
+    (1..=128).contains(&value.len()) && value.iter().all(u8::is_ascii_graphic)
 }
 
 /// The same of a response; `mesh`: the endpoint is a proxy of this kind, and may say so.
 pub(super) fn clean_response(headers: &mut Headers, nominates: bool, mesh: bool) {
     let received = Received { nominates, upgrade: false };
-    strip(headers, received, |_, name| mesh || !is_mesh(name));
+    strip(headers, received, |_, name, _| mesh || !is_mesh(name));
 }
 
 /// Takes out what only a trusted peer may say.
@@ -164,12 +175,17 @@ pub fn strip_twins(headers: &mut Headers, plain: &[u8]) {
     headers.retain(|name, _| !is_twin(name, plain));
 }
 
-fn strip(headers: &mut Headers, received: Received, mut passes: impl FnMut(Class, &[u8]) -> bool) {
+/// `passes` decides by class, name and value.
+fn strip(
+    headers: &mut Headers,
+    received: Received,
+    mut passes: impl FnMut(Class, &[u8], &[u8]) -> bool,
+) {
     let nominated = if received.nominates { Nominated::of(headers) } else { Nominated::default() };
-    headers.retain(|name, _| match classify(name) {
+    headers.retain(|name, value| match classify(name) {
         Class::Hop => received.upgrade && name == b"upgrade",
         Class::Plain if nominated.has(name) => false,
-        class => passes(class, name),
+        class => passes(class, name, value),
     });
 }
 
@@ -273,6 +289,30 @@ mod tests {
         let received = Received { nominates: true, upgrade: false };
         assert!(!clean_request(&mut got, received));
         assert_eq!(names(&got), ["via", "x-request-id", "three"]);
+    }
+
+    #[test]
+    fn a_request_id_is_one_word_of_bounded_length() {
+        let most = "x".repeat(128);
+        for (sent, kept) in [
+            (vec!["a"], vec!["a"]),
+            (vec![&most[..]], vec![&most[..]]),
+            (vec!["!~\"%<>"], vec!["!~\"%<>"]),
+            (vec![&"x".repeat(129)], vec![]),
+            (vec![""], vec![]),
+            (vec!["a b"], vec![]),
+            (vec!["a\tb"], vec![]),
+            (vec!["é"], vec![]),
+            (vec!["a", "b"], vec!["a"]),
+            (vec!["", "b", ""], vec!["b"]),
+        ] {
+            let fields: Vec<_> = sent.iter().map(|id| ("x-request-id", *id)).collect();
+            let mut got = headers(&fields);
+            clean_request(&mut got, Received { nominates: false, upgrade: false });
+            let found: Vec<_> =
+                got.iter().map(|(_, id)| std::str::from_utf8(id).unwrap()).collect();
+            assert_eq!(found, kept);
+        }
     }
 
     #[test]

@@ -45,127 +45,215 @@ pub struct AccessLine<'a> {
     pub request_id: &'a [u8],
 }
 
+/// Most bytes of a field as written. All of them come to less than 4 KiB a line (PIPE_BUF), which a
+/// pipe takes at once: so lines of several workers never mix, and whoever asks for 64 KiB fills no
+/// disk with it.
+mod most {
+    /// The longest registered method has 17.
+    pub(super) const METHOD: usize = 32;
+    /// RFC 1035 §2.3.4; so long are names of the configuration, too.
+    pub(super) const NAME: usize = 255;
+    /// Of the path, and of the query: an eighth of a target that is let in by default.
+    pub(super) const TARGET: usize = 1024;
+    /// Of a detail, and of a request id, which has 128 at most unless a layer sets it.
+    pub(super) const DETAIL: usize = 192;
+    /// Of what is ours.
+    pub(super) const WORD: usize = 64;
+}
+
 impl AccessLine<'_> {
-    /// The line as text, or as one JSON object; with its line feed. O(bytes).
+    /// The line as text, or as one JSON object; with its line feed. O(bytes written).
+    ///
+    /// A value that is too long is cut between two characters and ends with `…`, and the names of
+    /// the fields that were cut come last: a client may write `…` itself.
     #[must_use]
     pub fn to_text(&self, json: bool) -> String {
-        let mut out = Vec::with_capacity(512);
+        let mut line = Line { out: Vec::with_capacity(512), cut: Vec::new() };
         if json {
-            self.write_json(&mut out)
+            self.write_json(&mut line)
         } else {
-            self.write_text(&mut out)
+            self.write_text(&mut line)
         }
         // What is no UTF-8 was replaced when it was written.
-        String::from_utf8(out).unwrap_or_default()
+        String::from_utf8(line.out).unwrap_or_default()
     }
 
-    /// Appends one JSON object and a line feed. O(bytes).
-    fn write_json(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(b"{\"time\":\"");
-        write_time(out, self.unix_ms);
-        out.push(b'"');
-        text(out, "listener", self.listener.as_bytes());
-        text(out, "client", self.client.as_bytes());
-        text(out, "method", self.method);
-        text(out, "host", self.host);
-        out.extend_from_slice(b",\"target\":\"");
-        self.write_target(out);
-        out.push(b'"');
-        text(out, "protocol", self.protocol.as_bytes());
-        number(out, "status", u64::from(self.status));
+    /// Appends one JSON object and a line feed.
+    fn write_json(&self, line: &mut Line) {
+        line.put(b"{\"time\":\"");
+        write_time(&mut line.out, self.unix_ms);
+        line.put(b"\"");
+        line.text("listener", self.listener.as_bytes(), most::NAME);
+        line.text("client", self.client.as_bytes(), most::WORD);
+        line.text("method", self.method, most::METHOD);
+        line.text("host", self.host, most::NAME);
+        line.put(b",\"target\":\"");
+        self.write_target(line);
+        line.put(b"\"");
+        line.text("protocol", self.protocol.as_bytes(), most::WORD);
+        line.number("status", u64::from(self.status));
         if let Some(status) = self.grpc_status {
-            number(out, "grpc_status", u64::from(status));
+            line.number("grpc_status", u64::from(status));
         }
-        for (name, value) in [
-            ("reason", self.reason),
-            ("by", self.by),
-            ("phase", self.phase),
-            ("detail", self.detail),
-            ("route", self.route),
-            ("endpoint", self.endpoint),
+        for (name, value, most) in [
+            ("reason", self.reason, most::WORD),
+            ("by", self.by, most::WORD),
+            ("phase", self.phase, most::WORD),
+            ("detail", self.detail, most::DETAIL),
+            ("route", self.route, most::NAME),
+            ("endpoint", self.endpoint, most::NAME),
         ] {
-            text(out, name, value.as_bytes());
+            line.text(name, value.as_bytes(), most);
         }
-        number(out, "attempts", u64::from(self.attempts));
-        out.extend_from_slice(b",\"duration_ms\":");
-        write_ms(out, self.took_ns);
-        text(out, "request_id", self.request_id);
-        out.extend_from_slice(b"}\n");
+        line.number("attempts", u64::from(self.attempts));
+        line.put(b",\"duration_ms\":");
+        write_ms(&mut line.out, self.took_ns);
+        line.text("request_id", self.request_id, most::DETAIL);
+        if !line.cut.is_empty() {
+            let names = line.cut.join("\",\"");
+            line.put(format!(",\"cut\":[\"{names}\"]").as_bytes());
+        }
+        line.put(b"}\n");
     }
 
-    /// Appends words in a fixed order and a line feed; `-` stands for none. O(bytes).
-    fn write_text(&self, out: &mut Vec<u8>) {
-        write_time(out, self.unix_ms);
-        word(out, self.listener.as_bytes());
-        word(out, self.client.as_bytes());
-        out.extend_from_slice(b" \"");
+    /// Appends words in a fixed order and a line feed; `-` stands for none.
+    fn write_text(&self, line: &mut Line) {
+        write_time(&mut line.out, self.unix_ms);
+        line.word("listener", self.listener, most::NAME);
+        line.word("client", self.client, most::WORD);
+        line.put(b" \"");
         if self.method.is_empty() {
-            out.push(b'-'); // what was sent is no request
+            line.put(b"-"); // what was sent is no request
         } else {
-            escape(out, self.method);
-            out.push(b' ');
-            escape(out, self.host);
-            self.write_target(out);
-            out.extend_from_slice(b" HTTP/");
-            out.extend_from_slice(self.protocol.as_bytes());
+            line.escape("method", self.method, most::METHOD);
+            line.put(b" ");
+            line.escape("host", self.host, most::NAME);
+            self.write_target(line);
+            line.put(b" HTTP/");
+            line.put(self.protocol.as_bytes());
         }
-        out.extend_from_slice(b"\" ");
-        write_number(out, u64::from(self.status));
+        line.put(b"\" ");
+        write_number(&mut line.out, u64::from(self.status));
         match self.grpc_status {
             Some(status) => {
-                out.push(b' ');
-                write_number(out, u64::from(status));
+                line.put(b" ");
+                write_number(&mut line.out, u64::from(status));
             }
-            None => word(out, b""),
+            None => line.put(b" -"),
         }
-        for value in [self.reason, self.by, self.phase, self.route, self.endpoint] {
-            word(out, value.as_bytes());
+        line.word("reason", self.reason, most::WORD);
+        line.word("by", self.by, most::WORD);
+        line.word("phase", self.phase, most::WORD);
+        line.word("route", self.route, most::NAME);
+        line.word("endpoint", self.endpoint, most::NAME);
+        line.put(b" ");
+        write_number(&mut line.out, u64::from(self.attempts));
+        line.put(b" ");
+        write_ms(&mut line.out, self.took_ns);
+        line.put(b"ms \"");
+        line.escape("request_id", self.request_id, most::DETAIL);
+        line.put(b"\" \"");
+        line.escape("detail", self.detail.as_bytes(), most::DETAIL);
+        line.put(b"\"");
+        if !line.cut.is_empty() {
+            let names = line.cut.join(",");
+            line.put(format!(" cut={names}").as_bytes());
         }
-        out.push(b' ');
-        write_number(out, u64::from(self.attempts));
-        out.push(b' ');
-        write_ms(out, self.took_ns);
-        out.extend_from_slice(b"ms \"");
-        escape(out, self.request_id);
-        out.extend_from_slice(b"\" \"");
-        escape(out, self.detail.as_bytes());
-        out.extend_from_slice(b"\"\n");
+        line.put(b"\n");
     }
 
-    fn write_target(&self, out: &mut Vec<u8>) {
-        escape(out, self.path);
+    fn write_target(&self, line: &mut Line) {
+        line.escape("target", self.path, most::TARGET);
         if let Some(query) = self.query {
-            out.push(b'?');
-            escape(out, query);
+            line.put(b"?");
+            line.escape("target", query, most::TARGET);
         }
     }
 }
 
-fn text(out: &mut Vec<u8>, name: &str, value: &[u8]) {
-    key(out, name);
-    out.push(b'"');
-    escape(out, value);
-    out.push(b'"');
+/// What is written so far, and which fields were cut.
+struct Line {
+    out: Vec<u8>,
+    cut: Vec<&'static str>,
 }
 
-fn number(out: &mut Vec<u8>, name: &str, value: u64) {
-    key(out, name);
-    write_number(out, value);
+impl Line {
+    fn put(&mut self, bytes: &[u8]) {
+        self.out.extend_from_slice(bytes);
+    }
+
+    fn text(&mut self, name: &'static str, value: &[u8], most: usize) {
+        self.key(name);
+        self.put(b"\"");
+        self.escape(name, value, most);
+        self.put(b"\"");
+    }
+
+    fn number(&mut self, name: &str, value: u64) {
+        self.key(name);
+        write_number(&mut self.out, value);
+    }
+
+    fn key(&mut self, name: &str) {
+        self.put(b",\"");
+        self.put(name.as_bytes());
+        self.put(b"\":");
+    }
+
+    /// A word of a text line; names of the configuration's have no blanks.
+    fn word(&mut self, name: &'static str, value: &str, most: usize) {
+        self.put(b" ");
+        if value.is_empty() {
+            self.put(b"-");
+        } else {
+            self.escape(name, value.as_bytes(), most);
+        }
+    }
+
+    /// JSON text (RFC 8259 §7) without its quotes, of at most `most` bytes: what is no UTF-8 is
+    /// replaced, DEL and the C1 controls too, which a terminal would obey.
+    fn escape(&mut self, name: &'static str, value: &[u8], most: usize) {
+        let plain = |b: &u8| matches!(b, 0x20..=0x7E) && !matches!(b, b'"' | b'\\');
+        if value.len() <= most && value.iter().all(plain) {
+            return self.put(value);
+        }
+        // Nothing gets shorter, so what lies further back is never reached.
+        let seen = &value[..value.len().min(most + CUT.len())];
+        let start = self.out.len();
+        let mut room = start; // behind this character the mark has its place
+        for c in String::from_utf8_lossy(seen).chars() {
+            push_escaped(&mut self.out, c);
+            match self.out.len() - start {
+                n if n > most => {
+                    self.out.truncate(room);
+                    self.put(CUT.as_bytes());
+                    if self.cut.last() != Some(&name) {
+                        self.cut.push(name);
+                    }
+                    return;
+                }
+                n if n + CUT.len() <= most => room = start + n,
+                _ => {}
+            }
+        }
+    }
 }
 
-fn key(out: &mut Vec<u8>, name: &str) {
-    out.extend_from_slice(b",\"");
-    out.extend_from_slice(name.as_bytes());
-    out.extend_from_slice(b"\":");
-}
+/// Stands for what was left out.
+const CUT: &str = "…";
 
-/// A word of a text line; names of the configuration's have no blanks.
-fn word(out: &mut Vec<u8>, value: &[u8]) {
-    out.push(b' ');
-    if value.is_empty() {
-        out.push(b'-');
-    } else {
-        escape(out, value);
+fn push_escaped(out: &mut Vec<u8>, c: char) {
+    match c {
+        '"' => out.extend_from_slice(b"\\\""),
+        '\\' => out.extend_from_slice(b"\\\\"),
+        '\n' => out.extend_from_slice(b"\\n"),
+        '\r' => out.extend_from_slice(b"\\r"),
+        '\t' => out.extend_from_slice(b"\\t"),
+        '\0'..='\x1F' | '\x7F'..='\u{9F}' => {
+            // Writing to a Vec never fails.
+            let _ = write!(out, "\\u{:04x}", u32::from(c));
+        }
+        c => out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes()),
     }
 }
 
@@ -176,31 +264,7 @@ fn write_number(out: &mut Vec<u8>, value: u64) {
 /// Milliseconds with three digits behind the point.
 fn write_ms(out: &mut Vec<u8>, ns: u64) {
     let us = (ns + 500) / 1000;
-    // Writing to a Vec never fails.
     let _ = write!(out, "{}.{:03}", us / 1000, us % 1000);
-}
-
-/// JSON text (RFC 8259 §7) without its quotes: what is no UTF-8 is replaced, DEL and the C1
-/// controls too, which a terminal would obey.
-fn escape(out: &mut Vec<u8>, value: &[u8]) {
-    let plain = |b: &u8| matches!(b, 0x20..=0x7E) && !matches!(b, b'"' | b'\\');
-    if value.iter().all(plain) {
-        out.extend_from_slice(value);
-        return;
-    }
-    for c in String::from_utf8_lossy(value).chars() {
-        match c {
-            '"' => out.extend_from_slice(b"\\\""),
-            '\\' => out.extend_from_slice(b"\\\\"),
-            '\n' => out.extend_from_slice(b"\\n"),
-            '\r' => out.extend_from_slice(b"\\r"),
-            '\t' => out.extend_from_slice(b"\\t"),
-            '\0'..='\x1F' | '\x7F'..='\u{9F}' => {
-                let _ = write!(out, "\\u{:04x}", u32::from(c));
-            }
-            c => out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes()),
-        }
-    }
 }
 
 /// RFC 3339 in UTC with milliseconds.
@@ -277,6 +341,69 @@ mod tests {
     fn what_was_no_request_has_no_target() {
         let line = AccessLine { method: b"", host: b"", path: b"", query: None, ..LINE };
         assert!(line.to_text(false).contains(" 192.0.2.1 \"-\" 503 - breaker_open "));
+    }
+
+    #[test]
+    fn a_line_fits_into_a_pipes_buffer_whatever_anybody_sends() {
+        let letters = "x".repeat(70_000);
+        let name = "n".repeat(255);
+        for long in ["x", "\"", "\u{1}", "\u{9b}", "é", "日", "😀"] {
+            let long = long.repeat(70_000).into_bytes();
+            for long in [&long[..], &[0xff; 70_000], letters.as_bytes()] {
+                let line = AccessLine {
+                    listener: &name,
+                    client: "2001:db8:1111:2222:3333:4444:5555:6666",
+                    method: long,
+                    host: long,
+                    path: long,
+                    query: Some(long),
+                    grpc_status: Some(14),
+                    reason: "unknown_transfer_coding",
+                    detail: &letters,
+                    route: &name,
+                    endpoint: &name,
+                    took_ns: u64::MAX / 2,
+                    request_id: long,
+                    ..LINE
+                };
+                let json = line.to_text(true);
+                assert!(json.len() <= 4096, "{}", json.len());
+                let value: serde_json::Value = serde_json::from_str(&json).unwrap();
+                let cut = ["method", "host", "target", "detail", "request_id"];
+                assert_eq!(value["cut"], serde_json::json!(cut));
+                for name in cut {
+                    assert!(value[name].as_str().unwrap().ends_with('…'), "{name}");
+                }
+                assert!(value["target"].as_str().unwrap().contains("…?"));
+                let text = line.to_text(false);
+                assert!(text.len() <= 4096, "{}", text.len());
+                assert!(text.ends_with("…\" cut=method,host,target,request_id,detail\n"), "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_just_fits_is_not_cut() {
+        let written = |path: &str| {
+            let line = AccessLine { path: path.as_bytes(), query: None, ..LINE };
+            let value: serde_json::Value = serde_json::from_str(&line.to_text(true)).unwrap();
+            (value["target"].as_str().unwrap().to_owned(), !value["cut"].is_null())
+        };
+        for (unit, times) in [("x", 1024), ("é", 512), ("\"", 512), ("\n", 512)] {
+            assert_eq!(written(&unit.repeat(times)), (unit.repeat(times), false));
+            let (cut, told) = written(&unit.repeat(times + 1));
+            assert!(told && cut.ends_with('…'));
+            assert!(unit.repeat(times).starts_with(&cut[..cut.len() - '…'.len_utf8()]));
+        }
+        // A character that the bound parts is left out whole.
+        assert_eq!(written(&"日".repeat(342)).0, "日".repeat(340) + "…");
+    }
+
+    #[test]
+    fn who_writes_the_mark_has_cut_nothing() {
+        let line = AccessLine { path: "/a…".as_bytes(), request_id: b"cut=target", ..LINE };
+        assert!(!line.to_text(true).contains("\"cut\""));
+        assert!(line.to_text(false).ends_with("\" \"\"\n"));
     }
 
     #[test]

@@ -9,7 +9,7 @@ import pytest
 
 from tests.wire.blame import PROTOCOLS, every_way
 from tests.wire.conftest import Run
-from tests.wire.either import asking, request
+from tests.wire.either import request
 from tests.wire.h2_mesh import Mesh
 from tests.wire.test_fields import Labels, through
 

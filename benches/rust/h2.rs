@@ -92,6 +92,7 @@ impl Pair {
             framing: self.answer.body,
             ops: &self.ops,
             tunnel: None,
+            date: None,
         };
         let body = Bytes::from_static(&[b'x'; 66]);
         self.server.send_response(id, &self.answer, &rules, body, Some(None));

@@ -146,6 +146,7 @@ impl Owner {
             framing: head.body,
             ops: &ops,
             tunnel: None,
+            date: None,
         };
         self.server.send_response(id, &head, &rules, Bytes::from(vec![b'a'; len]), end);
     }
@@ -158,6 +159,7 @@ impl Owner {
             version: Version::Http2,
             head_request: false,
             keep_alive: true,
+            date: None,
         };
         self.server.send_answer(id, &answer);
     }

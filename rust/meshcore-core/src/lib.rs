@@ -2,8 +2,8 @@
 //!
 //! # Map
 //!
-//! The base, which every room may import: [`time`] (nanoseconds as a type), [`error`] (who is to
-//! blame, and what the client is told), [`sync`] (atomics, real or model-checked), [`segment`]
+//! The base, which every room may import: [`time`] (nanoseconds as a type), [`calendar`] (dates as
+//! they are written), [`error`] (who is to blame, and what the client is told), [`sync`] (atomics, real or model-checked), [`segment`]
 //! (where every shared word lives), [`head`] (request and response heads), [`path`] (one spelling
 //! for each path), [`snapshot`] (the plain configuration that rooms are compiled from),
 //! [`deadlines`] (of many connections) and [`telemetry`] (counters, histograms).
@@ -20,6 +20,7 @@
 
 pub mod admission;
 pub mod balance;
+pub mod calendar;
 pub mod codec;
 pub mod deadlines;
 pub mod error;

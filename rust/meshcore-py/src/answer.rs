@@ -10,6 +10,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyType};
 
+use crate::clock::http_date;
 use crate::errors::CodecError;
 use crate::message::{Body, Part, Request, Response};
 use crate::numbers;
@@ -56,6 +57,7 @@ impl Answer {
             version: request.map_or(Version::Http11, |r| r.head.version),
             head_request: request.is_some_and(Request::is_head),
             keep_alive,
+            date: Some(http_date()),
         })
     }
 

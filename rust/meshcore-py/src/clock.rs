@@ -1,5 +1,8 @@
 //! The clocks, which only the binding reads: the core takes time as an argument.
 
+use std::cell::Cell;
+
+use meshcore_core::calendar::{DateCache, HttpDate};
 use pyo3::prelude::*;
 use rustix::time::{ClockId, clock_gettime};
 
@@ -10,7 +13,21 @@ pub(crate) fn now_ns() -> u64 {
     t.tv_sec as u64 * 1_000_000_000 + t.tv_nsec as u64
 }
 
-/// Milliseconds of the calendar, for ids only: the coarse clock costs a quarter.
+thread_local! {
+    static DATE: Cell<DateCache> = Cell::default();
+}
+
+/// The `date` of a message that is written now.
+pub(crate) fn http_date() -> HttpDate {
+    DATE.with(|cell| {
+        let mut cache = cell.get();
+        let date = cache.at(unix_ms() / 1000);
+        cell.set(cache);
+        date
+    })
+}
+
+/// Milliseconds of the calendar, for ids, logs and dates: the coarse clock costs a quarter.
 pub(crate) fn unix_ms() -> u64 {
     let t = clock_gettime(ClockId::RealtimeCoarse);
     t.tv_sec as u64 * 1000 + t.tv_nsec as u64 / 1_000_000

@@ -8,6 +8,7 @@ use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::PyBytes;
 
 use crate::answer::Answer;
+use crate::clock::http_date;
 use crate::engine::Peer;
 use crate::errors::codec_error;
 use crate::message::{Body, Part, Request, Response};
@@ -205,6 +206,7 @@ pub(crate) fn h2_write_response(
         framing: response.head.body,
         ops: ticket.response_ops(),
         tunnel: None,
+        date: Some(http_date()),
     };
     with_tunnel(request, response, ticket, rules, |rules| {
         heads::write_response(&response.head, rules)

@@ -8,6 +8,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
 
 use crate::answer::Answer;
+use crate::clock::http_date;
 use crate::h2_codec::{Data, H2Config, body_event, outgoing, shared, told};
 use crate::message::{Body, Part, Request, Response};
 use crate::outgoing::with_tunnel;
@@ -112,6 +113,7 @@ impl H2ServerCodec {
             framing: response.head.body,
             ops: ticket.response_ops(),
             tunnel: None,
+            date: Some(http_date()),
         };
         let (body, end) = outgoing(py, &response.part, ticket.response_ops());
         with_tunnel(request, response, ticket, rules, |rules| {

@@ -9,6 +9,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use crate::answer::Answer;
+use crate::clock::http_date;
 use crate::errors::codec_error;
 use crate::message::{Body, Part, Request, Response};
 use crate::outgoing::with_tunnel;
@@ -170,6 +171,7 @@ impl ServerCodec {
             framing: response.head.body,
             ops: ticket.response_ops(),
             tunnel: None,
+            date: Some(http_date()),
         };
         let outgoing = with_tunnel(request, response, ticket, rules, |rules| {
             encode_response(&mut out, &response.head, rules)

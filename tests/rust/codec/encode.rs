@@ -1,11 +1,12 @@
 //! What goes out: the exact bytes, and that they read back as what went in.
 
+use meshcore_core::calendar::HttpDate;
 use meshcore_core::codec::{
     ClientEvent, H1Client, H1Server, HeaderOps, Limits, LocalAnswer, Outgoing, RequestRules,
-    ResponseRules, ServerEvent, encode_informational, encode_local, encode_request,
+    ResponseRules, ServerEvent, Tunnel, encode_informational, encode_local, encode_request,
     encode_response, strip_vouched,
 };
-use meshcore_core::head::{BodyLength, RequestHead, ResponseHead, Version};
+use meshcore_core::head::{BodyLength, RequestHead, ResponseHead, TunnelKind, Version};
 use meshcore_core::snapshot::FieldOps;
 
 use crate::record::{fetch, serve, text};
@@ -162,8 +163,15 @@ fn relayed(bytes: &str, version: Version, head_request: bool) -> (String, Outgoi
     let mut out = Vec::new();
     let framing = head.body;
     let keep_alive = true;
-    let rules =
-        ResponseRules { version, head_request, keep_alive, framing, ops: &ops, tunnel: None };
+    let rules = ResponseRules {
+        version,
+        head_request,
+        keep_alive,
+        framing,
+        ops: &ops,
+        tunnel: None,
+        date: None,
+    };
     let outgoing = encode_response(&mut out, &head, &rules);
     (text(&out), outgoing)
 }
@@ -233,6 +241,7 @@ fn a_local_answer_cannot_be_split() {
         version: Version::Http11,
         head_request: false,
         keep_alive: false,
+        date: None,
     };
     let mut out = Vec::new();
     encode_local(&mut out, &answer);
@@ -249,6 +258,71 @@ fn a_local_answer_cannot_be_split() {
     answer.status = 204;
     encode_local(&mut out, &answer);
     assert!(!text(&out).contains("content-length"));
+}
+
+/// RFC 9110 §6.6.1: what has no date gets that of its arrival, in a final response alone.
+#[test]
+fn dates() {
+    const DATE: &str = "date: Sun, 06 Nov 1994 08:49:37 GMT\r\n";
+    let date = Some(HttpDate::new(784_111_777));
+    let changes = |ops: FieldOps| HeaderOps::compile(&ops).unwrap();
+    let none = HeaderOps::default();
+    let removed = changes(FieldOps { remove: vec!["Date".into()], ..FieldOps::default() });
+    let set = changes(FieldOps { set: vec![("Date".into(), "x".into())], ..FieldOps::default() });
+    for (bytes, ops, expected) in [
+        ("HTTP/1.1 200 OK\r\n\r\n", &none, DATE),
+        ("HTTP/1.1 304 OK\r\n\r\n", &none, DATE),
+        ("HTTP/1.1 503 OK\r\n\r\n", &none, DATE),
+        ("HTTP/1.1 200 OK\r\nDate: then\r\n\r\n", &none, "date: then\r\n"),
+        ("HTTP/1.1 200 OK\r\nDate: then\r\n\r\n", &removed, ""),
+        ("HTTP/1.1 200 OK\r\n\r\n", &removed, ""),
+        ("HTTP/1.1 200 OK\r\n\r\n", &set, "date: x\r\n"),
+    ] {
+        let head = response(bytes, false);
+        let rules = |tunnel| ResponseRules {
+            version: Version::Http11,
+            head_request: false,
+            keep_alive: true,
+            framing: head.body,
+            ops,
+            tunnel,
+            date,
+        };
+        let written = |tunnel| {
+            let mut out = Vec::new();
+            encode_response(&mut out, &head, &rules(tunnel));
+            text(&out)
+        };
+        let dates = |text: &str| text.matches("date:").count();
+        let connect = Tunnel { kind: TunnelKind::Connect, accept: None };
+        for got in [written(None), written(Some(connect))] {
+            assert!(got.contains(expected), "{got}");
+            assert_eq!(dates(&got), usize::from(!expected.is_empty()), "{got}");
+        }
+        let upgrade = Tunnel { kind: TunnelKind::Upgrade(b"a"), accept: None };
+        assert!(!written(Some(upgrade)).contains(DATE), "a 101 is no final response");
+    }
+    for (headers, expected) in [
+        (&[][..], DATE),
+        (&[(&b"Date"[..], &b"then"[..])], "Date: then\r\n"),
+        (&[(b"date", b"a\nb")], DATE),
+    ] {
+        let answer = LocalAnswer {
+            status: 404,
+            headers,
+            body: b"",
+            version: Version::Http11,
+            head_request: false,
+            keep_alive: true,
+            date,
+        };
+        let mut out = Vec::new();
+        encode_local(&mut out, &answer);
+        assert_eq!(
+            text(&out),
+            format!("HTTP/1.1 404 Not Found\r\n{expected}content-length: 0\r\n\r\n")
+        );
+    }
 }
 
 #[test]

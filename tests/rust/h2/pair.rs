@@ -96,6 +96,7 @@ impl Pair {
             framing: head.body,
             ops: &ops,
             tunnel: None,
+            date: None,
         };
         self.server.send_response(id, head, &rules, Bytes::copy_from_slice(body), end)
     }

@@ -5,6 +5,7 @@ use super::field::{valid_field_name, valid_field_value};
 use super::header_ops::HeaderOps;
 use super::header_rules::{Class, classify, is_codecs_own};
 use super::websocket;
+use crate::calendar::HttpDate;
 use crate::head::{BodyLength, ResponseHead, TunnelKind, Version};
 
 /// What is known about the client and the way out.
@@ -23,6 +24,8 @@ pub struct ResponseRules<'a> {
     pub ops: &'a HeaderOps,
     /// The response begins a tunnel.
     pub tunnel: Option<Tunnel<'a>>,
+    /// When it was received, for one that does not say when it was made (RFC 9110 §6.6.1).
+    pub date: Option<HttpDate>,
 }
 
 /// A tunnel that a response begins.
@@ -58,13 +61,13 @@ pub fn encode_response(
 ) -> Outgoing {
     out.reserve(head.headers.buffer_len() + rules.ops.lines().len() + 128);
     if let Some(tunnel) = rules.tunnel {
-        return encode_tunnel(out, head, rules.ops, tunnel);
+        return encode_tunnel(out, head, rules, tunnel);
     }
     status_line(out, head.status);
     let no_body = rules.head_request || bodiless(head.status);
     // In answer to HEAD, and in a 304, the length is that of a body which is not sent.
     let keeps_length = no_body && !matches!(head.status, 100..=199 | 204);
-    received_fields(out, head, rules.ops, keeps_length);
+    final_fields(out, head, rules, keeps_length);
     let mut outgoing =
         Outgoing { chunked: false, has_body: !no_body, keep_alive: rules.keep_alive };
     if !no_body {
@@ -92,20 +95,22 @@ pub fn encode_response(
 fn encode_tunnel(
     out: &mut Vec<u8>,
     head: &ResponseHead,
-    ops: &HeaderOps,
+    rules: &ResponseRules<'_>,
     tunnel: Tunnel<'_>,
 ) -> Outgoing {
-    let protocol = tunnel.kind.protocol();
-    status_line(out, if protocol.is_some() { 101 } else { 200 });
-    received_fields(out, head, ops, false);
-    if let Some(protocol) = protocol {
+    if let Some(protocol) = tunnel.kind.protocol() {
+        status_line(out, 101);
+        received_fields(out, head, rules.ops, false);
         out.field(b"upgrade", protocol);
         out.extend_from_slice(b"connection: upgrade\r\n");
+    } else {
+        status_line(out, 200);
+        final_fields(out, head, rules, false);
     }
     if let Some(accept) = tunnel.accept {
         out.field(websocket::ACCEPT, accept);
     }
-    out.changes(ops);
+    out.changes(rules.ops);
     out.extend_from_slice(b"\r\n");
     Outgoing { chunked: false, has_body: true, keep_alive: false }
 }
@@ -126,14 +131,30 @@ pub fn encode_informational(
     out.extend_from_slice(b"\r\n");
 }
 
-/// Writes what passes of the fields received, and the route's changes are still to come.
+/// The same of a final response, and its date.
+pub(super) fn final_fields<F: Fields>(
+    out: &mut F,
+    head: &ResponseHead,
+    rules: &ResponseRules<'_>,
+    keeps_length: bool,
+) {
+    let dated = received_fields(out, head, rules.ops, keeps_length);
+    if let Some(date) = rules.date.filter(|_| !dated && !rules.ops.drops(b"date")) {
+        out.field(b"date", date.as_bytes());
+    }
+}
+
+/// Writes what passes of the fields received, and the route's changes are still to come. Whether
+/// there was a date.
 pub(super) fn received_fields<F: Fields>(
     out: &mut F,
     head: &ResponseHead,
     ops: &HeaderOps,
     keeps_length: bool,
-) {
+) -> bool {
+    let mut dated = false;
     for (name, value) in head.headers.iter() {
+        dated |= name == b"date";
         let passes = match classify(name) {
             Class::Hop | Class::Te => false,
             Class::ContentLength => keeps_length,
@@ -143,6 +164,7 @@ pub(super) fn received_fields<F: Fields>(
             out.field(name, value);
         }
     }
+    dated
 }
 
 /// What the client must be told about its connection (RFC 9112 §9.3, §9.6).
@@ -170,10 +192,26 @@ pub struct LocalAnswer<'a> {
     pub head_request: bool,
     /// Whether the connection serves another request.
     pub keep_alive: bool,
+    /// The time, unless its fields say one.
+    pub date: Option<HttpDate>,
+}
+
+impl LocalAnswer<'_> {
+    /// Writes its fields.
+    pub(super) fn fields<F: Fields>(&self, out: &mut F) {
+        let mut dated = false;
+        for (name, value) in self.headers.iter().filter(|(name, value)| may_answer(name, value)) {
+            dated |= name.eq_ignore_ascii_case(b"date");
+            out.field(name, value);
+        }
+        if let Some(date) = self.date.filter(|_| !dated) {
+            out.field(b"date", date.as_bytes());
+        }
+    }
 }
 
 /// Whether a field of a local answer is written: one line, and nothing that the codec writes.
-pub(super) fn may_answer(name: &[u8], value: &[u8]) -> bool {
+fn may_answer(name: &[u8], value: &[u8]) -> bool {
     valid_field_name(name) && valid_field_value(value) && !is_codecs_own(&name.to_ascii_lowercase())
 }
 
@@ -181,11 +219,7 @@ pub(super) fn may_answer(name: &[u8], value: &[u8]) -> bool {
 pub fn encode_local(out: &mut Vec<u8>, answer: &LocalAnswer<'_>) {
     out.reserve(256 + answer.body.len());
     status_line(out, answer.status);
-    for (name, value) in answer.headers {
-        if may_answer(name, value) {
-            out.field(name, value);
-        }
-    }
+    answer.fields(out);
     if !bodiless(answer.status) {
         out.content_length(answer.body.len() as u64);
     }

@@ -5,7 +5,7 @@ use super::block::Block;
 use super::writer::Without;
 use crate::codec::encode::Fields;
 use crate::codec::encode_response::{
-    LocalAnswer, ResponseRules, bodiless, may_answer, received_fields,
+    LocalAnswer, ResponseRules, bodiless, final_fields, received_fields,
 };
 use crate::codec::error::CodecError;
 use crate::codec::framing::{Role, facts};
@@ -68,7 +68,7 @@ pub(super) fn write<F: Fields>(
 ) -> bool {
     if rules.tunnel.is_some() {
         write_status(out, 200);
-        received_fields(&mut Without { out, name: websocket::ACCEPT }, head, rules.ops, false);
+        final_fields(&mut Without { out, name: websocket::ACCEPT }, head, rules, false);
         out.changes(rules.ops);
         return false;
     }
@@ -76,7 +76,7 @@ pub(super) fn write<F: Fields>(
     let no_body = rules.head_request || bodiless(head.status);
     // In answer to HEAD, and in a 304, the length is that of a body which is not sent.
     let keeps_length = no_body && !matches!(head.status, 100..=199 | 204);
-    received_fields(out, head, rules.ops, keeps_length);
+    final_fields(out, head, rules, keeps_length);
     // A length that nobody declared may still be known; it is not the proxy's to say.
     if !no_body && head.headers.contains(b"content-length") {
         match rules.framing {
@@ -98,11 +98,7 @@ pub(super) fn write_informational<F: Fields>(out: &mut F, head: &ResponseHead, o
 /// Writes a local answer's head; true: nothing may follow it.
 pub(super) fn write_local<F: Fields>(out: &mut F, answer: &LocalAnswer<'_>) -> bool {
     write_status(out, answer.status);
-    for (name, value) in answer.headers {
-        if may_answer(name, value) {
-            out.field(name, value);
-        }
-    }
+    answer.fields(out);
     // An empty body is said by the end of the stream; gRPC's trailers-only answer has no length.
     if !bodiless(answer.status) && !answer.body.is_empty() {
         out.content_length(answer.body.len() as u64);

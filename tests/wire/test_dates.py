@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from functools import partial
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from meshcore import Answer, Layer, Request
 from tests.wire.blame import PROTOCOLS, every_way
 from tests.wire.client import Client
 from tests.wire.conftest import Run, Serve
-from tests.wire.either import asking, request, response
+from tests.wire.either import Message, asking, request, response
 from tests.wire.h2_mesh import Mesh
 from tests.wire.test_fields import through
 
@@ -31,13 +32,12 @@ def test_a_forwarded_response_gets_one(run: Run, engine: str, client: str, endpo
     """Unless it has one; an interim one gets none."""
     hints = [{":status": "103", "link": "</a>"}]
 
+    def answering(fields: dict[str, str], asked: Message) -> Message:
+        return response(b"hi", *fields.items(), interim=hints)
+
     async def go() -> None:
         for given in ({}, {"date": THEN}):
-            answer = response(b"hi", *given.items(), interim=hints)
-            async with through(client, endpoint, engine, lambda _, answer=answer: answer) as (
-                ask,
-                _,
-            ):
+            async with through(client, endpoint, engine, partial(answering, given)) as (ask, _):
                 found = await ask(request())
                 (interim,) = found.interim
                 assert "date" not in interim

@@ -72,6 +72,7 @@ impl Pair {
             framing: self.asked.body,
             tunnel: None,
             left: None,
+            max_forwards: None,
         };
         let sent = self.client.send_request(&self.asked, &rules, Bytes::new(), Some(None));
         assert!(matches!(sent, Ok(Some(_))));

@@ -46,6 +46,9 @@ class Asker(Protocol):
     async def connect(self) -> None:
         """Ask for a tunnel to another host."""
 
+    async def options(self, path: str, *fields: Field) -> None:
+        """Ask what is possible."""
+
     async def got(self) -> Got:
         """Wait for the whole answer."""
 
@@ -90,6 +93,10 @@ class H1Asker:
 
     async def connect(self) -> None:
         await self.raw(h1_request("connect"))
+
+    async def options(self, path: str, *fields: Field) -> None:
+        lines = "".join(f"{name}: {value}\r\n" for name, value in fields)
+        await self.raw(f"OPTIONS {path} HTTP/1.1\r\nhost: a.test\r\n{lines}\r\n".encode())
 
     async def got(self) -> Got:
         fields = await h1_head(self.reader)
@@ -139,6 +146,9 @@ class H2Asker:
 
     async def connect(self) -> None:
         self.stream = self.client.open(*h2_request("connect"), end=False)
+
+    async def options(self, path: str, *fields: Field) -> None:
+        self.stream = self.client.ask(path, *fields, method="OPTIONS")
 
     async def got(self) -> Got:
         body = await self.stream.whole()

@@ -86,6 +86,14 @@ def asking(*fields: tuple[str, str], path: str = PATH) -> Any:
     return client
 
 
+def options(*fields: tuple[str, str]) -> Any:
+    async def client(bench: Bench) -> None:
+        await bench.client.options(PATH, *fields)
+        bench.got = await bench.client.got()
+
+    return client
+
+
 def after(seconds: float) -> Any:
     """The endpoint has the request for so long."""
 
@@ -204,7 +212,14 @@ LOCAL = [
         mesh=to(circuit_breaker={"failures": 1, "open_for": "30s"}), client=once_before(),
         service=cut_other),
     Row("cap of the upstream", "overflow", "answer", "proxy", "waiting", 503, 14,
-        detail="limits.pending", mesh=to(limits={"pending": 0})),
+        detail="limits.pending", mesh=to(limits={"connections": 1, "pending": 0}),
+        client=behind_another(0), service=hold_other,
+        settings={SettingCodes.MAX_CONCURRENT_STREAMS: 1}),
+    Row("last recipient", "max_forwards", "answer", "client", "head", 200, attempts=0,
+        client=options(("max-forwards", "0")), protocols=("h1", "h2")),
+    Row("no number of forwards", "bad_request", "answer", "client", "head", 400, attempts=0,
+        detail="invalid max-forwards", client=options(("max-forwards", "-1")),
+        protocols=("h1", "h2")),
     Row("cap of the route", "overflow", "answer", "proxy", "head", 503, 14, attempts=0,
         detail="in_flight", mesh=via(layers=[{"in_flight": {"max": 1}}]), client=behind_another(0),
         service=hold_other),

@@ -110,10 +110,6 @@ def unreachable(text: Mesh) -> None:
     text.to("h2", circuit_breaker="off")
 
 
-def overflowing(text: Mesh) -> None:
-    text.to("h2", limits={"pending": 0})
-
-
 def forbidden(text: Mesh) -> None:
     text.route = {"name": "all", "respond": {"status": 403, "body": "no"}}
 
@@ -125,7 +121,6 @@ def forbidden(text: Mesh) -> None:
         (limited, 1, EXHAUSTED, "rate_limited"),
         (opened, 1, UNAVAILABLE, "breaker_open"),
         (unreachable, 0, UNAVAILABLE, "upstream_connect"),
-        (overflowing, 0, UNAVAILABLE, "overflow"),
         (forbidden, 0, "7", None),
     ],
 )

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import ssl
+import stat
+import textwrap
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trustme
 
-from meshcore import Proxy, load_text
+from meshcore import ConfigError, Proxy, load_text
 from meshcore.downstream.sockets import bound_socket
 from tests.wire.client import Client
 from tests.wire.conftest import Run, Serve
@@ -118,3 +122,92 @@ def test_a_port_that_another_listens_on_first_is_an_error(
     monkeypatch.setattr("meshcore.process.doors.bound_socket", bound)
     with other:
         run(main())
+
+
+# --- who may connect to a unix socket ---------------------------------------------------------
+
+
+def modes_when_bound(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """What the file of each unix socket was when it came to be, before anything else."""
+    found: list[int] = []
+
+    class Watched(socket.socket):
+        def bind(self, address: Any) -> None:
+            super().bind(address)
+            if self.family == socket.AF_UNIX:
+                found.append(mode_of(Path(address)))
+
+    monkeypatch.setattr("meshcore.downstream.sockets.socket.socket", Watched)
+    return found
+
+
+def mode_of(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+@pytest.fixture(params=[0o022, 0o077, 0])
+def umask(request: pytest.FixtureRequest) -> Iterator[int]:
+    """Of this process, whatever it is where the tests run."""
+    before = os.umask(request.param)
+    yield request.param
+    os.umask(before)
+
+
+@pytest.mark.parametrize(
+    ("key", "expected"), [("", 0o600), (', mode: "0660"', 0o660), (', mode: "0o606"', 0o606)]
+)
+def test_a_unix_socket_lets_in_whom_its_mode_says(
+    run: Run,
+    serve: Serve,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    umask: int,
+    key: str,
+    expected: int,
+) -> None:
+    """From the moment on when it is there, and whatever the umask."""
+    edge = tmp_path / "edge.sock"
+    born = modes_when_bound(monkeypatch)
+
+    async def go() -> None:
+        async with serve(mesh(1).replace('"127.0.0.1:0"', f'"unix:{edge}"{key}')):
+            assert mode_of(edge) == expected
+            assert born == [expected & ~umask]
+
+    run(go())
+
+
+def test_a_reload_changes_the_mode_of_a_socket_that_stays(
+    run: Run, serve: Serve, tmp_path: Path
+) -> None:
+    edge = tmp_path / "edge.sock"
+
+    def text(key: str) -> str:
+        return mesh(1).replace('"127.0.0.1:0"', f'"unix:{edge}"{key}')
+
+    async def go() -> None:
+        async with serve(text("")) as proxy:
+            inode = edge.stat().st_ino
+            for key, expected in ((', mode: "0666"', 0o666), ("", 0o600)):
+                await proxy.reload(load_text(textwrap.dedent(text(key))))
+                assert (mode_of(edge), edge.stat().st_ino) == (expected, inode)
+
+    run(go())
+
+
+def test_octal_digits_are_a_mode() -> None:
+    for text, mode in (("0o660", 0o660), ('"660"', 0o660), ('"0007"', 0o007)):
+        config = load_text(f"version: 1\nlisteners: {{a: {{bind: 'unix:/a', mode: {text}}}}}")
+        assert config.listeners["a"].mode == mode
+
+
+@pytest.mark.parametrize("mode", ["0660", "432", '"0888"', '"660 "', '"4660"', '""'])
+def test_what_is_no_mode(mode: str) -> None:
+    text = "version: 1\nlisteners: {a: {bind: 'unix:/a', mode: %s}}"
+    with pytest.raises(ConfigError, match='write it in octal and in quotes, "0660"'):
+        load_text(text % mode)
+
+
+def test_a_port_has_no_mode() -> None:
+    with pytest.raises(ConfigError, match="mode is for a unix socket"):
+        load_text('version: 1\nlisteners: {a: {bind: "a:1", mode: "0600"}}')

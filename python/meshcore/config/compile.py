@@ -79,6 +79,7 @@ def _listener(name: str, model: Listener, files: _Files) -> ListenerSpec:
         host=model.bind.host,
         port=model.bind.port,
         unix_path=model.bind.path,
+        unix_mode=model.mode,
         tls=_tls(model.tls, files) if model.tls else None,
         http1=model.protocols.http1,
         h2=_http2(h2, h2) if h2 else None,

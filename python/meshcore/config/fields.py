@@ -39,6 +39,7 @@ from meshcore.config.units import (
     format_rate,
     format_size,
     parse_duration,
+    parse_mode,
     parse_percent,
     parse_rate,
     parse_size,
@@ -340,6 +341,14 @@ BindAddress = Annotated[
     ),
 ]
 """Where to listen."""
+
+FileMode = Annotated[
+    int,
+    BeforeValidator(parse_mode),
+    _serialized("{:04o}".format),
+    _text(r"^(0o?)?[0-7]{3}$", "0600", "0660"),
+]
+"""Permission bits of a file, written in octal."""
 
 EndpointAddress = Annotated[
     Address,

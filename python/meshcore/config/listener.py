@@ -10,6 +10,7 @@ from meshcore.config.fields import (
     BindAddress,
     BodyRate,
     Duration,
+    FileMode,
     FilePath,
     HeadSize,
     HostPattern,
@@ -99,6 +100,9 @@ class Listener(Model):
     """An address that clients connect to."""
 
     bind: BindAddress = Field(description="`host:port`, `[v6]:port` or `unix:/path`.")
+    mode: FileMode | None = Field(
+        None, description="Who may connect to a unix socket, as for chmod; `0600` by default."
+    )
     tls: ListenerTls | None = Field(None, description="Present: clients speak TLS.")
     protocols: ListenerProtocols = Field(ListenerProtocols(), description="What clients may speak.")
     client_address: ClientAddress = Field(
@@ -116,3 +120,9 @@ class Listener(Model):
     layers: Annotated[list[ListenerLayer], AfterValidator(distinct)] = Field(
         default_factory=list, max_length=64, description="What a request passes before routing."
     )
+
+    @model_validator(mode="after")
+    def _mode_of_a_file(self) -> Listener:
+        if self.mode is not None and self.bind.path is None:
+            raise ValueError("mode is for a unix socket")
+        return self

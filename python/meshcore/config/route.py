@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
@@ -117,14 +118,22 @@ class Redirect(Model):
     status: Literal[301, 302, 303, 307, 308] = Field(302, description="The status.")
     scheme: Literal["http", "https"] | None = Field(None, description="Another scheme.")
     host: Authority | None = Field(None, description="Another host, with or without port.")
+    port: int | None = Field(
+        None,
+        ge=1,
+        le=65_535,
+        description="Another port; else the request's, or the scheme's own if that changes.",
+    )
     path: Target | None = Field(
         None, description="Another path; with a `?` it replaces the query too."
     )
 
     @model_validator(mode="after")
     def _somewhere(self) -> Redirect:
-        if self.scheme is None and self.host is None and self.path is None:
-            raise ValueError("at least one of scheme, host, path is needed")
+        if (self.scheme, self.host, self.port, self.path) == (None, None, None, None):
+            raise ValueError("at least one of scheme, host, port, path is needed")
+        if self.port is not None and self.host is not None and re.search(r":\d+$", self.host):
+            raise ValueError("a port is given twice: in host and as port")
         return self
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from meshcore._core import CodecLimits
 
@@ -68,6 +68,10 @@ class Http2Spec:
     """Per second and at once: frames from the peer that carry nothing of a message."""
 
 
+# Who may connect is the owner, as with any umask but 0: others have to be let in by name of a mode.
+OWNER_ALONE: Final = 0o600
+
+
 @dataclass(frozen=True, slots=True)
 class ListenerSpec:
     """One address to listen on.
@@ -80,6 +84,8 @@ class ListenerSpec:
     """Empty for a unix socket."""
     port: int
     unix_path: str | None
+    unix_mode: int | None
+    """Of the socket's file; ``None``: as `OWNER_ALONE`, and what is given to us stays as it is."""
     tls: TlsSpec | None
     http1: bool
     """Whether HTTP/1.1 is spoken."""

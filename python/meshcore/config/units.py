@@ -1,4 +1,4 @@
-"""Durations, sizes, rates and percentages as people write them, as exact integers.
+"""Durations, sizes, rates, percentages and modes as people write them, as exact integers.
 
 A duration is nanoseconds, a size is bytes, a rate is tokens per a period of nanoseconds, a
 percentage is a whole number. Each parser takes what YAML or Python hands over and raises
@@ -49,6 +49,7 @@ _DURATION_PART = re.compile(rf"({_NUMBER})(ns|us|ms|s|m|h|d)", re.ASCII)
 _DURATION = re.compile(rf"(?:{_NUMBER}(?:ns|us|ms|s|m|h|d))+", re.ASCII)
 _SIZE = re.compile(rf"({_NUMBER})\s*([A-Za-z]+)", re.ASCII)
 _PERCENT = re.compile(r"(\d+)\s*%?", re.ASCII)
+_MODE = re.compile(r"(?:0o?)?([0-7]{3})", re.ASCII)
 _RATE = re.compile(rf"({_NUMBER})/(\d*)(ns|us|ms|s|m|h|d)", re.ASCII)
 _LONG_UNIT = r"(ms|milli(?:second)?s?|s|secs?|seconds?|m|mins?|minutes?|h|hrs?|hours?|d|days?)"
 _LONG_DURATION = re.compile(rf"({_NUMBER})\s*{_LONG_UNIT}", re.ASCII)
@@ -137,6 +138,15 @@ def parse_rate(value: object) -> Rate:
     if tokens * SECOND > MAX_RATE * period:
         raise ValueError(f"{shown(value)} is faster than {MAX_RATE}/s")
     return Rate(tokens, period)
+
+
+def parse_mode(value: object) -> int:
+    """The permission bits of ``0660``, ``660`` or ``0o660``, written in octal. A text alone: YAML
+    makes the number 660 of what was meant so, and Python 432."""
+    match = _MODE.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError(f'{_shown(value)} is no mode: write it in octal and in quotes, "0660"')
+    return int(match[1], 8)
 
 
 def parse_percent(value: object) -> int:

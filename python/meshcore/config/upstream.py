@@ -53,7 +53,11 @@ class UpstreamLimits(Model):
         description="Most connections at one time of a worker, idle ones included.",
     )
     pending: int = Field(
-        1_000, ge=0, le=1 << 20, description="Most requests that wait for a connection."
+        1_000,
+        ge=0,
+        le=1 << 20,
+        description="Most requests that wait for a connection when no more may be opened; 0: none "
+        "waits.",
     )
     requests: int = Field(1_000, ge=1, le=1 << 32, description="Most requests under way.")
     client_share: Share = percent(

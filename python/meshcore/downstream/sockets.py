@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
+import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
+
+from meshcore.config.snapshot import OWNER_ALONE
 
 if TYPE_CHECKING:
     from meshcore.config.snapshot import ListenerSpec
@@ -24,6 +28,8 @@ def bound_socket(spec: ListenerSpec, *, reuse_port: bool = False) -> socket.sock
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         address: object = spec.unix_path
         remove_stale(spec.unix_path)
+        # The file gets what the socket has, less the umask: at no time more.
+        os.fchmod(sock.fileno(), _mode(spec))
     else:
         family = socket.AF_INET6 if ":" in spec.host else socket.AF_INET
         sock = socket.socket(family, socket.SOCK_STREAM)
@@ -36,11 +42,24 @@ def bound_socket(spec: ListenerSpec, *, reuse_port: bool = False) -> socket.sock
     try:
         sock.setblocking(False)
         sock.bind(address)  # type: ignore[arg-type]  # a path or a pair, by family
+        if spec.unix_path is not None:
+            set_mode(spec)
     except OSError as error:
         sock.close()
         where = spec.unix_path or f"{spec.host}:{spec.port}"
         raise OSError(error.errno, f"cannot listen on {where}: {error.strerror}") from error
     return sock
+
+
+def _mode(spec: ListenerSpec) -> int:
+    return OWNER_ALONE if spec.unix_mode is None else spec.unix_mode
+
+
+def set_mode(spec: ListenerSpec) -> None:
+    """Give the file of a unix socket the mode that its listener shall have. Raises `OSError`."""
+    path = Path(spec.unix_path or "")
+    if stat.S_IMODE(path.lstat().st_mode) != _mode(spec):
+        path.chmod(_mode(spec))
 
 
 def remove_stale(path: str) -> None:

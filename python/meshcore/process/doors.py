@@ -7,18 +7,21 @@ of the workers: who takes the place finds the queue as it was left.
 
 from __future__ import annotations
 
+import logging
 import socket
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from meshcore.downstream.sockets import bound_socket, url_of
+from meshcore.downstream.sockets import bound_socket, set_mode, url_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from meshcore.config.snapshot import ListenerSpec
 
+
+log = logging.getLogger("meshcore")
 
 SHARED: Final = -1
 """The number of a socket that all lanes accept from."""
@@ -126,8 +129,20 @@ class Doors:
             # What was given may still be the giver's, should we not get ready.
             door.close(for_good=door in self.current.values())
         self._given = {}
+        specs = tuple(specs)
+        self._set_modes(specs)
         self.current = dict(doors)
         self._specs = {spec.name: spec for spec in specs}
+
+    def _set_modes(self, specs: Iterable[ListenerSpec]) -> None:
+        """Unix sockets that stay and shall have another mode than before."""
+        before = {spec.unix_path: spec.unix_mode for spec in self._specs.values()}
+        for spec in specs:
+            if spec.unix_path is not None and spec.unix_mode != before.get(spec.unix_path):
+                try:
+                    set_mode(spec)
+                except OSError as error:  # not ours: the others' changes are in force already
+                    log.error("the mode of %s stays: %s", spec.unix_path, error.strerror)
 
     def abandon(self, doors: Mapping[str, Door]) -> None:
         """Close those of a refused configuration that nobody else uses."""

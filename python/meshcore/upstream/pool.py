@@ -85,7 +85,7 @@ class Pool:
     """The connections of one endpoint.
 
     Every open connection, idle or lent, counts against the cluster's ``max_connections``; every
-    waiting exchange against its ``max_pending``.
+    waiting exchange against its ``max_pending``, which refuses whom nothing is made for.
     """
 
     __slots__ = (
@@ -142,13 +142,21 @@ class Pool:
         return None
 
     def wait(self, exchange: Exchange) -> bool:
-        """Queue an exchange; false when the queue is full."""
+        """Queue an exchange; false when the queue is full and there is no place for it."""
         cluster = self.cluster
-        if cluster.pending >= cluster.spec.max_pending:
+        if cluster.pending >= cluster.spec.max_pending and not self._has_place():
             return False
         cluster.pending += 1
         self.waiting.append(exchange)
         return True
+
+    def _has_place(self) -> bool:
+        """Whether one more would wait for nobody else: a connection in the making takes it, or may
+        be made, or one that is idle yields. O(1), or O(pools) when nobody waits."""
+        cluster = self.cluster
+        if not cluster.is_full or len(self.waiting) < self.opening * self.streams_each:
+            return True
+        return not cluster.pending and cluster.leaving is None and cluster.oldest_idle() is not None
 
     def next_waiting(self) -> Exchange | None:
         """The exchange that has waited longest."""

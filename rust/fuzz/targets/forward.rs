@@ -29,6 +29,7 @@ fn written(head: &RequestHead) -> Vec<u8> {
         framing: head.body,
         tunnel: None,
         left: None,
+        max_forwards: None,
     };
     let mut out = Vec::new();
     encode_request(&mut out, head, &rules);

@@ -183,6 +183,8 @@ reasons! {
     Answered = "answered", 200, 0, Endpoint, Nobody, Never;
     /// The endpoint's protocol has no way to say the upgrade that the client asks for.
     UpgradeUnsupported = "upgrade_unsupported", 501, 12, Endpoint, Nobody, Never;
+    /// An OPTIONS or TRACE that asks to be answered here: its `max-forwards` is 0.
+    MaxForwards = "max_forwards", 200, 0, Client, Nobody, Never;
 }
 
 #[cfg(test)]

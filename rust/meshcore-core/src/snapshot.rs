@@ -187,6 +187,9 @@ pub enum Action {
         /// New authority.
         #[serde(default)]
         host: Option<String>,
+        /// New port.
+        #[serde(default)]
+        port: Option<u16>,
         /// New path.
         #[serde(default)]
         path: Option<String>,

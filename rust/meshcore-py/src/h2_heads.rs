@@ -69,7 +69,12 @@ pub(crate) fn h2_read_request(
     limits: &CodecLimits,
     secure: bool,
 ) -> PyResult<Found<Request>> {
-    let rules = ServerRules { scheme: scheme(secure), connect: true, ..ServerRules::default() };
+    let rules = ServerRules {
+        scheme: scheme(secure),
+        connect: true,
+        trace: true,
+        ..ServerRules::default()
+    };
     let head = read(heads::read_request(&slices(&fields), ended, &limits.0, &rules))?;
     Ok(head.map(|head| Request::new(head, nothing(py))))
 }

@@ -37,7 +37,7 @@ impl H2ServerCodec {
     #[new]
     fn new(limits: &CodecLimits, secure: bool, config: &H2Config, now_ns: u64) -> Self {
         let scheme = if secure { Scheme::Https } else { Scheme::Http };
-        let rules = ServerRules { scheme, connect: true, ..ServerRules::default() };
+        let rules = ServerRules { scheme, connect: true, trace: true, ..ServerRules::default() };
         Self(H2Server::new(limits.0, rules, &config.0, Nanos(now_ns)))
     }
 

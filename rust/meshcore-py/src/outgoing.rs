@@ -1,7 +1,7 @@
 //! What the exchange decided about a message on its way out, as the codecs take it.
 
 use meshcore_core::codec::{RequestRules, ResponseRules, Tunnel, WEBSOCKET_KEY, websocket_accept};
-use meshcore_core::exchange::{Kind, Target, format_timeout};
+use meshcore_core::exchange::{Kind, Target, format_timeout, max_forwards};
 use meshcore_core::head::Version;
 use meshcore_core::time::Nanos;
 
@@ -34,6 +34,9 @@ pub(crate) fn with_rules<T>(
         let left = deadline.since(Nanos(now_ns));
         (format_timeout(left), (left.0 / 1_000_000).max(1).to_string())
     });
+    // The walk has let it pass, so it is a number above zero, or a layer's.
+    let hops = max_forwards(head).ok().flatten();
+    let hops = hops.map(|n| n.saturating_sub(1).to_string());
     write(&RequestRules {
         peer: peer.0.text().as_bytes(),
         request_id: ticket.request_id(),
@@ -43,6 +46,7 @@ pub(crate) fn with_rules<T>(
         framing: head.body,
         tunnel: head.tunnel().filter(|_| ticket.ticket.kind() == Kind::Tunnel),
         left: left.as_ref().map(|(timeout, ms)| (timeout.as_bytes(), ms.as_bytes())),
+        max_forwards: hops.as_ref().map(|n| n.as_bytes()),
     })
 }
 

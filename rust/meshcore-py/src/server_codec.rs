@@ -101,7 +101,7 @@ impl ServerCodec {
     #[new]
     fn new(limits: &CodecLimits, secure: bool) -> Self {
         let scheme = if secure { Scheme::Https } else { Scheme::Http };
-        let rules = ServerRules { scheme, connect: true, ..ServerRules::default() };
+        let rules = ServerRules { scheme, connect: true, trace: true, ..ServerRules::default() };
         Self {
             codec: codec::H1Server::with_rules(limits.0, rules),
             version: Version::Http11,

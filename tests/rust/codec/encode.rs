@@ -39,6 +39,7 @@ fn rules<'a>(head: &RequestHead, ops: &'a HeaderOps) -> RequestRules<'a> {
         framing: head.body,
         tunnel: None,
         left: None,
+        max_forwards: None,
     }
 }
 

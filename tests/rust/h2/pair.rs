@@ -71,6 +71,7 @@ impl Pair {
             framing: head.body,
             tunnel: None,
             left: None,
+            max_forwards: None,
         };
         let body = Bytes::copy_from_slice(body);
         self.client.send_request(&head, &rules, body, end.then_some(None))

@@ -133,7 +133,11 @@ upstreams:
         ),
         (GOOD + "routes: [{name: r}]", "exactly one of upstream, redirect, respond is needed"),
         (GOOD + "routes: [{name: r, respond: {status: 204, body: x}}]", "204 has no body"),
-        (GOOD + "routes: [{name: r, redirect: {}}]", "at least one of scheme, host, path"),
+        (GOOD + "routes: [{name: r, redirect: {}}]", "at least one of scheme, host, port, path"),
+        (
+            GOOD + "routes: [{name: r, redirect: {host: 'a:1', port: 2}}]",
+            "routes[0].redirect: a port is given twice: in host and as port",
+        ),
         (GOOD + "routes: [{name: r, respond: {}, match: {path: {}}}]", "none given"),
         (GOOD + "routes: [{name: r, respond: {}, layers: [{}]}]", "none given"),
         (

@@ -50,6 +50,13 @@ pub(super) fn has_port(authority: &[u8]) -> bool {
     }
 }
 
+/// Whether two authorities name the same, by a scheme's default port (`:80`; empty for none): one may
+/// say it and the other not (RFC 9110 §4.2.3).
+pub(super) fn same(a: &[u8], b: &[u8], default_port: &[u8]) -> bool {
+    let bare = |text: &'_ [u8]| text.strip_suffix(default_port).unwrap_or(text).len();
+    a[..bare(a)].eq_ignore_ascii_case(&b[..bare(b)])
+}
+
 fn bracketed(authority: &[u8]) -> Result<usize, CodecError> {
     let invalid = CodecError::bad("invalid IPv6 literal");
     let close = authority.iter().position(|&b| b == b']').ok_or(invalid)?;
@@ -84,6 +91,19 @@ mod tests {
             assert_eq!(&text[..parts.host_len], host);
             assert_eq!(parts.has_upper, text != text.to_lowercase());
         }
+    }
+
+    #[test]
+    fn a_default_port_may_be_left_out() {
+        let http = |a: &str, b: &str| same(a.as_bytes(), b.as_bytes(), b":80");
+        for (a, b) in [("a", "a"), ("a:80", "A"), ("a", "a:80"), ("[::1]:80", "[::1]")] {
+            assert!(http(a, b), "{a} {b}");
+        }
+        for (a, b) in [("a:443", "a"), ("a:8080", "a"), ("a:80", "a:81"), ("a:80", "b"), ("a", "")]
+        {
+            assert!(!http(a, b), "{a} {b}");
+        }
+        assert!(!same(b"a:80", b"a", b""));
     }
 
     #[test]

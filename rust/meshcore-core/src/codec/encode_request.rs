@@ -31,6 +31,8 @@ pub struct RequestRules<'a> {
     /// What is sent instead of the client's deadlines: what is left of them, as `grpc-timeout` and
     /// as `x-mesh-deadline-ms`.
     pub left: Option<(&'a [u8], &'a [u8])>,
+    /// What is sent instead of the client's `max-forwards`.
+    pub max_forwards: Option<&'a [u8]>,
 }
 
 /// What was met on the way through the fields.
@@ -142,11 +144,13 @@ pub(super) fn received_fields<F: Fields>(
             }
         };
         if passes && !rules.ops.drops(name) {
-            match (rules.left, name) {
-                (Some((timeout, _)), b"grpc-timeout") => out.field(name, timeout),
-                (Some((_, ms)), b"x-mesh-deadline-ms") => out.field(name, ms),
-                _ => out.field(name, value),
-            }
+            let value = match (rules.left, rules.max_forwards, name) {
+                (Some((timeout, _)), _, b"grpc-timeout") => timeout,
+                (Some((_, ms)), _, b"x-mesh-deadline-ms") => ms,
+                (_, Some(left), b"max-forwards") => left,
+                _ => value,
+            };
+            out.field(name, value);
         }
     }
     met

@@ -68,6 +68,7 @@ pub(super) fn classify(name: &[u8]) -> Class {
         (Some(b'e'), 6) if name == b"expect" => Class::Expect,
         (Some(b'f'), 9) if name == b"forwarded" => Class::Guarded,
         (Some(b'g'), 12) if name == b"grpc_timeout" => Class::Twin,
+        (Some(b'm'), 12) if name == b"max-forwards" => Class::Kept,
         (Some(b'v'), 3) if name == b"via" => Class::Kept,
         _ => Class::Plain,
     }
@@ -222,7 +223,6 @@ pub(super) fn may_be_trailer(name: &[u8]) -> bool {
                 | b"date"
                 | b"expires"
                 | b"location"
-                | b"max-forwards"
                 | b"pragma"
                 | b"range"
                 | b"retry-after"

@@ -33,12 +33,13 @@ pub(super) fn read(
     let allowed = Allowed { connect: rules.connect, trace: rules.trace };
     let target = target::split(method, raw, allowed)?;
     let given = match &target {
-        Target::Absolute { authority, .. } => Some(Span {
-            start: parsed.target.start + authority.start as u32,
-            len: authority.len() as u32,
-        }),
-        Target::Authority => Some(parsed.target),
-        Target::Origin { .. } | Target::Asterisk => None,
+        Target::Absolute { named, .. } | Target::Asterisk(Some(named)) => {
+            let start = parsed.target.start + named.authority.start as u32;
+            let authority = Span { start, len: named.authority.len() as u32 };
+            Some(Given { authority, default_port: named.default_port })
+        }
+        Target::Authority => Some(Given { authority: parsed.target, default_port: b"" }),
+        Target::Origin { .. } | Target::Asterisk(None) => None,
     };
     let (authority, host) = locate_host(&mut parsed, given, &facts)?;
     if target == Target::Authority && !authority::has_port(parsed.headers.slice(authority)) {
@@ -103,21 +104,31 @@ pub(super) fn body_length(facts: &Facts, limits: &Limits) -> Result<BodyLength, 
     }
 }
 
+/// An authority beside `Host`.
+#[derive(Clone, Copy)]
+pub(super) struct Given {
+    pub(super) authority: Span,
+    /// The port that its scheme need not say, with its colon; empty for none.
+    pub(super) default_port: &'static [u8],
+}
+
 /// The one authority of the request and its host part.
 ///
 /// RFC 9112 §3.2.2 lets the target's authority override `Host`, RFC 9113 §8.3.1 lets `:authority`;
-/// here they must agree, because the next reader may not know that rule. Only HTTP/1.0 may leave
-/// it out.
+/// here they must agree but for a default port, because the next reader may not know that rule.
+/// Only HTTP/1.0 may leave it out.
 pub(super) fn locate_host(
     parsed: &mut RequestBlock,
-    given: Option<Span>,
+    given: Option<Given>,
     facts: &Facts,
 ) -> Result<(Span, Span), CodecError> {
     let text = |span: Span, parsed: &RequestBlock| parsed.headers.slice(span).to_vec();
+    let same = |host, other: Given| {
+        let (host, authority) = (parsed.headers.slice(host), parsed.headers.slice(other.authority));
+        authority::same(host, authority, other.default_port)
+    };
     let span = match (facts.host, given) {
-        (Some(host), Some(other))
-            if !parsed.headers.slice(host).eq_ignore_ascii_case(parsed.headers.slice(other)) =>
-        {
+        (Some(host), Some(other)) if !same(host, other) => {
             return Err(CodecError::bad("host and target disagree"));
         }
         (None, None) if parsed.version != Version::Http10 => {
@@ -127,7 +138,7 @@ pub(super) fn locate_host(
             return Err(CodecError::bad("host only in the target"));
         }
         (None, None) => return Ok((Span::default(), Span::default())),
-        (Some(span), _) | (None, Some(span)) => span,
+        (Some(span), _) | (None, Some(Given { authority: span, .. })) => span,
     };
     let parts = authority::check(parsed.headers.slice(span))?;
     let span = if parts.has_upper {
@@ -174,8 +185,9 @@ pub(super) fn place(
         Target::Origin { path, query } | Target::Absolute { path, query, .. } => {
             (path.clone(), query.clone())
         }
-        Target::Asterisk => {
-            return Ok(Place { path: parsed.target, match_path: parsed.target, query: None });
+        Target::Asterisk(named) => {
+            let path = if named.is_some() { parsed.headers.append(b"*") } else { parsed.target };
+            return Ok(Place { path, match_path: path, query: None });
         }
         Target::Authority => {
             let none = Span::default();

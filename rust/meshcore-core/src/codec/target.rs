@@ -11,11 +11,30 @@ pub(super) enum Target {
     /// `/path?query`, the common one.
     Origin { path: Range<usize>, query: Option<Range<usize>> },
     /// `http://authority/path?query`; an empty path means `/`.
-    Absolute { authority: Range<usize>, path: Range<usize>, query: Option<Range<usize>> },
+    Absolute { named: Named, path: Range<usize>, query: Option<Range<usize>> },
     /// `host:port`, for CONNECT only.
     Authority,
-    /// `*`, for OPTIONS only.
-    Asterisk,
+    /// `*`, for OPTIONS only; or `http://authority`, which means the same (§3.2.4).
+    Asterisk(Option<Named>),
+}
+
+/// The authority of an absolute-form, as a range in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Named {
+    pub(super) authority: Range<usize>,
+    /// What may be left out behind it.
+    pub(super) default_port: &'static [u8],
+}
+
+/// The port that a scheme's authority need not say, with its colon (RFC 9110 §4.2).
+pub(super) fn default_port(scheme: &[u8]) -> Option<&'static [u8]> {
+    if scheme.eq_ignore_ascii_case(b"http") {
+        Some(b":80")
+    } else if scheme.eq_ignore_ascii_case(b"https") {
+        Some(b":443")
+    } else {
+        None
+    }
 }
 
 /// Which of the two methods that need a route's leave are let through.
@@ -41,8 +60,15 @@ pub(super) fn split(method: &[u8], target: &[u8], allowed: Allowed) -> Result<Ta
             let (path, query) = path_and_query(target, 0);
             Ok(Target::Origin { path, query })
         }
-        b"*" if method == b"OPTIONS" => Ok(Target::Asterisk),
-        _ => absolute(target).ok_or(CodecError::bad("invalid target")),
+        b"*" if method == b"OPTIONS" => Ok(Target::Asterisk(None)),
+        _ => match absolute(target).ok_or(CodecError::bad("invalid target"))? {
+            Target::Absolute { named, path, query: None }
+                if path.is_empty() && method == b"OPTIONS" =>
+            {
+                Ok(Target::Asterisk(Some(named)))
+            }
+            other => Ok(other),
+        },
     }
 }
 
@@ -61,15 +87,13 @@ fn path_and_query(target: &[u8], from: usize) -> (Range<usize>, Option<Range<usi
 /// not ours.
 fn absolute(target: &[u8]) -> Option<Target> {
     let colon = memchr::memchr(b':', &target[..target.len().min(6)])?;
-    let scheme = &target[..colon];
-    if !scheme.eq_ignore_ascii_case(b"http") && !scheme.eq_ignore_ascii_case(b"https") {
-        return None;
-    }
+    let default_port = default_port(&target[..colon])?;
     let rest = target[colon + 1..].strip_prefix(b"//")?;
     let start = colon + 3;
     let len = rest.iter().position(|b| matches!(b, b'/' | b'?')).unwrap_or(rest.len());
     let (path, query) = path_and_query(target, start + len);
-    Some(Target::Absolute { authority: start..start + len, path, query })
+    let named = Named { authority: start..start + len, default_port };
+    Some(Target::Absolute { named, path, query })
 }
 
 #[cfg(test)]
@@ -83,11 +107,22 @@ mod tests {
         let get = |target: &str| split(b"GET", target.as_bytes(), NONE);
         assert_eq!(get("/a?b?c"), Ok(Target::Origin { path: 0..2, query: Some(3..6) }));
         assert_eq!(get("/"), Ok(Target::Origin { path: 0..1, query: None }));
-        let absolute = Target::Absolute { authority: 7..10, path: 10..12, query: Some(13..13) };
+        let named = |authority, default_port| Named { authority, default_port };
+        let http = |authority| named(authority, b":80");
+        let absolute = Target::Absolute { named: http(7..10), path: 10..12, query: Some(13..13) };
         assert_eq!(get("http://a:1/p?"), Ok(absolute));
-        let bare = Target::Absolute { authority: 8..9, path: 9..9, query: Some(10..11) };
+        let https = named(8..9, b":443");
+        let bare = Target::Absolute { named: https, path: 9..9, query: Some(10..11) };
         assert_eq!(get("HTTPS://a?q"), Ok(bare));
-        assert_eq!(split(b"OPTIONS", b"*", NONE), Ok(Target::Asterisk));
+        let options = |target: &str| split(b"OPTIONS", target.as_bytes(), NONE);
+        assert_eq!(options("*"), Ok(Target::Asterisk(None)));
+        assert_eq!(options("http://a:80"), Ok(Target::Asterisk(Some(http(7..11)))));
+        let root = Target::Absolute { named: http(7..8), path: 8..9, query: None };
+        assert_eq!(options("http://a/"), Ok(root));
+        let asked = Target::Absolute { named: http(7..8), path: 8..8, query: Some(9..9) };
+        assert_eq!(options("http://a?"), Ok(asked));
+        let other = Target::Absolute { named: http(7..8), path: 8..8, query: None };
+        assert_eq!(get("http://a"), Ok(other));
         let connect = Allowed { connect: true, trace: false };
         assert_eq!(split(b"CONNECT", b"a:1", connect), Ok(Target::Authority));
     }

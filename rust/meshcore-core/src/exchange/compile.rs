@@ -6,6 +6,7 @@ use super::compiled::{Compiled, Listener, Map};
 use super::control::Control;
 use super::key::{Key, Stack};
 use super::layer::{Guard, Limiters, Maker, Op};
+use super::local_reply;
 use super::stack::{RouteStack, Target};
 use super::stats::{ListenerStats, RouteStats};
 use super::upstream::Upstream;
@@ -148,6 +149,8 @@ impl Control {
             retry: route.retry.clone(),
             body_rate: route.body_bytes_per_second,
             connect: route.upgrade.iter().any(|p| p == CONNECT),
+            trace: route.methods.iter().any(|m| m == "TRACE"),
+            allow: local_reply::allow(&route.methods, route.upgrade.iter().any(|p| p == CONNECT)),
             upgrade: route.upgrade.iter().filter(|p| *p != CONNECT).cloned().collect(),
             request_ops,
             response_ops: header_ops(&route.response_headers)?,
@@ -179,9 +182,9 @@ fn target(new: &Compiled, action: &Action) -> Result<Target, String> {
                 authority: authority.map_err(text)?,
             }
         }
-        Action::Redirect { status, scheme, host, path } => {
+        Action::Redirect { status, scheme, host, port, path } => {
             let to = rewrite::Redirect::new(scheme.as_deref(), host.as_deref(), path.as_deref());
-            Target::Redirect { status, to: to.map_err(|e| e.to_string())? }
+            Target::Redirect { status, to: to.map_err(|e| e.to_string())?.with_port(port) }
         }
         Action::Respond { status, body, content_type } => {
             Target::Respond { status, body, content_type }

@@ -1,6 +1,7 @@
 //! The response that a local answer becomes: fields and body, ready for a codec.
 
 use super::answer::Answer;
+use super::max_forwards::reflection;
 use super::stack::{RouteStack, Target};
 use crate::error::Reason;
 use crate::head::RequestHead;
@@ -40,9 +41,50 @@ impl LocalReply {
                 let fields = vec![("content-type".to_owned(), kind.to_owned())];
                 Self { status: answer.status, fields, body: body.clone().into_bytes() }
             }
+            (Reason::MaxForwards, _) => last_recipient(answer, route, head),
+            (Reason::MethodNotAllowed, _) => {
+                let mut reply = problem(answer);
+                reply.fields.push(allowed(route));
+                reply
+            }
             _ => problem(answer),
         }
     }
+}
+
+/// What every route takes that names no methods, but for what needs its leave.
+const METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
+
+/// The value of `allow` for a route with these methods (RFC 9110 §10.2.1).
+pub(super) fn allow(methods: &[String], connect: bool) -> String {
+    if methods.is_empty() {
+        return METHODS.to_owned() + if connect { ", CONNECT" } else { "" };
+    }
+    let listed = methods.iter().map(String::as_str).filter(|m| connect || *m != "CONNECT");
+    listed.collect::<Vec<_>>().join(", ")
+}
+
+fn allowed(route: Option<&RouteStack>) -> (String, String) {
+    ("allow".to_owned(), route.map_or(METHODS, |route| &route.allow).to_owned())
+}
+
+/// The answer to an OPTIONS or TRACE whose last recipient we are (RFC 9110 §9.3.7, §9.3.8).
+fn last_recipient(
+    answer: &Answer,
+    route: Option<&RouteStack>,
+    head: Option<&RequestHead>,
+) -> LocalReply {
+    let code = answer.reason.code().to_owned();
+    let mut fields = vec![("x-mesh-reason".to_owned(), code)];
+    let mut body = Vec::new();
+    match head.filter(|head| head.slice(head.method) == b"TRACE") {
+        Some(head) => {
+            fields.push(("content-type".to_owned(), "message/http".to_owned()));
+            body = reflection(head);
+        }
+        None => fields.push(allowed(route)),
+    }
+    LocalReply { status: answer.status, fields, body }
 }
 
 fn problem(answer: &Answer) -> LocalReply {

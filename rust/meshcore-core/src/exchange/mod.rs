@@ -22,6 +22,7 @@ mod key;
 mod layer;
 mod layout;
 mod local_reply;
+mod max_forwards;
 mod metrics;
 mod old_names;
 mod outcome;
@@ -42,6 +43,7 @@ pub use grpc::{STATUSES as GRPC_STATUSES, final_status, format_timeout, parse_ti
 pub use layer::Guard;
 pub use layout::{LAYOUT, word_format};
 pub use local_reply::LocalReply;
+pub use max_forwards::max_forwards;
 pub use metrics::render as render_metrics;
 pub use outcome::{Outcome, Phase};
 pub use peer::Peer;

@@ -60,6 +60,10 @@ pub struct RouteStack {
     pub(super) body_rate: Option<u64>,
     /// Whether CONNECT may be asked for.
     pub(super) connect: bool,
+    /// Whether TRACE is among its methods.
+    pub(super) trace: bool,
+    /// The methods that it takes, as `allow` lists them.
+    pub(super) allow: String,
     /// Protocols that may be upgraded to.
     pub(super) upgrade: Vec<String>,
     /// Changes to the request's fields.

@@ -7,6 +7,7 @@ use super::body::REPLAY_BYTES;
 use super::compiled::{Compiled, Engine, Listener};
 use super::grpc::parse_timeout;
 use super::layer::{Op, Place};
+use super::max_forwards;
 use super::peer::Peer;
 use super::stack::{RouteStack, Target};
 use super::ticket::{Kind, RequestTicket, Stage, Verdict};
@@ -161,7 +162,7 @@ impl Walk<'_> {
     }
 
     /// What the request asks of time, and whether it may leave HTTP. An `upgrade` of HTTP/1.1 that
-    /// is not allowed is ignored (RFC 9110 §7.8), a CONNECT of either kind is refused.
+    /// is not allowed is ignored (RFC 9110 §7.8), a CONNECT of either kind and TRACE are refused.
     fn classify(&self, ticket: &mut RequestTicket, route: &RouteStack) -> Option<Verdict> {
         let head = self.head;
         match head.tunnel() {
@@ -170,6 +171,9 @@ impl Walk<'_> {
                 ticket.agreed = if head.slice(head.method) == b"CONNECT" { 200 } else { 101 };
             }
             Some(_) if head.slice(head.method) == b"CONNECT" => {
+                return Some(Verdict::Answer(Reason::MethodNotAllowed.into()));
+            }
+            _ if head.slice(head.method) == b"TRACE" && !route.trace => {
                 return Some(Verdict::Answer(Reason::MethodNotAllowed.into()));
             }
             _ if head.is_grpc() => ticket.kind = Kind::Grpc,
@@ -201,7 +205,12 @@ impl Walk<'_> {
             return Verdict::Answer(Reason::NoRoute.into());
         };
         let upstream = match &route.target {
-            Target::Forward { upstream, .. } => upstream,
+            Target::Forward { upstream, .. } => match max_forwards::stops(self.head) {
+                None => upstream,
+                Some((reason, detail)) => {
+                    return Verdict::Answer(Answer { detail, ..reason.into() });
+                }
+            },
             Target::Redirect { status, .. } => {
                 return Verdict::Answer(Answer { status: *status, ..Reason::Redirect.into() });
             }

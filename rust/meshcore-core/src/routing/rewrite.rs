@@ -45,6 +45,9 @@ pub fn authority(text: &str) -> Result<Box<[u8]>, RewriteError> {
     Ok(text.to_ascii_lowercase().into_bytes().into())
 }
 
+/// What `OPTIONS *` has in place of a path (RFC 9112 §3.2.4).
+const ASTERISK: &[u8] = b"*";
+
 /// A text that replaces what a route matched of the path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PathRewrite(Box<[u8]>);
@@ -62,8 +65,12 @@ impl PathRewrite {
     ///
     /// A matched prefix is replaced and the rest kept, with one slash between: `/v1` → `/` makes
     /// `/x` of `/v1/x`, and `/v1` → `/v2/` makes `/v2/x` (Gateway API's table for
-    /// `ReplacePrefixMatch`). A whole match is replaced as a whole. O(bytes).
+    /// `ReplacePrefixMatch`). A whole match is replaced as a whole, but for `*`, which is no path.
+    /// O(bytes).
     pub fn apply(&self, matched: Matched, path: &[u8], out: &mut Vec<u8>) {
+        if path == ASTERISK {
+            return out.extend_from_slice(path);
+        }
         let rest = match matched {
             Matched::Prefix(len) => &path[unmerged(path, len as usize)..],
             Matched::Whole => b"",
@@ -98,6 +105,7 @@ fn unmerged(path: &[u8], len: usize) -> usize {
 pub struct Redirect {
     scheme: Option<Scheme>,
     authority: Option<Box<[u8]>>,
+    port: Option<u16>,
     /// With its query, if it has one.
     path: Option<Box<[u8]>>,
 }
@@ -128,30 +136,47 @@ impl Redirect {
             Ok(path.into())
         });
         let authority = host.map(authority).transpose()?;
-        Ok(Self { scheme, authority, path: path.transpose()? })
+        Ok(Self { scheme, authority, port: None, path: path.transpose()? })
+    }
+
+    /// The same to another port.
+    #[must_use]
+    pub fn with_port(self, port: Option<u16>) -> Self {
+        Self { port, ..self }
     }
 
     /// Appends the value of `location` for a request to `out`. O(bytes).
     ///
-    /// The request's port stays with its host unless the scheme changes: the port of one scheme
-    /// is wrong for the other. A request without authority (HTTP/1.0) gets a path alone.
+    /// The request's port stays unless the scheme changes, as in the Gateway API: the port of one
+    /// scheme is wrong for the other. A request without authority (HTTP/1.0) gets a path alone.
     pub fn location(&self, head: &RequestHead, out: &mut Vec<u8>) {
         let scheme = self.scheme.unwrap_or(head.scheme);
-        let authority = match &self.authority {
-            Some(authority) => authority,
-            None if scheme == head.scheme => head.slice(head.authority),
-            None => head.slice(head.host),
-        };
-        let mut path = self.path.as_deref().unwrap_or_else(|| head.slice(head.path));
+        let asked = head.slice(head.authority);
+        let authority = self.authority.as_deref().unwrap_or(asked);
+        // The URI that `*` stands for has no path (RFC 9112 §3.3).
+        let own = Some(head.slice(head.path)).filter(|path| *path != ASTERISK).unwrap_or_default();
+        let mut path = self.path.as_deref().unwrap_or(own);
         if authority.is_empty() {
             // Two slashes would make the first segment a host.
             while path.starts_with(b"//") {
                 path = &path[1..];
             }
+            path = if path.is_empty() { b"/" } else { path };
         } else {
-            let scheme: &[u8] = if scheme == Scheme::Https { b"https://" } else { b"http://" };
-            out.extend_from_slice(scheme);
-            push_plain(authority, out);
+            let (name, mut port) = split_port(authority);
+            if self.authority.is_none() && scheme != head.scheme {
+                port = b"";
+            } else if port.is_empty() && scheme == head.scheme {
+                port = split_port(asked).1;
+            }
+            let prefix: &[u8] = if scheme == Scheme::Https { b"https://" } else { b"http://" };
+            out.extend_from_slice(prefix);
+            push_plain(name, out);
+            match self.port {
+                None => push_plain(port, out),
+                Some(port) if port == default_port(scheme) => {}
+                Some(port) => out.extend_from_slice(format!(":{port}").as_bytes()),
+            }
         }
         push_plain(path, out);
         if let Some(query) = head.query.filter(|_| !path.contains(&b'?')) {
@@ -159,6 +184,21 @@ impl Redirect {
             push_plain(head.slice(query), out);
         }
     }
+}
+
+/// RFC 9110 §4.2.
+const fn default_port(scheme: Scheme) -> u16 {
+    match scheme {
+        Scheme::Http => 80,
+        Scheme::Https => 443,
+    }
+}
+
+/// A host, and its port with the colon; empty if it has none.
+fn split_port(authority: &[u8]) -> (&[u8], &[u8]) {
+    let bracket = authority.iter().rposition(|&b| b == b']').unwrap_or(0);
+    let colon = authority[bracket..].iter().position(|&b| b == b':');
+    authority.split_at(colon.map_or(authority.len(), |at| bracket + at))
 }
 
 /// Appends `text`, escaping what no URI may hold (RFC 3986 §2).
@@ -256,12 +296,44 @@ mod tests {
         assert_eq!(to(Some("https"), None, None), "https://a.com/p?q=1");
         assert_eq!(to(Some("http"), None, None), "http://a.com:8080/p?q=1");
         assert_eq!(to(None, Some("B.com:81"), None), "http://b.com:81/p?q=1");
+        assert_eq!(to(None, Some("b.com"), None), "http://b.com:8080/p?q=1");
+        assert_eq!(to(Some("https"), Some("b.com"), None), "https://b.com/p?q=1");
+        assert_eq!(to(Some("https"), Some("b.com:8443"), None), "https://b.com:8443/p?q=1");
         assert_eq!(to(None, None, Some("/new")), "http://a.com:8080/new?q=1");
         assert_eq!(to(None, None, Some("/new?x=2")), "http://a.com:8080/new?x=2");
         assert_eq!(to(None, None, Some("/new?")), "http://a.com:8080/new?");
         assert_eq!(Redirect::new(Some("ftp"), None, None), Err(RewriteError::Scheme));
         for host in ["", "a b", "a\r\nb", "u@a", "a/b"] {
             assert_eq!(Redirect::new(None, Some(host), None), Err(RewriteError::Authority));
+        }
+    }
+
+    #[test]
+    fn a_redirects_own_port() {
+        let to = |scheme, host, port, authority, name| {
+            let redirect = Redirect::new(scheme, host, None).unwrap().with_port(Some(port));
+            location(&redirect, &head(authority, name, "/p"))
+        };
+        assert_eq!(to(Some("https"), None, 8443, "a.com:8080", "a.com"), "https://a.com:8443/p");
+        assert_eq!(to(Some("https"), None, 443, "a.com:8080", "a.com"), "https://a.com/p");
+        assert_eq!(to(None, None, 80, "a.com:8080", "a.com"), "http://a.com/p");
+        assert_eq!(to(None, Some("b.com"), 81, "a.com", "a.com"), "http://b.com:81/p");
+        assert_eq!(to(None, None, 81, "[::1]:80", "[::1]"), "http://[::1]:81/p");
+        assert_eq!(to(None, None, 81, "[::1]", "[::1]"), "http://[::1]:81/p");
+        assert_eq!(to(None, None, 81, "", ""), "/p");
+    }
+
+    #[test]
+    fn an_asterisk_is_no_path() {
+        let to = |scheme, path, authority| {
+            let redirect = Redirect::new(scheme, None, path).unwrap();
+            location(&redirect, &head(authority, authority, "*"))
+        };
+        assert_eq!(to(Some("https"), None, "a"), "https://a");
+        assert_eq!(to(None, Some("/x"), "a"), "http://a/x");
+        assert_eq!(to(None, None, ""), "/");
+        for matched in [Matched::Whole, Matched::Prefix(0)] {
+            assert_eq!(rewritten("/x", matched, "*"), "*");
         }
     }
 

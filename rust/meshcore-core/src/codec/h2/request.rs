@@ -15,7 +15,7 @@ use crate::codec::h1_server::ServerRules;
 use crate::codec::header_rules::{Received, clean_request};
 use crate::codec::limits::Limits;
 use crate::codec::parse::RequestBlock;
-use crate::codec::request_head::{body_length, check_content, locate_host, place};
+use crate::codec::request_head::{Given, body_length, check_content, locate_host, place};
 use crate::codec::target::{self, Allowed, Target};
 use crate::codec::websocket;
 use crate::error::Reason;
@@ -51,7 +51,10 @@ pub(super) fn head(
     let path: SmallVec<[u8; 256]> = headers.slice(target).into();
     let form = form(headers.slice(method), &path, plain_connect, rules)?;
     let mut parsed = RequestBlock { version: Version::Http2, method, target, headers };
-    let (authority, host) = locate_host(&mut parsed, pseudo.authority, &facts)?;
+    let scheme = pseudo.scheme.map(|scheme| parsed.headers.slice(scheme));
+    let default_port = scheme.and_then(target::default_port).unwrap_or_default();
+    let given = pseudo.authority.map(|authority| Given { authority, default_port });
+    let (authority, host) = locate_host(&mut parsed, given, &facts)?;
     if plain_connect && !authority::has_port(parsed.headers.slice(authority)) {
         return Err(CodecError::bad("CONNECT without a port").into());
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -11,6 +12,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -242,3 +244,40 @@ def test_the_first_process_of_a_container_lives_through_upgrades(tmp_path: Path)
         children = Path(f"/proc/{program.process.pid}/task/{program.process.pid}/children")
         os.kill(int(children.read_text().split()[0]), signal.SIGTERM)
         assert program.process.wait(30) == 0
+
+
+def test_workers_and_the_program_that_follows_share_one_mark_in_via(tmp_path: Path) -> None:
+    """Taken over with the memory, or given with what is told of it when that is laid out anew."""
+    marks: list[str | None] = []
+
+    class Endpoint(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            marks.append(self.headers["via"])
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Endpoint) as endpoint:
+        serving = threading.Thread(target=endpoint.serve_forever)
+        serving.start()
+        upstream = f"upstreams: {{one: {{endpoints: ['127.0.0.1:{endpoint.server_port}']}}}}\n"
+        text = HELLO.replace("respond: {body: hello}", "upstream: one") + upstream
+        file = write(tmp_path, text)
+        try:
+            with Program(file, "--workers", "2") as program:
+                url = program.url()
+                for further in ("", "segment_max: 128MiB\n"):
+                    assert {get(url)[0] for _ in range(20)} == {204}
+                    file.write_text(text + further)
+                    pid = upgraded(program)
+                assert {get(url)[0] for _ in range(20)} == {204}
+                end(program, pid)
+        finally:
+            endpoint.shutdown()
+            serving.join()
+    assert len(marks) == 60
+    (mark,) = set(marks)
+    assert mark is not None
+    assert re.fullmatch(r"1\.1 meshcore-[0-9a-f]{16}\+edge", mark)

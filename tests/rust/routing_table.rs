@@ -58,6 +58,7 @@ fn head(host: &str, raw: &str) -> Option<RequestHead> {
         expect_continue: false,
         upgrade: None,
         vouched: false,
+        via: false,
         headers,
     })
 }

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from meshcore.config.listener import Listener, ListenerTls
     from meshcore.config.model import Config
     from meshcore.config.upstream import Upstream, UpstreamTls
+    from meshcore.config.via import Via
 
 __all__ = ["Snapshot", "compile"]
 
@@ -64,7 +65,9 @@ def compile(config: Config, version: int = 1, *, cores: int = 1) -> Snapshot:
         files=files.digests,
         delta={
             "config_version": version,
-            "listeners": {name: _core_listener(x) for name, x in config.listeners.items()},
+            "listeners": {
+                name: _core_listener(x, config.via) for name, x in config.listeners.items()
+            },
             "hosts": routes_by_host(config.routes),
             "upstreams": {name: core_upstream(x) for name, x in config.upstreams.items()},
             "buffer_total": config.buffer_total,
@@ -172,10 +175,12 @@ def _per_second(rate: Rate) -> int:
     return -(-rate.tokens * SECOND // rate.period_ns)
 
 
-def _core_listener(model: Listener) -> dict[str, Any]:
+def _core_listener(model: Listener, via: Via) -> dict[str, Any]:
     return {
         "trusted_hops": model.client_address.trusted_hops,
         "layers": [layer(x) for x in model.layers],
+        "via": via.name,
+        "max_visits": via.max_visits,
         "match_first": model.match_order == "first",
         "body_bytes_per_second": model.limits.body_bytes_per_second,
     }

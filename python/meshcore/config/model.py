@@ -13,6 +13,7 @@ from meshcore.config.listener import Listener
 from meshcore.config.process import BufferTotal, Drain, SegmentMax, Workers
 from meshcore.config.route import Route
 from meshcore.config.upstream import Upstream
+from meshcore.config.via import Via
 
 __all__ = ["Config"]
 
@@ -56,6 +57,9 @@ class Config(Model):
         "64MiB",
         "Most bytes that a worker keeps of small request bodies, up to 64KiB each, that it awaits "
         "before these requests take their places at an upstream; 0: it awaits none.",
+    )
+    via: Via = Field(
+        Via(), description="What other proxies are told of this one, and how loops are found."
     )
     watch: Switch = Field(
         False, description="Reload when this file, or a certificate it names, changes."

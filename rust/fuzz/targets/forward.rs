@@ -21,6 +21,7 @@ fn read(bytes: &[u8], limits: Limits) -> Option<RequestHead> {
 fn written(head: &RequestHead) -> Vec<u8> {
     let ops = HeaderOps::default();
     let rules = RequestRules {
+        via: b"1.1 meshcore",
         peer: b"10.0.0.9",
         request_id: ID,
         ops: &ops,

@@ -185,6 +185,8 @@ reasons! {
     UpgradeUnsupported = "upgrade_unsupported", 501, 12, Endpoint, Nobody, Never;
     /// An OPTIONS or TRACE that asks to be answered here: its `max-forwards` is 0.
     MaxForwards = "max_forwards", 200, 0, Client, Nobody, Never;
+    /// The request has come through the same listener too often: it goes in a circle.
+    LoopDetected = "loop_detected", 508, 9, Proxy, Nobody, Never;
 }
 
 #[cfg(test)]

@@ -210,6 +210,8 @@ pub struct RequestHead {
     pub upgrade: Option<Span>,
     /// Something among the fields only a trusted proxy may say.
     pub vouched: bool,
+    /// It came through another proxy, which said so in `via`.
+    pub via: bool,
     /// The fields as received, `host` included, without those about the connection alone.
     pub headers: Headers,
 }

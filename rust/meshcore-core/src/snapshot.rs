@@ -50,6 +50,12 @@ pub struct Listener {
     /// Layers before routing.
     #[serde(default)]
     pub layers: Vec<Layer>,
+    /// What the program calls itself in `via`; a random name when absent.
+    #[serde(default)]
+    pub via: Option<String>,
+    /// A request that bears the listener's mark in `via` so often is not passed on.
+    #[serde(default = "default_max_visits")]
+    pub max_visits: u8,
     /// Envoy's rule: the first route of the file that matches wins, not the most specific.
     #[serde(default)]
     pub match_first: bool,
@@ -61,6 +67,9 @@ pub struct Listener {
 
 fn default_body_rate() -> u64 {
     500
+}
+fn default_max_visits() -> u8 {
+    3
 }
 
 /// One route.

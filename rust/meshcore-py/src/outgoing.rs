@@ -39,6 +39,7 @@ pub(crate) fn with_rules<T>(
     let hops = hops.map(|n| n.saturating_sub(1).to_string());
     write(&RequestRules {
         peer: peer.0.text().as_bytes(),
+        via: ticket.ticket.via(head.version),
         request_id: ticket.request_id(),
         ops: ticket.request_ops(),
         path: path.as_deref(),

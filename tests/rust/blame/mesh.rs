@@ -254,6 +254,7 @@ pub(crate) fn request(method: &str, body: BodyLength, fields: &[(&str, &str)]) -
         expect_continue: false,
         upgrade: None,
         vouched: false,
+        via: false,
         headers,
     }
 }

@@ -31,6 +31,7 @@ fn response(bytes: &str, head: bool) -> ResponseHead {
 
 fn rules<'a>(head: &RequestHead, ops: &'a HeaderOps) -> RequestRules<'a> {
     RequestRules {
+        via: b"1.1 meshcore",
         peer: b"10.0.0.9",
         request_id: ID,
         ops,

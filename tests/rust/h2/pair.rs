@@ -63,6 +63,7 @@ impl Pair {
         let head = request(text);
         let ops = HeaderOps::default();
         let rules = RequestRules {
+            via: b"1.1 meshcore",
             peer: b"10.0.0.9",
             request_id: b"0190163d8694739b9ea2acd60ad8d7e1",
             ops: &ops,

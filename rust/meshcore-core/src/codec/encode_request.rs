@@ -17,6 +17,8 @@ pub struct RequestRules<'a> {
     pub peer: &'a [u8],
     /// The id to give a request that brings none (32 hexadecimal digits).
     pub request_id: &'a [u8],
+    /// The version that was received, and a pseudonym (RFC 9110 §7.6.3).
+    pub via: &'a [u8],
     /// The route's changes.
     pub ops: &'a HeaderOps,
     /// The path to ask for instead of the head's, without query.
@@ -119,7 +121,7 @@ pub(super) fn received_fields<F: Fields>(
     let mut met = Met::default();
     for (name, value) in head.headers.iter() {
         let passes = match classify(name) {
-            Class::Plain | Class::Kept | Class::Guarded | Class::Twin => true,
+            Class::Plain | Class::Kept | Class::Via | Class::Guarded | Class::Twin => true,
             Class::Hop | Class::Host | Class::ForwardedFor => false,
             Class::ContentLength => {
                 met.content_length = true;
@@ -165,13 +167,7 @@ pub(super) fn made_fields<F: Fields>(
 ) {
     let ops = rules.ops;
     if !ops.drops(b"via") {
-        // RFC 9110 §7.6.3: the version that was received, and a pseudonym.
-        let version: &[u8] = match head.version {
-            Version::Http10 => b"1.0 meshcore",
-            Version::Http11 => b"1.1 meshcore",
-            Version::Http2 => b"2 meshcore",
-        };
-        out.field(b"via", version);
+        out.field(b"via", rules.via);
     }
     if !ops.drops(b"x-forwarded-for") {
         forwarded_for(out, head, rules);

@@ -17,6 +17,8 @@ pub(super) enum Class {
     Plain,
     /// Passes even if `Connection` lists it.
     Kept,
+    /// The same: who passed it on.
+    Via,
     /// A name that a proxy writes, with an underscore for a hyphen: stops here.
     Twin,
     /// About one connection: stops here.
@@ -69,7 +71,7 @@ pub(super) fn classify(name: &[u8]) -> Class {
         (Some(b'f'), 9) if name == b"forwarded" => Class::Guarded,
         (Some(b'g'), 12) if name == b"grpc_timeout" => Class::Twin,
         (Some(b'm'), 12) if name == b"max-forwards" => Class::Kept,
-        (Some(b'v'), 3) if name == b"via" => Class::Kept,
+        (Some(b'v'), 3) if name == b"via" => Class::Via,
         _ => Class::Plain,
     }
 }
@@ -138,20 +140,30 @@ pub(super) struct Received {
     pub(super) upgrade: bool,
 }
 
+/// What is left of a request's fields.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Left {
+    /// Something that only a trusted peer may say.
+    pub(super) vouched: bool,
+    /// `via`.
+    pub(super) via: bool,
+}
+
 /// Takes out of a request what was for us alone, and every spelling of what we write that is not
-/// ours. Whether something is left that only a trusted peer may say. O(bytes).
-pub(super) fn clean_request(headers: &mut Headers, received: Received) -> bool {
-    let (mut vouched, mut has_id) = (false, false);
+/// ours. O(bytes).
+pub(super) fn clean_request(headers: &mut Headers, received: Received) -> Left {
+    let (mut left, mut has_id) = (Left::default(), false);
     strip(headers, received, |class, _, value| match class {
         Class::Twin => false,
         // One, so that all who log it tell the same.
         Class::RequestId => is_request_id(value) && !std::mem::replace(&mut has_id, true),
         _ => {
-            vouched |= class.is_vouched();
+            left.vouched |= class.is_vouched();
+            left.via |= class == Class::Via;
             true
         }
     });
-    vouched
+    left
 }
 
 /// Whether a client's id is kept: it is forwarded, echoed and logged all the way. 128 characters hold
@@ -287,7 +299,8 @@ mod tests {
             ("three", "3"),
         ]);
         let received = Received { nominates: true, upgrade: false };
-        assert!(!clean_request(&mut got, received));
+        let left = clean_request(&mut got, received);
+        assert!(!left.vouched && left.via);
         assert_eq!(names(&got), ["via", "x-request-id", "three"]);
     }
 
@@ -335,7 +348,8 @@ mod tests {
             ("a_b", "6"),
         ];
         let mut got = headers(&all);
-        assert!(clean_request(&mut got, Received { nominates: false, upgrade: false }));
+        let left = clean_request(&mut got, Received { nominates: false, upgrade: false });
+        assert!(left.vouched && !left.via);
         assert_eq!(names(&got), ["x-forwarded-for", "x-mesh-identity", "forwarded", "a_b"]);
         strip_vouched(&mut got);
         assert_eq!(names(&got), ["a_b"]);

@@ -39,6 +39,7 @@ mod limits;
 mod parse;
 mod request_head;
 mod target;
+mod via;
 mod websocket;
 
 pub use encode::{encode_chunk_end, encode_chunk_header, encode_last_chunk, reason_phrase};
@@ -55,4 +56,5 @@ pub use h1_server::{H1Server, ServerRules};
 pub use header_ops::{HeaderOps, OpsError};
 pub use header_rules::{is_codecs_own, strip_twins, strip_vouched};
 pub use limits::Limits;
+pub use via::{ViaMark, random_name};
 pub use websocket::{KEY as WEBSOCKET_KEY, accept as websocket_accept};

@@ -48,7 +48,7 @@ pub(super) fn read(
     let place = place(&mut parsed, raw, &target, &rules.paths)?;
     let upgrade = upgrade(&mut parsed, &facts);
     let received = Received { nominates: facts.nominates, upgrade: upgrade.is_some() };
-    let vouched = clean_request(&mut parsed.headers, received);
+    let left = clean_request(&mut parsed.headers, received);
     Ok(RequestHead {
         version: parsed.version,
         method: parsed.method,
@@ -64,7 +64,8 @@ pub(super) fn read(
         // Without a body there is nothing to wait for (RFC 9110 §10.1.1).
         expect_continue: facts.expect_continue && body != BodyLength::Empty,
         upgrade,
-        vouched,
+        vouched: left.vouched,
+        via: left.via,
         headers: parsed.headers,
     })
 }

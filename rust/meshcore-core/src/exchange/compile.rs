@@ -12,7 +12,7 @@ use super::stats::{ListenerStats, RouteStats};
 use super::upstream::Upstream;
 use crate::admission::{ClientShare, InFlight, RetryBudget, bytes_key};
 use crate::balance::{Endpoint, EndpointState, Picker};
-use crate::codec::HeaderOps;
+use crate::codec::{HeaderOps, ViaMark, random_name};
 use crate::routing::{ListenerId, rewrite};
 use crate::segment::Kind;
 use crate::snapshot::{self, Action, Route};
@@ -112,6 +112,8 @@ impl Control {
             name: name.to_owned(),
             ops,
             trusted_hops: spec.trusted_hops,
+            via: ViaMark::new(spec.via.as_ref().unwrap_or(&random_name(self.seed())), name),
+            max_visits: spec.max_visits,
             body_rate: spec.body_bytes_per_second,
             routing: ListenerId::new(name, spec.match_first),
             stats: ListenerStats::new(counts, gauges, self.worker_slot),

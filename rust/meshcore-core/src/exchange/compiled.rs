@@ -12,7 +12,7 @@ use super::stats::ListenerStats;
 use super::upstream::Upstream;
 use crate::admission::ClientsHeld;
 use crate::balance::Rng;
-use crate::codec::{strip_twins, strip_vouched};
+use crate::codec::{ViaMark, strip_twins, strip_vouched};
 use crate::head::RequestHead;
 use crate::routing::{ListenerId, RouteTable};
 use crate::snapshot::{Action, Route};
@@ -29,6 +29,8 @@ pub struct Listener {
     pub name: String,
     pub(super) ops: Vec<Op>,
     pub(super) trusted_hops: u8,
+    pub(super) via: ViaMark,
+    pub(super) max_visits: u8,
     /// The least rate of a request's body, in bytes a second; zero for none.
     pub(super) body_rate: u64,
     pub(super) routing: ListenerId,
@@ -41,6 +43,11 @@ impl Listener {
     #[must_use]
     pub fn trusted_hops(&self) -> u8 {
         self.trusted_hops
+    }
+
+    /// Whether a request has come through it too often.
+    pub(super) fn is_loop(&self, head: &RequestHead) -> bool {
+        head.via && self.via.visits(&head.headers) >= usize::from(self.max_visits)
     }
 
     /// The fields that its limits count by.

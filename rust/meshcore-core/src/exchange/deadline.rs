@@ -258,6 +258,7 @@ mod tests {
             expect_continue: false,
             upgrade,
             vouched: false,
+            via: false,
             headers,
         }
     }

@@ -20,7 +20,7 @@ use super::walk::Arrival;
 use crate::admission::{BreakerPermit, Charge, Verdict as Finding};
 use crate::balance::{EndpointOutcome, EndpointPermit, Picked, Rng, Tried};
 use crate::error::Reason;
-use crate::head::BodyLength;
+use crate::head::{BodyLength, Version};
 use crate::routing::Matched;
 use crate::time::Nanos;
 
@@ -221,6 +221,12 @@ impl RequestTicket {
     #[must_use]
     pub fn trusted_hops(&self) -> u8 {
         self.compiled.listener(self.listener).map_or(0, |l| l.trusted_hops)
+    }
+
+    /// What its listener writes into `via`.
+    #[must_use]
+    pub fn via(&self, version: Version) -> &[u8] {
+        self.compiled.listener(self.listener).map_or(b"", |l| l.via.value(version))
     }
 
     /// The listener's name.

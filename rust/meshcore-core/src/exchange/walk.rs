@@ -58,6 +58,10 @@ impl Engine {
         if let Some(listener) = compiled.listener(listener) {
             listener.stats.began();
             ticket.body.least_rate = listener.body_rate;
+            // Before it is charged: in a circle one request would use up what others have.
+            if listener.is_loop(arrival.head) {
+                return (ticket, Verdict::Answer(Reason::LoopDetected.into()));
+            }
         }
         let verdict = self.resume(&mut ticket, arrival);
         (ticket, verdict)

@@ -277,6 +277,7 @@ mod tests {
             expect_continue: false,
             upgrade: None,
             vouched: false,
+            via: false,
             headers,
         }
     }

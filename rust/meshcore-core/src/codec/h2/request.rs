@@ -61,7 +61,7 @@ pub(super) fn head(
     let place = place(&mut parsed, &path, &form, &rules.paths)?;
     let protocol = pseudo.protocol.map(|p| parsed.headers.slice(p).to_vec());
     let received = Received { nominates: false, upgrade: false };
-    let vouched = clean_request(&mut parsed.headers, received);
+    let left = clean_request(&mut parsed.headers, received);
     let head = RequestHead {
         version: Version::Http2,
         method,
@@ -75,7 +75,8 @@ pub(super) fn head(
         keep_alive: true,
         expect_continue: facts.expect_continue && body != BodyLength::Empty,
         upgrade: protocol.map(|p| parsed.headers.append_lower(&p)),
-        vouched,
+        vouched: left.vouched,
+        via: left.via,
         headers: parsed.headers,
     };
     Ok((head, facts.content_length))

@@ -133,6 +133,8 @@ class Reason(IntEnum):
     UPSTREAM_STATUS = 36
     ANSWERED = 37
     UPGRADE_UNSUPPORTED = 38
+    MAX_FORWARDS = 39
+    LOOP_DETECTED = 40
 
 class Phase(IntEnum):
     """Where a request stands, or ended."""

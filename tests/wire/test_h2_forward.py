@@ -196,11 +196,12 @@ def test_only_trailers_is_left_of_te(run: Run, path: Path) -> None:
         ({":authority": "a.test:80"}, 200, "a.test:80"),
         ({"host": "a.test"}, 200, "a.test"),
         ({":authority": "a.test", "host": "b.test"}, 400, ""),
-        ({":authority": "a.test", "host": "a.test:80"}, 400, ""),
+        ({":authority": "a.test", "host": "a.test:80"}, 200, "a.test:80"),
+        ({":authority": "a.test", "host": "a.test:81"}, 400, ""),
         ({":authority": "a.test", "host": ""}, 400, ""),
         ({}, 400, ""),
     ],
-    ids=["same", "case", "port", "host", "other", "other-port", "empty", "none"],
+    ids=["same", "case", "port", "host", "other", "default-port", "other-port", "empty", "none"],
 )
 @pytest.mark.parametrize("origin_speaks", ["http1", "h2"])
 def test_a_request_has_one_authority(

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import re
 import stat
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from pydantic import BeforeValidator, Field, PlainSerializer, WithJsonSchema, model_validator
+from pydantic import Field, model_validator
 
-from meshcore.config.fault import Fault, shown
-from meshcore.config.fields import BindAddress, FilePath, HostPattern, Model, Switch
+from meshcore.config.fault import Fault
+from meshcore.config.fields import BindAddress, FileMode, FilePath, HostPattern, Model, Switch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,42 +20,13 @@ if TYPE_CHECKING:
 MAX_TOKEN_BYTES: Final = 4096
 # What can stand in a field behind the scheme, and is no space (RFC 9110 §11.4).
 _TOKEN: Final = re.compile(rb"[\x21-\x7e]+")
-# A number of YAML has no leading zero any more: its digits count.
-_MODE: Final = re.compile(r"(?:0o?)?[0-7]{3}")
-_OWNER: Final = stat.S_IRUSR | stat.S_IWUSR
-
-
-def parse_mode(value: object) -> int:
-    """The bits of ``0660``, written as a text or as a number with these digits."""
-    text = str(value) if isinstance(value, int | str) and not isinstance(value, bool) else ""
-    if not _MODE.fullmatch(text):
-        raise ValueError(f"expected the mode of a file, such as 0600 or 0660, got {shown(value)}")
-    mode = int(text.removeprefix("0o"), 8)
-    if mode & _OWNER != _OWNER:
-        raise ValueError(f"{text} keeps its owner out: the first digit is 6 or 7")
-    return mode
-
-
-SocketMode = Annotated[
-    int,
-    BeforeValidator(parse_mode),
-    PlainSerializer(lambda mode: f"{mode:04o}", return_type=str, when_used="json"),
-    WithJsonSchema(
-        {
-            "type": ["string", "integer"],
-            "pattern": r"^(0o?)?[67][0-7]{2}$",
-            "examples": ["0600", "0660"],
-        }
-    ),
-]
-"""Who may connect to a unix socket, written ``0660``."""
 
 
 class Admin(Model):
     """The port for people and scrapers: health, readiness, metrics, status and orders."""
 
     bind: BindAddress = Field(description="`host:port`, `[v6]:port` or `unix:/path`.")
-    mode: SocketMode = Field(
+    mode: FileMode = Field(
         0o600,
         description="Who may connect to the unix socket of `bind`.",
         json_schema_extra={"default": "0600"},

@@ -346,7 +346,13 @@ FileMode = Annotated[
     int,
     BeforeValidator(parse_mode),
     _serialized("{:04o}".format),
-    _text(r"^(0o?)?[0-7]{3}$", "0600", "0660"),
+    WithJsonSchema(
+        {
+            "type": ["string", "integer"],
+            "pattern": r"^(0o?)?[67][0-7]{2}$",
+            "examples": ["0600", "0660"],
+        }
+    ),
 ]
 """Permission bits of a file, written in octal."""
 

@@ -8,6 +8,7 @@ percentage is a whole number. Each parser takes what YAML or Python hands over a
 from __future__ import annotations
 
 import re
+import stat
 from fractions import Fraction
 from typing import Final, NamedTuple
 
@@ -39,6 +40,8 @@ SIZE_UNITS: Final = {
 MAX_DURATION: Final = 365 * DURATION_UNITS["d"]
 # What a signed 64-bit length can hold.
 MAX_SIZE: Final = (1 << 63) - 1
+# The bits without which a socket is of no use to who made it.
+_OWNER: Final = stat.S_IRUSR | stat.S_IWUSR
 # One token per nanosecond is as fine as the core's clock.
 MAX_RATE: Final = SECOND
 
@@ -141,12 +144,15 @@ def parse_rate(value: object) -> Rate:
 
 
 def parse_mode(value: object) -> int:
-    """The permission bits of ``0660``, ``660`` or ``0o660``, written in octal. A text alone: YAML
-    makes the number 660 of what was meant so, and Python 432."""
-    match = _MODE.fullmatch(value) if isinstance(value, str) else None
-    if match is None:
-        raise ValueError(f'{_shown(value)} is no mode: write it in octal and in quotes, "0660"')
-    return int(match[1], 8)
+    """The permission bits of ``0660``, written as a text or as a number with these digits: the YAML
+    that is read here has no octal numbers."""
+    text = str(value) if isinstance(value, int | str) and not isinstance(value, bool) else ""
+    if not (match := _MODE.fullmatch(text)):
+        raise ValueError(f"expected the mode of a file, such as 0600 or 0660, got {shown(value)}")
+    mode = int(match[1], 8)
+    if mode & _OWNER != _OWNER:
+        raise ValueError(f"{text} keeps its owner out: the first digit is 6 or 7")
+    return mode
 
 
 def parse_percent(value: object) -> int:

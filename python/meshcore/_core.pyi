@@ -481,6 +481,10 @@ class ServerCodec:
         """Whether the connection may serve another request."""
 
     @property
+    def may_ask_again(self) -> bool:
+        """Whether the client may send another request: it did not say that this one is its last."""
+
+    @property
     def chunking(self) -> bool:
         """Whether the response's body goes out in chunks."""
 

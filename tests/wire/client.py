@@ -71,5 +71,7 @@ class Client:
         return await self.reply()
 
     async def closed(self) -> bytes:
-        """What comes until the proxy closes."""
-        return await self.reader.read()
+        """What comes until the proxy closes; then the client does, as clients do."""
+        rest = await self.reader.read()
+        self.writer.close()
+        return rest

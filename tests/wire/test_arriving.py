@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import socket
 import ssl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import TypeVar
 from urllib.parse import urlsplit
 
@@ -16,6 +16,10 @@ from meshcore import Proxy
 from meshcore.admin.server import Admin
 from meshcore.config.snapshot import AdminSpec
 from tests.wire.conftest import Certificates, Run, Serve, eventually
+from meshcore.downstream.http1 import Http1Connection
+from tests.wire.conftest import Certificates, Run, Serve, eventually, metric
+from tests.wire.either import asking, request
+from tests.wire.h2_client import connect
 from tests.wire.origin import Origin, Visit, response
 from tests.wire.test_reload import mesh
 
@@ -130,7 +134,7 @@ def test_a_handshake_under_way_is_no_idle_connection(
         assert proxy._worker is not None
         listener = proxy._worker.listeners["edge"]
         began = Handshake(trusting, proxy.addresses["edge"])
-        await eventually(lambda: len(listener.arriving) == 1)
+        await eventually(lambda: listener.connections == 1)
         return began
 
     async def main() -> None:
@@ -185,7 +189,7 @@ def test_nobody_comes_in_after_the_end(run: Run, serve: Serve, certificates: Cer
                 listener = proxy._worker.listeners["edge"]
                 early, late = (Handshake(trusting, proxy.addresses["edge"]) for _ in range(2))
                 asking = asyncio.create_task(ask(early))
-                await eventually(lambda: listener.connections == len(listener.arriving) == 1)
+                await eventually(lambda: len(asked) == 1 and listener.connections == 2)
                 await asyncio.wait_for(proxy.stop(), 5)
                 assert b" 503 " in await asking
                 with pytest.raises((AssertionError, ConnectionError, ssl.SSLError)):
@@ -193,5 +197,115 @@ def test_nobody_comes_in_after_the_end(run: Run, serve: Serve, certificates: Cer
                 assert len(asked) == 1
                 early.sock.close()
                 late.sock.close()
+
+    run(main())
+
+
+# --- each has a place of `limits.connections` --------------------------------------------------
+
+SAID = {
+    "secure, silent": b"",
+    "secure, half a hello": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+    "detected, silent": b"",
+    "detected, half a preface": b"PRI * HTTP/2.0\r\n",
+}
+
+
+@contextlib.contextmanager
+def arriving(url: str, said: bytes) -> Iterator[socket.socket]:
+    """A client that says no more, for as long as the block lasts."""
+    at = urlsplit(url)
+    with socket.create_connection((at.hostname, at.port)) as sock:
+        sock.sendall(said)
+        sock.setblocking(False)
+        yield sock
+
+
+async def ended(sock: socket.socket) -> None:
+    """Without an answer."""
+    async with asyncio.timeout(5):
+        with contextlib.suppress(ConnectionError):
+            assert await asyncio.get_running_loop().sock_recv(sock, 4096) == b""
+
+
+def counted(proxy: Proxy) -> int:
+    """Over all workers, as the limit counts."""
+    return metric(proxy, "meshcore_listener_connections")
+
+
+@pytest.mark.parametrize("kind", SAID)
+def test_who_says_too_little_has_a_place_and_no_more(
+    run: Run, serve: Serve, certificates: Certificates, kind: str
+) -> None:
+    secure, said = kind.startswith("secure"), SAID[kind]
+    tls = f", tls: {certificates.listener}" if secure else ""
+    limits = ", limits: {connections: 3}, timeouts: {header: 700ms, tls_handshake: 700ms}"
+    trusting = certificates.client("http/1.1") if secure else None
+
+    async def main() -> None:
+        async with (
+            Origin(response(b"x")) as origin,
+            serve(mesh(origin.port, listener=limits + tls)) as proxy,
+        ):
+            url = proxy.addresses["edge"]
+            async with asking("http1", url, certificates if secure else None) as ask:
+                assert (await ask(request())).status == 200
+                with arriving(url, said) as first, arriving(url, said) as second:
+                    await eventually(lambda: counted(proxy) == proxy.connections == 3)
+                    for _ in range(20):
+                        with arriving(url, said) as refused:
+                            await ended(refused)
+                    assert proxy.connections == 3
+                    assert (await ask(request())).status == 200  # who is in is served
+                    await asyncio.gather(ended(first), ended(second))
+                await eventually(lambda: counted(proxy) == proxy.connections == 1)
+                reader, writer = await connect(url, trusting)
+                writer.write(REQUEST)
+                assert (await reader.read(12))[9:] == b"200"
+                writer.close()
+
+    run(main())
+
+
+def test_a_handshake_that_fails_gives_its_place_back(
+    run: Run, serve: Serve, certificates: Certificates
+) -> None:
+    listener = f", tls: {certificates.listener}, limits: {{connections: 1}}"
+
+    async def main() -> None:
+        async with (
+            Origin(response(b"x")) as origin,
+            serve(mesh(origin.port, listener=listener)) as proxy,
+        ):
+            url = proxy.addresses["edge"]
+            for said in (REQUEST, b"\x16\x03\x01\x00\x05" + b"\xff" * 5):
+                with arriving(url, said) as sock, contextlib.suppress(ConnectionError):
+                    await asyncio.get_running_loop().sock_recv(sock, 4096)  # an alert
+                await eventually(lambda: counted(proxy) == proxy.connections == 0)
+            with arriving(url, b""):
+                await eventually(lambda: counted(proxy) == 1)
+            await eventually(lambda: counted(proxy) == proxy.connections == 0)
+            async with asking("http1", url, certificates) as ask:
+                assert (await ask(request())).status == 200
+
+    run(main())
+
+
+def test_who_is_not_let_in_has_no_place_until_it_is_gone(run: Run, serve: Serve) -> None:
+    """Else a flood of them would keep the places that others leave."""
+
+    async def main() -> None:
+        async with serve(mesh(1, listener=", limits: {connections: 1}")) as proxy:
+            assert proxy._worker is not None
+            listener = proxy._worker.listeners["edge"]
+            one, other, third = (Http1Connection(listener) for _ in range(3))
+            assert listener.admit(one)
+            assert not listener.admit(other)
+            listener.leave(one)
+            assert listener.admit(third)
+            listener.leave(other)
+            assert counted(proxy) == 1
+            listener.leave(third)
+            assert counted(proxy) == 0
 
     run(main())

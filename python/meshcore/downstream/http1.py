@@ -7,10 +7,11 @@ import asyncio
 from typing import TYPE_CHECKING, ClassVar, Final, cast
 
 from meshcore._core import Answer, Body, Reason, Request, ServerCodec, now_ns
-from meshcore.downstream.parting import LOOK_NS, Parting
+from meshcore.downstream.parting import LOOK_NS, Parting, unsent_bytes
 from meshcore.downstream.reset import reset_on_close
 from meshcore.errors import CodecError
 from meshcore.exchange.exchange import Exchange
+from meshcore.exchange.phase import ANSWERING
 
 if TYPE_CHECKING:
     from meshcore._core import Chunk, Peer, Response, Ticket
@@ -136,14 +137,23 @@ class Http1Connection(asyncio.BaseProtocol):
         elif type(event) is Body:
             exchange.on_request_body(event, now)
 
-    def eof_received(self) -> None:
+    def eof_received(self) -> bool:
         """The client left: a half-closed one cannot be told from one that is gone, and what it
         asked for is not worked on for nobody. It ends here, for what is written to a transport
-        that closes goes nowhere."""
+        that closes goes nowhere. ``True``: the transport stays open for what it has of whole
+        responses."""
         now = now_ns()
-        if self._phase != CLOSING:
+        exchange = self._exchange
+        if exchange is not None and exchange.phase == ANSWERING:
+            self.cut(now)
+        elif self._phase != CLOSING:
             self._close(now, linger=False)
         self._lose(now)
+        if self._parting is None or not self._parting.torn:
+            return False
+        if self.secure:  # where the loop closes in any case, and as if all were whole
+            self.abort()
+        return not self.secure
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone."""
@@ -269,8 +279,11 @@ class Http1Connection(asyncio.BaseProtocol):
         codec = self.codec
         assert exchange is not None
         if not (exchange.request_done and codec.keep_alive and codec.start_next()):
-            # Where more of the client's is on its way, a plain close would be a reset.
-            self._close(now, linger=codec.pipelined or not codec.request_complete)
+            # Where more of the client's is on its way, a plain close would be a reset. Over TLS the
+            # client has it all by then, for there is no closing by halves.
+            asks = codec.may_ask_again or exchange.request.tunnel
+            told = codec.pipelined or not codec.request_complete
+            self._close(now, linger=told or (asks and not self.secure))
             return
         self.arm(now + (self._listener.idle_timeout_ns if self._takes == ALL else DRAIN_QUIET_NS))
         if self.choked:
@@ -304,9 +317,14 @@ class Http1Connection(asyncio.BaseProtocol):
         finally:
             self._feeding = False
 
+    def cut(self, now_ns: int) -> None:
+        """End with a reset: after a plain end a body without a length would look whole (RFC 9112
+        §8). Whole responses before it are the client's first."""
+        self._close(now_ns, linger=False, torn=True)
+        self._lose(now_ns)
+
     def abort(self) -> None:
-        """Cut the connection with a reset: after a plain end a body without a length would look
-        whole (RFC 9112 §8)."""
+        """Cut the connection now, whatever waits for the client."""
         self._phase = CLOSING
         transport = self._transport
         if transport is not None:
@@ -326,7 +344,7 @@ class Http1Connection(asyncio.BaseProtocol):
         elif self.codec.started:
             self._answer(Answer.for_reason(Reason.REQUEST_TIMEOUT, "head not whole in time"), now)
         else:
-            self._close(now, linger=False)
+            self._hang_up(now)
 
     def drain(self, now: int) -> None:
         """Take no further request but those that are on their way; responses say so."""
@@ -345,7 +363,7 @@ class Http1Connection(asyncio.BaseProtocol):
         elif self.codec.started:
             self._answer(Answer.for_reason(Reason.DRAINING, "head not whole"), now)
         else:
-            self._close(now, linger=False)
+            self._hang_up(now)
 
     def _refuse(self, error: CodecError, now: int) -> None:
         """The request may not pass: its status, and the end of the connection."""
@@ -360,20 +378,30 @@ class Http1Connection(asyncio.BaseProtocol):
         self._write(self.codec.send_answer(None, answer, False))
         self._close(now, linger=True)
 
-    def _close(self, now: int, *, linger: bool) -> None:
-        """Write what is queued, then close; cut if the client does not take it in time."""
-        if linger:
+    def _hang_up(self, now: int) -> None:
+        """Close a connection that waits for a request: one that is on its way is not to tear the
+        last response, if the client has not taken that yet."""
+        transport = self._transport
+        untaken = not self.secure and transport is not None and unsent_bytes(transport) > 0
+        self._close(now, linger=untaken)
+
+    def _close(self, now: int, *, linger: bool, torn: bool = False) -> None:
+        """Write what is queued, then close; cut if the client does not take it in time. ``torn``:
+        cut in any case."""
+        if linger or torn:
             # Bytes may be on their way: read and drop them, so that no reset eats the answer.
             self._resume(ANY)
         self._phase = CLOSING
         transport = self._transport
         if transport is None:
             return
-        if not linger and transport.can_write_eof() and not transport.get_write_buffer_size():
+        unwritten = torn or linger or transport.get_write_buffer_size()
+        if not unwritten and transport.can_write_eof():
             transport.close()  # as most do: there is nothing to look after
             return
         idle_ns = self._listener.idle_timeout_ns
-        self._parting = Parting(transport, now, idle_ns, LINGER_NS if linger else 0)
+        linger_ns = LINGER_NS if linger else 0
+        self._parting = Parting(transport, now, idle_ns, linger_ns, torn=torn)
         self.arm(now + LOOK_NS)
 
 

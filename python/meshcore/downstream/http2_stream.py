@@ -171,7 +171,7 @@ class Http2Stream:
         self._connection.removed(self._number)
         del self.exchange  # which holds this: without the cycle both go at once
 
-    def abort(self) -> None:
+    def cut(self, now_ns: int) -> None:
         """Reset: what was sent must not look whole."""
         self._connection.reset(self._number)
         self._remove()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import weakref
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from meshcore._core import now_ns
@@ -11,9 +11,8 @@ from meshcore.codec.engines import server_engine
 from meshcore.downstream.detect import Detection, SecureDetection
 from meshcore.downstream.http1 import LINGER_NS, Http1Connection
 from meshcore.downstream.http2 import Http2Connection
-from meshcore.downstream.parting import CLOSE_NS
 from meshcore.downstream.sockets import stop_serving, until_made, url_of
-from meshcore.downstream.tls import server_context
+from meshcore.downstream.tls import Handshake, server_context
 
 if TYPE_CHECKING:
     import socket
@@ -32,9 +31,6 @@ if TYPE_CHECKING:
 BACKLOG = 4096
 # What TLS decrypts into, shared by the connections of a listener: four records at most.
 RECEIVE_BYTES = 64 * 1024
-# A listener that drains waits so long for a handshake, and looks so often once it has nothing else.
-HANDSHAKE_NS = 2_000_000_000
-HANDSHAKE_POLL_S = 0.05
 # How long the last words of a connection have to go out before it is cut: as long as a client has
 # to take a refusal (`LINGER_NS`).
 LAST_WORDS_NS = LINGER_NS
@@ -79,8 +75,6 @@ class Listener:
         self._sockets: dict[int, socket.socket] = {}
         self._servers: dict[int, asyncio.Server] = {}
         self._connections: dict[Connection, None] = {}  # in the order they came
-        self.arriving: weakref.WeakSet[SecureDetection] = weakref.WeakSet()
-        """Accepted, and not there yet: the handshake is under way. One that fails says nothing."""
         self.drained_since_ns = 0
         self._ended = False  # the time to drain is over
         self._end_slot: int | None = None  # of the deadlines, once the time to drain is over
@@ -165,29 +159,21 @@ class Listener:
         """A server over a descriptor of its own: a server closes what it accepts from."""
         loop = asyncio.get_running_loop()
         protocol = self._protocol()
-        handshake = self.spec.tls_handshake_timeout_ns / 1e9 or None
         own = sock.dup()
         try:
             own.listen(BACKLOG)  # uvloop tells nobody when it cannot be
-            return await loop.create_server(
-                lambda: protocol(self),
-                sock=own,
-                backlog=BACKLOG,
-                ssl=self._tls,
-                ssl_handshake_timeout=handshake if self._tls else None,
-                ssl_shutdown_timeout=CLOSE_NS / 1e9 if self._tls else None,
-            )
+            return await loop.create_server(protocol, sock=own, backlog=BACKLOG)
         except BaseException:
             own.close()
             raise
 
-    def _protocol(self) -> Callable[[Listener], asyncio.BaseProtocol]:
+    def _protocol(self) -> Callable[[], asyncio.BaseProtocol]:
         """What a new connection begins as."""
-        if self.secure:
-            return SecureDetection
+        if self._tls is not None:
+            return partial(SecureDetection, self, Handshake.of(self.spec, self._tls))
         if self.spec.h2 is None:
-            return Http1Connection
-        return Detection if self.spec.http1 else Http2Connection
+            return partial(Http1Connection, self)
+        return partial(Detection if self.spec.http1 else Http2Connection, self)
 
     @property
     def h2(self) -> Http2Spec:
@@ -217,10 +203,14 @@ class Listener:
             self.driver.observer.refused(self.stack, answer, peer)
 
     def admit(self, connection: Connection) -> bool:
-        """Take a connection in; false when the listener is full, or at its end."""
+        """Take a connection in as soon as it is accepted; false when the listener is full, or at
+        its end: then it is to be cut, and takes no place until it is."""
+        if self.stack.connected() > self.spec.max_connections or self._ended:
+            self.stack.disconnected()
+            return False
         self._connections[connection] = None
         self._idle.clear()
-        return self.stack.connected() <= self.spec.max_connections and not self._ended
+        return True
 
     def replace(self, connection: Connection, by: Connection) -> None:
         """It is known now what the connection speaks."""
@@ -228,15 +218,17 @@ class Listener:
         self._connections[by] = None
 
     def leave(self, connection: Connection) -> None:
-        """A connection is gone."""
-        self._connections.pop(connection, None)
+        """A connection is gone. One that was not let in had no place."""
+        if connection not in self._connections:
+            return
+        del self._connections[connection]
         self.stack.disconnected()
         if not self._connections:
             self._idle.set()
 
     @property
     def connections(self) -> int:
-        """Open connections."""
+        """Open connections, those whose handshake is under way among them."""
         return len(self._connections)
 
     def stop_accepting(self) -> None:
@@ -252,18 +244,10 @@ class Listener:
         for connection in list(self._connections):
             connection.drain(now)
 
-    def is_over(self, now: int) -> bool:
-        """Whether a listener that drains has no connection, and none to come."""
-        late = self._ended or now - self.drained_since_ns >= HANDSHAKE_NS
-        return not self._connections and (late or not self.arriving)
-
     async def drained(self) -> None:
         """Wait until the last connection is closed."""
         await until_made()
-        while not self.is_over(now_ns()):
-            await self._idle.wait()
-            if not self._connections:
-                await asyncio.sleep(HANDSHAKE_POLL_S)
+        await self._idle.wait()
 
     def end(self, now: int) -> None:
         """The time to drain is over: end what is under way with the reason ``draining``, and cut

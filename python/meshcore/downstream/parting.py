@@ -3,6 +3,9 @@
 A socket that is closed answers what still comes with a reset, and with it goes all that the kernel
 has not sent yet (RFC 9112 §9.6): a WINDOW_UPDATE is enough. Over TLS the loop cuts what is not
 written a moment after a close. So a connection stays open until the client has it all.
+
+A torn response ends with a reset, and that too drops what is not sent: of whole responses before it
+as well. So the reset waits until the client has what was written, for as long as it takes some.
 """
 
 from __future__ import annotations
@@ -12,14 +15,13 @@ from fcntl import ioctl
 from termios import TIOCOUTQ
 from typing import TYPE_CHECKING, Final
 
+from meshcore.downstream.reset import reset_on_close
+from meshcore.downstream.tls import CLOSE_NS
 from meshcore.exchange.phase import NEVER
 
 if TYPE_CHECKING:
     import asyncio
 
-# What the loop itself has to say at a close has so long: an unanswered close_notify ends a TLS
-# connection then.
-CLOSE_NS: Final = 2_000_000_000
 # How often the kernel is asked how much the client has not taken yet.
 LOOK_NS: Final = 100_000_000
 
@@ -41,22 +43,33 @@ def unsent_bytes(transport: asyncio.Transport) -> int:
 class Parting:
     """Looks after a connection that is to close.
 
-    A client that is slow has ``idle_ns`` for each step, as long as it takes some. Where more of its
-    bytes may be on their way, it has ``linger_ns`` from the last step to close first.
+    A client that is slow has ``idle_ns`` for each step, as long as it takes some; else it is reset:
+    what it has is torn. Where more of its bytes may be on their way, it has ``linger_ns`` from the
+    last step to close first. ``torn``: the last response is, and the client is to know it.
     """
 
-    __slots__ = ("_closed", "_idle_ns", "_linger_ns", "_moved_ns", "_transport", "_unsent")
+    __slots__ = ("_closed", "_idle_ns", "_linger_ns", "_moved_ns", "_transport", "_unsent", "torn")
 
     def __init__(
-        self, transport: asyncio.Transport, now: int, idle_ns: int, linger_ns: int
+        self,
+        transport: asyncio.Transport,
+        now: int,
+        idle_ns: int,
+        linger_ns: int,
+        *,
+        torn: bool = False,
     ) -> None:
+        self.torn = torn
         self._transport = transport
         self._idle_ns = idle_ns
         self._linger_ns = linger_ns
         self._unsent = unsent_bytes(transport)
         self._moved_ns = now
         self._closed = False
-        if not transport.can_write_eof():  # TLS
+        if torn:
+            if transport.can_write_eof() and not self._unsent:  # over TLS not all of it shows yet
+                self._reset()
+        elif not transport.can_write_eof():  # TLS
             if not (linger_ns or self._unsent):
                 self._close()
         elif linger_ns:
@@ -69,6 +82,10 @@ class Parting:
         self._linger_ns = CLOSE_NS
         self._transport.close()
 
+    def _reset(self) -> None:
+        reset_on_close(self._transport)
+        self._transport.abort()
+
     def look(self, now: int) -> int:
         """Close or cut it, if it is time; else when to look again."""
         unsent = unsent_bytes(self._transport)
@@ -77,8 +94,11 @@ class Parting:
         quiet_ns = now - self._moved_ns
         if quiet_ns < (self._idle_ns if unsent else self._linger_ns):
             return now + LOOK_NS
-        if unsent or self._closed or self._transport.can_write_eof():
-            self._transport.abort()  # if all has gone out, nothing is torn
+        if unsent or self.torn:
+            self._reset()
+            return NEVER
+        if self._closed or self._transport.can_write_eof():
+            self._transport.abort()  # all has gone out
             return NEVER
         self._close()
         self._moved_ns = now

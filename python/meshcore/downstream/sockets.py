@@ -99,6 +99,6 @@ def stop_serving(server: asyncio.Server) -> None:
 
 
 async def until_made() -> None:
-    """Wait until what was accepted so far is made, but for handshakes."""
+    """Wait until what was accepted so far is made."""
     for _ in range(_TURNS_TO_MAKE):
         await asyncio.sleep(0)

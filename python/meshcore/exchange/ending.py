@@ -47,7 +47,7 @@ class Ending(Reading):
         """End what the client has in part, so that it does not look whole."""
         if self.phase != OVER:
             self._stop(reason, detail, now_ns, counted=counted)
-            self.down.abort()
+            self.down.cut(now_ns)
 
     def _stop(self, reason: int, detail: str, now_ns: int, *, counted: bool = False) -> None:
         """End without an answer of ours. Idempotent."""

@@ -96,8 +96,8 @@ class Downstream(Protocol):
     def finished(self, now_ns: int) -> None:
         """The exchange is over, and everything is sent."""
 
-    def abort(self) -> None:
-        """Cut it: what was sent must not look whole."""
+    def cut(self, now_ns: int) -> None:
+        """End the response so that what was sent of it does not look whole."""
 
 
 class Upstream(Protocol):

@@ -231,7 +231,7 @@ class Worker:
         self._engine.report(now)
         self.pools.forget(self._engine.oldest_version)
         for listener, until in list(self._leaving.items()):
-            if listener.is_over(now) and now - listener.drained_since_ns >= SETTLED_NS:
+            if not listener.connections and now - listener.drained_since_ns >= SETTLED_NS:
                 del self._leaving[listener]
             elif now >= until:
                 listener.end(now)

@@ -58,6 +58,8 @@ pub struct ServerCodec {
     #[pyo3(get)]
     keep_alive: bool,
     #[pyo3(get)]
+    may_ask_again: bool,
+    #[pyo3(get)]
     chunking: bool,
     has_body: bool,
 }
@@ -75,6 +77,7 @@ impl ServerCodec {
                 self.version = head.version;
                 self.head_request = head.slice(head.method) == b"HEAD";
                 self.keep_alive = head.keep_alive;
+                self.may_ask_again = head.keep_alive;
                 let part = Part::new(data, body);
                 Bound::new(py, Request::new(head, part))?.into_any()
             }
@@ -107,6 +110,7 @@ impl ServerCodec {
             version: Version::Http11,
             head_request: false,
             keep_alive: true,
+            may_ask_again: true,
             chunking: false,
             has_body: false,
         }

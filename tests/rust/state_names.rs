@@ -127,6 +127,7 @@ fn get(path: &str) -> RequestHead {
         expect_continue: false,
         upgrade: None,
         vouched: false,
+        via: false,
         headers,
     }
 }

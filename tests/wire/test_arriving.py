@@ -15,7 +15,6 @@ import pytest
 from meshcore import Proxy
 from meshcore.admin.server import Admin
 from meshcore.config.snapshot import AdminSpec
-from tests.wire.conftest import Certificates, Run, Serve, eventually
 from meshcore.downstream.http1 import Http1Connection
 from tests.wire.conftest import Certificates, Run, Serve, eventually, metric
 from tests.wire.either import asking, request

@@ -31,6 +31,7 @@ ROWS: list[list[str]] = [
     [
         "downstream",
         "upstream.connector",
+        "upstream.dial",
         "upstream.dns",
         "upstream.health",
         "upstream.http1",

@@ -8,7 +8,8 @@ from typing import Any
 
 from h2.settings import SettingCodes
 
-from meshcore.upstream.connector import Connector
+from meshcore.upstream import pool
+from meshcore.upstream.dial import Dialer
 from tests.wire.conftest import eventually, nobody
 from tests.wire.h2_origin import Call
 from tests.wire.origin import Visit
@@ -85,6 +86,11 @@ async def pour(place: Place) -> None:
 async def stale(place: Place) -> None:
     """Work once for each connection."""
     await (reset if place.path == PATH else fine)(place)
+
+
+def outlived(bench: Bench) -> None:
+    """A kept connection is one that has outlived its answer, however soon it is asked for."""
+    bench.patch.setattr(pool, "HASTY_NS", 0)
 
 
 async def agree(place: Place) -> None:
@@ -198,10 +204,10 @@ def without(what: int) -> Any:
     """The system lacks something."""
 
     def mesh(bench: Bench) -> None:
-        async def fail(connector: Connector, *_: object) -> None:
+        async def fail(dialer: Dialer, *_: object) -> None:
             raise OSError(what, "as asked")
 
-        bench.patch.setattr(Connector, "_socket", fail)
+        bench.patch.setattr(Dialer, "connect", fail)
 
     return mesh
 
@@ -222,7 +228,7 @@ UPSTREAM = [
     Row("refused", "upstream_refused", "answer", "endpoint", "asked", 502, 14, detail=".+",
         service=refuse, protocols=("h2", "grpc")),
     Row("stale", "upstream_stale", "answer", "endpoint", "asked", 502, detail=".+",
-        service=stale, client=twice, protocols=("h1",)),
+        mesh=outlived, service=stale, client=twice, protocols=("h1",)),
     Row("try", "upstream_try_timeout", "answer", "endpoint", "asked", 504, 4, detail="per_try",
         mesh=via(retry=PATIENCE), service=hold, client=after(0.2)),
     Row("name", "upstream_resolve", "answer", "proxy", "waiting", 503, 14, detail=".+",

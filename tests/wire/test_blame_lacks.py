@@ -1,14 +1,10 @@
-"""What we refuse or lack is no failure of a service: names, limits, our own caps."""
+"""What we refuse or lack is no failure of a service: limits, our own caps."""
 
 from __future__ import annotations
-
-import asyncio
-import socket
 
 import pytest
 from hyperframe.frame import PingFrame
 
-from meshcore.upstream.connector import Connector
 from tests.wire.blame import (
     Turn,
     blamed,
@@ -21,36 +17,6 @@ from tests.wire.blame import (
 from tests.wire.conftest import Run, Serve
 from tests.wire.either import request
 from tests.wire.h2_origin import Call, H2Origin
-
-
-@every_way
-@pytest.mark.parametrize("how", ["unknown", "slow"])
-def test_a_name_that_is_not_resolved_is_no_failure_of_a_service(
-    run: Run,
-    serve: Serve,
-    engine: str,
-    client: str,
-    endpoint: str,
-    how: str,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    async def resolve(*_: object) -> None:
-        """As it may go with the system's resolver, which no test has."""
-        if how == "slow":
-            await asyncio.Event().wait()
-        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
-
-    async def go() -> None:
-        mesh = touchy(engine, endpoint).to(endpoint, connect_timeout="100ms")
-        mesh.upstream["endpoints"] = ["one.test:80", "other.test:80"]
-        async with serve(str(mesh)) as proxy, calling(client, proxy) as caller:
-            for _ in range(3):
-                reply = await caller.ask(request())
-                assert (reply.status, reply.fields["x-mesh-reason"]) == (503, "upstream_resolve")
-            assert blamed(proxy) == set()
-
-    monkeypatch.setattr(Connector, "_resolve", resolve)
-    run(go())
 
 
 @every_way

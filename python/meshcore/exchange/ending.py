@@ -11,7 +11,7 @@ from meshcore.exchange.reading import Reading
 if TYPE_CHECKING:
     from collections.abc import Sized
 
-    from meshcore._core import Answer, Chunk, Request
+    from meshcore._core import Answer, Chunk, Reason, Request
     from meshcore.exchange.ports import Driver, Task
 
 
@@ -68,11 +68,11 @@ class Ending(Reading):
         self._leave_queue()
         self._discard_upstream()
 
-    def _leave_queue(self) -> bool:
-        """Wait no more for a connection; ``False``: none was being opened for it."""
+    def _leave_queue(self) -> Reason | None:
+        """Wait no more for a connection; why it did, unless for the endpoint."""
         if self.phase == WAITING:
             return self.driver.pools.cancel(self.ticket.endpoint, self)  # type: ignore[arg-type]
-        return True
+        return None
 
     def _discard_upstream(self) -> None:
         """Part with the connection, which carries no other request."""

@@ -316,8 +316,8 @@ class Exchange(Ending):
         elif phase >= ANSWERING:
             self._cut(reason, detail, now_ns)
         else:
-            if not self._leave_queue() and reason == Reason.UPSTREAM_TIMEOUT:
-                reason = Reason.QUEUE_TIMEOUT  # it waited for our own cap, not for the endpoint
+            if (held_up := self._leave_queue()) is not None and reason == Reason.UPSTREAM_TIMEOUT:
+                reason = held_up  # it waited for our own cap or a name, not for the endpoint
             up = self.up if reason in _TIMEOUTS else None
             counted = up is not None and up.is_excused()
             if due == Due.ATTEMPT:

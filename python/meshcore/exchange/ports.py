@@ -152,9 +152,9 @@ class Pools(Protocol):
         ``Exchange.on_connected`` or ``Exchange.on_failed`` follows; ``fresh``: a kept one was
         stale, so none of the others is trusted."""
 
-    def cancel(self, endpoint: int, exchange: Exchange) -> bool:
-        """The exchange no longer waits; ``False``: no connection was being opened for it, it waited
-        for our own cap."""
+    def cancel(self, endpoint: int, exchange: Exchange) -> Reason | None:
+        """The exchange no longer waits; what held it up, unless it was the endpoint: our own cap
+        (QUEUE_TIMEOUT), or the look-up of its name (UPSTREAM_RESOLVE)."""
 
 
 class Driver(Protocol):

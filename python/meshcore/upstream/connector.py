@@ -7,9 +7,8 @@ import errno
 import socket
 from typing import TYPE_CHECKING, Final, cast
 
-import aiohappyeyeballs
-
 from meshcore._core import Answer, Reason, now_ns
+from meshcore.upstream.dial import Dialer, host_and_port, patience
 from meshcore.upstream.http1 import Http1Connection, SecureHttp1Connection
 from meshcore.upstream.http2 import Http2Connection, SecureHttp2Connection
 from meshcore.upstream.pool import Pool
@@ -26,8 +25,8 @@ if TYPE_CHECKING:
 
     Connection = Http1Connection | Http2Connection
 
-# RFC 8305 §5 recommends 250 ms between attempts at two addresses.
-HAPPY_EYEBALLS_DELAY_S = 0.25
+# A handshake is bounded with its connection, by a clock that knows when the loop stood still.
+HANDSHAKE_S = 86_400.0
 # What TLS decrypts into, shared by the connections of a worker.
 RECEIVE_BYTES = 64 * 1024
 
@@ -37,6 +36,7 @@ class Connector:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
+        self._dialer = Dialer(loop)
         self.pools: dict[int, Pool] = {}
         # Open, whether they take streams or not, in the order of their ages.
         self._shared: dict[Http2Connection, None] = {}
@@ -92,21 +92,24 @@ class Connector:
             if connection is not None:
                 assert isinstance(connection, Http1Connection)
                 return connection
+        since = now if fresh else None
         if pool.shared:
-            stream = pool.lend(exchange, now)
+            stream = pool.lend(exchange, now, since)
             if stream is not None:
                 if pool.low and pool.wants_spare() and not pool.cluster.is_full:
                     self._begin_open(pool)
                 return stream
-        if not pool.wait(exchange):
+        elif pool.doubts and not fresh and pool.prefers_new(exchange, now):
+            since = 0  # of HTTP/2, whose endpoints say that they go, any
+        if not pool.wait(exchange, since):
             exchange.answer(Answer.for_reason(Reason.OVERFLOW, "limits.pending"), now)
             return None
         self._open_wanted(pool)
         self._make_room(pool.cluster)
         return None
 
-    def cancel(self, endpoint: int, exchange: Exchange) -> bool:
-        """The exchange no longer waits; ``False``: it waited for our own cap."""
+    def cancel(self, endpoint: int, exchange: Exchange) -> Reason | None:
+        """The exchange no longer waits; why it did, unless for the endpoint."""
         return self.pools[endpoint].forget(exchange)
 
     # --- connections coming and going ---------------------------------------------------------
@@ -118,28 +121,60 @@ class Connector:
             return  # a stream was given back by one who waited: the loop below goes on
         pool.lending = True
         try:
-            while pool.waiting and (stream := pool.lend(pool.waiting[0], now)) is not None:
-                waiting = pool.next_waiting()
-                assert waiting is not None
-                waiting.on_connected(stream, now)
+            while self._lend_waiting(pool, now):
+                pass
         finally:
             pool.lending = False
         self._open_wanted(pool)
         if pool.cluster.pending:
             self._make_room(pool.cluster)
 
+    @staticmethod
+    def _lend_waiting(pool: Pool, now: int) -> bool:
+        if not pool.waiting:
+            return False
+        first = pool.waiting[0]
+        stream = pool.lend(first, now, pool.fresh.get(first))
+        if stream is None and pool.fresh:
+            first = pool.first_unchoosy() or first
+            stream = pool.lend(first, now) if first not in pool.fresh else None
+        if stream is None:
+            return False
+        pool.leave(first)
+        first.on_connected(stream, now)
+        return True
+
     def released(self, connection: Http1Connection, now: int) -> None:
         """A connection has served its request: the next waiting exchange, or the idle list."""
         pool = connection.pool
-        waiting = pool.next_waiting()
-        if waiting is not None:
-            waiting.on_connected(connection, now)
-        elif pool.retired or connection.born_ns < pool.renewed_ns:
+        if pool.waiting and self._hand_on(connection, now):
+            return
+        if pool.retired or connection.born_ns < pool.renewed_ns:
             connection.close()
         else:
             pool.put(connection, now)
             if pool.cluster.pending:
                 self._make_room(pool.cluster)
+
+    def _hand_on(self, connection: Http1Connection, now: int) -> bool:
+        """To one who waits. An end that came with the answer is not read before the next turn, so
+        it is looked for; whoever was let down by a kept connection has none of them, but its place,
+        if there is no other."""
+        pool, cluster = connection.pool, connection.pool.cluster
+        connection.idle_since_ns = now
+        if not cluster.spec.pool_idle_ns or not pool.is_alive(connection, now):
+            connection.close()
+            return True
+        if pool.lacks_fresh() and cluster.is_full and cluster.leaving is None:
+            cluster.leaving = connection
+            connection.close()
+            return True
+        waiting = pool.first_unchoosy()
+        if waiting is None:
+            return False
+        pool.leave(waiting)
+        waiting.on_connected(connection, now)
+        return True
 
     def released_unread(self, connection: Http1Connection) -> None:
         """A connection has served its request, but was not read at the end of the response: what
@@ -199,9 +234,11 @@ class Connector:
     async def _open(self, pool: Pool) -> None:
         chooser = Chooser(self, pool)
         began_ns = now_ns()
+        span_s = pool.cluster.spec.connect_timeout_ns / 1e9
         try:
-            async with asyncio.timeout(pool.cluster.spec.connect_timeout_ns / 1e9 or None):
-                await self._connect(pool, chooser)
+            infos = self._dialer.known(pool.address) or await self._look_up(pool, span_s)
+            async with patience(self._loop, span_s):
+                await self._connect(pool, chooser, infos)
                 connection = chooser.chosen
                 if isinstance(connection, Http2Connection):
                     await connection.ready.wait()
@@ -210,15 +247,21 @@ class Connector:
             connection.born_ns = began_ns  # as the upstream was then: it may have been renewed
         except (OSError, UnicodeError) as error:  # the last: a name that IDNA refuses
             self._give_up(pool, chooser)
-            resolving = chooser.resolving and isinstance(error, TimeoutError)
-            reason = Reason.UPSTREAM_RESOLVE if resolving else why_unconnected(error)
-            self._fail_waiting(pool, reason, detail_of(error))
+            self._fail_waiting(pool, why_unconnected(error), detail_of(error))
         except BaseException:
             self._give_up(pool, chooser)
             raise
         else:
             pool.opening -= 1
             self._ready(pool, connection)
+
+    async def _look_up(self, pool: Pool, span_s: float) -> Sequence[AddrInfoType]:
+        """Timed for itself: what is left of the time for a connection is not the resolver's."""
+        pool.resolving += 1
+        try:
+            return await self._dialer.look_up(pool.address, span_s)
+        finally:
+            pool.resolving -= 1
 
     def _give_up(self, pool: Pool, chooser: Chooser) -> None:
         pool.opening -= 1
@@ -245,7 +288,11 @@ class Connector:
         now = now_ns()
         if isinstance(connection, Http1Connection):
             pool.streams_each = 1
-            self.released(connection, now)
+            waiting = pool.next_waiting()
+            if waiting is None:
+                self.released(connection, now)
+            else:
+                waiting.on_connected(connection, now)
             self._open_wanted(pool)
         else:
             pool.share(connection)
@@ -253,43 +300,22 @@ class Connector:
             self.has_room(connection, now)
             connection.kept = True  # whom it was opened for has it, or has left
 
-    async def _connect(self, pool: Pool, chooser: Chooser) -> None:
+    async def _connect(self, pool: Pool, chooser: Chooser, infos: Sequence[AddrInfoType]) -> None:
         """Connect the socket first, so that a cancelled attempt owns what it must close."""
         spec, tls = pool.cluster.spec, pool.cluster.tls
-        sock = await self._socket(pool.address, chooser)
+        sock = await self._dialer.connect(infos)
         try:
             await self._loop.create_connection(
                 lambda: chooser,
                 sock=sock,
                 ssl=tls,
-                server_hostname=spec.server_name or host_of(pool.address) if tls else None,
-                ssl_handshake_timeout=spec.connect_timeout_ns / 1e9 or None if tls else None,
+                server_hostname=spec.server_name or host_and_port(pool.address)[0] if tls else None,
+                ssl_handshake_timeout=HANDSHAKE_S if tls else None,
                 ssl_shutdown_timeout=2 if tls else None,
             )
         except BaseException:
             sock.close()
             raise
-
-    async def _socket(self, address: str, chooser: Chooser) -> socket.socket:
-        if address.startswith("unix:"):
-            sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            sock.setblocking(False)
-            try:
-                await self._loop.sock_connect(sock, address.removeprefix("unix:"))
-            except BaseException:
-                sock.close()
-                raise
-            return sock
-        host, _, port = address.rpartition(":")
-        chooser.resolving = True
-        infos = await self._resolve(host.strip("[]"), int(port))
-        chooser.resolving = False
-        return await aiohappyeyeballs.start_connection(
-            infos, happy_eyeballs_delay=HAPPY_EYEBALLS_DELAY_S, interleave=1, loop=self._loop
-        )
-
-    async def _resolve(self, host: str, port: int) -> Sequence[AddrInfoType]:
-        return await self._loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
 
     # --- care ---------------------------------------------------------------------------------
 
@@ -325,7 +351,6 @@ class Chooser(asyncio.BaseProtocol):
     def __init__(self, pools: Connector, pool: Pool) -> None:
         self._pools = pools
         self._pool = pool
-        self.resolving = False  # the endpoint's name
         self.chosen: Connection | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -365,8 +390,3 @@ def why_unconnected(error: Exception) -> Reason:
     if isinstance(error, OSError) and error.errno in _LACKING:
         return Reason.NO_RESOURCES
     return Reason.UPSTREAM_CONNECT
-
-
-def host_of(address: str) -> str:
-    """The host of ``host:port`` or ``[v6]:port``."""
-    return address.rpartition(":")[0].strip("[]")

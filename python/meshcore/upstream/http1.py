@@ -86,6 +86,7 @@ class Http1Connection(asyncio.BaseProtocol):
         """The endpoint sends no more: the end of a body without a length, or a loss."""
         exchange = self.exchange
         if exchange is None:
+            self.pool.ended(self, now_ns())
             self.withdraw()
         else:
             self._receive_eof(exchange, "closed", now_ns())
@@ -96,7 +97,7 @@ class Http1Connection(asyncio.BaseProtocol):
         try:
             event = self.codec.receive_eof()
         except CodecError:
-            exchange.on_cut(detail, now, Lost(began, not began and self._is_stale(now)))
+            exchange.on_cut(detail, now, self._lost(began, now))
         else:
             if event is not None:
                 self._dispatch(exchange, event, now)
@@ -106,10 +107,14 @@ class Http1Connection(asyncio.BaseProtocol):
         self.pool.remove(self)
         self.close()
 
-    def _is_stale(self, now: int) -> bool:
-        """Whether a kept connection had ended before the request could reach the endpoint."""
-        within = stale_within_ns(self._transport) if self.kept else -1
-        return now - self._sent_ns <= within
+    def _lost(self, began: bool, now: int) -> Lost:
+        """``stale``: a kept connection had ended before the request could reach the endpoint."""
+        if began or not self.kept:
+            return Lost(began)
+        pool = self.pool
+        hasty = pool.is_hasty and pool.was_hasty(self, now)  # others went so before
+        pool.ended(self, now)
+        return Lost(began, hasty or now - self._sent_ns <= stale_within_ns(self._transport))
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone. What the endpoint had sent before is read first: an answer that
@@ -123,8 +128,7 @@ class Http1Connection(asyncio.BaseProtocol):
                     break
         exchange = self.exchange
         if exchange is not None:
-            began = self.codec.response_began
-            exchange.on_cut(detail_of(exc), now, Lost(began, not began and self._is_stale(now)))
+            exchange.on_cut(detail_of(exc), now, self._lost(self.codec.response_began, now))
         self._transport = self.exchange = None
         self._pools.lost(self)
 
@@ -199,7 +203,10 @@ class Http1Connection(asyncio.BaseProtocol):
         if self.choked or not (self.is_open and self.codec.can_reuse):
             self.discard()
             return
-        self.kept = True
+        if not self.kept:
+            self.kept = True
+        elif self.pool.doubts:
+            self.pool.doubts -= 1
         if self._reading:
             self._pools.released(self, now)
         else:

@@ -8,7 +8,9 @@ each lends a stream to every exchange that it has room for.
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
+
+from meshcore._core import Reason
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sized
@@ -76,6 +78,14 @@ class Shared(Protocol):
 # an end of file would have been seen already. What would not be repeated is looked after sooner.
 PEEK_AFTER_NS = 100_000_000
 PEEK_AFTER_UNSAFE_NS = 1_000_000
+# An end so soon behind an answer was meant to follow it: the endpoint closes without saying so (RFC
+# 9112 §9.6 asks it to). It comes with the answer, or a busy host's time slices later.
+HASTY_NS: Final = 50_000_000
+# So many answers on kept connections are awaited before those of an endpoint are lent unseen, and
+# after such an end again. Whoever asks for new connections only sees none, so it is forgotten.
+DOUBTS_OF_NEW: Final = 1
+DOUBTS_OF_HASTY: Final = 16
+HASTY_FOR_NS: Final = 10_000_000_000
 WEED_AFTER_NS = 100_000_000
 # When less than this part of a connection's streams is left, the next connection is opened.
 SPARE_PART = 8
@@ -91,12 +101,16 @@ class Pool:
     __slots__ = (
         "address",
         "cluster",
+        "doubts",
         "endpoint",
+        "fresh",
+        "hasty_ns",
         "idle",
         "lending",
         "low",
         "opening",
         "renewed_ns",
+        "resolving",
         "retired",
         "shared",
         "streams_each",
@@ -117,13 +131,21 @@ class Pool:
         self.low = False  # the connection that lent last has few streams left
         self.lending = False  # streams are being given to those who wait
         self.opening = 0
+        self.resolving = 0  # of them, those whose endpoint's name is looked up
         self.renewed_ns = 0  # what was opened before then is not lent again
         self.retired = False  # nothing is kept that carries no request
         self.waiting: deque[Exchange] = deque()
+        # Of them, those who take none that has served another request, or of HTTP/2 none that was
+        # not heard of since then.
+        self.fresh: dict[Exchange, int] = {}
+        self.doubts = DOUBTS_OF_NEW  # that the endpoint keeps connections over HTTP/1.1
+        self.hasty_ns = 0  # when it was last seen that it does not
         self.weeded_ns = 0  # when all that is idle was looked into
 
     def take(self, exchange: Exchange, now_ns: int) -> Pooled | None:
         """The freshest idle connection that is still good. Amortised O(1)."""
+        if self.doubts and self.prefers_new(exchange, now_ns):
+            return self._take_proven(now_ns)
         idle, spec = self.idle, self.cluster.spec
         while idle:
             connection = idle.popitem()[0]
@@ -132,22 +154,71 @@ class Pool:
                 quiet < spec.pool_idle_ns
                 and not self.is_old(connection, now_ns)
                 and (
-                    quiet < PEEK_AFTER_UNSAFE_NS
-                    or (quiet < PEEK_AFTER_NS and exchange.ticket.repeatable)
-                    or connection.is_alive()
+                    (quiet < PEEK_AFTER_UNSAFE_NS and not self.doubts)
+                    or (quiet < PEEK_AFTER_NS and not self.doubts and exchange.ticket.repeatable)
+                    or self.is_alive(connection, now_ns)
                 )
             ):
                 return connection
             connection.close()
         return None
 
-    def wait(self, exchange: Exchange) -> bool:
-        """Queue an exchange; false when the queue is full and there is no place for it."""
+    def _take_proven(self, now_ns: int) -> Pooled | None:
+        """The one that has been idle longest, if it has outlived the end that a hasty endpoint
+        would have put to it. Amortised O(1)."""
+        idle, spec = self.idle, self.cluster.spec
+        while idle:
+            connection = next(iter(idle))
+            quiet = now_ns - connection.idle_since_ns
+            good = quiet < spec.pool_idle_ns and not self.is_old(connection, now_ns)
+            if good and quiet < HASTY_NS:
+                return None
+            del idle[connection]
+            if good and self.is_alive(connection, now_ns):
+                return connection
+            connection.close()
+        return None
+
+    def prefers_new(self, exchange: Exchange, now_ns: int) -> bool:
+        """In doubt: whether a new connection is worth its price. An endpoint that ends connections
+        behind its answers would fail what is not repeated, and let down the rest."""
+        if self.is_hasty and now_ns - self.hasty_ns > HASTY_FOR_NS:
+            self.doubts = DOUBTS_OF_NEW
+        if self.cluster.is_full:
+            return self.is_hasty and not exchange.ticket.repeatable
+        return self.is_hasty or not exchange.ticket.repeatable
+
+    @property
+    def is_hasty(self) -> bool:
+        """Whether its endpoint was seen to end connections behind its answers."""
+        return self.doubts > DOUBTS_OF_NEW
+
+    def is_alive(self, connection: Pooled, now_ns: int) -> bool:
+        """Look into one that is to be lent."""
+        alive = connection.is_alive()
+        if not alive:
+            self.ended(connection, now_ns)
+        return alive
+
+    def ended(self, connection: Pooled, now_ns: int) -> None:
+        """The endpoint has ended a kept connection without a word."""
+        if self.was_hasty(connection, now_ns):
+            self.doubts, self.hasty_ns = DOUBTS_OF_HASTY, now_ns
+
+    def was_hasty(self, connection: Pooled, now_ns: int) -> bool:
+        """Whether an end that comes now is so soon that it is not of the request that met it."""
+        return now_ns - connection.idle_since_ns <= HASTY_NS
+
+    def wait(self, exchange: Exchange, fresh_since_ns: int | None) -> bool:
+        """Queue an exchange; false when the queue is full. It takes any connection, or only what is
+        new since then."""
         cluster = self.cluster
         if cluster.pending >= cluster.spec.max_pending and not self._has_place():
             return False
         cluster.pending += 1
         self.waiting.append(exchange)
+        if fresh_since_ns is not None:
+            self.fresh[exchange] = fresh_since_ns
         return True
 
     def _has_place(self) -> bool:
@@ -163,31 +234,66 @@ class Pool:
         if not self.waiting:
             return None
         self.cluster.pending -= 1
-        return self.waiting.popleft()
+        exchange = self.waiting.popleft()
+        self.fresh.pop(exchange, None)
+        return exchange
 
-    def forget(self, exchange: Exchange) -> bool:
-        """Take an exchange out of the queue; ``False``: no connection was being opened that would
-        have served it, for it waited for our own cap. O(waiting)."""
+    def first_unchoosy(self) -> Exchange | None:
+        """The one that has waited longest of those who take any connection. O(waiting)."""
+        if not self.fresh:
+            return self.waiting[0] if self.waiting else None
+        return next((each for each in self.waiting if each not in self.fresh), None)
+
+    def leave(self, exchange: Exchange) -> None:
+        """It waits no more. O(waiting)."""
+        if self.waiting[0] is exchange:
+            self.waiting.popleft()
+        else:
+            self.waiting.remove(exchange)
+        self.fresh.pop(exchange, None)
+        self.cluster.pending -= 1
+
+    def lacks_fresh(self) -> bool:
+        """Whether somebody waits for a new connection whom none in the making will serve."""
+        return len(self.fresh) > self.opening * self.streams_each
+
+    def forget(self, exchange: Exchange) -> Reason | None:
+        """Take an exchange out of the queue; what held it up, unless it was the endpoint: its name
+        was looked up, or no connection was being opened that would have served it, for our own
+        cap. O(waiting)."""
         try:
             place = self.waiting.index(exchange)
         except ValueError:
-            return True  # it was handed a connection, or its failure, already
-        del self.waiting[place]
-        self.cluster.pending -= 1
-        return place < self.opening * self.streams_each
+            return None  # it was handed a connection, or its failure, already
+        self.leave(exchange)
+        if place < (self.opening - self.resolving) * self.streams_each:
+            return None
+        if place < self.opening * self.streams_each:
+            return Reason.UPSTREAM_RESOLVE
+        return Reason.QUEUE_TIMEOUT
 
-    def lend(self, exchange: Exchange, now_ns: int) -> Upstream | None:
+    def lend(
+        self, exchange: Exchange, now_ns: int, fresh_since_ns: int | None = None
+    ) -> Upstream | None:
         """A stream of the first connection that has room: few connections are full, the others
         grow idle and go. One that was silent is looked into before it carries what would not be
-        repeated. O(connections)."""
-        stream = self._lend(exchange, now_ns, clogged=False)
+        repeated; one that was silent since ``fresh_since_ns`` is for others, unless the cap allows
+        no other connection. O(connections)."""
+        among = list(self.shared) if fresh_since_ns is None else self._heard(fresh_since_ns)
+        stream = self._lend(exchange, now_ns, among, clogged=False)
         if stream is None and self.cluster.is_full:
-            stream = self._lend(exchange, now_ns, clogged=True)  # no other will be opened
+            stream = self._lend(exchange, now_ns, among, clogged=True)  # no other will be opened
         return stream
 
-    def _lend(self, exchange: Exchange, now_ns: int, *, clogged: bool) -> Upstream | None:
+    def _heard(self, since_ns: int) -> list[Shared]:
+        full = self.cluster.is_full
+        return [c for c in self.shared if c.heard_ns >= since_ns or (full and c.is_alive())]
+
+    def _lend(
+        self, exchange: Exchange, now_ns: int, among: list[Shared], *, clogged: bool
+    ) -> Upstream | None:
         spec = self.cluster.spec
-        for connection in list(self.shared):
+        for connection in among:
             room = connection.room
             if room <= 0 or connection.clogged is not clogged:
                 continue

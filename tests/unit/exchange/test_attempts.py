@@ -72,6 +72,10 @@ def cut_on_a_kept_connection(world: World, head: bytes, after: int) -> Wire:
     ask(world, GET + b"\r\n")
     endpoint = opened(world)
     say(world, endpoint, HELLO)
+    world.advance(100 * MS)
+    ask(world, GET + b"\r\n")
+    say(world, endpoint, HELLO)  # it keeps connections
+    world.advance(100 * MS)
     client = ask(world, head + b"\r\n")
     assert not world.connecting, "it is on the kept connection"
     world.advance(after)

@@ -282,8 +282,8 @@ class Probe(Layer):
 
 
 @asynccontextmanager
-async def unlimited(delay_s: float | None) -> AsyncIterator[None]:
-    """Stands for `asyncio.timeout`: a connect ends as the test says."""
+async def unlimited(*_: object) -> AsyncIterator[None]:
+    """Stands for what bounds a connect: it ends as the test says."""
     yield
 
 
@@ -299,7 +299,7 @@ class World:
         self._patches = ExitStack()
         for module in CLOCKS:
             self._patch(f"{module}.now_ns", lambda: self.now)
-        self._patch("asyncio.timeout", unlimited)
+        self._patch("meshcore.upstream.connector.patience", unlimited)
         self._patch("meshcore.process.layers.log", mock.Mock())
         self._patch("meshcore.upstream.connector.Connector._connect", self._connector())
         self._patch("meshcore.upstream.http1.is_quiet", lambda wire: not wire.rest)
@@ -326,7 +326,7 @@ class World:
     def _connector(self) -> Callable[..., Awaitable[None]]:
         world = self
 
-        async def connect(self: Connector, pool: Pool, chooser: Chooser) -> None:
+        async def connect(self: Connector, pool: Pool, chooser: Chooser, infos: object) -> None:
             gate = Gate()
             world.connecting.append(gate)
             await gate

@@ -196,15 +196,26 @@ def test_a_reload_changes_the_mode_of_a_socket_that_stays(
 
 
 def test_octal_digits_are_a_mode() -> None:
-    for text, mode in (("0o660", 0o660), ('"660"', 0o660), ('"0007"', 0o007)):
+    for text, mode in (("0o660", 0o660), ('"660"', 0o660), ("0606", 0o606), ("660", 0o660)):
         config = load_text(f"version: 1\nlisteners: {{a: {{bind: 'unix:/a', mode: {text}}}}}")
         assert config.listeners["a"].mode == mode
 
 
-@pytest.mark.parametrize("mode", ["0660", "432", '"0888"', '"660 "', '"4660"', '""'])
-def test_what_is_no_mode(mode: str) -> None:
+@pytest.mark.parametrize(
+    ("mode", "wrong"),
+    [
+        ("66", "expected the mode of a file, such as 0600"),
+        ('"0888"', "expected the mode of a file, such as 0600"),
+        ('"660 "', "expected the mode of a file, such as 0600"),
+        ('"4660"', "expected the mode of a file, such as 0600"),
+        ('""', "expected the mode of a file, such as 0600"),
+        ("432", "432 keeps its owner out"),
+        ('"0007"', "0007 keeps its owner out"),
+    ],
+)
+def test_what_is_no_mode(mode: str, wrong: str) -> None:
     text = "version: 1\nlisteners: {a: {bind: 'unix:/a', mode: %s}}"
-    with pytest.raises(ConfigError, match='write it in octal and in quotes, "0660"'):
+    with pytest.raises(ConfigError, match=wrong):
         load_text(text % mode)
 
 

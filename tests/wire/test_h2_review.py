@@ -329,7 +329,7 @@ def test_trailers_that_are_refused_cost_as_much_as_resets(
     async def go() -> None:
         async with (
             H2Origin(work) as origin,
-            serve(str(mesh(engine, origin.port))) as proxy,
+            serve(str(mesh(engine, origin.port).client_h2(resets="20/s"))) as proxy,
             RawClient(proxy.addresses["edge"]) as raw,
         ):
             fields: list[Field] = [(f"x-{n}", "y") for n in range(101)]
@@ -344,8 +344,8 @@ def test_trailers_that_are_refused_cost_as_much_as_resets(
                 await raw.send(*(raw.only(n, *fields) for n in numbers))
             assert await raw.ended() in (CALM, None)
             assert metric(proxy, "meshcore_listener_h2_ended_total") == 1
-            # 200 at once, and 100 more in each second; those of a turn are told together.
-            most = 200 + 100 * (1 + int(time.monotonic() - began))
+            # 40 at once, and 20 more in each second; those of a turn are told together.
+            most = 40 + 20 * (1 + int(time.monotonic() - began))
             assert len(origin.calls) <= most + 40
 
     run(go())

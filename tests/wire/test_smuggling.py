@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from tests.wire.blame import calling
 from tests.wire.client import Client
 from tests.wire.conftest import Run, Serve
+from tests.wire.either import request
+from tests.wire.h2_mesh import Mesh
 from tests.wire.origin import Origin, response
 from tests.wire.test_forward import mesh
 
@@ -77,5 +80,25 @@ def test_a_broken_chunk_ends_it(run: Run, serve: Serve, chunks: str) -> None:
             assert (await client.reply()).status == 400
             assert await client.closed() == b""
             assert b"smuggled" not in origin.seen
+
+    run(go())
+
+
+@pytest.mark.parametrize("client", ["http1", "h2"])
+def test_a_responses_blank_before_a_colon_is_removed(
+    run: Run, serve: Serve, engine: str, client: str
+) -> None:
+    """RFC 9112 §5.1: what it frames is framed by it, and what is sent on has none."""
+
+    async def go() -> None:
+        head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding : chunked\r\nX-A\t: 1\r\n\r\n"
+        async with (
+            Origin(head + b"3\r\nabc\r\n0\r\n\r\n") as origin,
+            serve(str(Mesh(engine, origin.port))) as proxy,
+            calling(client, proxy) as caller,
+        ):
+            for _ in range(2):
+                reply = await caller.ask(request())
+                assert (reply.status, reply.body, reply.fields["x-a"]) == (200, b"abc", "1")
 
     run(go())

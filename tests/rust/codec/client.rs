@@ -86,7 +86,7 @@ fn a_response_that_may_not_pass() {
         "HTTP/1.1 200 O\rK\r\n\r\n",
         "HTTP/1.1 200 OK\r\nA: b\rc\r\n\r\n",
         "HTTP/1.1 200 OK\r\nA: b\0c\r\n\r\n",
-        "HTTP/1.1 200 OK\r\nA : b\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nA b: c\r\n\r\n",
         "HTTP/1.1 200 OK\r\nA: b\r\n c\r\n\r\n",
         "HTTP/1.1 200 OK\nA: b\n\n",
         "\r\nHTTP/1.1 200 OK\r\n\r\n",

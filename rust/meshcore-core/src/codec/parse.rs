@@ -2,7 +2,8 @@
 //!
 //! [`super::input`] has already made sure that every line ends with CRLF and that the block is
 //! within its limits; httparse checks names, values and the start line's shape (RFC 9112 §3, §4,
-//! §5). With its defaults it refuses obs-fold, blanks before the colon and control bytes.
+//! §5). With its defaults it refuses obs-fold, blanks before the colon and control bytes; only a
+//! response's blanks are removed, as RFC 9112 §5.1 asks.
 
 use std::mem::MaybeUninit;
 use std::ops::Range;
@@ -136,7 +137,9 @@ pub(super) fn request(block: &[u8], max_fields: usize) -> Result<RequestBlock, C
 pub(super) fn response(block: &[u8], max_fields: usize) -> Result<ResponseBlock, CodecError> {
     let parsed = with_fields(max_fields, |fields| {
         let mut line = httparse::Response::new(&mut []);
-        let config = httparse::ParserConfig::default();
+        let mut config = httparse::ParserConfig::default();
+        // RFC 9112 §5.1: a proxy removes blanks between a response's field name and its colon.
+        config.allow_spaces_after_header_name_in_responses(true);
         let status = config.parse_response_with_uninit_headers(&mut line, block, fields)?;
         Ok(status.is_complete().then(|| ResponseBlock {
             version: version(line.version.unwrap_or_default()),
@@ -193,6 +196,22 @@ mod tests {
             [(&b"host"[..], &b"b"[..]), (b"x", b"")]
         );
         assert_eq!(got.headers.slice(got.target), b"/a");
+    }
+
+    #[test]
+    fn blanks_before_a_colon_are_removed_from_responses_alone() {
+        let block = b"HTTP/1.1 200 OK\r\nTransfer-Encoding : chunked\r\nX \t :1\r\n\r\n";
+        let got = response(block, 10).unwrap();
+        assert_eq!(
+            got.headers.iter().collect::<Vec<_>>(),
+            [(&b"transfer-encoding"[..], &b"chunked"[..]), (b"x", b"1")]
+        );
+        assert!(request(b"GET / HTTP/1.1\r\nHost : a\r\n\r\n", 10).is_err());
+        assert!(trailers(b"X : 1\r\n\r\n", 10).is_err());
+        for wrong in [&b"HTTP/1.1 200 OK\r\nA b: 1\r\n\r\n"[..], b"HTTP/1.1 200 OK\r\n : 1\r\n\r\n"]
+        {
+            assert!(response(wrong, 10).is_err());
+        }
     }
 
     #[test]

@@ -170,7 +170,8 @@ def test_a_configuration_that_does_not_fit_says_the_size_to_set(tmp_path: Path) 
 
 
 def test_a_reload_that_needs_more_waits_for_an_upgrade(tmp_path: Path) -> None:
-    tables = ", ".join(9 * ["{limit: {rate: 1/m, burst: 9, key: client, clients: 4000000}}"])
+    rules = "rate: 1/m, burst: 9, key: client, clients: 4000000"
+    tables = ", ".join(f"{{limit: {{name: n{n}, {rules}}}}}" for n in range(9))
     more = f"{{name: more, match: {{path: {{exact: /more}}}}, respond: {{}}, layers: [{tables}]}}"
     limited = HELLO.replace(
         "{body: hello}", "{body: hello}, layers: [limit: {rate: 1/m, burst: 9}]"

@@ -1196,6 +1196,10 @@ class Engine:
     def peer(self, host: str | None) -> Peer:
         """The peer at an address; ``None`` for a unix socket."""
 
+    @staticmethod
+    def metrics_type(accept: str) -> str:
+        """The ``Content-Type`` of the format that an ``Accept`` prefers; there are two."""
+
     def metrics(self, accept: str) -> tuple[bytes, str]:
         """All metrics and their content type, by an ``Accept`` field. Without the GIL.
 

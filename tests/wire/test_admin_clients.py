@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from meshcore import Proxy
+from meshcore import Answer, Proxy
 from meshcore.admin import connection, server
 from meshcore.admin.connection import Phase
 from tests.wire.client import Client
@@ -20,6 +20,7 @@ from tests.wire.test_reload import mesh
 
 HEALTH = b"GET /healthz HTTP/1.1\r\nhost: a.test\r\n\r\n"
 METRICS = b"GET /metrics HTTP/1.1\r\nhost: a.test\r\n\r\n"
+OPEN = "application/openmetrics-text"
 LARGE = 8 << 20
 """More than sockets hold: Linux lets a connection's two buffers grow to some 10 MB in all, unless
 the reader has set its own."""
@@ -252,16 +253,43 @@ def test_the_metrics_are_made_once_for_all_who_wait(
 
             monkeypatch.setattr(exposition, "_metrics", metrics)
             answers = [asyncio.ensure_future(exposition.answer("")) for _ in range(20)]
-            answers += [asyncio.ensure_future(exposition.answer("other"))]
+            answers += [asyncio.ensure_future(exposition.answer(f"{OPEN};q=0.{n}")) for n in (1, 2)]
             answers[0].cancel()
             got = await asyncio.gather(*answers[1:])
             assert {answer.status for answer in got} == {200}
-            assert made == ["", "other"]
+            assert [kind.split(";")[0] for kind in made] == ["text/plain", OPEN]
             monkeypatch.setattr(exposition, "_metrics", lambda _: 1 / 0)
             with pytest.raises(ZeroDivisionError):
                 await exposition.answer("")
             monkeypatch.setattr(exposition, "_metrics", metrics)
             await there[0].send(METRICS)
             assert (await there[0].reply()).body == b"text"
+
+    run(main())
+
+
+def test_nothing_is_made_for_who_has_left(
+    run: Run, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[str] = []
+
+    async def main() -> None:
+        async with serve(admin()) as proxy:
+            handlers = of(proxy).handlers
+            go_on = asyncio.Event()
+
+            async def later(accept: str) -> Answer:
+                await go_on.wait()
+                made.append(accept)
+                return Answer(200)
+
+            monkeypatch.setattr(handlers._exposition, "answer", later)
+            async with clients(proxy, 20) as there:
+                for client in there:
+                    await client.send(METRICS + METRICS)
+                await eventually(lambda: len(of(proxy).tasks) == 20)
+            await eventually(lambda: not of(proxy).tasks)
+            go_on.set()
+            assert made == []
 
     run(main())

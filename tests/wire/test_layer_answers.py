@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -326,5 +327,68 @@ def test_octets_survive_a_copy_and_fields_are_added(run: Run) -> None:
             assert cookies == [b"set-cookie: a=1", b"set-cookie: b=2"]
             assert b"\r\nx-octets: caf\xe9\xff\r\n" in origin.seen
             assert b"\r\nx-copy: caf\xe9\xff\r\n" in origin.seen
+
+    run(go())
+
+
+class Stubborn(Layer):
+    """Asks somebody, and takes no notice when its request is over meanwhile."""
+
+    def __init__(self) -> None:
+        self.asks, self.told = asyncio.Event(), asyncio.Event()
+
+    async def on_request(self, request: Request) -> None:
+        self.asks.set()
+        while not self.told.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await self.told.wait()
+
+
+class Waits(Cors):
+    """An outer layer that takes its time over an answer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.looks, self.may_pass = asyncio.Event(), asyncio.Event()
+
+    async def on_response(self, request: Request, response: Response) -> None:
+        self.looks.set()
+        await self.may_pass.wait()
+        super().on_response(request, response)
+
+
+@pytest.mark.parametrize("client", ["http1", "h2"])
+@pytest.mark.parametrize("ends", ["while it is looked at", "behind it"])
+def test_what_a_hook_says_too_late_is_not_heard(
+    run: Run, engine: str, client: str, ends: str
+) -> None:
+    """The request was refused for its body while the hook worked: it goes to no endpoint."""
+
+    async def go() -> None:
+        stubborn, waits = Stubborn(), Waits()
+        async with hosting("http1", answer) as host:
+            mesh = Mesh(engine, host.port)
+            mesh.via(layers=[{"python": "a:Waits"}, {"python": "a:Stubborn"}])
+            mesh.listen(limits={"body_bytes": 10})
+            layers: dict[str, Layer] = {"a:Waits": waits, "a:Stubborn": stubborn}
+            async with (
+                Proxy(load_text(str(mesh)), layers=layers) as proxy,
+                calling(client, proxy) as caller,
+            ):
+                call = await caller.begin(request("POST", "/"), end=False)
+                await stubborn.asks.wait()
+                await call.send(b"x" * 100)
+                await waits.looks.wait()
+                if ends == "while it is looked at":
+                    stubborn.told.set()
+                    for _ in range(5):
+                        await asyncio.sleep(0)
+                waits.may_pass.set()
+                assert told(await call.whole()) == (413, "body_too_large", "*")
+                stubborn.told.set()
+                for _ in range(5):
+                    await asyncio.sleep(0)
+                assert host.turns == []
+            assert gauges(proxy) == {}
 
     run(go())

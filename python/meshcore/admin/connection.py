@@ -69,6 +69,8 @@ class AdminConnection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._request: Request | None = None
+        self._work: asyncio.Task[None] | None = None
+        """What is made for it alone: nobody wants it when it has left."""
         self.is_new = True  # nothing was answered yet
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -99,6 +101,8 @@ class AdminConnection(asyncio.Protocol):
         if self.phase in (Phase.NEW, Phase.IDLE):
             self._enter(Phase.READING)
         self._read(lambda: self._codec.receive(data))
+        if self._work is not None and not self._codec.wants_read and self._transport is not None:
+            self._transport.pause_reading()  # it has asked enough ahead
 
     def _read(self, event_of: Callable[[], object]) -> None:
         try:
@@ -115,15 +119,20 @@ class AdminConnection(asyncio.Protocol):
     def _serve(self, request: Request) -> None:
         if self._transport is None or self._transport.is_closing():
             return
-        self._transport.pause_reading()
         access = None if self.local else self._admin.access
         answer = self._admin.handlers.answer(request, access)
         if isinstance(answer, Answer):
+            self._transport.pause_reading()
             self._answer(request, answer)
             return
-        self._enter(Phase.ORDERED if request.method == "POST" else Phase.ASKED)
+        is_order = request.method == "POST"
+        self._enter(Phase.ORDERED if is_order else Phase.ASKED)
         task = self._admin.begin(self._answer_later(request, answer))
         task.add_done_callback(lambda _: answer.close())  # if it was cancelled before it began
+        if is_order:
+            self._transport.pause_reading()
+        else:
+            self._work = task  # and it is read on, to hear when it leaves
 
     async def _answer_later(
         self, request: Request, work: Coroutine[object, object, Answer]
@@ -133,6 +142,9 @@ class AdminConnection(asyncio.Protocol):
         except Exception:
             log.exception("%s %s failed", request.method, request.path)
             answer = Answer.for_reason(Reason.INTERNAL_ERROR)
+        self._work = None
+        if self._transport is not None:
+            self._transport.pause_reading()
         self._answer(request, answer)
 
     # --- answers ------------------------------------------------------------------------------
@@ -190,5 +202,7 @@ class AdminConnection(asyncio.Protocol):
         self._transport = None
         self._admin.connections.discard(self)
         self._admin.progress.set()
+        if self._work is not None:
+            self._work.cancel()
         if self._timer is not None:
             self._timer.cancel()

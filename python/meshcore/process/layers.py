@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from meshcore._core import Answer, Reason, now_ns
 from meshcore.errors import LayerError
 from meshcore.exchange.layers import Layer
-from meshcore.exchange.phase import OVER
+from meshcore.exchange.phase import LAYERS, LOOKING
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -127,7 +127,7 @@ class LayerRunner:
             self._go_on(exchange, layer, answer)
 
     def _go_on(self, exchange: Exchange, layer: Layer, answer: object) -> None:
-        if exchange.phase == OVER:
+        if exchange.phase != LAYERS:
             return
         if answer is None:
             # One that answers or fails by itself does not see that: it is for those outside.
@@ -160,7 +160,7 @@ class LayerRunner:
         return True
 
     def _pass_on(self, exchange: Exchange, layer: Layer, result: object) -> None:
-        if exchange.phase == OVER:
+        if exchange.phase != LOOKING:
             return
         if result is not None and not self._replaces(exchange, layer, result):
             return
@@ -197,16 +197,19 @@ class LayerRunner:
         )
 
     def _done(self, exchange: Exchange, layer: Layer, then: Then, task: asyncio.Task[Any]) -> None:
-        """A hook has returned, was cancelled with its exchange, or failed: as one does that is
-        cancelled by itself, or by what it waits for."""
+        """A hook has returned, or failed: as one does that is cancelled by itself, or by what it
+        waits for. The exchange may have gone on without it, be it that the hook was over already
+        or that it took no notice: then nothing of it counts any more."""
         self._tasks.discard(task)
         error = asyncio.CancelledError() if task.cancelled() else task.exception()
-        ours = exchange.task is task
-        if ours:
-            exchange.task = None
+        if exchange.task is not task:
+            if error is not None and not task.cancelled():
+                log.error("layer %s failed, too late", type(layer).__name__, exc_info=error)
+            return
+        exchange.task = None
         if error is None:
             then(exchange, layer, task.result())
-        elif ours or not task.cancelled():
+        else:
             self._failed(exchange, layer, error)
 
     async def close(self) -> None:

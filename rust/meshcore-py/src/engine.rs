@@ -134,6 +134,11 @@ impl Engine {
         })
     }
 
+    #[staticmethod]
+    fn metrics_type(accept: &str) -> &'static str {
+        Format::from_accept(accept).content_type()
+    }
+
     fn peer(&self, host: Option<&str>) -> Peer {
         // A scoped address (`fe80::1%eth0`) names the same host without its zone.
         let ip = host.and_then(|h| h.split('%').next()).and_then(|h| h.parse().ok());

@@ -105,6 +105,20 @@ impl Breaker {
         }
     }
 
+    /// Whether [`acquire_for`](Self::acquire_for) would refuse now; takes nothing.
+    ///
+    /// # Errors
+    /// As [`acquire`](Self::acquire).
+    #[inline]
+    pub fn look_for(&self, request: Request, now: Nanos) -> Result<(), Open> {
+        if self.acquire_closed().is_some() {
+            return Ok(());
+        }
+        let word = Word::unpack(self.word().load(Ordering::Acquire));
+        let (_, verdict) = word.acquire(&self.rules, request, now);
+        verdict.map(drop).map_err(|retry_after| Open { retry_after })
+    }
+
     /// The permit of a closed breaker, for which nobody needs to know the time.
     #[must_use]
     #[inline]

@@ -20,6 +20,10 @@ use crate::time::Nanos;
 const BACK_OFF_MIN_NS: u64 = 25_000_000;
 const BACK_OFF_SPAN_NS: u64 = 225_000_000;
 
+/// The longest pause that an endpoint may ask for before it is asked again: meanwhile the request
+/// holds its place at the upstream. Whoever asks for more has its response passed on.
+const LONGEST_PAUSE: Nanos = Nanos::from_secs(2);
+
 /// What follows an attempt that failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
@@ -282,8 +286,9 @@ impl RequestTicket {
         if !self.may_repeat(named.is_some(), false) {
             return None;
         }
-        let not_before = head.retry_after.map_or(now, |wait| now + wait);
-        if not_before >= self.deadline.min(self.head_bound()) {
+        let pause = head.retry_after.unwrap_or(Nanos::ZERO);
+        let not_before = now + pause;
+        if pause > LONGEST_PAUSE || not_before >= self.deadline.min(self.head_bound()) {
             return None;
         }
         let before = self.attempt_index();

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::layer::{Guard, Op};
+use super::layer::{Guard, OF_ROUTE, Op};
 use super::stats::RouteStats;
 use super::upstream::Upstream;
 use crate::codec::HeaderOps;
@@ -89,9 +89,9 @@ impl RouteStack {
         self.own_guard.as_deref().or_else(|| self.upstream()?.guard.as_ref())
     }
 
-    /// The upstream's breaker, if its requests pass that.
-    pub(super) fn upstream_guard(&self) -> Option<&Guard> {
-        if self.own_guard.is_some() { None } else { self.upstream()?.guard.as_ref() }
+    /// Where that breaker is set, for the log.
+    pub(super) fn guard_place(&self) -> &'static str {
+        if self.own_guard.is_some() { OF_ROUTE } else { "circuit_breaker of the upstream" }
     }
 
     /// The upstream, if the route forwards.

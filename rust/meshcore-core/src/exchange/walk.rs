@@ -239,8 +239,8 @@ impl Walk<'_> {
         }
         ticket.in_upstream = true;
         ticket.reserved = None;
-        if let Some(guard) = route.upstream_guard()
-            && let Some(open) = guard.admit(self.now, ticket, "circuit_breaker of the upstream")
+        if let Some(guard) = route.guard()
+            && let Some(open) = guard.admit(self.now, ticket, route.guard_place())
         {
             return open;
         }

@@ -1,6 +1,6 @@
 //! `circuit_breaker`: asks no service that fails; an upstream's own, or a route's at its upstream.
 
-use crate::admission::{Breaker, FailureRules, Request};
+use crate::admission::{Breaker, FailureRules, Open, Request};
 use crate::error::Reason;
 use crate::exchange::answer::Answer;
 use crate::exchange::control::Control;
@@ -40,23 +40,32 @@ impl Guard {
         ticket: &mut RequestTicket,
         place: &'static str,
     ) -> Option<Verdict> {
-        let whole = if ticket.body.done { Request::Whole } else { Request::Unfinished };
-        match self.breaker.acquire_for(whole, now) {
-            Ok(permit) => ticket.breaker = Some(permit),
-            Err(open) => {
-                let retry_after = Some(open.retry_after);
-                let open = Reason::BreakerOpen.into();
-                return Some(Verdict::Answer(Answer { retry_after, detail: place, ..open }));
+        match self.breaker.acquire_for(of(ticket), now) {
+            Ok(permit) => {
+                ticket.breaker = Some(permit);
+                None
             }
+            Err(open) => Some(refused(open, place)),
         }
-        None
     }
 }
 
-/// The breaker of a route. A small body is awaited first: it may be a probe like any other then.
-pub(super) fn admit(guard: &Guard, walk: &Walk<'_>, ticket: &mut RequestTicket) -> Option<Verdict> {
-    if walk.must_await(ticket) {
-        return Some(Verdict::Await);
-    }
-    guard.admit(walk.now, ticket, "circuit_breaker of the route")
+/// The breaker of a route where it is written: refuses while it is open, and takes nothing. A probe
+/// belongs to a request that goes to the service, and not to one that a later layer may refuse, or
+/// take its time over; so the permit is taken when all layers have let it pass.
+pub(super) fn look(guard: &Guard, walk: &Walk<'_>, ticket: &RequestTicket) -> Option<Verdict> {
+    let open = guard.breaker.look_for(of(ticket), walk.now).err()?;
+    Some(refused(open, OF_ROUTE))
+}
+
+/// Where a route's breaker is set, for the log.
+pub(in crate::exchange) const OF_ROUTE: &str = "circuit_breaker of the route";
+
+fn of(ticket: &RequestTicket) -> Request {
+    if ticket.body.done { Request::Whole } else { Request::Unfinished }
+}
+
+fn refused(open: Open, place: &'static str) -> Verdict {
+    let retry_after = Some(open.retry_after);
+    Verdict::Answer(Answer { retry_after, detail: place, ..Reason::BreakerOpen.into() })
 }

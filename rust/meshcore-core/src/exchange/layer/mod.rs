@@ -11,6 +11,7 @@ mod limit;
 mod limiter;
 
 pub use circuit_breaker::Guard;
+pub(super) use circuit_breaker::OF_ROUTE;
 pub(super) use limiter::{Inherited, Limiters};
 
 use std::collections::HashSet;
@@ -61,7 +62,7 @@ impl Op {
             Self::ClientLimit(limit) => limit.admit(walk, ticket, place),
             Self::Limit(limit) => limit.admit(walk, ticket, place),
             Self::InFlight(cap) => in_flight::admit(cap, walk, ticket, place),
-            Self::CircuitBreaker(guard) => circuit_breaker::admit(guard, walk, ticket),
+            Self::CircuitBreaker(guard) => circuit_breaker::look(guard, walk, ticket),
             Self::Python(layer) => Some(Verdict::Pause(*layer)),
         }
     }

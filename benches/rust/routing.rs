@@ -12,7 +12,7 @@ use criterion::{
     BatchSize, BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main,
 };
 use meshcore_core::head::Headers;
-use meshcore_core::path::{PathRules, normalize};
+use meshcore_core::path::{Oddities, PathRules, normalize};
 use meshcore_core::routing::{ListenerId, RequestView, RouteTable};
 use meshcore_core::snapshot::{Action, FieldMatch, PathMatch, Route, ValueMatch};
 
@@ -30,6 +30,7 @@ fn route(number: usize, path: PathMatch) -> Route {
         methods: Vec::new(),
         headers: Vec::new(),
         query: Vec::new(),
+        refused: Oddities::NONE,
         action: Action::Respond { status: 200, body: String::new(), content_type: String::new() },
         timeout_ns: 0,
         idle_ns: 0,
@@ -221,7 +222,7 @@ fn normal(c: &mut Criterion) {
         group.bench_function(name, |b| {
             b.iter(|| {
                 out.clear();
-                normalize(black_box(path.as_bytes()), &rules, &mut out).map(|n| n.changed)
+                normalize(black_box(path.as_bytes()), &rules, &mut out).map(|n| n.seen)
             });
         });
     }

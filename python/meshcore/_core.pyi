@@ -306,7 +306,11 @@ class Request:
 
     @property
     def path(self) -> str:
-        """The normalised path, as it is forwarded."""
+        """The path in its normal form: what routes, limits and the log see too."""
+
+    @property
+    def raw_path(self) -> str:
+        """The path as it came."""
 
     @property
     def query(self) -> str | None:
@@ -439,6 +443,10 @@ class CodecLimits:
     ) -> CodecLimits:
         """Bytes of a head, number of its fields, bytes of the target and of the body; bytes and
         fields of trailers; whether an endpoint may set fields that begin with ``x-mesh-``."""
+
+    def with_paths(self, refused: Sequence[str], keep_slashes: bool) -> CodecLimits:
+        """The same, with the keys of ``paths`` that refuse something, and whether repeated slashes
+        are kept. Raises `ValueError` for what is no such key."""
 
 @final
 class ServerCodec:

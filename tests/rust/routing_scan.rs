@@ -5,6 +5,7 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use meshcore_core::head::Headers;
+use meshcore_core::path::Oddities;
 use meshcore_core::routing::{ListenerId, RequestView, RouteTable};
 use meshcore_core::snapshot::{Action, FieldMatch, PathMatch, Route, ValueMatch};
 use proptest::prelude::*;
@@ -68,6 +69,7 @@ fn route() -> impl Strategy<Value = Route> {
             methods: methods.into_iter().map(str::to_owned).collect(),
             headers,
             query,
+            refused: Oddities::NONE,
             action: Action::Respond { status: 200, body: String::new(), content_type: "".into() },
             timeout_ns: 0,
             idle_ns: 0,

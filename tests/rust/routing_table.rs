@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use meshcore_core::head::{BodyLength, Headers, RequestHead, Scheme, Version};
-use meshcore_core::path::{PathError, PathRules, merge_slashes, normalize};
+use meshcore_core::path::{PathError, PathRules, normalize};
 use meshcore_core::routing::{Change, ListenerId, Matched, RouteMap, RouteProblem, RouteTable};
 use meshcore_core::snapshot::{PathMatch, Route};
 
@@ -35,23 +35,21 @@ fn table(hosts: &[(&str, &[(&'static str, PathMatch)])]) -> RouteTable<&'static 
 
 /// A head as a codec makes it; `None` if the strict rules refuse the path.
 fn head(host: &str, raw: &str) -> Option<RequestHead> {
-    let mut path = Vec::new();
-    if !normalize(raw.as_bytes(), &PathRules::default(), &mut path).ok()?.changed {
-        path = raw.as_bytes().to_vec();
-    }
-    let mut merged = Vec::new();
+    let mut out = Vec::new();
+    let found = normalize(raw.as_bytes(), &PathRules::default(), &mut out).ok()?;
     let mut headers = Headers::default();
     let host = headers.append(host.as_bytes());
-    let span = headers.append(&path);
-    let match_path = if merge_slashes(&path, &mut merged) { headers.append(&merged) } else { span };
+    let path = headers.append(found.path.of(raw.as_bytes(), &out));
     Some(RequestHead {
         version: Version::Http11,
         method: headers.append(b"GET"),
         scheme: Scheme::Http,
         authority: host,
         host,
-        path: span,
-        match_path,
+        path,
+        forward_path: headers.append(found.forward.of(raw.as_bytes(), &out)),
+        raw_path: headers.append(raw.as_bytes()),
+        oddities: found.seen,
         query: None,
         body: BodyLength::Empty,
         keep_alive: true,

@@ -10,6 +10,7 @@ from meshcore.config import collector
 from meshcore.config.admin import read_bounded, token_in
 from meshcore.config.core_route import layer, routes_by_host, rules
 from meshcore.config.http2 import Http2
+from meshcore.config.paths import refused
 from meshcore.config.process import MAX_WORKERS
 from meshcore.config.snapshot import (
     AdminSpec,
@@ -94,6 +95,8 @@ def _listener(name: str, model: Listener, files: _Files) -> ListenerSpec:
         headers=model.limits.headers,
         target_bytes=model.limits.target_bytes,
         body_bytes=model.limits.body_bytes,
+        refused=tuple(refused(model.paths)),
+        keep_slashes=model.paths.repeated_slashes == "keep",
     )
 
 

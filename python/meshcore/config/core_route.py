@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from meshcore.config.failures import grpc_statuses, statuses
+from meshcore.config.paths import refused
 from meshcore.config.units import SECOND, Rate
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ def _route(model: Route, order: int) -> dict[str, Any]:
         "priority": model.priority,
         "order": order,
         **_match(model.match),
+        "refused": refused(model.paths),
         "action": _action(model),
         "timeout_ns": model.timeout,
         "idle_ns": model.idle_timeout,

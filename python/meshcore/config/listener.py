@@ -24,6 +24,7 @@ from meshcore.config.fields import (
 )
 from meshcore.config.http2 import Http2
 from meshcore.config.layers import ListenerLayer, distinct
+from meshcore.config.paths import ListenerPaths
 
 
 class Certificate(Model):
@@ -112,6 +113,9 @@ class Listener(Model):
         ListenerTimeouts(), description="How long a client may take."
     )
     limits: ListenerLimits = Field(ListenerLimits(), description="What the listener takes on.")
+    paths: ListenerPaths = Field(
+        ListenerPaths(), description="What passes of targets that services read differently."
+    )
     match_order: Literal["specific", "first"] = Field(
         "specific",
         description="`specific`: of the routes that match the most specific wins; "

@@ -30,6 +30,7 @@ from meshcore.config.fields import (
     one_of,
 )
 from meshcore.config.layers import RouteLayer, distinct
+from meshcore.config.paths import RoutePaths
 
 
 class PathMatch(Model):
@@ -196,6 +197,9 @@ class Route(Model):
         default_factory=list, max_length=1000, description="Where it serves; everywhere if empty."
     )
     match: Match = Field(Match(), description="Which requests; every one when absent.")
+    paths: RoutePaths = Field(
+        RoutePaths(), description="What it refuses although its listener lets it pass."
+    )
     priority: int = Field(
         0, ge=-(1 << 31), le=(1 << 31) - 1, description="Higher wins before specificity does."
     )

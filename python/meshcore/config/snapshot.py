@@ -100,15 +100,20 @@ class ListenerSpec:
     target_bytes: int
     body_bytes: int | None
     """``None``: any."""
+    refused: tuple[str, ...]
+    """What may not be in a target: the keys of ``paths`` that refuse something."""
+    keep_slashes: bool
+    """Repeated slashes are not merged."""
 
     def codec_limits(self) -> CodecLimits:
         """The limits of a message, as the core's codec takes them."""
-        return CodecLimits(
+        limits = CodecLimits(
             header_bytes=self.header_bytes,
             headers=self.headers,
             target=self.target_bytes,
             body=self.body_bytes,
         )
+        return limits.with_paths(self.refused, self.keep_slashes)
 
 
 @dataclass(frozen=True, slots=True)

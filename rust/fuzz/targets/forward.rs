@@ -57,6 +57,7 @@ fuzz_target!(|bytes: &[u8]| {
     };
     assert_eq!(first.slice(first.method), second.slice(second.method));
     assert_eq!(first.slice(first.path), second.slice(second.path));
+    assert_eq!(first.slice(first.forward_path), second.slice(second.raw_path));
     assert_eq!(first.query.map(|q| first.slice(q)), second.query.map(|q| second.slice(q)));
     assert_eq!(first.slice(first.authority), second.slice(second.authority));
     assert_eq!(first.body, second.body, "{text:?}");

@@ -6,6 +6,8 @@
 
 use smallvec::SmallVec;
 
+use crate::path::Oddities;
+
 /// A range of bytes in a head's buffer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Span {
@@ -193,10 +195,15 @@ pub struct RequestHead {
     pub authority: Span,
     /// The authority without port, for routing; an IPv6 literal keeps its brackets.
     pub host: Span,
-    /// The normalised path, as forwarded (semantics: dot segments resolved, unreserved decoded).
+    /// The path in its normal form ([`crate::path`]): what routes, layers, limits and the log see.
     pub path: Span,
-    /// The path as matched: repeated slashes merged. The same span as `path` when there were none.
-    pub match_path: Span,
+    /// The path as it is sent on: spelt as it came, but for dot segments and slashes at its
+    /// beginning. The same span as `path` where that is the same.
+    pub forward_path: Span,
+    /// The path as it came.
+    pub raw_path: Span,
+    /// What the target has that a route may refuse although its listener does not.
+    pub oddities: Oddities,
     /// The query without `?`; `None` when the target has no `?`.
     pub query: Option<Span>,
     /// The body's framing.

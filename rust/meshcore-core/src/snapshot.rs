@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
+use crate::path::Oddities;
+
 /// A change: what is set (added or replaced, by name) and what is removed.
 ///
 /// The first configuration is a delta against nothing.
@@ -99,6 +101,9 @@ pub struct Route {
     /// Query predicates, all of which must hold.
     #[serde(default)]
     pub query: Vec<FieldMatch>,
+    /// What it refuses of targets although its listener may not.
+    #[serde(default)]
+    pub refused: Oddities,
     /// What is done.
     pub action: Action,
     /// From the request's last byte to the response head, all attempts together.

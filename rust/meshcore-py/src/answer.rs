@@ -6,6 +6,7 @@ use meshcore_core::codec::{BodyPart, Bytes, LocalAnswer, valid_field_name, valid
 use meshcore_core::error::Reason;
 use meshcore_core::exchange::{Answer as CoreAnswer, LocalReply};
 use meshcore_core::head::{Headers, Version};
+use meshcore_core::path::PathError;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyType};
@@ -31,9 +32,20 @@ impl Answer {
         Self { reason, reply, detail: Cow::Borrowed(detail), is_final: false }
     }
 
-    /// The answer to a message that may not pass.
-    pub(crate) fn to_fault(reason: Reason, detail: impl Into<Cow<'static, str>>) -> Self {
+    /// The answer to a fault.
+    fn to_fault(reason: Reason, detail: impl Into<Cow<'static, str>>) -> Self {
         Self { detail: detail.into(), ..Self::of(reason) }
+    }
+
+    /// The answer to what a codec refuses; the rule for targets that was broken is told.
+    pub(crate) fn to_codec_error(
+        reason: Reason,
+        detail: impl Into<Cow<'static, str>>,
+        rule: Option<PathError>,
+    ) -> Self {
+        let answer = CoreAnswer { rule, ..reason.into() };
+        let reply = LocalReply::new(&answer, None, None);
+        Self { detail: detail.into(), ..Self::local(reason, "", reply) }
     }
 
     pub(crate) fn reason(&self) -> Reason {
@@ -155,7 +167,9 @@ impl Answer {
         let args = error.getattr("args")?;
         let number: usize = args.get_item(1)?.extract()?;
         let detail: String = args.get_item(2)?.extract()?;
-        Ok(Self::to_fault(numbers::reason(number), detail))
+        let rule: Option<usize> = args.get_item(3).and_then(|rule| rule.extract()).unwrap_or(None);
+        let rule = rule.and_then(|rule| PathError::ALL.get(rule).copied());
+        Ok(Self::to_codec_error(numbers::reason(number), detail, rule))
     }
 
     #[classmethod]

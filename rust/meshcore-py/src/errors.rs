@@ -69,7 +69,8 @@ impl From<ApplyError> for PyErr {
 /// The reason travels as its number, so that an answer is made without comparing text; the rule
 /// that was broken, as text for logs.
 pub(crate) fn codec_error(error: codec::CodecError) -> PyErr {
-    CodecError::new_err((error.to_string(), error.reason as u8, error.message))
+    let rule = error.rule.map(|rule| rule as u8);
+    CodecError::new_err((error.to_string(), error.reason as u8, error.message, rule))
 }
 
 /// What the system says keeps its number; what is in the segment is told from what was asked for.

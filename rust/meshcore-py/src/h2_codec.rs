@@ -120,7 +120,7 @@ pub(crate) fn told<'py, M>(
 }
 
 fn refused<'py>(py: Python<'py>, error: &CodecError) -> PyResult<Bound<'py, PyAny>> {
-    Ok(Bound::new(py, Answer::to_fault(error.reason, error.message))?.into_any())
+    Ok(Bound::new(py, Answer::to_codec_error(error.reason, error.message, error.rule))?.into_any())
 }
 
 /// What a signal without a message is to Python.

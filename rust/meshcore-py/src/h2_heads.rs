@@ -1,7 +1,7 @@
 //! What the engine on the package `h2` asks of the core: heads and bodies.
 
 use meshcore_core::codec::h2::{FieldPairs, HeadError, heads};
-use meshcore_core::codec::{BodyPart, Bytes, ResponseRules, ServerRules};
+use meshcore_core::codec::{BodyPart, Bytes, ResponseRules};
 use meshcore_core::head::{Scheme, Version};
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
@@ -69,12 +69,7 @@ pub(crate) fn h2_read_request(
     limits: &CodecLimits,
     secure: bool,
 ) -> PyResult<Found<Request>> {
-    let rules = ServerRules {
-        scheme: scheme(secure),
-        connect: true,
-        trace: true,
-        ..ServerRules::default()
-    };
+    let rules = limits.server_rules(secure);
     let head = read(heads::read_request(&slices(&fields), ended, &limits.0, &rules))?;
     Ok(head.map(|head| Request::new(head, nothing(py))))
 }

@@ -1,8 +1,8 @@
 //! The client's side of an HTTP/2 connection: requests in, responses out.
 
 use meshcore_core::codec::h2::H2Server;
-use meshcore_core::codec::{ResponseRules, ServerEvent, ServerRules};
-use meshcore_core::head::{Scheme, Version};
+use meshcore_core::codec::{ResponseRules, ServerEvent};
+use meshcore_core::head::Version;
 use meshcore_core::time::Nanos;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
@@ -36,9 +36,7 @@ impl H2ServerCodec {
 impl H2ServerCodec {
     #[new]
     fn new(limits: &CodecLimits, secure: bool, config: &H2Config, now_ns: u64) -> Self {
-        let scheme = if secure { Scheme::Https } else { Scheme::Http };
-        let rules = ServerRules { scheme, connect: true, trace: true, ..ServerRules::default() };
-        Self(H2Server::new(limits.0, rules, &config.0, Nanos(now_ns)))
+        Self(H2Server::new(limits.0, limits.server_rules(secure), &config.0, Nanos(now_ns)))
     }
 
     fn receive<'py>(

@@ -199,6 +199,11 @@ impl Request {
     }
 
     #[getter]
+    fn raw_path(&self) -> String {
+        self.text(self.head.slice(self.head.raw_path))
+    }
+
+    #[getter]
     fn query(&self) -> Option<String> {
         self.head.query.map(|q| self.text(self.head.slice(q)))
     }

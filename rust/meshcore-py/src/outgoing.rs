@@ -24,7 +24,7 @@ pub(crate) fn with_rules<T>(
     {
         path = to.as_ref().map(|to| {
             let mut path = Vec::with_capacity(64);
-            to.apply(ticket.ticket.matched(), head.slice(head.path), &mut path);
+            to.apply(ticket.ticket.matched(), head.slice(head.forward_path), &mut path);
             path
         });
         authority = host.as_deref();

@@ -5,6 +5,8 @@ use meshcore_core::codec::{
     encode_informational, encode_last_chunk, encode_local, encode_response,
 };
 use meshcore_core::head::{BodyLength, Scheme, Version};
+use meshcore_core::path::{Oddities, PathRules};
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
@@ -22,7 +24,16 @@ pub(crate) const JOIN_BYTES: usize = 16_384;
 /// What a listener allows of a request, or an upstream of a response.
 #[pyclass(frozen, module = "meshcore._core")]
 #[derive(Clone, Copy)]
-pub struct CodecLimits(pub(crate) Limits);
+pub struct CodecLimits(pub(crate) Limits, PathRules);
+
+impl CodecLimits {
+    /// What a listener decides about the requests of a connection; CONNECT and TRACE are the
+    /// routes' to decide about.
+    pub(crate) fn server_rules(&self, secure: bool) -> ServerRules {
+        let scheme = if secure { Scheme::Https } else { Scheme::Http };
+        ServerRules { scheme, paths: self.1, connect: true, trace: true }
+    }
+}
 
 #[pymethods]
 impl CodecLimits {
@@ -44,7 +55,12 @@ impl CodecLimits {
         limits.body = body.or(limits.body);
         limits.trailer_bytes = trailer_bytes.unwrap_or(limits.trailer_bytes);
         limits.trailers = trailers.unwrap_or(limits.trailers);
-        Self(limits)
+        Self(limits, PathRules::default())
+    }
+
+    fn with_paths(&self, refused: Vec<String>, keep_slashes: bool) -> PyResult<Self> {
+        let refused = Oddities::try_from(refused).map_err(PyValueError::new_err)?;
+        Ok(Self(self.0, PathRules { refused, keep_slashes, own: false }))
     }
 }
 
@@ -103,10 +119,8 @@ pub(crate) fn body_event<'py>(
 impl ServerCodec {
     #[new]
     fn new(limits: &CodecLimits, secure: bool) -> Self {
-        let scheme = if secure { Scheme::Https } else { Scheme::Http };
-        let rules = ServerRules { scheme, connect: true, trace: true, ..ServerRules::default() };
         Self {
-            codec: codec::H1Server::with_rules(limits.0, rules),
+            codec: codec::H1Server::with_rules(limits.0, limits.server_rules(secure)),
             version: Version::Http11,
             head_request: false,
             keep_alive: true,

@@ -148,7 +148,8 @@ fn a_forwarded_request_reads_the_same_and_again() {
         let before = request(bytes);
         for (a, b) in [
             (head.path, before.path),
-            (head.match_path, before.match_path),
+            (head.raw_path, before.forward_path),
+            (head.forward_path, before.forward_path),
             (head.authority, before.authority),
             (head.method, before.method),
         ] {

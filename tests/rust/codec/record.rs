@@ -72,7 +72,7 @@ fn request_line(head: &RequestHead) -> String {
         "{} {} {} [{}] [{}] {} {} {:?} {:?} {} {}",
         s(head.method),
         s(head.path),
-        s(head.match_path),
+        s(head.forward_path),
         s(head.authority),
         s(head.host),
         head.query.is_some(),

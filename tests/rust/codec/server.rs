@@ -150,8 +150,9 @@ fn targets_and_hosts() {
     assert_eq!(head.query.map(|q| head.slice(q)), Some(&b"q"[..]));
     assert_eq!(head.slice(head.authority), b"ex.com");
     let head = head_of("GET /a//%62/../c HTTP/1.1\r\nHost: [::1]:80\r\n\r\n");
-    assert_eq!(head.slice(head.path), b"/a//c");
-    assert_eq!(head.slice(head.match_path), b"/a/c");
+    assert_eq!(head.slice(head.path), b"/a/c");
+    assert_eq!(head.slice(head.forward_path), b"/a//c");
+    assert_eq!(head.slice(head.raw_path), b"/a//%62/../c");
     assert_eq!(head.slice(head.host), b"[::1]");
     let head = head_of("OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n");
     assert_eq!(head.slice(head.path), b"*");

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from meshcore._core import ServerCodec
+from meshcore._core import CodecLimits, ServerCodec
 from meshcore.config.compile import compile
 from meshcore.config.load import load_file, load_text
 from meshcore.config.snapshot import AdminSpec, Http2Spec, UpstreamTlsSpec
@@ -47,6 +47,14 @@ def test_listeners() -> None:
     assert edge.max_connections == 10_000
     assert (edge.header_bytes, edge.headers, edge.target_bytes) == (65_536, 100, 4_096)
     assert (edge.body_bytes, local.body_bytes) == (10_000_000, None)
+    assert (edge.refused, edge.keep_slashes) == (("strict_target",), True)
+    usual = ("encoded_slash", "encoded_backslash", "bad_escapes")
+    assert (local.refused, local.keep_slashes) == (usual, False)
+
+
+def test_what_is_refused_has_the_names_of_keys() -> None:
+    with pytest.raises(ValueError, match="no key of paths: slashes"):
+        CodecLimits().with_paths(["encoded_slash", "slashes"], False)
 
 
 def test_no_bound_of_time_is_a_year() -> None:

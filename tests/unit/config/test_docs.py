@@ -17,6 +17,7 @@ from meshcore.config.listener import (
 )
 from meshcore.config.load import load_text
 from meshcore.config.model import Config
+from meshcore.config.paths import ListenerPaths, RoutePaths
 from meshcore.config.route import Match, Retry, Route
 from meshcore.config.upstream import Upstream, UpstreamLimits
 from meshcore.errors import ConfigError
@@ -44,12 +45,14 @@ def test_the_example_is_a_configuration() -> None:
         Http2,
         Listener,
         ListenerLimits,
+        ListenerPaths,
         ListenerProtocols,
         ListenerTimeouts,
         ListenerTls,
         Match,
         Retry,
         Route,
+        RoutePaths,
         Upstream,
         UpstreamHttp2,
         UpstreamLimits,

@@ -103,7 +103,7 @@ fn request_line(out: &mut Vec<u8>, head: &RequestHead, rules: &RequestRules<'_>,
     if method == b"CONNECT" && !extended {
         out.extend_from_slice(authority);
     } else {
-        out.extend_from_slice(rules.path.unwrap_or_else(|| head.slice(head.path)));
+        out.extend_from_slice(rules.path.unwrap_or_else(|| head.slice(head.forward_path)));
     }
     if let Some(query) = head.query {
         out.push(b'?');

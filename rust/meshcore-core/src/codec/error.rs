@@ -1,6 +1,7 @@
 //! Why a message was refused.
 
 use crate::error::Reason;
+use crate::path::PathError;
 
 /// A message that may not pass. The connection that it came on must be closed after the answer:
 /// where the next message begins is not known any more.
@@ -10,11 +11,19 @@ pub struct CodecError {
     pub reason: Reason,
     /// What is wrong, in few words; for logs, may change.
     pub message: &'static str,
+    /// The rule for targets that was broken: the client is told.
+    pub rule: Option<PathError>,
+}
+
+impl From<PathError> for CodecError {
+    fn from(rule: PathError) -> Self {
+        Self { rule: Some(rule), ..Self::bad(rule.text()) }
+    }
 }
 
 impl CodecError {
     pub(super) const fn new(reason: Reason, message: &'static str) -> Self {
-        Self { reason, message }
+        Self { reason, message, rule: None }
     }
 
     /// Malformed or ambiguous: 400.

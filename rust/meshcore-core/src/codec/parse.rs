@@ -60,8 +60,10 @@ fn fault(error: httparse::Error) -> CodecError {
 /// 505 for a version that exists but is not spoken here (RFC 9110 §15.6.6), 400 for nonsense.
 fn version_fault(block: &[u8]) -> CodecError {
     let line = block.split(|&b| b == b'\r').next().unwrap_or_default();
-    let word = line.rsplit(|&b| b == b' ').next().unwrap_or_default();
-    match word {
+    let mut words = line.split(|&b| b == b' ').skip(2);
+    match words.next().unwrap_or_default() {
+        // What stands there is the rest of a target with a space in it.
+        _ if words.next().is_some() => CodecError::bad("invalid start line"),
         [b'H', b'T', b'T', b'P', b'/', major, b'.', minor]
             if major.is_ascii_digit() && minor.is_ascii_digit() =>
         {
@@ -177,6 +179,9 @@ mod tests {
             (b"PRI * HTTP/2.0\r\n\r\n", 505),
             (b"GET / HTTP/1.\r\n\r\n", 400),
             (b"GET / http/1.1\r\n\r\n", 400),
+            (b"GET /a b HTTP/1.1\r\n\r\n", 400),
+            (b"GET /  HTTP/1.1\r\n\r\n", 400),
+            (b"GET / HTTP/2.0 HTTP/1.1\r\n\r\n", 400),
             (b"GET / HTTP/11\r\n\r\n", 400),
             (b"GET /\r\n\r\n", 400),
         ] {

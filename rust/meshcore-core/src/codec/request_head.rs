@@ -13,7 +13,7 @@ use super::parse::{self, RequestBlock};
 use super::target::{self, Allowed, Target};
 use crate::error::Reason;
 use crate::head::{BodyLength, RequestHead, Span, Version};
-use crate::path::{PathRules, merge_slashes, normalize};
+use crate::path::{Oddities, PathRules, Text, check_query, normalize};
 
 /// Reads the block of a request, its empty line included.
 pub(super) fn read(
@@ -56,7 +56,9 @@ pub(super) fn read(
         authority,
         host,
         path: place.path,
-        match_path: place.match_path,
+        forward_path: place.forward_path,
+        raw_path: place.raw_path,
+        oddities: place.oddities,
         query: place.query,
         body,
         // What a client sends behind a CONNECT that is refused may be the tunnel's already.
@@ -169,11 +171,14 @@ fn canonical(host: Span, parsed: &mut RequestBlock) -> Span {
     }
 }
 
-/// Path, path for matching and query.
+/// The path in its spellings, and the query.
+#[derive(Default)]
 pub(super) struct Place {
     pub(super) path: Span,
-    pub(super) match_path: Span,
+    pub(super) forward_path: Span,
+    pub(super) raw_path: Span,
     pub(super) query: Option<Span>,
+    pub(super) oddities: Oddities,
 }
 
 pub(super) fn place(
@@ -188,39 +193,32 @@ pub(super) fn place(
         }
         Target::Asterisk(named) => {
             let path = if named.is_some() { parsed.headers.append(b"*") } else { parsed.target };
-            return Ok(Place { path, match_path: path, query: None });
+            return Ok(Place { path, forward_path: path, raw_path: path, ..Place::default() });
         }
-        Target::Authority => {
-            let none = Span::default();
-            return Ok(Place { path: none, match_path: none, query: None });
-        }
+        Target::Authority => return Ok(Place::default()),
     };
-    let base = parsed.target.start;
-    let span =
-        |r: &std::ops::Range<usize>| Span { start: base + r.start as u32, len: r.len() as u32 };
-    if let Some(query) = &query {
-        check_query(&raw[query.clone()], rules)?;
+    let span = |from: usize, to: usize| Span {
+        start: parsed.target.start + from as u32,
+        len: (to - from) as u32,
+    };
+    let (raw_path, whole) = (&raw[path.clone()], span(path.start, path.end));
+    let asked = query.as_ref().map(|query| span(query.start, query.end));
+    let (_, found) = parsed.headers.append_with(|out| normalize(raw_path, rules, out));
+    let found = found?;
+    let spelt = |text: Text| match text {
+        Text::Raw(0) => whole,
+        Text::Raw(from) => span(path.start + from, path.end),
+        Text::Out(range) => Span { start: range.start as u32, len: range.len() as u32 },
+    };
+    let mut oddities = found.seen;
+    if let Some(query) = query {
+        oddities |= check_query(&raw[query], rules)?;
     }
-    let raw_path = &raw[path.clone()];
-    let (written, normal) = parsed.headers.append_with(|out| normalize(raw_path, rules, out));
-    let normal = normal.map_err(|e| CodecError::bad(e.text()))?;
-    let place = if normal.changed { written } else { span(&path) };
-    let mut match_path = place;
-    if normal.repeated_slashes {
-        let copy = parsed.headers.slice(place).to_vec();
-        let (merged, changed) = parsed.headers.append_with(|out| merge_slashes(&copy, out));
-        if changed {
-            match_path = merged;
-        }
-    }
-    Ok(Place { path: place, match_path, query: query.as_ref().map(span) })
-}
-
-/// A query is forwarded as it came; RFC 3986 §3.4 has neither `#` nor bytes above ASCII in it.
-fn check_query(query: &[u8], rules: &PathRules) -> Result<(), CodecError> {
-    match query.iter().find(|&&b| b == b'#' || (b >= 0x80 && !rules.raw_bytes)) {
-        None => Ok(()),
-        Some(b'#') => Err(CodecError::bad("# in query")),
-        Some(_) => Err(CodecError::bad("byte not allowed in a query")),
-    }
+    Ok(Place {
+        path: spelt(found.path),
+        forward_path: spelt(found.forward),
+        raw_path: whole,
+        query: asked,
+        oddities,
+    })
 }

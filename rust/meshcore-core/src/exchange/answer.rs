@@ -1,6 +1,7 @@
 //! What a refusal tells the client.
 
 use crate::error::Reason;
+use crate::path::PathError;
 use crate::time::Nanos;
 
 /// Where a limiter stands, for the `RateLimit` fields of a refusal.
@@ -25,10 +26,19 @@ pub struct Answer {
     pub limit: Option<LimitState>,
     /// Which rule in particular, for the log.
     pub detail: &'static str,
+    /// The rule for targets that was broken: the client is told.
+    pub rule: Option<PathError>,
+}
+
+impl From<PathError> for Answer {
+    fn from(rule: PathError) -> Self {
+        Self { rule: Some(rule), detail: rule.text(), ..Reason::BadRequest.into() }
+    }
 }
 
 impl From<Reason> for Answer {
     fn from(reason: Reason) -> Self {
-        Self { reason, status: reason.status(), retry_after: None, limit: None, detail: "" }
+        let status = reason.status();
+        Self { reason, status, retry_after: None, limit: None, detail: "", rule: None }
     }
 }

@@ -143,6 +143,7 @@ impl Control {
         let latency = self.block(Kind::Histogram, Key::Stats(stack), Histogram::WORDS)?;
         Ok(RouteStack {
             name: route.name.clone(),
+            refused: route.refused,
             ops,
             own_guard,
             target,

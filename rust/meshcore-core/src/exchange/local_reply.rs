@@ -101,10 +101,17 @@ fn problem(answer: &Answer) -> LocalReply {
         fields.push(("ratelimit-remaining".to_owned(), "0".to_owned()));
         fields.push(("ratelimit-reset".to_owned(), state.reset_after.secs_ceil().to_string()));
     }
-    // The code is ours, so nothing in the body needs escaping.
+    // All texts are ours, so nothing in the body needs escaping.
     let title = code.replace('_', " ");
-    let body =
-        format!("{{\"title\":\"{title}\",\"status\":{},\"reason\":\"{code}\"}}\n", answer.status);
+    let mut body =
+        format!("{{\"title\":\"{title}\",\"status\":{},\"reason\":\"{code}\"", answer.status);
+    if let Some(rule) = answer.rule {
+        body += &format!(",\"detail\":\"{}\"", rule.text());
+        if let Some(key) = rule.key() {
+            body += &format!(",\"key\":\"{key}\"");
+        }
+    }
+    body += "}\n";
     LocalReply { status: answer.status, fields, body: body.into_bytes() }
 }
 
@@ -112,6 +119,7 @@ fn problem(answer: &Answer) -> LocalReply {
 mod tests {
     use super::*;
     use crate::exchange::LimitState;
+    use crate::path::PathError;
     use crate::time::Nanos;
 
     #[test]
@@ -131,5 +139,19 @@ mod tests {
             reply.body,
             b"{\"title\":\"rate limited\",\"status\":429,\"reason\":\"rate_limited\"}\n"
         );
+    }
+
+    #[test]
+    fn a_refused_target_is_told_its_rule_and_the_key() {
+        let body = |rule: PathError| {
+            let body = LocalReply::new(&rule.into(), None, None).body;
+            serde_json::from_slice::<serde_json::Value>(&body).unwrap()
+        };
+        for rule in PathError::ALL {
+            let told = body(rule);
+            assert_eq!(told["reason"], "bad_request");
+            assert_eq!(told["detail"], rule.text());
+            assert_eq!(told.get("key").and_then(|key| key.as_str()), rule.key());
+        }
     }
 }

@@ -39,7 +39,7 @@ pub(super) fn stops(head: &RequestHead) -> Option<(Reason, &'static str)> {
 pub(super) fn reflection(head: &RequestHead) -> Vec<u8> {
     let mut out = Vec::with_capacity(256);
     out.extend_from_slice(b"TRACE ");
-    out.extend_from_slice(head.slice(head.path));
+    out.extend_from_slice(head.slice(head.raw_path));
     if let Some(query) = head.query {
         out.push(b'?');
         out.extend_from_slice(head.slice(query));

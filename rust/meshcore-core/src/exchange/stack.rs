@@ -7,6 +7,7 @@ use super::stats::RouteStats;
 use super::upstream::Upstream;
 use crate::codec::HeaderOps;
 use crate::head::TunnelKind;
+use crate::path::Oddities;
 use crate::routing::rewrite::{PathRewrite, Redirect};
 use crate::snapshot::Retry;
 
@@ -45,6 +46,8 @@ pub enum Target {
 pub struct RouteStack {
     /// Its name.
     pub name: String,
+    /// What it refuses of targets although its listener may not.
+    pub(super) refused: Oddities,
     pub(super) ops: Vec<Op>,
     /// The breaker among them: of (upstream, route), instead of the upstream's own.
     pub(super) own_guard: Option<Arc<Guard>>,

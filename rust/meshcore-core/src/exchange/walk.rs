@@ -165,10 +165,13 @@ impl Walk<'_> {
         ticket.reserved.is_some()
     }
 
-    /// What the request asks of time, and whether it may leave HTTP. An `upgrade` of HTTP/1.1 that
+    /// Whether its route takes its target, what it asks of time, and whether it may leave HTTP. An `upgrade` of HTTP/1.1 that
     /// is not allowed is ignored (RFC 9110 §7.8), a CONNECT of either kind and TRACE are refused.
     fn classify(&self, ticket: &mut RequestTicket, route: &RouteStack) -> Option<Verdict> {
         let head = self.head;
+        if let Err(rule) = route.refused.refuse(head.oddities) {
+            return Some(Verdict::Answer(rule.into()));
+        }
         match head.tunnel() {
             Some(tunnel) if route.allows(tunnel) => {
                 ticket.kind = Kind::Tunnel;

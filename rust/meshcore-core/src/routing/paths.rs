@@ -11,7 +11,7 @@ use regex::bytes::{RegexSet, RegexSetBuilder};
 use super::error::{HOST_REGEX_LIMIT, RouteProblem};
 use super::hash;
 use super::predicates::{anchored, check_regex};
-use crate::path::{PathError, PathRules, merge_slashes, normalize};
+use crate::path::{Oddities, PathError, PathRules, normalize};
 use crate::snapshot::PathMatch;
 
 /// Longest exact path or prefix: the longest request target that common servers take.
@@ -73,26 +73,15 @@ pub fn check_path(text: &str) -> Result<(), RouteProblem> {
 
 /// A pattern's text as a normal path. What only some listeners let pass may be a pattern too.
 fn spell(text: &str) -> Result<Vec<u8>, RouteProblem> {
-    const RULES: PathRules = PathRules {
-        encoded_slash: true,
-        backslash: true,
-        empty_dot_dot: false,
-        dot_params: true,
-        fragment: false,
-        encoded_nul: true,
-        bad_escape: false,
-        raw_bytes: true,
-    };
+    const RULES: PathRules =
+        PathRules { refused: Oddities::BAD_ESCAPE, keep_slashes: false, own: true };
     if text.is_empty() {
         return Err(RouteProblem::Path(PathError::NotAbsolute));
     }
-    let (mut normal, mut merged) = (Vec::new(), Vec::new());
-    let found = normalize(text.as_bytes(), &RULES, &mut normal).map_err(RouteProblem::Path)?;
-    if !found.changed {
-        normal.extend_from_slice(text.as_bytes());
-    }
-    let path = if merge_slashes(&normal, &mut merged) { merged } else { normal };
-    if path.len() > LONGEST_PATTERN { Err(RouteProblem::PathTooLong) } else { Ok(path) }
+    let mut out = Vec::new();
+    let found = normalize(text.as_bytes(), &RULES, &mut out).map_err(RouteProblem::Path)?;
+    let path = found.path.of(text.as_bytes(), &out);
+    if path.len() > LONGEST_PATTERN { Err(RouteProblem::PathTooLong) } else { Ok(path.to_vec()) }
 }
 
 /// A route of the host by its rank, and whether it matches whatever the predicates.

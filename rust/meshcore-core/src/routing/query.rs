@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::path::escaped;
+use crate::path::unescaped;
 
 /// The decoded value of every parameter called `name`, in order. O(bytes); allocates only for
 /// a part that is written with escapes.
@@ -25,19 +25,15 @@ fn decode(text: &[u8]) -> Cow<'_, [u8]> {
         return Cow::Borrowed(text);
     }
     let mut decoded = Vec::with_capacity(text.len());
-    let mut bytes = text.iter();
-    while let Some(&byte) = bytes.next() {
-        match byte {
-            b'+' => decoded.push(b' '),
-            b'%' => match escaped(bytes.as_slice()) {
-                Some(value) => {
-                    bytes.nth(1);
-                    decoded.push(value);
-                }
-                None => decoded.push(b'%'),
-            },
-            _ => decoded.push(byte),
-        }
+    let mut rest = text;
+    while let Some(&byte) = rest.first() {
+        let escaped = unescaped(rest);
+        decoded.push(match (byte, escaped) {
+            (_, Some(value)) => value,
+            (b'+', None) => b' ',
+            (byte, None) => byte,
+        });
+        rest = &rest[if escaped.is_some() { 3 } else { 1 }..];
     }
     Cow::Owned(decoded)
 }

@@ -8,7 +8,9 @@ use std::fmt;
 
 use super::Matched;
 use crate::head::{RequestHead, Scheme};
-use crate::path::{PathError, PathRules, normalize, push_escape};
+use crate::path::{
+    Oddities, PathError, PathRules, doubled, is_unreserved, normalize, push_escape, unescaped,
+};
 
 /// Why a rewrite does not compile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,20 +63,21 @@ impl PathRewrite {
         normal_path(text).map(|path| Self(path.into())).map_err(RewriteError::Path)
     }
 
-    /// Appends the new form of `path` (as forwarded) to `out`.
+    /// Appends the new form of `path` (as sent on) to `out`.
     ///
-    /// A matched prefix is replaced and the rest kept, with one slash between: `/v1` → `/` makes
-    /// `/x` of `/v1/x`, and `/v1` → `/v2/` makes `/v2/x` (Gateway API's table for
-    /// `ReplacePrefixMatch`). A whole match is replaced as a whole, but for `*`, which is no path.
-    /// O(bytes).
+    /// A matched prefix is replaced and the rest kept as it is spelt, with one slash between:
+    /// `/v1` → `/` makes `/x` of `/v1/x` and of `/v1//x`, and `/v1` → `/v2/` makes `/v2/x` (Gateway
+    /// API's table for `ReplacePrefixMatch`). A whole match is replaced as a whole, but for `*`,
+    /// which is no path. O(bytes).
     pub fn apply(&self, matched: Matched, path: &[u8], out: &mut Vec<u8>) {
         if path == ASTERISK {
             return out.extend_from_slice(path);
         }
         let rest = match matched {
-            Matched::Prefix(len) => &path[unmerged(path, len as usize)..],
+            Matched::Prefix(len) => &path[matched_end(path, len as usize)..],
             Matched::Whole => b"",
         };
+        let rest = &rest[doubled(rest)..];
         let text = match rest {
             [] => &self.0[..],
             _ => self.0.strip_suffix(b"/").unwrap_or(&self.0),
@@ -84,10 +87,11 @@ impl PathRewrite {
     }
 }
 
-/// Where, in `path`, the first `len` bytes of its merged form end.
-fn unmerged(path: &[u8], len: usize) -> usize {
-    let (mut left, mut before) = (len, 0);
-    for (at, &byte) in path.iter().enumerate() {
+/// Where, in `path`, the first `len` bytes of its normal form end. What matched has no repeated
+/// slashes, whatever its listener makes of them.
+fn matched_end(path: &[u8], len: usize) -> usize {
+    let (mut at, mut left, mut before) = (0, len, 0);
+    while let Some(&byte) = path.get(at) {
         let repeated = byte == b'/' && before == b'/';
         if !repeated {
             if left == 0 {
@@ -95,6 +99,8 @@ fn unmerged(path: &[u8], len: usize) -> usize {
             }
             left -= 1;
         }
+        let decoded = unescaped(&path[at..]).is_some_and(is_unreserved);
+        at += if decoded { 3 } else { 1 };
         before = byte;
     }
     path.len()
@@ -154,7 +160,8 @@ impl Redirect {
         let asked = head.slice(head.authority);
         let authority = self.authority.as_deref().unwrap_or(asked);
         // The URI that `*` stands for has no path (RFC 9112 §3.3).
-        let own = Some(head.slice(head.path)).filter(|path| *path != ASTERISK).unwrap_or_default();
+        let own = head.slice(head.forward_path);
+        let own = if own == ASTERISK { b"" } else { own };
         let mut path = self.path.as_deref().unwrap_or(own);
         if authority.is_empty() {
             // Two slashes would make the first segment a host.
@@ -215,12 +222,11 @@ fn push_plain(text: &[u8], out: &mut Vec<u8>) {
 
 /// A path that the operator wrote, normal; the empty text is `/`.
 fn normal_path(text: &str) -> Result<Vec<u8>, PathError> {
-    let rules = PathRules { encoded_slash: true, raw_bytes: true, ..PathRules::default() };
-    let mut path = Vec::with_capacity(text.len());
-    if !normalize(text.as_bytes(), &rules, &mut path)?.changed {
-        path.extend_from_slice(text.as_bytes());
-    }
-    Ok(path)
+    let refused = Oddities::ENCODED_BACKSLASH | Oddities::BAD_ESCAPE;
+    let rules = PathRules { refused, keep_slashes: true, own: true };
+    let mut out = Vec::with_capacity(text.len());
+    let found = normalize(text.as_bytes(), &rules, &mut out)?;
+    Ok(found.path.of(text.as_bytes(), &out).to_vec())
 }
 
 #[cfg(test)]
@@ -248,7 +254,12 @@ mod tests {
             ("/foo", "/", "/foo", "/"),
             ("", "/xyz", "/foo", "/xyz/foo"),
             ("", "/xyz", "/", "/xyz/"),
-            ("/a/b", "/c", "//a///b//d", "/c//d"),
+            ("/a/b", "/c", "/a///b//d", "/c/d"),
+            ("/v1", "/", "/v1//evil.com", "/evil.com"),
+            ("/v1", "/v2/", "/v1///x//y", "/v2/x//y"),
+            ("/~u/v", "/x", "/%7eu/%76/%7e", "/x/%7e"),
+            ("/caf%C3%A9", "/x", "/caf%c3%a9/%c3%a9", "/x/%c3%a9"),
+            ("/a%2Fb", "/x", "/a%2fb/c%2fd", "/x/c%2fd"),
             ("/a/b", "/a b", "/a/b/d", "/a%20b/d"),
         ] {
             let matched = Matched::Prefix(prefix.len() as u32);
@@ -270,7 +281,9 @@ mod tests {
             authority: headers.append(authority.as_bytes()),
             host: headers.append(host.as_bytes()),
             path,
-            match_path: path,
+            forward_path: path,
+            raw_path: path,
+            oddities: Oddities::NONE,
             query: query.map(|q| headers.append(q.as_bytes())),
             body: BodyLength::Empty,
             keep_alive: true,

@@ -12,7 +12,7 @@ use super::hosts::HostPattern;
 use super::listeners::ListenerId;
 use super::table::{RequestView, RouteTable};
 use crate::head::Headers;
-use crate::path::{PathError, PathRules, merge_slashes, normalize};
+use crate::path::{PathError, PathRules, normalize};
 use crate::snapshot::Route;
 
 /// A route in a [`RouteMap`] and what was stored with it.
@@ -115,15 +115,9 @@ impl<T> RouteMap<T> {
             Some((raw, query)) => (raw, Some(query.as_bytes())),
             None => (target, None),
         };
-        let mut path = Vec::new();
-        let normal = normalize(raw.as_bytes(), &PathRules::default(), &mut path)?;
-        let mut merged = Vec::new();
-        let spelt = if normal.changed { &path } else { raw.as_bytes() };
-        let path = if normal.repeated_slashes && merge_slashes(spelt, &mut merged) {
-            &merged
-        } else {
-            spelt
-        };
+        let mut out = Vec::new();
+        let found = normalize(raw.as_bytes(), &PathRules::default(), &mut out)?;
+        let path = found.path.of(raw.as_bytes(), &out);
         let lower;
         let host = if host.bytes().any(|b| b.is_ascii_uppercase()) {
             lower = host.to_ascii_lowercase();

@@ -19,7 +19,7 @@ pub struct RequestView<'a> {
     pub method: &'a [u8],
     /// The host in lower case, without port.
     pub host: &'a [u8],
-    /// The path, normal and with slashes merged ([`crate::path`]).
+    /// The path, in its normal form ([`crate::path`]).
     pub path: &'a [u8],
     /// The query without `?`.
     pub query: Option<&'a [u8]>,
@@ -35,7 +35,7 @@ impl<'a> RequestView<'a> {
         Self {
             method: head.slice(head.method),
             host: head.slice(head.host),
-            path: head.slice(head.match_path),
+            path: head.slice(head.path),
             query: head.query.map(|query| head.slice(query)),
             headers: &head.headers,
         }

@@ -69,7 +69,9 @@ pub(super) fn head(
         authority,
         host,
         path: place.path,
-        match_path: place.match_path,
+        forward_path: place.forward_path,
+        raw_path: place.raw_path,
+        oddities: place.oddities,
         query: place.query,
         body,
         keep_alive: true,
@@ -197,7 +199,7 @@ pub(super) fn check_sayable(
 }
 
 fn write_path<F: Fields>(out: &mut F, head: &RequestHead, rules: &RequestRules<'_>) {
-    let path = rules.path.unwrap_or_else(|| head.slice(head.path));
+    let path = rules.path.unwrap_or_else(|| head.slice(head.forward_path));
     // The absolute form of HTTP/1.1 may have an empty one (RFC 9113 §8.3.1).
     let path: &[u8] = if path.is_empty() { b"/" } else { path };
     match head.query {

@@ -68,10 +68,13 @@ fn merge_slashes(path: &[u8]) -> Vec<u8> {
     out
 }
 
-/// Every prefix of whole segments that a route could match a normal path by.
+/// The length of every prefix of whole segments that a route could match a normal path by: it has
+/// neither repeated slashes nor one at its end.
 fn prefixes(path: &[u8]) -> impl Iterator<Item = usize> + '_ {
     let end = path.windows(2).position(|w| w == b"//").unwrap_or(path.len());
-    (0..=end).filter(|at| path.get(*at).is_none_or(|b| *b == b'/') && *at != 1 || *at == 0)
+    let ends_a_segment =
+        |at: usize| path[at - 1] != b'/' && matches!(path.get(at), None | Some(b'/'));
+    (0..=end).filter(move |at| *at == 0 || ends_a_segment(*at))
 }
 
 fn rewritten(to: &str, matched: usize, path: &[u8]) -> Vec<u8> {

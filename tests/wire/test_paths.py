@@ -271,3 +271,16 @@ def test_slashes_that_are_merged_may_be_refused_by_a_route(
                 assert told(found)[2:] == ("repeated slashes in path", "paths.repeated_slashes")
 
     run(go())
+
+
+@every_client
+def test_a_trace_shows_the_path_that_came(run: Run, engine: str, client: str) -> None:
+    def traces(mesh: Mesh) -> Mesh:
+        return mesh.via(match={"path": {"exact": "/~x"}, "methods": ["TRACE"]})
+
+    async def go() -> None:
+        async with through(client, client, engine, mesh=traces) as (ask, _):
+            found = await ask(request("TRACE", "//a/../%7ex?q", ("max-forwards", "0")))
+            assert found.body.startswith(b"TRACE //a/../%7ex?q HTTP/1.1\r\n")
+
+    run(go())

@@ -272,6 +272,34 @@ def test_what_nothing_leads_to() -> None:
 
 
 @pytest.mark.parametrize(
+    ("path", "listeners", "told"),
+    [
+        ("exact: /@s%2fp", "", "never matches: its listeners refuse %2f in paths (a listener's"),
+        (
+            "prefix: /a%5C",
+            "",
+            "its listeners refuse %5C in paths (a listener's paths: {encoded_back",
+        ),
+        ("prefix: '/a\\b'", "", "refuse \\ in paths"),
+        ("exact: /@s%2fp", "keeps", None),
+        ("exact: /@s%2fp", "e, keeps", None),
+        ("exact: /@s%252f", "", None),
+        ("regex: /@s%2Fp", "", None),
+    ],
+)
+def test_paths_that_no_listener_lets_pass(path: str, listeners: str, told: str | None) -> None:
+    keeps = "keeps: {bind: b:2, paths: {encoded_slash: keep}}" if listeners else ""
+    other = "routes: [{name: other, respond: {}}, " if listeners else "routes: ["
+    text = (
+        f"version: 1\nlisteners: {{e: {{bind: a:1}}, {keeps}}}\n{other}"
+        f"{{name: r, listeners: [{listeners}], match: {{path: {{{path}}}}}, respond: {{}}}}]\n"
+    )
+    found = [line for line in warnings(text) if ".match.path." in line]
+    assert len(found) == (told is not None)
+    assert told is None or told in found[0]
+
+
+@pytest.mark.parametrize(
     ("path", "hint"),
     [
         ("prefix: /v1/*", "* stands for itself in a path, not for any text (prefix: /v1 matches"),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from meshcore.config.warnings.paths import literal_wildcards
+from meshcore.config.warnings.paths import literal_wildcards, refused_paths
 from meshcore.config.warnings.routes import unreachable_routes
 from meshcore.config.warnings.times import idle_times
 from meshcore.config.warnings.unused import listeners_without_routes, unused_upstreams
@@ -25,6 +25,7 @@ __all__ = ["CHECKS", "warn"]
 CHECKS: Final[tuple[Callable[[Config], Iterator[Fault]], ...]] = (
     unreachable_routes,
     literal_wildcards,
+    refused_paths,
     idle_times,
     unused_upstreams,
     listeners_without_routes,

@@ -61,9 +61,10 @@ fn fault(error: httparse::Error) -> CodecError {
 fn version_fault(block: &[u8]) -> CodecError {
     let line = block.split(|&b| b == b'\r').next().unwrap_or_default();
     let mut words = line.split(|&b| b == b' ').skip(2);
-    match words.next().unwrap_or_default() {
-        // What stands there is the rest of a target with a space in it.
-        _ if words.next().is_some() => CodecError::bad("invalid start line"),
+    let (word, further) = (words.next().unwrap_or_default(), words.next());
+    match word {
+        // In its place stands the rest of a target with a space in it.
+        _ if further.is_some() => CodecError::bad("invalid version"),
         [b'H', b'T', b'T', b'P', b'/', major, b'.', minor]
             if major.is_ascii_digit() && minor.is_ascii_digit() =>
         {

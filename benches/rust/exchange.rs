@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use meshcore_core::codec::{H1Server, Limits, ServerEvent};
-use meshcore_core::exchange::{Arrival, Control, Engine, Peer, Verdict};
+use meshcore_core::exchange::{Arrival, Client, Control, Engine, Peer, Verdict};
 use meshcore_core::segment::{Segment, SegmentConfig};
 use meshcore_core::snapshot::Delta;
 use meshcore_core::time::Nanos;
@@ -38,16 +38,18 @@ fn begin(c: &mut Criterion) {
     else {
         panic!("no request")
     };
+    let client = Client::of(&peer);
     let mut now = Nanos(5_000_000_000_000);
-    let arrival = |now| Arrival { head: &head, peer: &peer, now };
-    let (_, verdict) = engine.begin(&compiled, listener, true, &arrival(now));
+    let arrival = |now| Arrival { head: &head, now };
+    let (_, verdict) = engine.begin(&compiled, listener, true, client, &arrival(now));
     assert!(matches!(verdict, Verdict::Forward(_)), "{verdict:?}");
     c.bench_function("exchange/begin", |b| {
         b.iter_custom(|calls| {
             let start = cpu_ns();
             for _ in 0..calls {
                 now = Nanos(now.0 + 1);
-                drop(black_box(engine.begin(&compiled, listener, true, black_box(&arrival(now)))));
+                let arrival = black_box(arrival(now));
+                drop(black_box(engine.begin(&compiled, listener, true, client, &arrival)));
             }
             Duration::from_nanos(cpu_ns() - start)
         });

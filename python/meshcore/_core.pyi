@@ -326,8 +326,8 @@ class Request:
 
     @property
     def client(self) -> str | None:
-        """The client's address as limits and the log know it: behind ``trusted_hops``, whatever
-        layers make of ``x-forwarded-for``; ``unknown`` over a unix socket. `None` before the first
+        """The client's address as limits and the log know it: behind trusted proxies, whatever
+        layers make of what those said; ``unknown`` over a unix socket. `None` before the first
         layer."""
 
     @property
@@ -950,7 +950,7 @@ class Ticket:
     def attempts(self) -> int:
         """Attempts so far."""
 
-    def resume(self, request: Request, peer: Peer, now_ns: int) -> int:
+    def resume(self, request: Request, now_ns: int) -> int:
         """Go on behind a Python layer, or the awaited body; the next `Verdict`."""
 
     def arm(self) -> int:

@@ -87,9 +87,10 @@ impl Mesh {
         let compiled = self.engine.compiled();
         let listener = compiled.listener_id("edge").unwrap();
         let peer = Peer::new(format!("192.0.2.{client}").parse().ok(), [1, 2]);
-        let head = get(path);
-        let arrival = Arrival { head: &head, peer: &peer, now: self.now };
-        let (mut ticket, verdict) = self.engine.begin(&compiled, listener, true, &arrival);
+        let mut head = get(path);
+        let client = compiled.clean(listener, &peer, &mut head);
+        let arrival = Arrival { head: &head, now: self.now };
+        let (mut ticket, verdict) = self.engine.begin(&compiled, listener, true, client, &arrival);
         match verdict {
             Verdict::Forward(_) if fails => {
                 ticket.sent(self.now);

@@ -181,6 +181,7 @@ def _per_second(rate: Rate) -> int:
 def _core_listener(model: Listener, via: Via) -> dict[str, Any]:
     return {
         "trusted_hops": model.client_address.trusted_hops,
+        "trusted": model.client_address.for_core(),
         "layers": [layer(x) for x in model.layers],
         "via": via.name,
         "max_visits": via.max_visits,

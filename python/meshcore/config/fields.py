@@ -214,10 +214,6 @@ def _regex(text: str) -> str:
     return text
 
 
-def _network(text: str) -> str:
-    return str(ipaddress.ip_network(text))
-
-
 def _beside_the_file(text: str, info: ValidationInfo) -> str:
     folder = (info.context or {}).get("folder")
     return text if folder is None else os.path.join(folder, text)
@@ -380,7 +376,6 @@ UpgradeToken = Annotated[str, AfterValidator(_upgrade)]
 Path = Annotated[str, AfterValidator(_path)]
 Target = Annotated[str, AfterValidator(_target)]
 Regex = Annotated[str, AfterValidator(_regex)]
-Network = Annotated[str, AfterValidator(_network)]
 LayerName = Annotated[
     str, BeforeValidator(_layer_name), _text(r"^[\w.]+:[\w.]+$", "mypkg.layers:AddTenant")
 ]

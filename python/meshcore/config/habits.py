@@ -231,7 +231,7 @@ _SHAPES: Final = {
     "RetryBudget": "write {{percent: {}}}",
     "Match": "write {{path: {{prefix: {}}}}}, or {{host: …}}",
     "FieldChanges": "write {{set: {{name: value}}}}, or add, or remove: [name]",
-    "ClientAddress": "write {{trusted_hops: {}}}",
+    "ClientAddress": "write {{trusted_hops: …}}, or {{trusted: [network, …]}}",
 }
 
 _VALUES: Final = _names(

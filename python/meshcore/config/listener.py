@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
+from meshcore.config.client_address import ClientAddress
 from meshcore.config.fields import (
     BindAddress,
     BodyRate,
@@ -63,14 +64,6 @@ class ListenerProtocols(Model):
         if not self.http1 and self.h2 is None:
             raise ValueError("http1 and h2 are both off: at least one must be on")
         return self
-
-
-class ClientAddress(Model):
-    """What is known of proxies in front of us."""
-
-    trusted_hops: int = Field(
-        0, ge=0, le=255, description="Proxies in front of us that append to x-forwarded-for."
-    )
 
 
 class ListenerTimeouts(Model):

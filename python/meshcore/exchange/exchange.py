@@ -77,7 +77,7 @@ class Exchange(Ending):
 
     def resume(self, now_ns: int) -> None:
         """A Python layer let the request pass, or the awaited body is there: go on behind it."""
-        self._follow(self.ticket.resume(self.request, self.down.peer, now_ns), now_ns)
+        self._follow(self.ticket.resume(self.request, now_ns), now_ns)
 
     def _follow(self, verdict: int, now_ns: int) -> None:
         ticket = self.ticket

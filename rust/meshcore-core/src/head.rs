@@ -106,7 +106,7 @@ impl Headers {
     }
 
     /// Name and value of every field, in order.
-    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&[u8], &[u8])> + '_ {
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = (&[u8], &[u8])> + ExactSizeIterator + '_ {
         self.fields.iter().map(|f| (self.slice(f.name), self.slice(f.value)))
     }
 

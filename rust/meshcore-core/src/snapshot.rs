@@ -49,6 +49,9 @@ pub struct Listener {
     /// How many proxies in front of us append to `x-forwarded-for`.
     #[serde(default)]
     pub trusted_hops: u8,
+    /// Which proxies are trusted instead.
+    #[serde(default)]
+    pub trusted: Option<Trusted>,
     /// Layers before routing.
     #[serde(default)]
     pub layers: Vec<Layer>,
@@ -65,6 +68,30 @@ pub struct Listener {
     /// another; zero for none.
     #[serde(default = "default_body_rate")]
     pub body_bytes_per_second: u64,
+}
+
+/// Proxies that may say who a request comes from.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Trusted {
+    /// Their networks, addresses, or `unix`.
+    pub networks: Vec<String>,
+    /// Where they say it.
+    #[serde(default)]
+    pub header: ClientHeader,
+}
+
+/// The field in which proxies name a request's client.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ClientHeader {
+    /// A list of addresses, to which each proxy appends.
+    #[default]
+    XForwardedFor,
+    /// The same with names (RFC 7239).
+    Forwarded,
+    /// One address.
+    XRealIp,
 }
 
 fn default_body_rate() -> u64 {

@@ -167,10 +167,11 @@ impl Listener {
 #[pymethods]
 impl Listener {
     fn begin(&self, request: &mut Request, peer: &Peer, now_ns: u64) -> Ticket {
-        self.compiled.clean(self.id, &mut request.head);
-        let arrival = exchange::Arrival { head: request.head(), peer: &peer.0, now: Nanos(now_ns) };
+        let client = self.compiled.clean(self.id, &peer.0, &mut request.head);
+        let arrival = exchange::Arrival { head: request.head(), now: Nanos(now_ns) };
         let whole = request.part.body.end;
-        let (mut ticket, verdict) = self.engine.begin(&self.compiled, self.id, whole, &arrival);
+        let (mut ticket, verdict) =
+            self.engine.begin(&self.compiled, self.id, whole, client, &arrival);
         ticket.begin_body(request.part.len() as u64);
         Ticket::new(Arc::clone(&self.engine), ticket, verdict)
     }

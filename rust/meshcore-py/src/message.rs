@@ -223,8 +223,7 @@ impl Request {
 
     /// Layers are to see it: from now on it knows its client and its route.
     fn show(&mut self, ticket: &Bound<'_, Ticket>, peer: &Peer) {
-        let hops = ticket.borrow().ticket.trusted_hops();
-        let client = peer.0.client_text(&self.head.headers, hops).into_owned();
+        let client = ticket.borrow().ticket.client(&peer.0).into_owned();
         self.shown = Some(Box::new(Shown { ticket: ticket.clone().unbind(), client, state: None }));
     }
 

@@ -116,7 +116,7 @@ impl Ticket {
         write(&AccessLine {
             unix_ms: unix_ms(),
             listener: ticket.listener(),
-            client: &peer.0.client_text(&head.headers, ticket.trusted_hops()),
+            client: &ticket.client(&peer.0),
             method: head.slice(head.method),
             host: head.slice(head.host),
             path: head.slice(head.path),
@@ -150,9 +150,9 @@ fn outcome(answer: &Answer, at: usize) -> Outcome {
 
 #[pymethods]
 impl Ticket {
-    fn resume(&mut self, request: &Request, peer: &Peer, now_ns: u64) -> u8 {
+    fn resume(&mut self, request: &Request, now_ns: u64) -> u8 {
         let engine = Arc::clone(&self.engine);
-        let arrival = Arrival { head: request.head(), peer: &peer.0, now: Nanos(now_ns) };
+        let arrival = Arrival { head: request.head(), now: Nanos(now_ns) };
         let verdict = engine.resume(&mut self.ticket, &arrival);
         self.follow(verdict)
     }

@@ -126,7 +126,9 @@ impl Mesh {
     /// A request whose body is all there if `whole`.
     pub(crate) fn begin(&self, head: &RequestHead, whole: bool) -> (RequestTicket, Verdict) {
         let listener = self.compiled.listener_id("edge").unwrap();
-        self.engine.begin(&self.compiled, listener, whole, &self.arrival(head))
+        let mut head = head.clone();
+        let client = self.compiled.clean(listener, &self.peer, &mut head);
+        self.engine.begin(&self.compiled, listener, whole, client, &self.arrival(&head))
     }
 
     pub(crate) fn resume(&self, ticket: &mut RequestTicket, head: &RequestHead) -> Verdict {
@@ -134,7 +136,7 @@ impl Mesh {
     }
 
     fn arrival<'a>(&'a self, head: &'a RequestHead) -> Arrival<'a> {
-        Arrival { head, peer: &self.peer, now: self.now }
+        Arrival { head, now: self.now }
     }
 
     /// A GET that an endpoint is asked for; its index.

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from meshcore.config.admin import Admin
+from meshcore.config.client_address import ClientAddress
 from meshcore.config.http2 import Http2, UpstreamHttp2
 from meshcore.config.layers import CircuitBreaker
 from meshcore.config.listener import (
@@ -41,6 +42,7 @@ def test_the_example_is_a_configuration() -> None:
     [
         Admin,
         CircuitBreaker,
+        ClientAddress,
         Config,
         Http2,
         Listener,

@@ -31,7 +31,7 @@ const fn token_table() -> [bool; 256] {
 static TOKEN: [bool; 256] = token_table();
 
 /// Whether `b` may stand in a token (RFC 9110 §5.6.2).
-pub(super) fn is_token_byte(b: u8) -> bool {
+pub(crate) fn is_token_byte(b: u8) -> bool {
     TOKEN[usize::from(b)]
 }
 

@@ -50,6 +50,7 @@ pub use encode_response::{
 };
 pub use error::CodecError;
 pub use event::{BodyPart, Bytes, ClientEvent, ServerEvent};
+pub(crate) use field::is_token_byte;
 pub use field::{valid_field_name, valid_field_value};
 pub use h1_client::H1Client;
 pub use h1_server::{H1Server, ServerRules};

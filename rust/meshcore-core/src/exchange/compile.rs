@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::client_address::Trust;
 use super::compiled::{Compiled, Listener, Map};
 use super::control::Control;
 use super::key::{Key, Stack};
@@ -111,7 +112,7 @@ impl Control {
             id,
             name: name.to_owned(),
             ops,
-            trusted_hops: spec.trusted_hops,
+            trust: Trust::compile(spec)?,
             via: ViaMark::new(spec.via.as_ref().unwrap_or(&random_name(self.seed())), name),
             max_visits: spec.max_visits,
             body_rate: spec.body_bytes_per_second,

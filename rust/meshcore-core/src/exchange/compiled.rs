@@ -6,13 +6,15 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use hashbrown::HashMap;
 
+use super::client_address::{Client, Trust};
 use super::layer::Op;
+use super::peer::Peer;
 use super::stack::RouteStack;
 use super::stats::ListenerStats;
 use super::upstream::Upstream;
 use crate::admission::ClientsHeld;
 use crate::balance::Rng;
-use crate::codec::{ViaMark, strip_twins, strip_vouched};
+use crate::codec::{ViaMark, strip_twins};
 use crate::head::RequestHead;
 use crate::routing::{ListenerId, RouteTable};
 use crate::snapshot::{Action, Route};
@@ -28,7 +30,7 @@ pub struct Listener {
     /// Its name.
     pub name: String,
     pub(super) ops: Vec<Op>,
-    pub(super) trusted_hops: u8,
+    pub(super) trust: Trust,
     pub(super) via: ViaMark,
     pub(super) max_visits: u8,
     /// The least rate of a request's body, in bytes a second; zero for none.
@@ -39,12 +41,6 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// How many proxies in front of us are trusted.
-    #[must_use]
-    pub fn trusted_hops(&self) -> u8 {
-        self.trusted_hops
-    }
-
     /// Whether a request has come through it too often.
     pub(super) fn is_loop(&self, head: &RequestHead) -> bool {
         head.via && self.via.visits(&head.headers) >= usize::from(self.max_visits)
@@ -122,16 +118,15 @@ pub struct Compiled {
 }
 
 impl Compiled {
-    /// Takes out of a received head, before anybody looks at it, what only a proxy that the listener
-    /// trusts may say, and other spellings of what its limits count by.
-    pub fn clean(&self, listener: u32, head: &mut RequestHead) {
-        let Some(listener) = self.listener(listener) else { return };
-        if std::mem::take(&mut head.vouched) && listener.trusted_hops == 0 {
-            strip_vouched(&mut head.headers);
-        }
+    /// Who sends a received head. Takes out of it, before anybody looks at it, what only a proxy that
+    /// the listener trusts may say, and other spellings of what its limits count by.
+    pub fn clean(&self, listener: u32, peer: &Peer, head: &mut RequestHead) -> Client {
+        let Some(listener) = self.listener(listener) else { return Client::of(peer) };
+        let client = listener.trust.clean(peer, head, self.seed);
         for key in listener.keys() {
             strip_twins(&mut head.headers, key);
         }
+        client
     }
 
     /// A listener by id.

@@ -230,10 +230,10 @@ mod tests {
         let engine = Engine::new(1);
         let delta = serde_json::from_value(delta).unwrap();
         engine.swap(control.apply(&engine.compiled(), delta, T0).unwrap());
-        let head = head(whole, fields);
-        let peer = Peer::new(None, [1, 2]);
-        let arrival = Arrival { head: &head, peer: &peer, now: T0 };
-        let (ticket, verdict) = engine.begin(&engine.compiled(), 0, whole, &arrival);
+        let mut head = head(whole, fields);
+        let client = engine.compiled().clean(0, &Peer::new(None, [1, 2]), &mut head);
+        let arrival = Arrival { head: &head, now: T0 };
+        let (ticket, verdict) = engine.begin(&engine.compiled(), 0, whole, client, &arrival);
         assert!(matches!(verdict, Verdict::Forward(_)), "{verdict:?}");
         ticket
     }

@@ -3,16 +3,19 @@
 //! Here is what it owns and gives back; what becomes of attempts is decided in
 //! [`attempt`](super::attempt), what passed deadlines mean in [`deadline`](super::deadline).
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use smallvec::SmallVec;
 
 use super::answer::Answer;
 use super::body::BodyAccount;
+use super::client_address::Client;
 use super::compiled::{Compiled, Reservation};
 use super::deadline::Awaited;
 use super::layer::{Op, Place};
 use super::outcome::{Outcome, Phase};
+use super::peer::Peer;
 use super::stack::{RouteStack, Target};
 use super::stats::ListenerStats;
 use super::upstream::Upstream;
@@ -104,6 +107,7 @@ impl Told {
 pub struct RequestTicket {
     pub(super) compiled: Arc<Compiled>,
     pub(super) listener: u32,
+    pub(super) from: Client,
     pub(super) route: Option<Arc<RouteStack>>,
     /// What the route matched of the path.
     pub(super) matched: Matched,
@@ -162,12 +166,14 @@ impl RequestTicket {
         compiled: Arc<Compiled>,
         listener: u32,
         whole: bool,
+        client: Client,
         arrival: &Arrival<'_>,
     ) -> Self {
         let now = arrival.now;
         Self {
             compiled,
             listener,
+            from: client,
             route: None,
             matched: Matched::Whole,
             stage: Stage::Listener,
@@ -217,10 +223,10 @@ impl RequestTicket {
         self.matched
     }
 
-    /// How many proxies in front of us its listener trusts.
+    /// The client's address: that of `peer`, or the one that a trusted proxy vouched for.
     #[must_use]
-    pub fn trusted_hops(&self) -> u8 {
-        self.compiled.listener(self.listener).map_or(0, |l| l.trusted_hops)
+    pub fn client<'a>(&self, peer: &'a Peer) -> Cow<'a, str> {
+        self.from.behind.map_or(Cow::Borrowed(peer.text()), |ip| ip.to_string().into())
     }
 
     /// What its listener writes into `via`.

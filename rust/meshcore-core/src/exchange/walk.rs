@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use super::answer::Answer;
 use super::body::REPLAY_BYTES;
+use super::client_address::Client;
 use super::compiled::{Compiled, Engine, Listener};
 use super::grpc::parse_timeout;
 use super::layer::{Op, Place};
 use super::max_forwards;
-use super::peer::Peer;
 use super::stack::{RouteStack, Target};
 use super::ticket::{Kind, RequestTicket, Stage, Verdict};
 use crate::balance::Rng;
@@ -25,8 +25,6 @@ const LEAST_TIME: Nanos = Nanos::from_millis(1);
 pub struct Arrival<'a> {
     /// Its head.
     pub head: &'a RequestHead,
-    /// Who sent it.
-    pub peer: &'a Peer,
     /// The time.
     pub now: Nanos,
 }
@@ -36,14 +34,14 @@ pub(super) struct Walk<'a> {
     pub(super) compiled: &'a Compiled,
     listener: &'a Listener,
     pub(super) head: &'a RequestHead,
-    peer: &'a Peer,
+    client: Client,
     pub(super) now: Nanos,
     rand: u64,
 }
 
 impl Engine {
     /// Begins a request on a listener of a configuration: runs the stack up to the first verdict.
-    /// `whole`: all of it is there.
+    /// `whole`: all of it is there; `client`: what [`Compiled::clean`] said.
     ///
     /// One call for a stack without Python layers. O(layers + route look-up); no allocation on
     /// the way to `Forward`.
@@ -52,9 +50,10 @@ impl Engine {
         compiled: &Arc<Compiled>,
         listener: u32,
         whole: bool,
+        client: Client,
         arrival: &Arrival<'_>,
     ) -> (RequestTicket, Verdict) {
-        let mut ticket = RequestTicket::new(Arc::clone(compiled), listener, whole, arrival);
+        let mut ticket = RequestTicket::new(Arc::clone(compiled), listener, whole, client, arrival);
         if let Some(listener) = compiled.listener(listener) {
             listener.stats.began();
             ticket.body.least_rate = listener.body_rate;
@@ -73,11 +72,12 @@ impl Engine {
         let Some(listener) = compiled.listener(ticket.listener) else {
             return Verdict::Answer(Reason::NoRoute.into());
         };
-        let Arrival { head, peer, now } = *arrival;
+        let Arrival { head, now } = *arrival;
+        let client = ticket.from;
         let rand = self.random();
         ticket.last = now;
         ticket.await_head();
-        let verdict = Walk { compiled: &compiled, listener, head, peer, now, rand }.run(ticket);
+        let verdict = Walk { compiled: &compiled, listener, head, client, now, rand }.run(ticket);
         match verdict {
             Verdict::Pause(_) => ticket.await_layer(now),
             // A layer's time is not the service's.
@@ -136,8 +136,7 @@ impl Walk<'_> {
 
     /// The hash of who sent the request.
     pub(super) fn client(&self) -> u64 {
-        let hops = self.listener.trusted_hops;
-        self.peer.client(&self.head.headers, hops, self.compiled.seed)
+        self.client.key
     }
 
     fn route(&self, ticket: &mut RequestTicket) -> Option<Verdict> {
@@ -194,7 +193,7 @@ impl Walk<'_> {
         if ticket.kind == Kind::Grpc {
             self.lower_deadline(ticket, head.headers.get(b"grpc-timeout").and_then(parse_timeout));
         }
-        if self.listener.trusted_hops > 0 {
+        if self.client.vouched {
             let ms = head.headers.get(b"x-mesh-deadline-ms").and_then(parse_ms);
             self.lower_deadline(ticket, ms);
         }

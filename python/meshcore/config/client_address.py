@@ -1,0 +1,80 @@
+"""Who may say where a request or a connection really comes from: `client_address` and
+`proxy_protocol` of a listener."""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
+
+from meshcore.config.fault import HintedError, shown
+from meshcore.config.fields import Model
+
+UNIX = "unix"
+"""Everybody who connects to a unix socket."""
+
+
+def _network(text: str) -> str:
+    if text == UNIX:
+        return text
+    try:
+        network = ipaddress.ip_interface(text).network
+    except ValueError:
+        wanted = "expected an address, a network such as 10.0.0.0/8, or unix"
+        raise ValueError(f"{wanted}, got {shown(text)}") from None
+    address = ipaddress.ip_interface(text).ip
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    if mapped is not None:
+        length = max(network.prefixlen - 96, 0)
+        narrow = ipaddress.ip_interface(f"{mapped}/{length}").network
+        raise HintedError("IPv4 addresses are written as such", f"write {narrow}")
+    if "%" in text:
+        raise HintedError("a network has no zone", f"write {text.partition('%')[0]}")
+    if address != network.network_address:
+        hint = f"write {network}, or {address} for it alone"
+        raise HintedError(f"{shown(text)} is an address inside of a network", hint)
+    return str(network)
+
+
+TrustedNetworks = Annotated[
+    list[
+        Annotated[
+            str,
+            AfterValidator(_network),
+            WithJsonSchema({"type": "string", "examples": ["10.0.0.0/8", "::1", UNIX]}),
+        ]
+    ],
+    Field(min_length=1, max_length=1_000),
+]
+"""Networks, single addresses, `unix`."""
+
+
+class ClientAddress(Model):
+    """What is known of proxies in front of us."""
+
+    trusted_hops: int = Field(
+        0, ge=0, le=255, description="Proxies in front of us that append to x-forwarded-for."
+    )
+    trusted: TrustedNetworks | None = Field(
+        None,
+        description="In place of trusted_hops: networks and addresses of the proxies in front of "
+        "us, `unix` for whoever connects to a unix socket.",
+    )
+    header: Literal["x-forwarded-for", "forwarded", "x-real-ip"] = Field(
+        "x-forwarded-for", description="Where the trusted ones name the client."
+    )
+
+    @model_validator(mode="after")
+    def _one_way(self) -> ClientAddress:
+        if self.trusted is not None and self.trusted_hops:
+            raise ValueError("trusted and trusted_hops are two ways to say it: write one of them")
+        if self.trusted is None and self.header != "x-forwarded-for":
+            raise HintedError("header goes with trusted", "write trusted: [network, …] beside it")
+        return self
+
+    def for_core(self) -> dict[str, Any] | None:
+        """The trusted networks in the core's words."""
+        if self.trusted is None:
+            return None
+        return {"networks": self.trusted, "header": self.header}

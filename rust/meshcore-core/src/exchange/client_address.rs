@@ -1,0 +1,127 @@
+//! Who is asking: the socket's peer, or the address that trusted proxies vouch for; and who may say
+//! what only proxies may say. Decided once for each request, before anybody looks at it, by the
+//! configuration of that moment.
+
+use std::net::IpAddr;
+
+use super::forwarded::{self, FOR, FORWARDED, REAL_IP};
+use super::networks::Networks;
+use super::peer::{Peer, key_of};
+use crate::codec::{strip_twins, strip_vouched};
+use crate::head::{Headers, RequestHead};
+use crate::snapshot::{self, ClientHeader};
+
+/// The client of one request: the same for limits, shares, log and layers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Client {
+    /// Its address, where it is not the peer's.
+    pub(super) behind: Option<IpAddr>,
+    /// Its limiter key.
+    pub(super) key: u64,
+    /// Whether the peer may say what only proxies may say.
+    pub(super) vouched: bool,
+}
+
+impl Client {
+    /// Whoever is connected to us, who is believed nothing.
+    #[must_use]
+    pub fn of(peer: &Peer) -> Self {
+        Self { behind: None, key: peer.key(), vouched: false }
+    }
+}
+
+/// Which peers of a listener are proxies that may speak for others.
+#[derive(Clone, Debug, Default)]
+pub(super) enum Trust {
+    #[default]
+    Nobody,
+    /// So many proxies in front of us, each of which appends to `x-forwarded-for`.
+    Hops(u8),
+    /// Those of some networks, who write this header.
+    Networks(Networks, ClientHeader),
+}
+
+impl Trust {
+    pub(super) fn compile(spec: &snapshot::Listener) -> Result<Self, String> {
+        Ok(match &spec.trusted {
+            Some(trusted) => Self::Networks(Networks::new(&trusted.networks)?, trusted.header),
+            None if spec.trusted_hops > 0 => Self::Hops(spec.trusted_hops),
+            None => Self::Nobody,
+        })
+    }
+
+    /// The client of a received head, out of which is taken what its peer may not say. O(fields);
+    /// where nobody is trusted, of a plain head nothing is looked at.
+    pub(super) fn clean(&self, peer: &Peer, head: &mut RequestHead, seed: [u64; 2]) -> Client {
+        let vouched = std::mem::take(&mut head.vouched);
+        let believed = match self {
+            Self::Nobody => false,
+            Self::Hops(_) => true,
+            Self::Networks(networks, _) => networks.has(peer.ip()),
+        };
+        if vouched && !believed {
+            strip_vouched(&mut head.headers);
+        }
+        let behind = if believed { self.behind(&head.headers) } else { None };
+        if let Self::Networks(_, header) = self {
+            rewrite(*header, peer, behind, believed, head);
+        }
+        let key = behind.map_or(peer.key(), |ip| key_of(Some(ip), seed));
+        Client { behind, key, vouched: believed }
+    }
+
+    /// The client that a believed peer names, if it names one.
+    ///
+    /// With networks the walk ends at the first address that is not in them. Where it ends before,
+    /// for an entry is no address or there is none left, the client is the last address that a
+    /// trusted proxy wrote: nobody knows more, and nothing further left is believed.
+    fn behind(&self, headers: &Headers) -> Option<IpAddr> {
+        match self {
+            Self::Nobody => None,
+            Self::Hops(hops) => {
+                let mut entries = forwarded::entries(ClientHeader::XForwardedFor, headers);
+                entries.nth(usize::from(*hops) - 1)?
+            }
+            Self::Networks(_, ClientHeader::XRealIp) => forwarded::real_ip(headers),
+            Self::Networks(networks, header) => {
+                let mut last = None;
+                for entry in forwarded::entries(*header, headers) {
+                    last = entry.or(last);
+                    if !entry.is_some_and(|ip| networks.has(Some(ip))) {
+                        break;
+                    }
+                }
+                last
+            }
+        }
+    }
+}
+
+/// The fields with addresses say to those behind us what we found. From a peer that is not believed
+/// there is none of them; of one that is, `header` alone was read, so `x-forwarded-for`, to which we
+/// append the peer, may not go on with what somebody else wrote there.
+fn rewrite(
+    header: ClientHeader,
+    peer: &Peer,
+    behind: Option<IpAddr>,
+    believed: bool,
+    head: &mut RequestHead,
+) {
+    let headers = &mut head.headers;
+    strip_twins(headers, REAL_IP);
+    if !believed || header == ClientHeader::XRealIp {
+        headers.remove(REAL_IP);
+    }
+    if header == ClientHeader::XForwardedFor {
+        return;
+    }
+    headers.remove(FOR);
+    if let Some(ip) = behind.filter(|ip| Some(*ip) != peer.ip()) {
+        headers.push_folded(FOR, ip.to_string().as_bytes());
+    }
+    if header == ClientHeader::Forwarded {
+        headers.push_folded(FORWARDED, forwarded::element(peer.ip(), head.scheme).as_bytes());
+    } else if let Some(ip) = behind.or(peer.ip()) {
+        headers.push_folded(REAL_IP, ip.to_string().as_bytes());
+    }
+}

@@ -874,6 +874,9 @@ class Listener:
     def connected(self) -> int:
         """A client connected; how many are there now, over all workers. O(workers)."""
 
+    def hears(self, peer: Peer) -> bool:
+        """Whether a peer may announce connections by the PROXY protocol."""
+
     def disconnected(self) -> None:
         """Count a client that left; once for each `connected`."""
 
@@ -1207,6 +1210,12 @@ class Engine:
     @staticmethod
     def metrics_type(accept: str) -> str:
         """The ``Content-Type`` of the format that an ``Accept`` prefers; there are two."""
+
+    def announced(self, data: bytes) -> tuple[int, Peer | None] | None:
+        """The header of the PROXY protocol that ``data`` begins with: how many bytes it has, and
+        whom it announces; ``None`` where it names nobody. ``None`` while it is not whole. Raises
+        `CodecError` for what cannot become one.
+        """
 
     def metrics(self, accept: str) -> tuple[bytes, str]:
         """All metrics and their content type, by an ``Accept`` field. Without the GIL.

@@ -6,10 +6,10 @@ from __future__ import annotations
 import ipaddress
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
 
 from meshcore.config.fault import HintedError, shown
-from meshcore.config.fields import Model
+from meshcore.config.fields import Model, off
 
 UNIX = "unix"
 """Everybody who connects to a unix socket."""
@@ -78,3 +78,34 @@ class ClientAddress(Model):
         if self.trusted is None:
             return None
         return {"networks": self.trusted, "header": self.header}
+
+
+class ProxyProtocol(Model):
+    """Who announces connections."""
+
+    trusted: TrustedNetworks | None = Field(
+        None,
+        description="Networks and addresses of the balancers in front of us; those of "
+        "client_address if absent.",
+    )
+
+
+def _switched(value: object) -> object:
+    if value is True or value == "on":
+        return {}
+    value = off(value)
+    if value is None or isinstance(value, dict | ProxyProtocol):
+        return value
+    wanted = f"expected on, off or {{trusted: [network, …]}}, got {shown(value)}"
+    versions = isinstance(value, str) and value.lower() in ("v1", "v2")
+    raise HintedError(wanted, "write on: either version is read" if versions else None)
+
+
+ProxyProtocolSwitch = Annotated[
+    ProxyProtocol | None,
+    BeforeValidator(
+        _switched,
+        json_schema_input_type=ProxyProtocol | Literal["on", "off", True, False] | None,
+    ),
+]
+"""``on``, ``off``, or whom it is taken from."""

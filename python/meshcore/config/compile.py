@@ -85,6 +85,7 @@ def _listener(name: str, model: Listener, files: _Files) -> ListenerSpec:
         unix_path=model.bind.path,
         unix_mode=model.mode,
         tls=_tls(model.tls, files) if model.tls else None,
+        proxy_protocol=model.proxy_protocol is not None,
         http1=model.protocols.http1,
         h2=_http2(h2, h2) if h2 else None,
         header_timeout_ns=model.timeouts.header or MAX_DURATION,
@@ -182,6 +183,7 @@ def _core_listener(model: Listener, via: Via) -> dict[str, Any]:
     return {
         "trusted_hops": model.client_address.trusted_hops,
         "trusted": model.client_address.for_core(),
+        "proxy_protocol": model.announcers,
         "layers": [layer(x) for x in model.layers],
         "via": via.name,
         "max_visits": via.max_visits,

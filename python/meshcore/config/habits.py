@@ -71,7 +71,8 @@ _KEYS: Final[dict[str, dict[str, str]]] = {
             "servername servernames hosts domains virtualhosts rules",
             _called("protocols"): "protocol http2 alpn alpnprotocols codectype",
             _called("client_address"): "trustedips forwardedheaders realip xffnumtrustedhops "
-            "setrealipfrom useforwardedfor proxyprotocol",
+            "setrealipfrom useforwardedfor",
+            _called("proxy_protocol"): "proxyprotocol acceptproxy useproxyprotocol",
         }
     ),
     "Route": _names(

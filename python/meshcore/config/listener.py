@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from meshcore.config.client_address import ClientAddress
+from meshcore.config.client_address import ClientAddress, ProxyProtocolSwitch
+from meshcore.config.fault import HintedError
 from meshcore.config.fields import (
     BindAddress,
     BodyRate,
@@ -102,6 +103,11 @@ class Listener(Model):
     client_address: ClientAddress = Field(
         ClientAddress(), description="How the client's address is found."
     )
+    proxy_protocol: ProxyProtocolSwitch = Field(
+        None,
+        description="`on`: every connection begins with a header of the PROXY protocol, version 1 "
+        "or 2, and comes from a balancer that is trusted.",
+    )
     timeouts: ListenerTimeouts = Field(
         ListenerTimeouts(), description="How long a client may take."
     )
@@ -123,3 +129,27 @@ class Listener(Model):
         if self.mode is not None and self.bind.path is None:
             raise ValueError("mode is for a unix socket")
         return self
+
+    @model_validator(mode="after")
+    def _announced(self) -> Listener:
+        if self.proxy_protocol is None:
+            return self
+        if self.tls is not None:
+            raise HintedError(
+                "proxy_protocol and tls cannot go together yet: a header before the handshake is "
+                "not read",
+                "end TLS in the balancer, or leave proxy_protocol out",
+            )
+        if not self.announcers:
+            raise HintedError(
+                "proxy_protocol takes headers from trusted balancers alone",
+                "write proxy_protocol: {trusted: [network, …]}",
+            )
+        return self
+
+    @property
+    def announcers(self) -> list[str]:
+        """From whom headers of the PROXY protocol are taken."""
+        if self.proxy_protocol is None:
+            return []
+        return self.proxy_protocol.trusted or self.client_address.trusted or []

@@ -87,6 +87,8 @@ class ListenerSpec:
     unix_mode: int | None
     """Of the socket's file; ``None``: as `OWNER_ALONE`, and what is given to us stays as it is."""
     tls: TlsSpec | None
+    proxy_protocol: bool
+    """Whether each connection is announced first."""
     http1: bool
     """Whether HTTP/1.1 is spoken."""
     h2: Http2Spec | None

@@ -10,11 +10,8 @@ import asyncio
 from typing import TYPE_CHECKING, Final, cast
 
 from meshcore._core import now_ns
-from meshcore.downstream.http1 import (
-    DRAIN_QUIET_NS,
-    Http1Connection,
-    SecureHttp1Connection,
-)
+from meshcore.downstream.first_bytes import FirstBytes
+from meshcore.downstream.http1 import Http1Connection, SecureHttp1Connection
 from meshcore.downstream.http2 import Http2Connection, SecureHttp2Connection
 
 if TYPE_CHECKING:
@@ -98,70 +95,17 @@ class SecureDetection(asyncio.BaseProtocol):
             self._transport.abort()
 
 
-class Detection(asyncio.Protocol):
-    """Waits for the first bytes, for as long as for a head."""
+class Detection(FirstBytes):
+    """Tells the protocols of a plain connection apart."""
 
-    __slots__ = ("_first", "_listener", "_slot", "_transport")
-
-    def __init__(self, listener: Listener) -> None:
-        self._listener = listener
-        self._first = b""
-        self._transport: asyncio.Transport | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """The loop accepted a client."""
-        self._transport = cast("asyncio.Transport", transport)
-        listener = self._listener
-        patience = listener.header_timeout_ns
-        if listener.draining:
-            patience = min(patience, DRAIN_QUIET_NS)
-        self._slot = listener.deadlines.add(self, now_ns() + patience)
-        if not listener.admit(self):
-            self.abort()
+    __slots__ = ()
 
     def data_received(self, data: bytes) -> None:
         """The first bytes: enough when they are, or are not, the preface."""
         first = self._first = self._first + data if self._first else data
         if first.startswith(PREFACE):
-            self._hand_over(Http2Connection(self._listener))
+            self._hand_over(Http2Connection(self._listener), first)
         elif PREFACE.startswith(first):
             return  # too few to tell
         else:
-            self._hand_over(Http1Connection(self._listener))
-
-    def _hand_over(self, connection: Http1Connection | Http2Connection) -> None:
-        transport, self._transport = self._transport, None
-        assert transport is not None
-        self._listener.deadlines.remove(self._slot)
-        self._listener.replace(self, connection)
-        transport.set_protocol(connection)
-        connection.adopt(transport)
-        connection.data_received(self._first)
-
-    def eof_received(self) -> None:
-        """The client left without a word. The transport closes."""
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """The client is gone before it said what it speaks."""
-        if self._transport is not None:
-            self._transport = None
-            self._listener.deadlines.remove(self._slot)
-            self._listener.leave(self)
-
-    def on_deadline(self, now: int) -> None:
-        """It said too little for too long."""
-        self.abort()
-
-    def drain(self, now: int) -> None:
-        """Nothing was asked yet: it may be on its way."""
-        if not self._first:
-            self._listener.deadlines.arm(self._slot, now + DRAIN_QUIET_NS)
-
-    def end(self, now: int) -> None:
-        """The time to drain is over, and nothing was asked."""
-        self.abort()
-
-    def abort(self) -> None:
-        """Cut it."""
-        if self._transport is not None:
-            self._transport.abort()
+            self._hand_over(Http1Connection(self._listener), first)

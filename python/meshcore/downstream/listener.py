@@ -11,6 +11,7 @@ from meshcore.codec.engines import server_engine
 from meshcore.downstream.detect import Detection, SecureDetection
 from meshcore.downstream.http1 import LINGER_NS, Http1Connection
 from meshcore.downstream.http2 import Http2Connection
+from meshcore.downstream.proxy_protocol import ProxyHeader
 from meshcore.downstream.sockets import stop_serving, until_made, url_of
 from meshcore.downstream.tls import Handshake, server_context
 
@@ -38,6 +39,11 @@ LAST_WORDS_NS = LINGER_NS
 
 def _alpn(spec: ListenerSpec) -> list[str]:
     return [*(["h2"] if spec.h2 else []), *(["http/1.1"] if spec.http1 else [])]
+
+
+def _begins(spec: ListenerSpec) -> object:
+    """What decides how a connection begins."""
+    return spec.tls, spec.proxy_protocol, spec.http1, spec.h2
 
 
 class Connection(Protocol):
@@ -142,7 +148,7 @@ class Listener:
         before = self.spec
         self._tls = tls
         self._set(spec)
-        return (spec.tls, spec.http1, spec.h2) != (before.tls, before.http1, before.h2)
+        return _begins(spec) != _begins(before)
 
     async def reopen(self) -> None:
         """Accept with new servers; each begins before the old one of its queue stops."""
@@ -171,9 +177,14 @@ class Listener:
         """What a new connection begins as."""
         if self._tls is not None:
             return partial(SecureDetection, self, Handshake.of(self.spec, self._tls))
+        return partial(ProxyHeader if self.spec.proxy_protocol else self.speaker, self)
+
+    @property
+    def speaker(self) -> type[Http1Connection | Http2Connection | Detection]:
+        """What a plain connection is from a client's first byte on."""
         if self.spec.h2 is None:
-            return partial(Http1Connection, self)
-        return partial(Detection if self.spec.http1 else Http2Connection, self)
+            return Http1Connection
+        return Detection if self.spec.http1 else Http2Connection
 
     @property
     def h2(self) -> Http2Spec:
@@ -195,6 +206,10 @@ class Listener:
         """Who is at the other end, from what the transport says."""
         host = peername[0] if isinstance(peername, tuple) else None
         return self._engine.peer(host)
+
+    def announced(self, data: bytes) -> tuple[int, Peer | None] | None:
+        """The header of the PROXY protocol, as the core reads it. Raises `CodecError`."""
+        return self._engine.announced(data)
 
     def refused(self, answer: Answer, peer: Peer) -> None:
         """Count, and log, an answer given before there was a request."""

@@ -52,6 +52,9 @@ pub struct Listener {
     /// Which proxies are trusted instead.
     #[serde(default)]
     pub trusted: Option<Trusted>,
+    /// Who announces connections by the PROXY protocol: networks, addresses, `unix`.
+    #[serde(default)]
+    pub proxy_protocol: Vec<String>,
     /// Layers before routing.
     #[serde(default)]
     pub layers: Vec<Layer>,

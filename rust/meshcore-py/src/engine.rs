@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use meshcore_core::codec::h2::Flood;
+use meshcore_core::codec::parse_proxy_header;
 use meshcore_core::exchange::{self, Compiled, Control, ListenerStats, Phase};
 use meshcore_core::segment::{self, SegmentConfig};
 use meshcore_core::telemetry::{AccessLine, Format};
@@ -12,7 +13,7 @@ use pyo3::prelude::*;
 
 use crate::answer::Answer;
 use crate::clock::{now_ns, unix_ms};
-use crate::errors::{config_error, segment_error};
+use crate::errors::{codec_error, config_error, segment_error};
 use crate::message::Request;
 use crate::prepared::{Changes, Prepared};
 use crate::segment::Segment;
@@ -144,6 +145,12 @@ impl Engine {
         let ip = host.and_then(|h| h.split('%').next()).and_then(|h| h.parse().ok());
         Peer(exchange::Peer::new(ip, self.seed))
     }
+
+    fn announced(&self, data: &[u8]) -> PyResult<Option<(usize, Option<Peer>)>> {
+        let header = parse_proxy_header(data).map_err(codec_error)?;
+        let peer = |ip| Peer(exchange::Peer::new(Some(ip), self.seed));
+        Ok(header.map(|header| (header.bytes, header.source.map(peer))))
+    }
 }
 
 /// A listener's stack, as it was in a configuration: whoever goes on listening asks for it anew
@@ -181,6 +188,10 @@ impl Listener {
             listener.stats.connected();
             listener.stats.open_connections()
         })
+    }
+
+    fn hears(&self, peer: &Peer) -> bool {
+        self.compiled.listener(self.id).is_some_and(|listener| listener.hears(&peer.0))
     }
 
     fn disconnected(&self) {

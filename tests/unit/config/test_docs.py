@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from meshcore.config.admin import Admin
-from meshcore.config.client_address import ClientAddress
+from meshcore.config.client_address import ClientAddress, ProxyProtocol
 from meshcore.config.http2 import Http2, UpstreamHttp2
 from meshcore.config.layers import CircuitBreaker
 from meshcore.config.listener import (
@@ -52,6 +52,7 @@ def test_the_example_is_a_configuration() -> None:
         ListenerTimeouts,
         ListenerTls,
         Match,
+        ProxyProtocol,
         Retry,
         Route,
         RoutePaths,

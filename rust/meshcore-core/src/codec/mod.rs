@@ -11,6 +11,8 @@
 //! Out: `header_rules` says which fields pass, [`encode_request`], [`encode_response`],
 //! [`encode_local`] and the chunk functions write into one buffer.
 //!
+//! Before all of that a balancer may announce a connection: [`parse_proxy_header`].
+//!
 //! # Strictness
 //!
 //! Whatever two parsers could read in two ways is refused, not repaired: nothing that was received
@@ -37,6 +39,7 @@ mod hpack;
 mod input;
 mod limits;
 mod parse;
+mod proxy_protocol;
 mod request_head;
 mod target;
 mod via;
@@ -57,5 +60,6 @@ pub use h1_server::{H1Server, ServerRules};
 pub use header_ops::{HeaderOps, OpsError};
 pub use header_rules::{is_codecs_own, strip_twins, strip_vouched};
 pub use limits::Limits;
+pub use proxy_protocol::{ProxyHeader, parse_proxy_header};
 pub use via::{ViaMark, random_name};
 pub use websocket::{KEY as WEBSOCKET_KEY, accept as websocket_accept};

@@ -8,6 +8,7 @@ use super::control::Control;
 use super::key::{Key, Stack};
 use super::layer::{Guard, Limiters, Maker, Op};
 use super::local_reply;
+use super::networks::Networks;
 use super::stack::{RouteStack, Target};
 use super::stats::{ListenerStats, RouteStats};
 use super::upstream::Upstream;
@@ -113,6 +114,7 @@ impl Control {
             name: name.to_owned(),
             ops,
             trust: Trust::compile(spec)?,
+            announcers: Networks::new(&spec.proxy_protocol)?,
             via: ViaMark::new(spec.via.as_ref().unwrap_or(&random_name(self.seed())), name),
             max_visits: spec.max_visits,
             body_rate: spec.body_bytes_per_second,

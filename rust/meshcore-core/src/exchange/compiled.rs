@@ -8,6 +8,7 @@ use hashbrown::HashMap;
 
 use super::client_address::{Client, Trust};
 use super::layer::Op;
+use super::networks::Networks;
 use super::peer::Peer;
 use super::stack::RouteStack;
 use super::stats::ListenerStats;
@@ -31,6 +32,7 @@ pub struct Listener {
     pub name: String,
     pub(super) ops: Vec<Op>,
     pub(super) trust: Trust,
+    pub(super) announcers: Networks,
     pub(super) via: ViaMark,
     pub(super) max_visits: u8,
     /// The least rate of a request's body, in bytes a second; zero for none.
@@ -41,6 +43,12 @@ pub struct Listener {
 }
 
 impl Listener {
+    /// Whether a peer may say, by the PROXY protocol, from whom its connection comes.
+    #[must_use]
+    pub fn hears(&self, peer: &Peer) -> bool {
+        self.announcers.has(peer.ip())
+    }
+
     /// Whether a request has come through it too often.
     pub(super) fn is_loop(&self, head: &RequestHead) -> bool {
         head.via && self.via.visits(&head.headers) >= usize::from(self.max_visits)

@@ -1,0 +1,85 @@
+"""A connection of which it is not known yet what it is."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, cast
+
+from meshcore._core import now_ns
+from meshcore.downstream.http1 import DRAIN_QUIET_NS
+
+if TYPE_CHECKING:
+    from meshcore._core import Peer
+    from meshcore.downstream.http1 import Http1Connection
+    from meshcore.downstream.http2 import Http2Connection
+    from meshcore.downstream.listener import Listener
+
+
+class FirstBytes(asyncio.Protocol):
+    """Waits for the first bytes, for as long as for a head, and hands over to whom they concern."""
+
+    __slots__ = ("_first", "_listener", "_slot", "_transport", "peer")
+
+    def __init__(self, listener: Listener) -> None:
+        self._listener = listener
+        self._first = b""
+        self._transport: asyncio.Transport | None = None
+        self.peer: Peer | None = None
+        """Who is at the other end, if it is another than the socket's."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The loop accepted a client."""
+        self.adopt(cast("asyncio.Transport", transport))
+        if not self._listener.admit(self):
+            self.abort()
+
+    def adopt(self, transport: asyncio.Transport) -> None:
+        """Look at a transport that the listener has let in."""
+        self._transport = transport
+        listener = self._listener
+        patience = listener.header_timeout_ns
+        if listener.draining:
+            patience = min(patience, DRAIN_QUIET_NS)
+        self._slot = listener.deadlines.add(self, now_ns() + patience)
+
+    def _hand_over(
+        self, connection: Http1Connection | Http2Connection | FirstBytes, rest: bytes
+    ) -> None:
+        transport, self._transport = self._transport, None
+        assert transport is not None
+        self._listener.deadlines.remove(self._slot)
+        self._listener.replace(self, connection)
+        transport.set_protocol(connection)
+        connection.adopt(transport)
+        if self.peer is not None:
+            connection.peer = self.peer
+        if rest:
+            connection.data_received(rest)
+
+    def eof_received(self) -> None:
+        """The client left without a word. The transport closes."""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The client is gone before it said what it speaks."""
+        if self._transport is not None:
+            self._transport = None
+            self._listener.deadlines.remove(self._slot)
+            self._listener.leave(self)
+
+    def on_deadline(self, now: int) -> None:
+        """It said too little for too long."""
+        self.abort()
+
+    def drain(self, now: int) -> None:
+        """Nothing was asked yet: it may be on its way."""
+        if not self._first:
+            self._listener.deadlines.arm(self._slot, now + DRAIN_QUIET_NS)
+
+    def end(self, now: int) -> None:
+        """The time to drain is over, and nothing was asked."""
+        self.abort()
+
+    def abort(self) -> None:
+        """Cut it."""
+        if self._transport is not None:
+            self._transport.abort()

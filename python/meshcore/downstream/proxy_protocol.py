@@ -1,0 +1,55 @@
+"""The PROXY protocol: a balancer in front says, before a client's first byte, who the client is.
+
+Every connection of such a listener must begin with it, and come from whom the listener hears: one
+that could go without would let everybody in past the balancer, and one that anybody may write would
+let everybody be anybody. Who breaks that is cut without an answer, and logged: it is not HTTP yet.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from meshcore._core import Answer, Reason
+from meshcore.downstream.first_bytes import FirstBytes
+from meshcore.errors import CodecError
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from meshcore._core import Peer
+
+
+class ProxyHeader(FirstBytes):
+    """Waits for the header."""
+
+    __slots__ = ()
+
+    def adopt(self, transport: asyncio.Transport) -> None:
+        """Hear only whom the listener hears."""
+        super().adopt(transport)
+        if not self._listener.stack.hears(self._announcer()):
+            unheard = "PROXY header from a peer that is not trusted"
+            self._refuse(Answer.for_reason(Reason.BAD_REQUEST, unheard))
+
+    def data_received(self, data: bytes) -> None:
+        """More of the header, and perhaps of what follows."""
+        first = self._first = self._first + data if self._first else data
+        assert self._transport is not None
+        if self._transport.is_closing():
+            return
+        try:
+            found = self._listener.announced(first)
+        except CodecError as error:
+            self._refuse(Answer.for_codec_error(error))
+            return
+        if found is not None:
+            size, self.peer = found
+            self._hand_over(self._listener.speaker(self._listener), first[size:])
+
+    def _announcer(self) -> Peer:
+        assert self._transport is not None
+        return self._listener.peer_of(self._transport.get_extra_info("peername"))
+
+    def _refuse(self, answer: Answer) -> None:
+        self._listener.refused(answer, self._announcer())
+        self.abort()

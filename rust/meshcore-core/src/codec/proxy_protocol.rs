@@ -1,0 +1,175 @@
+//! The PROXY protocol, versions 1 and 2: what a balancer says of a connection, before the first byte
+//! of the client's.
+//!
+//! By HAProxy's `proxy-protocol.txt`. A header is short, so nothing is kept between reads: whoever
+//! reads shows all that came so far, and is told as soon as that is no beginning of a header.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use super::error::CodecError;
+
+/// The longest line of version 1, with its end (§2.1).
+const V1_BYTES: usize = 107;
+const V1: &[u8] = b"PROXY ";
+/// Beginning of version 2 (§2.2).
+const V2: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
+/// Signature, version and command, family, length.
+const V2_FIXED: usize = 16;
+/// The most that may follow them. Certificates of TLS are the longest that is sent; nginx takes as
+/// much.
+const V2_BYTES: usize = 4096 - V2_FIXED;
+/// What a whole header says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProxyHeader {
+    /// How many bytes it has; what follows is the client's.
+    pub bytes: usize,
+    /// Where the connection comes from; none where it is the balancer's own (a check of health), or
+    /// comes from no internet address: then the socket's peer is meant.
+    pub source: Option<IpAddr>,
+}
+
+/// The header that `bytes` begin with; `None` while it is not whole. O(bytes).
+///
+/// # Errors
+/// They begin with none, or with one that is malformed or too long.
+pub fn parse_proxy_header(bytes: &[u8]) -> Result<Option<ProxyHeader>, CodecError> {
+    if begins(bytes, V2) {
+        return version_2(bytes);
+    }
+    if begins(bytes, V1) {
+        return version_1(bytes);
+    }
+    Err(CodecError::bad("no PROXY header"))
+}
+
+/// Whether `bytes` begin with `signature`, as far as they go.
+fn begins(bytes: &[u8], signature: &[u8]) -> bool {
+    bytes.iter().zip(signature).all(|(a, b)| a == b)
+}
+
+fn version_1(bytes: &[u8]) -> Result<Option<ProxyHeader>, CodecError> {
+    let shown = &bytes[..bytes.len().min(V1_BYTES)];
+    let Some(end) = memchr::memchr(b'\n', shown) else {
+        let too_long = shown.len() == V1_BYTES;
+        return if too_long { Err(CodecError::bad("PROXY header too long")) } else { Ok(None) };
+    };
+    let malformed = CodecError::bad("malformed PROXY header");
+    let line = bytes[..end].strip_suffix(b"\r").and_then(|line| line.strip_prefix(V1));
+    let line = line.and_then(|line| std::str::from_utf8(line).ok()).ok_or(malformed)?;
+    let source = if line == "UNKNOWN" || line.starts_with("UNKNOWN ") {
+        None
+    } else {
+        Some(source_1(line).ok_or(malformed)?)
+    };
+    Ok(Some(ProxyHeader { bytes: end + 1, source }))
+}
+
+/// `TCP4` or `TCP6`, two addresses, two ports, one space between them.
+fn source_1(line: &str) -> Option<IpAddr> {
+    let mut words = line.split(' ');
+    let (family, source, destination) = (words.next()?, words.next()?, words.next()?);
+    let (from, to) = (words.next()?, words.next()?);
+    if words.next().is_some() || !is_port(from) || !is_port(to) {
+        return None;
+    }
+    match family {
+        "TCP4" => destination.parse::<Ipv4Addr>().and(source.parse().map(IpAddr::V4)).ok(),
+        "TCP6" => destination.parse::<Ipv6Addr>().and(source.parse().map(IpAddr::V6)).ok(),
+        _ => None,
+    }
+}
+
+/// 0 to 65535, without a zero before it.
+fn is_port(text: &str) -> bool {
+    let plain = text == "0" || !text.starts_with('0');
+    plain && text.bytes().all(|b| b.is_ascii_digit()) && text.parse::<u16>().is_ok()
+}
+
+fn version_2(bytes: &[u8]) -> Result<Option<ProxyHeader>, CodecError> {
+    let malformed = Err(CodecError::bad("malformed PROXY header"));
+    let local = match bytes.get(V2.len()) {
+        None => return Ok(None),
+        Some(0x20) => true,
+        Some(0x21) => false,
+        Some(_) => return malformed,
+    };
+    let Some([kind, high, low]) = bytes.get(V2.len() + 1..V2_FIXED) else { return Ok(None) };
+    let length = usize::from(u16::from_be_bytes([*high, *low]));
+    if length > V2_BYTES {
+        return Err(CodecError::bad("PROXY header too long"));
+    }
+    let Some(content) = bytes.get(V2_FIXED..V2_FIXED + length) else { return Ok(None) };
+    let header = |source| Ok(Some(ProxyHeader { bytes: V2_FIXED + length, source }));
+    if local {
+        return header(None); // §2.2: whatever else it says is not looked at
+    }
+    let (family, transport) = (kind >> 4, kind & 0xF);
+    let addresses = match family {
+        _ if transport > 2 => return malformed,
+        0 => return header(None),
+        1 => 12,
+        2 => 36,
+        3 => 216,
+        _ => return malformed,
+    };
+    let Some((addresses, extensions)) = content.split_at_checked(addresses) else {
+        return malformed;
+    };
+    if !are_well_formed(extensions, &bytes[..V2_FIXED + length]) {
+        return malformed;
+    }
+    // What did not come over a stream of the internet has no address that means anything here.
+    header(match (family, transport) {
+        (1, 1) => addresses.first_chunk::<4>().map(|ip| IpAddr::from(*ip)),
+        (2, 1) => addresses.first_chunk::<16>().map(|ip| IpAddr::from(*ip)),
+        _ => None,
+    })
+}
+
+/// Extensions are not used, but must be read to their end (§2.2.1); a checksum must be right
+/// (§2.2.3).
+fn are_well_formed(mut extensions: &[u8], header: &[u8]) -> bool {
+    while let Some(([kind, high, low], rest)) = extensions.split_first_chunk() {
+        let length = usize::from(u16::from_be_bytes([*high, *low]));
+        let Some((value, rest)) = rest.split_at_checked(length) else { return false };
+        if *kind == CHECKSUM && !is_right(value, header, header.len() - rest.len()) {
+            return false;
+        }
+        extensions = rest;
+    }
+    extensions.is_empty()
+}
+
+const CHECKSUM: u8 = 0x03;
+
+/// Whether a checksum that ends at `end` is that of the header with zeros in its place.
+fn is_right(value: &[u8], header: &[u8], end: usize) -> bool {
+    let Ok(said) = value.try_into().map(u32::from_be_bytes) else { return false };
+    let mut crc = Crc32c::new();
+    crc.add(&header[..end - value.len()]);
+    crc.add(&[0; 4]);
+    crc.add(&header[end..]);
+    crc.value() == said
+}
+
+/// CRC-32C (RFC 3720 §B.4), bit by bit: once for a connection, over a few bytes.
+struct Crc32c(u32);
+
+impl Crc32c {
+    fn new() -> Self {
+        Self(!0)
+    }
+
+    fn add(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 ^= u32::from(*byte);
+            for _ in 0..8 {
+                self.0 = (self.0 >> 1) ^ (0x82F6_3B78 & (self.0 & 1).wrapping_neg());
+            }
+        }
+    }
+
+    fn value(self) -> u32 {
+        !self.0
+    }
+}

@@ -352,6 +352,18 @@ fn what_the_header_does_not_say_is_said_of_the_peer() {
 }
 
 #[test]
+fn a_client_cannot_have_it_taken_away() {
+    for (header, said) in
+        [("x-forwarded-for", "1.1.1.1"), ("forwarded", "for=1.1.1.1"), ("x-real-ip", "1.1.1.1")]
+    {
+        let mesh = Mesh::new(&trusted(header));
+        // RFC 9110 §7.6.1, through a proxy that passes the field on.
+        let fields = [("connection", header), (header, said)];
+        assert_eq!(mesh.ask(PEER, &fields).0, "1.1.1.1", "{header}");
+    }
+}
+
+#[test]
 fn a_network_that_is_none_is_told() {
     let config = SegmentConfig { max_bytes: 4 << 20, worker_slots: 1 };
     let mut control = Control::new(Segment::anonymous(config).unwrap(), 0, [1, 2]);

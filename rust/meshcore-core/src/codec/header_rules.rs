@@ -95,6 +95,8 @@ fn classify_x(name: &[u8]) -> Class {
         b"x-forwarded-for" => Class::ForwardedFor,
         b"x-forwarded-proto" => Class::ForwardedProto,
         b"x-forwarded-host" => Class::ForwardedHost,
+        // Listeners may find the client in it.
+        b"x-real-ip" => Class::Kept,
         _ if begins(name, b"x-request-id") && name.len() == 12 => Class::Twin,
         _ if begins(name, b"x-forwarded") || is_mesh(name) => match memchr::memchr(b'_', name) {
             Some(_) => Class::Twin,
@@ -264,6 +266,8 @@ mod tests {
             ("x_request_id", Class::Twin),
             ("x-request_id", Class::Twin),
             ("x-request-id", Class::RequestId),
+            ("x-real-ip", Class::Kept),
+            ("x-real-ips", Class::Plain),
             ("x_request_id2", Class::Plain),
             ("grpc_timeout", Class::Twin),
             ("x-forwarded-port", Class::Guarded),

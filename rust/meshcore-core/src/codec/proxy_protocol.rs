@@ -15,9 +15,9 @@ const V1: &[u8] = b"PROXY ";
 const V2: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 /// Signature, version and command, family, length.
 const V2_FIXED: usize = 16;
-/// The most that may follow them. Certificates of TLS are the longest that is sent; nginx takes as
+/// The most of a whole header. Names from certificates are the longest that is sent; nginx takes as
 /// much.
-const V2_BYTES: usize = 4096 - V2_FIXED;
+const V2_BYTES: usize = 4096;
 /// What a whole header says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ProxyHeader {
@@ -86,40 +86,39 @@ fn is_port(text: &str) -> bool {
 }
 
 fn version_2(bytes: &[u8]) -> Result<Option<ProxyHeader>, CodecError> {
-    let malformed = Err(CodecError::bad("malformed PROXY header"));
+    let malformed = CodecError::bad("malformed PROXY header");
     let local = match bytes.get(V2.len()) {
         None => return Ok(None),
         Some(0x20) => true,
         Some(0x21) => false,
-        Some(_) => return malformed,
+        Some(_) => return Err(malformed),
     };
     let Some([kind, high, low]) = bytes.get(V2.len() + 1..V2_FIXED) else { return Ok(None) };
-    let length = usize::from(u16::from_be_bytes([*high, *low]));
-    if length > V2_BYTES {
+    let end = V2_FIXED + usize::from(u16::from_be_bytes([*high, *low]));
+    if end > V2_BYTES {
         return Err(CodecError::bad("PROXY header too long"));
     }
-    let Some(content) = bytes.get(V2_FIXED..V2_FIXED + length) else { return Ok(None) };
-    let header = |source| Ok(Some(ProxyHeader { bytes: V2_FIXED + length, source }));
-    if local {
-        return header(None); // §2.2: whatever else it says is not looked at
-    }
+    let Some(header) = bytes.get(..end) else { return Ok(None) };
+    // §2.2: whatever else it says of a connection of its own is not looked at.
+    let source = if local { None } else { source_2(*kind, header).ok_or(malformed)? };
+    Ok(Some(ProxyHeader { bytes: end, source }))
+}
+
+/// Where a connection comes from by a whole header: none if that has no address that means anything
+/// here, since it did not come over a stream of the internet.
+#[expect(clippy::option_option, reason = "no address, and no header")]
+fn source_2(kind: u8, header: &[u8]) -> Option<Option<IpAddr>> {
     let (family, transport) = (kind >> 4, kind & 0xF);
     let addresses = match family {
-        _ if transport > 2 => return malformed,
-        0 => return header(None),
+        _ if transport > 2 => return None,
+        0 => return Some(None),
         1 => 12,
         2 => 36,
         3 => 216,
-        _ => return malformed,
+        _ => return None,
     };
-    let Some((addresses, extensions)) = content.split_at_checked(addresses) else {
-        return malformed;
-    };
-    if !are_well_formed(extensions, &bytes[..V2_FIXED + length]) {
-        return malformed;
-    }
-    // What did not come over a stream of the internet has no address that means anything here.
-    header(match (family, transport) {
+    let (addresses, extensions) = header[V2_FIXED..].split_at_checked(addresses)?;
+    are_well_formed(extensions, header).then(|| match (family, transport) {
         (1, 1) => addresses.first_chunk::<4>().map(|ip| IpAddr::from(*ip)),
         (2, 1) => addresses.first_chunk::<16>().map(|ip| IpAddr::from(*ip)),
         _ => None,

@@ -23,6 +23,8 @@ struct Live {
     ticket: RequestTicket,
     endpoint: usize,
     at: Nanos,
+    /// Where the attempt before it failed.
+    before: Option<usize>,
 }
 
 /// Requests to endpoints some of which are dead; what happens first is done first.
@@ -46,7 +48,7 @@ impl World {
         match self.mesh.begin(&head, true) {
             (ticket, Verdict::Forward(id)) => {
                 let (endpoint, now) = (self.mesh.index(id), self.mesh.now);
-                self.send(ticket, endpoint, now);
+                self.send(ticket, endpoint, now, None);
                 true
             }
             (_, Verdict::Answer(answer)) => {
@@ -58,7 +60,13 @@ impl World {
     }
 
     /// The attempt begins at `at`, and something comes of it later.
-    fn send(&mut self, mut ticket: RequestTicket, endpoint: usize, at: Nanos) {
+    fn send(
+        &mut self,
+        mut ticket: RequestTicket,
+        endpoint: usize,
+        at: Nanos,
+        before: Option<usize>,
+    ) {
         let soon = at + Nanos::from_millis(self.mesh.below(900) as u64);
         if !matches!(self.death, Death::Connect) || !self.dead[endpoint] {
             ticket.sent(at);
@@ -67,13 +75,13 @@ impl World {
             Death::Hang if self.dead[endpoint] => ticket.next_due(),
             _ => soon,
         };
-        self.live.push(Live { ticket, endpoint, at });
+        self.live.push(Live { ticket, endpoint, at, before });
     }
 
     /// Does what is due first.
     fn step(&mut self) {
         let first = (0..self.live.len()).min_by_key(|&i| self.live[i].at).unwrap();
-        let Live { mut ticket, endpoint, at } = self.live.swap_remove(first);
+        let Live { mut ticket, endpoint, at, before } = self.live.swap_remove(first);
         self.mesh.now = self.mesh.now.max(at);
         if !self.dead[endpoint] {
             self.end_well(ticket);
@@ -86,7 +94,8 @@ impl World {
                 let now = self.mesh.now;
                 match ticket.due(Paused::default(), now, self.mesh.rng.next_u64()) {
                     Due::Over(reason, _) => {
-                        self.named.push(endpoint);
+                        // A retry had less than the whole time: what came before it stands.
+                        self.named.push(before.unwrap_or(endpoint));
                         self.mesh.answer(ticket, reason);
                         return;
                     }
@@ -96,9 +105,9 @@ impl World {
             }
         };
         match self.mesh.failed(&mut ticket, reason, false) {
-            Next::Again { endpoint, at } => {
-                let endpoint = self.mesh.index(endpoint);
-                self.send(ticket, endpoint, at);
+            Next::Again { endpoint: id, at } => {
+                let next = self.mesh.index(id);
+                self.send(ticket, next, at, Some(endpoint));
             }
             Next::Fresh => panic!("nothing was stale"),
             Next::Answer(_) => {

@@ -71,7 +71,7 @@ class Ending(Reading):
     def _leave_queue(self) -> Reason | None:
         """Wait no more for a connection; why it did, unless for the endpoint."""
         if self.phase == WAITING:
-            return self.driver.pools.cancel(self.ticket.endpoint, self)  # type: ignore[arg-type]
+            return self.driver.pools.cancel(self.ticket.endpoint, self)  # type: ignore[arg-type]  # an Exchange
         return None
 
     def _discard_upstream(self) -> None:
@@ -109,7 +109,7 @@ class Ending(Reading):
         self.local, self.response = answer, answer.as_response(self.request)
         ticket.await_layer(now_ns)
         self.down.arm(ticket.arm())
-        if self.driver.run_response_layers(self):  # type: ignore[arg-type]
+        if self.driver.run_response_layers(self):  # type: ignore[arg-type]  # an Exchange
             self.send_local(now_ns)
 
     def replace(self, answer: Answer, now_ns: int) -> None:

@@ -126,21 +126,20 @@ pub struct Request {
     pub(crate) head: RequestHead,
     pub(crate) part: Part,
     /// Once a layer is to see it.
-    shown: Option<Box<Shown>>,
+    shown: Option<Shown>,
+    /// What its layers share; made when it is asked for.
+    state: Option<Py<PyDict>>,
 }
 
 /// What layers may ask of a request beside its message.
 struct Shown {
     ticket: Py<Ticket>,
-    /// As limits and the log know it, whatever a layer makes of `x-forwarded-for`.
-    client: String,
-    /// Made when it is asked for.
-    state: Option<Py<PyDict>>,
+    peer: Py<Peer>,
 }
 
 impl Request {
     pub(crate) fn new(head: RequestHead, part: Part) -> Self {
-        Self { head, part, shown: None }
+        Self { head, part, shown: None, state: None }
     }
 
     pub(crate) fn head(&self) -> &RequestHead {
@@ -222,14 +221,15 @@ impl Request {
     }
 
     /// Layers are to see it: from now on it knows its client and its route.
-    fn show(&mut self, ticket: &Bound<'_, Ticket>, peer: &Peer) {
-        let client = ticket.borrow().ticket.client(&peer.0).into_owned();
-        self.shown = Some(Box::new(Shown { ticket: ticket.clone().unbind(), client, state: None }));
+    fn show(&mut self, ticket: Py<Ticket>, peer: Py<Peer>) {
+        self.shown = Some(Shown { ticket, peer });
     }
 
+    /// As limits and the log know it: the ticket found it before any layer.
     #[getter]
-    fn client(&self) -> Option<&str> {
-        self.shown.as_ref().map(|shown| &*shown.client)
+    fn client(&self, py: Python<'_>) -> Option<String> {
+        let shown = self.shown.as_ref()?;
+        Some(shown.ticket.borrow(py).ticket.client(&shown.peer.get().0).into_owned())
     }
 
     #[getter]
@@ -240,8 +240,7 @@ impl Request {
 
     #[getter]
     fn state(&mut self, py: Python<'_>) -> PyResult<Py<PyDict>> {
-        let Some(shown) = &mut self.shown else { return Ok(PyDict::new(py).unbind()) };
-        Ok(shown.state.get_or_insert_with(|| PyDict::new(py).unbind()).clone_ref(py))
+        Ok(self.state.get_or_insert_with(|| PyDict::new(py).unbind()).clone_ref(py))
     }
 
     #[getter]

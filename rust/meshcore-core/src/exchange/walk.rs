@@ -164,8 +164,9 @@ impl Walk<'_> {
         ticket.reserved.is_some()
     }
 
-    /// Whether its route takes its target, what it asks of time, and whether it may leave HTTP. An `upgrade` of HTTP/1.1 that
-    /// is not allowed is ignored (RFC 9110 §7.8), a CONNECT of either kind and TRACE are refused.
+    /// Whether its route takes its target, what it asks of time, and whether it may leave HTTP. An
+    /// `upgrade` of HTTP/1.1 that is not allowed is ignored (RFC 9110 §7.8), a CONNECT of either
+    /// kind and TRACE are refused.
     fn classify(&self, ticket: &mut RequestTicket, route: &RouteStack) -> Option<Verdict> {
         let head = self.head;
         if let Err(rule) = route.refused.refuse(head.oddities) {

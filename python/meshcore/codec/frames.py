@@ -75,9 +75,9 @@ class Cutter:
         return self.greeted
 
     def take(self) -> Frame | None:
-        """The next frame; `FrameTooLargeError` as soon as its length is there."""
+        """The next frame; `FrameTooLargeError` as soon as its header is there."""
         kept = self._kept
-        if len(kept) < LENGTH_BYTES:
+        if len(kept) < HEADER_BYTES:
             return None
         length = int.from_bytes(kept[:LENGTH_BYTES])
         if length > MAX_FRAME_BYTES:

@@ -63,7 +63,7 @@ pub(super) fn classify(name: &[u8]) -> Class {
         (Some(b'c'), 10) if name == b"connection" => Class::Hop,
         (Some(b'k'), 10) if name == b"keep-alive" => Class::Hop,
         // `Proxy` becomes HTTP_PROXY in a gateway interface (CVE-2016-5385).
-        (Some(b'p'), _) if is_proxy_hop(name) => Class::Hop,
+        (Some(b'p'), _) if begins(name, b"proxy") => classify_proxy(name),
         (Some(b't'), _) => classify_t(name),
         (Some(b'u'), 7) if name == b"upgrade" => Class::Hop,
         (Some(b'h'), 14) if name == b"http2-settings" => Class::Hop,
@@ -71,19 +71,31 @@ pub(super) fn classify(name: &[u8]) -> Class {
         (Some(b'f'), 9) if name == b"forwarded" => Class::Guarded,
         (Some(b'g'), 12) if name == b"grpc_timeout" => Class::Twin,
         (Some(b'm'), 12) if name == b"max-forwards" => Class::Kept,
+        (Some(b'm'), 12) if name == b"max_forwards" => Class::Twin,
+        // What is taken out or written anew must not come in by its other spelling.
+        (Some(b'c'), 14) if name == b"content_length" => Class::Twin,
+        (Some(b'k'), 10) if name == b"keep_alive" => Class::Twin,
+        (Some(b'h'), 14) if name == b"http2_settings" => Class::Twin,
         (Some(b'v'), 3) if name == b"via" => Class::Via,
         _ => Class::Plain,
     }
 }
 
-fn is_proxy_hop(name: &[u8]) -> bool {
-    matches!(name, b"proxy" | b"proxy-connection" | b"proxy-authorization" | b"proxy-authenticate")
+fn classify_proxy(name: &[u8]) -> Class {
+    const HOPS: [&[u8]; 3] = [b"proxy-connection", b"proxy-authorization", b"proxy-authenticate"];
+    match name {
+        b"proxy" => Class::Hop,
+        _ if HOPS.contains(&name) => Class::Hop,
+        _ if HOPS.iter().any(|hop| is_twin(name, hop)) => Class::Twin,
+        _ => Class::Plain,
+    }
 }
 
 fn classify_t(name: &[u8]) -> Class {
     match name {
         b"te" => Class::Te,
         b"trailer" | b"transfer-encoding" => Class::Hop,
+        b"transfer_encoding" => Class::Twin,
         b"traceparent" | b"tracestate" => Class::Kept,
         _ => Class::Plain,
     }
@@ -270,6 +282,15 @@ mod tests {
             ("x-real-ips", Class::Plain),
             ("x_request_id2", Class::Plain),
             ("grpc_timeout", Class::Twin),
+            ("max_forwards", Class::Twin),
+            ("content_length", Class::Twin),
+            ("transfer_encoding", Class::Twin),
+            ("keep_alive", Class::Twin),
+            ("http2_settings", Class::Twin),
+            ("proxy_connection", Class::Twin),
+            ("proxy_authorization", Class::Twin),
+            ("proxy-authorization", Class::Hop),
+            ("proxy_status", Class::Plain),
             ("x-forwarded-port", Class::Guarded),
             ("x-forwarded", Class::Guarded),
             ("x_mesh_identity", Class::Twin),

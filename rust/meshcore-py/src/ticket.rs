@@ -1,7 +1,7 @@
 //! A request's ticket: unpacks, asks the core's, and hands back numbers of [`crate::numbers`].
 
 use std::borrow::Cow;
-use std::sync::{Arc, LazyLock, OnceLock};
+use std::sync::{Arc, OnceLock};
 
 use meshcore_core::codec::HeaderOps;
 use meshcore_core::exchange::{
@@ -18,8 +18,6 @@ use crate::clock::unix_ms;
 use crate::engine::Peer;
 use crate::message::{Body, Request, Response};
 use crate::numbers::{Due, Keep, Next, Passed, Verdict, phase, reason};
-
-static NO_OPS: LazyLock<HeaderOps> = LazyLock::new(HeaderOps::default);
 
 /// Not frozen: it belongs to one exchange of one loop.
 #[pyclass(module = "meshcore._core")]
@@ -90,11 +88,11 @@ impl Ticket {
     }
 
     pub(crate) fn request_ops(&self) -> &HeaderOps {
-        self.route().map_or(&NO_OPS, |r| &r.request_ops)
+        self.ticket.request_ops()
     }
 
     pub(crate) fn response_ops(&self) -> &HeaderOps {
-        self.route().map_or(&NO_OPS, |r| &r.response_ops)
+        self.ticket.response_ops()
     }
 
     /// An id for a request that brings none: UUIDv7 (RFC 9562 §5.7) in hexadecimal digits.

@@ -29,6 +29,7 @@ mod metrics;
 mod networks;
 mod old_names;
 mod outcome;
+mod outgoing;
 mod peer;
 mod stack;
 mod stats;

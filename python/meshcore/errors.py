@@ -7,7 +7,7 @@ everything, `Refused` for "not now", a single class for a single reason.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from meshcore._core import By
 
@@ -70,6 +70,10 @@ class LayerError(MeshcoreError):
     reason = "layer_error"
 
 
+# Characters of one part of a problem's line.
+MAX_SHOWN: Final = 1000
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
     """One thing that is wrong with a configuration."""
@@ -99,8 +103,18 @@ class Problem:
         if self.line:
             place += [str(self.line), str(self.column)]
         parts = [":".join(place), kind, self.path, self.message]
-        text = ": ".join(part for part in parts if part)
-        return f"{text} ({self.hint})" if self.hint else text
+        text = ": ".join(_printable(part) for part in parts if part)
+        return f"{text} ({_printable(self.hint)})" if self.hint else text
+
+
+def _printable(text: str) -> str:
+    """Some of it is what somebody wrote: nothing that steers a terminal or begins a line of a log,
+    and no more than a person reads."""
+    if len(text) > MAX_SHOWN:
+        text = f"{text[: MAX_SHOWN // 2]}…{text[-MAX_SHOWN // 2 :]}"
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 class ConfigError(MeshcoreError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import json
 import os
 import subprocess
 import sys
@@ -105,6 +106,33 @@ def test_a_worker_or_listener_that_is_not_there(program: Program) -> None:
     for given in ("worker=7", "worker=x", "listener=nobody"):
         status, text = ask(program, "POST", f"/drain?{given}")
         assert status == 400, text
+
+
+@pytest.mark.parametrize(
+    ("order", "told"),
+    [
+        ("/drain?worker=", "worker is empty"),
+        ("/drain?worker", "worker is empty"),
+        ("/drain?listener=", "listener is empty"),
+        ("/drain?workers=0", "unknown parameter 'workers'; known: listener, worker"),
+        ("/drain?Worker=0", "unknown parameter 'Worker'; known: listener, worker"),
+        ("/drain?worker=0&worker=9", "worker is given twice"),
+        ("/reload?version=1", "unknown parameter 'version'; known: none"),
+        ("/rollback?version=", "version is empty"),
+        ("/upgrade?worker=0", "unknown parameter 'worker'; known: none"),
+    ],
+)
+def test_an_order_with_a_mistake_is_none(program: Program, order: str, told: str) -> None:
+    """Not one that means more: a drain without parameters is one of the whole program."""
+    status, text = ask(program, "POST", order)
+    assert (status, json.loads(text)) == (400, {"errors": [told]})
+
+
+@pytest.mark.parametrize("fields", [{}, {"content-type": "application/x-www-form-urlencoded"}])
+def test_parameters_are_not_in_a_body(program: Program, fields: dict[str, str]) -> None:
+    status, text = ask(program, "POST", "/drain", fields, b"worker=0")
+    told = "parameters are in the query; a body is not read"
+    assert (status, json.loads(text)) == (400, {"errors": [told]})
 
 
 def test_a_body_that_no_order_has(program: Program) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import time
@@ -100,6 +101,26 @@ def test_a_signal_with_a_bad_file_is_told_once_and_as_long_as_it_is_bad(tmp_path
         assert program.status()["refused"] is None
         file.unlink()
         assert program.status()["file_is_in_force"] is False
+        assert program.stop() == 0
+
+
+def test_a_file_that_never_ends_holds_neither_a_reload_nor_the_end(tmp_path: Path) -> None:
+    """To open a pipe is to wait for its other end."""
+    token = tmp_path / "token"
+    token.write_text("secret")
+    file = write(tmp_path, HELLO.replace(':0"}', f':0", token_file: {token}}}', 1))
+    with Program(file, "--workers", "1") as program:
+        program.line(r"\(admin\)")
+        token.unlink()
+        os.mkfifo(token)
+        program.process.send_signal(signal.SIGHUP)
+        program.line("reload refused.*not a file")
+        token.unlink()
+        token.write_text("secret")
+        file.unlink()
+        os.mkfifo(file)
+        program.process.send_signal(signal.SIGHUP)
+        program.line("reload refused.*not a file")
         assert program.stop() == 0
 
 

@@ -52,6 +52,17 @@ def test_unix_sockets_on_both_sides(run: Run, serve: Serve, tmp_path: Path) -> N
     run(go())
 
 
+def test_a_file_in_a_sockets_place_is_left(run: Run, tmp_path: Path) -> None:
+    async def go() -> None:
+        precious = tmp_path / "precious.txt"
+        precious.write_text("years of work")
+        with pytest.raises(OSError, match=f"cannot listen on {precious}: Address already in use"):
+            await Proxy(load_text(mesh(1).replace("127.0.0.1:0", f"unix:{precious}"))).start()
+        assert precious.read_text() == "years of work"
+
+    run(go())
+
+
 @pytest.fixture
 def authority(tmp_path: Path) -> trustme.CA:
     ca = trustme.CA()

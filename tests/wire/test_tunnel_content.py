@@ -78,6 +78,53 @@ def test_so_it_is_over_http2(run: Run, serve: Serve, engine: str, method: str) -
     run(go())
 
 
+@pytest.mark.parametrize("piece", [b"", SMUGGLED])
+def test_a_trace_whose_stream_goes_on_has_content(
+    run: Run, serve: Serve, engine: str, piece: bytes
+) -> None:
+    """Without a length, and if it turns out to be none: over HTTP/1.1 it would be announced."""
+
+    async def go() -> None:
+        async with (
+            Origin(response(b"plain")) as origin,
+            serve(str(mesh(engine, origin.port).via(match={"methods": ["TRACE"]}))) as proxy,
+            H2Client(proxy.addresses["edge"]) as client,
+        ):
+            head = ((":method", "TRACE"), (":scheme", "http"), (":path", "/"))
+            stream = client.open(*head, (":authority", "a.test"), end=False)
+            await stream.send(piece, end=True)
+            await stream.whole()
+            assert (stream.status, stream.fields["x-mesh-reason"]) == (400, "bad_request")
+            assert origin.visits == []
+
+    run(go())
+
+
+@pytest.mark.parametrize("speaks", ["http1", "h2"])
+@pytest.mark.parametrize("method", ["CONNECT", "TRACE"])
+def test_an_upgrade_beside_a_method_that_is_about_proxies_is_none(
+    run: Run, serve: Serve, engine: str, method: str, speaks: str
+) -> None:
+    """It would let pass what the route does not list, and leave a CONNECT without a target."""
+
+    async def go() -> None:
+        upgrade = b"connection: upgrade\r\nupgrade: websocket\r\n\r\n"
+        async with (
+            Echo(speaks).origin() as origin,
+            serve(str(mesh(engine, origin.port, speaks, ["websocket"]))) as proxy,
+            Client(proxy.addresses["edge"]) as client,
+        ):
+            if method == "CONNECT":
+                await client.send(h1_request("connect")[:-2] + upgrade)
+            else:
+                await client.send(b"TRACE / HTTP/1.1\r\nhost: a.test\r\n" + upgrade)
+            reply = await client.reply()
+            assert (reply.status, reply.fields["x-mesh-reason"]) == (405, "method_not_allowed")
+            assert origin.visits == []
+
+    run(go())
+
+
 @pytest.mark.parametrize("framing", ["chunked", "length"])
 @pytest.mark.parametrize("method", ["GET", "DELETE", "OPTIONS", "PURGE"])
 def test_other_methods_may_have_content(

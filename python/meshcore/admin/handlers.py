@@ -59,6 +59,33 @@ class OrderRefusedError(Exception):
     """An order that cannot be carried out now; the text says why."""
 
 
+class _Order:
+    """What a POST asks for, and the parameters that it may have."""
+
+    def __init__(
+        self, give: Callable[[dict[str, str]], Coroutine[object, object, Any]], *known: str
+    ) -> None:
+        self.give = give
+        self._known = known
+
+    def parameters(self, request: Request) -> dict[str, str]:
+        """What the query says. A drain with a mistake in it must not be one of everything, so
+        whatever is not understood raises `ValueError`."""
+        if request.chunked or request.header("content-length") not in (None, "0"):
+            raise ValueError("parameters are in the query; a body is not read")
+        given = {}
+        for name, values in parse_qs(request.query or "", keep_blank_values=True).items():
+            if name not in self._known:
+                known = ", ".join(self._known) or "none"
+                raise ValueError(f"unknown parameter {name!r}; known: {known}")
+            if len(values) > 1:
+                raise ValueError(f"{name} is given twice")
+            if not values[0]:
+                raise ValueError(f"{name} is empty")
+            given[name] = values[0]
+        return given
+
+
 class Handlers:
     """``/healthz``, ``/readyz`` and ``/metrics``; with an operator ``/status`` and orders."""
 
@@ -71,15 +98,17 @@ class Handlers:
             "/readyz": self._ready,
             "/metrics": lambda asked: self._exposition.answer(asked.header("accept") or ""),
         }
-        self._post: dict[str, Callable[[dict[str, str]], Coroutine[object, object, Any]]] = {}
+        self._post: dict[str, _Order] = {}
         if operator is not None:
             self._get["/status"] = lambda _: _json(200, operator.status())
             self._post = {
-                "/reload": lambda _: operator.reload(),
-                "/rollback": lambda given: operator.rollback(_number(given, "version")),
-                "/upgrade": lambda _: operator.upgrade(),
-                "/drain": lambda given: operator.drain(
-                    given.get("listener"), _number(given, "worker")
+                "/reload": _Order(lambda _: operator.reload()),
+                "/rollback": _Order(lambda g: operator.rollback(_number(g, "version")), "version"),
+                "/upgrade": _Order(lambda _: operator.upgrade()),
+                "/drain": _Order(
+                    lambda g: operator.drain(g.get("listener"), _number(g, "worker")),
+                    "listener",
+                    "worker",
                 ),
             }
 
@@ -93,7 +122,7 @@ class Handlers:
         if is_get and path in self._get:
             return self._get[path](request)
         if request.method == "POST" and path in self._post:
-            return self._order(path, _parameters(request.query))
+            return self._order(self._post[path], request)
         allowed = ["GET, HEAD"] * (path in self._get) + ["POST"] * (path in self._post)
         if allowed:
             fields = [("allow", ", ".join(allowed)), ("content-type", TEXT)]
@@ -101,12 +130,12 @@ class Handlers:
         known = ", ".join([*self._get, *(f"POST {order}" for order in self._post)])
         return _text(404, f"try {known}")
 
-    async def _order(self, path: str, given: dict[str, str]) -> Answer:
+    async def _order(self, order: _Order, request: Request) -> Answer:
         if self._under_way == MAX_ORDERS:
             return _json(503, {"errors": [f"{MAX_ORDERS} orders are under way"]})
         self._under_way += 1
         try:
-            return _json(200, await self._post[path](given))
+            return _json(200, await order.give(order.parameters(request)))
         except ConfigError as error:
             return _json(422, {"errors": [str(problem) for problem in error.problems]})
         except (OrderRefusedError, OSError) as error:
@@ -118,10 +147,6 @@ class Handlers:
 
     def _ready(self, _: Request) -> Answer:
         return _text(200, "ready") if self._subject.ready else _text(503, "draining")
-
-
-def _parameters(query: str | None) -> dict[str, str]:
-    return {name: values[-1] for name, values in parse_qs(query or "").items()}
 
 
 def _number(given: dict[str, str], name: str) -> int | None:

@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 
 from meshcore.config.fault import Fault
 from meshcore.config.fields import BindAddress, FileMode, FilePath, HostPattern, Model, Switch
+from meshcore.config.file import read_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -65,8 +66,7 @@ def check_admin(admin: dict[str, Any], folder: Path | None) -> Iterator[Fault]:
 
 def read_bounded(path: str) -> bytes:
     """What is in the token's file, up to more than it may hold. Raises `OSError`."""
-    with open(path, "rb") as file:
-        return file.read(MAX_TOKEN_BYTES + 1)
+    return read_file(path, MAX_TOKEN_BYTES)
 
 
 def token_in(content: bytes) -> bytes:

@@ -8,13 +8,12 @@ import ssl
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from meshcore.config.fault import Fault
+from meshcore.config.file import read_pem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-# Far more than any chain; the system's CAs are a quarter of it.
-_MAX_BYTES: Final = 1 << 20
 # RFC 7468.
 _LABEL: Final = re.compile(rb"^-----BEGIN ([A-Z0-9 ]{1,64})-----", re.MULTILINE)
 _CERTIFICATES: Final = {"CERTIFICATE", "X509 CERTIFICATE", "TRUSTED CERTIFICATE"}
@@ -57,8 +56,7 @@ def _file(value: object, folder: Path | None) -> str | None:
 def _read(path: _Path, file: str) -> bytes | Fault:
     """What is in a file, or why it cannot be used whatever it should hold."""
     try:
-        with open(file, "rb") as opened:
-            content = opened.read(_MAX_BYTES)
+        content = read_pem(file)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         return Fault(path, f"cannot read {file}: {reason}")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from meshcore.config import collector
 from meshcore.config.admin import read_bounded, token_in
 from meshcore.config.core_route import layer, routes_by_host, rules
+from meshcore.config.file import read_pem
 from meshcore.config.http2 import Http2
 from meshcore.config.paths import refused
 from meshcore.config.process import MAX_WORKERS
@@ -109,7 +109,7 @@ class _Files:
 
     def pem(self, path: str) -> bytes:
         """What is in a file."""
-        content = Path(path).read_bytes()
+        content = read_pem(path)
         self.digests[path] = hashlib.sha256(content).digest()
         return content
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     Fetch = Callable[[str, int], bytes]
 
-__all__ = ["bundle", "fetch_file", "fetch_from", "gather", "included", "unbundle"]
+__all__ = ["bundle", "fetch_from", "gather", "included", "unbundle"]
 
 # As many as anybody looks after by hand; more are made by a program, which can write one file.
 MAX_FILES: Final = 256
@@ -36,21 +36,13 @@ _SECTIONS: Final[dict[str, type]] = {"listeners": dict, "routes": list, "upstrea
 _BUNDLE: Final = b"\0meshcore files 1\n"
 
 
-def fetch_file(path: str, most: int) -> bytes:
-    """What is in a file, up to a byte more than `most`. Raises `OSError`."""
-    if not os.path.isfile(path) and os.path.exists(path) and not os.path.isdir(path):
-        raise OSError(0, "not a file")  # to open a pipe would be to wait for its other end
-    with open(path, "rb") as file:
-        return file.read(most + 1)
-
-
 def gather(raw: bytes, name: str, folder: Path | None, *, env: bool, fetch: Fetch) -> Tree:
     """All files as one tree, with every problem that is seen before the model. O(bytes)."""
     return _Gatherer(Tree(name), folder, fetch, env=env).gathered(raw)
 
 
 def fetch_from(files: Mapping[str, bytes]) -> Fetch:
-    """Included files as they once were, in the place of `fetch_file`."""
+    """Included files as they once were, in the place of `read_file`."""
 
     def fetch(path: str, most: int) -> bytes:
         if path not in files:

@@ -12,7 +12,8 @@ from meshcore.config import collector
 from meshcore.config.check import check_data
 from meshcore.config.document import MAX_BYTES
 from meshcore.config.explain import explain
-from meshcore.config.include import fetch_file, gather, included
+from meshcore.config.file import read_file
+from meshcore.config.include import gather, included
 from meshcore.config.model import Config
 from meshcore.errors import ConfigError
 
@@ -68,7 +69,7 @@ def load_bytes(
     folder: Path | None,
     *,
     env: bool = False,
-    fetch: Fetch = fetch_file,
+    fetch: Fetch = read_file,
 ) -> Loaded:
     """The configuration in what was read of a file. ``fetch`` reads those that it includes.
 
@@ -89,7 +90,7 @@ def load_text(
 
 @collector.paused()
 def _load(
-    raw: bytes, name: str, folder: Path | None, *, env: bool, fetch: Fetch = fetch_file
+    raw: bytes, name: str, folder: Path | None, *, env: bool, fetch: Fetch = read_file
 ) -> Loaded:
     tree = gather(raw, name, folder, env=env, fetch=fetch)
     problems, config = tree.problems, None

@@ -63,7 +63,13 @@ def set_mode(spec: ListenerSpec) -> None:
 
 
 def remove_stale(path: str) -> None:
-    """Remove a socket file that nobody listens on; one in use is left, and `bind` says so."""
+    """Remove a socket file that nobody listens on; one in use is left, and `bind` says so, as of
+    any other file."""
+    try:
+        if not stat.S_ISSOCK(os.lstat(path).st_mode):
+            return  # to connect to one is refused, too
+    except OSError:
+        return
     probe = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         probe.connect(path)

@@ -22,10 +22,12 @@ from meshcore.admin.handlers import OrderRefusedError
 from meshcore.config.change import Change, change
 from meshcore.config.compile import compile
 from meshcore.config.document import MAX_BYTES
+from meshcore.config.file import read_file
 from meshcore.config.include import bundle, fetch_from, unbundle
 from meshcore.config.load import load_bytes
 from meshcore.errors import SegmentFullError, SegmentLayoutError
 from meshcore.process import messages
+from meshcore.process.aside import aside
 from meshcore.process.child import State
 from meshcore.process.cores import cores
 from meshcore.process.crew import Crew, free_slots
@@ -81,8 +83,7 @@ class Control:
         """
         name, folder = str(self.file), self.file.parent
         if text is None:
-            with self.file.open("rb") as file:
-                raw = file.read(MAX_BYTES + 1)
+            raw = self._read()
             loaded = load_bytes(raw, name, folder, env=self._env)
             self._warned.tell(loaded)  # an earlier one has had its warnings
             text = bundle(raw, loaded.included)
@@ -90,6 +91,12 @@ class Control:
             raw, files = unbundle(text)
             loaded = load_bytes(raw, name, folder, env=self._env, fetch=fetch_from(files))
         return compile(loaded.config, version, cores=cores()), text
+
+    def _read(self) -> bytes:
+        if hasattr(self, "crew"):
+            return read_file(self.file, MAX_BYTES)
+        with self.file.open("rb") as file:  # a shell's `<(…)`, too, which can be read once
+            return file.read(MAX_BYTES + 1)
 
     async def begin(
         self, doors: Doors, on_failure: Callable[[], None], predecessor: Predecessor | None
@@ -100,8 +107,8 @@ class Control:
         """
         version = 1 if predecessor is None else predecessor.last_number + 1
         self._next = version + 1
-        # In a thread, which lets the workers of a predecessor go first.
-        self.snapshot, text = await asyncio.to_thread(self.load, version)
+        # Aside, which lets the workers of a predecessor go first.
+        self.snapshot, text = await aside(self.load, version)
         self.doors = doors
         await asyncio.to_thread(self._share, predecessor)
         # A predecessor may have had more workers once: the kernel spreads over all their queues.
@@ -221,7 +228,7 @@ class Control:
         try:
             async with self._turn():
                 try:
-                    new, source = await asyncio.to_thread(self.load, self._next, text)
+                    new, source = await aside(self.load, self._next, text)
                     await self._change(new)
                 except Exception as error:
                     self._reloaded(Refusal.of(origin, error))

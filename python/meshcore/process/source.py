@@ -8,6 +8,9 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING
 
+from meshcore.config.document import MAX_BYTES
+from meshcore.config.file import read_file
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -38,7 +41,6 @@ class Source:
         found = self.path.stat()
         stamp = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
         if stamp != self._stamp:
-            with self.path.open("rb") as file:
-                self._digest = hashlib.file_digest(file, "sha256").digest()
+            self._digest = hashlib.sha256(read_file(self.path, MAX_BYTES)).digest()
             self._stamp = stamp
         return self._digest

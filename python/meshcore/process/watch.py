@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from watchfiles import awatch
+
+from meshcore.config.document import MAX_BYTES
+from meshcore.config.file import read_file
+from meshcore.process.aside import aside
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -41,7 +44,7 @@ async def watch(loaded: Callable[[], dict[Path, bytes]], changed: Callable[[], N
         async for _ in events:
             if loaded().keys() != seen.keys():
                 break  # other certificates are named now
-            now = await asyncio.to_thread(_content, seen)
+            now = await aside(_content, seen)
             if now != seen:
                 seen = now
                 if now != loaded():
@@ -60,7 +63,6 @@ def _content(files: Iterable[Path]) -> dict[Path, bytes]:
 
 def _digest(path: Path) -> bytes:
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").digest()
+        return hashlib.sha256(read_file(path, MAX_BYTES)).digest()
     except OSError:
         return b""  # gone for a moment, between a removal and a rename

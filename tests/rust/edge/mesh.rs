@@ -54,6 +54,7 @@ impl Mesh {
                     "request_headers": ops(SET, REMOVED),
                     "response_headers": ops(SET_BACK, REMOVED_BACK),
                 },
+                {"name": "trace", "methods": ["TRACE"], "action": {"forward": {"upstream": "one"}}},
                 {"name": "all", "action": {"forward": {"upstream": "one"}}, "upgrade": upgrade},
             ]},
             "upstreams": {"one": {

@@ -198,6 +198,7 @@ fn check_list(mesh: &Mesh, asked: &Asked, ticket: &RequestTicket) {
     } else {
         assert_eq!((method, of(b":protocol")), (head.slice(head.method), None), "{fields:?}");
     }
+    assert!(method != b"TRACE" || asked.whole && asked.body.is_empty(), "{fields:?}");
     assert_eq!(of(b":authority"), Some(head.slice(head.authority)), "{fields:?}");
     match of(b":path") {
         Some(target) => check_target(mesh, method, target, head, ticket),

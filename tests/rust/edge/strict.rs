@@ -57,6 +57,10 @@ pub(crate) fn request(bytes: &[u8]) -> (Message, &[u8]) {
         Framing::Close => Framing::None, // RFC 9112 §6.3: a request without a length has no body
         other => other,
     };
+    if message.line.starts_with(b"TRACE ") || message.line.starts_with(b"CONNECT ") {
+        // RFC 9110 §9.3.6, §9.3.8: some read none here, whatever is announced.
+        assert_eq!(framing, Framing::None, "{message:?}");
+    }
     let rest = body(&mut message, framing, rest, false);
     (message, rest)
 }

@@ -69,6 +69,35 @@ def test_check_of_a_folder(tmp_path: Path) -> None:
     assert (result.exit_code, result.stderr) == (1, f"meshcore: {tmp_path}: Is a directory\n")
 
 
+def test_check_of_files_that_are_pipes(tmp_path: Path) -> None:
+    """They are not waited for; the configuration itself may be one, as a shell makes them."""
+    for name in ("token", "cert", "key"):
+        os.mkfifo(tmp_path / name)
+    file = tmp_path / "mesh.yaml"
+    tls = "listeners: {a: {bind: 'a:1', tls: {cert: cert, key: key}}}\n"
+    file.write_text(f"version: 1\nadmin: {{bind: 'a:9', token_file: token}}\n{tls}")
+    result = CliRunner().invoke(main, ["check", "--offline", str(file)])
+    for name in ("token", "cert", "key"):
+        assert f"cannot read {tmp_path / name}: not a file" in result.stderr
+    read, write = os.pipe()
+    os.write(write, GOOD.encode())
+    os.close(write)
+    result = CliRunner().invoke(main, ["check", "--offline", f"/dev/fd/{read}"])
+    os.close(read)
+    assert result.exit_code == 0, result.output
+
+
+def test_what_is_shown_of_a_file_steers_no_terminal(tmp_path: Path) -> None:
+    file = tmp_path / "mesh.yaml"
+    for value in ("red\\e[31m", "a\\nok", "a\\u202eb", "x" * 100_000):
+        file.write_text(f'version: 1\nlisteners: {{a: {{bind: "{value}"}}}}\n')
+        result = CliRunner().invoke(main, ["check", "--offline", str(file)])
+        assert result.exit_code == 2
+        lines = result.stderr.splitlines()
+        assert all(line.isprintable() and len(line) < 3000 for line in lines), lines
+        assert not any(line.startswith("ok") for line in lines)
+
+
 def test_schema_is_json() -> None:
     result = CliRunner().invoke(main, ["schema"])
     assert result.exit_code == 0

@@ -46,7 +46,7 @@ pub(super) fn read(
         return Err(CodecError::bad("CONNECT without a port"));
     }
     let place = place(&mut parsed, raw, &target, &rules.paths)?;
-    let upgrade = upgrade(&mut parsed, &facts);
+    let upgrade = if may_upgrade(method) { upgrade(&mut parsed, &facts) } else { None };
     let received = Received { nominates: facts.nominates, upgrade: upgrade.is_some() };
     let left = clean_request(&mut parsed.headers, received);
     Ok(RequestHead {
@@ -70,6 +70,12 @@ pub(super) fn read(
         via: left.via,
         headers: parsed.headers,
     })
+}
+
+/// Whether an upgrade beside the method means anything: a CONNECT is for its own tunnel, or for none,
+/// and a TRACE for an echo.
+fn may_upgrade(method: &[u8]) -> bool {
+    !matches!(method, b"CONNECT" | b"TRACE")
 }
 
 /// One protocol: of several that HTTP/1.1 allows (RFC 9110 §7.8) none is offered, for an ignored

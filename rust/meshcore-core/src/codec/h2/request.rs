@@ -39,6 +39,10 @@ pub(super) fn head(
     }
     let facts = facts(&headers, Version::Http2, Role::Request)?;
     check_content(headers.slice(method), &facts)?;
+    if headers.slice(method) == b"TRACE" && !ended {
+        // Even an empty body would be announced over HTTP/1.1, to somebody who expects none.
+        return Err(CodecError::bad("TRACE with content").into());
+    }
     let connect = headers.slice(method) == b"CONNECT";
     if connect && facts.content_length.is_some() {
         return Err(CodecError::bad("CONNECT with a length").into()); // RFC 9113 §8.5

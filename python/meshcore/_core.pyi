@@ -60,10 +60,10 @@ __all__ = [
     "Verdict",
     "Words",
     "__version__",
+    "body_of",
     "check_path",
     "check_regex",
     "h2_add_body",
-    "h2_body_of",
     "h2_check_list",
     "h2_check_trailers",
     "h2_list_bytes",
@@ -468,6 +468,10 @@ class ServerCodec:
     def start_next(self) -> bool:
         """The response is out: be ready for the next request. ``False``: close."""
 
+    def receive_eof(self) -> Body | None:
+        """The client sends no more: the end of its side of a tunnel. Raises `CodecError` inside of
+        a request."""
+
     @property
     def wants_read(self) -> bool:
         """Whether more may be read: not while 16 KiB of pipelined requests wait."""
@@ -778,7 +782,7 @@ def h2_read_body(
 def h2_add_body(message: Request | Response, body: Body) -> None:
     """Give a message what of its body came in the same read."""
 
-def h2_body_of(message: Request | Response) -> Body:
+def body_of(message: Request | Response) -> Body:
     """What of a message's body came with it."""
 
 def h2_write_request(

@@ -6,13 +6,15 @@ import asyncio
 import base64
 import contextlib
 import hashlib
-from collections.abc import AsyncIterator
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from h2.settings import SettingCodes
 
 from meshcore import Proxy
+from meshcore.downstream.reset import reset_on_close
 from tests.wire.either import h1_head
 from tests.wire.h2_client import H2Client, connect
 from tests.wire.h2_origin import Call, H2Origin
@@ -52,9 +54,22 @@ class H1End:
         with contextlib.suppress(ConnectionError):
             await self.reader.read()
 
+    async def rest(self) -> bytes:
+        """All that the other end still says."""
+        return await self.reader.read()
+
+    async def finish(self) -> None:
+        """Say no more, and listen on."""
+        self.writer.write_eof()
+
     def leave(self) -> None:
         """Go."""
         self.writer.close()
+
+    def tear(self) -> None:
+        """Go with a reset."""
+        reset_on_close(self.writer.transport)  # type: ignore[arg-type]  # it reads, too
+        self.writer.transport.abort()
 
 
 @dataclass
@@ -84,9 +99,19 @@ class H2End:
         with contextlib.suppress(ResetError, ConnectionError):
             await self.stream.until(lambda: self.stream.ended)
 
+    async def rest(self) -> bytes:
+        """All that the other end still says."""
+        return (await self.stream.whole())[self.at :]
+
+    async def finish(self) -> None:
+        """Say no more, and listen on."""
+        await self.stream.send(b"", end=True)
+
     def leave(self) -> None:
         """Go."""
         self.stream.cancel()
+
+    tear = leave
 
 
 End = H1End | H2End
@@ -119,20 +144,56 @@ def h2_request(protocol: str, *fields: Field, path: str = "/chat") -> tuple[Fiel
 
 @asynccontextmanager
 async def dial(
-    speaks: str, proxy: Proxy, *fields: Field, protocol: str = "websocket"
+    speaks: str,
+    proxy: Proxy,
+    *fields: Field,
+    protocol: str = "websocket",
+    tls: ssl.SSLContext | None = None,
 ) -> AsyncIterator[End]:
     """Ask for a tunnel, and wait for the answer's head."""
     url = proxy.addresses["edge"]
     if speaks == "h2":
-        async with H2Client(url) as client:
+        async with H2Client(url, tls=tls) as client:
             stream = client.open(*h2_request(protocol, *fields), end=False)
             await stream.head()
             yield H2End(stream)
         return
-    reader, writer = await connect(url, None)
+    reader, writer = await connect(url, tls)
     writer.write(h1_request(protocol, *fields))
     yield H1End(reader, writer, await h1_head(reader))
     writer.close()
+
+
+Script = Callable[[End], Awaitable[None]]
+
+
+@dataclass
+class Scripted:
+    """An origin that agrees to every tunnel, and then does what the test says."""
+
+    speaks: str
+    script: Script
+    window: int = 65_535  # of each stream, for HTTP/2
+    tls: ssl.SSLContext | None = None
+
+    def origin(self) -> Origin | H2Origin:
+        """Listens."""
+        if self.speaks == "http1":
+            return Origin(self._h1, tls=self.tls)
+        codes = SettingCodes
+        settings = {codes.ENABLE_CONNECT_PROTOCOL: 1, codes.INITIAL_WINDOW_SIZE: self.window}
+        return H2Origin(self._h2, settings=settings, tls=self.tls)
+
+    async def _h1(self, visit: Visit) -> None:
+        head = await visit.head()
+        switch = b"101 x\r\nconnection: upgrade\r\nupgrade: websocket"
+        agreed = b"200 OK" if head.startswith(b"CONNECT") else switch
+        await visit.send(b"HTTP/1.1 " + agreed + b"\r\n\r\n")
+        await self.script(H1End(visit.reader, visit.writer, {}))
+
+    async def _h2(self, call: Call) -> None:
+        call.send_head((":status", "200"))
+        await self.script(H2End(call))
 
 
 @dataclass

@@ -59,7 +59,8 @@ class Codec(Protocol):
         until `Signal.WRITABLE`."""
 
     def send_end(self, stream: int, body: Body, ticket: Ticket) -> None:
-        """The end of a body, with those of its trailers that the route lets pass."""
+        """The end of a body, with those of its trailers that the route lets pass. Behind that of a
+        client's side of a tunnel `Signal.SENT` follows."""
 
     def pause(self, stream: int) -> None:
         """Take no more of a body: its window closes."""

@@ -12,7 +12,7 @@ from h2.settings import SettingCodes
 from meshcore._core import (
     Reason,
     Reset,
-    h2_body_of,
+    body_of,
     h2_list_bytes,
     h2_read_response,
     h2_write_request,
@@ -20,7 +20,7 @@ from meshcore._core import (
 )
 from meshcore.codec.frames import Kind
 from meshcore.codec.reference import SHORT_BODY, Reference
-from meshcore.codec.reference_sender import GOING_AWAY, REFUSED
+from meshcore.codec.reference_sender import GOING_AWAY, REFUSED, RESET
 from meshcore.codec.reference_stream import Stream, content_length
 from meshcore.errors import CodecError
 
@@ -80,12 +80,13 @@ class ReferenceClient(Reference):
             number = self._h2.get_next_available_stream_id()
         except NoAvailableStreamIDError:
             return None
-        body = h2_body_of(request)
+        body = body_of(request)
         # A tunnel's own bytes follow, and their end.
         trailers = h2_write_trailers(body, ticket, False) if body.end and not tunnel else None
         stream = self._streams[number] = Stream(number)
         stream.awaited = True
         stream.head_request = request.method == "HEAD"
+        stream.tunnel = bool(tunnel)
         ends = not body.data and trailers == []
         self._send_head(stream, fields, ends)
         if not ends:
@@ -179,7 +180,10 @@ class ReferenceClient(Reference):
             self._note_reset(number)  # of the package's: something came behind the end
         # RFC 9113 §8.1: the response is whole, and the rest of the request not wanted.
         self._queued -= stream.outbox.stop()
-        return self._tell_whole(stream)
+        self._tell_whole(stream)
+        if stream.tunnel:
+            self._events.append((number, Reset(RESET, code, "reset by the peer")))
+        return None
 
     def _fault(self, number: int, detail: str, code: int = ErrorCodes.PROTOCOL_ERROR) -> None:
         stream = self._streams.get(number)
@@ -203,8 +207,9 @@ class ReferenceClient(Reference):
             self._forget_if_over(stream)
 
     def _is_awaited(self, stream: Stream) -> bool:
-        """Whoever has all of the response needs no more, whatever becomes of the request."""
-        return stream.inbox.open
+        """Whoever has all of the response needs no more, whatever becomes of the request, but in a
+        tunnel."""
+        return stream.inbox.open or stream.tunnel
 
     def leave(self, stream: int) -> None:
         """Nobody wants to hear of the stream any more: it ends, with CANCEL unless it is over."""

@@ -139,7 +139,7 @@ class Sender:
             else:
                 self._h2.end_stream(stream.number)
             outbox.done = True
-        if stream.left:
+        if stream.left or stream.tunnel:
             self._events.append((stream.number, SENT))
         return self._forget_if_over(stream)
 

@@ -9,7 +9,7 @@ from h2.settings import SettingCodes
 from hyperframe.frame import GoAwayFrame
 
 from meshcore._core import (
-    h2_body_of,
+    body_of,
     h2_list_bytes,
     h2_priority,
     h2_read_request,
@@ -100,7 +100,7 @@ class ReferenceServer(Reference):
         if known is None:
             return 0
         fields, bodiless = h2_write_response(request, response, ticket)
-        body = h2_body_of(response)
+        body = body_of(response)
         trailers = h2_write_trailers(body, ticket, True) if body.end else None
         ends = bodiless or (not body.data and trailers == [])
         self._send_head(known, fields, ends)

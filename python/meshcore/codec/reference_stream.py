@@ -149,7 +149,16 @@ class Outbox:
 class Stream:
     """Open stream, either side."""
 
-    __slots__ = ("awaited", "head_request", "inbox", "interim", "left", "number", "outbox")
+    __slots__ = (
+        "awaited",
+        "head_request",
+        "inbox",
+        "interim",
+        "left",
+        "number",
+        "outbox",
+        "tunnel",
+    )
 
     def __init__(self, number: int) -> None:
         self.number = number
@@ -158,6 +167,7 @@ class Stream:
         self.left = False  # nobody wants to hear of it but that all is sent
         self.awaited = False  # the head of the response is still to come
         self.head_request = False
+        self.tunnel = False  # a request of ours asked for one: we may outlast its response
         self.interim = 0  # 1xx so far
 
     @property

@@ -86,6 +86,7 @@ def _listener(name: str, model: Listener, files: _Files) -> ListenerSpec:
         unix_mode=model.mode,
         tls=_tls(model.tls, files) if model.tls else None,
         proxy_protocol=model.proxy_protocol is not None,
+        serves_half_closed=model.half_close == "serve",
         http1=model.protocols.http1,
         h2=_http2(h2, h2) if h2 else None,
         header_timeout_ns=model.timeouts.header or MAX_DURATION,

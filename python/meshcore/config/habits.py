@@ -73,6 +73,7 @@ _KEYS: Final[dict[str, dict[str, str]]] = {
             _called("client_address"): "trustedips forwardedheaders realip xffnumtrustedhops "
             "setrealipfrom useforwardedfor",
             _called("proxy_protocol"): "proxyprotocol acceptproxy useproxyprotocol",
+            _called("half_close"): "halfclosed enablehalfclose",
         }
     ),
     "Route": _names(

@@ -115,6 +115,11 @@ class Listener(Model):
     paths: ListenerPaths = Field(
         ListenerPaths(), description="What passes of targets that services read differently."
     )
+    half_close: Literal["serve", "drop"] = Field(
+        "drop",
+        description="What a client over HTTP/1.1 has asked for that then shuts its sending side: "
+        "`serve` answers whole requests, `drop` takes it for one that left.",
+    )
     match_order: Literal["specific", "first"] = Field(
         "specific",
         description="`specific`: of the routes that match the most specific wins; "
@@ -128,6 +133,16 @@ class Listener(Model):
     def _mode_of_a_file(self) -> Listener:
         if self.mode is not None and self.bind.path is None:
             raise ValueError("mode is for a unix socket")
+        return self
+
+    @model_validator(mode="after")
+    def _half_closed(self) -> Listener:
+        if self.half_close == "serve" and self.tls is not None:
+            raise HintedError(
+                "half_close: serve and tls cannot go together yet: TLS as it is ended here has no "
+                "end of one direction",
+                "leave half_close out",
+            )
         return self
 
     @model_validator(mode="after")

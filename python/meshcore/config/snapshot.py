@@ -89,6 +89,8 @@ class ListenerSpec:
     tls: TlsSpec | None
     proxy_protocol: bool
     """Whether each connection is announced first."""
+    serves_half_closed: bool
+    """Whether a client over HTTP/1.1 that says no more gets what it asked for."""
     http1: bool
     """Whether HTTP/1.1 is spoken."""
     h2: Http2Spec | None

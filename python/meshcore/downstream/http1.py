@@ -4,14 +4,30 @@ request."""
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, ClassVar, Final, cast
+from typing import TYPE_CHECKING, ClassVar, cast
 
 from meshcore._core import Answer, Body, Reason, Request, ServerCodec, now_ns
+from meshcore.downstream.half_closed import Watch
+from meshcore.downstream.http1_phase import (
+    ALL,
+    ANY,
+    CLOSING,
+    ENDED,
+    EXCHANGE,
+    NONE,
+    ON_THEIR_WAY,
+    PIPELINE,
+    READING,
+    SERVING,
+    UNTAKEN,
+    WAITING,
+)
 from meshcore.downstream.parting import LOOK_NS, Parting, unsent_bytes
 from meshcore.downstream.reset import reset_on_close
 from meshcore.errors import CodecError
 from meshcore.exchange.exchange import Exchange
-from meshcore.exchange.phase import ANSWERING
+from meshcore.exchange.phase import ANSWERING, TUNNEL
+from meshcore.wire.half_closed import can_half_close, end_writing
 
 if TYPE_CHECKING:
     from meshcore._core import Chunk, Peer, Response, Ticket
@@ -25,32 +41,6 @@ LINGER_NS = 2_000_000_000
 # would lose a request that is on its way (RFC 9112 §9.3.1, §9.6). A second is more than what is on
 # its way needs.
 DRAIN_QUIET_NS = 1_000_000_000
-
-
-# Where a connection stands.
-WAITING: Final = 0
-"""Nothing of a request has come."""
-READING: Final = 1
-"""A request's head has begun."""
-SERVING: Final = 2
-"""A request is under way."""
-CLOSING: Final = 3
-"""What still comes is dropped."""
-
-# What it takes while its listener drains.
-ALL: Final = 0
-ON_THEIR_WAY: Final = 1
-"""Requests that are on their way, and no other."""
-NONE: Final = 2
-
-# Why it is not read: bits of a set.
-EXCHANGE: Final = 1
-"""The exchange says so."""
-PIPELINE: Final = 2
-"""Enough requests wait behind the one under way."""
-UNTAKEN: Final = 4
-"""The client has not taken the responses that it got."""
-ANY: Final = EXCHANGE | PIPELINE | UNTAKEN
 
 
 class Http1Connection(asyncio.BaseProtocol):
@@ -67,6 +57,7 @@ class Http1Connection(asyncio.BaseProtocol):
         "_slot",
         "_takes",
         "_transport",
+        "_watch",
         "choked",
         "codec",
         "peer",
@@ -86,6 +77,7 @@ class Http1Connection(asyncio.BaseProtocol):
         self._feeding = False
         self._chunks = False  # the response's body goes out in chunks
         self._parting: Parting | None = None  # it closes as soon as the client has it all
+        self._watch: Watch | None = None  # the client says no more, and is served
 
     # --- called by the loop -------------------------------------------------------------------
 
@@ -138,11 +130,31 @@ class Http1Connection(asyncio.BaseProtocol):
             exchange.on_request_body(event, now)
 
     def eof_received(self) -> bool:
+        """The client says no more. ``True``: the transport stays open for what it is to have."""
+        now, exchange = now_ns(), self._exchange
+        if exchange is None or self.secure:
+            return self._leave(now)
+        tunnel = exchange.phase == TUNNEL
+        served = self._listener.serves_half_closed and exchange.request_done
+        if not (exchange.half_closes if tunnel else served):
+            return self._leave(now)
+        self._pause(ENDED)
+        self._takes = max(self._takes, ON_THEIR_WAY)  # the last response says so
+        assert self._transport is not None
+        if not exchange.endpoint_ended:  # else this side is shut, too
+            self._watch = Watch(self._transport, self._listener.deadlines, now)
+        self._end_tunnel(exchange, now)
+        return True
+
+    def _end_tunnel(self, exchange: Exchange, now: int) -> None:
+        if (end := self.codec.receive_eof()) is not None:
+            exchange.on_request_body(end, now)
+
+    def _leave(self, now: int) -> bool:
         """The client left: a half-closed one cannot be told from one that is gone, and what it
         asked for is not worked on for nobody. It ends here, for what is written to a transport
         that closes goes nowhere. ``True``: the transport stays open for what it has of whole
         responses."""
-        now = now_ns()
         exchange = self._exchange
         if exchange is not None and exchange.phase == ANSWERING:
             self.cut(now)
@@ -159,6 +171,7 @@ class Http1Connection(asyncio.BaseProtocol):
         """The connection is gone."""
         self._transport = None
         self._phase = CLOSING
+        self._stop_watch()
         self._listener.deadlines.remove(self._slot)
         self._listener.leave(self)
         self._lose(now_ns())
@@ -185,7 +198,14 @@ class Http1Connection(asyncio.BaseProtocol):
         if exchange is not None:
             exchange.on_client_room()
             self._resume(UNTAKEN)  # it began with what the loop had read already
+        elif self._pauses & ENDED:
+            # In a turn of its own: asyncio closes twice what is closed within this call.
+            asyncio.get_running_loop().call_soon(self._go_on_taken)
         elif self._phase != CLOSING:
+            self._go_on(now_ns())
+
+    def _go_on_taken(self) -> None:
+        if self._exchange is None and self._phase != CLOSING:
             self._go_on(now_ns())
 
     # --- called by the exchange ---------------------------------------------------------------
@@ -222,8 +242,18 @@ class Http1Connection(asyncio.BaseProtocol):
 
     def send_end(self, body: Body, ticket: Ticket) -> None:
         """The end of the body."""
+        exchange = self._exchange
         if self._chunks:
             self._write(self.codec.chunked_end(body, ticket))
+        elif exchange is not None and exchange.phase == TUNNEL and self.half_closes:
+            assert self._transport is not None
+            self._stop_watch()
+            end_writing(self._transport)
+
+    @property
+    def half_closes(self) -> bool:
+        """Not over TLS, as the loops do it."""
+        return can_half_close(self._transport)
 
     def send_answer(self, request: Request, answer: Answer) -> None:
         """A whole answer made here."""
@@ -248,6 +278,8 @@ class Http1Connection(asyncio.BaseProtocol):
         exchange = self._exchange
         if early and exchange is not None:
             exchange.on_request_data(early, now_ns)
+        if exchange is not None and self._pauses & ENDED:
+            self._end_tunnel(exchange, now_ns)
 
     def pause_reading(self) -> None:
         """Leave further bytes in the socket."""
@@ -283,7 +315,8 @@ class Http1Connection(asyncio.BaseProtocol):
             # client has it all by then, for there is no closing by halves.
             asks = codec.may_ask_again or exchange.request.tunnel
             told = codec.pipelined or not codec.request_complete
-            self._close(now, linger=told or (asks and not self.secure))
+            ended = self._pauses & ENDED
+            self._close(now, linger=not ended and (told or (asks and not self.secure)))
             return
         self.arm(now + (self._listener.idle_timeout_ns if self._takes == ALL else DRAIN_QUIET_NS))
         if self.choked:
@@ -293,10 +326,18 @@ class Http1Connection(asyncio.BaseProtocol):
 
     def _go_on(self, now: int) -> None:
         """The next request: one that was read already, or what the socket brings."""
-        if not self.codec.started:
+        if self.codec.started:
+            if not self._feeding:
+                self._feed(now)
+        elif self._pauses:
+            self._read_on(now)
+
+    def _read_on(self, now: int) -> None:
+        """For what is missing of a request: if there is nothing more to read, nothing is."""
+        if self._pauses & ENDED:
+            self._leave(now)
+        else:
             self._resume(ANY)
-        elif not self._feeding:
-            self._feed(now)
 
     def _feed(self, now: int) -> None:
         """Serve requests that were pipelined, one after the other, without recursion."""
@@ -308,7 +349,11 @@ class Http1Connection(asyncio.BaseProtocol):
                 event = self.codec.next_event()
                 self._dispatch(event, now)
                 if event is None:
-                    self._resume(ANY)
+                    self._read_on(now)
+                    break
+                exchange = self._exchange
+                if self._pauses & ENDED and exchange is not None and not exchange.request_done:
+                    self._leave(now)
                     break
             if self._phase == SERVING and self.codec.wants_read:
                 self._resume(PIPELINE | UNTAKEN)  # the rest of what was read ahead of its turn
@@ -385,6 +430,11 @@ class Http1Connection(asyncio.BaseProtocol):
         untaken = not self.secure and transport is not None and unsent_bytes(transport) > 0
         self._close(now, linger=untaken)
 
+    def _stop_watch(self) -> None:
+        watch, self._watch = self._watch, None
+        if watch is not None:
+            watch.stop()
+
     def _close(self, now: int, *, linger: bool, torn: bool = False) -> None:
         """Write what is queued, then close; cut if the client does not take it in time. ``torn``:
         cut in any case."""
@@ -392,6 +442,7 @@ class Http1Connection(asyncio.BaseProtocol):
             # Bytes may be on their way: read and drop them, so that no reset eats the answer.
             self._resume(ANY)
         self._phase = CLOSING
+        self._stop_watch()
         transport = self._transport
         if transport is None:
             return

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from meshcore._core import Signal
+from meshcore._core import Signal, body_of
 from meshcore.codec import STREAM_HIGH_WATER
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ class Http2Stream:
 
     exchange: Exchange
     slot: int  # of the deadlines
+    half_closes: Final = True
 
     def __init__(self, connection: Http2Connection, number: int, held: bool) -> None:
         self._connection = connection
@@ -138,7 +139,11 @@ class Http2Stream:
     def begin_tunnel(self, now_ns: int) -> None:
         """What the client sends now is data: until now it was not read."""
         self._held = False
-        self.resume_reading()
+        request = self.exchange.request
+        if request.end:  # it ended with its head
+            self.exchange.on_request_body(body_of(request), now_ns)
+        else:
+            self.resume_reading()
 
     def pause_reading(self) -> None:
         """Give the client no more window."""

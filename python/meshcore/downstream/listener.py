@@ -100,6 +100,7 @@ class Listener:
             self.received = memoryview(bytearray(RECEIVE_BYTES))
         self.header_timeout_ns = spec.header_timeout_ns
         self.idle_timeout_ns = spec.idle_timeout_ns
+        self.serves_half_closed = spec.serves_half_closed
 
     def renew_stack(self) -> None:
         """Another configuration is in force, and the listener is still in it."""
@@ -143,8 +144,8 @@ class Listener:
 
     def change(self, spec: ListenerSpec, tls: ssl.SSLContext | None) -> bool:
         """Serve in another way from the next connection on; those that are open stay as they are
-        but for their limits of time. ``tls`` is what `context` made of the spec. Says whether
-        `reopen` must follow."""
+        but for their limits of time and `half_close`. ``tls`` is what `context` made of the spec.
+        Says whether `reopen` must follow."""
         before = self.spec
         self._tls = tls
         self._set(spec)

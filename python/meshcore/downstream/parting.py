@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 from meshcore.downstream.reset import reset_on_close
 from meshcore.downstream.tls import CLOSE_NS
 from meshcore.exchange.phase import NEVER
+from meshcore.wire.half_closed import end_writing
 
 if TYPE_CHECKING:
     import asyncio
@@ -73,7 +74,7 @@ class Parting:
             if not (linger_ns or self._unsent):
                 self._close()
         elif linger_ns:
-            transport.write_eof()
+            end_writing(transport)
         else:
             self._close()
 

@@ -13,13 +13,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from meshcore._core import Answer, Body, Due, Keep, Next, Passed, Reason, Response, Verdict
+from meshcore._core import Answer, Body, Due, Keep, Next, Passed, Reason, Verdict, body_of
 from meshcore.errors import CodecError
 from meshcore.exchange.ending import Ending
 from meshcore.exchange.kept import as_sent, keep_piece
 from meshcore.exchange.phase import (
     ANSWERING,
     ASKED,
+    ENDED,
     FULL,
     HEAD,
     LAYERS,
@@ -32,19 +33,22 @@ from meshcore.exchange.phase import (
 )
 
 if TYPE_CHECKING:
-    from meshcore._core import Chunk, Listener, Request
+    from meshcore._core import Chunk, Listener, Request, Response
     from meshcore.exchange.kept import Pieces
     from meshcore.exchange.ports import Downstream, Driver, Lost, Upstream
 
 _FORWARD: Final = int(Verdict.FORWARD)
 _AGAIN: Final = int(Passed.AGAIN)
+_TUNNEL: Final = int(Passed.TUNNEL)
 _TIMEOUTS: Final = (Reason.UPSTREAM_TIMEOUT, Reason.UPSTREAM_TRY_TIMEOUT)
 
 
 class Exchange(Ending):
     """A request on its way."""
 
-    __slots__ = ("_kept", "_last", "stack")
+    __slots__ = ("_kept", "_last", "stack", "tunnels")
+
+    tunnels: bool  # the response begins one
 
     def __init__(self, driver: Driver, down: Downstream, stack: Listener, request: Request) -> None:
         # Here, and not in the bases: a call more for each request would be seen.
@@ -148,6 +152,9 @@ class Exchange(Ending):
             self.on_request_data(data, now_ns)
         if not body.end or self.phase == OVER:
             return
+        if self.phase == TUNNEL and not self.half_closes:
+            self._cut(Reason.CLIENT_GONE, "half-closed towards TLS", now_ns)
+            return
         ticket, self.request_done = self.ticket, True
         ticket.request_ended(now_ns)
         # A client that leaves is seen by reading, and what it asks for next is no part of this.
@@ -157,6 +164,8 @@ class Exchange(Ending):
             self.up.send_end(body, ticket)
         if self.phase == HEAD:
             self.resume(now_ns)
+        elif self.phase == TUNNEL:
+            self._half_ended(now_ns)
         elif ticket.due_sooner:
             self.down.arm(ticket.arm())
 
@@ -176,6 +185,7 @@ class Exchange(Ending):
                 self._again(passed == _AGAIN, now_ns)
             return
         self.response = response
+        self.tunnels = passed == _TUNNEL
         go_on = self._look if self.layers else self.commit
         go_on(now_ns)
 
@@ -204,15 +214,13 @@ class Exchange(Ending):
         self._kept = None  # no other attempt follows
         looked_at, self.phase = self.endpoint_pauses & LOOKED_AT, ANSWERING
         self.down.send_response(response, self.ticket)
-        if response.end:
+        if self.tunnels:
+            self._begin_tunnel(response, now_ns)
+            if self.phase == OVER:
+                return
+        elif response.end:
             self._complete(now_ns)
             return
-        if self.ticket.tunnels:
-            self.phase, self.request_done = TUNNEL, False
-            self.down.begin_tunnel(now_ns)
-            if self.up is not None and self.up.choked:
-                self.client_pauses = 0  # it is read from now on
-                self._pause_client(FULL, now_ns)
         self.ticket.relayed(0, now_ns)
         if self.ticket.due_sooner:
             self.down.arm(self.ticket.arm())
@@ -226,6 +234,16 @@ class Exchange(Ending):
             self._set_endpoint_pauses(self.endpoint_pauses & ~LOOKED_AT)
         elif self.endpoint_pauses and self.up is not None:
             self.up.pause_reading()
+
+    def _begin_tunnel(self, response: Response, now_ns: int) -> None:
+        self.phase, self.request_done = TUNNEL, False
+        self.down.begin_tunnel(now_ns)
+        if self.up is not None and self.up.choked:
+            self.client_pauses = 0  # it is read from now on
+            self._pause_client(FULL, now_ns)
+        if response.end and self.phase != OVER:
+            self.down.send_end(body_of(response), self.ticket)
+            self._endpoint_ended(now_ns)
 
     def on_response_data(self, data: bytes | Chunk, now_ns: int) -> None:
         """A piece of the response's body."""
@@ -245,7 +263,32 @@ class Exchange(Ending):
         if body.end and self.phase != OVER:
             self.ticket.trailed(body, now_ns)
             self.down.send_end(body, self.ticket)
+            if self.phase == TUNNEL:
+                self._endpoint_ended(now_ns)
+            else:
+                self._complete(now_ns)
+
+    def _endpoint_ended(self, now_ns: int) -> None:
+        if self.half_closes:
+            self._set_endpoint_pauses(self.endpoint_pauses | ENDED)
+            self._half_ended(now_ns)
+        else:
             self._complete(now_ns)
+
+    def _half_ended(self, now_ns: int) -> None:
+        """A side of a tunnel has said all. It is over when both have, and the endpoint has taken
+        what it was sent: parting with it drops the rest."""
+        up = self.up
+        if self.request_done and self.endpoint_ended and not (up and up.choked):
+            self._complete(now_ns)
+        else:
+            self.ticket.relayed(0, now_ns)  # a sign of life
+
+    def on_endpoint_room(self, now_ns: int) -> None:
+        """The endpoint takes more of the request."""
+        self._resume_client(FULL, now_ns)
+        if self.endpoint_ended:
+            self._half_ended(now_ns)
 
     def _hold(self, piece: bytes | Chunk | Body) -> None:
         """Bounded: its connection or stream is not read on, so one read or one window comes."""
@@ -274,7 +317,9 @@ class Exchange(Ending):
         if phase == OVER:
             return
         self._discard_upstream()
-        if phase >= ANSWERING:
+        if self.endpoint_ended:
+            self._complete(now_ns)  # all that it had to say was said: it listens no more
+        elif phase >= ANSWERING:
             # The head is out: a clean end would make a torn body look whole.
             self._cut(reason, detail, now_ns, counted=counted)
         elif phase == LOOKING:

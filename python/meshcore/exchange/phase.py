@@ -25,3 +25,5 @@ UNTAKEN: Final = 2
 """Nobody takes it yet, and as much is kept as may be."""
 LOOKED_AT: Final = 4
 """A layer looks at the response's head."""
+ENDED: Final = 8
+"""It has said all; its tunnel goes on the other way."""

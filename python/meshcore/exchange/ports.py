@@ -63,6 +63,10 @@ class Downstream(Protocol):
     """More is queued than the client takes; what changes is told by ``Exchange.on_client_full`` and
     ``on_client_room``."""
 
+    @property
+    def half_closes(self) -> bool:
+        """Whether its tunnel can end in one direction alone."""
+
     def send_informational(self, response: Response, ticket: Ticket) -> None:
         """Relay a 1xx."""
 
@@ -73,7 +77,7 @@ class Downstream(Protocol):
         """Send a piece of the body."""
 
     def send_end(self, body: Body, ticket: Ticket) -> None:
-        """End the body, with the trailers of its last piece."""
+        """End the body, with the trailers of its last piece; or the endpoint's side of a tunnel."""
 
     def send_answer(self, request: Request, answer: Answer) -> None:
         """Send a whole answer made here."""
@@ -107,7 +111,12 @@ class Upstream(Protocol):
     """Who has it."""
     choked: bool
     """More is queued than the endpoint takes; what changes is told by
-    ``Exchange.on_endpoint_full`` and ``on_endpoint_room``."""
+    ``Exchange.on_endpoint_full`` and ``on_endpoint_room``. Behind the end of a tunnel's side, that
+    anything is."""
+
+    @property
+    def half_closes(self) -> bool:
+        """Whether its tunnel can end in one direction alone."""
 
     def send_request(self, request: Request, ticket: Ticket, peer: Peer, now_ns: int) -> bool:
         """Send the head, and what of the body came with it; ``False``: it took no stream.
@@ -119,7 +128,7 @@ class Upstream(Protocol):
         """Send a piece of the body."""
 
     def send_end(self, body: Body, ticket: Ticket) -> None:
-        """End the body, with the trailers of its last piece."""
+        """End the body, with the trailers of its last piece; or the client's side of a tunnel."""
 
     def is_excused(self) -> bool:
         """A response did not come in time. Whether that says nothing of the endpoint: the request's

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from meshcore.exchange.phase import FULL, LOOKING
+from meshcore.exchange.phase import ENDED, FULL, LOOKING
 
 if TYPE_CHECKING:
     from meshcore._core import Ticket
@@ -71,6 +71,12 @@ class Reading:
         """The endpoint takes no more of the request."""
         self._pause_client(FULL, now_ns)
 
-    def on_endpoint_room(self, now_ns: int) -> None:
-        """It takes more."""
-        self._resume_client(FULL, now_ns)
+    @property
+    def endpoint_ended(self) -> bool:
+        """Whether the endpoint's side of the tunnel has ended."""
+        return bool(self.endpoint_pauses & ENDED)
+
+    @property
+    def half_closes(self) -> bool:
+        """Whether one direction of a tunnel can end alone."""
+        return self.up is not None and self.up.half_closes and self.down.half_closes

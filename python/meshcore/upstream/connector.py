@@ -40,6 +40,8 @@ class Connector:
         self.pools: dict[int, Pool] = {}
         # Open, whether they take streams or not, in the order of their ages.
         self._shared: dict[Http2Connection, None] = {}
+        # Whose endpoint says no more in a tunnel that goes on.
+        self.half_closed: dict[Http1Connection, None] = {}
         self._retired: dict[int, int] = {}  # endpoints, and the version that is without them
         self._tasks: set[asyncio.Task[None]] = set()
         self.received = memoryview(bytearray(RECEIVE_BYTES))
@@ -325,6 +327,8 @@ class Connector:
             self._close_old(pool, now)
         for each in list(self._shared):
             each.sweep(now)
+        for lent in list(self.half_closed):
+            lent.look()
 
     def _close_old(self, pool: Pool, now: int) -> None:
         for connection in pool.expired(now):

@@ -9,6 +9,7 @@ from meshcore._core import Body, ClientCodec, Response, now_ns
 from meshcore.errors import CodecError
 from meshcore.exchange.ports import Lost
 from meshcore.upstream.socket_state import detail_of, is_quiet, rest_of, stale_within_ns
+from meshcore.wire.half_closed import can_half_close, end_writing, is_reset
 
 if TYPE_CHECKING:
     from meshcore._core import Chunk, Peer, Request, Ticket
@@ -90,6 +91,10 @@ class Http1Connection(asyncio.BaseProtocol):
             self.withdraw()
         else:
             self._receive_eof(exchange, "closed", now_ns())
+            if self.exchange is not None and exchange.endpoint_ended:
+                if not exchange.request_done:  # else this side is shut, too
+                    self._pools.half_closed[self] = None
+                return True
         return False
 
     def _receive_eof(self, exchange: Exchange, detail: str, now: int) -> None:
@@ -130,6 +135,7 @@ class Http1Connection(asyncio.BaseProtocol):
         if exchange is not None:
             exchange.on_cut(detail_of(exc), now, self._lost(self.codec.response_began, now))
         self._transport = self.exchange = None
+        self._pools.half_closed.pop(self, None)
         self._pools.lost(self)
 
     def pause_writing(self) -> None:
@@ -141,7 +147,15 @@ class Http1Connection(asyncio.BaseProtocol):
     def resume_writing(self) -> None:
         """The endpoint took what was queued."""
         self.choked = False
-        if self.exchange is not None:
+        exchange = self.exchange
+        if exchange is not None and exchange.endpoint_ended:
+            # In a turn of its own: asyncio closes twice what is closed within this call.
+            asyncio.get_running_loop().call_soon(self._on_room)
+        else:
+            self._on_room()
+
+    def _on_room(self) -> None:
+        if self.exchange is not None and not self.choked:
             self.exchange.on_endpoint_room(now_ns())
 
     # --- called by the exchange ---------------------------------------------------------------
@@ -177,7 +191,14 @@ class Http1Connection(asyncio.BaseProtocol):
             self._chunks = False  # what a tunnel carries is not in chunks
             transport.write(self.codec.chunked_end(body, ticket))
         elif self.codec.in_tunnel and transport.can_write_eof():
-            transport.write_eof()
+            self._pools.half_closed.pop(self, None)
+            transport.set_write_buffer_limits(0)  # `choked` while anything is left
+            end_writing(transport)
+
+    @property
+    def half_closes(self) -> bool:
+        """Not over TLS, as the loops do it."""
+        return can_half_close(self._transport)
 
     def is_excused(self) -> bool:
         """Never: nobody else is on this connection."""
@@ -233,6 +254,12 @@ class Http1Connection(asyncio.BaseProtocol):
         if transport is None or not self.is_open:
             return False
         return is_quiet(transport)
+
+    def look(self) -> None:
+        """The endpoint says no more in a tunnel that goes on: cut it if it is gone."""
+        transport = self._transport
+        if transport is not None and is_reset(transport):
+            transport.abort()
 
     def close(self) -> None:
         """Close an idle connection."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Final, cast
 
 from meshcore._core import Answer, Chunk, Reason, Reset, Response, Signal, now_ns
 from meshcore.codec import STREAM_HIGH_WATER
@@ -24,6 +24,7 @@ class Http2Stream:
 
     __slots__ = (
         "_connection",
+        "_ending",
         "_kept",
         "_number",
         "_opened_ns",
@@ -32,12 +33,15 @@ class Http2Stream:
         "exchange",
     )
 
+    half_closes: Final = True
+
     def __init__(self, connection: Http2Connection, kept: bool) -> None:
         self._connection = connection
         self._number = 0
         self._opened_ns = 0
         self._kept = kept  # the connection was not opened for this request
         self.began = False  # some of the response has come
+        self._ending = False  # the client's side of a tunnel has ended, and may not be sent yet
         self.choked = False
         self.exchange: Exchange | None = None
 
@@ -65,7 +69,7 @@ class Http2Stream:
             exchange.on_response_body(cast("Body", event), now)
 
     def _on_signal(self, exchange: Exchange, signal: int, now: int) -> None:
-        if signal == Signal.WRITABLE:
+        if signal == Signal.SENT or (signal == Signal.WRITABLE and not self._ending):
             self.choked = False
             exchange.on_endpoint_room(now)
 
@@ -126,6 +130,8 @@ class Http2Stream:
         """The end of the body."""
         self._connection.codec.send_end(self._number, body, ticket)
         self._connection.touched()
+        if ticket.tunnels:
+            self._ending = self.choked = True  # until all is sent
 
     def is_excused(self) -> bool:
         """Whether others' requests are why this has no response, or were told why."""

@@ -163,7 +163,7 @@ pub(crate) fn h2_add_body(py: Python<'_>, message: Message<'_>, body: &Body) {
 
 /// The part of a message's body that goes out with its head.
 #[pyfunction]
-pub(crate) fn h2_body_of(py: Python<'_>, message: Message<'_>) -> Body {
+pub(crate) fn body_of(py: Python<'_>, message: Message<'_>) -> Body {
     Body(match &message {
         Message::Request(request) => again(py, &request.part),
         Message::Response(response) => again(py, &response.part),

@@ -48,7 +48,7 @@ numbered! {
     Signal {
         /// The stream takes more.
         Writable,
-        /// All of a stream that was left is sent.
+        /// All of a stream that was left, or of a client's side of a tunnel, is sent.
         Sent,
         /// The peer takes no more streams.
         GoingAway,

@@ -152,6 +152,11 @@ impl ServerCodec {
         self.codec.begin_tunnel()
     }
 
+    fn receive_eof<'py>(&mut self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let event = self.codec.receive_eof().map_err(codec_error)?;
+        self.event(py, &PyBytes::new(py, b""), event)
+    }
+
     #[getter]
     fn wants_read(&self) -> bool {
         self.codec.wants_read()

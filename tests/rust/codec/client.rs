@@ -144,6 +144,18 @@ fn eof_tells_a_retry_apart_from_a_cut() {
 }
 
 #[test]
+fn eof_in_a_tunnel_ends_the_endpoints_side_once() {
+    let mut connect = H1Client::new(Limits::default());
+    connect.sent(false, true);
+    connect.receive(b"HTTP/1.1 200 OK\r\n\r\n").unwrap();
+    let Ok(Some(ClientEvent::Data(part))) = connect.receive_eof() else { panic!() };
+    assert!(part.end && part.bytes.is_empty() && part.trailers.is_none());
+    assert!(connect.in_tunnel(), "the other side goes on");
+    assert!(connect.response_began() && !connect.can_reuse());
+    assert!(matches!(connect.receive_eof(), Ok(None)));
+}
+
+#[test]
 fn an_upgrade_only_if_it_was_offered() {
     for other in ["", "upgrade: other\r\n", "upgrade: websocket, other\r\n"] {
         let mut client = client();

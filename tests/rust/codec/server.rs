@@ -144,6 +144,22 @@ fn eof_inside_a_request_is_the_clients_leaving() {
 }
 
 #[test]
+fn eof_in_a_tunnel_ends_the_clients_side_once() {
+    let head = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\nearly";
+    let mut server = H1Server::new(Limits::default());
+    server.receive(head).unwrap();
+    assert!(matches!(server.receive_eof(), Ok(None)), "whole, and there is no tunnel yet");
+    assert_eq!(server.begin_tunnel(), b"early");
+    let Ok(Some(ServerEvent::Data(part))) = server.receive(b"raw") else { panic!() };
+    assert_eq!((part.bytes.len(), part.end), (3, false));
+    let Ok(Some(ServerEvent::Data(part))) = server.receive_eof() else { panic!() };
+    assert!(part.end && part.bytes.is_empty() && part.trailers.is_none());
+    assert!(!server.wants_read() && !server.start_next());
+    assert!(matches!(server.receive_eof(), Ok(None)));
+    assert!(matches!(server.receive(b"more"), Ok(None)), "nothing follows an end");
+}
+
+#[test]
 fn targets_and_hosts() {
     let head = head_of("GET http://EX.com?q HTTP/1.1\r\nHost: ex.com\r\n\r\n");
     assert_eq!(head.slice(head.path), b"/");

@@ -9,4 +9,5 @@ mod faults;
 mod found;
 mod pair;
 mod properties;
+mod tunnels;
 mod witness;

@@ -6,7 +6,9 @@ use meshcore_core::codec::{
     ClientEvent, CodecError, H1Server, HeaderOps, Limits, RequestRules, ResponseRules, ServerEvent,
     ServerRules,
 };
-use meshcore_core::head::{BodyLength, Headers, RequestHead, ResponseHead, Scheme, Version};
+use meshcore_core::head::{
+    BodyLength, Headers, RequestHead, ResponseHead, Scheme, TunnelKind, Version,
+};
 use meshcore_core::time::Nanos;
 
 pub(crate) const NOW: Nanos = Nanos(1);
@@ -22,9 +24,10 @@ pub(crate) struct Pair {
 impl Pair {
     pub(crate) fn new(config: &H2Config) -> Self {
         let limits = Limits::default();
+        let rules = ServerRules { connect: true, ..ServerRules::default() };
         let mut pair = Self {
             client: H2Client::new(limits, Scheme::Http, config, NOW),
-            server: H2Server::new(limits, ServerRules::default(), config, NOW),
+            server: H2Server::new(limits, rules, config, NOW),
             cut: None,
         };
         // No stream is opened before the other side's SETTINGS came.
@@ -61,6 +64,22 @@ impl Pair {
         end: bool,
     ) -> Result<Option<u32>, CodecError> {
         let head = request(text);
+        self.try_ask_with(&head, None, body, end)
+    }
+
+    /// A CONNECT that a route allows.
+    pub(crate) fn connect(&mut self) -> u32 {
+        let head = request("CONNECT a:1 HTTP/1.1\r\nhost: a:1\r\n\r\n");
+        self.try_ask_with(&head, Some(TunnelKind::Connect), b"", true).unwrap().unwrap()
+    }
+
+    fn try_ask_with(
+        &mut self,
+        head: &RequestHead,
+        tunnel: Option<TunnelKind<'_>>,
+        body: &[u8],
+        end: bool,
+    ) -> Result<Option<u32>, CodecError> {
         let ops = HeaderOps::default();
         let rules = RequestRules {
             via: b"1.1 meshcore",
@@ -70,12 +89,12 @@ impl Pair {
             path: None,
             authority: None,
             framing: head.body,
-            tunnel: None,
+            tunnel,
             left: None,
             max_forwards: None,
         };
         let body = Bytes::copy_from_slice(body);
-        self.client.send_request(&head, &rules, body, end.then_some(None))
+        self.client.send_request(head, &rules, body, end.then_some(None))
     }
 
     pub(crate) fn answer(&mut self, id: u32, status: u16, body: &[u8], end: bool) -> usize {
@@ -110,7 +129,8 @@ fn pieces(bytes: &[u8], cut: Option<usize>) -> Vec<Bytes> {
 
 /// A head read from HTTP/1.1 text.
 pub(crate) fn request(text: &str) -> RequestHead {
-    match H1Server::new(Limits::default()).receive(text.as_bytes()) {
+    let rules = ServerRules { connect: true, ..ServerRules::default() };
+    match H1Server::with_rules(Limits::default(), rules).receive(text.as_bytes()) {
         Ok(Some(ServerEvent::Head { head, .. })) => head,
         other => panic!("{other:?}"),
     }

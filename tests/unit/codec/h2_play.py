@@ -20,7 +20,7 @@ from meshcore._core import (
     Response,
     Signal,
     Ticket,
-    h2_body_of,
+    body_of,
     h2_write_trailers,
 )
 from meshcore._core import ServerCodec as H1Server
@@ -115,7 +115,7 @@ class Player:
         told = self._told[stream]
         if isinstance(event, Request | Response):
             told.append(head(event))
-            body = h2_body_of(event)
+            body = body_of(event)
             self._body(told, body.data, body)
         elif isinstance(event, Body):
             self._body(told, event.data, event)

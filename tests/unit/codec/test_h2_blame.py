@@ -27,7 +27,7 @@ from meshcore._core import (
     Reset,
     Response,
     Signal,
-    h2_body_of,
+    body_of,
 )
 from meshcore._core import ServerCodec as H1Server
 from meshcore.codec.engines import client_engine
@@ -109,7 +109,7 @@ def is_whole(events: list[object], body: bytes) -> bool:
     data = b""
     for event in events:
         if isinstance(event, Response | Body):
-            data += h2_body_of(event).data if isinstance(event, Response) else event.data
+            data += body_of(event).data if isinstance(event, Response) else event.data
         elif isinstance(event, bytes | Chunk):
             data += bytes(event)
     return not any(kinds) and ends[-1] and sum(ends) == 1 and data == body

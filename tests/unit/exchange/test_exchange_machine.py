@@ -9,10 +9,11 @@ import hypothesis.strategies as st
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from meshcore.downstream.http1 import CLOSING
-from meshcore.downstream.http1 import EXCHANGE as BY_EXCHANGE
+from meshcore.downstream.http1_phase import CLOSING
+from meshcore.downstream.http1_phase import ENDED as NO_MORE
+from meshcore.downstream.http1_phase import EXCHANGE as BY_EXCHANGE
 from meshcore.exchange.exchange import Exchange
-from meshcore.exchange.phase import ASKED, FULL, LOOKED_AT, LOOKING, NEVER, OVER, UNTAKEN
+from meshcore.exchange.phase import ASKED, FULL, LOOKED_AT, LOOKING, NEVER, OVER, TUNNEL, UNTAKEN
 from meshcore.upstream.http1 import Http1Connection
 from tests.unit.exchange.peers import KINDS, RESPONSES, counted, messages, request, responses
 from tests.unit.exchange.world import MESH, Wire, World
@@ -20,7 +21,7 @@ from tests.unit.exchange.world import MESH, Wire, World
 KEPT = 65_536  # body.rs
 LATE_NS = 100_000_000  # two ticks of the deadlines
 MACHINE = (
-    MESH.replace('0.1:0"}', '0.1:0", client_address: {trusted_hops: 1}}')
+    MESH.replace('0.1:0"}', '0.1:0", client_address: {trusted_hops: 1}, half_close: serve}')
     .replace("when: [connect", "per_try: 2s, when: [connect")
     .replace("layers:", "upgrade: [websocket]\n    layers:")
     + "buffer_total: 64KiB\n"
@@ -56,6 +57,7 @@ class ExchangeMachine(RuleBasedStateMachine):
         self.asked: dict[int, list[int]] = {}  # numbers of the requests of each client
         self.said: dict[int, set[int]] = {}  # lengths of whole answers to each request
         self.tunnels: set[int] = set()  # clients that asked for one
+        self.said_all: set[int] = set()  # clients that ask nothing more
         self.number = 0
 
     # --- clients --------------------------------------------------------------------------------
@@ -76,7 +78,7 @@ class ExchangeMachine(RuleBasedStateMachine):
     )
     def ask(self, kind: str, on_request: str, on_response: str, deadline: str, where: str) -> None:
         """A request: on a connection of its own, on one that waits for it, or behind another."""
-        wires = [w for w in self.clients() if id(w) not in self.tunnels]
+        wires = [w for w in self.clients() if id(w) not in self.tunnels | self.said_all]
         if where == "kept":
             wires = [w for w in wires if self.exchange_of(w) is None and not w.rest]
         wire = wires[0] if wires and where != "new" else self.world.connect_client()
@@ -93,9 +95,12 @@ class ExchangeMachine(RuleBasedStateMachine):
         kind=st.sampled_from(KINDS),
         on_response=st.sampled_from(["pass", "wait"]),
         answer=st.sampled_from(RESPONSES),
+        tunnel=st.sampled_from(["tunnel", "tunnel that ends", "tunnel that ends"]),
         narrow=st.booleans(),
     )
-    def ask_and_be_answered(self, kind: str, on_response: str, answer: str, narrow: bool) -> None:
+    def ask_and_be_answered(
+        self, kind: str, on_response: str, answer: str, tunnel: str, narrow: bool
+    ) -> None:
         """As far as the first read of the answer: what makes the rest likely to be reached."""
         before = len(self.world.endpoints)
         wire = self.world.connect_client()
@@ -106,7 +111,7 @@ class ExchangeMachine(RuleBasedStateMachine):
             gate.narrow = narrow
             self.world.settle(gate, None)
         for endpoint in self.world.endpoints[before:]:
-            self.answer(endpoint, "tunnel" if kind == "TUNNEL" else answer)
+            self.answer(endpoint, tunnel if kind == "TUNNEL" else answer)
 
     def say_request(self, wire: Wire, kind: str, fields: bytes) -> None:
         self.number += 1
@@ -128,6 +133,19 @@ class ExchangeMachine(RuleBasedStateMachine):
     @rule(data=st.data())
     def client_goes_on(self, data: Any) -> None:
         self.world.deliver(data.draw(st.sampled_from(self.asking())))
+
+    @precondition(lambda self: any(id(w) not in self.said_all for w in self.clients()))
+    @rule(data=st.data())
+    def client_shuts_its_sending_side(self, data: Any) -> None:
+        """Behind what it still has to say, or in the middle of it."""
+        open_ones = [w for w in self.clients() if id(w) not in self.said_all]
+        wire = data.draw(st.sampled_from(open_ones))
+        if data.draw(st.booleans()):
+            wire.rest.clear()
+        wire.rest.append(b"")
+        self.said_all.add(id(wire))
+        if wire.reading:
+            self.world.deliver(wire)
 
     @precondition(lambda self: self.clients())
     @rule(data=st.data())
@@ -270,7 +288,8 @@ class ExchangeMachine(RuleBasedStateMachine):
                 continue
             why, up, done = exchange.client_pauses, exchange.up, exchange.request_done
             assert bool(why) is bool(client._pauses & BY_EXCHANGE)
-            assert wire.reading or why or not client.codec.wants_read
+            ended = client._pauses & NO_MORE
+            assert wire.reading or why or ended or not client.codec.wants_read
             assert bool(why & FULL) is (up is not None and up.choked and not done)
             assert not why & UNTAKEN or (up is None and not done)
             kept = sum(map(len, exchange._kept or ())) if up is None else 0
@@ -287,6 +306,18 @@ class ExchangeMachine(RuleBasedStateMachine):
             assert wire.reading is not bool(why)
             assert bool(why & FULL) is exchange.down.choked
             assert bool(why & LOOKED_AT) is (exchange.phase == LOOKING)
+
+    @invariant()
+    def an_end_in_a_tunnel_is_passed_on_and_no_other(self) -> None:
+        for wire in self.clients():
+            exchange = self.exchange_of(wire)
+            if exchange is not None and exchange.phase == TUNNEL:
+                (far,) = [w for w in self.world.endpoints if w.protocol is exchange.up]
+                assert far.ended is exchange.request_done is bool(wire.client._pauses & NO_MORE)
+                assert wire.ended is exchange.endpoint_ended
+                assert not (wire.ended and far.ended) or far.endpoint.choked
+            elif exchange is not None:
+                assert not wire.ended
 
     @invariant()
     def clients_read_what_endpoints_said_or_see_the_tear(self) -> None:

@@ -176,12 +176,52 @@ def test_an_endpoint_that_was_full_before_the_tunnel_is_waited_for(tunnels: Worl
 
 
 @pytest.mark.parametrize("by_client", [True, False])
-def test_either_end_ends_a_tunnel(tunnels: World, by_client: bool) -> None:
+def test_a_tunnel_is_over_when_both_ends_say_no_more(tunnels: World, by_client: bool) -> None:
     client = ask(tunnels, GET + UPGRADE + b"\r\n")
     endpoint = opened(tunnels)
     say(tunnels, endpoint, SWITCH + b"hello")
-    say(tunnels, client if by_client else endpoint, b"")
+    first, other = (client, endpoint) if by_client else (endpoint, client)
+    say(tunnels, first, b"")
+    assert other.ended
+    assert not any((first.ended, first.reading, first.closing))
+    say(tunnels, other, b"more", b"")
+    assert first.written.endswith(b"more")
     tunnels.advance(5_000_000_000)
     assert client.lost
     assert endpoint.lost
     assert tunnels.metric("meshcore_upstream_requests") == 0
+
+
+def test_what_waits_for_the_endpoint_keeps_a_tunnel(tunnels: World) -> None:
+    client = ask(tunnels, GET + UPGRADE + b"\r\n")
+    endpoint = opened(tunnels)
+    say(tunnels, endpoint, SWITCH, b"")
+    endpoint.queued = 5
+    say(tunnels, client, b"hello", b"")
+    assert endpoint.ended
+    assert not any((client.lost, endpoint.aborted))
+    assert tunnels.metric("meshcore_upstream_requests") == 1
+    endpoint.queued = 0
+    endpoint.protocol.resume_writing()
+    assert not endpoint.aborted  # in a turn of its own
+    tunnels.turn()
+    assert client.lost
+    assert endpoint.lost
+    assert tunnels.metric("meshcore_requests_cut_total") == 0
+
+
+@pytest.mark.parametrize("by_client", [True, False])
+def test_a_half_closed_tunnel_has_the_idle_time_from_its_end_on(
+    tunnels: World, by_client: bool
+) -> None:
+    client = ask(tunnels, GET + UPGRADE + b"\r\n")
+    endpoint = opened(tunnels)
+    say(tunnels, endpoint, SWITCH)
+    tunnels.advance(299_000_000_000)
+    say(tunnels, client if by_client else endpoint, b"")
+    tunnels.advance(299_000_000_000)
+    assert not any((client.lost, endpoint.lost))
+    tunnels.advance(2_000_000_000)
+    assert client.lost
+    assert endpoint.lost
+    assert tunnels.metric("meshcore_requests_cut_total") == 1

@@ -178,6 +178,7 @@ class Wire:
         self.aborted = False
         self.lost = False
         self.left = False  # the peer ended it
+        self.ended = False  # nothing more is written
         self.narrow = False  # the peer takes what is large only when told
         self.queued = 0  # bytes that the peer has not taken yet
         self.rest: deque[bytes] = deque()  # what the peer still has to send; b"": its end
@@ -195,6 +196,7 @@ class Wire:
 
     def write(self, data: bytes) -> None:
         assert not self.lost
+        assert not self.ended
         self.written += data
         if self.narrow and len(data) > NARROW_BYTES and not self.protocol.choked:
             self.protocol.pause_writing()
@@ -204,6 +206,13 @@ class Wire:
 
     def write_eof(self) -> None:
         """The peer sees the end of what was written."""
+        self.ended = True
+
+    def set_write_buffer_limits(self, high: int) -> None:
+        """Other limits are not asked for: what is queued is too much."""
+        assert high == 0
+        if self.queued and not self.protocol.choked:
+            self.protocol.pause_writing()
 
     def can_write_eof(self) -> bool:
         return True
@@ -359,8 +368,8 @@ class World:
         data = wire.rest.popleft()
         if data:
             wire.protocol.data_received(data)
-        else:
-            wire.protocol.eof_received()
+        elif not wire.protocol.eof_received():
+            wire.left = True
             wire.close()
 
     def settle(self, gate: Gate, error: Exception | None) -> None:

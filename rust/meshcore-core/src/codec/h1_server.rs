@@ -143,15 +143,20 @@ impl H1Server {
         early
     }
 
-    /// The client sends no more.
+    /// The client sends no more; ends its side of a tunnel.
     ///
     /// # Errors
     /// `client_gone` if that cuts a request.
-    pub fn receive_eof(&mut self) -> Result<(), CodecError> {
+    pub fn receive_eof(&mut self) -> Result<Option<ServerEvent>, CodecError> {
         let message = match &self.state {
             State::Head if self.input.len() > 0 => "closed inside a head",
             State::Body(_) => "closed inside a body",
-            _ => return Ok(()),
+            State::Tunnel => {
+                self.state = State::Closed(None);
+                let part = BodyPart { end: true, ..BodyPart::default() };
+                return Ok(Some(ServerEvent::Data(part)));
+            }
+            _ => return Ok(None),
         };
         let error = CodecError::new(Reason::ClientGone, message);
         self.state = State::Closed(Some(error));

@@ -69,7 +69,7 @@ impl<S: Side> Engine<S> {
         match self.remove(id, Over::Ours) {
             None => return self.fail_closed(id, code),
             Some(stream) if stream.left => self.signals.push((id, Signal::Sent)),
-            Some(_) if whole => {}
+            Some(stream) if whole && !stream.tunnel => {}
             Some(_) => {
                 let (refused, malformed) = (false, true);
                 self.signals.push((id, Signal::Reset { code, refused, malformed, detail }));

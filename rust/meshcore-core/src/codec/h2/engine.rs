@@ -430,7 +430,7 @@ impl<S: Side> Engine<S> {
         }
         self.queued = 0;
         for (id, stream) in std::mem::take(&mut self.streams) {
-            if !stream.left && (S::SERVER || stream.receiving) {
+            if !stream.left && (S::SERVER || stream.receiving || stream.tunnel) {
                 let (refused, malformed) = (false, false);
                 self.signals.push((id, Signal::Reset { code, refused, malformed, detail }));
             }

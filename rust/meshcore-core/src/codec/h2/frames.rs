@@ -360,7 +360,7 @@ impl<S: Side> Engine<S> {
         let Some(stream) = self.remove(id, Over::Peers) else { return self.reset_of_no_stream() };
         if stream.left {
             self.signals.push((id, Signal::Sent));
-        } else if S::SERVER || stream.receiving {
+        } else if S::SERVER || stream.receiving || stream.tunnel {
             let refused = code == code::REFUSED_STREAM;
             let (malformed, detail) = (false, "reset by the peer");
             self.signals.push((id, Signal::Reset { code, refused, malformed, detail }));

@@ -130,7 +130,7 @@ impl<S: Side> Engine<S> {
         self.write_reset(id, code);
         if stream.left {
             self.signals.push((id, Signal::Sent));
-        } else if S::SERVER || stream.receiving {
+        } else if S::SERVER || stream.receiving || stream.tunnel {
             let (refused, malformed, detail) = (false, false, LARGE_FOR_PEER);
             self.signals.push((id, Signal::Reset { code, refused, malformed, detail }));
         }
@@ -149,6 +149,9 @@ impl<S: Side> Engine<S> {
                 self.reset(id, code::NO_ERROR);
                 return;
             }
+        }
+        if stream.tunnel {
+            self.signals.push((id, Signal::Sent));
         }
         self.remove_if_over(id);
     }

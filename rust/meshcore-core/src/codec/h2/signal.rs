@@ -22,7 +22,7 @@ pub enum Signal<M> {
     },
     /// What was queued on the stream is nearly sent: it takes more.
     Writable,
-    /// All of a stream that was left is sent.
+    /// All of a stream that was left, or of a client's side of a tunnel, is sent.
     Sent,
     /// The peer opens or takes no more streams; those that are open go on.
     GoAway,

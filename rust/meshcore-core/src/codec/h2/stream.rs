@@ -24,7 +24,8 @@ pub(super) struct Stream<H> {
     pub(super) touched: bool,
     /// The request was HEAD: a length in the response is that of no body.
     pub(super) head_request: bool,
-    /// The request asked for a tunnel.
+    /// The request, ours, asked for a tunnel: whoever has all of the response may still have
+    /// something to say, and hears whether it is said.
     pub(super) tunnel: bool,
     /// Interim responses so far.
     pub(super) informational: u8,

@@ -913,6 +913,11 @@ class Ticket:
     def again_ns(self) -> int:
         """When the next attempt begins."""
 
+    def proxy_header(self, peer: Peer, host: str | None, port: int, version: int) -> bytes:
+        """What a connection begins with that is opened for the request's client, in version 1 or 2
+        of the PROXY protocol; ``host`` and ``port`` are what ``peer`` is connected to, unless it
+        was announced itself."""
+
     @property
     def cause(self) -> int:
         """The `Reason` for which the request is over, once `failed` said so."""
@@ -1208,7 +1213,7 @@ class Engine:
     def python_layers(self) -> list[str]:
         """The names of Python layers, by the number of a pause."""
 
-    def peer(self, host: str | None) -> Peer:
+    def peer(self, host: str | None, port: int = 0) -> Peer:
         """The peer at an address; ``None`` for a unix socket."""
 
     @staticmethod

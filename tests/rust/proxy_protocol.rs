@@ -1,8 +1,11 @@
 //! Headers of the PROXY protocol, byte by byte.
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic)]
 
-use meshcore_core::codec::{ProxyHeader, parse_proxy_header};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use meshcore_core::codec::{Ends, ProxyHeader, ProxyVersion, parse_proxy_header, proxy_header};
 use meshcore_core::error::Reason;
+use proptest::prelude::*;
 
 const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 const V4: [u8; 12] = [192, 0, 2, 1, 192, 0, 2, 2, 1, 2, 3, 4];
@@ -38,7 +41,7 @@ fn read(bytes: &[u8]) -> Result<Option<String>, &'static str> {
     }
     let longer = [bytes, b"\r\nGET"].concat();
     assert_eq!(parse_proxy_header(&longer), Ok(Some(header)));
-    Ok(Some(header.source.map_or("-".to_owned(), |ip| ip.to_string())))
+    Ok(Some(header.ends.map_or("-".to_owned(), |ends| ends.source.ip().to_string())))
 }
 
 fn says(bytes: &[u8], source: &str) {
@@ -238,6 +241,78 @@ fn what_is_longer_than_may_be_is_refused_before_it_came() {
 #[test]
 fn what_follows_is_the_clients() {
     let header = b"PROXY UNKNOWN\r\nPROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n";
-    let found = ProxyHeader { bytes: 15, source: None };
+    let found = ProxyHeader { bytes: 15, ends: None };
     assert_eq!(parse_proxy_header(header), Ok(Some(found)), "a second one is no header");
+}
+
+// --- what we write -----------------------------------------------------------------------------
+
+fn ends(source: &str, destination: &str) -> Ends {
+    Ends { source: source.parse().unwrap(), destination: destination.parse().unwrap() }
+}
+
+#[test]
+fn lines_that_we_write() {
+    for (source, destination, line) in [
+        ("192.0.2.1:56324", "192.0.2.2:443", "PROXY TCP4 192.0.2.1 192.0.2.2 56324 443\r\n"),
+        ("[2001:db8::1]:0", "[::1]:80", "PROXY TCP6 2001:db8::1 ::1 0 80\r\n"),
+        ("[::ffff:192.0.2.1]:1", "192.0.2.2:2", "PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n"),
+        ("192.0.2.1:1", "[::ffff:192.0.2.2]:2", "PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n"),
+        ("192.0.2.1:1", "[2001:db8::1]:2", "PROXY TCP4 192.0.2.1 0.0.0.0 1 2\r\n"),
+        ("[2001:db8::1]:1", "192.0.2.1:2", "PROXY TCP6 2001:db8::1 :: 1 2\r\n"),
+    ] {
+        let written = proxy_header(ProxyVersion::V1, Some(ends(source, destination)));
+        assert_eq!(String::from_utf8(written).unwrap(), line);
+    }
+    assert_eq!(proxy_header(ProxyVersion::V1, None), b"PROXY UNKNOWN\r\n");
+}
+
+#[test]
+fn bytes_that_we_write() {
+    let v4 = proxy_header(ProxyVersion::V2, Some(ends("192.0.2.1:258", "192.0.2.2:772")));
+    assert_eq!(v4, v2(0x21, 0x11, &V4));
+    let v6 = proxy_header(ProxyVersion::V2, Some(ends("[2001:db8::1]:258", "192.0.2.2:772")));
+    let mut addresses = self::v6();
+    addresses[32..].copy_from_slice(&[1, 2, 3, 4]);
+    assert_eq!(v6, v2(0x21, 0x21, &addresses));
+    assert_eq!(proxy_header(ProxyVersion::V2, None), v2(0x20, 0x00, &[]));
+}
+
+/// Some of each kind: IPv4, IPv6, IPv4 in IPv6.
+fn address() -> impl Strategy<Value = SocketAddr> {
+    let ip = prop_oneof![
+        any::<[u8; 4]>().prop_map(IpAddr::from),
+        any::<[u8; 16]>().prop_map(IpAddr::from),
+        any::<[u8; 4]>().prop_map(|ip| Ipv4Addr::from(ip).to_ipv6_mapped().into()),
+    ];
+    (ip, any::<u16>()).prop_map(SocketAddr::from)
+}
+
+proptest! {
+    #[test]
+    fn what_we_write_is_read_as_it_was_meant(
+        source in address(),
+        destination in address(),
+        binary: bool,
+        known: bool,
+    ) {
+        let version = if binary { ProxyVersion::V2 } else { ProxyVersion::V1 };
+        let meant = known.then_some(Ends { source, destination });
+        let header = proxy_header(version, meant);
+        read(&header).map_err(TestCaseError::fail)?;
+        let found = parse_proxy_header(&header).unwrap().unwrap();
+        prop_assert_eq!(found.ends.is_some(), known);
+        if let Some(ends) = found.ends {
+            let canonical = |end: SocketAddr| SocketAddr::new(end.ip().to_canonical(), end.port());
+            prop_assert_eq!(ends.source, canonical(source));
+            prop_assert_eq!(ends.destination.port(), destination.port());
+            prop_assert_eq!(ends.destination.is_ipv4(), ends.source.is_ipv4());
+            let ip = destination.ip().to_canonical();
+            if ip.is_ipv4() == ends.source.is_ipv4() {
+                prop_assert_eq!(ends.destination.ip(), ip);
+            } else {
+                prop_assert!(ends.destination.ip().is_unspecified());
+            }
+        }
+    }
 }

@@ -1,4 +1,4 @@
-"""A balancer that passes bytes on, behind a header of the PROXY protocol."""
+"""A balancer that passes bytes on, behind a header of the PROXY protocol; and who takes one."""
 
 from __future__ import annotations
 
@@ -57,15 +57,51 @@ class Balancer(Serving):
                     await asyncio.sleep(0)
                 header = header[-1:]
             on.write(header)
-            await asyncio.gather(_pass(reader, on), _pass(back, writer))
+            await asyncio.gather(pass_on(reader, on), pass_on(back, writer))
         except ConnectionError:
             pass
         finally:
             on.close()
 
 
-async def _pass(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Until there is no more."""
     while data := await reader.read(65536):
         writer.write(data)
         await writer.drain()
     writer.close()
+
+
+async def header_of(reader: asyncio.StreamReader) -> bytes:
+    """The header that a connection begins with, of either version."""
+    start = await reader.readexactly(len(V2))
+    if start != V2:
+        return start + await reader.readuntil(b"\r\n")
+    fixed = await reader.readexactly(4)
+    return start + fixed + await reader.readexactly(int.from_bytes(fixed[2:], "big"))
+
+
+class Receiver(Serving):
+    """In front of a server that knows nothing of headers: keeps them, and passes the rest on."""
+
+    def __init__(self, to: int) -> None:
+        super().__init__()
+        self._to = to
+        self.headers: list[bytes] = []  # of each connection, in turn
+        self.by_port: dict[int, bytes] = {}  # as the server sees the connection
+
+    async def _visit(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            header = await header_of(reader)
+        except asyncio.IncompleteReadError as error:
+            self.headers.append(error.partial)
+            return
+        self.headers.append(header)
+        back, on = await asyncio.open_connection("127.0.0.1", self._to)
+        self.by_port[on.get_extra_info("sockname")[1]] = header
+        try:
+            await asyncio.gather(pass_on(reader, on), pass_on(back, writer))
+        except ConnectionError:
+            pass
+        finally:
+            on.close()

@@ -183,6 +183,8 @@ class Service:
 
     origin: Origin | H2Origin
     asked: list[Message]
+    ports: list[int]
+    """From which port each of them came."""
 
     @property
     def port(self) -> int:
@@ -201,15 +203,18 @@ async def service(
 ) -> AsyncIterator[Service]:
     """An origin that reads whole requests and answers each."""
     asked: list[Message] = []
+    ports: list[int] = []
 
     async def answer1(visit: Visit) -> None:
         while True:
             asked.append(await h1_message(visit.reader))
+            ports.append(visit.writer.get_extra_info("peername")[1])
             await visit.send(h1_bytes(answer(asked[-1])))
 
     async def answer2(call: Call) -> None:
         await call.whole()
         asked.append(h2_message(call))
+        ports.append(call.visit.writer.get_extra_info("peername")[1])
         await h2_send(call, answer(asked[-1]))
 
     origin: Origin | H2Origin
@@ -218,4 +223,4 @@ async def service(
     else:
         origin = Origin(answer1, tls=certificates.origin("http/1.1") if certificates else None)
     async with origin:
-        yield Service(origin, asked)
+        yield Service(origin, asked, ports)

@@ -37,6 +37,7 @@ __all__ = ["Snapshot", "compile"]
 
 # What an endpoint may send us is no matter of configuration: as much as a client by default.
 DEFAULT_HTTP2: Final = Http2()
+PROXY_VERSIONS = {None: 0, "v1": 1, "v2": 2}
 # A peer may well update the window of each of its streams, or their priorities, in one go.
 CONTROL_FRAMES_BURST: Final = 1_000
 
@@ -206,6 +207,7 @@ def _upstream(name: str, model: Upstream, files: _Files) -> UpstreamSpec:
         max_pending=model.limits.pending,
         header_bytes=model.limits.header_bytes,
         headers=model.limits.headers,
+        proxy_protocol=PROXY_VERSIONS[model.proxy_protocol],
         mesh=model.mesh,
         pool_idle_ns=model.pool.idle,
         pool_lifetime_ns=model.pool.lifetime,

@@ -150,6 +150,8 @@ class UpstreamSpec:
     """0: no bound."""
     header_bytes: int
     headers: int
+    proxy_protocol: int
+    """The version of the PROXY protocol in which a connection announces its client; 0: none."""
     mesh: bool
     """Endpoints may set fields that begin with ``x-mesh-``."""
 

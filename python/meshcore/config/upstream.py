@@ -6,6 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from meshcore.config.fault import HintedError, shown
 from meshcore.config.fields import (
     Authority,
     Duration,
@@ -26,6 +27,16 @@ from meshcore.config.fields import (
 )
 from meshcore.config.http2 import UpstreamHttp2
 from meshcore.config.layers import MAX_FAILURES, CircuitBreaker
+
+ProxyVersion = Literal["v1", "v2"]
+
+
+def _proxy_version(value: object) -> object:
+    value = off(value)
+    if value in (None, "v1", "v2"):
+        return value
+    hint = "write v2, or v1 for endpoints that read no other"
+    raise HintedError(f"expected v1, v2 or off, got {shown(value)}", hint)
 
 
 class Endpoint(OrText):
@@ -136,6 +147,14 @@ class Upstream(Model):
         "http1",
         description="What endpoints are spoken to; `auto`: what ALPN gives. `h2` without TLS is "
         "h2c with prior knowledge.",
+    )
+    proxy_protocol: Annotated[
+        ProxyVersion | None,
+        BeforeValidator(_proxy_version, json_schema_input_type=ProxyVersion | Off | None),
+    ] = Field(
+        None,
+        description="`v1` or `v2`: each connection begins with a header of the PROXY protocol, "
+        "which names the client that it was opened for, and carries the requests of no other.",
     )
     mesh: Switch = Field(
         False,

@@ -24,6 +24,7 @@ from meshcore.downstream.http1_phase import (
 )
 from meshcore.downstream.parting import LOOK_NS, Parting, unsent_bytes
 from meshcore.downstream.reset import reset_on_close
+from meshcore.downstream.sockets import end_of
 from meshcore.errors import CodecError
 from meshcore.exchange.exchange import Exchange
 from meshcore.exchange.phase import ANSWERING, TUNNEL
@@ -209,6 +210,11 @@ class Http1Connection(asyncio.BaseProtocol):
             self._go_on(now_ns())
 
     # --- called by the exchange ---------------------------------------------------------------
+
+    def reached(self) -> tuple[str | None, int]:
+        """The address and the port that the client is connected to."""
+        transport = self._transport
+        return end_of(transport and transport.get_extra_info("sockname"))
 
     def _write(self, data: bytes) -> None:
         """At once (uvloop), or as soon as the loop can."""

@@ -9,6 +9,7 @@ from meshcore._core import Answer, Body, Chunk, ErrorCode, Request, Reset, Signa
 from meshcore.downstream.http2_stream import Http2Stream
 from meshcore.downstream.parting import LOOK_NS, Parting
 from meshcore.downstream.reset import reset_on_close
+from meshcore.downstream.sockets import end_of
 from meshcore.exchange.exchange import Exchange
 from meshcore.exchange.phase import NEVER
 from meshcore.wire.http2 import Http2Wire
@@ -170,6 +171,11 @@ class Http2Connection(Http2Wire):
                 stream.judge_room()
 
     # --- called by streams --------------------------------------------------------------------
+
+    def reached(self) -> tuple[str | None, int]:
+        """The address and the port that the client is connected to."""
+        transport = self.transport
+        return end_of(transport and transport.get_extra_info("sockname"))
 
     def removed(self, number: int) -> None:
         """A stream's exchange is over, and all of it is sent."""

@@ -64,6 +64,10 @@ class Http2Stream:
         """The client is gone."""
         self._leave().on_downstream_lost(now)
 
+    def reached(self) -> tuple[str | None, int]:
+        """The address and the port that the client is connected to."""
+        return self._connection.reached()
+
     def _leave(self) -> Exchange:
         self._connection.listener.deadlines.remove(self.slot)
         exchange = self.exchange

@@ -12,7 +12,7 @@ from meshcore.downstream.detect import Detection, SecureDetection
 from meshcore.downstream.http1 import LINGER_NS, Http1Connection
 from meshcore.downstream.http2 import Http2Connection
 from meshcore.downstream.proxy_protocol import ProxyHeader
-from meshcore.downstream.sockets import stop_serving, until_made, url_of
+from meshcore.downstream.sockets import end_of, stop_serving, until_made, url_of
 from meshcore.downstream.tls import Handshake, server_context
 
 if TYPE_CHECKING:
@@ -205,8 +205,7 @@ class Listener:
 
     def peer_of(self, peername: object) -> Peer:
         """Who is at the other end, from what the transport says."""
-        host = peername[0] if isinstance(peername, tuple) else None
-        return self._engine.peer(host)
+        return self._engine.peer(*end_of(peername))
 
     def announced(self, data: bytes) -> tuple[int, Peer | None] | None:
         """The header of the PROXY protocol, as the core reads it. Raises `CodecError`."""

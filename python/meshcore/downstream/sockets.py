@@ -91,6 +91,12 @@ def url_of(spec: ListenerSpec, sock: socket.socket) -> str:
     return f"{scheme}://{host}:{name[1]}"
 
 
+def end_of(name: object) -> tuple[str | None, int]:
+    """Address and port of a socket's end, from what its transport says; ``None`` where it has
+    none."""
+    return (name[0], name[1]) if isinstance(name, tuple) else (None, 0)
+
+
 def stop_serving(server: asyncio.Server) -> None:
     """Accept no more from the next turn of the loop on, and keep what was accepted.
 

@@ -67,6 +67,9 @@ class Downstream(Protocol):
     def half_closes(self) -> bool:
         """Whether its tunnel can end in one direction alone."""
 
+    def reached(self) -> tuple[str | None, int]:
+        """The address and the port that the client is connected to; ``None`` for a unix socket."""
+
     def send_informational(self, response: Response, ticket: Ticket) -> None:
         """Relay a 1xx."""
 

@@ -26,8 +26,10 @@ class Cluster:
     pending: int = 0
     leaving: Pooled | Shared | None = None
     """One that is being closed for another to be opened: over TLS that takes a while."""
-    pools: list[Pool] = field(default_factory=list)
+    pools: dict[Pool, None] = field(default_factory=dict)
     """Of retired endpoints too, while requests may wait in them."""
+    waiting: dict[Pool, None] = field(default_factory=dict)
+    """Those in which requests wait."""
 
     @property
     def is_full(self) -> bool:
@@ -35,6 +37,10 @@ class Cluster:
         return self.connections >= self.spec.max_connections
 
     def oldest_idle(self) -> Pooled | Shared | None:
-        """The connection that has been idle longest. O(pools + connections of HTTP/2)."""
+        """The connection that has been idle longest. O(pools + connections of HTTP/2); of clients
+        that are announced, one of the client that asked nothing for the longest time, which is
+        O(clients with requests under way)."""
         idle = (connection for pool in self.pools for connection in pool.idlest())
+        if self.spec.proxy_protocol:
+            return next(idle, None)
         return min(idle, key=lambda connection: connection.idle_since_ns, default=None)

@@ -8,6 +8,7 @@ import socket
 from typing import TYPE_CHECKING, Final, cast
 
 from meshcore._core import Answer, Reason, now_ns
+from meshcore.upstream.branch import Branch, branch_of
 from meshcore.upstream.dial import Dialer, host_and_port, patience
 from meshcore.upstream.http1 import Http1Connection, SecureHttp1Connection
 from meshcore.upstream.http2 import Http2Connection, SecureHttp2Connection
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 HANDSHAKE_S = 86_400.0
 # What TLS decrypts into, shared by the connections of a worker.
 RECEIVE_BYTES = 64 * 1024
+# How often the connections of single clients are looked through: there may be as many pools of them
+# as clients.
+BRANCHES_NS: Final = 1_000_000_000
 
 
 class Connector:
@@ -44,19 +48,21 @@ class Connector:
         self.half_closed: dict[Http1Connection, None] = {}
         self._retired: dict[int, int] = {}  # endpoints, and the version that is without them
         self._tasks: set[asyncio.Task[None]] = set()
+        self._branches_due_ns = 0
         self.received = memoryview(bytearray(RECEIVE_BYTES))
 
     def set_pool(self, endpoint: int, address: str, cluster: Cluster) -> None:
         """Make the pool of an endpoint, if it is new."""
         if endpoint not in self.pools:
             pool = self.pools[endpoint] = Pool(endpoint, address, cluster)
-            cluster.pools.append(pool)
+            cluster.pools[pool] = None
 
     def renew(self, cluster: Cluster, now: int) -> None:
         """The upstream is connected to in another way from now on: what is open serves what it
         carries, and no more."""
         for pool in cluster.pools:
             pool.renewed_ns = now
+            pool.announces = cluster.spec.proxy_protocol
             self._close_old(pool, now)
 
     def retire(self, endpoint: int, version: int, now: int) -> None:
@@ -66,26 +72,25 @@ class Connector:
         pool = self.pools.get(endpoint)
         if pool is None or pool.retired:
             return
-        pool.retired = True
         self._retired[endpoint] = version
-        self._close_old(pool, now)
+        for each in (pool, *pool.branches.values()):
+            each.retired = True
+            self._close_old(each, now)
 
     def forget(self, oldest_version: int) -> None:
         """No request holds a configuration before this one."""
-        gone: dict[Cluster, set[Pool]] = {}
         for endpoint, version in list(self._retired.items()):
             pool = self.pools[endpoint]
             if version <= oldest_version and pool.is_empty:
-                del self._retired[endpoint], self.pools[endpoint]
-                gone.setdefault(pool.cluster, set()).add(pool)
-        for cluster, pools in gone.items():
-            cluster.pools = [pool for pool in cluster.pools if pool not in pools]
+                del self._retired[endpoint], self.pools[endpoint], pool.cluster.pools[pool]
 
     # --- the exchange's port ------------------------------------------------------------------
 
     def acquire(self, endpoint: int, exchange: Exchange, now: int, fresh: bool) -> Upstream | None:
         """A connection or a stream at once; else ``None``, and the exchange hears later."""
         pool = self.pools[endpoint]
+        if pool.announces:
+            pool = branch_of(pool, exchange)
         if fresh:
             for stale in pool.weed(now):
                 stale.close()
@@ -105,6 +110,7 @@ class Connector:
             since = 0  # of HTTP/2, whose endpoints say that they go, any
         if not pool.wait(exchange, since):
             exchange.answer(Answer.for_reason(Reason.OVERFLOW, "limits.pending"), now)
+            self._settle(pool)
             return None
         self._open_wanted(pool)
         self._make_room(pool.cluster)
@@ -112,7 +118,12 @@ class Connector:
 
     def cancel(self, endpoint: int, exchange: Exchange) -> Reason | None:
         """The exchange no longer waits; why it did, unless for the endpoint."""
-        return self.pools[endpoint].forget(exchange)
+        pool = self.pools[endpoint]
+        if pool.branches:
+            pool = next((p for p in pool.cluster.waiting if exchange in p.waiting), pool)
+        reason = pool.forget(exchange)
+        self._settle(pool)
+        return reason
 
     # --- connections coming and going ---------------------------------------------------------
 
@@ -195,7 +206,7 @@ class Connector:
         another, or one that takes no more to one that would. What it leaves is taken in `lost`."""
         if cluster.leaving is not None or not cluster.is_full:
             return
-        if any(pool.wants_connection() for pool in cluster.pools):
+        if any(pool.wants_connection() for pool in cluster.waiting):
             cluster.leaving = cluster.oldest_idle()
             if cluster.leaving is not None:
                 cluster.leaving.withdraw()
@@ -203,6 +214,7 @@ class Connector:
     def lost(self, connection: Connection) -> None:
         """A connection is closed: its place is free."""
         pool = connection.pool
+        pool.connections -= 1
         pool.cluster.connections -= 1
         if isinstance(connection, Http1Connection):
             pool.remove(connection)
@@ -214,13 +226,19 @@ class Connector:
         self._use_room(pool)
         if pool.cluster.pending:
             self._make_room(pool.cluster)
+        self._settle(pool)
+
+    @staticmethod
+    def _settle(pool: Pool) -> None:
+        """Of one client's connections there may be none left."""
+        if isinstance(pool, Branch):
+            pool.settle()
 
     def _use_room(self, pool: Pool) -> None:
         """A place under the cap is free: for the pool that left it, then for any other."""
         self._open_wanted(pool)
-        if pool.cluster.pending:
-            for other in pool.cluster.pools:
-                self._open_wanted(other)
+        for other in pool.cluster.waiting:
+            self._open_wanted(other)
 
     def _open_wanted(self, pool: Pool) -> None:
         while pool.wants_connection() and not pool.cluster.is_full:
@@ -228,6 +246,7 @@ class Connector:
 
     def _begin_open(self, pool: Pool) -> None:
         pool.opening += 1
+        pool.connections += 1
         pool.cluster.connections += 1
         task = self._loop.create_task(self._open(pool))
         self._tasks.add(task)
@@ -268,6 +287,7 @@ class Connector:
     def _give_up(self, pool: Pool, chooser: Chooser) -> None:
         pool.opening -= 1
         if chooser.chosen is None:
+            pool.connections -= 1
             pool.cluster.connections -= 1
         else:
             chooser.chosen.close()
@@ -284,6 +304,7 @@ class Connector:
             waiting.on_failed(reason, detail, now, counted=counted)
             counted = counted or ticket.blamed
         self._use_room(pool)
+        self._settle(pool)
 
     def _ready(self, pool: Pool, connection: Connection) -> None:
         """A connection is open, and it is known what it speaks."""
@@ -307,6 +328,8 @@ class Connector:
         spec, tls = pool.cluster.spec, pool.cluster.tls
         sock = await self._dialer.connect(infos)
         try:
+            if pool.header:
+                await self._loop.sock_sendall(sock, pool.header)
             await self._loop.create_connection(
                 lambda: chooser,
                 sock=sock,
@@ -325,6 +348,11 @@ class Connector:
         """Close connections that were idle or alive too long, and look after silent ones."""
         for pool in self.pools.values():
             self._close_old(pool, now)
+        if now >= self._branches_due_ns:
+            self._branches_due_ns = now + BRANCHES_NS
+            for pool in self.pools.values():
+                for branch in pool.branches.values():
+                    self._close_old(branch, now)
         for each in list(self._shared):
             each.sweep(now)
         for lent in list(self.half_closed):
@@ -341,12 +369,13 @@ class Connector:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for pool in self.pools.values():
-            pool.retired = True
-            for connection in pool.drain():
-                connection.close()
-            for shared in list(pool.shared):
-                shared.retire()
+        for root in self.pools.values():
+            for pool in (root, *root.branches.values()):
+                pool.retired = True
+                for connection in pool.drain():
+                    connection.close()
+                for shared in list(pool.shared):
+                    shared.retire()
 
 
 class Chooser(asyncio.BaseProtocol):

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from meshcore.exchange.exchange import Exchange
     from meshcore.exchange.ports import Upstream
+    from meshcore.upstream.branch import Branch
     from meshcore.upstream.cluster import Cluster
 
 
@@ -100,11 +101,15 @@ class Pool:
 
     __slots__ = (
         "address",
+        "announces",
+        "branches",
         "cluster",
+        "connections",
         "doubts",
         "endpoint",
         "fresh",
         "hasty_ns",
+        "header",
         "idle",
         "lending",
         "low",
@@ -118,7 +123,7 @@ class Pool:
         "weeded_ns",
     )
 
-    def __init__(self, endpoint: int, address: str, cluster: Cluster) -> None:
+    def __init__(self, endpoint: int, address: str, cluster: Cluster, header: bytes = b"") -> None:
         self.endpoint = endpoint
         self.address = address
         self.cluster = cluster
@@ -128,6 +133,10 @@ class Pool:
         self.streams_each = 1 if cluster.spec.protocol == "http1" else cluster.spec.h2.streams
         if not cluster.spec.pool_idle_ns:
             self.streams_each = 1
+        self.announces = cluster.spec.proxy_protocol  # then each client has a branch
+        self.branches: dict[bytes, Branch] = {}  # by their headers
+        self.header = header  # what a connection begins with, before TLS
+        self.connections = 0  # open or being opened
         self.low = False  # the connection that lent last has few streams left
         self.lending = False  # streams are being given to those who wait
         self.opening = 0
@@ -216,6 +225,8 @@ class Pool:
         if cluster.pending >= cluster.spec.max_pending and not self._has_place():
             return False
         cluster.pending += 1
+        if not self.waiting:
+            cluster.waiting[self] = None
         self.waiting.append(exchange)
         if fresh_since_ns is not None:
             self.fresh[exchange] = fresh_since_ns
@@ -233,9 +244,8 @@ class Pool:
         """The exchange that has waited longest."""
         if not self.waiting:
             return None
-        self.cluster.pending -= 1
-        exchange = self.waiting.popleft()
-        self.fresh.pop(exchange, None)
+        exchange = self.waiting[0]
+        self.leave(exchange)
         return exchange
 
     def first_unchoosy(self) -> Exchange | None:
@@ -252,6 +262,8 @@ class Pool:
             self.waiting.remove(exchange)
         self.fresh.pop(exchange, None)
         self.cluster.pending -= 1
+        if not self.waiting:
+            del self.cluster.waiting[self]
 
     def lacks_fresh(self) -> bool:
         """Whether somebody waits for a new connection whom none in the making will serve."""
@@ -340,7 +352,7 @@ class Pool:
     def is_empty(self) -> bool:
         """Whether nothing is open, nothing is being opened and nobody waits. What is lent of
         HTTP/1.1 is not known here."""
-        return not (self.idle or self.shared or self.opening or self.waiting)
+        return not (self.idle or self.shared or self.opening or self.waiting or self.branches)
 
     def put(self, connection: Pooled, now_ns: int) -> None:
         """Keep a connection that carries no request."""

@@ -1,5 +1,6 @@
 //! The compiled configuration and the door to it.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use meshcore_core::codec::h2::Flood;
@@ -140,17 +141,21 @@ impl Engine {
         Format::from_accept(accept).content_type()
     }
 
-    fn peer(&self, host: Option<&str>) -> Peer {
-        // A scoped address (`fe80::1%eth0`) names the same host without its zone.
-        let ip = host.and_then(|h| h.split('%').next()).and_then(|h| h.parse().ok());
-        Peer(exchange::Peer::new(ip, self.seed))
+    #[pyo3(signature = (host, port=0))]
+    fn peer(&self, host: Option<&str>, port: u16) -> Peer {
+        Peer(exchange::Peer::new(ip_of(host), self.seed).at_port(port))
     }
 
     fn announced(&self, data: &[u8]) -> PyResult<Option<(usize, Option<Peer>)>> {
         let header = parse_proxy_header(data).map_err(codec_error)?;
-        let peer = |ip| Peer(exchange::Peer::new(Some(ip), self.seed));
-        Ok(header.map(|header| (header.bytes, header.source.map(peer))))
+        let peer = |ends| Peer(exchange::Peer::announced(ends, self.seed));
+        Ok(header.map(|header| (header.bytes, header.ends.map(peer))))
     }
+}
+
+/// The address that a socket names. A scoped one (`fe80::1%eth0`) is the same host without its zone.
+pub(crate) fn ip_of(host: Option<&str>) -> Option<IpAddr> {
+    host?.split('%').next()?.parse().ok()
 }
 
 /// A listener's stack, as it was in a configuration: whoever goes on listening asks for it anew

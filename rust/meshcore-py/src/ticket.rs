@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::sync::{Arc, OnceLock};
 
-use meshcore_core::codec::HeaderOps;
+use meshcore_core::codec::{HeaderOps, ProxyVersion, proxy_header};
 use meshcore_core::exchange::{
     self, Arrival, Engine, Head, Kind, LocalReply, Outcome, Paused, RequestTicket, RouteStack,
     final_status,
@@ -12,10 +12,11 @@ use meshcore_core::head::{Version, is_grpc};
 use meshcore_core::telemetry::{AccessLine, request_id};
 use meshcore_core::time::Nanos;
 use pyo3::prelude::*;
+use pyo3::types::PyBytes;
 
 use crate::answer::Answer;
 use crate::clock::unix_ms;
-use crate::engine::Peer;
+use crate::engine::{Peer, ip_of};
 use crate::message::{Body, Request, Response};
 use crate::numbers::{Due, Keep, Next, Passed, Verdict, phase, reason};
 
@@ -160,6 +161,21 @@ impl Ticket {
             self.answer.unwrap_or_else(|| meshcore_core::error::Reason::InternalError.into());
         let reply = LocalReply::new(&answer, self.route(), Some(request.head()));
         Answer::local(answer.reason, answer.detail, reply)
+    }
+
+    /// The header of the PROXY protocol for a connection of this client, which came to `host` and
+    /// `port`.
+    fn proxy_header(
+        &self,
+        py: Python<'_>,
+        peer: &Peer,
+        host: Option<&str>,
+        port: u16,
+        version: u8,
+    ) -> Py<PyBytes> {
+        let local = ip_of(host).map(|ip| (ip, port).into());
+        let version = if version == 1 { ProxyVersion::V1 } else { ProxyVersion::V2 };
+        PyBytes::new(py, &proxy_header(version, self.ticket.ends(&peer.0, local))).unbind()
     }
 
     /// As a deadline slot holds it: `i64::MAX` is never.

@@ -60,6 +60,6 @@ pub use h1_server::{H1Server, ServerRules};
 pub use header_ops::{HeaderOps, OpsError};
 pub use header_rules::{is_codecs_own, strip_twins, strip_vouched};
 pub use limits::Limits;
-pub use proxy_protocol::{ProxyHeader, parse_proxy_header};
+pub use proxy_protocol::{Ends, ProxyHeader, ProxyVersion, parse_proxy_header, proxy_header};
 pub use via::{ViaMark, random_name};
 pub use websocket::{KEY as WEBSOCKET_KEY, accept as websocket_accept};

@@ -4,7 +4,7 @@
 //! By HAProxy's `proxy-protocol.txt`. A header is short, so nothing is kept between reads: whoever
 //! reads shows all that came so far, and is told as soon as that is no beginning of a header.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::error::CodecError;
 
@@ -18,14 +18,24 @@ const V2_FIXED: usize = 16;
 /// The most of a whole header. Names from certificates are the longest that is sent; nginx takes as
 /// much.
 const V2_BYTES: usize = 4096;
+
+/// Both ends of a connection, as its client sees them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ends {
+    /// The client's.
+    pub source: SocketAddr,
+    /// What it connected to.
+    pub destination: SocketAddr,
+}
+
 /// What a whole header says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ProxyHeader {
     /// How many bytes it has; what follows is the client's.
     pub bytes: usize,
-    /// Where the connection comes from; none where it is the balancer's own (a check of health), or
-    /// comes from no internet address: then the socket's peer is meant.
-    pub source: Option<IpAddr>,
+    /// Whose connection it is; none where it is the balancer's own (a check of health), or comes
+    /// from no internet address: then the socket's peer is meant.
+    pub ends: Option<Ends>,
 }
 
 /// The header that `bytes` begin with; `None` while it is not whole. O(bytes).
@@ -56,33 +66,34 @@ fn version_1(bytes: &[u8]) -> Result<Option<ProxyHeader>, CodecError> {
     let malformed = CodecError::bad("malformed PROXY header");
     let line = bytes[..end].strip_suffix(b"\r").and_then(|line| line.strip_prefix(V1));
     let line = line.and_then(|line| std::str::from_utf8(line).ok()).ok_or(malformed)?;
-    let source = if line == "UNKNOWN" || line.starts_with("UNKNOWN ") {
+    let ends = if line == "UNKNOWN" || line.starts_with("UNKNOWN ") {
         None
     } else {
-        Some(source_1(line).ok_or(malformed)?)
+        Some(ends_1(line).ok_or(malformed)?)
     };
-    Ok(Some(ProxyHeader { bytes: end + 1, source }))
+    Ok(Some(ProxyHeader { bytes: end + 1, ends }))
 }
 
 /// `TCP4` or `TCP6`, two addresses, two ports, one space between them.
-fn source_1(line: &str) -> Option<IpAddr> {
+fn ends_1(line: &str) -> Option<Ends> {
     let mut words = line.split(' ');
-    let (family, source, destination) = (words.next()?, words.next()?, words.next()?);
-    let (from, to) = (words.next()?, words.next()?);
-    if words.next().is_some() || !is_port(from) || !is_port(to) {
-        return None;
-    }
-    match family {
-        "TCP4" => destination.parse::<Ipv4Addr>().and(source.parse().map(IpAddr::V4)).ok(),
-        "TCP6" => destination.parse::<Ipv6Addr>().and(source.parse().map(IpAddr::V6)).ok(),
+    let family = words.next()?;
+    let ip = |text: &str| match family {
+        "TCP4" => text.parse().map(IpAddr::V4).ok(),
+        "TCP6" => text.parse().map(IpAddr::V6).ok(),
         _ => None,
-    }
+    };
+    let (source, destination) = (ip(words.next()?)?, ip(words.next()?)?);
+    let (from, to) = (port(words.next()?)?, port(words.next()?)?);
+    let ends = Ends { source: (source, from).into(), destination: (destination, to).into() };
+    words.next().is_none().then_some(ends)
 }
 
 /// 0 to 65535, without a zero before it.
-fn is_port(text: &str) -> bool {
+fn port(text: &str) -> Option<u16> {
     let plain = text == "0" || !text.starts_with('0');
-    plain && text.bytes().all(|b| b.is_ascii_digit()) && text.parse::<u16>().is_ok()
+    let is_number = plain && text.bytes().all(|b| b.is_ascii_digit());
+    text.parse().ok().filter(|_| is_number)
 }
 
 fn version_2(bytes: &[u8]) -> Result<Option<ProxyHeader>, CodecError> {
@@ -100,14 +111,14 @@ fn version_2(bytes: &[u8]) -> Result<Option<ProxyHeader>, CodecError> {
     }
     let Some(header) = bytes.get(..end) else { return Ok(None) };
     // §2.2: whatever else it says of a connection of its own is not looked at.
-    let source = if local { None } else { source_2(*kind, header).ok_or(malformed)? };
-    Ok(Some(ProxyHeader { bytes: end, source }))
+    let ends = if local { None } else { ends_2(*kind, header).ok_or(malformed)? };
+    Ok(Some(ProxyHeader { bytes: end, ends }))
 }
 
-/// Where a connection comes from by a whole header: none if that has no address that means anything
-/// here, since it did not come over a stream of the internet.
+/// Whose connection it is by a whole header: none if that has no address that means anything here,
+/// since it did not come over a stream of the internet.
 #[expect(clippy::option_option, reason = "no address, and no header")]
-fn source_2(kind: u8, header: &[u8]) -> Option<Option<IpAddr>> {
+fn ends_2(kind: u8, header: &[u8]) -> Option<Option<Ends>> {
     let (family, transport) = (kind >> 4, kind & 0xF);
     let addresses = match family {
         _ if transport > 2 => return None,
@@ -119,9 +130,23 @@ fn source_2(kind: u8, header: &[u8]) -> Option<Option<IpAddr>> {
     };
     let (addresses, extensions) = header[V2_FIXED..].split_at_checked(addresses)?;
     are_well_formed(extensions, header).then(|| match (family, transport) {
-        (1, 1) => addresses.first_chunk::<4>().map(|ip| IpAddr::from(*ip)),
-        (2, 1) => addresses.first_chunk::<16>().map(|ip| IpAddr::from(*ip)),
+        (1, 1) => pair::<4>(addresses),
+        (2, 1) => pair::<16>(addresses),
         _ => None,
+    })
+}
+
+/// Two addresses of `N` bytes, two ports.
+fn pair<const N: usize>(bytes: &[u8]) -> Option<Ends>
+where
+    IpAddr: From<[u8; N]>,
+{
+    let (source, bytes) = bytes.split_first_chunk::<N>()?;
+    let (destination, ports) = bytes.split_first_chunk::<N>()?;
+    let &[a, b, c, d] = ports else { return None };
+    Some(Ends {
+        source: (IpAddr::from(*source), u16::from_be_bytes([a, b])).into(),
+        destination: (IpAddr::from(*destination), u16::from_be_bytes([c, d])).into(),
     })
 }
 
@@ -171,4 +196,68 @@ impl Crc32c {
     fn value(self) -> u32 {
         !self.0
     }
+}
+
+/// Which version is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProxyVersion {
+    /// A line of text.
+    V1,
+    /// Binary.
+    V2,
+}
+
+/// A header that names whose connection follows: that of nobody else than us without `ends` (§2.1's
+/// UNKNOWN, §2.2's LOCAL).
+///
+/// A header has one family. It is the client's: access lists look for that address. A destination of
+/// the other one is written as the unspecified address, with its port.
+#[must_use]
+pub fn proxy_header(version: ProxyVersion, ends: Option<Ends>) -> Vec<u8> {
+    let ends = ends.map(of_one_family);
+    match version {
+        ProxyVersion::V1 => line(ends),
+        ProxyVersion::V2 => binary(ends),
+    }
+}
+
+/// IPv4 in IPv6 (§2.1 asks for the client's own view) is IPv4.
+fn of_one_family(ends: Ends) -> Ends {
+    let source = ends.source.ip().to_canonical();
+    let destination = match (source, ends.destination.ip().to_canonical()) {
+        (IpAddr::V4(_), IpAddr::V6(_)) => Ipv4Addr::UNSPECIFIED.into(),
+        (IpAddr::V6(_), IpAddr::V4(_)) => Ipv6Addr::UNSPECIFIED.into(),
+        (_, destination) => destination,
+    };
+    Ends {
+        source: (source, ends.source.port()).into(),
+        destination: (destination, ends.destination.port()).into(),
+    }
+}
+
+fn line(ends: Option<Ends>) -> Vec<u8> {
+    let Some(Ends { source, destination }) = ends else { return b"PROXY UNKNOWN\r\n".to_vec() };
+    let family = if source.is_ipv4() { "TCP4" } else { "TCP6" };
+    let (from, to) = (source.port(), destination.port());
+    format!("PROXY {family} {} {} {from} {to}\r\n", source.ip(), destination.ip()).into_bytes()
+}
+
+fn binary(ends: Option<Ends>) -> Vec<u8> {
+    let (command, kind, length) = match ends.map(|ends| ends.source) {
+        None => (0x20, 0x00, 0),
+        Some(SocketAddr::V4(_)) => (0x21, 0x11, 12),
+        Some(SocketAddr::V6(_)) => (0x21, 0x21, 36),
+    };
+    let mut out = [V2, &[command, kind, 0, length]].concat();
+    let Some(Ends { source, destination }) = ends else { return out };
+    for end in [source, destination] {
+        match end.ip() {
+            IpAddr::V4(ip) => out.extend_from_slice(&ip.octets()),
+            IpAddr::V6(ip) => out.extend_from_slice(&ip.octets()),
+        }
+    }
+    for end in [source, destination] {
+        out.extend_from_slice(&end.port().to_be_bytes());
+    }
+    out
 }

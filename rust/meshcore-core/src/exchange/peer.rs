@@ -1,8 +1,9 @@
 //! The other end of a connection.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use crate::admission::{bytes_key, client_key};
+use crate::codec::Ends;
 
 /// The other end of a downstream connection, made once when it is accepted.
 #[derive(Clone, Debug)]
@@ -10,6 +11,8 @@ pub struct Peer {
     ip: Option<IpAddr>,
     text: String,
     key: u64,
+    port: u16,
+    destination: Option<SocketAddr>,
 }
 
 impl Peer {
@@ -18,7 +21,21 @@ impl Peer {
     pub fn new(ip: Option<IpAddr>, seed: [u64; 2]) -> Self {
         let ip = ip.map(|ip| ip.to_canonical());
         let text = ip.map_or_else(|| "unknown".to_owned(), |ip| ip.to_string());
-        Self { ip, text, key: key_of(ip, seed) }
+        Self { ip, text, key: key_of(ip, seed), port: 0, destination: None }
+    }
+
+    /// The same, from a port.
+    #[must_use]
+    pub fn at_port(self, port: u16) -> Self {
+        Self { port, ..self }
+    }
+
+    /// Whom a balancer announces: what it says of the client's connection stands for what our socket
+    /// does.
+    #[must_use]
+    pub fn announced(ends: Ends, seed: [u64; 2]) -> Self {
+        let destination = Some(ends.destination);
+        Self { destination, ..Self::new(Some(ends.source.ip()), seed) }.at_port(ends.source.port())
     }
 
     /// The address as `x-forwarded-for` writes it; `unknown` without one (RFC 7239 §6.2).
@@ -37,6 +54,18 @@ impl Peer {
     #[must_use]
     pub fn ip(&self) -> Option<IpAddr> {
         self.ip
+    }
+
+    /// As whose connection an endpoint is told of a request whose connection came to `local`, from
+    /// `behind` if that is given; none without an address. Whoever stands behind a proxy has a port that nobody knows.
+    pub(super) fn ends(&self, behind: Option<IpAddr>, local: Option<SocketAddr>) -> Option<Ends> {
+        let source = match behind {
+            Some(ip) => (ip, 0).into(),
+            None => (self.ip?, self.port).into(),
+        };
+        let nowhere = || (Ipv4Addr::UNSPECIFIED, 0).into();
+        let destination = self.destination.or(local).unwrap_or_else(nowhere);
+        Some(Ends { source, destination })
     }
 }
 

@@ -4,6 +4,7 @@
 //! [`attempt`](super::attempt), what passed deadlines mean in [`deadline`](super::deadline).
 
 use std::borrow::Cow;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use smallvec::SmallVec;
@@ -22,6 +23,7 @@ use super::upstream::Upstream;
 use super::walk::Arrival;
 use crate::admission::{BreakerPermit, Charge, Verdict as Finding};
 use crate::balance::{EndpointOutcome, EndpointPermit, Picked, Rng, Tried};
+use crate::codec::Ends;
 use crate::error::Reason;
 use crate::head::{BodyLength, Version};
 use crate::routing::Matched;
@@ -227,6 +229,12 @@ impl RequestTicket {
     #[must_use]
     pub fn client<'a>(&self, peer: &'a Peer) -> Cow<'a, str> {
         self.from.behind.map_or(Cow::Borrowed(peer.text()), |ip| ip.to_string().into())
+    }
+
+    /// As whose connection an endpoint is told of it; `local` is the address that `peer` reached.
+    #[must_use]
+    pub fn ends(&self, peer: &Peer, local: Option<SocketAddr>) -> Option<Ends> {
+        peer.ends(self.from.behind, local)
     }
 
     /// What its listener writes into `via`.

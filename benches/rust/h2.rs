@@ -74,6 +74,7 @@ impl Pair {
             tunnel: None,
             left: None,
             max_forwards: None,
+            as_written: false,
         };
         let sent = self.client.send_request(&self.asked, &rules, Bytes::new(), Some(None));
         assert!(matches!(sent, Ok(Some(_))));

@@ -444,6 +444,10 @@ class CodecLimits:
         """Bytes of a head, number of its fields, bytes of the target and of the body; bytes and
         fields of trailers; whether an endpoint may set fields that begin with ``x-mesh-``."""
 
+    def with_case(self) -> CodecLimits:
+        """The same, with the names of a request's fields kept as they were written, or, of an
+        upstream, sent so."""
+
     def with_paths(self, refused: Sequence[str], keep_slashes: bool) -> CodecLimits:
         """The same, with the keys of ``paths`` that refuse something, and whether repeated slashes
         are kept. Raises `ValueError` for what is no such key."""

@@ -52,8 +52,10 @@ def compile(config: Config, version: int = 1, *, cores: int = 1) -> Snapshot:
     `meshcore.config.check.check` first.
     """
     files = _Files()
+    cased = any(x.preserve_case for x in config.upstreams.values())
+    listeners = (_listener(name, x, files, cased) for name, x in config.listeners.items())
     return Snapshot(
-        listeners=tuple(_listener(name, x, files) for name, x in config.listeners.items()),
+        listeners=tuple(listeners),
         upstreams=tuple(_upstream(name, x, files) for name, x in config.upstreams.items()),
         admin=_admin(config.admin, files) if config.admin else None,
         drain_ns=config.drain.timeout,
@@ -77,7 +79,7 @@ def compile(config: Config, version: int = 1, *, cores: int = 1) -> Snapshot:
     )
 
 
-def _listener(name: str, model: Listener, files: _Files) -> ListenerSpec:
+def _listener(name: str, model: Listener, files: _Files, keep_case: bool) -> ListenerSpec:
     h2 = model.protocols.h2
     return ListenerSpec(
         name=name,
@@ -100,6 +102,7 @@ def _listener(name: str, model: Listener, files: _Files) -> ListenerSpec:
         body_bytes=model.limits.body_bytes,
         refused=tuple(refused(model.paths)),
         keep_slashes=model.paths.repeated_slashes == "keep",
+        keep_case=keep_case,
     )
 
 
@@ -209,6 +212,7 @@ def _upstream(name: str, model: Upstream, files: _Files) -> UpstreamSpec:
         headers=model.limits.headers,
         proxy_protocol=PROXY_VERSIONS[model.proxy_protocol],
         mesh=model.mesh,
+        preserve_case=model.preserve_case,
         pool_idle_ns=model.pool.idle,
         pool_lifetime_ns=model.pool.lifetime,
     )

@@ -139,6 +139,9 @@ _KEYS: Final[dict[str, dict[str, str]]] = {
             _called("tls"): _TLS,
             _called("pool"): "keepalive connectionpool keepaliverequests idletimeout",
             _called("proxy_protocol"): "proxyprotocol sendproxy sendproxyv2",
+            _called(
+                "preserve_case"
+            ): "headercase preservecasewords h1caseadjust preserveheadercase",
             "it is called limits.connections here": "maxconnections maxconn",
             "it is a key of routes; here it is connect_timeout for connecting": "timeout timeouts",
             "it is a key of routes": "retry retries",

@@ -108,6 +108,8 @@ class ListenerSpec:
     """What may not be in a target: the keys of ``paths`` that refuse something."""
     keep_slashes: bool
     """Repeated slashes are not merged."""
+    keep_case: bool
+    """Some upstream wants names of fields as they were written."""
 
     def codec_limits(self) -> CodecLimits:
         """The limits of a message, as the core's codec takes them."""
@@ -117,7 +119,8 @@ class ListenerSpec:
             target=self.target_bytes,
             body=self.body_bytes,
         )
-        return limits.with_paths(self.refused, self.keep_slashes)
+        limits = limits.with_paths(self.refused, self.keep_slashes)
+        return limits.with_case() if self.keep_case else limits
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,17 +157,20 @@ class UpstreamSpec:
     """The version of the PROXY protocol in which a connection announces its client; 0: none."""
     mesh: bool
     """Endpoints may set fields that begin with ``x-mesh-``."""
+    preserve_case: bool
+    """Names of fields go out as clients wrote them, between two sides of HTTP/1.1."""
 
     def codec_limits(self) -> CodecLimits:
         """The limits of a response, as the core's codec takes them: of its head, and so of its
         trailers, which gRPC puts into the head when there is no body."""
-        return CodecLimits(
+        limits = CodecLimits(
             header_bytes=self.header_bytes,
             headers=self.headers,
             trailer_bytes=self.header_bytes,
             trailers=self.headers,
             mesh=self.mesh,
         )
+        return limits.with_case() if self.preserve_case else limits
 
 
 @dataclass(frozen=True, slots=True)

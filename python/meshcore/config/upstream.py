@@ -160,6 +160,11 @@ class Upstream(Model):
         False,
         description="`on`: endpoints are meshcore too, and their `x-mesh-` fields reach clients.",
     )
+    preserve_case: Switch = Field(
+        False,
+        description="`on`: over HTTP/1.1 fields of a request that came over HTTP/1.1 are called "
+        "as the client wrote them, instead of in lower case.",
+    )
     h2: UpstreamHttp2 = Field(UpstreamHttp2(), description="How HTTP/2 is spoken, where it is.")
     pool: Pool = Field(Pool(), description="How long connections are kept.")
     circuit_breaker: Annotated[
@@ -178,4 +183,12 @@ class Upstream(Model):
     def _auto_is_by_alpn(self) -> Upstream:
         if self.protocol == "auto" and self.tls is None:
             raise ValueError("protocol: auto needs tls, whose ALPN decides")
+        return self
+
+    @model_validator(mode="after")
+    def _case_is_of_http1(self) -> Upstream:
+        if self.preserve_case and self.protocol == "h2":
+            raise ValueError(
+                "preserve_case has no meaning with protocol: h2, whose names are in lower case"
+            )
         return self

@@ -31,6 +31,7 @@ fn written(head: &RequestHead) -> Vec<u8> {
         tunnel: None,
         left: None,
         max_forwards: None,
+        as_written: false,
     };
     let mut out = Vec::new();
     encode_request(&mut out, head, &rules);

@@ -28,13 +28,47 @@ struct Field {
 pub struct Headers {
     bytes: Vec<u8>,
     fields: SmallVec<[Field; 16]>,
+    /// The block that they were read from, as it was written, at the same places as in `bytes`.
+    written: Option<Box<[u8]>>,
 }
 
 impl Headers {
     /// An empty list whose buffer holds `bytes` bytes before it grows.
     #[must_use]
     pub fn with_capacity(bytes: usize) -> Self {
-        Self { bytes: Vec::with_capacity(bytes), fields: SmallVec::new() }
+        Self { bytes: Vec::with_capacity(bytes), fields: SmallVec::new(), written: None }
+    }
+
+    /// Keeps what was appended so far as it is now, before names in it are lower-cased.
+    pub fn keep_written(&mut self) {
+        self.written = Some(self.bytes.as_slice().into());
+    }
+
+    /// Whether it is known how names were written.
+    #[must_use]
+    pub fn keeps_written(&self) -> bool {
+        self.written.is_some()
+    }
+
+    /// How the name of a field, as [`Self::iter`] gives it, was written; itself where that is not
+    /// known, or the field was added later. O(its length).
+    #[must_use]
+    pub fn written<'a>(&'a self, name: &'a [u8]) -> &'a [u8] {
+        let start = (name.as_ptr() as usize).wrapping_sub(self.bytes.as_ptr() as usize);
+        let end = start.wrapping_add(name.len());
+        let kept = self.written.as_deref().and_then(|written| written.get(start..end));
+        kept.filter(|kept| kept.eq_ignore_ascii_case(name)).unwrap_or(name)
+    }
+
+    /// How `name` was written first, also of a field that is not in the list any more. O(bytes).
+    #[must_use]
+    pub fn written_first(&self, name: &[u8]) -> Option<&[u8]> {
+        let lines = self.written.as_deref()?.split(|b| *b == b'\n').skip(1);
+        let names = lines.filter_map(|line| line.split_at_checked(name.len()));
+        let mut same = names.filter(|(start, rest)| {
+            rest.first() == Some(&b':') && start.eq_ignore_ascii_case(name)
+        });
+        same.next().map(|(start, _)| start)
     }
 
     /// Appends raw bytes to the buffer; the span is valid for this list's life.
@@ -301,6 +335,31 @@ pub struct ResponseHead {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_as_they_were_written() {
+        let block = b"GET / HTTP/1.1\r\nHost: a\r\nX-One: X-ONE\r\nx-ONE: 2\r\nHOST: b\r\n\r\n";
+        let mut h = Headers::with_capacity(0);
+        h.append(block);
+        h.keep_written();
+        for (at, len) in [(25, 5), (39, 5)] {
+            h.push_spans(Span { start: at, len }, Span { start: at + len + 2, len: 1 });
+        }
+        h.push(b"X-Two", b"3");
+        let names = |h: &Headers| h.iter().map(|(n, _)| h.written(n).to_vec()).collect::<Vec<_>>();
+        assert_eq!(names(&h), [&b"X-One"[..], b"x-ONE", b"x-two"]);
+        assert_eq!(names(&h.clone()), names(&h));
+        assert_eq!(
+            h.iter().map(|(n, _)| n).collect::<Vec<_>>(),
+            [&b"x-one"[..], b"x-one", b"x-two"]
+        );
+        assert_eq!(h.written_first(b"host"), Some(&b"Host"[..]));
+        assert_eq!(h.written_first(b"get / http/1.1\r"), None);
+        assert_eq!(h.written_first(b"x-two"), None);
+        assert_eq!(h.written(b"x-one"), b"x-one", "of another list");
+        h.set(b"X-ONE", b"4");
+        assert_eq!(names(&h), [b"x-two", b"x-one"]);
+    }
 
     #[test]
     fn fields_keep_order_and_case_is_folded() {

@@ -1,7 +1,7 @@
 //! The endpoint's side of a connection: requests out, responses in.
 
 use meshcore_core::codec::{
-    self, ClientEvent, encode_chunk_header, encode_last_chunk, encode_request,
+    self, ClientEvent, RequestRules, encode_chunk_header, encode_last_chunk, encode_request,
 };
 use meshcore_core::exchange::Kind;
 use meshcore_core::head::TunnelKind;
@@ -18,7 +18,11 @@ use crate::ticket::Ticket;
 /// Not frozen: it belongs to one connection of one loop; two threads at once get a
 /// `RuntimeError` instead of a torn message.
 #[pyclass(module = "meshcore._core")]
-pub struct ClientCodec(codec::H1Client);
+pub struct ClientCodec {
+    codec: codec::H1Client,
+    /// Names of requests go out as clients wrote them.
+    as_written: bool,
+}
 
 impl ClientCodec {
     fn event<'py>(
@@ -34,7 +38,7 @@ impl ClientCodec {
             Some(ClientEvent::Head { head, body }) => (head, body, false),
         };
         let part = Part::new(data, body);
-        let tunnel = self.0.in_tunnel();
+        let tunnel = self.codec.in_tunnel();
         Ok(Some(Bound::new(py, Response::new(head, part, informational, tunnel))?.into_any()))
     }
 }
@@ -44,7 +48,9 @@ impl ClientCodec {
     #[new]
     #[pyo3(signature = (limits=None))]
     fn new(limits: Option<&CodecLimits>) -> Self {
-        Self(codec::H1Client::new(limits.map(|limits| limits.0).unwrap_or_default()))
+        let mut limits = limits.map(|limits| limits.0).unwrap_or_default();
+        let as_written = std::mem::take(&mut limits.keep_case);
+        Self { codec: codec::H1Client::new(limits), as_written }
     }
 
     /// The head with the route's changes and what a proxy adds, and the body's first part.
@@ -58,7 +64,10 @@ impl ClientCodec {
     ) -> PyResult<Py<PyBytes>> {
         let head = &request.head;
         let mut out = Vec::with_capacity(1024 + request.part.len());
-        with_rules(request, ticket, peer, now_ns, |rules| encode_request(&mut out, head, rules));
+        let as_written = self.as_written;
+        with_rules(request, ticket, peer, now_ns, |rules| {
+            encode_request(&mut out, head, &RequestRules { as_written, ..*rules });
+        });
         let len = request.part.len();
         let chunked = is_chunked(head.body);
         if chunked && len > 0 {
@@ -71,14 +80,14 @@ impl ClientCodec {
             }
             if request.part.body.end {
                 let trailers = request.part.body.trailers.as_deref();
-                encode_last_chunk(&mut out, trailers, ticket.request_ops());
+                encode_last_chunk(&mut out, trailers, ticket.request_ops(), as_written);
             }
         }
         let tunnel = head.tunnel().filter(|_| ticket.ticket.kind() == Kind::Tunnel);
         let head_request = head.slice(head.method) == b"HEAD";
-        self.0.sent(head_request, tunnel == Some(TunnelKind::Connect));
+        self.codec.sent(head_request, tunnel == Some(TunnelKind::Connect));
         if let Some(TunnelKind::Upgrade(protocol)) = tunnel {
-            self.0.allow_upgrade(protocol);
+            self.codec.allow_upgrade(protocol);
         }
         Ok(PyBytes::new(py, &out).unbind())
     }
@@ -88,37 +97,37 @@ impl ClientCodec {
         py: Python<'py>,
         data: &Bound<'py, PyBytes>,
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
-        let event = self.0.receive(data.as_bytes()).map_err(codec_error)?;
+        let event = self.codec.receive(data.as_bytes()).map_err(codec_error)?;
         self.event(py, data, event)
     }
 
     fn next_event<'py>(&mut self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        let event = self.0.next_event().map_err(codec_error)?;
+        let event = self.codec.next_event().map_err(codec_error)?;
         self.event(py, &PyBytes::new(py, b""), event)
     }
 
     fn receive_eof<'py>(&mut self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        let event = self.0.receive_eof().map_err(codec_error)?;
+        let event = self.codec.receive_eof().map_err(codec_error)?;
         self.event(py, &PyBytes::new(py, b""), event)
     }
 
     /// The last chunk of a body and its trailers.
     fn chunked_end(&self, py: Python<'_>, body: &Body, ticket: &Ticket) -> Py<PyBytes> {
-        body.chunked_end(py, ticket.request_ops())
+        body.chunked_end(py, ticket.request_ops(), self.as_written)
     }
 
     #[getter]
     fn response_began(&self) -> bool {
-        self.0.response_began()
+        self.codec.response_began()
     }
 
     #[getter]
     fn in_tunnel(&self) -> bool {
-        self.0.in_tunnel()
+        self.codec.in_tunnel()
     }
 
     #[getter]
     fn can_reuse(&self) -> bool {
-        self.0.can_reuse()
+        self.codec.can_reuse()
     }
 }

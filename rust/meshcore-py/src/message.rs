@@ -108,9 +108,14 @@ impl Body {
 
 impl Body {
     /// The last chunk and the trailer fields, as they are sent on.
-    pub(crate) fn chunked_end(&self, py: Python<'_>, ops: &HeaderOps) -> Py<PyBytes> {
+    pub(crate) fn chunked_end(
+        &self,
+        py: Python<'_>,
+        ops: &HeaderOps,
+        as_written: bool,
+    ) -> Py<PyBytes> {
         let mut out = Vec::with_capacity(64);
-        encode_last_chunk(&mut out, self.0.body.trailers.as_deref(), ops);
+        encode_last_chunk(&mut out, self.0.body.trailers.as_deref(), ops, as_written);
         PyBytes::new(py, &out).unbind()
     }
 

@@ -58,6 +58,10 @@ impl CodecLimits {
         Self(limits, PathRules::default())
     }
 
+    fn with_case(&self) -> Self {
+        Self(Limits { keep_case: true, ..self.0 }, self.1)
+    }
+
     fn with_paths(&self, refused: Vec<String>, keep_slashes: bool) -> PyResult<Self> {
         let refused = Oddities::try_from(refused).map_err(PyValueError::new_err)?;
         Ok(Self(self.0, PathRules { refused, keep_slashes, own: false }))
@@ -214,7 +218,7 @@ impl ServerCodec {
                 }
                 if response.part.body.end {
                     let trailers = response.part.body.trailers.as_deref();
-                    encode_last_chunk(&mut out, trailers, ticket.response_ops());
+                    encode_last_chunk(&mut out, trailers, ticket.response_ops(), false);
                 }
             }
         }
@@ -223,7 +227,7 @@ impl ServerCodec {
 
     /// The last chunk of a body and its trailers.
     fn chunked_end(&self, py: Python<'_>, body: &Body, ticket: &Ticket) -> Py<PyBytes> {
-        body.chunked_end(py, ticket.response_ops())
+        body.chunked_end(py, ticket.response_ops(), false)
     }
 
     fn send_informational(

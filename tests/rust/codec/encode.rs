@@ -8,6 +8,7 @@ use meshcore_core::codec::{
 };
 use meshcore_core::head::{BodyLength, RequestHead, ResponseHead, TunnelKind, Version};
 use meshcore_core::snapshot::FieldOps;
+use proptest::prelude::*;
 
 use crate::record::{fetch, serve, text};
 
@@ -41,6 +42,7 @@ fn rules<'a>(head: &RequestHead, ops: &'a HeaderOps) -> RequestRules<'a> {
         tunnel: None,
         left: None,
         max_forwards: None,
+        as_written: false,
     }
 }
 
@@ -338,4 +340,51 @@ fn a_replayed_body_gets_its_length() {
     encode_request(&mut out, &head, &rules);
     assert!(text(&out).contains("\r\ncontent-length: 12\r\n"));
     assert!(!text(&out).contains("transfer-encoding"));
+}
+
+/// A name in some case, and a value.
+fn written() -> impl Strategy<Value = (String, String)> {
+    let known =
+        "host|te|connection|content-length|transfer-encoding|via|x-forwarded-for|x-request-id";
+    let cased = |name: String| {
+        let len = name.len();
+        (Just(name), prop::collection::vec(any::<bool>(), len)).prop_map(|(name, upper)| {
+            let cased = |(c, up): (char, bool)| if up { c.to_ascii_uppercase() } else { c };
+            name.chars().zip(upper).map(cased).collect::<String>()
+        })
+    };
+    let own = "[a-z][a-z0-9-]{0,8}".prop_filter("none of ours", move |name| !known.contains(name));
+    (own.prop_flat_map(cased), "[A-Za-z0-9]{0,6}")
+}
+
+proptest! {
+    #[test]
+    fn names_as_written_are_all_that_differs(
+        fields in prop::collection::vec(written(), 0..12),
+        chunked: bool,
+        removed in 0..12_usize,
+    ) {
+        let framing = if chunked { "Transfer-ENCODING: chunked" } else { "CONTENT-length: 5" };
+        let lines: String = fields.iter().map(|(n, v)| format!("{n}: {v}\r\n")).collect();
+        let bytes = format!("POST / HTTP/1.1\r\nHOST: a\r\n{framing}\r\n{lines}\r\n");
+        let limits = Limits { keep_case: true, ..Limits::default() };
+        let Ok(Some(ServerEvent::Head { mut head, .. })) =
+            H1Server::new(limits).receive(bytes.as_bytes()) else { panic!("{bytes}") };
+        let gone = fields.get(removed).map(|(name, _)| name.to_ascii_lowercase());
+        if let Some(gone) = &gone {
+            head.headers.remove(gone.as_bytes());
+        }
+        let ops = HeaderOps::default();
+        let (mut plain, mut cased) = (Vec::new(), Vec::new());
+        encode_request(&mut plain, &head, &rules(&head, &ops));
+        encode_request(&mut cased, &head, &RequestRules { as_written: true, ..rules(&head, &ops) });
+        prop_assert_eq!(cased.to_ascii_lowercase(), plain.to_ascii_lowercase());
+        let (plain, cased) = (text(&plain), text(&cased));
+        prop_assert!(cased.contains("\r\nHOST: a\r\n") && cased.contains(framing));
+        let stays = |name: &str| Some(name.to_ascii_lowercase()) != gone;
+        let sent = fields.iter().filter(|(name, _)| stays(name));
+        let expected: String = sent.map(|(n, v)| format!("{n}: {v}\r\n")).collect();
+        prop_assert!(cased.contains(&expected), "{} in {}", expected, cased);
+        prop_assert!(!plain.contains("HOST"));
+    }
 }

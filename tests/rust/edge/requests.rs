@@ -134,7 +134,7 @@ fn write(mesh: &Mesh, asked: &Asked, ticket: &RequestTicket, wire: &mut Vec<u8>)
         encode_chunk_end(wire);
     }
     if asked.whole {
-        encode_last_chunk(wire, asked.trailers.as_deref(), ticket.request_ops());
+        encode_last_chunk(wire, asked.trailers.as_deref(), ticket.request_ops(), false);
     }
 }
 

@@ -227,7 +227,7 @@ fn write_body(wire: &mut Vec<u8>, answered: &Answered, outgoing: Outgoing, sent:
         encode_chunk_end(wire);
     }
     if answered.whole {
-        encode_last_chunk(wire, answered.trailers.as_deref(), sent.ticket.response_ops());
+        encode_last_chunk(wire, answered.trailers.as_deref(), sent.ticket.response_ops(), false);
     }
 }
 

@@ -92,6 +92,7 @@ impl Pair {
             tunnel,
             left: None,
             max_forwards: None,
+            as_written: false,
         };
         let body = Bytes::copy_from_slice(body);
         self.client.send_request(head, &rules, body, end.then_some(None))

@@ -64,6 +64,7 @@ pub(super) struct Chunked {
     body_left: u64,
     trailer_rules: BlockRules,
     trailers: Input,
+    keep_case: bool,
 }
 
 impl Chunked {
@@ -81,6 +82,7 @@ impl Chunked {
                 may_be_empty: true,
             },
             trailers: Input::default(),
+            keep_case: limits.keep_case,
         }
     }
 
@@ -197,7 +199,7 @@ impl Chunked {
         let block = self.trailers.block(&at, data);
         let mut trailers = None;
         if block.len() > 2 {
-            let mut fields = parse::trailers(block, self.trailer_rules.max_lines)?;
+            let mut fields = parse::trailers(block, self.trailer_rules.max_lines, self.keep_case)?;
             fields.retain(|name, _| may_be_trailer(name));
             trailers = Some(Box::new(fields)).filter(|f| !f.is_empty());
         }

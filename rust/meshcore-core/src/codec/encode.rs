@@ -12,9 +12,35 @@ pub(super) trait Fields {
     /// Adds the fields that a route sets and adds.
     fn changes(&mut self, ops: &HeaderOps);
 
+    /// Adds a field that the codec alone writes, also in place of one that was received.
+    fn own(&mut self, name: &[u8], value: &[u8]) {
+        self.field(name, value);
+    }
+
     /// Adds `content-length`.
     fn content_length(&mut self, n: u64) {
-        self.field(b"content-length", itoa::Buffer::new().format(n).as_bytes());
+        self.own(b"content-length", itoa::Buffer::new().format(n).as_bytes());
+    }
+}
+
+/// Lines of HTTP/1.1 that call received fields as their sender wrote them, those too that the codec
+/// writes anew. What is added beside them, or set in their place, is called as we write it.
+pub(super) struct AsWritten<'a> {
+    pub(super) out: &'a mut Vec<u8>,
+    pub(super) headers: &'a Headers,
+}
+
+impl Fields for AsWritten<'_> {
+    fn field(&mut self, name: &[u8], value: &[u8]) {
+        self.out.field(self.headers.written(name), value);
+    }
+
+    fn changes(&mut self, ops: &HeaderOps) {
+        self.out.changes(ops);
+    }
+
+    fn own(&mut self, name: &[u8], value: &[u8]) {
+        self.out.field(self.headers.written_first(name).unwrap_or(name), value);
     }
 }
 
@@ -62,12 +88,19 @@ pub fn encode_chunk_end(out: &mut Vec<u8>) {
 }
 
 /// Writes the last chunk and the trailers; those that may not be trailers, or that `ops` takes out,
-/// are left out.
-pub fn encode_last_chunk(out: &mut Vec<u8>, trailers: Option<&Headers>, ops: &HeaderOps) {
+/// are left out. `as_written`: they are called as they were, where that was kept.
+pub fn encode_last_chunk(
+    out: &mut Vec<u8>,
+    trailers: Option<&Headers>,
+    ops: &HeaderOps,
+    as_written: bool,
+) {
     out.extend_from_slice(b"0\r\n");
-    for (name, value) in trailers.into_iter().flat_map(Headers::iter) {
-        if may_be_trailer(name) && !ops.drops(name) {
-            out.field(name, value);
+    if let Some(trailers) = trailers {
+        for (name, value) in trailers.iter() {
+            if may_be_trailer(name) && !ops.drops(name) {
+                out.field(if as_written { trailers.written(name) } else { name }, value);
+            }
         }
     }
     out.extend_from_slice(b"\r\n");
@@ -168,8 +201,8 @@ mod tests {
         trailers.push(b"grpc-status", b"0");
         let mut out = Vec::new();
         let ops = HeaderOps::default();
-        encode_last_chunk(&mut out, Some(&trailers), &ops);
-        encode_last_chunk(&mut out, None, &ops);
+        encode_last_chunk(&mut out, Some(&trailers), &ops, false);
+        encode_last_chunk(&mut out, None, &ops, false);
         assert_eq!(out, b"0\r\ngrpc-status: 0\r\n\r\n0\r\n\r\n");
     }
 

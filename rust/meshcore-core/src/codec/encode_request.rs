@@ -3,7 +3,7 @@
 //! Which fields pass and which are made is the same for both protocols; HTTP/1.1 writes them here
 //! as lines, [`super::h2`] as a field list.
 
-use super::encode::Fields;
+use super::encode::{AsWritten, Fields};
 use super::field::list;
 use super::header_ops::HeaderOps;
 use super::header_rules::{Class, classify};
@@ -35,6 +35,8 @@ pub struct RequestRules<'a> {
     pub left: Option<(&'a [u8], &'a [u8])>,
     /// What is sent instead of the client's `max-forwards`.
     pub max_forwards: Option<&'a [u8]>,
+    /// Over HTTP/1.1 names go out as the client wrote them, where that was kept.
+    pub as_written: bool,
 }
 
 /// What was met on the way through the fields.
@@ -68,11 +70,20 @@ pub fn encode_request(out: &mut Vec<u8>, head: &RequestHead, rules: &RequestRule
     out.reserve(head.headers.buffer_len() + rules.ops.lines().len() + 256);
     let authority = rules.authority.unwrap_or_else(|| head.slice(head.authority));
     request_line(out, head, rules, authority);
-    out.field(b"host", authority);
+    if rules.as_written && head.headers.keeps_written() {
+        fields(&mut AsWritten { out, headers: &head.headers }, head, rules, authority);
+    } else {
+        fields(out, head, rules, authority);
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+fn fields<F: Fields>(out: &mut F, head: &RequestHead, rules: &RequestRules<'_>, authority: &[u8]) {
+    out.own(b"host", authority);
     let met = received_fields(out, head, rules);
     let streamed = matches!(rules.framing, BodyLength::Streamed | BodyLength::UntilClose);
     if streamed {
-        out.extend_from_slice(b"transfer-encoding: chunked\r\n");
+        out.own(b"transfer-encoding", b"chunked");
     } else if let Some(n) = declared_length(head, rules.framing, &met) {
         out.content_length(n);
     }
@@ -81,16 +92,18 @@ pub fn encode_request(out: &mut Vec<u8>, head: &RequestHead, rules: &RequestRule
             if protocol == websocket::WEBSOCKET && head.version == Version::Http2 {
                 out.field(websocket::KEY, websocket::key(rules.request_id).as_bytes());
             }
-            out.field(b"upgrade", protocol);
-            out.extend_from_slice(b"connection: upgrade\r\n");
+            out.own(b"upgrade", protocol);
+            out.own(b"connection", b"upgrade");
         }
         // RFC 9110 §10.1.4: whoever sends TE lists it.
-        None if met.te_trailers => out.extend_from_slice(b"te: trailers\r\nconnection: te\r\n"),
+        None if met.te_trailers => {
+            out.own(b"te", b"trailers");
+            out.own(b"connection", b"te");
+        }
         Some(TunnelKind::Connect) | None => {}
     }
     made_fields(out, head, rules, &met);
     out.changes(rules.ops);
-    out.extend_from_slice(b"\r\n");
 }
 
 fn request_line(out: &mut Vec<u8>, head: &RequestHead, rules: &RequestRules<'_>, authority: &[u8]) {

@@ -25,6 +25,8 @@ pub struct Limits {
     pub informational: u8,
     /// Whether an endpoint may say what meshcore says of itself (`x-mesh-`): it is one.
     pub mesh: bool,
+    /// Whether it is kept how the names of a request's fields were written.
+    pub keep_case: bool,
 }
 
 impl Default for Limits {
@@ -40,6 +42,7 @@ impl Default for Limits {
             pipelined: 512 * 1024,
             informational: 32,
             mesh: false,
+            keep_case: false,
         }
     }
 }

@@ -10,6 +10,7 @@ use std::ops::Range;
 
 use super::error::CodecError;
 use super::input::ScanError;
+use super::limits::Limits;
 use crate::error::Reason;
 use crate::head::{Headers, Span, Version};
 
@@ -88,10 +89,14 @@ fn span_in(whole: &[u8], part: &[u8]) -> Span {
     span(start..start + part.len())
 }
 
-/// Copies the block once; the fields become spans into the copy.
-fn adopt(block: &[u8], fields: &[httparse::Header<'_>]) -> Headers {
+/// Copies the block once; the fields become spans into the copy. `keep_case`: a second copy tells how
+/// names were written.
+fn adopt(block: &[u8], fields: &[httparse::Header<'_>], keep_case: bool) -> Headers {
     let mut headers = Headers::with_capacity(block.len());
     headers.append(block);
+    if keep_case {
+        headers.keep_written();
+    }
     for field in fields {
         headers.push_spans(span_in(block, field.name.as_bytes()), span_in(block, field.value));
     }
@@ -116,8 +121,8 @@ fn with_fields<'b, T>(
 }
 
 /// Parses the block of a request.
-pub(super) fn request(block: &[u8], max_fields: usize) -> Result<RequestBlock, CodecError> {
-    let parsed = with_fields(max_fields, |fields| {
+pub(super) fn request(block: &[u8], limits: &Limits) -> Result<RequestBlock, CodecError> {
+    let parsed = with_fields(limits.headers, |fields| {
         let mut line = httparse::Request::new(&mut []);
         let status = line.parse_with_uninit_headers(block, fields)?;
         let (method, target) = (line.method.unwrap_or_default(), line.path.unwrap_or_default());
@@ -125,7 +130,7 @@ pub(super) fn request(block: &[u8], max_fields: usize) -> Result<RequestBlock, C
             version: version(line.version.unwrap_or_default()),
             method: span_in(block, method.as_bytes()),
             target: span_in(block, target.as_bytes()),
-            headers: adopt(block, line.headers),
+            headers: adopt(block, line.headers, limits.keep_case),
         }))
     });
     match parsed {
@@ -147,7 +152,7 @@ pub(super) fn response(block: &[u8], max_fields: usize) -> Result<ResponseBlock,
         Ok(status.is_complete().then(|| ResponseBlock {
             version: version(line.version.unwrap_or_default()),
             status: line.code.unwrap_or_default(),
-            headers: adopt(block, line.headers),
+            headers: adopt(block, line.headers, false),
         }))
     });
     match parsed {
@@ -159,10 +164,14 @@ pub(super) fn response(block: &[u8], max_fields: usize) -> Result<ResponseBlock,
 }
 
 /// Parses a trailer section, its empty line included.
-pub(super) fn trailers(block: &[u8], max_fields: usize) -> Result<Headers, CodecError> {
+pub(super) fn trailers(
+    block: &[u8],
+    max_fields: usize,
+    keep_case: bool,
+) -> Result<Headers, CodecError> {
     let mut fields = vec![httparse::EMPTY_HEADER; max_fields];
     match httparse::parse_headers(block, &mut fields) {
-        Ok(httparse::Status::Complete((_, fields))) => Ok(adopt(block, fields)),
+        Ok(httparse::Status::Complete((_, fields))) => Ok(adopt(block, fields, keep_case)),
         Ok(httparse::Status::Partial) => Err(CodecError::bad("incomplete trailers")),
         Err(error) => Err(fault(error)),
     }
@@ -171,6 +180,10 @@ pub(super) fn trailers(block: &[u8], max_fields: usize) -> Result<Headers, Codec
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn read(block: &[u8], headers: usize) -> Result<RequestBlock, CodecError> {
+        request(block, &Limits { headers, ..Limits::default() })
+    }
 
     #[test]
     fn versions_that_exist_are_505_and_nonsense_is_400() {
@@ -186,17 +199,13 @@ mod tests {
             (b"GET / HTTP/11\r\n\r\n", 400),
             (b"GET /\r\n\r\n", 400),
         ] {
-            assert_eq!(
-                request(line, 10).err().map(|e| e.reason.status()),
-                Some(status),
-                "{line:?}"
-            );
+            assert_eq!(read(line, 10).err().map(|e| e.reason.status()), Some(status), "{line:?}");
         }
     }
 
     #[test]
     fn names_are_lower_case_and_values_trimmed() {
-        let got = request(b"GET /a HTTP/1.1\r\nHoST:  b \t\r\nX:\r\n\r\n", 10).unwrap();
+        let got = read(b"GET /a HTTP/1.1\r\nHoST:  b \t\r\nX:\r\n\r\n", 10).unwrap();
         assert_eq!(
             got.headers.iter().collect::<Vec<_>>(),
             [(&b"host"[..], &b"b"[..]), (b"x", b"")]
@@ -212,8 +221,8 @@ mod tests {
             got.headers.iter().collect::<Vec<_>>(),
             [(&b"transfer-encoding"[..], &b"chunked"[..]), (b"x", b"1")]
         );
-        assert!(request(b"GET / HTTP/1.1\r\nHost : a\r\n\r\n", 10).is_err());
-        assert!(trailers(b"X : 1\r\n\r\n", 10).is_err());
+        assert!(read(b"GET / HTTP/1.1\r\nHost : a\r\n\r\n", 10).is_err());
+        assert!(trailers(b"X : 1\r\n\r\n", 10, false).is_err());
         for wrong in [&b"HTTP/1.1 200 OK\r\nA b: 1\r\n\r\n"[..], b"HTTP/1.1 200 OK\r\n : 1\r\n\r\n"]
         {
             assert!(response(wrong, 10).is_err());
@@ -227,8 +236,8 @@ mod tests {
             block.extend_from_slice(format!("x-{i}: {i}\r\n").as_bytes());
         }
         block.extend_from_slice(b"\r\n");
-        assert_eq!(request(&block, 100).unwrap().headers.len(), 100);
-        let refused = request(&block, 99).err().map(|e| e.reason);
+        assert_eq!(read(&block, 100).unwrap().headers.len(), 100);
+        let refused = read(&block, 99).err().map(|e| e.reason);
         assert_eq!(refused, Some(Reason::HeadersTooLarge));
     }
 }

@@ -21,7 +21,7 @@ pub(super) fn read(
     limits: &Limits,
     rules: &ServerRules,
 ) -> Result<RequestHead, CodecError> {
-    let mut parsed = parse::request(block, limits.headers)?;
+    let mut parsed = parse::request(block, limits)?;
     if parsed.target.len as usize > limits.target {
         return Err(CodecError::new(Reason::UriTooLong, "target too long"));
     }

@@ -67,6 +67,7 @@ impl RequestTicket {
             framing: head.body,
             tunnel: head.tunnel().filter(|_| self.kind() == Kind::Tunnel),
             left: left.as_ref().map(|(timeout, ms)| (timeout.as_bytes(), ms.as_bytes())),
+            as_written: false,
             max_forwards: hops.as_ref().map(|n| n.as_bytes()),
         })
     }

@@ -444,6 +444,10 @@ class CodecLimits:
         """Bytes of a head, number of its fields, bytes of the target and of the body; bytes and
         fields of trailers; whether an endpoint may set fields that begin with ``x-mesh-``."""
 
+    def with_lenient(self, words: Sequence[str]) -> CodecLimits:
+        """The same, with what is mended in an endpoint's heads: words of ``lenient``. Raises
+        `ValueError` for what is none."""
+
     def with_case(self) -> CodecLimits:
         """The same, with the names of a request's fields kept as they were written, or, of an
         upstream, sent so."""

@@ -213,6 +213,7 @@ def _upstream(name: str, model: Upstream, files: _Files) -> UpstreamSpec:
         proxy_protocol=PROXY_VERSIONS[model.proxy_protocol],
         mesh=model.mesh,
         preserve_case=model.preserve_case,
+        lenient=tuple(model.lenient),
         pool_idle_ns=model.pool.idle,
         pool_lifetime_ns=model.pool.lifetime,
     )

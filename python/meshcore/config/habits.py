@@ -139,6 +139,8 @@ _KEYS: Final[dict[str, dict[str, str]]] = {
             _called("tls"): _TLS,
             _called("pool"): "keepalive connectionpool keepaliverequests idletimeout",
             _called("proxy_protocol"): "proxyprotocol sendproxy sendproxyv2",
+            _called("lenient"): "acceptinvalidhttpresponse acceptunsafeviolationsinhttpresponse "
+            "insecurehttpparser http1protocoloptions",
             _called(
                 "preserve_case"
             ): "headercase preservecasewords h1caseadjust preserveheadercase",

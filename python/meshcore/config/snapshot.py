@@ -159,6 +159,8 @@ class UpstreamSpec:
     """Endpoints may set fields that begin with ``x-mesh-``."""
     preserve_case: bool
     """Names of fields go out as clients wrote them, between two sides of HTTP/1.1."""
+    lenient: tuple[str, ...]
+    """What is mended in heads of responses over HTTP/1.1."""
 
     def codec_limits(self) -> CodecLimits:
         """The limits of a response, as the core's codec takes them: of its head, and so of its
@@ -170,6 +172,8 @@ class UpstreamSpec:
             trailers=self.headers,
             mesh=self.mesh,
         )
+        if self.lenient:
+            limits = limits.with_lenient(self.lenient)
         return limits.with_case() if self.preserve_case else limits
 
 

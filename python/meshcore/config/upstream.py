@@ -29,6 +29,7 @@ from meshcore.config.http2 import UpstreamHttp2
 from meshcore.config.layers import MAX_FAILURES, CircuitBreaker
 
 ProxyVersion = Literal["v1", "v2"]
+Lenient = Literal["bare_lf", "fold", "invalid_names", "status_blanks", "repeated_length"]
 
 
 def _proxy_version(value: object) -> object:
@@ -165,6 +166,12 @@ class Upstream(Model):
         description="`on`: over HTTP/1.1 fields of a request that came over HTTP/1.1 are called "
         "as the client wrote them, instead of in lower case.",
     )
+    lenient: list[Lenient] = Field(
+        default_factory=list,
+        max_length=16,
+        description="What is mended in heads of responses over HTTP/1.1 instead of refused; a "
+        "connection on which it was carries no other request.",
+    )
     h2: UpstreamHttp2 = Field(UpstreamHttp2(), description="How HTTP/2 is spoken, where it is.")
     pool: Pool = Field(Pool(), description="How long connections are kept.")
     circuit_breaker: Annotated[
@@ -186,9 +193,11 @@ class Upstream(Model):
         return self
 
     @model_validator(mode="after")
-    def _case_is_of_http1(self) -> Upstream:
+    def _of_http1(self) -> Upstream:
         if self.preserve_case and self.protocol == "h2":
             raise ValueError(
                 "preserve_case has no meaning with protocol: h2, whose names are in lower case"
             )
+        if self.lenient and self.protocol == "h2":
+            raise ValueError("lenient has no meaning with protocol: h2, whose heads have no lines")
         return self

@@ -1,7 +1,7 @@
 //! The client's side of a connection: requests in, responses out.
 
 use meshcore_core::codec::{
-    self, Limits, ResponseRules, ServerEvent, ServerRules, encode_chunk_header,
+    self, Lenient, Limits, ResponseRules, ServerEvent, ServerRules, encode_chunk_header,
     encode_informational, encode_last_chunk, encode_local, encode_response,
 };
 use meshcore_core::head::{BodyLength, Scheme, Version};
@@ -56,6 +56,11 @@ impl CodecLimits {
         limits.trailer_bytes = trailer_bytes.unwrap_or(limits.trailer_bytes);
         limits.trailers = trailers.unwrap_or(limits.trailers);
         Self(limits, PathRules::default())
+    }
+
+    fn with_lenient(&self, words: Vec<String>) -> PyResult<Self> {
+        let lenient = Lenient::try_from(words).map_err(PyValueError::new_err)?;
+        Ok(Self(Limits { lenient, ..self.0 }, self.1))
     }
 
     fn with_case(&self) -> Self {

@@ -80,6 +80,7 @@ impl Chunked {
                 max_lines: limits.trailers,
                 leading: 0,
                 may_be_empty: true,
+                bare_lf: false,
             },
             trailers: Input::default(),
             keep_case: limits.keep_case,

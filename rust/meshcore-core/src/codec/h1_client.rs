@@ -186,10 +186,15 @@ impl H1Client {
             max_lines: self.limits.headers + 1,
             leading: 0,
             may_be_empty: false,
+            bare_lf: self.limits.lenient.takes_bare_lf(),
         };
         let not_http = |b| (b != b'H').then_some(CodecError::bad("not a status line"));
         let Some(at) = self.input.locate(data, &block_rules, not_http)? else { return Ok(None) };
-        let parsed = parse::response(self.input.block(&at, data), self.limits.headers)?;
+        let block = self.input.block(&at, data);
+        let mended = self.limits.lenient.mend(block)?;
+        let parsed = parse::response(mended.as_deref().unwrap_or(block), self.limits.headers)?;
+        // The endpoint may see another end of its body than we do.
+        self.reusable &= mended.is_none();
         let from = self.input.leave(&at, data);
         let head = self.response_head(parsed)?;
         if head.status < 200 && head.status != 101 {

@@ -198,6 +198,7 @@ impl H1Server {
             max_lines: self.limits.headers + 1,
             leading: 1,
             may_be_empty: false,
+            bare_lf: false,
         };
         let not_http = |b| (!is_token_byte(b)).then_some(CodecError::bad("invalid method"));
         let Some(at) = self.input.locate(data, &block_rules, not_http)? else { return Ok(None) };

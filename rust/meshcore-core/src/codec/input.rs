@@ -33,6 +33,8 @@ pub(super) struct BlockRules {
     pub(super) leading: u8,
     /// Whether the block may be empty (trailers may, heads not).
     pub(super) may_be_empty: bool,
+    /// Whether a line may end with LF alone.
+    pub(super) bare_lf: bool,
 }
 
 /// The progress of a look for the empty line.
@@ -65,10 +67,11 @@ impl Scan {
         let window = &src[..src.len().min(rules.max_bytes)];
         while let Some(i) = memchr(b'\n', &window[self.at..]) {
             let newline = self.at + i;
-            if newline == self.line || window[newline - 1] != b'\r' {
+            let with_cr = newline > self.line && window[newline - 1] == b'\r';
+            if !(with_cr || rules.bare_lf) {
                 return Err(ScanError::BareLf);
             }
-            let empty = newline == self.line + 1;
+            let empty = newline == self.line + usize::from(with_cr);
             self.at = newline + 1;
             self.line = self.at;
             if !empty {
@@ -210,7 +213,7 @@ mod tests {
     use super::*;
 
     const RULES: BlockRules =
-        BlockRules { max_bytes: 32, max_lines: 3, leading: 1, may_be_empty: false };
+        BlockRules { max_bytes: 32, max_lines: 3, leading: 1, may_be_empty: false, bare_lf: false };
 
     fn scan(src: &[u8]) -> Result<Option<Block>, ScanError> {
         let whole = Scan::default().run(src, &RULES);
@@ -238,6 +241,17 @@ mod tests {
     fn refuses_a_bare_line_feed() {
         for src in [&b"\na"[..], b"a\n", b"a\r\n\n", b"a\r\nb\nc", b"a\r\n\r\r\nb\n"] {
             assert_eq!(scan(src), Err(ScanError::BareLf), "{src:?}");
+        }
+    }
+
+    #[test]
+    fn takes_a_bare_line_feed_where_it_may_be() {
+        let rules = BlockRules { bare_lf: true, ..RULES };
+        for (src, end) in
+            [(&b"a\n\nrest"[..], 3), (b"a\r\nb\n\r\n\n", 7), (b"a\nb\r\n\nc", 6), (b"a\r\r\n\n", 5)]
+        {
+            let found = Scan::default().run(src, &rules);
+            assert_eq!(found, Ok(Some(Block { start: 0, end })), "{src:?}");
         }
     }
 

@@ -1,5 +1,7 @@
 //! What one message may cost, each number with its reason.
 
+use super::mend::Lenient;
+
 /// Bounds on one message and on what a connection keeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -25,6 +27,8 @@ pub struct Limits {
     pub informational: u8,
     /// Whether an endpoint may say what meshcore says of itself (`x-mesh-`): it is one.
     pub mesh: bool,
+    /// What is mended in a response's head.
+    pub lenient: Lenient,
     /// Whether it is kept how the names of a request's fields were written.
     pub keep_case: bool,
 }
@@ -42,6 +46,7 @@ impl Default for Limits {
             pipelined: 512 * 1024,
             informational: 32,
             mesh: false,
+            lenient: Lenient::default(),
             keep_case: false,
         }
     }

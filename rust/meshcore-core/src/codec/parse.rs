@@ -159,8 +159,16 @@ pub(super) fn response(block: &[u8], max_fields: usize) -> Result<ResponseBlock,
         Ok(Some(response)) if (100..600).contains(&response.status) => Ok(response),
         Ok(Some(_)) => Err(CodecError::bad("status out of range")),
         Ok(None) => Err(CodecError::bad("incomplete head")),
+        // As which the parser takes the blank.
+        Err(httparse::Error::HeaderName) if is_folded(block) => {
+            Err(CodecError::bad("folded field"))
+        }
         Err(error) => Err(fault(error)),
     }
+}
+
+fn is_folded(block: &[u8]) -> bool {
+    block.windows(2).any(|pair| matches!(pair, [b'\n', b' ' | b'\t']))
 }
 
 /// Parses a trailer section, its empty line included.

@@ -324,7 +324,7 @@ class Exchange(Ending):
             self._cut(reason, detail, now_ns, counted=counted)
         elif phase == LOOKING:
             if not self._is_whole():  # else it needs it no more
-                self.answer(Answer.for_reason(reason, detail), now_ns)
+                self.answer(Answer.for_reason(reason, detail), now_ns, counted=counted)
         else:
             follows = self.ticket.failed(reason, counted, now_ns)
             if follows == Next.ANSWER:

@@ -329,7 +329,8 @@ impl Ticket {
     }
 
     fn decided(&mut self, answer: &Answer, at: usize, counted: bool, now_ns: u64) {
-        self.ticket.decided(outcome(answer, at), counted, Nanos(now_ns));
+        let rand = self.engine.random();
+        self.ticket.decided(outcome(answer, at), counted, Nanos(now_ns), rand);
     }
 
     fn answered(
@@ -343,7 +344,8 @@ impl Ticket {
         let outcome = outcome(answer, at);
         let reply = &answer.reply;
         let grpc = request.head.is_grpc().then(|| reply.grpc_status(answer.reason()));
-        self.ticket.answered(reply.status, grpc, outcome, counted, Nanos(now_ns));
+        let at = (Nanos(now_ns), self.engine.random());
+        self.ticket.answered(reply.status, grpc, outcome, counted, at);
     }
 
     fn ended_with(&mut self, answer: &Answer) {

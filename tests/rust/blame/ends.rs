@@ -96,7 +96,7 @@ impl Asked {
 
     fn answer(&mut self, mesh: &Mesh, reason: Reason) {
         let outcome = Outcome::of(reason, Phase::Layers).because("first");
-        self.ticket.answered(reason.status(), None, outcome.clone(), false, mesh.now);
+        self.ticket.answered(reason.status(), None, outcome.clone(), false, (mesh.now, 7));
         self.end(outcome, How::Answered);
     }
 

@@ -5,6 +5,7 @@
 
 mod again;
 mod client;
+mod decided;
 mod ends;
 mod mesh;
 mod ours;

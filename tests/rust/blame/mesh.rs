@@ -166,7 +166,8 @@ impl Mesh {
 
     /// The client gets an answer of ours.
     pub(crate) fn answer(&mut self, mut ticket: RequestTicket, reason: Reason) {
-        ticket.answered(reason.status(), None, Outcome::of(reason, Phase::Asked), false, self.now);
+        let (outcome, at) = (Outcome::of(reason, Phase::Asked), (self.now, self.rng.next_u64()));
+        ticket.answered(reason.status(), None, outcome, false, at);
         self.finish(ticket);
     }
 

@@ -8,7 +8,7 @@ use super::body::Keep;
 use super::deadline::Awaited;
 use super::outcome::Outcome;
 use super::stack::RouteStack;
-use super::ticket::{Budget, Kind, RequestTicket, Told};
+use super::ticket::{Budget, Kind, RequestTicket, Stage, Told};
 use crate::admission::{State, What};
 use crate::balance::{EndpointOutcome, Rng, Tried};
 use crate::error::{Again, Reason};
@@ -345,17 +345,22 @@ impl RequestTicket {
 
     /// A local answer is to end the request; its outcome is why. `counted`: the same cause was told
     /// by another request already.
-    pub fn decided(&mut self, outcome: Outcome, counted: bool, now: Nanos) {
+    ///
+    /// Layers may look at the answer for long, and the client may leave meanwhile: the breaker hears
+    /// it now, and the place at the upstream is free.
+    pub fn decided(&mut self, outcome: Outcome, counted: bool, now: Nanos, rand: u64) {
         let reason = self.judged(outcome.reason, now);
         // A retry has less than the route's time: that it took all that was left says nothing, but
         // what the attempt before it met stands.
         let short = reason == Reason::UpstreamTimeout && self.attempts > 1;
-        let counted = counted || short;
+        let counted = counted || short || self.is_no_failure(outcome.reason, now);
         self.blame(reason, counted, now);
         if short {
             self.told = self.told_before;
         }
         self.end_attempt(endpoint_outcome(reason, counted), now);
+        self.settle_breaker(now, rand);
+        self.leave_upstream();
         self.outcome.get_or_insert(outcome);
     }
 
@@ -367,16 +372,17 @@ impl RequestTicket {
         grpc: Option<u8>,
         outcome: Outcome,
         counted: bool,
-        now: Nanos,
+        (now, rand): (Nanos, u64),
     ) {
         if self.outcome.is_none() {
-            self.decided(outcome, counted, now);
+            self.decided(outcome, counted, now, rand);
         } else if outcome.reason == Reason::LayerError {
             self.outcome = Some(outcome);
         }
         if let Some((stats, outcome)) = self.listener_stats().zip(self.outcome.as_ref()) {
             stats.answered(outcome.reason);
         }
+        self.replied = true;
         self.status = status;
         self.grpc = grpc;
     }
@@ -388,15 +394,21 @@ impl RequestTicket {
     }
 
     /// The request is over without an answer of ours: it was left, or what was sent is torn.
-    /// `counted`: the same cause was told by another request already.
+    /// `counted`: the same cause was told by another request already. What was
+    /// [`decided`](Self::decided) stands.
     pub fn cut(&mut self, outcome: Outcome, counted: bool, now: Nanos, rand: u64) {
-        if let Some(stats) = self.listener_stats().filter(|_| self.outcome.is_none()) {
-            stats.cut(outcome.reason);
+        if self.outcome.is_none() {
+            let counted = counted || self.is_no_failure(outcome.reason, now);
+            let reason = self.judged(outcome.reason, now);
+            self.blame(reason, counted, now);
+            self.end_attempt(endpoint_outcome(reason, counted), now);
         }
-        let counted = counted || self.is_no_failure(outcome.reason, now);
-        let reason = self.judged(outcome.reason, now);
-        self.blame(reason, counted, now);
-        self.end_attempt(endpoint_outcome(reason, counted), now);
+        if self.stage != Stage::Done
+            && !self.replied
+            && let Some(stats) = self.listener_stats()
+        {
+            stats.cut(self.outcome.as_ref().map_or(outcome.reason, |decided| decided.reason));
+        }
         self.end(outcome, now, rand);
     }
 }

@@ -164,6 +164,8 @@ pub struct RequestTicket {
 
 impl RequestTicket {
     /// `whole`: the request ends with its head.
+    /// An answer given here was sent.
+    pub(super) replied: bool,
     pub(super) fn new(
         compiled: Arc<Compiled>,
         listener: u32,
@@ -215,6 +217,7 @@ impl RequestTicket {
 
     /// The route, once it is found.
     #[must_use]
+            replied: false,
     pub fn route(&self) -> Option<&Arc<RouteStack>> {
         self.route.as_ref()
     }
@@ -396,7 +399,7 @@ impl RequestTicket {
         self.compiled.listener(self.listener).map(|l| &l.stats)
     }
 
-    fn leave_upstream(&mut self) {
+    pub(super) fn leave_upstream(&mut self) {
         if std::mem::take(&mut self.in_upstream)
             && let Some(upstream) = self.upstream()
         {

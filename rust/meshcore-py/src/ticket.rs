@@ -266,7 +266,7 @@ impl Ticket {
         now_ns: u64,
     ) -> (u8, u8, &'static str) {
         let paused = Paused { client: client_paused, endpoint: endpoint_paused };
-        match self.ticket.due(paused, Nanos(now_ns), self.engine.random()) {
+        match self.ticket.due(paused, Nanos(now_ns)) {
             exchange::Due::NotYet => (Due::NotYet as u8, 0, ""),
             exchange::Due::Over(reason, detail) => (Due::Over as u8, reason as u8, detail),
             exchange::Due::Attempt(reason) => (Due::Attempt as u8, reason as u8, "per_try"),

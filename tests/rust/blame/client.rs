@@ -122,8 +122,7 @@ const TRICKS: &[Trick] = &[
         let due = loop {
             m.wait(1_000);
             ticket.received(1, true, m.now);
-            let rand = m.rng.next_u64();
-            match ticket.due(Paused::default(), m.now, rand) {
+            match ticket.due(Paused::default(), m.now) {
                 Due::NotYet => {}
                 due => break due,
             }

@@ -151,7 +151,7 @@ impl Asked {
             Call::Data2(bytes) if passes => ticket.relayed(bytes, now, rand),
             Call::Trailers(status) if passes => ticket.trailed(status, now, rand),
             Call::Due if self.ended.is_none() => {
-                ticket.due(Paused::default(), now, rand);
+                ticket.due(Paused::default(), now);
             }
             Call::Answer(reason) if !self.headed && self.ended.is_none() => {
                 self.answer(mesh, Reason::ALL[reason]);

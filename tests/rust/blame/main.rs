@@ -9,6 +9,7 @@ mod decided;
 mod ends;
 mod mesh;
 mod ours;
+mod probes;
 mod service;
 mod short;
 mod time;

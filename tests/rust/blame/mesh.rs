@@ -190,7 +190,7 @@ impl Mesh {
     pub(crate) fn until_due(&mut self, ticket: &mut RequestTicket, paused: Paused) -> Due {
         self.now = ticket.next_due();
         assert_ne!(self.now, Nanos::MAX, "nothing is due");
-        ticket.due(paused, self.now, self.rng.next_u64())
+        ticket.due(paused, self.now)
     }
 
     pub(crate) fn breaker(&self) -> State {

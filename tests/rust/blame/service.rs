@@ -92,7 +92,7 @@ impl World {
             Death::Reset => Reason::UpstreamReset,
             Death::Hang => {
                 let now = self.mesh.now;
-                match ticket.due(Paused::default(), now, self.mesh.rng.next_u64()) {
+                match ticket.due(Paused::default(), now) {
                     Due::Over(reason, _) => {
                         // A retry had less than the whole time: what came before it stands.
                         self.named.push(before.unwrap_or(endpoint));

@@ -210,32 +210,3 @@ fn only_whole_seconds_are_read() {
     }
     assert_eq!(retry_after(&Headers::default()), None);
 }
-
-#[test]
-fn a_layer_that_takes_its_time_holds_no_probe() {
-    let rules = json!({"failures": 1, "failure_percent": 0, "open_for_ns": 1_000_000_000,
-                       "max_open_for_ns": 1_000_000_000, "successes": 1, "probes": 1});
-    let layers = json!([{"circuit_breaker": rules}, {"python": {"name": "a:Auth"}}]);
-    let mut mesh = Mesh::new(&Config::new(1).route("layers", layers), 1);
-    let passed = |mesh: &Mesh| {
-        let (mut ticket, verdict) = mesh.begin(&get(), true);
-        assert!(matches!(verdict, Verdict::Pause(_)));
-        let verdict = mesh.resume(&mut ticket, &get());
-        assert!(matches!(verdict, Verdict::Forward(_)), "{verdict:?}");
-        ticket.sent(mesh.now);
-        ticket
-    };
-    let ticket = passed(&mesh);
-    mesh.fail(ticket, Reason::UpstreamReset);
-    assert!(is_refused(mesh.begin(&get(), true).1), "where it is written, before the layer");
-    mesh.wait(1_000);
-    // Strangers whom the layer will refuse.
-    let strangers: Vec<_> = (0..5).map(|_| mesh.begin(&get(), true)).collect();
-    assert!(strangers.iter().all(|(_, verdict)| matches!(verdict, Verdict::Pause(_))));
-    let mut ticket = passed(&mesh);
-    assert!(is_refused(mesh.begin(&get(), true).1), "the probe is out");
-    mesh.respond(&mut ticket, ANSWER);
-    mesh.finish(ticket);
-    drop(strangers);
-    assert!(!is_refused(mesh.begin(&get(), true).1), "closed");
-}

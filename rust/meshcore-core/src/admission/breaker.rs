@@ -149,6 +149,14 @@ impl Breaker {
         self.settle_changing(by, Endpoints::ALL_AS_ONE);
     }
 
+    /// A probe takes long: its place is free for another one. What becomes of it is still to be
+    /// settled, by the permit that is returned, and is heard as long as it is of this epoch.
+    #[must_use]
+    pub fn give_place_back(&self, permit: BreakerPermit, now: Nanos) -> BreakerPermit {
+        self.settle(permit, Outcome::Neutral, now, 0);
+        permit.without_place()
+    }
+
     /// Reports a failure at one of several endpoints. Late results change nothing; that of a
     /// probe opens the breaker again, whatever its weight and whoever it names.
     ///

@@ -28,7 +28,7 @@
 //! A probe whose holder died would keep its place for ever. When all places are taken and none
 //! was given for the length of a lease, they count as free: a new *lap* begins. A probe of an earlier
 //! lap that still reports is heard (else a service slower than the lease never closed), but it
-//! has no place to give back.
+//! has no place to give back. So is one that gave its place back before it had anything to report.
 
 use super::breaker_endpoints::Weight;
 use crate::snapshot;
@@ -81,7 +81,7 @@ pub enum Request {
 
 /// Leave to make one request; settle it exactly once.
 ///
-/// One word, so that it travels in a register: `unfinished:1 probe:1 lap:5 epoch:12`.
+/// One word, so that it travels in a register: `placeless:1 unfinished:1 probe:1 lap:5 epoch:12`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BreakerPermit(u32);
 
@@ -102,6 +102,18 @@ impl BreakerPermit {
 
     const fn is_unfinished(self) -> bool {
         self.0 >> 18 & 1 != 0
+    }
+
+    /// Whether it is a probe that keeps another one from its place.
+    #[must_use]
+    #[inline]
+    pub const fn holds_place(self) -> bool {
+        self.is_probe() && self.0 >> 19 & 1 == 0
+    }
+
+    /// The same, once its place was given back.
+    pub(crate) const fn without_place(self) -> Self {
+        Self(self.0 | 1 << 19)
     }
 
     const fn lap(self) -> u64 {
@@ -348,7 +360,7 @@ impl Word {
             Self::HalfOpen { epoch, level, lap, out, passed, unfinished, lease }
                 if by.is_of(epoch, true) =>
             {
-                let in_place = lap == by.permit.lap();
+                let in_place = lap == by.permit.lap() && by.permit.holds_place();
                 let (out, unfinished) = match by.permit.is_unfinished() {
                     _ if !in_place => (out, unfinished),
                     true => (out, false),

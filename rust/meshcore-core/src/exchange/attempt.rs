@@ -218,7 +218,7 @@ impl RequestTicket {
         }
         route.stats.retried();
         self.renewed = false;
-        let endpoint = self.enter(upstream, picked, budget);
+        let endpoint = self.enter(upstream, picked, budget, now);
         Some(Next::Again { endpoint, at })
     }
 

@@ -34,14 +34,12 @@ impl RequestTicket {
         if given_up { Reason::DeadlineExceeded } else { reason }
     }
 
-    /// A probe, of a half-open breaker or of an endpoint that is out, takes too long to say anything.
-    pub(super) fn give_probe_back(&mut self, now: Nanos, rand: u64) {
-        if self.breaker.is_some_and(|permit| permit.is_probe()) {
-            self.told = Told::NOTHING;
-            self.settle_breaker(now, rand);
-        }
-        if self.probes_endpoint() {
-            self.settle_endpoint(EndpointOutcome::Neutral, now);
+    /// A probe of a half-open breaker takes too long to say anything: its place is another's, but
+    /// what it says at last is heard. Else a service that takes so long would never be found well.
+    pub(super) fn give_probe_back(&mut self, now: Nanos) {
+        if let Some((permit, guard)) = self.breaker.zip(self.route.as_ref().and_then(|r| r.guard()))
+        {
+            self.breaker = Some(guard.breaker.give_place_back(permit, now));
         }
     }
 

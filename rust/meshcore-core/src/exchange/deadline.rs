@@ -2,6 +2,7 @@
 
 use super::body::BodyAccount;
 use super::ticket::{Kind, RequestTicket};
+use crate::balance::EndpointOutcome;
 use crate::error::Reason;
 use crate::time::Nanos;
 
@@ -90,17 +91,35 @@ impl RequestTicket {
     }
 
     /// When a probe, of a half-open breaker or of an endpoint that is out, is given back: it is
-    /// scarce, and whoever sends slowly, or streams, would hold it.
+    /// scarce, and whoever sends slowly, or streams, would hold it. What layers took before it was
+    /// given is no time of it.
     fn probe_due(&self) -> Nanos {
+        self.breaker_probe_due().min(self.endpoint_probe_due())
+    }
+
+    fn breaker_probe_due(&self) -> Nanos {
+        match self.breaker {
+            Some(permit) if permit.holds_place() => self.probe_end(self.admitted),
+            _ => Nanos::MAX,
+        }
+    }
+
+    fn endpoint_probe_due(&self) -> Nanos {
+        self.probes_endpoint_since().map_or(Nanos::MAX, |since| self.probe_end(since))
+    }
+
+    fn probe_end(&self, since: Nanos) -> Nanos {
         let slow = self.kind == Kind::Grpc || !self.body.done;
-        let probe = self.breaker.is_some_and(|permit| permit.is_probe()) || self.probes_endpoint();
-        if probe && slow { after(self.began, self.timeout_ns()) } else { Nanos::MAX }
+        if slow { after(since, self.timeout_ns()) } else { Nanos::MAX }
     }
 
     /// What it means that the armed time has passed. Ask again at [`next_due`](Self::next_due).
-    pub fn due(&mut self, paused: Paused, now: Nanos, rand: u64) -> Due {
-        if now >= self.probe_due() {
-            self.give_probe_back(now, rand);
+    pub fn due(&mut self, paused: Paused, now: Nanos) -> Due {
+        if now >= self.breaker_probe_due() {
+            self.give_probe_back(now);
+        }
+        if now >= self.endpoint_probe_due() {
+            self.settle_endpoint(EndpointOutcome::Neutral, now);
         }
         if now >= self.deadline {
             return Due::Over(Reason::DeadlineExceeded, "");
@@ -277,8 +296,8 @@ mod tests {
     /// What is due when something is, and not a nanosecond sooner.
     fn due_at(ticket: &mut RequestTicket, paused: Paused, expected: Nanos) -> Due {
         assert_eq!(ticket.next_due(), expected);
-        assert_eq!(ticket.due(paused, Nanos(expected.0 - 1), 0), Due::NotYet);
-        ticket.due(paused, expected, 0)
+        assert_eq!(ticket.due(paused, Nanos(expected.0 - 1)), Due::NotYet);
+        ticket.due(paused, expected)
     }
 
     #[test]
@@ -287,7 +306,7 @@ mod tests {
         assert_eq!(due, Due::Over(Reason::UpstreamTimeout, "timeout"));
         let mut endless = ticket(&json!({"timeout_ns": 0}), true, &[]);
         assert_eq!(endless.next_due(), Nanos::MAX);
-        assert_eq!(endless.due(NOBODY, at(1_000_000), 0), Due::NotYet);
+        assert_eq!(endless.due(NOBODY, at(1_000_000)), Due::NotYet);
     }
 
     #[test]
@@ -310,7 +329,7 @@ mod tests {
         for second in 1..12 {
             slow.received(10_000, true, at(second));
             assert!(!slow.is_due_sooner(), "a piece only moves it on");
-            assert_eq!(slow.due(NOBODY, first.min(at(second)), 0), Due::NotYet);
+            assert_eq!(slow.due(NOBODY, first.min(at(second))), Due::NotYet);
         }
         slow.request_ended(at(12));
         assert!(slow.is_due_sooner(), "the response has less time than a silent body");
@@ -320,7 +339,7 @@ mod tests {
             streaming.relayed(1, at(second), 0);
             assert!(!streaming.is_due_sooner());
         }
-        assert_eq!(streaming.due(NOBODY, at(20), 0), Due::NotYet);
+        assert_eq!(streaming.due(NOBODY, at(20)), Due::NotYet);
         assert_eq!(streaming.arm(), at(74 + 60));
     }
 
@@ -365,7 +384,7 @@ mod tests {
         tried.request_ended(at(1));
         tried.sent(at(1));
         assert_eq!(due_at(&mut tried, NOBODY, at(3)), Due::Attempt(Reason::UpstreamTryTimeout));
-        let due = tried.due(NOBODY, at(6), 0);
+        let due = tried.due(NOBODY, at(6));
         assert_eq!(due, Due::Over(Reason::UpstreamTimeout, "timeout"), "the request's comes first");
     }
 
@@ -420,6 +439,6 @@ mod tests {
         bounded.await_layer(T0);
         let over = Due::Over(Reason::DeadlineExceeded, "");
         assert_eq!(due_at(&mut bounded, NOBODY, at(2)), over);
-        assert_eq!(bounded.due(NOBODY, at(100), 0), over);
+        assert_eq!(bounded.due(NOBODY, at(100)), over);
     }
 }

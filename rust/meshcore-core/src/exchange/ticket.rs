@@ -85,6 +85,8 @@ pub(super) enum Budget {
 #[derive(Debug)]
 pub(super) struct Attempt {
     pub(super) endpoint: usize,
+    /// When the endpoint was entered for it.
+    pub(super) entered: Nanos,
     /// Until the endpoint's part in it is settled.
     pub(super) permit: Option<EndpointPermit>,
     pub(super) budget: Budget,
@@ -123,6 +125,8 @@ pub struct RequestTicket {
     pub(super) client: u64,
     pub(super) reserved: Option<Reservation>,
     pub(super) breaker: Option<BreakerPermit>,
+    /// When it got that permit.
+    pub(super) admitted: Nanos,
     pub(super) attempt: Option<Attempt>,
     pub(super) tried: Tried,
     pub(super) attempts: u8,
@@ -160,12 +164,12 @@ pub struct RequestTicket {
     pub(super) status: u16,
     pub(super) grpc: Option<u8>,
     pub(super) outcome: Option<Outcome>,
+    /// An answer given here was sent.
+    pub(super) replied: bool,
 }
 
 impl RequestTicket {
     /// `whole`: the request ends with its head.
-    /// An answer given here was sent.
-    pub(super) replied: bool,
     pub(super) fn new(
         compiled: Arc<Compiled>,
         listener: u32,
@@ -188,6 +192,7 @@ impl RequestTicket {
             client: 0,
             reserved: None,
             breaker: None,
+            admitted: now,
             attempt: None,
             tried: Tried::default(),
             attempts: 0,
@@ -212,12 +217,12 @@ impl RequestTicket {
             status: 0,
             grpc: None,
             outcome: None,
+            replied: false,
         }
     }
 
     /// The route, once it is found.
     #[must_use]
-            replied: false,
     pub fn route(&self) -> Option<&Arc<RouteStack>> {
         self.route.as_ref()
     }
@@ -341,18 +346,24 @@ impl RequestTicket {
     pub(super) fn pick(&mut self, now: Nanos, rng: &mut Rng) -> Option<u32> {
         let upstream = Arc::clone(self.upstream()?);
         let picked = upstream.picker.pick(now, rng, &self.tried)?;
-        Some(self.enter(&upstream, picked, Budget::Out))
+        Some(self.enter(&upstream, picked, Budget::Out, now))
     }
 
     /// Enters an endpoint for another attempt; what an earlier one met is not told of it.
-    pub(super) fn enter(&mut self, upstream: &Upstream, picked: Picked, budget: Budget) -> u32 {
+    pub(super) fn enter(
+        &mut self,
+        upstream: &Upstream,
+        picked: Picked,
+        budget: Budget,
+        now: Nanos,
+    ) -> u32 {
         let Picked { index, permit, .. } = picked;
         upstream.endpoints[index].state.enter();
         self.tried.insert(index);
         self.attempts = self.attempts.saturating_add(1);
         self.last_endpoint = Some(index);
         let permit = Some(permit);
-        self.attempt = Some(Attempt { endpoint: index, permit, budget, sent: None });
+        self.attempt = Some(Attempt { endpoint: index, entered: now, permit, budget, sent: None });
         if let Finding::Failure(_) = self.told.finding {
             self.told_before = self.told;
         }
@@ -440,10 +451,10 @@ impl RequestTicket {
         }
     }
 
-    /// Whether the attempt decides if its endpoint comes back.
-    pub(super) fn probes_endpoint(&self) -> bool {
-        let permit = self.attempt.as_ref().and_then(|attempt| attempt.permit.as_ref());
-        permit.is_some_and(EndpointPermit::is_probe)
+    /// Since when the attempt decides if its endpoint comes back; `None` if it does not.
+    pub(super) fn probes_endpoint_since(&self) -> Option<Nanos> {
+        let attempt = self.attempt.as_ref()?;
+        attempt.permit.as_ref()?.is_probe().then_some(attempt.entered)
     }
 
     /// The attempt takes no part of the retry budget any more.

@@ -43,6 +43,7 @@ impl Guard {
         match self.breaker.acquire_for(of(ticket), now) {
             Ok(permit) => {
                 ticket.breaker = Some(permit);
+                ticket.admitted = now;
                 None
             }
             Err(open) => Some(refused(open, place)),
@@ -52,9 +53,14 @@ impl Guard {
 
 /// The breaker of a route where it is written: refuses while it is open, and takes nothing. A probe
 /// belongs to a request that goes to the service, and not to one that a later layer may refuse, or
-/// take its time over; so the permit is taken when all layers have let it pass.
-pub(super) fn look(guard: &Guard, walk: &Walk<'_>, ticket: &RequestTicket) -> Option<Verdict> {
-    let open = guard.breaker.look_for(of(ticket), walk.now).err()?;
+/// take its time over; so the permit is taken when all layers have let it pass. A body that is
+/// awaited then is whole by that time.
+pub(super) fn look(guard: &Guard, walk: &Walk<'_>, ticket: &mut RequestTicket) -> Option<Verdict> {
+    if guard.breaker.acquire_closed().is_some() {
+        return None;
+    }
+    let request = if walk.must_await(ticket) { Request::Whole } else { of(ticket) };
+    let open = guard.breaker.look_for(request, walk.now).err()?;
     Some(refused(open, OF_ROUTE))
 }
 

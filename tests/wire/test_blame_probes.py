@@ -120,3 +120,49 @@ def test_a_request_whose_layers_take_long_is_a_probe_all_the_same(
                 assert blamed(proxy) == set(), "it has closed the breaker"
 
     run(go())
+
+
+@every_way
+def test_what_a_breaker_refuses_behind_a_layer_is_not_charged_to_limits_behind_it(
+    run: Run, engine: str, client: str, endpoint: str
+) -> None:
+    requests, burst = 5, 7
+
+    async def answer(turn: Turn) -> None:
+        if turn.fields[":path"] == "/die":
+            turn.die()
+            return
+        await may_answer.wait()
+        await turn.answer(b"fine")
+
+    may_answer = asyncio.Event()
+
+    async def go() -> None:
+        auth = Auth()
+        auth.may_pass.set()
+        limit = {"client_limit": {"rate": f"{burst}/h", "burst": burst}}
+        layers = [{"circuit_breaker": RULES | {"successes": 1}}, limit, {"python": "a:Auth"}]
+        async with hosting(endpoint, answer) as host:
+            mesh = Mesh(engine, host.port).to(endpoint).via(retry="off", layers=layers)
+            async with (
+                Proxy(load_text(str(mesh)), layers={"a:Auth": auth}) as proxy,
+                calling(client, proxy) as caller,
+            ):
+                await caller.ask(request("GET", "/die"))
+                await half_open(proxy)
+                auth.may_pass.clear()
+                calls = [await caller.begin(request()) for _ in range(requests)]
+                await eventually(lambda: auth.asked == 1 + requests)
+                auth.may_pass.set()
+                await host.reached(2)
+                refused = "meshcore_local_answers_total"
+                await eventually(
+                    lambda: metric(proxy, refused, reason="breaker_open") == requests - 1
+                )
+                may_answer.set()
+                assert [(await call.whole()).status for call in calls].count(200) == 1
+                # Two of seven were charged: the one that failed, and the probe.
+                replies = [(await caller.ask(request())).status for _ in range(burst - 1)]
+                assert replies == [200] * (burst - 2) + [429]
+
+    run(go())

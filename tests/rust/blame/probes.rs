@@ -207,3 +207,40 @@ fn it_has_no_place_to_give_back_twice() {
     drop(next);
     forwarded(&mesh, &head, mesh.begin(&head, false));
 }
+
+/// How many more requests pass with a bucket of ten at this place among layers, when a request has
+/// opened the breaker between them, a probe has closed it and another request was refused meanwhile.
+fn left(of: &str) -> usize {
+    let limit = |name: &str| {
+        let burst = if name == of { 10 } else { 100 };
+        let rate = json!({"tokens": 1, "period_ns": 3_600_000_000_000_u64, "burst": burst});
+        json!({"limit": {"name": name, "rate": rate}})
+    };
+    let python = json!({"python": {"name": "a:Auth"}});
+    let breaker = json!({"circuit_breaker": rules(1)});
+    let config = Config::new(1)
+        .listener("layers", json!([limit("listener")]))
+        .route("layers", json!([limit("before"), breaker, limit("behind"), python, limit("last")]));
+    let mut mesh = half_open(&config);
+    let (first, second) = (mesh.begin(&get(), true), mesh.begin(&get(), true));
+    let mut probe = forwarded(&mesh, &get(), first);
+    let (mut late, _) = second;
+    assert!(is_refused(mesh.resume(&mut late, &get())), "the probe is out");
+    drop(late);
+    mesh.respond(&mut probe, ANSWER);
+    mesh.finish(probe);
+    let passes = |_: &usize| {
+        let (mut ticket, mut verdict) = mesh.begin(&get(), true);
+        if matches!(verdict, Verdict::Pause(_)) {
+            verdict = mesh.resume(&mut ticket, &get());
+        }
+        matches!(verdict, Verdict::Forward(_))
+    };
+    (0..20).take_while(passes).count()
+}
+
+#[test]
+fn what_a_breaker_refuses_is_charged_to_the_layers_before_it_alone() {
+    assert_eq!((left("listener"), left("before")), (7, 7));
+    assert_eq!((left("behind"), left("last")), (8, 8), "the refused one was given back");
+}

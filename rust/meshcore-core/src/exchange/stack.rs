@@ -97,6 +97,11 @@ impl RouteStack {
         if self.own_guard.is_some() { OF_ROUTE } else { "circuit_breaker of the upstream" }
     }
 
+    /// Which of its layers is its own breaker.
+    pub(super) fn own_guard_op(&self) -> Option<usize> {
+        self.ops.iter().position(|op| op.guard().is_some())
+    }
+
     /// The upstream, if the route forwards.
     #[must_use]
     pub fn upstream(&self) -> Option<&Arc<Upstream>> {

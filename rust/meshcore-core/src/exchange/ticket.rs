@@ -433,7 +433,20 @@ impl RequestTicket {
 
     /// Gives every charge back: a later limiter refused the request.
     pub(super) fn give_back(&mut self) {
-        for charged in std::mem::take(&mut self.charges) {
+        self.give_back_from(0);
+    }
+
+    /// Gives back what layers of the route behind this one were charged: it refuses the request.
+    pub(super) fn give_back_behind(&mut self, op: usize) {
+        let behind = |c: &Charged| c.place.of_route && c.place.op as usize > op;
+        let from = self.charges.iter().position(behind);
+        self.give_back_from(from.unwrap_or(self.charges.len()));
+    }
+
+    /// Charges stand in the order of their layers, the route's behind the listener's.
+    fn give_back_from(&mut self, first: usize) {
+        let charges: SmallVec<[Charged; 2]> = self.charges.drain(first..).collect();
+        for charged in charges {
             if let Some(op) = self.op(charged.place) {
                 op.give_back(charged.charge);
             }

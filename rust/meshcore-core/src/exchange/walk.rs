@@ -245,6 +245,10 @@ impl Walk<'_> {
         if let Some(guard) = route.guard()
             && let Some(open) = guard.admit(self.now, ticket, route.guard_place())
         {
+            // It was passed when it was not open yet, or had a probe to give.
+            if let Some(op) = route.own_guard_op() {
+                ticket.give_back_behind(op);
+            }
             return open;
         }
         match ticket.pick(self.now, &mut Rng::new(self.rand)) {

@@ -341,6 +341,9 @@ class Request:
     def show(self, ticket: Ticket, peer: Peer) -> None:
         """Layers are to see it: from now on it knows its client, route and state."""
 
+    def leave(self) -> None:
+        """It is over: from now on it holds nothing of its configuration."""
+
     @property
     def http_version(self) -> str:
         """``1.0``, ``1.1`` or ``2``."""

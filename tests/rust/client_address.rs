@@ -42,7 +42,7 @@ impl Mesh {
         let client = compiled.clean(0, &peer, &mut head);
         let arrival = Arrival { head: &head, now: T0 };
         let (mut ticket, _) = self.engine.begin(&compiled, 0, true, client, &arrival);
-        let address = ticket.client(&peer).into_owned();
+        let address = ticket.client().text(&peer).into_owned();
         ticket.finish(T0, 0);
         (address, head)
     }

@@ -323,7 +323,10 @@ fn changes_of_a_map_are_made_together_or_not_at_all() {
     let map = RouteMap::default();
     map.insert("a.com", route("old", exact("/old")), 0).unwrap();
     let stored = |name: &str, path, value| {
-        std::sync::Arc::new(meshcore_core::routing::Stored { route: route(name, path), value })
+        std::sync::Arc::new(meshcore_core::routing::Stored {
+            route: route(name, path).into(),
+            value,
+        })
     };
     let swap = |gone: &str| {
         let remove = Change::Remove(gone.to_owned());

@@ -41,6 +41,8 @@ class Ending(Reading):
         self.ticket.finish(now_ns)
         if self.driver.observer is not None:
             self.driver.observer.ended(self)  # type: ignore[arg-type]  # an Exchange
+        if self.layers is not None:
+            self.request.leave()  # one of them may keep it
         self.down.finished(now_ns)
 
     def _cut(self, reason: int, detail: str, now_ns: int, *, counted: bool = False) -> None:
@@ -59,6 +61,8 @@ class Ending(Reading):
         self.ticket.cut(reason, detail, phase, counted, now_ns)
         if self.driver.observer is not None:
             self.driver.observer.ended(self)  # type: ignore[arg-type]  # an Exchange
+        if self.layers is not None:
+            self.request.leave()  # one of them may keep it
 
     def _part(self) -> None:
         """Part with whatever works for the request: a layer, a place in a queue, a connection."""

@@ -5,12 +5,14 @@ use meshcore_core::codec::{
     valid_field_value,
 };
 use meshcore_core::error::Reason;
-use meshcore_core::exchange::status_in;
+use meshcore_core::exchange::{Client, status_in};
 use meshcore_core::head::{BodyLength, Headers, RequestHead, ResponseHead, Scheme, Version};
 use std::borrow::Cow;
 use std::io::Write;
+use std::sync::Arc;
 
 use pyo3::exceptions::PyValueError;
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyString};
 use smallvec::SmallVec;
@@ -138,8 +140,14 @@ pub struct Request {
 
 /// What layers may ask of a request beside its message.
 struct Shown {
-    ticket: Py<Ticket>,
     peer: Py<Peer>,
+    facts: Facts,
+}
+
+/// Its client and its route: as its ticket has them, or had them.
+enum Facts {
+    Now(Py<Ticket>),
+    Past(Client, Option<Arc<str>>),
 }
 
 impl Request {
@@ -227,20 +235,53 @@ impl Request {
 
     /// Layers are to see it: from now on it knows its client and its route.
     fn show(&mut self, ticket: Py<Ticket>, peer: Py<Peer>) {
-        self.shown = Some(Shown { ticket, peer });
+        self.shown = Some(Shown { peer, facts: Facts::Now(ticket) });
+    }
+
+    /// It is over: whoever keeps it keeps nothing of its configuration.
+    fn leave(&mut self, py: Python<'_>) {
+        if let Some(Shown { facts, .. }) = &mut self.shown
+            && let Facts::Now(ticket) = facts
+        {
+            let ticket = ticket.borrow(py);
+            let route = ticket.route().map(|route| Arc::clone(&route.name));
+            let past = Facts::Past(ticket.ticket.client(), route);
+            drop(ticket);
+            *facts = past;
+        }
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        if let Some(Shown { peer, facts }) = &self.shown {
+            visit.call(peer)?;
+            if let Facts::Now(ticket) = facts {
+                visit.call(ticket)?;
+            }
+        }
+        visit.call(&self.state)
+    }
+
+    fn __clear__(&mut self) {
+        self.state = None;
     }
 
     /// As limits and the log know it: the ticket found it before any layer.
     #[getter]
     fn client(&self, py: Python<'_>) -> Option<String> {
         let shown = self.shown.as_ref()?;
-        Some(shown.ticket.borrow(py).ticket.client(&shown.peer.get().0).into_owned())
+        let client = match &shown.facts {
+            Facts::Now(ticket) => ticket.borrow(py).ticket.client(),
+            Facts::Past(client, _) => *client,
+        };
+        Some(client.text(&shown.peer.get().0).into_owned())
     }
 
     #[getter]
     fn route(&self, py: Python<'_>) -> Option<String> {
-        let ticket = self.shown.as_ref()?.ticket.borrow(py);
-        ticket.route().map(|route| route.name.clone())
+        match &self.shown.as_ref()?.facts {
+            Facts::Now(ticket) => ticket.borrow(py).route().map(|route| route.name.to_string()),
+            Facts::Past(_, route) => route.as_deref().map(str::to_owned),
+        }
     }
 
     #[getter]

@@ -115,7 +115,7 @@ impl Ticket {
         write(&AccessLine {
             unix_ms: unix_ms(),
             listener: ticket.listener(),
-            client: &ticket.client(&peer.0),
+            client: &ticket.client().text(&peer.0),
             method: head.slice(head.method),
             host: head.slice(head.host),
             path: head.slice(head.path),

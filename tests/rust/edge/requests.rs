@@ -215,7 +215,7 @@ fn check_list(mesh: &Mesh, asked: &Asked, ticket: &RequestTicket) {
 }
 
 fn is_rewritten(ticket: &RequestTicket) -> bool {
-    ticket.route().is_some_and(|route| route.name == "old")
+    ticket.route().is_some_and(|route| &*route.name == "old")
 }
 
 /// What is asked for: as it was written, or what the route says in its place; never a way around

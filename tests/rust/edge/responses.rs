@@ -265,7 +265,7 @@ fn check_fields(sent: &Sent, seen: &Message, partly: bool) {
         assert!(!name.starts_with(b"x-mesh-") && !name.starts_with(b"x_mesh"), "{seen:?}");
         assert!(!name.starts_with(b"proxy-auth") && name != b"keep-alive", "{seen:?}");
     }
-    if sent.ticket.route().is_some_and(|route| route.name == "old") {
+    if sent.ticket.route().is_some_and(|route| &*route.name == "old") {
         let (name, value) = mesh::SET_BACK;
         assert_eq!(seen.all(mesh::REMOVED_BACK), [b""; 0], "{seen:?}");
         assert!(seen.trailers.iter().all(|(n, _)| n != mesh::REMOVED_BACK), "{seen:?}");

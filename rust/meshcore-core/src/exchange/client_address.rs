@@ -2,6 +2,7 @@
 //! what only proxies may say. Decided once for each request, before anybody looks at it, by the
 //! configuration of that moment.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 
 use super::forwarded::{self, FOR, FORWARDED, REAL_IP};
@@ -27,6 +28,12 @@ impl Client {
     #[must_use]
     pub fn of(peer: &Peer) -> Self {
         Self { behind: None, key: peer.key(), vouched: false }
+    }
+
+    /// Its address: that of `peer`, or the one that a trusted proxy vouched for.
+    #[must_use]
+    pub fn text<'a>(&self, peer: &'a Peer) -> Cow<'a, str> {
+        self.behind.map_or(Cow::Borrowed(peer.text()), |ip| ip.to_string().into())
     }
 }
 

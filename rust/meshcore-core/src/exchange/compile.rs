@@ -145,7 +145,7 @@ impl Control {
         let counts = self.block(Kind::Counters, Key::Stats(stack), RouteStats::WORDS)?;
         let latency = self.block(Kind::Histogram, Key::Stats(stack), Histogram::WORDS)?;
         Ok(RouteStack {
-            name: route.name.clone(),
+            name: route.name.as_str().into(),
             refused: route.refused,
             ops,
             own_guard,

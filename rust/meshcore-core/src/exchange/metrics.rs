@@ -95,25 +95,24 @@ fn of_listeners(text: Exposition, listeners: &[&Listener]) -> Exposition {
 
 fn of_routes(text: Exposition, routes: &[&RouteStack]) -> Exposition {
     let each = |count: fn(&RouteStack) -> u64| {
-        routes.iter().map(move |r| ([("route", r.name.as_str())], count(r)))
+        routes.iter().map(move |r| ([("route", &*r.name)], count(r)))
     };
     let responses = routes.iter().flat_map(|r| {
-        CLASSES.iter().enumerate().map(|(i, class)| {
-            ([("route", r.name.as_str()), ("class", *class)], r.stats.class(i + 1))
-        })
+        CLASSES
+            .iter()
+            .enumerate()
+            .map(|(i, class)| ([("route", &*r.name), ("class", *class)], r.stats.class(i + 1)))
     });
-    let times = routes.iter().map(|r| ([("route", r.name.as_str())], r.stats.latency().read()));
+    let times = routes.iter().map(|r| ([("route", &*r.name)], r.stats.latency().read()));
     let statuses = (0..GRPC_STATUSES as u8).map(|s| s.to_string()).collect::<Vec<_>>();
     let calls = routes.iter().flat_map(|r| {
         let each = statuses.iter().enumerate().map(|(i, name)| (name, r.stats.grpc(i as u8)));
         each.filter(|&(_, n)| n > 0)
-            .map(|(name, n)| ([("route", r.name.as_str()), ("status", name.as_str())], n))
+            .map(|(name, n)| ([("route", &*r.name), ("status", name.as_str())], n))
     });
     let tunnels = routes.iter().flat_map(|r| {
         [("upstream", false), ("downstream", true)]
-            .map(|(to, down)| {
-                ([("route", r.name.as_str()), ("to", to)], r.stats.tunnel_bytes(down))
-            })
+            .map(|(to, down)| ([("route", &*r.name), ("to", to)], r.stats.tunnel_bytes(down)))
             .into_iter()
             .filter(|&(_, bytes)| bytes > 0)
     });
@@ -174,7 +173,7 @@ fn of_breakers(
 ) -> Exposition {
     let of_upstreams = upstreams.iter().filter_map(|u| Some((u.name.as_str(), "", u.breaker()?)));
     let of_routes = routes.iter().filter_map(|r| {
-        Some((r.upstream()?.name.as_str(), r.name.as_str(), &r.own_guard.as_ref()?.breaker))
+        Some((r.upstream()?.name.as_str(), &*r.name, &r.own_guard.as_ref()?.breaker))
     });
     let samples = of_upstreams
         .chain(of_routes)

@@ -45,7 +45,7 @@ pub enum Target {
 #[derive(Debug)]
 pub struct RouteStack {
     /// Its name.
-    pub name: String,
+    pub name: Arc<str>,
     /// What it refuses of targets although its listener may not.
     pub(super) refused: Oddities,
     pub(super) ops: Vec<Op>,

@@ -3,7 +3,6 @@
 //! Here is what it owns and gives back; what becomes of attempts is decided in
 //! [`attempt`](super::attempt), what passed deadlines mean in [`deadline`](super::deadline).
 
-use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -233,10 +232,10 @@ impl RequestTicket {
         self.matched
     }
 
-    /// The client's address: that of `peer`, or the one that a trusted proxy vouched for.
+    /// Who is asking.
     #[must_use]
-    pub fn client<'a>(&self, peer: &'a Peer) -> Cow<'a, str> {
-        self.from.behind.map_or(Cow::Borrowed(peer.text()), |ip| ip.to_string().into())
+    pub fn client(&self) -> Client {
+        self.from
     }
 
     /// As whose connection an endpoint is told of it; `local` is the address that `peer` reached.

@@ -19,7 +19,7 @@ use crate::snapshot::Route;
 #[derive(Debug)]
 pub struct Stored<T> {
     /// The route as it was given.
-    pub route: Route,
+    pub route: Arc<Route>,
     /// What was stored with it.
     pub value: T,
 }
@@ -56,7 +56,7 @@ impl<T> RouteMap<T> {
     /// # Errors
     /// If it does not compile, or the host has a route of that name.
     pub fn insert(&self, host: &str, route: Route, value: T) -> Result<(), Vec<RouteError>> {
-        self.change(host, Change::Insert(Arc::new(Stored { route, value })))
+        self.change(host, Change::Insert(Arc::new(Stored { route: route.into(), value })))
     }
 
     /// Adds a route to `host` in the place of one of the same name, if there is one.
@@ -64,7 +64,7 @@ impl<T> RouteMap<T> {
     /// # Errors
     /// If it does not compile; the old one then stays.
     pub fn replace(&self, host: &str, route: Route, value: T) -> Result<(), Vec<RouteError>> {
-        self.change(host, Change::Replace(Arc::new(Stored { route, value })))
+        self.change(host, Change::Replace(Arc::new(Stored { route: route.into(), value })))
     }
 
     /// Takes the route called `name` away from `host`.
@@ -132,6 +132,11 @@ impl<T> RouteMap<T> {
         Ok(found.map(|found| found.payload.clone()))
     }
 
+    /// Takes every route away.
+    pub fn clear(&self) {
+        self.table.store(Arc::default());
+    }
+
     /// The table as it is now; it never changes.
     #[must_use]
     pub fn snapshot(&self) -> Arc<RouteTable<Arc<Stored<T>>>> {
@@ -171,7 +176,7 @@ fn next<T>(
     }
     let compiled = hosts.into_iter().map(|(host, routes)| {
         let table =
-            HostTable::compile(&host, routes.iter().flatten().map(|s| (&s.route, s.clone())));
+            HostTable::compile(&host, routes.iter().flatten().map(|s| (&*s.route, s.clone())));
         (host, table)
     });
     old.derive(compiled, &[])

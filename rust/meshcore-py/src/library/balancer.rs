@@ -10,6 +10,7 @@ use meshcore_core::segment::Block;
 use meshcore_core::snapshot::{Ejection, Upstream};
 use meshcore_core::time::Nanos;
 use pyo3::exceptions::{PyException, PyValueError};
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::import_exception;
 use pyo3::prelude::*;
 use pyo3::types::PyType;
@@ -19,7 +20,9 @@ use super::random::Random;
 
 import_exception!(meshcore.errors, NoHealthyEndpoint);
 
-struct Shared {
+/// Picks endpoints of one service.
+#[pyclass(frozen, subclass, module = "meshcore._core")]
+pub struct BalancerCore {
     picker: ArcSwap<Picker>,
     rules: Option<Ejection>,
     upstream: Upstream,
@@ -29,7 +32,7 @@ struct Shared {
     failure_on: Py<PyAny>,
 }
 
-impl Shared {
+impl BalancerCore {
     /// A picker of these endpoints, in which those that were there keep what is known of them.
     fn picker(&self, endpoints: &[meshcore_core::snapshot::Endpoint], old: &[Endpoint]) -> Picker {
         let known: std::collections::HashMap<_, _> =
@@ -52,10 +55,6 @@ fn parse(upstream: &str) -> PyResult<Upstream> {
     serde_json::from_str(upstream).map_err(|e| PyValueError::new_err(e.to_string()))
 }
 
-/// Picks endpoints of one service.
-#[pyclass(frozen, subclass, module = "meshcore._core")]
-pub struct BalancerCore(Arc<Shared>);
-
 #[pymethods]
 impl BalancerCore {
     #[new]
@@ -67,7 +66,7 @@ impl BalancerCore {
         clock: Option<Py<PyAny>>,
     ) -> PyResult<Self> {
         let upstream = parse(upstream)?;
-        let shared = Shared {
+        let new = Self {
             picker: ArcSwap::from_pointee(Picker::new(upstream.balance, Arc::new([]))),
             rules: upstream.ejection.clone(),
             turns: Block::private(Picker::WORDS),
@@ -76,21 +75,25 @@ impl BalancerCore {
             failure_on,
             upstream,
         };
-        shared.picker.store(Arc::new(shared.picker(&shared.upstream.endpoints, &[])));
-        Ok(Self(Arc::new(shared)))
+        new.picker.store(Arc::new(new.picker(&new.upstream.endpoints, &[])));
+        Ok(new)
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.failure_on)?;
+        self.clock.visit(&visit)
     }
 
     fn replace_endpoints(&self, upstream: &str) -> PyResult<()> {
         let endpoints = parse(upstream)?.endpoints;
-        let shared = &self.0;
-        shared.picker.rcu(|old| shared.picker(&endpoints, old.endpoints()));
+        self.picker.rcu(|old| self.picker(&endpoints, old.endpoints()));
         Ok(())
     }
 
     #[pyo3(signature = (tried=None))]
-    fn pick(&self, py: Python<'_>, tried: Option<Vec<PyRef<'_, Attempt>>>) -> PyResult<Attempt> {
-        let shared = &self.0;
-        let picker = shared.picker.load_full();
+    fn pick(slf: &Bound<'_, Self>, tried: Option<Vec<PyRef<'_, Attempt>>>) -> PyResult<Attempt> {
+        let this = slf.get();
+        let picker = this.picker.load_full();
         let mut left_out = Tried::new();
         for attempt in tried.iter().flatten() {
             // By address: the endpoints may have been replaced since.
@@ -98,17 +101,17 @@ impl BalancerCore {
                 picker.endpoints().iter().position(|e| e.address == attempt.endpoint().address);
             at.into_iter().for_each(|index| left_out.insert(index));
         }
-        let mut rng = Rng::new(shared.random.next());
-        let picked = picker.pick(shared.clock.now(py)?, &mut rng, &left_out);
+        let mut rng = Rng::new(this.random.next());
+        let picked = picker.pick(this.clock.now(slf.py())?, &mut rng, &left_out);
         let Some(Picked { index, permit, .. }) = picked else {
             return Err(NoHealthyEndpoint::new_err(()));
         };
         picker.endpoints()[index].state.enter();
-        Ok(Attempt { shared: Arc::clone(shared), picker, index, permit: Some(permit) })
+        Ok(Attempt { owner: slf.clone().unbind(), picker, index, permit: Some(permit) })
     }
 
     fn set_draining(&self, address: &str, on: bool) -> PyResult<()> {
-        let picker = self.0.picker.load();
+        let picker = self.picker.load();
         let found = picker.endpoints().iter().find(|e| e.address == address);
         let found = found
             .ok_or_else(|| PyValueError::new_err(format!("no endpoint is called {address:?}")))?;
@@ -117,7 +120,7 @@ impl BalancerCore {
     }
 
     fn endpoints(&self) -> Vec<(String, u16, u64, bool, bool)> {
-        let picker = self.0.picker.load();
+        let picker = self.picker.load();
         let told = picker.endpoints().iter().map(|e| {
             let state = &e.state;
             let (in_flight, out) = (state.in_flight(), state.is_ejected());
@@ -130,7 +133,7 @@ impl BalancerCore {
 /// One attempt: in flight until it is settled. Dropped unsettled it says nothing.
 #[pyclass(module = "meshcore._core")]
 pub struct Attempt {
-    shared: Arc<Shared>,
+    owner: Py<BalancerCore>,
     picker: Arc<Picker>,
     index: usize,
     permit: Option<EndpointPermit>,
@@ -138,6 +141,10 @@ pub struct Attempt {
 
 #[pymethods]
 impl Attempt {
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.owner)
+    }
+
     #[getter]
     fn address(&self) -> &str {
         &self.endpoint().address
@@ -168,7 +175,7 @@ impl Attempt {
     ) -> PyResult<()> {
         let outcome = match kind {
             None => EndpointOutcome::Ok,
-            Some(kind) if kind.is_subclass(self.shared.failure_on.bind(py))? => {
+            Some(kind) if kind.is_subclass(self.owner.get().failure_on.bind(py))? => {
                 EndpointOutcome::Failed
             }
             Some(kind) if kind.is_subclass_of::<PyException>()? => EndpointOutcome::Ok,
@@ -184,7 +191,7 @@ impl Attempt {
     }
 
     fn settle_now(&mut self, py: Python<'_>, outcome: EndpointOutcome) -> PyResult<()> {
-        let now = self.shared.clock.now(py)?;
+        let now = self.owner.get().clock.now(py)?;
         self.settle(outcome, now);
         Ok(())
     }
@@ -193,7 +200,7 @@ impl Attempt {
     fn settle(&mut self, outcome: EndpointOutcome, now: Nanos) {
         if let Some(permit) = self.permit.take() {
             self.endpoint().state.leave();
-            let rules = self.shared.rules.as_ref();
+            let rules = self.owner.get().rules.as_ref();
             self.picker.settle(self.index, permit, outcome, now, rules);
         }
     }

@@ -1,6 +1,5 @@
 //! A circuit breaker and the leave that it gives.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 
 use meshcore_core::admission::{Breaker, BreakerPermit, Outcome, State};
@@ -8,6 +7,7 @@ use meshcore_core::segment::Block;
 use meshcore_core::snapshot;
 use meshcore_core::time::Nanos;
 use pyo3::exceptions::{PyException, PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::import_exception;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -20,21 +20,6 @@ use super::random::Random;
 import_exception!(meshcore.errors, BreakerOpen);
 
 static COROUTINE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
-
-#[derive(Debug)]
-struct Shared {
-    breaker: Breaker,
-    clock: Clock,
-    random: Random,
-}
-
-impl Shared {
-    fn settle(&self, py: Python<'_>, permit: BreakerPermit, outcome: Outcome) -> PyResult<()> {
-        let now = self.clock.now(py)?;
-        self.breaker.settle(permit, outcome, now, self.random.next());
-        Ok(())
-    }
-}
 
 /// The `with` blocks under way.
 ///
@@ -74,25 +59,32 @@ impl Blocks {
 /// One circuit breaker.
 #[pyclass(frozen, subclass, module = "meshcore._core")]
 pub struct BreakerCore {
-    shared: Arc<Shared>,
+    breaker: Breaker,
+    clock: Clock,
+    random: Random,
     failure_on: Py<PyTuple>,
     blocks: Blocks,
 }
 
 impl BreakerCore {
     fn admit(&self, py: Python<'_>) -> PyResult<BreakerPermit> {
-        let shared = &self.shared;
-        if let Some(permit) = shared.breaker.acquire_closed() {
+        if let Some(permit) = self.breaker.acquire_closed() {
             return Ok(permit);
         }
-        shared.breaker.acquire(shared.clock.now(py)?).map_err(|open| {
+        self.breaker.acquire(self.clock.now(py)?).map_err(|open| {
             let text = "circuit breaker is open";
             BreakerOpen::new_err((text, open.retry_after.0))
         })
     }
 
-    fn permit(&self, permit: BreakerPermit) -> Permit {
-        Permit { shared: Arc::clone(&self.shared), permit, settled: AtomicBool::new(false) }
+    fn permit(slf: &Bound<'_, Self>, permit: BreakerPermit) -> Permit {
+        Permit { owner: slf.clone().unbind(), permit, settled: AtomicBool::new(false) }
+    }
+
+    fn settle(&self, py: Python<'_>, permit: BreakerPermit, outcome: Outcome) -> PyResult<()> {
+        let now = self.clock.now(py)?;
+        self.breaker.settle(permit, outcome, now, self.random.next());
+        Ok(())
     }
 
     /// What a call that ended with an exception of this class, or none, says of the service.
@@ -127,12 +119,17 @@ impl BreakerCore {
         let block = words.map_or_else(private, |words| words.block.clone());
         // Processes write different lines, by and large.
         let breaker = Breaker::new(block, rules).on_worker(seed as usize);
-        let shared = Shared { breaker, clock: Clock::new(clock), random: Random::new(seed) };
-        Ok(Self { shared: Arc::new(shared), failure_on, blocks: Blocks::default() })
+        let (clock, random) = (Clock::new(clock), Random::new(seed));
+        Ok(Self { breaker, clock, random, failure_on, blocks: Blocks::default() })
     }
 
-    fn acquire(&self, py: Python<'_>) -> PyResult<Permit> {
-        Ok(self.permit(self.admit(py)?))
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.failure_on)?;
+        self.clock.visit(&visit)
+    }
+
+    fn acquire(slf: &Bound<'_, Self>) -> PyResult<Permit> {
+        Ok(Self::permit(slf, slf.get().admit(slf.py())?))
     }
 
     #[pyo3(signature = (function, /, *args, **kwargs))]
@@ -156,7 +153,7 @@ impl BreakerCore {
         }
         let raised = result.as_ref().err().map(|error| error.get_type(py).into_any());
         let outcome = self.outcome(py, raised.as_ref())?;
-        self.shared.settle(py, permit, outcome)?;
+        self.settle(py, permit, outcome)?;
         result
     }
 
@@ -164,7 +161,7 @@ impl BreakerCore {
         let this = slf.get();
         let permit = this.admit(slf.py())?;
         if !this.blocks.count(permit) {
-            slf.call_method1("_keep", (this.permit(permit),))?;
+            slf.call_method1("_keep", (Self::permit(slf, permit),))?;
             this.blocks.kept.fetch_add(1, Ordering::Relaxed);
         }
         Ok(())
@@ -184,12 +181,12 @@ impl BreakerCore {
             this.blocks.kept.fetch_sub(1, Ordering::Relaxed);
             return kept.get().settle(py, outcome);
         }
-        this.shared.settle(py, this.blocks.leave()?, outcome)
+        this.settle(py, this.blocks.leave()?, outcome)
     }
 
     #[getter]
     fn state(&self, py: Python<'_>) -> PyResult<&'static str> {
-        Ok(match self.shared.breaker.state(self.shared.clock.now(py)?) {
+        Ok(match self.breaker.state(self.clock.now(py)?) {
             State::Closed => "closed",
             State::Open => "open",
             State::HalfOpen => "half_open",
@@ -197,12 +194,12 @@ impl BreakerCore {
     }
 
     fn force_closed(&self) {
-        self.shared.breaker.force_closed();
+        self.breaker.force_closed();
     }
 
     fn force_open(&self, py: Python<'_>, for_ns: u64) -> PyResult<()> {
-        let now = self.shared.clock.now(py)?;
-        self.shared.breaker.force_open(Nanos(now.0.saturating_add(for_ns)));
+        let now = self.clock.now(py)?;
+        self.breaker.force_open(Nanos(now.0.saturating_add(for_ns)));
         Ok(())
     }
 }
@@ -210,13 +207,17 @@ impl BreakerCore {
 /// Leave to make one call. Whoever drops it unsettled gives it back: it says nothing.
 #[pyclass(frozen, module = "meshcore._core")]
 pub struct Permit {
-    shared: Arc<Shared>,
+    owner: Py<BreakerCore>,
     permit: BreakerPermit,
     settled: AtomicBool,
 }
 
 #[pymethods]
 impl Permit {
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.owner)
+    }
+
     fn success(&self, py: Python<'_>) -> PyResult<()> {
         self.settle(py, Outcome::Success)
     }
@@ -241,7 +242,7 @@ impl Permit {
         if self.settled.swap(true, Ordering::AcqRel) {
             return Ok(());
         }
-        self.shared.settle(py, self.permit, outcome)
+        self.owner.get().settle(py, self.permit, outcome)
     }
 }
 
@@ -249,8 +250,9 @@ impl Drop for Permit {
     fn drop(&mut self) {
         if !*self.settled.get_mut() {
             // Only a probe's place needs giving back, and that at any time.
-            let rand = self.shared.random.next();
-            self.shared.breaker.settle(self.permit, Outcome::Neutral, Nanos(0), rand);
+            let owner = self.owner.get();
+            let rand = owner.random.next();
+            owner.breaker.settle(self.permit, Outcome::Neutral, Nanos(0), rand);
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Where a part gets its time from.
 
 use meshcore_core::time::Nanos;
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 
 use crate::clock::now_ns;
@@ -12,6 +13,12 @@ pub(super) struct Clock(Option<Py<PyAny>>);
 impl Clock {
     pub(super) const fn new(given: Option<Py<PyAny>>) -> Self {
         Self(given)
+    }
+
+    /// A function that leads back to the part which asks it is a circle that Python has to see. It
+    /// is never cleared, as with tuples: no circle is closed without something that can be changed.
+    pub(super) fn visit(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.0)
     }
 
     #[inline]

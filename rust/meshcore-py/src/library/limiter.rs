@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use meshcore_core::admission::{ClientLimiter, TokenBucket, bytes_key, client_key};
 use meshcore_core::segment::Block;
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 
 use super::clock::Clock;
@@ -18,6 +19,10 @@ pub struct BucketCore {
 
 #[pymethods]
 impl BucketCore {
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.clock.visit(&visit)
+    }
+
     #[new]
     #[pyo3(signature = (tokens, period_ns, burst, clock=None, words=None))]
     fn new(
@@ -64,6 +69,10 @@ pub struct ClientsCore {
 
 #[pymethods]
 impl ClientsCore {
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.clock.visit(&visit)
+    }
+
     #[new]
     #[pyo3(signature = (quota, clients, seed, clock=None, words=None))]
     fn new(

@@ -6,6 +6,7 @@ use meshcore_core::head::Headers;
 use meshcore_core::routing::{Change, RouteError, RouteMap, Stored};
 use meshcore_core::snapshot::Route;
 use pyo3::exceptions::PyValueError;
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 
 type Value = Py<PyAny>;
@@ -19,6 +20,14 @@ impl RoutesCore {
     #[new]
     fn new() -> Self {
         Self(RouteMap::default())
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.0.snapshot().iter().try_for_each(|found| visit.call(&found.payload.value))
+    }
+
+    fn __clear__(&self) {
+        self.0.clear();
     }
 
     /// Each change is host, `insert`, `replace` or `remove`, the route as JSON or its name, value.
@@ -40,6 +49,7 @@ impl RoutesCore {
     #[pyo3(signature = (host, target, method="GET", headers=None))]
     fn lookup(
         &self,
+        py: Python<'_>,
         host: &str,
         target: &str,
         method: &str,
@@ -51,7 +61,10 @@ impl RoutesCore {
         }
         let found = self.0.lookup(host, target, method, &fields);
         let found = found.map_err(|e| PyValueError::new_err(e.to_string()))?;
-        Ok(found.map(FoundRoute))
+        Ok(found.map(|stored| FoundRoute {
+            route: Arc::clone(&stored.route),
+            value: stored.value.clone_ref(py),
+        }))
     }
 
     fn routes(&self, py: Python<'_>) -> Vec<(String, String, Value)> {
@@ -75,7 +88,7 @@ fn change(kind: &str, route: String, value: Option<Value>) -> Result<Change<Valu
         return Ok(Change::Remove(route));
     };
     let route: Route = serde_json::from_str(&route).map_err(|e| e.to_string())?;
-    let stored = Arc::new(Stored { route, value });
+    let stored = Arc::new(Stored { route: route.into(), value });
     Ok(if kind == "insert" { Change::Insert(stored) } else { Change::Replace(stored) })
 }
 
@@ -98,23 +111,31 @@ fn told(errors: &[RouteError]) -> String {
     errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
 }
 
-/// The route that owns a request.
+/// The route that owns a request. It has a reference of its own to the value: each is seen by one
+/// owner when Python looks for circles.
 #[pyclass(frozen, module = "meshcore._core")]
-pub struct FoundRoute(Arc<Stored<Value>>);
+pub struct FoundRoute {
+    route: Arc<Route>,
+    value: Value,
+}
 
 #[pymethods]
 impl FoundRoute {
     #[getter]
     fn name(&self) -> &str {
-        &self.0.route.name
+        &self.route.name
     }
 
     #[getter]
     fn value(&self, py: Python<'_>) -> Value {
-        self.0.value.clone_ref(py)
+        self.value.clone_ref(py)
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.value)
     }
 
     fn __repr__(&self) -> String {
-        format!("FoundRoute({:?})", self.0.route.name)
+        format!("FoundRoute({:?})", self.route.name)
     }
 }

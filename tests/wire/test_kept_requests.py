@@ -1,0 +1,123 @@
+"""A request that is kept, or leads back to itself, keeps nothing else alive for ever."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import weakref
+from typing import Any
+
+import pytest
+
+from meshcore import Layer, Proxy, Request
+from meshcore.config.load import load_text
+from tests.wire.blame import PROTOCOLS, Turn, calling, hosting
+from tests.wire.conftest import Run, eventually
+from tests.wire.either import request
+from tests.wire.h2_mesh import Mesh
+
+
+class Span:
+    def __init__(self, request: Request) -> None:
+        self.request = request
+
+
+class Traces(Layer):
+    """Notes at a request what leads back to it."""
+
+    def __init__(self) -> None:
+        self.spans: list[weakref.ref[Any]] = []
+
+    def on_request(self, request: Request) -> None:
+        span = request.state["span"] = Span(request)
+        self.spans.append(weakref.ref(span))
+        try:
+            raise ValueError("no token")
+        except ValueError as error:
+            request.state["error"] = error  # its traceback knows the request
+
+
+class AsyncTraces(Traces):
+    async def on_request(self, request: Request) -> None:  # type: ignore[override]
+        request.state["task"] = asyncio.current_task()
+        await asyncio.sleep(0)
+        super().on_request(request)
+
+
+async def answer(turn: Turn) -> None:
+    await turn.answer(b"fine")
+
+
+@pytest.mark.parametrize("client", PROTOCOLS)
+@pytest.mark.parametrize("layer", [Traces, AsyncTraces])
+def test_a_request_that_leads_back_to_itself_is_let_go(
+    run: Run, engine: str, client: str, layer: type[Traces]
+) -> None:
+    async def go() -> None:
+        traces = layer()
+        async with hosting("http1", answer) as host:
+            mesh = Mesh(engine, host.port).via(layers=[{"python": "a:Traces"}])
+            async with Proxy(load_text(str(mesh)), layers={"a:Traces": traces}) as proxy:
+                async with calling(client, proxy) as caller:
+                    for _ in range(5):
+                        assert (await caller.ask(request())).status == 200
+                await eventually(lambda: proxy.connections == 0)
+                gc.collect()
+                assert [span() for span in traces.spans] == [None] * 5
+
+    run(go())
+
+
+class Keeps(Layer):
+    """Keeps the first request that it sees."""
+
+    def __init__(self) -> None:
+        self.kept: Request | None = None
+
+    def on_request(self, request: Request) -> None:
+        self.kept = self.kept or request
+        request.state["mine"] = True
+
+
+def oldest(proxy: Proxy) -> int:
+    """The oldest configuration that anybody holds."""
+    assert proxy._worker is not None
+    return proxy._worker._engine.oldest_version
+
+
+@pytest.mark.parametrize("client", PROTOCOLS)
+@pytest.mark.parametrize("ends", ["whole", "cut"])
+def test_a_kept_request_does_not_keep_its_configuration(
+    run: Run, engine: str, client: str, ends: str
+) -> None:
+    async def either(turn: Turn) -> None:
+        if ends == "cut" and turn.fields[":path"] == "/first":
+            await turn.begin(("content-length", "100"))
+            await turn.say(b"torn")
+            turn.die()
+        else:
+            await turn.answer(b"fine")
+
+    async def go() -> None:
+        keeps = Keeps()
+        async with hosting("http1", either) as host:
+            mesh = Mesh(engine, host.port).via(layers=[{"python": "a:Keeps"}])
+            mesh.listen(client_address={"trusted_hops": 1})
+            config = load_text(str(mesh))
+            async with (
+                Proxy(config, layers={"a:Keeps": keeps}) as proxy,
+                calling(client, proxy) as caller,
+            ):
+                first = await caller.begin(request("GET", "/first", ("x-forwarded-for", "9.9.9.9")))
+                await first.head()
+                kept = keeps.kept
+                assert kept is not None
+                assert (kept.client, kept.route) == ("9.9.9.9", "all")
+                before = oldest(proxy)
+                await proxy.reload(load_text(str(mesh.via(timeout="7s"))))
+                await caller.ask(request())
+                await eventually(lambda: oldest(proxy) == before + 1)
+                assert (kept.client, kept.route, kept.path) == ("9.9.9.9", "all", "/first")
+                assert kept.state["mine"]
+
+    run(go())

@@ -13,7 +13,7 @@ import pytest
 
 from meshcore import Answer, Proxy
 from meshcore.admin import connection, server
-from meshcore.admin.connection import Phase
+from meshcore.admin.connection import MAX_HALF_CLOSED, Phase
 from tests.wire.client import Client
 from tests.wire.conftest import Run, Serve, eventually
 from tests.wire.test_reload import mesh
@@ -268,7 +268,20 @@ def test_the_metrics_are_made_once_for_all_who_wait(
     run(main())
 
 
-def test_nothing_is_made_for_who_has_left(
+@pytest.mark.parametrize("path", ["/metrics", "/healthz"])
+def test_a_client_that_shuts_its_half_is_answered(run: Run, serve: Serve, path: str) -> None:
+    async def main() -> None:
+        async with serve(admin()) as proxy, clients(proxy, 1) as (client,):
+            await client.send(2 * f"GET {path} HTTP/1.1\r\nhost: a.test\r\n\r\n".encode())
+            client.writer.write_eof()
+            assert (await client.reply()).status == 200
+            assert (await client.reply()).status == 200
+            assert await ended(client) == b""
+
+    run(main())
+
+
+def test_next_to_nothing_is_made_for_who_has_left(
     run: Run, serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made: list[str] = []
@@ -288,8 +301,9 @@ def test_nothing_is_made_for_who_has_left(
                 for client in there:
                     await client.send(METRICS + METRICS)
                 await eventually(lambda: len(of(proxy).tasks) == 20)
-            await eventually(lambda: not of(proxy).tasks)
+            await eventually(lambda: len(of(proxy).tasks) <= MAX_HALF_CLOSED)
             go_on.set()
-            assert made == []
+            await eventually(lambda: not of(proxy).tasks)
+            assert len(made) <= 2 * MAX_HALF_CLOSED, "each asked twice"
 
     run(main())

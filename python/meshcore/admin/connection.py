@@ -23,6 +23,8 @@ log = logging.getLogger("meshcore.admin")
 
 # Orders have no body worth reading.
 MAX_BODY_BYTES: Final = 64 * 1024
+# Clients that said all and may have left: for more of them nothing is made.
+MAX_HALF_CLOSED: Final = 4
 
 
 class Phase(Enum):
@@ -72,6 +74,7 @@ class AdminConnection(asyncio.Protocol):
         self._work: asyncio.Task[None] | None = None
         """What is made for it alone: nobody wants it when it has left."""
         self.is_new = True  # nothing was answered yet
+        self.is_half_closed = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The loop accepted a client."""
@@ -147,6 +150,13 @@ class AdminConnection(asyncio.Protocol):
             self._transport.pause_reading()
         self._answer(request, answer)
 
+    def eof_received(self) -> bool:
+        """It says nothing more (``nc -N``), or has left: which shows when it is written to. So what
+        is made for it is still sent, as long as there are few such."""
+        half_closed = sum(client.is_half_closed for client in self._admin.connections)
+        self.is_half_closed = self._work is not None and half_closed < MAX_HALF_CLOSED
+        return self.is_half_closed
+
     # --- answers ------------------------------------------------------------------------------
 
     def _answer(self, request: Request, answer: Answer) -> None:
@@ -178,8 +188,11 @@ class AdminConnection(asyncio.Protocol):
         if self._transport is None or self._is_ending():
             return
         self._codec.start_next()
-        self._transport.resume_reading()
+        if not self.is_half_closed:
+            self._transport.resume_reading()
         self._read(self._codec.next_event)
+        if self.is_half_closed and self.phase is Phase.IDLE:
+            self.close()  # that was its last request
 
     def _is_ending(self) -> bool:
         return self._transport is None or self._transport.is_closing()

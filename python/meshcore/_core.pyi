@@ -234,8 +234,8 @@ class Answer:
     ) -> Answer:
         """An answer of a layer's own: status 200 to 599, fields, body.
 
-        Framing and connection fields are added. Raises `ValueError` for a status out of range or
-        a field that is not one line (RFC 9110 §5.5).
+        Framing and connection fields are added; a 204, 205 or 304 has no body. Raises
+        `ValueError` for a status out of range or a field that is not one line (RFC 9110 §5.5).
         """
 
     @classmethod

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from contextvars import ContextVar
 from typing import Any
 
 import pytest
 
-from meshcore import Layer, LayerError, Proxy, Request, Response
+from meshcore import Answer, Layer, LayerError, Proxy, Request, Response
 from meshcore.config.load import load_text
-from tests.wire.blame import every_way
+from tests.wire.blame import PROTOCOLS, calling, every_way
 from tests.wire.conftest import Run, gauges
 from tests.wire.either import asking, request, response, service
 from tests.wire.h2_mesh import Mesh
@@ -168,3 +169,68 @@ def test_what_is_no_layer_is_refused_when_the_proxy_is_made(layer: Any, message:
     config = load_text(two_layers("native", 1, "http1"))
     with pytest.raises(LayerError, match=message):
         Proxy(config, layers={"a:First": layer, "a:Second": Plain([])})
+
+
+class Deaf(Layer):
+    """Takes no notice of being cancelled until it may end."""
+
+    def __init__(self) -> None:
+        self.works, self.may_end = asyncio.Event(), asyncio.Event()
+
+    async def on_request(self, request: Request) -> None:
+        self.works.set()
+        while not self.may_end.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await self.may_end.wait()
+
+
+@pytest.mark.parametrize("client", PROTOCOLS)
+@pytest.mark.parametrize("leaves", [False, True])
+def test_a_hook_that_takes_no_notice_does_not_keep_a_proxy_from_its_end(
+    run: Run, engine: str, client: str, leaves: bool
+) -> None:
+    async def go() -> None:
+        deaf = Deaf()
+        mesh = Mesh(engine, 1).via(layers=[{"python": "a:Deaf"}])
+        mesh.top["drain"] = "1s"
+        proxy = Proxy(load_text(str(mesh)), layers={"a:Deaf": deaf})
+        await proxy.start()
+        try:
+            async with calling(client, proxy) as caller:
+                call = await caller.begin(request())
+                await deaf.works.wait()
+                if leaves:
+                    call.leave()
+                async with asyncio.timeout(5):
+                    await proxy.stop()
+        finally:
+            deaf.may_end.set()
+
+    run(go())
+
+
+@pytest.mark.parametrize("client", PROTOCOLS)
+@pytest.mark.parametrize("status", [204, 205, 304])
+def test_an_answer_that_has_no_body_is_sent_without_one(
+    run: Run, engine: str, client: str, status: int
+) -> None:
+    """Of a 205 the length has to say so (RFC 9110 §15.3.6)."""
+
+    class Answers(Layer):
+        def on_request(self, request: Request) -> Answer | None:
+            return Answer(status, [], b"body") if request.path == "/answer" else None
+
+    async def go() -> None:
+        async with service("http1", lambda _: response(b"hi")) as origin:
+            text = str(Mesh(engine, origin.port).via(layers=[{"python": "a:Answers"}]))
+            async with (
+                Proxy(load_text(text), layers={"a:Answers": Answers()}) as proxy,
+                asking(client, proxy.addresses["edge"]) as ask,
+            ):
+                got = await ask(request("GET", "/answer"))
+                assert (got.status, got.body) == (status, b"")
+                if status == 205 and client == "http1":  # over HTTP/2 the frame's flag says it
+                    assert got.fields["content-length"] == "0"
+                assert (await ask(request())).body == b"hi"
+
+    run(go())

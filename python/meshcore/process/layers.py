@@ -212,12 +212,15 @@ class LayerRunner:
         else:
             self._failed(exchange, layer, error)
 
-    async def close(self) -> None:
-        """End every hook that still runs."""
+    async def close(self, within_s: float) -> None:
+        """End every hook that still runs; one that takes no notice of it is waited for so long."""
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        if tasks:
+            _, deaf = await asyncio.wait(tasks, timeout=within_s)
+            if deaf:
+                log.error("%d hooks of layers take no notice of being cancelled", len(deaf))
 
 
 async def _awaited(hook: Awaitable[Any]) -> Any:

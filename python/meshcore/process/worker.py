@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 SWEEP_S = 1.0
 # What a listener accepted in its last moment is a connection by then.
 SETTLED_NS = 500_000_000
+# A hook that is cancelled may end within this, when the drain has left no time for it.
+LAYERS_S = 1.0
 
 
 class Worker:
@@ -204,6 +206,7 @@ class Worker:
 
     async def stop(self, drain_s: float) -> None:
         """Stop accepting, finish what is in flight for up to ``drain_s`` seconds, then end it."""
+        until = self._loop.time() + drain_s
         listeners = [*self.listeners.values(), *self._leaving]
         for listener in self.listeners.values():
             listener.stop_accepting()
@@ -218,7 +221,7 @@ class Worker:
             for listener in listeners:
                 await listener.drained()
         self._sweeper.cancel()
-        await self._layers.close()
+        await self._layers.close(max(until - self._loop.time(), LAYERS_S))
         await self.pools.close()
         self.deadlines.close()
         if self.observer is not None:

@@ -100,6 +100,8 @@ impl Answer {
             }
         }
         let fields = headers.into_iter().map(|(n, v)| (n.to_ascii_lowercase(), v)).collect();
+        // RFC 9110 §15.3.6: no content, and a length of zero that says so.
+        let body = if status == 205 { Vec::new() } else { body };
         Ok(Self::local(Reason::LayerResponse, "", LocalReply { status, fields, body }))
     }
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Final, cast
 
 from meshcore._core import now_ns
 from meshcore.downstream.first_bytes import FirstBytes
-from meshcore.downstream.http1 import Http1Connection, SecureHttp1Connection
+from meshcore.downstream.http1 import Http1Connection
+from meshcore.downstream.http1_secure import SecureHttp1Connection
 from meshcore.downstream.http2 import Http2Connection, SecureHttp2Connection
 
 if TYPE_CHECKING:

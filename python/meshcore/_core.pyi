@@ -895,10 +895,11 @@ class Listener:
     def disconnected(self) -> None:
         """Count a client that left; once for each `connected`."""
 
-    def answered(self, answer: Answer) -> None:
-        """Count an answer that was given before a request began."""
+    def refused(self, answer: Answer, sent: bool) -> None:
+        """Count an answer that was given before a request began; or a cut for its reason, if it
+        was not ``sent``."""
 
-    def access_line(self, answer: Answer, peer: Peer, json: bool) -> str:
+    def access_line(self, answer: Answer, sent: bool, peer: Peer, json: bool) -> str:
         """A line of the access log for what was refused before it was a request."""
 
     def flooded(self, flood: int) -> None:

@@ -242,6 +242,25 @@ fn what_was_spent_stays_spent_at_another_rate() {
 }
 
 #[test]
+fn with_another_number_of_clients_counting_begins_anew() {
+    let sized = |tokens: u64, clients: u64| {
+        let rate = json!({"tokens": tokens, "period_ns": HOUR_NS, "burst": tokens});
+        list(&[&json!({"client_limit": {"rate": rate, "clients": clients}})])
+    };
+    let all: Vec<u8> = (0..100).collect();
+    for (tokens, clients) in [(3, 4096), (4, 4096), (4, 64)] {
+        let mut mesh = Mesh::new();
+        mesh.apply(one(1, sized(3, 256)));
+        for _ in 0..3 {
+            passed(&mesh, &all);
+        }
+        assert_eq!(passed(&mesh, &all), [false; 100]);
+        mesh.apply(one(2, sized(tokens, clients)));
+        assert_eq!(passed(&mesh, &all[..9]), [true; 9], "{tokens} {clients}");
+    }
+}
+
+#[test]
 fn a_program_that_takes_over_goes_on_at_another_rate() {
     let client = |tokens| json!([{"client_limit": limit(tokens)}, {"limit": limit(10 * tokens)}]);
     let mut old = Mesh::new();

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 import pytest
 from hyperframe.frame import PingFrame
 
 from tests.wire.blame import (
+    GRPC,
     Turn,
     blamed,
     calling,
@@ -71,6 +75,36 @@ def test_whoever_waits_too_long_for_our_own_cap_blames_nobody(
                 assert (refused.status, refused.fields["x-mesh-reason"]) == (503, "overflow")
                 reply = await waits.whole()
                 assert (reply.status, reply.fields["x-mesh-reason"]) == (504, "queue_timeout")
+                assert blamed(proxy) == set()
+                held.leave()
+
+    run(go())
+
+
+def test_so_does_a_call_that_may_be_silent(run: Run, serve: Serve, engine: str) -> None:
+    """It has no timeout, so it waits for as long as it may be idle."""
+
+    async def hold(turn: Turn) -> None:
+        await turn.begin()
+        await turn.left()
+
+    async def go() -> None:
+        async with hosting("h2", hold) as host:
+            mesh = touchy(engine, "h2", host.port).to("h2", limits={"connections": 1})
+            mesh.upstream["endpoints"].pop()
+            mesh.origin_h2(streams=1).via(idle_timeout="200ms")
+            every: dict[str, Any] = json.loads(str(mesh))
+            held_long = {
+                "name": "hold",
+                "match": {"path": {"exact": "/hold"}},
+                "idle_timeout": "60s",
+            }
+            every["routes"].append(mesh.route | held_long)
+            async with serve(json.dumps(every)) as proxy, calling("h2", proxy) as caller:
+                held = await caller.begin(request("GET", "/hold"))
+                await held.head()
+                reply = await caller.ask(request("POST", "/", GRPC, body=b"\0\0\0\0\3ask"))
+                assert reply.fields["x-mesh-reason"] == "queue_timeout"
                 assert blamed(proxy) == set()
                 held.leave()
 

@@ -246,12 +246,14 @@ def test_what_begins_with_no_header_is_cut_and_logged(
             await client.send(sent)
             assert await _end(client) == b""
             assert not origin.asked
-            assert metric(proxy, "meshcore_local_answers_total", reason="bad_request") == 1
+            assert metric(proxy, "meshcore_requests_cut_total", reason="bad_request") == 1
+            assert metric(proxy, "meshcore_local_answers_total") == 0
             await eventually(lambda: metric(proxy, "meshcore_listener_connections") == 0)
 
     run(go())
     (line,) = logged(capsys)
-    assert (line["reason"], line["by"], line["detail"]) == ("bad_request", "client", detail)
+    assert (line["status"], line["reason"], line["by"]) == (0, "bad_request", "client")
+    assert line["detail"] == detail
     assert line["client"] == "127.0.0.1"
 
 
@@ -292,6 +294,9 @@ def test_a_header_has_the_time_of_a_head(run: Run, serve: Serve, sent: bytes) ->
                 await client.send(sent)
                 async with asyncio.timeout(5):
                     await _end(client)
+                timeouts = {"reason": "request_timeout", "by": "client"}
+                whole = sent == v1("192.0.2.1")  # then it is a request that does not come
+                assert metric(proxy, "meshcore_requests_cut_total", **timeouts) == (not whole)
             assert not origin.visits
 
     run(go())

@@ -211,11 +211,11 @@ class Listener:
         """The header of the PROXY protocol, as the core reads it. Raises `CodecError`."""
         return self._engine.announced(data)
 
-    def refused(self, answer: Answer, peer: Peer) -> None:
-        """Count, and log, an answer given before there was a request."""
-        self.stack.answered(answer)
+    def refused(self, answer: Answer, peer: Peer, *, sent: bool = True) -> None:
+        """Count, and log, an answer given before there was a request, or why it was cut."""
+        self.stack.refused(answer, sent)
         if self.driver.observer is not None:
-            self.driver.observer.refused(self.stack, answer, peer)
+            self.driver.observer.refused(self.stack, answer, sent, peer)
 
     def admit(self, connection: Connection) -> bool:
         """Take a connection in as soon as it is accepted; false when the listener is full, or at

@@ -46,10 +46,15 @@ class ProxyHeader(FirstBytes):
             size, self.peer = found
             self._hand_over(self._listener.speaker(self._listener), first[size:])
 
+    def on_deadline(self, now: int) -> None:
+        """The header is not whole in time."""
+        unheard = "PROXY header not whole in time"
+        self._refuse(Answer.for_reason(Reason.REQUEST_TIMEOUT, unheard))
+
     def _announcer(self) -> Peer:
         assert self._transport is not None
         return self._listener.peer_of(self._transport.get_extra_info("peername"))
 
     def _refuse(self, answer: Answer) -> None:
-        self._listener.refused(answer, self._announcer())
+        self._listener.refused(answer, self._announcer(), sent=False)
         self.abort()

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 _FORWARD: Final = int(Verdict.FORWARD)
 _AGAIN: Final = int(Passed.AGAIN)
 _TUNNEL: Final = int(Passed.TUNNEL)
+_SILENT: Final = (Reason.UPSTREAM_TIMEOUT, Reason.UPSTREAM_IDLE)
 _TIMEOUTS: Final = (Reason.UPSTREAM_TIMEOUT, Reason.UPSTREAM_TRY_TIMEOUT)
 
 
@@ -361,7 +362,7 @@ class Exchange(Ending):
         elif phase >= ANSWERING:
             self._cut(reason, detail, now_ns)
         else:
-            if (held_up := self._leave_queue()) is not None and reason == Reason.UPSTREAM_TIMEOUT:
+            if (held_up := self._leave_queue()) is not None and reason in _SILENT:
                 reason = held_up  # it waited for our own cap or a name, not for the endpoint
             up = self.up if reason in _TIMEOUTS else None
             counted = up is not None and up.is_excused()

@@ -51,8 +51,8 @@ class Observer(Protocol):
     def ended(self, exchange: Exchange) -> None:
         """It is over, and its ticket says how; once."""
 
-    def refused(self, stack: Listener, answer: Answer, peer: Peer) -> None:
-        """What came on a listener was no request, and was answered so."""
+    def refused(self, stack: Listener, answer: Answer, sent: bool, peer: Peer) -> None:
+        """What came on a listener was no request, and was answered so; or cut, if not ``sent``."""
 
 
 class Downstream(Protocol):

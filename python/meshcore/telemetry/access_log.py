@@ -52,9 +52,9 @@ class AccessLog:
         ticket = exchange.ticket
         self.record(ticket.access_line(exchange.request, exchange.down.peer, self._json))
 
-    def refused(self, stack: Listener, answer: Answer, peer: Peer) -> None:
+    def refused(self, stack: Listener, answer: Answer, sent: bool, peer: Peer) -> None:
         """What was no request has a line too: whoever sent it asks why."""
-        self.record(stack.access_line(answer, peer, self._json))
+        self.record(stack.access_line(answer, sent, peer, self._json))
 
     def record(self, line: str) -> None:
         """Queue a line; when too many wait it is dropped and counted. Never blocks. O(1)."""

@@ -209,17 +209,18 @@ impl Listener {
         }
     }
 
-    fn answered(&self, answer: &Answer) {
-        self.count(|stats| stats.answered(answer.reason()));
+    fn refused(&self, answer: &Answer, sent: bool) {
+        let reason = answer.reason();
+        self.count(|stats| if sent { stats.answered(reason) } else { stats.cut(reason) });
     }
 
-    fn access_line(&self, answer: &Answer, peer: &Peer, json: bool) -> String {
+    fn access_line(&self, answer: &Answer, sent: bool, peer: &Peer, json: bool) -> String {
         let reason = answer.reason();
         let line = AccessLine {
             unix_ms: unix_ms(),
             listener: self.compiled.listener(self.id).map_or("", |l| &l.name),
             client: peer.0.text(),
-            status: answer.reply.status,
+            status: if sent { answer.reply.status } else { 0 },
             reason: reason.code(),
             by: reason.by().word(),
             phase: Phase::Head.word(),

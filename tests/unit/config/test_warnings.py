@@ -336,13 +336,14 @@ def test_only_names_are_asked_for_and_each_once() -> None:
     found = loaded(
         "version: 1\nlisteners: {e: {bind: bad.local:1}, s: {bind: unix:/run/s}}\n"
         "upstreams:\n  u: {endpoints: ['10.0.0.1:1', '[::1]:2', good.local:3, bad.local:4]}\n"
-        "  v:\n    endpoints: [bad.v:1, unix:/x]\n"
+        "  v:\n    endpoints: [bad.v:1, unix:/x]\nadmin: {bind: bad.admin:1}\n"
     )
     lines = [str(each) for each in found.placed(unresolved_hosts(found.config, resolve=resolve))]
-    assert sorted(asked) == ["bad.local", "bad.v", "good.local"]
+    assert sorted(asked) == ["bad.admin", "bad.local", "bad.v", "good.local"]
     assert lines == [
         "m:2:23: listeners.e.bind: bad.local does not resolve: Name or service not known",
         "m:6:17: upstreams.v.endpoints[0]: bad.v does not resolve: Name or service not known",
+        "m:7:15: admin.bind: bad.admin does not resolve: Name or service not known",
     ]
 
 

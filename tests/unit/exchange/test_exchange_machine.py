@@ -42,7 +42,7 @@ class Observer:
         assert exchange.phase == OVER
         self.under_way.remove(exchange)  # raises if it ended before
 
-    def refused(self, stack: object, answer: object, peer: object) -> None:
+    def refused(self, stack: object, answer: object, sent: bool, peer: object) -> None:
         """What was no request ended nothing."""
 
 

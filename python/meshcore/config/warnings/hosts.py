@@ -49,6 +49,8 @@ def unresolved_hosts(
 def _addresses(config: Config) -> Iterator[tuple[_Path, Address]]:
     for name, listener in config.listeners.items():
         yield ("listeners", name, "bind"), listener.bind
+    if config.admin is not None:
+        yield ("admin", "bind"), config.admin.bind
     for name, upstream in config.upstreams.items():
         for number, endpoint in enumerate(upstream.endpoints):
             yield ("upstreams", name, "endpoints", number), endpoint.address

@@ -137,6 +137,12 @@ impl ClientLimiter {
         });
     }
 
+    /// Whether a client has the same place in both.
+    #[must_use]
+    pub fn is_as_large_as(&self, other: &Self) -> bool {
+        self.block.lines().len() == other.block.lines().len()
+    }
+
     /// Goes on from what was taken in `before`, a table of the same size and seed under another
     /// quota. O(words).
     ///

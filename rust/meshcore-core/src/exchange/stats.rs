@@ -121,7 +121,7 @@ impl ListenerStats {
     }
 
     /// Counts a request that ended without an answer of ours, or with a torn one.
-    pub(super) fn cut(&self, reason: Reason) {
+    pub fn cut(&self, reason: Reason) {
         self.counts.inc(CUTS + reason as usize);
     }
 

@@ -36,6 +36,8 @@ pub(super) trait Limiter: Sized + 'static {
     fn words(clients: u64) -> usize;
     fn open(block: Block, quota: Quota, seed: [u64; 2]) -> Self;
     fn quota(&self) -> Quota;
+    /// Whether its buckets have the places that those of another have.
+    fn fits(&self, before: &Self) -> bool;
     fn take_over(&self, before: &Self, now: Nanos);
     /// The limiter of a layer, if it is of this type.
     fn of(op: &Op) -> Option<&Limited<Self>>;
@@ -54,6 +56,10 @@ impl Limiter for TokenBucket {
 
     fn quota(&self) -> Quota {
         self.quota()
+    }
+
+    fn fits(&self, _before: &Self) -> bool {
+        true
     }
 
     fn take_over(&self, before: &Self, now: Nanos) {
@@ -81,6 +87,10 @@ impl Limiter for ClientLimiter {
 
     fn quota(&self) -> Quota {
         self.quota()
+    }
+
+    fn fits(&self, before: &Self) -> bool {
+        self.is_as_large_as(before)
     }
 
     fn take_over(&self, before: &Self, now: Nanos) {
@@ -175,7 +185,8 @@ impl Maker<'_, '_> {
         let layer = Key::Layer(self.stack, key).to_string();
         if self.control.writes() {
             match self.before.find::<L>(&layer) {
-                Some(before) if before.quota() != quota => {
+                // With another number of clients counting begins anew: they have other places.
+                Some(before) if before.quota() != quota && limiter.fits(before) => {
                     limiter.take_over(before, self.before.now);
                 }
                 None if self.before.is_first() => {

@@ -38,10 +38,10 @@ fn begin(c: &mut Criterion) {
     else {
         panic!("no request")
     };
-    let client = Client::of(&peer);
+    let client = || Client::of(&peer);
     let mut now = Nanos(5_000_000_000_000);
     let arrival = |now| Arrival { head: &head, now };
-    let (_, verdict) = engine.begin(&compiled, listener, true, client, &arrival(now));
+    let (_, verdict) = engine.begin(&compiled, listener, true, client(), &arrival(now));
     assert!(matches!(verdict, Verdict::Forward(_)), "{verdict:?}");
     c.bench_function("exchange/begin", |b| {
         b.iter_custom(|calls| {
@@ -49,7 +49,7 @@ fn begin(c: &mut Criterion) {
             for _ in 0..calls {
                 now = Nanos(now.0 + 1);
                 let arrival = black_box(arrival(now));
-                drop(black_box(engine.begin(&compiled, listener, true, client, &arrival)));
+                drop(black_box(engine.begin(&compiled, listener, true, client(), &arrival)));
             }
             Duration::from_nanos(cpu_ns() - start)
         });

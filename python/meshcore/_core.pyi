@@ -162,6 +162,7 @@ class Verdict(IntEnum):
     ANSWER = 1
     PAUSE = 2
     AWAIT = 3
+    BIND = 4
 
 class Next(IntEnum):
     """What follows an attempt that failed: another one, now or later, the same on a new connection,

@@ -57,6 +57,7 @@ fn head(host: &str, raw: &str) -> Option<RequestHead> {
         upgrade: None,
         vouched: false,
         via: false,
+        binds: false,
         headers,
     })
 }

@@ -131,6 +131,7 @@ fn get(path: &str) -> RequestHead {
         upgrade: None,
         vouched: false,
         via: false,
+        binds: false,
         headers,
     }
 }

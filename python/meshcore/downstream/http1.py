@@ -27,6 +27,7 @@ from meshcore.downstream.reset import reset_on_close
 from meshcore.downstream.sockets import end_of
 from meshcore.errors import CodecError
 from meshcore.exchange.exchange import Exchange
+from meshcore.exchange.owner import Owner
 from meshcore.exchange.phase import ANSWERING, TUNNEL
 from meshcore.wire.half_closed import can_half_close, end_writing
 
@@ -61,6 +62,7 @@ class Http1Connection(asyncio.BaseProtocol):
         "_watch",
         "choked",
         "codec",
+        "owner",
         "peer",
     )
 
@@ -70,6 +72,7 @@ class Http1Connection(asyncio.BaseProtocol):
         self._listener = listener
         self.codec = ServerCodec(listener.codec_limits, self.secure)
         self.choked = False
+        self.owner: Owner | None = None
         self._exchange: Exchange | None = None
         self._transport: asyncio.Transport | None = None
         self._phase = WAITING
@@ -176,6 +179,8 @@ class Http1Connection(asyncio.BaseProtocol):
         self._listener.deadlines.remove(self._slot)
         self._listener.leave(self)
         self._lose(now_ns())
+        if self.owner is not None:
+            self._listener.driver.pools.left(self.owner)
 
     def _lose(self, now: int) -> None:
         exchange, self._exchange = self._exchange, None
@@ -213,8 +218,11 @@ class Http1Connection(asyncio.BaseProtocol):
 
     def reached(self) -> tuple[str | None, int]:
         """The address and the port that the client is connected to."""
-        transport = self._transport
-        return end_of(transport and transport.get_extra_info("sockname"))
+        return end_of(self._transport and self._transport.get_extra_info("sockname"))
+
+    def own(self) -> None:
+        """From now on the client's connections to endpoints are its alone."""
+        self.owner = self.owner or Owner()
 
     def _write(self, data: bytes) -> None:
         """At once (uvloop), or as soon as the loop can."""

@@ -11,6 +11,7 @@ from meshcore.downstream.parting import LOOK_NS, Parting
 from meshcore.downstream.reset import reset_on_close
 from meshcore.downstream.sockets import end_of
 from meshcore.exchange.exchange import Exchange
+from meshcore.exchange.owner import Owner
 from meshcore.exchange.phase import NEVER
 from meshcore.wire.http2 import Http2Wire
 
@@ -43,6 +44,7 @@ class Http2Connection(Http2Wire):
         "_slot",
         "full",
         "listener",
+        "owner",
         "peer",
         "streams",
     )
@@ -55,6 +57,7 @@ class Http2Connection(Http2Wire):
         self.listener = listener
         self.codec = listener.h2_codec(self.heard_ns, secure=self.secure)
         self.streams: dict[int, Http2Stream] = {}
+        self.owner: Owner | None = None
         self.full = False  # the streams together hold too much
         self._greeted = False
         self._draining = False  # the client was told to go
@@ -150,6 +153,8 @@ class Http2Connection(Http2Wire):
         self.listener.deadlines.remove(self._slot)
         self.listener.leave(self)
         self._lose_streams(now_ns())
+        if self.owner is not None:
+            self.listener.driver.pools.left(self.owner)
 
     def _lose_streams(self, now: int) -> None:
         while self.streams:
@@ -176,6 +181,12 @@ class Http2Connection(Http2Wire):
         """The address and the port that the client is connected to."""
         transport = self.transport
         return end_of(transport and transport.get_extra_info("sockname"))
+
+    def own(self) -> Owner:
+        """Whose connections to endpoints are, which no other client may use."""
+        if self.owner is None:
+            self.owner = Owner()
+        return self.owner
 
     def removed(self, number: int) -> None:
         """A stream's exchange is over, and all of it is sent."""

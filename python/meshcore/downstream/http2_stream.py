@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from meshcore._core import Answer, Body, Chunk, Peer, Request, Reset, Response, Ticket
     from meshcore.downstream.http2 import Http2Connection
     from meshcore.exchange.exchange import Exchange
+    from meshcore.exchange.owner import Owner
 
 
 class Http2Stream:
@@ -24,6 +25,7 @@ class Http2Stream:
         "_queued",
         "choked",
         "exchange",
+        "owner",
         "peer",
         "slot",
     )
@@ -36,6 +38,7 @@ class Http2Stream:
         self._connection = connection
         self._number = number
         self.peer: Peer = connection.peer
+        self.owner: Owner | None = None
         self._full = False  # of its own: more waits on it than its client takes
         self.choked = connection.full
         self._held = held  # nothing of a tunnel passes before there is one
@@ -67,6 +70,10 @@ class Http2Stream:
     def reached(self) -> tuple[str | None, int]:
         """The address and the port that the client is connected to."""
         return self._connection.reached()
+
+    def own(self) -> None:
+        """From now on the client's connections to endpoints are its alone."""
+        self.owner = self._connection.own()
 
     def _leave(self) -> Exchange:
         self._connection.listener.deadlines.remove(self.slot)

@@ -89,6 +89,9 @@ class Exchange(Ending):
         if verdict == _FORWARD:
             self.down.arm(ticket.arm())
             self._attempt(now_ns, fresh=False)
+        elif verdict == Verdict.BIND:
+            self.down.own()
+            self._follow(_FORWARD, now_ns)
         elif verdict == Verdict.ANSWER:
             self.answer(ticket.answer(self.request), now_ns)
         else:

@@ -13,6 +13,7 @@ from meshcore._core import Reason
 if TYPE_CHECKING:
     from meshcore._core import Answer, Body, Chunk, Listener, Peer, Request, Response, Ticket
     from meshcore.exchange.exchange import Exchange
+    from meshcore.exchange.owner import Owner
 
 
 class Lost(NamedTuple):
@@ -59,6 +60,8 @@ class Downstream(Protocol):
     """The client, as its exchange sees it: a connection, or a stream of one."""
 
     peer: Peer
+    owner: Owner | None
+    """Whose connections to endpoints are, if its client shares none."""
     choked: bool
     """More is queued than the client takes; what changes is told by ``Exchange.on_client_full`` and
     ``on_client_room``."""
@@ -69,6 +72,9 @@ class Downstream(Protocol):
 
     def reached(self) -> tuple[str | None, int]:
         """The address and the port that the client is connected to; ``None`` for a unix socket."""
+
+    def own(self) -> None:
+        """The client authenticates connections: from now on it has an `owner`."""
 
     def send_informational(self, response: Response, ticket: Ticket) -> None:
         """Relay a 1xx."""
@@ -167,6 +173,9 @@ class Pools(Protocol):
     def cancel(self, endpoint: int, exchange: Exchange) -> Reason | None:
         """The exchange no longer waits; what held it up, unless it was the endpoint: our own cap
         (QUEUE_TIMEOUT), or the look-up of its name (UPSTREAM_RESOLVE)."""
+
+    def left(self, owner: Owner) -> None:
+        """A client that shares no connections is gone, and its requests are over: close its."""
 
 
 class Driver(Protocol):

@@ -1,54 +1,77 @@
-"""Connections of one endpoint that were opened for one client, whom their first bytes announce.
+"""Connections of one endpoint that were opened for one client.
 
-A header of the PROXY protocol speaks for all of a connection, so what carried one client's requests
-never carries another's: an endpoint's pool has a branch for each header, which decides as any pool
-does. It lasts as long as a connection, or somebody who waits for one.
+A header of the PROXY protocol speaks for all of a connection, and so do credentials that
+authenticate it: what carried one client's requests never carries another's. An endpoint's pool has
+a branch for each header, and for each client's connection that has authenticated any; it decides as
+any pool does, and lasts as long as a connection, or somebody who waits for one.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from meshcore.upstream.pool import Pool
 
 if TYPE_CHECKING:
     from meshcore.exchange.exchange import Exchange
+    from meshcore.exchange.owner import Owner
+
+
+class Key(NamedTuple):
+    """What all requests on a connection have in common."""
+
+    owner: Owner | None
+    """The client's connection, if it shares none."""
+    header: bytes
+    """As whom an endpoint is told of the client; empty where it is not."""
 
 
 class Branch(Pool):
     """The part of a pool that is one client's."""
 
-    __slots__ = ("_root",)
+    __slots__ = ("_key", "_root")
 
-    def __init__(self, root: Pool, header: bytes) -> None:
-        super().__init__(root.endpoint, root.address, root.cluster, header)
+    def __init__(self, root: Pool, key: Key) -> None:
+        super().__init__(root.endpoint, root.address, root.cluster, key.header)
         self._root = root
+        self._key = key
         self.retired = root.retired
         # What is known of the endpoint.
         self.streams_each = root.streams_each
         self.doubts, self.hasty_ns = root.doubts, root.hasty_ns
 
+    def prefers_new(self, exchange: Exchange, now_ns: int) -> bool:
+        """A new connection is nobody's yet: what has authenticated its owner is worth a look."""
+        return self._key.owner is None and super().prefers_new(exchange, now_ns)
+
     def settle(self) -> None:
         """Leave, if nothing is open and nobody waits; what was learned of the endpoint stays."""
-        root = self._root
-        if self.connections or self.waiting or root.branches.get(self.header) is not self:
+        root, key = self._root, self._key
+        if self.connections or self.waiting or root.branches.get(key) is not self:
             return
-        del root.branches[self.header]
-        del self.cluster.pools[self]
+        del root.branches[key]
+        del self.cluster.branches[self]
+        if key.owner is not None:
+            del key.owner.branches[self]
         root.streams_each = self.streams_each
         root.doubts, root.hasty_ns = self.doubts, self.hasty_ns
 
 
 def branch_of(root: Pool, exchange: Exchange) -> Branch:
-    """The branch for a request's client. O(1); the pools of its upstream come to be in the order in
+    """The branch for a request's client. O(1); those of its upstream come to be in the order in
     which their clients asked last."""
-    down, pools = exchange.down, root.cluster.pools
-    host, port = down.reached()
-    header = exchange.ticket.proxy_header(down.peer, host, port, root.announces)
-    branch = root.branches.get(header)
+    down, branches = exchange.down, root.cluster.branches
+    header = b""
+    if root.announces:
+        host, port = down.reached()
+        header = exchange.ticket.proxy_header(down.peer, host, port, root.announces)
+    key = Key(down.owner, header)
+    branch = root.branches.get(key)
     if branch is None:
-        branch = root.branches[header] = Branch(root, header)
+        branch = root.branches[key] = Branch(root, key)
+        if key.owner is not None:
+            key.owner.branches[branch] = None
     else:
-        del pools[branch]
-    pools[branch] = None
+        del branches[branch]
+    branches[branch] = None
     return branch

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
 
     from meshcore.codec import ClientCodec
     from meshcore.config.snapshot import UpstreamSpec
+    from meshcore.upstream.branch import Branch
     from meshcore.upstream.pool import Pool, Pooled, Shared
 
 
@@ -28,6 +30,8 @@ class Cluster:
     """One that is being closed for another to be opened: over TLS that takes a while."""
     pools: dict[Pool, None] = field(default_factory=dict)
     """Of retired endpoints too, while requests may wait in them."""
+    branches: dict[Branch, None] = field(default_factory=dict)
+    """Their parts that are single clients', in the order in which these asked last."""
     waiting: dict[Pool, None] = field(default_factory=dict)
     """Those in which requests wait."""
 
@@ -37,10 +41,10 @@ class Cluster:
         return self.connections >= self.spec.max_connections
 
     def oldest_idle(self) -> Pooled | Shared | None:
-        """The connection that has been idle longest. O(pools + connections of HTTP/2); of clients
-        that are announced, one of the client that asked nothing for the longest time, which is
-        O(clients with requests under way)."""
-        idle = (connection for pool in self.pools for connection in pool.idlest())
-        if self.spec.proxy_protocol:
-            return next(idle, None)
+        """The connection that has been idle longest; of those that are single clients', one of the
+        client that asked nothing for the longest time. O(pools + connections of HTTP/2 + such
+        clients with requests under way)."""
+        idle = [connection for pool in self.pools for connection in pool.idlest()]
+        own = (connection for branch in self.branches for connection in branch.idlest())
+        idle.extend(islice(own, 1))
         return min(idle, key=lambda connection: connection.idle_since_ns, default=None)

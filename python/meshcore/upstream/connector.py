@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from aiohappyeyeballs import AddrInfoType
 
     from meshcore.exchange.exchange import Exchange
+    from meshcore.exchange.owner import Owner
     from meshcore.exchange.ports import Upstream
     from meshcore.upstream.cluster import Cluster
 
@@ -60,7 +61,7 @@ class Connector:
     def renew(self, cluster: Cluster, now: int) -> None:
         """The upstream is connected to in another way from now on: what is open serves what it
         carries, and no more."""
-        for pool in cluster.pools:
+        for pool in (*cluster.pools, *cluster.branches):
             pool.renewed_ns = now
             pool.announces = cluster.spec.proxy_protocol
             self._close_old(pool, now)
@@ -89,7 +90,7 @@ class Connector:
     def acquire(self, endpoint: int, exchange: Exchange, now: int, fresh: bool) -> Upstream | None:
         """A connection or a stream at once; else ``None``, and the exchange hears later."""
         pool = self.pools[endpoint]
-        if pool.announces:
+        if pool.announces or exchange.down.owner is not None:
             pool = branch_of(pool, exchange)
         if fresh:
             for stale in pool.weed(now):
@@ -124,6 +125,12 @@ class Connector:
         reason = pool.forget(exchange)
         self._settle(pool)
         return reason
+
+    def left(self, owner: Owner) -> None:
+        """A client is gone, and so is what was its alone; what it has on loan is closed when given
+        back."""
+        for branch in list(owner.branches):
+            self._end(branch)
 
     # --- connections coming and going ---------------------------------------------------------
 
@@ -371,11 +378,15 @@ class Connector:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for root in self.pools.values():
             for pool in (root, *root.branches.values()):
-                pool.retired = True
-                for connection in pool.drain():
-                    connection.close()
-                for shared in list(pool.shared):
-                    shared.retire()
+                self._end(pool)
+
+    @staticmethod
+    def _end(pool: Pool) -> None:
+        pool.retired = True
+        for connection in pool.drain():
+            connection.close()
+        for shared in list(pool.shared):
+            shared.retire()
 
 
 class Chooser(asyncio.BaseProtocol):

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from meshcore.exchange.exchange import Exchange
     from meshcore.exchange.ports import Upstream
-    from meshcore.upstream.branch import Branch
+    from meshcore.upstream.branch import Branch, Key
     from meshcore.upstream.cluster import Cluster
 
 
@@ -134,7 +134,7 @@ class Pool:
         if not cluster.spec.pool_idle_ns:
             self.streams_each = 1
         self.announces = cluster.spec.proxy_protocol  # then each client has a branch
-        self.branches: dict[bytes, Branch] = {}  # by their headers
+        self.branches: dict[Key, Branch] = {}
         self.header = header  # what a connection begins with, before TLS
         self.connections = 0  # open or being opened
         self.low = False  # the connection that lent last has few streams left

@@ -253,6 +253,8 @@ pub struct RequestHead {
     pub vouched: bool,
     /// It came through another proxy, which said so in `via`.
     pub via: bool,
+    /// It carries credentials that authenticate the connection that brings them: NTLM or Negotiate.
+    pub binds: bool,
     /// The fields as received, `host` included, without those about the connection alone.
     pub headers: Headers,
 }

@@ -245,7 +245,7 @@ impl Request {
         {
             let ticket = ticket.borrow(py);
             let route = ticket.route().map(|route| Arc::clone(&route.name));
-            let past = Facts::Past(ticket.ticket.client(), route);
+            let past = Facts::Past(ticket.ticket.client().clone(), route);
             drop(ticket);
             *facts = past;
         }
@@ -270,8 +270,8 @@ impl Request {
     fn client(&self, py: Python<'_>) -> Option<String> {
         let shown = self.shown.as_ref()?;
         let client = match &shown.facts {
-            Facts::Now(ticket) => ticket.borrow(py).ticket.client(),
-            Facts::Past(client, _) => *client,
+            Facts::Now(ticket) => ticket.borrow(py).ticket.client().clone(),
+            Facts::Past(client, _) => client.clone(),
         };
         Some(client.text(&shown.peer.get().0).into_owned())
     }

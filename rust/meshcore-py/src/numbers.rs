@@ -20,7 +20,14 @@ macro_rules! numbered {
 
 numbered! {
     /// What the walk of a request says.
-    Verdict { Forward, Answer, Pause, Await }
+    Verdict {
+        Forward,
+        Answer,
+        Pause,
+        Await,
+        /// Forward, over connections that are the client's alone.
+        Bind,
+    }
     /// What follows an attempt that failed.
     Next {
         /// Another one now.

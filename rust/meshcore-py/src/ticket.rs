@@ -65,7 +65,7 @@ impl Ticket {
         let number = match verdict {
             exchange::Verdict::Forward(endpoint) => {
                 self.endpoint = endpoint;
-                Verdict::Forward
+                if self.ticket.is_bound() { Verdict::Bind } else { Verdict::Forward }
             }
             exchange::Verdict::Answer(answer) => {
                 self.answer = Some(answer);

@@ -260,6 +260,7 @@ pub(crate) fn request(method: &str, body: BodyLength, fields: &[(&str, &str)]) -
         upgrade: None,
         vouched: false,
         via: false,
+        binds: false,
         headers,
     }
 }

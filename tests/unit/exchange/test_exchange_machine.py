@@ -20,6 +20,7 @@ from tests.unit.exchange.world import MESH, Wire, World
 
 KEPT = 65_536  # body.rs
 LATE_NS = 100_000_000  # two ticks of the deadlines
+BINDS = b"authorization: NTLM a\r\n"
 MACHINE = (
     MESH.replace('0.1:0"}', '0.1:0", client_address: {trusted_hops: 1}, half_close: serve}')
     .replace("when: [connect", "per_try: 2s, when: [connect")
@@ -75,8 +76,17 @@ class ExchangeMachine(RuleBasedStateMachine):
         on_response=st.sampled_from(["", "", "pass", "wait", "wait", "raise"]),
         deadline=st.sampled_from(["", "", "", "70", "5000"]),
         where=st.sampled_from(["new", "kept", "pipelined"]),
+        binds=st.sampled_from([b"", b"", b"", BINDS]),
     )
-    def ask(self, kind: str, on_request: str, on_response: str, deadline: str, where: str) -> None:
+    def ask(
+        self,
+        kind: str,
+        on_request: str,
+        on_response: str,
+        deadline: str,
+        where: str,
+        binds: bytes,
+    ) -> None:
         """A request: on a connection of its own, on one that waits for it, or behind another."""
         wires = [w for w in self.clients() if id(w) not in self.tunnels | self.said_all]
         if where == "kept":
@@ -88,30 +98,33 @@ class ExchangeMachine(RuleBasedStateMachine):
         wish = "" if on_request == "answer" else on_request.split(" ")[0]
         for name, value in (("in", wish), ("out", on_response), ("mesh-deadline-ms", deadline)):
             fields += f"x-{name}: {value}\r\n".encode() if value else b""
-        self.say_request(wire, kind, fields)
+        self.say_request(wire, kind, fields + binds)
 
     @precondition(lambda self: len(self.clients()) < 5 and not self.world.connecting)
     @rule(
         kind=st.sampled_from(KINDS),
         on_response=st.sampled_from(["pass", "wait"]),
-        answer=st.sampled_from(RESPONSES),
-        tunnel=st.sampled_from(["tunnel", "tunnel that ends", "tunnel that ends"]),
+        answers=st.tuples(
+            st.sampled_from(RESPONSES),
+            st.sampled_from(["tunnel", "tunnel that ends", "tunnel that ends"]),
+        ),
         narrow=st.booleans(),
+        binds=st.sampled_from([b"", BINDS]),
     )
     def ask_and_be_answered(
-        self, kind: str, on_response: str, answer: str, tunnel: str, narrow: bool
+        self, kind: str, on_response: str, answers: tuple[str, str], narrow: bool, binds: bytes
     ) -> None:
         """As far as the first read of the answer: what makes the rest likely to be reached."""
         before = len(self.world.endpoints)
         wire = self.world.connect_client()
-        self.say_request(wire, kind, f"x-out: {on_response}\r\n".encode())
+        self.say_request(wire, kind, f"x-out: {on_response}\r\n".encode() + binds)
         if kind == "POST":
             self.say_rest(wire)  # it is awaited
         for gate in self.world.connecting:
             gate.narrow = narrow
             self.world.settle(gate, None)
         for endpoint in self.world.endpoints[before:]:
-            self.answer(endpoint, tunnel if kind == "TUNNEL" else answer)
+            self.answer(endpoint, answers[kind == "TUNNEL"])
 
     def say_request(self, wire: Wire, kind: str, fields: bytes) -> None:
         self.number += 1
@@ -346,6 +359,14 @@ class ExchangeMachine(RuleBasedStateMachine):
                 assert message.whole
 
     @invariant()
+    def what_a_client_authenticated_is_its_alone(self) -> None:
+        whose = {number: client for client, asked in self.asked.items() for number in asked}
+        for wire in self.world.endpoints:
+            came = list(messages(bytes(wire.written)))
+            if any(b"authorization: ntlm" in message.fields for message in came):
+                assert len({whose[message.number] for message in came}) == 1
+
+    @invariant()
     def what_is_not_idempotent_is_sent_once(self) -> None:
         sent = [
             number
@@ -389,6 +410,8 @@ class ExchangeMachine(RuleBasedStateMachine):
         cluster = next(iter(world.worker.pools.pools.values())).cluster
         assert (cluster.connections, cluster.pending) == (0, 0)
         assert all(not pool.waiting and not pool.idle for pool in cluster.pools)
+        assert not cluster.branches
+        assert not any(pool.branches for pool in cluster.pools)
         assert not world.loop.tasks
         assert world.listener.connections == 0
 

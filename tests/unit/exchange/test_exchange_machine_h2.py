@@ -19,6 +19,7 @@ from tests.unit.exchange.world import Gate, World
 
 SIZE = 300_000
 TEXT = H2_MESH.replace("when: [connect", "per_try: 2s, when: [connect")
+BINDS = {"authorization": "NTLM a"}
 CODES = [ErrorCodes.NO_ERROR, ErrorCodes.REFUSED_STREAM, ErrorCodes.INTERNAL_ERROR]
 
 
@@ -49,22 +50,28 @@ class Http2Machine(RuleBasedStateMachine):
         method=st.sampled_from(["GET", "PUT", "POST"]),
         on_request=st.sampled_from(["", "", "", "wait", "answer"]),
         on_response=st.sampled_from(["", "wait", "wait", "raise"]),
+        binds=st.sampled_from([{}, {}, {}, BINDS]),
     )
-    def ask(self, new: bool, method: str, on_request: str, on_response: str) -> None:
+    def ask(
+        self, new: bool, method: str, on_request: str, on_response: str, binds: dict[str, str]
+    ) -> None:
         fields = {"x-in": on_request, "x-out": on_response}
         if on_request == "answer":
             fields = {"x-answer": "1"}
-        self.say_request(self.client(new), method, fields)
+        self.say_request(self.client(new), method, fields | binds)
 
     @precondition(lambda self: not self.world.connecting)
     @rule(
         new=st.booleans(),
         method=st.sampled_from(["GET", "PUT"]),
         on_response=st.sampled_from(["", "wait"]),
+        binds=st.sampled_from([{}, BINDS]),
     )
-    def ask_and_be_answered(self, new: bool, method: str, on_response: str) -> None:
+    def ask_and_be_answered(
+        self, new: bool, method: str, on_response: str, binds: dict[str, str]
+    ) -> None:
         """As far as the head of the answer: what makes the rest likely to be reached."""
-        self.say_request(self.client(new), method, {"x-out": on_response})
+        self.say_request(self.client(new), method, {"x-out": on_response} | binds)
         for gate in self.world.connecting:
             self.settle(gate, None)
         for peer, stream in self.unanswered()[-1:]:
@@ -239,6 +246,14 @@ class Http2Machine(RuleBasedStateMachine):
                     assert counted(number_of(stream), SIZE).startswith(stream.body)
 
     @invariant()
+    def what_a_client_authenticated_is_its_alone(self) -> None:
+        whose = {number: client for (client, _), number in self.asked.items()}
+        for peer in self.endpoints:
+            came = [stream for stream in peer.streams.values() if stream.head]
+            if any("authorization" in stream.head for stream in came):
+                assert len({whose[number_of(stream)] for stream in came}) == 1
+
+    @invariant()
     def a_whole_response_was_said_whole(self) -> None:
         said = {
             (number_of(stream), stream.said)
@@ -276,6 +291,8 @@ class Http2Machine(RuleBasedStateMachine):
             assert all(line.endswith(" 0") for line in held), held
             cluster = next(iter(world.worker.pools.pools.values())).cluster
             assert (cluster.connections, cluster.pending) == (0, 0)
+            assert not cluster.branches
+            assert not any(pool.branches for pool in cluster.pools)
             assert not world.loop.tasks
             assert world.listener.connections == 0
         finally:

@@ -172,6 +172,30 @@ impl Picker {
         again.or_else(|| self.pick_draining(want, rand))
     }
 
+    /// The endpoint at `index`, if a first attempt could be sent there now. The sequence of a round
+    /// robin stays as it is. O(1) while one endpoint is not draining.
+    pub fn pick_at(&self, index: usize, now: Nanos) -> Option<Picked> {
+        let want = self.first_of_any(now);
+        if index >= self.endpoints.len() || !self.is_wanted(want, index) {
+            return None;
+        }
+        let permit = self.permit(want, index)?;
+        Some(Picked { index, permit, panic: want.panic })
+    }
+
+    /// What a first attempt asks of an endpoint, wherever its turn is.
+    fn first_of_any(&self, now: Nanos) -> Want<'_> {
+        Want {
+            now,
+            tried: None,
+            retry: false,
+            panic: self.health().is_panic(now),
+            probes: true,
+            // As `pick_draining`: those that go are left alone while one stays.
+            draining: self.endpoints.iter().all(|e| e.state.draining()),
+        }
+    }
+
     #[cold]
     fn pick_again(&self, want: Want<'_>, rand: &mut Rng) -> Option<Picked> {
         let want = Want { probes: true, ..want };
@@ -191,18 +215,18 @@ impl Picker {
     fn claim(&self, want: Want<'_>, rand: &mut Rng) -> Option<Picked> {
         for _ in 0..CLAIMS {
             let index = self.choose(want, rand)?;
-            let state = &self.endpoints[index].state;
-            let permit = if want.panic {
-                Some(state.claim_anyway(want.now))
-            } else {
-                state.try_claim(want.now)
-            };
-            // None: another worker took the probe, or ejected it, since it was looked at.
-            if let Some(permit) = permit {
+            if let Some(permit) = self.permit(want, index) {
                 return Some(Picked { index, permit, panic: want.panic });
             }
         }
         None
+    }
+
+    /// `None`: another worker took the probe, or ejected it, since it was looked at.
+    #[inline]
+    fn permit(&self, want: Want<'_>, index: usize) -> Option<EndpointPermit> {
+        let state = &self.endpoints[index].state;
+        if want.panic { Some(state.claim_anyway(want.now)) } else { state.try_claim(want.now) }
     }
 
     #[inline]
@@ -285,15 +309,7 @@ impl Picker {
     /// chosen. Exact for up to 64 endpoints.
     #[must_use]
     pub fn choosable_bits(&self, now: Nanos) -> u64 {
-        let want = Want {
-            now,
-            tried: None,
-            retry: false,
-            panic: self.health().is_panic(now),
-            probes: true,
-            // As `pick_draining`: those that go are left alone while one stays.
-            draining: self.endpoints.iter().all(|e| e.state.draining()),
-        };
+        let want = self.first_of_any(now);
         let choosable = (0..self.endpoints.len()).filter(|&index| self.is_wanted(want, index));
         choosable.fold(0, |bits, index| bits | 1 << (index % 64))
     }

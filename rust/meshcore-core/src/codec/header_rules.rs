@@ -7,7 +7,7 @@
 //! A received head is cleaned once, by [`clean`], before anybody looks at it: what a layer or a
 //! route adds later no peer's words take away.
 
-use super::field::list;
+use super::field::{is_token_byte, list};
 use crate::head::Headers;
 
 /// What kind of field a name is, seen by a proxy.
@@ -41,6 +41,8 @@ pub(super) enum Class {
     ForwardedHost,
     /// Passes from trusted peers only: what else proxies tell each other.
     Guarded,
+    /// `authorization`: passes unless `Connection` lists it.
+    Credentials,
 }
 
 impl Class {
@@ -58,6 +60,7 @@ impl Class {
 pub(super) fn classify(name: &[u8]) -> Class {
     match (name.first(), name.len()) {
         (Some(b'x'), 6..) => classify_x(name),
+        (Some(b'a'), 13) if name == b"authorization" => Class::Credentials,
         (Some(b'h'), 4) if name == b"host" => Class::Host,
         (Some(b'c'), 14) if name == b"content-length" => Class::ContentLength,
         (Some(b'c'), 10) if name == b"connection" => Class::Hop,
@@ -161,6 +164,8 @@ pub(super) struct Left {
     pub(super) vouched: bool,
     /// `via`.
     pub(super) via: bool,
+    /// Credentials that authenticate a connection.
+    pub(super) binds: bool,
 }
 
 /// Takes out of a request what was for us alone, and every spelling of what we write that is not
@@ -174,10 +179,21 @@ pub(super) fn clean_request(headers: &mut Headers, received: Received) -> Left {
         _ => {
             left.vouched |= class.is_vouched();
             left.via |= class == Class::Via;
+            left.binds |= class == Class::Credentials && binds(value);
             true
         }
     });
     left
+}
+
+/// Whether credentials are of a scheme that authenticates the connection they come on, not the
+/// request (RFC 4559 §6; NTLM does the same). Whatever follows the scheme: what an endpoint takes for
+/// credentials is up to the endpoint.
+fn binds(value: &[u8]) -> bool {
+    let value = value.trim_ascii_start();
+    let end = value.iter().position(|&b| !is_token_byte(b)).unwrap_or(value.len());
+    let scheme = &value[..end];
+    scheme.eq_ignore_ascii_case(b"ntlm") || scheme.eq_ignore_ascii_case(b"negotiate")
 }
 
 /// Whether a client's id is kept: it is forwarded, echoed and logged all the way. 128 characters hold
@@ -211,7 +227,7 @@ fn strip(
     let nominated = if received.nominates { Nominated::of(headers) } else { Nominated::default() };
     headers.retain(|name, value| match classify(name) {
         Class::Hop => received.upgrade && name == b"upgrade",
-        Class::Plain if nominated.has(name) => false,
+        Class::Plain | Class::Credentials if nominated.has(name) => false,
         class => passes(class, name, value),
     });
 }
@@ -240,7 +256,6 @@ pub(super) fn may_be_trailer(name: &[u8]) -> bool {
         && !matches!(
             name,
             b"age"
-                | b"authorization"
                 | b"cache-control"
                 | b"content-encoding"
                 | b"content-range"
@@ -296,6 +311,8 @@ mod tests {
             ("x_mesh_identity", Class::Twin),
             ("x-mesh-deadline-ms", Class::Guarded),
             ("forwarded", Class::Guarded),
+            ("authorization", Class::Credentials),
+            ("authorizations", Class::Plain),
             ("", Class::Plain),
         ] {
             assert_eq!(classify(name.as_bytes()), class, "{name}");
@@ -327,6 +344,47 @@ mod tests {
         let left = clean_request(&mut got, received);
         assert!(!left.vouched && left.via);
         assert_eq!(names(&got), ["via", "x-request-id", "three"]);
+    }
+
+    #[test]
+    fn credentials_of_a_connection() {
+        for (sent, bound) in [
+            (&["NTLM TlRMTVNTUAAB"][..], true),
+            (&["Negotiate YII="], true),
+            (&["ntlm a"], true),
+            (&["nEgOtIaTe a"], true),
+            (&["NTLM"], true),
+            (&["Negotiate"], true),
+            (&["NTLM   a"], true),
+            (&["NTLM\ta"], true),
+            (&[" \tNTLM a"], true),
+            (&["Negotiate:Kerberos a"], true),
+            (&["NTLM,a"], true),
+            (&["Basic a", "NTLM a"], true),
+            (&["NTLM a", "Basic a"], true),
+            (&["NTLMx a"], false),
+            (&["xNTLM a"], false),
+            (&["NTL"], false),
+            (&["Negotiate2 a"], false),
+            (&["Basic NTLM"], false),
+            (&["Bearer negotiate"], false),
+            (&[""], false),
+            (&[], false),
+        ] {
+            let fields: Vec<_> = sent.iter().map(|value| ("authorization", *value)).collect();
+            let mut got = headers(&fields);
+            let left = clean_request(&mut got, Received { nominates: false, upgrade: false });
+            assert_eq!(left.binds, bound, "{sent:?}");
+            assert_eq!(got.len(), sent.len(), "they pass");
+        }
+        for name in ["proxy-authorization", "x-authorization", "www-authenticate"] {
+            let mut got = headers(&[(name, "NTLM a")]);
+            let left = clean_request(&mut got, Received { nominates: false, upgrade: false });
+            assert!(!left.binds, "{name}");
+        }
+        let mut got = headers(&[("connection", "authorization"), ("authorization", "NTLM a")]);
+        let left = clean_request(&mut got, Received { nominates: true, upgrade: false });
+        assert!(got.is_empty() && !left.binds, "what goes no further binds nothing");
     }
 
     #[test]

@@ -68,6 +68,7 @@ pub(super) fn read(
         upgrade,
         vouched: left.vouched,
         via: left.via,
+        binds: left.binds,
         headers: parsed.headers,
     })
 }

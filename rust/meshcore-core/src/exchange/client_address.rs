@@ -4,7 +4,9 @@
 
 use std::borrow::Cow;
 use std::net::IpAddr;
+use std::sync::Arc;
 
+use super::binding::Binding;
 use super::forwarded::{self, FOR, FORWARDED, REAL_IP};
 use super::networks::Networks;
 use super::peer::{Peer, key_of};
@@ -13,7 +15,7 @@ use crate::head::{Headers, RequestHead};
 use crate::snapshot::{self, ClientHeader};
 
 /// The client of one request: the same for limits, shares, log and layers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Client {
     /// Its address, where it is not the peer's.
     pub(super) behind: Option<IpAddr>,
@@ -21,13 +23,15 @@ pub struct Client {
     pub(super) key: u64,
     /// Whether the peer may say what only proxies may say.
     pub(super) vouched: bool,
+    /// What is remembered of its connection, if credentials authenticate it.
+    pub(super) binding: Option<Arc<Binding>>,
 }
 
 impl Client {
     /// Whoever is connected to us, who is believed nothing.
     #[must_use]
     pub fn of(peer: &Peer) -> Self {
-        Self { behind: None, key: peer.key(), vouched: false }
+        Self { behind: None, key: peer.key(), vouched: false, binding: None }
     }
 
     /// Its address: that of `peer`, or the one that a trusted proxy vouched for.
@@ -74,7 +78,7 @@ impl Trust {
             rewrite(*header, peer, behind, believed, head);
         }
         let key = behind.map_or(peer.key(), |ip| key_of(Some(ip), seed));
-        Client { behind, key, vouched: believed }
+        Client { behind, key, vouched: believed, binding: peer.binding(head.binds) }
     }
 
     /// The client that a believed peer names, if it names one.

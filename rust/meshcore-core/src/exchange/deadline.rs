@@ -280,6 +280,7 @@ mod tests {
             upgrade,
             vouched: false,
             via: false,
+            binds: false,
             headers,
         }
     }

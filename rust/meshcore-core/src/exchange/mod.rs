@@ -11,6 +11,7 @@
 
 mod answer;
 mod attempt;
+mod binding;
 mod blame;
 mod body;
 mod client_address;

@@ -1,7 +1,9 @@
 //! The other end of a connection.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::{Arc, OnceLock};
 
+use super::binding::Binding;
 use crate::admission::{bytes_key, client_key};
 use crate::codec::Ends;
 
@@ -13,6 +15,8 @@ pub struct Peer {
     key: u64,
     port: u16,
     destination: Option<SocketAddr>,
+    /// From the first request on that carries credentials of a connection.
+    binding: OnceLock<Arc<Binding>>,
 }
 
 impl Peer {
@@ -21,7 +25,8 @@ impl Peer {
     pub fn new(ip: Option<IpAddr>, seed: [u64; 2]) -> Self {
         let ip = ip.map(|ip| ip.to_canonical());
         let text = ip.map_or_else(|| "unknown".to_owned(), |ip| ip.to_string());
-        Self { ip, text, key: key_of(ip, seed), port: 0, destination: None }
+        let binding = OnceLock::new();
+        Self { ip, text, key: key_of(ip, seed), port: 0, destination: None, binding }
     }
 
     /// The same, from a port.
@@ -54,6 +59,15 @@ impl Peer {
     #[must_use]
     pub fn ip(&self) -> Option<IpAddr> {
         self.ip
+    }
+
+    /// What is remembered of a client whose credentials authenticate connections, from its first
+    /// request on that `binds`. The others cost a load.
+    pub(super) fn binding(&self, binds: bool) -> Option<Arc<Binding>> {
+        if binds {
+            return Some(Arc::clone(self.binding.get_or_init(Arc::default)));
+        }
+        self.binding.get().map(Arc::clone)
     }
 
     /// As whose connection an endpoint is told of a request whose connection came to `local`, from

@@ -234,14 +234,20 @@ impl RequestTicket {
 
     /// Who is asking.
     #[must_use]
-    pub fn client(&self) -> Client {
-        self.from
+    pub fn client(&self) -> &Client {
+        &self.from
     }
 
     /// As whose connection an endpoint is told of it; `local` is the address that `peer` reached.
     #[must_use]
     pub fn ends(&self, peer: &Peer, local: Option<SocketAddr>) -> Option<Ends> {
         peer.ends(self.from.behind, local)
+    }
+
+    /// Whether its client's credentials authenticate connections: it shares none then.
+    #[must_use]
+    pub fn is_bound(&self) -> bool {
+        self.from.binding.is_some()
     }
 
     /// What its listener writes into `via`.
@@ -341,10 +347,14 @@ impl RequestTicket {
         self.body.done.then(|| self.asked.max(sent))
     }
 
-    /// Picks an endpoint that was not tried yet, and enters it.
+    /// Picks an endpoint that was not tried yet, and enters it: for a bound client the one that has
+    /// authenticated it, if that may be asked.
     pub(super) fn pick(&mut self, now: Nanos, rng: &mut Rng) -> Option<u32> {
         let upstream = Arc::clone(self.upstream()?);
-        let picked = upstream.picker.pick(now, rng, &self.tried)?;
+        let picker = &upstream.picker;
+        let last = self.from.binding.as_ref().and_then(|b| b.endpoint_of(&upstream));
+        let picked = last.and_then(|index| picker.pick_at(index, now));
+        let picked = picked.or_else(|| picker.pick(now, rng, &self.tried))?;
         Some(self.enter(&upstream, picked, Budget::Out, now))
     }
 
@@ -358,6 +368,9 @@ impl RequestTicket {
     ) -> u32 {
         let Picked { index, permit, .. } = picked;
         upstream.endpoints[index].state.enter();
+        if let Some(binding) = &self.from.binding {
+            binding.remember(upstream, index);
+        }
         self.tried.insert(index);
         self.attempts = self.attempts.saturating_add(1);
         self.last_endpoint = Some(index);

@@ -73,7 +73,7 @@ impl Engine {
             return Verdict::Answer(Reason::NoRoute.into());
         };
         let Arrival { head, now } = *arrival;
-        let client = ticket.from;
+        let client = ticket.from.clone();
         let rand = self.random();
         ticket.last = now;
         ticket.await_head();

@@ -291,6 +291,7 @@ mod tests {
             upgrade: None,
             vouched: false,
             via: false,
+            binds: false,
             headers,
         }
     }

@@ -83,6 +83,7 @@ pub(super) fn head(
         upgrade: protocol.map(|p| parsed.headers.append_lower(&p)),
         vouched: left.vouched,
         via: left.via,
+        binds: left.binds,
         headers: parsed.headers,
     };
     Ok((head, facts.content_length))

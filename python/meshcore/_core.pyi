@@ -377,10 +377,13 @@ class Request:
         """Every field in order, names in lower case."""
 
     def add_header(self, name: str, value: str) -> None:
-        """Add a field to what is there. Raises as `set_header`."""
+        """Add a field to what is there, and take nothing out. Raises as `set_header`."""
 
     def set_header(self, name: str, value: str) -> None:
         """Replace every field of that name by one.
+
+        Those that a gateway interface takes for the same (``x_user`` for ``x-user``) go too, and
+        none of them comes behind the body, in trailers.
 
         Raises `ValueError` for a name or value that is not valid (RFC 9110 §5), and for the
         fields that frame a message: ``content-length``, ``transfer-encoding``, ``connection`` and
@@ -388,7 +391,7 @@ class Request:
         """
 
     def remove_header(self, name: str) -> bool:
-        """Remove every field of that name; says whether there was one. Raises as `set_header`."""
+        """Remove every field of that name, as `set_header` does; says whether there was one."""
 
 @final
 class Response:
@@ -424,10 +427,14 @@ class Response:
         """Add a field, such as a second ``set-cookie``. Raises as `Request.set_header`."""
 
     def set_header(self, name: str, value: str) -> None:
-        """Replace every field of that name by one. Raises as `Request.set_header`."""
+        """Replace every field of that name by one, as `Request.set_header` does."""
 
     def remove_header(self, name: str) -> bool:
-        """Remove every field of that name. Raises as `Request.set_header`."""
+        """Remove every field of that name, as `Request.set_header` does; says whether there was
+        one."""
+
+    def show(self, ticket: Ticket) -> None:
+        """Layers are to see it: what they change holds for its trailers too."""
 
 @final
 class CodecLimits:

@@ -23,11 +23,18 @@ class Mesh:
             "connect_timeout": "1s",
             "h2": {"engine": engine},
         }
+        self.others: list[Keys] = []
+        self.listeners: dict[str, Keys] = {}
         self.top: Keys = {"version": 1, "drain": "1s"}
 
     def listen(self, **keys: Any) -> Mesh:
         """Keys of the listener."""
         self.listener |= keys
+        return self
+
+    def another_listener(self, name: str) -> Mesh:
+        """A second listener, like the first as it is now."""
+        self.listeners[name] = dict(self.listener)
         return self
 
     def client_h2(self, **keys: Any) -> Mesh:
@@ -38,6 +45,11 @@ class Mesh:
     def via(self, **keys: Any) -> Mesh:
         """Keys of the route."""
         self.route |= keys
+        return self
+
+    def beside(self, name: str, **keys: Any) -> Mesh:
+        """Another route."""
+        self.others.append({"name": name} | keys)
         return self
 
     def to(self, protocol: str = "http1", **keys: Any) -> Mesh:
@@ -54,8 +66,8 @@ class Mesh:
         return json.dumps(
             self.top
             | {
-                "listeners": {"edge": self.listener},
-                "routes": [self.route],
+                "listeners": {"edge": self.listener} | self.listeners,
+                "routes": [self.route, *self.others],
                 "upstreams": {"one": self.upstream},
             }
         )

@@ -72,7 +72,7 @@ async def through(
         text = mesh(Mesh(engine, origin.port).to(endpoint))
         layers: dict[str, Any] = {}
         if layer is not None:
-            text.via(layers=[{"python": "a:Layer"}])
+            text.via(layers=[{"python": "a:Layer"}, *text.route.get("layers", [])])
             layers = {"a:Layer": layer}
         async with (
             Proxy(load_text(str(text)), layers=layers) as proxy,

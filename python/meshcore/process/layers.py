@@ -143,12 +143,15 @@ class LayerRunner:
     def on_response(self, exchange: Exchange) -> bool:
         """Run the layers that saw the request, last first; false: one of them is still at it."""
         passage: Any = exchange.layers
+        response: Any = exchange.response
+        if passage:
+            response.show(exchange.ticket)
         while passage:
             layer = passage.pop()
             if exchange.local is not None and not layer.local_answers:
                 continue
             try:
-                hook = passage.context.run(layer.on_response, exchange.request, exchange.response)
+                hook = passage.context.run(layer.on_response, exchange.request, response)
             except (Exception, asyncio.CancelledError) as error:
                 self._failed(exchange, layer, error)
                 return False

@@ -10,7 +10,7 @@ use pyo3::types::PyBytes;
 
 use crate::engine::Peer;
 use crate::errors::codec_error;
-use crate::message::{Body, Part, Request, Response};
+use crate::message::{Body, Part, Request, Response, last_chunk};
 use crate::outgoing::with_rules;
 use crate::server_codec::{CodecLimits, body_event, is_chunked};
 use crate::ticket::Ticket;
@@ -79,8 +79,8 @@ impl ClientCodec {
                 out.extend_from_slice(b"\r\n");
             }
             if request.part.body.end {
-                let trailers = request.part.body.trailers.as_deref();
-                encode_last_chunk(&mut out, trailers, ticket.request_ops(), as_written);
+                let trailers = ticket.request_trailers(&request.part);
+                encode_last_chunk(&mut out, trailers.as_deref(), as_written);
             }
         }
         let tunnel = head.tunnel().filter(|_| ticket.ticket.kind() == Kind::Tunnel);
@@ -113,7 +113,7 @@ impl ClientCodec {
 
     /// The last chunk of a body and its trailers.
     fn chunked_end(&self, py: Python<'_>, body: &Body, ticket: &Ticket) -> Py<PyBytes> {
-        body.chunked_end(py, ticket.request_ops(), self.as_written)
+        last_chunk(py, ticket.request_trailers(&body.0), self.as_written)
     }
 
     #[getter]

@@ -103,7 +103,7 @@ impl H2ClientCodec {
         peer: &Peer,
         now_ns: u64,
     ) -> PyResult<Option<u32>> {
-        let (body, end) = outgoing(py, &request.part, ticket.request_ops());
+        let (body, end) = outgoing(py, &request.part, ticket.request_trailers(&request.part));
         with_rules(request, ticket, peer, now_ns, |rules| {
             self.0.send_request(&request.head, rules, body, end.get()).map_err(codec_error)
         })
@@ -123,7 +123,7 @@ impl H2ClientCodec {
     }
 
     fn send_end(&mut self, stream: u32, body: &Body, ticket: &Ticket) {
-        self.0.send_end(stream, body.trailers(ticket.request_ops()).as_deref());
+        self.0.send_end(stream, ticket.request_trailers(&body.0).as_deref());
     }
 
     fn pause(&mut self, stream: u32) {

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 use meshcore_core::codec::h2::{self, FrameRate, Signal};
-use meshcore_core::codec::{self, BodyPart, CodecError, HeaderOps};
+use meshcore_core::codec::{self, BodyPart, CodecError};
 use meshcore_core::head::Headers;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
@@ -83,9 +83,12 @@ impl End<'_> {
 }
 
 /// What of a message's body goes out with its head: the bytes, and the end with its trailers.
-pub(crate) fn outgoing<'a>(py: Python<'_>, part: &'a Part, ops: &HeaderOps) -> (Bytes, End<'a>) {
-    let trailers = || part.body.trailers.as_deref().map(|trailers| ops.trimmed(trailers));
-    (part.shared(py), End(part.body.end.then(trailers)))
+pub(crate) fn outgoing<'a>(
+    py: Python<'_>,
+    part: &'a Part,
+    trailers: Option<Cow<'a, Headers>>,
+) -> (Bytes, End<'a>) {
+    (part.shared(py), End(part.body.end.then_some(trailers)))
 }
 
 /// The signals of a connection as pairs of stream and object: a message, an answer to what may

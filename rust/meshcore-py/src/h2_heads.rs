@@ -231,7 +231,10 @@ pub(crate) fn h2_write_answer(request: Option<&Request>, answer: &Answer) -> (Fi
 /// Empty when there are none.
 #[pyfunction]
 pub(crate) fn h2_write_trailers(body: &Body, ticket: &Ticket, of_response: bool) -> FieldPairs {
-    let ops = if of_response { ticket.response_ops() } else { ticket.request_ops() };
-    let trailers = body.0.body.trailers.as_deref();
-    trailers.map(|trailers| heads::write_trailers(trailers, ops)).unwrap_or_default()
+    let trailers = if of_response {
+        ticket.response_trailers(&body.0)
+    } else {
+        ticket.request_trailers(&body.0)
+    };
+    trailers.map(|trailers| heads::write_trailers(&trailers)).unwrap_or_default()
 }

@@ -113,7 +113,7 @@ impl H2ServerCodec {
             tunnel: None,
             date: Some(http_date()),
         };
-        let (body, end) = outgoing(py, &response.part, ticket.response_ops());
+        let (body, end) = outgoing(py, &response.part, ticket.response_trailers(&response.part));
         with_tunnel(request, response, ticket, rules, |rules| {
             self.0.send_response(stream, &response.head, rules, body, end.get())
         })
@@ -132,7 +132,7 @@ impl H2ServerCodec {
     }
 
     fn send_end(&mut self, stream: u32, body: &Body, ticket: &Ticket) {
-        self.0.send_end(stream, body.trailers(ticket.response_ops()).as_deref());
+        self.0.send_end(stream, ticket.response_trailers(&body.0).as_deref());
     }
 
     fn pause(&mut self, stream: u32) {

@@ -1,7 +1,7 @@
 //! Messages as Python sees them: heads stay in Rust until somebody asks for a field.
 
 use meshcore_core::codec::{
-    BodyPart, Bytes, HeaderOps, encode_last_chunk, is_codecs_own, valid_field_name,
+    BodyPart, Bytes, encode_last_chunk, is_codecs_own, take_out, valid_field_name,
     valid_field_value,
 };
 use meshcore_core::error::Reason;
@@ -108,23 +108,15 @@ impl Body {
     }
 }
 
-impl Body {
-    /// The last chunk and the trailer fields, as they are sent on.
-    pub(crate) fn chunked_end(
-        &self,
-        py: Python<'_>,
-        ops: &HeaderOps,
-        as_written: bool,
-    ) -> Py<PyBytes> {
-        let mut out = Vec::with_capacity(64);
-        encode_last_chunk(&mut out, self.0.body.trailers.as_deref(), ops, as_written);
-        PyBytes::new(py, &out).unbind()
-    }
-
-    /// The trailer fields.
-    pub(crate) fn trailers<'a>(&'a self, ops: &HeaderOps) -> Option<Cow<'a, Headers>> {
-        self.0.body.trailers.as_deref().map(|trailers| ops.trimmed(trailers))
-    }
+/// The last chunk of a body, and the trailers that are sent on.
+pub(crate) fn last_chunk(
+    py: Python<'_>,
+    trailers: Option<Cow<'_, Headers>>,
+    as_written: bool,
+) -> Py<PyBytes> {
+    let mut out = Vec::with_capacity(64);
+    encode_last_chunk(&mut out, trailers.as_deref(), as_written);
+    PyBytes::new(py, &out).unbind()
 }
 
 /// Not frozen: a layer may change its fields before it is sent on.
@@ -307,8 +299,9 @@ impl Request {
     }
 
     fn set_header(&mut self, name: &str, value: &Bound<'_, PyString>) -> PyResult<()> {
-        let (name, value) = field(name, value)?;
-        self.head.headers.set(&name, &value);
+        let (name, text) = field(name, value)?;
+        self.drop_field(value.py(), &name)?;
+        self.head.headers.push_folded(&name, &text);
         Ok(())
     }
 
@@ -318,8 +311,18 @@ impl Request {
         Ok(())
     }
 
-    fn remove_header(&mut self, name: &str) -> PyResult<bool> {
-        remove(&mut self.head.headers, name)
+    fn remove_header(&mut self, py: Python<'_>, name: &str) -> PyResult<bool> {
+        self.drop_field(py, writable(name)?.as_bytes())
+    }
+}
+
+impl Request {
+    /// Of what the client said of a field nothing passes, its trailers included.
+    fn drop_field(&mut self, py: Python<'_>, name: &[u8]) -> PyResult<bool> {
+        if let Some(Shown { facts: Facts::Now(ticket), .. }) = &self.shown {
+            ticket.try_borrow_mut(py)?.ticket.changed(false, name);
+        }
+        Ok(take_out(&mut self.head.headers, name))
     }
 }
 
@@ -333,11 +336,13 @@ pub struct Response {
     pub(crate) tunnel: bool,
     /// Why it is made here instead of by an endpoint.
     local: Option<Reason>,
+    /// Once a layer is to see it.
+    ticket: Option<Py<Ticket>>,
 }
 
 impl Response {
     pub(crate) fn new(head: ResponseHead, part: Part, informational: bool, tunnel: bool) -> Self {
-        Self { head, part, informational, tunnel, local: None }
+        Self { head, part, informational, tunnel, local: None, ticket: None }
     }
 
     /// An answer of ours, as layers see it.
@@ -357,6 +362,11 @@ impl Response {
 
 #[pymethods]
 impl Response {
+    /// Layers are to see it: what they change is known to the request's ticket.
+    fn show(&mut self, ticket: Py<Ticket>) {
+        self.ticket = Some(ticket);
+    }
+
     #[getter]
     fn informational(&self) -> bool {
         self.informational
@@ -392,8 +402,9 @@ impl Response {
     }
 
     fn set_header(&mut self, name: &str, value: &Bound<'_, PyString>) -> PyResult<()> {
-        let (name, value) = field(name, value)?;
-        self.head.headers.set(&name, &value);
+        let (name, text) = field(name, value)?;
+        self.drop_field(value.py(), &name)?;
+        self.head.headers.push_folded(&name, &text);
         Ok(())
     }
 
@@ -403,8 +414,18 @@ impl Response {
         Ok(())
     }
 
-    fn remove_header(&mut self, name: &str) -> PyResult<bool> {
-        remove(&mut self.head.headers, name)
+    fn remove_header(&mut self, py: Python<'_>, name: &str) -> PyResult<bool> {
+        self.drop_field(py, writable(name)?.as_bytes())
+    }
+}
+
+impl Response {
+    /// Of what the endpoint said of a field nothing passes, its trailers included.
+    fn drop_field(&mut self, py: Python<'_>, name: &[u8]) -> PyResult<bool> {
+        if let Some(ticket) = &self.ticket {
+            ticket.try_borrow_mut(py)?.ticket.changed(true, name);
+        }
+        Ok(take_out(&mut self.head.headers, name))
     }
 }
 
@@ -463,8 +484,4 @@ fn field<'a>(name: &str, value: &'a Bound<'_, PyString>) -> PyResult<(Vec<u8>, C
         return Err(PyValueError::new_err(format!("invalid value for {lower}")));
     }
     Ok((lower.into_bytes(), value))
-}
-
-fn remove(headers: &mut Headers, name: &str) -> PyResult<bool> {
-    Ok(headers.remove(writable(name)?.as_bytes()))
 }

@@ -13,7 +13,7 @@ use pyo3::types::PyBytes;
 use crate::answer::Answer;
 use crate::clock::http_date;
 use crate::errors::codec_error;
-use crate::message::{Body, Part, Request, Response};
+use crate::message::{Body, Part, Request, Response, last_chunk};
 use crate::outgoing::with_tunnel;
 use crate::ticket::Ticket;
 
@@ -222,8 +222,8 @@ impl ServerCodec {
                     out.extend_from_slice(b"\r\n");
                 }
                 if response.part.body.end {
-                    let trailers = response.part.body.trailers.as_deref();
-                    encode_last_chunk(&mut out, trailers, ticket.response_ops(), false);
+                    let trailers = ticket.response_trailers(&response.part);
+                    encode_last_chunk(&mut out, trailers.as_deref(), false);
                 }
             }
         }
@@ -232,7 +232,7 @@ impl ServerCodec {
 
     /// The last chunk of a body and its trailers.
     fn chunked_end(&self, py: Python<'_>, body: &Body, ticket: &Ticket) -> Py<PyBytes> {
-        body.chunked_end(py, ticket.response_ops(), false)
+        last_chunk(py, ticket.response_trailers(&body.0), false)
     }
 
     fn send_informational(

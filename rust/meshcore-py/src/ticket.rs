@@ -8,7 +8,7 @@ use meshcore_core::exchange::{
     self, Arrival, Engine, Head, Kind, LocalReply, Outcome, Paused, RequestTicket, RouteStack,
     final_status,
 };
-use meshcore_core::head::{Version, is_grpc};
+use meshcore_core::head::{Headers, Version, is_grpc};
 use meshcore_core::telemetry::{AccessLine, request_id};
 use meshcore_core::time::Nanos;
 use pyo3::prelude::*;
@@ -17,7 +17,7 @@ use pyo3::types::PyBytes;
 use crate::answer::Answer;
 use crate::clock::unix_ms;
 use crate::engine::{Peer, ip_of};
-use crate::message::{Body, Request, Response};
+use crate::message::{Body, Part, Request, Response};
 use crate::numbers::{Due, Keep, Next, Passed, Verdict, phase, reason};
 
 /// Not frozen: it belongs to one exchange of one loop.
@@ -88,12 +88,20 @@ impl Ticket {
         at.0 <= now_ns
     }
 
-    pub(crate) fn request_ops(&self) -> &HeaderOps {
-        self.ticket.request_ops()
-    }
-
     pub(crate) fn response_ops(&self) -> &HeaderOps {
         self.ticket.response_ops()
+    }
+
+    /// The trailers of a part of the request, as they are sent on.
+    pub(crate) fn request_trailers<'a>(&self, part: &'a Part) -> Option<Cow<'a, Headers>> {
+        let trailers = part.body.trailers.as_deref();
+        trailers.map(|trailers| self.ticket.request_trailers(trailers))
+    }
+
+    /// The same of the response.
+    pub(crate) fn response_trailers<'a>(&self, part: &'a Part) -> Option<Cow<'a, Headers>> {
+        let trailers = part.body.trailers.as_deref();
+        trailers.map(|trailers| self.ticket.response_trailers(trailers))
     }
 
     /// An id for a request that brings none: UUIDv7 (RFC 9562 §5.7) in hexadecimal digits.

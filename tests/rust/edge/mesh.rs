@@ -17,6 +17,8 @@ pub(crate) const ID: &[u8] = b"0190163d8694739b9ea2acd60ad8d7e1";
 pub(crate) const SET: (&[u8], &[u8]) = (b"x-user", b"mesh");
 pub(crate) const REMOVED: &[u8] = b"x-secret";
 pub(crate) const REWRITTEN: &[u8] = b"/new/base";
+/// What another route is found by.
+pub(crate) const JUDGED: &[u8] = b"x-canary";
 /// The same of its responses.
 pub(crate) const SET_BACK: (&[u8], &[u8]) = (b"x-frame", b"deny");
 pub(crate) const REMOVED_BACK: &[u8] = b"x-internal";
@@ -55,6 +57,12 @@ impl Mesh {
                     "response_headers": ops(SET_BACK, REMOVED_BACK),
                 },
                 {"name": "trace", "methods": ["TRACE"], "action": {"forward": {"upstream": "one"}}},
+                {
+                    "name": "denied",
+                    "path": {"prefix": "/denied"},
+                    "headers": [{"name": "x-canary", "value": {"present": true}}],
+                    "action": {"respond": {"status": 403}},
+                },
                 {"name": "all", "action": {"forward": {"upstream": "one"}}, "upgrade": upgrade},
             ]},
             "upstreams": {"one": {

@@ -134,7 +134,8 @@ fn write(mesh: &Mesh, asked: &Asked, ticket: &RequestTicket, wire: &mut Vec<u8>)
         encode_chunk_end(wire);
     }
     if asked.whole {
-        encode_last_chunk(wire, asked.trailers.as_deref(), ticket.request_ops(), false);
+        let trailers = asked.trailers.as_deref().map(|all| ticket.request_trailers(all));
+        encode_last_chunk(wire, trailers.as_deref(), false);
     }
 }
 
@@ -208,10 +209,12 @@ fn check_list(mesh: &Mesh, asked: &Asked, ticket: &RequestTicket) {
         let length: usize = std::str::from_utf8(length).unwrap().parse().unwrap();
         assert!(asked.body.len() <= length && (!asked.whole || asked.body.len() == length));
     }
-    check_fields(&seen, ticket);
+    let mut seen = seen;
     if let Some(trailers) = &asked.trailers {
-        strict::check_trailers(&write_trailers(trailers, ticket.request_ops()));
+        seen.trailers = write_trailers(&ticket.request_trailers(trailers));
+        strict::check_trailers(&seen.trailers);
     }
+    check_fields(&seen, ticket);
 }
 
 fn is_rewritten(ticket: &RequestTicket) -> bool {
@@ -289,6 +292,9 @@ fn check_fields(seen: &Message, ticket: &RequestTicket) {
         let (all, plain) = (values_of_any_spelling(&seen.fields, name), seen.all(name));
         assert_eq!(all, plain, "a twin of what we write: {seen:?}");
     }
+    let (all, plain) = (values_of_any_spelling(&seen.fields, mesh::JUDGED), seen.all(mesh::JUDGED));
+    assert_eq!(all, plain, "a twin of what requests are judged by: {seen:?}");
+    assert_eq!(values_of_any_spelling(&seen.trailers, mesh::JUDGED), [b""; 0], "{seen:?}");
     if is_rewritten(ticket) {
         let (name, value) = mesh::SET;
         assert_eq!(values_of_any_spelling(&seen.fields, name), [value], "{seen:?}");

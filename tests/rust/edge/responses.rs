@@ -227,7 +227,8 @@ fn write_body(wire: &mut Vec<u8>, answered: &Answered, outgoing: Outgoing, sent:
         encode_chunk_end(wire);
     }
     if answered.whole {
-        encode_last_chunk(wire, answered.trailers.as_deref(), sent.ticket.response_ops(), false);
+        let trailers = answered.trailers.as_deref().map(|all| sent.ticket.response_trailers(all));
+        encode_last_chunk(wire, trailers.as_deref(), false);
     }
 }
 
@@ -253,7 +254,7 @@ fn check_list(sent: &Sent, answered: &Answered, head: &ResponseHead, rules: &Res
         assert!(right && answered.body.len() <= length, "{fields:?} {answered:?}");
     }
     if let Some(trailers) = &answered.trailers {
-        let trailers = write_trailers(trailers, ops);
+        let trailers = write_trailers(&sent.ticket.response_trailers(trailers));
         strict::check_trailers(&trailers);
         check_fields(sent, &Message { fields: trailers, ..Message::default() }, true);
     }

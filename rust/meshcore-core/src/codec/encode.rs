@@ -87,18 +87,13 @@ pub fn encode_chunk_end(out: &mut Vec<u8>) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// Writes the last chunk and the trailers; those that may not be trailers, or that `ops` takes out,
-/// are left out. `as_written`: they are called as they were, where that was kept.
-pub fn encode_last_chunk(
-    out: &mut Vec<u8>,
-    trailers: Option<&Headers>,
-    ops: &HeaderOps,
-    as_written: bool,
-) {
+/// Writes the last chunk and the trailers; those that may not be trailers are left out. `as_written`:
+/// they are called as they were, where that was kept.
+pub fn encode_last_chunk(out: &mut Vec<u8>, trailers: Option<&Headers>, as_written: bool) {
     out.extend_from_slice(b"0\r\n");
     if let Some(trailers) = trailers {
         for (name, value) in trailers.iter() {
-            if may_be_trailer(name) && !ops.drops(name) {
+            if may_be_trailer(name) {
                 out.field(if as_written { trailers.written(name) } else { name }, value);
             }
         }
@@ -200,9 +195,8 @@ mod tests {
         trailers.push(b"content-length", b"3");
         trailers.push(b"grpc-status", b"0");
         let mut out = Vec::new();
-        let ops = HeaderOps::default();
-        encode_last_chunk(&mut out, Some(&trailers), &ops, false);
-        encode_last_chunk(&mut out, None, &ops, false);
+        encode_last_chunk(&mut out, Some(&trailers), false);
+        encode_last_chunk(&mut out, None, false);
         assert_eq!(out, b"0\r\ngrpc-status: 0\r\n\r\n0\r\n\r\n");
     }
 

@@ -1,11 +1,8 @@
 //! A route's changes to header fields, checked and rendered once.
 
-use std::borrow::Cow;
-
 use super::encode::Fields;
 use super::field::{valid_field_name, valid_field_value};
 use super::header_rules::{is_codecs_own, is_twin};
-use crate::head::Headers;
 use crate::snapshot::FieldOps;
 
 /// A change that cannot be made.
@@ -33,8 +30,7 @@ type Field = (Box<[u8]>, Box<[u8]>);
 pub struct HeaderOps {
     /// Names of which nothing received passes: those removed and those set.
     dropped: Vec<Box<[u8]>>,
-    /// Names whose spellings with underscores do not pass either: these, and those that a route
-    /// matches or counts by.
+    /// Those of them whose spellings with underscores do not pass either.
     hyphenated: Vec<Box<[u8]>>,
     /// The fields set and added.
     fields: Vec<Field>,
@@ -61,36 +57,17 @@ impl HeaderOps {
             compiled.lines.field(&name, value);
             compiled.fields.push((name, value.into()));
         }
-        for name in compiled.dropped.clone() {
-            compiled.guard(&name);
-        }
+        // CGI and WSGI read `x_a` and `x-a` as one variable.
+        let hyphenated = compiled.dropped.iter().filter(|name| name.contains(&b'-'));
+        compiled.hyphenated = hyphenated.cloned().collect();
         Ok(compiled)
-    }
-
-    /// Takes out what a gateway interface behind us would take for `name`, which somebody here has
-    /// looked at (CGI and WSGI read `x_a` and `x-a` as one variable).
-    pub fn guard(&mut self, name: &[u8]) {
-        if name.contains(&b'-') {
-            self.hyphenated.push(name.to_ascii_lowercase().into());
-        }
     }
 
     /// Whether a received field called `name` (lower case) stops here.
     #[inline]
-    pub(super) fn drops(&self, name: &[u8]) -> bool {
+    pub(crate) fn drops(&self, name: &[u8]) -> bool {
         self.dropped.iter().any(|dropped| **dropped == *name)
             || self.hyphenated.iter().any(|plain| is_twin(name, plain))
-    }
-
-    /// Trailers without what stops here.
-    #[must_use]
-    pub fn trimmed<'a>(&self, trailers: &'a Headers) -> Cow<'a, Headers> {
-        if !trailers.iter().any(|(name, _)| self.drops(name)) {
-            return Cow::Borrowed(trailers);
-        }
-        let mut left = trailers.clone();
-        left.retain(|name, _| !self.drops(name));
-        Cow::Owned(left)
     }
 
     /// The lines to append.

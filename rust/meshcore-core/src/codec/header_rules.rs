@@ -134,7 +134,7 @@ fn begins(name: &[u8], prefix: &[u8]) -> bool {
 
 /// Whether `name` is `plain` but for underscores. A gateway interface behind us (CGI, WSGI) reads
 /// both spellings as one variable.
-pub(super) fn is_twin(name: &[u8], plain: &[u8]) -> bool {
+pub(crate) fn is_twin(name: &[u8], plain: &[u8]) -> bool {
     name.len() == plain.len() && name != plain && begins(name, plain)
 }
 
@@ -213,9 +213,11 @@ pub fn strip_vouched(headers: &mut Headers) {
     headers.retain(|name, _| !classify(name).is_vouched());
 }
 
-/// Takes every spelling of `plain` out but its own.
-pub fn strip_twins(headers: &mut Headers, plain: &[u8]) {
-    headers.retain(|name, _| !is_twin(name, plain));
+/// Takes every field called `plain` (lower case) out, in any spelling; says whether there was one.
+pub fn take_out(headers: &mut Headers, plain: &[u8]) -> bool {
+    let before = headers.len();
+    headers.retain(|name, _| name != plain && !is_twin(name, plain));
+    headers.len() != before
 }
 
 /// `passes` decides by class, name and value.
@@ -436,7 +438,7 @@ mod tests {
         assert_eq!(names(&got), ["x-forwarded-for", "x-mesh-identity", "forwarded", "a_b"]);
         strip_vouched(&mut got);
         assert_eq!(names(&got), ["a_b"]);
-        strip_twins(&mut got, b"a-b");
+        assert!(take_out(&mut got, b"a-b") && !take_out(&mut got, b"a-b"));
         assert!(got.is_empty());
         for (mesh, left) in [(true, 6), (false, 4)] {
             let mut got = headers(&all);

@@ -10,7 +10,7 @@ use super::binding::Binding;
 use super::forwarded::{self, FOR, FORWARDED, REAL_IP};
 use super::networks::Networks;
 use super::peer::{Peer, key_of};
-use crate::codec::{strip_twins, strip_vouched};
+use crate::codec::strip_vouched;
 use crate::head::{Headers, RequestHead};
 use crate::snapshot::{self, ClientHeader};
 
@@ -59,6 +59,11 @@ impl Trust {
             None if spec.trusted_hops > 0 => Self::Hops(spec.trusted_hops),
             None => Self::Nobody,
         })
+    }
+
+    /// What it writes into requests, and must not come in by another spelling.
+    pub(super) fn written(&self) -> Option<&'static [u8]> {
+        matches!(self, Self::Networks(..)).then_some(REAL_IP)
     }
 
     /// The client of a received head, out of which is taken what its peer may not say. O(fields);
@@ -119,7 +124,6 @@ fn rewrite(
     head: &mut RequestHead,
 ) {
     let headers = &mut head.headers;
-    strip_twins(headers, REAL_IP);
     if !believed || header == ClientHeader::XRealIp {
         headers.remove(REAL_IP);
     }

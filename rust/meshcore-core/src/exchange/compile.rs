@@ -139,9 +139,6 @@ impl Control {
         let python = &mut new.layers;
         let ops = Maker { control: self, stack, upstream, before, python }.layers(&route.layers)?;
         let own_guard = ops.iter().find_map(Op::guard).cloned();
-        let mut request_ops = header_ops(&route.request_headers)?;
-        let matched = route.headers.iter().map(|field| field.name.as_bytes());
-        matched.chain(ops.iter().filter_map(Op::key)).for_each(|name| request_ops.guard(name));
         let counts = self.block(Kind::Counters, Key::Stats(stack), RouteStats::WORDS)?;
         let latency = self.block(Kind::Histogram, Key::Stats(stack), Histogram::WORDS)?;
         Ok(RouteStack {
@@ -158,7 +155,7 @@ impl Control {
             trace: route.methods.iter().any(|m| m == "TRACE"),
             allow: local_reply::allow(&route.methods, route.upgrade.iter().any(|p| p == CONNECT)),
             upgrade: route.upgrade.iter().filter(|p| *p != CONNECT).cloned().collect(),
-            request_ops,
+            request_ops: header_ops(&route.request_headers)?,
             response_ops: header_ops(&route.response_headers)?,
             stats: RouteStats::new(
                 counts,

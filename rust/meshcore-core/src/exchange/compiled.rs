@@ -7,6 +7,7 @@ use arc_swap::ArcSwap;
 use hashbrown::HashMap;
 
 use super::client_address::{Client, Trust};
+use super::guards::Guards;
 use super::layer::Op;
 use super::networks::Networks;
 use super::peer::Peer;
@@ -15,7 +16,7 @@ use super::stats::ListenerStats;
 use super::upstream::Upstream;
 use crate::admission::ClientsHeld;
 use crate::balance::Rng;
-use crate::codec::{ViaMark, strip_twins};
+use crate::codec::ViaMark;
 use crate::head::RequestHead;
 use crate::routing::{ListenerId, RouteTable};
 use crate::snapshot::{Action, Route};
@@ -55,7 +56,7 @@ impl Listener {
     }
 
     /// The fields that its limits count by.
-    fn keys(&self) -> impl Iterator<Item = &[u8]> {
+    pub(super) fn keys(&self) -> impl Iterator<Item = &[u8]> {
         self.ops.iter().filter_map(Op::key)
     }
 }
@@ -65,6 +66,8 @@ impl Listener {
 pub(super) struct Host {
     pub(super) routes: Vec<Route>,
     pub(super) stacks: Vec<Arc<RouteStack>>,
+    /// The routes that look at fields, by place.
+    pub(super) watchful: Vec<usize>,
 }
 
 impl Host {
@@ -115,6 +118,8 @@ pub struct Compiled {
     pub version: u64,
     pub(super) seed: [u64; 2],
     pub(super) listeners: Vec<Option<Arc<Listener>>>,
+    /// What requests of each listener are judged by.
+    pub(super) guards: Vec<Guards>,
     pub(super) routes: RouteTable<Arc<RouteStack>>,
     pub(super) upstreams: Map<String, Arc<Upstream>>,
     pub(super) hosts: Map<String, Arc<Host>>,
@@ -127,14 +132,19 @@ pub struct Compiled {
 
 impl Compiled {
     /// Who sends a received head. Takes out of it, before anybody looks at it, what only a proxy that
-    /// the listener trusts may say, and other spellings of what its limits count by.
+    /// the listener trusts may say, and other spellings of what it is judged by.
     pub fn clean(&self, listener: u32, peer: &Peer, head: &mut RequestHead) -> Client {
         let Some(listener) = self.listener(listener) else { return Client::of(peer) };
         let client = listener.trust.clean(peer, head, self.seed);
-        for key in listener.keys() {
-            strip_twins(&mut head.headers, key);
+        if let Some(guards) = self.guards(listener.id) {
+            guards.clean(&mut head.headers);
         }
         client
+    }
+
+    /// What requests of a listener are judged by.
+    pub(super) fn guards(&self, listener: u32) -> Option<&Guards> {
+        self.guards.get(listener as usize)
     }
 
     /// A listener by id.

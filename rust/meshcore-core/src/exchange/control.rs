@@ -156,6 +156,7 @@ impl Control {
             version: delta.config_version,
             seed: self.seed,
             listeners: old.listeners.clone(),
+            guards: Vec::new(),
             routes: RouteTable::default(),
             upstreams: old.upstreams.clone(),
             hosts: old.hosts.clone(),
@@ -189,6 +190,9 @@ impl Control {
         }
         let change = HostChange { set: delta.hosts, remove: delta.remove.hosts, upstreams };
         self.hosts((old, &before), &mut new, change, &mut errors);
+        if errors.is_empty() {
+            new.guards = new.find_guards();
+        }
         if errors.is_empty() { Ok(new) } else { Err(errors) }
     }
 
@@ -224,7 +228,7 @@ impl Control {
                 }
             }
             compiled.push((host.clone(), routes.iter().cloned().zip(stacks.clone()).collect()));
-            new.hosts.insert(host, Arc::new(Host { routes, stacks }));
+            new.hosts.insert(host, Arc::new(Host::new(routes, stacks)));
         }
         match old.routes.with_hosts(compiled, &remove) {
             Ok(routes) => new.routes = routes,

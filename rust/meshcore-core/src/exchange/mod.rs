@@ -21,6 +21,7 @@ mod control;
 mod deadline;
 mod forwarded;
 mod grpc;
+mod guards;
 mod key;
 mod layer;
 mod layout;
@@ -35,6 +36,7 @@ mod peer;
 mod stack;
 mod stats;
 mod ticket;
+mod trailers;
 mod upstream;
 mod walk;
 

@@ -18,6 +18,7 @@ use super::outcome::{Outcome, Phase};
 use super::peer::Peer;
 use super::stack::{RouteStack, Target};
 use super::stats::ListenerStats;
+use super::trailers::Changed;
 use super::upstream::Upstream;
 use super::walk::Arrival;
 use crate::admission::{BreakerPermit, Charge, Verdict as Finding};
@@ -150,6 +151,8 @@ pub struct RequestTicket {
     /// When `due` will be asked next.
     pub(super) armed: Nanos,
     pub(super) body: BodyAccount,
+    /// What Python layers changed, if any did.
+    pub(super) changed: Option<Box<Changed>>,
     /// When the client had sent its whole request: from then on the service is waited for.
     pub(super) asked: Nanos,
     pub(super) last: Nanos,
@@ -206,6 +209,7 @@ impl RequestTicket {
             deadline: Nanos::MAX,
             awaited: Awaited::Head,
             armed: Nanos::MAX,
+            changed: None,
             body: BodyAccount::new(whole || arrival.head.body == BodyLength::Empty, now),
             asked: now,
             last: now,

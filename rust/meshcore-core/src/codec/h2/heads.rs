@@ -149,9 +149,9 @@ pub fn write_answer(answer: &LocalAnswer<'_>) -> (FieldPairs, bool) {
 
 /// Trailers to send; empty when there are none that may be sent.
 #[must_use]
-pub fn write_trailers(headers: &Headers, ops: &HeaderOps) -> FieldPairs {
+pub fn write_trailers(headers: &Headers) -> FieldPairs {
     let mut list = FieldPairs::new();
-    writer::write_trailers(&mut list, &ops.trimmed(headers));
+    writer::write_trailers(&mut list, headers);
     list
 }
 
@@ -230,10 +230,7 @@ mod tests {
             assert!(matches!(response(list), Err(HeadError::Malformed(_))));
         }
         let trailers = read_trailers(&[(b"grpc-status", b"0"), (b"host", b"a")], &limits).unwrap();
-        assert_eq!(
-            write_trailers(&trailers, &HeaderOps::default()),
-            [(b"grpc-status".to_vec(), b"0".to_vec())]
-        );
+        assert_eq!(write_trailers(&trailers), [(b"grpc-status".to_vec(), b"0".to_vec())]);
         let pseudo = read_trailers(&[(b":status", b"200")], &limits);
         assert!(matches!(pseudo, Err(HeadError::Malformed(_))));
     }

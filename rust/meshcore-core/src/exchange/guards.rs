@@ -1,0 +1,101 @@
+//! The fields by which a listener's requests are judged: what its limits count by, what its routes
+//! match and count by.
+//!
+//! A gateway interface behind us (CGI, WSGI) reads `x_a` and `x-a` as one variable, so a field that
+//! nobody here has looked at would speak for one that somebody has. Whoever sends only the twin is
+//! let pass by the route that was found because the field is not there: so it goes by all that a
+//! listener's requests may meet, and not by what one of them did.
+
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use super::compiled::{Compiled, Host, Listener, Map};
+use super::layer::Op;
+use super::stack::RouteStack;
+use crate::codec::is_twin;
+use crate::head::Headers;
+use crate::snapshot::Route;
+
+/// The spellings of a name that were asked for.
+type Spellings = SmallVec<[Box<[u8]>; 1]>;
+
+/// The names of a listener, by their form with hyphens alone.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Guards(Map<Box<[u8]>, Spellings>);
+
+impl Guards {
+    fn add(&mut self, name: &[u8]) {
+        let spelt: &mut Spellings = self.0.entry(hyphens(name).into_vec().into()).or_default();
+        if !spelt.iter().any(|known| **known == *name) {
+            spelt.push(name.into());
+        }
+    }
+
+    /// Takes other spellings of the names out of a received head. O(fields), and where no name is
+    /// guarded nothing.
+    pub(super) fn clean(&self, headers: &mut Headers) {
+        if !self.0.is_empty() {
+            headers.retain(|name, _| !self.is_stranger(name));
+        }
+    }
+
+    /// Whether `name` is another spelling of a guarded one, and none itself.
+    fn is_stranger(&self, name: &[u8]) -> bool {
+        let spelt = memchr::memchr(b'_', name).and_then(|_| self.0.get(&*hyphens(name)));
+        spelt.is_some_and(|known| {
+            !known.iter().any(|plain| **plain == *name) && known.iter().any(|p| is_twin(name, p))
+        })
+    }
+
+    /// Whether trailers must not say `name`: what was judged by the head is not said again behind it
+    /// (RFC 9110 §6.5.1).
+    pub(super) fn closes(&self, name: &[u8]) -> bool {
+        let spelt = if self.0.is_empty() { None } else { self.0.get(&*hyphens(name)) };
+        spelt.is_some_and(|known| known.iter().any(|p| **p == *name || is_twin(name, p)))
+    }
+}
+
+fn hyphens(name: &[u8]) -> SmallVec<[u8; 64]> {
+    name.iter().map(|b| if *b == b'_' { b'-' } else { *b }).collect()
+}
+
+/// The fields that a route is found by, and that its limits count by.
+fn judged_by<'a>(route: &'a Route, ops: &'a [Op]) -> impl Iterator<Item = &'a [u8]> {
+    let matched = route.headers.iter().map(|field| field.name.as_bytes());
+    matched.chain(ops.iter().filter_map(Op::key))
+}
+
+impl Host {
+    /// Routes, and what they became; fewer if some were refused.
+    pub(super) fn new(routes: Vec<Route>, stacks: Vec<Arc<RouteStack>>) -> Self {
+        let looks = |(route, stack): (&Route, &Arc<RouteStack>)| {
+            judged_by(route, &stack.ops).next().is_some()
+        };
+        let found = routes.iter().zip(&stacks).map(looks).enumerate();
+        let watchful = found.filter(|(_, looks)| *looks).map(|(place, _)| place).collect();
+        Self { routes, stacks, watchful }
+    }
+}
+
+impl Compiled {
+    /// The guards of every listener, by id. O(hosts + routes that look at fields).
+    pub(super) fn find_guards(&self) -> Vec<Guards> {
+        let watchful: Vec<_> = self
+            .hosts
+            .values()
+            .flat_map(|host| host.watchful.iter().map(|i| (&host.routes[*i], &host.stacks[*i])))
+            .collect();
+        let of = |listener: &Listener| {
+            let mut guards = Guards::default();
+            listener.keys().chain(listener.trust.written()).for_each(|name| guards.add(name));
+            for (route, stack) in &watchful {
+                if route.listeners.is_empty() || route.listeners.contains(&listener.name) {
+                    judged_by(route, &stack.ops).for_each(|name| guards.add(name));
+                }
+            }
+            guards
+        };
+        self.listeners.iter().map(|l| l.as_ref().map_or_else(Guards::default, |l| of(l))).collect()
+    }
+}

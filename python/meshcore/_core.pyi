@@ -7,7 +7,7 @@ sizes are bytes. Classes without a constructor come from others' methods.
 from collections.abc import Callable, Sequence
 from enum import IntEnum
 from types import TracebackType
-from typing import Any, Final, ParamSpec, Self, TypeVar, final
+from typing import Any, Final, Literal, ParamSpec, Self, TypeVar, final
 
 from typing_extensions import disjoint_base
 
@@ -76,7 +76,9 @@ __all__ = [
     "h2_write_request",
     "h2_write_response",
     "h2_write_trailers",
+    "is_codecs_own",
     "now_ns",
+    "unseen_field",
 ]
 
 __version__: Final[str]
@@ -86,6 +88,14 @@ def check_path(path: str) -> None:
 
 def check_regex(pattern: str) -> None:
     """Raise `ValueError` for an expression that does not compile, or to more than 1 MiB."""
+
+def unseen_field(name: str) -> Literal["host", "connection", "twin"] | None:
+    """Why no rule can go by a field of requests: the host is said in other ways too; what is about
+    one connection, and other spellings of what a proxy writes or takes out, is taken out first."""
+
+def is_codecs_own(name: str) -> bool:
+    """Whether a field frames a message, names its host or steers its connection: nobody else writes
+    it."""
 
 def now_ns() -> int:
     """Nanoseconds of ``CLOCK_MONOTONIC``: the clock that every ``now_ns`` argument is read from."""
@@ -371,10 +381,11 @@ class Request:
 
     def header(self, name: str) -> str | None:
         """The first value of a field. Octets that are not UTF-8 are lone surrogates, as
-        `os.fsdecode` makes them, and octets again when they are set. O(fields)."""
+        `os.fsdecode` makes them, and octets again when they are set. ``host`` is what the request
+        names in whichever way, as it is sent on: in lower case, with its port. O(fields)."""
 
     def headers(self) -> list[tuple[str, str]]:
-        """Every field in order, names in lower case."""
+        """Every field, names in lower case: ``host`` first, the others in order."""
 
     def add_header(self, name: str, value: str) -> None:
         """Add a field to what is there, and take nothing out. Raises as `set_header`."""

@@ -136,6 +136,28 @@ def test_a_layer_is_shown_nothing_that_only_proxies_may_say(
 
 
 @every_way
+@pytest.mark.parametrize("sent", ["a.test", "A.Test:8080", "a.test."])
+def test_a_layer_reads_one_host_however_it_is_said(
+    run: Run, engine: str, client: str, endpoint: str, sent: str
+) -> None:
+    async def go() -> None:
+        asked = request()
+        asked.fields[":authority"] = sent
+        read: list[tuple[str | None, list[str]]] = []
+
+        class Reads(Layer):
+            def on_request(self, request: Request) -> None:
+                hosts = [value for name, value in request.headers() if name == "host"]
+                read.append((request.header("Host"), hosts))
+
+        async with through(client, endpoint, engine, layer=Reads()) as (ask, _):
+            await ask(asked)
+        assert read == [(sent.lower(), [sent.lower()])]
+
+    run(go())
+
+
+@every_way
 def test_what_an_endpoint_lists_takes_away_no_field_of_ours(
     run: Run, engine: str, client: str, endpoint: str
 ) -> None:

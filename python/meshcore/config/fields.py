@@ -23,7 +23,7 @@ from pydantic import (
     WithJsonSchema,
 )
 
-from meshcore._core import check_path, check_regex
+from meshcore._core import check_path, check_regex, is_codecs_own, unseen_field
 from meshcore.config.address import (
     Address,
     bind_address,
@@ -52,20 +52,6 @@ _FIELD_VALUE: Final = re.compile(r"[^\x00-\x20\x7f](?:[^\x00-\x08\x0a-\x1f\x7f]*
 # Names are labels of metrics and parts of messages: one word, and room for `namespace/name:port`.
 _NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./:@-]{0,254}")
 _LAYER: Final = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
-# Fields that frame a message or belong to one connection: the codec owns them (RFC 9110 §7.6.1).
-OWNED_FIELDS: Final = frozenset(
-    {
-        "connection",
-        "content-length",
-        "host",
-        "keep-alive",
-        "proxy-connection",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-    }
-)
 
 
 class Model(BaseModel):
@@ -150,9 +136,26 @@ def _field_name(text: str) -> str:
     return _token(text).lower()
 
 
+def _judged_name(text: str, host: str) -> str:
+    """The name of a field that rules may go by."""
+    name = _field_name(text)
+    why = unseen_field(name)
+    if why == "host":
+        raise HintedError("a request names its host in several ways, this is one of them", host)
+    if why == "connection":
+        raise ValueError(f"{name} is about one connection, and taken out before any rule sees it")
+    if why == "twin":
+        plain = name.replace("_", "-")
+        raise HintedError(
+            f"{name} is taken out before any rule sees it: services would read it as {plain}",
+            None if unseen_field(plain) else f"write {plain}",
+        )
+    return name
+
+
 def _changeable_name(text: str) -> str:
     name = _field_name(text)
-    if name in OWNED_FIELDS:
+    if is_codecs_own(name):
         hint = "use rewrite.host" if name == "host" else "it frames the message"
         raise ValueError(f"{name} cannot be changed: {hint}")
     return name
@@ -368,7 +371,8 @@ EndpointAddress = Annotated[
 Name = Annotated[str, AfterValidator(_name)]
 HostPattern = Annotated[str, AfterValidator(_host_pattern)]
 Authority = Annotated[str, AfterValidator(_authority)]
-FieldName = Annotated[str, AfterValidator(_field_name)]
+MatchedField = Annotated[str, AfterValidator(lambda text: _judged_name(text, "use match.host"))]
+CountedField = Annotated[str, AfterValidator(lambda text: _judged_name(text, "write key: host"))]
 ChangeableName = Annotated[str, AfterValidator(_changeable_name)]
 FieldValue = Annotated[str, AfterValidator(_field_value)]
 Method = Annotated[str, AfterValidator(_method)]

@@ -9,8 +9,8 @@ from pydantic import Field, model_validator
 from meshcore.config.failures import BreakerFailure
 from meshcore.config.fault import HintedError
 from meshcore.config.fields import (
+    CountedField,
     Duration,
-    FieldName,
     LayerName,
     Model,
     Name,
@@ -39,7 +39,7 @@ class LimitKey(OrText):
 
     text_schema: ClassVar = {"enum": ["client", "host"]}
 
-    header: FieldName | None = Field(None, description="The value of this request header.")
+    header: CountedField | None = Field(None, description="The value of this request header.")
     client: bool | None = Field(None, description="`true`: the client's address.")
     host: bool | None = Field(None, description="`true`: the request's host.")
     missing: Literal["share", "skip", "reject"] = Field(
@@ -204,17 +204,27 @@ L = TypeVar("L", bound=ListenerLayer)
 def distinct(layers: list[L]) -> list[L]:
     """Refuse two layers of one list that would share what they count."""
     seen: dict[tuple[str, ...], int] = {}
+    spelt: dict[str, tuple[int, str]] = {}
     for place, layer in enumerate(layers):
+        key = layer.limit and layer.limit.key and layer.limit.key.header
+        if key:
+            first, other = spelt.setdefault(key.replace("_", "-"), (place, key))
+            if other != key:
+                raise HintedError(
+                    f"layers {first + 1} and {place + 1} count by {other} and {key}, "
+                    "which services may read as one",
+                    "count by one of them",
+                )
         identity = layer.identity
         if identity is None:
             continue
         first = seen.setdefault(identity, place)
         if first != place:
-            raise _twins(identity, first, place)
+            raise _alike(identity, first, place)
     return layers
 
 
-def _twins(identity: tuple[str, ...], first: int, second: int) -> ValueError:
+def _alike(identity: tuple[str, ...], first: int, second: int) -> ValueError:
     where = f"layers {first + 1} and {second + 1}"
     if identity[0] == "name":
         return ValueError(f"{where} have one name, {identity[1]}")

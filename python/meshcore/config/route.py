@@ -13,9 +13,9 @@ from meshcore.config.fields import (
     BodyRate,
     ChangeableName,
     Duration,
-    FieldName,
     FieldValue,
     HostPattern,
+    MatchedField,
     Method,
     Model,
     Name,
@@ -96,7 +96,7 @@ class Match(Model):
     methods: list[Method] = Field(
         default_factory=list, max_length=64, description="One of these methods; any when empty."
     )
-    headers: dict[FieldName, ValueMatch] = Field(
+    headers: dict[MatchedField, ValueMatch] = Field(
         default_factory=dict, max_length=64, description="Header fields, all of which must hold."
     )
     query: dict[str, ValueMatch] = Field(

@@ -70,7 +70,7 @@ mod _core {
     #[pymodule_export]
     use crate::message::{Body, Chunk, Request, Response};
     #[pymodule_export]
-    use crate::pattern::{check_path, check_regex};
+    use crate::pattern::{check_path, check_regex, is_codecs_own, unseen_field};
     #[pymodule_export]
     use crate::prepared::Prepared;
     #[pymodule_export]

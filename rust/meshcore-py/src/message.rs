@@ -155,6 +155,11 @@ impl Request {
         self.head.slice(self.head.method) == b"HEAD"
     }
 
+    fn authority<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyString>>> {
+        let authority = self.head.slice(self.head.authority);
+        (!authority.is_empty()).then(|| text(py, authority)).transpose()
+    }
+
     fn text(&self, bytes: &[u8]) -> String {
         String::from_utf8_lossy(bytes).into_owned()
     }
@@ -290,12 +295,18 @@ impl Request {
         }
     }
 
+    /// `host` is the one authority of the request, whichever way it was said.
     fn header<'py>(&self, py: Python<'py>, name: &str) -> PyResult<Option<Bound<'py, PyString>>> {
+        if name.eq_ignore_ascii_case("host") {
+            return self.authority(py);
+        }
         get(py, &self.head.headers, name)
     }
 
     fn headers<'py>(&self, py: Python<'py>) -> PyResult<Vec<FieldText<'py>>> {
-        all(py, &self.head.headers)
+        let host = self.authority(py)?.map(|value| (PyString::new(py, "host"), value));
+        let others = self.head.headers.iter().filter(|(name, _)| *name != b"host");
+        host.map(Ok).into_iter().chain(others.map(|field| pair(py, field))).collect()
     }
 
     fn set_header(&mut self, name: &str, value: &Bound<'_, PyString>) -> PyResult<()> {
@@ -462,7 +473,11 @@ fn get<'py>(
 }
 
 fn all<'py>(py: Python<'py>, headers: &Headers) -> PyResult<Vec<FieldText<'py>>> {
-    headers.iter().map(|(name, value)| Ok((text(py, name)?, text(py, value)?))).collect()
+    headers.iter().map(|field| pair(py, field)).collect()
+}
+
+fn pair<'py>(py: Python<'py>, (name, value): (&[u8], &[u8])) -> PyResult<FieldText<'py>> {
+    Ok((text(py, name)?, text(py, value)?))
 }
 
 fn writable(name: &str) -> PyResult<String> {

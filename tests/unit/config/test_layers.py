@@ -58,6 +58,61 @@ def test_two_that_would_share_what_they_count(
 
 
 @PLACES
+def test_two_spellings_of_one_key(place: str, path: str) -> None:
+    """Else a request charges the one and is known to the service by the other."""
+    layers = (
+        "limit: {rate: 1/s, key: {header: x-api-key}}, "
+        "limit: {rate: 9/m, name: n, key: {header: X_Api-Key}}"
+    )
+    with pytest.raises(ConfigError) as caught:
+        load_text(mesh(place, layers), "mesh.yaml")
+    (only,) = [str(p) for p in caught.value.problems]
+    assert only.split(": ", 1)[1] == (
+        f"{path}: layers 1 and 2 count by x-api-key and x_api-key, which services may read as one "
+        "(count by one of them)"
+    )
+
+
+UNSEEN = [
+    ("Host", "a request names its host in several ways, this is one of them"),
+    ("connection", "connection is about one connection, and taken out before any rule sees it"),
+    ("Keep-Alive", "keep-alive is about one connection, and taken out before any rule sees it"),
+    ("proxy", "proxy is about one connection, and taken out before any rule sees it"),
+    (
+        "x_forwarded_for",
+        "x_forwarded_for is taken out before any rule sees it: services would read it as "
+        "x-forwarded-for (write x-forwarded-for)",
+    ),
+    (
+        "keep_alive",
+        "keep_alive is taken out before any rule sees it: services would read it as keep-alive",
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "problem"), UNSEEN)
+@PLACES
+def test_no_limit_counts_by_what_it_never_sees(
+    place: str, path: str, name: str, problem: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_text(mesh(place, f"limit: {{rate: 1/s, key: {{header: {name}}}}}"), "mesh.yaml")
+    (only,) = [str(p) for p in caught.value.problems]
+    hint = " (write key: host)" if name == "Host" else ""
+    assert only.split(": ", 1)[1] == f"{path}[0].limit.key.header: {problem}{hint}"
+
+
+@pytest.mark.parametrize(("name", "problem"), UNSEEN)
+def test_no_route_matches_by_what_it_never_sees(name: str, problem: str) -> None:
+    text = mesh("route", "").replace("name: r", f"name: r, match: {{headers: {{{name}: a}}}}")
+    with pytest.raises(ConfigError) as caught:
+        load_text(text, "mesh.yaml")
+    (only,) = [str(p) for p in caught.value.problems]
+    hint = " (use match.host)" if name == "Host" else ""
+    assert only.split(": ", 1)[1] == f"routes[0].match.headers.{name}: {problem}{hint}"
+
+
+@PLACES
 def test_a_name_is_one_layers(place: str, path: str) -> None:
     layers = "limit: {rate: 1/s, name: n}, in_flight: {max: 2, name: n}"
     with pytest.raises(ConfigError) as caught:

@@ -148,6 +148,29 @@ pub fn is_codecs_own(name: &[u8]) -> bool {
     )
 }
 
+/// Why no rule can go by a field of requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unseen {
+    /// The host is said in other ways too, and read from all of them.
+    Host,
+    /// It is about one connection: taken out first.
+    Connection,
+    /// Another spelling of what a proxy writes or takes out: taken out first.
+    Twin,
+}
+
+/// Whether rules cannot go by a field (lower case), and why. `upgrade` is there while a protocol is
+/// asked for.
+#[must_use]
+pub fn unseen(name: &[u8]) -> Option<Unseen> {
+    match classify(name) {
+        Class::Host => Some(Unseen::Host),
+        Class::Hop if name != b"upgrade" => Some(Unseen::Connection),
+        Class::Twin => Some(Unseen::Twin),
+        _ => None,
+    }
+}
+
 /// What is known of a head that is cleaned.
 #[derive(Clone, Copy)]
 pub(super) struct Received {

@@ -148,6 +148,9 @@ class ReferenceClient(Reference):
         bodiless = stream.head_request or head.status in (204, 304)
         # RFC 9113 §8.1.1: these have none, whatever length they declare.
         inbox.declared = 0 if bodiless else content_length(fields)
+        if stream.tunnel and head.status < 300:
+            # RFC 9110 §9.3.6: a length says nothing about a tunnel. The package goes by it.
+            inbox.declared = self._h2.streams[number]._expected_content_length = None
         if ended and not inbox.end():
             return self._fault(number, SHORT_BODY)
         inbox.head = head

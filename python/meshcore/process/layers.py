@@ -135,7 +135,7 @@ class LayerRunner:
                 passage: Any = exchange.layers
                 passage.append(layer)
             exchange.resume(now_ns())
-        elif isinstance(answer, Answer):
+        elif isinstance(answer, Answer) and not _begins_tunnel(exchange, answer):
             exchange.answer(answer, now_ns())
         else:
             self._returned(exchange, layer, answer)
@@ -143,13 +143,12 @@ class LayerRunner:
     def on_response(self, exchange: Exchange) -> bool:
         """Run the layers that saw the request, last first; false: one of them is still at it."""
         passage: Any = exchange.layers
-        response: Any = exchange.response
-        if passage:
-            response.show(exchange.ticket)
         while passage:
             layer = passage.pop()
             if exchange.local is not None and not layer.local_answers:
                 continue
+            response: Any = exchange.response
+            response.show(exchange.ticket)
             try:
                 hook = passage.context.run(layer.on_response, exchange.request, response)
             except (Exception, asyncio.CancelledError) as error:
@@ -172,7 +171,7 @@ class LayerRunner:
 
     def _replaces(self, exchange: Exchange, layer: Layer, result: object) -> bool:
         """A hook gave an answer instead of the response; false: the exchange goes on by itself."""
-        if not isinstance(result, Answer):
+        if not isinstance(result, Answer) or _begins_tunnel(exchange, result):
             self._returned(exchange, layer, result)
             return False
         goes_on = exchange.local is not None
@@ -181,7 +180,10 @@ class LayerRunner:
 
     def _returned(self, exchange: Exchange, layer: Layer, result: object) -> None:
         name = type(layer).__name__
-        log.error("layer %s returned %r, not an Answer or None", name, result)
+        if isinstance(result, Answer):
+            log.error("layer %s answered CONNECT with %s: no tunnel begins", name, result.status)
+        else:
+            log.error("layer %s returned %r, not an Answer or None", name, result)
         exchange.answer(Answer.for_reason(Reason.LAYER_ERROR, name), now_ns())
 
     def _failed(self, exchange: Exchange, layer: Layer, error: BaseException) -> None:
@@ -224,6 +226,11 @@ class LayerRunner:
             _, deaf = await asyncio.wait(tasks, timeout=within_s)
             if deaf:
                 log.error("%d hooks of layers take no notice of being cancelled", len(deaf))
+
+
+def _begins_tunnel(exchange: Exchange, answer: Answer) -> bool:
+    """Whether its client would take it for the beginning of one (RFC 9110 §9.3.6)."""
+    return 200 <= answer.status < 300 and exchange.request.method == "CONNECT"
 
 
 async def _awaited(hook: Awaitable[Any]) -> Any:

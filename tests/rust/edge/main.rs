@@ -105,6 +105,7 @@ const RESPONSE: &[&str] = &[
     "connection: close\r\n",
     "connection: x-frame, upgrade\r\n",
     "upgrade: websocket\r\n",
+    "sec-websocket-accept: no\r\n",
     "upgrade: h2c\r\n",
     "x-internal: 1\r\n",
     "x-frame: 1\r\n",
@@ -135,6 +136,7 @@ fn text(pieces: &'static [&'static str]) -> impl Strategy<Value = Vec<u8>> {
 const REQUEST_FIELDS: &[(&str, &str)] = &[
     (":protocol", "websocket"),
     (":protocol", "connect"),
+    ("sec-websocket-key", "AAAA"),
     ("content-length", "3"),
     ("content-length", "4"),
     ("content_length", "9"),
@@ -200,6 +202,7 @@ const RESPONSE_FIELDS: &[(&str, &str)] = &[
     (":status", "200"),
     ("date", "now"),
     ("upgrade", "websocket"),
+    ("sec-websocket-accept", "no"),
 ];
 
 type Fields = Vec<(&'static str, &'static str)>;

@@ -10,7 +10,7 @@ use meshcore_core::codec::{
     encode_last_chunk, encode_request,
 };
 use meshcore_core::exchange::{Kind, RequestTicket};
-use meshcore_core::head::{BodyLength, Headers, RequestHead, Scheme, TunnelKind};
+use meshcore_core::head::{BodyLength, Headers, RequestHead, Scheme, TunnelKind, Version};
 
 use super::mesh::{self, Mesh, NOW};
 use super::strict::{self, Field, Message};
@@ -172,6 +172,12 @@ fn check_wire(mesh: &Mesh, wire: &[u8], sent: &[(Asked, RequestTicket)]) {
             check_target(mesh, method, target, head, ticket);
         }
         assert_eq!(seen.all(b"upgrade").len(), usize::from(upgrade), "{}", text());
+        if method == b"CONNECT" {
+            assert_eq!(seen.all(b"content-length"), [b""; 0], "{}", text());
+        }
+        if head.version == Version::Http2 && tunnel == Some(TunnelKind::Upgrade(b"websocket")) {
+            assert_eq!(seen.all(b"sec-websocket-key").len(), 1, "{}", text());
+        }
         for value in seen.all(b"connection") {
             let ours = if upgrade { value == b"upgrade" } else { value == b"te" };
             assert!(ours, "{}", text());
@@ -196,6 +202,9 @@ fn check_list(mesh: &Mesh, asked: &Asked, ticket: &RequestTicket) {
     let tunnel = head.tunnel().filter(|_| ticket.kind() == Kind::Tunnel);
     if let Some(TunnelKind::Upgrade(protocol)) = tunnel {
         assert_eq!((method, of(b":protocol")), (&b"CONNECT"[..], Some(protocol)), "{fields:?}");
+        if protocol == b"websocket" {
+            assert_eq!(seen.all(b"sec-websocket-key"), [b""; 0], "{fields:?}");
+        }
     } else {
         assert_eq!((method, of(b":protocol")), (head.slice(head.method), None), "{fields:?}");
     }
@@ -206,6 +215,7 @@ fn check_list(mesh: &Mesh, asked: &Asked, ticket: &RequestTicket) {
         None => assert_eq!((method, of(b":protocol")), (&b"CONNECT"[..], None), "{fields:?}"),
     }
     if let [length] = seen.all(b"content-length")[..] {
+        assert_ne!(method, b"CONNECT", "{fields:?}");
         let length: usize = std::str::from_utf8(length).unwrap().parse().unwrap();
         assert!(asked.body.len() <= length && (!asked.whole || asked.body.len() == length));
     }

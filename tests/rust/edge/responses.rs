@@ -200,6 +200,10 @@ fn check_wire(sent: &Sent, answered: &Answered, head: &ResponseHead, rules: &Res
     if let Some(tunnel) = rules.tunnel {
         let status: &[u8] = if tunnel.kind.protocol().is_some() { b"101" } else { b"200" };
         assert_eq!(&last.line[9..12], status, "{}", text());
+        if tunnel.kind.protocol() == Some(b"websocket") && head.version == Version::Http2 {
+            // What HTTP/2 does not say is made, for the key that the client sent.
+            assert_eq!(last.all(b"sec-websocket-accept").as_slice(), tunnel.accept.as_slice());
+        }
         let said = [&last.body[..], rest].concat();
         return assert_eq!(said, answered.body, "{}", text());
     }
@@ -244,6 +248,9 @@ fn check_list(sent: &Sent, answered: &Answered, head: &ResponseHead, rules: &Res
     let status = if rules.tunnel.is_some() { 200 } else { head.status };
     assert_eq!(seen.line, status.to_string().as_bytes(), "{fields:?}");
     check_fields(sent, &seen, false);
+    if rules.tunnel.is_some_and(|tunnel| tunnel.kind.protocol() == Some(b"websocket")) {
+        assert_eq!(seen.all(b"sec-websocket-accept"), [b""; 0], "{fields:?}");
+    }
     if ends && !sent.is_head() && head.status != 304 {
         assert!(answered.body.is_empty(), "a body is left out: {answered:?}");
     }

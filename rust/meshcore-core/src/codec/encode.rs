@@ -44,6 +44,24 @@ impl Fields for AsWritten<'_> {
     }
 }
 
+/// A list without the fields of one name.
+pub(super) struct Without<'a, F> {
+    pub(super) out: &'a mut F,
+    pub(super) name: &'a [u8],
+}
+
+impl<F: Fields> Fields for Without<'_, F> {
+    fn field(&mut self, name: &[u8], value: &[u8]) {
+        if name != self.name {
+            self.out.field(name, value);
+        }
+    }
+
+    fn changes(&mut self, ops: &HeaderOps) {
+        self.out.changes(ops);
+    }
+}
+
 impl Fields for Vec<u8> {
     #[inline]
     fn field(&mut self, name: &[u8], value: &[u8]) {

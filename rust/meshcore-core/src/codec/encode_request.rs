@@ -3,7 +3,7 @@
 //! Which fields pass and which are made is the same for both protocols; HTTP/1.1 writes them here
 //! as lines, [`super::h2`] as a field list.
 
-use super::encode::{AsWritten, Fields};
+use super::encode::{AsWritten, Fields, Without};
 use super::field::list;
 use super::header_ops::HeaderOps;
 use super::header_rules::{Class, classify};
@@ -56,8 +56,12 @@ pub(super) fn declared_length(head: &RequestHead, framing: BodyLength, met: &Met
         BodyLength::Streamed | BodyLength::UntilClose => None,
         // RFC 9110 §8.6: a method that has a meaning for content says that there is none.
         BodyLength::Empty => {
-            let method = head.slice(head.method);
-            (met.content_length || matches!(method, b"POST" | b"PUT" | b"PATCH")).then_some(0)
+            match head.slice(head.method) {
+                // RFC 9110 §9.3.6: it has none, and some take any length for a body's.
+                b"CONNECT" => None,
+                b"POST" | b"PUT" | b"PATCH" => Some(0),
+                _ => met.content_length.then_some(0),
+            }
         }
     }
 }
@@ -80,7 +84,13 @@ pub fn encode_request(out: &mut Vec<u8>, head: &RequestHead, rules: &RequestRule
 
 fn fields<F: Fields>(out: &mut F, head: &RequestHead, rules: &RequestRules<'_>, authority: &[u8]) {
     out.own(b"host", authority);
-    let met = received_fields(out, head, rules);
+    let made_key = head.version == Version::Http2
+        && rules.tunnel == Some(TunnelKind::Upgrade(websocket::WEBSOCKET));
+    let met = if made_key {
+        received_fields(&mut Without { out, name: websocket::KEY }, head, rules)
+    } else {
+        received_fields(out, head, rules)
+    };
     let streamed = matches!(rules.framing, BodyLength::Streamed | BodyLength::UntilClose);
     if streamed {
         out.own(b"transfer-encoding", b"chunked");
@@ -89,7 +99,7 @@ fn fields<F: Fields>(out: &mut F, head: &RequestHead, rules: &RequestRules<'_>, 
     }
     match rules.tunnel {
         Some(TunnelKind::Upgrade(protocol)) => {
-            if protocol == websocket::WEBSOCKET && head.version == Version::Http2 {
+            if made_key {
                 out.field(websocket::KEY, websocket::key(rules.request_id).as_bytes());
             }
             out.own(b"upgrade", protocol);

@@ -1,6 +1,6 @@
 //! A response to the client, relayed or our own, written in one pass.
 
-use super::encode::{Fields, status_line};
+use super::encode::{Fields, Without, status_line};
 use super::field::{valid_field_name, valid_field_value};
 use super::header_ops::HeaderOps;
 use super::header_rules::{Class, classify, is_codecs_own};
@@ -100,7 +100,9 @@ fn encode_tunnel(
 ) -> Outgoing {
     if let Some(protocol) = tunnel.kind.protocol() {
         status_line(out, 101);
-        received_fields(out, head, rules.ops, false);
+        let made_accept = protocol == websocket::WEBSOCKET && head.version == Version::Http2;
+        let name = if made_accept { websocket::ACCEPT } else { b"" };
+        received_fields(&mut Without { out: &mut *out, name }, head, rules.ops, false);
         out.field(b"upgrade", protocol);
         out.extend_from_slice(b"connection: upgrade\r\n");
     } else {

@@ -65,4 +65,4 @@ pub use limits::Limits;
 pub use mend::Lenient;
 pub use proxy_protocol::{Ends, ProxyHeader, ProxyVersion, parse_proxy_header, proxy_header};
 pub use via::{ViaMark, random_name};
-pub use websocket::{KEY as WEBSOCKET_KEY, accept as websocket_accept};
+pub use websocket::{KEY as WEBSOCKET_KEY, WEBSOCKET, accept as websocket_accept};

@@ -15,7 +15,7 @@ pub const KEY: &[u8] = b"sec-websocket-key";
 /// The field that only HTTP/1.1 responses have.
 pub(super) const ACCEPT: &[u8] = b"sec-websocket-accept";
 /// The protocol's name.
-pub(super) const WEBSOCKET: &[u8] = b"websocket";
+pub const WEBSOCKET: &[u8] = b"websocket";
 
 /// The `sec-websocket-accept` for a client's key.
 #[must_use]

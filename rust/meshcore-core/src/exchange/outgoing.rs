@@ -8,9 +8,9 @@ use super::peer::Peer;
 use super::stack::Target;
 use super::ticket::{Kind, RequestTicket};
 use crate::codec::{
-    HeaderOps, RequestRules, ResponseRules, Tunnel, WEBSOCKET_KEY, websocket_accept,
+    HeaderOps, RequestRules, ResponseRules, Tunnel, WEBSOCKET, WEBSOCKET_KEY, websocket_accept,
 };
-use crate::head::{RequestHead, ResponseHead, Version};
+use crate::head::{RequestHead, ResponseHead, TunnelKind, Version};
 use crate::time::Nanos;
 
 static NO_OPS: LazyLock<HeaderOps> = LazyLock::new(HeaderOps::default);
@@ -85,8 +85,9 @@ impl RequestTicket {
         let tunnels = self.kind() == Kind::Tunnel && agreed;
         let Some(kind) = request.tunnel().filter(|_| tunnels) else { return write(&rules) };
         let key = request.headers.get(WEBSOCKET_KEY);
-        let spoke_h2 = response.version == Version::Http2;
-        let accept = key.filter(|_| spoke_h2).map(websocket_accept);
+        let websocket = kind == TunnelKind::Upgrade(WEBSOCKET);
+        let made = websocket && response.version == Version::Http2;
+        let accept = key.filter(|_| made).map(websocket_accept);
         write(&ResponseRules {
             tunnel: Some(Tunnel { kind, accept: accept.as_ref().map(String::as_bytes) }),
             ..rules

@@ -4,9 +4,8 @@ use smallvec::SmallVec;
 
 use super::HeadError;
 use super::block::{Block, Pseudo};
-use super::writer::Without;
 use crate::codec::authority;
-use crate::codec::encode::Fields;
+use crate::codec::encode::{Fields, Without};
 use crate::codec::encode_request::{RequestRules, declared_length, made_fields, received_fields};
 use crate::codec::error::CodecError;
 use crate::codec::field::valid_field_name;
@@ -165,10 +164,12 @@ pub(super) fn write<F: Fields>(
     if let Some(protocol) = protocol {
         out.field(b":protocol", protocol);
     }
-    let name = if rules.tunnel.is_some() { websocket::KEY } else { b"" };
+    let name = if protocol == Some(websocket::WEBSOCKET) { websocket::KEY } else { b"" };
     let met = received_fields(&mut Without { out, name }, head, rules);
-    // A length that nobody declared may still be known; it is not the proxy's to say.
-    if let Some(n) = declared_length(head, rules.framing, &met).filter(|_| met.content_length) {
+    // A length that nobody declared may still be known; it is not the proxy's to say. Of a CONNECT
+    // nobody may (RFC 9113 §8.5).
+    let declared = met.content_length && method != b"CONNECT";
+    if let Some(n) = declared_length(head, rules.framing, &met).filter(|_| declared) {
         out.content_length(n);
     }
     if met.te_trailers {

@@ -2,8 +2,7 @@
 
 use super::HeadError;
 use super::block::Block;
-use super::writer::Without;
-use crate::codec::encode::Fields;
+use crate::codec::encode::{Fields, Without};
 use crate::codec::encode_response::{
     LocalAnswer, ResponseRules, bodiless, final_fields, received_fields,
 };
@@ -66,9 +65,11 @@ pub(super) fn write<F: Fields>(
     head: &ResponseHead,
     rules: &ResponseRules<'_>,
 ) -> bool {
-    if rules.tunnel.is_some() {
+    if let Some(tunnel) = rules.tunnel {
         write_status(out, 200);
-        final_fields(&mut Without { out, name: websocket::ACCEPT }, head, rules, false);
+        let websocket = tunnel.kind.protocol() == Some(websocket::WEBSOCKET);
+        let name = if websocket { websocket::ACCEPT } else { b"" };
+        final_fields(&mut Without { out, name }, head, rules, false);
         out.changes(rules.ops);
         return false;
     }

@@ -99,24 +99,6 @@ impl Fields for ListSize {
     }
 }
 
-/// A list without the fields of one name.
-pub(super) struct Without<'a, F> {
-    pub(super) out: &'a mut F,
-    pub(super) name: &'a [u8],
-}
-
-impl<F: Fields> Fields for Without<'_, F> {
-    fn field(&mut self, name: &[u8], value: &[u8]) {
-        if name != self.name {
-            self.out.field(name, value);
-        }
-    }
-
-    fn changes(&mut self, ops: &HeaderOps) {
-        self.out.changes(ops);
-    }
-}
-
 /// Writes trailers; those that may not be trailers are left out.
 pub(super) fn write_trailers<F: Fields>(out: &mut F, headers: &Headers) {
     for (name, value) in headers.iter().filter(|(name, _)| may_be_trailer(name)) {

@@ -62,6 +62,9 @@ fn lines_of_version_1() {
              ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff 65535 65535\r\n",
             "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff",
         ),
+        ("PROXY TCP4 0.0.0.0 192.0.2.2 1 2\r\n", "-"),
+        ("PROXY TCP6 :: ::1 1 2\r\n", "-"),
+        ("PROXY TCP6 ::ffff:0.0.0.0 ::1 1 2\r\n", "-"),
         ("PROXY UNKNOWN\r\n", "-"),
         ("PROXY UNKNOWN ff 192.0.2.1 x y\r\n", "-"),
     ] {
@@ -139,6 +142,8 @@ fn headers_of_version_2() {
     says(&v2(0x21, 0x11, &V4), "192.0.2.1");
     says(&v2(0x21, 0x21, &v6()), "2001:db8::1");
     for (name, command, kind, content) in [
+        ("nobody's IPv4", 0x21, 0x11, vec![0; 12]),
+        ("nobody's IPv6", 0x21, 0x21, vec![0; 36]),
         ("LOCAL", 0x20, 0x00, vec![]),
         ("LOCAL with addresses", 0x20, 0x11, V4.to_vec()),
         ("LOCAL with anything", 0x20, 0xFF, vec![1, 2, 3]),

@@ -34,7 +34,7 @@ pub struct ProxyHeader {
     /// How many bytes it has; what follows is the client's.
     pub bytes: usize,
     /// Whose connection it is; none where it is the balancer's own (a check of health), or comes
-    /// from no internet address: then the socket's peer is meant.
+    /// from no internet address, or nobody's: then the socket's peer is meant.
     pub ends: Option<Ends>,
 }
 
@@ -43,13 +43,16 @@ pub struct ProxyHeader {
 /// # Errors
 /// They begin with none, or with one that is malformed or too long.
 pub fn parse_proxy_header(bytes: &[u8]) -> Result<Option<ProxyHeader>, CodecError> {
-    if begins(bytes, V2) {
-        return version_2(bytes);
-    }
-    if begins(bytes, V1) {
-        return version_1(bytes);
-    }
-    Err(CodecError::bad("no PROXY header"))
+    let header = if begins(bytes, V2) {
+        version_2(bytes)
+    } else if begins(bytes, V1) {
+        version_1(bytes)
+    } else {
+        Err(CodecError::bad("no PROXY header"))
+    }?;
+    // `0.0.0.0` and `::` are nobody's.
+    let named = |ends: &Ends| !ends.source.ip().to_canonical().is_unspecified();
+    Ok(header.map(|found| ProxyHeader { ends: found.ends.filter(named), ..found }))
 }
 
 /// Whether `bytes` begin with `signature`, as far as they go.

@@ -365,7 +365,8 @@ impl RequestTicket {
     }
 
     /// The local answer that was [`decided`](Self::decided), or is now, has this status; `grpc`: the
-    /// one that it is to a gRPC call. Of a layer that failed over it the client is told.
+    /// one that it is to a gRPC call. If the client is told of something else that ended the request
+    /// meanwhile, so is the log; an answer that a layer gave in its place hides no cause.
     pub fn answered(
         &mut self,
         status: u16,
@@ -376,7 +377,9 @@ impl RequestTicket {
     ) {
         if self.outcome.is_none() {
             self.decided(outcome, counted, now, rand);
-        } else if outcome.reason == Reason::LayerError {
+        } else if outcome.reason != Reason::LayerResponse
+            && self.outcome.as_ref().is_some_and(|told| told.reason != outcome.reason)
+        {
             self.outcome = Some(outcome);
         }
         if let Some((stats, outcome)) = self.listener_stats().zip(self.outcome.as_ref()) {

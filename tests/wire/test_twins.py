@@ -9,9 +9,10 @@ from collections.abc import Callable
 import pytest
 
 from meshcore import Layer, Request, Response
+from meshcore.config.load import load_text
 from tests.wire.blame import every_way
-from tests.wire.conftest import Run
-from tests.wire.either import request, response
+from tests.wire.conftest import Run, Serve
+from tests.wire.either import asking, request, response, service
 from tests.wire.h2_mesh import Mesh
 from tests.wire.test_fields import through
 
@@ -34,6 +35,10 @@ def by_a_limit_of_the_listener(mesh: Mesh) -> Mesh:
 
 def by_a_limit_of_the_route(mesh: Mesh) -> Mesh:
     return mesh.via(layers=LIMIT)
+
+
+def by_nothing(mesh: Mesh) -> Mesh:
+    return mesh
 
 
 DENIED = {"status": 403}
@@ -94,6 +99,25 @@ def test_a_rule_by_another_listener_means_that_one(
         ) as (ask, origin):
             await ask(request("GET", "/", ("x_user", "1")))
             assert origin.asked[0].fields["x_user"] == "1"
+
+    run(go())
+
+
+def test_what_requests_are_judged_by_changes_with_the_configuration(
+    run: Run, serve: Serve, engine: str
+) -> None:
+    async def go() -> None:
+        async with (
+            service("http1", lambda _: response(b"hi")) as origin,
+            serve(str(Mesh(engine, origin.port))) as proxy,
+        ):
+            passes = []
+            for change in (by_another_route, by_a_limit_of_the_listener, by_nothing):
+                await proxy.reload(load_text(str(change(Mesh(engine, origin.port)))))
+                async with asking("http1", proxy.addresses["edge"]) as ask:
+                    await ask(request("GET", "/", ("x_user", "1")))
+                passes.append("x_user" in origin.asked[-1].fields)
+            assert passes == [False, False, True]
 
     run(go())
 

@@ -156,7 +156,11 @@ def _judged_name(text: str, host: str) -> str:
 def _changeable_name(text: str) -> str:
     name = _field_name(text)
     if is_codecs_own(name):
-        hint = "use rewrite.host" if name == "host" else "it frames the message"
+        hint = (
+            "use rewrite.host"
+            if name == "host"
+            else "it frames the message or steers its connection"
+        )
         raise ValueError(f"{name} cannot be changed: {hint}")
     return name
 

@@ -186,6 +186,10 @@ def head(message: Request | Response) -> Part:
     """A head's parts."""
     fields = tuple(message.headers())
     if isinstance(message, Request):
+        if message.header("host") is not None:
+            (_, said), *rest = fields  # of `:authority`, or of the field
+            assert said.startswith(message.host)
+            fields = tuple(rest)
         return ("request", message.method, message.host, message.path, message.query, fields)
     return ("interim" if message.informational else "response", message.status, fields)
 

@@ -26,9 +26,11 @@ pub(super) struct Guards(Map<Box<[u8]>, Spellings>);
 
 impl Guards {
     fn add(&mut self, name: &[u8]) {
-        let spelt: &mut Spellings = self.0.entry(hyphens(name).into_vec().into()).or_default();
-        if !spelt.iter().any(|known| **known == *name) {
-            spelt.push(name.into());
+        let plain = hyphens(name);
+        match self.0.get_mut(&*plain) {
+            Some(spelt) if spelt.iter().any(|known| **known == *name) => {}
+            Some(spelt) => spelt.push(name.into()),
+            None => _ = self.0.insert((&*plain).into(), Spellings::from_iter([name.into()])),
         }
     }
 
@@ -97,5 +99,35 @@ impl Compiled {
             guards
         };
         self.listeners.iter().map(|l| l.as_ref().map_or_else(Guards::default, |l| of(l))).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_guarded_and_each_spelling_that_was_asked_for_is_a_name() {
+        let mut guards = Guards::default();
+        for name in ["x-user-id", "x-a", "x_a", "plain", "x-a"] {
+            guards.add(name.as_bytes());
+        }
+        for (name, passes, closes) in [
+            ("x-user-id", true, true),
+            ("x_user_id", false, true),
+            ("x-user_id", false, true),
+            ("x-user-ids", true, false),
+            ("x_user", true, false),
+            ("x-a", true, true),
+            ("x_a", true, true),
+            ("plain", true, true),
+            ("a_b", true, false),
+        ] {
+            let mut headers = Headers::default();
+            headers.push(name.as_bytes(), b"1");
+            guards.clean(&mut headers);
+            assert_eq!(!headers.is_empty(), passes, "{name}");
+            assert_eq!(guards.closes(name.as_bytes()), closes, "{name} in trailers");
+        }
     }
 }

@@ -447,6 +447,9 @@ class Response:
     def show(self, ticket: Ticket) -> None:
         """Layers are to see it: what they change holds for its trailers too."""
 
+    def leave(self) -> None:
+        """It is over: from now on it holds nothing of its configuration."""
+
 @final
 class CodecLimits:
     """What a listener allows of a request, or an upstream of a response; an absent one has its

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from meshcore import Layer, Proxy, Request
+from meshcore import Layer, Proxy, Request, Response
 from meshcore.config.load import load_text
 from tests.wire.blame import PROTOCOLS, Turn, calling, hosting
 from tests.wire.conftest import Run, eventually
@@ -69,14 +69,18 @@ def test_a_request_that_leads_back_to_itself_is_let_go(
 
 
 class Keeps(Layer):
-    """Keeps the first request that it sees."""
+    """Keeps the first request that it sees, and its response."""
 
     def __init__(self) -> None:
         self.kept: Request | None = None
+        self.answer: Response | None = None
 
     def on_request(self, request: Request) -> None:
         self.kept = self.kept or request
         request.state["mine"] = True
+
+    def on_response(self, request: Request, response: Response) -> None:
+        self.answer = self.answer or response
 
 
 def oldest(proxy: Proxy) -> int:
@@ -119,5 +123,8 @@ def test_a_kept_request_does_not_keep_its_configuration(
                 await eventually(lambda: oldest(proxy) == before + 1)
                 assert (kept.client, kept.route, kept.path) == ("9.9.9.9", "all", "/first")
                 assert kept.state["mine"]
+                assert keeps.answer is not None
+                keeps.answer.set_header("x-late", "1")
+                assert keeps.answer.header("x-late") == "1"
 
     run(go())

@@ -42,8 +42,14 @@ class Ending(Reading):
         if self.driver.observer is not None:
             self.driver.observer.ended(self)  # type: ignore[arg-type]  # an Exchange
         if self.layers is not None:
-            self.request.leave()  # one of them may keep it
+            self._leave_messages()
         self.down.finished(now_ns)
+
+    def _leave_messages(self) -> None:
+        """It is over; a layer may keep what it saw."""
+        self.request.leave()
+        if self.response is not None:
+            self.response.leave()
 
     def _cut(self, reason: int, detail: str, now_ns: int, *, counted: bool = False) -> None:
         """End what the client has in part, so that it does not look whole."""
@@ -62,7 +68,7 @@ class Ending(Reading):
         if self.driver.observer is not None:
             self.driver.observer.ended(self)  # type: ignore[arg-type]  # an Exchange
         if self.layers is not None:
-            self.request.leave()  # one of them may keep it
+            self._leave_messages()
 
     def _part(self) -> None:
         """Part with whatever works for the request: a layer, a place in a queue, a connection."""

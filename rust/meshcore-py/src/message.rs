@@ -378,6 +378,11 @@ impl Response {
         self.ticket = Some(ticket);
     }
 
+    /// It is over: whoever keeps it keeps nothing of its configuration.
+    fn leave(&mut self) {
+        self.ticket = None;
+    }
+
     #[getter]
     fn informational(&self) -> bool {
         self.informational

@@ -120,6 +120,7 @@ def test_a_worker_or_listener_that_is_not_there(program: Program) -> None:
         ("/reload?version=1", "unknown parameter 'version'; known: none"),
         ("/rollback?version=", "version is empty"),
         ("/upgrade?worker=0", "unknown parameter 'worker'; known: none"),
+        ("/drain?worker=0&listener=edge", "a listener or a worker, not both"),
     ],
 )
 def test_an_order_with_a_mistake_is_none(program: Program, order: str, told: str) -> None:

@@ -13,11 +13,13 @@ import pytest
 from meshcore import Proxy
 from meshcore.config.load import load_text
 from meshcore.upstream.cluster import Cluster
+from meshcore.upstream.http1 import Http1Connection
 from tests.wire.balancer import Balancer, Receiver, header_of, local, pass_on, v1, v2
 from tests.wire.blame import every_endpoint, every_way
 from tests.wire.client import Client
 from tests.wire.conftest import Certificates, Run, Serve, eventually, nobody
 from tests.wire.either import Message, Service, asking, request, response, service
+from tests.wire.h2_client import H2Client
 from tests.wire.h2_mesh import Mesh
 from tests.wire.origin import Origin, Visit
 from tests.wire.origin import response as raw
@@ -282,6 +284,88 @@ def test_who_waits_is_not_given_what_another_client_gives_back(run: Run, serve: 
         ]
 
     run(main())
+
+
+@VERSIONS
+def test_who_always_asks_for_more_does_not_keep_others_waiting(
+    run: Run, serve: Serve, version: str
+) -> None:
+    async def go() -> None:
+        async with (
+            announcing("http1", version=version, limits={"connections": 2}) as (mesh, *_),
+            serve(str(mesh)) as proxy,
+            H2Client(proxy.addresses["edge"]) as one,
+        ):
+            url, over = proxy.addresses["edge"], asyncio.Event()
+
+            async def ask_on() -> None:
+                while not over.is_set():
+                    assert (await one.get()).status == 200
+
+            asking_on = [asyncio.create_task(ask_on()) for _ in range(20)]
+            await eventually(lambda: len(cluster_of(proxy).waiting) == 1)
+            for n in range(3, 9):
+                async with Client(url, f"127.0.0.{n}") as other:
+                    assert (await other.get()).body == b"hi"
+            over.set()
+            await asyncio.gather(*asking_on)
+
+    run(go())
+
+
+def test_room_is_made_for_all_who_wait_at_once(
+    run: Run, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Over TLS each end takes a while, with an endpoint that does not answer it two seconds."""
+    leaving: list[Http1Connection] = []
+
+    def withdraw(connection: Http1Connection) -> None:
+        connection.pool.remove(connection)
+        leaving.append(connection)
+
+    async def go() -> None:
+        async with (
+            announcing("http1", limits={"connections": 8}) as (mesh, *_),
+            serve(str(mesh)) as proxy,
+        ):
+            url = proxy.addresses["edge"]
+
+            async def ask(n: int) -> None:
+                async with Client(url, f"127.0.0.{n}") as client:
+                    assert (await client.get()).body == b"hi"
+
+            await asyncio.gather(*(ask(n) for n in range(2, 10)))
+            monkeypatch.setattr(Http1Connection, "withdraw", withdraw)
+            others = [asyncio.create_task(ask(n)) for n in range(20, 27)]
+            await eventually(lambda: len(leaving) == 7)
+            assert cluster_of(proxy).pending == 7
+            for connection in leaving:
+                connection.close()
+            await asyncio.gather(*others)
+
+    run(go())
+
+
+def test_a_connection_that_is_old_is_not_handed_on(run: Run, serve: Serve) -> None:
+    """As busy as it may be: somebody always waits for it."""
+
+    async def go() -> None:
+        async with Origin(raw(b"hi")) as origin:
+            keys: dict[str, Any] = {"limits": {"connections": 1}, "pool": {"lifetime": "100ms"}}
+            async with serve(str(Mesh("native", origin.port).to(**keys))) as proxy:
+                over = asyncio.Event()
+
+                async def ask_on() -> None:
+                    async with Client(proxy.addresses["edge"]) as client:
+                        while not over.is_set():
+                            assert (await client.get()).body == b"hi"
+
+                busy = [asyncio.create_task(ask_on()) for _ in range(4)]
+                await eventually(lambda: len(origin.visits) >= 3)
+                over.set()
+                await asyncio.gather(*busy)
+
+    run(go())
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])

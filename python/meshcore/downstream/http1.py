@@ -327,12 +327,12 @@ class Http1Connection(asyncio.BaseProtocol):
         if not (exchange.request_done and codec.keep_alive and codec.start_next()):
             # Where more of the client's is on its way, a plain close would be a reset. Over TLS the
             # client has it all by then, for there is no closing by halves.
-            asks = codec.may_ask_again or exchange.request.tunnel
+            asks = not self.secure and (codec.may_ask_again or exchange.request.tunnel)
             told = codec.pipelined or not codec.request_complete
-            ended = self._pauses & ENDED
-            self._close(now, linger=not ended and (told or (asks and not self.secure)))
+            self._close(now, linger=(told or asks) and not self._pauses & ENDED)
             return
-        self.arm(now + (self._listener.idle_timeout_ns if self._takes == ALL else DRAIN_QUIET_NS))
+        patient = self._takes == ALL or self.choked  # whose responses are on their way
+        self.arm(now + (self._listener.idle_timeout_ns if patient else DRAIN_QUIET_NS))
         if self.choked:
             self._pause(UNTAKEN)
         else:
@@ -400,7 +400,7 @@ class Http1Connection(asyncio.BaseProtocol):
                 self.arm(self._parting.look(now))
         elif exchange is not None:
             exchange.on_deadline(now)
-        elif self.codec.started:
+        elif self.codec.started and not self._pauses & UNTAKEN:
             self._answer(Answer.for_reason(Reason.REQUEST_TIMEOUT, "head not whole in time"), now)
         else:
             self._hang_up(now)

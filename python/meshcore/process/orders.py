@@ -174,6 +174,8 @@ class Orders:
     async def drain(self, listener: str | None, worker: int | None) -> dict[str, Any]:
         """Drain a listener, which stays closed until the next reload; a worker, which is
         replaced; or everything, as SIGTERM does."""
+        if listener is not None and worker is not None:
+            raise ValueError("a listener or a worker, not both")
         if listener is not None:
             return await self._change(self._control.drain_listener(listener))
         if worker is not None:

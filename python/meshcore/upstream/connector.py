@@ -109,7 +109,7 @@ class Connector:
                 return stream
         elif pool.doubts and not fresh and pool.prefers_new(exchange, now):
             since = 0  # of HTTP/2, whose endpoints say that they go, any
-        if not pool.wait(exchange, since):
+        if not pool.wait(exchange, since, now):
             exchange.answer(Answer.for_reason(Reason.OVERFLOW, "limits.pending"), now)
             self._settle(pool)
             return None
@@ -160,7 +160,7 @@ class Connector:
             stream = pool.lend(first, now) if first not in pool.fresh else None
         if stream is None:
             return False
-        pool.leave(first)
+        pool.serve(first, now)
         first.on_connected(stream, now)
         return True
 
@@ -182,17 +182,22 @@ class Connector:
         if there is no other."""
         pool, cluster = connection.pool, connection.pool.cluster
         connection.idle_since_ns = now
-        if not cluster.spec.pool_idle_ns or not pool.is_alive(connection, now):
+        if (
+            not cluster.spec.pool_idle_ns
+            or pool.is_old(connection, now)
+            or cluster.is_overtaken(pool, now)
+            or not pool.is_alive(connection, now)
+        ):
             connection.close()
             return True
-        if pool.lacks_fresh() and cluster.is_full and cluster.leaving is None:
-            cluster.leaving = connection
+        if pool.lacks_fresh() and cluster.is_full and not cluster.leaving:
+            cluster.leaving.add(connection)
             connection.close()
             return True
         waiting = pool.first_unchoosy()
         if waiting is None:
             return False
-        pool.leave(waiting)
+        pool.serve(waiting, now)
         waiting.on_connected(connection, now)
         return True
 
@@ -211,12 +216,14 @@ class Connector:
     def _make_room(self, cluster: Cluster) -> None:
         """The cap is the upstream's: an idle connection to one endpoint yields to a request for
         another, or one that takes no more to one that would. What it leaves is taken in `lost`."""
-        if cluster.leaving is not None or not cluster.is_full:
+        if not cluster.is_full:
             return
-        if any(pool.wants_connection() for pool in cluster.waiting):
-            cluster.leaving = cluster.oldest_idle()
-            if cluster.leaving is not None:
-                cluster.leaving.withdraw()
+        for _ in range(cluster.lacking() - len(cluster.leaving)):
+            oldest = cluster.oldest_idle()
+            if oldest is None:
+                return
+            cluster.leaving.add(oldest)
+            oldest.withdraw()
 
     def lost(self, connection: Connection) -> None:
         """A connection is closed: its place is free."""
@@ -228,9 +235,8 @@ class Connector:
         else:
             pool.remove_shared(connection)
             self._shared.pop(connection, None)
-        if pool.cluster.leaving is connection:
-            pool.cluster.leaving = None
-        self._use_room(pool)
+        pool.cluster.leaving.discard(connection)
+        self._use_room(pool.cluster)
         if pool.cluster.pending:
             self._make_room(pool.cluster)
         self._settle(pool)
@@ -241,11 +247,14 @@ class Connector:
         if isinstance(pool, Branch):
             pool.settle()
 
-    def _use_room(self, pool: Pool) -> None:
-        """A place under the cap is free: for the pool that left it, then for any other."""
-        self._open_wanted(pool)
-        for other in pool.cluster.waiting:
-            self._open_wanted(other)
+    def _use_room(self, cluster: Cluster) -> None:
+        """Places under the cap are free: one for each pool in turn, the one that has waited longest
+        first."""
+        while not cluster.is_full:
+            pool = next((each for each in cluster.waiting if each.wants_connection()), None)
+            if pool is None:
+                return
+            self._begin_open(pool)
 
     def _open_wanted(self, pool: Pool) -> None:
         while pool.wants_connection() and not pool.cluster.is_full:
@@ -310,7 +319,7 @@ class Connector:
             ticket = waiting.ticket
             waiting.on_failed(reason, detail, now, counted=counted)
             counted = counted or ticket.blamed
-        self._use_room(pool)
+        self._use_room(pool.cluster)
         self._settle(pool)
 
     def _ready(self, pool: Pool, connection: Connection) -> None:
@@ -318,11 +327,12 @@ class Connector:
         now = now_ns()
         if isinstance(connection, Http1Connection):
             pool.streams_each = 1
-            waiting = pool.next_waiting()
-            if waiting is None:
-                self.released(connection, now)
-            else:
+            if pool.waiting:
+                waiting = pool.waiting[0]
+                pool.serve(waiting, now)
                 waiting.on_connected(connection, now)
+            else:
+                self.released(connection, now)
             self._open_wanted(pool)
         else:
             pool.share(connection)

@@ -221,7 +221,14 @@ class Http1Connection(asyncio.BaseProtocol):
 
     def release(self, now: int) -> None:
         """Back to the pool, or closed when it cannot carry another request."""
-        if self.choked or not (self.is_open and self.codec.can_reuse):
+        transport = self._transport
+        if (
+            transport is None
+            or transport.is_closing()
+            or not self.codec.can_reuse
+            # The endpoint answered without it, and may never take it: nothing could be sent behind.
+            or transport.get_write_buffer_size()
+        ):
             self.discard()
             return
         if not self.kept:

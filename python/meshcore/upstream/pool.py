@@ -218,7 +218,7 @@ class Pool:
         """Whether an end that comes now is so soon that it is not of the request that met it."""
         return now_ns - connection.idle_since_ns <= HASTY_NS
 
-    def wait(self, exchange: Exchange, fresh_since_ns: int | None) -> bool:
+    def wait(self, exchange: Exchange, fresh_since_ns: int | None, now_ns: int) -> bool:
         """Queue an exchange; false when the queue is full. It takes any connection, or only what is
         new since then."""
         cluster = self.cluster
@@ -226,7 +226,7 @@ class Pool:
             return False
         cluster.pending += 1
         if not self.waiting:
-            cluster.waiting[self] = None
+            cluster.wait(self, now_ns)
         self.waiting.append(exchange)
         if fresh_since_ns is not None:
             self.fresh[exchange] = fresh_since_ns
@@ -238,7 +238,7 @@ class Pool:
         cluster = self.cluster
         if not cluster.is_full or len(self.waiting) < self.opening * self.streams_each:
             return True
-        return not cluster.pending and cluster.leaving is None and cluster.oldest_idle() is not None
+        return not cluster.pending and not cluster.leaving and cluster.oldest_idle() is not None
 
     def next_waiting(self) -> Exchange | None:
         """The exchange that has waited longest."""
@@ -247,6 +247,12 @@ class Pool:
         exchange = self.waiting[0]
         self.leave(exchange)
         return exchange
+
+    def serve(self, exchange: Exchange, now_ns: int) -> None:
+        """It waits no more, for it has a connection. O(waiting)."""
+        self.leave(exchange)
+        if self.waiting:
+            self.cluster.wait(self, now_ns)
 
     def first_unchoosy(self) -> Exchange | None:
         """The one that has waited longest of those who take any connection. O(waiting)."""
@@ -334,6 +340,10 @@ class Pool:
     def wants_connection(self) -> bool:
         """Whether somebody waits whom no connection in the making will serve."""
         return len(self.waiting) > self.opening * self.streams_each
+
+    def lacking(self) -> int:
+        """How many connections it would take to serve them."""
+        return max(0, -(-len(self.waiting) // self.streams_each) - self.opening)
 
     def wants_spare(self) -> bool:
         """Whether so few streams are left that a connection is opened before somebody waits."""

@@ -67,6 +67,17 @@ def test_a_retry_of_what_was_sent_waits(world: World) -> None:
     assert world.connecting
 
 
+def test_a_connection_that_has_still_to_write_is_not_kept(world: World) -> None:
+    """Its endpoint answered without all of the body, and may never take it: whatever is sent behind
+    that waits, and so does the end."""
+    client = ask(world, POST + b"\r\n")
+    endpoint = opened(world)
+    endpoint.queued = 1
+    say(world, endpoint, HELLO)
+    assert client.written.startswith(b"HTTP/1.1 200")
+    assert endpoint.aborted
+
+
 def cut_on_a_kept_connection(world: World, head: bytes, after: int) -> Wire:
     """A request on a kept connection, which is cut so long after it was sent."""
     ask(world, GET + b"\r\n")

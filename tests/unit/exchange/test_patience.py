@@ -91,6 +91,31 @@ def test_the_rate_does_not_count_while_the_client_is_not_read(world: World) -> N
     assert SLOW in client.written
 
 
+@pytest.mark.parametrize("ends", ["half-closed", "draining"])
+def test_who_takes_its_time_with_a_response_has_the_next_that_it_asked_for(
+    world_of: Callable[[str], World], ends: str
+) -> None:
+    """All of it was read long ago: it is no head that came too slowly."""
+    world = world_of(MESH.replace('0.1:0"}', '0.1:0", half_close: serve}'))
+    client = ask(world, GET + b"\r\n" + GET + b"\r\n")
+    client.narrow = True
+    endpoint = opened(world)
+    if ends == "draining":
+        client.client.drain(world.now)
+    else:
+        say(world, client, b"")
+    body = bytes(90_000)
+    say(world, endpoint, b"HTTP/1.1 200 OK\r\ncontent-length: 90000\r\n\r\n" + body)
+    assert client.client.choked
+    world.advance(5 * SECOND)
+    client.client.resume_writing()
+    world.turn()
+    if world.connecting:
+        endpoint = opened(world)
+    say(world, endpoint, HELLO)
+    assert client.written.count(b"HTTP/1.1 200 OK") == 2
+
+
 @pytest.mark.parametrize("kind", [b"grpc-web", b"grpc-web+proto", b"connect+proto"])
 def test_a_stream_of_messages_has_no_least_rate(world: World, kind: bytes) -> None:
     head = PUT.replace(b"PUT", b"POST").replace(

@@ -981,16 +981,8 @@ class Ticket:
         """Whether the request is sent again if a kept connection turns out to be stale."""
 
     @property
-    def status(self) -> int:
-        """The status that the client got; 0 before it got one."""
-
-    @property
     def route(self) -> str:
         """The name of the route that matched; empty before one did."""
-
-    @property
-    def request_id(self) -> str:
-        """The ``x-request-id`` for a request that brings none (UUIDv7, 32 digits)."""
 
     @property
     def attempts(self) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from meshcore._core import Deadlines as Slots
 from meshcore._core import now_ns
@@ -19,6 +19,8 @@ TICK_S = 0.05
 # this time it reads them.
 LATE_NS = 50_000_000
 READ_S = 0.002
+NEVER: Final = (1 << 63) - 1
+"""What a deadline is set to that nobody waits for."""
 
 
 class Timed(Protocol):

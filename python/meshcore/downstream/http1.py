@@ -14,13 +14,13 @@ from meshcore.downstream.http1_phase import (
     CLOSING,
     ENDED,
     EXCHANGE,
+    IDLE,
     NONE,
     ON_THEIR_WAY,
     PIPELINE,
     READING,
     SERVING,
-    UNTAKEN,
-    WAITING,
+    UNREAD,
 )
 from meshcore.downstream.parting import LOOK_NS, Parting, unsent_bytes
 from meshcore.downstream.reset import reset_on_close
@@ -75,7 +75,7 @@ class Http1Connection(asyncio.BaseProtocol):
         self.owner: Owner | None = None
         self._exchange: Exchange | None = None
         self._transport: asyncio.Transport | None = None
-        self._phase = WAITING
+        self._phase = IDLE
         self._takes = ALL
         self._pauses = 0
         self._feeding = False
@@ -122,7 +122,7 @@ class Http1Connection(asyncio.BaseProtocol):
         elif event is None:
             if not self.codec.wants_read:
                 self._pause(PIPELINE)  # pipelined requests wait; the socket keeps the rest
-            elif self._phase == WAITING and self.codec.started:
+            elif self._phase == IDLE and self.codec.started:
                 # The head is timed from its first byte: a client that dribbles gains nothing.
                 self._phase = READING
                 self.arm(now + self._listener.header_timeout_ns)
@@ -193,7 +193,7 @@ class Http1Connection(asyncio.BaseProtocol):
         self.choked = True
         exchange = self._exchange
         if exchange is None:
-            self._pause(UNTAKEN)
+            self._pause(UNREAD)
         else:
             exchange.on_client_full()
 
@@ -203,7 +203,7 @@ class Http1Connection(asyncio.BaseProtocol):
         exchange = self._exchange
         if exchange is not None:
             exchange.on_client_room()
-            self._resume(UNTAKEN)  # it began with what the loop had read already
+            self._resume(UNREAD)  # it began with what the loop had read already
         elif self._pauses & ENDED:
             # In a turn of its own: asyncio closes twice what is closed within this call.
             asyncio.get_running_loop().call_soon(self._go_on_taken)
@@ -321,7 +321,7 @@ class Http1Connection(asyncio.BaseProtocol):
     def finished(self, now: int) -> None:
         """The exchange is over: the next request, or the end of the connection."""
         exchange, self._exchange = self._exchange, None
-        self._phase = WAITING
+        self._phase = IDLE
         codec = self.codec
         assert exchange is not None
         if not (exchange.request_done and codec.keep_alive and codec.start_next()):
@@ -334,7 +334,7 @@ class Http1Connection(asyncio.BaseProtocol):
         patient = self._takes == ALL or self.choked  # whose responses are on their way
         self.arm(now + (self._listener.idle_timeout_ns if patient else DRAIN_QUIET_NS))
         if self.choked:
-            self._pause(UNTAKEN)
+            self._pause(UNREAD)
         else:
             self._go_on(now)
 
@@ -370,7 +370,7 @@ class Http1Connection(asyncio.BaseProtocol):
                     self._leave(now)
                     break
             if self._phase == SERVING and self.codec.wants_read:
-                self._resume(PIPELINE | UNTAKEN)  # the rest of what was read ahead of its turn
+                self._resume(PIPELINE | UNREAD)  # the rest of what was read ahead of its turn
         except CodecError as error:
             self._refuse(error, now)
         finally:
@@ -400,7 +400,7 @@ class Http1Connection(asyncio.BaseProtocol):
                 self.arm(self._parting.look(now))
         elif exchange is not None:
             exchange.on_deadline(now)
-        elif self.codec.started and not self._pauses & UNTAKEN:
+        elif self.codec.started and not self._pauses & UNREAD:
             self._answer(Answer.for_reason(Reason.REQUEST_TIMEOUT, "head not whole in time"), now)
         else:
             self._hang_up(now)
@@ -408,7 +408,7 @@ class Http1Connection(asyncio.BaseProtocol):
     def drain(self, now: int) -> None:
         """Take no further request but those that are on their way; responses say so."""
         self._takes = max(self._takes, ON_THEIR_WAY)
-        if self._phase == WAITING and not self.codec.started:
+        if self._phase == IDLE and not self.codec.started:
             self.arm(now + DRAIN_QUIET_NS)
 
     def end(self, now: int) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 # Where a connection stands.
-WAITING: Final = 0
+IDLE: Final = 0
 """Nothing of a request has come."""
 READING: Final = 1
 """A request's head has begun."""
@@ -25,8 +25,8 @@ EXCHANGE: Final = 1
 """The exchange says so."""
 PIPELINE: Final = 2
 """Enough requests wait behind the one under way."""
-UNTAKEN: Final = 4
+UNREAD: Final = 4
 """The client has not taken the responses that it got."""
-ANY: Final = EXCHANGE | PIPELINE | UNTAKEN
+ANY: Final = EXCHANGE | PIPELINE | UNREAD
 ENDED: Final = 8
 """The client says no more: nothing is read again."""

@@ -6,13 +6,13 @@ import asyncio
 from typing import TYPE_CHECKING, ClassVar, cast
 
 from meshcore._core import Answer, Body, Chunk, ErrorCode, Request, Reset, Signal, now_ns
+from meshcore.downstream.deadlines import NEVER
 from meshcore.downstream.http2_stream import Http2Stream
 from meshcore.downstream.parting import LOOK_NS, Parting
 from meshcore.downstream.reset import reset_on_close
 from meshcore.downstream.sockets import end_of
 from meshcore.exchange.exchange import Exchange
 from meshcore.exchange.owner import Owner
-from meshcore.exchange.phase import NEVER
 from meshcore.wire.http2 import Http2Wire
 
 if TYPE_CHECKING:

@@ -15,9 +15,9 @@ from fcntl import ioctl
 from termios import TIOCOUTQ
 from typing import TYPE_CHECKING, Final
 
+from meshcore.downstream.deadlines import NEVER
 from meshcore.downstream.reset import reset_on_close
 from meshcore.downstream.tls import CLOSE_NS
-from meshcore.exchange.phase import NEVER
 from meshcore.wire.half_closed import end_writing
 
 if TYPE_CHECKING:

@@ -6,8 +6,6 @@ from typing import Final
 
 from meshcore._core import Phase
 
-NEVER: Final = (1 << 63) - 1
-
 # Plain integers: comparing enumerations costs three times as much.
 HEAD: Final = int(Phase.HEAD)
 LAYERS: Final = int(Phase.LAYERS)

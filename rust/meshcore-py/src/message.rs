@@ -183,13 +183,9 @@ impl Request {
         self.head.tunnel().is_some()
     }
 
-    /// RFC 9110 §9.2.2, without those that no proxy should repeat unasked.
     #[getter]
     fn idempotent(&self) -> bool {
-        matches!(
-            self.head.slice(self.head.method),
-            b"GET" | b"HEAD" | b"OPTIONS" | b"PUT" | b"DELETE"
-        )
+        self.head.is_idempotent()
     }
 
     #[getter]

@@ -221,19 +221,9 @@ impl Ticket {
         self.ticket.is_repeatable()
     }
 
-    #[getter]
-    fn status(&self) -> u16 {
-        self.ticket.status()
-    }
-
     #[getter(route)]
     fn route_name(&self) -> &str {
         self.route().map_or("", |r| &r.name)
-    }
-
-    #[getter(request_id)]
-    fn request_id_text(&self) -> Cow<'_, str> {
-        String::from_utf8_lossy(self.request_id())
     }
 
     #[getter]

@@ -9,11 +9,12 @@ import hypothesis.strategies as st
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from meshcore.downstream.deadlines import NEVER
 from meshcore.downstream.http1_phase import CLOSING
 from meshcore.downstream.http1_phase import ENDED as NO_MORE
 from meshcore.downstream.http1_phase import EXCHANGE as BY_EXCHANGE
 from meshcore.exchange.exchange import Exchange
-from meshcore.exchange.phase import ASKED, FULL, LOOKED_AT, LOOKING, NEVER, OVER, TUNNEL, UNTAKEN
+from meshcore.exchange.phase import ASKED, FULL, LOOKED_AT, LOOKING, OVER, TUNNEL, UNTAKEN
 from meshcore.upstream.http1 import Http1Connection
 from tests.unit.exchange.peers import KINDS, RESPONSES, counted, messages, request, responses
 from tests.unit.exchange.world import MESH, Wire, World

@@ -22,7 +22,7 @@ pub struct Client {
     /// Its limiter key.
     pub(super) key: u64,
     /// Whether the peer may say what only proxies may say.
-    pub(super) vouched: bool,
+    pub(super) trusted: bool,
     /// What is remembered of its connection, if credentials authenticate it.
     pub(super) binding: Option<Arc<Binding>>,
 }
@@ -31,7 +31,7 @@ impl Client {
     /// Whoever is connected to us, who is believed nothing.
     #[must_use]
     pub fn of(peer: &Peer) -> Self {
-        Self { behind: None, key: peer.key(), vouched: false, binding: None }
+        Self { behind: None, key: peer.key(), trusted: false, binding: None }
     }
 
     /// Its address: that of `peer`, or the one that a trusted proxy vouched for.
@@ -83,7 +83,7 @@ impl Trust {
             rewrite(*header, peer, behind, believed, head);
         }
         let key = behind.map_or(peer.key(), |ip| key_of(Some(ip), seed));
-        Client { behind, key, vouched: believed, binding: peer.binding(head.binds) }
+        Client { behind, key, trusted: believed, binding: peer.binding(head.binds) }
     }
 
     /// The client that a believed peer names, if it names one.

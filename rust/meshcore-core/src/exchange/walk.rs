@@ -194,7 +194,7 @@ impl Walk<'_> {
         if ticket.kind == Kind::Grpc {
             self.lower_deadline(ticket, head.headers.get(b"grpc-timeout").and_then(parse_timeout));
         }
-        if self.client.vouched {
+        if self.client.trusted {
             let ms = head.headers.get(b"x-mesh-deadline-ms").and_then(parse_ms);
             self.lower_deadline(ticket, ms);
         }

@@ -53,6 +53,28 @@ def test_a_request_goes_through_and_the_connections_are_kept(run: Run, serve: Se
     run(go())
 
 
+@pytest.mark.parametrize("named", [b"", b"host:\r\n", b"host: a.test\r\n"])
+def test_who_names_no_host_asks_the_endpoint(run: Run, serve: Serve, named: bytes) -> None:
+    """HTTP/1.0 may leave it out (a balancer's check of health), and servers refuse an empty one."""
+
+    async def go() -> None:
+        async with (
+            Origin(response(b"hi")) as origin,
+            serve(mesh(origin.port)) as proxy,
+            Client(proxy.addresses["edge"]) as client,
+        ):
+            await client.send(b"GET /health HTTP/1.0\r\n" + named + b"\r\n")
+            reply = await client.reply()
+            if named == b"host:\r\n":
+                assert reply.status == 400
+            else:
+                assert reply.body == b"hi"
+                host = b"a.test" if named else b"127.0.0.1:%d" % origin.port
+                assert b"\r\nhost: %b\r\n" % host in origin.seen
+
+    run(go())
+
+
 def test_pipelined_requests_are_answered_in_order(run: Run, serve: Serve) -> None:
     async def echo(visit: Visit) -> None:
         while True:

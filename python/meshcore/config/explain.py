@@ -33,7 +33,9 @@ _WANTED = {
 }
 _MAPPINGS = {"dict_type", "model_attributes_type", "model_type"}
 # A key in milliseconds, as Envoy's and many libraries' are; here the unit is part of the value.
-_UNIT_IN_KEY = re.compile(r"[_-]?(ms|millis|s|sec|secs|seconds)$|(?<=[a-z])(Ms|Millis|Seconds)$")
+_UNIT_IN_KEY = re.compile(
+    r"[_-]?(ms|millis|sec|secs|seconds)$|[_-]s$|(?<=[a-z])(Ms|Millis|Seconds)$"
+)
 # Model classes are few; a key that stands in more places than this is of no help.
 _MAX_PLACES = 2
 

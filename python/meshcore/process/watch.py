@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -14,6 +15,9 @@ from meshcore.process.aside import aside
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+
+# It tells of every file in the folders that are watched, the program's own log among them.
+logging.getLogger("watchfiles").setLevel(logging.WARNING)
 
 # What writes several files, or one in pieces, is done after so long without a further event.
 QUIET_MS: Final = 200

@@ -13,6 +13,8 @@ use serde_json::json;
 pub(crate) const NOW: Nanos = Nanos::from_secs(1_000);
 pub(crate) const ID: &[u8] = b"0190163d8694739b9ea2acd60ad8d7e1";
 
+pub(crate) const ENDPOINT: &str = "10.0.0.1:80";
+
 /// What the route `/old` sets, takes out, and asks for instead.
 pub(crate) const SET: (&[u8], &[u8]) = (b"x-user", b"mesh");
 pub(crate) const REMOVED: &[u8] = b"x-secret";
@@ -66,7 +68,7 @@ impl Mesh {
                 {"name": "all", "action": {"forward": {"upstream": "one"}}, "upgrade": upgrade},
             ]},
             "upstreams": {"one": {
-                "endpoints": [{"address": "10.0.0.1:80"}],
+                "endpoints": [{"address": ENDPOINT}],
                 "client_share_percent": 100,
             }},
             "buffer_total": 0,

@@ -26,8 +26,10 @@ from meshcore.errors import ConfigError
 TEXT = (Path(__file__).parents[3] / "docs" / "configuration.md").read_text()
 
 
-def test_the_example_is_a_configuration() -> None:
-    (example,) = re.findall(r"```yaml\n(.*?)```", TEXT, re.DOTALL)
+def test_the_examples_are_configurations() -> None:
+    example, *parts = re.findall(r"```yaml\n(.*?)```", TEXT, re.DOTALL)
+    for part in parts:
+        load_text(f"version: 1\n{part}")
     with pytest.raises(ConfigError) as caught:
         load_text(example)
     # Only its certificate is not there.

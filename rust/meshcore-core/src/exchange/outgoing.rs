@@ -49,6 +49,12 @@ impl RequestTicket {
             });
             authority = host.as_deref();
         }
+        if authority.is_none() && head.authority.len == 0 {
+            // HTTP/1.0 may leave it out, HTTP/1.1 and 2 may not: who is asked is named, where that
+            // has a name. O(1).
+            let endpoint = self.endpoint_address();
+            authority = (!endpoint.starts_with("unix:")).then_some(endpoint.as_bytes());
+        }
         let deadline = self.deadline();
         let left = (deadline != Nanos::MAX).then(|| {
             let left = deadline.since(now);

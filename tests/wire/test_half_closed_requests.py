@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -76,19 +78,28 @@ def ends_of(monkeypatch: pytest.MonkeyPatch) -> asyncio.Queue[bool]:
     return ends
 
 
+@asynccontextmanager
+async def half_closed(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[tuple[Late, Proxy, Client]]:
+    """A client that has asked for `/one` and shut its sending side; nothing was answered yet."""
+    late, ends = Late(), ends_of(monkeypatch)
+    async with (
+        late.origin() as origin,
+        serve(mesh(origin.port)) as proxy,
+        Client(proxy.addresses["edge"]) as client,
+    ):
+        await client.send(GET % b"one")
+        half_close(client)
+        assert await asyncio.wait_for(ends.get(), WITHIN_S)
+        yield late, proxy, client
+
+
 def test_a_whole_request_is_answered(
     run: Run, serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def go() -> None:
-        late, ends = Late(), ends_of(monkeypatch)
-        async with (
-            late.origin() as origin,
-            serve(mesh(origin.port)) as proxy,
-            Client(proxy.addresses["edge"]) as client,
-        ):
-            await client.send(GET % b"one")
-            half_close(client)
-            assert await asyncio.wait_for(ends.get(), WITHIN_S)
+        async with half_closed(serve, monkeypatch) as (late, proxy, client):
             late.answer.set()
             reply = await client.reply()
             assert (reply.status, reply.body) == (200, b"/one")
@@ -282,15 +293,7 @@ def test_a_client_that_is_gone_is_seen_while_the_endpoint_is_silent(
     run: Run, serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def go() -> None:
-        late, ends = Late(), ends_of(monkeypatch)
-        async with (
-            late.origin() as origin,
-            serve(mesh(origin.port)) as proxy,
-            Client(proxy.addresses["edge"]) as client,
-        ):
-            await client.send(GET % b"one")
-            half_close(client)
-            assert await asyncio.wait_for(ends.get(), WITHIN_S)
+        async with half_closed(serve, monkeypatch) as (_, proxy, client):
             assert gauges(proxy) != {}
             reset_on_close(client.writer.transport)  # type: ignore[arg-type]
             client.writer.transport.abort()
@@ -394,15 +397,7 @@ def test_the_end_of_a_drain_answers_it(
     run: Run, serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def go() -> None:
-        late, ends = Late(), ends_of(monkeypatch)
-        async with (
-            late.origin() as origin,
-            serve(mesh(origin.port)) as proxy,
-            Client(proxy.addresses["edge"]) as client,
-        ):
-            await client.send(GET % b"one")
-            half_close(client)
-            assert await asyncio.wait_for(ends.get(), WITHIN_S)
+        async with half_closed(serve, monkeypatch) as (_, proxy, client):
             stopping = asyncio.create_task(proxy.stop())
             reply = await client.reply()
             assert (reply.status, reply.fields["x-mesh-reason"]) == (503, "draining")

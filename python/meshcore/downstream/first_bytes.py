@@ -37,10 +37,7 @@ class FirstBytes(asyncio.Protocol):
         """Look at a transport that the listener has let in."""
         self._transport = transport
         listener = self._listener
-        patience = listener.header_timeout_ns
-        if listener.draining:
-            patience = min(patience, DRAIN_QUIET_NS)
-        self._slot = listener.deadlines.add(self, now_ns() + patience)
+        self._slot = listener.deadlines.add(self, now_ns() + listener.patience_ns)
 
     def _hand_over(
         self, connection: Http1Connection | Http2Connection | FirstBytes, rest: bytes

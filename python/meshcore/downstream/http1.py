@@ -96,11 +96,9 @@ class Http1Connection(asyncio.BaseProtocol):
         self._transport = transport
         listener = self._listener
         self.peer: Peer = listener.peer_of(transport.get_extra_info("peername"))
-        patience = listener.header_timeout_ns
-        if listener.draining:  # accepted just before the listener closed
+        if listener.draining:
             self._takes = ON_THEIR_WAY
-            patience = min(patience, DRAIN_QUIET_NS)
-        self._slot = listener.deadlines.add(self, now_ns() + patience)
+        self._slot = listener.deadlines.add(self, now_ns() + listener.patience_ns)
 
     def data_received(self, data: bytes) -> None:
         """Bytes of requests."""

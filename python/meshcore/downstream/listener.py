@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 from meshcore._core import now_ns
 from meshcore.codec.engines import server_engine
 from meshcore.downstream.detect import Detection, SecureDetection
-from meshcore.downstream.http1 import LINGER_NS, Http1Connection
+from meshcore.downstream.http1 import DRAIN_QUIET_NS, LINGER_NS, Http1Connection
 from meshcore.downstream.http2 import Http2Connection
 from meshcore.downstream.proxy_protocol import ProxyHeader
 from meshcore.downstream.sockets import end_of, stop_serving, until_made, url_of
@@ -186,6 +186,14 @@ class Listener:
         if self.spec.h2 is None:
             return Http1Connection
         return Detection if self.spec.http1 else Http2Connection
+
+    @property
+    def patience_ns(self) -> int:
+        """How long a new connection has to begin; one that was accepted just before the listener
+        closed only as long as what is on its way takes."""
+        if self.draining:
+            return min(self.header_timeout_ns, DRAIN_QUIET_NS)
+        return self.header_timeout_ns
 
     @property
     def h2(self) -> Http2Spec:

@@ -85,12 +85,14 @@ pub(super) fn classify(name: &[u8]) -> Class {
 }
 
 fn classify_proxy(name: &[u8]) -> Class {
-    const HOPS: [&[u8]; 3] = [b"proxy-connection", b"proxy-authorization", b"proxy-authenticate"];
-    match name {
-        b"proxy" => Class::Hop,
-        _ if HOPS.contains(&name) => Class::Hop,
-        _ if HOPS.iter().any(|hop| is_twin(name, hop)) => Class::Twin,
-        _ => Class::Plain,
+    const HOPS: [&[u8]; 4] =
+        [b"proxy", b"proxy-connection", b"proxy-authorization", b"proxy-authenticate"];
+    if HOPS.contains(&name) {
+        Class::Hop
+    } else if HOPS.iter().any(|hop| is_twin(name, hop)) {
+        Class::Twin
+    } else {
+        Class::Plain
     }
 }
 

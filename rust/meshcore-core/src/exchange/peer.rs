@@ -71,7 +71,8 @@ impl Peer {
     }
 
     /// As whose connection an endpoint is told of a request whose connection came to `local`, from
-    /// `behind` if that is given; none without an address. Whoever stands behind a proxy has a port that nobody knows.
+    /// `behind` if that is given; none without an address. Whoever stands behind a proxy has a port
+    /// that nobody knows.
     pub(super) fn ends(&self, behind: Option<IpAddr>, local: Option<SocketAddr>) -> Option<Ends> {
         let source = match behind {
             Some(ip) => (ip, 0).into(),

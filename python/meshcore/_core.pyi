@@ -349,12 +349,6 @@ class Request:
     def state(self) -> dict[str, Any]:
         """A place for what the layers of this request share."""
 
-    def show(self, ticket: Ticket, peer: Peer) -> None:
-        """Layers are to see it: from now on it knows its client, route and state."""
-
-    def leave(self) -> None:
-        """It is over: from now on it holds nothing of its configuration."""
-
     @property
     def http_version(self) -> str:
         """``1.0``, ``1.1`` or ``2``."""
@@ -443,12 +437,6 @@ class Response:
     def remove_header(self, name: str) -> bool:
         """Remove every field of that name, as `Request.set_header` does; says whether there was
         one."""
-
-    def show(self, ticket: Ticket) -> None:
-        """Layers are to see it: what they change holds for its trailers too."""
-
-    def leave(self) -> None:
-        """It is over: from now on it holds nothing of its configuration."""
 
 @final
 class CodecLimits:
@@ -745,6 +733,9 @@ class H2ClientCodec:
     def can_open(self, now_ns: int) -> int:
         """How many more streams may be opened now."""
 
+    def can_carry(self, now_ns: int) -> int:
+        """The same of streams whose bodies would pass at once: none while the window is used up."""
+
     @property
     def can_upgrade(self) -> bool:
         """Whether the endpoint takes an extended CONNECT."""
@@ -988,7 +979,7 @@ class Ticket:
     def attempts(self) -> int:
         """Attempts so far."""
 
-    def resume(self, request: Request, now_ns: int) -> int:
+    def resume(self, request: Request, peer: Peer, now_ns: int) -> int:
         """Go on behind a Python layer, or the awaited body; the next `Verdict`."""
 
     def arm(self) -> int:

@@ -56,7 +56,7 @@ impl Mesh {
         self.engine.swap(self.control.apply(&self.engine.compiled(), delta, T0).unwrap());
     }
 
-    fn begin(&self, peer: &Peer, upstream: usize, fields: &str) -> (RequestTicket, u32) {
+    fn begin(&self, peer: &Peer, upstream: usize, fields: &str) -> (Box<RequestTicket>, u32) {
         let mut head = head(upstream, fields);
         let compiled = self.engine.compiled();
         let client = compiled.clean(0, peer, &mut head);

@@ -124,6 +124,9 @@ class ClientCodec(Codec, Protocol):
         """How many more streams may be opened now: none before the endpoint's SETTINGS came, and
         none that could be a reset too many for it (rust/meshcore-core/src/codec/h2/resets.rs)."""
 
+    def can_carry(self, now_ns: int) -> int:
+        """The same of streams whose bodies would pass at once: none while the window is used up."""
+
     @property
     def can_upgrade(self) -> bool:
         """Whether the endpoint takes an extended CONNECT (RFC 8441 §3)."""

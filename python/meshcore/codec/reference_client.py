@@ -57,6 +57,10 @@ class ReferenceClient(Reference):
         self._pass(now_ns)
         return self._room()
 
+    def can_carry(self, now_ns: int) -> int:
+        """The same of streams whose bodies would pass at once: none while the window is used up."""
+        return 0 if self.clogged else self.can_open(now_ns)
+
     def _room(self) -> int:
         if self.closed or self._going_away or not self._settled:
             return 0

@@ -41,15 +41,7 @@ class Ending(Reading):
         self.ticket.finish(now_ns)
         if self.driver.observer is not None:
             self.driver.observer.ended(self)  # type: ignore[arg-type]  # an Exchange
-        if self.layers is not None:
-            self._leave_messages()
         self.down.finished(now_ns)
-
-    def _leave_messages(self) -> None:
-        """It is over; a layer may keep what it saw."""
-        self.request.leave()
-        if self.response is not None:
-            self.response.leave()
 
     def _cut(self, reason: int, detail: str, now_ns: int, *, counted: bool = False) -> None:
         """End what the client has in part, so that it does not look whole."""
@@ -67,8 +59,6 @@ class Ending(Reading):
         self.ticket.cut(reason, detail, phase, counted, now_ns)
         if self.driver.observer is not None:
             self.driver.observer.ended(self)  # type: ignore[arg-type]  # an Exchange
-        if self.layers is not None:
-            self._leave_messages()
 
     def _part(self) -> None:
         """Part with whatever works for the request: a layer, a place in a queue, a connection."""
@@ -118,9 +108,10 @@ class Ending(Reading):
         self.phase = LOOKING
         self.local, self.response = answer, answer.as_response(self.request)
         ticket.await_layer(now_ns)
-        self.down.arm(ticket.arm())
         if self.driver.run_response_layers(self):  # type: ignore[arg-type]  # an Exchange
             self.send_local(now_ns)
+        elif self.phase == LOOKING:
+            self.down.arm(ticket.arm())
 
     def replace(self, answer: Answer, now_ns: int) -> None:
         """A layer gives this answer instead of the response that it saw; those outside of it see

@@ -82,7 +82,7 @@ class Exchange(Ending):
 
     def resume(self, now_ns: int) -> None:
         """A Python layer let the request pass, or the awaited body is there: go on behind it."""
-        self._follow(self.ticket.resume(self.request, now_ns), now_ns)
+        self._follow(self.ticket.resume(self.request, self.down.peer, now_ns), now_ns)
 
     def _follow(self, verdict: int, now_ns: int) -> None:
         ticket = self.ticket
@@ -97,9 +97,10 @@ class Exchange(Ending):
         else:
             # Else its body is awaited first.
             self.phase = LAYERS if verdict == Verdict.PAUSE else HEAD
-            self.down.arm(ticket.arm())
             if self.phase == LAYERS:
                 self.driver.run_layer(self, ticket.layer)
+            if self.phase <= LAYERS:  # a plain hook takes no time
+                self.down.arm(ticket.arm())
 
     def _attempt(self, now_ns: int, *, fresh: bool) -> None:
         self.phase = WAITING
@@ -197,12 +198,13 @@ class Exchange(Ending):
         """Layers see the head; whatever follows it waits for them, in order."""
         self.phase = LOOKING
         self.ticket.await_layer(now_ns)
-        self.down.arm(self.ticket.arm())
         if self.driver.run_response_layers(self):
             self.on_looked(now_ns)
-        elif self.phase == LOOKING and self.up is not None:
-            self.endpoint_pauses |= LOOKED_AT
-            self.up.pause_reading()
+        elif self.phase == LOOKING:
+            self.down.arm(self.ticket.arm())
+            if self.up is not None:
+                self.endpoint_pauses |= LOOKED_AT
+                self.up.pause_reading()
 
     def on_looked(self, now_ns: int) -> None:
         """Every layer has seen the response, or the answer given here."""

@@ -115,13 +115,12 @@ class LayerRunner:
         if passage is None:
             passage = exchange.layers = Passage()
             passage.context = self._context.copy()
-            exchange.request.show(exchange.ticket, exchange.down.peer)
         try:
             answer = passage.context.run(layer.on_request, exchange.request)
         except (Exception, asyncio.CancelledError) as error:
             self._failed(exchange, layer, error)
             return
-        if inspect.isawaitable(answer):
+        if answer is not None and inspect.isawaitable(answer):
             self._spawn(exchange, layer, answer, self._go_on)
         else:
             self._go_on(exchange, layer, answer)
@@ -148,16 +147,17 @@ class LayerRunner:
             if exchange.local is not None and not layer.local_answers:
                 continue
             response: Any = exchange.response
-            response.show(exchange.ticket)
             try:
                 hook = passage.context.run(layer.on_response, exchange.request, response)
             except (Exception, asyncio.CancelledError) as error:
                 self._failed(exchange, layer, error)
                 return False
+            if hook is None:
+                continue
             if inspect.isawaitable(hook):
                 self._spawn(exchange, layer, hook, self._pass_on)
                 return False
-            if hook is not None and not self._replaces(exchange, layer, hook):
+            if not self._replaces(exchange, layer, hook):
                 return False
         return True
 

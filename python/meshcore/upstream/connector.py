@@ -104,7 +104,7 @@ class Connector:
         if pool.shared:
             stream = pool.lend(exchange, now, since)
             if stream is not None:
-                if pool.low and pool.wants_spare() and not pool.cluster.is_full:
+                if pool.low and pool.wants_spare(now) and not pool.cluster.is_full:
                     self._begin_open(pool)
                 return stream
         elif pool.doubts and not fresh and pool.prefers_new(exchange, now):
@@ -335,7 +335,7 @@ class Connector:
                 self.released(connection, now)
             self._open_wanted(pool)
         else:
-            pool.share(connection)
+            pool.share(connection, now)
             self._shared[connection] = None
             self.has_room(connection, now)
             connection.kept = True  # whom it was opened for has it, or has left

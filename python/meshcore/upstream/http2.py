@@ -299,17 +299,13 @@ class Http2Connection(Http2Wire):
         """Whether no stream is open or lent."""
         return not (self.streams or self._lent)
 
-    @property
-    def clogged(self) -> bool:
-        """Whether what is sent waits: its socket is full, or others have used up its window."""
-        return self.choked or self.codec.clogged
-
-    @property
-    def room(self) -> int:
-        """How many more streams it takes now."""
-        if self.retired or self.closing:
+    def room(self, now: int, clogged: bool) -> int:
+        """How many more streams it takes now; ``clogged``: even if what is sent waits, because its
+        socket is full or others have used up its window."""
+        if self.retired or self.closing or (self.choked and not clogged):
             return 0
-        return self.codec.can_open(now_ns()) - self._lent
+        codec = self.codec
+        return (codec.can_open(now) if clogged else codec.can_carry(now)) - self._lent
 
     def is_alive(self) -> bool:
         """Whether no end of file waits in the socket."""

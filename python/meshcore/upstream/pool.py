@@ -51,16 +51,11 @@ class Shared(Protocol):
         """Those that are open."""
 
     @property
-    def clogged(self) -> bool:
-        """Whether what is sent on it waits."""
-
-    @property
     def is_idle(self) -> bool:
         """Whether no stream is open or lent."""
 
-    @property
-    def room(self) -> int:
-        """How many more streams it takes now."""
+    def room(self, now_ns: int, clogged: bool) -> int:
+        """How many more streams it takes now; ``clogged``: even if what is sent on it waits."""
 
     def lend(self) -> Upstream:
         """A stream; ask `room` first."""
@@ -297,10 +292,11 @@ class Pool:
         grow idle and go. One that was silent is looked into before it carries what would not be
         repeated; one that was silent since ``fresh_since_ns`` is for others, unless the cap allows
         no other connection. O(connections)."""
-        among = list(self.shared) if fresh_since_ns is None else self._heard(fresh_since_ns)
-        stream = self._lend(exchange, now_ns, among, clogged=False)
+        # A copy: one that is retired leaves the list.
+        among = self.shared[:] if fresh_since_ns is None else self._heard(fresh_since_ns)
+        stream = self._lend(exchange, now_ns, among, False)
         if stream is None and self.cluster.is_full:
-            stream = self._lend(exchange, now_ns, among, clogged=True)  # no other will be opened
+            stream = self._lend(exchange, now_ns, among, True)  # no other will be opened
         return stream
 
     def _heard(self, since_ns: int) -> list[Shared]:
@@ -308,31 +304,30 @@ class Pool:
         return [c for c in self.shared if c.heard_ns >= since_ns or (full and c.is_alive())]
 
     def _lend(
-        self, exchange: Exchange, now_ns: int, among: list[Shared], *, clogged: bool
+        self, exchange: Exchange, now_ns: int, among: list[Shared], clogged: bool
     ) -> Upstream | None:
-        spec = self.cluster.spec
         for connection in among:
-            room = connection.room
-            if room <= 0 or connection.clogged is not clogged:
+            room = connection.room(now_ns, clogged)
+            if room <= 0:
                 continue
             if self.is_old(connection, now_ns) or not (
-                exchange.ticket.repeatable or self._is_alive(connection, now_ns)
+                (connection.streams and now_ns - connection.heard_ns < PEEK_AFTER_UNSAFE_NS)
+                or exchange.ticket.repeatable
+                or self._is_alive(connection, now_ns)
             ):
                 connection.retire()
                 continue
             self.low = room * SPARE_PART <= self.streams_each
             stream = connection.lend()
-            if not spec.pool_idle_ns:
+            if not self.cluster.spec.pool_idle_ns:
                 connection.retire()  # a fresh one for each request
             return stream
         return None
 
-    def _is_alive(self, connection: Shared, now_ns: int) -> bool:
+    @staticmethod
+    def _is_alive(connection: Shared, now_ns: int) -> bool:
         """Look into one that was silent; what was seen holds as long as what was heard."""
-        known_ns = connection.looked_ns
-        if connection.streams:
-            known_ns = max(known_ns, connection.heard_ns)
-        if now_ns - known_ns < PEEK_AFTER_UNSAFE_NS:
+        if now_ns - connection.looked_ns < PEEK_AFTER_UNSAFE_NS:
             return True
         connection.looked_ns = now_ns
         return connection.is_alive()
@@ -345,11 +340,11 @@ class Pool:
         """How many connections it would take to serve them."""
         return max(0, -(-len(self.waiting) // self.streams_each) - self.opening)
 
-    def wants_spare(self) -> bool:
+    def wants_spare(self, now_ns: int) -> bool:
         """Whether so few streams are left that a connection is opened before somebody waits."""
         if self.opening:
             return False
-        left = sum(connection.room for connection in self.shared)
+        left = sum(connection.room(now_ns, True) for connection in self.shared)
         return left * SPARE_PART < self.streams_each
 
     def is_old(self, connection: Pooled | Shared, now_ns: int) -> bool:
@@ -374,11 +369,11 @@ class Pool:
         """It is not idle any more, if it was. O(1)."""
         self.idle.pop(connection, None)
 
-    def share(self, connection: Shared) -> None:
+    def share(self, connection: Shared, now_ns: int) -> None:
         """Lend streams of a connection from now on."""
         self.shared.append(connection)
         if self.cluster.spec.pool_idle_ns:
-            self.streams_each = max(connection.room, 1)
+            self.streams_each = max(connection.room(now_ns, True), 1)
 
     def remove_shared(self, connection: Shared) -> None:
         """It lends no more streams, if it did. O(connections)."""

@@ -27,7 +27,8 @@ struct Field {
 #[derive(Clone, Debug, Default)]
 pub struct Headers {
     bytes: Vec<u8>,
-    fields: SmallVec<[Field; 16]>,
+    /// As many in place as leave a request below the 512 bytes that Python allocates quickly.
+    fields: SmallVec<[Field; 12]>,
     /// The block that they were read from, as it was written, at the same places as in `bytes`.
     written: Option<Box<[u8]>>,
 }

@@ -178,13 +178,16 @@ impl Listener {
 
 #[pymethods]
 impl Listener {
-    fn begin(&self, request: &mut Request, peer: &Peer, now_ns: u64) -> Ticket {
-        let client = self.compiled.clean(self.id, &peer.0, &mut request.head);
+    fn begin(&self, request: &mut Request, peer: &Bound<'_, Peer>, now_ns: u64) -> Ticket {
+        let client = self.compiled.clean(self.id, &peer.get().0, &mut request.head);
         let arrival = exchange::Arrival { head: request.head(), now: Nanos(now_ns) };
         let whole = request.part.body.end;
         let (mut ticket, verdict) =
             self.engine.begin(&self.compiled, self.id, whole, client, &arrival);
         ticket.begin_body(request.part.len() as u64);
+        if matches!(verdict, exchange::Verdict::Pause(_)) {
+            request.show(peer, &ticket);
+        }
         Ticket::new(Arc::clone(&self.engine), ticket, verdict)
     }
 

@@ -85,6 +85,10 @@ impl H2ClientCodec {
         self.0.can_open(Nanos(now_ns))
     }
 
+    fn can_carry(&mut self, now_ns: u64) -> usize {
+        self.0.can_carry(Nanos(now_ns))
+    }
+
     #[getter]
     fn flood(&self) -> Option<u8> {
         self.0.flood().map(|flood| flood as u8)

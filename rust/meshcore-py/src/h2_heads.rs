@@ -197,8 +197,9 @@ pub(crate) fn h2_check_list(fields: Vec<Pair>, most: usize) -> PyResult<()> {
 pub(crate) fn h2_write_response(
     request: &Request,
     response: &Response,
-    ticket: &Ticket,
+    ticket: &mut Ticket,
 ) -> (FieldPairs, bool) {
+    ticket.ticket.response_changed(&response.changed);
     let rules = ResponseRules {
         version: Version::Http2,
         head_request: request.is_head(),

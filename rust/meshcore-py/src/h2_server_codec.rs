@@ -102,8 +102,9 @@ impl H2ServerCodec {
         stream: u32,
         request: &Request,
         response: &Response,
-        ticket: &Ticket,
+        ticket: &mut Ticket,
     ) -> usize {
+        ticket.ticket.response_changed(&response.changed);
         let rules = ResponseRules {
             version: Version::Http2,
             head_request: request.is_head(),

@@ -5,7 +5,7 @@ use meshcore_core::codec::{
     valid_field_value,
 };
 use meshcore_core::error::Reason;
-use meshcore_core::exchange::{Client, status_in};
+use meshcore_core::exchange::{Changed, Client, RequestTicket, status_in};
 use meshcore_core::head::{BodyLength, Headers, RequestHead, ResponseHead, Scheme, Version};
 use std::borrow::Cow;
 use std::io::Write;
@@ -18,7 +18,6 @@ use pyo3::types::{PyBytes, PyDict, PyString};
 use smallvec::SmallVec;
 
 use crate::engine::Peer;
-use crate::ticket::Ticket;
 
 /// Part of a body, and the read that it lies in.
 pub(crate) struct Part {
@@ -124,22 +123,21 @@ pub(crate) fn last_chunk(
 pub struct Request {
     pub(crate) head: RequestHead,
     pub(crate) part: Part,
-    /// Once a layer is to see it.
-    shown: Option<Shown>,
+    /// Once a layer is to see it. In a box: few are shown, and Python allocates what is larger
+    /// than 512 bytes less quickly.
+    shown: Option<Box<Shown>>,
     /// What its layers share; made when it is asked for.
     state: Option<Py<PyDict>>,
 }
 
-/// What layers may ask of a request beside its message.
+/// What layers may ask of a request beside its message, and what they did to that. Nothing of the
+/// configuration: whoever keeps a request keeps none of it.
 struct Shown {
     peer: Py<Peer>,
-    facts: Facts,
-}
-
-/// Its client and its route: as its ticket has them, or had them.
-enum Facts {
-    Now(Py<Ticket>),
-    Past(Client, Option<Arc<str>>),
+    /// As limits and the log know it: its ticket found it before any layer.
+    client: Client,
+    route: Option<Arc<str>>,
+    changed: Changed,
 }
 
 impl Request {
@@ -162,6 +160,24 @@ impl Request {
 
     fn text(&self, bytes: &[u8]) -> String {
         String::from_utf8_lossy(bytes).into_owned()
+    }
+
+    /// A layer is to see it: what its ticket knows of it.
+    pub(crate) fn show(&mut self, peer: &Bound<'_, Peer>, ticket: &RequestTicket) {
+        let route = ticket.route().map(|route| Arc::clone(&route.name));
+        match &mut self.shown {
+            Some(shown) => shown.route = route,
+            none => {
+                let (peer, client) = (peer.clone().unbind(), ticket.client().clone());
+                let changed = Changed::default();
+                *none = Some(Box::new(Shown { peer, client, route, changed }));
+            }
+        }
+    }
+
+    /// The fields that layers set or took out.
+    pub(crate) fn changed(&self) -> Option<&Changed> {
+        self.shown.as_ref().map(|shown| &shown.changed)
     }
 }
 
@@ -226,31 +242,7 @@ impl Request {
         }
     }
 
-    /// Layers are to see it: from now on it knows its client and its route.
-    fn show(&mut self, ticket: Py<Ticket>, peer: Py<Peer>) {
-        self.shown = Some(Shown { peer, facts: Facts::Now(ticket) });
-    }
-
-    /// It is over: whoever keeps it keeps nothing of its configuration.
-    fn leave(&mut self, py: Python<'_>) {
-        if let Some(Shown { facts, .. }) = &mut self.shown
-            && let Facts::Now(ticket) = facts
-        {
-            let ticket = ticket.borrow(py);
-            let route = ticket.route().map(|route| Arc::clone(&route.name));
-            let past = Facts::Past(ticket.ticket.client().clone(), route);
-            drop(ticket);
-            *facts = past;
-        }
-    }
-
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        if let Some(Shown { peer, facts }) = &self.shown {
-            visit.call(peer)?;
-            if let Facts::Now(ticket) = facts {
-                visit.call(ticket)?;
-            }
-        }
         visit.call(&self.state)
     }
 
@@ -258,23 +250,15 @@ impl Request {
         self.state = None;
     }
 
-    /// As limits and the log know it: the ticket found it before any layer.
     #[getter]
-    fn client(&self, py: Python<'_>) -> Option<String> {
+    fn client(&self) -> Option<String> {
         let shown = self.shown.as_ref()?;
-        let client = match &shown.facts {
-            Facts::Now(ticket) => ticket.borrow(py).ticket.client().clone(),
-            Facts::Past(client, _) => client.clone(),
-        };
-        Some(client.text(&shown.peer.get().0).into_owned())
+        Some(shown.client.text(&shown.peer.get().0).into_owned())
     }
 
     #[getter]
-    fn route(&self, py: Python<'_>) -> Option<String> {
-        match &self.shown.as_ref()?.facts {
-            Facts::Now(ticket) => ticket.borrow(py).route().map(|route| route.name.to_string()),
-            Facts::Past(_, route) => route.as_deref().map(str::to_owned),
-        }
+    fn route(&self) -> Option<String> {
+        self.shown.as_ref()?.route.as_deref().map(str::to_owned)
     }
 
     #[getter]
@@ -307,7 +291,7 @@ impl Request {
 
     fn set_header(&mut self, name: &str, value: &Bound<'_, PyString>) -> PyResult<()> {
         let (name, text) = field(name, value)?;
-        self.drop_field(value.py(), &name)?;
+        self.drop_field(&name);
         self.head.headers.push_folded(&name, &text);
         Ok(())
     }
@@ -318,18 +302,18 @@ impl Request {
         Ok(())
     }
 
-    fn remove_header(&mut self, py: Python<'_>, name: &str) -> PyResult<bool> {
-        self.drop_field(py, writable(name)?.as_bytes())
+    fn remove_header(&mut self, name: &str) -> PyResult<bool> {
+        Ok(self.drop_field(writable(name)?.as_bytes()))
     }
 }
 
 impl Request {
     /// Of what the client said of a field nothing passes, its trailers included.
-    fn drop_field(&mut self, py: Python<'_>, name: &[u8]) -> PyResult<bool> {
-        if let Some(Shown { facts: Facts::Now(ticket), .. }) = &self.shown {
-            ticket.try_borrow_mut(py)?.ticket.changed(false, name);
+    fn drop_field(&mut self, name: &[u8]) -> bool {
+        if let Some(shown) = &mut self.shown {
+            shown.changed.note(name);
         }
-        Ok(take_out(&mut self.head.headers, name))
+        take_out(&mut self.head.headers, name)
     }
 }
 
@@ -343,13 +327,13 @@ pub struct Response {
     pub(crate) tunnel: bool,
     /// Why it is made here instead of by an endpoint.
     local: Option<Reason>,
-    /// Once a layer is to see it.
-    ticket: Option<Py<Ticket>>,
+    /// The fields that layers set or took out.
+    pub(crate) changed: Changed,
 }
 
 impl Response {
     pub(crate) fn new(head: ResponseHead, part: Part, informational: bool, tunnel: bool) -> Self {
-        Self { head, part, informational, tunnel, local: None, ticket: None }
+        Self { head, part, informational, tunnel, local: None, changed: Changed::default() }
     }
 
     /// An answer of ours, as layers see it.
@@ -369,16 +353,6 @@ impl Response {
 
 #[pymethods]
 impl Response {
-    /// Layers are to see it: what they change is known to the request's ticket.
-    fn show(&mut self, ticket: Py<Ticket>) {
-        self.ticket = Some(ticket);
-    }
-
-    /// It is over: whoever keeps it keeps nothing of its configuration.
-    fn leave(&mut self) {
-        self.ticket = None;
-    }
-
     #[getter]
     fn informational(&self) -> bool {
         self.informational
@@ -415,7 +389,7 @@ impl Response {
 
     fn set_header(&mut self, name: &str, value: &Bound<'_, PyString>) -> PyResult<()> {
         let (name, text) = field(name, value)?;
-        self.drop_field(value.py(), &name)?;
+        self.drop_field(&name);
         self.head.headers.push_folded(&name, &text);
         Ok(())
     }
@@ -426,18 +400,16 @@ impl Response {
         Ok(())
     }
 
-    fn remove_header(&mut self, py: Python<'_>, name: &str) -> PyResult<bool> {
-        self.drop_field(py, writable(name)?.as_bytes())
+    fn remove_header(&mut self, name: &str) -> PyResult<bool> {
+        Ok(self.drop_field(writable(name)?.as_bytes()))
     }
 }
 
 impl Response {
     /// Of what the endpoint said of a field nothing passes, its trailers included.
-    fn drop_field(&mut self, py: Python<'_>, name: &[u8]) -> PyResult<bool> {
-        if let Some(ticket) = &self.ticket {
-            ticket.try_borrow_mut(py)?.ticket.changed(true, name);
-        }
-        Ok(take_out(&mut self.head.headers, name))
+    fn drop_field(&mut self, name: &[u8]) -> bool {
+        self.changed.note(name);
+        take_out(&mut self.head.headers, name)
     }
 }
 

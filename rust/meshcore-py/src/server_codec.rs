@@ -192,9 +192,10 @@ impl ServerCodec {
         py: Python<'_>,
         request: &Request,
         response: &Response,
-        ticket: &Ticket,
+        ticket: &mut Ticket,
         close: bool,
     ) -> Py<PyBytes> {
+        ticket.ticket.response_changed(&response.changed);
         let mut out = Vec::with_capacity(512 + response.part.len().min(JOIN_BYTES));
         let rules = ResponseRules {
             version: self.version,

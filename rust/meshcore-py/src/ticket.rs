@@ -24,7 +24,7 @@ use crate::numbers::{Due, Keep, Next, Passed, Verdict, phase, reason};
 #[pyclass(module = "meshcore._core")]
 pub struct Ticket {
     engine: Arc<Engine>,
-    pub(crate) ticket: RequestTicket,
+    pub(crate) ticket: Box<RequestTicket>,
     answer: Option<exchange::Answer>,
     id: OnceLock<[u8; 32]>,
     #[pyo3(get)]
@@ -43,7 +43,7 @@ pub struct Ticket {
 impl Ticket {
     pub(crate) fn new(
         engine: Arc<Engine>,
-        ticket: RequestTicket,
+        ticket: Box<RequestTicket>,
         verdict: exchange::Verdict,
     ) -> Self {
         let mut new = Self {
@@ -157,10 +157,16 @@ fn outcome(answer: &Answer, at: usize) -> Outcome {
 
 #[pymethods]
 impl Ticket {
-    fn resume(&mut self, request: &Request, now_ns: u64) -> u8 {
-        let engine = Arc::clone(&self.engine);
+    fn resume(&mut self, request: &mut Request, peer: &Bound<'_, Peer>, now_ns: u64) -> u8 {
+        if let Some(changed) = request.changed() {
+            self.ticket.request_changed(changed);
+        }
         let arrival = Arrival { head: request.head(), now: Nanos(now_ns) };
-        let verdict = engine.resume(&mut self.ticket, &arrival);
+        let verdict = self.engine.resume(&mut self.ticket, &arrival);
+        // Of one that goes on, too: its layers see it again beside the response.
+        if request.changed().is_some() || matches!(verdict, exchange::Verdict::Pause(_)) {
+            request.show(peer, &self.ticket);
+        }
         self.follow(verdict)
     }
 

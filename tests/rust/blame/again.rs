@@ -227,7 +227,7 @@ proptest! {
         let mut mesh = Mesh::new(&config, seed);
         let text = deadline_ms.to_string();
         let fields = [("x-mesh-deadline-ms", text.as_str())];
-        let mut ticket: RequestTicket =
+        let mut ticket: Box<RequestTicket> =
             mesh.ask_as(&crate::mesh::request("GET", BodyLength::Empty, &fields), true).0;
         let end = mesh.now + TIMEOUT.min(Nanos::from_millis(deadline_ms));
         prop_assert!(ticket.next_due() <= end);

@@ -52,7 +52,7 @@ fn calls() -> impl Strategy<Value = Call> {
 /// A request as its exchange knows it.
 struct Asked {
     head: RequestHead,
-    ticket: RequestTicket,
+    ticket: Box<RequestTicket>,
     /// It has an endpoint.
     forwarded: bool,
     /// A response's head came.

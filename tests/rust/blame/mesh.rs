@@ -124,7 +124,7 @@ impl Mesh {
     }
 
     /// A request whose body is all there if `whole`.
-    pub(crate) fn begin(&self, head: &RequestHead, whole: bool) -> (RequestTicket, Verdict) {
+    pub(crate) fn begin(&self, head: &RequestHead, whole: bool) -> (Box<RequestTicket>, Verdict) {
         let listener = self.compiled.listener_id("edge").unwrap();
         let mut head = head.clone();
         let client = self.compiled.clean(listener, &self.peer, &mut head);
@@ -140,11 +140,11 @@ impl Mesh {
     }
 
     /// A GET that an endpoint is asked for; its index.
-    pub(crate) fn ask(&self) -> (RequestTicket, usize) {
+    pub(crate) fn ask(&self) -> (Box<RequestTicket>, usize) {
         self.ask_as(&get(), true)
     }
 
-    pub(crate) fn ask_as(&self, head: &RequestHead, whole: bool) -> (RequestTicket, usize) {
+    pub(crate) fn ask_as(&self, head: &RequestHead, whole: bool) -> (Box<RequestTicket>, usize) {
         let (mut ticket, verdict) = self.begin(head, whole);
         let Verdict::Forward(id) = verdict else { panic!("{verdict:?}") };
         ticket.sent(self.now);
@@ -165,23 +165,23 @@ impl Mesh {
     }
 
     /// The client gets an answer of ours.
-    pub(crate) fn answer(&mut self, mut ticket: RequestTicket, reason: Reason) {
+    pub(crate) fn answer(&mut self, mut ticket: Box<RequestTicket>, reason: Reason) {
         let (outcome, at) = (Outcome::of(reason, Phase::Asked), (self.now, self.rng.next_u64()));
         ticket.answered(reason.status(), None, outcome, false, at);
         self.finish(ticket);
     }
 
-    pub(crate) fn cut(&mut self, mut ticket: RequestTicket, reason: Reason) {
+    pub(crate) fn cut(&mut self, mut ticket: Box<RequestTicket>, reason: Reason) {
         let outcome = Outcome::of(reason, Phase::Answering);
         ticket.cut(outcome, false, self.now, self.rng.next_u64());
     }
 
-    pub(crate) fn finish(&mut self, mut ticket: RequestTicket) {
+    pub(crate) fn finish(&mut self, mut ticket: Box<RequestTicket>) {
         ticket.finish(self.now, self.rng.next_u64());
     }
 
     /// The attempt fails, and no other follows.
-    pub(crate) fn fail(&mut self, mut ticket: RequestTicket, reason: Reason) {
+    pub(crate) fn fail(&mut self, mut ticket: Box<RequestTicket>, reason: Reason) {
         assert_eq!(self.failed(&mut ticket, reason, false), Next::Answer(reason));
         self.answer(ticket, reason);
     }

@@ -18,7 +18,11 @@ fn is_refused(verdict: Verdict) -> bool {
 }
 
 /// Goes on behind all layers.
-fn forwarded(mesh: &Mesh, head: &RequestHead, begun: (RequestTicket, Verdict)) -> RequestTicket {
+fn forwarded(
+    mesh: &Mesh,
+    head: &RequestHead,
+    begun: (Box<RequestTicket>, Verdict),
+) -> Box<RequestTicket> {
     let (mut ticket, mut verdict) = begun;
     while matches!(verdict, Verdict::Pause(_)) {
         verdict = mesh.resume(&mut ticket, head);

@@ -20,7 +20,7 @@ enum Death {
 
 /// A request at an endpoint, and when something happens there.
 struct Live {
-    ticket: RequestTicket,
+    ticket: Box<RequestTicket>,
     endpoint: usize,
     at: Nanos,
     /// Where the attempt before it failed.
@@ -62,7 +62,7 @@ impl World {
     /// The attempt begins at `at`, and something comes of it later.
     fn send(
         &mut self,
-        mut ticket: RequestTicket,
+        mut ticket: Box<RequestTicket>,
         endpoint: usize,
         at: Nanos,
         before: Option<usize>,
@@ -118,7 +118,7 @@ impl World {
     }
 
     /// A living endpoint answers, or the client does not wait for it.
-    fn end_well(&mut self, mut ticket: RequestTicket) {
+    fn end_well(&mut self, mut ticket: Box<RequestTicket>) {
         match self.mesh.below(4) {
             0 => self.mesh.cut(ticket, Reason::ClientGone),
             1 => {

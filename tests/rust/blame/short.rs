@@ -145,7 +145,7 @@ fn retries(
     mesh: &mut Mesh,
     head: &RequestHead,
     whole: bool,
-) -> Option<meshcore_core::exchange::RequestTicket> {
+) -> Option<Box<meshcore_core::exchange::RequestTicket>> {
     let (mut ticket, _) = mesh.ask_as(head, whole);
     match mesh.failed(&mut ticket, Reason::UpstreamConnect, false) {
         Next::Again { .. } => Some(ticket),

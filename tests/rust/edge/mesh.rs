@@ -93,7 +93,7 @@ impl Mesh {
     }
 
     /// The ticket of a request that goes to an endpoint.
-    pub(crate) fn pass(&self, head: &mut RequestHead, whole: bool) -> Option<RequestTicket> {
+    pub(crate) fn pass(&self, head: &mut RequestHead, whole: bool) -> Option<Box<RequestTicket>> {
         let listener = self.compiled.listener_id("edge").unwrap();
         let client = self.compiled.clean(listener, &self.peer, head);
         let arrival = Arrival { head, now: NOW };

@@ -140,7 +140,7 @@ fn write(mesh: &Mesh, asked: &Asked, ticket: &RequestTicket, wire: &mut Vec<u8>)
 }
 
 /// Over HTTP/1.1 a strict endpoint sees as many requests as were sent, each as it was meant.
-fn check_wire(mesh: &Mesh, wire: &[u8], sent: &[(Asked, RequestTicket)]) {
+fn check_wire(mesh: &Mesh, wire: &[u8], sent: &[(Asked, Box<RequestTicket>)]) {
     let mut rest = wire;
     for (asked, ticket) in sent {
         let (seen, behind) = strict::request(rest);

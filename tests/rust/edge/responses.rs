@@ -30,7 +30,7 @@ pub(crate) const ASKED: [&str; 6] = [
 /// A request that was sent to an endpoint.
 pub(crate) struct Sent {
     head: RequestHead,
-    ticket: RequestTicket,
+    ticket: Box<RequestTicket>,
 }
 
 impl Sent {

@@ -231,7 +231,7 @@ mod tests {
 
     /// A request at `T0` on a route with a timeout of 5 s and 60 s of silence; `keys` of the route
     /// are added to it.
-    fn ticket(keys: &Value, whole: bool, fields: &[(&str, &str)]) -> RequestTicket {
+    fn ticket(keys: &Value, whole: bool, fields: &[(&str, &str)]) -> Box<RequestTicket> {
         let config = SegmentConfig { max_bytes: 4 << 20, worker_slots: 1 };
         let mut control = Control::new(Segment::anonymous(config).unwrap(), 0, [1, 2]);
         let mut route = json!({
@@ -285,11 +285,11 @@ mod tests {
         }
     }
 
-    fn plain(whole: bool) -> RequestTicket {
+    fn plain(whole: bool) -> Box<RequestTicket> {
         ticket(&json!({}), whole, &[])
     }
 
-    fn responded(mut ticket: RequestTicket, head: Head, now: Nanos) -> RequestTicket {
+    fn responded(mut ticket: Box<RequestTicket>, head: Head, now: Nanos) -> Box<RequestTicket> {
         ticket.responded(head, now, &mut Rng::new(1));
         ticket
     }

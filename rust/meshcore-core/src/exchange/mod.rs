@@ -59,5 +59,6 @@ pub use peer::Peer;
 pub use stack::{RouteStack, Target};
 pub use stats::{ListenerStats, RouteStats};
 pub use ticket::{Kind, RequestTicket, Verdict};
+pub use trailers::Changed;
 pub use upstream::Upstream;
 pub use walk::Arrival;

@@ -18,7 +18,7 @@ use super::outcome::{Outcome, Phase};
 use super::peer::Peer;
 use super::stack::{RouteStack, Target};
 use super::stats::ListenerStats;
-use super::trailers::Changed;
+use super::trailers::ChangedByLayers;
 use super::upstream::Upstream;
 use super::walk::Arrival;
 use crate::admission::{BreakerPermit, Charge, Verdict as Finding};
@@ -152,7 +152,7 @@ pub struct RequestTicket {
     pub(super) armed: Nanos,
     pub(super) body: BodyAccount,
     /// What Python layers changed, if any did.
-    pub(super) changed: Option<Box<Changed>>,
+    pub(super) changed: Option<Box<ChangedByLayers>>,
     /// When the client had sent its whole request: from then on the service is waited for.
     pub(super) asked: Nanos,
     pub(super) last: Nanos,
@@ -171,16 +171,17 @@ pub struct RequestTicket {
 }
 
 impl RequestTicket {
-    /// `whole`: the request ends with its head.
+    /// In a box: whoever holds it moves a pointer, and not half a kilobyte. `whole`: the request
+    /// ends with its head.
     pub(super) fn new(
         compiled: Arc<Compiled>,
         listener: u32,
         whole: bool,
         client: Client,
         arrival: &Arrival<'_>,
-    ) -> Self {
+    ) -> Box<Self> {
         let now = arrival.now;
-        Self {
+        Box::new(Self {
             compiled,
             listener,
             from: client,
@@ -221,7 +222,7 @@ impl RequestTicket {
             grpc: None,
             outcome: None,
             replied: false,
-        }
+        })
     }
 
     /// The route, once it is found.

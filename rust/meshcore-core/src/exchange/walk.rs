@@ -43,8 +43,8 @@ impl Engine {
     /// Begins a request on a listener of a configuration: runs the stack up to the first verdict.
     /// `whole`: all of it is there; `client`: what [`Compiled::clean`] said.
     ///
-    /// One call for a stack without Python layers. O(layers + route look-up); no allocation on
-    /// the way to `Forward`.
+    /// One call for a stack without Python layers. O(layers + route look-up); one allocation on the
+    /// way to `Forward`, the ticket's.
     pub fn begin(
         &self,
         compiled: &Arc<Compiled>,
@@ -52,7 +52,7 @@ impl Engine {
         whole: bool,
         client: Client,
         arrival: &Arrival<'_>,
-    ) -> (RequestTicket, Verdict) {
+    ) -> (Box<RequestTicket>, Verdict) {
         let mut ticket = RequestTicket::new(Arc::clone(compiled), listener, whole, client, arrival);
         if let Some(listener) = compiled.listener(listener) {
             listener.stats.began();

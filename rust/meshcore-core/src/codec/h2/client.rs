@@ -67,6 +67,12 @@ impl H2Client {
         most.saturating_sub(open).min(self.resets.left(open).unwrap_or(usize::MAX))
     }
 
+    /// The same of streams whose bodies would pass at once: none while the window is used up.
+    #[must_use]
+    pub fn can_carry(&mut self, now: Nanos) -> usize {
+        if self.is_clogged() { 0 } else { self.can_open(now) }
+    }
+
     /// Whether others' bodies have used up the connection's window: a request with one would wait
     /// behind them.
     #[must_use]

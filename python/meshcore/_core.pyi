@@ -25,6 +25,7 @@ __all__ = [
     "BreakerCore",
     "BucketCore",
     "By",
+    "Cause",
     "Chunk",
     "ClientCodec",
     "ClientsCore",
@@ -919,6 +920,21 @@ class Listener:
         """Count a connection that was ended for a flood (`H2ServerCodec.flood`)."""
 
 @final
+class Cause:
+    """One thing that several requests may meet: the end of the connection that they share, its
+    silence, a connect that failed. It counts once, for the first of them that is told of it as a
+    failure."""
+
+    def __new__(cls) -> Cause: ...
+    @staticmethod
+    def excused() -> Cause:
+        """One that counts for nobody."""
+
+    @property
+    def counted(self) -> bool:
+        """Whether it was counted, and counts no more."""
+
+@final
 class Ticket:
     """What a request holds of shared state; dropping it gives everything back."""
 
@@ -964,10 +980,6 @@ class Ticket:
         """Whether a gRPC status is still to come."""
 
     @property
-    def blamed(self) -> bool:
-        """Whether the last end of an attempt was told as a failure of its endpoint."""
-
-    @property
     def repeatable(self) -> bool:
         """Whether the request is sent again if a kept connection turns out to be stale."""
 
@@ -1009,10 +1021,10 @@ class Ticket:
         """What it means that the moment of `arm` has passed: a `Due`, the `Reason` of what is over,
         and what in particular. Says which sides are not read."""
 
-    def failed(self, cause: int, counted: bool, now_ns: int) -> int:
+    def failed(self, why: int, cause: Cause | None, now_ns: int) -> int:
         """The attempt failed before its response's head; a `Next`.
 
-        ``cause`` is a `Reason`; ``counted``: what happened was told by another request already.
+        ``why`` is a `Reason`; ``cause``: what other requests may meet, too.
         Decided by policy, method, replay, budget, breaker, balance and time; never by limiters.
         """
 
@@ -1026,21 +1038,22 @@ class Ticket:
     def trailed(self, body: Body, now_ns: int) -> None:
         """The response ended; the status of a gRPC call is among the trailers."""
 
-    def decided(self, answer: Answer, at: int, counted: bool, now_ns: int) -> None:
+    def decided(self, answer: Answer, at: int, cause: Cause | None, now_ns: int) -> None:
         """A local answer is to end the request: who is to blame for it is told. ``at`` and
-        ``counted`` as in `answered`, which follows once layers have seen it."""
+        ``cause`` as in `answered`, which follows once layers have seen it."""
 
     def answered(
-        self, request: Request, answer: Answer, at: int, counted: bool, now_ns: int
+        self, request: Request, answer: Answer, at: int, cause: Cause | None, now_ns: int
     ) -> None:
-        """An answer given here ends the request; ``at`` is the `Phase` in which."""
+        """An answer given here ends the request; ``at`` is the `Phase` in which, ``cause`` as in
+        `failed`."""
 
     def ended_with(self, answer: Answer) -> None:
         """A gRPC response under way was ended with the status of an answer given here."""
 
-    def cut(self, cause: int, detail: str, at: int, counted: bool, now_ns: int) -> None:
-        """The request is over without an answer of ours, for a `Reason`, in a `Phase`;
-        ``counted``: the same cause was told of another request already."""
+    def cut(self, why: int, detail: str, at: int, cause: Cause | None, now_ns: int) -> None:
+        """The request is over without an answer of ours, for a `Reason`, in a `Phase`; ``cause``
+        as in `failed`."""
 
     def finish(self, now_ns: int) -> None:
         """The client has its whole answer; what is still held goes back. Idempotent."""

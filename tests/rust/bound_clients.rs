@@ -6,7 +6,9 @@
 use meshcore_core::balance::Rng;
 use meshcore_core::codec::{H1Server, Limits, ServerEvent};
 use meshcore_core::error::Reason;
-use meshcore_core::exchange::{Arrival, Control, Engine, Next, Peer, RequestTicket, Verdict};
+use meshcore_core::exchange::{
+    Arrival, Cause, Control, Engine, Next, Peer, RequestTicket, Verdict,
+};
 use meshcore_core::head::RequestHead;
 use meshcore_core::segment::{Segment, SegmentConfig};
 use meshcore_core::time::Nanos;
@@ -129,7 +131,7 @@ fn a_retry_goes_elsewhere_and_the_next_request_after_it() {
     let mesh = Mesh::new(1, &["a:1", "b:1"]);
     let bound = client();
     let (mut ticket, first) = mesh.begin(&bound, 0, NTLM);
-    let next = ticket.failed(Reason::UpstreamConnect, false, T0, &mut Rng::new(1));
+    let next = ticket.failed(Reason::UpstreamConnect, &mut Cause::default(), T0, &mut Rng::new(1));
     let Next::Again { endpoint, .. } = next else { panic!("{next:?}") };
     assert_ne!(endpoint, first);
     ticket.finish(T0, 1);
@@ -147,7 +149,7 @@ fn an_endpoint_that_may_not_be_asked_is_left() {
     loop {
         let (mut ticket, endpoint) = mesh.begin(&other, 0, "");
         if endpoint == home {
-            ticket.failed(Reason::UpstreamConnect, false, T0, &mut Rng::new(1));
+            ticket.failed(Reason::UpstreamConnect, &mut Cause::default(), T0, &mut Rng::new(1));
             break;
         }
     }

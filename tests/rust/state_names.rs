@@ -5,7 +5,7 @@
 
 use meshcore_core::balance::Rng;
 use meshcore_core::error::Reason;
-use meshcore_core::exchange::{Arrival, Control, Engine, Peer, Verdict, word_format};
+use meshcore_core::exchange::{Arrival, Cause, Control, Engine, Peer, Verdict, word_format};
 use meshcore_core::head::{BodyLength, Headers, RequestHead, Scheme, Version};
 use meshcore_core::segment::{Origin, Segment, SegmentConfig};
 use meshcore_core::time::Nanos;
@@ -94,7 +94,12 @@ impl Mesh {
         match verdict {
             Verdict::Forward(_) if fails => {
                 ticket.sent(self.now);
-                ticket.failed(Reason::UpstreamConnect, false, self.now, &mut Rng::new(1));
+                ticket.failed(
+                    Reason::UpstreamConnect,
+                    &mut Cause::default(),
+                    self.now,
+                    &mut Rng::new(1),
+                );
                 ticket.finish(self.now, 1);
                 Ok(())
             }

@@ -11,7 +11,7 @@ from meshcore.exchange.reading import Reading
 if TYPE_CHECKING:
     from collections.abc import Sized
 
-    from meshcore._core import Answer, Chunk, Reason, Request
+    from meshcore._core import Answer, Cause, Chunk, Reason, Request
     from meshcore.exchange.ports import Driver, Task
 
 
@@ -43,20 +43,20 @@ class Ending(Reading):
             self.driver.observer.ended(self)  # type: ignore[arg-type]  # an Exchange
         self.down.finished(now_ns)
 
-    def _cut(self, reason: int, detail: str, now_ns: int, *, counted: bool = False) -> None:
+    def _cut(self, reason: int, detail: str, now_ns: int, cause: Cause | None = None) -> None:
         """End what the client has in part, so that it does not look whole."""
         if self.phase != OVER:
-            self._stop(reason, detail, now_ns, counted=counted)
+            self._stop(reason, detail, now_ns, cause)
             self.down.cut(now_ns)
 
-    def _stop(self, reason: int, detail: str, now_ns: int, *, counted: bool = False) -> None:
+    def _stop(self, reason: int, detail: str, now_ns: int, cause: Cause | None = None) -> None:
         """End without an answer of ours. Idempotent."""
         phase = self.phase
         if phase == OVER:
             return
         self._part()
         self.phase = OVER
-        self.ticket.cut(reason, detail, phase, counted, now_ns)
+        self.ticket.cut(reason, detail, phase, cause, now_ns)
         if self.driver.observer is not None:
             self.driver.observer.ended(self)  # type: ignore[arg-type]  # an Exchange
 
@@ -86,8 +86,8 @@ class Ending(Reading):
 
     # --- answers given here -------------------------------------------------------------------
 
-    def answer(self, answer: Answer, now_ns: int, *, counted: bool = False) -> None:
-        """Answer the request here, and end it. ``counted``: as in `on_failed`.
+    def answer(self, answer: Answer, now_ns: int, cause: Cause | None = None) -> None:
+        """Answer the request here, and end it. ``cause``: as in `on_failed`.
 
         Layers that saw the request see the answer first; one that is given while they do is final.
         """
@@ -96,15 +96,15 @@ class Ending(Reading):
             return
         self._part()
         if self.layers and self.local is None:
-            self._show(answer, counted, now_ns)
+            self._show(answer, cause, now_ns)
             return
-        self.ticket.answered(self.request, answer, phase, counted, now_ns)
+        self.ticket.answered(self.request, answer, phase, cause, now_ns)
         self._send(answer, now_ns)
 
-    def _show(self, answer: Answer, counted: bool, now_ns: int) -> None:
+    def _show(self, answer: Answer, cause: Cause | None, now_ns: int) -> None:
         """Let layers see the answer. Who is to blame for it is told now: they take their time."""
         ticket = self.ticket
-        ticket.decided(answer, self.phase, counted, now_ns)
+        ticket.decided(answer, self.phase, cause, now_ns)
         self.phase = LOOKING
         self.local, self.response = answer, answer.as_response(self.request)
         ticket.await_layer(now_ns)
@@ -130,7 +130,7 @@ class Ending(Reading):
         answer, response = self.local, self.response
         assert answer is not None
         assert response is not None
-        self.ticket.answered(self.request, answer, LOOKING, True, now_ns)
+        self.ticket.answered(self.request, answer, LOOKING, None, now_ns)
         self._send(answer.with_head_of(self.request, response), now_ns)
 
     def _send(self, answer: Answer, now_ns: int) -> None:

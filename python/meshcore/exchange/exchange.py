@@ -33,7 +33,7 @@ from meshcore.exchange.phase import (
 )
 
 if TYPE_CHECKING:
-    from meshcore._core import Chunk, Listener, Request, Response
+    from meshcore._core import Cause, Chunk, Listener, Request, Response
     from meshcore.exchange.kept import Pieces
     from meshcore.exchange.ports import Downstream, Driver, Lost, Upstream
 
@@ -314,11 +314,11 @@ class Exchange(Ending):
 
     def on_cut(self, detail: str, now_ns: int, lost: Lost) -> None:
         """The endpoint ended the connection, or the stream, before the response."""
-        self.on_failed(lost.reason(self.phase >= LOOKING), detail, now_ns, counted=lost.counted)
+        self.on_failed(lost.reason(self.phase >= LOOKING), detail, now_ns, lost.cause)
 
-    def on_failed(self, reason: int, detail: str, now_ns: int, *, counted: bool = False) -> None:
-        """The attempt failed: no connection, or it was lost, or it did not speak HTTP. ``counted``:
-        another request was told of the same cause already."""
+    def on_failed(self, reason: int, detail: str, now_ns: int, cause: Cause | None = None) -> None:
+        """The attempt failed: no connection, or it was lost, or it did not speak HTTP. ``cause``:
+        what other requests may meet, too."""
         phase = self.phase
         if phase == OVER:
             return
@@ -327,12 +327,12 @@ class Exchange(Ending):
             self._complete(now_ns)  # all that it had to say was said: it listens no more
         elif phase >= ANSWERING:
             # The head is out: a clean end would make a torn body look whole.
-            self._cut(reason, detail, now_ns, counted=counted)
+            self._cut(reason, detail, now_ns, cause)
         elif phase == LOOKING:
             if not self._is_whole():  # else it needs it no more
-                self.answer(Answer.for_reason(reason, detail), now_ns, counted=counted)
+                self.answer(Answer.for_reason(reason, detail), now_ns, cause)
         else:
-            follows = self.ticket.failed(reason, counted, now_ns)
+            follows = self.ticket.failed(reason, cause, now_ns)
             if follows == Next.ANSWER:
                 self.answer(Answer.for_reason(self.ticket.cause, detail), now_ns)
             elif follows == Next.FRESH:
@@ -370,13 +370,11 @@ class Exchange(Ending):
             if (held_up := self._leave_queue()) is not None and reason in _SILENT:
                 reason = held_up  # it waited for our own cap or a name, not for the endpoint
             up = self.up if reason in _TIMEOUTS else None
-            counted = up is not None and up.is_excused()
+            cause = up.why_silent() if up is not None else None
             if due == Due.ATTEMPT:
-                self.on_failed(reason, detail, now_ns, counted=counted)
+                self.on_failed(reason, detail, now_ns, cause)
             else:
-                self.answer(Answer.for_reason(reason, detail), now_ns, counted=counted)
-            if up is not None and ticket.blamed:
-                up.on_blamed()
+                self.answer(Answer.for_reason(reason, detail), now_ns, cause)
 
     def on_bad_request(self, answer: Answer, now_ns: int) -> None:
         """The request's body is malformed or over its limit: nothing more of it goes out."""

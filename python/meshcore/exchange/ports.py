@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from meshcore._core import Reason
 
 if TYPE_CHECKING:
-    from meshcore._core import Answer, Body, Chunk, Listener, Peer, Request, Response, Ticket
+    from meshcore._core import Answer, Body, Cause, Chunk, Listener, Peer, Request, Response, Ticket
     from meshcore.exchange.exchange import Exchange
     from meshcore.exchange.owner import Owner
 
@@ -23,8 +23,8 @@ class Lost(NamedTuple):
     """Something of the response has come."""
     stale: bool = False
     """The connection was used before, and ended before the request could reach the endpoint."""
-    counted: bool = False
-    """Another request was told of the same cause already."""
+    cause: Cause | None = None
+    """What other requests may have met, too."""
 
     def reason(self, headed: bool) -> Reason:
         """As what it ends the attempt; ``headed``: the response's whole head is here."""
@@ -139,13 +139,10 @@ class Upstream(Protocol):
     def send_end(self, body: Body, ticket: Ticket) -> None:
         """End the body, with the trailers of its last piece; or the client's side of a tunnel."""
 
-    def is_excused(self) -> bool:
-        """A response did not come in time. Whether that says nothing of the endpoint: the request's
-        body waits behind what others sent, or that the connection is silent was told of another
-        request. One that is silent takes no more."""
-
-    def on_blamed(self) -> None:
-        """That was told as a failure of the endpoint."""
+    def why_silent(self) -> Cause | None:
+        """A response did not come in time: what other requests may have met, too, be it that the
+        connection is silent, or that all of the body waits behind what others sent, which says
+        nothing of the endpoint. A connection that is silent takes no more."""
 
     def pause_reading(self) -> None:
         """Leave what the endpoint sends where it is."""

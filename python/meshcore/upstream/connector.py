@@ -7,7 +7,7 @@ import errno
 import socket
 from typing import TYPE_CHECKING, Final, cast
 
-from meshcore._core import Answer, Reason, now_ns
+from meshcore._core import Answer, Cause, Reason, now_ns
 from meshcore.upstream.branch import Branch, branch_of
 from meshcore.upstream.dial import Dialer, host_and_port, patience
 from meshcore.upstream.http1 import Http1Connection, SecureHttp1Connection
@@ -311,14 +311,12 @@ class Connector:
     def _fail_waiting(self, pool: Pool, reason: Reason, detail: str) -> None:
         """No connection: those whom it would have served hear it, as one cause; the others may have
         the next."""
-        now, counted = now_ns(), False
+        now, cause = now_ns(), Cause()
         for _ in range(min(pool.streams_each, len(pool.waiting))):
             waiting = pool.next_waiting()
             if waiting is None:
                 break
-            ticket = waiting.ticket
-            waiting.on_failed(reason, detail, now, counted=counted)
-            counted = counted or ticket.blamed
+            waiting.on_failed(reason, detail, now, cause)
         self._use_room(pool.cluster)
         self._settle(pool)
 

@@ -200,12 +200,8 @@ class Http1Connection(asyncio.BaseProtocol):
         """Not over TLS, as the loops do it."""
         return can_half_close(self._transport)
 
-    def is_excused(self) -> bool:
-        """Never: nobody else is on this connection."""
-        return False
-
-    def on_blamed(self) -> None:
-        """Nothing follows: nobody else is on this connection."""
+    def why_silent(self) -> None:
+        """Nothing that others met: nobody else is on this connection."""
 
     def pause_reading(self) -> None:
         """Leave further bytes in the socket."""

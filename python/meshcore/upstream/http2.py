@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final, cast
 
-from meshcore._core import Answer, Chunk, Reason, Reset, Response, Signal, now_ns
+from meshcore._core import Answer, Cause, Chunk, Reason, Reset, Response, Signal, now_ns
 from meshcore.codec import STREAM_HIGH_WATER
 from meshcore.exchange.ports import Lost
 from meshcore.upstream.socket_state import detail_of, has_ended, rest_of, stale_within_ns
@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from meshcore.exchange.exchange import Exchange
     from meshcore.upstream.connector import Connector
     from meshcore.upstream.pool import Pool
+
+
+# What a request waits for that is no fault of its endpoint: others have used up the window.
+HELD_UP: Final = Cause.excused()
 
 
 class Http2Stream:
@@ -87,16 +91,9 @@ class Http2Stream:
         elif kind == Signal.REFUSED and not self.began:
             exchange.on_failed(Reason.UPSTREAM_REFUSED, detail, now)
         else:
-            # However many streams a connection had, its end is one failure of its endpoint. One
-            # that is stale tells nothing of it, one that began perhaps nothing.
-            over = connection.is_over
-            stale = over and not self.began and self._is_stale(now)
-            counted = over and (connection.blamed or (self.began and connection.torn))
-            ticket = exchange.ticket
-            exchange.on_cut(detail, now, Lost(self.began, stale, counted))
-            # Only what was counted once counts no more: the first may be its client's own doing.
-            connection.torn |= over and self.began and ticket.blamed
-            connection.blamed |= over and not self.began and ticket.blamed
+            cause = connection.end_of(self.began)
+            stale = cause is not None and not self.began and self._is_stale(now)
+            exchange.on_cut(detail, now, Lost(self.began, stale, cause))
 
     def _is_stale(self, now: int) -> bool:
         """The connection was kept, and said nothing since this was sent, just now."""
@@ -133,18 +130,15 @@ class Http2Stream:
         if ticket.tunnels:
             self._ending = self.choked = True  # until all is sent
 
-    def is_excused(self) -> bool:
-        """Whether others' requests are why this has no response, or were told why."""
+    def why_silent(self) -> Cause | None:
+        """What other requests may have met, too, of one that has no response in time."""
         connection = self._connection
         silent = connection.heard_ns <= self._opened_ns
         if silent:
             connection.retire()  # it may be dead: who comes next has another one
-        return (silent and connection.blamed) or connection.codec.is_held_up(self._number)
-
-    def on_blamed(self) -> None:
-        """A request that was told that it has no response was the first to tell of it."""
-        connection = self._connection
-        connection.blamed |= connection.heard_ns <= self._opened_ns
+        if connection.codec.is_held_up(self._number):
+            return HELD_UP
+        return connection.end if silent else None
 
     def pause_reading(self) -> None:
         """Give the endpoint no more window."""
@@ -179,8 +173,8 @@ class Http2Connection(Http2Wire):
     __slots__ = (
         "_lent",
         "_pools",
-        "blamed",
         "born_ns",
+        "end",
         "idle_since_ns",
         "kept",
         "looked_ns",
@@ -205,8 +199,8 @@ class Http2Connection(Http2Wire):
         self.ready = asyncio.Event()  # the endpoint said how many streams it takes, or is gone
         self.retired = False  # it takes no more streams
         self.kept = False  # it has carried what it was opened for
-        self.blamed = False  # that it is over, or silent, was told of one stream
-        self.torn = False  # or of one whose response had begun
+        self.end = Cause()  # that it is over, or silent
+        self.torn = Cause()  # that it is over, to who has a response that had begun
         self.stale_within_ns = 0  # of its end
         self.born_ns = self.idle_since_ns = self.heard_ns
         self.looked_ns = 0
@@ -260,10 +254,13 @@ class Http2Connection(Http2Wire):
 
     # --- called by streams --------------------------------------------------------------------
 
-    @property
-    def is_over(self) -> bool:
-        """Whether it was lost, or ended by what the endpoint sent: a cause of its streams' ends."""
-        return self.transport is None or self.codec.closed
+    def end_of(self, began: bool) -> Cause | None:
+        """Why a stream of it ended, if for the end of the connection: it was lost, or ended by what
+        the endpoint sent. However many streams it had, that is one failure of its endpoint. That a
+        response is torn may be its client's own doing: it excuses none that had not begun."""
+        if self.transport is not None and not self.codec.closed:
+            return None
+        return self.torn if began and not self.end.counted else self.end
 
     def opened_stream(self, number: int, stream: Http2Stream) -> None:
         """A stream that was lent is open now."""

@@ -78,7 +78,7 @@ mod _core {
     #[pymodule_export]
     use crate::server_codec::{CodecLimits, ServerCodec};
     #[pymodule_export]
-    use crate::ticket::Ticket;
+    use crate::ticket::{Cause, Ticket};
 
     #[pymodule_init]
     fn init(m: &Bound<'_, PyModule>) -> PyResult<()> {

@@ -20,6 +20,29 @@ use crate::engine::{Peer, ip_of};
 use crate::message::{Body, Part, Request, Response};
 use crate::numbers::{Due, Keep, Next, Passed, Verdict, phase, reason};
 
+/// Not frozen: it belongs to a connection of one loop.
+#[pyclass(module = "meshcore._core")]
+#[derive(Default)]
+pub struct Cause(exchange::Cause);
+
+#[pymethods]
+impl Cause {
+    #[new]
+    fn new() -> Self {
+        Self::default()
+    }
+
+    #[staticmethod]
+    fn excused() -> Self {
+        Self(exchange::Cause::excused())
+    }
+
+    #[getter]
+    fn counted(&self) -> bool {
+        self.0.is_counted()
+    }
+}
+
 /// Not frozen: it belongs to one exchange of one loop.
 #[pyclass(module = "meshcore._core")]
 pub struct Ticket {
@@ -151,6 +174,14 @@ impl Ticket {
     }
 }
 
+/// The cause that requests share, or this request's own.
+fn shared<'a>(
+    cause: Option<&'a mut Cause>,
+    own: &'a mut exchange::Cause,
+) -> &'a mut exchange::Cause {
+    cause.map_or(own, |shared| &mut shared.0)
+}
+
 fn outcome(answer: &Answer, at: usize) -> Outcome {
     Outcome::of(answer.reason(), phase(at)).because(answer.detail().to_owned())
 }
@@ -218,11 +249,6 @@ impl Ticket {
     }
 
     #[getter]
-    fn blamed(&self) -> bool {
-        self.ticket.has_blamed()
-    }
-
-    #[getter]
     fn repeatable(&self) -> bool {
         self.ticket.is_repeatable()
     }
@@ -277,9 +303,12 @@ impl Ticket {
         }
     }
 
-    fn failed(&mut self, cause: usize, counted: bool, now_ns: u64) -> u8 {
+    #[pyo3(signature = (why, cause, now_ns))]
+    fn failed(&mut self, why: usize, cause: Option<&mut Cause>, now_ns: u64) -> u8 {
         let rng = &mut self.engine.rng();
-        let next = match self.ticket.failed(reason(cause), counted, Nanos(now_ns), rng) {
+        let mut own = exchange::Cause::default();
+        let cause = shared(cause, &mut own);
+        let next = match self.ticket.failed(reason(why), cause, Nanos(now_ns), rng) {
             exchange::Next::Again { endpoint, at } if self.go_on(endpoint, at, now_ns) => {
                 Next::Again
             }
@@ -332,33 +361,59 @@ impl Ticket {
         }
     }
 
-    fn decided(&mut self, answer: &Answer, at: usize, counted: bool, now_ns: u64) {
+    #[pyo3(signature = (answer, at, cause, now_ns))]
+    fn decided(&mut self, answer: &Answer, at: usize, cause: Option<&mut Cause>, now_ns: u64) {
         let rand = self.engine.random();
-        self.ticket.decided(outcome(answer, at), counted, Nanos(now_ns), rand);
+        self.ticket.decided(
+            outcome(answer, at),
+            shared(cause, &mut exchange::Cause::default()),
+            Nanos(now_ns),
+            rand,
+        );
     }
 
+    #[pyo3(signature = (request, answer, at, cause, now_ns))]
     fn answered(
         &mut self,
         request: &Request,
         answer: &Answer,
         at: usize,
-        counted: bool,
+        cause: Option<&mut Cause>,
         now_ns: u64,
     ) {
         let outcome = outcome(answer, at);
         let reply = &answer.reply;
         let grpc = request.head.is_grpc().then(|| reply.grpc_status(answer.reason()));
         let at = (Nanos(now_ns), self.engine.random());
-        self.ticket.answered(reply.status, grpc, outcome, counted, at);
+        self.ticket.answered(
+            reply.status,
+            grpc,
+            outcome,
+            shared(cause, &mut exchange::Cause::default()),
+            at,
+        );
     }
 
     fn ended_with(&mut self, answer: &Answer) {
         self.ticket.ended_with(answer.reply.grpc_status(answer.reason()));
     }
 
-    fn cut(&mut self, cause: usize, detail: String, at: usize, counted: bool, now_ns: u64) {
-        let outcome = Outcome::of(reason(cause), phase(at)).because(detail);
-        self.ticket.cut(outcome, counted, Nanos(now_ns), self.engine.random());
+    #[pyo3(signature = (why, detail, at, cause, now_ns))]
+    fn cut(
+        &mut self,
+        why: usize,
+        detail: String,
+        at: usize,
+        cause: Option<&mut Cause>,
+        now_ns: u64,
+    ) {
+        let outcome = Outcome::of(reason(why), phase(at)).because(detail);
+        self.ticket.cut(
+            outcome,
+            shared(cause, &mut exchange::Cause::default()),
+            Nanos(now_ns),
+            self.engine.random(),
+        );
     }
 
     fn finish(&mut self, now_ns: u64) {

@@ -93,7 +93,7 @@ class Worker:
         ticket = listener.begin(_request(route), self._peer, now_ns())
         assert ticket.route.endswith(f"-{route}"), (ticket.route, route)
         if ticket.verdict == Verdict.FORWARD and self._dice.random() < 0.3:
-            ticket.failed(Reason.UPSTREAM_CONNECT, False, now_ns())
+            ticket.failed(Reason.UPSTREAM_CONNECT, None, now_ns())
         self._held.append((route, listener, ticket))
 
     def _finish(self, route: int, listener: Listener, ticket: Ticket) -> None:

@@ -1,7 +1,7 @@
 //! Another attempt: whether, where and when.
 
 use meshcore_core::error::Reason;
-use meshcore_core::exchange::{Due, Head, Next, Paused, RequestTicket};
+use meshcore_core::exchange::{Cause, Due, Head, Next, Paused, RequestTicket};
 use meshcore_core::head::BodyLength;
 use meshcore_core::time::Nanos;
 use proptest::prelude::*;
@@ -42,7 +42,7 @@ fn the_first_retry_goes_elsewhere_at_once_where_nothing_was_sent() {
             let mut mesh = Mesh::new(&retrying(3, 3), seed);
             let (mut ticket, mut before) = mesh.ask();
             for attempt in 1..=2 {
-                let next = mesh.failed(&mut ticket, reason, false);
+                let next = mesh.failed(&mut ticket, reason, &mut Cause::default());
                 let (endpoint, wait) = again(&mesh, next).unwrap();
                 let other = endpoint != before;
                 assert!(other || reason == Reason::UpstreamRefused, "{reason:?}: not yet tried");
@@ -61,7 +61,7 @@ fn the_first_retry_goes_elsewhere_at_once_where_nothing_was_sent() {
 fn the_same_endpoint_is_asked_again_only_after_a_pause() {
     let mut mesh = Mesh::new(&retrying(1, 1), 1);
     let mut ticket = mesh.ask().0;
-    let next = mesh.failed(&mut ticket, Reason::UpstreamRefused, false);
+    let next = mesh.failed(&mut ticket, Reason::UpstreamRefused, &mut Cause::default());
     let (endpoint, wait) = again(&mesh, next).unwrap();
     assert_eq!(endpoint, 0);
     assert!(is_back_off(wait), "{wait}");
@@ -92,7 +92,7 @@ fn what_was_sent_is_sent_again_as_its_method_and_its_body_allow() {
         }
         ticket.received(size, sent, mesh.now);
         ticket.request_ended(mesh.now);
-        let next = mesh.failed(&mut ticket, reason, false);
+        let next = mesh.failed(&mut ticket, reason, &mut Cause::default());
         let case = format!("{method} {sent} {size} {reason:?}");
         assert_eq!(again(&mesh, next).is_some(), expected, "{case}");
     }
@@ -104,7 +104,10 @@ fn with_retries_off_nothing_is_sent_twice() {
         for head in [get(), post(BodyLength::Empty)] {
             let mut mesh = Mesh::new(&retrying(3, 0), 1);
             let mut ticket = mesh.ask_as(&head, true).0;
-            assert_eq!(mesh.failed(&mut ticket, *reason, false), Next::Answer(*reason));
+            assert_eq!(
+                mesh.failed(&mut ticket, *reason, &mut Cause::default()),
+                Next::Answer(*reason)
+            );
         }
     }
 }
@@ -114,15 +117,15 @@ fn a_stale_connection_is_renewed_once_for_what_may_be_repeated() {
     let stale = Reason::UpstreamStale;
     let mut mesh = Mesh::new(&retrying(2, 1), 1);
     let (mut ticket, first) = mesh.ask();
-    assert_eq!(mesh.failed(&mut ticket, stale, false), Next::Fresh);
+    assert_eq!(mesh.failed(&mut ticket, stale, &mut Cause::default()), Next::Fresh);
     assert_eq!(ticket.attempts(), 1, "it is the same attempt");
     ticket.sent(mesh.now);
-    let next = mesh.failed(&mut ticket, stale, false);
+    let next = mesh.failed(&mut ticket, stale, &mut Cause::default());
     let (other, wait) = again(&mesh, next).unwrap();
     assert!(other != first && is_back_off(wait));
     let mut ticket = mesh.ask_as(&post(BodyLength::Empty), true).0;
     assert_eq!(
-        mesh.failed(&mut ticket, stale, false),
+        mesh.failed(&mut ticket, stale, &mut Cause::default()),
         Next::Answer(stale),
         "it may have been done"
     );
@@ -163,7 +166,7 @@ fn each_attempt_has_its_own_time() {
             let due = mesh.until_due(&mut ticket, Paused::default());
             assert_eq!(due, Due::Attempt(Reason::UpstreamTryTimeout));
             assert_eq!(mesh.now, began + PER_TRY, "attempt {attempt} counts from when it is sent");
-            let next = mesh.failed(&mut ticket, Reason::UpstreamTryTimeout, false);
+            let next = mesh.failed(&mut ticket, Reason::UpstreamTryTimeout, &mut Cause::default());
             match again(&mesh, next) {
                 Some((_, wait)) => {
                     assert!(attempt < 3 && is_back_off(wait));
@@ -183,7 +186,7 @@ fn what_an_earlier_attempt_met_is_not_told_of_the_last() {
     let mut mesh = Mesh::new(&retrying(2, 1).touchy(), 1);
     for _ in 0..10 {
         let mut ticket = mesh.ask_as(&grpc(&[("grpc-timeout", "1S")]), true).0;
-        let next = mesh.failed(&mut ticket, Reason::UpstreamConnect, false);
+        let next = mesh.failed(&mut ticket, Reason::UpstreamConnect, &mut Cause::default());
         assert!(again(&mesh, next).is_some());
         let answer = Head { grpc: true, grpc_status: Some(4), ..ANSWER };
         mesh.respond(&mut ticket, answer);
@@ -204,7 +207,7 @@ fn a_probe_that_is_given_back_says_nothing_of_an_earlier_attempt() {
     assert!(mesh.is_open());
     mesh.wait(1_000);
     let mut probe = mesh.ask_as(&grpc(&[]), true).0;
-    let next = mesh.failed(&mut probe, Reason::UpstreamConnect, false);
+    let next = mesh.failed(&mut probe, Reason::UpstreamConnect, &mut Cause::default());
     assert!(again(&mesh, next).is_some());
     assert_eq!(mesh.until_due(&mut probe, Paused::default()), Due::NotYet);
     assert!(!mesh.is_open(), "the second endpoint has it, and may be at work");
@@ -240,7 +243,7 @@ proptest! {
                 Reason::UpstreamResolve,
                 Reason::UpstreamStale,
             ][reason];
-            match mesh.failed(&mut ticket, reason, false) {
+            match mesh.failed(&mut ticket, reason, &mut Cause::default()) {
                 Next::Answer(_) => break,
                 Next::Fresh => prop_assert_eq!(reason, Reason::UpstreamStale),
                 Next::Again { at, .. } => {
@@ -271,7 +274,7 @@ proptest! {
         let mut tickets: Vec<_> = (0..requests).map(|_| mesh.ask().0).collect();
         let mut tried = 0;
         for ticket in &mut tickets {
-            let next = mesh.failed(ticket, Reason::UpstreamConnect, false);
+            let next = mesh.failed(ticket, Reason::UpstreamConnect, &mut Cause::default());
             tried += u64::from(!matches!(next, Next::Answer(_)));
         }
         prop_assert_eq!(tried, mesh.metric("meshcore_upstream_retries"));
@@ -285,7 +288,7 @@ proptest! {
 fn a_retry_that_is_answered_is_in_the_budget_no_more() {
     let mut mesh = Mesh::new(&retrying(2, 1), 1);
     let mut ticket = mesh.ask().0;
-    let next = mesh.failed(&mut ticket, Reason::UpstreamConnect, false);
+    let next = mesh.failed(&mut ticket, Reason::UpstreamConnect, &mut Cause::default());
     assert!(again(&mesh, next).is_some());
     assert_eq!(mesh.metric("meshcore_upstream_retries"), 1);
     ticket.sent(mesh.now);

@@ -1,7 +1,7 @@
 //! What a client chooses is never a failure: not its type, method, deadline, pace, size or leaving.
 
 use meshcore_core::error::Reason;
-use meshcore_core::exchange::{Due, Head, Kind, Paused};
+use meshcore_core::exchange::{Cause, Due, Head, Kind, Paused};
 use meshcore_core::head::{BodyLength, RequestHead};
 use proptest::prelude::*;
 use serde_json::json;
@@ -107,7 +107,7 @@ const TRICKS: &[Trick] = &[
             let mut ticket = m.ask_as(&post(UNKNOWN), false).0;
             ticket.received(1, true, m.now);
             m.wait(1_000);
-            m.failed(&mut ticket, reason, false);
+            m.failed(&mut ticket, reason, &mut Cause::default());
             m.answer(ticket, reason);
         }
     }),

@@ -1,7 +1,9 @@
 //! A request ends once, in whatever state, and leaves nothing behind.
 
 use meshcore_core::error::Reason;
-use meshcore_core::exchange::{Head, Next, Outcome, Passed, Paused, Phase, RequestTicket, Verdict};
+use meshcore_core::exchange::{
+    Cause, Head, Next, Outcome, Passed, Paused, Phase, RequestTicket, Verdict,
+};
 use meshcore_core::head::{BodyLength, RequestHead};
 use meshcore_core::time::Nanos;
 use proptest::prelude::*;
@@ -96,14 +98,20 @@ impl Asked {
 
     fn answer(&mut self, mesh: &Mesh, reason: Reason) {
         let outcome = Outcome::of(reason, Phase::Layers).because("first");
-        self.ticket.answered(reason.status(), None, outcome.clone(), false, (mesh.now, 7));
+        self.ticket.answered(
+            reason.status(),
+            None,
+            outcome.clone(),
+            &mut Cause::default(),
+            (mesh.now, 7),
+        );
         self.end(outcome, How::Answered);
     }
 
     fn cut(&mut self, mesh: &mut Mesh, reason: Reason) {
         let outcome = Outcome::of(reason, Phase::Answering);
         let rand = mesh.rng.next_u64();
-        self.ticket.cut(outcome.clone(), false, mesh.now, rand);
+        self.ticket.cut(outcome.clone(), &mut Cause::default(), mesh.now, rand);
         self.end(outcome, How::Cut);
     }
 
@@ -134,7 +142,8 @@ impl Asked {
             Call::Read(on) => ticket.reading(on, now),
             Call::Fail(reason, counted) if waits => {
                 let reason = Reason::ALL[reason];
-                match ticket.failed(reason, counted, now, &mut mesh.rng) {
+                let mut cause = if counted { Cause::excused() } else { Cause::default() };
+                match ticket.failed(reason, &mut cause, now, &mut mesh.rng) {
                     Next::Again { at, .. } => mesh.now = at,
                     Next::Fresh => {}
                     Next::Answer(_) => self.answer(mesh, reason),

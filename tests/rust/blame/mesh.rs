@@ -6,7 +6,7 @@ use meshcore_core::admission::State;
 use meshcore_core::balance::Rng;
 use meshcore_core::error::Reason;
 use meshcore_core::exchange::{
-    Arrival, Compiled, Control, Due, Engine, Head, Next, Outcome, Paused, Peer, Phase,
+    Arrival, Cause, Compiled, Control, Due, Engine, Head, Next, Outcome, Paused, Peer, Phase,
     RequestTicket, Verdict, render_metrics,
 };
 use meshcore_core::head::{BodyLength, Headers, RequestHead, Scheme, Version};
@@ -155,9 +155,9 @@ impl Mesh {
         &mut self,
         ticket: &mut RequestTicket,
         reason: Reason,
-        counted: bool,
+        cause: &mut Cause,
     ) -> Next {
-        ticket.failed(reason, counted, self.now, &mut self.rng)
+        ticket.failed(reason, cause, self.now, &mut self.rng)
     }
 
     pub(crate) fn respond(&mut self, ticket: &mut RequestTicket, head: Head) {
@@ -167,13 +167,13 @@ impl Mesh {
     /// The client gets an answer of ours.
     pub(crate) fn answer(&mut self, mut ticket: Box<RequestTicket>, reason: Reason) {
         let (outcome, at) = (Outcome::of(reason, Phase::Asked), (self.now, self.rng.next_u64()));
-        ticket.answered(reason.status(), None, outcome, false, at);
+        ticket.answered(reason.status(), None, outcome, &mut Cause::default(), at);
         self.finish(ticket);
     }
 
     pub(crate) fn cut(&mut self, mut ticket: Box<RequestTicket>, reason: Reason) {
         let outcome = Outcome::of(reason, Phase::Answering);
-        ticket.cut(outcome, false, self.now, self.rng.next_u64());
+        ticket.cut(outcome, &mut Cause::default(), self.now, self.rng.next_u64());
     }
 
     pub(crate) fn finish(&mut self, mut ticket: Box<RequestTicket>) {
@@ -182,7 +182,7 @@ impl Mesh {
 
     /// The attempt fails, and no other follows.
     pub(crate) fn fail(&mut self, mut ticket: Box<RequestTicket>, reason: Reason) {
-        assert_eq!(self.failed(&mut ticket, reason, false), Next::Answer(reason));
+        assert_eq!(self.failed(&mut ticket, reason, &mut Cause::default()), Next::Answer(reason));
         self.answer(ticket, reason);
     }
 

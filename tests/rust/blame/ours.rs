@@ -1,7 +1,7 @@
 //! What we refuse or lack is no failure of a service, and one cause counts once.
 
 use meshcore_core::error::{Blame, By, Reason};
-use meshcore_core::exchange::Next;
+use meshcore_core::exchange::{Cause, Next};
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -23,7 +23,7 @@ const ENDS: [fn(&mut Mesh, Reason); 4] = [
     },
     |mesh, reason| {
         let mut ticket = mesh.ask().0;
-        mesh.failed(&mut ticket, reason, false);
+        mesh.failed(&mut ticket, reason, &mut Cause::default());
         drop(ticket);
     },
 ];
@@ -134,7 +134,7 @@ proptest! {
     }
 }
 
-/// Ends so many requests at one endpoint at once, of which one tells the cause; those that went
+/// Ends so many requests at one endpoint at once, for one cause; those that went
 /// elsewhere are ended by us.
 fn lose(mesh: &mut Mesh, streams: usize, endpoint: usize) {
     let mut all = Vec::new();
@@ -143,11 +143,9 @@ fn lose(mesh: &mut Mesh, streams: usize, endpoint: usize) {
         let (ticket, at) = mesh.ask();
         if at == endpoint { all.push(ticket) } else { others.push(ticket) }
     }
-    let teller = mesh.below(streams);
-    for (i, mut ticket) in all.into_iter().enumerate() {
-        // The first is told first; which of them it is does not matter to the others.
-        let counted = i != teller;
-        let next = mesh.failed(&mut ticket, Reason::UpstreamReset, counted);
+    let mut cause = Cause::default();
+    for mut ticket in all {
+        let next = mesh.failed(&mut ticket, Reason::UpstreamReset, &mut cause);
         assert_eq!(next, Next::Answer(Reason::UpstreamReset));
         mesh.answer(ticket, Reason::UpstreamReset);
     }

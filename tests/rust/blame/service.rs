@@ -1,7 +1,7 @@
 //! One dead endpoint is not the service; a dead service is found out as soon as it can be.
 
 use meshcore_core::error::Reason;
-use meshcore_core::exchange::{Due, Next, Paused, RequestTicket, Verdict};
+use meshcore_core::exchange::{Cause, Due, Next, Paused, RequestTicket, Verdict};
 use meshcore_core::time::Nanos;
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
@@ -104,7 +104,7 @@ impl World {
                 }
             }
         };
-        match self.mesh.failed(&mut ticket, reason, false) {
+        match self.mesh.failed(&mut ticket, reason, &mut Cause::default()) {
             Next::Again { endpoint: id, at } => {
                 let next = self.mesh.index(id);
                 self.send(ticket, next, at, Some(endpoint));

@@ -2,7 +2,7 @@
 //! retry, the probes of a half-open breaker, the retry budget.
 
 use meshcore_core::error::Reason;
-use meshcore_core::exchange::{Due, Head, Next, Passed, Paused, Verdict, retry_after};
+use meshcore_core::exchange::{Cause, Due, Head, Next, Passed, Paused, Verdict, retry_after};
 use meshcore_core::head::{BodyLength, Headers, RequestHead};
 use meshcore_core::time::Nanos;
 use serde_json::json;
@@ -22,7 +22,10 @@ fn three(per_try_ms: u64) -> Mesh {
 fn runs_out(mesh: &mut Mesh, first: Reason, after_ms: u64) -> [usize; 2] {
     let (mut ticket, asked) = mesh.ask();
     mesh.wait(after_ms);
-    let Next::Again { endpoint, at } = mesh.failed(&mut ticket, first, false) else { panic!() };
+    let Next::Again { endpoint, at } = mesh.failed(&mut ticket, first, &mut Cause::default())
+    else {
+        panic!()
+    };
     mesh.now = at;
     ticket.sent(mesh.now);
     let due = mesh.until_due(&mut ticket, Paused::default());
@@ -147,7 +150,7 @@ fn retries(
     whole: bool,
 ) -> Option<Box<meshcore_core::exchange::RequestTicket>> {
     let (mut ticket, _) = mesh.ask_as(head, whole);
-    match mesh.failed(&mut ticket, Reason::UpstreamConnect, false) {
+    match mesh.failed(&mut ticket, Reason::UpstreamConnect, &mut Cause::default()) {
         Next::Again { .. } => Some(ticket),
         _ => None,
     }

@@ -1,7 +1,7 @@
 //! Whose time it was: the client's own deadline, our queue, a layer, or the endpoint.
 
 use meshcore_core::error::Reason;
-use meshcore_core::exchange::{Due, Head, Next, Paused, Verdict};
+use meshcore_core::exchange::{Cause, Due, Head, Next, Paused, Verdict};
 use meshcore_core::head::{BodyLength, RequestHead};
 use meshcore_core::time::Nanos;
 use serde_json::json;
@@ -28,7 +28,7 @@ fn an_endpoint_that_ends_a_call_at_its_clients_deadline_is_not_blamed() {
             let mut mesh = touchy();
             let mut ticket = mesh.ask_as(&grpc(&[("grpc-timeout", "100m")]), true).0;
             mesh.wait(100 - early_ms);
-            let next = mesh.failed(&mut ticket, ended, false);
+            let next = mesh.failed(&mut ticket, ended, &mut Cause::default());
             assert_eq!(next, Next::Answer(Reason::DeadlineExceeded));
             mesh.answer(ticket, Reason::DeadlineExceeded);
             assert!(!mesh.is_open());
@@ -38,7 +38,7 @@ fn an_endpoint_that_ends_a_call_at_its_clients_deadline_is_not_blamed() {
     let mut ticket = mesh.ask_as(&grpc(&[("grpc-timeout", "1S")]), true).0;
     mesh.wait(900);
     assert_eq!(
-        mesh.failed(&mut ticket, Reason::UpstreamReset, false),
+        mesh.failed(&mut ticket, Reason::UpstreamReset, &mut Cause::default()),
         Next::Answer(Reason::UpstreamReset)
     );
     drop(ticket);

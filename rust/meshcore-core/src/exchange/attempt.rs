@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::blame::endpoint_outcome;
+use super::blame::Cause;
 use super::body::Keep;
 use super::deadline::Awaited;
 use super::outcome::Outcome;
@@ -116,19 +116,17 @@ impl RequestTicket {
         self.repeats_resets() && self.idempotent && self.body.is_kept()
     }
 
-    /// The attempt failed before its response's head. `counted`: the same cause was told by another
-    /// request already. What an endpoint does while it waits for the client's body is the client's
-    /// choice too.
-    pub fn failed(&mut self, reason: Reason, counted: bool, now: Nanos, rng: &mut Rng) -> Next {
-        let counted = counted || self.is_no_failure(reason, now);
+    /// The attempt failed before its response's head. What an endpoint does while it waits for the
+    /// client's body is the client's choice too.
+    pub fn failed(&mut self, reason: Reason, cause: &mut Cause, now: Nanos, rng: &mut Rng) -> Next {
+        let excused = self.is_no_failure(reason, now);
         let reason = self.judged(reason, now);
         let repeatable = self.may_repeat(false, reason.again().is_untouched());
         if reason.again() == Again::Stale && repeatable && self.renew() {
             return Next::Fresh;
         }
-        self.blame(reason, counted, now);
         let before = self.attempt_index();
-        self.end_attempt(endpoint_outcome(reason, counted), now);
+        self.blame(reason, excused, cause, now);
         if repeatable && let Some(again) = self.another(reason, 0, before, now, rng) {
             return again;
         }
@@ -343,22 +341,20 @@ impl RequestTicket {
         }
     }
 
-    /// A local answer is to end the request; its outcome is why. `counted`: the same cause was told
-    /// by another request already.
+    /// A local answer is to end the request; its outcome is why.
     ///
     /// Layers may look at the answer for long, and the client may leave meanwhile: the breaker hears
     /// it now, and the place at the upstream is free.
-    pub fn decided(&mut self, outcome: Outcome, counted: bool, now: Nanos, rand: u64) {
+    pub fn decided(&mut self, outcome: Outcome, cause: &mut Cause, now: Nanos, rand: u64) {
         let reason = self.judged(outcome.reason, now);
         // A retry has less than the route's time: that it took all that was left says nothing, but
         // what the attempt before it met stands.
         let short = reason == Reason::UpstreamTimeout && self.attempts > 1;
-        let counted = counted || short || self.is_no_failure(outcome.reason, now);
-        self.blame(reason, counted, now);
+        let excused = short || self.is_no_failure(outcome.reason, now);
+        self.blame(reason, excused, cause, now);
         if short {
             self.told = self.told_before;
         }
-        self.end_attempt(endpoint_outcome(reason, counted), now);
         self.settle_breaker(now, rand);
         self.leave_upstream();
         self.outcome.get_or_insert(outcome);
@@ -372,11 +368,11 @@ impl RequestTicket {
         status: u16,
         grpc: Option<u8>,
         outcome: Outcome,
-        counted: bool,
+        cause: &mut Cause,
         (now, rand): (Nanos, u64),
     ) {
         if self.outcome.is_none() {
-            self.decided(outcome, counted, now, rand);
+            self.decided(outcome, cause, now, rand);
         } else if outcome.reason != Reason::LayerResponse
             && self.outcome.as_ref().is_some_and(|told| told.reason != outcome.reason)
         {
@@ -397,14 +393,12 @@ impl RequestTicket {
     }
 
     /// The request is over without an answer of ours: it was left, or what was sent is torn.
-    /// `counted`: the same cause was told by another request already. What was
-    /// [`decided`](Self::decided) stands.
-    pub fn cut(&mut self, outcome: Outcome, counted: bool, now: Nanos, rand: u64) {
+    /// What was [`decided`](Self::decided) stands.
+    pub fn cut(&mut self, outcome: Outcome, cause: &mut Cause, now: Nanos, rand: u64) {
         if self.outcome.is_none() {
-            let counted = counted || self.is_no_failure(outcome.reason, now);
+            let excused = self.is_no_failure(outcome.reason, now);
             let reason = self.judged(outcome.reason, now);
-            self.blame(reason, counted, now);
-            self.end_attempt(endpoint_outcome(reason, counted), now);
+            self.blame(reason, excused, cause, now);
         }
         if self.stage != Stage::Done
             && !self.replied

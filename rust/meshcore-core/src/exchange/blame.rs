@@ -7,6 +7,27 @@ use crate::balance::EndpointOutcome;
 use crate::error::{Blame, By, Reason};
 use crate::time::Nanos;
 
+/// One thing that several requests may meet: the end of the connection that they share, its silence,
+/// a connect that failed. It counts once, for the first of them that is told of it as a failure.
+#[derive(Debug, Default)]
+pub struct Cause {
+    counted: bool,
+}
+
+impl Cause {
+    /// One that counts for nobody.
+    #[must_use]
+    pub const fn excused() -> Self {
+        Self { counted: true }
+    }
+
+    /// Whether it was counted, and counts no more.
+    #[must_use]
+    pub const fn is_counted(&self) -> bool {
+        self.counted
+    }
+}
+
 impl RequestTicket {
     /// The client has given up by the deadline that it set: what an endpoint, which was told of it,
     /// does at that moment is the client's choice. Deadlines are looked at a little late, and clocks
@@ -43,12 +64,19 @@ impl RequestTicket {
         }
     }
 
-    /// Notes what the end of an attempt says to the breaker, if it is the last one.
-    pub(super) fn blame(&mut self, reason: Reason, counted: bool, now: Nanos) {
-        self.last = now;
-        if self.attempt.is_some() {
-            self.blamed = reason.blame() != Blame::Nobody && !counted; // else told when it ended
+    /// An attempt, or a request between two, ended for `reason`: its endpoint hears it, and what it
+    /// says to the breaker is noted, if it was the last one. `excused`: it says nothing.
+    pub(super) fn blame(&mut self, reason: Reason, excused: bool, cause: &mut Cause, now: Nanos) {
+        let excused = excused || cause.counted;
+        if self.attempt.is_some() && reason.blame() != Blame::Nobody && !excused {
+            cause.counted = true;
         }
+        self.note_end(reason, excused, now);
+        self.end_attempt(endpoint_outcome(reason, excused), now);
+    }
+
+    fn note_end(&mut self, reason: Reason, excused: bool, now: Nanos) {
+        self.last = now;
         let Some(rules) = self.rules() else { return };
         let what = match reason.blame() {
             Blame::Connect => Some(What::Connect),
@@ -66,7 +94,7 @@ impl RequestTicket {
             }
             Blame::Nobody => None,
         };
-        let finding = what.filter(|_| !counted).map_or(Finding::Neutral, |w| rules.of(w));
+        let finding = what.filter(|_| !excused).map_or(Finding::Neutral, |w| rules.of(w));
         // An answer that did not come is never a success.
         let finding = if finding == Finding::Success { Finding::Neutral } else { finding };
         self.note(finding, now);
@@ -137,9 +165,9 @@ impl RequestTicket {
 }
 
 /// What the end of an attempt says about its endpoint.
-pub(super) fn endpoint_outcome(reason: Reason, counted: bool) -> EndpointOutcome {
+fn endpoint_outcome(reason: Reason, excused: bool) -> EndpointOutcome {
     match reason.blame() {
-        Blame::Connect | Blame::Reset | Blame::Timeout if !counted => EndpointOutcome::Failed,
+        Blame::Connect | Blame::Reset | Blame::Timeout if !excused => EndpointOutcome::Failed,
         Blame::Connect | Blame::Reset | Blame::Timeout | Blame::Malformed | Blame::Nobody => {
             EndpointOutcome::Neutral
         }

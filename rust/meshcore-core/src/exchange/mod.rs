@@ -42,6 +42,7 @@ mod walk;
 
 pub use answer::{Answer, LimitState};
 pub use attempt::{Head, Next, Passed, retry_after};
+pub use blame::Cause;
 pub use body::Keep;
 pub use client_address::Client;
 pub use compiled::{Compiled, Engine, Listener};

@@ -159,8 +159,6 @@ pub struct RequestTicket {
     pub(super) told: Told,
     /// What an attempt before the last one was told as, if that was a failure.
     pub(super) told_before: Told,
-    /// The last end of an attempt was told as a failure.
-    pub(super) blamed: bool,
     /// When the response's head came.
     pub(super) headed: Option<Nanos>,
     pub(super) status: u16,
@@ -216,7 +214,6 @@ impl RequestTicket {
             last: now,
             told: Told::NOTHING,
             told_before: Told::NOTHING,
-            blamed: false,
             headed: None,
             status: 0,
             grpc: None,
@@ -301,13 +298,6 @@ impl RequestTicket {
     #[must_use]
     pub fn tunnels(&self) -> bool {
         self.tunnels
-    }
-
-    /// Whether the last end of an attempt was told as a failure: the same cause, met by another
-    /// request, then counts no more.
-    #[must_use]
-    pub fn has_blamed(&self) -> bool {
-        self.blamed
     }
 
     /// Whether a gRPC status is still to come.

@@ -25,6 +25,7 @@ __all__ = [
     "BreakerCore",
     "BucketCore",
     "By",
+    "Charge",
     "Chunk",
     "ClientCodec",
     "ClientsCore",
@@ -1343,6 +1344,20 @@ class BucketCore:
     def remaining(self) -> int:
         """Whole tokens that could be taken now."""
 
+    @property
+    def limit(self) -> int:
+        """Tokens of a full bucket."""
+
+    def look(self) -> tuple[int, int]:
+        """What is there, and the nanoseconds until the bucket is full."""
+
+    def refill(self) -> None:
+        """Fill the bucket."""
+
+@final
+class Charge:
+    """What was taken of a client's bucket."""
+
 @disjoint_base
 class ClientsCore:
     """The native half of `meshcore.ClientLimiter`. For any thread; lock-free."""
@@ -1366,8 +1381,27 @@ class ClientsCore:
     def take(self, client: str, n: int = 1) -> int:
         """Take ``n`` tokens: 0, or the nanoseconds to wait; 2^64 - 1 is for ever."""
 
+    def charge(self, client: str, n: int) -> tuple[int, Charge | None]:
+        """As `take`, with what can be given back."""
+
+    def return_charge(self, charge: Charge) -> None:
+        """Give it back, once; nothing if its bucket is another client's by now."""
+
     def remaining(self, client: str) -> int:
         """Whole tokens that the client could take now."""
+
+    @property
+    def limit(self) -> int:
+        """Tokens of a full bucket."""
+
+    def look(self, client: str) -> tuple[int, int]:
+        """What is there, and the nanoseconds until the client's bucket is full."""
+
+    def refill(self, client: str) -> None:
+        """Fill the client's bucket, and with it those that share it when the table is full."""
+
+    def key(self, client: str) -> int:
+        """What texts of the same client have in common."""
 
 @disjoint_base
 class BreakerCore:

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 from typing import TYPE_CHECKING, Self
 
 from meshcore._core import BucketCore, ClientsCore
-from meshcore.config.units import parse_rate
+from meshcore.config.units import parse_rate, time_ns
 from meshcore.errors import RateLimited
+from meshcore.library.waiting import NEVER_NS, Line, Lines, Source, patience_ns
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import timedelta
 
-    from meshcore._core import Words
+    from meshcore._core import Charge, Words
+    from meshcore.library.waiting import GiveBack, Take
 
-# More than a bucket can ever hold is asked for: waiting would not end.
-NEVER_NS = (1 << 64) - 1
+    Timeout = str | float | timedelta | None
 
 
 def _burst(tokens: int, period_ns: int, burst: int | None) -> int:
@@ -24,10 +25,22 @@ def _burst(tokens: int, period_ns: int, burst: int | None) -> int:
     return burst if burst is not None else max(tokens * 1_000_000_000 // period_ns, 1)
 
 
-def _refusal(wait_ns: int) -> RateLimited:
+def _refusal(wait_ns: int, n: int, limit: int) -> Exception:
+    """Why tokens cannot be had: not now, or never."""
     if wait_ns == NEVER_NS:
-        return RateLimited("more tokens than the bucket holds")
+        return ValueError(f"{n} tokens are more than the bucket holds: its burst is {limit}")
     return RateLimited("", wait_ns)
+
+
+def _timeout_ns(timeout: Timeout) -> int | None:
+    return None if timeout is None else time_ns(timeout)
+
+
+def _check_count(n: int, limit: int) -> None:
+    if n > limit:
+        raise _refusal(NEVER_NS, n, limit)
+    if n < 0:
+        raise ValueError(f"{n} tokens cannot be taken")
 
 
 class TokenBucket(BucketCore):
@@ -37,6 +50,9 @@ class TokenBucket(BucketCore):
     holds, by default what one second brings. ``clock`` gives nanoseconds, for tests. Raises
     `ValueError` for a rate that is none, or out of range.
     """
+
+    _line: Line | None = None
+    _patience_ns: int
 
     def __new__(
         cls,
@@ -49,23 +65,56 @@ class TokenBucket(BucketCore):
         """A full bucket; in ``words`` of a `SharedState`, that state's bucket."""
         tokens, period_ns = parse_rate(rate)
         filled = _burst(tokens, period_ns, burst)
-        return super().__new__(cls, tokens, period_ns, filled, clock, words)
+        new = super().__new__(cls, tokens, period_ns, filled, clock, words)
+        new._patience_ns = patience_ns(words, clock)
+        return new
 
     def acquire(self, n: int = 1) -> None:
-        """Take ``n`` tokens, or raise `RateLimited`, which says when to come back. O(1)."""
+        """Take ``n`` tokens, or raise `RateLimited`, which says when to come back. O(1).
+
+        Raises `ValueError` for more than the bucket ever holds. Waiters are passed.
+        """
         wait_ns = self.take(n)
         if wait_ns:
-            raise _refusal(wait_ns)
+            raise _refusal(wait_ns, n, self.limit)
 
-    async def wait(self, n: int = 1) -> None:
-        """Take ``n`` tokens as soon as they are there. Waiters are not served in order.
+    def give_back(self, n: int = 1) -> None:
+        """Return tokens that were taken and not used."""
+        super().give_back(n)
+        line = self._line
+        if line and line.is_ours:
+            line.stir()
 
-        Raises `RateLimited` when the bucket can never hold so many.
+    async def wait(self, n: int = 1, *, timeout: Timeout = None) -> None:  # noqa: ASYNC109
+        """Take ``n`` tokens as soon as they are there: first come, first served.
+
+        Raises `RateLimited` when ``timeout`` has passed, and `ValueError` for more tokens than the
+        bucket ever holds. Cancelled, it has taken none. Those of one process are served in order,
+        whatever loops and threads they are in; waiters of other processes are not known here.
         """
-        while wait_ns := self.take(n):
-            if wait_ns == NEVER_NS:
-                raise _refusal(wait_ns)
-            await asyncio.sleep(wait_ns / 1e9)
+        _check_count(n, self.limit)
+        await self._own_line().wait(n, _timeout_ns(timeout))
+
+    def wait_blocking(self, n: int = 1, *, timeout: Timeout = None) -> None:
+        """As `wait`, in the same line, for a thread that may sleep."""
+        _check_count(n, self.limit)
+        self._own_line().block(n, _timeout_ns(timeout))
+
+    def _own_line(self) -> Line:
+        line = self._line
+        if line is None or not line.is_ours:
+            source = Source(self._charge, self._return, self._patience_ns)
+            # Of threads that come at once, all have the one that came first.
+            line = self.__dict__.setdefault("_line", Line(source))
+            if not line.is_ours:
+                line = self._line = Line(source)
+        return line
+
+    def _charge(self, n: int) -> tuple[int, None]:
+        return self.take(n), None
+
+    def _return(self, n: int, _charge: Charge | None) -> None:
+        super().give_back(n)
 
 
 class ClientLimiter(ClientsCore):
@@ -75,6 +124,8 @@ class ClientLimiter(ClientsCore):
     addresses as IPv4), anything else as it is. When ``clients`` buckets are busy, further clients
     share. Raises as `TokenBucket`.
     """
+
+    _lines: Lines
 
     def __new__(
         cls,
@@ -88,10 +139,45 @@ class ClientLimiter(ClientsCore):
         """A table of full buckets; in ``words`` of a `SharedState`, that state's table."""
         tokens, period_ns = parse_rate(rate)
         quota = tokens, period_ns, _burst(tokens, period_ns, burst)
-        return super().__new__(cls, quota, clients, secrets.randbits(128), clock, words)
+        new = super().__new__(cls, quota, clients, secrets.randbits(128), clock, words)
+        new._lines = Lines(patience_ns(words, clock))
+        return new
 
     def acquire(self, client: str, n: int = 1) -> None:
-        """Take ``n`` tokens of a client's, or raise `RateLimited`. O(1)."""
+        """Take ``n`` tokens of a client's, or raise as `TokenBucket.acquire`. O(1)."""
         wait_ns = self.take(client, n)
         if wait_ns:
-            raise _refusal(wait_ns)
+            raise _refusal(wait_ns, n, self.limit)
+
+    async def wait(
+        self,
+        client: str,
+        n: int = 1,
+        *,
+        timeout: Timeout = None,  # noqa: ASYNC109
+    ) -> None:
+        """Take ``n`` tokens of a client's as soon as they are there, as `TokenBucket.wait`.
+
+        Each client has a line of its own.
+        """
+        _check_count(n, self.limit)
+        timeout_ns = _timeout_ns(timeout)
+        with self._lines.of(self.key(client), *self._source(client)) as line:
+            await line.wait(n, timeout_ns)
+
+    def wait_blocking(self, client: str, n: int = 1, *, timeout: Timeout = None) -> None:
+        """As `wait`, in the same line, for a thread that may sleep."""
+        _check_count(n, self.limit)
+        timeout_ns = _timeout_ns(timeout)
+        with self._lines.of(self.key(client), *self._source(client)) as line:
+            line.block(n, timeout_ns)
+
+    def _source(self, client: str) -> tuple[Take, GiveBack]:
+        def take(n: int) -> tuple[int, Charge | None]:
+            return self.charge(client, n)
+
+        def give_back(_n: int, charge: Charge | None) -> None:
+            if charge is not None:
+                self.return_charge(charge)
+
+        return take, give_back

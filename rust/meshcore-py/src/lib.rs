@@ -62,7 +62,7 @@ mod _core {
     #[pymodule_export]
     use crate::library::{Attempt, BalancerCore};
     #[pymodule_export]
-    use crate::library::{BreakerCore, BucketCore, ClientsCore, Permit};
+    use crate::library::{BreakerCore, BucketCore, Charge, ClientsCore, Permit};
     #[pymodule_export]
     use crate::library::{FoundRoute, RoutesCore};
     #[pymodule_export]

@@ -35,13 +35,6 @@ def test_a_burst_passes_and_then_the_rate() -> None:
     assert bucket.remaining == 1
 
 
-def test_more_than_a_bucket_holds_is_refused_for_ever() -> None:
-    bucket = meshcore.TokenBucket("10/s", 3)
-    with pytest.raises(meshcore.RateLimited, match="more tokens than") as caught:
-        bucket.acquire(4)
-    assert caught.value.retry_after_ns == 0
-
-
 @given(
     rate=st.integers(1, 1000),
     burst=st.integers(1, 50),
@@ -73,8 +66,6 @@ async def test_waiting_takes_as_soon_as_it_can() -> None:
     for _ in range(11):
         await bucket.wait()
     assert meshcore.now_ns() - begin >= 9_900_000
-    with pytest.raises(meshcore.RateLimited):
-        await bucket.wait(2)
 
 
 def test_clients_have_buckets_of_their_own() -> None:

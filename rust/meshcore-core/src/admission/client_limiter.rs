@@ -175,6 +175,17 @@ impl ClientLimiter {
         self.clock.admitted(self.ahead(self.block.word(word).load(Ordering::Acquire), at))
     }
 
+    /// Fills the bucket of a client, and of those who share it if the table is full.
+    pub fn refill(&self, key: u64, now: Nanos) {
+        let (home, tag) = self.home(key);
+        let (word, tag) = match self.place(home, tag, self.clock.units(now)) {
+            Place::Own(word) => (word, tag),
+            Place::Free(..) => return,
+            Place::Full => (home * WORDS_PER_LINE + OVERFLOW, 0),
+        };
+        update(self.block.word(word), |old| (same_tag(old, tag).then_some(0), ()));
+    }
+
     /// A client without a word: claims one, or shares the overflow bucket.
     fn acquire_new(
         &self,
@@ -367,6 +378,18 @@ mod tests {
         assert_eq!(l.peek(9, NOW).remaining, 3);
         l.give_back(charge);
         assert_eq!(l.peek(9, NOW).remaining, 3, "never more than a full bucket");
+    }
+
+    #[test]
+    fn a_refill_is_one_clients_alone() {
+        let l = limiter(64, 10, 3);
+        for key in [9, 10] {
+            l.try_acquire(key, NOW, 3).unwrap();
+        }
+        l.refill(9, NOW);
+        l.refill(11, NOW);
+        assert_eq!([9, 10, 11].map(|key| l.peek(key, NOW).remaining), [3, 0, 3]);
+        assert!(l.try_acquire(9, NOW, 3).is_ok());
     }
 
     #[test]

@@ -6,7 +6,7 @@ import secrets
 from typing import TYPE_CHECKING, Self
 
 from meshcore._core import BucketCore, ClientsCore
-from meshcore.config.units import parse_rate, time_ns
+from meshcore.config.units import SECOND, parse_rate, time_ns
 from meshcore.errors import RateLimited
 from meshcore.library.waiting import NEVER_NS, Line, Lines, Source, patience_ns
 
@@ -20,9 +20,40 @@ if TYPE_CHECKING:
     Timeout = str | float | timedelta | None
 
 
-def _burst(tokens: int, period_ns: int, burst: int | None) -> int:
-    """What one second of the rate brings, at least 1, unless told."""
-    return burst if burst is not None else max(tokens * 1_000_000_000 // period_ns, 1)
+# What the core, and what comes before it, say of rules that are none.
+_WRONG = (OverflowError, TypeError, ValueError)
+
+
+def _check_whole(number: object) -> None:
+    if isinstance(number, bool):
+        raise TypeError(f"expected a number, got {number}")
+
+
+def _quota(rate: str, burst: int | None) -> tuple[int, int, int]:
+    """Tokens, period and burst: what one second of the rate brings, at least 1, unless told."""
+    tokens, period_ns = parse_rate(rate)
+    _check_whole(burst)
+    return tokens, period_ns, burst if burst is not None else max(tokens * SECOND // period_ns, 1)
+
+
+def _explained(error: Exception, **rules: object) -> Exception:
+    """The error in the words of `meshcore check`, if the rules are what is wrong."""
+    # Only for those who made a mistake: the models are a third of a worker's memory.
+    from pydantic import ValidationError
+
+    from meshcore.config.explain import as_value_error
+    from meshcore.config.layers import ClientLimit
+
+    try:
+        ClientLimit.model_validate(rules)
+    except ValidationError as problems:
+        return as_value_error(problems, ClientLimit)
+    return error
+
+
+def _check_clock(clock: object) -> None:
+    if clock is not None and not callable(clock):
+        raise TypeError(f"clock must be a function that gives nanoseconds, got {clock!r}")
 
 
 def _refusal(wait_ns: int, n: int, limit: int) -> Exception:
@@ -63,9 +94,11 @@ class TokenBucket(BucketCore):
         words: Words | None = None,
     ) -> Self:
         """A full bucket; in ``words`` of a `SharedState`, that state's bucket."""
-        tokens, period_ns = parse_rate(rate)
-        filled = _burst(tokens, period_ns, burst)
-        new = super().__new__(cls, tokens, period_ns, filled, clock, words)
+        _check_clock(clock)
+        try:
+            new = super().__new__(cls, *_quota(rate, burst), clock, words)
+        except _WRONG as error:
+            raise _explained(error, rate=rate, burst=burst) from None
         new._patience_ns = patience_ns(words, clock)
         return new
 
@@ -137,9 +170,13 @@ class ClientLimiter(ClientsCore):
         words: Words | None = None,
     ) -> Self:
         """A table of full buckets; in ``words`` of a `SharedState`, that state's table."""
-        tokens, period_ns = parse_rate(rate)
-        quota = tokens, period_ns, _burst(tokens, period_ns, burst)
-        new = super().__new__(cls, quota, clients, secrets.randbits(128), clock, words)
+        _check_clock(clock)
+        try:
+            _check_whole(clients)
+            quota, seed = _quota(rate, burst), secrets.randbits(128)
+            new = super().__new__(cls, quota, clients, seed, clock, words)
+        except _WRONG as error:
+            raise _explained(error, rate=rate, burst=burst, clients=clients) from None
         new._lines = Lines(patience_ns(words, clock))
         return new
 

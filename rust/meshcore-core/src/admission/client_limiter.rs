@@ -33,9 +33,6 @@ const OVERFLOW: usize = WAYS;
 /// them overflow (Poisson, mean 8).
 const CLIENTS_PER_LINE: u64 = 4;
 
-/// 16.7 million clients, 256 MiB: a typo must not take the host's memory.
-const MAX_CLIENTS: u64 = 1 << 24;
-
 const TAG_SHIFT: u32 = 40;
 
 /// Claims that may be lost to others before a client makes do with the overflow bucket.
@@ -79,12 +76,16 @@ enum Place {
 }
 
 impl ClientLimiter {
+    /// 16.7 million clients, 256 MiB: a typo must not take the host's memory.
+    pub const MAX_CLIENTS: u64 = 1 << 24;
+
     /// Words of a block for `clients` in debt at once: 16 bytes for each, rounded up to a power
     /// of two, at most 256 MiB.
     #[must_use]
     #[allow(clippy::cast_possible_truncation)] // at most 2^25
     pub fn words(clients: u64) -> usize {
-        let lines = clients.min(MAX_CLIENTS).div_ceil(CLIENTS_PER_LINE).next_power_of_two().max(2);
+        let lines =
+            clients.min(Self::MAX_CLIENTS).div_ceil(CLIENTS_PER_LINE).next_power_of_two().max(2);
         lines as usize * WORDS_PER_LINE
     }
 

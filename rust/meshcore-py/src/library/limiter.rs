@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use meshcore_core::admission::{self, Admitted, ClientLimiter, TokenBucket, bytes_key, client_key};
 use meshcore_core::segment::Block;
-use pyo3::exceptions::PyUnicodeEncodeError;
+use pyo3::exceptions::{PyUnicodeEncodeError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString};
@@ -108,6 +108,10 @@ impl ClientsCore {
         words: Option<&Words>,
     ) -> PyResult<Self> {
         let quota = super::quota(quota.0, quota.1, quota.2)?;
+        if !(1..=ClientLimiter::MAX_CLIENTS).contains(&clients) {
+            let text = format!("a table for {clients} clients: from 1 to 16777216");
+            return Err(PyValueError::new_err(text));
+        }
         let (block, seed) = match words {
             Some(words) => (words.block.clone(), words.seed),
             None => {

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from meshcore.exchange.layers import Layer
     from meshcore.library.balancer import Balancer
     from meshcore.library.breaker import CircuitBreaker
+    from meshcore.library.limited import LimitState
     from meshcore.library.limiters import ClientLimiter, TokenBucket
     from meshcore.library.routes import RouteMap
     from meshcore.library.shared import SharedState
@@ -38,6 +39,7 @@ __all__ = [
     "ConfigError",
     "Layer",
     "LayerError",
+    "LimitState",
     "MeshcoreError",
     "NoHealthyEndpoint",
     "Problem",
@@ -65,6 +67,7 @@ _HOMES = {
     "ConfigError": "meshcore.errors",
     "Layer": "meshcore.exchange.layers",
     "LayerError": "meshcore.errors",
+    "LimitState": "meshcore.library.limited",
     "MeshcoreError": "meshcore.errors",
     "NoHealthyEndpoint": "meshcore.errors",
     "Problem": "meshcore.errors",

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import secrets
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from meshcore._core import BucketCore, ClientsCore
 from meshcore.config.units import SECOND, parse_rate, time_ns
 from meshcore.errors import RateLimited
+from meshcore.library.limited import LimitState, Turn, decorated
 from meshcore.library.waiting import NEVER_NS, Line, Lines, Source, patience_ns
 
 if TYPE_CHECKING:
@@ -18,6 +20,16 @@ if TYPE_CHECKING:
     from meshcore.library.waiting import GiveBack, Take
 
     Timeout = str | float | timedelta | None
+    # Whose tokens a call takes.
+    Client = str | Callable[..., str]
+
+F = TypeVar("F")
+
+
+def _window_ns(quota: tuple[int, int, int]) -> int:
+    """In which an empty bucket fills."""
+    tokens, period_ns, burst = quota
+    return burst * period_ns // tokens
 
 
 # What the core, and what comes before it, say of rules that are none.
@@ -74,6 +86,56 @@ def _check_count(n: int, limit: int) -> None:
         raise ValueError(f"{n} tokens cannot be taken")
 
 
+def _client(by: Client, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+    return by if isinstance(by, str) else by(*args, **kwargs)
+
+
+def _limiting(take: Callable[[], bool], insist: Callable[[], None]) -> Callable[[F], F]:
+    """A decorator: tokens are taken, or it is asked once more why not."""
+
+    def before(call: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(call)
+        def limited(*args: Any, **kwargs: Any) -> Any:
+            if not take():
+                insist()
+            return call(*args, **kwargs)
+
+        return limited
+
+    def before_async(call: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(call)
+        async def limited_async(*args: Any, **kwargs: Any) -> Any:
+            if not take():
+                insist()
+            return await call(*args, **kwargs)
+
+        return limited_async
+
+    return lambda function: decorated(function, before, before_async)
+
+
+def _limiting_by(by: Callable[..., str], take: Callable[[str], None]) -> Callable[[F], F]:
+    """The same, for the client that a function of the call's arguments names."""
+
+    def before(call: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(call)
+        def limited(*args: Any, **kwargs: Any) -> Any:
+            take(by(*args, **kwargs))
+            return call(*args, **kwargs)
+
+        return limited
+
+    def before_async(call: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(call)
+        async def limited_async(*args: Any, **kwargs: Any) -> Any:
+            take(by(*args, **kwargs))
+            return await call(*args, **kwargs)
+
+        return limited_async
+
+    return lambda function: decorated(function, before, before_async)
+
+
 class TokenBucket(BucketCore):
     """A bucket that fills at a rate and holds a burst (GCRA, ITU-T I.371; one word, lock-free).
 
@@ -84,6 +146,7 @@ class TokenBucket(BucketCore):
 
     _line: Line | None = None
     _patience_ns: int
+    _window_ns: int
 
     def __new__(
         cls,
@@ -96,9 +159,11 @@ class TokenBucket(BucketCore):
         """A full bucket; in ``words`` of a `SharedState`, that state's bucket."""
         _check_clock(clock)
         try:
-            new = super().__new__(cls, *_quota(rate, burst), clock, words)
+            quota = _quota(rate, burst)
+            new = super().__new__(cls, *quota, clock, words)
         except _WRONG as error:
             raise _explained(error, rate=rate, burst=burst) from None
+        new._window_ns = _window_ns(quota)
         new._patience_ns = patience_ns(words, clock)
         return new
 
@@ -114,9 +179,16 @@ class TokenBucket(BucketCore):
     def give_back(self, n: int = 1) -> None:
         """Return tokens that were taken and not used."""
         super().give_back(n)
-        line = self._line
-        if line and line.is_ours:
-            line.stir()
+        self._stir()
+
+    def reset(self) -> None:
+        """Fill the bucket."""
+        self.refill()
+        self._stir()
+
+    def peek(self) -> LimitState:
+        """Limit, what remains of it and when it is whole again; takes nothing."""
+        return LimitState(self.limit, *self.look(), self._window_ns)
 
     async def wait(self, n: int = 1, *, timeout: Timeout = None) -> None:  # noqa: ASYNC109
         """Take ``n`` tokens as soon as they are there: first come, first served.
@@ -132,6 +204,41 @@ class TokenBucket(BucketCore):
         """As `wait`, in the same line, for a thread that may sleep."""
         _check_count(n, self.limit)
         self._own_line().block(n, _timeout_ns(timeout))
+
+    def limiting(self, n: int = 1) -> Callable[[F], F]:
+        """A decorator: each call of the function takes ``n`` tokens, or raises `RateLimited`.
+
+        Async functions take them when they are awaited. Raises `TypeError` for generators, which
+        do nothing when they are called, and `ValueError` for more tokens than the burst.
+        """
+        _check_count(n, self.limit)
+        return _limiting(functools.partial(self.try_acquire, n), lambda: self.acquire(n))
+
+    def waiting(self, n: int = 1, *, timeout: Timeout = None) -> Turn:
+        """What waits for ``n`` tokens before a block or each call: see `Turn`."""
+        _check_count(n, self.limit)
+        if timeout is not None:
+            timeout = time_ns(timeout) / SECOND
+        return Turn(
+            lambda _args, _kwargs: self.wait_blocking(n, timeout=timeout),
+            lambda _args, _kwargs: self.wait(n, timeout=timeout),
+        )
+
+    def __call__(self, function: F) -> F:
+        """Decorate a function: each call takes a token, as `limiting`."""
+        return _limiting(self.try_acquire, self.acquire)(function)
+
+    async def __aenter__(self) -> None:
+        """Wait for a token."""
+        await self.wait()
+
+    async def __aexit__(self, *_error: object) -> None:
+        """Nothing is given back: the block was begun."""
+
+    def _stir(self) -> None:
+        line = self._line
+        if line and line.is_ours:
+            line.stir()
 
     def _own_line(self) -> Line:
         line = self._line
@@ -159,6 +266,7 @@ class ClientLimiter(ClientsCore):
     """
 
     _lines: Lines
+    _window_ns: int
 
     def __new__(
         cls,
@@ -177,6 +285,7 @@ class ClientLimiter(ClientsCore):
             new = super().__new__(cls, quota, clients, seed, clock, words)
         except _WRONG as error:
             raise _explained(error, rate=rate, burst=burst, clients=clients) from None
+        new._window_ns = _window_ns(quota)
         new._lines = Lines(patience_ns(words, clock))
         return new
 
@@ -208,6 +317,37 @@ class ClientLimiter(ClientsCore):
         timeout_ns = _timeout_ns(timeout)
         with self._lines.of(self.key(client), *self._source(client)) as line:
             line.block(n, timeout_ns)
+
+    def reset(self, client: str) -> None:
+        """Fill the client's bucket, and with it those that share it when the table is full."""
+        self.refill(client)
+        self._lines.stir(self.key(client))
+
+    def peek(self, client: str) -> LimitState:
+        """The client's limit, what remains of it and when it is whole again; takes nothing."""
+        return LimitState(self.limit, *self.look(client), self._window_ns)
+
+    def limiting(self, by: Client, n: int = 1) -> Callable[[F], F]:
+        """A decorator: each call takes ``n`` tokens, as `TokenBucket.limiting`.
+
+        They are those of the client ``by``: a text, or a function that is called with the
+        arguments of the call and gives one.
+        """
+        _check_count(n, self.limit)
+        if callable(by):
+            return _limiting_by(by, lambda client: self.acquire(client, n))
+        take = functools.partial(self.try_acquire, by, n)
+        return _limiting(take, lambda: self.acquire(by, n))
+
+    def waiting(self, by: Client, n: int = 1, *, timeout: Timeout = None) -> Turn:
+        """What waits for ``n`` tokens of a client's: see `Turn`. ``by`` is as of `limiting`."""
+        _check_count(n, self.limit)
+        if timeout is not None:
+            timeout = time_ns(timeout) / SECOND
+        return Turn(
+            lambda args, kwargs: self.wait_blocking(_client(by, args, kwargs), n, timeout=timeout),
+            lambda args, kwargs: self.wait(_client(by, args, kwargs), n, timeout=timeout),
+        )
 
     def _source(self, client: str) -> tuple[Take, GiveBack]:
         def take(n: int) -> tuple[int, Charge | None]:

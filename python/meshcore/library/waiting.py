@@ -354,6 +354,12 @@ class Lines:
     def __len__(self) -> int:
         return len(self._lines)
 
+    def stir(self, key: int) -> None:
+        """Tokens of a client came back."""
+        found = self._lines.get(key)
+        if found is not None and self._process == _forks:
+            found[0].stir()
+
     @contextmanager
     def of(self, key: int, take: Take, give_back: GiveBack) -> Iterator[Line]:
         """The line of a client, for as long as somebody is in it."""

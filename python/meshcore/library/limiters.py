@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from meshcore._core import BucketCore, ClientsCore
 from meshcore.config.units import parse_rate
 from meshcore.errors import RateLimited
+from meshcore.library import part
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 NEVER_NS = (1 << 64) - 1
 
 
-def _burst(tokens: int, period_ns: int, burst: int | None) -> int:
+def full_burst(tokens: int, period_ns: int, burst: int | None) -> int:
     """What one second of the rate brings, at least 1, unless told."""
     return burst if burst is not None else max(tokens * 1_000_000_000 // period_ns, 1)
 
@@ -48,7 +49,7 @@ class TokenBucket(BucketCore):
     ) -> Self:
         """A full bucket; in ``words`` of a `SharedState`, that state's bucket."""
         tokens, period_ns = parse_rate(rate)
-        filled = _burst(tokens, period_ns, burst)
+        filled = full_burst(tokens, period_ns, burst)
         return super().__new__(cls, tokens, period_ns, filled, clock, words)
 
     def acquire(self, n: int = 1) -> None:
@@ -56,6 +57,10 @@ class TokenBucket(BucketCore):
         wait_ns = self.take(n)
         if wait_ns:
             raise _refusal(wait_ns)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """As a part of its `SharedState`; `TypeError` for one of this process alone."""
+        return part.reduced(self)
 
     async def wait(self, n: int = 1) -> None:
         """Take ``n`` tokens as soon as they are there. Waiters are not served in order.
@@ -87,8 +92,12 @@ class ClientLimiter(ClientsCore):
     ) -> Self:
         """A table of full buckets; in ``words`` of a `SharedState`, that state's table."""
         tokens, period_ns = parse_rate(rate)
-        quota = tokens, period_ns, _burst(tokens, period_ns, burst)
+        quota = tokens, period_ns, full_burst(tokens, period_ns, burst)
         return super().__new__(cls, quota, clients, secrets.randbits(128), clock, words)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """As a part of its `SharedState`; `TypeError` for one of this process alone."""
+        return part.reduced(self)
 
     def acquire(self, client: str, n: int = 1) -> None:
         """Take ``n`` tokens of a client's, or raise `RateLimited`. O(1)."""

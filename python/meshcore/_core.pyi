@@ -1301,21 +1301,25 @@ class SharedWords:
     def reserved_bytes(self) -> int:
         """How much of the file was ever used."""
 
-    def bytes_of(self, kind: str, clients: int) -> int:
-        """What the words of a part take."""
+    @staticmethod
+    def clients(clients: int) -> int:
+        """For how many clients a table has room that is made for so many."""
 
-    def find(self, kind: str, name: str, clients: int, rules: int) -> Words | None:
-        """The words of a name, if they are there.
+    def bytes_of(self, kind: str, name: str, clients: int) -> int:
+        """The most that a part takes."""
 
-        `ValueError` if they are there for another number of ``clients``, or ``rules`` (a number
-        that stands for them; 0: any) are not those that were said first.
-        """
+    def find(self, kind: str, name: str) -> tuple[Words, str] | None:
+        """The words of a name and the rules they were made with, if they are there. O(1)."""
 
-    def make(self, kind: str, name: str, clients: int) -> None:
-        """Make the words of a name. The caller holds a lock that all who do so agree on.
+    def make(self, kind: str, name: str, clients: int, rules: str) -> None:
+        """Make the words of a name. The caller holds a lock that all who do so agree on. O(1).
 
         `ConfigError` if there is no room.
         """
+
+    def retire(self, kind: str, name: str) -> bool:
+        """Let nobody find the words of a name any more, under the same lock. Whether there were
+        any."""
 
 @disjoint_base
 class BucketCore:
@@ -1381,6 +1385,10 @@ class ClientsCore:
     def take(self, client: str, n: int = 1) -> int:
         """Take ``n`` tokens: 0, or the nanoseconds to wait; 2^64 - 1 is for ever."""
 
+    @staticmethod
+    def check_clients(clients: int) -> None:
+        """Raise `ValueError` for a table of none, or more than 2^24."""
+
     def charge(self, client: str, n: int) -> tuple[int, Charge | None]:
         """As `take`, with what can be given back."""
 
@@ -1438,6 +1446,10 @@ class BreakerCore:
     @property
     def state(self) -> str:
         """``closed``, ``open`` or ``half_open``."""
+
+    @property
+    def rules_text(self) -> str:
+        """Its rules as JSON, with those that were not said."""
 
     def force_closed(self) -> None:
         """Close it now."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from meshcore._core import BucketCore, ClientsCore
 from meshcore.config.units import SECOND, parse_rate, time_ns
 from meshcore.errors import RateLimited
+from meshcore.library import part
 from meshcore.library.limited import LimitState, Turn, decorated
 from meshcore.library.waiting import NEVER_NS, Line, Lines, Source, patience_ns
 
@@ -41,11 +42,26 @@ def _check_whole(number: object) -> None:
         raise TypeError(f"expected a number, got {number}")
 
 
+def full_burst(tokens: int, period_ns: int, burst: int | None) -> int:
+    """What one second of the rate brings, at least 1, unless told."""
+    return burst if burst is not None else max(tokens * SECOND // period_ns, 1)
+
+
 def _quota(rate: str, burst: int | None) -> tuple[int, int, int]:
-    """Tokens, period and burst: what one second of the rate brings, at least 1, unless told."""
+    """Tokens, period and burst."""
     tokens, period_ns = parse_rate(rate)
     _check_whole(burst)
-    return tokens, period_ns, burst if burst is not None else max(tokens * SECOND // period_ns, 1)
+    return tokens, period_ns, full_burst(tokens, period_ns, burst)
+
+
+def check_rules(rate: str, burst: int | None, clients: int = 1) -> None:
+    """Raise `ValueError` for what is no rule, before anything is made by it."""
+    try:
+        BucketCore(*_quota(rate, burst))
+        _check_whole(clients)
+        ClientsCore.check_clients(clients)
+    except _WRONG as error:
+        raise _explained(error, rate=rate, burst=burst, clients=clients) from None
 
 
 def _explained(error: Exception, **rules: object) -> Exception:
@@ -190,6 +206,10 @@ class TokenBucket(BucketCore):
         """Limit, what remains of it and when it is whole again; takes nothing."""
         return LimitState(self.limit, *self.look(), self._window_ns)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """As a part of its `SharedState`; `TypeError` for one of this process alone."""
+        return part.reduced(self)
+
     async def wait(self, n: int = 1, *, timeout: Timeout = None) -> None:  # noqa: ASYNC109
         """Take ``n`` tokens as soon as they are there: first come, first served.
 
@@ -294,6 +314,10 @@ class ClientLimiter(ClientsCore):
         wait_ns = self.take(client, n)
         if wait_ns:
             raise _refusal(wait_ns, n, self.limit)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """As of `TokenBucket`."""
+        return part.reduced(self)
 
     async def wait(
         self,

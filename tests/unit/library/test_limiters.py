@@ -176,3 +176,18 @@ meshcore.TokenBucket("1/s"), meshcore.ClientLimiter("1/s")
 assert "pydantic" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", program], check=True, timeout=30)
+
+
+@pytest.mark.parametrize("wrong", WRONG, ids=str)
+def test_a_shared_state_makes_nothing_by_rules_that_are_none(wrong: dict[str, Any]) -> None:
+    rules = {"rate": "10/s", **wrong}
+    wanted = said_by_check(rules)
+    state: Any = meshcore.SharedState()
+    with pytest.raises(ValueError, match=r".") as caught:
+        state.client_limiter("x", **rules)
+    assert str(caught.value).splitlines() == wanted
+    if "clients" not in wrong:
+        with pytest.raises(ValueError, match=r".") as caught:
+            state.token_bucket("x", **rules)
+        assert str(caught.value).splitlines() == wanted
+    assert not state.remove("x")

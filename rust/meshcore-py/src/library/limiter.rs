@@ -108,10 +108,7 @@ impl ClientsCore {
         words: Option<&Words>,
     ) -> PyResult<Self> {
         let quota = super::quota(quota.0, quota.1, quota.2)?;
-        if !(1..=ClientLimiter::MAX_CLIENTS).contains(&clients) {
-            let text = format!("a table for {clients} clients: from 1 to 16777216");
-            return Err(PyValueError::new_err(text));
-        }
+        Self::check_clients(clients)?;
         let (block, seed) = match words {
             Some(words) => (words.block.clone(), words.seed),
             None => {
@@ -133,6 +130,15 @@ impl ClientsCore {
     fn take(&self, py: Python<'_>, client: Bound<'_, PyString>, n: u64) -> PyResult<u64> {
         let taken = self.limiter.try_acquire(self.key_of(&client)?, self.clock.now(py)?, n);
         Ok(taken.map_or_else(|refused| refused.retry_after.0.max(1), |_| 0))
+    }
+
+    #[staticmethod]
+    fn check_clients(clients: u64) -> PyResult<()> {
+        if (1..=ClientLimiter::MAX_CLIENTS).contains(&clients) {
+            return Ok(());
+        }
+        let text = format!("a table for {clients} clients: from 1 to 16777216");
+        Err(PyValueError::new_err(text))
     }
 
     /// As `take`, with what can be given back: the bucket may be another client's by then.

@@ -11,6 +11,7 @@ mod words;
 pub(crate) use balancer::{Attempt, BalancerCore};
 pub(crate) use breaker::{BreakerCore, Permit};
 pub(crate) use limiter::{BucketCore, Charge, ClientsCore};
+pub(crate) use random::reseed;
 pub(crate) use routes::{FoundRoute, RoutesCore};
 pub(crate) use words::{SharedWords, Words};
 

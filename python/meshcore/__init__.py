@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from meshcore.errors import (
         BreakerOpen,
         ConfigError,
+        DeadlineExceeded,
         LayerError,
         MeshcoreError,
         NoHealthyEndpoint,
@@ -22,8 +23,10 @@ if TYPE_CHECKING:
     from meshcore.exchange.layers import Layer
     from meshcore.library.balancer import Balancer
     from meshcore.library.breaker import CircuitBreaker
+    from meshcore.library.deadline import Deadline
     from meshcore.library.limited import LimitState
     from meshcore.library.limiters import ClientLimiter, TokenBucket
+    from meshcore.library.retry import Retry, RetryBudget
     from meshcore.library.routes import RouteMap
     from meshcore.library.shared import SharedState
     from meshcore.process.proxy import Proxy
@@ -37,6 +40,8 @@ __all__ = [
     "ClientLimiter",
     "Config",
     "ConfigError",
+    "Deadline",
+    "DeadlineExceeded",
     "Layer",
     "LayerError",
     "LimitState",
@@ -47,6 +52,8 @@ __all__ = [
     "RateLimited",
     "Request",
     "Response",
+    "Retry",
+    "RetryBudget",
     "RouteMap",
     "SharedState",
     "TokenBucket",
@@ -65,6 +72,8 @@ _HOMES = {
     "ClientLimiter": "meshcore.library.limiters",
     "Config": "meshcore.config.model",
     "ConfigError": "meshcore.errors",
+    "Deadline": "meshcore.library.deadline",
+    "DeadlineExceeded": "meshcore.errors",
     "Layer": "meshcore.exchange.layers",
     "LayerError": "meshcore.errors",
     "LimitState": "meshcore.library.limited",
@@ -73,6 +82,8 @@ _HOMES = {
     "Problem": "meshcore.errors",
     "Proxy": "meshcore.process.proxy",
     "RateLimited": "meshcore.errors",
+    "Retry": "meshcore.library.retry",
+    "RetryBudget": "meshcore.library.retry",
     "RouteMap": "meshcore.library.routes",
     "SharedState": "meshcore.library.shared",
     "TokenBucket": "meshcore.library.limiters",

@@ -24,6 +24,7 @@ __all__ = [
     "Body",
     "BreakerCore",
     "BucketCore",
+    "BudgetCore",
     "By",
     "Charge",
     "Chunk",
@@ -52,6 +53,8 @@ __all__ = [
     "Request",
     "Reset",
     "Response",
+    "RetryCall",
+    "RetryCore",
     "RoutesCore",
     "Segment",
     "ServerCodec",
@@ -79,6 +82,7 @@ __all__ = [
     "h2_write_trailers",
     "is_codecs_own",
     "now_ns",
+    "retry_after_ns",
     "unseen_field",
 ]
 
@@ -1473,6 +1477,65 @@ class Permit:
     @property
     def settled(self) -> bool:
         """Whether one of the three was called."""
+
+@disjoint_base
+class BudgetCore:
+    """The native half of `meshcore.RetryBudget`. For any thread; lock-free."""
+
+    def __new__(
+        cls,
+        percent: int,
+        floor: int,
+        clock: Callable[[], int] | None = None,
+        words: Words | None = None,
+    ) -> Self:
+        """``percent`` of the calls under way, but never fewer than ``floor``."""
+
+    @property
+    def calls(self) -> int:
+        """Calls under way, with all their attempts."""
+
+    @property
+    def retries(self) -> int:
+        """Retries under way, with the pauses before them."""
+
+@disjoint_base
+class RetryCore:
+    """The native half of `meshcore.Retry`. For any thread."""
+
+    def __new__(
+        cls,
+        attempts: int,
+        pauses: tuple[int, int, int],
+        seed: int,
+        budget: BudgetCore | None = None,
+        clock: Callable[[], int] | None = None,
+    ) -> Self:
+        """``pauses`` in nanoseconds: the least, the most before the first retry, and at all."""
+
+    def begin(self) -> RetryCall:
+        """The first attempt of a call."""
+
+@final
+class RetryCall:
+    """One call with its attempts; over when it is ended, or dropped."""
+
+    @property
+    def attempts(self) -> int:
+        """How many have begun."""
+
+    def again(self, asked_ns: int = 0, left_ns: int | None = None) -> int | None:
+        """The attempt failed: the pause before another one, if there is to be one.
+
+        ``asked_ns``: for how long who was asked wants to be left alone; ``left_ns``: until nobody
+        waits for the call any more.
+        """
+
+    def end(self) -> None:
+        """The call is over."""
+
+def retry_after_ns(value: str) -> int | None:
+    """How long a ``retry-after`` in seconds asks to be left alone; a date is not read."""
 
 @disjoint_base
 class RoutesCore:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     BeforeAsync = Callable[[tuple[Any, ...], dict[str, Any]], Awaitable[None]]
 
 F = TypeVar("F")
+T = TypeVar("T")
 
 
 class LimitState(NamedTuple):
@@ -90,7 +91,7 @@ class Turn:
             @functools.wraps(call)
             def paced(*args: Any, **kwargs: Any) -> Any:
                 block(args, kwargs)
-                return _not_awaitable(call(*args, **kwargs))
+                return not_awaitable(call(*args, **kwargs))
 
             return paced
 
@@ -115,13 +116,13 @@ def decorated(
         inside = decorated(function.__func__, before, before_async)
         return cast("F", type(function)(inside))
     if isinstance(function, type) or not callable(function):
-        raise TypeError(f"a limiter decorates functions, not {function!r}")
+        raise TypeError(f"this decorates functions, not {function!r}")
     # An object is called by what its class says.
     called = _innermost(function)
     if inspect.isgeneratorfunction(called) or inspect.isasyncgenfunction(called):
         raise TypeError(
             f"{getattr(function, '__qualname__', function)} is a generator, and does nothing when "
-            "it is called: take tokens inside of it"
+            "it is called: guard what is done inside of it"
         )
     wrap = before_async if inspect.iscoroutinefunction(called) else before
     return cast("F", wrap(cast("Callable[..., Any]", function)))
@@ -136,7 +137,8 @@ def _innermost(function: Any) -> Any:
     return type(function).__call__
 
 
-def _not_awaitable(value: Any) -> Any:
+def not_awaitable(value: T) -> T:
+    """What a plain function returned; `TypeError` if nothing of it was done yet."""
     if inspect.isawaitable(value):
         if inspect.iscoroutine(value):
             value.close()

@@ -10,6 +10,7 @@ from meshcore._core import BucketCore, ClientsCore
 from meshcore.config.units import SECOND, parse_rate, time_ns
 from meshcore.errors import RateLimited
 from meshcore.library import part
+from meshcore.library.deadline import within
 from meshcore.library.limited import LimitState, Turn, decorated
 from meshcore.library.waiting import NEVER_NS, Line, Lines, Source, patience_ns
 
@@ -89,10 +90,6 @@ def _refusal(wait_ns: int, n: int, limit: int) -> Exception:
     if wait_ns == NEVER_NS:
         return ValueError(f"{n} tokens are more than the bucket holds: its burst is {limit}")
     return RateLimited("", wait_ns)
-
-
-def _timeout_ns(timeout: Timeout) -> int | None:
-    return None if timeout is None else time_ns(timeout)
 
 
 def _check_count(n: int, limit: int) -> None:
@@ -213,17 +210,20 @@ class TokenBucket(BucketCore):
     async def wait(self, n: int = 1, *, timeout: Timeout = None) -> None:  # noqa: ASYNC109
         """Take ``n`` tokens as soon as they are there: first come, first served.
 
-        Raises `RateLimited` when ``timeout`` has passed, and `ValueError` for more tokens than the
-        bucket ever holds. Cancelled, it has taken none. Those of one process are served in order,
-        whatever loops and threads they are in; waiters of other processes are not known here.
+        Raises `RateLimited` when ``timeout`` has passed, `DeadlineExceeded` when the `Deadline`
+        around it has, and `ValueError` for more than the bucket ever holds. Cancelled, it has taken
+        none. Those of one process are served in order, whatever loops and threads they are in;
+        waiters of other processes are not known here.
         """
         _check_count(n, self.limit)
-        await self._own_line().wait(n, _timeout_ns(timeout))
+        with within(timeout) as timeout_ns:
+            await self._own_line().wait(n, timeout_ns)
 
     def wait_blocking(self, n: int = 1, *, timeout: Timeout = None) -> None:
         """As `wait`, in the same line, for a thread that may sleep."""
         _check_count(n, self.limit)
-        self._own_line().block(n, _timeout_ns(timeout))
+        with within(timeout) as timeout_ns:
+            self._own_line().block(n, timeout_ns)
 
     def limiting(self, n: int = 1) -> Callable[[F], F]:
         """A decorator: each call of the function takes ``n`` tokens, or raises `RateLimited`.
@@ -331,16 +331,16 @@ class ClientLimiter(ClientsCore):
         Each client has a line of its own.
         """
         _check_count(n, self.limit)
-        timeout_ns = _timeout_ns(timeout)
-        with self._lines.of(self.key(client), *self._source(client)) as line:
-            await line.wait(n, timeout_ns)
+        line = self._lines.of(self.key(client), *self._source(client))
+        with within(timeout) as timeout_ns, line as turn:
+            await turn.wait(n, timeout_ns)
 
     def wait_blocking(self, client: str, n: int = 1, *, timeout: Timeout = None) -> None:
         """As `wait`, in the same line, for a thread that may sleep."""
         _check_count(n, self.limit)
-        timeout_ns = _timeout_ns(timeout)
-        with self._lines.of(self.key(client), *self._source(client)) as line:
-            line.block(n, timeout_ns)
+        line = self._lines.of(self.key(client), *self._source(client))
+        with within(timeout) as timeout_ns, line as turn:
+            turn.block(n, timeout_ns)
 
     def reset(self, client: str) -> None:
         """Fill the client's bucket, and with it those that share it when the table is full."""

@@ -17,7 +17,8 @@ from meshcore.errors import ConfigError
 from meshcore.library import part, shared_file
 from meshcore.library.breaker import CircuitBreaker
 from meshcore.library.limiters import ClientLimiter, TokenBucket, check_rules, full_burst
-from meshcore.library.shared_rules import breaker_text, difference, limit_text
+from meshcore.library.retry import RetryBudget, checked_budget
+from meshcore.library.shared_rules import breaker_text, budget_text, difference, limit_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,11 +34,11 @@ _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 _MIN_SIZE = 512 << 10
 # The size of the file is for ever: others have mapped it.
 _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
-_KINDS = ("token_bucket", "client_limiter", "circuit_breaker")
+_KINDS = ("token_bucket", "client_limiter", "circuit_breaker", "retry_budget")
 
 
 class SharedState:
-    """Limiters and breakers whose state several processes of one machine share.
+    """Limiters, breakers and retry budgets whose state several processes of one machine share.
 
     With a ``name`` it is a file of this user's in ``/dev/shm``, made by whoever comes first and
     found by every other process, also after all have ended, until `unlink` or a restart of the
@@ -123,6 +124,20 @@ class SharedState:
         words = self._part("circuit_breaker", name, text)
         origin = part.Origin(self, "circuit_breaker", name, rules)
         return part.of(origin, CircuitBreaker(words=words, **rules))
+
+    def retry_budget(
+        self,
+        name: str,
+        percent: str | int = "20%",
+        floor: int = 3,
+        *,
+        clock: Callable[[], int] | None = None,
+    ) -> RetryBudget:
+        """The budget of this name: nothing of it is used when it is new."""
+        words = self._part("retry_budget", name, budget_text(*checked_budget(percent, floor)))
+        rules = {"percent": percent, "floor": floor, "clock": clock}
+        made = RetryBudget(percent, floor, clock=clock, words=words)
+        return part.of(part.Origin(self, "retry_budget", name, rules), made)
 
     def remove(self, name: str) -> bool:
         """Take away every part of this name; whether there was one.

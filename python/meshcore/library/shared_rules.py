@@ -28,6 +28,11 @@ def breaker_text(rules: str) -> str:
     return _text(dict(_said(*rule) for rule in json.loads(rules).items() if rule[1] is not None))
 
 
+def budget_text(percent: int, floor: int) -> str:
+    """Of a retry budget."""
+    return _text({"percent": format_percent(percent), "floor": str(floor)})
+
+
 def difference(part: str, theirs: str, ours: str) -> ValueError:
     """What those say who asked first and what was asked now, where it is not the same."""
     before, now = theirs.split(", "), ours.split(", ")

@@ -65,6 +65,8 @@ mod _core {
     #[pymodule_export]
     use crate::library::{BreakerCore, BucketCore, Charge, ClientsCore, Permit};
     #[pymodule_export]
+    use crate::library::{BudgetCore, RetryCall, RetryCore, retry_after_ns};
+    #[pymodule_export]
     use crate::library::{FoundRoute, RoutesCore};
     #[pymodule_export]
     use crate::library::{SharedWords, Words};

@@ -237,7 +237,7 @@ def test_generators_are_refused(kind: str, function: Any) -> None:
 def test_what_is_no_function_is_refused(kind: str, function: Any) -> None:
     limiter = Limiter(kind, SLOW, 1)
     for decorate in (limiter.limiting(), limiter.waiting()):
-        with pytest.raises(TypeError, match="decorates functions, not"):
+        with pytest.raises(TypeError, match="this decorates functions, not"):
             decorate(function)
 
 

@@ -2,7 +2,7 @@
 
 use std::os::fd::RawFd;
 
-use meshcore_core::admission::{Breaker, ClientLimiter, TokenBucket};
+use meshcore_core::admission::{Breaker, ClientLimiter, LeasedBudget, TokenBucket};
 use meshcore_core::exchange::{Engine, LAYOUT};
 use meshcore_core::segment::{
     Block, Kind, Line, Origin, Segment, SegmentConfig, SegmentError, WORDS_PER_LINE,
@@ -31,6 +31,7 @@ fn words_of(kind: &str, clients: u64) -> PyResult<(Kind, usize)> {
         "token_bucket" => (Kind::Bucket, TokenBucket::WORDS),
         "client_limiter" => (Kind::ClientTable, ClientLimiter::words(clients)),
         "circuit_breaker" => (Kind::Breaker, Breaker::WORDS),
+        "retry_budget" => (Kind::Upstream, LeasedBudget::WORDS),
         _ => return Err(PyValueError::new_err(format!("no shared words for a {kind}"))),
     };
     Ok((kind, words.next_multiple_of(WORDS_PER_LINE)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import operator
 import secrets
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -93,7 +94,8 @@ def _refusal(wait_ns: int, n: int, limit: int) -> Exception:
 
 
 def _check_count(n: int, limit: int) -> None:
-    if n > limit:
+    # Whoever is first in a line must be able to be served.
+    if operator.index(n) > limit:
         raise _refusal(NEVER_NS, n, limit)
     if n < 0:
         raise ValueError(f"{n} tokens cannot be taken")
@@ -101,6 +103,11 @@ def _check_count(n: int, limit: int) -> None:
 
 def _client(by: Client, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
     return by if isinstance(by, str) else by(*args, **kwargs)
+
+
+def _check_client(by: object) -> None:
+    if not (isinstance(by, str) or callable(by)):
+        raise TypeError(f"a client is a text, or a function of the call that gives one, not {by!r}")
 
 
 def _limiting(take: Callable[[], bool], insist: Callable[[], None]) -> Callable[[F], F]:
@@ -357,6 +364,7 @@ class ClientLimiter(ClientsCore):
         They are those of the client ``by``: a text, or a function that is called with the
         arguments of the call and gives one.
         """
+        _check_client(by)
         _check_count(n, self.limit)
         if callable(by):
             return _limiting_by(by, lambda client: self.acquire(client, n))
@@ -365,6 +373,7 @@ class ClientLimiter(ClientsCore):
 
     def waiting(self, by: Client, n: int = 1, *, timeout: Timeout = None) -> Turn:
         """What waits for ``n`` tokens of a client's: see `Turn`. ``by`` is as of `limiting`."""
+        _check_client(by)
         _check_count(n, self.limit)
         if timeout is not None:
             timeout = time_ns(timeout) / SECOND

@@ -189,6 +189,8 @@ class Line:
     """
 
     def __init__(self, source: Source) -> None:
+        self.users = 0
+        """Of a client's line: how many are in it, or about to be."""
         self._source = source
         self._waiting: OrderedDict[_Waiter, None] = OrderedDict()
         self._threads: OrderedDict[_Thread, None] = OrderedDict()
@@ -211,9 +213,9 @@ class Line:
         loop = asyncio.get_running_loop()
         with self._lock:
             timer = self._timers.get(loop) or _Timer(self, loop)
-            waiter = _Task(n, timer)
-            self._timers[loop] = timer
             timer.tasks += 1
+            self._timers[loop] = timer
+            waiter = _Task(n, timer)
             self._waiting[waiter] = None
         limit = None
         try:
@@ -348,8 +350,7 @@ class Lines:
     def _begin(self) -> None:
         self._lock = threading.RLock()
         self._process = _forks
-        # With how many are in it, or about to be.
-        self._lines: dict[int, tuple[Line, int]] = {}
+        self._lines: dict[int, Line] = {}
 
     def __len__(self) -> int:
         return len(self._lines)
@@ -358,7 +359,7 @@ class Lines:
         """Tokens of a client came back."""
         found = self._lines.get(key)
         if found is not None and self._process == _forks:
-            found[0].stir()
+            found.stir()
 
     @contextmanager
     def of(self, key: int, take: Take, give_back: GiveBack) -> Iterator[Line]:
@@ -367,15 +368,18 @@ class Lines:
             self._begin()
         lines, lock = self._lines, self._lock
         with lock:
-            line, users = lines.get(key) or (Line(Source(take, give_back, self._patience_ns)), 0)
-            lines[key] = line, users + 1
+            found = lines.get(key)
+            line = Line(Source(take, give_back, self._patience_ns)) if found is None else found
+            line.users += 1
+            # Also one that was found: its last user may have been collected as garbage meanwhile.
+            lines[key] = line
         try:
             yield line
         finally:
             with lock:
-                line, users = lines.pop(key)
-                if users > 1:
-                    lines[key] = line, users - 1
+                line.users -= 1
+                if not line.users and lines.get(key) is line:
+                    del lines[key]
 
 
 def _first(line: OrderedDict[T, Any]) -> T | None:

@@ -375,6 +375,14 @@ def test_mistakes_are_told_when_decorating(kind: str) -> None:
     limiter = Limiter(kind, SLOW, 1)
     with pytest.raises(ValueError, match="2 tokens are more"):
         limiter.waiting(2)
+    wrong: Any = 1.5
+    for take in (limiter.limiting, limiter.waiting):
+        with pytest.raises(TypeError):
+            take(wrong)
+    if limiter.of:
+        for take in (limiter.made.limiting, limiter.made.waiting):
+            with pytest.raises(TypeError, match="a client is a text, or a function"):
+                take(5)
     with pytest.raises(ValueError, match="not a duration"):
         limiter.waiting(1, "soon")
     with pytest.raises(ValueError, match="less than no time"):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from meshcore._core import Answer, Attempt, Request, Response, __version__, now_ns
+from meshcore._core import Answer, Attempt, Permit, Request, Response, __version__, now_ns
 
 if TYPE_CHECKING:
     from meshcore.config.load import load_file, load_text
@@ -18,12 +18,14 @@ if TYPE_CHECKING:
         NoHealthyEndpoint,
         Problem,
         RateLimited,
+        Refused,
+        SegmentLayoutError,
     )
     from meshcore.exchange.layers import Layer
-    from meshcore.library.balancer import Balancer
+    from meshcore.library.balancer import Balancer, EndpointStatus
     from meshcore.library.breaker import CircuitBreaker
     from meshcore.library.limiters import ClientLimiter, TokenBucket
-    from meshcore.library.routes import RouteMap
+    from meshcore.library.routes import RouteEntry, RouteFound, RouteMap
     from meshcore.library.shared import SharedState
     from meshcore.process.proxy import Proxy
 
@@ -36,16 +38,22 @@ __all__ = [
     "ClientLimiter",
     "Config",
     "ConfigError",
+    "EndpointStatus",
     "Layer",
     "LayerError",
     "MeshcoreError",
     "NoHealthyEndpoint",
+    "Permit",
     "Problem",
     "Proxy",
     "RateLimited",
+    "Refused",
     "Request",
     "Response",
+    "RouteEntry",
+    "RouteFound",
     "RouteMap",
+    "SegmentLayoutError",
     "SharedState",
     "TokenBucket",
     "__version__",
@@ -63,6 +71,7 @@ _HOMES = {
     "ClientLimiter": "meshcore.library.limiters",
     "Config": "meshcore.config.model",
     "ConfigError": "meshcore.errors",
+    "EndpointStatus": "meshcore.library.balancer",
     "Layer": "meshcore.exchange.layers",
     "LayerError": "meshcore.errors",
     "MeshcoreError": "meshcore.errors",
@@ -70,7 +79,11 @@ _HOMES = {
     "Problem": "meshcore.errors",
     "Proxy": "meshcore.process.proxy",
     "RateLimited": "meshcore.errors",
+    "Refused": "meshcore.errors",
+    "RouteEntry": "meshcore.library.routes",
+    "RouteFound": "meshcore.library.routes",
     "RouteMap": "meshcore.library.routes",
+    "SegmentLayoutError": "meshcore.errors",
     "SharedState": "meshcore.library.shared",
     "TokenBucket": "meshcore.library.limiters",
     "load_file": "meshcore.config.load",
@@ -78,12 +91,15 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str) -> Any:
-    home = _HOMES.get(name)
-    if home is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    found = globals()[name] = getattr(importlib.import_module(home), name)
-    return found
+# Type checkers know the names above, and no others.
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        home = _HOMES.get(name)
+        if home is None:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        found = globals()[name] = getattr(importlib.import_module(home), name)
+        return found
 
 
 def __dir__() -> list[str]:

@@ -6,7 +6,7 @@ import json
 import secrets
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self, TypedDict, Unpack, cast
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, NoReturn, Self, TypedDict, Unpack, cast
 
 from pydantic import ValidationError
 
@@ -15,6 +15,7 @@ from meshcore.config.compile import core_upstream
 from meshcore.config.explain import as_value_error
 from meshcore.config.units import time_ns
 from meshcore.config.upstream import Ejection, Upstream
+from meshcore.library import part
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -85,6 +86,10 @@ class Balancer(BalancerCore):
         new = super().__new__(cls, upstream, secrets.randbits(64), classes, clock)
         new._rules = rules
         return new
+
+    def __reduce__(self) -> NoReturn:
+        """`TypeError`: what it knows of its endpoints is of this process."""
+        part.of_one_process(self)
 
     def set_endpoints(self, endpoints: Endpoints) -> None:
         """Other endpoints from now on; those that stay keep what is known of them.

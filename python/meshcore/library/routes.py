@@ -5,7 +5,17 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypedDict, TypeVar, Unpack, cast
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Generic,
+    NamedTuple,
+    NoReturn,
+    TypedDict,
+    TypeVar,
+    Unpack,
+    cast,
+)
 
 from pydantic import ValidationError, create_model
 
@@ -14,6 +24,7 @@ from meshcore.config.core_route import matching
 from meshcore.config.explain import as_value_error
 from meshcore.config.fields import Model
 from meshcore.config.route import Match, PathMatch, Route
+from meshcore.library import part
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -90,6 +101,10 @@ class RouteMap(Generic[V]):
     def __init__(self) -> None:
         self._core = RoutesCore()
         self._order = itertools.count()
+
+    def __reduce__(self) -> NoReturn:
+        """`TypeError`: its values are objects of this process."""
+        part.of_one_process(self)
 
     def insert(self, name: str, value: V, **requests: Unpack[Requests]) -> None:
         """Add a route. O(routes of its hosts): `insert_all` for many at once.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeVar
 
 if TYPE_CHECKING:
     from meshcore.library.shared import SharedState
@@ -34,6 +34,12 @@ def reduced(part: object) -> tuple[Any, ...]:
             f"this {kind} is of this process alone and cannot be pickled: take one of a SharedState"
         )
     return _again, tuple(origin)
+
+
+def of_one_process(made: object) -> NoReturn:
+    """``__reduce__`` of what no state shares."""
+    kind = type(made).__name__
+    raise TypeError(f"this {kind} is of this process alone and cannot be pickled: make one there")
 
 
 def _again(state: SharedState, kind: str, name: str, rules: dict[str, Any]) -> Any:

@@ -162,6 +162,8 @@ class SharedState:
         return True
 
     def _part(self, kind: str, name: str, rules: str, clients: int = 0) -> Words:
+        if not isinstance(name, str) or not name or not name.isprintable():
+            raise ValueError(f"{name!r} is no name of a {kind}: a text that can be printed")
         found = self._file.words.find(kind, name)
         if found is None:
             with self._file.locked() as fd:
@@ -225,7 +227,7 @@ def _received(handle: Any) -> SharedState:
 
 
 def _path(name: str) -> str:
-    if _NAME.fullmatch(name) is None:
+    if not isinstance(name, str) or _NAME.fullmatch(name) is None:
         raise ValueError(f"{name!r} is no name of a shared state: letters, digits, and . _ -")
     return f"{_DIRECTORY}/meshcore-{os.geteuid()}-{name}"
 

@@ -26,6 +26,8 @@ class SharedFile:
     Its lock is a record lock: a process has it and not a descriptor, so it excludes those that were
     forked, needs no permission once the file is open, and ends with its process. Closing any
     descriptor of the file lets go of it: there is one, and others are closed while nobody has it.
+    Other interpreters of the process have objects and descriptors of their own: a second lock,
+    which is a descriptor's, excludes those.
 
     The descriptor's number is not trusted: a daemoniser may have closed it, and another file may
     have it since. It is ours as long as it leads to our file.
@@ -79,12 +81,14 @@ class SharedFile:
         """One at a time, of all threads and processes."""
         with self._lock:
             fd = self.open_fd()
-            _lock_record(fd)
             try:
+                fcntl.flock(fd, fcntl.LOCK_EX)
+                _lock_record(fd)
                 yield fd
             finally:
                 if self.is_open():
                     fcntl.lockf(fd, fcntl.LOCK_UN)
+                    fcntl.flock(fd, fcntl.LOCK_UN)
                 self._close_stray()
 
     def _close_later(self, fd: int) -> None:
@@ -153,11 +157,14 @@ def _sweep() -> None:
 
 
 def _renew() -> None:
-    """In the child of a fork: threads that held these are not in it."""
+    """In the child of a fork: threads that held these are not in it. With the descriptor it has the
+    second lock, too, and would keep it if its parent were killed."""
     global _gate
     _gate = threading.Lock()
     for file in _files.values():
         file._lock = threading.Lock()
+        if file.is_open():
+            fcntl.flock(file.fd, fcntl.LOCK_UN)
 
 
 os.register_at_fork(after_in_child=_renew)

@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -62,6 +62,8 @@ import meshcore
 named = sys.argv[1] != "-"
 state = meshcore.SharedState(sys.argv[1] if named else None)
 bucket = state.token_bucket("before", "1/h", 2)
+clients = state.client_limiter("before", "1/h", 2)
+breaker = state.circuit_breaker("before", failures=1)
 out = os.dup(1)
 kept = {out, state.fileno()} if "keep" in sys.argv else {out}
 if os.fork():
@@ -76,12 +78,14 @@ for fd in range(3, 256):
             pass
 others = [os.open("/dev/null", os.O_RDONLY) for _ in range(12)]
 says = [bucket.try_acquire(), state.token_bucket("before", "1/h", 2).try_acquire()]
+breaker.acquire().failure()
+says += [clients.try_acquire("a"), breaker.state == "open"]
 try:
     says.append(state.token_bucket("after", "1/h", 1).try_acquire())
 except OSError as error:
     says.append("nothing new" in str(error))
 says.append(kept <= set(map(int, os.listdir("/proc/self/fd"))))
-del state, bucket
+del state, bucket, clients, breaker
 gc.collect()
 says.append(all(os.fstat(fd).st_rdev == os.stat("/dev/null").st_rdev for fd in others))
 os.write(out, repr(says).encode())
@@ -93,11 +97,13 @@ os.write(out, repr(says).encode())
 def test_it_outlives_a_daemoniser(named: bool, kept: str, name: str) -> None:
     command = [sys.executable, "-c", DAEMON, name if named else "-", kept]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
-    assert (ended.stdout, ended.stderr) == ("[True, True, True, True, True]", "")
+    assert (ended.stdout, ended.stderr) == (repr([True] * 7), "")
     if named:
         state = SharedState(name)
         assert not state.token_bucket("before", SLOW, 2).try_acquire()
         assert not state.token_bucket("after", SLOW, 1).try_acquire()
+        assert state.client_limiter("before", SLOW, 2).remaining("a") == 1
+        assert state.circuit_breaker("before", failures=1).state == "open"
 
 
 # --- another user ---------------------------------------------------------------------------------
@@ -200,20 +206,89 @@ def test_a_fork_may_come_while_a_thread_makes_something(name: str) -> None:
             thread.join()
 
 
-@pytest.mark.parametrize("seed", range(6))
-def test_who_is_killed_while_it_makes_something_harms_nobody(seed: int, name: str) -> None:
-    """Whatever is found was made once, has its own words, and the rules that it was made with."""
-    dice = random.Random(seed)
-    state = SharedState(name if seed % 2 else None, size="2MiB")
+KILLED = """
+import os, signal, sys, threading
+import meshcore
+state = meshcore.SharedState(sys.argv[1])
+held = threading.Event()
+def hold():
+    with state._file.locked():
+        held.set()
+        signal.pause()
+threading.Thread(target=hold, daemon=True).start()
+held.wait()
+if child := os.fork():
+    print(child, flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+signal.pause()
+"""
 
-    def burst(n: int) -> int:
-        return 1 + n % 5
+
+def test_a_child_keeps_no_lock_of_a_parent_that_was_killed(name: str) -> None:
+    state = SharedState(name)
+    command = [sys.executable, "-c", KILLED, name]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        child = int(parent.stdout.readline())
+        try:
+            assert parent.wait(30) == -signal.SIGKILL
+            making = threading.Thread(target=state.token_bucket, args=("x", "1/s"), daemon=True)
+            making.start()
+            making.join(20)
+            assert not making.is_alive()
+        finally:
+            os.kill(child, signal.SIGKILL)
+
+
+def burst(n: int) -> int:
+    return 1 + n % 5
+
+
+class Kind(NamedTuple):
+    """A kind of part, as killed processes make it."""
+
+    make: Callable[[SharedState, int], Any]
+    rules: Callable[[int], str]
+    left: Callable[[Any], object]
+    """What is left of it."""
+    use_up: Callable[[Any], object]
+
+
+KINDS = {
+    "token_bucket": Kind(
+        lambda state, n: state.token_bucket(f"{n}", SLOW, burst(n)),
+        lambda n: f"rate 1/h, burst {burst(n)}",
+        lambda part: part.remaining,
+        lambda part: part.try_acquire(part.remaining),
+    ),
+    "client_limiter": Kind(
+        lambda state, n: state.client_limiter(f"{n}", SLOW, burst(n), clients=16 << n % 3),
+        lambda n: f"rate 1/h, burst {burst(n)}, clients {16 << n % 3}",
+        lambda part: part.remaining("a"),
+        lambda part: part.try_acquire("a", part.remaining("a")),
+    ),
+    "circuit_breaker": Kind(
+        lambda state, n: state.circuit_breaker(f"{n}", failures=1, probes=burst(n)),
+        lambda n: f"probes {burst(n)}",
+        lambda part: part.state,
+        lambda part: part.acquire().failure(),
+    ),
+}
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("kind", KINDS)
+def test_who_is_killed_while_it_makes_something_harms_nobody(
+    kind: str, seed: int, name: str
+) -> None:
+    """Whatever is found has its own words, and the rules that it was made with."""
+    dice, this = random.Random(seed), KINDS[kind]
+    state = SharedState(name if seed % 2 else None, size="4MiB")
 
     def make() -> None:
         own = random.Random(os.getpid())
         while True:
-            n = own.randrange(400)
-            state.token_bucket(f"{n}", SLOW, burst(n)).try_acquire(burst(n))
+            this.make(state, own.randrange(400))
             if own.random() < 0.05:
                 state.remove(f"{own.randrange(400)}")
 
@@ -222,8 +297,10 @@ def test_who_is_killed_while_it_makes_something_harms_nobody(seed: int, name: st
         if not child:
             try:
                 make()
-            except BaseException:
-                os._exit(1)  # it is full
+            except meshcore.ConfigError:  # it is full
+                signal.pause()
+            finally:
+                os._exit(1)
         return child
 
     children = [one() for _ in range(3)]
@@ -231,22 +308,21 @@ def test_who_is_killed_while_it_makes_something_harms_nobody(seed: int, name: st
         time.sleep(dice.random() / 50)
         gone = children.pop(dice.randrange(3))
         os.kill(gone, signal.SIGKILL)
-        os.waitpid(gone, 0)
+        assert os.waitpid(gone, 0)[1] == signal.SIGKILL
         children.append(one())
     for child in children:
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
-    found = {n: state._file.words.find("token_bucket", f"{n}") for n in range(400)}
-    assert sum(each is not None for each in found.values()) > 100
-    for n, each in found.items():
-        assert each is None or each[1] == f"rate 1/h, burst {burst(n)}"
-    parts = {n: state.token_bucket(f"{n}", SLOW, burst(n)) for n, each in found.items() if each}
-    for n, part in parts.items():
-        part.try_acquire(part.remaining)
-        assert part.remaining == 0, n
-    for n, part in parts.items():
-        part.give_back(burst(n))
-        assert [part.remaining, part.try_acquire(burst(n))] == [burst(n), True], "of one only"
+    found = {n: state._file.words.find(kind, f"{n}") for n in range(400)}
+    there = [n for n, each in found.items() if each is not None]
+    assert len(there) > 100
+    assert all(this.rules(n) in each[1] for n, each in found.items() if each is not None)
+    parts = [this.make(state, n) for n in there]
+    before = [this.left(part) for part in parts]
+    for part in parts[::2]:
+        this.use_up(part)
+    assert [this.left(part) for part in parts[1::2]] == before[1::2]
+    assert not {this.left(part) for part in parts[::2]} & set(before[1::2])
 
 
 # --- chance ---------------------------------------------------------------------------------------

@@ -198,6 +198,14 @@ def test_what_is_of_one_process_is_not_pickled(part: str) -> None:
         pickle.dumps(PARTS[part](SharedState()))
 
 
+@pytest.mark.parametrize(
+    "made", [meshcore.Balancer(["a:1"]), meshcore.RouteMap()], ids=["balancer", "routes"]
+)
+def test_what_no_state_shares_says_so(made: object) -> None:
+    with pytest.raises(TypeError, match=r"this \w+ is of this process alone and cannot be pickled"):
+        pickle.dumps(made)
+
+
 def test_a_state_of_another_user_is_told(name: str) -> None:
     state = SharedState(name)
     again, arguments = state.__reduce__()

@@ -68,6 +68,11 @@ class _Waiter:
         self.served = False
         self.charge: Charge | None = None
 
+    @property
+    def is_lost(self) -> bool:
+        """Whether it will never come for anything."""
+        return False
+
     def wake(self) -> bool:
         """Tell it that it was served; whether it can still be told."""
         raise NotImplementedError
@@ -86,6 +91,10 @@ class _Task(_Waiter):
         super().__init__(n)
         self.timer = timer
         self.future: asyncio.Future[None] = timer.loop.create_future()
+
+    @property
+    def is_lost(self) -> bool:
+        return self.timer.loop.is_closed()
 
     def wake(self) -> bool:
         if self.timer.is_here():
@@ -263,6 +272,9 @@ class Line:
         source = self._source
         with self._lock:
             while (waiter := _first(self._waiting)) is not None:
+                if waiter.is_lost:
+                    self._remove(waiter)
+                    continue
                 wait_ns, charge = source.take(waiter.n)
                 if wait_ns and waiter in self._waiting:
                     return wait_ns
@@ -288,7 +300,7 @@ class Line:
             first = _first(self._waiting)
             if first is None or first.drive(wait_ns):
                 return
-            self._remove(first)  # its loop is closed: it will not come for anything
+            self._remove(first)  # its loop was closed meanwhile
 
     def _take_at_once(self, n: int, timeout_ns: int | None) -> bool:
         wait_ns = 0

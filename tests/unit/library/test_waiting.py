@@ -346,10 +346,10 @@ async def test_a_loop_that_stands_still_holds_up_no_thread(make: Make) -> None:
 
 
 def test_a_loop_that_was_closed_holds_up_nobody(make: Make) -> None:
-    limiter = make("100/s", 1)
-    assert limiter.take(1)
+    limiter = make("20/s", 2_000)
+    assert limiter.take(2_000)
     loop = asyncio.new_event_loop()
-    task = loop.create_task(limiter.wait())
+    task = loop.create_task(limiter.wait(2_000))
     loop.run_until_complete(joined(limiter, 1))
     loop.close()
     limiter.block(timeout=10)

@@ -113,7 +113,7 @@ def test_a_layer_that_exits_ends_its_worker(program: tuple[Program, str]) -> Non
     running, url = program
     with pytest.raises(OSError, match=r".*"):
         urllib.request.urlopen(f"{url}/exit", timeout=30)
-    running.line(r"worker .*(7|exit|ended|replaced)")
+    running.line(r"worker \d+ \(\d+\) ended: .*7")
     with urllib.request.urlopen(url, timeout=30) as answer:
         assert answer.read().startswith(b"True")
 

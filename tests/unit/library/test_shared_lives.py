@@ -17,6 +17,9 @@ import pytest
 import meshcore
 from meshcore import SharedState
 
+# What CPython says from 3.12 on of a fork beside threads is what is tried here.
+pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+
 SLOW = "1/h"
 NOBODY = 65_534
 

@@ -64,7 +64,7 @@ lint: install  ## formatting, clippy, ruff, mypy, stubs
 	cargo clippy --workspace --all-targets --quiet -- -D warnings
 	$(BIN)/ruff format --check python tests benches examples
 	$(BIN)/ruff check python tests benches examples
-	$(BIN)/mypy python tests benches/load benches/python benches/workers benches/bars.py
+	$(BIN)/mypy python tests examples benches/load benches/python benches/workers benches/bars.py
 	$(BIN)/python -m mypy.stubtest meshcore._core
 
 .PHONY: test-rust

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from meshcore._core import Answer, Attempt, Request, Response, __version__, now_ns
+from meshcore._core import Answer, Attempt, Permit, Request, Response, __version__, now_ns
 
 if TYPE_CHECKING:
     from meshcore.config.load import load_file, load_text
@@ -13,17 +13,23 @@ if TYPE_CHECKING:
     from meshcore.errors import (
         BreakerOpen,
         ConfigError,
+        DeadlineExceeded,
         LayerError,
         MeshcoreError,
         NoHealthyEndpoint,
         Problem,
         RateLimited,
+        Refused,
+        SegmentLayoutError,
     )
     from meshcore.exchange.layers import Layer
-    from meshcore.library.balancer import Balancer
+    from meshcore.library.balancer import Balancer, EndpointStatus
     from meshcore.library.breaker import CircuitBreaker
+    from meshcore.library.deadline import Deadline
+    from meshcore.library.limited import LimitState, Turn
     from meshcore.library.limiters import ClientLimiter, TokenBucket
-    from meshcore.library.routes import RouteMap
+    from meshcore.library.retry import Retry, RetryBudget
+    from meshcore.library.routes import RouteEntry, RouteFound, RouteMap
     from meshcore.library.shared import SharedState
     from meshcore.process.proxy import Proxy
 
@@ -36,18 +42,30 @@ __all__ = [
     "ClientLimiter",
     "Config",
     "ConfigError",
+    "Deadline",
+    "DeadlineExceeded",
+    "EndpointStatus",
     "Layer",
     "LayerError",
+    "LimitState",
     "MeshcoreError",
     "NoHealthyEndpoint",
+    "Permit",
     "Problem",
     "Proxy",
     "RateLimited",
+    "Refused",
     "Request",
     "Response",
+    "Retry",
+    "RetryBudget",
+    "RouteEntry",
+    "RouteFound",
     "RouteMap",
+    "SegmentLayoutError",
     "SharedState",
     "TokenBucket",
+    "Turn",
     "__version__",
     "load_file",
     "load_text",
@@ -63,27 +81,41 @@ _HOMES = {
     "ClientLimiter": "meshcore.library.limiters",
     "Config": "meshcore.config.model",
     "ConfigError": "meshcore.errors",
+    "Deadline": "meshcore.library.deadline",
+    "DeadlineExceeded": "meshcore.errors",
+    "EndpointStatus": "meshcore.library.balancer",
     "Layer": "meshcore.exchange.layers",
     "LayerError": "meshcore.errors",
+    "LimitState": "meshcore.library.limited",
     "MeshcoreError": "meshcore.errors",
     "NoHealthyEndpoint": "meshcore.errors",
     "Problem": "meshcore.errors",
     "Proxy": "meshcore.process.proxy",
     "RateLimited": "meshcore.errors",
+    "Retry": "meshcore.library.retry",
+    "RetryBudget": "meshcore.library.retry",
+    "Refused": "meshcore.errors",
+    "RouteEntry": "meshcore.library.routes",
+    "RouteFound": "meshcore.library.routes",
     "RouteMap": "meshcore.library.routes",
+    "SegmentLayoutError": "meshcore.errors",
     "SharedState": "meshcore.library.shared",
     "TokenBucket": "meshcore.library.limiters",
+    "Turn": "meshcore.library.limited",
     "load_file": "meshcore.config.load",
     "load_text": "meshcore.config.load",
 }
 
 
-def __getattr__(name: str) -> Any:
-    home = _HOMES.get(name)
-    if home is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    found = globals()[name] = getattr(importlib.import_module(home), name)
-    return found
+# Type checkers know the names above, and no others.
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        home = _HOMES.get(name)
+        if home is None:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        found = globals()[name] = getattr(importlib.import_module(home), name)
+        return found
 
 
 def __dir__() -> list[str]:

@@ -24,7 +24,9 @@ __all__ = [
     "Body",
     "BreakerCore",
     "BucketCore",
+    "BudgetCore",
     "By",
+    "Charge",
     "Cause",
     "Chunk",
     "ClientCodec",
@@ -52,6 +54,8 @@ __all__ = [
     "Request",
     "Reset",
     "Response",
+    "RetryCall",
+    "RetryCore",
     "RoutesCore",
     "Segment",
     "ServerCodec",
@@ -79,6 +83,7 @@ __all__ = [
     "h2_write_trailers",
     "is_codecs_own",
     "now_ns",
+    "retry_after_ns",
     "unseen_field",
 ]
 
@@ -1304,21 +1309,25 @@ class SharedWords:
     def reserved_bytes(self) -> int:
         """How much of the file was ever used."""
 
-    def bytes_of(self, kind: str, clients: int) -> int:
-        """What the words of a part take."""
+    @staticmethod
+    def clients(clients: int) -> int:
+        """For how many clients a table has room that is made for so many."""
 
-    def find(self, kind: str, name: str, clients: int, rules: int) -> Words | None:
-        """The words of a name, if they are there.
+    def bytes_of(self, kind: str, name: str, clients: int) -> int:
+        """The most that a part takes."""
 
-        `ValueError` if they are there for another number of ``clients``, or ``rules`` (a number
-        that stands for them; 0: any) are not those that were said first.
-        """
+    def find(self, kind: str, name: str) -> tuple[Words, str] | None:
+        """The words of a name and the rules they were made with, if they are there. O(1)."""
 
-    def make(self, kind: str, name: str, clients: int) -> None:
-        """Make the words of a name. The caller holds a lock that all who do so agree on.
+    def make(self, kind: str, name: str, clients: int, rules: str) -> None:
+        """Make the words of a name. The caller holds a lock that all who do so agree on. O(1).
 
         `ConfigError` if there is no room.
         """
+
+    def retire(self, kind: str, name: str) -> bool:
+        """Let nobody find the words of a name any more, under the same lock. Whether there were
+        any."""
 
 @disjoint_base
 class BucketCore:
@@ -1347,6 +1356,20 @@ class BucketCore:
     def remaining(self) -> int:
         """Whole tokens that could be taken now."""
 
+    @property
+    def limit(self) -> int:
+        """Tokens of a full bucket."""
+
+    def look(self) -> tuple[int, int]:
+        """What is there, and the nanoseconds until the bucket is full."""
+
+    def refill(self) -> None:
+        """Fill the bucket."""
+
+@final
+class Charge:
+    """What was taken of a client's bucket."""
+
 @disjoint_base
 class ClientsCore:
     """The native half of `meshcore.ClientLimiter`. For any thread; lock-free."""
@@ -1370,8 +1393,31 @@ class ClientsCore:
     def take(self, client: str, n: int = 1) -> int:
         """Take ``n`` tokens: 0, or the nanoseconds to wait; 2^64 - 1 is for ever."""
 
+    @staticmethod
+    def check_clients(clients: int) -> None:
+        """Raise `ValueError` for a table of none, or more than 2^24."""
+
+    def charge(self, client: str, n: int) -> tuple[int, Charge | None]:
+        """As `take`, with what can be given back."""
+
+    def return_charge(self, charge: Charge) -> None:
+        """Give it back, once; nothing if its bucket is another client's by now."""
+
     def remaining(self, client: str) -> int:
         """Whole tokens that the client could take now."""
+
+    @property
+    def limit(self) -> int:
+        """Tokens of a full bucket."""
+
+    def look(self, client: str) -> tuple[int, int]:
+        """What is there, and the nanoseconds until the client's bucket is full."""
+
+    def refill(self, client: str) -> None:
+        """Fill the client's bucket, and with it those that share it when the table is full."""
+
+    def key(self, client: str) -> int:
+        """What texts of the same client have in common."""
 
 @disjoint_base
 class BreakerCore:
@@ -1409,6 +1455,10 @@ class BreakerCore:
     def state(self) -> str:
         """``closed``, ``open`` or ``half_open``."""
 
+    @property
+    def rules_text(self) -> str:
+        """Its rules as JSON, with those that were not said."""
+
     def force_closed(self) -> None:
         """Close it now."""
 
@@ -1431,6 +1481,65 @@ class Permit:
     @property
     def settled(self) -> bool:
         """Whether one of the three was called."""
+
+@disjoint_base
+class BudgetCore:
+    """The native half of `meshcore.RetryBudget`. For any thread; lock-free."""
+
+    def __new__(
+        cls,
+        percent: int,
+        floor: int,
+        clock: Callable[[], int] | None = None,
+        words: Words | None = None,
+    ) -> Self:
+        """``percent`` of the calls under way, but never fewer than ``floor``."""
+
+    @property
+    def calls(self) -> int:
+        """Calls under way, with all their attempts."""
+
+    @property
+    def retries(self) -> int:
+        """Retries under way, with the pauses before them."""
+
+@disjoint_base
+class RetryCore:
+    """The native half of `meshcore.Retry`. For any thread."""
+
+    def __new__(
+        cls,
+        attempts: int,
+        pauses: tuple[int, int, int],
+        seed: int,
+        budget: BudgetCore | None = None,
+        clock: Callable[[], int] | None = None,
+    ) -> Self:
+        """``pauses`` in nanoseconds: the least, the most before the first retry, and at all."""
+
+    def begin(self) -> RetryCall:
+        """The first attempt of a call."""
+
+@final
+class RetryCall:
+    """One call with its attempts; over when it is ended, or dropped."""
+
+    @property
+    def attempts(self) -> int:
+        """How many have begun."""
+
+    def again(self, asked_ns: int = 0, left_ns: int | None = None) -> int | None:
+        """The attempt failed: the pause before another one, if there is to be one.
+
+        ``asked_ns``: for how long who was asked wants to be left alone; ``left_ns``: until nobody
+        waits for the call any more.
+        """
+
+    def end(self) -> None:
+        """The call is over."""
+
+def retry_after_ns(value: str) -> int | None:
+    """How long a ``retry-after`` in seconds asks to be left alone; a date is not read."""
 
 @disjoint_base
 class RoutesCore:
@@ -1478,7 +1587,7 @@ class BalancerCore:
         cls,
         upstream: str,
         seed: int,
-        failure_on: tuple[type[Exception], ...],
+        failure_on: tuple[type[BaseException], ...],
         clock: Callable[[], int] | None = None,
     ) -> Self:
         """``upstream`` as JSON (`Upstream` of ``snapshot.rs``); `ValueError` for others."""

@@ -18,6 +18,7 @@ __all__ = [
     "BreakerOpen",
     "CodecError",
     "ConfigError",
+    "DeadlineExceeded",
     "Draining",
     "LayerError",
     "MeshcoreError",
@@ -191,3 +192,9 @@ class Draining(Refused):
     """The proxy ends and takes no new work."""
 
     reason = "draining"
+
+
+class DeadlineExceeded(MeshcoreError, TimeoutError):  # noqa: N818  # as it is called elsewhere
+    """The time of a `meshcore.Deadline` is over."""
+
+    reason = "deadline_exceeded"

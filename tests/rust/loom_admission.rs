@@ -8,7 +8,7 @@
 use loom::sync::Arc;
 use loom::thread;
 use meshcore_core::admission::{
-    Breaker, ClientLimiter, Endpoints, InFlight, Outcome, Quota, State, TokenBucket, Weight,
+    Breaker, ClientLimiter, Endpoints, InFlight, Leases, Outcome, Quota, State, TokenBucket, Weight,
 };
 use meshcore_core::segment::Block;
 use meshcore_core::snapshot;
@@ -196,5 +196,18 @@ fn names_of_an_older_slice_are_not_added_up() {
         // The same slice of the ring, one window later.
         two(&breaker, |b| fail_at(b, A, !0, Nanos(NOW.0 + 10_000_000_000)));
         assert_eq!(breaker.state(NOW), State::Closed);
+    });
+}
+
+#[test]
+fn a_lease_for_one_is_held_by_one_at_a_time() {
+    loom::model(|| {
+        let leases = Arc::new(Leases::new(Block::private(Leases::WORDS), 0));
+        let held = two(&leases, |l| l.enter_below(1, NOW));
+        let mut held = held.into_iter().flatten();
+        let one = held.next().unwrap();
+        assert!(held.next().is_none());
+        leases.leave(one);
+        assert_eq!(leases.sum(NOW), 0);
     });
 }

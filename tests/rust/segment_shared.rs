@@ -467,3 +467,77 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_block_that_anybody_may_make_lies_behind_what_was_used() {
+    let first = create(MIB, 1);
+    let made: Vec<_> = (0..50)
+        .map(|i| {
+            // A writer of its own for each, as in processes that know nothing of each other.
+            open(&first).block_once(Kind::Bucket, &format!("b{i}"), 9).unwrap()
+        })
+        .collect();
+    made.iter().zip(1..).for_each(|(block, i)| block.word(8).store(i, Relaxed));
+    let found = |i: usize| open(&first).find_any(Kind::Bucket, &format!("b{i}")).unwrap().unwrap();
+    assert!((0..50).all(|i| found(i).word(8).load(Relaxed) == i as u64 + 1));
+    let again = open(&first).block_once(Kind::Bucket, "b7", 9).unwrap();
+    assert_eq!((again.word(8).load(Relaxed), again.column_words()), (8, 0));
+    let small = again.first_words(3);
+    assert_eq!((small.lines().len(), again.lines().len()), (1, 2));
+    small.word(0).store(5, Relaxed);
+    assert_eq!(again.word(0).load(Relaxed), 5);
+}
+
+#[test]
+fn what_was_retired_for_good_is_found_and_used_by_nobody() {
+    let segment = create(MIB, 1);
+    let (mut held, mut more) = (Vec::new(), 0);
+    let error = loop {
+        match open(&segment).block_once(Kind::Breaker, "x", 100) {
+            Ok(block) => held.push(block),
+            Err(error) => break error,
+        }
+        more += 1;
+        held.last().unwrap().word(99).store(more, Relaxed);
+        assert!(open(&segment).retire_once(Kind::Breaker, "x").unwrap());
+        assert!(!open(&segment).retire_once(Kind::Breaker, "x").unwrap());
+        assert!(open(&segment).find_any(Kind::Breaker, "x").unwrap().is_none());
+    };
+    assert!(matches!(error, SegmentError::Full { .. }) && held.len() > 500, "{error}");
+    assert!(held.iter().zip(1..).all(|(block, i)| block.word(99).load(Relaxed) == i));
+}
+
+#[test]
+fn what_was_lost_with_a_dead_maker_is_used_when_nothing_else_is_left() {
+    let segment = create(MIB, 1);
+    let mut names = Vec::new();
+    while open(&segment).block_once(Kind::Bucket, &format!("{}", names.len()), 400).is_ok() {
+        names.push(names.len());
+    }
+    // As if the makers of these had been killed before they published them.
+    let mut dead = file(&segment);
+    for bucket in 0..16_384_u64 {
+        let mut head = [0; 8];
+        dead.read_exact_at(&mut head, BUCKETS + bucket * 8).unwrap();
+        if bucket % 2 == 0 {
+            dead.write_all_at(&[0; 8], BUCKETS + bucket * 8).unwrap();
+        }
+    }
+    std::io::Write::flush(&mut dead).unwrap();
+    let is_left =
+        |name: &&usize| open(&segment).find_any(Kind::Bucket, &name.to_string()).unwrap().is_some();
+    let left: Vec<_> = names.iter().filter(is_left).copied().collect();
+    assert!(left.len() < names.len() - 5);
+    for &name in &left {
+        let block = open(&segment).find_any(Kind::Bucket, &name.to_string()).unwrap().unwrap();
+        block.word(399).store(name as u64, Relaxed);
+    }
+    for i in left.len()..names.len() {
+        let block = open(&segment).block_once(Kind::Bucket, &format!("new {i}"), 400).unwrap();
+        assert!((0..400).all(|word| block.word(word).swap(u64::MAX, Relaxed) == 0));
+    }
+    for name in left {
+        let block = open(&segment).find_any(Kind::Bucket, &name.to_string()).unwrap().unwrap();
+        assert_eq!(block.word(399).load(Relaxed), name as u64);
+    }
+}

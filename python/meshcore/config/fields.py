@@ -348,7 +348,7 @@ BindAddress = Annotated[
 FileMode = Annotated[
     int,
     BeforeValidator(parse_mode),
-    _serialized("{:04o}".format),
+    _serialized(lambda mode: f"{mode:04o}"),
     WithJsonSchema(
         {
             "type": ["string", "integer"],

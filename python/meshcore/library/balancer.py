@@ -4,19 +4,35 @@ from __future__ import annotations
 
 import json
 import secrets
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
+from collections.abc import Iterable, Mapping
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, NoReturn, Self, TypedDict, Unpack, cast
 
 from pydantic import ValidationError
 
 from meshcore._core import BalancerCore
 from meshcore.config.compile import core_upstream
 from meshcore.config.explain import as_value_error
-from meshcore.config.upstream import Upstream
+from meshcore.config.units import time_ns
+from meshcore.config.upstream import Ejection, Upstream
+from meshcore.library import part
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable
 
-    Endpoints = Iterable[str | Mapping[str, str | int]]
+Endpoints = Iterable[str | Mapping[str, str | int]]
+Time = str | float | timedelta
+
+
+class Ejecting(TypedDict, total=False):
+    """When an endpoint that failed is left out; what is not given is as in the configuration."""
+
+    eject_for: Time
+    """The first time out (``30s``): a text, seconds or a `timedelta`."""
+    max_eject_for: Time
+    """The longest time out (``5m``); it grows with each repetition."""
+    max_percent: int | str
+    """Most of the endpoints that may be out (``50%``)."""
 
 
 class EndpointStatus(NamedTuple):
@@ -55,17 +71,25 @@ class Balancer(BalancerCore):
         *,
         balance: Literal["least_request", "round_robin", "random"] = "least_request",
         failures: int = 5,
-        failure_on: tuple[type[Exception], ...] = (Exception,),
+        failure_on: type[BaseException] | Iterable[type[BaseException]] = Exception,
         clock: Callable[[], int] | None = None,
-        **more: Any,
+        **ejecting: Unpack[Ejecting],
     ) -> Self:
-        """All endpoints in. ``more``: ``eject_for``, ``max_eject_for``, ``max_percent``."""
-        ejection = {"failures": failures, **more} if failures else "off"
-        rules = {"balance": balance, "ejection": ejection}
-        seed = secrets.randbits(64)
-        new = super().__new__(cls, _upstream(rules, endpoints), seed, failure_on, clock)
+        """All endpoints in."""
+        given = {name: _plain(name, value) for name, value in ejecting.items()}
+        never = failures == 0 and not isinstance(failures, bool)
+        ejection = _ejection(given if never else {"failures": failures, **given})
+        rules = {"balance": balance, "ejection": "off" if never else ejection}
+        upstream, classes = _upstream(rules, endpoints), _classes(failure_on)
+        if clock is not None and not callable(clock):
+            raise TypeError(f"clock: expected a function that gives nanoseconds, got {clock!r}")
+        new = super().__new__(cls, upstream, secrets.randbits(64), classes, clock)
         new._rules = rules
         return new
+
+    def __reduce__(self) -> NoReturn:
+        """`TypeError`: what it knows of its endpoints is of this process."""
+        part.of_one_process(self)
 
     def set_endpoints(self, endpoints: Endpoints) -> None:
         """Other endpoints from now on; those that stay keep what is known of them.
@@ -79,8 +103,45 @@ class Balancer(BalancerCore):
         return [EndpointStatus(*each) for each in self.endpoints()]
 
 
+def _plain(name: str, value: Any) -> Any:
+    """A time as a file has it; what is none is for the model to refuse."""
+    is_time = name in ("eject_for", "max_eject_for")
+    if is_time and isinstance(value, int | float | timedelta) and not isinstance(value, bool):
+        try:
+            return f"{time_ns(value)}ns"
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from None
+    return value
+
+
+class _Given(Ejection):
+    """With the other keywords, so that one of them may be what was meant."""
+
+    balance: Any = None
+    clock: Any = None
+    failure_on: Any = None
+
+
+def _ejection(given: dict[str, Any]) -> dict[str, Any]:
+    try:
+        _Given.model_validate(given)
+    except ValidationError as error:
+        raise as_value_error(error, _Given) from None
+    return given
+
+
+def _classes(given: object) -> tuple[type[BaseException], ...]:
+    classes = tuple(given) if isinstance(given, list | tuple | set | frozenset) else (given,)
+    for each in classes:
+        if not (isinstance(each, type) and issubclass(each, BaseException)):
+            raise TypeError(f"failure_on: expected classes of exceptions, got {each!r}")
+    return cast("tuple[type[BaseException], ...]", classes)
+
+
 def _upstream(rules: dict[str, Any], endpoints: Endpoints) -> str:
-    listed = list(endpoints)
+    listed: Any = endpoints
+    if isinstance(endpoints, Iterable) and not isinstance(endpoints, str | dict):
+        listed = [dict(each) if isinstance(each, Mapping) else each for each in endpoints]
     try:
         model = Upstream.model_validate({**rules, "endpoints": listed})
     except ValidationError as error:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, cast
 
 from meshcore._core import BreakerCore
 from meshcore.config.units import parse_duration
+from meshcore.library import part
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -78,6 +79,10 @@ class CircuitBreaker(BreakerCore):
             return None
         self._held.set(held[:-1])
         return held[-1]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """As a part of its `SharedState`; `TypeError` for one of this process alone."""
+        return part.reduced(self)
 
     async def __aenter__(self) -> None:
         """As ``with``; never waits."""

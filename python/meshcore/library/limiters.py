@@ -2,32 +2,158 @@
 
 from __future__ import annotations
 
-import asyncio
+import functools
+import operator
 import secrets
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from meshcore._core import BucketCore, ClientsCore
-from meshcore.config.units import parse_rate
+from meshcore.config.units import SECOND, parse_rate, time_ns
 from meshcore.errors import RateLimited
+from meshcore.library import part
+from meshcore.library.deadline import within
+from meshcore.library.limited import LimitState, Turn, decorated
+from meshcore.library.waiting import NEVER_NS, Line, Lines, Source, patience_ns
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import timedelta
 
-    from meshcore._core import Words
+    from meshcore._core import Charge, Words
+    from meshcore.library.waiting import GiveBack, Take
 
-# More than a bucket can ever hold is asked for: waiting would not end.
-NEVER_NS = (1 << 64) - 1
+    Timeout = str | float | timedelta | None
+    # Whose tokens a call takes.
+    Client = str | Callable[..., str]
+
+F = TypeVar("F")
 
 
-def _burst(tokens: int, period_ns: int, burst: int | None) -> int:
+def _window_ns(quota: tuple[int, int, int]) -> int:
+    """In which an empty bucket fills."""
+    tokens, period_ns, burst = quota
+    return burst * period_ns // tokens
+
+
+# What the core, and what comes before it, say of rules that are none.
+_WRONG = (OverflowError, TypeError, ValueError)
+
+
+def _check_whole(number: object) -> None:
+    if isinstance(number, bool):
+        raise TypeError(f"expected a number, got {number}")
+
+
+def full_burst(tokens: int, period_ns: int, burst: int | None) -> int:
     """What one second of the rate brings, at least 1, unless told."""
-    return burst if burst is not None else max(tokens * 1_000_000_000 // period_ns, 1)
+    return burst if burst is not None else max(tokens * SECOND // period_ns, 1)
 
 
-def _refusal(wait_ns: int) -> RateLimited:
+def _quota(rate: str, burst: int | None) -> tuple[int, int, int]:
+    """Tokens, period and burst."""
+    tokens, period_ns = parse_rate(rate)
+    _check_whole(burst)
+    return tokens, period_ns, full_burst(tokens, period_ns, burst)
+
+
+def check_rules(rate: str, burst: int | None, clients: int = 1) -> None:
+    """Raise `ValueError` for what is no rule, before anything is made by it."""
+    try:
+        BucketCore(*_quota(rate, burst))
+        _check_whole(clients)
+        ClientsCore.check_clients(clients)
+    except _WRONG as error:
+        raise _explained(error, rate=rate, burst=burst, clients=clients) from None
+
+
+def _explained(error: Exception, **rules: object) -> Exception:
+    """The error in the words of `meshcore check`, if the rules are what is wrong."""
+    # Only for those who made a mistake: the models are a third of a worker's memory.
+    from pydantic import ValidationError
+
+    from meshcore.config.explain import as_value_error
+    from meshcore.config.layers import ClientLimit
+
+    try:
+        ClientLimit.model_validate(rules)
+    except ValidationError as problems:
+        return as_value_error(problems, ClientLimit)
+    return error
+
+
+def _check_clock(clock: object) -> None:
+    if clock is not None and not callable(clock):
+        raise TypeError(f"clock must be a function that gives nanoseconds, got {clock!r}")
+
+
+def _refusal(wait_ns: int, n: int, limit: int) -> Exception:
+    """Why tokens cannot be had: not now, or never."""
     if wait_ns == NEVER_NS:
-        return RateLimited("more tokens than the bucket holds")
+        return ValueError(f"{n} tokens are more than the bucket holds: its burst is {limit}")
     return RateLimited("", wait_ns)
+
+
+def _check_count(n: int, limit: int) -> None:
+    # Whoever is first in a line must be able to be served.
+    if operator.index(n) > limit:
+        raise _refusal(NEVER_NS, n, limit)
+    if n < 0:
+        raise ValueError(f"{n} tokens cannot be taken")
+
+
+def _client(by: Client, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+    return by if isinstance(by, str) else by(*args, **kwargs)
+
+
+def _check_client(by: object) -> None:
+    if not (isinstance(by, str) or callable(by)):
+        raise TypeError(f"a client is a text, or a function of the call that gives one, not {by!r}")
+
+
+def _limiting(take: Callable[[], bool], insist: Callable[[], None]) -> Callable[[F], F]:
+    """A decorator: tokens are taken, or it is asked once more why not."""
+
+    def before(call: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(call)
+        def limited(*args: Any, **kwargs: Any) -> Any:
+            if not take():
+                insist()
+            return call(*args, **kwargs)
+
+        return limited
+
+    def before_async(call: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(call)
+        async def limited_async(*args: Any, **kwargs: Any) -> Any:
+            if not take():
+                insist()
+            return await call(*args, **kwargs)
+
+        return limited_async
+
+    return lambda function: decorated(function, before, before_async)
+
+
+def _limiting_by(by: Callable[..., str], take: Callable[[str], None]) -> Callable[[F], F]:
+    """The same, for the client that a function of the call's arguments names."""
+
+    def before(call: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(call)
+        def limited(*args: Any, **kwargs: Any) -> Any:
+            take(by(*args, **kwargs))
+            return call(*args, **kwargs)
+
+        return limited
+
+    def before_async(call: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(call)
+        async def limited_async(*args: Any, **kwargs: Any) -> Any:
+            take(by(*args, **kwargs))
+            return await call(*args, **kwargs)
+
+        return limited_async
+
+    return lambda function: decorated(function, before, before_async)
 
 
 class TokenBucket(BucketCore):
@@ -38,6 +164,10 @@ class TokenBucket(BucketCore):
     `ValueError` for a rate that is none, or out of range.
     """
 
+    _line: Line | None = None
+    _patience_ns: int
+    _window_ns: int
+
     def __new__(
         cls,
         rate: str,
@@ -47,25 +177,111 @@ class TokenBucket(BucketCore):
         words: Words | None = None,
     ) -> Self:
         """A full bucket; in ``words`` of a `SharedState`, that state's bucket."""
-        tokens, period_ns = parse_rate(rate)
-        filled = _burst(tokens, period_ns, burst)
-        return super().__new__(cls, tokens, period_ns, filled, clock, words)
+        _check_clock(clock)
+        try:
+            quota = _quota(rate, burst)
+            new = super().__new__(cls, *quota, clock, words)
+        except _WRONG as error:
+            raise _explained(error, rate=rate, burst=burst) from None
+        new._window_ns = _window_ns(quota)
+        new._patience_ns = patience_ns(words, clock)
+        return new
 
     def acquire(self, n: int = 1) -> None:
-        """Take ``n`` tokens, or raise `RateLimited`, which says when to come back. O(1)."""
+        """Take ``n`` tokens, or raise `RateLimited`, which says when to come back. O(1).
+
+        Raises `ValueError` for more than the bucket ever holds. Waiters are passed.
+        """
         wait_ns = self.take(n)
         if wait_ns:
-            raise _refusal(wait_ns)
+            raise _refusal(wait_ns, n, self.limit)
 
-    async def wait(self, n: int = 1) -> None:
-        """Take ``n`` tokens as soon as they are there. Waiters are not served in order.
+    def give_back(self, n: int = 1) -> None:
+        """Return tokens that were taken and not used."""
+        super().give_back(n)
+        self._stir()
 
-        Raises `RateLimited` when the bucket can never hold so many.
+    def reset(self) -> None:
+        """Fill the bucket."""
+        self.refill()
+        self._stir()
+
+    def peek(self) -> LimitState:
+        """Limit, what remains of it and when it is whole again; takes nothing."""
+        return LimitState(self.limit, *self.look(), self._window_ns)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """As a part of its `SharedState`; `TypeError` for one of this process alone."""
+        return part.reduced(self)
+
+    async def wait(self, n: int = 1, *, timeout: Timeout = None) -> None:  # noqa: ASYNC109
+        """Take ``n`` tokens as soon as they are there: first come, first served.
+
+        Raises `RateLimited` when ``timeout`` has passed, `DeadlineExceeded` when the `Deadline`
+        around it has, and `ValueError` for more than the bucket ever holds. Cancelled, it has taken
+        none. Those of one process are served in order, whatever loops and threads they are in;
+        waiters of other processes are not known here.
         """
-        while wait_ns := self.take(n):
-            if wait_ns == NEVER_NS:
-                raise _refusal(wait_ns)
-            await asyncio.sleep(wait_ns / 1e9)
+        _check_count(n, self.limit)
+        with within(timeout) as timeout_ns:
+            await self._own_line().wait(n, timeout_ns)
+
+    def wait_blocking(self, n: int = 1, *, timeout: Timeout = None) -> None:
+        """As `wait`, in the same line, for a thread that may sleep."""
+        _check_count(n, self.limit)
+        with within(timeout) as timeout_ns:
+            self._own_line().block(n, timeout_ns)
+
+    def limiting(self, n: int = 1) -> Callable[[F], F]:
+        """A decorator: each call of the function takes ``n`` tokens, or raises `RateLimited`.
+
+        Async functions take them when they are awaited. Raises `TypeError` for generators, which
+        do nothing when they are called, and `ValueError` for more tokens than the burst.
+        """
+        _check_count(n, self.limit)
+        return _limiting(functools.partial(self.try_acquire, n), lambda: self.acquire(n))
+
+    def waiting(self, n: int = 1, *, timeout: Timeout = None) -> Turn:
+        """What waits for ``n`` tokens before a block or each call: see `Turn`."""
+        _check_count(n, self.limit)
+        if timeout is not None:
+            timeout = time_ns(timeout) / SECOND
+        return Turn(
+            lambda _args, _kwargs: self.wait_blocking(n, timeout=timeout),
+            lambda _args, _kwargs: self.wait(n, timeout=timeout),
+        )
+
+    def __call__(self, function: F) -> F:
+        """Decorate a function: each call takes a token, as `limiting`."""
+        return _limiting(self.try_acquire, self.acquire)(function)
+
+    async def __aenter__(self) -> None:
+        """Wait for a token."""
+        await self.wait()
+
+    async def __aexit__(self, *_error: object) -> None:
+        """Nothing is given back: the block was begun."""
+
+    def _stir(self) -> None:
+        line = self._line
+        if line and line.is_ours:
+            line.stir()
+
+    def _own_line(self) -> Line:
+        line = self._line
+        if line is None or not line.is_ours:
+            source = Source(self._charge, self._return, self._patience_ns)
+            # Of threads that come at once, all have the one that came first.
+            line = self.__dict__.setdefault("_line", Line(source))
+            if not line.is_ours:
+                line = self._line = Line(source)
+        return line
+
+    def _charge(self, n: int) -> tuple[int, None]:
+        return self.take(n), None
+
+    def _return(self, n: int, _charge: Charge | None) -> None:
+        super().give_back(n)
 
 
 class ClientLimiter(ClientsCore):
@@ -75,6 +291,9 @@ class ClientLimiter(ClientsCore):
     addresses as IPv4), anything else as it is. When ``clients`` buckets are busy, further clients
     share. Raises as `TokenBucket`.
     """
+
+    _lines: Lines
+    _window_ns: int
 
     def __new__(
         cls,
@@ -86,12 +305,89 @@ class ClientLimiter(ClientsCore):
         words: Words | None = None,
     ) -> Self:
         """A table of full buckets; in ``words`` of a `SharedState`, that state's table."""
-        tokens, period_ns = parse_rate(rate)
-        quota = tokens, period_ns, _burst(tokens, period_ns, burst)
-        return super().__new__(cls, quota, clients, secrets.randbits(128), clock, words)
+        _check_clock(clock)
+        try:
+            _check_whole(clients)
+            quota, seed = _quota(rate, burst), secrets.randbits(128)
+            new = super().__new__(cls, quota, clients, seed, clock, words)
+        except _WRONG as error:
+            raise _explained(error, rate=rate, burst=burst, clients=clients) from None
+        new._window_ns = _window_ns(quota)
+        new._lines = Lines(patience_ns(words, clock))
+        return new
 
     def acquire(self, client: str, n: int = 1) -> None:
-        """Take ``n`` tokens of a client's, or raise `RateLimited`. O(1)."""
+        """Take ``n`` tokens of a client's, or raise as `TokenBucket.acquire`. O(1)."""
         wait_ns = self.take(client, n)
         if wait_ns:
-            raise _refusal(wait_ns)
+            raise _refusal(wait_ns, n, self.limit)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """As of `TokenBucket`."""
+        return part.reduced(self)
+
+    async def wait(
+        self,
+        client: str,
+        n: int = 1,
+        *,
+        timeout: Timeout = None,  # noqa: ASYNC109
+    ) -> None:
+        """Take ``n`` tokens of a client's as soon as they are there, as `TokenBucket.wait`.
+
+        Each client has a line of its own.
+        """
+        _check_count(n, self.limit)
+        line = self._lines.of(self.key(client), *self._source(client))
+        with within(timeout) as timeout_ns, line as turn:
+            await turn.wait(n, timeout_ns)
+
+    def wait_blocking(self, client: str, n: int = 1, *, timeout: Timeout = None) -> None:
+        """As `wait`, in the same line, for a thread that may sleep."""
+        _check_count(n, self.limit)
+        line = self._lines.of(self.key(client), *self._source(client))
+        with within(timeout) as timeout_ns, line as turn:
+            turn.block(n, timeout_ns)
+
+    def reset(self, client: str) -> None:
+        """Fill the client's bucket, and with it those that share it when the table is full."""
+        self.refill(client)
+        self._lines.stir(self.key(client))
+
+    def peek(self, client: str) -> LimitState:
+        """The client's limit, what remains of it and when it is whole again; takes nothing."""
+        return LimitState(self.limit, *self.look(client), self._window_ns)
+
+    def limiting(self, by: Client, n: int = 1) -> Callable[[F], F]:
+        """A decorator: each call takes ``n`` tokens, as `TokenBucket.limiting`.
+
+        They are those of the client ``by``: a text, or a function that is called with the
+        arguments of the call and gives one.
+        """
+        _check_client(by)
+        _check_count(n, self.limit)
+        if callable(by):
+            return _limiting_by(by, lambda client: self.acquire(client, n))
+        take = functools.partial(self.try_acquire, by, n)
+        return _limiting(take, lambda: self.acquire(by, n))
+
+    def waiting(self, by: Client, n: int = 1, *, timeout: Timeout = None) -> Turn:
+        """What waits for ``n`` tokens of a client's: see `Turn`. ``by`` is as of `limiting`."""
+        _check_client(by)
+        _check_count(n, self.limit)
+        if timeout is not None:
+            timeout = time_ns(timeout) / SECOND
+        return Turn(
+            lambda args, kwargs: self.wait_blocking(_client(by, args, kwargs), n, timeout=timeout),
+            lambda args, kwargs: self.wait(_client(by, args, kwargs), n, timeout=timeout),
+        )
+
+    def _source(self, client: str) -> tuple[Take, GiveBack]:
+        def take(n: int) -> tuple[int, Charge | None]:
+            return self.charge(client, n)
+
+        def give_back(_n: int, charge: Charge | None) -> None:
+            if charge is not None:
+                self.return_charge(charge)
+
+        return take, give_back

@@ -4,17 +4,30 @@ from __future__ import annotations
 
 import itertools
 import json
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypedDict, TypeVar, Unpack, cast
+from collections.abc import Iterable, Mapping, Sequence
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Generic,
+    NamedTuple,
+    NoReturn,
+    TypedDict,
+    TypeVar,
+    Unpack,
+    cast,
+)
 
-from pydantic import ValidationError
+from pydantic import ValidationError, create_model
 
 from meshcore._core import RoutesCore
 from meshcore.config.core_route import matching
 from meshcore.config.explain import as_value_error
-from meshcore.config.route import Match
+from meshcore.config.fields import Model
+from meshcore.config.route import Match, PathMatch, Route
+from meshcore.library import part
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator
 
 V = TypeVar("V")
 
@@ -39,6 +52,26 @@ class Requests(TypedDict, total=False):
     """Query parameters, likewise."""
     priority: int
     """Higher wins before specificity does."""
+
+
+# The same, as the configuration would judge it; with the paths of a match beside the rest.
+_PATHS = {"path": "exact", "prefix": "prefix", "regex": "regex"}
+_Given: type[Model] = create_model(
+    "Given",
+    __base__=Model,
+    **cast(
+        "dict[str, Any]",
+        {
+            "name": (str, ...),
+            **{name: (info.annotation, info) for name, info in Match.model_fields.items()},
+            **{
+                name: (PathMatch.model_fields[key].annotation, PathMatch.model_fields[key])
+                for name, key in _PATHS.items()
+            },
+            "priority": (int, Route.model_fields["priority"]),
+        },
+    ),
+)
 
 
 class RouteEntry(NamedTuple, Generic[V]):
@@ -69,6 +102,10 @@ class RouteMap(Generic[V]):
         self._core = RoutesCore()
         self._order = itertools.count()
 
+    def __reduce__(self) -> NoReturn:
+        """`TypeError`: its values are objects of this process."""
+        part.of_one_process(self)
+
     def insert(self, name: str, value: V, **requests: Unpack[Requests]) -> None:
         """Add a route. O(routes of its hosts): `insert_all` for many at once.
 
@@ -96,9 +133,10 @@ class RouteMap(Generic[V]):
         method: str = "GET",
         headers: Iterable[tuple[str, str]] = (),
     ) -> RouteFound[V] | None:
-        """The route that owns a request; ``target`` is the path with its query, as sent.
+        """The route that owns a request; ``target`` is the path with its query, ``host`` the host
+        with its port if it has one, both as sent.
 
-        The path is normalised first, as in the proxy. Raises `ValueError` for a path to which the
+        Both are normalised first, as in the proxy. Raises `ValueError` for those to which the
         proxy would answer 400. Takes about a microsecond whatever the number of routes.
         """
         found = self._core.lookup(host, target, method, list(headers) if headers else None)
@@ -116,24 +154,33 @@ class RouteMap(Generic[V]):
     def _change(self, kind: str, routes: Iterable[tuple[str, V, Requests]]) -> None:
         changes: list[tuple[str, str, str, Any]] = []
         for name, value, requests in routes:
-            match = _match(requests)
+            match, priority = _judged(name, requests)
             order = next(self._order) & 0xFFFF_FFFF
-            route = json.dumps(matching(name, match, requests.get("priority", 0), order))
+            route = json.dumps(matching(name, match, priority, order))
             changes += [(host, kind, route, value) for host in dict.fromkeys(match.host)]
         self._core.apply(changes)
 
 
-def _match(requests: Requests) -> Match:
-    fields: dict[str, Any] = dict(requests)
-    fields.pop("priority", None)
-    spelt = {"path": "exact", "prefix": "prefix", "regex": "regex"}
-    paths = {key: fields.pop(given) for given, key in spelt.items() if given in fields}
-    if paths:
-        fields["path"] = paths
-    for name in ("methods", "host"):
-        if name in fields and not isinstance(fields[name], str):
-            fields[name] = list(fields[name])
+def _judged(name: str, requests: Requests) -> tuple[Match, int]:
+    """What is given, and its priority; `ValueError` for what a file may not say either."""
+    given: dict[str, Any] = {key: _plain(value) for key, value in requests.items()}
     try:
-        return Match.model_validate(fields)
+        found: Any = _Given.model_validate({**given, "name": name})
     except ValidationError as error:
-        raise as_value_error(error, Match) from None
+        raise as_value_error(error, _Given) from None
+    paths = [key for key in _PATHS if getattr(found, key) is not None]
+    if len(paths) > 1:
+        raise ValueError(f"{paths[0]}: {' and '.join(paths)} given: a route has one of {_SPELT}")
+    path = PathMatch.model_construct(**{_PATHS[key]: getattr(found, key) for key in paths})
+    match = {key: getattr(found, key) for key in ("host", "methods", "headers", "query")}
+    return Match.model_construct(path=path if paths else None, **match), found.priority
+
+
+_SPELT = ", ".join(_PATHS)
+
+
+def _plain(value: object) -> object:
+    """Any sequence or mapping as a file has it."""
+    if isinstance(value, Mapping):
+        return {key: _plain(each) for key, each in value.items()}
+    return list(value) if isinstance(value, Sequence) and not isinstance(value, str) else value

@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import os
 import re
 import secrets
 import stat
 import weakref
-from contextlib import contextmanager
-from multiprocessing import reduction
+from multiprocessing import context, reduction
 from typing import TYPE_CHECKING, Any
 
 from meshcore._core import SharedWords
 from meshcore.config.units import parse_rate, parse_size
 from meshcore.errors import ConfigError
+from meshcore.library import part, shared_file
 from meshcore.library.breaker import CircuitBreaker
-from meshcore.library.limiters import ClientLimiter, TokenBucket
+from meshcore.library.limiters import ClientLimiter, TokenBucket, check_rules, full_burst
+from meshcore.library.retry import RetryBudget, checked_budget
+from meshcore.library.shared_rules import breaker_text, budget_text, difference, limit_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from meshcore._core import Words
+    from meshcore.library.shared_file import SharedFile
 
 # Memory with names. Anyone may write here, so what is opened is looked at first (`_check`).
 _DIRECTORY = "/dev/shm"  # noqa: S108
@@ -32,10 +34,11 @@ _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 _MIN_SIZE = 512 << 10
 # The size of the file is for ever: others have mapped it.
 _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
+_KINDS = ("token_bucket", "client_limiter", "circuit_breaker", "retry_budget")
 
 
 class SharedState:
-    """Limiters and breakers whose state several processes of one machine share.
+    """Limiters, breakers and retry budgets whose state several processes of one machine share.
 
     With a ``name`` it is a file of this user's in ``/dev/shm``, made by whoever comes first and
     found by every other process, also after all have ended, until `unlink` or a restart of the
@@ -44,29 +47,37 @@ class SharedState:
     some 500,000 clients); memory is used when it is needed, and whoever makes the state decides.
 
     Calls on what it gives are lock-free words, as without it; only making what was not there
-    before takes a lock, which the system frees if its holder dies. Raises `OSError` if the system
-    refuses, `PermissionError` for a file that others could write, and
-    `meshcore.errors.SegmentLayoutError` for one that another version of meshcore has left.
+    before takes a lock, which the system frees if its holder dies. What it gives is there for any
+    number of processes, for whoever they run as after a fork, and also when a daemoniser has
+    closed the descriptor (`fileno`), which is needed only to make more. All who ask for a part
+    say the same rules: others are a `ValueError` that tells both. Parts are pickled as their
+    state is: with a name, by it; without, for a child of `multiprocessing` alone.
+
+    Raises `OSError` if the system refuses, `PermissionError` for a file that others could write,
+    and `meshcore.errors.SegmentLayoutError` for one that another version of meshcore has left.
     """
 
-    __slots__ = ("__weakref__", "_fd", "_name", "_words")
+    __slots__ = ("__weakref__", "_file", "_name")
 
     def __init__(self, name: str | None = None, *, size: str | int = "16MiB") -> None:
         """The state of this name, made if it is not there."""
         wanted = parse_size(size)
         if wanted < _MIN_SIZE:
             raise ValueError(f"a shared state takes at least {_MIN_SIZE >> 10}KiB, not {size}")
-        fd, words = _unnamed(wanted) if name is None else _named(_path(name), wanted)
-        self._keep(fd, words, name)
+        self._keep(_unnamed(wanted) if name is None else _named(_path(name), wanted), name)
 
-    def _keep(self, fd: int, words: SharedWords, name: str | None) -> None:
-        self._fd, self._words, self._name = fd, words, name
-        weakref.finalize(self, os.close, fd)
+    def _keep(self, file: SharedFile, name: str | None) -> None:
+        self._file, self._name = file, name
+        weakref.finalize(self, shared_file.leave, file).atexit = False
 
     @property
     def name(self) -> str | None:
         """The name by which others find it."""
         return self._name
+
+    def fileno(self) -> int:
+        """The descriptor of its file, for a daemoniser that is told what to leave open."""
+        return self._file.open_fd()
 
     def token_bucket(
         self,
@@ -76,9 +87,14 @@ class SharedState:
         *,
         clock: Callable[[], int] | None = None,
     ) -> TokenBucket:
-        """The bucket of this name: full when it is new. Every process says the same rate."""
-        words = self._part("token_bucket", name)
-        return TokenBucket(rate, burst, clock=clock, words=words)
+        """The bucket of this name: full when it is new."""
+        check_rules(rate, burst)
+        per = parse_rate(rate)
+        text = limit_text(per, full_burst(*per, burst))
+        words = self._part("token_bucket", name, text)
+        rules = {"rate": rate, "burst": burst, "clock": clock}
+        origin = part.Origin(self, "token_bucket", name, rules)
+        return part.of(origin, TokenBucket(rate, burst, clock=clock, words=words))
 
     def client_limiter(
         self,
@@ -89,19 +105,49 @@ class SharedState:
         clients: int = 65_536,
         clock: Callable[[], int] | None = None,
     ) -> ClientLimiter:
-        """The table of clients of this name.
-
-        `ValueError` if it is there for another number of ``clients``, or another rate or burst:
-        its words would mean something else.
-        """
-        text = f"{parse_rate(rate)} {burst}".encode()
-        rules = int.from_bytes(hashlib.sha256(text).digest()[:8]) | 1
-        words = self._part("client_limiter", name, clients, rules)
-        return ClientLimiter(rate, burst, clients=clients, clock=clock, words=words)
+        """The table of clients of this name."""
+        check_rules(rate, burst, clients)
+        per = parse_rate(rate)
+        room = SharedWords.clients(clients)
+        text = limit_text(per, full_burst(*per, burst), room)
+        words = self._part("client_limiter", name, text, room)
+        rules = {"rate": rate, "burst": burst, "clients": clients, "clock": clock}
+        made = ClientLimiter(rate, burst, clients=clients, clock=clock, words=words)
+        return part.of(part.Origin(self, "client_limiter", name, rules), made)
 
     def circuit_breaker(self, name: str, **rules: Any) -> CircuitBreaker:
-        """The breaker of this name; ``rules`` as of `CircuitBreaker`, the same in every process."""
-        return CircuitBreaker(words=self._part("circuit_breaker", name), **rules)
+        """The breaker of this name; ``rules`` as of `CircuitBreaker`.
+
+        What counts as a failure is each process's own.
+        """
+        text = breaker_text(CircuitBreaker(**rules).rules_text)
+        words = self._part("circuit_breaker", name, text)
+        origin = part.Origin(self, "circuit_breaker", name, rules)
+        return part.of(origin, CircuitBreaker(words=words, **rules))
+
+    def retry_budget(
+        self,
+        name: str,
+        percent: str | int = "20%",
+        floor: int = 3,
+        *,
+        clock: Callable[[], int] | None = None,
+    ) -> RetryBudget:
+        """The budget of this name: nothing of it is used when it is new."""
+        words = self._part("retry_budget", name, budget_text(*checked_budget(percent, floor)))
+        rules = {"percent": percent, "floor": floor, "clock": clock}
+        made = RetryBudget(percent, floor, clock=clock, words=words)
+        return part.of(part.Origin(self, "retry_budget", name, rules), made)
+
+    def remove(self, name: str) -> bool:
+        """Take away every part of this name; whether there was one.
+
+        Whoever asks next gets a new one, by whatever rules; who has it goes on with it. So its
+        memory is used for nothing else until `unlink`.
+        """
+        with self._file.locked():
+            removed = [self._file.words.retire(kind, name) for kind in _KINDS]
+        return any(removed)
 
     @staticmethod
     def unlink(name: str) -> bool:
@@ -115,25 +161,32 @@ class SharedState:
             return False
         return True
 
-    def _part(self, kind: str, name: str, clients: int = 0, rules: int = 0) -> Words:
-        found = self._words.find(kind, name, clients, rules)
+    def _part(self, kind: str, name: str, rules: str, clients: int = 0) -> Words:
+        if not isinstance(name, str) or not name or not name.isprintable():
+            raise ValueError(f"{name!r} is no name of a {kind}: a text that can be printed")
+        found = self._file.words.find(kind, name)
         if found is None:
-            with _locked(self._fd):
-                if self._words.find(kind, name, clients, rules) is None:
-                    self._make(kind, name, clients)
-            found = self._words.find(kind, name, clients, rules)
+            with self._file.locked() as fd:
+                found = self._file.words.find(kind, name)
+                if found is None:
+                    self._make(fd, (kind, name, clients), rules)
+                    found = self._file.words.find(kind, name)
         if found is None:
             raise RuntimeError(f"{kind} {name} was made and is not there")
-        return found
+        words, theirs = found
+        if theirs != rules:
+            raise difference(f"{kind} {name}", theirs, rules)
+        return words
 
-    def _make(self, kind: str, name: str, clients: int) -> None:
-        # Memory that the system does not have would be found out by a signal, later. Columns may
-        # need as much again as there is.
-        size = os.fstat(self._fd).st_size
-        used = 2 * self._words.reserved_bytes + self._words.bytes_of(kind, clients)
-        os.posix_fallocate(self._fd, 0, min(used, size))
+    def _make(self, fd: int, what: tuple[str, str, int], rules: str) -> None:
+        kind, name, clients = what
+        words, size = self._file.words, os.fstat(fd).st_size
+        # Memory that the system does not have would be found out by a signal, later.
+        first = min(words.reserved_bytes, size)
+        if needed := min(words.bytes_of(*what), size - first):
+            os.posix_fallocate(fd, first, needed)
         try:
-            self._words.make(kind, name, clients)
+            words.make(kind, name, clients, rules)
         except ConfigError as error:
             raise ConfigError(
                 f"the shared state has no room for {kind} {name} in its {size} bytes: make it "
@@ -143,68 +196,81 @@ class SharedState:
     def __reduce__(self) -> tuple[Any, ...]:
         """By its name, or for a child of `multiprocessing` by its file."""
         if self._name is not None:
-            return type(self), (self._name,)
-        return _received, (reduction.DupFd(self._fd),)
+            return _by_name, (self._name, self._file.owner)
+        if context.get_spawning_popen() is None:
+            raise TypeError(
+                "a SharedState without a name is pickled only as an argument of "
+                "multiprocessing.Process: give it a name"
+            )
+        return _received, (reduction.DupFd(self._file.open_fd()),)
 
     def __repr__(self) -> str:
         name = "" if self._name is None else repr(self._name)
         return f"SharedState({name})"
 
 
+def _by_name(name: str, owner: int) -> SharedState:
+    if owner != os.geteuid():
+        raise PermissionError(
+            f"the shared state {name!r} is user {owner}'s, and this process is user {os.geteuid()}"
+        )
+    return SharedState(name)
+
+
 def _received(handle: Any) -> SharedState:
-    fd = handle.detach()
+    file = shared_file.taken(None, handle.detach)
     state = SharedState.__new__(SharedState)
-    state._keep(fd, SharedWords.open(fd), None)
+    state._keep(file, None)
+    if not hasattr(file, "words"):
+        file.words = SharedWords.open(file.open_fd())
     return state
 
 
 def _path(name: str) -> str:
-    if _NAME.fullmatch(name) is None:
+    if not isinstance(name, str) or _NAME.fullmatch(name) is None:
         raise ValueError(f"{name!r} is no name of a shared state: letters, digits, and . _ -")
     return f"{_DIRECTORY}/meshcore-{os.geteuid()}-{name}"
 
 
-@contextmanager
-def _locked(fd: int) -> Iterator[None]:
-    """One at a time, of all threads and processes; freed by the system when the holder dies."""
-    # A description of its own: those of one description, as after a fork, do not exclude.
-    own = os.open(f"/proc/self/fd/{fd}", os.O_RDWR | os.O_CLOEXEC)
-    try:
-        fcntl.flock(own, fcntl.LOCK_EX)
-        try:
-            yield
-        finally:
-            # Closing is not enough when a fork has copied the descriptor meanwhile.
-            fcntl.flock(own, fcntl.LOCK_UN)
-    finally:
-        os.close(own)
+def _unnamed(size: int) -> SharedFile:
+    def opened() -> int:
+        return os.memfd_create("meshcore", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
 
-
-def _unnamed(size: int) -> tuple[int, SharedWords]:
-    fd = os.memfd_create("meshcore", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    file = shared_file.taken(None, opened)
     try:
-        os.ftruncate(fd, size)
-        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
-        return fd, SharedWords.create(fd, size, secrets.randbits(64))
+        os.ftruncate(file.fd, size)
+        fcntl.fcntl(file.fd, fcntl.F_ADD_SEALS, _SEALS)
+        file.words = SharedWords.create(file.fd, size, secrets.randbits(64))
     except BaseException:
-        os.close(fd)
+        shared_file.leave(file)
         raise
+    return file
 
 
-def _named(path: str, size: int) -> tuple[int, SharedWords]:
-    while True:
+def _named(path: str, size: int) -> SharedFile:
+    def opened() -> int:
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         fd = os.open(path, flags, 0o600)
         try:
             _check(fd, path)
-            with _locked(fd):
-                # Whoever unlinked it meanwhile wants the next to begin anew.
-                if _is_there(path, fd):
-                    return fd, _words(fd, size)
         except BaseException:
             os.close(fd)
             raise
-        os.close(fd)
+        return fd
+
+    while True:
+        file = shared_file.taken(path, opened)
+        try:
+            with file.locked() as fd:
+                # Whoever unlinked it meanwhile wants the next to begin anew.
+                if _is_there(path, fd):
+                    if not hasattr(file, "words"):
+                        file.words = _words(fd, size)
+                    return file
+        except BaseException:
+            shared_file.leave(file)
+            raise
+        shared_file.leave(file)
 
 
 def _check(fd: int, path: str) -> None:

@@ -9,7 +9,7 @@ import importlib
 import inspect
 import logging
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from meshcore._core import Answer, Reason, now_ns
 from meshcore.errors import LayerError
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     Then = Callable[[Exchange, Layer, Any], None]
 
 log = logging.getLogger("meshcore.layers")
+
+# What ends the program, and not a request alone.
+ENDS: Final = (KeyboardInterrupt, SystemExit)
 
 
 def import_layer(name: str) -> object:
@@ -117,8 +120,8 @@ class LayerRunner:
             passage.context = self._context.copy()
         try:
             answer = passage.context.run(layer.on_request, exchange.request)
-        except (Exception, asyncio.CancelledError) as error:
-            self._failed(exchange, layer, error)
+        except (Exception, asyncio.CancelledError, *ENDS) as error:
+            self._failed_at_once(exchange, layer, error)
             return
         if answer is not None and inspect.isawaitable(answer):
             self._spawn(exchange, layer, answer, self._go_on)
@@ -149,8 +152,8 @@ class LayerRunner:
             response: Any = exchange.response
             try:
                 hook = passage.context.run(layer.on_response, exchange.request, response)
-            except (Exception, asyncio.CancelledError) as error:
-                self._failed(exchange, layer, error)
+            except (Exception, asyncio.CancelledError, *ENDS) as error:
+                self._failed_at_once(exchange, layer, error)
                 return False
             if hook is None:
                 continue
@@ -190,6 +193,12 @@ class LayerRunner:
         name = type(layer).__name__
         log.error("layer %s failed", name, exc_info=error)
         exchange.answer(Answer.for_reason(Reason.LAYER_ERROR, name), now_ns())
+
+    def _failed_at_once(self, exchange: Exchange, layer: Layer, error: BaseException) -> None:
+        self._failed(exchange, layer, error)
+        if isinstance(error, ENDS):
+            # By the loop itself, as when a task raises it: a connection would take it for its own.
+            self._loop.call_soon(_raise, error)
 
     def _spawn(self, exchange: Exchange, layer: Layer, hook: Awaitable[Any], then: Then) -> None:
         passage: Any = exchange.layers
@@ -231,6 +240,10 @@ class LayerRunner:
 def _begins_tunnel(exchange: Exchange, answer: Answer) -> bool:
     """Whether its client would take it for the beginning of one (RFC 9110 §9.3.6)."""
     return 200 <= answer.status < 300 and exchange.request.method == "CONNECT"
+
+
+def _raise(error: BaseException) -> None:
+    raise error
 
 
 async def _awaited(hook: Awaitable[Any]) -> Any:

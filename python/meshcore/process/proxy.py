@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from contextlib import nullcontext, suppress
 from typing import TYPE_CHECKING
 
 from meshcore._core import Engine
@@ -14,9 +15,9 @@ from meshcore.config.compile import compile
 from meshcore.errors import SegmentFullError
 from meshcore.process.doors import Doors
 from meshcore.process.layers import given_layer, load_layer
-from meshcore.process.memory import calm_collector, tune_allocator
 from meshcore.process.prepared import prepare
 from meshcore.process.room import STEP, sizes, too_small
+from meshcore.process.signals import ending
 from meshcore.process.worker import Worker
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ class Proxy:
         self._reloading = asyncio.Lock()
         self._next_version = 2
         self._stopped = asyncio.Event()
+        self._hurry = asyncio.Event()
         self._end: asyncio.Future[None] | None = None  # once it was asked to stop
 
     @property
@@ -84,7 +86,12 @@ class Proxy:
 
     async def start(self) -> None:
         """Listen on every address. Raises `OSError` when one cannot be had; then none is."""
-        tune_allocator()
+        if self._worker is not None or self._end is not None:
+            raise RuntimeError("a proxy is started once: make another one")
+        async with self._reloading:
+            await self._start()
+
+    async def _start(self) -> None:
         listeners = self._snapshot.listeners
         self._doors.commit(self._doors.prepare(listeners, 1), listeners)
         worker = self._worker = Worker(self._engine, self._layers)
@@ -98,7 +105,6 @@ class Proxy:
             self._doors.close()
             await worker.stop(0)
             raise
-        calm_collector()
 
     def _sockets(self, names: set[str]) -> dict[str, dict[int, socket.socket]]:
         return {name: {0: self._doors.current[name].of_lane(0)[1].dup()} for name in names}
@@ -152,33 +158,65 @@ class Proxy:
         """Whether new requests are taken."""
         return self._worker is not None and self._end is None
 
-    async def serve(self) -> None:
-        """Start, and run until `stop` is called and everything in flight is over."""
-        await self.start()
-        await self._stopped.wait()
+    async def serve(self, *, handle_signals: bool = False) -> None:
+        """Start, and run until `stop` is called and everything in flight is over.
+
+        Whoever cancels it stops it likewise; with ``handle_signals``, for a program that is nothing
+        but a proxy, so do SIGTERM and SIGINT. Asked twice, it ends what is in flight.
+        """
+        with ending(self._on_signal) if handle_signals else nullcontext():
+            await self.start()
+            try:
+                await self._stopped.wait()
+            finally:
+                try:
+                    await self.stop()
+                except asyncio.CancelledError:
+                    self._hasten()
+                    await self.stop()
+                    raise
 
     async def stop(self) -> None:
         """Stop accepting, finish what is in flight up to ``drain``, then end. Idempotent.
 
         With a `drain` that has a `delay`, readiness turns red so much sooner.
         """
+        await asyncio.shield(self._begin_to_end())  # who is tired of waiting does not end it
+
+    def _begin_to_end(self) -> asyncio.Future[None]:
         if self._end is None:
             self._end = asyncio.ensure_future(self._stop())
-        await asyncio.shield(self._end)  # who is tired of waiting does not end it
+        return self._end
+
+    def _on_signal(self) -> None:
+        if self._end is not None:
+            self._hasten()
+        self._begin_to_end()
+
+    def _hasten(self) -> None:
+        self._hurry.set()
+        if self._worker is not None:
+            self._worker.hurry()
 
     async def _stop(self) -> None:
         try:
+            async with self._reloading:
+                pass  # a change that has begun, or the start
             if self._worker is not None:
-                async with self._reloading:
-                    pass  # a change that has begun
-                await asyncio.sleep(self._snapshot.drain_delay_ns / 1e9)
+                await self._delay(self._snapshot.drain_delay_ns / 1e9)
                 self._worker.stop_accepting()
                 self._doors.close()
-                await self._worker.stop(self._snapshot.drain_ns / 1e9)
+                drain_ns = 0 if self._hurry.is_set() else self._snapshot.drain_ns
+                await self._worker.stop(drain_ns / 1e9)
             if self._admin is not None:
                 await self._admin.stop()
         finally:
             self._stopped.set()
+
+    async def _delay(self, seconds: float) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._hurry.wait()
 
     async def __aenter__(self) -> Proxy:
         await self.start()

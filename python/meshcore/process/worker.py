@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from meshcore._core import now_ns
@@ -67,6 +68,7 @@ class Worker:
         self._pages = FreePages()
         self._tasks: set[asyncio.Task[None]] = set()
         self._sweeper = loop.call_later(SWEEP_S, self._sweep)
+        self._patience: asyncio.Timeout | None = None
 
     # --- configuration ------------------------------------------------------------------------
 
@@ -211,8 +213,9 @@ class Worker:
         for listener in self.listeners.values():
             listener.stop_accepting()
             listener.drain()
+        self._patience = asyncio.timeout(drain_s)
         try:
-            async with asyncio.timeout(drain_s):
+            async with self._patience:
                 for listener in listeners:
                     await listener.drained()
         except TimeoutError:
@@ -227,6 +230,12 @@ class Worker:
         if self.observer is not None:
             await asyncio.to_thread(self.observer.close)
         await asyncio.gather(*self._tasks)
+
+    def hurry(self) -> None:
+        """End now what `stop` waits for."""
+        if self._patience is not None:
+            with suppress(RuntimeError):  # it does not wait any more
+                self._patience.reschedule(self._loop.time())
 
     def _sweep(self) -> None:
         now = now_ns()

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::path::Oddities;
 
@@ -408,7 +408,7 @@ pub enum MissingKey {
 }
 
 /// A circuit breaker's rules.
-#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields, default)]
 pub struct Breaker {
     /// Consecutive failures that open it.
@@ -434,7 +434,7 @@ pub struct Breaker {
 }
 
 /// What a breaker counts as failures, and nothing else.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields, default)]
 pub struct BreakerOn {
     /// A connection that could not be made.

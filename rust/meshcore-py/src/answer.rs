@@ -7,12 +7,11 @@ use meshcore_core::error::Reason;
 use meshcore_core::exchange::{Answer as CoreAnswer, LocalReply};
 use meshcore_core::head::{Headers, Version};
 use meshcore_core::path::PathError;
-use pyo3::exceptions::PyValueError;
+use pyo3::exceptions::{PyBaseException, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyType};
 
 use crate::clock::http_date;
-use crate::errors::CodecError;
 use crate::message::{Body, Part, Request, Response};
 use crate::numbers;
 
@@ -165,7 +164,10 @@ impl Answer {
     }
 
     #[classmethod]
-    fn for_codec_error(_: &Bound<'_, PyType>, error: &Bound<'_, CodecError>) -> PyResult<Self> {
+    fn for_codec_error(
+        _: &Bound<'_, PyType>,
+        error: &Bound<'_, PyBaseException>,
+    ) -> PyResult<Self> {
         let args = error.getattr("args")?;
         let number: usize = args.get_item(1)?.extract()?;
         let detail: String = args.get_item(2)?.extract()?;

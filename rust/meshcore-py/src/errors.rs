@@ -3,14 +3,34 @@
 use meshcore_core::codec;
 use meshcore_core::exchange;
 use meshcore_core::segment::SegmentError;
+use pyo3::PyErrArguments;
 use pyo3::exceptions::{PyOSError, PyValueError};
-use pyo3::import_exception;
 use pyo3::prelude::*;
+use pyo3::types::PyType;
 
-import_exception!(meshcore.errors, CodecError);
-import_exception!(meshcore.errors, ConfigError);
-import_exception!(meshcore.errors, SegmentFullError);
-import_exception!(meshcore.errors, SegmentLayoutError);
+/// A class of `meshcore.errors`, as the interpreter that asks has it. Each interpreter of a process
+/// has its own, and a static would be of the one that came first: who raises one often keeps it in
+/// an object, which is of one interpreter too.
+pub(crate) fn class(py: Python<'_>, name: &str) -> PyResult<Py<PyType>> {
+    Ok(py.import("meshcore.errors")?.getattr(name)?.cast_into::<PyType>()?.unbind())
+}
+
+macro_rules! exceptions {
+    ($($name:ident),*) => {$(
+        struct $name;
+
+        impl $name {
+            fn new_err<A: PyErrArguments + Send + Sync + 'static>(arguments: A) -> PyErr {
+                Python::attach(|py| match class(py, stringify!($name)) {
+                    Ok(class) => PyErr::from_type(class.into_bound(py), arguments),
+                    Err(error) => error,
+                })
+            }
+        }
+    )*};
+}
+
+exceptions!(CodecError, ConfigError, SegmentFullError, SegmentLayoutError);
 
 /// A configuration error without a place in a file.
 pub(crate) fn config_error(message: impl ToString) -> PyErr {

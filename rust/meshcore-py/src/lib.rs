@@ -1,6 +1,7 @@
 //! `meshcore._core`: unpack, call the core, map the error. Nothing is decided here.
 
 use pyo3::prelude::*;
+use pyo3::types::IntoPyDict;
 
 mod answer;
 mod client_codec;
@@ -62,7 +63,9 @@ mod _core {
     #[pymodule_export]
     use crate::library::{Attempt, BalancerCore};
     #[pymodule_export]
-    use crate::library::{BreakerCore, BucketCore, ClientsCore, Permit};
+    use crate::library::{BreakerCore, BucketCore, Charge, ClientsCore, Permit};
+    #[pymodule_export]
+    use crate::library::{BudgetCore, RetryCall, RetryCore, retry_after_ns};
     #[pymodule_export]
     use crate::library::{FoundRoute, RoutesCore};
     #[pymodule_export]
@@ -83,6 +86,9 @@ mod _core {
     #[pymodule_init]
     fn init(m: &Bound<'_, PyModule>) -> PyResult<()> {
         crate::numbers::add(m)?;
+        let at_fork = [("after_in_child", wrap_pyfunction!(crate::library::reseed, m)?)];
+        let os = m.py().import("os")?;
+        os.call_method("register_at_fork", (), Some(&at_fork.into_py_dict(m.py())?))?;
         m.add("__version__", env!("CARGO_PKG_VERSION"))
     }
 }

@@ -12,13 +12,13 @@ import pytest
 TEXT = (Path(__file__).parents[3] / "docs" / "library.md").read_text()
 BLOCKS = dict(
     re.findall(
-        r"^## ([^\n]+)\n(?:(?!^## ).)*?```python\n(.*?)^```$", TEXT, re.DOTALL | re.MULTILINE
+        r"^##+ ([^\n]+)\n(?:(?!^##+ ).)*?```python\n(.*?)^```$", TEXT, re.DOTALL | re.MULTILINE
     )
 )
 
 
 def test_every_block_is_found() -> None:
-    assert len(BLOCKS) == TEXT.count("```python") == 6
+    assert len(BLOCKS) == TEXT.count("```python") == 9
 
 
 @pytest.mark.parametrize("title", BLOCKS)

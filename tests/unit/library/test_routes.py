@@ -81,11 +81,11 @@ def test_all_or_none() -> None:
 @pytest.mark.parametrize(
     ("requests", "text"),
     [
-        ({"path": "/a", "prefix": "/b"}, "exact"),
-        ({"regex": "("}, "path.regex"),
+        ({"path": "/a", "prefix": "/b"}, "^path: path and prefix given"),
+        ({"regex": "("}, "^regex: bad regex"),
         ({"host": "a.*.b"}, "host"),
         ({"metods": ["GET"]}, "metods: unknown key"),
-        ({"path": "no-slash"}, "path.exact"),
+        ({"path": "no-slash"}, "^path: a path begins with /"),
     ],
 )
 def test_what_is_wrong_is_said(requests: dict[str, object], text: str) -> None:
@@ -133,3 +133,40 @@ def test_a_removed_value_is_let_go() -> None:
     made.remove("one")
     gc.collect()
     assert alive() is None
+
+
+HOSTS = ["api.example", "*.api.example", "[2001:db8::1]", "api_x.example"]
+
+
+@pytest.mark.parametrize(
+    ("host", "owner"),
+    [
+        ("api.example:8080", "api.example"),
+        ("API.Example:443", "api.example"),
+        ("api.example.", "api.example"),
+        ("api.example.:80", "api.example"),
+        ("v1.api.example:8080", "*.api.example"),
+        ("[2001:DB8:0::1]:80", "[2001:db8::1]"),
+        ("[2001:db8::1]", "[2001:db8::1]"),
+        ("api_x.example:1", "api_x.example"),
+        ("other.example:80", "*"),
+        ("", "*"),
+    ],
+)
+def test_a_host_is_matched_as_the_proxy_does(host: str, owner: str) -> None:
+    routes: meshcore.RouteMap[str] = meshcore.RouteMap()
+    for each in ("*", *HOSTS):
+        routes.insert(each, each, host=each)
+    found = routes.lookup(host, "/")
+    assert found is not None
+    assert found.value == owner
+
+
+@pytest.mark.parametrize(
+    "host", ["a:", "a:x", "a:65536", "u@a", "::1", "[::1", "a b", "a/b", "http://a", "ä", "a,b"]
+)
+def test_a_host_to_which_the_proxy_would_answer_400_is_an_error(host: str) -> None:
+    routes: meshcore.RouteMap[str] = meshcore.RouteMap()
+    routes.insert("all", "all")
+    with pytest.raises(ValueError, match=r"host .*: (invalid|port|bytes)"):
+        routes.lookup(host, "/")

@@ -33,9 +33,6 @@ const OVERFLOW: usize = WAYS;
 /// them overflow (Poisson, mean 8).
 const CLIENTS_PER_LINE: u64 = 4;
 
-/// 16.7 million clients, 256 MiB: a typo must not take the host's memory.
-const MAX_CLIENTS: u64 = 1 << 24;
-
 const TAG_SHIFT: u32 = 40;
 
 /// Claims that may be lost to others before a client makes do with the overflow bucket.
@@ -79,12 +76,16 @@ enum Place {
 }
 
 impl ClientLimiter {
+    /// 16.7 million clients, 256 MiB: a typo must not take the host's memory.
+    pub const MAX_CLIENTS: u64 = 1 << 24;
+
     /// Words of a block for `clients` in debt at once: 16 bytes for each, rounded up to a power
     /// of two, at most 256 MiB.
     #[must_use]
     #[allow(clippy::cast_possible_truncation)] // at most 2^25
     pub fn words(clients: u64) -> usize {
-        let lines = clients.min(MAX_CLIENTS).div_ceil(CLIENTS_PER_LINE).next_power_of_two().max(2);
+        let lines =
+            clients.min(Self::MAX_CLIENTS).div_ceil(CLIENTS_PER_LINE).next_power_of_two().max(2);
         lines as usize * WORDS_PER_LINE
     }
 
@@ -173,6 +174,17 @@ impl ClientLimiter {
             Place::Full => home * WORDS_PER_LINE + OVERFLOW,
         };
         self.clock.admitted(self.ahead(self.block.word(word).load(Ordering::Acquire), at))
+    }
+
+    /// Fills the bucket of a client, and of those who share it if the table is full.
+    pub fn refill(&self, key: u64, now: Nanos) {
+        let (home, tag) = self.home(key);
+        let (word, tag) = match self.place(home, tag, self.clock.units(now)) {
+            Place::Own(word) => (word, tag),
+            Place::Free(..) => return,
+            Place::Full => (home * WORDS_PER_LINE + OVERFLOW, 0),
+        };
+        update(self.block.word(word), |old| (same_tag(old, tag).then_some(0), ()));
     }
 
     /// A client without a word: claims one, or shares the overflow bucket.
@@ -367,6 +379,18 @@ mod tests {
         assert_eq!(l.peek(9, NOW).remaining, 3);
         l.give_back(charge);
         assert_eq!(l.peek(9, NOW).remaining, 3, "never more than a full bucket");
+    }
+
+    #[test]
+    fn a_refill_is_one_clients_alone() {
+        let l = limiter(64, 10, 3);
+        for key in [9, 10] {
+            l.try_acquire(key, NOW, 3).unwrap();
+        }
+        l.refill(9, NOW);
+        l.refill(11, NOW);
+        assert_eq!([9, 10, 11].map(|key| l.peek(key, NOW).remaining), [3, 0, 3]);
+        assert!(l.try_acquire(9, NOW, 3).is_ok());
     }
 
     #[test]

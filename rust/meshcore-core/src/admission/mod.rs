@@ -6,12 +6,13 @@
 //! client in a table that never grows ([`client_key()`] turns an address into its key).
 //! [`breaker`] watches outcomes: [`breaker_word`] lists every transition, [`window`] counts for
 //! the failure rate, [`breaker_endpoints`] says whom a failure names, [`failure_rules`] what a
-//! failure is. [`inflight`] and [`retry_budget`] cap what is under way, on [`columns`];
-//! [`client_share`] keeps the last part of a cap for clients that hold little of it.
+//! failure is. [`inflight`] and [`retry_budget`] cap what is under way, on [`columns`], or on [`lease`]
+//! where nobody looks after dead processes; [`back_off`] says when a retry begins; [`client_share`] keeps the last part of a cap for clients that hold little of it.
 //!
 //! Each machine is a pure step on one word and [`crate::sync::update`]; who is let in gets a
 //! small `Copy` permit, and whoever holds it settles it exactly once.
 
+pub mod back_off;
 pub mod breaker;
 pub mod breaker_endpoints;
 pub mod breaker_word;
@@ -21,12 +22,14 @@ pub mod client_share;
 pub mod columns;
 pub mod failure_rules;
 pub mod inflight;
+pub mod lease;
 pub mod quota;
 pub mod retry_budget;
 pub mod token_bucket;
 pub mod token_clock;
 pub mod window;
 
+pub use back_off::{BackOff, RetryRules};
 pub use breaker::{Breaker, Open, State};
 pub use breaker_endpoints::{Endpoints, Weight};
 pub use breaker_word::{BreakerPermit, Outcome, Request};
@@ -35,6 +38,7 @@ pub use client_limiter::{Charge, ClientLimiter};
 pub use client_share::{ClientShare, ClientsHeld};
 pub use failure_rules::{FailureRules, Verdict, What};
 pub use inflight::InFlight;
+pub use lease::{Lease, Leases};
 pub use quota::{Admitted, Quota, QuotaError, Refused};
-pub use retry_budget::RetryBudget;
+pub use retry_budget::{LeasedBudget, RetryBudget};
 pub use token_bucket::TokenBucket;

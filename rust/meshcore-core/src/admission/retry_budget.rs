@@ -1,8 +1,10 @@
 //! Retries may not become the load that keeps a service down.
 
 use crate::segment::Block;
+use crate::time::Nanos;
 
 use super::columns::Columns;
+use super::lease::{Lease, Leases};
 
 /// At one time as many retries as a part of the active requests, and always a few.
 ///
@@ -11,8 +13,26 @@ use super::columns::Columns;
 #[derive(Clone, Debug)]
 pub struct RetryBudget {
     columns: Columns,
+    part: Part,
+}
+
+/// How many retries there may be at one time.
+#[derive(Clone, Copy, Debug)]
+struct Part {
     percent: u64,
     floor: u64,
+}
+
+impl Part {
+    const fn new(percent: u32, floor: u32) -> Self {
+        Self { percent: percent as u64, floor: floor as u64 }
+    }
+
+    #[inline]
+    const fn of(self, active: u64) -> u64 {
+        let part = active.saturating_mul(self.percent) / 100;
+        if part > self.floor { part } else { self.floor }
+    }
 }
 
 impl RetryBudget {
@@ -26,7 +46,7 @@ impl RetryBudget {
     #[must_use]
     pub fn new(block: Block, worker_slot: usize, percent: u32, floor: u32) -> Self {
         let columns = Columns::new(block, worker_slot);
-        Self { columns, percent: u64::from(percent), floor: u64::from(floor) }
+        Self { columns, part: Part::new(percent, floor) }
     }
 
     /// Counts a retry in if the budget allows one more beside `active` requests.
@@ -64,8 +84,60 @@ impl RetryBudget {
     #[must_use]
     #[inline]
     pub const fn allowed(&self, active: u64) -> u64 {
-        let part = active.saturating_mul(self.percent) / 100;
-        if part > self.floor { part } else { self.floor }
+        self.part.of(active)
+    }
+}
+
+/// The same for calls of programs that share words with no control over them, whose own calls it
+/// counts too.
+#[derive(Clone, Debug)]
+pub struct LeasedBudget {
+    calls: Leases,
+    retries: Leases,
+    part: Part,
+}
+
+impl LeasedBudget {
+    /// Words of its block.
+    pub const WORDS: usize = 2 * Leases::WORDS;
+
+    /// In the words of `block`: `percent` of the calls under way, but never fewer than `floor`.
+    #[must_use]
+    pub fn new(block: Block, percent: u32, floor: u32) -> Self {
+        let retries = Leases::new(block.clone(), Leases::WORDS);
+        Self { calls: Leases::new(block, 0), retries, part: Part::new(percent, floor) }
+    }
+
+    /// Counts a call in, with all its attempts. `None`: there are too many to be counted.
+    pub fn enter(&self, now: Nanos) -> Option<Lease> {
+        self.calls.enter_below(u64::MAX, now)
+    }
+
+    /// Counts a call out, once.
+    pub fn leave(&self, call: Lease) {
+        self.calls.leave(call);
+    }
+
+    /// Counts a retry in if the budget allows one more.
+    pub fn try_retry(&self, now: Nanos) -> Option<Lease> {
+        self.retries.enter_below(self.part.of(self.calls(now)), now)
+    }
+
+    /// Counts a retry out, once.
+    pub fn end_retry(&self, retry: Lease) {
+        self.retries.leave(retry);
+    }
+
+    /// Calls under way.
+    #[must_use]
+    pub fn calls(&self, now: Nanos) -> u64 {
+        self.calls.sum(now)
+    }
+
+    /// Retries under way.
+    #[must_use]
+    pub fn retries(&self, now: Nanos) -> u64 {
+        self.retries.sum(now)
     }
 }
 
@@ -92,6 +164,20 @@ mod tests {
         assert!(b.try_enter(4));
         assert_eq!(b.current(), 2);
         assert!(!b.try_enter(0), "the budget shrinks with the requests");
+    }
+
+    #[test]
+    fn calls_of_programs_are_counted_with_their_retries() {
+        let b = LeasedBudget::new(Block::private(LeasedBudget::WORDS), 50, 0);
+        let now = Nanos::from_secs(1_000);
+        let calls: Vec<Lease> = (0..5).filter_map(|_| b.enter(now)).collect();
+        assert!(calls.len() == 5 && b.calls(now) == 5);
+        let retries: Vec<Lease> = std::iter::from_fn(|| b.try_retry(now)).collect();
+        assert_eq!((retries.len(), b.retries(now)), (2, 2));
+        b.end_retry(retries[0]);
+        assert!(b.try_retry(now).is_some());
+        calls.into_iter().for_each(|call| b.leave(call));
+        assert_eq!((b.calls(now), b.try_retry(now)), (0, None));
     }
 
     #[test]

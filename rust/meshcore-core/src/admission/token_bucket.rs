@@ -71,6 +71,11 @@ impl TokenBucket {
         self.admitted(used(ahead, self.quota.full(), SKEW_UNITS).min(self.quota.full()))
     }
 
+    /// Fills the bucket.
+    pub fn refill(&self, now: Nanos) {
+        self.word().store(units(now), Ordering::Release);
+    }
+
     /// Goes on from what was taken of `before`, a bucket of another quota.
     ///
     /// Whoever charges `before` meanwhile is forgiven that.
@@ -171,6 +176,16 @@ mod tests {
         b.give_back(5);
         assert_eq!(b.peek(t).remaining, 5, "a full bucket stays full");
         assert!(b.try_acquire(t, 5).is_ok());
+    }
+
+    #[test]
+    fn a_refilled_bucket_is_full() {
+        let b = bucket(1, 5);
+        let t = Nanos::from_secs(7);
+        b.try_acquire(t, 5).unwrap();
+        b.refill(t);
+        assert_eq!(b.peek(t), Admitted { remaining: 5, reset_after: Nanos(0) });
+        assert!(b.try_acquire(t, 5).is_ok() && b.try_acquire(t, 1).is_err());
     }
 
     #[test]

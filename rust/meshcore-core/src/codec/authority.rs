@@ -1,5 +1,6 @@
 //! `host[:port]`, in the one spelling that routing and the upstream both see.
 
+use std::borrow::Cow;
 use std::net::Ipv6Addr;
 
 use super::error::CodecError;
@@ -40,6 +41,37 @@ pub(super) fn check(authority: &[u8]) -> Result<Parts, CodecError> {
         has_upper = host.iter().any(u8::is_ascii_uppercase);
     }
     Ok(Parts { host_len, has_upper })
+}
+
+/// The host that an authority names, in the spelling that routes and limits see whatever a client
+/// writes: in lower case, without its port and the root's dot, an IPv6 address as RFC 5952 asks. That
+/// of nothing is nothing: HTTP/1.0 need not say a host.
+///
+/// # Errors
+/// As for a request that says it.
+pub fn host_of(authority: &str) -> Result<Cow<'_, str>, CodecError> {
+    if authority.is_empty() {
+        return Ok(Cow::Borrowed(authority));
+    }
+    let parts = check(authority.as_bytes())?;
+    let host = &authority[..parts.host_len];
+    if let Some(best) = better_ipv6(host.as_bytes()) {
+        return Ok(Cow::Owned(best));
+    }
+    let host = &host[..without_root(host.as_bytes())];
+    Ok(if parts.has_upper { Cow::Owned(host.to_ascii_lowercase()) } else { Cow::Borrowed(host) })
+}
+
+/// How much of a host is left without the root's dot.
+pub(super) fn without_root(host: &[u8]) -> usize {
+    if let [_, .., b'.'] = host { host.len() - 1 } else { host.len() }
+}
+
+/// An IPv6 address as RFC 5952 asks, if it is written in another way.
+pub(super) fn better_ipv6(host: &[u8]) -> Option<String> {
+    let [b'[', inner @ .., b']'] = host else { return None };
+    let ip = std::str::from_utf8(inner).ok()?.parse::<Ipv6Addr>().ok()?;
+    Some(format!("[{ip}]")).filter(|best| best.as_bytes() != host)
 }
 
 /// Whether a checked authority names a port.
@@ -90,6 +122,24 @@ mod tests {
             let parts = check(text.as_bytes()).unwrap();
             assert_eq!(&text[..parts.host_len], host);
             assert_eq!(parts.has_upper, text != text.to_lowercase());
+        }
+    }
+
+    #[test]
+    fn one_spelling_of_a_host() {
+        for (text, host) in [
+            ("", ""),
+            ("a:80", "a"),
+            ("A.B.", "a.b"),
+            (".", "."),
+            ("a.b.:8080", "a.b"),
+            ("[::1]:80", "[::1]"),
+            ("[2001:DB8:0:0::1]:443", "[2001:db8::1]"),
+        ] {
+            assert_eq!(host_of(text).unwrap(), host);
+        }
+        for text in ["a:", "u@a", "::1", "a b", "a:65536", "[::1", "ä"] {
+            assert!(host_of(text).is_err(), "{text}");
         }
     }
 

@@ -46,6 +46,7 @@ mod target;
 mod via;
 mod websocket;
 
+pub use authority::host_of;
 pub use encode::{encode_chunk_end, encode_chunk_header, encode_last_chunk, reason_phrase};
 pub use encode_request::{RequestRules, encode_request};
 pub use encode_response::{

@@ -1,7 +1,5 @@
 //! A validated request head from one block.
 
-use std::net::Ipv6Addr;
-
 use super::authority;
 use super::error::CodecError;
 use super::field::valid_field_name;
@@ -161,20 +159,12 @@ pub(super) fn locate_host(
     Ok((span, canonical(host, parsed)))
 }
 
-/// One spelling for each host, so that routes and limits see the same whatever a client writes: the
-/// root's dot is left out, an IPv6 address is written as RFC 5952 asks. In lower case it is already.
+/// The host in its one spelling. In lower case it is already.
 fn canonical(host: Span, parsed: &mut RequestBlock) -> Span {
     let text = parsed.headers.slice(host);
-    match text {
-        [b'[', inner @ .., b']'] => {
-            let written = std::str::from_utf8(inner).ok().and_then(|t| t.parse::<Ipv6Addr>().ok());
-            match written.map(|ip| format!("[{ip}]")) {
-                Some(best) if best.as_bytes() != text => parsed.headers.append(best.as_bytes()),
-                _ => host,
-            }
-        }
-        [_, .., b'.'] => Span { len: host.len - 1, ..host },
-        _ => host,
+    match authority::better_ipv6(text) {
+        Some(best) => parsed.headers.append(best.as_bytes()),
+        None => Span { len: authority::without_root(text) as u32, ..host },
     }
 }
 

@@ -9,20 +9,12 @@ use super::deadline::Awaited;
 use super::outcome::Outcome;
 use super::stack::RouteStack;
 use super::ticket::{Budget, Kind, RequestTicket, Stage, Told};
+use crate::admission::back_off::{self, BackOff};
 use crate::admission::{State, What};
 use crate::balance::{EndpointOutcome, Rng, Tried};
 use crate::error::{Again, Reason};
 use crate::head::Headers;
 use crate::time::Nanos;
-
-/// The pause before a retry to the same endpoint, or a later one: uniform in 25 to 250 ms, as
-/// Envoy's.
-const BACK_OFF_MIN_NS: u64 = 25_000_000;
-const BACK_OFF_SPAN_NS: u64 = 225_000_000;
-
-/// The longest pause that an endpoint may ask for before it is asked again: meanwhile the request
-/// holds its place at the upstream. Whoever asks for more has its response passed on.
-const LONGEST_PAUSE: Nanos = Nanos::from_secs(2);
 
 /// What follows an attempt that failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -234,7 +226,7 @@ impl RequestTicket {
         if reason.again().is_untouched() && !same && self.attempts <= 1 {
             return now;
         }
-        now + Nanos(BACK_OFF_MIN_NS + rng.below(BACK_OFF_SPAN_NS))
+        now + BackOff::PROXY.pause(0, rng.next_u64())
     }
 
     /// The response's head arrived: another attempt, or the breaker and the endpoint learn the
@@ -284,11 +276,9 @@ impl RequestTicket {
         if !self.may_repeat(named.is_some(), false) {
             return None;
         }
-        let pause = head.retry_after.unwrap_or(Nanos::ZERO);
-        let not_before = now + pause;
-        if pause > LONGEST_PAUSE || not_before >= self.deadline.min(self.head_bound()) {
-            return None;
-        }
+        let asked = head.retry_after.unwrap_or(Nanos::ZERO);
+        let until = self.deadline.min(self.head_bound());
+        let not_before = back_off::not_before(asked, back_off::LONGEST_ASKED, now, until)?;
         let before = self.attempt_index();
         let status = named.map_or(head.status, |_| 0);
         let again = self.another(Reason::UpstreamStatus, status, before, now, rng)?;
@@ -410,14 +400,10 @@ impl RequestTicket {
     }
 }
 
-/// How long a response's `retry-after` asks to be left alone (RFC 9110 §10.2.3), where it says so
-/// in seconds; a date is not read.
+/// How long a response's `retry-after` asks to be left alone.
 #[must_use]
 pub fn retry_after(fields: &Headers) -> Option<Nanos> {
-    let value = fields.get(b"retry-after")?;
-    let digits = value.len() <= 9 && value.iter().all(u8::is_ascii_digit);
-    let secs = std::str::from_utf8(value).ok().filter(|_| digits)?.parse().ok()?;
-    Some(Nanos::from_secs(secs))
+    back_off::retry_after(fields.get(b"retry-after")?)
 }
 
 /// Whether a route's policy lets what ended so be tried again.

@@ -163,6 +163,12 @@ impl Block {
         Self { first: first_of(&all[at..at + lines]), lines, columns, pin }
     }
 
+    /// The same block without what lies behind the lines of its first `words` words.
+    #[must_use]
+    pub fn first_words(&self, words: usize) -> Self {
+        Self { lines: self.lines.min(words.div_ceil(WORDS_PER_LINE)), ..self.clone() }
+    }
+
     /// Whether every slot means the same column, as in a block that is private to its holder.
     pub(crate) fn has_one_column(&self) -> bool {
         self.columns.stride == 0

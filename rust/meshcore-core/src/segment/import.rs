@@ -104,7 +104,10 @@ impl Segment {
         let fits = |carried: &&Carried| carried.words <= most && carried.column <= most;
         let kept = exported.blocks.iter().filter(fits).filter(|carried| {
             let (Some(words), Some(name)) = (carried.wanted(), name(carried)) else { return false };
-            let Ok(block) = writer.block(view, (carried.kind, &name, words)) else { return false };
+            let Ok(block) = writer.block(view, (carried.kind, &name), carried.kind.shape(words))
+            else {
+                return false;
+            };
             carried.fill(&block);
             true
         });

@@ -3,10 +3,10 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::{Arc, MutexGuard, OnceLock, PoisonError};
 
-use super::block::{Block, Line};
+use super::block::{Block, Line, Shape};
 use super::error::SegmentError;
 use super::kind::Kind;
-use super::layout::{MAX_WORKERS, POOL_AT, USED};
+use super::layout::{MAX_WORKERS, POOL_AT, USED, entry};
 use super::memory::Memory;
 use super::slots::Worker;
 use super::view::{Entry, Origin, View};
@@ -57,6 +57,16 @@ struct Inner {
 #[derive(Clone, Debug)]
 pub struct Segment(Arc<Inner>);
 
+/// A descriptor by its number, for system calls that say so if nothing is open by it.
+fn borrowed(fd: &RawFd) -> Result<BorrowedFd<'_>, SegmentError> {
+    if *fd < 0 {
+        return Err(SegmentError::Memory(rustix::io::Errno::BADF.into()));
+    }
+    // SAFETY: not negative, and lent for no longer than the caller has the number; whoever is given
+    // it makes system calls with it and nothing else.
+    Ok(unsafe { BorrowedFd::borrow_raw(*fd) })
+}
+
 impl Segment {
     /// A segment in memory of this process alone.
     ///
@@ -82,24 +92,31 @@ impl Segment {
         ftruncate(&fd, (lines * size_of::<Line>()) as u64).map_err(no)?;
         // Nobody can pull the memory away under another's feet.
         fcntl_add_seals(&fd, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL).map_err(no)?;
-        Self::format(fd, config, origin)
+        let view = Self::formatted(fd.as_fd(), config, origin)?;
+        Ok(Self::with(view, Some(fd)).into_writer())
     }
 
-    /// Makes a segment of an empty file, which is as large as the segment may become.
+    /// Makes a segment of an empty file, which is as large as the segment may become; the
+    /// descriptor stays the caller's, and none is opened or closed.
     ///
     /// The header's first word is written last: until then it is no segment for anyone.
     ///
     /// # Errors
     /// If the configuration is out of range or the system refuses.
     #[cfg(not(loom))]
-    pub fn format(
-        fd: OwnedFd,
+    pub fn format(fd: RawFd, config: SegmentConfig, origin: Origin) -> Result<Self, SegmentError> {
+        let view = Self::formatted(borrowed(&fd)?, config, origin)?;
+        Ok(Self::with(view, None))
+    }
+
+    #[cfg(not(loom))]
+    fn formatted(
+        fd: BorrowedFd<'_>,
         config: SegmentConfig,
         origin: Origin,
-    ) -> Result<Self, SegmentError> {
-        let memory = Memory::shared(fd.as_fd(), config.lines()?).map_err(SegmentError::Memory)?;
-        let view = View::create(memory, config.worker_slots, origin);
-        Ok(Self::with(view, Some(fd)).into_writer())
+    ) -> Result<View, SegmentError> {
+        let memory = Memory::shared(fd, config.lines()?).map_err(SegmentError::Memory)?;
+        Ok(View::create(memory, config.worker_slots, origin))
     }
 
     /// A segment that another process made; blocks can be found, not added.
@@ -110,7 +127,22 @@ impl Segment {
     /// [`SegmentError::NotASegment`], [`SegmentError::OtherLayout`], or what the system says.
     #[cfg(not(loom))]
     pub fn open(fd: OwnedFd, layout: u64) -> Result<Self, SegmentError> {
-        let stat = rustix::fs::fstat(&fd).map_err(|e| SegmentError::Memory(e.into()))?;
+        let view = Self::opened(fd.as_fd(), layout)?;
+        Ok(Self::with(view, Some(fd)))
+    }
+
+    /// The same, while the descriptor stays the caller's, and none is opened or closed.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    #[cfg(not(loom))]
+    pub fn map(fd: RawFd, layout: u64) -> Result<Self, SegmentError> {
+        Ok(Self::with(Self::opened(borrowed(&fd)?, layout)?, None))
+    }
+
+    #[cfg(not(loom))]
+    fn opened(fd: BorrowedFd<'_>, layout: u64) -> Result<View, SegmentError> {
+        let stat = rustix::fs::fstat(fd).map_err(|e| SegmentError::Memory(e.into()))?;
         let bytes = usize::try_from(stat.st_size).unwrap_or(0);
         if bytes <= POOL_AT * size_of::<Line>() {
             return Err(SegmentError::NotASegment("too short"));
@@ -122,8 +154,8 @@ impl Segment {
         if u32::try_from(lines).is_err() {
             return Err(SegmentError::NotASegment("too long"));
         }
-        let memory = Memory::shared(fd.as_fd(), lines).map_err(SegmentError::Memory)?;
-        Ok(Self::with(View::open(memory, layout)?, Some(fd)))
+        let memory = Memory::shared(fd, lines).map_err(SegmentError::Memory)?;
+        View::open(memory, layout)
     }
 
     /// A descriptor of our own for the file behind `fd`, closed when a program is started.
@@ -131,11 +163,8 @@ impl Segment {
     /// # Errors
     /// What the system says, above all if `fd` is not open.
     pub fn duplicate(fd: RawFd) -> std::io::Result<OwnedFd> {
-        if fd < 0 {
-            return Err(std::io::Error::from(rustix::io::Errno::BADF));
-        }
-        // SAFETY: borrowed for one system call, which says so if nothing is open by this number.
-        unsafe { BorrowedFd::borrow_raw(fd) }.try_clone_to_owned()
+        let bad = |_| std::io::Error::from(rustix::io::Errno::BADF);
+        borrowed(&fd).map_err(bad)?.try_clone_to_owned()
     }
 
     fn with(view: View, fd: Option<OwnedFd>) -> Self {
@@ -177,13 +206,46 @@ impl Segment {
         Ok(())
     }
 
-    /// The block of this kind, name and number of words, made by whoever holds a lock that all
-    /// who do so agree on: takes the registry over for just this. O(entries).
+    /// The block of this kind, name and number of words, without columns, made by whoever holds a
+    /// lock that all who do so agree on.
+    ///
+    /// What is new lies behind everything that was ever used, so nothing has to be known of the
+    /// rest: O(1) expected. Only where no room is left the whole registry is read, for what was
+    /// lost with those who died while they made something. What was retired is not used again:
+    /// nobody knows who has it.
     ///
     /// # Errors
     /// As [`adopt`](Self::adopt) and [`block`](Self::block).
     pub fn block_once(&self, kind: Kind, name: &str, words: usize) -> Result<Block, SegmentError> {
-        Writer::adopt(&self.0.view)?.block(&self.0.view, (kind, name, words))
+        let (view, shape) = (&self.0.view, Shape { words, column: 0 });
+        if let Some(found) = view.find(kind, name, Some((words, 0)))? {
+            return Ok(view.block(&found));
+        }
+        match Writer::behind_all(view).block(view, (kind, name), shape) {
+            Err(SegmentError::Full { .. }) => {}
+            made => return made,
+        }
+        let mut writer = Writer::adopt(view)?;
+        writer.keep_retired();
+        writer.block(view, (kind, name), shape)
+    }
+
+    /// Retires the blocks of this name for good, under the same lock as
+    /// [`block_once`](Self::block_once). Whether there was one.
+    ///
+    /// # Orderings
+    /// `Release`: nothing but the mark itself is published.
+    ///
+    /// # Errors
+    /// If the segment is damaged.
+    pub fn retire_once(&self, kind: Kind, name: &str) -> Result<bool, SegmentError> {
+        let mut any = false;
+        while let Some(found) = self.0.view.find(kind, name, None)? {
+            let line = &self.0.view.memory.lines()[found.at].0;
+            line[entry::RETIRED].store(1, Ordering::Release);
+            any = true;
+        }
+        Ok(any)
     }
 
     /// Whether this process writes the registry.
@@ -222,7 +284,7 @@ impl Segment {
     /// If memory is at its limit (the message names the limit to set; nothing is changed then), or
     /// this process does not write the registry.
     pub fn block(&self, kind: Kind, name: &str, words: usize) -> Result<Block, SegmentError> {
-        self.writer()?.block(&self.0.view, (kind, name, words))
+        self.writer()?.block(&self.0.view, (kind, name), kind.shape(words))
     }
 
     /// The block of this kind, name and number of words, if it is there. For every process.

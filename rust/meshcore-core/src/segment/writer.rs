@@ -68,16 +68,33 @@ impl Writer {
         }
     }
 
+    /// A writer that knows of no entry, and of the room behind all of them. It makes what has no
+    /// columns.
+    ///
+    /// # Orderings
+    /// `Acquire` pairs with the `Release` of who wrote before it.
+    pub(super) fn behind_all(view: &View) -> Self {
+        let said = view.work_word(USED).load(Ordering::Acquire) as usize;
+        let used = said.clamp(POOL_AT, view.lines());
+        Self { free: Runs::new(used, view.lines() - used), used, ..Self::new(view) }
+    }
+
+    /// What is retired is never freed by this writer.
+    pub(super) fn keep_retired(&mut self) {
+        self.retired.clear();
+        self.uncollected = false;
+    }
+
     /// The block of this kind, name and number of words, found or made.
     pub(super) fn block(
         &mut self,
         view: &View,
-        (kind, name, words): (Kind, &str, usize),
+        (kind, name): (Kind, &str),
+        shape: Shape,
     ) -> Result<Block, SegmentError> {
         if name.len() > MAX_NAME {
             return Err(SegmentError::LongName(name.len()));
         }
-        let shape = kind.shape(words);
         if let Some(found) = view.find(kind, name, Some((shape.words, shape.column)))? {
             let held = self.held.get_mut(&found.at).ok_or(SegmentError::Corrupt(found.at))?;
             // It never happens while versions go up.

@@ -11,14 +11,12 @@ use meshcore_core::snapshot::{Ejection, Upstream};
 use meshcore_core::time::Nanos;
 use pyo3::exceptions::{PyException, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
-use pyo3::import_exception;
 use pyo3::prelude::*;
 use pyo3::types::PyType;
 
 use super::clock::Clock;
 use super::random::Random;
-
-import_exception!(meshcore.errors, NoHealthyEndpoint);
+use crate::errors;
 
 /// Picks endpoints of one service.
 #[pyclass(frozen, subclass, module = "meshcore._core")]
@@ -30,6 +28,8 @@ pub struct BalancerCore {
     clock: Clock,
     random: Random,
     failure_on: Py<PyAny>,
+    /// `NoHealthyEndpoint` of this object's interpreter.
+    refusal: Py<PyType>,
 }
 
 impl BalancerCore {
@@ -60,6 +60,7 @@ impl BalancerCore {
     #[new]
     #[pyo3(signature = (upstream, seed, failure_on, clock=None))]
     fn new(
+        py: Python<'_>,
         upstream: &str,
         seed: u64,
         failure_on: Py<PyAny>,
@@ -73,6 +74,7 @@ impl BalancerCore {
             clock: Clock::new(clock),
             random: Random::new(seed),
             failure_on,
+            refusal: errors::class(py, "NoHealthyEndpoint")?,
             upstream,
         };
         new.picker.store(Arc::new(new.picker(&new.upstream.endpoints, &[])));
@@ -104,7 +106,7 @@ impl BalancerCore {
         let mut rng = Rng::new(this.random.next());
         let picked = picker.pick(this.clock.now(slf.py())?, &mut rng, &left_out);
         let Some(Picked { index, permit, .. }) = picked else {
-            return Err(NoHealthyEndpoint::new_err(()));
+            return Err(PyErr::from_type(this.refusal.bind(slf.py()).clone(), ()));
         };
         picker.endpoints()[index].state.enter();
         Ok(Attempt { owner: slf.clone().unbind(), picker, index, permit: Some(permit) })

@@ -8,7 +8,6 @@ use meshcore_core::snapshot;
 use meshcore_core::time::Nanos;
 use pyo3::exceptions::{PyException, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
-use pyo3::import_exception;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyTuple, PyType};
@@ -16,8 +15,7 @@ use pyo3::types::{PyDict, PyTuple, PyType};
 use super::Words;
 use super::clock::Clock;
 use super::random::Random;
-
-import_exception!(meshcore.errors, BreakerOpen);
+use crate::errors;
 
 static COROUTINE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
 
@@ -63,7 +61,11 @@ pub struct BreakerCore {
     clock: Clock,
     random: Random,
     failure_on: Py<PyTuple>,
+    /// `BreakerOpen` of this object's interpreter.
+    refusal: Py<PyType>,
     blocks: Blocks,
+    /// Its rules as JSON, defaults and all.
+    rules_text: Box<str>,
 }
 
 impl BreakerCore {
@@ -73,7 +75,7 @@ impl BreakerCore {
         }
         self.breaker.acquire(self.clock.now(py)?).map_err(|open| {
             let text = "circuit breaker is open";
-            BreakerOpen::new_err((text, open.retry_after.0))
+            PyErr::from_type(self.refusal.bind(py).clone(), (text, open.retry_after.0))
         })
     }
 
@@ -103,6 +105,7 @@ impl BreakerCore {
     #[new]
     #[pyo3(signature = (rules, failure_on, seed, clock=None, words=None))]
     fn new(
+        py: Python<'_>,
         rules: &str,
         failure_on: Py<PyTuple>,
         seed: u64,
@@ -115,12 +118,16 @@ impl BreakerCore {
             let text = "on and slow_call are the proxy's: failure_on says what a failure is";
             return Err(PyValueError::new_err(text));
         }
+        let told =
+            serde_json::to_string(&rules).map_err(|e| PyValueError::new_err(e.to_string()))?;
         let private = || Block::private(Breaker::WORDS);
         let block = words.map_or_else(private, |words| words.block.clone());
         // Processes write different lines, by and large.
         let breaker = Breaker::new(block, rules).on_worker(seed as usize);
         let (clock, random) = (Clock::new(clock), Random::new(seed));
-        Ok(Self { breaker, clock, random, failure_on, blocks: Blocks::default() })
+        let refusal = errors::class(py, "BreakerOpen")?;
+        let (rules_text, blocks) = (told.into(), Blocks::default());
+        Ok(Self { breaker, clock, random, failure_on, refusal, blocks, rules_text })
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
@@ -191,6 +198,11 @@ impl BreakerCore {
             State::Open => "open",
             State::HalfOpen => "half_open",
         })
+    }
+
+    #[getter]
+    fn rules_text(&self) -> &str {
+        &self.rules_text
     }
 
     fn force_closed(&self) {

@@ -2,10 +2,12 @@
 
 use std::net::IpAddr;
 
-use meshcore_core::admission::{ClientLimiter, TokenBucket, bytes_key, client_key};
+use meshcore_core::admission::{self, Admitted, ClientLimiter, TokenBucket, bytes_key, client_key};
 use meshcore_core::segment::Block;
+use pyo3::exceptions::{PyUnicodeEncodeError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyString};
 
 use super::clock::Clock;
 use super::{Words, quota};
@@ -57,7 +59,30 @@ impl BucketCore {
     fn remaining(&self, py: Python<'_>) -> PyResult<u64> {
         Ok(self.bucket.peek(self.clock.now(py)?).remaining)
     }
+
+    #[getter]
+    fn limit(&self) -> u64 {
+        self.bucket.quota().limit()
+    }
+
+    fn look(&self, py: Python<'_>) -> PyResult<(u64, u64)> {
+        Ok(seen(self.bucket.peek(self.clock.now(py)?)))
+    }
+
+    fn refill(&self, py: Python<'_>) -> PyResult<()> {
+        self.bucket.refill(self.clock.now(py)?);
+        Ok(())
+    }
 }
+
+/// What is there, and the nanoseconds until all is.
+const fn seen(found: Admitted) -> (u64, u64) {
+    (found.remaining, found.reset_after.0)
+}
+
+/// What was taken of a client's bucket.
+#[pyclass(frozen, module = "meshcore._core")]
+pub(crate) struct Charge(admission::Charge);
 
 /// A bucket for each client, in a table that never grows.
 #[pyclass(frozen, subclass, module = "meshcore._core")]
@@ -83,6 +108,7 @@ impl ClientsCore {
         words: Option<&Words>,
     ) -> PyResult<Self> {
         let quota = super::quota(quota.0, quota.1, quota.2)?;
+        Self::check_clients(clients)?;
         let (block, seed) = match words {
             Some(words) => (words.block.clone(), words.seed),
             None => {
@@ -95,29 +121,90 @@ impl ClientsCore {
     }
 
     #[pyo3(signature = (client, n=1))]
-    fn try_acquire(&self, py: Python<'_>, client: &str, n: u64) -> PyResult<bool> {
+    fn try_acquire(&self, py: Python<'_>, client: Bound<'_, PyString>, n: u64) -> PyResult<bool> {
         let now = self.clock.now(py)?;
-        Ok(self.limiter.try_acquire(self.key(client), now, n).is_ok())
+        Ok(self.limiter.try_acquire(self.key_of(&client)?, now, n).is_ok())
     }
 
     #[pyo3(signature = (client, n=1))]
-    fn take(&self, py: Python<'_>, client: &str, n: u64) -> PyResult<u64> {
-        let taken = self.limiter.try_acquire(self.key(client), self.clock.now(py)?, n);
+    fn take(&self, py: Python<'_>, client: Bound<'_, PyString>, n: u64) -> PyResult<u64> {
+        let taken = self.limiter.try_acquire(self.key_of(&client)?, self.clock.now(py)?, n);
         Ok(taken.map_or_else(|refused| refused.retry_after.0.max(1), |_| 0))
     }
 
-    fn remaining(&self, py: Python<'_>, client: &str) -> PyResult<u64> {
-        Ok(self.limiter.peek(self.key(client), self.clock.now(py)?).remaining)
+    #[staticmethod]
+    fn check_clients(clients: u64) -> PyResult<()> {
+        if (1..=ClientLimiter::MAX_CLIENTS).contains(&clients) {
+            return Ok(());
+        }
+        let text = format!("a table for {clients} clients: from 1 to 16777216");
+        Err(PyValueError::new_err(text))
+    }
+
+    /// As `take`, with what can be given back: the bucket may be another client's by then.
+    fn charge(
+        &self,
+        py: Python<'_>,
+        client: Bound<'_, PyString>,
+        n: u64,
+    ) -> PyResult<(u64, Option<Charge>)> {
+        let taken = self.limiter.try_acquire(self.key_of(&client)?, self.clock.now(py)?, n);
+        Ok(match taken {
+            Ok((_, charge)) => (0, Some(Charge(charge))),
+            Err(refused) => (refused.retry_after.0.max(1), None),
+        })
+    }
+
+    fn return_charge(&self, charge: &Charge) {
+        self.limiter.give_back(charge.0);
+    }
+
+    fn remaining(&self, py: Python<'_>, client: Bound<'_, PyString>) -> PyResult<u64> {
+        Ok(self.limiter.peek(self.key_of(&client)?, self.clock.now(py)?).remaining)
+    }
+
+    #[getter]
+    fn limit(&self) -> u64 {
+        self.limiter.quota().limit()
+    }
+
+    fn look(&self, py: Python<'_>, client: Bound<'_, PyString>) -> PyResult<(u64, u64)> {
+        Ok(seen(self.limiter.peek(self.key_of(&client)?, self.clock.now(py)?)))
+    }
+
+    fn refill(&self, py: Python<'_>, client: Bound<'_, PyString>) -> PyResult<()> {
+        self.limiter.refill(self.key_of(&client)?, self.clock.now(py)?);
+        Ok(())
+    }
+
+    /// What makes two texts the same client.
+    fn key(&self, client: Bound<'_, PyString>) -> PyResult<u64> {
+        self.key_of(&client)
     }
 }
 
 impl ClientsCore {
     /// An address is a client as the proxy sees one (IPv6 by /64); any other text is a key.
     #[inline]
-    fn key(&self, client: &str) -> u64 {
-        match client.parse::<IpAddr>() {
+    fn key_of(&self, client: &Bound<'_, PyString>) -> PyResult<u64> {
+        let text = match client.to_str() {
+            Ok(text) => text,
+            Err(error) => return self.key_of_octets(client, error),
+        };
+        Ok(match text.parse::<IpAddr>() {
             Ok(address) => client_key(self.seed, address),
-            Err(_) => bytes_key(self.seed, client.as_bytes()),
+            Err(_) => bytes_key(self.seed, text.as_bytes()),
+        })
+    }
+
+    /// A text with lone surrogates, as `os.fsdecode` makes of octets that are no UTF-8. Written as
+    /// surrogates are, so that it is no other text's key.
+    #[cold]
+    fn key_of_octets(&self, client: &Bound<'_, PyString>, error: PyErr) -> PyResult<u64> {
+        if !error.is_instance_of::<PyUnicodeEncodeError>(client.py()) {
+            return Err(error);
         }
+        let octets = client.call_method1("encode", ("utf-8", "surrogatepass"))?;
+        Ok(bytes_key(self.seed, octets.cast::<PyBytes>()?.as_bytes()))
     }
 }

@@ -5,12 +5,15 @@ mod breaker;
 mod clock;
 mod limiter;
 mod random;
+mod retry;
 mod routes;
 mod words;
 
 pub(crate) use balancer::{Attempt, BalancerCore};
 pub(crate) use breaker::{BreakerCore, Permit};
-pub(crate) use limiter::{BucketCore, ClientsCore};
+pub(crate) use limiter::{BucketCore, Charge, ClientsCore};
+pub(crate) use random::reseed;
+pub(crate) use retry::{BudgetCore, RetryCall, RetryCore, retry_after_ns};
 pub(crate) use routes::{FoundRoute, RoutesCore};
 pub(crate) use words::{SharedWords, Words};
 

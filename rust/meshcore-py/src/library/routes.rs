@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use meshcore_core::codec::{CodecError, host_of};
 use meshcore_core::head::Headers;
 use meshcore_core::routing::{Change, RouteError, RouteMap, Stored};
 use meshcore_core::snapshot::Route;
@@ -59,7 +60,9 @@ impl RoutesCore {
         for (name, value) in headers.iter().flatten() {
             fields.push(name.as_bytes(), value.as_bytes());
         }
-        let found = self.0.lookup(host, target, method, &fields);
+        let no = |e: CodecError| PyValueError::new_err(format!("host {host:?}: {}", e.message));
+        let host = host_of(host).map_err(no)?;
+        let found = self.0.lookup(&host, target, method, &fields);
         let found = found.map_err(|e| PyValueError::new_err(e.to_string()))?;
         Ok(found.map(|stored| FoundRoute {
             route: Arc::clone(&stored.route),

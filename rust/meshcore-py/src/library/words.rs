@@ -2,9 +2,11 @@
 
 use std::os::fd::RawFd;
 
-use meshcore_core::admission::{Breaker, ClientLimiter, TokenBucket};
+use meshcore_core::admission::{Breaker, ClientLimiter, LeasedBudget, TokenBucket};
 use meshcore_core::exchange::{Engine, LAYOUT};
-use meshcore_core::segment::{Block, Kind, Origin, Segment, SegmentConfig, SegmentError};
+use meshcore_core::segment::{
+    Block, Kind, Line, Origin, Segment, SegmentConfig, SegmentError, WORDS_PER_LINE,
+};
 use meshcore_core::sync::Ordering;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -19,17 +21,43 @@ pub(crate) struct Words {
     pub(super) seed: [u64; 2],
 }
 
-/// A part is one line longer than its words: the last line tells which rules it was made with.
-const RULES: usize = 8;
+/// A part is so many words longer than what it counts in. They tell the rules that it was made with:
+/// the bytes of a text plus one, written last, then the text.
+const RULES: usize = 64;
+const MAX_RULES: usize = (RULES - 1) * size_of::<u64>();
 
 fn words_of(kind: &str, clients: u64) -> PyResult<(Kind, usize)> {
     let (kind, words) = match kind {
         "token_bucket" => (Kind::Bucket, TokenBucket::WORDS),
         "client_limiter" => (Kind::ClientTable, ClientLimiter::words(clients)),
         "circuit_breaker" => (Kind::Breaker, Breaker::WORDS),
+        "retry_budget" => (Kind::Upstream, LeasedBudget::WORDS),
         _ => return Err(PyValueError::new_err(format!("no shared words for a {kind}"))),
     };
-    Ok((kind, words.next_multiple_of(RULES) + RULES))
+    Ok((kind, words.next_multiple_of(WORDS_PER_LINE)))
+}
+
+/// The text of the rules that begins with a word; `None` as long as it is not all there.
+///
+/// # Orderings
+/// `Acquire` pairs with the `Release` of [`tell_rules`].
+fn rules_at(block: &Block, first: usize) -> Option<String> {
+    let bytes = (block.word(first).load(Ordering::Acquire) as usize).checked_sub(1)?;
+    let word = |i: usize| block.word(first + 1 + i).load(Ordering::Relaxed).to_le_bytes();
+    let mut text: Vec<u8> = (0..bytes.min(MAX_RULES).div_ceil(8)).flat_map(word).collect();
+    text.truncate(bytes);
+    Some(String::from_utf8_lossy(&text).into_owned())
+}
+
+/// # Orderings
+/// `Release`: whoever reads the length reads the text.
+fn tell_rules(block: &Block, first: usize, text: &str) {
+    for (i, part) in text.as_bytes().chunks(8).enumerate() {
+        let mut word = [0; 8];
+        word[..part.len()].copy_from_slice(part);
+        block.word(first + 1 + i).store(u64::from_le_bytes(word), Ordering::Relaxed);
+    }
+    block.word(first).store(text.len() as u64 + 1, Ordering::Release);
 }
 
 /// A segment in a file.
@@ -40,21 +68,16 @@ pub struct SharedWords(Segment);
 impl SharedWords {
     #[staticmethod]
     fn create(fd: RawFd, size: usize, seed: u64) -> PyResult<Self> {
-        let no = |e| segment_error(SegmentError::Memory(e));
-        let fd = Segment::duplicate(fd).map_err(no)?;
         let random = Engine::new(seed);
         let seed = [random.random(), random.random()];
         let origin = Origin { seed, layout: LAYOUT, created_ns: now_ns() };
         let config = SegmentConfig { max_bytes: size, worker_slots: 1 };
-        let made = Segment::format(fd, config, origin).map_err(segment_error)?;
-        Ok(Self(made.reader()))
+        Segment::format(fd, config, origin).map(Self).map_err(segment_error)
     }
 
     #[staticmethod]
     fn open(fd: RawFd) -> PyResult<Self> {
-        let no = |e| segment_error(SegmentError::Memory(e));
-        let fd = Segment::duplicate(fd).map_err(no)?;
-        Segment::open(fd, LAYOUT).map(|found| Self(found.reader())).map_err(segment_error)
+        Segment::map(fd, LAYOUT).map(Self).map_err(segment_error)
     }
 
     #[getter]
@@ -62,33 +85,48 @@ impl SharedWords {
         self.0.reserved_bytes()
     }
 
-    fn bytes_of(&self, kind: &str, clients: u64) -> PyResult<usize> {
-        Ok(words_of(kind, clients)?.1 * size_of::<u64>())
+    #[staticmethod]
+    fn clients(clients: u64) -> u64 {
+        ClientLimiter::clients(ClientLimiter::words(clients))
     }
 
-    fn find(&self, kind: &str, name: &str, clients: u64, rules: u64) -> PyResult<Option<Words>> {
-        let (number, words) = words_of(kind, clients)?;
+    fn bytes_of(&self, kind: &str, name: &str, clients: u64) -> PyResult<usize> {
+        let words = words_of(kind, clients)?.1 + RULES + WORDS_PER_LINE;
+        Ok(words * size_of::<u64>() + name.len().next_multiple_of(size_of::<Line>()))
+    }
+
+    fn find(&self, kind: &str, name: &str) -> PyResult<Option<(Words, String)>> {
+        let (number, least) = words_of(kind, 0)?;
         let found = self.0.find_any(number, name).map_err(segment_error)?;
         let Some(block) = found else { return Ok(None) };
-        let has = block.lines().len() * RULES;
-        if has != words {
-            let theirs = ClientLimiter::clients(has - RULES);
-            let text = format!("{kind} {name} is shared for {theirs} clients, not for {clients}");
-            return Err(PyValueError::new_err(text));
-        }
-        // Zero is what nobody has written yet, or that any rules will do.
-        let word = block.word(words - RULES);
-        let told = word.compare_exchange(0, rules, Ordering::AcqRel, Ordering::Acquire);
-        if rules != 0 && told.is_err_and(|theirs| theirs != rules) {
-            let text = format!("{kind} {name} is shared with another rate or burst than these");
-            return Err(PyValueError::new_err(text));
-        }
-        Ok(Some(Words { block, seed: self.0.origin().seed }))
+        let words = (block.lines().len() * WORDS_PER_LINE).checked_sub(RULES);
+        let Some(words) = words.filter(|&words| words >= least) else {
+            let why = "a part of it is too short";
+            return Err(segment_error(SegmentError::NotASegment(why)));
+        };
+        let Some(rules) = rules_at(&block, words) else { return Ok(None) };
+        let block = block.first_words(words);
+        Ok(Some((Words { block, seed: self.0.origin().seed }, rules)))
     }
 
-    fn make(&self, py: Python<'_>, kind: &str, name: &str, clients: u64) -> PyResult<()> {
+    fn make(
+        &self,
+        py: Python<'_>,
+        kind: &str,
+        name: &str,
+        clients: u64,
+        rules: &str,
+    ) -> PyResult<()> {
+        if rules.len() > MAX_RULES {
+            return Err(PyValueError::new_err(format!("rules of more than {MAX_RULES} bytes")));
+        }
         let (kind, words) = words_of(kind, clients)?;
-        let made = py.detach(|| self.0.block_once(kind, name, words));
-        made.map(drop).map_err(segment_error)
+        let made = py.detach(|| self.0.block_once(kind, name, words + RULES));
+        tell_rules(&made.map_err(segment_error)?, words, rules);
+        Ok(())
+    }
+
+    fn retire(&self, kind: &str, name: &str) -> PyResult<bool> {
+        self.0.retire_once(words_of(kind, 0)?.0, name).map_err(segment_error)
     }
 }

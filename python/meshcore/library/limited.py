@@ -1,0 +1,146 @@
+"""What a limiter tells of itself, and how it stands before blocks and functions."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
+
+from meshcore.config.units import SECOND
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    Before = Callable[[tuple[Any, ...], dict[str, Any]], None]
+    BeforeAsync = Callable[[tuple[Any, ...], dict[str, Any]], Awaitable[None]]
+
+F = TypeVar("F")
+T = TypeVar("T")
+
+
+class LimitState(NamedTuple):
+    """What a bucket holds at one moment."""
+
+    limit: int
+    """Tokens of a full bucket."""
+    remaining: int
+    """Tokens that are there."""
+    reset_after_ns: int
+    """Nanoseconds until the bucket is full."""
+    window_ns: int
+    """Nanoseconds in which an empty bucket fills."""
+
+    @property
+    def reset_after(self) -> float:
+        """Seconds until the bucket is full."""
+        return self.reset_after_ns / 1e9
+
+    def fields(self, name: str = "default") -> dict[str, str]:
+        """Header fields that tell a client, with whole seconds.
+
+        ``RateLimit-Policy`` and ``RateLimit`` of draft-ietf-httpapi-ratelimit-headers-10, whose
+        policy has this ``name`` (printable ASCII, else `ValueError`), and the three of its
+        versions up to 06, which the proxy sends too.
+        """
+        if not (name.isascii() and name.isprintable()):
+            raise ValueError(f"the name of a policy is printable ASCII, not {name!r}")
+        policy = '"{}"'.format(name.replace("\\", r"\\").replace('"', r"\""))
+        reset = -(-self.reset_after_ns // SECOND)
+        window = max(-(-self.window_ns // SECOND), 1)
+        return {
+            "RateLimit-Policy": f"{policy};q={self.limit};w={window}",
+            "RateLimit": f"{policy};r={self.remaining};t={reset}",
+            "RateLimit-Limit": str(self.limit),
+            "RateLimit-Remaining": str(self.remaining),
+            "RateLimit-Reset": str(reset),
+        }
+
+
+class Turn:
+    """Waits for tokens before a block (``with``, ``async with``), or each call of a function.
+
+    One object may stand before any number of blocks and functions at one time.
+    """
+
+    __slots__ = ("_block", "_wait")
+
+    def __init__(self, block: Before, wait: BeforeAsync) -> None:
+        self._block, self._wait = block, wait
+
+    def __enter__(self) -> None:
+        self._block((), {})
+
+    def __exit__(self, *_error: object) -> None:
+        """Nothing is given back: the block was begun."""
+
+    async def __aenter__(self) -> None:
+        await self._wait((), {})
+
+    async def __aexit__(self, *_error: object) -> None:
+        """As ``with``."""
+
+    def __call__(self, function: F) -> F:
+        """Decorate a function: an async one waits, any other blocks its thread.
+
+        Raises `TypeError` for generators, as the limiters' decorators do; a plain function that
+        returns something to await raises it when it is called.
+        """
+        block, wait = self._block, self._wait
+
+        def before(call: Callable[..., Any]) -> Callable[..., Any]:
+            @functools.wraps(call)
+            def paced(*args: Any, **kwargs: Any) -> Any:
+                block(args, kwargs)
+                return not_awaitable(call(*args, **kwargs))
+
+            return paced
+
+        def before_async(call: Callable[..., Any]) -> Callable[..., Any]:
+            @functools.wraps(call)
+            async def paced_async(*args: Any, **kwargs: Any) -> Any:
+                await wait(args, kwargs)
+                return await call(*args, **kwargs)
+
+            return paced_async
+
+        return decorated(function, before, before_async)
+
+
+def decorated(
+    function: F,
+    before: Callable[[Callable[..., Any]], Callable[..., Any]],
+    before_async: Callable[[Callable[..., Any]], Callable[..., Any]],
+) -> F:
+    """The function behind what takes its tokens; of methods of a class what is inside."""
+    if isinstance(function, classmethod | staticmethod):
+        inside = decorated(function.__func__, before, before_async)
+        return cast("F", type(function)(inside))
+    if isinstance(function, type) or not callable(function):
+        raise TypeError(f"this decorates functions, not {function!r}")
+    # An object is called by what its class says.
+    called = _innermost(function)
+    if inspect.isgeneratorfunction(called) or inspect.isasyncgenfunction(called):
+        raise TypeError(
+            f"{getattr(function, '__qualname__', function)} is a generator, and does nothing when "
+            "it is called: guard what is done inside of it"
+        )
+    wrap = before_async if inspect.iscoroutinefunction(called) else before
+    return cast("F", wrap(cast("Callable[..., Any]", function)))
+
+
+def _innermost(function: Any) -> Any:
+    """What is run by a call: below partials, and of an object the method of its class."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    if inspect.isroutine(function) or inspect.iscoroutinefunction(function):
+        return function
+    return type(function).__call__
+
+
+def not_awaitable(value: T) -> T:
+    """What a plain function returned; `TypeError` if nothing of it was done yet."""
+    if inspect.isawaitable(value):
+        if inspect.iscoroutine(value):
+            value.close()
+        raise TypeError("the function returns something to await: make it async")
+    return value

@@ -1,0 +1,147 @@
+//! How long it is waited before another attempt, and who is not asked again.
+
+use crate::time::Nanos;
+
+/// Pauses by chance, each twice as long at most as the one before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BackOff {
+    /// The shortest pause.
+    pub least: Nanos,
+    /// The longest one before the first retry.
+    pub first: Nanos,
+    /// The longest one at all.
+    pub most: Nanos,
+}
+
+impl BackOff {
+    /// Uniform in 25 to 250 ms, as Envoy's: a client waits meanwhile.
+    pub const PROXY: Self = Self {
+        least: Nanos::from_millis(25),
+        first: Nanos::from_millis(250),
+        most: Nanos::from_millis(250),
+    };
+
+    /// The pause before a retry, counted from zero. `random` is uniform over its 64 bits.
+    #[must_use]
+    pub const fn pause(&self, retry: u32, random: u64) -> Nanos {
+        let doublings = if retry < 63 { retry } else { 63 };
+        let longest = self.first.0.saturating_mul(1 << doublings);
+        let longest = if longest < self.most.0 { longest } else { self.most.0 };
+        let span = longest.saturating_sub(self.least.0);
+        let part = ((random as u128 * span as u128) >> 64) as u64;
+        Nanos(self.least.0.saturating_add(part))
+    }
+}
+
+/// The longest pause that an endpoint may ask the proxy for before it is asked again: meanwhile the
+/// request holds its place at the upstream. Whoever asks for more has its response passed on.
+pub const LONGEST_ASKED: Nanos = Nanos::from_secs(2);
+
+/// When whoever asks to be left alone for so long may be asked again: within `longest`, and before
+/// all is over.
+#[must_use]
+pub fn not_before(asked: Nanos, longest: Nanos, now: Nanos, until: Nanos) -> Option<Nanos> {
+    let at = Nanos(now.0.saturating_add(asked.0));
+    (asked <= longest && at < until).then_some(at)
+}
+
+/// How long a `retry-after` asks to be left alone (RFC 9110 §10.2.3), where it says so in seconds;
+/// a date is not read.
+#[must_use]
+pub fn retry_after(value: &[u8]) -> Option<Nanos> {
+    let digits = value.len() <= 9 && value.iter().all(u8::is_ascii_digit);
+    let secs = std::str::from_utf8(value).ok().filter(|_| digits)?.parse().ok()?;
+    Some(Nanos::from_secs(secs))
+}
+
+/// What a caller of a library may set; the proxy's rules are its configuration's.
+#[derive(Clone, Copy, Debug)]
+pub struct RetryRules {
+    /// Attempts at most, the first one included.
+    pub attempts: u32,
+    /// How long it is waited.
+    pub back_off: BackOff,
+}
+
+impl RetryRules {
+    /// When another attempt may begin after so many, if one may: who was asked wants to be left
+    /// alone for `asked`, and all is over at `until`.
+    #[must_use]
+    pub fn next(
+        &self,
+        attempts: u32,
+        asked: Nanos,
+        (now, until): (Nanos, Nanos),
+        random: u64,
+    ) -> Option<Nanos> {
+        if attempts >= self.attempts {
+            return None;
+        }
+        let at = not_before(asked, self.back_off.most, now, until)?;
+        let pause = self.back_off.pause(attempts.saturating_sub(1), random);
+        let at = at.max(Nanos(now.0.saturating_add(pause.0)));
+        (at < until).then_some(at)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: u64 = 1_000_000;
+
+    #[test]
+    fn pauses_double_up_to_the_longest() {
+        let b = BackOff { least: Nanos(MS), first: Nanos(10 * MS), most: Nanos(35 * MS) };
+        let longest: Vec<u64> = (0..5).map(|n| b.pause(n, u64::MAX).0.div_ceil(MS)).collect();
+        assert_eq!(longest, [10, 20, 35, 35, 35]);
+        assert!((0..200).all(|n| b.pause(n, 0) == Nanos(MS)));
+        assert_eq!(b.pause(0, 1 << 63), Nanos(MS + 9 * MS / 2), "uniform");
+        let most = Nanos(u64::MAX);
+        let all = BackOff { least: Nanos(0), first: most, most };
+        assert!(all.pause(u32::MAX, u64::MAX) < most);
+    }
+
+    #[test]
+    fn the_proxys_pause_is_one_range() {
+        for retry in [0, 1, 9] {
+            assert_eq!(BackOff::PROXY.pause(retry, 0), Nanos::from_millis(25));
+            let longest = BackOff::PROXY.pause(retry, u64::MAX);
+            assert!(longest < Nanos::from_millis(250) && longest > Nanos::from_millis(249));
+        }
+    }
+
+    #[test]
+    fn who_asks_for_too_much_is_not_asked_again() {
+        let (now, until) = (Nanos(100), Nanos(200));
+        assert_eq!(not_before(Nanos(50), Nanos(50), now, until), Some(Nanos(150)));
+        assert_eq!(not_before(Nanos(51), Nanos(50), now, until), None);
+        assert_eq!(not_before(Nanos(100), Nanos::MAX, now, until), None);
+        assert_eq!(not_before(Nanos::MAX, Nanos::MAX, now, until), None);
+    }
+
+    #[test]
+    fn another_attempt_begins_in_time_or_not_at_all() {
+        let pause = Nanos(10);
+        let rules = RetryRules {
+            attempts: 3,
+            back_off: BackOff { least: pause, first: pause, most: pause },
+        };
+        let next = |n, asked, until| rules.next(n, Nanos(asked), (Nanos(100), Nanos(until)), 7);
+        assert_eq!(next(1, 0, 200), Some(Nanos(110)));
+        assert_eq!(next(2, 0, 111), Some(Nanos(110)));
+        assert_eq!(next(2, 0, 110), None, "it would be over before it begins");
+        assert_eq!(next(3, 0, 200), None);
+        assert_eq!(next(1, 5, 200), Some(Nanos(110)));
+        assert_eq!(next(1, 11, 200), None, "longer than it is ever waited");
+    }
+
+    #[test]
+    fn retry_after_is_read_in_seconds() {
+        assert_eq!(retry_after(b"120"), Some(Nanos::from_secs(120)));
+        for bad in [&b""[..], b"-1", b"1.5", b" 1", b"9999999999", b"Wed, 21 Oct 2015 07:28:00 GMT"]
+        {
+            assert_eq!(retry_after(bad), None);
+        }
+    }
+}

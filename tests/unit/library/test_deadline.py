@@ -1,0 +1,173 @@
+"""A deadline is inherited by what is called, and ends nothing that it should not."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import threading
+import time
+from collections.abc import AsyncGenerator, Generator
+from datetime import timedelta
+
+import pytest
+
+import meshcore
+from meshcore.library.deadline import left_ns
+
+SLOW = "1/h"
+
+
+def test_it_counts_from_when_it_is_made() -> None:
+    deadline = meshcore.Deadline("10s")
+    assert 9 < deadline.left <= 10
+    assert left_ns() is None
+    with deadline as entered:
+        assert entered is deadline
+        found = left_ns()
+        assert found is not None
+        assert 9e9 < found <= 10e9
+    assert left_ns() is None
+    over = meshcore.Deadline(timedelta(0))
+    assert over.left == 0
+    with pytest.raises(meshcore.DeadlineExceeded, match="has passed"):
+        over.check()
+    deadline.check()
+
+
+def test_blocks_inside_only_shorten_it() -> None:
+    with meshcore.Deadline(10):
+        with meshcore.Deadline(1):
+            assert (left_ns() or 0) <= 1e9
+            with meshcore.Deadline(100):
+                assert (left_ns() or 0) <= 1e9
+        assert 9e9 < (left_ns() or 0) <= 10e9
+
+
+@pytest.mark.parametrize("time", ["soon", -1, None, float("inf")])
+def test_what_is_no_time(time: object) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        meshcore.Deadline(time)  # type: ignore[arg-type]
+
+
+async def test_tasks_and_threads_of_the_loop_inherit_it() -> None:
+    async def look() -> int | None:
+        return left_ns()
+
+    with meshcore.Deadline(10):
+        task = asyncio.create_task(look())
+        in_thread = await asyncio.to_thread(left_ns)
+    assert (await task or 0) > 9e9
+    assert (in_thread or 0) > 9e9
+
+
+def test_another_thread_enters_it_by_itself() -> None:
+    deadline, found = meshcore.Deadline(10), list[int | None]()
+
+    def run() -> None:
+        found.append(left_ns())
+        with deadline:
+            found.append(left_ns())
+
+    with deadline:
+        thread = threading.Thread(target=run)
+        thread.start()
+        thread.join()
+    assert found[0] is None
+    assert (found[1] or 0) > 9e9
+
+
+async def test_who_waits_for_tokens_waits_no_longer() -> None:
+    bucket, clients = meshcore.TokenBucket(SLOW, 1), meshcore.ClientLimiter(SLOW, 1)
+    bucket.acquire()
+    clients.acquire("x")
+    begin = time.monotonic()
+    with meshcore.Deadline(0.02):
+        with pytest.raises(meshcore.DeadlineExceeded, match="before there were tokens"):
+            await bucket.wait()
+        with pytest.raises(meshcore.DeadlineExceeded, match="has passed"):
+            await clients.wait("x")
+    with (
+        meshcore.Deadline(0.02),
+        pytest.raises(meshcore.DeadlineExceeded, match="before there were tokens"),
+    ):
+        await clients.wait("x", timeout=10)
+    with meshcore.Deadline(0.02), pytest.raises(TimeoutError):
+        bucket.wait_blocking()
+    with meshcore.Deadline(0.02), pytest.raises(TimeoutError):
+        clients.wait_blocking("x")
+    assert 0.08 <= time.monotonic() - begin < 5
+    with meshcore.Deadline(10), pytest.raises(meshcore.RateLimited):
+        await bucket.wait(timeout=0.01)
+    assert not bucket.__dict__["_line"]
+
+
+async def test_what_is_awaited_in_an_async_block_is_cut() -> None:
+    begin = time.monotonic()
+    with pytest.raises(meshcore.DeadlineExceeded) as caught:
+        async with meshcore.Deadline(0.02):
+            await asyncio.sleep(60)
+    assert isinstance(caught.value, TimeoutError)
+    assert time.monotonic() - begin < 5
+    assert left_ns() is None
+    async with meshcore.Deadline(10) as deadline:
+        assert deadline.left > 9
+    with meshcore.Deadline(0.02), pytest.raises(meshcore.DeadlineExceeded):
+        async with meshcore.Deadline(60):
+            await asyncio.sleep(60)
+
+
+async def test_errors_and_cancellations_of_others_pass() -> None:
+    with pytest.raises(KeyError):
+        async with meshcore.Deadline(10):
+            raise KeyError
+    inside = asyncio.Event()
+
+    async def work() -> None:
+        async with meshcore.Deadline(10):
+            inside.set()
+            await asyncio.sleep(60)
+
+    task = asyncio.create_task(work())
+    await inside.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+def test_a_generator_that_is_left_elsewhere_breaks_nothing() -> None:
+    def items() -> Generator[int]:
+        with meshcore.Deadline(10):
+            yield 1
+
+    one, other = contextvars.Context(), contextvars.Context()
+    entered = items()
+    assert one.run(next, entered) == 1
+    with meshcore.Deadline(5):
+        other.run(entered.close)
+        assert left_ns() is not None
+
+
+async def test_an_async_generator_that_is_left_elsewhere_cuts_nobody() -> None:
+    async def items() -> AsyncGenerator[int]:
+        async with meshcore.Deadline(0.03):
+            yield 1
+
+    entered = items()
+    await asyncio.create_task(anext(entered))
+    await asyncio.create_task(entered.aclose())
+    await asyncio.sleep(0.06)
+
+
+async def test_one_deadline_is_for_several_tasks() -> None:
+    deadline = meshcore.Deadline(0.05)
+
+    async def work(seconds: float) -> str:
+        try:
+            async with deadline:
+                await asyncio.sleep(seconds)
+        except meshcore.DeadlineExceeded:
+            return "late"
+        return "done"
+
+    ended = await asyncio.gather(work(0), work(60), work(0.001))
+    assert list(ended) == ["done", "late", "done"]

@@ -7,8 +7,10 @@ percentage is a whole number. Each parser takes what YAML or Python hands over a
 
 from __future__ import annotations
 
+import math
 import re
 import stat
+from datetime import timedelta
 from fractions import Fraction
 from typing import Final, NamedTuple
 
@@ -89,6 +91,25 @@ def parse_duration(value: object) -> int:
     if total > MAX_DURATION:
         raise ValueError(f"{shown(value)} is longer than 365d")
     return int(total)
+
+
+def time_ns(value: object) -> int:
+    """Nanoseconds of what a program hands over: a text as of `parse_duration`, a `timedelta`, or a
+    number of seconds, which is rounded to the nanosecond; at most a year."""
+    if isinstance(value, timedelta):
+        exact = Fraction(value // timedelta(microseconds=1), 1_000_000)
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        if not math.isfinite(value):
+            raise ValueError(f"{value} is not a duration: expected seconds, a timedelta or 30s")
+        exact = Fraction(value)
+    else:
+        return parse_duration(value)
+    total = round(exact * SECOND)
+    if total < 0:
+        raise ValueError(f"{shown(value)} is less than no time")
+    if total > MAX_DURATION:
+        raise ValueError(f"{shown(value)} is longer than 365d: numbers are seconds")
+    return total
 
 
 def parse_size(value: object) -> int:

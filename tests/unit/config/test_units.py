@@ -1,5 +1,8 @@
 """Durations, sizes and rates: exact, with units, and written back as they can be read."""
 
+import math
+from datetime import timedelta
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,6 +21,7 @@ from meshcore.config.units import (
     parse_percent,
     parse_rate,
     parse_size,
+    time_ns,
 )
 
 
@@ -44,6 +48,48 @@ def test_durations(text: object, ns: int) -> None:
 def test_what_is_no_duration(text: object) -> None:
     with pytest.raises(ValueError, match=r".+"):
         parse_duration(text)
+
+
+@pytest.mark.parametrize(
+    ("value", "ns"),
+    [
+        ("1m30s", 90_000_000_000),
+        ("0", 0),
+        (0, 0),
+        (30, 30_000_000_000),
+        (1.5, 1_500_000_000),
+        (0.1, 100_000_000),
+        (timedelta(milliseconds=250), 250_000_000),
+        (timedelta(days=365), MAX_DURATION),
+        (timedelta(days=365).total_seconds(), MAX_DURATION),
+    ],
+)
+def test_times_of_programs(value: object, ns: int) -> None:
+    assert time_ns(value) == ns
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        (True, "got true"),
+        (None, "got nothing"),
+        ("30", "not a duration"),
+        (-1, "less than no time"),
+        (timedelta(seconds=-1), "less than no time"),
+        (30_000_000_000, "longer than 365d: numbers are seconds"),
+        (timedelta.max, "longer than 365d"),
+        (math.inf, "inf is not a duration"),
+        (math.nan, "nan is not a duration"),
+    ],
+)
+def test_what_is_no_time_of_a_program(value: object, told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        time_ns(value)
+
+
+@given(st.integers(0, MAX_DURATION))
+def test_a_time_is_the_same_in_seconds(ns: int) -> None:
+    assert abs(time_ns(ns / 1e9) - ns) <= max(1, ns >> 52)
 
 
 @pytest.mark.parametrize(

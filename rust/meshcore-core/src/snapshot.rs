@@ -431,6 +431,8 @@ pub struct Breaker {
     pub on: Option<BreakerOn>,
     /// An answer that takes longer is slow; zero for none.
     pub slow_call_ns: u64,
+    /// How long a probe that is not heard of keeps its place; from two seconds to a day.
+    pub probe_timeout_ns: u64,
 }
 
 /// What a breaker counts as failures, and nothing else.
@@ -464,6 +466,7 @@ impl Default for Breaker {
             max_open_for_ns: 300_000_000_000,
             on: None,
             slow_call_ns: 0,
+            probe_timeout_ns: 30_000_000_000,
         }
     }
 }

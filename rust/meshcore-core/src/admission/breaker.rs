@@ -189,6 +189,19 @@ impl Breaker {
         }
     }
 
+    /// Whether its time is over and probes pass, or have passed.
+    #[must_use]
+    pub fn probes(&self) -> bool {
+        matches!(Word::unpack(self.word().load(Ordering::Acquire)), Word::HalfOpen { .. })
+    }
+
+    /// The permit of a call that a probe's call makes; `None` once the probe counts as lost.
+    #[must_use]
+    pub fn within(&self, probe: BreakerPermit, now: Nanos) -> Option<BreakerPermit> {
+        let word = Word::unpack(self.word().load(Ordering::Acquire));
+        word.probes_with(&self.rules, probe, now).then(|| probe.inner())
+    }
+
     /// Closes it by hand; permits given before are forgotten.
     pub fn force_closed(&self) {
         update(self.word(), |old| (Some(Word::unpack(old).closed_by_hand().pack()), ()));
@@ -379,6 +392,48 @@ mod tests {
         assert!(b.acquire(after).is_err(), "the lost one has no place to give back");
         b.settle(probe, Outcome::Success, after, 0);
         assert_eq!(b.state(after), State::Closed);
+    }
+
+    #[test]
+    fn a_lease_is_as_long_as_its_rules_say() {
+        for (secs, asked) in [(2, 0), (2, 2), (90, 90), (86_400, 86_400), (86_400, u64::MAX >> 32)]
+        {
+            let probe_timeout_ns = asked * 1_000_000_000;
+            let b = breaker(snapshot::Breaker { probe_timeout_ns, ..rules() });
+            fail(&b, 5, T0);
+            let later = T0 + OPEN_FOR;
+            let _lost = b.acquire(later).unwrap();
+            assert!(b.acquire(later + Nanos::from_secs(secs)).is_err(), "{asked}");
+            assert!(b.acquire(later + Nanos::from_secs(secs + 3)).is_ok(), "{asked}");
+        }
+    }
+
+    #[test]
+    fn what_a_probe_calls_belongs_to_it() {
+        let b = breaker(rules());
+        let closed = b.acquire(T0).unwrap();
+        assert_eq!(b.within(closed, T0), None);
+        fail(&b, 5, T0);
+        let later = T0 + OPEN_FOR;
+        let probe = b.acquire(later).unwrap();
+        let inner = b.within(probe, later).unwrap();
+        let innermost = b.within(inner, later).unwrap();
+        for permit in [innermost, inner] {
+            b.settle(permit, Outcome::Success, later, 0);
+            assert!(b.acquire(later).is_err(), "it gave no place back");
+        }
+        b.settle(probe, Outcome::Success, later, 0);
+        assert_eq!(b.state(later), State::HalfOpen, "one success of two");
+        let probe = b.acquire(later).unwrap();
+        b.settle(b.within(probe, later).unwrap(), Outcome::Failure, later, 0);
+        assert_eq!(b.state(later), State::Open);
+        assert_eq!(b.within(probe, later), None, "its epoch is over");
+        let later = later + OPEN_FOR + OPEN_FOR;
+        let lost = b.acquire(later).unwrap();
+        let after = later + Nanos::from_secs(33);
+        assert_eq!(b.within(lost, after), None, "its time is over");
+        let _other = b.acquire(after).unwrap();
+        assert_eq!(b.within(lost, after), None, "its lap is over");
     }
 
     #[test]

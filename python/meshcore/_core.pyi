@@ -1387,7 +1387,13 @@ class BreakerCore:
         """Leave for one call, or `meshcore.errors.BreakerOpen`. O(1)."""
 
     def call(self, function: Callable[_P, _R], /, *args: _P.args, **kwargs: _P.kwargs) -> _R:
-        """Call a function that is not async (`TypeError`), and settle by how it ended."""
+        """Call a function that is not async (`TypeError`), and settle by how it ended.
+
+        The future that it returns settles when it is done.
+        """
+
+    def call_decorated(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        """The same, and guard what goes on after the call until it is over."""
 
     def __enter__(self) -> None:
         """Ask for leave for a block, or `meshcore.errors.BreakerOpen`."""
@@ -1408,7 +1414,7 @@ class BreakerCore:
     def force_closed(self) -> None:
         """Close it now."""
 
-    def force_open(self, for_ns: int) -> None:
+    def force_open_ns(self, for_ns: int) -> None:
         """Open it for that long."""
 
 @final
@@ -1424,9 +1430,20 @@ class Permit:
     def cancel(self) -> None:
         """The call says nothing about the service."""
 
+    def end(self, raised: BaseException | type[BaseException] | None, /) -> None:
+        """What this says: the exception with which the call ended, or `None`."""
+
     @property
     def settled(self) -> bool:
-        """Whether one of the three was called."""
+        """Whether one of the four was called."""
+
+    @property
+    def is_probe(self) -> bool:
+        """Whether the breaker is half-open, and this call finds out if the service is well."""
+
+    @property
+    def kind(self) -> int:
+        """The same number for permits that are alike."""
 
 @disjoint_base
 class RoutesCore:

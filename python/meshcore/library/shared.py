@@ -11,12 +11,13 @@ import stat
 import weakref
 from contextlib import contextmanager
 from multiprocessing import reduction
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from meshcore._core import SharedWords
 from meshcore.config.units import parse_rate, parse_size
 from meshcore.errors import ConfigError
 from meshcore.library.breaker import CircuitBreaker
+from meshcore.library.breaker_rules import BreakerRules
 from meshcore.library.limiters import ClientLimiter, TokenBucket
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ class SharedState:
         words = self._part("client_limiter", name, clients, rules)
         return ClientLimiter(rate, burst, clients=clients, clock=clock, words=words)
 
-    def circuit_breaker(self, name: str, **rules: Any) -> CircuitBreaker:
+    def circuit_breaker(self, name: str, **rules: Unpack[BreakerRules]) -> CircuitBreaker:
         """The breaker of this name; ``rules`` as of `CircuitBreaker`, the same in every process."""
         return CircuitBreaker(words=self._part("circuit_breaker", name), **rules)
 

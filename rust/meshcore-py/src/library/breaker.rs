@@ -1,60 +1,25 @@
 //! A circuit breaker and the leave that it gives.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use meshcore_core::admission::{Breaker, BreakerPermit, Outcome, State};
 use meshcore_core::segment::Block;
 use meshcore_core::snapshot;
 use meshcore_core::time::Nanos;
-use pyo3::exceptions::{PyException, PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::import_exception;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyDict, PyTuple, PyType};
+use pyo3::types::{PyDict, PyTuple};
 
 use super::Words;
+use super::blocks::Blocks;
 use super::clock::Clock;
+use super::judge::Judge;
 use super::random::Random;
+use super::result::is_over;
 
 import_exception!(meshcore.errors, BreakerOpen);
-
-static COROUTINE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
-
-/// The `with` blocks under way.
-///
-/// Permits of one closed epoch are all the same, so blocks that hold such are only counted; any
-/// other is kept by Python in the context of its block. Only ever touched under the GIL.
-#[derive(Debug, Default)]
-struct Blocks {
-    counted: AtomicUsize,
-    same: AtomicU32,
-    kept: AtomicUsize,
-}
-
-impl Blocks {
-    /// Counts a block in, if its permit is no other than that of the blocks under way.
-    fn count(&self, permit: BreakerPermit) -> bool {
-        let counted = self.counted.load(Ordering::Relaxed);
-        let same = counted == 0 || self.same.load(Ordering::Relaxed) == permit.bits();
-        let fits = same && !permit.is_probe() && self.kept.load(Ordering::Relaxed) == 0;
-        if fits {
-            self.same.store(permit.bits(), Ordering::Relaxed);
-            self.counted.store(counted + 1, Ordering::Relaxed);
-        }
-        fits
-    }
-
-    /// The permit of a block that was counted in and ends.
-    fn leave(&self) -> PyResult<BreakerPermit> {
-        let counted = self.counted.load(Ordering::Relaxed);
-        if counted == 0 {
-            return Err(PyRuntimeError::new_err("the breaker's block was not entered here"));
-        }
-        self.counted.store(counted - 1, Ordering::Relaxed);
-        Ok(BreakerPermit::from_bits(self.same.load(Ordering::Relaxed)))
-    }
-}
 
 /// One circuit breaker.
 #[pyclass(frozen, subclass, module = "meshcore._core")]
@@ -62,16 +27,31 @@ pub struct BreakerCore {
     breaker: Breaker,
     clock: Clock,
     random: Random,
-    failure_on: Py<PyTuple>,
+    judge: Judge,
     blocks: Blocks,
 }
 
 impl BreakerCore {
-    fn admit(&self, py: Python<'_>) -> PyResult<BreakerPermit> {
-        if let Some(permit) = self.breaker.acquire_closed() {
-            return Ok(permit);
+    #[inline]
+    fn admit(slf: &Bound<'_, Self>) -> PyResult<BreakerPermit> {
+        match slf.get().breaker.acquire_closed() {
+            Some(permit) => Ok(permit),
+            None => Self::admit_not_closed(slf),
         }
-        self.breaker.acquire(self.clock.now(py)?).map_err(|open| {
+    }
+
+    #[cold]
+    fn admit_not_closed(slf: &Bound<'_, Self>) -> PyResult<BreakerPermit> {
+        let (this, py) = (slf.get(), slf.py());
+        let now = this.clock.now(py)?;
+        if this.breaker.probes() {
+            let outer = slf.call_method0("_enclosing")?.extract::<Option<Py<Permit>>>()?;
+            let inner = outer.and_then(|outer| this.breaker.within(outer.get().permit, now));
+            if let Some(permit) = inner {
+                return Ok(permit);
+            }
+        }
+        this.breaker.acquire(now).map_err(|open| {
             let text = "circuit breaker is open";
             BreakerOpen::new_err((text, open.retry_after.0))
         })
@@ -87,15 +67,83 @@ impl BreakerCore {
         Ok(())
     }
 
-    /// What a call that ended with an exception of this class, or none, says of the service.
-    fn outcome(&self, py: Python<'_>, raised: Option<&Bound<'_, PyAny>>) -> PyResult<Outcome> {
-        let Some(class) = raised else { return Ok(Outcome::Success) };
-        if class.cast::<PyType>()?.is_subclass(self.failure_on.bind(py))? {
-            return Ok(Outcome::Failure);
-        }
-        let answered = class.cast::<PyType>()?.is_subclass_of::<PyException>()?;
-        Ok(if answered { Outcome::Success } else { Outcome::Neutral })
+    /// Settles by how the call ended. Whoever judges may raise: then it says nothing.
+    fn end(
+        &self,
+        py: Python<'_>,
+        permit: BreakerPermit,
+        raised: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        let judged = raised.map_or(Ok(Outcome::Success), |raised| self.judge.of(raised));
+        self.settle(py, permit, *judged.as_ref().unwrap_or(&Outcome::Neutral))?;
+        judged.map(drop)
     }
+
+    /// Calls a function. `decorated`: what goes on after the call is guarded until it is over, which
+    /// Python does; otherwise it is refused.
+    fn run<'py>(
+        slf: &Bound<'py, Self>,
+        function: &Bound<'py, PyAny>,
+        args: &Bound<'py, PyTuple>,
+        kwargs: Option<&Bound<'py, PyDict>>,
+        decorated: bool,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let (this, py) = (slf.get(), slf.py());
+        let permit = Self::admit(slf)?;
+        let result = if permit.is_probe() {
+            Self::run_probe(slf, permit, function, args, kwargs)
+        } else {
+            function.call(args, kwargs)
+        };
+        match &result {
+            Ok(value) if !is_over(value)? => {
+                let permit = Self::permit(slf, permit);
+                return slf.call_method1("_go_on", (permit, value, decorated));
+            }
+            Ok(_) => this.end(py, permit, None)?,
+            Err(error) => this.end(py, permit, Some(error.value(py)))?,
+        }
+        result
+    }
+
+    /// What the function calls through this breaker belongs to the probe.
+    #[cold]
+    fn run_probe<'py>(
+        slf: &Bound<'py, Self>,
+        permit: BreakerPermit,
+        function: &Bound<'py, PyAny>,
+        args: &Bound<'py, PyTuple>,
+        kwargs: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        // A second one, which is only ever looked at.
+        let shown = Py::new(slf.py(), Self::permit(slf, permit.inner()))?;
+        let block = slf.call_method1("_begin", (&shown,))?;
+        let result = function.call(args, kwargs);
+        shown.get().settled.store(true, Ordering::Release);
+        slf.call_method1("_over", (block,))?;
+        result
+    }
+
+    /// Leaves a block while some are known one by one.
+    #[cold]
+    fn exit_known(slf: &Bound<'_, Self>, raised: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
+        let (this, py) = (slf.get(), slf.py());
+        let counted = this.blocks.counted().map(BreakerPermit::bits);
+        let left = slf.call_method1("_leave", (raised, counted))?.extract::<Option<bool>>()?;
+        let Some(exact) = left else {
+            this.blocks.known(false);
+            return Ok(());
+        };
+        match this.blocks.leave() {
+            Some(permit) if exact => this.end(py, permit, raised),
+            Some(permit) => this.settle(py, permit, Outcome::Neutral),
+            None => Err(not_entered()),
+        }
+    }
+}
+
+fn not_entered() -> PyErr {
+    PyRuntimeError::new_err("the breaker's block was not entered here")
 }
 
 #[pymethods]
@@ -104,65 +152,57 @@ impl BreakerCore {
     #[pyo3(signature = (rules, failure_on, seed, clock=None, words=None))]
     fn new(
         rules: &str,
-        failure_on: Py<PyTuple>,
+        failure_on: &Bound<'_, PyTuple>,
         seed: u64,
         clock: Option<Py<PyAny>>,
         words: Option<&Words>,
     ) -> PyResult<Self> {
         let rules: snapshot::Breaker =
             serde_json::from_str(rules).map_err(|e| PyValueError::new_err(e.to_string()))?;
-        if rules.on.is_some() || rules.slow_call_ns > 0 {
-            let text = "on and slow_call are the proxy's: failure_on says what a failure is";
-            return Err(PyValueError::new_err(text));
-        }
         let private = || Block::private(Breaker::WORDS);
         let block = words.map_or_else(private, |words| words.block.clone());
         // Processes write different lines, by and large.
         let breaker = Breaker::new(block, rules).on_worker(seed as usize);
         let (clock, random) = (Clock::new(clock), Random::new(seed));
-        Ok(Self { breaker, clock, random, failure_on, blocks: Blocks::default() })
+        let judge = Judge::new(failure_on, None)?;
+        Ok(Self { breaker, clock, random, judge, blocks: Blocks::default() })
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        visit.call(&self.failure_on)?;
+        self.judge.visit(&visit)?;
         self.clock.visit(&visit)
     }
 
     fn acquire(slf: &Bound<'_, Self>) -> PyResult<Permit> {
-        Ok(Self::permit(slf, slf.get().admit(slf.py())?))
+        Ok(Self::permit(slf, Self::admit(slf)?))
     }
 
     #[pyo3(signature = (function, /, *args, **kwargs))]
     fn call<'py>(
-        &self,
+        slf: &Bound<'py, Self>,
         function: &Bound<'py, PyAny>,
         args: &Bound<'py, PyTuple>,
         kwargs: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let py = function.py();
-        let permit = self.admit(py)?;
-        let mut result = function.call(args, kwargs);
-        // Nothing of a coroutine has run: a success would be counted before there is one.
-        let coroutine = COROUTINE.import(py, "types", "CoroutineType")?;
-        if let Ok(value) = &result
-            && value.get_type().is(coroutine)
-        {
-            value.call_method0("close")?;
-            let text = "the function is async: use @breaker or async with";
-            result = Err(PyTypeError::new_err(text));
-        }
-        let raised = result.as_ref().err().map(|error| error.get_type(py).into_any());
-        let outcome = self.outcome(py, raised.as_ref())?;
-        self.settle(py, permit, outcome)?;
-        result
+        Self::run(slf, function, args, kwargs, false)
+    }
+
+    #[pyo3(signature = (function, /, *args, **kwargs))]
+    fn call_decorated<'py>(
+        slf: &Bound<'py, Self>,
+        function: &Bound<'py, PyAny>,
+        args: &Bound<'py, PyTuple>,
+        kwargs: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        Self::run(slf, function, args, kwargs, true)
     }
 
     fn __enter__(slf: &Bound<'_, Self>) -> PyResult<()> {
         let this = slf.get();
-        let permit = this.admit(slf.py())?;
+        let permit = Self::admit(slf)?;
         if !this.blocks.count(permit) {
             slf.call_method1("_keep", (Self::permit(slf, permit),))?;
-            this.blocks.kept.fetch_add(1, Ordering::Relaxed);
+            this.blocks.known(true);
         }
         Ok(())
     }
@@ -170,18 +210,15 @@ impl BreakerCore {
     fn __exit__(
         slf: &Bound<'_, Self>,
         kind: Option<&Bound<'_, PyAny>>,
-        _error: &Bound<'_, PyAny>,
+        error: Option<&Bound<'_, PyAny>>,
         _trace: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
-        let (this, py) = (slf.get(), slf.py());
-        let outcome = this.outcome(py, kind)?;
-        if this.blocks.kept.load(Ordering::Relaxed) > 0
-            && let Some(kept) = slf.call_method0("_kept")?.extract::<Option<Py<Permit>>>()?
-        {
-            this.blocks.kept.fetch_sub(1, Ordering::Relaxed);
-            return kept.get().settle(py, outcome);
+        let (this, raised) = (slf.get(), error.or(kind));
+        if this.blocks.any_known() {
+            return Self::exit_known(slf, raised);
         }
-        this.settle(py, this.blocks.leave()?, outcome)
+        let permit = this.blocks.leave().ok_or_else(not_entered)?;
+        this.end(slf.py(), permit, raised)
     }
 
     #[getter]
@@ -197,7 +234,7 @@ impl BreakerCore {
         self.breaker.force_closed();
     }
 
-    fn force_open(&self, py: Python<'_>, for_ns: u64) -> PyResult<()> {
+    fn force_open_ns(&self, py: Python<'_>, for_ns: u64) -> PyResult<()> {
         let now = self.clock.now(py)?;
         self.breaker.force_open(Nanos(now.0.saturating_add(for_ns)));
         Ok(())
@@ -230,9 +267,27 @@ impl Permit {
         self.settle(py, Outcome::Neutral)
     }
 
+    #[pyo3(signature = (raised, /))]
+    fn end(&self, py: Python<'_>, raised: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
+        if self.settled.swap(true, Ordering::AcqRel) {
+            return Ok(());
+        }
+        self.owner.get().end(py, self.permit, raised)
+    }
+
     #[getter]
     fn settled(&self) -> bool {
         self.settled.load(Ordering::Acquire)
+    }
+
+    #[getter]
+    fn is_probe(&self) -> bool {
+        self.permit.is_probe()
+    }
+
+    #[getter]
+    fn kind(&self) -> u32 {
+        self.permit.bits()
     }
 }
 

@@ -1,10 +1,13 @@
 //! The core's parts for use alone: each a thin class that any thread may call.
 
 mod balancer;
+mod blocks;
 mod breaker;
 mod clock;
+mod judge;
 mod limiter;
 mod random;
+mod result;
 mod routes;
 mod words;
 

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from meshcore.exchange.layers import Layer
     from meshcore.library.balancer import Balancer
     from meshcore.library.breaker import CircuitBreaker
+    from meshcore.library.breaker_events import BreakerSnapshot, CallEnded, StateChanged
+    from meshcore.library.breaker_rules import BreakerRules
     from meshcore.library.limiters import ClientLimiter, TokenBucket
     from meshcore.library.routes import RouteMap
     from meshcore.library.shared import SharedState
@@ -32,6 +34,9 @@ __all__ = [
     "Attempt",
     "Balancer",
     "BreakerOpen",
+    "BreakerRules",
+    "BreakerSnapshot",
+    "CallEnded",
     "CircuitBreaker",
     "ClientLimiter",
     "Config",
@@ -47,6 +52,7 @@ __all__ = [
     "Response",
     "RouteMap",
     "SharedState",
+    "StateChanged",
     "TokenBucket",
     "__version__",
     "load_file",
@@ -59,6 +65,9 @@ __all__ = [
 _HOMES = {
     "Balancer": "meshcore.library.balancer",
     "BreakerOpen": "meshcore.errors",
+    "BreakerRules": "meshcore.library.breaker_rules",
+    "BreakerSnapshot": "meshcore.library.breaker_events",
+    "CallEnded": "meshcore.library.breaker_events",
     "CircuitBreaker": "meshcore.library.breaker",
     "ClientLimiter": "meshcore.library.limiters",
     "Config": "meshcore.config.model",
@@ -72,6 +81,7 @@ _HOMES = {
     "RateLimited": "meshcore.errors",
     "RouteMap": "meshcore.library.routes",
     "SharedState": "meshcore.library.shared",
+    "StateChanged": "meshcore.library.breaker_events",
     "TokenBucket": "meshcore.library.limiters",
     "load_file": "meshcore.config.load",
     "load_text": "meshcore.config.load",

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import secrets
-from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, Unpack, cast
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, Unpack, overload
 
 from meshcore._core import BreakerCore
 from meshcore.config.units import time_ns
 from meshcore.library.blocks import Blocks, caller
-from meshcore.library.breaker_rules import AllRules, classes, core_rules
+from meshcore.library.breaker_events import BreakerSnapshot, CallEnded, StateChanged
+from meshcore.library.breaker_rules import AllRules, core_rules
 from meshcore.library.guarded import Guard, decorated, go_on
+from meshcore.library.judging import judging
+from meshcore.library.listeners import listeners
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Generator
+    from collections.abc import Awaitable, Callable, Generator
     from types import TracebackType
 
     from meshcore._core import Permit
@@ -31,10 +34,12 @@ class CircuitBreaker(BreakerCore):
     find out: ``successes`` of them close it, one failure opens it again.
 
     Use it as ``with breaker:``, ``async with breaker:``, ``@breaker`` or ``breaker.call(function)``
-    (the quickest; not for async functions); refused calls raise
-    `meshcore.errors.BreakerOpen`, which says when to come back. An exception of ``failure_on`` is
-    a failure; any other `Exception` is a success, for the service did answer; what is not an
-    `Exception`, such as a cancellation, says nothing. ``acquire()`` gives the permit itself.
+    (the quickest; not for async functions), and as ``with breaker.guard():`` where a block is left
+    elsewhere than it was entered; refused calls raise `meshcore.errors.BreakerOpen`, which says
+    when to come back. An exception of ``failure_on`` is a failure; any other `Exception` is a
+    success, for the service did answer; what is not an `Exception`, such as a cancellation, says
+    nothing, and nor does a refusal of meshcore's. An `ExceptionGroup` counts as what is in it.
+    ``acquire()`` gives the permit itself. `BreakerRules` tells every rule.
     """
 
     _blocks: Blocks
@@ -44,10 +49,20 @@ class CircuitBreaker(BreakerCore):
 
         Raises `ValueError` for a rule that is none, `TypeError` for one that there is not.
         """
-        rules, failure_on = core_rules(given), classes(given.get("failure_on", Exception))
-        seed = secrets.randbits(64)
-        clock, words = given.get("clock"), given.get("words")
-        new = super().__new__(cls, rules, failure_on, seed, clock, words)
+        rules = core_rules(given)
+        telling = (
+            listeners("on_call", given.get("on_call"), CallEnded),
+            listeners("on_state_change", given.get("on_state_change"), StateChanged),
+        )
+        judged = judging(
+            given.get("failure_on", Exception), given.get("ignore"), given.get("failure_on_result")
+        )
+        fallback = given.get("fallback")
+        if fallback is not None and not callable(fallback):
+            raise TypeError(f"fallback: expected a function, got {fallback!r}")
+        seed, name = secrets.randbits(64), given.get("name")
+        state = given.get("clock"), given.get("words")
+        new = super().__new__(cls, rules, judged, telling, seed, name, fallback, *state)
         new._blocks = Blocks()
         return new
 
@@ -55,6 +70,11 @@ class CircuitBreaker(BreakerCore):
         """One block, for ``with`` or ``async with``, that may be entered and left anywhere: in
         generators, by an `ExitStack`, in another task or thread."""
         return Guard(self)
+
+    def snapshot(self) -> BreakerSnapshot:
+        """How it stands now. O(1)."""
+        state, left_ns, row, calls, failures, totals = self.figures()
+        return BreakerSnapshot(self.name, state, left_ns / 1e9, row, calls, failures, *totals)
 
     def force_open(self, duration: Time) -> None:
         """Open it for that long: a text such as ``30s``, seconds or a `timedelta`."""
@@ -94,13 +114,22 @@ class CircuitBreaker(BreakerCore):
         self.__exit__(kind, error, trace)
         return _NOW
 
-    def __call__(self, function: F) -> F:
+    @overload
+    def __call__(self, function: F, /) -> F: ...
+    @overload
+    def __call__(self, /, *, fallback: Callable[..., Any]) -> Callable[[F], F]: ...
+    def __call__(
+        self, function: Any = None, /, *, fallback: Callable[..., Any] | None = None
+    ) -> Any:
         """Decorate a function of any kind; it is guarded until what it does is over.
 
         A generator is guarded from its first item to its end, and so is an async one; what can be
-        awaited until it was. Raises `TypeError` for a class.
+        awaited until it was. ``@breaker(fallback=other)`` calls ``other`` with the same arguments
+        where the function may not be called. Raises `TypeError` for a class.
         """
-        return cast("F", decorated(self, function))
+        if function is None:
+            return lambda function: decorated(self, function, fallback)
+        return decorated(self, function, fallback or self.fallback)
 
 
 class _Now:

@@ -6,7 +6,7 @@ import json
 from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated, Any, Final, TypedDict
 
-from pydantic import AfterValidator, ValidationError
+from pydantic import AfterValidator, Field, ValidationError
 
 from meshcore.config import layers
 from meshcore.config.core_route import PROBE_TIMEOUT, rules
@@ -16,9 +16,12 @@ from meshcore.config.fields import Duration
 from meshcore.config.units import parse_duration, time_ns
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from meshcore._core import Words
+    from meshcore.library.breaker_events import CallEnded, StateChanged
+    from meshcore.library.judging import Exceptions
+    from meshcore.library.listeners import Listeners
 
 Time = str | float | timedelta
 """A text such as ``30s``, a number of seconds, or a `timedelta`."""
@@ -35,6 +38,10 @@ class BreakerRules(TypedDict, total=False):
     """Calls in the window before the percentage counts."""
     window: Time
     """The time over which the percentage is counted."""
+    last_calls: int
+    """It is counted over so many calls instead."""
+    slow_call: Time
+    """A success that takes longer is a failure, which counts for the percentage."""
     successes: int
     """Successful probes that close it again."""
     probes: int
@@ -45,8 +52,18 @@ class BreakerRules(TypedDict, total=False):
     """The longest time it stays open; it doubles after each failed probe."""
     probe_timeout: Time
     """How long a probe that does not end keeps others from finding out."""
-    failure_on: type[BaseException] | Iterable[type[BaseException]]
+    failure_on: Exceptions
     """Exceptions that are failures."""
+    ignore: Exceptions
+    """Exceptions that say nothing, whatever `failure_on` says."""
+    failure_on_result: Callable[[Any], bool]
+    """Tells results that are failures, of functions that are called or decorated."""
+    fallback: Callable[..., Any]
+    """Called with the same arguments in place of a function that may not be called."""
+    on_call: Listeners[CallEnded]
+    """Told of each call that is over or refused."""
+    on_state_change: Listeners[StateChanged]
+    """Told when the state has changed."""
     clock: Callable[[], int] | None
     """Gives nanoseconds, for tests."""
 
@@ -54,12 +71,16 @@ class BreakerRules(TypedDict, total=False):
 class AllRules(BreakerRules, total=False):
     """And what a `SharedState` adds."""
 
+    name: str | None
+    """For messages and for whoever listens."""
     words: Words
 
 
-TIMES: Final = ("window", "open_for", "max_open_for", "probe_timeout")
+TIMES: Final = ("window", "open_for", "max_open_for", "probe_timeout", "slow_call")
 # `on` is the proxy's: what a program calls fails with exceptions.
-_COUNTED: Final = {*layers.CircuitBreaker.model_fields, "probe_timeout"} - {"on", "slow_call"}
+_COUNTED: Final = {*layers.CircuitBreaker.model_fields, "probe_timeout", "last_calls"} - {"on"}
+# What fits the breaker's words (admission/last_calls.rs).
+MAX_LAST_CALLS: Final = 3_008
 # Leases are counted in ticks of a second (admission/breaker_word.rs).
 _SHORTEST, _LONGEST = "2s", "1d"
 
@@ -74,6 +95,7 @@ def _probe_timeout(value: int) -> int:
 
 class _Model(layers.CircuitBreaker):
     probe_timeout: Annotated[Duration, AfterValidator(_probe_timeout)] = PROBE_TIMEOUT
+    last_calls: int | None = Field(None, ge=1, le=MAX_LAST_CALLS)
 
 
 def core_rules(given: AllRules) -> str:
@@ -86,18 +108,22 @@ def core_rules(given: AllRules) -> str:
         model = _Model.model_validate({name: _plain(name, x) for name, x in counted.items()})
     except ValidationError as error:
         raise as_value_error(error, _Model) from None
-    return json.dumps({**rules(model), "probe_timeout_ns": model.probe_timeout})
+    own = {"probe_timeout_ns": model.probe_timeout, "last_calls": model.last_calls or 0}
+    if model.last_calls is not None:
+        own["min_calls"] = _least_calls(model, model.last_calls)
+    return json.dumps({**rules(model), **own})
 
 
-def classes(given: object) -> tuple[type[BaseException], ...]:
-    """Exceptions, given as one or as several."""
-    several = tuple(given) if isinstance(given, tuple | list | set | frozenset) else (given,)
-    for each in several:
-        if not (isinstance(each, type) and issubclass(each, BaseException)):
-            raise TypeError(f"failure_on: expected classes of exceptions, got {each!r}")
-    if not several:
-        raise ValueError("failure_on: is empty: at least one class must be in it")
-    return several
+def _least_calls(model: _Model, last_calls: int) -> int:
+    if "window" in model.model_fields_set:
+        raise ValueError("window: last_calls is given, too: leave one of them out")
+    if "min_calls" not in model.model_fields_set:
+        return min(model.min_calls, last_calls)
+    if model.min_calls > last_calls:
+        raise ValueError(
+            f"min_calls: {model.min_calls} are never among the last {last_calls} calls"
+        )
+    return model.min_calls
 
 
 def _plain(name: str, value: Any) -> Any:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import functools
 import inspect
+from contextlib import AbstractContextManager, nullcontext
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import TYPE_CHECKING, Any, Protocol
+
+from meshcore.errors import BreakerOpen
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -15,12 +18,14 @@ if TYPE_CHECKING:
     from meshcore.library.breaker import CircuitBreaker
 
     Function = Callable[..., Any]
+    Acquire = Callable[[], Permit]
 
     class Future(Protocol):
         """What calls back when it is done, of asyncio or of an executor."""
 
         def cancelled(self) -> bool: ...
         def exception(self) -> BaseException | None: ...
+        def result(self) -> object: ...
 
 
 class Guard:
@@ -70,10 +75,10 @@ class Guard:
         self.__exit__(kind, error, trace)
 
 
-def decorated(breaker: CircuitBreaker, function: Any) -> Any:
+def decorated(breaker: CircuitBreaker, function: Any, fallback: Function | None) -> Any:
     """What to call instead of `function`. `TypeError` for what is not called, and for a class."""
     if isinstance(function, staticmethod | classmethod):
-        return type(function)(decorated(breaker, function.__func__))
+        return type(function)(decorated(breaker, function.__func__, fallback))
     if isinstance(function, type):
         raise TypeError(f"{function!r} is a class: decorate its methods")
     if not callable(function):
@@ -82,13 +87,15 @@ def decorated(breaker: CircuitBreaker, function: Any) -> Any:
         )
     called = _called(function)
     if inspect.isasyncgenfunction(called):
-        made = _of_async_generator(breaker.guard, function)
+        made = _of_async_generator(breaker, breaker.acquire, function, fallback)
     elif inspect.isgeneratorfunction(called):
-        made = _of_generator(breaker.guard, function)
-    elif inspect.iscoroutinefunction(called):
+        made = _of_generator(breaker, breaker.acquire, function, fallback)
+    elif not inspect.iscoroutinefunction(called):
+        made = _of_function(breaker, function, fallback)
+    elif fallback is None and not breaker.judges_results:
         made = _of_coroutine(breaker, function)
     else:
-        made = _of_function(breaker, function)
+        made = _of_awaited(breaker, breaker.acquire, function, fallback)
     return functools.wraps(function)(made)
 
 
@@ -101,35 +108,75 @@ def _called(function: Any) -> Any:
     return getattr(type(function), "__call__", function)  # noqa: B004  # the class's, not the object's
 
 
-def _of_function(breaker: CircuitBreaker, function: Function) -> Function:
+def _of_function(
+    breaker: CircuitBreaker, function: Function, fallback: Function | None
+) -> Function:
     call = breaker.call_decorated
 
     def guarded(*args: Any, **kwargs: Any) -> Any:
-        return call(function, *args, **kwargs)
+        return call(fallback, function, *args, **kwargs)
 
     return guarded
 
 
-def _of_coroutine(manager: CircuitBreaker | Guard, function: Function) -> Function:
+def _of_coroutine(breaker: CircuitBreaker, function: Function) -> Function:
+    """The quick way, of those that have neither a fallback nor results to be judged."""
+
     async def guarded_async(*args: Any, **kwargs: Any) -> Any:
-        with manager:
+        with breaker:
             return await function(*args, **kwargs)
 
     return guarded_async
 
 
-def _of_generator(guard: Callable[[], Guard], function: Function) -> Function:
+def _of_awaited(
+    breaker: CircuitBreaker, acquire: Acquire, function: Function, fallback: Function | None = None
+) -> Function:
+    async def guarded_async(*args: Any, **kwargs: Any) -> Any:
+        try:
+            permit = acquire()
+        except BreakerOpen:
+            if fallback is None:
+                raise
+            value = fallback(*args, **kwargs)
+            return await value if inspect.isawaitable(value) else value
+        with Guard(breaker, permit):
+            value = await function(*args, **kwargs)
+            permit.end_with(value)
+            return value
+
+    return guarded_async
+
+
+def _of_generator(
+    breaker: CircuitBreaker, acquire: Acquire, function: Function, fallback: Function | None = None
+) -> Function:
     def guarded_generator(*args: Any, **kwargs: Any) -> Any:
-        with guard():
+        try:
+            permit = acquire()
+        except BreakerOpen:
+            if fallback is None:
+                raise
+            return (yield from fallback(*args, **kwargs))
+        with Guard(breaker, permit):
             return (yield from function(*args, **kwargs))
 
     return guarded_generator
 
 
-def _of_async_generator(guard: Callable[[], Guard], function: Function) -> Function:
+def _of_async_generator(
+    breaker: CircuitBreaker, acquire: Acquire, function: Function, fallback: Function | None = None
+) -> Function:
     async def guarded_async_generator(*args: Any, **kwargs: Any) -> Any:
-        with guard():
-            generator = function(*args, **kwargs)
+        guard: Guard | AbstractContextManager[None] = nullcontext()
+        try:
+            guard = Guard(breaker, acquire())
+        except BreakerOpen:
+            if fallback is None:
+                raise
+        with guard:
+            called = function if isinstance(guard, Guard) else fallback
+            generator = called(*args, **kwargs)  # type: ignore[misc]  # is None only with a guard
             try:
                 item = await anext(generator)
                 while True:
@@ -158,14 +205,13 @@ def go_on(breaker: CircuitBreaker, permit: Permit, value: Any, is_decorated: boo
     if hasattr(value, "add_done_callback"):
         value.add_done_callback(functools.partial(_done, permit))
         return value
-    guard = Guard(breaker, permit)
     if is_decorated:
         if isinstance(value, GeneratorType):
-            return _of_generator(lambda: guard, lambda: value)()
+            return _of_generator(breaker, lambda: permit, lambda: value)()
         if isinstance(value, AsyncGeneratorType):
-            return _of_async_generator(lambda: guard, lambda: value)()
+            return _of_async_generator(breaker, lambda: permit, lambda: value)()
         if not hasattr(type(value), "__aenter__"):
-            return _of_coroutine(guard, lambda: value)()
+            return _of_awaited(breaker, lambda: permit, lambda: value)()
     permit.cancel()
     raise TypeError(_refusal(value))
 
@@ -183,5 +229,7 @@ def _refusal(value: Any) -> str:
 def _done(permit: Permit, future: Future) -> None:
     if future.cancelled():
         permit.cancel()
+    elif (error := future.exception()) is not None:
+        permit.end(error)
     else:
-        permit.end(future.exception())
+        permit.end_with(future.result())

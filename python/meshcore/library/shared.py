@@ -102,7 +102,7 @@ class SharedState:
 
     def circuit_breaker(self, name: str, **rules: Unpack[BreakerRules]) -> CircuitBreaker:
         """The breaker of this name; ``rules`` as of `CircuitBreaker`, the same in every process."""
-        return CircuitBreaker(words=self._part("circuit_breaker", name), **rules)
+        return CircuitBreaker(name=name, words=self._part("circuit_breaker", name), **rules)
 
     @staticmethod
     def unlink(name: str) -> bool:

@@ -419,6 +419,8 @@ pub struct Breaker {
     pub min_calls: u32,
     /// Length of the window.
     pub window_ns: u64,
+    /// The window is so many calls instead, at most 3,008; zero for a time.
+    pub last_calls: u32,
     /// Probe successes that close it.
     pub successes: u32,
     /// Probes at one time.
@@ -460,6 +462,7 @@ impl Default for Breaker {
             failure_percent: 50,
             min_calls: 20,
             window_ns: 10_000_000_000,
+            last_calls: 0,
             successes: 2,
             probes: 1,
             open_for_ns: 30_000_000_000,

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import os
 import threading
+import traceback
 from collections.abc import AsyncIterator, Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import Context
@@ -471,3 +473,58 @@ def test_a_lost_probe_does_not_open_the_way_for_its_context(make: Make) -> None:
     breaker.acquire().success()
     assert breaker.state == "closed"
     end(lost)
+
+
+def in_a_child(work: Callable[[], None]) -> None:
+    """Runs in a fork of this process, which then ends without a word."""
+    child = os.fork()
+    if child == 0:
+        try:
+            work()
+            os._exit(0)
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+@both
+def test_blocks_that_are_open_at_a_fork_end_in_either_process(make: Make) -> None:
+    clock = Clock()
+    breaker = quick(make, clock, probes=2)
+    blocks = [session(breaker) for _ in range(2)]
+    Context().run(next, blocks[0])
+    fail(breaker)
+    clock.ns += OPEN_NS
+    Context().run(next, blocks[1])
+
+    def work() -> None:
+        for block in blocks:
+            Context().run(end, block)
+        with breaker:
+            pass
+        with pytest.raises(RuntimeError, match="not entered"):
+            breaker.__exit__(None, None, None)
+
+    in_a_child(work)
+    assert breaker.state == ("half_open" if make is own else "closed")
+    for block in blocks:
+        Context().run(end, block)
+    assert breaker.state == "closed"
+
+
+def test_a_probe_of_a_process_that_died_ends() -> None:
+    clock, state = Clock(), meshcore.SharedState()
+    breaker = state.circuit_breaker(
+        "db", failures=1, successes=1, open_for="1s", probe_timeout="2s", clock=clock
+    )
+    fail(breaker)
+    clock.ns += OPEN_NS
+    lost: list[object] = []
+    in_a_child(lambda: lost.append(breaker.acquire()))
+    with pytest.raises(meshcore.BreakerOpen):
+        breaker.acquire()
+    clock.ns += 4 * OPEN_NS
+    breaker.acquire().success()
+    assert breaker.state == "closed"

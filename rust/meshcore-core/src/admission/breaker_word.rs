@@ -64,6 +64,17 @@ const ROW_MASK: u64 = (1 << 25) - 1;
 /// as the default of that number.
 const NAMED_BY_RATE: u64 = 5;
 
+/// How a breaker stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Requests pass.
+    Closed,
+    /// None does.
+    Open,
+    /// Its time is over: single probes pass.
+    HalfOpen,
+}
+
 /// What became of a request, as far as its breaker is concerned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
@@ -436,6 +447,14 @@ impl Word {
         }
     }
 
+    pub(crate) fn state(self, now: Nanos) -> State {
+        match self {
+            Self::Closed { .. } => State::Closed,
+            Self::Open { .. } if self.time_left(now) > Nanos::ZERO => State::Open,
+            Self::Open { .. } | Self::HalfOpen { .. } => State::HalfOpen,
+        }
+    }
+
     const fn closed(epoch: u64) -> Self {
         Self::Closed { epoch, row: 0, failures: 0 }
     }
@@ -446,7 +465,7 @@ impl Word {
         Self::Open { epoch: next(epoch), level, until }
     }
 
-    const fn epoch(self) -> u64 {
+    pub(crate) const fn epoch(self) -> u64 {
         let (Self::Closed { epoch, .. } | Self::Open { epoch, .. } | Self::HalfOpen { epoch, .. }) =
             self;
         epoch

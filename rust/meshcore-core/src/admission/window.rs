@@ -48,6 +48,20 @@ pub(crate) struct Window {
     min_calls: u64,
 }
 
+/// What a window holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    pub(crate) failures: u64,
+    pub(crate) calls: u64,
+}
+
+impl Counts {
+    /// Whether at least `min_calls` are in, of which `percent` failed.
+    pub(crate) const fn are_over(self, percent: u64, min_calls: u64) -> bool {
+        self.calls >= min_calls && self.failures * 100 >= percent * self.calls
+    }
+}
+
 /// Which slice a moment belongs to: its word and its stamp (epoch, number).
 #[derive(Clone, Copy, Debug)]
 struct Slice {
@@ -84,10 +98,13 @@ impl Window {
         if failures * 100 < self.percent * self.min_calls {
             return None;
         }
-        let successes: u64 = (0..STRIPES).map(|i| slice.sum(ring(lines, SUCCESSES + i))).sum();
-        let calls = failures + successes;
-        let over = calls >= self.min_calls && failures * 100 >= self.percent * calls;
+        let over = slice.counts(lines).are_over(self.percent, self.min_calls);
         over.then(|| slice.names(lines))
+    }
+
+    /// What was counted in the window that ends now.
+    pub(crate) fn counts(&self, lines: &[Line], now: Nanos, epoch: u64) -> Counts {
+        self.slice(now, epoch).counts(lines)
     }
 
     #[inline]
@@ -168,6 +185,12 @@ impl Slice {
         let epochs = (stamp >> NUMBER_BITS).wrapping_sub(self.epoch) & 0xff;
         let slices = stamp.wrapping_sub(self.number) & NUMBER_MASK;
         (epochs != 0 && epochs < 0x80) || (epochs == 0 && slices < 1 << (NUMBER_BITS - 1))
+    }
+
+    fn counts(self, lines: &[Line]) -> Counts {
+        let failures = self.sum(ring(lines, FAILURES));
+        let successes: u64 = (0..STRIPES).map(|i| self.sum(ring(lines, SUCCESSES + i))).sum();
+        Counts { failures, calls: failures + successes }
     }
 
     /// What was counted in this slice and the nine before it, in this epoch.

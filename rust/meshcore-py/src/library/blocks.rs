@@ -15,6 +15,11 @@ pub(super) struct Blocks {
 }
 
 impl Blocks {
+    /// `one_by_one`: whether each is to be known.
+    pub(super) fn new(one_by_one: bool) -> Self {
+        Self { known: AtomicUsize::new(usize::from(one_by_one)), ..Self::default() }
+    }
+
     /// Counts a block in, if its permit is no other than that of the blocks under way.
     pub(super) fn count(&self, permit: BreakerPermit) -> bool {
         let counted = self.counted.load(Ordering::Relaxed);

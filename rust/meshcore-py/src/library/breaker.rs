@@ -1,8 +1,8 @@
 //! A circuit breaker and the leave that it gives.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use meshcore_core::admission::{Breaker, BreakerPermit, Outcome, State};
+use meshcore_core::admission::{Breaker, BreakerPermit, Endpoints, Outcome, Weight};
 use meshcore_core::segment::Block;
 use meshcore_core::snapshot;
 use meshcore_core::time::Nanos;
@@ -16,8 +16,10 @@ use super::Words;
 use super::blocks::Blocks;
 use super::clock::Clock;
 use super::judge::Judge;
+use super::permit::{Held, Permit};
 use super::random::Random;
 use super::result::is_over;
+use super::watch::{Watch, name_of};
 
 import_exception!(meshcore.errors, BreakerOpen);
 
@@ -29,6 +31,33 @@ pub struct BreakerCore {
     random: Random,
     judge: Judge,
     blocks: Blocks,
+    watch: Option<Watch>,
+    name: Option<String>,
+    /// Called instead of a function that may not be.
+    fallback: Option<Py<PyAny>>,
+    counts: Counts,
+}
+
+/// What became of the calls of this process. Only ever touched under the GIL.
+#[derive(Debug, Default)]
+struct Counts {
+    succeeded: AtomicU64,
+    failed: AtomicU64,
+    neutral: AtomicU64,
+    refused: AtomicU64,
+}
+
+impl Counts {
+    #[inline]
+    fn add(&self, outcome: Outcome) {
+        let count = match outcome {
+            Outcome::Success => &self.succeeded,
+            Outcome::Failure => &self.failed,
+            Outcome::Neutral => &self.neutral,
+        };
+        // No exchange: whoever has the GIL is alone.
+        count.store(count.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+    }
 }
 
 impl BreakerCore {
@@ -46,50 +75,138 @@ impl BreakerCore {
         let now = this.clock.now(py)?;
         if this.breaker.probes() {
             let outer = slf.call_method0("_enclosing")?.extract::<Option<Py<Permit>>>()?;
-            let inner = outer.and_then(|outer| this.breaker.within(outer.get().permit, now));
+            let inner = outer.and_then(|outer| this.breaker.within(outer.get().held.permit, now));
             if let Some(permit) = inner {
                 return Ok(permit);
             }
         }
-        this.breaker.acquire(now).map_err(|open| {
-            let text = "circuit breaker is open";
-            BreakerOpen::new_err((text, open.retry_after.0))
+        let asked = this.breaker.acquire(now);
+        Self::tell_state(slf)?;
+        asked.or_else(|open| {
+            this.counts.refused.fetch_add(1, Ordering::Relaxed);
+            let text = match &this.name {
+                Some(name) => format!("circuit breaker {name} is open"),
+                None => "circuit breaker is open".to_owned(),
+            };
+            let refused = BreakerOpen::new_err((text, open.retry_after.0));
+            if let Some(watch) = &this.watch {
+                let raised = refused.value(py).as_any();
+                watch.tell_call(slf, "refused", Nanos::ZERO, Some(raised))?;
+            }
+            Err(refused)
         })
     }
 
-    fn permit(slf: &Bound<'_, Self>, permit: BreakerPermit) -> Permit {
-        Permit { owner: slf.clone().unbind(), permit, settled: AtomicBool::new(false) }
+    /// The same with its time.
+    #[inline]
+    fn admit_held(slf: &Bound<'_, Self>) -> PyResult<Held> {
+        let permit = Self::admit(slf)?;
+        let since = match &slf.get().watch {
+            Some(watch) if watch.times_calls() => slf.get().clock.now(slf.py())?,
+            _ => Nanos::ZERO,
+        };
+        Ok(Held { permit, since })
     }
 
-    fn settle(&self, py: Python<'_>, permit: BreakerPermit, outcome: Outcome) -> PyResult<()> {
-        let now = self.clock.now(py)?;
-        self.breaker.settle(permit, outcome, now, self.random.next());
+    /// Only a probe's place needs giving back, and that at any time.
+    pub(super) fn drop_permit(&self, permit: BreakerPermit) {
+        self.breaker.settle(permit, Outcome::Neutral, Nanos(0), self.random.next());
+    }
+
+    /// `raised`: for whoever listens.
+    #[inline]
+    pub(super) fn settle(
+        slf: &Bound<'_, Self>,
+        held: Held,
+        outcome: Outcome,
+        raised: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        let this = slf.get();
+        let now = this.clock.now(slf.py())?;
+        if let Some(watch) = &this.watch {
+            return Self::settle_watched(slf, watch, held, (outcome, now), raised);
+        }
+        this.counts.add(outcome);
+        this.breaker.settle(held.permit, outcome, now, this.random.next());
         Ok(())
     }
 
-    /// Settles by how the call ended. Whoever judges may raise: then it says nothing.
-    fn end(
-        &self,
-        py: Python<'_>,
-        permit: BreakerPermit,
+    #[cold]
+    fn settle_watched(
+        slf: &Bound<'_, Self>,
+        watch: &Watch,
+        held: Held,
+        (outcome, now): (Outcome, Nanos),
         raised: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
-        let judged = raised.map_or(Ok(Outcome::Success), |raised| self.judge.of(raised));
-        self.settle(py, permit, *judged.as_ref().unwrap_or(&Outcome::Neutral))?;
+        let (this, took) = (slf.get(), now.since(held.since));
+        let rand = this.random.next();
+        let slow = watch.is_slow(outcome, took);
+        if slow {
+            // As in the proxy: whoever answers late is there.
+            let all = Endpoints { failed: 0, choosable: 0 };
+            this.breaker.settle_named(held.permit, Weight::RateOnly, all, now, rand);
+        } else {
+            this.breaker.settle(held.permit, outcome, now, rand);
+        }
+        let (outcome, name) = match outcome {
+            _ if slow => (Outcome::Failure, "slow"),
+            Outcome::Success => (outcome, "success"),
+            Outcome::Failure => (outcome, "failure"),
+            Outcome::Neutral => (outcome, "neutral"),
+        };
+        this.counts.add(outcome);
+        watch.tell_call(slf, name, took, raised)?;
+        Self::tell_state(slf)
+    }
+
+    fn tell_state(slf: &Bound<'_, Self>) -> PyResult<()> {
+        match &slf.get().watch {
+            Some(watch) => watch.tell_state(slf, slf.get().breaker.written_state()),
+            None => Ok(()),
+        }
+    }
+
+    /// Settles by how the call ended. Whoever judges may raise: then it says nothing.
+    pub(super) fn end(
+        slf: &Bound<'_, Self>,
+        held: Held,
+        raised: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        let judged = raised.map_or(Ok(Outcome::Success), |raised| slf.get().judge.of(raised));
+        Self::settle(slf, held, *judged.as_ref().unwrap_or(&Outcome::Neutral), raised)?;
         judged.map(drop)
     }
 
-    /// Calls a function. `decorated`: what goes on after the call is guarded until it is over, which
-    /// Python does; otherwise it is refused.
+    /// Settles by what the call returned.
+    pub(super) fn end_with(
+        slf: &Bound<'_, Self>,
+        held: Held,
+        result: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        let judged = slf.get().judge.of_result(result);
+        Self::settle(slf, held, *judged.as_ref().unwrap_or(&Outcome::Neutral), None)?;
+        judged.map(drop)
+    }
+
+    /// Calls a function, or `fallback` if it may not be called. `decorated`: what goes on after the
+    /// call is guarded until it is over, which Python does; otherwise it is refused.
     fn run<'py>(
         slf: &Bound<'py, Self>,
-        function: &Bound<'py, PyAny>,
+        (function, fallback): (&Bound<'py, PyAny>, Option<&Bound<'py, PyAny>>),
         args: &Bound<'py, PyTuple>,
         kwargs: Option<&Bound<'py, PyDict>>,
         decorated: bool,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let (this, py) = (slf.get(), slf.py());
-        let permit = Self::admit(slf)?;
+        let py = slf.py();
+        let held = match (Self::admit_held(slf), fallback) {
+            (Ok(held), _) => held,
+            (Err(error), Some(fallback)) if error.is_instance_of::<BreakerOpen>(py) => {
+                return fallback.call(args, kwargs);
+            }
+            (Err(error), _) => return Err(error),
+        };
+        let permit = held.permit;
         let result = if permit.is_probe() {
             Self::run_probe(slf, permit, function, args, kwargs)
         } else {
@@ -97,11 +214,11 @@ impl BreakerCore {
         };
         match &result {
             Ok(value) if !is_over(value)? => {
-                let permit = Self::permit(slf, permit);
+                let permit = Permit::new(slf, held);
                 return slf.call_method1("_go_on", (permit, value, decorated));
             }
-            Ok(_) => this.end(py, permit, None)?,
-            Err(error) => this.end(py, permit, Some(error.value(py)))?,
+            Ok(value) => Self::end_with(slf, held, value)?,
+            Err(error) => Self::end(slf, held, Some(error.value(py)))?,
         }
         result
     }
@@ -116,10 +233,11 @@ impl BreakerCore {
         kwargs: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         // A second one, which is only ever looked at.
-        let shown = Py::new(slf.py(), Self::permit(slf, permit.inner()))?;
+        let shown = Held { permit: permit.inner(), since: Nanos::ZERO };
+        let shown = Py::new(slf.py(), Permit::new(slf, shown))?;
         let block = slf.call_method1("_begin", (&shown,))?;
         let result = function.call(args, kwargs);
-        shown.get().settled.store(true, Ordering::Release);
+        shown.get().void();
         slf.call_method1("_over", (block,))?;
         result
     }
@@ -127,17 +245,19 @@ impl BreakerCore {
     /// Leaves a block while some are known one by one.
     #[cold]
     fn exit_known(slf: &Bound<'_, Self>, raised: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
-        let (this, py) = (slf.get(), slf.py());
+        let this = slf.get();
         let counted = this.blocks.counted().map(BreakerPermit::bits);
         let left = slf.call_method1("_leave", (raised, counted))?.extract::<Option<bool>>()?;
         let Some(exact) = left else {
             this.blocks.known(false);
             return Ok(());
         };
-        match this.blocks.leave() {
-            Some(permit) if exact => this.end(py, permit, raised),
-            Some(permit) => this.settle(py, permit, Outcome::Neutral),
-            None => Err(not_entered()),
+        let permit = this.blocks.leave().ok_or_else(not_entered)?;
+        let held = Held { permit, since: Nanos::ZERO };
+        if exact {
+            Self::end(slf, held, raised)
+        } else {
+            Self::settle(slf, held, Outcome::Neutral, raised)
         }
     }
 }
@@ -146,14 +266,23 @@ fn not_entered() -> PyErr {
     PyRuntimeError::new_err("the breaker's block was not entered here")
 }
 
+/// What judges ends of calls: classes of failures, a function that knows better, and one for results.
+type Judging<'py> = (Bound<'py, PyTuple>, Option<Py<PyAny>>, Option<Py<PyAny>>);
+/// Listeners to calls and to changes, each with what makes that which they are told.
+type Telling = (Option<(Py<PyTuple>, Py<PyAny>)>, Option<(Py<PyTuple>, Py<PyAny>)>);
+
 #[pymethods]
 impl BreakerCore {
     #[new]
-    #[pyo3(signature = (rules, failure_on, seed, clock=None, words=None))]
+    #[pyo3(signature = (rules, judging, telling, seed, name, fallback, clock=None, words=None))]
+    #[allow(clippy::too_many_arguments)] // each once, from `CircuitBreaker.__new__`
     fn new(
         rules: &str,
-        failure_on: &Bound<'_, PyTuple>,
+        judging: Judging<'_>,
+        telling: Telling,
         seed: u64,
+        name: Option<String>,
+        fallback: Option<Py<PyAny>>,
         clock: Option<Py<PyAny>>,
         words: Option<&Words>,
     ) -> PyResult<Self> {
@@ -161,20 +290,26 @@ impl BreakerCore {
             serde_json::from_str(rules).map_err(|e| PyValueError::new_err(e.to_string()))?;
         let private = || Block::private(Breaker::WORDS);
         let block = words.map_or_else(private, |words| words.block.clone());
+        let slow_call = Nanos(rules.slow_call_ns);
         // Processes write different lines, by and large.
         let breaker = Breaker::new(block, rules).on_worker(seed as usize);
         let (clock, random) = (Clock::new(clock), Random::new(seed));
-        let judge = Judge::new(failure_on, None)?;
-        Ok(Self { breaker, clock, random, judge, blocks: Blocks::default() })
+        let judge = Judge::new(&judging.0, judging.1, judging.2)?;
+        let watch = Watch::new(slow_call, telling.0, telling.1, breaker.written_state());
+        let blocks = Blocks::new(watch.as_ref().is_some_and(Watch::times_calls));
+        let counts = Counts::default();
+        Ok(Self { breaker, clock, random, judge, blocks, watch, name, fallback, counts })
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         self.judge.visit(&visit)?;
+        self.watch.iter().try_for_each(|watch| watch.visit(&visit))?;
+        visit.call(&self.fallback)?;
         self.clock.visit(&visit)
     }
 
     fn acquire(slf: &Bound<'_, Self>) -> PyResult<Permit> {
-        Ok(Self::permit(slf, Self::admit(slf)?))
+        Ok(Permit::new(slf, Self::admit_held(slf)?))
     }
 
     #[pyo3(signature = (function, /, *args, **kwargs))]
@@ -184,24 +319,26 @@ impl BreakerCore {
         args: &Bound<'py, PyTuple>,
         kwargs: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        Self::run(slf, function, args, kwargs, false)
+        let fallback = slf.get().fallback.as_ref().map(|fallback| fallback.bind(slf.py()));
+        Self::run(slf, (function, fallback), args, kwargs, false)
     }
 
-    #[pyo3(signature = (function, /, *args, **kwargs))]
+    #[pyo3(signature = (fallback, function, /, *args, **kwargs))]
     fn call_decorated<'py>(
         slf: &Bound<'py, Self>,
+        fallback: Option<&Bound<'py, PyAny>>,
         function: &Bound<'py, PyAny>,
         args: &Bound<'py, PyTuple>,
         kwargs: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        Self::run(slf, function, args, kwargs, true)
+        Self::run(slf, (function, fallback), args, kwargs, true)
     }
 
     fn __enter__(slf: &Bound<'_, Self>) -> PyResult<()> {
         let this = slf.get();
-        let permit = Self::admit(slf)?;
-        if !this.blocks.count(permit) {
-            slf.call_method1("_keep", (Self::permit(slf, permit),))?;
+        let held = Self::admit_held(slf)?;
+        if !this.blocks.count(held.permit) {
+            slf.call_method1("_keep", (Permit::new(slf, held),))?;
             this.blocks.known(true);
         }
         Ok(())
@@ -218,96 +355,46 @@ impl BreakerCore {
             return Self::exit_known(slf, raised);
         }
         let permit = this.blocks.leave().ok_or_else(not_entered)?;
-        this.end(slf.py(), permit, raised)
+        Self::end(slf, Held { permit, since: Nanos::ZERO }, raised)
     }
 
     #[getter]
     fn state(&self, py: Python<'_>) -> PyResult<&'static str> {
-        Ok(match self.breaker.state(self.clock.now(py)?) {
-            State::Closed => "closed",
-            State::Open => "open",
-            State::HalfOpen => "half_open",
-        })
-    }
-
-    fn force_closed(&self) {
-        self.breaker.force_closed();
-    }
-
-    fn force_open_ns(&self, py: Python<'_>, for_ns: u64) -> PyResult<()> {
-        let now = self.clock.now(py)?;
-        self.breaker.force_open(Nanos(now.0.saturating_add(for_ns)));
-        Ok(())
-    }
-}
-
-/// Leave to make one call. Whoever drops it unsettled gives it back: it says nothing.
-#[pyclass(frozen, module = "meshcore._core")]
-pub struct Permit {
-    owner: Py<BreakerCore>,
-    permit: BreakerPermit,
-    settled: AtomicBool,
-}
-
-#[pymethods]
-impl Permit {
-    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        visit.call(&self.owner)
-    }
-
-    fn success(&self, py: Python<'_>) -> PyResult<()> {
-        self.settle(py, Outcome::Success)
-    }
-
-    fn failure(&self, py: Python<'_>) -> PyResult<()> {
-        self.settle(py, Outcome::Failure)
-    }
-
-    fn cancel(&self, py: Python<'_>) -> PyResult<()> {
-        self.settle(py, Outcome::Neutral)
-    }
-
-    #[pyo3(signature = (raised, /))]
-    fn end(&self, py: Python<'_>, raised: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
-        if self.settled.swap(true, Ordering::AcqRel) {
-            return Ok(());
-        }
-        self.owner.get().end(py, self.permit, raised)
+        Ok(name_of(self.breaker.state(self.clock.now(py)?)))
     }
 
     #[getter]
-    fn settled(&self) -> bool {
-        self.settled.load(Ordering::Acquire)
+    fn name(&self) -> Option<&str> {
+        self.name.as_deref()
     }
 
     #[getter]
-    fn is_probe(&self) -> bool {
-        self.permit.is_probe()
+    fn fallback(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.fallback.as_ref().map(|fallback| fallback.clone_ref(py))
     }
 
     #[getter]
-    fn kind(&self) -> u32 {
-        self.permit.bits()
+    fn judges_results(&self) -> bool {
+        self.judge.judges_results()
     }
-}
 
-impl Permit {
-    /// Once: later calls do nothing.
-    fn settle(&self, py: Python<'_>, outcome: Outcome) -> PyResult<()> {
-        if self.settled.swap(true, Ordering::AcqRel) {
-            return Ok(());
-        }
-        self.owner.get().settle(py, self.permit, outcome)
+    #[allow(clippy::type_complexity)] // becomes a named tuple at once
+    fn figures(&self, py: Python<'_>) -> PyResult<(&str, u64, u64, u64, u64, [u64; 4])> {
+        let found = self.breaker.figures(self.clock.now(py)?);
+        let Counts { succeeded, failed, neutral, refused } = &self.counts;
+        let counts = [succeeded, failed, neutral, refused].map(|c| c.load(Ordering::Relaxed));
+        let state = name_of(found.state);
+        Ok((state, found.left.0, found.failures_in_row, found.calls, found.failures, counts))
     }
-}
 
-impl Drop for Permit {
-    fn drop(&mut self) {
-        if !*self.settled.get_mut() {
-            // Only a probe's place needs giving back, and that at any time.
-            let owner = self.owner.get();
-            let rand = owner.random.next();
-            owner.breaker.settle(self.permit, Outcome::Neutral, Nanos(0), rand);
-        }
+    fn force_closed(slf: &Bound<'_, Self>) -> PyResult<()> {
+        slf.get().breaker.force_closed();
+        Self::tell_state(slf)
+    }
+
+    fn force_open_ns(slf: &Bound<'_, Self>, for_ns: u64) -> PyResult<()> {
+        let now = slf.get().clock.now(slf.py())?;
+        slf.get().breaker.force_open(Nanos(now.0.saturating_add(for_ns)));
+        Self::tell_state(slf)
     }
 }

@@ -19,10 +19,16 @@ pub(super) struct Judge {
     names_groups: bool,
     /// A function that tells failures (`true`) and answers (`false`) from the rest (`None`).
     own: Option<Py<PyAny>>,
+    /// A function that tells results that are failures.
+    of_results: Option<Py<PyAny>>,
 }
 
 impl Judge {
-    pub(super) fn new(failure_on: &Bound<'_, PyTuple>, own: Option<Py<PyAny>>) -> PyResult<Self> {
+    pub(super) fn new(
+        failure_on: &Bound<'_, PyTuple>,
+        own: Option<Py<PyAny>>,
+        of_results: Option<Py<PyAny>>,
+    ) -> PyResult<Self> {
         let py = failure_on.py();
         let (refused, group) = (py.get_type::<Refused>(), py.get_type::<PyBaseExceptionGroup>());
         let (mut names_refusals, mut names_groups) = (false, false);
@@ -32,12 +38,25 @@ impl Judge {
             names_groups |= class.is_subclass(&group)?;
         }
         let failure_on = failure_on.clone().unbind();
-        Ok(Self { failure_on, names_refusals, names_groups, own })
+        Ok(Self { failure_on, names_refusals, names_groups, own, of_results })
     }
 
     pub(super) fn visit(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.failure_on)?;
-        visit.call(&self.own)
+        visit.call(&self.own)?;
+        visit.call(&self.of_results)
+    }
+
+    pub(super) const fn judges_results(&self) -> bool {
+        self.of_results.is_some()
+    }
+
+    /// What a result says.
+    #[inline]
+    pub(super) fn of_result(&self, result: &Bound<'_, PyAny>) -> PyResult<Outcome> {
+        let Some(fails) = &self.of_results else { return Ok(Outcome::Success) };
+        let failed = fails.bind(result.py()).call1((result,))?.is_truthy()?;
+        Ok(if failed { Outcome::Failure } else { Outcome::Success })
     }
 
     /// `raised`: an exception, or its class if nobody has more.
@@ -77,7 +96,7 @@ impl Judge {
         if class.is_subclass(&py.get_type::<Refused>())? && !(named && self.names_refusals) {
             return Ok(Outcome::Neutral);
         }
-        if let Some(own) = &self.own {
+        if let Some(own) = self.own.as_ref().filter(|_| !raised.is_instance_of::<PyType>()) {
             return Ok(match own.call1(py, (raised,))?.extract::<Option<bool>>(py)? {
                 Some(true) => Outcome::Failure,
                 Some(false) => Outcome::Success,

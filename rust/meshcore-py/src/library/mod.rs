@@ -6,14 +6,17 @@ mod breaker;
 mod clock;
 mod judge;
 mod limiter;
+mod permit;
 mod random;
 mod result;
 mod routes;
+mod watch;
 mod words;
 
 pub(crate) use balancer::{Attempt, BalancerCore};
-pub(crate) use breaker::{BreakerCore, Permit};
+pub(crate) use breaker::BreakerCore;
 pub(crate) use limiter::{BucketCore, ClientsCore};
+pub(crate) use permit::Permit;
 pub(crate) use routes::{FoundRoute, RoutesCore};
 pub(crate) use words::{SharedWords, Words};
 

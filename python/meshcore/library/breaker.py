@@ -10,7 +10,7 @@ from meshcore.config.units import time_ns
 from meshcore.library.blocks import Blocks, caller
 from meshcore.library.breaker_events import BreakerSnapshot, CallEnded, StateChanged
 from meshcore.library.breaker_rules import AllRules, core_rules
-from meshcore.library.guarded import Guard, decorated, go_on
+from meshcore.library.guarded import Guard, checked_fallback, decorated, go_on
 from meshcore.library.judging import judging
 from meshcore.library.listeners import listeners
 
@@ -57,9 +57,7 @@ class CircuitBreaker(BreakerCore):
         judged = judging(
             given.get("failure_on", Exception), given.get("ignore"), given.get("failure_on_result")
         )
-        fallback = given.get("fallback")
-        if fallback is not None and not callable(fallback):
-            raise TypeError(f"fallback: expected a function, got {fallback!r}")
+        fallback = checked_fallback(given.get("fallback"))
         seed, name = secrets.randbits(64), given.get("name")
         state = given.get("clock"), given.get("words")
         new = super().__new__(cls, rules, judged, telling, seed, name, fallback, *state)
@@ -127,9 +125,10 @@ class CircuitBreaker(BreakerCore):
         awaited until it was. ``@breaker(fallback=other)`` calls ``other`` with the same arguments
         where the function may not be called. Raises `TypeError` for a class.
         """
+        instead = self.fallback if fallback is None else checked_fallback(fallback)
         if function is None:
-            return lambda function: decorated(self, function, fallback)
-        return decorated(self, function, fallback or self.fallback)
+            return lambda function: decorated(self, function, instead)
+        return decorated(self, function, instead)
 
 
 class _Now:

@@ -75,6 +75,13 @@ class Guard:
         self.__exit__(kind, error, trace)
 
 
+def checked_fallback(given: Any) -> Any:
+    """A function, or none. Raises `TypeError` for anything else."""
+    if given is not None and not callable(given):
+        raise TypeError(f"fallback: expected a function, got {given!r}")
+    return given
+
+
 def decorated(breaker: CircuitBreaker, function: Any, fallback: Function | None) -> Any:
     """What to call instead of `function`. `TypeError` for what is not called, and for a class."""
     if isinstance(function, staticmethod | classmethod):

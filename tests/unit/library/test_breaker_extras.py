@@ -225,6 +225,8 @@ def test_what_is_no_function_for_it(make: Make, name: str) -> None:
             make(**{name: given})
     with pytest.raises(TypeError, match=r"^fallback: expected a function"):
         make(fallback=7)
+    with pytest.raises(TypeError, match=r"^fallback: expected a function"):
+        make()(fallback=7)  # type: ignore[call-overload]
 
 
 @both
@@ -347,10 +349,24 @@ def test_a_function_that_fails_to_judge_is_heard_and_holds_nothing() -> None:
     for run in runs:
         with pytest.raises(ZeroDivisionError):
             run()
-    with pytest.raises(ZeroDivisionError), breaker:
-        raise OSError
+    for _ in range(2):
+        with pytest.raises(ZeroDivisionError), breaker:
+            raise OSError
+    with pytest.raises(RuntimeError, match="not entered"):
+        breaker.__exit__(None, None, None)
     assert breaker.state == "half_open"
     breaker.acquire().success()
+    assert breaker.state == "closed"
+
+
+class Unfriendly(type):
+    def __getattr__(cls, name: str) -> Any:
+        raise ZeroDivisionError
+
+
+def test_results_whose_class_fails_are_results() -> None:
+    breaker = half_open(own, Clock())
+    assert type(breaker.call(Unfriendly("Result", (), {}))).__name__ == "Result"
     assert breaker.state == "closed"
 
 

@@ -38,7 +38,7 @@ pub struct BreakerCore {
     counts: Counts,
 }
 
-/// What became of the calls of this process. Only ever touched under the GIL.
+/// What became of the calls of this process. Exact under the GIL; without one some may go uncounted.
 #[derive(Debug, Default)]
 struct Counts {
     succeeded: AtomicU64,
@@ -55,7 +55,7 @@ impl Counts {
             Outcome::Failure => &self.failed,
             Outcome::Neutral => &self.neutral,
         };
-        // No exchange: whoever has the GIL is alone.
+        // No exchange, which would be dearer than the call itself.
         count.store(count.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
     }
 }
@@ -110,6 +110,7 @@ impl BreakerCore {
 
     /// Only a probe's place needs giving back, and that at any time.
     pub(super) fn drop_permit(&self, permit: BreakerPermit) {
+        self.counts.add(Outcome::Neutral);
         self.breaker.settle(permit, Outcome::Neutral, Nanos(0), self.random.next());
     }
 
@@ -213,7 +214,7 @@ impl BreakerCore {
             function.call(args, kwargs)
         };
         match &result {
-            Ok(value) if !is_over(value)? => {
+            Ok(value) if !is_over(value) => {
                 let permit = Permit::new(slf, held);
                 return slf.call_method1("_go_on", (permit, value, decorated));
             }
@@ -247,10 +248,12 @@ impl BreakerCore {
     fn exit_known(slf: &Bound<'_, Self>, raised: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
         let this = slf.get();
         let counted = this.blocks.counted().map(BreakerPermit::bits);
-        let left = slf.call_method1("_leave", (raised, counted))?.extract::<Option<bool>>()?;
-        let Some(exact) = left else {
+        // What raises here is who judged the block: it was known, and has ended.
+        let left = slf.call_method1("_leave", (raised, counted));
+        let Some(exact) = left.as_ref().map_or(Ok(None), |left| left.extract::<Option<bool>>())?
+        else {
             this.blocks.known(false);
-            return Ok(());
+            return left.map(drop);
         };
         let permit = this.blocks.leave().ok_or_else(not_entered)?;
         let held = Held { permit, since: Nanos::ZERO };

@@ -11,8 +11,9 @@ static ASYNC_GENERATOR: PyOnceLock<Py<PyType>> = PyOnceLock::new();
 /// Nothing of a coroutine or a generator has run yet, and of what can be awaited, or tells when it
 /// is done, nobody knows: a success would be counted before there is one.
 #[inline]
-pub(super) fn is_over(result: &Bound<'_, PyAny>) -> PyResult<bool> {
-    Ok(is_plain(result) || !goes_on(result)?)
+pub(super) fn is_over(result: &Bound<'_, PyAny>) -> bool {
+    // A class that fails to say what it has is none that can be awaited.
+    is_plain(result) || !goes_on(result).unwrap_or(false)
 }
 
 /// What most functions return, told by its address alone.

@@ -1534,7 +1534,7 @@ class BalancerCore:
         cls,
         upstream: str,
         seed: int,
-        failure_on: tuple[type[Exception], ...],
+        failure_on: tuple[type[BaseException], ...],
         clock: Callable[[], int] | None = None,
     ) -> Self:
         """``upstream`` as JSON (`Upstream` of ``snapshot.rs``); `ValueError` for others."""

@@ -12,9 +12,12 @@ from meshcore._core import BalancerCore
 from meshcore.config.compile import core_upstream
 from meshcore.config.explain import as_value_error
 from meshcore.config.upstream import Upstream
+from meshcore.library.judging import classes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
+
+    from meshcore.library.judging import Classes
 
     Endpoints = Iterable[str | Mapping[str, str | int]]
 
@@ -44,7 +47,8 @@ class Balancer(BalancerCore):
 
     Use it as ``with balancer.pick() as attempt: call(attempt.address)``: an exception of
     ``failure_on`` is a failure, any other `Exception` a success, what is not an `Exception` says
-    nothing. For any thread. Raises `ValueError` for what the proxy's configuration would refuse.
+    nothing, and nor does a refusal of meshcore's; an `ExceptionGroup` counts as what is in it. For
+    any thread. Raises `ValueError` for what the proxy's configuration would refuse.
     """
 
     _rules: dict[str, Any]
@@ -55,7 +59,7 @@ class Balancer(BalancerCore):
         *,
         balance: Literal["least_request", "round_robin", "random"] = "least_request",
         failures: int = 5,
-        failure_on: tuple[type[Exception], ...] = (Exception,),
+        failure_on: Classes = Exception,
         clock: Callable[[], int] | None = None,
         **more: Any,
     ) -> Self:
@@ -63,7 +67,8 @@ class Balancer(BalancerCore):
         ejection = {"failures": failures, **more} if failures else "off"
         rules = {"balance": balance, "ejection": ejection}
         seed = secrets.randbits(64)
-        new = super().__new__(cls, _upstream(rules, endpoints), seed, failure_on, clock)
+        failures_are = classes("failure_on", failure_on)
+        new = super().__new__(cls, _upstream(rules, endpoints), seed, failures_are, clock)
         new._rules = rules
         return new
 

@@ -6,8 +6,10 @@ import inspect
 from collections.abc import Callable, Iterable
 from typing import Any
 
-Exceptions = type[BaseException] | Iterable[type[BaseException]] | Callable[[Exception], bool]
-"""A class, several, or a function that tells them."""
+Classes = type[BaseException] | Iterable[type[BaseException]]
+"""A class of exceptions, or several."""
+Exceptions = Classes | Callable[[Exception], bool]
+"""The same, or a function that tells them."""
 
 Judging = tuple[
     tuple[type[BaseException], ...],
@@ -22,9 +24,9 @@ def judging(failure_on: Any, ignore: Any, failure_on_result: Any) -> Judging:
     Raises `TypeError` for what is neither classes nor a function, `ValueError` for no class.
     """
     result = None if failure_on_result is None else function("failure_on_result", failure_on_result)
-    classes = () if _is_function(failure_on) else _classes("failure_on", failure_on)
-    if classes and ignore is None:
-        return classes, None, result
+    named = () if _is_function(failure_on) else classes("failure_on", failure_on)
+    if named and ignore is None:
+        return named, None, result
     fails = _teller("failure_on", failure_on)
     ignored = _teller("ignore", ignore) if ignore is not None else None
 
@@ -33,7 +35,7 @@ def judging(failure_on: Any, ignore: Any, failure_on_result: Any) -> Judging:
             return None
         return True if fails(error) else False if isinstance(error, Exception) else None
 
-    return classes, judge, result
+    return named, judge, result
 
 
 def function(name: str, given: Any) -> Any:
@@ -45,8 +47,8 @@ def function(name: str, given: Any) -> Any:
 
 def _teller(name: str, given: Any) -> Callable[[BaseException], bool]:
     if not _is_function(given):
-        classes = _classes(name, given)
-        return lambda error: isinstance(error, classes)
+        named = classes(name, given)
+        return lambda error: isinstance(error, named)
     tells = function(name, given)
     # A cancellation is no answer, and none of a program's business here.
     return lambda error: isinstance(error, Exception) and bool(tells(error))
@@ -56,11 +58,12 @@ def _is_function(given: Any) -> bool:
     return callable(given) and not isinstance(given, type)
 
 
-def _classes(name: str, given: Any) -> tuple[type[BaseException], ...]:
+def classes(name: str, given: Any) -> tuple[type[BaseException], ...]:
+    """As a tuple. Raises `TypeError` for what is none, `ValueError` for no class at all."""
     several = tuple(given) if isinstance(given, tuple | list | set | frozenset) else (given,)
     for each in several:
         if not (isinstance(each, type) and issubclass(each, BaseException)):
-            raise TypeError(f"{name}: expected classes of exceptions or a function, got {each!r}")
+            raise TypeError(f"{name}: expected classes of exceptions, got {each!r}")
     if not several:
         raise ValueError(f"{name}: is empty: at least one class must be in it")
     return several

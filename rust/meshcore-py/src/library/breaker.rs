@@ -168,44 +168,57 @@ impl BreakerCore {
         }
     }
 
-    /// Settles by how the call ended. Whoever judges may raise: then it says nothing.
+    /// Settles by how the call ended.
+    #[inline]
     pub(super) fn end(
         slf: &Bound<'_, Self>,
         held: Held,
         raised: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
-        let judged = raised.map_or(Ok(Outcome::Success), |raised| slf.get().judge.of(raised));
-        Self::settle(slf, held, *judged.as_ref().unwrap_or(&Outcome::Neutral), raised)?;
-        judged.map(drop)
+        match raised {
+            None => Self::settle(slf, held, Outcome::Success, None),
+            Some(error) => Self::judged(slf, held, slf.get().judge.of(error), raised),
+        }
     }
 
     /// Settles by what the call returned.
+    #[inline]
     pub(super) fn end_with(
         slf: &Bound<'_, Self>,
         held: Held,
         result: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
-        let judged = slf.get().judge.of_result(result);
-        Self::settle(slf, held, *judged.as_ref().unwrap_or(&Outcome::Neutral), None)?;
-        judged.map(drop)
+        match slf.get().judge.of_result(result) {
+            None => Self::settle(slf, held, Outcome::Success, None),
+            Some(said) => Self::judged(slf, held, said, None),
+        }
+    }
+
+    /// Whoever judges may raise: then the call says nothing.
+    fn judged(
+        slf: &Bound<'_, Self>,
+        held: Held,
+        said: PyResult<Outcome>,
+        raised: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        Self::settle(slf, held, *said.as_ref().unwrap_or(&Outcome::Neutral), raised)?;
+        said.map(drop)
     }
 
     /// Calls a function, or `fallback` if it may not be called. `decorated`: what goes on after the
     /// call is guarded until it is over, which Python does; otherwise it is refused.
+    #[inline]
     fn run<'py>(
         slf: &Bound<'py, Self>,
-        (function, fallback): (&Bound<'py, PyAny>, Option<&Bound<'py, PyAny>>),
+        (function, fallback): (&Bound<'py, PyAny>, Option<&Py<PyAny>>),
         args: &Bound<'py, PyTuple>,
         kwargs: Option<&Bound<'py, PyDict>>,
         decorated: bool,
     ) -> PyResult<Bound<'py, PyAny>> {
         let py = slf.py();
-        let held = match (Self::admit_held(slf), fallback) {
-            (Ok(held), _) => held,
-            (Err(error), Some(fallback)) if error.is_instance_of::<BreakerOpen>(py) => {
-                return fallback.call(args, kwargs);
-            }
-            (Err(error), _) => return Err(error),
+        let held = match Self::admit_held(slf) {
+            Ok(held) => held,
+            Err(error) => return stand_in(py, fallback, error, args, kwargs),
         };
         let permit = held.permit;
         let result = if permit.is_probe() {
@@ -262,6 +275,23 @@ impl BreakerCore {
         } else {
             Self::settle(slf, held, Outcome::Neutral, raised)
         }
+    }
+}
+
+/// What is called instead.
+#[cold]
+fn stand_in<'py>(
+    py: Python<'py>,
+    fallback: Option<&Py<PyAny>>,
+    error: PyErr,
+    args: &Bound<'py, PyTuple>,
+    kwargs: Option<&Bound<'py, PyDict>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    match fallback {
+        Some(fallback) if error.is_instance_of::<BreakerOpen>(py) => {
+            fallback.bind(py).call(args, kwargs)
+        }
+        _ => Err(error),
     }
 }
 
@@ -322,8 +352,7 @@ impl BreakerCore {
         args: &Bound<'py, PyTuple>,
         kwargs: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let fallback = slf.get().fallback.as_ref().map(|fallback| fallback.bind(slf.py()));
-        Self::run(slf, (function, fallback), args, kwargs, false)
+        Self::run(slf, (function, slf.get().fallback.as_ref()), args, kwargs, false)
     }
 
     #[pyo3(signature = (fallback, function, /, *args, **kwargs))]
@@ -334,7 +363,7 @@ impl BreakerCore {
         args: &Bound<'py, PyTuple>,
         kwargs: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        Self::run(slf, (function, fallback), args, kwargs, true)
+        Self::run(slf, (function, fallback.map(Bound::as_unbound)), args, kwargs, true)
     }
 
     fn __enter__(slf: &Bound<'_, Self>) -> PyResult<()> {

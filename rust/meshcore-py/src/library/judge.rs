@@ -51,12 +51,12 @@ impl Judge {
         self.of_results.is_some()
     }
 
-    /// What a result says.
+    /// What a result says; `None` if results are not judged.
     #[inline]
-    pub(super) fn of_result(&self, result: &Bound<'_, PyAny>) -> PyResult<Outcome> {
-        let Some(fails) = &self.of_results else { return Ok(Outcome::Success) };
-        let failed = fails.bind(result.py()).call1((result,))?.is_truthy()?;
-        Ok(if failed { Outcome::Failure } else { Outcome::Success })
+    pub(super) fn of_result(&self, result: &Bound<'_, PyAny>) -> Option<PyResult<Outcome>> {
+        let fails = self.of_results.as_ref()?.bind(result.py());
+        let failed = fails.call1((result,)).and_then(|said| said.is_truthy());
+        Some(failed.map(|failed| if failed { Outcome::Failure } else { Outcome::Success }))
     }
 
     /// `raised`: an exception, or its class if nobody has more.

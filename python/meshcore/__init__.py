@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from meshcore.exchange.layers import Layer
     from meshcore.library.balancer import Balancer, EndpointStatus
     from meshcore.library.breaker import CircuitBreaker
+    from meshcore.library.breaker_events import BreakerSnapshot, CallEnded, StateChanged
+    from meshcore.library.breaker_rules import BreakerRules
     from meshcore.library.deadline import Deadline
     from meshcore.library.limited import LimitState, Turn
     from meshcore.library.limiters import ClientLimiter, TokenBucket
@@ -38,6 +40,9 @@ __all__ = [
     "Attempt",
     "Balancer",
     "BreakerOpen",
+    "BreakerRules",
+    "BreakerSnapshot",
+    "CallEnded",
     "CircuitBreaker",
     "ClientLimiter",
     "Config",
@@ -64,6 +69,7 @@ __all__ = [
     "RouteMap",
     "SegmentLayoutError",
     "SharedState",
+    "StateChanged",
     "TokenBucket",
     "Turn",
     "__version__",
@@ -77,6 +83,9 @@ __all__ = [
 _HOMES = {
     "Balancer": "meshcore.library.balancer",
     "BreakerOpen": "meshcore.errors",
+    "BreakerRules": "meshcore.library.breaker_rules",
+    "BreakerSnapshot": "meshcore.library.breaker_events",
+    "CallEnded": "meshcore.library.breaker_events",
     "CircuitBreaker": "meshcore.library.breaker",
     "ClientLimiter": "meshcore.library.limiters",
     "Config": "meshcore.config.model",
@@ -100,6 +109,7 @@ _HOMES = {
     "RouteMap": "meshcore.library.routes",
     "SegmentLayoutError": "meshcore.errors",
     "SharedState": "meshcore.library.shared",
+    "StateChanged": "meshcore.library.breaker_events",
     "TokenBucket": "meshcore.library.limiters",
     "Turn": "meshcore.library.limited",
     "load_file": "meshcore.config.load",

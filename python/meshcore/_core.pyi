@@ -26,8 +26,8 @@ __all__ = [
     "BucketCore",
     "BudgetCore",
     "By",
-    "Charge",
     "Cause",
+    "Charge",
     "Chunk",
     "ClientCodec",
     "ClientsCore",
@@ -1426,18 +1426,46 @@ class BreakerCore:
     def __new__(
         cls,
         rules: str,
-        failure_on: tuple[type[BaseException], ...],
+        judging: tuple[
+            tuple[type[BaseException], ...],
+            Callable[[BaseException], bool | None] | None,
+            Callable[[Any], bool] | None,
+        ],
+        telling: tuple[
+            tuple[tuple[Callable[[Any], object], ...], type] | None,
+            tuple[tuple[Callable[[Any], object], ...], type] | None,
+        ],
         seed: int,
+        name: str | None,
+        fallback: Callable[..., Any] | None,
         clock: Callable[[], int] | None = None,
         words: Words | None = None,
     ) -> Self:
-        """``rules`` as JSON (`Breaker` of ``snapshot.rs``); `ValueError` for others."""
+        """``rules`` as JSON (`Breaker` of ``snapshot.rs``); `ValueError` for others.
+
+        ``judging``: classes of failures, a function that tells failures from answers and the rest,
+        one that tells results that are failures. ``telling``: listeners to calls and to changes,
+        each with the class of what they are told.
+        """
 
     def acquire(self) -> Permit:
         """Leave for one call, or `meshcore.errors.BreakerOpen`. O(1)."""
 
     def call(self, function: Callable[_P, _R], /, *args: _P.args, **kwargs: _P.kwargs) -> _R:
-        """Call a function that is not async (`TypeError`), and settle by how it ended."""
+        """Call a function that is not async (`TypeError`), and settle by how it ended.
+
+        The future that it returns settles when it is done.
+        """
+
+    def call_decorated(
+        self,
+        fallback: Callable[..., Any] | None,
+        function: Callable[..., Any],
+        /,
+        *args: Any,
+        **kwargs: Any,
+    ) -> Any:
+        """The same, and guard what goes on after the call until it is over."""
 
     def __enter__(self) -> None:
         """Ask for leave for a block, or `meshcore.errors.BreakerOpen`."""
@@ -1459,10 +1487,28 @@ class BreakerCore:
     def rules_text(self) -> str:
         """Its rules as JSON, with those that were not said."""
 
+    @property
+    def name(self) -> str | None:
+        """As it was made with."""
+
+    @property
+    def fallback(self) -> Callable[..., Any] | None:
+        """As it was made with."""
+
+    @property
+    def judges_results(self) -> bool:
+        """Whether results may be failures."""
+
+    def figures(
+        self,
+    ) -> tuple[Literal["closed", "open", "half_open"], int, int, int, int, list[int]]:
+        """State, nanoseconds that it stays open, failures in a row, calls that count, failures
+        among them; successes, failures, calls that said nothing, and refusals of this process."""
+
     def force_closed(self) -> None:
         """Close it now."""
 
-    def force_open(self, for_ns: int) -> None:
+    def force_open_ns(self, for_ns: int) -> None:
         """Open it for that long."""
 
 @final
@@ -1478,9 +1524,23 @@ class Permit:
     def cancel(self) -> None:
         """The call says nothing about the service."""
 
+    def end(self, raised: BaseException | type[BaseException] | None, /) -> None:
+        """What this says: the exception with which the call ended, or `None`."""
+
+    def end_with(self, result: object, /) -> None:
+        """What this says: the result with which the call ended."""
+
     @property
     def settled(self) -> bool:
-        """Whether one of the three was called."""
+        """Whether one of the five was called."""
+
+    @property
+    def is_probe(self) -> bool:
+        """Whether the breaker is half-open, and this call finds out if the service is well."""
+
+    @property
+    def kind(self) -> int:
+        """The same number for permits that are alike."""
 
 @disjoint_base
 class BudgetCore:

@@ -70,7 +70,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
 
 def hammered(folder: Path, name: str, state: meshcore.SharedState) -> Run:
     bucket = callers.bucket_of(state)
-    callers.breaker_of(state).force_open(callers.OPEN_NS * callers.QUICKER)
+    callers.breaker_of(state).force_open("2s")
     ledger = Ledger(folder / "ledger", callers.COUNTS)
 
     def command(seat: int, number: int) -> list[str]:

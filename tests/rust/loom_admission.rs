@@ -113,6 +113,30 @@ fn failures_of_two_threads_are_both_counted() {
     });
 }
 
+#[test]
+fn failures_of_the_last_calls_are_seen_by_the_later() {
+    loom::model(|| {
+        let rules = snapshot::Breaker {
+            failures: 0,
+            failure_percent: 4,
+            min_calls: 33,
+            last_calls: 33,
+            ..Default::default()
+        };
+        let breaker = Arc::new(Breaker::new(Block::private(Breaker::WORDS), rules));
+        // The two failures have their places in different words.
+        for _ in 0..31 {
+            breaker.settle(breaker.acquire(NOW).unwrap(), Outcome::Success, NOW, 0);
+        }
+        two(&breaker, |b| {
+            if let Ok(permit) = b.acquire(NOW) {
+                b.settle(permit, Outcome::Failure, NOW, 0);
+            }
+        });
+        assert_eq!(breaker.state(NOW), State::Open, "2 of 33, and neither alone");
+    });
+}
+
 /// Fails once at the endpoint with bit `failed`, if the breaker lets it.
 fn fail_at(breaker: &Breaker, failed: u64, choosable: u64, now: Nanos) {
     if let Ok(permit) = breaker.acquire(now) {

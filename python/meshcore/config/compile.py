@@ -26,10 +26,13 @@ from meshcore.config.units import MAX_DURATION, SECOND, Rate
 from meshcore.errors import ConfigError, Problem
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from meshcore.config.admin import Admin
     from meshcore.config.http2 import Http2Connection
     from meshcore.config.listener import Listener, ListenerTls
     from meshcore.config.model import Config
+    from meshcore.config.route import Route
     from meshcore.config.upstream import Upstream, UpstreamTls
     from meshcore.config.via import Via
 
@@ -52,6 +55,7 @@ def compile(config: Config, version: int = 1, *, cores: int = 1) -> Snapshot:
     `meshcore.config.check.check` first.
     """
     files = _Files()
+    timeouts = _longest_timeouts(config.routes)
     cased = any(x.preserve_case for x in config.upstreams.values())
     listeners = (_listener(name, x, files, cased) for name, x in config.listeners.items())
     return Snapshot(
@@ -73,7 +77,10 @@ def compile(config: Config, version: int = 1, *, cores: int = 1) -> Snapshot:
                 name: _core_listener(x, config.via) for name, x in config.listeners.items()
             },
             "hosts": routes_by_host(config.routes),
-            "upstreams": {name: core_upstream(x) for name, x in config.upstreams.items()},
+            "upstreams": {
+                name: core_upstream(x, timeouts.get(name, 0))
+                for name, x in config.upstreams.items()
+            },
             "buffer_total": config.buffer_total,
         },
     )
@@ -219,8 +226,16 @@ def _upstream(name: str, model: Upstream, files: _Files) -> UpstreamSpec:
     )
 
 
-def core_upstream(model: Upstream) -> dict[str, Any]:
-    """An upstream in the core's words."""
+def _longest_timeouts(routes: Iterable[Route]) -> dict[str | None, int]:
+    """For each upstream the longest timeout of the routes to it. O(routes)."""
+    longest: dict[str | None, int] = {}
+    for route in routes:
+        longest[route.upstream] = max(longest.get(route.upstream, 0), route.timeout)
+    return longest
+
+
+def core_upstream(model: Upstream, timeout: int = 0) -> dict[str, Any]:
+    """An upstream in the core's words. `timeout`: the longest of its routes."""
     ejection = model.ejection and {
         "failures": model.ejection.failures,
         "eject_for_ns": model.ejection.eject_for,
@@ -230,7 +245,7 @@ def core_upstream(model: Upstream) -> dict[str, Any]:
     return {
         "balance": model.balance,
         "endpoints": [{"address": str(x.address), "weight": x.weight} for x in model.endpoints],
-        "breaker": model.circuit_breaker and rules(model.circuit_breaker),
+        "breaker": model.circuit_breaker and rules(model.circuit_breaker, timeout),
         "ejection": ejection,
         "max_requests": model.limits.requests,
         "client_share_percent": model.limits.client_share,

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 ANY_PATH: Final = "any"
 PATHS: Final = ("exact", "prefix", "regex")
+# Routes wait 15 s unless they say otherwise.
+PROBE_TIMEOUT: Final = 30 * SECOND
 VALUES: Final = ("exact", "prefix", "suffix", "contains", "regex", "present")
 
 
@@ -45,7 +47,7 @@ def _route(model: Route, order: int) -> dict[str, Any]:
         "body_bytes_per_second": model.body_bytes_per_second,
         "retry": _retry(model.retry),
         "upgrade": model.upgrade,
-        "layers": [layer(x) for x in model.layers],
+        "layers": [layer(x, model.timeout) for x in model.layers],
         "request_headers": _changes(model.request_headers),
         "response_headers": _changes(model.response_headers),
     }
@@ -109,8 +111,8 @@ def _changes(model: FieldChanges) -> dict[str, Any]:
     }
 
 
-def layer(model: ListenerLayer) -> dict[str, Any]:
-    """One layer; the model has made sure that it is exactly one."""
+def layer(model: ListenerLayer, timeout: int = 0) -> dict[str, Any]:
+    """One layer; the model has made sure that it is exactly one. `timeout`: its route's."""
     if model.client_limit is not None:
         return {"client_limit": _quota(model.client_limit)}
     if model.limit is not None:
@@ -121,7 +123,7 @@ def layer(model: ListenerLayer) -> dict[str, Any]:
     if model.python is not None:
         return {"python": {"name": model.python}}
     breaker: CircuitBreaker = model.circuit_breaker  # type: ignore[attr-defined]  # a RouteLayer
-    return {"circuit_breaker": rules(breaker)}
+    return {"circuit_breaker": rules(breaker, timeout)}
 
 
 def _quota(model: Quota) -> dict[str, Any]:
@@ -148,8 +150,9 @@ def _rate(rate: Rate, burst: int | None) -> dict[str, int]:
     }
 
 
-def rules(model: CircuitBreaker) -> dict[str, Any]:
-    """A breaker's rules."""
+def rules(model: CircuitBreaker, timeout: int = 0) -> dict[str, Any]:
+    """A breaker's rules. `timeout`: the longest of the routes that it guards. In it each of their
+    requests ends, or gives a probe's place back: none is lost sooner."""
     return {
         "failures": model.failures,
         "failure_percent": model.failure_percent,
@@ -161,6 +164,7 @@ def rules(model: CircuitBreaker) -> dict[str, Any]:
         "max_open_for_ns": model.max_open_for,
         "on": model.on and _on(model.on),
         "slow_call_ns": model.slow_call or 0,
+        "probe_timeout_ns": max(PROBE_TIMEOUT, timeout),
     }
 
 

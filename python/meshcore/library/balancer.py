@@ -6,7 +6,7 @@ import json
 import secrets
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, NoReturn, Self, TypedDict, Unpack, cast
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, NoReturn, Self, TypedDict, Unpack
 
 from pydantic import ValidationError
 
@@ -16,9 +16,12 @@ from meshcore.config.explain import as_value_error
 from meshcore.config.units import time_ns
 from meshcore.config.upstream import Ejection, Upstream
 from meshcore.library import part
+from meshcore.library.judging import classes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from meshcore.library.judging import Classes
 
 Endpoints = Iterable[str | Mapping[str, str | int]]
 Time = str | float | timedelta
@@ -60,7 +63,8 @@ class Balancer(BalancerCore):
 
     Use it as ``with balancer.pick() as attempt: call(attempt.address)``: an exception of
     ``failure_on`` is a failure, any other `Exception` a success, what is not an `Exception` says
-    nothing. For any thread. Raises `ValueError` for what the proxy's configuration would refuse.
+    nothing, and nor does a refusal of meshcore's; an `ExceptionGroup` counts as what is in it. For
+    any thread. Raises `ValueError` for what the proxy's configuration would refuse.
     """
 
     _rules: dict[str, Any]
@@ -71,7 +75,7 @@ class Balancer(BalancerCore):
         *,
         balance: Literal["least_request", "round_robin", "random"] = "least_request",
         failures: int = 5,
-        failure_on: type[BaseException] | Iterable[type[BaseException]] = Exception,
+        failure_on: Classes = Exception,
         clock: Callable[[], int] | None = None,
         **ejecting: Unpack[Ejecting],
     ) -> Self:
@@ -80,10 +84,10 @@ class Balancer(BalancerCore):
         never = failures == 0 and not isinstance(failures, bool)
         ejection = _ejection(given if never else {"failures": failures, **given})
         rules = {"balance": balance, "ejection": "off" if never else ejection}
-        upstream, classes = _upstream(rules, endpoints), _classes(failure_on)
+        upstream, failures_are = _upstream(rules, endpoints), classes("failure_on", failure_on)
         if clock is not None and not callable(clock):
             raise TypeError(f"clock: expected a function that gives nanoseconds, got {clock!r}")
-        new = super().__new__(cls, upstream, secrets.randbits(64), classes, clock)
+        new = super().__new__(cls, upstream, secrets.randbits(64), failures_are, clock)
         new._rules = rules
         return new
 
@@ -128,14 +132,6 @@ def _ejection(given: dict[str, Any]) -> dict[str, Any]:
     except ValidationError as error:
         raise as_value_error(error, _Given) from None
     return given
-
-
-def _classes(given: object) -> tuple[type[BaseException], ...]:
-    classes = tuple(given) if isinstance(given, list | tuple | set | frozenset) else (given,)
-    for each in classes:
-        if not (isinstance(each, type) and issubclass(each, BaseException)):
-            raise TypeError(f"failure_on: expected classes of exceptions, got {each!r}")
-    return cast("tuple[type[BaseException], ...]", classes)
 
 
 def _upstream(rules: dict[str, Any], endpoints: Endpoints) -> str:

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
-import json
 import secrets
-from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, Unpack, overload
 
 from meshcore._core import BreakerCore
-from meshcore.config.units import parse_duration
+from meshcore.config.units import time_ns
 from meshcore.library import part
+from meshcore.library.blocks import Blocks, caller
+from meshcore.library.breaker_events import BreakerSnapshot, CallEnded, StateChanged
+from meshcore.library.breaker_rules import AllRules, core_rules
+from meshcore.library.guarded import Guard, checked_fallback, decorated, go_on
+from meshcore.library.judging import judging
+from meshcore.library.listeners import listeners
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Generator
     from types import TracebackType
 
-    from meshcore._core import Permit, Words
+    from meshcore._core import Permit
+    from meshcore.library.blocks import Block
+    from meshcore.library.breaker_rules import Time
 
-P = ParamSpec("P")
-R = TypeVar("R")
+F = TypeVar("F")
 
 
 class CircuitBreaker(BreakerCore):
@@ -32,86 +35,114 @@ class CircuitBreaker(BreakerCore):
     find out: ``successes`` of them close it, one failure opens it again.
 
     Use it as ``with breaker:``, ``async with breaker:``, ``@breaker`` or ``breaker.call(function)``
-    (the quickest; not for async functions); refused calls raise
-    `meshcore.errors.BreakerOpen`, which says when to come back. An exception of ``failure_on`` is
-    a failure; any other `Exception` is a success, for the service did answer; what is not an
-    `Exception`, such as a cancellation, says nothing. ``acquire()`` gives the permit itself.
+    (the quickest; not for async functions), and as ``with breaker.guard():`` where a block is left
+    elsewhere than it was entered; refused calls raise `meshcore.errors.BreakerOpen`, which says
+    when to come back. An exception of ``failure_on`` is a failure; any other `Exception` is a
+    success, for the service did answer; what is not an `Exception`, such as a cancellation, says
+    nothing, and nor does a refusal of meshcore's. An `ExceptionGroup` counts as what is in it.
+    ``acquire()`` gives the permit itself. `BreakerRules` tells every rule.
     """
 
-    _held: ContextVar[tuple[Permit, ...]]
+    _blocks: Blocks
 
-    def __new__(  # every rule has a name and a default
-        cls,
-        *,
-        failures: int = 5,
-        successes: int = 2,
-        open_for: str = "30s",
-        failure_on: tuple[type[Exception], ...] = (Exception,),
-        clock: Callable[[], int] | None = None,
-        words: Words | None = None,
-        **more: Any,
-    ) -> Self:
+    def __new__(cls, **given: Unpack[AllRules]) -> Self:
         """A closed breaker; in ``words`` of a `SharedState`, that state's breaker.
 
-        ``more``: ``max_open_for``, ``failure_percent``, ``min_calls``, ``window``, ``probes``.
-        Raises `ValueError` for a rule that is none.
+        Raises `ValueError` for a rule that is none, `TypeError` for one that there is not.
         """
-        rules: dict[str, int] = {"failures": failures, "successes": successes}
-        rules["open_for_ns"] = parse_duration(open_for)
-        for name, value in more.items():
-            is_time = name in ("max_open_for", "window")
-            rules[f"{name}_ns" if is_time else name] = parse_duration(value) if is_time else value
-        new = super().__new__(
-            cls, json.dumps(rules), failure_on, secrets.randbits(64), clock, words
+        rules = core_rules(given)
+        telling = (
+            listeners("on_call", given.get("on_call"), CallEnded),
+            listeners("on_state_change", given.get("on_state_change"), StateChanged),
         )
-        new._held = ContextVar("permits", default=())
+        judged = judging(
+            given.get("failure_on", Exception), given.get("ignore"), given.get("failure_on_result")
+        )
+        fallback = checked_fallback(given.get("fallback"))
+        seed, name = secrets.randbits(64), given.get("name")
+        state = given.get("clock"), given.get("words")
+        new = super().__new__(cls, rules, judged, telling, seed, name, fallback, *state)
+        new._blocks = Blocks()
         return new
 
-    # Called by the core for a block whose permit is not like those of the other blocks: a probe,
-    # or one of another epoch. By context: tasks are inside at the same time, each with its own.
-    def _keep(self, permit: Permit) -> None:
-        self._held.set((*self._held.get(), permit))
+    def guard(self) -> Guard:
+        """One block, for ``with`` or ``async with``, that may be entered and left anywhere: in
+        generators, by an `ExitStack`, in another task or thread."""
+        return Guard(self)
 
-    def _kept(self) -> Permit | None:
-        held = self._held.get()
-        # A task inherits the permits of the one that made it: those are not its own.
-        if not held or held[-1].settled:
-            return None
-        self._held.set(held[:-1])
-        return held[-1]
+    def snapshot(self) -> BreakerSnapshot:
+        """How it stands now. O(1)."""
+        state, left_ns, row, calls, failures, totals = self.figures()
+        return BreakerSnapshot(self.name, state, left_ns / 1e9, row, calls, failures, *totals)
+
+    def force_open(self, duration: Time) -> None:
+        """Open it for that long: a text such as ``30s``, seconds or a `timedelta`."""
+        self.force_open_ns(time_ns(duration))
+
+    # Called by the core, for all but plain calls and blocks of a closed breaker.
+    def _keep(self, permit: Permit) -> None:
+        self._blocks.keep(permit, caller(_AENTER))
+
+    def _leave(self, raised: BaseException | None, counted: int | None) -> bool | None:
+        return self._blocks.leave(raised, caller(_AEXIT), counted)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """As a part of its `SharedState`; `TypeError` for one of this process alone."""
         return part.reduced(self)
 
-    async def __aenter__(self) -> None:
+    def _begin(self, permit: Permit) -> Block:
+        return self._blocks.begin(permit)
+
+    def _over(self, block: Block) -> None:
+        self._blocks.over(block)
+
+    def _enclosing(self) -> Permit | None:
+        return self._blocks.enclosing()
+
+    def _go_on(self, permit: Permit, value: object, is_decorated: bool) -> object:
+        return go_on(self, permit, value, is_decorated)
+
+    def __aenter__(self) -> Awaitable[None]:
         """As ``with``; never waits."""
         self.__enter__()
+        return _NOW
 
-    async def __aexit__(
+    def __aexit__(
         self,
         kind: type[BaseException] | None,
         error: BaseException | None,
         trace: TracebackType | None,
-    ) -> None:
+    ) -> Awaitable[None]:
         """As ``with``."""
         self.__exit__(kind, error, trace)
+        return _NOW
 
-    def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
-        """Decorate a function, plain or async."""
-        if inspect.iscoroutinefunction(function):
+    @overload
+    def __call__(self, function: F, /) -> F: ...
+    @overload
+    def __call__(self, /, *, fallback: Callable[..., Any]) -> Callable[[F], F]: ...
+    def __call__(
+        self, function: Any = None, /, *, fallback: Callable[..., Any] | None = None
+    ) -> Any:
+        """Decorate a function of any kind; it is guarded until what it does is over.
 
-            @functools.wraps(function)
-            async def guarded_async(*args: P.args, **kwargs: P.kwargs) -> Any:
-                with self:
-                    return await cast("Callable[..., Awaitable[Any]]", function)(*args, **kwargs)
+        A generator is guarded from its first item to its end, and so is an async one; what can be
+        awaited until it was. ``@breaker(fallback=other)`` calls ``other`` with the same arguments
+        where the function may not be called. Raises `TypeError` for a class.
+        """
+        instead = self.fallback if fallback is None else checked_fallback(fallback)
+        if function is None:
+            return lambda function: decorated(self, function, instead)
+        return decorated(self, function, instead)
 
-            return cast("Callable[P, R]", guarded_async)
 
-        call = self.call
+class _Now:
+    """Can be awaited, and is there at once."""
 
-        @functools.wraps(function)
-        def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
-            return call(function, *args, **kwargs)
+    def __await__(self) -> Generator[Any, Any, None]:
+        yield from ()
 
-        return guarded
+
+_NOW: Final = _Now()
+_AENTER: Final = CircuitBreaker.__aenter__.__code__
+_AEXIT: Final = CircuitBreaker.__aexit__.__code__

@@ -9,13 +9,14 @@ import secrets
 import stat
 import weakref
 from multiprocessing import context, reduction
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from meshcore._core import SharedWords
 from meshcore.config.units import parse_rate, parse_size
 from meshcore.errors import ConfigError
 from meshcore.library import part, shared_file
 from meshcore.library.breaker import CircuitBreaker
+from meshcore.library.breaker_rules import BreakerRules
 from meshcore.library.limiters import ClientLimiter, TokenBucket, check_rules, full_burst
 from meshcore.library.retry import RetryBudget, checked_budget
 from meshcore.library.shared_rules import breaker_text, budget_text, difference, limit_text
@@ -115,15 +116,15 @@ class SharedState:
         made = ClientLimiter(rate, burst, clients=clients, clock=clock, words=words)
         return part.of(part.Origin(self, "client_limiter", name, rules), made)
 
-    def circuit_breaker(self, name: str, **rules: Any) -> CircuitBreaker:
+    def circuit_breaker(self, name: str, **rules: Unpack[BreakerRules]) -> CircuitBreaker:
         """The breaker of this name; ``rules`` as of `CircuitBreaker`.
 
         What counts as a failure is each process's own.
         """
         text = breaker_text(CircuitBreaker(**rules).rules_text)
         words = self._part("circuit_breaker", name, text)
-        origin = part.Origin(self, "circuit_breaker", name, rules)
-        return part.of(origin, CircuitBreaker(words=words, **rules))
+        origin = part.Origin(self, "circuit_breaker", name, {**rules})
+        return part.of(origin, CircuitBreaker(name=name, words=words, **rules))
 
     def retry_budget(
         self,

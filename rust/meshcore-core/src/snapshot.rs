@@ -419,6 +419,8 @@ pub struct Breaker {
     pub min_calls: u32,
     /// Length of the window.
     pub window_ns: u64,
+    /// The window is so many calls instead, at most 3,008; zero for a time.
+    pub last_calls: u32,
     /// Probe successes that close it.
     pub successes: u32,
     /// Probes at one time.
@@ -431,6 +433,8 @@ pub struct Breaker {
     pub on: Option<BreakerOn>,
     /// An answer that takes longer is slow; zero for none.
     pub slow_call_ns: u64,
+    /// How long a probe that is not heard of keeps its place; from two seconds to a day.
+    pub probe_timeout_ns: u64,
 }
 
 /// What a breaker counts as failures, and nothing else.
@@ -458,12 +462,14 @@ impl Default for Breaker {
             failure_percent: 50,
             min_calls: 20,
             window_ns: 10_000_000_000,
+            last_calls: 0,
             successes: 2,
             probes: 1,
             open_for_ns: 30_000_000_000,
             max_open_for_ns: 300_000_000_000,
             on: None,
             slow_call_ns: 0,
+            probe_timeout_ns: 30_000_000_000,
         }
     }
 }

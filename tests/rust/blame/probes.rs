@@ -42,6 +42,18 @@ fn half_open(config: &Config) -> Mesh {
 }
 
 #[test]
+fn a_probe_keeps_its_place_as_long_as_its_rules_say() {
+    for (probe_timeout, lost) in [(30, true), (130, false)] {
+        let mut rules = rules(1);
+        rules["probe_timeout_ns"] = json!(probe_timeout * 1_000_000_000_u64);
+        let mut mesh = half_open(&Config::new(1).upstream("breaker", rules));
+        let _probe = forwarded(&mesh, &get(), mesh.begin(&get(), true));
+        mesh.wait(100_000);
+        assert_eq!(is_refused(mesh.begin(&get(), true).1), !lost);
+    }
+}
+
+#[test]
 fn a_layer_that_takes_its_time_holds_no_probe() {
     let rules = json!({"failures": 1, "failure_percent": 0, "open_for_ns": 1_000_000_000,
                        "max_open_for_ns": 1_000_000_000, "successes": 1, "probes": 1});

@@ -129,6 +129,7 @@ def test_defaults_are_those_of_the_core() -> None:
         "max_open_for_ns": 300 * SECOND,
         "on": None,
         "slow_call_ns": 0,
+        "probe_timeout_ns": 30 * SECOND,
     }
     assert upstream["client_share_percent"] == 80
     assert upstream["ejection"] == {
@@ -154,6 +155,29 @@ def test_defaults_are_those_of_the_core() -> None:
     assert route["body_bytes_per_second"] is None
     assert delta["listeners"]["a"]["body_bytes_per_second"] == 500
     assert delta["buffer_total"] == 64 << 20
+
+
+def test_a_probe_lasts_as_long_as_any_of_its_routes_waits() -> None:
+    config = load_text(
+        "version: 1\n"
+        "listeners: {a: {bind: a:1}}\n"
+        "upstreams: {u: {endpoints: [b:1]}, v: {endpoints: [b:2]}, w: {endpoints: [b:3]}}\n"
+        "routes:\n"
+        "  - {name: r, upstream: u, timeout: 20m, match: {path: {prefix: /r}}}\n"
+        "  - {name: s, upstream: u, timeout: 40s, match: {path: {prefix: /s}},\n"
+        "     layers: [circuit_breaker: {}]}\n"
+        "  - {name: t, upstream: v, timeout: 5s, match: {path: {prefix: /t}},\n"
+        "     layers: [circuit_breaker: {}]}\n"
+    )
+    delta = compile(config).delta
+    of_upstreams = {k: x["breaker"]["probe_timeout_ns"] for k, x in delta["upstreams"].items()}
+    assert of_upstreams == {"u": 1200 * SECOND, "v": 30 * SECOND, "w": 30 * SECOND}
+    of_routes = {
+        route["name"]: each["circuit_breaker"]["probe_timeout_ns"]
+        for route in delta["hosts"]["*"]
+        for each in route["layers"]
+    }
+    assert of_routes == {"s": 40 * SECOND, "t": 30 * SECOND}
 
 
 @pytest.mark.parametrize("written", ["35%", '"35"', "35"])

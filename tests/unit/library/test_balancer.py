@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from typing import Any
 
 import pytest
 
@@ -67,13 +68,28 @@ def test_an_endpoint_that_fails_is_left_out_and_comes_back() -> None:
 
 def test_exceptions_that_are_no_failures() -> None:
     balancer = meshcore.Balancer(["a:1", "b:1"], failures=1, failure_on=(OSError,))
-    for error in (ValueError, asyncio.CancelledError, KeyboardInterrupt):
-        with pytest.raises(error), balancer.pick():
+    refused = ExceptionGroup("", [meshcore.BreakerOpen(), meshcore.RateLimited()])
+    for error in (ValueError(), asyncio.CancelledError(), KeyboardInterrupt(), refused):
+        with pytest.raises(type(error)), balancer.pick():
             raise error
     assert not any(each.ejected for each in balancer.status())
     with pytest.raises(TimeoutError), balancer.pick():
         raise TimeoutError
     assert sum(each.ejected for each in balancer.status()) == 1
+
+
+@pytest.mark.parametrize("error", [OSError(), ExceptionGroup("", [ValueError(), OSError()])])
+@pytest.mark.parametrize("failure_on", [OSError, [OSError], Exception])
+def test_exceptions_that_are_failures(error: Exception, failure_on: Any) -> None:
+    balancer = meshcore.Balancer(["a:1", "b:1"], failures=1, failure_on=failure_on)
+    refused = meshcore.BreakerOpen()
+    for raised in (refused, refused, error):
+        assert not any(each.ejected for each in balancer.status())
+        with pytest.raises(type(raised)), balancer.pick():
+            raise raised
+    assert sum(each.ejected for each in balancer.status()) == 1
+    with pytest.raises(TypeError, match="failure_on: expected classes of exceptions"):
+        meshcore.Balancer(["a:1"], failure_on="OSError")  # type: ignore[arg-type]
 
 
 def test_a_retry_goes_elsewhere() -> None:

@@ -22,6 +22,9 @@ class Owner:
     def now(self) -> int:
         return 0
 
+    def part_of(self, event: object) -> bool:
+        return event is self
+
 
 class FailedError(Exception):
     """Its class leads back to whoever made it."""
@@ -59,6 +62,12 @@ PARTS: dict[str, Make] = {
     "clients": lambda owner: meshcore.ClientLimiter("1/s", clock=owner.now),
     "breaker": breaker,
     "its failures": lambda owner: meshcore.CircuitBreaker(failure_on=(class_of(owner),)),
+    "its function": lambda owner: meshcore.CircuitBreaker(failure_on=owner.part_of),
+    "its judge of results": lambda owner: meshcore.CircuitBreaker(failure_on_result=owner.part_of),
+    "its listener": lambda owner: meshcore.CircuitBreaker(on_call=owner.part_of),
+    "its other listener": lambda owner: meshcore.CircuitBreaker(on_state_change=[owner.part_of]),
+    "its fallback": lambda owner: meshcore.CircuitBreaker(fallback=owner.now),
+    "its guard": lambda owner: breaker(owner).guard(),
     "its permit": lambda owner: breaker(owner).acquire(),
     "balancer": balancer,
     "whose failures": lambda owner: meshcore.Balancer(["a:1"], failure_on=(class_of(owner),)),

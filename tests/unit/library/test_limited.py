@@ -18,6 +18,11 @@ SLOW = "1/h"
 F = TypeVar("F")
 
 
+def told(function: object) -> str:
+    """For a test's name, the same in every process."""
+    return getattr(function, "__qualname__", type(function).__qualname__)
+
+
 class Clock:
     """Time that stands still until it is moved."""
 
@@ -176,7 +181,7 @@ PLAIN: list[Any] = [
 ASYNC: list[Any] = [coroutine, functools.partial(functools.partial(coroutine)), Called()]
 
 
-@pytest.mark.parametrize("function", PLAIN, ids=str)
+@pytest.mark.parametrize("function", PLAIN, ids=told)
 def test_each_call_takes_a_token(kind: str, function: Callable[[int], int]) -> None:
     limiter = Limiter(kind, SLOW, 2)
     limited = limiter.limiting()(function)
@@ -186,7 +191,7 @@ def test_each_call_takes_a_token(kind: str, function: Callable[[int], int]) -> N
     assert caught.value.retry_after > 3000
 
 
-@pytest.mark.parametrize("function", ASYNC, ids=str)
+@pytest.mark.parametrize("function", ASYNC, ids=told)
 async def test_async_calls_take_theirs_when_awaited(
     kind: str, function: Callable[[int], Awaitable[int]]
 ) -> None:
@@ -224,7 +229,7 @@ class GeneratorCalled:
 @pytest.mark.parametrize(
     "function",
     [generator, async_generator, functools.partial(generator), GeneratorCalled()],
-    ids=str,
+    ids=told,
 )
 def test_generators_are_refused(kind: str, function: Any) -> None:
     limiter = Limiter(kind, SLOW, 1)
@@ -233,7 +238,7 @@ def test_generators_are_refused(kind: str, function: Any) -> None:
             decorate(function)
 
 
-@pytest.mark.parametrize("function", [Methods, 5, None, property(plain)], ids=str)
+@pytest.mark.parametrize("function", [Methods, 5, None, property(plain)], ids=told)
 def test_what_is_no_function_is_refused(kind: str, function: Any) -> None:
     limiter = Limiter(kind, SLOW, 1)
     for decorate in (limiter.limiting(), limiter.waiting()):

@@ -11,26 +11,31 @@ use crate::time::Nanos;
 
 use super::breaker_endpoints::{Endpoints, Weight};
 use super::breaker_word::{
-    BreakerPermit, Outcome, Request, Rules, Settled, Word, closed_permit, has_failures,
+    BreakerPermit, Outcome, Request, Rules, Settled, State, Word, closed_permit, has_failures,
 };
-use super::window::{LINES, Window};
-
-/// How a breaker stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
-    /// Requests pass.
-    Closed,
-    /// None does.
-    Open,
-    /// Its time is over: single probes pass.
-    HalfOpen,
-}
+use super::rate::Rate;
+use super::window::LINES;
 
 /// Refused by a breaker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Open {
     /// Time until a probe may pass; one second while probes are under way.
     pub retry_after: Nanos,
+}
+
+/// How a breaker stands, in numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Figures {
+    /// In which state.
+    pub state: State,
+    /// How long it stays open; zero if it is not.
+    pub left: Nanos,
+    /// Failures in a row of a closed one.
+    pub failures_in_row: u64,
+    /// Calls in the window, since it last closed.
+    pub calls: u64,
+    /// Those of them that failed.
+    pub failures: u64,
 }
 
 /// A circuit breaker, shared by all who hold its block. All calls are lock-free and O(1).
@@ -59,7 +64,7 @@ pub struct Open {
 pub struct Breaker {
     block: Block,
     rules: Rules,
-    window: Option<Window>,
+    rate: Option<Rate>,
     stripe: usize,
 }
 
@@ -70,9 +75,7 @@ impl Breaker {
     /// A breaker in `block`.
     #[must_use]
     pub fn new(block: Block, rules: snapshot::Breaker) -> Self {
-        let window = (rules.failure_percent > 0)
-            .then(|| Window::new(Nanos(rules.window_ns), rules.failure_percent, rules.min_calls));
-        Self { block, rules: Rules::new(&rules), window, stripe: 0 }
+        Self { block, rules: Rules::new(&rules), rate: Rate::new(&rules), stripe: 0 }
     }
 
     /// The same breaker, counting its successes where worker `slot` does: workers that write
@@ -137,8 +140,8 @@ impl Breaker {
             if closed_permit(word) != Some(permit) {
                 return;
             }
-            if let Some(window) = &self.window {
-                window.success(self.window_lines(), self.stripe, now, permit.epoch());
+            if let Some(rate) = &self.rate {
+                rate.success(self.window_lines(), self.stripe, now, permit.epoch());
             }
             if !has_failures(word) {
                 return;
@@ -181,12 +184,41 @@ impl Breaker {
     /// How it stands at `now`.
     #[must_use]
     pub fn state(&self, now: Nanos) -> State {
+        Word::unpack(self.word().load(Ordering::Acquire)).state(now)
+    }
+
+    /// The same, and what led to it. O(1), or a 32nd of the calls that count.
+    #[must_use]
+    pub fn figures(&self, now: Nanos) -> Figures {
         let word = Word::unpack(self.word().load(Ordering::Acquire));
-        match word {
-            Word::Closed { .. } => State::Closed,
-            Word::Open { .. } if word.time_left(now) > Nanos::ZERO => State::Open,
-            Word::Open { .. } | Word::HalfOpen { .. } => State::HalfOpen,
-        }
+        let failures_in_row = match word {
+            Word::Closed { failures, .. } => failures,
+            Word::Open { .. } | Word::HalfOpen { .. } => 0,
+        };
+        let counts = |rate: &Rate| rate.counts(self.window_lines(), now, word.epoch());
+        let counts = self.rate.as_ref().map(counts).unwrap_or_default();
+        let (state, left) = (word.state(now), word.time_left(now));
+        Figures { state, left, failures_in_row, calls: counts.calls, failures: counts.failures }
+    }
+
+    /// The state that was last written: an open breaker whose time is over is half-open when its
+    /// first probe passes.
+    #[must_use]
+    pub fn written_state(&self) -> State {
+        Word::unpack(self.word().load(Ordering::Acquire)).state(Nanos::ZERO)
+    }
+
+    /// Whether its time is over and probes pass, or have passed.
+    #[must_use]
+    pub fn probes(&self) -> bool {
+        matches!(Word::unpack(self.word().load(Ordering::Acquire)), Word::HalfOpen { .. })
+    }
+
+    /// The permit of a call that a probe's call makes; `None` once the probe counts as lost.
+    #[must_use]
+    pub fn within(&self, probe: BreakerPermit, now: Nanos) -> Option<BreakerPermit> {
+        let word = Word::unpack(self.word().load(Ordering::Acquire));
+        word.probes_with(&self.rules, probe, now).then(|| probe.inner())
     }
 
     /// Closes it by hand; permits given before are forgotten.
@@ -224,10 +256,9 @@ impl Breaker {
     /// Counts a failure in the window: is the rate too high, and is it the service's?
     fn is_over_rate(&self, by: &Settled, endpoints: Endpoints) -> bool {
         let counts = by.outcome == Outcome::Failure && self.acquire_closed() == Some(by.permit);
-        let Some(window) = self.window.as_ref().filter(|_| counts) else { return false };
+        let Some(rate) = self.rate.as_ref().filter(|_| counts) else { return false };
         let lines = self.window_lines();
-        window
-            .failure(lines, endpoints.failed, by.now, by.permit.epoch())
+        rate.failure(lines, endpoints.failed, by.now, by.permit.epoch())
             .is_some_and(|names| self.rules.is_spread(names, endpoints.choosable))
     }
 
@@ -319,6 +350,37 @@ mod tests {
     }
 
     #[test]
+    fn half_of_the_last_ten_open_it_however_long_they_took() {
+        let last_calls = snapshot::Breaker { last_calls: 10, min_calls: 10, ..Default::default() };
+        let b = breaker(snapshot::Breaker { failures: 0, ..last_calls });
+        let call = |outcome, secs| {
+            let now = T0 + Nanos::from_secs(secs);
+            b.settle(b.acquire(now).unwrap(), outcome, now, 0);
+            b.figures(now)
+        };
+        (0..20).for_each(|i| assert_eq!(call(Outcome::Success, 100 * i).failures, 0));
+        (20..24).for_each(|i| assert_eq!(call(Outcome::Failure, 100 * i).state, State::Closed));
+        let found = call(Outcome::Success, 2_400);
+        assert_eq!((found.state, found.calls, found.failures), (State::Closed, 10, 4));
+        let found = call(Outcome::Failure, 2_500);
+        assert_eq!((found.state, found.calls, found.failures), (State::Open, 0, 0));
+        assert!(found.left > Nanos::from_secs(29));
+    }
+
+    #[test]
+    fn figures_are_those_of_the_window() {
+        let b = breaker(snapshot::Breaker::default());
+        fail(&b, 3, T0);
+        let found = b.figures(T0);
+        assert_eq!((found.failures_in_row, found.calls, found.failures), (3, 3, 3));
+        b.settle(b.acquire(T0).unwrap(), Outcome::Success, T0, 0);
+        let found = b.figures(T0);
+        assert_eq!((found.failures_in_row, found.calls, found.failures), (0, 4, 3));
+        let found = b.figures(T0 + Nanos::from_secs(11));
+        assert_eq!((found.calls, found.failures), (0, 0));
+    }
+
+    #[test]
     fn each_failed_probe_doubles_the_time_up_to_its_limit() {
         let b = breaker(rules());
         fail(&b, 5, T0);
@@ -379,6 +441,48 @@ mod tests {
         assert!(b.acquire(after).is_err(), "the lost one has no place to give back");
         b.settle(probe, Outcome::Success, after, 0);
         assert_eq!(b.state(after), State::Closed);
+    }
+
+    #[test]
+    fn a_lease_is_as_long_as_its_rules_say() {
+        for (secs, asked) in [(2, 0), (2, 2), (90, 90), (86_400, 86_400), (86_400, u64::MAX >> 32)]
+        {
+            let probe_timeout_ns = asked * 1_000_000_000;
+            let b = breaker(snapshot::Breaker { probe_timeout_ns, ..rules() });
+            fail(&b, 5, T0);
+            let later = T0 + OPEN_FOR;
+            let _lost = b.acquire(later).unwrap();
+            assert!(b.acquire(later + Nanos::from_secs(secs)).is_err(), "{asked}");
+            assert!(b.acquire(later + Nanos::from_secs(secs + 3)).is_ok(), "{asked}");
+        }
+    }
+
+    #[test]
+    fn what_a_probe_calls_belongs_to_it() {
+        let b = breaker(rules());
+        let closed = b.acquire(T0).unwrap();
+        assert_eq!(b.within(closed, T0), None);
+        fail(&b, 5, T0);
+        let later = T0 + OPEN_FOR;
+        let probe = b.acquire(later).unwrap();
+        let inner = b.within(probe, later).unwrap();
+        let innermost = b.within(inner, later).unwrap();
+        for permit in [innermost, inner] {
+            b.settle(permit, Outcome::Success, later, 0);
+            assert!(b.acquire(later).is_err(), "it gave no place back");
+        }
+        b.settle(probe, Outcome::Success, later, 0);
+        assert_eq!(b.state(later), State::HalfOpen, "one success of two");
+        let probe = b.acquire(later).unwrap();
+        b.settle(b.within(probe, later).unwrap(), Outcome::Failure, later, 0);
+        assert_eq!(b.state(later), State::Open);
+        assert_eq!(b.within(probe, later), None, "its epoch is over");
+        let later = later + OPEN_FOR + OPEN_FOR;
+        let lost = b.acquire(later).unwrap();
+        let after = later + Nanos::from_secs(33);
+        assert_eq!(b.within(lost, after), None, "its time is over");
+        let _other = b.acquire(after).unwrap();
+        assert_eq!(b.within(lost, after), None, "its lap is over");
     }
 
     #[test]

@@ -29,6 +29,10 @@
 //! was given for the length of a lease, they count as free: a new *lap* begins. A probe of an earlier
 //! lap that still reports is heard (else a service slower than the lease never closed), but it
 //! has no place to give back. So is one that gave its place back before it had anything to report.
+//!
+//! # Calls within a probe
+//! What a probe's call calls through the same breaker belongs to the probe, or such a service would
+//! never be found well. Its failure is heard as any other; its success is the outer call's to tell.
 
 use super::breaker_endpoints::Weight;
 use crate::snapshot;
@@ -40,8 +44,9 @@ const MAX_PROBES: u64 = (1 << 10) - 1;
 const MAX_FAILURES: u64 = (1 << 20) - 1;
 /// The back-off doubles at most this often; `max_open_for` is reached long before.
 const MAX_LEVEL: u64 = 31;
-/// A probe ends with the response head, for which a route waits 15 s unless it says otherwise.
-const LEASE: Nanos = Nanos::from_secs(30);
+/// Leases are counted in ticks of a second: a shorter one might be over when it begins. Their number
+/// wraps after 6.5 days, of which a day is little enough.
+const LEASE_RANGE: (Nanos, Nanos) = (Nanos::from_secs(2), Nanos::from_secs(86_400));
 /// When to come back while all probes are out: they end when they end, so: soon.
 const PROBE_WAIT: Nanos = Nanos::from_secs(1);
 
@@ -58,6 +63,17 @@ const ROW_MASK: u64 = (1 << 25) - 1;
 /// Endpoints that failures must name if no number of failures in a row says how many: as many
 /// as the default of that number.
 const NAMED_BY_RATE: u64 = 5;
+
+/// How a breaker stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Requests pass.
+    Closed,
+    /// None does.
+    Open,
+    /// Its time is over: single probes pass.
+    HalfOpen,
+}
 
 /// What became of a request, as far as its breaker is concerned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,7 +97,8 @@ pub enum Request {
 
 /// Leave to make one request; settle it exactly once.
 ///
-/// One word, so that it travels in a register: `placeless:1 unfinished:1 probe:1 lap:5 epoch:12`.
+/// One word, so that it travels in a register: `inner:1 placeless:1 unfinished:1 probe:1 lap:5
+/// epoch:12`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BreakerPermit(u32);
 
@@ -114,6 +131,16 @@ impl BreakerPermit {
     /// The same, once its place was given back.
     pub(crate) const fn without_place(self) -> Self {
         Self(self.0 | 1 << 19)
+    }
+
+    /// The permit of a call within this one's.
+    #[must_use]
+    pub const fn inner(self) -> Self {
+        Self(self.without_place().0 | 1 << 20)
+    }
+
+    const fn is_inner(self) -> bool {
+        self.0 >> 20 & 1 != 0
     }
 
     const fn lap(self) -> u64 {
@@ -162,7 +189,7 @@ impl Rules {
             probes: u64::from(rules.probes).clamp(1, MAX_PROBES),
             open_for,
             max_open_for: open_for.max(Nanos(rules.max_open_for_ns)),
-            lease: LEASE,
+            lease: Nanos(rules.probe_timeout_ns).clamp(LEASE_RANGE.0, LEASE_RANGE.1),
         }
     }
 
@@ -367,6 +394,7 @@ impl Word {
                     false => (out.saturating_sub(1), unfinished),
                 };
                 let passed = match by.outcome {
+                    Outcome::Success if by.permit.is_inner() => passed,
                     Outcome::Success if passed + 1 >= rules.successes => {
                         return Some(Self::closed(next(epoch)));
                     }
@@ -380,6 +408,22 @@ impl Word {
                 Some(Self::HalfOpen { epoch, level, lap, out, passed, unfinished, lease })
             }
             _ => None,
+        }
+    }
+
+    /// Whether this probe is one of the half-open breaker that stands here, and not lost.
+    pub(crate) const fn probes_with(
+        self,
+        rules: &Rules,
+        permit: BreakerPermit,
+        now: Nanos,
+    ) -> bool {
+        match self {
+            Self::HalfOpen { epoch, lap, lease, .. } => {
+                let is_of = permit.epoch() == epoch && permit.lap() == lap;
+                permit.is_probe() && is_of && !is_over(rules, lease, now)
+            }
+            Self::Closed { .. } | Self::Open { .. } => false,
         }
     }
 
@@ -403,6 +447,14 @@ impl Word {
         }
     }
 
+    pub(crate) fn state(self, now: Nanos) -> State {
+        match self {
+            Self::Closed { .. } => State::Closed,
+            Self::Open { .. } if self.time_left(now) > Nanos::ZERO => State::Open,
+            Self::Open { .. } | Self::HalfOpen { .. } => State::HalfOpen,
+        }
+    }
+
     const fn closed(epoch: u64) -> Self {
         Self::Closed { epoch, row: 0, failures: 0 }
     }
@@ -413,7 +465,7 @@ impl Word {
         Self::Open { epoch: next(epoch), level, until }
     }
 
-    const fn epoch(self) -> u64 {
+    pub(crate) const fn epoch(self) -> u64 {
         let (Self::Closed { epoch, .. } | Self::Open { epoch, .. } | Self::HalfOpen { epoch, .. }) =
             self;
         epoch

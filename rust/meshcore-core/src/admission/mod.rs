@@ -4,10 +4,12 @@
 //!
 //! [`quota`] says how much, [`token_bucket`] holds one bucket, [`client_limiter`] one for each
 //! client in a table that never grows ([`client_key()`] turns an address into its key).
-//! [`breaker`] watches outcomes: [`breaker_word`] lists every transition, [`window`] counts for
-//! the failure rate, [`breaker_endpoints`] says whom a failure names, [`failure_rules`] what a
-//! failure is. [`inflight`] and [`retry_budget`] cap what is under way, on [`columns`], or on [`lease`]
-//! where nobody looks after dead processes; [`back_off`] says when a retry begins; [`client_share`] keeps the last part of a cap for clients that hold little of it.
+//! [`breaker`] watches outcomes: [`breaker_word`] lists every transition, [`rate`] counts how
+//! many fail, in a [`window`] of time or of [`last_calls`], [`breaker_endpoints`] says whom a
+//! failure names, [`failure_rules`] what a failure is. [`inflight`] and [`retry_budget`] cap what is
+//! under way, on [`columns`], or on [`lease`] where nobody looks after dead processes; [`back_off`]
+//! says when a retry begins; [`client_share`] keeps the last part of a cap for clients that hold
+//! little of it.
 //!
 //! Each machine is a pure step on one word and [`crate::sync::update`]; who is let in gets a
 //! small `Copy` permit, and whoever holds it settles it exactly once.
@@ -22,17 +24,19 @@ pub mod client_share;
 pub mod columns;
 pub mod failure_rules;
 pub mod inflight;
+pub mod last_calls;
 pub mod lease;
 pub mod quota;
+pub mod rate;
 pub mod retry_budget;
 pub mod token_bucket;
 pub mod token_clock;
 pub mod window;
 
 pub use back_off::{BackOff, RetryRules};
-pub use breaker::{Breaker, Open, State};
+pub use breaker::{Breaker, Figures, Open};
 pub use breaker_endpoints::{Endpoints, Weight};
-pub use breaker_word::{BreakerPermit, Outcome, Request};
+pub use breaker_word::{BreakerPermit, Outcome, Request, State};
 pub use client_key::{bytes_key, client_key};
 pub use client_limiter::{Charge, ClientLimiter};
 pub use client_share::{ClientShare, ClientsHeld};

@@ -34,6 +34,9 @@ const MIN_LENGTH: Nanos = Nanos::from_millis(10);
 
 const NUMBER_BITS: u32 = 24;
 const NUMBER_MASK: u64 = (1 << NUMBER_BITS) - 1;
+/// How many epochs, or windows, a caller may be late. What seems to be further ahead is a slice that
+/// nothing was counted in for long: it is in the past.
+const LATE: u64 = 8;
 const COUNT_BITS: u32 = 32;
 /// A slice stops counting here, far from the bits above it: 2 thousand million in one slice.
 const COUNT_CAP: u64 = 1 << 31;
@@ -46,6 +49,20 @@ pub(crate) struct Window {
     per_ns: u64,
     percent: u64,
     min_calls: u64,
+}
+
+/// What a window holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    pub(crate) failures: u64,
+    pub(crate) calls: u64,
+}
+
+impl Counts {
+    /// Whether at least `min_calls` are in, of which `percent` failed.
+    pub(crate) const fn are_over(self, percent: u64, min_calls: u64) -> bool {
+        self.calls >= min_calls && self.failures * 100 >= percent * self.calls
+    }
 }
 
 /// Which slice a moment belongs to: its word and its stamp (epoch, number).
@@ -84,10 +101,13 @@ impl Window {
         if failures * 100 < self.percent * self.min_calls {
             return None;
         }
-        let successes: u64 = (0..STRIPES).map(|i| slice.sum(ring(lines, SUCCESSES + i))).sum();
-        let calls = failures + successes;
-        let over = calls >= self.min_calls && failures * 100 >= self.percent * calls;
+        let over = slice.counts(lines).are_over(self.percent, self.min_calls);
         over.then(|| slice.names(lines))
+    }
+
+    /// What was counted in the window that ends now.
+    pub(crate) fn counts(&self, lines: &[Line], now: Nanos, epoch: u64) -> Counts {
+        self.slice(now, epoch).counts(lines)
     }
 
     #[inline]
@@ -156,7 +176,7 @@ impl Slice {
     const fn counted(self, old: u64) -> Option<u64> {
         if old >> COUNT_BITS == self.stamp() {
             if old & COUNT_MASK < COUNT_CAP { Some(old + 1) } else { None }
-        } else if self.is_before(old >> COUNT_BITS) {
+        } else if old != 0 && self.is_before(old >> COUNT_BITS) {
             None
         } else {
             Some(self.stamp() << COUNT_BITS | 1)
@@ -167,7 +187,13 @@ impl Slice {
     const fn is_before(self, stamp: u64) -> bool {
         let epochs = (stamp >> NUMBER_BITS).wrapping_sub(self.epoch) & 0xff;
         let slices = stamp.wrapping_sub(self.number) & NUMBER_MASK;
-        (epochs != 0 && epochs < 0x80) || (epochs == 0 && slices < 1 << (NUMBER_BITS - 1))
+        (epochs != 0 && epochs <= LATE) || (epochs == 0 && slices <= LATE * SLICES)
+    }
+
+    fn counts(self, lines: &[Line]) -> Counts {
+        let failures = self.sum(ring(lines, FAILURES));
+        let successes: u64 = (0..STRIPES).map(|i| self.sum(ring(lines, SUCCESSES + i))).sum();
+        Counts { failures, calls: failures + successes }
     }
 
     /// What was counted in this slice and the nine before it, in this epoch.
@@ -259,6 +285,19 @@ mod tests {
         assert!(!over(&w, &b, now, 7), "nor does a late one of it count in the new");
         (0..2).for_each(|_| assert!(!over(&w, &b, now, 8)));
         assert!(over(&w, &b, now, 8));
+    }
+
+    #[test]
+    fn slices_in_which_nothing_was_counted_for_long_are_of_the_past() {
+        for epoch in 0..0x100 {
+            let (w, b) = (Window::new(Nanos::from_secs(10), 1, 1), lines());
+            assert!(over(&w, &b, Nanos(100 * SECOND), epoch), "one that was never counted in");
+            assert!(over(&w, &b, Nanos(100 * SECOND), (epoch + 200) & 0xff), "{epoch}");
+        }
+        let (w, b) = (Window::new(Nanos::from_millis(10), 1, 1), lines());
+        for hours in [0, 2, 3, 4] {
+            assert!(over(&w, &b, Nanos(hours * 3_600 * SECOND), 0), "{hours}");
+        }
     }
 
     #[test]

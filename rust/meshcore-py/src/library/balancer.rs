@@ -3,18 +3,20 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use meshcore_core::admission::Outcome;
 use meshcore_core::balance::{
     Endpoint, EndpointOutcome, EndpointPermit, EndpointState, Picked, Picker, Rng, Tried,
 };
 use meshcore_core::segment::Block;
 use meshcore_core::snapshot::{Ejection, Upstream};
 use meshcore_core::time::Nanos;
-use pyo3::exceptions::{PyException, PyValueError};
+use pyo3::exceptions::PyValueError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
-use pyo3::types::PyType;
+use pyo3::types::{PyTuple, PyType};
 
 use super::clock::Clock;
+use super::judge::Judge;
 use super::random::Random;
 use crate::errors;
 
@@ -27,7 +29,7 @@ pub struct BalancerCore {
     turns: Block,
     clock: Clock,
     random: Random,
-    failure_on: Py<PyAny>,
+    judge: Judge,
     /// `NoHealthyEndpoint` of this object's interpreter.
     refusal: Py<PyType>,
 }
@@ -63,7 +65,7 @@ impl BalancerCore {
         py: Python<'_>,
         upstream: &str,
         seed: u64,
-        failure_on: Py<PyAny>,
+        failure_on: &Bound<'_, PyTuple>,
         clock: Option<Py<PyAny>>,
     ) -> PyResult<Self> {
         let upstream = parse(upstream)?;
@@ -73,7 +75,7 @@ impl BalancerCore {
             turns: Block::private(Picker::WORDS),
             clock: Clock::new(clock),
             random: Random::new(seed),
-            failure_on,
+            judge: Judge::new(failure_on, None, None)?,
             refusal: errors::class(py, "NoHealthyEndpoint")?,
             upstream,
         };
@@ -82,7 +84,7 @@ impl BalancerCore {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        visit.call(&self.failure_on)?;
+        self.judge.visit(&visit)?;
         self.clock.visit(&visit)
     }
 
@@ -171,17 +173,16 @@ impl Attempt {
     fn __exit__(
         &mut self,
         py: Python<'_>,
-        kind: Option<&Bound<'_, PyType>>,
-        _error: &Bound<'_, PyAny>,
+        kind: Option<&Bound<'_, PyAny>>,
+        error: Option<&Bound<'_, PyAny>>,
         _trace: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
-        let outcome = match kind {
-            None => EndpointOutcome::Ok,
-            Some(kind) if kind.is_subclass(self.owner.get().failure_on.bind(py))? => {
-                EndpointOutcome::Failed
-            }
-            Some(kind) if kind.is_subclass_of::<PyException>()? => EndpointOutcome::Ok,
-            Some(_) => EndpointOutcome::Neutral,
+        let judge = &self.owner.get().judge;
+        let said = error.or(kind).map_or(Ok(Outcome::Success), |raised| judge.of(raised))?;
+        let outcome = match said {
+            Outcome::Success => EndpointOutcome::Ok,
+            Outcome::Failure => EndpointOutcome::Failed,
+            Outcome::Neutral => EndpointOutcome::Neutral,
         };
         self.settle_now(py, outcome)
     }

@@ -1,58 +1,25 @@
 //! A circuit breaker and the leave that it gives.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use meshcore_core::admission::{Breaker, BreakerPermit, Outcome, State};
+use meshcore_core::admission::{Breaker, BreakerPermit, Endpoints, Outcome, Weight};
 use meshcore_core::segment::Block;
 use meshcore_core::snapshot;
 use meshcore_core::time::Nanos;
-use pyo3::exceptions::{PyException, PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyTuple, PyType};
 
 use super::Words;
+use super::blocks::Blocks;
 use super::clock::Clock;
+use super::judge::Judge;
+use super::permit::{Held, Permit};
 use super::random::Random;
+use super::result::is_over;
+use super::watch::{Watch, name_of};
 use crate::errors;
-
-static COROUTINE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
-
-/// The `with` blocks under way.
-///
-/// Permits of one closed epoch are all the same, so blocks that hold such are only counted; any
-/// other is kept by Python in the context of its block. Only ever touched under the GIL.
-#[derive(Debug, Default)]
-struct Blocks {
-    counted: AtomicUsize,
-    same: AtomicU32,
-    kept: AtomicUsize,
-}
-
-impl Blocks {
-    /// Counts a block in, if its permit is no other than that of the blocks under way.
-    fn count(&self, permit: BreakerPermit) -> bool {
-        let counted = self.counted.load(Ordering::Relaxed);
-        let same = counted == 0 || self.same.load(Ordering::Relaxed) == permit.bits();
-        let fits = same && !permit.is_probe() && self.kept.load(Ordering::Relaxed) == 0;
-        if fits {
-            self.same.store(permit.bits(), Ordering::Relaxed);
-            self.counted.store(counted + 1, Ordering::Relaxed);
-        }
-        fits
-    }
-
-    /// The permit of a block that was counted in and ends.
-    fn leave(&self) -> PyResult<BreakerPermit> {
-        let counted = self.counted.load(Ordering::Relaxed);
-        if counted == 0 {
-            return Err(PyRuntimeError::new_err("the breaker's block was not entered here"));
-        }
-        self.counted.store(counted - 1, Ordering::Relaxed);
-        Ok(BreakerPermit::from_bits(self.same.load(Ordering::Relaxed)))
-    }
-}
 
 /// One circuit breaker.
 #[pyclass(frozen, subclass, module = "meshcore._core")]
@@ -60,116 +27,371 @@ pub struct BreakerCore {
     breaker: Breaker,
     clock: Clock,
     random: Random,
-    failure_on: Py<PyTuple>,
+    judge: Judge,
+    blocks: Blocks,
+    watch: Option<Watch>,
+    name: Option<String>,
+    /// Called instead of a function that may not be.
+    fallback: Option<Py<PyAny>>,
+    counts: Counts,
     /// `BreakerOpen` of this object's interpreter.
     refusal: Py<PyType>,
-    blocks: Blocks,
     /// Its rules as JSON, defaults and all.
     rules_text: Box<str>,
 }
 
+/// What became of the calls of this process. Exact under the GIL; without one some may go uncounted.
+#[derive(Debug, Default)]
+struct Counts {
+    succeeded: AtomicU64,
+    failed: AtomicU64,
+    neutral: AtomicU64,
+    refused: AtomicU64,
+}
+
+impl Counts {
+    #[inline]
+    fn add(&self, outcome: Outcome) {
+        let count = match outcome {
+            Outcome::Success => &self.succeeded,
+            Outcome::Failure => &self.failed,
+            Outcome::Neutral => &self.neutral,
+        };
+        // No exchange, which would be dearer than the call itself.
+        count.store(count.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+    }
+}
+
 impl BreakerCore {
-    fn admit(&self, py: Python<'_>) -> PyResult<BreakerPermit> {
-        if let Some(permit) = self.breaker.acquire_closed() {
-            return Ok(permit);
+    #[inline]
+    fn admit(slf: &Bound<'_, Self>) -> PyResult<BreakerPermit> {
+        match slf.get().breaker.acquire_closed() {
+            Some(permit) => Ok(permit),
+            None => Self::admit_not_closed(slf),
         }
-        self.breaker.acquire(self.clock.now(py)?).map_err(|open| {
-            let text = "circuit breaker is open";
-            PyErr::from_type(self.refusal.bind(py).clone(), (text, open.retry_after.0))
+    }
+
+    #[cold]
+    fn admit_not_closed(slf: &Bound<'_, Self>) -> PyResult<BreakerPermit> {
+        let (this, py) = (slf.get(), slf.py());
+        let now = this.clock.now(py)?;
+        if this.breaker.probes() {
+            let outer = slf.call_method0("_enclosing")?.extract::<Option<Py<Permit>>>()?;
+            let inner = outer.and_then(|outer| this.breaker.within(outer.get().held.permit, now));
+            if let Some(permit) = inner {
+                return Ok(permit);
+            }
+        }
+        let asked = this.breaker.acquire(now);
+        Self::tell_state(slf)?;
+        asked.or_else(|open| {
+            this.counts.refused.fetch_add(1, Ordering::Relaxed);
+            let text = match &this.name {
+                Some(name) => format!("circuit breaker {name} is open"),
+                None => "circuit breaker is open".to_owned(),
+            };
+            let refusal = this.refusal.bind(py).clone();
+            let refused = PyErr::from_type(refusal, (text, open.retry_after.0));
+            if let Some(watch) = &this.watch {
+                let raised = refused.value(py).as_any();
+                watch.tell_call(slf, "refused", Nanos::ZERO, Some(raised))?;
+            }
+            Err(refused)
         })
     }
 
-    fn permit(slf: &Bound<'_, Self>, permit: BreakerPermit) -> Permit {
-        Permit { owner: slf.clone().unbind(), permit, settled: AtomicBool::new(false) }
+    /// The same with its time.
+    #[inline]
+    fn admit_held(slf: &Bound<'_, Self>) -> PyResult<Held> {
+        let permit = Self::admit(slf)?;
+        let since = match &slf.get().watch {
+            Some(watch) if watch.times_calls() => slf.get().clock.now(slf.py())?,
+            _ => Nanos::ZERO,
+        };
+        Ok(Held { permit, since })
     }
 
-    fn settle(&self, py: Python<'_>, permit: BreakerPermit, outcome: Outcome) -> PyResult<()> {
-        let now = self.clock.now(py)?;
-        self.breaker.settle(permit, outcome, now, self.random.next());
+    /// Only a probe's place needs giving back, and that at any time.
+    pub(super) fn drop_permit(&self, permit: BreakerPermit) {
+        self.counts.add(Outcome::Neutral);
+        self.breaker.settle(permit, Outcome::Neutral, Nanos(0), self.random.next());
+    }
+
+    /// `raised`: for whoever listens.
+    #[inline]
+    pub(super) fn settle(
+        slf: &Bound<'_, Self>,
+        held: Held,
+        outcome: Outcome,
+        raised: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        let this = slf.get();
+        let now = this.clock.now(slf.py())?;
+        if let Some(watch) = &this.watch {
+            return Self::settle_watched(slf, watch, held, (outcome, now), raised);
+        }
+        this.counts.add(outcome);
+        this.breaker.settle(held.permit, outcome, now, this.random.next());
         Ok(())
     }
 
-    /// What a call that ended with an exception of this class, or none, says of the service.
-    fn outcome(&self, py: Python<'_>, raised: Option<&Bound<'_, PyAny>>) -> PyResult<Outcome> {
-        let Some(class) = raised else { return Ok(Outcome::Success) };
-        if class.cast::<PyType>()?.is_subclass(self.failure_on.bind(py))? {
-            return Ok(Outcome::Failure);
+    #[cold]
+    fn settle_watched(
+        slf: &Bound<'_, Self>,
+        watch: &Watch,
+        held: Held,
+        (outcome, now): (Outcome, Nanos),
+        raised: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        let (this, took) = (slf.get(), now.since(held.since));
+        let rand = this.random.next();
+        let slow = watch.is_slow(outcome, took);
+        if slow {
+            // As in the proxy: whoever answers late is there.
+            let all = Endpoints { failed: 0, choosable: 0 };
+            this.breaker.settle_named(held.permit, Weight::RateOnly, all, now, rand);
+        } else {
+            this.breaker.settle(held.permit, outcome, now, rand);
         }
-        let answered = class.cast::<PyType>()?.is_subclass_of::<PyException>()?;
-        Ok(if answered { Outcome::Success } else { Outcome::Neutral })
+        let (outcome, name) = match outcome {
+            _ if slow => (Outcome::Failure, "slow"),
+            Outcome::Success => (outcome, "success"),
+            Outcome::Failure => (outcome, "failure"),
+            Outcome::Neutral => (outcome, "neutral"),
+        };
+        this.counts.add(outcome);
+        watch.tell_call(slf, name, took, raised)?;
+        Self::tell_state(slf)
+    }
+
+    fn tell_state(slf: &Bound<'_, Self>) -> PyResult<()> {
+        match &slf.get().watch {
+            Some(watch) => watch.tell_state(slf, slf.get().breaker.written_state()),
+            None => Ok(()),
+        }
+    }
+
+    /// Settles by how the call ended.
+    #[inline]
+    pub(super) fn end(
+        slf: &Bound<'_, Self>,
+        held: Held,
+        raised: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        match raised {
+            None => Self::settle(slf, held, Outcome::Success, None),
+            Some(error) => Self::judged(slf, held, slf.get().judge.of(error), raised),
+        }
+    }
+
+    /// Settles by what the call returned.
+    #[inline]
+    pub(super) fn end_with(
+        slf: &Bound<'_, Self>,
+        held: Held,
+        result: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        match slf.get().judge.of_result(result) {
+            None => Self::settle(slf, held, Outcome::Success, None),
+            Some(said) => Self::judged(slf, held, said, None),
+        }
+    }
+
+    /// Whoever judges may raise: then the call says nothing.
+    fn judged(
+        slf: &Bound<'_, Self>,
+        held: Held,
+        said: PyResult<Outcome>,
+        raised: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        Self::settle(slf, held, *said.as_ref().unwrap_or(&Outcome::Neutral), raised)?;
+        said.map(drop)
+    }
+
+    /// Calls a function, or `fallback` if it may not be called. `decorated`: what goes on after the
+    /// call is guarded until it is over, which Python does; otherwise it is refused.
+    #[inline]
+    fn run<'py>(
+        slf: &Bound<'py, Self>,
+        (function, fallback): (&Bound<'py, PyAny>, Option<&Py<PyAny>>),
+        args: &Bound<'py, PyTuple>,
+        kwargs: Option<&Bound<'py, PyDict>>,
+        decorated: bool,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let py = slf.py();
+        let held = match Self::admit_held(slf) {
+            Ok(held) => held,
+            Err(error) => return slf.get().stand_in(fallback, error, args, kwargs),
+        };
+        let permit = held.permit;
+        let result = if permit.is_probe() {
+            Self::run_probe(slf, permit, function, args, kwargs)
+        } else {
+            function.call(args, kwargs)
+        };
+        match &result {
+            Ok(value) if !is_over(value) => {
+                let permit = Permit::new(slf, held);
+                return slf.call_method1("_go_on", (permit, value, decorated));
+            }
+            Ok(value) => Self::end_with(slf, held, value)?,
+            Err(error) => Self::end(slf, held, Some(error.value(py)))?,
+        }
+        result
+    }
+
+    /// What the function calls through this breaker belongs to the probe.
+    #[cold]
+    fn run_probe<'py>(
+        slf: &Bound<'py, Self>,
+        permit: BreakerPermit,
+        function: &Bound<'py, PyAny>,
+        args: &Bound<'py, PyTuple>,
+        kwargs: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        // A second one, which is only ever looked at.
+        let shown = Held { permit: permit.inner(), since: Nanos::ZERO };
+        let shown = Py::new(slf.py(), Permit::new(slf, shown))?;
+        let block = slf.call_method1("_begin", (&shown,))?;
+        let result = function.call(args, kwargs);
+        shown.get().void();
+        slf.call_method1("_over", (block,))?;
+        result
+    }
+
+    /// Leaves a block while some are known one by one.
+    #[cold]
+    fn exit_known(slf: &Bound<'_, Self>, raised: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
+        let this = slf.get();
+        let counted = this.blocks.counted().map(BreakerPermit::bits);
+        // What raises here is who judged the block: it was known, and has ended.
+        let left = slf.call_method1("_leave", (raised, counted));
+        let Some(exact) = left.as_ref().map_or(Ok(None), |left| left.extract::<Option<bool>>())?
+        else {
+            this.blocks.known(false);
+            return left.map(drop);
+        };
+        let permit = this.blocks.leave().ok_or_else(not_entered)?;
+        let held = Held { permit, since: Nanos::ZERO };
+        if exact {
+            Self::end(slf, held, raised)
+        } else {
+            Self::settle(slf, held, Outcome::Neutral, raised)
+        }
+    }
+
+    /// What is called instead.
+    #[cold]
+    fn stand_in<'py>(
+        &self,
+        fallback: Option<&Py<PyAny>>,
+        error: PyErr,
+        args: &Bound<'py, PyTuple>,
+        kwargs: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let py = args.py();
+        match fallback {
+            Some(fallback) if error.get_type(py).is_subclass(self.refusal.bind(py))? => {
+                fallback.bind(py).call(args, kwargs)
+            }
+            _ => Err(error),
+        }
     }
 }
+
+fn not_entered() -> PyErr {
+    PyRuntimeError::new_err("the breaker's block was not entered here")
+}
+
+/// What judges ends of calls: classes of failures, a function that knows better, and one for results.
+type Judging<'py> = (Bound<'py, PyTuple>, Option<Py<PyAny>>, Option<Py<PyAny>>);
+/// Listeners to calls and to changes, each with what makes that which they are told.
+type Telling = (Option<(Py<PyTuple>, Py<PyAny>)>, Option<(Py<PyTuple>, Py<PyAny>)>);
 
 #[pymethods]
 impl BreakerCore {
     #[new]
-    #[pyo3(signature = (rules, failure_on, seed, clock=None, words=None))]
+    #[pyo3(signature = (rules, judging, telling, seed, name, fallback, clock=None, words=None))]
+    #[allow(clippy::too_many_arguments)] // each once, from `CircuitBreaker.__new__`
     fn new(
         py: Python<'_>,
         rules: &str,
-        failure_on: Py<PyTuple>,
+        judging: Judging<'_>,
+        telling: Telling,
         seed: u64,
+        name: Option<String>,
+        fallback: Option<Py<PyAny>>,
         clock: Option<Py<PyAny>>,
         words: Option<&Words>,
     ) -> PyResult<Self> {
         let rules: snapshot::Breaker =
             serde_json::from_str(rules).map_err(|e| PyValueError::new_err(e.to_string()))?;
-        if rules.on.is_some() || rules.slow_call_ns > 0 {
-            let text = "on and slow_call are the proxy's: failure_on says what a failure is";
-            return Err(PyValueError::new_err(text));
-        }
         let told =
             serde_json::to_string(&rules).map_err(|e| PyValueError::new_err(e.to_string()))?;
         let private = || Block::private(Breaker::WORDS);
         let block = words.map_or_else(private, |words| words.block.clone());
+        let slow_call = Nanos(rules.slow_call_ns);
         // Processes write different lines, by and large.
         let breaker = Breaker::new(block, rules).on_worker(seed as usize);
         let (clock, random) = (Clock::new(clock), Random::new(seed));
         let refusal = errors::class(py, "BreakerOpen")?;
-        let (rules_text, blocks) = (told.into(), Blocks::default());
-        Ok(Self { breaker, clock, random, failure_on, refusal, blocks, rules_text })
+        let judge = Judge::new(&judging.0, judging.1, judging.2)?;
+        let watch = Watch::new(slow_call, telling.0, telling.1, breaker.written_state());
+        let blocks = Blocks::new(watch.as_ref().is_some_and(Watch::times_calls));
+        let (counts, rules_text) = (Counts::default(), told.into());
+        Ok(Self {
+            breaker,
+            clock,
+            random,
+            judge,
+            blocks,
+            watch,
+            name,
+            fallback,
+            counts,
+            refusal,
+            rules_text,
+        })
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        visit.call(&self.failure_on)?;
+        self.judge.visit(&visit)?;
+        self.watch.iter().try_for_each(|watch| watch.visit(&visit))?;
+        visit.call(&self.fallback)?;
         self.clock.visit(&visit)
     }
 
     fn acquire(slf: &Bound<'_, Self>) -> PyResult<Permit> {
-        Ok(Self::permit(slf, slf.get().admit(slf.py())?))
+        Ok(Permit::new(slf, Self::admit_held(slf)?))
     }
 
     #[pyo3(signature = (function, /, *args, **kwargs))]
     fn call<'py>(
-        &self,
+        slf: &Bound<'py, Self>,
         function: &Bound<'py, PyAny>,
         args: &Bound<'py, PyTuple>,
         kwargs: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let py = function.py();
-        let permit = self.admit(py)?;
-        let mut result = function.call(args, kwargs);
-        // Nothing of a coroutine has run: a success would be counted before there is one.
-        let coroutine = COROUTINE.import(py, "types", "CoroutineType")?;
-        if let Ok(value) = &result
-            && value.get_type().is(coroutine)
-        {
-            value.call_method0("close")?;
-            let text = "the function is async: use @breaker or async with";
-            result = Err(PyTypeError::new_err(text));
-        }
-        let raised = result.as_ref().err().map(|error| error.get_type(py).into_any());
-        let outcome = self.outcome(py, raised.as_ref())?;
-        self.settle(py, permit, outcome)?;
-        result
+        Self::run(slf, (function, slf.get().fallback.as_ref()), args, kwargs, false)
+    }
+
+    #[pyo3(signature = (fallback, function, /, *args, **kwargs))]
+    fn call_decorated<'py>(
+        slf: &Bound<'py, Self>,
+        fallback: Option<&Bound<'py, PyAny>>,
+        function: &Bound<'py, PyAny>,
+        args: &Bound<'py, PyTuple>,
+        kwargs: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        Self::run(slf, (function, fallback.map(Bound::as_unbound)), args, kwargs, true)
     }
 
     fn __enter__(slf: &Bound<'_, Self>) -> PyResult<()> {
         let this = slf.get();
-        let permit = this.admit(slf.py())?;
-        if !this.blocks.count(permit) {
-            slf.call_method1("_keep", (Self::permit(slf, permit),))?;
-            this.blocks.kept.fetch_add(1, Ordering::Relaxed);
+        let held = Self::admit_held(slf)?;
+        if !this.blocks.count(held.permit) {
+            slf.call_method1("_keep", (Permit::new(slf, held),))?;
+            this.blocks.known(true);
         }
         Ok(())
     }
@@ -177,27 +399,20 @@ impl BreakerCore {
     fn __exit__(
         slf: &Bound<'_, Self>,
         kind: Option<&Bound<'_, PyAny>>,
-        _error: &Bound<'_, PyAny>,
+        error: Option<&Bound<'_, PyAny>>,
         _trace: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
-        let (this, py) = (slf.get(), slf.py());
-        let outcome = this.outcome(py, kind)?;
-        if this.blocks.kept.load(Ordering::Relaxed) > 0
-            && let Some(kept) = slf.call_method0("_kept")?.extract::<Option<Py<Permit>>>()?
-        {
-            this.blocks.kept.fetch_sub(1, Ordering::Relaxed);
-            return kept.get().settle(py, outcome);
+        let (this, raised) = (slf.get(), error.or(kind));
+        if this.blocks.any_known() {
+            return Self::exit_known(slf, raised);
         }
-        this.settle(py, this.blocks.leave()?, outcome)
+        let permit = this.blocks.leave().ok_or_else(not_entered)?;
+        Self::end(slf, Held { permit, since: Nanos::ZERO }, raised)
     }
 
     #[getter]
     fn state(&self, py: Python<'_>) -> PyResult<&'static str> {
-        Ok(match self.breaker.state(self.clock.now(py)?) {
-            State::Closed => "closed",
-            State::Open => "open",
-            State::HalfOpen => "half_open",
-        })
+        Ok(name_of(self.breaker.state(self.clock.now(py)?)))
     }
 
     #[getter]
@@ -205,66 +420,38 @@ impl BreakerCore {
         &self.rules_text
     }
 
-    fn force_closed(&self) {
-        self.breaker.force_closed();
-    }
-
-    fn force_open(&self, py: Python<'_>, for_ns: u64) -> PyResult<()> {
-        let now = self.clock.now(py)?;
-        self.breaker.force_open(Nanos(now.0.saturating_add(for_ns)));
-        Ok(())
-    }
-}
-
-/// Leave to make one call. Whoever drops it unsettled gives it back: it says nothing.
-#[pyclass(frozen, module = "meshcore._core")]
-pub struct Permit {
-    owner: Py<BreakerCore>,
-    permit: BreakerPermit,
-    settled: AtomicBool,
-}
-
-#[pymethods]
-impl Permit {
-    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        visit.call(&self.owner)
-    }
-
-    fn success(&self, py: Python<'_>) -> PyResult<()> {
-        self.settle(py, Outcome::Success)
-    }
-
-    fn failure(&self, py: Python<'_>) -> PyResult<()> {
-        self.settle(py, Outcome::Failure)
-    }
-
-    fn cancel(&self, py: Python<'_>) -> PyResult<()> {
-        self.settle(py, Outcome::Neutral)
+    #[getter]
+    fn name(&self) -> Option<&str> {
+        self.name.as_deref()
     }
 
     #[getter]
-    fn settled(&self) -> bool {
-        self.settled.load(Ordering::Acquire)
+    fn fallback(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.fallback.as_ref().map(|fallback| fallback.clone_ref(py))
     }
-}
 
-impl Permit {
-    /// Once: later calls do nothing.
-    fn settle(&self, py: Python<'_>, outcome: Outcome) -> PyResult<()> {
-        if self.settled.swap(true, Ordering::AcqRel) {
-            return Ok(());
-        }
-        self.owner.get().settle(py, self.permit, outcome)
+    #[getter]
+    fn judges_results(&self) -> bool {
+        self.judge.judges_results()
     }
-}
 
-impl Drop for Permit {
-    fn drop(&mut self) {
-        if !*self.settled.get_mut() {
-            // Only a probe's place needs giving back, and that at any time.
-            let owner = self.owner.get();
-            let rand = owner.random.next();
-            owner.breaker.settle(self.permit, Outcome::Neutral, Nanos(0), rand);
-        }
+    #[allow(clippy::type_complexity)] // becomes a named tuple at once
+    fn figures(&self, py: Python<'_>) -> PyResult<(&str, u64, u64, u64, u64, [u64; 4])> {
+        let found = self.breaker.figures(self.clock.now(py)?);
+        let Counts { succeeded, failed, neutral, refused } = &self.counts;
+        let counts = [succeeded, failed, neutral, refused].map(|c| c.load(Ordering::Relaxed));
+        let state = name_of(found.state);
+        Ok((state, found.left.0, found.failures_in_row, found.calls, found.failures, counts))
+    }
+
+    fn force_closed(slf: &Bound<'_, Self>) -> PyResult<()> {
+        slf.get().breaker.force_closed();
+        Self::tell_state(slf)
+    }
+
+    fn force_open_ns(slf: &Bound<'_, Self>, for_ns: u64) -> PyResult<()> {
+        let now = slf.get().clock.now(slf.py())?;
+        slf.get().breaker.force_open(Nanos(now.0.saturating_add(for_ns)));
+        Self::tell_state(slf)
     }
 }

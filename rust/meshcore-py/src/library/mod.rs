@@ -1,17 +1,23 @@
 //! The core's parts for use alone: each a thin class that any thread may call.
 
 mod balancer;
+mod blocks;
 mod breaker;
 mod clock;
+mod judge;
 mod limiter;
+mod permit;
 mod random;
+mod result;
 mod retry;
 mod routes;
+mod watch;
 mod words;
 
 pub(crate) use balancer::{Attempt, BalancerCore};
-pub(crate) use breaker::{BreakerCore, Permit};
+pub(crate) use breaker::BreakerCore;
 pub(crate) use limiter::{BucketCore, Charge, ClientsCore};
+pub(crate) use permit::Permit;
 pub(crate) use random::reseed;
 pub(crate) use retry::{BudgetCore, RetryCall, RetryCore, retry_after_ns};
 pub(crate) use routes::{FoundRoute, RoutesCore};

@@ -1,0 +1,182 @@
+"""The `with` blocks of a breaker whose permits are not all alike: whose is the one that ends?
+
+A block is left in the frame that entered it, wherever that runs: a generator, a coroutine or an
+async generator may go on in another context or thread. So whoever enters by a `with` statement is
+known by the frame. Whoever calls `__enter__` (`ExitStack`, a class of one's own) has left that
+frame when the block ends: such are known by their context, the last that it entered being the first
+that it leaves. What is left elsewhere is known if there is only one kind that it can be.
+"""
+
+from __future__ import annotations
+
+import dis
+import sys
+from contextvars import ContextVar, Token
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from meshcore._core import Permit
+
+# What a `with` statement is doing while it enters: one instruction up to CPython 3.13, later a call
+# of what was looked up just before.
+_ENTERING: Final = {dis.opmap.get("BEFORE_WITH"), dis.opmap.get("BEFORE_ASYNC_WITH")}
+_LOOKED_UP: Final = dis.opmap.get("LOAD_SPECIAL")
+
+
+class Block:
+    """One block, or call, that is under way."""
+
+    __slots__ = ("doubtful", "frame", "kind", "outer", "permit", "token")
+
+    def __init__(self, permit: Permit, outer: Block | None) -> None:
+        """One that begins within `outer`."""
+        self.permit: Permit | None = permit
+        self.kind = permit.kind
+        self.outer = outer
+        self.frame: FrameType | None = None
+        self.token: Token[Block | None] | None = None
+        self.doubtful = False
+
+
+class Blocks:
+    """The blocks of one breaker, for any thread under the GIL."""
+
+    __slots__ = ("_by_frame", "_others", "_top")
+
+    def __init__(self) -> None:
+        """No block."""
+        self._by_frame: dict[FrameType, list[Block]] = {}
+        self._others: dict[Block, bool] = {}
+        self._top: ContextVar[Block | None] = ContextVar("block", default=None)
+
+    def begin(self, permit: Permit) -> Block:
+        """A block whose holder knows when it is over (`over`). O(1)."""
+        block = Block(permit, self._innermost())
+        # A token remembers what was there before: not what is over, or they would be a chain.
+        if self._top.get() is not block.outer:
+            self._top.set(block.outer)
+        block.token = self._top.set(block)
+        return block
+
+    def over(self, block: Block) -> None:
+        """It ends, in whatever context."""
+        block.permit = block.token = None
+        if self._top.get() is block:
+            self._top.set(block.outer)
+
+    def enclosing(self) -> Permit | None:
+        """The permit of the block in which this context is."""
+        innermost = self._innermost()
+        return None if innermost is None else innermost.permit
+
+    def keep(self, permit: Permit, frame: FrameType) -> None:
+        """A block that `frame` enters. O(1)."""
+        block = self.begin(permit)
+        if _is_with(frame):
+            block.frame = frame
+            self._by_frame.setdefault(frame, []).append(block)
+        else:
+            self._others[block] = True
+
+    def leave(
+        self, raised: BaseException | None, frame: FrameType, counted: int | None
+    ) -> bool | None:
+        """A block ends here: settles it, and returns `None`, if it is a known one.
+
+        `counted`: the kind of those that are only counted, if there are any. If it is one of them,
+        whether its outcome counts. O(1) by frame, O(nesting) by context, else O(blocks).
+        """
+        block = self._of_frame(frame) or self._of_context()
+        if block is not None:
+            self._end(block, raised)
+            return None
+        kinds = {each.kind for each in list(self._others)}
+        if counted is not None:
+            if kinds <= {counted}:
+                return True
+            # One of those may have ended, and stands for the counted one from now on.
+            for each in list(self._others):
+                each.doubtful = True
+            return False
+        block = self._any()
+        if block is None:
+            return False
+        block.doubtful = block.doubtful or len(kinds) > 1
+        self._end(block, raised)
+        return None
+
+    def _end(self, block: Block, raised: BaseException | None) -> None:
+        permit = block.permit
+        self.over(block)
+        if permit is None:
+            return
+        if block.doubtful:
+            permit.cancel()
+        else:
+            permit.end(raised)
+
+    def _innermost(self) -> Block | None:
+        block = self._top.get()
+        while block is not None and (block.permit is None or block.permit.settled):
+            block = block.outer
+        return block
+
+    def _of_frame(self, frame: FrameType) -> Block | None:
+        blocks = self._by_frame.get(frame)
+        if blocks is None:
+            return None
+        block = blocks.pop()
+        if not blocks:
+            del self._by_frame[frame]
+        return block
+
+    def _of_context(self) -> Block | None:
+        """The last of those without a frame that this very context entered, not one that it is a
+        copy of."""
+        top = block = self._top.get()
+        while block is not None:
+            token = block.token
+            if block.frame is None and token is not None and block in self._others:
+                block.token = None
+                try:
+                    self._top.reset(token)
+                except (ValueError, RuntimeError):  # another context's, or another thread had it
+                    block.token = token
+                    return None
+                self._top.set(top)
+                return block if self._take(block) else None
+            block = block.outer
+        return None
+
+    def _any(self) -> Block | None:
+        """One of those without a frame, the oldest first; with one, if there is no other."""
+        for block in list(self._others):
+            if self._take(block):
+                return block
+        for frame in list(self._by_frame):
+            found = self._of_frame(frame)
+            if found is not None:
+                found.doubtful = True
+                return found
+        return None
+
+    def _take(self, block: Block) -> bool:
+        """Whether nobody else has taken it."""
+        return self._others.pop(block, False)
+
+
+def caller(skipped: object) -> FrameType:
+    """The frame that called what called this, or its own caller if it runs the code `skipped`."""
+    frame = sys._getframe(2)
+    while frame.f_code is skipped and frame.f_back is not None:
+        frame = frame.f_back
+    return frame
+
+
+def _is_with(frame: FrameType) -> bool:
+    code, at = frame.f_code.co_code, frame.f_lasti
+    if at < 2:
+        return False
+    return code[at] in _ENTERING or (_LOOKED_UP is not None and code[at - 2] == _LOOKED_UP)

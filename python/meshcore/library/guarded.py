@@ -1,0 +1,242 @@
+"""Functions of every kind, guarded by a breaker until what they do is over."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from contextlib import AbstractContextManager, nullcontext
+from types import AsyncGeneratorType, CoroutineType, GeneratorType
+from typing import TYPE_CHECKING, Any, Protocol
+
+from meshcore.errors import BreakerOpen
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from meshcore._core import Permit
+    from meshcore.library.blocks import Block
+    from meshcore.library.breaker import CircuitBreaker
+
+    Function = Callable[..., Any]
+    Acquire = Callable[[], Permit]
+
+    class Future(Protocol):
+        """What calls back when it is done, of asyncio or of an executor."""
+
+        def cancelled(self) -> bool: ...
+        def exception(self) -> BaseException | None: ...
+        def result(self) -> object: ...
+
+
+class Guard:
+    """One block, wherever it is entered and left: ``with breaker.guard():``, or ``async with``.
+
+    It gives the block its `Permit`, for a block that knows better than its exceptions what became
+    of the call.
+    """
+
+    __slots__ = ("_block", "_breaker", "_given", "_permit")
+
+    def __init__(self, breaker: CircuitBreaker, given: Permit | None = None) -> None:
+        """Asks for nothing yet, or goes by a permit that was given for its block."""
+        self._breaker, self._given = breaker, given
+        self._permit: Permit | None = None
+        self._block: Block | None = None
+
+    def __enter__(self) -> Permit:
+        """Ask for leave, or raise `meshcore.errors.BreakerOpen`."""
+        if self._permit is not None:
+            raise RuntimeError("a guard is for one block at a time: ask the breaker for another")
+        permit = self._permit = self._given or self._breaker.acquire()
+        if permit.is_probe:
+            self._block = self._breaker._begin(permit)
+        return permit
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: object
+    ) -> None:
+        """Settle by how the block ended, unless the block has done so."""
+        permit, self._permit = self._permit, None
+        if permit is None:
+            raise RuntimeError("the guard's block was not entered")
+        block, self._block = self._block, None
+        if block is not None:
+            self._breaker._over(block)
+        permit.end(kind if error is None else error)
+
+    async def __aenter__(self) -> Permit:
+        """As ``with``; never waits."""
+        return self.__enter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: object
+    ) -> None:
+        """As ``with``."""
+        self.__exit__(kind, error, trace)
+
+
+def checked_fallback(given: Any) -> Any:
+    """A function, or none. Raises `TypeError` for anything else."""
+    if given is not None and not callable(given):
+        raise TypeError(f"fallback: expected a function, got {given!r}")
+    return given
+
+
+def decorated(breaker: CircuitBreaker, function: Any, fallback: Function | None) -> Any:
+    """What to call instead of `function`. `TypeError` for what is not called, and for a class."""
+    if isinstance(function, staticmethod | classmethod):
+        return type(function)(decorated(breaker, function.__func__, fallback))
+    if isinstance(function, type):
+        raise TypeError(f"{function!r} is a class: decorate its methods")
+    if not callable(function):
+        raise TypeError(
+            f"a {type(function).__name__} cannot be guarded: decorate the function in it"
+        )
+    called = _called(function)
+    if inspect.isasyncgenfunction(called):
+        made = _of_async_generator(breaker, breaker.acquire, function, fallback)
+    elif inspect.isgeneratorfunction(called):
+        made = _of_generator(breaker, breaker.acquire, function, fallback)
+    elif not inspect.iscoroutinefunction(called):
+        made = _of_function(breaker, function, fallback)
+    elif fallback is None and not breaker.judges_results:
+        made = _of_coroutine(breaker, function)
+    else:
+        made = _of_awaited(breaker, breaker.acquire, function, fallback)
+    return functools.wraps(function)(made)
+
+
+def _called(function: Any) -> Any:
+    """The function that runs in the end, of a `partial` or an object with ``__call__``."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    if inspect.isroutine(function):
+        return function
+    return getattr(type(function), "__call__", function)  # noqa: B004  # the class's, not the object's
+
+
+def _of_function(
+    breaker: CircuitBreaker, function: Function, fallback: Function | None
+) -> Function:
+    call = breaker.call_decorated
+
+    def guarded(*args: Any, **kwargs: Any) -> Any:
+        return call(fallback, function, *args, **kwargs)
+
+    return guarded
+
+
+def _of_coroutine(breaker: CircuitBreaker, function: Function) -> Function:
+    """The quick way, of those that have neither a fallback nor results to be judged."""
+
+    async def guarded_async(*args: Any, **kwargs: Any) -> Any:
+        with breaker:
+            return await function(*args, **kwargs)
+
+    return guarded_async
+
+
+def _of_awaited(
+    breaker: CircuitBreaker, acquire: Acquire, function: Function, fallback: Function | None = None
+) -> Function:
+    async def guarded_async(*args: Any, **kwargs: Any) -> Any:
+        try:
+            permit = acquire()
+        except BreakerOpen:
+            if fallback is None:
+                raise
+            value = fallback(*args, **kwargs)
+            return await value if inspect.isawaitable(value) else value
+        with Guard(breaker, permit):
+            value = await function(*args, **kwargs)
+            permit.end_with(value)
+            return value
+
+    return guarded_async
+
+
+def _of_generator(
+    breaker: CircuitBreaker, acquire: Acquire, function: Function, fallback: Function | None = None
+) -> Function:
+    def guarded_generator(*args: Any, **kwargs: Any) -> Any:
+        try:
+            permit = acquire()
+        except BreakerOpen:
+            if fallback is None:
+                raise
+            return (yield from fallback(*args, **kwargs))
+        with Guard(breaker, permit):
+            return (yield from function(*args, **kwargs))
+
+    return guarded_generator
+
+
+def _of_async_generator(
+    breaker: CircuitBreaker, acquire: Acquire, function: Function, fallback: Function | None = None
+) -> Function:
+    async def guarded_async_generator(*args: Any, **kwargs: Any) -> Any:
+        guard: Guard | AbstractContextManager[None] = nullcontext()
+        try:
+            guard = Guard(breaker, acquire())
+        except BreakerOpen:
+            if fallback is None:
+                raise
+        with guard:
+            called = function if isinstance(guard, Guard) else fallback
+            generator = called(*args, **kwargs)  # type: ignore[misc]  # is None only with a guard
+            try:
+                item = await anext(generator)
+                while True:
+                    try:
+                        sent = yield item
+                    except GeneratorExit:
+                        raise
+                    except BaseException as error:
+                        item = await generator.athrow(error)
+                    else:
+                        item = await generator.asend(sent)
+            except StopAsyncIteration:
+                return
+            finally:
+                await generator.aclose()
+
+    return guarded_async_generator
+
+
+def go_on(breaker: CircuitBreaker, permit: Permit, value: Any, is_decorated: bool) -> Any:
+    """What a call that is not over gives to its caller; its permit is settled when it is over.
+
+    Raises `TypeError` for what cannot be guarded; `CircuitBreaker.call` refuses all that has not
+    begun.
+    """
+    if hasattr(value, "add_done_callback"):
+        value.add_done_callback(functools.partial(_done, permit))
+        return value
+    if is_decorated:
+        if isinstance(value, GeneratorType):
+            return _of_generator(breaker, lambda: permit, lambda: value)()
+        if isinstance(value, AsyncGeneratorType):
+            return _of_async_generator(breaker, lambda: permit, lambda: value)()
+        if not hasattr(type(value), "__aenter__"):
+            return _of_awaited(breaker, lambda: permit, lambda: value)()
+    permit.cancel()
+    raise TypeError(_refusal(value))
+
+
+def _refusal(value: Any) -> str:
+    if isinstance(value, CoroutineType):
+        value.close()
+        return "the function is async: use @breaker or async with"
+    if isinstance(value, GeneratorType | AsyncGeneratorType):
+        return "the function is a generator: use @breaker, or with breaker.guard() in it"
+    name = type(value).__name__
+    return f"a {name} is not over when it is there: use async with breaker.guard() around its use"
+
+
+def _done(permit: Permit, future: Future) -> None:
+    if future.cancelled():
+        permit.cancel()
+    elif (error := future.exception()) is not None:
+        permit.end(error)
+    else:
+        permit.end_with(future.result())

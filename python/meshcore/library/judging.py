@@ -1,0 +1,69 @@
+"""Which ends of calls are failures, as a program says it: by classes or by functions of its own."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable
+from typing import Any
+
+Classes = type[BaseException] | Iterable[type[BaseException]]
+"""A class of exceptions, or several."""
+Exceptions = Classes | Callable[[Exception], bool]
+"""The same, or a function that tells them."""
+
+Judging = tuple[
+    tuple[type[BaseException], ...],
+    Callable[[BaseException], bool | None] | None,
+    Callable[[Any], bool] | None,
+]
+
+
+def judging(failure_on: Any, ignore: Any, failure_on_result: Any) -> Judging:
+    """For the core: classes of failures, a function that knows better, and one for results.
+
+    Raises `TypeError` for what is neither classes nor a function, `ValueError` for no class.
+    """
+    result = None if failure_on_result is None else function("failure_on_result", failure_on_result)
+    named = () if _is_function(failure_on) else classes("failure_on", failure_on)
+    if named and ignore is None:
+        return named, None, result
+    fails = _teller("failure_on", failure_on)
+    ignored = _teller("ignore", ignore) if ignore is not None else None
+
+    def judge(error: BaseException) -> bool | None:
+        if ignored is not None and ignored(error):
+            return None
+        return True if fails(error) else False if isinstance(error, Exception) else None
+
+    return named, judge, result
+
+
+def function(name: str, given: Any) -> Any:
+    """What can be called, and says at once what it has to say."""
+    if not callable(given) or inspect.iscoroutinefunction(given):
+        raise TypeError(f"{name}: expected a function that is not async, got {given!r}")
+    return given
+
+
+def _teller(name: str, given: Any) -> Callable[[BaseException], bool]:
+    if not _is_function(given):
+        named = classes(name, given)
+        return lambda error: isinstance(error, named)
+    tells = function(name, given)
+    # A cancellation is no answer, and none of a program's business here.
+    return lambda error: isinstance(error, Exception) and bool(tells(error))
+
+
+def _is_function(given: Any) -> bool:
+    return callable(given) and not isinstance(given, type)
+
+
+def classes(name: str, given: Any) -> tuple[type[BaseException], ...]:
+    """As a tuple. Raises `TypeError` for what is none, `ValueError` for no class at all."""
+    several = tuple(given) if isinstance(given, tuple | list | set | frozenset) else (given,)
+    for each in several:
+        if not (isinstance(each, type) and issubclass(each, BaseException)):
+            raise TypeError(f"{name}: expected classes of exceptions, got {each!r}")
+    if not several:
+        raise ValueError(f"{name}: is empty: at least one class must be in it")
+    return several

@@ -1,0 +1,102 @@
+//! Leave to make one call.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use meshcore_core::admission::{BreakerPermit, Outcome};
+use meshcore_core::time::Nanos;
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::prelude::*;
+
+use super::breaker::BreakerCore;
+
+/// A permit, and when it was given if that matters.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Held {
+    pub(super) permit: BreakerPermit,
+    pub(super) since: Nanos,
+}
+
+/// Leave to make one call. Whoever drops it unsettled gives it back: it says nothing.
+#[pyclass(frozen, module = "meshcore._core")]
+pub struct Permit {
+    owner: Py<BreakerCore>,
+    pub(super) held: Held,
+    settled: AtomicBool,
+}
+
+#[pymethods]
+impl Permit {
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.owner)
+    }
+
+    fn success(&self, py: Python<'_>) -> PyResult<()> {
+        self.settle(py, Outcome::Success)
+    }
+
+    fn failure(&self, py: Python<'_>) -> PyResult<()> {
+        self.settle(py, Outcome::Failure)
+    }
+
+    fn cancel(&self, py: Python<'_>) -> PyResult<()> {
+        self.settle(py, Outcome::Neutral)
+    }
+
+    #[pyo3(signature = (raised, /))]
+    fn end(&self, py: Python<'_>, raised: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
+        if self.settled.swap(true, Ordering::AcqRel) {
+            return Ok(());
+        }
+        BreakerCore::end(self.owner.bind(py), self.held, raised)
+    }
+
+    #[pyo3(signature = (result, /))]
+    fn end_with(&self, result: &Bound<'_, PyAny>) -> PyResult<()> {
+        if self.settled.swap(true, Ordering::AcqRel) {
+            return Ok(());
+        }
+        BreakerCore::end_with(self.owner.bind(result.py()), self.held, result)
+    }
+
+    #[getter]
+    fn settled(&self) -> bool {
+        self.settled.load(Ordering::Acquire)
+    }
+
+    #[getter]
+    fn is_probe(&self) -> bool {
+        self.held.permit.is_probe()
+    }
+
+    #[getter]
+    fn kind(&self) -> u32 {
+        self.held.permit.bits()
+    }
+}
+
+impl Permit {
+    pub(super) fn new(owner: &Bound<'_, BreakerCore>, held: Held) -> Self {
+        Self { owner: owner.clone().unbind(), held, settled: AtomicBool::new(false) }
+    }
+
+    /// Nobody settles it, nor does it say anything when it is dropped.
+    pub(super) fn void(&self) {
+        self.settled.store(true, Ordering::Release);
+    }
+
+    /// Once: later calls do nothing.
+    fn settle(&self, py: Python<'_>, outcome: Outcome) -> PyResult<()> {
+        if self.settled.swap(true, Ordering::AcqRel) {
+            return Ok(());
+        }
+        BreakerCore::settle(self.owner.bind(py), self.held, outcome, None)
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        if !*self.settled.get_mut() {
+            self.owner.get().drop_permit(self.held.permit);
+        }
+    }
+}

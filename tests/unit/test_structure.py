@@ -41,7 +41,7 @@ ROWS: list[list[str]] = [
     ],
     ["wire"],
     ["exchange"],
-    ["upstream.branch", "upstream.cluster", "upstream.pool", "codec"],
+    ["upstream.branch", "upstream.cluster", "upstream.part", "upstream.pool", "codec"],
     ["config"],
     ["telemetry"],
     ["errors"],

@@ -67,7 +67,9 @@ def cluster_of(proxy: Proxy) -> Cluster:
 def is_forgotten(proxy: Proxy) -> bool:
     """Whether nothing is left of any client."""
     cluster = cluster_of(proxy)
-    assert not cluster.waiting
+    assert not cluster.lacking
+    resting = {branch for pool in cluster.pools for branch in pool.part.resting}
+    assert resting <= set(cluster.branches)
     branches = [branch for pool in cluster.pools for branch in pool.branches]
     assert len(branches) == len(cluster.branches)
     return (cluster.connections, cluster.pending, len(cluster.pools), branches) == (0, 0, 1, [])
@@ -303,7 +305,7 @@ def test_who_always_asks_for_more_does_not_keep_others_waiting(
                     assert (await one.get()).status == 200
 
             asking_on = [asyncio.create_task(ask_on()) for _ in range(20)]
-            await eventually(lambda: len(cluster_of(proxy).waiting) == 1)
+            await eventually(lambda: cluster_of(proxy).lacking)
             for n in range(3, 9):
                 async with Client(url, f"127.0.0.{n}") as other:
                     assert (await other.get()).body == b"hi"

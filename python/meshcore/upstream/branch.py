@@ -15,6 +15,7 @@ from meshcore.upstream.pool import Pool
 if TYPE_CHECKING:
     from meshcore.exchange.exchange import Exchange
     from meshcore.exchange.owner import Owner
+    from meshcore.upstream.pool import Pooled, Shared
 
 
 class Key(NamedTuple):
@@ -35,6 +36,7 @@ class Branch(Pool):
         super().__init__(root.endpoint, root.address, root.cluster, key.header)
         self._root = root
         self._key = key
+        self.part = root.part
         self.retired = root.retired
         # What is known of the endpoint.
         self.streams_each = root.streams_each
@@ -44,6 +46,21 @@ class Branch(Pool):
         """A new connection is nobody's yet: what has authenticated its owner is worth a look."""
         return self._key.owner is None and super().prefers_new(exchange, now_ns)
 
+    def put(self, connection: Pooled, now_ns: int) -> None:
+        """Keep a connection that carries no request."""
+        super().put(connection, now_ns)
+        self.rest()
+
+    def share(self, connection: Shared, now_ns: int) -> None:
+        """Lend streams of a connection from now on."""
+        super().share(connection, now_ns)
+        self.rest()
+
+    def rest(self) -> None:
+        """A connection is idle."""
+        self.part.resting.pop(self, None)
+        self.part.resting[self] = None
+
     def settle(self) -> None:
         """Leave, if nothing is open and nobody waits; what was learned of the endpoint stays."""
         root, key = self._root, self._key
@@ -51,16 +68,17 @@ class Branch(Pool):
             return
         del root.branches[key]
         del self.cluster.branches[self]
+        self.part.resting.pop(self, None)
         if key.owner is not None:
             del key.owner.branches[self]
         root.streams_each = self.streams_each
+        root.recount()
         root.doubts, root.hasty_ns = self.doubts, self.hasty_ns
 
 
 def branch_of(root: Pool, exchange: Exchange) -> Branch:
-    """The branch for a request's client. O(1); those of its upstream come to be in the order in
-    which their clients asked last."""
-    down, branches = exchange.down, root.cluster.branches
+    """The branch for a request's client. O(1)."""
+    down = exchange.down
     header = b""
     if root.announces:
         host, port = down.reached()
@@ -71,7 +89,7 @@ def branch_of(root: Pool, exchange: Exchange) -> Branch:
         branch = root.branches[key] = Branch(root, key)
         if key.owner is not None:
             key.owner.branches[branch] = None
-    else:
-        del branches[branch]
-    branches[branch] = None
+        root.cluster.branches[branch] = None
+    elif branch in root.part.resting:
+        branch.rest()  # behind those whose clients asked before
     return branch

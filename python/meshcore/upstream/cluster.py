@@ -1,23 +1,40 @@
-"""An upstream's connections as a group: the caps that its pools share."""
+"""An upstream's connections as a group: the caps that its pools share, and whose turn it is.
+
+Who may have a place under the cap goes by endpoints: one with fewer places comes before one with
+more, so a hung or slow one, which gives none back, takes no more than its fair share from others
+that wait. Of one endpoint who has waited longest comes first.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from itertools import islice
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from meshcore.codec import ClientCodec
     from meshcore.config.snapshot import UpstreamSpec
+    from meshcore.exchange.exchange import Exchange
     from meshcore.upstream.branch import Branch
+    from meshcore.upstream.part import Part
     from meshcore.upstream.pool import Pool, Pooled, Shared
 
 # So long a connection goes on to who waits for it and for no other, before it leaves its place to
-# who waits for another: a new one costs more than to wait a little.
+# who has waited as long for another: a new one costs more than to wait a little.
 PATIENCE_NS: Final = 100_000_000
+# So long an idle connection stays its endpoint's, if the one that would take its place has no fewer
+# already: a request to the first may come, and the other may be slow to give the place back.
+REST_NS: Final = 1_000_000_000
+
+
+class Waiting(NamedTuple):
+    """How an exchange waits."""
+
+    pool: Pool
+    since_ns: int
+    """No other has waited since then, so it says who came first, too."""
 
 
 @dataclass(slots=True, eq=False)
@@ -29,46 +46,144 @@ class Cluster:
     new_h2_codec: Callable[[bool, int], ClientCodec]
     """Of whether it is over TLS, and now."""
     connections: int = 0
-    pending: int = 0
-    leaving: set[Pooled | Shared] = field(default_factory=set)
-    """Those that are being closed for others to be opened: over TLS that takes a while."""
+    queue: dict[Exchange, Waiting] = field(default_factory=dict)
+    """All who wait."""
+    leaving: dict[Pooled | Shared, Pool] = field(default_factory=dict)
+    """Those that are being closed, over TLS that takes a while, and for which pool another is to be
+    opened."""
     pools: dict[Pool, None] = field(default_factory=dict)
     """Of retired endpoints too, while requests may wait in them."""
     branches: dict[Branch, None] = field(default_factory=dict)
-    """Their parts that are single clients', in the order in which these asked last."""
-    waiting: dict[Pool, int] = field(default_factory=dict)
-    """Those in which requests wait, and since when nobody of each had a connection; who has waited
-    longest comes first."""
+    """Their parts that are single clients'."""
+    lacking: dict[int, dict[Part, None]] = field(default_factory=dict)
+    """The endpoints that lack connections, by how many they have; which has had so many longest
+    comes first."""
+    last_ns: int = 0
+    """When the last came who waited."""
 
     @property
     def is_full(self) -> bool:
         """Whether no more connections may be opened."""
         return self.connections >= self.spec.max_connections
 
-    def wait(self, pool: Pool, now_ns: int) -> None:
-        """Somebody waits in a pool from now on, or goes on to while another was served: it comes
-        behind the others."""
-        self.waiting.pop(pool, None)
-        self.waiting[pool] = now_ns
+    @property
+    def pending(self) -> int:
+        """How many wait."""
+        return len(self.queue)
 
-    def is_overtaken(self, pool: Pool, now_ns: int) -> bool:
-        """Whether another pool needs the place of a connection more than who waits in its own: else
-        whoever always asks for more would keep it for ever."""
-        if not self.is_full:
-            return False
-        first = next((each for each in self.waiting if each.wants_connection()), pool)
-        return first is not pool and now_ns - self.waiting[first] >= PATIENCE_NS
+    # --- who waits, and what there is -----------------------------------------------------------
 
-    def lacking(self) -> int:
-        """How many connections those who wait would need beside those in the making. O(pools in
-        which somebody waits)."""
-        return sum(pool.lacking() for pool in self.waiting)
+    def wait(self, pool: Pool, exchange: Exchange, now_ns: int) -> None:
+        """Somebody waits from now on."""
+        self.last_ns = max(now_ns, self.last_ns + 1)
+        self.queue[exchange] = Waiting(pool, self.last_ns)
 
-    def oldest_idle(self) -> Pooled | Shared | None:
-        """The connection that has been idle longest; of those that are single clients', one of the
-        client that asked nothing for the longest time. O(pools + connections of HTTP/2 + such
-        clients with requests under way)."""
-        idle = [connection for pool in self.pools for connection in pool.idlest()]
-        own = (connection for branch in self.branches for connection in branch.idlest())
-        idle.extend(islice(own, 1))
-        return min(idle, key=lambda connection: connection.idle_since_ns, default=None)
+    def begin(self, pool: Pool) -> None:
+        """A connection is being made."""
+        self.connections += 1
+        pool.connections += 1
+        pool.opening += 1
+        pool.recount()
+        self._hold(pool.part, 1)
+
+    def end(self, pool: Pool, connection: Pooled | Shared | None) -> Pool | None:
+        """A connection is closed, or could not be made; for whom its place is, if for anybody."""
+        self.connections -= 1
+        pool.connections -= 1
+        heir = self.leaving.pop(connection, None) if connection is not None else None
+        if heir is None:
+            self._hold(pool.part, -1)
+            return None
+        heir.coming -= 1
+        heir.recount()
+        self._hold(heir.part, -1)
+        return heir if heir.lacks else None
+
+    def leave(self, connection: Pooled | Shared, heir: Pool) -> None:
+        """A connection is about to be closed, so that another can be made."""
+        self.leaving[connection] = heir
+        heir.coming += 1
+        heir.recount()
+        self._hold(connection.pool.part, -1)
+        self._hold(heir.part, 1)
+
+    def _hold(self, part: Part, more: int) -> None:
+        part.held += more
+        self.place(part)
+
+    def place(self, part: Part) -> None:
+        """An endpoint has more or fewer places than before, or lacks some or none: it comes behind
+        those that stand where it stands now. O(1)."""
+        level = part.held if part.lacks else None
+        if level == part.level:
+            return
+        if part.level is not None:
+            beside = self.lacking[part.level]
+            del beside[part]
+            if not beside:
+                del self.lacking[part.level]
+        if level is not None:
+            self.lacking.setdefault(level, {})[part] = None
+        part.level = level
+
+    # --- whose turn it is -----------------------------------------------------------------------
+
+    def neediest(self) -> Part | None:
+        """The endpoint that has the next place. O(different numbers of connections that endpoints
+        have), of which there are few: their sum is capped."""
+        return next(iter(self.lacking[min(self.lacking)])) if self.lacking else None
+
+    def heir(self, connection: Pooled, waiting: Exchange | None, now_ns: int) -> Pool | None:
+        """Who needs the place of a connection more than who would have it next: else whoever always
+        asks for more would keep it for ever. As many take their turn as lack a connection that is
+        not made, or left to them, already."""
+        pool, own = connection.pool, connection.pool.part
+        if pool.lacks_fresh():
+            return pool
+        needy = self.neediest()
+        if needy is None or now_ns - connection.opened_ns < PATIENCE_NS:
+            return None
+        if needy is not own and (not needy.held or needy.held + 1 < own.held):
+            first = needy.first()
+            if now_ns - first.lacks_since_ns >= PATIENCE_NS:
+                return first
+        if own.lacks and waiting is not None:
+            first = own.first()
+            since_ns = min(now_ns - PATIENCE_NS + 1, self.queue[waiting].since_ns)
+            if first is not pool and first.lacks_since_ns < since_ns:
+                return first
+        return None
+
+    def yielding(self, own: Part | None, now_ns: int) -> tuple[Pooled | Shared, Pool] | None:
+        """An idle connection that makes room, and for whom: the endpoint whose turn it is, or
+        another with idle connections of its own, which are of no use to who waits there."""
+        needy = self.neediest()
+        for part in (needy,) if own is needy else (needy, own):
+            if part is not None and part.lacks:
+                oldest = self.oldest_idle(part, now_ns)
+                if oldest is not None:
+                    return oldest, part.first()
+        return None
+
+    def oldest_idle(self, part: Part, now_ns: int) -> Pooled | Shared | None:
+        """The connection that has been idle longest of those that make room for an endpoint; of
+        those that are single clients', one of the client that asked nothing for the longest time.
+        O(endpoints + connections of HTTP/2)."""
+        # Where nobody may wait who comes first has it.
+        rest_ns = REST_NS if self.spec.max_pending else 0
+        return min(
+            (
+                connection
+                for connection in self._idle()
+                if connection.pool.part is part
+                or connection.pool.part.held > part.held
+                or now_ns - connection.idle_since_ns >= rest_ns
+            ),
+            key=lambda connection: connection.idle_since_ns,
+            default=None,
+        )
+
+    def _idle(self) -> Iterator[Pooled | Shared]:
+        for pool in self.pools:
+            yield from pool.idlest()
+            yield from pool.part.rested()

@@ -11,7 +11,7 @@ from meshcore._core import Answer, Cause, Reason, now_ns
 from meshcore.upstream.branch import Branch, branch_of
 from meshcore.upstream.dial import Dialer, host_and_port, patience
 from meshcore.upstream.http1 import Http1Connection, SecureHttp1Connection
-from meshcore.upstream.http2 import Http2Connection, SecureHttp2Connection
+from meshcore.upstream.http2 import CLOSE_NS, Http2Connection, SecureHttp2Connection
 from meshcore.upstream.pool import Pool
 from meshcore.upstream.socket_state import detail_of
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from meshcore.exchange.owner import Owner
     from meshcore.exchange.ports import Upstream
     from meshcore.upstream.cluster import Cluster
+    from meshcore.upstream.part import Part
 
     Connection = Http1Connection | Http2Connection
 
@@ -114,14 +115,14 @@ class Connector:
             self._settle(pool)
             return None
         self._open_wanted(pool)
-        self._make_room(pool.cluster)
+        self._make_room(pool.cluster, pool.part, now)
         return None
 
     def cancel(self, endpoint: int, exchange: Exchange) -> Reason | None:
         """The exchange no longer waits; why it did, unless for the endpoint."""
         pool = self.pools[endpoint]
-        if pool.branches:
-            pool = next((p for p in pool.cluster.waiting if exchange in p.waiting), pool)
+        if exchange in pool.cluster.queue:
+            pool = pool.cluster.queue[exchange].pool  # or a branch
         reason = pool.forget(exchange)
         self._settle(pool)
         return reason
@@ -146,8 +147,8 @@ class Connector:
         finally:
             pool.lending = False
         self._open_wanted(pool)
-        if pool.cluster.pending:
-            self._make_room(pool.cluster)
+        if pool.cluster.queue:
+            self._make_room(pool.cluster, pool.part, now)
 
     @staticmethod
     def _lend_waiting(pool: Pool, now: int) -> bool:
@@ -160,7 +161,7 @@ class Connector:
             stream = pool.lend(first, now) if first not in pool.fresh else None
         if stream is None:
             return False
-        pool.serve(first, now)
+        pool.leave(first)
         first.on_connected(stream, now)
         return True
 
@@ -173,8 +174,8 @@ class Connector:
             connection.close()
         else:
             pool.put(connection, now)
-            if pool.cluster.pending:
-                self._make_room(pool.cluster)
+            if pool.cluster.queue:
+                self._make_room(pool.cluster, pool.part, now)
 
     def _hand_on(self, connection: Http1Connection, now: int) -> bool:
         """To one who waits. An end that came with the answer is not read before the next turn, so
@@ -185,19 +186,19 @@ class Connector:
         if (
             not cluster.spec.pool_idle_ns
             or pool.is_old(connection, now)
-            or cluster.is_overtaken(pool, now)
             or not pool.is_alive(connection, now)
         ):
             connection.close()
             return True
-        if pool.lacks_fresh() and cluster.is_full and not cluster.leaving:
-            cluster.leaving.add(connection)
+        waiting = pool.first_unchoosy()
+        heir = cluster.heir(connection, waiting, now) if cluster.is_full else None
+        if heir is not None:
+            cluster.leave(connection, heir)
             connection.close()
             return True
-        waiting = pool.first_unchoosy()
         if waiting is None:
             return False
-        pool.serve(waiting, now)
+        pool.leave(waiting)
         waiting.on_connected(connection, now)
         return True
 
@@ -213,32 +214,29 @@ class Connector:
         else:
             connection.close()
 
-    def _make_room(self, cluster: Cluster) -> None:
+    @staticmethod
+    def _make_room(cluster: Cluster, own: Part | None, now: int) -> None:
         """The cap is the upstream's: an idle connection to one endpoint yields to a request for
         another, or one that takes no more to one that would. What it leaves is taken in `lost`."""
-        if not cluster.is_full:
-            return
-        for _ in range(cluster.lacking() - len(cluster.leaving)):
-            oldest = cluster.oldest_idle()
-            if oldest is None:
-                return
-            cluster.leaving.add(oldest)
-            oldest.withdraw()
+        while cluster.is_full and (found := cluster.yielding(own, now)) is not None:
+            connection, heir = found
+            cluster.leave(connection, heir)
+            connection.withdraw()
 
     def lost(self, connection: Connection) -> None:
         """A connection is closed: its place is free."""
-        pool = connection.pool
-        pool.connections -= 1
-        pool.cluster.connections -= 1
+        pool, cluster = connection.pool, connection.pool.cluster
         if isinstance(connection, Http1Connection):
             pool.remove(connection)
         else:
             pool.remove_shared(connection)
             self._shared.pop(connection, None)
-        pool.cluster.leaving.discard(connection)
-        self._use_room(pool.cluster)
-        if pool.cluster.pending:
-            self._make_room(pool.cluster)
+        heir = cluster.end(pool, connection)
+        if heir is not None and not cluster.is_full:
+            self._begin_open(heir)
+        self._use_room(cluster)
+        if cluster.queue:
+            self._make_room(cluster, pool.part, now_ns())
         self._settle(pool)
 
     @staticmethod
@@ -248,22 +246,16 @@ class Connector:
             pool.settle()
 
     def _use_room(self, cluster: Cluster) -> None:
-        """Places under the cap are free: one for each pool in turn, the one that has waited longest
-        first."""
-        while not cluster.is_full:
-            pool = next((each for each in cluster.waiting if each.wants_connection()), None)
-            if pool is None:
-                return
-            self._begin_open(pool)
+        """Places under the cap are free: they are given out in turn."""
+        while not cluster.is_full and (needy := cluster.neediest()) is not None:
+            self._begin_open(needy.first())
 
     def _open_wanted(self, pool: Pool) -> None:
-        while pool.wants_connection() and not pool.cluster.is_full:
+        while pool.lacks and not pool.cluster.is_full:
             self._begin_open(pool)
 
     def _begin_open(self, pool: Pool) -> None:
-        pool.opening += 1
-        pool.connections += 1
-        pool.cluster.connections += 1
+        pool.cluster.begin(pool)
         task = self._loop.create_task(self._open(pool))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -290,6 +282,7 @@ class Connector:
             raise
         else:
             pool.opening -= 1
+            pool.recount()
             self._ready(pool, connection)
 
     async def _look_up(self, pool: Pool, span_s: float) -> Sequence[AddrInfoType]:
@@ -302,9 +295,9 @@ class Connector:
 
     def _give_up(self, pool: Pool, chooser: Chooser) -> None:
         pool.opening -= 1
+        pool.recount()
         if chooser.chosen is None:
-            pool.connections -= 1
-            pool.cluster.connections -= 1
+            pool.cluster.end(pool, None)
         else:
             chooser.chosen.close()
 
@@ -327,7 +320,7 @@ class Connector:
             pool.streams_each = 1
             if pool.waiting:
                 waiting = pool.waiting[0]
-                pool.serve(waiting, now)
+                pool.leave(waiting)
                 waiting.on_connected(connection, now)
             else:
                 self.released(connection, now)
@@ -351,7 +344,7 @@ class Connector:
                 ssl=tls,
                 server_hostname=spec.server_name or host_and_port(pool.address)[0] if tls else None,
                 ssl_handshake_timeout=HANDSHAKE_S if tls else None,
-                ssl_shutdown_timeout=2 if tls else None,
+                ssl_shutdown_timeout=CLOSE_NS / 1e9 if tls else None,
             )
         except BaseException:
             sock.close()
@@ -368,6 +361,8 @@ class Connector:
             for pool in self.pools.values():
                 for branch in pool.branches.values():
                     self._close_old(branch, now)
+        for cluster in {pool.cluster for pool in self.pools.values() if pool.part.lacks}:
+            self._make_room(cluster, None, now)
         for each in list(self._shared):
             each.sweep(now)
         for lent in list(self.half_closed):

@@ -33,6 +33,7 @@ class Http1Connection(asyncio.BaseProtocol):
         "exchange",
         "idle_since_ns",
         "kept",
+        "opened_ns",
         "pool",
     )
 
@@ -47,7 +48,7 @@ class Http1Connection(asyncio.BaseProtocol):
         self._chunks = False  # the request's body goes out in chunks
         self.kept = False  # it was idle, or has served a request
         self._sent_ns = 0
-        self.born_ns = self.idle_since_ns = now_ns()
+        self.born_ns = self.opened_ns = self.idle_since_ns = now_ns()
 
     # --- called by the loop -------------------------------------------------------------------
 

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 # What a request waits for that is no fault of its endpoint: others have used up the window.
 HELD_UP: Final = Cause.excused()
+# So long an endpoint may take what is left to write on a connection that is being closed: it has a
+# place under the cap until then.
+CLOSE_NS: Final = 2_000_000_000
 
 
 class Http2Stream:
@@ -171,6 +174,7 @@ class Http2Connection(Http2Wire):
     """Open connection; it takes streams until its endpoint or its age says no."""
 
     __slots__ = (
+        "_closing_ns",
         "_lent",
         "_pools",
         "born_ns",
@@ -204,6 +208,7 @@ class Http2Connection(Http2Wire):
         self.stale_within_ns = 0  # of its end
         self.born_ns = self.idle_since_ns = self.heard_ns
         self.looked_ns = 0
+        self._closing_ns = 0  # since when it was seen to be closing
 
     # --- called by the loop -------------------------------------------------------------------
 
@@ -280,7 +285,9 @@ class Http2Connection(Http2Wire):
             if self.retired:
                 self.close()
                 return
-        if self.pool.cluster.pending and not self.retired:
+            if self.pool.cluster.branches:
+                self.pool.rest()
+        if self.pool.cluster.queue and not self.retired:
             self._pools.has_room(self, now_ns())
 
     # --- called by the pool -------------------------------------------------------------------
@@ -339,15 +346,19 @@ class Http2Connection(Http2Wire):
             transport.close()
 
     def sweep(self, now: int) -> None:
-        """Look after an endpoint that is silent while streams are open."""
-        h2 = self.pool.cluster.spec.h2
-        if self.transport is None or not h2.ping_ns:
+        """Look after an endpoint that is silent while streams are open; what is being closed ends,
+        whether what is left to write is taken or not."""
+        transport, h2 = self.transport, self.pool.cluster.spec.h2
+        if transport is None:
             return
-        if not self.streams:
-            if self.transport.is_closing() and now - self.idle_since_ns > h2.ping_timeout_ns:
-                self.transport.abort()  # it takes nothing of what is left to write
-        elif not self.look_after(now, h2.ping_ns, h2.ping_timeout_ns):
-            self.transport.abort()
+        if transport.is_closing():
+            self._closing_ns = self._closing_ns or now
+            if now - self._closing_ns >= CLOSE_NS:
+                transport.abort()
+        elif (
+            self.streams and h2.ping_ns and not self.look_after(now, h2.ping_ns, h2.ping_timeout_ns)
+        ):
+            transport.abort()
 
 
 class SecureHttp2Connection(Http2Connection, asyncio.BufferedProtocol):

@@ -11,6 +11,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Final, Protocol
 
 from meshcore._core import Reason
+from meshcore.upstream.part import Part
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sized
@@ -24,8 +25,10 @@ if TYPE_CHECKING:
 class Pooled(Protocol):
     """What a pool needs to know of a connection."""
 
+    pool: Pool
     idle_since_ns: int
     born_ns: int
+    opened_ns: int  # it may have been begun some time before
     kept: bool  # it was not opened for the request that it is lent to
 
     def is_alive(self) -> bool:
@@ -41,6 +44,7 @@ class Pooled(Protocol):
 class Shared(Protocol):
     """What a pool needs to know of a connection that lends streams."""
 
+    pool: Pool
     idle_since_ns: int
     born_ns: int
     heard_ns: int
@@ -99,6 +103,7 @@ class Pool:
         "announces",
         "branches",
         "cluster",
+        "coming",
         "connections",
         "doubts",
         "endpoint",
@@ -106,9 +111,12 @@ class Pool:
         "hasty_ns",
         "header",
         "idle",
+        "lacks",
+        "lacks_since_ns",
         "lending",
         "low",
         "opening",
+        "part",
         "renewed_ns",
         "resolving",
         "retired",
@@ -131,7 +139,11 @@ class Pool:
         self.announces = cluster.spec.proxy_protocol  # then each client has a branch
         self.branches: dict[Key, Branch] = {}
         self.header = header  # what a connection begins with, before TLS
+        self.part = Part()  # that of its branches, too
         self.connections = 0  # open or being opened
+        self.coming = 0  # places that others are about to leave to it
+        self.lacks = 0  # connections that who waits needs beside those in the making or coming
+        self.lacks_since_ns = 0  # when the first came of those whom none of them will serve
         self.low = False  # the connection that lent last has few streams left
         self.lending = False  # streams are being given to those who wait
         self.opening = 0
@@ -217,23 +229,24 @@ class Pool:
         """Queue an exchange; false when the queue is full. It takes any connection, or only what is
         new since then."""
         cluster = self.cluster
-        if cluster.pending >= cluster.spec.max_pending and not self._has_place():
+        if cluster.pending >= cluster.spec.max_pending and not self._has_place(now_ns):
             return False
-        cluster.pending += 1
-        if not self.waiting:
-            cluster.wait(self, now_ns)
+        cluster.wait(self, exchange, now_ns)
         self.waiting.append(exchange)
         if fresh_since_ns is not None:
             self.fresh[exchange] = fresh_since_ns
+        self.recount()
         return True
 
-    def _has_place(self) -> bool:
+    def _has_place(self, now_ns: int) -> bool:
         """Whether one more would wait for nobody else: a connection in the making takes it, or may
-        be made, or one that is idle yields. O(1), or O(pools) when nobody waits."""
+        be made, or one that is idle yields. O(1), or O(endpoints) when nobody waits."""
         cluster = self.cluster
         if not cluster.is_full or len(self.waiting) < self.opening * self.streams_each:
             return True
-        return not cluster.pending and not cluster.leaving and cluster.oldest_idle() is not None
+        if cluster.queue or cluster.leaving:
+            return False
+        return cluster.oldest_idle(self.part, now_ns) is not None
 
     def next_waiting(self) -> Exchange | None:
         """The exchange that has waited longest."""
@@ -242,12 +255,6 @@ class Pool:
         exchange = self.waiting[0]
         self.leave(exchange)
         return exchange
-
-    def serve(self, exchange: Exchange, now_ns: int) -> None:
-        """It waits no more, for it has a connection. O(waiting)."""
-        self.leave(exchange)
-        if self.waiting:
-            self.cluster.wait(self, now_ns)
 
     def first_unchoosy(self) -> Exchange | None:
         """The one that has waited longest of those who take any connection. O(waiting)."""
@@ -262,13 +269,26 @@ class Pool:
         else:
             self.waiting.remove(exchange)
         self.fresh.pop(exchange, None)
-        self.cluster.pending -= 1
-        if not self.waiting:
-            del self.cluster.waiting[self]
+        del self.cluster.queue[exchange]
+        self.recount()
+
+    def recount(self) -> None:
+        """Who waits, what is in the making or coming, or what one connection serves may have
+        changed. O(1), or less than O(waiting): what is served by those is passed over."""
+        served = (self.opening + self.coming) * self.streams_each
+        lacks, since_ns = 0, 0
+        if len(self.waiting) > served:
+            lacks = -((served - len(self.waiting)) // self.streams_each)
+            since_ns = self.cluster.queue[self.waiting[served]].since_ns
+        elif not self.lacks:
+            return
+        self.part.lack(self, lacks, since_ns)
+        self.cluster.place(self.part)
 
     def lacks_fresh(self) -> bool:
-        """Whether somebody waits for a new connection whom none in the making will serve."""
-        return len(self.fresh) > self.opening * self.streams_each
+        """Whether somebody waits for a new connection whom none in the making or coming will
+        serve."""
+        return len(self.fresh) > (self.opening + self.coming) * self.streams_each
 
     def forget(self, exchange: Exchange) -> Reason | None:
         """Take an exchange out of the queue; what held it up, unless it was the endpoint: its name
@@ -332,14 +352,6 @@ class Pool:
         connection.looked_ns = now_ns
         return connection.is_alive()
 
-    def wants_connection(self) -> bool:
-        """Whether somebody waits whom no connection in the making will serve."""
-        return len(self.waiting) > self.opening * self.streams_each
-
-    def lacking(self) -> int:
-        """How many connections it would take to serve them."""
-        return max(0, -(-len(self.waiting) // self.streams_each) - self.opening)
-
     def wants_spare(self, now_ns: int) -> bool:
         """Whether so few streams are left that a connection is opened before somebody waits."""
         if self.opening:
@@ -365,6 +377,9 @@ class Pool:
         connection.idle_since_ns = now_ns
         self.idle[connection] = None
 
+    def rest(self) -> None:
+        """A connection of HTTP/2 carries no request any more."""
+
     def remove(self, connection: Pooled) -> None:
         """It is not idle any more, if it was. O(1)."""
         self.idle.pop(connection, None)
@@ -374,6 +389,7 @@ class Pool:
         self.shared.append(connection)
         if self.cluster.spec.pool_idle_ns:
             self.streams_each = max(connection.room(now_ns, True), 1)
+            self.recount()
 
     def remove_shared(self, connection: Shared) -> None:
         """It lends no more streams, if it did. O(connections)."""

@@ -8,7 +8,7 @@ that wait. Of one endpoint who has waited longest comes first.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     import ssl
@@ -27,6 +27,18 @@ PATIENCE_NS: Final = 100_000_000
 # So long an idle connection stays its endpoint's, if the one that would take its place has no fewer
 # already: a request to the first may come, and the other may be slow to give the place back.
 REST_NS: Final = 1_000_000_000
+
+
+class Placed(Protocol):
+    """What has a place under the cap."""
+
+    pool: Pool
+
+
+class Making(Placed, Protocol):
+    """A connection in the making."""
+
+    began_ns: int
 
 
 class Waiting(NamedTuple):
@@ -48,7 +60,7 @@ class Cluster:
     connections: int = 0
     queue: dict[Exchange, Waiting] = field(default_factory=dict)
     """All who wait."""
-    leaving: dict[Pooled | Shared, Pool] = field(default_factory=dict)
+    leaving: dict[Placed, Pool] = field(default_factory=dict)
     """Those that are being closed, over TLS that takes a while, and for which pool another is to be
     opened."""
     pools: dict[Pool, None] = field(default_factory=dict)
@@ -86,11 +98,11 @@ class Cluster:
         pool.recount()
         self._hold(pool.part, 1)
 
-    def end(self, pool: Pool, connection: Pooled | Shared | None) -> Pool | None:
+    def end(self, pool: Pool, connection: Placed) -> Pool | None:
         """A connection is closed, or could not be made; for whom its place is, if for anybody."""
         self.connections -= 1
         pool.connections -= 1
-        heir = self.leaving.pop(connection, None) if connection is not None else None
+        heir = self.leaving.pop(connection, None)
         if heir is None:
             self._hold(pool.part, -1)
             return None
@@ -99,13 +111,19 @@ class Cluster:
         self._hold(heir.part, -1)
         return heir if heir.lacks else None
 
-    def leave(self, connection: Pooled | Shared, heir: Pool) -> None:
+    def leave(self, connection: Placed, heir: Pool) -> None:
         """A connection is about to be closed, so that another can be made."""
         self.leaving[connection] = heir
         heir.coming += 1
         heir.recount()
         self._hold(connection.pool.part, -1)
         self._hold(heir.part, 1)
+
+    def replace(self, making: Making, connection: Placed) -> None:
+        """What was in the making is a connection now, which is closed at once."""
+        heir = self.leaving.pop(making, None)
+        if heir is not None:
+            self.leaving[connection] = heir
 
     def _hold(self, part: Part, more: int) -> None:
         part.held += more
@@ -137,22 +155,30 @@ class Cluster:
         """Who needs the place of a connection more than who would have it next: else whoever always
         asks for more would keep it for ever. As many take their turn as lack a connection that is
         not made, or left to them, already."""
-        pool, own = connection.pool, connection.pool.part
+        pool, part = connection.pool, connection.pool.part
         if pool.lacks_fresh():
             return pool
-        needy = self.neediest()
-        if needy is None or now_ns - connection.opened_ns < PATIENCE_NS:
+        if now_ns - connection.opened_ns < PATIENCE_NS:
             return None
-        if needy is not own and (not needy.held or needy.held + 1 < own.held):
+        needy = self.neediest()
+        if needy is not None and needy is not part and _is_owed(needy, part):
             first = needy.first()
-            if now_ns - first.lacks_since_ns >= PATIENCE_NS:
+            if _has_waited(first, now_ns):
                 return first
-        if own.lacks and waiting is not None:
-            first = own.first()
-            since_ns = min(now_ns - PATIENCE_NS + 1, self.queue[waiting].since_ns)
-            if first is not pool and first.lacks_since_ns < since_ns:
-                return first
-        return None
+        if waiting is None or not part.lacks:
+            return None
+        first = part.first()
+        came_before = first is not pool and first.lacks_since_ns < self.queue[waiting].since_ns
+        return first if came_before and _has_waited(first, now_ns) else None
+
+    def claimant(self, making: Making, now_ns: int) -> Pool | None:
+        """Who has a better claim to the place of a connection that is long in the making."""
+        needy = self.neediest()
+        if needy is None or now_ns - making.began_ns < PATIENCE_NS:
+            return None
+        first = needy.first()
+        is_less = needy.held + 1 < making.pool.part.held
+        return first if is_less and _has_waited(first, now_ns) else None
 
     def yielding(self, own: Part | None, now_ns: int) -> tuple[Pooled | Shared, Pool] | None:
         """An idle connection that makes room, and for whom: the endpoint whose turn it is, or
@@ -187,3 +213,12 @@ class Cluster:
         for pool in self.pools:
             yield from pool.idlest()
             yield from pool.part.rested()
+
+
+def _is_owed(needy: Part, other: Part) -> bool:
+    """Whether an endpoint may take a place from another: it has none, or then they have more alike."""
+    return not needy.held or needy.held + 1 < other.held
+
+
+def _has_waited(pool: Pool, now_ns: int) -> bool:
+    return now_ns - pool.lacks_since_ns >= PATIENCE_NS

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import errno
-import socket
 from typing import TYPE_CHECKING, Final, cast
 
 from meshcore._core import Answer, Cause, Reason, now_ns
 from meshcore.upstream.branch import Branch, branch_of
-from meshcore.upstream.dial import Dialer, host_and_port, patience
+from meshcore.upstream.dial import Dialer, host_and_port, patience, why_unconnected
 from meshcore.upstream.http1 import Http1Connection, SecureHttp1Connection
 from meshcore.upstream.http2 import CLOSE_NS, Http2Connection, SecureHttp2Connection
 from meshcore.upstream.pool import Pool
@@ -49,7 +47,8 @@ class Connector:
         # Whose endpoint says no more in a tunnel that goes on.
         self.half_closed: dict[Http1Connection, None] = {}
         self._retired: dict[int, int] = {}  # endpoints, and the version that is without them
-        self._tasks: set[asyncio.Task[None]] = set()
+        # Connections in the making, in the order of their beginnings.
+        self._making: dict[Chooser, asyncio.Task[None]] = {}
         self._branches_due_ns = 0
         self.received = memoryview(bytearray(RECEIVE_BYTES))
 
@@ -231,13 +230,16 @@ class Connector:
         else:
             pool.remove_shared(connection)
             self._shared.pop(connection, None)
-        heir = cluster.end(pool, connection)
-        if heir is not None and not cluster.is_full:
-            self._begin_open(heir)
+        self._end_place(pool, connection)
         self._use_room(cluster)
         if cluster.queue:
             self._make_room(cluster, pool.part, now_ns())
         self._settle(pool)
+
+    def _end_place(self, pool: Pool, connection: Connection | Chooser) -> None:
+        heir = pool.cluster.end(pool, connection)
+        if heir is not None and not pool.cluster.is_full:
+            self._begin_open(heir)
 
     @staticmethod
     def _settle(pool: Pool) -> None:
@@ -256,13 +258,11 @@ class Connector:
 
     def _begin_open(self, pool: Pool) -> None:
         pool.cluster.begin(pool)
-        task = self._loop.create_task(self._open(pool))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _open(self, pool: Pool) -> None:
         chooser = Chooser(self, pool)
-        began_ns = now_ns()
+        task = self._making[chooser] = self._loop.create_task(self._open(pool, chooser))
+        task.add_done_callback(lambda _: self._making.pop(chooser, None))
+
+    async def _open(self, pool: Pool, chooser: Chooser) -> None:
         span_s = pool.cluster.spec.connect_timeout_ns / 1e9
         try:
             infos = self._dialer.known(pool.address) or await self._look_up(pool, span_s)
@@ -273,12 +273,17 @@ class Connector:
                     await connection.ready.wait()
             if connection is None or not connection.is_open:
                 raise ConnectionResetError("closed before it was lent")
-            connection.born_ns = began_ns  # as the upstream was then: it may have been renewed
+            # As the upstream was then: it may have been renewed.
+            connection.born_ns = chooser.began_ns
         except (OSError, UnicodeError) as error:  # the last: a name that IDNA refuses
             self._give_up(pool, chooser)
             self._fail_waiting(pool, why_unconnected(error), detail_of(error))
         except BaseException:
+            is_left = chooser in pool.cluster.leaving
             self._give_up(pool, chooser)
+            if is_left:
+                self._use_room(pool.cluster)  # its heir may lack none any more
+                self._settle(pool)
             raise
         else:
             pool.opening -= 1
@@ -297,8 +302,9 @@ class Connector:
         pool.opening -= 1
         pool.recount()
         if chooser.chosen is None:
-            pool.cluster.end(pool, None)
+            self._end_place(pool, chooser)
         else:
+            pool.cluster.replace(chooser, chooser.chosen)
             chooser.chosen.close()
 
     def _fail_waiting(self, pool: Pool, reason: Reason, detail: str) -> None:
@@ -363,10 +369,21 @@ class Connector:
                     self._close_old(branch, now)
         for cluster in {pool.cluster for pool in self.pools.values() if pool.part.lacks}:
             self._make_room(cluster, None, now)
+            self._give_back(cluster, now)
         for each in list(self._shared):
             each.sweep(now)
         for lent in list(self.half_closed):
             lent.look()
+
+    def _give_back(self, cluster: Cluster, now: int) -> None:
+        """An endpoint that took the places of others while they had no use for them, and does not
+        answer, gives them back: the last that it was to have first, so that it fails some time."""
+        for chooser, task in reversed(list(self._making.items())):
+            if chooser.pool.cluster is not cluster or chooser in cluster.leaving:
+                continue
+            heir = cluster.claimant(chooser, now)
+            if heir is not None and task.cancel():
+                cluster.leave(chooser, heir)
 
     def _close_old(self, pool: Pool, now: int) -> None:
         for connection in pool.expired(now):
@@ -376,9 +393,10 @@ class Connector:
 
     async def close(self) -> None:
         """Close every idle connection and end every attempt to open one."""
-        for task in list(self._tasks):
+        tasks = list(self._making.values())
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         for root in self.pools.values():
             for pool in (root, *root.branches.values()):
                 self._end(pool)
@@ -397,13 +415,14 @@ class Chooser(asyncio.BaseProtocol):
 
     def __init__(self, pools: Connector, pool: Pool) -> None:
         self._pools = pools
-        self._pool = pool
+        self.pool = pool
+        self.began_ns = now_ns()
         self.chosen: Connection | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The connection is open, TLS included."""
         made = cast("asyncio.Transport", transport)
-        wanted = self._pool.cluster.spec.protocol
+        wanted = self.pool.cluster.spec.protocol
         tls = transport.get_extra_info("ssl_object")
         agreed = tls.selected_alpn_protocol() if tls is not None else None
         h2 = wanted == "h2" if tls is None else agreed == "h2"
@@ -413,27 +432,10 @@ class Chooser(asyncio.BaseProtocol):
         connection: Connection
         if h2:
             kind2 = Http2Connection if tls is None else SecureHttp2Connection
-            connection = kind2(self._pools, self._pool)
+            connection = kind2(self._pools, self.pool)
         else:
             kind1 = Http1Connection if tls is None else SecureHttp1Connection
-            connection = kind1(self._pools, self._pool)
+            connection = kind1(self._pools, self.pool)
         self.chosen = connection
         made.set_protocol(connection)
         connection.connection_made(made)
-
-
-# What the process or the host lacks: says nothing about the endpoint.
-_LACKING: Final = frozenset(
-    {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL, errno.EAGAIN}
-)
-
-
-def why_unconnected(error: Exception) -> Reason:
-    """Why a connection could not be made, by who is to blame for it."""
-    if isinstance(error, socket.gaierror | UnicodeError):
-        return Reason.UPSTREAM_RESOLVE
-    if isinstance(error, ExceptionGroup):  # every address of a name failed
-        return why_unconnected(error.exceptions[-1])
-    if isinstance(error, OSError) and error.errno in _LACKING:
-        return Reason.NO_RESOURCES
-    return Reason.UPSTREAM_CONNECT

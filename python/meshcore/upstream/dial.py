@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 import aiohappyeyeballs
 
+from meshcore._core import Reason
 from meshcore.upstream.dns import Resolver, numeric
 
 if TYPE_CHECKING:
@@ -166,3 +167,20 @@ def host_and_port(address: str) -> tuple[str, int]:
     """The parts of ``host:port`` or ``[v6]:port``."""
     host, _, port = address.rpartition(":")
     return host.strip("[]"), int(port)
+
+
+# What the process or the host lacks: says nothing about the endpoint.
+_LACKING: Final = frozenset(
+    {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL, errno.EAGAIN}
+)
+
+
+def why_unconnected(error: Exception) -> Reason:
+    """Why a connection could not be made, by who is to blame for it."""
+    if isinstance(error, socket.gaierror | UnicodeError):
+        return Reason.UPSTREAM_RESOLVE
+    if isinstance(error, ExceptionGroup):  # every address of a name failed
+        return why_unconnected(error.exceptions[-1])
+    if isinstance(error, OSError) and error.errno in _LACKING:
+        return Reason.NO_RESOURCES
+    return Reason.UPSTREAM_CONNECT

@@ -78,6 +78,7 @@ class Gate:
         self.error: Exception | None = None
         self.narrow = False  # the connection that it opens
         self.closes = False  # at once
+        self.address = ""  # of the endpoint
 
     def done(self) -> bool:
         return self.open
@@ -111,8 +112,9 @@ class Work:
     ) -> None:
         self._ended.append(callback)
 
-    def cancel(self) -> None:
-        self._cancelled = True
+    def cancel(self) -> bool:
+        self._cancelled = not self.done
+        return self._cancelled
 
     def cancelled(self) -> bool:
         return isinstance(self._error, asyncio.CancelledError)
@@ -337,6 +339,7 @@ class World:
 
         async def connect(self: Connector, pool: Pool, chooser: Chooser, infos: object) -> None:
             gate = Gate()
+            gate.address = pool.address
             world.connecting.append(gate)
             await gate
             wire = Wire(world)

@@ -23,7 +23,7 @@ class Part:
         self.lacks = 0  # how many more would serve all who wait
         self.level: int | None = None  # where it stands among those that lack some
         # Branches with a connection that carries no request, and perhaps some that have none any
-        # more. Whose client asked last comes last.
+        # more. Whose client asked or was answered last comes last.
         self.resting: dict[Branch, None] = {}
         # For each pool that lacks a connection, since when; and what is no longer so.
         self._turns: list[tuple[int, Pool]] = []

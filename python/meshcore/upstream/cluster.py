@@ -216,7 +216,7 @@ class Cluster:
 
 
 def _is_owed(needy: Part, other: Part) -> bool:
-    """Whether an endpoint may take a place from another: it has none, or then they have more alike."""
+    """Whether an endpoint may take a place from another: it has none, or at least two fewer."""
     return not needy.held or needy.held + 1 < other.held
 
 

@@ -7,6 +7,7 @@ import socket
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from typing import Any
 
 import pytest
 from h2.settings import SettingCodes
@@ -72,7 +73,7 @@ async def asking_on(client: Client, counts: Counter[Client], *fields: str) -> No
         counts[client] += 1
 
 
-async def ended(tasks: list[asyncio.Task[None]]) -> None:
+async def ended(tasks: list[asyncio.Task[Any]]) -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
@@ -97,9 +98,28 @@ def test_an_endpoint_that_does_not_answer_leaves_the_others_their_share(
                         await each.send(b"GET / HTTP/1.1\r\nhost: a.test\r\n\r\n")
                     await eventually(lambda: sum(task.done() for task in tasks) == 30)
                     assert {task.result().status for task in tasks if task.done()} == {200}
-                    for task in tasks:
-                        task.cancel()
-                    await asyncio.gather(*tasks, return_exceptions=True)
+                    await ended(tasks)
+
+    run(go())
+
+
+def test_connects_that_hang_give_back_what_they_took_while_nobody_else_had_use_for_it(
+    run: Run, serve: Serve
+) -> None:
+    async def go() -> None:
+        async with Origin(response(b"hi")) as origin:
+            with hanging() as hung:
+                mesh = Mesh("native", origin.port, hung)
+                mesh.to(balance="round_robin", connect_timeout="60s", limits={"connections": 4})
+                mesh.via(retry="off", timeout="60s")
+                async with serve(str(mesh)) as proxy, clients(proxy.addresses["edge"], 12) as all_:
+                    tasks = [asyncio.create_task(each.get()) for each in all_[:10]]
+                    first, second = (pool.part for pool in cluster_of(proxy).pools)
+                    await eventually(lambda: (first.held, second.held) == (0, 4))
+                    tasks += [asyncio.create_task(each.get()) for each in all_[10:]]
+                    await eventually(lambda: sum(task.done() for task in tasks) == 6)
+                    assert (first.held, second.held, second.lacks) == (1, 3, 3)
+                    await ended(tasks)
 
     run(go())
 

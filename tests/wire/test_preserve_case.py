@@ -61,7 +61,7 @@ def origin() -> Origin:
 @pytest.mark.parametrize(
     ("on", "expected"),
     [
-        (True, ["HOST", "X-Dup", "accept", "x-DUP", "USER-agent"]),
+        (True, ["Host", "X-Dup", "accept", "x-DUP", "USER-agent"]),
         (False, ["host", "x-dup", "accept", "x-dup", "user-agent"]),
     ],
 )
@@ -83,16 +83,71 @@ def test_names_go_out_as_they_came(run: Run, on: bool, expected: list[str], cut:
     run(go())
 
 
-def test_fields_that_we_write_anew_are_called_as_they_came(run: Run) -> None:
+def test_what_belongs_to_the_codec_has_one_spelling(run: Run) -> None:
     async def go() -> None:
         async with origin() as end, asked(cased(end.port)) as client:
             head = b"POST / HTTP/1.1\r\nHoSt: A.test\r\nCONTENT-Length: 2\r\nTe: trailers\r\n"
             await client.send(head + b"CoNNection: te, x\r\nX: 1\r\n\r\nab")
             assert (await client.reply()).body == b"hi"
         head = end.seen.partition(b"\r\n\r\n")[0]
-        assert b"\r\nHoSt: a.test\r\n" in head
-        assert b"\r\nCONTENT-Length: 2\r\nTe: trailers\r\nCoNNection: te\r\n" in head
-        assert names(head) == ["HoSt", "CONTENT-Length", "Te", "CoNNection", *MADE]
+        assert b"\r\nHost: a.test\r\n" in head
+        assert b"\r\nContent-Length: 2\r\nTE: trailers\r\nConnection: te\r\n" in head
+        assert names(head) == ["Host", "Content-Length", "TE", "Connection", *MADE]
+
+    run(go())
+
+
+async def one_spelling(visit: Visit) -> None:
+    """An endpoint that knows `Content-Length` and `Expect` alone; a name in another case is nothing
+    to it."""
+    while True:
+        head = await visit.head()
+        fields = dict(line.split(": ", 1) for line in head.decode().split("\r\n")[1:] if line)
+        if "Expect" in fields:
+            await visit.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+        body = await visit.body(int(fields.get("Content-Length", 0)))
+        await visit.send(raw(head.partition(b" HTTP")[0] + b" " + body))
+
+
+HIDDEN = b"GET /hidden HTTP/1.1\r\nHost: a\r\nX: "
+
+
+def test_a_client_cannot_hide_a_body_from_its_endpoint(run: Run) -> None:
+    async def go() -> None:
+        async with Origin(one_spelling) as end, asked(cased(end.port)) as client:
+            for _ in range(3):  # so that its connection is trusted to stay open
+                assert (await client.get("/first")).body == b"GET /first "
+            head = f"POST / HTTP/1.1\r\nHost: a\r\ncOntent-length: {len(HIDDEN)}\r\n\r\n"
+            await client.send(head.encode() + HIDDEN)
+            assert (await client.reply()).body == b"POST / " + HIDDEN
+            assert (await client.get("/next")).body == b"GET /next "
+            assert b"GET /next" in end.visits[0].seen
+
+    run(go())
+
+
+def test_nor_over_http2(run: Run, serve: Serve) -> None:
+    async def go() -> None:
+        async with (
+            Origin(one_spelling) as end,
+            serve(str(cased(end.port))) as proxy,
+            asking("h2", proxy.addresses["edge"]) as ask,
+        ):
+            sent = request("POST", "/", ("content-length", str(len(HIDDEN))), body=HIDDEN)
+            assert (await ask(sent)).body == b"POST / " + HIDDEN
+            assert (await ask(request("GET", "/next"))).body == b"GET /next "
+
+    run(go())
+
+
+def test_an_expectation_is_understood(run: Run) -> None:
+    async def go() -> None:
+        async with Origin(one_spelling) as end, asked(cased(end.port)) as client:
+            head = b"POST / HTTP/1.1\r\nHost: a\r\nEXPECT: 100-continue\r\n"
+            await client.send(head + b"content-length: 2\r\n\r\n")
+            assert (await client.head()).status == 100
+            await client.send(b"ab")
+            assert (await client.reply()).body == b"POST / ab"
 
     run(go())
 
@@ -119,7 +174,7 @@ def test_chunks_and_trailers(run: Run, on: bool, at_once: bool) -> None:
                 await asyncio.wait_for(begun.wait(), 5)
                 await client.send(rest)
             assert (await client.reply()).body == b"hi"
-        assert (b"\r\nTransfer-ENCODING: chunked\r\n" in seen[0]) is on
+        assert (b"\r\nTransfer-Encoding: chunked\r\n" in seen[0]) is on
         expected = ["X-Sum", "x-REMOVED", "X-SUM"]
         assert names(seen[1]) == (expected if on else [name.lower() for name in expected])
 
@@ -143,8 +198,8 @@ def test_an_upgrade(run: Run) -> None:
             await client.send(head + b"Sec-WebSocket-Key: x\r\n\r\n")
             assert (await client.head()).status == 101
             assert await client.reader.readexactly(5) == b"hello"
-        assert b"\r\nUPGRADE: websocket\r\nConnection: upgrade\r\n" in end.seen
-        assert names(end.seen)[:4] == ["Host", "Sec-WebSocket-Key", "UPGRADE", "Connection"]
+        assert b"\r\nUpgrade: websocket\r\nConnection: upgrade\r\n" in end.seen
+        assert names(end.seen)[:4] == ["Host", "Sec-WebSocket-Key", "Upgrade", "Connection"]
 
     run(go())
 
@@ -159,7 +214,7 @@ def test_what_a_route_sets_and_adds_is_called_as_we_write_it(run: Run) -> None:
             fields = ["X-SET: theirs", "X-GONE: 1", "X-ADD: theirs", "X_Set: 1", "X-Kept: 1"]
             assert (await client.get("/", *fields)).body == b"hi"
         head = end.seen
-        assert names(head) == ["host", "X-ADD", "X-Kept", *MADE, "x-set", "x-add"]
+        assert names(head) == ["Host", "X-ADD", "X-Kept", *MADE, "x-set", "x-add"]
         assert b"theirs" in head
         assert b"\r\nx-set: ours\r\nx-add: ours\r\n" in head
 
@@ -171,7 +226,7 @@ def test_what_nobody_may_say_is_called_as_we_write_it(run: Run) -> None:
         async with origin() as end, asked(cased(end.port)) as client:
             fields = ["X-Forwarded-For: 1.1.1.1", "X-FORWARDED-HOST: b", "X-Request-ID: a b"]
             await client.get("/", *fields, "VIA: 1.1 other", "Connection: X-Hop", "X-Hop: 1")
-        assert names(end.seen) == ["host", "VIA", *MADE]
+        assert names(end.seen) == ["Host", "VIA", *MADE]
 
     run(go())
 
@@ -202,7 +257,7 @@ def test_layers_see_lower_case_and_change_what_they_name(run: Run) -> None:
             async with asked(text, {"a:Copies": layer}) as client:
                 fields = ["X-Source: 1", "X-Replaced: 1", "X-DUP: theirs", "X-GONE: 1", "X-Last: 1"]
                 assert (await client.get("/", *fields)).body == b"hi"
-        kept = ["host", "X-Source", "X-DUP", "X-Last", "x-copy", "x-replaced", "x-dup"]
+        kept = ["Host", "X-Source", "X-DUP", "X-Last", "x-copy", "x-replaced", "x-dup"]
         assert names(end.seen) == kept + MADE
 
     run(go())
@@ -274,7 +329,7 @@ def test_http2_has_lower_case_on_either_side(run: Run, serve: Serve, engine: str
             mesh = Mesh(engine, end.port).to(preserve_case="on")
             async with serve(str(mesh)) as proxy, asking("h2", proxy.addresses["edge"]) as ask:
                 assert (await ask(request("GET", "/", ("x-case", "1")))).body == b"hi"
-            assert names(end.seen) == ["host", "x-case", *MADE]
+            assert names(end.seen) == ["Host", "x-case", *MADE]
         async with service("h2", lambda _: response(b"hi")) as h2, origin() as end:
             mesh = Mesh(engine, h2.port).to("h2")
             text = str(mesh).replace(

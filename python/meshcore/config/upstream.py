@@ -164,7 +164,8 @@ class Upstream(Model):
     preserve_case: Switch = Field(
         False,
         description="`on`: over HTTP/1.1 fields of a request that came over HTTP/1.1 are called "
-        "as the client wrote them, instead of in lower case.",
+        "as the client wrote them, instead of in lower case; `Host`, `Content-Length` and the like "
+        "always so.",
     )
     lenient: list[Lenient] = Field(
         default_factory=list,

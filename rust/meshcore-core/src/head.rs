@@ -45,12 +45,6 @@ impl Headers {
         self.written = Some(self.bytes.as_slice().into());
     }
 
-    /// Whether it is known how names were written.
-    #[must_use]
-    pub fn keeps_written(&self) -> bool {
-        self.written.is_some()
-    }
-
     /// How the name of a field, as [`Self::iter`] gives it, was written; itself where that is not
     /// known, or the field was added later. O(its length).
     #[must_use]
@@ -59,17 +53,6 @@ impl Headers {
         let end = start.wrapping_add(name.len());
         let kept = self.written.as_deref().and_then(|written| written.get(start..end));
         kept.filter(|kept| kept.eq_ignore_ascii_case(name)).unwrap_or(name)
-    }
-
-    /// How `name` was written first, also of a field that is not in the list any more. O(bytes).
-    #[must_use]
-    pub fn written_first(&self, name: &[u8]) -> Option<&[u8]> {
-        let lines = self.written.as_deref()?.split(|b| *b == b'\n').skip(1);
-        let names = lines.filter_map(|line| line.split_at_checked(name.len()));
-        let mut same = names.filter(|(start, rest)| {
-            rest.first() == Some(&b':') && start.eq_ignore_ascii_case(name)
-        });
-        same.next().map(|(start, _)| start)
     }
 
     /// Appends raw bytes to the buffer; the span is valid for this list's life.
@@ -356,9 +339,6 @@ mod tests {
             h.iter().map(|(n, _)| n).collect::<Vec<_>>(),
             [&b"x-one"[..], b"x-one", b"x-two"]
         );
-        assert_eq!(h.written_first(b"host"), Some(&b"Host"[..]));
-        assert_eq!(h.written_first(b"get / http/1.1\r"), None);
-        assert_eq!(h.written_first(b"x-two"), None);
         assert_eq!(h.written(b"x-one"), b"x-one", "of another list");
         h.set(b"X-ONE", b"4");
         assert_eq!(names(&h), [b"x-two", b"x-one"]);

@@ -365,6 +365,7 @@ proptest! {
         removed in 0..12_usize,
     ) {
         let framing = if chunked { "Transfer-ENCODING: chunked" } else { "CONTENT-length: 5" };
+        let ours = if chunked { "Transfer-Encoding: chunked" } else { "Content-Length: 5" };
         let lines: String = fields.iter().map(|(n, v)| format!("{n}: {v}\r\n")).collect();
         let bytes = format!("POST / HTTP/1.1\r\nHOST: a\r\n{framing}\r\n{lines}\r\n");
         let limits = Limits { keep_case: true, ..Limits::default() };
@@ -380,11 +381,11 @@ proptest! {
         encode_request(&mut cased, &head, &RequestRules { as_written: true, ..rules(&head, &ops) });
         prop_assert_eq!(cased.to_ascii_lowercase(), plain.to_ascii_lowercase());
         let (plain, cased) = (text(&plain), text(&cased));
-        prop_assert!(cased.contains("\r\nHOST: a\r\n") && cased.contains(framing));
+        prop_assert!(cased.contains("\r\nHost: a\r\n") && cased.contains(ours));
         let stays = |name: &str| Some(name.to_ascii_lowercase()) != gone;
         let sent = fields.iter().filter(|(name, _)| stays(name));
         let expected: String = sent.map(|(n, v)| format!("{n}: {v}\r\n")).collect();
         prop_assert!(cased.contains(&expected), "{} in {}", expected, cased);
-        prop_assert!(!plain.contains("HOST"));
+        prop_assert!(!plain.contains("Host"));
     }
 }

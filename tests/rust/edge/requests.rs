@@ -6,14 +6,14 @@ use bytes::Bytes;
 use meshcore_core::codec::h2::heads::{write_request, write_trailers};
 use meshcore_core::codec::h2::{H2Config, H2Server, Signal};
 use meshcore_core::codec::{
-    BodyPart, H1Server, Limits, ServerEvent, encode_chunk_end, encode_chunk_header,
+    BodyPart, H1Server, Limits, RequestRules, ServerEvent, encode_chunk_end, encode_chunk_header,
     encode_last_chunk, encode_request,
 };
 use meshcore_core::exchange::{Kind, RequestTicket};
 use meshcore_core::head::{BodyLength, Headers, RequestHead, Scheme, TunnelKind, Version};
 
 use super::mesh::{self, Mesh, NOW};
-use super::strict::{self, Field, Message};
+use super::strict::{self, Case, Field, Message};
 
 /// A request as it was understood here.
 #[derive(Debug)]
@@ -42,7 +42,8 @@ pub(crate) fn asked_over_http1<'a>(
     mesh: &Mesh,
     reads: impl IntoIterator<Item = &'a [u8]>,
 ) -> Vec<Asked> {
-    let mut server = H1Server::with_rules(Limits::default(), mesh.rules());
+    let limits = Limits { keep_case: true, ..Limits::default() };
+    let mut server = H1Server::with_rules(limits, mesh.rules());
     let mut all: Vec<Asked> = Vec::new();
     for data in reads {
         let (mut event, mut from) = (server.receive(data), data);
@@ -104,26 +105,35 @@ pub(crate) fn asked_over_http2<'a>(
 
 /// Sends each on, over both protocols, and looks at what the endpoint sees.
 pub(crate) fn check(mesh: &Mesh, all: Vec<Asked>) {
-    let (mut wire, mut sent) = (Vec::new(), Vec::new());
+    let mut sent = Vec::new();
     for mut asked in all {
         let Some(ticket) = mesh.pass(&mut asked.head, asked.whole) else { continue };
         check_list(mesh, &asked, &ticket);
         let closes = !asked.whole || ticket.kind() == Kind::Tunnel;
-        write(mesh, &asked, &ticket, &mut wire);
         sent.push((asked, ticket));
         if closes {
-            check_wire(mesh, &wire, &sent);
-            (wire, sent) = (Vec::new(), Vec::new());
+            check_wires(mesh, &sent);
+            sent.clear();
         }
     }
-    check_wire(mesh, &wire, &sent);
+    check_wires(mesh, &sent);
+}
+
+/// To an endpoint of either kind.
+fn check_wires(mesh: &Mesh, sent: &[(Asked, Box<RequestTicket>)]) {
+    for case in [Case::Lower, Case::AsWritten] {
+        let mut wire = Vec::new();
+        sent.iter().for_each(|(asked, ticket)| write(mesh, asked, ticket, case, &mut wire));
+        check_wire(mesh, &wire, case, sent);
+    }
 }
 
 /// As the connection to an endpoint writes it.
-fn write(mesh: &Mesh, asked: &Asked, ticket: &RequestTicket, wire: &mut Vec<u8>) {
+fn write(mesh: &Mesh, asked: &Asked, ticket: &RequestTicket, case: Case, wire: &mut Vec<u8>) {
     let head = &asked.head;
+    let as_written = case == Case::AsWritten;
     ticket.with_request_rules(head, &mesh.peer, mesh::ID, NOW, |rules| {
-        encode_request(wire, head, rules);
+        encode_request(wire, head, &RequestRules { as_written, ..*rules });
     });
     if !matches!(head.body, BodyLength::Streamed | BodyLength::UntilClose) {
         return wire.extend_from_slice(&asked.body);
@@ -135,15 +145,15 @@ fn write(mesh: &Mesh, asked: &Asked, ticket: &RequestTicket, wire: &mut Vec<u8>)
     }
     if asked.whole {
         let trailers = asked.trailers.as_deref().map(|all| ticket.request_trailers(all));
-        encode_last_chunk(wire, trailers.as_deref(), false);
+        encode_last_chunk(wire, trailers.as_deref(), as_written);
     }
 }
 
 /// Over HTTP/1.1 a strict endpoint sees as many requests as were sent, each as it was meant.
-fn check_wire(mesh: &Mesh, wire: &[u8], sent: &[(Asked, Box<RequestTicket>)]) {
+fn check_wire(mesh: &Mesh, wire: &[u8], case: Case, sent: &[(Asked, Box<RequestTicket>)]) {
     let mut rest = wire;
     for (asked, ticket) in sent {
-        let (seen, behind) = strict::request(rest);
+        let (seen, behind) = strict::request(rest, case);
         rest = behind;
         let text = || format!("{seen:?}\n{asked:?}");
         let all = match asked.head.body {

@@ -49,9 +49,32 @@ enum Framing {
     Close,
 }
 
+/// How names of fields are spelt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Case {
+    /// In lower case, by our own rule.
+    Lower,
+    /// As a client wrote them (`preserve_case`): the endpoint knows one spelling of what frames a
+    /// message or steers its connection, and another would mean nothing to it.
+    AsWritten,
+}
+
+/// What an endpoint of [`Case::AsWritten`] reads.
+const KNOWN: [&[u8]; 9] = [
+    b"Host",
+    b"Content-Length",
+    b"Transfer-Encoding",
+    b"Connection",
+    b"Upgrade",
+    b"TE",
+    b"Trailer",
+    b"Expect",
+    b"Keep-Alive",
+];
+
 /// The next request of a connection, and what is behind it (RFC 9112).
-pub(crate) fn request(bytes: &[u8]) -> (Message, &[u8]) {
-    let (mut message, rest) = head(bytes);
+pub(crate) fn request(bytes: &[u8], case: Case) -> (Message, &[u8]) {
+    let (mut message, rest) = head(bytes, case);
     assert_eq!(message.all(b"host").len(), 1, "{message:?}");
     let framing = match framing(&message.fields) {
         Framing::Close => Framing::None, // RFC 9112 §6.3: a request without a length has no body
@@ -61,7 +84,7 @@ pub(crate) fn request(bytes: &[u8]) -> (Message, &[u8]) {
         // RFC 9110 §9.3.6, §9.3.8: some read none here, whatever is announced.
         assert_eq!(framing, Framing::None, "{message:?}");
     }
-    let rest = body(&mut message, framing, rest, false);
+    let rest = body(&mut message, framing, case, rest, false);
     (message, rest)
 }
 
@@ -75,7 +98,7 @@ pub(crate) fn responses(
 ) -> (Vec<Message>, &[u8]) {
     let mut all = Vec::new();
     loop {
-        let (mut message, rest) = head(bytes);
+        let (mut message, rest) = head(bytes, Case::Lower);
         let line = &message.line;
         assert!(line.starts_with(b"HTTP/1.1 ") && line.get(12) == Some(&b' '), "{message:?}");
         let status = &line[9..12];
@@ -92,7 +115,7 @@ pub(crate) fn responses(
             _ if to_connect && status[0] == b'2' => Framing::None,
             other => other,
         };
-        let rest = body(&mut message, framing, rest, closed);
+        let rest = body(&mut message, framing, Case::Lower, rest, closed);
         all.push(message);
         if !interim {
             return (all, rest);
@@ -107,30 +130,38 @@ fn split<'a>(bytes: &'a [u8], at: &[u8]) -> (&'a [u8], &'a [u8]) {
     (&bytes[..place], &bytes[place + at.len()..])
 }
 
-fn head(bytes: &[u8]) -> (Message, &[u8]) {
+fn head(bytes: &[u8], case: Case) -> (Message, &[u8]) {
     let (block, rest) = split(bytes, b"\r\n\r\n");
     let block = [block, b"\r\n"].concat();
     let (line, lines) = split(&block, b"\r\n");
     assert!(line.iter().all(|b| matches!(b, 0x20..=0x7e)), "{:?}", line.escape_ascii());
-    (Message { line: line.to_vec(), fields: fields(lines), ..Message::default() }, rest)
+    (Message { line: line.to_vec(), fields: fields(lines, case), ..Message::default() }, rest)
 }
 
-fn fields(mut lines: &[u8]) -> Vec<Field> {
+fn fields(mut lines: &[u8], case: Case) -> Vec<Field> {
     let mut all = Vec::new();
     while !lines.is_empty() {
         let (line, rest) = split(lines, b"\r\n");
         let colon = line.iter().position(|b| *b == b':').expect("a colon in each line");
         let (name, value) = (&line[..colon], &line[colon + 1..]);
         let value = value.strip_prefix(b" ").unwrap_or(value);
-        all.push((name.to_vec(), value.to_vec()));
+        let name = match case {
+            Case::Lower => name.to_vec(),
+            Case::AsWritten => {
+                let other = |known: &&[u8]| name.eq_ignore_ascii_case(known) && name != *known;
+                assert!(!KNOWN.iter().any(other), "{}", name.escape_ascii());
+                name.to_ascii_lowercase()
+            }
+        };
+        all.push((name, value.to_vec()));
         lines = rest;
     }
     check(&all);
     all
 }
 
-/// What holds of fields in either protocol (RFC 9110 §5.1, §5.5; RFC 9113 §8.2.1), by our own rule
-/// in lower case.
+/// What holds of fields in either protocol (RFC 9110 §5.1, §5.5; RFC 9113 §8.2.1), names in lower
+/// case.
 fn check(fields: &[Field]) {
     for (name, value) in fields {
         let shown = || format!("{}: {}", name.escape_ascii(), value.escape_ascii());
@@ -157,7 +188,13 @@ fn framing(fields: &[Field]) -> Framing {
     }
 }
 
-fn body<'a>(message: &mut Message, framing: Framing, bytes: &'a [u8], closed: bool) -> &'a [u8] {
+fn body<'a>(
+    message: &mut Message,
+    framing: Framing,
+    case: Case,
+    bytes: &'a [u8],
+    closed: bool,
+) -> &'a [u8] {
     match framing {
         Framing::None => {
             message.whole = true;
@@ -174,11 +211,11 @@ fn body<'a>(message: &mut Message, framing: Framing, bytes: &'a [u8], closed: bo
             message.body = bytes.to_vec();
             &[]
         }
-        Framing::Chunked => chunks(message, bytes),
+        Framing::Chunked => chunks(message, case, bytes),
     }
 }
 
-fn chunks<'a>(message: &mut Message, mut bytes: &'a [u8]) -> &'a [u8] {
+fn chunks<'a>(message: &mut Message, case: Case, mut bytes: &'a [u8]) -> &'a [u8] {
     while !bytes.is_empty() {
         let (size, rest) = split(bytes, b"\r\n");
         assert!(!size.is_empty() && size.iter().all(u8::is_ascii_hexdigit), "{size:?}");
@@ -189,7 +226,7 @@ fn chunks<'a>(message: &mut Message, mut bytes: &'a [u8]) -> &'a [u8] {
                 None => split(rest, b"\r\n\r\n"),
             };
             let block = if block.is_empty() { Vec::new() } else { [block, b"\r\n"].concat() };
-            message.trailers = fields(&block);
+            message.trailers = fields(&block, case);
             check_trailers(&message.trailers);
             message.whole = true;
             return rest;

@@ -12,19 +12,16 @@ pub(super) trait Fields {
     /// Adds the fields that a route sets and adds.
     fn changes(&mut self, ops: &HeaderOps);
 
-    /// Adds a field that the codec alone writes, also in place of one that was received.
-    fn own(&mut self, name: &[u8], value: &[u8]) {
-        self.field(name, value);
-    }
-
     /// Adds `content-length`.
     fn content_length(&mut self, n: u64) {
-        self.own(b"content-length", itoa::Buffer::new().format(n).as_bytes());
+        self.field(b"content-length", itoa::Buffer::new().format(n).as_bytes());
     }
 }
 
-/// Lines of HTTP/1.1 that call received fields as their sender wrote them, those too that the codec
-/// writes anew. What is added beside them, or set in their place, is called as we write it.
+/// Lines of HTTP/1.1 that call received fields as their sender wrote them. What frames the message,
+/// names its host or steers its connection has one spelling, whatever the sender chose: an endpoint
+/// that knows that one alone would miss another. What is added beside them, or set in their place, is
+/// called as we write it.
 pub(super) struct AsWritten<'a> {
     pub(super) out: &'a mut Vec<u8>,
     pub(super) headers: &'a Headers,
@@ -32,16 +29,27 @@ pub(super) struct AsWritten<'a> {
 
 impl Fields for AsWritten<'_> {
     fn field(&mut self, name: &[u8], value: &[u8]) {
-        self.out.field(self.headers.written(name), value);
+        self.out.field(codecs_spelling(name).unwrap_or_else(|| self.headers.written(name)), value);
     }
 
     fn changes(&mut self, ops: &HeaderOps) {
         self.out.changes(ops);
     }
+}
 
-    fn own(&mut self, name: &[u8], value: &[u8]) {
-        self.out.field(self.headers.written_first(name).unwrap_or(name), value);
-    }
+/// How a field that the codec writes is spelt in most programs and documents.
+fn codecs_spelling(name: &[u8]) -> Option<&'static [u8]> {
+    Some(match name {
+        b"host" => b"Host",
+        b"content-length" => b"Content-Length",
+        b"transfer-encoding" => b"Transfer-Encoding",
+        b"connection" => b"Connection",
+        b"upgrade" => b"Upgrade",
+        b"te" => b"TE",
+        b"expect" => b"Expect",
+        b"sec-websocket-key" => b"Sec-WebSocket-Key",
+        _ => return None,
+    })
 }
 
 /// A list without the fields of one name.
@@ -190,6 +198,7 @@ pub const fn reason_phrase(status: u16) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use super::super::header_rules::is_codecs_own;
     use super::*;
 
     #[test]
@@ -216,6 +225,26 @@ mod tests {
         encode_last_chunk(&mut out, Some(&trailers), false);
         encode_last_chunk(&mut out, None, false);
         assert_eq!(out, b"0\r\ngrpc-status: 0\r\n\r\n0\r\n\r\n");
+    }
+
+    #[test]
+    fn what_the_codec_writes_has_a_spelling() {
+        // Of those that it alone writes these never go on.
+        let gone: [&[u8]; 3] = [b"keep-alive", b"trailer", b"proxy-connection"];
+        let written: [&[u8]; 7] = [
+            b"host",
+            b"content-length",
+            b"transfer-encoding",
+            b"connection",
+            b"upgrade",
+            b"te",
+            b"expect",
+        ];
+        for name in written.iter().chain(&gone) {
+            assert!(is_codecs_own(name), "{name:?}");
+            let spelling = codecs_spelling(name).map(<[u8]>::to_ascii_lowercase);
+            assert_eq!(spelling.as_deref(), Some(*name).filter(|_| written.contains(name)));
+        }
     }
 
     #[test]

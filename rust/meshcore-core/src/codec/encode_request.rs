@@ -35,7 +35,8 @@ pub struct RequestRules<'a> {
     pub left: Option<(&'a [u8], &'a [u8])>,
     /// What is sent instead of the client's `max-forwards`.
     pub max_forwards: Option<&'a [u8]>,
-    /// Over HTTP/1.1 names go out as the client wrote them, where that was kept.
+    /// Over HTTP/1.1 names go out as the client wrote them, where that was kept, and what the codec
+    /// writes as endpoints know it.
     pub as_written: bool,
 }
 
@@ -74,7 +75,7 @@ pub fn encode_request(out: &mut Vec<u8>, head: &RequestHead, rules: &RequestRule
     out.reserve(head.headers.buffer_len() + rules.ops.lines().len() + 256);
     let authority = rules.authority.unwrap_or_else(|| head.slice(head.authority));
     request_line(out, head, rules, authority);
-    if rules.as_written && head.headers.keeps_written() {
+    if rules.as_written {
         fields(&mut AsWritten { out, headers: &head.headers }, head, rules, authority);
     } else {
         fields(out, head, rules, authority);
@@ -83,7 +84,7 @@ pub fn encode_request(out: &mut Vec<u8>, head: &RequestHead, rules: &RequestRule
 }
 
 fn fields<F: Fields>(out: &mut F, head: &RequestHead, rules: &RequestRules<'_>, authority: &[u8]) {
-    out.own(b"host", authority);
+    out.field(b"host", authority);
     let made_key = head.version == Version::Http2
         && rules.tunnel == Some(TunnelKind::Upgrade(websocket::WEBSOCKET));
     let met = if made_key {
@@ -93,7 +94,7 @@ fn fields<F: Fields>(out: &mut F, head: &RequestHead, rules: &RequestRules<'_>, 
     };
     let streamed = matches!(rules.framing, BodyLength::Streamed | BodyLength::UntilClose);
     if streamed {
-        out.own(b"transfer-encoding", b"chunked");
+        out.field(b"transfer-encoding", b"chunked");
     } else if let Some(n) = declared_length(head, rules.framing, &met) {
         out.content_length(n);
     }
@@ -102,13 +103,13 @@ fn fields<F: Fields>(out: &mut F, head: &RequestHead, rules: &RequestRules<'_>, 
             if made_key {
                 out.field(websocket::KEY, websocket::key(rules.request_id).as_bytes());
             }
-            out.own(b"upgrade", protocol);
-            out.own(b"connection", b"upgrade");
+            out.field(b"upgrade", protocol);
+            out.field(b"connection", b"upgrade");
         }
         // RFC 9110 §10.1.4: whoever sends TE lists it.
         None if met.te_trailers => {
-            out.own(b"te", b"trailers");
-            out.own(b"connection", b"te");
+            out.field(b"te", b"trailers");
+            out.field(b"connection", b"te");
         }
         Some(TunnelKind::Connect) | None => {}
     }

@@ -48,6 +48,7 @@ impl Pair {
             status: 200,
             body: BodyLength::Known(66),
             keep_alive: true,
+            authenticates: false,
             headers,
         };
         let mut pair = Self {

@@ -421,6 +421,11 @@ class Response:
         """Whether it is a 1xx: the final response follows."""
 
     @property
+    def authenticates(self) -> bool:
+        """Whether it shows that its endpoint authenticates the connection it came on: by NTLM or
+        Negotiate."""
+
+    @property
     def begins_tunnel(self) -> bool:
         """Whether bytes of another protocol follow it (RFC 9110 §7.8, §9.3.6)."""
 
@@ -574,6 +579,10 @@ class ClientCodec:
     @property
     def in_tunnel(self) -> bool:
         """Whether the response began a tunnel."""
+
+    @property
+    def authenticates(self) -> bool:
+        """Whether a response has shown that the endpoint authenticates this connection."""
 
     @property
     def can_reuse(self) -> bool:
@@ -741,6 +750,10 @@ class H2ClientCodec:
 
     def can_carry(self, now_ns: int) -> int:
         """The same of streams whose bodies would pass at once: none while the window is used up."""
+
+    @property
+    def authenticates(self) -> bool:
+        """Whether a response has shown that the endpoint authenticates this connection."""
 
     @property
     def can_upgrade(self) -> bool:

@@ -71,8 +71,12 @@ class Guard:
                 self.users[on] = user
             else:
                 self.users.pop(on, None)
-        user, place = self.users.get(on, ""), ("x-on", f"{on[0]}-{on[1]}")
-        await turn.answer(user.encode() + body, place, status=200 if user else 401)
+        user, said = self.users.get(on, ""), [("x-on", f"{on[0]}-{on[1]}")]
+        if not user:
+            said.append(("www-authenticate", "Negotiate, NTLM"))
+        elif credentials and proof == "known":
+            said.append(("www-authenticate", f"{scheme} welcome"))
+        await turn.answer(user.encode() + body, *said, status=200 if user else 401)
 
     @property
     def shared(self) -> list[set[str]]:

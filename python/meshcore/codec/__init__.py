@@ -128,6 +128,10 @@ class ClientCodec(Codec, Protocol):
         """The same of streams whose bodies would pass at once: none while the window is used up."""
 
     @property
+    def authenticates(self) -> bool:
+        """Whether a response has shown that the endpoint authenticates this connection."""
+
+    @property
     def can_upgrade(self) -> bool:
         """Whether the endpoint takes an extended CONNECT (RFC 8441 §3)."""
 

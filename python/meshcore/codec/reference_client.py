@@ -48,6 +48,7 @@ class ReferenceClient(Reference):
         self._fresh = 0  # sent since the time was last told
         self._secure = secure
         self._going_away = False
+        self.authenticates = False
         self._greet({SettingCodes.ENABLE_PUSH: 0}, h2_list_bytes(limits))
 
     # --- requests -----------------------------------------------------------------------------
@@ -149,6 +150,7 @@ class ReferenceClient(Reference):
             return self._refuse(stream, error)
         if isinstance(head, str):
             return self._fault(number, head)
+        self.authenticates |= head.authenticates
         bodiless = stream.head_request or head.status in (204, 304)
         # RFC 9113 §8.1.1: these have none, whatever length they declare.
         inbox.declared = 0 if bodiless else content_length(fields)
@@ -176,6 +178,7 @@ class ReferenceClient(Reference):
             return self._refuse(stream, error)
         if isinstance(response, str):
             return self._fault(number, response)
+        self.authenticates |= response.authenticates
         self._events.append((number, response))
         return None
 

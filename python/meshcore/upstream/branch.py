@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from meshcore.upstream.pool import Pool
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from meshcore.exchange.exchange import Exchange
     from meshcore.exchange.owner import Owner
     from meshcore.upstream.pool import Pooled, Shared
@@ -34,6 +36,7 @@ class Branch(Pool):
 
     def __init__(self, root: Pool, key: Key) -> None:
         super().__init__(root.endpoint, root.address, root.cluster, key.header)
+        self.owner = key.owner
         self._root = root
         self._key = key
         self.part = root.part
@@ -44,12 +47,31 @@ class Branch(Pool):
 
     def prefers_new(self, exchange: Exchange, now_ns: int) -> bool:
         """A new connection is nobody's yet: what has authenticated its owner is worth a look."""
-        return self._key.owner is None and super().prefers_new(exchange, now_ns)
+        return self.owner is None and super().prefers_new(exchange, now_ns)
+
+    def idled(self, connection: Pooled | Shared) -> None:
+        """What its owner has no use for ends; of what it has, so many stay."""
+        owner = self.owner
+        if owner is None:
+            return
+        if not connection.authenticates:
+            needy = self.cluster.neediest()
+            if needy is not None and self.cluster.is_full:
+                self.cluster.leave(connection, needy.first())
+            connection.withdraw()
+        elif (surplus := owner.surplus()) is not None:
+            surplus.withdraw()
+
+    def all_idle(self) -> Iterator[Pooled | Shared]:
+        """Those without a request."""
+        yield from self.idle
+        yield from (connection for connection in self.shared if connection.is_idle)
 
     def put(self, connection: Pooled, now_ns: int) -> None:
-        """Keep a connection that carries no request."""
+        """Keep a connection if it is worth it for its owner."""
         super().put(connection, now_ns)
         self.rest()
+        self.idled(connection)
 
     def share(self, connection: Shared, now_ns: int) -> None:
         """Lend streams of a connection from now on."""

@@ -336,6 +336,8 @@ class Connector:
             self._shared[connection] = None
             self.has_room(connection, now)
             connection.kept = True  # whom it was opened for has it, or has left
+            if connection.is_idle:
+                pool.idled(connection)
 
     async def _connect(self, pool: Pool, chooser: Chooser, infos: Sequence[AddrInfoType]) -> None:
         """Connect the socket first, so that a cancelled attempt owns what it must close."""

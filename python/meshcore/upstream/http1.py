@@ -252,6 +252,11 @@ class Http1Connection(asyncio.BaseProtocol):
         """Neither lost nor about to be."""
         return self._transport is not None and not self._transport.is_closing()
 
+    @property
+    def authenticates(self) -> bool:
+        """Whether its endpoint has shown that it authenticates this connection."""
+        return self.codec.authenticates
+
     def is_alive(self) -> bool:
         """Look into the socket without taking anything out of it."""
         transport = self._transport

@@ -287,8 +287,11 @@ class Http2Connection(Http2Wire):
                 return
             if self.pool.cluster.branches:
                 self.pool.rest()
-        if self.pool.cluster.queue and not self.retired:
+        pool = self.pool
+        if pool.cluster.queue and not self.retired:
             self._pools.has_room(self, now_ns())
+        if pool.owner is not None and self.is_idle:
+            pool.idled(self)
 
     # --- called by the pool -------------------------------------------------------------------
 
@@ -310,6 +313,11 @@ class Http2Connection(Http2Wire):
             return 0
         codec = self.codec
         return (codec.can_open(now) if clogged else codec.can_carry(now)) - self._lent
+
+    @property
+    def authenticates(self) -> bool:
+        """Whether its endpoint has shown that it authenticates this connection."""
+        return self.codec.authenticates
 
     def is_alive(self) -> bool:
         """Whether no end of file waits in the socket."""

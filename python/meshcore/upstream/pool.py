@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sized
 
     from meshcore.exchange.exchange import Exchange
+    from meshcore.exchange.owner import Owner
     from meshcore.exchange.ports import Upstream
     from meshcore.upstream.branch import Branch, Key
     from meshcore.upstream.cluster import Cluster
@@ -30,6 +31,10 @@ class Pooled(Protocol):
     born_ns: int
     opened_ns: int  # it may have been begun some time before
     kept: bool  # it was not opened for the request that it is lent to
+
+    @property
+    def authenticates(self) -> bool:
+        """Whether its endpoint has shown that it authenticates this connection."""
 
     def is_alive(self) -> bool:
         """Whether no end of file waits in the socket: asked before a long-idle one is lent."""
@@ -49,6 +54,10 @@ class Shared(Protocol):
     born_ns: int
     heard_ns: int
     looked_ns: int  # when its socket was looked into
+
+    @property
+    def authenticates(self) -> bool:
+        """Whether its endpoint has shown that it authenticates this connection."""
 
     @property
     def streams(self) -> Sized:
@@ -116,6 +125,7 @@ class Pool:
         "lending",
         "low",
         "opening",
+        "owner",
         "part",
         "renewed_ns",
         "resolving",
@@ -139,6 +149,7 @@ class Pool:
         self.announces = cluster.spec.proxy_protocol  # then each client has a branch
         self.branches: dict[Key, Branch] = {}
         self.header = header  # what a connection begins with, before TLS
+        self.owner: Owner | None = None  # the client's connection that it is a part for
         self.part = Part()  # that of its branches, too
         self.connections = 0  # open or being opened
         self.coming = 0  # places that others are about to leave to it
@@ -379,6 +390,9 @@ class Pool:
 
     def rest(self) -> None:
         """A connection of HTTP/2 carries no request any more."""
+
+    def idled(self, connection: Pooled | Shared) -> None:
+        """A connection carries no request: one that is shared stays."""
 
     def remove(self, connection: Pooled) -> None:
         """It is not idle any more, if it was. O(1)."""

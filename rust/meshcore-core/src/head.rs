@@ -314,6 +314,8 @@ pub struct ResponseHead {
     pub body: BodyLength,
     /// Whether the upstream's connection may serve another request after this one.
     pub keep_alive: bool,
+    /// Its endpoint authenticates the connection that it came on: by NTLM or Negotiate.
+    pub authenticates: bool,
     /// The fields as received, without those about the connection alone.
     pub headers: Headers,
 }

@@ -22,11 +22,13 @@ pub struct ClientCodec {
     codec: codec::H1Client,
     /// Names of requests go out as clients wrote them.
     as_written: bool,
+    /// A response has shown that the endpoint authenticates this connection.
+    authenticates: bool,
 }
 
 impl ClientCodec {
     fn event<'py>(
-        &self,
+        &mut self,
         py: Python<'py>,
         data: &Bound<'py, PyBytes>,
         event: Option<ClientEvent>,
@@ -37,6 +39,7 @@ impl ClientCodec {
             Some(ClientEvent::Informational(head)) => (head, codec::BodyPart::default(), true),
             Some(ClientEvent::Head { head, body }) => (head, body, false),
         };
+        self.authenticates |= head.authenticates;
         let part = Part::new(data, body);
         let tunnel = self.codec.in_tunnel();
         Ok(Some(Bound::new(py, Response::new(head, part, informational, tunnel))?.into_any()))
@@ -50,7 +53,7 @@ impl ClientCodec {
     fn new(limits: Option<&CodecLimits>) -> Self {
         let mut limits = limits.map(|limits| limits.0).unwrap_or_default();
         let as_written = std::mem::take(&mut limits.keep_case);
-        Self { codec: codec::H1Client::new(limits), as_written }
+        Self { codec: codec::H1Client::new(limits), as_written, authenticates: false }
     }
 
     /// The head with the route's changes and what a proxy adds, and the body's first part.
@@ -124,6 +127,11 @@ impl ClientCodec {
     #[getter]
     fn in_tunnel(&self) -> bool {
         self.codec.in_tunnel()
+    }
+
+    #[getter]
+    fn authenticates(&self) -> bool {
+        self.authenticates
     }
 
     #[getter]

@@ -18,16 +18,24 @@ use crate::ticket::Ticket;
 /// Not frozen: it belongs to one connection of one loop; two threads at once get a
 /// `RuntimeError` instead of a torn message.
 #[pyclass(module = "meshcore._core")]
-pub struct H2ClientCodec(H2Client);
+pub struct H2ClientCodec(H2Client, Shown);
+
+/// What its responses have shown so far.
+#[derive(Default)]
+struct Shown {
+    authenticates: bool,
+}
 
 impl H2ClientCodec {
     fn told<'py>(&mut self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyList>>> {
-        told(py, self.0.signals(), |event| {
+        let Self(engine, shown) = self;
+        told(py, engine.signals(), |event| {
             let (head, body, informational) = match event {
                 ClientEvent::Data(body) => return body_event(py, body),
                 ClientEvent::Informational(head) => (head, BodyPart::default(), true),
                 ClientEvent::Head { head, body } => (head, body, false),
             };
+            shown.authenticates |= head.authenticates;
             let part = Part::new(&PyBytes::new(py, b""), body);
             let tunnel = (200..300).contains(&head.status);
             Ok(Bound::new(py, Response::new(head, part, informational, tunnel))?.into_any())
@@ -40,7 +48,7 @@ impl H2ClientCodec {
     #[new]
     fn new(limits: &CodecLimits, secure: bool, config: &H2Config, now_ns: u64) -> Self {
         let scheme = if secure { Scheme::Https } else { Scheme::Http };
-        Self(H2Client::new(limits.0, scheme, &config.0, Nanos(now_ns)))
+        Self(H2Client::new(limits.0, scheme, &config.0, Nanos(now_ns)), Shown::default())
     }
 
     fn receive<'py>(
@@ -92,6 +100,11 @@ impl H2ClientCodec {
     #[getter]
     fn flood(&self) -> Option<u8> {
         self.0.flood().map(|flood| flood as u8)
+    }
+
+    #[getter]
+    fn authenticates(&self) -> bool {
+        self.1.authenticates
     }
 
     #[getter]

@@ -339,8 +339,8 @@ impl Response {
     /// An answer of ours, as layers see it.
     pub(crate) fn of_answer(reason: Reason, status: u16, headers: Headers, part: Part) -> Self {
         let body = BodyLength::Known(part.len() as u64);
-        let version = Version::Http11;
-        let head = ResponseHead { version, status, body, keep_alive: true, headers };
+        let (version, keep_alive, authenticates) = (Version::Http11, true, false);
+        let head = ResponseHead { version, status, body, keep_alive, authenticates, headers };
         Self { local: Some(reason), ..Self::new(head, part, false, false) }
     }
 
@@ -353,6 +353,11 @@ impl Response {
 
 #[pymethods]
 impl Response {
+    #[getter]
+    fn authenticates(&self) -> bool {
+        self.head.authenticates
+    }
+
     #[getter]
     fn informational(&self) -> bool {
         self.informational

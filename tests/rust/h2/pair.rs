@@ -142,7 +142,8 @@ pub(crate) fn response(status: u16, fields: &[(&str, &str)], body: BodyLength) -
     for (name, value) in fields {
         headers.push(name.as_bytes(), value.as_bytes());
     }
-    ResponseHead { version: Version::Http11, status, body, keep_alive: true, headers }
+    let (version, keep_alive, authenticates) = (Version::Http11, true, false);
+    ResponseHead { version, status, body, keep_alive, authenticates, headers }
 }
 
 /// What one stream told, joined: status or target, body, trailers, how it ended.

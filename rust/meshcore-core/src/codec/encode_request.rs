@@ -146,7 +146,7 @@ pub(super) fn received_fields<F: Fields>(
     for (name, value) in head.headers.iter() {
         let passes = match classify(name) {
             Class::Plain | Class::Kept | Class::Via | Class::Guarded | Class::Twin => true,
-            Class::Credentials => true,
+            Class::Credentials | Class::Challenge => true,
             Class::Hop | Class::Host | Class::ForwardedFor => false,
             Class::ContentLength => {
                 met.content_length = true;

@@ -245,8 +245,8 @@ impl H1Client {
         let stray = matches!(status, 100..=199 | 204)
             && (facts.chunked || facts.content_length.is_some_and(|n| n > 0));
         let keep_alive = facts.persists(version) && body != BodyLength::UntilClose && !stray;
-        clean_response(&mut headers, facts.nominates, self.limits.mesh);
-        Ok(ResponseHead { version, status, body, keep_alive, headers })
+        let authenticates = clean_response(&mut headers, facts.nominates, self.limits.mesh);
+        Ok(ResponseHead { version, status, body, keep_alive, authenticates, headers })
     }
 
     /// RFC 9110 §7.8: to a protocol that was asked for, and to none other.

@@ -43,6 +43,8 @@ pub(super) enum Class {
     Guarded,
     /// `authorization`: passes unless `Connection` lists it.
     Credentials,
+    /// What an endpoint asks credentials with, or says of them: the same.
+    Challenge,
 }
 
 impl Class {
@@ -65,6 +67,8 @@ pub(super) fn classify(name: &[u8]) -> Class {
         (Some(b'c'), 14) if name == b"content-length" => Class::ContentLength,
         (Some(b'c'), 10) if name == b"connection" => Class::Hop,
         (Some(b'k'), 10) if name == b"keep-alive" => Class::Hop,
+        (Some(b'w'), 16) if name == b"www-authenticate" => Class::Challenge,
+        (Some(b'p'), 15) if name == b"persistent-auth" => Class::Challenge,
         // `Proxy` becomes HTTP_PROXY in a gateway interface (CVE-2016-5385).
         (Some(b'p'), _) if begins(name, b"proxy") => classify_proxy(name),
         (Some(b't'), _) => classify_t(name),
@@ -227,10 +231,26 @@ fn is_request_id(value: &[u8]) -> bool {
     (1..=128).contains(&value.len()) && value.iter().all(u8::is_ascii_graphic)
 }
 
-/// The same of a response; `mesh`: the endpoint is a proxy of this kind, and may say so.
-pub(super) fn clean_response(headers: &mut Headers, nominates: bool, mesh: bool) {
+/// The same of a response; `mesh`: the endpoint is a proxy of this kind, and may say so. Whether it
+/// authenticates the connection that it came on.
+pub(super) fn clean_response(headers: &mut Headers, nominates: bool, mesh: bool) -> bool {
     let received = Received { nominates, upgrade: false };
-    strip(headers, received, |_, name, _| mesh || !is_mesh(name));
+    let mut authenticates = false;
+    strip(headers, received, |class, name, value| {
+        authenticates |= class == Class::Challenge && asks(name, value);
+        mesh || !is_mesh(name)
+    });
+    authenticates
+}
+
+/// Whether an endpoint asks for credentials of a connection, goes on with them (a 200 with the last
+/// token of Negotiate, too) or says that it remembers them. A list is cut at each comma, also within
+/// quotes: whoever writes such a realm is taken for one that does.
+fn asks(name: &[u8], value: &[u8]) -> bool {
+    match name {
+        b"www-authenticate" => list(value).any(binds),
+        _ => value.eq_ignore_ascii_case(b"true"),
+    }
 }
 
 /// Takes out what only a trusted peer may say.
@@ -254,7 +274,7 @@ fn strip(
     let nominated = if received.nominates { Nominated::of(headers) } else { Nominated::default() };
     headers.retain(|name, value| match classify(name) {
         Class::Hop => received.upgrade && name == b"upgrade",
-        Class::Plain | Class::Credentials if nominated.has(name) => false,
+        Class::Plain | Class::Credentials | Class::Challenge if nominated.has(name) => false,
         class => passes(class, name, value),
     });
 }
@@ -297,7 +317,6 @@ pub(super) fn may_be_trailer(name: &[u8]) -> bool {
                 | b"set-cookie"
                 | b"vary"
                 | b"warning"
-                | b"www-authenticate"
         )
 }
 
@@ -340,6 +359,9 @@ mod tests {
             ("forwarded", Class::Guarded),
             ("authorization", Class::Credentials),
             ("authorizations", Class::Plain),
+            ("www-authenticate", Class::Challenge),
+            ("persistent-auth", Class::Challenge),
+            ("proxy-authenticate", Class::Hop),
             ("", Class::Plain),
         ] {
             assert_eq!(classify(name.as_bytes()), class, "{name}");
@@ -412,6 +434,30 @@ mod tests {
         let mut got = headers(&[("connection", "authorization"), ("authorization", "NTLM a")]);
         let left = clean_request(&mut got, Received { nominates: true, upgrade: false });
         assert!(got.is_empty() && !left.binds, "what goes no further binds nothing");
+    }
+
+    #[test]
+    fn an_endpoint_shows_that_it_authenticates_connections() {
+        for (name, value, shown) in [
+            ("www-authenticate", "NTLM", true),
+            ("www-authenticate", "NTLM TlRMTVNTUAACAAAA", true),
+            ("www-authenticate", "Negotiate oYG1", true),
+            ("www-authenticate", "Basic realm=\"a\", negotiate", true),
+            ("www-authenticate", "Basic realm=\"NTLM\"", false),
+            ("www-authenticate", "Bearer", false),
+            ("www-authenticate", "", false),
+            ("persistent-auth", "true", true),
+            ("Persistent-Auth", "True", true),
+            ("persistent-auth", "false", false),
+            ("authorization", "NTLM a", false),
+            // Whoever asks so never has an answer: `proxy-authorization` goes no further.
+            ("proxy-authenticate", "NTLM", false),
+        ] {
+            let mut got = headers(&[("date", "now"), (name, value), ("a", "b")]);
+            assert_eq!(clean_response(&mut got, false, false), shown, "{name}: {value}");
+        }
+        let mut got = headers(&[("connection", "persistent-auth"), ("persistent-auth", "true")]);
+        assert!(!clean_response(&mut got, true, false), "the client does not hear of it");
     }
 
     #[test]

@@ -42,8 +42,9 @@ pub(super) fn head(
         Some(n) if n > 0 => BodyLength::Known(n),
         _ => BodyLength::Streamed,
     };
-    clean_response(&mut headers, false, mesh);
-    let head = ResponseHead { version: Version::Http2, status, body, keep_alive: true, headers };
+    let authenticates = clean_response(&mut headers, false, mesh);
+    let (version, keep_alive) = (Version::Http2, true);
+    let head = ResponseHead { version, status, body, keep_alive, authenticates, headers };
     // What follows a head that has no body would be taken for the next response in HTTP/1.1.
     Ok((head, if no_body { Some(0) } else { facts.content_length }))
 }

@@ -81,6 +81,67 @@ def test_a_twin_of_what_requests_are_judged_by_goes_nowhere(
     run(go())
 
 
+UNDERSCORED = {"x_user_id": "root"}
+SPELLINGS = {"x-user-id": "root", "x_user-id": "root", "x-user_id": "root"}
+
+
+@every_way
+@pytest.mark.parametrize(
+    "judged",
+    [
+        lambda mesh: mesh.beside(
+            "other", match={"headers": {"x_user_id": {"present": True}}}, respond=DENIED
+        ),
+        lambda mesh: mesh.listen(layers=[{"limit": {"rate": "9/s", "key": {"header": "x_user_id"}}}]),
+        lambda mesh: mesh.via(layers=[{"limit": {"rate": "9/s", "key": {"header": "x_user_id"}}}]),
+    ],
+    ids=["match", "listener's limit", "route's limit"],
+)
+def test_a_name_with_underscores_has_twins_too(
+    run: Run, engine: str, client: str, endpoint: str, judged: Callable[[Mesh], Mesh]
+) -> None:
+    async def go() -> None:
+        async with through(client, endpoint, engine, mesh=judged) as (ask, origin):
+            sent, behind = SPELLINGS | KEPT, SPELLINGS | UNDERSCORED | KEPT
+            await ask(request("POST", "/", *sent.items(), body=b"a", trailers=behind))
+            asked = origin.asked[0]
+            assert not (SPELLINGS | UNDERSCORED).keys() & asked.fields.keys()
+            assert asked.trailers == KEPT
+
+    run(go())
+
+
+class Underscores(Layer):
+    """Says who asks in a name with underscores, and takes such a field out."""
+
+    def on_request(self, request: Request) -> None:
+        request.set_header("x_user_id", "ann")
+        request.remove_header("x_gone")
+
+    def on_response(self, request: Request, response: Response) -> None:
+        response.set_header("x_user_id", "ann")
+        response.remove_header("x_gone")
+
+
+@every_way
+def test_nobody_says_in_other_spellings_what_a_layer_says(
+    run: Run, engine: str, client: str, endpoint: str
+) -> None:
+    async def go() -> None:
+        sent = SPELLINGS | UNDERSCORED | KEPT | {"x-gone": "1", "x_gone": "1"}
+        answer = response(b"a", *sent.items(), trailers=sent)
+        async with through(
+            client, endpoint, engine, lambda _: answer, layer=Underscores()
+        ) as (ask, origin):
+            got = await ask(request("POST", "/", *sent.items(), body=b"a", trailers=sent))
+            for message in (origin.asked[0], got):
+                assert not (SPELLINGS.keys() | {"x-gone", "x_gone"}) & message.fields.keys()
+                assert message.fields["x_user_id"] == "ann"
+                assert message.trailers == KEPT
+
+    run(go())
+
+
 @every_way
 def test_a_rule_by_another_listener_means_that_one(
     run: Run, engine: str, client: str, endpoint: str

@@ -21,6 +21,7 @@ pub(crate) const REMOVED: &[u8] = b"x-secret";
 pub(crate) const REWRITTEN: &[u8] = b"/new/base";
 /// What another route is found by.
 pub(crate) const JUDGED: &[u8] = b"x-canary";
+pub(crate) const JUDGED_UNDERSCORED: &[u8] = b"x_tenant_id";
 /// The same of its responses.
 pub(crate) const SET_BACK: (&[u8], &[u8]) = (b"x-frame", b"deny");
 pub(crate) const REMOVED_BACK: &[u8] = b"x-internal";
@@ -63,6 +64,15 @@ impl Mesh {
                     "name": "denied",
                     "path": {"prefix": "/denied"},
                     "headers": [{"name": "x-canary", "value": {"present": true}}],
+                    "action": {"respond": {"status": 403}},
+                },
+                {
+                    "name": "tenants",
+                    "path": {"prefix": "/denied"},
+                    "headers": [{
+                        "name": String::from_utf8_lossy(JUDGED_UNDERSCORED),
+                        "value": {"present": true},
+                    }],
                     "action": {"respond": {"status": 403}},
                 },
                 {"name": "all", "action": {"forward": {"upstream": "one"}}, "upgrade": upgrade},

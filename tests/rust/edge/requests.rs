@@ -323,6 +323,9 @@ fn check_fields(seen: &Message, ticket: &RequestTicket) {
     let (all, plain) = (values_of_any_spelling(&seen.fields, mesh::JUDGED), seen.all(mesh::JUDGED));
     assert_eq!(all, plain, "a twin of what requests are judged by: {seen:?}");
     assert_eq!(values_of_any_spelling(&seen.trailers, mesh::JUDGED), [b""; 0], "{seen:?}");
+    let tenants = values_of_any_spelling(&seen.fields, b"x-tenant-id");
+    assert_eq!(tenants, seen.all(mesh::JUDGED_UNDERSCORED), "{seen:?}");
+    assert_eq!(values_of_any_spelling(&seen.trailers, b"x-tenant-id"), [b""; 0], "{seen:?}");
     if is_rewritten(ticket) {
         let (name, value) = mesh::SET;
         assert_eq!(values_of_any_spelling(&seen.fields, name), [value], "{seen:?}");

@@ -140,8 +140,15 @@ fn begins(name: &[u8], prefix: &[u8]) -> bool {
 
 /// Whether `name` is `plain` but for underscores. A gateway interface behind us (CGI, WSGI) reads
 /// both spellings as one variable.
-pub(crate) fn is_twin(name: &[u8], plain: &[u8]) -> bool {
+pub(super) fn is_twin(name: &[u8], plain: &[u8]) -> bool {
     name.len() == plain.len() && name != plain && begins(name, plain)
+}
+
+/// Whether a gateway interface reads `name` and `other` as one variable, or they are the same.
+pub(crate) fn is_alike(name: &[u8], other: &[u8]) -> bool {
+    let mark = |byte: u8| matches!(byte, b'-' | b'_');
+    let same = |(&a, &b): (&u8, &u8)| a == b || (mark(a) && mark(b));
+    name.len() == other.len() && name.iter().zip(other).all(same)
 }
 
 /// Whether a field (lower case) frames a message, names its host or steers its connection: the
@@ -258,10 +265,10 @@ pub fn strip_vouched(headers: &mut Headers) {
     headers.retain(|name, _| !classify(name).is_vouched());
 }
 
-/// Takes every field called `plain` (lower case) out, in any spelling; says whether there was one.
-pub fn take_out(headers: &mut Headers, plain: &[u8]) -> bool {
+/// Takes every field called `gone` (lower case) out, in any spelling; says whether there was one.
+pub fn take_out(headers: &mut Headers, gone: &[u8]) -> bool {
     let before = headers.len();
-    headers.retain(|name, _| name != plain && !is_twin(name, plain));
+    headers.retain(|name, _| !is_alike(name, gone));
     headers.len() != before
 }
 
@@ -511,6 +518,9 @@ mod tests {
         assert_eq!(names(&got), ["a_b"]);
         assert!(take_out(&mut got, b"a-b") && !take_out(&mut got, b"a-b"));
         assert!(got.is_empty());
+        got = headers(&[("a-b-c", "1"), ("a_b-c", "2"), ("a_b_c", "3"), ("a.b_c", "4")]);
+        assert!(take_out(&mut got, b"a_b_c"));
+        assert_eq!(names(&got), ["a.b_c"]);
         for (mesh, left) in [(true, 6), (false, 4)] {
             let mut got = headers(&all);
             clean_response(&mut got, false, mesh);

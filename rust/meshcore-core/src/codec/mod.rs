@@ -60,7 +60,7 @@ pub use field::{valid_field_name, valid_field_value};
 pub use h1_client::H1Client;
 pub use h1_server::{H1Server, ServerRules};
 pub use header_ops::{HeaderOps, OpsError};
-pub(crate) use header_rules::is_twin;
+pub(crate) use header_rules::is_alike;
 pub use header_rules::{Unseen, is_codecs_own, strip_vouched, take_out, unseen};
 pub use limits::Limits;
 pub use mend::Lenient;

@@ -13,7 +13,6 @@ use smallvec::SmallVec;
 use super::compiled::{Compiled, Host, Listener, Map};
 use super::layer::Op;
 use super::stack::RouteStack;
-use crate::codec::is_twin;
 use crate::head::Headers;
 use crate::snapshot::Route;
 
@@ -22,39 +21,42 @@ type Spellings = SmallVec<[Box<[u8]>; 1]>;
 
 /// The names of a listener, by their form with hyphens alone.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Guards(Map<Box<[u8]>, Spellings>);
+pub(super) struct Guards {
+    names: Map<Box<[u8]>, Spellings>,
+    /// One was asked for with an underscore: names without one may be other spellings.
+    underscored: bool,
+}
 
 impl Guards {
     fn add(&mut self, name: &[u8]) {
+        self.underscored |= name.contains(&b'_');
         let plain = hyphens(name);
-        match self.0.get_mut(&*plain) {
+        match self.names.get_mut(&*plain) {
             Some(spelt) if spelt.iter().any(|known| **known == *name) => {}
             Some(spelt) => spelt.push(name.into()),
-            None => _ = self.0.insert((&*plain).into(), Spellings::from_iter([name.into()])),
+            None => _ = self.names.insert((&*plain).into(), Spellings::from_iter([name.into()])),
         }
     }
 
     /// Takes other spellings of the names out of a received head. O(fields), and where no name is
     /// guarded nothing.
     pub(super) fn clean(&self, headers: &mut Headers) {
-        if !self.0.is_empty() {
+        if !self.names.is_empty() {
             headers.retain(|name, _| !self.is_stranger(name));
         }
     }
 
     /// Whether `name` is another spelling of a guarded one, and none itself.
     fn is_stranger(&self, name: &[u8]) -> bool {
-        let spelt = memchr::memchr(b'_', name).and_then(|_| self.0.get(&*hyphens(name)));
-        spelt.is_some_and(|known| {
-            !known.iter().any(|plain| **plain == *name) && known.iter().any(|p| is_twin(name, p))
-        })
+        let may_be = self.underscored || memchr::memchr(b'_', name).is_some();
+        let spelt = if may_be { self.names.get(&*hyphens(name)) } else { None };
+        spelt.is_some_and(|known| !known.iter().any(|spelling| **spelling == *name))
     }
 
     /// Whether trailers must not say `name`: what was judged by the head is not said again behind it
     /// (RFC 9110 §6.5.1).
     pub(super) fn closes(&self, name: &[u8]) -> bool {
-        let spelt = if self.0.is_empty() { None } else { self.0.get(&*hyphens(name)) };
-        spelt.is_some_and(|known| known.iter().any(|p| **p == *name || is_twin(name, p)))
+        !self.names.is_empty() && self.names.contains_key(&*hyphens(name))
     }
 }
 
@@ -109,7 +111,7 @@ mod tests {
     #[test]
     fn a_name_is_guarded_and_each_spelling_that_was_asked_for_is_a_name() {
         let mut guards = Guards::default();
-        for name in ["x-user-id", "x-a", "x_a", "plain", "x-a"] {
+        for name in ["x-user-id", "x-a", "x_a", "plain", "x-a", "under_scored_name"] {
             guards.add(name.as_bytes());
         }
         for (name, passes, closes) in [
@@ -122,6 +124,10 @@ mod tests {
             ("x_a", true, true),
             ("plain", true, true),
             ("a_b", true, false),
+            ("a-b", true, false),
+            ("under_scored_name", true, true),
+            ("under-scored-name", false, true),
+            ("under_scored-name", false, true),
         ] {
             let mut headers = Headers::default();
             headers.push(name.as_bytes(), b"1");

@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 
 use super::ticket::RequestTicket;
-use crate::codec::{HeaderOps, is_twin};
+use crate::codec::{HeaderOps, is_alike};
 use crate::head::Headers;
 
 /// The names of a message's fields that Python layers set or took out, each once.
@@ -25,7 +25,7 @@ impl Changed {
 
     fn has(&self, name: &[u8]) -> bool {
         let mut names = self.0.iter().flat_map(|names| names.iter());
-        names.any(|known| **known == *name || is_twin(name, known))
+        names.any(|known| is_alike(name, known))
     }
 }
 

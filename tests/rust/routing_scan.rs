@@ -147,7 +147,6 @@ fn serves(route: &Route, ask: &Ask) -> bool {
 
 /// How specific a pattern is for a host that it matches.
 fn host_rank(pattern: &str, host: &str) -> Option<(u8, usize)> {
-    let host = host.strip_suffix('.').unwrap_or(host);
     let name = !host.is_empty() && !host.starts_with('.') && !host.ends_with('.');
     if pattern == "*" {
         Some((0, 0))

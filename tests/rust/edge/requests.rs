@@ -193,6 +193,7 @@ fn check_wire(mesh: &Mesh, wire: &[u8], case: Case, sent: &[(Asked, Box<RequestT
             assert!(ours, "{}", text());
         }
         assert_eq!(seen.all(b"host"), [named(head)], "{}", text());
+        check_host(named(head));
         check_fields(&seen, ticket);
     }
     assert!(rest.is_empty(), "the endpoint sees more: {:?}", String::from_utf8_lossy(wire));
@@ -242,6 +243,15 @@ fn named(head: &RequestHead) -> &[u8] {
     match head.slice(head.authority) {
         b"" => mesh::ENDPOINT.as_bytes(),
         said => said,
+    }
+}
+
+/// No label is empty but the root behind the last: all who read it see one name.
+fn check_host(authority: &[u8]) {
+    let host = authority.split(|b| *b == b':').next().expect("a first part");
+    if !authority.starts_with(b"[") {
+        let name = host.strip_suffix(b".").unwrap_or(host);
+        assert!(name.split(|b| *b == b'.').all(|label| !label.is_empty()), "{authority:?}");
     }
 }
 

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::net::Ipv6Addr;
 
 use super::error::CodecError;
+use crate::head::without_root;
 
 /// An authority's parts as lengths: the host is `authority[..host_len]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,8 +15,8 @@ pub(super) struct Parts {
 }
 
 /// Checks an authority (RFC 9110 §4.2, RFC 3986 §3.2), narrower than the grammar: no userinfo, no
-/// percent-encoding or sub-delims in a name, no empty port, no IPv6 zone. What is left reads the
-/// same in every parser.
+/// percent-encoding or sub-delims in a name, no empty label but the root behind the last (RFC 1034
+/// §3.1), no empty port, no IPv6 zone. What is left reads the same in every parser.
 pub(super) fn check(authority: &[u8]) -> Result<Parts, CodecError> {
     let host_len = match authority {
         [] => return Err(CodecError::bad("empty host")),
@@ -31,7 +32,12 @@ pub(super) fn check(authority: &[u8]) -> Result<Parts, CodecError> {
     }
     let mut has_upper = false;
     if host[0] != b'[' {
+        let mut begins = true;
         for &b in host {
+            if b == b'.' && begins {
+                return Err(CodecError::bad("empty label in the host"));
+            }
+            begins = b == b'.';
             has_upper |= b.is_ascii_uppercase();
             if !(b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~')) {
                 return Err(CodecError::bad("invalid host"));
@@ -58,13 +64,8 @@ pub fn host_of(authority: &str) -> Result<Cow<'_, str>, CodecError> {
     if let Some(best) = better_ipv6(host.as_bytes()) {
         return Ok(Cow::Owned(best));
     }
-    let host = &host[..without_root(host.as_bytes())];
+    let host = &host[..without_root(host.as_bytes()).len()];
     Ok(if parts.has_upper { Cow::Owned(host.to_ascii_lowercase()) } else { Cow::Borrowed(host) })
-}
-
-/// How much of a host is left without the root's dot.
-pub(super) fn without_root(host: &[u8]) -> usize {
-    if let [_, .., b'.'] = host { host.len() - 1 } else { host.len() }
 }
 
 /// An IPv6 address as RFC 5952 asks, if it is written in another way.
@@ -115,6 +116,7 @@ mod tests {
         for (text, host) in [
             ("a", "a"),
             ("a.b-c_d:80", "a.b-c_d"),
+            ("a.b.:80", "a.b."),
             ("1.2.3.4:65535", "1.2.3.4"),
             ("[::1]", "[::1]"),
             ("[2001:DB8::1]:443", "[2001:DB8::1]"),
@@ -131,14 +133,13 @@ mod tests {
             ("", ""),
             ("a:80", "a"),
             ("A.B.", "a.b"),
-            (".", "."),
             ("a.b.:8080", "a.b"),
             ("[::1]:80", "[::1]"),
             ("[2001:DB8:0:0::1]:443", "[2001:db8::1]"),
         ] {
             assert_eq!(host_of(text).unwrap(), host);
         }
-        for text in ["a:", "u@a", "::1", "a b", "a:65536", "[::1", "ä"] {
+        for text in [".", "a..", "a:", "u@a", "::1", "a b", "a:65536", "[::1", "ä"] {
             assert!(host_of(text).is_err(), "{text}");
         }
     }
@@ -162,6 +163,13 @@ mod tests {
             "",
             ":80",
             "a:",
+            "a..",
+            "a..:80",
+            "a..b",
+            ".a",
+            ".",
+            "..",
+            ".:80",
             "a:80:90",
             "a:65536",
             "a:000080",

@@ -10,7 +10,7 @@ use super::limits::Limits;
 use super::parse::{self, RequestBlock};
 use super::target::{self, Allowed, Target};
 use crate::error::Reason;
-use crate::head::{BodyLength, RequestHead, Span, Version};
+use crate::head::{BodyLength, RequestHead, Span, Version, without_root};
 use crate::path::{Oddities, PathRules, Text, check_query, normalize};
 
 /// Reads the block of a request, its empty line included.
@@ -164,7 +164,7 @@ fn canonical(host: Span, parsed: &mut RequestBlock) -> Span {
     let text = parsed.headers.slice(host);
     match authority::better_ipv6(text) {
         Some(best) => parsed.headers.append(best.as_bytes()),
-        None => Span { len: authority::without_root(text) as u32, ..host },
+        None => Span { len: without_root(text).len() as u32, ..host },
     }
 }
 

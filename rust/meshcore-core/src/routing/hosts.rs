@@ -197,8 +197,6 @@ impl<T> HostIndex<T> {
         host: &[u8],
         accepts: impl Fn(&HostTable<T>) -> bool,
     ) -> Option<&HostTable<T>> {
-        // `example.com.` is the same name (RFC 1034 §3.1).
-        let host = host.strip_suffix(b".").unwrap_or(host);
         let accepted = |table: &&Arc<HostTable<T>>| accepts(table);
         // A dot at an end would be taken for a wildcard's key.
         if !matches!(host, [] | [b'.', ..] | [.., b'.']) {

@@ -11,7 +11,7 @@ use super::host_table::HostTable;
 use super::hosts::HostPattern;
 use super::listeners::ListenerId;
 use super::table::{RequestView, RouteTable};
-use crate::head::Headers;
+use crate::head::{Headers, without_root};
 use crate::path::{PathError, PathRules, normalize};
 use crate::snapshot::Route;
 
@@ -125,7 +125,7 @@ impl<T> RouteMap<T> {
         } else {
             host
         };
-        let (method, host) = (method.as_bytes(), host.as_bytes());
+        let (method, host) = (method.as_bytes(), without_root(host.as_bytes()));
         let request = RequestView { method, host, path, query, headers };
         let table = self.table.load();
         let found = table.find_view(ListenerId::new("", false), &request);

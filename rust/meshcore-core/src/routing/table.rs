@@ -17,7 +17,7 @@ use crate::snapshot::Route;
 pub struct RequestView<'a> {
     /// The method as sent.
     pub method: &'a [u8],
-    /// The host in lower case, without port.
+    /// The host in lower case, without port and without the root's dot.
     pub host: &'a [u8],
     /// The path, in its normal form ([`crate::path`]).
     pub path: &'a [u8],

@@ -36,14 +36,15 @@ async def refused(client: H2Client, stream: Stream, status: int, reason: str) ->
     [
         ("/" + "a" * 256, (), b"", 414, "uri_too_long"),
         ("/", tuple((f"x-{n}", "y") for n in range(11)), b"", 431, "headers_too_large"),
-        ("/", tuple(("cookie", f"a={n}") for n in range(11)), b"", 431, "headers_too_large"),
+        ("/", (("cookie", "a=1"),) * 120, b"", 431, "headers_too_large"),
+        ("/", (("cookie", ""),) * 120, b"", 431, "headers_too_large"),
         ("/", (("x", "y" * 5_000),), b"", 431, "headers_too_large"),
         ("/", (("content-length", "11"),), b"01234567890", 413, "body_too_large"),
         ("/", (), b"01234567890", 413, "body_too_large"),
         ("/", (("expect", "200-ok"),), b"", 417, "expectation_failed"),
         ("/%2e%2e/..%2f", (), b"", 400, "bad_request"),
     ],
-    ids=["target", "fields", "crumbs", "bytes", "length", "body", "expect", "path"],
+    ids=["target", "fields", "crumbs", "empty crumbs", "bytes", "length", "body", "expect", "path"],
 )
 def test_what_is_too_much_is_refused_on_its_stream(
     run: Run,
@@ -69,6 +70,26 @@ def test_what_is_too_much_is_refused_on_its_stream(
             await held.send(b"0123456789", end=True)
             assert await held.whole() == b"hi"
             assert {call.path for call in origin.calls if call.ended} == {"/held", "/fine"}
+
+    run(go())
+
+
+def test_crumbs_of_a_cookie_are_one_field(run: Run, serve: Serve, engine: str) -> None:
+    """RFC 9113 §8.2.3: a client may send as many as it has, for the sake of compression."""
+    crumbs = [f"c{n}={n}" for n in range(60)]
+    others = [(f"x-{n}", "y") for n in range(9)]
+
+    async def go() -> None:
+        async with (
+            H2Origin(answer) as origin,
+            serve(str(Mesh(engine, origin.port).to("h2").listen(limits=LIMITS))) as proxy,
+            H2Client(proxy.addresses["edge"]) as client,
+        ):
+            fields = [*others[:4], *(("cookie", crumb) for crumb in crumbs), *others[4:]]
+            stream = client.ask("/", *fields)
+            assert (await stream.whole(), stream.status) == (b"hi", 200)
+            assert origin.calls[0].fields["cookie"] == "; ".join(crumbs)
+            await refused(client, client.ask("/", *fields, ("x", "y")), 431, "headers_too_large")
 
     run(go())
 

@@ -50,7 +50,8 @@ pub struct Block {
     /// The plain fields, and the bytes of the pseudo fields.
     pub(super) headers: Headers,
     pub(super) pseudo: Pseudo,
-    crumbs: Vec<u8>,
+    /// What there was of `cookie`.
+    crumbs: Option<Vec<u8>>,
     bytes: usize,
     fields: usize,
     plain: bool,
@@ -60,13 +61,13 @@ pub struct Block {
 }
 
 impl Block {
-    /// A list of at most `max_fields` fields, crumbs of cookies counted one by one; `sent_bytes` is
-    /// how long it was on the wire.
+    /// A list of at most `max_fields` fields; the crumbs of a cookie are one, and each has its
+    /// [`FIELD_BYTES`] among the bytes. `sent_bytes` is how long it was on the wire.
     pub(super) fn new(limits: &Limits, max_fields: usize, sent_bytes: usize) -> Self {
         Self {
             headers: Headers::with_capacity((2 * sent_bytes + 128).min(1024)),
             pseudo: Pseudo::default(),
-            crumbs: Vec::new(),
+            crumbs: None,
             bytes: 0,
             fields: 0,
             plain: false,
@@ -90,7 +91,8 @@ impl Block {
     pub(super) fn push(&mut self, name: &[u8], value: &[u8]) {
         self.bytes += name.len() + value.len() + FIELD_BYTES;
         let pseudo = name.first() == Some(&b':');
-        self.fields += usize::from(!pseudo);
+        let further_crumb = self.crumbs.is_some() && name == b"cookie";
+        self.fields += usize::from(!pseudo && !further_crumb);
         if self.malformed.is_some() || self.is_over() {
             return; // it is read to its end, and nothing of it is kept
         }
@@ -137,10 +139,11 @@ impl Block {
             return Err("invalid field name");
         }
         if name == b"cookie" {
-            if !self.crumbs.is_empty() {
-                self.crumbs.extend_from_slice(b"; ");
+            let crumbs = self.crumbs.get_or_insert_default();
+            if !crumbs.is_empty() {
+                crumbs.extend_from_slice(b"; ");
             }
-            self.crumbs.extend_from_slice(value);
+            crumbs.extend_from_slice(value);
         } else {
             self.headers.push_folded(name, value);
         }
@@ -157,8 +160,8 @@ impl Block {
             let message = if many { "too many fields" } else { "field list too large" };
             return Err(CodecError::new(Reason::HeadersTooLarge, message).into());
         }
-        if !self.crumbs.is_empty() {
-            self.headers.push_folded(b"cookie", &self.crumbs);
+        if let Some(crumbs) = self.crumbs.filter(|crumbs| !crumbs.is_empty()) {
+            self.headers.push_folded(b"cookie", &crumbs);
         }
         Ok((self.headers, self.pseudo))
     }
@@ -185,13 +188,24 @@ mod tests {
     }
 
     #[test]
-    fn crumbs_are_rejoined_and_counted_one_by_one() {
+    fn crumbs_are_rejoined_and_count_as_one_field() {
         let crumbs: [(&str, &[u8]); 3] = [("cookie", b"a=1"), ("x", b"y"), ("cookie", b"b=2")];
-        let (headers, _) = block(&crumbs, 3).unwrap();
+        let (headers, _) = block(&crumbs, 2).unwrap();
         assert_eq!(headers.get(b"cookie"), Some(&b"a=1; b=2"[..]));
         assert_eq!(headers.len(), 2);
-        let Err(HeadError::Refused(error)) = block(&crumbs, 2) else { panic!("taken") };
+        let Err(HeadError::Refused(error)) = block(&crumbs, 1) else { panic!("taken") };
         assert_eq!(error.reason, Reason::HeadersTooLarge);
+    }
+
+    #[test]
+    fn each_crumb_has_its_bytes() {
+        let limits = Limits::default();
+        for value in [&b""[..], b"a=1"] {
+            let full = limits.header_bytes / ("cookie".len() + value.len() + FIELD_BYTES);
+            assert!(block(&vec![("cookie", value); full], 1).is_ok());
+            let error = block(&vec![("cookie", value); full + 1], 1).err();
+            assert!(matches!(error, Some(HeadError::Refused(_))), "{full}");
+        }
     }
 
     #[test]

@@ -12,6 +12,7 @@ from meshcore import Answer, Layer, Proxy, Request, Response
 from meshcore.config.load import load_text
 from tests.wire.client import Client
 from tests.wire.conftest import Run, Serve
+from tests.wire.either import asking, request
 from tests.wire.h2_client import H2Client
 from tests.wire.h2_mesh import Mesh
 from tests.wire.h2_origin import Call, H2Origin
@@ -246,5 +247,25 @@ def test_an_upgrade_may_be_answered_without_one(run: Run, engine: str) -> None:
             ):
                 await client.send(h1_request("websocket"))
                 assert (await client.reply()).body == b"hello"
+
+    run(go())
+
+
+@pytest.mark.parametrize("asks", ["http1", "h2"])
+def test_an_endpoint_says_what_to_change_to(run: Run, serve: Serve, asks: str) -> None:
+    """RFC 9110 §15.5.22: in a 426, over HTTP/1.1."""
+    head = b"HTTP/1.1 426 x\r\nupgrade: websocket, chat\r\nconnection: upgrade\r\n"
+    expected = ["websocket, chat", "upgrade"] if asks == "http1" else [None, None]
+
+    async def go() -> None:
+        async with (
+            Origin(head + b"content-length: 4\r\n\r\nneed") as origin,
+            serve(str(Mesh("native", origin.port))) as proxy,
+            asking(asks, proxy.addresses["edge"]) as ask,
+        ):
+            for _ in range(2):
+                got = await ask(request())
+                assert (got.status, got.body) == (426, b"need")
+                assert [got.fields.get(name) for name in ("upgrade", "connection")] == expected
 
     run(go())

@@ -92,7 +92,9 @@ SPELLINGS = {"x-user-id": "root", "x_user-id": "root", "x-user_id": "root"}
         lambda mesh: mesh.beside(
             "other", match={"headers": {"x_user_id": {"present": True}}}, respond=DENIED
         ),
-        lambda mesh: mesh.listen(layers=[{"limit": {"rate": "9/s", "key": {"header": "x_user_id"}}}]),
+        lambda mesh: mesh.listen(
+            layers=[{"limit": {"rate": "9/s", "key": {"header": "x_user_id"}}}]
+        ),
         lambda mesh: mesh.via(layers=[{"limit": {"rate": "9/s", "key": {"header": "x_user_id"}}}]),
     ],
     ids=["match", "listener's limit", "route's limit"],
@@ -130,9 +132,10 @@ def test_nobody_says_in_other_spellings_what_a_layer_says(
     async def go() -> None:
         sent = SPELLINGS | UNDERSCORED | KEPT | {"x-gone": "1", "x_gone": "1"}
         answer = response(b"a", *sent.items(), trailers=sent)
-        async with through(
-            client, endpoint, engine, lambda _: answer, layer=Underscores()
-        ) as (ask, origin):
+        async with through(client, endpoint, engine, lambda _: answer, layer=Underscores()) as (
+            ask,
+            origin,
+        ):
             got = await ask(request("POST", "/", *sent.items(), body=b"a", trailers=sent))
             for message in (origin.asked[0], got):
                 assert not (SPELLINGS.keys() | {"x-gone", "x_gone"}) & message.fields.keys()

@@ -212,6 +212,23 @@ fn an_unknown_length_is_chunked_or_closes() {
 }
 
 #[test]
+fn a_426_says_what_its_client_shall_change_to() {
+    let sent = "HTTP/1.1 426 x\r\nupgrade: a, b/1\r\nconnection: upgrade, x\r\nx: 1\r\n\
+                upgrade: c\r\ncontent-length: 0\r\n\r\n";
+    let asks = "upgrade: a, b/1\r\nupgrade: c\r\nconnection: upgrade\r\n";
+    let (got, _) = relayed(sent, Version::Http11, false);
+    let begins = "HTTP/1.1 426 Upgrade Required\r\ncontent-length: 0\r\n";
+    assert_eq!(got, format!("{begins}{asks}\r\n"));
+    // RFC 9110 §7.8: no client of HTTP/1.0 changes.
+    let (got, _) = relayed(sent, Version::Http10, false);
+    assert_eq!(got, format!("{begins}connection: keep-alive\r\n\r\n"));
+    for other in ["200", "400", "503"] {
+        let (got, _) = relayed(&sent.replace("426", other), Version::Http11, false);
+        assert!(!got.contains("upgrade:"), "{got}");
+    }
+}
+
+#[test]
 fn responses_without_a_body() {
     let cases = [
         ("HTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n", false, ""),

@@ -104,6 +104,7 @@ const RESPONSE: &[&str] = &[
     "HTTP/1.1 304 No\r\n",
     "HTTP/1.1 999 Odd\r\n",
     "HTTP/1.1 407 Who\r\n",
+    "HTTP/1.1 426 Change\r\n",
     "content-length: 3\r\n",
     "content-length: 0\r\n",
     "content-length: 3\r\ncontent-length: 3\r\n",
@@ -300,8 +301,10 @@ fn likely_request() -> impl Strategy<Value = Vec<u8>> {
 }
 
 fn likely_response() -> impl Strategy<Value = Vec<u8>> {
-    (text(RESPONSE), text(RESPONSE)).prop_map(|(fields, behind)| {
-        [b"HTTP/1.1 200 OK\r\n", &fields[..], b"\r\n", &behind].concat()
+    let lines = &["HTTP/1.1 200 OK\r\n", "HTTP/1.1 426 Change\r\n"];
+    let line = prop::sample::select(&lines[..]);
+    (line, text(RESPONSE), text(RESPONSE)).prop_map(|(line, fields, behind)| {
+        [line.as_bytes(), &fields[..], b"\r\n", &behind].concat()
     })
 }
 

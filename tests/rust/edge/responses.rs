@@ -273,6 +273,11 @@ fn check_fields(sent: &Sent, seen: &Message, partly: bool) {
         assert!(!name.starts_with(b"x-mesh-") && !name.starts_with(b"x_mesh"), "{seen:?}");
         assert!(!name.starts_with(b"proxy-auth") && name != b"keep-alive", "{seen:?}");
     }
+    // RFC 9110 §7.8: who says what it would change to says that it is of this connection alone.
+    let status = seen.line.get(9..12);
+    let offers = !seen.all(b"upgrade").is_empty();
+    assert!(!offers || matches!(status, Some(b"101" | b"426")), "{seen:?}");
+    assert_eq!(offers, seen.all(b"connection").contains(&&b"upgrade"[..]), "{seen:?}");
     if sent.ticket.route().is_some_and(|route| &*route.name == "old") {
         let (name, value) = mesh::SET_BACK;
         assert_eq!(seen.all(mesh::REMOVED_BACK), [b""; 0], "{seen:?}");

@@ -85,6 +85,9 @@ pub fn encode_response(
             }
         }
     }
+    if head.status == 426 && rules.version == Version::Http11 {
+        wanted(out, head);
+    }
     connection(out, rules.version, outgoing.keep_alive);
     out.changes(rules.ops);
     out.extend_from_slice(b"\r\n");
@@ -167,6 +170,16 @@ pub(super) fn received_fields<F: Fields>(
         }
     }
     dated
+}
+
+/// What protocols an endpoint asks for (RFC 9110 §15.5.22), where the client can offer one.
+fn wanted(out: &mut Vec<u8>, head: &ResponseHead) {
+    for protocols in head.headers.get_all(b"upgrade") {
+        out.field(b"upgrade", protocols);
+    }
+    if head.headers.contains(b"upgrade") {
+        out.extend_from_slice(b"connection: upgrade\r\n");
+    }
 }
 
 /// What the client must be told about its connection (RFC 9112 §9.3, §9.6).

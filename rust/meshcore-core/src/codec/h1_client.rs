@@ -4,7 +4,7 @@ use super::body::{BodyReader, Progress};
 use super::error::CodecError;
 use super::event::{BodyPart, ClientEvent};
 use super::framing::{Facts, Role, facts};
-use super::header_rules::clean_response;
+use super::header_rules::{Received, clean_response};
 use super::input::{BlockRules, Input};
 use super::limits::Limits;
 use super::parse::{self, ResponseBlock};
@@ -245,7 +245,8 @@ impl H1Client {
         let stray = matches!(status, 100..=199 | 204)
             && (facts.chunked || facts.content_length.is_some_and(|n| n > 0));
         let keep_alive = facts.persists(version) && body != BodyLength::UntilClose && !stray;
-        let authenticates = clean_response(&mut headers, facts.nominates, self.limits.mesh);
+        let received = Received { nominates: facts.nominates, upgrade: status == 426 };
+        let authenticates = clean_response(&mut headers, received, self.limits.mesh);
         Ok(ResponseHead { version, status, body, keep_alive, authenticates, headers })
     }
 

@@ -189,7 +189,8 @@ pub fn unseen(name: &[u8]) -> Option<Unseen> {
 pub(super) struct Received {
     /// `Connection` lists something beside `close` and `keep-alive`.
     pub(super) nominates: bool,
-    /// A field is kept although it steers the connection: a route may match by it.
+    /// `upgrade` is kept although it steers the connection: of a request a route may match by it, and
+    /// a 426 says with it what its client has to do (RFC 9110 §15.5.22).
     pub(super) upgrade: bool,
 }
 
@@ -240,8 +241,7 @@ fn is_request_id(value: &[u8]) -> bool {
 
 /// The same of a response; `mesh`: the endpoint is a proxy of this kind, and may say so. Whether it
 /// authenticates the connection that it came on.
-pub(super) fn clean_response(headers: &mut Headers, nominates: bool, mesh: bool) -> bool {
-    let received = Received { nominates, upgrade: false };
+pub(super) fn clean_response(headers: &mut Headers, received: Received, mesh: bool) -> bool {
     let mut authenticates = false;
     strip(headers, received, |class, name, value| {
         authenticates |= class == Class::Challenge && asks(name, value);
@@ -330,6 +330,8 @@ pub(super) fn may_be_trailer(name: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const NOTHING: Received = Received { nominates: false, upgrade: false };
 
     #[test]
     fn classes() {
@@ -429,13 +431,13 @@ mod tests {
         ] {
             let fields: Vec<_> = sent.iter().map(|value| ("authorization", *value)).collect();
             let mut got = headers(&fields);
-            let left = clean_request(&mut got, Received { nominates: false, upgrade: false });
+            let left = clean_request(&mut got, NOTHING);
             assert_eq!(left.binds, bound, "{sent:?}");
             assert_eq!(got.len(), sent.len(), "they pass");
         }
         for name in ["proxy-authorization", "x-authorization", "www-authenticate"] {
             let mut got = headers(&[(name, "NTLM a")]);
-            let left = clean_request(&mut got, Received { nominates: false, upgrade: false });
+            let left = clean_request(&mut got, NOTHING);
             assert!(!left.binds, "{name}");
         }
         let mut got = headers(&[("connection", "authorization"), ("authorization", "NTLM a")]);
@@ -461,10 +463,13 @@ mod tests {
             ("proxy-authenticate", "NTLM", false),
         ] {
             let mut got = headers(&[("date", "now"), (name, value), ("a", "b")]);
-            assert_eq!(clean_response(&mut got, false, false), shown, "{name}: {value}");
+            assert_eq!(clean_response(&mut got, NOTHING, false), shown, "{name}: {value}");
         }
         let mut got = headers(&[("connection", "persistent-auth"), ("persistent-auth", "true")]);
-        assert!(!clean_response(&mut got, true, false), "the client does not hear of it");
+        assert!(
+            !clean_response(&mut got, Received { nominates: true, ..NOTHING }, false),
+            "the client does not hear of it"
+        );
     }
 
     #[test]
@@ -484,7 +489,7 @@ mod tests {
         ] {
             let fields: Vec<_> = sent.iter().map(|id| ("x-request-id", *id)).collect();
             let mut got = headers(&fields);
-            clean_request(&mut got, Received { nominates: false, upgrade: false });
+            clean_request(&mut got, NOTHING);
             let found: Vec<_> =
                 got.iter().map(|(_, id)| std::str::from_utf8(id).unwrap()).collect();
             assert_eq!(found, kept);
@@ -511,7 +516,7 @@ mod tests {
             ("a_b", "6"),
         ];
         let mut got = headers(&all);
-        let left = clean_request(&mut got, Received { nominates: false, upgrade: false });
+        let left = clean_request(&mut got, NOTHING);
         assert!(left.vouched && !left.via);
         assert_eq!(names(&got), ["x-forwarded-for", "x-mesh-identity", "forwarded", "a_b"]);
         strip_vouched(&mut got);
@@ -523,7 +528,7 @@ mod tests {
         assert_eq!(names(&got), ["a.b_c"]);
         for (mesh, left) in [(true, 6), (false, 4)] {
             let mut got = headers(&all);
-            clean_response(&mut got, false, mesh);
+            clean_response(&mut got, NOTHING, mesh);
             assert_eq!(got.len(), left);
         }
     }

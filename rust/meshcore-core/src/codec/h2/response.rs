@@ -9,7 +9,7 @@ use crate::codec::encode_response::{
 use crate::codec::error::CodecError;
 use crate::codec::framing::{Role, facts};
 use crate::codec::header_ops::HeaderOps;
-use crate::codec::header_rules::clean_response;
+use crate::codec::header_rules::{Received, clean_response};
 use crate::codec::websocket;
 use crate::head::{BodyLength, ResponseHead, Version};
 
@@ -42,7 +42,8 @@ pub(super) fn head(
         Some(n) if n > 0 => BodyLength::Known(n),
         _ => BodyLength::Streamed,
     };
-    let authenticates = clean_response(&mut headers, false, mesh);
+    let received = Received { nominates: false, upgrade: false };
+    let authenticates = clean_response(&mut headers, received, mesh);
     let (version, keep_alive) = (Version::Http2, true);
     let head = ResponseHead { version, status, body, keep_alive, authenticates, headers };
     // What follows a head that has no body would be taken for the next response in HTTP/1.1.

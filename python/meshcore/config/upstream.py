@@ -29,7 +29,9 @@ from meshcore.config.http2 import UpstreamHttp2
 from meshcore.config.layers import MAX_FAILURES, CircuitBreaker
 
 ProxyVersion = Literal["v1", "v2"]
-Lenient = Literal["bare_lf", "fold", "invalid_names", "status_blanks", "repeated_length"]
+Lenient = Literal[
+    "bare_lf", "fold", "invalid_names", "status_blanks", "repeated_length", "repeated_chunked"
+]
 
 
 def _proxy_version(value: object) -> object:

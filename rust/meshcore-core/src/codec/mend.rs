@@ -26,13 +26,16 @@ impl Lenient {
     const STATUS_BLANKS: Self = Self(8);
     /// A content-length that is said several times, the same each time (RFC 9110 §8.6).
     const REPEATED_LENGTH: Self = Self(16);
+    /// `chunked` that is said several times (RFC 9112 §6.1 forbids it): the body is chunked once.
+    const REPEATED_CHUNKED: Self = Self(32);
 
-    const EACH: [(&str, Self); 5] = [
+    const EACH: [(&str, Self); 6] = [
         ("bare_lf", Self::BARE_LF),
         ("fold", Self::FOLD),
         ("invalid_names", Self::INVALID_NAMES),
         ("status_blanks", Self::STATUS_BLANKS),
         ("repeated_length", Self::REPEATED_LENGTH),
+        ("repeated_chunked", Self::REPEATED_CHUNKED),
     ];
 
     const fn has(self, one: Self) -> bool {
@@ -102,22 +105,40 @@ impl Lenient {
         if FRAMING.iter().any(|framing| name.eq_ignore_ascii_case(framing)) {
             mended.last = Last::Framing;
         }
-        if self.has(Self::REPEATED_LENGTH) && name.eq_ignore_ascii_case(b"content-length") {
-            let value = trimmed(&line[colon.map_or(line.len(), |at| at + 1)..]);
-            if let Some(length) = the_same(value) {
-                if mended.length == Some(length) {
-                    mended.leave_out();
-                    return Ok(());
-                }
-                mended.changed |= length.len() != value.len();
-                mended.length = mended.length.or(Some(length));
-                mended.out.extend_from_slice(b"content-length: ");
-                mended.out.extend_from_slice(length);
-                return Ok(());
-            }
+        let value = trimmed(&line[colon.map_or(line.len(), |at| at + 1)..]);
+        if !self.said_again(name, value, mended) {
+            mended.out.extend_from_slice(line);
         }
-        mended.out.extend_from_slice(line);
         Ok(())
+    }
+
+    /// Writes once what frames the body and is said several times alike, if this is a field of such;
+    /// says whether it is.
+    fn said_again<'a>(self, name: &[u8], value: &'a [u8], mended: &mut Mended<'a>) -> bool {
+        let (once, said) = match name.len() {
+            14 if self.has(Self::REPEATED_LENGTH)
+                && name.eq_ignore_ascii_case(b"content-length") =>
+            {
+                (the_same(value).filter(|one| is_number(one)), &mut mended.length)
+            }
+            17 if self.has(Self::REPEATED_CHUNKED)
+                && name.eq_ignore_ascii_case(b"transfer-encoding") =>
+            {
+                (the_same(value).filter(|one| is_chunked(one)), &mut mended.coding)
+            }
+            _ => return false,
+        };
+        let Some(once) = once else { return false };
+        if said.is_some_and(|before| before.eq_ignore_ascii_case(once)) {
+            mended.leave_out();
+            return true;
+        }
+        *said = said.or(Some(once));
+        mended.changed |= once.len() != value.len();
+        mended.out.extend_from_slice(name);
+        mended.out.extend_from_slice(b": ");
+        mended.out.extend_from_slice(once);
+        true
     }
 }
 
@@ -154,6 +175,8 @@ struct Mended<'a> {
     changed: bool,
     /// The content-length that was said first.
     length: Option<&'a [u8]>,
+    /// The same of `chunked`.
+    coding: Option<&'a [u8]>,
 }
 
 impl Mended<'_> {
@@ -211,12 +234,19 @@ fn letters(name: &[u8]) -> Vec<u8> {
     name.iter().filter(|b| b.is_ascii_alphabetic()).map(u8::to_ascii_lowercase).collect()
 }
 
-/// The one number of a list that holds nothing else.
+/// The one member of a list that holds nothing else.
 fn the_same(value: &[u8]) -> Option<&[u8]> {
     let mut each = value.split(|b| *b == b',').map(trimmed);
     let first = each.next()?;
-    let is_number = !first.is_empty() && first.iter().all(u8::is_ascii_digit);
-    (is_number && each.all(|other| other == first)).then_some(first)
+    each.all(|other| other.eq_ignore_ascii_case(first)).then_some(first)
+}
+
+fn is_number(text: &[u8]) -> bool {
+    !text.is_empty() && text.iter().all(u8::is_ascii_digit)
+}
+
+fn is_chunked(text: &[u8]) -> bool {
+    text.eq_ignore_ascii_case(b"chunked")
 }
 
 #[cfg(test)]
@@ -256,7 +286,18 @@ mod tests {
             (
                 "repeated_length",
                 "HTTP/1.1 200 OK\r\nContent-Length: 5, 5\r\na: 1\r\ncontent-length: 5\r\n\r\n",
-                "HTTP/1.1 200 OK\r\ncontent-length: 5\r\na: 1\r\n\r\n",
+                "HTTP/1.1 200 OK\r\nContent-Length: 5\r\na: 1\r\n\r\n",
+            ),
+            (
+                "repeated_chunked",
+                "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\na: 1\r\n\
+                 transfer-encoding : Chunked, CHUNKED\r\n\r\n",
+                "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\na: 1\r\n\r\n",
+            ),
+            (
+                "repeated_chunked",
+                "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked,chunked\r\n\r\n",
+                "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n",
             ),
         ] {
             assert_eq!(mend(&[word], block), Ok(Some(mended.to_owned())), "{word}");
@@ -277,6 +318,7 @@ mod tests {
             "HTTP/1.1 200\r\n\r\n",
             "HTTP/1.1 200 \r\nx: \r\n\r\n",
             "HTTP/1.1 200 OK\r\nX-One : 1\r\nContent-Length: 2\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: Chunked\r\n\r\n",
         ] {
             assert_eq!(mend(&all(), block), Ok(None), "{block:?}");
             assert_eq!(mend(&[], block), Ok(None), "{block:?}");
@@ -298,7 +340,8 @@ mod tests {
             "[ \t]{1,2}[x-z\r\x0c]{0,2}",
             "[a-c \x01:]{1,3}:x",
             "[Cc]ontent-[Ll]ength ?: ?[56]{1,2}(,? ?5){0,2}[\x0c]?",
-            Just("transfer-encoding: chunked".to_owned()),
+            "[Tt]ransfer-encoding: ?chunked(, ?chunked){0,1}",
+            Just("transfer-encoding: gzip, chunked".to_owned()),
         ];
         let ended =
             (line, any::<bool>()).prop_map(|(line, cr)| line + if cr { "\r\n" } else { "\n" });
@@ -344,7 +387,16 @@ mod tests {
             assert_eq!(mend(&all(), &block), Err(error), "{line:?}");
         }
         // Left for the parser.
-        for line in ["content-length: 5\r\ncontent-length: 6", "content-length: 5, 6"] {
+        for line in [
+            "content-length: 5\r\ncontent-length: 6",
+            "content-length: 5, 6",
+            "transfer-encoding: chunked\r\ntransfer-encoding: gzip",
+            "transfer-encoding: chunked\r\ntransfer-encoding: gzip, chunked",
+            "transfer-encoding: chunked, ",
+            "transfer-encoding: gzip, gzip",
+            "transfer-encoding: chunked;a, chunked;a",
+            "transfer-encoding: chunked\r\ncontent-length: 5",
+        ] {
             let block = format!("HTTP/1.1 200 OK\r\n{line}\r\n\r\n");
             assert_eq!(mend(&all(), &block), Ok(None), "{line:?}");
         }

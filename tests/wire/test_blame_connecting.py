@@ -6,7 +6,7 @@ import asyncio
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import AsyncExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import pytest
 
 from meshcore.upstream.dial import Dialer
 from tests.wire.blame import Turn, blamed, calling, every_endpoint, every_way, hosting, touchy
-from tests.wire.conftest import Certificates, Run, Serve, eventually, metric
+from tests.wire.conftest import Certificates, Run, Serve, eventually, metric, nobody
 from tests.wire.either import request
 from tests.wire.h2_mesh import Mesh
 from tests.wire.h2_origin import Call, H2Origin
@@ -112,6 +112,31 @@ def test_who_does_not_take_a_connection_in_time_has_failed(
                 assert 0.15 <= time.monotonic() - began < 1
                 assert (reply.status, reply.fields["x-mesh-reason"]) == (502, "upstream_connect")
                 assert blamed(proxy)
+
+    run(go())
+
+
+@every_endpoint
+def test_what_one_endpoint_refuses_the_other_serves_however_much_comes_at_once(
+    run: Run, serve: Serve, engine: str, endpoint: str
+) -> None:
+    """Nothing was sent, so another attempt is no load that a budget would bound."""
+
+    async def go() -> None:
+        with nobody() as dead:
+            async with hosting(endpoint, fine) as host:
+                mesh = Mesh(engine, host.port, dead).to(endpoint, balance="round_robin")
+                async with serve(str(mesh)) as proxy, AsyncExitStack() as callers:
+                    calls = [
+                        await callers.enter_async_context(calling("http1", proxy))
+                        for _ in range(40)
+                    ]
+                    asked = (
+                        each.ask(request(("GET", "POST")[i % 2])) for i, each in enumerate(calls)
+                    )
+                    replies = await asyncio.gather(*asked)
+                    assert {reply.status for reply in replies} == {200}
+                    assert metric(proxy, "meshcore_route_retries_total") > 3  # the floor
 
     run(go())
 

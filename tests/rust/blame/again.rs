@@ -1,7 +1,7 @@
 //! Another attempt: whether, where and when.
 
 use meshcore_core::error::Reason;
-use meshcore_core::exchange::{Cause, Due, Head, Next, Paused, RequestTicket};
+use meshcore_core::exchange::{Cause, Due, Head, Next, Paused, RequestTicket, Verdict};
 use meshcore_core::head::BodyLength;
 use meshcore_core::time::Nanos;
 use proptest::prelude::*;
@@ -15,6 +15,13 @@ const MOST: Nanos = Nanos::from_millis(250);
 fn retrying(endpoints: usize, retries: u8) -> Config {
     Config::new(endpoints)
         .route("retry", json!({"retries": retries, "connect": true, "reset": true}))
+}
+
+/// The budget is a number of retries.
+fn budget(endpoints: usize, retries: u8, floor: u64) -> Config {
+    retrying(endpoints, retries)
+        .upstream("retry_budget_floor", json!(floor))
+        .upstream("retry_budget_percent", json!(0))
 }
 
 /// Where the next attempt goes, and how long it waits.
@@ -274,7 +281,7 @@ proptest! {
         let mut tickets: Vec<_> = (0..requests).map(|_| mesh.ask().0).collect();
         let mut tried = 0;
         for ticket in &mut tickets {
-            let next = mesh.failed(ticket, Reason::UpstreamConnect, &mut Cause::default());
+            let next = mesh.failed(ticket, Reason::UpstreamReset, &mut Cause::default());
             tried += u64::from(!matches!(next, Next::Answer(_)));
         }
         prop_assert_eq!(tried, mesh.metric("meshcore_upstream_retries"));
@@ -288,12 +295,119 @@ proptest! {
 fn a_retry_that_is_answered_is_in_the_budget_no_more() {
     let mut mesh = Mesh::new(&retrying(2, 1), 1);
     let mut ticket = mesh.ask().0;
-    let next = mesh.failed(&mut ticket, Reason::UpstreamConnect, &mut Cause::default());
+    let next = mesh.failed(&mut ticket, Reason::UpstreamReset, &mut Cause::default());
     assert!(again(&mesh, next).is_some());
     assert_eq!(mesh.metric("meshcore_upstream_retries"), 1);
     ticket.sent(mesh.now);
     mesh.respond(&mut ticket, ANSWER);
     assert_eq!(mesh.metric("meshcore_upstream_retries"), 0);
     mesh.finish(ticket);
+    assert_eq!(mesh.held(), 0);
+}
+
+/// Of two endpoints one takes no connection; all that met it goes to the other, however many.
+#[test]
+fn a_failed_connect_takes_nothing_of_the_budget() {
+    for reason in [Reason::UpstreamConnect, Reason::UpstreamResolve] {
+        let mut mesh = Mesh::new(&budget(2, 1, 0), 1);
+        let mut tickets: Vec<_> = (0..50).map(|_| mesh.begin(&get(), true).0).collect();
+        for ticket in &mut tickets {
+            let next = mesh.failed(ticket, reason, &mut Cause::default());
+            assert!(again(&mesh, next).is_some(), "{reason:?}");
+        }
+        assert_eq!(mesh.metric("meshcore_upstream_retries"), 0);
+    }
+}
+
+/// Nothing was sent the last time, but something was before: it is a retry still.
+#[test]
+fn a_failed_connect_of_a_retry_keeps_its_place_in_the_budget() {
+    for (reason, floor) in [Reason::UpstreamConnect, Reason::UpstreamRefused]
+        .into_iter()
+        .flat_map(|reason| [(reason, 1), (reason, 2)])
+    {
+        let mut mesh = Mesh::new(&budget(5, 3, floor), 1);
+        let mut others: Vec<_> = (0..2).map(|_| mesh.ask().0).collect();
+        let mut ticket = mesh.ask().0;
+        let next = mesh.failed(&mut ticket, Reason::UpstreamReset, &mut Cause::default());
+        assert!(again(&mesh, next).is_some());
+        let next = mesh.failed(&mut ticket, reason, &mut Cause::default());
+        assert!(again(&mesh, next).is_some(), "its own place is free");
+        assert_eq!(mesh.metric("meshcore_upstream_retries"), 1, "{reason:?}");
+        let next = mesh.failed(&mut others[0], Reason::UpstreamReset, &mut Cause::default());
+        assert_eq!(again(&mesh, next).is_some(), floor == 2);
+    }
+}
+
+/// Each endpoint is asked for a connection once at no cost; again only as the budget allows.
+#[test]
+fn an_endpoint_that_was_tried_takes_of_the_budget() {
+    let mut mesh = Mesh::new(&budget(2, 9, 1), 1);
+    let mut tickets: Vec<_> = (0..10).map(|_| mesh.begin(&get(), true).0).collect();
+    for ticket in &mut tickets {
+        let next = mesh.failed(ticket, Reason::UpstreamConnect, &mut Cause::default());
+        assert!(again(&mesh, next).is_some());
+    }
+    let mut more = 0;
+    for ticket in &mut tickets {
+        let next = mesh.failed(ticket, Reason::UpstreamConnect, &mut Cause::default());
+        more += usize::from(again(&mesh, next).is_some());
+    }
+    assert_eq!((more, mesh.metric("meshcore_upstream_retries")), (1, 1));
+}
+
+/// An endpoint that answers no SYN holds each request for the time of a connect. It is ejected as
+/// before, and then only probes wait for it; the service is not called ill.
+#[test]
+fn a_black_hole_is_left_alone_although_connects_cost_nothing() {
+    let eject = json!({"failures": 5, "eject_for_ns": Nanos::from_secs(30).0, "max_percent": 50});
+    let config = budget(2, 1, 0)
+        .route("timeout_ns", json!(Nanos::from_secs(15).0))
+        .upstream("ejection", eject)
+        .touchy();
+    let mut mesh = Mesh::new(&config, 1);
+    let hole = 0;
+    let tickets: Vec<_> = (0..40).map(|_| mesh.begin(&get(), true)).collect();
+    mesh.wait(5_000);
+    for (mut ticket, verdict) in tickets {
+        let Verdict::Forward(id) = verdict else { panic!("{verdict:?}") };
+        if mesh.index(id) == hole {
+            let next = mesh.failed(&mut ticket, Reason::UpstreamConnect, &mut Cause::default());
+            assert_eq!(again(&mesh, next), Some((1, Nanos::ZERO)), "at once: it has waited");
+        }
+        ticket.sent(mesh.now);
+        mesh.respond(&mut ticket, ANSWER);
+        mesh.finish(ticket);
+    }
+    assert_eq!((mesh.ejected(), mesh.is_open()), (1, false));
+    for _ in 0..100 {
+        let (ticket, endpoint) = mesh.ask();
+        assert_ne!(endpoint, hole);
+        mesh.finish(ticket);
+    }
+    assert_eq!(mesh.metric("meshcore_route_retries_total"), 20);
+    assert_eq!(mesh.held(), 0);
+}
+
+/// When all of them are, a request asks each once, and the breaker ends that.
+#[test]
+fn black_holes_alone_are_asked_by_each_request_once() {
+    let mut mesh = Mesh::new(&budget(3, 200, 0).touchy(), 1);
+    let mut tickets: Vec<_> = (0..20).map(|_| mesh.begin(&get(), true).0).collect();
+    let mut connects = 0;
+    while let Some(mut ticket) = tickets.pop() {
+        let next = mesh.failed(&mut ticket, Reason::UpstreamConnect, &mut Cause::default());
+        if let Next::Answer(reason) = next {
+            connects += u32::from(ticket.attempts());
+            mesh.answer(ticket, reason);
+        } else {
+            tickets.push(ticket);
+        }
+    }
+    // The first three are told of each of the three, which opens it.
+    assert!(mesh.is_open());
+    assert!((20..=60).contains(&connects), "{connects}");
+    let (_, verdict) = mesh.begin(&get(), true);
+    assert!(!matches!(verdict, Verdict::Forward(_)), "{verdict:?}");
     assert_eq!(mesh.held(), 0);
 }

@@ -114,7 +114,7 @@ fn its_places_are_free_while_layers_look() {
     for head in [get(), post(BodyLength::Empty)] {
         let (mut ticket, verdict) = mesh.begin(&head, true);
         assert!(matches!(verdict, meshcore_core::exchange::Verdict::Forward(_)));
-        let next = mesh.failed(&mut ticket, Reason::UpstreamConnect, &mut Cause::default());
+        let next = mesh.failed(&mut ticket, Reason::UpstreamReset, &mut Cause::default());
         assert!(matches!(next, Next::Again { .. }));
         assert_eq!(mesh.held(), 3, "at the upstream, at the endpoint and in the budget");
         let reason = Reason::UpstreamConnect;

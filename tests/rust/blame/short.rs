@@ -150,7 +150,7 @@ fn retries(
     whole: bool,
 ) -> Option<Box<meshcore_core::exchange::RequestTicket>> {
     let (mut ticket, _) = mesh.ask_as(head, whole);
-    match mesh.failed(&mut ticket, Reason::UpstreamConnect, &mut Cause::default()) {
+    match mesh.failed(&mut ticket, Reason::UpstreamReset, &mut Cause::default()) {
         Next::Again { .. } => Some(ticket),
         _ => None,
     }

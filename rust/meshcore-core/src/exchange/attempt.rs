@@ -67,6 +67,13 @@ pub struct Head {
     pub retry_after: Option<Nanos>,
 }
 
+/// The attempt that another one follows.
+#[derive(Clone, Copy)]
+struct Before {
+    endpoint: usize,
+    budget: Budget,
+}
+
 impl RequestTicket {
     /// The request is written to the endpoint now, with whatever was kept of its body. Whether to go
     /// on keeping it.
@@ -117,7 +124,7 @@ impl RequestTicket {
         if reason.again() == Again::Stale && repeatable && self.renew() {
             return Next::Fresh;
         }
-        let before = self.attempt_index();
+        let before = self.before();
         self.blame(reason, excused, cause, now);
         if repeatable && let Some(again) = self.another(reason, 0, before, now, rng) {
             return again;
@@ -152,12 +159,17 @@ impl RequestTicket {
         self.attempt.as_ref().map(|a| a.endpoint)
     }
 
+    fn before(&self) -> Option<Before> {
+        let attempt = self.attempt.as_ref()?;
+        Some(Before { endpoint: attempt.endpoint, budget: attempt.budget })
+    }
+
     /// Another attempt, if policy, budget, breaker, balance and time allow one; never the limiters.
     fn another(
         &mut self,
         reason: Reason,
         status: u16,
-        before: Option<usize>,
+        before: Option<Before>,
         now: Nanos,
         rng: &mut Rng,
     ) -> Option<Next> {
@@ -167,42 +179,28 @@ impl RequestTicket {
         if !allows(&route, reason, status) || self.attempts > route.retry.retries || open {
             return None;
         }
-        // What was refused cost the service nothing: it is not what the budget bounds, and a
-        // GOAWAY refuses many at once.
-        let budget = match reason.again() {
-            Again::Refused => Budget::Out,
-            _ if !self.body.done => Budget::Later,
-            _ => Budget::In,
-        };
-        let (retries, active) = (&upstream.retries, upstream.in_flight.current());
-        let allowed = match budget {
-            Budget::Out => true,
-            Budget::Later => retries.has_room(active),
-            Budget::In => retries.try_enter(active),
-        };
-        if !allowed {
-            return None;
-        }
-        if budget == Budget::Out {
+        if reason.again() == Again::Refused {
             self.tried = Tried::default();
         }
-        let found = upstream.picker.pick(now, rng, &self.tried).and_then(|picked| {
-            let at = self.resume_at(reason, before == Some(picked.index), now, rng);
-            // Its time would be over before it began: the endpoint is given back unasked.
-            if at >= self.deadline.min(self.head_bound()) {
-                let rules = upstream.spec.ejection.as_ref();
-                let neutral = EndpointOutcome::Neutral;
-                upstream.picker.settle(picked.index, picked.permit, neutral, now, rules);
-                return None;
-            }
-            Some((picked, at))
-        });
-        let Some((picked, at)) = found else {
-            if budget == Budget::In {
-                upstream.retries.leave();
-            }
+        let picked = upstream.picker.pick(now, rng, &self.tried)?;
+        let same = before.is_some_and(|b| b.endpoint == picked.index);
+        let at = self.resume_at(reason, same, now, rng);
+        // Else its time would be over before it began.
+        let in_time = at < self.deadline.min(self.head_bound());
+        let budget = self.budget(reason, before, picked.index);
+        let (retries, active) = (&upstream.retries, upstream.in_flight.current());
+        let allowed = in_time
+            && match budget {
+                Budget::Out => true,
+                Budget::Later => retries.has_room(active),
+                Budget::In => retries.try_enter(active),
+            };
+        if !allowed {
+            // The endpoint is given back unasked.
+            let (rules, neutral) = (upstream.spec.ejection.as_ref(), EndpointOutcome::Neutral);
+            upstream.picker.settle(picked.index, picked.permit, neutral, now, rules);
             return None;
-        };
+        }
         if reason == Reason::UpstreamStatus {
             self.end_attempt(EndpointOutcome::Ok, now);
         }
@@ -210,6 +208,21 @@ impl RequestTicket {
         self.renewed = false;
         let endpoint = self.enter(upstream, picked, budget, now);
         Some(Next::Again { endpoint, at })
+    }
+
+    /// What another attempt at an endpoint takes of the budget, which bounds how much retries add to
+    /// a service's load. While the service has had nothing of a request they add nothing: what was
+    /// refused cost it nothing (a GOAWAY refuses many at once), and a failed connect carried
+    /// nothing. But a connect is tried once at each endpoint: one that answers none would else be
+    /// asked by all again and again.
+    fn budget(&self, reason: Reason, before: Option<Before>, endpoint: usize) -> Budget {
+        let untouched = before.is_none_or(|b| b.budget == Budget::Out);
+        let free = reason.again().is_untouched() && untouched && !self.tried.contains(endpoint);
+        match free {
+            true => Budget::Out,
+            false if self.body.done => Budget::In,
+            false => Budget::Later,
+        }
     }
 
     /// When the response's head must be there at the latest.
@@ -279,7 +292,7 @@ impl RequestTicket {
         let asked = head.retry_after.unwrap_or(Nanos::ZERO);
         let until = self.deadline.min(self.head_bound());
         let not_before = back_off::not_before(asked, back_off::LONGEST_ASKED, now, until)?;
-        let before = self.attempt_index();
+        let before = self.before();
         let status = named.map_or(head.status, |_| 0);
         let again = self.another(Reason::UpstreamStatus, status, before, now, rng)?;
         Some(match again {

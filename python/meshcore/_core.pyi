@@ -256,8 +256,9 @@ class Answer:
         """
 
     @classmethod
-    def for_reason(cls, reason: int, detail: str = "") -> Answer:
-        """The answer for a `Reason`; ``detail`` is for the log. `ValueError` for an unknown one."""
+    def for_reason(cls, reason: int, detail: str = "", code: int | None = None) -> Answer:
+        """The answer for a `Reason`; ``detail`` is for the log. ``code``: what the endpoint's
+        RST_STREAM says to a gRPC call, in place of the reason. `ValueError` for an unknown one."""
 
     @classmethod
     def for_codec_error(cls, error: BaseException) -> Answer:

@@ -267,6 +267,8 @@ def check(
             await row.client(bench)
             if row.end in ("answer", "refused"):
                 check_answer(bench.got, row, speaks)
+            elif row.end == "cut" and bench.got is not None:
+                check_ending(bench.got, row)
             await eventually(lambda: counted(bench.proxy, row) == counts(row))
         lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
         told = [line for line in lines if line["target"] in (PATH, "")]
@@ -318,6 +320,12 @@ def check_answer(got: Got | None, row: Row, speaks: str) -> None:
         return
     body = {"title": words, "status": row.status, "reason": row.reason}
     assert json.loads(got.body) == body
+
+
+def check_ending(got: Got, row: Row) -> None:
+    """A call that had begun ends with a status, behind what had come of it."""
+    assert (got.status, got.body, got.grpc) == (200, BEGUN, str(row.grpc))
+    assert got.fields["grpc-message"] == row.reason.replace("_", " ")
 
 
 def check_line(line: dict[str, Any], bench: Bench, row: Row) -> None:

@@ -143,7 +143,11 @@ class Http2Stream:
         self._connection.touched()
 
     def send_ending(self, answer: Answer) -> bool:
-        """Trailers that end a gRPC response: its client reports their status."""
+        """Trailers that end a gRPC response: its client reports their status. Where a length was
+        promised they would be malformed (RFC 9113 §8.1.1)."""
+        response = self.exchange.response
+        if response is not None and response.header("content-length") is not None:
+            return False
         self.send_end(answer.trailers(), self.exchange.ticket)
         return True
 

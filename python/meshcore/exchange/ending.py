@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from meshcore._core import Body, Response
+from meshcore._core import Answer, Body, Reason, Response
 from meshcore.exchange.phase import ANSWERING, FULL, LOOKING, OVER, UNTAKEN, WAITING
 from meshcore.exchange.reading import Reading
 
 if TYPE_CHECKING:
     from collections.abc import Sized
 
-    from meshcore._core import Answer, Cause, Chunk, Reason, Request
+    from meshcore._core import Cause, Chunk, Request
     from meshcore.exchange.ports import Driver, Task
 
 
@@ -43,11 +43,34 @@ class Ending(Reading):
             self.driver.observer.ended(self)  # type: ignore[arg-type]  # an Exchange
         self.down.finished(now_ns)
 
-    def _cut(self, reason: int, detail: str, now_ns: int, cause: Cause | None = None) -> None:
-        """End what the client has in part, so that it does not look whole."""
+    def _cut(
+        self,
+        reason: int,
+        detail: str,
+        now_ns: int,
+        cause: Cause | None = None,
+        code: int | None = None,
+    ) -> None:
+        """End what the client has in part, so that it does not look whole. ``code``: with which the
+        endpoint reset its stream."""
         if self.phase != OVER:
+            told = reason != Reason.CLIENT_IDLE and self._tell(reason, code)
             self._stop(reason, detail, now_ns, cause)
-            self.down.cut(now_ns)
+            if told:
+                self.down.finished(now_ns)
+            else:
+                self.down.cut(now_ns)
+
+    def _tell(self, reason: int, code: int | None) -> bool:
+        """End a gRPC response under way with a status: a reset tells its client nothing, and half a
+        message in front of a failure is whole to nobody."""
+        if self.phase != ANSWERING or not self.ticket.pending:
+            return False
+        answer = Answer.for_reason(reason, code=code)
+        told = self.down.send_ending(answer)
+        if told:
+            self.ticket.ended_with(answer)
+        return told
 
     def _stop(self, reason: int, detail: str, now_ns: int, cause: Cause | None = None) -> None:
         """End without an answer of ours. Idempotent."""

@@ -314,11 +314,19 @@ class Exchange(Ending):
 
     def on_cut(self, detail: str, now_ns: int, lost: Lost) -> None:
         """The endpoint ended the connection, or the stream, before the response."""
-        self.on_failed(lost.reason(self.phase >= LOOKING), detail, now_ns, lost.cause)
+        reason = lost.reason(self.phase >= LOOKING)
+        self.on_failed(reason, detail, now_ns, lost.cause, lost.code)
 
-    def on_failed(self, reason: int, detail: str, now_ns: int, cause: Cause | None = None) -> None:
+    def on_failed(
+        self,
+        reason: int,
+        detail: str,
+        now_ns: int,
+        cause: Cause | None = None,
+        code: int | None = None,
+    ) -> None:
         """The attempt failed: no connection, or it was lost, or it did not speak HTTP. ``cause``:
-        what other requests may meet, too."""
+        what other requests may meet, too; ``code``: of the endpoint's RST_STREAM."""
         phase = self.phase
         if phase == OVER:
             return
@@ -327,7 +335,7 @@ class Exchange(Ending):
             self._complete(now_ns)  # all that it had to say was said: it listens no more
         elif phase >= ANSWERING:
             # The head is out: a clean end would make a torn body look whole.
-            self._cut(reason, detail, now_ns, cause)
+            self._cut(reason, detail, now_ns, cause, code)
         elif phase == LOOKING:
             if not self._is_whole():  # else it needs it no more
                 self.answer(Answer.for_reason(reason, detail), now_ns, cause)
@@ -385,14 +393,9 @@ class Exchange(Ending):
 
     def on_drained(self, now_ns: int) -> None:
         """The time to drain is over: the client hears why, as far as its protocol can say it."""
-        answer = Answer.for_reason(Reason.DRAINING)
         if self.phase < ANSWERING:
             self.layers = None  # there is no time for them
-            self.answer(answer, now_ns)
-        elif self.phase == ANSWERING and self.ticket.pending and self.down.send_ending(answer):
-            self.ticket.ended_with(answer)
-            self._stop(Reason.DRAINING, "", now_ns)
-            self.down.finished(now_ns)
+            self.answer(Answer.for_reason(Reason.DRAINING), now_ns)
         else:
             self._cut(Reason.DRAINING, "", now_ns)
 

@@ -25,6 +25,8 @@ class Lost(NamedTuple):
     """The connection was used before, and ended before the request could reach the endpoint."""
     cause: Cause | None = None
     """What other requests may have met, too."""
+    code: int | None = None
+    """Of the RST_STREAM with which the endpoint ended it."""
 
     def reason(self, headed: bool) -> Reason:
         """As what it ends the attempt; ``headed``: the response's whole head is here."""

@@ -67,7 +67,7 @@ class Http2Stream:
             exchange.on_response_data(cast("bytes | Chunk", event), now)
         elif kind is Reset:
             reset = cast("Reset", event)
-            self.on_lost(reset.kind, reset.detail, now)
+            self.on_lost(reset.kind, reset.detail, now, reset.code)
         elif kind is int:
             self._on_signal(exchange, cast("int", event), now)
         elif isinstance(event, Answer):
@@ -80,8 +80,8 @@ class Http2Stream:
             self.choked = False
             exchange.on_endpoint_room(now)
 
-    def on_lost(self, kind: int, detail: str, now: int) -> None:
-        """The endpoint reset it, or the connection is gone."""
+    def on_lost(self, kind: int, detail: str, now: int, code: int | None = None) -> None:
+        """The endpoint reset it (with this code), or the connection is gone."""
         exchange, connection = self.exchange, self._connection
         connection.closed(self._number)
         if exchange is None:
@@ -96,7 +96,7 @@ class Http2Stream:
         else:
             cause = connection.end_of(self.began)
             stale = cause is not None and not self.began and self._is_stale(now)
-            exchange.on_cut(detail, now, Lost(self.began, stale, cause))
+            exchange.on_cut(detail, now, Lost(self.began, stale, cause, None if cause else code))
 
     def _is_stale(self, now: int) -> bool:
         """The connection was kept, and said nothing since this was sent, just now."""

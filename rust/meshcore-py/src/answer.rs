@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use meshcore_core::codec::{BodyPart, Bytes, LocalAnswer, valid_field_name, valid_field_value};
 use meshcore_core::error::Reason;
-use meshcore_core::exchange::{Answer as CoreAnswer, LocalReply};
+use meshcore_core::exchange::{Answer as CoreAnswer, LocalReply, status_of_reset};
 use meshcore_core::head::{Headers, Version};
 use meshcore_core::path::PathError;
 use pyo3::exceptions::{PyBaseException, PyValueError};
@@ -177,11 +177,20 @@ impl Answer {
     }
 
     #[classmethod]
-    #[pyo3(signature = (reason, detail=""))]
-    fn for_reason(_: &Bound<'_, PyType>, reason: usize, detail: &str) -> PyResult<Self> {
-        match Reason::ALL.get(reason) {
-            Some(known) => Ok(Self::to_fault(*known, detail.to_owned())),
-            None => Err(PyValueError::new_err(format!("no reason {reason}"))),
+    #[pyo3(signature = (reason, detail="", code=None))]
+    fn for_reason(
+        _: &Bound<'_, PyType>,
+        reason: usize,
+        detail: &str,
+        code: Option<u32>,
+    ) -> PyResult<Self> {
+        let Some(known) = Reason::ALL.get(reason) else {
+            return Err(PyValueError::new_err(format!("no reason {reason}")));
+        };
+        let mut answer = Self::to_fault(*known, detail.to_owned());
+        if let Some(status) = code.map(status_of_reset) {
+            answer.reply.fields.push(("grpc-status".to_owned(), status.to_string()));
         }
+        Ok(answer)
     }
 }

@@ -82,6 +82,18 @@ const fn from_http(status: u16) -> u8 {
     }
 }
 
+/// The status that an endpoint's RST_STREAM means to a client (RFC 9113 §7 for the codes).
+#[must_use]
+pub const fn status_of_reset(code: u32) -> u8 {
+    match code {
+        7 => 14, // REFUSED_STREAM: UNAVAILABLE
+        8 => 1,  // CANCEL: CANCELLED
+        11 => 8, // ENHANCE_YOUR_CALM: RESOURCE_EXHAUSTED
+        12 => 7, // INADEQUATE_SECURITY: PERMISSION_DENIED
+        _ => 13, // INTERNAL
+    }
+}
+
 impl LocalReply {
     fn field(&self, name: &str) -> Option<&str> {
         self.fields.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str())

@@ -48,7 +48,10 @@ pub use client_address::Client;
 pub use compiled::{Compiled, Engine, Listener};
 pub use control::{ApplyError, Control};
 pub use deadline::{Due, Paused};
-pub use grpc::{STATUSES as GRPC_STATUSES, final_status, format_timeout, parse_timeout, status_in};
+pub use grpc::{
+    STATUSES as GRPC_STATUSES, final_status, format_timeout, parse_timeout, status_in,
+    status_of_reset,
+};
 pub use layer::Guard;
 pub use layout::{LAYOUT, word_format};
 pub use local_reply::LocalReply;

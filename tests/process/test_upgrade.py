@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import http.client
+import json
 import os
 import re
 import shutil
@@ -12,6 +14,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -131,6 +134,70 @@ def test_a_program_that_lays_its_memory_out_in_another_way_takes_over_by_name(
         assert Counter(get(url)[0] for _ in range(30)) == {200: 10, 429: 20}
         assert metric(program, 'meshcore_route_responses_total{route="hello",class="2xx"}') == 40
         end(program, pid)
+
+
+GATED = """
+import pathlib, time
+from meshcore import Layer
+while pathlib.Path(__file__).with_name("gate").exists():
+    time.sleep(0.01)
+class Quiet(Layer):
+    async def on_request(self, request):
+        return None
+"""
+
+
+def gated(tmp_path: Path) -> Path:
+    """A configuration whose program gets ready once there is no gate."""
+    (tmp_path / "gated.py").write_text(GATED)
+    python = "layers: [{python: gated:Quiet}]"
+    return write(tmp_path, HELLO.replace("{body: hello}", "{body: hello}, " + python))
+
+
+def answered(program: Program, path: str) -> tuple[int, str]:
+    """An order that is answered at once, and how."""
+    address = program.line(r"http://(\S+) \(admin\)")[1]
+    connection = http.client.HTTPConnection(address, timeout=10)
+    try:
+        connection.request("POST", path)
+        response = connection.getresponse()
+        return response.status, response.read().decode()
+    finally:
+        connection.close()
+
+
+def test_other_orders_are_refused_while_an_upgrade_is_under_way(tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    with Program(gated(tmp_path), "--workers", "1") as program:
+        program.url()
+        gate.touch()
+        with ThreadPoolExecutor(1) as pool:
+            upgrade = pool.submit(answered, program, "/upgrade")
+            under_way = (409, '{"errors": ["an upgrade is under way"]}\n')
+            program.until(lambda: answered(program, "/reload") == under_way)
+            for order in ("/reload", "/rollback", "/drain?worker=0", "/drain?listener=edge"):
+                assert answered(program, order) == under_way
+            assert not upgrade.done()
+            gate.unlink()
+            status, text = upgrade.result()
+        assert status == 200
+        assert program.process.wait(30) == 0
+        assert answered(program, "/reload")[0] == 200
+        end(program, json.loads(text)["pid"])
+
+
+def test_an_order_that_the_end_cuts_short_is_answered(tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    with Program(gated(tmp_path), "--workers", "1") as program:
+        program.url()
+        gate.touch()
+        with ThreadPoolExecutor(1) as pool:
+            upgrade = pool.submit(answered, program, "/upgrade")
+            program.until(lambda: answered(program, "/reload")[0] == 409)
+            assert program.stop() == 0
+            told = "not done: the program ends, or another one has taken over"
+            status, text = upgrade.result()
+            assert (status, json.loads(text)) == (409, {"errors": [told]})
 
 
 def test_another_layout_hash_is_seen(tmp_path: Path) -> None:

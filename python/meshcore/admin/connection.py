@@ -131,11 +131,22 @@ class AdminConnection(asyncio.Protocol):
         is_order = request.method == "POST"
         self._enter(Phase.ORDERED if is_order else Phase.ASKED)
         task = self._admin.begin(self._answer_later(request, answer))
-        task.add_done_callback(lambda _: answer.close())  # if it was cancelled before it began
+        task.add_done_callback(lambda task: self._ended(request, answer, task))
         if is_order:
             self._transport.pause_reading()
         else:
             self._work = task  # and it is read on, to hear when it leaves
+
+    def _ended(
+        self,
+        request: Request,
+        work: Coroutine[object, object, Answer],
+        task: asyncio.Task[None],
+    ) -> None:
+        work.close()  # it was cancelled before it began, perhaps
+        if task.cancelled():
+            self._work = None
+            self._answer(request, self._admin.handlers.cut_short(request))
 
     async def _answer_later(
         self, request: Request, work: Coroutine[object, object, Answer]

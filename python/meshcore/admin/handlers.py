@@ -130,6 +130,14 @@ class Handlers:
         known = ", ".join([*self._get, *(f"POST {order}" for order in self._post)])
         return _text(404, f"try {known}")
 
+    @staticmethod
+    def cut_short(request: Request) -> Answer:
+        """The answer where there is no time for another one."""
+        if request.method != "POST":
+            return _text(503, "the program ends")
+        told = "not done: the program ends, or another one has taken over"
+        return _json(409, {"errors": [told]})
+
     async def _order(self, order: _Order, request: Request) -> Answer:
         if self._under_way == MAX_ORDERS:
             return _json(503, {"errors": [f"{MAX_ORDERS} orders are under way"]})

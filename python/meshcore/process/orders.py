@@ -143,11 +143,24 @@ class Orders:
 
     async def reload(self) -> dict[str, Any]:
         """Put the file's configuration in force."""
+        self._refuse_beside_upgrade()
+        return await self.reload_unasked()
+
+    async def reload_unasked(self) -> dict[str, Any]:
+        """The same where nobody waits for an answer: behind an upgrade that fails it is done."""
         return await self._change(self._control.reload())
 
     async def rollback(self, version: int | None = None) -> dict[str, Any]:
         """Put an earlier configuration in force again: the one before this one, or a number."""
+        self._refuse_beside_upgrade()
         return await self._change(self._control.rollback(version))
+
+    def _refuse_beside_upgrade(self) -> None:
+        """It would have to wait, and after the upgrade it is another program's to do."""
+        if self._control.crew.handed_over:
+            raise OrderRefusedError("another program has taken over")
+        if self._upgrading.locked():
+            raise OrderRefusedError("an upgrade is under way")
 
     async def _change(self, work: Awaitable[Snapshot]) -> dict[str, Any]:
         notify("RELOADING=1", f"MONOTONIC_USEC={now_ns() // 1_000}")
@@ -176,6 +189,8 @@ class Orders:
         replaced; or everything, as SIGTERM does."""
         if listener is not None and worker is not None:
             raise ValueError("a listener or a worker, not both")
+        if listener is not None or worker is not None or self._control.crew.handed_over:
+            self._refuse_beside_upgrade()
         if listener is not None:
             return await self._change(self._control.drain_listener(listener))
         if worker is not None:

@@ -123,7 +123,7 @@ class Supervisor:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_stop, number)
         for number, order in (
-            (signal.SIGHUP, self._orders.reload),
+            (signal.SIGHUP, self._orders.reload_unasked),
             (signal.SIGUSR2, self._orders.upgrade),
         ):
             loop.add_signal_handler(number, self._on_order, number, order)
@@ -344,9 +344,12 @@ class Supervisor:
             self._watcher = None
 
     async def _keep_watching(self) -> None:
+        def reload() -> None:
+            self._spawn_order(self._orders.reload_unasked)
+
         while True:
             try:
-                await watch(self._control.files, lambda: self._spawn_order(self._orders.reload))
+                await watch(self._control.files, reload)
             except Exception as error:
                 log.error("cannot watch %s: %s; again soon", self._control.file, error)
                 await asyncio.sleep(WATCH_AGAIN_S)

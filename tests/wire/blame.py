@@ -168,10 +168,15 @@ class Caller:
 
 @asynccontextmanager
 async def calling(
-    protocol: str, proxy: Proxy, *, credit: bool = True, window: int | None = None
+    protocol: str,
+    proxy: Proxy,
+    listener: str = "edge",
+    *,
+    credit: bool = True,
+    window: int | None = None,
 ) -> AsyncIterator[Caller]:
     """A client; over HTTP/2 perhaps one that gives no window back, or that has so much a stream."""
-    url = proxy.addresses["edge"]
+    url = proxy.addresses[listener]
     if protocol == "h2":
         settings = {SettingCodes.INITIAL_WINDOW_SIZE: window} if window is not None else None
         async with H2Client(url, credit=credit, settings=settings) as client:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import gc
 import weakref
+from functools import partial
 from typing import Any
 
 import pytest
 
-from meshcore import Layer, Proxy, Request, Response
+from meshcore import Answer, Layer, Proxy, Request, Response
 from meshcore.config.load import load_text
 from tests.wire.blame import PROTOCOLS, Turn, calling, hosting
 from tests.wire.conftest import Run, eventually
@@ -89,6 +90,11 @@ def oldest(proxy: Proxy) -> int:
     return proxy._worker._engine.oldest_version
 
 
+def is_at(proxy: Proxy, version: int) -> bool:
+    """Whether nothing of an older configuration is kept."""
+    return oldest(proxy) == version
+
+
 @pytest.mark.parametrize("client", PROTOCOLS)
 @pytest.mark.parametrize("ends", ["whole", "cut"])
 def test_a_kept_request_does_not_keep_its_configuration(
@@ -126,5 +132,88 @@ def test_a_kept_request_does_not_keep_its_configuration(
                 assert keeps.answer is not None
                 keeps.answer.set_header("x-late", "1")
                 assert keeps.answer.header("x-late") == "1"
+
+    run(go())
+
+
+class Looks(Layer):
+    """Outside: sees what the inner one gives."""
+
+    def __init__(self) -> None:
+        self.seen: list[Response] = []
+
+    def on_response(self, request: Request, response: Response) -> None:
+        self.seen.append(response)
+
+
+class Replaces(Keeps):
+    """Inside: answers instead of the response, which it keeps."""
+
+    async def on_response(  # type: ignore[override]
+        self, request: Request, response: Response
+    ) -> Answer:
+        super().on_response(request, response)
+        await asyncio.sleep(0)
+        return Answer(403, body=b"no")
+
+
+@pytest.mark.parametrize("client", PROTOCOLS)
+def test_a_response_that_was_replaced_does_not_keep_its_configuration(
+    run: Run, engine: str, client: str
+) -> None:
+    """Nor does the answer in its place, which an outer layer keeps."""
+
+    async def go() -> None:
+        inner, outer = Replaces(), Looks()
+        async with hosting("http1", answer) as host:
+            layers = [{"python": "a:Outer"}, {"python": "a:Inner"}]
+            mesh = Mesh(engine, host.port).via(layers=layers)
+            given = {"a:Outer": outer, "a:Inner": inner}
+            async with (
+                Proxy(load_text(str(mesh)), layers=given) as proxy,
+                calling(client, proxy) as caller,
+            ):
+                assert (await caller.ask(request())).status == 403
+                assert inner.answer is not None
+                assert (inner.answer.reason, inner.answer.status) == (None, 200)
+                assert [seen.status for seen in outer.seen] == [403]
+                for timeout in (7, 8):
+                    wanted = oldest(proxy) + 1
+                    await proxy.reload(load_text(str(mesh.via(timeout=f"{timeout}s"))))
+                    await eventually(partial(is_at, proxy, wanted))
+                assert inner.kept is not None
+                assert inner.kept.route == "all"
+
+    run(go())
+
+
+@pytest.mark.parametrize("client", PROTOCOLS)
+def test_a_request_that_was_drained_does_not_keep_its_configuration(
+    run: Run, engine: str, client: str
+) -> None:
+    """With its listener, which leaves the configuration while its endpoint works."""
+
+    async def hold(turn: Turn) -> None:
+        await turn.left()
+
+    async def go() -> None:
+        keeps = Keeps()
+        async with hosting("http1", hold) as host:
+            mesh = Mesh(engine, host.port).via(layers=[{"python": "a:Keeps"}])
+            mesh.top["drain"] = "100ms"
+            other = str(mesh.another_listener("other"))
+            mesh.listeners.clear()
+            async with (
+                Proxy(load_text(other), layers={"a:Keeps": keeps}) as proxy,
+                calling(client, proxy, "other") as caller,
+            ):
+                call = await caller.begin(request())
+                await eventually(lambda: keeps.kept is not None)
+                before = oldest(proxy)
+                await proxy.reload(load_text(str(mesh)))
+                assert (await call.whole()).fields["x-mesh-reason"] == "draining"
+                await eventually(lambda: oldest(proxy) == before + 1)
+                assert keeps.kept is not None
+                assert keeps.kept.route == "all"
 
     run(go())

@@ -232,3 +232,42 @@ def test_one_address_of_a_client_everywhere(
     assert [told[f"/{n}"]["client"] for n in range(3)] == ["9.9.9.9", "9.9.9.9", "8.8.8.8"]
     assert told["/1"]["endpoint"] == ""
     assert {told["/0"]["endpoint"][:9], told["/2"]["endpoint"][:9]} == {"127.0.0.1", "127.0.0.2"}
+
+
+@every_way
+def test_an_answer_to_what_was_not_sent_whole_says_so(
+    run: Run,
+    serve: Serve,
+    engine: str,
+    client: str,
+    endpoint: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """It is no failure: the client has all of it, and the rest does not go to the endpoint."""
+
+    async def early(turn: Turn) -> None:
+        if turn.fields[":path"] == "/early":
+            await turn.answer(b"enough", status=403)
+            await turn.left()
+            parted.set()
+        else:
+            await turn.answer(b"fine")
+
+    parted = asyncio.Event()
+
+    async def go() -> None:
+        async with (
+            hosting(endpoint, early) as host,
+            serve(str(logged(engine, endpoint, host.port))) as proxy,
+            calling(client, proxy) as caller,
+        ):
+            reply = await (await caller.begin(request("POST", "/early"), end=False)).whole()
+            assert (reply.status, reply.body) == (403, b"enough")
+            await parted.wait()
+            assert (await caller.ask(request("POST", "/whole"))).body == b"fine"
+
+    run(go())
+    told = lines(capsys)
+    assert end(told["/early"]) == (403, "", "endpoint", "")
+    assert told["/early"]["detail"] == "request not sent whole"
+    assert (*end(told["/whole"]), told["/whole"]["detail"]) == (200, "", "endpoint", "", "")

@@ -161,7 +161,7 @@ impl Ticket {
             reason: failed.map_or("", |o| o.reason.code()),
             by: outcome.map_or("", |o| o.by().word()),
             phase: failed.map_or("", |o| o.phase.word()),
-            detail: failed.map_or("", |o| &o.detail),
+            detail: outcome.map_or("", |o| &o.detail),
             route: self.route().map_or("", |r| &r.name),
             endpoint: ticket.endpoint_address(),
             attempts: ticket.attempts(),

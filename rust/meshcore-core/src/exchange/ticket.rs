@@ -70,6 +70,10 @@ pub(super) struct Charged {
     charge: Option<Charge>,
 }
 
+/// An answer that was passed on whole while the client still sent: nothing more of the request goes
+/// to the endpoint. No failure, but what explains a connection that ends behind it.
+const NOT_WHOLE: &str = "request not sent whole";
+
 /// An attempt's place in the retry budget.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Budget {
@@ -381,7 +385,9 @@ impl RequestTicket {
     /// The request is over as it should be: its response was passed on whole, or an answer given
     /// here. Whatever it still holds goes back. Idempotent.
     pub fn finish(&mut self, now: Nanos, rand: u64) {
-        self.end(Outcome::of(Reason::Answered, Phase::Over), now, rand);
+        let answered = Outcome::of(Reason::Answered, Phase::Over);
+        let whole = self.body.done || self.tunnels;
+        self.end(if whole { answered } else { answered.because(NOT_WHOLE) }, now, rand);
     }
 
     /// The request is over; the first to say why is believed.

@@ -167,6 +167,49 @@ def test_what_only_a_worker_can_see_is_refused_by_all(tmp_path: Path) -> None:
         assert {get(url)[1] for _ in range(10)} == {b"again"}
 
 
+ODD = """
+class Odd(BaseException):
+    pass
+raise Odd("as asked")
+"""
+# An import may raise anything, and so may a constructor.
+UNUSABLE = {
+    "missing": ("", "No module named 'unusable'"),
+    "error": ("raise ValueError('no model')", "no model"),
+    "exit": ("import sys; sys.exit('enough')", "enough"),
+    "odd": (ODD, "as asked"),
+    "cancelled": ("import asyncio; raise asyncio.CancelledError", "CancelledError"),
+    "made": (
+        "from meshcore import Layer\n"
+        "class L(Layer):\n"
+        "    def __init__(self): raise GeneratorExit('not made')",
+        "not made",
+    ),
+}
+
+
+@pytest.mark.parametrize("how", UNUSABLE)
+def test_a_layer_that_cannot_be_imported_costs_no_worker(tmp_path: Path, how: str) -> None:
+    source, told = UNUSABLE[how]
+    file = write(tmp_path, HELLO)
+    with Program(file, "--workers", "2") as program:
+        url = program.url()
+        before = program.workers()
+        if source:
+            (tmp_path / "unusable.py").write_text(source)
+        layer = "layers: [python: unusable:L]"
+        file.write_text(HELLO.replace("{body: hello}", "{body: bye}, " + layer))
+        with pytest.raises(SystemExit):
+            program.order("/reload")
+        (problem,) = program.status()["refused"]["problems"]
+        assert "python layer unusable:L: " in problem
+        assert told in problem
+        assert program.workers() == before
+        assert get(url) == (200, b"hello")
+        assert program.stop() == 0
+        assert not any("ended" in line for line in program.lines)
+
+
 def test_listeners_come_and_go(tmp_path: Path) -> None:
     file = write(tmp_path, HELLO)
     with Program(file, "--workers", "2") as program:

@@ -38,7 +38,9 @@ def import_layer(name: str) -> object:
     module_name, _, attribute = name.partition(":")
     try:
         return getattr(importlib.import_module(module_name), attribute)
-    except (Exception, SystemExit) as error:  # somebody else's code: it may raise anything
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # somebody else's code: it may raise anything
         raise _unusable(name, error) from error
 
 
@@ -65,7 +67,9 @@ def make_layer(name: str, found: object) -> Layer:
     own a constructor may make."""
     try:
         made = found() if isinstance(found, type) else found
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         raise _unusable(name, error) from error
     if not isinstance(made, Layer):
         raise LayerError(f"python layer {name}: not a meshcore.Layer")
@@ -73,7 +77,7 @@ def make_layer(name: str, found: object) -> Layer:
 
 
 def _unusable(name: str, error: BaseException) -> LayerError:
-    return LayerError(f"python layer {name}: {error or type(error).__name__}")
+    return LayerError(f"python layer {name}: {str(error) or type(error).__name__}")
 
 
 def load_layer(name: str) -> Layer:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
-from meshcore._core import Answer, Attempt, Permit, Request, Response, __version__, now_ns
+from meshcore._core import Answer, Attempt, Outcome, Permit, Request, Response, __version__, now_ns
 
 if TYPE_CHECKING:
     from meshcore.config.load import load_file, load_text
@@ -55,6 +55,7 @@ __all__ = [
     "LimitState",
     "MeshcoreError",
     "NoHealthyEndpoint",
+    "Outcome",
     "Permit",
     "Problem",
     "Proxy",

@@ -45,6 +45,7 @@ __all__ = [
     "Keep",
     "Listener",
     "Next",
+    "Outcome",
     "Passed",
     "Peer",
     "Permit",
@@ -1080,6 +1081,50 @@ class Ticket:
     def access_line(self, request: Request, peer: Peer, json: bool) -> str:
         """A line of the access log, with its line feed; after the end. O(bytes)."""
 
+    def outcome(self) -> Outcome:
+        """What the access log says of the end, for layers; after it."""
+
+@final
+class Outcome:
+    """How a request ended: what the access log says of it."""
+
+    @property
+    def reason(self) -> str | None:
+        """Why, as in ``x-mesh-reason``; `None` if the client has the endpoint's whole answer."""
+
+    @property
+    def by(self) -> str:
+        """Who ended it: ``client``, ``endpoint`` or ``proxy``."""
+
+    @property
+    def phase(self) -> str | None:
+        """Where it ended, such as ``asked``; `None` as the reason."""
+
+    @property
+    def detail(self) -> str:
+        """What in particular: which rule, which limit, which error of the system; empty if there
+        is nothing to add."""
+
+    @property
+    def status(self) -> int:
+        """The status that the client got; 0 for none."""
+
+    @property
+    def grpc_status(self) -> int | None:
+        """The status of a gRPC call that the client got, if it was told one."""
+
+    @property
+    def endpoint(self) -> str | None:
+        """The address of the endpoint that was asked last, if one was."""
+
+    @property
+    def attempts(self) -> int:
+        """How often an endpoint was chosen."""
+
+    @property
+    def seconds(self) -> float:
+        """From the request's head to the end of its response."""
+
 @final
 class Segment:
     """Shared words in a sealed memory file, by kind and name.
@@ -1176,8 +1221,9 @@ class Prepared:
     def version(self) -> int:
         """Its number."""
 
-    def python_layers(self) -> list[str]:
-        """The names of Python layers, by the number of a pause. `ValueError` once committed."""
+    def python_layers(self) -> list[str | None]:
+        """The names of Python layers, by the number of a pause; none for one that no stack has any
+        more, be it of a request under way. `ValueError` once committed."""
 
     def upstreams(self) -> list[tuple[str, list[tuple[int, str]]]]:
         """Every upstream that the change sets, with id and address of its endpoints. `ValueError`
@@ -1259,8 +1305,8 @@ class Engine:
     def listener(self, name: str) -> Listener:
         """A listener's stack in the configuration in force; `ConfigError` for an unknown name."""
 
-    def python_layers(self) -> list[str]:
-        """The names of Python layers, by the number of a pause."""
+    def python_layers(self) -> list[str | None]:
+        """The names of Python layers, by the number of a pause, as of `Prepared`."""
 
     def peer(self, host: str | None, port: int = 0) -> Peer:
         """The peer at an address; ``None`` for a unix socket."""

@@ -14,6 +14,8 @@ from meshcore._core import By
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from meshcore.config.fault import Fault
+
 __all__ = [
     "BreakerOpen",
     "CodecError",
@@ -66,9 +68,26 @@ class CodecError(MeshcoreError):
 
 
 class LayerError(MeshcoreError):
-    """A Python layer cannot be loaded, or is not one."""
+    """A Python layer cannot be loaded, is not one, or does not take the arguments that it is given.
+
+    ``args`` is the message, the layer's key, and the faults of its arguments.
+    """
 
     reason = "layer_error"
+
+    @property
+    def key(self) -> str:
+        """Which layer of the configuration it is, as `config.layer_key` writes it; empty if it is
+        in none."""
+        return str(self.args[1]) if len(self.args) > 1 else ""
+
+    @property
+    def faults(self) -> tuple[Fault, ...]:
+        """What is wrong with its arguments, by their paths in ``with``."""
+        return self.args[2] if len(self.args) > 2 else ()
+
+    def __str__(self) -> str:
+        return str(self.args[0]) if self.args else ""
 
 
 # Characters of one part of a problem's line.

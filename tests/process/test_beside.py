@@ -104,3 +104,75 @@ def test_included_files_are_watched_and_gone_back_to(tmp_path: Path) -> None:
         assert get(url) == (200, b"bye")
         program.order("/rollback")
         assert get(url) == (200, b"hello"), "by what was in the file then"
+
+
+TENANT = """\
+import meshcore
+
+class Tenant(meshcore.Layer):
+    made = 0
+
+    def __init__(self, name: str, *, codes: list[int] = ()):
+        Tenant.made += 1
+        self.text = f"{name} {Tenant.made}".encode()
+
+    def on_request(self, request):
+        return meshcore.Answer(200, [], self.text)
+"""
+
+
+def layered(use: str) -> str:
+    return HELLO.replace("{body: hello}", f"{{body: hello}}, layers: [python: {use}]")
+
+
+def test_arguments_of_layers_come_from_the_file(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(TENANT)
+    file = write(tmp_path, layered("{class: own:Tenant, with: {name: a}}"))
+    with Program(file, "--workers", "1") as program:
+        url = program.url()
+        assert get(url) == (200, b"a 1")
+        file.write_text(layered("{class: own:Tenant, with: {name: a}}") + "watch: off\n")
+        program.order("/reload")
+        assert get(url) == (200, b"a 1")
+        file.write_text(layered("{class: own:Tenant, with: {name: b}}"))
+        program.order("/reload")
+        assert get(url) == (200, b"b 2")
+        file.write_text(layered("{class: own:Tenant, with: {nane: b, codes: [x]}}"))
+        with pytest.raises(SystemExit):
+            program.order("/reload")
+        assert get(url) == (200, b"b 2")
+        place = "routes[0].layers[0].python.with"
+        told = [problem.partition(": ") for problem in program.status()["refused"]["problems"]]
+        assert sorted(said for _, _, said in told) == [
+            f"{place}.codes[0]: expected a whole number, got 'x'",
+            f"{place}.name: required argument is missing",
+            f"{place}.nane: unknown argument (did you mean name?)",
+        ]
+        assert {where.rpartition(":")[0] for where, _, _ in told} == {f"{file}:5"}
+        program.order("/rollback")
+        assert get(url)[1].startswith(b"a")
+
+
+@pytest.mark.parametrize(
+    ("use", "problem"),
+    [
+        (
+            "{class: own:Tenant, with: {name: 5}}",
+            'routes[0].layers[0].python.with.name: expected a text, got 5 (write "5")',
+        ),
+        (
+            "nowhere:Layer",
+            "routes[0].layers[0].python: python layer nowhere:Layer: No module named 'nowhere'",
+        ),
+    ],
+)
+def test_a_program_does_not_start_with_a_layer_that_cannot_be_made(
+    tmp_path: Path, use: str, problem: str
+) -> None:
+    (tmp_path / "own.py").write_text(TENANT)
+    file = write(tmp_path, layered(use))
+    with Program(file, "--workers", "2") as program:
+        assert program.process.wait(30) == 2
+    (line,) = [line for line in program.lines if "python" in line]
+    assert line.startswith(f"{file}:5:")
+    assert line.endswith(f": {problem}")

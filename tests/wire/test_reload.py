@@ -231,14 +231,14 @@ def test_what_fails_when_it_is_put_in_force_changes_nothing(
         async with Origin(response(b"x")) as origin, serve(mesh(origin.port)) as proxy:
             worker = proxy._worker
             assert worker is not None
-            worker._named["m:Plain"] = Plain()
+            worker._made["m:Plain"] = Plain()
             cluster, pools = worker._clusters["u"], dict(worker.pools.pools)
             text = mesh(1, more=", layers: [python: m:Plain]", upstream=CAP)
             text = text.replace("drain: 2s", "drain: 9s") + "access_log: json\n"
             new = compile(load_text(text), 2)
             prepared = await worker.prepare(change(proxy._snapshot, new))
             if part == "layers":
-                del worker._named["m:Plain"]
+                del worker._made["m:Plain"]
             elif part == "commit":
                 other = await worker.prepare(change(proxy._snapshot, proxy._snapshot))
                 worker._engine.commit(other.core)

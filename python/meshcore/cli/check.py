@@ -21,16 +21,16 @@ from meshcore.config.warnings import warn
 from meshcore.config.warnings.hosts import unresolved_hosts
 from meshcore.errors import ConfigError
 from meshcore.process.cores import cores
+from meshcore.process.layer_places import faults_at, python_layers
 from meshcore.process.layers import layer_fault, look_beside
 from meshcore.process.room import check_room
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
-    from meshcore.config.layers import ListenerLayer
     from meshcore.config.load import Loaded
     from meshcore.config.model import Config
-    from meshcore.errors import Problem
+    from meshcore.errors import LayerError, Problem
 
 # Less is nothing to anybody.
 WORTH_TELLING_BYTES = 64 << 20
@@ -47,7 +47,8 @@ def check(file: Path, env: bool, strict: bool, offline: bool, as_json: bool) -> 
 
     One line for each problem on standard error, as file:line:column: path: message (hint), with
     the word `warning` before the path of what is allowed: a route that never matches, an upstream
-    without a route, a layer that cannot be imported, a host that does not resolve.
+    without a route, a layer that cannot be imported, a host that does not resolve. What can be
+    imported has to take the arguments that it is given.
 
     Exit code 2 if something is wrong, or with --strict if there are warnings.
     """
@@ -58,12 +59,13 @@ def check(file: Path, env: bool, strict: bool, offline: bool, as_json: bool) -> 
     with reported(file):
         try:
             loaded, room = _loaded(file, env=env)
+            warnings = _warnings(loaded, file, offline=offline)
         except ConfigError as error:
             if not as_json:
                 raise
             errors = problems_of(error, file)
         else:
-            config, warnings = loaded.config, _warnings(loaded, file, offline=offline)
+            config = loaded.config
     failed = config is None or (strict and bool(warnings))
     if as_json:
         click.echo(json.dumps(_answer(file, errors, warnings, ok=not failed), indent=2))
@@ -83,12 +85,12 @@ def _loaded(file: Path, *, env: bool) -> tuple[Loaded, int]:
 
 
 def _warnings(loaded: Loaded, file: Path, *, offline: bool) -> list[Problem]:
-    """Everything that is a warning, in the order of the file."""
-    faults = [
-        *warn(loaded.config),
-        *_token(loaded.config),
-        *_layers(loaded.config, file.parent),
-    ]
+    """Everything that is a warning, in the order of the file. Raises `ConfigError` for arguments
+    that a layer does not take."""
+    wrong, unusable = _layers(loaded.config, file.parent)
+    if wrong:
+        raise ConfigError(loaded.placed(wrong))
+    faults = [*warn(loaded.config), *_token(loaded.config), *unusable]
     if not offline:
         faults += unresolved_hosts(loaded.config)
     return loaded.placed(faults)
@@ -101,30 +103,21 @@ def _token(config: Config) -> Iterator[Fault]:
         yield Fault(("admin", "token_file"), message)
 
 
-def _layers(config: Config, folder: Path) -> Iterator[Fault]:
-    """Layers that a worker could not use: imported as it does. No error, as a file may be checked
-    where they are not installed."""
-    known: dict[str, str | None] = {}
-    for path, name in _named(config):
-        if name not in known:
+def _layers(config: Config, folder: Path) -> tuple[list[Fault], list[Fault]]:
+    """What is wrong with arguments of layers, and layers that a worker could not use: imported as
+    it does. These are no error, as a file may be checked where they are not installed."""
+    known: dict[str, LayerError | None] = {}
+    wrong: list[Fault] = []
+    unusable: list[Fault] = []
+    for path, key in python_layers(config):
+        if key not in known:
             look_beside(folder)
             # What a module prints is not ours to say, least of all within JSON.
             with contextlib.redirect_stdout(sys.stderr):
-                known[name] = layer_fault(name)
-        if (message := known[name]) is not None:
-            yield Fault(path, message)
-
-
-def _named(config: Config) -> Iterator[tuple[tuple[str | int, ...], str]]:
-    """Every place where a layer in Python is named."""
-    lists: list[tuple[tuple[str | int, ...], Sequence[ListenerLayer]]] = [
-        *((("listeners", name), listener.layers) for name, listener in config.listeners.items()),
-        *((("routes", number), route.layers) for number, route in enumerate(config.routes)),
-    ]
-    for path, layers in lists:
-        for number, layer in enumerate(layers):
-            if layer.python is not None:
-                yield (*path, "layers", number, "python"), layer.python
+                known[key] = layer_fault(key)
+        if (error := known[key]) is not None:
+            (wrong if error.faults else unusable).extend(faults_at(path, error))
+    return wrong, unusable
 
 
 def _answer(file: Path, errors: Any, warnings: list[Problem], *, ok: bool) -> dict[str, Any]:

@@ -121,7 +121,7 @@ def layer(model: ListenerLayer, timeout: int = 0) -> dict[str, Any]:
     if model.in_flight is not None:
         return {"in_flight": {"name": model.in_flight.name, "max": model.in_flight.max}}
     if model.python is not None:
-        return {"python": {"name": model.python}}
+        return {"python": {"name": model.python.key}}
     breaker: CircuitBreaker = model.circuit_breaker  # type: ignore[attr-defined]  # a RouteLayer
     return {"circuit_breaker": rules(breaker, timeout)}
 

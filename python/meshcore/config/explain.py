@@ -140,7 +140,7 @@ def _tree(kind: Any, path: str, above: tuple[type, ...]) -> Iterator[tuple[str, 
         inner = f"{path}.NAME" if origin is dict else f"{path}[N]"
         yield from _tree(typing.get_args(kind)[-1], inner, above)
     elif isinstance(kind, type) and issubclass(kind, BaseModel) and kind not in above:
-        yield path or "the file itself", set(kind.model_fields)
+        yield path or "the file itself", set(_keys(kind))
         for name, field in kind.model_fields.items():
             inner = f"{path}.{name}" if path else name
             yield from _tree(field.annotation, inner, (*above, kind))
@@ -193,7 +193,7 @@ def _literal(value: object, expected: str) -> tuple[str, str | None]:
 def _of_type(kind: str, value: object, model: type[BaseModel] | None) -> tuple[str, str | None]:
     wanted = _WANTED[kind]
     if kind in _MAPPINGS and model is not None and issubclass(model, OrText):
-        wanted = f"a text or a mapping of {', '.join(model.model_fields)}"
+        wanted = f"a text or a mapping of {', '.join(_keys(model))}"
     message = f"expected {wanted}, got {shown(value)}"
     if value is None:
         return message, 'for an empty text write ""' if kind == "string_type" else None
@@ -240,7 +240,12 @@ def _number_hint(text: str) -> str | None:
 def known_keys(model: type[BaseModel], path: tuple[str | int, ...]) -> set[str]:
     """The keys of the model at a path; none when there is no single model."""
     found = _class_at(model, path)
-    return set(found.model_fields) if found is not None else set()
+    return set(_keys(found)) if found is not None else set()
+
+
+def _keys(model: type[BaseModel]) -> list[str]:
+    """As a file says them; `class` and `with` are no names of fields."""
+    return [field.alias or name for name, field in model.model_fields.items()]
 
 
 def _class_at(model: type[BaseModel], path: tuple[str | int, ...]) -> type[BaseModel] | None:

@@ -195,7 +195,8 @@ def _target(text: str) -> str:
     return text
 
 
-def _layer_name(value: object) -> str:
+def layer_class(value: object) -> str:
+    """Where a layer in Python is found."""
     if not isinstance(value, str) or not _LAYER.fullmatch(value) or ".py:" in value:
         raise HintedError(f"expected module:Class, got {shown(value)}", _as_layer(value))
     return value
@@ -384,8 +385,9 @@ UpgradeToken = Annotated[str, AfterValidator(_upgrade)]
 Path = Annotated[str, AfterValidator(_path)]
 Target = Annotated[str, AfterValidator(_target)]
 Regex = Annotated[str, AfterValidator(_regex)]
-LayerName = Annotated[
-    str, BeforeValidator(_layer_name), _text(r"^[\w.]+:[\w.]+$", "mypkg.layers:AddTenant")
+LAYER_PATTERN: Final = r"^[\w.]+:[\w.]+$"
+LayerClass = Annotated[
+    str, BeforeValidator(layer_class), _text(LAYER_PATTERN, "mypkg.layers:AddTenant")
 ]
 FilePath = Annotated[str, Field(min_length=1), AfterValidator(_beside_the_file)]
 """A file; a relative path begins at the folder of the configuration file."""

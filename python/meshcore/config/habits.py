@@ -182,6 +182,12 @@ _KEYS: Final[dict[str, dict[str, str]]] = {
             _called("python"): "layer plugin module class wasm lua",
         }
     ),
+    "PythonLayer": _names(
+        {
+            _called("class"): "name module path layer type",
+            _called("with"): "args arguments kwargs config params parameters options settings",
+        }
+    ),
     "Retry": _names(
         {
             _called("retries"): "attempts count max numretries maxretries tries",

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Final, Literal, Self, TypeVar
+import math
+from typing import Any, ClassVar, Final, Literal, Self, TypeVar
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_serializer, model_validator
 
 from meshcore.config.failures import BreakerFailure
-from meshcore.config.fault import HintedError
+from meshcore.config.fault import HintedError, shown
 from meshcore.config.fields import (
+    LAYER_PATTERN,
     CountedField,
     Duration,
-    LayerName,
+    LayerClass,
     Model,
     Name,
     OrText,
@@ -19,9 +21,11 @@ from meshcore.config.fields import (
     RateText,
     Span,
     duration,
+    layer_class,
     one_of,
     percent,
 )
+from meshcore.config.layer_key import layer_key
 
 # 16.7 million: the core's own cap on a table, 256 MiB.
 MAX_CLIENTS = 1 << 24
@@ -32,6 +36,10 @@ MAX_REFILL_NS = 1 << 52
 # What fits the breaker's word (admission/breaker_word.rs).
 MAX_FAILURES = (1 << 20) - 1
 MAX_PROBES = (1 << 10) - 1
+# Of a layer's arguments, as JSON; who has more to say names a file.
+MAX_ARGUMENT_BYTES: Final = 16 << 10
+# As deep as a file may nest.
+MAX_ARGUMENT_DEPTH: Final = 32
 
 
 class LimitKey(OrText):
@@ -162,13 +170,69 @@ class InFlight(Counting):
     max: int = Field(ge=1, le=1 << 32, description="Most requests at one time.")
 
 
+class PythonLayer(OrText):
+    """A layer in Python: a class, and what its objects are made with; or the class alone."""
+
+    text_schema: ClassVar = {"pattern": LAYER_PATTERN, "examples": ["mypkg.layers:AddTenant"]}
+
+    class_: LayerClass = Field(alias="class", description="`module:Class`, or an object there.")
+    arguments: dict[str, Any] = Field(
+        default={},
+        alias="with",
+        description="Arguments of the class by name: texts, numbers, `true`, `false`, `null`, "
+        "lists and mappings, at most 16KiB as JSON. Checked against the annotations of its "
+        "`__init__` where the class is imported.",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _a_text(cls, value: object) -> object:
+        return value if isinstance(value, dict | cls) else {"class": layer_class(value)}
+
+    @field_validator("arguments")
+    @classmethod
+    def _plain(cls, arguments: dict[str, Any]) -> dict[str, Any]:
+        _check_plain(arguments, MAX_ARGUMENT_DEPTH)
+        if len(layer_key("", arguments)) > MAX_ARGUMENT_BYTES:
+            raise ValueError("must be at most 16KiB as JSON")
+        return arguments
+
+    @model_serializer
+    def _short(self) -> str | dict[str, Any]:
+        if not self.arguments:
+            return self.class_
+        return {"class": self.class_, "with": self.arguments}
+
+    @property
+    def key(self) -> str:
+        """What workers know it by: equal ones share an object."""
+        return layer_key(self.class_, self.arguments)
+
+
+def _check_plain(value: object, depth: int) -> None:
+    """Refuse what no file says, of a configuration that is made in a program."""
+    if isinstance(value, dict | list):
+        if not depth:
+            raise ValueError(f"nested deeper than {MAX_ARGUMENT_DEPTH}")
+        if isinstance(value, dict) and not all(isinstance(key, str) for key in value):
+            raise ValueError("keys of mappings must be texts")
+        for inner in value.values() if isinstance(value, dict) else value:
+            _check_plain(inner, depth - 1)
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"must be finite, got {value}")
+    elif not isinstance(value, str | int | float | None):
+        raise ValueError(f"a file cannot say {shown(value)}")
+
+
 class ListenerLayer(Model):
     """One layer before routing: exactly one of these."""
 
     client_limit: ClientLimit | None = Field(None, description="A bucket for each client.")
     limit: Limit | None = Field(None, description="A bucket for all, or for each value of a key.")
     in_flight: InFlight | None = Field(None, description="A cap on requests under way.")
-    python: LayerName | None = Field(None, description="A layer in Python, as `module:Class`.")
+    python: PythonLayer | None = Field(
+        None, description="A layer in Python, as `module:Class` or with arguments."
+    )
 
     @model_validator(mode="after")
     def _one(self) -> ListenerLayer:

@@ -36,8 +36,8 @@ class Loaded:
     tree: Tree
 
     def placed(self, faults: Iterable[Fault]) -> list[Problem]:
-        """These with their places, in the order of the file."""
-        return self.tree.placed(faults)
+        """These with their places, in the order of the file, and with what to write."""
+        return self.tree.placed(self.tree.hinted(list(faults)))
 
     @property
     def included(self) -> dict[str, bytes]:

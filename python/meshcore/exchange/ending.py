@@ -9,10 +9,8 @@ from meshcore.exchange.phase import ANSWERING, FULL, LOOKING, OVER, UNTAKEN, WAI
 from meshcore.exchange.reading import Reading
 
 if TYPE_CHECKING:
-    from collections.abc import Sized
-
     from meshcore._core import Cause, Chunk, Request
-    from meshcore.exchange.ports import Driver, Task
+    from meshcore.exchange.ports import Driver, Passage, Task
 
 
 class Ending(Reading):
@@ -26,8 +24,8 @@ class Ending(Reading):
     driver: Driver
     request: Request
     response: Response | None
-    layers: Sized | None
-    """Those that are to see the response."""
+    layers: Passage | None
+    """Those that are to see the response, and its end."""
     local: Answer | None
     """The answer given here that layers look at: `response` shows it to them."""
     task: Task | None
@@ -41,6 +39,8 @@ class Ending(Reading):
         self.ticket.finish(now_ns)
         if self.driver.observer is not None:
             self.driver.observer.ended(self)  # type: ignore[arg-type]  # an Exchange
+        if self.layers is not None and self.layers.ends is not None:
+            self.driver.tell_layers(self)  # type: ignore[arg-type]  # an Exchange
         self.down.finished(now_ns)
 
     def _cut(
@@ -82,6 +82,8 @@ class Ending(Reading):
         self.ticket.cut(reason, detail, phase, cause, now_ns)
         if self.driver.observer is not None:
             self.driver.observer.ended(self)  # type: ignore[arg-type]  # an Exchange
+        if self.layers is not None and self.layers.ends is not None:
+            self.driver.tell_layers(self)  # type: ignore[arg-type]  # an Exchange
 
     def _part(self) -> None:
         """Part with whatever works for the request: a layer, a place in a queue, a connection."""

@@ -394,7 +394,8 @@ class Exchange(Ending):
     def on_drained(self, now_ns: int) -> None:
         """The time to drain is over: the client hears why, as far as its protocol can say it."""
         if self.phase < ANSWERING:
-            self.layers = None  # there is no time for them
+            if self.layers:
+                self.layers.clear()  # there is no time for them
             self.answer(Answer.for_reason(Reason.DRAINING), now_ns)
         else:
             self._cut(Reason.DRAINING, "", now_ns)

@@ -7,15 +7,17 @@ from typing import TYPE_CHECKING, ClassVar
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
-    from meshcore._core import Answer, Request, Response
+    from meshcore._core import Answer, Outcome, Request, Response
 
 
 class Layer:
     """A policy in Python, put anywhere in a stack by ``- python: module:Class``.
 
-    One object serves all requests of a process: keep per-request state in `Request.state`. Either
-    hook may be ``async``; a layer without a hook costs nothing on that side. An exception is
-    answered with 500 ``layer_error``.
+    With ``- python: {class: "module:Class", with: {header: x-tenant}}`` it is made with these
+    arguments, which are checked against the annotations of its ``__init__`` beforehand. One object
+    serves all requests of a process: keep per-request state in `Request.state`. `on_request` and
+    `on_response` may be ``async``; a layer without a hook costs nothing on that side. An exception
+    of either is answered with 500 ``layer_error``.
     """
 
     local_answers: ClassVar[bool] = True
@@ -33,3 +35,9 @@ class Layer:
         send that instead. `Response.reason` says whether it was made here, and why; an exception
         over such a one is final."""
         return None
+
+    def on_end(self, request: Request, outcome: Outcome) -> None:
+        """Be told that a request is over whose `on_request` was begun here, once: with an answer,
+        because its client left, because a layer failed, or because a drain was over. ``outcome`` is
+        what the access log says of it. Not ``async``; it changes nothing, and what it raises is
+        logged. An ``async`` hook that was cancelled with its request may end after it."""

@@ -13,6 +13,7 @@ from meshcore._core import Reason
 if TYPE_CHECKING:
     from meshcore._core import Answer, Body, Cause, Chunk, Listener, Peer, Request, Response, Ticket
     from meshcore.exchange.exchange import Exchange
+    from meshcore.exchange.layers import Layer
     from meshcore.exchange.owner import Owner
 
 
@@ -41,6 +42,19 @@ class Task(Protocol):
 
     def cancel(self) -> object:
         """Ask it to end."""
+
+
+class Passage(Protocol):
+    """The layers of a request."""
+
+    ends: list[Layer] | None
+    """Those that are to be told of its end, if any."""
+
+    def __len__(self) -> int:
+        """How many are to see the response."""
+
+    def clear(self) -> None:
+        """None of them is."""
 
 
 class Observer(Protocol):
@@ -198,3 +212,6 @@ class Driver(Protocol):
     def run_response_layers(self, exchange: Exchange) -> bool:
         """Run ``on_response`` of the layers that saw the request; ``False``: one is awaited
         (``Exchange.task``), and ``Exchange.on_looked`` follows, or it was answered."""
+
+    def tell_layers(self, exchange: Exchange) -> None:
+        """It is over: tell the layers that asked for it, soon."""

@@ -16,6 +16,8 @@ from meshcore.process.messages import CHANNEL_FD
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from meshcore.process.messages import Failed
+
 PROGRAM: Final = ("-m", "meshcore.process.worker_process")
 
 
@@ -43,8 +45,8 @@ class Child:
         """Its columns in the shared memory."""
         self.adopted: set[int] = set()
         self.state = State.STARTING
-        self.failure: tuple[str, int] | None = None
-        """Why it could not start, and the exit code that fits."""
+        self.failure: Failed | None = None
+        """Why it could not start."""
         self.pid = 0
         self.began_ns = now_ns()
         self.late = 0  # looks at which its loop stood still

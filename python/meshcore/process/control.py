@@ -25,7 +25,7 @@ from meshcore.config.document import MAX_BYTES
 from meshcore.config.file import read_file
 from meshcore.config.include import bundle, fetch_from, unbundle
 from meshcore.config.load import load_bytes
-from meshcore.errors import SegmentFullError, SegmentLayoutError
+from meshcore.errors import LayerError, SegmentFullError, SegmentLayoutError
 from meshcore.process import messages
 from meshcore.process.aside import aside
 from meshcore.process.child import State
@@ -33,6 +33,7 @@ from meshcore.process.cores import cores
 from meshcore.process.crew import Crew, free_slots
 from meshcore.process.doors import Door, Doors
 from meshcore.process.history import History, Refusal, Revision
+from meshcore.process.layer_places import placed
 from meshcore.process.room import share, too_small
 from meshcore.process.source import Source
 from meshcore.process.warned import Warned
@@ -40,7 +41,9 @@ from meshcore.process.warned import Warned
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable
 
+    from meshcore.config.load import Loaded
     from meshcore.config.snapshot import Snapshot
+    from meshcore.errors import ConfigError
     from meshcore.process.child import Child
     from meshcore.process.inheritance import Predecessor
 
@@ -81,16 +84,24 @@ class Control:
 
         Raises `ConfigError` with every problem, `OSError` when the file cannot be read.
         """
-        name, folder = str(self.file), self.file.parent
         if text is None:
             raw = self._read()
-            loaded = load_bytes(raw, name, folder, env=self._env)
+            loaded = load_bytes(raw, str(self.file), self.file.parent, env=self._env)
             self._warned.tell(loaded)  # an earlier one has had its warnings
             text = bundle(raw, loaded.included)
         else:
-            raw, files = unbundle(text)
-            loaded = load_bytes(raw, name, folder, env=self._env, fetch=fetch_from(files))
+            loaded = self._loaded(text)
         return compile(loaded.config, version, cores=cores()), text
+
+    def _loaded(self, text: bytes) -> Loaded:
+        raw, files = unbundle(text)
+        name, folder = str(self.file), self.file.parent
+        return load_bytes(raw, name, folder, env=self._env, fetch=fetch_from(files))
+
+    def placed(self, error: LayerError, text: bytes | None = None) -> ConfigError:
+        """What a worker says of a layer, with the places in a text, or in what is in force. As
+        `load`."""
+        return placed(error, self._loaded(text or self.history.revisions[-1].text))
 
     def _read(self) -> bytes:
         if hasattr(self, "crew"):
@@ -229,7 +240,10 @@ class Control:
             async with self._turn():
                 try:
                     new, source = await aside(self.load, self._next, text)
-                    await self._change(new)
+                    try:
+                        await self._change(new)
+                    except LayerError as error:
+                        raise await aside(self.placed, error, source) from error
                 except Exception as error:
                     self._reloaded(Refusal.of(origin, error))
                     raise
@@ -412,6 +426,8 @@ def _must_be_ready(child: Child, answer: Any) -> None:
     if isinstance(answer, messages.WasPrepared) or child.state is State.DRAINING:
         return
     if isinstance(answer, messages.Refused):
+        if answer.layer is not None:
+            raise answer.layer
         raise OrderRefusedError(f"worker {child.lane}: {answer.reason}")
     if isinstance(answer, BaseException):
         raise OrderRefusedError(f"worker {child.lane}: {answer}") from answer

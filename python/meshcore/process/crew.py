@@ -42,11 +42,13 @@ ABORT_S: Final = 1.0
 
 
 class WorkerFailedError(Exception):
-    """No worker can be started. `code` is the exit code that fits."""
+    """No worker can be started. `code` is the exit code that fits; `layer`, if one in Python is
+    why, says what is wrong with it."""
 
-    def __init__(self, reason: str, code: int) -> None:
-        super().__init__(reason)
-        self.code = code
+    def __init__(self, failure: messages.Failed) -> None:
+        super().__init__(failure.reason)
+        self.code = failure.code
+        self.layer = failure.layer
 
 
 class Owner(Protocol):
@@ -145,7 +147,7 @@ class Crew:
             self._give_slot(child)
             self._owner.greet(child)
         except OSError as error:
-            child.failure = (f"cannot start a worker: {error}", 1)
+            child.failure = messages.Failed(f"cannot start a worker: {error}", 1)
             child.kill()
             if not child.pid:
                 self._failed_to_start(child)
@@ -177,7 +179,7 @@ class Crew:
                 self.drain(going)
             self._adopt_orphans()
         elif isinstance(message, messages.Failed):
-            child.failure = (message.reason, message.code)
+            child.failure = message
         elif isinstance(message, messages.NotAdopted):
             # In part, perhaps: the next look finds another for it, or the same again.
             child.adopted.discard(message.lane)
@@ -288,7 +290,8 @@ class Crew:
             del self._renewing[child.lane]
         self._adopt_orphans()
         if was is State.STARTING:
-            child.failure = child.failure or (f"a worker ended at its start: {_how(code)}", 1)
+            ended = f"a worker ended at its start: {_how(code)}"
+            child.failure = child.failure or messages.Failed(ended, 1)
             self._failed_to_start(child)
         elif was is State.READY and not self.stopping:
             self._replace(child, pid, code)
@@ -308,18 +311,20 @@ class Crew:
         return min(FIRST_PAUSE_S * 2.0 ** (failures - 1), LONGEST_PAUSE_S)
 
     def _failed_to_start(self, child: Child) -> None:
-        reason, code = child.failure or ("unknown", 1)
+        failure = child.failure or messages.Failed("unknown", 1)
         if self.stopping:
             return
         pause_s = self._pause_s(child.lane)
         failures = self._failed[child.lane]
         if not self._started or (failures >= MOST_FAILURES and not self.ready()):
-            self.fault = self.fault or WorkerFailedError(reason, code)
+            self.fault = self.fault or WorkerFailedError(failure)
             self.stopping = True
             self._news.set()
             self._on_failure()
             return
-        log.error("worker %d cannot start: %s; again in %.1f s", child.lane, reason, pause_s)
+        log.error(
+            "worker %d cannot start: %s; again in %.1f s", child.lane, failure.reason, pause_s
+        )
         self._again(child.lane, pause_s)
 
     def renew(self, child: Child) -> None:
@@ -393,7 +398,8 @@ class Crew:
         for child in self.living():
             age_ns = now - child.began_ns
             if child.state is State.STARTING and age_ns > START_S * 1e9:
-                child.failure = child.failure or (f"a worker was not ready in {START_S:.0f} s", 1)
+                late = f"a worker was not ready in {START_S:.0f} s"
+                child.failure = child.failure or messages.Failed(late, 1)
                 child.kill()
             elif child.state is State.DRAINING and now > child.leave_by_ns:
                 log.error("worker %d (%d) does not end: it is killed", child.lane, child.pid)

@@ -9,17 +9,23 @@ import importlib
 import inspect
 import logging
 import sys
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from meshcore._core import Answer, Reason, now_ns
-from meshcore.errors import LayerError
+from meshcore.config.fault import path_text
+from meshcore.config.layer_key import layer_name, parse_layer_key
+from meshcore.errors import LayerError, Problem
 from meshcore.exchange.layers import Layer
 from meshcore.exchange.phase import LAYERS, LOOKING
+from meshcore.process.layer_arguments import argument_faults
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterable, Mapping
     from pathlib import Path
 
+    from meshcore._core import Outcome, Request
+    from meshcore._core import Prepared as CorePrepared
+    from meshcore.config.fault import Fault
     from meshcore.exchange.exchange import Exchange
 
     Then = Callable[[Exchange, Layer, Any], None]
@@ -30,18 +36,19 @@ log = logging.getLogger("meshcore.layers")
 ENDS: Final = (KeyboardInterrupt, SystemExit)
 
 
-def import_layer(name: str) -> object:
-    """What ``module:Class`` names: for a thread, as an import takes as long as it likes.
+def import_layer(key: str) -> object:
+    """What the ``module:Class`` of a layer names: for a thread, as an import takes as long as it
+    likes.
 
     Raises `LayerError`, saying what is wrong; so does `make_layer`.
     """
-    module_name, _, attribute = name.partition(":")
+    module_name, _, attribute = layer_name(key).partition(":")
     try:
         return getattr(importlib.import_module(module_name), attribute)
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # somebody else's code: it may raise anything
-        raise _unusable(name, error) from error
+        raise _unusable(key, error) from error
 
 
 def look_beside(folder: Path) -> None:
@@ -52,54 +59,103 @@ def look_beside(folder: Path) -> None:
         sys.path.append(place)
 
 
-def layer_fault(name: str) -> str | None:
+def layer_fault(key: str) -> LayerError | None:
     """Why a worker could not use this layer; imports it, and makes no object of it."""
     try:
-        found = import_layer(name)
+        _check(key, import_layer(key))
     except LayerError as error:
-        return str(error)
-    is_layer = issubclass(found, Layer) if isinstance(found, type) else isinstance(found, Layer)
-    return None if is_layer else f"python layer {name}: not a meshcore.Layer"
+        return error
+    return None
 
 
-def make_layer(name: str, found: object) -> Layer:
+def make_layer(key: str, found: object) -> Layer:
     """The layer object of what was imported: on the loop, whose tasks, timers and clients of its
     own a constructor may make."""
+    _check(key, found)
+    if not isinstance(found, type):
+        return cast("Layer", found)
     try:
-        made = found() if isinstance(found, type) else found
+        made: object = found(**parse_layer_key(key)[1])
     except KeyboardInterrupt:
         raise
     except BaseException as error:
-        raise _unusable(name, error) from error
-    if not isinstance(made, Layer):
-        raise LayerError(f"python layer {name}: not a meshcore.Layer")
-    return made
+        raise _unusable(key, error) from error
+    return _checked(key, made)
 
 
-def _unusable(name: str, error: BaseException) -> LayerError:
-    return LayerError(f"python layer {name}: {str(error) or type(error).__name__}")
+def _check(key: str, found: object) -> None:
+    """Raise `LayerError` for what makes no layer with these arguments."""
+    if not isinstance(found, type):
+        _checked(key, found)
+        if parse_layer_key(key)[1]:
+            raise _error(key, "with is for a class: this is an object, which was made")
+        return
+    if not issubclass(found, Layer):
+        raise _error(key, "not a meshcore.Layer")
+    _refuse_async(key, found)
+    faults = argument_faults(found, parse_layer_key(key)[1])
+    if faults:
+        told = "; ".join(str(Problem(path_text(f.path), f.message, f.hint)) for f in faults)
+        raise _error(key, told, faults)
 
 
-def load_layer(name: str) -> Layer:
+def _checked(key: str, layer: object) -> Layer:
+    if not isinstance(layer, Layer):
+        raise _error(key, "not a meshcore.Layer")
+    _refuse_async(key, layer)
+    return layer
+
+
+def _refuse_async(key: str, layer: Layer | type[Layer]) -> None:
+    """Nobody waits for what is told of a request that is over."""
+    if inspect.iscoroutinefunction(layer.on_end):
+        raise _error(key, "on_end is async: make it plain, and begin a task in it if need be")
+
+
+def _unusable(key: str, error: BaseException) -> LayerError:
+    return _error(key, str(error) or type(error).__name__)
+
+
+def _error(key: str, message: str, faults: Iterable[Fault] = ()) -> LayerError:
+    return LayerError(f"python layer {layer_name(key)}: {message}", key, tuple(faults))
+
+
+def load_layer(key: str) -> Layer:
     """Both at once, where no loop runs yet."""
-    return make_layer(name, import_layer(name))
+    return make_layer(key, import_layer(key))
 
 
-def given_layer(name: str, layer: object) -> Layer:
-    """A layer that a program hands in. Raises `LayerError` for what is none."""
-    if isinstance(layer, Layer):
-        return layer
+def keys_of(prepared: CorePrepared) -> list[str]:
+    """The layers of a configuration."""
+    return [key for key in prepared.python_layers() if key is not None]
+
+
+def given_layers(given: Mapping[str, object]) -> dict[str, Layer]:
+    """The layers that a program hands in, by name. Raises `LayerError` for what is none."""
+    return {name: _given(name, layer) for name, layer in given.items()}
+
+
+def refuse_arguments(keys: Iterable[str], given: Mapping[str, Layer]) -> None:
+    """Raise `LayerError` for arguments of what a program hands in, which is made already."""
+    for key in keys:
+        if key not in given and layer_name(key) in given:
+            raise _error(key, "with is for a class: an object is handed in under this name")
+
+
+def _given(name: str, layer: object) -> Layer:
     if isinstance(layer, type) and issubclass(layer, Layer):
-        raise LayerError(f"python layer {name}: a class; hand in an object, {layer.__name__}()")
-    raise LayerError(f"python layer {name}: not a meshcore.Layer")
+        raise _error(name, f"a class; hand in an object, {layer.__name__}()")
+    return _checked(name, layer)
 
 
 class Passage(list[Layer]):
     """What one request's layers share: those that are to see its response, and a context."""
 
-    __slots__ = ("context",)
+    __slots__ = ("context", "ends")
 
     context: contextvars.Context
+    ends: list[Layer] | None
+    """Those that are to be told of its end."""
 
 
 class LayerRunner:
@@ -112,16 +168,18 @@ class LayerRunner:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._context = contextvars.copy_context()
-        self.layers: list[Layer] = []
+        self.layers: list[Layer | None] = []
         self._tasks: set[asyncio.Task[Any]] = set()
 
     def on_request(self, exchange: Exchange, number: int) -> None:
         """Run one layer; the exchange goes on, or is answered."""
-        layer = self.layers[number]
+        layer: Any = self.layers[number]
         passage: Any = exchange.layers
         if passage is None:
             passage = exchange.layers = Passage()
-            passage.context = self._context.copy()
+            passage.context, passage.ends = self._context.copy(), None
+        if type(layer).on_end is not Layer.on_end:
+            _await_end(passage, layer)
         try:
             answer = passage.context.run(layer.on_request, exchange.request)
         except (Exception, asyncio.CancelledError, *ENDS) as error:
@@ -145,6 +203,14 @@ class LayerRunner:
             exchange.answer(answer, now_ns())
         else:
             self._returned(exchange, layer, answer)
+
+    def on_end(self, exchange: Exchange) -> None:
+        """Tell layers of the end, once the loop comes to it: they hold up nothing of it."""
+        passage: Any = exchange.layers
+        request, outcome = exchange.request, exchange.ticket.outcome()
+        told, passage.ends = passage.ends, None
+        for layer in told:
+            self._loop.call_soon(_tell, layer, request, outcome, context=passage.context)
 
     def on_response(self, exchange: Exchange) -> bool:
         """Run the layers that saw the request, last first; false: one of them is still at it."""
@@ -232,6 +298,7 @@ class LayerRunner:
 
     async def close(self, within_s: float) -> None:
         """End every hook that still runs; one that takes no notice of it is waited for so long."""
+        await asyncio.sleep(0)  # what is to be told of ends is told
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
@@ -244,6 +311,26 @@ class LayerRunner:
 def _begins_tunnel(exchange: Exchange, answer: Answer) -> bool:
     """Whether its client would take it for the beginning of one (RFC 9110 §9.3.6)."""
     return 200 <= answer.status < 300 and exchange.request.method == "CONNECT"
+
+
+def _await_end(passage: Passage, layer: Layer) -> None:
+    """One that stands in several stacks is told once."""
+    ends = passage.ends = passage.ends or []
+    if not any(each is layer for each in ends):
+        ends.append(layer)
+
+
+def _tell(layer: Layer, request: Request, outcome: Outcome) -> None:
+    try:
+        result: object = layer.on_end(request, outcome)  # type: ignore[func-returns-value]
+    except ENDS:
+        raise  # by the loop itself
+    except BaseException:
+        log.exception("layer %s failed at the end of a request", type(layer).__name__)
+        return
+    if inspect.iscoroutine(result):
+        result.close()
+        log.error("layer %s: on_end is async, and nobody waits for it", type(layer).__name__)
 
 
 def _raise(error: BaseException) -> None:

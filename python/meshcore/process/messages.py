@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from meshcore.config.change import Change
+    from meshcore.errors import LayerError
 
 __all__ = [
     "CHANNEL_FD",
@@ -112,6 +113,8 @@ class Failed:
 
     reason: str
     code: int
+    layer: LayerError | None = None
+    """What is wrong with a layer in Python, if that is why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +130,8 @@ class Refused:
 
     token: int
     reason: str
+    layer: LayerError | None = None
+    """As of `Failed`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from meshcore.config.change import change
 from meshcore.config.compile import compile
 from meshcore.errors import SegmentFullError
 from meshcore.process.doors import Doors
-from meshcore.process.layers import given_layer, load_layer
+from meshcore.process.layers import given_layers, keys_of, load_layer, refuse_arguments
 from meshcore.process.prepared import prepare
 from meshcore.process.room import STEP, sizes, too_small
 from meshcore.process.signals import ending
@@ -42,12 +42,10 @@ class Proxy:
     def __init__(self, config: Config, *, layers: Mapping[str, Layer] | None = None) -> None:
         self._snapshot = compile(config)
         self._engine, self._prepared, self._segment_bytes = _prepared(self._snapshot)
-        given = {name: given_layer(name, layer) for name, layer in (layers or {}).items()}
-        self._layers = given | {
-            name: load_layer(name)
-            for name in self._prepared.core.python_layers()
-            if name not in given
-        }
+        keys = keys_of(self._prepared.core)
+        self._given = given_layers(layers or {})
+        refuse_arguments(keys, self._given)
+        self._made = {key: load_layer(key) for key in keys if key not in self._given}
         self._doors = Doors(by_lane=False)
         self._worker: Worker | None = None
         self._admin: Admin | None = None
@@ -94,7 +92,8 @@ class Proxy:
     async def _start(self) -> None:
         listeners = self._snapshot.listeners
         self._doors.commit(self._doors.prepare(listeners, 1), listeners)
-        worker = self._worker = Worker(self._engine, self._layers)
+        made, self._made = self._made, {}  # the worker's, as long as it needs them
+        worker = self._worker = Worker(self._engine, self._given, made)
         try:
             await worker.commit(self._prepared, self._sockets({x.name for x in listeners}))
             if self._snapshot.admin is not None:

@@ -22,6 +22,7 @@ from meshcore.admin.server import Admin, give_up
 from meshcore.errors import ConfigError
 from meshcore.process.channel import send_message
 from meshcore.process.control import Control
+from meshcore.process.crew import WorkerFailedError
 from meshcore.process.doors import Address, Doors
 from meshcore.process.inheritance import Predecessor
 from meshcore.process.init import Init
@@ -55,8 +56,11 @@ def run_supervised(file: Path, workers: int | None, *, env: bool = False) -> int
 
 
 async def _run(file: Path, workers: int | None, *, env: bool) -> int:
+    supervisor = Supervisor(file, workers, env=env)
     try:
-        return await Supervisor(file, workers, env=env).run()
+        return await supervisor.run()
+    except WorkerFailedError as error:
+        raise supervisor.placed(error) from None
     finally:
         # All is over: another signal is not to change the exit code while the interpreter ends.
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR2):
@@ -111,6 +115,10 @@ class Supervisor:
         self._watcher: asyncio.Task[None] | None = None
 
     # --- the life of the program --------------------------------------------------------------
+
+    def placed(self, error: WorkerFailedError) -> Exception:
+        """The same with its place in the configuration, if it has one."""
+        return error if error.layer is None else self._control.placed(error.layer)
 
     async def run(self) -> int:
         """Serve until ended; the exit code."""

@@ -11,7 +11,14 @@ from meshcore._core import now_ns
 from meshcore.downstream.deadlines import Deadlines
 from meshcore.downstream.listener import Listener
 from meshcore.process.doors import Address
-from meshcore.process.layers import LayerRunner, import_layer, look_beside, make_layer
+from meshcore.process.layers import (
+    LayerRunner,
+    import_layer,
+    keys_of,
+    look_beside,
+    make_layer,
+    refuse_arguments,
+)
 from meshcore.process.memory import FreePages
 from meshcore.process.prepared import Prepared, prepare
 from meshcore.telemetry.access_log import AccessLog
@@ -47,13 +54,16 @@ class Worker:
     def __init__(
         self,
         engine: Engine,
-        layers: Mapping[str, Layer] | None = None,
+        given: Mapping[str, Layer] | None = None,
+        made: Mapping[str, Layer] | None = None,
         folder: Path | None = None,
     ) -> None:
+        """``given``: layers by name, for good; ``made``: by key, while a configuration has them."""
         loop = asyncio.get_running_loop()
         self._loop = loop
         self._engine = engine
-        self._named = dict(layers or {})
+        self._given = dict(given or {})
+        self._made = {**(made or {}), **self._given}
         self._folder = folder  # of the configuration's file, where layers may be too
         self.observer: AccessLog | None = None
         self._log_form = "off"
@@ -76,17 +86,18 @@ class Worker:
         """Make a change ready beside what is in force; see `prepare` for errors, and `LayerError`
         for a layer that cannot be loaded."""
         prepared, found = await asyncio.to_thread(self._prepare_beside, change)
-        for name, layer in found.items():
-            self._named[name] = make_layer(name, layer)
+        for key, layer in found.items():
+            self._made[key] = make_layer(key, layer)
         return prepared
 
     def _prepare_beside(self, change: Change) -> tuple[Prepared, dict[str, object]]:
         """What may take its time, in a thread: compiling, and importing the layers that are new."""
         prepared = prepare(self._engine, change)
-        new = [name for name in prepared.core.python_layers() if name not in self._named]
+        new = [key for key in keys_of(prepared.core) if key not in self._made]
+        refuse_arguments(new, self._given)
         if new and self._folder is not None:
             look_beside(self._folder)
-        return prepared, {name: import_layer(name) for name in new}
+        return prepared, {key: import_layer(key) for key in new}
 
     async def commit(self, prepared: Prepared, sockets: Sockets) -> None:
         """Put a change in force; ``sockets`` are those of listeners that are new or bound anew.
@@ -109,7 +120,8 @@ class Worker:
         """
         change, now = prepared.change, now_ns()
         upstreams = prepared.core.upstreams()
-        layers = [self._named[name] for name in prepared.core.python_layers()]
+        keys = prepared.core.python_layers()
+        layers = [self._made[key] if key is not None else None for key in keys]
         log = self.observer
         if change.access_log != self._log_form:
             form = change.access_log
@@ -123,6 +135,9 @@ class Worker:
         self._engine.report(now)
         self._drain_ns = change.drain_ns
         self._layers.layers = layers
+        # Others are of requests that are over: their arguments have changed, or they are gone.
+        kept = {*keys, *self._given}
+        self._made = {key: layer for key, layer in self._made.items() if key in kept}
         self._put_upstreams(prepared, upstreams, now)
         self._put_log(change.access_log, log)
         return self._put_listeners(prepared, now)
@@ -259,6 +274,10 @@ class Worker:
     def run_layer(self, exchange: Exchange, layer: int) -> None:
         """Run a Python layer's `on_request`."""
         self._layers.on_request(exchange, layer)
+
+    def tell_layers(self, exchange: Exchange) -> None:
+        """Run `on_end` of the layers that have one."""
+        self._layers.on_end(exchange)
 
     def run_response_layers(self, exchange: Exchange) -> bool:
         """Run `on_response` of the layers that saw the request."""

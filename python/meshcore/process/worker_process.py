@@ -131,7 +131,8 @@ class WorkerProcess:
     def _fail(self, error: Exception, code: int) -> None:
         self._code = code
         reason = str(error) or type(error).__name__
-        self._channel.send(messages.Failed(reason, code))
+        layer = error if isinstance(error, LayerError) else None
+        self._channel.send(messages.Failed(reason, code, layer))
 
     async def _prepare(self, order: messages.Prepare, fds: list[int]) -> None:
         self._drop_prepared()
@@ -143,7 +144,9 @@ class WorkerProcess:
             _close(sockets)
             if not isinstance(error, Exception):
                 raise
-            self._refuse(order, str(error) or type(error).__name__)
+            layer = error if isinstance(error, LayerError) else None
+            reason = str(error) or type(error).__name__
+            self._channel.send(messages.Refused(order.token, reason, layer))
         else:
             self._prepared = prepared, sockets
             self._channel.send(messages.WasPrepared(order.token))

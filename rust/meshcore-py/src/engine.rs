@@ -124,8 +124,8 @@ impl Engine {
         Ok(Listener { engine: Arc::clone(&self.engine), compiled, id })
     }
 
-    fn python_layers(&self) -> Vec<String> {
-        self.engine.compiled().python_layers().to_vec()
+    fn python_layers(&self) -> Vec<Option<String>> {
+        self.engine.compiled().python_layers().map(|name| name.map(str::to_owned)).collect()
     }
 
     fn metrics(&self, py: Python<'_>, accept: &str) -> (Vec<u8>, &'static str) {

@@ -17,6 +17,7 @@ mod h2_server_codec;
 mod library;
 mod message;
 mod numbers;
+mod outcome;
 mod outgoing;
 mod pattern;
 mod prepared;
@@ -72,6 +73,8 @@ mod _core {
     use crate::library::{SharedWords, Words};
     #[pymodule_export]
     use crate::message::{Body, Chunk, Request, Response};
+    #[pymodule_export]
+    use crate::outcome::Outcome;
     #[pymodule_export]
     use crate::pattern::{check_path, check_regex, is_codecs_own, unseen_field};
     #[pymodule_export]

@@ -176,8 +176,8 @@ impl Prepared {
 
 #[pymethods]
 impl Prepared {
-    fn python_layers(&self) -> PyResult<Vec<String>> {
-        Ok(self.compiled()?.python_layers().to_vec())
+    fn python_layers(&self) -> PyResult<Vec<Option<String>>> {
+        Ok(self.compiled()?.python_layers().map(|name| name.map(str::to_owned)).collect())
     }
 
     fn upstreams(&self) -> PyResult<Vec<Endpoints>> {

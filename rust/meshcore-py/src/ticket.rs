@@ -426,4 +426,9 @@ impl Ticket {
         self.with_line(request, peer, |line| text = line.to_text(json));
         text
     }
+
+    #[pyo3(name = "outcome")]
+    fn told(&self) -> crate::outcome::Outcome {
+        crate::outcome::Outcome::of(&self.ticket)
+    }
 }

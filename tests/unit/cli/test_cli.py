@@ -247,3 +247,57 @@ def test_what_lies_beside_the_file_stands_in_for_nothing(tmp_path: Path) -> None
         "routes: [{name: r, respond: {}, layers: [python: uses:Layer]}]\n"
     )
     assert check(file).stderr == ""
+
+
+def test_arguments_of_layers_are_checked(tmp_path: Path) -> None:
+    """By what is there: wrong ones are an error, for no worker could make such a layer."""
+    (tmp_path / "own.py").write_text(
+        "from __future__ import annotations\nimport meshcore\n"
+        "class Tenant(meshcore.Layer):\n"
+        "    def __init__(self, header: str, hosts: list[str] | None = None): 1 / 0\n"
+        "class Plain(meshcore.Layer): pass\nmade = Plain()\n"
+        "class Late(meshcore.Layer):\n    async def on_end(self, request, outcome): pass\n"
+    )
+    file = tmp_path / "mesh.yaml"
+    uses = (
+        "{class: own:Tenant, with: {heder: x, hosts: [a, 1]}}",
+        "{class: own:Tenant, with: {header: 1}}",
+        "own:Tenant",
+        "{class: own:Plain, with: {a: b}}",
+        "{class: own:made, with: {a: b}}",
+        "{class: absent:X, with: {a: b}}",
+        "own:Late",
+    )
+    file.write_text(
+        "version: 1\nlisteners: {e: {bind: 127.0.0.1:0}}\n"
+        "routes:\n- name: r\n  respond: {}\n  layers:\n"
+        + "".join(f"  - python: {use}\n" for use in uses)
+    )
+    done = check(file)
+    assert (done.returncode, done.stdout) == (2, "")
+    place = "routes[0].layers"
+    assert done.stderr.splitlines() == [
+        f"{file}:7:33: {place}[0].python.with.header: required argument is missing",
+        f"{file}:7:40: {place}[0].python.with.heder: unknown argument (did you mean header?)",
+        f'{file}:7:61: {place}[0].python.with.hosts[1]: expected a text, got 1 (write "1")',
+        f'{file}:8:48: {place}[1].python.with.header: expected a text, got 1 (write "1")',
+        f"{file}:9:5: {place}[2].python.with.header: required argument is missing",
+        f"{file}:10:39: {place}[3].python.with.a: unknown argument: the class takes no arguments",
+    ]
+    told = json.loads(check(file, "--json").stdout)
+    assert (told["ok"], len(told["errors"]), told["warnings"]) == (False, 6, [])
+    file.write_text(
+        "version: 1\nlisteners: {e: {bind: 127.0.0.1:0}}\n"
+        "routes:\n- name: r\n  respond: {}\n  layers:\n"
+        "  - python: {class: own:Tenant, with: {header: x, hosts: null}}\n"
+        + "".join(f"  - python: {use}\n" for use in uses[4:])
+    )
+    done = check(file)
+    assert done.returncode == 0
+    assert done.stderr.splitlines() == [
+        f"{file}:8:5: warning: {place}[1].python: python layer own:made: with is for a class: "
+        "this is an object, which was made",
+        f"{file}:9:5: warning: {place}[2].python: python layer absent:X: No module named 'absent'",
+        f"{file}:10:13: warning: {place}[3].python: python layer own:Late: on_end is async: make "
+        "it plain, and begin a task in it if need be",
+    ]

@@ -141,7 +141,10 @@ def test_the_file_with_every_key_is_compiled() -> None:
     prepared = core.prepare(compile(load_file(DATA / "full.yaml")).core_json())
     assert {name for name, _ in prepared.upstreams()} == {"api", "plain"}
     core.commit(prepared)
-    assert core.python_layers() == ["mypkg.layers:AddTenant", "mypkg.layers:Tail"]
+    assert core.python_layers() == [
+        'mypkg.layers:AddTenant {"header":"X-Tenant","keep":[1,0.5,true,null]}',
+        "mypkg.layers:Tail",
+    ]
 
 
 @settings(max_examples=500)

@@ -1,7 +1,14 @@
 """Layers of one list, and what tells them apart."""
 
-import pytest
+import functools
+from typing import Any
 
+import pytest
+from pydantic import ValidationError
+
+from meshcore.config.explain import explain
+from meshcore.config.layer_key import parse_layer_key
+from meshcore.config.layers import ListenerLayer, PythonLayer
 from meshcore.config.load import load_text
 from meshcore.errors import ConfigError
 
@@ -136,3 +143,56 @@ def test_what_counts_apart(place: str, path: str, layers: str) -> None:
     config = load_text(mesh(place, layers))
     owner = config.listeners["edge"] if place == "listener" else config.routes[0]
     assert len(owner.layers) > 1, path
+
+
+ANY: Any = []
+
+
+def keys(*layers: str) -> list[str]:
+    config = load_text(mesh("route", ", ".join(f"python: {layer}" for layer in layers)))
+    return [layer.python.key for layer in config.routes[0].layers if layer.python]
+
+
+def test_a_layer_in_python_is_told_by_its_class_and_arguments() -> None:
+    same = ["a:B", "{class: a:B}", "{class: a:B, with: {}}"]
+    assert keys(*same) == ["a:B"] * 3
+    one, other = keys("{class: a:B, with: {x: 1, y: z}}", "{class: a:B, with: {y: z, x: 1}}")
+    assert one == other == 'a:B {"x":1,"y":"z"}'
+    assert parse_layer_key(one) == ("a:B", {"x": 1, "y": "z"})
+    assert parse_layer_key("a:B") == ("a:B", {})
+    alike = [f"{{class: a:B, with: {{x: {x}}}}}" for x in ("1", "1.0", "'1'", "true", "[1]")]
+    assert len(set(keys(*alike))) == 5
+    # A class may go by the order of a mapping.
+    first, second = (f"{{class: a:B, with: {{x: {{{y}}}}}}}" for y in ("a: 1, b: 2", "b: 2, a: 1"))
+    assert len(set(keys(first, second))) == 2
+
+
+def test_the_order_of_a_mapping_and_any_text_reach_the_class() -> None:
+    (key,) = keys('{class: a:B, with: {x: {b: "é \\u2028 \\"", a: null}}}')
+    assert key.isascii()
+    name, arguments = parse_layer_key(key)
+    assert (name, [*arguments["x"].items()]) == ("a:B", [("b", 'é \u2028 "'), ("a", None)])
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ({1}, "a file cannot say {1}"),
+        ([b"x"], "a file cannot say b'x'"),
+        ({"x": {1: 2}}, "keys of mappings must be texts"),
+        (float("nan"), "must be finite, got nan"),
+        ("x" * (16 << 10), "must be at most 16KiB as JSON"),
+        (functools.reduce(lambda inner, _: [inner], range(32), ANY), "nested deeper than 32"),
+    ],
+)
+def test_arguments_that_a_program_gives(value: Any, message: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        PythonLayer.model_validate({"class": "a:B", "with": {"x": value}})
+    (fault,) = explain(caught.value, PythonLayer)
+    assert (fault.path, fault.message) == (("with",), message)
+
+
+@pytest.mark.parametrize("layer", ["a:B", {"class": "a:B", "with": {"x": [1, None]}}])
+def test_a_layer_in_python_is_written_as_it_was_read(layer: Any) -> None:
+    made = ListenerLayer.model_validate({"python": layer})
+    assert made.model_dump(mode="json", exclude_defaults=True) == {"python": layer}

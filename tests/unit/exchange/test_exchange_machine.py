@@ -415,6 +415,7 @@ class ExchangeMachine(RuleBasedStateMachine):
         assert not any(pool.branches for pool in cluster.pools)
         assert not world.loop.tasks
         assert world.listener.connections == 0
+        assert world.probe.is_told_of_each_end()
 
     def all_room_for_bodies_is_free(self) -> None:
         """A body that needs all of it is awaited."""

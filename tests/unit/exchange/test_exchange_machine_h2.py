@@ -295,6 +295,7 @@ class Http2Machine(RuleBasedStateMachine):
             assert not any(pool.branches for pool in cluster.pools)
             assert not world.loop.tasks
             assert world.listener.connections == 0
+            assert world.probe.is_told_of_each_end()
         finally:
             world.close()
 

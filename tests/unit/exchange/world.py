@@ -13,7 +13,7 @@ from contextvars import Context
 from typing import Any, cast
 from unittest import mock
 
-from meshcore import Answer, Layer, Request, Response
+from meshcore import Answer, Layer, Outcome, Request, Response
 from meshcore._core import Engine
 from meshcore.config.change import change
 from meshcore.config.compile import Snapshot, compile
@@ -154,8 +154,11 @@ class Loop:
         self.timers.append((self._world.now + int(delay_s * 1e9), call, args))
         return self.timers[-1]
 
-    def call_soon(self, call: Callable[..., object], *args: object) -> None:
-        self.soon.append(functools.partial(call, *args))
+    def call_soon(
+        self, call: Callable[..., object], *args: object, context: Context | None = None
+    ) -> None:
+        run = functools.partial(call, *args)
+        self.soon.append(run if context is None else functools.partial(context.run, run))
 
     def create_future(self) -> Gate:
         return Gate()
@@ -271,6 +274,12 @@ class Probe(Layer):
 
     def __init__(self) -> None:
         self.gates: list[Gate] = []
+        self.begun: list[Request] = []
+        self.ended: list[Request] = []
+
+    def is_told_of_each_end(self) -> bool:
+        """Once, of every request that came to it."""
+        return sorted(map(id, self.begun)) == sorted(map(id, self.ended))
 
     def _run(self, wish: str | None, answer: Answer | None) -> Any:
         if wish == "raise":
@@ -285,11 +294,15 @@ class Probe(Layer):
         return answer
 
     def on_request(self, request: Request) -> Answer | Awaitable[Answer | None] | None:
+        self.begun.append(request)
         answer = Answer(299) if request.header("x-answer") else None
         return cast("Answer | None", self._run(request.header("x-in"), answer))
 
     def on_response(self, request: Request, response: Response) -> Awaitable[None] | None:
         return cast("Awaitable[None] | None", self._run(request.header("x-out"), None))
+
+    def on_end(self, request: Request, outcome: Outcome) -> None:
+        self.ended.append(request)
 
 
 @asynccontextmanager

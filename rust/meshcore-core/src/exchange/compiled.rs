@@ -8,7 +8,7 @@ use hashbrown::HashMap;
 
 use super::client_address::{Client, Trust};
 use super::guards::Guards;
-use super::layer::Op;
+use super::layer::{Op, PythonLayer};
 use super::networks::Networks;
 use super::peer::Peer;
 use super::stack::RouteStack;
@@ -123,7 +123,7 @@ pub struct Compiled {
     pub(super) routes: RouteTable<Arc<RouteStack>>,
     pub(super) upstreams: Map<String, Arc<Upstream>>,
     pub(super) hosts: Map<String, Arc<Host>>,
-    pub(super) layers: Arc<Vec<String>>,
+    pub(super) layers: Arc<Vec<PythonLayer>>,
     /// Of the process, over all its configurations.
     pub(super) buffers: Buffers,
     /// Who holds how much of the upstreams' caps in this process.
@@ -186,10 +186,10 @@ impl Compiled {
         of_listeners.chain(self.routes().flat_map(|route| &route.ops))
     }
 
-    /// The names of Python layers, by the number that a pause carries.
-    #[must_use]
-    pub fn python_layers(&self) -> &[String] {
-        &self.layers
+    /// The names of Python layers, by the number that a pause carries; none for a number that is
+    /// free.
+    pub fn python_layers(&self) -> impl Iterator<Item = Option<&str>> {
+        self.layers.iter().map(PythonLayer::name)
     }
 }
 

@@ -15,7 +15,7 @@ pub(super) use circuit_breaker::OF_ROUTE;
 pub(super) use limiter::{Inherited, Limiters};
 
 use std::collections::HashSet;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use super::control::Control;
 use super::key::{Key, LayerKey, Stack};
@@ -38,7 +38,7 @@ pub(super) enum Op {
     /// The breaker of a route at its upstream.
     CircuitBreaker(Arc<Guard>),
     /// A Python layer: pause, and say which.
-    Python(u32),
+    Python(Arc<u32>),
 }
 
 /// Where a layer stands: on the route or the listener, and its place in that list.
@@ -63,7 +63,7 @@ impl Op {
             Self::Limit(limit) => limit.admit(walk, ticket, place),
             Self::InFlight(cap) => in_flight::admit(cap, walk, ticket, place),
             Self::CircuitBreaker(guard) => circuit_breaker::look(guard, walk, ticket),
-            Self::Python(layer) => Some(Verdict::Pause(*layer)),
+            Self::Python(layer) => Some(Verdict::Pause(**layer)),
         }
     }
 
@@ -100,6 +100,21 @@ impl Op {
     }
 }
 
+/// A Python layer that stacks pause for, those of requests under way among them. Its number is its
+/// place among all, and another's once none of them is left.
+#[derive(Clone, Debug)]
+pub(super) struct PythonLayer {
+    name: String,
+    used: Weak<u32>,
+}
+
+impl PythonLayer {
+    /// Its name while a stack has it.
+    pub(super) fn name(&self) -> Option<&str> {
+        (self.used.strong_count() > 0).then_some(&*self.name)
+    }
+}
+
 /// What layers are compiled with.
 pub(super) struct Maker<'a, 'b> {
     pub(super) control: &'a Control,
@@ -108,8 +123,8 @@ pub(super) struct Maker<'a, 'b> {
     pub(super) upstream: Option<&'a str>,
     /// The limiters before this change.
     pub(super) before: &'a Limiters<'b>,
-    /// The names of Python layers.
-    pub(super) python: &'a mut Arc<Vec<String>>,
+    /// The Python layers.
+    pub(super) python: &'a mut Arc<Vec<PythonLayer>>,
 }
 
 impl Maker<'_, '_> {
@@ -152,13 +167,21 @@ impl Maker<'_, '_> {
     }
 
     /// The number of a Python layer: the same name is the same object.
-    fn python_layer(&mut self, name: &str) -> u32 {
-        let at = self.python.iter().position(|n| n == name).unwrap_or_else(|| {
+    fn python_layer(&mut self, name: &str) -> Arc<u32> {
+        let known = self.python.iter().position(|layer| layer.name == name);
+        let used = known.and_then(|at| self.python[at].used.upgrade());
+        used.unwrap_or_else(|| {
+            let free = || self.python.iter().position(|layer| layer.name().is_none());
+            let at = known.or_else(free).unwrap_or(self.python.len());
+            let number = Arc::new(at as u32);
+            let layer = PythonLayer { name: name.to_owned(), used: Arc::downgrade(&number) };
             let layers = Arc::make_mut(self.python);
-            layers.push(name.to_owned());
-            layers.len() - 1
-        });
-        at as u32
+            match layers.get_mut(at) {
+                Some(place) => *place = layer,
+                None => layers.push(layer),
+            }
+            number
+        })
     }
 }
 

@@ -3,6 +3,7 @@ reloads too."""
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import json
 import sys
@@ -150,5 +151,45 @@ def test_what_a_constructor_raises_is_told_with_the_name_alone(run: Run) -> None
                 "python layer tenants_of_a_test:Tenant: 'NoneType' object has no attribute 'append'"
             )
             assert str(caught.value) == told
+
+    run(go())
+
+
+def test_a_request_under_way_comes_to_the_layer_that_it_began_with(run: Run) -> None:
+    class Gate(Layer):
+        def __init__(self) -> None:
+            self.reached, self.go = asyncio.Event(), asyncio.Event()
+
+        async def on_request(self, request: Request) -> None:
+            self.reached.set()
+            await self.go.wait()
+
+    def behind(gate: str, name: str) -> str:
+        listener = {"bind": "127.0.0.1:0", "layers": [{"python": gate}, {"python": use(name)}]}
+        route = {"name": "all", "respond": {}}
+        keys = {"version": 1, "listeners": {"edge": listener}, "routes": [route], "drain": "1s"}
+        return json.dumps(keys)
+
+    async def go() -> None:
+        gate = Gate()
+        async with (
+            Proxy(load_text(behind("a:Gate", "first")), layers={"a:Gate": gate}) as proxy,
+            Client(proxy.addresses["edge"]) as client,
+        ):
+            asking = asyncio.create_task(client.get())
+            await gate.reached.wait()
+            for name in ("second", "third", "fourth"):
+                await proxy.reload(load_text(behind("a:Gate", name)))
+            gate.go.set()
+            assert (await asking).body == b"1 first null"
+            # Once it is over the object is nobody's, and its number another's.
+            await client.get()
+            for name in ("fifth", "sixth", "seventh", "eighth"):
+                await proxy.reload(load_text(behind("a:Gate", name)))
+            gc.collect()
+            assert Tenant.made[0]() is None
+            assert (await client.get()).body == b"8 eighth null"
+            worker: Any = proxy._worker
+            assert len(worker._engine.python_layers()) <= 5
 
     run(go())

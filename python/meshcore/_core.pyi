@@ -920,6 +920,10 @@ class Listener:
     def begin(self, request: Request, peer: Peer, now_ns: int) -> Ticket:
         """Run the stack up to its first verdict: one call for a stack without Python layers."""
 
+    def find(self, request: Request, peer: Peer) -> tuple[str, str] | None:
+        """The route that a request takes, as `begin` finds it, and the host of it that matched;
+        charges nothing, and asks no layer."""
+
     def connected(self) -> int:
         """A client connected; how many are there now, over all workers. O(workers)."""
 
@@ -1006,6 +1010,11 @@ class Ticket:
     @property
     def route(self) -> str:
         """The name of the route that matched; empty before one did."""
+
+    @property
+    def stands_at(self) -> tuple[bool, int] | None:
+        """The layer that let the request pass no further, or not yet: whether it is the route's,
+        and its place among those; `None` when all have."""
 
     @property
     def attempts(self) -> int:

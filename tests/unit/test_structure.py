@@ -25,7 +25,7 @@ EMPTY_NAMES = {"utils", "util", "helpers", "helper", "common", "misc"}
 # other. `process` stands over `admin` because it starts it.
 ROWS: list[list[str]] = [
     ["__main__"],
-    ["cli", "demo", "library"],
+    ["cli", "demo", "library", "testing"],
     ["process"],
     ["admin"],
     [

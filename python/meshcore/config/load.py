@@ -70,12 +70,14 @@ def load_bytes(
     *,
     env: bool = False,
     fetch: Fetch = read_file,
+    secrets: bool = True,
 ) -> Loaded:
-    """The configuration in what was read of a file. ``fetch`` reads those that it includes.
+    """The configuration in what was read of a file. ``fetch`` reads those that it includes;
+    without ``secrets`` certificates, keys and the token's file are not looked at.
 
     Raises `ConfigError` with every problem.
     """
-    return _load(raw, name, folder, env=env, fetch=fetch)
+    return _load(raw, name, folder, env=env, fetch=fetch, secrets=secrets)
 
 
 def load_text(
@@ -90,19 +92,27 @@ def load_text(
 
 @collector.paused()
 def _load(
-    raw: bytes, name: str, folder: Path | None, *, env: bool, fetch: Fetch = read_file
+    raw: bytes,
+    name: str,
+    folder: Path | None,
+    *,
+    env: bool,
+    fetch: Fetch = read_file,
+    secrets: bool = True,
 ) -> Loaded:
     tree = gather(raw, name, folder, env=env, fetch=fetch)
     problems, config = tree.problems, None
     if tree.root is not None:
-        config, faults = validate(tree.root.data, folder)
+        config, faults = validate(tree.root.data, folder, secrets=secrets)
         problems += tree.placed(tree.hinted(faults))
     if problems or config is None:
         raise ConfigError(tree.in_order(problems))
     return Loaded(config, tree)
 
 
-def validate(data: object, folder: Path | None = None) -> tuple[Config | None, list[Fault]]:
+def validate(
+    data: object, folder: Path | None = None, *, secrets: bool = True
+) -> tuple[Config | None, list[Fault]]:
     """The model of plain data, or what is wrong with it, cross-references and files included."""
     context = {} if folder is None else {"folder": str(folder)}
     try:
@@ -113,5 +123,6 @@ def validate(data: object, folder: Path | None = None) -> tuple[Config | None, l
     else:
         faults = []
     known = {fault.path for fault in faults}
-    faults += [fault for fault in check_data(data, folder) if fault.path not in known]
+    found = check_data(data, folder, secrets=secrets)
+    faults += [fault for fault in found if fault.path not in known]
     return (None if faults else config), faults

@@ -158,18 +158,17 @@ class Passage(list[Layer]):
     """Those that are to be told of its end."""
 
 
-class LayerRunner:
-    """The layers of a worker, by the number that the core pauses with.
+class Hooks:
+    """Layers by the number that the core pauses with, and what becomes of exchanges by them.
 
     Hooks run in their request's context, and nothing else does: what the exchange does next runs in
     none of a request's, for the connections that it opens live on.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
+    def __init__(self, clock: Callable[[], int]) -> None:
+        self._now_ns = clock
         self._context = contextvars.copy_context()
         self.layers: list[Layer | None] = []
-        self._tasks: set[asyncio.Task[Any]] = set()
 
     def on_request(self, exchange: Exchange, number: int) -> None:
         """Run one layer; the exchange goes on, or is answered."""
@@ -198,19 +197,19 @@ class LayerRunner:
             if type(layer).on_response is not Layer.on_response:
                 passage: Any = exchange.layers
                 passage.append(layer)
-            exchange.resume(now_ns())
+            exchange.resume(self._now_ns())
         elif isinstance(answer, Answer) and not _begins_tunnel(exchange, answer):
-            exchange.answer(answer, now_ns())
+            exchange.answer(answer, self._now_ns())
         else:
             self._returned(exchange, layer, answer)
 
     def on_end(self, exchange: Exchange) -> None:
-        """Tell layers of the end, once the loop comes to it: they hold up nothing of it."""
+        """Tell layers of the end."""
         passage: Any = exchange.layers
         request, outcome = exchange.request, exchange.ticket.outcome()
         told, passage.ends = passage.ends, None
         for layer in told:
-            self._loop.call_soon(_tell, layer, request, outcome, context=passage.context)
+            self._tell_end(passage.context, layer, request, outcome)
 
     def on_response(self, exchange: Exchange) -> bool:
         """Run the layers that saw the request, last first; false: one of them is still at it."""
@@ -240,7 +239,7 @@ class LayerRunner:
         if result is not None and not self._replaces(exchange, layer, result):
             return
         if self.on_response(exchange):
-            exchange.on_looked(now_ns())
+            exchange.on_looked(self._now_ns())
 
     def _replaces(self, exchange: Exchange, layer: Layer, result: object) -> bool:
         """A hook gave an answer instead of the response; false: the exchange goes on by itself."""
@@ -248,7 +247,7 @@ class LayerRunner:
             self._returned(exchange, layer, result)
             return False
         goes_on = exchange.local is not None
-        exchange.replace(result, now_ns())
+        exchange.replace(result, self._now_ns())
         return goes_on
 
     def _returned(self, exchange: Exchange, layer: Layer, result: object) -> None:
@@ -257,12 +256,35 @@ class LayerRunner:
             log.error("layer %s answered CONNECT with %s: no tunnel begins", name, result.status)
         else:
             log.error("layer %s returned %r, not an Answer or None", name, result)
-        exchange.answer(Answer.for_reason(Reason.LAYER_ERROR, name), now_ns())
+        exchange.answer(Answer.for_reason(Reason.LAYER_ERROR, name), self._now_ns())
 
     def _failed(self, exchange: Exchange, layer: Layer, error: BaseException) -> None:
         name = type(layer).__name__
         log.error("layer %s failed", name, exc_info=error)
-        exchange.answer(Answer.for_reason(Reason.LAYER_ERROR, name), now_ns())
+        exchange.answer(Answer.for_reason(Reason.LAYER_ERROR, name), self._now_ns())
+
+    def _failed_at_once(self, exchange: Exchange, layer: Layer, error: BaseException) -> None:
+        """A hook raised before there was anything to await."""
+        raise NotImplementedError
+
+    def _spawn(self, exchange: Exchange, layer: Layer, hook: Awaitable[Any], then: Then) -> None:
+        """Await the rest of a hook, and go on with what it returns."""
+        raise NotImplementedError
+
+    def _tell_end(
+        self, context: contextvars.Context, layer: Layer, request: Request, outcome: Outcome
+    ) -> None:
+        """Run a layer's `on_end` (`tell_end`)."""
+        raise NotImplementedError
+
+
+class LayerRunner(Hooks):
+    """The layers of a worker: those that are async run as tasks of its loop."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(now_ns)
+        self._loop = loop
+        self._tasks: set[asyncio.Task[Any]] = set()
 
     def _failed_at_once(self, exchange: Exchange, layer: Layer, error: BaseException) -> None:
         self._failed(exchange, layer, error)
@@ -296,6 +318,12 @@ class LayerRunner:
         else:
             self._failed(exchange, layer, error)
 
+    def _tell_end(
+        self, context: contextvars.Context, layer: Layer, request: Request, outcome: Outcome
+    ) -> None:
+        # Once the loop comes to it: it holds up nothing of the end.
+        self._loop.call_soon(tell_end, layer, request, outcome, context=context)
+
     async def close(self, within_s: float) -> None:
         """End every hook that still runs; one that takes no notice of it is waited for so long."""
         await asyncio.sleep(0)  # what is to be told of ends is told
@@ -320,7 +348,8 @@ def _await_end(passage: Passage, layer: Layer) -> None:
         ends.append(layer)
 
 
-def _tell(layer: Layer, request: Request, outcome: Outcome) -> None:
+def tell_end(layer: Layer, request: Request, outcome: Outcome) -> None:
+    """Tell one layer of the end of a request; what it raises is logged."""
     try:
         result: object = layer.on_end(request, outcome)  # type: ignore[func-returns-value]
     except ENDS:

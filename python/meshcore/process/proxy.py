@@ -7,7 +7,6 @@ import secrets
 from contextlib import nullcontext, suppress
 from typing import TYPE_CHECKING
 
-from meshcore._core import Engine
 from meshcore.admin.handlers import Handlers
 from meshcore.admin.server import Admin
 from meshcore.config.change import change
@@ -16,7 +15,7 @@ from meshcore.errors import SegmentFullError
 from meshcore.process.doors import Doors
 from meshcore.process.layers import given_layers, keys_of, load_layer, refuse_arguments
 from meshcore.process.prepared import prepare
-from meshcore.process.room import STEP, sizes, too_small
+from meshcore.process.room import alone, too_small
 from meshcore.process.signals import ending
 from meshcore.process.worker import Worker
 
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from meshcore.config.model import Config
-    from meshcore.config.snapshot import Snapshot
     from meshcore.exchange.layers import Layer
     from meshcore.process.prepared import Prepared
 
@@ -41,7 +39,10 @@ class Proxy:
 
     def __init__(self, config: Config, *, layers: Mapping[str, Layer] | None = None) -> None:
         self._snapshot = compile(config)
-        self._engine, self._prepared, self._segment_bytes = _prepared(self._snapshot)
+        whole = change(None, self._snapshot)
+        self._engine, self._prepared, self._segment_bytes = alone(
+            self._snapshot, secrets.randbits(64), lambda engine: prepare(engine, whole)
+        )
         keys = keys_of(self._prepared.core)
         self._given = given_layers(layers or {})
         refuse_arguments(keys, self._given)
@@ -228,18 +229,3 @@ class Proxy:
         trace: TracebackType | None,
     ) -> None:
         await self.stop()
-
-
-def _prepared(snapshot: Snapshot) -> tuple[Engine, Prepared, int]:
-    """An engine with room for a configuration, as `share` makes one for many workers; and how
-    many bytes of it."""
-    whole = change(None, snapshot)
-    size, most = sizes(snapshot)
-    while True:
-        engine = Engine(seed=secrets.randbits(64), segment_max=size)
-        try:
-            return engine, prepare(engine, whole), size
-        except SegmentFullError:
-            if size >= most:
-                raise too_small(snapshot, 1, size) from None
-            size = min(STEP * size, most)

@@ -7,14 +7,18 @@ the segment itself. So where a number is needed, one is made and looked at: its 
 from __future__ import annotations
 
 import secrets
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from meshcore._core import Engine, Segment
 from meshcore.config.units import format_size
 from meshcore.errors import ConfigError, Problem, SegmentFullError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from meshcore.config.snapshot import Snapshot
+
+P = TypeVar("P")
 
 # For `auto`: room for a hundred times what most configurations take. Pages that are never written
 # cost nothing.
@@ -60,6 +64,20 @@ def share(
             if 2 * segment.reserved_bytes <= size or size >= most:
                 return segment, engine, kept
         size = min(STEP * size, most)
+
+
+def alone(snapshot: Snapshot, seed: int, prepare: Callable[[Engine], P]) -> tuple[Engine, P, int]:
+    """An engine for one process with room for a configuration, what ``prepare`` made of that, and
+    how many bytes of room. Raises as `share`."""
+    size, most = sizes(snapshot)
+    while True:
+        engine = Engine(seed=seed, segment_max=size)
+        try:
+            return engine, prepare(engine), size
+        except SegmentFullError:
+            if size >= most:
+                raise too_small(snapshot, 1, size) from None
+            size = min(STEP * size, most)
 
 
 def sizes(snapshot: Snapshot) -> tuple[int, int]:

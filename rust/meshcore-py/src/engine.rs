@@ -191,6 +191,13 @@ impl Listener {
         Ticket::new(Arc::clone(&self.engine), ticket, verdict)
     }
 
+    /// Without the layers, which may change what a route goes by.
+    fn find(&self, request: &mut Request, peer: &Peer) -> Option<(String, String)> {
+        self.compiled.clean(self.id, &peer.0, &mut request.head);
+        let (route, host) = self.compiled.route_of(self.id, &request.head)?;
+        Some((route.name.to_string(), host.to_owned()))
+    }
+
     fn connected(&self) -> u64 {
         self.compiled.listener(self.id).map_or(0, |listener| {
             listener.stats.connected();

@@ -259,6 +259,11 @@ impl Ticket {
     }
 
     #[getter]
+    fn stands_at(&self) -> Option<(bool, u16)> {
+        self.ticket.layer()
+    }
+
+    #[getter]
     fn attempts(&self) -> u8 {
         self.ticket.attempts()
     }

@@ -13,10 +13,14 @@ from typing import Any, NamedTuple
 import pytest
 
 import meshcore
+import meshcore.testing
 
 ROOT = Path(__file__).parents[3]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 WRONG = ROOT / "tests" / "data" / "types" / "wrong.py"
+
+MODULES = (meshcore, meshcore.testing)
+PUBLIC = [f"{module.__name__}.{name}" for module in MODULES for name in module.__all__]
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -71,8 +75,8 @@ REVEALED = re.compile(r'(?:Revealed type is|Type of "[^"]+" is) "(.*)"')
 def test_wrong_programs_are_refused_and_good_ones_are_not(checker: str, tmp_path: Path) -> None:
     for file in (*EXAMPLES, WRONG):
         (tmp_path / file.name).write_text(file.read_text())
-    names = "".join(f"reveal_type(meshcore.{name})\n" for name in meshcore.__all__)
-    (tmp_path / "names.py").write_text(f"import meshcore\n\n{names}")
+    names = "".join(f"reveal_type({name})\n" for name in PUBLIC)
+    (tmp_path / "names.py").write_text(f"import meshcore\nimport meshcore.testing\n\n{names}")
 
     said = CHECKERS[checker](tmp_path)
     errors = {each for each in said if each.is_error}
@@ -86,21 +90,25 @@ def test_wrong_programs_are_refused_and_good_ones_are_not(checker: str, tmp_path
 
     types = [REVEALED.fullmatch(each.text.strip()) for each in said]
     told = [found[1] for found in types if found]
-    assert len(told) == len(meshcore.__all__)
+    assert len(told) == len(PUBLIC)
     # A generic class says it of its parameter.
     told = [re.sub(r"^type\[(\w+)\[Unknown\]\]$", r"\1", each) for each in told]
     assert not [each for each in told if each == "Any" or "Unknown" in each]
 
 
 def test_every_name_is_there_and_no_other() -> None:
-    for name in meshcore.__all__:
-        assert getattr(meshcore, name) is not None
-        assert name in dir(meshcore)
+    for module in MODULES:
+        for name in module.__all__:
+            assert getattr(module, name) is not None
+            assert name in dir(module)
     with pytest.raises(AttributeError, match="has no attribute 'TokenBuckt'"):
         meshcore.TokenBuckt  # type: ignore[attr-defined]  # noqa: B018
+    with pytest.raises(AttributeError, match="has no attribute 'Mash'"):
+        meshcore.testing.Mash  # type: ignore[attr-defined]  # noqa: B018
 
 
 def test_every_public_class_and_function_is_documented() -> None:
-    for name in meshcore.__all__:
-        found = getattr(meshcore, name)
-        assert isinstance(found, str) or (found.__doc__ or "").strip(), name
+    for module in MODULES:
+        for name in module.__all__:
+            found = getattr(module, name)
+            assert isinstance(found, str) or (found.__doc__ or "").strip(), name

@@ -159,6 +159,14 @@ impl Compiled {
         self.listeners().find(|l| l.name == name).map(|l| l.id)
     }
 
+    /// The route that a request takes on a listener, as the walk finds it, and the host of it that
+    /// matched. No layer is asked.
+    #[must_use]
+    pub fn route_of(&self, listener: u32, head: &RequestHead) -> Option<(&Arc<RouteStack>, &str)> {
+        let found = self.routes.find(self.listener(listener)?.routing, head)?;
+        Some((found.payload, found.host))
+    }
+
     /// Every listener.
     pub fn listeners(&self) -> impl Iterator<Item = &Arc<Listener>> {
         self.listeners.iter().flatten()

@@ -238,6 +238,14 @@ impl RequestTicket {
         self.matched
     }
 
+    /// The layer at which the walk stands or was stopped: whether it is the route's, and its place
+    /// among those. `None` when all of them have let it pass.
+    #[must_use]
+    pub fn layer(&self) -> Option<(bool, u16)> {
+        // The listener's come before a route is found.
+        Some((self.route.is_some(), self.cursor.checked_sub(1)?))
+    }
+
     /// Who is asking.
     #[must_use]
     pub fn client(&self) -> &Client {

@@ -1,0 +1,68 @@
+"""Test one's own mesh, layers and clients, by a clock of the test's own.
+
+`Mesh` asks the core that decides in the proxy what it would do with a request, without sockets.
+`request`, `response` and `run` are for a layer alone. `StubService` is an HTTP/1.1 service that
+answers what it is told; the fixture ``stub_service`` of pytest (`meshcore_pytest`) makes them.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from meshcore.testing.decision import Decision, RouteMatch, Sent
+    from meshcore.testing.hooks import Changes, Ran, run, run_async
+    from meshcore.testing.mesh import Mesh
+    from meshcore.testing.messages import request, response
+    from meshcore.testing.stub import Asked, Reply, StubService, StubServices
+
+__all__ = [
+    "Asked",
+    "Changes",
+    "Decision",
+    "Mesh",
+    "Ran",
+    "Reply",
+    "RouteMatch",
+    "Sent",
+    "StubService",
+    "StubServices",
+    "request",
+    "response",
+    "run",
+    "run_async",
+]
+
+_HOMES = {
+    "Asked": "stub",
+    "Changes": "hooks",
+    "Decision": "decision",
+    "Mesh": "mesh",
+    "Ran": "hooks",
+    "Reply": "stub",
+    "RouteMatch": "decision",
+    "Sent": "decision",
+    "StubService": "stub",
+    "StubServices": "stub",
+    "request": "messages",
+    "response": "messages",
+    "run": "hooks",
+    "run_async": "hooks",
+}
+
+# Type checkers know the names above, and no others. Each part is imported when it is asked for: who
+# wants a stub service alone needs no configuration.
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        home = _HOMES.get(name)
+        if home is None:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        module = importlib.import_module(f"meshcore.testing.{home}")
+        found = globals()[name] = getattr(module, name)
+        return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

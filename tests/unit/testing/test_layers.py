@@ -1,0 +1,179 @@
+"""A layer alone: requests and responses of a test's own, and what came of its hooks."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from meshcore import Answer, Layer, Request, Response
+from meshcore.testing import Changes, Ran, request, response, run, run_async
+
+GET = "GET https://a.example/v1/%7Ex?q=1"
+
+
+def in_a_loop(layer: Layer, *args: Any) -> Ran:
+    return asyncio.run(run_async(layer, *args))
+
+
+both = pytest.mark.parametrize("do", [run, in_a_loop])
+
+
+def test_a_request_is_as_a_layer_meets_it() -> None:
+    made = request(GET, headers={"X-Tenant": "t"}, client="2001:db8::7")
+    assert (made.method, made.scheme, made.host) == ("GET", "https", "a.example")
+    assert (made.path, made.raw_path, made.query) == ("/v1/~x", "/v1/%7Ex", "q=1")
+    assert (made.client, made.route, made.state) == ("2001:db8::7", None, {})
+    assert made.headers() == [("host", "a.example"), ("x-tenant", "t")]
+    assert request("GET http://a.example").client == "192.0.2.1"
+    assert request(GET, client=None).client == "unknown"
+    assert request(GET, route="v1/all").route == "v1/all"
+
+
+def test_what_only_trusted_proxies_may_say_is_taken_out_as_in_the_proxy() -> None:
+    made = request(GET, headers={"x-forwarded-for": "10.0.0.1"})
+    assert (made.header("x-forwarded-for"), made.client) == (None, "192.0.2.1")
+
+
+def test_a_body_comes_with_its_length() -> None:
+    made = request("POST http://a.example/", body=b"hello")
+    assert (made.header("content-length"), made.end) == ("5", True)
+    call = request("POST http://a.example/a.B/C", headers={"content-type": "application/grpc+x"})
+    assert (call.http_version, call.end) == ("2", True)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("GET https://a.example/%00", "no layer sees this request: "),
+        ("GET http://a.example/" + "a" * 70_000, "no layer sees this request: "),
+        ("GET http://a..b]/", "no layer sees this request: "),
+        ("GET", "expected a method and a URL"),
+    ],
+)
+def test_what_no_layer_sees_is_an_error(text: str, told: str) -> None:
+    with pytest.raises(ValueError, match=r".") as raised:
+        request(text)
+    assert told in str(raised.value)
+
+
+def test_a_route_must_be_one_that_lets_it_pass() -> None:
+    with pytest.raises(ValueError, match="no layer sees this request: 405 method_not_allowed"):
+        request("CONNECT a.example:443", route="all")
+    assert request("CONNECT a.example:443").tunnel
+    for wrong in ("", "two words", '"', "é"):
+        with pytest.raises(ValueError, match="names no route: a name is one word"):
+            request(GET, route=wrong)
+
+
+def test_responses_are_an_endpoints() -> None:
+    made = response(404, headers=[("set-cookie", "a"), ("set-cookie", "b")], body=b"none")
+    assert (made.status, made.reason, made.end) == (404, None, True)
+    cookies = [value for name, value in made.headers() if name == "set-cookie"]
+    assert cookies == ["a", "b"]
+    assert response(204).status == 204
+    for wrong in (99, 199, 600, True):
+        with pytest.raises(ValueError, match="no status of a response: expected 200 to 599"):
+            response(wrong)
+    with pytest.raises(ValueError, match="a 304 has no body"):
+        response(304, body=b"x")
+    with pytest.raises(ValueError, match="no endpoint may say so"):
+        response(headers={f"x-{number}": "y" for number in range(1000)})
+
+
+class Plain(Layer):
+    """Does what the request asks for."""
+
+    def on_request(self, request: Request) -> Any:
+        request.state["seen"] = True
+        request.set_header("x-in", "new")
+        request.remove_header("cookie")
+        return self._wish(request.header("x-request"))
+
+    def on_response(self, request: Request, response: Response) -> Any:
+        response.set_header("x-reason", str(response.reason))
+        assert request.state["seen"]
+        return self._wish(request.header("x-response"))
+
+    def _wish(self, wish: str | None) -> Any:
+        if wish == "raise":
+            raise KeyError("as asked")
+        return {"answer": Answer(418, [("x-a", "1")], b"tea"), "odd": 7}.get(str(wish))
+
+
+class Async(Plain):
+    async def on_request(self, request: Request) -> Any:
+        await asyncio.sleep(0)
+        return super().on_request(request)
+
+    async def on_response(self, request: Request, response: Response) -> Any:
+        await asyncio.sleep(0)
+        return super().on_response(request, response)
+
+
+class Deaf(Plain):
+    local_answers = False
+
+
+layers = pytest.mark.parametrize("layer", [Plain(), Async()], ids=["plain", "async"])
+
+
+def asked(**headers: str) -> Request:
+    return request(GET, headers={name.replace("_", "-"): x for name, x in headers.items()})
+
+
+@both
+@layers
+def test_what_passes_tells_its_changes(do: Callable[..., Ran], layer: Layer) -> None:
+    ran = do(layer, asked(cookie="c", x_in="old"), response(headers={"a": "b"}, body=b"all"))
+    assert ran.passed
+    assert ran.request_changes == Changes((("x-in", "new"),), (("cookie", "c"), ("x-in", "old")))
+    assert ran.response_changes == Changes((("x-reason", "None"),))
+    assert (ran.status, ran.header("A"), ran.body) == (200, "b", b"all")
+
+
+@both
+@layers
+def test_without_a_response_only_the_request_is_shown(do: Callable[..., Ran], layer: Layer) -> None:
+    ran = do(layer, asked(x_response="raise"))
+    assert (ran.passed, ran.response, ran.status, ran.body) == (True, None, None, b"")
+    assert not ran.response_changes
+
+
+@both
+@layers
+def test_either_hook_may_answer(do: Callable[..., Ran], layer: Layer) -> None:
+    for wish in ({"x_request": "answer"}, {"x_response": "answer"}):
+        ran = do(layer, asked(**wish), 200)
+        assert ran.answer is not None
+        assert (ran.passed, ran.status, ran.header("x-a"), ran.body) == (False, 418, "1", b"tea")
+        assert (ran.response is None) == ("x_request" in wish)
+
+
+@both
+@layers
+def test_what_a_hook_raises_is_raised(do: Callable[..., Ran], layer: Layer) -> None:
+    for wish in ({"x_request": "raise"}, {"x_response": "raise"}):
+        with pytest.raises(KeyError, match="as asked"):
+            do(layer, asked(**wish), 200)
+    with pytest.raises(TypeError, match=r"returned 7, not an Answer or None"):
+        do(layer, asked(x_request="odd"))
+
+
+@both
+def test_answers_given_here_are_shown_to_who_asks_for_them(do: Callable[..., Ran]) -> None:
+    limited = Answer(429, [("retry-after", "1")])
+    ran = do(Plain(), asked(), limited)
+    assert (ran.status, ran.header("x-reason")) == (429, "layer_response")
+    ran = do(Deaf(), asked(), limited)
+    assert (ran.status, ran.header("x-reason"), ran.passed) == (429, None, True)
+
+
+async def test_in_a_loop_what_waits_is_awaited() -> None:
+    assert (await run_async(Async(), asked())).passed
+    with pytest.raises(RuntimeError, match=r"await run_async"):
+        run(Async(), asked())
+    assert run(Plain(), asked()).passed
+    assert run(Layer(), asked(), 200).passed

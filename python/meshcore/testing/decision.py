@@ -26,7 +26,7 @@ class RouteMatch:
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """A request's head as an endpoint gets it."""
+    """A request's head as an endpoint gets it, in the words of HTTP/1.1."""
 
     method: str
     target: str

@@ -75,8 +75,8 @@ def run(layer: Layer, request: Request, response: Response | Answer | int | None
     hook raises is raised. Async hooks run to their end; those that wait for something cannot where
     an event loop runs already: there it is `await run_async(…)`.
     """
-    hooks = _hooks(layer, request, response)
     context = contextvars.copy_context()
+    hooks = _hooks(layer, request, response, context)
     try:
         hook = next(hooks)
         while True:
@@ -89,11 +89,13 @@ async def run_async(
     layer: Layer, request: Request, response: Response | Answer | int | None = None
 ) -> Ran:
     """`run` within an event loop."""
-    hooks = _hooks(layer, request, response)
+    context = contextvars.copy_context()
+    hooks = _hooks(layer, request, response, context)
+    loop = asyncio.get_running_loop()
     try:
         hook = next(hooks)
         while True:
-            hook = hooks.send(await hook)
+            hook = hooks.send(await loop.create_task(_awaited(hook), context=context))
     except StopIteration as ended:
         return _ran(ended)
 
@@ -104,18 +106,22 @@ def _ran(ended: StopIteration) -> Ran:
 
 
 def _hooks(
-    layer: Layer, request: Request, response: Response | Answer | int | None
+    layer: Layer,
+    request: Request,
+    response: Response | Answer | int | None,
+    context: contextvars.Context,
 ) -> Generator[Awaitable[Any], Any, Ran]:
-    """Gives what is to be awaited, and takes what that returned."""
+    """Gives what is to be awaited, and takes what that returned. Both hooks run in one context, as
+    in the proxy."""
     before = request.headers()
-    answer = yield from _answer(layer, layer.on_request(request))
+    answer = yield from _answer(layer, context.run(layer.on_request, request))
     changed = changes(before, request.headers())
     if answer is not None or response is None:
         return _came(request, None, answer, (changed, Changes()))
     seen = _seen(request, response)
     before = seen.headers()
     if layer.local_answers or not isinstance(response, Answer):
-        answer = yield from _answer(layer, layer.on_response(request, seen))
+        answer = yield from _answer(layer, context.run(layer.on_response, request, seen))
     return _came(request, seen, answer, (changed, changes(before, seen.headers())))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextvars import ContextVar
 from typing import Any
 
 import pytest
@@ -169,6 +170,30 @@ def test_answers_given_here_are_shown_to_who_asks_for_them(do: Callable[..., Ran
     assert (ran.status, ran.header("x-reason")) == (429, "layer_response")
     ran = do(Deaf(), asked(), limited)
     assert (ran.status, ran.header("x-reason"), ran.passed) == (429, None, True)
+
+
+VARIABLE: ContextVar[str] = ContextVar("VARIABLE", default="none")
+
+
+class Sets(Layer):
+    def on_request(self, request: Request) -> None:
+        VARIABLE.set("of the request")
+
+    def on_response(self, request: Request, response: Response) -> None:
+        response.set_header("x-variable", VARIABLE.get())
+
+
+class SetsLater(Sets):
+    async def on_request(self, request: Request) -> None:  # type: ignore[override]
+        await asyncio.sleep(0)
+        super().on_request(request)
+
+
+@both
+@pytest.mark.parametrize("layer", [Sets(), SetsLater()], ids=["plain", "async"])
+def test_both_hooks_run_in_one_context_of_their_own(do: Callable[..., Ran], layer: Layer) -> None:
+    assert do(layer, asked(), 200).header("x-variable") == "of the request"
+    assert VARIABLE.get() == "none"
 
 
 async def test_in_a_loop_what_waits_is_awaited() -> None:

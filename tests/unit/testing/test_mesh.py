@@ -271,6 +271,48 @@ def test_a_service_that_is_silent_is_given_up_by_the_clock() -> None:
     assert mesh.decide(GET).reason == "breaker_open"
 
 
+def test_slow_answers_open_a_breaker_that_minds_them() -> None:
+    breaker = "circuit_breaker: {failures: 2, slow_call: 1s, on: [slow]}"
+    mesh = mesh_of("retry: off", breaker, endpoints=ALONE)
+    for seconds in (0.5, 2, 2):
+        assert mesh.decide(GET).forwarded
+        with mesh.holding():
+            asked = mesh.decide(GET)
+            mesh.advance(seconds)
+            assert mesh.succeed(asked).action == "relay"
+    assert mesh.decide(GET).reason == "breaker_open"
+
+
+def test_a_held_request_outlives_inner_blocks_and_other_questions() -> None:
+    mesh = mesh_of(upstream="limits: {requests: 2, client_share: 100}")
+    with mesh.holding():
+        outer = mesh.decide(GET)
+        with mesh.holding():
+            inner = mesh.decide(GET)
+            assert not mesh.decide(GET).forwarded
+        assert mesh.look(inner).action == "cut"
+        assert mesh.route(GET) is not None
+        mesh.advance(1)
+        assert mesh.look(outer).forwarded
+        assert mesh.decide(GET).forwarded
+        assert not mesh.decide(GET).forwarded
+    assert mesh.look(outer).reason == "client_gone"
+
+
+def test_the_pause_before_an_attempt_passes_for_all_that_is_held() -> None:
+    retry = "retry: {retries: 3, when: [503]}, timeout: 0"
+    mesh = mesh_of(retry, "circuit_breaker: off, ejection: off", endpoints=ALONE)
+    with mesh.holding():
+        first, other = mesh.decide(GET), mesh.decide(GET)
+        pauses = []
+        while first.forwarded:
+            first = mesh.fail(first, 503)
+            pauses.append(first.pause)
+        assert (first.action, first.status, first.attempt) == ("relay", 503, 4)
+        assert all(pause > 0 for pause in pauses[:3])
+        assert mesh.succeed(other).status == 200
+
+
 def test_each_try_has_its_time_and_another_follows() -> None:
     retry = "retry: {retries: 1, per_try: 1s, when: [reset]}, timeout: 5s"
     mesh = mesh_of(retry, "circuit_breaker: off, ejection: off")
@@ -328,6 +370,19 @@ def test_a_call_of_grpc_is_refused_in_its_own_words() -> None:
     assert asked.sent.header("te") == "trailers"
     done = mesh.succeed(asked, headers={"content-type": "application/grpc", "grpc-status": "5"})
     assert (done.action, done.header("grpc-status")) == ("relay", "5")
+
+
+def test_a_client_behind_a_trusted_proxy_is_the_one_that_counts() -> None:
+    trusted = "client_address: {trusted: [10.0.0.0/8], header: x-forwarded-for}"
+    mesh = mesh_of("layers: [{client_limit: {rate: 1/s, burst: 1}}]", listener=trusted)
+    for peer, status in (("10.0.0.1", None), ("10.0.0.2", 429), ("192.0.2.9", None)):
+        asked = mesh.decide(GET, headers={"x-forwarded-for": "192.0.2.7"}, client=peer)
+        assert asked.status == status
+
+
+def test_a_connect_is_asked_for_by_host_and_port() -> None:
+    assert mesh_of().decide("CONNECT a.example:443").status == 405
+    assert mesh_of("upgrade: [connect]").decide("CONNECT a.example:443").forwarded
 
 
 def test_redirects_and_fixed_answers_are_answers() -> None:

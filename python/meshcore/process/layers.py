@@ -9,6 +9,7 @@ import importlib
 import inspect
 import logging
 import sys
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from meshcore._core import Answer, Reason, now_ns
@@ -158,7 +159,7 @@ class Passage(list[Layer]):
     """Those that are to be told of its end."""
 
 
-class Hooks:
+class Hooks(ABC):
     """Layers by the number that the core pauses with, and what becomes of exchanges by them.
 
     Hooks run in their request's context, and nothing else does: what the exchange does next runs in
@@ -263,19 +264,19 @@ class Hooks:
         log.error("layer %s failed", name, exc_info=error)
         exchange.answer(Answer.for_reason(Reason.LAYER_ERROR, name), self._now_ns())
 
+    @abstractmethod
     def _failed_at_once(self, exchange: Exchange, layer: Layer, error: BaseException) -> None:
         """A hook raised before there was anything to await."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _spawn(self, exchange: Exchange, layer: Layer, hook: Awaitable[Any], then: Then) -> None:
         """Await the rest of a hook, and go on with what it returns."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _tell_end(
         self, context: contextvars.Context, layer: Layer, request: Request, outcome: Outcome
     ) -> None:
         """Run a layer's `on_end` (`tell_end`)."""
-        raise NotImplementedError
 
 
 class LayerRunner(Hooks):

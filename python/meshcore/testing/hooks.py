@@ -15,7 +15,7 @@ from meshcore.testing.messages import response as endpoints_response
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Generator
 
-    from meshcore._core import Request
+    from meshcore._core import Outcome, Request
     from meshcore.exchange.exchange import Exchange
     from meshcore.exchange.layers import Layer
     from meshcore.process.layers import Then

@@ -3,6 +3,7 @@
 import asyncio
 
 import meshcore
+import meshcore.testing
 
 
 def names() -> None:
@@ -159,3 +160,22 @@ async def limiters_that_wait(
 
     number: int = await fetched(1)  # wrong
     print(number)
+
+
+def tests(mesh: meshcore.testing.Mesh, layer: meshcore.Layer) -> None:
+    meshcore.testing.Mash("mesh.yaml")  # wrong
+    meshcore.testing.Mesh(b"version: 1")  # wrong
+    meshcore.testing.Mesh("mesh.yaml", layers={"a:B": 5})  # wrong
+    mesh.route("GET http://a.example/").name  # wrong
+    mesh.decide("GET http://a.example/", header={})  # wrong
+    asked = mesh.decide("GET http://a.example/", headers={})
+    asked.action = "answer"  # wrong
+    print(asked.endpont)  # wrong
+    mesh.decide("GET http://a.example/", body="text")  # wrong
+    mesh.fail(asked, "timeout")  # wrong
+    mesh.succeed("GET http://a.example/")  # wrong
+    mesh.advance(None)  # wrong
+    meshcore.testing.run(layer, "GET http://a.example/")  # wrong
+    meshcore.testing.response("200")  # wrong
+    meshcore.testing.StubService("200").requests.first  # wrong
+    meshcore.testing.Reply(200, body="text")  # wrong

@@ -204,7 +204,7 @@ class Flight:
     def refuse(self, now_ns: int) -> None:
         """It did not. Raises `ValueError` if it has."""
         if not self._waits:
-            raise ValueError("the connection was made, for the clock went on: say by='reset'")
+            raise ValueError("the connection is made by now: say by='reset'")
         self._waits = False
         self._watched(lambda: self.exchange.on_failed(Reason.UPSTREAM_CONNECT, "refused", now_ns))
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import random
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Literal
@@ -400,6 +402,42 @@ def test_choices_by_chance_are_the_same_in_every_run() -> None:
 
     assert chosen(1) == chosen(1)
     assert chosen(1) != chosen(2)
+
+
+TELLINGS: list[Callable[[Mesh, Decision], Decision]] = [
+    lambda mesh, decision: mesh.fail(decision, "reset"),
+    lambda mesh, decision: mesh.fail(decision, 503),
+    lambda mesh, decision: mesh.succeed(decision),
+    lambda mesh, decision: mesh.succeed(decision, 404),
+]
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_whatever_is_told_in_the_end_nothing_is_held(seed: int) -> None:
+    chance = random.Random(seed)
+    mesh = mesh_of(
+        "upgrade: [websocket], timeout: 3s, layers: [{in_flight: {max: 4}}],"
+        "retry: {retries: 3, per_try: 1s, when: [connect, reset, 503]}",
+        "circuit_breaker: {failures: 4, open_for: 2s}, limits: {requests: 4, client_share: 100}",
+    )
+    upgrade = {"upgrade": "websocket", "connection": "upgrade"}
+    for _ in range(60):
+        with mesh.holding():
+            held: list[Decision] = []
+            for _ in range(8):
+                if chance.random() < 0.2:
+                    mesh.advance(chance.random())
+                text = f"{chance.choice(['GET', 'POST', 'HEAD', 'TRACE'])} https://a.example/"
+                held.append(mesh.decide(text, headers=chance.choice([{}, upgrade])))
+                decision = mesh.look(chance.choice(held))
+                while decision.forwarded and chance.random() < 0.9:
+                    decision = chance.choice(TELLINGS)(mesh, decision)
+        assert not any(mesh.look(each).forwarded for each in held)
+    mesh.advance("1h")
+    mesh.succeed(mesh.decide(GET))  # a breaker that was open is half-open
+    mesh.succeed(mesh.decide(GET))
+    with mesh.holding():
+        assert [mesh.decide(GET).forwarded for _ in range(5)] == [True] * 4 + [False]
 
 
 # --- layers -----------------------------------------------------------------------------------

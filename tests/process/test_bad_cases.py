@@ -174,7 +174,7 @@ def test_a_reload_that_needs_more_waits_for_an_upgrade(tmp_path: Path) -> None:
     tables = ", ".join(f"{{limit: {{name: n{n}, {rules}}}}}" for n in range(9))
     more = f"{{name: more, match: {{path: {{exact: /more}}}}, respond: {{}}, layers: [{tables}]}}"
     limited = HELLO.replace(
-        "{body: hello}", "{body: hello}, layers: [limit: {rate: 1/m, burst: 9}]"
+        "{body: hello}", "{body: hello}, layers: [limit: {rate: 1/h, burst: 9}]"
     )
     file = write(tmp_path, limited)
     with Program(file, "--workers", "1") as program:

@@ -68,7 +68,9 @@ def _theirs(book: Book, plan: Plan, got: Got, source: str) -> str:
     if plan.kind == "tunnel" and source == own.ANSWER:
         meant = plan.body()
     is_own = book.compare(plan, f"the body of {source}", got.body, meant)
-    if not got.is_whole:
+    # A gRPC response that breaks off ends with a status, as far as that can be said.
+    broken = plan.kind == "grpc" and got.trailers.get("grpc-status", "0") != "0"
+    if broken or not got.is_whole:
         return _torn(book, plan, got)
     if is_own and len(got.body) != len(meant):
         book.fault(plan, f"whole with {len(got.body)} of {len(meant)} bytes: {got.fields}")

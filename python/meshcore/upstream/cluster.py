@@ -112,7 +112,9 @@ class Cluster:
         return heir if heir.lacks else None
 
     def leave(self, connection: Placed, heir: Pool) -> None:
-        """A connection is about to be closed, so that another can be made."""
+        """A connection is about to be closed, so that another can be made; it has one place."""
+        if connection in self.leaving:
+            return
         self.leaving[connection] = heir
         heir.coming += 1
         heir.recount()
@@ -124,6 +126,15 @@ class Cluster:
         heir = self.leaving.pop(making, None)
         if heir is not None:
             self.leaving[connection] = heir
+
+    def stay(self, making: Making) -> None:
+        """What was to leave its place is gone, and its place was given back for it."""
+        heir = self.leaving.pop(making, None)
+        if heir is not None:
+            heir.coming -= 1
+            heir.recount()
+            self._hold(heir.part, -1)
+            self._hold(making.pool.part, 1)
 
     def _hold(self, part: Part, more: int) -> None:
         part.held += more
@@ -211,8 +222,8 @@ class Cluster:
 
     def _idle(self) -> Iterator[Pooled | Shared]:
         for pool in self.pools:
-            yield from pool.idlest()
-            yield from pool.part.rested()
+            yield from (each for each in pool.idlest() if each not in self.leaving)
+            yield from (each for each in pool.part.rested() if each not in self.leaving)
 
 
 def _is_owed(needy: Part, other: Part) -> bool:

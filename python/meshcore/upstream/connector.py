@@ -65,6 +65,7 @@ class Connector:
             pool.renewed_ns = now
             pool.announces = cluster.spec.proxy_protocol
             self._close_old(pool, now)
+        self._use_room(cluster)  # the cap may be another
 
     def retire(self, endpoint: int, version: int, now: int) -> None:
         """An endpoint has left the configuration. Requests that began before may still ask for
@@ -263,6 +264,7 @@ class Connector:
         task.add_done_callback(lambda _: self._making.pop(chooser, None))
 
     async def _open(self, pool: Pool, chooser: Chooser) -> None:
+        chooser.began = True
         span_s = pool.cluster.spec.connect_timeout_ns / 1e9
         try:
             infos = self._dialer.known(pool.address) or await self._look_up(pool, span_s)
@@ -303,6 +305,8 @@ class Connector:
         pool.recount()
         if chooser.chosen is None:
             self._end_place(pool, chooser)
+        elif chooser.chosen.is_lost:
+            pool.cluster.stay(chooser)
         else:
             pool.cluster.replace(chooser, chooser.chosen)
             chooser.chosen.close()
@@ -336,7 +340,7 @@ class Connector:
             self._shared[connection] = None
             self.has_room(connection, now)
             connection.kept = True  # whom it was opened for has it, or has left
-            if connection.is_idle:
+            if connection.is_idle and not connection.retired:
                 pool.idled(connection)
 
     async def _connect(self, pool: Pool, chooser: Chooser, infos: Sequence[AddrInfoType]) -> None:
@@ -381,11 +385,15 @@ class Connector:
         """An endpoint that took the places of others while they had no use for them, and does not
         answer, gives them back: the last that it was to have first, so that it fails some time."""
         for chooser, task in reversed(list(self._making.items())):
-            if chooser.pool.cluster is not cluster or chooser in cluster.leaving:
+            # A task that is cancelled before its first step would give nothing back.
+            if chooser.pool.cluster is not cluster or not chooser.began:
+                continue
+            placed = chooser.chosen or chooser
+            if placed in cluster.leaving or (chooser.chosen and chooser.chosen.is_lost):
                 continue
             heir = cluster.claimant(chooser, now)
             if heir is not None and task.cancel():
-                cluster.leave(chooser, heir)
+                cluster.leave(placed, heir)
 
     def _close_old(self, pool: Pool, now: int) -> None:
         for connection in pool.expired(now):
@@ -419,6 +427,7 @@ class Chooser(asyncio.BaseProtocol):
         self._pools = pools
         self.pool = pool
         self.began_ns = now_ns()
+        self.began = False  # its task has taken a step
         self.chosen: Connection | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:

@@ -248,6 +248,11 @@ class Http1Connection(asyncio.BaseProtocol):
     # --- called by the pool -------------------------------------------------------------------
 
     @property
+    def is_lost(self) -> bool:
+        """Whether the transport is gone."""
+        return self._transport is None
+
+    @property
     def is_open(self) -> bool:
         """Neither lost nor about to be."""
         return self._transport is not None and not self._transport.is_closing()

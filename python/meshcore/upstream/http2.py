@@ -249,6 +249,7 @@ class Http2Connection(Http2Wire):
         self.transport = None
         self.closing = True
         self.retired = True
+        self.pool.remove_shared(self)  # before its streams hear: they may ask for room
         self.ready.set()
         try:
             self._tell(self.codec.receive_eof(), now)
@@ -290,10 +291,15 @@ class Http2Connection(Http2Wire):
         pool = self.pool
         if pool.cluster.queue and not self.retired:
             self._pools.has_room(self, now_ns())
-        if pool.owner is not None and self.is_idle:
+        if pool.owner is not None and self.is_idle and not self.retired:
             pool.idled(self)
 
     # --- called by the pool -------------------------------------------------------------------
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether the transport is gone."""
+        return self.transport is None
 
     @property
     def is_open(self) -> bool:

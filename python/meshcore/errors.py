@@ -21,6 +21,7 @@ __all__ = [
     "CodecError",
     "ConfigError",
     "DeadlineExceeded",
+    "DeadlinePassed",
     "Draining",
     "LayerError",
     "MeshcoreError",
@@ -217,3 +218,11 @@ class DeadlineExceeded(MeshcoreError, TimeoutError):  # noqa: N818  # as it is c
     """The time of a `meshcore.Deadline` is over."""
 
     reason = "deadline_exceeded"
+
+
+class DeadlinePassed(Refused, DeadlineExceeded):
+    """It was over before the call was made: that says nothing of what would have been called."""
+
+    def __init__(self, message: str = "") -> None:
+        super(Refused, self).__init__(message)
+        self.retry_after_ns = 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, NoReturn, Self, TypedDict, Unpack
@@ -143,7 +144,7 @@ def _upstream(rules: dict[str, Any], endpoints: Endpoints) -> str:
     except ValidationError as error:
         raise as_value_error(error, Upstream) from None
     addresses = [str(each.address) for each in model.endpoints]
-    twice = sorted({each for each in addresses if addresses.count(each) > 1})
+    twice = sorted(each for each, times in Counter(addresses).items() if times > 1)
     if twice:
         raise ValueError(f"endpoints: given twice: {', '.join(twice)}")
     return json.dumps(core_upstream(model))

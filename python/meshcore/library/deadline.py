@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, Self
 
 from meshcore._core import now_ns
 from meshcore.config.units import time_ns
-from meshcore.errors import DeadlineExceeded, RateLimited
+from meshcore.errors import DeadlineExceeded, DeadlinePassed, RateLimited
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,16 +17,31 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 
-class _Block(NamedTuple):
-    """A block that is under way in this context, and the one around it."""
+class _Block:
+    """A block of a deadline, and the one around it."""
 
-    owner: Deadline
-    until_ns: int
-    around: _Block | None
-    cut: asyncio.Timeout | None
+    __slots__ = ("around", "cut", "over", "owner", "until_ns")
+
+    def __init__(self, owner: Deadline, until_ns: int, cut: asyncio.Timeout | None) -> None:
+        self.owner = owner
+        self.until_ns = until_ns  # of this one and of those around it
+        self.around = _innermost()
+        self.cut = cut
+        self.over = False
 
 
 _block: ContextVar[_Block | None] = ContextVar("deadline", default=None)
+
+
+def _innermost() -> _Block | None:
+    """The innermost block that is not over: one may be left in another context than it was entered
+    in, as that of a generator is, and tasks outlive the block that they were made in."""
+    block = top = _block.get()
+    while block is not None and block.over:
+        block = block.around
+    if block is not top:
+        _block.set(block)
+    return block
 
 
 class Deadline:
@@ -38,12 +53,12 @@ class Deadline:
     ``async with`` cancels what is awaited inside and raises `DeadlineExceeded`, a `TimeoutError`.
     """
 
-    __slots__ = ("_cuts", "_until_ns")
+    __slots__ = ("_open", "_until_ns")
 
     def __init__(self, time: str | float | timedelta) -> None:
         """A text such as ``2s``, seconds or a `timedelta` from now on; `ValueError` for others."""
         self._until_ns = now_ns() + time_ns(time)
-        self._cuts: list[asyncio.Timeout] = []
+        self._open: list[_Block] = []
 
     @property
     def left(self) -> float:
@@ -51,9 +66,9 @@ class Deadline:
         return max(self._until_ns - now_ns(), 0) / 1e9
 
     def check(self) -> None:
-        """Raise `DeadlineExceeded` if it is over."""
+        """Raise `DeadlinePassed` if it is over."""
         if self._until_ns <= now_ns():
-            raise DeadlineExceeded("the deadline has passed")
+            raise DeadlinePassed("the deadline has passed")
 
     def __enter__(self) -> Self:
         self._enter(None)
@@ -65,7 +80,6 @@ class Deadline:
     async def __aenter__(self) -> Self:
         cut = asyncio.timeout(self._shortest_ns() / 1e9 - now_ns() / 1e9)
         await cut.__aenter__()
-        self._cuts.append(cut)
         self._enter(cut)
         return self
 
@@ -75,37 +89,46 @@ class Deadline:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        block = self._leave()
+        block, is_here = self._leave()
         if block is None or block.cut is None:
-            # Left where it was not entered: whoever goes on there is not cut off by it later.
-            if self._cuts and not (lost := self._cuts.pop()).expired():
-                lost.reschedule(None)
             return
-        self._cuts.remove(block.cut)
+        if not is_here:
+            # Whoever goes on where it was entered is not cut off by it later.
+            if not block.cut.expired():
+                block.cut.reschedule(None)
+            return
         try:
             await block.cut.__aexit__(kind, error, trace)
         except TimeoutError as late:
             raise DeadlineExceeded("the deadline has passed") from late.__cause__
 
     def _shortest_ns(self) -> int:
-        around = _block.get()
+        around = _innermost()
         return self._until_ns if around is None else min(self._until_ns, around.until_ns)
 
     def _enter(self, cut: asyncio.Timeout | None) -> None:
-        _block.set(_Block(self, self._shortest_ns(), _block.get(), cut))
+        block = _Block(self, self._shortest_ns(), cut)
+        self._open.append(block)
+        _block.set(block)
 
-    def _leave(self) -> _Block | None:
-        # A generator may be left in another context than it was entered in: there is none to end.
-        block = _block.get()
-        if block is None or block.owner is not self:
-            return None
-        _block.set(block.around)
-        return block
+    def _leave(self) -> tuple[_Block | None, bool]:
+        """The block that is over now, and whether it was entered in this context: else it is the
+        one of this deadline that began last."""
+        block = _innermost()
+        is_here = block is not None and block.owner is self
+        if not is_here:
+            block = self._open[-1] if self._open else None
+        if block is not None:
+            block.over = True
+            with suppress(ValueError):  # another thread was quicker
+                self._open.remove(block)
+        _innermost()
+        return block, is_here
 
 
 def left_ns() -> int | None:
     """Nanoseconds until the deadline of what is done now, if there is one; 0 when it is over."""
-    block = _block.get()
+    block = _innermost()
     return None if block is None else max(block.until_ns - now_ns(), 0)
 
 
@@ -113,7 +136,7 @@ def left_ns() -> int | None:
 def within(timeout: str | float | timedelta | None) -> Iterator[int | None]:
     """The nanoseconds that may be waited: a timeout, or what is left when that is less.
 
-    Raises `DeadlineExceeded` when that is over.
+    Raises `DeadlinePassed` when that is over.
     """
     check()
     wanted, left = None if timeout is None else time_ns(timeout), left_ns()
@@ -123,10 +146,10 @@ def within(timeout: str | float | timedelta | None) -> Iterator[int | None]:
     try:
         yield left
     except RateLimited:
-        raise DeadlineExceeded("the deadline passed before there were tokens") from None
+        raise DeadlinePassed("the deadline passed before there were tokens") from None
 
 
 def check() -> None:
-    """Raise `DeadlineExceeded` if the deadline of what is done now is over."""
+    """Raise `DeadlinePassed` if the deadline of what is done now is over."""
     if left_ns() == 0:
-        raise DeadlineExceeded("the deadline has passed")
+        raise DeadlinePassed("the deadline has passed")

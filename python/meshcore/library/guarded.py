@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import functools
 import inspect
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, nullcontext
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from meshcore.errors import BreakerOpen
 
@@ -93,6 +93,10 @@ def decorated(breaker: CircuitBreaker, function: Any, fallback: Function | None)
             f"a {type(function).__name__} cannot be guarded: decorate the function in it"
         )
     called = _called(function)
+    if makes_context(called):
+        raise TypeError(
+            f"{function!r} makes a context manager: decorate what is called in its block"
+        )
     if inspect.isasyncgenfunction(called):
         made = _of_async_generator(breaker, breaker.acquire, function, fallback)
     elif inspect.isgeneratorfunction(called):
@@ -104,6 +108,15 @@ def decorated(breaker: CircuitBreaker, function: Any, fallback: Function | None)
     else:
         made = _of_awaited(breaker, breaker.acquire, function, fallback)
     return functools.wraps(function)(made)
+
+
+# What `contextlib` makes of generator functions: nothing of them has run when it returns.
+_CONTEXTS: Final = (contextmanager(iter).__code__, asynccontextmanager(aiter).__code__)
+
+
+def makes_context(called: Any) -> bool:
+    """Whether a function was made by `contextlib.contextmanager` or `asynccontextmanager`."""
+    return getattr(called, "__code__", None) in _CONTEXTS
 
 
 def _called(function: Any) -> Any:

@@ -7,6 +7,7 @@ import inspect
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 from meshcore.config.units import SECOND
+from meshcore.library.guarded import makes_context
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -124,6 +125,8 @@ def decorated(
             f"{getattr(function, '__qualname__', function)} is a generator, and does nothing when "
             "it is called: guard what is done inside of it"
         )
+    if makes_context(called):
+        raise TypeError(f"{function!r} makes a context manager: guard what is done in its block")
     wrap = before_async if inspect.iscoroutinefunction(called) else before
     return cast("F", wrap(cast("Callable[..., Any]", function)))
 

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import gc
+import pickle
 import threading
 import time
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator
 from datetime import timedelta
+from typing import cast
 
 import pytest
 
 import meshcore
+from meshcore import Deadline
+from meshcore.library import deadline as deadlines
 from meshcore.library.deadline import left_ns
 
 SLOW = "1/h"
@@ -171,3 +176,80 @@ async def test_one_deadline_is_for_several_tasks() -> None:
 
     ended = await asyncio.gather(work(0), work(60), work(0.001))
     assert list(ended) == ["done", "late", "done"]
+
+
+async def test_a_block_of_a_generator_that_is_closed_elsewhere_is_over() -> None:
+    async def pieces() -> AsyncIterator[int]:
+        with Deadline(0.02):
+            yield 1
+            yield 2
+
+    async for _ in pieces():
+        break
+    gc.collect()
+    await asyncio.sleep(0.05)
+    assert deadlines.left_ns() is None
+    await meshcore.TokenBucket("1/s").wait()
+
+
+def test_blocks_that_are_left_out_of_order_are_over_too() -> None:
+    def pieces(seconds: float) -> Iterator[int]:
+        with Deadline(seconds):
+            yield 1
+
+    for _ in zip(pieces(5), pieces(50), strict=True):
+        assert deadlines.left_ns() is not None
+    assert deadlines.left_ns() is None
+    for _ in range(100):
+        next(pieces(60))
+    gc.collect()
+    assert deadlines.left_ns() is None
+    assert deadlines._block.get() is None, "no chain of what is over"
+
+
+async def test_a_task_that_outlives_the_block_has_its_time_no_more() -> None:
+    over = asyncio.Event()
+
+    async def later() -> int | None:
+        await over.wait()
+        return deadlines.left_ns()
+
+    async with Deadline(5):
+        task = asyncio.create_task(later())
+        await asyncio.sleep(0)
+    over.set()
+    assert await task is None
+
+
+async def test_one_deadline_in_several_tasks_ends_each_where_it_is() -> None:
+    shared = Deadline(5)
+
+    async def pieces() -> AsyncIterator[int]:
+        async with shared:
+            yield 1
+
+    async def own() -> None:
+        async with shared:
+            await asyncio.sleep(0.01)
+
+    task = asyncio.create_task(own())
+    generator = pieces()
+    await anext(generator)
+    await asyncio.create_task(cast("AsyncGenerator[int]", generator).aclose())
+    await task
+
+
+@pytest.mark.parametrize("failure_on", [Exception, OSError])
+def test_a_deadline_that_passed_before_the_call_blames_nobody(failure_on: type[Exception]) -> None:
+    breaker = meshcore.CircuitBreaker(failures=1, failure_on=failure_on)
+    retry = meshcore.Retry(3)
+    with Deadline(0):
+        for _ in range(3):
+            with pytest.raises(meshcore.DeadlinePassed):
+                breaker.call(retry.call, int)
+    assert breaker.state == "closed"
+    error = meshcore.DeadlinePassed("the deadline has passed")
+    assert isinstance(error, TimeoutError)
+    assert isinstance(error, meshcore.Refused)
+    assert (str(error), error.retry_after) == ("the deadline has passed", 0)
+    assert str(pickle.loads(pickle.dumps(error))) == str(error)

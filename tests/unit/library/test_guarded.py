@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import inspect
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Iterator
@@ -439,3 +440,21 @@ def test_a_deep_group_is_looked_through() -> None:
     assert breaker.state == "open"
     while isinstance(group, ExceptionGroup):  # freed one by one
         (group,) = group.exceptions
+
+
+@pytest.mark.parametrize("kind", [contextlib.contextmanager, contextlib.asynccontextmanager])
+def test_what_makes_a_context_manager_is_refused(kind: Any) -> None:
+    """Nothing of it has run when it returns: that is no success."""
+
+    def body() -> Iterator[int]:
+        yield 1
+
+    for decorate in (meshcore.CircuitBreaker(), meshcore.Retry(), meshcore.TokenBucket("1/s")):
+        with pytest.raises(TypeError, match="makes a context manager"):
+            decorate(kind(body))
+
+    @functools.wraps(body)
+    def collected() -> list[int]:
+        return list(body())
+
+    assert meshcore.CircuitBreaker()(collected)() == [1]

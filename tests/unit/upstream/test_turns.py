@@ -302,3 +302,44 @@ def test_the_count_of_what_is_lacking_holds_whatever_happens(cap: int) -> None:
         assert sum(map(len, cluster.lacking.values())) == sum(
             map(bool, (r.part.lacks for r in roots))
         )
+
+
+# --- a place is one -----------------------------------------------------------------------------
+
+
+def test_a_place_is_left_once() -> None:
+    cluster = cluster_of(2)
+    one, two = pool_of(cluster), pool_of(cluster)
+    first, _ = open_(one, 2)
+    wait(two)
+    for _ in range(2):
+        cluster.leave(first, two)
+    assert (two.coming, two.lacks, held(one, two)) == (1, 0, [1, 1])
+    assert cluster.end(one, first) is two
+    assert (two.coming, two.lacks, held(one, two)) == (0, 1, [1, 0])
+    assert take_room(cluster) == [two]
+
+
+def test_what_leaves_makes_no_room_again() -> None:
+    cluster = cluster_of(1)
+    one, two = pool_of(cluster), pool_of(cluster)
+    (idle,) = open_(one)
+    one.idle[idle] = None
+    wait(two)
+    assert cluster.yielding(None, LATER) == (idle, two)
+    cluster.leave(idle, two)
+    wait(two, 200)
+    assert cluster.yielding(None, LATER) is None
+
+
+def test_what_was_gone_before_it_could_leave_keeps_no_place() -> None:
+    cluster = cluster_of(2)
+    one, two = pool_of(cluster), pool_of(cluster)
+    cluster.begin(one)
+    making: Any = mock.Mock(pool=one, began_ns=NOW)
+    wait(two)
+    cluster.leave(making, two)
+    lost = mock.Mock(pool=one)
+    assert cluster.end(one, lost) is None, "what it had opened was lost first"
+    cluster.stay(making)
+    assert (cluster.leaving, two.coming, held(one, two), cluster.connections) == ({}, 0, [0, 0], 0)

@@ -17,7 +17,7 @@ GUIDE = (ROOT / "docs" / "library.md").read_text()
 # What connections and exchanges ask, and no layer has to.
 OURS = {
     "Request": {"chunked", "end", "expects_continue", "idempotent", "tunnel"},
-    "Response": {"begins_tunnel", "end", "informational"},
+    "Response": {"authenticates", "begins_tunnel", "end", "informational"},
     "Answer": {
         "as_response", "detail", "for_codec_error", "for_reason", "number", "reason", "status",
         "trailers", "with_head_of",

@@ -7,6 +7,7 @@ import signal
 import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
+from weakref import WeakKeyDictionary
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -14,19 +15,39 @@ if TYPE_CHECKING:
 ENDING: Final = (signal.SIGTERM, signal.SIGINT)
 
 
+class _Told:
+    """Whom a loop tells, and what the signals did before there was anybody."""
+
+    def __init__(self) -> None:
+        self.all: list[Callable[[], None]] = []
+        self.before = [signal.getsignal(number) for number in ENDING]
+
+    def tell(self) -> None:
+        for told in list(self.all):
+            told()
+
+
+_LOOPS: Final[WeakKeyDictionary[asyncio.AbstractEventLoop, _Told]] = WeakKeyDictionary()
+
+
 @contextmanager
 def ending(told: Callable[[], None]) -> Iterator[None]:
-    """Both are told to a function on the loop; then they do again what they did before."""
+    """Both are told to a function on the loop, or to several; once there is none any more they do
+    again what they did before. What the loop's own `add_signal_handler` had set is lost."""
     if threading.current_thread() is not threading.main_thread():
         raise RuntimeError("signals are handled in the main thread alone: without, call stop()")
     loop = asyncio.get_running_loop()
-    before = [signal.getsignal(number) for number in ENDING]
+    who = _LOOPS.setdefault(loop, _Told())
+    who.all.append(told)
     try:
         for number in ENDING:
-            loop.add_signal_handler(number, told)
+            loop.add_signal_handler(number, who.tell)
         yield
     finally:
-        for number, handler in zip(ENDING, before, strict=True):
-            loop.remove_signal_handler(number)
-            if handler is not None:
-                signal.signal(number, handler)
+        who.all.remove(told)
+        if not who.all:
+            del _LOOPS[loop]
+            for number, handler in zip(ENDING, who.before, strict=True):
+                loop.remove_signal_handler(number)
+                if handler is not None:
+                    signal.signal(number, handler)

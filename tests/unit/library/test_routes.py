@@ -170,3 +170,12 @@ def test_a_host_to_which_the_proxy_would_answer_400_is_an_error(host: str) -> No
     routes.insert("all", "all")
     with pytest.raises(ValueError, match=r"host .*: (invalid|port|bytes)"):
         routes.lookup(host, "/")
+
+
+def test_fields_may_hold_octets_as_layers_see_them() -> None:
+    routes: meshcore.RouteMap[str] = meshcore.RouteMap()
+    routes.insert("all", "all", headers={"x-a": "1"})
+    found = routes.lookup("a.example", "/", "GET", [("x-odd", "caf\udce9"), ("x-a", "1")])
+    assert found is not None
+    with pytest.raises(UnicodeEncodeError):
+        routes.lookup("a.example", "/", "GET", [("x-odd", "\ud800")])

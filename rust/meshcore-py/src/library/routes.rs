@@ -9,6 +9,9 @@ use meshcore_core::snapshot::Route;
 use pyo3::exceptions::PyValueError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
+use pyo3::types::PyString;
+
+use crate::message::octets;
 
 type Value = Py<PyAny>;
 
@@ -54,11 +57,11 @@ impl RoutesCore {
         host: &str,
         target: &str,
         method: &str,
-        headers: Option<Vec<(String, String)>>,
+        headers: Option<Vec<(Bound<'_, PyString>, Bound<'_, PyString>)>>,
     ) -> PyResult<Option<FoundRoute>> {
         let mut fields = Headers::default();
         for (name, value) in headers.iter().flatten() {
-            fields.push(name.as_bytes(), value.as_bytes());
+            fields.push(&octets(name)?, &octets(value)?);
         }
         let no = |e: CodecError| PyValueError::new_err(format!("host {host:?}: {}", e.message));
         let host = host_of(host).map_err(no)?;

@@ -46,16 +46,24 @@ def held(metrics: str) -> dict[str, float]:
     return found
 
 
+CHAINED = ("During handling of the above", "The above exception was the direct cause")
+
+
 def complaints(lines: list[str]) -> Iterator[str]:
     """What a program said that it should not have to say."""
-    in_trace = False
-    for line in lines:
+    in_trace, raised = False, ""
+    for line in (*lines, "end"):
+        if raised and line:
+            # Of a chain of exceptions the last one counts: a layer may fail over an answer for one.
+            if not line.startswith(CHAINED):
+                yield f"traceback: {raised}"
+            raised = ""
         if line.startswith("Traceback"):
             in_trace = True
         elif in_trace and line and not line.startswith(" "):
             in_trace = False
             if "MeantError: /" not in line:
-                yield f"traceback: {line}"
+                raised = line
         elif PROBLEM.search(line):
             yield line
 

@@ -6,18 +6,17 @@ import json
 import secrets
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, NoReturn, Self, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, NoReturn, Self, TypedDict, Unpack
 
 from pydantic import ValidationError
 
 from meshcore._core import BalancerCore
 from meshcore.config.compile import core_upstream
 from meshcore.config.explain import as_value_error
-from meshcore.config.units import time_ns
 from meshcore.config.upstream import Ejection, Upstream
 from meshcore.library import part
 from meshcore.library.judging import classes
+from meshcore.library.times import Time, as_written
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
     from meshcore.library.judging import Classes
 
 Endpoints = Iterable[str | Mapping[str, str | int]]
-Time = str | float | timedelta
+_TIMES: Final = ("eject_for", "max_eject_for")
 
 
 class Ejecting(TypedDict, total=False):
@@ -81,7 +80,10 @@ class Balancer(BalancerCore):
         **ejecting: Unpack[Ejecting],
     ) -> Self:
         """All endpoints in."""
-        given = {name: _plain(name, value) for name, value in ejecting.items()}
+        given = {
+            name: as_written(name, value) if name in _TIMES else value
+            for name, value in ejecting.items()
+        }
         never = failures == 0 and not isinstance(failures, bool)
         ejection = _ejection(given if never else {"failures": failures, **given})
         rules = {"balance": balance, "ejection": "off" if never else ejection}
@@ -106,17 +108,6 @@ class Balancer(BalancerCore):
     def status(self) -> list[EndpointStatus]:
         """Every endpoint, in the order given. O(endpoints)."""
         return [EndpointStatus(*each) for each in self.endpoints()]
-
-
-def _plain(name: str, value: Any) -> Any:
-    """A time as a file has it; what is none is for the model to refuse."""
-    is_time = name in ("eject_for", "max_eject_for")
-    if is_time and isinstance(value, int | float | timedelta) and not isinstance(value, bool):
-        try:
-            return f"{time_ns(value)}ns"
-        except ValueError as error:
-            raise ValueError(f"{name}: {error}") from None
-    return value
 
 
 class _Given(Ejection):

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from meshcore._core import Permit
     from meshcore.library.blocks import Block
-    from meshcore.library.breaker_rules import Time
+    from meshcore.library.times import Time
 
 F = TypeVar("F")
 

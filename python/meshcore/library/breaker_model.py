@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, Field, ValidationError
@@ -11,8 +10,9 @@ from meshcore.config import layers
 from meshcore.config.core_route import PROBE_TIMEOUT, rules
 from meshcore.config.explain import as_value_error
 from meshcore.config.fields import Duration
-from meshcore.config.units import format_duration, time_ns
+from meshcore.config.units import format_duration
 from meshcore.library.breaker_rules import LONGEST_PROBE_NS, SHORTEST_PROBE_NS, TIMES
+from meshcore.library.times import as_written
 
 # What fits the breaker's words (admission/last_calls.rs).
 MAX_LAST_CALLS: Final = 3_008
@@ -36,7 +36,12 @@ class Model(layers.CircuitBreaker):
 def by_model(counted: dict[str, Any]) -> dict[str, Any]:
     """The rules in the core's words; `ValueError` for what is none."""
     try:
-        model = Model.model_validate({name: _plain(name, x) for name, x in counted.items()})
+        model = Model.model_validate(
+            {
+                name: as_written(name, value) if name in TIMES else value
+                for name, value in counted.items()
+            }
+        )
     except ValidationError as error:
         raise as_value_error(error, Model) from None
     own = {"probe_timeout_ns": model.probe_timeout, "last_calls": model.last_calls or 0}
@@ -55,13 +60,3 @@ def _least_calls(model: Model, last_calls: int) -> int:
             f"min_calls: {model.min_calls} are never among the last {last_calls} calls"
         )
     return model.min_calls
-
-
-def _plain(name: str, value: Any) -> Any:
-    """A time as a file has it; what is none is for the model to refuse."""
-    if name in TIMES and isinstance(value, int | float | timedelta):
-        try:
-            return f"{time_ns(value)}ns"
-        except ValueError as error:
-            raise ValueError(f"{name}: {error}") from None
-    return value

@@ -8,11 +8,11 @@ interpreter of a process cannot be imported at all.
 from __future__ import annotations
 
 import json
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, TypedDict
 
 from meshcore.config.fault import nearest
 from meshcore.config.units import MAX_DURATION, parse_percent, time_ns
+from meshcore.library.times import Time
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,9 +21,6 @@ if TYPE_CHECKING:
     from meshcore.library.breaker_events import CallEnded, StateChanged
     from meshcore.library.judging import Exceptions
     from meshcore.library.listeners import Listeners
-
-Time = str | float | timedelta
-"""A text such as ``30s``, a number of seconds, or a `timedelta`."""
 
 
 class BreakerRules(TypedDict, total=False):

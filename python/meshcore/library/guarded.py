@@ -92,7 +92,7 @@ def decorated(breaker: CircuitBreaker, function: Any, fallback: Function | None)
         raise TypeError(
             f"a {type(function).__name__} cannot be guarded: decorate the function in it"
         )
-    called = _called(function)
+    called = innermost(function)
     if makes_context(called):
         raise TypeError(
             f"{function!r} makes a context manager: decorate what is called in its block"
@@ -119,13 +119,13 @@ def makes_context(called: Any) -> bool:
     return getattr(called, "__code__", None) in _CONTEXTS
 
 
-def _called(function: Any) -> Any:
-    """The function that runs in the end, of a `partial` or an object with ``__call__``."""
+def innermost(function: Any) -> Any:
+    """What is run by a call: below partials, and of an object the method of its class."""
     while isinstance(function, functools.partial):
         function = function.func
-    if inspect.isroutine(function):
+    if inspect.isroutine(function) or inspect.iscoroutinefunction(function):
         return function
-    return getattr(type(function), "__call__", function)  # noqa: B004  # the class's, not the object's
+    return type(function).__call__
 
 
 def _of_function(

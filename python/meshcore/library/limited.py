@@ -7,7 +7,7 @@ import inspect
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 from meshcore.config.units import SECOND
-from meshcore.library.guarded import makes_context
+from meshcore.library.guarded import innermost, makes_context
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -119,7 +119,7 @@ def decorated(
     if isinstance(function, type) or not callable(function):
         raise TypeError(f"this decorates functions, not {function!r}")
     # An object is called by what its class says.
-    called = _innermost(function)
+    called = innermost(function)
     if inspect.isgeneratorfunction(called) or inspect.isasyncgenfunction(called):
         raise TypeError(
             f"{getattr(function, '__qualname__', function)} is a generator, and does nothing when "
@@ -129,15 +129,6 @@ def decorated(
         raise TypeError(f"{function!r} makes a context manager: guard what is done in its block")
     wrap = before_async if inspect.iscoroutinefunction(called) else before
     return cast("F", wrap(cast("Callable[..., Any]", function)))
-
-
-def _innermost(function: Any) -> Any:
-    """What is run by a call: below partials, and of an object the method of its class."""
-    while isinstance(function, functools.partial):
-        function = function.func
-    if inspect.isroutine(function) or inspect.iscoroutinefunction(function):
-        return function
-    return type(function).__call__
 
 
 def not_awaitable(value: T) -> T:

@@ -17,12 +17,12 @@ from meshcore.library.waiting import NEVER_NS, Line, Lines, Source, patience_ns
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from datetime import timedelta
 
     from meshcore._core import Charge, Words
+    from meshcore.library.times import Time
     from meshcore.library.waiting import GiveBack, Take
 
-    Timeout = str | float | timedelta | None
+    Timeout = Time | None
     # Whose tokens a call takes.
     Client = str | Callable[..., str]
 

@@ -12,11 +12,12 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, Self, TypeVar
 
 from meshcore._core import BudgetCore, RetryCore, retry_after_ns
-from meshcore.config.units import parse_percent, time_ns
+from meshcore.config.units import parse_percent
 from meshcore.library import deadline as deadlines
 from meshcore.library import part
 from meshcore.library.deadline import Deadline
 from meshcore.library.limited import decorated, not_awaitable
+from meshcore.library.times import Time, named_ns
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
     from meshcore._core import RetryCall, Words
 
-    Time = str | float | timedelta
     Failures = type[BaseException] | Iterable[type[BaseException]] | Callable[[BaseException], bool]
 
 P = ParamSpec("P")
@@ -110,9 +110,9 @@ class Retry(RetryCore):
         if not 1 <= attempts <= MAX_ATTEMPTS:
             raise ValueError(f"attempts: must be within 1 and {MAX_ATTEMPTS}, got {attempts}")
         pauses = (
-            _named("min_pause", min_pause),
-            _named("pause", pause),
-            _named("max_pause", max_pause),
+            named_ns("min_pause", min_pause),
+            named_ns("pause", pause),
+            named_ns("max_pause", max_pause),
         )
         if not pauses[0] <= pauses[1] <= pauses[2]:
             raise ValueError("pause must be within min_pause and max_pause")
@@ -122,7 +122,7 @@ class Retry(RetryCore):
         if on_result is not None and not callable(on_result):
             raise TypeError(f"on_result must be a function, got {on_result!r}")
         new._on_result = on_result
-        new._time_ns = None if deadline is None else _named("deadline", deadline)
+        new._time_ns = None if deadline is None else named_ns("deadline", deadline)
         return new
 
     def call(self, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -210,13 +210,6 @@ class Retry(RetryCore):
 def _pause(call: RetryCall, asked: int) -> float | None:
     pause_ns = call.again(asked, deadlines.left_ns())
     return None if pause_ns is None else pause_ns / 1e9
-
-
-def _named(name: str, value: Time) -> int:
-    try:
-        return time_ns(value)
-    except ValueError as error:
-        raise ValueError(f"{name}: {error}") from None
 
 
 def _failures(on: Failures) -> Callable[[BaseException], bool]:

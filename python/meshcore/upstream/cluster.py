@@ -222,8 +222,8 @@ class Cluster:
 
     def _idle(self) -> Iterator[Pooled | Shared]:
         for pool in self.pools:
-            yield from (each for each in pool.idlest() if each not in self.leaving)
-            yield from (each for each in pool.part.rested() if each not in self.leaving)
+            idle = (*pool.idlest(), *pool.part.rested())
+            yield from (each for each in idle if each not in self.leaving)
 
 
 def _is_owed(needy: Part, other: Part) -> bool:

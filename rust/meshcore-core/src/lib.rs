@@ -33,3 +33,4 @@ pub mod snapshot;
 pub mod sync;
 pub mod telemetry;
 pub mod time;
+pub mod tls;

@@ -1,0 +1,115 @@
+//! A listener's certificates, and which of them a client gets.
+
+use std::sync::Arc;
+
+use foldhash::fast::RandomState;
+use hashbrown::HashMap;
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use rustls::{Error, InconsistentKeys, SignatureScheme};
+
+use super::ContextError;
+
+/// A certificate and its key, as they are in files.
+#[derive(Clone, Debug)]
+pub struct Pair {
+    /// For whom: a host, `*.example.com`, or empty for those that name nobody known.
+    pub server_name: String,
+    /// The certificate, and those between it and its root.
+    pub chain_pem: Vec<u8>,
+    /// PKCS#1, PKCS#8 or SEC1.
+    pub key_pem: Vec<u8>,
+    /// An OCSP response to staple, in DER.
+    pub ocsp_der: Option<Vec<u8>>,
+}
+
+/// All certificates in a PEM text, in order.
+pub(super) fn chain(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, ContextError> {
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+    let found = found.map_err(|why| ContextError::Unreadable(why.to_string()))?;
+    if found.is_empty() { Err(ContextError::NoCertificate) } else { Ok(found) }
+}
+
+/// The first private key in a PEM text.
+pub(super) fn key(pem: &[u8]) -> Result<PrivateKeyDer<'static>, ContextError> {
+    use rustls::pki_types::pem::Error as Pem;
+    PrivateKeyDer::from_pem_slice(pem).map_err(|why| match why {
+        Pem::NoItemsFound => ContextError::NoKey,
+        other => ContextError::Unreadable(other.to_string()),
+    })
+}
+
+/// What a handshake signs with.
+pub(super) fn certified(
+    pair: &Pair,
+    provider: &CryptoProvider,
+) -> Result<Arc<CertifiedKey>, ContextError> {
+    let made = CertifiedKey::from_der(chain(&pair.chain_pem)?, key(&pair.key_pem)?, provider);
+    let mut made = made.map_err(|why| match why {
+        Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => ContextError::KeyMismatch,
+        Error::General(why) => ContextError::UnusableKey(why),
+        other => ContextError::Unreadable(other.to_string()),
+    })?;
+    made.ocsp.clone_from(&pair.ocsp_der);
+    Ok(Arc::new(made))
+}
+
+/// Certificates by the name that a client asks for (RFC 6066 §3).
+#[derive(Debug, Default)]
+pub(super) struct Certificates {
+    /// For those that ask for nobody, or for somebody unknown.
+    first: Vec<Arc<CertifiedKey>>,
+    named: HashMap<String, Vec<Arc<CertifiedKey>>, RandomState>,
+}
+
+impl Certificates {
+    /// Of at least one pair: the first one's name is also everybody else's.
+    pub(super) fn of(pairs: &[Pair], provider: &CryptoProvider) -> Result<Self, ContextError> {
+        let mut all = Self::default();
+        let first = pairs.first().map(|pair| canonical(&pair.server_name));
+        for pair in pairs {
+            let (name, made) = (canonical(&pair.server_name), certified(pair, provider)?);
+            if Some(&name) == first.as_ref() {
+                all.first.push(Arc::clone(&made));
+            }
+            all.named.entry(name).or_default().push(made);
+        }
+        if all.first.is_empty() { Err(ContextError::NoCertificate) } else { Ok(all) }
+    }
+
+    fn for_name(&self, name: &str) -> &[Arc<CertifiedKey>] {
+        let name = canonical(name);
+        let exact = self.named.get(&name);
+        let found = exact.or_else(|| {
+            // One label, as certificates match (RFC 9525 §6.3).
+            let (_, parent) = name.split_once('.')?;
+            self.named.get(&format!("*.{parent}"))
+        });
+        found.map_or(&self.first, |found| found)
+    }
+
+    /// The first that signs as the client can verify: of an ECDSA and an RSA key, say.
+    fn choose(
+        &self,
+        name: Option<&str>,
+        offered: &[SignatureScheme],
+    ) -> Option<&Arc<CertifiedKey>> {
+        let candidates = name.map_or(&self.first[..], |name| self.for_name(name));
+        let fitting = candidates.iter().find(|each| each.key.choose_scheme(offered).is_some());
+        fitting.or_else(|| candidates.first())
+    }
+}
+
+impl ResolvesServerCert for Certificates {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        self.choose(hello.server_name(), hello.signature_schemes()).cloned()
+    }
+}
+
+/// As DNS compares names.
+fn canonical(name: &str) -> String {
+    name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase()
+}

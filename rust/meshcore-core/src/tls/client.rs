@@ -1,0 +1,78 @@
+//! What an upstream's TLS is made of.
+
+use std::sync::Arc;
+
+use rustls::ClientConfig;
+use rustls::client::{Resumption, UnbufferedClientConnection};
+use rustls::pki_types::ServerName;
+
+use super::certificates;
+use super::server::{provider, versions};
+use super::verify::{self, Again, Roots};
+use super::{Clock, ContextError, Pair, Session, Version};
+
+/// Sessions of so many names are kept for resumption.
+const KEPT_SESSIONS: usize = 256;
+
+/// What an upstream says about TLS.
+#[derive(Clone, Debug)]
+pub struct ClientSpec {
+    /// Whom to believe; `None`: whoever answers.
+    pub roots: Option<Roots>,
+    /// Our own certificate, for endpoints that ask for one.
+    pub pair: Option<Pair>,
+    /// What is offered, the preferred first (RFC 7301).
+    pub alpn: Vec<Vec<u8>>,
+    /// The oldest version.
+    pub least: Version,
+}
+
+/// An upstream's TLS, shared by its connections.
+#[derive(Clone)]
+pub struct ClientContext {
+    config: Arc<ClientConfig>,
+    verifier: Option<Arc<dyn rustls::client::danger::ServerCertVerifier>>,
+    clock: Clock,
+}
+
+impl ClientContext {
+    /// Compiles a spec. O(certificates).
+    ///
+    /// # Errors
+    /// [`ContextError`]: what is wrong with the certificate, the key or the roots.
+    pub fn new(spec: &ClientSpec, clock: &Clock) -> Result<Self, ContextError> {
+        let provider = provider();
+        let verifier = spec.roots.as_ref().map(|r| verify::servers(r, &provider)).transpose()?;
+        let used = verifier.clone().unwrap_or_else(|| verify::anybody(&provider));
+        let unusable = |why: rustls::Error| ContextError::UnusableKey(why.to_string());
+        let builder = ClientConfig::builder_with_details(provider, Arc::new(clock.clone()))
+            .with_protocol_versions(versions(spec.least))
+            .map_err(unusable)?
+            .dangerous()
+            .with_custom_certificate_verifier(used);
+        let mut config = match &spec.pair {
+            None => builder.with_no_client_auth(),
+            Some(pair) => {
+                let key = certificates::certified(pair, &super::server::provider())?;
+                builder
+                    .with_client_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(key)))
+            }
+        };
+        config.alpn_protocols.clone_from(&spec.alpn);
+        config.resumption = Resumption::in_memory_sessions(KEPT_SESSIONS);
+        Ok(Self { config: Arc::new(config), verifier, clock: clock.clone() })
+    }
+
+    /// A session for a connection to an endpoint of this name, or this address.
+    ///
+    /// # Errors
+    /// [`ContextError::BadName`].
+    pub fn session(&self, name: &str) -> Result<Session, ContextError> {
+        let bad = || ContextError::BadName(name.to_owned());
+        let name = ServerName::try_from(name.to_owned()).map_err(|_| bad())?;
+        let machine = UnbufferedClientConnection::new(Arc::clone(&self.config), name.clone())
+            .map_err(|why| ContextError::UnusableKey(why.to_string()))?;
+        let again = self.verifier.clone().map(|rules| Again::Server(rules, name));
+        Ok(Session::client(machine, again, self.clock.clone()))
+    }
+}

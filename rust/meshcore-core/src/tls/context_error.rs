@@ -1,0 +1,38 @@
+//! Why certificates, keys or roots make no context.
+
+use std::fmt;
+
+/// What is wrong with what a context is made of. Each says where, as far as it is known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ContextError {
+    /// There is no certificate in a chain.
+    NoCertificate,
+    /// There is no private key, or one that is encrypted.
+    NoKey,
+    /// What is no PEM, or no certificate inside of it.
+    Unreadable(String),
+    /// The key is not the certificate's.
+    KeyMismatch,
+    /// A key that is not taken: its kind or its size.
+    UnusableKey(String),
+    /// Roots, or revocation lists, that verify nothing.
+    UnusableRoots(String),
+    /// What cannot be verified as a server's name.
+    BadName(String),
+}
+
+impl fmt::Display for ContextError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoCertificate => f.write_str("no certificate in it"),
+            Self::NoKey => f.write_str("no private key in it, or an encrypted one"),
+            Self::Unreadable(why) => write!(f, "not readable: {why}"),
+            Self::KeyMismatch => f.write_str("the key does not belong to the certificate"),
+            Self::UnusableKey(why) => write!(f, "the key cannot be used: {why}"),
+            Self::UnusableRoots(why) => write!(f, "verifies nothing: {why}"),
+            Self::BadName(name) => write!(f, "{name:?} is no server's name"),
+        }
+    }
+}
+
+impl std::error::Error for ContextError {}

@@ -1,0 +1,120 @@
+//! Why a connection's TLS is over.
+
+use rustls::{AlertDescription, CertificateError, Error};
+
+/// What ended a session before, or against, what was agreed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// The alert, by its name in RFC 8446 §6; `None` where the protocol names none that is known.
+    pub alert: Option<&'static str>,
+    /// The peer sent it; else it was told the peer.
+    pub by_peer: bool,
+    /// What was wrong, for people: of what rustls says, nothing that a peer can make longer.
+    pub detail: String,
+}
+
+/// So long a detail is at the most: names of peers' certificates are in some.
+const DETAIL_BYTES: usize = 200;
+
+impl Failure {
+    pub(super) fn of(error: &Error) -> Self {
+        let by_peer = matches!(error, Error::AlertReceived(_));
+        Self { alert: alert_of(error).and_then(name_of), by_peer, detail: detail_of(error) }
+    }
+}
+
+fn detail_of(error: &Error) -> String {
+    let mut told = match error {
+        Error::AlertReceived(alert) => match name_of(*alert) {
+            Some(name) => format!("alert {name}"),
+            None => format!("alert {}", u8::from(*alert)),
+        },
+        Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure) => {
+            "the certificate is of nobody who may come".to_owned()
+        }
+        Error::InvalidCertificate(CertificateError::Other(why)) => {
+            match why.0.downcast_ref::<webpki::Error>() {
+                Some(why) => old_habit(why),
+                None => error.to_string(),
+            }
+        }
+        other => other.to_string(),
+    };
+    if told.len() > DETAIL_BYTES {
+        let end = (0..=DETAIL_BYTES).rev().find(|at| told.is_char_boundary(*at));
+        told.truncate(end.unwrap_or(0));
+    }
+    told
+}
+
+/// What other libraries take and this one does not, in words that say what to do.
+fn old_habit(why: &webpki::Error) -> String {
+    use webpki::Error as E;
+    match why {
+        E::CaUsedAsEndEntity => {
+            "the certificate may sign others, and is none that was given as it is".to_owned()
+        }
+        E::UnsupportedCertVersion => "the certificate is of X.509 v1: make one of v3".to_owned(),
+        other => format!("the certificate: {other}"),
+    }
+}
+
+/// Which alert belongs to a failure. rustls keeps its own table to itself; where that sends one
+/// whose name is not told by the error's kind there is none here.
+fn alert_of(error: &Error) -> Option<AlertDescription> {
+    Some(match error {
+        Error::AlertReceived(alert) => *alert,
+        Error::InvalidCertificate(why) => why.clone().into(),
+        Error::InvalidMessage(why) => (*why).into(),
+        Error::NoCertificatesPresented => AlertDescription::CertificateRequired,
+        Error::NoApplicationProtocol => AlertDescription::NoApplicationProtocol,
+        Error::DecryptError => AlertDescription::BadRecordMac,
+        Error::PeerSentOversizedRecord => AlertDescription::RecordOverflow,
+        Error::InappropriateMessage { .. } | Error::InappropriateHandshakeMessage { .. } => {
+            AlertDescription::UnexpectedMessage
+        }
+        _ => return None,
+    })
+}
+
+macro_rules! names {
+    ($($variant:ident = $name:literal,)+) => {
+        fn name_of(alert: AlertDescription) -> Option<&'static str> {
+            match alert {
+                $(AlertDescription::$variant => Some($name),)+
+                _ => None,
+            }
+        }
+    };
+}
+
+names! {
+    CloseNotify = "close_notify",
+    UnexpectedMessage = "unexpected_message",
+    BadRecordMac = "bad_record_mac",
+    RecordOverflow = "record_overflow",
+    HandshakeFailure = "handshake_failure",
+    BadCertificate = "bad_certificate",
+    UnsupportedCertificate = "unsupported_certificate",
+    CertificateRevoked = "certificate_revoked",
+    CertificateExpired = "certificate_expired",
+    CertificateUnknown = "certificate_unknown",
+    IllegalParameter = "illegal_parameter",
+    UnknownCA = "unknown_ca",
+    AccessDenied = "access_denied",
+    DecodeError = "decode_error",
+    DecryptError = "decrypt_error",
+    ProtocolVersion = "protocol_version",
+    InsufficientSecurity = "insufficient_security",
+    InternalError = "internal_error",
+    InappropriateFallback = "inappropriate_fallback",
+    UserCanceled = "user_canceled",
+    NoRenegotiation = "no_renegotiation",
+    MissingExtension = "missing_extension",
+    UnsupportedExtension = "unsupported_extension",
+    UnrecognisedName = "unrecognized_name",
+    BadCertificateStatusResponse = "bad_certificate_status_response",
+    UnknownPSKIdentity = "unknown_psk_identity",
+    CertificateRequired = "certificate_required",
+    NoApplicationProtocol = "no_application_protocol",
+}

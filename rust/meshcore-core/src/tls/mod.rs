@@ -1,0 +1,35 @@
+//! TLS 1.2 and 1.3 without a socket: bytes in become plaintext and events, plaintext becomes bytes.
+//!
+//! # Map
+//!
+//! A [`ServerContext`] or a [`ClientContext`] is compiled from a configuration and shared by all of
+//! its connections: `certificates` reads chains and keys and chooses one for a client, `verify`
+//! says whom to believe, `tickets` seals what a client may resume. Each gives a [`Session`] for a
+//! connection, which drives rustls (its unbuffered API) and holds nothing of its own while it is
+//! idle; what went wrong is a [`Failure`].
+//!
+//! The protocol itself draws random numbers (from aws-lc-rs), as it must. The clock is the
+//! caller's: [`Clock`].
+
+mod certificates;
+mod client;
+mod clock;
+mod context_error;
+mod failure;
+mod hello;
+mod identity;
+mod server;
+mod session;
+mod tickets;
+mod verify;
+
+pub use certificates::Pair;
+pub use client::{ClientContext, ClientSpec};
+pub use clock::Clock;
+pub use context_error::ContextError;
+pub use failure::Failure;
+pub use identity::Identity;
+pub use server::{ClientAuth, ServerContext, ServerSpec};
+pub use session::{Agreed, Opened, Session, Version};
+pub use tickets::{TicketKeys, TicketRing};
+pub use verify::Roots;

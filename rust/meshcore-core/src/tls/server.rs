@@ -1,0 +1,148 @@
+//! What a listener's TLS is made of.
+
+use std::sync::Arc;
+
+use aws_lc_rs::digest::{Context, SHA256};
+use rustls::crypto::{CryptoProvider, aws_lc_rs as crypto};
+use rustls::server::{NoServerSessionStorage, UnbufferedServerConnection};
+use rustls::{KeyLogFile, ServerConfig, SupportedProtocolVersion, version};
+
+use super::certificates::Certificates;
+use super::tickets::Tickets;
+use super::verify::{self, Again, Roots};
+use super::{Clock, ContextError, Pair, Session, TicketRing, Version};
+
+/// How many tickets a client of TLS 1.3 gets: as many connections as it may resume at once.
+const TICKETS: usize = 2;
+/// So long a ticket is said to be of use.
+const TICKET_LIFETIME_S: u32 = 7_200;
+
+/// Whether clients show a certificate.
+#[derive(Clone, Debug, Default)]
+pub enum ClientAuth {
+    /// They are not asked for one.
+    #[default]
+    None,
+    /// They are; who has none comes in without a name.
+    Request(Roots),
+    /// Who has none does not come in.
+    Require(Roots),
+}
+
+/// What a listener says about TLS.
+#[derive(Clone, Debug)]
+pub struct ServerSpec {
+    /// The listener's name: no other's ticket opens here.
+    pub listener: String,
+    /// Its certificates; the first one's name is for everybody else, too.
+    pub pairs: Vec<Pair>,
+    /// What is spoken, the preferred first (RFC 7301); empty: whatever a client names is ignored.
+    pub alpn: Vec<Vec<u8>>,
+    /// The oldest version.
+    pub least: Version,
+    /// Whether clients show a certificate.
+    pub clients: ClientAuth,
+    /// What else decides about a client behind the handshake, in any form: a change of it makes
+    /// what was resumed a full handshake.
+    pub rules: Vec<u8>,
+    /// Write secrets where `SSLKEYLOGFILE` says.
+    pub key_log: bool,
+}
+
+/// A listener's TLS, shared by its connections.
+#[derive(Clone)]
+pub struct ServerContext {
+    config: Arc<ServerConfig>,
+    again: Option<Again>,
+    clock: Clock,
+}
+
+impl ServerContext {
+    /// Compiles a spec. O(certificates); a millisecond for an RSA key.
+    ///
+    /// # Errors
+    /// [`ContextError`]: what is wrong with certificates, keys or roots.
+    pub fn new(spec: &ServerSpec, ring: &TicketRing, clock: &Clock) -> Result<Self, ContextError> {
+        let provider = provider();
+        let verifier = match &spec.clients {
+            ClientAuth::None => None,
+            ClientAuth::Request(roots) => Some(verify::clients(roots, false, &provider)?),
+            ClientAuth::Require(roots) => Some(verify::clients(roots, true, &provider)?),
+        };
+        let certificates = Certificates::of(&spec.pairs, &provider)?;
+        let time = Arc::new(clock.clone());
+        let builder = ServerConfig::builder_with_details(Arc::clone(&provider), time)
+            .with_protocol_versions(versions(spec.least))
+            .map_err(|why| ContextError::UnusableKey(why.to_string()))?;
+        let builder = match &verifier {
+            Some(verifier) => builder.with_client_cert_verifier(Arc::clone(verifier)),
+            None => builder.with_no_client_auth(),
+        };
+        let mut config = builder.with_cert_resolver(Arc::new(certificates));
+        config.alpn_protocols.clone_from(&spec.alpn);
+        config.send_tls13_tickets = TICKETS;
+        config.max_early_data_size = 0;
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.ticketer = Arc::new(Tickets::new(ring.clone(), bound(spec), TICKET_LIFETIME_S));
+        if spec.key_log {
+            config.key_log = Arc::new(KeyLogFile::new());
+        }
+        Ok(Self {
+            config: Arc::new(config),
+            again: verifier.map(Again::Client),
+            clock: clock.clone(),
+        })
+    }
+
+    /// A session for a connection that was accepted.
+    ///
+    /// # Errors
+    /// [`ContextError`], which rustls has for none of the configurations that are made here.
+    pub fn session(&self) -> Result<Session, ContextError> {
+        let machine = UnbufferedServerConnection::new(Arc::clone(&self.config))
+            .map_err(|why| ContextError::UnusableKey(why.to_string()))?;
+        Ok(Session::server(machine, self.again.clone(), self.clock.clone()))
+    }
+}
+
+pub(super) fn versions(least: Version) -> &'static [&'static SupportedProtocolVersion] {
+    static ALL: &[&SupportedProtocolVersion] = &[&version::TLS13, &version::TLS12];
+    match least {
+        Version::Tls12 => ALL,
+        Version::Tls13 => &ALL[..1],
+    }
+}
+
+pub(super) fn provider() -> Arc<CryptoProvider> {
+    Arc::new(crypto::default_provider())
+}
+
+/// A digest of everything that decides about a client of this listener: each part by its length, so
+/// that none can be taken for the end of another.
+fn bound(spec: &ServerSpec) -> [u8; 32] {
+    let (mode, roots) = match &spec.clients {
+        ClientAuth::None => (0, None),
+        ClientAuth::Request(roots) => (1, Some(roots)),
+        ClientAuth::Require(roots) => (2, Some(roots)),
+    };
+    let version = match spec.least {
+        Version::Tls12 => 2,
+        Version::Tls13 => 3,
+    };
+    let marks = [mode, version];
+    let parts: [&[u8]; 5] = [
+        spec.listener.as_bytes(),
+        &marks,
+        roots.map_or(&[], |roots| &roots.ca_pem),
+        roots.map_or(&[], |roots| &roots.crl_pem),
+        &spec.rules,
+    ];
+    let mut digest = Context::new(&SHA256);
+    for part in parts {
+        digest.update(&part.len().to_be_bytes());
+        digest.update(part);
+    }
+    let mut bound = [0; 32];
+    bound.copy_from_slice(digest.finish().as_ref());
+    bound
+}

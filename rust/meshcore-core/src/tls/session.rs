@@ -1,0 +1,456 @@
+//! One connection's TLS: what drives rustls.
+//!
+//! rustls' unbuffered API gives one state at a time, and each must be dealt with before the next is
+//! asked for: what it wants sent is lost otherwise. So there is one loop for what comes, [`drive`],
+//! and one for what goes, [`write`]. Each gives rustls all that is left of what came: of a message
+//! whose end is missing it remembers where it began. What the protocol says by itself (handshake, tickets, key
+//! updates, alerts) goes before anything of ours.
+
+use rustls::client::{ClientConnectionData, UnbufferedClientConnection};
+use rustls::pki_types::CertificateDer;
+use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
+use rustls::unbuffered::{ConnectionState, EncodeError, EncodeTlsData, UnbufferedStatus};
+use rustls::{CommonState, Error, HandshakeKind, ProtocolVersion};
+
+use super::hello::{Asked, Hello};
+use super::verify::Again;
+use super::{Clock, Failure};
+
+/// The most that a record holds (RFC 8446 §5.1).
+const RECORD_BYTES: usize = 16_384;
+/// More than what sealing adds to a record in any suite, and than a key update beside it.
+const RECORD_EXTRA_BYTES: usize = 64;
+
+/// Which TLS was agreed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Version {
+    /// RFC 5246.
+    Tls12,
+    /// RFC 8446.
+    Tls13,
+}
+
+/// What a handshake agreed on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Agreed {
+    /// The protocol that ALPN chose (RFC 7301).
+    pub alpn: Option<Vec<u8>>,
+    /// The host that the client asked for, in lower case; of a server's session alone.
+    pub server_name: Option<String>,
+    /// The version.
+    pub version: Version,
+    /// The suite, as rustls names it.
+    pub suite: &'static str,
+    /// The handshake was a short one.
+    pub resumed: bool,
+    /// The peer's own certificate, which was verified.
+    pub peer: Option<CertificateDer<'static>>,
+}
+
+/// What the bytes of one read were, in this order behind the plaintext.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Opened {
+    /// The handshake is over.
+    pub established: bool,
+    /// The peer says no more: its close_notify came.
+    pub peer_closed: bool,
+    /// The session is over.
+    pub failed: bool,
+}
+
+/// The two sides of rustls' machine, which differ in their types alone.
+trait Records {
+    type Data;
+    fn records<'c, 'i>(&'c mut self, data: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::Data>;
+    /// Whether it has something to say.
+    fn wants_write(&self) -> bool;
+}
+
+impl Records for UnbufferedServerConnection {
+    type Data = ServerConnectionData;
+    fn records<'c, 'i>(&'c mut self, data: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::Data> {
+        self.process_tls_records(data)
+    }
+    fn wants_write(&self) -> bool {
+        CommonState::wants_write(self)
+    }
+}
+
+impl Records for UnbufferedClientConnection {
+    type Data = ClientConnectionData;
+    fn records<'c, 'i>(&'c mut self, data: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::Data> {
+        self.process_tls_records(data)
+    }
+    fn wants_write(&self) -> bool {
+        CommonState::wants_write(self)
+    }
+}
+
+enum Side {
+    Server(Box<UnbufferedServerConnection>),
+    Client(Box<UnbufferedClientConnection>),
+}
+
+/// Runs the same code on either side's machine.
+macro_rules! on {
+    ($side:expr, $machine:ident => $done:expr) => {
+        match $side {
+            Side::Server($machine) => $done,
+            Side::Client($machine) => $done,
+        }
+    };
+}
+
+/// One connection's TLS.
+///
+/// Of an idle one nothing is held but rustls' own state: keys, and what resumption needs.
+pub struct Session {
+    side: Side,
+    again: Option<Again>,
+    clock: Clock,
+    /// Of a server's, until the client's first message is whole.
+    hello: Option<Box<Hello>>,
+    /// Whom that asked for.
+    asked: Option<String>,
+    /// What came of a record, or of a handshake's message, whose rest is missing.
+    rest: Vec<u8>,
+    /// What the protocol has to say by itself.
+    own: Vec<u8>,
+    established: bool,
+    peer_closed: bool,
+    closed: bool,
+    failure: Option<Failure>,
+}
+
+impl Session {
+    pub(super) fn server(
+        machine: UnbufferedServerConnection,
+        again: Option<Again>,
+        clock: Clock,
+    ) -> Self {
+        let hello = Some(Box::default());
+        Self { hello, ..Self::of(Side::Server(Box::new(machine)), again, clock) }
+    }
+
+    /// A client's begins by itself: [`take_output`](Self::take_output) has its first message.
+    pub(super) fn client(
+        machine: UnbufferedClientConnection,
+        again: Option<Again>,
+        clock: Clock,
+    ) -> Self {
+        let mut session = Self::of(Side::Client(Box::new(machine)), again, clock);
+        session.take(&mut [], &mut Vec::new());
+        session
+    }
+
+    const fn of(side: Side, again: Option<Again>, clock: Clock) -> Self {
+        Self {
+            side,
+            again,
+            clock,
+            hello: None,
+            asked: None,
+            rest: Vec::new(),
+            own: Vec::new(),
+            established: false,
+            peer_closed: false,
+            closed: false,
+            failure: None,
+        }
+    }
+
+    /// Takes what came, and decrypts it in place. The plaintext in it is appended to `plain`; it is
+    /// the peer's also where the session fails behind it. The handshake may have something to say
+    /// then: [`take_output`](Self::take_output). O(bytes), however they are cut.
+    ///
+    /// Behind a failure or the peer's close_notify nothing is taken.
+    pub fn receive(&mut self, data: &mut [u8], plain: &mut Vec<u8>) -> Opened {
+        if !self.takes() {
+            return Opened::default();
+        }
+        if self.hello.is_some() && !self.read_hello(data) {
+            return Opened::default();
+        }
+        if self.rest.is_empty() {
+            let (used, opened) = self.take(data, plain);
+            if self.takes() && used < data.len() {
+                self.rest = data[used..].to_vec();
+            }
+            return opened;
+        }
+        let mut all = std::mem::take(&mut self.rest);
+        all.extend_from_slice(data);
+        let (used, opened) = self.take(&mut all, plain);
+        if self.takes() && used < all.len() {
+            all.drain(..used); // what stays is kept where it is: a dribbled record costs its length
+            self.rest = all;
+        }
+        opened
+    }
+
+    const fn takes(&self) -> bool {
+        self.failure.is_none() && !self.peer_closed
+    }
+
+    /// Whether the client's first message is whole; until then all of it waits.
+    fn read_hello(&mut self, data: &[u8]) -> bool {
+        let Some(hello) = &mut self.hello else { return true };
+        match hello.read(data) {
+            Asked::Incomplete => {
+                self.rest.extend_from_slice(data);
+                false
+            }
+            Asked::For(name) => {
+                self.hello = None;
+                self.asked = name;
+                true
+            }
+        }
+    }
+
+    /// How much of `data` is dealt with, and what it was.
+    fn take(&mut self, data: &mut [u8], plain: &mut Vec<u8>) -> (usize, Opened) {
+        let handshaking = !self.established;
+        let before = plain.len();
+        let (told, result) = on!(&mut self.side, m => drive(&mut **m, data, plain, &mut self.own));
+        self.peer_closed |= told.peer_closed;
+        // What came before a bad record is the peer's.
+        if handshaking
+            && !on!(&self.side, m => m.is_handshaking())
+            && let Err(why) = self.establish()
+        {
+            plain.truncate(before); // of one that may not come
+            self.fail(why);
+        }
+        if let Err(error) = result {
+            on!(&mut self.side, m => last_words(&mut **m, &mut self.own));
+            self.fail(Failure::of(&error));
+        }
+        let opened = Opened {
+            established: handshaking && self.established,
+            peer_closed: told.peer_closed,
+            failed: self.failure.is_some(),
+        };
+        (told.used, opened)
+    }
+
+    /// The handshake is over. What was resumed is verified as a full handshake does: rustls
+    /// believes a ticket.
+    fn establish(&mut self) -> Result<(), Failure> {
+        let (kind, peer) = on!(&self.side, m => (m.handshake_kind(), m.peer_certificates()));
+        if let (Some(HandshakeKind::Resumed), Some(again)) = (kind, &self.again) {
+            again.verify(peer, self.clock.now())?;
+        }
+        self.established = true;
+        Ok(())
+    }
+
+    /// The session is over, for the first reason.
+    fn fail(&mut self, failure: Failure) {
+        self.rest = Vec::new();
+        self.failure.get_or_insert(failure);
+    }
+
+    /// Seals plaintext behind whatever the protocol has to say first, and appends both to `out`.
+    ///
+    /// Nothing is sealed before the handshake is over, and behind a failure or our own end: false.
+    pub fn seal(&mut self, plain: &[u8], out: &mut Vec<u8>) -> bool {
+        self.write(&Words::Data(plain), out)
+    }
+
+    /// Says that nothing follows (RFC 8446 §6.1), once, and appends it to `out`. The peer may go on.
+    pub fn close(&mut self, out: &mut Vec<u8>) {
+        self.write(&Words::Close, out);
+        self.closed = true;
+    }
+
+    fn write(&mut self, words: &Words<'_>, out: &mut Vec<u8>) -> bool {
+        if self.failure.is_some() || self.closed || !self.established {
+            return false;
+        }
+        out.append(&mut self.own);
+        let (told, result) = on!(&mut self.side, m => write(&mut **m, words, &mut self.rest, out));
+        self.rest.drain(..told.used);
+        self.peer_closed |= told.peer_closed;
+        result.unwrap_or_else(|error| {
+            self.fail(Failure::of(&error));
+            false
+        })
+    }
+
+    /// What the protocol has to say by itself since the last call.
+    pub fn take_output(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.own)
+    }
+
+    /// What was agreed; `None` while the handshake is under way.
+    #[must_use]
+    pub fn agreed(&self) -> Option<Agreed> {
+        let asked = self.asked.as_deref();
+        on!(&self.side, m => agreed(m, asked)).filter(|_| self.established)
+    }
+
+    /// What ended the session.
+    #[must_use]
+    pub const fn failure(&self) -> Option<&Failure> {
+        self.failure.as_ref()
+    }
+
+    /// Whether the peer has said that nothing follows. An end of file without it may be made by
+    /// anybody who is on the way (RFC 8446 §6.1).
+    #[must_use]
+    pub const fn peer_closed(&self) -> bool {
+        self.peer_closed
+    }
+
+    /// How many bytes are kept of what is not whole yet.
+    #[must_use]
+    pub const fn held(&self) -> usize {
+        self.rest.len()
+    }
+}
+
+/// What one call of [`drive`] met.
+#[derive(Default)]
+struct Told {
+    /// So many bytes of what was given are done with.
+    used: usize,
+    peer_closed: bool,
+}
+
+/// Goes on until the machine lacks bytes: plaintext to `plain`, what it wants sent to `own`. What
+/// came before an error counts.
+fn drive<M: Records>(
+    machine: &mut M,
+    data: &mut [u8],
+    plain: &mut Vec<u8>,
+    own: &mut Vec<u8>,
+) -> (Told, Result<(), Error>) {
+    let mut told = Told::default();
+    loop {
+        let UnbufferedStatus { discard, state } = machine.records(&mut data[told.used..]);
+        let mut done = discard;
+        let state = match state {
+            Ok(state) => state,
+            Err(error) => {
+                told.used += done;
+                return (told, Err(error));
+            }
+        };
+        let lacks = match state {
+            ConnectionState::ReadTraffic(mut traffic) => {
+                while let Some(record) = traffic.next_record() {
+                    match record {
+                        Ok(record) => {
+                            done += record.discard;
+                            plain.extend_from_slice(record.payload);
+                        }
+                        Err(error) => return (told, Err(error)),
+                    }
+                }
+                false
+            }
+            ConnectionState::EncodeTlsData(message) => {
+                encode(message, own);
+                false
+            }
+            ConnectionState::TransmitTlsData(sent) => {
+                sent.done();
+                false
+            }
+            ConnectionState::PeerClosed => {
+                told.peer_closed = true;
+                false
+            }
+            _ => true,
+        };
+        told.used += done;
+        if lacks {
+            return (told, Ok(()));
+        }
+    }
+}
+
+/// What the machine has to say behind an error: the alert that belongs to it. It looks at nothing
+/// else before, and must not behind: what is left would be another error, and another alert.
+fn last_words<M: Records>(machine: &mut M, own: &mut Vec<u8>) {
+    while machine.wants_write() {
+        match machine.records(&mut []).state {
+            Ok(ConnectionState::EncodeTlsData(message)) => encode(message, own),
+            _ => return,
+        }
+    }
+}
+
+fn encode<D>(mut message: EncodeTlsData<'_, D>, own: &mut Vec<u8>) {
+    let Err(EncodeError::InsufficientSize(lack)) = message.encode(&mut []) else { return };
+    let at = own.len();
+    own.resize(at + lack.required_size, 0);
+    let written = message.encode(&mut own[at..]).unwrap_or(0);
+    own.truncate(at + written);
+}
+
+enum Words<'a> {
+    Data(&'a [u8]),
+    Close,
+}
+
+impl Words<'_> {
+    /// More than it is sealed.
+    const fn room(&self) -> usize {
+        let len = match self {
+            Self::Data(plain) => plain.len(),
+            Self::Close => 0,
+        };
+        len + (len / RECORD_BYTES + 2) * RECORD_EXTRA_BYTES
+    }
+}
+
+/// Seals once the machine lets us; what it wants sent itself goes first. `rest` is what it lacks the
+/// end of: it looks there again.
+fn write<M: Records>(
+    machine: &mut M,
+    words: &Words<'_>,
+    rest: &mut [u8],
+    out: &mut Vec<u8>,
+) -> (Told, Result<bool, Error>) {
+    let mut told = Told::default();
+    loop {
+        let UnbufferedStatus { discard, state } = machine.records(&mut rest[told.used..]);
+        told.used += discard;
+        match state {
+            Err(error) => return (told, Err(error)),
+            Ok(ConnectionState::EncodeTlsData(message)) => encode(message, out),
+            Ok(ConnectionState::TransmitTlsData(sent)) => sent.done(),
+            Ok(ConnectionState::PeerClosed) => told.peer_closed = true,
+            Ok(ConnectionState::WriteTraffic(mut traffic)) => {
+                let at = out.len();
+                out.resize(at + words.room(), 0);
+                let sealed = match words {
+                    Words::Data(plain) => traffic.encrypt(plain, &mut out[at..]),
+                    Words::Close => traffic.queue_close_notify(&mut out[at..]),
+                };
+                out.truncate(at + sealed.as_ref().copied().unwrap_or(0));
+                let sealed = sealed.map(|_| true);
+                return (told, sealed.map_err(|why| Error::General(why.to_string())));
+            }
+            Ok(_) => return (told, Ok(false)),
+        }
+    }
+}
+
+fn agreed(machine: &CommonState, server_name: Option<&str>) -> Option<Agreed> {
+    let version = match machine.protocol_version()? {
+        ProtocolVersion::TLSv1_2 => Version::Tls12,
+        _ => Version::Tls13,
+    };
+    let suite = machine.negotiated_cipher_suite()?.suite();
+    Some(Agreed {
+        alpn: machine.alpn_protocol().map(<[u8]>::to_vec),
+        server_name: server_name.map(str::to_owned),
+        version,
+        suite: suite.as_str().unwrap_or("unknown"),
+        resumed: machine.handshake_kind() == Some(HandshakeKind::Resumed),
+        peer: machine.peer_certificates().and_then(|chain| chain.first()).cloned(),
+    })
+}

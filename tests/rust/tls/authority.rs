@@ -1,0 +1,109 @@
+//! Certificates of a test's own.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use meshcore_core::tls::{Pair, Roots};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
+    KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PKCS_RSA_SHA256, SanType, SignatureAlgorithm,
+    date_time_ymd,
+};
+
+/// 2026-06-01.
+pub(crate) const NOW_S: u64 = 1_780_272_000;
+pub(crate) const DAY_S: u64 = 86_400;
+
+static MADE: AtomicU32 = AtomicU32::new(0);
+
+/// Who signs.
+pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
+
+impl Authority {
+    pub(crate) fn new() -> Self {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        // Of two of one name a chain would be a matter of signatures alone.
+        let number = MADE.fetch_add(1, Ordering::Relaxed);
+        params.distinguished_name.push(DnType::CommonName, format!("authority {number}"));
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        valid(&mut params, 2_030);
+        Self(CertifiedIssuer::self_signed(params, key(&PKCS_ECDSA_P256_SHA256)).unwrap())
+    }
+
+    pub(crate) fn roots(&self) -> Roots {
+        Roots { ca_pem: self.0.pem().into_bytes(), crl_pem: Vec::new() }
+    }
+
+    pub(crate) fn issuer(&self) -> &CertifiedIssuer<'static, KeyPair> {
+        &self.0
+    }
+
+    /// A certificate for a host, until the end of 2026.
+    pub(crate) fn host(&self, name: &str) -> Pair {
+        self.signed(name, &PKCS_ECDSA_P256_SHA256, ExtendedKeyUsagePurpose::ServerAuth, 2_027)
+    }
+
+    /// The same with an RSA key.
+    pub(crate) fn rsa_host(&self, name: &str) -> Pair {
+        self.signed(name, &PKCS_RSA_SHA256, ExtendedKeyUsagePurpose::ServerAuth, 2_027)
+    }
+
+    /// A client's, with a SPIFFE name, until the first day of that year.
+    pub(crate) fn client(&self, path: &str, until: i32) -> Pair {
+        let usage = ExtendedKeyUsagePurpose::ClientAuth;
+        self.signed(&format!("spiffe://a.example/{path}"), &PKCS_ECDSA_P256_SHA256, usage, until)
+    }
+
+    fn signed(
+        &self,
+        name: &str,
+        kind: &'static SignatureAlgorithm,
+        usage: ExtendedKeyUsagePurpose,
+        until: i32,
+    ) -> Pair {
+        let mut params = named(name);
+        params.extended_key_usages = vec![usage];
+        params.serial_number = Some(7.into());
+        valid(&mut params, until);
+        let own = key(kind);
+        let certificate = params.signed_by(&own, &self.0).unwrap();
+        made(name, &certificate.pem(), &own)
+    }
+}
+
+/// What `openssl req -x509` makes: it signs itself, and may sign others.
+pub(crate) fn self_signed(name: &str, until: i32, usage: &[ExtendedKeyUsagePurpose]) -> Pair {
+    let mut params = named(name);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.extended_key_usages = usage.to_vec();
+    valid(&mut params, until);
+    let own = key(&PKCS_ECDSA_P256_SHA256);
+    let certificate = params.self_signed(&own).unwrap();
+    made(name, &certificate.pem(), &own)
+}
+
+fn named(name: &str) -> CertificateParams {
+    let mut params = CertificateParams::new(Vec::new()).unwrap();
+    let uri = name.contains("://");
+    let name = name.try_into().unwrap();
+    params.subject_alt_names = vec![if uri { SanType::URI(name) } else { SanType::DnsName(name) }];
+    params
+}
+
+fn valid(params: &mut CertificateParams, until: i32) {
+    params.not_before = date_time_ymd(2_025, 1, 1);
+    params.not_after = date_time_ymd(until, 1, 1);
+}
+
+fn key(kind: &'static SignatureAlgorithm) -> KeyPair {
+    KeyPair::generate_for(kind).unwrap()
+}
+
+fn made(name: &str, chain: &str, own: &KeyPair) -> Pair {
+    Pair {
+        server_name: name.to_owned(),
+        chain_pem: chain.as_bytes().to_vec(),
+        key_pem: own.serialize_pem().into_bytes(),
+        ocsp_der: None,
+    }
+}

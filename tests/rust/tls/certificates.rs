@@ -1,0 +1,155 @@
+//! Which certificate a client gets, and which one it believes.
+
+use meshcore_core::tls::{ClientSpec, ContextError, Identity, Pair, Roots};
+use rcgen::ExtendedKeyUsagePurpose as Usage;
+
+use crate::authority::{Authority, self_signed};
+use crate::pair::{Ends, ServerSpec, client, client_spec, server, server_spec};
+
+fn names(authority: &Authority, pairs: Vec<Pair>, asked: &str) -> Vec<String> {
+    let client = client(&ClientSpec { roots: None, ..client_spec(authority.roots()) });
+    let both = Ends::new(&client, &server(&server_spec(pairs)), asked).shake(100_000);
+    Identity::of(&both.client.session.agreed().unwrap().peer.unwrap()).dns
+}
+
+#[test]
+fn a_certificate_is_chosen_as_dns_compares_names() {
+    let authority = Authority::new();
+    let pairs = || ["first.example", "b.example", "*.c.example"].map(|name| authority.host(name));
+    for (asked, expected) in [
+        ("b.example", "b.example"),
+        ("B.Example", "b.example"),
+        ("x.c.example", "*.c.example"),
+        ("y.x.c.example", "first.example"),
+        ("c.example", "first.example"),
+        ("unknown.example", "first.example"),
+        ("127.0.0.1", "first.example"), // asks for no name
+    ] {
+        assert_eq!(names(&authority, pairs().to_vec(), asked), [expected], "{asked}");
+    }
+}
+
+#[test]
+fn a_certificate_of_the_list_may_name_its_host_as_dns_does() {
+    let authority = Authority::new();
+    let mut dotted = authority.host("b.example");
+    dotted.server_name = "B.example.".to_owned();
+    assert_eq!(
+        names(&authority, vec![authority.host("a.example"), dotted], "b.example"),
+        ["b.example"]
+    );
+}
+
+#[test]
+fn of_several_keys_for_a_name_the_first_that_the_client_knows_is_used() {
+    let authority = Authority::new();
+    let pairs = vec![authority.rsa_host("a.example"), authority.host("a.example")];
+    let both = Ends::new(
+        &client(&client_spec(authority.roots())),
+        &server(&server_spec(pairs.clone())),
+        "a.example",
+    );
+    let both = both.shake(100_000);
+    let chosen = both.client.session.agreed().unwrap().peer.unwrap();
+    assert_eq!(Identity::of(&chosen).dns, ["a.example"]);
+    assert!(chosen.len() > 500, "the RSA certificate, which is first: {}", chosen.len());
+}
+
+#[test]
+fn an_endpoint_of_another_authority_or_name_is_not_believed() {
+    let (authority, other) = (Authority::new(), Authority::new());
+    let server = server(&server_spec(vec![authority.host("a.example")]));
+    for (roots, asked, alert) in [
+        (other.roots(), "a.example", "unknown_ca"),
+        (authority.roots(), "b.example", "bad_certificate"),
+    ] {
+        let both = Ends::new(&client(&client_spec(roots)), &server, asked).shake(100_000);
+        assert_eq!(both.client.failure().alert, Some(alert));
+        assert_eq!(both.server.failure().alert, Some(alert), "the endpoint is told");
+        assert!(both.server.failure().by_peer);
+    }
+}
+
+#[test]
+fn whoever_answers_is_believed_if_that_is_wanted() {
+    let server = server(&server_spec(vec![Authority::new().host("a.example")]));
+    let anybody = ClientSpec { roots: None, ..client_spec(Roots::default()) };
+    Ends::new(&client(&anybody), &server, "b.example").shake(100_000).assert_whole();
+}
+
+/// What `openssl req -x509` makes is believed where it is itself what is to be believed.
+#[test]
+fn a_certificate_that_signs_itself_is_believed_by_being_the_same() {
+    let both = |pair: &Pair, asked: &str| {
+        let roots = Roots { ca_pem: pair.chain_pem.clone(), crl_pem: Vec::new() };
+        let server = server(&server_spec(vec![pair.clone()]));
+        Ends::new(&client(&client_spec(roots)), &server, asked).shake(100_000)
+    };
+    both(&self_signed("a.example", 2_027, &[]), "a.example").assert_whole();
+    both(&self_signed("a.example", 2_027, &[Usage::ServerAuth]), "a.example").assert_whole();
+    both(&self_signed("a.example", 2_027, &[Usage::Any]), "a.example").assert_whole();
+    for (pair, asked, alert) in [
+        (self_signed("a.example", 2_027, &[]), "b.example", "bad_certificate"),
+        (self_signed("a.example", 2_026, &[]), "a.example", "certificate_expired"),
+        (
+            self_signed("a.example", 2_027, &[Usage::ClientAuth]),
+            "a.example",
+            "unsupported_certificate",
+        ),
+    ] {
+        assert_eq!(both(&pair, asked).client.failure().alert, Some(alert), "{asked}");
+    }
+    // Another one of the same name is another one.
+    let (one, other) = (self_signed("a.example", 2_027, &[]), self_signed("a.example", 2_027, &[]));
+    let roots = Roots { ca_pem: one.chain_pem, crl_pem: Vec::new() };
+    let server = server(&server_spec(vec![other]));
+    let both = Ends::new(&client(&client_spec(roots)), &server, "a.example").shake(100_000);
+    assert!(both.client.session.failure().is_some());
+}
+
+#[test]
+fn protocols_are_chosen_by_the_server_and_none_in_common_is_told() {
+    let authority = Authority::new();
+    let words = |all: &[&str]| all.iter().map(|word| word.as_bytes().to_vec()).collect::<Vec<_>>();
+    let both = |served: &[&str], offered: &[&str]| {
+        let pairs = vec![authority.host("a.example")];
+        let server = server(&ServerSpec { alpn: words(served), ..server_spec(pairs) });
+        let client = client(&ClientSpec { alpn: words(offered), ..client_spec(authority.roots()) });
+        Ends::new(&client, &server, "a.example").shake(100_000)
+    };
+    let chosen = |served: &[&str], offered: &[&str]| {
+        both(served, offered).server.session.agreed().unwrap().alpn
+    };
+    assert_eq!(chosen(&["h2", "http/1.1"], &["http/1.1", "h2"]), Some(b"h2".to_vec()));
+    assert_eq!(chosen(&["h2", "http/1.1"], &["http/1.1"]), Some(b"http/1.1".to_vec()));
+    assert_eq!(chosen(&["h2"], &[]), None);
+    assert_eq!(chosen(&[], &["h2"]), None);
+    let none = both(&["h2"], &["http/1.1"]);
+    assert_eq!(none.server.failure().alert, Some("no_application_protocol"));
+    assert_eq!(none.client.failure().alert, Some("no_application_protocol"));
+}
+
+#[test]
+fn what_makes_no_context_is_told_as_what_it_is() {
+    let authority = Authority::new();
+    let (good, other) = (authority.host("a.example"), authority.host("a.example"));
+    let made = |pair: Pair| crate::pair::try_server(&server_spec(vec![pair])).err();
+    let with = |chain: &[u8], key: &[u8]| Pair {
+        chain_pem: chain.to_vec(),
+        key_pem: key.to_vec(),
+        ..good.clone()
+    };
+    assert_eq!(made(good.clone()), None);
+    assert_eq!(made(with(b"", &good.key_pem)), Some(ContextError::NoCertificate));
+    assert_eq!(made(with(&good.chain_pem, b"")), Some(ContextError::NoKey));
+    assert_eq!(made(with(&good.chain_pem, &other.key_pem)), Some(ContextError::KeyMismatch));
+    let torn = b"-----BEGIN CERTIFICATE-----\nAAA\n";
+    assert!(matches!(made(with(torn, &good.key_pem)), Some(ContextError::Unreadable(_))));
+    let roots = Roots { ca_pem: b"nothing".to_vec(), crl_pem: Vec::new() };
+    let none = crate::pair::try_client(&client_spec(roots)).err();
+    assert_eq!(none, Some(ContextError::NoCertificate));
+    assert_eq!(
+        crate::pair::try_server(&server_spec(Vec::new())).err(),
+        Some(ContextError::NoCertificate)
+    );
+}

@@ -1,0 +1,89 @@
+//! Who comes in by a certificate.
+
+use meshcore_core::tls::{ClientAuth, ClientSpec, Identity, Pair, Roots};
+use rcgen::{
+    CertificateRevocationListParams, KeyIdMethod, RevocationReason, RevokedCertParams,
+    date_time_ymd,
+};
+
+use crate::authority::{Authority, self_signed};
+use crate::pair::{Ends, ServerSpec, client, client_spec, server, server_spec};
+
+fn both(authority: &Authority, clients: ClientAuth, pair: Option<Pair>) -> Ends {
+    let spec = ServerSpec { clients, ..server_spec(vec![authority.host("a.example")]) };
+    let client = client(&ClientSpec { pair, ..client_spec(authority.roots()) });
+    Ends::new(&client, &server(&spec), "a.example").shake(100_000)
+}
+
+#[test]
+fn a_client_with_a_good_certificate_has_a_name() {
+    let authority = Authority::new();
+    for clients in [ClientAuth::Require(authority.roots()), ClientAuth::Request(authority.roots())]
+    {
+        let mut both = both(&authority, clients, Some(authority.client("web", 2_027)));
+        both.assert_whole();
+        let identity = Identity::of(&both.server.session.agreed().unwrap().peer.unwrap());
+        assert_eq!(identity.uris, ["spiffe://a.example/web"]);
+    }
+}
+
+#[test]
+fn a_client_without_one_comes_in_only_where_it_is_asked_and_not_told() {
+    let authority = Authority::new();
+    let mut asked = both(&authority, ClientAuth::Request(authority.roots()), None);
+    asked.assert_whole();
+    assert_eq!(asked.server.session.agreed().unwrap().peer, None);
+    let told = both(&authority, ClientAuth::Require(authority.roots()), None);
+    assert_eq!(told.server.failure().alert, Some("certificate_required"));
+    assert_eq!(told.client.failure().alert, Some("certificate_required"));
+}
+
+#[test]
+fn a_bad_certificate_does_not_come_in_also_where_none_is_needed() {
+    let (authority, other) = (Authority::new(), Authority::new());
+    for auth in [ClientAuth::Require, ClientAuth::Request] {
+        for (pair, alert) in [
+            (other.client("web", 2_027), "unknown_ca"),
+            (authority.client("web", 2_026), "certificate_expired"),
+            (authority.host("web.example"), "unsupported_certificate"),
+        ] {
+            let both = both(&authority, auth(authority.roots()), Some(pair));
+            assert_eq!(both.server.failure().alert, Some(alert));
+            assert!(both.server.plain.is_empty() && both.server.established == 0);
+        }
+    }
+}
+
+#[test]
+fn a_certificate_that_was_taken_back_does_not_come_in() {
+    let authority = Authority::new();
+    let revoked = RevokedCertParams {
+        serial_number: 7.into(),
+        revocation_time: date_time_ymd(2_025, 6, 1),
+        reason_code: Some(RevocationReason::KeyCompromise),
+        invalidity_date: None,
+    };
+    let list = CertificateRevocationListParams {
+        this_update: date_time_ymd(2_025, 6, 1),
+        next_update: date_time_ymd(2_027, 1, 1),
+        crl_number: 1.into(),
+        issuing_distribution_point: None,
+        revoked_certs: vec![revoked],
+        key_identifier_method: KeyIdMethod::Sha256,
+    };
+    let crl_pem = list.signed_by(authority.issuer()).unwrap().pem().unwrap().into_bytes();
+    let roots = Roots { crl_pem, ..authority.roots() };
+    let both = both(&authority, ClientAuth::Require(roots), Some(authority.client("web", 2_027)));
+    assert_eq!(both.server.failure().alert, Some("certificate_revoked"));
+}
+
+#[test]
+fn a_client_that_signs_itself_comes_in_where_it_was_given_itself() {
+    let authority = Authority::new();
+    let own = self_signed("web.example", 2_027, &[]);
+    let roots = Roots { ca_pem: own.chain_pem.clone(), crl_pem: Vec::new() };
+    both(&authority, ClientAuth::Require(roots.clone()), Some(own)).assert_whole();
+    let other = self_signed("web.example", 2_027, &[]);
+    let refused = both(&authority, ClientAuth::Require(roots), Some(other));
+    assert!(refused.server.session.failure().is_some());
+}

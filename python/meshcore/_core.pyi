@@ -58,11 +58,15 @@ __all__ = [
     "RetryCall",
     "RetryCore",
     "RoutesCore",
+    "SecureTransport",
     "Segment",
     "ServerCodec",
     "SharedWords",
     "Signal",
     "Ticket",
+    "TicketRing",
+    "TlsClient",
+    "TlsServer",
     "Verdict",
     "Words",
     "__version__",
@@ -85,6 +89,8 @@ __all__ = [
     "is_codecs_own",
     "now_ns",
     "retry_after_ns",
+    "tls_pair_fault",
+    "tls_roots_fault",
     "unseen_field",
 ]
 
@@ -1133,6 +1139,104 @@ class Outcome:
     @property
     def seconds(self) -> float:
         """From the request's head to the end of its response."""
+
+@final
+class TicketRing:
+    """The keys with which tickets are sealed; empty, there are none. For any thread."""
+
+    def __new__(cls) -> Self: ...
+    def set(self, keys: Sequence[bytes]) -> None:
+        """These are in force from now on: the first seals, all open. 48 random bytes each."""
+
+@final
+class TlsServer:
+    """A listener's TLS. Made in a millisecond a certificate; raises `ConfigError`."""
+
+    def __new__(
+        cls,
+        listener: str,
+        certificates: Sequence[tuple[str | None, bytes, bytes]],
+        alpn: Sequence[str],
+        min_version: str,
+        client_ca: bytes | None,
+        tickets: TicketRing,
+    ) -> Self:
+        """``certificates``: name, chain and key of each, the first for everybody else too."""
+
+    def session(self, protocol: object) -> SecureTransport:
+        """TLS for a connection that was accepted; ``protocol`` is told as a loop tells it."""
+
+@final
+class TlsClient:
+    """An upstream's TLS. Raises `ConfigError`."""
+
+    def __new__(
+        cls,
+        ca: bytes | None,
+        certificate: tuple[bytes, bytes] | None,
+        alpn: Sequence[str],
+        *,
+        insecure: bool = False,
+    ) -> Self:
+        """``ca``: whom to believe; ``None``: whom the system believes."""
+
+    def session(self, server_name: str, protocol: object) -> SecureTransport:
+        """TLS for a connection to an endpoint of this name. Raises `ConfigError` for what is
+        none."""
+
+@final
+class SecureTransport:
+    """TLS between a transport of the loop and a protocol: a protocol to the one, a transport to the
+    other. The protocol hears of the connection once its handshake is done; of one that fails it
+    hears `connection_lost` with a `TlsError`. For the thread of the loop."""
+
+    # As a protocol.
+    def connection_made(self, transport: object) -> None: ...
+    def data_received(self, data: bytes) -> None: ...
+    def eof_received(self) -> bool: ...
+    def connection_lost(self, error: Exception | None) -> None: ...
+    def pause_writing(self) -> None: ...
+    def resume_writing(self) -> None: ...
+
+    # As a transport.
+    def write(self, data: bytes) -> None: ...
+    def writelines(self, pieces: Sequence[bytes]) -> None: ...
+    def can_write_eof(self) -> bool: ...
+    def write_eof(self) -> None:
+        """End this side: close_notify, and the end of the stream. The other side may go on."""
+
+    def close(self) -> None: ...
+    def abort(self) -> None: ...
+    def is_closing(self) -> bool: ...
+    def pause_reading(self) -> None: ...
+    def resume_reading(self) -> None: ...
+    def is_reading(self) -> bool: ...
+    def get_write_buffer_size(self) -> int: ...
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None: ...
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        """Of the loop's transport. ``torn``: whether the other side's end came without its
+        close_notify."""
+
+    def set_protocol(self, protocol: object) -> None: ...
+    def get_protocol(self) -> object: ...
+
+    # What was agreed.
+    @property
+    def alpn(self) -> str | None:
+        """The protocol that ALPN chose."""
+
+    def agreed(self) -> dict[str, Any]:
+        """``version``, ``suite``, ``resumed`` and ``server_name``. Raises `RuntimeError` while the
+        handshake is under way."""
+
+    def open(self, data: bytes) -> bytes:
+        """What these bytes say, of a connection that is lost. Nobody is told of anything else."""
+
+def tls_pair_fault(chain_pem: bytes, key_pem: bytes) -> tuple[str, str] | None:
+    """What is wrong with a certificate and its key: a word and a sentence."""
+
+def tls_roots_fault(ca_pem: bytes) -> tuple[str, str] | None:
+    """What is wrong with certificates of authorities: a word and a sentence."""
 
 @final
 class Segment:

@@ -32,6 +32,7 @@ __all__ = [
     "Refused",
     "SegmentFullError",
     "SegmentLayoutError",
+    "TlsError",
 ]
 
 
@@ -226,3 +227,17 @@ class DeadlinePassed(Refused, DeadlineExceeded):
     def __init__(self, message: str = "") -> None:
         super(Refused, self).__init__(message)
         self.retry_after_ns = 0
+
+
+class TlsError(MeshcoreError, ConnectionError):
+    """TLS on a connection failed, or was ended by the other side."""
+
+    reason = "tls"
+    alert: str | None
+    """The alert that says so, by its name in RFC 8446; `None` if none does."""
+    by_peer: bool
+    """Whether the other side sent it."""
+
+    def __init__(self, detail: str, alert: str | None = None, by_peer: bool = False) -> None:
+        super().__init__(detail)
+        self.alert, self.by_peer = alert, by_peer

@@ -17,7 +17,8 @@ from tests.wire.h2_origin import Call, H2Origin
 from tests.wire.h2_peer import ResetError
 from tests.wire.test_h2_tunnel_requests import ENABLED
 from tests.wire.test_h2_tunnels import LEGS, PROTOCOLS, Leg, mesh
-from tests.wire.tunnel_ends import End, H2End, Scripted, dial, h2_request
+from tests.wire.tls_streams import TlsScripted, dial_tls
+from tests.wire.tunnel_ends import End, H1End, H2End, Scripted, dial, h2_request
 
 MUCH = bytes(range(250)) * 2_000
 WITHIN_S = 5
@@ -410,77 +411,77 @@ def over_tls(engine: str, port: int, certificates: Certificates) -> Mesh:
     return mesh(engine, "http1", port).to("http1", tls={"ca": certificates.ca})
 
 
-@pytest.mark.parametrize("speaks", ["http1", "h2"])
-def test_towards_an_endpoint_over_tls_a_clients_end_is_that_of_the_tunnel(
-    run: Run, serve: Serve, engine: str, speaks: str, certificates: Certificates
+@pytest.mark.parametrize("first", ["client", "endpoint"])
+def test_over_tls_each_side_of_http1_ends_alone(
+    run: Run, serve: Serve, engine: str, certificates: Certificates, first: str
 ) -> None:
+    """Its close_notify is the end of its direction, on both connections."""
     heard = asyncio.Queue[bytes]()
 
-    async def listen(end: End) -> None:
-        heard.put_nowait(await end.read(5) + await end.rest())
-
-    async def go() -> None:
-        far = Scripted("http1", listen, tls=certificates.origin("http/1.1"))
-        async with (
-            far.origin() as origin,
-            serve(str(over_tls(engine, origin.port, certificates))) as proxy,
-            dial(speaks, proxy) as end,
-        ):
-            await end.send(b"hello")
-            await eventually(
-                lambda: metric(proxy, "meshcore_route_tunnel_bytes_total", to="upstream") == 5
-            )
+    async def answer(end: H1End) -> None:
+        if first == "client":
+            heard.put_nowait(await end.rest())
+            await end.send(MUCH)
             await end.finish()
-            assert await asyncio.wait_for(heard.get(), WITHIN_S) == b"hello"
-            await asyncio.wait_for(told(end), WITHIN_S)
-            await eventually(lambda: gauges(proxy) == {})
-            assert cut(proxy, reason="client_gone", by="client") == cut(proxy) == 1
-
-    run(go())
-
-
-@pytest.mark.parametrize("speaks", ["http1", "h2"])
-def test_an_end_of_an_endpoint_over_tls_is_that_of_the_tunnel(
-    run: Run, serve: Serve, engine: str, speaks: str, certificates: Certificates
-) -> None:
-    async def leave(end: End) -> None:
-        await end.send(b"bye")
+        else:
+            await end.send(MUCH)
+            await end.finish()
+            heard.put_nowait(await end.rest())
 
     async def go() -> None:
-        far = Scripted("http1", leave, tls=certificates.origin("http/1.1"))
-        async with (
-            far.origin() as origin,
-            serve(str(over_tls(engine, origin.port, certificates))) as proxy,
-            dial(speaks, proxy) as end,
-        ):
-            assert await end.read(3) == b"bye"
-            await asyncio.wait_for(told(end), WITHIN_S)
-            await eventually(lambda: gauges(proxy) == {})
-            assert cut(proxy) == 0
-
-    run(go())
-
-
-@pytest.mark.parametrize("speaks", ["http1", "h2"])
-def test_over_tls_a_client_of_http1_hears_an_end_as_that_of_the_tunnel(
-    run: Run, serve: Serve, engine: str, speaks: str, certificates: Certificates
-) -> None:
-    async def leave(end: End) -> None:
-        await end.send(b"bye")
-        await end.finish()
-        await end.rest()
-
-    async def go() -> None:
-        far = Scripted(speaks, leave)
-        async with far.origin() as origin:
-            text = mesh(engine, speaks, origin.port).listen(tls=certificates.listener)
+        far = TlsScripted(answer, certificates.origin("http/1.1"))
+        async with far.origin() as port:
+            text = over_tls(engine, port, certificates).listen(tls=certificates.listener)
             async with (
                 serve(str(text)) as proxy,
-                dial("http1", proxy, tls=certificates.client("http/1.1")) as end,
+                dial_tls(proxy, certificates.client("http/1.1")) as end,
             ):
-                assert await asyncio.wait_for(end.rest(), WITHIN_S) == b"bye"
+                if first == "client":
+                    await end.send(b"mine")
+                    await end.finish()
+                assert await asyncio.wait_for(end.rest(), WITHIN_S) == MUCH
+                if first == "endpoint":
+                    assert gauges(proxy) != {}
+                    await end.send(b"mine")
+                    await end.finish()
+                assert await asyncio.wait_for(heard.get(), WITHIN_S) == b"mine"
                 await eventually(lambda: gauges(proxy) == {})
                 assert cut(proxy) == 0
+
+    run(go())
+
+
+@pytest.mark.parametrize("side", ["client", "endpoint"])
+def test_over_tls_an_end_that_nobody_said_tears_the_tunnel(
+    run: Run, serve: Serve, engine: str, certificates: Certificates, side: str
+) -> None:
+    """Whoever is on the way can end a connection, but not its TLS (RFC 8446 §6.1)."""
+    told = asyncio.Queue[bool]()
+
+    async def leave(end: H1End) -> None:
+        if side == "endpoint":
+            await end.send(b"half")
+            end.writer.transport.write_eof()  # type: ignore[attr-defined]  # beneath its TLS
+        with contextlib.suppress(ConnectionError):
+            await end.rest()
+        told.put_nowait(end.writer.clean)  # type: ignore[attr-defined]
+
+    async def go() -> None:
+        far = TlsScripted(leave, certificates.origin("http/1.1"))
+        async with far.origin() as port:
+            text = over_tls(engine, port, certificates).listen(tls=certificates.listener)
+            async with (
+                serve(str(text)) as proxy,
+                dial_tls(proxy, certificates.client("http/1.1")) as end,
+            ):
+                if side == "client":
+                    end.writer.transport.write_eof()  # type: ignore[attr-defined]
+                with contextlib.suppress(ConnectionError):
+                    await asyncio.wait_for(end.rest(), WITHIN_S)
+                assert not end.writer.clean  # type: ignore[attr-defined]
+                assert not await asyncio.wait_for(told.get(), WITHIN_S)
+                await eventually(lambda: gauges(proxy) == {})
+                assert cut(proxy) == 1
 
     run(go())
 

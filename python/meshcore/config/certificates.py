@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-import ssl
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
+from meshcore._core import tls_pair_fault, tls_roots_fault
 from meshcore.config.fault import Fault
 from meshcore.config.file import read_pem
 
@@ -18,10 +18,6 @@ if TYPE_CHECKING:
 _LABEL: Final = re.compile(rb"^-----BEGIN ([A-Z0-9 ]{1,64})-----", re.MULTILINE)
 _CERTIFICATES: Final = {"CERTIFICATE", "X509 CERTIFICATE", "TRUSTED CERTIFICATE"}
 _Path: TypeAlias = tuple[str | int, ...]
-
-
-class _KeyIsEncryptedError(Exception):
-    """OpenSSL asked for a password."""
 
 
 def check_certificates(
@@ -80,7 +76,7 @@ def _pair(path: _Path, tls: dict[str, Any], folder: Path | None) -> Iterator[Fau
             return
         faults += _of_another_kind(path, {"cert": cert, "key": key}, found, labels)
         if not faults:
-            faults += _loaded(path, cert, key)
+            faults += _loaded(path, (cert, found["cert"]), (key, found["key"]))
     yield from faults
 
 
@@ -111,27 +107,23 @@ def _instead(file: str, wanted: str, content: bytes) -> tuple[str, str | None]:
     return f"no {wanted} in {file}: not PEM", hint
 
 
-def _loaded(path: _Path, cert: str, key: str) -> Iterator[Fault]:
-    """What OpenSSL says of the two together."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    try:
-        context.load_cert_chain(cert, key, password=_no_password)
-    except _KeyIsEncryptedError:
+def _loaded(path: _Path, cert: tuple[str, Any], key: tuple[str, Any]) -> Iterator[Fault]:
+    """What those say of the two together that use them: their files, and what is in them."""
+    found = tls_pair_fault(cert[1], key[1])
+    if found is None:
+        return
+    what, message = found
+    if b"ENCRYPTED" in key[1]:
         yield Fault(
             (*path, "key"),
-            f"the key in {key} is encrypted",
+            f"the key in {key[0]} is encrypted",
             "openssl pkey -in FILE -out NEW writes it without password",
         )
-    except ssl.SSLError as error:
-        if error.reason == "KEY_VALUES_MISMATCH":
-            hint = f"the first certificate of {cert} must be the key's own, its issuers follow"
-            yield Fault((*path, "key"), f"{key} is not the key of {cert}", hint)
-        else:
-            yield Fault((*path, "cert"), f"cannot use {cert} with {key}: {_reason(error)}")
-
-
-def _no_password() -> str:
-    raise _KeyIsEncryptedError
+    elif what == "key_mismatch":
+        hint = f"the first certificate of {cert[0]} must be the key's own, its issuers follow"
+        yield Fault((*path, "key"), f"{key[0]} is not the key of {cert[0]}", hint)
+    else:
+        yield Fault((*path, "cert"), f"cannot use {cert[0]} with {key[0]}: {message}")
 
 
 def _authorities(path: _Path, value: object, folder: Path | None) -> Iterator[Fault]:
@@ -142,14 +134,6 @@ def _authorities(path: _Path, value: object, folder: Path | None) -> Iterator[Fa
     if isinstance(content, Fault):
         yield content
         return
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    try:
-        context.load_verify_locations(file)
-    except ssl.SSLError as error:
-        yield Fault(path, f"no CA certificate in {file}: {_reason(error)}")
-
-
-def _reason(error: ssl.SSLError) -> str:
-    if error.reason is None:
-        return "not PEM"
-    return error.reason.lower().replace("_", " ")
+    found = tls_roots_fault(content)
+    if found is not None:
+        yield Fault(path, f"no CA certificate in {file}: {found[1]}")

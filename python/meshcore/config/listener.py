@@ -136,25 +136,9 @@ class Listener(Model):
         return self
 
     @model_validator(mode="after")
-    def _half_closed(self) -> Listener:
-        if self.half_close == "serve" and self.tls is not None:
-            raise HintedError(
-                "half_close: serve and tls cannot go together yet: TLS as it is ended here has no "
-                "end of one direction",
-                "leave half_close out",
-            )
-        return self
-
-    @model_validator(mode="after")
     def _announced(self) -> Listener:
         if self.proxy_protocol is None:
             return self
-        if self.tls is not None:
-            raise HintedError(
-                "proxy_protocol and tls cannot go together yet: a header before the handshake is "
-                "not read",
-                "end TLS in the balancer, or leave proxy_protocol out",
-            )
         if not self.announcers:
             raise HintedError(
                 "proxy_protocol takes headers from trusted balancers alone",

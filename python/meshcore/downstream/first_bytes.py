@@ -9,16 +9,16 @@ from meshcore._core import now_ns
 from meshcore.downstream.http1 import DRAIN_QUIET_NS
 
 if TYPE_CHECKING:
-    from meshcore._core import Peer
+    from meshcore._core import Answer, Peer
     from meshcore.downstream.http1 import Http1Connection
     from meshcore.downstream.http2 import Http2Connection
-    from meshcore.downstream.listener import Listener
+    from meshcore.downstream.listener import Connection, Listener
 
 
 class FirstBytes(asyncio.Protocol):
     """Waits for the first bytes, for as long as for a head, and hands over to whom they concern."""
 
-    __slots__ = ("_first", "_listener", "_slot", "_transport", "peer")
+    __slots__ = ("_due_ns", "_first", "_listener", "_slot", "_transport", "peer")
 
     def __init__(self, listener: Listener) -> None:
         self._listener = listener
@@ -36,16 +36,28 @@ class FirstBytes(asyncio.Protocol):
     def adopt(self, transport: asyncio.Transport) -> None:
         """Look at a transport that the listener has let in."""
         self._transport = transport
-        listener = self._listener
-        self._slot = listener.deadlines.add(self, now_ns() + listener.patience_ns)
+        self._due_ns = now_ns() + self._wait_ns()
+        self._slot = self._listener.deadlines.add(self, self._due_ns)
 
-    def _hand_over(
-        self, connection: Http1Connection | Http2Connection | FirstBytes, rest: bytes
-    ) -> None:
+    def _wait_ns(self) -> int:
+        return self._listener.patience_ns
+
+    def _arm(self, due_ns: int) -> None:
+        self._due_ns = min(self._due_ns, due_ns)
+        self._listener.deadlines.arm(self._slot, self._due_ns)
+
+    def _leave_to(self, connection: Connection) -> asyncio.Transport:
+        """It is known what it is. The transport tells this no more."""
         transport, self._transport = self._transport, None
         assert transport is not None
         self._listener.deadlines.remove(self._slot)
         self._listener.replace(self, connection)
+        return transport
+
+    def _hand_over(
+        self, connection: Http1Connection | Http2Connection | FirstBytes, rest: bytes
+    ) -> None:
+        transport = self._leave_to(connection)
         transport.set_protocol(connection)
         connection.adopt(transport)
         if self.peer is not None:
@@ -63,6 +75,15 @@ class FirstBytes(asyncio.Protocol):
             self._listener.deadlines.remove(self._slot)
             self._listener.leave(self)
 
+    def _socket_peer(self) -> Peer:
+        assert self._transport is not None
+        return self._listener.peer_of(self._transport.get_extra_info("peername"))
+
+    def _refuse(self, answer: Answer) -> None:
+        """Cut it, which cannot be answered, and say why."""
+        self._listener.refused(answer, self.peer or self._socket_peer(), sent=False)
+        self.abort()
+
     def on_deadline(self, now: int) -> None:
         """It said too little for too long."""
         self.abort()
@@ -70,7 +91,7 @@ class FirstBytes(asyncio.Protocol):
     def drain(self, now: int) -> None:
         """Nothing was asked yet: it may be on its way."""
         if not self._first:
-            self._listener.deadlines.arm(self._slot, now + DRAIN_QUIET_NS)
+            self._arm(now + DRAIN_QUIET_NS)
 
     def end(self, now: int) -> None:
         """The time to drain is over, and nothing was asked."""

@@ -4,7 +4,7 @@ request."""
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, ClassVar, cast
+from typing import TYPE_CHECKING, cast
 
 from meshcore._core import Answer, Body, Reason, Request, ServerCodec, now_ns
 from meshcore.downstream.half_closed import Watch
@@ -66,11 +66,9 @@ class Http1Connection(asyncio.BaseProtocol):
         "peer",
     )
 
-    secure: ClassVar[bool] = False
-
-    def __init__(self, listener: Listener) -> None:
+    def __init__(self, listener: Listener, *, secure: bool = False) -> None:
         self._listener = listener
-        self.codec = ServerCodec(listener.codec_limits, self.secure)
+        self.codec = ServerCodec(listener.codec_limits, secure)
         self.choked = False
         self.owner: Owner | None = None
         self._exchange: Exchange | None = None
@@ -86,7 +84,7 @@ class Http1Connection(asyncio.BaseProtocol):
     # --- called by the loop -------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """The loop accepted a client (and ended TLS)."""
+        """The loop accepted a client."""
         self.adopt(cast("asyncio.Transport", transport))
         if not self._listener.admit(self):
             self.abort()
@@ -133,18 +131,21 @@ class Http1Connection(asyncio.BaseProtocol):
 
     def eof_received(self) -> bool:
         """The client says no more. ``True``: the transport stays open for what it is to have."""
-        now, exchange = now_ns(), self._exchange
-        if exchange is None or self.secure:
+        now, exchange, transport = now_ns(), self._exchange, self._transport
+        assert transport is not None
+        if exchange is None:
             return self._leave(now)
+        if transport.get_extra_info("torn"):
+            self.cut(now)  # anybody may have said so: nothing is to look whole
+            return False
         tunnel = exchange.phase == TUNNEL
         served = self._listener.serves_half_closed and exchange.request_done
         if not (exchange.half_closes if tunnel else served):
             return self._leave(now)
         self._pause(ENDED)
         self._takes = max(self._takes, ON_THEIR_WAY)  # the last response says so
-        assert self._transport is not None
         if not exchange.endpoint_ended:  # else this side is shut, too
-            self._watch = Watch(self._transport, self._listener.deadlines, now)
+            self._watch = Watch(transport, self._listener.deadlines, now)
         self._end_tunnel(exchange, now)
         return True
 
@@ -163,11 +164,7 @@ class Http1Connection(asyncio.BaseProtocol):
         elif self._phase != CLOSING:
             self._close(now, linger=False)
         self._lose(now)
-        if self._parting is None or not self._parting.torn:
-            return False
-        if self.secure:  # where the loop closes in any case, and as if all were whole
-            self.abort()
-        return not self.secure
+        return self._parting is not None and self._parting.torn
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone."""
@@ -264,7 +261,7 @@ class Http1Connection(asyncio.BaseProtocol):
 
     @property
     def half_closes(self) -> bool:
-        """Not over TLS, as the loops do it."""
+        """As long as the transport is open."""
         return can_half_close(self._transport)
 
     def send_answer(self, request: Request, answer: Answer) -> None:
@@ -323,9 +320,8 @@ class Http1Connection(asyncio.BaseProtocol):
         codec = self.codec
         assert exchange is not None
         if not (exchange.request_done and codec.keep_alive and codec.start_next()):
-            # Where more of the client's is on its way, a plain close would be a reset. Over TLS the
-            # client has it all by then, for there is no closing by halves.
-            asks = not self.secure and (codec.may_ask_again or exchange.request.tunnel)
+            # Where more of the client's is on its way, a plain close would be a reset.
+            asks = codec.may_ask_again or exchange.request.tunnel
             told = codec.pipelined or not codec.request_complete
             self._close(now, linger=(told or asks) and not self._pauses & ENDED)
             return
@@ -399,7 +395,7 @@ class Http1Connection(asyncio.BaseProtocol):
         elif exchange is not None:
             exchange.on_deadline(now)
         elif self.codec.started and not self._pauses & UNREAD:
-            self._answer(Answer.for_reason(Reason.REQUEST_TIMEOUT, "head not whole in time"), now)
+            self.refuse(Answer.for_reason(Reason.REQUEST_TIMEOUT, "head not whole in time"), now)
         else:
             self._hang_up(now)
 
@@ -418,7 +414,7 @@ class Http1Connection(asyncio.BaseProtocol):
         if exchange is not None:
             exchange.on_drained(now)
         elif self.codec.started:
-            self._answer(Answer.for_reason(Reason.DRAINING, "head not whole"), now)
+            self.refuse(Answer.for_reason(Reason.DRAINING, "head not whole"), now)
         else:
             self._hang_up(now)
 
@@ -426,11 +422,12 @@ class Http1Connection(asyncio.BaseProtocol):
         """The request may not pass: its status, and the end of the connection."""
         exchange = self._exchange
         if exchange is None:
-            self._answer(Answer.for_codec_error(error), now)
+            self.refuse(Answer.for_codec_error(error), now)
         else:
             exchange.on_bad_request(Answer.for_codec_error(error), now)
 
-    def _answer(self, answer: Answer, now: int) -> None:
+    def refuse(self, answer: Answer, now: int) -> None:
+        """Answer what is no request, and close."""
         self._listener.refused(answer, self.peer)
         self._write(self.codec.send_answer(None, answer, False))
         self._close(now, linger=True)
@@ -439,7 +436,7 @@ class Http1Connection(asyncio.BaseProtocol):
         """Close a connection that waits for a request: one that is on its way is not to tear the
         last response, if the client has not taken that yet."""
         transport = self._transport
-        untaken = not self.secure and transport is not None and unsent_bytes(transport) > 0
+        untaken = transport is not None and unsent_bytes(transport) > 0
         self._close(now, linger=untaken)
 
     def _stop_watch(self) -> None:
@@ -459,7 +456,7 @@ class Http1Connection(asyncio.BaseProtocol):
         if transport is None:
             return
         unwritten = torn or linger or transport.get_write_buffer_size()
-        if not unwritten and transport.can_write_eof():
+        if not unwritten:
             transport.close()  # as most do: there is nothing to look after
             return
         idle_ns = self._listener.idle_timeout_ns

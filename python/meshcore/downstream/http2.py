@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, ClassVar, cast
+from typing import TYPE_CHECKING, cast
 
 from meshcore._core import Answer, Body, Chunk, ErrorCode, Request, Reset, Signal, now_ns
 from meshcore.downstream.deadlines import NEVER
@@ -50,12 +50,11 @@ class Http2Connection(Http2Wire):
     )
 
     codec: ServerCodec
-    secure: ClassVar[bool] = False
 
-    def __init__(self, listener: Listener) -> None:
+    def __init__(self, listener: Listener, *, secure: bool = False) -> None:
         super().__init__()
         self.listener = listener
-        self.codec = listener.h2_codec(self.heard_ns, secure=self.secure)
+        self.codec = listener.h2_codec(self.heard_ns, secure=secure)
         self.streams: dict[int, Http2Stream] = {}
         self.owner: Owner | None = None
         self.full = False  # the streams together hold too much
@@ -68,7 +67,7 @@ class Http2Connection(Http2Wire):
     # --- called by the loop -------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """The loop accepted a client (and ended TLS)."""
+        """The loop accepted a client."""
         self.adopt(cast("asyncio.Transport", transport))
         if not self.listener.admit(self):
             self.abort()
@@ -299,19 +298,3 @@ class Http2Connection(Http2Wire):
         linger_ns = LINGER_NS if self.codec.flood is None else 0
         self._parting = Parting(transport, now, self.listener.idle_timeout_ns, linger_ns)
         self.listener.deadlines.arm(self._slot, now + LOOK_NS)
-
-
-class SecureHttp2Connection(Http2Connection, asyncio.BufferedProtocol):
-    """A connection over TLS: what is decrypted goes into one buffer of the listener."""
-
-    __slots__ = ()
-
-    secure = True
-
-    def get_buffer(self, sizehint: int) -> memoryview:
-        """Where the loop decrypts to; `buffer_updated` follows before any other connection's."""
-        return self.listener.received
-
-    def buffer_updated(self, nbytes: int) -> None:
-        """So many bytes are there."""
-        self.data_received(bytes(self.listener.received[:nbytes]))

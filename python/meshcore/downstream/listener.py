@@ -8,37 +8,31 @@ from typing import TYPE_CHECKING, Protocol
 
 from meshcore._core import now_ns
 from meshcore.codec.engines import server_engine
-from meshcore.downstream.detect import Detection, SecureDetection
+from meshcore.downstream.detect import Detection
+from meshcore.downstream.handshake import Handshake, SecureDetection
 from meshcore.downstream.http1 import DRAIN_QUIET_NS, LINGER_NS, Http1Connection
 from meshcore.downstream.http2 import Http2Connection
 from meshcore.downstream.proxy_protocol import ProxyHeader
 from meshcore.downstream.sockets import end_of, stop_serving, until_made, url_of
-from meshcore.downstream.tls import Handshake, server_context
 
 if TYPE_CHECKING:
     import socket
-    import ssl
     from collections.abc import Callable, Mapping
 
-    from meshcore._core import Answer, CodecLimits, Engine, Peer
+    from meshcore._core import Answer, CodecLimits, Engine, Peer, SecureTransport, TlsServer
     from meshcore._core import Listener as Stack
     from meshcore.codec import ServerCodec
     from meshcore.config.snapshot import Http2Spec, ListenerSpec
     from meshcore.downstream.deadlines import Deadlines
+    from meshcore.downstream.first_bytes import FirstBytes
     from meshcore.exchange.ports import Driver
 
 # As long as the kernel allows (net.core.somaxconn is 4096 on current Linux): a burst of
 # connections waits here instead of being refused.
 BACKLOG = 4096
-# What TLS decrypts into, shared by the connections of a listener: four records at most.
-RECEIVE_BYTES = 64 * 1024
 # How long the last words of a connection have to go out before it is cut: as long as a client has
 # to take a refusal (`LINGER_NS`).
 LAST_WORDS_NS = LINGER_NS
-
-
-def _alpn(spec: ListenerSpec) -> list[str]:
-    return [*(["h2"] if spec.h2 else []), *(["http/1.1"] if spec.http1 else [])]
 
 
 def _begins(spec: ListenerSpec) -> object:
@@ -65,7 +59,7 @@ class Listener:
     def __init__(
         self,
         spec: ListenerSpec,
-        tls: ssl.SSLContext | None,
+        tls: TlsServer | None,
         engine: Engine,
         driver: Driver,
         deadlines: Deadlines,
@@ -74,7 +68,6 @@ class Listener:
         self.deadlines = deadlines
         self.stack: Stack = engine.listener(spec.name)
         self.draining = False
-        self.received = memoryview(b"")
         self._h2: Http2Spec | None = None
         self._new_h2_codec: Callable[[CodecLimits, bool, int], ServerCodec] | None = None
         self._engine = engine
@@ -86,18 +79,15 @@ class Listener:
         self._end_slot: int | None = None  # of the deadlines, once the time to drain is over
         self._idle = asyncio.Event()
         self._idle.set()
-        self._tls = tls
+        self._tls = self._last_tls = tls
         self._set(spec)
 
     def _set(self, spec: ListenerSpec) -> None:
         self.spec = spec
         self.codec_limits: CodecLimits = spec.codec_limits()
-        self.secure = spec.tls is not None
         if spec.h2 is not None:  # else connections that are open go on as they began
             self._h2 = spec.h2
             self._new_h2_codec = server_engine(spec.h2)
-        if self.secure and not self.received:
-            self.received = memoryview(bytearray(RECEIVE_BYTES))
         self.header_timeout_ns = spec.header_timeout_ns
         self.idle_timeout_ns = spec.idle_timeout_ns
         self.serves_half_closed = spec.serves_half_closed
@@ -105,11 +95,6 @@ class Listener:
     def renew_stack(self) -> None:
         """Another configuration is in force, and the listener is still in it."""
         self.stack = self._engine.listener(self.spec.name)
-
-    @staticmethod
-    def context(spec: ListenerSpec) -> ssl.SSLContext | None:
-        """What TLS is ended with. Raises `ssl.SSLError`; takes a millisecond a certificate."""
-        return server_context(spec.tls, _alpn(spec)) if spec.tls is not None else None
 
     async def start(self, sockets: Mapping[int, socket.socket]) -> None:
         """Accept from these sockets, each with a number to name it by; they are the listener's
@@ -142,12 +127,12 @@ class Listener:
         if sock is not None:
             sock.close()
 
-    def change(self, spec: ListenerSpec, tls: ssl.SSLContext | None) -> bool:
+    def change(self, spec: ListenerSpec, tls: TlsServer | None) -> bool:
         """Serve in another way from the next connection on; those that are open stay as they are
         but for their limits of time and `half_close`. ``tls`` is what `context` made of the spec.
         Says whether `reopen` must follow."""
         before = self.spec
-        self._tls = tls
+        self._tls, self._last_tls = tls, tls or self._last_tls
         self._set(spec)
         return _begins(spec) != _begins(before)
 
@@ -176,16 +161,23 @@ class Listener:
 
     def _protocol(self) -> Callable[[], asyncio.BaseProtocol]:
         """What a new connection begins as."""
-        if self._tls is not None:
-            return partial(SecureDetection, self, Handshake.of(self.spec, self._tls))
-        return partial(ProxyHeader if self.spec.proxy_protocol else self.speaker, self)
+        first = ProxyHeader if self.spec.proxy_protocol else self.begins_as
+        return partial(first, self)
 
     @property
-    def speaker(self) -> type[Http1Connection | Http2Connection | Detection]:
-        """What a plain connection is from a client's first byte on."""
+    def begins_as(self) -> type[Http1Connection | Http2Connection | FirstBytes]:
+        """What a connection is from a client's first byte on."""
+        if self._tls is not None:
+            return SecureDetection
         if self.spec.h2 is None:
             return Http1Connection
         return Detection if self.spec.http1 else Http2Connection
+
+    def secured(self, handshake: Handshake) -> SecureTransport:
+        """TLS for a connection, which tells it to this protocol. Of a listener that has given it up
+        meanwhile it is still the last."""
+        assert self._last_tls is not None
+        return self._last_tls.session(handshake)
 
     @property
     def patience_ns(self) -> int:

@@ -1,8 +1,8 @@
 """The end of a client's connection: what was written goes out, what still comes is dropped.
 
 A socket that is closed answers what still comes with a reset, and with it goes all that the kernel
-has not sent yet (RFC 9112 §9.6): a WINDOW_UPDATE is enough. Over TLS the loop cuts what is not
-written a moment after a close. So a connection stays open until the client has it all.
+has not sent yet (RFC 9112 §9.6): a WINDOW_UPDATE is enough. So a connection stays open until the
+client has it all.
 
 A torn response ends with a reset, and that too drops what is not sent: of whole responses before it
 as well. So the reset waits until the client has what was written, for as long as it takes some.
@@ -17,19 +17,20 @@ from typing import TYPE_CHECKING, Final
 
 from meshcore.downstream.deadlines import NEVER
 from meshcore.downstream.reset import reset_on_close
-from meshcore.downstream.tls import CLOSE_NS
 from meshcore.wire.half_closed import end_writing
 
 if TYPE_CHECKING:
     import asyncio
 
+# What the loop itself has to do at a close has so long.
+CLOSE_NS: Final = 2_000_000_000
 # How often the kernel is asked how much the client has not taken yet.
 LOOK_NS: Final = 100_000_000
 
 
 def unsent_bytes(transport: asyncio.Transport) -> int:
-    """What was written and the client's kernel has not acknowledged: of the loop's buffer, as far
-    as it shows (beneath TLS it does not), and of the socket's. O(1), a system call."""
+    """What was written and the client's kernel has not acknowledged: of the loop's buffer and of
+    the socket's. O(1), a system call."""
     size = transport.get_write_buffer_size()
     sock = transport.get_extra_info("socket")
     if sock is None:
@@ -49,7 +50,7 @@ class Parting:
     last step to close first. ``torn``: the last response is, and the client is to know it.
     """
 
-    __slots__ = ("_closed", "_idle_ns", "_linger_ns", "_moved_ns", "_transport", "_unsent", "torn")
+    __slots__ = ("_idle_ns", "_linger_ns", "_moved_ns", "_transport", "_unsent", "torn")
 
     def __init__(
         self,
@@ -66,22 +67,14 @@ class Parting:
         self._linger_ns = linger_ns
         self._unsent = unsent_bytes(transport)
         self._moved_ns = now
-        self._closed = False
         if torn:
-            if transport.can_write_eof() and not self._unsent:  # over TLS not all of it shows yet
+            if not self._unsent:
                 self._reset()
-        elif not transport.can_write_eof():  # TLS
-            if not (linger_ns or self._unsent):
-                self._close()
         elif linger_ns:
             end_writing(transport)
         else:
-            self._close()
-
-    def _close(self) -> None:
-        self._closed = True
-        self._linger_ns = CLOSE_NS
-        self._transport.close()
+            self._linger_ns = CLOSE_NS
+            transport.close()
 
     def _reset(self) -> None:
         reset_on_close(self._transport)
@@ -97,10 +90,6 @@ class Parting:
             return now + LOOK_NS
         if unsent or self.torn:
             self._reset()
-            return NEVER
-        if self._closed or self._transport.can_write_eof():
+        else:
             self._transport.abort()  # all has gone out
-            return NEVER
-        self._close()
-        self._moved_ns = now
-        return now + LOOK_NS
+        return NEVER

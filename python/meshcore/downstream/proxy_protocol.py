@@ -16,8 +16,6 @@ from meshcore.errors import CodecError
 if TYPE_CHECKING:
     import asyncio
 
-    from meshcore._core import Peer
-
 
 class ProxyHeader(FirstBytes):
     """Waits for the header."""
@@ -27,7 +25,7 @@ class ProxyHeader(FirstBytes):
     def adopt(self, transport: asyncio.Transport) -> None:
         """Hear only whom the listener hears."""
         super().adopt(transport)
-        if not self._listener.stack.hears(self._announcer()):
+        if not self._listener.stack.hears(self._socket_peer()):
             unheard = "PROXY header from a peer that is not trusted"
             self._refuse(Answer.for_reason(Reason.BAD_REQUEST, unheard))
 
@@ -44,17 +42,9 @@ class ProxyHeader(FirstBytes):
             return
         if found is not None:
             size, self.peer = found
-            self._hand_over(self._listener.speaker(self._listener), first[size:])
+            self._hand_over(self._listener.begins_as(self._listener), first[size:])
 
     def on_deadline(self, now: int) -> None:
         """The header is not whole in time."""
         unheard = "PROXY header not whole in time"
         self._refuse(Answer.for_reason(Reason.REQUEST_TIMEOUT, unheard))
-
-    def _announcer(self) -> Peer:
-        assert self._transport is not None
-        return self._listener.peer_of(self._transport.get_extra_info("peername"))
-
-    def _refuse(self, answer: Answer) -> None:
-        self._listener.refused(answer, self._announcer(), sent=False)
-        self.abort()

@@ -6,14 +6,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from meshcore.codec.engines import client_engine, server_engine
-from meshcore.downstream.listener import Listener
+from meshcore.downstream.tls import server_context
 from meshcore.upstream.tls import client_context
 
 if TYPE_CHECKING:
-    import ssl
     from collections.abc import Callable
 
-    from meshcore._core import Engine
+    from meshcore._core import Engine, TlsClient, TlsServer
     from meshcore._core import Prepared as CorePrepared
     from meshcore.codec import ClientCodec
     from meshcore.config.change import Change
@@ -25,15 +24,15 @@ class Prepared:
 
     change: Change
     core: CorePrepared
-    listener_tls: dict[str, ssl.SSLContext | None]
-    upstream_tls: dict[str, ssl.SSLContext | None]
+    listener_tls: dict[str, TlsServer | None]
+    upstream_tls: dict[str, TlsClient | None]
     upstream_codecs: dict[str, Callable[[bool, int], ClientCodec]]
 
 
 def prepare(engine: Engine, change: Change) -> Prepared:
     """Compile a change. Takes as long as the change is large: for a thread beside the loop.
 
-    Raises `ConfigError` for what the core refuses, `ssl.SSLError` for a certificate.
+    Raises `ConfigError` for what the core refuses, a certificate among it.
     """
     for spec in change.listeners:
         if spec.h2 is not None:
@@ -41,7 +40,7 @@ def prepare(engine: Engine, change: Change) -> Prepared:
     return Prepared(
         change,
         engine.prepare(change.core),
-        {spec.name: Listener.context(spec) for spec in change.listeners},
+        {spec.name: server_context(spec) for spec in change.listeners},
         {
             spec.name: client_context(spec.tls, spec.protocol) if spec.tls is not None else None
             for spec in change.upstreams

@@ -13,7 +13,6 @@ import os
 import secrets
 import signal
 import socket
-import ssl
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -120,7 +119,7 @@ class WorkerProcess:
             self._drain_s = start.change.drain_ns / 1e9
             prepared = await worker.prepare(start.change)
             await worker.commit(prepared, _by_listener(start.doors, fds[1:]))
-        except (ConfigError, LayerError, ssl.SSLError) as error:
+        except (ConfigError, LayerError) as error:
             self._fail(error, BAD_CONFIG)
         except Exception as error:
             self._fail(error, REFUSED_BY_SYSTEM)

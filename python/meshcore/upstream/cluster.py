@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 if TYPE_CHECKING:
-    import ssl
     from collections.abc import Callable, Iterator
 
+    from meshcore._core import TlsClient
     from meshcore.codec import ClientCodec
     from meshcore.config.snapshot import UpstreamSpec
     from meshcore.exchange.exchange import Exchange
@@ -54,7 +54,7 @@ class Cluster:
     """One upstream, as this worker uses it; the same object as long as it keeps its name."""
 
     spec: UpstreamSpec
-    tls: ssl.SSLContext | None
+    tls: TlsClient | None
     new_h2_codec: Callable[[bool, int], ClientCodec]
     """Of whether it is over TLS, and now."""
     connections: int = 0

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final, cast
 
-from meshcore._core import Answer, Cause, Reason, now_ns
+from meshcore._core import Answer, Cause, Reason, SecureTransport, now_ns
 from meshcore.upstream.branch import Branch, branch_of
 from meshcore.upstream.dial import Dialer, host_and_port, patience, why_unconnected
-from meshcore.upstream.http1 import Http1Connection, SecureHttp1Connection
-from meshcore.upstream.http2 import CLOSE_NS, Http2Connection, SecureHttp2Connection
+from meshcore.upstream.http1 import Http1Connection
+from meshcore.upstream.http2 import Http2Connection
 from meshcore.upstream.pool import Pool
 from meshcore.upstream.socket_state import detail_of
 
@@ -26,10 +26,6 @@ if TYPE_CHECKING:
 
     Connection = Http1Connection | Http2Connection
 
-# A handshake is bounded with its connection, by a clock that knows when the loop stood still.
-HANDSHAKE_S = 86_400.0
-# What TLS decrypts into, shared by the connections of a worker.
-RECEIVE_BYTES = 64 * 1024
 # How often the connections of single clients are looked through: there may be as many pools of them
 # as clients.
 BRANCHES_NS: Final = 1_000_000_000
@@ -50,7 +46,6 @@ class Connector:
         # Connections in the making, in the order of their beginnings.
         self._making: dict[Chooser, asyncio.Task[None]] = {}
         self._branches_due_ns = 0
-        self.received = memoryview(bytearray(RECEIVE_BYTES))
 
     def set_pool(self, endpoint: int, address: str, cluster: Cluster) -> None:
         """Make the pool of an endpoint, if it is new."""
@@ -345,22 +340,27 @@ class Connector:
 
     async def _connect(self, pool: Pool, chooser: Chooser, infos: Sequence[AddrInfoType]) -> None:
         """Connect the socket first, so that a cancelled attempt owns what it must close."""
-        spec, tls = pool.cluster.spec, pool.cluster.tls
+        tls = pool.cluster.tls
         sock = await self._dialer.connect(infos)
         try:
             if pool.header:
                 await self._loop.sock_sendall(sock, pool.header)
-            await self._loop.create_connection(
-                lambda: chooser,
-                sock=sock,
-                ssl=tls,
-                server_hostname=spec.server_name or host_and_port(pool.address)[0] if tls else None,
-                ssl_handshake_timeout=HANDSHAKE_S if tls else None,
-                ssl_shutdown_timeout=CLOSE_NS / 1e9 if tls else None,
-            )
+            secure = tls and tls.session(self._name_of(pool), chooser)
+            protocol = chooser if secure is None else cast("asyncio.BaseProtocol", secure)
+            transport, _ = await self._loop.create_connection(lambda: protocol, sock=sock)
         except BaseException:
             sock.close()
             raise
+        try:
+            await chooser.made
+        except BaseException:
+            transport.abort()
+            raise
+
+    @staticmethod
+    def _name_of(pool: Pool) -> str:
+        """By which an endpoint is asked for, and verified."""
+        return pool.cluster.spec.server_name or host_and_port(pool.address)[0]
 
     # --- care ---------------------------------------------------------------------------------
 
@@ -429,24 +429,27 @@ class Chooser(asyncio.BaseProtocol):
         self.began_ns = now_ns()
         self.began = False  # its task has taken a step
         self.chosen: Connection | None = None
+        self.made: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The connection is open, TLS included."""
         made = cast("asyncio.Transport", transport)
         wanted = self.pool.cluster.spec.protocol
-        tls = transport.get_extra_info("ssl_object")
-        agreed = tls.selected_alpn_protocol() if tls is not None else None
-        h2 = wanted == "h2" if tls is None else agreed == "h2"
+        h2 = transport.alpn == "h2" if isinstance(transport, SecureTransport) else wanted == "h2"
         if wanted == "h2" and not h2:
             made.abort()  # RFC 9113 §3.2: no HTTP/2 over TLS without ALPN
             return
-        connection: Connection
-        if h2:
-            kind2 = Http2Connection if tls is None else SecureHttp2Connection
-            connection = kind2(self._pools, self.pool)
-        else:
-            kind1 = Http1Connection if tls is None else SecureHttp1Connection
-            connection = kind1(self._pools, self.pool)
+        connection = (Http2Connection if h2 else Http1Connection)(self._pools, self.pool)
         self.chosen = connection
         made.set_protocol(connection)
         connection.connection_made(made)
+        if not self.made.done():
+            self.made.set_result(None)
+
+    def eof_received(self) -> None:
+        """The endpoint left within the handshake."""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The handshake failed, or the endpoint left."""
+        if not self.made.done():
+            self.made.set_exception(exc or ConnectionResetError("closed in the handshake"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Final, cast
 
 from meshcore._core import Body, ClientCodec, Response, now_ns
 from meshcore.errors import CodecError
@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from meshcore.exchange.exchange import Exchange
     from meshcore.upstream.connector import Connector
     from meshcore.upstream.pool import Pool
+
+
+# RFC 9112 §9.8: the end of a connection ends no body, where TLS did not say so before.
+TORN: Final = "ended without close_notify"
 
 
 class Http1Connection(asyncio.BaseProtocol):
@@ -86,10 +90,14 @@ class Http1Connection(asyncio.BaseProtocol):
 
     def eof_received(self) -> bool:
         """The endpoint sends no more: the end of a body without a length, or a loss."""
-        exchange = self.exchange
+        exchange, transport = self.exchange, self._transport
+        assert transport is not None
         if exchange is None:
             self.pool.ended(self, now_ns())
             self.withdraw()
+        elif transport.get_extra_info("torn"):  # what has no length may have gone on
+            now = now_ns()
+            exchange.on_cut(TORN, now, self._lost(self.codec.response_began, now))
         else:
             self._receive_eof(exchange, "closed", now_ns())
             if self.exchange is not None and exchange.endpoint_ended:
@@ -198,7 +206,7 @@ class Http1Connection(asyncio.BaseProtocol):
 
     @property
     def half_closes(self) -> bool:
-        """Not over TLS, as the loops do it."""
+        """As long as the transport is open."""
         return can_half_close(self._transport)
 
     def why_silent(self) -> None:
@@ -280,17 +288,3 @@ class Http1Connection(asyncio.BaseProtocol):
         transport = self._transport
         if transport is not None:
             transport.close()
-
-
-class SecureHttp1Connection(Http1Connection, asyncio.BufferedProtocol):
-    """A connection over TLS: what is decrypted goes into one buffer of the connector."""
-
-    __slots__ = ()
-
-    def get_buffer(self, sizehint: int) -> memoryview:
-        """Where the loop decrypts to; `buffer_updated` follows before any other connection's."""
-        return self._pools.received
-
-    def buffer_updated(self, nbytes: int) -> None:
-        """So many bytes are there."""
-        self.data_received(bytes(self._pools.received[:nbytes]))

@@ -373,17 +373,3 @@ class Http2Connection(Http2Wire):
             self.streams and h2.ping_ns and not self.look_after(now, h2.ping_ns, h2.ping_timeout_ns)
         ):
             transport.abort()
-
-
-class SecureHttp2Connection(Http2Connection, asyncio.BufferedProtocol):
-    """A connection over TLS: what is decrypted goes into one buffer of the connector."""
-
-    __slots__ = ()
-
-    def get_buffer(self, sizehint: int) -> memoryview:
-        """Where the loop decrypts to; `buffer_updated` follows before any other connection's."""
-        return self._pools.received
-
-    def buffer_updated(self, nbytes: int) -> None:
-        """So many bytes are there."""
-        self.data_received(bytes(self._pools.received[:nbytes]))

@@ -8,6 +8,8 @@ import socket
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
+from meshcore._core import SecureTransport
+
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Iterator
@@ -69,9 +71,8 @@ def has_ended(transport: asyncio.Transport) -> bool:
 
 def rest_of(transport: asyncio.Transport) -> Iterator[bytes]:
     """What came and was not read, of a connection that is about to be forgotten: a failed write
-    ends it before the loop looks. Nothing over TLS, whose loop has it undecrypted."""
-    if transport.get_extra_info("ssl_object") is not None:
-        return
+    ends it before the loop looks."""
+    opens = transport.open if isinstance(transport, SecureTransport) else bytes
     descriptor = _descriptor(transport)
     left = _REST_BYTES
     while descriptor >= 0 and left > 0:
@@ -82,7 +83,7 @@ def rest_of(transport: asyncio.Transport) -> Iterator[bytes]:
         if not data:
             return
         left -= len(data)
-        yield data
+        yield opens(data)
 
 
 def stale_within_ns(transport: asyncio.Transport | None) -> int:

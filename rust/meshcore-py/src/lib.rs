@@ -21,9 +21,11 @@ mod outcome;
 mod outgoing;
 mod pattern;
 mod prepared;
+mod secure_transport;
 mod segment;
 mod server_codec;
 mod ticket;
+mod tls;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -80,11 +82,15 @@ mod _core {
     #[pymodule_export]
     use crate::prepared::Prepared;
     #[pymodule_export]
+    use crate::secure_transport::SecureTransport;
+    #[pymodule_export]
     use crate::segment::Segment;
     #[pymodule_export]
     use crate::server_codec::{CodecLimits, ServerCodec};
     #[pymodule_export]
     use crate::ticket::{Cause, Ticket};
+    #[pymodule_export]
+    use crate::tls::{TicketRing, TlsClient, TlsServer, tls_pair_fault, tls_roots_fault};
 
     #[pymodule_init]
     fn init(m: &Bound<'_, PyModule>) -> PyResult<()> {

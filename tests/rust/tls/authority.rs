@@ -4,8 +4,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use meshcore_core::tls::{Pair, Roots};
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
-    KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PKCS_RSA_SHA256, SanType, SignatureAlgorithm,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DnType,
+    ExtendedKeyUsagePurpose, IsCa, KeyIdMethod, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256,
+    PKCS_RSA_SHA256, RevocationReason, RevokedCertParams, SanType, SignatureAlgorithm,
     date_time_ymd,
 };
 
@@ -31,11 +32,30 @@ impl Authority {
     }
 
     pub(crate) fn roots(&self) -> Roots {
-        Roots { ca_pem: self.0.pem().into_bytes(), crl_pem: Vec::new() }
+        Roots::from_pem(self.0.pem().as_bytes(), b"").unwrap()
     }
 
-    pub(crate) fn issuer(&self) -> &CertifiedIssuer<'static, KeyPair> {
-        &self.0
+    pub(crate) fn pem(&self) -> Vec<u8> {
+        self.0.pem().into_bytes()
+    }
+
+    /// What was taken back: the certificate of this number.
+    pub(crate) fn list(&self, serial: u64) -> Vec<u8> {
+        let revoked = RevokedCertParams {
+            serial_number: serial.into(),
+            revocation_time: date_time_ymd(2_025, 6, 1),
+            reason_code: Some(RevocationReason::KeyCompromise),
+            invalidity_date: None,
+        };
+        let list = CertificateRevocationListParams {
+            this_update: date_time_ymd(2_025, 6, 1),
+            next_update: date_time_ymd(2_027, 1, 1),
+            crl_number: 1.into(),
+            issuing_distribution_point: None,
+            revoked_certs: vec![revoked],
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        list.signed_by(&self.0).unwrap().pem().unwrap().into_bytes()
     }
 
     /// A certificate for a host, until the end of 2026.

@@ -81,7 +81,7 @@ fn whoever_answers_is_believed_if_that_is_wanted() {
 #[test]
 fn a_certificate_that_signs_itself_is_believed_by_being_the_same() {
     let both = |pair: &Pair, asked: &str| {
-        let roots = Roots { ca_pem: pair.chain_pem.clone(), crl_pem: Vec::new() };
+        let roots = Roots::from_pem(&pair.chain_pem, b"").unwrap();
         let server = server(&server_spec(vec![pair.clone()]));
         Ends::new(&client(&client_spec(roots)), &server, asked).shake(100_000)
     };
@@ -101,7 +101,7 @@ fn a_certificate_that_signs_itself_is_believed_by_being_the_same() {
     }
     // Another one of the same name is another one.
     let (one, other) = (self_signed("a.example", 2_027, &[]), self_signed("a.example", 2_027, &[]));
-    let roots = Roots { ca_pem: one.chain_pem, crl_pem: Vec::new() };
+    let roots = Roots::from_pem(&one.chain_pem, b"").unwrap();
     let server = server(&server_spec(vec![other]));
     let both = Ends::new(&client(&client_spec(roots)), &server, "a.example").shake(100_000);
     assert!(both.client.session.failure().is_some());
@@ -145,9 +145,7 @@ fn what_makes_no_context_is_told_as_what_it_is() {
     assert_eq!(made(with(&good.chain_pem, &other.key_pem)), Some(ContextError::KeyMismatch));
     let torn = b"-----BEGIN CERTIFICATE-----\nAAA\n";
     assert!(matches!(made(with(torn, &good.key_pem)), Some(ContextError::Unreadable(_))));
-    let roots = Roots { ca_pem: b"nothing".to_vec(), crl_pem: Vec::new() };
-    let none = crate::pair::try_client(&client_spec(roots)).err();
-    assert_eq!(none, Some(ContextError::NoCertificate));
+    assert_eq!(Roots::from_pem(b"nothing", b"").err(), Some(ContextError::NoCertificate));
     assert_eq!(
         crate::pair::try_server(&server_spec(Vec::new())).err(),
         Some(ContextError::NoCertificate)

@@ -1,13 +1,8 @@
 //! Who comes in by a certificate.
 
-use meshcore_core::tls::{ClientAuth, ClientSpec, Identity, Pair, Roots};
-use rcgen::{
-    CertificateRevocationListParams, KeyIdMethod, RevocationReason, RevokedCertParams,
-    date_time_ymd,
-};
-
 use crate::authority::{Authority, self_signed};
 use crate::pair::{Ends, ServerSpec, client, client_spec, server, server_spec};
+use meshcore_core::tls::{ClientAuth, ClientSpec, Identity, Pair, Roots};
 
 fn both(authority: &Authority, clients: ClientAuth, pair: Option<Pair>) -> Ends {
     let spec = ServerSpec { clients, ..server_spec(vec![authority.host("a.example")]) };
@@ -57,22 +52,7 @@ fn a_bad_certificate_does_not_come_in_also_where_none_is_needed() {
 #[test]
 fn a_certificate_that_was_taken_back_does_not_come_in() {
     let authority = Authority::new();
-    let revoked = RevokedCertParams {
-        serial_number: 7.into(),
-        revocation_time: date_time_ymd(2_025, 6, 1),
-        reason_code: Some(RevocationReason::KeyCompromise),
-        invalidity_date: None,
-    };
-    let list = CertificateRevocationListParams {
-        this_update: date_time_ymd(2_025, 6, 1),
-        next_update: date_time_ymd(2_027, 1, 1),
-        crl_number: 1.into(),
-        issuing_distribution_point: None,
-        revoked_certs: vec![revoked],
-        key_identifier_method: KeyIdMethod::Sha256,
-    };
-    let crl_pem = list.signed_by(authority.issuer()).unwrap().pem().unwrap().into_bytes();
-    let roots = Roots { crl_pem, ..authority.roots() };
+    let roots = Roots::from_pem(&authority.pem(), &authority.list(7)).unwrap();
     let both = both(&authority, ClientAuth::Require(roots), Some(authority.client("web", 2_027)));
     assert_eq!(both.server.failure().alert, Some("certificate_revoked"));
 }
@@ -81,7 +61,7 @@ fn a_certificate_that_was_taken_back_does_not_come_in() {
 fn a_client_that_signs_itself_comes_in_where_it_was_given_itself() {
     let authority = Authority::new();
     let own = self_signed("web.example", 2_027, &[]);
-    let roots = Roots { ca_pem: own.chain_pem.clone(), crl_pem: Vec::new() };
+    let roots = Roots::from_pem(&own.chain_pem, b"").unwrap();
     both(&authority, ClientAuth::Require(roots.clone()), Some(own)).assert_whole();
     let other = self_signed("web.example", 2_027, &[]);
     let refused = both(&authority, ClientAuth::Require(roots), Some(other));

@@ -26,6 +26,16 @@ pub struct Pair {
     pub ocsp_der: Option<Vec<u8>>,
 }
 
+impl Pair {
+    /// Whether both can be used, and belong together.
+    ///
+    /// # Errors
+    /// [`ContextError`], as from making a context of it.
+    pub fn check(&self) -> Result<(), ContextError> {
+        certified(self, &super::server::provider()).map(|_| ())
+    }
+}
+
 /// All certificates in a PEM text, in order.
 pub(super) fn chain(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, ContextError> {
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();

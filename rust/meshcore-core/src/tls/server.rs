@@ -130,15 +130,9 @@ fn bound(spec: &ServerSpec) -> [u8; 32] {
         Version::Tls13 => 3,
     };
     let marks = [mode, version];
-    let parts: [&[u8]; 5] = [
-        spec.listener.as_bytes(),
-        &marks,
-        roots.map_or(&[], |roots| &roots.ca_pem),
-        roots.map_or(&[], |roots| &roots.crl_pem),
-        &spec.rules,
-    ];
+    let parts = [spec.listener.as_bytes(), &marks, &spec.rules];
     let mut digest = Context::new(&SHA256);
-    for part in parts {
+    for part in parts.into_iter().chain(roots.into_iter().flat_map(Roots::parts)) {
         digest.update(&part.len().to_be_bytes());
         digest.update(part);
     }

@@ -30,21 +30,42 @@ use super::{ContextError, Failure, certificates};
 /// Those who may sign, and what they have taken back.
 #[derive(Clone, Debug, Default)]
 pub struct Roots {
-    /// Certificates of authorities, or certificates that are believed as they are.
-    pub ca_pem: Vec<u8>,
-    /// Revocation lists; where there is one for an issuer, what it lists does not come in.
-    pub crl_pem: Vec<u8>,
+    certificates: Vec<CertificateDer<'static>>,
+    lists: Vec<CertificateRevocationListDer<'static>>,
 }
 
 impl Roots {
-    fn certificates(&self) -> Result<Vec<CertificateDer<'static>>, ContextError> {
-        certificates::chain(&self.ca_pem)
+    /// Of certificates of authorities, or of certificates that are believed as they are; and of
+    /// revocation lists: where there is one for an issuer, what it lists does not come in.
+    ///
+    /// # Errors
+    /// [`ContextError`]: a text is no PEM, or there is no certificate in it.
+    pub fn from_pem(ca_pem: &[u8], crl_pem: &[u8]) -> Result<Self, ContextError> {
+        let lists: Result<_, _> = CertificateRevocationListDer::pem_slice_iter(crl_pem).collect();
+        let lists = lists.map_err(|why| ContextError::Unreadable(why.to_string()))?;
+        Ok(Self { certificates: certificates::chain(ca_pem)?, lists })
     }
 
-    fn lists(&self) -> Result<Vec<CertificateRevocationListDer<'static>>, ContextError> {
-        let found: Result<Vec<_>, _> =
-            CertificateRevocationListDer::pem_slice_iter(&self.crl_pem).collect();
-        found.map_err(|why| ContextError::Unreadable(why.to_string()))
+    /// Of what a system trusts: what of it cannot be used is left out.
+    #[must_use]
+    pub fn of(certificates: Vec<CertificateDer<'static>>) -> Self {
+        let usable = |each: &CertificateDer<'_>| webpki::anchor_from_trusted_cert(each).is_ok();
+        let certificates = certificates.into_iter().filter(usable).collect();
+        Self { certificates, lists: Vec::new() }
+    }
+
+    /// Whether all of it can be used.
+    ///
+    /// # Errors
+    /// [`ContextError::UnusableRoots`].
+    pub fn check(&self) -> Result<(), ContextError> {
+        store(&self.certificates).map(|_| ())
+    }
+
+    /// All of it, in order.
+    pub(super) fn parts(&self) -> impl Iterator<Item = &[u8]> {
+        let certificates = self.certificates.iter().map(AsRef::as_ref);
+        certificates.chain([&b"lists"[..]]).chain(self.lists.iter().map(AsRef::as_ref))
     }
 }
 
@@ -66,9 +87,9 @@ pub(super) fn clients(
     required: bool,
     provider: &Arc<CryptoProvider>,
 ) -> Result<Arc<dyn ClientCertVerifier>, ContextError> {
-    let given = roots.certificates()?;
+    let given = roots.certificates.clone();
     let chains = WebPkiClientVerifier::builder_with_provider(store(&given)?, Arc::clone(provider))
-        .with_crls(roots.lists()?)
+        .with_crls(roots.lists.clone())
         .allow_unknown_revocation_status();
     let chains = if required { chains } else { chains.allow_unauthenticated() };
     let chains = chains.build().map_err(unusable)?;
@@ -80,9 +101,9 @@ pub(super) fn servers(
     roots: &Roots,
     provider: &Arc<CryptoProvider>,
 ) -> Result<Arc<dyn ServerCertVerifier>, ContextError> {
-    let given = roots.certificates()?;
+    let given = roots.certificates.clone();
     let chains = WebPkiServerVerifier::builder_with_provider(store(&given)?, Arc::clone(provider))
-        .with_crls(roots.lists()?)
+        .with_crls(roots.lists.clone())
         .allow_unknown_revocation_status()
         .build()
         .map_err(unusable)?;

@@ -1,0 +1,429 @@
+//! TLS between a transport of the loop and a protocol: a protocol to the one, a transport to the
+//! other.
+//!
+//! Both see it as they see each other without it, and it adds no frame of Python to what passes:
+//! what the loop reads is decrypted and given on, what is written is sealed and given on, each in
+//! one call. Whatever is called here may call back, so nothing is borrowed while it is.
+
+use std::cell::RefCell;
+
+use meshcore_core::tls::{Clock, Failure, Opened, Session, Version};
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict};
+use pyo3::{PyTraverseError, PyVisit, intern};
+
+use crate::clock::unix_ms;
+use crate::errors::class;
+
+/// What is read is decrypted here, and what is written sealed: one of each for a thread, for no
+/// connection holds any of it. Emptied before each use.
+#[derive(Default)]
+struct Scratch {
+    sealed: Vec<u8>,
+    plain: Vec<u8>,
+}
+
+/// What a thread keeps of its scratch.
+const KEPT_BYTES: usize = 512 * 1024;
+
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
+}
+
+fn emptied(buffer: &mut Vec<u8>) -> &mut Vec<u8> {
+    if buffer.capacity() > KEPT_BYTES {
+        *buffer = Vec::new();
+    }
+    buffer.clear();
+    buffer
+}
+
+#[pyclass(module = "meshcore._core")]
+pub struct SecureTransport {
+    session: Session,
+    clock: Clock,
+    /// The loop's; `None` before the connection is there and behind its end.
+    inner: Option<Py<PyAny>>,
+    /// Whom it is told.
+    protocol: Option<Py<PyAny>>,
+    /// Its end was begun: nothing is written any more.
+    closing: bool,
+    /// `protocol` has the transport.
+    made: bool,
+    /// The other side's end came without a word of it.
+    torn: bool,
+}
+
+/// What a read was, in the order in which it is told.
+struct Came {
+    said: Vec<u8>,
+    plain: Option<Py<PyBytes>>,
+    opened: Opened,
+}
+
+impl SecureTransport {
+    pub(crate) fn new(session: Session, clock: Clock, protocol: Py<PyAny>) -> Self {
+        Self {
+            session,
+            clock,
+            inner: None,
+            protocol: Some(protocol),
+            closing: false,
+            made: false,
+            torn: false,
+        }
+    }
+
+    fn receive(&mut self, py: Python<'_>, data: &[u8]) -> Came {
+        if !self.made {
+            self.clock.set(unix_ms() / 1000);
+        }
+        SCRATCH.with_borrow_mut(|scratch| {
+            let (sealed, plain) = (emptied(&mut scratch.sealed), emptied(&mut scratch.plain));
+            sealed.extend_from_slice(data);
+            let opened = self.session.receive(sealed, plain);
+            Came {
+                said: self.session.take_output(),
+                plain: (!plain.is_empty()).then(|| PyBytes::new(py, plain).unbind()),
+                opened,
+            }
+        })
+    }
+
+    /// What is to be written for these pieces; `None`: nothing is, any more.
+    fn seal<'py>(&mut self, py: Python<'py>, pieces: &[&[u8]]) -> Option<Bound<'py, PyBytes>> {
+        if self.closing {
+            return None;
+        }
+        SCRATCH.with_borrow_mut(|scratch| {
+            let (sealed, plain) = (emptied(&mut scratch.sealed), emptied(&mut scratch.plain));
+            let whole = match pieces {
+                [one] => one,
+                several => {
+                    several.iter().for_each(|piece| plain.extend_from_slice(piece));
+                    &plain[..]
+                }
+            };
+            self.session.seal(whole, sealed).then(|| PyBytes::new(py, sealed))
+        })
+    }
+
+    fn inner<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
+        self.inner.as_ref().map(|inner| inner.bind(py).clone())
+    }
+
+    fn protocol<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
+        self.protocol.as_ref().map(|protocol| protocol.bind(py).clone())
+    }
+}
+
+/// The exception that says why a session is over.
+fn tls_error(py: Python<'_>, failure: &Failure) -> PyResult<Py<PyAny>> {
+    let class = class(py, "TlsError")?.into_bound(py);
+    Ok(class.call1((&failure.detail, failure.alert, failure.by_peer))?.unbind())
+}
+
+type This<'a, 'py> = &'a Bound<'py, SecureTransport>;
+
+/// Tells the protocol, unless it has been told of the end.
+fn tell<'py, A>(this: This<'_, 'py>, name: &str, with: A) -> PyResult<Option<Bound<'py, PyAny>>>
+where
+    A: pyo3::call::PyCallArgs<'py>,
+{
+    let protocol = this.borrow().protocol(this.py());
+    protocol.map(|protocol| protocol.call_method1(name, with)).transpose()
+}
+
+/// Asks the loop's transport, if there is one.
+fn ask<'py, A>(this: This<'_, 'py>, name: &str, with: A) -> PyResult<Option<Bound<'py, PyAny>>>
+where
+    A: pyo3::call::PyCallArgs<'py>,
+{
+    let inner = this.borrow().inner(this.py());
+    inner.map(|inner| inner.call_method1(name, with)).transpose()
+}
+
+fn say(this: This<'_, '_>, bytes: &[u8]) -> PyResult<()> {
+    if !bytes.is_empty() {
+        ask(this, "write", (PyBytes::new(this.py(), bytes),))?;
+    }
+    Ok(())
+}
+
+/// The session failed: the alert goes out, if the other side takes it, and then the end.
+fn fail(this: This<'_, '_>) -> PyResult<()> {
+    this.borrow_mut().closing = true;
+    let waits = ask(this, "get_write_buffer_size", ())?;
+    let waits = waits.is_some_and(|size| size.is_truthy().unwrap_or(true));
+    ask(this, if waits { "abort" } else { "close" }, ())?;
+    Ok(())
+}
+
+/// The other side says no more; a protocol that does not mind has the transport closed.
+fn end(this: This<'_, '_>) -> PyResult<()> {
+    if this.borrow().closing {
+        return Ok(());
+    }
+    let stays = tell(this, "eof_received", ())?;
+    if !stays.is_some_and(|stays| stays.is_truthy().unwrap_or(false)) {
+        close(this)?;
+    }
+    Ok(())
+}
+
+fn close(this: This<'_, '_>) -> PyResult<()> {
+    let mut last = Vec::new();
+    {
+        let mut own = this.borrow_mut();
+        if own.closing {
+            return Ok(());
+        }
+        own.session.close(&mut last);
+        own.closing = true;
+    }
+    say(this, &last)?;
+    ask(this, "close", ())?;
+    Ok(())
+}
+
+#[pymethods]
+impl SecureTransport {
+    // --- as a protocol, to the loop's transport
+
+    /// The connection is there: a client's side begins.
+    fn connection_made(slf: &Bound<'_, Self>, transport: Py<PyAny>) -> PyResult<()> {
+        let first = {
+            let mut own = slf.borrow_mut();
+            own.inner = Some(transport);
+            own.session.take_output()
+        };
+        say(slf, &first)
+    }
+
+    fn data_received(slf: &Bound<'_, Self>, data: &[u8]) -> PyResult<()> {
+        let py = slf.py();
+        let came = slf.borrow_mut().receive(py, data);
+        say(slf, &came.said)?;
+        if came.opened.established {
+            slf.borrow_mut().made = true;
+            tell(slf, "connection_made", (slf,))?;
+        }
+        if let Some(plain) = came.plain {
+            let protocol = slf.borrow().protocol(py);
+            if let Some(protocol) = protocol {
+                protocol.call_method1(intern!(py, "data_received"), (plain,))?;
+            }
+        }
+        if came.opened.peer_closed {
+            end(slf)?;
+        }
+        if came.opened.failed {
+            fail(slf)?;
+        }
+        Ok(())
+    }
+
+    /// The connection has ended on that side. `True`: this side stays open.
+    fn eof_received(slf: &Bound<'_, Self>) -> PyResult<bool> {
+        {
+            let mut own = slf.borrow_mut();
+            if !own.made {
+                own.closing = true;
+            }
+            if own.closing {
+                return Ok(false);
+            }
+            if own.session.peer_closed() {
+                return Ok(true); // the protocol has said what is to follow
+            }
+            own.torn = true;
+        }
+        end(slf)?;
+        Ok(!slf.borrow().closing)
+    }
+
+    fn connection_lost(slf: &Bound<'_, Self>, error: Option<Py<PyAny>>) -> PyResult<()> {
+        let py = slf.py();
+        let (protocol, failure) = {
+            let mut own = slf.borrow_mut();
+            own.closing = true;
+            (own.protocol(py), own.session.failure().cloned())
+        };
+        let error = match (failure, error) {
+            (Some(failure), None) => Some(tls_error(py, &failure)?),
+            (_, error) => error,
+        };
+        let told = protocol.map(|p| p.call_method1(intern!(py, "connection_lost"), (error,)));
+        let mut own = slf.borrow_mut();
+        (own.inner, own.protocol) = (None, None);
+        told.transpose().map(|_| ())
+    }
+
+    fn pause_writing(slf: &Bound<'_, Self>) -> PyResult<()> {
+        if slf.borrow().made {
+            tell(slf, "pause_writing", ())?;
+        }
+        Ok(())
+    }
+
+    fn resume_writing(slf: &Bound<'_, Self>) -> PyResult<()> {
+        if slf.borrow().made {
+            tell(slf, "resume_writing", ())?;
+        }
+        Ok(())
+    }
+
+    // --- as a transport, to the protocol
+
+    fn write(slf: &Bound<'_, Self>, data: &[u8]) -> PyResult<()> {
+        let py = slf.py();
+        let (sealed, inner) = {
+            let mut own = slf.borrow_mut();
+            (own.seal(py, &[data]), own.inner(py))
+        };
+        if let (Some(sealed), Some(inner)) = (sealed, inner) {
+            inner.call_method1(intern!(py, "write"), (sealed,))?;
+        }
+        Ok(())
+    }
+
+    fn writelines(slf: &Bound<'_, Self>, pieces: Vec<Bound<'_, PyBytes>>) -> PyResult<()> {
+        let py = slf.py();
+        let pieces: Vec<&[u8]> = pieces.iter().map(|piece| piece.as_bytes()).collect();
+        let sealed = slf.borrow_mut().seal(py, &pieces);
+        if let Some(sealed) = sealed {
+            ask(slf, "write", (sealed,))?;
+        }
+        Ok(())
+    }
+
+    #[allow(clippy::unused_self)] // as a method of a transport
+    fn can_write_eof(&self) -> bool {
+        true
+    }
+
+    /// Nothing more is written; the other side may go on.
+    fn write_eof(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let mut last = Vec::new();
+        {
+            let mut own = slf.borrow_mut();
+            if own.closing {
+                return Ok(());
+            }
+            own.session.close(&mut last);
+        }
+        say(slf, &last)?;
+        ask(slf, "write_eof", ())?;
+        Ok(())
+    }
+
+    fn close(slf: &Bound<'_, Self>) -> PyResult<()> {
+        close(slf)
+    }
+
+    fn abort(slf: &Bound<'_, Self>) -> PyResult<()> {
+        slf.borrow_mut().closing = true;
+        ask(slf, "abort", ())?;
+        Ok(())
+    }
+
+    fn is_closing(slf: &Bound<'_, Self>) -> PyResult<bool> {
+        if slf.borrow().closing {
+            return Ok(true);
+        }
+        ask(slf, "is_closing", ())?.map_or(Ok(true), |closing| closing.is_truthy())
+    }
+
+    fn pause_reading(slf: &Bound<'_, Self>) -> PyResult<()> {
+        ask(slf, "pause_reading", ()).map(|_| ())
+    }
+
+    fn resume_reading(slf: &Bound<'_, Self>) -> PyResult<()> {
+        ask(slf, "resume_reading", ()).map(|_| ())
+    }
+
+    fn is_reading(slf: &Bound<'_, Self>) -> PyResult<bool> {
+        ask(slf, "is_reading", ())?.map_or(Ok(false), |reading| reading.is_truthy())
+    }
+
+    fn get_write_buffer_size(slf: &Bound<'_, Self>) -> PyResult<usize> {
+        ask(slf, "get_write_buffer_size", ())?.map_or(Ok(0), |size| size.extract())
+    }
+
+    #[pyo3(signature = (high=None, low=None))]
+    fn set_write_buffer_limits(
+        slf: &Bound<'_, Self>,
+        high: Option<usize>,
+        low: Option<usize>,
+    ) -> PyResult<()> {
+        ask(slf, "set_write_buffer_limits", (high, low)).map(|_| ())
+    }
+
+    /// Of the loop's transport; and whether the other side's end was `torn`.
+    #[pyo3(signature = (name, default=None))]
+    fn get_extra_info<'py>(
+        slf: &Bound<'py, Self>,
+        name: &str,
+        default: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        if name == "torn" {
+            let torn = slf.borrow().torn;
+            return Ok(Some(torn.into_pyobject(slf.py())?.to_owned().into_any()));
+        }
+        match ask(slf, "get_extra_info", (name, default.clone()))? {
+            Some(found) => Ok(Some(found)),
+            None => Ok(default),
+        }
+    }
+
+    fn set_protocol(&mut self, protocol: Py<PyAny>) {
+        self.protocol = Some(protocol);
+    }
+
+    fn get_protocol(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.protocol.as_ref().map(|protocol| protocol.clone_ref(py))
+    }
+
+    // --- what was agreed
+
+    /// The protocol that ALPN chose.
+    #[getter]
+    fn alpn(&self) -> Option<String> {
+        let chosen = self.session.agreed()?.alpn?;
+        Some(String::from_utf8_lossy(&chosen).into_owned())
+    }
+
+    /// The version, the suite, whether it was resumed, and whom the client asked for.
+    fn agreed<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let agreed = self.session.agreed();
+        let agreed = agreed.ok_or_else(|| PyRuntimeError::new_err("the handshake is not over"))?;
+        let told = PyDict::new(py);
+        let version = match agreed.version {
+            Version::Tls12 => "1.2",
+            Version::Tls13 => "1.3",
+        };
+        told.set_item("version", version)?;
+        told.set_item("suite", agreed.suite)?;
+        told.set_item("resumed", agreed.resumed)?;
+        told.set_item("server_name", agreed.server_name)?;
+        Ok(told)
+    }
+
+    /// What these bytes are, of a connection that is lost: nobody is told of anything else.
+    fn open<'py>(&mut self, py: Python<'py>, data: &[u8]) -> Bound<'py, PyBytes> {
+        match self.receive(py, data).plain {
+            Some(plain) => plain.into_bound(py),
+            None => PyBytes::new(py, b""),
+        }
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.inner)?;
+        visit.call(&self.protocol)
+    }
+
+    fn __clear__(&mut self) {
+        (self.inner, self.protocol) = (None, None);
+    }
+}

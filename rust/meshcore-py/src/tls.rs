@@ -1,0 +1,157 @@
+//! TLS contexts: what listeners and upstreams are made of.
+
+use meshcore_core::tls::{
+    self, ClientAuth, ClientContext, ClientSpec, Clock, ContextError, Pair, Roots, ServerContext,
+    ServerSpec, Version,
+};
+use pyo3::prelude::*;
+
+use crate::clock::unix_ms;
+use crate::errors::config_error;
+use crate::secure_transport::SecureTransport;
+
+fn refused(error: ContextError) -> PyErr {
+    config_error(error)
+}
+
+fn least(version: &str) -> Version {
+    if version == "1.3" { Version::Tls13 } else { Version::Tls12 }
+}
+
+fn words(all: Vec<String>) -> Vec<Vec<u8>> {
+    all.into_iter().map(String::into_bytes).collect()
+}
+
+/// The keys of tickets: rustls has them from each context.
+#[pyclass(frozen, module = "meshcore._core")]
+pub struct TicketRing(tls::TicketRing);
+
+#[pymethods]
+impl TicketRing {
+    #[new]
+    fn new() -> Self {
+        Self(tls::TicketRing::default())
+    }
+
+    /// The first seals, all open. Of 48 bytes each.
+    fn set(&self, keys: Vec<[u8; 48]>) -> PyResult<()> {
+        let keys = keys.iter().map(|key| tls::TicketKeys::new(key).map(std::sync::Arc::new));
+        self.0.set(keys.collect::<Result<_, _>>().map_err(refused)?);
+        Ok(())
+    }
+}
+
+/// Everything of a listener's TLS, compiled.
+#[pyclass(frozen, module = "meshcore._core")]
+pub struct TlsServer(ServerContext, Clock);
+
+#[pymethods]
+impl TlsServer {
+    #[new]
+    #[pyo3(signature = (listener, certificates, alpn, min_version, client_ca, tickets))]
+    fn new(
+        listener: String,
+        certificates: Vec<(Option<String>, Vec<u8>, Vec<u8>)>,
+        alpn: Vec<String>,
+        min_version: &str,
+        client_ca: Option<Vec<u8>>,
+        tickets: &TicketRing,
+    ) -> PyResult<Self> {
+        let pair = |(name, chain_pem, key_pem): (Option<String>, _, _)| Pair {
+            server_name: name.unwrap_or_default(),
+            chain_pem,
+            key_pem,
+            ocsp_der: None,
+        };
+        let roots = client_ca.map(|pem| Roots::from_pem(&pem, b"")).transpose().map_err(refused)?;
+        let spec = ServerSpec {
+            listener,
+            pairs: certificates.into_iter().map(pair).collect(),
+            alpn: words(alpn),
+            least: least(min_version),
+            clients: roots.map_or(ClientAuth::None, ClientAuth::Require),
+            rules: Vec::new(),
+            key_log: false,
+        };
+        let clock = Clock::at(unix_ms() / 1000);
+        let context = ServerContext::new(&spec, &tickets.0, &clock).map_err(refused)?;
+        Ok(Self(context, clock))
+    }
+
+    /// TLS for a connection that was accepted; `protocol` is told as a loop tells it.
+    fn session(&self, protocol: Py<PyAny>) -> PyResult<SecureTransport> {
+        let session = self.0.session().map_err(refused)?;
+        Ok(SecureTransport::new(session, self.1.clone(), protocol))
+    }
+}
+
+/// What is wrong with a certificate and its key, as a word and a sentence.
+#[pyfunction]
+pub(crate) fn tls_pair_fault(
+    chain_pem: Vec<u8>,
+    key_pem: Vec<u8>,
+) -> Option<(&'static str, String)> {
+    let pair = Pair { server_name: String::new(), chain_pem, key_pem, ocsp_der: None };
+    pair.check().err().map(|error| (word(&error), error.to_string()))
+}
+
+/// What is wrong with certificates of authorities.
+#[pyfunction]
+pub(crate) fn tls_roots_fault(ca_pem: &[u8]) -> Option<(&'static str, String)> {
+    let checked = Roots::from_pem(ca_pem, b"").and_then(|roots| roots.check());
+    checked.err().map(|error| (word(&error), error.to_string()))
+}
+
+const fn word(error: &ContextError) -> &'static str {
+    match error {
+        ContextError::NoCertificate => "no_certificate",
+        ContextError::NoKey => "no_key",
+        ContextError::Unreadable(_) => "unreadable",
+        ContextError::KeyMismatch => "key_mismatch",
+        ContextError::UnusableKey(_) => "unusable_key",
+        ContextError::UnusableRoots(_) => "unusable_roots",
+        ContextError::BadName(_) => "bad_name",
+    }
+}
+
+/// Everything of an upstream's TLS, compiled.
+#[pyclass(frozen, module = "meshcore._core")]
+pub struct TlsClient(ClientContext, Clock);
+
+#[pymethods]
+impl TlsClient {
+    #[new]
+    #[pyo3(signature = (ca, certificate, alpn, *, insecure=false))]
+    fn new(
+        ca: Option<Vec<u8>>,
+        certificate: Option<(Vec<u8>, Vec<u8>)>,
+        alpn: Vec<String>,
+        insecure: bool,
+    ) -> PyResult<Self> {
+        let pair = |(chain_pem, key_pem)| Pair {
+            server_name: String::new(),
+            chain_pem,
+            key_pem,
+            ocsp_der: None,
+        };
+        let roots = match ca {
+            _ if insecure => None,
+            Some(pem) => Some(Roots::from_pem(&pem, b"").map_err(refused)?),
+            None => Some(Roots::of(rustls_native_certs::load_native_certs().certs)),
+        };
+        let spec = ClientSpec {
+            roots,
+            pair: certificate.map(pair),
+            alpn: words(alpn),
+            least: Version::Tls12,
+        };
+        let clock = Clock::at(unix_ms() / 1000);
+        Ok(Self(ClientContext::new(&spec, &clock).map_err(refused)?, clock))
+    }
+
+    /// TLS for a connection to an endpoint of this name.
+    fn session(&self, server_name: &str, protocol: Py<PyAny>) -> PyResult<SecureTransport> {
+        let session = self.0.session(server_name).map_err(refused)?;
+        Ok(SecureTransport::new(session, self.1.clone(), protocol))
+    }
+}

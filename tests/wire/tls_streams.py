@@ -38,6 +38,20 @@ class TlsStreams:
         self.transport = writer.transport
         self.clean = False  # the peer's end was said
 
+    @property
+    def resumed(self) -> bool:
+        """Whether the handshake was a short one."""
+        return bool(self._tls.session_reused)
+
+    @property
+    def session(self) -> ssl.SSLSession | None:
+        """What the next one may resume."""
+        return self._tls.session
+
+    @session.setter
+    def session(self, session: ssl.SSLSession | None) -> None:
+        self._tls.session = session
+
     async def shake(self) -> None:
         """Agree."""
         while True:

@@ -69,6 +69,7 @@ __all__ = [
     "body_of",
     "check_path",
     "check_regex",
+    "h2_about",
     "h2_add_body",
     "h2_check_list",
     "h2_check_trailers",
@@ -264,6 +265,9 @@ class Answer:
     @classmethod
     def for_codec_error(cls, error: BaseException) -> Answer:
         """The answer for a `CodecError`."""
+
+    def about(self, request: Request) -> Answer:
+        """The same, to a request that was read and is refused: the log says which."""
 
     @property
     def number(self) -> int:
@@ -498,6 +502,10 @@ class ServerCodec:
 
     def next_event(self) -> Request | bytes | Body | None:
         """The event of what was pipelined; call it after `start_next`. Raises as `receive`."""
+
+    def about(self, answer: Answer) -> Answer:
+        """An answer to the request that was refused, or whose head is not whole: it, with what is
+        known of that, for the log."""
 
     def start_next(self) -> bool:
         """The response is out: be ready for the next request. ``False``: close."""
@@ -807,6 +815,9 @@ def h2_read_request(
     Text for what is malformed (RFC 9113 §8.1.1), which says why: its stream ends with
     PROTOCOL_ERROR. Raises `CodecError` for what may not pass and is answered. O(bytes).
     """
+
+def h2_about(answer: Answer, fields: _Fields, limits: CodecLimits) -> Answer:
+    """The answer to a head that `h2_read_request` refused, with what it asked for, for the log."""
 
 def h2_read_response(
     fields: _Fields, ended: bool, head_request: bool, limits: CodecLimits

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use meshcore_core::codec::h2::Flood;
-use meshcore_core::codec::parse_proxy_header;
+use meshcore_core::codec::{Asked, parse_proxy_header};
 use meshcore_core::exchange::{self, Compiled, Control, ListenerStats, Phase};
 use meshcore_core::segment::{self, SegmentConfig};
 use meshcore_core::telemetry::{AccessLine, Format};
@@ -226,10 +226,18 @@ impl Listener {
 
     fn access_line(&self, answer: &Answer, sent: bool, peer: &Peer, json: bool) -> String {
         let reason = answer.reason();
+        let asked = answer.asked.as_deref();
+        let text = |part: fn(&Asked) -> &[u8]| asked.map(part).unwrap_or_default();
         let line = AccessLine {
             unix_ms: unix_ms(),
             listener: self.compiled.listener(self.id).map_or("", |l| &l.name),
             client: peer.0.text(),
+            method: text(|asked| &asked.method),
+            host: text(|asked| &asked.host),
+            path: text(|asked| &asked.path),
+            query: asked.and_then(|asked| asked.query.as_deref()),
+            protocol: asked.map_or("", |asked| asked.protocol),
+            head_bytes: asked.map(|asked| asked.head_bytes).filter(|bytes| *bytes > 0),
             status: if sent { answer.reply.status } else { 0 },
             reason: reason.code(),
             by: reason.by().word(),

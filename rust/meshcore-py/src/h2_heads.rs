@@ -74,6 +74,13 @@ pub(crate) fn h2_read_request(
     Ok(head.map(|head| Request::new(head, nothing(py))))
 }
 
+/// The answer to a request that was refused, with what it asked for.
+#[pyfunction]
+pub(crate) fn h2_about(answer: &Answer, fields: Vec<Pair>, limits: &CodecLimits) -> Answer {
+    let asked = heads::asked(&slices(&fields), &limits.0);
+    answer.clone().about(Some(Box::new(asked)))
+}
+
 #[pyfunction]
 pub(crate) fn h2_read_response(
     py: Python<'_>,

@@ -170,6 +170,7 @@ impl Ticket {
                 .headers
                 .get(b"x-request-id")
                 .unwrap_or_else(|| self.request_id().as_slice()),
+            head_bytes: None,
         });
     }
 }

@@ -278,7 +278,7 @@ def check(
             assert line["detail"]
             assert line["method"]
         else:
-            (line,) = (line for line in lines if line["target"] == PATH)
+            (line,) = (line for line in lines if line["target"] in (PATH, ""))
             check_line(line, bench, row)
 
     run(go())

@@ -1,4 +1,4 @@
-"""The log tells who was refused before there was a request: what it asked for, as far as it came."""
+"""The log tells who was refused before there was a request: what it asked for, as far as known."""
 
 from __future__ import annotations
 

@@ -32,8 +32,12 @@ pub struct Answer {
 }
 
 impl Answer {
-    pub(crate) fn local(reason: Reason, detail: &'static str, reply: LocalReply) -> Self {
-        Self { reason, reply, detail: Cow::Borrowed(detail), is_final: false, asked: None }
+    pub(crate) fn local(
+        reason: Reason,
+        detail: impl Into<Cow<'static, str>>,
+        reply: LocalReply,
+    ) -> Self {
+        Self { reason, reply, detail: detail.into(), is_final: false, asked: None }
     }
 
     /// The answer to a fault.

@@ -206,7 +206,7 @@ impl Ticket {
         let answer =
             self.answer.unwrap_or_else(|| meshcore_core::error::Reason::InternalError.into());
         let reply = LocalReply::new(&answer, self.route(), Some(request.head()));
-        Answer::local(answer.reason, answer.detail, reply)
+        Answer::local(answer.reason, self.ticket.detail_of(&answer), reply)
     }
 
     /// The header of the PROXY protocol for a connection of this client, which came to `host` and

@@ -84,6 +84,7 @@ __all__ = [
     "h2_write_response",
     "h2_write_trailers",
     "is_codecs_own",
+    "misdirected",
     "now_ns",
     "retry_after_ns",
     "unseen_field",
@@ -816,6 +817,10 @@ def h2_read_request(
     PROTOCOL_ERROR. Raises `CodecError` for what may not pass and is answered. O(bytes).
     """
 
+def misdirected(data: bytes) -> str | None:
+    """What the first bytes of a connection begin, where HTTP without TLS was expected and they are
+    none: TLS, or a header of the PROXY protocol. For logs."""
+
 def h2_about(answer: Answer, fields: _Fields, limits: CodecLimits) -> Answer:
     """The answer to a head that `h2_read_request` refused, with what it asked for, for the log."""
 
@@ -1327,6 +1332,21 @@ class Engine:
 
     def python_layers(self) -> list[str | None]:
         """The names of Python layers, by the number of a pause, as of `Prepared`."""
+
+    def breakers(
+        self, now_ns: int, most: int
+    ) -> tuple[list[tuple[str, str | None, str, int, tuple[int, int, int]]], int]:
+        """How breakers stand over all workers: upstream, route (of a route's own), state, how long
+        it stays open, and failures in a row, calls and failures of the window. At most ``most``,
+        first those that are not closed, and how many there are."""
+
+    def ejected(self, now_ns: int, most: int) -> tuple[list[tuple[str, str, int]], int]:
+        """The endpoints that are ejected: upstream, address, and how long until it is probed. At
+        most ``most``, and how many there are."""
+
+    def set_breaker(self, name: str, *, of_route: bool, open_until_ns: int | None) -> bool:
+        """Open a breaker by hand until then, or close it, for all workers; ``False``: there is no
+        such breaker."""
 
     def peer(self, host: str | None, port: int = 0) -> Peer:
         """The peer at an address; ``None`` for a unix socket."""

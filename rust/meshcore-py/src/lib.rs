@@ -48,9 +48,9 @@ mod _core {
     #[pymodule_export]
     use crate::h2_codec::{H2Config, Reset};
     #[pymodule_export]
-    use crate::h2_heads::h2_about;
-    #[pymodule_export]
     use crate::h2_heads::{body_of, h2_add_body, h2_check_list, h2_check_trailers};
+    #[pymodule_export]
+    use crate::h2_heads::{h2_about, what_came_instead};
     #[pymodule_export]
     use crate::h2_heads::{h2_list_bytes, h2_read_body};
     #[pymodule_export]

@@ -7,6 +7,7 @@ use super::event::{BodyPart, ServerEvent};
 use super::field::is_token_byte;
 use super::input::{BlockRules, Input, Located};
 use super::limits::Limits;
+use super::misdirected::misdirected;
 use super::request_head;
 use crate::error::Reason;
 use crate::head::{RequestHead, Scheme};
@@ -109,14 +110,23 @@ impl H1Server {
             State::Closed(None) => Ok(None),
             State::Closed(Some(error)) => return Err(*error),
         };
-        if let Err(error) = result {
-            if matches!(self.state, State::Head) && self.asked.is_none() {
-                self.asked = Some(Box::new(self.read_so_far(data)));
+        result.map_err(|error| self.fail(error, data))
+    }
+
+    /// Nothing more is read. Of what is no request yet what was read is kept for the log.
+    #[cold]
+    fn fail(&mut self, mut error: CodecError, data: &[u8]) -> CodecError {
+        if matches!(self.state, State::Head) && self.asked.is_none() {
+            let src = self.read_so_far(data);
+            let asked = Asked::of_bytes(src);
+            if error.reason == Reason::BadRequest {
+                error.message = misdirected(src).unwrap_or(error.message);
             }
-            self.state = State::Closed(Some(error));
-            self.input = Input::default();
+            self.asked = Some(Box::new(asked));
         }
-        result
+        self.state = State::Closed(Some(error));
+        self.input = Input::default();
+        error
     }
 
     /// The event of what is kept already: call it after [`Self::start_next`].
@@ -130,12 +140,13 @@ impl H1Server {
     /// What is known of the request that was refused, or of whose head the rest has not come.
     pub fn asked(&mut self) -> Option<Box<Asked>> {
         let unfinished = matches!(self.state, State::Head) && self.input.len() > 0;
-        self.asked.take().or_else(|| unfinished.then(|| Box::new(self.read_so_far(&[]))))
+        let refused = self.asked.take();
+        refused.or_else(|| unfinished.then(|| Box::new(Asked::of_bytes(self.read_so_far(&[])))))
     }
 
-    fn read_so_far(&self, data: &[u8]) -> Asked {
+    fn read_so_far<'a>(&'a self, data: &'a [u8]) -> &'a [u8] {
         let src = if self.input.len() > 0 { self.input.bytes() } else { data };
-        Asked::of_bytes(&src[..src.len().min(self.limits.header_bytes)])
+        &src[..src.len().min(self.limits.header_bytes)]
     }
 
     /// The response is out: makes ready for the next request. `false`: the connection must be

@@ -1698,8 +1698,9 @@ class RetryCall:
     def end(self) -> None:
         """The call is over."""
 
-def retry_after_ns(value: str) -> int | None:
-    """How long a ``retry-after`` in seconds asks to be left alone; a date is not read."""
+def retry_after_ns(value: str, date: str | None = None) -> int | None:
+    """How long a ``retry-after`` asks to be left alone, in seconds or until a date; ``date``: that
+    of its response, by whose clock it is then counted."""
 
 @disjoint_base
 class RoutesCore:

@@ -246,5 +246,6 @@ def asked_ns(outcome: object) -> int:
         get = getattr(getattr(told, "headers", None), "get", None)
         value = (get("retry-after") or get("Retry-After")) if callable(get) else None
         if isinstance(value, str) and value.isascii():
-            return retry_after_ns(value.strip()) or 0
+            date = get("date") or get("Date")
+            return retry_after_ns(value.strip(), date if isinstance(date, str) else None) or 0
     return 0

@@ -340,7 +340,7 @@ impl Ticket {
             retry_after: if head.status < 400 {
                 None
             } else {
-                exchange::retry_after(&head.headers)
+                exchange::retry_after(&head.headers, || unix_ms() / 1000)
             },
         };
         let rng = &mut self.engine.rng();

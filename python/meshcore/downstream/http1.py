@@ -431,7 +431,7 @@ class Http1Connection(asyncio.BaseProtocol):
             exchange.on_bad_request(Answer.for_codec_error(error), now)
 
     def _answer(self, answer: Answer, now: int) -> None:
-        self._listener.refused(answer, self.peer)
+        self._listener.refused(self.codec.about(answer), self.peer)
         self._write(self.codec.send_answer(None, answer, False))
         self._close(now, linger=True)
 

@@ -73,6 +73,7 @@ __all__ = [
     "body_of",
     "check_path",
     "check_regex",
+    "h2_about",
     "h2_add_body",
     "h2_check_list",
     "h2_check_trailers",
@@ -87,6 +88,7 @@ __all__ = [
     "h2_write_response",
     "h2_write_trailers",
     "is_codecs_own",
+    "misdirected",
     "now_ns",
     "retry_after_ns",
     "tls_pair_fault",
@@ -270,6 +272,9 @@ class Answer:
     @classmethod
     def for_codec_error(cls, error: BaseException) -> Answer:
         """The answer for a `CodecError`."""
+
+    def about(self, request: Request) -> Answer:
+        """The same, to a request that was read and is refused: the log says which."""
 
     @property
     def number(self) -> int:
@@ -504,6 +509,10 @@ class ServerCodec:
 
     def next_event(self) -> Request | bytes | Body | None:
         """The event of what was pipelined; call it after `start_next`. Raises as `receive`."""
+
+    def about(self, answer: Answer) -> Answer:
+        """An answer to the request that was refused, or whose head is not whole: it, with what is
+        known of that, for the log."""
 
     def start_next(self) -> bool:
         """The response is out: be ready for the next request. ``False``: close."""
@@ -813,6 +822,13 @@ def h2_read_request(
     Text for what is malformed (RFC 9113 §8.1.1), which says why: its stream ends with
     PROTOCOL_ERROR. Raises `CodecError` for what may not pass and is answered. O(bytes).
     """
+
+def misdirected(data: bytes) -> str | None:
+    """What the first bytes of a connection begin, where HTTP without TLS was expected and they are
+    none: TLS, or a header of the PROXY protocol. For logs."""
+
+def h2_about(answer: Answer, fields: _Fields, limits: CodecLimits) -> Answer:
+    """The answer to a head that `h2_read_request` refused, with what it asked for, for the log."""
 
 def h2_read_response(
     fields: _Fields, ended: bool, head_request: bool, limits: CodecLimits
@@ -1421,6 +1437,21 @@ class Engine:
     def python_layers(self) -> list[str | None]:
         """The names of Python layers, by the number of a pause, as of `Prepared`."""
 
+    def breakers(
+        self, now_ns: int, most: int
+    ) -> tuple[list[tuple[str, str | None, str, int, tuple[int, int, int]]], int]:
+        """How breakers stand over all workers: upstream, route (of a route's own), state, how long
+        it stays open, and failures in a row, calls and failures of the window. At most ``most``,
+        first those that are not closed, and how many there are."""
+
+    def ejected(self, now_ns: int, most: int) -> tuple[list[tuple[str, str, int]], int]:
+        """The endpoints that are ejected: upstream, address, and how long until it is probed. At
+        most ``most``, and how many there are."""
+
+    def set_breaker(self, name: str, *, of_route: bool, open_until_ns: int | None) -> bool:
+        """Open a breaker by hand until then, or close it, for all workers; ``False``: there is no
+        such breaker."""
+
     def peer(self, host: str | None, port: int = 0) -> Peer:
         """The peer at an address; ``None`` for a unix socket."""
 
@@ -1771,8 +1802,9 @@ class RetryCall:
     def end(self) -> None:
         """The call is over."""
 
-def retry_after_ns(value: str) -> int | None:
-    """How long a ``retry-after`` in seconds asks to be left alone; a date is not read."""
+def retry_after_ns(value: str, date: str | None = None) -> int | None:
+    """How long a ``retry-after`` asks to be left alone, in seconds or until a date; ``date``: that
+    of its response, by whose clock it is then counted."""
 
 @disjoint_base
 class RoutesCore:

@@ -19,8 +19,8 @@ OURS = {
     "Request": {"chunked", "end", "expects_continue", "idempotent", "tunnel"},
     "Response": {"authenticates", "begins_tunnel", "end", "informational"},
     "Answer": {
-        "as_response", "detail", "for_codec_error", "for_reason", "number", "reason", "status",
-        "trailers", "with_head_of",
+        "about", "as_response", "detail", "for_codec_error", "for_reason", "number", "reason",
+        "status", "trailers", "with_head_of",
     },
     "Outcome": set[str](),
 }  # fmt: skip

@@ -63,45 +63,13 @@ def logged(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
     return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
 
 
-def test_plain_http_where_tls_is_spoken_is_told_so(
-    run: Run, serve: Serve, certificates: Certificates, capsys: pytest.CaptureFixture[str]
-) -> None:
-    async def go() -> None:
-        async with secured(serve, certificates) as proxy:
-            async with Client(proxy.addresses["edge"]) as client:
-                await client.send(GET)
-                reply = await client.reply()
-                assert (reply.status, reply.fields["x-mesh-reason"]) == (400, "bad_request")
-                assert await client.reader.read() == b""
-            await eventually(lambda: gauges(proxy) == {})
-
-    run(go())
-    (line,) = logged(capsys)
-    assert (line["status"], line["detail"]) == (400, "plain HTTP where TLS is spoken")
-
-
-def test_what_is_neither_is_cut_and_logged(
-    run: Run, serve: Serve, certificates: Certificates, capsys: pytest.CaptureFixture[str]
-) -> None:
-    async def go() -> None:
-        async with secured(serve, certificates) as proxy:
-            async with Client(proxy.addresses["edge"]) as client:
-                await client.send(b"\x00\x01\x02")
-                with suppress(ConnectionError):
-                    assert await client.reader.read() == b""
-            await eventually(lambda: gauges(proxy) == {})
-
-    run(go())
-    (line,) = logged(capsys)
-    assert (line["status"], line["detail"]) == (0, "no TLS")
-
-
 @pytest.mark.parametrize("wrong", ["alpn", "version", "certificate"])
 def test_a_handshake_that_fails_tells_both_sides(
     run: Run,
     serve: Serve,
     certificates: Certificates,
     capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
     wrong: str,
 ) -> None:
     alert = {
@@ -125,10 +93,28 @@ def test_a_handshake_that_fails_tells_both_sides(
                         await met(client)
                 await eventually(lambda: gauges(proxy) == {})
 
-    run(go())
-    (line,) = logged(capsys)
-    assert (line["status"], line["by"]) == (0, "client")
-    assert line["detail"].startswith("TLS: ")
+    with caplog.at_level("INFO", "meshcore.tls"):
+        run(go())
+    assert logged(capsys) == []  # it was no request
+    (told,) = caplog.messages
+    assert told.startswith("listener edge: TLS with ('127.0.0.1', ")
+    assert " failed: " in told
+
+
+def test_of_many_handshakes_that_fail_some_are_told(
+    run: Run, serve: Serve, certificates: Certificates, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def go() -> None:
+        async with secured(serve, certificates) as proxy:
+            for _ in range(40):
+                async with streams(proxy, ssl.create_default_context()) as client:
+                    with suppress(ssl.SSLError):
+                        await client.shake()
+            await eventually(lambda: gauges(proxy) == {})
+
+    with caplog.at_level("INFO", "meshcore.tls"):
+        run(go())
+    assert 10 <= len(caplog.messages) < 40
 
 
 def test_a_client_that_leaves_within_its_handshake_is_no_line(

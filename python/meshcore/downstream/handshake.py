@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import TYPE_CHECKING, Final, cast
 
-from meshcore._core import Answer, Reason, now_ns
+from meshcore._core import Answer, Reason, misdirected, now_ns
 from meshcore.downstream.first_bytes import FirstBytes
 from meshcore.downstream.http1 import Http1Connection
 from meshcore.downstream.http2 import Http2Connection
@@ -19,6 +20,13 @@ if TYPE_CHECKING:
 DRAIN_NS: Final = 2_000_000_000
 # How every client of TLS begins: the type of a handshake's records (RFC 8446 §5.1).
 _HANDSHAKE: Final = b"\x16"
+_PLAIN: Final = "HTTP without TLS on a listener with tls"
+_NO_TLS: Final = "no TLS on a listener with tls"
+# So many failed handshakes of a listener are told of in a second: a scanner makes thousands.
+_MOST_TOLD: Final = 10
+_SECOND_NS: Final = 1_000_000_000
+
+log = logging.getLogger("meshcore.tls")
 
 
 class SecureDetection(FirstBytes):
@@ -38,13 +46,12 @@ class SecureDetection(FirstBytes):
             secure.connection_made(transport)
             handshake.begin(secure, self._due_ns)
             secure.data_received(data)
-        elif data[:1].isalpha():
+        elif (other := misdirected(data)) is not None or not data[:1].isalpha():
+            self._refuse(Answer.for_reason(Reason.BAD_REQUEST, other or _NO_TLS))
+        else:
             connection = Http1Connection(listener)
             self._hand_over(connection, b"")
-            plain = "plain HTTP where TLS is spoken"
-            connection.refuse(Answer.for_reason(Reason.BAD_REQUEST, plain), now_ns())
-        else:
-            self._refuse(Answer.for_reason(Reason.BAD_REQUEST, "no TLS"))
+            connection.refuse(Answer.for_reason(Reason.BAD_REQUEST, _PLAIN), now_ns())
 
     def _wait_ns(self) -> int:
         return DRAIN_NS if self._listener.draining else self._listener.spec.tls_handshake_timeout_ns
@@ -52,6 +59,27 @@ class SecureDetection(FirstBytes):
     def drain(self, now: int) -> None:
         """A client that has come may ask once."""
         self._arm(now + DRAIN_NS)
+
+
+class FailedHandshakes:
+    """Tells the log of a listener's, and not of all."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._since_ns = 0
+        self._came = 0
+
+    def tell(self, error: TlsError, address: object) -> None:
+        """Of one. O(1)."""
+        now = now_ns()
+        if now - self._since_ns >= _SECOND_NS:
+            if self._came > _MOST_TOLD:
+                left_out = self._came - _MOST_TOLD
+                log.info("listener %s: %d more TLS handshakes failed", self._name, left_out)
+            self._since_ns, self._came = now, 0
+        self._came += 1
+        if self._came <= _MOST_TOLD:
+            log.info("listener %s: TLS with %s failed: %s", self._name, address, error)
 
 
 class Handshake(asyncio.BaseProtocol):
@@ -97,8 +125,7 @@ class Handshake(asyncio.BaseProtocol):
         listener.deadlines.remove(self._slot)
         listener.leave(self)
         if isinstance(exc, TlsError):
-            peer = self._peer or listener.peer_of(transport.get_extra_info("peername"))
-            listener.refused(Answer.for_reason(Reason.BAD_REQUEST, f"TLS: {exc}"), peer, sent=False)
+            listener.failed_handshakes.tell(exc, transport.get_extra_info("peername"))
 
     def eof_received(self) -> None:
         """The client left within it."""

@@ -428,7 +428,7 @@ class Http1Connection(asyncio.BaseProtocol):
 
     def refuse(self, answer: Answer, now: int) -> None:
         """Answer what is no request, and close."""
-        self._listener.refused(answer, self.peer)
+        self._listener.refused(self.codec.about(answer), self.peer)
         self._write(self.codec.send_answer(None, answer, False))
         self._close(now, linger=True)
 

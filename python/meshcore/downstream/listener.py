@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 from meshcore._core import now_ns
 from meshcore.codec.engines import server_engine
 from meshcore.downstream.detect import Detection
-from meshcore.downstream.handshake import Handshake, SecureDetection
+from meshcore.downstream.handshake import FailedHandshakes, Handshake, SecureDetection
 from meshcore.downstream.http1 import DRAIN_QUIET_NS, LINGER_NS, Http1Connection
 from meshcore.downstream.http2 import Http2Connection
 from meshcore.downstream.proxy_protocol import ProxyHeader
@@ -80,6 +80,7 @@ class Listener:
         self._idle = asyncio.Event()
         self._idle.set()
         self._tls = self._last_tls = tls
+        self.failed_handshakes = FailedHandshakes(spec.name)
         self._set(spec)
 
     def _set(self, spec: ListenerSpec) -> None:

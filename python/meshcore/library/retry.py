@@ -244,7 +244,10 @@ def asked_ns(outcome: object) -> int:
         return min(max(int(seconds * 1e9), 0), _MAX_NS)
     for told in (outcome, getattr(outcome, "response", None)):
         get = getattr(getattr(told, "headers", None), "get", None)
-        value = (get("retry-after") or get("Retry-After")) if callable(get) else None
+        if not callable(get):
+            continue
+        value = get("retry-after") or get("Retry-After")
         if isinstance(value, str) and value.isascii():
-            return retry_after_ns(value.strip()) or 0
+            date = get("date") or get("Date")
+            return retry_after_ns(value.strip(), date if isinstance(date, str) else None) or 0
     return 0

@@ -52,6 +52,8 @@ mod _core {
     #[pymodule_export]
     use crate::h2_heads::{body_of, h2_add_body, h2_check_list, h2_check_trailers};
     #[pymodule_export]
+    use crate::h2_heads::{h2_about, what_came_instead};
+    #[pymodule_export]
     use crate::h2_heads::{h2_list_bytes, h2_read_body};
     #[pymodule_export]
     use crate::h2_heads::{h2_read_request, h2_read_response, h2_write_answer};

@@ -170,6 +170,7 @@ impl Ticket {
                 .headers
                 .get(b"x-request-id")
                 .unwrap_or_else(|| self.request_id().as_slice()),
+            head_bytes: None,
         });
     }
 }
@@ -205,7 +206,7 @@ impl Ticket {
         let answer =
             self.answer.unwrap_or_else(|| meshcore_core::error::Reason::InternalError.into());
         let reply = LocalReply::new(&answer, self.route(), Some(request.head()));
-        Answer::local(answer.reason, answer.detail, reply)
+        Answer::local(answer.reason, self.ticket.detail_of(&answer), reply)
     }
 
     /// The header of the PROXY protocol for a connection of this client, which came to `host` and
@@ -339,7 +340,7 @@ impl Ticket {
             retry_after: if head.status < 400 {
                 None
             } else {
-                exchange::retry_after(&head.headers)
+                exchange::retry_after(&head.headers, || unix_ms() / 1000)
             },
         };
         let rng = &mut self.engine.rng();

@@ -21,6 +21,7 @@ pub(crate) use permit::Permit;
 pub(crate) use random::reseed;
 pub(crate) use retry::{BudgetCore, RetryCall, RetryCore, retry_after_ns};
 pub(crate) use routes::{FoundRoute, RoutesCore};
+pub(crate) use watch::name_of;
 pub(crate) use words::{SharedWords, Words};
 
 use meshcore_core::admission::{Quota, QuotaError};

@@ -11,6 +11,7 @@ use pyo3::prelude::*;
 use super::Words;
 use super::clock::Clock;
 use super::random::Random;
+use crate::clock::unix_ms;
 
 /// How many retries there may be beside calls.
 #[pyclass(frozen, subclass, module = "meshcore._core")]
@@ -180,8 +181,10 @@ impl Drop for RetryCall {
     }
 }
 
-/// How long a `retry-after` asks to be left alone, in nanoseconds; a date is not read.
+/// How long a `retry-after` asks to be left alone, in nanoseconds; `date`: of its response.
 #[pyfunction]
-pub(crate) fn retry_after_ns(value: &str) -> Option<u64> {
-    back_off::retry_after(value.as_bytes()).map(|asked| asked.0)
+#[pyo3(signature = (value, date=None))]
+pub(crate) fn retry_after_ns(value: &str, date: Option<&str>) -> Option<u64> {
+    let unix_s = || unix_ms() / 1000;
+    back_off::retry_after(value.as_bytes(), date.map(str::as_bytes), unix_s).map(|asked| asked.0)
 }

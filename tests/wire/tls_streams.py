@@ -54,12 +54,14 @@ class TlsStreams:
 
     async def shake(self) -> None:
         """Agree."""
-        while True:
-            with contextlib.suppress(ssl.SSLWantReadError):
-                self._tls.do_handshake()
-                break
-            await self._exchange()
-        self._writer.write(self._said.read())
+        try:
+            while True:
+                with contextlib.suppress(ssl.SSLWantReadError):
+                    self._tls.do_handshake()
+                    break
+                await self._exchange()
+        finally:
+            self._writer.write(self._said.read())  # perhaps an alert
 
     async def _exchange(self) -> bool:
         """Say what there is, and hear more; whether there was any."""

@@ -10,9 +10,9 @@ from meshcore._core import TicketRing, TlsServer
 if TYPE_CHECKING:
     from meshcore.config.snapshot import ListenerSpec
 
-# The keys of this process: what it gave is resumed here, and nowhere else.
-_TICKETS: Final = TicketRing()
-_TICKETS.set([os.urandom(48)])
+TICKETS: Final = TicketRing()
+"""With what this process seals tickets. Its own, until it is told others."""
+TICKETS.set([os.urandom(48)])
 
 
 def server_context(spec: ListenerSpec) -> TlsServer | None:
@@ -31,5 +31,5 @@ def server_context(spec: ListenerSpec) -> TlsServer | None:
         [*(["h2"] if spec.h2 else []), *(["http/1.1"] if spec.http1 else [])],
         tls.min_version,
         tls.client_ca_pem.encode() if tls.client_ca_pem is not None else None,
-        _TICKETS,
+        TICKETS,
     )

@@ -36,6 +36,7 @@ from meshcore.process.history import History, Refusal, Revision
 from meshcore.process.layer_places import placed
 from meshcore.process.room import share, too_small
 from meshcore.process.source import Source
+from meshcore.process.tickets import TicketKeys
 from meshcore.process.warned import Warned
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ class Control:
         self.reloads = {True: 0, False: 0}
         self._changing = asyncio.Lock()
         self._warned = Warned()
+        self._tickets = TicketKeys()
         self.snapshot: Snapshot
         self.engine: Engine
         self.segment: Segment
@@ -198,8 +200,15 @@ class Control:
             self._whole = change(None, self.snapshot)
         places, sockets = self._places(self.doors.current, [child.lane])
         assert child.slot is not None
-        start = messages.Start(child.slot, self._whole, places, str(self.file.parent))
+        folder, tickets = str(self.file.parent), self._tickets.keys
+        start = messages.Start(child.slot, self._whole, places, folder, tickets)
         child.send(start, [self.segment.fileno(), *sockets])
+
+    def renew_tickets(self) -> None:
+        """Seal TLS tickets with another key from now on, in every worker."""
+        self._tickets.renew()
+        for child in self.crew.living():
+            child.send(messages.NewTickets(self._tickets.keys))
 
     def hand_over(self, child: Child, lane: int) -> None:
         """Send a worker the doors of a lane that nobody accepts from. Raises `OSError` without

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ __all__ = [
     "Committed",
     "Drain",
     "Failed",
+    "NewTickets",
     "NotAdopted",
     "Prepare",
     "Ready",
@@ -45,10 +46,12 @@ class Start:
     doors: tuple[Place, ...]
     folder: str
     """Of the configuration's file, where layers in Python may be too."""
+    tickets: tuple[bytes, ...] = field(repr=False)
+    """The keys of TLS tickets."""
 
     def outline(self) -> Start:
         """Without what makes it large."""
-        return replace(self, change=None, doors=())  # type: ignore[arg-type]
+        return replace(self, change=None, doors=(), tickets=())  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +93,13 @@ class Release:
     """Accept from these lanes no more: somebody else does."""
 
     lane: int
+
+
+@dataclass(frozen=True, slots=True)
+class NewTickets:
+    """These keys of TLS tickets are in force."""
+
+    keys: tuple[bytes, ...] = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)

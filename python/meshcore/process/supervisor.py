@@ -29,6 +29,7 @@ from meshcore.process.init import Init
 from meshcore.process.limits import give_way, raise_descriptor_limit
 from meshcore.process.notify import activated, notify, watchdog_s
 from meshcore.process.orders import Orders
+from meshcore.process.tickets import LIFETIME_S
 from meshcore.process.upgrade import Upgrade
 from meshcore.process.watch import watch
 
@@ -169,6 +170,7 @@ class Supervisor:
             predecessor.say_ready()
         notify("READY=1", f"MAINPID={os.getpid()}", f"STATUS={self._control.workers} workers")
         self._every(watchdog_s(), _beat)
+        self._every(LIFETIME_S, self._control.renew_tickets)
         self._orders.on_change = self._changed
         self._watch()
 

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 import uvloop
 
 from meshcore._core import Engine, Segment
+from meshcore.downstream.tls import TICKETS
 from meshcore.errors import ConfigError, LayerError
 from meshcore.process import messages
 from meshcore.process.channel import Channel
@@ -107,6 +108,8 @@ class WorkerProcess:
                 await self._adopt(message, fds)
             case messages.Release():
                 self._release(message.lane)
+            case messages.NewTickets():
+                TICKETS.set(message.keys)
             case _:
                 log.error("control said %r, which is not understood", message)
 
@@ -117,6 +120,7 @@ class WorkerProcess:
             engine = Engine.worker(segment, start.slot, seed=secrets.randbits(64))
             self._worker = worker = Worker(engine, folder=Path(start.folder))
             self._drain_s = start.change.drain_ns / 1e9
+            TICKETS.set(start.tickets)
             prepared = await worker.prepare(start.change)
             await worker.commit(prepared, _by_listener(start.doors, fds[1:]))
         except (ConfigError, LayerError) as error:

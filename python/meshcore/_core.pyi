@@ -4,7 +4,7 @@ All times are integers of nanoseconds of ``CLOCK_MONOTONIC``, read with `now_ns`
 sizes are bytes. Classes without a constructor come from others' methods.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from enum import IntEnum
 from types import TracebackType
 from typing import Any, Final, Literal, ParamSpec, Self, TypeVar, final
@@ -36,7 +36,9 @@ __all__ = [
     "Due",
     "Engine",
     "ErrorCode",
+    "Finally",
     "FoundRoute",
+    "GuardCore",
     "H2ClientCodec",
     "H2Config",
     "H2Meter",
@@ -87,6 +89,7 @@ __all__ = [
     "misdirected",
     "now_ns",
     "retry_after_ns",
+    "surely",
     "unseen_field",
 ]
 
@@ -1386,6 +1389,25 @@ class Deadlines:
     def expired(self, now_ns: int) -> list[int]:
         """Slots whose deadline has passed; each is disarmed. O(slots)."""
 
+def surely(function: Callable[..., _R], /, *args: Any) -> _R:
+    """Call a function, and again if a handler of a signal broke it off (three times at most); what
+    it raised first is raised in the end. It must be one that may be called again then."""
+
+@final
+class Finally:
+    """A block that surely ends: ``with Finally(end, begin):``, of one `with` statement only.
+
+    `begin` is called and gives what the block gets; it has not begun if that raises or is false.
+    However the block ends, `end` is called as by `surely`, also if a handler of a signal raises
+    between two instructions of the statement itself.
+    """
+
+    def __new__(
+        cls, end: Callable[[], object], begin: Callable[[], object] | None = None
+    ) -> Finally: ...
+    def __enter__(self) -> Any: ...
+    def __exit__(self, *_raised: object) -> None: ...
+
 @final
 class Words:
     """The words of one part of a `SharedWords`."""
@@ -1490,6 +1512,9 @@ class ClientsCore:
     def try_acquire(self, client: str, n: int = 1) -> bool:
         """Take ``n`` tokens of a client's, if they are there. O(1)."""
 
+    def try_acquire_of(self, key: int, n: int) -> bool:
+        """As `try_acquire`, of the client of this `key`."""
+
     def take(self, client: str, n: int = 1) -> int:
         """Take ``n`` tokens: 0, or the nanoseconds to wait; 2^64 - 1 is for ever."""
 
@@ -1518,6 +1543,25 @@ class ClientsCore:
 
     def key(self, client: str) -> int:
         """What texts of the same client have in common."""
+
+@disjoint_base
+class GuardCore:
+    """The native half of a breaker's guard: one block at a time, which surely ends."""
+
+    def __new__(cls, breaker: BreakerCore, given: Permit | None = None) -> Self:
+        """Asks for nothing yet, or goes by a permit that was given for its block."""
+
+    def __enter__(self) -> Permit:
+        """Ask for leave, or raise `meshcore.errors.BreakerOpen`."""
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: object,
+        /,
+    ) -> None:
+        """Settle by how the block ended, unless the block has done so."""
 
 @disjoint_base
 class BreakerCore:
@@ -1578,6 +1622,18 @@ class BreakerCore:
         /,
     ) -> None:
         """Settle by how the block ended."""
+
+    def __aenter__(self) -> Awaitable[None]:
+        """As ``with``; never waits."""
+
+    def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+        /,
+    ) -> Awaitable[None]:
+        """As ``with``."""
 
     @property
     def state(self) -> str:

@@ -70,6 +70,8 @@ mod _core {
     #[pymodule_export]
     use crate::library::{BudgetCore, RetryCall, RetryCore, retry_after_ns};
     #[pymodule_export]
+    use crate::library::{Finally, GuardCore, surely_called};
+    #[pymodule_export]
     use crate::library::{FoundRoute, RoutesCore};
     #[pymodule_export]
     use crate::library::{SharedWords, Words};

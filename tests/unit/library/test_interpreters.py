@@ -140,11 +140,12 @@ name = sys.argv[1]
 makes = f"import meshcore; meshcore.SharedState({name!r}).token_bucket('x', '1/s')"
 run(other, f"import meshcore; state = meshcore.SharedState({name!r})")
 state = meshcore.SharedState(name)
-with state._file.locked():
-    waiting = threading.Thread(target=run, args=(other, makes))
+waiting = threading.Thread(target=run, args=(other, makes))
+def hold(_fd):
     waiting.start()
     waiting.join(0.3)
     print(waiting.is_alive(), state._file.words.find("token_bucket", "x"))
+state._file.alone(hold)
 waiting.join(30)
 print(waiting.is_alive(), state.remove("x"))
 """

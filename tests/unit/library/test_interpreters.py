@@ -161,7 +161,9 @@ def test_one_waits_for_another_that_makes_something() -> None:
     assert ended.stdout == "True None\nFalse True\n", ended.stderr
 
 
-@pytest.mark.skipif(sys.version_info < (3, 13), reason="there is none")
+@pytest.mark.skipif(
+    sys.version_info < (3, 13), reason="only CPython 3.13 has interpreters with a lock of their own"
+)
 def test_one_with_a_gil_of_its_own_is_told_why_not() -> None:
     code = """
 import _interpreters

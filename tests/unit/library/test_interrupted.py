@@ -68,7 +68,7 @@ def interrupted(at: int, work: Callable[[], object]) -> BaseException | None:
 
 
 # Of instructions, one in so many is tried; which, is by chance. All, with STEP = 1, take minutes.
-STEP = int(os.environ.get("INTERRUPT_STEP", "23"))
+STEP = int(os.environ.get("INTERRUPT_STEP", "97"))
 
 
 def everywhere(case: Callable[[int], BaseException | None]) -> int:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from meshcore._core import Answer, Chunk, CodecLimits, Listener, Peer, Request, Response, Ticket
+    from meshcore.exchange.flow import Flow
     from meshcore.testing.hooks import HooksAtOnce
 
 NEVER: Final = (1 << 63) - 1
@@ -281,6 +282,9 @@ class Flight:
 
     def run_response_layers(self, exchange: Exchange) -> bool:
         return self._hooks.on_response(exchange)
+
+    def run_body_hooks(self, exchange: Exchange, flow: Flow) -> bool:
+        return self._hooks.on_body(exchange, flow)
 
     def tell_layers(self, exchange: Exchange) -> None:
         self._hooks.on_end(exchange)

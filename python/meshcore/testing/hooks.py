@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from meshcore._core import Answer, Response, body_of
-from meshcore.process.layers import ENDS, Hooks, tell_end
+from meshcore.process.body_hooks import ENDS
+from meshcore.process.layers import Hooks, tell_end
 from meshcore.testing.messages import response as endpoints_response
 
 if TYPE_CHECKING:
@@ -17,8 +18,9 @@ if TYPE_CHECKING:
 
     from meshcore._core import Outcome, Request
     from meshcore.exchange.exchange import Exchange
+    from meshcore.exchange.flow import Flow
     from meshcore.exchange.layers import Layer
-    from meshcore.process.layers import Then
+    from meshcore.process.body_hooks import Then
 
     Hook = Answer | Awaitable[Answer | None] | None
 
@@ -202,16 +204,27 @@ class HooksAtOnce(Hooks):
     error: BaseException | None = None
     """What a hook raised last."""
 
-    def _failed(self, exchange: Exchange, layer: Layer, error: BaseException) -> None:
+    def _failed(
+        self, exchange: Exchange, layer: Layer, error: BaseException, holder: Exchange | Flow
+    ) -> None:
         self.error = error
-        super()._failed(exchange, layer, error)
+        super()._failed(exchange, layer, error, holder)
 
-    def _failed_at_once(self, exchange: Exchange, layer: Layer, error: BaseException) -> None:
+    def _failed_at_once(
+        self, exchange: Exchange, layer: Layer, error: BaseException, holder: Exchange | Flow
+    ) -> None:
         if isinstance(error, ENDS):
             raise error
-        self._failed(exchange, layer, error)
+        self._failed(exchange, layer, error, holder)
 
-    def _spawn(self, exchange: Exchange, layer: Layer, hook: Awaitable[Any], then: Then) -> None:
+    def _spawn(
+        self,
+        exchange: Exchange,
+        layer: Layer,
+        hook: Awaitable[Any],
+        then: Then,
+        holder: Exchange | Flow,
+    ) -> None:
         passage: Any = exchange.layers
         elsewhere = "await asyncio.to_thread(mesh.decide, …)"
         try:
@@ -219,7 +232,7 @@ class HooksAtOnce(Hooks):
         except WaitsError:
             raise
         except (Exception, asyncio.CancelledError) as error:
-            self._failed(exchange, layer, error)
+            self._failed(exchange, layer, error, holder)
         else:
             then(exchange, layer, result)
 

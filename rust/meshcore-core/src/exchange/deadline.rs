@@ -7,7 +7,7 @@ use crate::error::Reason;
 use crate::time::Nanos;
 
 /// An async hook of a Python layer may take this long: as long as clients of HTTP commonly wait.
-const LAYER: Nanos = Nanos::from_secs(30);
+pub(super) const LAYER: Nanos = Nanos::from_secs(30);
 
 /// What a request waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,10 +51,11 @@ impl RequestTicket {
     pub fn next_due(&self) -> Nanos {
         let awaited = match self.awaited {
             Awaited::Layer(since) => since + LAYER,
+            _ if self.is_at_work() => Nanos::MAX,
             Awaited::Head => self.head_due().min(self.try_due(Some(self.last))),
             Awaited::Byte(since) => after(since, self.idle_ns()),
         };
-        awaited.min(self.deadline).min(self.probe_due())
+        awaited.min(self.work_due()).min(self.deadline).min(self.probe_due())
     }
 
     /// The same, for a timer that is set to it now.
@@ -124,20 +125,23 @@ impl RequestTicket {
         if now >= self.deadline {
             return Due::Over(Reason::DeadlineExceeded, "");
         }
+        let too_long = Due::Over(Reason::LayerError, "a layer took over 30 s");
         match self.awaited {
-            Awaited::Layer(since) if now >= since + LAYER => {
-                Due::Over(Reason::LayerError, "a layer took over 30 s")
-            }
+            _ if now >= self.work_due() => too_long,
+            Awaited::Layer(since) if now >= since + LAYER => too_long,
+            Awaited::Head | Awaited::Byte(_) if self.is_at_work() => self.not_yet(now),
             Awaited::Head if now >= self.head_due() => self.head_missing(paused, now),
             Awaited::Head if now >= self.try_due(None) => Due::Attempt(Reason::UpstreamTryTimeout),
             Awaited::Byte(since) if now >= after(since, self.idle_ns()) => {
                 Due::Over(self.silent(paused), "idle_timeout")
             }
-            _ => {
-                self.last = now;
-                Due::NotYet
-            }
+            _ => self.not_yet(now),
         }
+    }
+
+    fn not_yet(&mut self, now: Nanos) -> Due {
+        self.last = now;
+        Due::NotYet
     }
 
     fn head_missing(&self, paused: Paused, now: Nanos) -> Due {

@@ -1,0 +1,167 @@
+"""Runs the hooks of Python layers for bodies and trailers, and ends exchanges whose layers fail."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+import logging
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any, Final
+
+from meshcore._core import Answer, Reason
+from meshcore.exchange.layers import Layer
+from meshcore.exchange.phase import ANSWERING
+
+if TYPE_CHECKING:
+    import contextvars
+    from collections.abc import Awaitable, Callable
+
+    from meshcore._core import Outcome, Request
+    from meshcore.exchange.exchange import Exchange
+    from meshcore.exchange.flow import Flow, Hook
+
+    Then = Callable[[Exchange, Layer, Any], None]
+
+log = logging.getLogger("meshcore.layers")
+
+# What ends the program, and not a request alone.
+ENDS: Final = (KeyboardInterrupt, SystemExit)
+
+
+class BodyHooks(ABC):
+    """What layers do with bodies, piece by piece; and how one that fails ends its request."""
+
+    def __init__(self, clock: Callable[[], int]) -> None:
+        self._now_ns = clock
+
+    def on_body(self, exchange: Exchange, flow: Flow) -> bool:
+        """Have layers change what a flow has in hand; false: one of them is still at it, or the
+        exchange went on by itself."""
+        passage: Any = exchange.layers
+        while (hook := flow.next_hook()) is not None:
+            given = (flow.trailers,) if hook.of_trailers else (flow.data, flow.end is not None)
+            try:
+                result = passage.context.run(hook.call, *given)
+            except (Exception, asyncio.CancelledError, *ENDS) as error:
+                self._failed_at_once(exchange, hook.layer, error, flow)
+                return False
+            if result is None:
+                continue
+            if inspect.isawaitable(result):
+                then = functools.partial(self._hooked, flow, hook)
+                self._spawn(exchange, hook.layer, result, then, flow)
+                return False
+            if not self._changes(exchange, flow, hook, result):
+                return False
+        return True
+
+    def _hooked(
+        self, flow: Flow, hook: Hook, exchange: Exchange, layer: Layer, result: object
+    ) -> None:
+        if result is None or self._changes(exchange, flow, hook, result):
+            exchange.on_hooked(flow, self._now_ns())
+
+    def _changes(self, exchange: Exchange, flow: Flow, hook: Hook, result: object) -> bool:
+        """Take what a hook made; false: it ended the exchange."""
+        layer = hook.layer
+        if hook.of_trailers:
+            return self._changes_trailers(exchange, flow, layer, result)
+        if isinstance(result, bytes):
+            if not layer.keeps_length or len(result) == len(flow.data):
+                flow.data = result
+                return True
+            log.error("layer %s keeps_length, and made %d of %d bytes", *_told(layer, flow, result))
+        elif isinstance(result, Answer) and flow.of_request and exchange.phase < ANSWERING:
+            if not begins_tunnel(exchange, result):
+                _leave_out(exchange, layer)
+                exchange.answer(result, self._now_ns())
+                return False
+            log.error("layer %s answered CONNECT: no tunnel begins", type(layer).__name__)
+        elif isinstance(result, Answer) and flow.of_request:
+            log.error("layer %s answered behind the response's head", type(layer).__name__)
+        else:
+            name, kind = type(layer).__name__, type(result).__name__
+            log.error("layer %s returned %s for a piece, not bytes or None", name, kind)
+        self._end(exchange, layer, flow)
+        return False
+
+    def _changes_trailers(
+        self, exchange: Exchange, flow: Flow, layer: Layer, result: object
+    ) -> bool:
+        try:
+            flow.end_with(result)  # type: ignore[arg-type]  # whatever it is, it says
+        except (TypeError, ValueError) as error:
+            name = type(layer).__name__
+            log.error("layer %s returned what cannot be trailers: %s", name, error)
+            self._end(exchange, layer, flow)
+            return False
+        return True
+
+    def _returned(self, exchange: Exchange, layer: Layer, result: object) -> None:
+        name = type(layer).__name__
+        if isinstance(result, Answer):
+            log.error("layer %s answered CONNECT with %s: no tunnel begins", name, result.status)
+        else:
+            log.error("layer %s returned %r, not an Answer or None", name, result)
+        self._end(exchange, layer, exchange)
+
+    def _failed(
+        self, exchange: Exchange, layer: Layer, error: BaseException, holder: Exchange | Flow
+    ) -> None:
+        log.error("layer %s failed", type(layer).__name__, exc_info=error)
+        self._end(exchange, layer, holder)
+
+    def _end(self, exchange: Exchange, layer: Layer, holder: Exchange | Flow) -> None:
+        if holder is not exchange:
+            _leave_out(exchange, layer)
+        answer = Answer.for_reason(Reason.LAYER_ERROR, type(layer).__name__)
+        exchange.end_with(answer, self._now_ns())
+
+    @abstractmethod
+    def _failed_at_once(
+        self, exchange: Exchange, layer: Layer, error: BaseException, holder: Exchange | Flow
+    ) -> None:
+        """A hook raised before there was anything to await."""
+
+    @abstractmethod
+    def _spawn(
+        self,
+        exchange: Exchange,
+        layer: Layer,
+        hook: Awaitable[Any],
+        then: Then,
+        holder: Exchange | Flow,
+    ) -> None:
+        """Await the rest of a hook, and go on with what it returns; ``holder`` has its task."""
+
+    @abstractmethod
+    def _tell_end(
+        self, context: contextvars.Context, layer: Layer, request: Request, outcome: Outcome
+    ) -> None:
+        """Run a layer's `on_end` (`tell_end`)."""
+
+
+def has_body_hooks(kind: type[Layer]) -> bool:
+    """Whether layers of this class see bodies or trailers."""
+    return (
+        kind.on_request_body is not Layer.on_request_body
+        or kind.on_response_body is not Layer.on_response_body
+        or kind.on_request_trailers is not Layer.on_request_trailers
+        or kind.on_response_trailers is not Layer.on_response_trailers
+    )
+
+
+def begins_tunnel(exchange: Exchange, answer: Answer) -> bool:
+    """Whether its client would take it for the beginning of one (RFC 9110 §9.3.6)."""
+    return 200 <= answer.status < 300 and exchange.request.method == "CONNECT"
+
+
+def _leave_out(exchange: Exchange, layer: Layer) -> None:
+    """What a layer answers or fails with is for others to see."""
+    passage: Any = exchange.layers
+    passage[:] = [each for each in passage if each is not layer]
+
+
+def _told(layer: Layer, flow: Flow, made: bytes) -> tuple[str, int, int]:
+    return type(layer).__name__, len(made), len(flow.data)

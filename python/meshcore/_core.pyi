@@ -302,6 +302,10 @@ class Body:
     def end(self) -> bool:
         """Whether the message ends here."""
 
+    @property
+    def trailers(self) -> list[tuple[str, str]]:
+        """Those that came with the end."""
+
     @staticmethod
     def ending(trailers: list[tuple[str, str]]) -> Body:
         """The end of a body, with these trailers. Raises `ValueError` for fields that are no

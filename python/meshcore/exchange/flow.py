@@ -24,6 +24,8 @@ class Hook(NamedTuple):
     layer: Layer
     call: Callable[..., Any]
     of_trailers: bool
+    answers: bool = False
+    """It may end the request with an `Answer`."""
 
 
 class Flow:
@@ -75,7 +77,7 @@ class Flow:
         for layer in layers:
             kind = type(layer)
             if kind.on_request_body is not Layer.on_request_body:
-                of_pieces.append(Hook(layer, partial(layer.on_request_body, request), False))
+                of_pieces.append(Hook(layer, partial(layer.on_request_body, request), False, True))
             if kind.on_request_trailers is not Layer.on_request_trailers:
                 of_trailers.append(Hook(layer, partial(layer.on_request_trailers, request), True))
         return cls(True, of_pieces, of_trailers) if of_pieces or of_trailers else None
@@ -129,11 +131,28 @@ class Flow:
         self._held = False
         return None
 
-    def end_with(self, trailers: Fields) -> None:
-        """A layer gave others. Raises `ValueError` or `TypeError` for what may not be one."""
-        self.end = Body.ending(trailers)
-        self.trailers = [(name.lower(), value) for name, value in trailers]
-        self.retold = True
+    def given(self, hook: Hook) -> tuple[Any, ...]:
+        """With what it is called."""
+        if hook.of_trailers:
+            return (list(self.trailers or ()),)
+        return self.data, self.end is not None
+
+    def change(self, hook: Hook, made: Any) -> None:
+        """Take what a hook made of what is in hand. Raises `TypeError` or `ValueError`, which says
+        why it cannot be."""
+        if hook.of_trailers:
+            try:
+                self.end = Body.ending(made)
+            except (TypeError, ValueError) as error:
+                raise ValueError(f"what cannot be trailers: {error}") from error
+            self.trailers = [(name.lower(), value) for name, value in made]
+            self.retold = True
+        elif not isinstance(made, bytes):
+            raise TypeError(f"{type(made).__name__} for a piece, not bytes or None")
+        elif hook.layer.keeps_length and len(made) != len(self.data):
+            raise ValueError(f"{len(made)} bytes for {len(self.data)}, and keeps_length is set")
+        else:
+            self.data = made
 
     def stop(self) -> None:
         """Nobody wants it: what a hook still makes of it counts for nothing."""

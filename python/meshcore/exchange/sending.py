@@ -72,6 +72,10 @@ class Sending(Ending):
         elif ticket.due_sooner:
             self.down.arm(ticket.arm())
 
+    def kept_body(self) -> bytes:
+        """What of it is kept for another attempt, behind what came with the head."""
+        return b"".join(map(bytes, self._kept or ()))
+
     def resume(self, now_ns: int) -> None:
         """What was awaited before the request can go on is there."""
         raise NotImplementedError

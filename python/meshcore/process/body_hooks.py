@@ -40,9 +40,8 @@ class BodyHooks(ABC):
         exchange went on by itself."""
         passage: Any = exchange.layers
         while (hook := flow.next_hook()) is not None:
-            given = (flow.trailers,) if hook.of_trailers else (flow.data, flow.end is not None)
             try:
-                result = passage.context.run(hook.call, *given)
+                result = passage.context.run(hook.call, *flow.given(hook))
             except (Exception, asyncio.CancelledError, *ENDS) as error:
                 self._failed_at_once(exchange, hook.layer, error, flow)
                 return False
@@ -64,39 +63,22 @@ class BodyHooks(ABC):
 
     def _changes(self, exchange: Exchange, flow: Flow, hook: Hook, result: object) -> bool:
         """Take what a hook made; false: it ended the exchange."""
-        layer = hook.layer
-        if hook.of_trailers:
-            return self._changes_trailers(exchange, flow, layer, result)
-        if isinstance(result, bytes):
-            if not layer.keeps_length or len(result) == len(flow.data):
-                flow.data = result
-                return True
-            log.error("layer %s keeps_length, and made %d of %d bytes", *_told(layer, flow, result))
-        elif isinstance(result, Answer) and flow.of_request and exchange.phase < ANSWERING:
-            if not begins_tunnel(exchange, result):
+        layer, name = hook.layer, type(hook.layer).__name__
+        if isinstance(result, Answer) and hook.answers:
+            if exchange.phase < ANSWERING:
                 _leave_out(exchange, layer)
                 exchange.answer(result, self._now_ns())
                 return False
-            log.error("layer %s answered CONNECT: no tunnel begins", type(layer).__name__)
-        elif isinstance(result, Answer) and flow.of_request:
-            log.error("layer %s answered behind the response's head", type(layer).__name__)
+            log.error("layer %s answered behind the response's head", name)
         else:
-            name, kind = type(layer).__name__, type(result).__name__
-            log.error("layer %s returned %s for a piece, not bytes or None", name, kind)
+            try:
+                flow.change(hook, result)
+            except (TypeError, ValueError) as error:
+                log.error("layer %s returned %s", name, error)
+            else:
+                return True
         self._end(exchange, layer, flow)
         return False
-
-    def _changes_trailers(
-        self, exchange: Exchange, flow: Flow, layer: Layer, result: object
-    ) -> bool:
-        try:
-            flow.end_with(result)  # type: ignore[arg-type]  # whatever it is, it says
-        except (TypeError, ValueError) as error:
-            name = type(layer).__name__
-            log.error("layer %s returned what cannot be trailers: %s", name, error)
-            self._end(exchange, layer, flow)
-            return False
-        return True
 
     def _returned(self, exchange: Exchange, layer: Layer, result: object) -> None:
         name = type(layer).__name__
@@ -161,7 +143,3 @@ def _leave_out(exchange: Exchange, layer: Layer) -> None:
     """What a layer answers or fails with is for others to see."""
     passage: Any = exchange.layers
     passage[:] = [each for each in passage if each is not layer]
-
-
-def _told(layer: Layer, flow: Flow, made: bytes) -> tuple[str, int, int]:
-    return type(layer).__name__, len(made), len(flow.data)

@@ -107,6 +107,12 @@ impl Body {
         self.0.body.end
     }
 
+    /// Those that came with the end.
+    #[getter]
+    fn trailers<'py>(&self, py: Python<'py>) -> PyResult<Vec<FieldText<'py>>> {
+        self.0.body.trailers.as_deref().map_or_else(|| Ok(Vec::new()), |found| all(py, found))
+    }
+
     /// The end of one, with these trailers.
     #[staticmethod]
     fn ending(py: Python<'_>, trailers: Vec<(String, Bound<'_, PyString>)>) -> PyResult<Self> {

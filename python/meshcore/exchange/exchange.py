@@ -246,6 +246,8 @@ class Exchange(Relaying):
             if due == Due.ATTEMPT:
                 self.on_failed(reason, detail, now_ns, cause)
             else:
+                if reason == Reason.LAYER_ERROR:
+                    self._leave_out_late()
                 self.answer(Answer.for_reason(reason, detail), now_ns, cause)
 
     def end_with(self, answer: Answer, now_ns: int) -> None:

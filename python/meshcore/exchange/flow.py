@@ -38,6 +38,7 @@ class Flow:
         "_of_pieces",
         "_of_trailers",
         "_waiting",
+        "at_work",
         "data",
         "end",
         "of_request",
@@ -63,6 +64,8 @@ class Flow:
         """That come with the end."""
         self.retold = False
         """A layer gave others."""
+        self.at_work: Layer | None = None
+        """Who had it last."""
         self.task: Task | None = None
         """The hook that is awaited, cancelled with the exchange."""
         self.waits = False
@@ -127,7 +130,9 @@ class Flow:
     def next_hook(self) -> Hook | None:
         """Who is to have what is in hand."""
         if self._left:
-            return self._left.pop()
+            hook = self._left.pop()
+            self.at_work = hook.layer
+            return hook
         self._held = False
         return None
 

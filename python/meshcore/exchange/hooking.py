@@ -74,6 +74,12 @@ class Hooking(Reading):
         if self.ticket.due_sooner:
             self.down.arm(self.ticket.arm())
 
+    def _leave_out_late(self) -> None:
+        """A layer that had the request's body for too long does not see what is said for it."""
+        layers = self.layers
+        if layers is not None and layers.inward is not None and layers.inward.task is not None:
+            layers.leave_out(layers.inward.at_work)
+
     @staticmethod
     def _stop_flows(layers: Passage) -> None:
         for flow in (layers.inward, layers.outward):

@@ -63,6 +63,9 @@ class Passage(Protocol):
     def clear(self) -> None:
         """None of them is."""
 
+    def leave_out(self, layer: Layer | None) -> None:
+        """That one is not: what it answers or fails with is for others to see."""
+
 
 class Observer(Protocol):
     """Is told of every request when it begins and when it is over: logs, traces. Absent, it costs

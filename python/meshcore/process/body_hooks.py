@@ -66,7 +66,7 @@ class BodyHooks(ABC):
         layer, name = hook.layer, type(hook.layer).__name__
         if isinstance(result, Answer) and hook.answers:
             if exchange.phase < ANSWERING:
-                _leave_out(exchange, layer)
+                self._leave_out(exchange, layer)
                 exchange.answer(result, self._now_ns())
                 return False
             log.error("layer %s answered behind the response's head", name)
@@ -96,9 +96,14 @@ class BodyHooks(ABC):
 
     def _end(self, exchange: Exchange, layer: Layer, holder: Exchange | Flow) -> None:
         if holder is not exchange:
-            _leave_out(exchange, layer)
+            self._leave_out(exchange, layer)
         answer = Answer.for_reason(Reason.LAYER_ERROR, type(layer).__name__)
         exchange.end_with(answer, self._now_ns())
+
+    @staticmethod
+    def _leave_out(exchange: Exchange, layer: Layer) -> None:
+        if exchange.layers is not None:
+            exchange.layers.leave_out(layer)
 
     @abstractmethod
     def _failed_at_once(
@@ -137,9 +142,3 @@ def has_body_hooks(kind: type[Layer]) -> bool:
 def begins_tunnel(exchange: Exchange, answer: Answer) -> bool:
     """Whether its client would take it for the beginning of one (RFC 9110 §9.3.6)."""
     return 200 <= answer.status < 300 and exchange.request.method == "CONNECT"
-
-
-def _leave_out(exchange: Exchange, layer: Layer) -> None:
-    """What a layer answers or fails with is for others to see."""
-    passage: Any = exchange.layers
-    passage[:] = [each for each in passage if each is not layer]

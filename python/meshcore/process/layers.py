@@ -159,6 +159,10 @@ class Passage(list[Layer]):
     inward: Flow | None
     outward: Flow | None
 
+    def leave_out(self, layer: Layer | None) -> None:
+        """What a layer answers or fails with is for others to see."""
+        self[:] = [each for each in self if each is not layer]
+
 
 class Hooks(BodyHooks):
     """Layers by the number that the core pauses with, and what becomes of exchanges by them.

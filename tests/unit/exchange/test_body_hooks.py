@@ -25,8 +25,13 @@ class Held(Probe):
     def __init__(self, way: str) -> None:
         super().__init__()
         self.way = way
+        self.saw: list[int] = []
         self.pieces: list[tuple[bytes, bool]] = []
         self.made: Callable[[bytes], Any] = lambda piece: piece.replace(b" ", b"  ")
+
+    def on_response(self, request: Request, response: Response) -> Any:
+        self.saw.append(response.status)
+        return super().on_response(request, response)
 
     async def _held(self, gate: Gate, piece: bytes) -> Any:
         await gate
@@ -147,7 +152,7 @@ def test_an_endpoint_is_free_when_all_of_its_response_is_here(holding: Make, end
 
 @pytest.mark.parametrize("way", ["in", "out"])
 def test_a_hook_has_thirty_seconds(holding: Make, way: str) -> None:
-    world, _ = holding(way)
+    world, held = holding(way)
     client = ask(world, OPEN + chunk(BODY) if way == "in" else GET + b"\r\n")
     endpoint = opened(world)
     if way == "out":
@@ -165,6 +170,7 @@ def test_a_hook_has_thirty_seconds(holding: Make, way: str) -> None:
     assert endpoint.lost
     assert not world.loop.tasks
     if way == "in":
+        assert not held.saw, "what a layer fails with is for others to see"
         assert client.written.startswith(b"HTTP/1.1 500 ")
         assert b"x-mesh-reason: layer_error" in client.written
     else:

@@ -439,6 +439,34 @@ mod tests {
     }
 
     #[test]
+    fn a_hook_has_its_own_time_and_nobody_else_any_meanwhile() {
+        let slow = Due::Over(Reason::LayerError, "a layer took over 30 s");
+        let mut upload = plain(false);
+        upload.make_body();
+        upload.at_work(true, true, at(3));
+        assert_eq!(upload.next_due(), at(33), "not the client's");
+        assert_eq!(due_at(&mut upload, NOBODY, at(32)), Due::NotYet);
+        upload.at_work(true, false, at(32));
+        assert_eq!(upload.next_due(), at(62), "from now on");
+        upload.at_work(true, true, at(40));
+        assert_eq!(upload.due(NOBODY, at(70)), slow);
+
+        let mut asked = plain(true);
+        asked.make_body();
+        asked.at_work(true, true, T0);
+        asked.at_work(true, false, at(20));
+        asked.request_ended(at(20));
+        assert_eq!(asked.next_due(), at(25), "the endpoint's begins with the end");
+
+        let mut download = responded(plain(true), OK, at(1));
+        download.at_work(false, true, at(2));
+        assert_eq!(download.next_due(), at(32));
+        assert_eq!(download.due(Paused { endpoint: true, client: false }, at(31)), Due::NotYet);
+        download.at_work(false, false, at(31));
+        assert_eq!(download.next_due(), at(91), "silence counts from there");
+    }
+
+    #[test]
     fn a_deadline_that_a_trusted_proxy_sets_goes_before_everything() {
         let mut bounded = ticket(&json!({}), true, &[("x-mesh-deadline-ms", "2000")]);
         bounded.await_layer(T0);

@@ -445,7 +445,7 @@ mod tests {
         upload.make_body();
         upload.at_work(true, true, at(3));
         assert_eq!(upload.next_due(), at(33), "not the client's");
-        assert_eq!(due_at(&mut upload, NOBODY, at(32)), Due::NotYet);
+        assert_eq!(upload.due(NOBODY, at(32)), Due::NotYet);
         upload.at_work(true, false, at(32));
         assert_eq!(upload.next_due(), at(62), "from now on");
         upload.at_work(true, true, at(40));

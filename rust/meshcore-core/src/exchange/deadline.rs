@@ -444,10 +444,12 @@ mod tests {
         let mut upload = plain(false);
         upload.make_body();
         upload.at_work(true, true, at(3));
+        upload.reading(false, at(3));
         assert_eq!(upload.next_due(), at(33), "not the client's");
         assert_eq!(upload.due(NOBODY, at(32)), Due::NotYet);
         upload.at_work(true, false, at(32));
-        assert_eq!(upload.next_due(), at(62), "from now on");
+        upload.reading(true, at(32));
+        assert_eq!(upload.next_due(), at(49), "its least rate goes on");
         upload.at_work(true, true, at(40));
         assert_eq!(upload.due(NOBODY, at(70)), slow);
 

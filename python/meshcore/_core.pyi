@@ -310,6 +310,15 @@ class Body:
     def end(self) -> bool:
         """Whether the message ends here."""
 
+    @property
+    def trailers(self) -> list[tuple[str, str]]:
+        """Those that came with the end."""
+
+    @staticmethod
+    def ending(trailers: list[tuple[str, str]]) -> Body:
+        """The end of a body, with these trailers. Raises `ValueError` for fields that are no
+        layer's to write, or may not be trailers."""
+
 @final
 class Chunk:
     """Pieces of a body as HTTP/2 brought them; ``bytes(chunk)`` joins them in one copy."""
@@ -1023,6 +1032,10 @@ class Ticket:
         """Whether a gRPC status is still to come."""
 
     @property
+    def knows_status(self) -> bool:
+        """Whether a gRPC status is here."""
+
+    @property
     def repeatable(self) -> bool:
         """Whether the request is sent again if a kept connection turns out to be stale."""
 
@@ -1054,6 +1067,31 @@ class Ticket:
 
     def received(self, size: int, connected: bool, now_ns: int) -> int:
         """A piece of the request's body came; ``connected``: an endpoint takes it. A `Keep`."""
+
+    def open_request(self, request: Request, keeps_length: bool) -> Body | None:
+        """Layers make another body of the request's: takes out what of it came with its head, which
+        says nothing of a length then, unless the new one is as long. `None`: it has no body."""
+
+    def open_response(
+        self, request: Request, response: Response, keeps_length: bool
+    ) -> Body | None:
+        """The same of the response; that to HEAD, and a 304, say no length either."""
+
+    def came(self, size: int, now_ns: int) -> None:
+        """A piece of the request's body came, for layers to change."""
+
+    def made(self, size: int, connected: bool) -> int:
+        """They made so much of it; a `Keep`, as in `received`."""
+
+    def at_work(self, of_request: bool, on: bool, now_ns: int) -> None:
+        """A layer has a piece of the request's body, or of the response's, and must be done in
+        time; or it has none any more."""
+
+    def trailers(self, body: Body, of_request: bool) -> list[tuple[str, str]] | None:
+        """Of the last piece of a body, those that are sent on; `None`: there are none."""
+
+    def retold(self, body: Body) -> None:
+        """Layers changed the trailers of the response: what the client of a gRPC call is told."""
 
     def request_ended(self, now_ns: int) -> None:
         """The last byte of the request's body came: from now on the service is waited for."""

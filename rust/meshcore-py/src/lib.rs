@@ -3,7 +3,10 @@
 use pyo3::prelude::*;
 use pyo3::types::IntoPyDict;
 
+mod access_line;
 mod answer;
+mod bodies;
+mod cause;
 mod client_codec;
 mod clock;
 mod deadlines;
@@ -35,6 +38,8 @@ mod _core {
 
     #[pymodule_export]
     use crate::answer::Answer;
+    #[pymodule_export]
+    use crate::cause::Cause;
     #[pymodule_export]
     use crate::client_codec::ClientCodec;
     #[pymodule_export]
@@ -88,7 +93,7 @@ mod _core {
     #[pymodule_export]
     use crate::server_codec::{CodecLimits, ServerCodec};
     #[pymodule_export]
-    use crate::ticket::{Cause, Ticket};
+    use crate::ticket::Ticket;
 
     #[pymodule_init]
     fn init(m: &Bound<'_, PyModule>) -> PyResult<()> {

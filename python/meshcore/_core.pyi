@@ -4,7 +4,7 @@ All times are integers of nanoseconds of ``CLOCK_MONOTONIC``, read with `now_ns`
 sizes are bytes. Classes without a constructor come from others' methods.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from enum import IntEnum
 from types import TracebackType
 from typing import Any, Final, Literal, ParamSpec, Self, TypeVar, final
@@ -36,7 +36,9 @@ __all__ = [
     "Due",
     "Engine",
     "ErrorCode",
+    "Finally",
     "FoundRoute",
+    "GuardCore",
     "H2ClientCodec",
     "H2Config",
     "H2Meter",
@@ -91,6 +93,7 @@ __all__ = [
     "misdirected",
     "now_ns",
     "retry_after_ns",
+    "surely",
     "tls_pair_fault",
     "tls_roots_fault",
     "unseen_field",
@@ -312,6 +315,15 @@ class Body:
     @property
     def end(self) -> bool:
         """Whether the message ends here."""
+
+    @property
+    def trailers(self) -> list[tuple[str, str]]:
+        """Those that came with the end."""
+
+    @staticmethod
+    def ending(trailers: list[tuple[str, str]]) -> Body:
+        """The end of a body, with these trailers. Raises `ValueError` for fields that are no
+        layer's to write, or may not be trailers."""
 
 @final
 class Chunk:
@@ -1026,6 +1038,10 @@ class Ticket:
         """Whether a gRPC status is still to come."""
 
     @property
+    def knows_status(self) -> bool:
+        """Whether a gRPC status is here."""
+
+    @property
     def repeatable(self) -> bool:
         """Whether the request is sent again if a kept connection turns out to be stale."""
 
@@ -1057,6 +1073,31 @@ class Ticket:
 
     def received(self, size: int, connected: bool, now_ns: int) -> int:
         """A piece of the request's body came; ``connected``: an endpoint takes it. A `Keep`."""
+
+    def open_request(self, request: Request, keeps_length: bool) -> Body | None:
+        """Layers make another body of the request's: takes out what of it came with its head, which
+        says nothing of a length then, unless the new one is as long. `None`: it has no body."""
+
+    def open_response(
+        self, request: Request, response: Response, keeps_length: bool
+    ) -> Body | None:
+        """The same of the response; that to HEAD, and a 304, say no length either."""
+
+    def came(self, size: int, now_ns: int) -> None:
+        """A piece of the request's body came, for layers to change."""
+
+    def made(self, size: int, connected: bool) -> int:
+        """They made so much of it; a `Keep`, as in `received`."""
+
+    def at_work(self, of_request: bool, on: bool, now_ns: int) -> None:
+        """A layer has a piece of the request's body, or of the response's, and must be done in
+        time; or it has none any more."""
+
+    def trailers(self, body: Body, of_request: bool) -> list[tuple[str, str]] | None:
+        """Of the last piece of a body, those that are sent on; `None`: there are none."""
+
+    def retold(self, body: Body) -> None:
+        """Layers changed the trailers of the response: what the client of a gRPC call is told."""
 
     def request_ended(self, now_ns: int) -> None:
         """The last byte of the request's body came: from now on the service is waited for."""
@@ -1490,6 +1531,25 @@ class Deadlines:
     def expired(self, now_ns: int) -> list[int]:
         """Slots whose deadline has passed; each is disarmed. O(slots)."""
 
+def surely(function: Callable[..., _R], /, *args: Any) -> _R:
+    """Call a function, and again if a handler of a signal broke it off (three times at most); what
+    it raised first is raised in the end. It must be one that may be called again then."""
+
+@final
+class Finally:
+    """A block that surely ends: ``with Finally(end, begin):``, of one `with` statement only.
+
+    `begin` is called and gives what the block gets; it has not begun if that raises or is false.
+    However the block ends, `end` is called as by `surely`, also if a handler of a signal raises
+    between two instructions of the statement itself.
+    """
+
+    def __new__(
+        cls, end: Callable[[], object], begin: Callable[[], object] | None = None
+    ) -> Finally: ...
+    def __enter__(self) -> Any: ...
+    def __exit__(self, *_raised: object) -> None: ...
+
 @final
 class Words:
     """The words of one part of a `SharedWords`."""
@@ -1594,6 +1654,9 @@ class ClientsCore:
     def try_acquire(self, client: str, n: int = 1) -> bool:
         """Take ``n`` tokens of a client's, if they are there. O(1)."""
 
+    def try_acquire_of(self, key: int, n: int) -> bool:
+        """As `try_acquire`, of the client of this `key`."""
+
     def take(self, client: str, n: int = 1) -> int:
         """Take ``n`` tokens: 0, or the nanoseconds to wait; 2^64 - 1 is for ever."""
 
@@ -1622,6 +1685,25 @@ class ClientsCore:
 
     def key(self, client: str) -> int:
         """What texts of the same client have in common."""
+
+@disjoint_base
+class GuardCore:
+    """The native half of a breaker's guard: one block at a time, which surely ends."""
+
+    def __new__(cls, breaker: BreakerCore, given: Permit | None = None) -> Self:
+        """Asks for nothing yet, or goes by a permit that was given for its block."""
+
+    def __enter__(self) -> Permit:
+        """Ask for leave, or raise `meshcore.errors.BreakerOpen`."""
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: object,
+        /,
+    ) -> None:
+        """Settle by how the block ended, unless the block has done so."""
 
 @disjoint_base
 class BreakerCore:
@@ -1682,6 +1764,18 @@ class BreakerCore:
         /,
     ) -> None:
         """Settle by how the block ended."""
+
+    def __aenter__(self) -> Awaitable[None]:
+        """As ``with``; never waits."""
+
+    def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+        /,
+    ) -> Awaitable[None]:
+        """As ``with``."""
 
     @property
     def state(self) -> str:

@@ -17,7 +17,7 @@ from meshcore.config.habits import called_here, plain, shape, value_here
 from meshcore.errors import Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from pydantic import ValidationError
     from pydantic_core import ErrorDetails
@@ -51,11 +51,14 @@ def explain(error: ValidationError, model: type[BaseModel]) -> list[Fault]:
     return list({(fault.path, fault.message): fault for fault in found}.values())
 
 
-def as_value_error(error: ValidationError, model: type[BaseModel]) -> ValueError:
-    """The same, for a call in a program that has no file to point at."""
+def as_value_error(
+    error: ValidationError, model: type[BaseModel], beside: Iterable[str] = ()
+) -> ValueError:
+    """The same, for a call in a program that has no file to point at, behind what is known
+    ``beside``."""
     faults = explain(error, model)
     told = (str(Problem(path_text(each.path), each.message, each.hint)) for each in faults)
-    return ValueError("\n".join(told))
+    return ValueError("\n".join([*beside, *told]))
 
 
 def _fault(details: ErrorDetails, model: type[BaseModel]) -> Fault:

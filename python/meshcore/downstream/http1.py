@@ -424,7 +424,7 @@ class Http1Connection(asyncio.BaseProtocol):
         if exchange is None:
             self.refuse(Answer.for_codec_error(error), now)
         else:
-            exchange.on_bad_request(Answer.for_codec_error(error), now)
+            exchange.end_with(Answer.for_codec_error(error), now)
 
     def refuse(self, answer: Answer, now: int) -> None:
         """Answer what is no request, and close."""

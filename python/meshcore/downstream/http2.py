@@ -130,7 +130,7 @@ class Http2Connection(Http2Wire):
         elif type(event) is Body:
             known.exchange.on_request_body(event, now)
         elif type(event) is Answer:
-            known.exchange.on_bad_request(event, now)
+            known.exchange.end_with(event, now)
         elif type(event) is Reset:
             known.on_reset(event, now)
         else:

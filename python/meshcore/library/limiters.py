@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import functools
 import operator
 import secrets
+from functools import partial, wraps
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from meshcore._core import BucketCore, ClientsCore
+from meshcore._core import BucketCore, ClientsCore, Finally, surely
 from meshcore.config.units import SECOND, parse_rate, time_ns
 from meshcore.errors import RateLimited
 from meshcore.library import part
 from meshcore.library.deadline import within
+from meshcore.library.keywords import hinting
 from meshcore.library.limited import LimitState, Turn, decorated
+from meshcore.library.times import check_clock
 from meshcore.library.waiting import NEVER_NS, Line, Lines, Source, patience_ns
 
 if TYPE_CHECKING:
@@ -81,11 +83,6 @@ def _explained(error: Exception, **rules: object) -> Exception:
     return error
 
 
-def _check_clock(clock: object) -> None:
-    if clock is not None and not callable(clock):
-        raise TypeError(f"clock must be a function that gives nanoseconds, got {clock!r}")
-
-
 def _refusal(wait_ns: int, n: int, limit: int) -> Exception:
     """Why tokens cannot be had: not now, or never."""
     if wait_ns == NEVER_NS:
@@ -110,22 +107,24 @@ def _check_client(by: object) -> None:
         raise TypeError(f"a client is a text, or a function of the call that gives one, not {by!r}")
 
 
-def _limiting(take: Callable[[], bool], insist: Callable[[], None]) -> Callable[[F], F]:
-    """A decorator: tokens are taken, or it is asked once more why not."""
+def _limiting(
+    take: Callable[..., bool], what: tuple[Any, ...], insist: Callable[[], None]
+) -> Callable[[F], F]:
+    """A decorator: ``take`` is called with ``what``, and if it says no it is asked why not."""
 
     def before(call: Callable[..., Any]) -> Callable[..., Any]:
-        @functools.wraps(call)
+        @wraps(call)
         def limited(*args: Any, **kwargs: Any) -> Any:
-            if not take():
+            if not take(*what):
                 insist()
             return call(*args, **kwargs)
 
         return limited
 
     def before_async(call: Callable[..., Any]) -> Callable[..., Any]:
-        @functools.wraps(call)
+        @wraps(call)
         async def limited_async(*args: Any, **kwargs: Any) -> Any:
-            if not take():
+            if not take(*what):
                 insist()
             return await call(*args, **kwargs)
 
@@ -134,21 +133,30 @@ def _limiting(take: Callable[[], bool], insist: Callable[[], None]) -> Callable[
     return lambda function: decorated(function, before, before_async)
 
 
-def _limiting_by(by: Callable[..., str], take: Callable[[str], None]) -> Callable[[F], F]:
+def _limiting_by(
+    by: Callable[..., str],
+    take: Callable[[str, int], bool],
+    n: int,
+    insist: Callable[[str, int], None],
+) -> Callable[[F], F]:
     """The same, for the client that a function of the call's arguments names."""
 
     def before(call: Callable[..., Any]) -> Callable[..., Any]:
-        @functools.wraps(call)
+        @wraps(call)
         def limited(*args: Any, **kwargs: Any) -> Any:
-            take(by(*args, **kwargs))
+            client = by(*args, **kwargs)
+            if not take(client, n):
+                insist(client, n)
             return call(*args, **kwargs)
 
         return limited
 
     def before_async(call: Callable[..., Any]) -> Callable[..., Any]:
-        @functools.wraps(call)
+        @wraps(call)
         async def limited_async(*args: Any, **kwargs: Any) -> Any:
-            take(by(*args, **kwargs))
+            client = by(*args, **kwargs)
+            if not take(client, n):
+                insist(client, n)
             return await call(*args, **kwargs)
 
         return limited_async
@@ -168,6 +176,7 @@ class TokenBucket(BucketCore):
     _patience_ns: int
     _window_ns: int
 
+    @hinting
     def __new__(
         cls,
         rate: str,
@@ -177,7 +186,7 @@ class TokenBucket(BucketCore):
         words: Words | None = None,
     ) -> Self:
         """A full bucket; in ``words`` of a `SharedState`, that state's bucket."""
-        _check_clock(clock)
+        check_clock(clock)
         try:
             quota = _quota(rate, burst)
             new = super().__new__(cls, *quota, clock, words)
@@ -239,7 +248,7 @@ class TokenBucket(BucketCore):
         do nothing when they are called, and `ValueError` for more tokens than the burst.
         """
         _check_count(n, self.limit)
-        return _limiting(functools.partial(self.try_acquire, n), lambda: self.acquire(n))
+        return _limiting(self.try_acquire, (n,), lambda: self.acquire(n))
 
     def waiting(self, n: int = 1, *, timeout: Timeout = None) -> Turn:
         """What waits for ``n`` tokens before a block or each call: see `Turn`."""
@@ -253,7 +262,7 @@ class TokenBucket(BucketCore):
 
     def __call__(self, function: F) -> F:
         """Decorate a function: each call takes a token, as `limiting`."""
-        return _limiting(self.try_acquire, self.acquire)(function)
+        return _limiting(self.try_acquire, (), self.acquire)(function)
 
     async def __aenter__(self) -> None:
         """Wait for a token."""
@@ -265,7 +274,7 @@ class TokenBucket(BucketCore):
     def _stir(self) -> None:
         line = self._line
         if line and line.is_ours:
-            line.stir()
+            surely(line.stir)
 
     def _own_line(self) -> Line:
         line = self._line
@@ -295,6 +304,7 @@ class ClientLimiter(ClientsCore):
     _lines: Lines
     _window_ns: int
 
+    @hinting
     def __new__(
         cls,
         rate: str,
@@ -305,7 +315,7 @@ class ClientLimiter(ClientsCore):
         words: Words | None = None,
     ) -> Self:
         """A table of full buckets; in ``words`` of a `SharedState`, that state's table."""
-        _check_clock(clock)
+        check_clock(clock)
         try:
             _check_whole(clients)
             quota, seed = _quota(rate, burst), secrets.randbits(128)
@@ -338,16 +348,18 @@ class ClientLimiter(ClientsCore):
         Each client has a line of its own.
         """
         _check_count(n, self.limit)
-        line = self._lines.of(self.key(client), *self._source(client))
-        with within(timeout) as timeout_ns, line as turn:
-            await turn.wait(n, timeout_ns)
+        key, user = self.key(client), object()
+        with within(timeout) as timeout_ns, Finally(partial(self._lines.leave, key, user)):
+            line = self._lines.enter(key, user, *self._source(client))
+            await line.wait(n, timeout_ns)
 
     def wait_blocking(self, client: str, n: int = 1, *, timeout: Timeout = None) -> None:
         """As `wait`, in the same line, for a thread that may sleep."""
         _check_count(n, self.limit)
-        line = self._lines.of(self.key(client), *self._source(client))
-        with within(timeout) as timeout_ns, line as turn:
-            turn.block(n, timeout_ns)
+        key, user = self.key(client), object()
+        with within(timeout) as timeout_ns, Finally(partial(self._lines.leave, key, user)):
+            line = self._lines.enter(key, user, *self._source(client))
+            line.block(n, timeout_ns)
 
     def reset(self, client: str) -> None:
         """Fill the client's bucket, and with it those that share it when the table is full."""
@@ -367,9 +379,8 @@ class ClientLimiter(ClientsCore):
         _check_client(by)
         _check_count(n, self.limit)
         if callable(by):
-            return _limiting_by(by, lambda client: self.acquire(client, n))
-        take = functools.partial(self.try_acquire, by, n)
-        return _limiting(take, lambda: self.acquire(by, n))
+            return _limiting_by(by, self.try_acquire, n, self.acquire)
+        return _limiting(self.try_acquire_of, (self.key(by), n), lambda: self.acquire(by, n))
 
     def waiting(self, by: Client, n: int = 1, *, timeout: Timeout = None) -> Turn:
         """What waits for ``n`` tokens of a client's: see `Turn`. ``by`` is as of `limiting`."""

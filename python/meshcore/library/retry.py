@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any, Final, ParamSpec, Self, TypeVar
 from meshcore._core import BudgetCore, RetryCore, retry_after_ns
 from meshcore.config.units import parse_percent
 from meshcore.library import deadline as deadlines
-from meshcore.library import part
+from meshcore.library import judging, part
 from meshcore.library.deadline import Deadline
+from meshcore.library.keywords import hinting
 from meshcore.library.limited import decorated, not_awaitable
-from meshcore.library.times import Time, named_ns
+from meshcore.library.times import Time, check_clock, named_ns
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
@@ -45,6 +46,7 @@ class RetryBudget(BudgetCore):
     had under way is forgotten after a minute, and so is what takes longer.
     """
 
+    @hinting
     def __new__(
         cls,
         percent: str | int = "20%",
@@ -54,6 +56,7 @@ class RetryBudget(BudgetCore):
         words: Words | None = None,
     ) -> Self:
         """A budget of which nothing is used; in ``words`` of a `SharedState`, that state's."""
+        check_clock(clock)
         checked = checked_budget(percent, floor)
         return super().__new__(cls, *checked, clock, words)
 
@@ -91,6 +94,7 @@ class Retry(RetryCore):
     _on_result: Callable[[Any], bool] | None
     _time_ns: int | None
 
+    @hinting
     def __new__(
         cls,
         attempts: int = 3,
@@ -104,7 +108,9 @@ class Retry(RetryCore):
         budget: RetryBudget | None = None,
         clock: Callable[[], int] | None = None,
     ) -> Self:
-        """Rules for any number of calls; `ValueError` for rules that are none."""
+        """Rules for any number of calls; `ValueError` for rules that are none, `TypeError` for what
+        is no class or function."""
+        check_clock(clock)
         if isinstance(attempts, bool) or not isinstance(attempts, int):
             raise ValueError(f"attempts: must be a number, got {attempts!r}")
         if not 1 <= attempts <= MAX_ATTEMPTS:
@@ -119,9 +125,7 @@ class Retry(RetryCore):
         seed = secrets.randbits(64)
         new = super().__new__(cls, attempts, pauses, seed, budget, clock)
         new._failures = _failures(on)
-        if on_result is not None and not callable(on_result):
-            raise TypeError(f"on_result must be a function, got {on_result!r}")
-        new._on_result = on_result
+        new._on_result = None if on_result is None else judging.function("on_result", on_result)
         new._time_ns = None if deadline is None else named_ns("deadline", deadline)
         return new
 
@@ -213,12 +217,10 @@ def _pause(call: RetryCall, asked: int) -> float | None:
 
 
 def _failures(on: Failures) -> Callable[[BaseException], bool]:
-    if not isinstance(on, type) and callable(on):
-        return on
-    classes = on if isinstance(on, type) else tuple(on)
-    for each in classes if isinstance(classes, tuple) else (classes,):
-        if not (isinstance(each, type) and issubclass(each, BaseException)):
-            raise TypeError(f"on: {each!r} is no class of exceptions")
+    if callable(on) and not isinstance(on, type):
+        asked: Callable[[BaseException], bool] = judging.function("on", on)
+        return asked
+    classes = judging.classes("on", on)
 
     def fails(error: BaseException) -> bool:
         if isinstance(error, classes):
@@ -232,22 +234,38 @@ def asked_ns(outcome: object) -> int:
     """For how long what failed asks to be left alone; 0 if it does not say.
 
     An exception's ``retry_after`` in seconds, or the header of a response: its own, or of the
-    ``response`` that it has, as with httpx, requests, aiohttp and urllib.
+    ``response`` that it has, as with httpx, requests, aiohttp and urllib. Of a group the longest.
     """
-    exact = getattr(outcome, "retry_after_ns", None)
+    if isinstance(outcome, BaseExceptionGroup):
+        return max(map(asked_ns, outcome.exceptions))
+    exact = _told(outcome, "retry_after_ns")
     if isinstance(exact, int):
         return min(max(exact, 0), _MAX_NS)
-    seconds = getattr(outcome, "retry_after", None)
+    seconds = _told(outcome, "retry_after")
     if isinstance(seconds, timedelta):
         seconds = seconds.total_seconds()
     if isinstance(seconds, int | float) and math.isfinite(seconds):
         return min(max(int(seconds * 1e9), 0), _MAX_NS)
-    for told in (outcome, getattr(outcome, "response", None)):
-        get = getattr(getattr(told, "headers", None), "get", None)
-        if not callable(get):
-            continue
-        value = get("retry-after") or get("Retry-After")
+    for told in (outcome, _told(outcome, "response")):
+        headers = _told(told, "headers")
+        value, date = _field(headers, "retry-after"), _field(headers, "date")
         if isinstance(value, str) and value.isascii():
-            date = get("date") or get("Date")
             return retry_after_ns(value.strip(), date if isinstance(date, str) else None) or 0
     return 0
+
+
+def _told(outcome: object, name: str) -> Any:
+    """What it says under that name. A property that raises says nothing: what failed is to be told,
+    not that."""
+    try:
+        return getattr(outcome, name, None)
+    except Exception:
+        return None
+
+
+def _field(headers: Any, name: str) -> Any:
+    get = _told(headers, "get")
+    try:
+        return (get(name) or get(name.title())) if callable(get) else None
+    except Exception:
+        return None

@@ -3,7 +3,10 @@
 use pyo3::prelude::*;
 use pyo3::types::IntoPyDict;
 
+mod access_line;
 mod answer;
+mod bodies;
+mod cause;
 mod client_codec;
 mod clock;
 mod deadlines;
@@ -37,6 +40,8 @@ mod _core {
 
     #[pymodule_export]
     use crate::answer::Answer;
+    #[pymodule_export]
+    use crate::cause::Cause;
     #[pymodule_export]
     use crate::client_codec::ClientCodec;
     #[pymodule_export]
@@ -72,6 +77,8 @@ mod _core {
     #[pymodule_export]
     use crate::library::{BudgetCore, RetryCall, RetryCore, retry_after_ns};
     #[pymodule_export]
+    use crate::library::{Finally, GuardCore, surely_called};
+    #[pymodule_export]
     use crate::library::{FoundRoute, RoutesCore};
     #[pymodule_export]
     use crate::library::{SharedWords, Words};
@@ -90,7 +97,7 @@ mod _core {
     #[pymodule_export]
     use crate::server_codec::{CodecLimits, ServerCodec};
     #[pymodule_export]
-    use crate::ticket::{Cause, Ticket};
+    use crate::ticket::Ticket;
     #[pymodule_export]
     use crate::tls::{TicketRing, TlsClient, TlsServer, tls_pair_fault, tls_roots_fault};
 

@@ -65,7 +65,7 @@ pub use h1_client::H1Client;
 pub use h1_server::{H1Server, ServerRules};
 pub use header_ops::{HeaderOps, OpsError};
 pub(crate) use header_rules::is_alike;
-pub use header_rules::{Unseen, is_codecs_own, strip_vouched, take_out, unseen};
+pub use header_rules::{Unseen, is_codecs_own, may_be_trailer, strip_vouched, take_out, unseen};
 pub use limits::Limits;
 pub use mend::Lenient;
 pub use misdirected::misdirected;

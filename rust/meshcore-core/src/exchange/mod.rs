@@ -14,6 +14,7 @@ mod attempt;
 mod binding;
 mod blame;
 mod body;
+mod body_hooks;
 mod client_address;
 mod compile;
 mod compiled;

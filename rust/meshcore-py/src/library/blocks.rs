@@ -1,27 +1,40 @@
 //! The `with` blocks of a breaker that are under way.
 
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use meshcore_core::admission::BreakerPermit;
+use meshcore_core::time::Nanos;
+
+use super::permit::Held;
+use super::random::process;
 
 /// Permits of one closed epoch are all the same, so blocks that hold such are only counted; those
 /// that come while any other is held are known one by one, by Python (`meshcore.library.blocks`).
 /// So whatever is counted is no younger than what is known. Only ever touched under the GIL.
+///
+/// In the child of a fork the blocks that its parent counted end, too, but are the parent's: it
+/// knows of them by their process, and those of its own end before.
 #[derive(Debug, Default)]
 pub(super) struct Blocks {
     counted: AtomicUsize,
     same: AtomicU32,
     known: AtomicUsize,
+    process: AtomicU64,
+    inherited: AtomicUsize,
 }
 
 impl Blocks {
     /// `one_by_one`: whether each is to be known.
     pub(super) fn new(one_by_one: bool) -> Self {
-        Self { known: AtomicUsize::new(usize::from(one_by_one)), ..Self::default() }
+        let (known, process) = (AtomicUsize::new(usize::from(one_by_one)), process().into());
+        Self { known, process, ..Self::default() }
     }
 
     /// Counts a block in, if its permit is no other than that of the blocks under way.
     pub(super) fn count(&self, permit: BreakerPermit) -> bool {
+        if self.process.load(Ordering::Relaxed) != process() {
+            self.inherit();
+        }
         let counted = self.counted.load(Ordering::Relaxed);
         let same = counted == 0 || self.same.load(Ordering::Relaxed) == permit.bits();
         let fits = same && !permit.is_probe() && !self.any_known();
@@ -32,11 +45,27 @@ impl Blocks {
         fits
     }
 
-    /// The permit of a block that was counted in and ends; `None` if there is none.
-    pub(super) fn leave(&self) -> Option<BreakerPermit> {
-        let permit = self.counted()?;
+    /// What a block that was counted in and ends held; `None` if there is none.
+    pub(super) fn leave(&self) -> Option<Held> {
+        if self.process.load(Ordering::Relaxed) != process() {
+            self.inherit();
+        }
+        let Some(permit) = self.counted() else {
+            let left = self.inherited.load(Ordering::Relaxed).checked_sub(1)?;
+            self.inherited.store(left, Ordering::Relaxed);
+            let permit = BreakerPermit::from_bits(self.same.load(Ordering::Relaxed));
+            return Some(Held { permit, since: Nanos::ZERO, process: !process() });
+        };
         self.counted.fetch_sub(1, Ordering::Relaxed);
-        Some(permit)
+        Some(Held::new(permit, Nanos::ZERO))
+    }
+
+    /// The first time after a fork.
+    #[cold]
+    fn inherit(&self) {
+        self.process.store(process(), Ordering::Relaxed);
+        let counted = self.counted.swap(0, Ordering::Relaxed);
+        self.inherited.fetch_add(counted, Ordering::Relaxed);
     }
 
     /// The permit of those that are counted; `None` if there are none.

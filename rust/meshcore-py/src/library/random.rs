@@ -18,6 +18,12 @@ pub(crate) fn reseed() {
     FORKED.store(mixed(random), Ordering::Relaxed);
 }
 
+/// The process that this is: other than what it was before a fork, in the child.
+#[inline]
+pub(super) fn process() -> u64 {
+    FORKED.load(Ordering::Relaxed)
+}
+
 /// A Weyl sequence through the finaliser of splitmix64 (Steele et al. 2014).
 #[derive(Debug)]
 pub(super) struct Random(AtomicU64);

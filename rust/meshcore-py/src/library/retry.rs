@@ -10,7 +10,7 @@ use pyo3::prelude::*;
 
 use super::Words;
 use super::clock::Clock;
-use super::random::Random;
+use super::random::{Random, process};
 use crate::clock::unix_ms;
 
 /// How many retries there may be beside calls.
@@ -18,6 +18,8 @@ use crate::clock::unix_ms;
 pub struct BudgetCore {
     budget: LeasedBudget,
     clock: Clock,
+    /// Whether other processes have its words.
+    shared: bool,
 }
 
 #[pymethods]
@@ -27,7 +29,8 @@ impl BudgetCore {
     fn new(percent: u32, floor: u32, clock: Option<Py<PyAny>>, words: Option<&Words>) -> Self {
         let private = || Block::private(LeasedBudget::WORDS);
         let block = words.map_or_else(private, |words| words.block.clone());
-        Self { budget: LeasedBudget::new(block, percent, floor), clock: Clock::new(clock) }
+        let (budget, clock) = (LeasedBudget::new(block, percent, floor), Clock::new(clock));
+        Self { budget, clock, shared: words.is_some() }
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
@@ -90,6 +93,7 @@ impl RetryCore {
             call: Held::new(counted),
             retry: Held::new(None),
             ended: AtomicBool::new(false),
+            process: process(),
         })
     }
 }
@@ -120,6 +124,8 @@ pub struct RetryCall {
     call: Held,
     retry: Held,
     ended: AtomicBool,
+    /// In which it began: a fork's copy gives nothing back.
+    process: u64,
 }
 
 #[pymethods]
@@ -161,17 +167,23 @@ impl RetryCall {
     fn end(&self) {
         self.ended.store(true, Ordering::Relaxed);
         self.end_retry();
-        if let (Some(budget), Some(call)) = (&self.owner.get().budget, self.call.take()) {
-            budget.get().budget.leave(call);
+        if let (Some(budget), Some(call)) = (self.budget(), self.call.take()) {
+            budget.leave(call);
         }
     }
 }
 
 impl RetryCall {
     fn end_retry(&self) {
-        if let (Some(budget), Some(retry)) = (&self.owner.get().budget, self.retry.take()) {
-            budget.get().budget.end_retry(retry);
+        if let (Some(budget), Some(retry)) = (self.budget(), self.retry.take()) {
+            budget.end_retry(retry);
         }
+    }
+
+    /// To which what it has is to be given back.
+    fn budget(&self) -> Option<&LeasedBudget> {
+        let budget = self.owner.get().budget.as_ref()?.get();
+        (!budget.shared || self.process == process()).then_some(&budget.budget)
     }
 }
 

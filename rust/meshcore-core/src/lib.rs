@@ -33,4 +33,5 @@ pub mod snapshot;
 pub mod sync;
 pub mod telemetry;
 pub mod time;
+#[cfg(not(loom))] // it has no word that threads share
 pub mod tls;

@@ -23,6 +23,7 @@ need-python:
 need-rust:
 	@command -v cargo >/dev/null \
 	  || { echo "missing: a Rust toolchain (https://rustup.rs, or Debian: apt-get install rustup)"; exit 1; }
+	@command -v $${CC:-cc} >/dev/null || { echo "missing: a C compiler (Debian: apt-get install gcc)"; exit 1; }
 
 $(VENV)/.stamp: pyproject.toml requirements.lock | need-python
 	$(PYTHON) -m venv $(VENV)

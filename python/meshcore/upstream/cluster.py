@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 if TYPE_CHECKING:
+    import asyncio
     import ssl
     from collections.abc import Callable, Iterator
 
@@ -39,6 +40,14 @@ class Making(Placed, Protocol):
     """A connection in the making."""
 
     began_ns: int
+    task: asyncio.Task[None]
+
+    @property
+    def placed(self) -> Placed:
+        """What has its place: this, or the connection that it is about to be."""
+
+    def cancel(self) -> bool:
+        """Make no connection, if that can still be helped."""
 
 
 class Waiting(NamedTuple):
@@ -65,6 +74,8 @@ class Cluster:
     opened."""
     pools: dict[Pool, None] = field(default_factory=dict)
     """Of retired endpoints too, while requests may wait in them."""
+    making: dict[Making, None] = field(default_factory=dict)
+    """In the order of their beginnings."""
     branches: dict[Branch, None] = field(default_factory=dict)
     """Their parts that are single clients'."""
     lacking: dict[int, dict[Part, None]] = field(default_factory=dict)
@@ -182,14 +193,22 @@ class Cluster:
         came_before = first is not pool and first.lacks_since_ns < self.queue[waiting].since_ns
         return first if came_before and _has_waited(first, now_ns) else None
 
-    def claimant(self, making: Making, now_ns: int) -> Pool | None:
-        """Who has a better claim to the place of a connection that is long in the making."""
-        needy = self.neediest()
-        if needy is None or now_ns - making.began_ns < PATIENCE_NS:
-            return None
-        first = needy.first()
-        is_less = needy.held + 1 < making.pool.part.held
-        return first if is_less and _has_waited(first, now_ns) else None
+    def claims(self, now_ns: int) -> Iterator[tuple[Making, Pool]]:
+        """Connections that are long in the making, and who has a better claim to their places.
+
+        An endpoint that took those of others while they had no use for them, and does not answer,
+        gives them back: the last that it was to have first, so that it fails some time. O(those in
+        the making)."""
+        if len(self.pools) < 2:
+            return
+        for making in reversed(list(self.making)):
+            needy = self.neediest()
+            if needy is None or not _has_waited(first := needy.first(), now_ns):
+                return
+            is_less = needy.held + 1 < making.pool.part.held
+            is_long = now_ns - making.began_ns >= PATIENCE_NS
+            if is_less and is_long and making.placed not in self.leaving:
+                yield making, first
 
     def yielding(self, own: Part | None, now_ns: int) -> tuple[Pooled | Shared, Pool] | None:
         """An idle connection that makes room, and for whom: the endpoint whose turn it is, or

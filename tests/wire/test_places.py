@@ -18,13 +18,17 @@ from meshcore._core import now_ns
 from meshcore.upstream.cluster import PATIENCE_NS, Cluster
 from meshcore.upstream.connector import Chooser
 from meshcore.upstream.http1 import Http1Connection
-from meshcore.upstream.pool import Pool
+from meshcore.upstream.pool import Pool, Pooled, Shared
+from tests.wire.blame import every_endpoint
 from tests.wire.client import Client
 from tests.wire.conftest import Certificates, Run, Serve, eventually
+from tests.wire.either import asking, request, service
+from tests.wire.either import response as answer
 from tests.wire.h2_client import H2Client
 from tests.wire.h2_mesh import Mesh
 from tests.wire.h2_origin import Call, H2Origin
 from tests.wire.origin import Origin, Visit, response
+from tests.wire.serving import Serving
 
 CREDENTIALS = "authorization: NTLM hello"
 WIDE = 1 << 24
@@ -291,5 +295,35 @@ def test_care_for_what_hangs_costs_no_more_for_more_upstreams(
                 proxy._worker.pools.sweep(now_ns() + PATIENCE_NS)
                 monkeypatch.undo()
                 assert looks <= 2 * cap * len(names)
+
+    run(go())
+
+
+@every_endpoint
+def test_a_request_for_which_another_makes_room_costs_no_more_for_more_endpoints(
+    run: Run, serve: Serve, engine: str, endpoint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks, plain, rounds = 0, Pool.idlest, 3
+
+    def idlest(pool: Pool) -> Iterator[Pooled | Shared]:
+        nonlocal looks
+        looks += 1
+        return plain(pool)
+
+    monkeypatch.setattr(Serving, "address", "0.0.0.0")
+    monkeypatch.setattr(Pool, "idlest", idlest)
+
+    async def go() -> None:
+        async with service(endpoint, lambda _: answer(b"hi")) as origin:
+            mesh = Mesh(engine).to(endpoint, balance="round_robin", limits={"connections": 20})
+            endpoints = [f"127.0.0.{n}:{origin.port}" for n in range(1, 101)]
+            mesh.to(endpoint, endpoints=endpoints).via(retry="off")
+            async with serve(str(mesh)) as proxy, asking("http1", proxy.addresses["edge"]) as ask:
+                for _ in range(rounds * len(endpoints)):
+                    assert (await ask(request())).status == 200
+                cluster = cluster_of(proxy)
+                assert cluster.is_full
+                assert origin.connections >= (rounds - 1) * len(endpoints), "each made room"
+                assert looks <= 10 * rounds * len(endpoints)
 
     run(go())

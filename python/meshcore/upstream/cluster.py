@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
+from meshcore.upstream.resting import Resting
+
 if TYPE_CHECKING:
     import asyncio
     import ssl
@@ -81,6 +83,8 @@ class Cluster:
     lacking: dict[int, dict[Part, None]] = field(default_factory=dict)
     """The endpoints that lack connections, by how many they have; which has had so many longest
     comes first."""
+    resting: Resting = field(default_factory=Resting)
+    """The endpoints that have idle connections."""
     last_ns: int = 0
     """When the last came who waited."""
 
@@ -150,6 +154,7 @@ class Cluster:
     def _hold(self, part: Part, more: int) -> None:
         part.held += more
         self.place(part)
+        self.resting.move(part)
 
     def place(self, part: Part) -> None:
         """An endpoint has more or fewer places than before, or lacks some or none: it comes behind
@@ -224,25 +229,10 @@ class Cluster:
     def oldest_idle(self, part: Part, now_ns: int) -> Pooled | Shared | None:
         """The connection that has been idle longest of those that make room for an endpoint; of
         those that are single clients', one of the client that asked nothing for the longest time.
-        O(endpoints + connections of HTTP/2)."""
+        Amortised as `Resting.oldest`."""
         # Where nobody may wait who comes first has it.
         rest_ns = REST_NS if self.spec.max_pending else 0
-        return min(
-            (
-                connection
-                for connection in self._idle()
-                if connection.pool.part is part
-                or connection.pool.part.held > part.held
-                or now_ns - connection.idle_since_ns >= rest_ns
-            ),
-            key=lambda connection: connection.idle_since_ns,
-            default=None,
-        )
-
-    def _idle(self) -> Iterator[Pooled | Shared]:
-        for pool in self.pools:
-            idle = (*pool.idlest(), *pool.part.rested())
-            yield from (each for each in idle if each not in self.leaving)
+        return self.resting.oldest(part, now_ns - rest_ns)
 
 
 def _is_owed(needy: Part, other: Part) -> bool:

@@ -92,7 +92,7 @@ class Connector:
         """A connection or a stream at once; else ``None``, and the exchange hears later."""
         pool = self.pools[endpoint]
         if pool.announces or exchange.down.owner is not None:
-            pool = branch_of(pool, exchange)
+            pool = branch_of(pool, exchange, now)
         if fresh:
             for stale in pool.weed(now):
                 stale.close()

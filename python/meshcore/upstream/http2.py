@@ -288,8 +288,9 @@ class Http2Connection(Http2Wire):
             if self.retired:
                 self.close()
                 return
-            if self.pool.cluster.branches:
-                self.pool.rest()
+            pool = self.pool
+            if self.idle_since_ns < pool.part.rests_ns or pool.cluster.branches:
+                pool.rest(self.idle_since_ns)
         pool = self.pool
         if pool.cluster.queue and not self.retired:
             self._pools.has_room(self, now_ns())

@@ -48,6 +48,7 @@ impl RouteStats {
         self.counts.add(TUNNELLED + usize::from(to_client), bytes);
     }
 
+    /// A call is over, of which its client was told this status.
     pub(super) fn trailed(&self, status: u8) {
         self.counts.inc(GRPC + usize::from(status).min(GRPC_STATUSES - 1));
     }

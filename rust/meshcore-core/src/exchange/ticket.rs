@@ -424,6 +424,9 @@ impl RequestTicket {
                 0 => route.stats.cancelled(),
                 status => route.stats.responded(status, now.since(self.began)),
             }
+            if let Some(status) = self.grpc {
+                route.stats.trailed(status);
+            }
         }
     }
 

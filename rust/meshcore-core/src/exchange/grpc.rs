@@ -199,7 +199,8 @@ mod tests {
     #[test]
     fn the_table_says_what_an_answer_of_its_status_is() {
         for reason in [Reason::Redirect, Reason::DirectResponse, Reason::LayerResponse] {
-            let reply = LocalReply { status: reason.status(), fields: Vec::new(), body: Vec::new() };
+            let reply =
+                LocalReply { status: reason.status(), fields: Vec::new(), body: Vec::new() };
             assert_eq!(reply.grpc_status(reason), reason.grpc_status(), "{reason:?}");
         }
     }

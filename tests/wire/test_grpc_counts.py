@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from typing import Any
 
 import pytest
 
@@ -72,11 +73,12 @@ def test_each_call_counts_as_it_was_told(
                 upstream="one",
                 layers=[{"limit": {"rate": "1/h", "burst": 1}}],
             )
-            for name, keys in {
+            answers: dict[str, dict[str, Any]] = {
                 "direct": {"respond": {}},
                 "forbidden": {"respond": {"status": 403}},
                 "moved": {"redirect": {"host": "b.test"}},
-            }.items():
+            }
+            for name, keys in answers.items():
                 text.beside(name, match={"path": {"exact": f"/{name}"}}, **keys)
             async with (
                 Proxy(load_text(str(text)), layers={"a:Judge": judge}) as proxy,

@@ -131,6 +131,11 @@ async def grpc(caller: Caller, ends: Ends) -> None:
     assert (await caller.ask(request("POST", "/grpc", GRPC))).trailers["grpc-status"] == "5"
 
 
+async def early(caller: Caller, ends: Ends) -> None:
+    reply = await (await caller.begin(request("POST", "/early"), end=False)).whole()
+    assert reply.body == b"enough"
+
+
 SCENES: dict[Scene, tuple[str | None, str, str | None]] = {
     whole: (None, "endpoint", None),
     own_answer: ("layer_response", "proxy", "layers"),
@@ -142,6 +147,7 @@ SCENES: dict[Scene, tuple[str | None, str, str | None]] = {
     left_while_asked: ("client_gone", "client", "asked"),
     left_while_awaited: ("client_gone", "client", "layers"),
     grpc: (None, "endpoint", None),
+    early: (None, "endpoint", None),
 }
 
 
@@ -166,6 +172,9 @@ def test_each_end_is_told_as_it_is_logged(
             await turn.begin()
             await turn.say(b"part")
             turn.reset()
+        elif path == "/early":
+            await turn.answer(b"enough")
+            await turn.left()
         elif path == "/grpc":
             await turn.read()
             await turn.begin(GRPC)
@@ -178,7 +187,7 @@ def test_each_end_is_told_as_it_is_logged(
         ends.append(Ends())
         async with hosting(endpoint, handle) as host:
             mesh = Mesh(engine, host.port).to(endpoint).via(retry="off")
-            mesh.route["match"] = {"path": {"regex": "/(?:|raises|answers|never|cut|grpc)"}}
+            mesh.route["match"] = {"path": {"regex": "/(?:|raises|answers|never|cut|grpc|early)"}}
             text = layered(mesh)
             async with Proxy(load_text(text), layers={"a:Ends": ends[0]}) as proxy:
                 async with calling(client, proxy) as caller:
@@ -195,6 +204,7 @@ def test_each_end_is_told_as_it_is_logged(
     assert 0 < outcome.seconds < 50
     if scene in (whole, grpc):
         assert (outcome.status, outcome.attempts) == (200, 1)
+    assert scene is not early or outcome.detail == "request not sent whole"
     if scene is grpc:
         assert outcome.grpc_status == (5 if client == "h2" else None)
 

@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from h2.settings import SettingCodes
 
 from meshcore import Proxy
-from meshcore.upstream.cluster import Cluster
+from meshcore._core import now_ns
+from meshcore.upstream.cluster import PATIENCE_NS, Cluster
+from meshcore.upstream.connector import Chooser
 from meshcore.upstream.http1 import Http1Connection
+from meshcore.upstream.pool import Pool, Pooled, Shared
+from tests.wire.blame import every_endpoint
 from tests.wire.client import Client
 from tests.wire.conftest import Certificates, Run, Serve, eventually
+from tests.wire.either import asking, request, service
+from tests.wire.either import response as answer
+from tests.wire.h2_client import H2Client
 from tests.wire.h2_mesh import Mesh
 from tests.wire.h2_origin import Call, H2Origin
 from tests.wire.origin import Origin, Visit, response
+from tests.wire.serving import Serving
 
 CREDENTIALS = "authorization: NTLM hello"
 WIDE = 1 << 24
@@ -246,3 +255,75 @@ async def uploads(serve: Serve, mesh: Mesh, is_stuck: asyncio.Event) -> None:
         sending.cancel()
         await asyncio.gather(sending, return_exceptions=True)
         await eventually(lambda: not cluster_of(proxy).connections)
+
+
+def test_care_for_what_hangs_costs_no_more_for_more_upstreams(
+    run: Run, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each connection in the making is looked at once in a sweep, not once for each upstream."""
+    names, cap, looks = [f"u{n}" for n in range(10)], 6, 0
+
+    def pool_of(chooser: Chooser) -> Pool:
+        nonlocal looks
+        looks += 1
+        return cast("Pool", vars(chooser)["pool"])
+
+    def put(chooser: Chooser, pool: Pool) -> None:
+        vars(chooser)["pool"] = pool
+
+    async def go() -> None:
+        with hanging() as one, hanging() as two:
+            mesh = Mesh("native", one, two).to(connect_timeout="60s", balance="round_robin")
+            mesh.to(limits={"connections": cap, "client_share": "100%"})
+            mesh.via(retry="off", timeout="60s")
+            text = json.loads(str(mesh))
+            text["upstreams"] = dict.fromkeys(names, text["upstreams"]["one"])
+            text["routes"] = [
+                mesh.route | {"name": x, "upstream": x, "match": {"path": {"exact": f"/{x}"}}}
+                for x in names
+            ]
+            async with (
+                serve(json.dumps(text)) as proxy,
+                H2Client(proxy.addresses["edge"]) as client,
+            ):
+                assert proxy._worker is not None
+                clusters = [proxy._worker._clusters[x] for x in names]
+                for name in names * (cap + 2):
+                    client.ask(f"/{name}")
+                await eventually(lambda: all(x.is_full and x.pending == cap + 2 for x in clusters))
+                monkeypatch.setattr(Chooser, "pool", property(pool_of, put), raising=False)
+                proxy._worker.pools.sweep(now_ns() + PATIENCE_NS)
+                monkeypatch.undo()
+                assert looks <= 2 * cap * len(names)
+
+    run(go())
+
+
+@every_endpoint
+def test_a_request_for_which_another_makes_room_costs_no_more_for_more_endpoints(
+    run: Run, serve: Serve, engine: str, endpoint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks, plain, rounds = 0, Pool.idlest, 3
+
+    def idlest(pool: Pool) -> Iterator[Pooled | Shared]:
+        nonlocal looks
+        looks += 1
+        return plain(pool)
+
+    monkeypatch.setattr(Serving, "address", "0.0.0.0")
+    monkeypatch.setattr(Pool, "idlest", idlest)
+
+    async def go() -> None:
+        async with service(endpoint, lambda _: answer(b"hi")) as origin:
+            mesh = Mesh(engine).to(endpoint, balance="round_robin", limits={"connections": 20})
+            endpoints = [f"127.0.0.{n}:{origin.port}" for n in range(1, 101)]
+            mesh.to(endpoint, endpoints=endpoints).via(retry="off")
+            async with serve(str(mesh)) as proxy, asking("http1", proxy.addresses["edge"]) as ask:
+                for _ in range(rounds * len(endpoints)):
+                    assert (await ask(request())).status == 200
+                cluster = cluster_of(proxy)
+                assert cluster.is_full
+                assert origin.connections >= (rounds - 1) * len(endpoints), "each made room"
+                assert looks <= 10 * rounds * len(endpoints)
+
+    run(go())

@@ -6,6 +6,7 @@ Workers look at them too, and have no pydantic: what a file can say are a few ki
 from __future__ import annotations
 
 import collections.abc
+import contextlib
 import inspect
 import sys
 import types
@@ -61,7 +62,27 @@ def argument_faults(made: type, arguments: Mapping[str, Any]) -> list[Fault]:
             named[each.name] = _Parameter(kind, each.default is each.empty)
         elif each.kind is each.POSITIONAL_ONLY and each.default is each.empty:
             return [Fault((), f"its class takes {each.name} by position only")]
-    return [*_named("argument", named, more, arguments)]
+    own = _names_of_itself(made)
+    taken = [
+        Fault((name,), "unknown argument: the class has this name for itself", of_key=True)
+        for name in arguments
+        if name in own
+    ]
+    given = {name: value for name, value in arguments.items() if name not in own}
+    return [*taken, *_named("argument", named, more, given)]
+
+
+def _names_of_itself(made: type) -> set[str]:
+    """The names by which functions that make an object have it, or its class: they cannot be given
+    once more, also where any other can."""
+    names = set()
+    for function in (type(made).__call__, made.__new__, made.__init__):  # type: ignore[misc]  # of this very class
+        if isinstance(function, types.FunctionType):
+            with contextlib.suppress(TypeError, ValueError):
+                first = next(iter(inspect.signature(function).parameters.values()), None)
+                if first is not None and first.kind is first.POSITIONAL_OR_KEYWORD:
+                    names.add(first.name)
+    return names
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,7 @@ class Key(NamedTuple):
 class Branch(Pool):
     """The part of a pool that is one client's."""
 
-    __slots__ = ("_key", "_root")
+    __slots__ = ("_key", "_root", "rests_ns")
 
     def __init__(self, root: Pool, key: Key) -> None:
         super().__init__(root.endpoint, root.address, root.cluster, key.header)
@@ -40,6 +40,7 @@ class Branch(Pool):
         self._root = root
         self._key = key
         self.part = root.part
+        self.rests_ns = 0  # when its client asked or was answered last
         self.retired = root.retired
         # What is known of the endpoint.
         self.streams_each = root.streams_each
@@ -70,18 +71,22 @@ class Branch(Pool):
     def put(self, connection: Pooled, now_ns: int) -> None:
         """Keep a connection if it is worth it for its owner."""
         super().put(connection, now_ns)
-        self.rest()
+        self.rest(now_ns)
         self.idled(connection)
 
     def share(self, connection: Shared, now_ns: int) -> None:
         """Lend streams of a connection from now on."""
         super().share(connection, now_ns)
-        self.rest()
+        self.rest(now_ns)
 
-    def rest(self) -> None:
-        """A connection is idle."""
-        self.part.resting.pop(self, None)
-        self.part.resting[self] = None
+    def rest(self, since_ns: int) -> None:
+        """A connection is idle, or was asked for, since then: it comes behind all others."""
+        resting = self.part.resting
+        resting.pop(self, None)
+        last_ns = next(reversed(resting)).rests_ns if resting else 0
+        self.rests_ns = max(since_ns, last_ns)
+        resting[self] = None
+        super().rest(self.rests_ns)
 
     def settle(self) -> None:
         """Leave, if nothing is open and nobody waits; what was learned of the endpoint stays."""
@@ -98,7 +103,7 @@ class Branch(Pool):
         root.doubts, root.hasty_ns = self.doubts, self.hasty_ns
 
 
-def branch_of(root: Pool, exchange: Exchange) -> Branch:
+def branch_of(root: Pool, exchange: Exchange, now_ns: int) -> Branch:
     """The branch for a request's client. O(1)."""
     down = exchange.down
     header = b""
@@ -113,5 +118,5 @@ def branch_of(root: Pool, exchange: Exchange) -> Branch:
             key.owner.branches[branch] = None
         root.cluster.branches[branch] = None
     elif branch in root.part.resting:
-        branch.rest()  # behind those whose clients asked before
+        branch.rest(now_ns)  # behind those whose clients asked before
     return branch

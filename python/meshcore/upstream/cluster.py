@@ -10,7 +10,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
+from meshcore.upstream.resting import Resting
+
 if TYPE_CHECKING:
+<<<<<<< HEAD
+=======
+    import asyncio
+    import ssl
+>>>>>>> 12dfd6ac8d16eadffaed8b749cf94ce5b67379fd
     from collections.abc import Callable, Iterator
 
     from meshcore._core import TlsClient
@@ -39,6 +46,14 @@ class Making(Placed, Protocol):
     """A connection in the making."""
 
     began_ns: int
+    task: asyncio.Task[None]
+
+    @property
+    def placed(self) -> Placed:
+        """What has its place: this, or the connection that it is about to be."""
+
+    def cancel(self) -> bool:
+        """Make no connection, if that can still be helped."""
 
 
 class Waiting(NamedTuple):
@@ -65,11 +80,15 @@ class Cluster:
     opened."""
     pools: dict[Pool, None] = field(default_factory=dict)
     """Of retired endpoints too, while requests may wait in them."""
+    making: dict[Making, None] = field(default_factory=dict)
+    """In the order of their beginnings."""
     branches: dict[Branch, None] = field(default_factory=dict)
     """Their parts that are single clients'."""
     lacking: dict[int, dict[Part, None]] = field(default_factory=dict)
     """The endpoints that lack connections, by how many they have; which has had so many longest
     comes first."""
+    resting: Resting = field(default_factory=Resting)
+    """The endpoints that have idle connections."""
     last_ns: int = 0
     """When the last came who waited."""
 
@@ -139,6 +158,7 @@ class Cluster:
     def _hold(self, part: Part, more: int) -> None:
         part.held += more
         self.place(part)
+        self.resting.move(part)
 
     def place(self, part: Part) -> None:
         """An endpoint has more or fewer places than before, or lacks some or none: it comes behind
@@ -182,14 +202,22 @@ class Cluster:
         came_before = first is not pool and first.lacks_since_ns < self.queue[waiting].since_ns
         return first if came_before and _has_waited(first, now_ns) else None
 
-    def claimant(self, making: Making, now_ns: int) -> Pool | None:
-        """Who has a better claim to the place of a connection that is long in the making."""
-        needy = self.neediest()
-        if needy is None or now_ns - making.began_ns < PATIENCE_NS:
-            return None
-        first = needy.first()
-        is_less = needy.held + 1 < making.pool.part.held
-        return first if is_less and _has_waited(first, now_ns) else None
+    def claims(self, now_ns: int) -> Iterator[tuple[Making, Pool]]:
+        """Connections that are long in the making, and who has a better claim to their places.
+
+        An endpoint that took those of others while they had no use for them, and does not answer,
+        gives them back: the last that it was to have first, so that it fails some time. O(those in
+        the making)."""
+        if len(self.pools) < 2:
+            return
+        for making in reversed(list(self.making)):
+            needy = self.neediest()
+            if needy is None or not _has_waited(first := needy.first(), now_ns):
+                return
+            is_less = needy.held + 1 < making.pool.part.held
+            is_long = now_ns - making.began_ns >= PATIENCE_NS
+            if is_less and is_long and making.placed not in self.leaving:
+                yield making, first
 
     def yielding(self, own: Part | None, now_ns: int) -> tuple[Pooled | Shared, Pool] | None:
         """An idle connection that makes room, and for whom: the endpoint whose turn it is, or
@@ -205,25 +233,10 @@ class Cluster:
     def oldest_idle(self, part: Part, now_ns: int) -> Pooled | Shared | None:
         """The connection that has been idle longest of those that make room for an endpoint; of
         those that are single clients', one of the client that asked nothing for the longest time.
-        O(endpoints + connections of HTTP/2)."""
+        Amortised as `Resting.oldest`."""
         # Where nobody may wait who comes first has it.
         rest_ns = REST_NS if self.spec.max_pending else 0
-        return min(
-            (
-                connection
-                for connection in self._idle()
-                if connection.pool.part is part
-                or connection.pool.part.held > part.held
-                or now_ns - connection.idle_since_ns >= rest_ns
-            ),
-            key=lambda connection: connection.idle_since_ns,
-            default=None,
-        )
-
-    def _idle(self) -> Iterator[Pooled | Shared]:
-        for pool in self.pools:
-            idle = (*pool.idlest(), *pool.part.rested())
-            yield from (each for each in idle if each not in self.leaving)
+        return self.resting.oldest(part, now_ns - rest_ns)
 
 
 def _is_owed(needy: Part, other: Part) -> bool:

@@ -43,8 +43,6 @@ class Connector:
         # Whose endpoint says no more in a tunnel that goes on.
         self.half_closed: dict[Http1Connection, None] = {}
         self._retired: dict[int, int] = {}  # endpoints, and the version that is without them
-        # Connections in the making, in the order of their beginnings.
-        self._making: dict[Chooser, asyncio.Task[None]] = {}
         self._branches_due_ns = 0
 
     def set_pool(self, endpoint: int, address: str, cluster: Cluster) -> None:
@@ -55,11 +53,13 @@ class Connector:
 
     def renew(self, cluster: Cluster, now: int) -> None:
         """The upstream is connected to in another way from now on: what is open serves what it
-        carries, and no more."""
+        carries, and no more; what is in the making is made anew."""
         for pool in (*cluster.pools, *cluster.branches):
             pool.renewed_ns = now
             pool.announces = cluster.spec.proxy_protocol
             self._close_old(pool, now)
+        for making in list(cluster.making):
+            making.cancel()
         self._use_room(cluster)  # the cap may be another
 
     def retire(self, endpoint: int, version: int, now: int) -> None:
@@ -87,7 +87,7 @@ class Connector:
         """A connection or a stream at once; else ``None``, and the exchange hears later."""
         pool = self.pools[endpoint]
         if pool.announces or exchange.down.owner is not None:
-            pool = branch_of(pool, exchange)
+            pool = branch_of(pool, exchange, now)
         if fresh:
             for stale in pool.weed(now):
                 stale.close()
@@ -254,12 +254,13 @@ class Connector:
 
     def _begin_open(self, pool: Pool) -> None:
         pool.cluster.begin(pool)
-        chooser = Chooser(self, pool)
-        task = self._making[chooser] = self._loop.create_task(self._open(pool, chooser))
-        task.add_done_callback(lambda _: self._making.pop(chooser, None))
+        making, chooser = pool.cluster.making, Chooser(self, pool)
+        making[chooser] = None
+        chooser.task = self._loop.create_task(self._open(pool, chooser))
+        chooser.task.add_done_callback(lambda _: making.pop(chooser))
 
     async def _open(self, pool: Pool, chooser: Chooser) -> None:
-        chooser.began = True
+        chooser.began_ns = now_ns()
         span_s = pool.cluster.spec.connect_timeout_ns / 1e9
         try:
             infos = self._dialer.known(pool.address) or await self._look_up(pool, span_s)
@@ -276,10 +277,11 @@ class Connector:
             self._give_up(pool, chooser)
             self._fail_waiting(pool, why_unconnected(error), detail_of(error))
         except BaseException:
-            is_left = chooser in pool.cluster.leaving
+            # An heir may lack none any more; who waited for it has another.
+            is_left = chooser.placed in pool.cluster.leaving or chooser.began_ns < pool.renewed_ns
             self._give_up(pool, chooser)
             if is_left:
-                self._use_room(pool.cluster)  # its heir may lack none any more
+                self._use_room(pool.cluster)
                 self._settle(pool)
             raise
         else:
@@ -296,15 +298,19 @@ class Connector:
             pool.resolving -= 1
 
     def _give_up(self, pool: Pool, chooser: Chooser) -> None:
+        """An attempt is over, and so is its place. uvloop closes what it was cancelled on without
+        a word to anybody, so no end is waited for."""
         pool.opening -= 1
         pool.recount()
-        if chooser.chosen is None:
+        connection = chooser.chosen
+        if connection is None:
             self._end_place(pool, chooser)
-        elif chooser.chosen.is_lost:
-            pool.cluster.stay(chooser)
+        elif connection.is_lost:
+            pool.cluster.stay(chooser)  # its end has given the place back
         else:
-            pool.cluster.replace(chooser, chooser.chosen)
-            chooser.chosen.close()
+            pool.cluster.replace(chooser, connection)
+            connection.drop()
+            self._end_place(pool, connection)
 
     def _fail_waiting(self, pool: Pool, reason: Reason, detail: str) -> None:
         """No connection: those whom it would have served hear it, as one cause; the others may have
@@ -321,7 +327,10 @@ class Connector:
     def _ready(self, pool: Pool, connection: Connection) -> None:
         """A connection is open, and it is known what it speaks."""
         now = now_ns()
-        if isinstance(connection, Http1Connection):
+        if connection.born_ns < pool.renewed_ns:
+            connection.close()  # in a way that is past
+            self._open_wanted(pool)
+        elif isinstance(connection, Http1Connection):
             pool.streams_each = 1
             if pool.waiting:
                 waiting = pool.waiting[0]
@@ -375,25 +384,13 @@ class Connector:
                     self._close_old(branch, now)
         for cluster in {pool.cluster for pool in self.pools.values() if pool.part.lacks}:
             self._make_room(cluster, None, now)
-            self._give_back(cluster, now)
+            for making, heir in cluster.claims(now):
+                if making.cancel():
+                    cluster.leave(making.placed, heir)
         for each in list(self._shared):
             each.sweep(now)
         for lent in list(self.half_closed):
             lent.look()
-
-    def _give_back(self, cluster: Cluster, now: int) -> None:
-        """An endpoint that took the places of others while they had no use for them, and does not
-        answer, gives them back: the last that it was to have first, so that it fails some time."""
-        for chooser, task in reversed(list(self._making.items())):
-            # A task that is cancelled before its first step would give nothing back.
-            if chooser.pool.cluster is not cluster or not chooser.began:
-                continue
-            placed = chooser.chosen or chooser
-            if placed in cluster.leaving or (chooser.chosen and chooser.chosen.is_lost):
-                continue
-            heir = cluster.claimant(chooser, now)
-            if heir is not None and task.cancel():
-                cluster.leave(placed, heir)
 
     def _close_old(self, pool: Pool, now: int) -> None:
         for connection in pool.expired(now):
@@ -403,10 +400,11 @@ class Connector:
 
     async def close(self) -> None:
         """Close every idle connection and end every attempt to open one."""
-        tasks = list(self._making.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        clusters = {pool.cluster for pool in self.pools.values()}
+        while tasks := [making.task for cluster in clusters for making in cluster.making]:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
         for root in self.pools.values():
             for pool in (root, *root.branches.values()):
                 self._end(pool)
@@ -423,13 +421,25 @@ class Connector:
 class Chooser(asyncio.BaseProtocol):
     """Hands an open connection to the protocol that is spoken on it."""
 
+    task: asyncio.Task[None]
+
     def __init__(self, pools: Connector, pool: Pool) -> None:
         self._pools = pools
         self.pool = pool
-        self.began_ns = now_ns()
-        self.began = False  # its task has taken a step
+        self.began_ns = 0  # when its task took its first step
         self.chosen: Connection | None = None
         self.made: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    @property
+    def placed(self) -> Chooser | Connection:
+        """What has its place under the cap."""
+        return self.chosen or self
+
+    def cancel(self) -> bool:
+        """Make no connection; false if it is one, or lost. A task that is cancelled before its
+        first step would give nothing back; it has seen nothing of the upstream either."""
+        gone = self.chosen is not None and self.chosen.is_lost
+        return bool(self.began_ns) and not gone and self.task.cancel()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The connection is open, TLS included."""

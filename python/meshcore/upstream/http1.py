@@ -135,7 +135,9 @@ class Http1Connection(asyncio.BaseProtocol):
         came is used, also when it came before all of the request was written."""
         now = now_ns()
         exchange, transport = self.exchange, self._transport
-        if exchange is not None and exc is not None and transport is not None:
+        if transport is None:
+            return  # it was dropped
+        if exchange is not None and exc is not None:
             for data in rest_of(transport):
                 self.data_received(data)
                 if self.exchange is not exchange:
@@ -281,6 +283,12 @@ class Http1Connection(asyncio.BaseProtocol):
         """The endpoint says no more in a tunnel that goes on: cut it if it is gone."""
         transport = self._transport
         if transport is not None and is_reset(transport):
+            transport.abort()
+
+    def drop(self) -> None:
+        """Cut what was never lent; of its end nobody hears, whether the loop tells of it or not."""
+        transport, self._transport = self._transport, None
+        if transport is not None:
             transport.abort()
 
     def close(self) -> None:

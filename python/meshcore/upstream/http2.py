@@ -242,7 +242,9 @@ class Http2Connection(Http2Wire):
         """The connection is gone, and every stream with it: each hears what became of it, behind
         what the endpoint had sent."""
         now, transport = now_ns(), self.transport
-        if exc is not None and transport is not None and not self.closing:
+        if transport is None:
+            return  # it was dropped
+        if exc is not None and not self.closing:
             for data in rest_of(transport):
                 self._tell(self.codec.receive(data, now), now)
         detail, self.stale_within_ns = detail_of(exc), stale_within_ns(transport)
@@ -286,8 +288,9 @@ class Http2Connection(Http2Wire):
             if self.retired:
                 self.close()
                 return
-            if self.pool.cluster.branches:
-                self.pool.rest()
+            pool = self.pool
+            if self.idle_since_ns < pool.part.rests_ns or pool.cluster.branches:
+                pool.rest(self.idle_since_ns)
         pool = self.pool
         if pool.cluster.queue and not self.retired:
             self._pools.has_room(self, now_ns())
@@ -351,6 +354,13 @@ class Http2Connection(Http2Wire):
     def withdraw(self) -> None:
         """Close it, which carries no request."""
         self.retire()
+
+    def drop(self) -> None:
+        """Cut what was never lent; of its end nobody hears, whether the loop tells of it or not."""
+        transport, self.transport = self.transport, None
+        self.closing = self.retired = True
+        if transport is not None:
+            transport.abort()
 
     def close(self) -> None:
         """Close it: no stream is open. What is queued (GOAWAY, if it went wrong) goes out first."""

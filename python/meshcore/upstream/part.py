@@ -5,7 +5,11 @@ from __future__ import annotations
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Final
 
+from meshcore.upstream.resting import NEVER, Idle
+
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from meshcore.upstream.branch import Branch
     from meshcore.upstream.pool import Pool, Pooled, Shared
 
@@ -16,12 +20,15 @@ SLACK: Final = 16
 class Part:
     """The places that an endpoint has, and who waits for one."""
 
-    __slots__ = ("_turns", "held", "lacks", "level", "resting")
+    __slots__ = ("_root", "_turns", "held", "lacks", "level", "resting", "rests_ns")
 
-    def __init__(self) -> None:
+    def __init__(self, root: Pool) -> None:
+        self._root = root
         self.held = 0  # connections that are open or in the making, and places that are left to it
         self.lacks = 0  # how many more would serve all who wait
         self.level: int | None = None  # where it stands among those that lack some
+        # Nothing of it is idle since before then.
+        self.rests_ns = NEVER
         # Branches with a connection that carries no request, and perhaps some that have none any
         # more. Whose client asked or was answered last comes last.
         self.resting: dict[Branch, None] = {}
@@ -49,15 +56,27 @@ class Part:
             heappop(self._turns)
         return self._turns[0][1]
 
-    def rested(self) -> list[Pooled | Shared]:
-        """The idle connections of the client that asked nothing for the longest time. Amortised
-        O(its connections)."""
+    @property
+    def number(self) -> int:
+        """That of its endpoint."""
+        return self._root.endpoint
+
+    def oldest_idle(self) -> Idle | None:
+        """The connection that makes room first, and since when it is idle: of those that are single
+        clients', one of the client that asked nothing for the longest time, and since when that is.
+        Amortised O(connections of HTTP/2)."""
+        idle = [Idle(each.idle_since_ns, each) for each in self._idlest(self._root)]
         while self.resting:
             branch = next(iter(self.resting))
-            if idle := list(branch.idlest()):
-                return idle
+            if own := list(self._idlest(branch)):
+                first = min(own, key=lambda each: each.idle_since_ns)
+                idle.append(Idle(branch.rests_ns, first))
+                break
             del self.resting[branch]
-        return []
+        return min(idle, key=lambda each: each.since_ns, default=None)
+
+    def _idlest(self, pool: Pool) -> Iterator[Pooled | Shared]:
+        return (each for each in pool.idlest() if each not in pool.cluster.leaving)
 
 
 def _lasts(turn: tuple[int, Pool]) -> bool:

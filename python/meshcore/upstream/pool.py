@@ -150,7 +150,7 @@ class Pool:
         self.branches: dict[Key, Branch] = {}
         self.header = header  # what a connection begins with, before TLS
         self.owner: Owner | None = None  # the client's connection that it is a part for
-        self.part = Part()  # that of its branches, too
+        self.part = Part(self)  # that of its branches, too
         self.connections = 0  # open or being opened
         self.coming = 0  # places that others are about to leave to it
         self.lacks = 0  # connections that who waits needs beside those in the making or coming
@@ -251,7 +251,7 @@ class Pool:
 
     def _has_place(self, now_ns: int) -> bool:
         """Whether one more would wait for nobody else: a connection in the making takes it, or may
-        be made, or one that is idle yields. O(1), or O(endpoints) when nobody waits."""
+        be made, or one that is idle yields. Amortised as `Resting.oldest`."""
         cluster = self.cluster
         if not cluster.is_full or len(self.waiting) < self.opening * self.streams_each:
             return True
@@ -387,9 +387,13 @@ class Pool:
         connection.kept = True
         connection.idle_since_ns = now_ns
         self.idle[connection] = None
+        if now_ns < self.part.rests_ns:
+            self.cluster.resting.add(self.part, now_ns)
 
-    def rest(self) -> None:
-        """A connection of HTTP/2 carries no request any more."""
+    def rest(self, since_ns: int) -> None:
+        """A connection carries no request since then."""
+        if since_ns < self.part.rests_ns:
+            self.cluster.resting.add(self.part, since_ns)
 
     def idled(self, connection: Pooled | Shared) -> None:
         """A connection carries no request: one that is shared stays."""
@@ -401,6 +405,7 @@ class Pool:
     def share(self, connection: Shared, now_ns: int) -> None:
         """Lend streams of a connection from now on."""
         self.shared.append(connection)
+        Pool.rest(self, connection.idle_since_ns)
         if self.cluster.spec.pool_idle_ns:
             self.streams_each = max(connection.room(now_ns, True), 1)
             self.recount()

@@ -148,11 +148,11 @@ reasons! {
     /// The time to drain was over before there was a response.
     Draining = "draining", 503, 14, Proxy, Nobody, Never;
     /// A redirect that the configuration asks for.
-    Redirect = "redirect", 302, 12, Proxy, Nobody, Never;
+    Redirect = "redirect", 302, 2, Proxy, Nobody, Never;
     /// A direct response that the configuration asks for.
-    DirectResponse = "direct_response", 200, 12, Proxy, Nobody, Never;
+    DirectResponse = "direct_response", 200, 2, Proxy, Nobody, Never;
     /// A Python layer answered.
-    LayerResponse = "layer_response", 200, 0, Proxy, Nobody, Never;
+    LayerResponse = "layer_response", 200, 2, Proxy, Nobody, Never;
     /// The client left before the response was complete (logged only, never sent).
     ClientGone = "client_gone", 499, 1, Client, Nobody, Never;
     /// The head of the endpoint's response is over our limits.

@@ -55,7 +55,7 @@ impl Outcome {
 
     #[getter]
     fn detail(&self) -> &str {
-        self.failed().map_or("", |outcome| &outcome.detail)
+        self.outcome.as_ref().map_or("", |outcome| &outcome.detail)
     }
 
     #[getter]

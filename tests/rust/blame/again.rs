@@ -411,3 +411,24 @@ fn black_holes_alone_are_asked_by_each_request_once() {
     assert!(!matches!(verdict, Verdict::Forward(_)), "{verdict:?}");
     assert_eq!(mesh.held(), 0);
 }
+
+/// A refusal says nothing of another endpoint, to which no connection could be made.
+#[test]
+fn a_refused_stream_makes_no_failed_connect_free_again() {
+    for endpoints in [2, 3] {
+        for seed in 0..50 {
+            let mut mesh = Mesh::new(&budget(endpoints, 10, 0), seed);
+            let (mut ticket, dead) = mesh.ask();
+            let mut reason = Reason::UpstreamConnect;
+            let mut asked = 0;
+            loop {
+                let next = mesh.failed(&mut ticket, reason, &mut Cause::default());
+                let Some((endpoint, _)) = again(&mesh, next) else { break };
+                assert_ne!(endpoint, dead, "it was asked once");
+                reason = Reason::UpstreamRefused;
+                asked += 1;
+            }
+            assert_eq!(asked, 10, "what is refused takes no place");
+        }
+    }
+}

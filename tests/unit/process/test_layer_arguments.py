@@ -8,7 +8,17 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NewType, Protocol, TypedDict, Unpack
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    Literal,
+    NewType,
+    Protocol,
+    Self,
+    TypedDict,
+    Unpack,
+)
 
 import pytest
 
@@ -145,6 +155,15 @@ class Many(Layer):
     def __init__(self, **values: int) -> None: ...
 
 
+class Made(Layer):
+    def __new__(kind, **values: int) -> Self:
+        return super().__new__(kind)
+
+
+class Behind(Layer):
+    def __init__(self, /, **values: int) -> None: ...
+
+
 class Typed(Layer):
     def __init__(self, **values: Unpack[Needed]) -> None: ...
 
@@ -180,6 +199,21 @@ def test_classes_that_take_others() -> None:
         "header: required argument is missing",
     ]
     assert told(ByPosition) == [": its class takes header by position only"]
+
+
+@pytest.mark.parametrize(("layer", "name"), [(Many, "self"), (Made, "kind")])
+def test_a_class_that_takes_any_name_does_not_take_its_own(layer: type, name: str) -> None:
+    with pytest.raises(TypeError):
+        layer(**{name: 1})
+    assert told(layer, **{name: 1}) == [
+        f"{name}: unknown argument: the class has this name for itself"
+    ]
+    assert told(layer, other=1) == []
+
+
+def test_a_class_takes_any_name_where_it_has_none_for_itself() -> None:
+    Behind(**{"self": 1})
+    assert told(Behind, **{"self": 1}) == []
 
 
 def test_a_worker_has_no_need_of_the_models() -> None:

@@ -209,7 +209,7 @@ def test_of_single_clients_who_asked_nothing_for_the_longest_time_yields() -> No
     root = pool_of(cluster)
     branches = [branch_of(root, b"%d" % n) for n in range(3)]
     connections = [idle(branch, 1)[0] for branch in branches]
-    branches[0].rest()  # it asks again
+    branches[0].rest(NOW)  # it asks again
     wait(branch_of(root, b"new"), 2)
     assert cluster.yielding(root.part, NOW) == (connections[1], mock.ANY)
     assert yielded(root, NOW) == connections[1:]
@@ -324,7 +324,7 @@ def test_what_leaves_makes_no_room_again() -> None:
     cluster = cluster_of(1)
     one, two = pool_of(cluster), pool_of(cluster)
     (idle,) = open_(one)
-    one.idle[idle] = None
+    one.put(idle, NOW)
     wait(two)
     assert cluster.yielding(None, LATER) == (idle, two)
     cluster.leave(idle, two)

@@ -23,6 +23,11 @@ impl Tried {
         }
     }
 
+    /// Forgets an index.
+    pub fn remove(&mut self, index: usize) {
+        self.0.retain(|i| *i as usize != index);
+    }
+
     /// Whether an index was tried.
     #[must_use]
     #[inline]

@@ -11,7 +11,7 @@ use super::stack::RouteStack;
 use super::ticket::{Budget, Kind, RequestTicket, Stage, Told};
 use crate::admission::back_off::{self, BackOff};
 use crate::admission::{State, What};
-use crate::balance::{EndpointOutcome, Rng, Tried};
+use crate::balance::{EndpointOutcome, Rng};
 use crate::error::{Again, Reason};
 use crate::head::Headers;
 use crate::time::Nanos;
@@ -179,8 +179,11 @@ impl RequestTicket {
         if !allows(&route, reason, status) || self.attempts > route.retry.retries || open {
             return None;
         }
-        if reason.again() == Again::Refused {
-            self.tried = Tried::default();
+        // What an endpoint refused it may be asked again; of the others nothing is forgotten.
+        if reason.again() == Again::Refused
+            && let Some(before) = before
+        {
+            self.tried.remove(before.endpoint);
         }
         let picked = upstream.picker.pick(now, rng, &self.tried)?;
         let same = before.is_some_and(|b| b.endpoint == picked.index);
@@ -331,9 +334,6 @@ impl RequestTicket {
             self.settle_breaker(now, rand);
         } else {
             self.tell(What::Grpc(status), now, rand);
-        }
-        if let Some(route) = &self.route {
-            route.stats.trailed(status);
         }
     }
 

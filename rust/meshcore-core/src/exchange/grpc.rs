@@ -195,4 +195,13 @@ mod tests {
         let grpc = layer.for_grpc(Reason::LayerResponse);
         assert_eq!(grpc.fields[1], ("grpc-status".to_owned(), "7".to_owned()));
     }
+
+    #[test]
+    fn the_table_says_what_an_answer_of_its_status_is() {
+        for reason in [Reason::Redirect, Reason::DirectResponse, Reason::LayerResponse] {
+            let reply =
+                LocalReply { status: reason.status(), fields: Vec::new(), body: Vec::new() };
+            assert_eq!(reply.grpc_status(reason), reason.grpc_status(), "{reason:?}");
+        }
+    }
 }

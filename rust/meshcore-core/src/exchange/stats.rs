@@ -31,25 +31,26 @@ impl RouteStats {
         Self { counts: Counters::new(block, slot), latency }
     }
 
-    pub(super) fn responded(&self, status: u16, took: Nanos) {
-        self.counts.inc(usize::from(status / 100).clamp(1, 5) - 1);
-        self.latency.record(took);
+    /// A request is over: its client got this status, or left before there was one (0), and was told
+    /// this status of its call.
+    pub(super) fn ended(&self, status: u16, grpc: Option<u8>, took: Nanos) {
+        if status == 0 {
+            self.counts.inc(CANCELLED);
+        } else {
+            self.counts.inc(usize::from(status / 100).clamp(1, 5) - 1);
+            self.latency.record(took);
+        }
+        if let Some(grpc) = grpc {
+            self.counts.inc(GRPC + usize::from(grpc).min(GRPC_STATUSES - 1));
+        }
     }
 
     pub(super) fn retried(&self) {
         self.counts.inc(RETRIES);
     }
 
-    pub(super) fn cancelled(&self) {
-        self.counts.inc(CANCELLED);
-    }
-
     pub(super) fn tunnelled(&self, to_client: bool, bytes: u64) {
         self.counts.add(TUNNELLED + usize::from(to_client), bytes);
-    }
-
-    pub(super) fn trailed(&self, status: u8) {
-        self.counts.inc(GRPC + usize::from(status).min(GRPC_STATUSES - 1));
     }
 
     /// Bytes that passed through tunnels, one way.

@@ -420,10 +420,7 @@ impl RequestTicket {
 
     fn count(&self, now: Nanos) {
         if let Some(route) = &self.route {
-            match self.status {
-                0 => route.stats.cancelled(),
-                status => route.stats.responded(status, now.since(self.began)),
-            }
+            route.stats.ended(self.status, self.grpc, now.since(self.began));
         }
     }
 

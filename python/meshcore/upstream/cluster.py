@@ -13,11 +13,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 from meshcore.upstream.resting import Resting
 
 if TYPE_CHECKING:
-<<<<<<< HEAD
-=======
     import asyncio
-    import ssl
->>>>>>> 12dfd6ac8d16eadffaed8b749cf94ce5b67379fd
     from collections.abc import Callable, Iterator
 
     from meshcore._core import TlsClient

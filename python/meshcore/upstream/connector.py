@@ -358,6 +358,7 @@ class Connector:
             protocol = chooser if secure is None else cast("asyncio.BaseProtocol", secure)
             transport, _ = await self._loop.create_connection(lambda: protocol, sock=sock)
         except BaseException:
+            chooser.made.cancel()
             sock.close()
             raise
         try:

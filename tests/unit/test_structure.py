@@ -30,6 +30,7 @@ ROWS: list[list[str]] = [
     ["admin"],
     [
         "downstream",
+        "upstream.chooser",
         "upstream.connector",
         "upstream.dial",
         "upstream.dns",

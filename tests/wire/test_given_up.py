@@ -15,7 +15,7 @@ import pytest
 import trustme
 
 from meshcore import load_text
-from meshcore.upstream.connector import Chooser
+from meshcore.upstream.chooser import Chooser
 from meshcore.upstream.dial import Dialer, Parts
 from tests.wire.blame import every_endpoint
 from tests.wire.client import Client
@@ -65,8 +65,12 @@ def timers(monkeypatch: pytest.MonkeyPatch) -> Timers:
 
 
 @every_endpoint
-@pytest.mark.parametrize("is_secure", [False, True], ids=["plain", "tls"])
-@pytest.mark.parametrize("give_up", [time_out, leave])
+@pytest.mark.parametrize(
+    ("give_up", "is_secure"),
+    # Over TLS it is awaited for itself: what is agreed in the turn of its end was in time.
+    [(time_out, False), (leave, False), (leave, True)],
+    ids=["time out", "leave", "leave over tls"],
+)
 def test_an_attempt_that_ends_as_it_is_made_gives_all_back(
     run: Run,
     serve: Serve,
@@ -162,8 +166,9 @@ def test_what_is_in_the_making_is_made_anew_after_a_reload(
             await proxy.reload(load_text(str(mesh.to(endpoint, tls={"ca": certificates.ca}))))
             assert (await after.get()).body == b"fine"
             assert (await asked).body == b"fine"
-            cluster = cluster_of(proxy)
-            assert cluster.connections == len(begun) - 1
+            # What carried a bound client's request is closed behind it.
+            left = len(begun) - 1 - is_bound
+            await eventually(lambda: cluster_of(proxy).connections == left)
 
     run(go())
 

@@ -15,8 +15,8 @@ from h2.settings import SettingCodes
 
 from meshcore import Proxy
 from meshcore._core import now_ns
+from meshcore.upstream.chooser import Chooser
 from meshcore.upstream.cluster import PATIENCE_NS, Cluster
-from meshcore.upstream.connector import Chooser
 from meshcore.upstream.http1 import Http1Connection
 from meshcore.upstream.pool import Pool, Pooled, Shared
 from tests.wire.blame import every_endpoint

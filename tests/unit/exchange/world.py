@@ -23,7 +23,8 @@ from meshcore.downstream.http2 import Http2Connection as Http2Downstream
 from meshcore.downstream.listener import Listener
 from meshcore.process.prepared import prepare
 from meshcore.process.worker import Worker
-from meshcore.upstream.connector import Chooser, Connector
+from meshcore.upstream.chooser import Chooser
+from meshcore.upstream.connector import Connector
 from meshcore.upstream.http1 import Http1Connection as Http1Upstream
 from meshcore.upstream.http2 import Http2Connection as Http2Upstream
 from meshcore.upstream.pool import Pool

@@ -15,6 +15,7 @@ from meshcore.exchange.phase import FULL, HOOKED, LOOKED_AT, LOOKING, OVER, UNTA
 from tests.unit.exchange.h2_peers import H2_MESH, Peer, Stream, h2_client, h2_endpoint
 from tests.unit.exchange.peers import counted
 from tests.unit.exchange.test_exchange_machine import (
+    BODIES_SETTINGS,
     MACHINE_SETTINGS,
     Observer,
     hooked,
@@ -335,4 +336,5 @@ class Http2BodyMachine(Http2Machine):
 
 TestExchangeOverHttp2 = Http2Machine.TestCase
 TestBodiesOverHttp2 = Http2BodyMachine.TestCase
-TestExchangeOverHttp2.settings = TestBodiesOverHttp2.settings = MACHINE_SETTINGS
+TestExchangeOverHttp2.settings = MACHINE_SETTINGS
+TestBodiesOverHttp2.settings = BODIES_SETTINGS

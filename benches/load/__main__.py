@@ -34,10 +34,14 @@ def _over_h1(ports: configs.Ports, what: Scenario, seconds: int) -> Load:
     scheme, port = ("https", ports.tls) if what.tls else ("http", ports.plain)
     port = ports.layered if what.layered else port
     script = None
+    lines = []
     if what.upload_bytes:
-        script = f"{ports.folder}/upload.lua"
-        body = f'wrk.method = "POST"\nwrk.body = string.rep("x", {what.upload_bytes})\n'
-        Path(script).write_text(body)
+        lines += ['wrk.method = "POST"', f'wrk.body = string.rep("x", {what.upload_bytes})']
+    if what.closes:
+        lines += ['wrk.headers["Connection"] = "close"']
+    if lines:
+        script = f"{ports.folder}/asks.lua"
+        Path(script).write_text("\n".join(lines))
     return wrk(f"{scheme}://127.0.0.1:{port}{what.path}", seconds, script)
 
 

@@ -34,6 +34,8 @@ class Scenario(NamedTuple):
     path: str
     bars: dict[str, float]
     tls: bool = False
+    # A connection, and over TLS a whole handshake, for each request.
+    closes: bool = False
     upload_bytes: int = 0
     routes: int = 1
     layered: bool = False
@@ -52,6 +54,9 @@ SCENARIOS = {
     "plain": Scenario("/", H1_BARS),
     "layer": Scenario("/", {}, layered=True, proxies=("meshcore",)),
     "tls": Scenario("/", H1_BARS, tls=True),
+    "tls 1m": Scenario("/1m", {}, tls=True),
+    "tls 1m up": Scenario("/", {}, tls=True, upload_bytes=1 << 20),
+    "handshake": Scenario("/", {"haproxy": 0.6}, tls=True, closes=True),
     "16k": Scenario("/16k", {}),
     "1m": Scenario("/1m", {"haproxy": 0.85}),
     "1m up": Scenario("/", {}, upload_bytes=1 << 20),

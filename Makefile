@@ -80,7 +80,7 @@ loom: | need-rust  ## every interleaving of two threads on the words of admissio
 
 # The pinned toolchain with its unstable flags: the address sanitizer is one. What a run finds
 # is kept in rust/fuzz/artifacts.
-FUZZ_TARGETS := split forward edge path configuration h2_server h2_client proxy_protocol
+FUZZ_TARGETS := split forward edge path configuration h2_server h2_client proxy_protocol tls
 FUZZ_SECONDS ?= 60
 FUZZ_CORPUS := $(CARGO_TARGET_DIR)/fuzz-corpus
 TOOLS := $(CARGO_TARGET_DIR)/tools

@@ -7,11 +7,12 @@ import operator
 import secrets
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from meshcore._core import BucketCore, ClientsCore
+from meshcore._core import BucketCore, ClientsCore, now_ns
 from meshcore.config.units import SECOND, parse_rate, time_ns
 from meshcore.errors import RateLimited
 from meshcore.library import part
 from meshcore.library.deadline import within
+from meshcore.library.judging import function
 from meshcore.library.limited import LimitState, Turn, decorated
 from meshcore.library.waiting import NEVER_NS, Line, Lines, Source, patience_ns
 
@@ -106,8 +107,15 @@ def _client(by: Client, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
 
 
 def _check_client(by: object) -> None:
-    if not (isinstance(by, str) or callable(by)):
-        raise TypeError(f"a client is a text, or a function of the call that gives one, not {by!r}")
+    if isinstance(by, str):
+        return
+    try:
+        function("by", by)
+    except TypeError:
+        raise TypeError(
+            "a client is a text, or a function of the call that gives one and is not async, "
+            f"not {by!r}"
+        ) from None
 
 
 def _limiting(take: Callable[[], bool], insist: Callable[[], None]) -> Callable[[F], F]:
@@ -165,6 +173,7 @@ class TokenBucket(BucketCore):
     """
 
     _line: Line | None = None
+    _now: Callable[[], int]
     _patience_ns: int
     _window_ns: int
 
@@ -185,6 +194,7 @@ class TokenBucket(BucketCore):
             raise _explained(error, rate=rate, burst=burst) from None
         new._window_ns = _window_ns(quota)
         new._patience_ns = patience_ns(words, clock)
+        new._now = clock or now_ns
         return new
 
     def acquire(self, n: int = 1) -> None:
@@ -223,14 +233,14 @@ class TokenBucket(BucketCore):
         waiters of other processes are not known here.
         """
         _check_count(n, self.limit)
-        with within(timeout) as timeout_ns:
-            await self._own_line().wait(n, timeout_ns)
+        with within(timeout, self._now) as limit:
+            await self._own_line().wait(n, limit)
 
     def wait_blocking(self, n: int = 1, *, timeout: Timeout = None) -> None:
         """As `wait`, in the same line, for a thread that may sleep."""
         _check_count(n, self.limit)
-        with within(timeout) as timeout_ns:
-            self._own_line().block(n, timeout_ns)
+        with within(timeout, self._now) as limit:
+            self._own_line().block(n, limit)
 
     def limiting(self, n: int = 1) -> Callable[[F], F]:
         """A decorator: each call of the function takes ``n`` tokens, or raises `RateLimited`.
@@ -293,6 +303,7 @@ class ClientLimiter(ClientsCore):
     """
 
     _lines: Lines
+    _now: Callable[[], int]
     _window_ns: int
 
     def __new__(
@@ -314,6 +325,7 @@ class ClientLimiter(ClientsCore):
             raise _explained(error, rate=rate, burst=burst, clients=clients) from None
         new._window_ns = _window_ns(quota)
         new._lines = Lines(patience_ns(words, clock))
+        new._now = clock or now_ns
         return new
 
     def acquire(self, client: str, n: int = 1) -> None:
@@ -339,15 +351,15 @@ class ClientLimiter(ClientsCore):
         """
         _check_count(n, self.limit)
         line = self._lines.of(self.key(client), *self._source(client))
-        with within(timeout) as timeout_ns, line as turn:
-            await turn.wait(n, timeout_ns)
+        with within(timeout, self._now) as limit, line as turn:
+            await turn.wait(n, limit)
 
     def wait_blocking(self, client: str, n: int = 1, *, timeout: Timeout = None) -> None:
         """As `wait`, in the same line, for a thread that may sleep."""
         _check_count(n, self.limit)
         line = self._lines.of(self.key(client), *self._source(client))
-        with within(timeout) as timeout_ns, line as turn:
-            turn.block(n, timeout_ns)
+        with within(timeout, self._now) as limit, line as turn:
+            turn.block(n, limit)
 
     def reset(self, client: str) -> None:
         """Fill the client's bucket, and with it those that share it when the table is full."""

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
+import inspect
 import math
 import secrets
-import time
 from contextlib import nullcontext
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, Self, TypeVar
@@ -16,16 +15,18 @@ from meshcore.config.units import parse_percent
 from meshcore.library import deadline as deadlines
 from meshcore.library import part
 from meshcore.library.deadline import Deadline
+from meshcore.library.judging import function as checked_function
+from meshcore.library.judging import yes_or_no
 from meshcore.library.limited import decorated, not_awaitable
+from meshcore.library.pauses import pause, pause_blocking, running_loop
 from meshcore.library.times import Time, named_ns
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
-    from contextlib import AbstractContextManager
 
     from meshcore._core import RetryCall, Words
 
-    Failures = type[BaseException] | Iterable[type[BaseException]] | Callable[[BaseException], bool]
+    Failures = type[BaseException] | Iterable[type[BaseException]] | Callable[[Exception], bool]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -87,6 +88,7 @@ class Retry(RetryCore):
     One object is for any number of calls at one time.
     """
 
+    _clock: Callable[[], int] | None
     _failures: Callable[[BaseException], bool]
     _on_result: Callable[[Any], bool] | None
     _time_ns: int | None
@@ -119,10 +121,9 @@ class Retry(RetryCore):
         seed = secrets.randbits(64)
         new = super().__new__(cls, attempts, pauses, seed, budget, clock)
         new._failures = _failures(on)
-        if on_result is not None and not callable(on_result):
-            raise TypeError(f"on_result must be a function, got {on_result!r}")
-        new._on_result = on_result
+        new._on_result = None if on_result is None else checked_function("on_result", on_result)
         new._time_ns = None if deadline is None else named_ns("deadline", deadline)
+        new._clock = clock
         return new
 
     def call(self, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -135,37 +136,44 @@ class Retry(RetryCore):
                     try:
                         result = function(*args, **kwargs)
                     except Exception as error:
-                        pause = self._pause_after(call, error)
-                        if pause is None:
+                        pause_ns = self._pause_after(call, error)
+                        if pause_ns is None:
                             raise
                     else:
-                        pause = self._pause_for(call, not_awaitable(result))
-                        if pause is None:
+                        pause_ns = self._pause_for(call, not_awaitable(result))
+                        if pause_ns is None:
                             return result
-                    time.sleep(pause)
+                    pause_blocking(pause_ns, self._clock)
         finally:
             call.end()
 
     async def call_async(
         self, function: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs
     ) -> R:
-        """The same for an async function."""
+        """The same for an async function, which ``deadline`` cuts off. By asyncio alone."""
+        # Told before anything is called, not when it failed and there is to be a pause.
+        running_loop()
         deadlines.check()
         call = self.begin()
         try:
-            with self._within():
+            async with self._within():
                 while True:
                     try:
-                        result = await function(*args, **kwargs)
+                        begun = function(*args, **kwargs)
+                        is_begun = inspect.isawaitable(begun)
+                        if is_begun:
+                            result = await begun
                     except Exception as error:
-                        pause = self._pause_after(call, error)
-                        if pause is None:
+                        pause_ns = self._pause_after(call, error)
+                        if pause_ns is None:
                             raise
                     else:
-                        pause = self._pause_for(call, result)
-                        if pause is None:
+                        if not is_begun:
+                            raise TypeError(f"{function!r} is not async: use call")
+                        pause_ns = self._pause_for(call, result)
+                        if pause_ns is None:
                             return result
-                    await asyncio.sleep(pause)
+                    await pause(pause_ns, self._clock)
         finally:
             call.end()
 
@@ -192,29 +200,27 @@ class Retry(RetryCore):
 
         return decorated(function, plain, of_async)
 
-    def _within(self) -> AbstractContextManager[object]:
-        return nullcontext() if self._time_ns is None else Deadline(self._time_ns / 1e9)
+    def _within(self) -> Deadline | nullcontext[None]:
+        if self._time_ns is None:
+            return nullcontext()
+        return Deadline(self._time_ns / 1e9, clock=self._clock)
 
-    def _pause_after(self, call: RetryCall, error: Exception) -> float | None:
-        """Seconds before another attempt, if there is to be one."""
+    def _pause_after(self, call: RetryCall, error: Exception) -> int | None:
+        """Nanoseconds before another attempt, if there is to be one."""
         if not self._failures(error):
             return None
-        return _pause(call, asked_ns(error))
+        return call.again(asked_ns(error), deadlines.left_ns())
 
-    def _pause_for(self, call: RetryCall, result: object) -> float | None:
-        if self._on_result is None or not self._on_result(result):
+    def _pause_for(self, call: RetryCall, result: object) -> int | None:
+        fails = self._on_result
+        if fails is None or not yes_or_no("on_result", fails(result)):
             return None
-        return _pause(call, asked_ns(result))
-
-
-def _pause(call: RetryCall, asked: int) -> float | None:
-    pause_ns = call.again(asked, deadlines.left_ns())
-    return None if pause_ns is None else pause_ns / 1e9
+        return call.again(asked_ns(result), deadlines.left_ns())
 
 
 def _failures(on: Failures) -> Callable[[BaseException], bool]:
     if not isinstance(on, type) and callable(on):
-        return on
+        return _by(checked_function("on", on))
     classes = on if isinstance(on, type) else tuple(on)
     for each in classes if isinstance(classes, tuple) else (classes,):
         if not (isinstance(each, type) and issubclass(each, BaseException)):
@@ -224,6 +230,17 @@ def _failures(on: Failures) -> Callable[[BaseException], bool]:
         if isinstance(error, classes):
             return True
         return isinstance(error, BaseExceptionGroup) and all(map(fails, error.exceptions))
+
+    return fails
+
+
+def _by(tells: Callable[[Any], object]) -> Callable[[BaseException], bool]:
+    """A function of the program's own, which is asked of all that is in a group, as a breaker's."""
+
+    def fails(error: BaseException) -> bool:
+        if isinstance(error, BaseExceptionGroup):
+            return all(map(fails, error.exceptions))
+        return yes_or_no("on", tells(error))
 
     return fails
 

@@ -16,13 +16,14 @@ from collections import OrderedDict
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
-from meshcore._core import now_ns
 from meshcore.errors import RateLimited
+from meshcore.library.pauses import GIVEN_CLOCK_NS, MILLISECOND, loop_seconds, running_loop
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from meshcore._core import Charge
+    from meshcore.library.deadline import Limit
 
     # Takes tokens, or tells the nanoseconds until they may be there.
     Take = Callable[[int], tuple[int, Charge | None]]
@@ -30,14 +31,12 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-MILLISECOND: Final = 1_000_000
 # More than a bucket can ever hold is asked for: waiting would not end.
 NEVER_NS: Final = (1 << 64) - 1
 # Longest sleep before the bucket is looked at again. One's own says when it is given tokens back;
-# other processes do not, and a clock that is set by hand tells nobody that it moved.
+# other processes do not.
 OWN_NS: Final = 3_600_000 * MILLISECOND
 SHARED_NS: Final = 1_000 * MILLISECOND
-GIVEN_CLOCK_NS: Final = 10 * MILLISECOND
 
 _forks = 0
 
@@ -85,11 +84,12 @@ class _Waiter:
 class _Task(_Waiter):
     """A task, which waits for a future of its loop."""
 
-    __slots__ = ("future", "timer")
+    __slots__ = ("expiry", "future", "timer")
 
     def __init__(self, n: int, timer: _Timer) -> None:
         super().__init__(n)
         self.timer = timer
+        self.expiry: asyncio.TimerHandle | None = None
         self.future: asyncio.Future[None] = timer.loop.create_future()
 
     @property
@@ -175,9 +175,7 @@ class _Timer:
 
     def arm(self, wait_ns: int) -> None:
         self.disarm()
-        # Whole milliseconds, as the loops count: uvloop would take half a one for none, and spin.
-        delay_ms = max(-(-self._line.patient(wait_ns) // MILLISECOND), 1)
-        self._handle = self.loop.call_later(delay_ms / 1e3, self.fire)
+        self._handle = self.loop.call_later(loop_seconds(self._line.patient(wait_ns)), self.fire)
 
     def disarm(self) -> None:
         if self._handle is not None:
@@ -215,57 +213,59 @@ class Line:
         """Whether it was made in this process: after a fork those in it wait elsewhere."""
         return self._process == _forks
 
-    async def wait(self, n: int, timeout_ns: int | None) -> None:
-        """Take ``n`` tokens in turn, or raise `RateLimited` after that time."""
-        if self._take_at_once(n, timeout_ns):
+    async def wait(self, n: int, limit: Limit | None) -> None:
+        """Take ``n`` tokens in turn, or raise `RateLimited` when that is over."""
+        # Where it cannot wait it is told so at once, not only when it has to.
+        loop = running_loop()
+        if self._take_at_once(n, limit):
             return
-        loop = asyncio.get_running_loop()
         with self._lock:
             timer = self._timers.get(loop) or _Timer(self, loop)
             timer.tasks += 1
             self._timers[loop] = timer
             waiter = _Task(n, timer)
             self._waiting[waiter] = None
-        limit = None
         try:
             if not timer.armed:
                 timer.fire()
-            if timeout_ns is not None:
-                limit = loop.call_later(timeout_ns / 1e9, self._expire, waiter)
+            if limit is not None:
+                self._watch(waiter, limit)
             await waiter.future
         except BaseException:
             self._leave(waiter)
             raise
         finally:
-            if limit is not None:
-                limit.cancel()
+            if waiter.expiry is not None:
+                waiter.expiry.cancel()
 
-    def block(self, n: int, timeout_ns: int | None) -> None:
+    def block(self, n: int, limit: Limit | None) -> None:
         """As `wait`, for a thread."""
-        if self._take_at_once(n, timeout_ns):
+        if self._take_at_once(n, limit):
             return
         waiter = _Thread(n, self._threads)
         with self._lock:
             self._waiting[waiter] = self._threads[waiter] = None
         try:
-            self._sleep(waiter, None if timeout_ns is None else now_ns() + timeout_ns)
+            self._sleep(waiter, limit)
         except BaseException:
             self._leave(waiter)
             raise
 
-    def _sleep(self, waiter: _Thread, until_ns: int | None) -> None:
+    def _sleep(self, waiter: _Thread, limit: Limit | None) -> None:
         while True:
             wait_ns = self.serve()
             if waiter.served:
                 return
-            left_ns = None if until_ns is None else until_ns - now_ns()
-            if left_ns is not None and left_ns <= 0:
+            if limit is not None and limit.left_ns() <= 0:
                 if not self._leave(waiter, keep=True):
                     raise _timed_out(wait_ns)
                 return
             drives = _first(self._threads) is waiter
-            limits = (self.patient(wait_ns) if drives else None, left_ns)
-            waiter.sleep(min((limit for limit in limits if limit is not None), default=None))
+            longest = (
+                self.patient(wait_ns) if drives else None,
+                None if limit is None else limit.look_after_ns(),
+            )
+            waiter.sleep(min((each for each in longest if each is not None), default=None))
 
     def serve(self) -> int:
         """Serve from the first on; how long until the next may be, 0: nobody waits."""
@@ -302,17 +302,22 @@ class Line:
                 return
             self._remove(first)  # its loop was closed meanwhile
 
-    def _take_at_once(self, n: int, timeout_ns: int | None) -> bool:
+    def _take_at_once(self, n: int, limit: Limit | None) -> bool:
         wait_ns = 0
         if not self._waiting:
             wait_ns, _ = self._source.take(n)
             if not wait_ns:
                 return True
-        if timeout_ns == 0:
+        if limit is not None and limit.left_ns() <= 0:
             raise _timed_out(wait_ns or self.serve())
         return False
 
-    def _expire(self, waiter: _Task) -> None:
+    def _watch(self, waiter: _Task, limit: Limit) -> None:
+        """End its wait once nothing is left, which a loop may tell too early."""
+        if limit.left_ns() > 0:
+            wait_s = loop_seconds(limit.look_after_ns())
+            waiter.expiry = waiter.timer.loop.call_later(wait_s, self._watch, waiter, limit)
+            return
         # Who was served meanwhile has its tokens; who is being cancelled leaves by itself.
         wait_ns = self.serve()
         if not waiter.future.done() and not self._leave(waiter, keep=True):

@@ -1429,10 +1429,10 @@ class BucketCore:
     def limit(self) -> int:
         """Tokens of a full bucket."""
 
-    def look(self) -> tuple[int, int]:
+    def _look(self) -> tuple[int, int]:
         """What is there, and the nanoseconds until the bucket is full."""
 
-    def refill(self) -> None:
+    def _refill(self) -> None:
         """Fill the bucket."""
 
 @final
@@ -1479,10 +1479,10 @@ class ClientsCore:
     def limit(self) -> int:
         """Tokens of a full bucket."""
 
-    def look(self, client: str) -> tuple[int, int]:
+    def _look(self, client: str) -> tuple[int, int]:
         """What is there, and the nanoseconds until the client's bucket is full."""
 
-    def refill(self, client: str) -> None:
+    def _refill(self, client: str) -> None:
         """Fill the client's bucket, and with it those that share it when the table is full."""
 
     def key(self, client: str) -> int:
@@ -1526,7 +1526,7 @@ class BreakerCore:
         The future that it returns settles when it is done.
         """
 
-    def call_decorated(
+    def _call_decorated(
         self,
         fallback: Callable[..., Any] | None,
         function: Callable[..., Any],
@@ -1553,7 +1553,7 @@ class BreakerCore:
         """``closed``, ``open`` or ``half_open``."""
 
     @property
-    def rules_text(self) -> str:
+    def _rules_text(self) -> str:
         """Its rules as JSON, with those that were not said."""
 
     @property
@@ -1565,10 +1565,10 @@ class BreakerCore:
         """As it was made with."""
 
     @property
-    def judges_results(self) -> bool:
+    def _judges_results(self) -> bool:
         """Whether results may be failures."""
 
-    def figures(
+    def _figures(
         self,
     ) -> tuple[Literal["closed", "open", "half_open"], int, int, int, int, list[int]]:
         """State, nanoseconds that it stays open, failures in a row, calls that count, failures
@@ -1577,7 +1577,7 @@ class BreakerCore:
     def force_closed(self) -> None:
         """Close it now."""
 
-    def force_open_ns(self, for_ns: int) -> None:
+    def _force_open_ns(self, for_ns: int) -> None:
         """Open it for that long."""
 
 @final

@@ -72,12 +72,12 @@ class CircuitBreaker(BreakerCore):
 
     def snapshot(self) -> BreakerSnapshot:
         """How it stands now. O(1)."""
-        state, left_ns, row, calls, failures, totals = self.figures()
+        state, left_ns, row, calls, failures, totals = self._figures()
         return BreakerSnapshot(self.name, state, left_ns / 1e9, row, calls, failures, *totals)
 
     def force_open(self, duration: Time) -> None:
         """Open it for that long: a text such as ``30s``, seconds or a `timedelta`."""
-        self.force_open_ns(time_ns(duration))
+        self._force_open_ns(time_ns(duration))
 
     # Called by the core, for all but plain calls and blocks of a closed breaker.
     def _keep(self, permit: Permit) -> None:

@@ -103,7 +103,7 @@ def decorated(breaker: CircuitBreaker, function: Any, fallback: Function | None)
         made = _of_generator(breaker, breaker.acquire, function, fallback)
     elif not inspect.iscoroutinefunction(called):
         made = _of_function(breaker, function, fallback)
-    elif fallback is None and not breaker.judges_results:
+    elif fallback is None and not breaker._judges_results:
         made = _of_coroutine(breaker, function)
     else:
         made = _of_awaited(breaker, breaker.acquire, function, fallback)
@@ -131,7 +131,7 @@ def innermost(function: Any) -> Any:
 def _of_function(
     breaker: CircuitBreaker, function: Function, fallback: Function | None
 ) -> Function:
-    call = breaker.call_decorated
+    call = breaker._call_decorated
 
     def guarded(*args: Any, **kwargs: Any) -> Any:
         return call(fallback, function, *args, **kwargs)

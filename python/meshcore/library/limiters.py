@@ -213,12 +213,12 @@ class TokenBucket(BucketCore):
 
     def reset(self) -> None:
         """Fill the bucket."""
-        self.refill()
+        self._refill()
         self._stir()
 
     def peek(self) -> LimitState:
         """Limit, what remains of it and when it is whole again; takes nothing."""
-        return LimitState(self.limit, *self.look(), self._window_ns)
+        return LimitState(self.limit, *self._look(), self._window_ns)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """As a part of its `SharedState`; `TypeError` for one of this process alone."""
@@ -363,12 +363,12 @@ class ClientLimiter(ClientsCore):
 
     def reset(self, client: str) -> None:
         """Fill the client's bucket, and with it those that share it when the table is full."""
-        self.refill(client)
+        self._refill(client)
         self._lines.stir(self.key(client))
 
     def peek(self, client: str) -> LimitState:
         """The client's limit, what remains of it and when it is whole again; takes nothing."""
-        return LimitState(self.limit, *self.look(client), self._window_ns)
+        return LimitState(self.limit, *self._look(client), self._window_ns)
 
     def limiting(self, by: Client, n: int = 1) -> Callable[[F], F]:
         """A decorator: each call takes ``n`` tokens, as `TokenBucket.limiting`.

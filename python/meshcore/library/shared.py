@@ -121,7 +121,7 @@ class SharedState:
 
         What counts as a failure is each process's own.
         """
-        text = breaker_text(CircuitBreaker(**rules).rules_text)
+        text = breaker_text(CircuitBreaker(**rules)._rules_text)
         words = self._part("circuit_breaker", name, text)
         origin = part.Origin(self, "circuit_breaker", name, {**rules})
         return part.of(origin, CircuitBreaker(name=name, words=words, **rules))

@@ -1,8 +1,11 @@
 //! The `with` blocks of a breaker that are under way.
 
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use meshcore_core::admission::BreakerPermit;
+use meshcore_core::time::Nanos;
+
+use super::permit::Held;
 
 /// Permits of one closed epoch are all the same, so blocks that hold such are only counted; those
 /// that come while any other is held are known one by one, by Python (`meshcore.library.blocks`).
@@ -11,6 +14,7 @@ use meshcore_core::admission::BreakerPermit;
 pub(super) struct Blocks {
     counted: AtomicUsize,
     same: AtomicU32,
+    last: AtomicU64,
     known: AtomicUsize,
 }
 
@@ -21,22 +25,24 @@ impl Blocks {
     }
 
     /// Counts a block in, if its permit is no other than that of the blocks under way.
-    pub(super) fn count(&self, permit: BreakerPermit) -> bool {
+    pub(super) fn count(&self, permit: BreakerPermit, began: u64) -> bool {
         let counted = self.counted.load(Ordering::Relaxed);
         let same = counted == 0 || self.same.load(Ordering::Relaxed) == permit.bits();
         let fits = same && !permit.is_probe() && !self.any_known();
         if fits {
             self.same.store(permit.bits(), Ordering::Relaxed);
             self.counted.store(counted + 1, Ordering::Relaxed);
+            self.last.store(began, Ordering::Relaxed);
         }
         fits
     }
 
-    /// The permit of a block that was counted in and ends; `None` if there is none.
-    pub(super) fn leave(&self) -> Option<BreakerPermit> {
+    /// The permit of a block that was counted in and ends; `None` if there is none. It may be any of
+    /// those, so it began as the last of them.
+    pub(super) fn leave(&self) -> Option<Held> {
         let permit = self.counted()?;
         self.counted.fetch_sub(1, Ordering::Relaxed);
-        Some(permit)
+        Some(Held { permit, since: Nanos::ZERO, began: self.last.load(Ordering::Relaxed) })
     }
 
     /// The permit of those that are counted; `None` if there are none.

@@ -13,6 +13,7 @@ use pyo3::types::{PyDict, PyTuple, PyType};
 
 use super::Words;
 use super::blocks::Blocks;
+use super::causes::Causes;
 use super::clock::Clock;
 use super::judge::Judge;
 use super::permit::{Held, Permit};
@@ -34,6 +35,7 @@ pub struct BreakerCore {
     /// Called instead of a function that may not be.
     fallback: Option<Py<PyAny>>,
     counts: Counts,
+    causes: Causes,
     /// `BreakerOpen` of this object's interpreter.
     refusal: Py<PyType>,
     /// Its rules as JSON, defaults and all.
@@ -43,6 +45,7 @@ pub struct BreakerCore {
 /// What became of the calls of this process. Exact under the GIL; without one some may go uncounted.
 #[derive(Debug, Default)]
 struct Counts {
+    began: AtomicU64,
     succeeded: AtomicU64,
     failed: AtomicU64,
     neutral: AtomicU64,
@@ -50,6 +53,21 @@ struct Counts {
 }
 
 impl Counts {
+    /// Counts in a call that may be made: which it is, from 1.
+    #[inline]
+    fn begin(&self) -> u64 {
+        let began = self.began.load(Ordering::Relaxed) + 1;
+        self.began.store(began, Ordering::Relaxed);
+        began
+    }
+
+    /// How many calls began and are not over.
+    fn under_way(&self) -> u64 {
+        let ended = [&self.succeeded, &self.failed, &self.neutral];
+        let ended: u64 = ended.map(|count| count.load(Ordering::Relaxed)).iter().sum();
+        self.began.load(Ordering::Relaxed).saturating_sub(ended)
+    }
+
     #[inline]
     fn add(&self, outcome: Outcome) {
         let count = match outcome {
@@ -108,7 +126,7 @@ impl BreakerCore {
             Some(watch) if watch.times_calls() => slf.get().clock.now(slf.py())?,
             _ => Nanos::ZERO,
         };
-        Ok(Held { permit, since })
+        Ok(Held { permit, since, began: slf.get().counts.begin() })
     }
 
     /// Only a probe's place needs giving back, and that at any time.
@@ -180,8 +198,23 @@ impl BreakerCore {
     ) -> PyResult<()> {
         match raised {
             None => Self::settle(slf, held, Outcome::Success, None),
-            Some(error) => Self::judged(slf, held, slf.get().judge.of(error), raised),
+            Some(error) => Self::judged(slf, held, slf.get().of(error, held.began), raised),
         }
+    }
+
+    /// What the end of a call says. A failure that was counted already, for a call inside of this
+    /// one, says nothing more.
+    fn of(&self, error: &Bound<'_, PyAny>, began: u64) -> PyResult<Outcome> {
+        let (causes, counts) = (&self.causes, &self.counts);
+        let said = if causes.matter(began) {
+            self.judge.of_new(error, |each| causes.has(each, began))?
+        } else {
+            self.judge.of(error)?
+        };
+        if said == Outcome::Failure && counts.under_way() > 1 {
+            causes.put(error, counts.began.load(Ordering::Relaxed));
+        }
+        Ok(said)
     }
 
     /// Settles by what the call returned.
@@ -250,7 +283,7 @@ impl BreakerCore {
         kwargs: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         // A second one, which is only ever looked at.
-        let shown = Held { permit: permit.inner(), since: Nanos::ZERO };
+        let shown = Held { permit: permit.inner(), since: Nanos::ZERO, began: 0 };
         let shown = Py::new(slf.py(), Permit::new(slf, shown))?;
         let block = slf.call_method1("_begin", (&shown,))?;
         let result = function.call(args, kwargs);
@@ -271,8 +304,7 @@ impl BreakerCore {
             this.blocks.known(false);
             return left.map(drop);
         };
-        let permit = this.blocks.leave().ok_or_else(not_entered)?;
-        let held = Held { permit, since: Nanos::ZERO };
+        let held = this.blocks.leave().ok_or_else(not_entered)?;
         if exact {
             Self::end(slf, held, raised)
         } else {
@@ -338,7 +370,7 @@ impl BreakerCore {
         let judge = Judge::new(&judging.0, judging.1, judging.2)?;
         let watch = Watch::new(slow_call, telling.0, telling.1, breaker.written_state());
         let blocks = Blocks::new(watch.as_ref().is_some_and(Watch::times_calls));
-        let (counts, rules_text) = (Counts::default(), told.into());
+        let (counts, causes, rules_text) = (Counts::default(), Causes::new(seed), told.into());
         Ok(Self {
             breaker,
             clock,
@@ -349,6 +381,7 @@ impl BreakerCore {
             name,
             fallback,
             counts,
+            causes,
             refusal,
             rules_text,
         })
@@ -375,7 +408,7 @@ impl BreakerCore {
         Self::run(slf, (function, slf.get().fallback.as_ref()), args, kwargs, false)
     }
 
-    #[pyo3(signature = (fallback, function, /, *args, **kwargs))]
+    #[pyo3(name = "_call_decorated", signature = (fallback, function, /, *args, **kwargs))]
     fn call_decorated<'py>(
         slf: &Bound<'py, Self>,
         fallback: Option<&Bound<'py, PyAny>>,
@@ -389,7 +422,7 @@ impl BreakerCore {
     fn __enter__(slf: &Bound<'_, Self>) -> PyResult<()> {
         let this = slf.get();
         let held = Self::admit_held(slf)?;
-        if !this.blocks.count(held.permit) {
+        if !this.blocks.count(held.permit, held.began) {
             slf.call_method1("_keep", (Permit::new(slf, held),))?;
             this.blocks.known(true);
         }
@@ -406,8 +439,7 @@ impl BreakerCore {
         if this.blocks.any_known() {
             return Self::exit_known(slf, raised);
         }
-        let permit = this.blocks.leave().ok_or_else(not_entered)?;
-        Self::end(slf, Held { permit, since: Nanos::ZERO }, raised)
+        Self::end(slf, this.blocks.leave().ok_or_else(not_entered)?, raised)
     }
 
     #[getter]
@@ -415,7 +447,7 @@ impl BreakerCore {
         Ok(name_of(self.breaker.state(self.clock.now(py)?)))
     }
 
-    #[getter]
+    #[getter(_rules_text)]
     fn rules_text(&self) -> &str {
         &self.rules_text
     }
@@ -430,15 +462,16 @@ impl BreakerCore {
         self.fallback.as_ref().map(|fallback| fallback.clone_ref(py))
     }
 
-    #[getter]
+    #[getter(_judges_results)]
     fn judges_results(&self) -> bool {
         self.judge.judges_results()
     }
 
+    #[pyo3(name = "_figures")]
     #[allow(clippy::type_complexity)] // becomes a named tuple at once
     fn figures(&self, py: Python<'_>) -> PyResult<(&str, u64, u64, u64, u64, [u64; 4])> {
         let found = self.breaker.figures(self.clock.now(py)?);
-        let Counts { succeeded, failed, neutral, refused } = &self.counts;
+        let Counts { succeeded, failed, neutral, refused, .. } = &self.counts;
         let counts = [succeeded, failed, neutral, refused].map(|c| c.load(Ordering::Relaxed));
         let state = name_of(found.state);
         Ok((state, found.left.0, found.failures_in_row, found.calls, found.failures, counts))
@@ -449,6 +482,7 @@ impl BreakerCore {
         Self::tell_state(slf)
     }
 
+    #[pyo3(name = "_force_open_ns")]
     fn force_open_ns(slf: &Bound<'_, Self>, for_ns: u64) -> PyResult<()> {
         let now = slf.get().clock.now(slf.py())?;
         slf.get().breaker.force_open(Nanos(now.0.saturating_add(for_ns)));

@@ -74,10 +74,22 @@ impl Judge {
 
     /// `raised`: an exception, or its class if nobody has more.
     pub(super) fn of(&self, raised: &Bound<'_, PyAny>) -> PyResult<Outcome> {
+        self.of_new(raised, |_| false)
+    }
+
+    /// The same; what `was_counted` says nothing.
+    pub(super) fn of_new(
+        &self,
+        raised: &Bound<'_, PyAny>,
+        was_counted: impl Fn(&Bound<'_, PyAny>) -> bool,
+    ) -> PyResult<Outcome> {
         let mut said = Outcome::Neutral;
         // Not by recursion: groups are as deep as whoever made them likes.
         let mut waiting = vec![raised.clone()];
         while let Some(each) = waiting.pop() {
+            if was_counted(&each) {
+                continue;
+            }
             match self.of_one(&each, &mut waiting)? {
                 Outcome::Failure => return Ok(Outcome::Failure),
                 Outcome::Success => said = Outcome::Success,

@@ -3,6 +3,7 @@
 mod balancer;
 mod blocks;
 mod breaker;
+mod causes;
 mod clock;
 mod judge;
 mod limiter;

@@ -14,6 +14,8 @@ use super::breaker::BreakerCore;
 pub(super) struct Held {
     pub(super) permit: BreakerPermit,
     pub(super) since: Nanos,
+    /// The how manieth call of its breaker it is for; none is later than it says.
+    pub(super) began: u64,
 }
 
 /// Leave to make one call. Whoever drops it unsettled gives it back: it says nothing.

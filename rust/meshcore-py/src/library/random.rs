@@ -18,6 +18,11 @@ pub(crate) fn reseed() {
     FORKED.store(mixed(random), Ordering::Relaxed);
 }
 
+/// Which process this is, of those that were forked: another number in each.
+pub(super) fn forked() -> u64 {
+    FORKED.load(Ordering::Relaxed)
+}
+
 /// A Weyl sequence through the finaliser of splitmix64 (Steele et al. 2014).
 #[derive(Debug)]
 pub(super) struct Random(AtomicU64);

@@ -10,13 +10,31 @@ use pyo3::prelude::*;
 
 use super::Words;
 use super::clock::Clock;
-use super::random::Random;
+use super::random::{Random, forked};
 
 /// How many retries there may be beside calls.
 #[pyclass(frozen, subclass, module = "meshcore._core")]
 pub struct BudgetCore {
     budget: LeasedBudget,
     clock: Clock,
+    /// The process that counted in words which no other has.
+    counting: Option<AtomicU64>,
+}
+
+impl BudgetCore {
+    /// Of its own words a child has a copy, with what its parent has under way.
+    #[inline]
+    fn counted(&self) -> &LeasedBudget {
+        if let Some(counting) = &self.counting {
+            let this = forked();
+            if counting.load(Ordering::Relaxed) != this
+                && counting.swap(this, Ordering::Relaxed) != this
+            {
+                self.budget.clear();
+            }
+        }
+        &self.budget
+    }
 }
 
 #[pymethods]
@@ -26,7 +44,12 @@ impl BudgetCore {
     fn new(percent: u32, floor: u32, clock: Option<Py<PyAny>>, words: Option<&Words>) -> Self {
         let private = || Block::private(LeasedBudget::WORDS);
         let block = words.map_or_else(private, |words| words.block.clone());
-        Self { budget: LeasedBudget::new(block, percent, floor), clock: Clock::new(clock) }
+        let counting = words.is_none().then(|| AtomicU64::new(forked()));
+        Self {
+            budget: LeasedBudget::new(block, percent, floor),
+            clock: Clock::new(clock),
+            counting,
+        }
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
@@ -35,12 +58,12 @@ impl BudgetCore {
 
     #[getter]
     fn calls(&self, py: Python<'_>) -> PyResult<u64> {
-        Ok(self.budget.calls(self.clock.now(py)?))
+        Ok(self.counted().calls(self.clock.now(py)?))
     }
 
     #[getter]
     fn retries(&self, py: Python<'_>) -> PyResult<u64> {
-        Ok(self.budget.retries(self.clock.now(py)?))
+        Ok(self.counted().retries(self.clock.now(py)?))
     }
 }
 
@@ -79,7 +102,7 @@ impl RetryCore {
         let counted = match &slf.get().budget {
             Some(budget) => {
                 let budget = budget.get();
-                budget.budget.enter(budget.clock.now(py)?)
+                budget.counted().enter(budget.clock.now(py)?)
             }
             None => None,
         };
@@ -148,7 +171,7 @@ impl RetryCall {
         }
         if let Some(budget) = &owner.budget {
             let budget = budget.get();
-            match budget.budget.try_retry(budget.clock.now(py)?) {
+            match budget.counted().try_retry(budget.clock.now(py)?) {
                 Some(retry) => self.retry.put(retry),
                 None => return Ok(None),
             }
@@ -161,7 +184,7 @@ impl RetryCall {
         self.ended.store(true, Ordering::Relaxed);
         self.end_retry();
         if let (Some(budget), Some(call)) = (&self.owner.get().budget, self.call.take()) {
-            budget.get().budget.leave(call);
+            budget.get().counted().leave(call);
         }
     }
 }
@@ -169,7 +192,7 @@ impl RetryCall {
 impl RetryCall {
     fn end_retry(&self) {
         if let (Some(budget), Some(retry)) = (&self.owner.get().budget, self.retry.take()) {
-            budget.get().budget.end_retry(retry);
+            budget.get().counted().end_retry(retry);
         }
     }
 }

@@ -85,6 +85,7 @@ __all__ = [
     "is_codecs_own",
     "now_ns",
     "retry_after_ns",
+    "tell_all",
     "unseen_field",
 ]
 
@@ -1666,6 +1667,9 @@ class RetryCall:
 
     def end(self) -> None:
         """The call is over."""
+
+def tell_all(listeners: tuple[Callable[[Any], object], ...], told: object, /) -> None:
+    """Tell each listener in turn; what one of them raises is reported to `sys.unraisablehook`."""
 
 def retry_after_ns(value: str) -> int | None:
     """How long a ``retry-after`` in seconds asks to be left alone; a date is not read."""

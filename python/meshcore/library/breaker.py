@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import secrets
-from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, Unpack, overload
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any, Final, NoReturn, Self, TypeVar, Unpack, overload
 
 from meshcore._core import BreakerCore
-from meshcore.config.units import time_ns
 from meshcore.library import part
 from meshcore.library.blocks import Blocks, caller
 from meshcore.library.breaker_events import BreakerSnapshot, CallEnded, StateChanged
@@ -14,16 +14,18 @@ from meshcore.library.breaker_rules import AllRules, core_rules
 from meshcore.library.guarded import Guard, checked_fallback, decorated, go_on
 from meshcore.library.judging import judging
 from meshcore.library.listeners import listeners
+from meshcore.library.times import given_ns
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Generator
+    from collections.abc import Callable, Generator
     from types import TracebackType
 
     from meshcore._core import Permit
     from meshcore.library.blocks import Block
     from meshcore.library.times import Time
 
-F = TypeVar("F")
+# What a `classmethod` or `staticmethod` makes is no function, and may be decorated too.
+F = TypeVar("F", bound="Callable[..., Any] | classmethod[Any, ..., Any] | staticmethod[..., Any]")
 
 
 class CircuitBreaker(BreakerCore):
@@ -77,7 +79,7 @@ class CircuitBreaker(BreakerCore):
 
     def force_open(self, duration: Time) -> None:
         """Open it for that long: a text such as ``30s``, seconds or a `timedelta`."""
-        self._force_open_ns(time_ns(duration))
+        self._force_open_ns(given_ns(duration))
 
     # Called by the core, for all but plain calls and blocks of a closed breaker.
     def _keep(self, permit: Permit) -> None:
@@ -89,6 +91,12 @@ class CircuitBreaker(BreakerCore):
     def __reduce__(self) -> tuple[Any, ...]:
         """As a part of its `SharedState`; `TypeError` for one of this process alone."""
         return part.reduced(self)
+
+    def __init_subclass__(cls) -> None:
+        part.check_subclass(cls)
+
+    def __repr__(self) -> str:
+        return part.shown(self, self.state, self.name)
 
     def _begin(self, permit: Permit) -> Block:
         return self._blocks.begin(permit)
@@ -102,7 +110,7 @@ class CircuitBreaker(BreakerCore):
     def _go_on(self, permit: Permit, value: object, is_decorated: bool) -> object:
         return go_on(self, permit, value, is_decorated)
 
-    def __aenter__(self) -> Awaitable[None]:
+    def __aenter__(self) -> Coroutine[Any, Any, None]:
         """As ``with``; never waits."""
         self.__enter__()
         return _NOW
@@ -112,7 +120,7 @@ class CircuitBreaker(BreakerCore):
         kind: type[BaseException] | None,
         error: BaseException | None,
         trace: TracebackType | None,
-    ) -> Awaitable[None]:
+    ) -> Coroutine[Any, Any, None]:
         """As ``with``."""
         self.__exit__(kind, error, trace)
         return _NOW
@@ -120,7 +128,7 @@ class CircuitBreaker(BreakerCore):
     @overload
     def __call__(self, function: F, /) -> F: ...
     @overload
-    def __call__(self, /, *, fallback: Callable[..., Any]) -> Callable[[F], F]: ...
+    def __call__(self, /, *, fallback: Callable[..., Any] | None = None) -> Callable[[F], F]: ...
     def __call__(
         self, function: Any = None, /, *, fallback: Callable[..., Any] | None = None
     ) -> Any:
@@ -136,11 +144,20 @@ class CircuitBreaker(BreakerCore):
         return decorated(self, function, instead)
 
 
-class _Now:
-    """Can be awaited, and is there at once."""
+class _Now(Coroutine[Any, Any, None]):
+    """Can be awaited, any number of times, and is there at once."""
 
     def __await__(self) -> Generator[Any, Any, None]:
         yield from ()
+
+    def send(self, _value: object, /) -> NoReturn:
+        raise StopIteration
+
+    def throw(self, error: Any, /, *_more: object) -> NoReturn:
+        raise error
+
+    def close(self) -> None:
+        """Nothing is held."""
 
 
 _NOW: Final = _Now()

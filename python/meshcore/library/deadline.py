@@ -8,9 +8,9 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Final, Self
 
 from meshcore._core import now_ns
-from meshcore.config.units import time_ns
 from meshcore.errors import DeadlineExceeded, DeadlinePassed, RateLimited
 from meshcore.library.pauses import GIVEN_CLOCK_NS, loop_seconds, running_loop
+from meshcore.library.times import given_ns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -108,7 +108,7 @@ class Deadline:
         ``clock`` gives nanoseconds, for tests; who waits looks at it every 10 ms.
         """
         self._clock = now_ns if clock is None else clock
-        self._until_ns = time_ns(time) + self._clock()
+        self._until_ns = given_ns(time) + self._clock()
         self._open: list[_Block] = []
 
     @property
@@ -120,6 +120,9 @@ class Deadline:
         """Raise `DeadlinePassed` if it is over."""
         if self._until_ns <= self._clock():
             raise DeadlinePassed("the deadline has passed")
+
+    def __repr__(self) -> str:
+        return f"<Deadline: {self.left:.3f} s left>"
 
     def __enter__(self) -> Self:
         self._enter(None)
@@ -234,7 +237,7 @@ def within(timeout: str | float | timedelta | None, now: Clock = now_ns) -> Iter
     if timeout is None and around is None:
         yield None
         return
-    limit = Limit(None if timeout is None else time_ns(timeout), now, around)
+    limit = Limit(None if timeout is None else given_ns(timeout), now, around)
     try:
         yield limit
     except RateLimited:

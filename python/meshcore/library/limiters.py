@@ -8,12 +8,13 @@ import secrets
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from meshcore._core import BucketCore, ClientsCore, now_ns
-from meshcore.config.units import SECOND, parse_rate, time_ns
+from meshcore.config.units import SECOND, parse_rate
 from meshcore.errors import RateLimited
 from meshcore.library import part
 from meshcore.library.deadline import within
 from meshcore.library.judging import function
 from meshcore.library.limited import LimitState, Turn, decorated
+from meshcore.library.times import given_ns
 from meshcore.library.waiting import NEVER_NS, Line, Lines, Source, patience_ns
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     # Whose tokens a call takes.
     Client = str | Callable[..., str]
 
-F = TypeVar("F")
+F = TypeVar("F", bound="Callable[..., Any] | classmethod[Any, ..., Any] | staticmethod[..., Any]")
 
 
 def _window_ns(quota: tuple[int, int, int]) -> int:
@@ -174,6 +175,7 @@ class TokenBucket(BucketCore):
 
     _line: Line | None = None
     _now: Callable[[], int]
+    _rate: str
     _patience_ns: int
     _window_ns: int
 
@@ -195,6 +197,7 @@ class TokenBucket(BucketCore):
         new._window_ns = _window_ns(quota)
         new._patience_ns = patience_ns(words, clock)
         new._now = clock or now_ns
+        new._rate = rate
         return new
 
     def acquire(self, n: int = 1) -> None:
@@ -223,6 +226,12 @@ class TokenBucket(BucketCore):
     def __reduce__(self) -> tuple[Any, ...]:
         """As a part of its `SharedState`; `TypeError` for one of this process alone."""
         return part.reduced(self)
+
+    def __init_subclass__(cls) -> None:
+        part.check_subclass(cls)
+
+    def __repr__(self) -> str:
+        return part.shown(self, f"{self._rate}, burst {self.limit}")
 
     async def wait(self, n: int = 1, *, timeout: Timeout = None) -> None:  # noqa: ASYNC109
         """Take ``n`` tokens as soon as they are there: first come, first served.
@@ -255,7 +264,7 @@ class TokenBucket(BucketCore):
         """What waits for ``n`` tokens before a block or each call: see `Turn`."""
         _check_count(n, self.limit)
         if timeout is not None:
-            timeout = time_ns(timeout) / SECOND
+            timeout = given_ns(timeout) / SECOND
         return Turn(
             lambda _args, _kwargs: self.wait_blocking(n, timeout=timeout),
             lambda _args, _kwargs: self.wait(n, timeout=timeout),
@@ -304,6 +313,7 @@ class ClientLimiter(ClientsCore):
 
     _lines: Lines
     _now: Callable[[], int]
+    _rate: str
     _window_ns: int
 
     def __new__(
@@ -326,6 +336,7 @@ class ClientLimiter(ClientsCore):
         new._window_ns = _window_ns(quota)
         new._lines = Lines(patience_ns(words, clock))
         new._now = clock or now_ns
+        new._rate = rate
         return new
 
     def acquire(self, client: str, n: int = 1) -> None:
@@ -337,6 +348,12 @@ class ClientLimiter(ClientsCore):
     def __reduce__(self) -> tuple[Any, ...]:
         """As of `TokenBucket`."""
         return part.reduced(self)
+
+    def __init_subclass__(cls) -> None:
+        part.check_subclass(cls)
+
+    def __repr__(self) -> str:
+        return part.shown(self, f"{self._rate}, burst {self.limit}")
 
     async def wait(
         self,
@@ -388,7 +405,7 @@ class ClientLimiter(ClientsCore):
         _check_client(by)
         _check_count(n, self.limit)
         if timeout is not None:
-            timeout = time_ns(timeout) / SECOND
+            timeout = given_ns(timeout) / SECOND
         return Turn(
             lambda args, kwargs: self.wait_blocking(_client(by, args, kwargs), n, timeout=timeout),
             lambda args, kwargs: self.wait(_client(by, args, kwargs), n, timeout=timeout),

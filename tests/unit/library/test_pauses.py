@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Coroutine
@@ -108,6 +109,45 @@ def test_a_retrys_deadline_is_judged_by_its_clock(is_async: bool) -> None:
     with pytest.raises(OSError, match=r"^$"):
         asyncio.run(retry.call_async(fail_async)) if is_async else retry.call(fail)
     assert len(calls) == 3
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+@pytest.mark.parametrize("own", [False, True])
+@pytest.mark.parametrize("raises", [False, True])
+def test_no_attempt_follows_a_pause_that_outlasted_the_deadline(
+    own: bool, is_async: bool, raises: bool
+) -> None:
+    clock = Clock()
+
+    # As a loop that stands still: the time has passed when the pause is over.
+    def told(_told: object) -> None:
+        clock.ns += 10**10
+
+    rules: dict[str, Any] = {"deadline": "2s"} if own else {}
+    retry = meshcore.Retry(
+        9, on_result=lambda _: True, on_retry=told, min_pause=0, pause=0, clock=clock, **rules
+    )
+    calls: list[int] = []
+
+    def fail() -> int:
+        calls.append(1)
+        if raises:
+            raise OSError
+        return 7
+
+    async def fail_async() -> int:
+        return fail()
+
+    def run() -> int:
+        with contextlib.nullcontext() if own else meshcore.Deadline("2s", clock=clock):
+            return asyncio.run(retry.call_async(fail_async)) if is_async else retry.call(fail)
+
+    if raises:
+        with pytest.raises(OSError, match=r"^$"):
+            run()
+    else:
+        assert run() == 7
+    assert len(calls) == 1
 
 
 def test_a_retrys_pauses_go_by_its_clock() -> None:

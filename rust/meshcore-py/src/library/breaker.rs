@@ -6,7 +6,7 @@ use meshcore_core::admission::{Breaker, BreakerPermit, Endpoints, Outcome, Weigh
 use meshcore_core::segment::Block;
 use meshcore_core::snapshot;
 use meshcore_core::time::Nanos;
-use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple, PyType};
@@ -254,7 +254,10 @@ impl BreakerCore {
         let py = slf.py();
         let held = match Self::admit_held(slf) {
             Ok(held) => held,
-            Err(error) => return slf.get().stand_in(fallback, error, args, kwargs),
+            Err(error) => {
+                let value = slf.get().stand_in(fallback, error, args, kwargs)?;
+                return if decorated { Ok(value) } else { not_async(value) };
+            }
         };
         let permit = held.permit;
         let result = if permit.is_probe() {
@@ -329,6 +332,17 @@ impl BreakerCore {
             _ => Err(error),
         }
     }
+}
+
+/// What a fallback gave to a caller who awaits nothing.
+#[cold]
+fn not_async(value: Bound<'_, PyAny>) -> PyResult<Bound<'_, PyAny>> {
+    let is_coroutine = value.hasattr("__await__")? && value.hasattr("close")?;
+    if !is_coroutine {
+        return Ok(value);
+    }
+    value.call_method0("close")?;
+    Err(PyTypeError::new_err("fallback: call takes none that is async"))
 }
 
 fn not_entered() -> PyErr {

@@ -22,6 +22,7 @@ pub(crate) use permit::Permit;
 pub(crate) use random::reseed;
 pub(crate) use retry::{BudgetCore, RetryCall, RetryCore, retry_after_ns};
 pub(crate) use routes::{FoundRoute, RoutesCore};
+pub(crate) use watch::tell_all;
 pub(crate) use words::{SharedWords, Words};
 
 use meshcore_core::admission::{Quota, QuotaError};

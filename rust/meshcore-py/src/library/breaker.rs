@@ -1,12 +1,10 @@
 //! A circuit breaker and the leave that it gives.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use meshcore_core::admission::{Breaker, BreakerPermit, Endpoints, Outcome, Weight};
 use meshcore_core::segment::Block;
 use meshcore_core::snapshot;
 use meshcore_core::time::Nanos;
-use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple, PyType};
@@ -15,10 +13,11 @@ use super::Words;
 use super::blocks::Blocks;
 use super::causes::Causes;
 use super::clock::Clock;
+use super::counts::Counts;
 use super::judge::Judge;
 use super::permit::{Held, Permit};
 use super::random::Random;
-use super::result::is_over;
+use super::result::{is_over, not_async};
 use super::watch::{Watch, name_of};
 use crate::errors;
 
@@ -40,44 +39,6 @@ pub struct BreakerCore {
     refusal: Py<PyType>,
     /// Its rules as JSON, defaults and all.
     rules_text: Box<str>,
-}
-
-/// What became of the calls of this process. Exact under the GIL; without one some may go uncounted.
-#[derive(Debug, Default)]
-struct Counts {
-    began: AtomicU64,
-    succeeded: AtomicU64,
-    failed: AtomicU64,
-    neutral: AtomicU64,
-    refused: AtomicU64,
-}
-
-impl Counts {
-    /// Counts in a call that may be made: which it is, from 1.
-    #[inline]
-    fn begin(&self) -> u64 {
-        let began = self.began.load(Ordering::Relaxed) + 1;
-        self.began.store(began, Ordering::Relaxed);
-        began
-    }
-
-    /// How many calls began and are not over.
-    fn under_way(&self) -> u64 {
-        let ended = [&self.succeeded, &self.failed, &self.neutral];
-        let ended: u64 = ended.map(|count| count.load(Ordering::Relaxed)).iter().sum();
-        self.began.load(Ordering::Relaxed).saturating_sub(ended)
-    }
-
-    #[inline]
-    fn add(&self, outcome: Outcome) {
-        let count = match outcome {
-            Outcome::Success => &self.succeeded,
-            Outcome::Failure => &self.failed,
-            Outcome::Neutral => &self.neutral,
-        };
-        // No exchange, which would be dearer than the call itself.
-        count.store(count.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
-    }
 }
 
 impl BreakerCore {
@@ -103,7 +64,7 @@ impl BreakerCore {
         let asked = this.breaker.acquire(now);
         Self::tell_state(slf)?;
         asked.or_else(|open| {
-            this.counts.refused.fetch_add(1, Ordering::Relaxed);
+            this.counts.refuse();
             let text = match &this.name {
                 Some(name) => format!("circuit breaker {name} is open"),
                 None => "circuit breaker is open".to_owned(),
@@ -198,23 +159,12 @@ impl BreakerCore {
     ) -> PyResult<()> {
         match raised {
             None => Self::settle(slf, held, Outcome::Success, None),
-            Some(error) => Self::judged(slf, held, slf.get().of(error, held.began), raised),
+            Some(error) => {
+                let BreakerCore { causes, judge, counts, .. } = slf.get();
+                let said = causes.judged(error, held.began, judge, counts);
+                Self::judged(slf, held, said, raised)
+            }
         }
-    }
-
-    /// What the end of a call says. A failure that was counted already, for a call inside of this
-    /// one, says nothing more.
-    fn of(&self, error: &Bound<'_, PyAny>, began: u64) -> PyResult<Outcome> {
-        let (causes, counts) = (&self.causes, &self.counts);
-        let said = if causes.matter(began) {
-            self.judge.of_new(error, |each| causes.has(each, began))?
-        } else {
-            self.judge.of(error)?
-        };
-        if said == Outcome::Failure && counts.under_way() > 1 {
-            causes.put(error, counts.began.load(Ordering::Relaxed));
-        }
-        Ok(said)
     }
 
     /// Settles by what the call returned.
@@ -332,17 +282,6 @@ impl BreakerCore {
             _ => Err(error),
         }
     }
-}
-
-/// What a fallback gave to a caller who awaits nothing.
-#[cold]
-fn not_async(value: Bound<'_, PyAny>) -> PyResult<Bound<'_, PyAny>> {
-    let is_coroutine = value.hasattr("__await__")? && value.hasattr("close")?;
-    if !is_coroutine {
-        return Ok(value);
-    }
-    value.call_method0("close")?;
-    Err(PyTypeError::new_err("fallback: call takes none that is async"))
 }
 
 fn not_entered() -> PyErr {
@@ -485,10 +424,15 @@ impl BreakerCore {
     #[allow(clippy::type_complexity)] // becomes a named tuple at once
     fn figures(&self, py: Python<'_>) -> PyResult<(&str, u64, u64, u64, u64, [u64; 4])> {
         let found = self.breaker.figures(self.clock.now(py)?);
-        let Counts { succeeded, failed, neutral, refused, .. } = &self.counts;
-        let counts = [succeeded, failed, neutral, refused].map(|c| c.load(Ordering::Relaxed));
         let state = name_of(found.state);
-        Ok((state, found.left.0, found.failures_in_row, found.calls, found.failures, counts))
+        Ok((
+            state,
+            found.left.0,
+            found.failures_in_row,
+            found.calls,
+            found.failures,
+            self.counts.totals(),
+        ))
     }
 
     fn force_closed(slf: &Bound<'_, Self>) -> PyResult<()> {

@@ -2,9 +2,13 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use meshcore_core::admission::Outcome;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
+
+use super::counts::Counts;
+use super::judge::Judge;
 
 /// Which exceptions a breaker has counted while others of its calls were under way: those that
 /// surround the one that failed, or wait for the same.
@@ -29,15 +33,35 @@ impl Causes {
         Self { number, last: AtomicU64::new(0) }
     }
 
-    /// Whether any mark matters to a call that was the `began`th to begin.
+    /// What the end of a call says that was the `began`th to begin. A failure that was counted
+    /// already, for a call inside of this one, says nothing more.
+    pub(super) fn judged(
+        &self,
+        error: &Bound<'_, PyAny>,
+        began: u64,
+        judge: &Judge,
+        counts: &Counts,
+    ) -> PyResult<Outcome> {
+        let said = if self.matter(began) {
+            judge.of_new(error, |each| self.has(each, began))?
+        } else {
+            judge.of(error)?
+        };
+        if said == Outcome::Failure && counts.under_way() > 1 {
+            self.put(error, counts.began());
+        }
+        Ok(said)
+    }
+
+    /// Whether any mark matters to that call.
     #[inline]
-    pub(super) fn matter(&self, began: u64) -> bool {
+    fn matter(&self, began: u64) -> bool {
         began <= self.last.load(Ordering::Relaxed)
     }
 
     /// Whether it, or what it was raised from, was counted while that call was under way.
     #[cold]
-    pub(super) fn has(&self, raised: &Bound<'_, PyAny>, began: u64) -> bool {
+    fn has(&self, raised: &Bound<'_, PyAny>, began: u64) -> bool {
         let mut each = raised.clone();
         for _ in 0..DEPTH {
             if self.mark_of(&each).is_some_and(|mark| began <= mark) {
@@ -53,7 +77,7 @@ impl Causes {
 
     /// It was counted when so many calls had begun. Nothing if it takes no mark.
     #[cold]
-    pub(super) fn put(&self, raised: &Bound<'_, PyAny>, began: u64) {
+    fn put(&self, raised: &Bound<'_, PyAny>, began: u64) {
         let put = || -> PyResult<()> {
             let (py, name) = (raised.py(), intern!(raised.py(), MARK));
             let marks = match marks(raised) {

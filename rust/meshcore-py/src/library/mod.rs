@@ -5,6 +5,7 @@ mod blocks;
 mod breaker;
 mod causes;
 mod clock;
+mod counts;
 mod judge;
 mod limiter;
 mod permit;

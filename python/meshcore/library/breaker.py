@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Any, Final, NoReturn, Self, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Final, NoReturn, Self, TypeVar, Unpack, cast, overload
 
 from meshcore._core import BreakerCore
 from meshcore.library import part
@@ -18,7 +18,7 @@ from meshcore.library.times import given_ns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
-    from types import TracebackType
+    from types import CoroutineType, TracebackType
 
     from meshcore._core import Permit
     from meshcore.library.blocks import Block
@@ -110,7 +110,7 @@ class CircuitBreaker(BreakerCore):
     def _go_on(self, permit: Permit, value: object, is_decorated: bool) -> object:
         return go_on(self, permit, value, is_decorated)
 
-    def __aenter__(self) -> Coroutine[Any, Any, None]:
+    def __aenter__(self) -> CoroutineType[Any, Any, None]:
         """As ``with``; never waits."""
         self.__enter__()
         return _NOW
@@ -120,7 +120,7 @@ class CircuitBreaker(BreakerCore):
         kind: type[BaseException] | None,
         error: BaseException | None,
         trace: TracebackType | None,
-    ) -> Coroutine[Any, Any, None]:
+    ) -> CoroutineType[Any, Any, None]:
         """As ``with``."""
         self.__exit__(kind, error, trace)
         return _NOW
@@ -160,6 +160,7 @@ class _Now(Coroutine[Any, Any, None]):
         """Nothing is held."""
 
 
-_NOW: Final = _Now()
+# As which type checkers see what an ``async def`` gives, and with it every context manager's.
+_NOW: Final = cast("CoroutineType[Any, Any, None]", _Now())
 _AENTER: Final = CircuitBreaker.__aenter__.__code__
 _AEXIT: Final = CircuitBreaker.__aexit__.__code__

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING
 
 from meshcore._core import Answer, Attempt, Outcome, Permit, Request, Response, __version__, now_ns
+from meshcore.lazy import found_in
 
 if TYPE_CHECKING:
     from meshcore.config.load import load_file, load_text
@@ -125,13 +125,7 @@ _HOMES = {
 
 # Type checkers know the names above, and no others.
 if not TYPE_CHECKING:
-
-    def __getattr__(name: str) -> object:
-        home = _HOMES.get(name)
-        if home is None:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        found = globals()[name] = getattr(importlib.import_module(home), name)
-        return found
+    __getattr__ = found_in(__name__, _HOMES)
 
 
 def __dir__() -> list[str]:

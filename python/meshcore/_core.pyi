@@ -6,7 +6,7 @@ sizes are bytes. Classes without a constructor come from others' methods.
 
 from collections.abc import Callable, Sequence
 from enum import IntEnum
-from types import TracebackType
+from types import CoroutineType, TracebackType
 from typing import Any, Final, Literal, ParamSpec, Self, TypeVar, final
 
 from typing_extensions import disjoint_base
@@ -36,7 +36,9 @@ __all__ = [
     "Due",
     "Engine",
     "ErrorCode",
+    "Finally",
     "FoundRoute",
+    "GuardCore",
     "H2ClientCodec",
     "H2Config",
     "H2Meter",
@@ -69,6 +71,7 @@ __all__ = [
     "body_of",
     "check_path",
     "check_regex",
+    "h2_about",
     "h2_add_body",
     "h2_check_list",
     "h2_check_trailers",
@@ -83,8 +86,10 @@ __all__ = [
     "h2_write_response",
     "h2_write_trailers",
     "is_codecs_own",
+    "misdirected",
     "now_ns",
     "retry_after_ns",
+    "surely",
     "tell_all",
     "unseen_field",
 ]
@@ -266,6 +271,9 @@ class Answer:
     def for_codec_error(cls, error: BaseException) -> Answer:
         """The answer for a `CodecError`."""
 
+    def about(self, request: Request) -> Answer:
+        """The same, to a request that was read and is refused: the log says which."""
+
     @property
     def number(self) -> int:
         """Its `Reason`."""
@@ -302,6 +310,15 @@ class Body:
     @property
     def end(self) -> bool:
         """Whether the message ends here."""
+
+    @property
+    def trailers(self) -> list[tuple[str, str]]:
+        """Those that came with the end."""
+
+    @staticmethod
+    def ending(trailers: list[tuple[str, str]]) -> Body:
+        """The end of a body, with these trailers. Raises `ValueError` for fields that are no
+        layer's to write, or may not be trailers."""
 
 @final
 class Chunk:
@@ -499,6 +516,10 @@ class ServerCodec:
 
     def next_event(self) -> Request | bytes | Body | None:
         """The event of what was pipelined; call it after `start_next`. Raises as `receive`."""
+
+    def about(self, answer: Answer) -> Answer:
+        """An answer to the request that was refused, or whose head is not whole: it, with what is
+        known of that, for the log."""
 
     def start_next(self) -> bool:
         """The response is out: be ready for the next request. ``False``: close."""
@@ -809,6 +830,13 @@ def h2_read_request(
     PROTOCOL_ERROR. Raises `CodecError` for what may not pass and is answered. O(bytes).
     """
 
+def misdirected(data: bytes) -> str | None:
+    """What the first bytes of a connection begin, where HTTP without TLS was expected and they are
+    none: TLS, or a header of the PROXY protocol. For logs."""
+
+def h2_about(answer: Answer, fields: _Fields, limits: CodecLimits) -> Answer:
+    """The answer to a head that `h2_read_request` refused, with what it asked for, for the log."""
+
 def h2_read_response(
     fields: _Fields, ended: bool, head_request: bool, limits: CodecLimits
 ) -> Response | str:
@@ -1005,6 +1033,10 @@ class Ticket:
         """Whether a gRPC status is still to come."""
 
     @property
+    def knows_status(self) -> bool:
+        """Whether a gRPC status is here."""
+
+    @property
     def repeatable(self) -> bool:
         """Whether the request is sent again if a kept connection turns out to be stale."""
 
@@ -1036,6 +1068,31 @@ class Ticket:
 
     def received(self, size: int, connected: bool, now_ns: int) -> int:
         """A piece of the request's body came; ``connected``: an endpoint takes it. A `Keep`."""
+
+    def open_request(self, request: Request, keeps_length: bool) -> Body | None:
+        """Layers make another body of the request's: takes out what of it came with its head, which
+        says nothing of a length then, unless the new one is as long. `None`: it has no body."""
+
+    def open_response(
+        self, request: Request, response: Response, keeps_length: bool
+    ) -> Body | None:
+        """The same of the response; that to HEAD, and a 304, say no length either."""
+
+    def came(self, size: int, now_ns: int) -> None:
+        """A piece of the request's body came, for layers to change."""
+
+    def made(self, size: int, connected: bool) -> int:
+        """They made so much of it; a `Keep`, as in `received`."""
+
+    def at_work(self, of_request: bool, on: bool, now_ns: int) -> None:
+        """A layer has a piece of the request's body, or of the response's, and must be done in
+        time; or it has none any more."""
+
+    def trailers(self, body: Body, of_request: bool) -> list[tuple[str, str]] | None:
+        """Of the last piece of a body, those that are sent on; `None`: there are none."""
+
+    def retold(self, body: Body) -> None:
+        """Layers changed the trailers of the response: what the client of a gRPC call is told."""
 
     def request_ended(self, now_ns: int) -> None:
         """The last byte of the request's body came: from now on the service is waited for."""
@@ -1318,6 +1375,21 @@ class Engine:
     def python_layers(self) -> list[str | None]:
         """The names of Python layers, by the number of a pause, as of `Prepared`."""
 
+    def breakers(
+        self, now_ns: int, most: int
+    ) -> tuple[list[tuple[str, str | None, str, int, tuple[int, int, int]]], int]:
+        """How breakers stand over all workers: upstream, route (of a route's own), state, how long
+        it stays open, and failures in a row, calls and failures of the window. At most ``most``,
+        first those that are not closed, and how many there are."""
+
+    def ejected(self, now_ns: int, most: int) -> tuple[list[tuple[str, str, int]], int]:
+        """The endpoints that are ejected: upstream, address, and how long until it is probed. At
+        most ``most``, and how many there are."""
+
+    def set_breaker(self, name: str, *, of_route: bool, open_until_ns: int | None) -> bool:
+        """Open a breaker by hand until then, or close it, for all workers; ``False``: there is no
+        such breaker."""
+
     def peer(self, host: str | None, port: int = 0) -> Peer:
         """The peer at an address; ``None`` for a unix socket."""
 
@@ -1355,6 +1427,25 @@ class Deadlines:
 
     def expired(self, now_ns: int) -> list[int]:
         """Slots whose deadline has passed; each is disarmed. O(slots)."""
+
+def surely(function: Callable[..., _R], /, *args: Any) -> _R:
+    """Call a function, and again if a handler of a signal broke it off (three times at most); what
+    it raised first is raised in the end. It must be one that may be called again then."""
+
+@final
+class Finally:
+    """A block that surely ends: ``with Finally(end, begin):``, of one `with` statement only.
+
+    `begin` is called and gives what the block gets; it has not begun if that raises or is false.
+    However the block ends, `end` is called as by `surely`, also if a handler of a signal raises
+    between two instructions of the statement itself.
+    """
+
+    def __new__(
+        cls, end: Callable[[], object], begin: Callable[[], object] | None = None
+    ) -> Finally: ...
+    def __enter__(self) -> Any: ...
+    def __exit__(self, *_raised: object) -> None: ...
 
 @final
 class Words:
@@ -1460,6 +1551,9 @@ class ClientsCore:
     def try_acquire(self, client: str, n: int = 1) -> bool:
         """Take ``n`` tokens of a client's, if they are there. O(1)."""
 
+    def try_acquire_of(self, key: int, n: int) -> bool:
+        """As `try_acquire`, of the client of this `key`."""
+
     def take(self, client: str, n: int = 1) -> int:
         """Take ``n`` tokens: 0, or the nanoseconds to wait; 2^64 - 1 is for ever."""
 
@@ -1488,6 +1582,25 @@ class ClientsCore:
 
     def key(self, client: str) -> int:
         """What texts of the same client have in common."""
+
+@disjoint_base
+class GuardCore:
+    """The native half of a breaker's guard: one block at a time, which surely ends."""
+
+    def __new__(cls, breaker: BreakerCore, given: Permit | None = None) -> Self:
+        """Asks for nothing yet, or goes by a permit that was given for its block."""
+
+    def __enter__(self) -> Permit:
+        """Ask for leave, or raise `meshcore.errors.BreakerOpen`."""
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: object,
+        /,
+    ) -> None:
+        """Settle by how the block ended, unless the block has done so."""
 
 @disjoint_base
 class BreakerCore:
@@ -1548,6 +1661,19 @@ class BreakerCore:
         /,
     ) -> None:
         """Settle by how the block ended."""
+
+    # What type checkers take an ``async def`` for, and with it every context manager's.
+    def __aenter__(self) -> CoroutineType[Any, Any, None]:
+        """As ``with``; never waits."""
+
+    def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+        /,
+    ) -> CoroutineType[Any, Any, None]:
+        """As ``with``."""
 
     @property
     def state(self) -> str:
@@ -1671,8 +1797,9 @@ class RetryCall:
 def tell_all(listeners: tuple[Callable[[Any], object], ...], told: object, /) -> None:
     """Tell each listener in turn; what one of them raises is reported to `sys.unraisablehook`."""
 
-def retry_after_ns(value: str) -> int | None:
-    """How long a ``retry-after`` in seconds asks to be left alone; a date is not read."""
+def retry_after_ns(value: str, date: str | None = None) -> int | None:
+    """How long a ``retry-after`` asks to be left alone, in seconds or until a date; ``date``: that
+    of its response, by whose clock it is then counted."""
 
 @disjoint_base
 class RoutesCore:

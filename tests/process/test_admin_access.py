@@ -194,6 +194,20 @@ def test_an_upgrade_changes_the_mode(tmp_path: Path) -> None:
         program.until(lambda: not path.exists())
 
 
+def test_a_reload_changes_the_mode(tmp_path: Path) -> None:
+    path = tmp_path / "admin.sock"
+    file = write(tmp_path, admin(f"bind: unix:{path}"))
+    with Program(file, "--workers", "1") as program:
+        program.url()
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        file.write_text(admin(f"bind: unix:{path}, mode: 0660"))
+        assert ask(program, "POST", "/reload")[0] == 200
+        assert stat.S_IMODE(path.stat().st_mode) == 0o660
+        file.write_text(admin(f"bind: unix:{path}"))
+        assert ask(program, "POST", "/reload")[0] == 200
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
 def test_a_port_of_which_nothing_is_said_yet_tells_the_least() -> None:
     access = Admin(cast("Handlers", None)).access
     codec = ServerCodec(CodecLimits(), False)

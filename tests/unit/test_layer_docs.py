@@ -19,8 +19,8 @@ OURS = {
     "Request": {"chunked", "end", "expects_continue", "idempotent", "tunnel"},
     "Response": {"authenticates", "begins_tunnel", "end", "informational"},
     "Answer": {
-        "as_response", "detail", "for_codec_error", "for_reason", "number", "reason", "status",
-        "trailers", "with_head_of",
+        "about", "as_response", "detail", "for_codec_error", "for_reason", "number", "reason",
+        "status", "trailers", "with_head_of",
     },
     "Outcome": set[str](),
 }  # fmt: skip
@@ -39,7 +39,10 @@ def test_every_member_says_what_it_is(name: str) -> None:
 
 def test_every_hook_says_what_it_is() -> None:
     hooks = [member for member in vars(Layer) if not member.startswith("_")]
-    assert {"on_request", "on_response", "on_end", "local_answers"} == {*hooks}
+    ways = ("request", "response")
+    bodies = {f"on_{way}_{what}" for way in ways for what in ("body", "trailers")}
+    heads = {"on_request", "on_response", "on_end"}
+    assert heads | bodies | {"local_answers", "keeps_length"} == {*hooks}
     assert all(inspect.getdoc(getattr(Layer, hook)) for hook in hooks if hook.startswith("on_"))
     assert inspect.getdoc(Layer)
 

@@ -11,6 +11,7 @@ from tests.wire.conftest import eventually, metric
 from tests.wire.outcomes import PATH, Bench, Place, Row, fine
 
 LARGE = ("x-large", "v" * 2_000)
+ONCE = {"rate": "1/m", "burst": 1}
 
 
 def listen(**keys: Any) -> Any:
@@ -206,7 +207,24 @@ LOCAL = [
     Row("no route", "no_route", "answer", "proxy", "head", 404, 12, attempts=0,
         mesh=via(match={"path": {"exact": "/none"}})),
     Row("limiter", "rate_limited", "answer", "proxy", "head", 429, 8, attempts=0,
-        mesh=listen(layers=[{"limit": {"rate": "1/m", "burst": 1}}]), client=once_before()),
+        detail="limit of the listener",
+        mesh=listen(layers=[{"limit": ONCE}]), client=once_before()),
+    Row("limiter of clients", "rate_limited", "answer", "proxy", "head", 429, 8, attempts=0,
+        detail="client_limit of the route",
+        mesh=via(layers=[{"limit": {"rate": "9/s"}}, {"client_limit": ONCE}]),
+        client=once_before()),
+    Row("limiter by a field", "rate_limited", "answer", "proxy", "head", 429, 8, attempts=0,
+        detail="limit by header x-key of the route",
+        mesh=via(layers=[{"limit": ONCE | {"key": {"header": "x-key"}}}]),
+        client=once_before()),
+    Row("limiter with a name", "rate_limited", "answer", "proxy", "head", 429, 8, attempts=0,
+        detail="layer per/host of the listener",
+        mesh=listen(layers=[{"limit": ONCE | {"key": "host", "name": "per/host"}}]),
+        client=once_before()),
+    Row("limiter by host", "rate_limited", "answer", "proxy", "head", 429, 8, attempts=0,
+        detail="limit by host of the listener",
+        mesh=listen(layers=[{"limit": ONCE | {"key": "host"}}]),
+        client=once_before()),
     Row("breaker", "breaker_open", "answer", "proxy", "head", 503, 14, attempts=0,
         detail="circuit_breaker of the upstream",
         mesh=to(circuit_breaker={"failures": 1, "open_for": "30s"}), client=once_before(),

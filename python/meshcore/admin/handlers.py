@@ -51,6 +51,9 @@ class Operator(Subject, Protocol):
     async def upgrade(self) -> dict[str, Any]:
         """Start the program anew and hand over to it."""
 
+    async def set_breaker(self, given: dict[str, str]) -> dict[str, Any]:
+        """Open or close a breaker by hand."""
+
     async def drain(self, listener: str | None, worker: int | None) -> dict[str, Any]:
         """Drain a listener, a worker, or everything."""
 
@@ -105,6 +108,7 @@ class Handlers:
                 "/reload": _Order(lambda _: operator.reload()),
                 "/rollback": _Order(lambda g: operator.rollback(_number(g, "version")), "version"),
                 "/upgrade": _Order(lambda _: operator.upgrade()),
+                "/breaker": _Order(operator.set_breaker, "upstream", "route", "state", "for"),
                 "/drain": _Order(
                     lambda g: operator.drain(g.get("listener"), _number(g, "worker")),
                     "listener",

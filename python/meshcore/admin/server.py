@@ -9,6 +9,7 @@ import itertools
 import logging
 import os
 import socket
+import stat
 import struct
 from collections import Counter
 from pathlib import Path
@@ -93,10 +94,21 @@ class Admin:
             return
         if spec.address != self._served:
             log.warning("admin.bind: %s is served until an upgrade or a restart", self._served)
+        elif self._unix_path is not None:
+            self._set_mode(self._unix_path, spec.mode)
         remark = open_to_all(spec.token_file) if spec.token_file is not None else None
         if remark is not None:
             log.warning("admin.token_file: %s", remark)
         self.access = Access(spec, is_near=self._is_near)
+
+    @staticmethod
+    def _set_mode(path: str, mode: int) -> None:
+        try:
+            found = os.lstat(path).st_mode
+            if stat.S_ISSOCK(found) and stat.S_IMODE(found) != mode:
+                os.chmod(path, mode)
+        except OSError as error:
+            log.error("admin: the mode of %s stays: %s", path, error.strerror)
 
     def _remote(self) -> AdminConnection:
         return AdminConnection(self, local=False)

@@ -8,7 +8,7 @@ configuration or the command line is wrong, or `check --strict` has warnings.
 import click
 
 from meshcore.cli.check import check
-from meshcore.cli.order import drain, reload, rollback, status, upgrade
+from meshcore.cli.order import breaker, drain, reload, rollback, status, upgrade
 from meshcore.cli.run import run
 from meshcore.cli.schema import schema
 from meshcore.cli.version import show_version, version
@@ -29,5 +29,5 @@ def main() -> None:
     """A layer-7 proxy: Python carries bytes and time, Rust makes every decision."""
 
 
-for command in (run, check, reload, rollback, upgrade, drain, status, schema, version):
+for command in (run, check, reload, rollback, upgrade, drain, breaker, status, schema, version):
     main.add_command(command)

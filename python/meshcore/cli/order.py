@@ -1,4 +1,4 @@
-"""`meshcore reload`, `rollback`, `upgrade`, `drain` and `status`: orders to a running program."""
+"""`meshcore reload`, `rollback`, `upgrade`, `drain`, `breaker`, `status`: orders to a program."""
 
 from __future__ import annotations
 
@@ -207,6 +207,29 @@ def drain(target: Target, listener: str | None, worker: int | None) -> None:
 
 @click.command()
 @_asks
+@click.option("--upstream", help="The breaker of this upstream.")
+@click.option("--route", help="The breaker that this route has of its own.")
+@click.option("--open", "open_for", metavar="DURATION", help="Open it for so long, as in 5m.")
+@click.option("--close", is_flag=True, help="Close it now.")
+def breaker(
+    target: Target, upstream: str | None, route: str | None, open_for: str | None, close: bool
+) -> None:
+    """Open or close a breaker of the program that serves FILE by hand, for all its workers.
+
+    When its time is over, one that was opened finds out by probes whether it may close, as always.
+    """
+    if (upstream is None) == (route is None):
+        raise click.UsageError("--upstream or --route says whose breaker")
+    if (open_for is None) != close:
+        raise click.UsageError("--open DURATION or --close")
+    given = {"upstream": upstream, "route": route, "for": open_for}
+    answer = ask(target, "POST", "/breaker", state="closed" if close else "open", **given)
+    whose = f"upstream {upstream}" if route is None else f"route {route}"
+    click.echo(f"{target.file}: the breaker of {whose} is {answer['state']}")
+
+
+@click.command()
+@_asks
 @click.option("--json", "as_json", is_flag=True, help="Everything, as one JSON object.")
 def status(target: Target, as_json: bool) -> None:
     """Show workers, listeners and the last configurations of the program that serves FILE."""
@@ -228,6 +251,34 @@ def status(target: Target, as_json: bool) -> None:
             f"worker {each['worker']}: {each['state']}, process {each['pid']}, "
             f"configuration {each['config_version']}, for {each['for_s']} s"
         )
+    _tell_breakers(answer)
     for each in reversed(answer["history"]):
         mark = "*" if each["version"] == answer["config_version"] else " "
         click.echo(f"{mark} configuration {each['version']}: {each['time']} {each['origin']}")
+
+
+def _tell_breakers(status: dict[str, Any]) -> None:
+    """Those of which there is something to tell; an older program tells of none."""
+    for each in status.get("breakers", []):
+        if each["state"] == "closed" and not each["failures"] and not each["failures_in_row"]:
+            continue
+        route = f" of route {each['route']}" if each["route"] is not None else ""
+        click.echo(f"breaker{route} of upstream {each['upstream']}: {_standing(each)}")
+    for each in status.get("ejected", []):
+        when = f"probed in {each['probed_in_s']} s" if each["probed_in_s"] else "being probed"
+        click.echo(f"ejected from upstream {each['upstream']}: {each['endpoint']}, {when}")
+    for what in ("breakers", "ejected"):
+        if left := status.get(f"{what}_left_out"):
+            click.echo(f"and {left} more {what}: the metrics have all")
+
+
+def _standing(breaker: dict[str, Any]) -> str:
+    state: str = breaker["state"]
+    if state == "open":
+        return f"open, probes pass in {breaker['probes_in_s']} s"
+    if state == "half_open":
+        return "half open, probes pass"
+    return (
+        f"closed, {breaker['failures']} of {breaker['calls']} calls failed, "
+        f"{breaker['failures_in_row']} in a row"
+    )

@@ -68,7 +68,7 @@ class ReferenceServer(Reference):
             head = h2_read_request(fields, ended, self._limits, self._secure)
         except CodecError as error:
             self._streams[number] = stream
-            return self._refuse(stream, error)
+            return self._refuse(stream, error, fields)
         if isinstance(head, str):
             return self._fault(number, head)
         inbox.declared = content_length(fields)

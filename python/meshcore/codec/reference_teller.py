@@ -9,13 +9,14 @@ from h2.connection import ConnectionState
 from h2.errors import ErrorCodes
 from hyperframe.frame import RstStreamFrame
 
-from meshcore._core import Answer, H2Meter, Reset, h2_add_body
+from meshcore._core import Answer, H2Meter, Request, Reset, h2_about, h2_add_body
 from meshcore.codec.reference_sender import CLOSED, MALFORMED, RESET, SENT, Sender
 from meshcore.codec.reference_stream import GROWS_AFTER, Inbox, Stream
 from meshcore.errors import CodecError
 
 if TYPE_CHECKING:
     from meshcore._core import Body, CodecLimits
+    from meshcore.codec.reference_stream import Fields
     from meshcore.config.snapshot import Http2Spec
 
 # Streams that we reset whose late frames are not answered (as engine.rs has it).
@@ -103,12 +104,18 @@ class Teller(Sender):
         if length:
             self._h2.acknowledge_received_data(length, number)
 
-    def _refuse(self, stream: Stream, error: CodecError) -> None:
-        """What came may not pass: the stream is open for an answer, the rest is not wanted."""
-        stream.inbox.head = None
+    def _refuse(self, stream: Stream, error: CodecError, fields: Fields | None = None) -> None:
+        """What came may not pass: the stream is open for an answer, the rest is not wanted.
+        ``fields``: of the head that is refused."""
+        head, stream.inbox.head = stream.inbox.head, None
         self._touched.pop(stream.number, None)
         self._close_inbox(stream)
-        self._events.append((stream.number, Answer.for_codec_error(error)))
+        answer = Answer.for_codec_error(error)
+        if isinstance(head, Request):
+            answer = answer.about(head)
+        elif fields is not None:
+            answer = h2_about(answer, fields, self._limits)
+        self._events.append((stream.number, answer))
 
     def _refuse_rest(self, stream: Stream, error: CodecError) -> None:
         """As `_refuse`; somebody works on what was told, which costs as much as a reset."""

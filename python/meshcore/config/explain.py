@@ -17,7 +17,7 @@ from meshcore.config.habits import called_here, plain, shape, value_here
 from meshcore.errors import Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from pydantic import ValidationError
     from pydantic_core import ErrorDetails
@@ -36,6 +36,10 @@ _MAPPINGS = {"dict_type", "model_attributes_type", "model_type"}
 _UNIT_IN_KEY = re.compile(
     r"[_-]?(ms|millis|sec|secs|seconds)$|[_-]s$|(?<=[a-z])(Ms|Millis|Seconds)$"
 )
+_IS_BOOLEAN = "YAML reads true and false as booleans, not as words"
+# What YAML 1.1 makes of a key that is called `on`: whoever reads and writes by it changes the file.
+_KEY_OF_YAML_1_1 = {"true": "on", "false": "off", "True": "on", "False": "off"}
+_SWITCHES = ("on", "off", "yes", "no", "true", "false", "all", "none")
 # Model classes are few; a key that stands in more places than this is of no help.
 _MAX_PLACES = 2
 
@@ -47,11 +51,14 @@ def explain(error: ValidationError, model: type[BaseModel]) -> list[Fault]:
     return list({(fault.path, fault.message): fault for fault in found}.values())
 
 
-def as_value_error(error: ValidationError, model: type[BaseModel]) -> ValueError:
-    """The same, for a call in a program that has no file to point at."""
+def as_value_error(
+    error: ValidationError, model: type[BaseModel], beside: Iterable[str] = ()
+) -> ValueError:
+    """The same, for a call in a program that has no file to point at, behind what is known
+    ``beside``."""
     faults = explain(error, model)
     told = (str(Problem(path_text(each.path), each.message, each.hint)) for each in faults)
-    return ValueError("\n".join(told))
+    return ValueError("\n".join([*beside, *told]))
 
 
 def _fault(details: ErrorDetails, model: type[BaseModel]) -> Fault:
@@ -62,7 +69,7 @@ def _fault(details: ErrorDetails, model: type[BaseModel]) -> Fault:
         return Fault(path, "unknown key", _unknown(path, model), of_key=True)
     if kind == "missing":
         return Fault(path, "required key is missing", of_key=True)
-    message, hint = _said(kind, details, _class_at(model, path))
+    message, hint = _said(kind, details, _class_at(model, path), _words_at(model, path))
     wants_text = kind == "string_type" or (kind in _MAPPINGS and _is_value(model, path))
     scalar = isinstance(details["input"], bool | int | float)
     return Fault(path, message, hint, of_key=of_key, quote=wants_text and scalar)
@@ -84,6 +91,7 @@ def _unknown(path: tuple[str | int, ...], model: type[BaseModel]) -> str | None:
         return "it begins with a no-break space: indent with spaces"
     return (
         _spelt(key, keys)
+        or _by_yaml_1_1(key, keys)
         or (called_here(found.__name__, key) if found else None)
         or _with_unit(key, keys)
         or _place_of(key, model, place)
@@ -96,6 +104,13 @@ def _unknown(path: tuple[str | int, ...], model: type[BaseModel]) -> str | None:
 def _spelt(key: str, keys: list[str]) -> str | None:
     """A key in another case, or with hyphens for underscores."""
     return next((f"did you mean {each}?" for each in keys if plain(each) == plain(key)), None)
+
+
+def _by_yaml_1_1(key: str, keys: list[str]) -> str | None:
+    meant = _KEY_OF_YAML_1_1.get(key)
+    if meant not in keys:
+        return None
+    return f'it is called {meant}, which YAML 1.1 reads as {key.lower()}: write "{meant}"'
 
 
 def _with_unit(key: str, keys: list[str]) -> str | None:
@@ -150,7 +165,7 @@ def _tree(kind: Any, path: str, above: tuple[type, ...]) -> Iterator[tuple[str, 
 
 
 def _said(
-    kind: str, details: ErrorDetails, model: type[BaseModel] | None
+    kind: str, details: ErrorDetails, model: type[BaseModel] | None, words: tuple[str, ...]
 ) -> tuple[str, str | None]:
     """The message and the hint for a value."""
     value, context = details["input"], details.get("ctx", {})
@@ -167,7 +182,7 @@ def _said(
     if kind == "literal_error":
         return _literal(value, context["expected"])
     if kind in _WANTED:
-        return _of_type(kind, value, model)
+        return _of_type(kind, value, model, words)
     message = details["msg"].replace("Input should be", "must be").replace("should", "must")
     message = message[:1].lower() + message[1:]
     scalar = isinstance(value, str | int | float | None)
@@ -187,10 +202,14 @@ def _literal(value: object, expected: str) -> tuple[str, str | None]:
     by_case = next((each for each in known if plain(each) == plain(word)), None)
     if meant or by_case:
         return message, f"write {meant or by_case}"
+    if isinstance(value, bool):
+        return message, _IS_BOOLEAN
     return message, nearest(word, known) if isinstance(value, str) else None
 
 
-def _of_type(kind: str, value: object, model: type[BaseModel] | None) -> tuple[str, str | None]:
+def _of_type(
+    kind: str, value: object, model: type[BaseModel] | None, words: tuple[str, ...]
+) -> tuple[str, str | None]:
     wanted = _WANTED[kind]
     if kind in _MAPPINGS and model is not None and issubclass(model, OrText):
         wanted = f"a text or a mapping of {', '.join(_keys(model))}"
@@ -202,7 +221,7 @@ def _of_type(kind: str, value: object, model: type[BaseModel] | None) -> tuple[s
     if kind == "list_type":
         if isinstance(value, dict):
             return message, "write each item behind a dash: `- …`"
-        return message, f"for one, write [{shown(value).strip(chr(39))}]"
+        return message, _one_item(value, words)
     if kind == "int_type" and isinstance(value, str):
         return message, _number_hint(value)
     if kind == "bool_type":
@@ -210,6 +229,26 @@ def _of_type(kind: str, value: object, model: type[BaseModel] | None) -> tuple[s
         meant = {"on": "true", "yes": "true", "1": "true", "off": "false", "no": "false"}
         return message, f"write {meant[word]}" if word in meant else None
     return message, None
+
+
+def _one_item(value: object, words: tuple[str, ...]) -> str:
+    """What is written for a list where one value stands."""
+    word = shown(value).strip("'")
+    if word in words or word not in _SWITCHES:
+        return f"for one, write [{word}]"
+    if word in ("off", "no", "false", "none"):
+        return "for none, leave the key out"
+    which = f": of {', '.join(words)}" if words else ""
+    return f"write which, as a list{which}"
+
+
+def _words_at(model: type[BaseModel], path: tuple[str | int, ...]) -> tuple[str, ...]:
+    """The words that may stand in the list at a path; none when they are not to be counted."""
+    above = _class_at(model, path[:-1]) if path else None
+    field = above.model_fields.get(str(path[-1])) if above is not None else None
+    items = typing.get_args(_model(field.annotation)) if field is not None else ()
+    item = _model(items[0]) if items else None
+    return typing.get_args(item) if typing.get_origin(item) is typing.Literal else ()
 
 
 def _mapping_hint(value: object, model: type[BaseModel] | None) -> str | None:

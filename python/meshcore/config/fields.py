@@ -128,8 +128,18 @@ def _upgrade(text: str) -> str:
 
 def _token(text: str) -> str:
     if not _TOKEN.fullmatch(text):
-        raise ValueError(f"{text!r} is not a token (RFC 9110 §5.6.2)")
+        raise HintedError(f"{shown(text)} is no name (RFC 9110 §5.6.2)", _as_token(text))
     return text
+
+
+def _as_token(text: str) -> str:
+    bare = text.strip().removesuffix(":")
+    if _TOKEN.fullmatch(bare):
+        return f"write {bare}"
+    joined = "-".join(bare.split())
+    if _TOKEN.fullmatch(joined):
+        return f"it has no blanks: write {joined}"
+    return "letters, digits and ! # $ % & ' * + - . ^ _ ` | ~ may be in it"
 
 
 def _field_name(text: str) -> str:

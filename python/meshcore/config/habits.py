@@ -210,6 +210,14 @@ _KEYS: Final[dict[str, dict[str, str]]] = {
             "it is called content_type here": "type contenttype headers",
         }
     ),
+    "LimitKey": _names(
+        {
+            _called("header"): "name field headername httpheader requestheader",
+            _called("client"): "ip address clientip clientaddress remoteaddr remoteaddress "
+            "remoteip sourceip source sourceaddress binaryremoteaddr peer",
+            _called("host"): "authority domain hostname servername",
+        }
+    ),
     "Quota": _names(
         {
             "it is part of rate: 100/s": "per period interval window requests limit "
@@ -248,14 +256,20 @@ _SHAPES: Final = {
     "ClientAddress": "write {{trusted_hops: …}}, or {{trusted: [network, …]}}",
 }
 
-_VALUES: Final = _names(
-    {
+# By what is written here; a word may mean one thing of one key and another of the next.
+_VALUES: Final = tuple(
+    (here, frozenset(words.split()))
+    for here, words in {
         "h2": "http2 http/2 grpc h2c http2.0 grpcs",
         "http1": "http http1.1 http/1.1 h1 https",
         "round_robin": "roundrobin rr wrr weightedroundrobin static-rr",
         "least_request": "leastconn leastconnections leastrequests ll p2c leastrequest",
         "random": "rand",
         "json": "on true yes stdout",
+        "serve": "on true yes enabled allow",
+        "drop": "off false no disabled close",
+        "keep": "on true yes allow",
+        "refuse": "off false no reject deny",
         "1.2": "tlsv1.2 tls1.2 tlsv12 tls12",
         "1.3": "tlsv1.3 tls1.3 tlsv13 tls13",
         "502, 503 and 504": "gateway-error gatewayerror",
@@ -264,7 +278,7 @@ _VALUES: Final = _names(
         "off": "none no false disabled null",
         "on": "yes true enabled",
         "0": "none never infinite infinity unlimited",
-    }
+    }.items()
 )
 
 
@@ -275,6 +289,8 @@ def plain(word: str) -> str:
 
 def called_here(model: str, key: str) -> str | None:
     """What is said of a key that another proxy has, where this model stands."""
+    if model == "LimitKey" and "-" in key:
+        return f"write header: {key}"
     return _KEYS.get(model, {}).get(plain(key))
 
 
@@ -294,5 +310,5 @@ def shape(model: str, value: object) -> str | None:
 
 def value_here(value: str, known: tuple[str, ...]) -> str | None:
     """The one of these words that another proxy calls so."""
-    found = _VALUES.get(value.lower()) or _VALUES.get(plain(value))
-    return found if found in known else None
+    words = {value.lower(), plain(value)}
+    return next((here for here, names in _VALUES if here in known and names & words), None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any, ClassVar, Final, Literal, Self, TypeVar
 
 from pydantic import Field, field_validator, model_serializer, model_validator
@@ -25,6 +26,7 @@ from meshcore.config.fields import (
     one_of,
     percent,
 )
+from meshcore.config.habits import called_here
 from meshcore.config.layer_key import layer_key
 
 # 16.7 million: the core's own cap on a table, 256 MiB.
@@ -40,6 +42,28 @@ MAX_PROBES = (1 << 10) - 1
 MAX_ARGUMENT_BYTES: Final = 16 << 10
 # As deep as a file may nest.
 MAX_ARGUMENT_DEPTH: Final = 32
+
+
+_KEY_HINTS: Final = {
+    "client": "write client",
+    "host": "write host",
+    "header": "write {header: name}, with the name of the header",
+}
+
+
+def _meant(key: object) -> str | None:
+    """What a single word in the place of a key stands for."""
+    if not isinstance(key, str) or key in ("on", "off", "yes", "no"):
+        return None
+    known = called_here("LimitKey", key)
+    name = next((name for name in _KEY_HINTS if known and f" {name} " in known), key)
+    if name in _KEY_HINTS:
+        return _KEY_HINTS[name]
+    return (
+        f"for a header of that name write {{header: {key}}}"
+        if re.fullmatch(r"[\w-]+", key)
+        else None
+    )
 
 
 class LimitKey(OrText):
@@ -64,7 +88,13 @@ class LimitKey(OrText):
     @model_validator(mode="before")
     @classmethod
     def _one_word(cls, value: object) -> object:
-        return {value: True} if value in ("client", "host") else value
+        if value in ("client", "host"):
+            return {value: True}
+        if isinstance(value, dict | cls):
+            return value
+        raise HintedError(
+            f"expected client, host or {{header: …}}, got {shown(value)}", _meant(value)
+        )
 
     @model_validator(mode="after")
     def _one(self) -> LimitKey:

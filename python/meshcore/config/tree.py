@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Tree"]
 
+_BOOLEANS = ("true", "false", "True", "False", "TRUE", "FALSE")
+
 
 @dataclass(slots=True)
 class Tree:
@@ -89,7 +91,9 @@ class Tree:
             return f"write {quoted(variable.text)}"
         line, column = self._place(fault)
         text = lines(self._file_of(fault.path))[line - 1][column - 1 :]
-        return f"write {quoted(self._written(fault.path, text))}"
+        written = self._written(fault.path, text)
+        reads = f"YAML reads {written} as a boolean: " if written in _BOOLEANS else ""
+        return f"{reads}write {quoted(written)}"
 
     def _written(self, path: _Path, text: str) -> str:
         """A value that was taken for a number or a boolean as it stands in the file, where 1.10 is

@@ -7,9 +7,10 @@ preface, which is no request of HTTP/1.1.
 from __future__ import annotations
 
 import asyncio
+import ssl
 from typing import TYPE_CHECKING, Final, cast
 
-from meshcore._core import now_ns
+from meshcore._core import Answer, Reason, now_ns
 from meshcore.downstream.first_bytes import FirstBytes
 from meshcore.downstream.http1 import Http1Connection
 from meshcore.downstream.http1_secure import SecureHttp1Connection
@@ -21,6 +22,13 @@ if TYPE_CHECKING:
 
 # A listener that drains waits so long for a handshake.
 HANDSHAKE_NS: Final = 2_000_000_000
+_HTTP: Final = "HTTP without TLS on a listener with tls"
+# What OpenSSL says of first bytes that are none of TLS.
+_INSTEAD: Final = {
+    "HTTP_REQUEST": _HTTP,
+    "HTTPS_PROXY_REQUEST": _HTTP,
+    "WRONG_VERSION_NUMBER": "no TLS on a listener with tls",
+}
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
 
@@ -64,10 +72,13 @@ class SecureDetection(asyncio.BaseProtocol):
         connection.adopt(made)
 
     def _over(self, made: asyncio.Future[None]) -> None:
-        """The handshake is over. One that fails says nothing."""
-        if not made.cancelled():
-            made.exception()
+        """The handshake is over. One that fails says nothing, unless it was no TLS at all."""
+        error = made.exception() if not made.cancelled() else None
         if self._transport is not None:
+            if isinstance(error, ssl.SSLError) and (instead := _INSTEAD.get(error.reason)):
+                answer = Answer.for_reason(Reason.BAD_REQUEST, instead)
+                peer = self._listener.peer_of(self._transport.get_extra_info("peername"))
+                self._listener.refused(answer, peer, sent=False)
             self._part()
             self._listener.leave(self)
 

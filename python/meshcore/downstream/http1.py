@@ -428,10 +428,10 @@ class Http1Connection(asyncio.BaseProtocol):
         if exchange is None:
             self._answer(Answer.for_codec_error(error), now)
         else:
-            exchange.on_bad_request(Answer.for_codec_error(error), now)
+            exchange.end_with(Answer.for_codec_error(error), now)
 
     def _answer(self, answer: Answer, now: int) -> None:
-        self._listener.refused(answer, self.peer)
+        self._listener.refused(self.codec.about(answer), self.peer)
         self._write(self.codec.send_answer(None, answer, False))
         self._close(now, linger=True)
 

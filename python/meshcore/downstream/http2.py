@@ -5,7 +5,18 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, ClassVar, cast
 
-from meshcore._core import Answer, Body, Chunk, ErrorCode, Request, Reset, Signal, now_ns
+from meshcore._core import (
+    Answer,
+    Body,
+    Chunk,
+    ErrorCode,
+    Reason,
+    Request,
+    Reset,
+    Signal,
+    misdirected,
+    now_ns,
+)
 from meshcore.downstream.deadlines import NEVER
 from meshcore.downstream.http2_stream import Http2Stream
 from meshcore.downstream.parting import LOOK_NS, Parting
@@ -89,8 +100,17 @@ class Http2Connection(Http2Wire):
         if not (self._greeted or self.streams):
             self._greeted = True
             self._arm_idle(self.heard_ns)
+            if self.codec.closed:
+                self._tell_misdirected(data)
         if self.codec.in_head is (self._head_due_ns == NEVER):
             self._time_head(self.heard_ns)
+
+    def _tell_misdirected(self, data: bytes) -> None:
+        """What is no HTTP/2 at all has a line in the log: whoever sent it asks why."""
+        instead = misdirected(data)
+        if instead is not None:
+            answer = Answer.for_reason(Reason.BAD_REQUEST, instead)
+            self.listener.refused(answer, self.peer, sent=False)
 
     def _time_head(self, now: int) -> None:
         """A head has begun: it has its time as a whole. Or it is there."""
@@ -111,7 +131,7 @@ class Http2Connection(Http2Wire):
         elif type(event) is Body:
             known.exchange.on_request_body(event, now)
         elif type(event) is Answer:
-            known.exchange.on_bad_request(event, now)
+            known.exchange.end_with(event, now)
         elif type(event) is Reset:
             known.on_reset(event, now)
         else:

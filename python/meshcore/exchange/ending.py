@@ -5,27 +5,24 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from meshcore._core import Answer, Body, Reason, Response
+from meshcore.exchange.hooking import Hooking
 from meshcore.exchange.phase import ANSWERING, FULL, LOOKING, OVER, UNTAKEN, WAITING
-from meshcore.exchange.reading import Reading
 
 if TYPE_CHECKING:
     from meshcore._core import Cause, Chunk, Request
-    from meshcore.exchange.ports import Driver, Passage, Task
+    from meshcore.exchange.ports import Task
 
 
-class Ending(Reading):
+class Ending(Hooking):
     """The ends of an exchange: each happens once, and parts with whatever works for the request.
 
     Only exchanges are made of it, as the ports ask for.
     """
 
-    __slots__ = ("_held", "driver", "layers", "local", "request", "response", "task")
+    __slots__ = ("_held", "local", "request", "response", "task")
 
-    driver: Driver
     request: Request
     response: Response | None
-    layers: Passage | None
-    """Those that are to see the response, and its end."""
     local: Answer | None
     """The answer given here that layers look at: `response` shows it to them."""
     task: Task | None
@@ -39,8 +36,10 @@ class Ending(Reading):
         self.ticket.finish(now_ns)
         if self.driver.observer is not None:
             self.driver.observer.ended(self)  # type: ignore[arg-type]  # an Exchange
-        if self.layers is not None and self.layers.ends is not None:
-            self.driver.tell_layers(self)  # type: ignore[arg-type]  # an Exchange
+        if self.layers is not None:
+            self._stop_flows(self.layers)
+            if self.layers.ends is not None:
+                self.driver.tell_layers(self)  # type: ignore[arg-type]  # an Exchange
         self.down.finished(now_ns)
 
     def _cut(
@@ -64,13 +63,18 @@ class Ending(Reading):
     def _tell(self, reason: int, code: int | None) -> bool:
         """End a gRPC response under way with a status: a reset tells its client nothing, and half a
         message in front of a failure is whole to nobody."""
-        if self.phase != ANSWERING or not self.ticket.pending:
+        if self.phase != ANSWERING or not (self.ticket.pending or self._holds_status()):
             return False
         answer = Answer.for_reason(reason, code=code)
         told = self.down.send_ending(answer)
         if told:
             self.ticket.ended_with(answer)
         return told
+
+    def _holds_status(self) -> bool:
+        """Whether the status of a gRPC call is here, and a layer still has what comes before it."""
+        held = self.layers is not None and self.layers.outward is not None
+        return held and self.ticket.knows_status
 
     def _stop(self, reason: int, detail: str, now_ns: int, cause: Cause | None = None) -> None:
         """End without an answer of ours. Idempotent."""
@@ -90,6 +94,8 @@ class Ending(Reading):
         task, self.task = self.task, None
         if task is not None:
             task.cancel()
+        if self.layers is not None:
+            self._stop_flows(self.layers)
         self._leave_queue()
         self._discard_upstream()
 
@@ -109,6 +115,20 @@ class Ending(Reading):
                 # Until another one takes what the client sends.
                 self.client_pauses = self.client_pauses & ~FULL | UNTAKEN
 
+    def _give_back(self, now_ns: int) -> None:
+        """All of the response is here: its endpoint is needed no more."""
+        up, self.up = self.up, None
+        if up is not None:
+            up.exchange = None
+            if self._is_sent():
+                up.release(now_ns)
+            else:
+                up.discard()
+
+    def _is_sent(self) -> bool:
+        """Whether the endpoint has all of the request."""
+        return self.request_done and (self.layers is None or self.layers.inward is None)
+
     # --- answers given here -------------------------------------------------------------------
 
     def answer(self, answer: Answer, now_ns: int, cause: Cause | None = None) -> None:
@@ -120,6 +140,8 @@ class Ending(Reading):
         if phase >= ANSWERING:
             return
         self._part()
+        if self.layers is not None:
+            self._rest_flows(self.layers, now_ns)
         if self.layers and self.local is None:
             self._show(answer, cause, now_ns)
             return
@@ -144,10 +166,8 @@ class Ending(Reading):
         if self.local is not None:
             self.local, self.response = answer, answer.as_response(self.request)
             return
-        up = self.up
-        if up is not None and self.request_done and self._is_whole():
-            self.up = up.exchange = None
-            up.release(now_ns)
+        if self._is_sent() and self._is_whole():
+            self._give_back(now_ns)
         self.answer(answer, now_ns)
 
     def send_local(self, now_ns: int) -> None:

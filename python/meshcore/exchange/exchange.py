@@ -6,35 +6,33 @@ deadline means, who is to blame) its ticket decides, in the core. It holds no so
 clock and never awaits, so a test can fail it at every step.
 
 It stands in one phase, from the head to the end. Who may be read meanwhile is `reading.py`'s, how
-it ends `ending.py`'s.
+it ends `ending.py`'s, what becomes of its bodies `sending.py`'s and `relaying.py`'s, and what
+layers make of those `hooking.py`'s.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from meshcore._core import Answer, Body, Due, Keep, Next, Passed, Reason, Verdict, body_of
+from meshcore._core import Answer, Due, Next, Passed, Reason, Verdict
 from meshcore.errors import CodecError
-from meshcore.exchange.ending import Ending
-from meshcore.exchange.kept import as_sent, keep_piece
+from meshcore.exchange.kept import as_sent
 from meshcore.exchange.phase import (
     ANSWERING,
     ASKED,
-    ENDED,
     FULL,
     HEAD,
     LAYERS,
     LOOKED_AT,
     LOOKING,
     OVER,
-    TUNNEL,
     UNTAKEN,
     WAITING,
 )
+from meshcore.exchange.relaying import Relaying
 
 if TYPE_CHECKING:
-    from meshcore._core import Cause, Chunk, Listener, Request, Response
-    from meshcore.exchange.kept import Pieces
+    from meshcore._core import Cause, Listener, Request, Response
     from meshcore.exchange.ports import Downstream, Driver, Lost, Upstream
 
 _FORWARD: Final = int(Verdict.FORWARD)
@@ -44,12 +42,10 @@ _SILENT: Final = (Reason.UPSTREAM_TIMEOUT, Reason.UPSTREAM_IDLE)
 _TIMEOUTS: Final = (Reason.UPSTREAM_TIMEOUT, Reason.UPSTREAM_TRY_TIMEOUT)
 
 
-class Exchange(Ending):
+class Exchange(Relaying):
     """A request on its way."""
 
-    __slots__ = ("_kept", "_last", "stack", "tunnels")
-
-    tunnels: bool  # the response begins one
+    __slots__ = ("stack",)
 
     def __init__(self, driver: Driver, down: Downstream, stack: Listener, request: Request) -> None:
         # Here, and not in the bases: a call more for each request would be seen.
@@ -66,9 +62,8 @@ class Exchange(Ending):
         self.layers = None
         self.local = None
         self.task = None
-        # The body after the head's own part: until it was sent, and for replay.
-        self._kept: Pieces | None = None
-        self._last: Body | None = None  # its end
+        self._kept = None
+        self._last = None
         self._held = None
 
     # --- the way in ---------------------------------------------------------------------------
@@ -87,6 +82,11 @@ class Exchange(Ending):
     def _follow(self, verdict: int, now_ns: int) -> None:
         ticket = self.ticket
         if verdict == _FORWARD:
+            if self.layers is not None and self.layers.streams is not None:
+                self.phase = LAYERS
+                self._open_request(self.layers, now_ns)
+                if self.phase != LAYERS:
+                    return
             self.down.arm(ticket.arm())
             self._attempt(now_ns, fresh=False)
         elif verdict == Verdict.BIND:
@@ -135,45 +135,6 @@ class Exchange(Ending):
                 self._pause_client(FULL, now_ns)
             self._resume_client(UNTAKEN, now_ns)
 
-    # --- the request's body -------------------------------------------------------------------
-
-    def on_request_data(self, data: bytes | Chunk, now_ns: int) -> None:
-        """A piece of the request's body."""
-        up, ticket = self.up, self.ticket
-        # Its deadline moves on, so the timer is left as it is: once it fires, it asks again.
-        keep = ticket.received(len(data), up is not None, now_ns)
-        if keep == Keep.NO:
-            self._kept = None
-        else:
-            self._kept = keep_piece(self._kept, data)
-            if keep == Keep.FULL:
-                self._pause_client(UNTAKEN, now_ns)
-        if up is not None:
-            up.send_data(data)
-
-    def on_request_body(self, body: Body, now_ns: int) -> None:
-        """A piece of the request's body that may be the last."""
-        if data := body.data:
-            self.on_request_data(data, now_ns)
-        if not body.end or self.phase == OVER:
-            return
-        if self.phase == TUNNEL and not self.half_closes:
-            self._cut(Reason.CLIENT_GONE, "half-closed towards TLS", now_ns)
-            return
-        ticket, self.request_done = self.ticket, True
-        ticket.request_ended(now_ns)
-        # A client that leaves is seen by reading, and what it asks for next is no part of this.
-        self._resume_client(self.client_pauses, now_ns)
-        self._last = body
-        if self.up is not None:
-            self.up.send_end(body, ticket)
-        if self.phase == HEAD:
-            self.resume(now_ns)
-        elif self.phase == TUNNEL:
-            self._half_ended(now_ns)
-        elif ticket.due_sooner:
-            self.down.arm(ticket.arm())
-
     # --- the response -------------------------------------------------------------------------
 
     def on_response(self, response: Response, now_ns: int) -> None:
@@ -212,103 +173,6 @@ class Exchange(Ending):
             self.commit(now_ns)
         else:
             self.send_local(now_ns)
-
-    def commit(self, now_ns: int) -> None:
-        """Send the response head to the client, and what came with it and behind it."""
-        response = self.response
-        assert response is not None
-        self._kept = None  # no other attempt follows
-        looked_at, self.phase = self.endpoint_pauses & LOOKED_AT, ANSWERING
-        self.down.send_response(response, self.ticket)
-        if self.tunnels:
-            self._begin_tunnel(response, now_ns)
-            if self.phase == OVER:
-                return
-        elif response.end:
-            self._complete(now_ns)
-            return
-        self.ticket.relayed(0, now_ns)
-        if self.ticket.due_sooner:
-            self.down.arm(self.ticket.arm())
-        held, self._held = self._held, None
-        for piece in held or ():
-            if type(piece) is Body:
-                self.on_response_body(piece, now_ns)
-            else:
-                self.on_response_data(piece, now_ns)
-        if looked_at:
-            self._set_endpoint_pauses(self.endpoint_pauses & ~LOOKED_AT)
-        elif self.endpoint_pauses and self.up is not None:
-            self.up.pause_reading()
-
-    def _begin_tunnel(self, response: Response, now_ns: int) -> None:
-        self.phase, self.request_done = TUNNEL, False
-        self.down.begin_tunnel(now_ns)
-        if self.up is not None and self.up.choked:
-            self.client_pauses = 0  # it is read from now on
-            self._pause_client(FULL, now_ns)
-        if response.end and self.phase != OVER:
-            self.down.send_end(body_of(response), self.ticket)
-            self._endpoint_ended(now_ns)
-
-    def on_response_data(self, data: bytes | Chunk, now_ns: int) -> None:
-        """A piece of the response's body."""
-        if self.phase == LOOKING:
-            self._hold(data)
-            return
-        self.ticket.relayed(len(data), now_ns)
-        self.down.send_data(data)
-
-    def on_response_body(self, body: Body, now_ns: int) -> None:
-        """A piece of the response's body that may be the last."""
-        if self.phase == LOOKING:
-            self._hold(body)
-            return
-        if data := body.data:
-            self.on_response_data(data, now_ns)
-        if body.end and self.phase != OVER:
-            self.ticket.trailed(body, now_ns)
-            self.down.send_end(body, self.ticket)
-            if self.phase == TUNNEL:
-                self._endpoint_ended(now_ns)
-            else:
-                self._complete(now_ns)
-
-    def _endpoint_ended(self, now_ns: int) -> None:
-        if self.half_closes:
-            self._set_endpoint_pauses(self.endpoint_pauses | ENDED)
-            self._half_ended(now_ns)
-        else:
-            self._complete(now_ns)
-
-    def _half_ended(self, now_ns: int) -> None:
-        """A side of a tunnel has said all. It is over when both have, and the endpoint has taken
-        what it was sent: parting with it drops the rest."""
-        up = self.up
-        if self.request_done and self.endpoint_ended and not (up and up.choked):
-            self._complete(now_ns)
-        else:
-            self.ticket.relayed(0, now_ns)  # a sign of life
-
-    def on_endpoint_room(self, now_ns: int) -> None:
-        """The endpoint takes more of the request."""
-        self._resume_client(FULL, now_ns)
-        if self.endpoint_ended:
-            self._half_ended(now_ns)
-
-    def _hold(self, piece: bytes | Chunk | Body) -> None:
-        """Bounded: its connection or stream is not read on, so one read or one window comes."""
-        self._held = [*(self._held or ()), piece]
-
-    def _complete(self, now_ns: int) -> None:
-        up, self.up = self.up, None
-        if up is not None:
-            up.exchange = None
-            if self.request_done:
-                up.release(now_ns)
-            else:
-                up.discard()
-        self._end(now_ns)
 
     # --- what goes wrong ----------------------------------------------------------------------
 
@@ -382,10 +246,13 @@ class Exchange(Ending):
             if due == Due.ATTEMPT:
                 self.on_failed(reason, detail, now_ns, cause)
             else:
+                if reason == Reason.LAYER_ERROR:
+                    self._leave_out_late()
                 self.answer(Answer.for_reason(reason, detail), now_ns, cause)
 
-    def on_bad_request(self, answer: Answer, now_ns: int) -> None:
-        """The request's body is malformed or over its limit: nothing more of it goes out."""
+    def end_with(self, answer: Answer, now_ns: int) -> None:
+        """Answer if it can still be, else cut: a layer failed, or the request's body is malformed
+        or over its limit, and nothing more of it goes out."""
         if self.phase >= ANSWERING:
             self._cut(answer.number, answer.detail, now_ns)
         else:

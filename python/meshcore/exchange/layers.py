@@ -9,15 +9,18 @@ if TYPE_CHECKING:
 
     from meshcore._core import Answer, Outcome, Request, Response
 
+    Fields = list[tuple[str, str]]
+    Trailers = Fields | Awaitable[Fields | None] | None
+
 
 class Layer:
     """A policy in Python, put anywhere in a stack by ``- python: module:Class``.
 
     With ``- python: {class: "module:Class", with: {header: x-tenant}}`` it is made with these
     arguments, which are checked against the annotations of its ``__init__`` beforehand. One object
-    serves all requests of a process: keep per-request state in `Request.state`. `on_request` and
-    `on_response` may be ``async``; a layer without a hook costs nothing on that side. An exception
-    of either is answered with 500 ``layer_error``.
+    serves all requests of a process: keep per-request state in `Request.state`. Every hook but
+    `on_end` may be ``async``; a layer without a hook costs nothing on that side. An exception is
+    answered with 500 ``layer_error``, or cuts the response behind its head.
     """
 
     local_answers: ClassVar[bool] = True
@@ -34,6 +37,42 @@ class Layer:
         """See or change a response on its way out, before its head is sent; return an `Answer` to
         send that instead. `Response.reason` says whether it was made here, and why; an exception
         over such a one is final."""
+        return None
+
+    keeps_length: ClassVar[bool] = False
+    """Whether what `on_request_body` and `on_response_body` return is as long as what they got, or
+    `None`: then a message keeps its ``content-length``. Else it has none."""
+
+    def on_request_body(
+        self, request: Request, piece: bytes, end: bool
+    ) -> bytes | Answer | Awaitable[bytes | Answer | None] | None:
+        """See or change a request's body on its way in, piece by piece and in order, behind every
+        `on_request`: what it returns goes on instead of the piece, ``b""`` being nothing and `None`
+        the piece itself. ``end``: nothing follows, which is said once, with an empty piece if need
+        be. While it is awaited its client is not read. An `Answer` ends the request, as long as the
+        client has no response. It may be begun before the endpoint is asked, or behind that; not
+        called for a request without a body, and once for each piece, however often it is sent."""
+        return None
+
+    def on_response_body(
+        self, request: Request, response: Response, piece: bytes, end: bool
+    ) -> bytes | Awaitable[bytes | None] | None:
+        """See or change a response's body on its way out, as `on_request_body` does, behind every
+        `on_response` and the head. Not called for answers that are given here, which are whole, for
+        what has no body, and for tunnels."""
+        return None
+
+    def on_request_trailers(self, request: Request, trailers: Fields) -> Trailers:
+        """See or change the trailers of a request, as `Request.headers` gives fields: what it
+        returns is sent instead, `None` being those that came. Called where some came, with the last
+        piece; a name that may not be a trailer, or is not a layer's to write, is an error."""
+        return None
+
+    def on_response_trailers(
+        self, request: Request, response: Response, trailers: Fields
+    ) -> Trailers:
+        """See or change the trailers of a response, as `on_request_trailers` does: those of a gRPC
+        call have its status."""
         return None
 
     def on_end(self, request: Request, outcome: Outcome) -> None:

@@ -25,3 +25,5 @@ LOOKED_AT: Final = 4
 """A layer looks at the response's head."""
 ENDED: Final = 8
 """It has said all; its tunnel goes on the other way."""
+HOOKED: Final = 16
+"""A layer has a piece of its body."""

@@ -13,6 +13,7 @@ from meshcore._core import Reason
 if TYPE_CHECKING:
     from meshcore._core import Answer, Body, Cause, Chunk, Listener, Peer, Request, Response, Ticket
     from meshcore.exchange.exchange import Exchange
+    from meshcore.exchange.flow import Flow
     from meshcore.exchange.layers import Layer
     from meshcore.exchange.owner import Owner
 
@@ -49,12 +50,21 @@ class Passage(Protocol):
 
     ends: list[Layer] | None
     """Those that are to be told of its end, if any."""
+    streams: list[Layer] | None
+    """Those that let it pass and are to see its body, trailers, or those of its response."""
+    inward: Flow | None
+    """The request's body, while such layers have some of it to change."""
+    outward: Flow | None
+    """The response's, once its head is out."""
 
     def __len__(self) -> int:
         """How many are to see the response."""
 
     def clear(self) -> None:
         """None of them is."""
+
+    def leave_out(self, layer: Layer | None) -> None:
+        """That one is not: what it answers or fails with is for others to see."""
 
 
 class Observer(Protocol):
@@ -212,6 +222,11 @@ class Driver(Protocol):
     def run_response_layers(self, exchange: Exchange) -> bool:
         """Run ``on_response`` of the layers that saw the request; ``False``: one is awaited
         (``Exchange.task``), and ``Exchange.on_looked`` follows, or it was answered."""
+
+    def run_body_hooks(self, exchange: Exchange, flow: Flow) -> bool:
+        """Have layers change the piece that a flow has in hand, as far as they are not done with
+        it; ``False``: one is awaited (``Flow.task``), and ``Exchange.on_hooked`` follows, or it
+        ended the exchange."""
 
     def tell_layers(self, exchange: Exchange) -> None:
         """It is over: tell the layers that asked for it, soon."""

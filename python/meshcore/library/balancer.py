@@ -16,7 +16,8 @@ from meshcore.config.explain import as_value_error
 from meshcore.config.upstream import Ejection, Upstream
 from meshcore.library import part
 from meshcore.library.judging import classes
-from meshcore.library.times import Time, as_written
+from meshcore.library.keywords import check_keywords
+from meshcore.library.times import Time, as_written, check_clock
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,6 +37,9 @@ class Ejecting(TypedDict, total=False):
     """The longest time out (``5m``); it grows with each repetition."""
     max_percent: int | str
     """Most of the endpoints that may be out (``50%``)."""
+
+
+_KEYWORDS: Final = ("balance", "clock", "failure_on", "failures", *Ejecting.__annotations__)
 
 
 class EndpointStatus(NamedTuple):
@@ -80,16 +84,12 @@ class Balancer(BalancerCore):
         **ejecting: Unpack[Ejecting],
     ) -> Self:
         """All endpoints in."""
-        given = {
-            name: as_written(name, value) if name in _TIMES else value
-            for name, value in ejecting.items()
-        }
+        check_keywords(ejecting, _KEYWORDS)
+        check_clock(clock)
         never = failures == 0 and not isinstance(failures, bool)
-        ejection = _ejection(given if never else {"failures": failures, **given})
+        ejection = _ejection({**ejecting} if never else {"failures": failures, **ejecting})
         rules = {"balance": balance, "ejection": "off" if never else ejection}
         upstream, failures_are = _upstream(rules, endpoints), classes("failure_on", failure_on)
-        if clock is not None and not callable(clock):
-            raise TypeError(f"clock: expected a function that gives nanoseconds, got {clock!r}")
         new = super().__new__(cls, upstream, secrets.randbits(64), failures_are, clock)
         new._rules = rules
         return new
@@ -116,20 +116,15 @@ class Balancer(BalancerCore):
         return [EndpointStatus(*each) for each in self.endpoints()]
 
 
-class _Given(Ejection):
-    """With the other keywords, so that one of them may be what was meant."""
-
-    balance: Any = None
-    clock: Any = None
-    failure_on: Any = None
-
-
 def _ejection(given: dict[str, Any]) -> dict[str, Any]:
+    written, wrong = as_written(given, _TIMES)
     try:
-        _Given.model_validate(given)
+        Ejection.model_validate(written)
     except ValidationError as error:
-        raise as_value_error(error, _Given) from None
-    return given
+        raise as_value_error(error, Ejection, wrong) from None
+    if wrong:
+        raise ValueError("\n".join(wrong))
+    return written
 
 
 def _upstream(rules: dict[str, Any], endpoints: Endpoints) -> str:

@@ -5,6 +5,9 @@ async generator may go on in another context or thread. So whoever enters by a `
 known by the frame. Whoever calls `__enter__` (`ExitStack`, a class of one's own) has left that
 frame when the block ends: such are known by their context, the last that it entered being the first
 that it leaves. What is left elsewhere is known if there is only one kind that it can be.
+
+A handler of a signal may raise between any two steps. The core then asks again, so what it asks for
+may be done in part already.
 """
 
 from __future__ import annotations
@@ -43,12 +46,14 @@ class Block:
 class Blocks:
     """The blocks of one breaker, for any thread under the GIL."""
 
-    __slots__ = ("_by_frame", "_others", "_top")
+    __slots__ = ("_by_frame", "_claims", "_others", "_top")
 
     def __init__(self) -> None:
         """No block."""
         self._by_frame: dict[FrameType, list[Block]] = {}
         self._others: dict[Block, bool] = {}
+        # Those that are being left, and by whom: of threads that would have one, the first has it.
+        self._claims: dict[Block, list[Block]] = {}
         self._top: ContextVar[Block | None] = ContextVar("block", default=None)
 
     def begin(self, permit: Permit) -> Block:
@@ -86,18 +91,23 @@ class Blocks:
         else:
             self._others[block] = True
 
-    def leave(
-        self, raised: BaseException | None, frame: FrameType, counted: int | None
-    ) -> bool | None:
-        """A block ends here: settles it, and returns `None`, if it is a known one.
-
-        `counted`: the kind of those that are only counted, if there are any. If it is one of them,
-        whether its outcome counts. O(1) by frame, O(nesting) by context, else O(blocks).
-        """
-        block = self._of_frame(frame) or self._of_context()
+    def forget(self, permit: Permit) -> None:
+        """A permit's block is none, if it had become one in this context. O(nesting)."""
+        block = self._top.get()
+        while block is not None and block.permit is not permit:
+            block = block.outer
         if block is not None:
-            self._end(block, raised)
-            return None
+            self._drop(block)
+
+    def find(self, claim: list[Block], frame: FrameType, counted: int | None) -> Block | bool:
+        """Which block ends here, for whoever has this ``claim``.
+
+        ``counted``: the kind of those that are only counted, if there are any. If it is one of
+        them, whether its outcome counts. O(1) by frame, O(nesting) by context, else O(blocks).
+        """
+        block = claim[0] if claim else self._of_frame(claim, frame) or self._of_context(claim)
+        if block is not None:
+            return block
         kinds = {each.kind for each in list(self._others)}
         if counted is not None:
             if kinds <= {counted}:
@@ -106,22 +116,32 @@ class Blocks:
             for each in list(self._others):
                 each.doubtful = True
             return False
-        block = self._any()
+        block = self._any(claim)
         if block is None:
             return False
         block.doubtful = block.doubtful or len(kinds) > 1
-        self._end(block, raised)
-        return None
+        return block
 
-    def _end(self, block: Block, raised: BaseException | None) -> None:
+    def end(self, block: Block, raised: BaseException | None) -> None:
+        """Settle a block that was found."""
         permit = block.permit
+        if permit is not None:
+            if block.doubtful:
+                permit.cancel()
+            else:
+                permit.end(raised)
+        self._drop(block)
+
+    def _drop(self, block: Block) -> None:
+        if block.frame is not None:
+            blocks = self._by_frame.get(block.frame, [])
+            if block in blocks:
+                blocks.remove(block)
+            if not blocks:
+                self._by_frame.pop(block.frame, None)
+        self._others.pop(block, None)
+        self._claims.pop(block, None)
         self.over(block)
-        if permit is None:
-            return
-        if block.doubtful:
-            permit.cancel()
-        else:
-            permit.end(raised)
 
     def _innermost(self) -> Block | None:
         block = self._top.get()
@@ -129,56 +149,53 @@ class Blocks:
             block = block.outer
         return block
 
-    def _of_frame(self, frame: FrameType) -> Block | None:
-        blocks = self._by_frame.get(frame)
-        if blocks is None:
-            return None
-        block = blocks.pop()
-        if not blocks:
-            del self._by_frame[frame]
-        return block
+    def _of_frame(self, claim: list[Block], frame: FrameType) -> Block | None:
+        for block in reversed(self._by_frame.get(frame, ())):
+            if self._take(claim, block):
+                return block
+        return None
 
-    def _of_context(self) -> Block | None:
+    def _of_context(self, claim: list[Block]) -> Block | None:
         """The last of those without a frame that this very context entered, not one that it is a
         copy of."""
         top = block = self._top.get()
         while block is not None:
             token = block.token
             if block.frame is None and token is not None and block in self._others:
-                block.token = None
                 try:
                     self._top.reset(token)
-                except (ValueError, RuntimeError):  # another context's, or another thread had it
-                    block.token = token
+                    self._top.set(top)
+                except ValueError:  # another context's
                     return None
-                self._top.set(top)
-                return block if self._take(block) else None
+                except RuntimeError:  # whoever left it was broken off, or another thread has it
+                    pass
+                return block if self._take(claim, block) else None
             block = block.outer
         return None
 
-    def _any(self) -> Block | None:
+    def _any(self, claim: list[Block]) -> Block | None:
         """One of those without a frame, the oldest first; with one, if there is no other."""
         for block in list(self._others):
-            if self._take(block):
+            if self._take(claim, block):
                 return block
         for frame in list(self._by_frame):
-            found = self._of_frame(frame)
+            found = self._of_frame(claim, frame)
             if found is not None:
                 found.doubtful = True
                 return found
         return None
 
-    def _take(self, block: Block) -> bool:
+    def _take(self, claim: list[Block], block: Block) -> bool:
         """Whether nobody else has taken it."""
-        return self._others.pop(block, False)
+        if self._claims.setdefault(block, claim) is not claim:
+            return False
+        claim.append(block)
+        return True
 
 
-def caller(skipped: object) -> FrameType:
-    """The frame that called what called this, or its own caller if it runs the code `skipped`."""
-    frame = sys._getframe(2)
-    while frame.f_code is skipped and frame.f_back is not None:
-        frame = frame.f_back
-    return frame
+def caller() -> FrameType:
+    """The frame that called what called this."""
+    return sys._getframe(2)
 
 
 def _is_with(frame: FrameType) -> bool:

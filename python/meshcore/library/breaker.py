@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Any, Final, NoReturn, Self, TypeVar, Unpack, cast, overload
+from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, overload
 
 from meshcore._core import BreakerCore
 from meshcore.library import part
@@ -17,8 +16,7 @@ from meshcore.library.listeners import listeners
 from meshcore.library.times import given_ns
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
-    from types import CoroutineType, TracebackType
+    from collections.abc import Callable
 
     from meshcore._core import Permit
     from meshcore.library.blocks import Block
@@ -83,10 +81,16 @@ class CircuitBreaker(BreakerCore):
 
     # Called by the core, for all but plain calls and blocks of a closed breaker.
     def _keep(self, permit: Permit) -> None:
-        self._blocks.keep(permit, caller(_AENTER))
+        self._blocks.keep(permit, caller())
 
-    def _leave(self, raised: BaseException | None, counted: int | None) -> bool | None:
-        return self._blocks.leave(raised, caller(_AEXIT), counted)
+    def _forget(self, permit: Permit) -> None:
+        self._blocks.forget(permit)
+
+    def _find(self, claim: list[Block], counted: int | None) -> Block | bool:
+        return self._blocks.find(claim, caller(), counted)
+
+    def _end(self, block: Block, raised: BaseException | None) -> None:
+        self._blocks.end(block, raised)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """As a part of its `SharedState`; `TypeError` for one of this process alone."""
@@ -110,21 +114,6 @@ class CircuitBreaker(BreakerCore):
     def _go_on(self, permit: Permit, value: object, is_decorated: bool) -> object:
         return go_on(self, permit, value, is_decorated)
 
-    def __aenter__(self) -> CoroutineType[Any, Any, None]:
-        """As ``with``; never waits."""
-        self.__enter__()
-        return _NOW
-
-    def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> CoroutineType[Any, Any, None]:
-        """As ``with``."""
-        self.__exit__(kind, error, trace)
-        return _NOW
-
     @overload
     def __call__(self, function: F, /) -> F: ...
     @overload
@@ -142,25 +131,3 @@ class CircuitBreaker(BreakerCore):
         if function is None:
             return lambda function: decorated(self, function, instead)
         return decorated(self, function, instead)
-
-
-class _Now(Coroutine[Any, Any, None]):
-    """Can be awaited, any number of times, and is there at once."""
-
-    def __await__(self) -> Generator[Any, Any, None]:
-        yield from ()
-
-    def send(self, _value: object, /) -> NoReturn:
-        raise StopIteration
-
-    def throw(self, error: Any, /, *_more: object) -> NoReturn:
-        raise error
-
-    def close(self) -> None:
-        """Nothing is held."""
-
-
-# As which type checkers see what an ``async def`` gives, and with it every context manager's.
-_NOW: Final = cast("CoroutineType[Any, Any, None]", _Now())
-_AENTER: Final = CircuitBreaker.__aenter__.__code__
-_AEXIT: Final = CircuitBreaker.__aexit__.__code__

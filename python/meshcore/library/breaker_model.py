@@ -35,15 +35,13 @@ class Model(layers.CircuitBreaker):
 
 def by_model(counted: dict[str, Any]) -> dict[str, Any]:
     """The rules in the core's words; `ValueError` for what is none."""
+    written, wrong = as_written(counted, TIMES)
     try:
-        model = Model.model_validate(
-            {
-                name: as_written(name, value) if name in TIMES else value
-                for name, value in counted.items()
-            }
-        )
+        model = Model.model_validate(written)
     except ValidationError as error:
-        raise as_value_error(error, Model) from None
+        raise as_value_error(error, Model, wrong) from None
+    if wrong:
+        raise ValueError("\n".join(wrong))
     own = {"probe_timeout_ns": model.probe_timeout, "last_calls": model.last_calls or 0}
     if model.last_calls is not None:
         own["min_calls"] = _least_calls(model, model.last_calls)

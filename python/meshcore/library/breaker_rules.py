@@ -11,9 +11,9 @@ import json
 import warnings
 from typing import TYPE_CHECKING, Any, Final, TypedDict
 
-from meshcore.config.fault import nearest
 from meshcore.config.units import MAX_DURATION, format_duration, parse_percent, time_ns
-from meshcore.library.times import Time
+from meshcore.library.keywords import check_keywords
+from meshcore.library.times import Time, check_clock
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -97,8 +97,10 @@ COUNTED: Final = frozenset({*_WHOLE, *TIMES, "failure_percent", "last_calls"})
 def core_rules(given: AllRules) -> str:
     """In the core's words. Raises `TypeError` for a rule that there is not, `ValueError` for what
     is none, in the words of `meshcore check`."""
-    for name in given.keys() - AllRules.__annotations__.keys():
-        raise TypeError(f"a breaker has no rule {name}{_hint(name)}")
+    if "on" in given:
+        raise TypeError("there is no keyword on: failure_on says what a failure is")
+    check_keywords(given, AllRules.__annotations__)
+    check_clock(given.get("clock"))
     counted = {name: value for name, value in given.items() if name in COUNTED}
     right = quickly(counted)
     if right is None:
@@ -142,10 +144,3 @@ def _within(value: Any, least: int, most: int) -> int:
     if type(value) is not int or not least <= value <= most:
         raise ValueError
     return value
-
-
-def _hint(name: str) -> str:
-    if name == "on":
-        return ": failure_on says what a failure is"
-    hint = nearest(name, AllRules.__annotations__)
-    return f" ({hint})" if hint else ""

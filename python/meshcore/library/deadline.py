@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Final, Self
 from meshcore._core import now_ns
 from meshcore.errors import DeadlineExceeded, DeadlinePassed, RateLimited
 from meshcore.library.pauses import GIVEN_CLOCK_NS, loop_seconds, running_loop
-from meshcore.library.times import given_ns
+from meshcore.library.times import check_clock, given_ns
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from datetime import timedelta
     from types import TracebackType
 
-    Clock = Callable[[], int]
+    from meshcore.library.times import Clock
 
 
 class _Block:
@@ -107,6 +107,7 @@ class Deadline:
 
         ``clock`` gives nanoseconds, for tests; who waits looks at it every 10 ms.
         """
+        check_clock(clock)
         self._clock = now_ns if clock is None else clock
         self._until_ns = given_ns(time) + self._clock()
         self._open: list[_Block] = []

@@ -8,17 +8,18 @@ from contextlib import AbstractContextManager, asynccontextmanager, contextmanag
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from meshcore._core import GuardCore
 from meshcore.errors import BreakerOpen
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from meshcore._core import Permit
-    from meshcore.library.blocks import Block
     from meshcore.library.breaker import CircuitBreaker
 
     Function = Callable[..., Any]
     Acquire = Callable[[], Permit]
+    Guards = Callable[[], "Guard"]
 
     class Future(Protocol):
         """What calls back when it is done, of asyncio or of an executor."""
@@ -28,41 +29,14 @@ if TYPE_CHECKING:
         def result(self) -> object: ...
 
 
-class Guard:
+class Guard(GuardCore):
     """One block, wherever it is entered and left: ``with breaker.guard():``, or ``async with``.
 
     It gives the block its `Permit`, for a block that knows better than its exceptions what became
     of the call.
     """
 
-    __slots__ = ("_block", "_breaker", "_given", "_permit")
-
-    def __init__(self, breaker: CircuitBreaker, given: Permit | None = None) -> None:
-        """Asks for nothing yet, or goes by a permit that was given for its block."""
-        self._breaker, self._given = breaker, given
-        self._permit: Permit | None = None
-        self._block: Block | None = None
-
-    def __enter__(self) -> Permit:
-        """Ask for leave, or raise `meshcore.errors.BreakerOpen`."""
-        if self._permit is not None:
-            raise RuntimeError("a guard is for one block at a time: ask the breaker for another")
-        permit = self._permit = self._given or self._breaker.acquire()
-        if permit.is_probe:
-            self._block = self._breaker._begin(permit)
-        return permit
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: object
-    ) -> None:
-        """Settle by how the block ended, unless the block has done so."""
-        permit, self._permit = self._permit, None
-        if permit is None:
-            raise RuntimeError("the guard's block was not entered")
-        block, self._block = self._block, None
-        if block is not None:
-            self._breaker._over(block)
-        permit.end(kind if error is None else error)
+    __slots__ = ()
 
     async def __aenter__(self) -> Permit:
         """As ``with``; never waits."""
@@ -101,13 +75,13 @@ def decorated(breaker: CircuitBreaker, function: Any, fallback: Function | None)
     if inspect.isasyncgenfunction(called):
         made = _of_async_generator(breaker, breaker.acquire, function, fallback)
     elif inspect.isgeneratorfunction(called):
-        made = _of_generator(breaker, breaker.acquire, function, fallback)
+        made = _of_generator(breaker.guard, function, fallback)
     elif not inspect.iscoroutinefunction(called):
         made = _of_function(breaker, function, fallback)
     elif fallback is None and not breaker._judges_results:
         made = _of_coroutine(breaker, function)
     else:
-        made = _of_awaited(breaker, breaker.acquire, function, fallback)
+        made = _of_awaited(breaker.guard, function, fallback)
     return functools.wraps(function)(made)
 
 
@@ -170,37 +144,35 @@ def _of_coroutine(breaker: CircuitBreaker, function: Function) -> Function:
     return guarded_async
 
 
-def _of_awaited(
-    breaker: CircuitBreaker, acquire: Acquire, function: Function, fallback: Function | None = None
-) -> Function:
+def _of_awaited(guard: Guards, function: Function, fallback: Function | None = None) -> Function:
     async def guarded_async(*args: Any, **kwargs: Any) -> Any:
+        entered = False
         try:
-            permit = acquire()
+            with guard() as permit:
+                entered = True
+                value = await function(*args, **kwargs)
+                permit.end_with(value)
+                return value
         except BreakerOpen:
-            if fallback is None:
+            if entered or fallback is None:
                 raise
             value = fallback(*args, **kwargs)
             return await value if inspect.isawaitable(value) else value
-        with Guard(breaker, permit):
-            value = await function(*args, **kwargs)
-            permit.end_with(value)
-            return value
 
     return guarded_async
 
 
-def _of_generator(
-    breaker: CircuitBreaker, acquire: Acquire, function: Function, fallback: Function | None = None
-) -> Function:
+def _of_generator(guard: Guards, function: Function, fallback: Function | None = None) -> Function:
     def guarded_generator(*args: Any, **kwargs: Any) -> Any:
+        entered = False
         try:
-            permit = acquire()
+            with guard():
+                entered = True
+                return (yield from function(*args, **kwargs))
         except BreakerOpen:
-            if fallback is None:
+            if entered or fallback is None:
                 raise
             return (yield from fallback(*args, **kwargs))
-        with Guard(breaker, permit):
-            return (yield from function(*args, **kwargs))
 
     return guarded_generator
 
@@ -252,11 +224,11 @@ def go_on(breaker: CircuitBreaker, permit: Permit, value: Any, is_decorated: boo
         return value
     if is_decorated:
         if isinstance(value, GeneratorType):
-            return _of_generator(breaker, lambda: permit, lambda: value)()
+            return _of_generator(lambda: Guard(breaker, permit), lambda: value)()
         if isinstance(value, AsyncGeneratorType):
             return _of_async_generator(breaker, lambda: permit, lambda: value)()
         if not hasattr(type(value), "__aenter__"):
-            return _of_awaited(breaker, lambda: permit, lambda: value)()
+            return _of_awaited(lambda: Guard(breaker, permit), lambda: value)()
     permit.cancel()
     raise TypeError(_refusal(value))
 

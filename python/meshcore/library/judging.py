@@ -25,6 +25,7 @@ def judging(failure_on: Any, ignore: Any, failure_on_result: Any) -> Judging:
 
     Raises `TypeError` for what is neither classes nor a function, `ValueError` for no class.
     """
+    failure_on, ignore = listed(failure_on), listed(ignore)
     result = None if failure_on_result is None else function("failure_on_result", failure_on_result)
     named = () if _is_function(failure_on) else classes("failure_on", failure_on)
     if named and ignore is None:
@@ -78,9 +79,17 @@ def _is_function(given: Any) -> bool:
     return callable(given) and not isinstance(given, type)
 
 
+def listed(given: Any) -> Any:
+    """Several as a tuple, also what can be gone through but once; one as it is."""
+    if isinstance(given, type) or callable(given) or not isinstance(given, Iterable):
+        return given
+    return tuple(given)
+
+
 def classes(name: str, given: Any) -> tuple[type[BaseException], ...]:
     """As a tuple. Raises `TypeError` for what is none, `ValueError` for no class at all."""
-    several = tuple(given) if isinstance(given, tuple | list | set | frozenset) else (given,)
+    several = listed(given)
+    several = several if isinstance(several, tuple) else (several,)
     for each in several:
         if not (isinstance(each, type) and issubclass(each, BaseException)):
             raise TypeError(f"{name}: expected classes of exceptions, got {each!r}")

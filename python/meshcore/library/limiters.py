@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import functools
 import operator
 import secrets
+from functools import partial, wraps
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from meshcore._core import BucketCore, ClientsCore, now_ns
+from meshcore._core import BucketCore, ClientsCore, Finally, now_ns, surely
 from meshcore.config.units import SECOND, parse_rate
 from meshcore.errors import RateLimited
 from meshcore.library import part
 from meshcore.library.deadline import within
 from meshcore.library.judging import function
+from meshcore.library.keywords import hinting
 from meshcore.library.limited import LimitState, Turn, decorated
-from meshcore.library.times import given_ns
+from meshcore.library.times import check_clock, given_ns
 from meshcore.library.waiting import NEVER_NS, Line, Lines, Source, patience_ns
 
 if TYPE_CHECKING:
@@ -83,11 +84,6 @@ def _explained(error: Exception, **rules: object) -> Exception:
     return error
 
 
-def _check_clock(clock: object) -> None:
-    if clock is not None and not callable(clock):
-        raise TypeError(f"clock must be a function that gives nanoseconds, got {clock!r}")
-
-
 def _refusal(wait_ns: int, n: int, limit: int) -> Exception:
     """Why tokens cannot be had: not now, or never."""
     if wait_ns == NEVER_NS:
@@ -100,7 +96,7 @@ def _check_count(n: int, limit: int) -> None:
     if operator.index(n) > limit:
         raise _refusal(NEVER_NS, n, limit)
     if n < 0:
-        raise ValueError(f"{n} tokens cannot be taken")
+        raise ValueError(f"{n} tokens cannot be taken or given back")
 
 
 def _client(by: Client, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
@@ -119,22 +115,24 @@ def _check_client(by: object) -> None:
         ) from None
 
 
-def _limiting(take: Callable[[], bool], insist: Callable[[], None]) -> Callable[[F], F]:
-    """A decorator: tokens are taken, or it is asked once more why not."""
+def _limiting(
+    take: Callable[..., bool], what: tuple[Any, ...], insist: Callable[[], None]
+) -> Callable[[F], F]:
+    """A decorator: ``take`` is called with ``what``, and if it says no it is asked why not."""
 
     def before(call: Callable[..., Any]) -> Callable[..., Any]:
-        @functools.wraps(call)
+        @wraps(call)
         def limited(*args: Any, **kwargs: Any) -> Any:
-            if not take():
+            if not take(*what):
                 insist()
             return call(*args, **kwargs)
 
         return limited
 
     def before_async(call: Callable[..., Any]) -> Callable[..., Any]:
-        @functools.wraps(call)
+        @wraps(call)
         async def limited_async(*args: Any, **kwargs: Any) -> Any:
-            if not take():
+            if not take(*what):
                 insist()
             return await call(*args, **kwargs)
 
@@ -143,21 +141,30 @@ def _limiting(take: Callable[[], bool], insist: Callable[[], None]) -> Callable[
     return lambda function: decorated(function, before, before_async)
 
 
-def _limiting_by(by: Callable[..., str], take: Callable[[str], None]) -> Callable[[F], F]:
+def _limiting_by(
+    by: Callable[..., str],
+    take: Callable[[str, int], bool],
+    n: int,
+    insist: Callable[[str, int], None],
+) -> Callable[[F], F]:
     """The same, for the client that a function of the call's arguments names."""
 
     def before(call: Callable[..., Any]) -> Callable[..., Any]:
-        @functools.wraps(call)
+        @wraps(call)
         def limited(*args: Any, **kwargs: Any) -> Any:
-            take(by(*args, **kwargs))
+            client = by(*args, **kwargs)
+            if not take(client, n):
+                insist(client, n)
             return call(*args, **kwargs)
 
         return limited
 
     def before_async(call: Callable[..., Any]) -> Callable[..., Any]:
-        @functools.wraps(call)
+        @wraps(call)
         async def limited_async(*args: Any, **kwargs: Any) -> Any:
-            take(by(*args, **kwargs))
+            client = by(*args, **kwargs)
+            if not take(client, n):
+                insist(client, n)
             return await call(*args, **kwargs)
 
         return limited_async
@@ -179,6 +186,7 @@ class TokenBucket(BucketCore):
     _patience_ns: int
     _window_ns: int
 
+    @hinting
     def __new__(
         cls,
         rate: str,
@@ -188,7 +196,7 @@ class TokenBucket(BucketCore):
         words: Words | None = None,
     ) -> Self:
         """A full bucket; in ``words`` of a `SharedState`, that state's bucket."""
-        _check_clock(clock)
+        check_clock(clock)
         try:
             quota = _quota(rate, burst)
             new = super().__new__(cls, *quota, clock, words)
@@ -258,7 +266,7 @@ class TokenBucket(BucketCore):
         do nothing when they are called, and `ValueError` for more tokens than the burst.
         """
         _check_count(n, self.limit)
-        return _limiting(functools.partial(self.try_acquire, n), lambda: self.acquire(n))
+        return _limiting(self.try_acquire, (n,), lambda: self.acquire(n))
 
     def waiting(self, n: int = 1, *, timeout: Timeout = None) -> Turn:
         """What waits for ``n`` tokens before a block or each call: see `Turn`."""
@@ -272,7 +280,7 @@ class TokenBucket(BucketCore):
 
     def __call__(self, function: F) -> F:
         """Decorate a function: each call takes a token, as `limiting`."""
-        return _limiting(self.try_acquire, self.acquire)(function)
+        return _limiting(self.try_acquire, (), self.acquire)(function)
 
     async def __aenter__(self) -> None:
         """Wait for a token."""
@@ -284,7 +292,7 @@ class TokenBucket(BucketCore):
     def _stir(self) -> None:
         line = self._line
         if line and line.is_ours:
-            line.stir()
+            surely(line.stir)
 
     def _own_line(self) -> Line:
         line = self._line
@@ -316,6 +324,7 @@ class ClientLimiter(ClientsCore):
     _rate: str
     _window_ns: int
 
+    @hinting
     def __new__(
         cls,
         rate: str,
@@ -326,7 +335,7 @@ class ClientLimiter(ClientsCore):
         words: Words | None = None,
     ) -> Self:
         """A table of full buckets; in ``words`` of a `SharedState`, that state's table."""
-        _check_clock(clock)
+        check_clock(clock)
         try:
             _check_whole(clients)
             quota, seed = _quota(rate, burst), secrets.randbits(128)
@@ -367,16 +376,24 @@ class ClientLimiter(ClientsCore):
         Each client has a line of its own.
         """
         _check_count(n, self.limit)
-        line = self._lines.of(self.key(client), *self._source(client))
-        with within(timeout, self._now) as limit, line as turn:
-            await turn.wait(n, limit)
+        key, user = self.key(client), object()
+        with (
+            within(timeout, self._now) as limit,
+            Finally(partial(self._lines.leave, key, user)),
+        ):
+            line = self._lines.enter(key, user, *self._source(client))
+            await line.wait(n, limit)
 
     def wait_blocking(self, client: str, n: int = 1, *, timeout: Timeout = None) -> None:
         """As `wait`, in the same line, for a thread that may sleep."""
         _check_count(n, self.limit)
-        line = self._lines.of(self.key(client), *self._source(client))
-        with within(timeout, self._now) as limit, line as turn:
-            turn.block(n, limit)
+        key, user = self.key(client), object()
+        with (
+            within(timeout, self._now) as limit,
+            Finally(partial(self._lines.leave, key, user)),
+        ):
+            line = self._lines.enter(key, user, *self._source(client))
+            line.block(n, limit)
 
     def reset(self, client: str) -> None:
         """Fill the client's bucket, and with it those that share it when the table is full."""
@@ -396,9 +413,8 @@ class ClientLimiter(ClientsCore):
         _check_client(by)
         _check_count(n, self.limit)
         if callable(by):
-            return _limiting_by(by, lambda client: self.acquire(client, n))
-        take = functools.partial(self.try_acquire, by, n)
-        return _limiting(take, lambda: self.acquire(by, n))
+            return _limiting_by(by, self.try_acquire, n, self.acquire)
+        return _limiting(self.try_acquire_of, (self.key(by), n), lambda: self.acquire(by, n))
 
     def waiting(self, by: Client, n: int = 1, *, timeout: Timeout = None) -> Turn:
         """What waits for ``n`` tokens of a client's: see `Turn`. ``by`` is as of `limiting`."""

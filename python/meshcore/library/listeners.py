@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
-from meshcore.library.judging import function
+from meshcore.library.judging import function, listed
 
 T = TypeVar("T")
 Listeners = Callable[[T], object] | Iterable[Callable[[T], object]]
@@ -16,5 +16,6 @@ def listeners(name: str, given: Any, told: type) -> tuple[tuple[Any, ...], type]
     """For the core: who is told, and of what class. Raises `TypeError` for what is no function."""
     if given is None:
         return None
-    several = tuple(given) if isinstance(given, tuple | list) else (given,)
+    several = listed(given)
+    several = several if isinstance(several, tuple) else (several,)
     return tuple(function(name, each) for each in several), told

@@ -13,14 +13,13 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn, ParamSpec, S
 from meshcore._core import BudgetCore, RetryCore, retry_after_ns, tell_all
 from meshcore.config.units import format_duration, parse_percent
 from meshcore.library import deadline as deadlines
-from meshcore.library import part
+from meshcore.library import judging, part
 from meshcore.library.deadline import Deadline
-from meshcore.library.judging import function as checked_function
-from meshcore.library.judging import yes_or_no
+from meshcore.library.keywords import hinting
 from meshcore.library.limited import decorated, not_awaitable
 from meshcore.library.listeners import Listeners, listeners
 from meshcore.library.pauses import pause, pause_blocking, running_loop
-from meshcore.library.times import Time, named_ns
+from meshcore.library.times import Time, check_clock, named_ns
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
@@ -47,6 +46,7 @@ class RetryBudget(BudgetCore):
     had under way is forgotten after a minute, and so is what takes longer.
     """
 
+    @hinting
     def __new__(
         cls,
         percent: str | int = "20%",
@@ -56,6 +56,7 @@ class RetryBudget(BudgetCore):
         words: Words | None = None,
     ) -> Self:
         """A budget of which nothing is used; in ``words`` of a `SharedState`, that state's."""
+        check_clock(clock)
         checked = checked_budget(percent, floor)
         return super().__new__(cls, *checked, clock, words)
 
@@ -75,6 +76,13 @@ def checked_budget(percent: str | int, floor: int) -> tuple[int, int]:
     if isinstance(floor, bool) or not isinstance(floor, int) or not 0 <= floor <= MAX_FLOOR:
         raise ValueError(f"floor: must be a number within 0 and {MAX_FLOOR}, got {floor!r}")
     return parse_percent(percent), floor
+
+
+def _check_attempts(attempts: object) -> None:
+    if isinstance(attempts, bool) or not isinstance(attempts, int):
+        raise ValueError(f"attempts: must be a number, got {attempts!r}")
+    if not 1 <= attempts <= MAX_ATTEMPTS:
+        raise ValueError(f"attempts: must be within 1 and {MAX_ATTEMPTS}, got {attempts}")
 
 
 class CallRetried(NamedTuple):
@@ -99,9 +107,9 @@ class Retry(RetryCore):
     Before a retry it waits by chance between ``min_pause`` and ``pause``, twice as long at most
     before each further one, never longer than ``max_pause``; and no shorter than the failure asks:
     by its ``retry_after`` (what meshcore refuses has one) or the ``Retry-After`` of its response,
-    in seconds. Who asks for more than ``max_pause`` is not asked again. Nor is anybody when the
-    time of ``deadline``, or of a `Deadline` around the call, would be over, or the ``budget`` has
-    no room. ``on_retry`` is told a `CallRetried` before each of these pauses.
+    in seconds or as a date. Who asks for more than ``max_pause`` is not asked again. Nor is anybody
+    when the time of ``deadline``, or of a `Deadline` around the call, would be over, or the
+    ``budget`` has no room. ``on_retry`` is told a `CallRetried` before each of these pauses.
 
     Use it as ``@retry``, ``retry.call(function, …)`` or ``await retry.call_async(function, …)``.
     One object is for any number of calls at one time.
@@ -114,6 +122,7 @@ class Retry(RetryCore):
     _on_retry: tuple[Callable[[CallRetried], object], ...]
     _time_ns: int | None
 
+    @hinting
     def __new__(
         cls,
         attempts: int = 3,
@@ -128,11 +137,10 @@ class Retry(RetryCore):
         on_retry: Listeners[CallRetried] | None = None,
         clock: Callable[[], int] | None = None,
     ) -> Self:
-        """Rules for any number of calls; `ValueError` for rules that are none."""
-        if isinstance(attempts, bool) or not isinstance(attempts, int):
-            raise ValueError(f"attempts: must be a number, got {attempts!r}")
-        if not 1 <= attempts <= MAX_ATTEMPTS:
-            raise ValueError(f"attempts: must be within 1 and {MAX_ATTEMPTS}, got {attempts}")
+        """Rules for any number of calls; `ValueError` for rules that are none, `TypeError` for what
+        is no class or function."""
+        check_clock(clock)
+        _check_attempts(attempts)
         pauses = (
             named_ns("min_pause", min_pause),
             named_ns("pause", pause),
@@ -147,7 +155,7 @@ class Retry(RetryCore):
         seed = secrets.randbits(64)
         new = super().__new__(cls, attempts, pauses, seed, budget, clock)
         new._failures = _failures(on)
-        new._on_result = None if on_result is None else checked_function("on_result", on_result)
+        new._on_result = None if on_result is None else judging.function("on_result", on_result)
         new._time_ns = None if deadline is None else named_ns("deadline", deadline)
         new._clock = clock
         new._attempts = attempts
@@ -264,7 +272,7 @@ class Retry(RetryCore):
 
     def _pause_for(self, call: RetryCall, result: object) -> int | None:
         fails = self._on_result
-        if fails is None or not yes_or_no("on_result", fails(result)):
+        if fails is None or not judging.yes_or_no("on_result", fails(result)):
             return None
         return self._again(call, result, None)
 
@@ -283,12 +291,9 @@ def _is_over(within: Deadline | nullcontext[None]) -> bool:
 
 
 def _failures(on: Failures) -> Callable[[BaseException], bool]:
-    if not isinstance(on, type) and callable(on):
-        return _by(checked_function("on", on))
-    classes = on if isinstance(on, type) else tuple(on)
-    for each in classes if isinstance(classes, tuple) else (classes,):
-        if not (isinstance(each, type) and issubclass(each, BaseException)):
-            raise TypeError(f"on: {each!r} is no class of exceptions")
+    if callable(on) and not isinstance(on, type):
+        return _by(judging.function("on", on))
+    classes = judging.classes("on", on)
 
     def fails(error: BaseException) -> bool:
         if isinstance(error, classes):
@@ -304,7 +309,7 @@ def _by(tells: Callable[[Any], object]) -> Callable[[BaseException], bool]:
     def fails(error: BaseException) -> bool:
         if isinstance(error, BaseExceptionGroup):
             return all(map(fails, error.exceptions))
-        return yes_or_no("on", tells(error))
+        return judging.yes_or_no("on", tells(error))
 
     return fails
 
@@ -313,19 +318,38 @@ def asked_ns(outcome: object) -> int:
     """For how long what failed asks to be left alone; 0 if it does not say.
 
     An exception's ``retry_after`` in seconds, or the header of a response: its own, or of the
-    ``response`` that it has, as with httpx, requests, aiohttp and urllib.
+    ``response`` that it has, as with httpx, requests, aiohttp and urllib. Of a group the longest.
     """
-    exact = getattr(outcome, "retry_after_ns", None)
+    if isinstance(outcome, BaseExceptionGroup):
+        return max(map(asked_ns, outcome.exceptions))
+    exact = _told(outcome, "retry_after_ns")
     if isinstance(exact, int):
         return min(max(exact, 0), _MAX_NS)
-    seconds = getattr(outcome, "retry_after", None)
+    seconds = _told(outcome, "retry_after")
     if isinstance(seconds, timedelta):
         seconds = seconds.total_seconds()
     if isinstance(seconds, int | float) and math.isfinite(seconds):
         return min(max(int(seconds * 1e9), 0), _MAX_NS)
-    for told in (outcome, getattr(outcome, "response", None)):
-        get = getattr(getattr(told, "headers", None), "get", None)
-        value = (get("retry-after") or get("Retry-After")) if callable(get) else None
+    for told in (outcome, _told(outcome, "response")):
+        headers = _told(told, "headers")
+        value, date = _field(headers, "retry-after"), _field(headers, "date")
         if isinstance(value, str) and value.isascii():
-            return retry_after_ns(value.strip()) or 0
+            return retry_after_ns(value.strip(), date if isinstance(date, str) else None) or 0
     return 0
+
+
+def _told(outcome: object, name: str) -> Any:
+    """What it says under that name. A property that raises says nothing: what failed is to be told,
+    not that."""
+    try:
+        return getattr(outcome, name, None)
+    except Exception:
+        return None
+
+
+def _field(headers: Any, name: str) -> Any:
+    get = _told(headers, "get")
+    try:
+        return (get(name) or get(name.title())) if callable(get) else None
+    except Exception:
+        return None

@@ -25,6 +25,7 @@ from meshcore.config.explain import as_value_error
 from meshcore.config.fields import Model
 from meshcore.config.route import Match, PathMatch, Route
 from meshcore.library import part
+from meshcore.library.keywords import check_keywords
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -163,6 +164,7 @@ class RouteMap(Generic[V]):
 
 def _judged(name: str, requests: Requests) -> tuple[Match, int]:
     """What is given, and its priority; `ValueError` for what a file may not say either."""
+    check_keywords(requests, Requests.__annotations__)
     given: dict[str, Any] = {key: _plain(value) for key, value in requests.items()}
     try:
         found: Any = _Given.model_validate({**given, "name": name})

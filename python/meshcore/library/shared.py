@@ -17,6 +17,8 @@ from meshcore.errors import ConfigError
 from meshcore.library import part, shared_file
 from meshcore.library.breaker import CircuitBreaker
 from meshcore.library.breaker_rules import BreakerRules
+from meshcore.library.judging import listed
+from meshcore.library.keywords import hinting
 from meshcore.library.limiters import ClientLimiter, TokenBucket, check_rules, full_burst
 from meshcore.library.retry import RetryBudget, checked_budget
 from meshcore.library.shared_rules import breaker_text, budget_text, difference, limit_text
@@ -33,6 +35,8 @@ _DIRECTORY = "/dev/shm"  # noqa: S108
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 # Head, registry and the first columns, with something left for words.
 _MIN_SIZE = 512 << 10
+# Places in it are numbers of 32 bits, of lines of 64 bytes.
+_MAX_SIZE = 255 << 30
 # The size of the file is for ever: others have mapped it.
 _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 _KINDS = ("token_bucket", "client_limiter", "circuit_breaker", "retry_budget")
@@ -60,11 +64,14 @@ class SharedState:
 
     __slots__ = ("__weakref__", "_file", "_name")
 
+    @hinting
     def __init__(self, name: str | None = None, *, size: str | int = "16MiB") -> None:
         """The state of this name, made if it is not there."""
         wanted = parse_size(size)
         if wanted < _MIN_SIZE:
             raise ValueError(f"a shared state takes at least {_MIN_SIZE >> 10}KiB, not {size}")
+        if wanted > _MAX_SIZE:
+            raise ValueError(f"a shared state takes at most {_MAX_SIZE >> 30}GiB, not {size}")
         self._keep(_unnamed(wanted) if name is None else _named(_path(name), wanted), name)
 
     def _keep(self, file: SharedFile, name: str | None) -> None:
@@ -80,6 +87,7 @@ class SharedState:
         """The descriptor of its file, for a daemoniser that is told what to leave open."""
         return self._file.open_fd()
 
+    @hinting
     def token_bucket(
         self,
         name: str,
@@ -97,6 +105,7 @@ class SharedState:
         origin = part.Origin(self, "token_bucket", name, rules)
         return part.of(origin, TokenBucket(rate, burst, clock=clock, words=words))
 
+    @hinting
     def client_limiter(
         self,
         name: str,
@@ -121,11 +130,16 @@ class SharedState:
 
         What counts as a failure is each process's own.
         """
+        for several in ("failure_on", "ignore", "on_call", "on_state_change"):
+            if several in rules:
+                # Once for all that is made of them.
+                rules[several] = listed(rules[several])
         text = breaker_text(CircuitBreaker(**rules)._rules_text)
         words = self._part("circuit_breaker", name, text)
         origin = part.Origin(self, "circuit_breaker", name, {**rules})
         return part.of(origin, CircuitBreaker(name=name, words=words, **rules))
 
+    @hinting
     def retry_budget(
         self,
         name: str,
@@ -146,9 +160,8 @@ class SharedState:
         Whoever asks next gets a new one, by whatever rules; who has it goes on with it. So its
         memory is used for nothing else until `unlink`.
         """
-        with self._file.locked():
-            removed = [self._file.words.retire(kind, name) for kind in _KINDS]
-        return any(removed)
+        words = self._file.words
+        return self._file.alone(lambda _fd: any([words.retire(kind, name) for kind in _KINDS]))
 
     @staticmethod
     def unlink(name: str) -> bool:
@@ -167,21 +180,19 @@ class SharedState:
             raise ValueError(f"{name!r} is no name of a {kind}: a text that can be printed")
         found = self._file.words.find(kind, name)
         if found is None:
-            with self._file.locked() as fd:
-                found = self._file.words.find(kind, name)
-                if found is None:
-                    self._make(fd, (kind, name, clients), rules)
-                    found = self._file.words.find(kind, name)
-        if found is None:
-            raise RuntimeError(f"{kind} {name} was made and is not there")
+            what = kind, name, clients
+            found = self._file.alone(lambda fd: self._made(fd, what, rules))
         words, theirs = found
         if theirs != rules:
             raise difference(f"{kind} {name}", theirs, rules)
         return words
 
-    def _make(self, fd: int, what: tuple[str, str, int], rules: str) -> None:
+    def _made(self, fd: int, what: tuple[str, str, int], rules: str) -> tuple[Words, str]:
+        """With the rules by which it was made, perhaps by another."""
         kind, name, clients = what
         words, size = self._file.words, os.fstat(fd).st_size
+        if found := words.find(kind, name):
+            return found
         # Memory that the system does not have would be found out by a signal, later.
         first = min(words.reserved_bytes, size)
         if needed := min(words.bytes_of(*what), size - first):
@@ -193,6 +204,9 @@ class SharedState:
                 f"the shared state has no room for {kind} {name} in its {size} bytes: make it "
                 "anew with a larger size"
             ) from error
+        if found := words.find(kind, name):
+            return found
+        raise RuntimeError(f"{kind} {name} was made and is not there")
 
     def __reduce__(self) -> tuple[Any, ...]:
         """By its name, or for a child of `multiprocessing` by its file."""
@@ -239,9 +253,8 @@ def _unnamed(size: int) -> SharedFile:
 
     file = shared_file.taken(None, opened)
     try:
-        os.ftruncate(file.fd, size)
+        file.words = _created(file.fd, size, 0)
         fcntl.fcntl(file.fd, fcntl.F_ADD_SEALS, _SEALS)
-        file.words = SharedWords.create(file.fd, size, secrets.randbits(64))
     except BaseException:
         shared_file.leave(file)
         raise
@@ -259,15 +272,19 @@ def _named(path: str, size: int) -> SharedFile:
             raise
         return fd
 
+    def is_usable(fd: int) -> bool:
+        # Whoever unlinked it meanwhile wants the next to begin anew.
+        if not _is_there(path, fd):
+            return False
+        if not hasattr(file, "words"):
+            file.words = _words(fd, path, size)
+        return True
+
     while True:
         file = shared_file.taken(path, opened)
         try:
-            with file.locked() as fd:
-                # Whoever unlinked it meanwhile wants the next to begin anew.
-                if _is_there(path, fd):
-                    if not hasattr(file, "words"):
-                        file.words = _words(fd, size)
-                    return file
+            if file.alone(is_usable):
+                return file
         except BaseException:
             shared_file.leave(file)
             raise
@@ -289,11 +306,27 @@ def _is_there(path: str, fd: int) -> bool:
         return False
 
 
-def _words(fd: int, size: int) -> SharedWords:
+def _words(fd: int, path: str, size: int) -> SharedWords:
     """Under the lock: the first word is the last that is written, so zero means nobody was done."""
     if any(os.pread(fd, 8, 0)):
         return SharedWords.open(fd)
-    os.ftruncate(fd, 0)
-    os.ftruncate(fd, size)
-    os.posix_fallocate(fd, 0, _MIN_SIZE)
-    return SharedWords.create(fd, size, secrets.randbits(64))
+    try:
+        return _created(fd, size, _MIN_SIZE)
+    except BaseException:
+        # Whoever waits for the lock finds that it is gone, and tries by itself.
+        os.unlink(path)
+        raise
+
+
+def _created(fd: int, size: int, reserved: int) -> SharedWords:
+    try:
+        os.ftruncate(fd, 0)
+        os.ftruncate(fd, size)
+        if reserved:
+            os.posix_fallocate(fd, 0, reserved)
+        return SharedWords.create(fd, size, secrets.randbits(64))
+    except OSError as error:
+        why = error.strerror if error.errno is None else os.strerror(error.errno)
+        raise OSError(
+            error.errno, f"a shared state of {size} bytes cannot be made: {why}"
+        ) from None

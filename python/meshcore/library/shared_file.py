@@ -8,13 +8,17 @@ import os
 import threading
 import time
 from collections import deque
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
+
+from meshcore._core import Finally
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from meshcore._core import SharedWords
+
+T = TypeVar("T")
 
 # How long before a lock is asked for again that the system took for a circle.
 _AGAIN_S = 0.001
@@ -76,28 +80,26 @@ class SharedFile:
             "state later",
         )
 
-    @contextmanager
-    def locked(self) -> Iterator[int]:
-        """One at a time, of all threads and processes."""
-        with self._lock:
+    def alone(self, work: Callable[[int], T]) -> T:
+        """What a function gives that is called with the descriptor, by one at a time of all threads
+        and processes. It ends with the lock's end, also if a handler of a signal raises."""
+        with Finally(self._lock.release, self._lock.acquire), Finally(self._unlock):
             fd = self.open_fd()
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX)
-                _lock_record(fd)
-                yield fd
-            finally:
-                if self.is_open():
-                    fcntl.lockf(fd, fcntl.LOCK_UN)
-                    fcntl.flock(fd, fcntl.LOCK_UN)
-                self._close_stray()
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            _lock_record(fd)
+            return work(fd)
+
+    def _unlock(self) -> None:
+        if self.is_open():
+            fcntl.lockf(self.fd, fcntl.LOCK_UN)
+            fcntl.flock(self.fd, fcntl.LOCK_UN)
+        self._close_stray()
 
     def _close_later(self, fd: int) -> None:
         self._stray.append(fd)
-        if self._lock.acquire(blocking=False):
-            try:
+        with _at_once(self._lock) as held:
+            if held:
                 self._close_stray()
-            finally:
-                self._lock.release()
 
     def _close_stray(self) -> None:
         while self._stray:
@@ -119,7 +121,7 @@ _gate = threading.Lock()
 
 def taken(path: str | None, opened: Callable[[], int]) -> SharedFile:
     """The file whose descriptor a function gives, for one user more."""
-    with _gate:
+    with Finally(_gate.release, _gate.acquire):
         fd = opened()
         try:
             found = _files.setdefault(_identity(fd), SharedFile(fd, path))
@@ -144,16 +146,21 @@ def leave(file: SharedFile) -> None:
 
 def _sweep() -> None:
     # Whoever holds the gate sweeps when done.
-    while _left and _gate.acquire(blocking=False):
-        try:
+    while _left:
+        with _at_once(_gate) as held:
+            if not held:
+                return
             while _left:
                 file = _left.popleft()
                 file._users -= 1
                 if not file._users:
                     del _files[file.identity]
                     file._close()
-        finally:
-            _gate.release()
+
+
+def _at_once(lock: threading.Lock) -> Finally:
+    """The block has the lock if nobody else has: it is told."""
+    return Finally(lock.release, partial(lock.acquire, False))
 
 
 def _renew() -> None:

@@ -1,8 +1,10 @@
-"""Times as programs give them: a text, seconds, or a `timedelta`."""
+"""Times as programs give them: a text, seconds, or a `timedelta`; and what tells the time."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection, Mapping
 from datetime import timedelta
+from typing import Any
 
 from meshcore.config.fault import HintedError
 from meshcore.config.units import time_ns
@@ -28,8 +30,30 @@ def named_ns(name: str, value: Time) -> int:
         raise ValueError(f"{name}: {error}") from None
 
 
-def as_written(name: str, value: object) -> object:
-    """As a file has it; what is no time is for the model to refuse."""
-    if isinstance(value, int | float | timedelta) and not isinstance(value, bool):
-        return f"{named_ns(name, value)}ns"
-    return value
+Clock = Callable[[], int]
+"""A function that gives nanoseconds, for tests; without one it is `CLOCK_MONOTONIC`."""
+
+
+def check_clock(clock: object) -> None:
+    """Raise `TypeError` for what is none."""
+    if clock is not None and not callable(clock):
+        raise TypeError(f"clock: expected a function that gives nanoseconds, got {clock!r}")
+
+
+def as_written(
+    given: Mapping[str, Any], times: Collection[str]
+) -> tuple[dict[str, Any], list[str]]:
+    """What is given as a file has it, and what is wrong with its ``times``, which are left out.
+
+    Other values that are no time are for the model to refuse.
+    """
+    written, wrong = dict(given), []
+    for name in given.keys() & frozenset(times):
+        value = given[name]
+        if isinstance(value, int | float | timedelta) and not isinstance(value, bool):
+            try:
+                written[name] = f"{named_ns(name, value)}ns"
+            except ValueError as error:
+                wrong.append(str(error))
+                del written[name]
+    return written, sorted(wrong)

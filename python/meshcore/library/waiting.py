@@ -4,6 +4,9 @@ A `Line` stands before one bucket. Its first is served as soon as its tokens are
 passes it, however few he asks for. The time is told by one timer for each event loop that has
 waiters, and by the first of the threads that wait; each serves whoever is first, so a loop that
 stands still holds up nobody else's, and n waiters cost O(n).
+
+A handler of a signal may raise between any two steps. So each change is made of steps that may be
+made again, the one by which the others are found last, and ends with `Finally` or `surely`.
 """
 
 from __future__ import annotations
@@ -13,14 +16,17 @@ import os
 import queue
 import threading
 from collections import OrderedDict
-from contextlib import contextmanager, suppress
+from contextlib import suppress
+from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
+from meshcore._core import Finally, surely
 from meshcore.errors import RateLimited
 from meshcore.library.pauses import GIVEN_CLOCK_NS, MILLISECOND, loop_seconds, running_loop
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from meshcore._core import Charge
     from meshcore.library.deadline import Limit
@@ -60,25 +66,38 @@ class Source(NamedTuple):
 class _Waiter:
     """Who waits: in a line once, until it is served or leaves."""
 
-    __slots__ = ("charge", "n", "served")
+    __slots__ = ("charges", "gone", "has_taken", "n", "stirs")
 
     def __init__(self, n: int) -> None:
         self.n = n
-        self.served = False
-        self.charge: Charge | None = None
+        self.charges: list[Charge | None] = []
+        """What it was served with; whoever takes it out gives it back."""
+        self.has_taken = False
+        """It goes on with its tokens."""
+        self.gone = False
+        """It takes none any more."""
+        self.stirs = False
+        """Those behind it have to be told that it left."""
 
     @property
     def is_lost(self) -> bool:
         """Whether it will never come for anything."""
-        return False
+        return self.gone
 
     def wake(self) -> bool:
-        """Tell it that it was served; whether it can still be told."""
+        """Tell it that it was served; whether it could be told, now or before."""
         raise NotImplementedError
 
     def drive(self, wait_ns: int) -> bool:
         """Have the line served again after that time; whether somebody will."""
         raise NotImplementedError
+
+    def part(self) -> None:
+        """Leave what is kept of its kind beside the line."""
+        raise NotImplementedError
+
+    def rest(self) -> None:
+        """It waits no longer, in whatever thread that is said."""
 
 
 class _Task(_Waiter):
@@ -94,21 +113,28 @@ class _Task(_Waiter):
 
     @property
     def is_lost(self) -> bool:
-        return self.timer.loop.is_closed()
+        return self.gone or self.timer.loop.is_closed()
 
     def wake(self) -> bool:
-        if self.timer.is_here():
-            if self.future.done():  # cancelled, and not told yet
-                return False
-            self.future.set_result(None)
-            return True
-        return self.timer.call(self._resolve)
+        if not self.timer.is_here():
+            return self.timer.call(self._resolve)
+        self._resolve()
+        # Cancelled, and not told yet; or out of time.
+        return not (self.future.cancelled() or self.future.exception())
 
     def drive(self, wait_ns: int) -> bool:
         if self.timer.is_here():
             self.timer.arm(wait_ns)
             return True
         return self.timer.call(self.timer.fire)
+
+    def part(self) -> None:
+        self.timer.tasks.discard(self)
+        self.timer.rest()
+
+    def rest(self) -> None:
+        if self.expiry is not None and self.timer.is_here():
+            self.expiry.cancel()
 
     def _resolve(self) -> None:
         if not self.future.done():
@@ -133,6 +159,12 @@ class _Thread(_Waiter):
         first = _first(self._threads)
         return first is not None and first.wake()
 
+    def part(self) -> None:
+        threads = list(islice(self._threads, 2))
+        if len(threads) > 1 and threads[0] is self:
+            threads[1].wake()  # which drives from now on
+        self._threads.pop(self, None)
+
     def sleep(self, limit_ns: int | None) -> None:
         with suppress(queue.Empty):
             self._pokes.get(timeout=None if limit_ns is None else limit_ns / 1e9)
@@ -145,13 +177,14 @@ class _Timer:
 
     def __init__(self, line: Line, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
-        self.tasks = 0
+        self.tasks: set[_Task] = set()
         self._line = line
         self._handle: asyncio.TimerHandle | None = None
 
     @property
     def armed(self) -> bool:
-        return self._handle is not None
+        # What is overdue for so long was broken off.
+        return self._handle is not None and self._handle.when() + 1 > self.loop.time()
 
     def is_here(self) -> bool:
         return asyncio._get_running_loop() is self.loop
@@ -159,26 +192,33 @@ class _Timer:
     def call(self, function: Callable[[], None]) -> bool:
         """Have the loop call it, whatever thread that runs in; whether it is not closed."""
         try:
-            self.loop.call_soon_threadsafe(function)
+            self.loop.call_soon_threadsafe(surely, function)
         except RuntimeError:
             return False
         return True
 
     def fire(self) -> None:
-        self.disarm()
         wait_ns = GIVEN_CLOCK_NS
         try:
             wait_ns = self._line.serve()
         finally:  # a clock that was given may raise
-            if self.tasks:
-                self.arm(wait_ns)
+            self.arm(wait_ns)
 
     def arm(self, wait_ns: int) -> None:
-        self.disarm()
-        self._handle = self.loop.call_later(loop_seconds(self._line.patient(wait_ns)), self.fire)
+        """Fire after that time, and not as it was to do before."""
+        before, self._handle = self._handle, None
+        if self.tasks:
+            wait_s = loop_seconds(self._line.patient(wait_ns))
+            self._handle = self.loop.call_later(wait_s, surely, self.fire)
+        if before is not None:
+            before.cancel()
 
-    def disarm(self) -> None:
-        if self._handle is not None:
+    def rest(self) -> None:
+        """If nobody is left that it fires for."""
+        if self.tasks:
+            return
+        self._line.forget(self)
+        if self._handle is not None and self.is_here():
             self._handle.cancel()
             self._handle = None
 
@@ -196,8 +236,8 @@ class Line:
     """
 
     def __init__(self, source: Source) -> None:
-        self.users = 0
-        """Of a client's line: how many are in it, or about to be."""
+        self.users: set[object] = set()
+        """Of a client's line: who is in it, or about to be."""
         self._source = source
         self._waiting: OrderedDict[_Waiter, None] = OrderedDict()
         self._threads: OrderedDict[_Thread, None] = OrderedDict()
@@ -213,53 +253,48 @@ class Line:
         """Whether it was made in this process: after a fork those in it wait elsewhere."""
         return self._process == _forks
 
+    def forget(self, timer: _Timer) -> None:
+        """A loop has no waiters any more."""
+        if self._timers.get(timer.loop) is timer:
+            del self._timers[timer.loop]
+
     async def wait(self, n: int, limit: Limit | None) -> None:
         """Take ``n`` tokens in turn, or raise `RateLimited` when that is over."""
         # Where it cannot wait it is told so at once, not only when it has to.
         loop = running_loop()
         if self._take_at_once(n, limit):
             return
-        with self._lock:
-            timer = self._timers.get(loop) or _Timer(self, loop)
-            timer.tasks += 1
-            self._timers[loop] = timer
-            waiter = _Task(n, timer)
-            self._waiting[waiter] = None
-        try:
+        waiter = _Task(n, self._timers.get(loop) or _Timer(self, loop))
+        with Finally(partial(self._leave, waiter)):
+            with self._locked():
+                timer = self._timers[loop] = waiter.timer
+                timer.tasks.add(waiter)
+                self._waiting[waiter] = None
             if not timer.armed:
-                timer.fire()
+                surely(timer.fire)
             if limit is not None:
                 self._watch(waiter, limit)
             await waiter.future
-        except BaseException:
-            self._leave(waiter)
-            raise
-        finally:
-            if waiter.expiry is not None:
-                waiter.expiry.cancel()
+            waiter.has_taken = True
 
     def block(self, n: int, limit: Limit | None) -> None:
         """As `wait`, for a thread."""
         if self._take_at_once(n, limit):
             return
         waiter = _Thread(n, self._threads)
-        with self._lock:
-            self._waiting[waiter] = self._threads[waiter] = None
-        try:
+        with Finally(partial(self._leave, waiter)):
+            with self._locked():
+                self._threads[waiter] = self._waiting[waiter] = None
             self._sleep(waiter, limit)
-        except BaseException:
-            self._leave(waiter)
-            raise
+            waiter.has_taken = True
 
     def _sleep(self, waiter: _Thread, limit: Limit | None) -> None:
         while True:
             wait_ns = self.serve()
-            if waiter.served:
+            if waiter.charges:
                 return
             if limit is not None and limit.left_ns() <= 0:
-                if not self._leave(waiter, keep=True):
-                    raise _timed_out(wait_ns)
-                return
+                raise _timed_out(wait_ns)
             drives = _first(self._threads) is waiter
             longest = (
                 self.patient(wait_ns) if drives else None,
@@ -269,24 +304,19 @@ class Line:
 
     def serve(self) -> int:
         """Serve from the first on; how long until the next may be, 0: nobody waits."""
-        source = self._source
-        with self._lock:
+        with self._locked():
             while (waiter := _first(self._waiting)) is not None:
-                if waiter.is_lost:
-                    self._remove(waiter)
-                    continue
-                wait_ns, charge = source.take(waiter.n)
-                if wait_ns and waiter in self._waiting:
-                    return wait_ns
-                if wait_ns:
-                    continue
-                if not self._remove(waiter):
-                    source.give_back(waiter.n, charge)
-                    continue
-                waiter.served, waiter.charge = True, charge
-                if not waiter.wake():
-                    waiter.served = False
-                    source.give_back(waiter.n, charge)
+                # Who has tokens was served before, and it was broken off.
+                if not (waiter.charges or waiter.is_lost):
+                    wait_ns, charge = self._source.take(waiter.n)
+                    if wait_ns and waiter in self._waiting:
+                        return wait_ns
+                    if wait_ns:
+                        continue
+                    waiter.charges.append(charge)
+                if waiter.is_lost or not waiter.wake():
+                    waiter.gone = True
+                self._remove(waiter)
         return 0
 
     def patient(self, wait_ns: int) -> int:
@@ -298,9 +328,9 @@ class Line:
         while True:
             wait_ns = self.serve()
             first = _first(self._waiting)
+            # Nobody drives for one whose loop was closed meanwhile, which is lost.
             if first is None or first.drive(wait_ns):
                 return
-            self._remove(first)  # its loop was closed meanwhile
 
     def _take_at_once(self, n: int, limit: Limit | None) -> bool:
         wait_ns = 0
@@ -314,47 +344,42 @@ class Line:
 
     def _watch(self, waiter: _Task, limit: Limit) -> None:
         """End its wait once nothing is left, which a loop may tell too early."""
+        # Who was served has its tokens; who is being cancelled leaves by itself.
+        if waiter.gone or waiter.future.done():
+            return
         if limit.left_ns() > 0:
             wait_s = loop_seconds(limit.look_after_ns())
-            waiter.expiry = waiter.timer.loop.call_later(wait_s, self._watch, waiter, limit)
+            loop = waiter.timer.loop
+            waiter.expiry = loop.call_later(wait_s, surely, self._watch, waiter, limit)
             return
-        # Who was served meanwhile has its tokens; who is being cancelled leaves by itself.
         wait_ns = self.serve()
-        if not waiter.future.done() and not self._leave(waiter, keep=True):
+        if not (waiter.charges or waiter.gone or waiter.future.done()):
             waiter.future.set_exception(_timed_out(wait_ns))
 
-    def _leave(self, waiter: _Waiter, *, keep: bool = False) -> bool:
-        """Take a waiter out; whether it had been served. What it does not ``keep`` goes back."""
-        with self._lock:
-            was_first = _first(self._waiting) is waiter
+    def _leave(self, waiter: _Waiter) -> None:
+        """A waiter goes, with the tokens that it has taken. What it has not taken goes back."""
+        waiter.rest()
+        if waiter.has_taken and waiter not in self._waiting:
+            return
+        if not self.is_ours:
+            return  # it waits, or has its tokens, in the process that was forked
+        with self._locked():
+            waiter.gone = not waiter.has_taken
+            if waiter in self._waiting or waiter.charges:
+                waiter.stirs = True
             self._remove(waiter)
-            served = waiter.served
-            if served and not keep:
-                waiter.served = False
-                self._source.give_back(waiter.n, waiter.charge)
-        if was_first or (served and not keep):
+        if waiter.stirs:
             self.stir()
-        return served
 
-    def _remove(self, waiter: _Waiter) -> bool:
-        """Take it out of the line; whether it was still in it."""
-        with self._lock:
-            if waiter not in self._waiting:
-                return False
-            del self._waiting[waiter]
-            if isinstance(waiter, _Task):
-                timer = waiter.timer
-                timer.tasks -= 1
-                if not timer.tasks:
-                    self._timers.pop(timer.loop, None)
-                    if timer.is_here():
-                        timer.disarm()
-            elif isinstance(waiter, _Thread):
-                was_driving = _first(self._threads) is waiter
-                self._threads.pop(waiter, None)
-                if was_driving and (heir := _first(self._threads)) is not None:
-                    heir.wake()
-            return True
+    def _remove(self, waiter: _Waiter) -> None:
+        waiter.part()
+        self._waiting.pop(waiter, None)
+        if waiter.gone and waiter.charges:
+            with suppress(IndexError):  # collected as garbage meanwhile
+                self._source.give_back(waiter.n, waiter.charges.pop())
+
+    def _locked(self) -> Finally:
+        return Finally(self._lock.release, self._lock.acquire)
 
 
 class Lines:
@@ -366,8 +391,8 @@ class Lines:
 
     def _begin(self) -> None:
         self._lock = threading.RLock()
-        self._process = _forks
         self._lines: dict[int, Line] = {}
+        self._process = _forks
 
     def __len__(self) -> int:
         return len(self._lines)
@@ -376,27 +401,34 @@ class Lines:
         """Tokens of a client came back."""
         found = self._lines.get(key)
         if found is not None and self._process == _forks:
-            found.stir()
+            surely(found.stir)
 
-    @contextmanager
-    def of(self, key: int, take: Take, give_back: GiveBack) -> Iterator[Line]:
-        """The line of a client, for as long as somebody is in it."""
+    def enter(self, key: int, user: object, take: Take, give_back: GiveBack) -> Line:
+        """The line of a client, for as long as somebody is in it: until `leave`."""
         if self._process != _forks:
             self._begin()
-        lines, lock = self._lines, self._lock
-        with lock:
-            found = lines.get(key)
+        with self._locked():
+            found = self._lines.get(key)
             line = Line(Source(take, give_back, self._patience_ns)) if found is None else found
-            line.users += 1
+            line.users.add(user)
             # Also one that was found: its last user may have been collected as garbage meanwhile.
-            lines[key] = line
-        try:
-            yield line
-        finally:
-            with lock:
-                line.users -= 1
-                if not line.users and lines.get(key) is line:
-                    del lines[key]
+            self._lines[key] = line
+        return line
+
+    def leave(self, key: int, user: object) -> None:
+        """A user goes, if it has come."""
+        if self._process != _forks:
+            return
+        with self._locked():
+            line = self._lines.get(key)
+            if line is None:
+                return
+            line.users.discard(user)
+            if not line.users and self._lines.get(key) is line:
+                del self._lines[key]
+
+    def _locked(self) -> Finally:
+        return Finally(self._lock.release, self._lock.acquire)
 
 
 def _first(line: OrderedDict[T, Any]) -> T | None:

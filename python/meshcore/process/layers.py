@@ -9,15 +9,15 @@ import importlib
 import inspect
 import logging
 import sys
-from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, cast
 
-from meshcore._core import Answer, Reason, now_ns
+from meshcore._core import Answer, now_ns
 from meshcore.config.fault import path_text
 from meshcore.config.layer_key import layer_name, parse_layer_key
 from meshcore.errors import LayerError, Problem
 from meshcore.exchange.layers import Layer
 from meshcore.exchange.phase import LAYERS, LOOKING
+from meshcore.process.body_hooks import ENDS, BodyHooks, begins_tunnel, has_body_hooks
 from meshcore.process.layer_arguments import argument_faults
 
 if TYPE_CHECKING:
@@ -28,13 +28,10 @@ if TYPE_CHECKING:
     from meshcore._core import Prepared as CorePrepared
     from meshcore.config.fault import Fault
     from meshcore.exchange.exchange import Exchange
-
-    Then = Callable[[Exchange, Layer, Any], None]
+    from meshcore.exchange.flow import Flow
+    from meshcore.process.body_hooks import Then
 
 log = logging.getLogger("meshcore.layers")
-
-# What ends the program, and not a request alone.
-ENDS: Final = (KeyboardInterrupt, SystemExit)
 
 
 def import_layer(key: str) -> object:
@@ -152,14 +149,22 @@ def _given(name: str, layer: object) -> Layer:
 class Passage(list[Layer]):
     """What one request's layers share: those that are to see its response, and a context."""
 
-    __slots__ = ("context", "ends")
+    __slots__ = ("context", "ends", "inward", "outward", "streams")
 
     context: contextvars.Context
     ends: list[Layer] | None
     """Those that are to be told of its end."""
+    streams: list[Layer] | None
+    """Those that let it pass, and see bodies or trailers."""
+    inward: Flow | None
+    outward: Flow | None
+
+    def leave_out(self, layer: Layer | None) -> None:
+        """What a layer answers or fails with is for others to see."""
+        self[:] = [each for each in self if each is not layer]
 
 
-class Hooks(ABC):
+class Hooks(BodyHooks):
     """Layers by the number that the core pauses with, and what becomes of exchanges by them.
 
     Hooks run in their request's context, and nothing else does: what the exchange does next runs in
@@ -167,8 +172,9 @@ class Hooks(ABC):
     """
 
     def __init__(self, clock: Callable[[], int]) -> None:
-        self._now_ns = clock
+        super().__init__(clock)
         self._context = contextvars.copy_context()
+        self._streams: dict[type[Layer], bool] = {}  # whether they have hooks for bodies
         self.layers: list[Layer | None] = []
 
     def on_request(self, exchange: Exchange, number: int) -> None:
@@ -178,15 +184,16 @@ class Hooks(ABC):
         if passage is None:
             passage = exchange.layers = Passage()
             passage.context, passage.ends = self._context.copy(), None
+            passage.streams = passage.inward = passage.outward = None
         if type(layer).on_end is not Layer.on_end:
             _await_end(passage, layer)
         try:
             answer = passage.context.run(layer.on_request, exchange.request)
         except (Exception, asyncio.CancelledError, *ENDS) as error:
-            self._failed_at_once(exchange, layer, error)
+            self._failed_at_once(exchange, layer, error, exchange)
             return
         if answer is not None and inspect.isawaitable(answer):
-            self._spawn(exchange, layer, answer, self._go_on)
+            self._spawn(exchange, layer, answer, self._go_on, exchange)
         else:
             self._go_on(exchange, layer, answer)
 
@@ -195,11 +202,17 @@ class Hooks(ABC):
             return
         if answer is None:
             # One that answers or fails by itself does not see that: it is for those outside.
-            if type(layer).on_response is not Layer.on_response:
-                passage: Any = exchange.layers
+            passage: Any = exchange.layers
+            kind = type(layer)
+            if kind.on_response is not Layer.on_response:
                 passage.append(layer)
+            streams = self._streams.get(kind)
+            if streams is None:
+                streams = self._streams[kind] = has_body_hooks(kind)
+            if streams:
+                passage.streams = [*(passage.streams or ()), layer]
             exchange.resume(self._now_ns())
-        elif isinstance(answer, Answer) and not _begins_tunnel(exchange, answer):
+        elif isinstance(answer, Answer) and not begins_tunnel(exchange, answer):
             exchange.answer(answer, self._now_ns())
         else:
             self._returned(exchange, layer, answer)
@@ -223,12 +236,12 @@ class Hooks(ABC):
             try:
                 hook = passage.context.run(layer.on_response, exchange.request, response)
             except (Exception, asyncio.CancelledError, *ENDS) as error:
-                self._failed_at_once(exchange, layer, error)
+                self._failed_at_once(exchange, layer, error, exchange)
                 return False
             if hook is None:
                 continue
             if inspect.isawaitable(hook):
-                self._spawn(exchange, layer, hook, self._pass_on)
+                self._spawn(exchange, layer, hook, self._pass_on, exchange)
                 return False
             if not self._replaces(exchange, layer, hook):
                 return False
@@ -244,39 +257,12 @@ class Hooks(ABC):
 
     def _replaces(self, exchange: Exchange, layer: Layer, result: object) -> bool:
         """A hook gave an answer instead of the response; false: the exchange goes on by itself."""
-        if not isinstance(result, Answer) or _begins_tunnel(exchange, result):
+        if not isinstance(result, Answer) or begins_tunnel(exchange, result):
             self._returned(exchange, layer, result)
             return False
         goes_on = exchange.local is not None
         exchange.replace(result, self._now_ns())
         return goes_on
-
-    def _returned(self, exchange: Exchange, layer: Layer, result: object) -> None:
-        name = type(layer).__name__
-        if isinstance(result, Answer):
-            log.error("layer %s answered CONNECT with %s: no tunnel begins", name, result.status)
-        else:
-            log.error("layer %s returned %r, not an Answer or None", name, result)
-        exchange.answer(Answer.for_reason(Reason.LAYER_ERROR, name), self._now_ns())
-
-    def _failed(self, exchange: Exchange, layer: Layer, error: BaseException) -> None:
-        name = type(layer).__name__
-        log.error("layer %s failed", name, exc_info=error)
-        exchange.answer(Answer.for_reason(Reason.LAYER_ERROR, name), self._now_ns())
-
-    @abstractmethod
-    def _failed_at_once(self, exchange: Exchange, layer: Layer, error: BaseException) -> None:
-        """A hook raised before there was anything to await."""
-
-    @abstractmethod
-    def _spawn(self, exchange: Exchange, layer: Layer, hook: Awaitable[Any], then: Then) -> None:
-        """Await the rest of a hook, and go on with what it returns."""
-
-    @abstractmethod
-    def _tell_end(
-        self, context: contextvars.Context, layer: Layer, request: Request, outcome: Outcome
-    ) -> None:
-        """Run a layer's `on_end` (`tell_end`)."""
 
 
 class LayerRunner(Hooks):
@@ -287,37 +273,53 @@ class LayerRunner(Hooks):
         self._loop = loop
         self._tasks: set[asyncio.Task[Any]] = set()
 
-    def _failed_at_once(self, exchange: Exchange, layer: Layer, error: BaseException) -> None:
-        self._failed(exchange, layer, error)
+    def _failed_at_once(
+        self, exchange: Exchange, layer: Layer, error: BaseException, holder: Exchange | Flow
+    ) -> None:
+        self._failed(exchange, layer, error, holder)
         if isinstance(error, ENDS):
             # By the loop itself, as when a task raises it: a connection would take it for its own.
             self._loop.call_soon(_raise, error)
 
-    def _spawn(self, exchange: Exchange, layer: Layer, hook: Awaitable[Any], then: Then) -> None:
+    def _spawn(
+        self,
+        exchange: Exchange,
+        layer: Layer,
+        hook: Awaitable[Any],
+        then: Then,
+        holder: Exchange | Flow,
+    ) -> None:
         passage: Any = exchange.layers
         coroutine = hook if inspect.iscoroutine(hook) else _awaited(hook)
         task = self._loop.create_task(coroutine, context=passage.context)
         self._tasks.add(task)
-        exchange.task = task
+        holder.task = task
         task.add_done_callback(
-            functools.partial(self._done, exchange, layer, then), context=self._context
+            functools.partial(self._done, exchange, layer, then, holder), context=self._context
         )
 
-    def _done(self, exchange: Exchange, layer: Layer, then: Then, task: asyncio.Task[Any]) -> None:
+    def _done(
+        self,
+        exchange: Exchange,
+        layer: Layer,
+        then: Then,
+        holder: Exchange | Flow,
+        task: asyncio.Task[Any],
+    ) -> None:
         """A hook has returned, or failed: as one does that is cancelled by itself, or by what it
         waits for. The exchange may have gone on without it, be it that the hook was over already
         or that it took no notice: then nothing of it counts any more."""
         self._tasks.discard(task)
         error = asyncio.CancelledError() if task.cancelled() else task.exception()
-        if exchange.task is not task:
+        if holder.task is not task:
             if error is not None and not task.cancelled():
                 log.error("layer %s failed, too late", type(layer).__name__, exc_info=error)
             return
-        exchange.task = None
+        holder.task = None
         if error is None:
             then(exchange, layer, task.result())
         else:
-            self._failed(exchange, layer, error)
+            self._failed(exchange, layer, error, holder)
 
     def _tell_end(
         self, context: contextvars.Context, layer: Layer, request: Request, outcome: Outcome
@@ -335,11 +337,6 @@ class LayerRunner(Hooks):
             _, deaf = await asyncio.wait(tasks, timeout=within_s)
             if deaf:
                 log.error("%d hooks of layers take no notice of being cancelled", len(deaf))
-
-
-def _begins_tunnel(exchange: Exchange, answer: Answer) -> bool:
-    """Whether its client would take it for the beginning of one (RFC 9110 §9.3.6)."""
-    return 200 <= answer.status < 300 and exchange.request.method == "CONNECT"
 
 
 def _await_end(passage: Passage, layer: Layer) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from meshcore._core import __version__, now_ns
 from meshcore.admin.handlers import OrderRefusedError
+from meshcore.process import breakers
 from meshcore.process.child import State
 from meshcore.process.history import stamp
 from meshcore.process.notify import notify
@@ -116,6 +117,7 @@ class Orders:
             "last_reload_success": control.refusal is None,
             "refused": _refused(control.refusal),
             "listeners": control.doors.addresses(),
+            **breakers.overview(control.engine, now),
             "workers": [self._worker(child, now) for child in _in_order(control.crew.living())],
             "history": [
                 {"version": r.version, "time": stamp(r.unix_s), "origin": r.origin}
@@ -183,6 +185,11 @@ class Orders:
             raise
         self.serving = False
         return {"pid": pid}
+
+    async def set_breaker(self, given: dict[str, str]) -> dict[str, Any]:
+        """Open or close a breaker by hand, for all workers."""
+        self._refuse_beside_upgrade()
+        return breakers.set_by_hand(self._control.engine, given)
 
     async def drain(self, listener: str | None, worker: int | None) -> dict[str, Any]:
         """Drain a listener, which stays closed until the next reload; a worker, which is

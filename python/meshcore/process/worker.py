@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from meshcore._core import Engine
     from meshcore.config.change import Change
     from meshcore.exchange.exchange import Exchange
+    from meshcore.exchange.flow import Flow
     from meshcore.exchange.layers import Layer
 
     Sockets = Mapping[str, Mapping[int, socket.socket]]
@@ -282,6 +283,10 @@ class Worker:
     def run_response_layers(self, exchange: Exchange) -> bool:
         """Run `on_response` of the layers that saw the request."""
         return self._layers.on_response(exchange)
+
+    def run_body_hooks(self, exchange: Exchange, flow: Flow) -> bool:
+        """Have layers change a piece of a body."""
+        return self._layers.on_body(exchange, flow)
 
 
 def _retry(exchange: Exchange, attempt: int) -> None:

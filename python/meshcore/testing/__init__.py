@@ -7,8 +7,9 @@ answers what it is told; the fixture ``stub_service`` of pytest (`meshcore_pytes
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING
+
+from meshcore.lazy import found_in
 
 if TYPE_CHECKING:
     from meshcore.testing.decision import Decision, RouteMatch, Sent
@@ -54,14 +55,7 @@ _HOMES = {
 # Type checkers know the names above, and no others. Each part is imported when it is asked for: who
 # wants a stub service alone needs no configuration.
 if not TYPE_CHECKING:
-
-    def __getattr__(name: str) -> object:
-        home = _HOMES.get(name)
-        if home is None:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        module = importlib.import_module(f"meshcore.testing.{home}")
-        found = globals()[name] = getattr(module, name)
-        return found
+    __getattr__ = found_in(__name__, {name: f"{__name__}.{home}" for name, home in _HOMES.items()})
 
 
 def __dir__() -> list[str]:

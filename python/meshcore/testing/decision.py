@@ -26,12 +26,14 @@ class RouteMatch:
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """A request's head as an endpoint gets it, in the words of HTTP/1.1."""
+    """A request as an endpoint gets it, in the words of HTTP/1.1."""
 
     method: str
     target: str
     headers: tuple[Field, ...]
     """Names in lower case, in order."""
+    body: bytes
+    """As layers made it."""
 
     def header(self, name: str) -> str | None:
         """The first value of a field."""
@@ -70,7 +72,7 @@ class Decision:
     headers: tuple[Field, ...]
     """The fields that the client gets, without those of framing."""
     body: bytes
-    """The body of an answer given here."""
+    """The body that the client gets."""
     sent: Sent | None
     """What the endpoint gets."""
     error: BaseException | None

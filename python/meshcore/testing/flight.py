@@ -17,13 +17,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from meshcore._core import Answer, Chunk, CodecLimits, Listener, Peer, Request, Response, Ticket
+    from meshcore.exchange.flow import Flow
     from meshcore.testing.hooks import HooksAtOnce
 
 NEVER: Final = (1 << 63) - 1
 
 
 class Client:
-    """Who asked: takes all, and keeps the head of what it gets."""
+    """Who asked: takes all, and keeps what it gets."""
 
     half_closes = True
     choked = False
@@ -52,9 +53,10 @@ class Client:
 
     def send_response(self, response: Response, ticket: Ticket) -> None:
         self._told(response)
+        self.body = body_of(response).data
 
     def send_data(self, data: bytes | Chunk) -> None:
-        pass
+        self.body += bytes(data)
 
     def send_end(self, body: Body, ticket: Ticket) -> None:
         pass
@@ -143,6 +145,7 @@ class Flight:
         self.error: BaseException | None = None
         self._waits = False  # for a connection, which is made when something has come of it
         self._timer: tuple[int, int] | None = None
+        self._body = b""  # of what is sent
 
     def begin(self, peer: Peer, now_ns: int) -> None:
         """As a connection does with a request that it has read."""
@@ -191,7 +194,10 @@ class Flight:
         line, *fields = head.split("\r\n")
         method, target, _ = line.split(" ")
         pairs = (field.partition(":") for field in fields)
-        return Sent(method, target, tuple((name.lower(), x.strip()) for name, _, x in pairs))
+        told = tuple((name.lower(), x.strip()) for name, _, x in pairs)
+        if not self.over:  # else it is not kept any more
+            self._body = body_of(self.request).data + self.exchange.kept_body()
+        return Sent(method, target, told, self._body)
 
     # --- what becomes of it -------------------------------------------------------------------
 
@@ -281,6 +287,9 @@ class Flight:
 
     def run_response_layers(self, exchange: Exchange) -> bool:
         return self._hooks.on_response(exchange)
+
+    def run_body_hooks(self, exchange: Exchange, flow: Flow) -> bool:
+        return self._hooks.on_body(exchange, flow)
 
     def tell_layers(self, exchange: Exchange) -> None:
         self._hooks.on_end(exchange)

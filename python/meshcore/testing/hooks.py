@@ -6,10 +6,13 @@ import asyncio
 import contextvars
 import inspect
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from meshcore._core import Answer, Response, body_of
-from meshcore.process.layers import ENDS, Hooks, tell_end
+from meshcore._core import Answer, Response
+from meshcore.exchange.flow import Flow
+from meshcore.process.body_hooks import ENDS
+from meshcore.process.layers import Hooks, tell_end
+from meshcore.testing.bodies import as_it_came, through
 from meshcore.testing.messages import response as endpoints_response
 
 if TYPE_CHECKING:
@@ -18,7 +21,8 @@ if TYPE_CHECKING:
     from meshcore._core import Outcome, Request
     from meshcore.exchange.exchange import Exchange
     from meshcore.exchange.layers import Layer
-    from meshcore.process.layers import Then
+    from meshcore.process.body_hooks import Then
+    from meshcore.testing.bodies import Through
 
     Hook = Answer | Awaitable[Answer | None] | None
 
@@ -56,6 +60,10 @@ class Ran:
     headers: tuple[Field, ...]
     """Its fields, without those of framing."""
     body: bytes
+    trailers: tuple[Field, ...]
+    request_body: bytes
+    """What goes on of the request's body."""
+    request_trailers: tuple[Field, ...]
 
     @property
     def passed(self) -> bool:
@@ -67,8 +75,15 @@ class Ran:
         return next((value for key, value in self.headers if key == name.lower()), None)
 
 
-def run(layer: Layer, request: Request, response: Response | Answer | int | None = None) -> Ran:
-    """Run a layer's `on_request`, and if that passes, its `on_response`.
+def run(
+    layer: Layer,
+    request: Request,
+    response: Response | Answer | int | None = None,
+    *,
+    piece_bytes: int | None = None,
+) -> Ran:
+    """Run a layer's `on_request`, and if that passes, its `on_response`; those for bodies and
+    trailers too, if a message has such, a whole body at once or in pieces of ``piece_bytes``.
 
     ``response`` is what comes back: an endpoint's (`meshcore.testing.response`, or its status
     alone), or an `Answer` that is given in the proxy; without one only `on_request` runs. What a
@@ -76,7 +91,7 @@ def run(layer: Layer, request: Request, response: Response | Answer | int | None
     an event loop runs already: there it is `await run_async(…)`.
     """
     context = contextvars.copy_context()
-    hooks = _hooks(layer, request, response, context)
+    hooks = _hooks(Given(layer, request, response, piece_bytes), context)
     try:
         hook = next(hooks)
         while True:
@@ -86,11 +101,15 @@ def run(layer: Layer, request: Request, response: Response | Answer | int | None
 
 
 async def run_async(
-    layer: Layer, request: Request, response: Response | Answer | int | None = None
+    layer: Layer,
+    request: Request,
+    response: Response | Answer | int | None = None,
+    *,
+    piece_bytes: int | None = None,
 ) -> Ran:
     """`run` within an event loop."""
     context = contextvars.copy_context()
-    hooks = _hooks(layer, request, response, context)
+    hooks = _hooks(Given(layer, request, response, piece_bytes), context)
     loop = asyncio.get_running_loop()
     try:
         hook = next(hooks)
@@ -105,24 +124,38 @@ def _ran(ended: StopIteration) -> Ran:
     return ran
 
 
-def _hooks(
-    layer: Layer,
-    request: Request,
-    response: Response | Answer | int | None,
-    context: contextvars.Context,
-) -> Generator[Awaitable[Any], Any, Ran]:
-    """Gives what is to be awaited, and takes what that returned. Both hooks run in one context, as
+class Given(NamedTuple):
+    """What is run, and over what."""
+
+    layer: Layer
+    request: Request
+    response: Response | Answer | int | None
+    piece_bytes: int | None
+
+
+def _hooks(given: Given, context: contextvars.Context) -> Generator[Awaitable[Any], Any, Ran]:
+    """Gives what is to be awaited, and takes what that returned. All hooks run in one context, as
     in the proxy."""
+    layer, request, response, size = given
     before = request.headers()
     answer = yield from _answer(layer, context.run(layer.on_request, request))
     changed = changes(before, request.headers())
+    asked = as_it_came(request)
+    if answer is None:
+        flow = Flow.of_the_request((layer,), request)
+        asked = yield from through(flow, request, context, size)
+        answer = asked.answer
     if answer is not None or response is None:
-        return _came(request, None, answer, (changed, Changes()))
+        return _came(request, None, answer, (changed, Changes()), (asked, as_it_came(None)))
     seen = _seen(request, response)
     before = seen.headers()
     if layer.local_answers or not isinstance(response, Answer):
         answer = yield from _answer(layer, context.run(layer.on_response, request, seen))
-    return _came(request, seen, answer, (changed, changes(before, seen.headers())))
+    told = as_it_came(seen)
+    if answer is None and not isinstance(response, Answer):
+        flow = Flow.of_the_response((layer,), request, seen)
+        told = yield from through(flow, seen, context, size)
+    return _came(request, seen, answer, (changed, changes(before, seen.headers())), (asked, told))
 
 
 def _seen(request: Request, response: Response | Answer | int) -> Response:
@@ -143,8 +176,12 @@ def _came(
     response: Response | None,
     answer: Answer | None,
     changed: tuple[Changes, Changes],
+    bodies: tuple[Through, Through],
 ) -> Ran:
-    told = response if answer is None else answer.as_response(request)
+    told, (asked, got) = response, bodies
+    if answer is not None:
+        told = answer.as_response(request)
+        got = as_it_came(told)
     return Ran(
         request,
         response,
@@ -152,7 +189,10 @@ def _came(
         *changed,
         status=None if told is None else told.status,
         headers=() if told is None else tuple(told.headers()),
-        body=b"" if told is None else body_of(told).data,
+        body=got.body,
+        trailers=got.trailers,
+        request_body=asked.body,
+        request_trailers=asked.trailers,
     )
 
 
@@ -202,16 +242,27 @@ class HooksAtOnce(Hooks):
     error: BaseException | None = None
     """What a hook raised last."""
 
-    def _failed(self, exchange: Exchange, layer: Layer, error: BaseException) -> None:
+    def _failed(
+        self, exchange: Exchange, layer: Layer, error: BaseException, holder: Exchange | Flow
+    ) -> None:
         self.error = error
-        super()._failed(exchange, layer, error)
+        super()._failed(exchange, layer, error, holder)
 
-    def _failed_at_once(self, exchange: Exchange, layer: Layer, error: BaseException) -> None:
+    def _failed_at_once(
+        self, exchange: Exchange, layer: Layer, error: BaseException, holder: Exchange | Flow
+    ) -> None:
         if isinstance(error, ENDS):
             raise error
-        self._failed(exchange, layer, error)
+        self._failed(exchange, layer, error, holder)
 
-    def _spawn(self, exchange: Exchange, layer: Layer, hook: Awaitable[Any], then: Then) -> None:
+    def _spawn(
+        self,
+        exchange: Exchange,
+        layer: Layer,
+        hook: Awaitable[Any],
+        then: Then,
+        holder: Exchange | Flow,
+    ) -> None:
         passage: Any = exchange.layers
         elsewhere = "await asyncio.to_thread(mesh.decide, …)"
         try:
@@ -219,7 +270,7 @@ class HooksAtOnce(Hooks):
         except WaitsError:
             raise
         except (Exception, asyncio.CancelledError) as error:
-            self._failed(exchange, layer, error)
+            self._failed(exchange, layer, error, holder)
         else:
             then(exchange, layer, result)
 

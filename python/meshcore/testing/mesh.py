@@ -122,9 +122,11 @@ class Mesh:
             self._open.append(flight)
         return self._decision(flight)
 
-    def succeed(self, decision: Decision, status: int = 200, *, headers: Headers = ()) -> Decision:
+    def succeed(
+        self, decision: Decision, status: int = 200, *, headers: Headers = (), body: bytes = b""
+    ) -> Decision:
         """The endpoint answered with this status; returns what follows, as `fail` does."""
-        data = response_data(status, headers)
+        data = response_data(status, headers, body)
         return self._tell(decision, lambda flight: flight.respond(data, self._now))
 
     def fail(

@@ -55,6 +55,7 @@ class Asking(NamedTuple):
     target: str
     fields: list[tuple[str, str]]
     body: bytes
+    trailers: tuple[tuple[str, str], ...] = ()
 
     def read(self, limits: CodecLimits, secure: bool) -> Request:
         """As a listener's codec reads it: over HTTP/1.1, or HTTP/2 if it is a call of gRPC. Raises
@@ -64,9 +65,12 @@ class Asking(NamedTuple):
             return self._read_h2(limits, secure)
         lines = [f"{self.method} {self.target} HTTP/1.1", f"host: {self.authority}"]
         lines += [f"{name}: {value}" for name, value in self.fields]
-        if self.body or self.method in _WITH_BODY:
-            lines.append(f"content-length: {len(self.body)}")
-        found = ServerCodec(limits, secure).receive(_head(lines) + self.body)
+        if self.body or self.trailers or self.method in _WITH_BODY:
+            framing, body = _framed(self.body, self.trailers)
+            lines.append(framing)
+        else:
+            body = b""
+        found = ServerCodec(limits, secure).receive(_head(lines) + body)
         if not isinstance(found, Request):
             raise ValueError("the request has no end")  # never: its length is ours
         return found
@@ -79,19 +83,31 @@ class Asking(NamedTuple):
             (":path", self.target),
         ]
         fields = [(_bytes(name), _bytes(value)) for name, value in pseudo + self.fields]
-        found = h2_read_request(fields, not self.body, limits, secure)
+        trailers = [(_bytes(name), _bytes(value)) for name, value in self.trailers] or None
+        whole = not (self.body or trailers)
+        found = h2_read_request(fields, whole, limits, secure)
         if isinstance(found, str):
             raise ValueError(f"no call of gRPC says so: {found}")
-        body = h2_read_body(self.body, True, None, limits, len(self.body))
-        if not isinstance(body, str):  # that would be of trailers
-            h2_add_body(found, body)
+        body = h2_read_body(self.body, True, trailers, limits, len(self.body))
+        if isinstance(body, str):
+            raise ValueError(f"no call of gRPC says so: {body}")
+        h2_add_body(found, body)
         return found
 
 
-def asking(text: str, headers: Headers, body: bytes) -> Asking:
+def asking(text: str, headers: Headers, body: bytes, trailers: Headers = ()) -> Asking:
     """What ``GET https://a.example/`` and so on means. Raises `ValueError` for what no client would
     say so."""
-    return Asking(*_line(text), list(_fields(headers)), body)
+    return Asking(*_line(text), list(_fields(headers)), body, tuple(_fields(trailers)))
+
+
+def _framed(body: bytes, trailers: Iterable[tuple[str, str]]) -> tuple[str, bytes]:
+    """The field that says how a body is framed, and that; only chunks have trailers."""
+    lines = [f"{name}: {value}" for name, value in trailers]
+    if not lines:
+        return f"content-length: {len(body)}", body
+    chunk = b"%x\r\n%b\r\n" % (len(body), body) if body else b""
+    return "transfer-encoding: chunked", chunk + b"0\r\n" + _head(lines)
 
 
 class Line(NamedTuple):
@@ -160,6 +176,7 @@ def request(
     *,
     headers: Headers = (),
     body: bytes = b"",
+    trailers: Headers = (),
     client: str | None = CLIENT,
     route: str | None = None,
 ) -> Request:
@@ -169,7 +186,7 @@ def request(
     which the layer stands, ``None`` before routing. Raises `ValueError` for what is no request, and
     for what the proxy answers before it asks a layer.
     """
-    asked = asking(text, headers, body)
+    asked = asking(text, headers, body, trailers)
     engine, listener = _before_a_layer(route)
     try:
         made = asked.read(CodecLimits(), asked.scheme == "https")
@@ -211,7 +228,9 @@ routes:
 """
 
 
-def response(status: int = 200, *, headers: Headers = (), body: bytes = b"") -> Response:
+def response(
+    status: int = 200, *, headers: Headers = (), body: bytes = b"", trailers: Headers = ()
+) -> Response:
     """A response as an endpoint gave it, for a layer's `on_response`.
 
     Raises `ValueError` for a status that ends no request, and for what an endpoint may not say.
@@ -221,17 +240,20 @@ def response(status: int = 200, *, headers: Headers = (), body: bytes = b"") -> 
     peer = engine.peer(None)
     codec = ClientCodec()
     codec.send_request(asked, listener.begin(asked, peer, now_ns()), peer, now_ns())
-    return read_response(codec, response_data(status, headers, body))
+    return read_response(codec, response_data(status, headers, body, trailers))
 
 
-def response_data(status: int, headers: Headers = (), body: bytes = b"") -> bytes:
+def response_data(
+    status: int, headers: Headers = (), body: bytes = b"", trailers: Headers = ()
+) -> bytes:
     """A response as an endpoint writes it."""
     if isinstance(status, bool) or not (status == 101 or 200 <= status <= 599):
         raise ValueError(f"{status!r} is no status of a response: expected 200 to 599")
     lines = [f"HTTP/1.1 {status} Told", *(f"{name}: {x}" for name, x in _fields(headers))]
     if status not in _NO_BODY:
-        lines.append(f"content-length: {len(body)}")
-    elif body:
+        framing, body = _framed(body, _fields(trailers))
+        lines.append(framing)
+    elif body or trailers:
         raise ValueError(f"a {status} has no body")
     return _head(lines) + body
 

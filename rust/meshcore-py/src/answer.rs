@@ -2,7 +2,9 @@
 
 use std::borrow::Cow;
 
-use meshcore_core::codec::{BodyPart, Bytes, LocalAnswer, valid_field_name, valid_field_value};
+use meshcore_core::codec::{
+    Asked, BodyPart, Bytes, LocalAnswer, valid_field_name, valid_field_value,
+};
 use meshcore_core::error::Reason;
 use meshcore_core::exchange::{Answer as CoreAnswer, LocalReply, status_of_reset};
 use meshcore_core::head::{Headers, Version};
@@ -17,6 +19,7 @@ use crate::numbers;
 
 /// A response made here instead of by an endpoint.
 #[pyclass(frozen, module = "meshcore._core")]
+#[derive(Clone)]
 pub struct Answer {
     reason: Reason,
     /// What in particular, for the log.
@@ -24,11 +27,17 @@ pub struct Answer {
     pub(crate) reply: LocalReply,
     /// It goes out as it is, in whatever way the request's protocol says such things.
     is_final: bool,
+    /// What was asked for by whom it refuses before there is a request: for the log.
+    pub(crate) asked: Option<Box<Asked>>,
 }
 
 impl Answer {
-    pub(crate) fn local(reason: Reason, detail: &'static str, reply: LocalReply) -> Self {
-        Self { reason, reply, detail: Cow::Borrowed(detail), is_final: false }
+    pub(crate) fn local(
+        reason: Reason,
+        detail: impl Into<Cow<'static, str>>,
+        reply: LocalReply,
+    ) -> Self {
+        Self { reason, reply, detail: detail.into(), is_final: false, asked: None }
     }
 
     /// The answer to a fault.
@@ -45,6 +54,11 @@ impl Answer {
         let answer = CoreAnswer { rule, ..reason.into() };
         let reply = LocalReply::new(&answer, None, None);
         Self { detail: detail.into(), ..Self::local(reason, "", reply) }
+    }
+
+    /// It, as the answer to what is known of a request.
+    pub(crate) fn about(self, asked: Option<Box<Asked>>) -> Self {
+        Self { asked, ..self }
     }
 
     pub(crate) fn reason(&self) -> Reason {
@@ -141,7 +155,13 @@ impl Answer {
             fields: headers.map(|(name, value)| (text(name), text(value))).collect(),
             body: self.reply_to(Some(request)).body.clone(),
         };
-        Self { reason: self.reason, detail: self.detail.clone(), reply, is_final: true }
+        Self {
+            reason: self.reason,
+            detail: self.detail.clone(),
+            reply,
+            is_final: true,
+            asked: None,
+        }
     }
 
     /// The end of a gRPC response under way.
@@ -161,6 +181,11 @@ impl Answer {
     #[getter]
     fn number(&self) -> u8 {
         self.reason as u8
+    }
+
+    #[pyo3(name = "about")]
+    fn about_request(&self, request: &Request) -> Self {
+        self.clone().about(Some(Box::new(Asked::of_head(&request.head))))
     }
 
     #[classmethod]

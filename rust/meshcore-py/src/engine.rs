@@ -4,8 +4,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use meshcore_core::codec::h2::Flood;
-use meshcore_core::codec::parse_proxy_header;
-use meshcore_core::exchange::{self, Compiled, Control, ListenerStats, Phase};
+use meshcore_core::codec::{Asked, parse_proxy_header};
+use meshcore_core::exchange::{self, BreakerOf, Compiled, Control, ListenerStats, Phase};
 use meshcore_core::segment::{self, SegmentConfig};
 use meshcore_core::telemetry::{AccessLine, Format};
 use meshcore_core::time::Nanos;
@@ -31,6 +31,9 @@ impl Peer {
         self.0.text()
     }
 }
+
+/// Upstream, route, state, time left in nanoseconds, and failures in a row, calls and failures.
+type BreakerRow = (String, Option<String>, &'static str, u64, (u64, u64, u64));
 
 #[pyclass(frozen, module = "meshcore._core")]
 pub struct Engine {
@@ -122,6 +125,41 @@ impl Engine {
             return Err(config_error(format!("no listener named {name}")));
         };
         Ok(Listener { engine: Arc::clone(&self.engine), compiled, id })
+    }
+
+    fn breakers(&self, py: Python<'_>, now_ns: u64, most: usize) -> (Vec<BreakerRow>, usize) {
+        let (views, count) = py.detach(|| self.engine.compiled().breakers(Nanos(now_ns), most));
+        let row = |view: exchange::BreakerView| {
+            let exchange::BreakerView { upstream, route, figures } = view;
+            let state = crate::library::name_of(figures.state);
+            let counts = (figures.failures_in_row, figures.calls, figures.failures);
+            (upstream, route, state, figures.left.0, counts)
+        };
+        (views.into_iter().map(row).collect(), count)
+    }
+
+    fn ejected(
+        &self,
+        py: Python<'_>,
+        now_ns: u64,
+        most: usize,
+    ) -> (Vec<(String, String, u64)>, usize) {
+        let (views, count) = py.detach(|| self.engine.compiled().ejected(Nanos(now_ns), most));
+        let row = |view: exchange::EjectedView| (view.upstream, view.endpoint, view.left.0);
+        (views.into_iter().map(row).collect(), count)
+    }
+
+    /// Whether there is such a breaker.
+    #[pyo3(signature = (name, *, of_route, open_until_ns))]
+    fn set_breaker(&self, name: &str, of_route: bool, open_until_ns: Option<u64>) -> bool {
+        let compiled = self.engine.compiled();
+        let of = if of_route { BreakerOf::Route(name) } else { BreakerOf::Upstream(name) };
+        let Some(breaker) = compiled.breaker(of) else { return false };
+        match open_until_ns {
+            Some(until) => breaker.force_open(Nanos(until)),
+            None => breaker.force_closed(),
+        }
+        true
     }
 
     fn python_layers(&self) -> Vec<Option<String>> {
@@ -226,10 +264,18 @@ impl Listener {
 
     fn access_line(&self, answer: &Answer, sent: bool, peer: &Peer, json: bool) -> String {
         let reason = answer.reason();
+        let asked = answer.asked.as_deref();
+        let text = |part: fn(&Asked) -> &[u8]| asked.map(part).unwrap_or_default();
         let line = AccessLine {
             unix_ms: unix_ms(),
             listener: self.compiled.listener(self.id).map_or("", |l| &l.name),
             client: peer.0.text(),
+            method: text(|asked| &asked.method),
+            host: text(|asked| &asked.host),
+            path: text(|asked| &asked.path),
+            query: asked.and_then(|asked| asked.query.as_deref()),
+            protocol: asked.map_or("", |asked| asked.protocol),
+            head_bytes: asked.map(|asked| asked.head_bytes).filter(|bytes| *bytes > 0),
             status: if sent { answer.reply.status } else { 0 },
             reason: reason.code(),
             by: reason.by().word(),

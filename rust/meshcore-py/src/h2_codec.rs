@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 use meshcore_core::codec::h2::{self, FrameRate, Signal};
-use meshcore_core::codec::{self, BodyPart, CodecError};
+use meshcore_core::codec::{self, Asked, BodyPart, CodecError};
 use meshcore_core::head::Headers;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
@@ -105,7 +105,7 @@ pub(crate) fn told<'py, M>(
     for (id, signal) in signals {
         let what = match signal {
             Signal::Message(found) => message(found)?,
-            Signal::Refused(error) => refused(py, &error)?,
+            Signal::Refused(error, asked) => refused(py, &error, asked)?,
             Signal::Reset { code, refused, malformed, detail } => {
                 let kind = match (malformed, refused) {
                     (true, _) => numbers::Signal::Malformed,
@@ -122,8 +122,13 @@ pub(crate) fn told<'py, M>(
     Ok(Some(list))
 }
 
-fn refused<'py>(py: Python<'py>, error: &CodecError) -> PyResult<Bound<'py, PyAny>> {
-    Ok(Bound::new(py, Answer::to_codec_error(error.reason, error.message, error.rule))?.into_any())
+fn refused<'py>(
+    py: Python<'py>,
+    error: &CodecError,
+    asked: Option<Box<Asked>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let answer = Answer::to_codec_error(error.reason, error.message, error.rule);
+    Ok(Bound::new(py, answer.about(asked))?.into_any())
 }
 
 /// What a signal without a message is to Python.
@@ -133,7 +138,7 @@ fn number<M>(signal: &Signal<M>) -> u8 {
         Signal::Sent => numbers::Signal::Sent as u8,
         Signal::GoAway => numbers::Signal::GoingAway as u8,
         Signal::Pong => numbers::Signal::Pong as u8,
-        Signal::Closed | Signal::Message(_) | Signal::Refused(_) | Signal::Reset { .. } => {
+        Signal::Closed | Signal::Message(_) | Signal::Refused(..) | Signal::Reset { .. } => {
             numbers::Signal::Closed as u8
         }
     }

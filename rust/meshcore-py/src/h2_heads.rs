@@ -1,7 +1,7 @@
 //! What the engine on the package `h2` asks of the core: heads and bodies.
 
 use meshcore_core::codec::h2::{FieldPairs, HeadError, heads};
-use meshcore_core::codec::{BodyPart, Bytes, ResponseRules};
+use meshcore_core::codec::{BodyPart, Bytes, ResponseRules, misdirected};
 use meshcore_core::head::{Scheme, Version};
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
@@ -72,6 +72,19 @@ pub(crate) fn h2_read_request(
     let rules = limits.server_rules(secure);
     let head = read(heads::read_request(&slices(&fields), ended, &limits.0, &rules))?;
     Ok(head.map(|head| Request::new(head, nothing(py))))
+}
+
+/// What the first bytes begin, where HTTP without TLS was expected.
+#[pyfunction(name = "misdirected")]
+pub(crate) fn what_came_instead(data: &[u8]) -> Option<&'static str> {
+    misdirected(data)
+}
+
+/// The answer to a request that was refused, with what it asked for.
+#[pyfunction]
+pub(crate) fn h2_about(answer: &Answer, fields: Vec<Pair>, limits: &CodecLimits) -> Answer {
+    let asked = heads::asked(&slices(&fields), &limits.0);
+    answer.clone().about(Some(Box::new(asked)))
 }
 
 #[pyfunction]

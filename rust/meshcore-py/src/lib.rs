@@ -3,7 +3,10 @@
 use pyo3::prelude::*;
 use pyo3::types::IntoPyDict;
 
+mod access_line;
 mod answer;
+mod bodies;
+mod cause;
 mod client_codec;
 mod clock;
 mod deadlines;
@@ -36,6 +39,8 @@ mod _core {
     #[pymodule_export]
     use crate::answer::Answer;
     #[pymodule_export]
+    use crate::cause::Cause;
+    #[pymodule_export]
     use crate::client_codec::ClientCodec;
     #[pymodule_export]
     use crate::clock::now_ns;
@@ -49,6 +54,8 @@ mod _core {
     use crate::h2_codec::{H2Config, Reset};
     #[pymodule_export]
     use crate::h2_heads::{body_of, h2_add_body, h2_check_list, h2_check_trailers};
+    #[pymodule_export]
+    use crate::h2_heads::{h2_about, what_came_instead};
     #[pymodule_export]
     use crate::h2_heads::{h2_list_bytes, h2_read_body};
     #[pymodule_export]
@@ -68,6 +75,8 @@ mod _core {
     #[pymodule_export]
     use crate::library::{BudgetCore, RetryCall, RetryCore, retry_after_ns, tell_all};
     #[pymodule_export]
+    use crate::library::{Finally, GuardCore, surely_called};
+    #[pymodule_export]
     use crate::library::{FoundRoute, RoutesCore};
     #[pymodule_export]
     use crate::library::{SharedWords, Words};
@@ -84,7 +93,7 @@ mod _core {
     #[pymodule_export]
     use crate::server_codec::{CodecLimits, ServerCodec};
     #[pymodule_export]
-    use crate::ticket::{Cause, Ticket};
+    use crate::ticket::Ticket;
 
     #[pymodule_init]
     fn init(m: &Bound<'_, PyModule>) -> PyResult<()> {

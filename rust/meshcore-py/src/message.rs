@@ -17,6 +17,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyString};
 use smallvec::SmallVec;
 
+use crate::bodies;
 use crate::engine::Peer;
 
 /// Part of a body, and the read that it lies in.
@@ -104,6 +105,18 @@ impl Body {
     #[getter]
     fn end(&self) -> bool {
         self.0.body.end
+    }
+
+    /// Those that came with the end.
+    #[getter]
+    fn trailers<'py>(&self, py: Python<'py>) -> PyResult<Vec<FieldText<'py>>> {
+        self.0.body.trailers.as_deref().map_or_else(|| Ok(Vec::new()), |found| all(py, found))
+    }
+
+    /// The end of one, with these trailers.
+    #[staticmethod]
+    fn ending(py: Python<'_>, trailers: Vec<(String, Bound<'_, PyString>)>) -> PyResult<Self> {
+        bodies::ending(py, &trailers)
     }
 }
 
@@ -419,7 +432,7 @@ impl Response {
 }
 
 /// A field's name and value.
-type FieldText<'py> = (Bound<'py, PyString>, Bound<'py, PyString>);
+pub(crate) type FieldText<'py> = (Bound<'py, PyString>, Bound<'py, PyString>);
 
 /// Octets that are not UTF-8 become lone surrogates, as of `os.fsdecode`: set again, they are what
 /// they were.
@@ -450,7 +463,7 @@ fn get<'py>(
     headers.get(name.to_ascii_lowercase().as_bytes()).map(|value| text(py, value)).transpose()
 }
 
-fn all<'py>(py: Python<'py>, headers: &Headers) -> PyResult<Vec<FieldText<'py>>> {
+pub(crate) fn all<'py>(py: Python<'py>, headers: &Headers) -> PyResult<Vec<FieldText<'py>>> {
     headers.iter().map(|field| pair(py, field)).collect()
 }
 
@@ -470,7 +483,10 @@ fn writable(name: &str) -> PyResult<String> {
 }
 
 /// A field that may be written.
-fn field<'a>(name: &str, value: &'a Bound<'_, PyString>) -> PyResult<(Vec<u8>, Cow<'a, [u8]>)> {
+pub(crate) fn field<'a>(
+    name: &str,
+    value: &'a Bound<'_, PyString>,
+) -> PyResult<(Vec<u8>, Cow<'a, [u8]>)> {
     let lower = writable(name)?;
     let value = octets(value)?;
     if !valid_field_value(&value) {

@@ -1,7 +1,7 @@
 //! The numbers that Python and the core agree on, as `enum.IntEnum` classes of this module.
 
 use meshcore_core::error::{By, Reason};
-use meshcore_core::exchange::Phase;
+use meshcore_core::exchange::{self, Phase};
 use pyo3::prelude::*;
 
 /// An enumeration whose numbers Python sees: its variants in order.
@@ -67,6 +67,16 @@ numbered! {
         Refused,
         /// As `Reset`; what the peer sent made no sense.
         Malformed,
+    }
+}
+
+impl From<exchange::Keep> for Keep {
+    fn from(keep: exchange::Keep) -> Self {
+        match keep {
+            exchange::Keep::Yes => Self::Yes,
+            exchange::Keep::Full => Self::Full,
+            exchange::Keep::No => Self::No,
+        }
     }
 }
 

@@ -166,6 +166,11 @@ impl ServerCodec {
         self.event(py, &PyBytes::new(py, b""), event)
     }
 
+    /// The answer, with what is known of the request that it refuses.
+    fn about(&mut self, answer: &Answer) -> Answer {
+        answer.clone().about(self.codec.asked())
+    }
+
     #[getter]
     fn wants_read(&self) -> bool {
         self.codec.wants_read()

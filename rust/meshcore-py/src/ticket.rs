@@ -8,40 +8,18 @@ use meshcore_core::exchange::{
     self, Arrival, Engine, Head, Kind, LocalReply, Outcome, Paused, RequestTicket, RouteStack,
     final_status,
 };
-use meshcore_core::head::{Headers, Version, is_grpc};
-use meshcore_core::telemetry::{AccessLine, request_id};
+use meshcore_core::head::{Headers, is_grpc};
+use meshcore_core::telemetry::request_id;
 use meshcore_core::time::Nanos;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use crate::answer::Answer;
+use crate::cause::Cause;
 use crate::clock::unix_ms;
 use crate::engine::{Peer, ip_of};
-use crate::message::{Body, Part, Request, Response};
+use crate::message::{Body, FieldText, Part, Request, Response, all};
 use crate::numbers::{Due, Keep, Next, Passed, Verdict, phase, reason};
-
-/// Not frozen: it belongs to a connection of one loop.
-#[pyclass(module = "meshcore._core")]
-#[derive(Default)]
-pub struct Cause(exchange::Cause);
-
-#[pymethods]
-impl Cause {
-    #[new]
-    fn new() -> Self {
-        Self::default()
-    }
-
-    #[staticmethod]
-    fn excused() -> Self {
-        Self(exchange::Cause::excused())
-    }
-
-    #[getter]
-    fn counted(&self) -> bool {
-        self.0.is_counted()
-    }
-}
 
 /// Not frozen: it belongs to one exchange of one loop.
 #[pyclass(module = "meshcore._core")]
@@ -137,41 +115,6 @@ impl Ticket {
     pub(crate) fn route(&self) -> Option<&RouteStack> {
         self.ticket.route().map(|r| &**r)
     }
-
-    /// Runs `write` with what the access log tells of the request.
-    fn with_line(&self, request: &Request, peer: &Peer, write: impl FnOnce(&AccessLine<'_>)) {
-        let head = &request.head;
-        let (ticket, outcome) = (&self.ticket, self.ticket.outcome());
-        let failed = outcome.filter(|o| !o.is_answered());
-        write(&AccessLine {
-            unix_ms: unix_ms(),
-            listener: ticket.listener(),
-            client: &ticket.client().text(&peer.0),
-            method: head.slice(head.method),
-            host: head.slice(head.host),
-            path: head.slice(head.path),
-            query: head.query.map(|q| head.slice(q)),
-            protocol: match head.version {
-                Version::Http10 => "1.0",
-                Version::Http11 => "1.1",
-                Version::Http2 => "2",
-            },
-            status: ticket.status(),
-            grpc_status: ticket.grpc_status(),
-            reason: failed.map_or("", |o| o.reason.code()),
-            by: outcome.map_or("", |o| o.by().word()),
-            phase: failed.map_or("", |o| o.phase.word()),
-            detail: outcome.map_or("", |o| &o.detail),
-            route: self.route().map_or("", |r| &r.name),
-            endpoint: ticket.endpoint_address(),
-            attempts: ticket.attempts(),
-            took_ns: ticket.took().0,
-            request_id: head
-                .headers
-                .get(b"x-request-id")
-                .unwrap_or_else(|| self.request_id().as_slice()),
-        });
-    }
 }
 
 /// The cause that requests share, or this request's own.
@@ -205,7 +148,7 @@ impl Ticket {
         let answer =
             self.answer.unwrap_or_else(|| meshcore_core::error::Reason::InternalError.into());
         let reply = LocalReply::new(&answer, self.route(), Some(request.head()));
-        Answer::local(answer.reason, answer.detail, reply)
+        Answer::local(answer.reason, self.ticket.detail_of(&answer), reply)
     }
 
     /// The header of the PROXY protocol for a connection of this client, which came to `host` and
@@ -233,6 +176,60 @@ impl Ticket {
         self.ticket.is_due_sooner()
     }
 
+    /// Layers make another body of the request's: what of it came with the head, and a head behind
+    /// which anything may follow.
+    fn open_request(
+        &mut self,
+        py: Python<'_>,
+        request: &mut Request,
+        keeps_length: bool,
+    ) -> Option<Body> {
+        let body = request.open(py, keeps_length)?;
+        self.ticket.make_body();
+        Some(body)
+    }
+
+    /// The same of the response.
+    fn open_response(
+        &self,
+        py: Python<'_>,
+        request: &Request,
+        response: &mut Response,
+        keeps_length: bool,
+    ) -> Option<Body> {
+        response.open(py, request, keeps_length)
+    }
+
+    fn came(&mut self, size: usize, now_ns: u64) {
+        self.ticket.came(size as u64, Nanos(now_ns));
+    }
+
+    fn made(&mut self, size: usize, connected: bool) -> u8 {
+        Keep::from(self.ticket.made(size as u64, connected)) as u8
+    }
+
+    fn at_work(&mut self, of_request: bool, on: bool, now_ns: u64) {
+        self.ticket.at_work(of_request, on, Nanos(now_ns));
+    }
+
+    /// Those that are sent on, if any.
+    fn trailers<'py>(
+        &self,
+        py: Python<'py>,
+        body: &Body,
+        of_request: bool,
+    ) -> PyResult<Option<Vec<FieldText<'py>>>> {
+        let trailers = match of_request {
+            true => self.request_trailers(&body.0),
+            false => self.response_trailers(&body.0),
+        };
+        trailers.filter(|t| !t.is_empty()).map(|trailers| all(py, &trailers)).transpose()
+    }
+
+    fn retold(&mut self, body: &Body) {
+        self.ticket.retold(final_status(body.0.body.trailers.as_deref()));
+    }
+
     #[getter]
     fn tunnel(&self) -> bool {
         self.ticket.kind() == Kind::Tunnel
@@ -246,6 +243,11 @@ impl Ticket {
     #[getter]
     fn pending(&self) -> bool {
         self.ticket.is_pending()
+    }
+
+    #[getter]
+    fn knows_status(&self) -> bool {
+        self.ticket.grpc_status().is_some()
     }
 
     #[getter]
@@ -273,12 +275,7 @@ impl Ticket {
     }
 
     fn received(&mut self, size: usize, connected: bool, now_ns: u64) -> u8 {
-        let keep = match self.ticket.received(size as u64, connected, Nanos(now_ns)) {
-            exchange::Keep::Yes => Keep::Yes,
-            exchange::Keep::Full => Keep::Full,
-            exchange::Keep::No => Keep::No,
-        };
-        keep as u8
+        Keep::from(self.ticket.received(size as u64, connected, Nanos(now_ns))) as u8
     }
 
     fn request_ended(&mut self, now_ns: u64) {
@@ -339,7 +336,7 @@ impl Ticket {
             retry_after: if head.status < 400 {
                 None
             } else {
-                exchange::retry_after(&head.headers)
+                exchange::retry_after(&head.headers, || unix_ms() / 1000)
             },
         };
         let rng = &mut self.engine.rng();

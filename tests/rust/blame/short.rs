@@ -200,16 +200,18 @@ fn an_endpoint_that_says_when_to_come_back_is_left_alone_until_then() {
 }
 
 #[test]
-fn only_whole_seconds_are_read() {
+fn whole_seconds_and_dates_are_read() {
     let read = |value: &str| {
         let mut fields = Headers::default();
         fields.push(b"retry-after", value.as_bytes());
-        retry_after(&fields)
+        fields.push(b"date", b"Sun, 06 Nov 1994 08:49:30 GMT");
+        retry_after(&fields, || 0)
     };
     assert_eq!(read("120"), Some(Nanos::from_secs(120)));
     assert_eq!(read("0"), Some(Nanos::ZERO));
-    for other in ["", "-1", "+1", "1.5", "1 ", "99999999999", "Sun, 06 Nov 1994 08:49:37 GMT"] {
+    assert_eq!(read("Sun, 06 Nov 1994 08:49:37 GMT"), Some(Nanos::from_secs(7)));
+    for other in ["", "-1", "+1", "1.5", "1 ", "99999999999", "Sun, 06 Nov 1994 08:49:37"] {
         assert_eq!(read(other), None, "{other}");
     }
-    assert_eq!(retry_after(&Headers::default()), None);
+    assert_eq!(retry_after(&Headers::default(), || 0), None);
 }

@@ -95,7 +95,7 @@ pub(crate) fn asked_over_http2<'a>(
                 Signal::Message(ServerEvent::Data(body)) => {
                     all.get_mut(&id).expect("a head before a body").take(body, &[]);
                 }
-                Signal::Refused(_) | Signal::Reset { malformed: true, .. } => _ = all.remove(&id),
+                Signal::Refused(..) | Signal::Reset { malformed: true, .. } => _ = all.remove(&id),
                 _ => {}
             }
         }

@@ -144,7 +144,7 @@ pub(crate) fn answered_over_http2<'a>(
                     answered.tunnel = sent.head.tunnel().is_some()
                         && answered.head.as_ref().is_some_and(|h| (200..300).contains(&h.status));
                 }
-                Signal::Refused(_) | Signal::Reset { .. } if id == stream => return answered,
+                Signal::Refused(..) | Signal::Reset { .. } if id == stream => return answered,
                 _ => {}
             }
             if answered.whole {

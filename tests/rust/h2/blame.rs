@@ -290,7 +290,7 @@ fn a_response_that_is_too_large_costs_its_stream_and_is_not_the_endpoints_fault(
         read(&mut pair, &[case], NOW);
         let told = pair.client.signals();
         let refused = told.iter().find_map(|(_, signal)| match signal {
-            Signal::Refused(error) => Some(error.reason),
+            Signal::Refused(error, _) => Some(error.reason),
             _ => None,
         });
         assert_eq!(refused, Some(Reason::ResponseTooLarge), "{n}: {told:?}");

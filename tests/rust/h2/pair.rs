@@ -200,7 +200,7 @@ impl Story {
     fn other<M: std::fmt::Debug>(&mut self, signal: Signal<M>) {
         match signal {
             Signal::Reset { code, refused, .. } => self.reset = Some((code, refused)),
-            Signal::Refused(error) => self.refused = Some(error.reason.status()),
+            Signal::Refused(error, _) => self.refused = Some(error.reason.status()),
             Signal::Writable => self.writable += 1,
             Signal::Sent | Signal::GoAway | Signal::Pong | Signal::Closed => {}
             Signal::Message(message) => panic!("{message:?}"),

@@ -75,7 +75,7 @@ impl Told {
         assert!(!self.left || matches!(signal, Signal::Sent), "{signal:?} to who left {self:?}");
         match signal {
             Signal::Message(message) => self.take(message),
-            Signal::Refused(error) => {
+            Signal::Refused(error, _) => {
                 let before = self.refused.replace(error.reason.status());
                 assert!(before.is_none(), "refused again: {self:?}");
             }
@@ -150,7 +150,7 @@ impl Witness {
             let told = self.streams.entry(id).or_default();
             let new = told.heads.is_empty() && told.refused.is_none();
             told.see(&signal);
-            let told = matches!(signal, Signal::Message(_) | Signal::Refused(_));
+            let told = matches!(signal, Signal::Message(_) | Signal::Refused(..));
             about.push((id, new && told));
         }
         self.flooded = engine.flood().is_some();

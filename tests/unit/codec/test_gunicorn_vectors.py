@@ -37,10 +37,11 @@ STRICTER = {
     "040": "framing field with underscores",
     "040_compat": "framing field with underscores",
     # The PROXY protocol is not spoken on a listener.
-    "pp_01": "invalid version",
-    "pp_02": "invalid version",
-    "pp_04": "empty line before the start line",
-    "pp_05": "empty line before the start line",
+    "pp_01": "a PROXY header on a listener without",
+    "pp_02": "a PROXY header on a listener without",
+    # In one read a PROXY header is seen; else its second empty line comes before the rest.
+    "pp_04": "bad_request",
+    "pp_05": "bad_request",
     # Userinfo hides the host from people and logs (RFC 9110 §4.2.4).
     "rfc9112_target_absolute_userinfo_01": "host and target disagree",
 }

@@ -313,9 +313,9 @@ ROUTE = GOOD + "upstreams: {u: {endpoints: [b:1]}}\nroutes: [{name: r, upstream:
         ("upgrade: websocket", "routes[0].upgrade: expected a list, got 'websocket'"),
         ("upgrade: [WebSocket]", "upgrade[0]: write websocket: protocols are in lower case"),
         ("upgrade: [CONNECT]", "upgrade[0]: write connect: protocols are in lower case"),
-        ("upgrade: [connect, 'a b']", "routes[0].upgrade[1]: 'a b' is not a token (RFC 9110"),
-        ("upgrade: [spdy/]", "upgrade[0]: '' is not a token"),
-        ("upgrade: [a/b/c]", "upgrade[0]: 'b/c' is not a token"),
+        ("upgrade: [connect, 'a b']", "routes[0].upgrade[1]: 'a b' is no name (RFC 9110"),
+        ("upgrade: [spdy/]", "upgrade[0]: '' is no name"),
+        ("upgrade: [a/b/c]", "upgrade[0]: 'b/c' is no name"),
         (
             "upgrade: [h2c]",
             "upgrade[0]: h2c cannot be upgraded to: a plain listener speaks it from the start",

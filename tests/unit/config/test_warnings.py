@@ -378,3 +378,61 @@ def test_nothing_is_said_of_names_that_nobody_was_asked_for() -> None:
     found = _ask(map(str, range(1_000)), 0.2, lambda *_, **__: held.wait(30))
     assert 0 < len(found) <= 32
     held.set()
+
+
+# --- fields of proxies --------------------------------------------------------------------------
+
+TRUSTING = "client_address: {trusted: [10.0.0.0/8]}"
+HOPS = "client_address: {trusted_hops: 1}"
+
+
+def listening(keys: str, route: str = "", *, layers: str = "") -> str:
+    listeners = f"listeners: {{edge: {{bind: '127.0.0.1:1', {keys}{layers}}}}}\n"
+    return f"version: 1\n{listeners}{UPSTREAM}routes: [{{name: r, upstream: u, {route}}}]\n"
+
+
+def limited(header: str, more: str = "") -> str:
+    return f"layers: [{{limit: {{rate: 1/s, key: {{header: {header}{more}}}}}}}]"
+
+
+@pytest.mark.parametrize(
+    ("keys", "route", "message"),
+    [
+        ("", limited("x-forwarded-for"), "all requests share one bucket: x-forwarded-for is taken"),
+        ("", limited("forwarded", ", missing: skip"), "no request is counted: forwarded is taken"),
+        ("", limited("x-forwarded-host", ", missing: reject"), "every request is refused: x-forw"),
+        (TRUSTING, limited("x-forwarded-for"), "every client chooses its bucket: x-forwarded-for"),
+        (HOPS, limited("x-forwarded-for"), "every client chooses its bucket: x-forwarded-for"),
+        ("", limited("x-real-ip"), "every client chooses its bucket: it can write x-real-ip"),
+        ("", "match: {headers: {x-forwarded-for: 10.0.0.1}}", "never holds: x-forwarded-for is"),
+        ("", "match: {headers: {X-Mesh-Identity: {present: true}}}", "never holds: x-mesh-identi"),
+        ("", "match: {headers: {forwarded: {absent: true}}}", "always holds: forwarded is taken"),
+        ("", "match: {headers: {x-real-ip: 10.0.0.1}}", "every client can write this field"),
+    ],
+)
+def test_a_field_that_nobody_is_believed(keys: str, route: str, message: str) -> None:
+    (line,) = warnings(listening(keys, route))
+    assert message in line
+    assert "client_address" in line
+
+
+def test_a_limiter_of_a_listener_by_such_a_field() -> None:
+    (line,) = warnings(listening("", layers=limited("x-forwarded-for")))
+    assert line.startswith("m:2:")
+    assert "listeners.edge.layers[0].limit.key: all requests share one bucket" in line
+
+
+@pytest.mark.parametrize(
+    ("keys", "route"),
+    [
+        (TRUSTING, limited("x-real-ip")),
+        (TRUSTING, limited("x-forwarded-host")),
+        ("", limited("x-api-key")),
+        ("", "layers: [{limit: {rate: 1/s, key: client}}]"),
+        (TRUSTING, "match: {headers: {x-forwarded-proto: https}}"),
+        (TRUSTING, "match: {headers: {x-real-ip: 10.0.0.1}}"),
+        (HOPS, "match: {headers: {x-forwarded-for: 10.0.0.1}}"),
+    ],
+)
+def test_a_field_that_somebody_is_believed(keys: str, route: str) -> None:
+    assert warnings(listening(keys, route)) == []

@@ -11,11 +11,17 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from meshcore.downstream.http2_stream import Http2Stream
 from meshcore.exchange.exchange import Exchange
-from meshcore.exchange.phase import FULL, LOOKED_AT, LOOKING, OVER, UNTAKEN
+from meshcore.exchange.phase import FULL, HOOKED, LOOKED_AT, LOOKING, OVER, UNTAKEN
 from tests.unit.exchange.h2_peers import H2_MESH, Peer, Stream, h2_client, h2_endpoint
 from tests.unit.exchange.peers import counted
-from tests.unit.exchange.test_exchange_machine import MACHINE_SETTINGS, Observer
-from tests.unit.exchange.world import Gate, World
+from tests.unit.exchange.test_exchange_machine import (
+    MACHINE_SETTINGS,
+    Observer,
+    hooked,
+    inward,
+    outward,
+)
+from tests.unit.exchange.world import Bodies, Gate, World
 
 SIZE = 300_000
 TEXT = H2_MESH.replace("when: [connect", "per_try: 2s, when: [connect")
@@ -32,13 +38,21 @@ class Http2Machine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.world = World(TEXT)
+        self.world = self.made()
         self.observer = Observer()
         self.world.worker.observer = cast("Any", self.observer)
         self.clients: list[Peer] = []
         self.endpoints: list[Peer] = []
         self.asked: dict[tuple[int, int], int] = {}  # the number of a client's stream
         self.number = 0
+
+    def made(self) -> World:
+        """Where it happens."""
+        return World(TEXT)
+
+    def through(self, body: bytes) -> bytes:
+        """A body as it comes out of the proxy."""
+        return body
 
     # --- clients --------------------------------------------------------------------------------
 
@@ -225,7 +239,9 @@ class Http2Machine(RuleBasedStateMachine):
             why, up, done = exchange.client_pauses, exchange.up, exchange.request_done
             assert bool(why & FULL) is (up is not None and up.choked and not done)
             assert not why & UNTAKEN or (up is None and not done)
+            assert bool(why & HOOKED) is (hooked(inward(exchange)) and not done)
             behind = exchange.endpoint_pauses
+            assert bool(behind & HOOKED) is hooked(outward(exchange))
             assert bool(behind & FULL) is exchange.down.choked
             looked_at = exchange.phase == LOOKING and up is not None
             assert bool(behind & LOOKED_AT) is looked_at or up is None
@@ -235,7 +251,7 @@ class Http2Machine(RuleBasedStateMachine):
         for peer in self.clients:
             for number, stream in peer.streams.items():
                 if stream.head.get(":status") == "200" and "x-mesh-reason" not in stream.head:
-                    body = counted(self.asked[id(peer), number], SIZE)
+                    body = self.through(counted(self.asked[id(peer), number], SIZE))
                     assert body.startswith(stream.body)
 
     @invariant()
@@ -243,7 +259,8 @@ class Http2Machine(RuleBasedStateMachine):
         for peer in self.endpoints:
             for stream in peer.streams.values():
                 if stream.head:
-                    assert counted(number_of(stream), SIZE).startswith(stream.body)
+                    body = self.through(counted(number_of(stream), SIZE))
+                    assert body.startswith(stream.body)
 
     @invariant()
     def what_a_client_authenticated_is_its_alone(self) -> None:
@@ -300,5 +317,22 @@ class Http2Machine(RuleBasedStateMachine):
             world.close()
 
 
+class Http2BodyMachine(Http2Machine):
+    """The same with a layer that changes both bodies."""
+
+    def made(self) -> World:
+        self.bodies = Bodies()
+        return World(TEXT, self.bodies)
+
+    def through(self, body: bytes) -> bytes:
+        return body.translate(Bodies.digits)
+
+    @invariant()
+    def layers_get_each_byte_once(self) -> None:
+        for (_, path), body in self.bodies.came.items():
+            assert counted(int(path[1:]), SIZE).startswith(body)
+
+
 TestExchangeOverHttp2 = Http2Machine.TestCase
-TestExchangeOverHttp2.settings = MACHINE_SETTINGS
+TestBodiesOverHttp2 = Http2BodyMachine.TestCase
+TestExchangeOverHttp2.settings = TestBodiesOverHttp2.settings = MACHINE_SETTINGS

@@ -305,6 +305,41 @@ class Probe(Layer):
         self.ended.append(request)
 
 
+class Bodies(Probe):
+    """Puts every digit of a body as far from nine as it was from nought; waits for every third
+    piece."""
+
+    digits = bytes.maketrans(b"0123456789", b"9876543210")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = 0
+        self.came: dict[tuple[str, str], bytes] = {}
+        self.whole: set[tuple[str, str]] = set()
+
+    def _piece(self, way: str, request: Request, piece: bytes, end: bool) -> Any:
+        key = (way, request.path)
+        assert key not in self.whole
+        assert piece or end
+        self.came[key] = self.came.get(key, b"") + piece
+        if end:
+            self.whole.add(key)
+        self.calls += 1
+        made = piece.translate(self.digits)
+        if self.calls % 3:
+            return made
+        self.gates.append(Gate())
+        return self._wait(self.gates[-1], cast("Any", made))
+
+    def on_request_body(self, request: Request, piece: bytes, end: bool) -> Any:
+        return self._piece("in", request, piece, end)
+
+    def on_response_body(
+        self, request: Request, response: Response, piece: bytes, end: bool
+    ) -> Any:
+        return self._piece("out", request, piece, end)
+
+
 @asynccontextmanager
 async def unlimited(*_: object) -> AsyncIterator[None]:
     """Stands for what bounds a connect: it ends as the test says."""
@@ -314,7 +349,7 @@ async def unlimited(*_: object) -> AsyncIterator[None]:
 class World:
     """A real worker, its real connections and layers; everything below them is here."""
 
-    def __init__(self, text: str = MESH) -> None:
+    def __init__(self, text: str = MESH, probe: Probe | None = None) -> None:
         self.now = 1_000_000_000_000
         self.loop = Loop(self)
         self.connecting: list[Gate] = []
@@ -325,12 +360,13 @@ class World:
             self._patch(f"{module}.now_ns", lambda: self.now)
         self._patch("meshcore.upstream.connector.patience", unlimited)
         self._patch("meshcore.process.layers.log", mock.Mock())
+        self._patch("meshcore.process.body_hooks.log", mock.Mock())
         self._patch("meshcore.upstream.connector.Connector._connect", self._connector())
         self._patch("meshcore.upstream.http1.is_quiet", lambda wire: not wire.rest)
         self._patch("meshcore.upstream.http2.Http2Connection.is_alive", lambda _: True)
         self.engine = Engine(seed=1)
         snapshot = compiled(text)
-        self.probe = Probe()
+        self.probe = probe or Probe()
         self._patch("asyncio.get_running_loop", lambda: self.loop)
         self._patch("asyncio.events._get_running_loop", lambda: self.loop)
         self.worker = Worker(self.engine, {"test:Probe": self.probe})

@@ -135,7 +135,6 @@ def test_no_endpoint_is_a_refusal() -> None:
         ({"endpoints": ["nonsense"]}, r"endpoints\[0\]"),
         ({"endpoints": [{"address": "a:1", "weight": 0}]}, "weight"),
         ({"endpoints": ["a:1"], "balance": "best"}, "balance"),
-        ({"endpoints": ["a:1"], "eject_fr": "1s"}, "eject_for"),
     ],
 )
 def test_what_is_wrong_is_said(arguments: dict[str, object], text: str) -> None:

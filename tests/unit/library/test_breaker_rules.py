@@ -76,12 +76,12 @@ def test_every_rule_that_is_none_is_told(make: Make) -> None:
         ("faliures", "did you mean failures?"),
         ("slow_call_ns", ""),
         ("on", "failure_on says what a failure is"),
-        ("nonsense", "no rule nonsense$"),
+        ("nonsense", "no keyword nonsense$"),
     ],
 )
 def test_a_rule_that_there_is_not(make: Make, name: str, told: str) -> None:
     with pytest.raises(
-        TypeError, match=f"no rule {name}.*{told}" if "no rule" not in told else told
+        TypeError, match=f"no keyword {name}.*{told}" if "no keyword" not in told else told
     ):
         make(**{name: 1})
 

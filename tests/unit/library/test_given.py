@@ -72,7 +72,6 @@ BALANCERS: list[tuple[dict[str, Any], dict[str, Any]]] = [
     ({"eject_for": "0s"}, {"ejection": {"eject_for": "0s"}}),
     ({"max_percent": 200}, {"ejection": {"max_percent": 200}}),
     ({"max_percent": "half"}, {"ejection": {"max_percent": "half"}}),
-    ({"eject_for_ns": 3}, {"ejection": {"eject_for_ns": 3}}),
     ({"balance": "best"}, {"balance": "best"}),
     ({"endpoints": []}, {"endpoints": []}),
     ({"endpoints": "a:1"}, {"endpoints": "a:1"}),
@@ -96,15 +95,12 @@ def test_a_balancer_is_judged_as_in_a_file(
     assert told == of_file("upstream", {"endpoints": ["a:1"], **upstream})
 
 
-MISSPELT: list[tuple[dict[str, Any], str]] = [
-    ({"hst": "a"}, r"^hst: unknown key \(did you mean host\?\)$"),
-    ({"prefx": "/"}, r"^prefx: unknown key \(did you mean prefix\?\)$"),
-    ({"prioritty": 1}, r"^prioritty: unknown key \(did you mean priority\?\)$"),
+TOO_MANY: list[tuple[dict[str, Any], str]] = [
     ({"path": "/a", "prefix": "/b"}, r"^path: path and prefix given: a route has one of path, "),
 ]
 
 
-@pytest.mark.parametrize(("keywords", "text"), MISSPELT)
+@pytest.mark.parametrize(("keywords", "text"), TOO_MANY)
 def test_a_route_says_what_was_meant(keywords: dict[str, Any], text: str) -> None:
     routes: meshcore.RouteMap[int] = meshcore.RouteMap()
     for change in (routes.insert, routes.replace):
@@ -121,8 +117,6 @@ def test_a_route_says_what_was_meant(keywords: dict[str, Any], text: str) -> Non
 @pytest.mark.parametrize(
     ("keywords", "text"),
     [
-        ({"eject_fr": "1s"}, r"^eject_fr: unknown key \(did you mean eject_for\?\)$"),
-        ({"blance": "random"}, r"^blance: unknown key \(did you mean balance\?\)$"),
         ({"eject_for": -1}, r"^eject_for: -1 is less than no time$"),
         ({"eject_for": float("nan")}, r"^eject_for: nan is not a duration"),
         ({"failures": 0, "eject_for": "soon"}, r"^eject_for: 'soon' is not a duration"),

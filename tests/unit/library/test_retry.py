@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import email.message
+import email.utils
 import functools
 import io
 import multiprocessing
@@ -229,6 +230,13 @@ class AsksError(Exception):
 )
 def test_what_failed_says_for_how_long(outcome: object, seconds: float) -> None:
     assert asked_ns(outcome) == int(seconds * 1e9)
+
+
+def test_a_date_is_counted_from_that_of_its_response() -> None:
+    response = Response("Wed, 21 Oct 2015 07:28:00 GMT")
+    response.headers["Date"] = "Wed, 21 Oct 2015 07:27:58 GMT"
+    assert asked_ns(response) == 2_000_000_000
+    assert asked_ns(Response(email.utils.formatdate(time.time() + 100, usegmt=True))) > 90 * 10**9
 
 
 def test_a_response_that_asks_for_too_much_is_the_callers(call: Call) -> None:

@@ -123,7 +123,7 @@ state = shared.SharedState(sys.argv[1])
 def die(*args):
     print("held", flush=True)
     signal.pause()
-shared.SharedState._make = die
+shared.SharedState._made = die
 state.token_bucket("never", "1/s", 3)
 """
 

@@ -214,11 +214,10 @@ import os, signal, sys, threading
 import meshcore
 state = meshcore.SharedState(sys.argv[1])
 held = threading.Event()
-def hold():
-    with state._file.locked():
-        held.set()
-        signal.pause()
-threading.Thread(target=hold, daemon=True).start()
+def hold(_fd):
+    held.set()
+    signal.pause()
+threading.Thread(target=state._file.alone, args=(hold,), daemon=True).start()
 held.wait()
 if child := os.fork():
     print(child, flush=True)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from meshcore import Answer, Layer, Request, Response
-from meshcore.testing import Changes, Ran, request, response, run, run_async
+from meshcore.testing import Changes, Mesh, Ran, request, response, run, run_async
 
 GET = "GET https://a.example/v1/%7Ex?q=1"
 
@@ -202,3 +202,93 @@ async def test_in_a_loop_what_waits_is_awaited() -> None:
         run(Async(), asked())
     assert run(Plain(), asked()).passed
     assert run(Layer(), asked(), 200).passed
+
+
+class Redact(Layer):
+    """Writes stars for digits; adds up what it saw in the trailers."""
+
+    def __init__(self) -> None:
+        self.pieces: list[tuple[str, bytes, bool]] = []
+
+    def on_request_body(self, request: Request, piece: bytes, end: bool) -> bytes | Answer:
+        self.pieces.append(("in", piece, end))
+        return Answer(422) if b"!" in piece else piece.translate(STARS)
+
+    async def on_response_body(
+        self, request: Request, response: Response, piece: bytes, end: bool
+    ) -> bytes | None:
+        await asyncio.sleep(0)
+        self.pieces.append(("out", piece, end))
+        return piece.translate(STARS) if end else None
+
+    async def on_response_trailers(
+        self, request: Request, response: Response, trailers: list[tuple[str, str]]
+    ) -> list[tuple[str, str]]:
+        return [*trailers, ("x-pieces", str(len(self.pieces)))]
+
+
+STARS = bytes.maketrans(b"0123456789", b"*" * 10)
+POST = "POST https://a.example/"
+
+
+@both
+def test_bodies_are_put_through_their_hooks(do: Callable[..., Ran]) -> None:
+    redact = Redact()
+    ran = do(redact, request(POST, body=b"no 1"), response(body=b"no 2", trailers={"x-a": "1"}))
+    assert redact.pieces == [("in", b"no 1", True), ("out", b"no 2", True)]
+    assert (ran.request_body, ran.body) == (b"no *", b"no *")
+    assert ran.trailers == (("x-a", "1"), ("x-pieces", "2"))
+    assert ran.passed
+
+
+def test_bodies_come_in_pieces() -> None:
+    redact = Redact()
+    ran = run(redact, request(POST, body=b"12345"), response(body=b"6789"), piece_bytes=2)
+    came = [(b"12", False), (b"34", False), (b"5", True)]
+    assert [x[1:] for x in redact.pieces if x[0] == "in"] == came
+    assert (ran.request_body, ran.body) == (b"*****", b"67**")
+
+
+def test_what_has_no_body_is_not_shown_to_hooks() -> None:
+    redact = Redact()
+    ran = run(redact, request(GET), response(204))
+    assert (redact.pieces, ran.request_body, ran.body) == ([], b"", b"")
+    run(redact, request(GET), Answer(200, [], b"5"))
+    assert redact.pieces == [], "answers are whole"
+
+
+def test_a_body_is_answered_within() -> None:
+    ran = run(Redact(), request(POST, body=b"12!45"), response(), piece_bytes=2)
+    assert (ran.status, ran.request_body, ran.response) == (422, b"**", None)
+
+
+@pytest.mark.parametrize("made", ["text", [("content-length", "1")]])
+def test_what_is_no_piece_or_trailer_is_an_error(made: object) -> None:
+    class Wrong(Layer):
+        def on_request_body(self, request: Request, piece: bytes, end: bool) -> Any:
+            return made if isinstance(made, str) else None
+
+        def on_request_trailers(self, request: Request, trailers: list[tuple[str, str]]) -> Any:
+            return made
+
+    with pytest.raises(TypeError, match="Wrong returned "):
+        run(Wrong(), request(POST, body=b"a", trailers={"x-a": "1"}))
+
+
+def test_a_mesh_puts_bodies_through_layers() -> None:
+    mesh = Mesh(MESH, layers={"a:Redact": Redact()})
+    asked = mesh.decide(POST, body=b"no 1")
+    assert asked.sent is not None
+    assert (asked.sent.body, asked.sent.header("content-length")) == (b"no *", None)
+    got = mesh.succeed(asked, body=b"no 2")
+    assert (got.status, got.body) == (200, b"no *")
+    refused = mesh.decide(POST, body=b"!")
+    assert (refused.action, refused.status, refused.reason) == ("answer", 422, "layer_response")
+
+
+MESH = """
+version: 1
+listeners: {edge: {bind: "127.0.0.1:0", layers: [{python: "a:Redact"}]}}
+routes: [{name: all, upstream: one}]
+upstreams: {one: {endpoints: ["127.0.0.1:1"]}}
+"""

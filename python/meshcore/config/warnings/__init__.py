@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from meshcore.config.warnings.forged import forged_fields
 from meshcore.config.warnings.paths import literal_wildcards, refused_paths
 from meshcore.config.warnings.routes import unreachable_routes
 from meshcore.config.warnings.times import idle_times
@@ -26,6 +27,7 @@ CHECKS: Final[tuple[Callable[[Config], Iterator[Fault]], ...]] = (
     unreachable_routes,
     literal_wildcards,
     refused_paths,
+    forged_fields,
     idle_times,
     unused_upstreams,
     listeners_without_routes,

@@ -1,5 +1,6 @@
 //! How long it is waited before another attempt, and who is not asked again.
 
+use crate::calendar::parse_date;
 use crate::time::Nanos;
 
 /// Pauses by chance, each twice as long at most as the one before.
@@ -58,13 +59,21 @@ pub fn spread(not_before: Nanos, pause: Nanos, until: Nanos, random: u64) -> Nan
     Nanos(not_before.0.saturating_add(pause))
 }
 
-/// How long a `retry-after` asks to be left alone (RFC 9110 §10.2.3), where it says so in seconds;
-/// a date is not read.
-#[must_use]
-pub fn retry_after(value: &[u8]) -> Option<Nanos> {
-    let digits = value.len() <= 9 && value.iter().all(u8::is_ascii_digit);
-    let secs = std::str::from_utf8(value).ok().filter(|_| digits)?.parse().ok()?;
-    Some(Nanos::from_secs(secs))
+/// How long a `retry-after` asks to be left alone (RFC 9110 §10.2.3), in seconds or until a date: of
+/// the clock that wrote the `date` of the response, or of ours, `unix_s`, where it has none.
+pub fn retry_after(
+    value: &[u8],
+    date: Option<&[u8]>,
+    unix_s: impl FnOnce() -> u64,
+) -> Option<Nanos> {
+    if value.iter().all(u8::is_ascii_digit) {
+        let digits = std::str::from_utf8(value).ok().filter(|digits| digits.len() <= 9)?;
+        return digits.parse().ok().map(Nanos::from_secs);
+    }
+    let now = unix_s();
+    let at = parse_date(value, now)?;
+    let from = date.and_then(|date| parse_date(date, now)).unwrap_or(now);
+    Some(Nanos::from_secs(at.saturating_sub(from)))
 }
 
 /// What a caller of a library may set; the proxy's rules are its configuration's.
@@ -169,11 +178,19 @@ mod tests {
     }
 
     #[test]
-    fn retry_after_is_read_in_seconds() {
-        assert_eq!(retry_after(b"120"), Some(Nanos::from_secs(120)));
-        for bad in [&b""[..], b"-1", b"1.5", b" 1", b"9999999999", b"Wed, 21 Oct 2015 07:28:00 GMT"]
-        {
-            assert_eq!(retry_after(bad), None);
+    fn retry_after_is_read_in_seconds_and_as_a_date() {
+        let now = || 1_445_412_470; // ten seconds before the date below
+        let date = b"Wed, 21 Oct 2015 07:28:00 GMT";
+        assert_eq!(retry_after(b"120", None, now), Some(Nanos::from_secs(120)));
+        assert_eq!(retry_after(date, None, now), Some(Nanos::from_secs(10)));
+        assert_eq!(retry_after(date, None, || 1_445_412_500), Some(Nanos::ZERO), "it has passed");
+        // By the clock that wrote it, an hour behind ours.
+        let theirs = b"Wed, 21 Oct 2015 07:27:57 GMT";
+        let three = Some(Nanos::from_secs(3));
+        assert_eq!(retry_after(date, Some(theirs), || 1_445_416_080), three);
+        assert_eq!(retry_after(date, Some(b"today"), now), Some(Nanos::from_secs(10)));
+        for bad in [&b""[..], b"-1", b"1.5", b" 1", b"9999999999", b"Wed, 21 Oct 2015"] {
+            assert_eq!(retry_after(bad, None, now), None);
         }
     }
 }

@@ -107,6 +107,16 @@ const fn ms_ceil(t: Nanos) -> u64 {
 }
 
 impl Word {
+    /// How long it stays out; zero once it may be, or is, probed. `None`: it is in.
+    #[must_use]
+    pub fn out_for(self, now: Nanos) -> Option<Nanos> {
+        match self.state {
+            State::In => None,
+            State::Out => Some(Nanos(self.at_ms * NS_PER_MS) - now),
+            State::Probing => Some(Nanos::ZERO),
+        }
+    }
+
     /// Unpacks.
     #[must_use]
     #[inline]

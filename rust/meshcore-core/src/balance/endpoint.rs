@@ -84,6 +84,12 @@ impl EndpointState {
         self.word().is_ejected()
     }
 
+    /// How long an ejected one stays out; zero once it may be, or is, probed. `None`: it is in.
+    #[must_use]
+    pub fn out_for(&self, now: Nanos) -> Option<Nanos> {
+        self.word().out_for(now)
+    }
+
     /// Whether an attempt may go: not draining, and in or due for a probe. Only loads.
     #[must_use]
     #[inline]

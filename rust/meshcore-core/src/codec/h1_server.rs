@@ -1,14 +1,16 @@
 //! The server side of one HTTP/1.1 connection.
 
+use super::asked::Asked;
 use super::body::{BodyReader, Progress};
 use super::error::CodecError;
 use super::event::{BodyPart, ServerEvent};
 use super::field::is_token_byte;
-use super::input::{BlockRules, Input};
+use super::input::{BlockRules, Input, Located};
 use super::limits::Limits;
+use super::misdirected::misdirected;
 use super::request_head;
 use crate::error::Reason;
-use crate::head::Scheme;
+use crate::head::{RequestHead, Scheme};
 use crate::path::PathRules;
 
 /// What the listener decides about every request.
@@ -64,6 +66,8 @@ pub struct H1Server {
     keep_alive: bool,
     /// The request asks for a tunnel: what comes behind it may be the tunnel's.
     asks_tunnel: bool,
+    /// Of the request that was refused before it was told.
+    asked: Option<Box<Asked>>,
 }
 
 impl H1Server {
@@ -77,7 +81,7 @@ impl H1Server {
     #[must_use]
     pub fn with_rules(limits: Limits, rules: ServerRules) -> Self {
         let (input, state) = (Input::default(), State::Head);
-        Self { limits, rules, input, state, keep_alive: true, asks_tunnel: false }
+        Self { limits, rules, input, state, keep_alive: true, asks_tunnel: false, asked: None }
     }
 
     /// Takes what a read brought. `None`: nothing is complete yet, or what came belongs to a
@@ -106,11 +110,23 @@ impl H1Server {
             State::Closed(None) => Ok(None),
             State::Closed(Some(error)) => return Err(*error),
         };
-        if let Err(error) = result {
-            self.state = State::Closed(Some(error));
-            self.input = Input::default();
+        result.map_err(|error| self.fail(error, data))
+    }
+
+    /// Nothing more is read. Of what is no request yet what was read is kept for the log.
+    #[cold]
+    fn fail(&mut self, mut error: CodecError, data: &[u8]) -> CodecError {
+        if matches!(self.state, State::Head) && self.asked.is_none() {
+            let src = self.read_so_far(data);
+            let asked = Asked::of_bytes(src);
+            if error.reason == Reason::BadRequest {
+                error.message = misdirected(src).unwrap_or(error.message);
+            }
+            self.asked = Some(Box::new(asked));
         }
-        result
+        self.state = State::Closed(Some(error));
+        self.input = Input::default();
+        error
     }
 
     /// The event of what is kept already: call it after [`Self::start_next`].
@@ -119,6 +135,18 @@ impl H1Server {
     /// As [`Self::receive`].
     pub fn next_event(&mut self) -> Result<Option<ServerEvent>, CodecError> {
         self.receive(&[])
+    }
+
+    /// What is known of the request that was refused, or of whose head the rest has not come.
+    pub fn asked(&mut self) -> Option<Box<Asked>> {
+        let unfinished = matches!(self.state, State::Head) && self.input.len() > 0;
+        let refused = self.asked.take();
+        refused.or_else(|| unfinished.then(|| Box::new(Asked::of_bytes(self.read_so_far(&[])))))
+    }
+
+    fn read_so_far<'a>(&'a self, data: &'a [u8]) -> &'a [u8] {
+        let src = if self.input.len() > 0 { self.input.bytes() } else { data };
+        &src[..src.len().min(self.limits.header_bytes)]
     }
 
     /// The response is out: makes ready for the next request. `false`: the connection must be
@@ -206,23 +234,34 @@ impl H1Server {
         let head = request_head::read(block, &self.limits, &self.rules)?;
         self.keep_alive = head.keep_alive;
         self.asks_tunnel = head.tunnel().is_some();
+        match self.first_part(&head, &at, data) {
+            Ok(body) => Ok(Some(ServerEvent::Head { head, body })),
+            Err(error) => {
+                self.asked = Some(Box::new(Asked::of_head(&head)));
+                Err(error)
+            }
+        }
+    }
+
+    /// What of the body came with its head.
+    fn first_part(
+        &mut self,
+        head: &RequestHead,
+        at: &Located,
+        data: &[u8],
+    ) -> Result<BodyPart, CodecError> {
         let mut reader = BodyReader::new(head.body, &self.limits);
-        let body = match self.input.leave(&at, data) {
-            Some(from) => {
-                let progress = reader.read(data, from)?;
-                self.state = State::Body(reader);
-                self.advance(progress, data)?
-            }
-            None => {
-                let kept = self.input.bytes();
-                let Progress { mut part, used } = reader.read(kept, 0)?;
-                part.bytes = part.bytes.into_owned(kept);
-                self.input.consume(used);
-                self.state = if part.end { State::Done } else { State::Body(reader) };
-                part
-            }
-        };
-        Ok(Some(ServerEvent::Head { head, body }))
+        if let Some(from) = self.input.leave(at, data) {
+            let progress = reader.read(data, from)?;
+            self.state = State::Body(reader);
+            return self.advance(progress, data);
+        }
+        let kept = self.input.bytes();
+        let Progress { mut part, used } = reader.read(kept, 0)?;
+        part.bytes = part.bytes.into_owned(kept);
+        self.input.consume(used);
+        self.state = if part.end { State::Done } else { State::Body(reader) };
+        Ok(part)
     }
 
     /// Moves on behind a part of a body that lies in `data`.

@@ -303,9 +303,10 @@ impl Nominated {
     }
 }
 
-/// Whether a field may come behind the body (RFC 9110 §6.5.1: nothing that frames, routes,
-/// authenticates or says how to read the content).
-pub(super) fn may_be_trailer(name: &[u8]) -> bool {
+/// Whether a field (lower case) may come behind the body (RFC 9110 §6.5.1: nothing that frames,
+/// routes, authenticates or says how to read the content).
+#[must_use]
+pub fn may_be_trailer(name: &[u8]) -> bool {
     classify(name) == Class::Plain
         && !matches!(
             name,

@@ -5,7 +5,8 @@
 //! In: `input` keeps what a read brought too early and finds where a head ends, `parse` runs
 //! httparse over exactly that block, `framing` draws from its fields what the connection must
 //! know (RFC 9112 §6.3), `target` and `authority` split the request target, `request_head` puts
-//! them together, `body` and `chunked` read the body. [`H1Server`] and [`H1Client`] are the two machines over them; each gives at most
+//! them together, `body` and `chunked` read the body; `asked` keeps for the log what is known of
+//! a request that they refuse. [`H1Server`] and [`H1Client`] are the two machines over them; each gives at most
 //! one [`ServerEvent`] or [`ClientEvent`] for a read.
 //!
 //! Out: `header_rules` says which fields pass, [`encode_request`], [`encode_response`],
@@ -20,6 +21,7 @@
 //! bare LF as a line end, bytes above 0x7F in a target, and anything in a chunk extension; those
 //! holes are closed here.
 
+mod asked;
 mod authority;
 mod body;
 mod chunked;
@@ -39,6 +41,7 @@ mod hpack;
 mod input;
 mod limits;
 mod mend;
+mod misdirected;
 mod parse;
 mod proxy_protocol;
 mod request_head;
@@ -46,6 +49,7 @@ mod target;
 mod via;
 mod websocket;
 
+pub use asked::Asked;
 pub use authority::host_of;
 pub use encode::{encode_chunk_end, encode_chunk_header, encode_last_chunk, reason_phrase};
 pub use encode_request::{RequestRules, encode_request};
@@ -61,9 +65,10 @@ pub use h1_client::H1Client;
 pub use h1_server::{H1Server, ServerRules};
 pub use header_ops::{HeaderOps, OpsError};
 pub(crate) use header_rules::is_alike;
-pub use header_rules::{Unseen, is_codecs_own, strip_vouched, take_out, unseen};
+pub use header_rules::{Unseen, is_codecs_own, may_be_trailer, strip_vouched, take_out, unseen};
 pub use limits::Limits;
 pub use mend::Lenient;
+pub use misdirected::misdirected;
 pub use proxy_protocol::{Ends, ProxyHeader, ProxyVersion, parse_proxy_header, proxy_header};
 pub use via::{ViaMark, random_name};
 pub use websocket::{KEY as WEBSOCKET_KEY, WEBSOCKET, accept as websocket_accept};

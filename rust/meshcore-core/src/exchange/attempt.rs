@@ -416,10 +416,9 @@ impl RequestTicket {
     }
 }
 
-/// How long a response's `retry-after` asks to be left alone.
-#[must_use]
-pub fn retry_after(fields: &Headers) -> Option<Nanos> {
-    back_off::retry_after(fields.get(b"retry-after")?)
+/// How long a response's `retry-after` asks to be left alone; `unix_s` is asked for dates alone.
+pub fn retry_after(fields: &Headers, unix_s: impl FnOnce() -> u64) -> Option<Nanos> {
+    back_off::retry_after(fields.get(b"retry-after")?, fields.get(b"date"), unix_s)
 }
 
 /// Whether a route's policy lets what ended so be tried again.

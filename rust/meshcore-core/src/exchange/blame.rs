@@ -41,7 +41,7 @@ impl RequestTicket {
     /// for, or its call may be quiet.
     pub(super) fn is_no_failure(&self, reason: Reason, now: Nanos) -> bool {
         match reason.blame() {
-            Blame::Reset => self.body.is_awaited(now),
+            Blame::Reset => self.is_body_awaited(now),
             Blame::Timeout => {
                 reason == Reason::UpstreamTryTimeout && self.kind == Kind::Grpc && self.body.done
             }
@@ -114,7 +114,7 @@ impl RequestTicket {
             let slow = self.took_long(rules, now);
             let finding = match rules.of(what) {
                 Finding::Success if slow => rules.of(What::Slow),
-                Finding::Failure(_) if self.is_given_up(now) || self.body.is_awaited(now) => {
+                Finding::Failure(_) if self.is_given_up(now) || self.is_body_awaited(now) => {
                     Finding::Neutral
                 }
                 finding => finding,

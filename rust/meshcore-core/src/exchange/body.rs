@@ -28,6 +28,8 @@ pub enum Keep {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct BodyAccount {
     received: u64,
+    /// The same as it goes on: layers may have changed it.
+    made: u64,
     /// What came with the head.
     first: u64,
     /// All that came is at hand.
@@ -48,6 +50,7 @@ impl BodyAccount {
     pub(super) const fn new(done: bool, now: Nanos) -> Self {
         Self {
             received: 0,
+            made: 0,
             first: 0,
             kept: true,
             done,
@@ -61,13 +64,35 @@ impl BodyAccount {
 
     /// A piece came; `taken`: somebody takes it, `answered`: no other attempt follows.
     pub(super) fn receive(&mut self, len: u64, taken: bool, answered: bool, now: Nanos) -> Keep {
+        self.come(len, now);
+        self.make(len, taken, answered)
+    }
+
+    /// So much came.
+    pub(super) fn come(&mut self, len: u64, now: Nanos) {
         self.received += len;
         self.last = now;
-        if answered || !self.kept || (taken && self.received > REPLAY_BYTES) {
+    }
+
+    /// So much goes on; `taken` and `answered` as in [`receive`](Self::receive).
+    pub(super) fn make(&mut self, len: u64, taken: bool, answered: bool) -> Keep {
+        self.made += len;
+        if answered || !self.kept || (taken && self.made > REPLAY_BYTES) {
             self.kept = false;
             return Keep::No;
         }
-        if self.received > REPLAY_BYTES { Keep::Full } else { Keep::Yes }
+        if self.made > REPLAY_BYTES { Keep::Full } else { Keep::Yes }
+    }
+
+    /// Layers make another one of it, from its beginning to its end.
+    pub(super) fn make_anew(&mut self) {
+        self.made = 0;
+        self.done = false;
+    }
+
+    /// Its sender was not waited for until now.
+    pub(super) fn excuse(&mut self, now: Nanos) {
+        self.last = now;
     }
 
     /// So much of it came with the head.
@@ -84,7 +109,7 @@ impl BodyAccount {
     /// What was held until somebody took it was sent: if it was too much, it is not kept. Whether
     /// it still is.
     pub(super) fn sent(&mut self) -> bool {
-        self.kept &= self.received <= REPLAY_BYTES;
+        self.kept &= self.made <= REPLAY_BYTES;
         self.kept
     }
 
@@ -187,5 +212,19 @@ mod tests {
 
         let mut body = BodyAccount::new(false, T0);
         assert_eq!(body.receive(1, true, true, T0), Keep::No, "the response is out");
+    }
+
+    #[test]
+    fn what_layers_make_of_it_is_kept_and_what_came_is_rated() {
+        let mut body = BodyAccount::new(true, T0);
+        body.least_rate = 500;
+        body.receive(60_000, false, false, T0);
+        body.make_anew();
+        assert!(!body.done, "its end is not made yet");
+        assert_eq!(body.make(65_536, true, false), Keep::Yes);
+        body.come(1_000_000, after(1));
+        assert!(body.sent());
+        assert_eq!(body.rate_due(), after(20 + 2_120));
+        assert_eq!(body.make(1, true, false), Keep::No);
     }
 }

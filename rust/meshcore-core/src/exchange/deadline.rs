@@ -7,7 +7,7 @@ use crate::error::Reason;
 use crate::time::Nanos;
 
 /// An async hook of a Python layer may take this long: as long as clients of HTTP commonly wait.
-const LAYER: Nanos = Nanos::from_secs(30);
+pub(super) const LAYER: Nanos = Nanos::from_secs(30);
 
 /// What a request waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,10 +51,11 @@ impl RequestTicket {
     pub fn next_due(&self) -> Nanos {
         let awaited = match self.awaited {
             Awaited::Layer(since) => since + LAYER,
+            _ if self.is_at_work() => Nanos::MAX,
             Awaited::Head => self.head_due().min(self.try_due(Some(self.last))),
             Awaited::Byte(since) => after(since, self.idle_ns()),
         };
-        awaited.min(self.deadline).min(self.probe_due())
+        awaited.min(self.work_due()).min(self.deadline).min(self.probe_due())
     }
 
     /// The same, for a timer that is set to it now.
@@ -124,20 +125,23 @@ impl RequestTicket {
         if now >= self.deadline {
             return Due::Over(Reason::DeadlineExceeded, "");
         }
+        let too_long = Due::Over(Reason::LayerError, "a layer took over 30 s");
         match self.awaited {
-            Awaited::Layer(since) if now >= since + LAYER => {
-                Due::Over(Reason::LayerError, "a layer took over 30 s")
-            }
+            _ if now >= self.work_due() => too_long,
+            Awaited::Layer(since) if now >= since + LAYER => too_long,
+            Awaited::Head | Awaited::Byte(_) if self.is_at_work() => self.not_yet(now),
             Awaited::Head if now >= self.head_due() => self.head_missing(paused, now),
             Awaited::Head if now >= self.try_due(None) => Due::Attempt(Reason::UpstreamTryTimeout),
             Awaited::Byte(since) if now >= after(since, self.idle_ns()) => {
                 Due::Over(self.silent(paused), "idle_timeout")
             }
-            _ => {
-                self.last = now;
-                Due::NotYet
-            }
+            _ => self.not_yet(now),
         }
+    }
+
+    fn not_yet(&mut self, now: Nanos) -> Due {
+        self.last = now;
+        Due::NotYet
     }
 
     fn head_missing(&self, paused: Paused, now: Nanos) -> Due {
@@ -432,6 +436,36 @@ mod tests {
         assert_eq!(due_at(&mut bounded, NOBODY, at(9)), over);
         let mut answering = responded(bounded, Head { grpc: true, ..OK }, at(8));
         assert_eq!(due_at(&mut answering, NOBODY, at(9)), over);
+    }
+
+    #[test]
+    fn a_hook_has_its_own_time_and_nobody_else_any_meanwhile() {
+        let slow = Due::Over(Reason::LayerError, "a layer took over 30 s");
+        let mut upload = plain(false);
+        upload.make_body();
+        upload.at_work(true, true, at(3));
+        upload.reading(false, at(3));
+        assert_eq!(upload.next_due(), at(33), "not the client's");
+        assert_eq!(upload.due(NOBODY, at(32)), Due::NotYet);
+        upload.at_work(true, false, at(32));
+        upload.reading(true, at(32));
+        assert_eq!(upload.next_due(), at(49), "its least rate goes on");
+        upload.at_work(true, true, at(40));
+        assert_eq!(upload.due(NOBODY, at(70)), slow);
+
+        let mut asked = plain(true);
+        asked.make_body();
+        asked.at_work(true, true, T0);
+        asked.at_work(true, false, at(20));
+        asked.request_ended(at(20));
+        assert_eq!(asked.next_due(), at(25), "the endpoint's begins with the end");
+
+        let mut download = responded(plain(true), OK, at(1));
+        download.at_work(false, true, at(2));
+        assert_eq!(download.next_due(), at(32));
+        assert_eq!(download.due(Paused { endpoint: true, client: false }, at(31)), Due::NotYet);
+        download.at_work(false, false, at(31));
+        assert_eq!(download.next_due(), at(91), "silence counts from there");
     }
 
     #[test]

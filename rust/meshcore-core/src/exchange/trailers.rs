@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 
+use super::body_hooks::AtWork;
 use super::ticket::RequestTicket;
 use crate::codec::{HeaderOps, is_alike};
 use crate::head::Headers;
@@ -34,6 +35,8 @@ impl Changed {
 pub(super) struct ChangedByLayers {
     request: Changed,
     response: Changed,
+    /// Since when a hook of theirs has a piece of either body.
+    pub(super) at_work: AtWork,
 }
 
 impl RequestTicket {

@@ -45,6 +45,8 @@ pub struct AccessLine<'a> {
     pub took_ns: u64,
     /// `x-request-id`.
     pub request_id: &'a [u8],
+    /// Of a request that was refused before it was one: bytes that came of its head.
+    pub head_bytes: Option<usize>,
 }
 
 /// Most bytes of a field as written. All of them come to less than 4 KiB a line (PIPE_BUF), which a
@@ -111,6 +113,9 @@ impl AccessLine<'_> {
         line.put(b",\"duration_ms\":");
         write_ms(&mut line.out, self.took_ns);
         line.text("request_id", self.request_id, most::DETAIL);
+        if let Some(bytes) = self.head_bytes {
+            line.number("head_bytes", bytes as u64);
+        }
         if !line.cut.is_empty() {
             let names = line.cut.join("\",\"");
             line.put(format!(",\"cut\":[\"{names}\"]").as_bytes());
@@ -131,8 +136,10 @@ impl AccessLine<'_> {
             line.put(b" ");
             line.escape("host", self.host, most::NAME);
             self.write_target(line);
-            line.put(b" HTTP/");
-            line.put(self.protocol.as_bytes());
+            if !self.protocol.is_empty() {
+                line.put(b" HTTP/");
+                line.put(self.protocol.as_bytes());
+            }
         }
         line.put(b"\" ");
         write_number(&mut line.out, u64::from(self.status));
@@ -157,6 +164,9 @@ impl AccessLine<'_> {
         line.put(b"\" \"");
         line.escape("detail", self.detail.as_bytes(), most::DETAIL);
         line.put(b"\"");
+        if let Some(bytes) = self.head_bytes {
+            line.put(format!(" head_bytes={bytes}").as_bytes());
+        }
         if !line.cut.is_empty() {
             let names = line.cut.join(",");
             line.put(format!(" cut={names}").as_bytes());
@@ -301,6 +311,7 @@ mod tests {
         attempts: 1,
         took_ns: 1_234_567,
         request_id: b"id\r\nforged \x7f \xff \xc2\x9b",
+        head_bytes: None,
     };
 
     #[test]
@@ -335,6 +346,24 @@ mod tests {
     }
 
     #[test]
+    fn what_is_not_known_of_a_refused_request_is_left_out() {
+        let line = AccessLine {
+            protocol: "",
+            host: b"",
+            path: b"/x",
+            query: None,
+            request_id: b"",
+            head_bytes: Some(7),
+            ..LINE
+        };
+        let text = line.to_text(false);
+        assert!(text.contains(" 192.0.2.1 \"GET /x\" 503 - "), "{text}");
+        assert!(text.ends_with(" 1.235ms \"\" \"\" head_bytes=7\n"), "{text}");
+        let value: serde_json::Value = serde_json::from_str(&line.to_text(true)).unwrap();
+        assert_eq!((&value["protocol"], &value["head_bytes"]), (&"".into(), &7.into()));
+    }
+
+    #[test]
     fn a_line_fits_into_a_pipes_buffer_whatever_anybody_sends() {
         let letters = "x".repeat(70_000);
         let name = "n".repeat(255);
@@ -355,6 +384,7 @@ mod tests {
                     endpoint: &name,
                     took_ns: u64::MAX / 2,
                     request_id: long,
+                    head_bytes: Some(usize::MAX),
                     ..LINE
                 };
                 let json = line.to_text(true);
@@ -368,7 +398,8 @@ mod tests {
                 assert!(value["target"].as_str().unwrap().contains("…?"));
                 let text = line.to_text(false);
                 assert!(text.len() <= 4096, "{}", text.len());
-                assert!(text.ends_with("…\" cut=method,host,target,request_id,detail\n"), "{text}");
+                assert!(text.contains("…\" head_bytes=18446744073709551615 cut="), "{text}");
+                assert!(text.ends_with(" cut=method,host,target,request_id,detail\n"), "{text}");
             }
         }
     }

@@ -6,26 +6,36 @@ use meshcore_core::admission::BreakerPermit;
 use meshcore_core::time::Nanos;
 
 use super::permit::Held;
+use super::random::process;
 
 /// Permits of one closed epoch are all the same, so blocks that hold such are only counted; those
 /// that come while any other is held are known one by one, by Python (`meshcore.library.blocks`).
 /// So whatever is counted is no younger than what is known. Only ever touched under the GIL.
+///
+/// In the child of a fork the blocks that its parent counted end, too, but are the parent's: it
+/// knows of them by their process, and those of its own end before.
 #[derive(Debug, Default)]
 pub(super) struct Blocks {
     counted: AtomicUsize,
     same: AtomicU32,
     last: AtomicU64,
     known: AtomicUsize,
+    process: AtomicU64,
+    inherited: AtomicUsize,
 }
 
 impl Blocks {
     /// `one_by_one`: whether each is to be known.
     pub(super) fn new(one_by_one: bool) -> Self {
-        Self { known: AtomicUsize::new(usize::from(one_by_one)), ..Self::default() }
+        let (known, process) = (AtomicUsize::new(usize::from(one_by_one)), process().into());
+        Self { known, process, ..Self::default() }
     }
 
     /// Counts a block in, if its permit is no other than that of the blocks under way.
     pub(super) fn count(&self, permit: BreakerPermit, began: u64) -> bool {
+        if self.process.load(Ordering::Relaxed) != process() {
+            self.inherit();
+        }
         let counted = self.counted.load(Ordering::Relaxed);
         let same = counted == 0 || self.same.load(Ordering::Relaxed) == permit.bits();
         let fits = same && !permit.is_probe() && !self.any_known();
@@ -37,12 +47,29 @@ impl Blocks {
         fits
     }
 
-    /// The permit of a block that was counted in and ends; `None` if there is none. It may be any of
+    /// What a block that was counted in and ends held; `None` if there is none. It may be any of
     /// those, so it began as the last of them.
     pub(super) fn leave(&self) -> Option<Held> {
-        let permit = self.counted()?;
+        if self.process.load(Ordering::Relaxed) != process() {
+            self.inherit();
+        }
+        let began = self.last.load(Ordering::Relaxed);
+        let Some(permit) = self.counted() else {
+            let left = self.inherited.load(Ordering::Relaxed).checked_sub(1)?;
+            self.inherited.store(left, Ordering::Relaxed);
+            let permit = BreakerPermit::from_bits(self.same.load(Ordering::Relaxed));
+            return Some(Held { process: !process(), ..Held::new(permit, Nanos::ZERO, began) });
+        };
         self.counted.fetch_sub(1, Ordering::Relaxed);
-        Some(Held { permit, since: Nanos::ZERO, began: self.last.load(Ordering::Relaxed) })
+        Some(Held::new(permit, Nanos::ZERO, began))
+    }
+
+    /// The first time after a fork.
+    #[cold]
+    fn inherit(&self) {
+        self.process.store(process(), Ordering::Relaxed);
+        let counted = self.counted.swap(0, Ordering::Relaxed);
+        self.inherited.fetch_add(counted, Ordering::Relaxed);
     }
 
     /// The permit of those that are counted; `None` if there are none.

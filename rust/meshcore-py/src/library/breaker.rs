@@ -15,8 +15,9 @@ use super::causes::Causes;
 use super::clock::Clock;
 use super::counts::Counts;
 use super::judge::Judge;
+use super::now::Now;
 use super::permit::{Held, Permit};
-use super::random::Random;
+use super::random::{Random, process};
 use super::result::{is_over, not_async};
 use super::watch::{Watch, name_of};
 use crate::errors;
@@ -28,7 +29,7 @@ pub struct BreakerCore {
     clock: Clock,
     random: Random,
     judge: Judge,
-    blocks: Blocks,
+    pub(super) blocks: Blocks,
     watch: Option<Watch>,
     name: Option<String>,
     /// Called instead of a function that may not be.
@@ -39,6 +40,8 @@ pub struct BreakerCore {
     refusal: Py<PyType>,
     /// Its rules as JSON, defaults and all.
     rules_text: Box<str>,
+    /// Whether other processes have its words.
+    shared: bool,
 }
 
 impl BreakerCore {
@@ -87,13 +90,21 @@ impl BreakerCore {
             Some(watch) if watch.times_calls() => slf.get().clock.now(slf.py())?,
             _ => Nanos::ZERO,
         };
-        Ok(Held { permit, since, began: slf.get().counts.begin() })
+        Ok(Held::new(permit, since, slf.get().counts.begin()))
+    }
+
+    /// Whether its end is this process's to tell: of a fork's copies the parent's is.
+    #[inline]
+    fn is_ours(&self, held: Held) -> bool {
+        !self.shared || held.process == process()
     }
 
     /// Only a probe's place needs giving back, and that at any time.
-    pub(super) fn drop_permit(&self, permit: BreakerPermit) {
-        self.counts.add(Outcome::Neutral);
-        self.breaker.settle(permit, Outcome::Neutral, Nanos(0), self.random.next());
+    pub(super) fn drop_permit(&self, held: Held) {
+        if self.is_ours(held) {
+            self.counts.add(Outcome::Neutral);
+            self.breaker.settle(held.permit, Outcome::Neutral, Nanos(0), self.random.next());
+        }
     }
 
     /// `raised`: for whoever listens.
@@ -105,6 +116,9 @@ impl BreakerCore {
         raised: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
         let this = slf.get();
+        if !this.is_ours(held) {
+            return Ok(());
+        }
         let now = this.clock.now(slf.py())?;
         if let Some(watch) = &this.watch {
             return Self::settle_watched(slf, watch, held, (outcome, now), raised);
@@ -226,45 +240,6 @@ impl BreakerCore {
         result
     }
 
-    /// What the function calls through this breaker belongs to the probe.
-    #[cold]
-    fn run_probe<'py>(
-        slf: &Bound<'py, Self>,
-        permit: BreakerPermit,
-        function: &Bound<'py, PyAny>,
-        args: &Bound<'py, PyTuple>,
-        kwargs: Option<&Bound<'py, PyDict>>,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        // A second one, which is only ever looked at.
-        let shown = Held { permit: permit.inner(), since: Nanos::ZERO, began: 0 };
-        let shown = Py::new(slf.py(), Permit::new(slf, shown))?;
-        let block = slf.call_method1("_begin", (&shown,))?;
-        let result = function.call(args, kwargs);
-        shown.get().void();
-        slf.call_method1("_over", (block,))?;
-        result
-    }
-
-    /// Leaves a block while some are known one by one.
-    #[cold]
-    fn exit_known(slf: &Bound<'_, Self>, raised: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
-        let this = slf.get();
-        let counted = this.blocks.counted().map(BreakerPermit::bits);
-        // What raises here is who judged the block: it was known, and has ended.
-        let left = slf.call_method1("_leave", (raised, counted));
-        let Some(exact) = left.as_ref().map_or(Ok(None), |left| left.extract::<Option<bool>>())?
-        else {
-            this.blocks.known(false);
-            return left.map(drop);
-        };
-        let held = this.blocks.leave().ok_or_else(not_entered)?;
-        if exact {
-            Self::end(slf, held, raised)
-        } else {
-            Self::settle(slf, held, Outcome::Neutral, raised)
-        }
-    }
-
     /// What is called instead.
     #[cold]
     fn stand_in<'py>(
@@ -284,7 +259,7 @@ impl BreakerCore {
     }
 }
 
-fn not_entered() -> PyErr {
+pub(super) fn not_entered() -> PyErr {
     PyRuntimeError::new_err("the breaker's block was not entered here")
 }
 
@@ -318,7 +293,7 @@ impl BreakerCore {
         let slow_call = Nanos(rules.slow_call_ns);
         // Processes write different lines, by and large.
         let breaker = Breaker::new(block, rules).on_worker(seed as usize);
-        let (clock, random) = (Clock::new(clock), Random::new(seed));
+        let (clock, random, shared) = (Clock::new(clock), Random::new(seed), words.is_some());
         let refusal = errors::class(py, "BreakerOpen")?;
         let judge = Judge::new(&judging.0, judging.1, judging.2)?;
         let watch = Watch::new(slow_call, telling.0, telling.1, breaker.written_state());
@@ -337,6 +312,7 @@ impl BreakerCore {
             causes,
             refusal,
             rules_text,
+            shared,
         })
     }
 
@@ -347,7 +323,8 @@ impl BreakerCore {
         self.clock.visit(&visit)
     }
 
-    fn acquire(slf: &Bound<'_, Self>) -> PyResult<Permit> {
+    #[pyo3(name = "acquire")]
+    pub(super) fn permit(slf: &Bound<'_, Self>) -> PyResult<Permit> {
         Ok(Permit::new(slf, Self::admit_held(slf)?))
     }
 
@@ -376,7 +353,11 @@ impl BreakerCore {
         let this = slf.get();
         let held = Self::admit_held(slf)?;
         if !this.blocks.count(held.permit, held.began) {
-            slf.call_method1("_keep", (Permit::new(slf, held),))?;
+            let permit = Py::new(slf.py(), Permit::new(slf, held))?;
+            if let Err(broken_off) = slf.call_method1("_keep", (&permit,)) {
+                Self::forget(slf, &permit)?;
+                return Err(broken_off);
+            }
             this.blocks.known(true);
         }
         Ok(())
@@ -393,6 +374,19 @@ impl BreakerCore {
             return Self::exit_known(slf, raised);
         }
         Self::end(slf, this.blocks.leave().ok_or_else(not_entered)?, raised)
+    }
+
+    fn __aenter__(slf: &Bound<'_, Self>) -> PyResult<Now> {
+        Self::__enter__(slf).map(|()| Now)
+    }
+
+    fn __aexit__(
+        slf: &Bound<'_, Self>,
+        kind: Option<&Bound<'_, PyAny>>,
+        error: Option<&Bound<'_, PyAny>>,
+        trace: &Bound<'_, PyAny>,
+    ) -> PyResult<Now> {
+        Self::__exit__(slf, kind, error, trace).map(|()| Now)
     }
 
     #[getter]

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use meshcore_core::admission::{self, Admitted, ClientLimiter, TokenBucket, bytes_key, client_key};
 use meshcore_core::segment::Block;
-use pyo3::exceptions::{PyUnicodeEncodeError, PyValueError};
+use pyo3::exceptions::{PyOverflowError, PyUnicodeEncodeError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString};
@@ -40,18 +40,18 @@ impl BucketCore {
     }
 
     #[pyo3(signature = (n=1))]
-    fn try_acquire(&self, py: Python<'_>, n: u64) -> PyResult<bool> {
+    fn try_acquire(&self, py: Python<'_>, #[pyo3(from_py_with = count)] n: u64) -> PyResult<bool> {
         Ok(self.bucket.try_acquire(self.clock.now(py)?, n).is_ok())
     }
 
     #[pyo3(signature = (n=1))]
-    fn take(&self, py: Python<'_>, n: u64) -> PyResult<u64> {
+    fn take(&self, py: Python<'_>, #[pyo3(from_py_with = count)] n: u64) -> PyResult<u64> {
         let taken = self.bucket.try_acquire(self.clock.now(py)?, n);
         Ok(taken.map_or_else(|refused| refused.retry_after.0.max(1), |_| 0))
     }
 
     #[pyo3(signature = (n=1))]
-    fn give_back(&self, n: u64) {
+    fn give_back(&self, #[pyo3(from_py_with = count)] n: u64) {
         self.bucket.give_back(n);
     }
 
@@ -75,6 +75,24 @@ impl BucketCore {
         self.bucket.refill(self.clock.now(py)?);
         Ok(())
     }
+}
+
+/// Tokens that a program asks for. More than can be counted are more than any bucket holds.
+#[inline]
+fn count(given: &Bound<'_, PyAny>) -> PyResult<u64> {
+    given.extract().or_else(|error| count_beyond(given, error))
+}
+
+#[cold]
+fn count_beyond(given: &Bound<'_, PyAny>, error: PyErr) -> PyResult<u64> {
+    if !error.is_instance_of::<PyOverflowError>(given.py()) {
+        return Err(error);
+    }
+    if given.lt(0)? {
+        let text = format!("{} tokens cannot be taken or given back", given.str()?);
+        return Err(PyValueError::new_err(text));
+    }
+    Ok(u64::MAX)
 }
 
 /// What is there, and the nanoseconds until all is.
@@ -123,13 +141,33 @@ impl ClientsCore {
     }
 
     #[pyo3(signature = (client, n=1))]
-    fn try_acquire(&self, py: Python<'_>, client: Bound<'_, PyString>, n: u64) -> PyResult<bool> {
+    fn try_acquire(
+        &self,
+        py: Python<'_>,
+        client: Bound<'_, PyString>,
+        #[pyo3(from_py_with = count)] n: u64,
+    ) -> PyResult<bool> {
         let now = self.clock.now(py)?;
         Ok(self.limiter.try_acquire(self.key_of(&client)?, now, n).is_ok())
     }
 
+    /// For whoever asks for the same client always: by its `key`.
+    fn try_acquire_of(
+        &self,
+        py: Python<'_>,
+        key: u64,
+        #[pyo3(from_py_with = count)] n: u64,
+    ) -> PyResult<bool> {
+        Ok(self.limiter.try_acquire(key, self.clock.now(py)?, n).is_ok())
+    }
+
     #[pyo3(signature = (client, n=1))]
-    fn take(&self, py: Python<'_>, client: Bound<'_, PyString>, n: u64) -> PyResult<u64> {
+    fn take(
+        &self,
+        py: Python<'_>,
+        client: Bound<'_, PyString>,
+        #[pyo3(from_py_with = count)] n: u64,
+    ) -> PyResult<u64> {
         let taken = self.limiter.try_acquire(self.key_of(&client)?, self.clock.now(py)?, n);
         Ok(taken.map_or_else(|refused| refused.retry_after.0.max(1), |_| 0))
     }
@@ -148,7 +186,7 @@ impl ClientsCore {
         &self,
         py: Python<'_>,
         client: Bound<'_, PyString>,
-        n: u64,
+        #[pyo3(from_py_with = count)] n: u64,
     ) -> PyResult<(u64, Option<Charge>)> {
         let taken = self.limiter.try_acquire(self.key_of(&client)?, self.clock.now(py)?, n);
         Ok(match taken {

@@ -8,14 +8,24 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 
 use super::breaker::BreakerCore;
+use super::random::process;
 
-/// A permit, and when it was given if that matters.
+/// A permit, when it was given if that matters, and the process that it was given to: the child of a
+/// fork has a copy, which is not its own to give back.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Held {
     pub(super) permit: BreakerPermit,
     pub(super) since: Nanos,
     /// The how manieth call of its breaker it is for; none is later than it says.
     pub(super) began: u64,
+    pub(super) process: u64,
+}
+
+impl Held {
+    #[inline]
+    pub(super) fn new(permit: BreakerPermit, since: Nanos, began: u64) -> Self {
+        Self { permit, since, began, process: process() }
+    }
 }
 
 /// Leave to make one call. Whoever drops it unsettled gives it back: it says nothing.
@@ -45,7 +55,7 @@ impl Permit {
     }
 
     #[pyo3(signature = (raised, /))]
-    fn end(&self, py: Python<'_>, raised: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
+    pub(super) fn end(&self, py: Python<'_>, raised: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
         if self.settled.swap(true, Ordering::AcqRel) {
             return Ok(());
         }
@@ -66,7 +76,7 @@ impl Permit {
     }
 
     #[getter]
-    fn is_probe(&self) -> bool {
+    pub(super) fn is_probe(&self) -> bool {
         self.held.permit.is_probe()
     }
 
@@ -87,7 +97,7 @@ impl Permit {
     }
 
     /// Once: later calls do nothing.
-    fn settle(&self, py: Python<'_>, outcome: Outcome) -> PyResult<()> {
+    pub(super) fn settle(&self, py: Python<'_>, outcome: Outcome) -> PyResult<()> {
         if self.settled.swap(true, Ordering::AcqRel) {
             return Ok(());
         }
@@ -98,7 +108,7 @@ impl Permit {
 impl Drop for Permit {
     fn drop(&mut self) {
         if !*self.settled.get_mut() {
-            self.owner.get().drop_permit(self.held.permit);
+            self.owner.get().drop_permit(self.held);
         }
     }
 }

@@ -18,8 +18,9 @@ pub(crate) fn reseed() {
     FORKED.store(mixed(random), Ordering::Relaxed);
 }
 
-/// Which process this is, of those that were forked: another number in each.
-pub(super) fn forked() -> u64 {
+/// The process that this is: other than what it was before a fork, in the child.
+#[inline]
+pub(super) fn process() -> u64 {
     FORKED.load(Ordering::Relaxed)
 }
 

@@ -10,7 +10,8 @@ use pyo3::prelude::*;
 
 use super::Words;
 use super::clock::Clock;
-use super::random::{Random, forked};
+use super::random::{Random, process};
+use crate::clock::unix_ms;
 
 /// How many retries there may be beside calls.
 #[pyclass(frozen, subclass, module = "meshcore._core")]
@@ -26,7 +27,7 @@ impl BudgetCore {
     #[inline]
     fn counted(&self) -> &LeasedBudget {
         if let Some(counting) = &self.counting {
-            let this = forked();
+            let this = process();
             if counting.load(Ordering::Relaxed) != this
                 && counting.swap(this, Ordering::Relaxed) != this
             {
@@ -44,12 +45,9 @@ impl BudgetCore {
     fn new(percent: u32, floor: u32, clock: Option<Py<PyAny>>, words: Option<&Words>) -> Self {
         let private = || Block::private(LeasedBudget::WORDS);
         let block = words.map_or_else(private, |words| words.block.clone());
-        let counting = words.is_none().then(|| AtomicU64::new(forked()));
-        Self {
-            budget: LeasedBudget::new(block, percent, floor),
-            clock: Clock::new(clock),
-            counting,
-        }
+        let (budget, clock) = (LeasedBudget::new(block, percent, floor), Clock::new(clock));
+        let counting = words.is_none().then(|| AtomicU64::new(process()));
+        Self { budget, clock, counting }
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
@@ -116,21 +114,28 @@ impl RetryCore {
     }
 }
 
-/// A lease that is given back once; none is zero. Relaxed: it publishes nothing.
-struct Held(AtomicU64);
+/// A lease that is given back once, in the process that took it: a fork's copy is not its own. No
+/// lease is zero. Relaxed: it publishes nothing.
+struct Held {
+    lease: AtomicU64,
+    process: AtomicU64,
+}
 
 impl Held {
     fn new(lease: Option<Lease>) -> Self {
-        Self(AtomicU64::new(lease.map_or(0, |lease| u64::from(lease.number()) + 1)))
+        let number = lease.map_or(0, |lease| u64::from(lease.number()) + 1);
+        Self { lease: AtomicU64::new(number), process: AtomicU64::new(process()) }
     }
 
     fn put(&self, lease: Lease) {
-        self.0.store(u64::from(lease.number()) + 1, Ordering::Relaxed);
+        self.process.store(process(), Ordering::Relaxed);
+        self.lease.store(u64::from(lease.number()) + 1, Ordering::Relaxed);
     }
 
     fn take(&self) -> Option<Lease> {
-        let number = self.0.swap(0, Ordering::Relaxed).checked_sub(1)?;
-        Some(Lease::from_number(u32::try_from(number).ok()?))
+        let number = self.lease.swap(0, Ordering::Relaxed).checked_sub(1)?;
+        let is_ours = self.process.load(Ordering::Relaxed) == process();
+        Some(Lease::from_number(u32::try_from(number).ok().filter(|_| is_ours)?))
     }
 }
 
@@ -203,8 +208,10 @@ impl Drop for RetryCall {
     }
 }
 
-/// How long a `retry-after` asks to be left alone, in nanoseconds; a date is not read.
+/// How long a `retry-after` asks to be left alone, in nanoseconds; `date`: of its response.
 #[pyfunction]
-pub(crate) fn retry_after_ns(value: &str) -> Option<u64> {
-    back_off::retry_after(value.as_bytes()).map(|asked| asked.0)
+#[pyo3(signature = (value, date=None))]
+pub(crate) fn retry_after_ns(value: &str, date: Option<&str>) -> Option<u64> {
+    let unix_s = || unix_ms() / 1000;
+    back_off::retry_after(value.as_bytes(), date.map(str::as_bytes), unix_s).map(|asked| asked.0)
 }

@@ -84,7 +84,7 @@ impl Watch {
 /// In the order of [`State`].
 const NAMES: [&str; 3] = ["closed", "open", "half_open"];
 
-pub(super) const fn name_of(state: State) -> &'static str {
+pub(crate) const fn name_of(state: State) -> &'static str {
     NAMES[state as usize]
 }
 

@@ -1,6 +1,7 @@
 //! A field list as it was received, checked field by field (RFC 9113 §8.2, §8.3).
 
 use super::HeadError;
+use crate::codec::asked::Asked;
 use crate::codec::error::CodecError;
 use crate::codec::field::{is_token_byte, valid_field_value};
 use crate::codec::header_rules::may_be_trailer;
@@ -12,6 +13,8 @@ use crate::head::{Headers, Span};
 pub(super) const FIELD_BYTES: usize = 32;
 /// So many times the limit no client exceeds it by mistake (CVE-2016-6581).
 const BOMB: usize = 4;
+/// Bytes of a pseudo field that are kept of a list that may not pass: a log line takes fewer.
+const NOTED: usize = 4096;
 
 /// The fields that begin with a colon.
 #[derive(Debug, Default)]
@@ -94,7 +97,10 @@ impl Block {
         let further_crumb = self.crumbs.is_some() && name == b"cookie";
         self.fields += usize::from(!pseudo && !further_crumb);
         if self.malformed.is_some() || self.is_over() {
-            return; // it is read to its end, and nothing of it is kept
+            // It is read to its end, and nothing of it is kept but what the log tells.
+            return if pseudo {
+                self.note(name, value)
+            };
         }
         if !valid_field_value(value) {
             self.malformed = Some("invalid field value");
@@ -104,6 +110,23 @@ impl Block {
             self.plain = true;
             self.malformed = self.push_plain(name, value).err();
         }
+    }
+
+    /// Keeps as much of a pseudo field as is ever logged.
+    fn note(&mut self, name: &[u8], value: &[u8]) {
+        let span = self.headers.append(&value[..value.len().min(NOTED)]);
+        if let Some(slot @ None) = self.pseudo.slot(name) {
+            *slot = Some(span);
+        }
+    }
+
+    /// What a request that may not pass asks for.
+    pub(super) fn asked(&self) -> Asked {
+        let text = |span: Option<Span>| span.map(|span| self.headers.slice(span));
+        let Pseudo { method, authority, path, .. } = &self.pseudo;
+        let host = text(*authority).or_else(|| self.headers.get(b"host"));
+        let [method, path] = [*method, *path].map(|span| text(span).unwrap_or_default());
+        Asked::of_list(method, host.unwrap_or_default(), path, self.bytes)
     }
 
     /// §8.3: each once, and before the others.
@@ -152,6 +175,12 @@ impl Block {
 
     /// The whole list, if it may be a message.
     pub(super) fn finish(mut self) -> Result<(Headers, Pseudo), HeadError> {
+        self.close()?;
+        Ok((self.headers, self.pseudo))
+    }
+
+    /// The list is here: it has all of its fields, if it may be a message.
+    pub(super) fn close(&mut self) -> Result<(), HeadError> {
         if let Some(detail) = self.malformed {
             return Err(HeadError::Malformed(detail));
         }
@@ -160,10 +189,10 @@ impl Block {
             let message = if many { "too many fields" } else { "field list too large" };
             return Err(CodecError::new(Reason::HeadersTooLarge, message).into());
         }
-        if let Some(crumbs) = self.crumbs.filter(|crumbs| !crumbs.is_empty()) {
+        if let Some(crumbs) = self.crumbs.take().filter(|crumbs| !crumbs.is_empty()) {
             self.headers.push_folded(b"cookie", &crumbs);
         }
-        Ok((self.headers, self.pseudo))
+        Ok(())
     }
 
     /// The trailers that may pass (§8.1: no pseudo fields).

@@ -12,6 +12,7 @@ use super::signal::Signal;
 use super::stream::Stream;
 use super::writer::{BlockWriter, ListSize};
 use super::{Engine, HIGH_WATER, HeadError, Side, heads, request, response};
+use crate::codec::asked::Asked;
 use crate::codec::encode_request::RequestRules;
 use crate::codec::error::CodecError;
 use crate::codec::event::{BodyPart, ClientEvent};
@@ -169,6 +170,10 @@ impl Side for Client {
 
     fn goes_on(body: BodyPart) -> ClientEvent {
         ClientEvent::Data(body)
+    }
+
+    fn asked(_: &ResponseHead) -> Option<Box<Asked>> {
+        None
     }
 
     fn blame(error: CodecError) -> CodecError {

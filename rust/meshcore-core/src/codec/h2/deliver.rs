@@ -116,9 +116,9 @@ impl<S: Side> Engine<S> {
     pub(super) fn refuse(&mut self, id: u32, error: CodecError) {
         if let Some(stream) = self.streams.get_mut(&id) {
             let told = std::mem::replace(&mut stream.unwanted, true) || stream.left;
-            stream.head = None;
+            let asked = stream.head.take().and_then(|head| S::asked(&head));
             if !told {
-                self.signals.push((id, Signal::Refused(error)));
+                self.signals.push((id, Signal::Refused(error, asked)));
             }
         }
     }

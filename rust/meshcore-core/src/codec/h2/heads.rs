@@ -6,6 +6,7 @@ use super::HeadError;
 use super::block::Block;
 use super::writer::{self, FieldPairs};
 use super::{request, response};
+use crate::codec::asked::Asked;
 use crate::codec::encode::Fields;
 use crate::codec::encode_request::RequestRules;
 use crate::codec::encode_response::{LocalAnswer, ResponseRules};
@@ -33,7 +34,14 @@ pub fn read_request(
     limits: &Limits,
     rules: &ServerRules,
 ) -> Result<RequestHead, HeadError> {
-    request::head(block(list, limits, limits.headers), ended, limits, rules).map(|(head, _)| head)
+    let mut block = block(list, limits, limits.headers);
+    request::head(&mut block, ended, limits, rules).map(|(head, _)| head)
+}
+
+/// What a request asks for that [`read_request`] refused.
+#[must_use]
+pub fn asked(list: &[(&[u8], &[u8])], limits: &Limits) -> Asked {
+    block(list, limits, limits.headers).asked()
 }
 
 /// The head of a response, interim ones included.

@@ -62,6 +62,7 @@ use block::Block;
 use engine::Phase;
 use frames::Checked;
 
+use super::asked::Asked;
 use super::error::CodecError;
 use super::event::BodyPart;
 
@@ -101,6 +102,8 @@ pub trait Side: Sized {
     fn begins(head: Self::Head, body: BodyPart) -> Self::Message;
     /// More of it.
     fn goes_on(body: BodyPart) -> Self::Message;
+    /// What a message that may not pass asked for, if it is a request.
+    fn asked(head: &Self::Head) -> Option<Box<Asked>>;
     /// Who is to blame for what may not pass.
     fn blame(error: CodecError) -> CodecError;
     /// Whether a stream was never opened.

@@ -23,20 +23,40 @@ use crate::head::{BodyLength, Headers, RequestHead, Scheme, Span, TunnelKind, Ve
 /// The head of a list, and the length that it declares. `ended`: no body follows.
 ///
 /// # Errors
-/// Malformed by RFC 9113 §8.3.1, §8.5; or what may not pass, as in HTTP/1.1.
+/// Malformed by RFC 9113 §8.3.1, §8.5; or what may not pass, as in HTTP/1.1. Then the list has what
+/// it had.
 pub(super) fn head(
-    block: Block,
+    block: &mut Block,
     ended: bool,
     limits: &Limits,
     rules: &ServerRules,
 ) -> Result<(RequestHead, Option<u64>), HeadError> {
-    let (headers, pseudo) = block.finish()?;
-    let (method, plain_connect) = check(&headers, &pseudo)?;
-    let target = pseudo.path.unwrap_or_default();
+    block.close()?;
+    let (method, plain_connect) = check(&block.headers, &block.pseudo)?;
+    let target = block.pseudo.path.unwrap_or_default();
+    let headers = std::mem::take(&mut block.headers);
+    let mut parsed = RequestBlock { version: Version::Http2, method, target, headers };
+    let read = read(&mut parsed, &block.pseudo, plain_connect, ended, (limits, rules));
+    if read.is_err() {
+        block.headers = parsed.headers;
+    }
+    read
+}
+
+/// The same of a list whose pseudo fields are in order. It takes the fields.
+fn read(
+    parsed: &mut RequestBlock,
+    pseudo: &Pseudo,
+    plain_connect: bool,
+    ended: bool,
+    (limits, rules): (&Limits, &ServerRules),
+) -> Result<(RequestHead, Option<u64>), HeadError> {
+    let RequestBlock { method, target, .. } = *parsed;
+    let headers = &parsed.headers;
     if target.len as usize > limits.target {
         return Err(CodecError::new(Reason::UriTooLong, "target too long").into());
     }
-    let facts = facts(&headers, Version::Http2, Role::Request)?;
+    let facts = facts(headers, Version::Http2, Role::Request)?;
     check_content(headers.slice(method), &facts)?;
     if headers.slice(method) == b"TRACE" && !ended {
         // Even an empty body would be announced over HTTP/1.1, to somebody who expects none.
@@ -53,15 +73,14 @@ pub(super) fn head(
     };
     let path: SmallVec<[u8; 256]> = headers.slice(target).into();
     let form = form(headers.slice(method), &path, plain_connect, rules)?;
-    let mut parsed = RequestBlock { version: Version::Http2, method, target, headers };
     let scheme = pseudo.scheme.map(|scheme| parsed.headers.slice(scheme));
     let default_port = scheme.and_then(target::default_port).unwrap_or_default();
     let given = pseudo.authority.map(|authority| Given { authority, default_port });
-    let (authority, host) = locate_host(&mut parsed, given, &facts)?;
+    let (authority, host) = locate_host(parsed, given, &facts)?;
     if plain_connect && !authority::has_port(parsed.headers.slice(authority)) {
         return Err(CodecError::bad("CONNECT without a port").into());
     }
-    let place = place(&mut parsed, &path, &form, &rules.paths)?;
+    let place = place(parsed, &path, &form, &rules.paths)?;
     let protocol = pseudo.protocol.map(|p| parsed.headers.slice(p).to_vec());
     let received = Received { nominates: false, upgrade: false };
     let left = clean_request(&mut parsed.headers, received);
@@ -83,7 +102,7 @@ pub(super) fn head(
         vouched: left.vouched,
         via: left.via,
         binds: left.binds,
-        headers: parsed.headers,
+        headers: std::mem::take(&mut parsed.headers),
     };
     Ok((head, facts.content_length))
 }

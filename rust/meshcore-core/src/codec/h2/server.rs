@@ -13,6 +13,7 @@ use super::signal::Signal;
 use super::stream::Stream;
 use super::writer::BlockWriter;
 use super::{Engine, HeadError, Phase, Side, heads, request, response};
+use crate::codec::asked::Asked;
 use crate::codec::encode_response::{LocalAnswer, ResponseRules};
 use crate::codec::error::CodecError;
 use crate::codec::event::{BodyPart, ServerEvent};
@@ -111,20 +112,22 @@ impl H2Server {
     }
 
     /// A request begins.
-    fn open(&mut self, id: u32, ends: bool, block: Block) -> Checked {
+    fn open(&mut self, id: u32, ends: bool, mut block: Block) -> Checked {
         let mut stream = Stream::new(
             Inbox::new(self.first_window(), self.config.stream_window),
             self.remote.initial_window,
         );
         stream.headed = true;
         stream.receiving = !ends;
-        match request::head(block, ends, &self.limits, &self.side.rules) {
+        match request::head(&mut block, ends, &self.limits, &self.side.rules) {
             Err(HeadError::Malformed(detail)) => {
                 return self.fail_stream(id, code::PROTOCOL_ERROR, detail);
             }
             Err(HeadError::Refused(error)) => {
+                stream.unwanted = true;
                 self.streams.insert(id, stream);
-                self.refuse(id, error);
+                let asked = Some(Box::new(block.asked()));
+                self.signals.push((id, Signal::Refused(error, asked)));
             }
             Ok((head, declared)) => {
                 stream.declared = declared;
@@ -162,6 +165,10 @@ impl Side for Server {
 
     fn goes_on(body: BodyPart) -> ServerEvent {
         ServerEvent::Data(body)
+    }
+
+    fn asked(head: &RequestHead) -> Option<Box<Asked>> {
+        Some(Box::new(Asked::of_head(head)))
     }
 
     fn blame(error: CodecError) -> CodecError {

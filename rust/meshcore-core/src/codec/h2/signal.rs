@@ -1,5 +1,6 @@
 //! What an engine tells: about a stream, or (number 0) about the connection.
 
+use crate::codec::asked::Asked;
 use crate::codec::error::CodecError;
 
 /// One thing that happened; it comes with the number of its stream.
@@ -7,8 +8,9 @@ use crate::codec::error::CodecError;
 pub enum Signal<M> {
     /// A head, or more of a body: the same events as HTTP/1.1 has.
     Message(M),
-    /// A request or response that may not pass. The stream is open for an answer.
-    Refused(CodecError),
+    /// A request or response that may not pass. The stream is open for an answer. Of a request
+    /// that was not told yet, what it asked for.
+    Refused(CodecError, Option<Box<Asked>>),
     /// The stream ended without its message: it is gone.
     Reset {
         /// The error code (RFC 9113 §7).

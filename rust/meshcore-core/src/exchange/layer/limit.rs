@@ -74,6 +74,14 @@ impl Limit {
         }
     }
 
+    /// Which it is, in the words of the log.
+    pub(super) fn told(&self) -> &str {
+        match self {
+            Self::Shared(limit) => &limit.told,
+            Self::Keyed(limit, _) => &limit.told,
+        }
+    }
+
     /// The field that it counts by.
     pub(super) fn key(&self) -> Option<&[u8]> {
         match self {

@@ -14,19 +14,22 @@ use crate::exchange::compiled::Compiled;
 use crate::exchange::key::{Key, LayerKey, Stack, split_rate};
 use crate::exchange::ticket::Verdict;
 use crate::segment::{Block, Carried, Kind, Segment};
-use crate::snapshot::Rate;
+use crate::snapshot::{LimitKey, Rate};
 use crate::time::Nanos;
 
 /// A limiter, and the name of its layer, which is the same at every rate.
 #[derive(Debug)]
 pub(in crate::exchange) struct Limited<L> {
     layer: Arc<str>,
+    /// Which it is, in the words of the log.
+    pub(super) told: Arc<str>,
     pub(super) limiter: Arc<L>,
 }
 
 impl<L> Clone for Limited<L> {
     fn clone(&self) -> Self {
-        Self { layer: Arc::clone(&self.layer), limiter: Arc::clone(&self.limiter) }
+        let (layer, told) = (Arc::clone(&self.layer), Arc::clone(&self.told));
+        Self { layer, told, limiter: Arc::clone(&self.limiter) }
     }
 }
 
@@ -195,7 +198,8 @@ impl Maker<'_, '_> {
                 _ => {}
             }
         }
-        Ok(Limited { layer: layer.into(), limiter: Arc::new(limiter) })
+        let told = told(key, self.stack).into();
+        Ok(Limited { layer: layer.into(), told, limiter: Arc::new(limiter) })
     }
 
     /// Goes on from what another program left.
@@ -221,6 +225,22 @@ impl Maker<'_, '_> {
             limiter.take_over(&L::open(found, quota, self.control.seed()), self.before.now);
         }
     }
+}
+
+/// A limiter by the name it was given, or its kind and key, and whose layer it is.
+fn told(key: LayerKey<'_>, stack: Stack<'_>) -> String {
+    let owner = match stack {
+        Stack::Listener(_) => "listener",
+        Stack::Route(_) => "route",
+    };
+    let which = match key {
+        LayerKey::Named(name) => format!("layer {name}"),
+        LayerKey::LimitBy(LimitKey::Header(key)) => format!("limit by header {}", key.name),
+        LayerKey::LimitBy(LimitKey::Client) => "limit by client".to_owned(),
+        LayerKey::LimitBy(LimitKey::Host) => "limit by host".to_owned(),
+        one => one.to_string(),
+    };
+    format!("{which} of the {owner}")
 }
 
 /// What a client is told that a limiter refused.

@@ -14,14 +14,17 @@ pub use circuit_breaker::Guard;
 pub(super) use circuit_breaker::OF_ROUTE;
 pub(super) use limiter::{Inherited, Limiters};
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::sync::{Arc, Weak};
 
+use super::answer::Answer;
 use super::control::Control;
 use super::key::{Key, LayerKey, Stack};
-use super::ticket::{RequestTicket, Verdict};
+use super::ticket::{RequestTicket, Stage, Verdict};
 use super::walk::Walk;
 use crate::admission::{Charge, InFlight};
+use crate::error::Reason;
 use crate::snapshot::{self, Layer};
 use client_limit::ClientLimit;
 use limit::Limit;
@@ -64,6 +67,15 @@ impl Op {
             Self::InFlight(cap) => in_flight::admit(cap, walk, ticket, place),
             Self::CircuitBreaker(guard) => circuit_breaker::look(guard, walk, ticket),
             Self::Python(layer) => Some(Verdict::Pause(**layer)),
+        }
+    }
+
+    /// Which limiter it is, in the words of the log.
+    fn told(&self) -> Option<&str> {
+        match self {
+            Self::ClientLimit(limit) => Some(&limit.0.told),
+            Self::Limit(limit) => Some(limit.told()),
+            _ => None,
         }
     }
 
@@ -112,6 +124,26 @@ impl PythonLayer {
     /// Its name while a stack has it.
     pub(super) fn name(&self) -> Option<&str> {
         (self.used.strong_count() > 0).then_some(&*self.name)
+    }
+}
+
+impl RequestTicket {
+    /// What the log says of an answer at which the walk has stopped: of a limiter's, which it is. Its
+    /// layer is the one before the cursor.
+    #[must_use]
+    pub fn detail_of(&self, answer: &Answer) -> Cow<'static, str> {
+        let ops = match self.stage {
+            Stage::Listener => self.compiled.listener(self.listener).map(|listener| &listener.ops),
+            Stage::RouteLayers => self.route.as_ref().map(|route| &route.ops),
+            _ => None,
+        };
+        let at = usize::from(self.cursor).checked_sub(1);
+        let layer = ops.zip(at).and_then(|(ops, at)| ops.get(at));
+        let limited = answer.reason == Reason::RateLimited;
+        match layer.and_then(Op::told).filter(|_| limited) {
+            Some(told) => Cow::Owned(told.to_owned()),
+            None => Cow::Borrowed(answer.detail),
+        }
     }
 }
 

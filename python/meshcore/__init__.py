@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from meshcore.library.deadline import Deadline
     from meshcore.library.limited import LimitState, Turn
     from meshcore.library.limiters import ClientLimiter, TokenBucket
-    from meshcore.library.retry import Retry, RetryBudget
+    from meshcore.library.retry import CallRetried, Retry, RetryBudget
     from meshcore.library.routes import RouteEntry, RouteFound, RouteMap
     from meshcore.library.shared import SharedState
     from meshcore.process.proxy import Proxy
@@ -44,6 +44,7 @@ __all__ = [
     "BreakerRules",
     "BreakerSnapshot",
     "CallEnded",
+    "CallRetried",
     "CircuitBreaker",
     "ClientLimiter",
     "Config",
@@ -89,6 +90,7 @@ _HOMES = {
     "BreakerRules": "meshcore.library.breaker_rules",
     "BreakerSnapshot": "meshcore.library.breaker_events",
     "CallEnded": "meshcore.library.breaker_events",
+    "CallRetried": "meshcore.library.retry",
     "CircuitBreaker": "meshcore.library.breaker",
     "ClientLimiter": "meshcore.library.limiters",
     "Config": "meshcore.config.model",

@@ -4,9 +4,9 @@ All times are integers of nanoseconds of ``CLOCK_MONOTONIC``, read with `now_ns`
 sizes are bytes. Classes without a constructor come from others' methods.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from enum import IntEnum
-from types import TracebackType
+from types import CoroutineType, TracebackType
 from typing import Any, Final, Literal, ParamSpec, Self, TypeVar, final
 
 from typing_extensions import disjoint_base
@@ -94,6 +94,7 @@ __all__ = [
     "now_ns",
     "retry_after_ns",
     "surely",
+    "tell_all",
     "tls_pair_fault",
     "tls_roots_fault",
     "unseen_field",
@@ -1624,10 +1625,10 @@ class BucketCore:
     def limit(self) -> int:
         """Tokens of a full bucket."""
 
-    def look(self) -> tuple[int, int]:
+    def _look(self) -> tuple[int, int]:
         """What is there, and the nanoseconds until the bucket is full."""
 
-    def refill(self) -> None:
+    def _refill(self) -> None:
         """Fill the bucket."""
 
 @final
@@ -1677,10 +1678,10 @@ class ClientsCore:
     def limit(self) -> int:
         """Tokens of a full bucket."""
 
-    def look(self, client: str) -> tuple[int, int]:
+    def _look(self, client: str) -> tuple[int, int]:
         """What is there, and the nanoseconds until the client's bucket is full."""
 
-    def refill(self, client: str) -> None:
+    def _refill(self, client: str) -> None:
         """Fill the client's bucket, and with it those that share it when the table is full."""
 
     def key(self, client: str) -> int:
@@ -1743,7 +1744,7 @@ class BreakerCore:
         The future that it returns settles when it is done.
         """
 
-    def call_decorated(
+    def _call_decorated(
         self,
         fallback: Callable[..., Any] | None,
         function: Callable[..., Any],
@@ -1765,7 +1766,8 @@ class BreakerCore:
     ) -> None:
         """Settle by how the block ended."""
 
-    def __aenter__(self) -> Awaitable[None]:
+    # What type checkers take an ``async def`` for, and with it every context manager's.
+    def __aenter__(self) -> CoroutineType[Any, Any, None]:
         """As ``with``; never waits."""
 
     def __aexit__(
@@ -1774,7 +1776,7 @@ class BreakerCore:
         error: BaseException | None,
         trace: TracebackType | None,
         /,
-    ) -> Awaitable[None]:
+    ) -> CoroutineType[Any, Any, None]:
         """As ``with``."""
 
     @property
@@ -1782,7 +1784,7 @@ class BreakerCore:
         """``closed``, ``open`` or ``half_open``."""
 
     @property
-    def rules_text(self) -> str:
+    def _rules_text(self) -> str:
         """Its rules as JSON, with those that were not said."""
 
     @property
@@ -1794,10 +1796,10 @@ class BreakerCore:
         """As it was made with."""
 
     @property
-    def judges_results(self) -> bool:
+    def _judges_results(self) -> bool:
         """Whether results may be failures."""
 
-    def figures(
+    def _figures(
         self,
     ) -> tuple[Literal["closed", "open", "half_open"], int, int, int, int, list[int]]:
         """State, nanoseconds that it stays open, failures in a row, calls that count, failures
@@ -1806,7 +1808,7 @@ class BreakerCore:
     def force_closed(self) -> None:
         """Close it now."""
 
-    def force_open_ns(self, for_ns: int) -> None:
+    def _force_open_ns(self, for_ns: int) -> None:
         """Open it for that long."""
 
 @final
@@ -1895,6 +1897,9 @@ class RetryCall:
 
     def end(self) -> None:
         """The call is over."""
+
+def tell_all(listeners: tuple[Callable[[Any], object], ...], told: object, /) -> None:
+    """Tell each listener in turn; what one of them raises is reported to `sys.unraisablehook`."""
 
 def retry_after_ns(value: str, date: str | None = None) -> int | None:
     """How long a ``retry-after`` asks to be left alone, in seconds or until a date; ``date``: that

@@ -461,7 +461,7 @@ def test_over_tls_an_end_that_nobody_said_tears_the_tunnel(
     async def leave(end: H1End) -> None:
         if side == "endpoint":
             await end.send(b"half")
-            end.writer.transport.write_eof()  # type: ignore[attr-defined]  # beneath its TLS
+            end.writer.transport.write_eof()
         with contextlib.suppress(ConnectionError):
             await end.rest()
         told.put_nowait(end.writer.clean)  # type: ignore[attr-defined]
@@ -475,7 +475,7 @@ def test_over_tls_an_end_that_nobody_said_tears_the_tunnel(
                 dial_tls(proxy, certificates.client("http/1.1")) as end,
             ):
                 if side == "client":
-                    end.writer.transport.write_eof()  # type: ignore[attr-defined]
+                    end.writer.transport.write_eof()
                 with contextlib.suppress(ConnectionError):
                     await asyncio.wait_for(end.rest(), WITHIN_S)
                 assert not end.writer.clean  # type: ignore[attr-defined]

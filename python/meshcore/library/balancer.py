@@ -94,6 +94,12 @@ class Balancer(BalancerCore):
         new._rules = rules
         return new
 
+    def __init_subclass__(cls) -> None:
+        part.check_subclass(cls)
+
+    def __repr__(self) -> str:
+        return part.shown(self, f"{len(self.status())} endpoints")
+
     def __reduce__(self) -> NoReturn:
         """`TypeError`: what it knows of its endpoints is of this process."""
         part.of_one_process(self)

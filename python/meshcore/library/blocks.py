@@ -66,8 +66,14 @@ class Blocks:
         return block
 
     def over(self, block: Block) -> None:
-        """It ends, in whatever context."""
+        """It ends, in whatever context. O(1), and for those around it that are over, once each."""
         block.permit = block.token = None
+        # Tasks that began inside have it below their own blocks. What is over would else hold all
+        # that began before it, over and over.
+        outer = block.outer
+        while outer is not None and outer.permit is None:
+            outer = outer.outer
+        block.outer = outer
         if self._top.get() is block:
             self._top.set(block.outer)
 

@@ -6,7 +6,6 @@ import secrets
 from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, overload
 
 from meshcore._core import BreakerCore
-from meshcore.config.units import time_ns
 from meshcore.library import part
 from meshcore.library.blocks import Blocks, caller
 from meshcore.library.breaker_events import BreakerSnapshot, CallEnded, StateChanged
@@ -14,6 +13,7 @@ from meshcore.library.breaker_rules import AllRules, core_rules
 from meshcore.library.guarded import Guard, checked_fallback, decorated, go_on
 from meshcore.library.judging import judging
 from meshcore.library.listeners import listeners
+from meshcore.library.times import given_ns
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from meshcore.library.blocks import Block
     from meshcore.library.times import Time
 
-F = TypeVar("F")
+# What a `classmethod` or `staticmethod` makes is no function, and may be decorated too.
+F = TypeVar("F", bound="Callable[..., Any] | classmethod[Any, ..., Any] | staticmethod[..., Any]")
 
 
 class CircuitBreaker(BreakerCore):
@@ -71,12 +72,12 @@ class CircuitBreaker(BreakerCore):
 
     def snapshot(self) -> BreakerSnapshot:
         """How it stands now. O(1)."""
-        state, left_ns, row, calls, failures, totals = self.figures()
+        state, left_ns, row, calls, failures, totals = self._figures()
         return BreakerSnapshot(self.name, state, left_ns / 1e9, row, calls, failures, *totals)
 
     def force_open(self, duration: Time) -> None:
         """Open it for that long: a text such as ``30s``, seconds or a `timedelta`."""
-        self.force_open_ns(time_ns(duration))
+        self._force_open_ns(given_ns(duration))
 
     # Called by the core, for all but plain calls and blocks of a closed breaker.
     def _keep(self, permit: Permit) -> None:
@@ -95,6 +96,12 @@ class CircuitBreaker(BreakerCore):
         """As a part of its `SharedState`; `TypeError` for one of this process alone."""
         return part.reduced(self)
 
+    def __init_subclass__(cls) -> None:
+        part.check_subclass(cls)
+
+    def __repr__(self) -> str:
+        return part.shown(self, self.state, self.name)
+
     def _begin(self, permit: Permit) -> Block:
         return self._blocks.begin(permit)
 
@@ -110,7 +117,7 @@ class CircuitBreaker(BreakerCore):
     @overload
     def __call__(self, function: F, /) -> F: ...
     @overload
-    def __call__(self, /, *, fallback: Callable[..., Any]) -> Callable[[F], F]: ...
+    def __call__(self, /, *, fallback: Callable[..., Any] | None = None) -> Callable[[F], F]: ...
     def __call__(
         self, function: Any = None, /, *, fallback: Callable[..., Any] | None = None
     ) -> Any:

@@ -8,9 +8,10 @@ interpreter of a process cannot be imported at all.
 from __future__ import annotations
 
 import json
+import warnings
 from typing import TYPE_CHECKING, Any, Final, TypedDict
 
-from meshcore.config.units import MAX_DURATION, parse_percent, time_ns
+from meshcore.config.units import MAX_DURATION, format_duration, parse_percent, time_ns
 from meshcore.library.keywords import check_keywords
 from meshcore.library.times import Time, check_clock
 
@@ -106,7 +107,21 @@ def core_rules(given: AllRules) -> str:
         from meshcore.library.breaker_model import by_model
 
         right = by_model(counted)
+    if "max_open_for" in counted:
+        _warn_of_times(right)
     return json.dumps(right)
+
+
+# Of `open_for`, as the model has it; a test compares.
+FIRST_OPEN_NS: Final = 30_000_000_000
+
+
+def _warn_of_times(rules: dict[str, Any]) -> None:
+    """As `meshcore check` does: it is allowed, and surely a mistake."""
+    first, longest = rules.get("open_for_ns", FIRST_OPEN_NS), rules["max_open_for_ns"]
+    if longest < first:
+        text = f"max_open_for: never takes effect: open_for ({format_duration(first)}) is longer"
+        warnings.warn(text, stacklevel=4)
 
 
 def quickly(counted: dict[str, Any]) -> dict[str, int] | None:

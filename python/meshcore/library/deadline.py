@@ -5,40 +5,87 @@ from __future__ import annotations
 import asyncio
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from meshcore._core import now_ns
-from meshcore.config.units import time_ns
 from meshcore.errors import DeadlineExceeded, DeadlinePassed, RateLimited
+from meshcore.library.pauses import GIVEN_CLOCK_NS, loop_seconds, running_loop
+from meshcore.library.times import check_clock, given_ns
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import timedelta
     from types import TracebackType
 
+    from meshcore.library.times import Clock
+
 
 class _Block:
     """A block of a deadline, and the one around it."""
 
-    __slots__ = ("around", "cut", "over", "owner", "until_ns")
+    __slots__ = ("around", "cut", "others", "over", "owner", "timer", "until_ns")
 
-    def __init__(self, owner: Deadline, until_ns: int, cut: asyncio.Timeout | None) -> None:
+    def __init__(self, owner: Deadline, cut: asyncio.Timeout | None) -> None:
         self.owner = owner
-        self.until_ns = until_ns  # of this one and of those around it
-        self.around = _innermost()
+        self.around = around = _innermost()
+        # Of this one and of those around it: by its own clock, and by each other one.
+        limits = {} if around is None else around.limits()
+        until_ns = limits.pop(owner._clock, owner._until_ns)
+        self.until_ns = min(until_ns, owner._until_ns)
+        self.others = tuple(limits.items())
         self.cut = cut
+        self.timer: asyncio.TimerHandle | None = None
         self.over = False
+
+    def limits(self) -> dict[Clock, int]:
+        return {self.owner._clock: self.until_ns, **dict(self.others)}
+
+    def left_ns(self) -> int:
+        """What is left; less than 0 when it has been over for so long."""
+        left = self.until_ns - self.owner._clock()
+        for clock, until_ns in self.others:
+            left = min(left, until_ns - clock())
+        return left
+
+    def look_after_ns(self) -> int:
+        """How long may be slept at most before it is asked again."""
+        own = self.owner._clock is now_ns and not self.others
+        return max(self.left_ns(), 0) if own else GIVEN_CLOCK_NS
+
+    def watch(self) -> None:
+        """Cut off what is awaited once nothing is left: a loop may call too early, and a clock that
+        was given may stand still."""
+        if self.over or self.cut is None:
+            return
+        loop = asyncio.get_running_loop()
+        if self.left_ns() > 0:
+            self.timer = loop.call_later(loop_seconds(self.look_after_ns()), self.watch)
+        else:
+            self.cut.reschedule(loop.time())
+
+    def end(self) -> None:
+        self.over = True
+        # What is over would else hold all that began before it, over and over.
+        self.around = _living(self.around)
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
 
 
 _block: ContextVar[_Block | None] = ContextVar("deadline", default=None)
 
 
+def _living(block: _Block | None) -> _Block | None:
+    while block is not None and block.over:
+        block = block.around
+    return block
+
+
 def _innermost() -> _Block | None:
     """The innermost block that is not over: one may be left in another context than it was entered
     in, as that of a generator is, and tasks outlive the block that they were made in."""
-    block = top = _block.get()
-    while block is not None and block.over:
-        block = block.around
+    top = _block.get()
+    block = _living(top)
     if block is not top:
         _block.set(block)
     return block
@@ -53,22 +100,30 @@ class Deadline:
     ``async with`` cancels what is awaited inside and raises `DeadlineExceeded`, a `TimeoutError`.
     """
 
-    __slots__ = ("_open", "_until_ns")
+    __slots__ = ("_clock", "_open", "_until_ns")
 
-    def __init__(self, time: str | float | timedelta) -> None:
-        """A text such as ``2s``, seconds or a `timedelta` from now on; `ValueError` for others."""
-        self._until_ns = now_ns() + time_ns(time)
+    def __init__(self, time: str | float | timedelta, *, clock: Clock | None = None) -> None:
+        """A text such as ``2s``, seconds or a `timedelta` from now on; `ValueError` for others.
+
+        ``clock`` gives nanoseconds, for tests; who waits looks at it every 10 ms.
+        """
+        check_clock(clock)
+        self._clock = now_ns if clock is None else clock
+        self._until_ns = given_ns(time) + self._clock()
         self._open: list[_Block] = []
 
     @property
     def left(self) -> float:
         """Seconds that are left; 0 when it is over."""
-        return max(self._until_ns - now_ns(), 0) / 1e9
+        return max(self._until_ns - self._clock(), 0) / 1e9
 
     def check(self) -> None:
         """Raise `DeadlinePassed` if it is over."""
-        if self._until_ns <= now_ns():
+        if self._until_ns <= self._clock():
             raise DeadlinePassed("the deadline has passed")
+
+    def __repr__(self) -> str:
+        return f"<Deadline: {self.left:.3f} s left>"
 
     def __enter__(self) -> Self:
         self._enter(None)
@@ -78,9 +133,14 @@ class Deadline:
         self._leave()
 
     async def __aenter__(self) -> Self:
-        cut = asyncio.timeout(self._shortest_ns() / 1e9 - now_ns() / 1e9)
+        running_loop()
+        cut = asyncio.timeout(None)
         await cut.__aenter__()
-        self._enter(cut)
+        try:
+            self._enter(cut).watch()
+        except BaseException:  # a clock that was given may raise
+            self._leave()
+            raise
         return self
 
     async def __aexit__(
@@ -92,24 +152,22 @@ class Deadline:
         block, is_here = self._leave()
         if block is None or block.cut is None:
             return
+        cut, block.cut = block.cut, None
         if not is_here:
             # Whoever goes on where it was entered is not cut off by it later.
-            if not block.cut.expired():
-                block.cut.reschedule(None)
+            if not cut.expired():
+                cut.reschedule(None)
             return
         try:
-            await block.cut.__aexit__(kind, error, trace)
+            await cut.__aexit__(kind, error, trace)
         except TimeoutError as late:
             raise DeadlineExceeded("the deadline has passed") from late.__cause__
 
-    def _shortest_ns(self) -> int:
-        around = _innermost()
-        return self._until_ns if around is None else min(self._until_ns, around.until_ns)
-
-    def _enter(self, cut: asyncio.Timeout | None) -> None:
-        block = _Block(self, self._shortest_ns(), cut)
+    def _enter(self, cut: asyncio.Timeout | None) -> _Block:
+        block = _Block(self, cut)
         self._open.append(block)
         _block.set(block)
+        return block
 
     def _leave(self) -> tuple[_Block | None, bool]:
         """The block that is over now, and whether it was entered in this context: else it is the
@@ -119,7 +177,7 @@ class Deadline:
         if not is_here:
             block = self._open[-1] if self._open else None
         if block is not None:
-            block.over = True
+            block.end()
             with suppress(ValueError):  # another thread was quicker
                 self._open.remove(block)
         _innermost()
@@ -129,23 +187,63 @@ class Deadline:
 def left_ns() -> int | None:
     """Nanoseconds until the deadline of what is done now, if there is one; 0 when it is over."""
     block = _innermost()
-    return None if block is None else max(block.until_ns - now_ns(), 0)
+    return None if block is None else max(block.left_ns(), 0)
+
+
+class Limit:
+    """How long may be waited: for a timeout, by the clock of what is waited for, and until the
+    deadline around it."""
+
+    __slots__ = ("_around", "_now", "_until_ns")
+
+    def __init__(self, timeout_ns: int | None, now: Clock, around: _Block | None) -> None:
+        self._until_ns = None if timeout_ns is None else now() + timeout_ns
+        self._now = now
+        self._around = around
+
+    def left_ns(self) -> int:
+        """What is left; 0 or less when it is over."""
+        if self._around is None:
+            return self._own_ns()
+        return min(self._own_ns(), self._around.left_ns())
+
+    def look_after_ns(self) -> int:
+        """How long may be slept at most before it is asked again."""
+        given = self._until_ns is not None and self._now is not now_ns
+        longest = GIVEN_CLOCK_NS if given else _NEVER_NS
+        if self._around is not None:
+            longest = min(longest, self._around.look_after_ns())
+        return min(longest, max(self.left_ns(), 0))
+
+    def is_timed_out(self) -> bool:
+        """Whether the timeout was over first."""
+        around = self._around
+        return around is None or self._own_ns() <= around.left_ns()
+
+    def _own_ns(self) -> int:
+        return _NEVER_NS if self._until_ns is None else self._until_ns - self._now()
+
+
+_NEVER_NS: Final = 1 << 63
 
 
 @contextmanager
-def within(timeout: str | float | timedelta | None) -> Iterator[int | None]:
-    """The nanoseconds that may be waited: a timeout, or what is left when that is less.
+def within(timeout: str | float | timedelta | None, now: Clock = now_ns) -> Iterator[Limit | None]:
+    """How long may be waited: a timeout by a clock, or what is left when that is less.
 
     Raises `DeadlinePassed` when that is over.
     """
     check()
-    wanted, left = None if timeout is None else time_ns(timeout), left_ns()
-    if left is None or (wanted is not None and wanted <= left):
-        yield wanted
+    around = _innermost()
+    if timeout is None and around is None:
+        yield None
         return
+    limit = Limit(None if timeout is None else given_ns(timeout), now, around)
     try:
-        yield left
+        yield limit
     except RateLimited:
+        if limit.is_timed_out():
+            raise
         raise DeadlinePassed("the deadline passed before there were tokens") from None
 
 

@@ -67,6 +67,7 @@ def decorated(breaker: CircuitBreaker, function: Any, fallback: Function | None)
             f"a {type(function).__name__} cannot be guarded: decorate the function in it"
         )
     called = innermost(function)
+    check_stands_in(called, fallback)
     if makes_context(called):
         raise TypeError(
             f"{function!r} makes a context manager: decorate what is called in its block"
@@ -77,11 +78,31 @@ def decorated(breaker: CircuitBreaker, function: Any, fallback: Function | None)
         made = _of_generator(breaker.guard, function, fallback)
     elif not inspect.iscoroutinefunction(called):
         made = _of_function(breaker, function, fallback)
-    elif fallback is None and not breaker.judges_results:
+    elif fallback is None and not breaker._judges_results:
         made = _of_coroutine(breaker, function)
     else:
         made = _of_awaited(breaker.guard, function, fallback)
     return functools.wraps(function)(made)
+
+
+def check_stands_in(called: Any, fallback: Any) -> None:
+    """Raise `TypeError` for an async fallback of what is not async, whose caller would get a
+    coroutine for a value; nor is a coroutine the items of an async generator."""
+    if fallback is None:
+        return
+    instead = innermost(fallback)
+    is_later = inspect.iscoroutinefunction(instead)
+    if inspect.isasyncgenfunction(called):
+        wrong = is_later or inspect.isgeneratorfunction(instead)
+        wanted = "an async generator's is one too"
+    elif inspect.iscoroutinefunction(called):
+        wrong = inspect.isasyncgenfunction(instead)
+        wanted = "that of an async function gives a value"
+    else:
+        wrong = is_later or inspect.isasyncgenfunction(instead)
+        wanted = "that of a function which is not async is not either"
+    if wrong:
+        raise TypeError(f"fallback: {wanted}, got {fallback!r}")
 
 
 # What `contextlib` makes of generator functions: nothing of them has run when it returns.
@@ -105,7 +126,7 @@ def innermost(function: Any) -> Any:
 def _of_function(
     breaker: CircuitBreaker, function: Function, fallback: Function | None
 ) -> Function:
-    call = breaker.call_decorated
+    call = breaker._call_decorated
 
     def guarded(*args: Any, **kwargs: Any) -> Any:
         return call(fallback, function, *args, **kwargs)
@@ -169,6 +190,10 @@ def _of_async_generator(
         with guard:
             called = function if isinstance(guard, Guard) else fallback
             generator = called(*args, **kwargs)  # type: ignore[misc]  # is None only with a guard
+            if not hasattr(generator, "asend"):
+                raise TypeError(
+                    f"fallback: an async generator's is one too, got {not_awaited(generator)!r}"
+                )
             try:
                 item = await anext(generator)
                 while True:
@@ -206,6 +231,13 @@ def go_on(breaker: CircuitBreaker, permit: Permit, value: Any, is_decorated: boo
             return _of_awaited(lambda: Guard(breaker, permit), lambda: value)()
     permit.cancel()
     raise TypeError(_refusal(value))
+
+
+def not_awaited(value: Any) -> Any:
+    """A value that nobody will await."""
+    if isinstance(value, CoroutineType):
+        value.close()
+    return value
 
 
 def _refusal(value: Any) -> str:

@@ -6,6 +6,8 @@ import inspect
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from meshcore.library.guarded import innermost
+
 Classes = type[BaseException] | Iterable[type[BaseException]]
 """A class of exceptions, or several."""
 Exceptions = Classes | Callable[[Exception], bool]
@@ -41,9 +43,27 @@ def judging(failure_on: Any, ignore: Any, failure_on_result: Any) -> Judging:
 
 def function(name: str, given: Any) -> Any:
     """What can be called, and says at once what it has to say."""
-    if not callable(given) or inspect.iscoroutinefunction(given):
+    if not callable(given) or _is_later(innermost(given)):
         raise TypeError(f"{name}: expected a function that is not async, got {given!r}")
     return given
+
+
+def _is_later(called: Any) -> bool:
+    """Whether a call does nothing yet: what it gives would count as true."""
+    return (
+        inspect.iscoroutinefunction(called)
+        or inspect.isasyncgenfunction(called)
+        or inspect.isgeneratorfunction(called)
+    )
+
+
+def yes_or_no(name: str, said: object) -> bool:
+    """What a function said; `TypeError` if it is yet to say it."""
+    if inspect.isawaitable(said):
+        if inspect.iscoroutine(said):
+            said.close()
+        raise TypeError(f"{name}: the function returns something to await: it may not be async")
+    return bool(said)
 
 
 def _teller(name: str, given: Any) -> Callable[[BaseException], bool]:
@@ -52,7 +72,7 @@ def _teller(name: str, given: Any) -> Callable[[BaseException], bool]:
         return lambda error: isinstance(error, named)
     tells = function(name, given)
     # A cancellation is no answer, and none of a program's business here.
-    return lambda error: isinstance(error, Exception) and bool(tells(error))
+    return lambda error: isinstance(error, Exception) and yes_or_no(name, tells(error))
 
 
 def _is_function(given: Any) -> bool:

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     Before = Callable[[tuple[Any, ...], dict[str, Any]], None]
     BeforeAsync = Callable[[tuple[Any, ...], dict[str, Any]], Awaitable[None]]
 
-F = TypeVar("F")
+# What a `classmethod` or `staticmethod` makes is no function, and may be decorated too.
+F = TypeVar("F", bound="Callable[..., Any] | classmethod[Any, ..., Any] | staticmethod[..., Any]")
 T = TypeVar("T")
 
 

@@ -7,14 +7,15 @@ import secrets
 from functools import partial, wraps
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from meshcore._core import BucketCore, ClientsCore, Finally, surely
-from meshcore.config.units import SECOND, parse_rate, time_ns
+from meshcore._core import BucketCore, ClientsCore, Finally, now_ns, surely
+from meshcore.config.units import SECOND, parse_rate
 from meshcore.errors import RateLimited
 from meshcore.library import part
 from meshcore.library.deadline import within
+from meshcore.library.judging import function
 from meshcore.library.keywords import hinting
 from meshcore.library.limited import LimitState, Turn, decorated
-from meshcore.library.times import check_clock
+from meshcore.library.times import check_clock, given_ns
 from meshcore.library.waiting import NEVER_NS, Line, Lines, Source, patience_ns
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     # Whose tokens a call takes.
     Client = str | Callable[..., str]
 
-F = TypeVar("F")
+F = TypeVar("F", bound="Callable[..., Any] | classmethod[Any, ..., Any] | staticmethod[..., Any]")
 
 
 def _window_ns(quota: tuple[int, int, int]) -> int:
@@ -95,7 +96,7 @@ def _check_count(n: int, limit: int) -> None:
     if operator.index(n) > limit:
         raise _refusal(NEVER_NS, n, limit)
     if n < 0:
-        raise ValueError(f"{n} tokens cannot be taken")
+        raise ValueError(f"{n} tokens cannot be taken or given back")
 
 
 def _client(by: Client, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
@@ -103,8 +104,15 @@ def _client(by: Client, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
 
 
 def _check_client(by: object) -> None:
-    if not (isinstance(by, str) or callable(by)):
-        raise TypeError(f"a client is a text, or a function of the call that gives one, not {by!r}")
+    if isinstance(by, str):
+        return
+    try:
+        function("by", by)
+    except TypeError:
+        raise TypeError(
+            "a client is a text, or a function of the call that gives one and is not async, "
+            f"not {by!r}"
+        ) from None
 
 
 def _limiting(
@@ -173,6 +181,8 @@ class TokenBucket(BucketCore):
     """
 
     _line: Line | None = None
+    _now: Callable[[], int]
+    _rate: str
     _patience_ns: int
     _window_ns: int
 
@@ -194,6 +204,8 @@ class TokenBucket(BucketCore):
             raise _explained(error, rate=rate, burst=burst) from None
         new._window_ns = _window_ns(quota)
         new._patience_ns = patience_ns(words, clock)
+        new._now = clock or now_ns
+        new._rate = rate
         return new
 
     def acquire(self, n: int = 1) -> None:
@@ -212,16 +224,22 @@ class TokenBucket(BucketCore):
 
     def reset(self) -> None:
         """Fill the bucket."""
-        self.refill()
+        self._refill()
         self._stir()
 
     def peek(self) -> LimitState:
         """Limit, what remains of it and when it is whole again; takes nothing."""
-        return LimitState(self.limit, *self.look(), self._window_ns)
+        return LimitState(self.limit, *self._look(), self._window_ns)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """As a part of its `SharedState`; `TypeError` for one of this process alone."""
         return part.reduced(self)
+
+    def __init_subclass__(cls) -> None:
+        part.check_subclass(cls)
+
+    def __repr__(self) -> str:
+        return part.shown(self, f"{self._rate}, burst {self.limit}")
 
     async def wait(self, n: int = 1, *, timeout: Timeout = None) -> None:  # noqa: ASYNC109
         """Take ``n`` tokens as soon as they are there: first come, first served.
@@ -232,14 +250,14 @@ class TokenBucket(BucketCore):
         waiters of other processes are not known here.
         """
         _check_count(n, self.limit)
-        with within(timeout) as timeout_ns:
-            await self._own_line().wait(n, timeout_ns)
+        with within(timeout, self._now) as limit:
+            await self._own_line().wait(n, limit)
 
     def wait_blocking(self, n: int = 1, *, timeout: Timeout = None) -> None:
         """As `wait`, in the same line, for a thread that may sleep."""
         _check_count(n, self.limit)
-        with within(timeout) as timeout_ns:
-            self._own_line().block(n, timeout_ns)
+        with within(timeout, self._now) as limit:
+            self._own_line().block(n, limit)
 
     def limiting(self, n: int = 1) -> Callable[[F], F]:
         """A decorator: each call of the function takes ``n`` tokens, or raises `RateLimited`.
@@ -254,7 +272,7 @@ class TokenBucket(BucketCore):
         """What waits for ``n`` tokens before a block or each call: see `Turn`."""
         _check_count(n, self.limit)
         if timeout is not None:
-            timeout = time_ns(timeout) / SECOND
+            timeout = given_ns(timeout) / SECOND
         return Turn(
             lambda _args, _kwargs: self.wait_blocking(n, timeout=timeout),
             lambda _args, _kwargs: self.wait(n, timeout=timeout),
@@ -302,6 +320,8 @@ class ClientLimiter(ClientsCore):
     """
 
     _lines: Lines
+    _now: Callable[[], int]
+    _rate: str
     _window_ns: int
 
     @hinting
@@ -324,6 +344,8 @@ class ClientLimiter(ClientsCore):
             raise _explained(error, rate=rate, burst=burst, clients=clients) from None
         new._window_ns = _window_ns(quota)
         new._lines = Lines(patience_ns(words, clock))
+        new._now = clock or now_ns
+        new._rate = rate
         return new
 
     def acquire(self, client: str, n: int = 1) -> None:
@@ -335,6 +357,12 @@ class ClientLimiter(ClientsCore):
     def __reduce__(self) -> tuple[Any, ...]:
         """As of `TokenBucket`."""
         return part.reduced(self)
+
+    def __init_subclass__(cls) -> None:
+        part.check_subclass(cls)
+
+    def __repr__(self) -> str:
+        return part.shown(self, f"{self._rate}, burst {self.limit}")
 
     async def wait(
         self,
@@ -349,26 +377,32 @@ class ClientLimiter(ClientsCore):
         """
         _check_count(n, self.limit)
         key, user = self.key(client), object()
-        with within(timeout) as timeout_ns, Finally(partial(self._lines.leave, key, user)):
+        with (
+            within(timeout, self._now) as limit,
+            Finally(partial(self._lines.leave, key, user)),
+        ):
             line = self._lines.enter(key, user, *self._source(client))
-            await line.wait(n, timeout_ns)
+            await line.wait(n, limit)
 
     def wait_blocking(self, client: str, n: int = 1, *, timeout: Timeout = None) -> None:
         """As `wait`, in the same line, for a thread that may sleep."""
         _check_count(n, self.limit)
         key, user = self.key(client), object()
-        with within(timeout) as timeout_ns, Finally(partial(self._lines.leave, key, user)):
+        with (
+            within(timeout, self._now) as limit,
+            Finally(partial(self._lines.leave, key, user)),
+        ):
             line = self._lines.enter(key, user, *self._source(client))
-            line.block(n, timeout_ns)
+            line.block(n, limit)
 
     def reset(self, client: str) -> None:
         """Fill the client's bucket, and with it those that share it when the table is full."""
-        self.refill(client)
+        self._refill(client)
         self._lines.stir(self.key(client))
 
     def peek(self, client: str) -> LimitState:
         """The client's limit, what remains of it and when it is whole again; takes nothing."""
-        return LimitState(self.limit, *self.look(client), self._window_ns)
+        return LimitState(self.limit, *self._look(client), self._window_ns)
 
     def limiting(self, by: Client, n: int = 1) -> Callable[[F], F]:
         """A decorator: each call takes ``n`` tokens, as `TokenBucket.limiting`.
@@ -387,7 +421,7 @@ class ClientLimiter(ClientsCore):
         _check_client(by)
         _check_count(n, self.limit)
         if timeout is not None:
-            timeout = time_ns(timeout) / SECOND
+            timeout = given_ns(timeout) / SECOND
         return Turn(
             lambda args, kwargs: self.wait_blocking(_client(by, args, kwargs), n, timeout=timeout),
             lambda args, kwargs: self.wait(_client(by, args, kwargs), n, timeout=timeout),

@@ -134,7 +134,7 @@ class SharedState:
             if several in rules:
                 # Once for all that is made of them.
                 rules[several] = listed(rules[several])
-        text = breaker_text(CircuitBreaker(**rules).rules_text)
+        text = breaker_text(CircuitBreaker(**rules)._rules_text)
         words = self._part("circuit_breaker", name, text)
         origin = part.Origin(self, "circuit_breaker", name, {**rules})
         return part.of(origin, CircuitBreaker(name=name, words=words, **rules))

@@ -21,13 +21,15 @@ from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
-from meshcore._core import Finally, now_ns, surely
+from meshcore._core import Finally, surely
 from meshcore.errors import RateLimited
+from meshcore.library.pauses import GIVEN_CLOCK_NS, MILLISECOND, loop_seconds, running_loop
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from meshcore._core import Charge
+    from meshcore.library.deadline import Limit
 
     # Takes tokens, or tells the nanoseconds until they may be there.
     Take = Callable[[int], tuple[int, Charge | None]]
@@ -35,14 +37,12 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-MILLISECOND: Final = 1_000_000
 # More than a bucket can ever hold is asked for: waiting would not end.
 NEVER_NS: Final = (1 << 64) - 1
 # Longest sleep before the bucket is looked at again. One's own says when it is given tokens back;
-# other processes do not, and a clock that is set by hand tells nobody that it moved.
+# other processes do not.
 OWN_NS: Final = 3_600_000 * MILLISECOND
 SHARED_NS: Final = 1_000 * MILLISECOND
-GIVEN_CLOCK_NS: Final = 10 * MILLISECOND
 
 _forks = 0
 
@@ -103,12 +103,12 @@ class _Waiter:
 class _Task(_Waiter):
     """A task, which waits for a future of its loop."""
 
-    __slots__ = ("future", "limit", "timer")
+    __slots__ = ("expiry", "future", "timer")
 
     def __init__(self, n: int, timer: _Timer) -> None:
         super().__init__(n)
         self.timer = timer
-        self.limit: asyncio.TimerHandle | None = None
+        self.expiry: asyncio.TimerHandle | None = None
         self.future: asyncio.Future[None] = timer.loop.create_future()
 
     @property
@@ -133,8 +133,8 @@ class _Task(_Waiter):
         self.timer.rest()
 
     def rest(self) -> None:
-        if self.limit is not None and self.timer.is_here():
-            self.limit.cancel()
+        if self.expiry is not None and self.timer.is_here():
+            self.expiry.cancel()
 
     def _resolve(self) -> None:
         if not self.future.done():
@@ -208,10 +208,8 @@ class _Timer:
         """Fire after that time, and not as it was to do before."""
         before, self._handle = self._handle, None
         if self.tasks:
-            # Whole milliseconds, as the loops count: uvloop would take half a one for none, and
-            # spin.
-            delay_ms = max(-(-self._line.patient(wait_ns) // MILLISECOND), 1)
-            self._handle = self.loop.call_later(delay_ms / 1e3, surely, self.fire)
+            wait_s = loop_seconds(self._line.patient(wait_ns))
+            self._handle = self.loop.call_later(wait_s, surely, self.fire)
         if before is not None:
             before.cancel()
 
@@ -260,11 +258,12 @@ class Line:
         if self._timers.get(timer.loop) is timer:
             del self._timers[timer.loop]
 
-    async def wait(self, n: int, timeout_ns: int | None) -> None:
-        """Take ``n`` tokens in turn, or raise `RateLimited` after that time."""
-        if self._take_at_once(n, timeout_ns):
+    async def wait(self, n: int, limit: Limit | None) -> None:
+        """Take ``n`` tokens in turn, or raise `RateLimited` when that is over."""
+        # Where it cannot wait it is told so at once, not only when it has to.
+        loop = running_loop()
+        if self._take_at_once(n, limit):
             return
-        loop = asyncio.get_running_loop()
         waiter = _Task(n, self._timers.get(loop) or _Timer(self, loop))
         with Finally(partial(self._leave, waiter)):
             with self._locked():
@@ -273,34 +272,35 @@ class Line:
                 self._waiting[waiter] = None
             if not timer.armed:
                 surely(timer.fire)
-            if timeout_ns is not None:
-                limit_s = timeout_ns / 1e9
-                waiter.limit = loop.call_later(limit_s, surely, self._expire, waiter)
+            if limit is not None:
+                self._watch(waiter, limit)
             await waiter.future
             waiter.has_taken = True
 
-    def block(self, n: int, timeout_ns: int | None) -> None:
+    def block(self, n: int, limit: Limit | None) -> None:
         """As `wait`, for a thread."""
-        if self._take_at_once(n, timeout_ns):
+        if self._take_at_once(n, limit):
             return
         waiter = _Thread(n, self._threads)
         with Finally(partial(self._leave, waiter)):
             with self._locked():
                 self._threads[waiter] = self._waiting[waiter] = None
-            self._sleep(waiter, None if timeout_ns is None else now_ns() + timeout_ns)
+            self._sleep(waiter, limit)
             waiter.has_taken = True
 
-    def _sleep(self, waiter: _Thread, until_ns: int | None) -> None:
+    def _sleep(self, waiter: _Thread, limit: Limit | None) -> None:
         while True:
             wait_ns = self.serve()
             if waiter.charges:
                 return
-            left_ns = None if until_ns is None else until_ns - now_ns()
-            if left_ns is not None and left_ns <= 0:
+            if limit is not None and limit.left_ns() <= 0:
                 raise _timed_out(wait_ns)
             drives = _first(self._threads) is waiter
-            limits = (self.patient(wait_ns) if drives else None, left_ns)
-            waiter.sleep(min((limit for limit in limits if limit is not None), default=None))
+            longest = (
+                self.patient(wait_ns) if drives else None,
+                None if limit is None else limit.look_after_ns(),
+            )
+            waiter.sleep(min((each for each in longest if each is not None), default=None))
 
     def serve(self) -> int:
         """Serve from the first on; how long until the next may be, 0: nobody waits."""
@@ -332,18 +332,26 @@ class Line:
             if first is None or first.drive(wait_ns):
                 return
 
-    def _take_at_once(self, n: int, timeout_ns: int | None) -> bool:
+    def _take_at_once(self, n: int, limit: Limit | None) -> bool:
         wait_ns = 0
         if not self._waiting:
             wait_ns, _ = self._source.take(n)
             if not wait_ns:
                 return True
-        if timeout_ns == 0:
+        if limit is not None and limit.left_ns() <= 0:
             raise _timed_out(wait_ns or self.serve())
         return False
 
-    def _expire(self, waiter: _Task) -> None:
-        # Who was served meanwhile has its tokens; who is being cancelled leaves by itself.
+    def _watch(self, waiter: _Task, limit: Limit) -> None:
+        """End its wait once nothing is left, which a loop may tell too early."""
+        # Who was served has its tokens; who is being cancelled leaves by itself.
+        if waiter.gone or waiter.future.done():
+            return
+        if limit.left_ns() > 0:
+            wait_s = loop_seconds(limit.look_after_ns())
+            loop = waiter.timer.loop
+            waiter.expiry = loop.call_later(wait_s, surely, self._watch, waiter, limit)
+            return
         wait_ns = self.serve()
         if not (waiter.charges or waiter.gone or waiter.future.done()):
             waiter.future.set_exception(_timed_out(wait_ns))

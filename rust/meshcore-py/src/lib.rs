@@ -75,7 +75,7 @@ mod _core {
     #[pymodule_export]
     use crate::library::{BreakerCore, BucketCore, Charge, ClientsCore, Permit};
     #[pymodule_export]
-    use crate::library::{BudgetCore, RetryCall, RetryCore, retry_after_ns};
+    use crate::library::{BudgetCore, RetryCall, RetryCore, retry_after_ns, tell_all};
     #[pymodule_export]
     use crate::library::{Finally, GuardCore, surely_called};
     #[pymodule_export]

@@ -1,6 +1,7 @@
 """Programs that are wrong: type checkers must refuse each line that says so, and no other."""
 
 import asyncio
+import contextlib
 
 import meshcore
 import meshcore.testing
@@ -49,6 +50,24 @@ def breaks(breaker: meshcore.CircuitBreaker) -> None:
     breaker.call(print, flush="now", sep=5)  # wrong
     breaker.call(abs, "text")  # wrong
     breaker.stat  # wrong
+    breaker(5)  # wrong
+    breaker(fallback=5)  # wrong
+
+    @breaker()
+    def loaded(number: int) -> str:
+        return str(number)
+
+    loaded("text")  # wrong
+
+
+def is_transient(error: Exception) -> bool:
+    return isinstance(error, OSError)
+
+
+async def stacks(breaker: meshcore.CircuitBreaker) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        await stack.enter_async_context(breaker)
+        await stack.enter_async_context(5)  # wrong
 
 
 def routes_of_texts(routes: meshcore.RouteMap[str]) -> None:
@@ -147,6 +166,13 @@ async def limiters_that_wait(
     retry.call(abs, "text")  # wrong
     await retry.call_async(abs, 5)  # wrong
     meshcore.Deadline([])  # wrong
+    meshcore.Deadline("1s", clock=5)  # wrong
+    meshcore.Retry(on=is_transient, on_retry=lambda told: print(told.attempt, told.pause))
+    meshcore.Retry(on_retry=lambda told: print(told.attempts))  # wrong
+    retry("x")  # wrong
+    bucket("x")  # wrong
+    bucket.waiting()("x")  # wrong
+    clients.limiting("a")("x")  # wrong
 
     @bucket
     def limited(number: int) -> str:

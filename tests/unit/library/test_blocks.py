@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import gc
 import os
 import threading
 import traceback
@@ -19,6 +20,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 import meshcore
+from meshcore.library.blocks import Block
 from tests.unit.library.breakers import OPEN_NS, Make, both, fail, half_open, own, quick
 from tests.unit.library.test_limiters import Clock
 
@@ -528,3 +530,26 @@ def test_a_probe_of_a_process_that_died_ends() -> None:
     clock.ns += 4 * OPEN_NS
     breaker.acquire().success()
     assert breaker.state == "closed"
+
+
+@both
+@pytest.mark.parametrize("rules", [{"on_call": lambda _: None}, {"slow_call": "1h"}])
+@pytest.mark.parametrize("form", ["block", "guard"])
+async def test_workers_that_begin_their_successors_hold_none_that_are_over(
+    make: Make, rules: dict[str, Any], form: str
+) -> None:
+    breaker = make(**rules)
+    over = asyncio.Event()
+
+    async def work(left: int) -> None:
+        with breaker if form == "block" else breaker.guard():
+            successor = asyncio.create_task(work(left - 1)) if left else None
+            await asyncio.sleep(0)
+            if successor is None:
+                held = [each for each in gc.get_objects() if isinstance(each, Block)]
+                assert len(held) < 20
+                over.set()
+
+    worker = asyncio.create_task(work(300))
+    await asyncio.wait_for(over.wait(), 30)
+    await worker

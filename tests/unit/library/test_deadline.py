@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import gc
 import pickle
@@ -253,3 +254,26 @@ def test_a_deadline_that_passed_before_the_call_blames_nobody(failure_on: type[E
     assert isinstance(error, meshcore.Refused)
     assert (str(error), error.retry_after) == ("the deadline has passed", 0)
     assert str(pickle.loads(pickle.dumps(error))) == str(error)
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+async def test_workers_that_begin_their_successors_hold_no_blocks_that_are_over(
+    is_async: bool,
+) -> None:
+    over = asyncio.Event()
+
+    async def work(left: int) -> None:
+        async with meshcore.Deadline(60) if is_async else contextlib.nullcontext():
+            with meshcore.Deadline(60):
+                if left:
+                    successors.append(asyncio.create_task(work(left - 1)))
+                await asyncio.sleep(0)
+                if not left:
+                    held = [each for each in gc.get_objects() if isinstance(each, deadlines._Block)]
+                    assert len(held) < 40
+                    over.set()
+
+    successors = [asyncio.create_task(work(300))]
+    await asyncio.wait_for(over.wait(), 30)
+    for each in successors:
+        await each

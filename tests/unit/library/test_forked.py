@@ -223,6 +223,33 @@ def test_a_child_that_ends_leaves_the_budget(fork: Callable[..., None]) -> None:
     in_fork_that_unwinds(case)
 
 
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_child_that_retries_gives_its_retry_back(shared: bool) -> None:
+    """Within a call that its parent began, and has counted."""
+
+    def case() -> None:
+        budget = SharedState().retry_budget("x", 0, 2) if shared else meshcore.RetryBudget(0, 2)
+        retry = meshcore.Retry(budget=budget, pause="1ms", min_pause="1ms", on=OSError)
+        forked: list[int] = []
+
+        def call() -> None:
+            if not forked:
+                forked.append(os.fork())
+                if forked[0] == 0:
+                    raise OSError
+                assert os.waitpid(forked[0], 0)[1] == 0
+            elif forked[0] == 0:
+                assert (budget.calls, budget.retries) == (int(shared), 1)
+
+        retry.call(call)
+        if forked[0] == 0:
+            assert (budget.calls, budget.retries) == (int(shared), 0)
+            raise SystemExit(0)
+        assert (budget.calls, budget.retries) == (0, 0)
+
+    in_fork_that_unwinds(case)
+
+
 @pytest.mark.parametrize("kind", ["token_bucket", "client_limiter"])
 def test_a_child_that_ends_leaves_who_waits(kind: str, fork: Callable[..., None]) -> None:
     """One that was served and has not run yet: the child drops its copy, tokens and all."""

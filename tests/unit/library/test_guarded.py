@@ -334,7 +334,7 @@ def test_what_cannot_be_guarded_is_refused(make: Make) -> None:
         (7, "a int cannot be guarded"),
     ]:
         with pytest.raises(TypeError, match=told):
-            breaker(refused)
+            breaker(refused)  # type: ignore[call-overload]
     calls: list[Callable[[], Any]] = [breaker(lambda: Response()), lambda: breaker.call(Response)]
     for call in calls:
         with pytest.raises(TypeError, match="a Response is not over when it is there"):

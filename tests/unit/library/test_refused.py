@@ -69,6 +69,12 @@ def test_a_clock_that_is_none(part: str) -> None:
     STATE.remove("x")
 
 
+def test_a_deadlines_clock_that_is_none() -> None:
+    told = "^clock: expected a function that gives nanoseconds, got 5$"
+    with pytest.raises(TypeError, match=told):
+        meshcore.Deadline("1s", clock=5)  # type: ignore[arg-type]
+
+
 HUGE = 10**30
 
 
@@ -78,22 +84,25 @@ async def test_counts_beyond_all_bounds(kind: str) -> None:
     STATE.remove("x")
     of = ("a",) if "clients" in kind else ()
     told = f"^{HUGE} tokens are more than the bucket holds: its burst is 7$"
+    negative = "^-1 tokens cannot be taken or given back"
     for call in (limiter.acquire, limiter.wait_blocking, limiter.limiting, limiter.waiting):
         with pytest.raises(ValueError, match=told):
             call(*of, HUGE)
-        with pytest.raises(ValueError, match=r"^-1 tokens cannot be taken"):
+        with pytest.raises(ValueError, match=negative):
             call(*of, -1)
     with pytest.raises(ValueError, match=told):
         await limiter.wait(*of, HUGE)
     assert not limiter.try_acquire(*of, HUGE)
-    with pytest.raises(ValueError, match=r"^-1 tokens cannot be taken"):
+    with pytest.raises(ValueError, match=negative):
+        await limiter.wait(*of, -1)
+    with pytest.raises(ValueError, match=negative):
         limiter.try_acquire(*of, -1)
     assert (limiter.remaining(*of) if of else limiter.remaining) == 7
     if not of:
         limiter.acquire(7)
         limiter.give_back(HUGE)
         assert limiter.remaining == 7
-        with pytest.raises(ValueError, match="or given back"):
+        with pytest.raises(ValueError, match=negative):
             limiter.give_back(-1)
     for name in ("burst", "clients") if of else ("burst",):
         with pytest.raises(ValueError, match=f"^{name}: must be less than or equal to"):

@@ -8,6 +8,7 @@ import email.utils
 import functools
 import io
 import multiprocessing
+import os
 import pickle
 import subprocess
 import sys
@@ -480,3 +481,52 @@ def test_what_is_no_rule_at_all() -> None:
     for budget in ({"percent": 101}, {"percent": "x"}, {"floor": -1}, {"floor": True}):
         with pytest.raises(ValueError, match=r"percent|floor|%"):
             meshcore.RetryBudget(**budget)
+
+
+def test_who_was_told_the_same_does_not_come_back_in_one_instant() -> None:
+    pauses: set[int] = set()
+    for _ in range(50):
+        again = meshcore.Retry(2, max_pause="2s").begin().again(1_000_000_000)
+        assert again is not None
+        assert 1_025_000_000 <= again < 1_250_000_000
+        pauses.add(again)
+    assert len(pauses) > 40
+    for _ in range(50):
+        again = meshcore.Retry(2).begin().again(1_000_000_000, 1_001_000_000)
+        assert again is not None
+        assert 1_000_000_000 <= again < 1_001_000_000
+    assert meshcore.Retry(2).begin().again(1_000_000_000, 1_000_000_000) is None
+
+
+def in_a_child(work: Callable[[], bool]) -> bool:
+    child = os.fork()
+    if not child:
+        os._exit(0 if work() else 1)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_a_child_has_an_own_budget_for_itself() -> None:
+    budget = meshcore.RetryBudget(0, floor=2)
+    retry = meshcore.Retry(3, min_pause=0, pause=0, budget=budget)
+    under_way = [retry.begin() for _ in range(3)]
+    assert [call.again() is not None for call in under_way] == [True, True, False]
+
+    def of_the_child() -> bool:
+        begun = (budget.calls, budget.retries) == (0, 0)
+        flaky = Flaky(2)
+        return begun and retry.call(flaky) == () and (budget.calls, budget.retries) == (0, 0)
+
+    assert in_a_child(of_the_child)
+    assert in_a_child(lambda: in_a_child(of_the_child))
+    assert (budget.calls, budget.retries) == (3, 2)
+    for call in under_way:
+        call.end()
+    assert (budget.calls, budget.retries) == (0, 0)
+
+
+def test_a_child_shares_a_budget_that_is_shared() -> None:
+    budget = meshcore.SharedState().retry_budget("a", 0, floor=2)
+    retry = meshcore.Retry(3, min_pause=0, pause=0, budget=budget)
+    under_way = [retry.begin() for _ in range(2)]
+    assert all(call.again() is not None for call in under_way)
+    assert in_a_child(lambda: (budget.calls, budget.retries) == (2, 2))

@@ -192,7 +192,7 @@ def test_a_part_is_pickled_by_its_name(make: Make, name: str) -> None:
 
 @pytest.mark.parametrize("part", PARTS)
 def test_what_is_of_one_process_is_not_pickled(part: str) -> None:
-    with pytest.raises(TypeError, match="of this process alone and cannot be pickled"):
+    with pytest.raises(TypeError, match="of this process alone and cannot be copied or pickled"):
         pickle.dumps(ALONE[part]())
     with pytest.raises(TypeError, match=r"without a name is pickled only as an argument of"):
         pickle.dumps(PARTS[part](SharedState()))
@@ -202,7 +202,7 @@ def test_what_is_of_one_process_is_not_pickled(part: str) -> None:
     "made", [meshcore.Balancer(["a:1"]), meshcore.RouteMap()], ids=["balancer", "routes"]
 )
 def test_what_no_state_shares_says_so(made: object) -> None:
-    with pytest.raises(TypeError, match=r"this \w+ is of this process alone and cannot be pickled"):
+    with pytest.raises(TypeError, match=r"this \w+ is of this process alone and cannot be copied"):
         pickle.dumps(made)
 
 

@@ -29,9 +29,12 @@ impl BackOff {
         let longest = self.first.0.saturating_mul(1 << doublings);
         let longest = if longest < self.most.0 { longest } else { self.most.0 };
         let span = longest.saturating_sub(self.least.0);
-        let part = ((random as u128 * span as u128) >> 64) as u64;
-        Nanos(self.least.0.saturating_add(part))
+        Nanos(self.least.0.saturating_add(part_of(span, random)))
     }
+}
+
+const fn part_of(span: u64, random: u64) -> u64 {
+    ((random as u128 * span as u128) >> 64) as u64
 }
 
 /// The longest pause that an endpoint may ask the proxy for before it is asked again: meanwhile the
@@ -44,6 +47,16 @@ pub const LONGEST_ASKED: Nanos = Nanos::from_secs(2);
 pub fn not_before(asked: Nanos, longest: Nanos, now: Nanos, until: Nanos) -> Option<Nanos> {
     let at = Nanos(now.0.saturating_add(asked.0));
     (asked <= longest && at < until).then_some(at)
+}
+
+/// The moment of an attempt that is asked for no sooner than `not_before`. Many were told the same,
+/// so the pause is added to it: they would all come back in one instant. Before `until`, for which
+/// the pause is cut short by the same chance.
+#[must_use]
+pub fn spread(not_before: Nanos, pause: Nanos, until: Nanos, random: u64) -> Nanos {
+    let room = until.0.saturating_sub(not_before.0);
+    let pause = if pause.0 < room { pause.0 } else { part_of(room, random) };
+    Nanos(not_before.0.saturating_add(pause))
 }
 
 /// How long a `retry-after` asks to be left alone (RFC 9110 §10.2.3), in seconds or until a date: of
@@ -86,9 +99,12 @@ impl RetryRules {
         if attempts >= self.attempts {
             return None;
         }
-        let at = not_before(asked, self.back_off.most, now, until)?;
+        let not_before = not_before(asked, self.back_off.most, now, until)?;
         let pause = self.back_off.pause(attempts.saturating_sub(1), random);
-        let at = at.max(Nanos(now.0.saturating_add(pause.0)));
+        if asked > Nanos::ZERO {
+            return Some(spread(not_before, pause, until, random));
+        }
+        let at = Nanos(now.0.saturating_add(pause.0));
         (at < until).then_some(at)
     }
 }
@@ -141,8 +157,24 @@ mod tests {
         assert_eq!(next(2, 0, 111), Some(Nanos(110)));
         assert_eq!(next(2, 0, 110), None, "it would be over before it begins");
         assert_eq!(next(3, 0, 200), None);
-        assert_eq!(next(1, 5, 200), Some(Nanos(110)));
+        assert_eq!(next(1, 5, 200), Some(Nanos(115)));
         assert_eq!(next(1, 11, 200), None, "longer than it is ever waited");
+    }
+
+    #[test]
+    fn who_was_told_the_same_does_not_come_back_in_one_instant() {
+        let back_off = BackOff { least: Nanos(20), first: Nanos(50), most: Nanos(1_000) };
+        let rules = RetryRules { attempts: 3, back_off };
+        let part = u64::MAX / 1_000;
+        for until in [u64::MAX, 2_000, 1_010, 1_002] {
+            let next = |random| rules.next(1, Nanos(900), (Nanos(100), Nanos(until)), random);
+            let all: Vec<u64> = (0..1_000).map(|n| next(n * part).unwrap().0).collect();
+            assert!(all.iter().all(|&at| (1_000..until).contains(&at)), "{until}");
+            let distinct: std::collections::BTreeSet<_> = all.iter().collect();
+            assert!(distinct.len() as u64 >= (until - 1_000).min(29), "{until}: {distinct:?}");
+        }
+        let none = rules.next(1, Nanos(900), (Nanos(100), Nanos(1_000)), 0);
+        assert_eq!(none, None, "nobody comes earlier than was asked");
     }
 
     #[test]

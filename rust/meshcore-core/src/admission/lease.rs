@@ -71,6 +71,13 @@ impl Leases {
         update(self.word(lease.0), |old| ((counted(old, lease.0) > 0).then(|| old - 1), ()));
     }
 
+    /// Forgets all, for whoever has the words alone.
+    pub fn clear(&self) {
+        for period in 0..PERIODS as u32 {
+            self.word(period).store(0, Ordering::Release);
+        }
+    }
+
     /// How many are under way.
     #[must_use]
     pub fn sum(&self, now: Nanos) -> u64 {

@@ -128,6 +128,12 @@ impl LeasedBudget {
         self.retries.leave(retry);
     }
 
+    /// Forgets all that is under way, for whoever has the words alone.
+    pub fn clear(&self) {
+        self.calls.clear();
+        self.retries.clear();
+    }
+
     /// Calls under way.
     #[must_use]
     pub fn calls(&self, now: Nanos) -> u64 {
@@ -178,6 +184,19 @@ mod tests {
         assert!(b.try_retry(now).is_some());
         calls.into_iter().for_each(|call| b.leave(call));
         assert_eq!((b.calls(now), b.try_retry(now)), (0, None));
+    }
+
+    #[test]
+    fn a_child_begins_with_nothing_under_way() {
+        let b = LeasedBudget::new(Block::private(LeasedBudget::WORDS), 0, 1);
+        let now = Nanos::from_secs(1_000);
+        let (call, retry) = (b.enter(now).unwrap(), b.try_retry(now).unwrap());
+        b.clear();
+        assert_eq!((b.calls(now), b.retries(now)), (0, 0));
+        b.leave(call);
+        b.end_retry(retry);
+        assert!(b.try_retry(now).is_some(), "what was forgotten is not taken away again");
+        assert_eq!((b.calls(now), b.retries(now)), (0, 1));
     }
 
     #[test]

@@ -299,7 +299,10 @@ impl RequestTicket {
         let status = named.map_or(head.status, |_| 0);
         let again = self.another(Reason::UpstreamStatus, status, before, now, rng)?;
         Some(match again {
-            Next::Again { endpoint, at } => Next::Again { endpoint, at: at.max(not_before) },
+            Next::Again { endpoint, at } if asked > Nanos::ZERO => {
+                let at = back_off::spread(not_before, at.since(now), until, rng.next_u64());
+                Next::Again { endpoint, at }
+            }
             other => other,
         })
     }

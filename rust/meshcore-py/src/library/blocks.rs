@@ -18,6 +18,7 @@ use super::random::process;
 pub(super) struct Blocks {
     counted: AtomicUsize,
     same: AtomicU32,
+    last: AtomicU64,
     known: AtomicUsize,
     process: AtomicU64,
     inherited: AtomicUsize,
@@ -31,7 +32,7 @@ impl Blocks {
     }
 
     /// Counts a block in, if its permit is no other than that of the blocks under way.
-    pub(super) fn count(&self, permit: BreakerPermit) -> bool {
+    pub(super) fn count(&self, permit: BreakerPermit, began: u64) -> bool {
         if self.process.load(Ordering::Relaxed) != process() {
             self.inherit();
         }
@@ -41,23 +42,26 @@ impl Blocks {
         if fits {
             self.same.store(permit.bits(), Ordering::Relaxed);
             self.counted.store(counted + 1, Ordering::Relaxed);
+            self.last.store(began, Ordering::Relaxed);
         }
         fits
     }
 
-    /// What a block that was counted in and ends held; `None` if there is none.
+    /// What a block that was counted in and ends held; `None` if there is none. It may be any of
+    /// those, so it began as the last of them.
     pub(super) fn leave(&self) -> Option<Held> {
         if self.process.load(Ordering::Relaxed) != process() {
             self.inherit();
         }
+        let began = self.last.load(Ordering::Relaxed);
         let Some(permit) = self.counted() else {
             let left = self.inherited.load(Ordering::Relaxed).checked_sub(1)?;
             self.inherited.store(left, Ordering::Relaxed);
             let permit = BreakerPermit::from_bits(self.same.load(Ordering::Relaxed));
-            return Some(Held { permit, since: Nanos::ZERO, process: !process() });
+            return Some(Held { process: !process(), ..Held::new(permit, Nanos::ZERO, began) });
         };
         self.counted.fetch_sub(1, Ordering::Relaxed);
-        Some(Held::new(permit, Nanos::ZERO))
+        Some(Held::new(permit, Nanos::ZERO, began))
     }
 
     /// The first time after a fork.

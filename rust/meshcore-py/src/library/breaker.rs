@@ -1,7 +1,5 @@
 //! A circuit breaker and the leave that it gives.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use meshcore_core::admission::{Breaker, BreakerPermit, Endpoints, Outcome, Weight};
 use meshcore_core::segment::Block;
 use meshcore_core::snapshot;
@@ -13,12 +11,14 @@ use pyo3::types::{PyDict, PyTuple, PyType};
 
 use super::Words;
 use super::blocks::Blocks;
+use super::causes::Causes;
 use super::clock::Clock;
+use super::counts::Counts;
 use super::judge::Judge;
 use super::now::Now;
 use super::permit::{Held, Permit};
 use super::random::{Random, process};
-use super::result::is_over;
+use super::result::{is_over, not_async};
 use super::watch::{Watch, name_of};
 use crate::errors;
 
@@ -35,34 +35,13 @@ pub struct BreakerCore {
     /// Called instead of a function that may not be.
     fallback: Option<Py<PyAny>>,
     counts: Counts,
+    causes: Causes,
     /// `BreakerOpen` of this object's interpreter.
     refusal: Py<PyType>,
     /// Its rules as JSON, defaults and all.
     rules_text: Box<str>,
     /// Whether other processes have its words.
     shared: bool,
-}
-
-/// What became of the calls of this process. Exact under the GIL; without one some may go uncounted.
-#[derive(Debug, Default)]
-struct Counts {
-    succeeded: AtomicU64,
-    failed: AtomicU64,
-    neutral: AtomicU64,
-    refused: AtomicU64,
-}
-
-impl Counts {
-    #[inline]
-    fn add(&self, outcome: Outcome) {
-        let count = match outcome {
-            Outcome::Success => &self.succeeded,
-            Outcome::Failure => &self.failed,
-            Outcome::Neutral => &self.neutral,
-        };
-        // No exchange, which would be dearer than the call itself.
-        count.store(count.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
-    }
 }
 
 impl BreakerCore {
@@ -88,7 +67,7 @@ impl BreakerCore {
         let asked = this.breaker.acquire(now);
         Self::tell_state(slf)?;
         asked.or_else(|open| {
-            this.counts.refused.fetch_add(1, Ordering::Relaxed);
+            this.counts.refuse();
             let text = match &this.name {
                 Some(name) => format!("circuit breaker {name} is open"),
                 None => "circuit breaker is open".to_owned(),
@@ -111,7 +90,7 @@ impl BreakerCore {
             Some(watch) if watch.times_calls() => slf.get().clock.now(slf.py())?,
             _ => Nanos::ZERO,
         };
-        Ok(Held::new(permit, since))
+        Ok(Held::new(permit, since, slf.get().counts.begin()))
     }
 
     /// Whether its end is this process's to tell: of a fork's copies the parent's is.
@@ -194,7 +173,11 @@ impl BreakerCore {
     ) -> PyResult<()> {
         match raised {
             None => Self::settle(slf, held, Outcome::Success, None),
-            Some(error) => Self::judged(slf, held, slf.get().judge.of(error), raised),
+            Some(error) => {
+                let BreakerCore { causes, judge, counts, .. } = slf.get();
+                let said = causes.judged(error, held.began, judge, counts);
+                Self::judged(slf, held, said, raised)
+            }
         }
     }
 
@@ -235,7 +218,10 @@ impl BreakerCore {
         let py = slf.py();
         let held = match Self::admit_held(slf) {
             Ok(held) => held,
-            Err(error) => return slf.get().stand_in(fallback, error, args, kwargs),
+            Err(error) => {
+                let value = slf.get().stand_in(fallback, error, args, kwargs)?;
+                return if decorated { Ok(value) } else { not_async(value) };
+            }
         };
         let permit = held.permit;
         let result = if permit.is_probe() {
@@ -312,7 +298,7 @@ impl BreakerCore {
         let judge = Judge::new(&judging.0, judging.1, judging.2)?;
         let watch = Watch::new(slow_call, telling.0, telling.1, breaker.written_state());
         let blocks = Blocks::new(watch.as_ref().is_some_and(Watch::times_calls));
-        let (counts, rules_text) = (Counts::default(), told.into());
+        let (counts, causes, rules_text) = (Counts::default(), Causes::new(seed), told.into());
         Ok(Self {
             breaker,
             clock,
@@ -323,6 +309,7 @@ impl BreakerCore {
             name,
             fallback,
             counts,
+            causes,
             refusal,
             rules_text,
             shared,
@@ -351,7 +338,7 @@ impl BreakerCore {
         Self::run(slf, (function, slf.get().fallback.as_ref()), args, kwargs, false)
     }
 
-    #[pyo3(signature = (fallback, function, /, *args, **kwargs))]
+    #[pyo3(name = "_call_decorated", signature = (fallback, function, /, *args, **kwargs))]
     fn call_decorated<'py>(
         slf: &Bound<'py, Self>,
         fallback: Option<&Bound<'py, PyAny>>,
@@ -365,7 +352,7 @@ impl BreakerCore {
     fn __enter__(slf: &Bound<'_, Self>) -> PyResult<()> {
         let this = slf.get();
         let held = Self::admit_held(slf)?;
-        if !this.blocks.count(held.permit) {
+        if !this.blocks.count(held.permit, held.began) {
             let permit = Py::new(slf.py(), Permit::new(slf, held))?;
             if let Err(broken_off) = slf.call_method1("_keep", (&permit,)) {
                 Self::forget(slf, &permit)?;
@@ -407,7 +394,7 @@ impl BreakerCore {
         Ok(name_of(self.breaker.state(self.clock.now(py)?)))
     }
 
-    #[getter]
+    #[getter(_rules_text)]
     fn rules_text(&self) -> &str {
         &self.rules_text
     }
@@ -422,18 +409,24 @@ impl BreakerCore {
         self.fallback.as_ref().map(|fallback| fallback.clone_ref(py))
     }
 
-    #[getter]
+    #[getter(_judges_results)]
     fn judges_results(&self) -> bool {
         self.judge.judges_results()
     }
 
+    #[pyo3(name = "_figures")]
     #[allow(clippy::type_complexity)] // becomes a named tuple at once
     fn figures(&self, py: Python<'_>) -> PyResult<(&str, u64, u64, u64, u64, [u64; 4])> {
         let found = self.breaker.figures(self.clock.now(py)?);
-        let Counts { succeeded, failed, neutral, refused } = &self.counts;
-        let counts = [succeeded, failed, neutral, refused].map(|c| c.load(Ordering::Relaxed));
         let state = name_of(found.state);
-        Ok((state, found.left.0, found.failures_in_row, found.calls, found.failures, counts))
+        Ok((
+            state,
+            found.left.0,
+            found.failures_in_row,
+            found.calls,
+            found.failures,
+            self.counts.totals(),
+        ))
     }
 
     fn force_closed(slf: &Bound<'_, Self>) -> PyResult<()> {
@@ -441,6 +434,7 @@ impl BreakerCore {
         Self::tell_state(slf)
     }
 
+    #[pyo3(name = "_force_open_ns")]
     fn force_open_ns(slf: &Bound<'_, Self>, for_ns: u64) -> PyResult<()> {
         let now = slf.get().clock.now(slf.py())?;
         slf.get().breaker.force_open(Nanos(now.0.saturating_add(for_ns)));

@@ -4,7 +4,7 @@ use meshcore_core::admission::Outcome;
 use pyo3::exceptions::{PyBaseExceptionGroup, PyException};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
-use pyo3::types::{PyTuple, PyType};
+use pyo3::types::{PyBool, PyTuple, PyType};
 
 use crate::errors;
 
@@ -22,6 +22,16 @@ pub(super) struct Judge {
     own: Option<Py<PyAny>>,
     /// A function that tells results that are failures.
     of_results: Option<Py<PyAny>>,
+}
+
+/// What is yet to be awaited would count as true, whatever it says: Python refuses it.
+#[inline]
+fn yes_or_no(said: &Bound<'_, PyAny>) -> PyResult<bool> {
+    if said.is_instance_of::<PyBool>() {
+        return said.is_truthy();
+    }
+    let judging = said.py().import("meshcore.library.judging")?;
+    judging.call_method1("yes_or_no", ("failure_on_result", said))?.is_truthy()
 }
 
 impl Judge {
@@ -58,16 +68,28 @@ impl Judge {
     #[inline]
     pub(super) fn of_result(&self, result: &Bound<'_, PyAny>) -> Option<PyResult<Outcome>> {
         let fails = self.of_results.as_ref()?.bind(result.py());
-        let failed = fails.call1((result,)).and_then(|said| said.is_truthy());
+        let failed = fails.call1((result,)).and_then(|said| yes_or_no(&said));
         Some(failed.map(|failed| if failed { Outcome::Failure } else { Outcome::Success }))
     }
 
     /// `raised`: an exception, or its class if nobody has more.
     pub(super) fn of(&self, raised: &Bound<'_, PyAny>) -> PyResult<Outcome> {
+        self.of_new(raised, |_| false)
+    }
+
+    /// The same; what `was_counted` says nothing.
+    pub(super) fn of_new(
+        &self,
+        raised: &Bound<'_, PyAny>,
+        was_counted: impl Fn(&Bound<'_, PyAny>) -> bool,
+    ) -> PyResult<Outcome> {
         let mut said = Outcome::Neutral;
         // Not by recursion: groups are as deep as whoever made them likes.
         let mut waiting = vec![raised.clone()];
         while let Some(each) = waiting.pop() {
+            if was_counted(&each) {
+                continue;
+            }
             match self.of_one(&each, &mut waiting)? {
                 Outcome::Failure => return Ok(Outcome::Failure),
                 Outcome::Success => said = Outcome::Success,

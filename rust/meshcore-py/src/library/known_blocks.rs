@@ -44,7 +44,7 @@ impl BreakerCore {
         kwargs: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         // A second one, which is only ever looked at.
-        let shown = Held::new(permit.inner(), Nanos::ZERO);
+        let shown = Held::new(permit.inner(), Nanos::ZERO, 0);
         let shown = Py::new(slf.py(), Permit::new(slf, shown))?;
         let begun = slf.call_method1("_begin", (&shown,));
         let result = begun.and_then(|_| function.call(args, kwargs));

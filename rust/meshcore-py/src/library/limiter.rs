@@ -65,10 +65,12 @@ impl BucketCore {
         self.bucket.quota().limit()
     }
 
+    #[pyo3(name = "_look")]
     fn look(&self, py: Python<'_>) -> PyResult<(u64, u64)> {
         Ok(seen(self.bucket.peek(self.clock.now(py)?)))
     }
 
+    #[pyo3(name = "_refill")]
     fn refill(&self, py: Python<'_>) -> PyResult<()> {
         self.bucket.refill(self.clock.now(py)?);
         Ok(())
@@ -206,10 +208,12 @@ impl ClientsCore {
         self.limiter.quota().limit()
     }
 
+    #[pyo3(name = "_look")]
     fn look(&self, py: Python<'_>, client: Bound<'_, PyString>) -> PyResult<(u64, u64)> {
         Ok(seen(self.limiter.peek(self.key_of(&client)?, self.clock.now(py)?)))
     }
 
+    #[pyo3(name = "_refill")]
     fn refill(&self, py: Python<'_>, client: Bound<'_, PyString>) -> PyResult<()> {
         self.limiter.refill(self.key_of(&client)?, self.clock.now(py)?);
         Ok(())

@@ -3,7 +3,9 @@
 mod balancer;
 mod blocks;
 mod breaker;
+mod causes;
 mod clock;
+mod counts;
 mod guard;
 mod judge;
 mod known_blocks;
@@ -27,7 +29,7 @@ pub(crate) use random::reseed;
 pub(crate) use retry::{BudgetCore, RetryCall, RetryCore, retry_after_ns};
 pub(crate) use routes::{FoundRoute, RoutesCore};
 pub(crate) use surely::{Finally, surely_called};
-pub(crate) use watch::name_of;
+pub(crate) use watch::{name_of, tell_all};
 pub(crate) use words::{SharedWords, Words};
 
 use meshcore_core::admission::{Quota, QuotaError};

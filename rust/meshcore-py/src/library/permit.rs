@@ -16,12 +16,15 @@ use super::random::process;
 pub(super) struct Held {
     pub(super) permit: BreakerPermit,
     pub(super) since: Nanos,
+    /// The how manieth call of its breaker it is for; none is later than it says.
+    pub(super) began: u64,
     pub(super) process: u64,
 }
 
 impl Held {
-    pub(super) fn new(permit: BreakerPermit, since: Nanos) -> Self {
-        Self { permit, since, process: process() }
+    #[inline]
+    pub(super) fn new(permit: BreakerPermit, since: Nanos, began: u64) -> Self {
+        Self { permit, since, began, process: process() }
     }
 }
 

@@ -1,5 +1,6 @@
 //! Whether a call is over when its function has returned.
 
+use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple, PyType};
@@ -36,4 +37,15 @@ fn goes_on(result: &Bound<'_, PyAny>) -> PyResult<bool> {
         || class.is(GENERATOR.import(py, "types", "GeneratorType")?)
         || class.is(ASYNC_GENERATOR.import(py, "types", "AsyncGeneratorType")?);
     Ok(started_later || class.hasattr("__await__")? || class.hasattr("add_done_callback")?)
+}
+
+/// What a fallback gave to a caller who awaits nothing.
+#[cold]
+pub(super) fn not_async(value: Bound<'_, PyAny>) -> PyResult<Bound<'_, PyAny>> {
+    let is_coroutine = value.hasattr("__await__")? && value.hasattr("close")?;
+    if !is_coroutine {
+        return Ok(value);
+    }
+    value.call_method0("close")?;
+    Err(PyTypeError::new_err("fallback: call takes none that is async"))
 }

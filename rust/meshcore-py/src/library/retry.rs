@@ -18,8 +18,24 @@ use crate::clock::unix_ms;
 pub struct BudgetCore {
     budget: LeasedBudget,
     clock: Clock,
-    /// Whether other processes have its words.
-    shared: bool,
+    /// The process that counted in words which no other has.
+    counting: Option<AtomicU64>,
+}
+
+impl BudgetCore {
+    /// Of its own words a child has a copy, with what its parent has under way.
+    #[inline]
+    fn counted(&self) -> &LeasedBudget {
+        if let Some(counting) = &self.counting {
+            let this = process();
+            if counting.load(Ordering::Relaxed) != this
+                && counting.swap(this, Ordering::Relaxed) != this
+            {
+                self.budget.clear();
+            }
+        }
+        &self.budget
+    }
 }
 
 #[pymethods]
@@ -30,7 +46,8 @@ impl BudgetCore {
         let private = || Block::private(LeasedBudget::WORDS);
         let block = words.map_or_else(private, |words| words.block.clone());
         let (budget, clock) = (LeasedBudget::new(block, percent, floor), Clock::new(clock));
-        Self { budget, clock, shared: words.is_some() }
+        let counting = words.is_none().then(|| AtomicU64::new(process()));
+        Self { budget, clock, counting }
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
@@ -39,12 +56,12 @@ impl BudgetCore {
 
     #[getter]
     fn calls(&self, py: Python<'_>) -> PyResult<u64> {
-        Ok(self.budget.calls(self.clock.now(py)?))
+        Ok(self.counted().calls(self.clock.now(py)?))
     }
 
     #[getter]
     fn retries(&self, py: Python<'_>) -> PyResult<u64> {
-        Ok(self.budget.retries(self.clock.now(py)?))
+        Ok(self.counted().retries(self.clock.now(py)?))
     }
 }
 
@@ -83,7 +100,7 @@ impl RetryCore {
         let counted = match &slf.get().budget {
             Some(budget) => {
                 let budget = budget.get();
-                budget.budget.enter(budget.clock.now(py)?)
+                budget.counted().enter(budget.clock.now(py)?)
             }
             None => None,
         };
@@ -93,26 +110,32 @@ impl RetryCore {
             call: Held::new(counted),
             retry: Held::new(None),
             ended: AtomicBool::new(false),
-            process: process(),
         })
     }
 }
 
-/// A lease that is given back once; none is zero. Relaxed: it publishes nothing.
-struct Held(AtomicU64);
+/// A lease that is given back once, in the process that took it: a fork's copy is not its own. No
+/// lease is zero. Relaxed: it publishes nothing.
+struct Held {
+    lease: AtomicU64,
+    process: AtomicU64,
+}
 
 impl Held {
     fn new(lease: Option<Lease>) -> Self {
-        Self(AtomicU64::new(lease.map_or(0, |lease| u64::from(lease.number()) + 1)))
+        let number = lease.map_or(0, |lease| u64::from(lease.number()) + 1);
+        Self { lease: AtomicU64::new(number), process: AtomicU64::new(process()) }
     }
 
     fn put(&self, lease: Lease) {
-        self.0.store(u64::from(lease.number()) + 1, Ordering::Relaxed);
+        self.process.store(process(), Ordering::Relaxed);
+        self.lease.store(u64::from(lease.number()) + 1, Ordering::Relaxed);
     }
 
     fn take(&self) -> Option<Lease> {
-        let number = self.0.swap(0, Ordering::Relaxed).checked_sub(1)?;
-        Some(Lease::from_number(u32::try_from(number).ok()?))
+        let number = self.lease.swap(0, Ordering::Relaxed).checked_sub(1)?;
+        let is_ours = self.process.load(Ordering::Relaxed) == process();
+        Some(Lease::from_number(u32::try_from(number).ok().filter(|_| is_ours)?))
     }
 }
 
@@ -124,8 +147,6 @@ pub struct RetryCall {
     call: Held,
     retry: Held,
     ended: AtomicBool,
-    /// In which it began: a fork's copy gives nothing back.
-    process: u64,
 }
 
 #[pymethods]
@@ -155,7 +176,7 @@ impl RetryCall {
         }
         if let Some(budget) = &owner.budget {
             let budget = budget.get();
-            match budget.budget.try_retry(budget.clock.now(py)?) {
+            match budget.counted().try_retry(budget.clock.now(py)?) {
                 Some(retry) => self.retry.put(retry),
                 None => return Ok(None),
             }
@@ -167,23 +188,17 @@ impl RetryCall {
     fn end(&self) {
         self.ended.store(true, Ordering::Relaxed);
         self.end_retry();
-        if let (Some(budget), Some(call)) = (self.budget(), self.call.take()) {
-            budget.leave(call);
+        if let (Some(budget), Some(call)) = (&self.owner.get().budget, self.call.take()) {
+            budget.get().counted().leave(call);
         }
     }
 }
 
 impl RetryCall {
     fn end_retry(&self) {
-        if let (Some(budget), Some(retry)) = (self.budget(), self.retry.take()) {
-            budget.end_retry(retry);
+        if let (Some(budget), Some(retry)) = (&self.owner.get().budget, self.retry.take()) {
+            budget.get().counted().end_retry(retry);
         }
-    }
-
-    /// To which what it has is to be given back.
-    fn budget(&self) -> Option<&LeasedBudget> {
-        let budget = self.owner.get().budget.as_ref()?.get();
-        (!budget.shared || self.process == process()).then_some(&budget.budget)
     }
 }
 

@@ -96,8 +96,16 @@ fn tell(
 ) -> PyResult<()> {
     let Some((listeners, class)) = told else { return Ok(()) };
     let told = make(class.bind(py))?;
-    for listener in listeners.bind(py) {
-        match listener.call1((&told,)) {
+    tell_all(listeners.bind(py), told.bind(py))
+}
+
+/// Tells each listener in turn.
+#[pyfunction]
+#[pyo3(signature = (listeners, told, /))]
+pub(crate) fn tell_all(listeners: &Bound<'_, PyTuple>, told: &Bound<'_, PyAny>) -> PyResult<()> {
+    let py = told.py();
+    for listener in listeners {
+        match listener.call1((told,)) {
             Err(error) if error.is_instance_of::<PyException>(py) => {
                 error.write_unraisable(py, Some(&listener));
             }

@@ -90,6 +90,7 @@ __all__ = [
     "h2_write_response",
     "h2_write_trailers",
     "is_codecs_own",
+    "is_tls_name",
     "misdirected",
     "now_ns",
     "retry_after_ns",
@@ -1283,12 +1284,24 @@ class SecureTransport:
     def alpn(self) -> str | None:
         """The protocol that ALPN chose."""
 
+    @property
+    def is_quiet(self) -> bool:
+        """Whether nothing came that was not told: neither a part of a record nor the other side's
+        end."""
+
+    @property
+    def peer_closed(self) -> bool:
+        """Whether the other side has said that nothing follows."""
+
     def agreed(self) -> dict[str, Any]:
         """``version``, ``suite``, ``resumed`` and ``server_name``. Raises `RuntimeError` while the
         handshake is under way."""
 
     def open(self, data: bytes) -> bytes:
         """What these bytes say, of a connection that is lost. Nobody is told of anything else."""
+
+def is_tls_name(name: str) -> bool:
+    """Whether TLS can verify that an endpoint has this name, or address."""
 
 def tls_pair_fault(chain_pem: bytes, key_pem: bytes) -> tuple[str, str] | None:
     """What is wrong with a certificate and its key: a word and a sentence."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import ssl
 import sys
@@ -158,6 +159,24 @@ def test_a_protocol_may_write_and_close_within_what_it_is_told(ends: tuple[End, 
     assert client.heard.told == ["made", b"ASK", "eof"]
     assert server.wire.asked == ["close"]
     assert server.tls.is_closing()
+
+
+def test_what_came_with_the_handshake_is_not_told_to_who_closed_at_once(
+    ends: tuple[End, End],
+) -> None:
+    client, server = ends
+
+    class Refuses(asyncio.BaseProtocol):
+        def connection_made(self, transport: Any) -> None:
+            transport.abort()
+
+    server.tls.set_protocol(Refuses())
+    for data in client.wire.waiting:
+        server.tls.data_received(data)
+    client.tls.data_received(b"".join(server.wire.waiting))
+    client.tls.write(b"early")
+    server.tls.data_received(b"".join(client.wire.waiting[1:]))
+    assert server.wire.asked == ["abort"]
 
 
 @pytest.mark.parametrize("stays", [False, True])

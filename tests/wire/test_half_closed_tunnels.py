@@ -451,6 +451,35 @@ def test_over_tls_each_side_of_http1_ends_alone(
     run(go())
 
 
+def test_over_tls_an_end_that_nobody_said_tears_also_what_waits_for_a_slow_client(
+    run: Run, serve: Serve, engine: str, certificates: Certificates
+) -> None:
+    """What is cut is not signed as whole."""
+
+    async def flood(end: H1End) -> None:
+        with contextlib.suppress(ConnectionError):
+            await end.send(MUCH * 40)
+            await end.rest()
+
+    async def go() -> None:
+        far = TlsScripted(flood, certificates.origin("http/1.1"))
+        async with far.origin() as port:
+            text = over_tls(engine, port, certificates).listen(tls=certificates.listener)
+            async with (
+                serve(str(text)) as proxy,
+                dial_tls(proxy, certificates.client("http/1.1")) as end,
+            ):
+                await end.read(1)
+                await asyncio.sleep(0.2)  # what it does not take waits
+                end.writer.transport.write_eof()
+                with contextlib.suppress(ConnectionError):
+                    await end.rest()
+                assert not end.writer.clean  # type: ignore[attr-defined]
+                await eventually(lambda: gauges(proxy) == {})
+
+    run(go())
+
+
 @pytest.mark.parametrize("side", ["client", "endpoint"])
 def test_over_tls_an_end_that_nobody_said_tears_the_tunnel(
     run: Run, serve: Serve, engine: str, certificates: Certificates, side: str

@@ -85,6 +85,39 @@ def test_a_response_without_length_needs_an_end_that_was_said(
     run(go())
 
 
+def test_an_end_that_came_with_the_answer_is_seen_before_the_next_request(
+    run: Run, serve: Serve, certificates: Certificates
+) -> None:
+    """In one read: the socket's own end comes later."""
+    asked = 0
+
+    async def visit(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal asked
+        streams = TlsStreams(reader, writer, certificates.origin("http/1.1"))
+        await streams.shake()
+        await streams.readuntil(b"\r\n\r\n")
+        asked += 1
+        streams.write_together(response(b"once"))
+        with contextlib.suppress(ConnectionError):
+            await reader.read()
+        writer.close()
+
+    async def go() -> None:
+        server = await asyncio.start_server(visit, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        async with (
+            served(serve, port, {"ca": certificates.ca}) as proxy,
+            Client(proxy.addresses["edge"]) as client,
+        ):
+            for turn in range(5):
+                await client.send(b"POST / HTTP/1.1\r\nhost: a.test\r\ncontent-length: 0\r\n\r\n")
+                assert (await client.reply()).body == b"once", turn
+            assert asked == 5
+        server.close()
+
+    run(go())
+
+
 def self_signed(folder: Path, name: str) -> tuple[str, str]:
     """What `openssl req -x509` makes."""
     cert, key = str(folder / f"{name}.pem"), str(folder / f"{name}.key")

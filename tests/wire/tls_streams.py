@@ -123,6 +123,13 @@ class TlsStreams:
         self._tls.write(data)
         self._writer.write(self._said.read())
 
+    def write_together(self, data: bytes) -> None:
+        """Seal it, and that nothing follows, and send both at once."""
+        self._tls.write(data)
+        with contextlib.suppress(ssl.SSLWantReadError):
+            self._tls.unwrap()
+        self._writer.write(self._said.read())
+
     async def drain(self) -> None:
         """Wait until it goes out."""
         await self._writer.drain()

@@ -6,6 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from meshcore._core import is_tls_name
 from meshcore.config.fault import HintedError, shown
 from meshcore.config.fields import (
     Authority,
@@ -193,6 +194,26 @@ class Upstream(Model):
     def _auto_is_by_alpn(self) -> Upstream:
         if self.protocol == "auto" and self.tls is None:
             raise ValueError("protocol: auto needs tls, whose ALPN decides")
+        return self
+
+    @model_validator(mode="after")
+    def _named_for_tls(self) -> Upstream:
+        """A certificate is verified to be of a name, and a socket's path is none."""
+        if self.tls is None:
+            return self
+        name = self.tls.server_name
+        for address in [] if name else [str(each.address) for each in self.endpoints]:
+            if address.startswith("unix:"):
+                raise HintedError(
+                    f"{address} has no name that TLS can verify", "write tls: {server_name: …}"
+                )
+            host = address.rpartition(":")[0].strip("[]")
+            if not is_tls_name(host):
+                raise HintedError(
+                    f"{host} is no name that TLS can verify", "write tls: {server_name: …}"
+                )
+        if name and not is_tls_name(name):
+            raise ValueError(f"tls.server_name: {name} is no name that TLS can verify")
         return self
 
     @model_validator(mode="after")

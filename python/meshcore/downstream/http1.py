@@ -137,7 +137,7 @@ class Http1Connection(asyncio.BaseProtocol):
             return self._leave(now)
         if transport.get_extra_info("torn"):
             self.cut(now)  # anybody may have said so: nothing is to look whole
-            return False
+            return self._parting is not None
         tunnel = exchange.phase == TUNNEL
         served = self._listener.serves_half_closed and exchange.request_done
         if not (exchange.half_closes if tunnel else served):

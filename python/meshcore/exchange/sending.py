@@ -56,7 +56,7 @@ class Sending(Ending):
         if not body.end or self.phase == OVER:
             return
         if self.phase == TUNNEL and not self.half_closes:
-            self._cut(Reason.CLIENT_GONE, "half-closed towards TLS", now_ns)
+            self._cut(Reason.CLIENT_GONE, "half-closed, and the other side cannot be", now_ns)
             return
         ticket, self.request_done = self.ticket, True
         ticket.request_ended(now_ns)

@@ -45,7 +45,10 @@ class Chooser(asyncio.BaseProtocol):
         wanted = self.pool.cluster.spec.protocol
         h2 = transport.alpn == "h2" if isinstance(transport, SecureTransport) else wanted == "h2"
         if wanted == "h2" and not h2:
-            made.abort()  # RFC 9113 §3.2: no HTTP/2 over TLS without ALPN
+            # RFC 9113 §3.2: no HTTP/2 over TLS without ALPN.
+            if not self.made.done():
+                self.made.set_exception(ConnectionError("no h2 by ALPN"))
+            made.abort()
             return
         connection = (Http2Connection if h2 else Http1Connection)(self._pools, self.pool)
         self.chosen = connection

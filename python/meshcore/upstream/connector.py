@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import TYPE_CHECKING, Final, cast
 
 from meshcore._core import Answer, Cause, Reason, now_ns
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from meshcore.upstream.part import Part
 
     Connection = Http1Connection | Http2Connection
+
+log = logging.getLogger("meshcore.upstream")
 
 # How often the connections of single clients are looked through: there may be as many pools of them
 # as clients.
@@ -274,7 +277,9 @@ class Connector:
                 raise ConnectionResetError("closed before it was lent")
             # As the upstream was then: it may have been renewed.
             connection.born_ns = chooser.began_ns
-        except (OSError, UnicodeError) as error:  # the last: a name that IDNA refuses
+        except Exception as error:
+            if not isinstance(error, OSError | UnicodeError):  # the last: what IDNA refuses
+                log.exception("cannot connect to %s", pool.address)
             self._give_up(pool, chooser)
             self._fail_waiting(pool, why_unconnected(error), detail_of(error))
         except BaseException:

@@ -48,6 +48,8 @@ def _looked_at(transport: asyncio.Transport) -> Iterator[socket.socket]:
 def is_quiet(transport: asyncio.Transport) -> bool:
     """Look into the socket without taking anything out of it: neither an end of file nor bytes that
     nobody asked for wait there."""
+    if isinstance(transport, SecureTransport) and not transport.is_quiet:
+        return False
     try:
         with _looked_at(transport) as sock:
             sock.recv(1, socket.MSG_PEEK)
@@ -60,6 +62,8 @@ def is_quiet(transport: asyncio.Transport) -> bool:
 
 def has_ended(transport: asyncio.Transport) -> bool:
     """Whether the peer's end waits in the socket, perhaps behind what it sent before."""
+    if isinstance(transport, SecureTransport) and transport.peer_closed:
+        return True
     try:
         with _looked_at(transport) as sock:
             return not sock.recv(1, socket.MSG_PEEK)

@@ -1,4 +1,4 @@
-"""A plain connection whose peer says no more and may still listen.
+"""A connection whose peer says no more and may still listen.
 
 The loop does not read it on, so a reset is seen when something is written; until then it is looked
 for.
@@ -18,7 +18,7 @@ LOOK_NS: Final = 500_000_000
 
 
 def can_half_close(transport: asyncio.Transport | None) -> bool:
-    """Whether this side can end alone. Not over TLS, as the loops do it."""
+    """Whether this side can end alone."""
     return transport is not None and not transport.is_closing() and transport.can_write_eof()
 
 

@@ -99,7 +99,9 @@ mod _core {
     #[pymodule_export]
     use crate::ticket::Ticket;
     #[pymodule_export]
-    use crate::tls::{TicketRing, TlsClient, TlsServer, tls_pair_fault, tls_roots_fault};
+    use crate::tls::{
+        TicketRing, TlsClient, TlsServer, is_tls_name, tls_pair_fault, tls_roots_fault,
+    };
 
     #[pymodule_init]
     fn init(m: &Bound<'_, PyModule>) -> PyResult<()> {

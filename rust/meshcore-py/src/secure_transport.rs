@@ -210,7 +210,11 @@ impl SecureTransport {
             tell(slf, "connection_made", (slf,))?;
         }
         if let Some(plain) = came.plain {
-            let protocol = slf.borrow().protocol(py);
+            // Whoever closed it when it was made has no use for what came with that.
+            let protocol = {
+                let own = slf.borrow();
+                if own.closing { None } else { own.protocol(py) }
+            };
             if let Some(protocol) = protocol {
                 protocol.call_method1(intern!(py, "data_received"), (plain,))?;
             }
@@ -392,6 +396,18 @@ impl SecureTransport {
     fn alpn(&self) -> Option<String> {
         let chosen = self.session.agreed()?.alpn?;
         Some(String::from_utf8_lossy(&chosen).into_owned())
+    }
+
+    /// Whether nothing came that was not told: neither a part of a record nor the other side's end.
+    #[getter]
+    fn is_quiet(&self) -> bool {
+        self.session.held() == 0 && !self.session.peer_closed()
+    }
+
+    /// Whether the other side has said that nothing follows.
+    #[getter]
+    fn peer_closed(&self) -> bool {
+        self.session.peer_closed()
     }
 
     /// The version, the suite, whether it was resumed, and whom the client asked for.

@@ -80,6 +80,7 @@ impl TlsServer {
 
     /// TLS for a connection that was accepted; `protocol` is told as a loop tells it.
     fn session(&self, protocol: Py<PyAny>) -> PyResult<SecureTransport> {
+        self.1.set(unix_ms() / 1000);
         let session = self.0.session().map_err(refused)?;
         Ok(SecureTransport::new(session, self.1.clone(), protocol))
     }
@@ -100,6 +101,12 @@ pub(crate) fn tls_pair_fault(
 pub(crate) fn tls_roots_fault(ca_pem: &[u8]) -> Option<(&'static str, String)> {
     let checked = Roots::from_pem(ca_pem, b"").and_then(|roots| roots.check());
     checked.err().map(|error| (word(&error), error.to_string()))
+}
+
+/// Whether TLS can verify that an endpoint has this name.
+#[pyfunction]
+pub(crate) fn is_tls_name(name: &str) -> bool {
+    tls::is_name(name)
 }
 
 const fn word(error: &ContextError) -> &'static str {
@@ -151,6 +158,7 @@ impl TlsClient {
 
     /// TLS for a connection to an endpoint of this name.
     fn session(&self, server_name: &str, protocol: Py<PyAny>) -> PyResult<SecureTransport> {
+        self.1.set(unix_ms() / 1000);
         let session = self.0.session(server_name).map_err(refused)?;
         Ok(SecureTransport::new(session, self.1.clone(), protocol))
     }

@@ -13,6 +13,8 @@ use rcgen::{
 /// 2026-06-01.
 pub(crate) const NOW_S: u64 = 1_780_272_000;
 pub(crate) const DAY_S: u64 = 86_400;
+/// 2027-01-01, when certificates of hosts end.
+pub(crate) const END_S: u64 = 1_798_761_600;
 
 static MADE: AtomicU32 = AtomicU32::new(0);
 
@@ -21,13 +23,18 @@ pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 impl Authority {
     pub(crate) fn new() -> Self {
+        Self::until(2_030)
+    }
+
+    /// One that ends on the first day of that year.
+    pub(crate) fn until(year: i32) -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         // Of two of one name a chain would be a matter of signatures alone.
         let number = MADE.fetch_add(1, Ordering::Relaxed);
         params.distinguished_name.push(DnType::CommonName, format!("authority {number}"));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        valid(&mut params, 2_030);
+        valid(&mut params, year);
         Self(CertifiedIssuer::self_signed(params, key(&PKCS_ECDSA_P256_SHA256)).unwrap())
     }
 
@@ -88,6 +95,35 @@ impl Authority {
         let own = key(kind);
         let certificate = params.signed_by(&own, &self.0).unwrap();
         made(name, &certificate.pem(), &own)
+    }
+}
+
+/// A certificate that signs itself, and may sign nobody else.
+pub(crate) struct Leaf {
+    pub(crate) pair: Pair,
+    issuer: CertifiedIssuer<'static, KeyPair>,
+}
+
+impl Leaf {
+    pub(crate) fn new(name: &str) -> Self {
+        let mut params = named(name);
+        params.is_ca = IsCa::ExplicitNoCa;
+        params.distinguished_name.push(DnType::CommonName, "leaf");
+        valid(&mut params, 2_027);
+        let own = key(&PKCS_ECDSA_P256_SHA256);
+        let key_pem = own.serialize_pem().into_bytes();
+        let issuer = CertifiedIssuer::self_signed(params, own).unwrap();
+        let chain_pem = issuer.pem().into_bytes();
+        let server_name = name.to_owned();
+        Self { pair: Pair { server_name, chain_pem, key_pem, ocsp_der: None }, issuer }
+    }
+
+    /// What its holder makes of it nevertheless.
+    pub(crate) fn signs(&self, name: &str) -> Pair {
+        let mut params = named(name);
+        valid(&mut params, 2_027);
+        let own = key(&PKCS_ECDSA_P256_SHA256);
+        made(name, &params.signed_by(&own, &self.issuer).unwrap().pem(), &own)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Who comes in by a certificate.
 
-use crate::authority::{Authority, self_signed};
+use crate::authority::{Authority, Leaf, self_signed};
 use crate::pair::{Ends, ServerSpec, client, client_spec, server, server_spec};
 use meshcore_core::tls::{ClientAuth, ClientSpec, Identity, Pair, Roots};
 
@@ -66,4 +66,21 @@ fn a_client_that_signs_itself_comes_in_where_it_was_given_itself() {
     let other = self_signed("web.example", 2_027, &[]);
     let refused = both(&authority, ClientAuth::Require(roots), Some(other));
     assert!(refused.server.session.failure().is_some());
+}
+
+/// One that is believed as it is signs for nobody, and an authority not behind its end.
+#[test]
+fn who_may_not_sign_lets_nobody_in() {
+    let authority = Authority::new();
+    let past = Authority::until(2_026);
+    let roots = past.roots();
+    let refused = both(&authority, ClientAuth::Require(roots), Some(past.client("web", 2_027)));
+    assert_eq!(refused.server.failure().alert, Some("unknown_ca"));
+
+    let leaf = Leaf::new("web.example");
+    let roots = Roots::from_pem(&leaf.pair.chain_pem, b"").unwrap();
+    both(&authority, ClientAuth::Require(roots.clone()), Some(leaf.pair.clone())).assert_whole();
+    let minted = leaf.signs("web.example");
+    let refused = both(&authority, ClientAuth::Require(roots), Some(minted));
+    assert_eq!(refused.server.failure().alert, Some("unknown_ca"));
 }

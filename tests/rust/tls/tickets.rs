@@ -7,7 +7,7 @@ use meshcore_core::tls::{
     Version,
 };
 
-use crate::authority::{Authority, DAY_S, NOW_S};
+use crate::authority::{Authority, DAY_S, END_S, NOW_S};
 use crate::pair::{Ends, ServerSpec, client, client_spec, ring, server_spec};
 
 fn context(spec: &ServerSpec, ring: &TicketRing) -> ServerContext {
@@ -116,19 +116,26 @@ fn who_resumes_is_verified_again() {
     let late = Ends::new(&known, &server, "a.example").shake(100_000);
     assert!(late.server.session.failure().is_some());
     assert_eq!((late.server.established, late.server.plain.len()), (0, 0));
+    assert!(late.client.plain.is_empty());
+    // It has a new one then, and keeps what it would resume: that opens no more.
+    clock.set(NOW_S + 60);
+    let whole = Ends::new(&known, &server, "a.example").shake(100_000);
+    assert!(whole.server.session.failure().is_none());
+    assert!(!whole.server.is_resumed());
 }
 
-/// What is no ticket of ours leads to a whole handshake; it is no error.
 #[test]
 fn an_endpoint_that_resumes_is_verified_again() {
     let (authority, spec, _) = plain();
-    let clock = Clock::at(NOW_S);
+    let clock = Clock::at(END_S - 60); // a ticket that is older than a day is not shown
     let known = ClientContext::new(&client_spec(authority.roots()), &clock).unwrap();
     let server = context(&spec, &ring(1));
     connect(&known, &server);
     assert!(connect(&known, &server).client.is_resumed());
-    clock.set(NOW_S + 366 * DAY_S);
+    clock.set(END_S + 60);
     let late = Ends::new(&known, &server, "a.example").shake(100_000);
     assert!(late.client.session.failure().is_some(), "it has expired meanwhile");
     assert_eq!(late.client.established, 0);
+    clock.set(END_S - 30); // as if it had another one: nothing of the old is tried again
+    assert!(!connect(&known, &server).client.is_resumed());
 }

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use rustls::ClientConfig;
-use rustls::client::{Resumption, UnbufferedClientConnection};
+use rustls::client::{
+    ClientSessionMemoryCache, ClientSessionStore, Resumption, UnbufferedClientConnection,
+};
 use rustls::pki_types::ServerName;
 
 use super::certificates;
@@ -32,7 +34,15 @@ pub struct ClientSpec {
 pub struct ClientContext {
     config: Arc<ClientConfig>,
     verifier: Option<Arc<dyn rustls::client::danger::ServerCertVerifier>>,
+    /// What is resumed, by name.
+    kept: Arc<dyn ClientSessionStore>,
     clock: Clock,
+}
+
+/// Whether a certificate can be verified to be of this name, or address.
+#[must_use]
+pub fn is_name(name: &str) -> bool {
+    ServerName::try_from(name).is_ok()
 }
 
 impl ClientContext {
@@ -42,7 +52,8 @@ impl ClientContext {
     /// [`ContextError`]: what is wrong with the certificate, the key or the roots.
     pub fn new(spec: &ClientSpec, clock: &Clock) -> Result<Self, ContextError> {
         let provider = provider();
-        let verifier = spec.roots.as_ref().map(|r| verify::servers(r, &provider)).transpose()?;
+        let verifier = spec.roots.as_ref();
+        let verifier = verifier.map(|r| verify::servers(r, &provider, clock.now())).transpose()?;
         let used = verifier.clone().unwrap_or_else(|| verify::anybody(&provider));
         let unusable = |why: rustls::Error| ContextError::UnusableKey(why.to_string());
         let builder = ClientConfig::builder_with_details(provider, Arc::new(clock.clone()))
@@ -59,8 +70,10 @@ impl ClientContext {
             }
         };
         config.alpn_protocols.clone_from(&spec.alpn);
-        config.resumption = Resumption::in_memory_sessions(KEPT_SESSIONS);
-        Ok(Self { config: Arc::new(config), verifier, clock: clock.clone() })
+        let kept: Arc<dyn ClientSessionStore> =
+            Arc::new(ClientSessionMemoryCache::new(KEPT_SESSIONS));
+        config.resumption = Resumption::store(Arc::clone(&kept));
+        Ok(Self { config: Arc::new(config), verifier, kept, clock: clock.clone() })
     }
 
     /// A session for a connection to an endpoint of this name, or this address.
@@ -72,7 +85,8 @@ impl ClientContext {
         let name = ServerName::try_from(name.to_owned()).map_err(|_| bad())?;
         let machine = UnbufferedClientConnection::new(Arc::clone(&self.config), name.clone())
             .map_err(|why| ContextError::UnusableKey(why.to_string()))?;
-        let again = self.verifier.clone().map(|rules| Again::Server(rules, name));
+        let kept = Arc::clone(&self.kept);
+        let again = self.verifier.clone().map(|rules| Again::Server { rules, name, kept });
         Ok(Session::client(machine, again, self.clock.clone()))
     }
 }

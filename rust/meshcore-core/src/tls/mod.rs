@@ -24,7 +24,7 @@ mod tickets;
 mod verify;
 
 pub use certificates::Pair;
-pub use client::{ClientContext, ClientSpec};
+pub use client::{ClientContext, ClientSpec, is_name};
 pub use clock::Clock;
 pub use context_error::ContextError;
 pub use failure::Failure;

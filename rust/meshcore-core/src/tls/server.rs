@@ -8,7 +8,7 @@ use rustls::server::{NoServerSessionStorage, UnbufferedServerConnection};
 use rustls::{KeyLogFile, ServerConfig, SupportedProtocolVersion, version};
 
 use super::certificates::Certificates;
-use super::tickets::Tickets;
+use super::tickets::{Refused, Tickets};
 use super::verify::{self, Again, Roots};
 use super::{Clock, ContextError, Pair, Session, TicketRing, Version};
 
@@ -66,8 +66,12 @@ impl ServerContext {
         let provider = provider();
         let verifier = match &spec.clients {
             ClientAuth::None => None,
-            ClientAuth::Request(roots) => Some(verify::clients(roots, false, &provider)?),
-            ClientAuth::Require(roots) => Some(verify::clients(roots, true, &provider)?),
+            ClientAuth::Request(roots) => {
+                Some(verify::clients(roots, false, &provider, clock.now())?)
+            }
+            ClientAuth::Require(roots) => {
+                Some(verify::clients(roots, true, &provider, clock.now())?)
+            }
         };
         let certificates = Certificates::of(&spec.pairs, &provider)?;
         let time = Arc::new(clock.clone());
@@ -83,13 +87,15 @@ impl ServerContext {
         config.send_tls13_tickets = TICKETS;
         config.max_early_data_size = 0;
         config.session_storage = Arc::new(NoServerSessionStorage {});
-        config.ticketer = Arc::new(Tickets::new(ring.clone(), bound(spec), TICKET_LIFETIME_S));
+        let (ring, refused) = (ring.clone(), Refused::default());
+        let tickets = Tickets::new(ring, refused.clone(), bound(spec), TICKET_LIFETIME_S);
+        config.ticketer = Arc::new(tickets);
         if spec.key_log {
             config.key_log = Arc::new(KeyLogFile::new());
         }
         Ok(Self {
             config: Arc::new(config),
-            again: verifier.map(Again::Client),
+            again: verifier.map(|rules| Again::Client(rules, refused)),
             clock: clock.clone(),
         })
     }

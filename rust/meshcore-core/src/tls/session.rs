@@ -220,6 +220,7 @@ impl Session {
             && let Err(why) = self.establish()
         {
             plain.truncate(before); // of one that may not come
+            self.own.clear(); // and no new tickets for it
             self.fail(why);
         }
         if let Err(error) = result {

@@ -10,6 +10,8 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use aws_lc_rs::rand;
+use memchr::memmem;
+use rustls::pki_types::CertificateDer;
 use rustls::server::ProducesTickets;
 
 use super::ContextError;
@@ -62,17 +64,46 @@ impl TicketRing {
     }
 }
 
+/// So many peers are remembered whose tickets open no more.
+const MOST_REFUSED: usize = 64;
+
+/// Certificates that came in a ticket and did not pass any more. Whoever shows such a ticket would
+/// be refused for as long as it keeps it; so it opens no more, and a whole handshake follows.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Refused(Arc<ArcSwap<Vec<CertificateDer<'static>>>>);
+
+impl Refused {
+    /// Tickets of this one open no more.
+    pub(super) fn add(&self, leaf: &CertificateDer<'static>) {
+        self.0.rcu(|known| {
+            let kept = known.iter().filter(|each| *each != leaf).take(MOST_REFUSED - 1);
+            [leaf].into_iter().chain(kept).cloned().collect::<Vec<_>>()
+        });
+    }
+
+    /// Whether a ticket holds one of them, in the form that rustls gives it. O(bytes) for each.
+    fn is_in(&self, ticket: &[u8]) -> bool {
+        self.0.load().iter().any(|leaf| memmem::find(ticket, leaf).is_some())
+    }
+}
+
 /// Seals tickets of one listener.
 pub(super) struct Tickets {
     ring: TicketRing,
+    refused: Refused,
     /// A digest of everything that decides about a client.
     bound: [u8; 32],
     lifetime_s: u32,
 }
 
 impl Tickets {
-    pub(super) const fn new(ring: TicketRing, bound: [u8; 32], lifetime_s: u32) -> Self {
-        Self { ring, bound, lifetime_s }
+    pub(super) const fn new(
+        ring: TicketRing,
+        refused: Refused,
+        bound: [u8; 32],
+        lifetime_s: u32,
+    ) -> Self {
+        Self { ring, refused, bound, lifetime_s }
     }
 
     fn authenticated(&self, name: [u8; NAME_BYTES]) -> Aad<[u8; NAME_BYTES + 32]> {
@@ -127,6 +158,6 @@ impl ProducesTickets for Tickets {
         let mut opened = sealed.to_vec();
         let len = key.seal.open_in_place(nonce, self.authenticated(name), &mut opened).ok()?.len();
         opened.truncate(len);
-        Some(opened)
+        (!self.refused.is_in(&opened)).then_some(opened)
     }
 }

@@ -1,15 +1,16 @@
 //! Whom to believe: chains by webpki, and certificates that were given as they are.
 //!
-//! A self-signed certificate that may sign others is no end entity to webpki, and what
-//! `openssl req -x509` makes is one. Where such a certificate was itself given as `ca`, it is
-//! believed by being the same bytes; its dates, name and usage, and the signature of the
-//! handshake, are verified all the same.
+//! webpki looks neither at the dates of an authority nor at whether it is one, and an end entity that
+//! may sign others, as `openssl req -x509` makes, is none to it. So only what may sign and is in date
+//! is an authority here; and a certificate that was itself given is believed by being the same bytes,
+//! if its dates, usage and name, and the signature of the handshake, are right.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::CryptoProvider;
+use rustls::client::{ClientSessionStore, WebPkiServerVerifier};
+use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, ServerName, UnixTime};
 use rustls::server::WebPkiClientVerifier;
@@ -23,8 +24,9 @@ use x509_cert::der::oid::ObjectIdentifier;
 use x509_cert::der::oid::db::rfc5280::{
     ANY_EXTENDED_KEY_USAGE, ID_KP_CLIENT_AUTH, ID_KP_SERVER_AUTH,
 };
-use x509_cert::ext::pkix::ExtendedKeyUsage;
+use x509_cert::ext::pkix::{BasicConstraints, ExtendedKeyUsage, KeyUsage};
 
+use super::tickets::Refused;
 use super::{ContextError, Failure, certificates};
 
 /// Those who may sign, and what they have taken back.
@@ -59,7 +61,11 @@ impl Roots {
     /// # Errors
     /// [`ContextError::UnusableRoots`].
     pub fn check(&self) -> Result<(), ContextError> {
-        store(&self.certificates).map(|_| ())
+        let usable = |each| x509_cert::Certificate::from_der(each).map_err(unusable);
+        self.certificates.iter().try_for_each(|each| {
+            webpki::anchor_from_trusted_cert(each).map_err(unusable)?;
+            usable(each).map(|_| ())
+        })
     }
 
     /// All of it, in order.
@@ -69,65 +75,141 @@ impl Roots {
     }
 }
 
-fn store(certificates: &[CertificateDer<'static>]) -> Result<Arc<RootCertStore>, ContextError> {
+/// Those that may sign, now.
+fn store(
+    certificates: &[CertificateDer<'static>],
+    now: UnixTime,
+) -> Result<Arc<RootCertStore>, ContextError> {
     let mut store = RootCertStore::empty();
     for each in certificates {
-        store.add(each.clone()).map_err(|why| ContextError::UnusableRoots(why.to_string()))?;
+        let read = x509_cert::Certificate::from_der(each).map_err(unusable)?;
+        if may_sign(&read) && is_in_date(&read, now).is_ok() {
+            store.add(each.clone()).map_err(unusable)?;
+        }
     }
     Ok(Arc::new(store))
+}
+
+/// RFC 5280 §4.2.1.9, §4.2.1.3. One of version 1 says nothing of it, and may.
+fn may_sign(read: &x509_cert::Certificate) -> bool {
+    let read = &read.tbs_certificate;
+    let constraints = read.get::<BasicConstraints>().ok().flatten();
+    let usage = read.get::<KeyUsage>().ok().flatten();
+    let is_authority = match constraints {
+        Some((_, constraints)) => constraints.ca,
+        None => read.version == x509_cert::Version::V1,
+    };
+    is_authority && usage.is_none_or(|(_, usage)| usage.key_cert_sign())
+}
+
+fn is_in_date(read: &x509_cert::Certificate, now: UnixTime) -> Result<(), Error> {
+    let valid = &read.tbs_certificate.validity;
+    let now = Duration::from_secs(now.as_secs());
+    if now < valid.not_before.to_unix_duration() {
+        return Err(Error::InvalidCertificate(CertificateError::NotValidYet));
+    }
+    if now > valid.not_after.to_unix_duration() {
+        return Err(Error::InvalidCertificate(CertificateError::Expired));
+    }
+    Ok(())
 }
 
 fn unusable(why: impl ToString) -> ContextError {
     ContextError::UnusableRoots(why.to_string())
 }
 
-/// Verifies clients of a listener; `required`: none comes in without a certificate.
+/// Verifies clients of a listener; `required`: none comes in without a certificate. Who may sign is
+/// decided at this time.
 pub(super) fn clients(
     roots: &Roots,
     required: bool,
     provider: &Arc<CryptoProvider>,
+    now: UnixTime,
 ) -> Result<Arc<dyn ClientCertVerifier>, ContextError> {
-    let given = roots.certificates.clone();
-    let chains = WebPkiClientVerifier::builder_with_provider(store(&given)?, Arc::clone(provider))
-        .with_crls(roots.lists.clone())
-        .allow_unknown_revocation_status();
-    let chains = if required { chains } else { chains.allow_unauthenticated() };
-    let chains = chains.build().map_err(unusable)?;
-    Ok(Arc::new(Clients { chains, given }))
+    let (given, store) = (roots.certificates.clone(), store(&roots.certificates, now)?);
+    let chains = if store.is_empty() {
+        None
+    } else {
+        let chains = WebPkiClientVerifier::builder_with_provider(store, Arc::clone(provider))
+            .with_crls(roots.lists.clone())
+            .allow_unknown_revocation_status();
+        Some(chains.build().map_err(unusable)?)
+    };
+    Ok(Arc::new(Clients { chains, given, required, known: known(provider) }))
 }
 
-/// Verifies endpoints.
+/// Verifies endpoints. Who may sign is decided at this time.
 pub(super) fn servers(
     roots: &Roots,
     provider: &Arc<CryptoProvider>,
+    now: UnixTime,
 ) -> Result<Arc<dyn ServerCertVerifier>, ContextError> {
-    let given = roots.certificates.clone();
-    let chains = WebPkiServerVerifier::builder_with_provider(store(&given)?, Arc::clone(provider))
-        .with_crls(roots.lists.clone())
-        .allow_unknown_revocation_status()
-        .build()
-        .map_err(unusable)?;
-    Ok(Arc::new(Servers { chains, given }))
+    let (given, store) = (roots.certificates.clone(), store(&roots.certificates, now)?);
+    let chains = if store.is_empty() {
+        None
+    } else {
+        let chains = WebPkiServerVerifier::builder_with_provider(store, Arc::clone(provider))
+            .with_crls(roots.lists.clone())
+            .allow_unknown_revocation_status();
+        Some(chains.build().map_err(unusable)?)
+    };
+    Ok(Arc::new(Servers { chains, given, known: known(provider) }))
 }
 
 /// Believes whoever answers, but not that a handshake is somebody else's.
 pub(super) fn anybody(provider: &Arc<CryptoProvider>) -> Arc<dyn ServerCertVerifier> {
-    Arc::new(Anybody(Arc::clone(provider)))
+    Arc::new(Anybody(known(provider)))
+}
+
+/// What signatures of handshakes are verified with.
+fn known(provider: &CryptoProvider) -> WebPkiSupportedAlgorithms {
+    provider.signature_verification_algorithms
+}
+
+const NOBODY: Error = Error::InvalidCertificate(CertificateError::UnknownIssuer);
+
+/// Both kinds of verifiers verify signatures alike.
+macro_rules! signatures {
+    ($algorithms:tt) => {
+        fn verify_tls12_signature(
+            &self,
+            message: &[u8],
+            leaf: &CertificateDer<'_>,
+            signed: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, Error> {
+            rustls::crypto::verify_tls12_signature(message, leaf, signed, &self.$algorithms)
+        }
+
+        fn verify_tls13_signature(
+            &self,
+            message: &[u8],
+            leaf: &CertificateDer<'_>,
+            signed: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, Error> {
+            rustls::crypto::verify_tls13_signature(message, leaf, signed, &self.$algorithms)
+        }
+
+        fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+            self.$algorithms.supported_schemes()
+        }
+    };
 }
 
 #[derive(Debug)]
 struct Clients {
-    chains: Arc<dyn ClientCertVerifier>,
+    chains: Option<Arc<dyn ClientCertVerifier>>,
     given: Vec<CertificateDer<'static>>,
+    required: bool,
+    known: WebPkiSupportedAlgorithms,
 }
 
 impl ClientCertVerifier for Clients {
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        self.chains.root_hint_subjects()
+        self.chains.as_ref().map_or(&[], |chains| chains.root_hint_subjects())
     }
 
     fn client_auth_mandatory(&self) -> bool {
-        self.chains.client_auth_mandatory()
+        self.required
     }
 
     fn verify_client_cert(
@@ -136,42 +218,22 @@ impl ClientCertVerifier for Clients {
         rest: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        match self.chains.verify_client_cert(leaf, rest, now) {
-            Err(error) if is_given(leaf, &self.given, &error) => {
-                may_be_used(leaf, ID_KP_CLIENT_AUTH)?;
-                Ok(ClientCertVerified::assertion())
-            }
-            verified => verified,
+        if self.given.iter().any(|each| each == leaf) {
+            may_be_used(leaf, ID_KP_CLIENT_AUTH, now)?;
+            return Ok(ClientCertVerified::assertion());
         }
+        let chains = self.chains.as_ref().ok_or(NOBODY)?;
+        chains.verify_client_cert(leaf, rest, now)
     }
 
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        leaf: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.chains.verify_tls12_signature(message, leaf, signed)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        leaf: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.chains.verify_tls13_signature(message, leaf, signed)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.chains.supported_verify_schemes()
-    }
+    signatures!(known);
 }
 
 #[derive(Debug)]
 struct Servers {
-    chains: Arc<WebPkiServerVerifier>,
+    chains: Option<Arc<WebPkiServerVerifier>>,
     given: Vec<CertificateDer<'static>>,
+    known: WebPkiSupportedAlgorithms,
 }
 
 impl ServerCertVerifier for Servers {
@@ -183,42 +245,21 @@ impl ServerCertVerifier for Servers {
         ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        match self.chains.verify_server_cert(leaf, rest, name, ocsp, now) {
-            Err(error) if is_given(leaf, &self.given, &error) => {
-                may_be_used(leaf, ID_KP_SERVER_AUTH)?;
-                let parsed = rustls::server::ParsedCertificate::try_from(leaf)?;
-                rustls::client::verify_server_name(&parsed, name)?;
-                Ok(ServerCertVerified::assertion())
-            }
-            verified => verified,
+        if self.given.iter().any(|each| each == leaf) {
+            may_be_used(leaf, ID_KP_SERVER_AUTH, now)?;
+            let parsed = rustls::server::ParsedCertificate::try_from(leaf)?;
+            rustls::client::verify_server_name(&parsed, name)?;
+            return Ok(ServerCertVerified::assertion());
         }
+        let chains = self.chains.as_ref().ok_or(NOBODY)?;
+        chains.verify_server_cert(leaf, rest, name, ocsp, now)
     }
 
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        leaf: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.chains.verify_tls12_signature(message, leaf, signed)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        leaf: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.chains.verify_tls13_signature(message, leaf, signed)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.chains.supported_verify_schemes()
-    }
+    signatures!(known);
 }
 
 #[derive(Debug)]
-struct Anybody(Arc<CryptoProvider>);
+struct Anybody(WebPkiSupportedAlgorithms);
 
 impl ServerCertVerifier for Anybody {
     fn verify_server_cert(
@@ -232,43 +273,18 @@ impl ServerCertVerifier for Anybody {
         Ok(ServerCertVerified::assertion())
     }
 
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        leaf: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        let known = &self.0.signature_verification_algorithms;
-        rustls::crypto::verify_tls12_signature(message, leaf, signed, known)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        leaf: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        let known = &self.0.signature_verification_algorithms;
-        rustls::crypto::verify_tls13_signature(message, leaf, signed, known)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
+    signatures!(0);
 }
 
-/// Whether the one thing against a certificate is that it may sign others, and it was given itself.
-/// webpki looks at the dates before.
-fn is_given(leaf: &CertificateDer<'_>, given: &[CertificateDer<'_>], error: &Error) -> bool {
-    let Error::InvalidCertificate(CertificateError::Other(why)) = error else { return false };
-    let signs = why.0.downcast_ref() == Some(&webpki::Error::CaUsedAsEndEntity);
-    signs && given.iter().any(|each| each == leaf)
-}
-
-/// What webpki would look at behind that (RFC 5280 §4.2.1.12).
-fn may_be_used(leaf: &CertificateDer<'_>, as_what: ObjectIdentifier) -> Result<(), Error> {
+/// What webpki looks at behind a chain (RFC 5280 §4.1.2.5, §4.2.1.12).
+fn may_be_used(
+    leaf: &CertificateDer<'_>,
+    as_what: ObjectIdentifier,
+    now: UnixTime,
+) -> Result<(), Error> {
     let unreadable = |_| Error::InvalidCertificate(CertificateError::BadEncoding);
     let read = x509_cert::Certificate::from_der(leaf).map_err(unreadable)?;
+    is_in_date(&read, now)?;
     let usage = read.tbs_certificate.get::<ExtendedKeyUsage>().map_err(unreadable)?;
     let fits = |usage: &ObjectIdentifier| *usage == as_what || *usage == ANY_EXTENDED_KEY_USAGE;
     match usage {
@@ -282,26 +298,46 @@ fn may_be_used(leaf: &CertificateDer<'_>, as_what: ObjectIdentifier) -> Result<(
 /// Verifies a peer once more whose session was resumed: rustls does not.
 #[derive(Clone, Debug)]
 pub(super) enum Again {
-    Client(Arc<dyn ClientCertVerifier>),
-    Server(Arc<dyn ServerCertVerifier>, ServerName<'static>),
+    Client(Arc<dyn ClientCertVerifier>, Refused),
+    Server {
+        rules: Arc<dyn ServerCertVerifier>,
+        name: ServerName<'static>,
+        kept: Arc<dyn ClientSessionStore>,
+    },
 }
 
 impl Again {
+    /// Whether it passes as in a whole handshake. What does not is not resumed again: the next
+    /// handshake is a whole one.
     pub(super) fn verify(
         &self,
         chain: Option<&[CertificateDer<'static>]>,
         now: UnixTime,
     ) -> Result<(), Failure> {
-        let verified = match (self, chain.and_then(<[_]>::split_first)) {
-            (Self::Client(rules), None) if !rules.client_auth_mandatory() => Ok(()),
+        let found = chain.and_then(<[_]>::split_first);
+        let verified = match (self, found) {
+            (Self::Client(rules, _), None) if !rules.client_auth_mandatory() => Ok(()),
             (_, None) => Err(Error::NoCertificatesPresented),
-            (Self::Client(rules), Some((leaf, rest))) => {
+            (Self::Client(rules, _), Some((leaf, rest))) => {
                 rules.verify_client_cert(leaf, rest, now).map(|_| ())
             }
-            (Self::Server(rules, name), Some((leaf, rest))) => {
+            (Self::Server { rules, name, .. }, Some((leaf, rest))) => {
                 rules.verify_server_cert(leaf, rest, name, &[], now).map(|_| ())
             }
         };
-        verified.map_err(|error| Failure { alert: None, ..Failure::of(&error) })
+        verified.map_err(|error| {
+            self.forget(found.map(|(leaf, _)| leaf));
+            Failure { alert: None, ..Failure::of(&error) }
+        })
+    }
+
+    fn forget(&self, leaf: Option<&CertificateDer<'static>>) {
+        match self {
+            Self::Client(_, refused) => leaf.into_iter().for_each(|leaf| refused.add(leaf)),
+            Self::Server { name, kept, .. } => {
+                kept.remove_tls12_session(name);
+                while kept.take_tls13_ticket(name).is_some() {}
+            }
+        }
     }
 }

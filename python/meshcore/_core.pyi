@@ -46,6 +46,7 @@ __all__ = [
     "H2ServerCodec",
     "Keep",
     "Listener",
+    "LogLines",
     "Next",
     "Outcome",
     "Passed",
@@ -1198,6 +1199,30 @@ class Outcome:
     @property
     def seconds(self) -> float:
         """From the request's head to the end of its response."""
+
+@final
+class LogLines:
+    """Lines of the access log that wait to be written. For any thread."""
+
+    def __new__(cls, json: bool, most: int) -> Self:
+        """``most``: of those that wait; further ones are dropped and counted."""
+
+    def add(self, ticket: Ticket, request: Request, peer: Peer) -> bool:
+        """The line of a request that is over. Whether it is the first that waits."""
+
+    def add_refused(self, stack: Listener, answer: Answer, sent: bool, peer: Peer) -> bool:
+        """As `Listener.access_line`."""
+
+    def add_text(self, line: str) -> bool:
+        """One as it is, with its line feed."""
+
+    def take(self) -> list[tuple[bytes, int]]:
+        """All that waits, in pieces that a pipe takes at once (PIPE_BUF), and how many lines each
+        has."""
+
+    @property
+    def dropped(self) -> int:
+        """How many lines did not find room."""
 
 @final
 class TicketRing:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections import deque
 from datetime import UTC, datetime
 from typing import IO, TYPE_CHECKING, Final
+
+from meshcore._core import LogLines
 
 if TYPE_CHECKING:
     from meshcore._core import Answer, Listener, Peer
@@ -15,8 +16,6 @@ if TYPE_CHECKING:
 
 # Lines that wait for a slow disk or pipe; more are dropped and counted, never waited for.
 MAX_WAITING: Final = 65_536
-# So much at once is not mixed up with what other processes write to the same pipe (PIPE_BUF).
-ATOMIC_BYTES: Final = 4096
 # Lines that come within this time are written together: waking a thread for each would cost more
 # than the line.
 GATHER_S: Final = 0.01
@@ -29,12 +28,11 @@ class AccessLog:
     log before it. An observer of exchanges, for one thread."""
 
     def __init__(self, form: str, stream: IO[str], before: AccessLog | None = None) -> None:
-        self._json = {"text": False, "json": True}[form]
+        self._lines = LogLines({"text": False, "json": True}[form], MAX_WAITING)
         self._stream = stream
-        self._lines: deque[str] = deque()
         self._wake = threading.Event()
         self._closing = threading.Event()
-        self._dropped = 0
+        self._unwritten = 0
         self._told = 0
         self._thread: threading.Thread = threading.Thread(
             target=self._write_all,
@@ -49,26 +47,23 @@ class AccessLog:
 
     def ended(self, exchange: Exchange) -> None:
         """Its ticket knows what the line tells."""
-        ticket = exchange.ticket
-        self.record(ticket.access_line(exchange.request, exchange.down.peer, self._json))
+        if self._lines.add(exchange.ticket, exchange.request, exchange.down.peer):
+            self._wake.set()
 
     def refused(self, stack: Listener, answer: Answer, sent: bool, peer: Peer) -> None:
         """What was no request has a line too: whoever sent it asks why."""
-        self.record(stack.access_line(answer, sent, peer, self._json))
+        if self._lines.add_refused(stack, answer, sent, peer):
+            self._wake.set()
 
     def record(self, line: str) -> None:
         """Queue a line; when too many wait it is dropped and counted. Never blocks. O(1)."""
-        if len(self._lines) >= MAX_WAITING:
-            self._dropped += 1
-            return
-        self._lines.append(line)
-        if not self._wake.is_set():
+        if self._lines.add_text(line):
             self._wake.set()
 
     @property
     def dropped(self) -> int:
         """Lines that were not written."""
-        return self._dropped
+        return self._lines.dropped + self._unwritten
 
     def close(self) -> None:
         """Write what waits, for at most two seconds."""
@@ -87,31 +82,24 @@ class AccessLog:
         self._write_waiting()
 
     def _write_waiting(self) -> None:
-        """Write all that waits, and tell of what was dropped."""
-        lines: list[str] = []
-        size = 0
-        while self._lines:
-            line = self._lines.popleft()
-            length = len(line) if line.isascii() else len(line.encode())
-            if lines and size + length > ATOMIC_BYTES:
-                self._write_lines(lines)
-                lines, size = [], 0
-            lines.append(line)
-            size += length
-        if lines:
-            self._write_lines(lines)
-        if self._dropped != self._told:
-            self._told = self._dropped
-            self._write(dropped_line(self._told))
+        """Write all that waits, in pieces that a pipe takes at once; tell of what was dropped."""
+        for piece, lines in self._lines.take():
+            if not self._write(piece):
+                self._unwritten += lines
+        dropped = self.dropped
+        if dropped != self._told:
+            self._told = dropped
+            self._write(dropped_line(dropped).encode())
 
-    def _write_lines(self, lines: list[str]) -> None:
-        if not self._write("".join(lines)):
-            self._dropped += len(lines)
-
-    def _write(self, text: str) -> bool:
+    def _write(self, piece: bytes) -> bool:
         try:
-            self._stream.write(text)
-            self._stream.flush()
+            beneath = getattr(self._stream, "buffer", None)
+            if beneath is None:
+                self._stream.write(piece.decode())
+                self._stream.flush()
+            else:
+                beneath.write(piece)
+                beneath.flush()
         except (OSError, ValueError):
             return False  # the reader is gone; requests are not the ones to suffer
         return True

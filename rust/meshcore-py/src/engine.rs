@@ -263,6 +263,19 @@ impl Listener {
     }
 
     fn access_line(&self, answer: &Answer, sent: bool, peer: &Peer, json: bool) -> String {
+        self.refused_line(answer, sent, peer, json)
+    }
+}
+
+impl Listener {
+    /// What the access log tells of what was no request.
+    pub(crate) fn refused_line(
+        &self,
+        answer: &Answer,
+        sent: bool,
+        peer: &Peer,
+        json: bool,
+    ) -> String {
         let reason = answer.reason();
         let asked = answer.asked.as_deref();
         let text = |part: fn(&Asked) -> &[u8]| asked.map(part).unwrap_or_default();

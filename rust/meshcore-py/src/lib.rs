@@ -18,6 +18,7 @@ mod h2_heads;
 mod h2_order;
 mod h2_server_codec;
 mod library;
+mod log_lines;
 mod message;
 mod numbers;
 mod outcome;
@@ -82,6 +83,8 @@ mod _core {
     use crate::library::{FoundRoute, RoutesCore};
     #[pymodule_export]
     use crate::library::{SharedWords, Words};
+    #[pymodule_export]
+    use crate::log_lines::LogLines;
     #[pymodule_export]
     use crate::message::{Body, Chunk, Request, Response};
     #[pymodule_export]

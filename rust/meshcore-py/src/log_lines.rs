@@ -1,6 +1,11 @@
 //! Lines of the access log that wait to be written: put together here, so that a line is no object
 //! of Python, neither for who makes it nor for who writes it.
 
+#![expect(
+    clippy::disallowed_types,
+    reason = "the loop's thread and the one that writes share it, for the length of a copy"
+)]
+
 use std::sync::{Mutex, PoisonError};
 
 use pyo3::prelude::*;

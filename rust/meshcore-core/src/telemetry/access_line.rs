@@ -302,10 +302,8 @@ fn write_time(out: &mut Vec<u8>, unix_ms: u64) {
     let (days, ms) = (unix_ms / 86_400_000, unix_ms % 86_400_000);
     let (year, month, day) = civil(days);
     let (h, m, s) = (ms / 3_600_000, ms / 60_000 % 60, ms / 1000 % 60);
-    write_digits::<4>(out, u64::try_from(year).unwrap_or(0));
-    for (mark, value) in
-        [(b'-', u64::from(month)), (b'-', u64::from(day)), (b'T', h), (b':', m), (b':', s)]
-    {
+    write_digits::<4>(out, year);
+    for (mark, value) in [(b'-', month), (b'-', day), (b'T', h), (b':', m), (b':', s)] {
         out.push(mark);
         write_digits::<2>(out, value);
     }

@@ -974,9 +974,6 @@ class Listener:
         """Count an answer that was given before a request began; or a cut for its reason, if it
         was not ``sent``."""
 
-    def access_line(self, answer: Answer, sent: bool, peer: Peer, json: bool) -> str:
-        """A line of the access log for what was refused before it was a request."""
-
     def flooded(self, flood: int) -> None:
         """Count a connection that was ended for a flood (`H2ServerCodec.flood`)."""
 
@@ -1211,7 +1208,7 @@ class LogLines:
         """The line of a request that is over. Whether it is the first that waits."""
 
     def add_refused(self, stack: Listener, answer: Answer, sent: bool, peer: Peer) -> bool:
-        """As `Listener.access_line`."""
+        """That of an answer given before there was a request, or of a cut, if not ``sent``."""
 
     def add_text(self, line: str) -> bool:
         """One as it is, with its line feed."""

@@ -10,9 +10,17 @@ from meshcore._core import TicketRing, TlsServer
 if TYPE_CHECKING:
     from meshcore.config.snapshot import ListenerSpec
 
+_KEY_BYTES: Final = 48
+
+
+def ticket_key() -> bytes:
+    """A new key of tickets."""
+    return os.urandom(_KEY_BYTES)
+
+
 TICKETS: Final = TicketRing()
 """With what this process seals tickets. Its own, until it is told others."""
-TICKETS.set([os.urandom(48)])
+TICKETS.set([ticket_key()])
 
 
 def server_context(spec: ListenerSpec) -> TlsServer | None:

@@ -35,15 +35,18 @@ class Sending(Ending):
             return
         up, ticket = self.up, self.ticket
         # Its deadline moves on, so the timer is left as it is: once it fires, it asks again.
-        keep = ticket.received(len(data), up is not None, now_ns)
+        self._keep_and_send(ticket.received(len(data), up is not None, now_ns), data, now_ns)
+
+    def _keep_and_send(self, keep: int, data: bytes | Chunk, now_ns: int) -> None:
+        """Keep a piece as far as the ticket says, and send it if an endpoint takes it."""
         if keep == Keep.NO:
             self._kept = None
         else:
             self._kept = keep_piece(self._kept, data)
             if keep == Keep.FULL:
                 self._pause_client(UNTAKEN, now_ns)
-        if up is not None:
-            up.send_data(data)
+        if self.up is not None:
+            self.up.send_data(data)
 
     def on_request_body(self, body: Body, now_ns: int) -> None:
         """A piece of the request's body that may be the last."""
@@ -112,15 +115,7 @@ class Sending(Ending):
         """What layers made of a piece is what is kept, and sent again."""
         up, ticket, data, end = self.up, self.ticket, flow.data, flow.end
         if data:
-            keep = ticket.made(len(data), up is not None)
-            if keep == Keep.NO:
-                self._kept = None
-            else:
-                self._kept = keep_piece(self._kept, data)
-                if keep == Keep.FULL:
-                    self._pause_client(UNTAKEN, now_ns)
-            if up is not None:
-                up.send_data(data)
+            self._keep_and_send(ticket.made(len(data), up is not None), data, now_ns)
         if end is not None:
             assert self.layers is not None
             self.layers.inward = None

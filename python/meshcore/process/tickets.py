@@ -6,10 +6,10 @@ as long as a ticket may be used, and opens for as long again.
 
 from __future__ import annotations
 
-import os
 from typing import Final
 
-KEY_BYTES: Final = 48
+from meshcore.downstream.tls import ticket_key
+
 LIFETIME_S: Final = 7_200.0
 """Of a ticket (rust/meshcore-core/src/tls/server.rs)."""
 
@@ -20,8 +20,8 @@ class TicketKeys:
     __slots__ = ("keys",)
 
     def __init__(self) -> None:
-        self.keys: tuple[bytes, ...] = (os.urandom(KEY_BYTES),)
+        self.keys: tuple[bytes, ...] = (ticket_key(),)
 
     def renew(self) -> None:
         """A new one seals from now on; the one before it still opens."""
-        self.keys = (os.urandom(KEY_BYTES), self.keys[0])
+        self.keys = (ticket_key(), self.keys[0])

@@ -72,8 +72,8 @@ class Cluster:
     queue: dict[Exchange, Waiting] = field(default_factory=dict)
     """All who wait."""
     leaving: dict[Placed, Pool] = field(default_factory=dict)
-    """Those that are being closed, over TLS that takes a while, and for which pool another is to be
-    opened."""
+    """Those that are being closed, which takes as long as what is written does, and for which pool
+    another is to be opened."""
     pools: dict[Pool, None] = field(default_factory=dict)
     """Of retired endpoints too, while requests may wait in them."""
     making: dict[Making, None] = field(default_factory=dict)

@@ -203,8 +203,8 @@ class Connector:
 
     def released_unread(self, connection: Http1Connection) -> None:
         """A connection has served its request, but was not read at the end of the response: what
-        may wait in it answers nobody. Looked at a turn later, when TLS has handed on what it held
-        decrypted."""
+        may wait in it answers nobody. Looked at a turn later, when it
+        has been read on."""
         self._loop.call_soon(self._take_back, connection)
 
     def _take_back(self, connection: Http1Connection) -> None:

@@ -261,10 +261,6 @@ impl Listener {
         let reason = answer.reason();
         self.count(|stats| if sent { stats.answered(reason) } else { stats.cut(reason) });
     }
-
-    fn access_line(&self, answer: &Answer, sent: bool, peer: &Peer, json: bool) -> String {
-        self.refused_line(answer, sent, peer, json)
-    }
 }
 
 impl Listener {

@@ -56,7 +56,8 @@ impl ClientContext {
         let verifier = verifier.map(|r| verify::servers(r, &provider, clock.now())).transpose()?;
         let used = verifier.clone().unwrap_or_else(|| verify::anybody(&provider));
         let unusable = |why: rustls::Error| ContextError::UnusableKey(why.to_string());
-        let builder = ClientConfig::builder_with_details(provider, Arc::new(clock.clone()))
+        let time = Arc::new(clock.clone());
+        let builder = ClientConfig::builder_with_details(Arc::clone(&provider), time)
             .with_protocol_versions(versions(spec.least))
             .map_err(unusable)?
             .dangerous()
@@ -64,7 +65,7 @@ impl ClientContext {
         let mut config = match &spec.pair {
             None => builder.with_no_client_auth(),
             Some(pair) => {
-                let key = certificates::certified(pair, &super::server::provider())?;
+                let key = certificates::certified(pair, &provider)?;
                 builder
                     .with_client_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(key)))
             }

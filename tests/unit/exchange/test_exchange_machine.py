@@ -6,6 +6,7 @@ import re
 from typing import Any, cast
 
 import hypothesis.strategies as st
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
@@ -28,6 +29,9 @@ from meshcore.exchange.phase import (
 from meshcore.upstream.http1 import Http1Connection
 from tests.unit.exchange.peers import KINDS, RESPONSES, counted, messages, request, responses
 from tests.unit.exchange.world import MESH, Bodies, Wire, World
+
+# What is found is made small before it is told.
+pytestmark = pytest.mark.timeout(600)
 
 KEPT = 65_536  # body.rs
 LATE_NS = 100_000_000  # two ticks of the deadlines

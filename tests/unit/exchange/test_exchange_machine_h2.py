@@ -6,6 +6,7 @@ import re
 from typing import Any, cast
 
 import hypothesis.strategies as st
+import pytest
 from h2.errors import ErrorCodes
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
@@ -23,6 +24,9 @@ from tests.unit.exchange.test_exchange_machine import (
     outward,
 )
 from tests.unit.exchange.world import Bodies, Gate, World
+
+# What is found is made small before it is told.
+pytestmark = pytest.mark.timeout(600)
 
 SIZE = 300_000
 TEXT = H2_MESH.replace("when: [connect", "per_try: 2s, when: [connect")

@@ -41,6 +41,7 @@ impl RequestTicket {
         if on {
             return;
         }
+        self.last = now; // what is asked again and again was not asked meanwhile
         if of_request {
             self.body.excuse(now);
         }

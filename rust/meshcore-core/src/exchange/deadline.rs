@@ -460,6 +460,15 @@ mod tests {
         asked.request_ended(at(20));
         assert_eq!(asked.next_due(), at(25), "the endpoint's begins with the end");
 
+        let retry =
+            json!({"retries": 1, "connect": true, "reset": true, "per_try_ns": 2_000_000_000_u64});
+        let mut tried = ticket(&json!({"retry": retry}), true, &[]);
+        tried.make_body();
+        tried.at_work(true, true, T0);
+        assert_eq!(tried.due(NOBODY, at(2)), Due::NotYet);
+        tried.at_work(true, false, at(4));
+        assert_eq!(tried.next_due(), at(6), "an attempt's time does not begin before it is sent");
+
         let mut download = responded(plain(true), OK, at(1));
         download.at_work(false, true, at(2));
         assert_eq!(download.next_due(), at(32));

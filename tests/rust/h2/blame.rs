@@ -350,3 +350,21 @@ fn answers_to_what_comes_behind_an_end_are_bounded_too() {
     read(&mut pair, &[closed], NOW);
     assert!(!pair.client.is_closed());
 }
+
+// --- order -------------------------------------------------------------------------------------
+
+#[test]
+fn who_came_first_is_told_first_and_gets_room_first() {
+    let config = H2Config::default();
+    let mut pair = client(Limits::default(), &[(4, 0)], &config); // no room
+    let asked: Vec<u32> = (0..20).map(|_| pair.ask(POST, b"waits", true)).collect();
+    output(&mut pair);
+    read(&mut pair, &[settings(&[(4, 5)])], NOW);
+    let sent = output(&mut pair);
+    let sent = frames(&sent).into_iter().filter(|(kind, ..)| *kind == DATA);
+    assert_eq!(sent.map(|(_, id, _)| id).collect::<Vec<_>>(), asked);
+    let malformed = frame(DATA, 0, 0, b"on no stream");
+    read(&mut pair, &[malformed], NOW);
+    let told = pair.client.signals().into_iter().filter(|(id, _)| *id != 0);
+    assert_eq!(told.map(|(id, _)| id).collect::<Vec<_>>(), asked);
+}

@@ -224,9 +224,7 @@ impl Side for Client {
             engine.side.going_away = true;
             engine.signals.push((0, Signal::GoAway));
         }
-        let mut above: Vec<u32> = engine.streams.keys().copied().filter(|id| *id > last).collect();
-        above.sort_unstable();
-        for id in above {
+        for id in engine.stream_ids().into_iter().filter(|id| *id > last) {
             if engine.remove(id, Over::Ours).is_some() {
                 let (code, detail) = (code::REFUSED_STREAM, "beyond the last stream of GOAWAY");
                 let (refused, malformed) = (true, false);

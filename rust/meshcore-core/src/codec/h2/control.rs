@@ -37,8 +37,7 @@ impl<S: Side> Engine<S> {
 
     /// §6.9.2: a new initial window moves that of every stream.
     fn move_windows(&mut self, change: i64) -> Checked {
-        let ids: Vec<u32> = self.streams.keys().copied().collect();
-        for id in ids {
+        for id in self.stream_ids() {
             if let Some(stream) = self.streams.get_mut(&id) {
                 stream.outbox.window += change;
                 if stream.outbox.window > MAX_WINDOW {

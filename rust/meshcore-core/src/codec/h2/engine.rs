@@ -420,16 +420,26 @@ impl<S: Side> Engine<S> {
         }
     }
 
+    /// Every stream, the oldest first: who came first is told first and gets room first.
+    pub(super) fn stream_ids(&self) -> Vec<u32> {
+        let mut ids: Vec<u32> = self.streams.keys().copied().collect();
+        ids.sort_unstable();
+        ids
+    }
+
     /// The connection is over, and so is every stream that somebody waits for.
     pub(super) fn close(&mut self, code: u32, detail: &'static str) {
         self.phase = Phase::Closed;
         self.rest = Bytes::new();
-        let whole = self.streams.iter().filter(|(_, s)| !S::SERVER && !s.receiving);
-        for id in whole.map(|(id, _)| *id).collect::<Vec<_>>() {
-            self.deliver_whole(id);
+        let ids = self.stream_ids();
+        for &id in &ids {
+            if !S::SERVER && self.streams.get(&id).is_some_and(|stream| !stream.receiving) {
+                self.deliver_whole(id);
+            }
         }
         self.queued = 0;
-        for (id, stream) in std::mem::take(&mut self.streams) {
+        for id in ids {
+            let Some(stream) = self.streams.remove(&id) else { continue };
             if !stream.left && (S::SERVER || stream.receiving || stream.tunnel) {
                 let (refused, malformed) = (false, false);
                 self.signals.push((id, Signal::Reset { code, refused, malformed, detail }));

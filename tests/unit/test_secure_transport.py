@@ -6,6 +6,9 @@ import asyncio
 import gc
 import ssl
 import sys
+from collections import deque
+from itertools import repeat
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -25,6 +28,8 @@ class Wire:
         self.buffered = 0
 
     def write(self, data: bytes) -> None:
+        if "write_eof" in self.asked:
+            raise RuntimeError("as every loop's does")
         self.waiting.append(data)
 
     def write_eof(self) -> None:
@@ -123,6 +128,17 @@ def carry(*ends: End) -> None:
                 receiver.tls.data_received(data)
 
 
+def shake(peer: ssl.SSLObject, came: ssl.MemoryBIO, said: ssl.MemoryBIO, end: End) -> None:
+    """OpenSSL as a client."""
+    for _ in range(3):
+        try:
+            peer.do_handshake()
+        except ssl.SSLWantReadError:
+            end.tls.data_received(said.read())
+            came.write(b"".join(end.wire.waiting))
+            end.wire.waiting.clear()
+
+
 def test_each_protocol_hears_what_it_would_without(ends: tuple[End, End]) -> None:
     client, server = ends
     carry(*ends)
@@ -140,6 +156,59 @@ def test_each_protocol_hears_what_it_would_without(ends: tuple[End, End]) -> Non
     assert server.tls.get_extra_info("other", 5) == 5
     server.tls.pause_reading()
     assert server.wire.asked == ["pause"]
+
+
+def test_who_is_full_from_the_handshake_is_told_with_the_connection(ends: tuple[End, End]) -> None:
+    _, server = ends
+    server.tls.pause_writing()  # by a long ticket: the loop says it once
+    carry(*ends)
+    assert server.heard.told == ["made", "full"]
+    server.tls.resume_writing()
+    assert server.heard.told == ["made", "full", "room"]
+
+
+def test_who_had_room_again_before_the_connection_was_there_is_told_nothing(
+    ends: tuple[End, End],
+) -> None:
+    _, server = ends
+    server.tls.pause_writing()
+    server.tls.resume_writing()
+    carry(*ends)
+    assert server.heard.told == ["made"]
+
+
+def test_behind_our_end_nothing_is_said_and_all_that_came_is_told(ends: tuple[End, End]) -> None:
+    client, server = ends
+    carry(*ends)
+    server.tls.write_eof()
+    client.tls.write(b"last words")
+    (sealed,) = client.wire.waiting
+    bad_record = b"\x17\x03\x03\x00\x20" + bytes(32)
+    server.tls.data_received(sealed + bad_record)
+    assert server.heard.told == ["made", b"last words"]
+    assert server.wire.asked == ["write_eof", "close"]
+
+
+@pytest.mark.timeout(600)
+def test_keys_that_are_worn_out_end_the_connection_and_say_so(server: TlsServer) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers("ECDHE+AESGCM")
+    came, said = ssl.MemoryBIO(), ssl.MemoryBIO()
+    peer, end = context.wrap_bio(came, said), End(server)
+    shake(peer, came, said, end)
+    last: deque[bytes] = deque(maxlen=2)
+    end.wire.write = last.append  # type: ignore[method-assign, assignment]
+    write = end.tls.write
+    for _ in repeat(None, 2**24 + 1):
+        write(b"x")
+    assert [record[0] for record in last] == [23, 21]  # data, an alert
+    assert end.wire.asked == ["close"]
+    assert end.tls.is_closing()
+    end.tls.connection_lost(None)
+    assert isinstance(end.heard.told[-1], TlsError)
+    assert "worn out" in str(end.heard.told[-1])
 
 
 def test_a_protocol_may_write_and_close_within_what_it_is_told(ends: tuple[End, End]) -> None:
@@ -227,6 +296,31 @@ def test_an_alert_that_is_not_taken_is_not_waited_for(ends: tuple[End, End]) -> 
     assert server.wire.asked == ["abort"]
 
 
+def test_an_idle_connection_holds_no_room_of_a_long_read(
+    authority: trustme.CA, server: TlsServer
+) -> None:
+    def rss_kib() -> int:
+        status = Path("/proc/self/status").read_text()
+        return int(status.partition("VmRSS:")[2].split()[0])
+
+    client = TlsClient(authority.cert_pem.bytes(), None, [])
+    idle: list[tuple[End, End]] = []
+    for _ in range(250):
+        one, other = End(client), End(server)
+        carry(one, other)
+        one.tls.write(bytes(250_000))
+        sealed = b"".join(one.wire.waiting)
+        one.wire.waiting.clear()
+        if not idle:
+            before_kib = rss_kib()
+        other.tls.data_received(sealed[:10])
+        other.tls.data_received(sealed[10:-10])  # ends within a record, too
+        assert sum(map(len, other.heard.told[1:])) >= 230_000
+        other.heard.told.clear()
+        idle.append((one, other))
+    assert rss_kib() - before_kib < 250 * 100  # a record of 16 KiB and both sessions
+
+
 def test_what_the_loop_says_of_an_end_stays(ends: tuple[End, End]) -> None:
     carry(*ends)
     client, _ = ends
@@ -267,13 +361,7 @@ def test_openssl_hears_the_same(authority: trustme.CA, server: TlsServer) -> Non
     authority.configure_trust(context)
     came, said = ssl.MemoryBIO(), ssl.MemoryBIO()
     peer, end = context.wrap_bio(came, said, server_hostname="a.test"), End(server)
-    for _ in range(3):
-        try:
-            peer.do_handshake()
-        except ssl.SSLWantReadError:
-            end.tls.data_received(said.read())
-            came.write(b"".join(end.wire.waiting))
-            end.wire.waiting.clear()
+    shake(peer, came, said, end)
     peer.write(b"ping")
     end.tls.data_received(said.read())
     assert end.heard.told == ["made", b"ping"]

@@ -51,6 +51,8 @@ pub struct SecureTransport {
     closing: bool,
     /// `protocol` has the transport.
     made: bool,
+    /// The loop's takes no more at the moment.
+    full: bool,
     /// The other side's end came without a word of it.
     torn: bool,
 }
@@ -71,6 +73,7 @@ impl SecureTransport {
             protocol: Some(protocol),
             closing: false,
             made: false,
+            full: false,
             torn: false,
         }
     }
@@ -172,6 +175,39 @@ fn end(this: This<'_, '_>) -> PyResult<()> {
     Ok(())
 }
 
+fn set_full(this: This<'_, '_>, full: bool, name: &str) -> PyResult<()> {
+    let made = {
+        let mut own = this.borrow_mut();
+        own.full = full;
+        own.made
+    };
+    if made {
+        tell(this, name, ())?;
+    }
+    Ok(())
+}
+
+/// Writes what was sealed. Where the session ended instead, its last words and the end.
+fn send(this: This<'_, '_>, sealed: Option<Bound<'_, PyBytes>>) -> PyResult<()> {
+    let py = this.py();
+    if let Some(sealed) = sealed {
+        let inner = this.borrow().inner(py);
+        if let Some(inner) = inner {
+            inner.call_method1(intern!(py, "write"), (sealed,))?;
+        }
+        return Ok(());
+    }
+    let last = {
+        let mut own = this.borrow_mut();
+        if own.closing || own.session.failure().is_none() {
+            return Ok(());
+        }
+        own.session.take_output()
+    };
+    say(this, &last)?;
+    fail(this)
+}
+
 fn close(this: This<'_, '_>) -> PyResult<()> {
     let mut last = Vec::new();
     {
@@ -208,6 +244,10 @@ impl SecureTransport {
         if came.opened.established {
             slf.borrow_mut().made = true;
             tell(slf, "connection_made", (slf,))?;
+            let full = slf.borrow().full;
+            if full {
+                tell(slf, "pause_writing", ())?; // by the handshake: nobody says it again
+            }
         }
         if let Some(plain) = came.plain {
             // Whoever closed it when it was made has no use for what came with that.
@@ -265,41 +305,26 @@ impl SecureTransport {
     }
 
     fn pause_writing(slf: &Bound<'_, Self>) -> PyResult<()> {
-        if slf.borrow().made {
-            tell(slf, "pause_writing", ())?;
-        }
-        Ok(())
+        set_full(slf, true, "pause_writing")
     }
 
     fn resume_writing(slf: &Bound<'_, Self>) -> PyResult<()> {
-        if slf.borrow().made {
-            tell(slf, "resume_writing", ())?;
-        }
-        Ok(())
+        set_full(slf, false, "resume_writing")
     }
 
     // --- as a transport, to the protocol
 
     fn write(slf: &Bound<'_, Self>, data: &[u8]) -> PyResult<()> {
         let py = slf.py();
-        let (sealed, inner) = {
-            let mut own = slf.borrow_mut();
-            (own.seal(py, &[data]), own.inner(py))
-        };
-        if let (Some(sealed), Some(inner)) = (sealed, inner) {
-            inner.call_method1(intern!(py, "write"), (sealed,))?;
-        }
-        Ok(())
+        let sealed = slf.borrow_mut().seal(py, &[data]);
+        send(slf, sealed)
     }
 
     fn writelines(slf: &Bound<'_, Self>, pieces: Vec<Bound<'_, PyBytes>>) -> PyResult<()> {
         let py = slf.py();
         let pieces: Vec<&[u8]> = pieces.iter().map(|piece| piece.as_bytes()).collect();
         let sealed = slf.borrow_mut().seal(py, &pieces);
-        if let Some(sealed) = sealed {
-            ask(slf, "write", (sealed,))?;
-        }
-        Ok(())
+        send(slf, sealed)
     }
 
     #[allow(clippy::unused_self)] // as a method of a transport

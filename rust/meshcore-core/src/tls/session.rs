@@ -9,7 +9,9 @@
 use rustls::client::{ClientConnectionData, UnbufferedClientConnection};
 use rustls::pki_types::CertificateDer;
 use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
-use rustls::unbuffered::{ConnectionState, EncodeError, EncodeTlsData, UnbufferedStatus};
+use rustls::unbuffered::{
+    ConnectionState, EncodeError, EncodeTlsData, EncryptError, UnbufferedStatus,
+};
 use rustls::{CommonState, Error, HandshakeKind, ProtocolVersion};
 
 use super::hello::{Asked, Hello};
@@ -182,7 +184,11 @@ impl Session {
         all.extend_from_slice(data);
         let (used, opened) = self.take(&mut all, plain);
         if self.takes() && used < all.len() {
-            all.drain(..used); // what stays is kept where it is: a dribbled record costs its length
+            // Where nothing was used it is kept where it is: a dribbled record costs its length.
+            if used > 0 {
+                all.drain(..used);
+                all.shrink_to_fit(); // an idle connection holds no room of a long read
+            }
             self.rest = all;
         }
         opened
@@ -227,6 +233,9 @@ impl Session {
             on!(&mut self.side, m => last_words(&mut **m, &mut self.own));
             self.fail(Failure::of(&error));
         }
+        if self.closed {
+            self.own.clear(); // behind our end nothing is said, not an alert either
+        }
         let opened = Opened {
             established: handshaking && self.established,
             peer_closed: told.peer_closed,
@@ -255,6 +264,8 @@ impl Session {
     /// Seals plaintext behind whatever the protocol has to say first, and appends both to `out`.
     ///
     /// Nothing is sealed before the handshake is over, and behind a failure or our own end: false.
+    /// A session of TLS 1.2 fails where its keys are worn out (2^24 records of AES-GCM, RFC 8446
+    /// §5.5); [`take_output`](Self::take_output) has its last words.
     pub fn seal(&mut self, plain: &[u8], out: &mut Vec<u8>) -> bool {
         self.write(&Words::Data(plain), out)
     }
@@ -274,6 +285,7 @@ impl Session {
         self.rest.drain(..told.used);
         self.peer_closed |= told.peer_closed;
         result.unwrap_or_else(|error| {
+            on!(&mut self.side, m => last_words(&mut **m, &mut self.own));
             self.fail(Failure::of(&error));
             false
         })
@@ -432,8 +444,14 @@ fn write<M: Records>(
                     Words::Close => traffic.queue_close_notify(&mut out[at..]),
                 };
                 out.truncate(at + sealed.as_ref().copied().unwrap_or(0));
-                let sealed = sealed.map(|_| true);
-                return (told, sealed.map_err(|why| Error::General(why.to_string())));
+                let why = match sealed {
+                    Ok(_) => return (told, Ok(true)),
+                    Err(EncryptError::EncryptExhausted) => {
+                        "the keys of this connection of TLS 1.2 are worn out".to_owned()
+                    }
+                    Err(other) => other.to_string(),
+                };
+                return (told, Err(Error::General(why)));
             }
             Ok(_) => return (told, Ok(false)),
         }

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from meshcore.library.deadline import Deadline
     from meshcore.library.limited import LimitState, Turn
     from meshcore.library.limiters import ClientLimiter, TokenBucket
-    from meshcore.library.retry import CallRetried, Retry, RetryBudget
+    from meshcore.library.retry import CallRetried, GaveUp, Retry, RetryBudget, RetrySnapshot
     from meshcore.library.routes import RouteEntry, RouteFound, RouteMap
     from meshcore.library.shared import SharedState
     from meshcore.process.proxy import Proxy
@@ -53,6 +53,7 @@ __all__ = [
     "DeadlineExceeded",
     "DeadlinePassed",
     "EndpointStatus",
+    "GaveUp",
     "Layer",
     "LayerError",
     "LimitState",
@@ -68,6 +69,7 @@ __all__ = [
     "Response",
     "Retry",
     "RetryBudget",
+    "RetrySnapshot",
     "RouteEntry",
     "RouteFound",
     "RouteMap",
@@ -99,6 +101,7 @@ _HOMES = {
     "DeadlineExceeded": "meshcore.errors",
     "DeadlinePassed": "meshcore.errors",
     "EndpointStatus": "meshcore.library.balancer",
+    "GaveUp": "meshcore.library.retry",
     "Layer": "meshcore.exchange.layers",
     "LayerError": "meshcore.errors",
     "LimitState": "meshcore.library.limited",
@@ -109,6 +112,7 @@ _HOMES = {
     "RateLimited": "meshcore.errors",
     "Retry": "meshcore.library.retry",
     "RetryBudget": "meshcore.library.retry",
+    "RetrySnapshot": "meshcore.library.retry",
     "Refused": "meshcore.errors",
     "RouteEntry": "meshcore.library.routes",
     "RouteFound": "meshcore.library.routes",

@@ -32,6 +32,7 @@ __all__ = [
     "ClientCodec",
     "ClientsCore",
     "CodecLimits",
+    "DeadlineCore",
     "Deadlines",
     "Due",
     "Engine",
@@ -90,6 +91,7 @@ __all__ = [
     "h2_write_request",
     "h2_write_response",
     "h2_write_trailers",
+    "has_body",
     "is_codecs_own",
     "is_tls_name",
     "misdirected",
@@ -864,6 +866,9 @@ def h2_read_body(
 def h2_add_body(message: Request | Response, body: Body) -> None:
     """Give a message what of its body came in the same read."""
 
+def has_body(message: Request | Response) -> bool:
+    """Whether a message has a body, be it an empty one whose length nobody told."""
+
 def body_of(message: Request | Response) -> Body:
     """What of a message's body came with it."""
 
@@ -1586,6 +1591,36 @@ class Finally:
     def __enter__(self) -> Any: ...
     def __exit__(self, *_raised: object) -> None: ...
 
+class DeadlineCore:
+    """The native half of `meshcore.Deadline`: its blocks begin whole or not at all, and surely end,
+    also if a handler of a signal raises on the way."""
+
+    def __new__(cls, *_args: object, **_kwargs: object) -> Self: ...
+    def __enter__(self) -> Self:
+        """Begin a block, whose time is inherited by what it calls."""
+
+    def __exit__(
+        self,
+        _kind: type[BaseException] | None,
+        _error: BaseException | None,
+        _trace: TracebackType | None,
+        /,
+    ) -> None:
+        """End it."""
+
+    # As of a breaker.
+    def __aenter__(self) -> CoroutineType[Any, Any, Self]:
+        """As ``with``; what is awaited in the block is cut off when its time is over."""
+
+    def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+        /,
+    ) -> CoroutineType[Any, Any, None]:
+        """End it, or raise `DeadlineExceeded` if it was cut off."""
+
 @final
 class Words:
     """The words of one part of a `SharedWords`."""
@@ -1915,6 +1950,11 @@ class RetryCore:
     def begin(self) -> RetryCall:
         """The first attempt of a call."""
 
+    def _figures(self) -> tuple[list[int], list[list[int]], list[int]]:
+        """Calls, retries and nanoseconds of pauses; of calls that were broken off, succeeded and
+        failed how many without a retry and how many with; and of those that were given up how many
+        for lack of attempts, for what was asked, for a deadline and for lack of budget."""
+
 @final
 class RetryCall:
     """One call with its attempts; over when it is ended, or dropped."""
@@ -1923,12 +1963,24 @@ class RetryCall:
     def attempts(self) -> int:
         """How many have begun."""
 
-    def again(self, asked_ns: int = 0, left_ns: int | None = None) -> int | None:
+    def again(self, asked_ns: int | None = None, left_ns: int | None = None) -> int | None:
         """The attempt failed: the pause before another one, if there is to be one.
 
         ``asked_ns``: for how long who was asked wants to be left alone; ``left_ns``: until nobody
         waits for the call any more.
         """
+
+    def succeed(self) -> None:
+        """The call is over, with success."""
+
+    def fail(self) -> None:
+        """It ends with what no attempt follows."""
+
+    def too_late(self) -> None:
+        """The pause took until nobody waits for the call any more: no attempt follows it."""
+
+    def cut_off(self) -> None:
+        """The attempt was, if nothing is known of its end."""
 
     def end(self) -> None:
         """The call is over."""

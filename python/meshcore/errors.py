@@ -170,10 +170,13 @@ class Refused(MeshcoreError):  # noqa: N818  # a refusal is not an error of the 
 
     retry_after_ns: int
     """Nanoseconds until another try may succeed; 0 when that is not known."""
+    name: str | None
+    """Of the limiter or breaker that refused, if it has one."""
 
-    def __init__(self, message: str = "", retry_after_ns: int = 0) -> None:
-        super().__init__(message, retry_after_ns)
+    def __init__(self, message: str = "", retry_after_ns: int = 0, name: str | None = None) -> None:
+        super().__init__(message, retry_after_ns, name)
         self.retry_after_ns = retry_after_ns
+        self.name = name
 
     @property
     def retry_after(self) -> float:
@@ -227,6 +230,7 @@ class DeadlinePassed(Refused, DeadlineExceeded):
     def __init__(self, message: str = "") -> None:
         super(Refused, self).__init__(message)
         self.retry_after_ns = 0
+        self.name = None
 
 
 class TlsError(MeshcoreError, ConnectionError):

@@ -63,5 +63,7 @@ def shown(value: object) -> str:
         return "nothing"
     if isinstance(value, dict | list | tuple):
         return f"a {'mapping' if isinstance(value, dict) else 'list'}"
+    if isinstance(value, int) and value.bit_length() > 1_000:
+        return "a number of more than 300 digits"  # Python prints none of 4,300
     text = str(value).lower() if isinstance(value, bool) else repr(value)
     return text if len(text) <= 60 else f"{text[:60]}…"

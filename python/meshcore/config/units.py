@@ -99,7 +99,7 @@ def time_ns(value: object) -> int:
     if isinstance(value, timedelta):
         exact = Fraction(value // timedelta(microseconds=1), 1_000_000)
     elif isinstance(value, int | float) and not isinstance(value, bool):
-        if not math.isfinite(value):
+        if isinstance(value, float) and not math.isfinite(value):
             raise ValueError(f"{value} is not a duration: expected seconds, a timedelta or 30s")
         exact = Fraction(value)
     else:
@@ -196,7 +196,7 @@ def _text(value: object, wanted: str) -> str:
     if isinstance(value, str) and len(value) <= _MAX_TEXT:
         return value.strip()
     if isinstance(value, int | float) and not isinstance(value, bool):
-        raise ValueError(f"{value} has no unit: expected {wanted}")
+        raise ValueError(f"{shown(value)} has no unit: expected {wanted}")
     raise ValueError(f"expected {wanted}, got {shown(value)}")
 
 

@@ -15,6 +15,8 @@ from __future__ import annotations
 import dis
 import sys
 from contextvars import ContextVar, Token
+from itertools import chain
+from threading import get_ident
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -31,13 +33,14 @@ _LOOKED_UP: Final = dis.opmap.get("LOAD_SPECIAL")
 class Block:
     """One block, or call, that is under way."""
 
-    __slots__ = ("doubtful", "frame", "kind", "outer", "permit", "token")
+    __slots__ = ("doubtful", "frame", "kind", "outer", "permit", "thread", "token")
 
     def __init__(self, permit: Permit, outer: Block | None) -> None:
         """One that begins within `outer`."""
         self.permit: Permit | None = permit
         self.kind = permit.kind
         self.outer = outer
+        self.thread = get_ident()
         self.frame: FrameType | None = None
         self.token: Token[Block | None] | None = None
         self.doubtful = False
@@ -99,6 +102,17 @@ class Blocks:
         if block is not None:
             self._drop(block)
 
+    def inherit(self) -> int:
+        """In the child of a fork: know no more of those of other threads, which are not there; how
+        many are left. O(blocks)."""
+        here = get_ident()
+        for block in self._known():
+            if block.thread != here:
+                if block.permit is not None:
+                    block.permit.cancel()
+                self._drop(block)
+        return len(self._known())
+
     def find(self, claim: list[Block], frame: FrameType, counted: int | None) -> Block | bool:
         """Which block ends here, for whoever has this ``claim``.
 
@@ -131,6 +145,9 @@ class Blocks:
             else:
                 permit.end(raised)
         self._drop(block)
+
+    def _known(self) -> list[Block]:
+        return [*self._others, *chain.from_iterable(self._by_frame.values())]
 
     def _drop(self, block: Block) -> None:
         if block.frame is not None:

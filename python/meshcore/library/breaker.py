@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import secrets
-from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Self, Unpack, overload
 
 from meshcore._core import BreakerCore
 from meshcore.library import part
 from meshcore.library.blocks import Blocks, caller
 from meshcore.library.breaker_events import BreakerSnapshot, CallEnded, StateChanged
 from meshcore.library.breaker_rules import AllRules, core_rules
-from meshcore.library.guarded import Guard, checked_fallback, decorated, go_on
+from meshcore.library.guarded import Guard, checked_fallback, go_on, guarded
 from meshcore.library.judging import judging
 from meshcore.library.listeners import listeners
 from meshcore.library.times import given_ns
@@ -20,10 +20,8 @@ if TYPE_CHECKING:
 
     from meshcore._core import Permit
     from meshcore.library.blocks import Block
+    from meshcore.library.decorating import F
     from meshcore.library.times import Time
-
-# What a `classmethod` or `staticmethod` makes is no function, and may be decorated too.
-F = TypeVar("F", bound="Callable[..., Any] | classmethod[Any, ..., Any] | staticmethod[..., Any]")
 
 
 class CircuitBreaker(BreakerCore):
@@ -86,6 +84,9 @@ class CircuitBreaker(BreakerCore):
     def _forget(self, permit: Permit) -> None:
         self._blocks.forget(permit)
 
+    def _inherit(self) -> int:
+        return self._blocks.inherit()
+
     def _find(self, claim: list[Block], counted: int | None) -> Block | bool:
         return self._blocks.find(claim, caller(), counted)
 
@@ -129,5 +130,5 @@ class CircuitBreaker(BreakerCore):
         """
         instead = self.fallback if fallback is None else checked_fallback(fallback)
         if function is None:
-            return lambda function: decorated(self, function, instead)
-        return decorated(self, function, instead)
+            return lambda function: guarded(self, function, instead)
+        return guarded(self, function, instead)

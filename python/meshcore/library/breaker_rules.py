@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, TypedDict
 
 from meshcore.config.units import MAX_DURATION, format_duration, parse_percent, time_ns
 from meshcore.library.keywords import check_keywords
-from meshcore.library.times import Time, check_clock
+from meshcore.library.times import Time, check_clock, check_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -101,6 +101,7 @@ def core_rules(given: AllRules) -> str:
         raise TypeError("there is no keyword on: failure_on says what a failure is")
     check_keywords(given, AllRules.__annotations__)
     check_clock(given.get("clock"))
+    check_name(given.get("name"))
     counted = {name: value for name, value in given.items() if name in COUNTED}
     right = quickly(counted)
     if right is None:

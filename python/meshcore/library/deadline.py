@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Final
 
-from meshcore._core import now_ns
+from meshcore._core import DeadlineCore, now_ns, surely
+from meshcore.config.whole import check_whole
 from meshcore.errors import DeadlineExceeded, DeadlinePassed, RateLimited
 from meshcore.library.pauses import GIVEN_CLOCK_NS, loop_seconds, running_loop
 from meshcore.library.times import check_clock, given_ns
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Coroutine, Iterator
     from datetime import timedelta
     from types import TracebackType
 
@@ -49,19 +50,29 @@ class _Block:
 
     def look_after_ns(self) -> int:
         """How long may be slept at most before it is asked again."""
+        left_ns = max(self.left_ns(), 0)
         own = self.owner._clock is now_ns and not self.others
-        return max(self.left_ns(), 0) if own else GIVEN_CLOCK_NS
+        return left_ns if own else min(left_ns, GIVEN_CLOCK_NS)
 
     def watch(self) -> None:
         """Cut off what is awaited once nothing is left: a loop may call too early, and a clock that
         was given may stand still."""
         if self.over or self.cut is None:
             return
-        loop = asyncio.get_running_loop()
-        if self.left_ns() > 0:
-            self.timer = loop.call_later(loop_seconds(self.look_after_ns()), self.watch)
-        else:
-            self.cut.reschedule(loop.time())
+        loop, after_ns = asyncio.get_running_loop(), GIVEN_CLOCK_NS
+        try:
+            after_ns = self.look_after_ns()
+        finally:  # a clock that was given may raise
+            if after_ns > 0:
+                self.timer = loop.call_later(loop_seconds(after_ns), surely, self.watch)
+            else:
+                self.cut.reschedule(loop.time())
+
+    def spare(self) -> None:
+        """Whoever goes on where it was entered is not cut off by it later."""
+        cut = self.cut
+        if cut is not None and cut.when() is not None and not cut.expired():
+            cut.reschedule(None)
 
     def end(self) -> None:
         self.over = True
@@ -91,7 +102,7 @@ def _innermost() -> _Block | None:
     return block
 
 
-class Deadline:
+class Deadline(DeadlineCore):
     """A moment by which the work of a block is to be done; it counts from when this is made.
 
     What is called inside inherits it, also in tasks and `asyncio.to_thread`: `meshcore.Retry`
@@ -109,7 +120,8 @@ class Deadline:
         """
         check_clock(clock)
         self._clock = now_ns if clock is None else clock
-        self._until_ns = given_ns(time) + self._clock()
+        now = self._clock() if clock is None else check_whole("clock", clock(), 0, _LATEST_NS)
+        self._until_ns = given_ns(time) + now
         self._open: list[_Block] = []
 
     @property
@@ -125,63 +137,72 @@ class Deadline:
     def __repr__(self) -> str:
         return f"<Deadline: {self.left:.3f} s left>"
 
-    def __enter__(self) -> Self:
-        self._enter(None)
-        return self
+    # Called by the core, which calls again what a handler of a signal broke off.
+    def _block(self, cuts: bool) -> _Block:
+        """One that has not begun. `RuntimeError` where none can cut."""
+        if cuts:
+            running_loop()
+        return _Block(self, asyncio.timeout(None) if cuts else None)
 
-    def __exit__(self, *_error: object) -> None:
-        self._leave()
+    def _begin(self, block: _Block) -> None:
+        if block.cut is not None:
+            _run(block.cut.__aenter__())
+        self._open.append(block)
+        _block.set(block)
+        block.watch()
 
-    async def __aenter__(self) -> Self:
-        running_loop()
-        cut = asyncio.timeout(None)
-        await cut.__aenter__()
-        try:
-            self._enter(cut).watch()
-        except BaseException:  # a clock that was given may raise
-            self._leave()
-            raise
-        return self
+    def _undo(self, block: _Block) -> None:
+        """It has not begun, or not quite."""
+        block.end()
+        self._close(block)
+        block.spare()
 
-    async def __aexit__(
+    def _end(self, found: list[tuple[_Block, bool]]) -> None:
+        """Find the block that is over now, and whether it was entered in this context: else it is
+        the one of this deadline that began last."""
+        if not found:
+            block = _innermost()
+            is_here = block is not None and block.owner is self
+            if not is_here:
+                block = self._open[-1] if self._open else None
+            if block is None:
+                return
+            found.append((block, is_here))
+        block = found[0][0]
+        block.end()
+        self._close(block)
+
+    def _close(self, block: _Block) -> None:
+        with suppress(ValueError):  # another thread was quicker
+            self._open.remove(block)
+        _innermost()
+
+    def _cut_off(
         self,
+        found: list[tuple[_Block, bool]],
         kind: type[BaseException] | None,
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        block, is_here = self._leave()
-        if block is None or block.cut is None:
+        """Raise `DeadlineExceeded` if what was awaited in a block was cut off for it."""
+        if not found:
             return
-        cut, block.cut = block.cut, None
+        block, is_here = found[0]
         if not is_here:
-            # Whoever goes on where it was entered is not cut off by it later.
-            if not cut.expired():
-                cut.reschedule(None)
-            return
-        try:
-            await cut.__aexit__(kind, error, trace)
-        except TimeoutError as late:
-            raise DeadlineExceeded("the deadline has passed") from late.__cause__
+            block.spare()
+        elif block.cut is not None:
+            try:
+                _run(block.cut.__aexit__(kind, error, trace))
+            except TimeoutError as late:
+                block.cut = None
+                raise DeadlineExceeded("the deadline has passed") from late.__cause__
+        block.cut = None
 
-    def _enter(self, cut: asyncio.Timeout | None) -> _Block:
-        block = _Block(self, cut)
-        self._open.append(block)
-        _block.set(block)
-        return block
 
-    def _leave(self) -> tuple[_Block | None, bool]:
-        """The block that is over now, and whether it was entered in this context: else it is the
-        one of this deadline that began last."""
-        block = _innermost()
-        is_here = block is not None and block.owner is self
-        if not is_here:
-            block = self._open[-1] if self._open else None
-        if block is not None:
-            block.end()
-            with suppress(ValueError):  # another thread was quicker
-                self._open.remove(block)
-        _innermost()
-        return block, is_here
+def _run(begun: Coroutine[object, None, object]) -> None:
+    """A coroutine of asyncio's that never waits."""
+    with suppress(StopIteration):
+        begun.send(None)
 
 
 def left_ns() -> int | None:
@@ -225,6 +246,8 @@ class Limit:
 
 
 _NEVER_NS: Final = 1 << 63
+# What 64 bits hold.
+_LATEST_NS: Final = (1 << 64) - 1
 
 
 @contextmanager

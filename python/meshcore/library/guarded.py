@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import functools
 import inspect
-from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from meshcore._core import GuardCore
 from meshcore.errors import BreakerOpen
+from meshcore.library.awaiting import dropped
+from meshcore.library.decorating import decorated, innermost
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from meshcore._core import Permit
     from meshcore.library.breaker import CircuitBreaker
+    from meshcore.library.decorating import F
 
     Function = Callable[..., Any]
     Acquire = Callable[[], Permit]
@@ -56,33 +59,24 @@ def checked_fallback(given: Any) -> Any:
     return given
 
 
-def decorated(breaker: CircuitBreaker, function: Any, fallback: Function | None) -> Any:
-    """What to call instead of `function`. `TypeError` for what is not called, and for a class."""
-    if isinstance(function, staticmethod | classmethod):
-        return type(function)(decorated(breaker, function.__func__, fallback))
-    if isinstance(function, type):
-        raise TypeError(f"{function!r} is a class: decorate its methods")
-    if not callable(function):
-        raise TypeError(
-            f"a {type(function).__name__} cannot be guarded: decorate the function in it"
-        )
-    called = innermost(function)
-    check_stands_in(called, fallback)
-    if makes_context(called):
-        raise TypeError(
-            f"{function!r} makes a context manager: decorate what is called in its block"
-        )
-    if inspect.isasyncgenfunction(called):
-        made = _of_async_generator(breaker, breaker.acquire, function, fallback)
-    elif inspect.isgeneratorfunction(called):
-        made = _of_generator(breaker.guard, function, fallback)
-    elif not inspect.iscoroutinefunction(called):
-        made = _of_function(breaker, function, fallback)
-    elif fallback is None and not breaker._judges_results:
-        made = _of_coroutine(breaker, function)
-    else:
-        made = _of_awaited(breaker.guard, function, fallback)
-    return functools.wraps(function)(made)
+def guarded(breaker: CircuitBreaker, function: F, fallback: Function | None) -> F:
+    """What to call instead of a function. `TypeError` for what is not called, and for a class."""
+
+    def make(function: Function, called: Any) -> Function:
+        check_stands_in(called, fallback)
+        if inspect.isasyncgenfunction(called):
+            made = _of_async_generator(breaker, breaker.acquire, function, fallback)
+        elif inspect.isgeneratorfunction(called):
+            made = _of_generator(breaker.guard, function, fallback)
+        elif not inspect.iscoroutinefunction(called):
+            made = _of_function(breaker, function, fallback)
+        elif fallback is None and not breaker._judges_results:
+            made = _of_coroutine(breaker, function)
+        else:
+            made = _of_awaited(breaker.guard, function, fallback)
+        return functools.wraps(function)(made)
+
+    return decorated(function, make)
 
 
 def check_stands_in(called: Any, fallback: Any) -> None:
@@ -103,24 +97,6 @@ def check_stands_in(called: Any, fallback: Any) -> None:
         wanted = "that of a function which is not async is not either"
     if wrong:
         raise TypeError(f"fallback: {wanted}, got {fallback!r}")
-
-
-# What `contextlib` makes of generator functions: nothing of them has run when it returns.
-_CONTEXTS: Final = (contextmanager(iter).__code__, asynccontextmanager(aiter).__code__)
-
-
-def makes_context(called: Any) -> bool:
-    """Whether a function was made by `contextlib.contextmanager` or `asynccontextmanager`."""
-    return getattr(called, "__code__", None) in _CONTEXTS
-
-
-def innermost(function: Any) -> Any:
-    """What is run by a call: below partials, and of an object the method of its class."""
-    while isinstance(function, functools.partial):
-        function = function.func
-    if inspect.isroutine(function) or inspect.iscoroutinefunction(function):
-        return function
-    return type(function).__call__
 
 
 def _of_function(
@@ -192,7 +168,7 @@ def _of_async_generator(
             generator = called(*args, **kwargs)  # type: ignore[misc]  # is None only with a guard
             if not hasattr(generator, "asend"):
                 raise TypeError(
-                    f"fallback: an async generator's is one too, got {not_awaited(generator)!r}"
+                    f"fallback: an async generator's is one too, got {dropped(generator)!r}"
                 )
             try:
                 item = await anext(generator)
@@ -233,16 +209,8 @@ def go_on(breaker: CircuitBreaker, permit: Permit, value: Any, is_decorated: boo
     raise TypeError(_refusal(value))
 
 
-def not_awaited(value: Any) -> Any:
-    """A value that nobody will await."""
-    if isinstance(value, CoroutineType):
-        value.close()
-    return value
-
-
 def _refusal(value: Any) -> str:
-    if isinstance(value, CoroutineType):
-        value.close()
+    if isinstance(dropped(value), CoroutineType):
         return "the function is async: use @breaker or async with"
     if isinstance(value, GeneratorType | AsyncGeneratorType):
         return "the function is a generator: use @breaker, or with breaker.guard() in it"

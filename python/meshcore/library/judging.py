@@ -6,7 +6,8 @@ import inspect
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from meshcore.library.guarded import innermost
+from meshcore.library.awaiting import at_once
+from meshcore.library.decorating import innermost
 
 Classes = type[BaseException] | Iterable[type[BaseException]]
 """A class of exceptions, or several."""
@@ -59,11 +60,30 @@ def _is_later(called: Any) -> bool:
 
 def yes_or_no(name: str, said: object) -> bool:
     """What a function said; `TypeError` if it is yet to say it."""
-    if inspect.isawaitable(said):
-        if inspect.iscoroutine(said):
-            said.close()
-        raise TypeError(f"{name}: the function returns something to await: it may not be async")
-    return bool(said)
+    otherwise = f"{name}: the function returns something to await: it may not be async"
+    return bool(at_once(said, otherwise))
+
+
+def all_of(name: str, given: Any) -> Callable[[BaseException], bool]:
+    """Tells failures, of a group by all that is in it: by classes, unless they are its own, or by a
+    function, which a group is never shown."""
+    if _is_function(given):
+        tells = function(name, given)
+
+        def asked(error: BaseException) -> bool:
+            if isinstance(error, BaseExceptionGroup):
+                return all(map(asked, error.exceptions))
+            return yes_or_no(name, tells(error))
+
+        return asked
+    named = classes(name, given)
+
+    def fails(error: BaseException) -> bool:
+        if isinstance(error, named):
+            return True
+        return isinstance(error, BaseExceptionGroup) and all(map(fails, error.exceptions))
+
+    return fails
 
 
 def _teller(name: str, given: Any) -> Callable[[BaseException], bool]:

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import functools
 import inspect
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from meshcore.config.units import SECOND
-from meshcore.library.guarded import innermost, makes_context
+from meshcore.library.awaiting import at_once
+from meshcore.library.decorating import decorated
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from meshcore.library.decorating import F
+
     Before = Callable[[tuple[Any, ...], dict[str, Any]], None]
     BeforeAsync = Callable[[tuple[Any, ...], dict[str, Any]], Awaitable[None]]
 
-# What a `classmethod` or `staticmethod` makes is no function, and may be decorated too.
-F = TypeVar("F", bound="Callable[..., Any] | classmethod[Any, ..., Any] | staticmethod[..., Any]")
-T = TypeVar("T")
+MAKE_IT_ASYNC: Final = "the function returns something to await: make it async"
 
 
 class LimitState(NamedTuple):
@@ -93,7 +94,7 @@ class Turn:
             @functools.wraps(call)
             def paced(*args: Any, **kwargs: Any) -> Any:
                 block(args, kwargs)
-                return not_awaitable(call(*args, **kwargs))
+                return at_once(call(*args, **kwargs), MAKE_IT_ASYNC)
 
             return paced
 
@@ -105,37 +106,22 @@ class Turn:
 
             return paced_async
 
-        return decorated(function, before, before_async)
+        return preceded(function, before, before_async)
 
 
-def decorated(
+def preceded(
     function: F,
     before: Callable[[Callable[..., Any]], Callable[..., Any]],
     before_async: Callable[[Callable[..., Any]], Callable[..., Any]],
 ) -> F:
-    """The function behind what takes its tokens; of methods of a class what is inside."""
-    if isinstance(function, classmethod | staticmethod):
-        inside = decorated(function.__func__, before, before_async)
-        return cast("F", type(function)(inside))
-    if isinstance(function, type) or not callable(function):
-        raise TypeError(f"this decorates functions, not {function!r}")
-    # An object is called by what its class says.
-    called = innermost(function)
-    if inspect.isgeneratorfunction(called) or inspect.isasyncgenfunction(called):
-        raise TypeError(
-            f"{getattr(function, '__qualname__', function)} is a generator, and does nothing when "
-            "it is called: guard what is done inside of it"
-        )
-    if makes_context(called):
-        raise TypeError(f"{function!r} makes a context manager: guard what is done in its block")
-    wrap = before_async if inspect.iscoroutinefunction(called) else before
-    return cast("F", wrap(cast("Callable[..., Any]", function)))
+    """The function behind what comes first, such as its tokens. `TypeError` for a generator too."""
 
+    def make(function: Callable[..., Any], called: Any) -> Callable[..., Any]:
+        if inspect.isgeneratorfunction(called) or inspect.isasyncgenfunction(called):
+            raise TypeError(
+                f"{getattr(function, '__qualname__', function)} is a generator, and does nothing "
+                "when it is called: guard what is done inside of it"
+            )
+        return before_async(function) if inspect.iscoroutinefunction(called) else before(function)
 
-def not_awaitable(value: T) -> T:
-    """What a plain function returned; `TypeError` if nothing of it was done yet."""
-    if inspect.isawaitable(value):
-        if inspect.iscoroutine(value):
-            value.close()
-        raise TypeError("the function returns something to await: make it async")
-    return value
+    return decorated(function, make)

@@ -2,34 +2,34 @@
 
 from __future__ import annotations
 
-import operator
 import secrets
 from functools import partial, wraps
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self
 
 from meshcore._core import BucketCore, ClientsCore, Finally, now_ns, surely
+from meshcore.config.fault import shown
 from meshcore.config.units import SECOND, parse_rate
+from meshcore.config.whole import check_whole
 from meshcore.errors import RateLimited
 from meshcore.library import part
 from meshcore.library.deadline import within
 from meshcore.library.judging import function
 from meshcore.library.keywords import hinting
-from meshcore.library.limited import LimitState, Turn, decorated
-from meshcore.library.times import check_clock, given_ns
+from meshcore.library.limited import LimitState, Turn, preceded
+from meshcore.library.times import check_clock, check_name, given_ns
 from meshcore.library.waiting import NEVER_NS, Line, Lines, Source, patience_ns
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from meshcore._core import Charge, Words
+    from meshcore.library.decorating import F
     from meshcore.library.times import Time
     from meshcore.library.waiting import GiveBack, Take
 
     Timeout = Time | None
     # Whose tokens a call takes.
     Client = str | Callable[..., str]
-
-F = TypeVar("F", bound="Callable[..., Any] | classmethod[Any, ..., Any] | staticmethod[..., Any]")
 
 
 def _window_ns(quota: tuple[int, int, int]) -> int:
@@ -84,19 +84,23 @@ def _explained(error: Exception, **rules: object) -> Exception:
     return error
 
 
-def _refusal(wait_ns: int, n: int, limit: int) -> Exception:
+def _refusal(wait_ns: int, n: int, limiter: TokenBucket | ClientLimiter) -> Exception:
     """Why tokens cannot be had: not now, or never."""
     if wait_ns == NEVER_NS:
-        return ValueError(f"{n} tokens are more than the bucket holds: its burst is {limit}")
-    return RateLimited("", wait_ns)
+        return _too_many(n, limiter.limit)
+    name = limiter.name
+    return RateLimited(f"rate limited by {name}" if name else "", wait_ns, name)
+
+
+def _too_many(n: int, limit: int) -> ValueError:
+    return ValueError(f"{shown(n)} tokens are more than the bucket holds: its burst is {limit}")
 
 
 def _check_count(n: int, limit: int) -> None:
     # Whoever is first in a line must be able to be served.
-    if operator.index(n) > limit:
-        raise _refusal(NEVER_NS, n, limit)
-    if n < 0:
-        raise ValueError(f"{n} tokens cannot be taken or given back")
+    if isinstance(n, int) and n > limit and not isinstance(n, bool):
+        raise _too_many(n, limit)
+    check_whole("n", n, 0, limit)
 
 
 def _client(by: Client, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
@@ -138,7 +142,7 @@ def _limiting(
 
         return limited_async
 
-    return lambda function: decorated(function, before, before_async)
+    return lambda function: preceded(function, before, before_async)
 
 
 def _limiting_by(
@@ -169,17 +173,19 @@ def _limiting_by(
 
         return limited_async
 
-    return lambda function: decorated(function, before, before_async)
+    return lambda function: preceded(function, before, before_async)
 
 
 class TokenBucket(BucketCore):
     """A bucket that fills at a rate and holds a burst (GCRA, ITU-T I.371; one word, lock-free).
 
     ``rate`` is text such as ``100/s`` or ``5/10s``; ``burst`` is how many tokens a full bucket
-    holds, by default what one second brings. ``clock`` gives nanoseconds, for tests. Raises
-    `ValueError` for a rate that is none, or out of range.
+    holds, by default what one second brings. ``name`` is for messages and `RateLimited`; ``clock``
+    gives nanoseconds, for tests. Raises `ValueError` for a rate that is none, or out of range.
     """
 
+    name: str | None
+    """For messages; of a shared bucket its own."""
     _line: Line | None = None
     _now: Callable[[], int]
     _rate: str
@@ -192,11 +198,13 @@ class TokenBucket(BucketCore):
         rate: str,
         burst: int | None = None,
         *,
+        name: str | None = None,
         clock: Callable[[], int] | None = None,
         words: Words | None = None,
     ) -> Self:
         """A full bucket; in ``words`` of a `SharedState`, that state's bucket."""
         check_clock(clock)
+        check_name(name)
         try:
             quota = _quota(rate, burst)
             new = super().__new__(cls, *quota, clock, words)
@@ -204,6 +212,7 @@ class TokenBucket(BucketCore):
             raise _explained(error, rate=rate, burst=burst) from None
         new._window_ns = _window_ns(quota)
         new._patience_ns = patience_ns(words, clock)
+        new.name = name
         new._now = clock or now_ns
         new._rate = rate
         return new
@@ -215,7 +224,7 @@ class TokenBucket(BucketCore):
         """
         wait_ns = self.take(n)
         if wait_ns:
-            raise _refusal(wait_ns, n, self.limit)
+            raise _refusal(wait_ns, n, self)
 
     def give_back(self, n: int = 1) -> None:
         """Return tokens that were taken and not used."""
@@ -239,7 +248,7 @@ class TokenBucket(BucketCore):
         part.check_subclass(cls)
 
     def __repr__(self) -> str:
-        return part.shown(self, f"{self._rate}, burst {self.limit}")
+        return part.shown(self, f"{self._rate}, burst {self.limit}", self.name)
 
     async def wait(self, n: int = 1, *, timeout: Timeout = None) -> None:  # noqa: ASYNC109
         """Take ``n`` tokens as soon as they are there: first come, first served.
@@ -297,7 +306,7 @@ class TokenBucket(BucketCore):
     def _own_line(self) -> Line:
         line = self._line
         if line is None or not line.is_ours:
-            source = Source(self._charge, self._return, self._patience_ns)
+            source = Source(self._charge, self._return, self._patience_ns, self.name)
             # Of threads that come at once, all have the one that came first.
             line = self.__dict__.setdefault("_line", Line(source))
             if not line.is_ours:
@@ -319,6 +328,8 @@ class ClientLimiter(ClientsCore):
     share. Raises as `TokenBucket`.
     """
 
+    name: str | None
+    """As of a `TokenBucket`."""
     _lines: Lines
     _now: Callable[[], int]
     _rate: str
@@ -331,11 +342,13 @@ class ClientLimiter(ClientsCore):
         burst: int | None = None,
         *,
         clients: int = 65_536,
+        name: str | None = None,
         clock: Callable[[], int] | None = None,
         words: Words | None = None,
     ) -> Self:
         """A table of full buckets; in ``words`` of a `SharedState`, that state's table."""
         check_clock(clock)
+        check_name(name)
         try:
             _check_whole(clients)
             quota, seed = _quota(rate, burst), secrets.randbits(128)
@@ -343,7 +356,8 @@ class ClientLimiter(ClientsCore):
         except _WRONG as error:
             raise _explained(error, rate=rate, burst=burst, clients=clients) from None
         new._window_ns = _window_ns(quota)
-        new._lines = Lines(patience_ns(words, clock))
+        new._lines = Lines(patience_ns(words, clock), name)
+        new.name = name
         new._now = clock or now_ns
         new._rate = rate
         return new
@@ -352,7 +366,7 @@ class ClientLimiter(ClientsCore):
         """Take ``n`` tokens of a client's, or raise as `TokenBucket.acquire`. O(1)."""
         wait_ns = self.take(client, n)
         if wait_ns:
-            raise _refusal(wait_ns, n, self.limit)
+            raise _refusal(wait_ns, n, self)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """As of `TokenBucket`."""
@@ -362,7 +376,7 @@ class ClientLimiter(ClientsCore):
         part.check_subclass(cls)
 
     def __repr__(self) -> str:
-        return part.shown(self, f"{self._rate}, burst {self.limit}")
+        return part.shown(self, f"{self._rate}, burst {self.limit}", self.name)
 
     async def wait(
         self,

@@ -12,25 +12,27 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn, ParamSpec, S
 
 from meshcore._core import BudgetCore, RetryCore, retry_after_ns, tell_all
 from meshcore.config.units import format_duration, parse_percent
+from meshcore.config.whole import check_whole
+from meshcore.errors import DeadlineExceeded
 from meshcore.library import deadline as deadlines
 from meshcore.library import judging, part
+from meshcore.library.awaiting import at_once
 from meshcore.library.deadline import Deadline
 from meshcore.library.keywords import hinting
-from meshcore.library.limited import decorated, not_awaitable
+from meshcore.library.limited import MAKE_IT_ASYNC, preceded
 from meshcore.library.listeners import Listeners, listeners
 from meshcore.library.pauses import pause, pause_blocking, running_loop
 from meshcore.library.times import Time, check_clock, named_ns
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import Awaitable, Callable
 
     from meshcore._core import RetryCall, Words
-
-    Failures = type[BaseException] | Iterable[type[BaseException]] | Callable[[Exception], bool]
+    from meshcore.library.decorating import F
+    from meshcore.library.judging import Exceptions
 
 P = ParamSpec("P")
 R = TypeVar("R")
-F = TypeVar("F", bound="Callable[..., Any] | classmethod[Any, ..., Any] | staticmethod[..., Any]")
 
 # As in a configuration: 2^20 retries are always enough.
 MAX_FLOOR: Final = 1 << 20
@@ -73,16 +75,7 @@ class RetryBudget(BudgetCore):
 
 def checked_budget(percent: str | int, floor: int) -> tuple[int, int]:
     """Both as numbers; `ValueError` for what is out of range."""
-    if isinstance(floor, bool) or not isinstance(floor, int) or not 0 <= floor <= MAX_FLOOR:
-        raise ValueError(f"floor: must be a number within 0 and {MAX_FLOOR}, got {floor!r}")
-    return parse_percent(percent), floor
-
-
-def _check_attempts(attempts: object) -> None:
-    if isinstance(attempts, bool) or not isinstance(attempts, int):
-        raise ValueError(f"attempts: must be a number, got {attempts!r}")
-    if not 1 <= attempts <= MAX_ATTEMPTS:
-        raise ValueError(f"attempts: must be within 1 and {MAX_ATTEMPTS}, got {attempts}")
+    return parse_percent(percent), check_whole("floor", floor, 0, MAX_FLOOR)
 
 
 class CallRetried(NamedTuple):
@@ -95,6 +88,42 @@ class CallRetried(NamedTuple):
     """What it raised; `None` if its result was the failure."""
     pause: float
     """Seconds before the next one."""
+
+
+class GaveUp(NamedTuple):
+    """How often it was given up, by why no attempt followed one that failed."""
+
+    attempts: int
+    """There were as many as there may be."""
+    asked: int
+    """Who was asked wants to be left alone for longer than ``max_pause``."""
+    deadline: int
+    """All would have been over before it, or was in the middle of an attempt."""
+    budget: int
+    """The budget had no room for it."""
+
+
+class RetrySnapshot(NamedTuple):
+    """What became of the calls of a `Retry`, all in this process since it was made here."""
+
+    total_calls: int
+    """Calls that have begun."""
+    total_attempts: int
+    """Attempts that these made, or will after their pause."""
+    total_retries: int
+    """Attempts without the first ones."""
+    total_paused: float
+    """Seconds of pauses, by which retries were put off."""
+    succeeded_at_once: int
+    """Calls that are over, by a result that is no failure."""
+    succeeded_after_retries: int
+    failed_at_once: int
+    """Calls that are over, by the last failure or by an exception that is not of ``on``."""
+    failed_after_retries: int
+    broken_off: int
+    """Calls that are over otherwise, such as by a cancellation."""
+    gave_up: GaveUp
+    """Of those that failed, why no attempt followed."""
 
 
 class Retry(RetryCore):
@@ -127,7 +156,7 @@ class Retry(RetryCore):
         cls,
         attempts: int = 3,
         *,
-        on: Failures = Exception,
+        on: Exceptions = Exception,
         on_result: Callable[[Any], bool] | None = None,
         min_pause: Time = "25ms",
         pause: Time = "250ms",
@@ -140,7 +169,7 @@ class Retry(RetryCore):
         """Rules for any number of calls; `ValueError` for rules that are none, `TypeError` for what
         is no class or function."""
         check_clock(clock)
-        _check_attempts(attempts)
+        attempts = check_whole("attempts", attempts, 1, MAX_ATTEMPTS)
         pauses = (
             named_ns("min_pause", min_pause),
             named_ns("pause", pause),
@@ -154,7 +183,7 @@ class Retry(RetryCore):
             raise TypeError(f"budget: expected a RetryBudget, got {budget!r}")
         seed = secrets.randbits(64)
         new = super().__new__(cls, attempts, pauses, seed, budget, clock)
-        new._failures = _failures(on)
+        new._failures = judging.all_of("on", on)
         new._on_result = None if on_result is None else judging.function("on_result", on_result)
         new._time_ns = None if deadline is None else named_ns("deadline", deadline)
         new._clock = clock
@@ -188,11 +217,13 @@ class Retry(RetryCore):
                         if pause_ns is None:
                             raise
                     else:
-                        pause_ns, failed = self._pause_for(call, not_awaitable(result)), None
+                        result, failed = at_once(result, MAKE_IT_ASYNC), None
+                        pause_ns = self._pause_for(call, result)
                         if pause_ns is None:
                             return result
                 pause_blocking(pause_ns, self._clock)
                 if _is_over(within):
+                    call.too_late()
                     if failed is not None:
                         raise failed
                     return result
@@ -229,12 +260,32 @@ class Retry(RetryCore):
                             return result
                 await pause(pause_ns, self._clock)
                 if _is_over(within):
+                    call.too_late()
                     if failed is not None:
                         raise failed
                     return result
+        except DeadlineExceeded:
+            call.cut_off()
+            raise
         finally:
             failed = None
             call.end()
+
+    def snapshot(self) -> RetrySnapshot:
+        """What became of the calls. O(1)."""
+        (calls, retries, paused_ns), (broken_off, succeeded, failed), gave_up = self._figures()
+        return RetrySnapshot(
+            calls,
+            calls + retries,
+            retries,
+            paused_ns / 1e9,
+            succeeded[0],
+            succeeded[1],
+            failed[0],
+            failed[1],
+            sum(broken_off),
+            GaveUp(*gave_up),
+        )
 
     def __call__(self, function: F) -> F:
         """Decorate a function, plain or async.
@@ -257,7 +308,7 @@ class Retry(RetryCore):
 
             return retried_async
 
-        return decorated(function, plain, of_async)
+        return preceded(function, plain, of_async)
 
     def _within(self) -> Deadline | nullcontext[None]:
         if self._time_ns is None:
@@ -267,12 +318,14 @@ class Retry(RetryCore):
     def _pause_after(self, call: RetryCall, error: Exception) -> int | None:
         """Nanoseconds before another attempt, if there is to be one."""
         if not self._failures(error):
+            call.fail()
             return None
         return self._again(call, error, error)
 
     def _pause_for(self, call: RetryCall, result: object) -> int | None:
         fails = self._on_result
         if fails is None or not judging.yes_or_no("on_result", fails(result)):
+            call.succeed()
             return None
         return self._again(call, result, None)
 
@@ -290,30 +343,6 @@ def _is_over(within: Deadline | nullcontext[None]) -> bool:
     return own or deadlines.left_ns() == 0
 
 
-def _failures(on: Failures) -> Callable[[BaseException], bool]:
-    if callable(on) and not isinstance(on, type):
-        return _by(judging.function("on", on))
-    classes = judging.classes("on", on)
-
-    def fails(error: BaseException) -> bool:
-        if isinstance(error, classes):
-            return True
-        return isinstance(error, BaseExceptionGroup) and all(map(fails, error.exceptions))
-
-    return fails
-
-
-def _by(tells: Callable[[Any], object]) -> Callable[[BaseException], bool]:
-    """A function of the program's own, which is asked of all that is in a group, as a breaker's."""
-
-    def fails(error: BaseException) -> bool:
-        if isinstance(error, BaseExceptionGroup):
-            return all(map(fails, error.exceptions))
-        return judging.yes_or_no("on", tells(error))
-
-    return fails
-
-
 def asked_ns(outcome: object) -> int:
     """For how long what failed asks to be left alone; 0 if it does not say.
 
@@ -323,13 +352,15 @@ def asked_ns(outcome: object) -> int:
     if isinstance(outcome, BaseExceptionGroup):
         return max(map(asked_ns, outcome.exceptions))
     exact = _told(outcome, "retry_after_ns")
-    if isinstance(exact, int):
+    if isinstance(exact, int) and not isinstance(exact, bool):
         return min(max(exact, 0), _MAX_NS)
     seconds = _told(outcome, "retry_after")
     if isinstance(seconds, timedelta):
         seconds = seconds.total_seconds()
-    if isinstance(seconds, int | float) and math.isfinite(seconds):
-        return min(max(int(seconds * 1e9), 0), _MAX_NS)
+    is_number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
+    if is_number and abs(seconds) < math.inf:
+        # As few as a product holds: whoever says more is not asked again either way.
+        return min(int(max(min(seconds, _MAX_NS / 1e9), 0) * 1e9), _MAX_NS)
     for told in (outcome, _told(outcome, "response")):
         headers = _told(told, "headers")
         value, date = _field(headers, "retry-after"), _field(headers, "date")

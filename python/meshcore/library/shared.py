@@ -103,7 +103,7 @@ class SharedState:
         words = self._part("token_bucket", name, text)
         rules = {"rate": rate, "burst": burst, "clock": clock}
         origin = part.Origin(self, "token_bucket", name, rules)
-        return part.of(origin, TokenBucket(rate, burst, clock=clock, words=words))
+        return part.of(origin, TokenBucket(rate, burst, name=name, clock=clock, words=words))
 
     @hinting
     def client_limiter(
@@ -122,7 +122,8 @@ class SharedState:
         text = limit_text(per, full_burst(*per, burst), room)
         words = self._part("client_limiter", name, text, room)
         rules = {"rate": rate, "burst": burst, "clients": clients, "clock": clock}
-        made = ClientLimiter(rate, burst, clients=clients, clock=clock, words=words)
+        given: Any = {"clients": clients, "name": name, "clock": clock, "words": words}
+        made = ClientLimiter(rate, burst, **given)
         return part.of(part.Origin(self, "client_limiter", name, rules), made)
 
     def circuit_breaker(self, name: str, **rules: Unpack[BreakerRules]) -> CircuitBreaker:

@@ -40,6 +40,12 @@ def check_clock(clock: object) -> None:
         raise TypeError(f"clock: expected a function that gives nanoseconds, got {clock!r}")
 
 
+def check_name(name: object) -> None:
+    """Raise `TypeError` for what names no part."""
+    if name is not None and not isinstance(name, str):
+        raise TypeError(f"name: expected a text, got {name!r}")
+
+
 def as_written(
     given: Mapping[str, Any], times: Collection[str]
 ) -> tuple[dict[str, Any], list[str]]:

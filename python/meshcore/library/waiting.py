@@ -61,6 +61,8 @@ class Source(NamedTuple):
     take: Take
     give_back: GiveBack
     patience_ns: int
+    name: str | None
+    """For whoever waits in vain."""
 
 
 class _Waiter:
@@ -294,7 +296,7 @@ class Line:
             if waiter.charges:
                 return
             if limit is not None and limit.left_ns() <= 0:
-                raise _timed_out(wait_ns)
+                raise self._timed_out(wait_ns)
             drives = _first(self._threads) is waiter
             longest = (
                 self.patient(wait_ns) if drives else None,
@@ -339,7 +341,7 @@ class Line:
             if not wait_ns:
                 return True
         if limit is not None and limit.left_ns() <= 0:
-            raise _timed_out(wait_ns or self.serve())
+            raise self._timed_out(wait_ns or self.serve())
         return False
 
     def _watch(self, waiter: _Task, limit: Limit) -> None:
@@ -347,14 +349,21 @@ class Line:
         # Who was served has its tokens; who is being cancelled leaves by itself.
         if waiter.gone or waiter.future.done():
             return
-        if limit.left_ns() > 0:
-            wait_s = loop_seconds(limit.look_after_ns())
-            loop = waiter.timer.loop
-            waiter.expiry = loop.call_later(wait_s, surely, self._watch, waiter, limit)
+        after_ns = GIVEN_CLOCK_NS
+        try:
+            after_ns = limit.look_after_ns()
+        finally:  # a clock that was given may raise
+            if after_ns > 0:
+                wait_s, loop = loop_seconds(after_ns), waiter.timer.loop
+                waiter.expiry = loop.call_later(wait_s, surely, self._watch, waiter, limit)
+        if after_ns > 0:
             return
-        wait_ns = self.serve()
-        if not (waiter.charges or waiter.gone or waiter.future.done()):
-            waiter.future.set_exception(_timed_out(wait_ns))
+        wait_ns = 0
+        try:
+            wait_ns = self.serve()
+        finally:
+            if not (waiter.charges or waiter.gone or waiter.future.done()):
+                waiter.future.set_exception(self._timed_out(wait_ns))
 
     def _leave(self, waiter: _Waiter) -> None:
         """A waiter goes, with the tokens that it has taken. What it has not taken goes back."""
@@ -378,6 +387,11 @@ class Line:
             with suppress(IndexError):  # collected as garbage meanwhile
                 self._source.give_back(waiter.n, waiter.charges.pop())
 
+    def _timed_out(self, wait_ns: int) -> RateLimited:
+        name = self._source.name
+        of = f" of {name}" if name else ""
+        return RateLimited(f"waited in vain for tokens{of}", wait_ns, name)
+
     def _locked(self) -> Finally:
         return Finally(self._lock.release, self._lock.acquire)
 
@@ -385,8 +399,9 @@ class Line:
 class Lines:
     """A line for each client that somebody waits for; gone with the last of them."""
 
-    def __init__(self, patience_ns: int) -> None:
+    def __init__(self, patience_ns: int, name: str | None) -> None:
         self._patience_ns = patience_ns
+        self._name = name
         self._begin()
 
     def _begin(self) -> None:
@@ -409,7 +424,10 @@ class Lines:
             self._begin()
         with self._locked():
             found = self._lines.get(key)
-            line = Line(Source(take, give_back, self._patience_ns)) if found is None else found
+            if found is None:
+                line = Line(Source(take, give_back, self._patience_ns, self._name))
+            else:
+                line = found
             line.users.add(user)
             # Also one that was found: its last user may have been collected as garbage meanwhile.
             self._lines[key] = line
@@ -437,7 +455,3 @@ def _first(line: OrderedDict[T, Any]) -> T | None:
             return next(iter(line), None)
         except RuntimeError:  # it changed between the two calls
             continue
-
-
-def _timed_out(wait_ns: int) -> RateLimited:
-    return RateLimited("waited in vain for tokens", wait_ns)

@@ -290,7 +290,7 @@ class LayerRunner(Hooks):
         holder: Exchange | Flow,
     ) -> None:
         passage: Any = exchange.layers
-        coroutine = hook if inspect.iscoroutine(hook) else _awaited(hook)
+        coroutine = hook if inspect.iscoroutine(hook) else awaited(hook)
         task = self._loop.create_task(coroutine, context=passage.context)
         self._tasks.add(task)
         holder.task = task
@@ -364,5 +364,6 @@ def _raise(error: BaseException) -> None:
     raise error
 
 
-async def _awaited(hook: Awaitable[Any]) -> Any:
+async def awaited(hook: Awaitable[Any]) -> Any:
+    """A coroutine of whatever can be awaited."""
     return await hook

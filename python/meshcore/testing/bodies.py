@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from meshcore._core import Answer, Body, body_of
+from meshcore._core import Answer, Body, body_of, has_body
 
 if TYPE_CHECKING:
     import contextvars
@@ -43,7 +43,7 @@ def through(
     """What a layer makes of a message's body, in pieces of so many bytes. Gives what is to be
     awaited, and takes what that returned."""
     came = body_of(message)
-    if flow is None or not (came.data or came.trailers):
+    if flow is None or not has_body(message):
         return as_it_came(message)
     made, trailers = b"", came.trailers
     for piece, end in _pieces(came.data, piece_bytes):

@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from meshcore._core import Answer, Response
+from meshcore.config.units import MAX_SIZE
+from meshcore.config.whole import check_whole
 from meshcore.exchange.flow import Flow
 from meshcore.process.body_hooks import ENDS
-from meshcore.process.layers import Hooks, tell_end
+from meshcore.process.layers import Hooks, awaited, tell_end
 from meshcore.testing.bodies import as_it_came, through
 from meshcore.testing.messages import response as endpoints_response
 
@@ -91,7 +93,7 @@ def run(
     an event loop runs already: there it is `await run_async(…)`.
     """
     context = contextvars.copy_context()
-    hooks = _hooks(Given(layer, request, response, piece_bytes), context)
+    hooks = _hooks(_given(layer, request, response, piece_bytes), context)
     try:
         hook = next(hooks)
         while True:
@@ -109,12 +111,12 @@ async def run_async(
 ) -> Ran:
     """`run` within an event loop."""
     context = contextvars.copy_context()
-    hooks = _hooks(Given(layer, request, response, piece_bytes), context)
+    hooks = _hooks(_given(layer, request, response, piece_bytes), context)
     loop = asyncio.get_running_loop()
     try:
         hook = next(hooks)
         while True:
-            hook = hooks.send(await loop.create_task(_awaited(hook), context=context))
+            hook = hooks.send(await loop.create_task(awaited(hook), context=context))
     except StopIteration as ended:
         return _ran(ended)
 
@@ -131,6 +133,17 @@ class Given(NamedTuple):
     request: Request
     response: Response | Answer | int | None
     piece_bytes: int | None
+
+
+def _given(
+    layer: Layer,
+    request: Request,
+    response: Response | Answer | int | None,
+    piece_bytes: int | None,
+) -> Given:
+    if piece_bytes is not None:
+        check_whole("piece_bytes", piece_bytes, 1, MAX_SIZE)
+    return Given(layer, request, response, piece_bytes)
 
 
 def _hooks(given: Given, context: contextvars.Context) -> Generator[Awaitable[Any], Any, Ran]:
@@ -151,8 +164,10 @@ def _hooks(given: Given, context: contextvars.Context) -> Generator[Awaitable[An
     before = seen.headers()
     if layer.local_answers or not isinstance(response, Answer):
         answer = yield from _answer(layer, context.run(layer.on_response, request, seen))
-    told = as_it_came(seen)
-    if answer is None and not isinstance(response, Answer):
+    # To HEAD nothing is sent but the head (RFC 9110 §9.3.2).
+    has_no_body = request.method == "HEAD"
+    told = as_it_came(None if has_no_body else seen)
+    if answer is None and not has_no_body and not isinstance(response, Answer):
         flow = Flow.of_the_response((layer,), request, seen)
         told = yield from through(flow, seen, context, size)
     return _came(request, seen, answer, (changed, changes(before, seen.headers())), (asked, told))
@@ -214,26 +229,22 @@ def _without(fields: list[Field], others: list[Field]) -> list[Field]:
 def finished(hook: Awaitable[Any], context: contextvars.Context, otherwise: str) -> Any:
     """What a hook returns, or raises, once it is over. Raises `RuntimeError` for one that waits
     where a loop runs: that would have to go on meanwhile. ``otherwise`` says what to do."""
-    awaited = _awaited(hook)
+    coroutine = awaited(hook)
     try:
         asyncio.get_running_loop()
     except RuntimeError:
         with asyncio.Runner() as runner:
-            return runner.run(awaited, context=context)
+            return runner.run(coroutine, context=context)
     try:
-        context.run(awaited.send, None)
+        context.run(coroutine.send, None)
     except StopIteration as ended:
         return ended.value
-    awaited.close()
+    coroutine.close()
     raise WaitsError(f"a hook waits, and an event loop runs here already: {otherwise}")
 
 
 class WaitsError(RuntimeError):
     """A test's own fault: no layer is to blame."""
-
-
-async def _awaited(hook: Awaitable[Any]) -> Any:
-    return await hook
 
 
 class HooksAtOnce(Hooks):

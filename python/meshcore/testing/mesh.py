@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from meshcore._core import Answer, CodecLimits, body_of
 from meshcore.config.units import time_ns
+from meshcore.config.whole import check_whole
 from meshcore.errors import CodecError
 from meshcore.process.layers import (
     given_layers,
@@ -56,7 +57,7 @@ class Mesh:
         seed: int = 0,
     ) -> None:
         loaded, folder = load(config, env=env)
-        self._parts = Parts(loaded, seed)
+        self._parts = Parts(loaded, check_whole("seed", seed, 0, (1 << 64) - 1))
         self._now = _BEGINNING_NS
         self._hooks = HooksAtOnce(lambda: self._now)
         names = self._parts.engine.python_layers()

@@ -24,6 +24,7 @@ from meshcore._core import (
 )
 from meshcore.config.change import change
 from meshcore.config.compile import compile
+from meshcore.config.fault import shown
 from meshcore.config.load import load_text
 from meshcore.errors import CodecError, ConfigError
 
@@ -235,20 +236,26 @@ def response(
 
     Raises `ValueError` for a status that ends no request, and for what an endpoint may not say.
     """
+    return told(response_data(status, headers, body, trailers))
+
+
+def told(data: bytes) -> Response:
+    """What an endpoint wrote, as the answer to a GET."""
     asked = asking("GET http://a.example/", (), b"").read(CodecLimits(), False)
     engine, listener = _before_a_layer(None)
     peer = engine.peer(None)
     codec = ClientCodec()
     codec.send_request(asked, listener.begin(asked, peer, now_ns()), peer, now_ns())
-    return read_response(codec, response_data(status, headers, body, trailers))
+    return read_response(codec, data)
 
 
 def response_data(
     status: int, headers: Headers = (), body: bytes = b"", trailers: Headers = ()
 ) -> bytes:
     """A response as an endpoint writes it."""
-    if isinstance(status, bool) or not (status == 101 or 200 <= status <= 599):
-        raise ValueError(f"{status!r} is no status of a response: expected 200 to 599")
+    is_whole = isinstance(status, int) and not isinstance(status, bool)
+    if not (is_whole and (status == 101 or 200 <= status <= 599)):
+        raise ValueError(f"{shown(status)} is no status of a response: expected 200 to 599")
     lines = [f"HTTP/1.1 {status} Told", *(f"{name}: {x}" for name, x in _fields(headers))]
     if status not in _NO_BODY:
         framing, body = _framed(body, _fields(trailers))

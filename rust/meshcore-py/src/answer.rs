@@ -16,6 +16,7 @@ use pyo3::types::{PyBytes, PyType};
 use crate::clock::http_date;
 use crate::message::{Body, Part, Request, Response};
 use crate::numbers;
+use crate::whole::whole;
 
 /// A response made here instead of by an endpoint.
 #[pyclass(frozen, module = "meshcore._core")]
@@ -103,7 +104,12 @@ impl Answer {
 impl Answer {
     #[new]
     #[pyo3(signature = (status, headers=Vec::new(), body=Vec::new()))]
-    fn new(status: u16, headers: Vec<(String, String)>, body: Vec<u8>) -> PyResult<Self> {
+    fn new(
+        status: &Bound<'_, PyAny>,
+        headers: Vec<(String, String)>,
+        body: Vec<u8>,
+    ) -> PyResult<Self> {
+        let status = whole("status", status, u64::from(u16::MAX))? as u16;
         if !(200..=599).contains(&status) {
             return Err(PyValueError::new_err(format!("status {status} is not 200 to 599")));
         }

@@ -2,7 +2,7 @@
 
 use meshcore_core::codec::h2::{FieldPairs, HeadError, heads};
 use meshcore_core::codec::{BodyPart, Bytes, ResponseRules, misdirected};
-use meshcore_core::head::{Scheme, Version};
+use meshcore_core::head::{BodyLength, Scheme, Version};
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::PyBytes;
@@ -172,6 +172,16 @@ pub(crate) fn h2_add_body(py: Python<'_>, message: Message<'_>, body: &Body) {
             response.part = part;
         }
     }
+}
+
+/// Whether a message has a body, be it an empty one whose length nobody told.
+#[pyfunction]
+pub(crate) fn has_body(message: Message<'_>) -> bool {
+    let length = match &message {
+        Message::Request(request) => request.head.body,
+        Message::Response(response) => response.head.body,
+    };
+    length != BodyLength::Empty
 }
 
 /// The part of a message's body that goes out with its head.

@@ -30,6 +30,7 @@ mod segment;
 mod server_codec;
 mod ticket;
 mod tls;
+mod whole;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -56,7 +57,7 @@ mod _core {
     #[pymodule_export]
     use crate::h2_codec::{H2Config, Reset};
     #[pymodule_export]
-    use crate::h2_heads::{body_of, h2_add_body, h2_check_list, h2_check_trailers};
+    use crate::h2_heads::{body_of, h2_add_body, h2_check_list, h2_check_trailers, has_body};
     #[pymodule_export]
     use crate::h2_heads::{h2_about, what_came_instead};
     #[pymodule_export]
@@ -78,7 +79,7 @@ mod _core {
     #[pymodule_export]
     use crate::library::{BudgetCore, RetryCall, RetryCore, retry_after_ns, tell_all};
     #[pymodule_export]
-    use crate::library::{Finally, GuardCore, surely_called};
+    use crate::library::{DeadlineCore, Finally, GuardCore, surely_called};
     #[pymodule_export]
     use crate::library::{FoundRoute, RoutesCore};
     #[pymodule_export]

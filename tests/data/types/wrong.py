@@ -43,6 +43,18 @@ async def waits(bucket: meshcore.TokenBucket, breaker: meshcore.CircuitBreaker) 
         await breaker.acquire()  # wrong
 
 
+def of_a_class(
+    made: type[object],
+    breaker: meshcore.CircuitBreaker,
+    retry: meshcore.Retry,
+    bucket: meshcore.TokenBucket,
+) -> None:
+    breaker(made)  # wrong
+    retry(made)  # wrong
+    bucket(made)  # wrong
+    bucket.limiting()(made)  # wrong
+
+
 def breaks(breaker: meshcore.CircuitBreaker) -> None:
     permit: meshcore.Permit = breaker.acquire()
     permit.succeed()  # wrong
@@ -170,6 +182,7 @@ async def limiters_that_wait(
     meshcore.Retry(on=is_transient, on_retry=lambda told: print(told.attempt, told.pause))
     meshcore.Retry(on_retry=lambda told: print(told.attempts))  # wrong
     retry("x")  # wrong
+    print(retry.snapshot().gave_up.budgets)  # wrong
     bucket("x")  # wrong
     bucket.waiting()("x")  # wrong
     clients.limiting("a")("x")  # wrong

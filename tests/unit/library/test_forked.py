@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import gc
 import multiprocessing
@@ -315,3 +316,90 @@ def test_a_child_that_ends_leaves_the_state(named: bool, fork: Callable[..., Non
     finally:
         if name is not None:
             SharedState.unlink(name)
+
+
+@pytest.mark.parametrize("is_shared", [False, True])
+@pytest.mark.parametrize("way", ["with", "stack", "async"])
+def test_blocks_of_threads_that_a_child_does_not_have_are_no_burden(
+    is_shared: bool, way: str, fork: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Blocks of a closed breaker are only counted, once no others are under way."""
+    breaker, _state = probing()
+    if not is_shared:
+        breaker = CircuitBreaker(failures=1, open_for="1ms", successes=1)
+        breaker.acquire().failure()
+        time.sleep(0.002)
+    inside, over = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        if way == "async":
+            asyncio.run(hold_async())
+        elif way == "stack":
+            with contextlib.ExitStack() as stack:
+                stack.enter_context(breaker)
+                inside.set()
+                over.wait()
+        else:
+            with breaker:
+                inside.set()
+                over.wait()
+
+    async def hold_async() -> None:
+        async with breaker:
+            inside.set()
+            over.wait()
+
+    def work() -> None:
+        kept: list[object] = []
+        if is_shared:
+            assert is_taken(breaker), "the probe is the parent's"
+            breaker.force_closed()
+        with breaker:  # of its own words a child has the probe's place
+            pass
+        assert breaker.state == "closed"
+        monkeypatch.setattr(CircuitBreaker, "_keep", lambda _self, permit: kept.append(permit))
+        for _ in range(3):
+            with breaker:
+                pass
+        assert kept == []
+        assert breaker._blocks.inherit() == 0
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    assert inside.wait(10)
+    try:
+        in_fork_that_unwinds(lambda: fork(work))
+    finally:
+        over.set()
+        thread.join(10)
+    if not is_shared:
+        assert breaker.state == "closed"
+
+
+def test_blocks_of_the_thread_that_forks_end_in_the_child_too(fork: Callable[..., None]) -> None:
+    """Beside those of another thread, which do not."""
+    breaker = CircuitBreaker(failures=1, open_for="1ms", successes=3, probes=3)
+    breaker.acquire().failure()
+    time.sleep(0.002)
+    inside, over = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with breaker:
+            inside.set()
+            over.wait()
+
+    def case() -> None:
+        with breaker, contextlib.ExitStack() as stack:
+            stack.enter_context(breaker)
+            fork()
+        breaker.call(int)
+        assert breaker.state in ("half_open", "closed")
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    assert inside.wait(10)
+    try:
+        in_fork_that_unwinds(case)
+    finally:
+        over.set()
+        thread.join(10)

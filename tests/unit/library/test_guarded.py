@@ -328,10 +328,10 @@ def test_what_cannot_be_guarded_is_refused(make: Make) -> None:
     breaker = half_open(make, Clock())
     for refused, told in [
         (Response, "is a class: decorate its methods"),
-        (property(failing), "a property cannot be guarded"),
-        (functools.cached_property(failing), "a cached_property cannot be guarded"),
-        (functools.singledispatchmethod(failing), "a singledispatchmethod cannot be guarded"),
-        (7, "a int cannot be guarded"),
+        (property(failing), "a property is no function: decorate the one in it"),
+        (functools.cached_property(failing), "a cached_property is no function"),
+        (functools.singledispatchmethod(failing), "a singledispatchmethod is no function"),
+        (7, "a int is no function"),
     ]:
         with pytest.raises(TypeError, match=told):
             breaker(refused)  # type: ignore[call-overload]

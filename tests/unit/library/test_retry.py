@@ -451,9 +451,9 @@ def test_a_plain_function_that_is_async_after_all_is_refused() -> None:
 @pytest.mark.parametrize(
     ("rules", "told"),
     [
-        ({"attempts": 0}, "attempts: must be within 1 and 1000, got 0"),
-        ({"attempts": True}, "attempts: must be a number, got True"),
-        ({"attempts": "3"}, "attempts: must be a number, got '3'"),
+        ({"attempts": 0}, "attempts: must be a whole number within 1 and 1000, got 0"),
+        ({"attempts": True}, "attempts: must be a whole number within 1 and 1000, got true"),
+        ({"attempts": "3"}, "attempts: must be a whole number within 1 and 1000, got '3'"),
         ({"pause": "soon"}, "pause: 'soon' is not a duration"),
         ({"pause": -1}, "pause: -1 is less than no time"),
         ({"min_pause": "1s"}, "pause must be within min_pause and max_pause"),

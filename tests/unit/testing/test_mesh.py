@@ -145,10 +145,21 @@ def test_the_layer_that_refuses_is_named_where_it_stands() -> None:
     with mesh.holding():
         assert mesh.decide(GET).forwarded
         full = mesh.decide(GET)
-    assert (full.status, full.reason, full.detail) == (503, "overflow", "in_flight")
+    assert (full.status, full.reason, full.detail) == (503, "overflow", "in_flight of the route")
     assert full.decided_by == "routes[0].layers[0].in_flight"
     assert mesh.decide(GET).forwarded
     assert mesh.decide(GET).decided_by == "listeners.edge.layers[1].limit"
+
+
+def test_a_cap_is_named_as_a_limiter_is() -> None:
+    mesh = mesh_of("layers: [{in_flight: {max: 1}}, {limit: {rate: 1/s, name: all}}]")
+    named = mesh_of(listener="layers: [{in_flight: {max: 1, name: all}}]")
+    with mesh.holding(), named.holding():
+        assert mesh.decide(GET).forwarded
+        assert named.decide(GET).forwarded
+        assert mesh.decide(GET).detail == "in_flight of the route"
+        assert named.decide(GET).detail == "layer all of the listener"
+    assert mesh.decide(GET).detail == "layer all of the route"
 
 
 def test_what_is_forwarded_holds_its_place_within_the_block_only() -> None:

@@ -85,27 +85,46 @@ pub struct RetryRules {
     pub back_off: BackOff,
 }
 
+/// Why no attempt follows one that failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GaveUp {
+    /// There were as many as there may be.
+    Attempts,
+    /// Who was asked wants to be left alone for longer than is ever waited.
+    Asked,
+    /// All would be over before it.
+    Deadline,
+    /// A budget of retries has no room for it.
+    Budget,
+}
+
 impl RetryRules {
-    /// When another attempt may begin after so many, if one may: who was asked wants to be left
+    /// When another attempt may begin after so many, or why none may: who was asked wants to be left
     /// alone for `asked`, and all is over at `until`.
-    #[must_use]
+    ///
+    /// # Errors
+    /// With any reason but the budget's, which is not asked here.
     pub fn next(
         &self,
         attempts: u32,
         asked: Nanos,
         (now, until): (Nanos, Nanos),
         random: u64,
-    ) -> Option<Nanos> {
+    ) -> Result<Nanos, GaveUp> {
         if attempts >= self.attempts {
-            return None;
+            return Err(GaveUp::Attempts);
         }
-        let not_before = not_before(asked, self.back_off.most, now, until)?;
+        if asked > self.back_off.most {
+            return Err(GaveUp::Asked);
+        }
+        let not_before = not_before(asked, self.back_off.most, now, until);
+        let not_before = not_before.ok_or(GaveUp::Deadline)?;
         let pause = self.back_off.pause(attempts.saturating_sub(1), random);
         if asked > Nanos::ZERO {
-            return Some(spread(not_before, pause, until, random));
+            return Ok(spread(not_before, pause, until, random));
         }
         let at = Nanos(now.0.saturating_add(pause.0));
-        (at < until).then_some(at)
+        if at < until { Ok(at) } else { Err(GaveUp::Deadline) }
     }
 }
 
@@ -153,12 +172,13 @@ mod tests {
             back_off: BackOff { least: pause, first: pause, most: pause },
         };
         let next = |n, asked, until| rules.next(n, Nanos(asked), (Nanos(100), Nanos(until)), 7);
-        assert_eq!(next(1, 0, 200), Some(Nanos(110)));
-        assert_eq!(next(2, 0, 111), Some(Nanos(110)));
-        assert_eq!(next(2, 0, 110), None, "it would be over before it begins");
-        assert_eq!(next(3, 0, 200), None);
-        assert_eq!(next(1, 5, 200), Some(Nanos(115)));
-        assert_eq!(next(1, 11, 200), None, "longer than it is ever waited");
+        assert_eq!(next(1, 0, 200), Ok(Nanos(110)));
+        assert_eq!(next(2, 0, 111), Ok(Nanos(110)));
+        assert_eq!(next(2, 0, 110), Err(GaveUp::Deadline), "it would be over before it begins");
+        assert_eq!(next(3, 0, 200), Err(GaveUp::Attempts));
+        assert_eq!(next(1, 5, 200), Ok(Nanos(115)));
+        assert_eq!(next(1, 5, 105), Err(GaveUp::Deadline));
+        assert_eq!(next(1, 11, 200), Err(GaveUp::Asked), "longer than it is ever waited");
     }
 
     #[test]
@@ -174,7 +194,7 @@ mod tests {
             assert!(distinct.len() as u64 >= (until - 1_000).min(29), "{until}: {distinct:?}");
         }
         let none = rules.next(1, Nanos(900), (Nanos(100), Nanos(1_000)), 0);
-        assert_eq!(none, None, "nobody comes earlier than was asked");
+        assert_eq!(none, Err(GaveUp::Deadline), "nobody comes earlier than was asked");
     }
 
     #[test]

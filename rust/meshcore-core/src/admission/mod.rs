@@ -33,7 +33,7 @@ pub mod token_bucket;
 pub mod token_clock;
 pub mod window;
 
-pub use back_off::{BackOff, RetryRules};
+pub use back_off::{BackOff, GaveUp, RetryRules};
 pub use breaker::{Breaker, Figures, Open};
 pub use breaker_endpoints::{Endpoints, Weight};
 pub use breaker_word::{BreakerPermit, Outcome, Request, State};
@@ -43,6 +43,6 @@ pub use client_share::{ClientShare, ClientsHeld};
 pub use failure_rules::{FailureRules, Verdict, What};
 pub use inflight::InFlight;
 pub use lease::{Lease, Leases};
-pub use quota::{Admitted, Quota, QuotaError, Refused};
+pub use quota::{Admitted, MAX_BURST, Quota, QuotaError, Refused};
 pub use retry_budget::{LeasedBudget, RetryBudget};
 pub use token_bucket::TokenBucket;

@@ -18,7 +18,7 @@ pub(crate) const FRACTION_BITS: u32 = 8;
 pub(crate) const SKEW: Nanos = Nanos::from_secs(1);
 
 /// Most tokens at once: 4 GiB if tokens are bytes. Leaves the arithmetic room in 64 bits.
-const MAX_BURST: u64 = 1 << 32;
+pub const MAX_BURST: u64 = 1 << 32;
 
 /// Longest time to refill a bucket from empty: 52 days. The word wraps at 833 days, and an
 /// untouched bucket is misread for as long as it takes to refill, once in that time.

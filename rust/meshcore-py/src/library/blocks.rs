@@ -13,7 +13,8 @@ use super::random::process;
 /// So whatever is counted is no younger than what is known. Only ever touched under the GIL.
 ///
 /// In the child of a fork the blocks that its parent counted end, too, but are the parent's: it
-/// knows of them by their process, and those of its own end before.
+/// knows of them by their process, and those of its own end before. Those of threads that a child
+/// does not have may never end, so they are known no more.
 #[derive(Debug, Default)]
 pub(super) struct Blocks {
     counted: AtomicUsize,
@@ -22,20 +23,18 @@ pub(super) struct Blocks {
     known: AtomicUsize,
     process: AtomicU64,
     inherited: AtomicUsize,
+    /// Whether each is to be known.
+    one_by_one: bool,
 }
 
 impl Blocks {
-    /// `one_by_one`: whether each is to be known.
     pub(super) fn new(one_by_one: bool) -> Self {
         let (known, process) = (AtomicUsize::new(usize::from(one_by_one)), process().into());
-        Self { known, process, ..Self::default() }
+        Self { known, process, one_by_one, ..Self::default() }
     }
 
     /// Counts a block in, if its permit is no other than that of the blocks under way.
     pub(super) fn count(&self, permit: BreakerPermit, began: u64) -> bool {
-        if self.process.load(Ordering::Relaxed) != process() {
-            self.inherit();
-        }
         let counted = self.counted.load(Ordering::Relaxed);
         let same = counted == 0 || self.same.load(Ordering::Relaxed) == permit.bits();
         let fits = same && !permit.is_probe() && !self.any_known();
@@ -50,9 +49,6 @@ impl Blocks {
     /// What a block that was counted in and ends held; `None` if there is none. It may be any of
     /// those, so it began as the last of them.
     pub(super) fn leave(&self) -> Option<Held> {
-        if self.process.load(Ordering::Relaxed) != process() {
-            self.inherit();
-        }
         let began = self.last.load(Ordering::Relaxed);
         let Some(permit) = self.counted() else {
             let left = self.inherited.load(Ordering::Relaxed).checked_sub(1)?;
@@ -64,12 +60,19 @@ impl Blocks {
         Some(Held::new(permit, Nanos::ZERO, began))
     }
 
-    /// The first time after a fork.
-    #[cold]
-    fn inherit(&self) {
+    /// Whether those that are under way are those of the process that forked this one.
+    #[inline]
+    pub(super) fn are_inherited(&self) -> bool {
+        self.process.load(Ordering::Relaxed) != process()
+    }
+
+    /// They are, but for so many, which are known one by one.
+    pub(super) fn inherit(&self, known: usize) {
         self.process.store(process(), Ordering::Relaxed);
+        let known = known + usize::from(self.one_by_one);
+        let gone = self.known.swap(known, Ordering::Relaxed).saturating_sub(known);
         let counted = self.counted.swap(0, Ordering::Relaxed);
-        self.inherited.fetch_add(counted, Ordering::Relaxed);
+        self.inherited.fetch_add(counted + gone, Ordering::Relaxed);
     }
 
     /// The permit of those that are counted; `None` if there are none.

@@ -18,7 +18,6 @@ use super::judge::Judge;
 use super::now::Now;
 use super::permit::{Held, Permit};
 use super::random::{Random, process};
-use super::result::{is_over, not_async};
 use super::watch::{Watch, name_of};
 use crate::errors;
 
@@ -37,7 +36,7 @@ pub struct BreakerCore {
     counts: Counts,
     causes: Causes,
     /// `BreakerOpen` of this object's interpreter.
-    refusal: Py<PyType>,
+    pub(super) refusal: Py<PyType>,
     /// Its rules as JSON, defaults and all.
     rules_text: Box<str>,
     /// Whether other processes have its words.
@@ -65,7 +64,12 @@ impl BreakerCore {
             }
         }
         let asked = this.breaker.acquire(now);
-        Self::tell_state(slf)?;
+        if let Err(error) = Self::tell_state(slf) {
+            if let Ok(permit) = asked {
+                this.give_back(permit);
+            }
+            return Err(error);
+        }
         asked.or_else(|open| {
             this.counts.refuse();
             let text = match &this.name {
@@ -73,7 +77,7 @@ impl BreakerCore {
                 None => "circuit breaker is open".to_owned(),
             };
             let refusal = this.refusal.bind(py).clone();
-            let refused = PyErr::from_type(refusal, (text, open.retry_after.0));
+            let refused = PyErr::from_type(refusal, (text, open.retry_after.0, this.name.clone()));
             if let Some(watch) = &this.watch {
                 let raised = refused.value(py).as_any();
                 watch.tell_call(slf, "refused", Nanos::ZERO, Some(raised))?;
@@ -84,13 +88,20 @@ impl BreakerCore {
 
     /// The same with its time.
     #[inline]
-    fn admit_held(slf: &Bound<'_, Self>) -> PyResult<Held> {
+    pub(super) fn admit_held(slf: &Bound<'_, Self>) -> PyResult<Held> {
         let permit = Self::admit(slf)?;
-        let since = match &slf.get().watch {
-            Some(watch) if watch.times_calls() => slf.get().clock.now(slf.py())?,
-            _ => Nanos::ZERO,
+        let this = slf.get();
+        let since = match &this.watch {
+            Some(watch) if watch.times_calls() => this.clock.now(slf.py()),
+            _ => Ok(Nanos::ZERO),
         };
-        Ok(Held::new(permit, since, slf.get().counts.begin()))
+        match since {
+            Ok(since) => Ok(Held::new(permit, since, this.counts.begin())),
+            Err(error) => {
+                this.give_back(permit);
+                Err(error)
+            }
+        }
     }
 
     /// Whether its end is this process's to tell: of a fork's copies the parent's is.
@@ -103,8 +114,12 @@ impl BreakerCore {
     pub(super) fn drop_permit(&self, held: Held) {
         if self.is_ours(held) {
             self.counts.add(Outcome::Neutral);
-            self.breaker.settle(held.permit, Outcome::Neutral, Nanos(0), self.random.next());
+            self.give_back(held.permit);
         }
+    }
+
+    fn give_back(&self, permit: BreakerPermit) {
+        self.breaker.settle(permit, Outcome::Neutral, Nanos(0), self.random.next());
     }
 
     /// `raised`: for whoever listens.
@@ -119,7 +134,13 @@ impl BreakerCore {
         if !this.is_ours(held) {
             return Ok(());
         }
-        let now = this.clock.now(slf.py())?;
+        let now = match this.clock.now(slf.py()) {
+            Ok(now) => now,
+            Err(error) => {
+                this.drop_permit(held);
+                return Err(error);
+            }
+        };
         if let Some(watch) = &this.watch {
             return Self::settle_watched(slf, watch, held, (outcome, now), raised);
         }
@@ -203,59 +224,6 @@ impl BreakerCore {
     ) -> PyResult<()> {
         Self::settle(slf, held, *said.as_ref().unwrap_or(&Outcome::Neutral), raised)?;
         said.map(drop)
-    }
-
-    /// Calls a function, or `fallback` if it may not be called. `decorated`: what goes on after the
-    /// call is guarded until it is over, which Python does; otherwise it is refused.
-    #[inline]
-    fn run<'py>(
-        slf: &Bound<'py, Self>,
-        (function, fallback): (&Bound<'py, PyAny>, Option<&Py<PyAny>>),
-        args: &Bound<'py, PyTuple>,
-        kwargs: Option<&Bound<'py, PyDict>>,
-        decorated: bool,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        let py = slf.py();
-        let held = match Self::admit_held(slf) {
-            Ok(held) => held,
-            Err(error) => {
-                let value = slf.get().stand_in(fallback, error, args, kwargs)?;
-                return if decorated { Ok(value) } else { not_async(value) };
-            }
-        };
-        let permit = held.permit;
-        let result = if permit.is_probe() {
-            Self::run_probe(slf, permit, function, args, kwargs)
-        } else {
-            function.call(args, kwargs)
-        };
-        match &result {
-            Ok(value) if !is_over(value) => {
-                let permit = Permit::new(slf, held);
-                return slf.call_method1("_go_on", (permit, value, decorated));
-            }
-            Ok(value) => Self::end_with(slf, held, value)?,
-            Err(error) => Self::end(slf, held, Some(error.value(py)))?,
-        }
-        result
-    }
-
-    /// What is called instead.
-    #[cold]
-    fn stand_in<'py>(
-        &self,
-        fallback: Option<&Py<PyAny>>,
-        error: PyErr,
-        args: &Bound<'py, PyTuple>,
-        kwargs: Option<&Bound<'py, PyDict>>,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        let py = args.py();
-        match fallback {
-            Some(fallback) if error.get_type(py).is_subclass(self.refusal.bind(py))? => {
-                fallback.bind(py).call(args, kwargs)
-            }
-            _ => Err(error),
-        }
     }
 }
 
@@ -351,6 +319,9 @@ impl BreakerCore {
 
     fn __enter__(slf: &Bound<'_, Self>) -> PyResult<()> {
         let this = slf.get();
+        if this.blocks.are_inherited() {
+            Self::inherit_blocks(slf)?;
+        }
         let held = Self::admit_held(slf)?;
         if !this.blocks.count(held.permit, held.began) {
             let permit = Py::new(slf.py(), Permit::new(slf, held))?;
@@ -370,6 +341,9 @@ impl BreakerCore {
         _trace: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
         let (this, raised) = (slf.get(), error.or(kind));
+        if this.blocks.are_inherited() {
+            Self::inherit_blocks(slf)?;
+        }
         if this.blocks.any_known() {
             return Self::exit_known(slf, raised);
         }
@@ -377,7 +351,7 @@ impl BreakerCore {
     }
 
     fn __aenter__(slf: &Bound<'_, Self>) -> PyResult<Now> {
-        Self::__enter__(slf).map(|()| Now)
+        Self::__enter__(slf).map(|()| Now::default())
     }
 
     fn __aexit__(
@@ -386,7 +360,7 @@ impl BreakerCore {
         error: Option<&Bound<'_, PyAny>>,
         trace: &Bound<'_, PyAny>,
     ) -> PyResult<Now> {
-        Self::__exit__(slf, kind, error, trace).map(|()| Now)
+        Self::__exit__(slf, kind, error, trace).map(|()| Now::default())
     }
 
     #[getter]

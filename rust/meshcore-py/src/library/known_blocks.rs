@@ -53,6 +53,14 @@ impl BreakerCore {
         result
     }
 
+    /// The first block after a fork that begins or ends.
+    #[cold]
+    pub(super) fn inherit_blocks(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let known = surely(|| slf.call_method0("_inherit")?.extract())?;
+        slf.get().blocks.inherit(known);
+        Ok(())
+    }
+
     /// Leaves a block while some are known one by one.
     #[cold]
     pub(super) fn exit_known(

@@ -2,15 +2,18 @@
 
 use std::net::IpAddr;
 
-use meshcore_core::admission::{self, Admitted, ClientLimiter, TokenBucket, bytes_key, client_key};
+use meshcore_core::admission::{
+    self, Admitted, ClientLimiter, MAX_BURST, TokenBucket, bytes_key, client_key,
+};
 use meshcore_core::segment::Block;
-use pyo3::exceptions::{PyOverflowError, PyUnicodeEncodeError, PyValueError};
+use pyo3::exceptions::{PyUnicodeEncodeError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyString};
+use pyo3::types::{PyBool, PyBytes, PyInt, PyString};
 
 use super::clock::Clock;
 use super::{Words, quota};
+use crate::whole::not_whole;
 
 /// One token bucket.
 #[pyclass(frozen, subclass, module = "meshcore._core")]
@@ -80,19 +83,19 @@ impl BucketCore {
 /// Tokens that a program asks for. More than can be counted are more than any bucket holds.
 #[inline]
 fn count(given: &Bound<'_, PyAny>) -> PyResult<u64> {
-    given.extract().or_else(|error| count_beyond(given, error))
+    match given.extract() {
+        Ok(n) if !given.is_exact_instance_of::<PyBool>() => Ok(n),
+        _ => count_beyond(given),
+    }
 }
 
 #[cold]
-fn count_beyond(given: &Bound<'_, PyAny>, error: PyErr) -> PyResult<u64> {
-    if !error.is_instance_of::<PyOverflowError>(given.py()) {
-        return Err(error);
+fn count_beyond(given: &Bound<'_, PyAny>) -> PyResult<u64> {
+    let is_number = given.is_instance_of::<PyInt>() && !given.is_instance_of::<PyBool>();
+    if is_number && given.gt(0)? {
+        return Ok(u64::MAX);
     }
-    if given.lt(0)? {
-        let text = format!("{} tokens cannot be taken or given back", given.str()?);
-        return Err(PyValueError::new_err(text));
-    }
-    Ok(u64::MAX)
+    Err(not_whole("n", given, MAX_BURST))
 }
 
 /// What is there, and the nanoseconds until all is.

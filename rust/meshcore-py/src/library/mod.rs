@@ -3,9 +3,11 @@
 mod balancer;
 mod blocks;
 mod breaker;
+mod calls;
 mod causes;
 mod clock;
 mod counts;
+mod deadline;
 mod guard;
 mod judge;
 mod known_blocks;
@@ -22,6 +24,7 @@ mod words;
 
 pub(crate) use balancer::{Attempt, BalancerCore};
 pub(crate) use breaker::BreakerCore;
+pub(crate) use deadline::DeadlineCore;
 pub(crate) use guard::GuardCore;
 pub(crate) use limiter::{BucketCore, Charge, ClientsCore};
 pub(crate) use permit::Permit;

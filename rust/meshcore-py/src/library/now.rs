@@ -1,15 +1,32 @@
 //! What an `async with` awaits that never waits.
 
 use pyo3::exceptions::PyStopIteration;
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
 /// Can be awaited, any number of times, and is there at once. A coroutine for whoever asks.
 #[pyclass(frozen, module = "meshcore._core")]
-pub(crate) struct Now;
+#[derive(Default)]
+pub(crate) struct Now(Option<Py<PyAny>>);
+
+impl Now {
+    /// Gives that.
+    pub(super) fn with(value: &Bound<'_, PyAny>) -> Self {
+        Self(Some(value.clone().unbind()))
+    }
+
+    fn over(&self, py: Python<'_>) -> PyErr {
+        PyStopIteration::new_err((self.0.as_ref().map(|value| value.clone_ref(py)),))
+    }
+}
 
 #[pymethods]
 impl Now {
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.0)
+    }
+
     fn __await__(slf: Py<Self>) -> Py<Self> {
         slf
     }
@@ -18,14 +35,13 @@ impl Now {
         slf
     }
 
-    #[allow(clippy::unused_self)] // a slot
-    fn __next__(&self) -> Option<()> {
-        None
+    fn __next__(&self, py: Python<'_>) -> PyResult<Option<()>> {
+        // That nothing is given needs no exception.
+        self.0.as_ref().map_or(Ok(None), |_| Err(self.over(py)))
     }
 
-    #[allow(clippy::unused_self)]
-    fn send(&self, _value: &Bound<'_, PyAny>) -> PyResult<()> {
-        Err(PyStopIteration::new_err(()))
+    fn send(&self, py: Python<'_>, _value: &Bound<'_, PyAny>) -> PyResult<()> {
+        Err(self.over(py))
     }
 
     #[allow(clippy::unused_self)]

@@ -1,6 +1,5 @@
 //! Whether a call is over when its function has returned.
 
-use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple, PyType};
@@ -42,10 +41,9 @@ fn goes_on(result: &Bound<'_, PyAny>) -> PyResult<bool> {
 /// What a fallback gave to a caller who awaits nothing.
 #[cold]
 pub(super) fn not_async(value: Bound<'_, PyAny>) -> PyResult<Bound<'_, PyAny>> {
-    let is_coroutine = value.hasattr("__await__")? && value.hasattr("close")?;
-    if !is_coroutine {
+    if is_plain(&value) || value.hasattr("add_done_callback")? {
         return Ok(value);
     }
-    value.call_method0("close")?;
-    Err(PyTypeError::new_err("fallback: call takes none that is async"))
+    let awaiting = value.py().import("meshcore.library.awaiting")?;
+    awaiting.call_method1("at_once", (value, "fallback: call takes none that is async"))
 }

@@ -1,8 +1,8 @@
 //! Retries of one's own calls, decided as the proxy's are.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
-use meshcore_core::admission::{BackOff, Lease, LeasedBudget, RetryRules, back_off};
+use meshcore_core::admission::{BackOff, GaveUp, Lease, LeasedBudget, RetryRules, back_off};
 use meshcore_core::segment::Block;
 use meshcore_core::time::Nanos;
 use pyo3::gc::{PyTraverseError, PyVisit};
@@ -12,6 +12,7 @@ use super::Words;
 use super::clock::Clock;
 use super::random::{Random, process};
 use crate::clock::unix_ms;
+use crate::whole::whole;
 
 /// How many retries there may be beside calls.
 #[pyclass(frozen, subclass, module = "meshcore._core")]
@@ -72,6 +73,32 @@ pub struct RetryCore {
     budget: Option<Py<BudgetCore>>,
     clock: Clock,
     random: Random,
+    counts: Counts,
+}
+
+/// What became of calls, in this process. Relaxed: each publishes nothing.
+#[derive(Debug, Default)]
+struct Counts {
+    begun: AtomicU64,
+    retries: AtomicU64,
+    paused_ns: AtomicU64,
+    /// By [`End`], and whether there was a retry.
+    ends: [[AtomicU64; 2]; 3],
+    /// By [`GaveUp`].
+    gave_up: [AtomicU64; 4],
+}
+
+/// How a call ended.
+#[derive(Clone, Copy)]
+enum End {
+    /// Nobody said.
+    BrokenOff,
+    Succeeded,
+    Failed,
+}
+
+fn read<const N: usize>(counts: &[AtomicU64; N]) -> [u64; N] {
+    counts.each_ref().map(|count| count.load(Ordering::Relaxed))
 }
 
 #[pymethods]
@@ -87,7 +114,8 @@ impl RetryCore {
     ) -> Self {
         let (least, first, most) = (Nanos(pauses.0), Nanos(pauses.1), Nanos(pauses.2));
         let rules = RetryRules { attempts, back_off: BackOff { least, first, most } };
-        Self { rules, budget, clock: Clock::new(clock), random: Random::new(seed) }
+        let (clock, random, counts) = (Clock::new(clock), Random::new(seed), Counts::default());
+        Self { rules, budget, clock, random, counts }
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
@@ -104,13 +132,23 @@ impl RetryCore {
             }
             None => None,
         };
+        slf.get().counts.begun.fetch_add(1, Ordering::Relaxed);
         Ok(RetryCall {
             owner: slf.clone().unbind(),
             attempts: AtomicU32::new(1),
             call: Held::new(counted),
             retry: Held::new(None),
+            end: AtomicU8::new(End::BrokenOff as u8),
             ended: AtomicBool::new(false),
         })
+    }
+
+    /// Calls, retries and nanoseconds of pauses; how calls ended; why it was given up.
+    #[pyo3(name = "_figures")]
+    fn figures(&self) -> ([u64; 3], [[u64; 2]; 3], [u64; 4]) {
+        let Counts { begun, retries, paused_ns, ends, gave_up } = &self.counts;
+        let all = [begun, retries, paused_ns].map(|count| count.load(Ordering::Relaxed));
+        (all, ends.each_ref().map(read), read(gave_up))
     }
 }
 
@@ -146,6 +184,8 @@ pub struct RetryCall {
     attempts: AtomicU32,
     call: Held,
     retry: Held,
+    /// An [`End`].
+    end: AtomicU8,
     ended: AtomicBool,
 }
 
@@ -161,32 +201,71 @@ impl RetryCall {
     }
 
     /// The pause before another attempt, if there is to be one.
-    #[pyo3(signature = (asked_ns=0, left_ns=None))]
-    fn again(&self, py: Python<'_>, asked_ns: u64, left_ns: Option<u64>) -> PyResult<Option<u64>> {
+    #[pyo3(signature = (asked_ns=None, left_ns=None))]
+    fn again(
+        &self,
+        py: Python<'_>,
+        asked_ns: Option<&Bound<'_, PyAny>>,
+        left_ns: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Option<u64>> {
         let owner = self.owner.get();
+        let asked_ns = asked_ns.map_or(Ok(0), |asked| whole("asked_ns", asked, u64::MAX))?;
+        let left_ns = left_ns.map(|left| whole("left_ns", left, u64::MAX)).transpose()?;
         self.end_retry();
         let now = owner.clock.now(py)?;
         let until = Nanos(left_ns.map_or(u64::MAX, |left| now.0.saturating_add(left)));
         let (done, random) = (self.attempts(), owner.random.next());
-        let Some(at) = owner.rules.next(done, Nanos(asked_ns), (now, until), random) else {
-            return Ok(None);
-        };
         if self.ended.load(Ordering::Relaxed) {
             return Ok(None);
         }
+        let at = match owner.rules.next(done, Nanos(asked_ns), (now, until), random) {
+            Ok(at) => at,
+            Err(why) => return Ok(self.give_up(why)),
+        };
         if let Some(budget) = &owner.budget {
             let budget = budget.get();
             match budget.counted().try_retry(budget.clock.now(py)?) {
                 Some(retry) => self.retry.put(retry),
-                None => return Ok(None),
+                None => return Ok(self.give_up(GaveUp::Budget)),
             }
         }
         self.attempts.fetch_add(1, Ordering::Relaxed);
-        Ok(Some(at.0 - now.0))
+        let pause = at.0 - now.0;
+        owner.counts.retries.fetch_add(1, Ordering::Relaxed);
+        owner.counts.paused_ns.fetch_add(pause, Ordering::Relaxed);
+        Ok(Some(pause))
+    }
+
+    fn succeed(&self) {
+        self.end.store(End::Succeeded as u8, Ordering::Relaxed);
+        self.end();
+    }
+
+    /// With what no attempt follows.
+    fn fail(&self) {
+        self.end.store(End::Failed as u8, Ordering::Relaxed);
+    }
+
+    /// The pause took until nobody waits for the call any more: no attempt follows it.
+    fn too_late(&self) {
+        self.attempts.fetch_sub(1, Ordering::Relaxed);
+        self.owner.get().counts.retries.fetch_sub(1, Ordering::Relaxed);
+        self.give_up(GaveUp::Deadline);
+    }
+
+    /// An attempt was, if nothing is known of its end.
+    fn cut_off(&self) {
+        if self.end.load(Ordering::Relaxed) == End::BrokenOff as u8 {
+            self.give_up(GaveUp::Deadline);
+        }
     }
 
     fn end(&self) {
-        self.ended.store(true, Ordering::Relaxed);
+        if !self.ended.swap(true, Ordering::Relaxed) {
+            let (end, retried) = (self.end.load(Ordering::Relaxed), self.attempts() > 1);
+            let ends = &self.owner.get().counts.ends;
+            ends[usize::from(end)][usize::from(retried)].fetch_add(1, Ordering::Relaxed);
+        }
         self.end_retry();
         if let (Some(budget), Some(call)) = (&self.owner.get().budget, self.call.take()) {
             budget.get().counted().leave(call);
@@ -195,6 +274,12 @@ impl RetryCall {
 }
 
 impl RetryCall {
+    fn give_up(&self, why: GaveUp) -> Option<u64> {
+        self.owner.get().counts.gave_up[why as usize].fetch_add(1, Ordering::Relaxed);
+        self.fail();
+        None
+    }
+
     fn end_retry(&self) {
         if let (Some(budget), Some(retry)) = (&self.owner.get().budget, self.retry.take()) {
             budget.get().counted().end_retry(retry);

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::limiter::told;
 use super::{Maker, Place};
 use crate::admission::InFlight;
 use crate::error::Reason;
@@ -11,20 +12,39 @@ use crate::exchange::ticket::{RequestTicket, Verdict};
 use crate::exchange::walk::Walk;
 use crate::segment::Kind;
 
+/// A cap, and which it is.
+#[derive(Debug)]
+pub(in crate::exchange) struct Cap {
+    in_flight: InFlight,
+    /// In the words of the log.
+    pub(super) told: Box<str>,
+}
+
+/// Of an answer, until the log says which it is.
+pub(super) const DETAIL: &str = "in_flight";
+
+impl Cap {
+    pub(super) fn leave(&self) {
+        self.in_flight.leave();
+    }
+}
+
 pub(super) fn compile(
     maker: &Maker<'_, '_>,
     key: LayerKey<'_>,
     max: u64,
-) -> Result<Arc<InFlight>, String> {
+) -> Result<Arc<Cap>, String> {
+    let told = told(key, maker.stack).into();
     let key = Key::Layer(maker.stack, key);
     let words = maker.control.block(Kind::Upstream, key, InFlight::WORDS)?;
-    Ok(Arc::new(InFlight::new(words, maker.control.worker_slot, max)))
+    let in_flight = InFlight::new(words, maker.control.worker_slot, max);
+    Ok(Arc::new(Cap { in_flight, told }))
 }
 
 /// Enters, once a body that is awaited is there: who sends it slowly holds no place.
 #[inline]
 pub(super) fn admit(
-    cap: &InFlight,
+    cap: &Cap,
     walk: &Walk<'_>,
     ticket: &mut RequestTicket,
     place: Place,
@@ -32,9 +52,8 @@ pub(super) fn admit(
     if walk.must_await(ticket) {
         return Some(Verdict::Await);
     }
-    if !cap.try_enter() {
-        let detail = "in_flight";
-        return Some(Verdict::Answer(Answer { detail, ..Reason::Overflow.into() }));
+    if !cap.in_flight.try_enter() {
+        return Some(Verdict::Answer(Answer { detail: DETAIL, ..Reason::Overflow.into() }));
     }
     ticket.entered.push(place);
     None

@@ -227,8 +227,8 @@ impl Maker<'_, '_> {
     }
 }
 
-/// A limiter by the name it was given, or its kind and key, and whose layer it is.
-fn told(key: LayerKey<'_>, stack: Stack<'_>) -> String {
+/// A layer that counts by the name it was given, or its kind and key, and whose layer it is.
+pub(super) fn told(key: LayerKey<'_>, stack: Stack<'_>) -> String {
     let owner = match stack {
         Stack::Listener(_) => "listener",
         Stack::Route(_) => "route",

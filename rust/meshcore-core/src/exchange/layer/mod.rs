@@ -23,10 +23,11 @@ use super::control::Control;
 use super::key::{Key, LayerKey, Stack};
 use super::ticket::{RequestTicket, Stage, Verdict};
 use super::walk::Walk;
-use crate::admission::{Charge, InFlight};
+use crate::admission::Charge;
 use crate::error::Reason;
 use crate::snapshot::{self, Layer};
 use client_limit::ClientLimit;
+use in_flight::Cap;
 use limit::Limit;
 
 /// One compiled layer.
@@ -37,7 +38,7 @@ pub(super) enum Op {
     /// One bucket, or one for each value of a key.
     Limit(Limit),
     /// A cap on requests in flight.
-    InFlight(Arc<InFlight>),
+    InFlight(Arc<Cap>),
     /// The breaker of a route at its upstream.
     CircuitBreaker(Arc<Guard>),
     /// A Python layer: pause, and say which.
@@ -70,11 +71,13 @@ impl Op {
         }
     }
 
-    /// Which limiter it is, in the words of the log.
-    fn told(&self) -> Option<&str> {
+    /// Which of those that count it is, in the words of the log, if that answer is its own.
+    fn told(&self, answer: &Answer) -> Option<&str> {
+        let limited = answer.reason == Reason::RateLimited;
         match self {
-            Self::ClientLimit(limit) => Some(&limit.0.told),
-            Self::Limit(limit) => Some(limit.told()),
+            Self::ClientLimit(limit) if limited => Some(&limit.0.told),
+            Self::Limit(limit) if limited => Some(limit.told()),
+            Self::InFlight(cap) if answer.detail == in_flight::DETAIL => Some(&cap.told),
             _ => None,
         }
     }
@@ -128,8 +131,8 @@ impl PythonLayer {
 }
 
 impl RequestTicket {
-    /// What the log says of an answer at which the walk has stopped: of a limiter's, which it is. Its
-    /// layer is the one before the cursor.
+    /// What the log says of an answer at which the walk has stopped: of a limiter's or a cap's, which
+    /// it is. Its layer is the one before the cursor.
     #[must_use]
     pub fn detail_of(&self, answer: &Answer) -> Cow<'static, str> {
         let ops = match self.stage {
@@ -139,8 +142,7 @@ impl RequestTicket {
         };
         let at = usize::from(self.cursor).checked_sub(1);
         let layer = ops.zip(at).and_then(|(ops, at)| ops.get(at));
-        let limited = answer.reason == Reason::RateLimited;
-        match layer.and_then(Op::told).filter(|_| limited) {
+        match layer.and_then(|layer| layer.told(answer)) {
             Some(told) => Cow::Owned(told.to_owned()),
             None => Cow::Borrowed(answer.detail),
         }

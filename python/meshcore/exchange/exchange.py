@@ -35,7 +35,11 @@ if TYPE_CHECKING:
     from meshcore._core import Cause, Listener, Request, Response
     from meshcore.exchange.ports import Downstream, Driver, Lost, Upstream
 
+# Looked up once: a member of an enumeration is found by a call of its metaclass.
 _FORWARD: Final = int(Verdict.FORWARD)
+_BIND: Final = int(Verdict.BIND)
+_ANSWER: Final = int(Verdict.ANSWER)
+_PAUSE: Final = int(Verdict.PAUSE)
 _AGAIN: Final = int(Passed.AGAIN)
 _TUNNEL: Final = int(Passed.TUNNEL)
 _SILENT: Final = (Reason.UPSTREAM_TIMEOUT, Reason.UPSTREAM_IDLE)
@@ -89,14 +93,14 @@ class Exchange(Relaying):
                     return
             self.down.arm(ticket.arm())
             self._attempt(now_ns, fresh=False)
-        elif verdict == Verdict.BIND:
+        elif verdict == _BIND:
             self.down.own()
             self._follow(_FORWARD, now_ns)
-        elif verdict == Verdict.ANSWER:
+        elif verdict == _ANSWER:
             self.answer(ticket.answer(self.request), now_ns)
         else:
             # Else its body is awaited first.
-            self.phase = LAYERS if verdict == Verdict.PAUSE else HEAD
+            self.phase = LAYERS if verdict == _PAUSE else HEAD
             if self.phase == LAYERS:
                 self.driver.run_layer(self, ticket.layer)
             if self.phase <= LAYERS:  # a plain hook takes no time

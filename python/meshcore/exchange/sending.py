@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from meshcore._core import Body, Keep, Reason
 from meshcore.exchange.ending import Ending
@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from meshcore._core import Chunk
     from meshcore.exchange.kept import Pieces
     from meshcore.exchange.ports import Passage
+
+_NO: Final = int(Keep.NO)
+_FULL: Final = int(Keep.FULL)
 
 
 class Sending(Ending):
@@ -39,11 +42,11 @@ class Sending(Ending):
 
     def _keep_and_send(self, keep: int, data: bytes | Chunk, now_ns: int) -> None:
         """Keep a piece as far as the ticket says, and send it if an endpoint takes it."""
-        if keep == Keep.NO:
+        if keep == _NO:
             self._kept = None
         else:
             self._kept = keep_piece(self._kept, data)
-            if keep == Keep.FULL:
+            if keep == _FULL:
                 self._pause_client(UNTAKEN, now_ns)
         if self.up is not None:
             self.up.send_data(data)

@@ -36,9 +36,11 @@ class Ending(Hooking):
         self.ticket.finish(now_ns)
         if self.driver.observer is not None:
             self.driver.observer.ended(self)  # type: ignore[arg-type]  # an Exchange
-        if self.layers is not None:
-            self._stop_flows(self.layers)
-            if self.layers.ends is not None:
+        layers = self.layers
+        if layers is not None:
+            if layers.streams is not None:
+                self._stop_flows(layers)
+            if layers.ends is not None:
                 self.driver.tell_layers(self)  # type: ignore[arg-type]  # an Exchange
         self.down.finished(now_ns)
 

@@ -164,6 +164,20 @@ class Passage(list[Layer]):
         self[:] = [each for each in self if each is not layer]
 
 
+class InForce:
+    """A layer, and which hooks it has: its class is asked when a configuration begins, not for each
+    request."""
+
+    __slots__ = ("hears_end", "layer", "sees_bodies", "sees_response")
+
+    def __init__(self, layer: Layer) -> None:
+        kind = type(layer)
+        self.layer = layer
+        self.sees_response = kind.on_response is not Layer.on_response
+        self.sees_bodies = has_body_hooks(kind)
+        self.hears_end = kind.on_end is not Layer.on_end
+
+
 class Hooks(BodyHooks):
     """Layers by the number that the core pauses with, and what becomes of exchanges by them.
 
@@ -174,18 +188,22 @@ class Hooks(BodyHooks):
     def __init__(self, clock: Callable[[], int]) -> None:
         super().__init__(clock)
         self._context = contextvars.copy_context()
-        self._streams: dict[type[Layer], bool] = {}  # whether they have hooks for bodies
-        self.layers: list[Layer | None] = []
+        self._in_force: list[Any] = []
+
+    def put_in_force(self, layers: Iterable[Layer | None]) -> None:
+        """Those of the configuration from now on, by number; `None` is nobody's number."""
+        self._in_force = [None if layer is None else InForce(layer) for layer in layers]
 
     def on_request(self, exchange: Exchange, number: int) -> None:
         """Run one layer; the exchange goes on, or is answered."""
-        layer: Any = self.layers[number]
+        known: InForce = self._in_force[number]
+        layer: Any = known.layer
         passage: Any = exchange.layers
         if passage is None:
             passage = exchange.layers = Passage()
             passage.context, passage.ends = self._context.copy(), None
             passage.streams = passage.inward = passage.outward = None
-        if type(layer).on_end is not Layer.on_end:
+        if known.hears_end:
             _await_end(passage, layer)
         try:
             answer = passage.context.run(layer.on_request, exchange.request)
@@ -193,23 +211,20 @@ class Hooks(BodyHooks):
             self._failed_at_once(exchange, layer, error, exchange)
             return
         if answer is not None and inspect.isawaitable(answer):
-            self._spawn(exchange, layer, answer, self._go_on, exchange)
+            then = functools.partial(self._go_on, known)
+            self._spawn(exchange, layer, answer, then, exchange)
         else:
-            self._go_on(exchange, layer, answer)
+            self._go_on(known, exchange, layer, answer)
 
-    def _go_on(self, exchange: Exchange, layer: Layer, answer: object) -> None:
+    def _go_on(self, known: InForce, exchange: Exchange, layer: Layer, answer: object) -> None:
         if exchange.phase != LAYERS:
             return
         if answer is None:
             # One that answers or fails by itself does not see that: it is for those outside.
             passage: Any = exchange.layers
-            kind = type(layer)
-            if kind.on_response is not Layer.on_response:
+            if known.sees_response:
                 passage.append(layer)
-            streams = self._streams.get(kind)
-            if streams is None:
-                streams = self._streams[kind] = has_body_hooks(kind)
-            if streams:
+            if known.sees_bodies:
                 passage.streams = [*(passage.streams or ()), layer]
             exchange.resume(self._now_ns())
         elif isinstance(answer, Answer) and not begins_tunnel(exchange, answer):

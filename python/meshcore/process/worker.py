@@ -135,7 +135,7 @@ class Worker:
             raise
         self._engine.report(now)
         self._drain_ns = change.drain_ns
-        self._layers.layers = layers
+        self._layers.put_in_force(layers)
         # Others are of requests that are over: their arguments have changed, or they are gone.
         kept = {*keys, *self._given}
         self._made = {key: layer for key, layer in self._made.items() if key in kept}

@@ -61,7 +61,7 @@ class Mesh:
         self._now = _BEGINNING_NS
         self._hooks = HooksAtOnce(lambda: self._now)
         names = self._parts.engine.python_layers()
-        self._hooks.layers = _layers(names, layers or {}, folder)
+        self._hooks.put_in_force(_layers(names, layers or {}, folder))
         self._open: list[Flight] = []
         self._depth = 0  # of blocks that hold
 

@@ -156,14 +156,15 @@ pub(super) fn encode(text: &[u8], out: &mut Vec<u8>) {
         let len = u32::from(LENGTHS[usize::from(byte)]);
         bits = bits << len | u64::from(TABLES.codes[usize::from(byte)]);
         have += len;
-        while have >= 8 {
-            have -= 8;
-            out.push((bits >> have) as u8);
+        if have >= 32 {
+            have -= 32;
+            out.extend_from_slice(&((bits >> have) as u32).to_be_bytes());
         }
     }
-    if have > 0 {
-        out.push((bits << (8 - have)) as u8 | 0xFF >> have);
-    }
+    // Padded by ones to whole bytes.
+    let bits = bits << 8 | 0xFF;
+    let rest = ((bits << 24 >> have) as u32).to_be_bytes();
+    out.extend_from_slice(&rest[..have.div_ceil(8) as usize]);
 }
 
 #[cfg(test)]

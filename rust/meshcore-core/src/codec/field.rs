@@ -28,11 +28,27 @@ const fn token_table() -> [bool; 256] {
     table
 }
 
+const fn lower_token_table() -> [bool; 256] {
+    let mut table = token_table();
+    let mut i = b'A';
+    while i <= b'Z' {
+        table[i as usize] = false;
+        i += 1;
+    }
+    table
+}
+
 static TOKEN: [bool; 256] = token_table();
+static LOWER_TOKEN: [bool; 256] = lower_token_table();
 
 /// Whether `b` may stand in a token (RFC 9110 §5.6.2).
 pub(crate) fn is_token_byte(b: u8) -> bool {
     TOKEN[usize::from(b)]
+}
+
+/// Whether `b` may stand in a token that is in lower case (RFC 9113 §8.2).
+pub(crate) fn is_lower_token_byte(b: u8) -> bool {
+    LOWER_TOKEN[usize::from(b)]
 }
 
 /// Whether `name` is a field name: a token of at least one byte.
@@ -45,7 +61,8 @@ pub fn valid_field_name(name: &[u8]) -> bool {
 /// blank at either end, which a reader would strip.
 #[must_use]
 pub fn valid_field_value(value: &[u8]) -> bool {
-    value.iter().all(|&b| b == b'\t' || (b >= b' ' && b != 0x7F))
+    // Without a way out in the middle, so that many bytes are looked at at once.
+    value.iter().fold(true, |valid, &b| valid & (b == b'\t' || (b >= b' ' && b != 0x7F)))
         && !value.first().is_some_and(|b| b" \t".contains(b))
         && !value.last().is_some_and(|b| b" \t".contains(b))
 }

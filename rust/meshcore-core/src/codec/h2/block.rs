@@ -3,7 +3,7 @@
 use super::HeadError;
 use crate::codec::asked::Asked;
 use crate::codec::error::CodecError;
-use crate::codec::field::{is_token_byte, valid_field_value};
+use crate::codec::field::{is_lower_token_byte, valid_field_value};
 use crate::codec::header_rules::may_be_trailer;
 use crate::codec::limits::Limits;
 use crate::error::Reason;
@@ -155,11 +155,9 @@ impl Block {
         if about_connection {
             return Err("field about the connection");
         }
-        if name.iter().any(u8::is_ascii_uppercase) {
-            return Err("uppercase field name");
-        }
-        if name.is_empty() || !name.iter().all(|b| is_token_byte(*b)) {
-            return Err("invalid field name");
+        if name.is_empty() || !name.iter().fold(true, |valid, &b| valid & is_lower_token_byte(b)) {
+            let upper = name.iter().any(u8::is_ascii_uppercase);
+            return Err(if upper { "uppercase field name" } else { "invalid field name" });
         }
         if name == b"cookie" {
             let crumbs = self.crumbs.get_or_insert_default();

@@ -82,11 +82,15 @@ impl FrameHead {
     }
 }
 
-/// Writes the nine bytes.
-pub(super) fn write_head(out: &mut Vec<u8>, len: usize, kind: u8, flags: u8, stream: u32) {
+const fn head(len: usize, kind: u8, flags: u8, stream: u32) -> [u8; HEAD_BYTES] {
     let [_, a, b, c] = (len as u32).to_be_bytes();
     let [s, t, u, v] = stream.to_be_bytes();
-    out.extend_from_slice(&[a, b, c, kind, flags, s, t, u, v]);
+    [a, b, c, kind, flags, s, t, u, v]
+}
+
+/// Writes the nine bytes.
+pub(super) fn write_head(out: &mut Vec<u8>, len: usize, kind: u8, flags: u8, stream: u32) {
+    out.extend_from_slice(&head(len, kind, flags, stream));
 }
 
 /// Writes a field block that stands in `out` from `from` on, behind room for a frame's head: in as
@@ -94,9 +98,8 @@ pub(super) fn write_head(out: &mut Vec<u8>, len: usize, kind: u8, flags: u8, str
 pub(super) fn close_block(out: &mut Vec<u8>, from: usize, stream: u32, ends: bool) {
     let ends = if ends { flag::END_STREAM } else { 0 };
     let len = out.len() - from - HEAD_BYTES;
-    let mut head = Vec::with_capacity(HEAD_BYTES);
     if len <= MAX_PAYLOAD {
-        write_head(&mut head, len, kind::HEADERS, ends | flag::END_HEADERS, stream);
+        let head = head(len, kind::HEADERS, ends | flag::END_HEADERS, stream);
         out[from..from + HEAD_BYTES].copy_from_slice(&head);
         return;
     }

@@ -16,8 +16,8 @@ use pyo3::{PyTraverseError, PyVisit, intern};
 use crate::clock::unix_ms;
 use crate::errors::class;
 
-/// What is read is decrypted here, and what is written sealed: one of each for a thread, for no
-/// connection holds any of it. Emptied before each use.
+/// What is read is decrypted here, and pieces are joined: one of each for a thread, for no connection
+/// holds any of it. Emptied before each use.
 #[derive(Default)]
 struct Scratch {
     sealed: Vec<u8>,
@@ -95,21 +95,31 @@ impl SecureTransport {
     }
 
     /// What is to be written for these pieces; `None`: nothing is, any more.
-    fn seal<'py>(&mut self, py: Python<'py>, pieces: &[&[u8]]) -> Option<Bound<'py, PyBytes>> {
+    fn seal<'py>(
+        &mut self,
+        py: Python<'py>,
+        pieces: &[&[u8]],
+    ) -> PyResult<Option<Bound<'py, PyBytes>>> {
         if self.closing {
-            return None;
+            return Ok(None);
         }
-        SCRATCH.with_borrow_mut(|scratch| {
-            let (sealed, plain) = (emptied(&mut scratch.sealed), emptied(&mut scratch.plain));
-            let whole = match pieces {
-                [one] => one,
-                several => {
-                    several.iter().for_each(|piece| plain.extend_from_slice(piece));
-                    &plain[..]
-                }
-            };
-            self.session.seal(whole, sealed).then(|| PyBytes::new(py, sealed))
-        })
+        let mut seal = |plain: &[u8]| {
+            let made = self.session.seal_as(plain, |len, fill| {
+                PyBytes::new_with(py, len, |room| {
+                    fill(room);
+                    Ok(())
+                })
+            });
+            made.transpose()
+        };
+        match pieces {
+            [one] => seal(one),
+            several => SCRATCH.with_borrow_mut(|scratch| {
+                let plain = emptied(&mut scratch.plain);
+                several.iter().for_each(|piece| plain.extend_from_slice(piece));
+                seal(plain)
+            }),
+        }
     }
 
     fn inner<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
@@ -316,14 +326,14 @@ impl SecureTransport {
 
     fn write(slf: &Bound<'_, Self>, data: &[u8]) -> PyResult<()> {
         let py = slf.py();
-        let sealed = slf.borrow_mut().seal(py, &[data]);
+        let sealed = slf.borrow_mut().seal(py, &[data])?;
         send(slf, sealed)
     }
 
     fn writelines(slf: &Bound<'_, Self>, pieces: Vec<Bound<'_, PyBytes>>) -> PyResult<()> {
         let py = slf.py();
         let pieces: Vec<&[u8]> = pieces.iter().map(|piece| piece.as_bytes()).collect();
-        let sealed = slf.borrow_mut().seal(py, &pieces);
+        let sealed = slf.borrow_mut().seal(py, &pieces)?;
         send(slf, sealed)
     }
 

@@ -10,18 +10,13 @@ use rustls::client::{ClientConnectionData, UnbufferedClientConnection};
 use rustls::pki_types::CertificateDer;
 use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
 use rustls::unbuffered::{
-    ConnectionState, EncodeError, EncodeTlsData, EncryptError, UnbufferedStatus,
+    ConnectionState, EncodeError, EncodeTlsData, EncryptError, UnbufferedStatus, WriteTraffic,
 };
 use rustls::{CommonState, Error, HandshakeKind, ProtocolVersion};
 
 use super::hello::{Asked, Hello};
 use super::verify::Again;
 use super::{Clock, Failure};
-
-/// The most that a record holds (RFC 8446 §5.1).
-const RECORD_BYTES: usize = 16_384;
-/// More than what sealing adds to a record in any suite, and than a key update beside it.
-const RECORD_EXTRA_BYTES: usize = 64;
 
 /// Which TLS was agreed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -267,27 +262,42 @@ impl Session {
     /// A session of TLS 1.2 fails where its keys are worn out (2^24 records of AES-GCM, RFC 8446
     /// §5.5); [`take_output`](Self::take_output) has its last words.
     pub fn seal(&mut self, plain: &[u8], out: &mut Vec<u8>) -> bool {
-        self.write(&Words::Data(plain), out)
+        self.seal_as(plain, |len, fill| append(out, len, fill)).is_some()
+    }
+
+    /// The same without a copy: `make` is told how long both are, and makes what has room for them
+    /// and is filled by its second argument. `None`: nothing is sealed.
+    pub fn seal_as<T>(
+        &mut self,
+        plain: &[u8],
+        make: impl FnOnce(usize, &mut dyn FnMut(&mut [u8])) -> T,
+    ) -> Option<T> {
+        self.write(&Words::Data(plain), make)
     }
 
     /// Says that nothing follows (RFC 8446 §6.1), once, and appends it to `out`. The peer may go on.
     pub fn close(&mut self, out: &mut Vec<u8>) {
-        self.write(&Words::Close, out);
+        self.write(&Words::Close, |len, fill| append(out, len, fill));
         self.closed = true;
     }
 
-    fn write(&mut self, words: &Words<'_>, out: &mut Vec<u8>) -> bool {
+    fn write<T>(
+        &mut self,
+        words: &Words<'_>,
+        make: impl FnOnce(usize, &mut dyn FnMut(&mut [u8])) -> T,
+    ) -> Option<T> {
         if self.failure.is_some() || self.closed || !self.established {
-            return false;
+            return None;
         }
-        out.append(&mut self.own);
-        let (told, result) = on!(&mut self.side, m => write(&mut **m, words, &mut self.rest, out));
+        let first = std::mem::take(&mut self.own);
+        let (told, result) =
+            on!(&mut self.side, m => write(&mut **m, words, &mut self.rest, first, make));
         self.rest.drain(..told.used);
         self.peer_closed |= told.peer_closed;
         result.unwrap_or_else(|error| {
             on!(&mut self.side, m => last_words(&mut **m, &mut self.own));
             self.fail(Failure::of(&error));
-            false
+            None
         })
     }
 
@@ -408,52 +418,70 @@ enum Words<'a> {
     Close,
 }
 
-impl Words<'_> {
-    /// More than it is sealed.
-    const fn room(&self) -> usize {
-        let len = match self {
-            Self::Data(plain) => plain.len(),
-            Self::Close => 0,
-        };
-        len + (len / RECORD_BYTES + 2) * RECORD_EXTRA_BYTES
+fn append(out: &mut Vec<u8>, len: usize, fill: &mut dyn FnMut(&mut [u8])) {
+    let at = out.len();
+    out.resize(at + len, 0);
+    fill(&mut out[at..]);
+}
+
+/// How long words are once they are sealed, with what the machine says before.
+fn sealed_len<D>(words: &Words<'_>, traffic: &mut WriteTraffic<'_, D>) -> usize {
+    let nowhere = match words {
+        Words::Data(plain) => traffic.encrypt(plain, &mut []),
+        Words::Close => traffic.queue_close_notify(&mut []),
+    };
+    match nowhere {
+        Err(EncryptError::InsufficientSize(lack)) => lack.required_size,
+        _ => 0,
     }
 }
 
-/// Seals once the machine lets us; what it wants sent itself goes first. `rest` is what it lacks the
-/// end of: it looks there again.
-fn write<M: Records>(
+fn not_sealed(why: &EncryptError) -> String {
+    match why {
+        EncryptError::EncryptExhausted => {
+            "the keys of this connection of TLS 1.2 are worn out".to_owned()
+        }
+        other => other.to_string(),
+    }
+}
+
+/// Seals once the machine lets us; what it wants sent itself goes first, behind `first`. `rest` is
+/// what it lacks the end of: it looks there again.
+fn write<M: Records, T>(
     machine: &mut M,
     words: &Words<'_>,
     rest: &mut [u8],
-    out: &mut Vec<u8>,
-) -> (Told, Result<bool, Error>) {
+    mut first: Vec<u8>,
+    make: impl FnOnce(usize, &mut dyn FnMut(&mut [u8])) -> T,
+) -> (Told, Result<Option<T>, Error>) {
     let mut told = Told::default();
     loop {
         let UnbufferedStatus { discard, state } = machine.records(&mut rest[told.used..]);
         told.used += discard;
         match state {
             Err(error) => return (told, Err(error)),
-            Ok(ConnectionState::EncodeTlsData(message)) => encode(message, out),
+            Ok(ConnectionState::EncodeTlsData(message)) => encode(message, &mut first),
             Ok(ConnectionState::TransmitTlsData(sent)) => sent.done(),
             Ok(ConnectionState::PeerClosed) => told.peer_closed = true,
             Ok(ConnectionState::WriteTraffic(mut traffic)) => {
-                let at = out.len();
-                out.resize(at + words.room(), 0);
-                let sealed = match words {
-                    Words::Data(plain) => traffic.encrypt(plain, &mut out[at..]),
-                    Words::Close => traffic.queue_close_notify(&mut out[at..]),
-                };
-                out.truncate(at + sealed.as_ref().copied().unwrap_or(0));
-                let why = match sealed {
-                    Ok(_) => return (told, Ok(true)),
-                    Err(EncryptError::EncryptExhausted) => {
-                        "the keys of this connection of TLS 1.2 are worn out".to_owned()
-                    }
-                    Err(other) => other.to_string(),
-                };
-                return (told, Err(Error::General(why)));
+                let len = first.len() + sealed_len(words, &mut traffic);
+                let mut sealed = Err(Error::General("not sealed".to_owned()));
+                let made = make(len, &mut |room| {
+                    let (before, room) = room.split_at_mut(first.len());
+                    before.copy_from_slice(&first);
+                    let done = match words {
+                        Words::Data(plain) => traffic.encrypt(plain, room),
+                        Words::Close => traffic.queue_close_notify(room),
+                    };
+                    sealed = match done {
+                        Ok(written) if written == room.len() => Ok(()),
+                        Ok(_) => Err(Error::General("sealed in part".to_owned())),
+                        Err(why) => Err(Error::General(not_sealed(&why))),
+                    };
+                });
+                return (told, sealed.map(|()| Some(made)));
             }
-            Ok(_) => return (told, Ok(false)),
+            Ok(_) => return (told, Ok(None)),
         }
     }
 }

@@ -8,6 +8,7 @@ use meshcore_core::head::TunnelKind;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
+use crate::clock::Ns;
 use crate::engine::Peer;
 use crate::errors::codec_error;
 use crate::message::{Body, Part, Request, Response, last_chunk};
@@ -63,7 +64,7 @@ impl ClientCodec {
         request: &Request,
         ticket: &Ticket,
         peer: &Peer,
-        now_ns: u64,
+        now_ns: Ns,
     ) -> PyResult<Py<PyBytes>> {
         let head = &request.head;
         let mut out = Vec::with_capacity(1024 + request.part.len());

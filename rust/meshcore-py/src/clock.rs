@@ -3,8 +3,31 @@
 use std::cell::Cell;
 
 use meshcore_core::calendar::{DateCache, HttpDate};
+use meshcore_core::time::Nanos;
+use pyo3::exceptions::PyOverflowError;
 use pyo3::prelude::*;
 use rustix::time::{ClockId, clock_gettime};
+
+/// A time of this clock that is handed in with a request's calls. Taken as a signed number, which
+/// has room for it: CPython has a short way for those, and none for unsigned ones.
+#[derive(Clone, Copy)]
+pub(crate) struct Ns(pub(crate) u64);
+
+impl<'py> FromPyObject<'_, 'py> for Ns {
+    type Error = PyErr;
+
+    fn extract(object: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
+        let signed: i64 = object.extract()?;
+        let time = u64::try_from(signed);
+        time.map(Self).map_err(|_| PyOverflowError::new_err("a time before the beginning"))
+    }
+}
+
+impl From<Ns> for Nanos {
+    fn from(time: Ns) -> Self {
+        Self(time.0)
+    }
+}
 
 /// Nanoseconds of `CLOCK_MONOTONIC`, the same in all processes of a host.
 #[pyfunction]

@@ -1,8 +1,9 @@
 //! Deadlines of many connections.
 
 use meshcore_core::deadlines;
-use meshcore_core::time::Nanos;
 use pyo3::prelude::*;
+
+use crate::clock::Ns;
 
 /// Not frozen: it belongs to one loop; two threads at once get a `RuntimeError`.
 #[pyclass(module = "meshcore._core")]
@@ -16,19 +17,19 @@ impl Deadlines {
         Self::default()
     }
 
-    fn add(&mut self, deadline_ns: u64) -> u32 {
-        self.0.add(Nanos(deadline_ns))
+    fn add(&mut self, deadline_ns: Ns) -> u32 {
+        self.0.add(deadline_ns.into())
     }
 
-    fn arm(&mut self, slot: u32, deadline_ns: u64) {
-        self.0.arm(slot, Nanos(deadline_ns));
+    fn arm(&mut self, slot: u32, deadline_ns: Ns) {
+        self.0.arm(slot, deadline_ns.into());
     }
 
     fn remove(&mut self, slot: u32) {
         self.0.remove(slot);
     }
 
-    fn expired(&mut self, now_ns: u64) -> Vec<u32> {
-        self.0.expired(Nanos(now_ns))
+    fn expired(&mut self, now_ns: Ns) -> Vec<u32> {
+        self.0.expired(now_ns.into())
     }
 }

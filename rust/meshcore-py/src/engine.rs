@@ -13,7 +13,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
 use crate::answer::Answer;
-use crate::clock::{now_ns, unix_ms};
+use crate::clock::{Ns, now_ns, unix_ms};
 use crate::errors::{codec_error, config_error, segment_error};
 use crate::message::Request;
 use crate::prepared::{Changes, Prepared};
@@ -216,9 +216,9 @@ impl Listener {
 
 #[pymethods]
 impl Listener {
-    fn begin(&self, request: &mut Request, peer: &Bound<'_, Peer>, now_ns: u64) -> Ticket {
+    fn begin(&self, request: &mut Request, peer: &Bound<'_, Peer>, now_ns: Ns) -> Ticket {
         let client = self.compiled.clean(self.id, &peer.get().0, &mut request.head);
-        let arrival = exchange::Arrival { head: request.head(), now: Nanos(now_ns) };
+        let arrival = exchange::Arrival { head: request.head(), now: now_ns.into() };
         let whole = request.part.body.end;
         let (mut ticket, verdict) =
             self.engine.begin(&self.compiled, self.id, whole, client, &arrival);

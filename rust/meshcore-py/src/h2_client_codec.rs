@@ -7,6 +7,7 @@ use meshcore_core::time::Nanos;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
 
+use crate::clock::Ns;
 use crate::engine::Peer;
 use crate::errors::codec_error;
 use crate::h2_codec::{Data, H2Config, body_event, outgoing, shared, told};
@@ -55,9 +56,9 @@ impl H2ClientCodec {
         &mut self,
         py: Python<'py>,
         data: &Bound<'py, PyBytes>,
-        now_ns: u64,
+        now_ns: Ns,
     ) -> PyResult<Option<Bound<'py, PyList>>> {
-        self.0.receive(shared(data), Nanos(now_ns));
+        self.0.receive(shared(data), now_ns.into());
         self.told(py)
     }
 
@@ -89,12 +90,12 @@ impl H2ClientCodec {
         self.0.open_streams()
     }
 
-    fn can_open(&mut self, now_ns: u64) -> usize {
-        self.0.can_open(Nanos(now_ns))
+    fn can_open(&mut self, now_ns: Ns) -> usize {
+        self.0.can_open(now_ns.into())
     }
 
-    fn can_carry(&mut self, now_ns: u64) -> usize {
-        self.0.can_carry(Nanos(now_ns))
+    fn can_carry(&mut self, now_ns: Ns) -> usize {
+        self.0.can_carry(now_ns.into())
     }
 
     #[getter]
@@ -118,7 +119,7 @@ impl H2ClientCodec {
         request: &Request,
         ticket: &Ticket,
         peer: &Peer,
-        now_ns: u64,
+        now_ns: Ns,
     ) -> PyResult<Option<u32>> {
         let (body, end) = outgoing(py, &request.part, ticket.request_trailers(&request.part));
         with_rules(request, ticket, peer, now_ns, |rules| {

@@ -8,7 +8,7 @@ use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::PyBytes;
 
 use crate::answer::Answer;
-use crate::clock::http_date;
+use crate::clock::{Ns, http_date};
 use crate::engine::Peer;
 use crate::errors::codec_error;
 use crate::message::{Body, Part, Request, Response};
@@ -199,7 +199,7 @@ pub(crate) fn h2_write_request(
     request: &Request,
     ticket: &Ticket,
     peer: &Peer,
-    now_ns: u64,
+    now_ns: Ns,
     secure: bool,
     can_upgrade: bool,
 ) -> PyResult<(FieldPairs, bool)> {

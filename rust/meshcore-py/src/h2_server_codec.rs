@@ -8,7 +8,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
 
 use crate::answer::Answer;
-use crate::clock::http_date;
+use crate::clock::{Ns, http_date};
 use crate::h2_codec::{Data, H2Config, body_event, outgoing, shared, told};
 use crate::message::{Body, Part, Request, Response};
 use crate::outgoing::with_tunnel;
@@ -43,9 +43,9 @@ impl H2ServerCodec {
         &mut self,
         py: Python<'py>,
         data: &Bound<'py, PyBytes>,
-        now_ns: u64,
+        now_ns: Ns,
     ) -> PyResult<Option<Bound<'py, PyList>>> {
-        self.0.receive(shared(data), Nanos(now_ns));
+        self.0.receive(shared(data), now_ns.into());
         self.told(py)
     }
 

@@ -1,8 +1,8 @@
 //! A message on its way out: what the core's ticket says of it, with Python's objects unpacked.
 
 use meshcore_core::codec::{RequestRules, ResponseRules};
-use meshcore_core::time::Nanos;
 
+use crate::clock::Ns;
 use crate::engine::Peer;
 use crate::message::{Request, Response};
 use crate::ticket::Ticket;
@@ -12,10 +12,10 @@ pub(crate) fn with_rules<T>(
     request: &Request,
     ticket: &Ticket,
     peer: &Peer,
-    now_ns: u64,
+    now_ns: Ns,
     write: impl FnOnce(&RequestRules<'_>) -> T,
 ) -> T {
-    let (id, now) = (ticket.request_id(), Nanos(now_ns));
+    let (id, now) = (ticket.request_id(), now_ns.into());
     ticket.ticket.with_request_rules(&request.head, &peer.0, id, now, write)
 }
 

@@ -16,7 +16,7 @@ use pyo3::types::PyBytes;
 
 use crate::answer::Answer;
 use crate::cause::Cause;
-use crate::clock::unix_ms;
+use crate::clock::{Ns, unix_ms};
 use crate::engine::{Peer, ip_of};
 use crate::message::{Body, FieldText, Part, Request, Response, all};
 use crate::numbers::{Due, Keep, Next, Passed, Verdict, phase, reason};
@@ -83,10 +83,10 @@ impl Ticket {
     }
 
     /// Where the next attempt goes and when; whether that is now.
-    fn go_on(&mut self, endpoint: u32, at: Nanos, now_ns: u64) -> bool {
+    fn go_on(&mut self, endpoint: u32, at: Nanos, now_ns: Ns) -> bool {
         self.endpoint = endpoint;
         self.again_ns = at.0;
-        at.0 <= now_ns
+        at <= now_ns.into()
     }
 
     pub(crate) fn response_ops(&self) -> &HeaderOps {
@@ -131,11 +131,11 @@ fn outcome(answer: &Answer, at: usize) -> Outcome {
 
 #[pymethods]
 impl Ticket {
-    fn resume(&mut self, request: &mut Request, peer: &Bound<'_, Peer>, now_ns: u64) -> u8 {
+    fn resume(&mut self, request: &mut Request, peer: &Bound<'_, Peer>, now_ns: Ns) -> u8 {
         if let Some(changed) = request.changed() {
             self.ticket.request_changed(changed);
         }
-        let arrival = Arrival { head: request.head(), now: Nanos(now_ns) };
+        let arrival = Arrival { head: request.head(), now: now_ns.into() };
         let verdict = self.engine.resume(&mut self.ticket, &arrival);
         // Of one that goes on, too: its layers see it again beside the response.
         if request.changed().is_some() || matches!(verdict, exchange::Verdict::Pause(_)) {
@@ -200,16 +200,16 @@ impl Ticket {
         response.open(py, request, keeps_length)
     }
 
-    fn came(&mut self, size: usize, now_ns: u64) {
-        self.ticket.came(size as u64, Nanos(now_ns));
+    fn came(&mut self, size: usize, now_ns: Ns) {
+        self.ticket.came(size as u64, now_ns.into());
     }
 
     fn made(&mut self, size: usize, connected: bool) -> u8 {
         Keep::from(self.ticket.made(size as u64, connected)) as u8
     }
 
-    fn at_work(&mut self, of_request: bool, on: bool, now_ns: u64) {
-        self.ticket.at_work(of_request, on, Nanos(now_ns));
+    fn at_work(&mut self, of_request: bool, on: bool, now_ns: Ns) {
+        self.ticket.at_work(of_request, on, now_ns.into());
     }
 
     /// Those that are sent on, if any.
@@ -270,24 +270,24 @@ impl Ticket {
         self.ticket.attempts()
     }
 
-    fn sent(&mut self, now_ns: u64) -> bool {
-        self.ticket.sent(Nanos(now_ns))
+    fn sent(&mut self, now_ns: Ns) -> bool {
+        self.ticket.sent(now_ns.into())
     }
 
-    fn received(&mut self, size: usize, connected: bool, now_ns: u64) -> u8 {
-        Keep::from(self.ticket.received(size as u64, connected, Nanos(now_ns))) as u8
+    fn received(&mut self, size: usize, connected: bool, now_ns: Ns) -> u8 {
+        Keep::from(self.ticket.received(size as u64, connected, now_ns.into())) as u8
     }
 
-    fn request_ended(&mut self, now_ns: u64) {
-        self.ticket.request_ended(Nanos(now_ns));
+    fn request_ended(&mut self, now_ns: Ns) {
+        self.ticket.request_ended(now_ns.into());
     }
 
-    fn reading(&mut self, on: bool, now_ns: u64) {
-        self.ticket.reading(on, Nanos(now_ns));
+    fn reading(&mut self, on: bool, now_ns: Ns) {
+        self.ticket.reading(on, now_ns.into());
     }
 
-    fn await_layer(&mut self, now_ns: u64) {
-        self.ticket.await_layer(Nanos(now_ns));
+    fn await_layer(&mut self, now_ns: Ns) {
+        self.ticket.await_layer(now_ns.into());
     }
 
     /// What a passed deadline means, and if something is over: the reason, and which one.
@@ -295,10 +295,10 @@ impl Ticket {
         &mut self,
         client_paused: bool,
         endpoint_paused: bool,
-        now_ns: u64,
+        now_ns: Ns,
     ) -> (u8, u8, &'static str) {
         let paused = Paused { client: client_paused, endpoint: endpoint_paused };
-        match self.ticket.due(paused, Nanos(now_ns)) {
+        match self.ticket.due(paused, now_ns.into()) {
             exchange::Due::NotYet => (Due::NotYet as u8, 0, ""),
             exchange::Due::Over(reason, detail) => (Due::Over as u8, reason as u8, detail),
             exchange::Due::Attempt(reason) => (Due::Attempt as u8, reason as u8, "per_try"),
@@ -306,11 +306,11 @@ impl Ticket {
     }
 
     #[pyo3(signature = (why, cause, now_ns))]
-    fn failed(&mut self, why: usize, cause: Option<&mut Cause>, now_ns: u64) -> u8 {
+    fn failed(&mut self, why: usize, cause: Option<&mut Cause>, now_ns: Ns) -> u8 {
         let rng = &mut self.engine.rng();
         let mut own = exchange::Cause::default();
         let cause = shared(cause, &mut own);
-        let next = match self.ticket.failed(reason(why), cause, Nanos(now_ns), rng) {
+        let next = match self.ticket.failed(reason(why), cause, now_ns.into(), rng) {
             exchange::Next::Again { endpoint, at } if self.go_on(endpoint, at, now_ns) => {
                 Next::Again
             }
@@ -324,7 +324,7 @@ impl Ticket {
         next as u8
     }
 
-    fn responded(&mut self, response: &Response, now_ns: u64) -> u8 {
+    fn responded(&mut self, response: &Response, now_ns: Ns) -> u8 {
         let head = &response.head;
         let grpc = self.ticket.kind() == Kind::Grpc && is_grpc(&head.headers);
         let seen = Head {
@@ -340,7 +340,7 @@ impl Ticket {
             },
         };
         let rng = &mut self.engine.rng();
-        let passed = match self.ticket.responded(seen, Nanos(now_ns), rng) {
+        let passed = match self.ticket.responded(seen, now_ns.into(), rng) {
             exchange::Passed::Relay => Passed::Relay,
             exchange::Passed::Tunnel => Passed::Tunnel,
             exchange::Passed::TooEarly => Passed::TooEarly,
@@ -352,24 +352,24 @@ impl Ticket {
         passed as u8
     }
 
-    fn relayed(&mut self, size: usize, now_ns: u64) {
-        self.ticket.relayed(size as u64, Nanos(now_ns), self.engine.random());
+    fn relayed(&mut self, size: usize, now_ns: Ns) {
+        self.ticket.relayed(size as u64, now_ns.into(), self.engine.random());
     }
 
-    fn trailed(&mut self, body: &Body, now_ns: u64) {
+    fn trailed(&mut self, body: &Body, now_ns: Ns) {
         if self.ticket.is_pending() {
             let status = final_status(body.0.body.trailers.as_deref());
-            self.ticket.trailed(status, Nanos(now_ns), self.engine.random());
+            self.ticket.trailed(status, now_ns.into(), self.engine.random());
         }
     }
 
     #[pyo3(signature = (answer, at, cause, now_ns))]
-    fn decided(&mut self, answer: &Answer, at: usize, cause: Option<&mut Cause>, now_ns: u64) {
+    fn decided(&mut self, answer: &Answer, at: usize, cause: Option<&mut Cause>, now_ns: Ns) {
         let rand = self.engine.random();
         self.ticket.decided(
             outcome(answer, at),
             shared(cause, &mut exchange::Cause::default()),
-            Nanos(now_ns),
+            now_ns.into(),
             rand,
         );
     }
@@ -381,12 +381,12 @@ impl Ticket {
         answer: &Answer,
         at: usize,
         cause: Option<&mut Cause>,
-        now_ns: u64,
+        now_ns: Ns,
     ) {
         let outcome = outcome(answer, at);
         let reply = &answer.reply;
         let grpc = request.head.is_grpc().then(|| reply.grpc_status(answer.reason()));
-        let at = (Nanos(now_ns), self.engine.random());
+        let at = (now_ns.into(), self.engine.random());
         self.ticket.answered(
             reply.status,
             grpc,
@@ -407,20 +407,20 @@ impl Ticket {
         detail: String,
         at: usize,
         cause: Option<&mut Cause>,
-        now_ns: u64,
+        now_ns: Ns,
     ) {
         let outcome = Outcome::of(reason(why), phase(at)).because(detail);
         self.ticket.cut(
             outcome,
             shared(cause, &mut exchange::Cause::default()),
-            Nanos(now_ns),
+            now_ns.into(),
             self.engine.random(),
         );
     }
 
-    fn finish(&mut self, now_ns: u64) {
+    fn finish(&mut self, now_ns: Ns) {
         let rand = self.engine.random();
-        self.ticket.finish(Nanos(now_ns), rand);
+        self.ticket.finish(now_ns.into(), rand);
     }
 
     fn access_line(&self, request: &Request, peer: &Peer, json: bool) -> String {

@@ -119,16 +119,24 @@ class Http2Stream:
 
     def send_response(self, response: Response, ticket: Ticket) -> None:
         """Relay a head, and what of the body came with it."""
-        codec = self._connection.codec
-        self._sent(codec.send_response(self._number, self.exchange.request, response, ticket))
+        connection, request = self._connection, self.exchange.request
+        queued = connection.codec.send_response(self._number, request, response, ticket)
+        if not connection.flushes:
+            connection.touched()
+        if queued > STREAM_HIGH_WATER:
+            self._fill()
 
     def send_data(self, data: bytes | Chunk) -> None:
         """A piece of the body."""
-        self._sent(self._connection.codec.send_data(self._number, data))
+        connection = self._connection
+        queued = connection.codec.send_data(self._number, data)
+        if not connection.flushes:
+            connection.touched()
+        if queued > STREAM_HIGH_WATER:
+            self._fill()
 
-    def _sent(self, queued: int) -> None:
-        self._connection.touched()
-        if queued > STREAM_HIGH_WATER and not self._full:
+    def _fill(self) -> None:
+        if not self._full:
             self._full = True
             self.judge_room()
 
@@ -184,7 +192,8 @@ class Http2Stream:
         else:
             self._queued = connection.codec.queued_on(self._number)
             self.arm(now + connection.listener.idle_timeout_ns)
-        connection.touched()
+        if not connection.flushes:
+            connection.touched()
 
     def _remove(self) -> None:
         self._connection.listener.deadlines.remove(self.slot)

@@ -59,17 +59,15 @@ class Http2Stream:
         exchange = self.exchange
         if exchange is None:
             return
-        kind = type(event)
-        if kind is Response:
+        if type(event) is Response:
             self.began = True
-            exchange.on_response(cast("Response", event), now)
-        elif kind is Chunk or kind is bytes:
-            exchange.on_response_data(cast("bytes | Chunk", event), now)
-        elif kind is Reset:
-            reset = cast("Reset", event)
-            self.on_lost(reset.kind, reset.detail, now, reset.code)
-        elif kind is int:
-            self._on_signal(exchange, cast("int", event), now)
+            exchange.on_response(event, now)
+        elif type(event) is Chunk or type(event) is bytes:
+            exchange.on_response_data(event, now)
+        elif type(event) is Reset:
+            self.on_lost(event.kind, event.detail, now, event.code)
+        elif type(event) is int:
+            self._on_signal(exchange, event, now)
         elif isinstance(event, Answer):
             exchange.on_failed(event.number, event.detail, now)
         else:
@@ -157,7 +155,8 @@ class Http2Stream:
         self.exchange = None
         connection = self._connection
         connection.codec.leave(self._number)
-        connection.touched()
+        if not connection.flushes:
+            connection.touched()
         connection.closed(self._number)
 
     def discard(self) -> None:
@@ -275,7 +274,8 @@ class Http2Connection(Http2Wire):
         self.streams[number] = stream
         self._lent -= 1
         self.kept = True
-        self.touched()
+        if not self.flushes:
+            self.touched()
 
     def closed(self, number: int) -> None:
         """A stream is over: there is room for another."""
@@ -283,7 +283,7 @@ class Http2Connection(Http2Wire):
             self._lent -= 1  # it was never opened
         elif self.streams.pop(number, None) is None:
             return
-        if self.is_idle:
+        if not (self.streams or self._lent):  # `is_idle`, which would be a call for each request
             self.idle_since_ns = self.heard_ns
             if self.retired:
                 self.close()

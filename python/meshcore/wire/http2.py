@@ -21,12 +21,12 @@ class Http2Wire(asyncio.BaseProtocol):
 
     __slots__ = (
         "_dispatching",
-        "_flush_soon",
         "_loop",
         "_reading",
         "choked",
         "closing",
         "codec",
+        "flushes",
         "heard_ns",
         "pinged_ns",
         "transport",
@@ -43,7 +43,7 @@ class Http2Wire(asyncio.BaseProtocol):
         self.pinged_ns = 0  # when it was asked for a sign of life, if that is not answered
         self._reading = True
         self._dispatching = False
-        self._flush_soon = False
+        self.flushes = False  # behind what is under way, or when the turn ends
 
     @abstractmethod
     def dispatch(self, stream: int, event: object, now: int) -> None:
@@ -63,21 +63,23 @@ class Http2Wire(asyncio.BaseProtocol):
         if events is None:
             return False
         nested, self._dispatching = self._dispatching, True
+        flushes, self.flushes = self.flushes, True
         try:
             for stream, event in events:
                 self.dispatch(stream, event, now)
         finally:
-            self._dispatching = nested
+            self._dispatching, self.flushes = nested, flushes
         return True
 
     def touched(self) -> None:
-        """Something is to be sent, or waits to be told."""
-        if not (self._dispatching or self._flush_soon):
-            self._flush_soon = True
+        """Something is to be sent, or waits to be told. Nothing new if it `flushes` already: what
+        happens for each request asks before it calls."""
+        if not self.flushes:
+            self.flushes = True
             self._loop.call_soon(self._flush_now)
 
     def _flush_now(self) -> None:
-        self._flush_soon = False
+        self.flushes = False
         self.flush()
 
     def flush(self) -> None:

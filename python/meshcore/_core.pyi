@@ -99,6 +99,7 @@ __all__ = [
     "retry_after_ns",
     "surely",
     "tell_all",
+    "tls_facts",
     "tls_pair_fault",
     "tls_roots_fault",
     "unseen_field",
@@ -979,6 +980,14 @@ class Listener:
         """Count an answer that was given before a request began; or a cut for its reason, if it
         was not ``sent``."""
 
+    def handshake_made(self, transport: SecureTransport) -> None:
+        """Count a TLS handshake by what was agreed."""
+
+    def handshake_failed(self, reason: str, by_peer: bool) -> None:
+        """Count one that came to nothing, or TLS that failed behind it: for an alert, by its name
+        in RFC 8446, ``timeout``, ``closed`` or ``no_tls``; all else is ``other``. ``by_peer``: the
+        client ended it."""
+
     def flooded(self, flood: int) -> None:
         """Count a connection that was ended for a flood (`H2ServerCodec.flood`)."""
 
@@ -1330,6 +1339,10 @@ class SecureTransport:
 def is_tls_name(name: str) -> bool:
     """Whether TLS can verify that an endpoint has this name, or address."""
 
+def tls_facts(pem: bytes) -> list[tuple[list[str], int, int]]:
+    """Names, first and last second (since 1970) of each certificate in a PEM text. Raises
+    `ConfigError` where there is none."""
+
 def tls_pair_fault(chain_pem: bytes, key_pem: bytes) -> tuple[str, str] | None:
     """What is wrong with a certificate and its key: a word and a sentence."""
 
@@ -1515,6 +1528,13 @@ class Engine:
 
     def listener(self, name: str) -> Listener:
         """A listener's stack in the configuration in force; `ConfigError` for an unknown name."""
+
+    def handshake_made(self, upstream: str, transport: SecureTransport) -> None:
+        """As of a listener, with an endpoint of an upstream. One that has left the configuration is
+        not counted."""
+
+    def handshake_failed(self, upstream: str, reason: str, by_peer: bool) -> None:
+        """The same of one that came to nothing."""
 
     def python_layers(self) -> list[str | None]:
         """The names of Python layers, by the number of a pause, as of `Prepared`."""

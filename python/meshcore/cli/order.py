@@ -246,6 +246,7 @@ def status(target: Target, as_json: bool) -> None:
             click.echo(f"  {line}")
     for name, url in answer["listeners"].items():
         click.echo(f"listener {name}: {url}")
+    _tell_certificates(answer)
     for each in answer["workers"]:
         click.echo(
             f"worker {each['worker']}: {each['state']}, process {each['pid']}, "
@@ -255,6 +256,18 @@ def status(target: Target, as_json: bool) -> None:
     for each in reversed(answer["history"]):
         mark = "*" if each["version"] == answer["config_version"] else " "
         click.echo(f"{mark} configuration {each['version']}: {each['time']} {each['origin']}")
+
+
+def _tell_certificates(status: dict[str, Any]) -> None:
+    """Whose they are, and for how long; an older program tells of none."""
+    for each in status.get("certificates", []):
+        owner = "listener" if each["listener"] is not None else "upstream"
+        asked = f" for {each['server_name']}" if each["server_name"] is not None else ""
+        left = each["days_left"]
+        when = f"{left} days left" if left >= 0 else "EXPIRED"
+        names = ", ".join(each["names"]) or "no name"
+        whose = f"certificate of {owner} {each[owner]}{asked}"
+        click.echo(f"{whose}: {names}, until {each['not_after']}, {when}")
 
 
 def _tell_breakers(status: dict[str, Any]) -> None:

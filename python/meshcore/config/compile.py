@@ -201,6 +201,7 @@ def _core_listener(model: Listener, via: Via) -> dict[str, Any]:
         "max_visits": via.max_visits,
         "match_first": model.match_order == "first",
         "body_bytes_per_second": model.limits.body_bytes_per_second,
+        "tls": model.tls is not None,
     }
 
 
@@ -251,4 +252,5 @@ def core_upstream(model: Upstream, timeout: int = 0) -> dict[str, Any]:
         "client_share_percent": model.limits.client_share,
         "retry_budget_percent": model.retry_budget.percent,
         "retry_budget_floor": model.retry_budget.floor,
+        "tls": model.tls is not None,
     }

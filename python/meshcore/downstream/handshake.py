@@ -46,7 +46,9 @@ class SecureDetection(FirstBytes):
             secure.connection_made(transport)
             handshake.begin(secure, self._due_ns)
             secure.data_received(data)
-        elif (other := misdirected(data)) is not None or not data[:1].isalpha():
+            return
+        listener.stack.handshake_failed("no_tls", by_peer=True)
+        if (other := misdirected(data)) is not None or not data[:1].isalpha():
             self._refuse(Answer.for_reason(Reason.BAD_REQUEST, other or _NO_TLS))
         else:
             connection = Http1Connection(listener)
@@ -55,6 +57,11 @@ class SecureDetection(FirstBytes):
 
     def _wait_ns(self) -> int:
         return DRAIN_NS if self._listener.draining else self._listener.spec.tls_handshake_timeout_ns
+
+    def on_deadline(self, now: int) -> None:
+        """It said nothing for too long."""
+        self._listener.stack.handshake_failed("timeout", by_peer=True)
+        self.abort()
 
     def drain(self, now: int) -> None:
         """A client that has come may ask once."""
@@ -86,11 +93,12 @@ class Handshake(asyncio.BaseProtocol):
     """A connection whose handshake is under way: counted like any other, and handed over as soon as
     it is done."""
 
-    __slots__ = ("_due_ns", "_listener", "_peer", "_slot", "_transport")
+    __slots__ = ("_due_ns", "_ended", "_listener", "_peer", "_slot", "_transport")
 
     def __init__(self, listener: Listener, peer: Peer | None) -> None:
         self._listener = listener
         self._peer = peer  # if it is another than the socket's
+        self._ended: tuple[str, bool] = ("closed", True)  # why, unless TLS failed; by the client
 
     def begin(self, transport: SecureTransport, due_ns: int) -> None:
         """It has until then."""
@@ -104,6 +112,7 @@ class Handshake(asyncio.BaseProtocol):
         assert secure is not None
         listener = self._listener
         listener.deadlines.remove(self._slot)
+        listener.stack.handshake_made(secure)
         h2 = secure.alpn == "h2"
         if not (h2 or listener.spec.http1):
             listener.leave(self)
@@ -124,7 +133,10 @@ class Handshake(asyncio.BaseProtocol):
         self._transport = None
         listener.deadlines.remove(self._slot)
         listener.leave(self)
-        if isinstance(exc, TlsError):
+        if not isinstance(exc, TlsError):
+            listener.stack.handshake_failed(*self._ended)
+        else:
+            listener.tls_failed(exc)
             listener.failed_handshakes.tell(exc, transport.get_extra_info("peername"))
 
     def eof_received(self) -> None:
@@ -132,6 +144,7 @@ class Handshake(asyncio.BaseProtocol):
 
     def on_deadline(self, now: int) -> None:
         """It took too long."""
+        self._ended = ("timeout", True)
         self.abort()
 
     def drain(self, now: int) -> None:
@@ -140,6 +153,7 @@ class Handshake(asyncio.BaseProtocol):
 
     def end(self, now: int) -> None:
         """The time to drain is over, and nothing was asked."""
+        self._ended = ("closed", False)
         self.abort()
 
     def abort(self) -> None:

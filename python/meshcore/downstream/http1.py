@@ -25,7 +25,7 @@ from meshcore.downstream.http1_phase import (
 from meshcore.downstream.parting import LOOK_NS, Parting, unsent_bytes
 from meshcore.downstream.reset import reset_on_close
 from meshcore.downstream.sockets import end_of
-from meshcore.errors import CodecError
+from meshcore.errors import CodecError, TlsError
 from meshcore.exchange.exchange import Exchange
 from meshcore.exchange.owner import Owner
 from meshcore.exchange.phase import ANSWERING, TUNNEL
@@ -173,6 +173,8 @@ class Http1Connection(asyncio.BaseProtocol):
         self._stop_watch()
         self._listener.deadlines.remove(self._slot)
         self._listener.leave(self)
+        if isinstance(exc, TlsError):
+            self._listener.tls_failed(exc)
         self._lose(now_ns())
         if self.owner is not None:
             self._listener.driver.pools.left(self.owner)

@@ -22,6 +22,7 @@ from meshcore.downstream.http2_stream import Http2Stream
 from meshcore.downstream.parting import LOOK_NS, Parting
 from meshcore.downstream.reset import reset_on_close
 from meshcore.downstream.sockets import end_of
+from meshcore.errors import TlsError
 from meshcore.exchange.exchange import Exchange
 from meshcore.exchange.owner import Owner
 from meshcore.wire.http2 import Http2Wire
@@ -171,6 +172,8 @@ class Http2Connection(Http2Wire):
         self.closing = True
         self.listener.deadlines.remove(self._slot)
         self.listener.leave(self)
+        if isinstance(exc, TlsError):
+            self.listener.tls_failed(exc)
         self._lose_streams(now_ns())
         if self.owner is not None:
             self.listener.driver.pools.left(self.owner)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from meshcore.config.snapshot import Http2Spec, ListenerSpec
     from meshcore.downstream.deadlines import Deadlines
     from meshcore.downstream.first_bytes import FirstBytes
+    from meshcore.errors import TlsError
     from meshcore.exchange.ports import Driver
 
 # As long as the kernel allows (net.core.somaxconn is 4096 on current Linux): a burst of
@@ -217,6 +218,10 @@ class Listener:
         self.stack.refused(answer, sent)
         if self.driver.observer is not None:
             self.driver.observer.refused(self.stack, answer, sent, peer)
+
+    def tls_failed(self, error: TlsError) -> None:
+        """Count it, by its alert."""
+        self.stack.handshake_failed(error.alert or "other", error.by_peer)
 
     def admit(self, connection: Connection) -> bool:
         """Take a connection in as soon as it is accepted; false when the listener is full, or at

@@ -12,11 +12,13 @@ from meshcore.admin.server import Admin
 from meshcore.config.change import change
 from meshcore.config.compile import compile
 from meshcore.errors import SegmentFullError
+from meshcore.process.certificates import Certificates
 from meshcore.process.doors import Doors
 from meshcore.process.layers import given_layers, keys_of, load_layer, refuse_arguments
 from meshcore.process.prepared import prepare
 from meshcore.process.room import alone, too_small
 from meshcore.process.signals import ending
+from meshcore.process.vitals import with_vitals
 from meshcore.process.worker import Worker
 
 if TYPE_CHECKING:
@@ -48,6 +50,7 @@ class Proxy:
         refuse_arguments(keys, self._given)
         self._made = {key: load_layer(key) for key in keys if key not in self._given}
         self._doors = Doors(by_lane=False)
+        self._certificates = Certificates()
         self._worker: Worker | None = None
         self._admin: Admin | None = None
         self._reloading = asyncio.Lock()
@@ -81,7 +84,9 @@ class Proxy:
 
         Prometheus text 0.0.4, or OpenMetrics 1.0.
         """
-        return self._engine.metrics(accept)
+        text, kind = self._engine.metrics(accept)
+        certificates = self._certificates.family(self._snapshot)
+        return with_vitals(text, [certificates] if certificates.samples else []), kind
 
     async def start(self) -> None:
         """Listen on every address. Raises `OSError` when one cannot be had; then none is."""

@@ -69,7 +69,7 @@ class Worker:
         self.observer: AccessLog | None = None
         self._log_form = "off"
         self.deadlines = Deadlines(loop)
-        self.pools = Connector(loop)
+        self.pools = Connector(loop, engine)
         self._layers = LayerRunner(loop)
         self.listeners: dict[str, Listener] = {}
         self._leaving: dict[Listener, int] = {}  # and when its time is over

@@ -26,6 +26,7 @@ class Chooser(asyncio.BaseProtocol):
         self.pool = pool
         self.began_ns = 0  # when its task took its first step
         self.chosen: Connection | None = None
+        self.is_shaking = False  # its TLS is under way
         self.made: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     @property
@@ -43,6 +44,9 @@ class Chooser(asyncio.BaseProtocol):
         """The connection is open, TLS included."""
         made = cast("asyncio.Transport", transport)
         wanted = self.pool.cluster.spec.protocol
+        if isinstance(transport, SecureTransport):
+            self.is_shaking = False
+            self._pools.handshake_made(self.pool, transport)
         h2 = transport.alpn == "h2" if isinstance(transport, SecureTransport) else wanted == "h2"
         if wanted == "h2" and not h2:
             # RFC 9113 §3.2: no HTTP/2 over TLS without ALPN.
@@ -63,4 +67,5 @@ class Chooser(asyncio.BaseProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The handshake failed, or the endpoint left."""
         if not self.made.done():
+            self._pools.tls_failed(self.pool, exc)
             self.made.set_exception(exc or ConnectionResetError("closed in the handshake"))

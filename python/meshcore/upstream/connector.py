@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final, Protocol, cast
 
 from meshcore._core import Answer, Cause, Reason, now_ns
+from meshcore.errors import TlsError
 from meshcore.upstream.branch import Branch, branch_of
 from meshcore.upstream.chooser import Chooser
 from meshcore.upstream.dial import Dialer, host_and_port, patience, why_unconnected
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from aiohappyeyeballs import AddrInfoType
 
+    from meshcore._core import SecureTransport
     from meshcore.exchange.exchange import Exchange
     from meshcore.exchange.owner import Owner
     from meshcore.exchange.ports import Upstream
@@ -35,11 +37,22 @@ log = logging.getLogger("meshcore.upstream")
 BRANCHES_NS: Final = 1_000_000_000
 
 
+class Handshakes(Protocol):
+    """What counts TLS handshakes with endpoints, by the names of their upstreams."""
+
+    def handshake_made(self, upstream: str, transport: SecureTransport) -> None:
+        """One that is over."""
+
+    def handshake_failed(self, upstream: str, reason: str, by_peer: bool) -> None:
+        """One that came to nothing."""
+
+
 class Connector:
     """All upstream connections of a worker."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, counts: Handshakes) -> None:
         self._loop = loop
+        self._counts = counts
         self._dialer = Dialer(loop)
         self.pools: dict[int, Pool] = {}
         # Open, whether they take streams or not, in the order of their ages.
@@ -222,6 +235,19 @@ class Connector:
             cluster.leave(connection, heir)
             connection.withdraw()
 
+    def handshake_made(self, pool: Pool, transport: SecureTransport) -> None:
+        """TLS with an endpoint is agreed."""
+        self._counts.handshake_made(pool.cluster.spec.name, transport)
+
+    def tls_failed(self, pool: Pool, error: Exception | None) -> None:
+        """TLS with an endpoint failed, or it left within the handshake; the time for it is over."""
+        name = pool.cluster.spec.name
+        if isinstance(error, TlsError):
+            self._counts.handshake_failed(name, error.alert or "other", error.by_peer)
+        else:
+            is_late = isinstance(error, TimeoutError)
+            self._counts.handshake_failed(name, "timeout" if is_late else "closed", by_peer=True)
+
     def lost(self, connection: Connection) -> None:
         """A connection is closed: its place is free."""
         pool, cluster = connection.pool, connection.pool.cluster
@@ -280,6 +306,8 @@ class Connector:
         except Exception as error:
             if not isinstance(error, OSError | UnicodeError):  # the last: what IDNA refuses
                 log.exception("cannot connect to %s", pool.address)
+            if chooser.is_shaking and isinstance(error, TimeoutError):
+                self.tls_failed(pool, error)
             self._give_up(pool, chooser)
             self._fail_waiting(pool, why_unconnected(error), detail_of(error))
         except BaseException:
@@ -361,6 +389,7 @@ class Connector:
             if pool.header:
                 await self._loop.sock_sendall(sock, pool.header)
             secure = tls and tls.session(self._name_of(pool), chooser)
+            chooser.is_shaking = secure is not None
             protocol = chooser if secure is None else cast("asyncio.BaseProtocol", secure)
             transport, _ = await self._loop.create_connection(lambda: protocol, sock=sock)
         except BaseException:

@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Final, cast
 
 from meshcore._core import Body, ClientCodec, Response, now_ns
-from meshcore.errors import CodecError
+from meshcore.errors import CodecError, TlsError
 from meshcore.exchange.ports import Lost
 from meshcore.upstream.socket_state import detail_of, is_quiet, rest_of, stale_within_ns
 from meshcore.wire.half_closed import can_half_close, end_writing, is_reset
@@ -137,6 +137,8 @@ class Http1Connection(asyncio.BaseProtocol):
         exchange, transport = self.exchange, self._transport
         if transport is None:
             return  # it was dropped
+        if isinstance(exc, TlsError):
+            self._pools.tls_failed(self.pool, exc)
         if exchange is not None and exc is not None:
             for data in rest_of(transport):
                 self.data_received(data)

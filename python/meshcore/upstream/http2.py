@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final, cast
 
 from meshcore._core import Answer, Cause, Chunk, Reason, Reset, Response, Signal, now_ns
 from meshcore.codec import STREAM_HIGH_WATER
+from meshcore.errors import TlsError
 from meshcore.exchange.ports import Lost
 from meshcore.upstream.socket_state import detail_of, has_ended, rest_of, stale_within_ns
 from meshcore.wire.http2 import Http2Wire
@@ -243,6 +244,8 @@ class Http2Connection(Http2Wire):
         now, transport = now_ns(), self.transport
         if transport is None:
             return  # it was dropped
+        if isinstance(exc, TlsError):
+            self._pools.tls_failed(self.pool, exc)
         if exc is not None and not self.closing:
             for data in rest_of(transport):
                 self._tell(self.codec.receive(data, now), now)

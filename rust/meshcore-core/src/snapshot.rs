@@ -71,6 +71,9 @@ pub struct Listener {
     /// another; zero for none.
     #[serde(default = "default_body_rate")]
     pub body_bytes_per_second: u64,
+    /// Whether clients speak TLS.
+    #[serde(default)]
+    pub tls: bool,
 }
 
 /// Proxies that may say who a request comes from.
@@ -502,6 +505,9 @@ pub struct Upstream {
     /// Retries that are always allowed at one time.
     #[serde(default = "default_floor")]
     pub retry_budget_floor: u32,
+    /// Whether endpoints are spoken to over TLS.
+    #[serde(default)]
+    pub tls: bool,
 }
 
 fn default_cap() -> u64 {

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use meshcore_core::codec::h2::Flood;
 use meshcore_core::codec::{Asked, parse_proxy_header};
-use meshcore_core::exchange::{self, BreakerOf, Compiled, Control, ListenerStats, Phase};
+use meshcore_core::exchange::{
+    self, BreakerOf, Compiled, Control, Handshakes, ListenerStats, Phase,
+};
 use meshcore_core::segment::{self, SegmentConfig};
 use meshcore_core::telemetry::{AccessLine, Format};
 use meshcore_core::time::Nanos;
@@ -17,6 +19,7 @@ use crate::clock::{Ns, now_ns, unix_ms};
 use crate::errors::{codec_error, config_error, segment_error};
 use crate::message::Request;
 use crate::prepared::{Changes, Prepared};
+use crate::secure_transport::SecureTransport;
 use crate::segment::Segment;
 use crate::ticket::Ticket;
 
@@ -49,6 +52,15 @@ impl Engine {
         let seed = control.seed();
         let engine = Arc::new(engine);
         Self { changes: Changes::new(Arc::clone(&engine), control), engine, seed, slot: None }
+    }
+
+    /// Of an upstream of the configuration in force; who has left it is not counted.
+    fn count_handshake(&self, upstream: &str, event: impl FnOnce(&Handshakes)) {
+        let compiled = self.engine.compiled();
+        let upstream = compiled.upstream(upstream);
+        if let Some(handshakes) = upstream.and_then(|upstream| upstream.handshakes.as_ref()) {
+            event(handshakes);
+        }
     }
 }
 
@@ -162,6 +174,14 @@ impl Engine {
         true
     }
 
+    fn handshake_made(&self, upstream: &str, transport: &SecureTransport) {
+        self.count_handshake(upstream, |handshakes| transport.count(handshakes));
+    }
+
+    fn handshake_failed(&self, upstream: &str, reason: &str, by_peer: bool) {
+        self.count_handshake(upstream, |handshakes| handshakes.failed(reason, by_peer));
+    }
+
     fn python_layers(&self) -> Vec<Option<String>> {
         self.engine.compiled().python_layers().map(|name| name.map(str::to_owned)).collect()
     }
@@ -212,6 +232,13 @@ impl Listener {
             event(&listener.stats);
         }
     }
+
+    fn count_handshake(&self, event: impl FnOnce(&Handshakes)) {
+        let listener = self.compiled.listener(self.id);
+        if let Some(handshakes) = listener.and_then(|listener| listener.handshakes.as_ref()) {
+            event(handshakes);
+        }
+    }
 }
 
 #[pymethods]
@@ -249,6 +276,14 @@ impl Listener {
 
     fn disconnected(&self) {
         self.count(ListenerStats::disconnected);
+    }
+
+    fn handshake_made(&self, transport: &SecureTransport) {
+        self.count_handshake(|handshakes| transport.count(handshakes));
+    }
+
+    fn handshake_failed(&self, reason: &str, by_peer: bool) {
+        self.count_handshake(|handshakes| handshakes.failed(reason, by_peer));
     }
 
     fn flooded(&self, flood: usize) {

@@ -104,7 +104,7 @@ mod _core {
     use crate::ticket::Ticket;
     #[pymodule_export]
     use crate::tls::{
-        TicketRing, TlsClient, TlsServer, is_tls_name, tls_pair_fault, tls_roots_fault,
+        TicketRing, TlsClient, TlsServer, is_tls_name, tls_facts, tls_pair_fault, tls_roots_fault,
     };
 
     #[pymodule_init]

@@ -7,6 +7,7 @@
 
 use std::cell::RefCell;
 
+use meshcore_core::exchange::Handshakes;
 use meshcore_core::tls::{Clock, Failure, Opened, Session, Version};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
@@ -119,6 +120,13 @@ impl SecureTransport {
                 several.iter().for_each(|piece| plain.extend_from_slice(piece));
                 seal(plain)
             }),
+        }
+    }
+
+    /// Counts what was agreed, if it was.
+    pub(crate) fn count(&self, handshakes: &Handshakes) {
+        if let Some(agreed) = self.session.agreed() {
+            handshakes.made(agreed.suite, agreed.alpn.as_deref(), agreed.resumed);
         }
     }
 

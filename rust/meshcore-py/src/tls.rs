@@ -1,8 +1,8 @@
 //! TLS contexts: what listeners and upstreams are made of.
 
 use meshcore_core::tls::{
-    self, ClientAuth, ClientContext, ClientSpec, Clock, ContextError, Pair, Roots, ServerContext,
-    ServerSpec, Version,
+    self, ClientAuth, ClientContext, ClientSpec, Clock, ContextError, Facts, Pair, Roots,
+    ServerContext, ServerSpec, Version,
 };
 use pyo3::prelude::*;
 
@@ -94,6 +94,13 @@ pub(crate) fn tls_pair_fault(
 ) -> Option<(&'static str, String)> {
     let pair = Pair { server_name: String::new(), chain_pem, key_pem, ocsp_der: None };
     pair.check().err().map(|error| (word(&error), error.to_string()))
+}
+
+/// Names, first and last second of each certificate in a PEM text.
+#[pyfunction]
+pub(crate) fn tls_facts(pem: &[u8]) -> PyResult<Vec<(Vec<String>, u64, u64)>> {
+    let facts = Facts::read(pem).map_err(refused)?;
+    Ok(facts.into_iter().map(|each| (each.names, each.not_before_s, each.not_after_s)).collect())
 }
 
 /// What is wrong with certificates of authorities.

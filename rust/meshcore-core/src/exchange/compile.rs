@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::client_address::Trust;
 use super::compiled::{Compiled, Listener, Map};
 use super::control::Control;
+use super::handshakes::Handshakes;
 use super::key::{Key, Stack};
 use super::layer::{Guard, Limiters, Maker, Op};
 use super::local_reply;
@@ -51,6 +52,7 @@ impl Control {
             spec.retry_budget_percent,
             spec.retry_budget_floor,
         );
+        let handshakes = self.handshakes(spec.tls, Key::UpstreamHandshakes(name))?;
         let share = ClientShare::new(spec.client_share_percent);
         let salt = bytes_key(self.seed(), name.as_bytes());
         Ok(Arc::new(Upstream {
@@ -64,7 +66,17 @@ impl Control {
             share,
             salt,
             retries,
+            handshakes,
         }))
+    }
+
+    /// Where handshakes are counted, if there are any.
+    fn handshakes(&self, tls: bool, key: Key<'_>) -> Result<Option<Handshakes>, String> {
+        if !tls {
+            return Ok(None);
+        }
+        let block = self.block(Kind::Counters, key, Handshakes::WORDS)?;
+        Ok(Some(Handshakes::new(block, self.worker_slot)))
     }
 
     /// Endpoints and their ids: an address that stays keeps its id, no other ever gets it.
@@ -120,6 +132,7 @@ impl Control {
             body_rate: spec.body_bytes_per_second,
             routing: ListenerId::new(name, spec.match_first),
             stats: ListenerStats::new(counts, gauges, self.worker_slot),
+            handshakes: self.handshakes(spec.tls, Key::ListenerHandshakes(name))?,
         }));
         Ok(())
     }

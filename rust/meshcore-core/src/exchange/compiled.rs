@@ -8,6 +8,7 @@ use hashbrown::HashMap;
 
 use super::client_address::{Client, Trust};
 use super::guards::Guards;
+use super::handshakes::Handshakes;
 use super::layer::{Op, PythonLayer};
 use super::networks::Networks;
 use super::peer::Peer;
@@ -41,6 +42,8 @@ pub struct Listener {
     pub(super) routing: ListenerId,
     /// What happened on it.
     pub stats: ListenerStats,
+    /// Its TLS handshakes, if it ends TLS.
+    pub handshakes: Option<Handshakes>,
 }
 
 impl Listener {

@@ -25,6 +25,10 @@ pub(super) enum Key<'a> {
     Endpoint { upstream: &'a str, address: &'a str },
     /// What is counted of a listener or a route.
     Stats(Stack<'a>),
+    /// The TLS handshakes of a listener.
+    ListenerHandshakes(&'a str),
+    /// The TLS handshakes with an upstream.
+    UpstreamHandshakes(&'a str),
     /// A layer, whatever its rate.
     Layer(Stack<'a>, LayerKey<'a>),
     /// A limiter at a rate: its words mean nothing at another.
@@ -110,6 +114,10 @@ impl Display for Key<'_> {
                 write!(f, "upstream/{}/endpoint/{}", Part(upstream), Part(address))
             }
             Self::Stats(stack) => stack.fmt(f),
+            Self::ListenerHandshakes(name) => {
+                write!(f, "{}/handshakes", Stack::Listener(name))
+            }
+            Self::UpstreamHandshakes(name) => write!(f, "upstream/{}/handshakes", Part(name)),
             Self::Layer(stack, layer) => write!(f, "{stack}/layer/{layer}"),
             Self::Limiter(stack, layer, Rate { tokens, period_ns, burst }) => {
                 write!(f, "{}{AT}{tokens}:{period_ns}:{burst}", Self::Layer(stack, layer))
@@ -168,6 +176,8 @@ mod tests {
             Key::Requests(a),
             Key::Retries(a),
             Key::UpstreamBreaker(a),
+            Key::ListenerHandshakes(a),
+            Key::UpstreamHandshakes(a),
             Key::RouteBreaker { upstream: a, route: b },
             Key::Endpoint { upstream: a, address: b },
         ];

@@ -1,5 +1,6 @@
 //! What the words of each kind of block mean, as numbers: programs that agree may share them.
 
+use super::handshakes::Handshakes;
 use super::stats::{ListenerStats, RouteStats};
 use crate::admission::{Breaker, InFlight, RetryBudget, TokenBucket};
 use crate::balance::{EndpointState, Picker};
@@ -49,4 +50,5 @@ pub const LAYOUT: u64 = layout_hash(&[
     ListenerStats::WORDS as u64,
     ListenerStats::GAUGES as u64,
     Histogram::WORDS as u64,
+    Handshakes::WORDS as u64,
 ]);

@@ -2,6 +2,7 @@
 
 use super::compiled::{Compiled, Listener};
 use super::grpc::STATUSES as GRPC_STATUSES;
+use super::handshakes;
 use super::stack::RouteStack;
 use super::upstream::Upstream;
 use crate::admission::{Breaker, State};
@@ -65,31 +66,42 @@ fn of_listeners(text: Exposition, listeners: &[&Listener]) -> Exposition {
         each.filter(|&(_, n)| n > 0)
             .map(|(flood, n)| ([("listener", l.name.as_str()), ("reason", flood.name())], n))
     });
-    text.gauge(
-        "meshcore_listener_connections",
-        "Client connections open now.",
-        each(|l| l.stats.open_connections()),
-    )
-    .counter(
-        "meshcore_listener_connections_total",
-        "Client connections accepted.",
-        each(|l| l.stats.connections()),
-    )
-    .counter(
-        "meshcore_listener_requests_total",
-        "Requests whose head was read.",
-        each(|l| l.stats.requests()),
-    )
-    .counter("meshcore_local_answers_total", "Answers of the proxy itself, by reason.", answers)
-    .counter(
-        "meshcore_requests_cut_total",
-        "Requests that ended without a whole answer, by reason and by whom.",
-        cuts,
-    )
-    .counter(
-        "meshcore_listener_h2_ended_total",
-        "HTTP/2 connections ended with ENHANCE_YOUR_CALM, by what they flooded.",
-        floods,
+    let text = text
+        .gauge(
+            "meshcore_listener_connections",
+            "Client connections open now.",
+            each(|l| l.stats.open_connections()),
+        )
+        .counter(
+            "meshcore_listener_connections_total",
+            "Client connections accepted.",
+            each(|l| l.stats.connections()),
+        )
+        .counter(
+            "meshcore_listener_requests_total",
+            "Requests whose head was read.",
+            each(|l| l.stats.requests()),
+        )
+        .counter("meshcore_local_answers_total", "Answers of the proxy itself, by reason.", answers)
+        .counter(
+            "meshcore_requests_cut_total",
+            "Requests that ended without a whole answer, by reason and by whom.",
+            cuts,
+        )
+        .counter(
+            "meshcore_listener_h2_ended_total",
+            "HTTP/2 connections ended with ENHANCE_YOUR_CALM, by what they flooded.",
+            floods,
+        );
+    let tls: Vec<_> = listeners
+        .iter()
+        .filter_map(|l| Some(("listener", l.name.as_str(), l.handshakes.as_ref()?)))
+        .collect();
+    handshakes::render(
+        text,
+        ("meshcore_listener_tls_handshakes_total", "meshcore_listener_tls_failures_total"),
+        "client",
+        &tls,
     )
 }
 
@@ -140,8 +152,19 @@ fn of_upstreams(text: Exposition, upstreams: &[&Upstream]) -> Exposition {
     let each = |count: fn(&Upstream) -> u64| {
         upstreams.iter().map(move |u| ([("upstream", u.name.as_str())], count(u)))
     };
-    text.gauge("meshcore_upstream_requests", "Requests in flight.", each(|u| u.in_flight.current()))
-        .gauge("meshcore_upstream_retries", "Retries in flight.", each(|u| u.retries.current()))
+    let text = text
+        .gauge("meshcore_upstream_requests", "Requests in flight.", each(|u| u.in_flight.current()))
+        .gauge("meshcore_upstream_retries", "Retries in flight.", each(|u| u.retries.current()));
+    let tls: Vec<_> = upstreams
+        .iter()
+        .filter_map(|u| Some(("upstream", u.name.as_str(), u.handshakes.as_ref()?)))
+        .collect();
+    handshakes::render(
+        text,
+        ("meshcore_upstream_tls_handshakes_total", "meshcore_upstream_tls_failures_total"),
+        "endpoint",
+        &tls,
+    )
 }
 
 fn of_endpoints(text: Exposition, upstreams: &[&Upstream], now: Nanos) -> Exposition {

@@ -23,6 +23,7 @@ mod deadline;
 mod forwarded;
 mod grpc;
 mod guards;
+mod handshakes;
 mod key;
 mod layer;
 mod layout;
@@ -54,6 +55,7 @@ pub use grpc::{
     STATUSES as GRPC_STATUSES, final_status, format_timeout, parse_timeout, status_in,
     status_of_reset,
 };
+pub use handshakes::Handshakes;
 pub use layer::Guard;
 pub use layout::{LAYOUT, word_format};
 pub use local_reply::LocalReply;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::handshakes::Handshakes;
 use super::layer::Guard;
 use crate::admission::{Breaker, ClientShare, InFlight, RetryBudget};
 use crate::balance::{Endpoint, Picker};
@@ -25,6 +26,8 @@ pub struct Upstream {
     /// Tells its clients apart from other upstreams'.
     pub(super) salt: u64,
     pub(super) retries: RetryBudget,
+    /// TLS handshakes with its endpoints, if they speak it.
+    pub handshakes: Option<Handshakes>,
 }
 
 impl Upstream {

@@ -17,9 +17,11 @@ pub struct Failure {
 const DETAIL_BYTES: usize = 200;
 
 impl Failure {
-    pub(super) fn of(error: &Error) -> Self {
+    /// `said` is what the peer was told of it.
+    pub(super) fn of(error: &Error, said: &[u8]) -> Self {
         let by_peer = matches!(error, Error::AlertReceived(_));
-        Self { alert: alert_of(error).and_then(name_of), by_peer, detail: detail_of(error) }
+        let alert = alert_in(said).or_else(|| alert_of(error));
+        Self { alert: alert.and_then(name_of), by_peer, detail: detail_of(error) }
     }
 }
 
@@ -59,7 +61,15 @@ fn old_habit(why: &webpki::Error) -> String {
     }
 }
 
-/// Which alert belongs to a failure. rustls keeps its own table to itself; where that sends one
+/// The alert in a record that is not sealed (RFC 8446 §5.1, §6), as all are before keys are known.
+fn alert_in(record: &[u8]) -> Option<AlertDescription> {
+    match *record {
+        [0x15, _, _, 0, 2, _, description] => Some(description.into()),
+        _ => None,
+    }
+}
+
+/// Which alert belongs to a failure, where it was sealed. rustls keeps its own table to itself; where that sends one
 /// whose name is not told by the error's kind there is none here.
 fn alert_of(error: &Error) -> Option<AlertDescription> {
     Some(match error {
@@ -79,6 +89,11 @@ fn alert_of(error: &Error) -> Option<AlertDescription> {
 
 macro_rules! names {
     ($($variant:ident = $name:literal,)+) => {
+        impl Failure {
+            /// The names of all alerts that are known.
+            pub const ALERTS: &'static [&'static str] = &[$($name),+];
+        }
+
         fn name_of(alert: AlertDescription) -> Option<&'static str> {
             match alert {
                 $(AlertDescription::$variant => Some($name),)+

@@ -225,8 +225,9 @@ impl Session {
             self.fail(why);
         }
         if let Err(error) = result {
+            let said = self.own.len();
             on!(&mut self.side, m => last_words(&mut **m, &mut self.own));
-            self.fail(Failure::of(&error));
+            self.fail(Failure::of(&error, &self.own[said..]));
         }
         if self.closed {
             self.own.clear(); // behind our end nothing is said, not an alert either
@@ -296,7 +297,7 @@ impl Session {
         self.peer_closed |= told.peer_closed;
         result.unwrap_or_else(|error| {
             on!(&mut self.side, m => last_words(&mut **m, &mut self.own));
-            self.fail(Failure::of(&error));
+            self.fail(Failure::of(&error, &[]));
             None
         })
     }

@@ -327,7 +327,7 @@ impl Again {
         };
         verified.map_err(|error| {
             self.forget(found.map(|(leaf, _)| leaf));
-            Failure { alert: None, ..Failure::of(&error) }
+            Failure { alert: None, ..Failure::of(&error, &[]) }
         })
     }
 

@@ -960,6 +960,11 @@ class Peer:
 class Listener:
     """A listener's stack; outlives reloads."""
 
+    @property
+    def key(self) -> int:
+        """Stands for the client among others: one for all addresses that are one client's, as those
+        of a /64."""
+
     def begin(self, request: Request, peer: Peer, now_ns: int) -> Ticket:
         """Run the stack up to its first verdict: one call for a stack without Python layers."""
 
@@ -984,9 +989,15 @@ class Listener:
         """Count a TLS handshake by what was agreed."""
 
     def handshake_failed(self, reason: str, by_peer: bool) -> None:
+    def handshake_began(self) -> None:
+        """A connection is there whose TLS is not agreed yet."""
+
+    def handshake_ended(self) -> None:
+        """Its TLS is agreed, or it is gone; once for each `handshake_began`."""
+
         """Count one that came to nothing, or TLS that failed behind it: for an alert, by its name
-        in RFC 8446, ``timeout``, ``closed`` or ``no_tls``; all else is ``other``. ``by_peer``: the
-        client ended it."""
+        in RFC 8446, ``timeout``, ``closed``, ``no_tls`` or ``overflow``; all else is ``other``.
+        ``by_peer``: the client ended it."""
 
     def flooded(self, flood: int) -> None:
         """Count a connection that was ended for a flood (`H2ServerCodec.flood`)."""

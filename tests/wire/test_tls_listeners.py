@@ -106,8 +106,9 @@ def test_of_many_handshakes_that_fail_some_are_told(
 ) -> None:
     async def go() -> None:
         async with secured(serve, certificates) as proxy:
+            context = ssl.create_default_context()
             for _ in range(40):
-                async with streams(proxy, ssl.create_default_context()) as client:
+                async with streams(proxy, context) as client:
                     with suppress(ssl.SSLError):
                         await client.shake()
             await eventually(lambda: gauges(proxy) == {})

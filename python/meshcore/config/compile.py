@@ -103,6 +103,7 @@ def _listener(name: str, model: Listener, files: _Files, keep_case: bool) -> Lis
         idle_timeout_ns=model.timeouts.idle or MAX_DURATION,
         tls_handshake_timeout_ns=model.timeouts.tls_handshake or MAX_DURATION,
         max_connections=model.limits.connections,
+        max_handshakes=model.limits.handshakes,
         header_bytes=model.limits.header_bytes,
         headers=model.limits.headers,
         target_bytes=model.limits.target_bytes,

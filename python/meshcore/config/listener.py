@@ -84,6 +84,13 @@ class ListenerLimits(Model):
     target_bytes: HeadSize = size("8KiB", "Most bytes of the request target; more is answered 414.")
     body_bytes: Size | None = Field(
         None, description="Most bytes of a request's body; more is answered 413. Any if absent."
+    handshakes: int = Field(
+        1_000,
+        ge=1,
+        le=1 << 20,
+        description="Most connections of a worker whose TLS is not agreed yet, beside "
+        "`connections`; one more ends the one that waited longest, of the client that has most.",
+    )
     )
     # `mod_reqtimeout` of Apache httpd has the same default: body=20,MinRate=500.
     body_bytes_per_second: BodyRate = Field(

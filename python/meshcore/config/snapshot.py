@@ -101,6 +101,8 @@ class ListenerSpec:
     max_connections: int
     header_bytes: int
     headers: int
+    max_handshakes: int
+    """Of each worker."""
     target_bytes: int
     body_bytes: int | None
     """``None``: any."""

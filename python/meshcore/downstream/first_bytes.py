@@ -30,8 +30,11 @@ class FirstBytes(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The loop accepted a client."""
         self.adopt(cast("asyncio.Transport", transport))
-        if not self._listener.admit(self):
+        if not self._admitted():
             self.abort()
+
+    def _admitted(self) -> bool:
+        return self._listener.admit(self)
 
     def adopt(self, transport: asyncio.Transport) -> None:
         """Look at a transport that the listener has let in."""
@@ -46,24 +49,27 @@ class FirstBytes(asyncio.Protocol):
         self._due_ns = min(self._due_ns, due_ns)
         self._listener.deadlines.arm(self._slot, self._due_ns)
 
-    def _leave_to(self, connection: Connection) -> asyncio.Transport:
-        """It is known what it is. The transport tells this no more."""
+    def _leave_to(self, connection: Connection) -> tuple[asyncio.Transport, bool]:
+        """It is known what it is. The transport tells this no more; whether there is room."""
         transport, self._transport = self._transport, None
         assert transport is not None
         self._listener.deadlines.remove(self._slot)
-        self._listener.replace(self, connection)
-        return transport
+        return transport, self._listener.replace(self, connection)
 
     def _hand_over(
         self, connection: Http1Connection | Http2Connection | FirstBytes, rest: bytes
-    ) -> None:
-        transport = self._leave_to(connection)
+    ) -> bool:
+        transport, has_room = self._leave_to(connection)
         transport.set_protocol(connection)
         connection.adopt(transport)
+        if not has_room:
+            connection.abort()
+            return False
         if self.peer is not None:
             connection.peer = self.peer
         if rest:
             connection.data_received(rest)
+        return True
 
     def eof_received(self) -> None:
         """The client left without a word. The transport closes."""
@@ -78,6 +84,11 @@ class FirstBytes(asyncio.Protocol):
     def _socket_peer(self) -> Peer:
         assert self._transport is not None
         return self._listener.peer_of(self._transport.get_extra_info("peername"))
+
+    def make_place(self) -> None:
+        """Go: too many handshakes are to come."""
+        self._listener.stack.handshake_failed("overflow", by_peer=False)
+        self.abort()
 
     def _refuse(self, answer: Answer) -> None:
         """Cut it, which cannot be answered, and say why."""

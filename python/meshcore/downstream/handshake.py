@@ -41,7 +41,7 @@ class SecureDetection(FirstBytes):
         if data.startswith(_HANDSHAKE):
             handshake = Handshake(listener, self.peer)
             secure = listener.secured(handshake)
-            transport = self._leave_to(handshake)
+            transport, _ = self._leave_to(handshake)
             transport.set_protocol(cast("asyncio.BaseProtocol", secure))
             secure.connection_made(transport)
             handshake.begin(secure, self._due_ns)
@@ -52,8 +52,11 @@ class SecureDetection(FirstBytes):
             self._refuse(Answer.for_reason(Reason.BAD_REQUEST, other or _NO_TLS))
         else:
             connection = Http1Connection(listener)
-            self._hand_over(connection, b"")
-            connection.refuse(Answer.for_reason(Reason.BAD_REQUEST, _PLAIN), now_ns())
+            if self._hand_over(connection, b""):
+                connection.refuse(Answer.for_reason(Reason.BAD_REQUEST, _PLAIN), now_ns())
+
+    def _admitted(self) -> bool:
+        return self._listener.admit_handshake(self, self._socket_peer().key)
 
     def _wait_ns(self) -> int:
         return DRAIN_NS if self._listener.draining else self._listener.spec.tls_handshake_timeout_ns
@@ -90,8 +93,7 @@ class FailedHandshakes:
 
 
 class Handshake(asyncio.BaseProtocol):
-    """A connection whose handshake is under way: counted like any other, and handed over as soon as
-    it is done."""
+    """A connection whose handshake is under way; handed over as soon as it is done."""
 
     __slots__ = ("_due_ns", "_ended", "_listener", "_peer", "_slot", "_transport")
 
@@ -119,9 +121,11 @@ class Handshake(asyncio.BaseProtocol):
             secure.abort()
             return
         connection = (Http2Connection if h2 else Http1Connection)(listener, secure=True)
-        listener.replace(self, connection)
+        has_room = listener.replace(self, connection)
         secure.set_protocol(connection)
         connection.adopt(cast("asyncio.Transport", secure))
+        if not has_room:
+            connection.abort()
         if self._peer is not None:
             connection.peer = self._peer
 
@@ -154,6 +158,11 @@ class Handshake(asyncio.BaseProtocol):
     def end(self, now: int) -> None:
         """The time to drain is over, and nothing was asked."""
         self._ended = ("closed", False)
+        self.abort()
+
+    def make_place(self) -> None:
+        """Go: there are too many."""
+        self._ended = ("overflow", False)
         self.abort()
 
     def abort(self) -> None:

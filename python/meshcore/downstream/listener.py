@@ -10,6 +10,7 @@ from meshcore._core import now_ns
 from meshcore.codec.engines import server_engine
 from meshcore.downstream.detect import Detection
 from meshcore.downstream.handshake import FailedHandshakes, Handshake, SecureDetection
+from meshcore.downstream.handshakes import Handshakes
 from meshcore.downstream.http1 import DRAIN_QUIET_NS, LINGER_NS, Http1Connection
 from meshcore.downstream.http2 import Http2Connection
 from meshcore.downstream.proxy_protocol import ProxyHeader
@@ -54,6 +55,13 @@ class Connection(Protocol):
         """Cut it."""
 
 
+class Shaking(Connection, Protocol):
+    """A connection whose TLS is not agreed yet."""
+
+    def make_place(self) -> None:
+        """Go: there are too many."""
+
+
 class Listener:
     """Accepts connections for one `bind` of the configuration."""
 
@@ -74,7 +82,9 @@ class Listener:
         self._engine = engine
         self._sockets: dict[int, socket.socket] = {}
         self._servers: dict[int, asyncio.Server] = {}
-        self._connections: dict[Connection, None] = {}  # in the order they came
+        # In the order they came, and whether they have a connection's place.
+        self._connections: dict[Connection, bool] = {}
+        self._handshakes: Handshakes[Shaking] = Handshakes()
         self.drained_since_ns = 0
         self._ended = False  # the time to drain is over
         self._end_slot: int | None = None  # of the deadlines, once the time to drain is over
@@ -229,21 +239,67 @@ class Listener:
         if self.stack.connected() > self.spec.max_connections or self._ended:
             self.stack.disconnected()
             return False
-        self._connections[connection] = None
+        self._connections[connection] = True
         self._idle.clear()
         return True
 
-    def replace(self, connection: Connection, by: Connection) -> None:
-        """It is known now what the connection speaks."""
-        self._connections.pop(connection, None)
-        self._connections[by] = None
+    @property
+    def ends_tls(self) -> bool:
+        """Whether a new connection begins with a handshake."""
+        return self._tls is not None
+
+    def admit_handshake(self, connection: Shaking, crowd: int) -> bool:
+        """Take one in that is no connection before its TLS is agreed; false at the listener's end.
+        One too many ends another, as `Handshakes` says; ``crowd`` stands for the client."""
+        if self._ended:
+            return False
+        self._connections[connection] = False
+        self._idle.clear()
+        self._handshakes.begin(connection, crowd)
+        self.stack.handshake_began()
+        if len(self._handshakes) > self.spec.max_handshakes:
+            eldest = self._handshakes.eldest()
+            self._end_handshake(eldest)
+            eldest.make_place()
+        return True
+
+    def announced_handshake(self, connection: Shaking, crowd: int) -> None:
+        """It is known now whose handshake is to come."""
+        if connection in self._handshakes:
+            self._handshakes.rename(connection, crowd)
+
+    def _end_handshake(self, connection: object) -> bool:
+        is_ended = self._handshakes.end(connection)
+        if is_ended:
+            self.stack.handshake_ended()
+        return is_ended
+
+    def replace(self, connection: Connection, by: Connection) -> bool:
+        """It is known now what the connection speaks. False when its TLS is agreed, and there are
+        as many connections as there may be: then it is to be cut."""
+        has_place = self._connections.pop(connection, False)
+        self._connections[by] = has_place
+        if connection not in self._handshakes:
+            return True
+        if isinstance(by, SecureDetection | Handshake):
+            self._handshakes.pass_on(connection, by)
+            return True
+        self._end_handshake(connection)
+        if self.admit(by):
+            return True
+        self._forget(by)
+        return False
 
     def leave(self, connection: Connection) -> None:
         """A connection is gone. One that was not let in had no place."""
-        if connection not in self._connections:
-            return
-        del self._connections[connection]
-        self.stack.disconnected()
+        if connection in self._connections:
+            self._forget(connection)
+
+    def _forget(self, connection: Connection) -> None:
+        if self._connections.pop(connection):
+            self.stack.disconnected()
+        else:
+            self._end_handshake(connection)
         if not self._connections:
             self._idle.set()
 

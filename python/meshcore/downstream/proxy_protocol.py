@@ -22,6 +22,11 @@ class ProxyHeader(FirstBytes):
 
     __slots__ = ()
 
+    def _admitted(self) -> bool:
+        if self._listener.ends_tls:
+            return self._listener.admit_handshake(self, self._socket_peer().key)
+        return super()._admitted()
+
     def adopt(self, transport: asyncio.Transport) -> None:
         """Hear only whom the listener hears."""
         super().adopt(transport)
@@ -42,6 +47,8 @@ class ProxyHeader(FirstBytes):
             return
         if found is not None:
             size, self.peer = found
+            if self.peer is not None:
+                self._listener.announced_handshake(self, self.peer.key)
             self._hand_over(self._listener.begins_as(self._listener), first[size:])
 
     def on_deadline(self, now: int) -> None:

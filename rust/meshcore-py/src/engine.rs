@@ -33,6 +33,11 @@ impl Peer {
     fn address(&self) -> &str {
         self.0.text()
     }
+
+    #[getter]
+    fn key(&self) -> u64 {
+        self.0.key()
+    }
 }
 
 /// Upstream, route, state, time left in nanoseconds, and failures in a row, calls and failures.
@@ -276,6 +281,14 @@ impl Listener {
 
     fn disconnected(&self) {
         self.count(ListenerStats::disconnected);
+    }
+
+    fn handshake_began(&self) {
+        self.count(ListenerStats::handshake_began);
+    }
+
+    fn handshake_ended(&self) {
+        self.count(ListenerStats::handshake_ended);
     }
 
     fn handshake_made(&self, transport: &SecureTransport) {

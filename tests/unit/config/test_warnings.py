@@ -246,13 +246,15 @@ def test_what_is_for_requests_that_are_sent_on(key: str) -> None:
 
 def test_other_times_that_never_take_effect() -> None:
     text = (
-        "version: 1\nlisteners: {e: {bind: a:1, timeouts: {tls_handshake: 1s}}}\n"
+        "version: 1\nlisteners: {e: {bind: a:1, timeouts: {tls_handshake: 1s},"
+        " limits: {handshakes: 9}}}\n"
         "routes: [{name: r, upstream: u}]\n"
         "upstreams: {u: {endpoints: ['127.0.0.1:1'], ejection: {eject_for: 10m, max_eject_for: 5m},"
         " h2: {ping: 0, ping_timeout: 1s}}}\n"
     )
     assert [line.split(": ", 2)[1] for line in warnings(text)] == [
         "listeners.e.timeouts.tls_handshake",
+        "listeners.e.limits.handshakes",
         "upstreams.u.ejection.max_eject_for",
         "upstreams.u.h2.ping_timeout",
     ]

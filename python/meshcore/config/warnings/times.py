@@ -24,6 +24,9 @@ def idle_times(config: Config) -> Iterator[Fault]:
         if listener.tls is None and "tls_handshake" in listener.timeouts.model_fields_set:
             path: _Path = ("listeners", name, "timeouts", "tls_handshake")
             yield Fault(path, "never takes effect: without tls there is no handshake")
+        if listener.tls is None and "handshakes" in listener.limits.model_fields_set:
+            path = ("listeners", name, "limits", "handshakes")
+            yield Fault(path, "never takes effect: without tls there is no handshake")
     for number, route in enumerate(config.routes):
         yield from _of_route(number, route, config)
     for name, upstream in config.upstreams.items():

@@ -29,11 +29,12 @@ const ALPN: [&str; 3] = ["", "http/1.1", "h2"];
 const KINDS: [&str; 2] = ["full", "resumed"];
 /// Why a handshake came to nothing: the alerts of RFC 8446 §6 and those of its extensions, and what
 /// there is no alert for.
-const REASONS: [&str; 32] = [
+const REASONS: [&str; 33] = [
     "other",
     "timeout",
     "closed",
     "no_tls",
+    "overflow",
     "close_notify",
     "unexpected_message",
     "bad_record_mac",

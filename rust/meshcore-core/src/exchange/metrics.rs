@@ -72,6 +72,14 @@ fn of_listeners(text: Exposition, listeners: &[&Listener]) -> Exposition {
             "Client connections open now.",
             each(|l| l.stats.open_connections()),
         )
+        .gauge(
+            "meshcore_listener_handshakes",
+            "Connections whose TLS is not agreed yet.",
+            listeners
+                .iter()
+                .filter(|l| l.handshakes.is_some())
+                .map(|l| ([("listener", l.name.as_str())], l.stats.open_handshakes())),
+        )
         .counter(
             "meshcore_listener_connections_total",
             "Client connections accepted.",

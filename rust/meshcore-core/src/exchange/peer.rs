@@ -49,9 +49,9 @@ impl Peer {
         &self.text
     }
 
-    /// The limiter key of the peer itself.
+    /// The limiter key of the peer itself: one for all addresses that are one client's.
     #[must_use]
-    pub(super) fn key(&self) -> u64 {
+    pub fn key(&self) -> u64 {
         self.key
     }
 

@@ -107,7 +107,7 @@ impl ListenerStats {
     /// cut by reason.
     pub const WORDS: usize = CUTS + Reason::ALL.len();
     /// Words of its block of gauges.
-    pub const GAUGES: usize = 1;
+    pub const GAUGES: usize = 2;
 
     /// Over a block of [`Self::WORDS`] and one of [`Self::GAUGES`], as the worker in `slot`
     /// writes them.
@@ -141,6 +141,22 @@ impl ListenerStats {
     /// A client's connection is gone; once for each [`Self::connected`].
     pub fn disconnected(&self) {
         self.open.dec(0);
+    }
+
+    /// A handshake is under way.
+    pub fn handshake_began(&self) {
+        self.open.inc(1);
+    }
+
+    /// It is over, or came to nothing; once for each [`Self::handshake_began`].
+    pub fn handshake_ended(&self) {
+        self.open.dec(1);
+    }
+
+    /// Handshakes under way.
+    #[must_use]
+    pub fn open_handshakes(&self) -> u64 {
+        self.open.get(1)
     }
 
     /// A connection was ended for a flood of frames.

@@ -1,0 +1,93 @@
+"""Connections of a listener whose TLS is not agreed yet: bounded for themselves."""
+
+from __future__ import annotations
+
+from typing import Generic, TypeVar
+
+Holder = TypeVar("Holder")
+
+
+class _Place(Generic[Holder]):
+    """What one of them holds, whatever it is called in the meantime."""
+
+    __slots__ = ("crowd", "holder")
+
+    def __init__(self, holder: Holder, crowd: int) -> None:
+        self.holder = holder
+        self.crowd = crowd
+
+
+class Handshakes(Generic[Holder]):
+    """Those under way, by the addresses that they come from. Every operation is O(1).
+
+    One too many ends another: of the address that has most of them (of several such the one that
+    has had so many longest) the one that has been there for longest. So whoever opens connections
+    and says nothing shuts out nobody who comes from elsewhere; and from many addresses only those
+    who need longer than it takes to open as many as there may be.
+    """
+
+    __slots__ = ("_by_size", "_crowds", "_most", "_places")
+
+    def __init__(self) -> None:
+        self._places: dict[object, _Place[Holder]] = {}
+        self._crowds: dict[int, dict[_Place[Holder], None]] = {}  # in the order they came
+        self._by_size: dict[int, dict[int, None]] = {}
+        self._most = 0
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __contains__(self, holder: object) -> bool:
+        return holder in self._places
+
+    def begin(self, holder: Holder, crowd: int) -> None:
+        """One more, of those that ``crowd`` tells from others."""
+        place = self._places[holder] = _Place(holder, crowd)
+        self._join(place)
+
+    def pass_on(self, holder: object, to: Holder) -> None:
+        """It is another object now, in the same place."""
+        place = self._places[to] = self._places.pop(holder)
+        place.holder = to
+
+    def rename(self, holder: Holder, crowd: int) -> None:
+        """It is known now from where it really comes."""
+        place = self._places[holder]
+        self._quit(place)
+        place.crowd = crowd
+        self._join(place)
+
+    def end(self, holder: object) -> bool:
+        """It is over. False if it was before."""
+        place = self._places.pop(holder, None)
+        if place is not None:
+            self._quit(place)
+        return place is not None
+
+    def eldest(self) -> Holder:
+        """Who makes place when there are too many. There must be one."""
+        crowd = next(iter(self._by_size[self._most]))
+        return next(iter(self._crowds[crowd])).holder
+
+    def _join(self, place: _Place[Holder]) -> None:
+        crowd = self._crowds.setdefault(place.crowd, {})
+        crowd[place] = None
+        self._resize(place.crowd, len(crowd) - 1, len(crowd))
+
+    def _quit(self, place: _Place[Holder]) -> None:
+        crowd = self._crowds[place.crowd]
+        del crowd[place]
+        self._resize(place.crowd, len(crowd) + 1, len(crowd))
+        if not crowd:
+            del self._crowds[place.crowd]
+
+    def _resize(self, crowd: int, before: int, now: int) -> None:
+        if before:
+            same = self._by_size[before]
+            del same[crowd]
+            if not same:
+                del self._by_size[before]
+        if now:
+            self._by_size.setdefault(now, {})[crowd] = None
+        if now > self._most or (before == self._most and before not in self._by_size):
+            self._most = now

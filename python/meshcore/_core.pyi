@@ -1294,6 +1294,7 @@ class TlsClient:
 class SecureTransport:
     """TLS between a transport of the loop and a protocol: a protocol to the one, a transport to the
     other. The protocol hears of the connection once its handshake is done; of one that fails it
+        min_version: str,
     hears `connection_lost` with a `TlsError`. For the thread of the loop."""
 
     # As a protocol.

@@ -156,10 +156,8 @@ def _admin(model: Admin, files: _Files) -> AdminSpec:
 def _tls(model: ListenerTls, files: _Files) -> TlsSpec:
     pairs = [(None, model.cert, model.key), *((n, x.cert, x.key) for n, x in model.sni.items())]
     return TlsSpec(
-        certificates=tuple(
-            CertificateSpec(name, files.pem(cert), files.pem(key)) for name, cert, key in pairs
-        ),
-        min_version=model.min_version,
+        certificates=tuple(_certificate(name, pair, files) for name, pair in pairs),
+        min_version=model.oldest,
         client_ca_pem=files.authorities(model.client_ca),
     )
 
@@ -179,6 +177,7 @@ def _http2(model: Http2Connection, rates: Http2) -> Http2Spec:
         engine=model.engine,
         streams=model.streams,
         stream_window_bytes=model.stream_window,
+        min_version=model.oldest,
         connection_window_bytes=model.connection_window,
         ping_ns=model.ping,
         ping_timeout_ns=model.ping_timeout,

@@ -27,6 +27,7 @@ from meshcore.config.fields import (
 from meshcore.config.http2 import Http2
 from meshcore.config.layers import ListenerLayer, distinct
 from meshcore.config.paths import ListenerPaths
+from meshcore.config.tls_versions import TlsVersions
 
 
 class Certificate(Model):
@@ -36,14 +37,13 @@ class Certificate(Model):
     key: FilePath = Field(description="File with its private key, not encrypted.")
 
 
-class ListenerTls(Certificate):
+class ListenerTls(TlsVersions, Certificate):
     """TLS towards clients. `cert` and `key` serve every name that `sni` does not."""
 
     sni: dict[HostPattern, Certificate] = Field(
         default_factory=dict,
         description="Further certificates by server name: `api.example.com` or `*.example.com`.",
     )
-    min_version: Literal["1.2", "1.3"] = Field("1.2", description="The oldest TLS that may speak.")
     client_ca: FilePath | None = Field(
         None, description="Clients must show a certificate that this CA file vouches for."
     )

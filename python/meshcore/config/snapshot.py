@@ -135,6 +135,7 @@ class UpstreamTlsSpec:
     key_pem: bytes | None
 
 
+    min_version: str = "1.2"
 @dataclass(frozen=True, slots=True)
 class UpstreamSpec:
     """How connections to an upstream are made and kept; its endpoints are the core's."""

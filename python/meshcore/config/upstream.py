@@ -28,6 +28,7 @@ from meshcore.config.fields import (
 )
 from meshcore.config.http2 import UpstreamHttp2
 from meshcore.config.layers import MAX_FAILURES, CircuitBreaker
+from meshcore.config.tls_versions import TlsVersions
 
 ProxyVersion = Literal["v1", "v2"]
 Lenient = Literal[
@@ -88,7 +89,7 @@ class UpstreamLimits(Model):
     )
 
 
-class UpstreamTls(Model):
+class UpstreamTls(TlsVersions):
     """TLS towards endpoints; `{}` verifies them against the system's CAs."""
 
     ca: FilePath | None = Field(None, description="CA file to verify against; else the system's.")

@@ -23,4 +23,5 @@ def client_context(spec: UpstreamTlsSpec, protocol: str) -> TlsClient:
     if spec.chain_pem is not None and spec.key_pem is not None:
         own = (spec.chain_pem, spec.key_pem)
     ca = spec.ca_pem.encode() if spec.ca_pem is not None else None
-    return TlsClient(ca, own, ALPN[protocol], insecure=spec.insecure)
+    least = spec.min_version
+    return TlsClient(ca, own, ALPN[protocol], least, insecure=spec.insecure, key_log=key_log)

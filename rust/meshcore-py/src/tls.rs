@@ -48,7 +48,8 @@ pub struct TlsServer(ServerContext, Clock);
 #[pymethods]
 impl TlsServer {
     #[new]
-    #[pyo3(signature = (listener, certificates, alpn, min_version, client_ca, tickets))]
+    #[pyo3(signature = (listener, certificates, alpn, min_version, client_ca, tickets, key_log=None))]
+    #[expect(clippy::too_many_arguments, reason = "a listener's TLS is made of as many things")]
     fn new(
         listener: String,
         certificates: Vec<(Option<String>, Vec<u8>, Vec<u8>)>,
@@ -135,7 +136,7 @@ pub struct TlsClient(ClientContext, Clock);
 #[pymethods]
 impl TlsClient {
     #[new]
-    #[pyo3(signature = (ca, certificate, alpn, *, insecure=false))]
+    #[pyo3(signature = (ca, certificate, alpn, min_version, *, insecure=false, key_log=None))]
     fn new(
         ca: Option<Vec<u8>>,
         certificate: Option<(Vec<u8>, Vec<u8>)>,
@@ -157,7 +158,8 @@ impl TlsClient {
             roots,
             pair: certificate.map(pair),
             alpn: words(alpn),
-            least: Version::Tls12,
+            least: least(min_version),
+            key_log: key_log.map(KeyLog::told),
         };
         let clock = Clock::at(unix_ms() / 1000);
         Ok(Self(ClientContext::new(&spec, &clock).map_err(refused)?, clock))
@@ -170,3 +172,4 @@ impl TlsClient {
         Ok(SecureTransport::new(session, self.1.clone(), protocol))
     }
 }
+        min_version: &str,

@@ -47,6 +47,7 @@ __all__ = [
     "H2ServerCodec",
     "Keep",
     "Listener",
+    "KeyLog",
     "LogLines",
     "Next",
     "Outcome",
@@ -1257,6 +1258,13 @@ class TicketRing:
 @final
 class TlsServer:
     """A listener's TLS. Made in a millisecond a certificate; raises `ConfigError`."""
+@final
+class KeyLog:
+    """A file to which secrets of TLS sessions are appended, as NSS writes them."""
+
+    def __new__(cls, path: str | PathLike[str]) -> Self:
+        """Opens it; one that is not there is made for its owner alone. Raises `OSError`."""
+
 
     def __new__(
         cls,
@@ -1269,6 +1277,7 @@ class TlsServer:
     ) -> Self:
         """``certificates``: name, chain and key of each, the first for everybody else too."""
 
+        key_log: KeyLog | None = None,
     def session(self, protocol: object) -> SecureTransport:
         """TLS for a connection that was accepted; ``protocol`` is told as a loop tells it."""
 
@@ -1288,6 +1297,7 @@ class TlsClient:
 
     def session(self, server_name: str, protocol: object) -> SecureTransport:
         """TLS for a connection to an endpoint of this name. Raises `ConfigError` for what is
+        key_log: KeyLog | None = None,
         none."""
 
 @final

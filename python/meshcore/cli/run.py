@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from meshcore.cli.report import reported
+from meshcore._core import KeyLog
+from meshcore.cli.report import REFUSED_BY_SYSTEM, reported
 from meshcore.config.process import MAX_WORKERS
 from meshcore.process.supervisor import run_supervised
 
@@ -19,7 +20,13 @@ from meshcore.process.supervisor import run_supervised
     help="Worker processes; before what the file says. By default one for each core.",
 )
 @click.option("--env", is_flag=True, help="Take ${NAME} in values from the environment.")
-def run(file: Path, workers: int | None, env: bool) -> None:
+@click.option(
+    "--key-log",
+    is_flag=True,
+    help="Write the secrets of all TLS sessions to the file that SSLKEYLOGFILE names, with which "
+    "whoever has it reads what was said. To look into a capture, never to serve.",
+)
+def run(file: Path, workers: int | None, env: bool, key_log: bool) -> None:
     """Serve a configuration FILE until SIGTERM or SIGINT, then drain.
 
     SIGHUP reloads the file, SIGUSR2 upgrades the program; a second SIGTERM ends at once.
@@ -29,6 +36,21 @@ def run(file: Path, workers: int | None, env: bool) -> None:
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     with reported(file):
-        code = run_supervised(file, workers, env=env)
+        code = run_supervised(file, workers, env=env, key_log=secrets)
     if code:
+    secrets = _key_log() if key_log else None
         raise SystemExit(code)
+
+
+def _key_log() -> str:
+    """Where secrets go, which is told loudly. Ends the command where they cannot."""
+    path = os.environ.get("SSLKEYLOGFILE")
+    if not path:
+        raise click.UsageError("--key-log: SSLKEYLOGFILE names no file")
+    try:
+        KeyLog(path)
+    except OSError as error:
+        click.echo(f"meshcore: {path}: {error.strerror or error}", err=True)
+        raise SystemExit(REFUSED_BY_SYSTEM) from None
+    log.warning("SECRETS OF TLS ARE WRITTEN TO %s: whoever reads it reads all traffic", path)
+    return path

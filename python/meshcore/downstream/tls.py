@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from meshcore._core import TicketRing, TlsServer
 
 if TYPE_CHECKING:
+    from meshcore._core import KeyLog
     from meshcore.config.snapshot import ListenerSpec
 
 _KEY_BYTES: Final = 48
@@ -23,10 +24,10 @@ TICKETS: Final = TicketRing()
 TICKETS.set([ticket_key()])
 
 
-def server_context(spec: ListenerSpec) -> TlsServer | None:
+def server_context(spec: ListenerSpec, key_log: KeyLog | None = None) -> TlsServer | None:
     """What a listener ends TLS with, if it does: every certificate, chosen by server name (RFC 6066
     §3), and the protocols that are spoken, the preferred first (RFC 7301). The first certificate is
-    for clients that name nothing or an unknown host.
+    for clients that name nothing or an unknown host. Secrets go to ``key_log``.
 
     Takes a millisecond a certificate. Raises `ConfigError` for what cannot be used.
     """
@@ -40,4 +41,5 @@ def server_context(spec: ListenerSpec) -> TlsServer | None:
         tls.min_version,
         tls.client_ca_pem.encode() if tls.client_ca_pem is not None else None,
         TICKETS,
+        key_log,
     )

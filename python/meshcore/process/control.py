@@ -57,8 +57,11 @@ ANSWER_S: Final = 30.0
 class Control:
     """What `meshcore run` has one of."""
 
-    def __init__(self, file: Path, workers: int | None, *, env: bool = False) -> None:
+    def __init__(
+        self, file: Path, workers: int | None, *, env: bool = False, key_log: str | None = None
+    ) -> None:
         self.file = file
+        self._key_log = key_log
         self._env = env
         self._workers = workers
         self.history = History()
@@ -201,7 +204,7 @@ class Control:
         places, sockets = self._places(self.doors.current, [child.lane])
         assert child.slot is not None
         folder, tickets = str(self.file.parent), self._tickets.keys
-        start = messages.Start(child.slot, self._whole, places, folder, tickets)
+        start = messages.Start(child.slot, self._whole, places, folder, tickets, self._key_log)
         child.send(start, [self.segment.fileno(), *sockets])
 
     def renew_tickets(self) -> None:

@@ -48,6 +48,8 @@ class Start:
     """Of the configuration's file, where layers in Python may be too."""
     tickets: tuple[bytes, ...] = field(repr=False)
     """The keys of TLS tickets."""
+    key_log: str | None
+    """The file to which secrets of TLS are written; ``None``: they are not."""
 
     def outline(self) -> Start:
         """Without what makes it large."""

@@ -47,17 +47,21 @@ SCARCE: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 TELL_AGAIN_S: Final = 60.0
 
 
-def run_supervised(file: Path, workers: int | None, *, env: bool = False) -> int:
-    """Serve a configuration until a signal ends it; the exit code.
+def run_supervised(
+    file: Path, workers: int | None, *, env: bool = False, key_log: str | None = None
+) -> int:
+    """Serve a configuration until a signal ends it; the exit code. Secrets of TLS go to the file
+    ``key_log``.
 
     Raises `ConfigError` and `OSError` when it cannot begin, `WorkerFailedError` when no worker can.
     """
     raise_descriptor_limit()
-    return asyncio.run(_run(file, workers, env=env))
+    control = Control(file, workers, env=env, key_log=key_log)
+    return asyncio.run(_run(control))
 
 
-async def _run(file: Path, workers: int | None, *, env: bool) -> int:
-    supervisor = Supervisor(file, workers, env=env)
+async def _run(control: Control) -> int:
+    supervisor = Supervisor(control)
     try:
         return await supervisor.run()
     except WorkerFailedError as error:
@@ -99,8 +103,8 @@ def _tell_end(init: socket.socket, successor: int, pid: int, code: int) -> None:
 class Supervisor:
     """Ties control, its workers and the world together."""
 
-    def __init__(self, file: Path, workers: int | None, *, env: bool = False) -> None:
-        self._control = Control(file, workers, env=env)
+    def __init__(self, control: Control) -> None:
+        self._control = control
         self._doors = Doors(by_lane=True)
         self._orders = Orders(self._control, self._hand_over)
         self._admin = Admin(Handlers(self._orders, self._orders))

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import uvloop
 
-from meshcore._core import Engine, Segment
+from meshcore._core import Engine, KeyLog, Segment
 from meshcore.downstream.tls import TICKETS
 from meshcore.errors import ConfigError, LayerError
 from meshcore.process import messages
@@ -118,7 +118,8 @@ class WorkerProcess:
             segment = Segment.open(fds[0])
             os.close(fds[0])
             engine = Engine.worker(segment, start.slot, seed=secrets.randbits(64))
-            self._worker = worker = Worker(engine, folder=Path(start.folder))
+            key_log = KeyLog(start.key_log) if start.key_log is not None else None
+            self._worker = worker = Worker(engine, folder=Path(start.folder), key_log=key_log)
             self._drain_s = start.change.drain_ns / 1e9
             TICKETS.set(start.tickets)
             prepared = await worker.prepare(start.change)

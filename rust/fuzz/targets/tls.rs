@@ -33,13 +33,14 @@ fn contexts() -> &'static (ServerContext, ClientContext) {
             least: Version::Tls12,
             clients: ClientAuth::Request(roots.clone()),
             rules: Vec::new(),
-            key_log: false,
+            key_log: None,
         };
         let client = ClientSpec {
             roots: Some(roots),
             pair: None,
             alpn: vec![b"h2".to_vec()],
             least: Version::Tls12,
+            key_log: None,
         };
         let server = ServerContext::new(&server, &ring, &clock).unwrap();
         (server, ClientContext::new(&client, &clock).unwrap())

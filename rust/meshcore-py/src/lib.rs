@@ -104,7 +104,8 @@ mod _core {
     use crate::ticket::Ticket;
     #[pymodule_export]
     use crate::tls::{
-        TicketRing, TlsClient, TlsServer, is_tls_name, tls_facts, tls_pair_fault, tls_roots_fault,
+        KeyLog, TicketRing, TlsClient, TlsServer, is_tls_name, tls_facts, tls_is_for_host,
+        tls_pair_fault, tls_roots_fault, tls_staple,
     };
 
     #[pymodule_init]

@@ -47,6 +47,37 @@ pub struct TlsServer(ServerContext, Clock);
 
 #[pymethods]
 impl TlsServer {
+/// Where secrets of sessions are written: a file that everybody who has it reads all traffic with.
+#[pyclass(frozen, module = "meshcore._core")]
+pub struct KeyLog(Arc<Secrets>);
+
+#[derive(Debug)]
+struct Secrets(File);
+
+impl tls::KeyLog for Secrets {
+    fn log(&self, label: &str, client_random: &[u8], secret: &[u8]) {
+        // A line at once: other processes append to the file too. Of a full disk nobody is told.
+        let line = tls::key_log_line(label, client_random, secret);
+        let _ = (&self.0).write_all(line.as_bytes());
+    }
+}
+
+impl KeyLog {
+    fn told(&self) -> Arc<dyn tls::KeyLog> {
+        Arc::<Secrets>::clone(&self.0)
+    }
+}
+
+#[pymethods]
+impl KeyLog {
+    /// Appends to a file, which is made for its owner alone.
+    #[new]
+    fn new(path: PathBuf) -> PyResult<Self> {
+        let file = OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
+        Ok(Self(Arc::new(Secrets(file))))
+    }
+}
+
     #[new]
     #[pyo3(signature = (listener, certificates, alpn, min_version, client_ca, tickets, key_log=None))]
     #[expect(clippy::too_many_arguments, reason = "a listener's TLS is made of as many things")]
@@ -63,6 +94,7 @@ impl TlsServer {
             chain_pem,
             key_pem,
             ocsp_der: None,
+        key_log: Option<&KeyLog>,
         };
         let roots = client_ca.map(|pem| Roots::from_pem(&pem, b"")).transpose().map_err(refused)?;
         let spec = ServerSpec {
@@ -72,7 +104,7 @@ impl TlsServer {
             least: least(min_version),
             clients: roots.map_or(ClientAuth::None, ClientAuth::Require),
             rules: Vec::new(),
-            key_log: false,
+            key_log: key_log.map(KeyLog::told),
         };
         let clock = Clock::at(unix_ms() / 1000);
         let context = ServerContext::new(&spec, &tickets.0, &clock).map_err(refused)?;
@@ -172,4 +204,5 @@ impl TlsClient {
         Ok(SecureTransport::new(session, self.1.clone(), protocol))
     }
 }
+        key_log: Option<&KeyLog>,
         min_version: &str,

@@ -18,12 +18,18 @@ pub(crate) fn server_spec(pairs: Vec<Pair>) -> ServerSpec {
         least: Version::Tls12,
         clients: ClientAuth::None,
         rules: Vec::new(),
-        key_log: false,
+        key_log: None,
     }
 }
 
 pub(crate) fn client_spec(roots: Roots) -> ClientSpec {
-    ClientSpec { roots: Some(roots), pair: None, alpn: Vec::new(), least: Version::Tls12 }
+    ClientSpec {
+        roots: Some(roots),
+        pair: None,
+        alpn: Vec::new(),
+        least: Version::Tls12,
+        key_log: None,
+    }
 }
 
 pub(crate) fn ring(seed: u8) -> TicketRing {

@@ -107,7 +107,7 @@ async def test_the_watcher_survives_whatever_befalls_it(
 
     monkeypatch.setattr(supervisor, "watch", watch)
     monkeypatch.setattr(supervisor, "WATCH_AGAIN_S", 0.01)
-    whole = supervisor.Supervisor(tmp_path / "mesh.yaml", 1)
+    whole = supervisor.Supervisor(Control(tmp_path / "mesh.yaml", 1))
     watching = asyncio.create_task(whole._keep_watching())
     await asyncio.wait_for(watched.wait(), 10)
     watching.cancel()

@@ -6,6 +6,7 @@ use rustls::ClientConfig;
 use rustls::client::{
     ClientSessionMemoryCache, ClientSessionStore, Resumption, UnbufferedClientConnection,
 };
+use rustls::{ClientConfig, KeyLog};
 use rustls::pki_types::ServerName;
 
 use super::certificates;
@@ -26,6 +27,8 @@ pub struct ClientSpec {
     /// What is offered, the preferred first (RFC 7301).
     pub alpn: Vec<Vec<u8>>,
     /// The oldest version.
+    /// Who is told the secrets of every session.
+    pub key_log: Option<Arc<dyn KeyLog>>,
     pub least: Version,
 }
 
@@ -70,6 +73,9 @@ impl ClientContext {
                     .with_client_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(key)))
             }
         };
+        if let Some(key_log) = &spec.key_log {
+            config.key_log = Arc::clone(key_log);
+        }
         config.alpn_protocols.clone_from(&spec.alpn);
         let kept: Arc<dyn ClientSessionStore> =
             Arc::new(ClientSessionMemoryCache::new(KEPT_SESSIONS));

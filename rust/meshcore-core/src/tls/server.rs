@@ -5,7 +5,7 @@ use std::sync::Arc;
 use aws_lc_rs::digest::{Context, SHA256};
 use rustls::crypto::{CryptoProvider, aws_lc_rs as crypto};
 use rustls::server::{NoServerSessionStorage, UnbufferedServerConnection};
-use rustls::{KeyLogFile, ServerConfig, SupportedProtocolVersion, version};
+use rustls::{KeyLog, ServerConfig, SupportedProtocolVersion, version};
 
 use super::certificates::Certificates;
 use super::tickets::{Refused, Tickets};
@@ -45,8 +45,8 @@ pub struct ServerSpec {
     /// What else decides about a client behind the handshake, in any form: a change of it makes
     /// what was resumed a full handshake.
     pub rules: Vec<u8>,
-    /// Write secrets where `SSLKEYLOGFILE` says.
-    pub key_log: bool,
+    /// Who is told the secrets of every session; for a packet capture to be read.
+    pub key_log: Option<Arc<dyn KeyLog>>,
 }
 
 /// A listener's TLS, shared by its connections.
@@ -90,8 +90,8 @@ impl ServerContext {
         let (ring, refused) = (ring.clone(), Refused::default());
         let tickets = Tickets::new(ring, refused.clone(), bound(spec), TICKET_LIFETIME_S);
         config.ticketer = Arc::new(tickets);
-        if spec.key_log {
-            config.key_log = Arc::new(KeyLogFile::new());
+        if let Some(key_log) = &spec.key_log {
+            config.key_log = Arc::clone(key_log);
         }
         Ok(Self {
             config: Arc::new(config),

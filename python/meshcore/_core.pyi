@@ -6,6 +6,7 @@ sizes are bytes. Classes without a constructor come from others' methods.
 
 from collections.abc import Callable, Sequence
 from enum import IntEnum
+from os import PathLike
 from types import CoroutineType, TracebackType
 from typing import Any, Final, Literal, ParamSpec, Self, TypeVar, final
 
@@ -46,8 +47,8 @@ __all__ = [
     "H2Schedule",
     "H2ServerCodec",
     "Keep",
-    "Listener",
     "KeyLog",
+    "Listener",
     "LogLines",
     "Next",
     "Outcome",
@@ -101,8 +102,10 @@ __all__ = [
     "surely",
     "tell_all",
     "tls_facts",
+    "tls_is_for_host",
     "tls_pair_fault",
     "tls_roots_fault",
+    "tls_staple",
     "unseen_field",
 ]
 
@@ -957,14 +960,14 @@ class Peer:
     def address(self) -> str:
         """The address as text; ``unknown`` for a unix socket."""
 
-@final
-class Listener:
-    """A listener's stack; outlives reloads."""
-
     @property
     def key(self) -> int:
         """Stands for the client among others: one for all addresses that are one client's, as those
         of a /64."""
+
+@final
+class Listener:
+    """A listener's stack; outlives reloads."""
 
     def begin(self, request: Request, peer: Peer, now_ns: int) -> Ticket:
         """Run the stack up to its first verdict: one call for a stack without Python layers."""
@@ -986,16 +989,16 @@ class Listener:
         """Count an answer that was given before a request began; or a cut for its reason, if it
         was not ``sent``."""
 
-    def handshake_made(self, transport: SecureTransport) -> None:
-        """Count a TLS handshake by what was agreed."""
-
-    def handshake_failed(self, reason: str, by_peer: bool) -> None:
     def handshake_began(self) -> None:
         """A connection is there whose TLS is not agreed yet."""
 
     def handshake_ended(self) -> None:
         """Its TLS is agreed, or it is gone; once for each `handshake_began`."""
 
+    def handshake_made(self, transport: SecureTransport) -> None:
+        """Count a TLS handshake by what was agreed."""
+
+    def handshake_failed(self, reason: str, by_peer: bool) -> None:
         """Count one that came to nothing, or TLS that failed behind it: for an alert, by its name
         in RFC 8446, ``timeout``, ``closed``, ``no_tls`` or ``overflow``; all else is ``other``.
         ``by_peer``: the client ended it."""
@@ -1256,28 +1259,29 @@ class TicketRing:
         """These are in force from now on: the first seals, all open. 48 random bytes each."""
 
 @final
-class TlsServer:
-    """A listener's TLS. Made in a millisecond a certificate; raises `ConfigError`."""
-@final
 class KeyLog:
     """A file to which secrets of TLS sessions are appended, as NSS writes them."""
 
     def __new__(cls, path: str | PathLike[str]) -> Self:
         """Opens it; one that is not there is made for its owner alone. Raises `OSError`."""
 
+@final
+class TlsServer:
+    """A listener's TLS. Made in a millisecond a certificate; raises `ConfigError`."""
 
     def __new__(
         cls,
         listener: str,
-        certificates: Sequence[tuple[str | None, bytes, bytes]],
+        certificates: Sequence[tuple[str | None, bytes, bytes, bytes | None]],
         alpn: Sequence[str],
         min_version: str,
         client_ca: bytes | None,
         tickets: TicketRing,
-    ) -> Self:
-        """``certificates``: name, chain and key of each, the first for everybody else too."""
-
         key_log: KeyLog | None = None,
+    ) -> Self:
+        """``certificates``: name, chain, key and OCSP response of each, the first for everybody
+        else too."""
+
     def session(self, protocol: object) -> SecureTransport:
         """TLS for a connection that was accepted; ``protocol`` is told as a loop tells it."""
 
@@ -1290,21 +1294,21 @@ class TlsClient:
         ca: bytes | None,
         certificate: tuple[bytes, bytes] | None,
         alpn: Sequence[str],
+        min_version: str,
         *,
         insecure: bool = False,
+        key_log: KeyLog | None = None,
     ) -> Self:
         """``ca``: whom to believe; ``None``: whom the system believes."""
 
     def session(self, server_name: str, protocol: object) -> SecureTransport:
         """TLS for a connection to an endpoint of this name. Raises `ConfigError` for what is
-        key_log: KeyLog | None = None,
         none."""
 
 @final
 class SecureTransport:
     """TLS between a transport of the loop and a protocol: a protocol to the one, a transport to the
     other. The protocol hears of the connection once its handshake is done; of one that fails it
-        min_version: str,
     hears `connection_lost` with a `TlsError`. For the thread of the loop."""
 
     # As a protocol.
@@ -1361,9 +1365,18 @@ class SecureTransport:
 def is_tls_name(name: str) -> bool:
     """Whether TLS can verify that an endpoint has this name, or address."""
 
-def tls_facts(pem: bytes) -> list[tuple[list[str], int, int]]:
-    """Names, first and last second (since 1970) of each certificate in a PEM text. Raises
-    `ConfigError` where there is none."""
+def tls_facts(pem: bytes) -> list[tuple[list[str], int, int, str | None]]:
+    """Names, first and last second (since 1970) of each certificate in a PEM text, and why others
+    may not believe it. Raises `ConfigError` where there is none."""
+
+def tls_is_for_host(pem: bytes, host: str) -> bool:
+    """Whether the certificate that begins a PEM text is of a host, or of each under ``*.`` of
+    one."""
+
+def tls_staple(chain_pem: bytes, ocsp_der: bytes) -> tuple[str, int, int | None]:
+    """What an OCSP response says of the first certificate of a chain: ``good``, ``revoked`` or
+    ``unknown``, since when, and until when there is to be another, in seconds since 1970. Raises
+    `ConfigError` where it says nothing of it."""
 
 def tls_pair_fault(chain_pem: bytes, key_pem: bytes) -> tuple[str, str] | None:
     """What is wrong with a certificate and its key: a word and a sentence."""

@@ -108,13 +108,13 @@ def authority() -> trustme.CA:
 def server(authority: trustme.CA) -> TlsServer:
     pair = authority.issue_cert("a.test")
     chain = b"".join(each.bytes() for each in pair.cert_chain_pems)
-    certificates = [(None, chain, pair.private_key_pem.bytes())]
+    certificates = [(None, chain, pair.private_key_pem.bytes(), None)]
     return TlsServer("edge", certificates, ["h2", "http/1.1"], "1.2", None, TicketRing())
 
 
 @pytest.fixture
 def ends(authority: trustme.CA, server: TlsServer) -> tuple[End, End]:
-    client = TlsClient(authority.cert_pem.bytes(), None, ["h2"])
+    client = TlsClient(authority.cert_pem.bytes(), None, ["h2"], "1.2")
     return End(client), End(server)
 
 
@@ -278,7 +278,7 @@ def test_an_end_that_nobody_said_is_torn(ends: tuple[End, End]) -> None:
 
 
 def test_a_failure_is_told_once_with_its_alert(authority: trustme.CA, server: TlsServer) -> None:
-    client, far = End(TlsClient(trustme.CA().cert_pem.bytes(), None, [])), End(server)
+    client, far = End(TlsClient(trustme.CA().cert_pem.bytes(), None, [], "1.2")), End(server)
     carry(client, far)
     for end, by_peer in ((client, False), (far, True)):
         assert end.wire.asked == ["close"]
@@ -351,7 +351,7 @@ def test_an_end_holds_nobody(ends: tuple[End, End]) -> None:
 
 
 def test_a_name_that_is_none_is_an_error(authority: trustme.CA) -> None:
-    client = TlsClient(authority.cert_pem.bytes(), None, [])
+    client = TlsClient(authority.cert_pem.bytes(), None, [], "1.2")
     with pytest.raises(ConfigError, match="no server's name"):
         client.session("not a name", Heard())
 

@@ -1,6 +1,7 @@
 """`meshcore run FILE`."""
 
 import logging
+import os
 import sys
 from pathlib import Path
 
@@ -10,6 +11,8 @@ from meshcore._core import KeyLog
 from meshcore.cli.report import REFUSED_BY_SYSTEM, reported
 from meshcore.config.process import MAX_WORKERS
 from meshcore.process.supervisor import run_supervised
+
+log = logging.getLogger("meshcore")
 
 
 @click.command()
@@ -35,10 +38,10 @@ def run(file: Path, workers: int | None, env: bool, key_log: bool) -> None:
     2 when the file is wrong.
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    secrets = _key_log() if key_log else None
     with reported(file):
         code = run_supervised(file, workers, env=env, key_log=secrets)
     if code:
-    secrets = _key_log() if key_log else None
         raise SystemExit(code)
 
 

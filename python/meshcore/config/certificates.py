@@ -6,9 +6,10 @@ import os
 import re
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from meshcore._core import tls_pair_fault, tls_roots_fault
+from meshcore._core import tls_pair_fault, tls_roots_fault, tls_staple
 from meshcore.config.fault import Fault
 from meshcore.config.file import read_pem
+from meshcore.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,6 +32,7 @@ def check_certificates(
                 continue
             path: _Path = (kind, name, "tls")
             yield from _pair(path, tls, folder)
+            yield from _staple(path, tls, folder)
             for key in ("ca", "client_ca"):
                 yield from _authorities((*path, key), tls.get(key), folder)
             yield from _by_name((*path, "sni"), tls.get("sni"), folder)
@@ -41,6 +43,7 @@ def _by_name(path: _Path, sni: object, folder: Path | None) -> Iterator[Fault]:
         for server_name, pair in sni.items():
             if isinstance(pair, dict):
                 yield from _pair((*path, server_name), pair, folder)
+                yield from _staple((*path, server_name), pair, folder)
 
 
 def _file(value: object, folder: Path | None) -> str | None:
@@ -124,6 +127,28 @@ def _loaded(path: _Path, cert: tuple[str, Any], key: tuple[str, Any]) -> Iterato
         yield Fault((*path, "key"), f"{key[0]} is not the key of {cert[0]}", hint)
     else:
         yield Fault((*path, "cert"), f"cannot use {cert[0]} with {key[0]}: {message}")
+
+
+def _staple(path: _Path, pair: dict[str, Any], folder: Path | None) -> Iterator[Fault]:
+    """An OCSP response that is none, or another certificate's."""
+    cert, file = _file(pair.get("cert"), folder), _file(pair.get("ocsp"), folder)
+    if file is None:
+        return
+    response = _read((*path, "ocsp"), file)
+    if isinstance(response, Fault):
+        yield response
+        return
+    chain = _read((*path, "cert"), cert) if cert is not None else None
+    if not isinstance(chain, bytes) or not _labels(chain) & _CERTIFICATES:
+        return  # the certificate's own fault
+    try:
+        tls_staple(chain, response)
+    except ConfigError as error:
+        hint = None
+        if response.lstrip().startswith(b"-----BEGIN"):
+            hint = "it is PEM: openssl ocsp -respout FILE writes DER"
+        reason = error.problems[0].message
+        yield Fault((*path, "ocsp"), f"cannot staple {file} to {cert}: {reason}", hint)
 
 
 def _authorities(path: _Path, value: object, folder: Path | None) -> Iterator[Fault]:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from meshcore.config.admin import Admin
     from meshcore.config.http2 import Http2Connection
-    from meshcore.config.listener import Listener, ListenerTls
+    from meshcore.config.listener import Certificate, Listener, ListenerTls
     from meshcore.config.model import Config
     from meshcore.config.route import Route
     from meshcore.config.upstream import Upstream, UpstreamTls
@@ -154,11 +154,20 @@ def _admin(model: Admin, files: _Files) -> AdminSpec:
 
 
 def _tls(model: ListenerTls, files: _Files) -> TlsSpec:
-    pairs = [(None, model.cert, model.key), *((n, x.cert, x.key) for n, x in model.sni.items())]
+    pairs: list[tuple[str | None, Certificate]] = [(None, model), *model.sni.items()]
     return TlsSpec(
         certificates=tuple(_certificate(name, pair, files) for name, pair in pairs),
         min_version=model.oldest,
         client_ca_pem=files.authorities(model.client_ca),
+    )
+
+
+def _certificate(name: str | None, model: Certificate, files: _Files) -> CertificateSpec:
+    return CertificateSpec(
+        server_name=name,
+        chain_pem=files.pem(model.cert),
+        key_pem=files.pem(model.key),
+        ocsp_der=files.pem(model.ocsp) if model.ocsp else None,
     )
 
 
@@ -168,6 +177,7 @@ def _upstream_tls(model: UpstreamTls, files: _Files) -> UpstreamTlsSpec:
         insecure=model.insecure,
         chain_pem=files.pem(model.cert) if model.cert else None,
         key_pem=files.pem(model.key) if model.key else None,
+        min_version=model.oldest,
     )
 
 
@@ -177,7 +187,6 @@ def _http2(model: Http2Connection, rates: Http2) -> Http2Spec:
         engine=model.engine,
         streams=model.streams,
         stream_window_bytes=model.stream_window,
-        min_version=model.oldest,
         connection_window_bytes=model.connection_window,
         ping_ns=model.ping,
         ping_timeout_ns=model.ping_timeout,

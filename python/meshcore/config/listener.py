@@ -35,6 +35,11 @@ class Certificate(Model):
 
     cert: FilePath = Field(description="File with the certificate and its chain.")
     key: FilePath = Field(description="File with its private key, not encrypted.")
+    ocsp: FilePath | None = Field(
+        None,
+        description="File with what its authority says of it, an OCSP response in DER; clients are "
+        "shown it until it expires.",
+    )
 
 
 class ListenerTls(TlsVersions, Certificate):
@@ -79,11 +84,6 @@ class ListenerLimits(Model):
     """What a listener takes on."""
 
     connections: int = Field(10_000, ge=1, le=1 << 20, description="Most connections at one time.")
-    header_bytes: HeadSize = size("64KiB", "Most bytes of a request's head; more is answered 431.")
-    headers: int = Field(100, ge=1, le=10_000, description="Most fields of a head.")
-    target_bytes: HeadSize = size("8KiB", "Most bytes of the request target; more is answered 414.")
-    body_bytes: Size | None = Field(
-        None, description="Most bytes of a request's body; more is answered 413. Any if absent."
     handshakes: int = Field(
         1_000,
         ge=1,
@@ -91,6 +91,11 @@ class ListenerLimits(Model):
         description="Most connections of a worker whose TLS is not agreed yet, beside "
         "`connections`; one more ends the one that waited longest, of the client that has most.",
     )
+    header_bytes: HeadSize = size("64KiB", "Most bytes of a request's head; more is answered 431.")
+    headers: int = Field(100, ge=1, le=10_000, description="Most fields of a head.")
+    target_bytes: HeadSize = size("8KiB", "Most bytes of the request target; more is answered 414.")
+    body_bytes: Size | None = Field(
+        None, description="Most bytes of a request's body; more is answered 413. Any if absent."
     )
     # `mod_reqtimeout` of Apache httpd has the same default: body=20,MinRate=500.
     body_bytes_per_second: BodyRate = Field(

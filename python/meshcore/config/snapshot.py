@@ -36,6 +36,8 @@ class CertificateSpec:
     """The SNI name or ``*.suffix`` that it serves; ``None`` for every other."""
     chain_pem: bytes
     key_pem: bytes
+    ocsp_der: bytes | None = None
+    """What is stapled to it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,10 +101,10 @@ class ListenerSpec:
     idle_timeout_ns: int
     tls_handshake_timeout_ns: int
     max_connections: int
-    header_bytes: int
-    headers: int
     max_handshakes: int
     """Of each worker."""
+    header_bytes: int
+    headers: int
     target_bytes: int
     body_bytes: int | None
     """``None``: any."""
@@ -133,9 +135,9 @@ class UpstreamTlsSpec:
     insecure: bool
     chain_pem: bytes | None
     key_pem: bytes | None
-
-
     min_version: str = "1.2"
+
+
 @dataclass(frozen=True, slots=True)
 class UpstreamSpec:
     """How connections to an upstream are made and kept; its endpoints are the core's."""

@@ -81,5 +81,5 @@ def _read(snapshot: Snapshot) -> Iterator[Certificate]:
 
 def _facts(chain_pem: bytes, listener: str, upstream: str, server_name: str) -> Certificate:
     chain = tls_facts(chain_pem)
-    not_after_s = min(last for _, _, last in chain)
+    not_after_s = min(last for _, _, last, _ in chain)
     return Certificate(listener, upstream, server_name, tuple(chain[0][0]), not_after_s)

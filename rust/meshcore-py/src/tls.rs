@@ -1,5 +1,11 @@
 //! TLS contexts: what listeners and upstreams are made of.
 
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
 use meshcore_core::tls::{
     self, ClientAuth, ClientContext, ClientSpec, Clock, ContextError, Facts, Pair, Roots,
     ServerContext, ServerSpec, Version,
@@ -35,18 +41,12 @@ impl TicketRing {
 
     /// The first seals, all open. Of 48 bytes each.
     fn set(&self, keys: Vec<[u8; 48]>) -> PyResult<()> {
-        let keys = keys.iter().map(|key| tls::TicketKeys::new(key).map(std::sync::Arc::new));
+        let keys = keys.iter().map(|key| tls::TicketKeys::new(key).map(Arc::new));
         self.0.set(keys.collect::<Result<_, _>>().map_err(refused)?);
         Ok(())
     }
 }
 
-/// Everything of a listener's TLS, compiled.
-#[pyclass(frozen, module = "meshcore._core")]
-pub struct TlsServer(ServerContext, Clock);
-
-#[pymethods]
-impl TlsServer {
 /// Where secrets of sessions are written: a file that everybody who has it reads all traffic with.
 #[pyclass(frozen, module = "meshcore._core")]
 pub struct KeyLog(Arc<Secrets>);
@@ -78,23 +78,29 @@ impl KeyLog {
     }
 }
 
+/// Everything of a listener's TLS, compiled.
+#[pyclass(frozen, module = "meshcore._core")]
+pub struct TlsServer(ServerContext, Clock);
+
+#[pymethods]
+impl TlsServer {
     #[new]
     #[pyo3(signature = (listener, certificates, alpn, min_version, client_ca, tickets, key_log=None))]
     #[expect(clippy::too_many_arguments, reason = "a listener's TLS is made of as many things")]
     fn new(
         listener: String,
-        certificates: Vec<(Option<String>, Vec<u8>, Vec<u8>)>,
+        certificates: Vec<(Option<String>, Vec<u8>, Vec<u8>, Option<Vec<u8>>)>,
         alpn: Vec<String>,
         min_version: &str,
         client_ca: Option<Vec<u8>>,
         tickets: &TicketRing,
+        key_log: Option<&KeyLog>,
     ) -> PyResult<Self> {
-        let pair = |(name, chain_pem, key_pem): (Option<String>, _, _)| Pair {
+        let pair = |(name, chain_pem, key_pem, ocsp_der): (Option<String>, _, _, _)| Pair {
             server_name: name.unwrap_or_default(),
             chain_pem,
             key_pem,
-            ocsp_der: None,
-        key_log: Option<&KeyLog>,
+            ocsp_der,
         };
         let roots = client_ca.map(|pem| Roots::from_pem(&pem, b"")).transpose().map_err(refused)?;
         let spec = ServerSpec {
@@ -129,11 +135,33 @@ pub(crate) fn tls_pair_fault(
     pair.check().err().map(|error| (word(&error), error.to_string()))
 }
 
-/// Names, first and last second of each certificate in a PEM text.
+/// Names, first and last second, and weakness of a certificate.
+type FactsRow = (Vec<String>, u64, u64, Option<String>);
+
+/// Of each certificate in a PEM text.
 #[pyfunction]
-pub(crate) fn tls_facts(pem: &[u8]) -> PyResult<Vec<(Vec<String>, u64, u64)>> {
-    let facts = Facts::read(pem).map_err(refused)?;
-    Ok(facts.into_iter().map(|each| (each.names, each.not_before_s, each.not_after_s)).collect())
+pub(crate) fn tls_facts(pem: &[u8]) -> PyResult<Vec<FactsRow>> {
+    let row = |each: Facts| (each.names, each.not_before_s, each.not_after_s, each.weakness);
+    Ok(Facts::read(pem).map_err(refused)?.into_iter().map(row).collect())
+}
+
+/// Whether a certificate is of a host, or of each under a wildcard.
+#[pyfunction]
+pub(crate) fn tls_is_for_host(pem: &[u8], host: &str) -> bool {
+    tls::is_for_host(pem, host)
+}
+
+/// What an OCSP response says of a certificate: how it stands, since when, until when.
+#[pyfunction]
+pub(crate) fn tls_staple(
+    chain_pem: Vec<u8>,
+    ocsp_der: Vec<u8>,
+) -> PyResult<(&'static str, u64, Option<u64>)> {
+    let server_name = String::new();
+    let pair = Pair { server_name, chain_pem, key_pem: Vec::new(), ocsp_der: Some(ocsp_der) };
+    let staple = pair.staple().map_err(refused)?;
+    let staple = staple.ok_or_else(|| refused(ContextError::NoCertificate))?;
+    Ok((staple.status, staple.this_update_s, staple.next_update_s))
 }
 
 /// What is wrong with certificates of authorities.
@@ -157,6 +185,7 @@ const fn word(error: &ContextError) -> &'static str {
         ContextError::KeyMismatch => "key_mismatch",
         ContextError::UnusableKey(_) => "unusable_key",
         ContextError::UnusableRoots(_) => "unusable_roots",
+        ContextError::BadStaple(_) => "bad_staple",
         ContextError::BadName(_) => "bad_name",
     }
 }
@@ -173,7 +202,9 @@ impl TlsClient {
         ca: Option<Vec<u8>>,
         certificate: Option<(Vec<u8>, Vec<u8>)>,
         alpn: Vec<String>,
+        min_version: &str,
         insecure: bool,
+        key_log: Option<&KeyLog>,
     ) -> PyResult<Self> {
         let pair = |(chain_pem, key_pem)| Pair {
             server_name: String::new(),
@@ -204,5 +235,3 @@ impl TlsClient {
         Ok(SecureTransport::new(session, self.1.clone(), protocol))
     }
 }
-        key_log: Option<&KeyLog>,
-        min_version: &str,

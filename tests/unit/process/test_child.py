@@ -16,6 +16,7 @@ import pytest
 from meshcore.process import messages, supervisor
 from meshcore.process.channel import Inbox, send_message
 from meshcore.process.child import Child, State, command
+from meshcore.process.control import Control
 from meshcore.process.crew import Crew
 
 

@@ -11,7 +11,7 @@ use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{Error, InconsistentKeys, SignatureScheme};
 
-use super::ContextError;
+use super::{Clock, ContextError, Staple};
 
 /// A certificate and its key, as they are in files.
 #[derive(Clone, Debug)]
@@ -33,6 +33,15 @@ impl Pair {
     /// [`ContextError`], as from making a context of it.
     pub fn check(&self) -> Result<(), ContextError> {
         certified(self, &super::server::provider()).map(|_| ())
+    }
+
+    /// What its OCSP response says, if it has one.
+    ///
+    /// # Errors
+    /// [`ContextError`]: it is none, or of another certificate.
+    pub fn staple(&self) -> Result<Option<Staple>, ContextError> {
+        let chain = chain(&self.chain_pem)?;
+        self.ocsp_der.as_deref().map(|der| Staple::of(der, &chain)).transpose()
     }
 }
 
@@ -67,21 +76,55 @@ pub(super) fn certified(
     Ok(Arc::new(made))
 }
 
+/// What a listener shows: a certificate, with what its authority says of it for as long as that is
+/// to be believed (RFC 6960 §4.2.2.1).
+#[derive(Debug)]
+struct Shown {
+    key: Arc<CertifiedKey>,
+    /// The same without a staple, and from when on.
+    bare: Option<(Arc<CertifiedKey>, u64)>,
+}
+
+impl Shown {
+    fn of(pair: &Pair, provider: &CryptoProvider) -> Result<Self, ContextError> {
+        let key = certified(pair, provider)?;
+        let until_s = pair.staple()?.and_then(|staple| staple.next_update_s);
+        let bare = until_s.map(|until_s| {
+            let bare = CertifiedKey::new(key.cert.clone(), Arc::clone(&key.key));
+            (Arc::new(bare), until_s)
+        });
+        Ok(Self { key, bare })
+    }
+
+    fn now(&self, clock: &Clock) -> &Arc<CertifiedKey> {
+        match &self.bare {
+            Some((bare, until_s)) if clock.now().as_secs() > *until_s => bare,
+            _ => &self.key,
+        }
+    }
+}
+
 /// Certificates by the name that a client asks for (RFC 6066 §3).
 #[derive(Debug, Default)]
 pub(super) struct Certificates {
     /// For those that ask for nobody, or for somebody unknown.
-    first: Vec<Arc<CertifiedKey>>,
-    named: HashMap<String, Vec<Arc<CertifiedKey>>, RandomState>,
+    first: Vec<Arc<Shown>>,
+    named: HashMap<String, Vec<Arc<Shown>>, RandomState>,
+    clock: Clock,
 }
 
 impl Certificates {
     /// Of at least one pair: the first one's name is also everybody else's.
-    pub(super) fn of(pairs: &[Pair], provider: &CryptoProvider) -> Result<Self, ContextError> {
-        let mut all = Self::default();
+    pub(super) fn of(
+        pairs: &[Pair],
+        provider: &CryptoProvider,
+        clock: &Clock,
+    ) -> Result<Self, ContextError> {
+        let mut all = Self { clock: clock.clone(), ..Self::default() };
         let first = pairs.first().map(|pair| canonical(&pair.server_name));
         for pair in pairs {
-            let (name, made) = (canonical(&pair.server_name), certified(pair, provider)?);
+            let name = canonical(&pair.server_name);
+            let made = Arc::new(Shown::of(pair, provider)?);
             if Some(&name) == first.as_ref() {
                 all.first.push(Arc::clone(&made));
             }
@@ -90,7 +133,7 @@ impl Certificates {
         if all.first.is_empty() { Err(ContextError::NoCertificate) } else { Ok(all) }
     }
 
-    fn for_name(&self, name: &str) -> &[Arc<CertifiedKey>] {
+    fn for_name(&self, name: &str) -> &[Arc<Shown>] {
         let name = canonical(name);
         let exact = self.named.get(&name);
         let found = exact.or_else(|| {
@@ -108,8 +151,9 @@ impl Certificates {
         offered: &[SignatureScheme],
     ) -> Option<&Arc<CertifiedKey>> {
         let candidates = name.map_or(&self.first[..], |name| self.for_name(name));
-        let fitting = candidates.iter().find(|each| each.key.choose_scheme(offered).is_some());
-        fitting.or_else(|| candidates.first())
+        let signs = |each: &&Arc<Shown>| each.key.key.choose_scheme(offered).is_some();
+        let fitting = candidates.iter().find(signs).or_else(|| candidates.first());
+        fitting.map(|each| each.now(&self.clock))
     }
 }
 

@@ -2,12 +2,11 @@
 
 use std::sync::Arc;
 
-use rustls::ClientConfig;
 use rustls::client::{
     ClientSessionMemoryCache, ClientSessionStore, Resumption, UnbufferedClientConnection,
 };
-use rustls::{ClientConfig, KeyLog};
 use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, KeyLog};
 
 use super::certificates;
 use super::server::{provider, versions};
@@ -27,9 +26,9 @@ pub struct ClientSpec {
     /// What is offered, the preferred first (RFC 7301).
     pub alpn: Vec<Vec<u8>>,
     /// The oldest version.
+    pub least: Version,
     /// Who is told the secrets of every session.
     pub key_log: Option<Arc<dyn KeyLog>>,
-    pub least: Version,
 }
 
 /// An upstream's TLS, shared by its connections.
@@ -73,10 +72,10 @@ impl ClientContext {
                     .with_client_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(key)))
             }
         };
+        config.alpn_protocols.clone_from(&spec.alpn);
         if let Some(key_log) = &spec.key_log {
             config.key_log = Arc::clone(key_log);
         }
-        config.alpn_protocols.clone_from(&spec.alpn);
         let kept: Arc<dyn ClientSessionStore> =
             Arc::new(ClientSessionMemoryCache::new(KEPT_SESSIONS));
         config.resumption = Resumption::store(Arc::clone(&kept));

@@ -17,6 +17,8 @@ pub enum ContextError {
     UnusableKey(String),
     /// Roots, or revocation lists, that verify nothing.
     UnusableRoots(String),
+    /// An OCSP response that is none, or another's.
+    BadStaple(String),
     /// What cannot be verified as a server's name.
     BadName(String),
 }
@@ -30,6 +32,7 @@ impl fmt::Display for ContextError {
             Self::KeyMismatch => f.write_str("the key does not belong to the certificate"),
             Self::UnusableKey(why) => write!(f, "the key cannot be used: {why}"),
             Self::UnusableRoots(why) => write!(f, "verifies nothing: {why}"),
+            Self::BadStaple(why) => f.write_str(why),
             Self::BadName(name) => write!(f, "{name:?} is no server's name"),
         }
     }

@@ -2,13 +2,19 @@
 
 use std::net::IpAddr;
 
-use rustls::pki_types::CertificateDer;
-use x509_cert::Certificate;
-use x509_cert::der::Decode;
+use rustls::pki_types::{CertificateDer, ServerName};
+use webpki::EndEntityCert;
+use x509_cert::der::asn1::{AnyRef, UintRef};
+use x509_cert::der::oid::ObjectIdentifier;
+use x509_cert::der::{Decode, SliceReader};
 use x509_cert::ext::pkix::SubjectAltName;
 use x509_cert::ext::pkix::name::GeneralName;
+use x509_cert::{Certificate, TbsCertificate};
 
 use super::{ContextError, certificates};
+
+/// `rsaEncryption` (RFC 8017 §A.1).
+const RSA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
 
 /// A certificate of a chain.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +25,8 @@ pub struct Facts {
     pub not_before_s: u64,
     /// When it ends: its last second.
     pub not_after_s: u64,
+    /// Why others may not believe it.
+    pub weakness: Option<String>,
 }
 
 impl Facts {
@@ -39,8 +47,56 @@ impl Facts {
             names: names.into_iter().flat_map(|(_, names)| names.0).filter_map(name).collect(),
             not_before_s: read.validity.not_before.to_unix_duration().as_secs(),
             not_after_s: read.validity.not_after.to_unix_duration().as_secs(),
+            weakness: weakness(&read),
         })
     }
+}
+
+/// Whether the certificate that begins a PEM text is of a host, or of each under `*.` of one
+/// (RFC 9525 §6.3). Of one that cannot be read it is not said.
+#[must_use]
+pub fn is_for_host(pem: &[u8], host: &str) -> bool {
+    let Ok(chain) = certificates::chain(pem) else { return true };
+    let host = match host.strip_prefix("*.") {
+        Some(parent) => format!("any-host.{parent}"),
+        None => host.to_owned(),
+    };
+    let (Some(leaf), Ok(host)) = (chain.first(), ServerName::try_from(host)) else { return true };
+    let Ok(leaf) = EndEntityCert::try_from(leaf) else { return true };
+    leaf.verify_is_valid_for_subject_name(&host).is_ok()
+}
+
+/// Fewer are not believed any more (CA/Browser Forum, Baseline Requirements §6.1.5).
+const LEAST_RSA_BITS: usize = 2_048;
+/// Signatures by way of MD5 and SHA-1: with RSA, DSA and ECDSA.
+const BROKEN: [ObjectIdentifier; 5] = [
+    ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.4"),
+    ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.5"),
+    ObjectIdentifier::new_unwrap("1.2.840.10040.4.3"),
+    ObjectIdentifier::new_unwrap("1.2.840.10045.4.1"),
+    ObjectIdentifier::new_unwrap("1.3.14.3.2.29"),
+];
+
+fn weakness(read: &TbsCertificate) -> Option<String> {
+    // A root is believed as it is, however it signed itself.
+    let is_root = read.issuer == read.subject;
+    if !is_root && BROKEN.contains(&read.signature.oid) {
+        return Some("is signed by way of SHA-1 or MD5".to_owned());
+    }
+    let key = &read.subject_public_key_info;
+    if key.algorithm.oid != RSA {
+        return None;
+    }
+    let bits = rsa_bits(key.subject_public_key.raw_bytes())?;
+    (bits < LEAST_RSA_BITS).then(|| format!("has an RSA key of {bits} bits"))
+}
+
+/// RFC 8017 §A.1.1: a sequence that begins with the modulus.
+fn rsa_bits(key: &[u8]) -> Option<usize> {
+    let outer = AnyRef::from_der(key).ok()?;
+    let modulus = UintRef::decode(&mut SliceReader::new(outer.value()).ok()?).ok()?;
+    let first = modulus.as_bytes().first()?;
+    Some(8 * modulus.as_bytes().len() - first.leading_zeros() as usize)
 }
 
 fn name(name: GeneralName) -> Option<String> {

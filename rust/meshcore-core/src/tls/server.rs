@@ -73,7 +73,7 @@ impl ServerContext {
                 Some(verify::clients(roots, true, &provider, clock.now())?)
             }
         };
-        let certificates = Certificates::of(&spec.pairs, &provider)?;
+        let certificates = Certificates::of(&spec.pairs, &provider, clock)?;
         let time = Arc::new(clock.clone());
         let builder = ServerConfig::builder_with_details(Arc::clone(&provider), time)
             .with_protocol_versions(versions(spec.least))

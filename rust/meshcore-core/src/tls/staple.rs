@@ -1,0 +1,137 @@
+//! What an authority says of a certificate: an OCSP response that is stapled to it (RFC 6960).
+//!
+//! Its signature is not looked at: whoever it is told verifies it, and we believe our own files.
+
+use aws_lc_rs::digest::{self, Algorithm};
+use rustls::pki_types::CertificateDer;
+use x509_cert::Certificate;
+use x509_cert::der::asn1::{AnyRef, GeneralizedTime};
+use x509_cert::der::oid::ObjectIdentifier;
+use x509_cert::der::{self, Decode, Encode, Reader, SliceReader, Tag, Tagged};
+
+use super::ContextError;
+
+/// `id-pkix-ocsp-basic` (RFC 6960 §4.2.1).
+const BASIC: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.48.1.1");
+const SHA_1: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.14.3.2.26");
+const SHA_256: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.16.840.1.101.3.4.2.1");
+
+/// What a response says of one certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Staple {
+    /// How it stands: `good`, `revoked` or `unknown`.
+    pub status: &'static str,
+    /// When that was known, in seconds since 1970.
+    pub this_update_s: u64,
+    /// Until when there is to be a newer response; `None`: it says nothing of that.
+    pub next_update_s: Option<u64>,
+}
+
+impl Staple {
+    /// What a response in DER says of the first certificate of a chain. O(bytes).
+    ///
+    /// # Errors
+    /// [`ContextError::BadStaple`]: it is no response, or says nothing of that certificate.
+    pub(super) fn of(der: &[u8], chain: &[CertificateDer<'_>]) -> Result<Self, ContextError> {
+        let leaf = chain.first().ok_or(ContextError::NoCertificate)?;
+        let leaf = Certificate::from_der(leaf);
+        let leaf = leaf.map_err(|why| ContextError::Unreadable(why.to_string()))?.tbs_certificate;
+        let bad = |why: der::Error| ContextError::BadStaple(format!("no OCSP response: {why}"));
+        let issuer = leaf.issuer.to_der().map_err(bad)?;
+        let mut entries = entries(der).map_err(bad)?;
+        while !entries.is_finished() {
+            let entry = Entry::read(&mut entries).map_err(bad)?;
+            if entry.is_of(&issuer, leaf.serial_number.as_bytes()) {
+                return Ok(entry.staple);
+            }
+        }
+        let other = "it says nothing of this certificate".to_owned();
+        Err(ContextError::BadStaple(other))
+    }
+}
+
+/// The entries of a response that was given (§4.2.1: `SEQUENCE OF SingleResponse`).
+fn entries(der: &[u8]) -> der::Result<SliceReader<'_>> {
+    let mut response = inside(&mut SliceReader::new(der)?)?;
+    let status = AnyRef::decode(&mut response)?;
+    if status.value() != [0] {
+        return Err(status.tag().value_error()); // `successful` is the only one with more in it
+    }
+    let mut bytes = inside(&mut inside(&mut response)?)?;
+    let kind = ObjectIdentifier::decode(&mut bytes)?;
+    if kind != BASIC {
+        return Err(Tag::ObjectIdentifier.value_error());
+    }
+    let mut data = inside(&mut inside(&mut inside(&mut bytes)?)?)?;
+    let first = AnyRef::decode(&mut data)?;
+    if number(first.tag()) == Some(0) {
+        AnyRef::decode(&mut data)?; // that was the version: this is who says it
+    }
+    GeneralizedTime::decode(&mut data)?;
+    inside(&mut data)
+}
+
+/// The content of the next element.
+fn inside<'a>(reader: &mut SliceReader<'a>) -> der::Result<SliceReader<'a>> {
+    SliceReader::new(AnyRef::decode(reader)?.value())
+}
+
+fn number(tag: Tag) -> Option<u8> {
+    match tag {
+        Tag::ContextSpecific { number, .. } => Some(number.value()),
+        _ => None,
+    }
+}
+
+/// What a response says of one certificate, and of which (§4.1.1: `CertID`).
+struct Entry<'a> {
+    hash: ObjectIdentifier,
+    issuer_hash: &'a [u8],
+    serial: &'a [u8],
+    staple: Staple,
+}
+
+impl<'a> Entry<'a> {
+    fn read(entries: &mut SliceReader<'a>) -> der::Result<Self> {
+        let mut entry = inside(entries)?;
+        let mut id = inside(&mut entry)?;
+        let hash = ObjectIdentifier::decode(&mut inside(&mut id)?)?;
+        let issuer_hash = AnyRef::decode(&mut id)?.value();
+        AnyRef::decode(&mut id)?; // of the issuer's key
+        let serial = AnyRef::decode(&mut id)?.value();
+        let status = match number(AnyRef::decode(&mut entry)?.tag()) {
+            Some(0) => "good",
+            Some(1) => "revoked",
+            _ => "unknown",
+        };
+        let this_update_s = GeneralizedTime::decode(&mut entry)?.to_unix_duration().as_secs();
+        let next = if entry.is_finished() { None } else { Some(AnyRef::decode(&mut entry)?) };
+        let next = next.filter(|next| number(next.tag()) == Some(0));
+        let next = next.map(|next| GeneralizedTime::from_der(next.value())).transpose()?;
+        let next_update_s = next.map(|next| next.to_unix_duration().as_secs());
+        Ok(Self {
+            hash,
+            issuer_hash,
+            serial,
+            staple: Staple { status, this_update_s, next_update_s },
+        })
+    }
+
+    fn is_of(&self, issuer: &[u8], serial: &[u8]) -> bool {
+        let is_issuer = |algorithm: &'static Algorithm| {
+            digest::digest(algorithm, issuer).as_ref() == self.issuer_hash
+        };
+        let is_issuer = match self.hash {
+            SHA_1 => is_issuer(&digest::SHA1_FOR_LEGACY_USE_ONLY),
+            SHA_256 => is_issuer(&digest::SHA256),
+            _ => true, // a hash of which nothing is known here
+        };
+        is_issuer && plain(self.serial) == plain(serial)
+    }
+}
+
+/// A number without the zeros before it.
+fn plain(number: &[u8]) -> &[u8] {
+    let zeros = number.iter().take_while(|byte| **byte == 0).count();
+    &number[zeros..]
+}

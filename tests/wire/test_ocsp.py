@@ -1,0 +1,167 @@
+"""What an authority says of a certificate is stapled to it, as long as it is new enough."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+import trustme
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPrivateKeyTypes
+from cryptography.x509 import ocsp
+
+from meshcore import Proxy
+from meshcore.config.compile import compile
+from meshcore.config.load import load_text
+from meshcore.errors import ConfigError
+from tests.wire.conftest import Run, Serve
+from tests.wire.h2_mesh import Mesh
+
+HOUR = datetime.timedelta(hours=1)
+GOOD, REVOKED = ocsp.OCSPCertStatus.GOOD, ocsp.OCSPCertStatus.REVOKED
+
+
+class Authority:
+    """Who signs certificates for hosts, and says how they stand."""
+
+    def __init__(self, folder: Path) -> None:
+        self._ca, self._folder = trustme.CA(), folder
+        self._certificate = x509.load_pem_x509_certificate(self._ca.cert_pem.bytes())
+        key = serialization.load_pem_private_key(self._ca.private_key_pem.bytes(), None)
+        self._key: Any = key
+
+    def pair(self, host: str) -> dict[str, str]:
+        """A certificate for a host, and its key."""
+        made = self._ca.issue_cert(host)
+        cert, key = self._folder / f"{host}.pem", self._folder / f"{host}.key"
+        made.cert_chain_pems[0].write_to_path(cert)
+        made.private_key_pem.write_to_path(key)
+        return {"cert": str(cert), "key": str(key)}
+
+    def says(
+        self,
+        pair: dict[str, str],
+        status: ocsp.OCSPCertStatus = GOOD,
+        ends: datetime.timedelta = HOUR,
+        algorithm: hashes.HashAlgorithm | None = None,
+    ) -> str:
+        """A file with what it says of a certificate, until so much later."""
+        now = datetime.datetime.now(datetime.UTC)
+        key: CertificateIssuerPrivateKeyTypes = self._key
+        response = (
+            ocsp.OCSPResponseBuilder()
+            .add_response(
+                cert=x509.load_pem_x509_certificate(Path(pair["cert"]).read_bytes()),
+                issuer=self._certificate,
+                algorithm=algorithm or hashes.SHA1(),  # as most responders do
+                cert_status=status,
+                this_update=now - 2 * HOUR,
+                next_update=now + ends,
+                revocation_time=now - HOUR if status is REVOKED else None,
+                revocation_reason=None,
+            )
+            .responder_id(ocsp.OCSPResponderEncoding.HASH, self._certificate)
+            .sign(key, hashes.SHA256())
+        )
+        file = Path(pair["cert"]).with_suffix(".der")
+        file.write_bytes(response.public_bytes(serialization.Encoding.DER))
+        return str(file)
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    return Authority(tmp_path)
+
+
+async def shown(proxy: Proxy, host: str) -> str:
+    """How the certificate for a host stands, as a client is told."""
+    at = urlsplit(proxy.addresses["edge"])
+    client = await asyncio.create_subprocess_exec(
+        *("openssl", "s_client", "-status", "-servername", host),
+        *("-connect", f"{at.hostname}:{at.port}"),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    said = (await client.communicate())[0].decode()
+    if "OCSP response: no response sent" in said:
+        return "nothing"
+    assert "OCSP Response Status: successful" in said, said
+    return said.partition("Cert Status: ")[2].partition("\n")[0]
+
+
+def mesh(tls: dict[str, Any]) -> str:
+    return str(Mesh("native", 1).listen(tls=tls))
+
+
+def test_clients_are_shown_how_each_certificate_stands(
+    run: Run, serve: Serve, authority: Authority
+) -> None:
+    first, second, third = (authority.pair(host) for host in ("a.test", "b.test", "c.test"))
+    first["ocsp"] = authority.says(first)
+    second["ocsp"] = authority.says(second, REVOKED, algorithm=hashes.SHA256())
+
+    async def go() -> None:
+        sni = {"b.test": second, "c.test": third}
+        async with serve(mesh(first | {"sni": sni})) as proxy:
+            hosts = ("a.test", "b.test", "c.test", "other.test")
+            assert [await shown(proxy, x) for x in hosts] == ["good", "revoked", "nothing", "good"]
+
+    run(go())
+
+
+def test_what_has_expired_is_shown_no_more_until_a_reload_finds_a_new_one(
+    run: Run, serve: Serve, authority: Authority
+) -> None:
+    pair = authority.pair("a.test")
+    pair["ocsp"] = authority.says(pair, ends=-HOUR)
+
+    async def go() -> None:
+        async with serve(mesh(pair)) as proxy:
+            assert await shown(proxy, "a.test") == "nothing"
+            authority.says(pair)
+            await proxy.reload(load_text(mesh(pair)))
+            assert await shown(proxy, "a.test") == "good"
+
+    run(go())
+
+
+def test_a_file_of_it_is_watched_as_certificates_are(authority: Authority) -> None:
+    pair = authority.pair("a.test")
+    pair["ocsp"] = authority.says(pair)
+    assert pair["ocsp"] in compile(load_text(mesh(pair))).files
+
+
+@pytest.mark.parametrize("wrong", ["another", "authority", "pem", "status", "cut"])
+def test_what_says_nothing_of_the_certificate_is_refused(
+    authority: Authority, tmp_path: Path, wrong: str
+) -> None:
+    pair = authority.pair("a.test")
+    file = Path(authority.says(pair))
+    content = file.read_bytes()
+    if wrong == "another":
+        file = Path(authority.says(authority.pair("b.test")))
+    elif wrong == "authority":
+        # The same number of another authority: as `hash` tells.
+        other = tmp_path / "other"
+        other.mkdir()
+        pair = Authority(other).pair("a.test")
+    elif wrong == "pem":
+        file.write_bytes(Path(pair["cert"]).read_bytes())
+    elif wrong == "status":
+        trying = ocsp.OCSPResponseStatus.TRY_LATER
+        later = ocsp.OCSPResponseBuilder.build_unsuccessful(trying)
+        file.write_bytes(later.public_bytes(serialization.Encoding.DER))
+    else:
+        file.write_bytes(content[:-200])
+    with pytest.raises(ConfigError) as caught:
+        load_text(mesh(pair | {"ocsp": str(file)}))
+    (problem,) = caught.value.problems
+    assert problem.path == "listeners.edge.tls.ocsp"
+    assert problem.message.startswith(f"cannot staple {file} to {pair['cert']}: ")
+    assert (problem.hint is not None) is (wrong == "pem")

@@ -8,9 +8,10 @@ import socket
 import ssl
 from pathlib import Path
 
+import pytest
 import trustme
 
-from meshcore.process.tickets import TicketKeys
+from meshcore.process.tickets import LIFETIME_S, OwnKeys, TicketKeys
 from tests.process.program import Program
 
 MESH = """\
@@ -77,3 +78,31 @@ def test_a_new_key_seals_and_the_one_before_it_opens() -> None:
     tickets.renew()
     assert tickets.keys[1:] == second[:1]
     assert len({*tickets.keys, *second}) == 3
+
+
+class Ring:
+    """What is in force."""
+
+    def __init__(self) -> None:
+        self.keys: tuple[bytes, ...] = ()
+
+    def set(self, keys: tuple[bytes, ...]) -> None:
+        self.keys = keys
+
+
+def test_keys_of_a_process_are_renewed_once_however_many_look(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ring = Ring()
+    monkeypatch.setattr("meshcore.process.tickets.TICKETS", ring)
+    monkeypatch.setattr("time.monotonic", lambda: 1_000.0)
+    own = OwnKeys()
+    first = ring.keys
+    assert own.look(1_000.0) == LIFETIME_S
+    assert own.look(999.0 + LIFETIME_S) == 1.0
+    assert ring.keys == first
+    assert own.look(1_010.0 + LIFETIME_S) == LIFETIME_S
+    second = ring.keys
+    assert second[1:] == first
+    assert own.look(1_011.0 + LIFETIME_S) == LIFETIME_S - 1
+    assert ring.keys == second

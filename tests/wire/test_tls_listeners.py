@@ -220,3 +220,27 @@ def test_a_session_is_resumed(run: Run, serve: Serve, certificates: Certificates
                 assert (await again.readuntil(b"hi")).startswith(b"HTTP/1.1 200")
 
     run(go())
+
+
+def test_a_ticket_of_a_program_s_own_proxy_is_not_for_ever(
+    run: Run, serve: Serve, certificates: Certificates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two keys later nobody can open it: also one that was stolen."""
+    monkeypatch.setattr("meshcore.process.tickets.LIFETIME_S", 0.1)
+
+    async def go() -> None:
+        context = certificates.client()
+        context.maximum_version = ssl.TLSVersion.TLSv1_2
+        async with secured(serve, certificates) as proxy:
+            async with streams(proxy, context) as first:
+                await first.shake()
+                session = first.session
+            resumed = True
+            async with asyncio.timeout(WITHIN_S):
+                while resumed:
+                    async with streams(proxy, context) as again:
+                        again.session = session
+                        await again.shake()
+                        resumed = again.resumed
+
+    run(go())

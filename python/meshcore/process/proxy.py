@@ -18,6 +18,7 @@ from meshcore.process.layers import given_layers, keys_of, load_layer, refuse_ar
 from meshcore.process.prepared import prepare
 from meshcore.process.room import alone, too_small
 from meshcore.process.signals import ending
+from meshcore.process.tickets import Renewal
 from meshcore.process.vitals import with_vitals
 from meshcore.process.worker import Worker
 
@@ -53,6 +54,7 @@ class Proxy:
         self._certificates = Certificates()
         self._worker: Worker | None = None
         self._admin: Admin | None = None
+        self._tickets: Renewal | None = None
         self._reloading = asyncio.Lock()
         self._next_version = 2
         self._stopped = asyncio.Event()
@@ -100,6 +102,7 @@ class Proxy:
         self._doors.commit(self._doors.prepare(listeners, 1), listeners)
         made, self._made = self._made, {}  # the worker's, as long as it needs them
         worker = self._worker = Worker(self._engine, self._given, made)
+        self._tickets = Renewal()
         try:
             await worker.commit(self._prepared, self._sockets({x.name for x in listeners}))
             if self._snapshot.admin is not None:
@@ -107,6 +110,7 @@ class Proxy:
                 await self._admin.listen(self._snapshot.admin)
         except BaseException:
             self._worker = self._admin = None
+            self._tickets.end()
             self._doors.close()
             await worker.stop(0)
             raise
@@ -216,6 +220,8 @@ class Proxy:
             if self._admin is not None:
                 await self._admin.stop()
         finally:
+            if self._tickets is not None:
+                self._tickets.end()
             self._stopped.set()
 
     async def _delay(self, seconds: float) -> None:

@@ -1,14 +1,16 @@
 """What is allowed and surely a mistake: a file for each kind of it, and a table of all checks.
 
-A warning is a `Fault` that keeps nobody from starting. A check looks at the configuration alone and
-is never wrong: where a reader could say "but I meant that", it is silent. What must ask somebody
-else, the resolver or Python's import, is not in the table: `hosts` here, layers in `cli/check.py`.
+A warning is a `Fault` that keeps nobody from starting. A check looks at the configuration, and at
+the files that it names, and is never wrong: where a reader could say "but I meant that", it is silent.
+What must ask somebody else, the resolver or Python's import, is not in the table: `hosts` here,
+layers in `cli/check.py`.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from meshcore.config.warnings.certificates import certificates
 from meshcore.config.warnings.forged import forged_fields
 from meshcore.config.warnings.paths import literal_wildcards, refused_paths
 from meshcore.config.warnings.routes import unreachable_routes
@@ -29,6 +31,7 @@ CHECKS: Final[tuple[Callable[[Config], Iterator[Fault]], ...]] = (
     refused_paths,
     forged_fields,
     idle_times,
+    certificates,
     unused_upstreams,
     listeners_without_routes,
 )

@@ -1,0 +1,194 @@
+"""Certificates that others do not believe, or soon will not, are told of with their place."""
+
+from __future__ import annotations
+
+import datetime
+import subprocess
+from pathlib import Path
+
+import pytest
+import trustme
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509 import ocsp
+from cryptography.x509.oid import NameOID
+
+from meshcore.config.load import load_bytes
+from meshcore.config.warnings.certificates import certificates
+
+DAY = datetime.timedelta(days=1)
+NOW = datetime.datetime.now(datetime.UTC)
+TLS = (
+    "version: 1\nlisteners:\n  edge:\n    bind: 127.0.0.1:1\n    tls: {cert: a.pem, key: a.key%s}\n"
+)
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+def issue(
+    folder: Path,
+    authority: trustme.CA,
+    *hosts: str,
+    file: str = "a",
+    not_after: datetime.datetime = NOW + 90 * DAY,
+    not_before: datetime.datetime = NOW - 90 * DAY,
+) -> None:
+    pair = authority.issue_cert(*hosts, not_after=not_after, not_before=not_before)
+    pair.cert_chain_pems[0].write_to_path(folder / f"{file}.pem")
+    pair.private_key_pem.write_to_path(folder / f"{file}.key")
+
+
+def told(folder: Path, text: str) -> list[str]:
+    found = load_bytes(text.encode(), "m", folder)
+    return [str(problem) for problem in found.placed(certificates(found.config))]
+
+
+@pytest.mark.parametrize(
+    ("left", "says"),
+    [
+        (31 * DAY, None),
+        (29.5 * DAY, "the certificate expires in 29 days, on "),
+        (1.5 * DAY, "the certificate expires in 1 day, on "),
+        (0.5 * DAY, "the certificate expires in less than a day, on "),
+        (-0.5 * DAY, "the certificate expired less than a day ago, on "),
+        (-9.5 * DAY, "the certificate expired 9 days ago, on "),
+    ],
+)
+def test_one_that_ends_soon_or_has_ended(
+    tmp_path: Path, authority: trustme.CA, left: datetime.timedelta, says: str | None
+) -> None:
+    issue(tmp_path, authority, "a.test", not_after=NOW + left)
+    lines = told(tmp_path, TLS % "")
+    if says is None:
+        assert lines == []
+    else:
+        date = f"{NOW + left:%Y-%m-%d}"
+        assert lines == [f"m:5:17: listeners.edge.tls.cert: {says}{date}"]
+
+
+def test_one_that_has_not_begun(tmp_path: Path, authority: trustme.CA) -> None:
+    issue(tmp_path, authority, "a.test", not_before=NOW + 2 * DAY)
+    (line,) = told(tmp_path, TLS % "")
+    assert f"the certificate is not valid before {NOW + 2 * DAY:%Y-%m-%d}" in line
+
+
+@pytest.mark.parametrize(
+    ("host", "names", "fits"),
+    [
+        ("a.test", ["a.test"], True),
+        ("a.b.test", ["*.b.test"], True),
+        ("a.test", ["b.test", "c.test"], False),
+        ("a.b.test", ["*.test"], False),
+        ("*.b.test", ["*.b.test"], True),
+        ("*.b.test", ["a.b.test"], False),
+        ("*.b.test", ["b.test"], False),
+    ],
+)
+def test_one_that_is_not_of_its_name(
+    tmp_path: Path, authority: trustme.CA, host: str, names: list[str], fits: bool
+) -> None:
+    issue(tmp_path, authority, "elsewhere.test")
+    issue(tmp_path, authority, *names, file="b")
+    lines = told(tmp_path, TLS % f', sni: {{"{host}": {{cert: b.pem, key: b.key}}}}')
+    of = f"b.pem is not of {host}, but of {', '.join(names)}"
+    assert [line for line in lines if of in line] == ([] if fits else lines)
+    assert bool(lines) is not fits
+
+
+def test_one_of_nobody(tmp_path: Path) -> None:
+    """With a common name alone."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "a.test")])
+    write(tmp_path, certificate(name, key), key)
+    (line,) = told(tmp_path, TLS % "")
+    assert "a.pem has no subject alternative name: clients believe no other" in line
+
+
+def certificate(name: x509.Name, key: ec.EllipticCurvePrivateKey) -> x509.Certificate:
+    builder = x509.CertificateBuilder(name, name, key.public_key(), 7, NOW, NOW + 90 * DAY)
+    return builder.sign(key, hashes.SHA256())
+
+
+def write(folder: Path, made: x509.Certificate, key: ec.EllipticCurvePrivateKey) -> None:
+    pem = serialization.Encoding.PEM
+    (folder / "a.pem").write_bytes(made.public_bytes(pem))
+    form = serialization.PrivateFormat.PKCS8
+    (folder / "a.key").write_bytes(
+        key.private_bytes(pem, form, serialization.NoEncryption()),
+    )
+
+
+def test_what_is_weak(tmp_path: Path, authority: trustme.CA) -> None:
+    """A chain of an RSA key of 1,024 bits, signed by way of SHA-1, behind a good certificate."""
+    issue(tmp_path, authority, "a.test")
+    command = (
+        "openssl req -x509 -newkey rsa:2048 -nodes -subj /CN=r -keyout root.key -out root.pem && "
+        "openssl req -newkey rsa:1024 -nodes -subj /CN=w -keyout weak.key -out csr && "
+        "openssl x509 -req -sha1 -days 99 -in csr -CA root.pem -CAkey root.key -out weak.pem && "
+        "openssl x509 -req -sha256 -days 99 -in csr -CA root.pem -CAkey root.key -out few.pem"
+    )
+    subprocess.run(command, shell=True, check=True, cwd=tmp_path, capture_output=True)
+    with (tmp_path / "a.pem").open("ab") as file:
+        for name in ("weak", "few"):
+            file.write((tmp_path / f"{name}.pem").read_bytes())
+    lines = told(tmp_path, TLS % "")
+    assert [line.partition(".cert: ")[2] for line in lines] == [
+        "certificate 2 of the chain is signed by way of SHA-1 or MD5: many do not believe it",
+        "certificate 3 of the chain has an RSA key of 1024 bits: many do not believe it",
+    ]
+
+
+def test_authorities_that_are_all_of_the_past(tmp_path: Path, authority: trustme.CA) -> None:
+    issue(tmp_path, authority, "a.test")
+    issue(tmp_path, authority, "b.test", file="past", not_after=NOW - 2 * DAY)
+    text = TLS % ", client_ca: past.pem" + (
+        "upstreams:\n"
+        "  u: {endpoints: ['b:1'], tls: {ca: past.pem, cert: past.pem, key: past.key}}\n"
+    )
+    assert [line.partition(": ")[2] for line in told(tmp_path, text)] == [
+        f"listeners.edge.tls.client_ca: all of its certificates have expired, the last on "
+        f"{NOW - 2 * DAY:%Y-%m-%d}",
+        f"upstreams.u.tls.ca: all of its certificates have expired, the last on "
+        f"{NOW - 2 * DAY:%Y-%m-%d}",
+        f"upstreams.u.tls.cert: the certificate expired 2 days ago, on {NOW - 2 * DAY:%Y-%m-%d}",
+    ]
+    with (tmp_path / "past.pem").open("ab") as file:
+        file.write((tmp_path / "a.pem").read_bytes())  # a bundle keeps what is past
+    assert not any("all of its" in line for line in told(tmp_path, text))
+
+
+@pytest.mark.parametrize("wrong", ["expired", "revoked", None])
+def test_a_response_that_is_not_shown_or_tells_against_it(
+    tmp_path: Path, authority: trustme.CA, wrong: str | None
+) -> None:
+    issue(tmp_path, authority, "a.test")
+    root = x509.load_pem_x509_certificate(authority.cert_pem.bytes())
+    key = serialization.load_pem_private_key(authority.private_key_pem.bytes(), None)
+    is_revoked = wrong == "revoked"
+    response = (
+        ocsp.OCSPResponseBuilder()
+        .add_response(
+            cert=x509.load_pem_x509_certificate((tmp_path / "a.pem").read_bytes()),
+            issuer=root,
+            algorithm=hashes.SHA1(),
+            cert_status=ocsp.OCSPCertStatus.REVOKED if is_revoked else ocsp.OCSPCertStatus.GOOD,
+            this_update=NOW - 3 * DAY,
+            next_update=NOW + (-DAY if wrong == "expired" else DAY),
+            revocation_time=NOW - 3 * DAY if is_revoked else None,
+            revocation_reason=None,
+        )
+        .responder_id(ocsp.OCSPResponderEncoding.HASH, root)
+        .sign(key, hashes.SHA256())  # type: ignore[arg-type]  # trustme's is one that signs
+    )
+    (tmp_path / "a.der").write_bytes(response.public_bytes(serialization.Encoding.DER))
+    says = {
+        "expired": f"it expired on {NOW - DAY:%Y-%m-%d}: it is not shown any more",
+        "revoked": "it says that the certificate is revoked: clients refuse it",
+        None: None,
+    }[wrong]
+    lines = told(tmp_path, TLS % ", ocsp: a.der")
+    assert [line.partition(".ocsp: ")[2] for line in lines] == ([] if says is None else [says])

@@ -173,6 +173,7 @@ class Reason(IntEnum):
     UPGRADE_UNSUPPORTED = 38
     MAX_FORWARDS = 39
     LOOP_DETECTED = 40
+    MISDIRECTED = 41
 
 class Phase(IntEnum):
     """Where a request stands, or ended."""
@@ -1272,7 +1273,7 @@ class TlsServer:
     def __new__(
         cls,
         listener: str,
-        certificates: Sequence[tuple[str | None, bytes, bytes, bytes | None]],
+        certificates: Sequence[tuple[str | None, bytes, bytes, bytes | None, bytes | None]],
         alpn: Sequence[str],
         min_version: str,
         client_ca: bytes | None,
@@ -1280,7 +1281,7 @@ class TlsServer:
         key_log: KeyLog | None = None,
     ) -> Self:
         """``certificates``: name, chain, key and OCSP response of each, the first for everybody
-        else too."""
+        else too, and whom clients that ask for it must be vouched for by, if not ``client_ca``."""
 
     def session(self, protocol: object) -> SecureTransport:
         """TLS for a connection that was accepted; ``protocol`` is told as a loop tells it."""
@@ -1358,6 +1359,10 @@ class SecureTransport:
     def agreed(self) -> dict[str, Any]:
         """``version``, ``suite``, ``resumed`` and ``server_name``. Raises `RuntimeError` while the
         handshake is under way."""
+
+    def verified_peer(self, peer: Peer) -> Peer:
+        """The same peer, which knows by which rule its certificate was verified: where names have
+        their own, what it asks of a host with another is answered with 421."""
 
     def open(self, data: bytes) -> bytes:
         """What these bytes say, of a connection that is lost. Nobody is told of anything else."""

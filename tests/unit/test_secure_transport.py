@@ -108,7 +108,7 @@ def authority() -> trustme.CA:
 def server(authority: trustme.CA) -> TlsServer:
     pair = authority.issue_cert("a.test")
     chain = b"".join(each.bytes() for each in pair.cert_chain_pems)
-    certificates = [(None, chain, pair.private_key_pem.bytes(), None)]
+    certificates = [(None, chain, pair.private_key_pem.bytes(), None, None)]
     return TlsServer("edge", certificates, ["h2", "http/1.1"], "1.2", None, TicketRing())
 
 

@@ -21,6 +21,7 @@ NEVER = {
     "internal_error": "a fault of ours that we know of would be mended",
     "upstream_status": "of an attempt: another follows, or its response is passed on",
     "answered": "told as no reason",
+    "misdirected": "over TLS alone: tests/wire/test_misdirected.py",
 }
 
 

@@ -44,6 +44,8 @@ def _by_name(path: _Path, sni: object, folder: Path | None) -> Iterator[Fault]:
             if isinstance(pair, dict):
                 yield from _pair((*path, server_name), pair, folder)
                 yield from _staple((*path, server_name), pair, folder)
+                of_name = (*path, server_name, "client_ca")
+                yield from _authorities(of_name, pair.get("client_ca"), folder)
 
 
 def _file(value: object, folder: Path | None) -> str | None:

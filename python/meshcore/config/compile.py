@@ -154,20 +154,24 @@ def _admin(model: Admin, files: _Files) -> AdminSpec:
 
 
 def _tls(model: ListenerTls, files: _Files) -> TlsSpec:
-    pairs: list[tuple[str | None, Certificate]] = [(None, model), *model.sni.items()]
+    named = (_certificate(name, pair, files, pair.client_ca) for name, pair in model.sni.items())
     return TlsSpec(
-        certificates=tuple(_certificate(name, pair, files) for name, pair in pairs),
+        certificates=(_certificate(None, model, files), *named),
         min_version=model.oldest,
         client_ca_pem=files.authorities(model.client_ca),
     )
 
 
-def _certificate(name: str | None, model: Certificate, files: _Files) -> CertificateSpec:
+def _certificate(
+    name: str | None, model: Certificate, files: _Files, client_ca: str | None = None
+) -> CertificateSpec:
+    authorities = files.authorities(client_ca)
     return CertificateSpec(
         server_name=name,
         chain_pem=files.pem(model.cert),
         key_pem=files.pem(model.key),
         ocsp_der=files.pem(model.ocsp) if model.ocsp else None,
+        client_ca_pem=authorities.encode() if authorities is not None else None,
     )
 
 

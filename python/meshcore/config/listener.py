@@ -42,10 +42,20 @@ class Certificate(Model):
     )
 
 
+class NamedCertificate(Certificate):
+    """The certificate of a name, and who may ask for it."""
+
+    client_ca: FilePath | None = Field(
+        None,
+        description="For this name clients must show a certificate that this CA file vouches for, "
+        "in place of that of the listener.",
+    )
+
+
 class ListenerTls(TlsVersions, Certificate):
     """TLS towards clients. `cert` and `key` serve every name that `sni` does not."""
 
-    sni: dict[HostPattern, Certificate] = Field(
+    sni: dict[HostPattern, NamedCertificate] = Field(
         default_factory=dict,
         description="Further certificates by server name: `api.example.com` or `*.example.com`.",
     )

@@ -38,6 +38,8 @@ class CertificateSpec:
     key_pem: bytes
     ocsp_der: bytes | None = None
     """What is stapled to it."""
+    client_ca_pem: bytes | None = None
+    """Who vouches for clients that ask for this name; ``None``: as for the listener."""
 
 
 @dataclass(frozen=True, slots=True)

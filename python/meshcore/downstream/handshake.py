@@ -126,8 +126,7 @@ class Handshake(asyncio.BaseProtocol):
         connection.adopt(cast("asyncio.Transport", secure))
         if not has_room:
             connection.abort()
-        if self._peer is not None:
-            connection.peer = self._peer
+        connection.peer = secure.verified_peer(self._peer or connection.peer)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The handshake failed, or the client left."""

@@ -36,7 +36,10 @@ def server_context(spec: ListenerSpec, key_log: KeyLog | None = None) -> TlsServ
         return None
     return TlsServer(
         spec.name,
-        [(x.server_name, x.chain_pem, x.key_pem, x.ocsp_der) for x in tls.certificates],
+        [
+            (x.server_name, x.chain_pem, x.key_pem, x.ocsp_der, x.client_ca_pem)
+            for x in tls.certificates
+        ],
         [*(["h2"] if spec.h2 else []), *(["http/1.1"] if spec.http1 else [])],
         tls.min_version,
         tls.client_ca_pem.encode() if tls.client_ca_pem is not None else None,

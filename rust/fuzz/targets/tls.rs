@@ -32,6 +32,7 @@ fn contexts() -> &'static (ServerContext, ClientContext) {
             alpn: vec![b"h2".to_vec()],
             least: Version::Tls12,
             clients: ClientAuth::Request(roots.clone()),
+            named: Vec::new(),
             rules: Vec::new(),
             key_log: None,
         };

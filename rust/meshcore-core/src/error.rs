@@ -187,6 +187,8 @@ reasons! {
     MaxForwards = "max_forwards", 200, 0, Client, Nobody, Never;
     /// The request has come through the same listener too often: it goes in a circle.
     LoopDetected = "loop_detected", 508, 9, Proxy, Nobody, Never;
+    /// For a host whose clients are verified by another rule than the connection's was.
+    Misdirected = "misdirected", 421, 7, Client, Nobody, Never;
 }
 
 #[cfg(test)]

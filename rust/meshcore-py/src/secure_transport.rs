@@ -15,6 +15,7 @@ use pyo3::types::{PyBytes, PyDict};
 use pyo3::{PyTraverseError, PyVisit, intern};
 
 use crate::clock::unix_ms;
+use crate::engine::Peer;
 use crate::errors::class;
 
 /// What is read is decrypted here, and pieces are joined: one of each for a thread, for no connection
@@ -467,6 +468,16 @@ impl SecureTransport {
         told.set_item("resumed", agreed.resumed)?;
         told.set_item("server_name", agreed.server_name)?;
         Ok(told)
+    }
+
+    /// The same peer, and by which rule it was verified, if hosts have their own.
+    fn verified_peer(&self, peer: &Bound<'_, Peer>) -> PyResult<Py<Peer>> {
+        match self.session.verified_by() {
+            None => Ok(peer.clone().unbind()),
+            Some((hosts, rule)) => {
+                Py::new(peer.py(), Peer(peer.get().0.clone().verified(hosts, rule)))
+            }
+        }
     }
 
     /// What these bytes are, of a connection that is lost: nobody is told of anything else.

@@ -78,6 +78,9 @@ impl KeyLog {
     }
 }
 
+/// Name, chain, key, OCSP response and authorities of a name's own clients.
+type CertificateRow = (Option<String>, Vec<u8>, Vec<u8>, Option<Vec<u8>>, Option<Vec<u8>>);
+
 /// Everything of a listener's TLS, compiled.
 #[pyclass(frozen, module = "meshcore._core")]
 pub struct TlsServer(ServerContext, Clock);
@@ -86,29 +89,32 @@ pub struct TlsServer(ServerContext, Clock);
 impl TlsServer {
     #[new]
     #[pyo3(signature = (listener, certificates, alpn, min_version, client_ca, tickets, key_log=None))]
-    #[expect(clippy::too_many_arguments, reason = "a listener's TLS is made of as many things")]
     fn new(
         listener: String,
-        certificates: Vec<(Option<String>, Vec<u8>, Vec<u8>, Option<Vec<u8>>)>,
+        certificates: Vec<CertificateRow>,
         alpn: Vec<String>,
         min_version: &str,
         client_ca: Option<Vec<u8>>,
         tickets: &TicketRing,
         key_log: Option<&KeyLog>,
     ) -> PyResult<Self> {
-        let pair = |(name, chain_pem, key_pem, ocsp_der): (Option<String>, _, _, _)| Pair {
-            server_name: name.unwrap_or_default(),
-            chain_pem,
-            key_pem,
-            ocsp_der,
-        };
-        let roots = client_ca.map(|pem| Roots::from_pem(&pem, b"")).transpose().map_err(refused)?;
+        let required =
+            |pem: Vec<u8>| Roots::from_pem(&pem, b"").map(ClientAuth::Require).map_err(refused);
+        let (mut pairs, mut named) = (Vec::new(), Vec::new());
+        for (name, chain_pem, key_pem, ocsp_der, client_ca) in certificates {
+            let server_name = name.unwrap_or_default();
+            if let Some(pem) = client_ca {
+                named.push((server_name.clone(), required(pem)?));
+            }
+            pairs.push(Pair { server_name, chain_pem, key_pem, ocsp_der });
+        }
         let spec = ServerSpec {
             listener,
-            pairs: certificates.into_iter().map(pair).collect(),
+            pairs,
             alpn: words(alpn),
             least: least(min_version),
-            clients: roots.map_or(ClientAuth::None, ClientAuth::Require),
+            clients: client_ca.map(required).transpose()?.unwrap_or_default(),
+            named,
             rules: Vec::new(),
             key_log: key_log.map(KeyLog::told),
         };

@@ -84,3 +84,35 @@ fn who_may_not_sign_lets_nobody_in() {
     let refused = both(&authority, ClientAuth::Require(roots), Some(minted));
     assert_eq!(refused.server.failure().alert, Some("unknown_ca"));
 }
+
+/// Each name's clients are verified by its own rule, also where one of them resumes; hosts without
+/// their own have the listener's.
+#[test]
+fn a_name_has_a_rule_of_its_own() {
+    let (authority, one, two) = (Authority::new(), Authority::new(), Authority::new());
+    let pairs = ["a.example", "b.example", "open.example"].map(|name| authority.host(name));
+    let server = server(&ServerSpec {
+        clients: ClientAuth::None,
+        named: vec![
+            ("a.example".to_owned(), ClientAuth::Require(one.roots())),
+            ("b.example".to_owned(), ClientAuth::Require(two.roots())),
+        ],
+        ..server_spec(pairs.to_vec())
+    });
+    let of = |pair: Option<Pair>| client(&ClientSpec { pair, ..client_spec(authority.roots()) });
+    let first = of(Some(one.client("x", 2_027)));
+    let mut rules = Vec::new();
+    for (name, comes_in) in [("a.example", true), ("b.example", false), ("open.example", true)] {
+        let mut ends = Ends::new(&first, &server, name).shake(7);
+        assert_eq!(ends.server.session.failure().is_none(), comes_in, "{name}");
+        assert_eq!(ends.server.session.verified_by().is_some(), comes_in);
+        if let Some((hosts, rule)) = ends.server.session.verified_by() {
+            assert_eq!(*hosts.get(name), rule);
+            rules.push(rule);
+            ends.assert_whole();
+        }
+    }
+    assert_ne!(rules[0], rules[1]);
+    let nobody = Ends::new(&of(None), &server, "a.example").shake(1_000);
+    assert_eq!(nobody.server.failure().alert, Some("certificate_required"));
+}

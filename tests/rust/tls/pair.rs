@@ -17,6 +17,7 @@ pub(crate) fn server_spec(pairs: Vec<Pair>) -> ServerSpec {
         alpn: Vec::new(),
         least: Version::Tls12,
         clients: ClientAuth::None,
+        named: Vec::new(),
         rules: Vec::new(),
         key_log: None,
     }

@@ -68,7 +68,8 @@ version: 1
 listeners:
   a: {bind: a:1, tls: {cert: edge.pem, key: other.key}}
   b: {bind: a:2, tls: {cert: junk.pem, key: edge.key, client_ca: junk.pem}}
-  c: {bind: a:3, tls: {cert: edge.pem, key: edge.key, sni: {x.y: {cert: none.pem, key: edge.key}}}}
+  c: {bind: a:3, tls: {cert: edge.pem, key: edge.key, sni: {
+    x.y: {cert: none.pem, key: edge.key, client_ca: junk.pem}}}}
 upstreams:
   u: {endpoints: [b:1], tls: {ca: none.pem}}
 """
@@ -80,8 +81,9 @@ upstreams:
         ("listeners.a.tls.key", 3),
         ("listeners.b.tls.cert", 4),
         ("listeners.b.tls.client_ca", 4),
-        ("listeners.c.tls.sni['x.y'].cert", 5),
-        ("upstreams.u.tls.ca", 7),
+        ("listeners.c.tls.sni['x.y'].cert", 6),
+        ("listeners.c.tls.sni['x.y'].client_ca", 6),
+        ("upstreams.u.tls.ca", 8),
     ]
 
 

@@ -1,9 +1,9 @@
 """What is allowed and surely a mistake: a file for each kind of it, and a table of all checks.
 
 A warning is a `Fault` that keeps nobody from starting. A check looks at the configuration, and at
-the files that it names, and is never wrong: where a reader could say "but I meant that", it is silent.
-What must ask somebody else, the resolver or Python's import, is not in the table: `hosts` here,
-layers in `cli/check.py`.
+the files that it names, and is never wrong: where a reader could say "but I meant that", it is
+silent. What must ask somebody else, the resolver or Python's import, is not in the table: `hosts`
+here, layers in `cli/check.py`.
 """
 
 from __future__ import annotations

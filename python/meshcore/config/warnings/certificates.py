@@ -35,6 +35,7 @@ def certificates(config: Config) -> Iterator[Fault]:
         yield from _shown(path, tls, now_s)
         for host, pair in tls.sni.items():
             yield from _shown((*path, "sni", host), pair, now_s, host)
+            yield from _authorities((*path, "sni", host, "client_ca"), pair.client_ca, now_s)
         yield from _authorities((*path, "client_ca"), tls.client_ca, now_s)
     for name, upstream in config.upstreams.items():
         if upstream.tls is not None:

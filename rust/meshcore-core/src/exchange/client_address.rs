@@ -25,13 +25,15 @@ pub struct Client {
     pub(super) trusted: bool,
     /// What is remembered of its connection, if credentials authenticate it.
     pub(super) binding: Option<Arc<Binding>>,
+    /// Whether it asks for a host for which its connection was not verified.
+    pub(super) misdirected: bool,
 }
 
 impl Client {
     /// Whoever is connected to us, who is believed nothing.
     #[must_use]
     pub fn of(peer: &Peer) -> Self {
-        Self { behind: None, key: peer.key(), trusted: false, binding: None }
+        Self { behind: None, key: peer.key(), trusted: false, binding: None, misdirected: false }
     }
 
     /// Its address: that of `peer`, or the one that a trusted proxy vouched for.
@@ -83,7 +85,9 @@ impl Trust {
             rewrite(*header, peer, behind, believed, head);
         }
         let key = behind.map_or(peer.key(), |ip| key_of(Some(ip), seed));
-        Client { behind, key, trusted: believed, binding: peer.binding(head.binds) }
+        let binding = peer.binding(head.binds);
+        let misdirected = peer.is_misdirected(head.slice(head.host));
+        Client { behind, key, trusted: believed, binding, misdirected }
     }
 
     /// The client that a believed peer names, if it names one.

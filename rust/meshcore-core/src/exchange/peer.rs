@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 use super::binding::Binding;
 use crate::admission::{bytes_key, client_key};
 use crate::codec::Ends;
+use crate::host_map::HostMap;
 
 /// The other end of a downstream connection, made once when it is accepted.
 #[derive(Clone, Debug)]
@@ -17,6 +18,8 @@ pub struct Peer {
     destination: Option<SocketAddr>,
     /// From the first request on that carries credentials of a connection.
     binding: OnceLock<Arc<Binding>>,
+    /// By which rule it was verified, and those of all hosts; none where all have the same.
+    verified: Option<(Arc<HostMap<u64>>, u64)>,
 }
 
 impl Peer {
@@ -26,13 +29,28 @@ impl Peer {
         let ip = ip.map(|ip| ip.to_canonical());
         let text = ip.map_or_else(|| "unknown".to_owned(), |ip| ip.to_string());
         let binding = OnceLock::new();
-        Self { ip, text, key: key_of(ip, seed), port: 0, destination: None, binding }
+        let key = key_of(ip, seed);
+        Self { ip, text, key, port: 0, destination: None, binding, verified: None }
     }
 
     /// The same, from a port.
     #[must_use]
     pub fn at_port(self, port: u16) -> Self {
         Self { port, ..self }
+    }
+
+    /// The same, whose certificate was verified by a rule, of those that hosts have.
+    #[must_use]
+    pub fn verified(self, hosts: Arc<HostMap<u64>>, rule: u64) -> Self {
+        Self { verified: Some((hosts, rule)), ..self }
+    }
+
+    /// Whether a host has another rule than that by which it was verified (RFC 9110 §15.5.20).
+    pub(super) fn is_misdirected(&self, host: &[u8]) -> bool {
+        self.verified.as_ref().is_some_and(|(hosts, rule)| {
+            // What is no text is no host of the configuration.
+            hosts.get(str::from_utf8(host).unwrap_or_default()) != rule
+        })
     }
 
     /// Whom a balancer announces: what it says of the client's connection stands for what our socket

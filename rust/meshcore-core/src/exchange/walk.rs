@@ -57,6 +57,9 @@ impl Engine {
         if let Some(listener) = compiled.listener(listener) {
             listener.stats.began();
             ticket.body.least_rate = listener.body_rate;
+            if ticket.from.misdirected {
+                return (ticket, Verdict::Answer(Reason::Misdirected.into()));
+            }
             // Before it is charged: in a circle one request would use up what others have.
             if listener.is_loop(arrival.head) {
                 return (ticket, Verdict::Answer(Reason::LoopDetected.into()));

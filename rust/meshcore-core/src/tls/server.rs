@@ -11,6 +11,7 @@ use super::certificates::Certificates;
 use super::tickets::{Refused, Tickets};
 use super::verify::{self, Again, Roots};
 use super::{Clock, ContextError, Pair, Session, TicketRing, Version};
+use crate::host_map::HostMap;
 
 /// How many tickets a client of TLS 1.3 gets: as many connections as it may resume at once.
 const TICKETS: usize = 2;
@@ -42,6 +43,8 @@ pub struct ServerSpec {
     pub least: Version,
     /// Whether clients show a certificate.
     pub clients: ClientAuth,
+    /// Names, as of `pairs`, whose clients are verified by a rule of their own.
+    pub named: Vec<(String, ClientAuth)>,
     /// What else decides about a client behind the handshake, in any form: a change of it makes
     /// what was resumed a full handshake.
     pub rules: Vec<u8>,
@@ -52,9 +55,19 @@ pub struct ServerSpec {
 /// A listener's TLS, shared by its connections.
 #[derive(Clone)]
 pub struct ServerContext {
-    config: Arc<ServerConfig>,
-    again: Option<Again>,
+    rules: Arc<HostMap<Rule>>,
+    /// What tells the rules of hosts apart; none where all have the same.
+    hosts: Option<Arc<HostMap<u64>>>,
     clock: Clock,
+}
+
+/// How clients are verified that ask for some hosts.
+#[derive(Clone)]
+pub(super) struct Rule {
+    pub(super) config: Arc<ServerConfig>,
+    pub(super) again: Option<Again>,
+    /// Tells it from others: a digest of whom it believes.
+    pub(super) id: u64,
 }
 
 impl ServerContext {
@@ -64,7 +77,45 @@ impl ServerContext {
     /// [`ContextError`]: what is wrong with certificates, keys or roots.
     pub fn new(spec: &ServerSpec, ring: &TicketRing, clock: &Clock) -> Result<Self, ContextError> {
         let provider = provider();
-        let verifier = match &spec.clients {
+        let certificates = Arc::new(Certificates::of(&spec.pairs, &provider, clock)?);
+        let rule = |clients| Rule::new(spec, clients, &certificates, ring, clock);
+        let mut rules = HostMap::new(rule(&spec.clients)?);
+        for pair in &spec.pairs {
+            let own = spec.named.iter().find(|(name, _)| *name == pair.server_name);
+            if let Some((name, clients)) = own {
+                rules.insert(name, rule(clients)?);
+            } else if !pair.server_name.is_empty() {
+                // Or it would be a wildcard's, if one has a rule.
+                rules.insert(&pair.server_name, rules.get("").clone());
+            }
+        }
+        let hosts = (!spec.named.is_empty()).then(|| Arc::new(rules.map(|rule| rule.id)));
+        Ok(Self { rules: Arc::new(rules), hosts, clock: clock.clone() })
+    }
+
+    /// A session for a connection that was accepted.
+    ///
+    /// # Errors
+    /// [`ContextError`], which rustls has for none of the configurations that are made here.
+    pub fn session(&self) -> Result<Session, ContextError> {
+        let rule = self.rules.get("");
+        let machine = UnbufferedServerConnection::new(Arc::clone(&rule.config))
+            .map_err(|why| ContextError::UnusableKey(why.to_string()))?;
+        let hosts = self.hosts.clone().map(|hosts| (hosts, Arc::clone(&self.rules)));
+        Ok(Session::server(machine, rule, hosts, self.clock.clone()))
+    }
+}
+
+impl Rule {
+    fn new(
+        spec: &ServerSpec,
+        clients: &ClientAuth,
+        certificates: &Arc<Certificates>,
+        ring: &TicketRing,
+        clock: &Clock,
+    ) -> Result<Self, ContextError> {
+        let provider = provider();
+        let verifier = match clients {
             ClientAuth::None => None,
             ClientAuth::Request(roots) => {
                 Some(verify::clients(roots, false, &provider, clock.now())?)
@@ -73,7 +124,6 @@ impl ServerContext {
                 Some(verify::clients(roots, true, &provider, clock.now())?)
             }
         };
-        let certificates = Certificates::of(&spec.pairs, &provider, clock)?;
         let time = Arc::new(clock.clone());
         let builder = ServerConfig::builder_with_details(Arc::clone(&provider), time)
             .with_protocol_versions(versions(spec.least))
@@ -82,13 +132,13 @@ impl ServerContext {
             Some(verifier) => builder.with_client_cert_verifier(Arc::clone(verifier)),
             None => builder.with_no_client_auth(),
         };
-        let mut config = builder.with_cert_resolver(Arc::new(certificates));
+        let mut config = builder.with_cert_resolver(Arc::<Certificates>::clone(certificates));
         config.alpn_protocols.clone_from(&spec.alpn);
         config.send_tls13_tickets = TICKETS;
         config.max_early_data_size = 0;
         config.session_storage = Arc::new(NoServerSessionStorage {});
         let (ring, refused) = (ring.clone(), Refused::default());
-        let tickets = Tickets::new(ring, refused.clone(), bound(spec), TICKET_LIFETIME_S);
+        let tickets = Tickets::new(ring, refused.clone(), bound(spec, clients), TICKET_LIFETIME_S);
         config.ticketer = Arc::new(tickets);
         if let Some(key_log) = &spec.key_log {
             config.key_log = Arc::clone(key_log);
@@ -96,18 +146,8 @@ impl ServerContext {
         Ok(Self {
             config: Arc::new(config),
             again: verifier.map(|rules| Again::Client(rules, refused)),
-            clock: clock.clone(),
+            id: u64::from_be_bytes(*whom(clients).first_chunk().unwrap_or(&[0; 8])),
         })
-    }
-
-    /// A session for a connection that was accepted.
-    ///
-    /// # Errors
-    /// [`ContextError`], which rustls has for none of the configurations that are made here.
-    pub fn session(&self) -> Result<Session, ContextError> {
-        let machine = UnbufferedServerConnection::new(Arc::clone(&self.config))
-            .map_err(|why| ContextError::UnusableKey(why.to_string()))?;
-        Ok(Session::server(machine, self.again.clone(), self.clock.clone()))
     }
 }
 
@@ -125,24 +165,33 @@ pub(super) fn provider() -> Arc<CryptoProvider> {
 
 /// A digest of everything that decides about a client of this listener: each part by its length, so
 /// that none can be taken for the end of another.
-fn bound(spec: &ServerSpec) -> [u8; 32] {
-    let (mode, roots) = match &spec.clients {
+fn bound(spec: &ServerSpec, clients: &ClientAuth) -> [u8; 32] {
+    let version = match spec.least {
+        Version::Tls12 => [2],
+        Version::Tls13 => [3],
+    };
+    let whom = whom(clients);
+    digest_of([spec.listener.as_bytes(), &version, &spec.rules, &whom].into_iter())
+}
+
+/// A digest of whom a rule believes.
+fn whom(clients: &ClientAuth) -> [u8; 32] {
+    let (mode, roots) = match clients {
         ClientAuth::None => (0, None),
         ClientAuth::Request(roots) => (1, Some(roots)),
         ClientAuth::Require(roots) => (2, Some(roots)),
     };
-    let version = match spec.least {
-        Version::Tls12 => 2,
-        Version::Tls13 => 3,
-    };
-    let marks = [mode, version];
-    let parts = [spec.listener.as_bytes(), &marks, &spec.rules];
+    let mode = [mode];
+    digest_of([&mode[..]].into_iter().chain(roots.into_iter().flat_map(Roots::parts)))
+}
+
+fn digest_of<'a>(parts: impl Iterator<Item = &'a [u8]>) -> [u8; 32] {
     let mut digest = Context::new(&SHA256);
-    for part in parts.into_iter().chain(roots.into_iter().flat_map(Roots::parts)) {
+    for part in parts {
         digest.update(&part.len().to_be_bytes());
         digest.update(part);
     }
-    let mut bound = [0; 32];
-    bound.copy_from_slice(digest.finish().as_ref());
-    bound
+    let mut all = [0; 32];
+    all.copy_from_slice(digest.finish().as_ref());
+    all
 }

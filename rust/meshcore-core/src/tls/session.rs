@@ -6,6 +6,8 @@
 //! whose end is missing it remembers where it began. What the protocol says by itself (handshake, tickets, key
 //! updates, alerts) goes before anything of ours.
 
+use std::sync::Arc;
+
 use rustls::client::{ClientConnectionData, UnbufferedClientConnection};
 use rustls::pki_types::CertificateDer;
 use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
@@ -15,8 +17,10 @@ use rustls::unbuffered::{
 use rustls::{CommonState, Error, HandshakeKind, ProtocolVersion};
 
 use super::hello::{Asked, Hello};
+use super::server::Rule;
 use super::verify::Again;
 use super::{Clock, Failure};
+use crate::host_map::HostMap;
 
 /// Which TLS was agreed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,6 +109,10 @@ pub struct Session {
     side: Side,
     again: Option<Again>,
     clock: Clock,
+    /// Of a server's, where names have rules of their own: what tells them apart, and them.
+    hosts: Option<(Arc<HostMap<u64>>, Arc<HostMap<Rule>>)>,
+    /// By which of them the client is verified.
+    rule: u64,
     /// Of a server's, until the client's first message is whole.
     hello: Option<Box<Hello>>,
     /// Whom that asked for.
@@ -122,11 +130,13 @@ pub struct Session {
 impl Session {
     pub(super) fn server(
         machine: UnbufferedServerConnection,
-        again: Option<Again>,
+        rule: &Rule,
+        hosts: Option<(Arc<HostMap<u64>>, Arc<HostMap<Rule>>)>,
         clock: Clock,
     ) -> Self {
+        let side = Side::Server(Box::new(machine));
         let hello = Some(Box::default());
-        Self { hello, ..Self::of(Side::Server(Box::new(machine)), again, clock) }
+        Self { hello, hosts, rule: rule.id, ..Self::of(side, rule.again.clone(), clock) }
     }
 
     /// A client's begins by itself: [`take_output`](Self::take_output) has its first message.
@@ -145,6 +155,8 @@ impl Session {
             side,
             again,
             clock,
+            hosts: None,
+            rule: 0,
             hello: None,
             asked: None,
             rest: Vec::new(),
@@ -167,6 +179,9 @@ impl Session {
         }
         if self.hello.is_some() && !self.read_hello(data) {
             return Opened::default();
+        }
+        if self.failure.is_some() {
+            return Opened { failed: true, ..Opened::default() };
         }
         if self.rest.is_empty() {
             let (used, opened) = self.take(data, plain);
@@ -203,10 +218,31 @@ impl Session {
             }
             Asked::For(name) => {
                 self.hello = None;
+                self.choose_rule(name.as_deref());
                 self.asked = name;
                 true
             }
         }
+    }
+
+    /// The machine has seen nothing yet, so one that verifies by the name's rule takes its place.
+    fn choose_rule(&mut self, name: Option<&str>) {
+        let Some((_, rules)) = &self.hosts else { return };
+        let rule = rules.get(name.unwrap_or_default());
+        match UnbufferedServerConnection::new(Arc::clone(&rule.config)) {
+            Ok(machine) => {
+                self.side = Side::Server(Box::new(machine));
+                (self.again, self.rule) = (rule.again.clone(), rule.id);
+            }
+            Err(error) => self.fail(Failure::of(&error, &[])), // never by another's rule
+        }
+    }
+
+    /// The rules of hosts and by which of them the client was verified, where names have their own.
+    #[must_use]
+    pub fn verified_by(&self) -> Option<(Arc<HostMap<u64>>, u64)> {
+        let (hosts, _) = self.hosts.as_ref().filter(|_| self.established)?;
+        Some((Arc::clone(hosts), self.rule))
     }
 
     /// How much of `data` is dealt with, and what it was.

@@ -25,6 +25,8 @@ routes: [{{name: on, upstream: there}}]
 """
 # draft-ietf-tls-keylogfile §2.
 LINE = re.compile(r"[A-Z_0-9]+ [0-9a-f]{64} ([0-9a-f]{64}|[0-9a-f]{96})")
+# Each worker connects for itself, and one connection is served at a time.
+ANSWER = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nhi"
 LATER = "EXPORTER_SECRET"  # of which one library tells and the other does not
 
 
@@ -47,8 +49,8 @@ class Endpoint:
             except OSError:
                 return
             with self._context.wrap_socket(plain, server_side=True) as secure:
-                while secure.recv(65_536):
-                    secure.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi")
+                if secure.recv(65_536):
+                    secure.sendall(ANSWER)
 
     def close(self) -> None:
         self._sock.shutdown(socket.SHUT_RDWR)

@@ -61,6 +61,9 @@ pub struct ServerContext {
     clock: Clock,
 }
 
+/// What tells the rules of hosts apart, and the rules.
+pub(super) type Rules = (Arc<HostMap<u64>>, Arc<HostMap<Rule>>);
+
 /// How clients are verified that ask for some hosts.
 #[derive(Clone)]
 pub(super) struct Rule {

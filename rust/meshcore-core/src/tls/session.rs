@@ -17,7 +17,7 @@ use rustls::unbuffered::{
 use rustls::{CommonState, Error, HandshakeKind, ProtocolVersion};
 
 use super::hello::{Asked, Hello};
-use super::server::Rule;
+use super::server::{Rule, Rules};
 use super::verify::Again;
 use super::{Clock, Failure};
 use crate::host_map::HostMap;
@@ -110,7 +110,7 @@ pub struct Session {
     again: Option<Again>,
     clock: Clock,
     /// Of a server's, where names have rules of their own: what tells them apart, and them.
-    hosts: Option<(Arc<HostMap<u64>>, Arc<HostMap<Rule>>)>,
+    hosts: Option<Rules>,
     /// By which of them the client is verified.
     rule: u64,
     /// Of a server's, until the client's first message is whole.
@@ -131,7 +131,7 @@ impl Session {
     pub(super) fn server(
         machine: UnbufferedServerConnection,
         rule: &Rule,
-        hosts: Option<(Arc<HostMap<u64>>, Arc<HostMap<Rule>>)>,
+        hosts: Option<Rules>,
         clock: Clock,
     ) -> Self {
         let side = Side::Server(Box::new(machine));

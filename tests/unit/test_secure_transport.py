@@ -303,7 +303,7 @@ def test_an_idle_connection_holds_no_room_of_a_long_read(
         status = Path("/proc/self/status").read_text()
         return int(status.partition("VmRSS:")[2].split()[0])
 
-    client = TlsClient(authority.cert_pem.bytes(), None, [])
+    client = TlsClient(authority.cert_pem.bytes(), None, [], "1.2")
     idle: list[tuple[End, End]] = []
     for _ in range(250):
         one, other = End(client), End(server)

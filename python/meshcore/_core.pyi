@@ -73,12 +73,14 @@ __all__ = [
     "TicketRing",
     "TlsClient",
     "TlsServer",
+    "TlsTrust",
     "Verdict",
     "Words",
     "__version__",
     "body_of",
     "check_path",
     "check_regex",
+    "check_tls_name",
     "h2_about",
     "h2_add_body",
     "h2_check_list",
@@ -96,6 +98,7 @@ __all__ = [
     "has_body",
     "is_codecs_own",
     "is_tls_name",
+    "is_trust_domain",
     "misdirected",
     "now_ns",
     "retry_after_ns",
@@ -103,6 +106,7 @@ __all__ = [
     "tell_all",
     "tls_facts",
     "tls_is_for_host",
+    "tls_lists_fault",
     "tls_pair_fault",
     "tls_roots_fault",
     "tls_staple",
@@ -382,6 +386,11 @@ class Request:
         """The client's address as limits and the log know it: behind trusted proxies, whatever
         layers make of what those said; ``unknown`` over a unix socket. `None` before the first
         layer."""
+
+    @property
+    def peer(self) -> Peer | None:
+        """Who is connected to us, which may be a proxy: its address, and who it is by its
+        certificate. `None` before the first layer."""
 
     @property
     def route(self) -> str | None:
@@ -966,6 +975,24 @@ class Peer:
         """Stands for the client among others: one for all addresses that are one client's, as those
         of a /64."""
 
+    @property
+    def identity(self) -> str | None:
+        """Who it is by its certificate: the SPIFFE ID, else the first DNS name, else the subject,
+        else ``sha256:`` and the fingerprint. `None` for one that has shown none."""
+
+    @property
+    def names(self) -> list[str]:
+        """All names of its certificate, as rules write them: ``spiffe://…``, ``dns:…``, ``uri:…``,
+        ``ip:…``, ``email:…``."""
+
+    @property
+    def subject(self) -> str | None:
+        """The subject of its certificate, as RFC 4514 writes it; may be empty."""
+
+    @property
+    def fingerprint(self) -> str | None:
+        """SHA-256 of its certificate, in lower-case hex."""
+
 @final
 class Listener:
     """A listener's stack; outlives reloads."""
@@ -1267,21 +1294,40 @@ class KeyLog:
         """Opens it; one that is not there is made for its owner alone. Raises `OSError`."""
 
 @final
+class TlsTrust:
+    """Whom to believe, and of them who comes in. Raises `ConfigError`."""
+
+    def __new__(
+        cls,
+        ca: bytes | None = None,
+        *,
+        system: bool = False,
+        domains: Sequence[tuple[str, bytes]] = ...,
+        crl: bytes = ...,
+        use_expired_crl: bool = False,
+        names: Sequence[str] = ...,
+        required: bool = True,
+    ) -> Self:
+        """``ca``: for certificates without SPIFFE ID, and where there are no ``domains`` for all;
+        ``system``: without it the system's. ``names``: of which a certificate must have one. Not
+        ``required``: also a client that has no certificate."""
+
+@final
 class TlsServer:
     """A listener's TLS. Made in a millisecond a certificate; raises `ConfigError`."""
 
     def __new__(
         cls,
         listener: str,
-        certificates: Sequence[tuple[str | None, bytes, bytes, bytes | None, bytes | None]],
+        certificates: Sequence[tuple[str | None, bytes, bytes, bytes | None, TlsTrust | None]],
         alpn: Sequence[str],
         min_version: str,
-        client_ca: bytes | None,
+        clients: TlsTrust | None,
         tickets: TicketRing,
         key_log: KeyLog | None = None,
     ) -> Self:
         """``certificates``: name, chain, key and OCSP response of each, the first for everybody
-        else too, and whom clients that ask for it must be vouched for by, if not ``client_ca``."""
+        else too, and who comes in of clients that ask for it, if not ``clients``."""
 
     def session(self, protocol: object) -> SecureTransport:
         """TLS for a connection that was accepted; ``protocol`` is told as a loop tells it."""
@@ -1292,15 +1338,13 @@ class TlsClient:
 
     def __new__(
         cls,
-        ca: bytes | None,
+        trust: TlsTrust | None,
         certificate: tuple[bytes, bytes] | None,
         alpn: Sequence[str],
         min_version: str,
-        *,
-        insecure: bool = False,
         key_log: KeyLog | None = None,
     ) -> Self:
-        """``ca``: whom to believe; ``None``: whom the system believes."""
+        """``trust``: whom to believe; ``None``: whoever answers."""
 
     def session(self, server_name: str, protocol: object) -> SecureTransport:
         """TLS for a connection to an endpoint of this name. Raises `ConfigError` for what is
@@ -1348,6 +1392,13 @@ class SecureTransport:
         """The protocol that ALPN chose."""
 
     @property
+    def is_certified(self) -> bool:
+        """Whether the client has shown a certificate, which was verified."""
+
+    def certified(self, peer: Peer) -> Peer:
+        """The same peer, with what that says."""
+
+    @property
     def is_quiet(self) -> bool:
         """Whether nothing came that was not told: neither a part of a record nor the other side's
         end."""
@@ -1382,6 +1433,16 @@ def tls_staple(chain_pem: bytes, ocsp_der: bytes) -> tuple[str, int, int | None]
     """What an OCSP response says of the first certificate of a chain: ``good``, ``revoked`` or
     ``unknown``, since when, and until when there is to be another, in seconds since 1970. Raises
     `ConfigError` where it says nothing of it."""
+
+def is_trust_domain(name: str) -> bool:
+    """Whether this may be the name of a SPIFFE trust domain."""
+
+def check_tls_name(text: str) -> None:
+    """Raise `ValueError` for what is no name, or form of names, of certificates: ``dns:…``,
+    ``uri:…``, ``ip:…``, ``email:…`` or ``spiffe://…``."""
+
+def tls_lists_fault(crl_pem: bytes) -> tuple[str, str] | None:
+    """What is wrong with lists of revoked certificates: a word and a sentence."""
 
 def tls_pair_fault(chain_pem: bytes, key_pem: bytes) -> tuple[str, str] | None:
     """What is wrong with a certificate and its key: a word and a sentence."""

@@ -3,8 +3,8 @@
 #![cfg(not(loom))]
 
 use meshcore_core::snapshot::{
-    Action, Delta, HeaderKey, Layer, LimitKey, Listener, MissingKey, PathMatch, Retry, Route,
-    Upstream, ValueMatch,
+    Action, Delta, ForwardedCert, HeaderKey, Layer, LimitKey, Listener, MissingKey, PathMatch,
+    Retry, Route, Upstream, ValueMatch,
 };
 
 const FULL: &str = include_str!("../data/full.json");
@@ -17,6 +17,8 @@ fn every_key_of_the_format_is_read() {
     assert!(delta.listeners["edge"].match_first);
     assert_eq!(delta.listeners["edge"].body_bytes_per_second, 1_000);
     assert_eq!(delta.listeners["local"].body_bytes_per_second, 500);
+    assert_eq!(delta.listeners["edge"].forwarded_client_cert, ForwardedCert::Append);
+    assert_eq!(delta.listeners["local"].forwarded_client_cert, ForwardedCert::Sanitize);
     assert_eq!(delta.listeners["edge"].layers.len(), 4);
     assert_eq!(delta.hosts.len(), 4);
     let api = &delta.hosts["*.example.com"][0];
@@ -37,7 +39,7 @@ fn every_key_of_the_format_is_read() {
     let keys: Vec<_> = api.layers.iter().filter_map(key_of).collect();
     let (missing, join) = (MissingKey::Reject, true);
     let header = LimitKey::Header(HeaderKey { name: "x-tenant".to_owned(), missing, join });
-    assert_eq!(keys, [header, LimitKey::Client, LimitKey::Host]);
+    assert_eq!(keys, [header, LimitKey::Client, LimitKey::Host, LimitKey::Identity]);
     let moved = &delta.hosts["old.example.com"][0];
     assert!(matches!(moved.action, Action::Redirect { status: 308, .. }));
     assert_eq!(delta.upstreams["api"].endpoints[1].address, "[::1]:9002");

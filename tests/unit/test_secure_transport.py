@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import trustme
 
-from meshcore._core import SecureTransport, TicketRing, TlsClient, TlsServer
+from meshcore._core import SecureTransport, TicketRing, TlsClient, TlsServer, TlsTrust
 from meshcore.errors import ConfigError, TlsError
 
 
@@ -114,7 +114,7 @@ def server(authority: trustme.CA) -> TlsServer:
 
 @pytest.fixture
 def ends(authority: trustme.CA, server: TlsServer) -> tuple[End, End]:
-    client = TlsClient(authority.cert_pem.bytes(), None, ["h2"], "1.2")
+    client = TlsClient(TlsTrust(authority.cert_pem.bytes()), None, ["h2"], "1.2")
     return End(client), End(server)
 
 
@@ -278,7 +278,8 @@ def test_an_end_that_nobody_said_is_torn(ends: tuple[End, End]) -> None:
 
 
 def test_a_failure_is_told_once_with_its_alert(authority: trustme.CA, server: TlsServer) -> None:
-    client, far = End(TlsClient(trustme.CA().cert_pem.bytes(), None, [], "1.2")), End(server)
+    stranger = TlsTrust(trustme.CA().cert_pem.bytes())
+    client, far = End(TlsClient(stranger, None, [], "1.2")), End(server)
     carry(client, far)
     for end, by_peer in ((client, False), (far, True)):
         assert end.wire.asked == ["close"]
@@ -303,7 +304,7 @@ def test_an_idle_connection_holds_no_room_of_a_long_read(
         status = Path("/proc/self/status").read_text()
         return int(status.partition("VmRSS:")[2].split()[0])
 
-    client = TlsClient(authority.cert_pem.bytes(), None, [], "1.2")
+    client = TlsClient(TlsTrust(authority.cert_pem.bytes()), None, [], "1.2")
     idle: list[tuple[End, End]] = []
     for _ in range(250):
         one, other = End(client), End(server)
@@ -351,7 +352,7 @@ def test_an_end_holds_nobody(ends: tuple[End, End]) -> None:
 
 
 def test_a_name_that_is_none_is_an_error(authority: trustme.CA) -> None:
-    client = TlsClient(authority.cert_pem.bytes(), None, [], "1.2")
+    client = TlsClient(TlsTrust(authority.cert_pem.bytes()), None, [], "1.2")
     with pytest.raises(ConfigError, match="no server's name"):
         client.session("not a name", Heard())
 

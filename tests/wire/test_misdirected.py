@@ -23,7 +23,7 @@ from tests.wire.h2_mesh import Mesh
 from tests.wire.origin import Origin, response
 from tests.wire.tls_streams import TlsStreams
 
-HOSTS = ("open.test", "a.test", "b.test", "x.b.test", "like-a.test")
+HOSTS = ("open.test", "a.test", "b.test", "x.b.test", "like-a.test", "match.test", "strict.test")
 
 
 class World:
@@ -43,6 +43,8 @@ class World:
         """Of a listener: nobody is asked but for these names."""
         pair = {"cert": str(self._folder / "cert.pem"), "key": str(self._folder / "key.pem")}
         one, two = ({"client_ca": str(self._folder / f"{x}.pem")} for x in ("one", "two"))
+        match = {"ca": one["client_ca"], "mode": "request", "match": {"san": "dns:client.test"}}
+        strict = match | {"match": {"san": "dns:nobody.test"}}
         return pair | {
             "sni": {
                 "open.test": pair,
@@ -51,6 +53,8 @@ class World:
                 "*.b.test": pair | two,
                 "b.test": pair | two,
                 "open.b.test": pair,
+                "match.test": pair | {"client_auth": match},
+                "strict.test": pair | {"client_auth": strict},
             }
         }
 
@@ -140,6 +144,9 @@ async def asking(
         ("one", "a.test", {"a.test", "A.Test.", "a.test:443", "like-a.test"}),
         ("two", "b.test", {"b.test", "x.b.test", "y.b.test"}),
         ("two", "x.b.test", {"b.test", "x.b.test", "y.b.test"}),
+        ("one", "match.test", {"match.test"}),
+        (None, "match.test", {"match.test"}),
+        (None, "strict.test", {"strict.test"}),
     ],
 )
 def test_a_request_for_a_host_with_another_rule_is_misdirected(
@@ -154,7 +161,7 @@ def test_a_request_for_a_host_with_another_rule_is_misdirected(
 ) -> None:
     hosts = {
         *("open.test", "other.test", "open.b.test", "127.0.0.1", "a.test", "A.Test.", "a.test:443"),
-        *("like-a.test", "b.test", "x.b.test", "y.b.test"),
+        *("like-a.test", "b.test", "x.b.test", "y.b.test", "match.test", "strict.test"),
     }
 
     async def go() -> None:
@@ -180,7 +187,11 @@ def test_a_request_for_a_host_with_another_rule_is_misdirected(
 
 @pytest.mark.parametrize(
     ("vouched", "name"),
-    [(None, "a.test"), ("two", "a.test"), ("one", "b.test"), ("one", "x.b.test"), (None, "b.test")],
+    [
+        *((None, "a.test"), ("two", "a.test")),
+        *(("one", "b.test"), ("one", "x.b.test"), (None, "b.test")),
+        *(("two", "match.test"), ("one", "strict.test")),
+    ],
 )
 def test_who_is_not_vouched_for_is_not_let_in(
     run: Run, serve: Serve, world: World, vouched: str | None, name: str

@@ -6,7 +6,7 @@ import os
 import re
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from meshcore._core import tls_pair_fault, tls_roots_fault, tls_staple
+from meshcore._core import tls_lists_fault, tls_pair_fault, tls_roots_fault, tls_staple
 from meshcore.config.fault import Fault
 from meshcore.config.file import read_pem
 from meshcore.errors import ConfigError
@@ -33,9 +33,35 @@ def check_certificates(
             path: _Path = (kind, name, "tls")
             yield from _pair(path, tls, folder)
             yield from _staple(path, tls, folder)
-            for key in ("ca", "client_ca"):
-                yield from _authorities((*path, key), tls.get(key), folder)
+            yield from _trust(path, tls, folder)
+            yield from _clients(path, tls, folder)
             yield from _by_name((*path, "sni"), tls.get("sni"), folder)
+
+
+def _trust(path: _Path, trust: object, folder: Path | None) -> Iterator[Fault]:
+    """Authorities, those of trust domains, and lists of what they have taken back."""
+    if not isinstance(trust, dict):
+        return
+    for at, file in _each((*path, "ca"), trust.get("ca")):
+        yield from _authorities(at, file, folder)
+    domains = trust.get("trust_domains")
+    for name, files in domains.items() if isinstance(domains, dict) else ():
+        for at, file in _each((*path, "trust_domains", name), files):
+            yield from _authorities(at, file, folder)
+    for at, file in _each((*path, "crl"), trust.get("crl")):
+        yield from _lists(at, file, folder)
+
+
+def _clients(path: _Path, tls: dict[str, Any], folder: Path | None) -> Iterator[Fault]:
+    yield from _authorities((*path, "client_ca"), tls.get("client_ca"), folder)
+    yield from _trust((*path, "client_auth"), tls.get("client_auth"), folder)
+
+
+def _each(path: _Path, files: object) -> list[tuple[_Path, object]]:
+    """One file, or several, and where each is written."""
+    if isinstance(files, list):
+        return [((*path, place), file) for place, file in enumerate(files)]
+    return [(path, files)]
 
 
 def _by_name(path: _Path, sni: object, folder: Path | None) -> Iterator[Fault]:
@@ -44,8 +70,7 @@ def _by_name(path: _Path, sni: object, folder: Path | None) -> Iterator[Fault]:
             if isinstance(pair, dict):
                 yield from _pair((*path, server_name), pair, folder)
                 yield from _staple((*path, server_name), pair, folder)
-                of_name = (*path, server_name, "client_ca")
-                yield from _authorities(of_name, pair.get("client_ca"), folder)
+                yield from _clients((*path, server_name), pair, folder)
 
 
 def _file(value: object, folder: Path | None) -> str | None:
@@ -164,3 +189,24 @@ def _authorities(path: _Path, value: object, folder: Path | None) -> Iterator[Fa
     found = tls_roots_fault(content)
     if found is not None:
         yield Fault(path, f"no CA certificate in {file}: {found[1]}")
+
+
+def _lists(path: _Path, value: object, folder: Path | None) -> Iterator[Fault]:
+    file = _file(value, folder)
+    if file is None:
+        return
+    content = _read(path, file)
+    if isinstance(content, Fault):
+        yield content
+        return
+    found = tls_lists_fault(content)
+    if found is None:
+        return
+    what, message = found
+    if what != "no_list":
+        yield Fault(path, f"cannot use {file}: {message}")
+        return
+    labels = sorted(_labels(content))
+    hint = "openssl crl -inform der -in FILE makes PEM of it" if content[:1] == b"0" else None
+    held = f"it holds a {labels[0].lower()}" if labels else "not PEM"
+    yield Fault(path, f"no revocation list in {file}: {held}", hint)

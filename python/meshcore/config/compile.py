@@ -19,6 +19,7 @@ from meshcore.config.snapshot import (
     ListenerSpec,
     Snapshot,
     TlsSpec,
+    TrustSpec,
     UpstreamSpec,
     UpstreamTlsSpec,
 )
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from meshcore.config.admin import Admin
+    from meshcore.config.client_auth import ClientAuth, Names, Trust
     from meshcore.config.http2 import Http2Connection
     from meshcore.config.listener import Certificate, Listener, ListenerTls
     from meshcore.config.model import Config
@@ -135,9 +137,9 @@ class _Files:
         except ValueError as error:
             raise ConfigError([Problem("admin.token_file", f"{path} {error}")]) from None
 
-    def authorities(self, path: str | None) -> str | None:
+    def authorities(self, paths: Iterable[str]) -> str:
         """Certificates alone: bundles carry names between them, in any encoding."""
-        return None if path is None else self.pem(path).decode("ascii", "ignore")
+        return "\n".join(self.pem(path).decode("ascii", "ignore") for path in paths)
 
 
 def _admin(model: Admin, files: _Files) -> AdminSpec:
@@ -153,32 +155,48 @@ def _admin(model: Admin, files: _Files) -> AdminSpec:
     )
 
 
-def _tls(model: ListenerTls, files: _Files) -> TlsSpec:
-    named = (_certificate(name, pair, files, pair.client_ca) for name, pair in model.sni.items())
-    return TlsSpec(
-        certificates=(_certificate(None, model, files), *named),
-        min_version=model.oldest,
-        client_ca_pem=files.authorities(model.client_ca),
+def _trust(model: Trust, names: Names | None, files: _Files, *, required: bool = True) -> TrustSpec:
+    domains = model.trust_domains.items()
+    return TrustSpec(
+        ca_pem=files.authorities(model.ca) if model.ca else None,
+        domains=tuple((name, files.authorities(paths)) for name, paths in domains),
+        crl_pem=b"\n".join(files.pem(path) for path in model.crl or ()),
+        use_expired_crl=model.crl_expired == "use",
+        names=tuple(names.all) if names else (),
+        required=required,
     )
 
 
+def _tls(model: ListenerTls, files: _Files) -> TlsSpec:
+    named = (_certificate(name, pair, pair.clients, files) for name, pair in model.sni.items())
+    return TlsSpec(
+        certificates=(_certificate(None, model, None, files), *named),
+        min_version=model.oldest,
+        clients=_clients(model.clients, files),
+    )
+
+
+def _clients(model: ClientAuth | None, files: _Files) -> TrustSpec | None:
+    if model is None:
+        return None
+    return _trust(model, model.match, files, required=model.mode == "require")
+
+
 def _certificate(
-    name: str | None, model: Certificate, files: _Files, client_ca: str | None = None
+    name: str | None, model: Certificate, clients: ClientAuth | None, files: _Files
 ) -> CertificateSpec:
-    authorities = files.authorities(client_ca)
     return CertificateSpec(
         server_name=name,
         chain_pem=files.pem(model.cert),
         key_pem=files.pem(model.key),
         ocsp_der=files.pem(model.ocsp) if model.ocsp else None,
-        client_ca_pem=authorities.encode() if authorities is not None else None,
+        clients=_clients(clients, files),
     )
 
 
 def _upstream_tls(model: UpstreamTls, files: _Files) -> UpstreamTlsSpec:
     return UpstreamTlsSpec(
-        ca_pem=files.authorities(model.ca),
-        insecure=model.insecure,
+        trust=None if model.insecure else _trust(model, model.peer, files),
         chain_pem=files.pem(model.cert) if model.cert else None,
         key_pem=files.pem(model.key) if model.key else None,
         min_version=model.oldest,
@@ -209,6 +227,7 @@ def _core_listener(model: Listener, via: Via) -> dict[str, Any]:
         "trusted_hops": model.client_address.trusted_hops,
         "trusted": model.client_address.for_core(),
         "proxy_protocol": model.announcers,
+        "forwarded_client_cert": model.forwarded_client_cert,
         "layers": [layer(x) for x in model.layers],
         "via": via.name,
         "max_visits": via.max_visits,

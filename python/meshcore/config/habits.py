@@ -160,7 +160,9 @@ _KEYS: Final[dict[str, dict[str, str]]] = {
             _called("cert"): "certificate certfile crt chain certchain certificatechain "
             "sslcertificate certificates pem",
             _called("key"): "privatekey keyfile certkey sslcertificatekey",
-            _called("client_ca"): "ca cafile clientcafile clientcas clientauth trustedca",
+            _called("client_ca"): "ca cafile clientcafile clientcas trustedca",
+            _called("client_auth"): "clientauthentication mtls requireclientcertificate "
+            "validationcontext verify",
             _called("min_version"): "version versions minimum protocols minprotocol sslprotocols",
         }
     ),

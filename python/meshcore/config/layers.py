@@ -47,6 +47,7 @@ MAX_ARGUMENT_DEPTH: Final = 32
 _KEY_HINTS: Final = {
     "client": "write client",
     "host": "write host",
+    "identity": "write identity",
     "header": "write {header: name}, with the name of the header",
 }
 
@@ -69,11 +70,15 @@ def _meant(key: object) -> str | None:
 class LimitKey(OrText):
     """What tells one bucket from another: exactly one of these, or the word alone."""
 
-    text_schema: ClassVar = {"enum": ["client", "host"]}
+    text_schema: ClassVar = {"enum": ["client", "host", "identity"]}
 
     header: CountedField | None = Field(None, description="The value of this request header.")
     client: bool | None = Field(None, description="`true`: the client's address.")
     host: bool | None = Field(None, description="`true`: the request's host.")
+    identity: bool | None = Field(
+        None,
+        description="`true`: who the client is by its certificate; those without share a bucket.",
+    )
     missing: Literal["share", "skip", "reject"] = Field(
         "share",
         description="Requests without that header: `share` one bucket, `skip` the limit, or "
@@ -88,18 +93,18 @@ class LimitKey(OrText):
     @model_validator(mode="before")
     @classmethod
     def _one_word(cls, value: object) -> object:
-        if value in ("client", "host"):
+        if value in ("client", "host", "identity"):
             return {value: True}
         if isinstance(value, dict | cls):
             return value
         raise HintedError(
-            f"expected client, host or {{header: …}}, got {shown(value)}", _meant(value)
+            f"expected client, host, identity or {{header: …}}, got {shown(value)}", _meant(value)
         )
 
     @model_validator(mode="after")
     def _one(self) -> LimitKey:
-        one_of(self, "header", "client", "host")
-        if self.client is False or self.host is False:
+        one_of(self, "header", "client", "host", "identity")
+        if False in (self.client, self.host, self.identity):
             raise ValueError("leave the key out instead of writing false")
         if self.header is None and self.model_fields_set & {"missing", "multiple"}:
             raise ValueError("missing and multiple are for a header")
@@ -108,7 +113,7 @@ class LimitKey(OrText):
     @property
     def word(self) -> str:
         """The key as one word, if it is no header's."""
-        return "client" if self.client else "host"
+        return "client" if self.client else "host" if self.host else "identity"
 
 
 class Counting(Model):

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from meshcore.config.client_address import ClientAddress, ProxyProtocolSwitch
+from meshcore.config.client_auth import ClientAuth
 from meshcore.config.fault import HintedError
 from meshcore.config.fields import (
     BindAddress,
@@ -42,25 +43,40 @@ class Certificate(Model):
     )
 
 
-class NamedCertificate(Certificate):
-    """The certificate of a name, and who may ask for it."""
+class ClientsCertificate(Certificate):
+    """The certificate that clients see, and which of them come in by their own."""
 
     client_ca: FilePath | None = Field(
         None,
-        description="For this name clients must show a certificate that this CA file vouches for, "
-        "in place of that of the listener.",
+        description="Clients must show a certificate that this CA file vouches for: short for "
+        "`client_auth: {ca: FILE}`.",
+    )
+    client_auth: ClientAuth | None = Field(
+        None, description="Which clients come in by a certificate."
     )
 
+    @model_validator(mode="after")
+    def _one_way(self) -> ClientsCertificate:
+        if self.client_ca is not None and self.client_auth is not None:
+            raise HintedError(
+                "client_ca and client_auth are two ways to say it",
+                f"write client_auth: {{ca: {self.client_ca}, …}} alone",
+            )
+        return self
 
-class ListenerTls(TlsVersions, Certificate):
+    @property
+    def clients(self) -> ClientAuth | None:
+        """Which clients come in, whichever way it was said."""
+        return self.client_auth or (ClientAuth(ca=[self.client_ca]) if self.client_ca else None)
+
+
+class ListenerTls(TlsVersions, ClientsCertificate):
     """TLS towards clients. `cert` and `key` serve every name that `sni` does not."""
 
-    sni: dict[HostPattern, NamedCertificate] = Field(
+    sni: dict[HostPattern, ClientsCertificate] = Field(
         default_factory=dict,
-        description="Further certificates by server name: `api.example.com` or `*.example.com`.",
-    )
-    client_ca: FilePath | None = Field(
-        None, description="Clients must show a certificate that this CA file vouches for."
+        description="Further certificates by server name: `api.example.com` or `*.example.com`; "
+        "who asks for one that has clients of its own comes in by that alone.",
     )
 
 
@@ -125,6 +141,12 @@ class Listener(Model):
     client_address: ClientAddress = Field(
         ClientAddress(), description="How the client's address is found."
     )
+    forwarded_client_cert: Literal["sanitize", "forward", "append", "set"] = Field(
+        "sanitize",
+        description="`x-forwarded-client-cert` to endpoints: `sanitize` none, `forward` what "
+        "trusted proxies say, `append` that and this connection's certificate, `set` that of this "
+        "connection alone.",
+    )
     proxy_protocol: ProxyProtocolSwitch = Field(
         None,
         description="`on`: every connection begins with a header of the PROXY protocol, version 1 "
@@ -155,6 +177,15 @@ class Listener(Model):
     def _mode_of_a_file(self) -> Listener:
         if self.mode is not None and self.bind.path is None:
             raise ValueError("mode is for a unix socket")
+        return self
+
+    @model_validator(mode="after")
+    def _certified(self) -> Listener:
+        if self.forwarded_client_cert == "set" and (self.tls is None or self.tls.clients is None):
+            raise HintedError(
+                "forwarded_client_cert: set needs clients with certificates",
+                "write tls: {client_ca: FILE, …}",
+            )
         return self
 
     @model_validator(mode="after")

@@ -22,6 +22,7 @@ __all__ = [
     "ListenerSpec",
     "Snapshot",
     "TlsSpec",
+    "TrustSpec",
     "UpstreamSpec",
     "UpstreamTlsSpec",
     "core_json",
@@ -38,8 +39,24 @@ class CertificateSpec:
     key_pem: bytes
     ocsp_der: bytes | None = None
     """What is stapled to it."""
-    client_ca_pem: bytes | None = None
-    """Who vouches for clients that ask for this name; ``None``: as for the listener."""
+    clients: TrustSpec | None = None
+    """Who comes in of those that ask for this name; ``None``: as for the listener."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrustSpec:
+    """Whom to believe, and of them who comes in."""
+
+    ca_pem: str | None
+    domains: tuple[tuple[str, str], ...] = ()
+    """SPIFFE trust domains, and who vouches for each."""
+    crl_pem: bytes = b""
+    use_expired_crl: bool = False
+    names: tuple[str, ...] = ()
+    """Of which a certificate must have one, as the core's rules are written; without any all will
+    do."""
+    required: bool = True
+    """Whether nobody comes in without a certificate."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +67,8 @@ class TlsSpec:
     """The first is the default."""
     min_version: str
     """``1.2`` or ``1.3``."""
-    client_ca_pem: str | None
+    clients: TrustSpec | None
+    """Who comes in; ``None``: clients are not asked for a certificate."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,8 +151,8 @@ class ListenerSpec:
 class UpstreamTlsSpec:
     """TLS towards endpoints."""
 
-    ca_pem: str | None
-    insecure: bool
+    trust: TrustSpec | None
+    """``None``: whoever answers. Without authorities the system's are believed."""
     chain_pem: bytes | None
     key_pem: bytes | None
     min_version: str = "1.2"

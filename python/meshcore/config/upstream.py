@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from meshcore._core import is_tls_name
+from meshcore.config.client_auth import Files, Names, Trust
 from meshcore.config.fault import HintedError, shown
 from meshcore.config.fields import (
     Authority,
@@ -89,12 +90,16 @@ class UpstreamLimits(Model):
     )
 
 
-class UpstreamTls(TlsVersions):
+class UpstreamTls(TlsVersions, Trust):
     """TLS towards endpoints; `{}` verifies them against the system's CAs."""
 
-    ca: FilePath | None = Field(None, description="CA file to verify against; else the system's.")
+    ca: Files | None = Field(None, description="CA files to verify against; else the system's.")
     server_name: Authority | None = Field(
         None, description="The name asked for and verified; by default the endpoint's host."
+    )
+    peer: Names | None = Field(
+        None,
+        description="Whose certificate it must be, in place of the name that is asked for.",
     )
     insecure: bool = Field(False, description="Accept any certificate. For tests.")
     cert: FilePath | None = Field(None, description="A certificate of our own to show.")
@@ -104,8 +109,19 @@ class UpstreamTls(TlsVersions):
     def _pair(self) -> UpstreamTls:
         if (self.cert is None) != (self.key is None):
             raise ValueError("cert and key are given together or not at all")
-        if self.insecure and self.ca is not None:
-            raise ValueError("ca has no meaning when insecure is true")
+        for key in ("ca", "trust_domains", "crl", "peer") if self.insecure else ():
+            if getattr(self, key):
+                raise ValueError(f"{key} has no meaning when insecure is true")
+        if self.peer is not None and self.peer.spiffe and not (self.ca or self.trust_domains):
+            raise HintedError(
+                "no CA of the system's vouches for SPIFFE IDs", "write ca: FILE beside peer"
+            )
+        if self.trust_domains and not (self.peer and self.peer.spiffe):
+            raise HintedError(
+                "trust_domains says who vouches, and not whose certificate it must be",
+                "write peer: {spiffe: …} beside it",
+            )
+        self.judge(self.peer)
         return self
 
 

@@ -127,6 +127,8 @@ class Handshake(asyncio.BaseProtocol):
         if not has_room:
             connection.abort()
         connection.peer = secure.verified_peer(self._peer or connection.peer)
+        if secure.is_certified:
+            connection.peer = secure.certified(connection.peer)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The handshake failed, or the client left."""

@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING, Final
 
 from meshcore._core import TicketRing, TlsServer
+from meshcore.wire.trust import trust
 
 if TYPE_CHECKING:
     from meshcore._core import KeyLog
@@ -37,12 +38,12 @@ def server_context(spec: ListenerSpec, key_log: KeyLog | None = None) -> TlsServ
     return TlsServer(
         spec.name,
         [
-            (x.server_name, x.chain_pem, x.key_pem, x.ocsp_der, x.client_ca_pem)
+            (x.server_name, x.chain_pem, x.key_pem, x.ocsp_der, trust(x.clients))
             for x in tls.certificates
         ],
         [*(["h2"] if spec.h2 else []), *(["http/1.1"] if spec.http1 else [])],
         tls.min_version,
-        tls.client_ca_pem.encode() if tls.client_ca_pem is not None else None,
+        trust(tls.clients),
         TICKETS,
         key_log,
     )

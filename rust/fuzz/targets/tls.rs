@@ -31,13 +31,12 @@ fn contexts() -> &'static (ServerContext, ClientContext) {
             pairs: vec![pair],
             alpn: vec![b"h2".to_vec()],
             least: Version::Tls12,
-            clients: ClientAuth::Request(roots.clone()),
+            clients: ClientAuth::Request(roots.clone().into()),
             named: Vec::new(),
-            rules: Vec::new(),
             key_log: None,
         };
         let client = ClientSpec {
-            roots: Some(roots),
+            trust: Some(roots.into()),
             pair: None,
             alpn: vec![b"h2".to_vec()],
             least: Version::Tls12,

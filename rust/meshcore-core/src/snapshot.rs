@@ -55,6 +55,9 @@ pub struct Listener {
     /// Who announces connections by the PROXY protocol: networks, addresses, `unix`.
     #[serde(default)]
     pub proxy_protocol: Vec<String>,
+    /// What becomes of `x-forwarded-client-cert`.
+    #[serde(default)]
+    pub forwarded_client_cert: ForwardedCert,
     /// Layers before routing.
     #[serde(default)]
     pub layers: Vec<Layer>,
@@ -85,6 +88,22 @@ pub struct Trusted {
     /// Where they say it.
     #[serde(default)]
     pub header: ClientHeader,
+}
+
+/// What endpoints are told of clients' certificates, in `x-forwarded-client-cert`. What others say of
+/// it is believed of proxies that are trusted alone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ForwardedCert {
+    /// Nothing.
+    #[default]
+    Sanitize,
+    /// What trusted proxies say.
+    Forward,
+    /// The same, and this connection's behind it.
+    Append,
+    /// This connection's alone.
+    Set,
 }
 
 /// The field in which proxies name a request's client.
@@ -380,6 +399,8 @@ pub enum LimitKey {
     Client,
     /// The host.
     Host,
+    /// Who the client is by its certificate; those without one share a bucket.
+    Identity,
 }
 
 /// A header whose value tells one bucket from another.

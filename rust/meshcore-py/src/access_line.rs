@@ -23,6 +23,7 @@ impl Ticket {
             unix_ms: unix_ms(),
             listener: ticket.listener(),
             client: &ticket.client().text(&peer.0),
+            identity: ticket.client().identity(),
             method: head.slice(head.method),
             host: head.slice(head.host),
             path: head.slice(head.path),

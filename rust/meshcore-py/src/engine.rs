@@ -38,6 +38,26 @@ impl Peer {
     fn key(&self) -> u64 {
         self.0.key()
     }
+
+    #[getter]
+    fn identity(&self) -> Option<&str> {
+        self.0.certificate().map(|certified| &*certified.identity)
+    }
+
+    #[getter]
+    fn names(&self) -> Vec<String> {
+        self.0.certificate().map_or_else(Vec::new, |certified| certified.names.clone())
+    }
+
+    #[getter]
+    fn subject(&self) -> Option<&str> {
+        self.0.certificate().map(|certified| &*certified.subject)
+    }
+
+    #[getter]
+    fn fingerprint(&self) -> Option<&str> {
+        self.0.certificate().map(|certified| &*certified.fingerprint)
+    }
 }
 
 /// Upstream, route, state, time left in nanoseconds, and failures in a row, calls and failures.

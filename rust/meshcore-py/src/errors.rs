@@ -3,6 +3,7 @@
 use meshcore_core::codec;
 use meshcore_core::exchange;
 use meshcore_core::segment::SegmentError;
+use meshcore_core::tls;
 use pyo3::PyErrArguments;
 use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::prelude::*;
@@ -108,4 +109,10 @@ pub(crate) fn segment_error(error: SegmentError) -> PyErr {
         SegmentError::Workers(_) => config_error(text),
         _ => PyValueError::new_err(text),
     }
+}
+
+/// The exception that says why a session is over.
+pub(crate) fn tls_error(py: Python<'_>, failure: &tls::Failure) -> PyResult<Py<PyAny>> {
+    let class = class(py, "TlsError")?.into_bound(py);
+    Ok(class.call1((&failure.detail, failure.alert, failure.by_peer))?.unbind())
 }

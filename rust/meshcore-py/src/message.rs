@@ -270,6 +270,11 @@ impl Request {
     }
 
     #[getter]
+    fn peer(&self, py: Python<'_>) -> Option<Py<Peer>> {
+        self.shown.as_ref().map(|shown| shown.peer.clone_ref(py))
+    }
+
+    #[getter]
     fn route(&self) -> Option<String> {
         self.shown.as_ref()?.route.as_deref().map(str::to_owned)
     }

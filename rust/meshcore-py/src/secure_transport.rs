@@ -5,10 +5,8 @@
 //! what the loop reads is decrypted and given on, what is written is sealed and given on, each in
 //! one call. Whatever is called here may call back, so nothing is borrowed while it is.
 
-use std::cell::RefCell;
-
-use meshcore_core::exchange::Handshakes;
-use meshcore_core::tls::{Clock, Failure, Opened, Session, Version};
+use meshcore_core::exchange::{Certified, Handshakes};
+use meshcore_core::tls::{Clock, Opened, Session, Version};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
@@ -16,30 +14,8 @@ use pyo3::{PyTraverseError, PyVisit, intern};
 
 use crate::clock::unix_ms;
 use crate::engine::Peer;
-use crate::errors::class;
-
-/// What is read is decrypted here, and pieces are joined: one of each for a thread, for no connection
-/// holds any of it. Emptied before each use.
-#[derive(Default)]
-struct Scratch {
-    sealed: Vec<u8>,
-    plain: Vec<u8>,
-}
-
-/// What a thread keeps of its scratch.
-const KEPT_BYTES: usize = 512 * 1024;
-
-thread_local! {
-    static SCRATCH: RefCell<Scratch> = RefCell::default();
-}
-
-fn emptied(buffer: &mut Vec<u8>) -> &mut Vec<u8> {
-    if buffer.capacity() > KEPT_BYTES {
-        *buffer = Vec::new();
-    }
-    buffer.clear();
-    buffer
-}
+use crate::errors::tls_error;
+use crate::tls_scratch::{SCRATCH, emptied};
 
 #[pyclass(module = "meshcore._core")]
 pub struct SecureTransport {
@@ -131,6 +107,11 @@ impl SecureTransport {
         }
     }
 
+    fn certificate(&self) -> Option<Certified> {
+        let identity = self.session.client_identity()?;
+        Some(Certified::of(identity, self.session.own_uri()))
+    }
+
     fn inner<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
         self.inner.as_ref().map(|inner| inner.bind(py).clone())
     }
@@ -138,12 +119,6 @@ impl SecureTransport {
     fn protocol<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {
         self.protocol.as_ref().map(|protocol| protocol.bind(py).clone())
     }
-}
-
-/// The exception that says why a session is over.
-fn tls_error(py: Python<'_>, failure: &Failure) -> PyResult<Py<PyAny>> {
-    let class = class(py, "TlsError")?.into_bound(py);
-    Ok(class.call1((&failure.detail, failure.alert, failure.by_peer))?.unbind())
 }
 
 type This<'a, 'py> = &'a Bound<'py, SecureTransport>;
@@ -440,6 +415,21 @@ impl SecureTransport {
     fn alpn(&self) -> Option<String> {
         let chosen = self.session.agreed()?.alpn?;
         Some(String::from_utf8_lossy(&chosen).into_owned())
+    }
+
+    /// The same peer, with what the certificate says that it has shown.
+    fn certified(&self, peer: &Peer) -> Peer {
+        let peer = peer.0.clone();
+        Peer(match self.certificate() {
+            Some(certified) => peer.certified(certified),
+            None => peer,
+        })
+    }
+
+    /// Whether the client has shown a certificate.
+    #[getter]
+    fn is_certified(&self) -> bool {
+        self.session.has_certificate()
     }
 
     /// Whether nothing came that was not told: neither a part of a record nor the other side's end.

@@ -7,9 +7,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use meshcore_core::tls::{
-    self, ClientAuth, ClientContext, ClientSpec, Clock, ContextError, Facts, Pair, Roots,
-    ServerContext, ServerSpec, Version,
+    self, ClientAuth, ClientContext, ClientSpec, Clock, ContextError, Facts, Pair, Roots, Rules,
+    ServerContext, ServerSpec, Trust, Version,
 };
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
 use crate::clock::unix_ms;
@@ -78,8 +79,57 @@ impl KeyLog {
     }
 }
 
-/// Name, chain, key, OCSP response and authorities of a name's own clients.
-type CertificateRow = (Option<String>, Vec<u8>, Vec<u8>, Option<Vec<u8>>, Option<Vec<u8>>);
+/// Whom to believe, and of them who comes in.
+#[pyclass(frozen, module = "meshcore._core")]
+pub struct TlsTrust {
+    trust: Trust,
+    required: bool,
+}
+
+impl TlsTrust {
+    fn of_clients(&self) -> ClientAuth {
+        let auth = if self.required { ClientAuth::Require } else { ClientAuth::Request };
+        auth(self.trust.clone())
+    }
+}
+
+#[pymethods]
+impl TlsTrust {
+    #[new]
+    #[pyo3(signature = (
+        ca=None, *, system=false, domains=vec![], crl=vec![], use_expired_crl=false, names=vec![],
+        required=true
+    ))]
+    fn new(
+        ca: Option<Vec<u8>>,
+        system: bool,
+        domains: Vec<(String, Vec<u8>)>,
+        crl: Vec<u8>,
+        use_expired_crl: bool,
+        names: Vec<String>,
+        required: bool,
+    ) -> PyResult<Self> {
+        let listed = |roots: Roots| {
+            let roots = roots.with_lists(&crl).map_err(refused)?;
+            Ok::<_, PyErr>(if use_expired_crl { roots.using_expired_lists() } else { roots })
+        };
+        let of = |pem: &[u8]| listed(Roots::from_pem(pem, b"").map_err(refused)?);
+        let roots = match ca {
+            Some(pem) => Some(of(&pem)?),
+            None if system => {
+                Some(listed(Roots::of(rustls_native_certs::load_native_certs().certs))?)
+            }
+            None => None,
+        };
+        let domains = domains.into_iter().map(|(name, pem)| Ok((name, of(&pem)?)));
+        let rules = Rules::parse(&names).map_err(config_error)?;
+        let trust = Trust { roots, domains: domains.collect::<PyResult<_>>()?, rules };
+        Ok(Self { trust, required })
+    }
+}
+
+/// Name, chain, key, OCSP response, and who of those comes in that ask for the name.
+type CertificateRow = (Option<String>, Vec<u8>, Vec<u8>, Option<Vec<u8>>, Option<Py<TlsTrust>>);
 
 /// Everything of a listener's TLS, compiled.
 #[pyclass(frozen, module = "meshcore._core")]
@@ -88,23 +138,21 @@ pub struct TlsServer(ServerContext, Clock);
 #[pymethods]
 impl TlsServer {
     #[new]
-    #[pyo3(signature = (listener, certificates, alpn, min_version, client_ca, tickets, key_log=None))]
+    #[pyo3(signature = (listener, certificates, alpn, min_version, clients, tickets, key_log=None))]
     fn new(
         listener: String,
         certificates: Vec<CertificateRow>,
         alpn: Vec<String>,
         min_version: &str,
-        client_ca: Option<Vec<u8>>,
+        clients: Option<&TlsTrust>,
         tickets: &TicketRing,
         key_log: Option<&KeyLog>,
     ) -> PyResult<Self> {
-        let required =
-            |pem: Vec<u8>| Roots::from_pem(&pem, b"").map(ClientAuth::Require).map_err(refused);
         let (mut pairs, mut named) = (Vec::new(), Vec::new());
-        for (name, chain_pem, key_pem, ocsp_der, client_ca) in certificates {
+        for (name, chain_pem, key_pem, ocsp_der, clients) in certificates {
             let server_name = name.unwrap_or_default();
-            if let Some(pem) = client_ca {
-                named.push((server_name.clone(), required(pem)?));
+            if let Some(clients) = clients {
+                named.push((server_name.clone(), clients.get().of_clients()));
             }
             pairs.push(Pair { server_name, chain_pem, key_pem, ocsp_der });
         }
@@ -113,9 +161,8 @@ impl TlsServer {
             pairs,
             alpn: words(alpn),
             least: least(min_version),
-            clients: client_ca.map(required).transpose()?.unwrap_or_default(),
+            clients: clients.map(TlsTrust::of_clients).unwrap_or_default(),
             named,
-            rules: Vec::new(),
             key_log: key_log.map(KeyLog::told),
         };
         let clock = Clock::at(unix_ms() / 1000);
@@ -177,6 +224,24 @@ pub(crate) fn tls_roots_fault(ca_pem: &[u8]) -> Option<(&'static str, String)> {
     checked.err().map(|error| (word(&error), error.to_string()))
 }
 
+/// What is wrong with revocation lists.
+#[pyfunction]
+pub(crate) fn tls_lists_fault(crl_pem: &[u8]) -> Option<(&'static str, String)> {
+    tls::check_lists(crl_pem).err().map(|error| (word(&error), error.to_string()))
+}
+
+/// Whether this is a rule of names.
+#[pyfunction]
+pub(crate) fn check_tls_name(text: String) -> PyResult<()> {
+    Rules::parse(&[text]).map(|_| ()).map_err(PyValueError::new_err)
+}
+
+/// Whether this may be the name of a trust domain.
+#[pyfunction]
+pub(crate) fn is_trust_domain(name: &str) -> bool {
+    tls::is_domain(name)
+}
+
 /// Whether TLS can verify that an endpoint has this name.
 #[pyfunction]
 pub(crate) fn is_tls_name(name: &str) -> bool {
@@ -192,6 +257,7 @@ const fn word(error: &ContextError) -> &'static str {
         ContextError::UnusableKey(_) => "unusable_key",
         ContextError::UnusableRoots(_) => "unusable_roots",
         ContextError::BadStaple(_) => "bad_staple",
+        ContextError::NoList => "no_list",
         ContextError::BadName(_) => "bad_name",
     }
 }
@@ -203,13 +269,12 @@ pub struct TlsClient(ClientContext, Clock);
 #[pymethods]
 impl TlsClient {
     #[new]
-    #[pyo3(signature = (ca, certificate, alpn, min_version, *, insecure=false, key_log=None))]
+    #[pyo3(signature = (trust, certificate, alpn, min_version, key_log=None))]
     fn new(
-        ca: Option<Vec<u8>>,
+        trust: Option<&TlsTrust>,
         certificate: Option<(Vec<u8>, Vec<u8>)>,
         alpn: Vec<String>,
         min_version: &str,
-        insecure: bool,
         key_log: Option<&KeyLog>,
     ) -> PyResult<Self> {
         let pair = |(chain_pem, key_pem)| Pair {
@@ -218,13 +283,8 @@ impl TlsClient {
             key_pem,
             ocsp_der: None,
         };
-        let roots = match ca {
-            _ if insecure => None,
-            Some(pem) => Some(Roots::from_pem(&pem, b"").map_err(refused)?),
-            None => Some(Roots::of(rustls_native_certs::load_native_certs().certs)),
-        };
         let spec = ClientSpec {
-            roots,
+            trust: trust.map(|of| of.trust.clone()),
             pair: certificate.map(pair),
             alpn: words(alpn),
             least: least(min_version),

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use meshcore_core::tls::{Pair, Roots};
+use meshcore_core::tls::{Pair, Roots, Trust};
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DnType,
     ExtendedKeyUsagePurpose, IsCa, KeyIdMethod, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256,
@@ -38,7 +38,11 @@ impl Authority {
         Self(CertifiedIssuer::self_signed(params, key(&PKCS_ECDSA_P256_SHA256)).unwrap())
     }
 
-    pub(crate) fn roots(&self) -> Roots {
+    pub(crate) fn roots(&self) -> Trust {
+        self.believed().into()
+    }
+
+    pub(crate) fn believed(&self) -> Roots {
         Roots::from_pem(self.0.pem().as_bytes(), b"").unwrap()
     }
 
@@ -48,6 +52,11 @@ impl Authority {
 
     /// What was taken back: the certificate of this number.
     pub(crate) fn list(&self, serial: u64) -> Vec<u8> {
+        self.list_until(serial, 2_027)
+    }
+
+    /// The same, which is to be made anew before the first day of that year.
+    pub(crate) fn list_until(&self, serial: u64, year: i32) -> Vec<u8> {
         let revoked = RevokedCertParams {
             serial_number: serial.into(),
             revocation_time: date_time_ymd(2_025, 6, 1),
@@ -56,7 +65,7 @@ impl Authority {
         };
         let list = CertificateRevocationListParams {
             this_update: date_time_ymd(2_025, 6, 1),
-            next_update: date_time_ymd(2_027, 1, 1),
+            next_update: date_time_ymd(year, 1, 1),
             crl_number: 1.into(),
             issuing_distribution_point: None,
             revoked_certs: vec![revoked],
@@ -79,6 +88,17 @@ impl Authority {
     pub(crate) fn client(&self, path: &str, until: i32) -> Pair {
         let usage = ExtendedKeyUsagePurpose::ClientAuth;
         self.signed(&format!("spiffe://a.example/{path}"), &PKCS_ECDSA_P256_SHA256, usage, until)
+    }
+
+    /// What else a certificate may say.
+    pub(crate) fn made(&self, change: impl FnOnce(&mut CertificateParams)) -> Pair {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.serial_number = Some(7.into());
+        valid(&mut params, 2_027);
+        change(&mut params);
+        let own = key(&PKCS_ECDSA_P256_SHA256);
+        let certificate = params.signed_by(&own, &self.0).unwrap();
+        made("", &certificate.pem(), &own)
     }
 
     fn signed(

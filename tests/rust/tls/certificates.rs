@@ -1,15 +1,15 @@
 //! Which certificate a client gets, and which one it believes.
 
-use meshcore_core::tls::{ClientSpec, ContextError, Identity, Pair, Roots};
+use meshcore_core::tls::{ClientSpec, ContextError, Identity, Pair, Roots, Trust};
 use rcgen::ExtendedKeyUsagePurpose as Usage;
 
 use crate::authority::{Authority, self_signed};
 use crate::pair::{Ends, ServerSpec, client, client_spec, server, server_spec};
 
 fn names(authority: &Authority, pairs: Vec<Pair>, asked: &str) -> Vec<String> {
-    let client = client(&ClientSpec { roots: None, ..client_spec(authority.roots()) });
+    let client = client(&ClientSpec { trust: None, ..client_spec(authority.roots()) });
     let both = Ends::new(&client, &server(&server_spec(pairs)), asked).shake(100_000);
-    Identity::of(&both.client.session.agreed().unwrap().peer.unwrap()).dns
+    Identity::of(&both.client.session.agreed().unwrap().peer.unwrap()).unwrap().dns
 }
 
 #[test]
@@ -51,7 +51,7 @@ fn of_several_keys_for_a_name_the_first_that_the_client_knows_is_used() {
     );
     let both = both.shake(100_000);
     let chosen = both.client.session.agreed().unwrap().peer.unwrap();
-    assert_eq!(Identity::of(&chosen).dns, ["a.example"]);
+    assert_eq!(Identity::of(&chosen).unwrap().dns, ["a.example"]);
     assert!(chosen.len() > 500, "the RSA certificate, which is first: {}", chosen.len());
 }
 
@@ -73,7 +73,7 @@ fn an_endpoint_of_another_authority_or_name_is_not_believed() {
 #[test]
 fn whoever_answers_is_believed_if_that_is_wanted() {
     let server = server(&server_spec(vec![Authority::new().host("a.example")]));
-    let anybody = ClientSpec { roots: None, ..client_spec(Roots::default()) };
+    let anybody = ClientSpec { trust: None, ..client_spec(Trust::default()) };
     Ends::new(&client(&anybody), &server, "b.example").shake(100_000).assert_whole();
 }
 
@@ -81,7 +81,7 @@ fn whoever_answers_is_believed_if_that_is_wanted() {
 #[test]
 fn a_certificate_that_signs_itself_is_believed_by_being_the_same() {
     let both = |pair: &Pair, asked: &str| {
-        let roots = Roots::from_pem(&pair.chain_pem, b"").unwrap();
+        let roots = Trust::from(Roots::from_pem(&pair.chain_pem, b"").unwrap());
         let server = server(&server_spec(vec![pair.clone()]));
         Ends::new(&client(&client_spec(roots)), &server, asked).shake(100_000)
     };
@@ -101,7 +101,7 @@ fn a_certificate_that_signs_itself_is_believed_by_being_the_same() {
     }
     // Another one of the same name is another one.
     let (one, other) = (self_signed("a.example", 2_027, &[]), self_signed("a.example", 2_027, &[]));
-    let roots = Roots::from_pem(&one.chain_pem, b"").unwrap();
+    let roots = Trust::from(Roots::from_pem(&one.chain_pem, b"").unwrap());
     let server = server(&server_spec(vec![other]));
     let both = Ends::new(&client(&client_spec(roots)), &server, "a.example").shake(100_000);
     assert!(both.client.session.failure().is_some());

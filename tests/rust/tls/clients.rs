@@ -2,7 +2,7 @@
 
 use crate::authority::{Authority, Leaf, self_signed};
 use crate::pair::{Ends, ServerSpec, client, client_spec, server, server_spec};
-use meshcore_core::tls::{ClientAuth, ClientSpec, Identity, Pair, Roots};
+use meshcore_core::tls::{ClientAuth, ClientSpec, Identity, Pair, Roots, Trust};
 
 fn both(authority: &Authority, clients: ClientAuth, pair: Option<Pair>) -> Ends {
     let spec = ServerSpec { clients, ..server_spec(vec![authority.host("a.example")]) };
@@ -17,7 +17,7 @@ fn a_client_with_a_good_certificate_has_a_name() {
     {
         let mut both = both(&authority, clients, Some(authority.client("web", 2_027)));
         both.assert_whole();
-        let identity = Identity::of(&both.server.session.agreed().unwrap().peer.unwrap());
+        let identity = Identity::of(&both.server.session.agreed().unwrap().peer.unwrap()).unwrap();
         assert_eq!(identity.uris, ["spiffe://a.example/web"]);
     }
 }
@@ -52,7 +52,7 @@ fn a_bad_certificate_does_not_come_in_also_where_none_is_needed() {
 #[test]
 fn a_certificate_that_was_taken_back_does_not_come_in() {
     let authority = Authority::new();
-    let roots = Roots::from_pem(&authority.pem(), &authority.list(7)).unwrap();
+    let roots = Trust::from(Roots::from_pem(&authority.pem(), &authority.list(7)).unwrap());
     let both = both(&authority, ClientAuth::Require(roots), Some(authority.client("web", 2_027)));
     assert_eq!(both.server.failure().alert, Some("certificate_revoked"));
 }
@@ -61,7 +61,7 @@ fn a_certificate_that_was_taken_back_does_not_come_in() {
 fn a_client_that_signs_itself_comes_in_where_it_was_given_itself() {
     let authority = Authority::new();
     let own = self_signed("web.example", 2_027, &[]);
-    let roots = Roots::from_pem(&own.chain_pem, b"").unwrap();
+    let roots = Trust::from(Roots::from_pem(&own.chain_pem, b"").unwrap());
     both(&authority, ClientAuth::Require(roots.clone()), Some(own)).assert_whole();
     let other = self_signed("web.example", 2_027, &[]);
     let refused = both(&authority, ClientAuth::Require(roots), Some(other));
@@ -78,7 +78,7 @@ fn who_may_not_sign_lets_nobody_in() {
     assert_eq!(refused.server.failure().alert, Some("unknown_ca"));
 
     let leaf = Leaf::new("web.example");
-    let roots = Roots::from_pem(&leaf.pair.chain_pem, b"").unwrap();
+    let roots = Trust::from(Roots::from_pem(&leaf.pair.chain_pem, b"").unwrap());
     both(&authority, ClientAuth::Require(roots.clone()), Some(leaf.pair.clone())).assert_whole();
     let minted = leaf.signs("web.example");
     let refused = both(&authority, ClientAuth::Require(roots), Some(minted));

@@ -2,9 +2,11 @@
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod admitted;
 mod authority;
 mod certificates;
 mod clients;
+mod names;
 mod pair;
 mod records;
 mod tickets;

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 pub(crate) use meshcore_core::tls::ServerSpec;
 use meshcore_core::tls::{
-    ClientAuth, ClientContext, ClientSpec, Clock, ContextError, Failure, Opened, Pair, Roots,
-    ServerContext, Session, TicketKeys, TicketRing, Version,
+    ClientAuth, ClientContext, ClientSpec, Clock, ContextError, Failure, Opened, Pair,
+    ServerContext, Session, TicketKeys, TicketRing, Trust, Version,
 };
 
 use crate::authority::{Authority, NOW_S};
@@ -18,14 +18,13 @@ pub(crate) fn server_spec(pairs: Vec<Pair>) -> ServerSpec {
         least: Version::Tls12,
         clients: ClientAuth::None,
         named: Vec::new(),
-        rules: Vec::new(),
         key_log: None,
     }
 }
 
-pub(crate) fn client_spec(roots: Roots) -> ClientSpec {
+pub(crate) fn client_spec(trust: Trust) -> ClientSpec {
     ClientSpec {
-        roots: Some(roots),
+        trust: Some(trust),
         pair: None,
         alpn: Vec::new(),
         least: Version::Tls12,

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use meshcore_core::tls::{
-    ClientAuth, ClientContext, ClientSpec, Clock, Roots, ServerContext, TicketKeys, TicketRing,
-    Version,
+    ClientAuth, ClientContext, ClientSpec, Clock, Roots, Rules, ServerContext, TicketKeys,
+    TicketRing, Trust, Version,
 };
 
 use crate::authority::{Authority, DAY_S, END_S, NOW_S};
@@ -64,14 +64,20 @@ fn a_ticket_opens_only_where_it_was_given() {
         ClientSpec { pair: Some(authority.client("web", 2_027)), ..client_spec(authority.roots()) };
     let required = ClientAuth::Require(authority.roots());
     let given = ServerSpec { clients: required.clone(), ..spec.clone() };
-    let crl = Roots::from_pem(&authority.pem(), &authority.list(8)).unwrap();
+    let lists = Roots::from_pem(&authority.pem(), &authority.list(8)).unwrap();
+    let rules = Rules::parse(&["spiffe://a.example/web".to_owned()]).unwrap();
+    let own_domain = ("a.example".to_owned(), authority.believed());
+    let require =
+        |trust: Trust| ServerSpec { clients: ClientAuth::Require(trust), ..given.clone() };
     for (what, changed) in [
         ("listener", ServerSpec { listener: "other".to_owned(), ..given.clone() }),
         ("mode", ServerSpec { clients: ClientAuth::Request(authority.roots()), ..given.clone() }),
         ("nobody asked", ServerSpec { clients: ClientAuth::None, ..given.clone() }),
         ("version", ServerSpec { least: Version::Tls13, ..given.clone() }),
-        ("rules", ServerSpec { rules: b"web".to_vec(), ..given.clone() }),
-        ("lists", ServerSpec { clients: ClientAuth::Require(crl), ..given.clone() }),
+        ("rules", require(Trust { rules, ..authority.roots() })),
+        ("lists", require(lists.clone().into())),
+        ("old lists", require(lists.using_expired_lists().into())),
+        ("domains", require(Trust { domains: vec![own_domain], ..authority.roots() })),
     ] {
         for (first, second) in [(&given, &changed), (&changed, &given)] {
             let client = client(&own);

@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives import serialization
 
 from meshcore.config.compile import compile
 from meshcore.config.load import load_file
-from meshcore.config.snapshot import CertificateSpec
+from meshcore.config.snapshot import CertificateSpec, TrustSpec
 from meshcore.errors import ConfigError
 
 
@@ -56,7 +56,7 @@ listeners:
         CertificateSpec(None, edge, key),
         CertificateSpec("*.example.com", other, other_key),
     )
-    assert (tls.client_ca_pem, tls.min_version) == (ca.decode(), "1.3")
+    assert (tls.clients, tls.min_version) == (TrustSpec(ca.decode()), "1.3")
 
 
 def test_unusable_certificates(tls_files: Path) -> None:
@@ -164,3 +164,74 @@ def test_one_file_may_hold_both(tls_files: Path) -> None:
         "version: 1\nlisteners: {a: {bind: a:1, tls: {cert: both.pem, key: both.pem}}}\n"
     )
     load_file(file)
+
+
+@pytest.mark.parametrize(
+    ("auth", "lines"),
+    [
+        (
+            "ca: [ca.pem, none.pem]",
+            ["listeners.a.tls.client_auth.ca[1]: cannot read none.pem: No such file or directory"],
+        ),
+        (
+            "trust_domains: {td: [ca.pem, edge.key]}",
+            [
+                "listeners.a.tls.client_auth.trust_domains.td[1]: no CA certificate in edge.key: "
+                "no certificate in it"
+            ],
+        ),
+        (
+            "ca: ca.pem, crl: ca.pem",
+            [
+                "listeners.a.tls.client_auth.crl: no revocation list in ca.pem: it holds a "
+                "certificate"
+            ],
+        ),
+        (
+            "ca: ca.pem, crl: [crl.der]",
+            [
+                "listeners.a.tls.client_auth.crl[0]: no revocation list in crl.der: not PEM "
+                "(openssl crl -inform der -in FILE makes PEM of it)"
+            ],
+        ),
+        (
+            "ca: ca.pem, crl: torn.pem",
+            ["listeners.a.tls.client_auth.crl: cannot use torn.pem: verifies nothing: BadDer"],
+        ),
+    ],
+)
+def test_what_is_said_of_authorities_and_lists(
+    tls_files: Path, auth: str, lines: list[str]
+) -> None:
+    (tls_files / "crl.der").write_bytes(b"0\x82\x01\x02")
+    torn = "-----BEGIN X509 CRL-----\nMAA=\n-----END X509 CRL-----\n"
+    (tls_files / "torn.pem").write_text(torn)
+    found = told(tls_files, f"cert: edge.pem, key: edge.key, client_auth: {{{auth}}}")
+    assert [line.partition(": ")[2] for line in found] == lines
+
+
+def test_every_file_of_client_auth_is_read(tls_files: Path) -> None:
+    file = tls_files / "mesh.yaml"
+    file.write_text(
+        """
+version: 1
+listeners:
+  edge:
+    bind: 127.0.0.1:0
+    tls:
+      cert: edge.pem
+      key: edge.key
+      client_auth:
+        mode: request
+        ca: [ca.pem, edge.pem]
+        trust_domains: {one: ca.pem}
+        match: {spiffe: "spiffe://one/**", san: [dns:a.example]}
+"""
+    )
+    snapshot = compile(load_file(file))
+    tls = snapshot.listeners[0].tls
+    assert tls is not None
+    ca, edge = ((tls_files / name).read_text() for name in ("ca.pem", "edge.pem"))
+    names = ("spiffe://one/**", "dns:a.example")
+    assert tls.clients == TrustSpec(f"{ca}\n{edge}", (("one", ca),), names=names, required=False)
+    assert str(tls_files / "ca.pem") in snapshot.files, "it is watched"

@@ -68,7 +68,7 @@ def test_no_bound_of_time_is_a_year() -> None:
 def test_upstreams_admin_and_drain() -> None:
     snapshot = compile(load_file(DATA / "full.yaml"))
     api, plain = snapshot.upstreams
-    assert api.tls == UpstreamTlsSpec(None, insecure=True, chain_pem=None, key_pem=None)
+    assert api.tls == UpstreamTlsSpec(None, chain_pem=None, key_pem=None)
     assert api.server_name == "api.internal"
     assert (api.connect_timeout_ns, plain.connect_timeout_ns) == (SECOND, 5 * SECOND)
     assert (api.max_connections, api.max_pending) == (100, 200)

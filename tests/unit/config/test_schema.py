@@ -40,7 +40,10 @@ def test_defaults_are_shown_as_people_write_them() -> None:
 def test_short_forms_are_in_the_schema() -> None:
     defs = json_schema()["$defs"]
     assert defs["Endpoint"]["anyOf"][0]["type"] == "string"
-    assert defs["LimitKey"]["anyOf"][0] == {"type": "string", "enum": ["client", "host"]}
+    assert defs["LimitKey"]["anyOf"][0] == {
+        "type": "string",
+        "enum": ["client", "host", "identity"],
+    }
     http1 = defs["ListenerProtocols"]["properties"]["http1"]
     assert http1["enum"] == ["on", "off", True, False]
     assert {"enum": ["off", False]} in [

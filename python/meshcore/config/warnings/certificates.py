@@ -13,7 +13,8 @@ from meshcore.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from meshcore.config.listener import Certificate
+    from meshcore.config.client_auth import Trust
+    from meshcore.config.listener import Certificate, ClientsCertificate
     from meshcore.config.model import Config
 
     _Path = tuple[str | int, ...]
@@ -35,14 +36,14 @@ def certificates(config: Config) -> Iterator[Fault]:
         yield from _shown(path, tls, now_s)
         for host, pair in tls.sni.items():
             yield from _shown((*path, "sni", host), pair, now_s, host)
-            yield from _authorities((*path, "sni", host, "client_ca"), pair.client_ca, now_s)
-        yield from _authorities((*path, "client_ca"), tls.client_ca, now_s)
+            yield from _of_clients((*path, "sni", host), pair, now_s)
+        yield from _of_clients(path, tls, now_s)
     for name, upstream in config.upstreams.items():
         if upstream.tls is not None:
             where: _Path = ("upstreams", name, "tls")
             if (chain := _read(upstream.tls.cert)) is not None:
                 yield from _chain((*where, "cert"), chain, now_s)
-            yield from _authorities((*where, "ca"), upstream.tls.ca, now_s)
+            yield from _vouching(where, upstream.tls, now_s)
 
 
 def _read(file: str | None) -> bytes | None:
@@ -88,6 +89,20 @@ def _chain(path: _Path, chain: bytes, now_s: float) -> Iterator[Fault]:
             yield Fault(path, f"{which} is not valid before {_date(first_s)}")
         if weakness is not None:
             yield Fault(path, f"{which} {weakness}: many do not believe it")
+
+
+def _of_clients(path: _Path, pair: ClientsCertificate, now_s: float) -> Iterator[Fault]:
+    yield from _authorities((*path, "client_ca"), pair.client_ca, now_s)
+    if pair.client_auth is not None:
+        yield from _vouching((*path, "client_auth"), pair.client_auth, now_s)
+
+
+def _vouching(path: _Path, trust: Trust, now_s: float) -> Iterator[Fault]:
+    for file in trust.ca or ():
+        yield from _authorities((*path, "ca"), file, now_s)
+    for domain, files in trust.trust_domains.items():
+        for file in files:
+            yield from _authorities((*path, "trust_domains", domain), file, now_s)
 
 
 def _authorities(path: _Path, file: str | None, now_s: float) -> Iterator[Fault]:

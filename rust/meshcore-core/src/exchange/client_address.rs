@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::binding::Binding;
+use super::certified::Certified;
 use super::forwarded::{self, FOR, FORWARDED, REAL_IP};
 use super::networks::Networks;
 use super::peer::{Peer, key_of};
@@ -23,6 +24,9 @@ pub struct Client {
     pub(super) key: u64,
     /// Whether the peer may say what only proxies may say.
     pub(super) trusted: bool,
+    /// Who its connection is of by a certificate: whoever is connected to us, not whom that speaks
+    /// for.
+    pub(super) certified: Option<Arc<Certified>>,
     /// What is remembered of its connection, if credentials authenticate it.
     pub(super) binding: Option<Arc<Binding>>,
     /// Whether it asks for a host for which its connection was not verified.
@@ -33,7 +37,15 @@ impl Client {
     /// Whoever is connected to us, who is believed nothing.
     #[must_use]
     pub fn of(peer: &Peer) -> Self {
-        Self { behind: None, key: peer.key(), trusted: false, binding: None, misdirected: false }
+        let certified = peer.certificate().cloned();
+        let (binding, misdirected) = (None, false);
+        Self { behind: None, key: peer.key(), trusted: false, certified, binding, misdirected }
+    }
+
+    /// What its certificate calls it; empty without one.
+    #[must_use]
+    pub fn identity(&self) -> &str {
+        self.certified.as_ref().map_or("", |certified| &certified.identity)
     }
 
     /// Its address: that of `peer`, or the one that a trusted proxy vouched for.
@@ -85,9 +97,9 @@ impl Trust {
             rewrite(*header, peer, behind, believed, head);
         }
         let key = behind.map_or(peer.key(), |ip| key_of(Some(ip), seed));
-        let binding = peer.binding(head.binds);
+        let (certified, binding) = (peer.certificate().cloned(), peer.binding(head.binds));
         let misdirected = peer.is_misdirected(head.slice(head.host));
-        Client { behind, key, trusted: believed, binding, misdirected }
+        Client { behind, key, trusted: believed, certified, binding, misdirected }
     }
 
     /// The client that a believed peer names, if it names one.

@@ -126,6 +126,7 @@ impl Control {
             name: name.to_owned(),
             ops,
             trust: Trust::compile(spec)?,
+            forwarded_cert: spec.forwarded_client_cert,
             announcers: Networks::new(&spec.proxy_protocol)?,
             via: ViaMark::new(spec.via.as_ref().unwrap_or(&random_name(self.seed())), name),
             max_visits: spec.max_visits,

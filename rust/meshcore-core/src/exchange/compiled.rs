@@ -20,7 +20,7 @@ use crate::balance::Rng;
 use crate::codec::ViaMark;
 use crate::head::RequestHead;
 use crate::routing::{ListenerId, RouteTable};
-use crate::snapshot::{Action, Route};
+use crate::snapshot::{Action, ForwardedCert, Route};
 use crate::sync::{AtomicU64, Ordering};
 
 pub(super) type Map<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
@@ -34,6 +34,7 @@ pub struct Listener {
     pub name: String,
     pub(super) ops: Vec<Op>,
     pub(super) trust: Trust,
+    pub(super) forwarded_cert: ForwardedCert,
     pub(super) announcers: Networks,
     pub(super) via: ViaMark,
     pub(super) max_visits: u8,
@@ -138,7 +139,9 @@ impl Compiled {
     /// the listener trusts may say, and other spellings of what it is judged by.
     pub fn clean(&self, listener: u32, peer: &Peer, head: &mut RequestHead) -> Client {
         let Some(listener) = self.listener(listener) else { return Client::of(peer) };
+        let vouched = head.vouched;
         let client = listener.trust.clean(peer, head, self.seed);
+        listener.forwarded_cert.apply(&client, vouched, head);
         if let Some(guards) = self.guards(listener.id) {
             guards.clean(&mut head.headers);
         }

@@ -93,6 +93,7 @@ impl Display for LayerKey<'_> {
             Self::Limit => f.write_str("limit"),
             Self::LimitBy(LimitKey::Client) => f.write_str("limit/client"),
             Self::LimitBy(LimitKey::Host) => f.write_str("limit/host"),
+            Self::LimitBy(LimitKey::Identity) => f.write_str("limit/identity"),
             Self::LimitBy(LimitKey::Header(key)) => write!(f, "limit/header/{}", Part(&key.name)),
             Self::InFlight => f.write_str("in_flight"),
             Self::CircuitBreaker => f.write_str("circuit_breaker"),
@@ -190,6 +191,7 @@ mod tests {
                 LayerKey::InFlight,
                 LayerKey::LimitBy(&LimitKey::Client),
                 LayerKey::LimitBy(&LimitKey::Host),
+                LayerKey::LimitBy(&LimitKey::Identity),
                 LayerKey::LimitBy(&header),
             ] {
                 all.push(Key::Layer(stack, layer));

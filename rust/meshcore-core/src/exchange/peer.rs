@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, OnceLock};
 
 use super::binding::Binding;
+use super::certified::Certified;
 use crate::admission::{bytes_key, client_key};
 use crate::codec::Ends;
 use crate::host_map::HostMap;
@@ -16,6 +17,8 @@ pub struct Peer {
     key: u64,
     port: u16,
     destination: Option<SocketAddr>,
+    /// Who it is by its certificate.
+    certified: Option<Arc<Certified>>,
     /// From the first request on that carries credentials of a connection.
     binding: OnceLock<Arc<Binding>>,
     /// By which rule it was verified, and those of all hosts; none where all have the same.
@@ -29,8 +32,16 @@ impl Peer {
         let ip = ip.map(|ip| ip.to_canonical());
         let text = ip.map_or_else(|| "unknown".to_owned(), |ip| ip.to_string());
         let binding = OnceLock::new();
-        let key = key_of(ip, seed);
-        Self { ip, text, key, port: 0, destination: None, binding, verified: None }
+        Self {
+            ip,
+            text,
+            key: key_of(ip, seed),
+            port: 0,
+            destination: None,
+            certified: None,
+            binding,
+            verified: None,
+        }
     }
 
     /// The same, from a port.
@@ -59,6 +70,18 @@ impl Peer {
     pub fn announced(ends: Ends, seed: [u64; 2]) -> Self {
         let destination = Some(ends.destination);
         Self { destination, ..Self::new(Some(ends.source.ip()), seed) }.at_port(ends.source.port())
+    }
+
+    /// The same with a certificate that was verified.
+    #[must_use]
+    pub fn certified(self, certified: Certified) -> Self {
+        Self { certified: Some(Arc::new(certified)), ..self }
+    }
+
+    /// Who it is by its certificate, if it showed one.
+    #[must_use]
+    pub fn certificate(&self) -> Option<&Arc<Certified>> {
+        self.certified.as_ref()
     }
 
     /// The address as `x-forwarded-for` writes it; `unknown` without one (RFC 7239 §6.2).

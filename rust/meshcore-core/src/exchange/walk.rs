@@ -142,6 +142,11 @@ impl Walk<'_> {
         self.client.key
     }
 
+    /// Who sent it by its certificate; empty for those without one.
+    pub(super) fn identity(&self) -> &str {
+        self.client.identity()
+    }
+
     fn route(&self, ticket: &mut RequestTicket) -> Option<Verdict> {
         let Some(found) = self.compiled.routes.find(self.listener.routing, self.head) else {
             return Some(Verdict::Answer(Reason::NoRoute.into()));

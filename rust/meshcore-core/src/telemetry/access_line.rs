@@ -13,6 +13,8 @@ pub struct AccessLine<'a> {
     pub listener: &'a str,
     /// The client's address.
     pub client: &'a str,
+    /// What its certificate calls it.
+    pub identity: &'a str,
     /// The method.
     pub method: &'a [u8],
     /// The host that was asked for.
@@ -61,6 +63,8 @@ mod most {
     pub(super) const TARGET: usize = 1024;
     /// Of a detail, and of a request id, which has 128 at most unless a layer sets it.
     pub(super) const DETAIL: usize = 192;
+    /// Of what a certificate calls its holder.
+    pub(super) const IDENTITY: usize = 128;
     /// Of what is ours.
     pub(super) const WORD: usize = 64;
 }
@@ -119,6 +123,9 @@ impl AccessLine<'_> {
         line.put(b",\"duration_ms\":");
         write_ms(&mut line.out, self.took_ns);
         line.text("request_id", self.request_id, most::DETAIL);
+        if !self.identity.is_empty() {
+            line.text("identity", self.identity.as_bytes(), most::IDENTITY);
+        }
         if let Some(bytes) = self.head_bytes {
             line.number("head_bytes", bytes as u64);
         }
@@ -170,6 +177,11 @@ impl AccessLine<'_> {
         line.put(b"\" \"");
         line.escape("detail", self.detail.as_bytes(), most::DETAIL);
         line.put(b"\"");
+        if !self.identity.is_empty() {
+            line.put(b" identity=\"");
+            line.escape("identity", self.identity.as_bytes(), most::IDENTITY);
+            line.put(b"\"");
+        }
         if let Some(bytes) = self.head_bytes {
             line.put(format!(" head_bytes={bytes}").as_bytes());
         }
@@ -320,6 +332,7 @@ mod tests {
         unix_ms: 1_700_000_000_250,
         listener: "edge",
         client: "192.0.2.1",
+        identity: "",
         method: b"GET",
         host: b"a.test",
         path: b"/x",
@@ -389,6 +402,16 @@ mod tests {
     }
 
     #[test]
+    fn who_has_a_certificate_is_named() {
+        let line = AccessLine { identity: "CN=a b", head_bytes: Some(7), ..LINE };
+        let text = line.to_text(false);
+        assert!(text.ends_with("\" identity=\"CN=a b\" head_bytes=7\n"), "{text}");
+        let value: serde_json::Value = serde_json::from_str(&line.to_text(true)).unwrap();
+        assert_eq!(value["identity"], "CN=a b");
+        assert!(!LINE.to_text(true).contains("identity"));
+    }
+
+    #[test]
     fn a_line_fits_into_a_pipes_buffer_whatever_anybody_sends() {
         let letters = "x".repeat(70_000);
         let name = "n".repeat(255);
@@ -409,13 +432,14 @@ mod tests {
                     endpoint: &name,
                     took_ns: u64::MAX / 2,
                     request_id: long,
+                    identity: &letters,
                     head_bytes: Some(usize::MAX),
                     ..LINE
                 };
                 let json = line.to_text(true);
                 assert!(json.len() <= 4096, "{}", json.len());
                 let value: serde_json::Value = serde_json::from_str(&json).unwrap();
-                let cut = ["method", "host", "target", "detail", "request_id"];
+                let cut = ["method", "host", "target", "detail", "request_id", "identity"];
                 assert_eq!(value["cut"], serde_json::json!(cut));
                 for name in cut {
                     assert!(value[name].as_str().unwrap().ends_with('…'), "{name}");
@@ -423,8 +447,12 @@ mod tests {
                 assert!(value["target"].as_str().unwrap().contains("…?"));
                 let text = line.to_text(false);
                 assert!(text.len() <= 4096, "{}", text.len());
+                assert!(text.contains("…\" identity=\"xxx"), "{text}");
                 assert!(text.contains("…\" head_bytes=18446744073709551615 cut="), "{text}");
-                assert!(text.ends_with(" cut=method,host,target,request_id,detail\n"), "{text}");
+                assert!(
+                    text.ends_with(" cut=method,host,target,request_id,detail,identity\n"),
+                    "{text}"
+                );
             }
         }
     }

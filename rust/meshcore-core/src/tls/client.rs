@@ -10,8 +10,8 @@ use rustls::{ClientConfig, KeyLog};
 
 use super::certificates;
 use super::server::{provider, versions};
-use super::verify::{self, Again, Roots};
-use super::{Clock, ContextError, Pair, Session, Version};
+use super::verify::{self, Again};
+use super::{Clock, ContextError, Pair, Session, Trust, Version};
 
 /// Sessions of so many names are kept for resumption.
 const KEPT_SESSIONS: usize = 256;
@@ -20,7 +20,7 @@ const KEPT_SESSIONS: usize = 256;
 #[derive(Clone, Debug)]
 pub struct ClientSpec {
     /// Whom to believe; `None`: whoever answers.
-    pub roots: Option<Roots>,
+    pub trust: Option<Trust>,
     /// Our own certificate, for endpoints that ask for one.
     pub pair: Option<Pair>,
     /// What is offered, the preferred first (RFC 7301).
@@ -54,8 +54,8 @@ impl ClientContext {
     /// [`ContextError`]: what is wrong with the certificate, the key or the roots.
     pub fn new(spec: &ClientSpec, clock: &Clock) -> Result<Self, ContextError> {
         let provider = provider();
-        let verifier = spec.roots.as_ref();
-        let verifier = verifier.map(|r| verify::servers(r, &provider, clock.now())).transpose()?;
+        let verifier = spec.trust.as_ref();
+        let verifier = verifier.map(|t| verify::servers(t, &provider, clock.now())).transpose()?;
         let used = verifier.clone().unwrap_or_else(|| verify::anybody(&provider));
         let unusable = |why: rustls::Error| ContextError::UnusableKey(why.to_string());
         let time = Arc::new(clock.clone());

@@ -19,6 +19,8 @@ pub enum ContextError {
     UnusableRoots(String),
     /// An OCSP response that is none, or another's.
     BadStaple(String),
+    /// There is no revocation list in a text.
+    NoList,
     /// What cannot be verified as a server's name.
     BadName(String),
 }
@@ -33,6 +35,7 @@ impl fmt::Display for ContextError {
             Self::UnusableKey(why) => write!(f, "the key cannot be used: {why}"),
             Self::UnusableRoots(why) => write!(f, "verifies nothing: {why}"),
             Self::BadStaple(why) => f.write_str(why),
+            Self::NoList => f.write_str("no revocation list in it"),
             Self::BadName(name) => write!(f, "{name:?} is no server's name"),
         }
     }

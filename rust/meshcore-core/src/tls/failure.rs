@@ -1,6 +1,9 @@
 //! Why a connection's TLS is over.
 
-use rustls::{AlertDescription, CertificateError, Error};
+use std::cell::Cell;
+use std::sync::Arc;
+
+use rustls::{AlertDescription, CertificateError, Error, OtherError};
 
 /// What ended a session before, or against, what was agreed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,15 +28,64 @@ impl Failure {
     }
 }
 
+thread_local! {
+    /// What a verifier has to say of the error that it is giving back: those that rustls has an
+    /// alert for hold no words. Read in the same call, when the session fails with it.
+    static WORDS: Cell<Option<String>> = const { Cell::new(None) };
+}
+
+/// An error about a certificate, and what it says.
+pub(super) fn told(error: CertificateError, words: String) -> Error {
+    WORDS.set(Some(words));
+    error.into()
+}
+
+/// What webpki says, as rustls does: each has its alert.
+pub(super) fn of_webpki(error: webpki::Error) -> Error {
+    use CertificateError as C;
+    use webpki::Error as E;
+    match error {
+        E::BadDer | E::BadDerTime | E::TrailingData(_) => C::BadEncoding.into(),
+        E::CertNotValidYet { time, not_before } => {
+            C::NotValidYetContext { time, not_before }.into()
+        }
+        E::CertExpired { time, not_after } => C::ExpiredContext { time, not_after }.into(),
+        E::InvalidCertValidity => C::Expired.into(),
+        E::UnknownIssuer => C::UnknownIssuer.into(),
+        E::CertRevoked => C::Revoked.into(),
+        E::CrlExpired { time, next_update } => {
+            C::ExpiredRevocationListContext { time, next_update }.into()
+        }
+        E::InvalidSignatureForPublicKey | E::InvalidCrlSignatureForPublicKey => {
+            C::BadSignature.into()
+        }
+        E::RequiredEkuNotFoundContext(_) => C::InvalidPurpose.into(),
+        E::UnsupportedSignatureAlgorithmContext(about) => C::UnsupportedSignatureAlgorithmContext {
+            signature_algorithm_id: about.signature_algorithm_id,
+            supported_algorithms: about.supported_algorithms,
+        }
+        .into(),
+        E::UnsupportedSignatureAlgorithmForPublicKeyContext(about) => {
+            C::UnsupportedSignatureAlgorithmForPublicKeyContext {
+                signature_algorithm_id: about.signature_algorithm_id,
+                public_key_algorithm_id: about.public_key_algorithm_id,
+            }
+            .into()
+        }
+        error => C::Other(OtherError(Arc::new(error))).into(),
+    }
+}
+
 fn detail_of(error: &Error) -> String {
+    let words = WORDS.take().filter(|_| matches!(error, Error::InvalidCertificate(_)));
+    if let Some(words) = words {
+        return words; // as long as its few names
+    }
     let mut told = match error {
         Error::AlertReceived(alert) => match name_of(*alert) {
             Some(name) => format!("alert {name}"),
             None => format!("alert {}", u8::from(*alert)),
         },
-        Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure) => {
-            "the certificate is of nobody who may come".to_owned()
-        }
         Error::InvalidCertificate(CertificateError::Other(why)) => {
             match why.0.downcast_ref::<webpki::Error>() {
                 Some(why) => old_habit(why),

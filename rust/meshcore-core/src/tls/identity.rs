@@ -1,25 +1,140 @@
 //! Who a verified certificate says its holder is.
 
-use rustls::pki_types::CertificateDer;
-use webpki::EndEntityCert;
+use std::fmt::Write as _;
+use std::net::IpAddr;
 
-/// The names of a certificate that was verified.
+use aws_lc_rs::digest::{SHA256, digest};
+use rustls::pki_types::{CertificateDer, DnsName};
+use x509_cert::Certificate;
+use x509_cert::der::Decode;
+use x509_cert::ext::pkix::name::GeneralName;
+use x509_cert::ext::pkix::{BasicConstraints, KeyUsage, SubjectAltName};
+
+use super::spiffe;
+
+/// The names of a certificate. Of one that was verified they are its holder's.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Identity {
-    /// URI names; a SPIFFE certificate has exactly one (SPIFFE X.509-SVID §2).
+    /// URI names, as they are.
     pub uris: Vec<String>,
-    /// DNS names.
+    /// DNS names, in lower case; one that begins with `*.` stands for many.
     pub dns: Vec<String>,
+    /// Addresses.
+    pub ips: Vec<IpAddr>,
+    /// Addresses of mail.
+    pub emails: Vec<String>,
+    /// The subject, as RFC 4514 writes it; may be empty.
+    pub subject: String,
+    /// SHA-256 of the certificate, in lower-case hex.
+    pub fingerprint: String,
+    /// The only URI is a SPIFFE ID, and the certificate what X.509-SVID wants.
+    pub(super) is_spiffe: bool,
 }
 
 impl Identity {
-    /// Of a certificate; nothing of one that cannot be read.
-    #[must_use]
-    pub fn of(certificate: &CertificateDer<'_>) -> Self {
-        let Ok(read) = EndEntityCert::try_from(certificate) else { return Self::default() };
-        Self {
-            uris: read.valid_uri_names().map(str::to_owned).collect(),
-            dns: read.valid_dns_names().map(str::to_owned).collect(),
+    /// Of a certificate. Names that are none by their kind's rules are left out: nobody may be told
+    /// of them, nor of control characters.
+    ///
+    /// # Errors
+    /// What is wrong with a certificate that is no X.509, or that claims a SPIFFE ID and may not
+    /// have one.
+    pub fn of(certificate: &CertificateDer<'_>) -> Result<Self, &'static str> {
+        let read = Certificate::from_der(certificate).map_err(|_| "it is not readable")?;
+        let read = &read.tbs_certificate;
+        let names = read.get::<SubjectAltName>().map_err(|_| "its names are not readable")?;
+        let mut found = Self { subject: visible(&read.subject.to_string()), ..Self::default() };
+        let (mut uris, mut is_claimed) = (0, false);
+        for name in names.into_iter().flat_map(|(_, names)| names.0) {
+            match name {
+                GeneralName::UniformResourceIdentifier(uri) => {
+                    uris += 1;
+                    is_claimed |= spiffe::is_claimed(uri.as_str());
+                    found.uris.extend(graphic(uri.as_str()));
+                }
+                GeneralName::DnsName(name) => found.dns.extend(dns(name.as_str())),
+                GeneralName::Rfc822Name(name) => found.emails.extend(graphic(name.as_str())),
+                GeneralName::IpAddress(bytes) => found.ips.extend(ip(bytes.as_bytes())),
+                _ => {}
+            }
         }
+        if is_claimed {
+            if uris > 1 {
+                return Err("it has a SPIFFE ID and another URI (X.509-SVID §2)");
+            }
+            spiffe::check(found.uris.first().map_or("", String::as_str))?;
+            may_be_svid(read)?;
+            found.is_spiffe = true;
+        }
+        for byte in digest(&SHA256, certificate).as_ref() {
+            let _ = write!(found.fingerprint, "{byte:02x}");
+        }
+        Ok(found)
     }
+
+    /// The SPIFFE ID.
+    #[must_use]
+    pub fn spiffe(&self) -> Option<&str> {
+        self.uris.first().filter(|_| self.is_spiffe).map(String::as_str)
+    }
+
+    /// The trust domain of the SPIFFE ID.
+    pub(super) fn domain(&self) -> Option<&str> {
+        self.spiffe().map(|id| spiffe::split(id).0)
+    }
+
+    /// What the holder is called: its SPIFFE ID, else its first DNS name, else its subject, else
+    /// what the certificate is. None of them can be taken for one of another kind.
+    #[must_use]
+    pub fn name(&self) -> String {
+        let first = self.spiffe().or_else(|| self.dns.first().map(String::as_str));
+        let first = first.or(Some(&*self.subject)).filter(|name| !name.is_empty());
+        first.map_or_else(|| format!("sha256:{}", self.fingerprint), str::to_owned)
+    }
+
+    /// Its names as rules write them: `dns:a.example`, `uri:…`, `ip:…`, `email:…`, and a SPIFFE ID
+    /// as it is.
+    #[must_use]
+    pub fn names(&self) -> Vec<String> {
+        let uri = |uri: &String| if self.is_spiffe { uri.clone() } else { format!("uri:{uri}") };
+        let mut names: Vec<_> = self.uris.iter().map(uri).collect();
+        names.extend(self.dns.iter().map(|name| format!("dns:{name}")));
+        names.extend(self.ips.iter().map(|ip| format!("ip:{ip}")));
+        names.extend(self.emails.iter().map(|name| format!("email:{name}")));
+        names
+    }
+}
+
+/// X.509-SVID §4.1, §4.3.
+fn may_be_svid(read: &x509_cert::TbsCertificate) -> Result<(), &'static str> {
+    let unreadable = |_| "its extensions are not readable";
+    let constraints = read.get::<BasicConstraints>().map_err(unreadable)?;
+    let usage = read.get::<KeyUsage>().map_err(unreadable)?;
+    if constraints.is_some_and(|(_, constraints)| constraints.ca) {
+        return Err("it has a SPIFFE ID and is an authority's (X.509-SVID §4.1)");
+    }
+    if usage.is_some_and(|(_, usage)| usage.key_cert_sign() || usage.crl_sign()) {
+        return Err("it has a SPIFFE ID and may sign certificates or lists (X.509-SVID §4.3)");
+    }
+    Ok(())
+}
+
+fn graphic(text: &str) -> Option<String> {
+    let is_one = !text.is_empty() && text.bytes().all(|b| b.is_ascii_graphic());
+    is_one.then(|| text.to_owned())
+}
+
+fn dns(text: &str) -> Option<String> {
+    let bare = text.strip_prefix("*.").unwrap_or(text);
+    DnsName::try_from(bare).ok()?;
+    Some(text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase())
+}
+
+fn ip(bytes: &[u8]) -> Option<IpAddr> {
+    let four = <[u8; 4]>::try_from(bytes).map(IpAddr::from);
+    four.or_else(|_| <[u8; 16]>::try_from(bytes).map(|all| IpAddr::from(all).to_canonical())).ok()
+}
+
+/// Without what lines and terminals read as something else.
+fn visible(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).collect()
 }

@@ -3,8 +3,9 @@
 //! # Map
 //!
 //! A [`ServerContext`] or a [`ClientContext`] is compiled from a configuration and shared by all of
-//! its connections: `certificates` reads chains and keys and chooses one for a client, `verify`
-//! says whom to believe, `tickets` seals what a client may resume. Each gives a [`Session`] for a
+//! its connections: `certificates` reads chains and keys and chooses one for a client, `trust` says
+//! whom to believe (`roots`) and who comes in (`rules`, by the names of an `identity`), `verify` is
+//! how rustls asks, `tickets` seals what a client may resume. Each gives a [`Session`] for a
 //! connection, which drives rustls (its unbuffered API) and holds nothing of its own while it is
 //! idle; what went wrong is a [`Failure`].
 //!
@@ -17,13 +18,19 @@ mod clock;
 mod context_error;
 mod facts;
 mod failure;
+mod forwarded;
 mod hello;
 mod identity;
 mod key_log;
+mod records;
+mod roots;
+mod rules;
 mod server;
 mod session;
+mod spiffe;
 mod staple;
 mod tickets;
+mod trust;
 mod verify;
 
 pub use certificates::Pair;
@@ -34,8 +41,11 @@ pub use facts::{Facts, is_for_host};
 pub use failure::Failure;
 pub use identity::Identity;
 pub use key_log::{KeyLog, key_log_line};
+pub use roots::{Roots, check_lists};
+pub use rules::Rules;
 pub use server::{ClientAuth, ServerContext, ServerSpec};
 pub use session::{Agreed, Opened, Session, Version};
+pub use spiffe::is_domain;
 pub use staple::Staple;
 pub use tickets::{TicketKeys, TicketRing};
-pub use verify::Roots;
+pub use trust::Trust;

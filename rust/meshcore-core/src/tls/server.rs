@@ -7,10 +7,10 @@ use rustls::crypto::{CryptoProvider, aws_lc_rs as crypto};
 use rustls::server::{NoServerSessionStorage, UnbufferedServerConnection};
 use rustls::{KeyLog, ServerConfig, SupportedProtocolVersion, version};
 
-use super::certificates::Certificates;
+use super::certificates::{self, Certificates};
 use super::tickets::{Refused, Tickets};
-use super::verify::{self, Again, Roots};
-use super::{Clock, ContextError, Pair, Session, TicketRing, Version};
+use super::verify::{self, Again};
+use super::{Clock, ContextError, Identity, Pair, Session, TicketRing, Trust, Version};
 use crate::host_map::HostMap;
 
 /// How many tickets a client of TLS 1.3 gets: as many connections as it may resume at once.
@@ -25,9 +25,9 @@ pub enum ClientAuth {
     #[default]
     None,
     /// They are; who has none comes in without a name.
-    Request(Roots),
+    Request(Trust),
     /// Who has none does not come in.
-    Require(Roots),
+    Require(Trust),
 }
 
 /// What a listener says about TLS.
@@ -45,9 +45,6 @@ pub struct ServerSpec {
     pub clients: ClientAuth,
     /// Names, as of `pairs`, whose clients are verified by a rule of their own.
     pub named: Vec<(String, ClientAuth)>,
-    /// What else decides about a client behind the handshake, in any form: a change of it makes
-    /// what was resumed a full handshake.
-    pub rules: Vec<u8>,
     /// Who is told the secrets of every session; for a packet capture to be read.
     pub key_log: Option<Arc<dyn KeyLog>>,
 }
@@ -120,11 +117,11 @@ impl Rule {
         let provider = provider();
         let verifier = match clients {
             ClientAuth::None => None,
-            ClientAuth::Request(roots) => {
-                Some(verify::clients(roots, false, &provider, clock.now())?)
+            ClientAuth::Request(trust) => {
+                Some(verify::clients(trust, false, &provider, clock.now())?)
             }
-            ClientAuth::Require(roots) => {
-                Some(verify::clients(roots, true, &provider, clock.now())?)
+            ClientAuth::Require(trust) => {
+                Some(verify::clients(trust, true, &provider, clock.now())?)
             }
         };
         let time = Arc::new(clock.clone());
@@ -148,10 +145,25 @@ impl Rule {
         }
         Ok(Self {
             config: Arc::new(config),
-            again: verifier.map(|rules| Again::Client(rules, refused)),
+            again: verifier.map(|rules| Again::Client {
+                rules,
+                refused,
+                own: own_uri(&spec.pairs),
+            }),
             id: u64::from_be_bytes(*whom(clients).first_chunk().unwrap_or(&[0; 8])),
         })
     }
+}
+
+/// The URI that all of a listener's certificates name first: which of them a client has seen is not
+/// told.
+fn own_uri(pairs: &[Pair]) -> Option<Arc<str>> {
+    let mut uris = pairs.iter().map(|pair| {
+        let leaf = certificates::chain(&pair.chain_pem).ok()?.into_iter().next()?;
+        Identity::of(&leaf).ok()?.uris.into_iter().next()
+    });
+    let first = uris.next()??;
+    uris.all(|uri| uri.as_ref() == Some(&first)).then(|| first.into())
 }
 
 pub(super) fn versions(least: Version) -> &'static [&'static SupportedProtocolVersion] {
@@ -174,18 +186,18 @@ fn bound(spec: &ServerSpec, clients: &ClientAuth) -> [u8; 32] {
         Version::Tls13 => [3],
     };
     let whom = whom(clients);
-    digest_of([spec.listener.as_bytes(), &version, &spec.rules, &whom].into_iter())
+    digest_of([spec.listener.as_bytes(), &version, &whom].into_iter())
 }
 
-/// A digest of whom a rule believes.
+/// A digest of whom a rule believes, and lets in.
 fn whom(clients: &ClientAuth) -> [u8; 32] {
-    let (mode, roots) = match clients {
+    let (mode, trust) = match clients {
         ClientAuth::None => (0, None),
-        ClientAuth::Request(roots) => (1, Some(roots)),
-        ClientAuth::Require(roots) => (2, Some(roots)),
+        ClientAuth::Request(trust) => (1, Some(trust)),
+        ClientAuth::Require(trust) => (2, Some(trust)),
     };
     let mode = [mode];
-    digest_of([&mode[..]].into_iter().chain(roots.into_iter().flat_map(Roots::parts)))
+    digest_of([&mode[..]].into_iter().chain(trust.into_iter().flat_map(Trust::parts)))
 }
 
 fn digest_of<'a>(parts: impl Iterator<Item = &'a [u8]>) -> [u8; 32] {

@@ -1,163 +1,49 @@
-//! Whom to believe: chains by webpki, and certificates that were given as they are.
-//!
-//! webpki looks neither at the dates of an authority nor at whether it is one, and an end entity that
-//! may sign others, as `openssl req -x509` makes, is none to it. So only what may sign and is in date
-//! is an authority here; and a certificate that was itself given is believed by being the same bytes,
-//! if its dates, usage and name, and the signature of the handshake, are right.
+//! Whom to believe, as rustls asks: in whole handshakes, and once more in resumed ones.
 
 use std::sync::Arc;
-use std::time::Duration;
 
+use rustls::client::ClientSessionStore;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::{ClientSessionStore, WebPkiServerVerifier};
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, ServerName, UnixTime};
-use rustls::server::WebPkiClientVerifier;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::{
-    CertificateError, DigitallySignedStruct, DistinguishedName, Error, RootCertStore,
-    SignatureScheme,
-};
-use x509_cert::der::Decode;
-use x509_cert::der::oid::ObjectIdentifier;
-use x509_cert::der::oid::db::rfc5280::{
-    ANY_EXTENDED_KEY_USAGE, ID_KP_CLIENT_AUTH, ID_KP_SERVER_AUTH,
-};
-use x509_cert::ext::pkix::{BasicConstraints, ExtendedKeyUsage, KeyUsage};
+use rustls::{DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
+use x509_cert::der::oid::db::rfc5280::{ID_KP_CLIENT_AUTH, ID_KP_SERVER_AUTH};
 
+use super::roots::Usage;
 use super::tickets::Refused;
-use super::{ContextError, Failure, certificates};
+use super::trust::{Judge, Trust};
+use super::{ContextError, Failure};
 
-/// Those who may sign, and what they have taken back.
-#[derive(Clone, Debug, Default)]
-pub struct Roots {
-    certificates: Vec<CertificateDer<'static>>,
-    lists: Vec<CertificateRevocationListDer<'static>>,
-}
-
-impl Roots {
-    /// Of certificates of authorities, or of certificates that are believed as they are; and of
-    /// revocation lists: where there is one for an issuer, what it lists does not come in.
-    ///
-    /// # Errors
-    /// [`ContextError`]: a text is no PEM, or there is no certificate in it.
-    pub fn from_pem(ca_pem: &[u8], crl_pem: &[u8]) -> Result<Self, ContextError> {
-        let lists: Result<_, _> = CertificateRevocationListDer::pem_slice_iter(crl_pem).collect();
-        let lists = lists.map_err(|why| ContextError::Unreadable(why.to_string()))?;
-        Ok(Self { certificates: certificates::chain(ca_pem)?, lists })
-    }
-
-    /// Of what a system trusts: what of it cannot be used is left out.
-    #[must_use]
-    pub fn of(certificates: Vec<CertificateDer<'static>>) -> Self {
-        let usable = |each: &CertificateDer<'_>| webpki::anchor_from_trusted_cert(each).is_ok();
-        let certificates = certificates.into_iter().filter(usable).collect();
-        Self { certificates, lists: Vec::new() }
-    }
-
-    /// Whether all of it can be used.
-    ///
-    /// # Errors
-    /// [`ContextError::UnusableRoots`].
-    pub fn check(&self) -> Result<(), ContextError> {
-        let usable = |each| x509_cert::Certificate::from_der(each).map_err(unusable);
-        self.certificates.iter().try_for_each(|each| {
-            webpki::anchor_from_trusted_cert(each).map_err(unusable)?;
-            usable(each).map(|_| ())
-        })
-    }
-
-    /// All of it, in order.
-    pub(super) fn parts(&self) -> impl Iterator<Item = &[u8]> {
-        let certificates = self.certificates.iter().map(AsRef::as_ref);
-        certificates.chain([&b"lists"[..]]).chain(self.lists.iter().map(AsRef::as_ref))
-    }
-}
-
-/// Those that may sign, now.
-fn store(
-    certificates: &[CertificateDer<'static>],
-    now: UnixTime,
-) -> Result<Arc<RootCertStore>, ContextError> {
-    let mut store = RootCertStore::empty();
-    for each in certificates {
-        let read = x509_cert::Certificate::from_der(each).map_err(unusable)?;
-        if may_sign(&read) && is_in_date(&read, now).is_ok() {
-            store.add(each.clone()).map_err(unusable)?;
-        }
-    }
-    Ok(Arc::new(store))
-}
-
-/// RFC 5280 §4.2.1.9, §4.2.1.3. One of version 1 says nothing of it, and may.
-fn may_sign(read: &x509_cert::Certificate) -> bool {
-    let read = &read.tbs_certificate;
-    let constraints = read.get::<BasicConstraints>().ok().flatten();
-    let usage = read.get::<KeyUsage>().ok().flatten();
-    let is_authority = match constraints {
-        Some((_, constraints)) => constraints.ca,
-        None => read.version == x509_cert::Version::V1,
-    };
-    is_authority && usage.is_none_or(|(_, usage)| usage.key_cert_sign())
-}
-
-fn is_in_date(read: &x509_cert::Certificate, now: UnixTime) -> Result<(), Error> {
-    let valid = &read.tbs_certificate.validity;
-    let now = Duration::from_secs(now.as_secs());
-    if now < valid.not_before.to_unix_duration() {
-        return Err(Error::InvalidCertificate(CertificateError::NotValidYet));
-    }
-    if now > valid.not_after.to_unix_duration() {
-        return Err(Error::InvalidCertificate(CertificateError::Expired));
-    }
-    Ok(())
-}
-
-fn unusable(why: impl ToString) -> ContextError {
-    ContextError::UnusableRoots(why.to_string())
-}
+const CLIENT: Usage =
+    Usage { oid: ID_KP_CLIENT_AUTH, webpki: webpki::KeyUsage::client_auth(), stands_for: false };
+const SERVER: Usage =
+    Usage { oid: ID_KP_SERVER_AUTH, webpki: webpki::KeyUsage::server_auth(), stands_for: true };
 
 /// Verifies clients of a listener; `required`: none comes in without a certificate. Who may sign is
 /// decided at this time.
 pub(super) fn clients(
-    roots: &Roots,
+    trust: &Trust,
     required: bool,
-    provider: &Arc<CryptoProvider>,
+    provider: &CryptoProvider,
     now: UnixTime,
 ) -> Result<Arc<dyn ClientCertVerifier>, ContextError> {
-    let (given, store) = (roots.certificates.clone(), store(&roots.certificates, now)?);
-    let chains = if store.is_empty() {
-        None
-    } else {
-        let chains = WebPkiClientVerifier::builder_with_provider(store, Arc::clone(provider))
-            .with_crls(roots.lists.clone())
-            .allow_unknown_revocation_status();
-        Some(chains.build().map_err(unusable)?)
-    };
-    Ok(Arc::new(Clients { chains, given, required, known: known(provider) }))
+    let judge = trust.compile(now)?;
+    let hints = judge.hints();
+    Ok(Arc::new(Clients { judge, hints, required, known: known(provider) }))
 }
 
 /// Verifies endpoints. Who may sign is decided at this time.
 pub(super) fn servers(
-    roots: &Roots,
-    provider: &Arc<CryptoProvider>,
+    trust: &Trust,
+    provider: &CryptoProvider,
     now: UnixTime,
 ) -> Result<Arc<dyn ServerCertVerifier>, ContextError> {
-    let (given, store) = (roots.certificates.clone(), store(&roots.certificates, now)?);
-    let chains = if store.is_empty() {
-        None
-    } else {
-        let chains = WebPkiServerVerifier::builder_with_provider(store, Arc::clone(provider))
-            .with_crls(roots.lists.clone())
-            .allow_unknown_revocation_status();
-        Some(chains.build().map_err(unusable)?)
-    };
-    Ok(Arc::new(Servers { chains, given, known: known(provider) }))
+    Ok(Arc::new(Servers { judge: trust.compile(now)?, known: known(provider) }))
 }
 
 /// Believes whoever answers, but not that a handshake is somebody else's.
-pub(super) fn anybody(provider: &Arc<CryptoProvider>) -> Arc<dyn ServerCertVerifier> {
+pub(super) fn anybody(provider: &CryptoProvider) -> Arc<dyn ServerCertVerifier> {
     Arc::new(Anybody(known(provider)))
 }
 
@@ -166,9 +52,7 @@ fn known(provider: &CryptoProvider) -> WebPkiSupportedAlgorithms {
     provider.signature_verification_algorithms
 }
 
-const NOBODY: Error = Error::InvalidCertificate(CertificateError::UnknownIssuer);
-
-/// Both kinds of verifiers verify signatures alike.
+/// All kinds of verifiers verify signatures alike.
 macro_rules! signatures {
     ($algorithms:tt) => {
         fn verify_tls12_signature(
@@ -197,15 +81,15 @@ macro_rules! signatures {
 
 #[derive(Debug)]
 struct Clients {
-    chains: Option<Arc<dyn ClientCertVerifier>>,
-    given: Vec<CertificateDer<'static>>,
+    judge: Judge,
+    hints: Vec<DistinguishedName>,
     required: bool,
     known: WebPkiSupportedAlgorithms,
 }
 
 impl ClientCertVerifier for Clients {
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        self.chains.as_ref().map_or(&[], |chains| chains.root_hint_subjects())
+        &self.hints
     }
 
     fn client_auth_mandatory(&self) -> bool {
@@ -218,12 +102,8 @@ impl ClientCertVerifier for Clients {
         rest: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        if self.given.iter().any(|each| each == leaf) {
-            may_be_used(leaf, ID_KP_CLIENT_AUTH, now)?;
-            return Ok(ClientCertVerified::assertion());
-        }
-        let chains = self.chains.as_ref().ok_or(NOBODY)?;
-        chains.verify_client_cert(leaf, rest, now)
+        let admitted = self.judge.admit(leaf, rest, &CLIENT, now, &self.known);
+        admitted.map(|()| ClientCertVerified::assertion())
     }
 
     signatures!(known);
@@ -231,8 +111,7 @@ impl ClientCertVerifier for Clients {
 
 #[derive(Debug)]
 struct Servers {
-    chains: Option<Arc<WebPkiServerVerifier>>,
-    given: Vec<CertificateDer<'static>>,
+    judge: Judge,
     known: WebPkiSupportedAlgorithms,
 }
 
@@ -242,17 +121,19 @@ impl ServerCertVerifier for Servers {
         leaf: &CertificateDer<'_>,
         rest: &[CertificateDer<'_>],
         name: &ServerName<'_>,
-        ocsp: &[u8],
+        _ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        if self.given.iter().any(|each| each == leaf) {
-            may_be_used(leaf, ID_KP_SERVER_AUTH, now)?;
+        if self.judge.is_plain() {
+            self.judge.verify(leaf, rest, &SERVER, now, &self.known)?;
+        } else {
+            self.judge.admit(leaf, rest, &SERVER, now, &self.known)?;
+        }
+        if !self.judge.goes_by_names() {
             let parsed = rustls::server::ParsedCertificate::try_from(leaf)?;
             rustls::client::verify_server_name(&parsed, name)?;
-            return Ok(ServerCertVerified::assertion());
         }
-        let chains = self.chains.as_ref().ok_or(NOBODY)?;
-        chains.verify_server_cert(leaf, rest, name, ocsp, now)
+        Ok(ServerCertVerified::assertion())
     }
 
     signatures!(known);
@@ -276,29 +157,15 @@ impl ServerCertVerifier for Anybody {
     signatures!(0);
 }
 
-/// What webpki looks at behind a chain (RFC 5280 §4.1.2.5, §4.2.1.12).
-fn may_be_used(
-    leaf: &CertificateDer<'_>,
-    as_what: ObjectIdentifier,
-    now: UnixTime,
-) -> Result<(), Error> {
-    let unreadable = |_| Error::InvalidCertificate(CertificateError::BadEncoding);
-    let read = x509_cert::Certificate::from_der(leaf).map_err(unreadable)?;
-    is_in_date(&read, now)?;
-    let usage = read.tbs_certificate.get::<ExtendedKeyUsage>().map_err(unreadable)?;
-    let fits = |usage: &ObjectIdentifier| *usage == as_what || *usage == ANY_EXTENDED_KEY_USAGE;
-    match usage {
-        Some((_, usage)) if !usage.0.iter().any(fits) => {
-            Err(Error::InvalidCertificate(CertificateError::InvalidPurpose))
-        }
-        _ => Ok(()),
-    }
-}
-
 /// Verifies a peer once more whose session was resumed: rustls does not.
 #[derive(Clone, Debug)]
 pub(super) enum Again {
-    Client(Arc<dyn ClientCertVerifier>, Refused),
+    Client {
+        rules: Arc<dyn ClientCertVerifier>,
+        refused: Refused,
+        /// The URI that our own certificates name.
+        own: Option<Arc<str>>,
+    },
     Server {
         rules: Arc<dyn ServerCertVerifier>,
         name: ServerName<'static>,
@@ -316,9 +183,9 @@ impl Again {
     ) -> Result<(), Failure> {
         let found = chain.and_then(<[_]>::split_first);
         let verified = match (self, found) {
-            (Self::Client(rules, _), None) if !rules.client_auth_mandatory() => Ok(()),
+            (Self::Client { rules, .. }, None) if !rules.client_auth_mandatory() => Ok(()),
             (_, None) => Err(Error::NoCertificatesPresented),
-            (Self::Client(rules, _), Some((leaf, rest))) => {
+            (Self::Client { rules, .. }, Some((leaf, rest))) => {
                 rules.verify_client_cert(leaf, rest, now).map(|_| ())
             }
             (Self::Server { rules, name, .. }, Some((leaf, rest))) => {
@@ -333,7 +200,7 @@ impl Again {
 
     fn forget(&self, leaf: Option<&CertificateDer<'static>>) {
         match self {
-            Self::Client(_, refused) => leaf.into_iter().for_each(|leaf| refused.add(leaf)),
+            Self::Client { refused, .. } => leaf.into_iter().for_each(|leaf| refused.add(leaf)),
             Self::Server { name, kept, .. } => {
                 kept.remove_tls12_session(name);
                 while kept.take_tls13_ticket(name).is_some() {}

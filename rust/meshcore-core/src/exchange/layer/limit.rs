@@ -97,6 +97,7 @@ fn value(by: &LimitKey, walk: &Walk<'_>) -> Result<Option<u64>, &'static str> {
     Ok(match by {
         LimitKey::Client => Some(walk.client()),
         LimitKey::Host => Some(bytes_key(seed, walk.head.slice(walk.head.host))),
+        LimitKey::Identity => Some(bytes_key(seed, walk.identity().as_bytes())),
         LimitKey::Header(key) => header(key, walk)?.map(|value| bytes_key(seed, &value)),
     })
 }

@@ -237,6 +237,7 @@ pub(super) fn told(key: LayerKey<'_>, stack: Stack<'_>) -> String {
         LayerKey::Named(name) => format!("layer {name}"),
         LayerKey::LimitBy(LimitKey::Header(key)) => format!("limit by header {}", key.name),
         LayerKey::LimitBy(LimitKey::Client) => "limit by client".to_owned(),
+        LayerKey::LimitBy(LimitKey::Identity) => "limit by identity".to_owned(),
         LayerKey::LimitBy(LimitKey::Host) => "limit by host".to_owned(),
         one => one.to_string(),
     };

@@ -1,0 +1,126 @@
+"""Clients and endpoints with certificates that a test makes of any names."""
+
+from __future__ import annotations
+
+import datetime
+import ipaddress
+import ssl
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from tests.wire.conftest import Certificates
+
+_NOW = datetime.datetime.now(datetime.UTC)
+_DAY = datetime.timedelta(days=1)
+
+
+def _general(name: str) -> x509.GeneralName:
+    kind, _, text = name.partition(":")
+    if kind == "dns":
+        return x509.DNSName(text)
+    if kind == "ip":
+        return x509.IPAddress(ipaddress.ip_address(text))
+    if kind == "email":
+        return x509.RFC822Name(text)
+    return x509.UniformResourceIdentifier(name)
+
+
+def _subject(text: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)] if text else [])
+
+
+class Holder:
+    """Who has a certificate, and whom it believes."""
+
+    def __init__(self, folder: Path, serial: int, believed: Certificates) -> None:
+        self.cert, self.key = str(folder / f"{serial}.pem"), str(folder / f"{serial}.key")
+        self.serial = serial
+        self._believed = believed
+
+    def client(self, *alpn: str) -> ssl.SSLContext:
+        """For a test's client."""
+        context = self._believed.client(*alpn)
+        context.load_cert_chain(self.cert, self.key)
+        return context
+
+    def origin(self, *alpn: str) -> ssl.SSLContext:
+        """For a test's origin."""
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(self.cert, self.key)
+        if alpn:
+            context.set_alpn_protocols(list(alpn))
+        return context
+
+
+class Signer:
+    """An authority of clients."""
+
+    def __init__(self, folder: Path, name: str, believed: Certificates) -> None:
+        self._folder = folder / name
+        self._folder.mkdir()
+        self._believed = believed
+        self._key = ec.generate_private_key(ec.SECP256R1())
+        self._name = _subject(name)
+        usage = x509.KeyUsage(
+            digital_signature=True,
+            content_commitment=False,
+            key_encipherment=False,
+            data_encipherment=False,
+            key_agreement=False,
+            key_cert_sign=True,
+            crl_sign=True,
+            encipher_only=False,
+            decipher_only=False,
+        )
+        made = self._builder(self._name, self._key, 1)
+        made = made.add_extension(x509.BasicConstraints(True, None), critical=True)
+        made = made.add_extension(usage, critical=True)
+        self.ca = str(self._folder / "ca.pem")
+        self._serial = 1
+        self._write(self.ca, made.sign(self._key, hashes.SHA256()))
+
+    def _builder(
+        self, subject: x509.Name, key: ec.EllipticCurvePrivateKey, serial: int
+    ) -> x509.CertificateBuilder:
+        made = x509.CertificateBuilder(self._name, subject, key.public_key(), serial)
+        return made.not_valid_before(_NOW - _DAY).not_valid_after(_NOW + 9 * _DAY)
+
+    @staticmethod
+    def _write(path: str, made: x509.Certificate | x509.CertificateRevocationList) -> None:
+        Path(path).write_bytes(made.public_bytes(serialization.Encoding.PEM))
+
+    def issue(self, *names: str, subject: str = "") -> Holder:
+        """A certificate of ``dns:…``, ``ip:…``, ``email:…`` and URIs."""
+        self._serial += 1
+        holder = Holder(self._folder, self._serial, self._believed)
+        key = ec.generate_private_key(ec.SECP256R1())
+        made = self._builder(_subject(subject), key, self._serial)
+        if names:
+            general = x509.SubjectAlternativeName([_general(name) for name in names])
+            made = made.add_extension(general, critical=False)
+        self._write(holder.cert, made.sign(self._key, hashes.SHA256()))
+        pem = key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+        Path(holder.key).write_bytes(pem)
+        return holder
+
+    def revoke(self, *holders: Holder, ends_in: datetime.timedelta = _DAY) -> str:
+        """A file with the list of these; ``ends_in``: when the next one is due."""
+        made = x509.CertificateRevocationListBuilder(self._name, _NOW - 9 * _DAY, _NOW + ends_in)
+        for holder in holders:
+            each = x509.RevokedCertificateBuilder(holder.serial, _NOW - 8 * _DAY).build()
+            made = made.add_revoked_certificate(each)
+        # RFC 5280 §5.2.3; without a number a list is refused.
+        made = made.add_extension(x509.CRLNumber(1), critical=False)
+        key_id = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
+        made = made.add_extension(key_id, critical=False)
+        path = str(self._folder / "crl.pem")
+        self._write(path, made.sign(self._key, hashes.SHA256()))
+        return path

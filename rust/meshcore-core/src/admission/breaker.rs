@@ -135,6 +135,18 @@ impl Breaker {
     /// `rand` is a uniform random word; it shortens an opening by up to a tenth.
     #[inline]
     pub fn settle(&self, permit: BreakerPermit, outcome: Outcome, now: Nanos, rand: u64) {
+        self.settle_with(permit, outcome, now, || rand);
+    }
+
+    /// The same for whom a random word is dear: most successes need none.
+    #[inline]
+    pub fn settle_with(
+        &self,
+        permit: BreakerPermit,
+        outcome: Outcome,
+        now: Nanos,
+        rand: impl FnOnce() -> u64,
+    ) {
         if outcome == Outcome::Success && !permit.is_probe() {
             let word = self.word().load(Ordering::Acquire);
             if closed_permit(word) != Some(permit) {
@@ -147,7 +159,7 @@ impl Breaker {
                 return;
             }
         }
-        let weight = Weight::RowAndRate;
+        let (weight, rand) = (Weight::RowAndRate, rand());
         let by = Settled { permit, outcome, weight, spread: true, over_rate: false, now, rand };
         self.settle_changing(by, Endpoints::ALL_AS_ONE);
     }

@@ -34,6 +34,7 @@ impl Blocks {
     }
 
     /// Counts a block in, if its permit is no other than that of the blocks under way.
+    #[inline]
     pub(super) fn count(&self, permit: BreakerPermit, began: u64) -> bool {
         let counted = self.counted.load(Ordering::Relaxed);
         let same = counted == 0 || self.same.load(Ordering::Relaxed) == permit.bits();
@@ -48,16 +49,27 @@ impl Blocks {
 
     /// What a block that was counted in and ends held; `None` if there is none. It may be any of
     /// those, so it began as the last of them.
+    #[inline]
     pub(super) fn leave(&self) -> Option<Held> {
-        let began = self.last.load(Ordering::Relaxed);
-        let Some(permit) = self.counted() else {
-            let left = self.inherited.load(Ordering::Relaxed).checked_sub(1)?;
-            self.inherited.store(left, Ordering::Relaxed);
-            let permit = BreakerPermit::from_bits(self.same.load(Ordering::Relaxed));
-            return Some(Held { process: !process(), ..Held::new(permit, Nanos::ZERO, began) });
+        let Some(left) = self.counted.load(Ordering::Relaxed).checked_sub(1) else {
+            return self.leave_inherited();
         };
-        self.counted.fetch_sub(1, Ordering::Relaxed);
-        Some(Held::new(permit, Nanos::ZERO, began))
+        // No exchange, which would be dearer than all the rest.
+        self.counted.store(left, Ordering::Relaxed);
+        Some(self.last_held())
+    }
+
+    #[cold]
+    fn leave_inherited(&self) -> Option<Held> {
+        let left = self.inherited.load(Ordering::Relaxed).checked_sub(1)?;
+        self.inherited.store(left, Ordering::Relaxed);
+        Some(Held { process: !process(), ..self.last_held() })
+    }
+
+    #[inline]
+    fn last_held(&self) -> Held {
+        let permit = BreakerPermit::from_bits(self.same.load(Ordering::Relaxed));
+        Held::new(permit, Nanos::ZERO, self.last.load(Ordering::Relaxed))
     }
 
     /// Whether those that are under way are those of the process that forked this one.
@@ -81,6 +93,7 @@ impl Blocks {
         any.then(|| BreakerPermit::from_bits(self.same.load(Ordering::Relaxed)))
     }
 
+    #[inline]
     pub(super) fn any_known(&self) -> bool {
         self.known.load(Ordering::Relaxed) > 0
     }

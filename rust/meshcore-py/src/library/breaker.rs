@@ -19,6 +19,7 @@ use super::now::Now;
 use super::permit::{Held, Permit};
 use super::random::{Random, process};
 use super::watch::{Watch, name_of};
+use crate::clock::now_ns;
 use crate::errors;
 
 /// One circuit breaker.
@@ -41,6 +42,9 @@ pub struct BreakerCore {
     rules_text: Box<str>,
     /// Whether other processes have its words.
     shared: bool,
+    /// Nobody listens, times calls, shares it or gives it another clock: then most calls need none
+    /// of what goes on about a call.
+    plain: bool,
 }
 
 impl BreakerCore {
@@ -89,6 +93,15 @@ impl BreakerCore {
     /// The same with its time.
     #[inline]
     pub(super) fn admit_held(slf: &Bound<'_, Self>) -> PyResult<Held> {
+        let this = slf.get();
+        match this.breaker.acquire_closed() {
+            Some(permit) if this.plain => Ok(Held::new(permit, Nanos::ZERO, this.counts.begin())),
+            _ => Self::admit_at_length(slf),
+        }
+    }
+
+    #[inline(never)]
+    fn admit_at_length(slf: &Bound<'_, Self>) -> PyResult<Held> {
         let permit = Self::admit(slf)?;
         let this = slf.get();
         let since = match &this.watch {
@@ -122,8 +135,20 @@ impl BreakerCore {
         self.breaker.settle(permit, Outcome::Neutral, Nanos(0), self.random.next());
     }
 
-    /// `raised`: for whoever listens.
     #[inline]
+    fn succeed(slf: &Bound<'_, Self>, held: Held) -> PyResult<()> {
+        let this = slf.get();
+        if !this.plain {
+            return Self::settle(slf, held, Outcome::Success, None);
+        }
+        this.counts.add(Outcome::Success);
+        let now = Nanos(now_ns());
+        this.breaker.settle_with(held.permit, Outcome::Success, now, || this.random.next());
+        Ok(())
+    }
+
+    /// `raised`: for whoever listens.
+    #[inline(never)]
     pub(super) fn settle(
         slf: &Bound<'_, Self>,
         held: Held,
@@ -145,7 +170,7 @@ impl BreakerCore {
             return Self::settle_watched(slf, watch, held, (outcome, now), raised);
         }
         this.counts.add(outcome);
-        this.breaker.settle(held.permit, outcome, now, this.random.next());
+        this.breaker.settle_with(held.permit, outcome, now, || this.random.next());
         Ok(())
     }
 
@@ -193,13 +218,16 @@ impl BreakerCore {
         raised: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
         match raised {
-            None => Self::settle(slf, held, Outcome::Success, None),
-            Some(error) => {
-                let BreakerCore { causes, judge, counts, .. } = slf.get();
-                let said = causes.judged(error, held.began, judge, counts);
-                Self::judged(slf, held, said, raised)
-            }
+            None => Self::succeed(slf, held),
+            Some(error) => Self::end_raised(slf, held, error),
         }
+    }
+
+    #[inline(never)]
+    fn end_raised(slf: &Bound<'_, Self>, held: Held, raised: &Bound<'_, PyAny>) -> PyResult<()> {
+        let BreakerCore { causes, judge, counts, .. } = slf.get();
+        let said = causes.judged(raised, held.began, judge, counts);
+        Self::judged(slf, held, said, Some(raised))
     }
 
     /// Settles by what the call returned.
@@ -209,10 +237,16 @@ impl BreakerCore {
         held: Held,
         result: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
-        match slf.get().judge.of_result(result) {
-            None => Self::settle(slf, held, Outcome::Success, None),
-            Some(said) => Self::judged(slf, held, said, None),
+        if slf.get().judge.judges_results() {
+            return Self::end_judged(slf, held, result);
         }
+        Self::succeed(slf, held)
+    }
+
+    #[inline(never)]
+    fn end_judged(slf: &Bound<'_, Self>, held: Held, result: &Bound<'_, PyAny>) -> PyResult<()> {
+        let said = slf.get().judge.of_result(result).unwrap_or(Ok(Outcome::Success));
+        Self::judged(slf, held, said, None)
     }
 
     /// Whoever judges may raise: then the call says nothing.
@@ -266,6 +300,7 @@ impl BreakerCore {
         let judge = Judge::new(&judging.0, judging.1, judging.2)?;
         let watch = Watch::new(slow_call, telling.0, telling.1, breaker.written_state());
         let blocks = Blocks::new(watch.as_ref().is_some_and(Watch::times_calls));
+        let plain = watch.is_none() && clock.is_own() && !shared;
         let (counts, causes, rules_text) = (Counts::default(), Causes::new(seed), told.into());
         Ok(Self {
             breaker,
@@ -281,6 +316,7 @@ impl BreakerCore {
             refusal,
             rules_text,
             shared,
+            plain,
         })
     }
 
@@ -303,7 +339,7 @@ impl BreakerCore {
         args: &Bound<'py, PyTuple>,
         kwargs: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        Self::run(slf, (function, slf.get().fallback.as_ref()), args, kwargs, false)
+        Self::run::<false>(slf, (function, slf.get().fallback.as_ref()), args, kwargs)
     }
 
     #[pyo3(name = "_call_decorated", signature = (fallback, function, /, *args, **kwargs))]
@@ -314,9 +350,10 @@ impl BreakerCore {
         args: &Bound<'py, PyTuple>,
         kwargs: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        Self::run(slf, (function, fallback.map(Bound::as_unbound)), args, kwargs, true)
+        Self::run::<true>(slf, (function, fallback.map(Bound::as_unbound)), args, kwargs)
     }
 
+    #[inline]
     fn __enter__(slf: &Bound<'_, Self>) -> PyResult<()> {
         let this = slf.get();
         if this.blocks.are_inherited() {
@@ -334,6 +371,7 @@ impl BreakerCore {
         Ok(())
     }
 
+    #[inline]
     fn __exit__(
         slf: &Bound<'_, Self>,
         kind: Option<&Bound<'_, PyAny>>,

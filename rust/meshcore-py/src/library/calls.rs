@@ -8,22 +8,21 @@ use super::permit::Permit;
 use super::result::{is_over, not_async};
 
 impl BreakerCore {
-    /// Calls a function, or `fallback` if it may not be called. `decorated`: what goes on after the
+    /// Calls a function, or `fallback` if it may not be called. `DECORATED`: what goes on after the
     /// call is guarded until it is over, which Python does; otherwise it is refused.
     #[inline]
-    pub(super) fn run<'py>(
+    pub(super) fn run<'py, const DECORATED: bool>(
         slf: &Bound<'py, Self>,
         (function, fallback): (&Bound<'py, PyAny>, Option<&Py<PyAny>>),
         args: &Bound<'py, PyTuple>,
         kwargs: Option<&Bound<'py, PyDict>>,
-        decorated: bool,
     ) -> PyResult<Bound<'py, PyAny>> {
         let py = slf.py();
         let held = match Self::admit_held(slf) {
             Ok(held) => held,
             Err(error) => {
                 let value = slf.get().stand_in(fallback, error, args, kwargs)?;
-                return if decorated { Ok(value) } else { not_async(value) };
+                return if DECORATED { Ok(value) } else { not_async(value) };
             }
         };
         let permit = held.permit;
@@ -35,7 +34,7 @@ impl BreakerCore {
         match &result {
             Ok(value) if !is_over(value) => {
                 let permit = Permit::new(slf, held);
-                return slf.call_method1("_go_on", (permit, value, decorated));
+                return slf.call_method1("_go_on", (permit, value, DECORATED));
             }
             Ok(value) => Self::end_with(slf, held, value)?,
             Err(error) => Self::end(slf, held, Some(error.value(py)))?,

@@ -16,6 +16,10 @@ impl Clock {
         Self(given)
     }
 
+    pub(super) const fn is_own(&self) -> bool {
+        self.0.is_none()
+    }
+
     /// A function that leads back to the part which asks it is a circle that Python has to see. It
     /// is never cleared, as with tuples: no circle is closed without something that can be changed.
     pub(super) fn visit(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {

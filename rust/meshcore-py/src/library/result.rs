@@ -12,8 +12,13 @@ static ASYNC_GENERATOR: PyOnceLock<Py<PyType>> = PyOnceLock::new();
 /// is done, nobody knows: a success would be counted before there is one.
 #[inline]
 pub(super) fn is_over(result: &Bound<'_, PyAny>) -> bool {
+    result.is_none() || !may_go_on(result)
+}
+
+#[inline(never)]
+fn may_go_on(result: &Bound<'_, PyAny>) -> bool {
     // A class that fails to say what it has is none that can be awaited.
-    is_plain(result) || !goes_on(result).unwrap_or(false)
+    !is_plain(result) && goes_on(result).unwrap_or(false)
 }
 
 /// What most functions return, told by its address alone.

@@ -159,6 +159,9 @@ impl Breaker {
                 return;
             }
         }
+        if outcome == Outcome::Neutral && !permit.is_probe() {
+            return;
+        }
         let (weight, rand) = (Weight::RowAndRate, rand());
         let by = Settled { permit, outcome, weight, spread: true, over_rate: false, now, rand };
         self.settle_changing(by, Endpoints::ALL_AS_ONE);

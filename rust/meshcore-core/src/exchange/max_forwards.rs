@@ -10,7 +10,7 @@ use crate::head::RequestHead;
 /// What is no number, or is there twice. To pass it on would break the bound that was meant, and to
 /// answer might be too soon: who sends it hears that it is wrong.
 pub fn max_forwards(head: &RequestHead) -> Result<Option<u32>, &'static str> {
-    if !matches!(head.slice(head.method), b"OPTIONS" | b"TRACE") {
+    if !is_bounded(head) {
         return Ok(None);
     }
     let mut values = head.headers.get_all(b"max-forwards");
@@ -25,8 +25,18 @@ pub fn max_forwards(head: &RequestHead) -> Result<Option<u32>, &'static str> {
     }
 }
 
+/// Whether the field means something for its method.
+#[inline]
+fn is_bounded(head: &RequestHead) -> bool {
+    matches!(head.slice(head.method), b"OPTIONS" | b"TRACE")
+}
+
 /// Why a request that an upstream would get goes no further, if it does not.
+#[inline]
 pub(super) fn stops(head: &RequestHead) -> Option<(Reason, &'static str)> {
+    if !is_bounded(head) {
+        return None;
+    }
     match max_forwards(head) {
         Ok(Some(0)) => Some((Reason::MaxForwards, "")),
         Ok(_) => None,

@@ -356,13 +356,12 @@ impl RequestTicket {
 
     /// Picks an endpoint that was not tried yet, and enters it: for a bound client the one that has
     /// authenticated it, if that may be asked.
-    pub(super) fn pick(&mut self, now: Nanos, rng: &mut Rng) -> Option<u32> {
-        let upstream = Arc::clone(self.upstream()?);
+    pub(super) fn pick(&mut self, upstream: &Upstream, now: Nanos, rng: &mut Rng) -> Option<u32> {
         let picker = &upstream.picker;
-        let last = self.from.binding.as_ref().and_then(|b| b.endpoint_of(&upstream));
+        let last = self.from.binding.as_ref().and_then(|b| b.endpoint_of(upstream));
         let picked = last.and_then(|index| picker.pick_at(index, now));
         let picked = picked.or_else(|| picker.pick(now, rng, &self.tried))?;
-        Some(self.enter(&upstream, picked, Budget::Out, now))
+        Some(self.enter(upstream, picked, Budget::Out, now))
     }
 
     /// Enters an endpoint for another attempt; what an earlier one met is not told of it.

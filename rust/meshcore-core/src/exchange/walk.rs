@@ -34,7 +34,10 @@ pub(super) struct Walk<'a> {
     pub(super) compiled: &'a Compiled,
     listener: &'a Listener,
     pub(super) head: &'a RequestHead,
-    client: Client,
+    /// The hash of who sent the request.
+    pub(super) client: u64,
+    /// Whether the peer may say what only proxies may say.
+    trusted: bool,
     pub(super) now: Nanos,
     rand: u64,
 }
@@ -65,22 +68,34 @@ impl Engine {
                 return (ticket, Verdict::Answer(Reason::LoopDetected.into()));
             }
         }
-        let verdict = self.resume(&mut ticket, arrival);
+        let verdict = self.walk(compiled, &mut ticket, arrival);
         (ticket, verdict)
     }
 
     /// Goes on after a Python layer returned, or the awaited body is there.
     pub fn resume(&self, ticket: &mut RequestTicket, arrival: &Arrival<'_>) -> Verdict {
         let compiled = Arc::clone(&ticket.compiled);
+        self.walk(&compiled, ticket, arrival)
+    }
+
+    /// `compiled`: the ticket's. Counts of owners are left alone, for each is an exchange.
+    #[inline]
+    fn walk(
+        &self,
+        compiled: &Compiled,
+        ticket: &mut RequestTicket,
+        arrival: &Arrival<'_>,
+    ) -> Verdict {
         let Some(listener) = compiled.listener(ticket.listener) else {
             return Verdict::Answer(Reason::NoRoute.into());
         };
         let Arrival { head, now } = *arrival;
-        let client = ticket.from.clone();
+        let Client { key: client, trusted, .. } = ticket.from;
         let rand = self.random();
         ticket.last = now;
         ticket.await_head();
-        let verdict = Walk { compiled: &compiled, listener, head, client, now, rand }.run(ticket);
+        let walk = Walk { compiled, listener, head, client, trusted, now, rand };
+        let verdict = walk.run(ticket);
         match verdict {
             Verdict::Pause(_) => ticket.await_layer(now),
             // A layer's time is not the service's.
@@ -93,23 +108,7 @@ impl Engine {
 
 impl Walk<'_> {
     fn run(&self, ticket: &mut RequestTicket) -> Verdict {
-        let stopped = loop {
-            let stop = match ticket.stage {
-                Stage::Listener => self.layers(ticket, &self.listener.ops, Stage::Route),
-                Stage::Route => self.route(ticket),
-                Stage::RouteLayers => {
-                    let Some(route) = ticket.route.clone() else {
-                        break Verdict::Answer(Reason::NoRoute.into());
-                    };
-                    self.layers(ticket, &route.ops, Stage::Admit)
-                }
-                Stage::Admit => break self.admit(ticket),
-                Stage::Done => break Verdict::Answer(Reason::InternalError.into()),
-            };
-            if let Some(verdict) = stop {
-                break verdict;
-            }
-        };
+        let stopped = self.go(ticket);
         if let Verdict::Answer(answer) = &stopped
             && answer.reason == Reason::RateLimited
         {
@@ -118,43 +117,61 @@ impl Walk<'_> {
         stopped
     }
 
+    fn go(&self, ticket: &mut RequestTicket) -> Verdict {
+        if ticket.stage == Stage::Done {
+            return Verdict::Answer(Reason::InternalError.into());
+        }
+        // Of a request that goes on; of one that begins the route is found on the way.
+        let before = ticket.route.clone();
+        let mut route = before.as_deref();
+        if ticket.stage == Stage::Listener {
+            if let Some(stop) = self.layers(ticket, &self.listener.ops) {
+                return stop;
+            }
+            ticket.stage = Stage::Route;
+        }
+        if ticket.stage == Stage::Route {
+            route = self.find(ticket);
+            if let Some(stop) = route.and_then(|route| self.classify(ticket, route)) {
+                return stop;
+            }
+        }
+        let Some(route) = route else { return Verdict::Answer(Reason::NoRoute.into()) };
+        if ticket.stage == Stage::RouteLayers {
+            // Most routes have none.
+            if !route.ops.is_empty()
+                && let Some(stop) = self.layers(ticket, &route.ops)
+            {
+                return stop;
+            }
+            ticket.stage = Stage::Admit;
+        }
+        self.admit(ticket, route)
+    }
+
     /// Runs the ops from the cursor on; `None` when all passed.
-    fn layers(&self, ticket: &mut RequestTicket, ops: &[Op], next: Stage) -> Option<Verdict> {
+    fn layers(&self, ticket: &mut RequestTicket, ops: &[Op]) -> Option<Verdict> {
         let of_route = ticket.stage == Stage::RouteLayers;
         while let Some(layer) = ops.get(ticket.cursor as usize) {
             let op = ticket.cursor;
             ticket.cursor += 1;
-            let stop = layer.admit(self, ticket, Place { of_route, op });
-            if stop == Some(Verdict::Await) {
-                ticket.cursor = op;
-            }
-            if stop.is_some() {
-                return stop;
+            if let Some(stop) = layer.admit(self, ticket, Place { of_route, op }) {
+                if stop == Verdict::Await {
+                    ticket.cursor = op;
+                }
+                return Some(stop);
             }
         }
-        ticket.stage = next;
         ticket.cursor = 0;
         None
     }
 
-    /// The hash of who sent the request.
-    pub(super) fn client(&self) -> u64 {
-        self.client.key
-    }
-
-    /// Who sent it by its certificate; empty for those without one.
-    pub(super) fn identity(&self) -> &str {
-        self.client.identity()
-    }
-
-    fn route(&self, ticket: &mut RequestTicket) -> Option<Verdict> {
-        let Some(found) = self.compiled.routes.find(self.listener.routing, self.head) else {
-            return Some(Verdict::Answer(Reason::NoRoute.into()));
-        };
+    fn find(&self, ticket: &mut RequestTicket) -> Option<&RouteStack> {
+        let found = self.compiled.routes.find(self.listener.routing, self.head)?;
         ticket.matched = found.route.matched();
         ticket.route = Some(Arc::clone(found.payload));
         ticket.stage = Stage::RouteLayers;
-        self.classify(ticket, found.payload)
+        Some(found.payload)
     }
 
     /// Whether the request's body is awaited before the request takes a place that others want:
@@ -202,7 +219,7 @@ impl Walk<'_> {
         if ticket.kind == Kind::Grpc {
             self.lower_deadline(ticket, head.headers.get(b"grpc-timeout").and_then(parse_timeout));
         }
-        if self.client.trusted {
+        if self.trusted {
             let ms = head.headers.get(b"x-mesh-deadline-ms").and_then(parse_ms);
             self.lower_deadline(ticket, ms);
         }
@@ -215,10 +232,7 @@ impl Walk<'_> {
         }
     }
 
-    fn admit(&self, ticket: &mut RequestTicket) -> Verdict {
-        let Some(route) = ticket.route.clone() else {
-            return Verdict::Answer(Reason::NoRoute.into());
-        };
+    fn admit(&self, ticket: &mut RequestTicket, route: &RouteStack) -> Verdict {
         let upstream = match &route.target {
             Target::Forward { upstream, .. } => match max_forwards::stops(self.head) {
                 None => upstream,
@@ -242,7 +256,7 @@ impl Walk<'_> {
         if self.must_await(ticket) {
             return Verdict::Await;
         }
-        ticket.client = self.client() ^ upstream.salt;
+        ticket.client = self.client ^ upstream.salt;
         if !upstream.share.try_enter(&upstream.in_flight, &self.compiled.clients, ticket.client) {
             let full = upstream.in_flight.current() >= upstream.in_flight.cap();
             let detail = if full { "limits.requests" } else { "limits.client_share" };
@@ -259,7 +273,7 @@ impl Walk<'_> {
             }
             return open;
         }
-        match ticket.pick(self.now, &mut Rng::new(self.rand)) {
+        match ticket.pick(upstream, self.now, &mut Rng::new(self.rand)) {
             Some(endpoint) => Verdict::Forward(endpoint),
             None => Verdict::Answer(Reason::NoHealthyEndpoint.into()),
         }

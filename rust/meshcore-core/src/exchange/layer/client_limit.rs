@@ -29,7 +29,7 @@ impl ClientLimit {
         ticket: &mut RequestTicket,
         place: Place,
     ) -> Option<Verdict> {
-        match self.0.limiter.try_acquire(walk.client(), walk.now, 1) {
+        match self.0.limiter.try_acquire(walk.client, walk.now, 1) {
             Ok((_, charge)) => ticket.charged(place, Some(charge)),
             Err(no) => return Some(refused(&no)),
         }

@@ -7,6 +7,7 @@ use super::{Maker, Place};
 use crate::admission::{Charge, ClientLimiter, Refused, TokenBucket, bytes_key};
 use crate::error::Reason;
 use crate::exchange::answer::Answer;
+use crate::exchange::client_address::Client;
 use crate::exchange::key::LayerKey;
 use crate::exchange::ticket::{RequestTicket, Verdict};
 use crate::exchange::walk::Walk;
@@ -41,7 +42,7 @@ impl Limit {
         ticket: &mut RequestTicket,
         place: Place,
     ) -> Option<Verdict> {
-        match self.acquire(walk) {
+        match self.acquire(walk, &ticket.from) {
             Ok(None) => {}
             Ok(Some(Ok(charge))) => ticket.charged(place, charge),
             Ok(Some(Err(no))) => return Some(refused(&no)),
@@ -57,10 +58,11 @@ impl Limit {
     fn acquire(
         &self,
         walk: &Walk<'_>,
+        from: &Client,
     ) -> Result<Option<Result<Option<Charge>, Refused>>, &'static str> {
         Ok(match self {
             Self::Shared(limit) => Some(limit.limiter.try_acquire(walk.now, 1).map(|_| None)),
-            Self::Keyed(limit, by) => value(by, walk)?.map(|key| {
+            Self::Keyed(limit, by) => value(by, walk, from)?.map(|key| {
                 limit.limiter.try_acquire(key, walk.now, 1).map(|(_, charge)| Some(charge))
             }),
         })
@@ -92,12 +94,12 @@ impl Limit {
 }
 
 /// What the request counts by.
-fn value(by: &LimitKey, walk: &Walk<'_>) -> Result<Option<u64>, &'static str> {
+fn value(by: &LimitKey, walk: &Walk<'_>, from: &Client) -> Result<Option<u64>, &'static str> {
     let seed = walk.compiled.seed;
     Ok(match by {
-        LimitKey::Client => Some(walk.client()),
+        LimitKey::Client => Some(walk.client),
         LimitKey::Host => Some(bytes_key(seed, walk.head.slice(walk.head.host))),
-        LimitKey::Identity => Some(bytes_key(seed, walk.identity().as_bytes())),
+        LimitKey::Identity => Some(bytes_key(seed, from.identity().as_bytes())),
         LimitKey::Header(key) => header(key, walk)?.map(|value| bytes_key(seed, &value)),
     })
 }

@@ -245,7 +245,7 @@ pub(crate) fn ip_of(host: Option<&str>) -> Option<IpAddr> {
 /// after a reload, whoever leaves serves its last requests by it.
 #[pyclass(frozen, module = "meshcore._core")]
 pub struct Listener {
-    engine: Arc<exchange::Engine>,
+    pub(crate) engine: Arc<exchange::Engine>,
     /// Also keeps the words that are counted in from being given to another.
     compiled: Arc<Compiled>,
     id: u32,
@@ -268,17 +268,23 @@ impl Listener {
 
 #[pymethods]
 impl Listener {
-    fn begin(&self, request: &mut Request, peer: &Bound<'_, Peer>, now_ns: Ns) -> Ticket {
-        let client = self.compiled.clean(self.id, &peer.get().0, &mut request.head);
+    fn begin(
+        slf: &Bound<'_, Self>,
+        request: &mut Request,
+        peer: &Bound<'_, Peer>,
+        now_ns: Ns,
+    ) -> Ticket {
+        let this = slf.get();
+        let client = this.compiled.clean(this.id, &peer.get().0, &mut request.head);
         let arrival = exchange::Arrival { head: request.head(), now: now_ns.into() };
         let whole = request.part.body.end;
         let (mut ticket, verdict) =
-            self.engine.begin(&self.compiled, self.id, whole, client, &arrival);
+            this.engine.begin(&this.compiled, this.id, whole, client, &arrival);
         ticket.begin_body(request.part.len() as u64);
         if matches!(verdict, exchange::Verdict::Pause(_)) {
             request.show(peer, &ticket);
         }
-        Ticket::new(Arc::clone(&self.engine), ticket, verdict)
+        Ticket::new(slf.clone().unbind(), ticket, verdict)
     }
 
     /// Without the layers, which may change what a route goes by.

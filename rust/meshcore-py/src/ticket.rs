@@ -1,7 +1,7 @@
 //! A request's ticket: unpacks, asks the core's, and hands back numbers of [`crate::numbers`].
 
 use std::borrow::Cow;
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 
 use meshcore_core::codec::{HeaderOps, ProxyVersion, proxy_header};
 use meshcore_core::exchange::{
@@ -17,14 +17,15 @@ use pyo3::types::PyBytes;
 use crate::answer::Answer;
 use crate::cause::Cause;
 use crate::clock::{Ns, unix_ms};
-use crate::engine::{Peer, ip_of};
+use crate::engine::{Listener, Peer, ip_of};
 use crate::message::{Body, FieldText, Part, Request, Response, all};
 use crate::numbers::{Due, Keep, Next, Passed, Verdict, phase, reason};
 
 /// Not frozen: it belongs to one exchange of one loop.
 #[pyclass(module = "meshcore._core")]
 pub struct Ticket {
-    engine: Arc<Engine>,
+    /// Where it began: to own this is no exchange, as to own what is in it would be.
+    listener: Py<Listener>,
     pub(crate) ticket: Box<RequestTicket>,
     answer: Option<exchange::Answer>,
     id: OnceLock<[u8; 32]>,
@@ -43,12 +44,12 @@ pub struct Ticket {
 
 impl Ticket {
     pub(crate) fn new(
-        engine: Arc<Engine>,
+        listener: Py<Listener>,
         ticket: Box<RequestTicket>,
         verdict: exchange::Verdict,
     ) -> Self {
         let mut new = Self {
-            engine,
+            listener,
             ticket,
             answer: None,
             id: OnceLock::new(),
@@ -60,6 +61,10 @@ impl Ticket {
         };
         new.follow(verdict);
         new
+    }
+
+    fn engine(&self) -> &Engine {
+        &self.listener.get().engine
     }
 
     fn follow(&mut self, verdict: exchange::Verdict) -> u8 {
@@ -108,7 +113,7 @@ impl Ticket {
     /// An id for a request that brings none: UUIDv7 (RFC 9562 §5.7) in hexadecimal digits.
     /// The same for every attempt.
     pub(crate) fn request_id(&self) -> &[u8; 32] {
-        let random = || self.engine.random();
+        let random = || self.engine().random();
         self.id.get_or_init(|| request_id(unix_ms(), [random(), random()]))
     }
 
@@ -136,7 +141,7 @@ impl Ticket {
             self.ticket.request_changed(changed);
         }
         let arrival = Arrival { head: request.head(), now: now_ns.into() };
-        let verdict = self.engine.resume(&mut self.ticket, &arrival);
+        let verdict = self.listener.get().engine.resume(&mut self.ticket, &arrival);
         // Of one that goes on, too: its layers see it again beside the response.
         if request.changed().is_some() || matches!(verdict, exchange::Verdict::Pause(_)) {
             request.show(peer, &self.ticket);
@@ -307,7 +312,7 @@ impl Ticket {
 
     #[pyo3(signature = (why, cause, now_ns))]
     fn failed(&mut self, why: usize, cause: Option<&mut Cause>, now_ns: Ns) -> u8 {
-        let rng = &mut self.engine.rng();
+        let rng = &mut self.engine().rng();
         let mut own = exchange::Cause::default();
         let cause = shared(cause, &mut own);
         let next = match self.ticket.failed(reason(why), cause, now_ns.into(), rng) {
@@ -339,7 +344,7 @@ impl Ticket {
                 exchange::retry_after(&head.headers, || unix_ms() / 1000)
             },
         };
-        let rng = &mut self.engine.rng();
+        let rng = &mut self.engine().rng();
         let passed = match self.ticket.responded(seen, now_ns.into(), rng) {
             exchange::Passed::Relay => Passed::Relay,
             exchange::Passed::Tunnel => Passed::Tunnel,
@@ -353,19 +358,19 @@ impl Ticket {
     }
 
     fn relayed(&mut self, size: usize, now_ns: Ns) {
-        self.ticket.relayed(size as u64, now_ns.into(), self.engine.random());
+        self.ticket.relayed(size as u64, now_ns.into(), self.engine().random());
     }
 
     fn trailed(&mut self, body: &Body, now_ns: Ns) {
         if self.ticket.is_pending() {
             let status = final_status(body.0.body.trailers.as_deref());
-            self.ticket.trailed(status, now_ns.into(), self.engine.random());
+            self.ticket.trailed(status, now_ns.into(), self.engine().random());
         }
     }
 
     #[pyo3(signature = (answer, at, cause, now_ns))]
     fn decided(&mut self, answer: &Answer, at: usize, cause: Option<&mut Cause>, now_ns: Ns) {
-        let rand = self.engine.random();
+        let rand = self.engine().random();
         self.ticket.decided(
             outcome(answer, at),
             shared(cause, &mut exchange::Cause::default()),
@@ -386,7 +391,7 @@ impl Ticket {
         let outcome = outcome(answer, at);
         let reply = &answer.reply;
         let grpc = request.head.is_grpc().then(|| reply.grpc_status(answer.reason()));
-        let at = (now_ns.into(), self.engine.random());
+        let at = (now_ns.into(), self.engine().random());
         self.ticket.answered(
             reply.status,
             grpc,
@@ -414,12 +419,12 @@ impl Ticket {
             outcome,
             shared(cause, &mut exchange::Cause::default()),
             now_ns.into(),
-            self.engine.random(),
+            self.engine().random(),
         );
     }
 
     fn finish(&mut self, now_ns: Ns) {
-        let rand = self.engine.random();
+        let rand = self.engine().random();
         self.ticket.finish(now_ns.into(), rand);
     }
 

@@ -182,8 +182,10 @@ impl RequestTicket {
         client: Client,
         arrival: &Arrival<'_>,
     ) -> Box<Self> {
-        let now = arrival.now;
-        Box::new(Self {
+        let (now, idempotent) = (arrival.now, arrival.head.is_idempotent());
+        // Room first: what is written there needs no copy.
+        let room = Box::new_uninit();
+        let new = Self {
             compiled,
             listener,
             from: client,
@@ -208,7 +210,7 @@ impl RequestTicket {
             agreed: 200,
             tunnels: false,
             pending: false,
-            idempotent: arrival.head.is_idempotent(),
+            idempotent,
             deadline: Nanos::MAX,
             awaited: Awaited::Head,
             armed: Nanos::MAX,
@@ -223,7 +225,8 @@ impl RequestTicket {
             grpc: None,
             outcome: None,
             replied: false,
-        })
+        };
+        Box::write(room, new)
     }
 
     /// The route, once it is found.
@@ -407,7 +410,7 @@ impl RequestTicket {
         self.outcome.get_or_insert(outcome);
         self.end_attempt(EndpointOutcome::Neutral, now);
         self.settle_breaker(now, rand);
-        for place in std::mem::take(&mut self.entered) {
+        while let Some(place) = self.entered.pop() {
             if let Some(op) = self.op(place) {
                 op.release();
             }

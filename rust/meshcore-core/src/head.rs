@@ -109,12 +109,18 @@ impl Headers {
     /// The first value of `name` (lower case). O(fields).
     #[must_use]
     pub fn get(&self, name: &[u8]) -> Option<&[u8]> {
-        self.iter().find(|(n, _)| *n == name).map(|(_, v)| v)
+        self.fields.iter().find(|f| self.is_named(f, name)).map(|f| self.slice(f.value))
     }
 
     /// Every value of `name` (lower case), in order.
     pub fn get_all<'a>(&'a self, name: &'a [u8]) -> impl Iterator<Item = &'a [u8]> + 'a {
-        self.iter().filter(move |(n, _)| *n == name).map(|(_, v)| v)
+        self.fields.iter().filter(move |f| self.is_named(f, name)).map(|f| self.slice(f.value))
+    }
+
+    /// The length alone tells most names apart.
+    #[inline]
+    fn is_named(&self, field: &Field, name: &[u8]) -> bool {
+        field.name.len as usize == name.len() && self.slice(field.name) == name
     }
 
     /// Whether `name` (lower case) is there.

@@ -1802,7 +1802,7 @@ class BucketCore:
     def try_acquire(self, n: int = 1) -> bool:
         """Take ``n`` tokens, if they are there. O(1)."""
 
-    def take(self, n: int = 1) -> int:
+    def _take(self, n: int = 1) -> int:
         """Take ``n`` tokens: 0, or the nanoseconds to wait; 2^64 - 1 is for ever."""
 
     def give_back(self, n: int = 1) -> None:
@@ -1846,20 +1846,20 @@ class ClientsCore:
     def try_acquire(self, client: str, n: int = 1) -> bool:
         """Take ``n`` tokens of a client's, if they are there. O(1)."""
 
-    def try_acquire_of(self, key: int, n: int) -> bool:
-        """As `try_acquire`, of the client of this `key`."""
+    def _try_acquire_of(self, key: int, n: int) -> bool:
+        """As `try_acquire`, of the client of this `_key`."""
 
-    def take(self, client: str, n: int = 1) -> int:
+    def _take(self, client: str, n: int = 1) -> int:
         """Take ``n`` tokens: 0, or the nanoseconds to wait; 2^64 - 1 is for ever."""
 
     @staticmethod
-    def check_clients(clients: int) -> None:
+    def _check_clients(clients: int) -> None:
         """Raise `ValueError` for a table of none, or more than 2^24."""
 
-    def charge(self, client: str, n: int) -> tuple[int, Charge | None]:
-        """As `take`, with what can be given back."""
+    def _charge(self, client: str, n: int) -> tuple[int, Charge | None]:
+        """As `_take`, with what can be given back."""
 
-    def return_charge(self, charge: Charge) -> None:
+    def _return_charge(self, charge: Charge) -> None:
         """Give it back, once; nothing if its bucket is another client's by now."""
 
     def remaining(self, client: str) -> int:
@@ -1875,7 +1875,7 @@ class ClientsCore:
     def _refill(self, client: str) -> None:
         """Fill the client's bucket, and with it those that share it when the table is full."""
 
-    def key(self, client: str) -> int:
+    def _key(self, client: str) -> int:
         """What texts of the same client have in common."""
 
 @disjoint_base

@@ -201,7 +201,7 @@ class BreakerOpen(Refused):
 
 
 class NoHealthyEndpoint(Refused):
-    """Every endpoint is ejected, draining or was already tried."""
+    """Every endpoint has just become ejected or draining: once that is known, all are used."""
 
     reason = "no_healthy_endpoint"
 
@@ -225,12 +225,15 @@ class DeadlineExceeded(MeshcoreError, TimeoutError):  # noqa: N818  # as it is c
 
 
 class DeadlinePassed(Refused, DeadlineExceeded):
-    """It was over before the call was made: that says nothing of what would have been called."""
+    """It was over before the call was made: that says nothing of what would have been called.
 
-    def __init__(self, message: str = "") -> None:
+    Of who waited for tokens: the limiter's `name`, and as `retry_after` what its line takes yet.
+    """
+
+    def __init__(self, message: str = "", retry_after_ns: int = 0, name: str | None = None) -> None:
         super(Refused, self).__init__(message)
-        self.retry_after_ns = 0
-        self.name = None
+        self.retry_after_ns = retry_after_ns
+        self.name = name
 
 
 class TlsError(MeshcoreError, ConnectionError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import meshcore
 from meshcore._core import Reason
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -16,6 +17,13 @@ def test_every_reason_is_in_the_table() -> None:
     text = (DOCS / "configuration.md").read_text()
     table = set(re.findall(r"^\| `([a-z_]+)` \| (?:\d{3}, \d+|—) \|", text, re.MULTILINE))
     assert table == {reason.name.lower() for reason in Reason} - NOT_TOLD
+
+
+def test_all_that_limiters_have_is_documented() -> None:
+    text = (DOCS / "library.md").read_text()
+    for kind in (meshcore.TokenBucket, meshcore.ClientLimiter):
+        names = {name for name in dir(kind) if not name.startswith("_")}
+        assert {name for name in names if not re.search(rf"\b{name}\b", text)} == set()
 
 
 def test_every_metric_of_traffic_is_in_a_table() -> None:

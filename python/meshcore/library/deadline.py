@@ -10,21 +10,36 @@ from typing import TYPE_CHECKING, Final
 from meshcore._core import DeadlineCore, now_ns, surely
 from meshcore.config.whole import check_whole
 from meshcore.errors import DeadlineExceeded, DeadlinePassed, RateLimited
-from meshcore.library.pauses import GIVEN_CLOCK_NS, loop_seconds, running_loop
-from meshcore.library.times import check_clock, given_ns
+from meshcore.library.pauses import GIVEN_CLOCK_NS, MILLISECOND, loop_seconds, running_loop
+from meshcore.library.times import check_clock, given_ns, named_ns
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Iterator
+    from collections.abc import Callable, Coroutine, Iterator
     from datetime import timedelta
     from types import TracebackType
 
     from meshcore.library.times import Clock
 
 
+# How often the loop goes round, a millisecond each, before a block that is over is cut off in which
+# somebody waits for tokens: what waits for that task has to hear of it.
+_TURNS: Final = 5
+
+
 class _Block:
     """A block of a deadline, and the one around it."""
 
-    __slots__ = ("around", "cut", "others", "over", "owner", "timer", "until_ns")
+    __slots__ = (
+        "around",
+        "cut",
+        "others",
+        "over",
+        "owner",
+        "timer",
+        "turns",
+        "until_ns",
+        "waiting",
+    )
 
     def __init__(self, owner: Deadline, cut: asyncio.Timeout | None) -> None:
         self.owner = owner
@@ -37,6 +52,9 @@ class _Block:
         self.cut = cut
         self.timer: asyncio.TimerHandle | None = None
         self.over = False
+        self.turns = _TURNS
+        self.waiting: set[Limit] = set()
+        """Of who waits for tokens inside, in any task or thread."""
 
     def limits(self) -> dict[Clock, int]:
         return {self.owner._clock: self.until_ns, **dict(self.others)}
@@ -63,10 +81,23 @@ class _Block:
         try:
             after_ns = self.look_after_ns()
         finally:  # a clock that was given may raise
+            if after_ns <= 0:
+                after_ns = self._turn_ns(loop)
             if after_ns > 0:
                 self.timer = loop.call_later(loop_seconds(after_ns), surely, self.watch)
             else:
                 self.cut.reschedule(loop.time())
+
+    def _turn_ns(self, loop: asyncio.AbstractEventLoop) -> int:
+        """How long it is left alone although it is over: what waits for tokens ends by itself, as
+        that says nothing of a service."""
+        if not self.turns or (self.turns == _TURNS and not self.waiting):
+            return 0
+        self.turns -= 1
+        for limit in list(self.waiting):
+            if limit.told is not None:
+                loop.call_soon(surely, limit.told)
+        return MILLISECOND
 
     def spare(self) -> None:
         """Whoever goes on where it was entered is not cut off by it later."""
@@ -121,7 +152,7 @@ class Deadline(DeadlineCore):
         check_clock(clock)
         self._clock = now_ns if clock is None else clock
         now = self._clock() if clock is None else check_whole("clock", clock(), 0, _LATEST_NS)
-        self._until_ns = given_ns(time) + now
+        self._until_ns = named_ns("time", time) + now
         self._open: list[_Block] = []
 
     @property
@@ -215,12 +246,29 @@ class Limit:
     """How long may be waited: for a timeout, by the clock of what is waited for, and until the
     deadline around it."""
 
-    __slots__ = ("_around", "_now", "_until_ns")
+    __slots__ = ("_around", "_now", "_until_ns", "told")
 
     def __init__(self, timeout_ns: int | None, now: Clock, around: _Block | None) -> None:
         self._until_ns = None if timeout_ns is None else now() + timeout_ns
         self._now = now
         self._around = around
+        self.told: Callable[[], object] | None = None
+        """Called when a deadline around it is over: whoever waits looks at it then."""
+
+    def enter(self) -> None:
+        """It is waited, inside of all these deadlines."""
+        block = self._around
+        while block is not None:
+            block.waiting.add(self)
+            block = block.around
+
+    def leave(self) -> None:
+        """No more."""
+        self.told = None
+        block = self._around
+        while block is not None:
+            block.waiting.discard(self)
+            block = block.around
 
     def left_ns(self) -> int:
         """What is left; 0 or less when it is over."""
@@ -251,26 +299,33 @@ _LATEST_NS: Final = (1 << 64) - 1
 
 
 @contextmanager
-def within(timeout: str | float | timedelta | None, now: Clock = now_ns) -> Iterator[Limit | None]:
+def within(
+    timeout: str | float | timedelta | None, now: Clock = now_ns, name: str | None = None
+) -> Iterator[Limit | None]:
     """How long may be waited: a timeout by a clock, or what is left when that is less.
 
-    Raises `DeadlinePassed` when that is over.
+    Raises `DeadlinePassed` when that is over, with the ``name`` of what is waited for.
     """
-    check()
+    check(name)
     around = _innermost()
     if timeout is None and around is None:
         yield None
         return
     limit = Limit(None if timeout is None else given_ns(timeout), now, around)
     try:
+        limit.enter()
         yield limit
-    except RateLimited:
+    except RateLimited as late:
         if limit.is_timed_out():
             raise
-        raise DeadlinePassed("the deadline passed before there were tokens") from None
+        of = f" of {late.name}" if late.name else ""
+        text = f"the deadline passed before there were tokens{of}"
+        raise DeadlinePassed(text, late.retry_after_ns, late.name) from None
+    finally:
+        limit.leave()
 
 
-def check() -> None:
+def check(name: str | None = None) -> None:
     """Raise `DeadlinePassed` if the deadline of what is done now is over."""
     if left_ns() == 0:
-        raise DeadlinePassed("the deadline has passed")
+        raise DeadlinePassed("the deadline has passed", 0, name)

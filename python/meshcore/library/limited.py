@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import ipaddress
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from meshcore.config.units import SECOND
@@ -57,6 +58,16 @@ class LimitState(NamedTuple):
             "RateLimit-Remaining": str(self.remaining),
             "RateLimit-Reset": str(reset),
         }
+
+
+def no_client(given: object) -> TypeError:
+    """What is said of what names no client, and what of it may be meant."""
+    hint = ""
+    if isinstance(given, ipaddress.IPv4Address | ipaddress.IPv6Address):
+        hint = ": write str(…) of it"
+    elif isinstance(given, tuple) and given and isinstance(given[0], str):
+        hint = ": its address is the first of it"
+    return TypeError(f"client: expected a text, such as an address, got {given!r}{hint}")
 
 
 class Turn:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from functools import partial, wraps
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Never, NoReturn, Self
 
 from meshcore._core import BucketCore, ClientsCore, Finally, now_ns, surely
 from meshcore.config.fault import shown
@@ -64,7 +64,7 @@ def check_rules(rate: str, burst: int | None, clients: int = 1) -> None:
     try:
         BucketCore(*_quota(rate, burst))
         _check_whole(clients)
-        ClientsCore.check_clients(clients)
+        ClientsCore._check_clients(clients)
     except _WRONG as error:
         raise _explained(error, rate=rate, burst=burst, clients=clients) from None
 
@@ -173,7 +173,19 @@ def _limiting_by(
 
         return limited_async
 
-    return lambda function: preceded(function, before, before_async)
+    def decorate(*functions: Any, **others: Any) -> Any:
+        if len(functions) != 1 or others or not _is_function(functions[0]):
+            raise TypeError(
+                "limiting(by) is to decorate one function, and was called otherwise: "
+                f"@limiter.limiting without by takes {by!r} for what names the client"
+            )
+        return preceded(functions[0], before, before_async)
+
+    return decorate
+
+
+def _is_function(given: object) -> bool:
+    return callable(given) or isinstance(given, staticmethod | classmethod)
 
 
 class TokenBucket(BucketCore):
@@ -222,7 +234,7 @@ class TokenBucket(BucketCore):
 
         Raises `ValueError` for more than the bucket ever holds. Waiters are passed.
         """
-        wait_ns = self.take(n)
+        wait_ns = self._take(n)
         if wait_ns:
             raise _refusal(wait_ns, n, self)
 
@@ -259,13 +271,13 @@ class TokenBucket(BucketCore):
         waiters of other processes are not known here.
         """
         _check_count(n, self.limit)
-        with within(timeout, self._now) as limit:
+        with within(timeout, self._now, self.name) as limit:
             await self._own_line().wait(n, limit)
 
     def wait_blocking(self, n: int = 1, *, timeout: Timeout = None) -> None:
         """As `wait`, in the same line, for a thread that may sleep."""
         _check_count(n, self.limit)
-        with within(timeout, self._now) as limit:
+        with within(timeout, self._now, self.name) as limit:
             self._own_line().block(n, limit)
 
     def limiting(self, n: int = 1) -> Callable[[F], F]:
@@ -314,7 +326,7 @@ class TokenBucket(BucketCore):
         return line
 
     def _charge(self, n: int) -> tuple[int, None]:
-        return self.take(n), None
+        return self._take(n), None
 
     def _return(self, n: int, _charge: Charge | None) -> None:
         super().give_back(n)
@@ -364,7 +376,7 @@ class ClientLimiter(ClientsCore):
 
     def acquire(self, client: str, n: int = 1) -> None:
         """Take ``n`` tokens of a client's, or raise as `TokenBucket.acquire`. O(1)."""
-        wait_ns = self.take(client, n)
+        wait_ns = self._take(client, n)
         if wait_ns:
             raise _refusal(wait_ns, n, self)
 
@@ -390,9 +402,9 @@ class ClientLimiter(ClientsCore):
         Each client has a line of its own.
         """
         _check_count(n, self.limit)
-        key, user = self.key(client), object()
+        key, user = self._key(client), object()
         with (
-            within(timeout, self._now) as limit,
+            within(timeout, self._now, self.name) as limit,
             Finally(partial(self._lines.leave, key, user)),
         ):
             line = self._lines.enter(key, user, *self._source(client))
@@ -401,9 +413,9 @@ class ClientLimiter(ClientsCore):
     def wait_blocking(self, client: str, n: int = 1, *, timeout: Timeout = None) -> None:
         """As `wait`, in the same line, for a thread that may sleep."""
         _check_count(n, self.limit)
-        key, user = self.key(client), object()
+        key, user = self._key(client), object()
         with (
-            within(timeout, self._now) as limit,
+            within(timeout, self._now, self.name) as limit,
             Finally(partial(self._lines.leave, key, user)),
         ):
             line = self._lines.enter(key, user, *self._source(client))
@@ -412,11 +424,18 @@ class ClientLimiter(ClientsCore):
     def reset(self, client: str) -> None:
         """Fill the client's bucket, and with it those that share it when the table is full."""
         self._refill(client)
-        self._lines.stir(self.key(client))
+        self._lines.stir(self._key(client))
 
     def peek(self, client: str) -> LimitState:
         """The client's limit, what remains of it and when it is whole again; takes nothing."""
         return LimitState(self.limit, *self._look(client), self._window_ns)
+
+    def __call__(self, *_given: Never) -> NoReturn:
+        """`TypeError`: whose tokens would a call take?"""
+        raise TypeError(
+            "a ClientLimiter has to be told whose tokens a call takes: "
+            "@limiter.limiting(lambda …: client), or a text"
+        )
 
     def limiting(self, by: Client, n: int = 1) -> Callable[[F], F]:
         """A decorator: each call takes ``n`` tokens, as `TokenBucket.limiting`.
@@ -428,7 +447,7 @@ class ClientLimiter(ClientsCore):
         _check_count(n, self.limit)
         if callable(by):
             return _limiting_by(by, self.try_acquire, n, self.acquire)
-        return _limiting(self.try_acquire_of, (self.key(by), n), lambda: self.acquire(by, n))
+        return _limiting(self._try_acquire_of, (self._key(by), n), lambda: self.acquire(by, n))
 
     def waiting(self, by: Client, n: int = 1, *, timeout: Timeout = None) -> Turn:
         """What waits for ``n`` tokens of a client's: see `Turn`. ``by`` is as of `limiting`."""
@@ -443,10 +462,10 @@ class ClientLimiter(ClientsCore):
 
     def _source(self, client: str) -> tuple[Take, GiveBack]:
         def take(n: int) -> tuple[int, Charge | None]:
-            return self.charge(client, n)
+            return self._charge(client, n)
 
         def give_back(_n: int, charge: Charge | None) -> None:
             if charge is not None:
-                self.return_charge(charge)
+                self._return_charge(charge)
 
         return take, give_back

@@ -275,6 +275,7 @@ class Line:
             if not timer.armed:
                 surely(timer.fire)
             if limit is not None:
+                limit.told = partial(self._look, waiter, limit)
                 self._watch(waiter, limit)
             await waiter.future
             waiter.has_taken = True
@@ -287,6 +288,8 @@ class Line:
         with Finally(partial(self._leave, waiter)):
             with self._locked():
                 self._threads[waiter] = self._waiting[waiter] = None
+            if limit is not None:
+                limit.told = waiter.wake
             self._sleep(waiter, limit)
             waiter.has_taken = True
 
@@ -343,6 +346,12 @@ class Line:
         if limit is not None and limit.left_ns() <= 0:
             raise self._timed_out(wait_ns or self.serve())
         return False
+
+    def _look(self, waiter: _Task, limit: Limit) -> None:
+        """As `_watch`, now; for whoever is in this loop."""
+        if waiter.timer.is_here():
+            waiter.rest()
+            self._watch(waiter, limit)
 
     def _watch(self, waiter: _Task, limit: Limit) -> None:
         """End its wait once nothing is left, which a loop may tell too early."""

@@ -9,7 +9,14 @@ import gc
 import pickle
 import threading
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Generator,
+    Iterator,
+)
 from datetime import timedelta
 from typing import cast
 
@@ -282,3 +289,90 @@ async def test_workers_that_begin_their_successors_hold_no_blocks_that_are_over(
     await asyncio.wait_for(over.wait(), 30)
     for each in successors:
         await each
+
+
+async def alone(bucket: meshcore.TokenBucket) -> None:
+    await bucket.wait()
+
+
+CLIENTS = meshcore.ClientLimiter(SLOW, 1, name="slow")
+CLIENTS.acquire("x")
+
+
+async def of_a_client(_bucket: meshcore.TokenBucket) -> None:
+    await CLIENTS.wait("x", timeout="10s")
+
+
+async def gathered(bucket: meshcore.TokenBucket) -> None:
+    await asyncio.gather(bucket.wait(), bucket.wait())
+
+
+async def in_a_task(bucket: meshcore.TokenBucket) -> None:
+    await asyncio.create_task(bucket.wait())
+
+
+async def in_a_group(bucket: meshcore.TokenBucket) -> None:
+    async with asyncio.TaskGroup() as group:
+        group.create_task(bucket.wait())
+
+
+async def in_a_longer_deadline(bucket: meshcore.TokenBucket) -> None:
+    async with meshcore.Deadline("10s"):
+        await bucket.wait()
+
+
+async def in_a_retry(bucket: meshcore.TokenBucket) -> None:
+    await meshcore.Retry(2, on=OSError).call_async(bucket.wait)
+
+
+WAITS = [alone, of_a_client, gathered, in_a_task, in_a_group, in_a_longer_deadline, in_a_retry]
+
+
+@pytest.mark.parametrize("waits", WAITS)
+@pytest.mark.parametrize("clock", [None, time.monotonic_ns])
+async def test_a_queue_of_our_own_says_nothing_to_a_breaker(
+    waits: Callable[[meshcore.TokenBucket], Awaitable[None]], clock: Callable[[], int] | None
+) -> None:
+    ends: list[str] = []
+    breaker = meshcore.CircuitBreaker(failures=1, on_call=lambda call: ends.append(call.outcome))
+    bucket = meshcore.TokenBucket(SLOW, 1, name="slow")
+    bucket.acquire()
+    with pytest.raises((meshcore.DeadlinePassed, ExceptionGroup)) as caught:
+        async with breaker, meshcore.Deadline("20ms", clock=clock):
+            await waits(bucket)
+    assert (breaker.state, ends) == ("closed", ["neutral"])
+    error = caught.value
+    while isinstance(error, ExceptionGroup):
+        (error,) = error.exceptions
+    assert isinstance(error, meshcore.DeadlinePassed)
+    assert error.name == "slow"
+    assert 3_500 < error.retry_after < 3_601
+    # A service that hangs opens it, also where somebody waits for tokens beside.
+    beside: list[asyncio.Task[None]] = []
+
+    async def hang() -> None:
+        async with breaker, meshcore.Deadline("20ms", clock=clock):
+            beside.append(asyncio.create_task(bucket.wait()))
+            await asyncio.sleep(60)
+
+    with pytest.raises(meshcore.DeadlineExceeded) as hung:
+        await hang()
+    assert not isinstance(hung.value, meshcore.DeadlinePassed)
+    assert (breaker.state, ends) == ("open", ["neutral", "failure"])
+    with pytest.raises(meshcore.DeadlinePassed):
+        await beside[0]
+    assert left_ns() is None
+
+
+async def test_a_thread_of_the_block_says_what_it_waited_for() -> None:
+    bucket = meshcore.TokenBucket(SLOW, 1, name="slow")
+    bucket.acquire()
+    told = "tokens of slow, retry after 3"
+    with pytest.raises(meshcore.DeadlinePassed, match=told) as caught, meshcore.Deadline("20ms"):
+        await asyncio.to_thread(bucket.wait_blocking)
+    with meshcore.Deadline(0), pytest.raises(meshcore.DeadlinePassed) as late:
+        bucket.wait_blocking()
+    assert late.value.name == "slow"
+    copied = pickle.loads(pickle.dumps(caught.value))
+    assert (copied.name, copied.retry_after_ns) == ("slow", caught.value.retry_after_ns)
+    assert str(copied) == str(caught.value)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
+import ipaddress
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -242,7 +243,7 @@ def test_generators_are_refused(kind: str, function: Any) -> None:
 def test_what_is_no_function_is_refused(kind: str, function: Any) -> None:
     limiter = Limiter(kind, SLOW, 1)
     for decorate in (limiter.limiting(), limiter.waiting()):
-        with pytest.raises(TypeError, match=r"(class|function): decorate (its|the one)"):
+        with pytest.raises(TypeError, match=r"(class|function): (decorate|expected one to)"):
             decorate(function)
 
 
@@ -388,6 +389,19 @@ def test_mistakes_are_told_when_decorating(kind: str) -> None:
         for take in (limiter.made.limiting, limiter.made.waiting):
             with pytest.raises(TypeError, match="a client is a text, or a function"):
                 take(5)
+        with pytest.raises(TypeError, match=r"told whose tokens a call takes: @limiter\.limiting"):
+            limiter.made(plain)
+        bare = limiter.made.limiting(plain)
+        with pytest.raises(TypeError, match=r"limiting without by takes <function plain"):
+            bare(5)
+        for client, hint in (
+            (None, r"got None(?m:$)"),
+            (ipaddress.ip_address("::1"), r"got IPv6Address\('::1'\): write str\(…\) of it"),
+            (("192.0.2.1", 5), r"got \('192.0.2.1', 5\): its address is the first of it"),
+        ):
+            for call in (limiter.made.acquire, limiter.made.try_acquire, limiter.made.peek):
+                with pytest.raises(TypeError, match=rf"^client: expected a text.*{hint}"):
+                    call(client)
     with pytest.raises(ValueError, match="not a duration"):
         limiter.waiting(1, "soon")
     with pytest.raises(ValueError, match="less than no time"):

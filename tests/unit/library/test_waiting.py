@@ -417,9 +417,9 @@ class Counted(meshcore.TokenBucket):
 
     asked = 0
 
-    def take(self, n: int = 1) -> int:
+    def _take(self, n: int = 1) -> int:
         self.asked += 1
-        return super().take(n)
+        return super()._take(n)
 
 
 @pytest.mark.parametrize("run", [asyncio.run, uvloop.run])

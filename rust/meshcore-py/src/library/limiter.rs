@@ -47,7 +47,7 @@ impl BucketCore {
         Ok(self.bucket.try_acquire(self.clock.now(py)?, n).is_ok())
     }
 
-    #[pyo3(signature = (n=1))]
+    #[pyo3(name = "_take", signature = (n=1))]
     fn take(&self, py: Python<'_>, #[pyo3(from_py_with = count)] n: u64) -> PyResult<u64> {
         let taken = self.bucket.try_acquire(self.clock.now(py)?, n);
         Ok(taken.map_or_else(|refused| refused.retry_after.0.max(1), |_| 0))
@@ -96,6 +96,18 @@ fn count_beyond(given: &Bound<'_, PyAny>) -> PyResult<u64> {
         return Ok(u64::MAX);
     }
     Err(not_whole("n", given, MAX_BURST))
+}
+
+/// Who a client is.
+#[inline]
+fn text<'py>(given: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyString>> {
+    given.cast::<PyString>().map_or_else(|_| no_client(given), |text| Ok(text.clone()))
+}
+
+#[cold]
+fn no_client<'py>(given: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyString>> {
+    let limited = given.py().import("meshcore.library.limited")?;
+    Err(PyErr::from_value(limited.call_method1("no_client", (given,))?))
 }
 
 /// What is there, and the nanoseconds until all is.
@@ -147,7 +159,7 @@ impl ClientsCore {
     fn try_acquire(
         &self,
         py: Python<'_>,
-        client: Bound<'_, PyString>,
+        #[pyo3(from_py_with = text)] client: Bound<'_, PyString>,
         #[pyo3(from_py_with = count)] n: u64,
     ) -> PyResult<bool> {
         let now = self.clock.now(py)?;
@@ -155,6 +167,7 @@ impl ClientsCore {
     }
 
     /// For whoever asks for the same client always: by its `key`.
+    #[pyo3(name = "_try_acquire_of")]
     fn try_acquire_of(
         &self,
         py: Python<'_>,
@@ -164,11 +177,11 @@ impl ClientsCore {
         Ok(self.limiter.try_acquire(key, self.clock.now(py)?, n).is_ok())
     }
 
-    #[pyo3(signature = (client, n=1))]
+    #[pyo3(name = "_take", signature = (client, n=1))]
     fn take(
         &self,
         py: Python<'_>,
-        client: Bound<'_, PyString>,
+        #[pyo3(from_py_with = text)] client: Bound<'_, PyString>,
         #[pyo3(from_py_with = count)] n: u64,
     ) -> PyResult<u64> {
         let taken = self.limiter.try_acquire(self.key_of(&client)?, self.clock.now(py)?, n);
@@ -176,6 +189,7 @@ impl ClientsCore {
     }
 
     #[staticmethod]
+    #[pyo3(name = "_check_clients")]
     fn check_clients(clients: u64) -> PyResult<()> {
         if (1..=ClientLimiter::MAX_CLIENTS).contains(&clients) {
             return Ok(());
@@ -185,10 +199,11 @@ impl ClientsCore {
     }
 
     /// As `take`, with what can be given back: the bucket may be another client's by then.
+    #[pyo3(name = "_charge")]
     fn charge(
         &self,
         py: Python<'_>,
-        client: Bound<'_, PyString>,
+        #[pyo3(from_py_with = text)] client: Bound<'_, PyString>,
         #[pyo3(from_py_with = count)] n: u64,
     ) -> PyResult<(u64, Option<Charge>)> {
         let taken = self.limiter.try_acquire(self.key_of(&client)?, self.clock.now(py)?, n);
@@ -198,11 +213,16 @@ impl ClientsCore {
         })
     }
 
+    #[pyo3(name = "_return_charge")]
     fn return_charge(&self, charge: &Charge) {
         self.limiter.give_back(charge.0);
     }
 
-    fn remaining(&self, py: Python<'_>, client: Bound<'_, PyString>) -> PyResult<u64> {
+    fn remaining(
+        &self,
+        py: Python<'_>,
+        #[pyo3(from_py_with = text)] client: Bound<'_, PyString>,
+    ) -> PyResult<u64> {
         Ok(self.limiter.peek(self.key_of(&client)?, self.clock.now(py)?).remaining)
     }
 
@@ -212,18 +232,27 @@ impl ClientsCore {
     }
 
     #[pyo3(name = "_look")]
-    fn look(&self, py: Python<'_>, client: Bound<'_, PyString>) -> PyResult<(u64, u64)> {
+    fn look(
+        &self,
+        py: Python<'_>,
+        #[pyo3(from_py_with = text)] client: Bound<'_, PyString>,
+    ) -> PyResult<(u64, u64)> {
         Ok(seen(self.limiter.peek(self.key_of(&client)?, self.clock.now(py)?)))
     }
 
     #[pyo3(name = "_refill")]
-    fn refill(&self, py: Python<'_>, client: Bound<'_, PyString>) -> PyResult<()> {
+    fn refill(
+        &self,
+        py: Python<'_>,
+        #[pyo3(from_py_with = text)] client: Bound<'_, PyString>,
+    ) -> PyResult<()> {
         self.limiter.refill(self.key_of(&client)?, self.clock.now(py)?);
         Ok(())
     }
 
     /// What makes two texts the same client.
-    fn key(&self, client: Bound<'_, PyString>) -> PyResult<u64> {
+    #[pyo3(name = "_key")]
+    fn key(&self, #[pyo3(from_py_with = text)] client: Bound<'_, PyString>) -> PyResult<u64> {
         self.key_of(&client)
     }
 }

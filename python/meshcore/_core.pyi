@@ -2167,14 +2167,16 @@ class BalancerCore:
     def pick(self, tried: Sequence[Attempt] | None = None) -> Attempt:
         """An endpoint for one attempt, another than those of ``tried`` if there is one.
 
-        O(1) expected. Raises `meshcore.errors.NoHealthyEndpoint`.
+        O(1) expected. Raises `meshcore.errors.NoHealthyEndpoint` when the last one has just become
+        ejected or draining; when all are, all are used.
         """
 
     def replace_endpoints(self, upstream: str) -> None:
         """Take the endpoints of ``upstream``; those that stay keep their state."""
 
     def set_draining(self, address: str, on: bool) -> None:
-        """Give an endpoint no new work, or again; `ValueError` if there is none of that name."""
+        """Give an endpoint no new work while another one does not drain, or again; `ValueError` if
+        there is none of that name."""
 
     def endpoints(self) -> list[tuple[str, int, int, bool, bool]]:
         """Address, weight, attempts in flight, ejected, draining."""

@@ -52,7 +52,7 @@ class EndpointStatus(NamedTuple):
     ejected: bool
     """Left out because it failed."""
     draining: bool
-    """Left out because you said so."""
+    """Left out because you said so, while another one is not."""
 
 
 class Balancer(BalancerCore):
@@ -63,7 +63,7 @@ class Balancer(BalancerCore):
     ones), ``round_robin`` or ``random``, all by weight. An endpoint is ejected after ``failures``
     in a row (0: never), for ``eject_for``, longer at each repetition up to ``max_eject_for``, then
     one attempt finds out if it is well; at most ``max_percent`` of the endpoints are out, and
-    when fewer than half are left, all are used.
+    when fewer than half are left, all are used. Those that drain are left out while one does not.
 
     Use it as ``with balancer.pick() as attempt: call(attempt.address)``: an exception of
     ``failure_on`` is a failure, any other `Exception` a success, what is not an `Exception` says

@@ -101,6 +101,31 @@ def test_a_retry_goes_elsewhere() -> None:
         assert {first.address, second.address, third.address} == set(THREE)
 
 
+def test_those_that_drain_are_used_when_all_do() -> None:
+    clock = Clock()
+    balancer = meshcore.Balancer(["a:1", "b:1"], failures=1, eject_for="1h", clock=clock)
+
+    def picked(tried: list[meshcore.Attempt] | None = None) -> set[str]:
+        return {balancer.pick(tried).address for _ in range(30)}
+
+    balancer.set_draining("a:1", True)
+    assert picked() == picked([balancer.pick()]) == {"b:1"}
+    balancer.set_draining("b:1", True)
+    assert picked() == {"a:1", "b:1"}
+    # The last that stays is out, too: that is not known at once.
+    balancer.set_draining("a:1", False)
+    attempt = balancer.pick()
+    assert attempt.address == "a:1"
+    balancer.set_draining("b:1", False)
+    attempt.failure()
+    assert picked() == {"b:1"}
+    balancer.set_draining("b:1", True)
+    with pytest.raises(meshcore.NoHealthyEndpoint):
+        balancer.pick()
+    clock.ns += 1_000_000
+    assert picked() == {"a:1"}
+
+
 def test_draining_and_new_endpoints_keep_what_is_known() -> None:
     balancer = meshcore.Balancer(THREE, failures=1, eject_for="1h")
     while True:

@@ -1990,6 +1990,9 @@ class BreakerCore:
     def _judges_results(self) -> bool:
         """Whether results may be failures."""
 
+    def _lose(self, block: object) -> None:
+        """The block of an `ExitStack` that is gone, and never left it, says nothing."""
+
     def _figures(
         self,
     ) -> tuple[Literal["closed", "open", "half_open"], int, int, int, int, list[int]]:

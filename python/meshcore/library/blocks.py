@@ -14,12 +14,15 @@ from __future__ import annotations
 
 import dis
 import sys
+from contextlib import AsyncExitStack, ExitStack
 from contextvars import ContextVar, Token
 from itertools import chain
 from threading import get_ident
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
+from weakref import ref
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import FrameType
 
     from meshcore._core import Permit
@@ -28,12 +31,17 @@ if TYPE_CHECKING:
 # of what was looked up just before.
 _ENTERING: Final = {dis.opmap.get("BEFORE_WITH"), dis.opmap.get("BEFORE_ASYNC_WITH")}
 _LOOKED_UP: Final = dis.opmap.get("LOAD_SPECIAL")
+# Of these a handler may break one off that has entered a block and noted no exit yet: nobody will
+# leave that block.
+_STACKING: Final = {ExitStack.enter_context.__code__, AsyncExitStack.enter_async_context.__code__}
+# These take an exit off before it is made.
+_LEAVING: Final = {ExitStack.__exit__.__code__, AsyncExitStack.__aexit__.__code__}
 
 
 class Block:
     """One block, or call, that is under way."""
 
-    __slots__ = ("doubtful", "frame", "kind", "outer", "permit", "thread", "token")
+    __slots__ = ("doubtful", "exits", "frame", "kind", "outer", "permit", "thread", "token")
 
     def __init__(self, permit: Permit, outer: Block | None) -> None:
         """One that begins within `outer`."""
@@ -44,6 +52,8 @@ class Block:
         self.frame: FrameType | None = None
         self.token: Token[Block | None] | None = None
         self.doubtful = False
+        self.exits: ref[Any] | None = None
+        """Of the `ExitStack` that is to leave it, those that it has noted."""
 
 
 class Blocks:
@@ -70,7 +80,7 @@ class Blocks:
 
     def over(self, block: Block) -> None:
         """It ends, in whatever context. O(1), and for those around it that are over, once each."""
-        block.permit = block.token = None
+        block.permit = block.token = block.exits = None
         # Tasks that began inside have it below their own blocks. What is over would else hold all
         # that began before it, over and over.
         outer = block.outer
@@ -85,14 +95,38 @@ class Blocks:
         innermost = self._innermost()
         return None if innermost is None else innermost.permit
 
-    def keep(self, permit: Permit, frame: FrameType) -> None:
-        """A block that `frame` enters. O(1)."""
+    def keep(self, permit: Permit, frame: FrameType, lose: Callable[[Block], object]) -> None:
+        """A block that `frame` enters; `lose` is told if nobody is left to leave it. O(1)."""
         block = self.begin(permit)
         if _is_with(frame):
             block.frame = frame
             self._by_frame.setdefault(frame, []).append(block)
         else:
+            block.exits = _exits(frame, lambda _gone: lose(block))
             self._others[block] = True
+
+    def lost(self, breaker: object, entering: FrameType) -> list[Block]:
+        """Those that an `ExitStack` has entered and will not leave, for whoever would enter another
+        from that frame. O(blocks without a frame)."""
+        if not self._others:
+            return []
+        entered: dict[int, tuple[Any, list[Block]]] = {}
+        for block in list(self._others):
+            exits = None if block.exits is None else block.exits()
+            if exits is not None and block not in self._claims:
+                entered.setdefault(id(exits), (exits, []))[1].append(block)
+        lost: list[Block] = []
+        for exits, blocks in entered.values():
+            noted = sum(getattr(leave, "__self__", None) is breaker for _, leave in list(exits))
+            lost += blocks[noted:]
+        return [] if lost and _is_between(entering) else lost
+
+    def let_go(self, claim: list[Block], block: Block) -> None:
+        """A block that nobody can leave any more says nothing."""
+        if claim or (block in self._others and self._take(claim, block)):
+            if block.permit is not None:
+                block.permit.cancel()
+            self._drop(block)
 
     def forget(self, permit: Permit) -> None:
         """A permit's block is none, if it had become one in this context. O(nesting)."""
@@ -213,6 +247,27 @@ class Blocks:
 def caller() -> FrameType:
     """The frame that called what called this."""
     return sys._getframe(2)
+
+
+def _exits(frame: FrameType, gone: Callable[[object], object]) -> ref[Any] | None:
+    """Those of the `ExitStack` whose method this is. `pop_all` hands them on, so they are gone when
+    nobody leaves what they note."""
+    if frame.f_code not in _STACKING:
+        return None
+    exits = getattr(frame.f_locals.get("self"), "_exit_callbacks", None)
+    return None if exits is None else ref(exits, gone)
+
+
+def _is_between(entering: FrameType) -> bool:
+    """Whether any `ExitStack` may have entered what it has yet to note, or be about to leave what
+    it has noted no more."""
+    for innermost in list(sys._current_frames().values()):
+        frame: FrameType | None = innermost
+        while frame is not None:
+            if frame is not entering and frame.f_code in _STACKING | _LEAVING:
+                return True
+            frame = frame.f_back
+    return False
 
 
 def _is_with(frame: FrameType) -> bool:

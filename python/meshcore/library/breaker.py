@@ -79,7 +79,10 @@ class CircuitBreaker(BreakerCore):
 
     # Called by the core, for all but plain calls and blocks of a closed breaker.
     def _keep(self, permit: Permit) -> None:
-        self._blocks.keep(permit, caller())
+        self._blocks.keep(permit, caller(), self._lose)
+
+    def _let_go(self, claim: list[Block], block: Block) -> None:
+        self._blocks.let_go(claim, block)
 
     def _forget(self, permit: Permit) -> None:
         self._blocks.forget(permit)
@@ -110,6 +113,8 @@ class CircuitBreaker(BreakerCore):
         self._blocks.over(block)
 
     def _enclosing(self) -> Permit | None:
+        for block in self._blocks.lost(self, caller()):
+            self._lose(block)
         return self._blocks.enclosing()
 
     def _go_on(self, permit: Permit, value: object, is_decorated: bool) -> object:

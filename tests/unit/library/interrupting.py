@@ -10,7 +10,12 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
+from meshcore.library.blocks import _LEAVING, _STACKING
+
 LIBRARY = f"{os.sep}meshcore{os.sep}library{os.sep}"
+# What else is broken off: an `ExitStack`, and a clock of a program's own.
+OTHERS = _STACKING | _LEAVING
+CLOCK = "clock_of_its_own"
 
 
 class Interrupted(BaseException):
@@ -27,7 +32,8 @@ class Handler:
         code = frame.f_code
         # A statement `with breaker:` ends by instructions among which no handler runs; what they
         # call is tried.
-        if LIBRARY not in code.co_filename or code.co_qualname.startswith("_of_coroutine."):
+        known = LIBRARY in code.co_filename or code in OTHERS or code.co_name == CLOCK
+        if not known or code.co_qualname.startswith("_of_coroutine."):
             return None
         frame.f_trace_opcodes, frame.f_trace_lines = True, False
         return self.instruction

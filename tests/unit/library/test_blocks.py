@@ -7,11 +7,13 @@ import contextlib
 import contextvars
 import gc
 import os
+import sys
 import threading
 import traceback
 from collections.abc import AsyncIterator, Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import Context
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -67,6 +69,79 @@ def test_a_probe_that_ends_in_another_context_is_heard(
     with pytest.raises(RuntimeError), breaker:
         raise RuntimeError
     assert breaker.state == "open"
+
+
+class BrokenOff(BaseException):
+    """As a handler of a signal raises it."""
+
+
+def broken_off_behind_enter(stack: Any, breaker: meshcore.CircuitBreaker) -> None:
+    """The stack has entered the block, and not noted yet that it is to leave it."""
+
+    def trace(frame: FrameType, _event: str, _arg: object) -> Any:
+        if frame.f_code.co_name == "enter_context":
+            return behind
+        return None
+
+    def behind(frame: FrameType, _event: str, _arg: object) -> Any:
+        if "result" in frame.f_locals:
+            raise BrokenOff
+        return behind
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        with pytest.raises(BrokenOff):
+            stack.enter_context(breaker)
+    finally:
+        sys.settrace(before)
+
+
+@both
+@pytest.mark.parametrize("moved", [False, True])
+def test_a_block_that_a_stack_never_leaves_is_over_with_it(make: Make, moved: bool) -> None:
+    breaker = half_open(make, Clock())
+    stack: contextlib.ExitStack | None = contextlib.ExitStack()
+    broken_off_behind_enter(stack, breaker)
+    assert breaker._blocks._others
+    if moved and stack is not None:
+        stack = stack.pop_all()
+        gc.collect()
+    stack = None
+    gc.collect()
+    assert not breaker._blocks._others
+    assert breaker.snapshot().total_neutral == 1
+    with breaker:  # the place is free
+        pass
+    assert breaker.state == "closed"
+
+
+@both
+@pytest.mark.parametrize("stacked", [False, True])
+def test_a_block_that_a_stack_never_leaves_is_over_when_others_come(
+    make: Make, stacked: bool
+) -> None:
+    breaker = half_open(make, Clock(), successes=2, probes=2)
+    with contextlib.ExitStack() as kept, contextlib.ExitStack() as whole:
+        whole.enter_context(breaker)
+        broken_off_behind_enter(kept, breaker)
+        assert len(breaker._blocks._others) == 2
+
+        def come() -> None:
+            with contextlib.ExitStack() as mine:
+                if stacked:
+                    mine.enter_context(breaker)
+                else:
+                    with breaker:
+                        pass
+
+        with ThreadPoolExecutor(1) as thread:
+            thread.submit(come).result()
+        # What the other stack has noted goes on.
+        assert len(breaker._blocks._others) == 1
+        assert breaker.state == "half_open"
+    assert breaker.state == "closed"
+    assert not breaker._blocks._others
 
 
 @both

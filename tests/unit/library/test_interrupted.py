@@ -8,7 +8,7 @@ import os
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import AsyncExitStack, ExitStack, suppress
 from typing import Any
 
 import pytest
@@ -257,6 +257,11 @@ def with_block_of_another(breaker: meshcore.CircuitBreaker) -> None:
         stack.enter_context(breaker)
 
 
+async def with_block_of_another_async(breaker: meshcore.CircuitBreaker) -> None:
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(breaker)
+
+
 def with_guard(breaker: meshcore.CircuitBreaker) -> None:
     with breaker.guard():
         pass
@@ -303,6 +308,7 @@ async def as_async_generator(breaker: meshcore.CircuitBreaker) -> None:
 USES = [
     with_block,
     with_block_of_another,
+    with_block_of_another_async,
     with_guard,
     with_block_async,
     with_guard_async,
@@ -334,11 +340,14 @@ def test_the_blocks_of_a_breaker(use: Callable[..., Any], shared: bool, state: s
     now = 1_000_000_000_000
     home = meshcore.SharedState()
 
+    def clock_of_its_own() -> int:
+        return now
+
     def case(at: int) -> BaseException | None:
         nonlocal now
         home.remove("x")
         rules: Any = {"failures": 1, "open_for": "1s", "successes": 2, "failure_on": OSError}
-        rules |= {"clock": lambda: now, "slow_call": "9s", "probe_timeout": "1h"}
+        rules |= {"clock": clock_of_its_own, "slow_call": "9s", "probe_timeout": "1h"}
         breaker = home.circuit_breaker("x", **rules) if shared else meshcore.CircuitBreaker(**rules)
         if state == "half_open":
             breaker.acquire().failure()

@@ -388,6 +388,11 @@ impl BreakerCore {
         Self::end(slf, this.blocks.leave().ok_or_else(not_entered)?, raised)
     }
 
+    #[pyo3(name = "_lose")]
+    fn lost(slf: &Bound<'_, Self>, block: &Bound<'_, PyAny>) -> PyResult<()> {
+        Self::lose(slf, block)
+    }
+
     fn __aenter__(slf: &Bound<'_, Self>) -> PyResult<Now> {
         Self::__enter__(slf).map(|()| Now::default())
     }

@@ -30,8 +30,21 @@ impl BreakerCore {
     /// A block was broken off as it began.
     #[cold]
     pub(super) fn forget(slf: &Bound<'_, Self>, permit: &Py<Permit>) -> PyResult<()> {
-        permit.get().settle(slf.py(), Outcome::Neutral)?;
-        surely(|| slf.call_method1("_forget", (permit,))).map(drop)
+        // A clock that was given may be broken off, too.
+        let settled = permit.get().settle(slf.py(), Outcome::Neutral);
+        surely(|| slf.call_method1("_forget", (permit,)))?;
+        settled
+    }
+
+    /// A block whose `ExitStack` is gone, and never left it.
+    #[cold]
+    pub(super) fn lose(slf: &Bound<'_, Self>, block: &Bound<'_, PyAny>) -> PyResult<()> {
+        let claim = PyList::empty(slf.py());
+        let ended = surely(|| slf.call_method1("_let_go", (&claim, block)));
+        if !claim.is_empty() {
+            slf.get().blocks.known(false);
+        }
+        ended.map(drop)
     }
 
     /// What the function calls through this breaker belongs to the probe.
@@ -100,8 +113,9 @@ impl BreakerCore {
     ) -> PyResult<()> {
         let this = slf.get();
         if let Ok(block) = claim.get_item(0) {
-            surely(|| slf.call_method1("_end", (&block, &broken_off)))?;
+            let ended = surely(|| slf.call_method1("_end", (&block, &broken_off)));
             this.blocks.known(false);
+            ended?;
         } else if let Some(held) = this.blocks.leave() {
             Self::settle(slf, held, Outcome::Neutral, None)?;
         }

@@ -112,6 +112,23 @@ def time_ns(value: object) -> int:
     return total
 
 
+def given_ns(value: object) -> int:
+    """Nanoseconds; a `ValueError` says what would be right, if that can be guessed."""
+    try:
+        return time_ns(value)
+    except HintedError as error:
+        hint = f" ({error.hint})" if error.hint else ""
+        raise ValueError(f"{error}{hint}") from None
+
+
+def named_ns(name: str, value: object) -> int:
+    """The same; the `ValueError` says of which argument it is."""
+    try:
+        return given_ns(value)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
+
+
 def parse_size(value: object) -> int:
     """Bytes of ``64KiB``, ``10MB`` or a plain number."""
     if isinstance(value, int) and not isinstance(value, bool):
@@ -185,7 +202,10 @@ def parse_percent(value: object) -> int:
         if isinstance(value, str) and len(value) <= _MAX_TEXT:
             match = _PERCENT.fullmatch(value.strip())
         if match is None:
-            raise ValueError(f"{shown(value)} is not a whole percentage: write 80% or 80")
+            hint = "write 80% or 80"
+            if isinstance(value, float) and 0 < value <= 1:
+                hint = f"write {round(value * 100)}%"
+            raise ValueError(f"{shown(value)} is not a whole percentage: {hint}")
         percent = int(match[1])
     if not 0 <= percent <= 100:
         raise ValueError(f"{shown(value)} is not within 0% and 100%")

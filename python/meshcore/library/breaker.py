@@ -6,14 +6,15 @@ import secrets
 from typing import TYPE_CHECKING, Any, Self, Unpack, overload
 
 from meshcore._core import BreakerCore
+from meshcore.config.units import named_ns
 from meshcore.library import part
 from meshcore.library.blocks import Blocks, caller
 from meshcore.library.breaker_events import BreakerSnapshot, CallEnded, StateChanged
 from meshcore.library.breaker_rules import AllRules, core_rules
 from meshcore.library.guarded import Guard, checked_fallback, go_on, guarded
 from meshcore.library.judging import judging
+from meshcore.library.keywords import by_keyword
 from meshcore.library.listeners import listeners
-from meshcore.library.times import given_ns
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -63,6 +64,9 @@ class CircuitBreaker(BreakerCore):
         new._blocks = Blocks()
         return new
 
+    if not TYPE_CHECKING:  # type checkers know by themselves
+        __new__ = by_keyword("CircuitBreaker(failures=5)")(__new__)
+
     def guard(self) -> Guard:
         """One block, for ``with`` or ``async with``, that may be entered and left anywhere: in
         generators, by an `ExitStack`, in another task or thread."""
@@ -75,7 +79,7 @@ class CircuitBreaker(BreakerCore):
 
     def force_open(self, duration: Time) -> None:
         """Open it for that long: a text such as ``30s``, seconds or a `timedelta`."""
-        self._force_open_ns(given_ns(duration))
+        self._force_open_ns(named_ns("duration", duration))
 
     # Called by the core, for all but plain calls and blocks of a closed breaker.
     def _keep(self, permit: Permit) -> None:

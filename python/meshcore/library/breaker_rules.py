@@ -97,8 +97,6 @@ COUNTED: Final = frozenset({*_WHOLE, *TIMES, "failure_percent", "last_calls"})
 def core_rules(given: AllRules) -> str:
     """In the core's words. Raises `TypeError` for a rule that there is not, `ValueError` for what
     is none, in the words of `meshcore check`."""
-    if "on" in given:
-        raise TypeError("there is no keyword on: failure_on says what a failure is")
     check_keywords(given, AllRules.__annotations__)
     check_clock(given.get("clock"))
     check_name(given.get("name"))
@@ -122,7 +120,7 @@ def _warn_of_times(rules: dict[str, Any]) -> None:
     first, longest = rules.get("open_for_ns", FIRST_OPEN_NS), rules["max_open_for_ns"]
     if longest < first:
         text = f"max_open_for: never takes effect: open_for ({format_duration(first)}) is longer"
-        warnings.warn(text, stacklevel=4)
+        warnings.warn(text, stacklevel=5)
 
 
 def quickly(counted: dict[str, Any]) -> dict[str, int] | None:

@@ -8,10 +8,11 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Final
 
 from meshcore._core import DeadlineCore, now_ns, surely
+from meshcore.config.units import given_ns, named_ns
 from meshcore.config.whole import check_whole
 from meshcore.errors import DeadlineExceeded, DeadlinePassed, RateLimited
 from meshcore.library.pauses import GIVEN_CLOCK_NS, MILLISECOND, loop_seconds, running_loop
-from meshcore.library.times import check_clock, given_ns, named_ns
+from meshcore.library.times import check_clock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator

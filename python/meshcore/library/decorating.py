@@ -39,7 +39,11 @@ def decorated(function: F, make: Callable[[Function, Any], Function]) -> F:
         raise TypeError(f"{function!r} is a class: decorate its methods")
     if not callable(function):
         kind = type(function).__name__
-        raise TypeError(f"a {kind} is no function: decorate the one in it")
+        a = "an" if kind[0] in "aeiouAEIOU" else "a"
+        # A property, a `cached_property`, a `singledispatchmethod`.
+        has_one = any(hasattr(function, name) for name in ("fget", "func"))
+        wanted = "decorate the one in it" if has_one else "expected one to decorate"
+        raise TypeError(f"{a} {kind} is no function: {wanted}, got {function!r}")
     called = innermost(function)
     if getattr(called, "__code__", None) in _CONTEXTS:
         raise TypeError(

@@ -101,7 +101,8 @@ def _is_function(given: Any) -> bool:
 
 def listed(given: Any) -> Any:
     """Several as a tuple, also what can be gone through but once; one as it is."""
-    if isinstance(given, type) or callable(given) or not isinstance(given, Iterable):
+    one = isinstance(given, type | str | bytes) or callable(given)
+    if one or not isinstance(given, Iterable):
         return given
     return tuple(given)
 
@@ -112,7 +113,9 @@ def classes(name: str, given: Any) -> tuple[type[BaseException], ...]:
     several = several if isinstance(several, tuple) else (several,)
     for each in several:
         if not (isinstance(each, type) and issubclass(each, BaseException)):
-            raise TypeError(f"{name}: expected classes of exceptions, got {each!r}")
+            is_name = isinstance(each, str) and each.isidentifier()
+            hint = f": write {each} without quotes" if is_name else ""
+            raise TypeError(f"{name}: expected classes of exceptions, got {each!r}{hint}")
     if not several:
         raise ValueError(f"{name}: is empty: at least one class must be in it")
     return several

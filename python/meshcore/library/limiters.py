@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Never, NoReturn, Self
 
 from meshcore._core import BucketCore, ClientsCore, Finally, now_ns, surely
 from meshcore.config.fault import shown
-from meshcore.config.units import SECOND, parse_rate
+from meshcore.config.units import SECOND, given_ns, parse_rate
 from meshcore.config.whole import check_whole
 from meshcore.errors import RateLimited
 from meshcore.library import part
@@ -16,7 +16,7 @@ from meshcore.library.deadline import within
 from meshcore.library.judging import function
 from meshcore.library.keywords import hinting
 from meshcore.library.limited import LimitState, Turn, preceded
-from meshcore.library.times import check_clock, check_name, given_ns
+from meshcore.library.times import check_clock, check_name
 from meshcore.library.waiting import NEVER_NS, Line, Lines, Source, patience_ns
 
 if TYPE_CHECKING:

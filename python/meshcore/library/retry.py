@@ -11,7 +11,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn, ParamSpec, Self, TypeVar
 
 from meshcore._core import BudgetCore, RetryCore, retry_after_ns, tell_all
-from meshcore.config.units import format_duration, parse_percent
+from meshcore.config.units import format_duration, named_ns, parse_percent
 from meshcore.config.whole import check_whole
 from meshcore.errors import DeadlineExceeded
 from meshcore.library import deadline as deadlines
@@ -22,7 +22,7 @@ from meshcore.library.keywords import hinting
 from meshcore.library.limited import MAKE_IT_ASYNC, preceded
 from meshcore.library.listeners import Listeners, listeners
 from meshcore.library.pauses import pause, pause_blocking, running_loop
-from meshcore.library.times import Time, check_clock, named_ns
+from meshcore.library.times import Time, check_clock
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -6,29 +6,10 @@ from collections.abc import Callable, Collection, Mapping
 from datetime import timedelta
 from typing import Any
 
-from meshcore.config.fault import HintedError
-from meshcore.config.units import time_ns
+from meshcore.config.units import named_ns
 
 Time = str | float | timedelta
 """A text such as ``30s``, a number of seconds, or a `timedelta`."""
-
-
-def given_ns(value: Time) -> int:
-    """Nanoseconds; a `ValueError` says what would be right, if that can be guessed."""
-    try:
-        return time_ns(value)
-    except HintedError as error:
-        hint = f" ({error.hint})" if error.hint else ""
-        raise ValueError(f"{error}{hint}") from None
-
-
-def named_ns(name: str, value: Time) -> int:
-    """The same; the `ValueError` says of which argument it is."""
-    try:
-        return given_ns(value)
-    except ValueError as error:
-        raise ValueError(f"{name}: {error}") from None
-
 
 Clock = Callable[[], int]
 """A function that gives nanoseconds, for tests; without one it is `CLOCK_MONOTONIC`."""

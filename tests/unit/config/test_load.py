@@ -129,7 +129,7 @@ upstreams:
         ),
         (
             GOOD + "upstreams: {u: {endpoints: [b:1], limits: {client_share: 0.8}}}",
-            "upstreams.u.limits.client_share: 0.8 is not a whole percentage: write 80% or 80",
+            "upstreams.u.limits.client_share: 0.8 is not a whole percentage: write 80%",
         ),
         (GOOD + "routes: [{name: r}]", "exactly one of upstream, redirect, respond is needed"),
         (GOOD + "routes: [{name: r, respond: {status: 204, body: x}}]", "204 has no body"),

@@ -75,7 +75,7 @@ def test_every_rule_that_is_none_is_told(make: Make) -> None:
         ("open_for_ns", "did you mean open_for?"),
         ("faliures", "did you mean failures?"),
         ("slow_call_ns", ""),
-        ("on", "failure_on says what a failure is"),
+        ("on", "here it is failure_on"),
         ("nonsense", "no keyword nonsense$"),
     ],
 )

@@ -331,7 +331,7 @@ def test_what_cannot_be_guarded_is_refused(make: Make) -> None:
         (property(failing), "a property is no function: decorate the one in it"),
         (functools.cached_property(failing), "a cached_property is no function"),
         (functools.singledispatchmethod(failing), "a singledispatchmethod is no function"),
-        (7, "a int is no function"),
+        (7, "an int is no function: expected one to decorate, got 7$"),
     ]:
         with pytest.raises(TypeError, match=told):
             breaker(refused)  # type: ignore[call-overload]

@@ -119,8 +119,9 @@ def test_messages_say_what_would_be_right() -> None:
 def test_a_longest_time_that_is_shorter_than_the_first_is_told(rules: Any) -> None:
     with pytest.warns(
         UserWarning, match=r"^max_open_for: never takes effect: open_for \((6|30)s\)"
-    ):
+    ) as told:
         meshcore.CircuitBreaker(**rules)
+    assert told[0].filename == __file__
     with warnings.catch_warnings(action="error"):
         meshcore.CircuitBreaker(max_open_for=timedelta(seconds=30))
         meshcore.CircuitBreaker(open_for="10m", last_calls=1, min_calls=1)

@@ -16,6 +16,7 @@ import pytest
 
 import meshcore
 from meshcore import CircuitBreaker, SharedState
+from meshcore.library import keywords
 
 STATE = SharedState()
 ENDPOINTS = ["a:1"]
@@ -58,6 +59,74 @@ def test_a_misspelt_keyword(part: str) -> None:
         make(**{said: 1})
     with pytest.raises(TypeError, match=r"^there is no keyword qqqq$"):
         make(qqqq=1)
+
+
+@pytest.mark.parametrize(
+    ("part", "said", "meant"),
+    [
+        *(("breaker", said, "open_for") for said in ("reset_timeout", "recovery_timeout")),
+        *(("breaker", said, "open_for") for said in ("timeout", "timeout_duration")),
+        ("breaker", "waitDurationInOpenState", "open_for"),
+        ("breaker", "failureRateThreshold", "failure_percent"),
+        ("breaker", "fail_max", "failures"),
+        ("breaker", "exclude", "ignore"),
+        ("breaker", "expected_exception", "failure_on"),
+        ("shared_breaker", "fail_max", "failures"),
+        ("retry", "stop", "attempts"),
+        ("retry", "wait", "pause"),
+        ("retry", "retry", "on"),
+        ("retry", "timeout", "deadline"),
+        ("bucket", "capacity", "burst"),
+    ],
+)
+def test_a_keyword_of_another_library(part: str, said: str, meant: str) -> None:
+    with pytest.raises(TypeError, match=f"^there is no keyword {said}: here it is {meant}$"):
+        PARTS[part](**{said: 1})
+
+
+@pytest.mark.parametrize("meant", keywords._ELSEWHERE)
+def test_each_of_their_words_is_meant_by_somebody(meant: str) -> None:
+    told = set()
+    for part in PARTS.values():
+        try:
+            part(**{meant: "1"})
+        except TypeError as error:
+            told.add(str(error).partition(": ")[2])
+        except ValueError:
+            pass  # it is a word of this part's own
+    assert any(each.startswith("here it is ") for each in told)
+
+
+def test_rules_without_their_names() -> None:
+    told = r"^rules are given by name, such as CircuitBreaker\(failures=5\), got 5$"
+    with pytest.raises(TypeError, match=told):
+        meshcore.CircuitBreaker(5)  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize(
+    ("make", "told"),
+    [
+        (
+            lambda: CircuitBreaker(failure_on="ValueError"),  # type: ignore[arg-type]
+            "failure_on: expected classes of exceptions, got 'ValueError': "
+            "write ValueError without quotes",
+        ),
+        (
+            lambda: meshcore.Retry(on=["OSError"]),  # type: ignore[list-item]
+            "on: expected classes of exceptions, got 'OSError': write OSError without quotes",
+        ),
+        (
+            lambda: CircuitBreaker(failure_percent=0.5),  # type: ignore[arg-type]
+            "failure_percent: 0.5 is not a whole percentage: write 50%",
+        ),
+        (lambda: meshcore.Deadline(-1), "time: -1 is less than no time"),
+        (lambda: CircuitBreaker().force_open("soon"), "duration: 'soon' is not a duration"),
+    ],
+)
+def test_what_is_meant_is_told(make: Callable[[], object], told: str) -> None:
+    with pytest.raises((TypeError, ValueError)) as caught:
+        make()
+    assert str(caught.value).startswith(told)
 
 
 @pytest.mark.parametrize("part", PARTS)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from meshcore.lazy import found_in
 
 if TYPE_CHECKING:
+    from meshcore.testing.clock import Clock
     from meshcore.testing.decision import Decision, RouteMatch, Sent
     from meshcore.testing.hooks import Changes, Ran, run, run_async
     from meshcore.testing.mesh import Mesh
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Asked",
     "Changes",
+    "Clock",
     "Decision",
     "Mesh",
     "Ran",
@@ -38,6 +40,7 @@ __all__ = [
 _HOMES = {
     "Asked": "stub",
     "Changes": "hooks",
+    "Clock": "clock",
     "Decision": "decision",
     "Mesh": "mesh",
     "Ran": "hooks",

@@ -530,3 +530,16 @@ def test_a_child_shares_a_budget_that_is_shared() -> None:
     under_way = [retry.begin() for _ in range(2)]
     assert all(call.again() is not None for call in under_way)
     assert in_a_child(lambda: (budget.calls, budget.retries) == (2, 2))
+
+
+async def test_a_service_that_hangs_opens_the_breaker_around_a_retry_alone() -> None:
+    async def hang() -> None:
+        await asyncio.sleep(60)
+
+    within = meshcore.CircuitBreaker(failures=1)
+    around = meshcore.CircuitBreaker(failures=1)
+    retry = meshcore.Retry(deadline="20ms", **QUICK)
+    for call in (retry(within(hang)), around(retry(hang))):
+        with pytest.raises(meshcore.DeadlineExceeded):
+            await call()
+    assert (within.state, around.state) == ("closed", "open")

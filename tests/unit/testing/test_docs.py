@@ -18,7 +18,7 @@ PYTHON = re.findall(r"^```python\n(.*?)^```$", TEXT, re.DOTALL | re.MULTILINE)
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    assert (len(YAML), len(PYTHON)) == (1, 4)
+    assert (len(YAML), len(PYTHON)) == (1, 5)
     (tmp_path / "mesh.yaml").write_text(YAML[0])
     for number, text in enumerate(PYTHON):
         (tmp_path / f"test_{number}.py").write_text(text)
@@ -39,7 +39,7 @@ def called(folder: Path, *command: str) -> str:
 
 
 def test_the_tests_pass_by_pytest_as_it_comes(folder: Path) -> None:
-    assert "10 passed in" in called(folder, "pytest", "-q", "-W", "error", "-p", "no:asyncio")
+    assert "12 passed in" in called(folder, "pytest", "-q", "-W", "error", "-p", "no:asyncio")
 
 
 @pytest.mark.timeout(300)

@@ -19,9 +19,10 @@ from meshcore.exchange.layers import Layer
 from meshcore.exchange.phase import LAYERS, LOOKING
 from meshcore.process.body_hooks import ENDS, BodyHooks, begins_tunnel, has_body_hooks
 from meshcore.process.layer_arguments import argument_faults
+from meshcore.process.layer_hooks import hook_faults
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Mapping
+    from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
     from pathlib import Path
 
     from meshcore._core import Outcome, Request
@@ -34,9 +35,9 @@ if TYPE_CHECKING:
 log = logging.getLogger("meshcore.layers")
 
 
-def import_layer(key: str) -> object:
+def import_layer(key: str, given: Collection[str] = ()) -> object:
     """What the ``module:Class`` of a layer names: for a thread, as an import takes as long as it
-    likes.
+    likes. ``given``: the names under which a program handed in others.
 
     Raises `LayerError`, saying what is wrong; so does `make_layer`.
     """
@@ -46,7 +47,7 @@ def import_layer(key: str) -> object:
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # somebody else's code: it may raise anything
-        raise _unusable(key, error) from error
+        raise _unusable(key, error, given) from error
 
 
 def look_beside(folder: Path) -> None:
@@ -90,7 +91,7 @@ def _check(key: str, found: object) -> None:
         return
     if not issubclass(found, Layer):
         raise _error(key, "not a meshcore.Layer")
-    _refuse_async(key, found)
+    _check_hooks(key, found)
     faults = argument_faults(found, parse_layer_key(key)[1])
     if faults:
         told = "; ".join(str(Problem(path_text(f.path), f.message, f.hint)) for f in faults)
@@ -100,27 +101,28 @@ def _check(key: str, found: object) -> None:
 def _checked(key: str, layer: object) -> Layer:
     if not isinstance(layer, Layer):
         raise _error(key, "not a meshcore.Layer")
-    _refuse_async(key, layer)
+    _check_hooks(key, type(layer))
     return layer
 
 
-def _refuse_async(key: str, layer: Layer | type[Layer]) -> None:
-    """Nobody waits for what is told of a request that is over."""
-    if inspect.iscoroutinefunction(layer.on_end):
-        raise _error(key, "on_end is async: make it plain, and begin a task in it if need be")
+def _check_hooks(key: str, kind: type[Layer]) -> None:
+    faults = hook_faults(kind)
+    if faults:
+        raise _error(key, "; ".join(faults))
 
 
-def _unusable(key: str, error: BaseException) -> LayerError:
-    return _error(key, str(error) or type(error).__name__)
+def _unusable(key: str, error: BaseException, given: Collection[str] = ()) -> LayerError:
+    others = f"; handed in are {', '.join(sorted(given))}" if given else ""
+    return _error(key, f"{str(error) or type(error).__name__}{others}")
 
 
 def _error(key: str, message: str, faults: Iterable[Fault] = ()) -> LayerError:
     return LayerError(f"python layer {layer_name(key)}: {message}", key, tuple(faults))
 
 
-def load_layer(key: str) -> Layer:
+def load_layer(key: str, given: Collection[str] = ()) -> Layer:
     """Both at once, where no loop runs yet."""
-    return make_layer(key, import_layer(key))
+    return make_layer(key, import_layer(key, given))
 
 
 def keys_of(prepared: CorePrepared) -> list[str]:

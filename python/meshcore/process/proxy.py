@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import warnings
 from contextlib import nullcontext, suppress
 from typing import TYPE_CHECKING
 
@@ -49,7 +50,12 @@ class Proxy:
         keys = keys_of(self._prepared.core)
         self._given = given_layers(layers or {})
         refuse_arguments(keys, self._given)
-        self._made = {key: load_layer(key) for key in keys if key not in self._given}
+        self._made = {key: load_layer(key, self._given) for key in keys if key not in self._given}
+        unnamed = sorted(self._given.keys() - set(keys))
+        if unnamed:
+            names = ", ".join(keys) or "none"
+            text = f"layers: no stack names {', '.join(unnamed)}; those that are named: {names}"
+            warnings.warn(text, stacklevel=2)
         self._doors = Doors(by_lane=False)
         self._certificates = Certificates()
         self._worker: Worker | None = None

@@ -101,7 +101,7 @@ class Worker:
         refuse_arguments(new, self._given)
         if new and self._folder is not None:
             look_beside(self._folder)
-        return prepared, {key: import_layer(key) for key in new}
+        return prepared, {key: import_layer(key, self._given) for key in new}
 
     async def commit(self, prepared: Prepared, sockets: Sockets) -> None:
         """Put a change in force; ``sockets`` are those of listeners that are new or bound anew.

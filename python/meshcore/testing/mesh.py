@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from meshcore._core import Answer, CodecLimits, body_of
-from meshcore.config.units import time_ns
+from meshcore.config.fault import shown
+from meshcore.config.units import named_ns
 from meshcore.config.whole import check_whole
 from meshcore.errors import CodecError
 from meshcore.process.layers import (
@@ -19,7 +20,7 @@ from meshcore.process.layers import (
 from meshcore.testing.decision import Decision, RouteMatch
 from meshcore.testing.flight import Flight
 from meshcore.testing.hooks import HooksAtOnce
-from meshcore.testing.messages import CLIENT, Headers, asking, peer_of, response_data
+from meshcore.testing.messages import CLIENT, asking, peer_of, response_data
 from meshcore.testing.parts import Parts, load
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from meshcore.config.model import Config
     from meshcore.config.route import Route
     from meshcore.exchange.layers import Layer
+    from meshcore.testing.given import Headers
 
     Time = str | float | timedelta
 
@@ -149,12 +151,13 @@ class Mesh:
 
     def look(self, decision: Decision) -> Decision:
         """What has become of a decision by now, by the clock for one."""
-        return decision if decision._flight is None else self._decision(decision._flight)
+        flight = _flight(decision)
+        return decision if flight is None else self._decision(flight)
 
     def advance(self, time: Time) -> None:
         """Let the clock go on, by seconds, a text such as ``30s`` or a `timedelta`. Deadlines of
         what is held pass on the way."""
-        end = self._now + time_ns(time)
+        end = self._now + named_ns("time", time)
         self._give_back()
         self._go_on(end)
 
@@ -190,7 +193,7 @@ class Mesh:
         self._now = end
 
     def _tell(self, decision: Decision, tell: Callable[[Flight], None]) -> Decision:
-        flight = decision._flight
+        flight = _flight(decision)
         if flight is None or not decision.forwarded:
             raise ValueError(f"nothing was asked of an endpoint: the action is {decision.action}")
         if flight.over:
@@ -245,8 +248,14 @@ def _layers(
     refuse_arguments(names, made)
     if folder is not None and len(made) < len(names):
         look_beside(folder)
-    found = {key: made[key] if key in made else load_layer(key) for key in names}
+    found = {key: made[key] if key in made else load_layer(key, made) for key in names}
     return [None if key is None else found[key] for key in keys]
+
+
+def _flight(decision: Decision) -> Flight | None:
+    if not isinstance(decision, Decision):
+        raise TypeError(f"decision: expected what `decide` gave, got {shown(decision)}")
+    return decision._flight
 
 
 def _malformed(answer: Answer) -> Decision:

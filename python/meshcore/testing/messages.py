@@ -6,7 +6,7 @@ import functools
 import ipaddress
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from meshcore._core import (
@@ -27,11 +27,11 @@ from meshcore.config.compile import compile
 from meshcore.config.fault import shown
 from meshcore.config.load import load_text
 from meshcore.errors import CodecError, ConfigError
+from meshcore.testing.given import octets, pairs_of
 
 if TYPE_CHECKING:
     from meshcore._core import Listener, Peer
-
-Headers = Mapping[str, str] | Iterable[tuple[str, str]]
+    from meshcore.testing.given import Headers
 
 CLIENT: Final = "192.0.2.1"
 """Who asks in tests that do not say (RFC 5737: nobody has this address)."""
@@ -98,8 +98,9 @@ class Asking(NamedTuple):
 
 def asking(text: str, headers: Headers, body: bytes, trailers: Headers = ()) -> Asking:
     """What ``GET https://a.example/`` and so on means. Raises `ValueError` for what no client would
-    say so."""
-    return Asking(*_line(text), list(_fields(headers)), body, tuple(_fields(trailers)))
+    say so, `TypeError` for a body or fields of other types."""
+    fields, more = list(_fields(headers)), tuple(_fields(trailers))
+    return Asking(*_line(text), fields, octets(body), more)
 
 
 def _framed(body: bytes, trailers: Iterable[tuple[str, str]]) -> tuple[str, bytes]:
@@ -148,8 +149,7 @@ def _line(text: str) -> Line:
 
 
 def _fields(headers: Headers) -> Iterator[tuple[str, str]]:
-    pairs = headers.items() if isinstance(headers, Mapping) else headers
-    for name, value in pairs:
+    for name, value in pairs_of(headers):
         if not _TOKEN.fullmatch(name) or re.search(r"[\r\n\0]", value):
             raise ValueError(f"{name!r}: {value!r} is no header field")
         if name.lower() in _FRAMING:
@@ -253,6 +253,7 @@ def response_data(
     status: int, headers: Headers = (), body: bytes = b"", trailers: Headers = ()
 ) -> bytes:
     """A response as an endpoint writes it."""
+    body = octets(body)
     is_whole = isinstance(status, int) and not isinstance(status, bool)
     if not (is_whole and (status == 101 or 200 <= status <= 599)):
         raise ValueError(f"{shown(status)} is no status of a response: expected 200 to 599")

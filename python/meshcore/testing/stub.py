@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import inspect
 import socket
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler
+from math import inf
 from socketserver import ThreadingTCPServer
 from typing import TYPE_CHECKING, Any, Final
+
+from meshcore.testing.given import octets, pairs_of
 
 if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
+
+    from meshcore.testing.given import Headers
 
 # More is no test's, and is answered with 413.
 MAX_BODY_BYTES: Final = 64 << 20
@@ -41,10 +47,22 @@ class Reply:
     """What a stub answers."""
 
     status: int = 200
-    headers: Mapping[str, str] | Iterable[tuple[str, str]] = ()
+    headers: Headers = ()
     body: bytes = b""
     delay: float = 0.0
     """Seconds before it."""
+
+    def __post_init__(self) -> None:
+        """Raise `ValueError` for a status of no answer, `TypeError` for what is of another type."""
+        status, delay = self.status, self.delay
+        if type(status) is not int or not 200 <= status <= 599:
+            raise ValueError(f"status: expected one from 200 to 599, got {status!r}")
+        if isinstance(delay, bool) or not isinstance(delay, int | float) or not 0 <= delay < inf:
+            raise ValueError(f"delay: expected seconds, got {delay!r}")
+        pairs = pairs_of(self.headers)
+        if not isinstance(self.headers, Mapping | Sequence):  # gone through but once
+            object.__setattr__(self, "headers", pairs)
+        octets(self.body)
 
 
 Said = Reply | int | None
@@ -87,9 +105,12 @@ class StubService:
     def answer(self, answering: Answering) -> None:
         """From now on answer this. Raises `ValueError` for what is no answer."""
         if callable(answering):
-            self._next = answering
+            self._next = _of_what_is_asked(answering)
             return
-        told = list(answering) if isinstance(answering, Sequence) else [answering]
+        several: Any = answering
+        if not isinstance(answering, Sequence) or isinstance(answering, str | bytes):
+            several = [answering]
+        told: list[Said] = list(several)
         if not told:
             raise ValueError("no answers: expected at least one")
         for said in told:
@@ -156,14 +177,26 @@ class StubServices:
 
 
 def _reply(said: Said) -> Reply | None:
-    reply = Reply(said) if isinstance(said, int) and not isinstance(said, bool) else said
-    if reply is None:
-        return None
-    if not isinstance(reply, Reply) or not 200 <= reply.status <= 599:
+    if said is None or isinstance(said, Reply):
+        return said
+    if type(said) is not int or not 200 <= said <= 599:
         raise ValueError(
             f"{said!r} is no answer: expected a status from 200 to 599, a Reply or None"
         )
-    return reply
+    return Reply(said)
+
+
+def _of_what_is_asked(answering: Callable[[Asked], Said]) -> Callable[[Asked], Said]:
+    """A function that answers. Raises `TypeError` for one that is not called so."""
+    try:
+        inspect.signature(answering).bind(None)
+    except TypeError:
+        raise TypeError(
+            f"{answering!r} is to answer what is asked: write it as lambda asked: 200"
+        ) from None
+    except ValueError:
+        pass  # it does not tell what it takes
+    return answering
 
 
 class _Server(ThreadingTCPServer):

@@ -9,9 +9,9 @@ use meshcore_core::error::Reason;
 use meshcore_core::exchange::{Answer as CoreAnswer, LocalReply, status_of_reset};
 use meshcore_core::head::{Headers, Version};
 use meshcore_core::path::PathError;
-use pyo3::exceptions::{PyBaseException, PyValueError};
+use pyo3::exceptions::{PyBaseException, PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyType};
+use pyo3::types::{PyBytes, PyDict, PyString, PyType};
 
 use crate::clock::http_date;
 use crate::message::{Body, Part, Request, Response};
@@ -30,6 +30,37 @@ pub struct Answer {
     is_final: bool,
     /// What was asked for by whom it refuses before there is a request: for the log.
     pub(crate) asked: Option<Box<Asked>>,
+}
+
+/// Characters of what was given that are shown.
+const SHOWN: usize = 60;
+
+/// A program gives something else by this name.
+#[cold]
+fn not_given(name: &str, wanted: &str, given: &Bound<'_, PyAny>) -> PyErr {
+    match given.repr() {
+        Err(error) => error,
+        Ok(shown) => {
+            let shown: String = shown.to_string_lossy().chars().take(SHOWN).collect();
+            PyTypeError::new_err(format!("{name}: expected {wanted}, got {shown}"))
+        }
+    }
+}
+
+fn pairs(given: &Bound<'_, PyAny>) -> PyResult<Vec<(String, String)>> {
+    given.extract().map_err(|_| match given.is_instance_of::<PyDict>() {
+        true => {
+            not_given("headers", "a list of pairs of texts, as list(headers.items()) is", given)
+        }
+        false => not_given("headers", "a list of pairs of texts", given),
+    })
+}
+
+fn octets(given: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
+    given.extract().map_err(|_| match given.is_instance_of::<PyString>() {
+        true => not_given("body", "bytes, as text.encode() gives them", given),
+        false => not_given("body", "bytes", given),
+    })
 }
 
 impl Answer {
@@ -106,8 +137,8 @@ impl Answer {
     #[pyo3(signature = (status, headers=Vec::new(), body=Vec::new()))]
     fn new(
         status: &Bound<'_, PyAny>,
-        headers: Vec<(String, String)>,
-        body: Vec<u8>,
+        #[pyo3(from_py_with = pairs)] headers: Vec<(String, String)>,
+        #[pyo3(from_py_with = octets)] body: Vec<u8>,
     ) -> PyResult<Self> {
         let status = whole("status", status, u64::from(u16::MAX))? as u16;
         if !(200..=599).contains(&status) {

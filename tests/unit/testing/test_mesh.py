@@ -7,12 +7,12 @@ import random
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 
 import meshcore
-from meshcore.testing import Decision, Mesh, RouteMatch
+from meshcore.testing import Decision, Mesh, RouteMatch, response
 
 LISTENERS = """
 version: 1
@@ -637,6 +637,26 @@ def test_unknown_listeners_clients_and_layers_are_errors() -> None:
         mesh.decide(GET, listener="two", client="nobody")
     with pytest.raises(ValueError, match="the configuration has no layer 'a:B'"):
         Mesh(PLAIN, layers={"a:B": Tenant()})
+
+
+def test_what_is_of_another_type_is_named() -> None:
+    wrong: Any
+    for wrong, told in (
+        ({"body": "text"}, r"^body: expected bytes, got 'text': write text.encode\(\)$"),
+        ({"headers": {"x": 1}}, "^headers: expected texts, got 'x': 1$"),
+        ({"headers": [1]}, "^headers: expected a mapping, or pairs of texts, got a list$"),
+    ):
+        with pytest.raises(TypeError, match=told):
+            ROUTES.decide(GET, **wrong)
+        with pytest.raises(TypeError, match=told):
+            response(**wrong)
+    for tell in (ROUTES.succeed, ROUTES.fail, ROUTES.look):
+        with pytest.raises(
+            TypeError, match=r"^decision: expected what `decide` gave, got nothing$"
+        ):
+            tell(None)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"^time: '5 sec' is not a duration \(write 5s\)$"):
+        ROUTES.advance("5 sec")
 
 
 def test_times_that_are_none_are_errors() -> None:

@@ -11,6 +11,7 @@ import threading
 import time
 from contextlib import closing
 from importlib.metadata import entry_points
+from typing import Any
 
 import pytest
 
@@ -95,9 +96,27 @@ def test_what_is_too_large_is_refused(
 
 
 def test_what_is_no_answer_is_an_error() -> None:
-    for wrong in (99, True, "ok", Reply(600), [200, 1], []):
-        with pytest.raises(ValueError, match=r"is no answer: expected a status|no answers"):
+    for wrong in (99, True, "200", b"ok", [200, 1], []):
+        with pytest.raises(
+            ValueError, match=r"(?<!'2') is no answer: expected a status|no answers"
+        ):
             StubService(wrong)  # type: ignore[arg-type]
+    wrongs: list[tuple[type[Exception], str, dict[str, Any]]] = [
+        (ValueError, "^status: expected one from 200 to 599, got '200'$", {"status": "200"}),
+        (ValueError, "^status: expected one from 200 to 599, got 600$", {"status": 600}),
+        (TypeError, r"^body: expected bytes, got 'text': write text.encode\(\)$", {"body": "text"}),
+        (TypeError, "^headers: expected texts, got 'x': 1$", {"headers": {"x": 1}}),
+        (TypeError, "^headers: expected a mapping, or pairs of texts, got 'x'$", {"headers": "x"}),
+        (ValueError, "^delay: expected seconds, got '1s'$", {"delay": "1s"}),
+    ]
+    for kind, told, given in wrongs:
+        with pytest.raises(kind, match=told):
+            Reply(**given)
+    with pytest.raises(
+        TypeError, match=r"is to answer what is asked: write it as lambda asked: 200$"
+    ):
+        StubService(lambda: 200)  # type: ignore[arg-type, misc]
+    assert list(Reply(headers=iter([("a", "b")])).headers) == [("a", "b")]
 
 
 def test_what_a_function_raises_fails_the_test() -> None:

@@ -1,0 +1,54 @@
+"""Whether the hooks of a layer are hooks: told when it is loaded."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from typing import TYPE_CHECKING, Any, Final
+
+from meshcore.exchange.layers import Layer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# And what each is given.
+_HOOKS: Final = {
+    name: tuple(inspect.signature(hook).parameters)[1:]
+    for name, hook in vars(Layer).items()
+    if name.startswith("on_")
+}
+# So like a hook's name that nobody means another one.
+_LIKE: Final = 0.85
+
+
+def hook_faults(kind: type[Layer]) -> list[str]:
+    """What is wrong with the hooks of a class: nobody calls one, or not as it takes it."""
+    return [*_misnamed(kind), *_uncallable(kind)]
+
+
+def _misnamed(kind: type[Layer]) -> Iterator[str]:
+    for name in dir(kind):
+        if name in _HOOKS or not name.startswith("on") or not callable(getattr(kind, name, None)):
+            continue
+        meant = difflib.get_close_matches(name, _HOOKS, n=1, cutoff=_LIKE)
+        if meant:
+            yield f"{name} is no hook, and nobody calls it: did you mean {meant[0]}?"
+
+
+def _uncallable(kind: type[Layer]) -> Iterator[str]:
+    if inspect.iscoroutinefunction(kind.on_end):
+        # Nobody waits for what is told of a request that is over.
+        yield "on_end is async: make it plain, and begin a task in it if need be"
+    for name, given in _HOOKS.items():
+        hook: Any = getattr(kind, name)
+        if hook is getattr(Layer, name):
+            continue
+        is_bound = inspect.ismethod(hook) or isinstance(
+            inspect.getattr_static(kind, name), staticmethod
+        )
+        try:
+            inspect.signature(hook).bind(*([] if is_bound else [None]), *given)
+        except TypeError:
+            yield f"{name} has to take {', '.join(given)}"
+        except ValueError:
+            continue  # of a function that does not tell what it takes

@@ -201,10 +201,18 @@ def _literal(value: object, expected: str) -> tuple[str, str | None]:
     meant = value_here(word, known)
     by_case = next((each for each in known if plain(each) == plain(word)), None)
     if meant or by_case:
-        return message, f"write {meant or by_case}"
+        word = meant or by_case or ""
+        # What looks like a number is one without quotes.
+        return message, f'write "{word}"' if _is_number(word) else f"write {word}"
     if isinstance(value, bool):
         return message, _IS_BOOLEAN
+    if all(_is_number(each) for each in known):
+        return message, None  # how they are spelt says nothing
     return message, nearest(word, known) if isinstance(value, str) else None
+
+
+def _is_number(word: str) -> bool:
+    return word.replace(".", "", 1).isdecimal()
 
 
 def _of_type(

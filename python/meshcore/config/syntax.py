@@ -24,6 +24,8 @@ _BREAK: Final = re.compile("\r\n|[\r\n\x85\u2028\u2029]")
 _IPV6: Final = re.compile(r"\[[0-9A-Fa-f:.]*::?[0-9A-Fa-f:.]*\](?::\d+)?")
 _KEY: Final = re.compile(r"""\s*(?:- +)*(?:"[^"]*"|'[^']*'|[^\s:"'{\[][^:]*):(?=\s|$)""")
 _KEY_WITHOUT_SPACE: Final = re.compile(r"\s*(?:- +)*([A-Za-z_][\w-]*)\s*[:=]\s*(\S.*)$")
+# A wildcard where a key stands, which YAML takes for an alias.
+_STAR_KEY: Final = re.compile(r"(\*[\w.-]*):(?=\s|$)")
 # Where a value begins: behind a colon, a dash, a comma or an opening bracket.
 _BEGINNING: Final = re.compile(r"""(?:^\s*|:\s+|-\s+|[,\[{]\s*)(?=[^\s])""")
 
@@ -130,6 +132,9 @@ def value_at(line: str, column: int) -> str:
 def must_be_quoted(lines: list[str], line: int, column: int) -> Mistake:
     """The value at a place (from 0) begins with a character that means something to YAML."""
     text = lines[line][:_MAX_LINE] if line < len(lines) else ""
+    if (key := _STAR_KEY.match(text, column)) is not None:
+        message = f"a key that begins with {key[1][:1]} must be in quotes"
+        return Mistake(line + 1, column + 1, message, f"write {quoted(key[1])}:")
     value = value_at(text, column)
     what = "an IPv6 address" if is_ipv6(value) else f"a value that begins with {value[:1]}"
     return Mistake(line + 1, column + 1, f"{what} must be in quotes", f"write {quoted(value)}")

@@ -72,6 +72,7 @@ __all__ = [
     "Ticket",
     "TicketRing",
     "TlsClient",
+    "TlsFacts",
     "TlsServer",
     "TlsTrust",
     "Verdict",
@@ -106,6 +107,7 @@ __all__ = [
     "tell_all",
     "tls_facts",
     "tls_is_for_host",
+    "tls_lists_ends",
     "tls_lists_fault",
     "tls_pair_fault",
     "tls_roots_fault",
@@ -286,6 +288,11 @@ class Answer:
     def for_reason(cls, reason: int, detail: str = "", code: int | None = None) -> Answer:
         """The answer for a `Reason`; ``detail`` is for the log. ``code``: what the endpoint's
         RST_STREAM says to a gRPC call, in place of the reason. `ValueError` for an unknown one."""
+
+    @classmethod
+    def telling(cls, reason: int, detail: str) -> Answer:
+        """The answer for a `Reason` whose body says more: ``detail``, a text of ours. `ValueError`
+        for an unknown one, and for quotes, backslashes and control characters."""
 
     @classmethod
     def for_codec_error(cls, error: BaseException) -> Answer:
@@ -1329,8 +1336,12 @@ class TlsServer:
         """``certificates``: name, chain, key and OCSP response of each, the first for everybody
         else too, and who comes in of clients that ask for it, if not ``clients``."""
 
-    def session(self, protocol: object) -> SecureTransport:
-        """TLS for a connection that was accepted; ``protocol`` is told as a loop tells it."""
+    def session(
+        self, protocol: object, see_off: Callable[[Any], object] | None = None
+    ) -> SecureTransport:
+        """TLS for a connection that was accepted; ``protocol`` is told as a loop tells it. Where an
+        alert of ours has ended it, ``see_off`` is given the loop's transport, to close it when the
+        other side has read that; else it is closed at once."""
 
 @final
 class TlsClient:
@@ -1392,6 +1403,18 @@ class SecureTransport:
         """The protocol that ALPN chose."""
 
     @property
+    def server_name(self) -> str | None:
+        """The host that the client asks for, in lower case, once it is known."""
+
+    def certificate_ends_s(self) -> int | None:
+        """The last second, since 1970, in which the client's certificate is valid; ``None`` without
+        one."""
+
+    def is_admitted_by(self, server: TlsServer) -> bool:
+        """Whether the client would come in with a whole handshake now, to its listener as it has
+        become."""
+
+    @property
     def is_certified(self) -> bool:
         """Whether the client has shown a certificate, which was verified."""
 
@@ -1421,9 +1444,44 @@ class SecureTransport:
 def is_tls_name(name: str) -> bool:
     """Whether TLS can verify that an endpoint has this name, or address."""
 
-def tls_facts(pem: bytes) -> list[tuple[list[str], int, int, str | None]]:
-    """Names, first and last second (since 1970) of each certificate in a PEM text, and why others
-    may not believe it. Raises `ConfigError` where there is none."""
+@final
+class TlsFacts:
+    """What a certificate says of itself."""
+
+    @property
+    def names(self) -> list[str]:
+        """Whose it is: host names, addresses and URIs."""
+
+    @property
+    def not_before_s(self) -> int:
+        """Its first second, since 1970."""
+
+    @property
+    def not_after_s(self) -> int:
+        """Its last."""
+
+    @property
+    def weakness(self) -> str | None:
+        """Why others may not believe it."""
+
+    @property
+    def is_for_servers(self) -> bool:
+        """Whether a server may show it (RFC 5280 §4.2.1.12)."""
+
+    @property
+    def is_authority(self) -> bool:
+        """Whether it may sign others (RFC 5280 §4.2.1.9, §4.2.1.3)."""
+
+    @property
+    def is_own_issuer(self) -> bool:
+        """Whether it names itself as its issuer."""
+
+    @property
+    def next_is_issuer(self) -> bool:
+        """Whether the certificate behind it has its issuer's name and key, or is none."""
+
+def tls_facts(pem: bytes) -> list[TlsFacts]:
+    """Of each certificate in a PEM text. Raises `ConfigError` where there is none."""
 
 def tls_is_for_host(pem: bytes, host: str) -> bool:
     """Whether the certificate that begins a PEM text is of a host, or of each under ``*.`` of
@@ -1440,6 +1498,10 @@ def is_trust_domain(name: str) -> bool:
 def check_tls_name(text: str) -> None:
     """Raise `ValueError` for what is no name, or form of names, of certificates: ``dns:…``,
     ``uri:…``, ``ip:…``, ``email:…`` or ``spiffe://…``."""
+
+def tls_lists_ends(crl_pem: bytes) -> list[int | None]:
+    """When each list of revoked certificates is due to be followed by another, in seconds since
+    1970; ``None``: it does not say. Raises `ConfigError`."""
 
 def tls_lists_fault(crl_pem: bytes) -> tuple[str, str] | None:
     """What is wrong with lists of revoked certificates: a word and a sentence."""

@@ -244,7 +244,16 @@ class TlsError(MeshcoreError, ConnectionError):
     """The alert that says so, by its name in RFC 8446; `None` if none does."""
     by_peer: bool
     """Whether the other side sent it."""
+    no_tls: bool
+    """Whether the other side speaks something else."""
 
-    def __init__(self, detail: str, alert: str | None = None, by_peer: bool = False) -> None:
+    def __init__(
+        self, detail: str, alert: str | None = None, by_peer: bool = False, no_tls: bool = False
+    ) -> None:
         super().__init__(detail)
-        self.alert, self.by_peer = alert, by_peer
+        self.alert, self.by_peer, self.no_tls = alert, by_peer, no_tls
+
+    @property
+    def word(self) -> str:
+        """As metrics call it: the alert, ``no_tls`` or ``other``."""
+        return "no_tls" if self.no_tls else self.alert or "other"

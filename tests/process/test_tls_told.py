@@ -6,12 +6,12 @@ import socket
 import ssl
 from pathlib import Path
 
-import trustme
 from click.testing import CliRunner
 
 from meshcore.cli import main
 from tests.process.program import Program
 from tests.process.test_workers import get
+from tests.wire.test_ocsp import Authority
 
 MESH = """\
 version: 1
@@ -20,9 +20,20 @@ admin: {bind: "127.0.0.1:0"}
 listeners:
   edge:
     bind: "127.0.0.1:0"
-    tls: {cert: cert.pem, key: key.pem, sni: {a.test: {cert: cert.pem, key: key.pem}}}
+    tls:
+      cert: 127.0.0.1.pem
+      key: 127.0.0.1.key
+      ocsp: 127.0.0.1.der
+      policy: modern
+      sni:
+        a.test: {cert: 127.0.0.1.pem, key: 127.0.0.1.key}
+        b.test: {cert: 127.0.0.1.pem, key: 127.0.0.1.key, client_ca: ca.pem}
+        c.test:
+          cert: 127.0.0.1.pem
+          key: 127.0.0.1.key
+          client_auth: {ca: ca.pem, mode: request}
 upstreams:
-  there: {endpoints: ["127.0.0.1:1"], tls: {ca: ca.pem, cert: cert.pem, key: key.pem}}
+  there: {endpoints: ["127.0.0.1:1"], tls: {ca: ca.pem, cert: 127.0.0.1.pem, key: 127.0.0.1.key}}
 routes:
   - {name: hello, respond: {body: hello}}
   - {name: on, match: {path: {prefix: /on}}, upstream: there}
@@ -33,13 +44,10 @@ TIMES = 12
 def test_handshakes_of_all_workers_are_one_count_and_status_shows_certificates(
     tmp_path: Path,
 ) -> None:
-    authority = trustme.CA()
-    pair = authority.issue_cert("127.0.0.1", "a.test")
-    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
-    pair.cert_chain_pems[0].write_to_path(tmp_path / "cert.pem")
-    pair.private_key_pem.write_to_path(tmp_path / "key.pem")
+    authority = Authority(tmp_path)
+    authority.says(authority.pair("127.0.0.1", "a.test"))
     context = ssl.create_default_context()
-    authority.configure_trust(context)
+    authority.believed_by(context)
     file = tmp_path / "mesh.yaml"
     file.write_text(MESH)
     with Program(file, "--workers", "2") as program:
@@ -58,13 +66,28 @@ def test_handshakes_of_all_workers_are_one_count_and_status_shows_certificates(
         lines = [line for line in metrics if f"handshakes_total{{{labels}" in line]
         assert sum(int(line.rsplit(" ", 1)[1]) for line in lines) == TIMES
         ends = [x for x in metrics if x.startswith("meshcore_certificate_not_after_seconds{")]
-        assert len(ends) == 3
+        assert len(ends) == 5
         certificates = program.status()["certificates"]
         where = {(x["listener"], x["upstream"], x["server_name"]) for x in certificates}
-        assert where == {("edge", None, None), ("edge", None, "a.test"), (None, "there", None)}
+        names = (None, "a.test", "b.test", "c.test")
+        assert where == {(None, "there", None), *(("edge", None, name) for name in names)}
         assert {tuple(x["names"]) for x in certificates} == {("127.0.0.1", "a.test")}
         assert all(x["days_left"] > 0 for x in certificates)
+        assert {x["ocsp"] and x["ocsp"]["status"] for x in certificates} == {None, "good"}
+        assert program.status()["tls"] == {
+            "edge": {
+                "min_version": "1.3",
+                "client_auth": None,
+                "client_auth_by_name": {"b.test": "require", "c.test": "request"},
+                "ocsp": True,
+            }
+        }
         shown = CliRunner().invoke(main, ["status", str(file)]).output
         for owner in ("listener edge", "listener edge for a.test", "upstream there"):
             assert f"certificate of {owner}: 127.0.0.1, a.test, until " in shown
+        assert (
+            "(TLS from 1.3 on, client certificates of b.test: require, client certificates of "
+            "c.test: request)"
+        ) in shown
+        assert " days left, OCSP good until " in shown
         assert program.stop() == 0

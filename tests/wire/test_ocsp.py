@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import ssl
+import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -19,9 +22,10 @@ from meshcore import Proxy
 from meshcore.config.compile import compile
 from meshcore.config.load import load_text
 from meshcore.errors import ConfigError
-from tests.wire.conftest import Run, Serve
+from tests.wire.conftest import Run, Serve, eventually, metric
 from tests.wire.h2_mesh import Mesh
 
+NEXT_UPDATE = "meshcore_ocsp_next_update_seconds"
 HOUR = datetime.timedelta(hours=1)
 GOOD, REVOKED = ocsp.OCSPCertStatus.GOOD, ocsp.OCSPCertStatus.REVOKED
 
@@ -35,10 +39,17 @@ class Authority:
         key = serialization.load_pem_private_key(self._ca.private_key_pem.bytes(), None)
         self._key: Any = key
 
-    def pair(self, host: str) -> dict[str, str]:
-        """A certificate for a host, and its key."""
-        made = self._ca.issue_cert(host)
-        cert, key = self._folder / f"{host}.pem", self._folder / f"{host}.key"
+    def believed_by(self, context: ssl.SSLContext) -> str:
+        """A client knows it; the file with its certificate."""
+        self._ca.configure_trust(context)
+        file = self._folder / "ca.pem"
+        self._ca.cert_pem.write_to_path(file)
+        return str(file)
+
+    def pair(self, *hosts: str) -> dict[str, str]:
+        """A certificate for hosts, and its key."""
+        made = self._ca.issue_cert(*hosts)
+        cert, key = self._folder / f"{hosts[0]}.pem", self._folder / f"{hosts[0]}.key"
         made.cert_chain_pems[0].write_to_path(cert)
         made.private_key_pem.write_to_path(key)
         return {"cert": str(cert), "key": str(key)}
@@ -165,3 +176,36 @@ def test_what_says_nothing_of_the_certificate_is_refused(
     assert problem.path == "listeners.edge.tls.ocsp"
     assert problem.message.startswith(f"cannot staple {file} to {pair['cert']}: ")
     assert (problem.hint is not None) is (wrong == "pem")
+
+
+def test_it_is_told_until_when_each_is_shown(
+    run: Run,
+    serve: Serve,
+    authority: Authority,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """And once when it is not shown any more."""
+    monkeypatch.setattr("meshcore.process.certificates.LOOK_S", 0.01)
+    passed_s = [0.0]
+    now = SimpleNamespace(time=lambda: time.time() + passed_s[0])
+    monkeypatch.setattr("meshcore.process.certificates.time", now)
+    first, second = authority.pair("a.test"), authority.pair("b.test")
+    second["ocsp"] = authority.says(second)
+    due_s = int((datetime.datetime.now(datetime.UTC) + HOUR).timestamp())
+
+    async def go() -> None:
+        async with serve(mesh(first | {"sni": {"b.test": second}})) as proxy:
+            told = metric(proxy, NEXT_UPDATE)
+            assert told == metric(proxy, NEXT_UPDATE, listener="edge", server_name="b.test")
+            assert due_s - 60 <= told <= due_s + 1
+            await asyncio.sleep(0.1)  # time for several looks
+            assert caplog.messages == []
+            passed_s[0] = 3_700
+            await eventually(lambda: len(caplog.messages) > 0)
+            await asyncio.sleep(0.1)
+            (line,) = caplog.messages
+            assert line.startswith("listener edge: the OCSP response for b.test expired at ")
+            assert line.endswith(": it is not shown any more")
+
+    run(go())

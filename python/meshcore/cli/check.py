@@ -90,17 +90,31 @@ def _warnings(loaded: Loaded, file: Path, *, offline: bool) -> list[Problem]:
     wrong, unusable = _layers(loaded.config, file.parent)
     if wrong:
         raise ConfigError(loaded.placed(wrong))
-    faults = [*warn(loaded.config), *_token(loaded.config), *unusable]
+    faults = [*warn(loaded.config), *_open_secrets(loaded.config), *unusable]
     if not offline:
         faults += unresolved_hosts(loaded.config)
     return loaded.placed(faults)
 
 
-def _token(config: Config) -> Iterator[Fault]:
-    """A secret that everybody on the host may read."""
-    file = config.admin.token_file if config.admin is not None else None
-    if file is not None and (message := open_to_all(file)) is not None:
-        yield Fault(("admin", "token_file"), message)
+def _open_secrets(config: Config) -> Iterator[Fault]:
+    """Those that everybody on the host may read. `run` does not tell of keys: in a container with
+    a user of its own there is nobody else."""
+    for path, file in _secrets(config):
+        if file is not None and (message := open_to_all(file)) is not None:
+            yield Fault(path, message)
+
+
+def _secrets(config: Config) -> Iterator[tuple[tuple[str, ...], str | None]]:
+    if config.admin is not None:
+        yield ("admin", "token_file"), config.admin.token_file
+    for name, listener in config.listeners.items():
+        if listener.tls is not None:
+            yield ("listeners", name, "tls", "key"), listener.tls.key
+            for host, pair in listener.tls.sni.items():
+                yield ("listeners", name, "tls", "sni", host, "key"), pair.key
+    for name, upstream in config.upstreams.items():
+        if upstream.tls is not None:
+            yield ("upstreams", name, "tls", "key"), upstream.tls.key
 
 
 def _layers(config: Config, folder: Path) -> tuple[list[Fault], list[Fault]]:

@@ -245,7 +245,7 @@ def status(target: Target, as_json: bool) -> None:
         for line in refused["problems"]:
             click.echo(f"  {line}")
     for name, url in answer["listeners"].items():
-        click.echo(f"listener {name}: {url}")
+        click.echo(f"listener {name}: {url}{_tls(answer.get('tls', {}).get(name))}")
     _tell_certificates(answer)
     for each in answer["workers"]:
         click.echo(
@@ -258,6 +258,20 @@ def status(target: Target, as_json: bool) -> None:
         click.echo(f"{mark} configuration {each['version']}: {each['time']} {each['origin']}")
 
 
+def _tls(told: dict[str, Any] | None) -> str:
+    """How a listener ends TLS; an older program does not tell."""
+    if told is None:
+        return ""
+    said = [f"TLS from {told['min_version']} on"]
+    if (mode := told["client_auth"]) is not None:
+        said.append(f"client certificates: {mode}")
+    said += [
+        f"client certificates of {name}: {mode}"
+        for name, mode in told["client_auth_by_name"].items()
+    ]
+    return f" ({', '.join(said)})"
+
+
 def _tell_certificates(status: dict[str, Any]) -> None:
     """Whose they are, and for how long; an older program tells of none."""
     for each in status.get("certificates", []):
@@ -267,7 +281,15 @@ def _tell_certificates(status: dict[str, Any]) -> None:
         when = f"{left} days left" if left >= 0 else "EXPIRED"
         names = ", ".join(each["names"]) or "no name"
         whose = f"certificate of {owner} {each[owner]}{asked}"
-        click.echo(f"{whose}: {names}, until {each['not_after']}, {when}")
+        ocsp = _staple(each.get("ocsp"))
+        click.echo(f"{whose}: {names}, until {each['not_after']}, {when}{ocsp}")
+
+
+def _staple(told: dict[str, Any] | None) -> str:
+    if told is None:
+        return ""
+    due = f" until {told['next_update']}" if told["next_update"] is not None else ""
+    return f", OCSP {told['status']}{due}" + ("" if told["shown"] else ", NOT SHOWN ANY MORE")
 
 
 def _tell_breakers(status: dict[str, Any]) -> None:

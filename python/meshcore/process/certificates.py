@@ -1,19 +1,35 @@
-"""The certificates that a configuration shows, as status and metrics tell of them."""
+"""The certificates that a configuration shows, as status, metrics and the log tell of them."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+import asyncio
+import logging
+import time
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from meshcore._core import tls_facts
+from meshcore._core import tls_facts, tls_staple
 from meshcore.process.history import stamp
 from meshcore.process.vitals import Family
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
-    from meshcore.config.snapshot import Snapshot
+    from meshcore.config.snapshot import CertificateSpec, Snapshot, TrustSpec
 
 _DAY_S = 86_400
+LOOK_S: Final = 60.0
+"""How often it is looked for what is not shown any more."""
+
+log = logging.getLogger("meshcore.tls")
+
+
+class Staple(NamedTuple):
+    """What an authority says of a certificate."""
+
+    status: str
+    """``good``, ``revoked`` or ``unknown``."""
+    next_update_s: int | None
+    """When there is to be a newer response, in seconds since 1970: behind that it is not shown."""
 
 
 class Certificate(NamedTuple):
@@ -26,6 +42,13 @@ class Certificate(NamedTuple):
     names: tuple[str, ...]
     not_after_s: int
     """The last second, since 1970, in which its whole chain is valid."""
+    staple: Staple | None = None
+
+    @property
+    def labels(self) -> str:
+        """Of metrics."""
+        where = f'listener="{self.listener}",upstream="{self.upstream}"'
+        return f'{where},server_name="{self.server_name}"'
 
 
 class Certificates:
@@ -41,19 +64,29 @@ class Certificates:
             self._of, self._all = snapshot, tuple(_read(snapshot))
         return self._all
 
-    def family(self, snapshot: Snapshot) -> Family:
-        """The metric that tells when they end."""
-        return Family(
-            "meshcore_certificate_not_after_seconds",
-            "gauge",
-            "When a certificate, or one of its chain, expires, in seconds since 1970.",
-            {
-                f'listener="{x.listener}",upstream="{x.upstream}",server_name="{x.server_name}"': (
-                    x.not_after_s
-                )
-                for x in self.of(snapshot)
-            },
-        )
+    def families(self, snapshot: Snapshot) -> Iterator[Family]:
+        """The metrics that tell when they end, and what is said of them; none without any."""
+        ends = {x.labels: x.not_after_s for x in self.of(snapshot)}
+        if ends:
+            yield Family(
+                "meshcore_certificate_not_after_seconds",
+                "gauge",
+                "When a certificate, or one of its chain, expires, in seconds since 1970.",
+                ends,
+            )
+        staples = {x.labels: x.staple for x in self.of(snapshot)}
+        due = {
+            labels: staple.next_update_s
+            for labels, staple in staples.items()
+            if staple is not None and staple.next_update_s is not None
+        }
+        if due:
+            yield Family(
+                "meshcore_ocsp_next_update_seconds",
+                "gauge",
+                "When a certificate's OCSP response is not shown any more, in seconds since 1970.",
+                due,
+            )
 
     def overview(self, snapshot: Snapshot, unix_s: float) -> list[dict[str, Any]]:
         """The part of a status that tells of them; what ends first comes first."""
@@ -65,21 +98,98 @@ class Certificates:
                 "names": list(x.names),
                 "not_after": stamp(x.not_after_s),
                 "days_left": int((x.not_after_s - unix_s) // _DAY_S),
+                "ocsp": _staple_overview(x.staple, unix_s),
             }
             for x in sorted(self.of(snapshot), key=lambda x: x.not_after_s)
         ]
 
 
+def _staple_overview(staple: Staple | None, unix_s: float) -> dict[str, Any] | None:
+    if staple is None:
+        return None
+    due_s = staple.next_update_s
+    return {
+        "status": staple.status,
+        "next_update": stamp(due_s) if due_s is not None else None,
+        "shown": due_s is None or unix_s <= due_s,
+    }
+
+
+class StapleWatch:
+    """Tells the log of each response that is not shown any more, once."""
+
+    def __init__(self, certificates: Certificates, snapshot: Callable[[], Snapshot]) -> None:
+        """``snapshot``: the one in force."""
+        self._certificates = certificates
+        self._snapshot = snapshot
+        self._told: set[Certificate] = set()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def begin(self) -> None:
+        """Look now and then, until `end`."""
+        self.look()
+        self._timer = asyncio.get_running_loop().call_later(LOOK_S, self.begin)
+
+    def end(self) -> None:
+        """Look no more."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def look(self) -> None:
+        """Whether there is one. O(certificates)."""
+        now_s = time.time()
+        ended: set[Certificate] = set()
+        for each in self._certificates.of(self._snapshot()):
+            due_s = each.staple.next_update_s if each.staple is not None else None
+            if due_s is not None and due_s < now_s:
+                ended.add(each)
+        for each in ended - self._told:
+            asked = f" for {each.server_name}" if each.server_name else ""
+            due_s = each.staple.next_update_s if each.staple is not None else None
+            log.warning(
+                "listener %s: the OCSP response%s expired at %s: it is not shown any more",
+                *(each.listener, asked, stamp(due_s or 0)),
+            )
+        self._told = ended
+
+
+def listeners_overview(snapshot: Snapshot) -> dict[str, dict[str, Any]]:
+    """How each listener that ends TLS does it, for a status."""
+    found: dict[str, dict[str, Any]] = {}
+    for listener in snapshot.listeners:
+        if (tls := listener.tls) is not None:
+            by_name = {x.server_name: x.clients for x in tls.certificates if x.clients is not None}
+            found[listener.name] = {
+                "min_version": tls.min_version,
+                "client_auth": _mode(tls.clients),
+                "client_auth_by_name": {x: _mode(clients) for x, clients in by_name.items()},
+                "ocsp": any(x.ocsp_der is not None for x in tls.certificates),
+            }
+    return found
+
+
+def _mode(clients: TrustSpec | None) -> str | None:
+    return None if clients is None else "require" if clients.required else "request"
+
+
 def _read(snapshot: Snapshot) -> Iterator[Certificate]:
     for listener in snapshot.listeners:
         for pair in listener.tls.certificates if listener.tls is not None else ():
-            yield _facts(pair.chain_pem, listener.name, "", pair.server_name or "")
+            found = _facts(pair.chain_pem, listener.name, "", pair.server_name or "")
+            yield found._replace(staple=_staple(pair))
     for upstream in snapshot.upstreams:
         if upstream.tls is not None and upstream.tls.chain_pem is not None:
             yield _facts(upstream.tls.chain_pem, "", upstream.name, "")
 
 
+def _staple(pair: CertificateSpec) -> Staple | None:
+    if pair.ocsp_der is None:
+        return None
+    status, _, next_update_s = tls_staple(pair.chain_pem, pair.ocsp_der)
+    return Staple(status, next_update_s)
+
+
 def _facts(chain_pem: bytes, listener: str, upstream: str, server_name: str) -> Certificate:
     chain = tls_facts(chain_pem)
-    not_after_s = min(last for _, _, last, _ in chain)
-    return Certificate(listener, upstream, server_name, tuple(chain[0][0]), not_after_s)
+    not_after_s = min(each.not_after_s for each in chain)
+    return Certificate(listener, upstream, server_name, tuple(chain[0].names), not_after_s)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from meshcore._core import __version__, now_ns
 from meshcore.admin.handlers import OrderRefusedError
 from meshcore.process import breakers
-from meshcore.process.certificates import Certificates
+from meshcore.process.certificates import Certificates, StapleWatch, listeners_overview
 from meshcore.process.child import State
 from meshcore.process.history import stamp
 from meshcore.process.notify import notify
@@ -36,6 +36,7 @@ class Orders:
         self._hand_over = hand_over
         self._upgrading = asyncio.Lock()
         self._certificates = Certificates()
+        self.staples = StapleWatch(self._certificates, lambda: control.snapshot)
         self.serving = False
         self.on_change: Callable[[], None] = lambda: None
 
@@ -84,8 +85,7 @@ class Orders:
             "Workers that ended without being told to.",
             {"": crew.restarts},
         )
-        if (certificates := self._certificates.family(control.snapshot)).samples:
-            yield certificates
+        yield from self._certificates.families(control.snapshot)
         yield from self._of_memory()
 
     def _of_memory(self) -> Iterator[Family]:
@@ -122,6 +122,7 @@ class Orders:
             "last_reload_success": control.refusal is None,
             "refused": _refused(control.refusal),
             "listeners": control.doors.addresses(),
+            "tls": listeners_overview(control.snapshot),
             "certificates": self._certificates.overview(control.snapshot, time.time()),
             **breakers.overview(control.engine, now),
             "workers": [self._worker(child, now) for child in _in_order(control.crew.living())],

@@ -13,7 +13,7 @@ from meshcore.admin.server import Admin
 from meshcore.config.change import change
 from meshcore.config.compile import compile
 from meshcore.errors import SegmentFullError
-from meshcore.process.certificates import Certificates
+from meshcore.process.certificates import Certificates, StapleWatch
 from meshcore.process.doors import Doors
 from meshcore.process.layers import given_layers, keys_of, load_layer, refuse_arguments
 from meshcore.process.prepared import prepare
@@ -58,6 +58,7 @@ class Proxy:
             warnings.warn(text, stacklevel=2)
         self._doors = Doors(by_lane=False)
         self._certificates = Certificates()
+        self._staples = StapleWatch(self._certificates, lambda: self._snapshot)
         self._worker: Worker | None = None
         self._admin: Admin | None = None
         self._tickets: Renewal | None = None
@@ -93,8 +94,7 @@ class Proxy:
         Prometheus text 0.0.4, or OpenMetrics 1.0.
         """
         text, kind = self._engine.metrics(accept)
-        certificates = self._certificates.family(self._snapshot)
-        return with_vitals(text, [certificates] if certificates.samples else []), kind
+        return with_vitals(text, list(self._certificates.families(self._snapshot))), kind
 
     async def start(self) -> None:
         """Listen on every address. Raises `OSError` when one cannot be had; then none is."""
@@ -109,6 +109,7 @@ class Proxy:
         made, self._made = self._made, {}  # the worker's, as long as it needs them
         worker = self._worker = Worker(self._engine, self._given, made)
         self._tickets = Renewal()
+        self._staples.begin()
         try:
             await worker.commit(self._prepared, self._sockets({x.name for x in listeners}))
             if self._snapshot.admin is not None:
@@ -117,6 +118,7 @@ class Proxy:
         except BaseException:
             self._worker = self._admin = None
             self._tickets.end()
+            self._staples.end()
             self._doors.close()
             await worker.stop(0)
             raise
@@ -228,6 +230,7 @@ class Proxy:
         finally:
             if self._tickets is not None:
                 self._tickets.end()
+            self._staples.end()
             self._stopped.set()
 
     async def _delay(self, seconds: float) -> None:

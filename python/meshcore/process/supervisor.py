@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 from meshcore.admin.handlers import Handlers, OrderRefusedError
 from meshcore.admin.server import Admin, give_up
 from meshcore.errors import ConfigError
+from meshcore.process.certificates import LOOK_S
 from meshcore.process.channel import send_message
 from meshcore.process.control import Control
 from meshcore.process.crew import WorkerFailedError
@@ -175,6 +176,7 @@ class Supervisor:
         notify("READY=1", f"MAINPID={os.getpid()}", f"STATUS={self._control.workers} workers")
         self._every(watchdog_s(), _beat)
         self._every(LIFETIME_S, self._control.renew_tickets)
+        self._every(LOOK_S, self._orders.staples.look)
         self._orders.on_change = self._changed
         self._watch()
 

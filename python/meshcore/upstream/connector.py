@@ -243,7 +243,7 @@ class Connector:
         """TLS with an endpoint failed, or it left within the handshake; the time for it is over."""
         name = pool.cluster.spec.name
         if isinstance(error, TlsError):
-            self._counts.handshake_failed(name, error.alert or "other", error.by_peer)
+            self._counts.handshake_failed(name, error.word, error.by_peer)
         else:
             is_late = isinstance(error, TimeoutError)
             self._counts.handshake_failed(name, "timeout" if is_late else "closed", by_peer=True)

@@ -239,6 +239,18 @@ impl Answer {
     }
 
     #[classmethod]
+    fn telling(_: &Bound<'_, PyType>, reason: usize, detail: &str) -> PyResult<Self> {
+        let Some(known) = Reason::ALL.get(reason) else {
+            return Err(PyValueError::new_err(format!("no reason {reason}")));
+        };
+        if detail.contains(['"', '\\']) || detail.contains(char::is_control) {
+            return Err(PyValueError::new_err(format!("{detail:?} needs escaping")));
+        }
+        let reply = LocalReply::telling(&CoreAnswer::from(*known), detail);
+        Ok(Self::local(*known, detail.to_owned(), reply))
+    }
+
+    #[classmethod]
     #[pyo3(signature = (reason, detail="", code=None))]
     fn for_reason(
         _: &Bound<'_, PyType>,

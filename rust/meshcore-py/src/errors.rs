@@ -114,5 +114,5 @@ pub(crate) fn segment_error(error: SegmentError) -> PyErr {
 /// The exception that says why a session is over.
 pub(crate) fn tls_error(py: Python<'_>, failure: &tls::Failure) -> PyResult<Py<PyAny>> {
     let class = class(py, "TlsError")?.into_bound(py);
-    Ok(class.call1((&failure.detail, failure.alert, failure.by_peer))?.unbind())
+    Ok(class.call1((&failure.detail, failure.alert, failure.by_peer, failure.no_tls))?.unbind())
 }

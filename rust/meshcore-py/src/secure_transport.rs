@@ -5,6 +5,8 @@
 //! what the loop reads is decrypted and given on, what is written is sealed and given on, each in
 //! one call. Whatever is called here may call back, so nothing is borrowed while it is.
 
+mod calls;
+
 use meshcore_core::exchange::{Certified, Handshakes};
 use meshcore_core::tls::{Clock, Opened, Session, Version};
 use pyo3::exceptions::PyRuntimeError;
@@ -12,9 +14,11 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 use pyo3::{PyTraverseError, PyVisit, intern};
 
+use self::calls::{ask, close, end, part, say, send, set_full, tell};
 use crate::clock::unix_ms;
 use crate::engine::Peer;
 use crate::errors::tls_error;
+use crate::tls::TlsServer;
 use crate::tls_scratch::{SCRATCH, emptied};
 
 #[pyclass(module = "meshcore._core")]
@@ -25,6 +29,9 @@ pub struct SecureTransport {
     inner: Option<Py<PyAny>>,
     /// Whom it is told.
     protocol: Option<Py<PyAny>>,
+    /// Who takes over the loop's transport behind an alert of ours, if anybody: until the other
+    /// side has read it.
+    see_off: Option<Py<PyAny>>,
     /// Its end was begun: nothing is written any more.
     closing: bool,
     /// `protocol` has the transport.
@@ -43,12 +50,18 @@ struct Came {
 }
 
 impl SecureTransport {
-    pub(crate) fn new(session: Session, clock: Clock, protocol: Py<PyAny>) -> Self {
+    pub(crate) fn new(
+        session: Session,
+        clock: Clock,
+        protocol: Py<PyAny>,
+        see_off: Option<Py<PyAny>>,
+    ) -> Self {
         Self {
             session,
             clock,
             inner: None,
             protocol: Some(protocol),
+            see_off,
             closing: false,
             made: false,
             full: false,
@@ -121,102 +134,6 @@ impl SecureTransport {
     }
 }
 
-type This<'a, 'py> = &'a Bound<'py, SecureTransport>;
-
-/// Tells the protocol, unless it has been told of the end.
-fn tell<'py, A>(this: This<'_, 'py>, name: &str, with: A) -> PyResult<Option<Bound<'py, PyAny>>>
-where
-    A: pyo3::call::PyCallArgs<'py>,
-{
-    let protocol = this.borrow().protocol(this.py());
-    protocol.map(|protocol| protocol.call_method1(name, with)).transpose()
-}
-
-/// Asks the loop's transport, if there is one.
-fn ask<'py, A>(this: This<'_, 'py>, name: &str, with: A) -> PyResult<Option<Bound<'py, PyAny>>>
-where
-    A: pyo3::call::PyCallArgs<'py>,
-{
-    let inner = this.borrow().inner(this.py());
-    inner.map(|inner| inner.call_method1(name, with)).transpose()
-}
-
-fn say(this: This<'_, '_>, bytes: &[u8]) -> PyResult<()> {
-    if !bytes.is_empty() {
-        ask(this, "write", (PyBytes::new(this.py(), bytes),))?;
-    }
-    Ok(())
-}
-
-/// The session failed: the alert goes out, if the other side takes it, and then the end.
-fn fail(this: This<'_, '_>) -> PyResult<()> {
-    this.borrow_mut().closing = true;
-    let waits = ask(this, "get_write_buffer_size", ())?;
-    let waits = waits.is_some_and(|size| size.is_truthy().unwrap_or(true));
-    ask(this, if waits { "abort" } else { "close" }, ())?;
-    Ok(())
-}
-
-/// The other side says no more; a protocol that does not mind has the transport closed.
-fn end(this: This<'_, '_>) -> PyResult<()> {
-    if this.borrow().closing {
-        return Ok(());
-    }
-    let stays = tell(this, "eof_received", ())?;
-    if !stays.is_some_and(|stays| stays.is_truthy().unwrap_or(false)) {
-        close(this)?;
-    }
-    Ok(())
-}
-
-fn set_full(this: This<'_, '_>, full: bool, name: &str) -> PyResult<()> {
-    let made = {
-        let mut own = this.borrow_mut();
-        own.full = full;
-        own.made
-    };
-    if made {
-        tell(this, name, ())?;
-    }
-    Ok(())
-}
-
-/// Writes what was sealed. Where the session ended instead, its last words and the end.
-fn send(this: This<'_, '_>, sealed: Option<Bound<'_, PyBytes>>) -> PyResult<()> {
-    let py = this.py();
-    if let Some(sealed) = sealed {
-        let inner = this.borrow().inner(py);
-        if let Some(inner) = inner {
-            inner.call_method1(intern!(py, "write"), (sealed,))?;
-        }
-        return Ok(());
-    }
-    let last = {
-        let mut own = this.borrow_mut();
-        if own.closing || own.session.failure().is_none() {
-            return Ok(());
-        }
-        own.session.take_output()
-    };
-    say(this, &last)?;
-    fail(this)
-}
-
-fn close(this: This<'_, '_>) -> PyResult<()> {
-    let mut last = Vec::new();
-    {
-        let mut own = this.borrow_mut();
-        if own.closing {
-            return Ok(());
-        }
-        own.session.close(&mut last);
-        own.closing = true;
-    }
-    say(this, &last)?;
-    ask(this, "close", ())?;
-    Ok(())
-}
-
 #[pymethods]
 impl SecureTransport {
     // --- as a protocol, to the loop's transport
@@ -257,7 +174,7 @@ impl SecureTransport {
             end(slf)?;
         }
         if came.opened.failed {
-            fail(slf)?;
+            part(slf)?;
         }
         Ok(())
     }
@@ -294,7 +211,7 @@ impl SecureTransport {
         };
         let told = protocol.map(|p| p.call_method1(intern!(py, "connection_lost"), (error,)));
         let mut own = slf.borrow_mut();
-        (own.inner, own.protocol) = (None, None);
+        (own.inner, own.protocol, own.see_off) = (None, None, None);
         told.transpose().map(|_| ())
     }
 
@@ -426,6 +343,23 @@ impl SecureTransport {
         })
     }
 
+    /// The host that the client asks for, once it is known.
+    #[getter]
+    fn server_name(&self) -> Option<&str> {
+        self.session.server_name()
+    }
+
+    /// Until when the client's certificate is valid, in seconds since 1970.
+    fn certificate_ends_s(&self) -> Option<u64> {
+        self.session.certificate_ends_s()
+    }
+
+    /// Whether the client would come in if it came now, to the listener as it is now.
+    fn is_admitted_by(&self, server: &TlsServer) -> bool {
+        self.clock.set(unix_ms() / 1000);
+        self.session.is_admitted_by(server.context())
+    }
+
     /// Whether the client has shown a certificate.
     #[getter]
     fn is_certified(&self) -> bool {
@@ -480,10 +414,11 @@ impl SecureTransport {
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.inner)?;
+        visit.call(&self.see_off)?;
         visit.call(&self.protocol)
     }
 
     fn __clear__(&mut self) {
-        (self.inner, self.protocol) = (None, None);
+        (self.inner, self.protocol, self.see_off) = (None, None, None);
     }
 }

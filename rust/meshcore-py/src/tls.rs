@@ -135,6 +135,12 @@ type CertificateRow = (Option<String>, Vec<u8>, Vec<u8>, Option<Vec<u8>>, Option
 #[pyclass(frozen, module = "meshcore._core")]
 pub struct TlsServer(ServerContext, Clock);
 
+impl TlsServer {
+    pub(crate) const fn context(&self) -> &ServerContext {
+        &self.0
+    }
+}
+
 #[pymethods]
 impl TlsServer {
     #[new]
@@ -170,11 +176,17 @@ impl TlsServer {
         Ok(Self(context, clock))
     }
 
-    /// TLS for a connection that was accepted; `protocol` is told as a loop tells it.
-    fn session(&self, protocol: Py<PyAny>) -> PyResult<SecureTransport> {
+    /// TLS for a connection that was accepted; `protocol` is told as a loop tells it, and `see_off`
+    /// is given the loop's transport behind an alert of ours.
+    #[pyo3(signature = (protocol, see_off=None))]
+    fn session(
+        &self,
+        protocol: Py<PyAny>,
+        see_off: Option<Py<PyAny>>,
+    ) -> PyResult<SecureTransport> {
         self.1.set(unix_ms() / 1000);
         let session = self.0.session().map_err(refused)?;
-        Ok(SecureTransport::new(session, self.1.clone(), protocol))
+        Ok(SecureTransport::new(session, self.1.clone(), protocol, see_off))
     }
 }
 
@@ -188,14 +200,38 @@ pub(crate) fn tls_pair_fault(
     pair.check().err().map(|error| (word(&error), error.to_string()))
 }
 
-/// Names, first and last second, and weakness of a certificate.
-type FactsRow = (Vec<String>, u64, u64, Option<String>);
+/// What a certificate says of itself.
+#[pyclass(frozen, get_all, module = "meshcore._core")]
+pub(crate) struct TlsFacts {
+    names: Vec<String>,
+    not_before_s: u64,
+    not_after_s: u64,
+    weakness: Option<String>,
+    is_for_servers: bool,
+    is_authority: bool,
+    is_own_issuer: bool,
+    next_is_issuer: bool,
+}
+
+impl From<Facts> for TlsFacts {
+    fn from(of: Facts) -> Self {
+        Self {
+            names: of.names,
+            not_before_s: of.not_before_s,
+            not_after_s: of.not_after_s,
+            weakness: of.weakness,
+            is_for_servers: of.is_for_servers,
+            is_authority: of.is_authority,
+            is_own_issuer: of.is_own_issuer,
+            next_is_issuer: of.next_is_issuer,
+        }
+    }
+}
 
 /// Of each certificate in a PEM text.
 #[pyfunction]
-pub(crate) fn tls_facts(pem: &[u8]) -> PyResult<Vec<FactsRow>> {
-    let row = |each: Facts| (each.names, each.not_before_s, each.not_after_s, each.weakness);
-    Ok(Facts::read(pem).map_err(refused)?.into_iter().map(row).collect())
+pub(crate) fn tls_facts(pem: &[u8]) -> PyResult<Vec<TlsFacts>> {
+    Ok(Facts::read(pem).map_err(refused)?.into_iter().map(TlsFacts::from).collect())
 }
 
 /// Whether a certificate is of a host, or of each under a wildcard.
@@ -228,6 +264,12 @@ pub(crate) fn tls_roots_fault(ca_pem: &[u8]) -> Option<(&'static str, String)> {
 #[pyfunction]
 pub(crate) fn tls_lists_fault(crl_pem: &[u8]) -> Option<(&'static str, String)> {
     tls::check_lists(crl_pem).err().map(|error| (word(&error), error.to_string()))
+}
+
+/// When each list of a PEM text is due to be followed by another.
+#[pyfunction]
+pub(crate) fn tls_lists_ends(crl_pem: &[u8]) -> PyResult<Vec<Option<u64>>> {
+    tls::check_lists(crl_pem).map_err(refused)
 }
 
 /// Whether this is a rule of names.
@@ -298,6 +340,6 @@ impl TlsClient {
     fn session(&self, server_name: &str, protocol: Py<PyAny>) -> PyResult<SecureTransport> {
         self.1.set(unix_ms() / 1000);
         let session = self.0.session(server_name).map_err(refused)?;
-        Ok(SecureTransport::new(session, self.1.clone(), protocol))
+        Ok(SecureTransport::new(session, self.1.clone(), protocol, None))
     }
 }

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import trustme
 from click.testing import CliRunner
 
 from meshcore import __version__
@@ -301,3 +302,21 @@ def test_arguments_of_layers_are_checked(tmp_path: Path) -> None:
         f"{file}:10:13: warning: {place}[3].python: python layer own:Late: on_end is async: make "
         "it plain, and begin a task in it if need be",
     ]
+
+
+def test_a_private_key_that_everybody_can_read(tmp_path: Path) -> None:
+    pair = trustme.CA().issue_cert("a.test")
+    pair.cert_chain_pems[0].write_to_path(tmp_path / "cert.pem")
+    pair.private_key_pem.write_to_path(tmp_path / "key.pem")
+    tls = "tls: {cert: cert.pem, key: key.pem, sni: {a.test: {cert: cert.pem, key: key.pem}}}"
+    file = tmp_path / "mesh.yaml"
+    file.write_text(
+        f"version: 1\nlisteners: {{a: {{bind: 'a:1', {tls}}}}}\n"
+        "upstreams: {u: {endpoints: ['a:2'], tls: {cert: cert.pem, key: key.pem}}}\n"
+        "routes: [{name: r, upstream: u}]\n"
+    )
+    for mode, told in ((0o600, 0), (0o640, 0), (0o644, 3)):
+        (tmp_path / "key.pem").chmod(mode)
+        result = CliRunner().invoke(main, ["check", "--offline", str(file)])
+        said = f"every user of this machine can read {tmp_path / 'key.pem'} (mode 0644)"
+        assert result.stderr.count(said) == told == result.stderr.count("every user")

@@ -12,7 +12,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509 import ocsp
-from cryptography.x509.oid import NameOID
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from meshcore.config.load import load_bytes
 from meshcore.config.warnings.certificates import certificates
@@ -136,7 +136,8 @@ def test_what_is_weak(tmp_path: Path, authority: trustme.CA) -> None:
         for name in ("weak", "few"):
             file.write((tmp_path / f"{name}.pem").read_bytes())
     lines = told(tmp_path, TLS % "")
-    assert [line.partition(".cert: ")[2] for line in lines] == [
+    alone = [line for line in lines if "was not signed by the one behind it" not in line]
+    assert [line.partition(".cert: ")[2] for line in alone] == [
         "certificate 2 of the chain is signed by way of SHA-1 or MD5: many do not believe it",
         "certificate 3 of the chain has an RSA key of 1024 bits: many do not believe it",
     ]
@@ -152,6 +153,9 @@ def test_authorities_that_are_all_of_the_past(tmp_path: Path, authority: trustme
     assert [line.partition(": ")[2] for line in told(tmp_path, text)] == [
         f"listeners.edge.tls.client_ca: all of its certificates have expired, the last on "
         f"{NOW - 2 * DAY:%Y-%m-%d}",
+        f"listeners.edge.tls.client_ca: {tmp_path / 'past.pem'} is no authority: it lets in "
+        "itself and nobody else "
+        "(the certificate that signed it lets in all that it signed)",
         f"upstreams.u.tls.ca: all of its certificates have expired, the last on "
         f"{NOW - 2 * DAY:%Y-%m-%d}",
         f"upstreams.u.tls.cert: the certificate expired 2 days ago, on {NOW - 2 * DAY:%Y-%m-%d}",
@@ -192,3 +196,86 @@ def test_a_response_that_is_not_shown_or_tells_against_it(
     }[wrong]
     lines = told(tmp_path, TLS % ", ocsp: a.der")
     assert [line.partition(".ocsp: ")[2] for line in lines] == ([] if says is None else [says])
+
+
+def test_one_for_clients_alone_is_not_for_servers(tmp_path: Path) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([])
+    host = x509.SubjectAlternativeName([x509.DNSName("a.test")])
+    for usages, fits in (
+        ([ExtendedKeyUsageOID.CLIENT_AUTH], False),
+        ([ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH], True),
+        ([ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE], True),
+    ):
+        made = x509.CertificateBuilder(name, name, key.public_key(), 7, NOW, NOW + 90 * DAY)
+        made = made.add_extension(host, critical=False)
+        made = made.add_extension(x509.ExtendedKeyUsage(usages), critical=False)
+        write(tmp_path, made.sign(key, hashes.SHA256()), key)
+        lines = told(tmp_path, TLS % "")
+        assert len(lines) == (not fits)
+        says = "a.pem is for clients alone: clients do not believe a server that shows it"
+        assert all(line.endswith(says) for line in lines)
+
+
+def test_a_chain_whose_second_did_not_sign_the_first(tmp_path: Path, authority: trustme.CA) -> None:
+    child = authority.create_child_ca()
+    issue(tmp_path, child, "a.test")
+    leaf = tmp_path / "a.pem"
+    with leaf.open("ab") as file:
+        file.write(child.cert_pem.bytes())
+    assert told(tmp_path, TLS % "") == []
+    issue(tmp_path, child, "a.test")
+    with leaf.open("ab") as file:
+        file.write(authority.create_child_ca().cert_pem.bytes())
+    (line,) = told(tmp_path, TLS % "")
+    assert ".cert: the certificate was not signed by the one behind it" in line
+
+
+@pytest.mark.parametrize("auth", ["client_ca: %s", "client_auth: {ca: %s}"])
+def test_a_client_where_its_authority_is_meant(
+    tmp_path: Path, authority: trustme.CA, auth: str
+) -> None:
+    issue(tmp_path, authority, "a.test")
+    issue(tmp_path, authority, "b.test", file="leaf")
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    key = ec.generate_private_key(ec.SECP256R1())
+    alone = certificate(x509.Name([]), key).public_bytes(serialization.Encoding.PEM)
+    (tmp_path / "alone.pem").write_bytes(alone)
+    for file in ("ca.pem", "alone.pem"):
+        assert told(tmp_path, TLS % f", {auth % file}") == []
+    (line,) = told(tmp_path, TLS % f", {auth % 'leaf.pem'}")
+    assert "leaf.pem is no authority: it lets in itself and nobody else" in line
+
+
+@pytest.mark.parametrize(
+    ("left", "keys", "says"),
+    [
+        (2 * DAY, "", None),
+        (0.5 * DAY, "", "expires within a day, and then nobody of its issuer comes in"),
+        (-2 * DAY, "", f"expired on {NOW - 2 * DAY:%Y-%m-%d}: nobody of its issuer comes in"),
+        (-2 * DAY, ", crl_expired: use", "it goes on being used"),
+    ],
+)
+def test_a_list_whose_next_one_is_due(
+    tmp_path: Path,
+    authority: trustme.CA,
+    left: datetime.timedelta,
+    keys: str,
+    says: str | None,
+) -> None:
+    issue(tmp_path, authority, "a.test")
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    root = x509.load_pem_x509_certificate(authority.cert_pem.bytes())
+    key = serialization.load_pem_private_key(authority.private_key_pem.bytes(), None)
+    made = x509.CertificateRevocationListBuilder(root.subject, NOW - 9 * DAY, NOW + left)
+    made = made.add_extension(x509.CRLNumber(1), critical=False)
+    signed = made.sign(key, hashes.SHA256())  # type: ignore[arg-type]  # trustme's signs
+    (tmp_path / "list.pem").write_bytes(signed.public_bytes(serialization.Encoding.PEM))
+    auth = f", client_auth: {{ca: ca.pem, crl: list.pem{keys}}}"
+    lines = told(tmp_path, TLS % auth)
+    if says is None:
+        assert lines == []
+    else:
+        (line,) = lines
+        assert f".client_auth.crl: {tmp_path / 'list.pem'} " in line
+        assert line.endswith(says)

@@ -1,6 +1,7 @@
 """Certificates and keys: found beside the file, tried before anything starts."""
 
 import ssl
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -235,3 +236,15 @@ listeners:
     names = ("spiffe://one/**", "dns:a.example")
     assert tls.clients == TrustSpec(f"{ca}\n{edge}", (("one", ca),), names=names, required=False)
     assert str(tls_files / "ca.pem") in snapshot.files, "it is watched"
+
+
+def test_an_rsa_key_that_is_too_short_is_told_its_size(tls_files: Path) -> None:
+    """In both of its forms."""
+    command = (
+        "openssl req -x509 -newkey rsa:1024 -nodes -subj /CN=w -keyout few.key -out few.pem && "
+        "openssl rsa -traditional -in few.key -out old.key"
+    )
+    subprocess.run(command, shell=True, check=True, cwd=tls_files, capture_output=True)
+    for key in ("few.key", "old.key"):
+        (line,) = told(tls_files, f"cert: few.pem, key: {key}")
+        assert line.endswith("the key cannot be used: RSA of 1024 bits, and 2048 are the least")

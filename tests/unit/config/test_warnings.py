@@ -438,3 +438,20 @@ def test_a_limiter_of_a_listener_by_such_a_field() -> None:
 )
 def test_a_field_that_somebody_is_believed(keys: str, route: str) -> None:
     assert warnings(listening(keys, route)) == []
+
+
+@pytest.mark.parametrize(
+    ("upstream", "warned"),
+    [
+        ("{endpoints: ['10.0.0.1:80', '10.0.0.1:443']}", True),
+        ("{endpoints: ['10.0.0.1:443'], tls: {}}", False),
+        ("{endpoints: ['10.0.0.1:8443', 'unix:/a']}", False),
+    ],
+)
+def test_the_port_of_https_without_tls(upstream: str, warned: bool) -> None:
+    lines = warnings(
+        "version: 1\nlisteners: {edge: {bind: 127.0.0.1:1}}\n"
+        f"upstreams: {{u: {upstream}}}\nroutes: [{{name: r, upstream: u}}]\n"
+    )
+    assert len(lines) == warned
+    assert all("endpoints[1]: 10.0.0.1:443 is the port of HTTPS" in line for line in lines)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 from meshcore.config.warnings.certificates import certificates
 from meshcore.config.warnings.forged import forged_fields
 from meshcore.config.warnings.paths import literal_wildcards, refused_paths
+from meshcore.config.warnings.plain import plain_endpoints
 from meshcore.config.warnings.routes import unreachable_routes
 from meshcore.config.warnings.times import idle_times
 from meshcore.config.warnings.unused import listeners_without_routes, unused_upstreams
@@ -32,6 +33,7 @@ CHECKS: Final[tuple[Callable[[Config], Iterator[Fault]], ...]] = (
     forged_fields,
     idle_times,
     certificates,
+    plain_endpoints,
     unused_upstreams,
     listeners_without_routes,
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Final
 
-from meshcore._core import tls_facts, tls_is_for_host, tls_staple
+from meshcore._core import tls_facts, tls_is_for_host, tls_lists_ends, tls_staple
 from meshcore.config.fault import Fault
 from meshcore.config.file import read_pem
 from meshcore.errors import ConfigError
@@ -13,6 +13,7 @@ from meshcore.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from meshcore._core import TlsFacts
     from meshcore.config.client_auth import Trust
     from meshcore.config.listener import Certificate, ClientsCertificate
     from meshcore.config.model import Config
@@ -62,16 +63,19 @@ def _shown(
     cert = (*path, "cert")
     yield from _chain(cert, chain, now_s)
     facts = _facts(chain)
-    names = facts[0][0] if facts else []
+    names = facts[0].names if facts else []
     if facts and not names:
         yield Fault(cert, f"{pair.cert} has no subject alternative name: clients believe no other")
     elif facts and host is not None and not tls_is_for_host(chain, host):
         yield Fault(cert, f"{pair.cert} is not of {host}, but of {', '.join(names[:5])}")
+    if facts and not facts[0].is_for_servers:
+        message = f"{pair.cert} is for clients alone: clients do not believe a server that shows it"
+        yield Fault(cert, message)
     if (response := _read(pair.ocsp)) is not None:
         yield from _staple((*path, "ocsp"), chain, response, now_s)
 
 
-def _facts(pem: bytes) -> list[tuple[list[str], int, int, str | None]]:
+def _facts(pem: bytes) -> list[TlsFacts]:
     try:
         return tls_facts(pem)
     except ConfigError:
@@ -79,8 +83,12 @@ def _facts(pem: bytes) -> list[tuple[list[str], int, int, str | None]]:
 
 
 def _chain(path: _Path, chain: bytes, now_s: float) -> Iterator[Fault]:
-    for place, (_, first_s, last_s, weakness) in enumerate(_facts(chain)):
+    for place, facts in enumerate(_facts(chain)):
+        first_s, last_s, weakness = facts.not_before_s, facts.not_after_s, facts.weakness
         which = "the certificate" if place == 0 else f"certificate {place + 1} of the chain"
+        if not facts.next_is_issuer:
+            message = f"{which} was not signed by the one behind it: others may not believe it"
+            yield Fault(path, message, "each is followed by the one that signed it")
         if last_s < now_s:
             yield Fault(path, f"{which} expired {_days(now_s - last_s)} ago, on {_date(last_s)}")
         elif last_s < now_s + SOON_DAYS * _DAY_S:
@@ -92,17 +100,54 @@ def _chain(path: _Path, chain: bytes, now_s: float) -> Iterator[Fault]:
 
 
 def _of_clients(path: _Path, pair: ClientsCertificate, now_s: float) -> Iterator[Fault]:
-    yield from _authorities((*path, "client_ca"), pair.client_ca, now_s)
-    if pair.client_auth is not None:
-        yield from _vouching((*path, "client_auth"), pair.client_auth, now_s)
+    trust = pair.client_auth
+    if trust is not None:
+        yield from _vouching((*path, "client_auth"), trust, now_s)
+        for domain, files in ((("ca",), trust.ca or ()), *_by_domain(trust)):
+            for file in files:
+                yield from _no_authorities((*path, "client_auth", *domain), file)
+    elif pair.client_ca is not None:
+        yield from _authorities((*path, "client_ca"), pair.client_ca, now_s)
+        yield from _no_authorities((*path, "client_ca"), pair.client_ca)
+
+
+def _by_domain(trust: Trust) -> list[tuple[tuple[str, ...], list[str]]]:
+    return [(("trust_domains", name), files) for name, files in trust.trust_domains.items()]
+
+
+def _no_authorities(path: _Path, file: str) -> Iterator[Fault]:
+    """Clients' own certificates where those of their authorities are meant. One that signed itself
+    is meant as it is."""
+    facts = _facts(_read(file) or b"")
+    for place, each in enumerate(facts):
+        if not (each.is_authority or each.is_own_issuer):
+            which = file if len(facts) == 1 else f"certificate {place + 1} of {file}"
+            message = f"{which} is no authority: it lets in itself and nobody else"
+            yield Fault(path, message, "the certificate that signed it lets in all that it signed")
 
 
 def _vouching(path: _Path, trust: Trust, now_s: float) -> Iterator[Fault]:
-    for file in trust.ca or ():
-        yield from _authorities((*path, "ca"), file, now_s)
-    for domain, files in trust.trust_domains.items():
+    for where, files in ((("ca",), trust.ca or ()), *_by_domain(trust)):
         for file in files:
-            yield from _authorities((*path, "trust_domains", domain), file, now_s)
+            yield from _authorities((*path, *where), file, now_s)
+    for file in trust.crl or ():
+        yield from _lists((*path, "crl"), file, now_s, trust.crl_expired)
+
+
+def _lists(path: _Path, file: str, now_s: float, expired: str) -> Iterator[Fault]:
+    """Lists whose next one is due, or will be before their issuer is asked again."""
+    pem = _read(file)
+    try:
+        ends = [end for end in tls_lists_ends(pem) if end is not None] if pem is not None else []
+    except ConfigError:
+        return
+    if not ends:
+        return
+    what = "it goes on being used" if expired == "use" else "nobody of its issuer comes in"
+    if (first_s := min(ends)) < now_s:
+        yield Fault(path, f"{file} expired on {_date(first_s)}: {what}")
+    elif first_s < now_s + _DAY_S:
+        yield Fault(path, f"{file} expires within a day, and then {what}")
 
 
 def _authorities(path: _Path, file: str | None, now_s: float) -> Iterator[Fault]:
@@ -111,7 +156,7 @@ def _authorities(path: _Path, file: str | None, now_s: float) -> Iterator[Fault]
     facts = _facts(pem) if pem is not None else []
     if not facts:
         return
-    last_s = max(last for _, _, last, _ in facts)
+    last_s = max(each.not_after_s for each in facts)
     if last_s < now_s:
         yield Fault(path, f"all of its certificates have expired, the last on {_date(last_s)}")
     elif last_s < now_s + SOON_DAYS * _DAY_S:

@@ -43,12 +43,19 @@ impl LocalReply {
             }
             (Reason::MaxForwards, _) => last_recipient(answer, route, head),
             (Reason::MethodNotAllowed, _) => {
-                let mut reply = problem(answer);
+                let mut reply = problem(answer, None);
                 reply.fields.push(allowed(route));
                 reply
             }
-            _ => problem(answer),
+            _ => problem(answer, None),
         }
+    }
+
+    /// The same of what is no request, whose body says more: a text of ours, without quotes and
+    /// backslashes.
+    #[must_use]
+    pub fn telling(answer: &Answer, detail: &str) -> Self {
+        problem(answer, Some(detail))
     }
 }
 
@@ -87,7 +94,7 @@ fn last_recipient(
     LocalReply { status: answer.status, fields, body }
 }
 
-fn problem(answer: &Answer) -> LocalReply {
+fn problem(answer: &Answer, detail: Option<&str>) -> LocalReply {
     let code = answer.reason.code();
     let mut fields = vec![
         ("content-type".to_owned(), "application/problem+json".to_owned()),
@@ -105,6 +112,9 @@ fn problem(answer: &Answer) -> LocalReply {
     let title = code.replace('_', " ");
     let mut body =
         format!("{{\"title\":\"{title}\",\"status\":{},\"reason\":\"{code}\"", answer.status);
+    if let Some(detail) = detail {
+        body += &format!(",\"detail\":\"{detail}\"");
+    }
     if let Some(rule) = answer.rule {
         body += &format!(",\"detail\":\"{}\"", rule.text());
         if let Some(key) = rule.key() {

@@ -11,6 +11,7 @@ use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{Error, InconsistentKeys, SignatureScheme};
 
+use super::facts::{LEAST_RSA_BITS, rsa_key_bits};
 use super::{Clock, ContextError, Staple};
 
 /// A certificate and its key, as they are in files.
@@ -66,10 +67,15 @@ pub(super) fn certified(
     pair: &Pair,
     provider: &CryptoProvider,
 ) -> Result<Arc<CertifiedKey>, ContextError> {
-    let made = CertifiedKey::from_der(chain(&pair.chain_pem)?, key(&pair.key_pem)?, provider);
+    let (chain, key) = (chain(&pair.chain_pem)?, key(&pair.key_pem)?);
+    let bits = rsa_key_bits(&key).filter(|bits| *bits < LEAST_RSA_BITS);
+    let made = CertifiedKey::from_der(chain, key, provider);
     let mut made = made.map_err(|why| match why {
         Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => ContextError::KeyMismatch,
-        Error::General(why) => ContextError::UnusableKey(why),
+        Error::General(why) => ContextError::UnusableKey(match bits {
+            Some(bits) => format!("RSA of {bits} bits, and {LEAST_RSA_BITS} are the least"),
+            None => why,
+        }),
         other => ContextError::Unreadable(other.to_string()),
     })?;
     made.ocsp.clone_from(&pair.ocsp_der);

@@ -2,16 +2,19 @@
 
 use std::net::IpAddr;
 
-use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use webpki::EndEntityCert;
 use x509_cert::der::asn1::{AnyRef, UintRef};
 use x509_cert::der::oid::ObjectIdentifier;
+use x509_cert::der::oid::db::rfc5280::{ANY_EXTENDED_KEY_USAGE, ID_KP_SERVER_AUTH};
 use x509_cert::der::{Decode, SliceReader};
-use x509_cert::ext::pkix::SubjectAltName;
 use x509_cert::ext::pkix::name::GeneralName;
+use x509_cert::ext::pkix::{
+    AuthorityKeyIdentifier, ExtendedKeyUsage, SubjectAltName, SubjectKeyIdentifier,
+};
 use x509_cert::{Certificate, TbsCertificate};
 
-use super::{ContextError, certificates};
+use super::{ContextError, certificates, roots};
 
 /// `rsaEncryption` (RFC 8017 §A.1).
 const RSA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
@@ -27,6 +30,15 @@ pub struct Facts {
     pub not_after_s: u64,
     /// Why others may not believe it.
     pub weakness: Option<String>,
+    /// It may be shown by a server (RFC 5280 §4.2.1.12).
+    pub is_for_servers: bool,
+    /// It may sign others (§4.2.1.9, §4.2.1.3).
+    pub is_authority: bool,
+    /// It names itself as its issuer.
+    pub is_own_issuer: bool,
+    /// Its issuer's name and key are those of the certificate behind it, if there is one: the
+    /// signature itself is not looked at.
+    pub next_is_issuer: bool,
 }
 
 impl Facts {
@@ -35,21 +47,44 @@ impl Facts {
     /// # Errors
     /// [`ContextError`]: the text is no PEM, or what is in it no certificate.
     pub fn read(pem: &[u8]) -> Result<Vec<Self>, ContextError> {
-        certificates::chain(pem)?.iter().map(Self::of).collect()
+        let read = |der: &CertificateDer<'_>| {
+            Certificate::from_der(der).map_err(|why| ContextError::Unreadable(why.to_string()))
+        };
+        let chain = certificates::chain(pem)?.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+        let next = chain.iter().skip(1).map(Some).chain([None]);
+        Ok(chain.iter().zip(next).map(|(each, next)| Self::of(each, next)).collect())
     }
 
-    fn of(der: &CertificateDer<'_>) -> Result<Self, ContextError> {
-        let read = Certificate::from_der(der)
-            .map_err(|why| ContextError::Unreadable(why.to_string()))?
-            .tbs_certificate;
+    fn of(certificate: &Certificate, next: Option<&Certificate>) -> Self {
+        let read = &certificate.tbs_certificate;
         let names = read.get::<SubjectAltName>().ok().flatten();
-        Ok(Self {
+        Self {
             names: names.into_iter().flat_map(|(_, names)| names.0).filter_map(name).collect(),
             not_before_s: read.validity.not_before.to_unix_duration().as_secs(),
             not_after_s: read.validity.not_after.to_unix_duration().as_secs(),
-            weakness: weakness(&read),
-        })
+            weakness: weakness(read),
+            is_for_servers: is_for_servers(read),
+            is_authority: roots::may_sign(certificate),
+            is_own_issuer: read.issuer == read.subject,
+            next_is_issuer: next.is_none_or(|next| is_issuer(&next.tbs_certificate, read)),
+        }
     }
+}
+
+fn is_for_servers(read: &TbsCertificate) -> bool {
+    let fits =
+        |usage: &ObjectIdentifier| [ID_KP_SERVER_AUTH, ANY_EXTENDED_KEY_USAGE].contains(usage);
+    let usage = read.get::<ExtendedKeyUsage>().ok().flatten();
+    usage.is_none_or(|(_, usage)| usage.0.iter().any(fits))
+}
+
+/// By name, and by the identifiers of keys where both tell them (RFC 5280 §4.2.1.1).
+fn is_issuer(by: &TbsCertificate, of: &TbsCertificate) -> bool {
+    let own = by.get::<SubjectKeyIdentifier>().ok().flatten().map(|(_, id)| id.0);
+    let told = of.get::<AuthorityKeyIdentifier>().ok().flatten();
+    let told = told.and_then(|(_, id)| id.key_identifier);
+    let same_key = own.zip(told).is_none_or(|(own, told)| own == told);
+    by.subject == of.issuer && same_key
 }
 
 /// Whether the certificate that begins a PEM text is of a host, or of each under `*.` of one
@@ -67,7 +102,7 @@ pub fn is_for_host(pem: &[u8], host: &str) -> bool {
 }
 
 /// Fewer are not believed any more (CA/Browser Forum, Baseline Requirements §6.1.5).
-const LEAST_RSA_BITS: usize = 2_048;
+pub(super) const LEAST_RSA_BITS: usize = 2_048;
 /// Signatures by way of MD5 and SHA-1: with RSA, DSA and ECDSA.
 const BROKEN: [ObjectIdentifier; 5] = [
     ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.4"),
@@ -91,10 +126,40 @@ fn weakness(read: &TbsCertificate) -> Option<String> {
     (bits < LEAST_RSA_BITS).then(|| format!("has an RSA key of {bits} bits"))
 }
 
+/// How many bits a private RSA key has; `None` of any other. O(1).
+pub(super) fn rsa_key_bits(key: &PrivateKeyDer<'_>) -> Option<usize> {
+    match key {
+        PrivateKeyDer::Pkcs1(key) => rsa_private_bits(key.secret_pkcs1_der()),
+        PrivateKeyDer::Pkcs8(key) => {
+            // RFC 5208 §5: a version, the algorithm, and the key in a string.
+            let outer = AnyRef::from_der(key.secret_pkcs8_der()).ok()?;
+            let mut parts = SliceReader::new(outer.value()).ok()?;
+            AnyRef::decode(&mut parts).ok()?;
+            let algorithm = AnyRef::decode(&mut parts).ok()?;
+            let kind = ObjectIdentifier::decode(&mut SliceReader::new(algorithm.value()).ok()?);
+            let inner = AnyRef::decode(&mut parts).ok()?;
+            kind.is_ok_and(|kind| kind == RSA).then(|| rsa_private_bits(inner.value()))?
+        }
+        _ => None,
+    }
+}
+
+/// RFC 8017 §A.1.2: a version, and then as in a public one.
+fn rsa_private_bits(key: &[u8]) -> Option<usize> {
+    let outer = AnyRef::from_der(key).ok()?;
+    let mut parts = SliceReader::new(outer.value()).ok()?;
+    AnyRef::decode(&mut parts).ok()?;
+    modulus_bits(&mut parts)
+}
+
 /// RFC 8017 §A.1.1: a sequence that begins with the modulus.
 fn rsa_bits(key: &[u8]) -> Option<usize> {
     let outer = AnyRef::from_der(key).ok()?;
-    let modulus = UintRef::decode(&mut SliceReader::new(outer.value()).ok()?).ok()?;
+    modulus_bits(&mut SliceReader::new(outer.value()).ok()?)
+}
+
+fn modulus_bits(parts: &mut SliceReader<'_>) -> Option<usize> {
+    let modulus = UintRef::decode(parts).ok()?;
     let first = modulus.as_bytes().first()?;
     Some(8 * modulus.as_bytes().len() - first.leading_zeros() as usize)
 }

@@ -3,7 +3,9 @@
 use std::cell::Cell;
 use std::sync::Arc;
 
-use rustls::{AlertDescription, CertificateError, Error, OtherError};
+use rustls::{
+    AlertDescription, CertificateError, Error, InvalidMessage, OtherError, PeerIncompatible,
+};
 
 /// What ended a session before, or against, what was agreed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,6 +14,8 @@ pub struct Failure {
     pub alert: Option<&'static str>,
     /// The peer sent it; else it was told the peer.
     pub by_peer: bool,
+    /// The peer spoke something else.
+    pub no_tls: bool,
     /// What was wrong, for people: of what rustls says, nothing that a peer can make longer.
     pub detail: String,
 }
@@ -24,7 +28,19 @@ impl Failure {
     pub(super) fn of(error: &Error, said: &[u8]) -> Self {
         let by_peer = matches!(error, Error::AlertReceived(_));
         let alert = alert_in(said).or_else(|| alert_of(error));
-        Self { alert: alert.and_then(name_of), by_peer, detail: detail_of(error) }
+        let detail = detail_of(error);
+        Self { alert: alert.and_then(name_of), by_peer, no_tls: false, detail }
+    }
+
+    /// Of an answer to our first message: what is no record is another protocol's.
+    pub(super) fn of_first_answer(error: &Error) -> Option<Self> {
+        let is_record = !matches!(error, Error::InvalidMessage(InvalidMessage::InvalidContentType));
+        (!is_record).then(|| Self {
+            alert: None,
+            by_peer: true,
+            no_tls: true,
+            detail: "what answered speaks no TLS".to_owned(),
+        })
     }
 }
 
@@ -92,6 +108,10 @@ fn detail_of(error: &Error) -> String {
                 None => error.to_string(),
             }
         }
+        Error::PeerIncompatible(why) => match of_version(why) {
+            Some(words) => words.to_owned(),
+            None => error.to_string(),
+        },
         other => other.to_string(),
     };
     if told.len() > DETAIL_BYTES {
@@ -99,6 +119,22 @@ fn detail_of(error: &Error) -> String {
         told.truncate(end.unwrap_or(0));
     }
     told
+}
+
+/// What a version has to do with it.
+const fn of_version(why: &PeerIncompatible) -> Option<&'static str> {
+    use PeerIncompatible as P;
+    match why {
+        P::SupportedVersionsExtensionRequired => Some("it speaks no TLS 1.3, the least here"),
+        P::Tls12NotOffered | P::Tls12NotOfferedOrEnabled | P::ServerDoesNotSupportTls12Or13 => {
+            Some("it speaks no TLS of those that are spoken here")
+        }
+        P::ServerTlsVersionIsDisabledByOurConfig => {
+            Some("it speaks an older TLS than the least here")
+        }
+        P::NoCipherSuitesInCommon => Some("it knows no suite of those that are used here"),
+        _ => None,
+    }
 }
 
 /// What other libraries take and this one does not, in words that say what to do.

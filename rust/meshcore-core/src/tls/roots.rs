@@ -141,7 +141,7 @@ fn is_listed(read: &x509_cert::Certificate, lists: &[CertificateList]) -> bool {
 }
 
 /// RFC 5280 §4.2.1.9, §4.2.1.3. One of version 1 says nothing of it, and may.
-fn may_sign(read: &x509_cert::Certificate) -> bool {
+pub(super) fn may_sign(read: &x509_cert::Certificate) -> bool {
     let read = &read.tbs_certificate;
     let constraints = read.get::<BasicConstraints>().ok().flatten();
     let usage = read.get::<KeyUsage>().ok().flatten();

@@ -106,6 +106,13 @@ impl ServerContext {
     }
 }
 
+impl ServerContext {
+    /// How clients are verified that ask for a host.
+    pub(super) fn rule(&self, host: &str) -> &Rule {
+        self.rules.get(host)
+    }
+}
+
 impl Rule {
     fn new(
         spec: &ServerSpec,

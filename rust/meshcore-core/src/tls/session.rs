@@ -6,12 +6,13 @@ use rustls::client::UnbufferedClientConnection;
 use rustls::pki_types::CertificateDer;
 use rustls::server::UnbufferedServerConnection;
 use rustls::{CommonState, HandshakeKind, ProtocolVersion};
+use x509_cert::der::Decode;
 
 use super::hello::{Asked, Hello};
 use super::records::{Words, append, drive, last_words, write};
 use super::server::{Rule, Rules};
 use super::verify::Again;
-use super::{Clock, Failure, Identity};
+use super::{Clock, Failure, Identity, ServerContext};
 use crate::host_map::HostMap;
 
 /// Which TLS was agreed.
@@ -227,7 +228,10 @@ impl Session {
         if let Err(error) = result {
             let said = self.own.len();
             on!(&mut self.side, m => last_words(&mut **m, &mut self.own));
-            self.fail(Failure::of(&error, &self.own[said..]));
+            let failure = Failure::of(&error, &self.own[said..]);
+            let strange =
+                if self.is_unanswered() { Failure::of_first_answer(&error) } else { None };
+            self.fail(strange.unwrap_or(failure));
         }
         if self.closed {
             self.own.clear(); // behind our end nothing is said, not an alert either
@@ -238,6 +242,11 @@ impl Session {
             failed: self.failure.is_some(),
         };
         (told.used, opened)
+    }
+
+    /// Whether this is a client's, and its first message has had no answer that was understood.
+    fn is_unanswered(&self) -> bool {
+        matches!(&self.side, Side::Client(machine) if machine.protocol_version().is_none())
     }
 
     /// The handshake is over. What was resumed is verified as a full handshake does: rustls
@@ -312,6 +321,30 @@ impl Session {
     pub fn agreed(&self) -> Option<Agreed> {
         let asked = self.asked.as_deref();
         on!(&self.side, m => agreed(m, asked)).filter(|_| self.established)
+    }
+
+    /// The host that a client asks for, in lower case, as soon as its first message is whole.
+    #[must_use]
+    pub fn server_name(&self) -> Option<&str> {
+        self.asked.as_deref()
+    }
+
+    /// Whether the client would come in with a whole handshake at another context: one of the same
+    /// listener, in its place. O(verifying).
+    #[must_use]
+    pub fn is_admitted_by(&self, context: &ServerContext) -> bool {
+        let again = context.rule(self.asked.as_deref().unwrap_or_default()).again.as_ref();
+        let chain = on!(&self.side, m => m.peer_certificates());
+        again.is_none_or(|again| again.verify(chain, self.clock.now()).is_ok())
+    }
+
+    /// The last second, since 1970, in which the client's certificate is valid. O(certificate).
+    #[must_use]
+    pub fn certificate_ends_s(&self) -> Option<u64> {
+        let Side::Server(machine) = &self.side else { return None };
+        let leaf = machine.peer_certificates().filter(|_| self.established)?.first()?;
+        let read = x509_cert::Certificate::from_der(leaf).ok()?.tbs_certificate;
+        Some(read.validity.not_after.to_unix_duration().as_secs())
     }
 
     /// Whether the peer is a client that has shown a certificate. O(1).

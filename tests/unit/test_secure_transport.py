@@ -91,6 +91,7 @@ class End:
 
     def __init__(self, made: TlsServer | TlsClient, name: str | None = None) -> None:
         self.wire, self.heard = Wire(), Heard()
+        self.seen_off: list[Wire] = []
         self.tls: SecureTransport
         if isinstance(made, TlsClient):
             self.tls = made.session(name or "a.test", self.heard)
@@ -288,6 +289,51 @@ def test_a_failure_is_told_once_with_its_alert(authority: trustme.CA, server: Tl
         assert isinstance(error, TlsError)
         assert (error.alert, error.by_peer) == ("unknown_ca", by_peer)
         assert error.reason == "tls"
+
+
+class Minding(End):
+    """A server's that lets its clients read alerts."""
+
+    def __init__(self, made: TlsServer) -> None:
+        super().__init__(made)
+        self.tls = made.session(self.heard, self.seen_off.append)
+        self.tls.connection_made(self.wire)
+
+
+def test_behind_an_alert_of_ours_somebody_takes_over(
+    authority: trustme.CA, server: TlsServer
+) -> None:
+    """In the handshake and behind it; the protocol hears of it at once."""
+    early = Minding(server)
+    early.tls.data_received(b"\x16\x03\x01\x00\x02no TLS at all")
+    late, client = Minding(server), TlsClient(TlsTrust(authority.cert_pem.bytes()), None, [], "1.2")
+    peer = End(client)
+    carry(peer, late)
+    peer.tls.write(b"good")
+    (good,) = peer.wire.waiting
+    late.tls.data_received(good + b"\x17\x03\x03\x00\x20" + bytes(32))
+    for end, before in ((early, []), (late, ["made", b"good"])):
+        assert end.seen_off == [end.wire]
+        assert end.wire.waiting, "the alert"
+        assert end.wire.asked == [], "the transport is another's now"
+        *told, error = end.heard.told
+        assert told == before
+        assert isinstance(error, TlsError)
+        assert end.tls.is_closing()
+        end.tls.write(b"nobody")
+        end.tls.close()
+        assert end.wire.asked == []
+
+
+def test_nobody_takes_over_what_the_other_side_has_ended(server: TlsServer) -> None:
+    stranger = TlsTrust(trustme.CA().cert_pem.bytes())
+    client, far = End(TlsClient(stranger, None, [], "1.2")), Minding(server)
+    carry(client, far)
+    assert (far.seen_off, far.wire.asked) == ([], ["close"])
+    full = Minding(server)
+    full.wire.buffered = 1
+    full.tls.data_received(b"no TLS at all")
+    assert (full.seen_off, full.wire.asked) == ([], ["abort"])
 
 
 def test_an_alert_that_is_not_taken_is_not_waited_for(ends: tuple[End, End]) -> None:

@@ -97,7 +97,7 @@ def test_a_handshake_that_fails_tells_both_sides(
         run(go())
     assert logged(capsys) == []  # it was no request
     (told,) = caplog.messages
-    assert told.startswith("listener edge: TLS with ('127.0.0.1', ")
+    assert told.startswith("listener edge: TLS with 127.0.0.1:")
     assert " failed: " in told
 
 

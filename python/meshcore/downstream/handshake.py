@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from typing import TYPE_CHECKING, Final, cast
 
 from meshcore._core import Answer, Reason, misdirected, now_ns
 from meshcore.downstream.first_bytes import FirstBytes
 from meshcore.downstream.http1 import Http1Connection
 from meshcore.downstream.http2 import Http2Connection
+from meshcore.downstream.sockets import end_of
 from meshcore.errors import TlsError
 
 if TYPE_CHECKING:
@@ -53,7 +55,7 @@ class SecureDetection(FirstBytes):
         else:
             connection = Http1Connection(listener)
             if self._hand_over(connection, b""):
-                connection.refuse(Answer.for_reason(Reason.BAD_REQUEST, _PLAIN), now_ns())
+                connection.refuse(Answer.telling(Reason.BAD_REQUEST, _PLAIN), now_ns())
 
     def _admitted(self) -> bool:
         return self._listener.admit_handshake(self, self._socket_peer().key)
@@ -77,19 +79,44 @@ class FailedHandshakes:
     def __init__(self, name: str) -> None:
         self._name = name
         self._since_ns = 0
-        self._came = 0
+        self._told = 0
+        self._left_out: Counter[str] = Counter()  # by why: a few dozen words
 
-    def tell(self, error: TlsError, address: object) -> None:
+    def tell(self, error: TlsError, address: str, server_name: str | None) -> None:
         """Of one. O(1)."""
         now = now_ns()
         if now - self._since_ns >= _SECOND_NS:
-            if self._came > _MOST_TOLD:
-                left_out = self._came - _MOST_TOLD
-                log.info("listener %s: %d more TLS handshakes failed", self._name, left_out)
-            self._since_ns, self._came = now, 0
-        self._came += 1
-        if self._came <= _MOST_TOLD:
-            log.info("listener %s: TLS with %s failed: %s", self._name, address, error)
+            self._tell_left_out()
+            self._since_ns, self._told = now, 0
+        if self._told == _MOST_TOLD:
+            self._left_out[_by_whom(error)] += 1
+            return
+        self._told += 1
+        asked = f", which asks for {server_name}," if server_name is not None else ""
+        said = "" if error.by_peer or error.alert is None else f" (told {error.alert})"
+        why = f"the client says {error}" if error.by_peer else f"{error}{said}"
+        log.info("listener %s: TLS with %s%s failed: %s", self._name, address, asked, why)
+
+    def _tell_left_out(self) -> None:
+        if self._left_out:
+            why = ", ".join(f"{times} of {word}" for word, times in self._left_out.most_common())
+            left_out = self._left_out.total()
+            log.info("listener %s: %d more TLS handshakes failed: %s", self._name, left_out, why)
+            self._left_out.clear()
+
+
+def _by_whom(error: TlsError) -> str:
+    return f"{error.word} by the {'client' if error.by_peer else 'proxy'}"
+
+
+def _address_text(peer: Peer | None, peername: object) -> str:
+    """Whom it is told of: of one that was announced there is the address alone."""
+    if peer is not None:
+        return peer.address
+    host, port = end_of(peername)
+    if host is None:
+        return "a unix socket"
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 class Handshake(asyncio.BaseProtocol):
@@ -142,7 +169,8 @@ class Handshake(asyncio.BaseProtocol):
             listener.stack.handshake_failed(*self._ended)
         else:
             listener.tls_failed(exc)
-            listener.failed_handshakes.tell(exc, transport.get_extra_info("peername"))
+            address = _address_text(self._peer, transport.get_extra_info("peername"))
+            listener.failed_handshakes.tell(exc, address, transport.server_name)
 
     def eof_received(self) -> None:
         """The client left within it."""

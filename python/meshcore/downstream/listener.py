@@ -13,6 +13,7 @@ from meshcore.downstream.handshake import FailedHandshakes, Handshake, SecureDet
 from meshcore.downstream.handshakes import Handshakes
 from meshcore.downstream.http1 import DRAIN_QUIET_NS, LINGER_NS, Http1Connection
 from meshcore.downstream.http2 import Http2Connection
+from meshcore.downstream.parting import Farewell
 from meshcore.downstream.proxy_protocol import ProxyHeader
 from meshcore.downstream.sockets import end_of, stop_serving, until_made, url_of
 
@@ -85,6 +86,7 @@ class Listener:
         # In the order they came, and whether they have a connection's place.
         self._connections: dict[Connection, bool] = {}
         self._handshakes: Handshakes[Shaking] = Handshakes()
+        self._farewells: dict[Farewell, None] = {}
         self.drained_since_ns = 0
         self._ended = False  # the time to drain is over
         self._end_slot: int | None = None  # of the deadlines, once the time to drain is over
@@ -189,7 +191,7 @@ class Listener:
         """TLS for a connection, which tells it to this protocol. Of a listener that has given it up
         meanwhile it is still the last."""
         assert self._last_tls is not None
-        return self._last_tls.session(handshake)
+        return self._last_tls.session(handshake, self.see_off)
 
     @property
     def patience_ns(self) -> int:
@@ -231,7 +233,7 @@ class Listener:
 
     def tls_failed(self, error: TlsError) -> None:
         """Count it, by its alert."""
-        self.stack.handshake_failed(error.alert or "other", error.by_peer)
+        self.stack.handshake_failed(error.word, error.by_peer)
 
     def admit(self, connection: Connection) -> bool:
         """Take a connection in as soon as it is accepted; false when the listener is full, or at
@@ -257,11 +259,26 @@ class Listener:
         self._idle.clear()
         self._handshakes.begin(connection, crowd)
         self.stack.handshake_began()
+        self._shorten_farewells(self.spec.max_handshakes)
         if len(self._handshakes) > self.spec.max_handshakes:
             eldest = self._handshakes.eldest()
             self._end_handshake(eldest)
             eldest.make_place()
         return True
+
+    def see_off(self, transport: asyncio.Transport) -> None:
+        """A client was told by an alert why it is refused: let it read that. It has no place any
+        more, and makes way for any handshake; the two together are no more than those may be."""
+        farewell = Farewell(self, transport)
+        self._connections[farewell] = False
+        self._farewells[farewell] = None
+        self._shorten_farewells(self.spec.max_handshakes + 1)  # its place is about to be free
+
+    def _shorten_farewells(self, most: int) -> None:
+        while self._farewells and len(self._farewells) + len(self._handshakes) > most:
+            eldest = next(iter(self._farewells))
+            del self._farewells[eldest]
+            eldest.abort()
 
     def announced_handshake(self, connection: Shaking, crowd: int) -> None:
         """It is known now whose handshake is to come."""
@@ -298,6 +315,8 @@ class Listener:
     def _forget(self, connection: Connection) -> None:
         if self._connections.pop(connection):
             self.stack.disconnected()
+        elif isinstance(connection, Farewell):
+            self._farewells.pop(connection, None)
         else:
             self._end_handshake(connection)
         if not self._connections:

@@ -10,22 +10,26 @@ as well. So the reset waits until the client has what was written, for as long a
 
 from __future__ import annotations
 
+import asyncio
 import struct
 from fcntl import ioctl
 from termios import TIOCOUTQ
 from typing import TYPE_CHECKING, Final
 
+from meshcore._core import now_ns
 from meshcore.downstream.deadlines import NEVER
 from meshcore.downstream.reset import reset_on_close
 from meshcore.wire.half_closed import end_writing
 
 if TYPE_CHECKING:
-    import asyncio
+    from meshcore.downstream.listener import Listener
 
 # What the loop itself has to do at a close has so long.
 CLOSE_NS: Final = 2_000_000_000
 # How often the kernel is asked how much the client has not taken yet.
 LOOK_NS: Final = 100_000_000
+# So long a client has to read the alert that refuses it, and to close.
+ALERT_NS: Final = 2_000_000_000
 
 
 def unsent_bytes(transport: asyncio.Transport) -> int:
@@ -93,3 +97,40 @@ class Parting:
         else:
             self._transport.abort()  # all has gone out
         return NEVER
+
+
+class Farewell(asyncio.Protocol):
+    """Reads on behind an alert until the client closes: one that still sends, as those of TLS 1.3
+    do that ask behind their handshake, would else be reset, and fail before it has read why."""
+
+    __slots__ = ("_listener", "_slot", "_transport")
+
+    def __init__(self, listener: Listener, transport: asyncio.Transport) -> None:
+        self._listener = listener
+        self._transport = transport
+        self._slot = listener.deadlines.add(self, now_ns() + ALERT_NS)
+        transport.set_protocol(self)
+        transport.resume_reading()
+        end_writing(transport)
+
+    def data_received(self, data: bytes) -> None:
+        """It is dropped."""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The client has read it, or is gone."""
+        self._listener.deadlines.remove(self._slot)
+        self._listener.leave(self)
+
+    def on_deadline(self, now: int) -> None:
+        """It had its time."""
+        self.abort()
+
+    def drain(self, now: int) -> None:
+        """It asks for nothing any more."""
+
+    def end(self, now: int) -> None:
+        """It ends by itself, and soon."""
+
+    def abort(self) -> None:
+        """Cut it."""
+        self._transport.abort()

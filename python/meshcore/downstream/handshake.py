@@ -153,6 +153,8 @@ class Handshake(asyncio.BaseProtocol):
         connection.adopt(cast("asyncio.Transport", secure))
         if not has_room:
             connection.abort()
+        elif secure.is_certified:
+            listener.certified.add(connection, secure)
         connection.peer = secure.verified_peer(self._peer or connection.peer)
         if secure.is_certified:
             connection.peer = secure.certified(connection.peer)

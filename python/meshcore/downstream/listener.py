@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from meshcore._core import now_ns
 from meshcore.codec.engines import server_engine
+from meshcore.downstream.certified import Certified
 from meshcore.downstream.detect import Detection
 from meshcore.downstream.handshake import FailedHandshakes, Handshake, SecureDetection
 from meshcore.downstream.handshakes import Handshakes
@@ -86,6 +87,7 @@ class Listener:
         # In the order they came, and whether they have a connection's place.
         self._connections: dict[Connection, bool] = {}
         self._handshakes: Handshakes[Shaking] = Handshakes()
+        self.certified = Certified()
         self._farewells: dict[Farewell, None] = {}
         self.drained_since_ns = 0
         self._ended = False  # the time to drain is over
@@ -148,7 +150,14 @@ class Listener:
         before = self.spec
         self._tls, self._last_tls = tls, tls or self._last_tls
         self._set(spec)
+        if spec.tls != before.tls:
+            self.certified.judge_again()
         return _begins(spec) != _begins(before)
+
+    def sweep(self, now: int, unix_s: float) -> None:
+        """Drain connections whose client would not come in any more."""
+        if self._tls is not None:
+            self.certified.look(now, unix_s, self._tls)
 
     async def reopen(self) -> None:
         """Accept with new servers; each begins before the old one of its queue stops."""
@@ -313,6 +322,7 @@ class Listener:
             self._forget(connection)
 
     def _forget(self, connection: Connection) -> None:
+        self.certified.discard(connection)
         if self._connections.pop(connection):
             self.stack.disconnected()
         elif isinstance(connection, Farewell):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -260,6 +261,9 @@ class Worker:
         now = now_ns()
         self.pools.sweep(now)
         self._engine.report(now)
+        unix_s = time.time()
+        for listener in self.listeners.values():
+            listener.sweep(now, unix_s)
         self.pools.forget(self._engine.oldest_version)
         for listener, until in list(self._leaving.items()):
             if not listener.connections and now - listener.drained_since_ns >= SETTLED_NS:

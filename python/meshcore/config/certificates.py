@@ -48,13 +48,24 @@ def _trust(path: _Path, trust: object, folder: Path | None) -> Iterator[Fault]:
     for name, files in domains.items() if isinstance(domains, dict) else ():
         for at, file in _each((*path, "trust_domains", name), files):
             yield from _authorities(at, file, folder)
-    for at, file in _each((*path, "crl"), trust.get("crl")):
-        yield from _lists(at, file, folder)
+    yield from _all_lists((*path, "crl"), trust.get("crl"), folder)
 
 
 def _clients(path: _Path, tls: dict[str, Any], folder: Path | None) -> Iterator[Fault]:
     yield from _authorities((*path, "client_ca"), tls.get("client_ca"), folder)
     yield from _trust((*path, "client_auth"), tls.get("client_auth"), folder)
+
+
+def _all_lists(path: _Path, files: object, folder: Path | None) -> Iterator[Fault]:
+    each = _each(path, files)
+    faults = [fault for at, file in each for fault in _lists(at, file, folder)]
+    yield from faults
+    if faults or len(each) < 2:
+        return
+    read = (_read(at, name) for at, file in each if (name := _file(file, folder)) is not None)
+    found = tls_lists_fault(b"\n".join(x for x in read if isinstance(x, bytes)))
+    if found is not None:
+        yield Fault(path, found[1])
 
 
 def _each(path: _Path, files: object) -> list[tuple[_Path, object]]:

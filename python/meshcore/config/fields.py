@@ -93,6 +93,18 @@ def _host_pattern(text: str) -> str:
     return name
 
 
+def _server_name(text: str) -> str:
+    """``example.com`` or ``*.example.com``: what SNI can ask for (RFC 6066 §3)."""
+    name = _host_pattern(text)
+    if name == "*":
+        raise HintedError("every name is no name", "tls.cert is shown for all that sni has not")
+    if name.endswith(".*"):
+        raise ValueError(f"no certificate is of {name}: *.example.com stands for one label")
+    if name.startswith("[") or re.fullmatch(r"[\d.]+", name):
+        raise HintedError("clients ask for names, never for addresses", "tls.cert is shown then")
+    return name
+
+
 def _authority(text: str) -> str:
     """A host to send, with or without port."""
     bare = re.sub(r":\d{1,5}$", "", text)
@@ -385,6 +397,7 @@ EndpointAddress = Annotated[
 
 Name = Annotated[str, AfterValidator(_name)]
 HostPattern = Annotated[str, AfterValidator(_host_pattern)]
+ServerName = Annotated[str, AfterValidator(_server_name)]
 Authority = Annotated[str, AfterValidator(_authority)]
 MatchedField = Annotated[str, AfterValidator(lambda text: _judged_name(text, "use match.host"))]
 CountedField = Annotated[str, AfterValidator(lambda text: _judged_name(text, "write key: host"))]

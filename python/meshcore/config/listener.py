@@ -16,9 +16,9 @@ from meshcore.config.fields import (
     FileMode,
     FilePath,
     HeadSize,
-    HostPattern,
     Model,
     Off,
+    ServerName,
     Size,
     Switch,
     duration,
@@ -70,10 +70,25 @@ class ClientsCertificate(Certificate):
         return self.client_auth or (ClientAuth(ca=[self.client_ca]) if self.client_ca else None)
 
 
+def _distinct_names(sni: object) -> object:
+    """Of two spellings of a name one would be left out, with who may ask for it."""
+    seen: dict[str, str] = {}
+    for name in sni if isinstance(sni, dict) else ():
+        if isinstance(name, str) and (first := seen.setdefault(_plain(name), name)) != name:
+            raise ValueError(f"{first} and {name} are one name")
+    return sni
+
+
+def _plain(name: str) -> str:
+    return name.lower().removesuffix(".")
+
+
 class ListenerTls(TlsVersions, ClientsCertificate):
     """TLS towards clients. `cert` and `key` serve every name that `sni` does not."""
 
-    sni: dict[HostPattern, ClientsCertificate] = Field(
+    sni: Annotated[
+        dict[ServerName, ClientsCertificate], BeforeValidator(_distinct_names)
+    ] = Field(
         default_factory=dict,
         description="Further certificates by server name: `api.example.com` or `*.example.com`; "
         "who asks for one that has clients of its own comes in by that alone.",

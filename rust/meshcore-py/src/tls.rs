@@ -300,6 +300,7 @@ const fn word(error: &ContextError) -> &'static str {
         ContextError::UnusableRoots(_) => "unusable_roots",
         ContextError::BadStaple(_) => "bad_staple",
         ContextError::NoList => "no_list",
+        ContextError::TwoLists(_) => "two_lists",
         ContextError::BadName(_) => "bad_name",
     }
 }

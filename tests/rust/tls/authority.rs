@@ -28,11 +28,16 @@ impl Authority {
 
     /// One that ends on the first day of that year.
     pub(crate) fn until(year: i32) -> Self {
-        let mut params = CertificateParams::new(Vec::new()).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         // Of two of one name a chain would be a matter of signatures alone.
         let number = MADE.fetch_add(1, Ordering::Relaxed);
-        params.distinguished_name.push(DnType::CommonName, format!("authority {number}"));
+        Self::called(&format!("authority {number}"), year)
+    }
+
+    /// One of several of a name.
+    pub(crate) fn called(name: &str, year: i32) -> Self {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.distinguished_name.push(DnType::CommonName, name);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         valid(&mut params, year);
         Self(CertifiedIssuer::self_signed(params, key(&PKCS_ECDSA_P256_SHA256)).unwrap())

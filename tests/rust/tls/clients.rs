@@ -116,3 +116,42 @@ fn a_name_has_a_rule_of_its_own() {
     let nobody = Ends::new(&of(None), &server, "a.example").shake(1_000);
     assert_eq!(nobody.server.failure().alert, Some("certificate_required"));
 }
+
+/// Each of these could be above each: every order of them was tried, for a second and a half.
+#[test]
+fn a_chain_of_one_name_is_not_tried_in_every_order() {
+    let strangers: Vec<_> = (0..12).map(|_| Authority::called("nobody", 2_030)).collect();
+    let mut pair = strangers[0].client("web", 2_027);
+    strangers.iter().for_each(|each| pair.chain_pem.extend(each.pem()));
+    let known = Authority::new();
+    let both = both(&known, ClientAuth::Require(known.roots()), Some(pair));
+    let failure = both.server.failure();
+    assert_eq!(failure.alert, Some("unknown_ca"), "and not that there were too many");
+}
+
+#[test]
+fn two_lists_of_an_issuer_are_refused() {
+    let authority = Authority::new();
+    let both = [authority.list(7), authority.list(8)].concat();
+    let refused = meshcore_core::tls::check_lists(&both).unwrap_err();
+    assert!(refused.to_string().starts_with("two revocation lists of CN=authority"), "{refused}");
+    let trust = Trust::from(Roots::from_pem(&authority.pem(), &both).unwrap());
+    let spec = server_spec(vec![authority.host("a.example")]);
+    let spec = ServerSpec { clients: ClientAuth::Require(trust), ..spec };
+    assert!(crate::pair::try_server(&spec).is_err());
+    let other = Authority::new();
+    let of_two = [authority.list(7), other.list(7)].concat();
+    assert_eq!(meshcore_core::tls::check_lists(&of_two).unwrap().len(), 2);
+}
+
+#[test]
+fn a_certificate_that_was_given_needs_a_list_in_force_too() {
+    let authority = Authority::new();
+    let client = authority.client("web", 2_027);
+    let with = |year| Roots::from_pem(&client.chain_pem, &authority.list_until(8, year)).unwrap();
+    let comes =
+        |roots: Roots| both(&authority, ClientAuth::Require(roots.into()), Some(client.clone()));
+    comes(with(2_027)).assert_whole();
+    assert_eq!(comes(with(2_026)).server.failure().alert, Some("unknown_ca"));
+    comes(with(2_026).using_expired_lists()).assert_whole();
+}

@@ -293,3 +293,26 @@ fn a_name_that_no_certificate_has_is_an_error_at_once() {
     assert!(client.session("not a name").is_err());
     assert!(client.session("127.0.0.1").is_ok());
 }
+
+/// Whoever dribbles it holds no more, in whatever records it comes.
+#[test]
+fn a_first_message_has_a_bound() {
+    let spec = server_spec(vec![Authority::new().host("a.example")]);
+    let mut session = server(&spec).session().unwrap();
+    // A ClientHello that says that it has 60,000 bytes, in records of one.
+    let hello = [&[1, 0, 0xea, 0x60, 3, 3][..], &[7; 60_000]].concat();
+    let mut sent = 0;
+    for byte in hello {
+        let opened = session.receive(&mut [22, 3, 1, 0, 1, byte], &mut Vec::new());
+        sent += 6;
+        if opened.failed {
+            break;
+        }
+        assert!(session.held() <= 32 * 1024);
+    }
+    assert!(sent <= 33 * 1024, "{sent}");
+    assert_eq!(session.take_output(), [21, 3, 3, 0, 2, 2, 50]);
+    let failure = session.failure().unwrap();
+    assert_eq!(failure.alert, Some("decode_error"));
+    assert_eq!(failure.detail, "the client's first message is too long");
+}

@@ -21,6 +21,8 @@ pub enum ContextError {
     BadStaple(String),
     /// There is no revocation list in a text.
     NoList,
+    /// There are two of this issuer, of which only one would be looked at.
+    TwoLists(String),
     /// What cannot be verified as a server's name.
     BadName(String),
 }
@@ -36,6 +38,9 @@ impl fmt::Display for ContextError {
             Self::UnusableRoots(why) => write!(f, "verifies nothing: {why}"),
             Self::BadStaple(why) => f.write_str(why),
             Self::NoList => f.write_str("no revocation list in it"),
+            Self::TwoLists(issuer) => {
+                write!(f, "two revocation lists of {issuer}: give the newest alone")
+            }
             Self::BadName(name) => write!(f, "{name:?} is no server's name"),
         }
     }

@@ -7,6 +7,8 @@
 
 use std::time::Duration;
 
+use foldhash::fast::RandomState;
+use hashbrown::HashMap;
 use rustls::RootCertStore;
 use rustls::crypto::WebPkiSupportedAlgorithms;
 use rustls::pki_types::pem::PemObject;
@@ -23,6 +25,9 @@ use x509_cert::der::oid::db::rfc5280::ANY_EXTENDED_KEY_USAGE;
 use x509_cert::ext::pkix::{BasicConstraints, ExtendedKeyUsage, KeyUsage};
 
 use super::{ContextError, certificates, failure};
+
+/// So many certificates of one subject are looked at in a chain.
+const SAME_NAME: usize = 2;
 
 /// Those who may sign, and what they have taken back.
 #[derive(Clone, Debug, Default)]
@@ -93,6 +98,7 @@ impl Roots {
     pub(super) fn compile(&self, now: UnixTime) -> Result<Verified, ContextError> {
         let mut lists = Vec::with_capacity(self.lists.len());
         let mut revoked = Vec::with_capacity(self.lists.len());
+        one_of_each_issuer(&self.lists)?;
         for each in &self.lists {
             lists.push(OwnedCertRevocationList::from_der(each).map_err(unusable)?.into());
             revoked.push(CertificateList::from_der(each).map_err(unusable)?);
@@ -106,7 +112,7 @@ impl Roots {
             if may_sign(&read) && is_in_date(&read, now).is_ok() {
                 store.add(each.clone()).map_err(unusable)?;
             }
-            given.push(each.clone());
+            given.push(Given { der: each.clone(), list_due: list_due(&read, &revoked) });
         }
         Ok(Verified { store, given, lists, uses_expired_lists: self.uses_expired_lists })
     }
@@ -117,17 +123,34 @@ impl Roots {
 /// # Errors
 /// [`ContextError`].
 pub fn check_lists(pem: &[u8]) -> Result<Vec<Option<u64>>, ContextError> {
-    let lists = CertificateRevocationListDer::pem_slice_iter(pem);
+    let lists: Result<Vec<_>, _> = CertificateRevocationListDer::pem_slice_iter(pem).collect();
+    let lists = lists.map_err(|why| ContextError::Unreadable(why.to_string()))?;
     let ends: Result<Vec<_>, _> = lists
+        .iter()
         .map(|list| {
-            let list = list.map_err(|why| ContextError::Unreadable(why.to_string()))?;
-            OwnedCertRevocationList::from_der(&list).map_err(unusable)?;
-            let read = CertificateList::from_der(&list).map_err(unusable)?;
+            OwnedCertRevocationList::from_der(list).map_err(unusable)?;
+            let read = CertificateList::from_der(list).map_err(unusable)?;
             Ok(read.tbs_cert_list.next_update.map(|end| end.to_unix_duration().as_secs()))
         })
         .collect();
     let ends = ends?;
+    one_of_each_issuer(&lists)?;
     if ends.is_empty() { Err(ContextError::NoList) } else { Ok(ends) }
+}
+
+/// Of several lists of one issuer webpki looks at the first alone, and what only another takes back
+/// would come in. By name: a list does not tell by which key of its issuer it counts.
+fn one_of_each_issuer(lists: &[CertificateRevocationListDer<'_>]) -> Result<(), ContextError> {
+    let mut seen: Vec<String> = Vec::with_capacity(lists.len());
+    for list in lists {
+        let issuer = CertificateList::from_der(list).map_err(unusable)?.tbs_cert_list.issuer;
+        let issuer = issuer.to_string();
+        if seen.contains(&issuer) {
+            return Err(ContextError::TwoLists(issuer));
+        }
+        seen.push(issuer);
+    }
+    Ok(())
 }
 
 /// webpki does not look for those that are given in lists.
@@ -138,6 +161,12 @@ fn is_listed(read: &x509_cert::Certificate, lists: &[CertificateList]) -> bool {
         list.issuer == read.issuer
             && revoked.into_iter().any(|each| each.serial_number == read.serial_number)
     })
+}
+
+fn list_due(read: &x509_cert::Certificate, lists: &[CertificateList]) -> Option<u64> {
+    let lists = lists.iter().map(|list| &list.tbs_cert_list);
+    let own = lists.filter(|list| list.issuer == read.tbs_certificate.issuer);
+    own.filter_map(|list| list.next_update).map(|end| end.to_unix_duration().as_secs()).min()
 }
 
 /// RFC 5280 §4.2.1.9, §4.2.1.3. One of version 1 says nothing of it, and may.
@@ -176,11 +205,19 @@ pub(super) struct Usage {
     pub(super) stands_for: bool,
 }
 
+/// A certificate that is believed as it is.
+#[derive(Debug)]
+struct Given {
+    der: CertificateDer<'static>,
+    /// Until when its issuer's revocation list holds, in seconds since 1970, if there is one.
+    list_due: Option<u64>,
+}
+
 /// Roots that were made ready.
 #[derive(Debug)]
 pub(super) struct Verified {
     store: RootCertStore,
-    given: Vec<CertificateDer<'static>>,
+    given: Vec<Given>,
     lists: Vec<CertRevocationList<'static>>,
     uses_expired_lists: bool,
 }
@@ -201,10 +238,14 @@ impl Verified {
         now: UnixTime,
         known: &WebPkiSupportedAlgorithms,
     ) -> Result<(), Error> {
-        if self.given.iter().any(|each| each == leaf) {
+        if let Some(given) = self.given.iter().find(|each| each.der == *leaf) {
+            if !self.uses_expired_lists && given.list_due.is_some_and(|due| now.as_secs() > due) {
+                return Err(Error::InvalidCertificate(CertificateError::UnknownIssuer));
+            }
             return may_be_used(leaf, usage.oid, now);
         }
         let read = EndEntityCert::try_from(leaf).map_err(failure::of_webpki)?;
+        let rest = &few_of_each_name(rest);
         let lists: Vec<_> = self.lists.iter().collect();
         let revocation = RevocationOptionsBuilder::new(&lists).ok().map(|options| {
             let expired = if self.uses_expired_lists {
@@ -223,6 +264,22 @@ impl Verified {
             .map(|_| ())
             .map_err(failure::of_webpki)
     }
+}
+
+/// Of certificates of one subject the first two: as many as a change of an authority's key has.
+///
+/// webpki tries every order of them, and reads them again each time: a dozen of one name, which
+/// anybody can make, took a second and a half. Now each step of a path has two ways, and a path six
+/// steps.
+fn few_of_each_name<'a>(rest: &[CertificateDer<'a>]) -> Vec<CertificateDer<'a>> {
+    let mut seen: HashMap<Vec<u8>, usize, RandomState> = HashMap::default();
+    let is_one_of_few = |each: &&CertificateDer<'_>| {
+        let Ok(read) = EndEntityCert::try_from(*each) else { return false };
+        let of_name = seen.entry(read.subject().to_vec()).or_default();
+        *of_name += 1;
+        *of_name <= SAME_NAME
+    };
+    rest.iter().filter(is_one_of_few).cloned().collect()
 }
 
 /// What webpki looks at behind a chain (RFC 5280 §4.1.2.5, §4.2.1.12).

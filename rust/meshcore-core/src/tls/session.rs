@@ -15,6 +15,12 @@ use super::verify::Again;
 use super::{Clock, Failure, Identity, ServerContext};
 use crate::host_map::HostMap;
 
+/// The most of a client's first message, with the heads of its records, while it is not whole: it
+/// is kept for whoever says nothing more, before anybody is known. Those of today have 2 KiB.
+const HELLO_BYTES: usize = 32 * 1024;
+/// A fatal alert in the clear (RFC 8446 §6).
+const DECODE_ERROR: [u8; 7] = [21, 3, 3, 0, 2, 2, 50];
+
 /// Which TLS was agreed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Version {
@@ -142,7 +148,7 @@ impl Session {
         if !self.takes() {
             return Opened::default();
         }
-        if self.hello.is_some() && !self.read_hello(data) {
+        if self.hello.is_some() && !self.read_hello(data) && self.failure.is_none() {
             return Opened::default();
         }
         if self.failure.is_some() {
@@ -177,6 +183,17 @@ impl Session {
     fn read_hello(&mut self, data: &[u8]) -> bool {
         let Some(hello) = &mut self.hello else { return true };
         match hello.read(data) {
+            Asked::Incomplete if self.rest.len() + data.len() > HELLO_BYTES => {
+                self.own.extend_from_slice(&DECODE_ERROR);
+                self.hello = None;
+                self.fail(Failure {
+                    alert: Some("decode_error"),
+                    by_peer: false,
+                    no_tls: false,
+                    detail: "the client's first message is too long".to_owned(),
+                });
+                false
+            }
             Asked::Incomplete => {
                 self.rest.extend_from_slice(data);
                 false

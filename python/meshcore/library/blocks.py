@@ -23,7 +23,7 @@ from weakref import ref
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import FrameType
+    from types import CodeType, FrameType
 
     from meshcore._core import Permit
 
@@ -153,7 +153,13 @@ class Blocks:
         ``counted``: the kind of those that are only counted, if there are any. If it is one of
         them, whether its outcome counts. O(1) by frame, O(nesting) by context, else O(blocks).
         """
-        block = claim[0] if claim else self._of_frame(claim, frame) or self._of_context(claim)
+        block = (
+            claim[0]
+            if claim
+            else self._of_frame(claim, frame)
+            or self._of_stack(claim, frame)
+            or self._of_context(claim)
+        )
         if block is not None:
             return block
         kinds = {each.kind for each in list(self._others)}
@@ -206,13 +212,24 @@ class Blocks:
                 return block
         return None
 
+    def _of_stack(self, claim: list[Block], frame: FrameType) -> Block | None:
+        """The last that the `ExitStack` entered which leaves, in whatever context."""
+        exits = _exits_of(frame, _LEAVING)
+        if exits is None:
+            return None
+        for block in reversed(list(self._others)):
+            if block.exits is not None and block.exits() is exits and self._take(claim, block):
+                return block
+        return None
+
     def _of_context(self, claim: list[Block]) -> Block | None:
         """The last of those without a frame that this very context entered, not one that it is a
         copy of."""
         top = block = self._top.get()
         while block is not None:
             token = block.token
-            if block.frame is None and token is not None and block in self._others:
+            is_known = block.frame is not None or block.exits is not None
+            if not is_known and token is not None and block in self._others:
                 try:
                     self._top.reset(token)
                     self._top.set(top)
@@ -226,7 +243,8 @@ class Blocks:
 
     def _any(self, claim: list[Block]) -> Block | None:
         """One of those without a frame, the oldest first; with one, if there is no other."""
-        for block in list(self._others):
+        # A stack finds its own.
+        for block in sorted(list(self._others), key=lambda block: block.exits is not None):
             if self._take(claim, block):
                 return block
         for frame in list(self._by_frame):
@@ -252,10 +270,14 @@ def caller() -> FrameType:
 def _exits(frame: FrameType, gone: Callable[[object], object]) -> ref[Any] | None:
     """Those of the `ExitStack` whose method this is. `pop_all` hands them on, so they are gone when
     nobody leaves what they note."""
-    if frame.f_code not in _STACKING:
-        return None
-    exits = getattr(frame.f_locals.get("self"), "_exit_callbacks", None)
+    exits = _exits_of(frame, _STACKING)
     return None if exits is None else ref(exits, gone)
+
+
+def _exits_of(frame: FrameType, methods: set[CodeType]) -> Any:
+    if frame.f_code not in methods:
+        return None
+    return getattr(frame.f_locals.get("self"), "_exit_callbacks", None)
 
 
 def _is_between(entering: FrameType) -> bool:

@@ -13,8 +13,8 @@ from typing import Any
 from meshcore.library.blocks import _LEAVING, _STACKING
 
 LIBRARY = f"{os.sep}meshcore{os.sep}library{os.sep}"
-# What else is broken off: an `ExitStack`, and a clock of a program's own.
-OTHERS = _STACKING | _LEAVING
+# What else is broken off: an `ExitStack`, if that is asked for, and a clock of a program's own.
+STACKS = _STACKING | _LEAVING
 CLOCK = "clock_of_its_own"
 
 
@@ -25,14 +25,16 @@ class Interrupted(BaseException):
 class Handler:
     """Raises before the instruction of this number, of all that this thread does in the library."""
 
-    def __init__(self, at: int) -> None:
-        self.left = at
+    def __init__(self, at: int, stacks: bool) -> None:
+        self.left, self.stacks = at, stacks
 
     def frame(self, frame: FrameType, _event: str, _arg: object) -> Any:
         code = frame.f_code
         # A statement `with breaker:` ends by instructions among which no handler runs; what they
         # call is tried.
-        known = LIBRARY in code.co_filename or code in OTHERS or code.co_name == CLOCK
+        known = (
+            LIBRARY in code.co_filename or (self.stacks and code in STACKS) or code.co_name == CLOCK
+        )
         if not known or code.co_qualname.startswith("_of_coroutine."):
             return None
         frame.f_trace_opcodes, frame.f_trace_lines = True, False
@@ -46,9 +48,9 @@ class Handler:
         return self.instruction
 
 
-def interrupted(at: int, work: Callable[[], object]) -> BaseException | None:
+def interrupted(at: int, work: Callable[[], object], stacks: bool = False) -> BaseException | None:
     """What that raised; `None` if it was over before."""
-    handler = Handler(at)
+    handler = Handler(at, stacks)
     before = sys.gettrace()
     gc.disable()  # what is found would be broken off in an order of its own
     sys.settrace(handler.frame)

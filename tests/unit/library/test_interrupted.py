@@ -352,7 +352,7 @@ def test_the_blocks_of_a_breaker(use: Callable[..., Any], shared: bool, state: s
         if state == "half_open":
             breaker.acquire().failure()
             now += 2_000_000_000
-        error = interrupted(at, lambda: run(use, breaker))
+        error = interrupted(at, lambda: run(use, breaker), stacks=True)
         del_frames(error)
         assert not breaker._blocks._by_frame
         assert not breaker._blocks._others

@@ -86,9 +86,7 @@ def _plain(name: str) -> str:
 class ListenerTls(TlsVersions, ClientsCertificate):
     """TLS towards clients. `cert` and `key` serve every name that `sni` does not."""
 
-    sni: Annotated[
-        dict[ServerName, ClientsCertificate], BeforeValidator(_distinct_names)
-    ] = Field(
+    sni: Annotated[dict[ServerName, ClientsCertificate], BeforeValidator(_distinct_names)] = Field(
         default_factory=dict,
         description="Further certificates by server name: `api.example.com` or `*.example.com`; "
         "who asks for one that has clients of its own comes in by that alone.",

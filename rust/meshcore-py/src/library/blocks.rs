@@ -4,6 +4,8 @@ use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use meshcore_core::admission::BreakerPermit;
 use meshcore_core::time::Nanos;
+use pyo3::PyErr;
+use pyo3::exceptions::PyRuntimeError;
 
 use super::permit::Held;
 use super::random::process;
@@ -106,4 +108,8 @@ impl Blocks {
             self.known.fetch_sub(1, Ordering::Relaxed);
         }
     }
+}
+
+pub(super) fn not_entered() -> PyErr {
+    PyRuntimeError::new_err("the breaker's block was not entered here")
 }

@@ -4,13 +4,13 @@ use meshcore_core::admission::{Breaker, BreakerPermit, Endpoints, Outcome, Weigh
 use meshcore_core::segment::Block;
 use meshcore_core::snapshot;
 use meshcore_core::time::Nanos;
-use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::exceptions::PyValueError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple, PyType};
 
 use super::Words;
-use super::blocks::Blocks;
+use super::blocks::{self, Blocks};
 use super::causes::Causes;
 use super::clock::Clock;
 use super::counts::Counts;
@@ -261,10 +261,6 @@ impl BreakerCore {
     }
 }
 
-pub(super) fn not_entered() -> PyErr {
-    PyRuntimeError::new_err("the breaker's block was not entered here")
-}
-
 /// What judges ends of calls: classes of failures, a function that knows better, and one for results.
 type Judging<'py> = (Bound<'py, PyTuple>, Option<Py<PyAny>>, Option<Py<PyAny>>);
 /// Listeners to calls and to changes, each with what makes that which they are told.
@@ -385,7 +381,7 @@ impl BreakerCore {
         if this.blocks.any_known() {
             return Self::exit_known(slf, raised);
         }
-        Self::end(slf, this.blocks.leave().ok_or_else(not_entered)?, raised)
+        Self::end(slf, this.blocks.leave().ok_or_else(blocks::not_entered)?, raised)
     }
 
     #[pyo3(name = "_lose")]

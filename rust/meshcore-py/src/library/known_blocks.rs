@@ -5,7 +5,8 @@ use meshcore_core::time::Nanos;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyTuple};
 
-use super::breaker::{BreakerCore, not_entered};
+use super::blocks::not_entered;
+use super::breaker::BreakerCore;
 use super::permit::{Held, Permit};
 use super::surely::surely;
 

@@ -235,7 +235,8 @@ async def serving(bench: Bench, row: Row) -> AsyncIterator[None]:
         bench.port = origin.port
         bench.mesh.upstream["endpoints"] = [f"127.0.0.1:{bench.port}"]
         row.mesh(bench)
-        async with Proxy(load_text(str(bench.mesh)), layers={"a:Probe": bench.probe}) as proxy:
+        layers = {"a:Probe": bench.probe} if row.probe is not None else {}
+        async with Proxy(load_text(str(bench.mesh)), layers=layers) as proxy:
             bench.proxy = proxy
             yield
         assert gauges(proxy) == {}

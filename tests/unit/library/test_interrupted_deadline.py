@@ -4,7 +4,8 @@ off, no block is left behind, and nobody is cut off by one that is over."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import gc
+from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, ExitStack
 from typing import Any
 
@@ -21,6 +22,13 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left_to_other_tests() -> Iterator[None]:
+    """Such a coroutine would be told of in the test that happens to collect it."""
+    yield
+    gc.collect()
 
 
 def block(deadline: Deadline) -> None:

@@ -18,7 +18,7 @@ use self::calls::{ask, close, end, part, say, send, set_full, tell};
 use crate::clock::unix_ms;
 use crate::engine::Peer;
 use crate::errors::tls_error;
-use crate::tls::TlsServer;
+use crate::tls::{TlsServer, certified_by};
 use crate::tls_scratch::{SCRATCH, emptied};
 
 #[pyclass(module = "meshcore._core")]
@@ -122,7 +122,7 @@ impl SecureTransport {
 
     fn certificate(&self) -> Option<Certified> {
         let identity = self.session.client_identity()?;
-        Some(Certified::of(identity, self.session.own_uri()))
+        Some(certified_by(identity, self.session.own_uri()))
     }
 
     fn inner<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyAny>> {

@@ -6,6 +6,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use meshcore_core::exchange::Certified;
 use meshcore_core::tls::{
     self, ClientAuth, ClientContext, ClientSpec, Clock, ContextError, Facts, Pair, Roots, Rules,
     ServerContext, ServerSpec, Trust, Version,
@@ -342,5 +343,16 @@ impl TlsClient {
         self.1.set(unix_ms() / 1000);
         let session = self.0.session(server_name).map_err(refused)?;
         Ok(SecureTransport::new(session, self.1.clone(), protocol, None))
+    }
+}
+
+/// What a client's certificate says of it; `own`: by which URI we were known to it.
+pub(crate) fn certified_by(identity: tls::Identity, own: Option<&str>) -> Certified {
+    Certified {
+        identity: identity.name(),
+        names: identity.names(),
+        element: identity.forwarded(own),
+        subject: identity.subject,
+        fingerprint: identity.fingerprint,
     }
 }

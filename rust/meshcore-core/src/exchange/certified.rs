@@ -3,7 +3,6 @@
 use super::client_address::Client;
 use crate::head::RequestHead;
 use crate::snapshot::ForwardedCert;
-use crate::tls::Identity;
 
 const FORWARDED: &[u8] = b"x-forwarded-client-cert";
 
@@ -20,20 +19,6 @@ pub struct Certified {
     pub fingerprint: String,
     /// The same as an element of `x-forwarded-client-cert`.
     pub element: String,
-}
-
-impl Certified {
-    /// What it says of a client; `own`: by which URI we were known to it.
-    #[must_use]
-    pub fn of(identity: Identity, own: Option<&str>) -> Self {
-        Self {
-            identity: identity.name(),
-            names: identity.names(),
-            element: identity.forwarded(own),
-            subject: identity.subject,
-            fingerprint: identity.fingerprint,
-        }
-    }
 }
 
 impl ForwardedCert {

@@ -113,7 +113,7 @@ pub(super) fn last_words<M: Records>(machine: &mut M, own: &mut Vec<u8>) {
     }
 }
 
-pub(super) fn encode<D>(mut message: EncodeTlsData<'_, D>, own: &mut Vec<u8>) {
+fn encode<D>(mut message: EncodeTlsData<'_, D>, own: &mut Vec<u8>) {
     let Err(EncodeError::InsufficientSize(lack)) = message.encode(&mut []) else { return };
     let at = own.len();
     own.resize(at + lack.required_size, 0);
@@ -133,7 +133,7 @@ pub(super) fn append(out: &mut Vec<u8>, len: usize, fill: &mut dyn FnMut(&mut [u
 }
 
 /// How long words are once they are sealed, with what the machine says before.
-pub(super) fn sealed_len<D>(words: &Words<'_>, traffic: &mut WriteTraffic<'_, D>) -> usize {
+fn sealed_len<D>(words: &Words<'_>, traffic: &mut WriteTraffic<'_, D>) -> usize {
     let nowhere = match words {
         Words::Data(plain) => traffic.encrypt(plain, &mut []),
         Words::Close => traffic.queue_close_notify(&mut []),
@@ -144,7 +144,7 @@ pub(super) fn sealed_len<D>(words: &Words<'_>, traffic: &mut WriteTraffic<'_, D>
     }
 }
 
-pub(super) fn not_sealed(why: &EncryptError) -> String {
+fn not_sealed(why: &EncryptError) -> String {
     match why {
         EncryptError::EncryptExhausted => {
             "the keys of this connection of TLS 1.2 are worn out".to_owned()

@@ -45,8 +45,7 @@ impl Roots {
     /// # Errors
     /// [`ContextError`]: a text is no PEM, or there is no certificate in it.
     pub fn from_pem(ca_pem: &[u8], crl_pem: &[u8]) -> Result<Self, ContextError> {
-        let lists: Result<_, _> = CertificateRevocationListDer::pem_slice_iter(crl_pem).collect();
-        let lists = lists.map_err(|why| ContextError::Unreadable(why.to_string()))?;
+        let lists = lists_in(crl_pem)?;
         let certificates = certificates::chain(ca_pem)?;
         Ok(Self { certificates, lists, uses_expired_lists: false })
     }
@@ -70,9 +69,7 @@ impl Roots {
     /// # Errors
     /// As [`from_pem`](Self::from_pem).
     pub fn with_lists(self, crl_pem: &[u8]) -> Result<Self, ContextError> {
-        let lists: Result<_, _> = CertificateRevocationListDer::pem_slice_iter(crl_pem).collect();
-        let lists = lists.map_err(|why| ContextError::Unreadable(why.to_string()))?;
-        Ok(Self { lists, ..self })
+        Ok(Self { lists: lists_in(crl_pem)?, ..self })
     }
 
     /// Whether all of it can be used.
@@ -98,11 +95,11 @@ impl Roots {
     pub(super) fn compile(&self, now: UnixTime) -> Result<Verified, ContextError> {
         let mut lists = Vec::with_capacity(self.lists.len());
         let mut revoked = Vec::with_capacity(self.lists.len());
-        one_of_each_issuer(&self.lists)?;
         for each in &self.lists {
             lists.push(OwnedCertRevocationList::from_der(each).map_err(unusable)?.into());
             revoked.push(CertificateList::from_der(each).map_err(unusable)?);
         }
+        one_of_each_issuer(&revoked)?;
         let (mut store, mut given) = (RootCertStore::empty(), Vec::new());
         for each in &self.certificates {
             let read = x509_cert::Certificate::from_der(each).map_err(unusable)?;
@@ -123,28 +120,32 @@ impl Roots {
 /// # Errors
 /// [`ContextError`].
 pub fn check_lists(pem: &[u8]) -> Result<Vec<Option<u64>>, ContextError> {
-    let lists: Result<Vec<_>, _> = CertificateRevocationListDer::pem_slice_iter(pem).collect();
-    let lists = lists.map_err(|why| ContextError::Unreadable(why.to_string()))?;
-    let ends: Result<Vec<_>, _> = lists
-        .iter()
-        .map(|list| {
-            OwnedCertRevocationList::from_der(list).map_err(unusable)?;
-            let read = CertificateList::from_der(list).map_err(unusable)?;
-            Ok(read.tbs_cert_list.next_update.map(|end| end.to_unix_duration().as_secs()))
-        })
-        .collect();
-    let ends = ends?;
+    let lists = lists_in(pem)?;
+    let read = |list| {
+        OwnedCertRevocationList::from_der(list).map_err(unusable)?;
+        CertificateList::from_der(list).map_err(unusable)
+    };
+    let lists = lists.iter().map(|list| read(list)).collect::<Result<Vec<_>, _>>()?;
     one_of_each_issuer(&lists)?;
-    if ends.is_empty() { Err(ContextError::NoList) } else { Ok(ends) }
+    if lists.is_empty() { Err(ContextError::NoList) } else { Ok(lists.iter().map(due).collect()) }
+}
+
+fn lists_in(pem: &[u8]) -> Result<Vec<CertificateRevocationListDer<'static>>, ContextError> {
+    let lists: Result<_, _> = CertificateRevocationListDer::pem_slice_iter(pem).collect();
+    lists.map_err(|why| ContextError::Unreadable(why.to_string()))
+}
+
+/// Until when a list holds, in seconds since 1970.
+fn due(list: &CertificateList) -> Option<u64> {
+    list.tbs_cert_list.next_update.map(|end| end.to_unix_duration().as_secs())
 }
 
 /// Of several lists of one issuer webpki looks at the first alone, and what only another takes back
 /// would come in. By name: a list does not tell by which key of its issuer it counts.
-fn one_of_each_issuer(lists: &[CertificateRevocationListDer<'_>]) -> Result<(), ContextError> {
+fn one_of_each_issuer(lists: &[CertificateList]) -> Result<(), ContextError> {
     let mut seen: Vec<String> = Vec::with_capacity(lists.len());
     for list in lists {
-        let issuer = CertificateList::from_der(list).map_err(unusable)?.tbs_cert_list.issuer;
-        let issuer = issuer.to_string();
+        let issuer = list.tbs_cert_list.issuer.to_string();
         if seen.contains(&issuer) {
             return Err(ContextError::TwoLists(issuer));
         }
@@ -164,9 +165,9 @@ fn is_listed(read: &x509_cert::Certificate, lists: &[CertificateList]) -> bool {
 }
 
 fn list_due(read: &x509_cert::Certificate, lists: &[CertificateList]) -> Option<u64> {
-    let lists = lists.iter().map(|list| &list.tbs_cert_list);
-    let own = lists.filter(|list| list.issuer == read.tbs_certificate.issuer);
-    own.filter_map(|list| list.next_update).map(|end| end.to_unix_duration().as_secs()).min()
+    let is_its_issuers =
+        |list: &&CertificateList| list.tbs_cert_list.issuer == read.tbs_certificate.issuer;
+    lists.iter().find(is_its_issuers).and_then(due)
 }
 
 /// RFC 5280 §4.2.1.9, §4.2.1.3. One of version 1 says nothing of it, and may.

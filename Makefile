@@ -95,12 +95,13 @@ fuzz: $(TOOLS)/bin/cargo-fuzz  ## feed the core what nobody meant; FUZZ_SECONDS=
 	  cargo fuzz run --fuzz-dir . $$target $(FUZZ_CORPUS)/$$target ../../tests/data -- \
 	    -dict=http.dict -max_len=65536 -max_total_time=$(FUZZ_SECONDS) -print_final_stats=1; done
 
-# Tests mostly wait for time to pass, so several do so at once; those that start processes, kill them
-# and count what a machine has run one by one.
+# Tests mostly wait for time to pass, so several do so at once; those that fill the machine run one
+# by one.
 .PHONY: test-python
 test-python: install
-	$(BIN)/pytest -n 4 --ignore tests/process
-	$(BIN)/pytest tests/process
+	$(BIN)/pytest -n 6 --ignore tests/process
+	$(BIN)/pytest -n 3 -m 'not alone' tests/process
+	$(BIN)/pytest -m alone tests/process
 
 .PHONY: soak
 soak: install  ## 2,000 requests/s while the program is reloaded, killed and upgraded (a minute or two)

@@ -18,6 +18,7 @@ SECONDS = float(os.environ.get("CHAINED_SECONDS", "8"))
 SEED = int(os.environ.get("CHAINED_SEED", "0")) or random.randrange(1, 1 << 32)
 
 
+@pytest.mark.alone
 @pytest.mark.timeout(SECONDS * 2 + 120)
 def test_no_answer_is_foreign(tmp_path: Path) -> None:
     print(f"CHAINED_SEED={SEED}")

@@ -20,7 +20,7 @@ from tests.process.hammer.control import GAUGES, SEGMENT_BYTES, Control
 from tests.process.hammer.crowd import SECONDS, START_S, Crowd, Life
 from tests.process.hammer.ledger import Events, Ledger
 
-pytestmark = pytest.mark.timeout(SECONDS * 3 + 120)
+pytestmark = [pytest.mark.alone, pytest.mark.timeout(SECONDS * 3 + 120)]
 
 LIMITING, PROBING = 2, 4
 SEED = 7

@@ -78,6 +78,7 @@ def descriptors() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
+@pytest.mark.alone
 async def test_ten_thousand_clients(tmp_path: Path) -> None:
     hold = asyncio.Event()
 

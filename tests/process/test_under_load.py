@@ -34,6 +34,7 @@ if os.environ.get("MESHCORE_SOAK"):
     PLAN = Plan(2000, 10.0, 100, 20, 2)
 
 
+@pytest.mark.alone
 @pytest.mark.timeout(600)
 def test_nothing_fails_under_a_steady_load(tmp_path: Path) -> None:
     with helper("load_origin") as origin:

@@ -29,18 +29,30 @@ EACH = 2
 RELOAD_S = 0.5
 """Between two reloads; each proxy has every second one."""
 SETTLED_S = 10.0
+TIDY_S = 2.0
+"""Between two collections of garbage, some 800 requests: a few milliseconds each."""
 WORKERS = (1, 2)
 
 
 @contextlib.contextmanager
 def _unpaused() -> Iterator[None]:
-    """Collect no garbage: with the records of an hour that stops clients and endpoints for longer
-    than they wait for each other."""
+    """Leave the collector to `_tidy`: with the records of an hour to look through, it stops clients
+    and endpoints for longer than they wait for each other."""
     gc.disable()
     try:
         yield
     finally:
+        gc.unfreeze()
         gc.enable()
+
+
+async def _tidy() -> None:
+    """Collect what came since the last time, and leave what lives out of the next: an hour's
+    garbage is more than a machine has."""
+    while True:
+        await asyncio.sleep(TIDY_S)
+        gc.collect()
+        gc.freeze()
 
 
 class Hop:
@@ -135,12 +147,14 @@ class Run:
             clients.append(Client2(self.book, url, self._plans(f"h2c{number}"), dice))
         over = asyncio.Event()
         reloading = asyncio.create_task(self._reload(hops, over))
+        tidying = asyncio.create_task(_tidy())
         try:
             async with asyncio.TaskGroup() as group:
                 for client in clients:
                     group.create_task(client.run())
         finally:
             over.set()
+            tidying.cancel()
             await reloading
 
     def _plans(self, client: str) -> Callable[[], Plan | None]:

@@ -546,6 +546,18 @@ class ServerCodec:
         request that may not pass; the connection must be answered and closed. O(bytes).
         """
 
+    def begin(
+        self,
+        data: bytes,
+        listener: Listener,
+        peer: Peer,
+        deadlines: Deadlines,
+        slot: int,
+        now_ns: int,
+    ) -> tuple[Request, Ticket] | bytes | Body | None:
+        """`receive`, and with the head of a request what follows it: `Listener.begin`. The slot is
+        armed for a ticket whose verdict is ``FORWARD``."""
+
     def next_event(self) -> Request | bytes | Body | None:
         """The event of what was pipelined; call it after `start_next`. Raises as `receive`."""
 
@@ -553,8 +565,9 @@ class ServerCodec:
         """An answer to the request that was refused, or whose head is not whole: it, with what is
         known of that, for the log."""
 
-    def start_next(self) -> bool:
-        """The response is out: be ready for the next request. ``False``: close."""
+    def start_next(self) -> bool | None:
+        """The response is out: be ready for the next request. Whether something of it is here;
+        ``None``: close."""
 
     def receive_eof(self) -> Body | None:
         """The client sends no more: the end of its side of a tunnel. Raises `CodecError` inside of
@@ -616,8 +629,23 @@ class ClientCodec:
     def send_request(self, request: Request, ticket: Ticket, peer: Peer, now_ns: int) -> bytes:
         """The head with the route's changes and what a proxy adds, and the body's first part."""
 
+    def forward(self, request: Request, ticket: Ticket, peer: Peer, now_ns: int) -> bytes:
+        """`Ticket.sent` and `send_request`."""
+
     def receive(self, data: bytes) -> Response | bytes | Body | None:
         """What a read meant, as `ServerCodec.receive`. After a 1xx ask `next_event`."""
+
+    def relay(
+        self,
+        data: bytes,
+        request: Request,
+        ticket: Ticket,
+        to: ServerCodec | None,
+        now_ns: int,
+    ) -> tuple[Response, int] | Response | bytes | Body | None:
+        """`receive` while a response is awaited, and with the head of a final one what follows it:
+        it, and what `Ticket.responded` says. Bytes are a response that is whole and passes, as
+        ``to`` writes it to a client whose connection goes on."""
 
     def next_event(self) -> Response | bytes | Body | None:
         """The event of what is kept already."""
@@ -1131,9 +1159,12 @@ class Ticket:
     def answer(self, request: Request) -> Answer:
         """The answer of a refusal, a redirect or a direct response."""
 
-    def sent(self, now_ns: int) -> bool:
-        """The request, and what was kept of its body, is written to the endpoint now. Whether to
-        go on keeping it."""
+    def sent(self, now_ns: int) -> None:
+        """The request, and what was kept of its body, is written to the endpoint now."""
+
+    @property
+    def keeps(self) -> bool:
+        """Whether what was sent of the request's body is kept for another attempt."""
 
     def received(self, size: int, connected: bool, now_ns: int) -> int:
         """A piece of the request's body came; ``connected``: an endpoint takes it. A `Keep`."""

@@ -61,7 +61,7 @@ class ServiceConnection(asyncio.Protocol):
         body = f"{self._behaviour.name} {request.method} {request.path}\n".encode()
         fields = [("content-type", "text/plain"), ("x-replica", self._behaviour.name)]
         transport.write(self._codec.send_answer(request, Answer(200, fields, body), True))
-        if not self._codec.start_next():
+        if self._codec.start_next() is None:
             self._close()
 
     def _close(self) -> None:

@@ -35,8 +35,9 @@ class Deadlines:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._slots = Slots()
-        self.arm = self._slots.arm
+        self.slots = Slots()
+        """For calls that arm one beside other things."""
+        self.arm = self.slots.arm
         self._owners: dict[int, Timed] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._due_ns = 0  # when the timer should fire
@@ -44,7 +45,7 @@ class Deadlines:
 
     def add(self, owner: Timed, deadline_ns: int) -> int:
         """A slot for an owner, armed."""
-        slot = self._slots.add(deadline_ns)
+        slot = self.slots.add(deadline_ns)
         self._owners[slot] = owner
         if self._timer is None:
             self._wait()
@@ -52,7 +53,7 @@ class Deadlines:
 
     def remove(self, slot: int) -> None:
         """Give a slot back."""
-        self._slots.remove(slot)
+        self.slots.remove(slot)
         del self._owners[slot]
 
     def _tick(self) -> None:
@@ -64,7 +65,7 @@ class Deadlines:
             return
         self._read_first = False
         owners = self._owners
-        for slot, owner in [(slot, owners.get(slot)) for slot in self._slots.expired(now)]:
+        for slot, owner in [(slot, owners.get(slot)) for slot in self.slots.expired(now)]:
             if owner is None or owners.get(slot) is not owner:
                 continue  # another's end was its end too, and somebody else may have the slot
             try:

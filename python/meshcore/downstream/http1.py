@@ -64,11 +64,13 @@ class Http1Connection(asyncio.BaseProtocol):
         "codec",
         "owner",
         "peer",
+        "whole_to",
     )
 
     def __init__(self, listener: Listener, *, secure: bool = False) -> None:
         self._listener = listener
         self.codec = ServerCodec(listener.codec_limits, secure)
+        self.whole_to: ServerCodec | None = self.codec
         self.choked = False
         self.owner: Owner | None = None
         self._exchange: Exchange | None = None
@@ -95,7 +97,7 @@ class Http1Connection(asyncio.BaseProtocol):
         listener = self._listener
         self.peer: Peer = listener.peer_of(transport.get_extra_info("peername"))
         if listener.draining:
-            self._takes = ON_THEIR_WAY
+            self._take_only(ON_THEIR_WAY)
         self._slot = listener.deadlines.add(self, now_ns() + listener.patience_ns)
 
     def data_received(self, data: bytes) -> None:
@@ -103,8 +105,18 @@ class Http1Connection(asyncio.BaseProtocol):
         if self._phase == CLOSING:
             return  # lingering: the answer is out, what still comes is not read
         now = now_ns()
+        listener = self._listener
+        deadlines, slot = listener.deadlines.slots, self._slot
         try:
-            self._dispatch(self.codec.receive(data), now)
+            event = self.codec.begin(data, listener.stack, self.peer, deadlines, slot, now)
+            if isinstance(event, tuple):
+                request, ticket = event
+                self._phase = SERVING
+                exchange = Exchange(listener.driver, self, listener.stack, request)
+                self._exchange = exchange
+                exchange.begun(ticket, now)
+            else:
+                self._dispatch(event, now)
         except CodecError as error:
             self._refuse(error, now)
 
@@ -143,7 +155,7 @@ class Http1Connection(asyncio.BaseProtocol):
         if not (exchange.half_closes if tunnel else served):
             return self._leave(now)
         self._pause(ENDED)
-        self._takes = max(self._takes, ON_THEIR_WAY)  # the last response says so
+        self._take_only(ON_THEIR_WAY)  # the last response says so
         if not exchange.endpoint_ended:  # else this side is shut, too
             self._watch = Watch(transport, self._listener.deadlines, now)
         self._end_tunnel(exchange, now)
@@ -221,7 +233,7 @@ class Http1Connection(asyncio.BaseProtocol):
         """From now on the client's connections to endpoints are its alone."""
         self.owner = self.owner or Owner()
 
-    def _write(self, data: bytes) -> None:
+    def write(self, data: bytes) -> None:
         """At once (uvloop), or as soon as the loop can."""
         transport = self._transport
         if transport is not None and not transport.is_closing():
@@ -229,14 +241,14 @@ class Http1Connection(asyncio.BaseProtocol):
 
     def send_informational(self, response: Response, ticket: Ticket) -> None:
         """Relay a 1xx."""
-        self._write(self.codec.send_informational(response, ticket))
+        self.write(self.codec.send_informational(response, ticket))
 
     def send_response(self, response: Response, ticket: Ticket) -> None:
         """Relay a head, and what of the body came with it."""
         exchange, codec = self._exchange, self.codec
         assert exchange is not None
         close = not exchange.request_done or (self._takes != ALL and self._is_last())
-        self._write(codec.send_response(exchange.request, response, ticket, close))
+        self.write(codec.send_response(exchange.request, response, ticket, close))
         self._chunks = codec.chunking
 
     def send_data(self, data: bytes | Chunk) -> None:
@@ -255,7 +267,7 @@ class Http1Connection(asyncio.BaseProtocol):
         """The end of the body."""
         exchange = self._exchange
         if self._chunks:
-            self._write(self.codec.chunked_end(body, ticket))
+            self.write(self.codec.chunked_end(body, ticket))
         elif exchange is not None and exchange.phase == TUNNEL and self.half_closes:
             assert self._transport is not None
             self._stop_watch()
@@ -271,7 +283,7 @@ class Http1Connection(asyncio.BaseProtocol):
         exchange = self._exchange
         assert exchange is not None
         keeps = exchange.request_done and not (self._takes != ALL and self._is_last())
-        self._write(self.codec.send_answer(request, answer, keeps))
+        self.write(self.codec.send_answer(request, answer, keeps))
 
     def _is_last(self) -> bool:
         """Whether a response must say `close`: only that to the last request that was read, for
@@ -321,18 +333,26 @@ class Http1Connection(asyncio.BaseProtocol):
         self._phase = IDLE
         codec = self.codec
         assert exchange is not None
-        if not (exchange.request_done and codec.keep_alive and codec.start_next()):
+        started = codec.start_next() if exchange.request_done else None
+        if started is None:
             # Where more of the client's is on its way, a plain close would be a reset.
             asks = codec.may_ask_again or exchange.request.tunnel
             told = codec.pipelined or not codec.request_complete
             self._close(now, linger=(told or asks) and not self._pauses & ENDED)
             return
         patient = self._takes == ALL or self.choked  # whose responses are on their way
-        self.arm(now + (self._listener.idle_timeout_ns if patient else DRAIN_QUIET_NS))
+        listener = self._listener
+        due_ns = now + (listener.idle_timeout_ns if patient else DRAIN_QUIET_NS)
+        listener.deadlines.arm(self._slot, due_ns)
         if self.choked:
             self._pause(UNREAD)
-        else:
+        elif started or self._pauses:
             self._go_on(now)
+
+    def _take_only(self, what: int) -> None:
+        """Take no more than that from now on: each response may have to say so."""
+        self._takes = max(self._takes, what)
+        self.whole_to = None
 
     def _go_on(self, now: int) -> None:
         """The next request: one that was read already, or what the socket brings."""
@@ -403,13 +423,13 @@ class Http1Connection(asyncio.BaseProtocol):
 
     def drain(self, now: int) -> None:
         """Take no further request but those that are on their way; responses say so."""
-        self._takes = max(self._takes, ON_THEIR_WAY)
+        self._take_only(ON_THEIR_WAY)
         if self._phase == IDLE and not self.codec.started:
             self.arm(now + DRAIN_QUIET_NS)
 
     def end(self, now: int) -> None:
         """The time to drain is over: answer what has begun, if only its head, and close."""
-        self._takes = NONE
+        self._take_only(NONE)
         exchange = self._exchange
         if self._phase == CLOSING:
             return  # what is queued goes out
@@ -431,7 +451,7 @@ class Http1Connection(asyncio.BaseProtocol):
     def refuse(self, answer: Answer, now: int) -> None:
         """Answer what is no request, and close."""
         self._listener.refused(self.codec.about(answer), self.peer)
-        self._write(self.codec.send_answer(None, answer, False))
+        self.write(self.codec.send_answer(None, answer, False))
         self._close(now, linger=True)
 
     def _hang_up(self, now: int) -> None:

@@ -32,6 +32,7 @@ class Http2Stream:
 
     exchange: Exchange
     slot: int  # of the deadlines
+    whole_to: Final = None
     half_closes: Final = True
 
     def __init__(self, connection: Http2Connection, number: int, held: bool) -> None:
@@ -125,6 +126,9 @@ class Http2Stream:
             connection.touched()
         if queued > STREAM_HIGH_WATER:
             self._fill()
+
+    def write(self, data: bytes) -> None:
+        """Not over HTTP/2: `whole_to` is nothing."""
 
     def send_data(self, data: bytes | Chunk) -> None:
         """A piece of the body."""

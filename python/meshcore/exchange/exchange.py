@@ -32,7 +32,7 @@ from meshcore.exchange.phase import (
 from meshcore.exchange.relaying import Relaying
 
 if TYPE_CHECKING:
-    from meshcore._core import Cause, Listener, Request, Response
+    from meshcore._core import Cause, Listener, Request, Response, Ticket
     from meshcore.exchange.ports import Downstream, Driver, Lost, Upstream
 
 # Looked up once: a member of an enumeration is found by a call of its metaclass.
@@ -79,6 +79,18 @@ class Exchange(Relaying):
             self.driver.observer.began(self, now_ns)
         self._follow(ticket.verdict, now_ns)
 
+    def begun(self, ticket: Ticket, now_ns: int) -> None:
+        """`begin`, where the codec has asked the core, and armed the deadline of a request that
+        goes on to an endpoint."""
+        self.ticket = ticket
+        if self.driver.observer is not None:
+            self.driver.observer.began(self, now_ns)
+        verdict = ticket.verdict
+        if verdict == _FORWARD:
+            self._attempt(now_ns, fresh=False)
+        else:
+            self._follow(verdict, now_ns)
+
     def resume(self, now_ns: int) -> None:
         """A Python layer let the request pass, or the awaited body is there: go on behind it."""
         self._follow(self.ticket.resume(self.request, self.down.peer, now_ns), now_ns)
@@ -118,7 +130,6 @@ class Exchange(Relaying):
         self.phase = ASKED
         self.up = up
         up.exchange = self
-        keep = ticket.sent(now_ns)
         try:
             taken = up.send_request(self.request, ticket, self.down.peer, now_ns)
         except CodecError as error:
@@ -127,10 +138,11 @@ class Exchange(Relaying):
         if not taken:
             self.on_failed(Reason.UPSTREAM_REFUSED, "no stream", now_ns)
             return
-        for piece in self._kept or ():
-            up.send_data(as_sent(piece))
-        if not keep:
-            self._kept = None
+        if self._kept is not None:
+            for piece in self._kept:
+                up.send_data(as_sent(piece))
+            if not ticket.keeps:
+                self._kept = None
         if self._last is not None:
             up.send_end(self._last, ticket)
         if not self.request_done:
@@ -146,7 +158,10 @@ class Exchange(Relaying):
         if response.informational:
             self.down.send_informational(response, self.ticket)
             return
-        passed = self.ticket.responded(response, now_ns)
+        self.on_passed(response, self.ticket.responded(response, now_ns), now_ns)
+
+    def on_passed(self, response: Response, passed: int, now_ns: int) -> None:
+        """`on_response` of a final one, where the codec has asked the ticket."""
         if passed >= _AGAIN:
             if passed == Passed.TOO_EARLY:
                 self.on_failed(Reason.UPGRADE_UNSUPPORTED, "agreed within its body", now_ns)

@@ -11,7 +11,18 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from meshcore._core import Reason
 
 if TYPE_CHECKING:
-    from meshcore._core import Answer, Body, Cause, Chunk, Listener, Peer, Request, Response, Ticket
+    from meshcore._core import (
+        Answer,
+        Body,
+        Cause,
+        Chunk,
+        Listener,
+        Peer,
+        Request,
+        Response,
+        ServerCodec,
+        Ticket,
+    )
     from meshcore.exchange.exchange import Exchange
     from meshcore.exchange.flow import Flow
     from meshcore.exchange.layers import Layer
@@ -96,6 +107,10 @@ class Downstream(Protocol):
     def half_closes(self) -> bool:
         """Whether its tunnel can end in one direction alone."""
 
+    @property
+    def whole_to(self) -> ServerCodec | None:
+        """What writes a whole response in one call, while the connection goes on behind it."""
+
     def reached(self) -> tuple[str | None, int]:
         """The address and the port that the client is connected to; ``None`` for a unix socket."""
 
@@ -107,6 +122,9 @@ class Downstream(Protocol):
 
     def send_response(self, response: Response, ticket: Ticket) -> None:
         """Relay a head with the route's changes, and what of the body came with it."""
+
+    def write(self, data: bytes) -> None:
+        """Send what `whole_to` wrote."""
 
     def send_data(self, data: bytes | Chunk) -> None:
         """Send a piece of the body."""
@@ -154,7 +172,8 @@ class Upstream(Protocol):
         """Whether its tunnel can end in one direction alone."""
 
     def send_request(self, request: Request, ticket: Ticket, peer: Peer, now_ns: int) -> bool:
-        """Send the head, and what of the body came with it; ``False``: it took no stream.
+        """Tell the ticket, and send the head and what of the body came with it; ``False``: it took
+        no stream.
 
         Raises `CodecError` for what its protocol cannot say.
         """

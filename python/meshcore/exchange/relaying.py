@@ -56,6 +56,14 @@ class Relaying(Sending):
         elif self.endpoint_pauses and self.up is not None:
             self.up.pause_reading()
 
+    def on_whole(self, data: bytes, now_ns: int) -> None:
+        """The whole response, as `down.whole_to` wrote it: all of the request was read, and nobody
+        else is to see it."""
+        self._kept = None
+        self.phase = ANSWERING
+        self.down.write(data)
+        self._complete(now_ns)
+
     def _begin_tunnel(self, response: Response, now_ns: int) -> None:
         self.phase, self.request_done = TUNNEL, False
         self.down.begin_tunnel(now_ns)

@@ -111,8 +111,7 @@ class Connector:
         elif pool.idle:
             connection = pool.take(exchange, now)
             if connection is not None:
-                assert isinstance(connection, Http1Connection)
-                return connection
+                return connection  # type: ignore[return-value]  # an Http1Connection
         since = now if fresh else None
         if pool.shared:
             stream = pool.lend(exchange, now, since)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final, cast
 
 from meshcore._core import Body, ClientCodec, Response, now_ns
 from meshcore.errors import CodecError, TlsError
+from meshcore.exchange.phase import ASKED
 from meshcore.exchange.ports import Lost
 from meshcore.upstream.socket_state import detail_of, is_quiet, rest_of, stale_within_ns
 from meshcore.wire.half_closed import can_half_close, end_writing, is_reset
@@ -70,7 +71,16 @@ class Http1Connection(asyncio.BaseProtocol):
         now = now_ns()
         codec = self.codec
         try:
-            event = codec.receive(data)
+            if exchange.phase == ASKED:
+                # Nothing of a body can come: bytes are what goes out to the client.
+                is_plain = exchange.layers is None and exchange.request_done
+                to = exchange.down.whole_to if is_plain else None
+                event = codec.relay(data, exchange.request, exchange.ticket, to, now)
+                if type(event) is bytes:
+                    exchange.on_whole(event, now)
+                    return
+            else:
+                event = codec.receive(data)
             while event is not None:
                 self._dispatch(exchange, event, now)
                 if self.exchange is not exchange:
@@ -80,8 +90,12 @@ class Http1Connection(asyncio.BaseProtocol):
             exchange.on_failed(error.number, error.detail, now)  # it may not pass
 
     @staticmethod
-    def _dispatch(exchange: Exchange, event: Response | bytes | Body, now: int) -> None:
-        if type(event) is Response:
+    def _dispatch(
+        exchange: Exchange, event: tuple[Response, int] | Response | bytes | Body, now: int
+    ) -> None:
+        if type(event) is tuple:
+            exchange.on_passed(*event, now)
+        elif type(event) is Response:
             exchange.on_response(event, now)
         elif type(event) is bytes:
             exchange.on_response_data(event, now)
@@ -175,9 +189,9 @@ class Http1Connection(asyncio.BaseProtocol):
 
     def send_request(self, request: Request, ticket: Ticket, peer: Peer, now_ns: int) -> bool:
         """The head, and what of the body came with it."""
-        data = self.codec.send_request(request, ticket, peer, now_ns)
+        data = self.codec.forward(request, ticket, peer, now_ns)
         self._sent_ns = now_ns
-        self._chunks = request.chunked and not request.end
+        self._chunks = not request.end and request.chunked
         transport = self._transport
         if transport is not None and not transport.is_closing():
             transport.write(data)

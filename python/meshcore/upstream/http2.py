@@ -108,6 +108,7 @@ class Http2Stream:
     def send_request(self, request: Request, ticket: Ticket, peer: Peer, now_ns: int) -> bool:
         """The head, and what of the body came with it."""
         connection = self._connection
+        ticket.sent(now_ns)
         number = connection.codec.send_request(request, ticket, peer, now_ns)
         if number is None:
             return False

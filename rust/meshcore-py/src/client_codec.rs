@@ -4,7 +4,7 @@ use meshcore_core::codec::{
     self, ClientEvent, RequestRules, encode_chunk_header, encode_last_chunk, encode_request,
 };
 use meshcore_core::exchange::Kind;
-use meshcore_core::head::TunnelKind;
+use meshcore_core::head::{ResponseHead, TunnelKind};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
@@ -12,8 +12,9 @@ use crate::clock::Ns;
 use crate::engine::Peer;
 use crate::errors::codec_error;
 use crate::message::{Body, Part, Request, Response, last_chunk};
+use crate::numbers::Passed;
 use crate::outgoing::with_rules;
-use crate::server_codec::{CodecLimits, body_event, is_chunked};
+use crate::server_codec::{CodecLimits, ServerCodec, body_event, is_chunked};
 use crate::ticket::Ticket;
 
 /// Not frozen: it belongs to one connection of one loop; two threads at once get a
@@ -34,16 +35,26 @@ impl ClientCodec {
         data: &Bound<'py, PyBytes>,
         event: Option<ClientEvent>,
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
-        let (head, body, informational) = match event {
+        let response = match event {
             None => return Ok(None),
             Some(ClientEvent::Data(body)) => return body_event(py, data, body).map(Some),
-            Some(ClientEvent::Informational(head)) => (head, codec::BodyPart::default(), true),
-            Some(ClientEvent::Head { head, body }) => (head, body, false),
+            Some(ClientEvent::Informational(head)) => {
+                self.response(data, head, codec::BodyPart::default(), true)
+            }
+            Some(ClientEvent::Head { head, body }) => self.response(data, head, body, false),
         };
+        Ok(Some(Bound::new(py, response)?.into_any()))
+    }
+
+    fn response(
+        &mut self,
+        data: &Bound<'_, PyBytes>,
+        head: ResponseHead,
+        body: codec::BodyPart,
+        informational: bool,
+    ) -> Response {
         self.authenticates |= head.authenticates;
-        let part = Part::new(data, body);
-        let tunnel = self.codec.in_tunnel();
-        Ok(Some(Bound::new(py, Response::new(head, part, informational, tunnel))?.into_any()))
+        Response::new(head, Part::new(data, body), informational, self.codec.in_tunnel())
     }
 }
 
@@ -94,6 +105,46 @@ impl ClientCodec {
             self.codec.allow_upgrade(protocol);
         }
         Ok(PyBytes::new(py, &out).unbind())
+    }
+
+    /// `send_request`, of which the ticket is told.
+    fn forward(
+        &mut self,
+        py: Python<'_>,
+        request: &Request,
+        ticket: &mut Ticket,
+        peer: &Peer,
+        now_ns: Ns,
+    ) -> PyResult<Py<PyBytes>> {
+        ticket.sent(now_ns);
+        self.send_request(py, request, ticket, peer, now_ns)
+    }
+
+    /// `receive` while a response is awaited, and of its head what the ticket says; of one that is
+    /// whole and passes, what goes out to a client over `to`.
+    fn relay<'py>(
+        &mut self,
+        py: Python<'py>,
+        data: &Bound<'py, PyBytes>,
+        request: &Request,
+        ticket: &mut Ticket,
+        to: Option<&mut ServerCodec>,
+        now_ns: Ns,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        match self.codec.receive(data.as_bytes()).map_err(codec_error)? {
+            Some(ClientEvent::Head { head, body }) => {
+                let response = self.response(data, head, body, false);
+                let passed = ticket.responded(&response, now_ns);
+                let passes = passed == Passed::Relay as u8 && response.part.body.end;
+                if let Some(to) = to.filter(|_| passes) {
+                    ticket.ticket.relayed_at_once();
+                    let out = to.send_response(py, request, &response, ticket, false);
+                    return Ok(Some(out.into_bound(py).into_any()));
+                }
+                Ok(Some((Bound::new(py, response)?, passed).into_pyobject(py)?.into_any()))
+            }
+            event => self.event(py, data, event),
+        }
     }
 
     fn receive<'py>(

@@ -8,7 +8,7 @@ use crate::clock::Ns;
 /// Not frozen: it belongs to one loop; two threads at once get a `RuntimeError`.
 #[pyclass(module = "meshcore._core")]
 #[derive(Default)]
-pub struct Deadlines(deadlines::Deadlines);
+pub struct Deadlines(pub(crate) deadlines::Deadlines);
 
 #[pymethods]
 impl Deadlines {

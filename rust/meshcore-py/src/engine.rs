@@ -268,7 +268,7 @@ impl Listener {
 
 #[pymethods]
 impl Listener {
-    fn begin(
+    pub(crate) fn begin(
         slf: &Bound<'_, Self>,
         request: &mut Request,
         peer: &Bound<'_, Peer>,

@@ -4,14 +4,16 @@ use meshcore_core::codec::{
     self, Lenient, Limits, ResponseRules, ServerEvent, ServerRules, encode_chunk_header,
     encode_informational, encode_last_chunk, encode_local, encode_response,
 };
-use meshcore_core::head::{BodyLength, Scheme, Version};
+use meshcore_core::head::{BodyLength, RequestHead, Scheme, Version};
 use meshcore_core::path::{Oddities, PathRules};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use crate::answer::Answer;
-use crate::clock::http_date;
+use crate::clock::{Ns, http_date};
+use crate::deadlines::Deadlines;
+use crate::engine::{Listener, Peer};
 use crate::errors::codec_error;
 use crate::message::{Body, Part, Request, Response, last_chunk};
 use crate::outgoing::with_tunnel;
@@ -99,15 +101,23 @@ impl ServerCodec {
         Ok(Some(match event {
             None => return Ok(None),
             Some(ServerEvent::Head { head, body }) => {
-                self.version = head.version;
-                self.head_request = head.slice(head.method) == b"HEAD";
-                self.keep_alive = head.keep_alive;
-                self.may_ask_again = head.keep_alive;
-                let part = Part::new(data, body);
-                Bound::new(py, Request::new(head, part))?.into_any()
+                Bound::new(py, self.request(data, head, body))?.into_any()
             }
             Some(ServerEvent::Data(body)) => body_event(py, data, body)?,
         }))
+    }
+
+    fn request(
+        &mut self,
+        data: &Bound<'_, PyBytes>,
+        head: RequestHead,
+        body: codec::BodyPart,
+    ) -> Request {
+        self.version = head.version;
+        self.head_request = head.slice(head.method) == b"HEAD";
+        self.keep_alive = head.keep_alive;
+        self.may_ask_again = head.keep_alive;
+        Request::new(head, Part::new(data, body))
     }
 }
 
@@ -148,13 +158,41 @@ impl ServerCodec {
         self.event(py, data, event)
     }
 
+    /// `receive`, and with the head of a request what follows it: its listener begins it, and the
+    /// deadline is armed of one that goes on to an endpoint at once.
+    #[expect(clippy::too_many_arguments, reason = "what three calls took")]
+    fn begin<'py>(
+        &mut self,
+        py: Python<'py>,
+        data: &Bound<'py, PyBytes>,
+        listener: &Bound<'py, Listener>,
+        peer: &Bound<'py, Peer>,
+        deadlines: &mut Deadlines,
+        slot: u32,
+        now_ns: Ns,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        match self.codec.receive(data.as_bytes()).map_err(codec_error)? {
+            Some(ServerEvent::Head { head, body }) => {
+                let mut request = self.request(data, head, body);
+                let mut ticket = Listener::begin(listener, &mut request, peer, now_ns);
+                if ticket.forwards() {
+                    deadlines.0.arm(slot, ticket.ticket.arm());
+                }
+                let begun = (Bound::new(py, request)?, Bound::new(py, ticket)?);
+                Ok(Some(begun.into_pyobject(py)?.into_any()))
+            }
+            event => self.event(py, data, event),
+        }
+    }
+
     fn next_event<'py>(&mut self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         let event = self.codec.next_event().map_err(codec_error)?;
         self.event(py, &PyBytes::new(py, b""), event)
     }
 
-    fn start_next(&mut self) -> bool {
-        self.codec.start_next()
+    /// Whether something of the next request is here; none if there is to be no other.
+    fn start_next(&mut self) -> Option<bool> {
+        (self.keep_alive && self.codec.start_next()).then(|| !self.codec.is_idle())
     }
 
     fn begin_tunnel(&mut self) -> Vec<u8> {
@@ -192,7 +230,7 @@ impl ServerCodec {
     }
 
     /// The head, and the body that came with it if it is small or needs chunk framing.
-    fn send_response(
+    pub(crate) fn send_response(
         &mut self,
         py: Python<'_>,
         request: &Request,

@@ -37,6 +37,9 @@ pub struct Ticket {
     layer: u32,
     #[pyo3(get)]
     again_ns: u64,
+    /// Whether what came of the request's body is kept for another attempt.
+    #[pyo3(get)]
+    keeps: bool,
     /// Why the request is over, when no attempt follows one that failed.
     #[pyo3(get)]
     cause: u8,
@@ -57,10 +60,21 @@ impl Ticket {
             endpoint: 0,
             layer: 0,
             again_ns: 0,
+            keeps: true,
             cause: 0,
         };
         new.follow(verdict);
         new
+    }
+
+    /// Whether it goes on to an endpoint at once.
+    pub(crate) fn forwards(&self) -> bool {
+        self.verdict == Verdict::Forward as u8
+    }
+
+    /// All of the request that is here goes to an endpoint now.
+    pub(crate) fn sent(&mut self, now_ns: Ns) {
+        self.keeps = self.ticket.sent(now_ns.into());
     }
 
     fn engine(&self) -> &Engine {
@@ -275,8 +289,9 @@ impl Ticket {
         self.ticket.attempts()
     }
 
-    fn sent(&mut self, now_ns: Ns) -> bool {
-        self.ticket.sent(now_ns.into())
+    #[pyo3(name = "sent")]
+    fn tell_sent(&mut self, now_ns: Ns) {
+        self.sent(now_ns);
     }
 
     fn received(&mut self, size: usize, connected: bool, now_ns: Ns) -> u8 {
@@ -329,7 +344,7 @@ impl Ticket {
         next as u8
     }
 
-    fn responded(&mut self, response: &Response, now_ns: Ns) -> u8 {
+    pub(crate) fn responded(&mut self, response: &Response, now_ns: Ns) -> u8 {
         let head = &response.head;
         let grpc = self.ticket.kind() == Kind::Grpc && is_grpc(&head.headers);
         let seen = Head {

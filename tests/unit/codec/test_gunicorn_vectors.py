@@ -92,7 +92,7 @@ def serve(data: bytes, step: int) -> tuple[list[str], str | None, list[bytes]]:
                     ends.append(codec.chunked_end(event, some_ticket()))
                 if not codec.request_complete:
                     break
-                if not codec.start_next():
+                if codec.start_next() is None:
                     return seen, None, ends
                 event = codec.next_event()
     except CodecError as error:

@@ -147,7 +147,7 @@ def serve(data: bytes, step: int) -> tuple[int, int, str | None]:
                 if not codec.request_complete:
                     break
                 whole += 1
-                if not codec.start_next():
+                if codec.start_next() is None:
                     return whole, body, None
                 event = codec.next_event()
     except CodecError as error:

@@ -90,6 +90,11 @@ fn of_listeners(text: Exposition, listeners: &[&Listener]) -> Exposition {
             "Requests whose head was read.",
             each(|l| l.stats.requests()),
         )
+        .counter(
+            "meshcore_listener_relayed_at_once_total",
+            "Responses that were written in the call that read them.",
+            each(|l| l.stats.at_once()),
+        )
         .counter("meshcore_local_answers_total", "Answers of the proxy itself, by reason.", answers)
         .counter(
             "meshcore_requests_cut_total",

@@ -99,12 +99,13 @@ pub struct ListenerStats {
 
 const REQUESTS: usize = Reason::ALL.len();
 const CONNECTIONS: usize = REQUESTS + 1;
-const FLOODS: usize = CONNECTIONS + 1;
+const AT_ONCE: usize = CONNECTIONS + 1;
+const FLOODS: usize = AT_ONCE + 1;
 const CUTS: usize = FLOODS + Flood::ALL.len();
 
 impl ListenerStats {
-    /// Words of its block of counts: answers by reason, requests, connections, floods, and what was
-    /// cut by reason.
+    /// Words of its block of counts: answers by reason, requests, connections, responses relayed at
+    /// once, floods, and what was cut by reason.
     pub const WORDS: usize = CUTS + Reason::ALL.len();
     /// Words of its block of gauges.
     pub const GAUGES: usize = 2;
@@ -157,6 +158,16 @@ impl ListenerStats {
     #[must_use]
     pub fn open_handshakes(&self) -> u64 {
         self.open.get(1)
+    }
+
+    pub(super) fn relayed_at_once(&self) {
+        self.counts.inc(AT_ONCE);
+    }
+
+    /// Responses that went out in the call that read them.
+    #[must_use]
+    pub fn at_once(&self) -> u64 {
+        self.counts.get(AT_ONCE)
     }
 
     /// A connection was ended for a flood of frames.

@@ -1,0 +1,205 @@
+"""A request that goes through in few calls, and the same step by step: nobody can tell which."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections import Counter
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any
+from unittest import mock
+
+import hypothesis.strategies as st
+import pytest
+from hypothesis import given
+
+from meshcore._core import Answer, CodecLimits, Listener, Peer, ServerCodec
+from meshcore.exchange.exchange import Exchange
+from tests.unit.exchange.peers import GET, HELLO, KINDS, RESPONSES, ask, request, responses, say
+from tests.unit.exchange.test_places import ONE, PLAIN, PLAIN_GET, busy
+from tests.unit.exchange.world import MESH, Wire, World
+
+AT_ONCE = "meshcore_listener_relayed_at_once_total"
+# Of the clock of the day, or drawn by chance.
+VARIES = re.compile(rb"(date|x-request-id): [^\r]*", re.I)
+
+
+class Stepped:
+    """A codec that begins no request beside reading it."""
+
+    def __init__(self, limits: CodecLimits, secure: bool) -> None:
+        self._codec = ServerCodec(limits, secure)
+
+    def begin(self, data: bytes, *_: object) -> object:
+        return self._codec.receive(data)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._codec, name)
+
+
+class Told:
+    """What an access log hears, but for times."""
+
+    def __init__(self) -> None:
+        self.lines: list[object] = []
+
+    def began(self, exchange: Exchange, now_ns: int) -> None:
+        self.lines.append(("began", exchange.phase, now_ns))
+
+    def ended(self, exchange: Exchange) -> None:
+        line = json.loads(exchange.ticket.access_line(exchange.request, exchange.down.peer, True))
+        self.lines.append({key: line[key] for key in line if key not in ("time", "request_id")})
+
+    def refused(self, stack: Listener, answer: Answer, sent: bool, peer: Peer) -> None:
+        self.lines.append(("refused", answer.number, sent))
+
+
+class Play:
+    """Clients and endpoints that do what they are told, and what became of it."""
+
+    def __init__(self, text: str, *, stepped: bool) -> None:
+        self._made = ExitStack()
+        if stepped:
+            self._made.enter_context(mock.patch("meshcore.downstream.http1.ServerCodec", Stepped))
+            self._made.enter_context(mock.patch("meshcore.upstream.http1.ASKED", -1))
+        self.world = World(text)
+        self._made.callback(self.world.close)
+        self.told = Told()
+        self.world.worker.observer = self.told  # type: ignore[assignment]  # an Observer
+        self.asked = 0
+
+    def do(self, order: str, which: int, kind: int, cut: int) -> None:
+        """One thing that may happen; what cannot now does not."""
+        world = self.world
+        clients = [x for x in world.clients if not x.closing and not x.left]
+        if order == "ask":
+            wire = clients[which % len(clients)] if clients and which % 3 else None
+            wire = wire or world.connect_client()
+            self.asked += 1
+            self._say(wire, b"".join(request(KINDS[kind % len(KINDS)], self.asked)), cut)
+        elif order == "connect" and world.connecting:
+            error = ConnectionRefusedError() if kind % 5 == 0 else None
+            world.settle(world.connecting[which % len(world.connecting)], error)
+        elif order == "answer" and (asked := busy(world)):
+            name = RESPONSES[kind % len(RESPONSES)]
+            parts = responses(1)[name]
+            wire = asked[which % len(asked)]
+            self._say(wire, b"".join(parts), cut)
+            if not parts[-1] and wire.reading and not wire.closing:
+                say(world, wire, b"")
+        elif order == "leave" and clients:
+            say(world, clients[which % len(clients)], b"")
+        elif order == "break" and (open_ones := [x for x in world.endpoints if not x.lost]):
+            open_ones[which % len(open_ones)].end(ConnectionResetError())
+            world.turn()
+        elif order == "wait":
+            world.advance(kind * 300_000_000)
+        elif order == "drain":
+            world.listener.drain()
+
+    def _say(self, wire: Wire, data: bytes, cut: int) -> None:
+        for part in (data[:cut], data[cut:]):
+            if part and wire.reading and not wire.closing and not wire.left:
+                say(self.world, wire, part)
+
+    def end(self) -> tuple[object, ...]:
+        """What everybody has seen, and what is held."""
+        world = self.world
+        wires = (*world.clients, *world.endpoints)
+        lines = world.engine.metrics("")[0].decode().splitlines()
+        metrics = [x for x in lines if not x.startswith((AT_ONCE, "#"))]
+        seen = [(VARIES.sub(b"", bytes(x.written)), x.closing, x.aborted, x.reading) for x in wires]
+        self._made.close()
+        return seen, metrics, self.told.lines
+
+
+ORDERS = st.tuples(
+    st.sampled_from(
+        ["ask", "ask", "connect", "answer", "answer", "leave", "break", "wait", "drain"]
+    ),
+    st.integers(0, 5),
+    st.integers(0, 20),
+    st.integers(0, 200),
+)
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("text", [PLAIN, MESH], ids=["plain", "layered"])
+@given(st.lists(ORDERS, max_size=25))
+def test_nobody_can_tell_which_way_a_request_took(
+    text: str, orders: list[tuple[str, int, int, int]]
+) -> None:
+    seen = []
+    for stepped in (False, True):
+        play = Play(text, stepped=stepped)
+        for order in orders:
+            play.do(*order)
+        seen.append(play.end())
+    for one, other in zip(*seen, strict=True):
+        assert one == other
+
+
+def served(world: World, head: bytes = PLAIN_GET, answer: bytes = HELLO) -> Wire:
+    """A client whose request is answered."""
+    client = ask(world, head)
+    while world.connecting:
+        world.settle(world.connecting[0], None)
+    say(world, busy(world)[0], answer)
+    return client
+
+
+def test_whole_messages_go_through_at_once_and_others_are_seen_not_to(
+    world_of: Callable[[str], World],
+) -> None:
+    world = world_of(PLAIN)
+    put = b"PUT / HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\n\r\nabc"
+    for number, head in enumerate((PLAIN_GET, put, GET + b"accept: a/b\r\n\r\n"), 1):
+        assert served(world, head).written.endswith(b"hello")
+        assert world.metric(AT_ONCE) == number
+    for answer in (
+        b"HTTP/1.1 103 Early Hints\r\n\r\n" + HELLO,
+        HELLO[:-1],
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n",
+    ):
+        served(world, PLAIN_GET, answer)
+        assert world.metric(AT_ONCE) == 3
+    world.listener.drain()
+    served(world)
+    assert world.metric(AT_ONCE) == 3
+
+
+def test_a_layer_sees_a_response_before_it_goes_out(world_of: Callable[[str], World]) -> None:
+    world = world_of(MESH)
+    served(world)
+    assert world.metric(AT_ONCE) == 0
+
+
+def test_a_plain_request_takes_few_calls(world_of: Callable[[str], World]) -> None:
+    """Each is some tens of nanoseconds of a request's few microseconds."""
+    world = world_of(ONE)
+    for _ in range(12):
+        client = served(world)  # in doubt at first connections are looked into
+    counts: Counter[str] = Counter()
+
+    def called(frame: Any, event: str, argument: Any) -> None:
+        module = frame.f_globals.get("__name__", "")
+        if module.startswith("meshcore."):
+            counts[event] += event == "call"
+            native = (
+                getattr(argument, "__module__", None)
+                or type(getattr(argument, "__self__", None)).__module__
+            )
+            counts["native"] += event == "c_call" and native == "meshcore._core"
+
+    sys.setprofile(called)
+    try:
+        client.protocol.data_received(PLAIN_GET)
+        busy(world)[0].protocol.data_received(HELLO)
+    finally:
+        sys.setprofile(None)
+    assert client.written.endswith(b"hello")
+    assert world.metric(AT_ONCE) == 13
+    assert counts["call"] <= 18
+    assert counts["native"] <= 5  # beside the clock and the timer, which are the world's

@@ -506,6 +506,20 @@ class DrainMachine(ExchangeMachine):
             assert wire.lost or self.exchange_of(wire) is None
 
 
+class PlainMachine(DrainMachine):
+    """The same without layers: what is whole goes through at once."""
+
+    def made(self) -> World:
+        return World(MACHINE.replace('layers: [{python: "test:Probe"}]', ""))
+
+    @invariant()
+    def what_is_under_way_is_timed(self) -> None:
+        for wire in self.clients():
+            exchange = self.exchange_of(wire)
+            if exchange is not None:  # the call that began it armed it, too
+                assert not exchange.ticket.due_sooner
+
+
 # How fast examples are made depends on the machine, not on what is tested.
 MACHINE_SETTINGS = settings(
     max_examples=200,
@@ -515,8 +529,9 @@ MACHINE_SETTINGS = settings(
 )
 TestExchange = ExchangeMachine.TestCase
 TestDrain = DrainMachine.TestCase
+TestPlain = PlainMachine.TestCase
 TestBodies = BodyMachine.TestCase
-TestExchange.settings = TestDrain.settings = MACHINE_SETTINGS
+TestExchange.settings = TestDrain.settings = TestPlain.settings = MACHINE_SETTINGS
 # Each of its steps takes thrice as long.
 BODIES_SETTINGS = settings(MACHINE_SETTINGS, max_examples=70)
 TestBodies.settings = BODIES_SETTINGS

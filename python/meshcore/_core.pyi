@@ -31,6 +31,7 @@ __all__ = [
     "Charge",
     "Chunk",
     "ClientCodec",
+    "ClientRules",
     "ClientsCore",
     "CodecLimits",
     "DeadlineCore",
@@ -1021,6 +1022,18 @@ class Peer:
         ``ip:…``, ``email:…``."""
 
     @property
+    def is_judged(self) -> bool:
+        """Whether rules of its listener judge it: its connection is one of TLS, or should be."""
+
+    @property
+    def is_admitted(self) -> bool:
+        """Whether it would come in now, by the rules of its listener. O(1); O(verifying) once after
+        its rule has changed."""
+
+    def verify_again(self) -> bool:
+        """The same by a whole verification, as of now. O(verifying)."""
+
+    @property
     def subject(self) -> str | None:
         """The subject of its certificate, as RFC 4514 writes it; may be empty."""
 
@@ -1375,6 +1388,20 @@ class TlsServer:
         other side has read that; else it is closed at once."""
 
 @final
+class ClientRules:
+    """By which rules the clients of a listener are judged now; its connections keep it over
+    reloads."""
+
+    def __new__(cls, server: TlsServer) -> Self: ...
+    def put(self, server: TlsServer) -> None:
+        """Those of another configuration count from now on. O(1): each client is verified again
+        when it next asks, or by `Peer.verify_again`."""
+
+    def plain_peer(self, peer: Peer) -> Peer:
+        """The same peer, whose connection began before its listener had TLS: judged as one that
+        shows no certificate."""
+
+@final
 class TlsClient:
     """An upstream's TLS. Raises `ConfigError`."""
 
@@ -1441,16 +1468,9 @@ class SecureTransport:
         """The last second, since 1970, in which the client's certificate is valid; ``None`` without
         one."""
 
-    def is_admitted_by(self, server: TlsServer) -> bool:
-        """Whether the client would come in with a whole handshake now, to its listener as it has
-        become."""
-
     @property
     def is_certified(self) -> bool:
         """Whether the client has shown a certificate, which was verified."""
-
-    def certified(self, peer: Peer) -> Peer:
-        """The same peer, with what that says."""
 
     @property
     def is_quiet(self) -> bool:
@@ -1465,9 +1485,9 @@ class SecureTransport:
         """``version``, ``suite``, ``resumed`` and ``server_name``. Raises `RuntimeError` while the
         handshake is under way."""
 
-    def verified_peer(self, peer: Peer) -> Peer:
-        """The same peer, which knows by which rule its certificate was verified: where names have
-        their own, what it asks of a host with another is answered with 421."""
+    def verified_peer(self, peer: Peer, rules: ClientRules) -> Peer:
+        """The same peer, with what its certificate says, and judged by these rules: what it asks of
+        a host whose clients are verified by another one than its own is answered with 421."""
 
     def open(self, data: bytes) -> bytes:
         """What these bytes say, of a connection that is lost. Nobody is told of anything else."""

@@ -1,12 +1,18 @@
-"""Open connections of clients that came in by a certificate, for as long as it lets them in."""
+"""Open connections of clients, for as long as they would be let in."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from itertools import islice
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 if TYPE_CHECKING:
-    from meshcore._core import SecureTransport, TlsServer
-    from meshcore.downstream.listener import Connection
+    from collections.abc import Iterable
+
+    from meshcore._core import SecureTransport
+    from meshcore.downstream.http1 import Http1Connection
+    from meshcore.downstream.http2 import Http2Connection
+
+    Connection: TypeAlias = Http1Connection | Http2Connection
 
 # How often it is looked for those that have expired.
 _LOOK_NS: Final = 10_000_000_000
@@ -15,43 +21,44 @@ _AT_ONCE: Final = 100
 
 
 class Certified:
-    """Those of a listener. One whose certificate has expired, or is not admitted any more, is
-    drained: what it has asked for is answered, and it is told to ask elsewhere."""
+    """Those of a listener with a certificate, and those that have to be judged again. One whose
+    certificate has expired, or that would not come in any more, is drained: what is under way is
+    answered, and it is told to ask elsewhere."""
 
-    __slots__ = ("_due_ns", "_open", "_unjudged")
+    __slots__ = ("_due_ns", "_ends_s", "_unjudged")
 
     def __init__(self) -> None:
-        self._open: dict[Connection, tuple[SecureTransport, int]] = {}
-        self._unjudged: list[Connection] = []
+        self._ends_s: dict[Connection, int] = {}
+        self._unjudged: dict[Connection, None] = {}
         self._due_ns = 0
 
     def __len__(self) -> int:
-        return len(self._open)
+        return len(self._ends_s)
 
     def add(self, connection: Connection, secure: SecureTransport) -> None:
         """One more. O(certificate)."""
         ends_s = secure.certificate_ends_s()
         if ends_s is not None:
-            self._open[connection] = secure, ends_s
+            self._ends_s[connection] = ends_s
 
-    def discard(self, connection: Connection) -> None:
+    def discard(self, connection: object) -> None:
         """It is over."""
-        self._open.pop(connection, None)
+        self._ends_s.pop(connection, None)  # type: ignore[call-overload]
+        self._unjudged.pop(connection, None)  # type: ignore[call-overload]
 
-    def judge_again(self) -> None:
-        """Others may come in now: all have to be verified as if they came."""
-        self._unjudged = list(self._open)
+    def judge_again(self, connections: Iterable[Connection]) -> None:
+        """Others may come in now: these have to be verified as if they came."""
+        self._unjudged = dict.fromkeys(connections)
 
-    def look(self, now: int, unix_s: float, tls: TlsServer) -> None:
+    def look(self, now: int, unix_s: float) -> None:
         """Drain those whose time is over, and verify some of those that have to be. O(open)."""
         if now >= self._due_ns:
             self._due_ns = now + _LOOK_NS
-            for connection in [x for x, (_, ends_s) in self._open.items() if ends_s < unix_s]:
+            for connection in [x for x, ends_s in self._ends_s.items() if ends_s < unix_s]:
                 self._drain(connection, now)
-        some, self._unjudged = self._unjudged[:_AT_ONCE], self._unjudged[_AT_ONCE:]
-        for connection in some:
-            found = self._open.get(connection)
-            if found is not None and not found[0].is_admitted_by(tls):
+        for connection in list(islice(self._unjudged, _AT_ONCE)):
+            del self._unjudged[connection]
+            if not connection.peer.verify_again():
                 self._drain(connection, now)
 
     def _drain(self, connection: Connection, now: int) -> None:

@@ -153,11 +153,13 @@ class Handshake(asyncio.BaseProtocol):
         connection.adopt(cast("asyncio.Transport", secure))
         if not has_room:
             connection.abort()
-        elif secure.is_certified:
-            listener.certified.add(connection, secure)
-        connection.peer = secure.verified_peer(self._peer or connection.peer)
+            return
+        peer = self._peer or connection.peer
+        connection.peer = secure.verified_peer(peer, listener.client_rules)
         if secure.is_certified:
-            connection.peer = secure.certified(connection.peer)
+            listener.certified.add(connection, secure)
+        if not connection.peer.is_admitted:  # other rules came within its handshake
+            connection.drain(now_ns())
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The handshake failed, or the client left."""

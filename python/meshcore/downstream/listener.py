@@ -6,7 +6,7 @@ import asyncio
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
-from meshcore._core import now_ns
+from meshcore._core import ClientRules, now_ns
 from meshcore.codec.engines import server_engine
 from meshcore.downstream.certified import Certified
 from meshcore.downstream.detect import Detection
@@ -95,6 +95,7 @@ class Listener:
         self._idle = asyncio.Event()
         self._idle.set()
         self._tls = self._last_tls = tls
+        self._client_rules = ClientRules(tls) if tls is not None else None
         self.failed_handshakes = FailedHandshakes(spec.name)
         self._set(spec)
 
@@ -150,14 +151,36 @@ class Listener:
         before = self.spec
         self._tls, self._last_tls = tls, tls or self._last_tls
         self._set(spec)
-        if spec.tls != before.tls:
-            self.certified.judge_again()
+        if tls is not None and spec.tls != before.tls:
+            self.judge_by(tls)
         return _begins(spec) != _begins(before)
+
+    def judge_by(self, tls: TlsServer) -> None:
+        """Who is connected is judged by these rules from the next request on, as who comes is, and
+        drained if they would not let it in. Whoever came before there was TLS has shown no
+        certificate, and is drained. O(connections), verifying none."""
+        rules, now = self._client_rules, now_ns()
+        if rules is not None:
+            rules.put(tls)
+        else:
+            rules = self._client_rules = ClientRules(tls)
+        made = [x for x in self._connections if isinstance(x, Http1Connection | Http2Connection)]
+        self.certified.judge_again([x for x in made if x.peer.is_judged])
+        for plain in [x for x in made if not x.peer.is_judged]:
+            plain.peer = rules.plain_peer(plain.peer)
+            plain.drain(now)
+        for silent in [x for x in self._connections if isinstance(x, Detection)]:
+            silent.abort()
+
+    @property
+    def client_rules(self) -> ClientRules:
+        """By which clients are judged; only asked by connections with TLS."""
+        assert self._client_rules is not None
+        return self._client_rules
 
     def sweep(self, now: int, unix_s: float) -> None:
         """Drain connections whose client would not come in any more."""
-        if self._tls is not None:
-            self.certified.look(now, unix_s, self._tls)
+        self.certified.look(now, unix_s)
 
     async def reopen(self) -> None:
         """Accept with new servers; each begins before the old one of its queue stops."""

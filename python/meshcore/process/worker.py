@@ -163,6 +163,8 @@ class Worker:
                     reopened.append(known)
                 continue
             if known is not None:
+                if tls is not None:
+                    known.judge_by(tls)
                 self._leave(known, now)
             self.listeners[spec.name] = Listener(spec, tls, self._engine, self, self.deadlines)
         return reopened

@@ -34,13 +34,6 @@ impl<T> HostMap<T> {
         });
         found.unwrap_or(&self.first)
     }
-
-    /// The same hosts with other values.
-    #[must_use]
-    pub fn map<U>(&self, to: impl Fn(&T) -> U) -> HostMap<U> {
-        let named = self.named.iter().map(|(name, value)| (name.clone(), to(value)));
-        HostMap { first: to(&self.first), named: named.collect() }
-    }
 }
 
 fn canonical(name: &str) -> String {
@@ -69,6 +62,5 @@ mod tests {
         ] {
             assert_eq!(*map.get(host), value, "{host}");
         }
-        assert_eq!(*map.map(|n| n * 10).get("b.example"), 20);
     }
 }

@@ -11,6 +11,7 @@ use meshcore_core::exchange::{
 use meshcore_core::segment::{self, SegmentConfig};
 use meshcore_core::telemetry::{AccessLine, Format};
 use meshcore_core::time::Nanos;
+use meshcore_core::tls::Standing;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
@@ -52,6 +53,20 @@ impl Peer {
     #[getter]
     fn subject(&self) -> Option<&str> {
         self.0.certificate().map(|certified| &*certified.subject)
+    }
+
+    #[getter]
+    fn is_judged(&self) -> bool {
+        self.0.stands().is_some()
+    }
+
+    #[getter]
+    fn is_admitted(&self) -> bool {
+        self.0.stands().is_none_or(Standing::is_admitted)
+    }
+
+    fn verify_again(&self) -> bool {
+        self.0.stands().is_none_or(|standing| standing.is_admitted_at(unix_ms() / 1000))
     }
 
     #[getter]

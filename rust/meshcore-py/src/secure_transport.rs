@@ -18,7 +18,7 @@ use self::calls::{ask, close, end, part, say, send, set_full, tell};
 use crate::clock::unix_ms;
 use crate::engine::Peer;
 use crate::errors::tls_error;
-use crate::tls::{TlsServer, certified_by};
+use crate::tls::{ClientRules, certified_by};
 use crate::tls_scratch::{SCRATCH, emptied};
 
 #[pyclass(module = "meshcore._core")]
@@ -334,15 +334,6 @@ impl SecureTransport {
         Some(String::from_utf8_lossy(&chosen).into_owned())
     }
 
-    /// The same peer, with what the certificate says that it has shown.
-    fn certified(&self, peer: &Peer) -> Peer {
-        let peer = peer.0.clone();
-        Peer(match self.certificate() {
-            Some(certified) => peer.certified(certified),
-            None => peer,
-        })
-    }
-
     /// The host that the client asks for, once it is known.
     #[getter]
     fn server_name(&self) -> Option<&str> {
@@ -352,12 +343,6 @@ impl SecureTransport {
     /// Until when the client's certificate is valid, in seconds since 1970.
     fn certificate_ends_s(&self) -> Option<u64> {
         self.session.certificate_ends_s()
-    }
-
-    /// Whether the client would come in if it came now, to the listener as it is now.
-    fn is_admitted_by(&self, server: &TlsServer) -> bool {
-        self.clock.set(unix_ms() / 1000);
-        self.session.is_admitted_by(server.context())
     }
 
     /// Whether the client has shown a certificate.
@@ -394,14 +379,16 @@ impl SecureTransport {
         Ok(told)
     }
 
-    /// The same peer, and by which rule it was verified, if hosts have their own.
-    fn verified_peer(&self, peer: &Bound<'_, Peer>) -> PyResult<Py<Peer>> {
-        match self.session.verified_by() {
-            None => Ok(peer.clone().unbind()),
-            Some((hosts, rule)) => {
-                Py::new(peer.py(), Peer(peer.get().0.clone().verified(hosts, rule)))
-            }
+    /// The same peer, with what the certificate says that it has shown, judged by these rules.
+    fn verified_peer(&self, peer: &Peer, rules: &ClientRules) -> Peer {
+        let mut peer = peer.0.clone();
+        if let Some(certified) = self.certificate() {
+            peer = peer.certified(certified);
         }
+        if let Some(standing) = self.session.standing(rules.in_force()) {
+            peer = peer.standing(standing);
+        }
+        Peer(peer)
     }
 
     /// What these bytes are, of a connection that is lost: nobody is told of anything else.

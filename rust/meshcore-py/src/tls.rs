@@ -8,13 +8,14 @@ use std::sync::Arc;
 
 use meshcore_core::exchange::Certified;
 use meshcore_core::tls::{
-    self, ClientAuth, ClientContext, ClientSpec, Clock, ContextError, Facts, Pair, Roots, Rules,
-    ServerContext, ServerSpec, Trust, Version,
+    self, ClientAuth, ClientContext, ClientSpec, Clock, ContextError, Facts, InForce, Pair, Roots,
+    Rules, ServerContext, ServerSpec, Standing, Trust, Version,
 };
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
 use crate::clock::unix_ms;
+use crate::engine::Peer;
 use crate::errors::config_error;
 use crate::secure_transport::SecureTransport;
 
@@ -136,12 +137,6 @@ type CertificateRow = (Option<String>, Vec<u8>, Vec<u8>, Option<Vec<u8>>, Option
 #[pyclass(frozen, module = "meshcore._core")]
 pub struct TlsServer(ServerContext, Clock);
 
-impl TlsServer {
-    pub(crate) const fn context(&self) -> &ServerContext {
-        &self.0
-    }
-}
-
 #[pymethods]
 impl TlsServer {
     #[new]
@@ -188,6 +183,34 @@ impl TlsServer {
         self.1.set(unix_ms() / 1000);
         let session = self.0.session().map_err(refused)?;
         Ok(SecureTransport::new(session, self.1.clone(), protocol, see_off))
+    }
+}
+
+/// By which rules a listener's clients are judged now.
+#[pyclass(frozen, module = "meshcore._core")]
+pub struct ClientRules(Arc<InForce>);
+
+impl ClientRules {
+    pub(crate) fn in_force(&self) -> Arc<InForce> {
+        Arc::clone(&self.0)
+    }
+}
+
+#[pymethods]
+impl ClientRules {
+    #[new]
+    fn new(server: &TlsServer) -> Self {
+        Self(Arc::new(InForce::new(server.0.clone())))
+    }
+
+    /// Those of another configuration count from now on.
+    fn put(&self, server: &TlsServer) {
+        self.0.put(server.0.clone());
+    }
+
+    /// The same peer, whose connection began before there was TLS, judged by them.
+    fn plain_peer(&self, peer: &Peer) -> Peer {
+        Peer(peer.0.clone().standing(Standing::of_plain(self.in_force())))
     }
 }
 

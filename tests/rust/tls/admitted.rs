@@ -1,10 +1,11 @@
 //! Mutual TLS, tickets, server names, reloads, rules, lists and the time together: nobody comes in
 //! whom a whole handshake refuses.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use meshcore_core::tls::{
-    ClientAuth, ClientContext, ClientSpec, Clock, Pair, Roots, Rules, ServerContext, Trust, Version,
+    ClientAuth, ClientContext, ClientSpec, Clock, InForce, Pair, Roots, Rules, ServerContext,
+    Trust, Version,
 };
 use proptest::prelude::*;
 use rcgen::SanType;
@@ -166,6 +167,48 @@ proptest! {
                 prop_assert_eq!(met.session.client_identity(), whole.session.client_identity());
             } else {
                 prop_assert_eq!(met.established, 0);
+            }
+        }
+    }
+
+    /// Whoever is in stays as long as a whole handshake would let it in, as who it would be then.
+    #[test]
+    fn nobody_stays_who_would_be_refused(
+        listeners in reloads(),
+        shown in 0..13_usize,
+        steps in prop::collection::vec((any::<prop::sample::Index>(), 0..3_u64), 3..9),
+    ) {
+        let pair = world().shown[shown].clone();
+        let client_clock = Clock::at(SOME_END_S - 90);
+        let clock = Clock::at(SOME_END_S - 90);
+        let made: Vec<_> = listeners
+            .iter()
+            .map(|each| ServerContext::new(&each.spec(), &ring(1), &clock).unwrap())
+            .collect();
+        let shake = |server: &ServerContext, pair| {
+            let spec = ClientSpec { pair, ..client_spec(world().hosts.roots()) };
+            let client = ClientContext::new(&spec, &client_clock).unwrap();
+            Ends::new(&client, server, HOSTS[0]).shake(100_000).server.session
+        };
+        let first = shake(&made[0], pair.clone());
+        let in_force = Arc::new(InForce::new(made[0].clone()));
+        let Some(standing) = first.standing(Arc::clone(&in_force)) else { return Ok(()) };
+        // Who was not asked has shown nothing.
+        let has_shown = first.client_identity().is_some();
+        let pair = pair.filter(|_| has_shown);
+        for (which, minutes) in steps {
+            clock.set(SOME_END_S - 90 + minutes * 60);
+            let now = &made[which.index(made.len())];
+            in_force.put(now.clone());
+            let lazily = standing.is_admitted();
+            let stays = standing.is_admitted_at(SOME_END_S - 90 + minutes * 60);
+            prop_assert!(lazily || !stays, "what is looked at is a part of the whole");
+            prop_assert_eq!(standing.is_misdirected(HOSTS[1]), !stays);
+            let whole = shake(now, pair.clone());
+            prop_assert_eq!(stays, whole.failure().is_none(), "{:?}", whole.failure());
+            if stays && has_shown {
+                let is_known = whole.client_identity().is_some();
+                prop_assert_eq!(standing.is_vouched_for(), is_known);
             }
         }
     }

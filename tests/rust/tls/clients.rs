@@ -2,7 +2,8 @@
 
 use crate::authority::{Authority, Leaf, self_signed};
 use crate::pair::{Ends, ServerSpec, client, client_spec, server, server_spec};
-use meshcore_core::tls::{ClientAuth, ClientSpec, Identity, Pair, Roots, Trust};
+use meshcore_core::tls::{ClientAuth, ClientSpec, Identity, InForce, Pair, Roots, Trust};
+use std::sync::Arc;
 
 fn both(authority: &Authority, clients: ClientAuth, pair: Option<Pair>) -> Ends {
     let spec = ServerSpec { clients, ..server_spec(vec![authority.host("a.example")]) };
@@ -101,18 +102,19 @@ fn a_name_has_a_rule_of_its_own() {
     });
     let of = |pair: Option<Pair>| client(&ClientSpec { pair, ..client_spec(authority.roots()) });
     let first = of(Some(one.client("x", 2_027)));
-    let mut rules = Vec::new();
     for (name, comes_in) in [("a.example", true), ("b.example", false), ("open.example", true)] {
         let mut ends = Ends::new(&first, &server, name).shake(7);
         assert_eq!(ends.server.session.failure().is_none(), comes_in, "{name}");
-        assert_eq!(ends.server.session.verified_by().is_some(), comes_in);
-        if let Some((hosts, rule)) = ends.server.session.verified_by() {
-            assert_eq!(*hosts.get(name), rule);
-            rules.push(rule);
+        let in_force = Arc::new(InForce::new(server.clone()));
+        let standing = ends.server.session.standing(in_force);
+        assert_eq!(standing.is_some(), comes_in);
+        if let Some(standing) = standing {
+            assert!(!standing.is_misdirected(name));
+            let others = ["a.example", "open.example"].into_iter().filter(|other| *other != name);
+            others.for_each(|other| assert!(standing.is_misdirected(other), "{other}"));
             ends.assert_whole();
         }
     }
-    assert_ne!(rules[0], rules[1]);
     let nobody = Ends::new(&of(None), &server, "a.example").shake(1_000);
     assert_eq!(nobody.server.failure().alert, Some("certificate_required"));
 }

@@ -7,7 +7,7 @@ use super::binding::Binding;
 use super::certified::Certified;
 use crate::admission::{bytes_key, client_key};
 use crate::codec::Ends;
-use crate::host_map::HostMap;
+use crate::tls::Standing;
 
 /// The other end of a downstream connection, made once when it is accepted.
 #[derive(Clone, Debug)]
@@ -21,8 +21,8 @@ pub struct Peer {
     certified: Option<Arc<Certified>>,
     /// From the first request on that carries credentials of a connection.
     binding: OnceLock<Arc<Binding>>,
-    /// By which rule it was verified, and those of all hosts; none where all have the same.
-    verified: Option<(Arc<HostMap<u64>>, u64)>,
+    /// How it stands by its listener's rules of clients, if that has TLS.
+    standing: Option<Arc<Standing>>,
 }
 
 impl Peer {
@@ -40,7 +40,7 @@ impl Peer {
             destination: None,
             certified: None,
             binding,
-            verified: None,
+            standing: None,
         }
     }
 
@@ -50,17 +50,23 @@ impl Peer {
         Self { port, ..self }
     }
 
-    /// The same, whose certificate was verified by a rule, of those that hosts have.
+    /// The same, judged by its listener's rules of clients.
     #[must_use]
-    pub fn verified(self, hosts: Arc<HostMap<u64>>, rule: u64) -> Self {
-        Self { verified: Some((hosts, rule)), ..self }
+    pub fn standing(self, standing: Standing) -> Self {
+        Self { standing: Some(Arc::new(standing)), ..self }
     }
 
-    /// Whether a host has another rule than that by which it was verified (RFC 9110 §15.5.20).
+    /// How it stands by them, if its listener has TLS.
+    #[must_use]
+    pub fn stands(&self) -> Option<&Standing> {
+        self.standing.as_deref()
+    }
+
+    /// Whether what it asks of a host is for another connection (RFC 9110 §15.5.20).
     pub(super) fn is_misdirected(&self, host: &[u8]) -> bool {
-        self.verified.as_ref().is_some_and(|(hosts, rule)| {
+        self.standing.as_ref().is_some_and(|standing| {
             // What is no text is no host of the configuration.
-            hosts.get(str::from_utf8(host).unwrap_or_default()) != rule
+            standing.is_misdirected(str::from_utf8(host).unwrap_or_default())
         })
     }
 
@@ -78,10 +84,12 @@ impl Peer {
         Self { certified: Some(Arc::new(certified)), ..self }
     }
 
-    /// Who it is by its certificate, if it showed one.
+    /// Who it is by its certificate, if it showed one and is still asked for it.
     #[must_use]
     pub fn certificate(&self) -> Option<&Arc<Certified>> {
-        self.certified.as_ref()
+        let certified = self.certified.as_ref()?;
+        let standing = self.standing.as_ref();
+        standing.is_none_or(|standing| standing.is_vouched_for()).then_some(certified)
     }
 
     /// The address as `x-forwarded-for` writes it; `unknown` without one (RFC 7239 §6.2).

@@ -5,8 +5,8 @@
 //! A [`ServerContext`] or a [`ClientContext`] is compiled from a configuration and shared by all of
 //! its connections: `certificates` reads chains and keys and chooses one for a client, `trust` says
 //! whom to believe (`roots`) and who comes in (`rules`, by the names of an `identity`), `verify` is
-//! how rustls asks, `tickets` seals what a client may resume. Each gives a [`Session`] for a
-//! connection, which drives rustls (its unbuffered API) and holds nothing of its own while it is
+//! how rustls asks, `tickets` seals what a client may resume, `standing` says how one that is in
+//! stands by rules that came after it. Each gives a [`Session`] for a connection, which drives rustls (its unbuffered API) and holds nothing of its own while it is
 //! idle; what went wrong is a [`Failure`].
 //!
 //! The protocol itself draws random numbers (from aws-lc-rs), as it must. The clock is the
@@ -28,6 +28,7 @@ mod rules;
 mod server;
 mod session;
 mod spiffe;
+mod standing;
 mod staple;
 mod tickets;
 mod trust;
@@ -46,6 +47,7 @@ pub use rules::Rules;
 pub use server::{ClientAuth, ServerContext, ServerSpec};
 pub use session::{Agreed, Opened, Session, Version};
 pub use spiffe::is_domain;
+pub use standing::{InForce, Standing};
 pub use staple::Staple;
 pub use tickets::{TicketKeys, TicketRing};
 pub use trust::Trust;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use aws_lc_rs::digest::{Context, SHA256};
 use rustls::crypto::{CryptoProvider, aws_lc_rs as crypto};
+use rustls::pki_types::CertificateDer;
 use rustls::server::{NoServerSessionStorage, UnbufferedServerConnection};
 use rustls::{KeyLog, ServerConfig, SupportedProtocolVersion, version};
 
@@ -53,21 +54,29 @@ pub struct ServerSpec {
 #[derive(Clone)]
 pub struct ServerContext {
     rules: Arc<HostMap<Rule>>,
-    /// What tells the rules of hosts apart; none where all have the same.
-    hosts: Option<Arc<HostMap<u64>>>,
-    clock: Clock,
+    /// Whether names have rules of their own.
+    pub(super) is_named: bool,
+    pub(super) clock: Clock,
 }
 
-/// What tells the rules of hosts apart, and the rules.
-pub(super) type Rules = (Arc<HostMap<u64>>, Arc<HostMap<Rule>>);
+/// Of a client that no rule lets in; no rule's own.
+pub(super) const REFUSED: u64 = 0;
 
 /// How clients are verified that ask for some hosts.
 #[derive(Clone)]
 pub(super) struct Rule {
     pub(super) config: Arc<ServerConfig>,
     pub(super) again: Option<Again>,
-    /// Tells it from others: a digest of whom it believes.
+    /// Tells it from others: a digest of whom it believes, and whether that is anybody ([`asks`]).
     pub(super) id: u64,
+}
+
+/// The bit of a rule's id that says that clients are asked for a certificate.
+const ASKS: u64 = 1;
+
+/// Whether a rule's id is of one by which clients are asked for a certificate.
+pub(super) const fn asks(id: u64) -> bool {
+    id & ASKS != 0
 }
 
 impl ServerContext {
@@ -89,8 +98,8 @@ impl ServerContext {
                 rules.insert(&pair.server_name, rules.get("").clone());
             }
         }
-        let hosts = (!spec.named.is_empty()).then(|| Arc::new(rules.map(|rule| rule.id)));
-        Ok(Self { rules: Arc::new(rules), hosts, clock: clock.clone() })
+        let is_named = !spec.named.is_empty();
+        Ok(Self { rules: Arc::new(rules), is_named, clock: clock.clone() })
     }
 
     /// A session for a connection that was accepted.
@@ -101,8 +110,8 @@ impl ServerContext {
         let rule = self.rules.get("");
         let machine = UnbufferedServerConnection::new(Arc::clone(&rule.config))
             .map_err(|why| ContextError::UnusableKey(why.to_string()))?;
-        let hosts = self.hosts.clone().map(|hosts| (hosts, Arc::clone(&self.rules)));
-        Ok(Session::server(machine, rule, hosts, self.clock.clone()))
+        let rules = self.is_named.then(|| Arc::clone(&self.rules));
+        Ok(Session::server(machine, rule, rules, self.clock.clone()))
     }
 }
 
@@ -157,8 +166,15 @@ impl Rule {
                 refused,
                 own: own_uri(&spec.pairs),
             }),
-            id: u64::from_be_bytes(*whom(clients).first_chunk().unwrap_or(&[0; 8])),
+            id: id(clients),
         })
+    }
+
+    /// Whether a client comes in that has shown this, or nothing. O(verifying).
+    pub(super) fn admits(&self, chain: &[CertificateDer<'static>], clock: &Clock) -> bool {
+        let chain = (!chain.is_empty()).then_some(chain);
+        let again = self.again.as_ref();
+        again.is_none_or(|again| again.verify(chain, clock.now()).is_ok())
     }
 }
 
@@ -194,6 +210,16 @@ fn bound(spec: &ServerSpec, clients: &ClientAuth) -> [u8; 32] {
     };
     let whom = whom(clients);
     digest_of([spec.listener.as_bytes(), &version, &whom].into_iter())
+}
+
+/// What tells a rule from others.
+fn id(clients: &ClientAuth) -> u64 {
+    let digest = u64::from_be_bytes(*whom(clients).first_chunk().unwrap_or(&[0; 8]));
+    match clients {
+        // Never `REFUSED`, whatever the digest is.
+        ClientAuth::None => (digest & !ASKS).max(2),
+        ClientAuth::Request(_) | ClientAuth::Require(_) => digest | ASKS,
+    }
 }
 
 /// A digest of whom a rule believes, and lets in.

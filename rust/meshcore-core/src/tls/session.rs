@@ -10,9 +10,10 @@ use x509_cert::der::Decode;
 
 use super::hello::{Asked, Hello};
 use super::records::{Words, append, drive, last_words, write};
-use super::server::{Rule, Rules};
+use super::server::Rule;
+use super::standing::{InForce, Standing};
 use super::verify::Again;
-use super::{Clock, Failure, Identity, ServerContext};
+use super::{Clock, Failure, Identity};
 use crate::host_map::HostMap;
 
 /// The most of a client's first message, with the heads of its records, while it is not whole: it
@@ -80,8 +81,8 @@ pub struct Session {
     side: Side,
     again: Option<Again>,
     clock: Clock,
-    /// Of a server's, where names have rules of their own: what tells them apart, and them.
-    hosts: Option<Rules>,
+    /// Of a server's, where names have rules of their own.
+    rules: Option<Arc<HostMap<Rule>>>,
     /// By which of them the client is verified.
     rule: u64,
     /// Of a server's, until the client's first message is whole.
@@ -102,12 +103,12 @@ impl Session {
     pub(super) fn server(
         machine: UnbufferedServerConnection,
         rule: &Rule,
-        hosts: Option<Rules>,
+        rules: Option<Arc<HostMap<Rule>>>,
         clock: Clock,
     ) -> Self {
         let side = Side::Server(Box::new(machine));
         let hello = Some(Box::default());
-        Self { hello, hosts, rule: rule.id, ..Self::of(side, rule.again.clone(), clock) }
+        Self { hello, rules, rule: rule.id, ..Self::of(side, rule.again.clone(), clock) }
     }
 
     /// A client's begins by itself: [`take_output`](Self::take_output) has its first message.
@@ -126,7 +127,7 @@ impl Session {
             side,
             again,
             clock,
-            hosts: None,
+            rules: None,
             rule: 0,
             hello: None,
             asked: None,
@@ -209,7 +210,7 @@ impl Session {
 
     /// The machine has seen nothing yet, so one that verifies by the name's rule takes its place.
     fn choose_rule(&mut self, name: Option<&str>) {
-        let Some((_, rules)) = &self.hosts else { return };
+        let Some(rules) = &self.rules else { return };
         let rule = rules.get(name.unwrap_or_default());
         match UnbufferedServerConnection::new(Arc::clone(&rule.config)) {
             Ok(machine) => {
@@ -220,11 +221,14 @@ impl Session {
         }
     }
 
-    /// The rules of hosts and by which of them the client was verified, where names have their own.
+    /// How the client stands by the rules in force of its listener; of a server's session whose
+    /// handshake is over. O(certificates): once for a connection.
     #[must_use]
-    pub fn verified_by(&self) -> Option<(Arc<HostMap<u64>>, u64)> {
-        let (hosts, _) = self.hosts.as_ref().filter(|_| self.established)?;
-        Some((Arc::clone(hosts), self.rule))
+    pub fn standing(&self, in_force: Arc<InForce>) -> Option<Standing> {
+        let Side::Server(machine) = &self.side else { return None };
+        let chain = machine.peer_certificates().unwrap_or_default();
+        let made = || Standing::new(in_force, self.asked.as_deref(), chain, self.rule);
+        self.established.then(made)
     }
 
     /// How much of `data` is dealt with, and what it was.
@@ -344,15 +348,6 @@ impl Session {
     #[must_use]
     pub fn server_name(&self) -> Option<&str> {
         self.asked.as_deref()
-    }
-
-    /// Whether the client would come in with a whole handshake at another context: one of the same
-    /// listener, in its place. O(verifying).
-    #[must_use]
-    pub fn is_admitted_by(&self, context: &ServerContext) -> bool {
-        let again = context.rule(self.asked.as_deref().unwrap_or_default()).again.as_ref();
-        let chain = on!(&self.side, m => m.peer_certificates());
-        again.is_none_or(|again| again.verify(chain, self.clock.now()).is_ok())
     }
 
     /// The last second, since 1970, in which the client's certificate is valid. O(certificate).

@@ -1,0 +1,352 @@
+"""A reload changes who comes in: open connections are judged by what is in force."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+import trustme
+
+from meshcore import Proxy
+from meshcore.config.load import load_text
+from tests.wire import either
+from tests.wire.conftest import Run, eventually
+from tests.wire.h2_mesh import Keys, Mesh
+from tests.wire.identities import Holder, Signer
+from tests.wire.test_misdirected import Asker, asking
+from tests.wire.tls_streams import TlsStreams
+
+WEB = "spiffe://one/ns/shop/sa/web"
+BOTH = pytest.mark.parametrize("h2", [False, True], ids=["h1", "h2"])
+OK, MISDIRECTED = (200, None), (421, "misdirected")
+
+
+class World:
+    """A listener's certificate, and two authorities of clients."""
+
+    def __init__(self, folder: Path) -> None:
+        self._authority = trustme.CA()
+        made = self._authority.issue_cert("a.test", "open.test", "edge.test")
+        self.pair = {"cert": str(folder / "cert.pem"), "key": str(folder / "key.pem")}
+        made.cert_chain_pems[0].write_to_path(self.pair["cert"])
+        made.private_key_pem.write_to_path(self.pair["key"])
+        # As `Holder` wants one that makes contexts, and no more than that is asked of it.
+        self.one = Signer(folder, "one", self)  # type: ignore[arg-type]
+        self.two = Signer(folder, "two", self)  # type: ignore[arg-type]
+        self.web, self.other = self.one.issue(WEB), self.two.issue(WEB)
+
+    def client(self, *alpn: str) -> ssl.SSLContext:
+        """One without a certificate."""
+        context = ssl.create_default_context()
+        self._authority.configure_trust(context)
+        if alpn:
+            context.set_alpn_protocols(list(alpn))
+        return context
+
+    def tls(self, default: Keys | None = None, **sni: Keys) -> Keys:
+        """Of a listener: what it asks of clients, and what names do (``a`` is a.test)."""
+        names = {f"{name}.test": self.pair | keys for name, keys in sni.items()}
+        return self.pair | (default or {}) | {"sni": names}
+
+    def auth(self, **keys: Any) -> Keys:
+        """Whom the first authority vouches for."""
+        return {"client_auth": {"ca": self.one.ca} | keys}
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)
+
+
+def mesh(tls: Keys | None, **listener: Any) -> str:
+    keys = {"tls": tls} if tls is not None else {}
+    made = Mesh("native", 1).listen(**keys, **listener)
+    made.route.pop("upstream")
+    made.route["respond"] = {"body": "hi"}
+    made.top["access_log"] = "json"
+    return str(made)
+
+
+@asynccontextmanager
+async def running(tls: Keys | None) -> AsyncIterator[Proxy]:
+    async with Proxy(load_text(mesh(tls))) as proxy:
+        yield proxy
+
+
+@dataclass
+class Case:
+    """A reload, a client that was there before, and what it gets behind it."""
+
+    before: Callable[[World], Keys]
+    after: Callable[[World], Keys]
+    name: str  # that it asks for in its handshake
+    shown: Callable[[World], Holder | World]
+    answers: Mapping[str, tuple[int, str | None]]
+    drained: bool = False
+
+
+def nobody(world: World) -> World:
+    return world
+
+
+def web(world: World) -> Holder:
+    return world.web
+
+
+NONE_SERVED = {"a.test": MISDIRECTED, "open.test": MISDIRECTED}
+CASES = {
+    "another name has a rule now": Case(
+        lambda w: w.tls(open={}),
+        lambda w: w.tls(open={}, a=w.auth()),
+        *("open.test", nobody, {"a.test": MISDIRECTED, "open.test": OK}),
+    ),
+    "its name has a rule now": Case(
+        lambda w: w.tls(open={}, a={}),
+        lambda w: w.tls(open={}, a=w.auth()),
+        *("a.test", nobody, NONE_SERVED, True),
+    ),
+    "its name asks now, and does not require": Case(
+        lambda w: w.tls(open={}, a={}),
+        lambda w: w.tls(open={}, a=w.auth(mode="request")),
+        *("a.test", nobody, {"a.test": OK, "open.test": MISDIRECTED}),
+    ),
+    "its name requires what it only asked for": Case(
+        lambda w: w.tls(a=w.auth(mode="request")),
+        lambda w: w.tls(a=w.auth()),
+        *("a.test", nobody, NONE_SERVED, True),
+    ),
+    "the listener has a rule now": Case(
+        lambda w: w.tls(open={}),
+        lambda w: w.tls(w.auth(), open={}),
+        *("open.test", nobody, NONE_SERVED, True),
+    ),
+    "the listener's rule is another's now": Case(
+        lambda w: w.tls(w.auth()),
+        lambda w: w.tls({"client_auth": {"ca": w.two.ca}}),
+        *("a.test", web, NONE_SERVED, True),
+    ),
+    "its name believes another authority": Case(
+        lambda w: w.tls(a=w.auth()),
+        lambda w: w.tls(a={"client_auth": {"ca": w.two.ca}}),
+        *("a.test", web, NONE_SERVED, True),
+    ),
+    "its name lets others in": Case(
+        lambda w: w.tls(a=w.auth()),
+        lambda w: w.tls(a=w.auth(match={"spiffe": "spiffe://one/ns/shop/sa/db"})),
+        *("a.test", web, NONE_SERVED, True),
+    ),
+    "its name lets fewer in, and it among them": Case(
+        lambda w: w.tls(a=w.auth()),
+        lambda w: w.tls(a=w.auth(match={"spiffe": "spiffe://one/**"})),
+        *("a.test", web, {"a.test": OK, "open.test": MISDIRECTED}),
+    ),
+    "a trust domain has another authority": Case(
+        lambda w: w.tls(a={"client_auth": {"trust_domains": {"one": w.one.ca}}}),
+        lambda w: w.tls(a={"client_auth": {"trust_domains": {"one": w.two.ca}}}),
+        *("a.test", web, NONE_SERVED, True),
+    ),
+    "it is revoked for its name": Case(
+        lambda w: w.tls(a=w.auth()),
+        lambda w: w.tls(a=w.auth(crl=w.one.revoke(w.web))),
+        *("a.test", web, NONE_SERVED, True),
+    ),
+    "another one is revoked for its name": Case(
+        lambda w: w.tls(a=w.auth()),
+        lambda w: w.tls(a=w.auth(crl=w.one.revoke(w.one.issue("dns:x")))),
+        *("a.test", web, {"a.test": OK}),
+    ),
+    "its name has the listener's rule again": Case(
+        lambda w: w.tls({"client_auth": {"ca": w.two.ca}}, a=w.auth()),
+        lambda w: w.tls({"client_auth": {"ca": w.two.ca}}),
+        *("a.test", web, NONE_SERVED, True),
+    ),
+    "nobody is asked any more": Case(
+        lambda w: w.tls(a=w.auth()),
+        lambda w: w.tls(),
+        *("a.test", web, {"a.test": OK, "open.test": OK}),
+    ),
+    "other names have changed": Case(
+        lambda w: w.tls(a=w.auth(), open={}),
+        lambda w: w.tls(a=w.auth(), open={"client_auth": {"ca": w.two.ca}}),
+        *("a.test", web, {"a.test": OK, "open.test": MISDIRECTED}),
+    ),
+}
+
+
+@BOTH
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_an_open_connection_is_judged_by_the_rules_in_force(
+    run: Run, world: World, case: Case, h2: bool
+) -> None:
+    async def go() -> None:
+        async with running(case.before(world)) as proxy:
+            context = case.shown(world).client("h2" if h2 else "http/1.1")
+            async with asking(proxy, context, case.name, h2=h2) as client:
+                assert await client.ask(case.name) == OK
+                await proxy.reload(load_text(mesh(case.after(world))))
+                for host, expected in case.answers.items():
+                    assert await client.ask(host) == expected, host
+                if case.drained:
+                    await eventually(lambda: proxy.connections == 0)
+                    return
+                # What was judged is left in peace: two looks of the worker.
+                await asyncio.sleep(2.2)
+                assert await client.ask(case.name) == OK
+                assert proxy.connections == 1
+
+    run(go())
+
+
+@BOTH
+def test_whoever_was_refused_is_served_when_the_rules_are_as_before(
+    run: Run, world: World, h2: bool
+) -> None:
+    async def go() -> None:
+        plain, strict = world.tls(open={}), world.tls(world.auth(), open={})
+        async with running(plain) as proxy:
+            context = world.client("h2" if h2 else "http/1.1")
+            async with asking(proxy, context, "open.test", h2=h2) as client:
+                await proxy.reload(load_text(mesh(strict)))
+                assert await client.ask("open.test") == MISDIRECTED
+                await proxy.reload(load_text(mesh(plain)))
+                assert await client.ask("open.test") == OK
+
+    run(go())
+
+
+def test_nobody_vouches_for_who_is_not_asked_any_more(
+    run: Run, world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def go() -> None:
+        async with (
+            running(world.tls(world.auth())) as proxy,
+            asking(proxy, world.web.client(), "a.test") as client,
+        ):
+            assert await client.ask("a.test") == OK
+            await proxy.reload(load_text(mesh(world.tls())))
+            assert await client.ask("a.test") == OK
+
+    run(go())
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line.get("identity") for line in lines] == [WEB, None]
+
+
+# A drained connection of HTTP/2 without streams ends as soon as its client has heard of it.
+REFUSED: dict[str, list[int | None]] = {"http1": [421], "h2": [421, None]}
+
+
+async def refusal(ask: either.Ask) -> int | None:
+    """The status of an answer, if there is one before the end."""
+    try:
+        return (await ask(either.request())).status
+    except ConnectionError:
+        return None
+
+
+@pytest.mark.parametrize("protocol", ["http1", "h2"])
+def test_whoever_came_without_tls_is_judged_as_one_without_certificate(
+    run: Run, world: World, protocol: str
+) -> None:
+    async def go() -> None:
+        async with (
+            running(None) as proxy,
+            either.asking(protocol, proxy.addresses["edge"]) as ask,
+        ):
+            at = urlsplit(proxy.addresses["edge"])
+            silent, writer = await asyncio.open_connection(at.hostname, at.port)
+            assert (await ask(either.request())).status == 200
+            await eventually(lambda: proxy.connections == 2)
+            tls = world.tls(open={}, a=world.auth())
+            await proxy.reload(load_text(mesh(tls)))
+            assert await refusal(ask) in REFUSED[protocol]
+            assert await silent.read() == b""
+            writer.close()
+            await eventually(lambda: proxy.connections == 0)
+
+    run(go())
+
+
+@pytest.mark.parametrize("protocol", ["http1", "h2"])
+def test_a_listener_that_is_bound_anew_judges_those_that_it_drains(
+    run: Run, world: World, protocol: str
+) -> None:
+    async def go() -> None:
+        strict = world.tls(world.auth(), open={})
+        async with running(world.tls(open={})) as proxy:
+            url = proxy.addresses["edge"].replace("http:", "https:")
+            async with either.asking(protocol, url, world) as ask:  # type: ignore[arg-type]
+                assert (await ask(either.request())).status == 200
+                await proxy.reload(load_text(mesh(strict, bind="127.0.0.2:0")))
+                assert await refusal(ask) in REFUSED[protocol]
+
+    run(go())
+
+
+class Interrupted(TlsStreams):
+    """A client that does something else between the other side's first words and its answer."""
+
+    meanwhile: Callable[[], Awaitable[object]] | None = None
+
+    async def _exchange(self) -> bool:
+        came = await super()._exchange()
+        if (meanwhile := self.meanwhile) is not None:
+            self.meanwhile = None
+            await meanwhile()
+        return came
+
+
+def test_a_handshake_that_began_before_a_reload_lets_nobody_in_by_old_rules(
+    run: Run, world: World
+) -> None:
+    async def go() -> None:
+        async with running(world.tls(a={})) as proxy:
+            at = urlsplit(proxy.addresses["edge"])
+            reader, writer = await asyncio.open_connection(at.hostname, at.port)
+            strict = load_text(mesh(world.tls(a=world.auth())))
+            streams = Interrupted(reader, writer, world.client(), server_name="a.test")
+            streams.meanwhile = lambda: proxy.reload(strict)
+            try:
+                await streams.shake()
+                assert await Asker(streams, h2=False).ask("a.test") == MISDIRECTED
+                await eventually(lambda: proxy.connections == 0)
+            finally:
+                streams.close()
+
+    run(go())
+
+
+def test_a_ticket_of_a_name_opens_no_more_when_the_name_has_a_rule(run: Run, world: World) -> None:
+    async def go() -> None:
+        context = world.client()
+        context.maximum_version = ssl.TLSVersion.TLSv1_2
+        async with running(world.tls(a={})) as proxy:
+            at = urlsplit(proxy.addresses["edge"])
+
+            async def shake(session: ssl.SSLSession | None) -> TlsStreams:
+                reader, writer = await asyncio.open_connection(at.hostname, at.port)
+                made = TlsStreams(reader, writer, context, server_name="a.test")
+                if session is not None:
+                    made.session = session
+                try:
+                    await made.shake()
+                finally:
+                    made.close()
+                return made
+
+            session = (await shake(None)).session
+            assert (await shake(session)).resumed
+            await proxy.reload(load_text(mesh(world.tls(a=world.auth()))))
+            with pytest.raises(ssl.SSLError):
+                await shake(session)
+            await proxy.reload(load_text(mesh(world.tls(a=world.auth(mode="request")))))
+            assert not (await shake(session)).resumed
+
+    run(go())

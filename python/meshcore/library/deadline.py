@@ -84,6 +84,8 @@ class _Block:
         finally:  # a clock that was given may raise
             if after_ns <= 0:
                 after_ns = self._turn_ns(loop)
+            if self.timer is not None:
+                self.timer.cancel()  # `surely` calls again what raised
             if after_ns > 0:
                 self.timer = loop.call_later(loop_seconds(after_ns), surely, self.watch)
             else:

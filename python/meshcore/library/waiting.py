@@ -364,6 +364,7 @@ class Line:
         finally:  # a clock that was given may raise
             if after_ns > 0:
                 wait_s, loop = loop_seconds(after_ns), waiter.timer.loop
+                waiter.rest()  # `surely` calls again what raised
                 waiter.expiry = loop.call_later(wait_s, surely, self._watch, waiter, limit)
         if after_ns > 0:
             return

@@ -11,7 +11,6 @@ use meshcore_core::exchange::{
 use meshcore_core::segment::{self, SegmentConfig};
 use meshcore_core::telemetry::{AccessLine, Format};
 use meshcore_core::time::Nanos;
-use meshcore_core::tls::Standing;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
@@ -62,7 +61,7 @@ impl Peer {
 
     #[getter]
     fn is_admitted(&self) -> bool {
-        self.0.stands().is_none_or(Standing::is_admitted)
+        self.0.stands().is_none_or(|standing| standing.is_admitted())
     }
 
     fn verify_again(&self) -> bool {

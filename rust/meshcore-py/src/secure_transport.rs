@@ -18,7 +18,7 @@ use self::calls::{ask, close, end, part, say, send, set_full, tell};
 use crate::clock::unix_ms;
 use crate::engine::Peer;
 use crate::errors::tls_error;
-use crate::tls::{ClientRules, certified_by};
+use crate::tls::{ClientRules, Judged, certified_by};
 use crate::tls_scratch::{SCRATCH, emptied};
 
 #[pyclass(module = "meshcore._core")]
@@ -386,7 +386,7 @@ impl SecureTransport {
             peer = peer.certified(certified);
         }
         if let Some(standing) = self.session.standing(rules.in_force()) {
-            peer = peer.standing(standing);
+            peer = peer.standing(Judged(standing));
         }
         Peer(peer)
     }

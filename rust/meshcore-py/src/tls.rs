@@ -6,7 +6,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use meshcore_core::exchange::Certified;
+use meshcore_core::exchange::{self, Certified};
 use meshcore_core::tls::{
     self, ClientAuth, ClientContext, ClientSpec, Clock, ContextError, Facts, InForce, Pair, Roots,
     Rules, ServerContext, ServerSpec, Standing, Trust, Version,
@@ -29,6 +29,28 @@ fn least(version: &str) -> Version {
 
 fn words(all: Vec<String>) -> Vec<Vec<u8>> {
     all.into_iter().map(String::into_bytes).collect()
+}
+
+/// A client of TLS as requests are told of it: what they are decided by names no room of TLS.
+#[derive(Debug)]
+pub(crate) struct Judged(pub(crate) Standing);
+
+impl exchange::Standing for Judged {
+    fn is_admitted(&self) -> bool {
+        self.0.is_admitted()
+    }
+
+    fn is_admitted_at(&self, unix_s: u64) -> bool {
+        self.0.is_admitted_at(unix_s)
+    }
+
+    fn is_misdirected(&self, host: &str) -> bool {
+        self.0.is_misdirected(host)
+    }
+
+    fn is_vouched_for(&self) -> bool {
+        self.0.is_vouched_for()
+    }
 }
 
 /// The keys of tickets: rustls has them from each context.
@@ -210,7 +232,7 @@ impl ClientRules {
 
     /// The same peer, whose connection began before there was TLS, judged by them.
     fn plain_peer(&self, peer: &Peer) -> Peer {
-        Peer(peer.0.clone().standing(Standing::of_plain(self.in_force())))
+        Peer(peer.0.clone().standing(Judged(Standing::of_plain(self.in_force()))))
     }
 }
 

@@ -12,6 +12,7 @@ import pytest
 
 import meshcore
 from meshcore import CircuitBreaker, Deadline
+from meshcore.library.pauses import GIVEN_CLOCK_NS
 
 HUGE = 1 << 64
 
@@ -61,6 +62,32 @@ async def test_tasks_that_wait_are_served_and_timed_out_once_there_is_time(
     with pytest.raises(meshcore.RateLimited):
         await asyncio.wait_for(out_of_time, 10)
     assert {str(error) for error in told} == {"no time"}
+
+
+@pytest.mark.parametrize("is_of_a_deadline", [False, True])
+async def test_a_clock_that_raises_is_not_asked_ever_more_often(is_of_a_deadline: bool) -> None:
+    clock, _ = Clock(), told_of(asyncio.get_running_loop())
+    bucket = meshcore.TokenBucket("1/h", 1, clock=clock)
+    bucket.acquire()
+
+    async def wait() -> None:
+        if is_of_a_deadline:
+            async with Deadline("30s", clock=clock):
+                await asyncio.sleep(60)
+        else:
+            await bucket.wait(timeout="30s")
+
+    waiting = asyncio.create_task(wait())
+    await asyncio.sleep(0)
+    clock.is_broken = True
+    began_s = time.monotonic()
+    await asyncio.sleep(0.1)
+    looks = (time.monotonic() - began_s) * 1e9 / GIVEN_CLOCK_NS
+    assert 1 <= clock.raised <= 12 * (looks + 1)
+    clock.is_broken = False
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
 
 
 def test_a_thread_that_waits_hears_of_it_and_the_next_drives() -> None:

@@ -66,7 +66,7 @@ pub use metrics::render as render_metrics;
 pub use networks::Networks;
 pub use outcome::{Outcome, Phase};
 pub use overview::{BreakerOf, BreakerView, EjectedView};
-pub use peer::Peer;
+pub use peer::{Peer, Standing};
 pub use stack::{RouteStack, Target};
 pub use stats::{ListenerStats, RouteStats};
 pub use ticket::{Kind, RequestTicket, Verdict};

@@ -1,5 +1,6 @@
 //! The other end of a connection.
 
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, OnceLock};
 
@@ -7,7 +8,22 @@ use super::binding::Binding;
 use super::certified::Certified;
 use crate::admission::{bytes_key, client_key};
 use crate::codec::Ends;
-use crate::tls::Standing;
+
+/// How a client stands by the rules of clients that are in force now, whatever they were when it came
+/// in.
+pub trait Standing: fmt::Debug + Send + Sync {
+    /// Whether it would come in now.
+    fn is_admitted(&self) -> bool;
+
+    /// The same, verified at this time.
+    fn is_admitted_at(&self, unix_s: u64) -> bool;
+
+    /// Whether what it asks of a host is for another connection (RFC 9110 §15.5.20).
+    fn is_misdirected(&self, host: &str) -> bool;
+
+    /// Whether somebody vouches for its certificate.
+    fn is_vouched_for(&self) -> bool;
+}
 
 /// The other end of a downstream connection, made once when it is accepted.
 #[derive(Clone, Debug)]
@@ -22,7 +38,7 @@ pub struct Peer {
     /// From the first request on that carries credentials of a connection.
     binding: OnceLock<Arc<Binding>>,
     /// How it stands by its listener's rules of clients, if that has TLS.
-    standing: Option<Arc<Standing>>,
+    standing: Option<Arc<dyn Standing>>,
 }
 
 impl Peer {
@@ -52,13 +68,13 @@ impl Peer {
 
     /// The same, judged by its listener's rules of clients.
     #[must_use]
-    pub fn standing(self, standing: Standing) -> Self {
+    pub fn standing(self, standing: impl Standing + 'static) -> Self {
         Self { standing: Some(Arc::new(standing)), ..self }
     }
 
     /// How it stands by them, if its listener has TLS.
     #[must_use]
-    pub fn stands(&self) -> Option<&Standing> {
+    pub fn stands(&self) -> Option<&dyn Standing> {
         self.standing.as_deref()
     }
 

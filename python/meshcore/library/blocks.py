@@ -13,17 +13,17 @@ may be done in part already.
 from __future__ import annotations
 
 import dis
-import sys
-from contextlib import AsyncExitStack, ExitStack
 from contextvars import ContextVar, Token
 from itertools import chain
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, Final
-from weakref import ref
+
+from meshcore.library.stacks import entered_by, is_moving, leaving, noted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import CodeType, FrameType
+    from types import FrameType
+    from weakref import ref
 
     from meshcore._core import Permit
 
@@ -31,11 +31,6 @@ if TYPE_CHECKING:
 # of what was looked up just before.
 _ENTERING: Final = {dis.opmap.get("BEFORE_WITH"), dis.opmap.get("BEFORE_ASYNC_WITH")}
 _LOOKED_UP: Final = dis.opmap.get("LOAD_SPECIAL")
-# Of these a handler may break one off that has entered a block and noted no exit yet: nobody will
-# leave that block.
-_STACKING: Final = {ExitStack.enter_context.__code__, AsyncExitStack.enter_async_context.__code__}
-# These take an exit off before it is made.
-_LEAVING: Final = {ExitStack.__exit__.__code__, AsyncExitStack.__aexit__.__code__}
 
 
 class Block:
@@ -102,7 +97,7 @@ class Blocks:
             block.frame = frame
             self._by_frame.setdefault(frame, []).append(block)
         else:
-            block.exits = _exits(frame, lambda _gone: lose(block))
+            block.exits = entered_by(frame, lambda _gone: lose(block))
             self._others[block] = True
 
     def lost(self, breaker: object, entering: FrameType) -> list[Block]:
@@ -117,9 +112,10 @@ class Blocks:
                 entered.setdefault(id(exits), (exits, []))[1].append(block)
         lost: list[Block] = []
         for exits, blocks in entered.values():
-            noted = sum(getattr(leave, "__self__", None) is breaker for _, leave in list(exits))
-            lost += blocks[noted:]
-        return [] if lost and _is_between(entering) else lost
+            of_stack = blocks[noted(exits, breaker) :]
+            if of_stack and not is_moving(exits, entering):
+                lost += of_stack
+        return lost
 
     def let_go(self, claim: list[Block], block: Block) -> None:
         """A block that nobody can leave any more says nothing."""
@@ -214,7 +210,7 @@ class Blocks:
 
     def _of_stack(self, claim: list[Block], frame: FrameType) -> Block | None:
         """The last that the `ExitStack` entered which leaves, in whatever context."""
-        exits = _exits_of(frame, _LEAVING)
+        exits = leaving(frame)
         if exits is None:
             return None
         for block in reversed(list(self._others)):
@@ -260,36 +256,6 @@ class Blocks:
             return False
         claim.append(block)
         return True
-
-
-def caller() -> FrameType:
-    """The frame that called what called this."""
-    return sys._getframe(2)
-
-
-def _exits(frame: FrameType, gone: Callable[[object], object]) -> ref[Any] | None:
-    """Those of the `ExitStack` whose method this is. `pop_all` hands them on, so they are gone when
-    nobody leaves what they note."""
-    exits = _exits_of(frame, _STACKING)
-    return None if exits is None else ref(exits, gone)
-
-
-def _exits_of(frame: FrameType, methods: set[CodeType]) -> Any:
-    if frame.f_code not in methods:
-        return None
-    return getattr(frame.f_locals.get("self"), "_exit_callbacks", None)
-
-
-def _is_between(entering: FrameType) -> bool:
-    """Whether any `ExitStack` may have entered what it has yet to note, or be about to leave what
-    it has noted no more."""
-    for innermost in list(sys._current_frames().values()):
-        frame: FrameType | None = innermost
-        while frame is not None:
-            if frame is not entering and frame.f_code in _STACKING | _LEAVING:
-                return True
-            frame = frame.f_back
-    return False
 
 
 def _is_with(frame: FrameType) -> bool:

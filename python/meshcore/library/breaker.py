@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any, Self, Unpack, overload
 from meshcore._core import BreakerCore
 from meshcore.config.units import named_ns
 from meshcore.library import part
-from meshcore.library.blocks import Blocks, caller
+from meshcore.library.blocks import Blocks
 from meshcore.library.breaker_events import BreakerSnapshot, CallEnded, StateChanged
 from meshcore.library.breaker_rules import AllRules, core_rules
 from meshcore.library.guarded import Guard, checked_fallback, go_on, guarded
 from meshcore.library.judging import judging
 from meshcore.library.keywords import by_keyword
 from meshcore.library.listeners import listeners
+from meshcore.library.stacks import caller
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -12,12 +12,13 @@ from meshcore.config.units import given_ns, named_ns
 from meshcore.config.whole import check_whole
 from meshcore.errors import DeadlineExceeded, DeadlinePassed, RateLimited
 from meshcore.library.pauses import GIVEN_CLOCK_NS, MILLISECOND, loop_seconds, running_loop
+from meshcore.library.stacks import caller, entered_by, is_moving, leaving, noted
 from meshcore.library.times import check_clock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator
     from datetime import timedelta
-    from types import TracebackType
+    from types import FrameType, TracebackType
 
     from meshcore.library.times import Clock
 
@@ -33,26 +34,38 @@ class _Block:
     __slots__ = (
         "around",
         "cut",
+        "exits",
+        "loop",
         "others",
         "over",
         "owner",
+        "place",
         "timer",
         "turns",
         "until_ns",
         "waiting",
     )
 
-    def __init__(self, owner: Deadline, cut: asyncio.Timeout | None) -> None:
+    def __init__(
+        self, owner: Deadline, frame: FrameType, loop: asyncio.AbstractEventLoop | None
+    ) -> None:
+        """One that `frame` enters, and that cuts off what is awaited in it in a ``loop``."""
         self.owner = owner
-        self.around = around = _innermost()
+        self.around = around = _innermost(frame)
         # Of this one and of those around it: by its own clock, and by each other one.
         limits = {} if around is None else around.limits()
         until_ns = limits.pop(owner._clock, owner._until_ns)
         self.until_ns = min(until_ns, owner._until_ns)
         self.others = tuple(limits.items())
-        self.cut = cut
-        self.timer: asyncio.TimerHandle | None = None
+        self.loop = loop
+        self.cut = None if loop is None else asyncio.timeout(None)
+        self.timer: asyncio.Handle | None = None
         self.over = False
+        self.exits = entered_by(frame, lambda _gone: surely(self.is_over))
+        """Of the `ExitStack` that is to leave it, those that it has noted."""
+        exits = None if self.exits is None else self.exits()
+        self.place = 0 if exits is None else noted(exits, owner)
+        """How many of this deadline's it had noted before."""
         self.turns = _TURNS
         self.waiting: set[Limit] = set()
         """Of who waits for tokens inside, in any task or thread."""
@@ -73,12 +86,38 @@ class _Block:
         own = self.owner._clock is now_ns and not self.others
         return left_ns if own else min(left_ns, GIVEN_CLOCK_NS)
 
-    def watch(self) -> None:
-        """Cut off what is awaited once nothing is left: a loop may call too early, and a clock that
-        was given may stand still."""
-        if self.over or self.cut is None:
+    def is_over(self, entering: FrameType | None = None) -> bool:
+        """Whether it was left, or never will be. O(1), or as many exits as its `ExitStack` has."""
+        if not self.over and self.exits is not None and self._is_lost(self.exits(), entering):
+            self.owner._undo(self)
+        return self.over
+
+    def _is_lost(self, exits: object, entering: FrameType | None) -> bool:
+        # What cuts off is of its loop alone.
+        if self.loop is not None and asyncio._get_running_loop() is not self.loop:
+            return False
+        if exits is None:
+            return True
+        return noted(exits, self.owner) <= self.place and not is_moving(exits, entering)
+
+    def is_of(self, owner: Deadline, exits: object) -> bool:
+        """Whether it is a deadline's, and the `ExitStack` with these exits entered it, or none."""
+        return self.owner is owner and (self.exits and self.exits()) is exits
+
+    def begin(self) -> None:
+        """Cut off what is awaited once nothing is left."""
+        if self.loop is None:
             return
-        loop, after_ns = asyncio.get_running_loop(), GIVEN_CLOCK_NS
+        if self.exits is None:
+            self.watch()
+        else:  # its stack may never note it
+            self.timer = self.loop.call_soon(surely, self.watch)
+
+    def watch(self) -> None:
+        """As `begin`: a loop may call too early, and a clock that was given may stand still."""
+        if self.is_over() or self.cut is None or self.loop is None:
+            return
+        loop, after_ns = self.loop, GIVEN_CLOCK_NS
         try:
             after_ns = self.look_after_ns()
         finally:  # a clock that was given may raise
@@ -110,6 +149,7 @@ class _Block:
 
     def end(self) -> None:
         self.over = True
+        self.exits = None
         # What is over would else hold all that began before it, over and over.
         self.around = _living(self.around)
         if self.timer is not None:
@@ -120,17 +160,17 @@ class _Block:
 _block: ContextVar[_Block | None] = ContextVar("deadline", default=None)
 
 
-def _living(block: _Block | None) -> _Block | None:
-    while block is not None and block.over:
+def _living(block: _Block | None, entering: FrameType | None = None) -> _Block | None:
+    while block is not None and block.is_over(entering):
         block = block.around
     return block
 
 
-def _innermost() -> _Block | None:
+def _innermost(entering: FrameType | None = None) -> _Block | None:
     """The innermost block that is not over: one may be left in another context than it was entered
     in, as that of a generator is, and tasks outlive the block that they were made in."""
     top = _block.get()
-    block = _living(top)
+    block = _living(top, entering)
     if block is not top:
         _block.set(block)
     return block
@@ -174,16 +214,14 @@ class Deadline(DeadlineCore):
     # Called by the core, which calls again what a handler of a signal broke off.
     def _block(self, cuts: bool) -> _Block:
         """One that has not begun. `RuntimeError` where none can cut."""
-        if cuts:
-            running_loop()
-        return _Block(self, asyncio.timeout(None) if cuts else None)
+        return _Block(self, caller(), running_loop() if cuts else None)
 
     def _begin(self, block: _Block) -> None:
         if block.cut is not None:
             _run(block.cut.__aenter__())
         self._open.append(block)
         _block.set(block)
-        block.watch()
+        block.begin()
 
     def _undo(self, block: _Block) -> None:
         """It has not begun, or not quite."""
@@ -193,12 +231,13 @@ class Deadline(DeadlineCore):
 
     def _end(self, found: list[tuple[_Block, bool]]) -> None:
         """Find the block that is over now, and whether it was entered in this context: else it is
-        the one of this deadline that began last."""
+        the one of its `ExitStack`, or of this deadline, that began last."""
         if not found:
-            block = _innermost()
-            is_here = block is not None and block.owner is self
+            block, exits = _innermost(), leaving(caller())
+            is_here = block is not None and block.is_of(self, exits)
             if not is_here:
-                block = self._open[-1] if self._open else None
+                others = [each for each in list(self._open) if each.is_of(self, exits)]
+                block = next(reversed(others or self._open), None)
             if block is None:
                 return
             found.append((block, is_here))

@@ -10,11 +10,11 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
-from meshcore.library.blocks import _LEAVING, _STACKING
+from meshcore.library.stacks import LEAVING, STACKING
 
 LIBRARY = f"{os.sep}meshcore{os.sep}library{os.sep}"
 # What else is broken off: an `ExitStack`, if that is asked for, and a clock of a program's own.
-STACKS = _STACKING | _LEAVING
+STACKS = STACKING | LEAVING
 CLOCK = "clock_of_its_own"
 
 

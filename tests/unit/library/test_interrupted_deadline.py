@@ -6,7 +6,8 @@ from __future__ import annotations
 import asyncio
 import gc
 from collections.abc import Callable, Iterator
-from contextlib import AsyncExitStack, ExitStack
+from contextlib import AsyncExitStack, ExitStack, suppress
+from contextvars import copy_context
 from typing import Any
 
 import pytest
@@ -15,7 +16,13 @@ import uvloop
 import meshcore
 from meshcore import Deadline
 from meshcore.library import deadline as deadlines
-from tests.unit.library.interrupting import STEP, Interrupted, everywhere, interrupted
+from tests.unit.library.interrupting import (
+    STEP,
+    Interrupted,
+    del_frames,
+    everywhere,
+    interrupted,
+)
 
 # Of asyncio's, which was made and not run when the handler raised.
 pytestmark = [
@@ -51,7 +58,9 @@ def test_blocks(use: Callable[[Deadline], None]) -> None:
     def case(at: int) -> BaseException | None:
         around, deadline = Deadline(100), Deadline(50)
         with around:
-            error = interrupted(at, lambda: use(deadline))
+            error = interrupted(at, lambda: use(deadline), stacks=True)
+            if use is by_stack:  # it may yet leave what it has noted, as long as it is there
+                del_frames(error)
             assert (deadlines.left_ns() or 0) > 60e9
             assert not deadline._open
             with deadline:
@@ -62,6 +71,47 @@ def test_blocks(use: Callable[[Deadline], None]) -> None:
         return error
 
     assert everywhere(case) > 100
+
+
+def test_a_stack_that_is_kept_and_has_not_noted_a_block() -> None:
+    """Whoever goes on with it is held by that deadline no more, nor cut off by it."""
+
+    async def case(at: int) -> BaseException | None:
+        deadline, stack = Deadline(0), AsyncExitStack()
+
+        def enter() -> None:
+            with suppress(StopIteration):
+                stack.enter_async_context(deadline).send(None)
+
+        error = interrupted(at, enter, stacks=True)
+        if error is not None:
+            noted = bool(stack._exit_callbacks)  # type: ignore[attr-defined]
+            assert deadlines.left_ns() == (0 if noted else None)
+            assert len(deadline._open) == noted
+            if not noted:
+                await asyncio.sleep(0.001)
+        stack.pop_all()
+        gc.collect()
+        assert deadlines.left_ns() is None
+        assert not deadline._open
+        return error
+
+    at = 1
+    while asyncio.run(case(at)) is not None:
+        at += STEP // 10 or 1
+    assert at > 150
+
+
+def test_a_stack_leaves_its_own_blocks_in_another_context() -> None:
+    deadline, first, second = Deadline(50), ExitStack(), ExitStack()
+    one, other = copy_context(), copy_context()
+    one.run(first.enter_context, deadline)
+    other.run(second.enter_context, deadline)
+    first.close()
+    assert one.run(deadlines.left_ns) is None
+    assert other.run(deadlines.left_ns) is not None
+    other.run(second.close)
+    assert not deadline._open
 
 
 async def async_block(deadline: Deadline) -> None:
@@ -96,6 +146,8 @@ def test_async_blocks(new_loop: Callable[[], Any], use: Callable[[Deadline], Any
             await asyncio.wait_for(use(deadline), 10)
         except Interrupted as broken_off:
             error = broken_off  # as whoever reports it keeps it
+            if use is async_stack:
+                del_frames(error)
         assert deadlines.left_ns() is None
         await asyncio.sleep(0)
         assert not deadline._open
@@ -104,7 +156,7 @@ def test_async_blocks(new_loop: Callable[[], Any], use: Callable[[Deadline], Any
 
     def case(at: int) -> BaseException | None:
         deadline = Deadline(50)
-        error = interrupted(at, lambda: loop.run_until_complete(run(deadline)))
+        error = interrupted(at, lambda: loop.run_until_complete(run(deadline)), stacks=True)
         if error is not None:
             error.__traceback__ = error.__context__ = None  # asyncio's coroutines are in there
         return error

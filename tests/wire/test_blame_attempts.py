@@ -65,7 +65,7 @@ def test_an_attempt_that_takes_too_long_is_tried_at_another_endpoint(
 
     async def go() -> None:
         async with hosting(endpoint, hang) as one, hosting(endpoint, fine) as other:
-            retry = {"retries": 1, "when": ["connect"], "per_try": "100ms"}
+            retry = {"retries": 1, "when": ["connect"], "per_try": "500ms"}
             mesh = touchy(engine, endpoint, one.port, other.port).via(retry=retry, timeout="20s")
             mesh.upstream["endpoints"] = mesh.upstream["endpoints"][::2]
             async with serve(str(mesh)) as proxy, calling(client, proxy) as caller:

@@ -124,12 +124,11 @@ def test_a_reset_fills(kind: str) -> None:
 async def test_a_reset_is_heard_by_who_waits(kind: str) -> None:
     limiter = Limiter(kind, SLOW, 1)
     limiter.acquire()
-    begin = time.monotonic()
     waiting = asyncio.create_task(limiter.made.wait(*limiter.of))
     await asyncio.sleep(0)
     limiter.reset()
+    # By itself a token would take longer than anybody waits.
     await asyncio.wait_for(waiting, 5)
-    assert time.monotonic() - begin < 0.9
 
 
 def plain(x: int) -> int:

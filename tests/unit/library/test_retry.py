@@ -25,6 +25,7 @@ from hypothesis import strategies as st
 
 import meshcore
 from meshcore.library.retry import asked_ns
+from meshcore.testing import Clock
 
 # Nobody wants to wait for a test.
 QUICK: dict[str, Any] = {"min_pause": 0, "pause": 0.001, "max_pause": 0.005}
@@ -251,41 +252,60 @@ def test_a_response_that_asks_for_too_much_is_the_callers(call: Call) -> None:
     assert answers.calls == 1
 
 
+class TakesTime(Flaky):
+    """Each attempt takes 10 ms of a clock of the test's own."""
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__(10**6)
+        self.clock, self.began = clock, list[int]()
+
+    def __call__(self, *args: object) -> tuple[object, ...]:
+        self.began.append(self.clock())
+        self.clock.advance("10ms")
+        return super().__call__(*args)
+
+
+# The pauses are none, so the clock moves with the attempts alone.
+AT_ONCE: dict[str, Any] = {"min_pause": 0, "pause": 0, "max_pause": 0}
+
+
 def test_no_attempt_begins_after_the_deadline(call: Call) -> None:
-    begin = time.monotonic()
-    flaky = Flaky(10**6)
-    retry = meshcore.Retry(1_000, deadline="100ms", min_pause="5ms", pause="5ms", max_pause="5ms")
+    clock = Clock()
+    flaky, begin = TakesTime(clock), clock()
+    retry = meshcore.Retry(1_000, deadline="95ms", clock=clock, **AT_ONCE)
     with pytest.raises(ConnectionError):
         call(retry, flaky)
-    assert time.monotonic() - begin < 5
-    assert 2 <= flaky.calls <= 21
+    assert [began - begin for began in flaky.began] == list(range(0, 100_000_000, 10_000_000))
 
 
 def test_the_deadline_around_is_inherited(call: Call) -> None:
-    flaky = Flaky(10**6)
-    retry = meshcore.Retry(1_000, deadline="1h", min_pause="5ms", pause="5ms", max_pause="5ms")
-    begin = time.monotonic()
-    with meshcore.Deadline(0.1), pytest.raises(ConnectionError):
+    clock = Clock()
+    flaky = TakesTime(clock)
+    retry = meshcore.Retry(1_000, deadline="1h", clock=clock, **AT_ONCE)
+    with meshcore.Deadline(0.095, clock=clock), pytest.raises(ConnectionError):
         call(retry, flaky)
-    assert time.monotonic() - begin < 5
-    before = flaky.calls
-    with meshcore.Deadline(0), pytest.raises(meshcore.DeadlineExceeded):
+    assert flaky.calls == 10
+    with meshcore.Deadline(0, clock=clock), pytest.raises(meshcore.DeadlineExceeded):
         call(retry, flaky)
-    assert flaky.calls == before
+    assert flaky.calls == 10
 
 
 def test_what_is_called_inherits_the_deadline(call: Call) -> None:
     bucket = meshcore.TokenBucket("1/h", 1)
     bucket.acquire()
 
+    clock = Clock()
+
     class Waits(Flaky):
         def __call__(self, *_args: object) -> Any:
             self.calls += 1
+            clock.advance("49ms")
+            threading.Thread(target=clock.advance, args=("1ms",)).start()
             bucket.wait_blocking()
 
     waits = Waits(0)
     with pytest.raises(meshcore.DeadlineExceeded):
-        call(meshcore.Retry(deadline="50ms", **QUICK), waits)
+        call(meshcore.Retry(deadline="50ms", clock=clock, **QUICK), waits)
     assert waits.calls == 1
 
 

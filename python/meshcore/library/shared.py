@@ -9,10 +9,10 @@ import secrets
 import stat
 import weakref
 from multiprocessing import context, reduction
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any, Final, Unpack
 
 from meshcore._core import SharedWords
-from meshcore.config.units import parse_rate, parse_size
+from meshcore.config.units import format_size, parse_rate, parse_size
 from meshcore.errors import ConfigError
 from meshcore.library import part, shared_file
 from meshcore.library.breaker import CircuitBreaker
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from meshcore.library.shared_file import SharedFile
 
 # Memory with names. Anyone may write here, so what is opened is looked at first (`_check`).
-_DIRECTORY = "/dev/shm"  # noqa: S108
+DIRECTORY: Final = "/dev/shm"  # noqa: S108
 # Of which `unlink` can make a path, and which a listing shows as it is.
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 # Head, registry and the first columns, with something left for words.
@@ -39,7 +39,7 @@ _MIN_SIZE = 512 << 10
 _MAX_SIZE = 255 << 30
 # The size of the file is for ever: others have mapped it.
 _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
-_KINDS = ("token_bucket", "client_limiter", "circuit_breaker", "retry_budget")
+KINDS: Final = ("token_bucket", "client_limiter", "circuit_breaker", "retry_budget")
 
 
 class SharedState:
@@ -67,12 +67,8 @@ class SharedState:
     @hinting
     def __init__(self, name: str | None = None, *, size: str | int = "16MiB") -> None:
         """The state of this name, made if it is not there."""
-        wanted = parse_size(size)
-        if wanted < _MIN_SIZE:
-            raise ValueError(f"a shared state takes at least {_MIN_SIZE >> 10}KiB, not {size}")
-        if wanted > _MAX_SIZE:
-            raise ValueError(f"a shared state takes at most {_MAX_SIZE >> 30}GiB, not {size}")
-        self._keep(_unnamed(wanted) if name is None else _named(_path(name), wanted), name)
+        wanted = _checked_size(size)
+        self._keep(_unnamed(wanted) if name is None else _named(path_of(name), wanted), name)
 
     def _keep(self, file: SharedFile, name: str | None) -> None:
         self._file, self._name = file, name
@@ -162,7 +158,7 @@ class SharedState:
         memory is used for nothing else until `unlink`.
         """
         words = self._file.words
-        return self._file.alone(lambda _fd: any([words.retire(kind, name) for kind in _KINDS]))
+        return self._file.alone(lambda _fd: any([words.retire(kind, name) for kind in KINDS]))
 
     @staticmethod
     def unlink(name: str) -> bool:
@@ -171,7 +167,7 @@ class SharedState:
         Who has it open goes on with it.
         """
         try:
-            os.unlink(_path(name))
+            os.unlink(path_of(name))
         except FileNotFoundError:
             return False
         return True
@@ -225,6 +221,17 @@ class SharedState:
         return f"SharedState({name})"
 
 
+def _checked_size(size: object) -> int:
+    try:
+        wanted = parse_size(size)
+    except ValueError as error:
+        raise ValueError(f"size: {error}") from None
+    if not _MIN_SIZE <= wanted <= _MAX_SIZE:
+        least, most = format_size(_MIN_SIZE), format_size(_MAX_SIZE)
+        raise ValueError(f"size: must be within {least} and {most}, got {size}")
+    return wanted
+
+
 def _by_name(name: str, owner: int) -> SharedState:
     if owner != os.geteuid():
         raise PermissionError(
@@ -242,10 +249,11 @@ def _received(handle: Any) -> SharedState:
     return state
 
 
-def _path(name: str) -> str:
+def path_of(name: str) -> str:
+    """The file of a state of this user's; `ValueError` for what is no name."""
     if not isinstance(name, str) or _NAME.fullmatch(name) is None:
         raise ValueError(f"{name!r} is no name of a shared state: letters, digits, and . _ -")
-    return f"{_DIRECTORY}/meshcore-{os.geteuid()}-{name}"
+    return f"{DIRECTORY}/meshcore-{os.geteuid()}-{name}"
 
 
 def _unnamed(size: int) -> SharedFile:

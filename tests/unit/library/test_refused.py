@@ -314,7 +314,7 @@ async def test_a_group_asks_for_the_longest() -> None:
 def test_a_state_of_more_than_there_can_be(size: str | int) -> None:
     name = f"test-{os.getpid()}-{time.monotonic_ns()}"
     for given in (name, None):
-        with pytest.raises(ValueError, match="a shared state takes at most 255GiB, not "):
+        with pytest.raises(ValueError, match="size: must be within 512KiB and 255GiB, got "):
             SharedState(given, size=size)
     assert not SharedState.unlink(name)
 

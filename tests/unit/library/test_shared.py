@@ -161,7 +161,7 @@ def test_who_came_first_decides_the_size(name: str) -> None:
     with pytest.raises(meshcore.ConfigError, match="no room for client_limiter c in its 1048576"):
         second.client_limiter("c", "1/s", clients=1 << 20)
     assert first.token_bucket("x", "1/s").try_acquire()
-    with pytest.raises(ValueError, match="at least 512KiB"):
+    with pytest.raises(ValueError, match="size: must be within 512KiB and 255GiB, got 64KiB"):
         SharedState(size="64KiB")
 
 

@@ -1863,7 +1863,7 @@ class Words:
 class SharedWords:
     """A segment in a file that any process may add to: the native half of `SharedState`.
 
-    A kind is ``token_bucket``, ``client_limiter`` or ``circuit_breaker``.
+    A kind is ``token_bucket``, ``client_limiter``, ``circuit_breaker`` or ``retry_budget``.
     """
 
     @staticmethod
@@ -1884,6 +1884,9 @@ class SharedWords:
 
     def bytes_of(self, kind: str, name: str, clients: int) -> int:
         """The most that a part takes."""
+
+    def names(self, kind: str) -> list[str]:
+        """The names of a kind that are there, in order. O(parts)."""
 
     def find(self, kind: str, name: str) -> tuple[Words, str] | None:
         """The words of a name and the rules they were made with, if they are there. O(1)."""

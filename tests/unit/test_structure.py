@@ -25,7 +25,8 @@ EMPTY_NAMES = {"utils", "util", "helpers", "helper", "common", "misc"}
 # other. `process` stands over `admin` because it starts it.
 ROWS: list[list[str]] = [
     ["__main__"],
-    ["cli", "demo", "library", "testing"],
+    ["cli"],
+    ["demo", "library", "testing"],
     ["process"],
     ["admin"],
     [
@@ -56,7 +57,7 @@ ROWS: list[list[str]] = [
     ["_core"],
 ]
 # The rows that may wait; everything below is handed what it needs.
-MAY_AWAIT = 5
+MAY_AWAIT = 6
 
 ROOMS = ("admission", "balance", "codec", "routing")
 

@@ -1,5 +1,5 @@
-"""The command line: `meshcore run`, `check`, `schema` and `version`, a file each, and orders to a
-running program.
+"""The command line: `meshcore run`, `check`, `shared`, `schema` and `version`, a file each, and
+orders to a running program.
 
 Exit codes: 0; 1 when the system refuses something (no such file, a port in use); 2 when the
 configuration or the command line is wrong, or `check --strict` has warnings.
@@ -11,6 +11,7 @@ from meshcore.cli.check import check
 from meshcore.cli.order import breaker, drain, reload, rollback, status, upgrade
 from meshcore.cli.run import run
 from meshcore.cli.schema import schema
+from meshcore.cli.shared import shared
 from meshcore.cli.version import show_version, version
 
 __all__ = ["main"]
@@ -29,5 +30,6 @@ def main() -> None:
     """A layer-7 proxy: Python carries bytes and time, Rust makes every decision."""
 
 
-for command in (run, check, reload, rollback, upgrade, drain, breaker, status, schema, version):
+ORDERS = (reload, rollback, upgrade, drain, breaker, status)
+for command in (run, check, *ORDERS, shared, schema, version):
     main.add_command(command)

@@ -307,6 +307,15 @@ impl Segment {
         Ok(found.map(|found| self.0.view.block(&found)))
     }
 
+    /// The names of the blocks of a kind that can be found, in order. For every process. O(blocks).
+    ///
+    /// # Errors
+    /// If the segment is damaged.
+    pub fn names_found(&self, kind: Kind) -> Result<Vec<String>, SegmentError> {
+        let names = self.0.view.names(kind)?;
+        Ok(names.into_iter().filter_map(|name| String::from_utf8(name).ok()).collect())
+    }
+
     /// The names of the blocks of a kind that can be found, as the writer knows. O(blocks).
     #[must_use]
     pub fn names(&self, kind: Kind) -> Vec<String> {

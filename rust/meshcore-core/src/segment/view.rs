@@ -1,5 +1,6 @@
 //! What every process sees of a segment: the header, and entries found by name.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use siphasher::sip::SipHasher13;
@@ -132,10 +133,43 @@ impl View {
         name: &str,
         shape: Option<(usize, usize)>,
     ) -> Result<Option<Entry>, SegmentError> {
+        self.undisturbed(|| self.look_up(kind as u8, name.as_bytes(), shape))
+    }
+
+    /// The names of a kind that can be found, each once. O(blocks).
+    ///
+    /// # Orderings
+    /// As [`find`](Self::find).
+    pub(super) fn names(&self, kind: Kind) -> Result<BTreeSet<Vec<u8>>, SegmentError> {
+        self.undisturbed(|| {
+            let mut names = BTreeSet::new();
+            // All chains together are no longer than there are lines.
+            let mut steps = 0..self.lines();
+            for bucket in 0..BUCKETS {
+                let mut at = self.nth_bucket(bucket).load(Ordering::Acquire) as usize;
+                while at != 0 {
+                    let found = Entry::read(self, at).filter(|_| steps.next().is_some());
+                    let found = found.ok_or(SegmentError::Corrupt(at))?;
+                    if found.kind == kind as u8 && found.retired == 0 {
+                        names.insert(found.name(self));
+                    }
+                    let line = self.pool_line(at).ok_or(SegmentError::Corrupt(at))?;
+                    at = line.0[entry::NEXT].load(Ordering::Acquire) as usize;
+                }
+            }
+            Ok(names)
+        })
+    }
+
+    /// What was read while nothing was taken out.
+    fn undisturbed<T>(
+        &self,
+        read: impl Fn() -> Result<T, SegmentError>,
+    ) -> Result<T, SegmentError> {
         let removals = self.work_word(REMOVALS);
         for _ in 0..TRIES {
             let before = removals.load(Ordering::Acquire);
-            let found = self.look_up(kind as u8, name.as_bytes(), shape);
+            let found = read();
             fence(Ordering::Acquire);
             if removals.load(Ordering::Relaxed) == before {
                 return found;

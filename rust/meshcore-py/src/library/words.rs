@@ -95,6 +95,10 @@ impl SharedWords {
         Ok(words * size_of::<u64>() + name.len().next_multiple_of(size_of::<Line>()))
     }
 
+    fn names(&self, kind: &str) -> PyResult<Vec<String>> {
+        self.0.names_found(words_of(kind, 0)?.0).map_err(segment_error)
+    }
+
     fn find(&self, kind: &str, name: &str) -> PyResult<Option<(Words, String)>> {
         let (number, least) = words_of(kind, 0)?;
         let found = self.0.find_any(number, name).map_err(segment_error)?;

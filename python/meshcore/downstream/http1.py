@@ -22,8 +22,7 @@ from meshcore.downstream.http1_phase import (
     SERVING,
     UNREAD,
 )
-from meshcore.downstream.parting import LOOK_NS, Parting, unsent_bytes
-from meshcore.downstream.reset import reset_on_close
+from meshcore.downstream.http1_wire import Http1Wire
 from meshcore.downstream.sockets import end_of
 from meshcore.errors import CodecError, TlsError
 from meshcore.exchange.exchange import Exchange
@@ -35,31 +34,20 @@ if TYPE_CHECKING:
     from meshcore._core import Chunk, Peer, Response, Ticket
     from meshcore.downstream.listener import Listener
 
-# After a refusal that leaves request bytes unread, wait this long for the client to take the
-# answer before the socket is cut: closing at once would reset it and lose the answer
-# (RFC 9112 §9.6).
-LINGER_NS = 2_000_000_000
 # How long a connection that waits for a request is kept when the listener drains: closing at once
 # would lose a request that is on its way (RFC 9112 §9.3.1, §9.6). A second is more than what is on
 # its way needs.
 DRAIN_QUIET_NS = 1_000_000_000
 
 
-class Http1Connection(asyncio.BaseProtocol):
+class Http1Connection(Http1Wire):
     """Open connection of a client; at most one exchange at a time, later requests wait."""
 
     __slots__ = (
         "_chunks",
         "_exchange",
         "_feeding",
-        "_listener",
-        "_parting",
-        "_pauses",
-        "_phase",
-        "_slot",
         "_takes",
-        "_transport",
-        "_watch",
         "choked",
         "codec",
         "owner",
@@ -74,14 +62,14 @@ class Http1Connection(asyncio.BaseProtocol):
         self.choked = False
         self.owner: Owner | None = None
         self._exchange: Exchange | None = None
-        self._transport: asyncio.Transport | None = None
+        self._transport = None
         self._phase = IDLE
         self._takes = ALL
         self._pauses = 0
         self._feeding = False
         self._chunks = False  # the response's body goes out in chunks
-        self._parting: Parting | None = None  # it closes as soon as the client has it all
-        self._watch: Watch | None = None  # the client says no more, and is served
+        self._parting = None
+        self._watch = None
 
     # --- called by the loop -------------------------------------------------------------------
 
@@ -233,12 +221,6 @@ class Http1Connection(asyncio.BaseProtocol):
         """From now on the client's connections to endpoints are its alone."""
         self.owner = self.owner or Owner()
 
-    def write(self, data: bytes) -> None:
-        """At once (uvloop), or as soon as the loop can."""
-        transport = self._transport
-        if transport is not None and not transport.is_closing():
-            transport.write(data)
-
     def send_informational(self, response: Response, ticket: Ticket) -> None:
         """Relay a 1xx."""
         self.write(self.codec.send_informational(response, ticket))
@@ -312,21 +294,6 @@ class Http1Connection(asyncio.BaseProtocol):
         """Read on, unless there is another reason not to."""
         self._resume(EXCHANGE)
 
-    def _pause(self, why: int) -> None:
-        if not self._pauses and self._transport is not None:
-            self._transport.pause_reading()
-        self._pauses |= why
-
-    def _resume(self, why: int) -> None:
-        if self._pauses & why:
-            self._pauses &= ~why
-            if not self._pauses and self._transport is not None and self._phase != CLOSING:
-                self._transport.resume_reading()
-
-    def arm(self, deadline_ns: int) -> None:
-        """Replace the connection's deadline."""
-        self._listener.deadlines.arm(self._slot, deadline_ns)
-
     def finished(self, now: int) -> None:
         """The exchange is over: the next request, or the end of the connection."""
         exchange, self._exchange = self._exchange, None
@@ -398,14 +365,6 @@ class Http1Connection(asyncio.BaseProtocol):
         self._close(now_ns, linger=False, torn=True)
         self._lose(now_ns)
 
-    def abort(self) -> None:
-        """Cut the connection now, whatever waits for the client."""
-        self._phase = CLOSING
-        transport = self._transport
-        if transport is not None:
-            reset_on_close(transport)
-            transport.abort()
-
     # --- the end ------------------------------------------------------------------------------
 
     def on_deadline(self, now: int) -> None:
@@ -453,35 +412,3 @@ class Http1Connection(asyncio.BaseProtocol):
         self._listener.refused(self.codec.about(answer), self.peer)
         self.write(self.codec.send_answer(None, answer, False))
         self._close(now, linger=True)
-
-    def _hang_up(self, now: int) -> None:
-        """Close a connection that waits for a request: one that is on its way is not to tear the
-        last response, if the client has not taken that yet."""
-        transport = self._transport
-        untaken = transport is not None and unsent_bytes(transport) > 0
-        self._close(now, linger=untaken)
-
-    def _stop_watch(self) -> None:
-        watch, self._watch = self._watch, None
-        if watch is not None:
-            watch.stop()
-
-    def _close(self, now: int, *, linger: bool, torn: bool = False) -> None:
-        """Write what is queued, then close; cut if the client does not take it in time. ``torn``:
-        cut in any case."""
-        if linger or torn:
-            # Bytes may be on their way: read and drop them, so that no reset eats the answer.
-            self._resume(ANY)
-        self._phase = CLOSING
-        self._stop_watch()
-        transport = self._transport
-        if transport is None:
-            return
-        unwritten = torn or linger or transport.get_write_buffer_size()
-        if not unwritten:
-            transport.close()  # as most do: there is nothing to look after
-            return
-        idle_ns = self._listener.idle_timeout_ns
-        linger_ns = LINGER_NS if linger else 0
-        self._parting = Parting(transport, now, idle_ns, linger_ns, torn=torn)
-        self.arm(now + LOOK_NS)

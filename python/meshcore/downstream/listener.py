@@ -12,7 +12,8 @@ from meshcore.downstream.certified import Certified
 from meshcore.downstream.detect import Detection
 from meshcore.downstream.handshake import FailedHandshakes, Handshake, SecureDetection
 from meshcore.downstream.handshakes import Handshakes
-from meshcore.downstream.http1 import DRAIN_QUIET_NS, LINGER_NS, Http1Connection
+from meshcore.downstream.http1 import DRAIN_QUIET_NS, Http1Connection
+from meshcore.downstream.http1_wire import LINGER_NS
 from meshcore.downstream.http2 import Http2Connection
 from meshcore.downstream.parting import Farewell
 from meshcore.downstream.proxy_protocol import ProxyHeader

@@ -245,6 +245,13 @@ impl RequestTicket {
         now + BackOff::PROXY.pause(0, rng.next_u64())
     }
 
+    /// Its whole response goes out in the call that read it: counted, so that it is seen which do.
+    pub fn relayed_at_once(&self) {
+        if let Some(listener) = self.compiled.listener(self.listener) {
+            listener.stats.relayed_at_once();
+        }
+    }
+
     /// The response's head arrived: another attempt, or the breaker and the endpoint learn the
     /// outcome now, so a probe does not wait for a long body.
     pub fn responded(&mut self, head: Head, now: Nanos, rng: &mut Rng) -> Passed {

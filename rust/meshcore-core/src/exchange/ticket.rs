@@ -392,13 +392,6 @@ impl RequestTicket {
         upstream.ids[index]
     }
 
-    /// Its whole response goes out in the call that read it: counted, so that it is seen which do.
-    pub fn relayed_at_once(&self) {
-        if let Some(listener) = self.compiled.listener(self.listener) {
-            listener.stats.relayed_at_once();
-        }
-    }
-
     /// The request is over as it should be: its response was passed on whole, or an answer given
     /// here. Whatever it still holds goes back. Idempotent.
     pub fn finish(&mut self, now: Nanos, rand: u64) {

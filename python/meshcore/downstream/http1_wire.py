@@ -1,4 +1,4 @@
-"""A client's connection over HTTP/1.1 below its requests: what is written, read, timed and closed."""
+"""A client's connection over HTTP/1.1 below its requests: written, read, timed and closed."""
 
 from __future__ import annotations
 

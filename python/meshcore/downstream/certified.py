@@ -43,8 +43,8 @@ class Certified:
 
     def discard(self, connection: object) -> None:
         """It is over."""
-        self._ends_s.pop(connection, None)  # type: ignore[call-overload]
-        self._unjudged.pop(connection, None)  # type: ignore[call-overload]
+        self._ends_s.pop(connection, None)  # type: ignore[call-overload]  # or none of them
+        self._unjudged.pop(connection, None)  # type: ignore[call-overload]  # or none of them
 
     def judge_again(self, connections: Iterable[Connection]) -> None:
         """Others may come in now: these have to be verified as if they came."""

@@ -74,14 +74,14 @@ class Exchange(Relaying):
 
     def begin(self, now_ns: int) -> None:
         """Ask the core what to do with the request, and do it."""
-        ticket = self.ticket = self.stack.begin(self.request, self.down.peer, now_ns)
-        if self.driver.observer is not None:
-            self.driver.observer.began(self, now_ns)
-        self._follow(ticket.verdict, now_ns)
+        ticket = self.stack.begin(self.request, self.down.peer, now_ns)
+        if ticket.verdict == _FORWARD:
+            self.down.arm(ticket.arm())
+        self.begun(ticket, now_ns)
 
     def begun(self, ticket: Ticket, now_ns: int) -> None:
-        """`begin`, where the codec has asked the core, and armed the deadline of a request that
-        goes on to an endpoint."""
+        """The core has been asked, and the deadline is armed of a request that goes on to an
+        endpoint: by `begin`, or by the codec in the call that read it."""
         self.ticket = ticket
         if self.driver.observer is not None:
             self.driver.observer.began(self, now_ns)

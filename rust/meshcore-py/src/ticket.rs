@@ -72,11 +72,6 @@ impl Ticket {
         self.verdict == Verdict::Forward as u8
     }
 
-    /// All of the request that is here goes to an endpoint now.
-    pub(crate) fn sent(&mut self, now_ns: Ns) {
-        self.keeps = self.ticket.sent(now_ns.into());
-    }
-
     fn engine(&self) -> &Engine {
         &self.listener.get().engine
     }
@@ -289,9 +284,8 @@ impl Ticket {
         self.ticket.attempts()
     }
 
-    #[pyo3(name = "sent")]
-    fn tell_sent(&mut self, now_ns: Ns) {
-        self.sent(now_ns);
+    pub(crate) fn sent(&mut self, now_ns: Ns) {
+        self.keeps = self.ticket.sent(now_ns.into());
     }
 
     fn received(&mut self, size: usize, connected: bool, now_ns: Ns) -> u8 {

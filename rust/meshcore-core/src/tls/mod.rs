@@ -6,8 +6,9 @@
 //! its connections: `certificates` reads chains and keys and chooses one for a client, `trust` says
 //! whom to believe (`roots`) and who comes in (`rules`, by the names of an `identity`), `verify` is
 //! how rustls asks, `tickets` seals what a client may resume, `standing` says how one that is in
-//! stands by rules that came after it. Each gives a [`Session`] for a connection, which drives rustls (its unbuffered API) and holds nothing of its own while it is
-//! idle; what went wrong is a [`Failure`].
+//! stands by rules that came after it. Each gives a [`Session`] for a connection, which drives rustls
+//! (its unbuffered API) and holds nothing of its own while it is idle; what went wrong is a
+//! [`Failure`].
 //!
 //! The protocol itself draws random numbers (from aws-lc-rs), as it must. The clock is the
 //! caller's: [`Clock`].

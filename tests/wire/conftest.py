@@ -57,6 +57,15 @@ def engine(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
+def trusting(authority: trustme.CA, *alpn: str) -> ssl.SSLContext:
+    """What a client believes and speaks that has no certificate."""
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    if alpn:
+        context.set_alpn_protocols(list(alpn))
+    return context
+
+
 class Certificates:
     """One authority, and what it vouches for: `edge.test` and the endpoints of 127.0.0.1."""
 
@@ -75,11 +84,7 @@ class Certificates:
 
     def client(self, *alpn: str) -> ssl.SSLContext:
         """For a test's client."""
-        context = ssl.create_default_context()
-        self._authority.configure_trust(context)
-        if alpn:
-            context.set_alpn_protocols(list(alpn))
-        return context
+        return trusting(self._authority, *alpn)
 
     def origin(self, *alpn: str) -> ssl.SSLContext:
         """For a test's origin."""

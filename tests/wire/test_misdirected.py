@@ -18,10 +18,10 @@ import pytest
 import trustme
 
 from meshcore import Proxy
-from tests.wire.conftest import Run, Serve, metric
+from tests.wire.conftest import Run, Serve, metric, trusting
 from tests.wire.h2_mesh import Mesh
 from tests.wire.origin import Origin, response
-from tests.wire.tls_streams import TlsStreams
+from tests.wire.tls_streams import TlsStreams, shaken
 
 HOSTS = ("open.test", "a.test", "b.test", "x.b.test", "like-a.test", "match.test", "strict.test")
 
@@ -60,12 +60,9 @@ class World:
 
     def client(self, vouched: str | None, *alpn: str) -> ssl.SSLContext:
         """One that an authority vouches for, if any does."""
-        context = ssl.create_default_context()
-        self._authority.configure_trust(context)
+        context = trusting(self._authority, *alpn)
         if vouched is not None:
             self._clients[vouched].issue_cert("client.test").configure_cert(context)
-        if alpn:
-            context.set_alpn_protocols(list(alpn))
         return context
 
 
@@ -212,23 +209,11 @@ def test_a_ticket_is_of_its_name_s_rule(run: Run, serve: Serve, world: World) ->
         context = world.client(None)
         context.maximum_version = ssl.TLSVersion.TLSv1_2
         async with served(serve, world) as proxy:
-            at = urlsplit(proxy.addresses["edge"])
-
-            async def shake(name: str, session: ssl.SSLSession | None) -> TlsStreams:
-                reader, writer = await asyncio.open_connection(at.hostname, at.port)
-                made = TlsStreams(reader, writer, context, server_name=name)
-                if session is not None:
-                    made.session = session
-                try:
-                    await made.shake()
-                finally:
-                    made.close()
-                return made
-
-            session = (await shake("open.test", None)).session
-            assert (await shake("open.test", session)).resumed
-            assert not (await shake("other.test", session)).resumed  # RFC 6066 §3
+            url = proxy.addresses["edge"]
+            session = (await shaken(url, context, "open.test", None)).session
+            assert (await shaken(url, context, "open.test", session)).resumed
+            assert not (await shaken(url, context, "other.test", session)).resumed  # RFC 6066 §3
             with pytest.raises(ssl.SSLError):
-                await shake("a.test", session)
+                await shaken(url, context, "a.test", session)
 
     run(go())

@@ -18,11 +18,11 @@ import trustme
 from meshcore import Proxy
 from meshcore.config.load import load_text
 from tests.wire import either
-from tests.wire.conftest import Run, eventually
+from tests.wire.conftest import Run, eventually, trusting
 from tests.wire.h2_mesh import Keys, Mesh
 from tests.wire.identities import Holder, Signer
 from tests.wire.test_misdirected import Asker, asking
-from tests.wire.tls_streams import TlsStreams
+from tests.wire.tls_streams import TlsStreams, shaken
 
 WEB = "spiffe://one/ns/shop/sa/web"
 BOTH = pytest.mark.parametrize("h2", [False, True], ids=["h1", "h2"])
@@ -45,11 +45,7 @@ class World:
 
     def client(self, *alpn: str) -> ssl.SSLContext:
         """One without a certificate."""
-        context = ssl.create_default_context()
-        self._authority.configure_trust(context)
-        if alpn:
-            context.set_alpn_protocols(list(alpn))
-        return context
+        return trusting(self._authority, *alpn)
 
     def tls(self, default: Keys | None = None, **sni: Keys) -> Keys:
         """Of a listener: what it asks of clients, and what names do (``a`` is a.test)."""
@@ -328,25 +324,13 @@ def test_a_ticket_of_a_name_opens_no_more_when_the_name_has_a_rule(run: Run, wor
         context = world.client()
         context.maximum_version = ssl.TLSVersion.TLSv1_2
         async with running(world.tls(a={})) as proxy:
-            at = urlsplit(proxy.addresses["edge"])
-
-            async def shake(session: ssl.SSLSession | None) -> TlsStreams:
-                reader, writer = await asyncio.open_connection(at.hostname, at.port)
-                made = TlsStreams(reader, writer, context, server_name="a.test")
-                if session is not None:
-                    made.session = session
-                try:
-                    await made.shake()
-                finally:
-                    made.close()
-                return made
-
-            session = (await shake(None)).session
-            assert (await shake(session)).resumed
+            url = proxy.addresses["edge"]
+            session = (await shaken(url, context, "a.test", None)).session
+            assert (await shaken(url, context, "a.test", session)).resumed
             await proxy.reload(load_text(mesh(world.tls(a=world.auth()))))
             with pytest.raises(ssl.SSLError):
-                await shake(session)
+                await shaken(url, context, "a.test", session)
             await proxy.reload(load_text(mesh(world.tls(a=world.auth(mode="request")))))
-            assert not (await shake(session)).resumed
+            assert not (await shaken(url, context, "a.test", session)).resumed
 
     run(go())

@@ -145,6 +145,22 @@ class TlsStreams:
         self._writer.close()
 
 
+async def shaken(
+    url: str, context: ssl.SSLContext, server_name: str, session: ssl.SSLSession | None
+) -> TlsStreams:
+    """A handshake with whoever listens there, perhaps a short one; closed behind it."""
+    at = urlsplit(url)
+    reader, writer = await asyncio.open_connection(at.hostname, at.port)
+    made = TlsStreams(reader, writer, context, server_name=server_name)
+    if session is not None:
+        made.session = session
+    try:
+        await made.shake()
+    finally:
+        made.close()
+    return made
+
+
 @asynccontextmanager
 async def dial_tls(proxy: Proxy, context: ssl.SSLContext) -> AsyncIterator[H1End]:
     """A client's end of a tunnel over HTTP/1.1 and TLS, that can end alone."""

@@ -42,6 +42,7 @@ __all__ = [
     "Finally",
     "FoundRoute",
     "GuardCore",
+    "H2Begun",
     "H2ClientCodec",
     "H2Config",
     "H2Meter",
@@ -641,12 +642,12 @@ class ClientCodec:
         data: bytes,
         request: Request,
         ticket: Ticket,
-        to: ServerCodec | None,
+        to: ServerCodec | H2ServerCodec | None,
+        stream: int,
         now_ns: int,
-    ) -> tuple[Response, int] | Response | bytes | Body | None:
-        """`receive` while a response is awaited, and with the head of a final one what follows it:
-        it, and what `Ticket.responded` says. Bytes are a response that is whole and passes, as
-        ``to`` writes it to a client whose connection goes on."""
+    ) -> tuple[Response, int] | Response | bytes | int | Body | None:
+        """`receive` while a response is awaited, and with the head of a final one what
+        `Ticket.relay` makes of it."""
 
     def next_event(self) -> Response | bytes | Body | None:
         """The event of what is kept already."""
@@ -719,6 +720,12 @@ class H2ServerCodec:
 
     def receive(self, data: bytes, now_ns: int) -> list[tuple[int, object]] | None:
         """What a read meant. O(bytes)."""
+
+    def begin(
+        self, data: bytes, listener: Listener, peer: Peer, deadlines: Deadlines, now_ns: int
+    ) -> H2Begun | None:
+        """`receive`, and with the head of each request what follows it, as `ServerCodec.begin`
+        does: the request, its ticket, and a slot that is added for its deadline."""
 
     def receive_eof(self) -> list[tuple[int, object]] | None:
         """The peer sends no more."""
@@ -798,6 +805,17 @@ class H2ServerCodec:
         """Ask for a sign of life."""
 
 @final
+class H2Begun:
+    """Pairs of a stream and what happened on it. A request begins when its turn comes: what became
+    of those before it may decide about it."""
+
+    def __iter__(self) -> H2Begun:
+        """Itself."""
+
+    def __next__(self) -> tuple[int, object]:
+        """The next one. O(the request)."""
+
+@final
 class H2ClientCodec:
     """`meshcore.codec.ClientCodec` of the core. For one thread."""
 
@@ -850,6 +868,9 @@ class H2ClientCodec:
 
     def send_request(self, request: Request, ticket: Ticket, peer: Peer, now_ns: int) -> int | None:
         """Open a stream with a request; ``None``: none can be opened, and nothing was sent."""
+
+    def forward(self, request: Request, ticket: Ticket, peer: Peer, now_ns: int) -> int | None:
+        """`Ticket.sent` and `send_request`."""
 
     @property
     def clogged(self) -> bool:
@@ -1231,6 +1252,19 @@ class Ticket:
     def responded(self, response: Response, now_ns: int) -> int:
         """The response head came: breaker and endpoint learn the outcome, or another attempt
         follows. A `Passed`."""
+
+    def relay(
+        self,
+        response: Response,
+        request: Request,
+        to: ServerCodec | H2ServerCodec | None,
+        stream: int,
+        now_ns: int,
+    ) -> tuple[Response, int] | bytes | int:
+        """A final response head came: it, and what `responded` says. Of one that is whole and
+        passes, if there is a ``to``: that sends it to a client whose connection goes on, and the
+        ticket is finished. Then bytes of HTTP/1.1 are to be written; of HTTP/2 a number says how
+        many wait on the stream, -1 that it is over."""
 
     def relayed(self, size: int, now_ns: int) -> None:
         """A piece of the response's body passed."""

@@ -140,6 +140,9 @@ class ClientCodec(Codec, Protocol):
         when none can be opened and nothing was sent. Raises `CodecError` for what HTTP/2 cannot
         say, or the endpoint does not take; nothing was sent then, either."""
 
+    def forward(self, request: Request, ticket: Ticket, peer: Peer, now_ns: int) -> int | None:
+        """`Ticket.sent` and `send_request`."""
+
     @property
     def clogged(self) -> bool:
         """Whether the connection's window is used up."""

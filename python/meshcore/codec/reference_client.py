@@ -100,6 +100,11 @@ class ReferenceClient(Reference):
 
     # --- resets, as rust/meshcore-core/src/codec/h2/resets.rs counts them -----------------------
 
+    def forward(self, request: Request, ticket: Ticket, peer: Peer, now_ns: int) -> int | None:
+        """`send_request`, of which the ticket is told."""
+        ticket.sent(now_ns)
+        return self.send_request(request, ticket, peer, now_ns)
+
     def _pass(self, now_ns: int) -> None:
         super()._pass(now_ns)
         sent = self._sent_resets

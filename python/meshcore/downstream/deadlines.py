@@ -38,7 +38,9 @@ class Deadlines:
         self.slots = Slots()
         """For calls that arm one beside other things."""
         self.arm = self.slots.arm
-        self._owners: dict[int, Timed] = {}
+        self.owners: dict[int, Timed] = {}
+        """Whose slots are. A call may have added one: its owner is put here, and the timer runs as
+        long as somebody else's `add` is not taken back."""
         self._timer: asyncio.TimerHandle | None = None
         self._due_ns = 0  # when the timer should fire
         self._read_first = False
@@ -46,7 +48,7 @@ class Deadlines:
     def add(self, owner: Timed, deadline_ns: int) -> int:
         """A slot for an owner, armed."""
         slot = self.slots.add(deadline_ns)
-        self._owners[slot] = owner
+        self.owners[slot] = owner
         if self._timer is None:
             self._wait()
         return slot
@@ -54,7 +56,7 @@ class Deadlines:
     def remove(self, slot: int) -> None:
         """Give a slot back."""
         self.slots.remove(slot)
-        del self._owners[slot]
+        del self.owners[slot]
 
     def _tick(self) -> None:
         now = now_ns()
@@ -64,7 +66,7 @@ class Deadlines:
             self._timer = self._loop.call_later(READ_S, self._tick)
             return
         self._read_first = False
-        owners = self._owners
+        owners = self.owners
         for slot, owner in [(slot, owners.get(slot)) for slot in self.slots.expired(now)]:
             if owner is None or owners.get(slot) is not owner:
                 continue  # another's end was its end too, and somebody else may have the slot

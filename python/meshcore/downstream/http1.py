@@ -4,7 +4,7 @@ request."""
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Final, cast
 
 from meshcore._core import Answer, Body, Reason, Request, ServerCodec, now_ns
 from meshcore.downstream.half_closed import Watch
@@ -42,6 +42,8 @@ DRAIN_QUIET_NS = 1_000_000_000
 
 class Http1Connection(Http1Wire):
     """Open connection of a client; at most one exchange at a time, later requests wait."""
+
+    number: Final = 0
 
     __slots__ = (
         "_chunks",
@@ -232,6 +234,13 @@ class Http1Connection(Http1Wire):
         close = not exchange.request_done or (self._takes != ALL and self._is_last())
         self.write(codec.send_response(exchange.request, response, ticket, close))
         self._chunks = codec.chunking
+
+    def relayed(self, sent: bytes, now_ns: int) -> None:
+        """A whole response, and the end of its exchange."""
+        transport = self._transport
+        if transport is not None and not transport.is_closing():
+            transport.write(sent)
+        self.finished(now_ns)
 
     def send_data(self, data: bytes | Chunk) -> None:
         """A piece of the body: as it is, or as a chunk in one system call."""

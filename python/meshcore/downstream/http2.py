@@ -10,6 +10,7 @@ from meshcore._core import (
     Body,
     Chunk,
     ErrorCode,
+    H2ServerCodec,
     Reason,
     Request,
     Reset,
@@ -28,6 +29,8 @@ from meshcore.exchange.owner import Owner
 from meshcore.wire.http2 import Http2Wire
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from meshcore._core import Peer
     from meshcore.codec import ServerCodec
     from meshcore.downstream.listener import Listener
@@ -59,6 +62,7 @@ class Http2Connection(Http2Wire):
         "owner",
         "peer",
         "streams",
+        "whole_to",
     )
 
     codec: ServerCodec
@@ -66,7 +70,8 @@ class Http2Connection(Http2Wire):
     def __init__(self, listener: Listener, *, secure: bool = False) -> None:
         super().__init__()
         self.listener = listener
-        self.codec = listener.h2_codec(self.heard_ns, secure=secure)
+        codec = self.codec = listener.h2_codec(self.heard_ns, secure=secure)
+        self.whole_to = codec if type(codec) is H2ServerCodec else None
         self.streams: dict[int, Http2Stream] = {}
         self.owner: Owner | None = None
         self.full = False  # the streams together hold too much
@@ -118,10 +123,22 @@ class Http2Connection(Http2Wire):
         self._head_due_ns = now + self.listener.header_timeout_ns if begins else NEVER
         self._rearm(now)
 
+    def receive(self, data: bytes, now: int) -> Iterable[tuple[int, object]] | None:
+        """What a read meant, with requests that are begun."""
+        codec, listener = self.whole_to, self.listener
+        if codec is None:
+            return self.codec.receive(data, now)
+        return codec.begin(data, listener.stack, self.peer, listener.deadlines.slots, now)
+
     def dispatch(self, stream: int, event: object, now: int) -> None:
         """Something happened on a stream, or (0) to the connection."""
+        if type(event) is tuple:
+            request, ticket, slot = event
+            self._open(stream, request, slot, now).begun(ticket, now)
+            return
         if type(event) is Request:
-            self._begin(stream, event, now)
+            slot = self.listener.deadlines.slots.add(NEVER)
+            self._open(stream, event, slot, now).begin(now)
             return
         known = self.streams.get(stream)
         if known is None:
@@ -137,16 +154,16 @@ class Http2Connection(Http2Wire):
         else:
             known.on_signal(cast("int", event))
 
-    def _begin(self, number: int, request: Request, now: int) -> None:
+    def _open(self, number: int, request: Request, slot: int, now: int) -> Exchange:
         listener = self.listener
-        stream = self.streams[number] = Http2Stream(self, number, request.tunnel)
-        stream.slot = listener.deadlines.add(stream, NEVER)
+        stream = self.streams[number] = Http2Stream(self, number, slot, request.tunnel)
+        listener.deadlines.owners[slot] = stream
         exchange = stream.exchange = Exchange(listener.driver, stream, listener.stack, request)
         if len(self.streams) == 1:
             self._arm_alive(now)
             if listener.draining:
                 self.drain(now)
-        exchange.begin(now)
+        return exchange
 
     def _dispatch_other(self, stream: int, event: object, now: int) -> None:
         """What belongs to no exchange: a request that could not begin, or the connection itself."""
@@ -210,9 +227,12 @@ class Http2Connection(Http2Wire):
             self.owner = Owner()
         return self.owner
 
-    def removed(self, number: int) -> None:
+    def removed(self, stream: Http2Stream) -> None:
         """A stream's exchange is over, and all of it is sent."""
-        self.streams.pop(number, None)
+        deadlines, slot = self.listener.deadlines, stream.slot
+        deadlines.slots.remove(slot)  # `remove`, which would be a call for each request
+        del deadlines.owners[slot]
+        self.streams.pop(stream.number, None)
         if not self.streams:
             self._arm_idle(now_ns())
 

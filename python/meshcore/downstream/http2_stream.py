@@ -21,23 +21,24 @@ class Http2Stream:
         "_connection",
         "_full",
         "_held",
-        "_number",
         "_queued",
         "choked",
         "exchange",
+        "number",
         "owner",
         "peer",
         "slot",
+        "whole_to",
     )
 
     exchange: Exchange
-    slot: int  # of the deadlines
-    whole_to: Final = None
     half_closes: Final = True
 
-    def __init__(self, connection: Http2Connection, number: int, held: bool) -> None:
+    def __init__(self, connection: Http2Connection, number: int, slot: int, held: bool) -> None:
         self._connection = connection
-        self._number = number
+        self.number = number
+        self.slot = slot  # of the deadlines
+        self.whole_to = connection.whole_to
         self.peer: Peer = connection.peer
         self.owner: Owner | None = None
         self._full = False  # of its own: more waits on it than its client takes
@@ -57,7 +58,6 @@ class Http2Stream:
 
     def on_reset(self, reset: Reset, now: int) -> None:
         """The client, or a fault of its, ended the stream."""
-        self._connection.removed(self._number)
         exchange = self._leave()
         if reset.kind == Signal.MALFORMED:
             exchange.on_malformed(reset.detail, now)
@@ -77,7 +77,7 @@ class Http2Stream:
         self.owner = self._connection.own()
 
     def _leave(self) -> Exchange:
-        self._connection.listener.deadlines.remove(self.slot)
+        self._connection.removed(self)
         exchange = self.exchange
         del self.exchange
         return exchange
@@ -98,12 +98,12 @@ class Http2Stream:
             self.exchange.on_deadline(now)
             self._connection.touched()
             return
-        queued = self._connection.codec.queued_on(self._number)
+        queued = self._connection.codec.queued_on(self.number)
         if 0 < queued < self._queued:
             self._queued = queued
             self.arm(now + self._connection.listener.idle_timeout_ns)
         else:
-            self._connection.reset(self._number)
+            self._connection.reset(self.number)
             self._remove()
 
     def end(self, now: int) -> None:
@@ -115,25 +115,33 @@ class Http2Stream:
 
     def send_informational(self, response: Response, ticket: Ticket) -> None:
         """Relay a 1xx."""
-        self._connection.codec.send_informational(self._number, response, ticket)
+        self._connection.codec.send_informational(self.number, response, ticket)
         self._connection.touched()
 
     def send_response(self, response: Response, ticket: Ticket) -> None:
         """Relay a head, and what of the body came with it."""
         connection, request = self._connection, self.exchange.request
-        queued = connection.codec.send_response(self._number, request, response, ticket)
+        queued = connection.codec.send_response(self.number, request, response, ticket)
         if not connection.flushes:
             connection.touched()
         if queued > STREAM_HIGH_WATER:
             self._fill()
 
-    def write(self, data: bytes) -> None:
-        """Not over HTTP/2: `whole_to` is nothing."""
+    def relayed(self, sent: int, now_ns: int) -> None:
+        """A whole response, and the end of its exchange: so much of it waits, -1 for nothing."""
+        connection, self._queued = self._connection, sent
+        if sent < 0:
+            connection.removed(self)  # `_remove`
+            del self.exchange
+        else:
+            self.arm(now_ns + connection.listener.idle_timeout_ns)
+        if not connection.flushes:
+            connection.touched()
 
     def send_data(self, data: bytes | Chunk) -> None:
         """A piece of the body."""
         connection = self._connection
-        queued = connection.codec.send_data(self._number, data)
+        queued = connection.codec.send_data(self.number, data)
         if not connection.flushes:
             connection.touched()
         if queued > STREAM_HIGH_WATER:
@@ -146,12 +154,12 @@ class Http2Stream:
 
     def send_end(self, body: Body, ticket: Ticket) -> None:
         """The end of the body."""
-        self._connection.codec.send_end(self._number, body, ticket)
+        self._connection.codec.send_end(self.number, body, ticket)
         self._connection.touched()
 
     def send_answer(self, request: Request, answer: Answer) -> None:
         """A whole answer made here."""
-        self._connection.codec.send_answer(self._number, request, answer)
+        self._connection.codec.send_answer(self.number, request, answer)
         self._connection.touched()
 
     def send_ending(self, answer: Answer) -> bool:
@@ -174,13 +182,13 @@ class Http2Stream:
 
     def pause_reading(self) -> None:
         """Give the client no more window."""
-        self._connection.codec.pause(self._number)
+        self._connection.codec.pause(self.number)
 
     def resume_reading(self) -> None:
         """Take what waits, and give its window back."""
         if self._held:
             return
-        self._connection.codec.resume(self._number)
+        self._connection.codec.resume(self.number)
         self._connection.touched()
 
     def arm(self, deadline_ns: int) -> None:
@@ -191,20 +199,19 @@ class Http2Stream:
         """The exchange is over: the stream is, too, once the client has taken what is queued."""
         connection = self._connection
         self._queued = 0
-        if connection.codec.leave(self._number):
+        if connection.codec.leave(self.number):
             self._remove()
         else:
-            self._queued = connection.codec.queued_on(self._number)
+            self._queued = connection.codec.queued_on(self.number)
             self.arm(now + connection.listener.idle_timeout_ns)
         if not connection.flushes:
             connection.touched()
 
     def _remove(self) -> None:
-        self._connection.listener.deadlines.remove(self.slot)
-        self._connection.removed(self._number)
+        self._connection.removed(self)
         del self.exchange  # which holds this: without the cycle both go at once
 
     def cut(self, now_ns: int) -> None:
         """Reset: what was sent must not look whole."""
-        self._connection.reset(self._number)
+        self._connection.reset(self.number)
         self._remove()

@@ -87,7 +87,11 @@ class Exchange(Relaying):
             self.driver.observer.began(self, now_ns)
         verdict = ticket.verdict
         if verdict == _FORWARD:
-            self._attempt(now_ns, fresh=False)
+            # `_attempt`, written out: a call more for each request would be seen.
+            self.phase = WAITING
+            up = self.driver.pools.acquire(ticket.endpoint, self, now_ns, False)
+            if up is not None:
+                self.on_connected(up, now_ns)
         else:
             self._follow(verdict, now_ns)
 

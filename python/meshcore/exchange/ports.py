@@ -6,7 +6,7 @@ protocol is on either side it does not know: framing is the ports' business.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from meshcore._core import Reason
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         Body,
         Cause,
         Chunk,
+        H2ServerCodec,
         Listener,
         Peer,
         Request,
@@ -108,8 +109,12 @@ class Downstream(Protocol):
         """Whether its tunnel can end in one direction alone."""
 
     @property
-    def whole_to(self) -> ServerCodec | None:
-        """What writes a whole response in one call, while the connection goes on behind it."""
+    def number(self) -> int:
+        """Of the stream; 0 over HTTP/1.1."""
+
+    @property
+    def whole_to(self) -> ServerCodec | H2ServerCodec | None:
+        """What sends a whole response in one call, while the connection goes on behind it."""
 
     def reached(self) -> tuple[str | None, int]:
         """The address and the port that the client is connected to; ``None`` for a unix socket."""
@@ -123,8 +128,8 @@ class Downstream(Protocol):
     def send_response(self, response: Response, ticket: Ticket) -> None:
         """Relay a head with the route's changes, and what of the body came with it."""
 
-    def write(self, data: bytes) -> None:
-        """Send what `whole_to` wrote."""
+    def relayed(self, sent: Any, now_ns: int) -> None:
+        """`whole_to` has sent a whole response, which made this of it; the exchange is over."""
 
     def send_data(self, data: bytes | Chunk) -> None:
         """Send a piece of the body."""

@@ -56,13 +56,19 @@ class Relaying(Sending):
         elif self.endpoint_pauses and self.up is not None:
             self.up.pause_reading()
 
-    def on_whole(self, data: bytes, now_ns: int) -> None:
-        """The whole response, as `down.whole_to` wrote it: all of the request was read, and nobody
-        else is to see it."""
+    def on_whole(self, sent: object, now_ns: int) -> None:
+        """The whole response, as `down.whole_to` sent it: all of the request was read, nobody else
+        is to see it, and its ticket is finished. `_complete` and `_end`, where these have nothing
+        to ask."""
         self._kept = None
-        self.phase = ANSWERING
-        self.down.write(data)
-        self._complete(now_ns)
+        up, self.up = self.up, None
+        assert up is not None
+        up.exchange = None
+        up.release(now_ns)
+        self.phase = OVER
+        if self.driver.observer is not None:
+            self.driver.observer.ended(self)  # type: ignore[arg-type]  # an Exchange
+        self.down.relayed(sent, now_ns)
 
     def _begin_tunnel(self, response: Response, now_ns: int) -> None:
         self.phase, self.request_done = TUNNEL, False

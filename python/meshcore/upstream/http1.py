@@ -74,9 +74,10 @@ class Http1Connection(asyncio.BaseProtocol):
             if exchange.phase == ASKED:
                 # Nothing of a body can come: bytes are what goes out to the client.
                 is_plain = exchange.layers is None and exchange.request_done
-                to = exchange.down.whole_to if is_plain else None
-                event = codec.relay(data, exchange.request, exchange.ticket, to, now)
-                if type(event) is bytes:
+                down = exchange.down
+                to, ticket = down.whole_to if is_plain else None, exchange.ticket
+                event = codec.relay(data, exchange.request, ticket, to, down.number, now)
+                if type(event) is bytes or type(event) is int:
                     exchange.on_whole(event, now)
                     return
             else:
@@ -91,7 +92,7 @@ class Http1Connection(asyncio.BaseProtocol):
 
     @staticmethod
     def _dispatch(
-        exchange: Exchange, event: tuple[Response, int] | Response | bytes | Body, now: int
+        exchange: Exchange, event: tuple[Response, int] | Response | bytes | int | Body, now: int
     ) -> None:
         if type(event) is tuple:
             exchange.on_passed(*event, now)

@@ -62,7 +62,15 @@ class Http2Stream:
             return
         if type(event) is Response:
             self.began = True
-            exchange.on_response(event, now)
+            if not (event.end and exchange.request_done) or exchange.layers is not None:
+                exchange.on_response(event, now)
+                return
+            down = exchange.down
+            passed = exchange.ticket.relay(event, exchange.request, down.whole_to, down.number, now)
+            if type(passed) is tuple:
+                exchange.on_passed(*passed, now)
+            else:
+                exchange.on_whole(passed, now)
         elif type(event) is Chunk or type(event) is bytes:
             exchange.on_response_data(event, now)
         elif type(event) is Reset:
@@ -108,8 +116,7 @@ class Http2Stream:
     def send_request(self, request: Request, ticket: Ticket, peer: Peer, now_ns: int) -> bool:
         """The head, and what of the body came with it."""
         connection = self._connection
-        ticket.sent(now_ns)
-        number = connection.codec.send_request(request, ticket, peer, now_ns)
+        number = connection.codec.forward(request, ticket, peer, now_ns)
         if number is None:
             return False
         self._number = number

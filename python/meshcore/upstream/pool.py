@@ -96,6 +96,7 @@ DOUBTS_OF_NEW: Final = 1
 DOUBTS_OF_HASTY: Final = 16
 HASTY_FOR_NS: Final = 10_000_000_000
 WEED_AFTER_NS = 100_000_000
+FOREVER_NS: Final = 1 << 63
 # When less than this part of a connection's streams is left, the next connection is opened.
 SPARE_PART = 8
 
@@ -174,12 +175,15 @@ class Pool:
         if self.doubts and self.prefers_new(exchange, now_ns):
             return self._take_proven(now_ns)
         idle, spec = self.idle, self.cluster.spec
+        lifetime_ns = spec.pool_lifetime_ns or FOREVER_NS
         while idle:
             connection = idle.popitem()[0]
             quiet = now_ns - connection.idle_since_ns
             if (
                 quiet < spec.pool_idle_ns
-                and not self.is_old(connection, now_ns)
+                # `is_old`, written out: a call more for each request would be seen.
+                and connection.born_ns >= self.renewed_ns
+                and now_ns - connection.born_ns < lifetime_ns
                 and (
                     (quiet < PEEK_AFTER_UNSAFE_NS and not self.doubts)
                     or (quiet < PEEK_AFTER_NS and not self.doubts and exchange.ticket.repeatable)
@@ -325,41 +329,40 @@ class Pool:
         no other connection. O(connections)."""
         # A copy: one that is retired leaves the list.
         among = self.shared[:] if fresh_since_ns is None else self._heard(fresh_since_ns)
-        stream = self._lend(exchange, now_ns, among, False)
-        if stream is None and self.cluster.is_full:
-            stream = self._lend(exchange, now_ns, among, True)  # no other will be opened
-        return stream
+        lifetime_ns = self.cluster.spec.pool_lifetime_ns or FOREVER_NS
+        for clogged in (False, True):
+            if clogged and not self.cluster.is_full:
+                break  # another is opened
+            for connection in among:
+                room = connection.room(now_ns, clogged)
+                if room <= 0:
+                    continue
+                if (
+                    connection.born_ns < self.renewed_ns  # `is_old`, as in `take`
+                    or now_ns - connection.born_ns >= lifetime_ns
+                ) or not (
+                    (connection.streams and now_ns - connection.heard_ns < PEEK_AFTER_UNSAFE_NS)
+                    or exchange.ticket.repeatable
+                    # What was seen holds as long as what was heard.
+                    or now_ns - connection.looked_ns < PEEK_AFTER_UNSAFE_NS
+                    or self._look(connection, now_ns)
+                ):
+                    connection.retire()
+                    continue
+                self.low = room * SPARE_PART <= self.streams_each
+                stream = connection.lend()
+                if not self.cluster.spec.pool_idle_ns:
+                    connection.retire()  # a fresh one for each request
+                return stream
+        return None
 
     def _heard(self, since_ns: int) -> list[Shared]:
         full = self.cluster.is_full
         return [c for c in self.shared if c.heard_ns >= since_ns or (full and c.is_alive())]
 
-    def _lend(
-        self, exchange: Exchange, now_ns: int, among: list[Shared], clogged: bool
-    ) -> Upstream | None:
-        for connection in among:
-            room = connection.room(now_ns, clogged)
-            if room <= 0:
-                continue
-            if self.is_old(connection, now_ns) or not (
-                (connection.streams and now_ns - connection.heard_ns < PEEK_AFTER_UNSAFE_NS)
-                or exchange.ticket.repeatable
-                or self._is_alive(connection, now_ns)
-            ):
-                connection.retire()
-                continue
-            self.low = room * SPARE_PART <= self.streams_each
-            stream = connection.lend()
-            if not self.cluster.spec.pool_idle_ns:
-                connection.retire()  # a fresh one for each request
-            return stream
-        return None
-
     @staticmethod
-    def _is_alive(connection: Shared, now_ns: int) -> bool:
-        """Look into one that was silent; what was seen holds as long as what was heard."""
-        if now_ns - connection.looked_ns < PEEK_AFTER_UNSAFE_NS:
-            return True
+    def _look(connection: Shared, now_ns: int) -> bool:
+        """Look into one that was silent: whether it is alive."""
         connection.looked_ns = now_ns
         return connection.is_alive()
 

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 from meshcore._core import now_ns
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from meshcore.codec import Codec
 
 
@@ -55,10 +57,14 @@ class Http2Wire(asyncio.BaseProtocol):
             return
         now = self.heard_ns = now_ns()
         self.pinged_ns = 0
-        self._tell(self.codec.receive(data, now), now)
+        self._tell(self.receive(data, now), now)
         self.flush()
 
-    def _tell(self, events: list[tuple[int, object]] | None, now: int) -> bool:
+    def receive(self, data: bytes, now: int) -> Iterable[tuple[int, object]] | None:
+        """What a read meant."""
+        return self.codec.receive(data, now)
+
+    def _tell(self, events: Iterable[tuple[int, object]] | None, now: int) -> bool:
         """Says whether there was any event, and so perhaps something to send."""
         if events is None:
             return False

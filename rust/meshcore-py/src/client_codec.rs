@@ -12,9 +12,9 @@ use crate::clock::Ns;
 use crate::engine::Peer;
 use crate::errors::codec_error;
 use crate::message::{Body, Part, Request, Response, last_chunk};
-use crate::numbers::Passed;
 use crate::outgoing::with_rules;
-use crate::server_codec::{CodecLimits, ServerCodec, body_event, is_chunked};
+use crate::relay::relay;
+use crate::server_codec::{CodecLimits, body_event, is_chunked};
 use crate::ticket::Ticket;
 
 /// Not frozen: it belongs to one connection of one loop; two threads at once get a
@@ -121,27 +121,27 @@ impl ClientCodec {
     }
 
     /// `receive` while a response is awaited, and of its head what the ticket says; of one that is
-    /// whole and passes, what goes out to a client over `to`.
+    /// whole and passes, what [`relay`] made of it.
+    #[expect(clippy::too_many_arguments, reason = "what five calls took")]
     fn relay<'py>(
         &mut self,
         py: Python<'py>,
         data: &Bound<'py, PyBytes>,
         request: &Request,
         ticket: &mut Ticket,
-        to: Option<&mut ServerCodec>,
+        to: Option<&Bound<'py, PyAny>>,
+        stream: u32,
         now_ns: Ns,
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
         match self.codec.receive(data.as_bytes()).map_err(codec_error)? {
             Some(ClientEvent::Head { head, body }) => {
                 let response = self.response(data, head, body, false);
-                let passed = ticket.responded(&response, now_ns);
-                let passes = passed == Passed::Relay as u8 && response.part.body.end;
-                if let Some(to) = to.filter(|_| passes) {
-                    ticket.ticket.relayed_at_once();
-                    let out = to.send_response(py, request, &response, ticket, false);
-                    return Ok(Some(out.into_bound(py).into_any()));
-                }
-                Ok(Some((Bound::new(py, response)?, passed).into_pyobject(py)?.into_any()))
+                Ok(Some(match relay(py, request, &response, ticket, to, stream, now_ns)? {
+                    Ok(sent) => sent,
+                    Err(passed) => {
+                        (Bound::new(py, response)?, passed).into_pyobject(py)?.into_any()
+                    }
+                }))
             }
             event => self.event(py, data, event),
         }

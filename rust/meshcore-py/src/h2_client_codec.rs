@@ -127,6 +127,19 @@ impl H2ClientCodec {
         })
     }
 
+    /// `send_request`, of which the ticket is told.
+    fn forward(
+        &mut self,
+        py: Python<'_>,
+        request: &Request,
+        ticket: &mut Ticket,
+        peer: &Peer,
+        now_ns: Ns,
+    ) -> PyResult<Option<u32>> {
+        ticket.sent(now_ns);
+        self.send_request(py, request, ticket, peer, now_ns)
+    }
+
     #[getter]
     fn clogged(&self) -> bool {
         self.0.is_clogged()

@@ -103,23 +103,31 @@ pub(crate) fn told<'py, M>(
     }
     let list = PyList::empty(py);
     for (id, signal) in signals {
-        let what = match signal {
-            Signal::Message(found) => message(found)?,
-            Signal::Refused(error, asked) => refused(py, &error, asked)?,
-            Signal::Reset { code, refused, malformed, detail } => {
-                let kind = match (malformed, refused) {
-                    (true, _) => numbers::Signal::Malformed,
-                    (_, true) => numbers::Signal::Refused,
-                    _ => numbers::Signal::Reset,
-                };
-                let kind = kind as u8;
-                Bound::new(py, Reset { kind, code, detail: detail.into() })?.into_any()
-            }
-            other => number(&other).into_pyobject(py)?.into_any(),
-        };
-        list.append((id, what))?;
+        list.append((id, told_of(py, signal, &mut message)?))?;
     }
     Ok(Some(list))
+}
+
+/// One of them.
+pub(crate) fn told_of<'py, M>(
+    py: Python<'py>,
+    signal: Signal<M>,
+    message: impl FnOnce(M) -> PyResult<Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    match signal {
+        Signal::Message(found) => message(found),
+        Signal::Refused(error, asked) => refused(py, &error, asked),
+        Signal::Reset { code, refused, malformed, detail } => {
+            let kind = match (malformed, refused) {
+                (true, _) => numbers::Signal::Malformed,
+                (_, true) => numbers::Signal::Refused,
+                _ => numbers::Signal::Reset,
+            };
+            let kind = kind as u8;
+            Ok(Bound::new(py, Reset { kind, code, detail: detail.into() })?.into_any())
+        }
+        other => Ok(number(&other).into_pyobject(py)?.into_any()),
+    }
 }
 
 fn refused<'py>(

@@ -1,15 +1,17 @@
 //! The client's side of an HTTP/2 connection: requests in, responses out.
 
-use meshcore_core::codec::h2::H2Server;
-use meshcore_core::codec::{ResponseRules, ServerEvent};
-use meshcore_core::head::Version;
+use meshcore_core::codec::h2::{H2Server, Signal};
+use meshcore_core::codec::{BodyPart, ResponseRules, ServerEvent};
+use meshcore_core::head::{RequestHead, Version};
 use meshcore_core::time::Nanos;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
 
 use crate::answer::Answer;
 use crate::clock::{Ns, http_date};
-use crate::h2_codec::{Data, H2Config, body_event, outgoing, shared, told};
+use crate::deadlines::Deadlines;
+use crate::engine::{Listener, Peer};
+use crate::h2_codec::{Data, H2Config, body_event, outgoing, shared, told, told_of};
 use crate::message::{Body, Part, Request, Response};
 use crate::outgoing::with_tunnel;
 use crate::server_codec::CodecLimits;
@@ -20,15 +22,70 @@ use crate::ticket::Ticket;
 #[pyclass(module = "meshcore._core")]
 pub struct H2ServerCodec(H2Server);
 
+fn request(py: Python<'_>, head: RequestHead, body: BodyPart) -> Request {
+    Request::new(head, Part::new(&PyBytes::new(py, b""), body))
+}
+
 impl H2ServerCodec {
     fn told<'py>(&mut self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyList>>> {
         told(py, self.0.signals(), |event| match event {
             ServerEvent::Data(body) => body_event(py, body),
             ServerEvent::Head { head, body } => {
-                let part = Part::new(&PyBytes::new(py, b""), body);
-                Ok(Bound::new(py, Request::new(head, part))?.into_any())
+                Ok(Bound::new(py, request(py, head, body))?.into_any())
             }
         })
+    }
+
+    /// `send_response` of a whole one, and `leave`: what waits on the stream, -1 if it is over.
+    pub(crate) fn send_whole(
+        &mut self,
+        py: Python<'_>,
+        stream: u32,
+        request: &Request,
+        response: &Response,
+        ticket: &mut Ticket,
+    ) -> i64 {
+        self.send_response(py, stream, request, response, ticket);
+        if self.0.leave(stream) { -1 } else { self.0.queued_on(stream) as i64 }
+    }
+}
+
+/// What a read meant, one after the other. A request is begun when its turn comes, for what became
+/// of those before it may decide about it; the deadline is armed of one that goes on to an endpoint
+/// at once.
+#[pyclass(module = "meshcore._core")]
+pub struct H2Begun {
+    signals: std::vec::IntoIter<(u32, Signal<ServerEvent>)>,
+    listener: Py<Listener>,
+    peer: Py<Peer>,
+    deadlines: Py<Deadlines>,
+    now_ns: Ns,
+}
+
+#[pymethods]
+impl H2Begun {
+    const fn __iter__(slf: PyRef<'_, Self>) -> PyRef<'_, Self> {
+        slf
+    }
+
+    fn __next__<'py>(&mut self, py: Python<'py>) -> PyResult<Option<(u32, Bound<'py, PyAny>)>> {
+        let Some((stream, signal)) = self.signals.next() else { return Ok(None) };
+        let event = told_of(py, signal, |event| match event {
+            ServerEvent::Data(body) => body_event(py, body),
+            ServerEvent::Head { head, body } => self.begin(py, request(py, head, body)),
+        })?;
+        Ok(Some((stream, event)))
+    }
+}
+
+impl H2Begun {
+    fn begin<'py>(&self, py: Python<'py>, mut request: Request) -> PyResult<Bound<'py, PyAny>> {
+        let (listener, peer) = (self.listener.bind(py), self.peer.bind(py));
+        let mut ticket = Listener::begin(listener, &mut request, peer, self.now_ns);
+        let due = if ticket.forwards() { ticket.ticket.arm() } else { Nanos::MAX };
+        let slot = self.deadlines.bind(py).borrow_mut().0.add(due);
+        let begun = (Bound::new(py, request)?, Bound::new(py, ticket)?, slot);
+        Ok(begun.into_pyobject(py)?.into_any())
     }
 }
 
@@ -47,6 +104,22 @@ impl H2ServerCodec {
     ) -> PyResult<Option<Bound<'py, PyList>>> {
         self.0.receive(shared(data), now_ns.into());
         self.told(py)
+    }
+
+    /// `receive`, and with the head of each request what follows it, as `ServerCodec.begin` does.
+    fn begin(
+        &mut self,
+        data: &Bound<'_, PyBytes>,
+        listener: Py<Listener>,
+        peer: Py<Peer>,
+        deadlines: Py<Deadlines>,
+        now_ns: Ns,
+    ) -> Option<H2Begun> {
+        self.0.receive(shared(data), now_ns.into());
+        let signals = self.0.signals();
+        let any = !signals.is_empty();
+        let signals = signals.into_iter();
+        any.then(|| H2Begun { signals, listener, peer, deadlines, now_ns })
     }
 
     fn receive_eof<'py>(&mut self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyList>>> {

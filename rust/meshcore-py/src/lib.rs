@@ -25,6 +25,7 @@ mod outcome;
 mod outgoing;
 mod pattern;
 mod prepared;
+mod relay;
 mod secure_transport;
 mod segment;
 mod server_codec;
@@ -72,7 +73,7 @@ mod _core {
     #[pymodule_export]
     use crate::h2_order::{H2Meter, H2Schedule, h2_priority};
     #[pymodule_export]
-    use crate::h2_server_codec::H2ServerCodec;
+    use crate::h2_server_codec::{H2Begun, H2ServerCodec};
     #[pymodule_export]
     use crate::library::{Attempt, BalancerCore};
     #[pymodule_export]

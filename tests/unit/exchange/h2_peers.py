@@ -3,6 +3,8 @@ may not come, such as a body before its head."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.errors import ErrorCodes
@@ -25,6 +27,22 @@ from tests.unit.exchange.world import MESH, Wire, World
 H2_MESH = MESH.replace("    endpoints:", "    protocol: h2\n    endpoints:")
 
 
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+GOAWAY = 7
+
+
+def frames(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Kind and bytes of each frame, of whole ones (RFC 9113 §4.1); what a client says first is none
+    of them, and has number -1."""
+    if data.startswith(PREFACE):
+        yield -1, PREFACE
+        data = data[len(PREFACE) :]
+    while data:
+        size = 9 + int.from_bytes(data[:3], "big")
+        yield data[3], data[:size]
+        data = data[size:]
+
+
 class Stream:
     """What a peer was told of a stream."""
 
@@ -36,6 +54,7 @@ class Stream:
         self.ended = False
         self.answered = False  # its own head is out
         self.done = False  # it has ended its own side
+        self.hints = 0  # heads of 1xx
         self.reset: int | None = None
 
     @property
@@ -80,7 +99,9 @@ class Peer:
         """What was written to it."""
         data = bytes(self.wire.written[self._read :])
         self._read += len(data)
-        for event in self.engine.receive_data(data) if data else ():
+        # Behind GOAWAY h2 itself would fall silent, and streams go on.
+        heard = b"".join(frame for kind, frame in frames(data) if kind != GOAWAY)
+        for event in self.engine.receive_data(heard) if heard else ():
             self._on_event(event)
 
     def _on_event(self, event: Event) -> None:
@@ -90,6 +111,7 @@ class Peer:
         stream = self.streams.setdefault(number, Stream())
         if isinstance(event, RequestReceived | ResponseReceived):
             assert not stream.head
+            assert not stream.hints or isinstance(event, ResponseReceived)
             stream.head = dict(event.headers or ())  # type: ignore[arg-type]
         elif isinstance(event, DataReceived):
             assert stream.head
@@ -99,11 +121,14 @@ class Peer:
             stream.ended = True
         elif isinstance(event, StreamReset):
             stream.reset = event.error_code
-        else:
-            assert not isinstance(event, InformationalResponseReceived)
+        elif isinstance(event, InformationalResponseReceived):
+            stream.hints += 1
 
-    def begin(self, number: int, *fields: tuple[str, str], method: str = "POST") -> int:
-        """A client's request, without its body; GET has none."""
+    def begin(
+        self, number: int, *fields: tuple[str, str], method: str = "POST", talks: bool = True
+    ) -> int:
+        """A client's request, without its body; GET has none. It is said with what follows unless
+        it ``talks``."""
         stream = self.engine.get_next_available_stream_id()
         head = [
             (":method", method),
@@ -114,7 +139,8 @@ class Peer:
         known = self.streams[stream] = Stream()
         known.answered, known.done = True, method == "GET"
         self.engine.send_headers(stream, [*head, *fields], end_stream=known.done)
-        self.talk()
+        if talks:
+            self.talk()
         return stream
 
     def answer(self, stream: int, status: int = 200) -> None:

@@ -236,7 +236,7 @@ class Http2Machine(RuleBasedStateMachine):
         for exchange in self.exchanges():
             assert exchange.phase != OVER
             down = cast("Http2Stream", exchange.down)
-            assert down._connection.streams[down._number] is down
+            assert down._connection.streams[down.number] is down
 
     @invariant()
     def no_side_is_paused_without_a_reason(self) -> None:

@@ -151,6 +151,13 @@ bench-against: install  ## this tree beside another checkout; BASE=../base BENCH
 	  || { echo "missing: BASE=PATH, a checkout in which make install was run"; exit 1; }
 	PATH=$$PATH:/usr/sbin $(BIN)/python -m benches.load.against $(BASE) $(BENCH_ARGS)
 
+.PHONY: profile
+profile: install  ## where the CPU of a request goes: parts, functions, calls; BENCH_ARGS="--only plain grpc"
+	@for tool in perf:linux-perf wrk h2load:nghttp2-client nghttpd:nghttp2-server nginx:nginx-light openssl; do \
+	  command -v $${tool%%:*} >/dev/null || PATH=$$PATH:/usr/sbin command -v $${tool%%:*} >/dev/null \
+	  || { echo "missing: $${tool%%:*} (Debian: apt-get install $${tool##*:})"; exit 1; }; done
+	PATH=$$PATH:/usr/sbin $(BIN)/python -m benches.load.profile $(BENCH_ARGS)
+
 .PHONY: bench-workers
 bench-workers: install  ## what several workers and changes under load cost; BENCH_ARGS="--rounds 3"
 	@PATH=$$PATH:/usr/sbin command -v nginx >/dev/null \

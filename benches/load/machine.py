@@ -85,14 +85,14 @@ class Process:
             os.killpg(self._child.pid, signal.SIGKILL)  # workers, too
             self._child.wait()
 
-    def _family(self) -> list[int]:
+    def pids(self) -> list[int]:
         """The process and all below it: nginx and meshcore work in children."""
         return family(self._child.pid)
 
     def cpu(self) -> Cpu:
         """All ticks so far, at 10 ms each."""
         user = system = 0
-        for pid in self._family():
+        for pid in self.pids():
             fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
             user += int(fields[11])
             system += int(fields[12])
@@ -100,7 +100,7 @@ class Process:
 
     def rss_kib(self) -> int:
         """Resident memory of the family."""
-        text = "".join(Path(f"/proc/{pid}/status").read_text() for pid in self._family())
+        text = "".join(Path(f"/proc/{pid}/status").read_text() for pid in self.pids())
         return sum(map(int, re.findall(r"^VmRSS:\s+(\d+)", text, re.MULTILINE)))
 
 

@@ -43,32 +43,33 @@ class Scenario(NamedTuple):
     proxies: tuple[str, ...] = PROXIES
 
 
-H1_BARS = {"haproxy": 1.1, "envoy": 0.48}
-H2_BARS = {"haproxy": 1.5, "envoy": 0.5}
+H2_BARS = {"haproxy": 1.08, "envoy": 0.5}
 _DOWN = Streams(1, 1, LARGE_STREAMS, data_bytes=LARGE_BYTES)
 _UP = Streams(1, 1, LARGE_STREAMS, body="files/100m")
 _GRPC = Streams(8, 16, body="files/grpc/say.grpc", grpc=True)
 _GRPC_PATH = "/grpc/say.grpc"
 
 SCENARIOS = {
-    "plain": Scenario("/", H1_BARS),
+    "plain": Scenario("/", {"haproxy": 1.0, "envoy": 0.5}),
     "layer": Scenario("/", {}, layered=True, proxies=("meshcore",)),
-    "tls": Scenario("/", H1_BARS, tls=True),
+    "tls": Scenario("/", {"haproxy": 1.05, "envoy": 0.5}, tls=True),
     "tls 1m": Scenario("/1m", {}, tls=True),
     "tls 1m up": Scenario("/", {}, tls=True, upload_bytes=1 << 20),
     "handshake": Scenario("/", {"haproxy": 0.6}, tls=True, closes=True),
-    "16k": Scenario("/16k", {}),
-    "1m": Scenario("/1m", {"haproxy": 0.85}),
-    "1m up": Scenario("/", {}, upload_bytes=1 << 20),
+    "16k": Scenario("/16k", {"haproxy": 0.95}),
+    "1m": Scenario("/1m", {"haproxy": 0.45}),
+    "1m up": Scenario("/", {"haproxy": 0.35}, upload_bytes=1 << 20),
     "routes": Scenario("/route/0777/orders", {}, routes=1000),
     "h2 1x1": Scenario("/", {}, h2=Streams(1, 1)),
     "h2 8x16": Scenario("/", H2_BARS, h2=Streams(8, 16)),
     "h2 32x32": Scenario("/", H2_BARS, h2=Streams(32, 32)),
-    "h2 h2": Scenario("/h2/small", {"envoy": 0.4}, h2=Streams(8, 16), proxies=STREAMING),
-    "grpc": Scenario(_GRPC_PATH, {"envoy": 0.4}, h2=_GRPC, proxies=STREAMING),
+    "h2 h2": Scenario(
+        "/h2/small", {"haproxy": 1.1, "envoy": 0.4}, h2=Streams(8, 16), proxies=STREAMING
+    ),
+    "grpc": Scenario(_GRPC_PATH, {"haproxy": 0.75, "envoy": 0.4}, h2=_GRPC, proxies=STREAMING),
     "100m down": Scenario("/h2/100m", {"envoy": 1.0}, h2=_DOWN, proxies=STREAMING),
     "100m up": Scenario("/h2/small", {"envoy": 1.0}, h2=_UP, proxies=STREAMING),
     "100m h1": Scenario("/100m", {"envoy": 1.0}, h2=_DOWN, proxies=STREAMING),
 }
 # What a layer in Python may add to a request, in microseconds.
-LAYER_BAR_US = 2.0
+LAYER_BAR_US = 0.9

@@ -1431,6 +1431,9 @@ class ClientRules:
         """Those of another configuration count from now on. O(1): each client is verified again
         when it next asks, or by `Peer.verify_again`."""
 
+    def end(self) -> None:
+        """There is no TLS any more: who came by it may stay, and nobody vouches for its name."""
+
     def plain_peer(self, peer: Peer) -> Peer:
         """The same peer, whose connection began before its listener had TLS: judged as one that
         shows no certificate."""

@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 import hpack
 
 from tests.process import load_frames as h2
-from tests.wire.conftest import Certificates, Run, Serve
-from tests.wire.origin import Origin, response
+from tests.wire.conftest import Certificates, Run, Serve, eventually
+from tests.wire.origin import Origin, Visit, response
 from tests.wire.test_reload import mesh
 
 SIZE = 400_000
@@ -96,5 +96,29 @@ def test_a_slow_client_has_its_time_over_tls_too(
         ):
             url = proxy.addresses["edge"]
             assert await asyncio.to_thread(get_with_a_pause, url, trusting, 4.0) > TLS_SIZE
+
+    run(main())
+
+
+def leave_within_a_response(url: str) -> None:
+    """Say that nothing more comes, which cuts the response, and go without having read it."""
+    with narrow(url) as sock:
+        sock.sendall(b"GET / HTTP/1.1\r\nhost: a.test\r\n\r\n")
+        sock.recv(1)
+        time.sleep(0.2)  # what fits is in the sockets
+        sock.shutdown(socket.SHUT_WR)
+        time.sleep(0.2)  # the proxy has read it, and reads no more
+
+
+def test_who_leaves_within_a_response_holds_no_place(run: Run, serve: Serve) -> None:
+    async def begin(visit: Visit) -> None:
+        await visit.head()
+        await visit.send(b"HTTP/1.1 200 OK\r\ncontent-length: 30000000\r\n\r\n" + b"x" * SIZE)
+        await visit.reader.read()
+
+    async def main() -> None:
+        async with Origin(begin) as origin, serve(mesh(origin.port)) as proxy:
+            await asyncio.to_thread(leave_within_a_response, proxy.addresses["edge"])
+            await eventually(lambda: proxy.connections == 0)
 
     run(main())

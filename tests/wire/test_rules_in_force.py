@@ -17,6 +17,7 @@ import trustme
 
 from meshcore import Proxy
 from meshcore.config.load import load_text
+from meshcore.downstream.listener import Listener
 from tests.wire import either
 from tests.wire.conftest import Run, eventually, trusting
 from tests.wire.h2_mesh import Keys, Mesh
@@ -334,3 +335,67 @@ def test_a_ticket_of_a_name_opens_no_more_when_the_name_has_a_rule(run: Run, wor
             assert not (await shaken(url, context, "a.test", session)).resumed
 
     run(go())
+
+
+def test_nobody_vouches_for_who_stays_when_a_listener_gives_up_tls(
+    run: Run, world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def go() -> None:
+        async with (
+            running(world.tls(world.auth())) as proxy,
+            asking(proxy, world.web.client(), "a.test") as client,
+        ):
+            assert await client.ask("a.test") == OK
+            await proxy.reload(load_text(mesh(None)))
+            assert await client.ask("a.test") == OK
+            await proxy.reload(load_text(mesh(world.tls({"client_auth": {"ca": world.two.ca}}))))
+            assert await client.ask("a.test") == MISDIRECTED
+
+    run(go())
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line.get("identity") for line in lines] == [WEB, None, WEB]
+
+
+def test_a_listener_that_leaves_hears_of_later_rules(run: Run, world: World) -> None:
+    async def go() -> None:
+        elsewhere = {"bind": "127.0.0.2:0"}
+        revoked = world.tls(world.auth(crl=world.one.revoke(world.web)))
+        async with (
+            running(world.tls(world.auth())) as proxy,
+            asking(proxy, world.web.client(), "a.test") as client,
+        ):
+            assert await client.ask("a.test") == OK
+            await proxy.reload(load_text(mesh(world.tls(world.auth()), **elsewhere)))
+            await proxy.reload(load_text(mesh(revoked, **elsewhere)))
+            assert await client.ask("a.test") == MISDIRECTED
+
+    run(go())
+
+
+@pytest.mark.parametrize("protocol", ["http1", "h2"])
+@pytest.mark.parametrize("detects", [True, False], ids=["either", "one"])
+def test_who_comes_plain_while_a_listener_gets_tls_is_judged(
+    run: Run, world: World, protocol: str, detects: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = {"http1": "h2", "h2": "http1"}[protocol]
+    protocols: dict[str, Any] = {} if detects else {"protocols": {other: "off"}}
+    reopen = Listener.reopen
+    seen: list[int | None] = []
+
+    async def go() -> None:
+        async with Proxy(load_text(mesh(None, **protocols))) as proxy:
+            url = proxy.addresses["edge"]
+
+            async def last_moment(listener: Listener) -> None:
+                """The old server accepts until the new one does."""
+                async with either.asking(protocol, url) as ask:
+                    seen.append(await refusal(ask))
+                    await reopen(listener)
+                await eventually(lambda: proxy.connections == 0)
+
+            monkeypatch.setattr(Listener, "reopen", last_moment)
+            strict = mesh(world.tls(world.auth()), **protocols)
+            await proxy.reload(load_text(strict))
+
+    run(go())
+    assert seen[0] in REFUSED[protocol]

@@ -29,8 +29,9 @@ class FirstBytes(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The loop accepted a client."""
-        self.adopt(cast("asyncio.Transport", transport))
-        if not self._admitted():
+        transport = cast("asyncio.Transport", transport)
+        self.adopt(transport)
+        if not (self._listener.knows(transport) and self._admitted()):
             self.abort()
 
     def _admitted(self) -> bool:
@@ -67,6 +68,8 @@ class FirstBytes(asyncio.Protocol):
             return False
         if self.peer is not None:
             connection.peer = self.peer
+        if not isinstance(connection, FirstBytes):
+            self._listener.came_plain(connection)
         if rest:
             connection.data_received(rest)
         return True

@@ -85,9 +85,13 @@ class Http2Connection(Http2Wire):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The loop accepted a client."""
-        self.adopt(cast("asyncio.Transport", transport))
-        if not self.listener.admit(self):
+        transport = cast("asyncio.Transport", transport)
+        self.adopt(transport)
+        listener = self.listener
+        if not (listener.knows(transport) and listener.admit(self)):
             self.abort()
+        else:
+            listener.came_plain(self)
 
     def adopt(self, transport: asyncio.Transport) -> None:
         """Serve a transport that the listener has let in."""

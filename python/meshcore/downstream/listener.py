@@ -154,24 +154,32 @@ class Listener:
         self._set(spec)
         if tls is not None and spec.tls != before.tls:
             self.judge_by(tls)
+        elif tls is None and self._client_rules is not None:
+            self._client_rules.end()
         return _begins(spec) != _begins(before)
 
     def judge_by(self, tls: TlsServer) -> None:
         """Who is connected is judged by these rules from the next request on, as who comes is, and
         drained if they would not let it in. Whoever came before there was TLS has shown no
         certificate, and is drained. O(connections), verifying none."""
-        rules, now = self._client_rules, now_ns()
-        if rules is not None:
-            rules.put(tls)
+        self._tls = self._last_tls = tls
+        if self._client_rules is not None:
+            self._client_rules.put(tls)
         else:
-            rules = self._client_rules = ClientRules(tls)
+            self._client_rules = ClientRules(tls)
         made = [x for x in self._connections if isinstance(x, Http1Connection | Http2Connection)]
         self.certified.judge_again([x for x in made if x.peer.is_judged])
         for plain in [x for x in made if not x.peer.is_judged]:
-            plain.peer = rules.plain_peer(plain.peer)
-            plain.drain(now)
+            self.came_plain(plain)
         for silent in [x for x in self._connections if isinstance(x, Detection)]:
             silent.abort()
+
+    def came_plain(self, connection: Http1Connection | Http2Connection) -> None:
+        """One came without TLS. If there is TLS by now, who accepted it is about to stop, and it
+        stands as those do that came before."""
+        if self._tls is not None:
+            connection.peer = self.client_rules.plain_peer(connection.peer)
+            connection.drain(now_ns())
 
     @property
     def client_rules(self) -> ClientRules:
@@ -253,6 +261,12 @@ class Listener:
     def peer_of(self, peername: object) -> Peer:
         """Who is at the other end, from what the transport says."""
         return self._engine.peer(*end_of(peername))
+
+    def knows(self, transport: asyncio.Transport) -> bool:
+        """Whether there is anybody: who has reset the connection before it was accepted has no
+        address, and is not to be taken for one of a unix socket, who has none either."""
+        is_unix = self.spec.unix_path is not None
+        return is_unix or transport.get_extra_info("peername") is not None
 
     def announced(self, data: bytes) -> tuple[int, Peer | None] | None:
         """The header of the PROXY protocol, as the core reads it. Raises `CodecError`."""

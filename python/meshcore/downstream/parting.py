@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 from meshcore._core import now_ns
 from meshcore.downstream.deadlines import NEVER
 from meshcore.downstream.reset import reset_on_close
-from meshcore.wire.half_closed import end_writing
+from meshcore.wire.half_closed import end_writing, is_reset
 
 if TYPE_CHECKING:
     from meshcore.downstream.listener import Listener
@@ -87,6 +87,10 @@ class Parting:
     def look(self, now: int) -> int:
         """Close or cut it, if it is time; else when to look again."""
         unsent = unsent_bytes(self._transport)
+        if self.torn and is_reset(self._transport):
+            # It has ended its side before: the loop does not read on, and would not see it.
+            self._reset()
+            return NEVER
         if unsent < self._unsent:
             self._unsent, self._moved_ns = unsent, now
         quiet_ns = now - self._moved_ns

@@ -158,6 +158,10 @@ class Worker:
         for spec in change.listeners:
             tls = prepared.listener_tls[spec.name]
             known = self.listeners.get(spec.name)
+            if tls is not None:
+                for leaving in self._leaving:
+                    if leaving.spec.name == spec.name:
+                        leaving.judge_by(tls)
             if known is not None and Address.of(known.spec) == Address.of(spec):
                 if known.change(spec, tls):
                     reopened.append(known)
@@ -264,7 +268,7 @@ class Worker:
         self.pools.sweep(now)
         self._engine.report(now)
         unix_s = time.time()
-        for listener in self.listeners.values():
+        for listener in (*self.listeners.values(), *self._leaving):
             listener.sweep(now, unix_s)
         self.pools.forget(self._engine.oldest_version)
         for listener, until in list(self._leaving.items()):

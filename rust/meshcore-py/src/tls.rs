@@ -230,6 +230,11 @@ impl ClientRules {
         self.0.put(server.0.clone());
     }
 
+    /// There is no TLS any more.
+    fn end(&self) {
+        self.0.end();
+    }
+
     /// The same peer, whose connection began before there was TLS, judged by them.
     fn plain_peer(&self, peer: &Peer) -> Peer {
         Peer(peer.0.clone().standing(Judged(Standing::of_plain(self.in_force()))))

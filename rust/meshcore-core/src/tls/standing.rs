@@ -16,18 +16,29 @@ pub struct InForce(ArcSwap<Numbered>);
 struct Numbered {
     /// From 1.
     version: u64,
-    context: ServerContext,
+    /// None while the listener has no TLS.
+    context: Option<ServerContext>,
 }
 
 impl InForce {
     /// The rules of a context.
     #[must_use]
     pub fn new(context: ServerContext) -> Self {
-        Self(ArcSwap::from_pointee(Numbered { version: 1, context }))
+        Self(ArcSwap::from_pointee(Numbered { version: 1, context: Some(context) }))
     }
 
     /// Others count from now on. For one caller at a time.
     pub fn put(&self, context: ServerContext) {
+        self.set(Some(context));
+    }
+
+    /// There are none any more: who is there may stay, and nobody vouches for it. For one caller at
+    /// a time.
+    pub fn end(&self) {
+        self.set(None);
+    }
+
+    fn set(&self, context: Option<ServerContext>) {
         let version = self.0.load().version + 1;
         self.0.store(Arc::new(Numbered { version, context }));
     }
@@ -72,27 +83,34 @@ impl Standing {
 
     /// The rule by which it would come in now; [`REFUSED`] if it would not. O(1), and O(verifying)
     /// once after its rule has changed.
-    fn rule(&self, now: &Numbered) -> u64 {
-        if self.judged.load(Ordering::Relaxed) != now.version {
+    fn rule(&self, version: u64, context: &ServerContext) -> u64 {
+        if self.judged.load(Ordering::Relaxed) != version {
             let rule = self.rule.load(Ordering::Relaxed);
-            if now.context.rule(&self.asked).id != rule {
-                self.judge(now);
+            if context.rule(&self.asked).id != rule {
+                self.judge(context);
             }
-            self.judged.store(now.version, Ordering::Relaxed);
+            self.judged.store(version, Ordering::Relaxed);
         }
         self.rule.load(Ordering::Relaxed)
     }
 
-    fn judge(&self, now: &Numbered) {
-        let rule = now.context.rule(&self.asked);
-        let is_admitted = rule.admits(&self.chain, &now.context.clock);
+    fn judge(&self, context: &ServerContext) {
+        let rule = context.rule(&self.asked);
+        let is_admitted = rule.admits(&self.chain, &context.clock);
         self.rule.store(if is_admitted { rule.id } else { REFUSED }, Ordering::Relaxed);
+    }
+
+    /// What its rule is to `find`; `ended` where there are none.
+    fn by<T>(&self, ended: T, find: impl FnOnce(&ServerContext, u64) -> T) -> T {
+        let now = self.in_force.0.load();
+        let Some(context) = &now.context else { return ended };
+        find(context, self.rule(now.version, context))
     }
 
     /// Whether the client would come in now.
     #[must_use]
     pub fn is_admitted(&self) -> bool {
-        self.rule(&self.in_force.0.load()) != REFUSED
+        self.by(true, |_, rule| rule != REFUSED)
     }
 
     /// The same, by a whole verification at this time, also where its rule is the same: what that
@@ -100,8 +118,9 @@ impl Standing {
     #[must_use]
     pub fn is_admitted_at(&self, unix_s: u64) -> bool {
         let now = self.in_force.0.load();
-        now.context.clock.set(unix_s);
-        self.judge(&now);
+        let Some(context) = &now.context else { return true };
+        context.clock.set(unix_s);
+        self.judge(context);
         self.judged.store(now.version, Ordering::Relaxed);
         self.rule.load(Ordering::Relaxed) != REFUSED
     }
@@ -110,16 +129,15 @@ impl Standing {
     /// clients are verified by another rule than its own, or it would not come in any more.
     #[must_use]
     pub fn is_misdirected(&self, host: &str) -> bool {
-        let now = self.in_force.0.load();
-        let rule = self.rule(&now);
-        rule == REFUSED || now.context.is_named && now.context.rule(host).id != rule
+        self.by(false, |context, rule| {
+            rule == REFUSED || context.is_named && context.rule(host).id != rule
+        })
     }
 
     /// Whether somebody vouches for its certificate: not where clients are asked for none any more.
     #[must_use]
     pub fn is_vouched_for(&self) -> bool {
-        let rule = self.rule(&self.in_force.0.load());
-        rule == REFUSED || asks(rule)
+        self.by(false, |_, rule| rule == REFUSED || asks(rule))
     }
 }
 

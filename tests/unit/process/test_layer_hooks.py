@@ -82,7 +82,7 @@ class Yields(Layer):
 
 class AwaitsAsOfOld(Layer):
     @types.coroutine
-    def on_request(self, request: Request) -> Iterator[None]:  # type: ignore[override]
+    def on_request(self, request: Request) -> Iterator[None]:
         yield
 
 

@@ -29,7 +29,12 @@ if TYPE_CHECKING:
     from meshcore.library.breaker_events import BreakerSnapshot, CallEnded, StateChanged
     from meshcore.library.breaker_rules import BreakerRules
     from meshcore.library.deadline import Deadline
-    from meshcore.library.limited import LimitState, Turn
+    from meshcore.library.limited import (
+        BucketSnapshot,
+        ClientLimiterSnapshot,
+        LimitState,
+        Turn,
+    )
     from meshcore.library.limiters import ClientLimiter, TokenBucket
     from meshcore.library.retry import CallRetried, GaveUp, Retry, RetryBudget, RetrySnapshot
     from meshcore.library.routes import RouteEntry, RouteFound, RouteMap
@@ -43,10 +48,12 @@ __all__ = [
     "BreakerOpen",
     "BreakerRules",
     "BreakerSnapshot",
+    "BucketSnapshot",
     "CallEnded",
     "CallRetried",
     "CircuitBreaker",
     "ClientLimiter",
+    "ClientLimiterSnapshot",
     "Config",
     "ConfigError",
     "Deadline",
@@ -91,10 +98,12 @@ _HOMES = {
     "BreakerOpen": "meshcore.errors",
     "BreakerRules": "meshcore.library.breaker_rules",
     "BreakerSnapshot": "meshcore.library.breaker_events",
+    "BucketSnapshot": "meshcore.library.limited",
     "CallEnded": "meshcore.library.breaker_events",
     "CallRetried": "meshcore.library.retry",
     "CircuitBreaker": "meshcore.library.breaker",
     "ClientLimiter": "meshcore.library.limiters",
+    "ClientLimiterSnapshot": "meshcore.library.limited",
     "Config": "meshcore.config.model",
     "ConfigError": "meshcore.errors",
     "Deadline": "meshcore.library.deadline",

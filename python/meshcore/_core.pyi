@@ -1955,8 +1955,14 @@ class BucketCore:
     def try_acquire(self, n: int = 1) -> bool:
         """Take ``n`` tokens, if they are there. O(1)."""
 
-    def _take(self, n: int = 1) -> int:
-        """Take ``n`` tokens: 0, or the nanoseconds to wait; 2^64 - 1 is for ever."""
+    def acquire(self, n: int = 1) -> None:
+        """Take ``n`` tokens, or raise `RateLimited`, which says when to come back. O(1).
+
+        Raises `ValueError` for more than the bucket ever holds. Waiters are passed.
+        """
+
+    def _charge(self, n: int) -> tuple[int, None]:
+        """Take ``n`` tokens: 0, or the nanoseconds to wait. Not counted."""
 
     def give_back(self, n: int = 1) -> None:
         """Return tokens that were taken and not used."""
@@ -1974,6 +1980,18 @@ class BucketCore:
 
     def _refill(self) -> None:
         """Fill the bucket."""
+
+    def _totals(self) -> tuple[int, int]:
+        """Calls that were admitted and refused, by all who share it."""
+
+    def _count(self, admitted: bool) -> None:
+        """Count a call that has waited."""
+
+    def _tell(self) -> None:
+        """Add what was counted here to what all processes have counted."""
+
+    def _forget(self) -> None:
+        """Drop what was counted and not told: it is the parent's to tell."""
 
 @final
 class Charge:
@@ -1999,18 +2017,18 @@ class ClientsCore:
     def try_acquire(self, client: str, n: int = 1) -> bool:
         """Take ``n`` tokens of a client's, if they are there. O(1)."""
 
-    def _try_acquire_of(self, key: int, n: int) -> bool:
-        """As `try_acquire`, of the client of this `_key`."""
+    def acquire(self, client: str, n: int = 1) -> None:
+        """Take ``n`` tokens of a client's, or raise as `TokenBucket.acquire`. O(1)."""
 
-    def _take(self, client: str, n: int = 1) -> int:
-        """Take ``n`` tokens: 0, or the nanoseconds to wait; 2^64 - 1 is for ever."""
+    def _acquire_of(self, key: int, n: int) -> None:
+        """As `acquire`, of the client of this `_key`."""
 
     @staticmethod
     def _check_clients(clients: int) -> None:
         """Raise `ValueError` for a table of none, or more than 2^24."""
 
     def _charge(self, client: str, n: int) -> tuple[int, Charge | None]:
-        """As `_take`, with what can be given back."""
+        """As of a `BucketCore`, with what can be given back."""
 
     def _return_charge(self, charge: Charge) -> None:
         """Give it back, once; nothing if its bucket is another client's by now."""
@@ -2027,6 +2045,21 @@ class ClientsCore:
 
     def _refill(self, client: str) -> None:
         """Fill the client's bucket, and with it those that share it when the table is full."""
+
+    def _busy(self) -> int:
+        """How many clients have a bucket that is not full. O(clients of the table)."""
+
+    def _totals(self) -> tuple[int, int]:
+        """Calls that were admitted and refused, by all who share it."""
+
+    def _count(self, admitted: bool) -> None:
+        """Count a call that has waited."""
+
+    def _tell(self) -> None:
+        """Add what was counted here to what all processes have counted."""
+
+    def _forget(self) -> None:
+        """Drop what was counted and not told: it is the parent's to tell."""
 
     def _key(self, client: str) -> int:
         """What texts of the same client have in common."""

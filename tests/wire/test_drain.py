@@ -15,6 +15,7 @@ from h2.settings import SettingCodes
 from hyperframe.frame import DataFrame, GoAwayFrame, HeadersFrame, PingFrame
 
 from meshcore import Proxy
+from meshcore.downstream import first_bytes, http1, http2, listener
 from tests.wire.client import Client
 from tests.wire.conftest import Certificates, Run, Serve, eventually, metric
 from tests.wire.h2_client import H2Client, RawClient, connect
@@ -30,23 +31,36 @@ HIGHEST = 2**31 - 1
 INTERNAL_ERROR, CANCEL = 2, 8
 
 
-def plain(*ports: int, drain: str = "5s") -> Mesh:
+# Longer than anybody waits here, so what ends has another reason.
+FOR_EVER = "1h"
+FOR_EVER_NS = 3_600_000_000_000
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Silence ends nothing: neither a quiet connection, nor the wait for what answers a GOAWAY."""
+    for module in (http1, first_bytes, listener):
+        monkeypatch.setattr(module, "DRAIN_QUIET_NS", FOR_EVER_NS)
+    monkeypatch.setattr(http2, "GOAWAY_NS", FOR_EVER_NS)
+
+
+def plain(*ports: int, drain: str = FOR_EVER) -> Mesh:
     """A listener that knows HTTP/1.1 only."""
-    text = Mesh("native", *ports)
+    text = mixed("native", *ports, drain=drain)
     text.listener["protocols"] = {"h2": "off"}
-    text.top["drain"] = drain
     return text
 
 
-def mixed(engine: str, *ports: int, drain: str = "5s") -> Mesh:
+def mixed(engine: str, *ports: int, drain: str = FOR_EVER) -> Mesh:
     """A listener that looks at a connection's first bytes."""
     text = Mesh(engine, *ports)
+    text.listener["timeouts"] = {"header": FOR_EVER}
     text.top["drain"] = drain
     return text
 
 
 @asynccontextmanager
-async def stopping(proxy: Proxy, within_s: float = 8.0) -> AsyncIterator[Callable[[], float]]:
+async def stopping(proxy: Proxy) -> AsyncIterator[Callable[[], float]]:
     """The drain has begun; at its end the proxy has stopped. Gives the seconds since."""
     clock = asyncio.get_running_loop().time
     begun = clock()
@@ -55,7 +69,7 @@ async def stopping(proxy: Proxy, within_s: float = 8.0) -> AsyncIterator[Callabl
     try:
         yield lambda: clock() - begun
     finally:
-        await asyncio.wait_for(task, within_s)
+        await asyncio.wait_for(task, 30)
 
 
 def get(path: str = "/", version: str = "1.1", *fields: str) -> bytes:
@@ -95,6 +109,7 @@ class Gate:
         ("fresh, detected", "1.1"),
     ],
 )
+@pytest.mark.usefixtures("patient")
 def test_a_request_that_was_on_its_way_is_answered(
     run: Run, serve: Serve, state: str, version: str, path: str
 ) -> None:
@@ -111,15 +126,13 @@ def test_a_request_that_was_on_its_way_is_answered(
                     assert not says_close((await client.reply()).fields)
                 else:
                     await eventually(lambda: proxy.connections == 1)
-                async with stopping(proxy, 3) as since:
+                async with stopping(proxy):
                     await asyncio.sleep(0.1)
                     await client.send(get(path, version, kept))
                     reply = await client.reply()
                     assert reply.status == (200 if path == "/in" else 404)
                     assert says_close(reply.fields)
                     assert await client.closed() == b""
-                    assert since() < 0.9
-                assert since() < 0.9
 
     run(go())
 
@@ -141,28 +154,28 @@ def test_a_quiet_connection_is_closed_after_a_second(
                     writer.write(get())
                     await reader.readuntil(b"hi")
                 await eventually(lambda: proxy.connections == 1)
-                async with stopping(proxy, 3) as since:
+                async with stopping(proxy) as since:
                     assert await reader.read() == b""
-                    assert 0.9 < since() < 1.8
+                    assert since() > 0.9
                     writer.close()
-                assert since() < 1.8
 
     run(go())
 
 
+@pytest.mark.usefixtures("patient")
 def test_nothing_is_waited_for_when_nobody_is_connected(run: Run, serve: Serve) -> None:
     async def go() -> None:
         async with Origin(response(b"hi")) as origin, serve(str(plain(origin.port))) as proxy:
             async with Client(proxy.addresses["edge"]) as client:
                 await client.get()
             await eventually(lambda: proxy.connections == 0)
-            async with stopping(proxy) as since:
+            async with stopping(proxy):
                 pass
-            assert since() < 0.3
 
     run(go())
 
 
+@pytest.mark.usefixtures("patient")
 def test_the_last_of_the_pipelined_answers_says_close(run: Run, serve: Serve) -> None:
     async def go() -> None:
         gate = Gate()
@@ -173,13 +186,12 @@ def test_the_last_of_the_pipelined_answers_says_close(run: Run, serve: Serve) ->
         ):
             await client.send(get("/1") + get("/2") + get("/3"))
             await origin.reached.wait()
-            async with stopping(proxy, 4) as since:
+            async with stopping(proxy):
                 gate.open.set()
                 replies = [await client.reply() for _ in range(3)]
                 assert [reply.body for reply in replies] == [b"/1", b"/2", b"/3"]
                 assert [says_close(reply.fields) for reply in replies] == [False, False, True]
                 assert await client.closed() == b""
-                assert since() < 0.9
 
     run(go())
 
@@ -195,13 +207,12 @@ def test_a_head_that_had_begun_is_a_request(run: Run, serve: Serve) -> None:
             await client.send(get()[:9])
             await eventually(lambda: metric(proxy, "meshcore_route_responses_total") == 1)
             await asyncio.sleep(0.05)
-            async with stopping(proxy, 4) as since:
+            async with stopping(proxy):
                 await asyncio.sleep(1.3)  # longer than the quiet second
                 await client.send(get()[9:])
                 reply = await client.reply()
                 assert (reply.body, says_close(reply.fields)) == (b"hi", True)
                 assert await client.closed() == b""
-            assert since() < 2
 
     run(go())
 
@@ -228,7 +239,7 @@ def test_a_response_whose_head_was_out_already_leaves_time_for_another_request(
             await client.send(get())
             assert not says_close((await client.head()).fields)
             assert await client.reader.readexactly(2) == b"ha"
-            async with stopping(proxy, 4):
+            async with stopping(proxy):
                 release.set()
                 assert await client.reader.readexactly(2) == b"lf"
                 reply = await client.get()
@@ -251,8 +262,7 @@ def test_a_connection_accepted_meanwhile_is_served_one_request(run: Run, serve: 
                 assert (reply.body, says_close(reply.fields)) == (b"hi", True)
                 assert await client.closed() == b""
             async with Client(proxy.addresses["edge"]) as silent:
-                async with asyncio.timeout(2):
-                    assert await silent.closed() == b""
+                assert await asyncio.wait_for(silent.closed(), 30) == b""
 
     run(go())
 
@@ -268,9 +278,11 @@ def goaways(client: RawClient) -> list[int]:
 
 @pytest.mark.parametrize("answers", [True, False], ids=["answers", "silent"])
 def test_a_stream_between_the_two_goaways_is_served(
-    run: Run, serve: Serve, engine: str, answers: bool
+    run: Run, serve: Serve, engine: str, answers: bool, request: pytest.FixtureRequest
 ) -> None:
     """The second comes with the answer to the PING behind the first, or after a second."""
+    if answers:
+        request.getfixturevalue("patient")
 
     async def go() -> None:
         async with (
@@ -280,7 +292,7 @@ def test_a_stream_between_the_two_goaways_is_served(
         ):
             await client.send(client.head(1))
             assert await client.status(1) == 200
-            async with stopping(proxy, 4) as since:
+            async with stopping(proxy) as since:
                 await client.until(GoAwayFrame, 0)
                 assert goaways(client) == [HIGHEST]
                 ping = await client.until(PingFrame, 0)
@@ -290,7 +302,7 @@ def test_a_stream_between_the_two_goaways_is_served(
                     await client.send(PingFrame(0, ping.opaque_data, flags=["ACK"]))
                 await client.ended()
                 assert goaways(client) == [HIGHEST, 3]
-                assert since() < 0.9 if answers else 0.9 < since() < 1.8
+                assert answers or since() > 0.9
 
     run(go())
 
@@ -312,7 +324,7 @@ def test_a_client_that_answers_nothing_opens_no_streams_for_ever(
         ):
             await client.send(client.head(1))
             await origin.reached(1)
-            async with stopping(proxy, 4):
+            async with stopping(proxy):
                 await eventually(lambda: goaways(client) == [HIGHEST, 1])
                 await client.send(client.head(3))
                 release.set()
@@ -326,8 +338,11 @@ def test_a_client_that_answers_nothing_opens_no_streams_for_ever(
 
 @pytest.mark.parametrize("asks", [True, False], ids=["asks", "silent"])
 def test_a_connection_accepted_meanwhile_may_ask_once(
-    run: Run, serve: Serve, engine: str, asks: bool
+    run: Run, serve: Serve, engine: str, asks: bool, request: pytest.FixtureRequest
 ) -> None:
+    if asks:
+        request.getfixturevalue("patient")
+
     async def go() -> None:
         async with (
             Origin(response(b"hi")) as origin,
@@ -338,8 +353,7 @@ def test_a_connection_accepted_meanwhile_may_ask_once(
             async with H2Client(proxy.addresses["edge"]) as client:
                 if asks:
                     assert (await client.get()).body == b"hi"
-                async with asyncio.timeout(0.9 if asks else 3):
-                    await client.gone()
+                await asyncio.wait_for(client.gone(), 30)
                 assert client.goaway == (1 if asks else 0, 0)
 
     run(go())
@@ -354,10 +368,10 @@ def test_a_client_that_never_spoke_is_not_waited_for(run: Run, serve: Serve, eng
             RawClient(proxy.addresses["edge"], greets=False) as client,
         ):
             await eventually(lambda: proxy.connections == 1)
-            async with stopping(proxy, 3) as since:
+            async with stopping(proxy) as since:
                 await client.ended()
                 assert goaways(client) == [HIGHEST, 0]
-            assert 0.9 < since() < 1.8
+            assert since() > 0.9
 
     run(go())
 
@@ -386,6 +400,7 @@ def logged(capsys: pytest.CaptureFixture[str]) -> list[tuple[str, int, str]]:
     return [(line["target"], line["status"], line["reason"]) for line in lines]
 
 
+@pytest.mark.usefixtures("patient")
 def test_a_request_that_waits_for_its_response_is_answered(
     run: Run, serve: Serve, engine: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -402,7 +417,7 @@ def test_a_request_that_waits_for_its_response_is_answered(
                 stream, call = new.ask("/new"), begin(new, path="/call")
                 await call.send(message(b"ask"))
                 await origin.reached(3)
-                async with stopping(proxy, 4) as since:
+                async with stopping(proxy) as since:
                     reply = await old.reply()
                     assert (reply.status, reply.fields["x-mesh-reason"]) == (503, "draining")
                     assert says_close(reply.fields)
@@ -413,8 +428,7 @@ def test_a_request_that_waits_for_its_response_is_answered(
                     assert call.fields["grpc-message"] == "draining"
                     await new.gone()
                     assert new.debug == b"draining"
-                    assert 0.15 < since() < 1
-                assert since() < 1
+                    assert since() > 0.15
                 assert refusals(proxy) == 3
                 assert [await each.reset() for each in origin.calls] == [CANCEL] * 3
 
@@ -429,7 +443,7 @@ def test_half_a_head_is_answered(run: Run, serve: Serve) -> None:
             async with Client(proxy.addresses["edge"]) as client:
                 await client.send(get()[:20])
                 await asyncio.sleep(0.05)
-                async with stopping(proxy, 4):
+                async with stopping(proxy):
                     reply = await client.reply()
                     assert (reply.status, reply.fields["x-mesh-reason"]) == (503, "draining")
                     assert await client.closed() == b""
@@ -449,7 +463,7 @@ def test_what_was_pipelined_behind_it_is_not_begun(run: Run, serve: Serve) -> No
         ):
             await client.send(get("/1") + get("/2"))
             await origin.reached.wait()
-            async with stopping(proxy, 4):
+            async with stopping(proxy):
                 reply = await client.reply()
                 assert (reply.status, says_close(reply.fields)) == (503, True)
                 assert await client.closed() == b""
@@ -459,6 +473,7 @@ def test_what_was_pipelined_behind_it_is_not_begun(run: Run, serve: Serve) -> No
     run(go())
 
 
+@pytest.mark.usefixtures("patient")
 def test_a_grpc_stream_ends_with_a_status(
     run: Run, serve: Serve, engine: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -470,7 +485,7 @@ def test_a_grpc_stream_ends_with_a_status(
                 call = begin(client)
                 await call.send(message(b"once"))
                 await call.until(lambda: bool(call.body))
-                async with stopping(proxy, 4) as since:
+                async with stopping(proxy):
                     await call.send(message(b"again"))
                     await call.whole()
                     assert bytes(call.body) == message(b"once") + message(b"again")
@@ -478,7 +493,6 @@ def test_a_grpc_stream_ends_with_a_status(
                     assert call.trailers["grpc-status"] == UNAVAILABLE
                     assert call.trailers["grpc-message"] == "draining"
                     await client.gone()
-                assert since() < 1
                 assert client.debug == b"draining"
                 assert await origin.calls[0].reset() == CANCEL
                 assert refusals(proxy) == 0  # it was answered by the service
@@ -524,12 +538,13 @@ def test_a_grpc_library_reports_the_reason(run: Run, serve: Serve, engine: str) 
                 )
             )
             await asyncio.wait_for(heard.wait(), 5)
-            async with stopping(proxy, 4):
+            async with stopping(proxy):
                 assert await call == ([b"once"], grpc.StatusCode.UNAVAILABLE, "draining")
 
     run(go())
 
 
+@pytest.mark.usefixtures("patient")
 def test_another_response_under_way_is_reset(
     run: Run, serve: Serve, engine: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -546,14 +561,13 @@ def test_another_response_under_way_is_reset(
                 await stream.until(lambda: bool(stream.body))
                 await old.send(get("/old"))
                 await old.reader.readuntil(b"begun")
-                async with stopping(proxy, 4) as since:
+                async with stopping(proxy):
                     with pytest.raises(ResetError) as found:
                         await stream.whole()
                     assert found.value.code == INTERNAL_ERROR
                     assert (client.goaway, client.debug) == ((stream.number, 0), b"draining")
                     with pytest.raises(ConnectionError):
                         await old.closed()
-                assert since() < 1
                 assert refusals(proxy) == 0
 
     run(go())
@@ -561,6 +575,7 @@ def test_another_response_under_way_is_reset(
 
 
 @pytest.mark.parametrize("speaks", ["http1", "h2"])
+@pytest.mark.usefixtures("patient")
 def test_a_tunnel_is_cut(
     run: Run, serve: Serve, engine: str, speaks: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -569,13 +584,11 @@ def test_a_tunnel_is_cut(
         async with far.origin() as origin:
             text = mixed(engine, origin.port, drain="200ms").to("h2").via(upgrade=["websocket"])
             text.top["access_log"] = "json"
-            async with serve(str(text)) as proxy, dial(speaks, proxy) as end:
-                async with stopping(proxy, 4) as since:
-                    await end.send(b"hello")
-                    assert await end.read(5) == b"hello"
-                    with pytest.raises((ConnectionError, ResetError)):
-                        await end.read(1)
-                assert since() < 1
+            async with serve(str(text)) as proxy, dial(speaks, proxy) as end, stopping(proxy):
+                await end.send(b"hello")
+                assert await end.read(5) == b"hello"
+                with pytest.raises((ConnectionError, ResetError)):
+                    await end.read(1)
 
     run(go())
     assert [reason for _, _, reason in logged(capsys)] == ["draining"]
@@ -590,7 +603,7 @@ def test_a_tunnel_may_still_be_opened(run: Run, serve: Serve) -> None:
             text = plain(origin.port, drain="300ms").via(upgrade=["websocket"])
             async with serve(str(text)) as proxy, Client(proxy.addresses["edge"]) as client:
                 await eventually(lambda: proxy.connections == 1)
-                async with stopping(proxy, 3):
+                async with stopping(proxy):
                     await client.send(h1_request("websocket"))
                     head = await client.head()
                     assert (head.status, head.fields["connection"]) == (101, "upgrade")
@@ -613,10 +626,10 @@ def test_a_client_that_does_not_take_its_last_words_is_cut(
         ):
             await client.send(client.head(1))
             await origin.reached(1)
-            async with stopping(proxy, 5) as since:
+            async with stopping(proxy) as since:
                 assert await client.status(1) == 503
                 await client.ended()
-            assert 1.5 < since() < 3.5
+            assert since() > 1.5
             assert not any(isinstance(x, DataFrame) for x in client.frames)
             assert sum(isinstance(x, HeadersFrame) for x in client.frames) == 1
 
@@ -632,12 +645,11 @@ def test_a_stream_may_last_until_the_end_of_the_drain(run: Run, serve: Serve, en
         ):
             call = begin(client)
             await call.head()
-            async with stopping(proxy, 4) as since:
+            async with stopping(proxy):
                 await asyncio.sleep(1.2)  # longer than any wait for what may come
                 await call.send(message(b"on"), end=True)
                 await call.whole()
                 assert (bytes(call.body), status(call)) == (message(b"on"), OK)
                 await client.gone()
-            assert since() < 2
 
     run(go())

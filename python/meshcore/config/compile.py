@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from meshcore.config import collector
 from meshcore.config.admin import read_bounded, token_in
 from meshcore.config.core_route import layer, routes_by_host, rules
+from meshcore.config.fault import shown
 from meshcore.config.file import read_pem
 from meshcore.config.http2 import Http2
 from meshcore.config.paths import refused
@@ -56,6 +57,7 @@ def compile(config: Config, version: int = 1, *, cores: int = 1) -> Snapshot:
     It is read as it is: `load_file` has checked it, a configuration made in Python goes through
     `meshcore.config.check.check` first.
     """
+    _check_given(config)
     files = _Files()
     timeouts = _longest_timeouts(config.routes)
     cased = any(x.preserve_case for x in config.upstreams.values())
@@ -86,6 +88,12 @@ def compile(config: Config, version: int = 1, *, cores: int = 1) -> Snapshot:
             "buffer_total": config.buffer_total,
         },
     )
+
+
+def _check_given(config: object) -> None:
+    if not hasattr(config, "listeners"):
+        told = "expected a Config, as meshcore.load_file gives it"
+        raise TypeError(f"config: {told}, got {shown(config)}")
 
 
 def _listener(name: str, model: Listener, files: _Files, keep_case: bool) -> ListenerSpec:

@@ -12,6 +12,7 @@ from meshcore.config import collector
 from meshcore.config.check import check_data
 from meshcore.config.document import MAX_BYTES
 from meshcore.config.explain import explain
+from meshcore.config.fault import shown
 from meshcore.config.file import read_file
 from meshcore.config.include import gather, included
 from meshcore.config.model import Config
@@ -87,6 +88,8 @@ def load_text(
 
     Raises `ConfigError` with every problem.
     """
+    if not isinstance(text, str):
+        raise TypeError(f"text: expected YAML, got {shown(text)}: load_file reads a file")
     return _load(text.encode(), name, None if folder is None else Path(folder), env=env).config
 
 

@@ -213,8 +213,16 @@ def _no_key(spot: _Spot) -> Mistake | None:
     address = _IPV6.search(spot.text)
     if address and address.start() < spot.column <= address.end():
         return must_be_quoted(spot.lines, spot.line, address.start())
+    return _behind_value(spot)
+
+
+def _behind_value(spot: _Spot) -> Mistake | None:
+    """More on a line whose value is over."""
     if spot.char and spot.char in "]}":
         return spot.here(f"a {spot.char} that closes nothing", "take it out")
+    if spot.char == ",":
+        return spot.here("a comma behind the end of a value", "take it out")
+    before = spot.text[: spot.column]
     starts = [found.end() for found in _BEGINNING.finditer(before)]
     start = next((at for at in starts if spot.text[at : at + 1] in ("'", '"', "&", "[", "{")), None)
     if start is None:
@@ -270,6 +278,8 @@ def _list_behind_key(spot: _Spot) -> Mistake | None:
 
 
 def _not_indented(spot: _Spot) -> Mistake | None:
+    if spot.text[: spot.column].strip():
+        return _behind_value(spot)
     if spot.char == "-":
         return None
     message = "indented as nothing above it is"

@@ -54,6 +54,7 @@ _DURATION_PART = re.compile(rf"({_NUMBER})(ns|us|ms|s|m|h|d)", re.ASCII)
 _DURATION = re.compile(rf"(?:{_NUMBER}(?:ns|us|ms|s|m|h|d))+", re.ASCII)
 _SIZE = re.compile(rf"({_NUMBER})\s*([A-Za-z]+)", re.ASCII)
 _PERCENT = re.compile(r"(\d+)\s*%?", re.ASCII)
+_PART = re.compile(r"0?\.\d+", re.ASCII)
 _MODE = re.compile(r"(?:0o?)?([0-7]{3})", re.ASCII)
 _RATE = re.compile(rf"({_NUMBER})/(\d*)(ns|us|ms|s|m|h|d)", re.ASCII)
 _LONG_UNIT = r"(ms|milli(?:second)?s?|s|secs?|seconds?|m|mins?|minutes?|h|hrs?|hours?|d|days?)"
@@ -203,13 +204,21 @@ def parse_percent(value: object) -> int:
             match = _PERCENT.fullmatch(value.strip())
         if match is None:
             hint = "write 80% or 80"
-            if isinstance(value, float) and 0 < value <= 1:
-                hint = f"write {round(value * 100)}%"
+            part = _part_of_one(value)
+            if part is not None:
+                hint = f"write {round(part * 100)}%"
             raise ValueError(f"{shown(value)} is not a whole percentage: {hint}")
         percent = int(match[1])
     if not 0 <= percent <= 100:
         raise ValueError(f"{shown(value)} is not within 0% and 100%")
     return percent
+
+
+def _part_of_one(value: object) -> float | None:
+    """What was said as a part of 1 instead of 100."""
+    if isinstance(value, str) and len(value) <= _MAX_TEXT and _PART.fullmatch(value.strip()):
+        value = float(value)
+    return value if isinstance(value, float) and 0 < value <= 1 else None
 
 
 def _text(value: object, wanted: str) -> str:

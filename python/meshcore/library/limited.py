@@ -8,12 +8,14 @@ import ipaddress
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from meshcore.config.units import SECOND
+from meshcore.errors import Refused
 from meshcore.library.awaiting import at_once
 from meshcore.library.decorating import decorated
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from meshcore._core import BucketCore, ClientsCore
     from meshcore.library.decorating import F
 
     Before = Callable[[tuple[Any, ...], dict[str, Any]], None]
@@ -58,6 +60,55 @@ class LimitState(NamedTuple):
             "RateLimit-Remaining": str(self.remaining),
             "RateLimit-Reset": str(reset),
         }
+
+
+class BucketSnapshot(NamedTuple):
+    """How a `TokenBucket` stands, and what became of its calls."""
+
+    name: str | None
+    rate: str
+    burst: int
+    """Tokens of a full bucket."""
+    remaining: int
+    """Tokens that are there."""
+    reset_after: float
+    """Seconds until the bucket is full."""
+    total_admitted: int
+    """Calls since it was made, of a shared one those of all processes."""
+    total_refused: int
+
+
+class ClientLimiterSnapshot(NamedTuple):
+    """How a `ClientLimiter` stands, and what became of all clients' calls."""
+
+    name: str | None
+    rate: str
+    burst: int
+    """Tokens of a client's full bucket."""
+    clients: int
+    """For how many there are buckets: what was asked for, rounded up."""
+    busy_clients: int
+    """Those whose bucket is not full now."""
+    total_admitted: int
+    """As of a `BucketSnapshot`."""
+    total_refused: int
+
+
+class Counting:
+    """Counts a call that waits for tokens, once, by how it ends; not at all if it is broken off."""
+
+    __slots__ = ("_limiter",)
+
+    def __init__(self, limiter: BucketCore | ClientsCore) -> None:
+        self._limiter = limiter
+
+    def __enter__(self) -> None:
+        """It begins."""
+
+    def __exit__(self, error: type[BaseException] | None, *_error: object) -> None:
+        """It is over."""
+        if error is None or issubclass(error, Refused):
+            self._limiter._count(error is None)
 
 
 def no_client(given: object) -> TypeError:

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import secrets
-from functools import partial, wraps
+from functools import partial
 from typing import TYPE_CHECKING, Any, Never, NoReturn, Self
 
-from meshcore._core import BucketCore, ClientsCore, Finally, now_ns, surely
+from meshcore._core import BucketCore, ClientsCore, Finally, SharedWords, now_ns, surely
 from meshcore.config.fault import shown
 from meshcore.config.units import SECOND, given_ns, parse_rate
 from meshcore.config.whole import check_whole
 from meshcore.errors import RateLimited
 from meshcore.library import part
 from meshcore.library.deadline import within
-from meshcore.library.judging import function
 from meshcore.library.keywords import hinting
-from meshcore.library.limited import LimitState, Turn, preceded
+from meshcore.library.limited import (
+    BucketSnapshot,
+    ClientLimiterSnapshot,
+    Counting,
+    LimitState,
+    Turn,
+)
+from meshcore.library.limiting import check_client, client_of, limiting, limiting_by
 from meshcore.library.times import check_clock, check_name
 from meshcore.library.waiting import NEVER_NS, Line, Lines, Source, patience_ns
 
@@ -24,12 +30,11 @@ if TYPE_CHECKING:
 
     from meshcore._core import Charge, Words
     from meshcore.library.decorating import F
+    from meshcore.library.limiting import Client
     from meshcore.library.times import Time
     from meshcore.library.waiting import GiveBack, Take
 
     Timeout = Time | None
-    # Whose tokens a call takes.
-    Client = str | Callable[..., str]
 
 
 def _window_ns(quota: tuple[int, int, int]) -> int:
@@ -103,91 +108,6 @@ def _check_count(n: int, limit: int) -> None:
     check_whole("n", n, 0, limit)
 
 
-def _client(by: Client, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
-    return by if isinstance(by, str) else by(*args, **kwargs)
-
-
-def _check_client(by: object) -> None:
-    if isinstance(by, str):
-        return
-    try:
-        function("by", by)
-    except TypeError:
-        raise TypeError(
-            "a client is a text, or a function of the call that gives one and is not async, "
-            f"not {by!r}"
-        ) from None
-
-
-def _limiting(
-    take: Callable[..., bool], what: tuple[Any, ...], insist: Callable[[], None]
-) -> Callable[[F], F]:
-    """A decorator: ``take`` is called with ``what``, and if it says no it is asked why not."""
-
-    def before(call: Callable[..., Any]) -> Callable[..., Any]:
-        @wraps(call)
-        def limited(*args: Any, **kwargs: Any) -> Any:
-            if not take(*what):
-                insist()
-            return call(*args, **kwargs)
-
-        return limited
-
-    def before_async(call: Callable[..., Any]) -> Callable[..., Any]:
-        @wraps(call)
-        async def limited_async(*args: Any, **kwargs: Any) -> Any:
-            if not take(*what):
-                insist()
-            return await call(*args, **kwargs)
-
-        return limited_async
-
-    return lambda function: preceded(function, before, before_async)
-
-
-def _limiting_by(
-    by: Callable[..., str],
-    take: Callable[[str, int], bool],
-    n: int,
-    insist: Callable[[str, int], None],
-) -> Callable[[F], F]:
-    """The same, for the client that a function of the call's arguments names."""
-
-    def before(call: Callable[..., Any]) -> Callable[..., Any]:
-        @wraps(call)
-        def limited(*args: Any, **kwargs: Any) -> Any:
-            client = by(*args, **kwargs)
-            if not take(client, n):
-                insist(client, n)
-            return call(*args, **kwargs)
-
-        return limited
-
-    def before_async(call: Callable[..., Any]) -> Callable[..., Any]:
-        @wraps(call)
-        async def limited_async(*args: Any, **kwargs: Any) -> Any:
-            client = by(*args, **kwargs)
-            if not take(client, n):
-                insist(client, n)
-            return await call(*args, **kwargs)
-
-        return limited_async
-
-    def decorate(*functions: Any, **others: Any) -> Any:
-        if len(functions) != 1 or others or not _is_function(functions[0]):
-            raise TypeError(
-                "limiting(by) is to decorate one function, and was called otherwise: "
-                f"@limiter.limiting without by takes {by!r} for what names the client"
-            )
-        return preceded(functions[0], before, before_async)
-
-    return decorate
-
-
-def _is_function(given: object) -> bool:
-    return callable(given) or isinstance(given, staticmethod | classmethod)
-
-
 class TokenBucket(BucketCore):
     """A bucket that fills at a rate and holds a burst (GCRA, ITU-T I.371; one word, lock-free).
 
@@ -229,15 +149,6 @@ class TokenBucket(BucketCore):
         new._rate = rate
         return new
 
-    def acquire(self, n: int = 1) -> None:
-        """Take ``n`` tokens, or raise `RateLimited`, which says when to come back. O(1).
-
-        Raises `ValueError` for more than the bucket ever holds. Waiters are passed.
-        """
-        wait_ns = self._take(n)
-        if wait_ns:
-            raise _refusal(wait_ns, n, self)
-
     def give_back(self, n: int = 1) -> None:
         """Return tokens that were taken and not used."""
         super().give_back(n)
@@ -251,6 +162,12 @@ class TokenBucket(BucketCore):
     def peek(self) -> LimitState:
         """Limit, what remains of it and when it is whole again; takes nothing."""
         return LimitState(self.limit, *self._look(), self._window_ns)
+
+    def snapshot(self) -> BucketSnapshot:
+        """How it stands now, and what became of its calls; takes nothing. O(1)."""
+        remaining, reset_after_ns = self._look()
+        rules = self._rate, self.limit
+        return BucketSnapshot(self.name, *rules, remaining, reset_after_ns / 1e9, *self._totals())
 
     def __reduce__(self) -> tuple[Any, ...]:
         """As a part of its `SharedState`; `TypeError` for one of this process alone."""
@@ -271,13 +188,13 @@ class TokenBucket(BucketCore):
         waiters of other processes are not known here.
         """
         _check_count(n, self.limit)
-        with within(timeout, self._now, self.name) as limit:
+        with Counting(self), within(timeout, self._now, self.name) as limit:
             await self._own_line().wait(n, limit)
 
     def wait_blocking(self, n: int = 1, *, timeout: Timeout = None) -> None:
         """As `wait`, in the same line, for a thread that may sleep."""
         _check_count(n, self.limit)
-        with within(timeout, self._now, self.name) as limit:
+        with Counting(self), within(timeout, self._now, self.name) as limit:
             self._own_line().block(n, limit)
 
     def limiting(self, n: int = 1) -> Callable[[F], F]:
@@ -287,7 +204,7 @@ class TokenBucket(BucketCore):
         do nothing when they are called, and `ValueError` for more tokens than the burst.
         """
         _check_count(n, self.limit)
-        return _limiting(self.try_acquire, (n,), lambda: self.acquire(n))
+        return limiting(self.acquire, (n,))
 
     def waiting(self, n: int = 1, *, timeout: Timeout = None) -> Turn:
         """What waits for ``n`` tokens before a block or each call: see `Turn`."""
@@ -301,7 +218,7 @@ class TokenBucket(BucketCore):
 
     def __call__(self, function: F) -> F:
         """Decorate a function: each call takes a token, as `limiting`."""
-        return _limiting(self.try_acquire, (), self.acquire)(function)
+        return limiting(self.acquire, ())(function)
 
     async def __aenter__(self) -> None:
         """Wait for a token."""
@@ -309,6 +226,9 @@ class TokenBucket(BucketCore):
 
     async def __aexit__(self, *_error: object) -> None:
         """Nothing is given back: the block was begun."""
+
+    def _refusal(self, wait_ns: int, n: int) -> Exception:
+        return _refusal(wait_ns, n, self)
 
     def _stir(self) -> None:
         line = self._line
@@ -325,9 +245,6 @@ class TokenBucket(BucketCore):
                 line = self._line = Line(source)
         return line
 
-    def _charge(self, n: int) -> tuple[int, None]:
-        return self._take(n), None
-
     def _return(self, n: int, _charge: Charge | None) -> None:
         super().give_back(n)
 
@@ -342,6 +259,7 @@ class ClientLimiter(ClientsCore):
 
     name: str | None
     """As of a `TokenBucket`."""
+    _clients: int
     _lines: Lines
     _now: Callable[[], int]
     _rate: str
@@ -368,17 +286,12 @@ class ClientLimiter(ClientsCore):
         except _WRONG as error:
             raise _explained(error, rate=rate, burst=burst, clients=clients) from None
         new._window_ns = _window_ns(quota)
+        new._clients = SharedWords.clients(clients)
         new._lines = Lines(patience_ns(words, clock), name)
         new.name = name
         new._now = clock or now_ns
         new._rate = rate
         return new
-
-    def acquire(self, client: str, n: int = 1) -> None:
-        """Take ``n`` tokens of a client's, or raise as `TokenBucket.acquire`. O(1)."""
-        wait_ns = self._take(client, n)
-        if wait_ns:
-            raise _refusal(wait_ns, n, self)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """As of `TokenBucket`."""
@@ -404,6 +317,7 @@ class ClientLimiter(ClientsCore):
         _check_count(n, self.limit)
         key, user = self._key(client), object()
         with (
+            Counting(self),
             within(timeout, self._now, self.name) as limit,
             Finally(partial(self._lines.leave, key, user)),
         ):
@@ -415,6 +329,7 @@ class ClientLimiter(ClientsCore):
         _check_count(n, self.limit)
         key, user = self._key(client), object()
         with (
+            Counting(self),
             within(timeout, self._now, self.name) as limit,
             Finally(partial(self._lines.leave, key, user)),
         ):
@@ -430,6 +345,11 @@ class ClientLimiter(ClientsCore):
         """The client's limit, what remains of it and when it is whole again; takes nothing."""
         return LimitState(self.limit, *self._look(client), self._window_ns)
 
+    def snapshot(self) -> ClientLimiterSnapshot:
+        """How it stands now, and what became of all clients' calls. O(clients of the table)."""
+        rules = self._rate, self.limit, self._clients
+        return ClientLimiterSnapshot(self.name, *rules, self._busy(), *self._totals())
+
     def __call__(self, *_given: Never) -> NoReturn:
         """`TypeError`: whose tokens would a call take?"""
         raise TypeError(
@@ -443,22 +363,27 @@ class ClientLimiter(ClientsCore):
         They are those of the client ``by``: a text, or a function that is called with the
         arguments of the call and gives one.
         """
-        _check_client(by)
+        check_client(by)
         _check_count(n, self.limit)
         if callable(by):
-            return _limiting_by(by, self.try_acquire, n, self.acquire)
-        return _limiting(self._try_acquire_of, (self._key(by), n), lambda: self.acquire(by, n))
+            return limiting_by(by, self.acquire, n)
+        return limiting(self._acquire_of, (self._key(by), n))
 
     def waiting(self, by: Client, n: int = 1, *, timeout: Timeout = None) -> Turn:
         """What waits for ``n`` tokens of a client's: see `Turn`. ``by`` is as of `limiting`."""
-        _check_client(by)
+        check_client(by)
         _check_count(n, self.limit)
         if timeout is not None:
             timeout = given_ns(timeout) / SECOND
         return Turn(
-            lambda args, kwargs: self.wait_blocking(_client(by, args, kwargs), n, timeout=timeout),
-            lambda args, kwargs: self.wait(_client(by, args, kwargs), n, timeout=timeout),
+            lambda args, kwargs: self.wait_blocking(
+                client_of(by, args, kwargs), n, timeout=timeout
+            ),
+            lambda args, kwargs: self.wait(client_of(by, args, kwargs), n, timeout=timeout),
         )
+
+    def _refusal(self, wait_ns: int, n: int) -> Exception:
+        return _refusal(wait_ns, n, self)
 
     def _source(self, client: str) -> tuple[Take, GiveBack]:
         def take(n: int) -> tuple[int, Charge | None]:

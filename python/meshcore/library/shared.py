@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Unpack
 from meshcore._core import SharedWords
 from meshcore.config.units import format_size, parse_rate, parse_size
 from meshcore.errors import ConfigError
-from meshcore.library import part, shared_file
+from meshcore.library import part, shared_file, tallies
 from meshcore.library.breaker import CircuitBreaker
 from meshcore.library.breaker_rules import BreakerRules
 from meshcore.library.judging import listed
@@ -99,7 +99,8 @@ class SharedState:
         words = self._part("token_bucket", name, text)
         rules = {"rate": rate, "burst": burst, "clock": clock}
         origin = part.Origin(self, "token_bucket", name, rules)
-        return part.of(origin, TokenBucket(rate, burst, name=name, clock=clock, words=words))
+        made = TokenBucket(rate, burst, name=name, clock=clock, words=words)
+        return part.of(origin, tallies.kept(made))
 
     @hinting
     def client_limiter(
@@ -119,7 +120,7 @@ class SharedState:
         words = self._part("client_limiter", name, text, room)
         rules = {"rate": rate, "burst": burst, "clients": clients, "clock": clock}
         given: Any = {"clients": clients, "name": name, "clock": clock, "words": words}
-        made = ClientLimiter(rate, burst, **given)
+        made = tallies.kept(ClientLimiter(rate, burst, **given))
         return part.of(part.Origin(self, "client_limiter", name, rules), made)
 
     def circuit_breaker(self, name: str, **rules: Unpack[BreakerRules]) -> CircuitBreaker:

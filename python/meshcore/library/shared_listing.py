@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from meshcore.library.breaker import CircuitBreaker
-from meshcore.library.limiters import TokenBucket
+from meshcore.library.limiters import ClientLimiter, TokenBucket
 from meshcore.library.retry import RetryBudget
 from meshcore.library.shared import DIRECTORY, KINDS, SharedState, path_of
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from meshcore._core import Words
+    from meshcore.library.limited import BucketSnapshot, ClientLimiterSnapshot
 
 # Rules of a breaker that are counts; the others are said with their unit.
 _COUNTS: Final = frozenset({"failures", "min_calls", "last_calls", "successes", "probes"})
@@ -27,7 +28,7 @@ class SharedPart(NamedTuple):
     rules: dict[str, str]
     """As whoever asked first gave them."""
     state: dict[str, Any]
-    """What of it is counted or left; of a table of clients nothing, as each has its own."""
+    """What of it is counted or left; of a table of clients what all have in common."""
 
 
 def names_of_states() -> list[str]:
@@ -75,11 +76,16 @@ def _breaker(name: str, rules: dict[str, str], words: Words) -> CircuitBreaker:
 
 def _state(kind: str, name: str, rules: dict[str, str], words: Words) -> dict[str, Any]:
     if kind == "token_bucket":
-        bucket = TokenBucket(rules["rate"], int(rules["burst"]), name=name, words=words)
-        seen = bucket.peek()
-        return {"remaining": seen.remaining, "full_after": seen.reset_after}
+        bucket = TokenBucket(rules["rate"], int(rules["burst"]), words=words).snapshot()
+        totals = _totals(bucket)
+        return {"remaining": bucket.remaining, "full_after": bucket.reset_after, **totals}
+    if kind == "client_limiter":
+        room = int(rules["clients"])
+        limiter = ClientLimiter(rules["rate"], int(rules["burst"]), clients=room, words=words)
+        clients = limiter.snapshot()
+        return {"busy_clients": clients.busy_clients, **_totals(clients)}
     if kind == "circuit_breaker":
-        # Totals are each process's own.
+        # A breaker's totals are each process's own.
         told = ("state", "retry_after", "failures_in_row", "calls", "failures")
         snapshot = _breaker(name, rules, words).snapshot()
         return {each: getattr(snapshot, each) for each in told}
@@ -87,3 +93,7 @@ def _state(kind: str, name: str, rules: dict[str, str], words: Words) -> dict[st
         budget = RetryBudget(rules["percent"], int(rules["floor"]), words=words)
         return {"calls": budget.calls, "retries": budget.retries}
     return {}
+
+
+def _totals(seen: BucketSnapshot | ClientLimiterSnapshot) -> dict[str, int]:
+    return {"admitted": seen.total_admitted, "refused": seen.total_refused}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import inspect
 from typing import TYPE_CHECKING, Any, Final
 
@@ -23,7 +24,7 @@ _LIKE: Final = 0.85
 
 def hook_faults(kind: type[Layer]) -> list[str]:
     """What is wrong with the hooks of a class: nobody calls one, or not as it takes it."""
-    return [*_misnamed(kind), *_uncallable(kind)]
+    return [*_misnamed(kind), *_generators(kind), *_uncallable(kind)]
 
 
 def _misnamed(kind: type[Layer]) -> Iterator[str]:
@@ -33,6 +34,22 @@ def _misnamed(kind: type[Layer]) -> Iterator[str]:
         meant = difflib.get_close_matches(name, _HOOKS, n=1, cutoff=_LIKE)
         if meant:
             yield f"{name} is no hook, and nobody calls it: did you mean {meant[0]}?"
+
+
+def _generators(kind: type[Layer]) -> Iterator[str]:
+    for name in _HOOKS:
+        hook: Any = getattr(kind, name)
+        if inspect.isasyncgenfunction(hook) or (
+            inspect.isgeneratorfunction(hook) and not _is_awaited(hook)
+        ):
+            yield f"{name} is a generator, and does nothing when it is called: return what is meant"
+
+
+def _is_awaited(generator: Any) -> bool:
+    """Whether it is an async function of old (`types.coroutine`)."""
+    while isinstance(generator, functools.partial):
+        generator = generator.func
+    return bool(generator.__code__.co_flags & inspect.CO_ITERABLE_COROUTINE)
 
 
 def _uncallable(kind: type[Layer]) -> Iterator[str]:

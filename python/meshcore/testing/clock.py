@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING, Final
 
 from meshcore.config.units import named_ns
@@ -23,6 +24,7 @@ class Clock:
 
     def __init__(self) -> None:
         self._ns = _BEGINNING_NS
+        self._moving = threading.RLock()
 
     def __call__(self) -> int:
         """Nanoseconds."""
@@ -31,4 +33,6 @@ class Clock:
     def advance(self, time: Time) -> None:
         """Move it on by a text such as ``30s``, seconds or a `timedelta`; `ValueError` for what is
         no time."""
-        self._ns += named_ns("time", time)
+        ns = named_ns("time", time)
+        with self._moving:
+            self._ns += ns

@@ -122,6 +122,8 @@ class Line(NamedTuple):
 
 
 def _line(text: str) -> Line:
+    if not isinstance(text, str):
+        raise TypeError(f"request: expected a text, GET https://a.example/, got {shown(text)}")
     method, _, url = text.strip().partition(" ")
     url = url.strip()
     if "://" in method or not url:
@@ -168,7 +170,12 @@ def _bytes(text: str) -> bytes:
 def peer_of(engine: Engine, client: str | None) -> Peer:
     """Who is at an address; ``None``: at a unix socket. Raises `ValueError` for what is none."""
     if client is not None:
-        ipaddress.ip_address(client)
+        if not isinstance(client, str):
+            raise TypeError(f"client: expected the text of an address, got {shown(client)}")
+        try:
+            ipaddress.ip_address(client)
+        except ValueError as error:
+            raise ValueError(f"client: {error}") from None
     return engine.peer(client)
 
 

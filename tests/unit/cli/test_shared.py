@@ -34,8 +34,12 @@ def listed(name: str) -> dict[str, Any]:
 
 def test_parts_are_listed_with_their_rules_and_how_they_stand(name: str) -> None:
     state = SharedState(name)
-    state.token_bucket("api", "1/h", 5).acquire(2)
-    state.client_limiter("users", "5/s")
+    bucket = state.token_bucket("api", "1/h", 5)
+    bucket.acquire(2)
+    assert not bucket.try_acquire(4)
+    clients = state.client_limiter("users", "5/m", 1)
+    assert [clients.try_acquire(client) for client in "abb"] == [True, True, False]
+    del bucket, clients  # which tells of them
     budget = state.retry_budget("db", "50%", 2)
     breaker = state.circuit_breaker("db, main", failures=3)
     for _ in range(2):
@@ -44,8 +48,10 @@ def test_parts_are_listed_with_their_rules_and_how_they_stand(name: str) -> None
     rules, stands = found["token_bucket api"]
     assert (rules, stands["remaining"]) == ({"rate": "1/h", "burst": "5"}, 3)
     assert 0 < stands["full_after"] <= 7_200
-    assert found["client_limiter users"][1] == {}
-    assert found["client_limiter users"][0]["rate"] == "5/s"
+    assert (stands["admitted"], stands["refused"]) == (1, 1)
+    rules, stands = found["client_limiter users"]
+    assert rules == {"rate": "1/12s", "burst": "1", "clients": "65536"}
+    assert stands == {"busy_clients": 2, "admitted": 2, "refused": 1}
     assert found["retry_budget db"] == (
         {"percent": "50%", "floor": "2"},
         {"calls": budget.calls, "retries": budget.retries},

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+import meshcore
 from meshcore.config import document
 from meshcore.config.compile import compile
 from meshcore.config.load import load_file, load_text
@@ -24,6 +25,15 @@ def test_the_least_configuration() -> None:
     config = load_text(GOOD)
     assert list(config.listeners) == ["edge"]
     assert config.admin is None
+
+
+def test_what_is_no_configuration_at_all_is_named() -> None:
+    told = r"^text: expected YAML, got .*mesh.yaml.*: load_file reads a file$"
+    with pytest.raises(TypeError, match=told):
+        load_text(Path("mesh.yaml"))  # type: ignore[arg-type]
+    told = r"^config: expected a Config, as meshcore.load_file gives it, got 'mesh.yaml'$"
+    with pytest.raises(TypeError, match=told):
+        meshcore.Proxy("mesh.yaml")  # type: ignore[arg-type]
 
 
 def test_everything_wrong_is_told_at_once(tmp_path: Path) -> None:

@@ -153,6 +153,12 @@ def test_what_is_no_percentage(text: object) -> None:
         parse_percent(text)
 
 
+@pytest.mark.parametrize("text", [0.8, "0.8", ".8", " 0.80 "])
+def test_a_part_of_one_is_told_as_a_percentage(text: object) -> None:
+    with pytest.raises(ValueError, match=r"is not a whole percentage: write 80%$"):
+        parse_percent(text)
+
+
 @given(st.integers(0, 100))
 def test_a_percentage_is_written_as_it_is_read(percent: int) -> None:
     assert parse_percent(format_percent(percent)) == percent

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import functools
 import re
+import types
 import warnings
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
@@ -64,6 +66,27 @@ class TakesMore(Layer):
     async def on_end(self, request: Request, outcome: Outcome) -> None: ...  # type: ignore[override]
 
 
+class Yields(Layer):
+    def on_request(self, request: Request) -> Iterator[None]:  # type: ignore[override]
+        yield
+
+    async def on_response_body(  # type: ignore[override]
+        self, request: Request, response: Response, piece: bytes, end: bool
+    ) -> AsyncIterator[bytes]:
+        yield piece
+
+    @staticmethod
+    def on_end(request: Request, outcome: Outcome) -> Iterator[None]:  # type: ignore[override]
+        yield
+
+
+class AwaitsAsOfOld(Layer):
+    @types.coroutine
+    def on_request(self, request: Request) -> Iterator[None]:
+        yield
+
+
+GENERATOR = "is a generator, and does nothing when it is called: return what is meant"
 NO_HOOK = "on_respons is no hook, and nobody calls it: did you mean on_response?"
 WRONG: list[tuple[type[Layer], list[str]]] = [
     (Right, []),
@@ -73,6 +96,11 @@ WRONG: list[tuple[type[Layer], list[str]]] = [
         Inherits,
         [NO_HOOK, "onrequest is no hook, and nobody calls it: did you mean on_request?"],
     ),
+    (
+        Yields,
+        [f"{name} {GENERATOR}" for name in ("on_request", "on_response_body", "on_end")],
+    ),
+    (AwaitsAsOfOld, []),
     (TakesNothing, ["on_request has to take request"]),
     (
         TakesMore,

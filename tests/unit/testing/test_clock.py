@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 
@@ -33,3 +36,26 @@ def test_it_takes_times_alone(time: Any) -> None:
     with pytest.raises(ValueError, match=r"^time: "):
         clock.advance(time)
     assert clock() == now
+
+
+@pytest.fixture
+def restless() -> Iterator[None]:
+    """Threads take their turns as often as they can."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+@pytest.mark.usefixtures("restless")
+def test_no_move_of_any_thread_is_lost() -> None:
+    clock = Clock()
+    begin = clock()
+
+    def move(_number: int) -> None:
+        for _ in range(500):
+            clock.advance("1us")
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(move, range(4)))
+    assert clock() - begin == 2_000_000

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import pytest
 
 import meshcore
-from meshcore.testing import Decision, Mesh, RouteMatch, response
+from meshcore.testing import Decision, Mesh, RouteMatch, request, response
 
 LISTENERS = """
 version: 1
@@ -655,6 +655,14 @@ def test_what_is_of_another_type_is_named() -> None:
             TypeError, match=r"^decision: expected what `decide` gave, got nothing$"
         ):
             tell(None)  # type: ignore[arg-type]
+    ask: Any
+    for ask in (ROUTES.route, ROUTES.decide, request):
+        with pytest.raises(TypeError, match=r"^request: expected a text, GET .*, got nothing$"):
+            ask(None)
+        with pytest.raises(TypeError, match=r"^client: expected the text of an address, got 5$"):
+            ask(GET, client=5)
+        with pytest.raises(ValueError, match=r"^client: 'x' does not appear"):
+            ask(GET, client="x")
     with pytest.raises(ValueError, match=r"^time: '5 sec' is not a duration \(write 5s\)$"):
         ROUTES.advance("5 sec")
 

@@ -176,6 +176,14 @@ impl ClientLimiter {
         self.clock.admitted(self.ahead(self.block.word(word).load(Ordering::Acquire), at))
     }
 
+    /// How many clients have a bucket that is not full. O(words).
+    #[must_use]
+    pub fn busy(&self, now: Nanos) -> usize {
+        let at = self.clock.units(now);
+        let ways = self.block.lines().iter().flat_map(|line| &line.0[..WAYS]);
+        ways.filter(|slot| self.ahead(slot.load(Ordering::Relaxed), at) > 0).count()
+    }
+
     /// Fills the bucket of a client, and of those who share it if the table is full.
     pub fn refill(&self, key: u64, now: Nanos) {
         let (home, tag) = self.home(key);
@@ -379,6 +387,19 @@ mod tests {
         assert_eq!(l.peek(9, NOW).remaining, 3);
         l.give_back(charge);
         assert_eq!(l.peek(9, NOW).remaining, 3, "never more than a full bucket");
+    }
+
+    #[test]
+    fn clients_are_busy_until_their_bucket_is_full() {
+        let l = limiter(64, 10, 3);
+        assert_eq!(l.busy(NOW), 0);
+        for key in [1, 2, 2, 3] {
+            l.try_acquire(key, NOW, 1).unwrap();
+        }
+        l.refill(3, NOW);
+        assert_eq!(l.busy(NOW), 2);
+        assert_eq!(l.busy(NOW + Nanos::from_millis(150)), 1);
+        assert_eq!(l.busy(NOW + Nanos::from_millis(250)), 0);
     }
 
     #[test]

@@ -3,15 +3,17 @@
 use std::net::IpAddr;
 
 use meshcore_core::admission::{
-    self, Admitted, ClientLimiter, MAX_BURST, TokenBucket, bytes_key, client_key,
+    self, Admitted, ClientLimiter, MAX_BURST, Refused, TokenBucket, bytes_key, client_key,
 };
 use meshcore_core::segment::Block;
+use meshcore_core::time::Nanos;
 use pyo3::exceptions::{PyUnicodeEncodeError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyInt, PyString};
 
 use super::clock::Clock;
+use super::tally::Tally;
 use super::{Words, quota};
 use crate::whole::not_whole;
 
@@ -20,6 +22,7 @@ use crate::whole::not_whole;
 pub struct BucketCore {
     bucket: TokenBucket,
     clock: Clock,
+    tally: Tally,
 }
 
 #[pymethods]
@@ -39,18 +42,41 @@ impl BucketCore {
     ) -> PyResult<Self> {
         let block = words.map_or_else(|| Block::private(1), |words| words.block.clone());
         let bucket = TokenBucket::new(block, quota(tokens, period_ns, burst)?);
-        Ok(Self { bucket, clock: Clock::new(clock) })
+        let tally = Tally::new(words.map(|words| words.totals.clone()));
+        Ok(Self { bucket, clock: Clock::new(clock), tally })
     }
 
     #[pyo3(signature = (n=1))]
     fn try_acquire(&self, py: Python<'_>, #[pyo3(from_py_with = count)] n: u64) -> PyResult<bool> {
-        Ok(self.bucket.try_acquire(self.clock.now(py)?, n).is_ok())
+        let now = self.clock.now(py)?;
+        let admitted = self.bucket.try_acquire(now, n).is_ok();
+        self.tally.count(admitted, now);
+        Ok(admitted)
     }
 
-    #[pyo3(name = "_take", signature = (n=1))]
-    fn take(&self, py: Python<'_>, #[pyo3(from_py_with = count)] n: u64) -> PyResult<u64> {
+    /// Take ``n`` tokens, or raise `RateLimited`, which says when to come back. O(1).
+    ///
+    /// Raises `ValueError` for more than the bucket ever holds. Waiters are passed.
+    #[pyo3(signature = (n=Tokens::ONE), text_signature = "($self, n=1)")]
+    fn acquire(
+        slf: &Bound<'_, Self>,
+        #[pyo3(from_py_with = tokens)] n: Tokens<'_>,
+    ) -> PyResult<()> {
+        let this = slf.get();
+        let now = this.clock.now(slf.py())?;
+        let taken = this.bucket.try_acquire(now, n.n);
+        settled(slf.as_any(), &this.tally, (now, n), taken)
+    }
+
+    /// Takes, and counts nothing: whoever waits may ask many times, and is counted once.
+    #[pyo3(name = "_charge")]
+    fn charge(
+        &self,
+        py: Python<'_>,
+        #[pyo3(from_py_with = count)] n: u64,
+    ) -> PyResult<(u64, Option<Charge>)> {
         let taken = self.bucket.try_acquire(self.clock.now(py)?, n);
-        Ok(taken.map_or_else(|refused| refused.retry_after.0.max(1), |_| 0))
+        Ok((taken.map_or_else(|refused| wait_ns(&refused), |_| 0), None))
     }
 
     #[pyo3(signature = (n=1))]
@@ -78,6 +104,26 @@ impl BucketCore {
         self.bucket.refill(self.clock.now(py)?);
         Ok(())
     }
+
+    #[pyo3(name = "_totals")]
+    fn totals(&self) -> (u64, u64) {
+        self.tally.totals()
+    }
+
+    #[pyo3(name = "_count")]
+    fn count(&self, admitted: bool) {
+        self.tally.count_told(admitted);
+    }
+
+    #[pyo3(name = "_tell")]
+    fn tell(&self) {
+        self.tally.tell();
+    }
+
+    #[pyo3(name = "_forget")]
+    fn forget(&self) {
+        self.tally.forget();
+    }
 }
 
 /// Tokens that a program asks for. More than can be counted are more than any bucket holds.
@@ -98,6 +144,22 @@ fn count_beyond(given: &Bound<'_, PyAny>) -> PyResult<u64> {
     Err(not_whole("n", given, MAX_BURST))
 }
 
+/// Tokens that a refusal names, also where they cannot be counted.
+struct Tokens<'py> {
+    n: u64,
+    beyond: Option<Bound<'py, PyAny>>,
+}
+
+impl Tokens<'_> {
+    const ONE: Self = Self { n: 1, beyond: None };
+}
+
+#[inline]
+fn tokens<'py>(given: &Bound<'py, PyAny>) -> PyResult<Tokens<'py>> {
+    let n = count(given)?;
+    Ok(Tokens { n, beyond: (n == u64::MAX).then(|| given.clone()) })
+}
+
 /// Who a client is.
 #[inline]
 fn text<'py>(given: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyString>> {
@@ -108,6 +170,47 @@ fn text<'py>(given: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyString>> {
 fn no_client<'py>(given: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyString>> {
     let limited = given.py().import("meshcore.library.limited")?;
     Err(PyErr::from_value(limited.call_method1("no_client", (given,))?))
+}
+
+/// How long to wait for what was refused; never nothing.
+fn wait_ns(refused: &Refused) -> u64 {
+    refused.retry_after.0.max(1)
+}
+
+/// A call for so many tokens was made at `now`.
+#[inline]
+fn settled<T>(
+    limiter: &Bound<'_, PyAny>,
+    tally: &Tally,
+    (now, n): (Nanos, Tokens<'_>),
+    taken: Result<T, Refused>,
+) -> PyResult<()> {
+    match taken {
+        Ok(_) => {
+            tally.count(true, now);
+            Ok(())
+        }
+        Err(refused) => Err(refusal(limiter, tally, (now, n), &refused)),
+    }
+}
+
+/// What is raised. Not counted where waiting is no use: that is the caller's mistake.
+#[cold]
+fn refusal(
+    limiter: &Bound<'_, PyAny>,
+    tally: &Tally,
+    (now, n): (Nanos, Tokens<'_>),
+    refused: &Refused,
+) -> PyErr {
+    if refused.retry_after != Nanos::MAX {
+        tally.count(false, now);
+    }
+    let wait_ns = wait_ns(refused);
+    let told = match n.beyond {
+        None => limiter.call_method1("_refusal", (wait_ns, n.n)),
+        Some(n) => limiter.call_method1("_refusal", (wait_ns, n)),
+    };
+    told.map_or_else(|error| error, PyErr::from_value)
 }
 
 /// What is there, and the nanoseconds until all is.
@@ -125,6 +228,7 @@ pub struct ClientsCore {
     limiter: ClientLimiter,
     seed: [u64; 2],
     clock: Clock,
+    tally: Tally,
 }
 
 #[pymethods]
@@ -152,7 +256,8 @@ impl ClientsCore {
             }
         };
         let limiter = ClientLimiter::new(block, quota, seed);
-        Ok(Self { limiter, seed, clock: Clock::new(clock) })
+        let tally = Tally::new(words.map(|words| words.totals.clone()));
+        Ok(Self { limiter, seed, clock: Clock::new(clock), tally })
     }
 
     #[pyo3(signature = (client, n=1))]
@@ -163,29 +268,32 @@ impl ClientsCore {
         #[pyo3(from_py_with = count)] n: u64,
     ) -> PyResult<bool> {
         let now = self.clock.now(py)?;
-        Ok(self.limiter.try_acquire(self.key_of(&client)?, now, n).is_ok())
+        let admitted = self.limiter.try_acquire(self.key_of(&client)?, now, n).is_ok();
+        self.tally.count(admitted, now);
+        Ok(admitted)
     }
 
     /// For whoever asks for the same client always: by its `key`.
-    #[pyo3(name = "_try_acquire_of")]
-    fn try_acquire_of(
-        &self,
-        py: Python<'_>,
+    #[pyo3(name = "_acquire_of")]
+    fn acquire_of(
+        slf: &Bound<'_, Self>,
         key: u64,
-        #[pyo3(from_py_with = count)] n: u64,
-    ) -> PyResult<bool> {
-        Ok(self.limiter.try_acquire(key, self.clock.now(py)?, n).is_ok())
+        #[pyo3(from_py_with = tokens)] n: Tokens<'_>,
+    ) -> PyResult<()> {
+        let this = slf.get();
+        let now = this.clock.now(slf.py())?;
+        let taken = this.limiter.try_acquire(key, now, n.n);
+        settled(slf.as_any(), &this.tally, (now, n), taken)
     }
 
-    #[pyo3(name = "_take", signature = (client, n=1))]
-    fn take(
-        &self,
-        py: Python<'_>,
+    /// Take ``n`` tokens of a client's, or raise as `TokenBucket.acquire`. O(1).
+    #[pyo3(signature = (client, n=Tokens::ONE), text_signature = "($self, client, n=1)")]
+    fn acquire(
+        slf: &Bound<'_, Self>,
         #[pyo3(from_py_with = text)] client: Bound<'_, PyString>,
-        #[pyo3(from_py_with = count)] n: u64,
-    ) -> PyResult<u64> {
-        let taken = self.limiter.try_acquire(self.key_of(&client)?, self.clock.now(py)?, n);
-        Ok(taken.map_or_else(|refused| refused.retry_after.0.max(1), |_| 0))
+        #[pyo3(from_py_with = tokens)] n: Tokens<'_>,
+    ) -> PyResult<()> {
+        Self::acquire_of(slf, slf.get().key_of(&client)?, n)
     }
 
     #[staticmethod]
@@ -198,7 +306,7 @@ impl ClientsCore {
         Err(PyValueError::new_err(text))
     }
 
-    /// As `take`, with what can be given back: the bucket may be another client's by then.
+    /// As of a bucket, with what can be given back: the bucket may be another client's by then.
     #[pyo3(name = "_charge")]
     fn charge(
         &self,
@@ -209,7 +317,7 @@ impl ClientsCore {
         let taken = self.limiter.try_acquire(self.key_of(&client)?, self.clock.now(py)?, n);
         Ok(match taken {
             Ok((_, charge)) => (0, Some(Charge(charge))),
-            Err(refused) => (refused.retry_after.0.max(1), None),
+            Err(refused) => (wait_ns(&refused), None),
         })
     }
 
@@ -248,6 +356,31 @@ impl ClientsCore {
     ) -> PyResult<()> {
         self.limiter.refill(self.key_of(&client)?, self.clock.now(py)?);
         Ok(())
+    }
+
+    #[pyo3(name = "_totals")]
+    fn totals(&self) -> (u64, u64) {
+        self.tally.totals()
+    }
+
+    #[pyo3(name = "_busy")]
+    fn busy(&self, py: Python<'_>) -> PyResult<usize> {
+        Ok(self.limiter.busy(self.clock.now(py)?))
+    }
+
+    #[pyo3(name = "_count")]
+    fn count(&self, admitted: bool) {
+        self.tally.count_told(admitted);
+    }
+
+    #[pyo3(name = "_tell")]
+    fn tell(&self) {
+        self.tally.tell();
+    }
+
+    #[pyo3(name = "_forget")]
+    fn forget(&self) {
+        self.tally.forget();
     }
 
     /// What makes two texts the same client.

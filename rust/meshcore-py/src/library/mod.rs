@@ -19,6 +19,7 @@ mod result;
 mod retry;
 mod routes;
 mod surely;
+mod tally;
 mod watch;
 mod words;
 

@@ -11,6 +11,7 @@ use meshcore_core::sync::Ordering;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
+use super::tally::Totals;
 use crate::clock::now_ns;
 use crate::errors::segment_error;
 
@@ -19,12 +20,15 @@ use crate::errors::segment_error;
 pub(crate) struct Words {
     pub(super) block: Block,
     pub(super) seed: [u64; 2],
+    pub(super) totals: Totals,
 }
 
-/// A part is so many words longer than what it counts in. They tell the rules that it was made with:
-/// the bytes of a text plus one, written last, then the text.
+/// A part is so many words longer than what it decides by. They tell the rules that it was made with:
+/// the bytes of a text plus one, written last, then the text. The last of them are its [`Totals`],
+/// which no rule was ever long enough to reach: a file that was made before there were any has zeros.
 const RULES: usize = 64;
-const MAX_RULES: usize = (RULES - 1) * size_of::<u64>();
+const TOTALS_AT: usize = RULES - Totals::WORDS;
+const MAX_RULES: usize = (TOTALS_AT - 1) * size_of::<u64>();
 
 fn words_of(kind: &str, clients: u64) -> PyResult<(Kind, usize)> {
     let (kind, words) = match kind {
@@ -109,8 +113,9 @@ impl SharedWords {
             return Err(segment_error(SegmentError::NotASegment(why)));
         };
         let Some(rules) = rules_at(&block, words) else { return Ok(None) };
+        let totals = Totals::new(block.clone(), words + TOTALS_AT);
         let block = block.first_words(words);
-        Ok(Some((Words { block, seed: self.0.origin().seed }, rules)))
+        Ok(Some((Words { block, seed: self.0.origin().seed, totals }, rules)))
     }
 
     fn make(

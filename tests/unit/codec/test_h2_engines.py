@@ -28,7 +28,7 @@ from .h2_vectors import Block, FrameVector, frames, stories
 from .h2_vectors import Story as Blocks
 
 CUTS = st.lists(st.integers(0, 4000), max_size=6)
-OFTEN = settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+OFTEN = settings(max_examples=200, suppress_health_check=list(HealthCheck))
 
 GET: list[Field] = [(":method", "GET"), (":scheme", "http"), (":authority", "a"), (":path", "/")]
 OK: list[Field] = [(":status", "200")]

@@ -147,7 +147,7 @@ def test_the_file_with_every_key_is_compiled() -> None:
     ]
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(CONFIGS)
 def test_what_loads_is_compiled(data: dict[str, Any]) -> None:
     try:

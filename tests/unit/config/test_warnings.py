@@ -154,7 +154,7 @@ def requests() -> list[tuple[str, str, str, list[tuple[str, str]]]]:
     ]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(ROUTES, st.booleans())
 def test_no_request_finds_a_route_that_was_told_of(keys: list[dict[str, Any]], first: bool) -> None:
     """The table of the core is the oracle; file order is one priority for each place."""

@@ -13,7 +13,7 @@ from unittest import mock
 
 import hypothesis.strategies as st
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 
 from meshcore._core import Answer, CodecLimits, Listener, Peer, ServerCodec
 from meshcore.exchange.exchange import Exchange
@@ -127,7 +127,6 @@ ORDERS = st.tuples(
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("text", [PLAIN, MESH], ids=["plain", "layered"])
-@settings(deadline=None)  # how fast examples are played is the machine's
 @given(st.lists(ORDERS, max_size=25))
 def test_nobody_can_tell_which_way_a_request_took(
     text: str, orders: list[tuple[str, int, int, int]]

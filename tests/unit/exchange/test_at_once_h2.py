@@ -8,7 +8,7 @@ from unittest import mock
 import hypothesis.strategies as st
 import pytest
 from h2.errors import ErrorCodes
-from hypothesis import given, settings
+from hypothesis import given
 
 from tests.unit.exchange.h2_peers import H2_MESH, Peer, frames, h2_client, h2_endpoint
 from tests.unit.exchange.peers import HELLO, counted, say
@@ -206,7 +206,6 @@ ORDERS = st.tuples(
 @pytest.mark.parametrize(
     "text", [PLAIN, H2_PLAIN, MESH, H2_MESH], ids=["to http1", "to h2", "layers", "layers to h2"]
 )
-@settings(deadline=None)  # how fast examples are played is the machine's
 @given(st.lists(ORDERS, max_size=25))
 def test_nobody_can_tell_which_way_a_request_took(
     text: str, orders: list[tuple[str, int, int, int]]

@@ -524,7 +524,6 @@ class PlainMachine(DrainMachine):
 MACHINE_SETTINGS = settings(
     max_examples=200,
     stateful_step_count=40,
-    deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
 )
 TestExchange = ExchangeMachine.TestCase

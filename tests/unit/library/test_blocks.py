@@ -492,7 +492,7 @@ class AnyManager(RuleBasedStateMachine):
 
 
 for machine in (Anywhere, AnyManager):
-    machine.TestCase.settings = settings(max_examples=200, stateful_step_count=30, deadline=None)
+    machine.TestCase.settings = settings(max_examples=200, stateful_step_count=30)
 TestAnywhere = Anywhere.TestCase
 TestAnyManager = AnyManager.TestCase
 

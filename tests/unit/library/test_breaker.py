@@ -257,5 +257,5 @@ class Machine(RuleBasedStateMachine):
             self.breaker.acquire().cancel()
 
 
-Machine.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+Machine.TestCase.settings = settings(max_examples=60, stateful_step_count=30)
 TestMachine = Machine.TestCase

@@ -19,21 +19,24 @@ use serde_json::{Value, json};
 const T0: Nanos = Nanos::from_secs(1_000);
 const SEED: [u64; 2] = [1, 2];
 
-const IDENTITIES: [&str; 6] = [
+const IDENTITIES: [&str; 7] = [
     "spiffe://td/ns/*/sa/web",
     "spiffe://td/ns/a/sa/web",
     "spiffe://td/**",
     "spiffe://other/ns/a/sa/web",
     "dns:*.example",
+    "dns:x.b.example",
     "ip:10.0.0.0/8",
 ];
-const HOLDERS: [&[&str]; 7] = [
+const HOLDERS: [&[&str]; 9] = [
     &[],
     &["spiffe://td/ns/a/sa/web"],
     &["spiffe://td/ns/b/sa/web", "dns:a.example"],
     &["spiffe://td/ns/a/b/sa/web"],
     &["spiffe://other/ns/a/sa/web", "ip:10.1.2.3"],
     &["dns:*.example"],
+    &["dns:*.b.example"],
+    &["dns:x.b.example"],
     &["uri:https://td/ns/a/sa/web", "dns:a.b.example"],
 ];
 const NETWORKS: [&str; 5] = ["10.0.0.0/8", "192.0.2.7", "2001:db8::/32", "::1", "unix"];

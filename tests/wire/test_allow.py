@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import socket
+import struct
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -12,7 +15,7 @@ from meshcore import Proxy
 from meshcore.config.load import load_text
 from tests.wire.balancer import Balancer, v1
 from tests.wire.client import Client
-from tests.wire.conftest import Certificates, Run, Serve, metric
+from tests.wire.conftest import Certificates, Run, Serve, eventually, metric
 from tests.wire.either import Message, asking, request, response, service
 from tests.wire.h2_client import H2Client
 from tests.wire.h2_mesh import Keys, Mesh
@@ -304,6 +307,34 @@ def test_networks_hold_whom_a_balancer_announces(run: Run, engine: str, protocol
                         assert got.status == status
 
     run(main())
+
+
+def test_who_is_gone_when_it_is_accepted_is_not_at_a_unix_socket(
+    run: Run, serve: Serve, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A reset leaves what was sent to be read, and no address."""
+
+    async def main() -> None:
+        async with service("http1", answer) as origin:
+            rule = {"name": "local", "networks": ["unix", "10.0.0.0/8"]}
+            made = plain(origin.port).listen(**allow(rule))
+            made.listen(client_address={"trusted": ["unix"]})
+            async with serve(str(made)) as proxy:
+                url = urlsplit(proxy.addresses["edge"])
+                # Without a turn of the loop: it accepts when all of this has happened.
+                gone = socket.create_connection((url.hostname, url.port))
+                gone.sendall(b"GET / HTTP/1.1\r\nhost: a\r\nx-forwarded-for: 10.0.0.1\r\n\r\n")
+                gone.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                gone.close()
+                await eventually(lambda: metric(proxy, "meshcore_listener_connections_total") == 1)
+                async with asking("http1", proxy.addresses["edge"]) as ask:
+                    is_forbidden(await ask(request()))
+            assert not origin.asked
+
+    run(main())
+    lines = logged(capsys)
+    assert {line["allow"] for line in lines} == {"none"}
+    assert {line["client"] for line in lines} <= {"127.0.0.1", "0.0.0.0"}
 
 
 # --- paths and methods -------------------------------------------------------------------------

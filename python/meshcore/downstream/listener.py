@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 # As long as the kernel allows (net.core.somaxconn is 4096 on current Linux): a burst of
 # connections waits here instead of being refused.
 BACKLOG = 4096
+# An address that nobody has (RFC 1122 §3.2.1.3).
+NOBODY = "0.0.0.0"  # noqa: S104 - nothing is bound to it
 # How long the last words of a connection have to go out before it is cut: as long as a client has
 # to take a refusal (`LINGER_NS`).
 LAST_WORDS_NS = LINGER_NS
@@ -251,8 +253,12 @@ class Listener:
         return url_of(self.spec, next(iter(self._sockets.values())))
 
     def peer_of(self, peername: object) -> Peer:
-        """Who is at the other end, from what the transport says."""
-        return self._engine.peer(*end_of(peername))
+        """Who is at the other end, from what the transport says. One that has reset its connection
+        by now has no address, and is not to pass for whoever is at a unix socket."""
+        host, port = end_of(peername)
+        if host is None and self.spec.unix_path is None:
+            host = NOBODY
+        return self._engine.peer(host, port)
 
     def announced(self, data: bytes) -> tuple[int, Peer | None] | None:
         """The header of the PROXY protocol, as the core reads it. Raises `CodecError`."""

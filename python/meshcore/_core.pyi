@@ -182,6 +182,7 @@ class Reason(IntEnum):
     MAX_FORWARDS = 39
     LOOP_DETECTED = 40
     MISDIRECTED = 41
+    FORBIDDEN = 42
 
 class Phase(IntEnum):
     """Where a request stands, or ended."""
@@ -1181,6 +1182,11 @@ class Ticket:
         and its place among those; `None` when all have."""
 
     @property
+    def allowed_by(self) -> list[str]:
+        """What each ``allow`` layer has found so far: the name of the rule that matched, or
+        ``none``; behind ``shadow:`` if that layer refuses nothing."""
+
+    @property
     def attempts(self) -> int:
         """Attempts so far."""
 
@@ -1807,6 +1813,10 @@ class Engine:
 
     def peer(self, host: str | None, port: int = 0) -> Peer:
         """The peer at an address; ``None`` for a unix socket."""
+
+    def named_peer(self, host: str | None, names: Sequence[str]) -> Peer:
+        """The same, as if it had shown a certificate with these names, written as `Peer.names` has
+        them. Raises `ValueError` for what no certificate may have."""
 
     @staticmethod
     def metrics_type(accept: str) -> str:

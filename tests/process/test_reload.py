@@ -307,3 +307,23 @@ def test_requests_of_a_closed_listener_end_as_they_began(tmp_path: Path) -> None
             assert answer.startswith(b"HTTP/1.1 200 ")
             assert b"connection: close" in answer.lower()
         time.sleep(0)
+
+
+def test_rules_that_a_reload_brings_are_in_force_on_all_workers_and_counted_together(
+    tmp_path: Path,
+) -> None:
+    def ruled(*methods: str) -> str:
+        rule = f"{{name: a, methods: [{', '.join(methods)}]}}"
+        layers = f"layers: [allow: {{rules: [{rule}]}}]"
+        return HELLO.replace("{body: hello}", f"{{body: hello}}, {layers}")
+
+    file = write(tmp_path, HELLO)
+    with Program(file, "--workers", "3") as program:
+        url = program.url()
+        for text, status in ((ruled("PUT"), 403), (ruled("PUT", "GET"), 200), (HELLO, 200)):
+            file.write_text(text)
+            program.order("/reload")
+            assert Counter(get(url)[0] for _ in range(20)) == {status: 20}
+            if text != HELLO:
+                assert metric(program, "meshcore_allow_total") == (20 if status == 403 else 40)
+        assert metric(program, "meshcore_local_answers_total") == 20 + 40

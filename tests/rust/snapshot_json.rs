@@ -4,7 +4,7 @@
 
 use meshcore_core::snapshot::{
     Action, Delta, ForwardedCert, HeaderKey, Layer, LimitKey, Listener, MissingKey, PathMatch,
-    Retry, Route, Upstream, ValueMatch,
+    Retry, Route, Upstream, ValueMatch, Whose,
 };
 
 const FULL: &str = include_str!("../data/full.json");
@@ -19,7 +19,7 @@ fn every_key_of_the_format_is_read() {
     assert_eq!(delta.listeners["local"].body_bytes_per_second, 500);
     assert_eq!(delta.listeners["edge"].forwarded_client_cert, ForwardedCert::Append);
     assert_eq!(delta.listeners["local"].forwarded_client_cert, ForwardedCert::Sanitize);
-    assert_eq!(delta.listeners["edge"].layers.len(), 4);
+    assert_eq!(delta.listeners["edge"].layers.len(), 5);
     assert_eq!(delta.hosts.len(), 4);
     let api = &delta.hosts["*.example.com"][0];
     assert_eq!(api.path, PathMatch::Prefix("/v1".to_owned()));
@@ -40,6 +40,18 @@ fn every_key_of_the_format_is_read() {
     let (missing, join) = (MissingKey::Reject, true);
     let header = LimitKey::Header(HeaderKey { name: "x-tenant".to_owned(), missing, join });
     assert_eq!(keys, [header, LimitKey::Client, LimitKey::Host, LimitKey::Identity]);
+    let rules_of = |layer: &Layer| match layer {
+        Layer::Allow { rules, shadow } => Some((rules.clone(), *shadow)),
+        _ => None,
+    };
+    let (rules, shadow) = api.layers.iter().find_map(rules_of).unwrap();
+    assert!(!shadow);
+    assert_eq!(rules[0].methods.as_ref().unwrap().len(), 2);
+    assert_eq!(rules[0].networks.as_ref().unwrap().len(), 3);
+    assert_eq!(rules[0].paths.as_ref().unwrap().len(), 3);
+    assert!(matches!(&rules[0].identities, Some(Whose::Names(names)) if names.len() == 2));
+    assert_eq!((&rules[1].identities, &rules[1].paths), (&Some(Whose::Any), &None));
+    assert!(delta.listeners["edge"].layers.iter().find_map(rules_of).unwrap().1, "a shadow");
     let moved = &delta.hosts["old.example.com"][0];
     assert!(matches!(moved.action, Action::Redirect { status: 308, .. }));
     assert_eq!(delta.upstreams["api"].endpoints[1].address, "[::1]:9002");

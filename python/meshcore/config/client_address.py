@@ -37,7 +37,7 @@ def _network(text: str) -> str:
     return str(network)
 
 
-TrustedNetworks = Annotated[
+Networks = Annotated[
     list[
         Annotated[
             str,
@@ -56,7 +56,7 @@ class ClientAddress(Model):
     trusted_hops: int = Field(
         0, ge=0, le=255, description="Proxies in front of us that append to x-forwarded-for."
     )
-    trusted: TrustedNetworks | None = Field(
+    trusted: Networks | None = Field(
         None,
         description="In place of trusted_hops: networks and addresses of the proxies in front of "
         "us, `unix` for whoever connects to a unix socket.",
@@ -83,7 +83,7 @@ class ClientAddress(Model):
 class ProxyProtocol(Model):
     """Who announces connections."""
 
-    trusted: TrustedNetworks | None = Field(
+    trusted: Networks | None = Field(
         None,
         description="Networks and addresses of the balancers in front of us; those of "
         "client_address if absent.",

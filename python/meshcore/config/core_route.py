@@ -1,4 +1,4 @@
-"""Routes and layers in the words of ``rust/meshcore-core/src/snapshot.rs``."""
+"""Routes and layers in the words of ``rust/meshcore-core/src/snapshot``."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ from meshcore.config.units import SECOND, Rate
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from meshcore.config.allow import Allow, AllowRule
     from meshcore.config.failures import BreakerFailure
     from meshcore.config.layers import CircuitBreaker, LimitKey, ListenerLayer, Quota
-    from meshcore.config.route import FieldChanges, Match, PathMatch, Retry, Route, ValueMatch
+    from meshcore.config.path_match import PathMatch
+    from meshcore.config.route import FieldChanges, Match, Retry, Route, ValueMatch
 
 ANY_PATH: Final = "any"
 PATHS: Final = ("exact", "prefix", "regex")
@@ -120,10 +122,30 @@ def layer(model: ListenerLayer, timeout: int = 0) -> dict[str, Any]:
         return {"limit": {**_quota(model.limit), "key": key and _key(key)}}
     if model.in_flight is not None:
         return {"in_flight": {"name": model.in_flight.name, "max": model.in_flight.max}}
+    if model.allow is not None:
+        return {"allow": _allow(model.allow)}
     if model.python is not None:
         return {"python": {"name": model.python.key}}
     breaker: CircuitBreaker = model.circuit_breaker  # type: ignore[attr-defined]  # a RouteLayer
     return {"circuit_breaker": rules(breaker, timeout)}
+
+
+def _allow(model: Allow) -> dict[str, Any]:
+    return {"rules": [_rule(rule) for rule in model.rules], "shadow": model.shadow}
+
+
+def _rule(model: AllowRule) -> dict[str, Any]:
+    """What is not given is left out: no list means any."""
+    rule: dict[str, Any] = {"name": model.name}
+    if (whose := model.identities) is not None:
+        rule["identities"] = "any" if whose.any else {"names": whose.all}
+    if model.networks is not None:
+        rule["networks"] = model.networks
+    if model.methods is not None:
+        rule["methods"] = model.methods
+    if model.paths is not None:
+        rule["paths"] = [_given(path, PATHS) for path in model.paths]
+    return rule
 
 
 def _quota(model: Quota) -> dict[str, Any]:

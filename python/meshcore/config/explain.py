@@ -263,6 +263,8 @@ def _mapping_hint(value: object, model: type[BaseModel] | None) -> str | None:
     if isinstance(value, list):
         if model is not None and model.__name__ == "Upstream":
             return "write endpoints: before them"
+        if model is not None and model.__name__ == "Allow":
+            return "write rules: before them"
         if model is not None:
             return None
         return "write each as `name: …`, without a dash" if value else "write {}"

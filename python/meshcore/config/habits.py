@@ -181,6 +181,10 @@ _KEYS: Final[dict[str, dict[str, str]]] = {
             "ratelimiting rate limitreq quota throttle localratelimit",
             _called("in_flight"): "concurrency maxinflight inflight inflightreq bulkhead",
             _called("circuit_breaker"): "circuitbreaker breaker",
+            _called("allow"): "rbac acl authorization authz authorizationpolicy ipallowlist "
+            "ipwhitelist allowlist whitelist access",
+            "it is called allow here, and names what may pass; the rest is refused": "deny "
+            "denylist block blocklist blacklist ipdenylist",
             _called("python"): "layer plugin module class wasm lua",
         }
     ),
@@ -220,6 +224,32 @@ _KEYS: Final[dict[str, dict[str, str]]] = {
             _called("host"): "authority domain hostname servername",
         }
     ),
+    "Allow": _names(
+        {
+            _called("rules"): "policies policy allow from principals permissions",
+            "it is called shadow here, and is on or off": "dryrun shadowrules reportonly audit "
+            "mode enforce",
+            "write rules: [{name: …, …}], with this key in a rule": "identities networks methods "
+            "paths",
+        }
+    ),
+    "AllowRule": _names(
+        {
+            _called("identities"): "principals principal identity from source spiffe san subjects "
+            "authenticated users clients",
+            _called("networks"): "ip ips ipblocks remoteipblocks remoteip directremoteip sourceip "
+            "sourcerange cidr cidrs addresses network src",
+            _called("methods"): "method verbs",
+            "it is called paths here: paths: [{prefix: /v1}]": "path urlpath prefix exact regex "
+            "uri to permissions url",
+            _called("name"): "id key title",
+            "layers of a route are for that route's hosts": "host hosts authority domains",
+            "fields are what a client writes: a match of a route goes by them": "header headers",
+            "rules only let pass: what no rule names is refused": "action effect deny allow not "
+            "notmethods notpaths except",
+        }
+    ),
+    "Identities": _names({_called("spiffe"): "id ids spiffeid", _called("san"): "dns uri names"}),
     "Quota": _names(
         {
             "it is part of rate: 100/s": "per period interval window requests limit "
@@ -253,6 +283,7 @@ _SHAPES: Final = {
     "ListenerLayer": "write {}: {{…}}, with its keys",
     "Pool": "write {{idle: {}}}",
     "RetryBudget": "write {{percent: {}}}",
+    "Allow": "write {{rules: [{{name: …, …}}]}}",
     "Match": "write {{path: {{prefix: {}}}}}, or {{host: …}}",
     "FieldChanges": "write {{set: {{name: value}}}}, or add, or remove: [name]",
     "ClientAddress": "write {{trusted_hops: …}}, or {{trusted: [network, …]}}",
@@ -304,6 +335,8 @@ def shape(model: str, value: object) -> str | None:
     if model == "Retry":
         number = isinstance(value, int) and not isinstance(value, bool)
         return f"write {{retries: {value}}}" if number else "leave the key out, or write off"
+    if model == "PathMatch" and isinstance(value, str) and value.endswith(("/*", "/**")):
+        return f"write {{prefix: {value.rstrip('*').rstrip('/') or '/'}}}"
     if isinstance(value, bool):
         value = str(value).lower()
     written = _SHAPES.get(model)

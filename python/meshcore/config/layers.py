@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Final, Literal, Self, TypeVar
 
 from pydantic import Field, field_validator, model_serializer, model_validator
 
+from meshcore.config.allow import Allow
 from meshcore.config.failures import BreakerFailure
 from meshcore.config.fault import HintedError, shown
 from meshcore.config.fields import (
@@ -265,6 +266,9 @@ class ListenerLayer(Model):
     client_limit: ClientLimit | None = Field(None, description="A bucket for each client.")
     limit: Limit | None = Field(None, description="A bucket for all, or for each value of a key.")
     in_flight: InFlight | None = Field(None, description="A cap on requests under way.")
+    allow: Allow | None = Field(
+        None, description="Which requests pass, by identity, network, method and path."
+    )
     python: PythonLayer | None = Field(
         None, description="A layer in Python, as `module:Class` or with arguments."
     )

@@ -30,24 +30,8 @@ from meshcore.config.fields import (
     one_of,
 )
 from meshcore.config.layers import RouteLayer, distinct
+from meshcore.config.path_match import PathMatch
 from meshcore.config.paths import RoutePaths
-
-
-class PathMatch(Model):
-    """Exactly one of these."""
-
-    exact: Path | None = Field(None, description="This path.")
-    prefix: Path | None = Field(
-        None, description="This path and what is below it, by whole segments."
-    )
-    regex: Regex | None = Field(
-        None, max_length=8192, description="A regular expression over the whole path, linear time."
-    )
-
-    @model_validator(mode="after")
-    def _one(self) -> PathMatch:
-        one_of(self, "exact", "prefix", "regex")
-        return self
 
 
 class ValueMatch(OrText):

@@ -247,7 +247,7 @@ class Snapshot:
     files: Mapping[str, bytes]
     """Certificates, keys, authorities, the token: where they were read, and the SHA-256 of each."""
     delta: Mapping[str, Any]
-    """The core's part as plain data: `Delta` of ``rust/meshcore-core/src/snapshot.rs``."""
+    """The core's part as plain data: `Delta` of ``rust/meshcore-core/src/snapshot``."""
 
     def core_json(self) -> bytes:
         """`delta` as the core reads it. O(configuration)."""

@@ -23,7 +23,8 @@ from meshcore._core import RoutesCore
 from meshcore.config.core_route import matching
 from meshcore.config.explain import as_value_error
 from meshcore.config.fields import Model
-from meshcore.config.route import Match, PathMatch, Route
+from meshcore.config.path_match import PathMatch
+from meshcore.config.route import Match, Route
 from meshcore.library import part
 from meshcore.library.keywords import check_keywords
 

@@ -67,6 +67,9 @@ class Decision:
     decided_by: str | None
     """The part of the configuration that refused it, as far as it is one:
     ``routes[2].layers[0].limit``, ``upstreams.api.circuit_breaker``."""
+    rules: tuple[str, ...]
+    """What the `allow` layers have found so far, in their order: the name of the rule that matched,
+    or ``none``; behind ``shadow:`` if that layer refuses nothing."""
     retry_after: float | None
     """Seconds after which the client is told to come back."""
     headers: tuple[Field, ...]

@@ -24,7 +24,7 @@ from meshcore.testing.messages import CLIENT, asking, peer_of, response_data
 from meshcore.testing.parts import Parts, load
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from datetime import timedelta
     from pathlib import Path
 
@@ -101,18 +101,21 @@ class Mesh:
         body: bytes = b"",
         listener: str | None = None,
         client: str | None = CLIENT,
+        identity: str | Iterable[str] | None = None,
     ) -> Decision:
         """What is done with a request, which is charged for as in the proxy.
 
         One that is forwarded is in flight until `succeed` or `fail` say what came of it; else it is
         given back, as if its client had left, when the next is asked for or the clock goes on: see
         `holding`. With several listeners, ``listener`` says where it comes in, unless one alone
-        has, or has not, the TLS that its URL asks for. Raises `ValueError` for what is no request.
+        has, or has not, the TLS that its URL asks for. ``identity`` has the names of the client's
+        certificate as rules write them (``spiffe://…``, ``dns:…``), or one: as if it had been
+        verified, whoever the listener lets in. Raises `ValueError` for what is no request.
         """
         self._give_back()
         asked = asking(text, headers, body)
         name = self._parts.listener(listener, asked.scheme)
-        peer = peer_of(self._parts.engine, client)
+        peer = peer_of(self._parts.engine, client, identity)
         try:
             made = asked.read(*self._parts.doors[name])
         except CodecError as error:
@@ -228,6 +231,7 @@ class Mesh:
             reason=None if flight.tunnels else line.get("reason") or None,
             detail=detail,
             decided_by=by,
+            rules=tuple(ticket.allowed_by),
             retry_after=float(wait) if wait is not None and wait.isdecimal() else None,
             headers=client.headers,
             body=client.body,
@@ -273,6 +277,7 @@ def _malformed(answer: Answer) -> Decision:
         reason=answer.reason,
         detail=answer.detail,
         decided_by=None,
+        rules=(),
         retry_after=None,
         headers=tuple(told.headers()),
         body=body_of(told).data,

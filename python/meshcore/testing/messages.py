@@ -167,8 +167,11 @@ def _bytes(text: str) -> bytes:
     return text.encode("utf-8", "surrogateescape")
 
 
-def peer_of(engine: Engine, client: str | None) -> Peer:
-    """Who is at an address; ``None``: at a unix socket. Raises `ValueError` for what is none."""
+def peer_of(
+    engine: Engine, client: str | None, identity: str | Iterable[str] | None = None
+) -> Peer:
+    """Who is at an address; ``None``: at a unix socket. ``identity``: the names of its certificate,
+    or one; ``None`` without one. Raises `ValueError` for what is none."""
     if client is not None:
         if not isinstance(client, str):
             raise TypeError(f"client: expected the text of an address, got {shown(client)}")
@@ -176,7 +179,10 @@ def peer_of(engine: Engine, client: str | None) -> Peer:
             ipaddress.ip_address(client)
         except ValueError as error:
             raise ValueError(f"client: {error}") from None
-    return engine.peer(client)
+    if identity is None:
+        return engine.peer(client)
+    names = [identity] if isinstance(identity, str) else list(identity)
+    return engine.named_peer(client, names)
 
 
 def request(

@@ -189,6 +189,8 @@ reasons! {
     LoopDetected = "loop_detected", 508, 9, Proxy, Nobody, Never;
     /// For a host whose clients are verified by another rule than the connection's was.
     Misdirected = "misdirected", 421, 7, Client, Nobody, Never;
+    /// No rule of an `allow` layer lets it pass.
+    Forbidden = "forbidden", 403, 7, Proxy, Nobody, Never;
 }
 
 #[cfg(test)]

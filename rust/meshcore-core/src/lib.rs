@@ -4,7 +4,7 @@
 //!
 //! The base, which every room may import: [`time`] (nanoseconds as a type), [`calendar`] (dates as
 //! they are written), [`error`] (who is to blame, and what the client is told), [`sync`] (atomics, real or model-checked), [`segment`]
-//! (where every shared word lives), [`head`] (request and response heads), [`host_map`] (what there is for each host), [`path`] (one spelling
+//! (where every shared word lives), [`head`] (request and response heads), [`host_map`] (what there is for each host), [`identity`] (whose a certificate is), [`path`] (one spelling
 //! for each path), [`snapshot`] (the plain configuration that rooms are compiled from),
 //! [`deadlines`] (of many connections) and [`telemetry`] (counters, histograms).
 //!
@@ -27,6 +27,7 @@ pub mod error;
 pub mod exchange;
 pub mod head;
 pub mod host_map;
+pub mod identity;
 pub mod path;
 pub mod routing;
 pub mod segment;

@@ -19,11 +19,13 @@ impl Ticket {
         let head = &request.head;
         let (ticket, outcome) = (&self.ticket, self.ticket.outcome());
         let failed = outcome.filter(|o| !o.is_answered());
+        let rules: Vec<_> = ticket.allowed_by().collect();
         write(&AccessLine {
             unix_ms: unix_ms(),
             listener: ticket.listener(),
             client: &ticket.client().text(&peer.0),
             identity: ticket.client().identity(),
+            allow: &rules.join(","),
             method: head.slice(head.method),
             host: head.slice(head.host),
             path: head.slice(head.path),

@@ -8,6 +8,7 @@ use meshcore_core::codec::{Asked, parse_proxy_header};
 use meshcore_core::exchange::{
     self, BreakerOf, Compiled, Control, Handshakes, ListenerStats, Phase,
 };
+use meshcore_core::identity::Identity;
 use meshcore_core::segment::{self, SegmentConfig};
 use meshcore_core::telemetry::{AccessLine, Format};
 use meshcore_core::time::Nanos;
@@ -22,6 +23,7 @@ use crate::prepared::{Changes, Prepared};
 use crate::secure_transport::SecureTransport;
 use crate::segment::Segment;
 use crate::ticket::Ticket;
+use crate::tls::certified_by;
 
 /// Who is at the other end of a connection.
 #[pyclass(frozen, module = "meshcore._core")]
@@ -46,12 +48,12 @@ impl Peer {
 
     #[getter]
     fn names(&self) -> Vec<String> {
-        self.0.certificate().map_or_else(Vec::new, |certified| certified.names.clone())
+        self.0.certificate().map_or_else(Vec::new, |certified| certified.holder.names())
     }
 
     #[getter]
     fn subject(&self) -> Option<&str> {
-        self.0.certificate().map(|certified| &*certified.subject)
+        self.0.certificate().map(|certified| &*certified.holder.subject)
     }
 
     #[getter]
@@ -70,7 +72,7 @@ impl Peer {
 
     #[getter]
     fn fingerprint(&self) -> Option<&str> {
-        self.0.certificate().map(|certified| &*certified.fingerprint)
+        self.0.certificate().map(|certified| &*certified.holder.fingerprint)
     }
 }
 
@@ -241,6 +243,13 @@ impl Engine {
     #[pyo3(signature = (host, port=0))]
     fn peer(&self, host: Option<&str>, port: u16) -> Peer {
         Peer(exchange::Peer::new(ip_of(host), self.seed).at_port(port))
+    }
+
+    /// As if a certificate with these names had been verified.
+    fn named_peer(&self, host: Option<&str>, names: Vec<String>) -> PyResult<Peer> {
+        let holder = Identity::named(&names).map_err(PyValueError::new_err)?;
+        let peer = exchange::Peer::new(ip_of(host), self.seed);
+        Ok(Peer(peer.certified(certified_by(holder, None))))
     }
 
     fn announced(&self, data: &[u8]) -> PyResult<Option<(usize, Option<Peer>)>> {

@@ -281,6 +281,11 @@ impl Ticket {
     }
 
     #[getter]
+    fn allowed_by(&self) -> Vec<String> {
+        self.ticket.allowed_by().map(Cow::into_owned).collect()
+    }
+
+    #[getter]
     fn attempts(&self) -> u8 {
         self.ticket.attempts()
     }

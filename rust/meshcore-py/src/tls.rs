@@ -398,11 +398,5 @@ impl TlsClient {
 
 /// What a client's certificate says of it; `own`: by which URI we were known to it.
 pub(crate) fn certified_by(identity: tls::Identity, own: Option<&str>) -> Certified {
-    Certified {
-        identity: identity.name(),
-        names: identity.names(),
-        element: identity.forwarded(own),
-        subject: identity.subject,
-        fingerprint: identity.fingerprint,
-    }
+    Certified { identity: identity.name(), element: identity.forwarded(own), holder: identity }
 }

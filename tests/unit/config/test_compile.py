@@ -117,7 +117,7 @@ def test_defaults_are_those_of_the_core() -> None:
     )
     delta = compile(config).delta
     upstream = delta["upstreams"]["u"]
-    # `Breaker::default()` and `Ejection::default()` of snapshot.rs, spelt out.
+    # `Breaker::default()` and `Ejection::default()` of `snapshot`, spelt out.
     assert upstream["breaker"] == {
         "failures": 5,
         "failure_percent": 50,

@@ -198,9 +198,17 @@ def calls(what: Callable[[], object]) -> Counter[str]:
     return counts
 
 
-def test_a_plain_request_takes_few_calls(world_of: Callable[[str], World]) -> None:
-    """Each is some tens of nanoseconds of a request's few microseconds."""
-    world = world_of(ONE)
+RULE = "{name: web, networks: [0.0.0.0/0, '::/0', unix], methods: [GET], paths: [{prefix: /}]}"
+ALLOWED = ONE.replace(
+    "    timeout: 5s\n", f"    timeout: 5s\n    layers: [{{allow: {{rules: [{RULE}]}}}}]\n"
+)
+
+
+@pytest.mark.parametrize("text", [ONE, ALLOWED], ids=["bare", "allow"])
+def test_a_plain_request_takes_few_calls(world_of: Callable[[str], World], text: str) -> None:
+    """Each is some tens of nanoseconds of a request's few microseconds. A layer of the core takes
+    none."""
+    world = world_of(text)
     for _ in range(12):
         client = served(world)  # in doubt at first connections are looked into
 
@@ -211,5 +219,6 @@ def test_a_plain_request_takes_few_calls(world_of: Callable[[str], World]) -> No
     counts = calls(serve)
     assert client.written.endswith(b"hello")
     assert world.metric(AT_ONCE) == 13
+    assert world.metric("meshcore_allow_total") == (0 if text is ONE else 13)
     assert counts["python"] <= 14
     assert counts["core"] <= 4  # beside the clock and the timer, which are the world's

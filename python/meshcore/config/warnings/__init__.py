@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from meshcore.config.warnings.allow import rules_without_effect
 from meshcore.config.warnings.certificates import certificates
 from meshcore.config.warnings.forged import forged_fields
 from meshcore.config.warnings.paths import literal_wildcards, refused_paths
@@ -30,6 +31,7 @@ CHECKS: Final[tuple[Callable[[Config], Iterator[Fault]], ...]] = (
     unreachable_routes,
     literal_wildcards,
     refused_paths,
+    rules_without_effect,
     forged_fields,
     idle_times,
     certificates,

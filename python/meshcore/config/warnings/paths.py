@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from meshcore.config.fault import Fault
+from meshcore.config.warnings.allow import layers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from meshcore.config.listener import Listener
     from meshcore.config.model import Config
-    from meshcore.config.route import Route
+    from meshcore.config.path_match import PathMatch
 
 # `*` alone in a segment or at its end, `{id}`, and `:id` behind a slash. A star inside of a segment
 # and a colon behind a word (`/v1/things:batch`) are parts of real paths.
@@ -23,41 +25,57 @@ _KEPT: Final = {
 }
 
 
-def _texts(route: Route) -> Iterator[tuple[str, str]]:
-    """Its paths that are no expressions, by kind."""
-    path = route.match.path
+class _Text(NamedTuple):
+    """A path that is no expression."""
+
+    path: tuple[str | int, ...]
+    text: str
+    listeners: list[Listener]
+    """Whose requests it is compared with."""
+
+
+def _texts(config: Config) -> Iterator[_Text]:
+    """Those of routes, and of rules that let pass."""
+    for number, route in enumerate(config.routes):
+        if route.match.path is not None:
+            names = [x for x in route.listeners or config.listeners if x in config.listeners]
+            at = ("routes", number, "match", "path")
+            yield from _of(at, route.match.path, [config.listeners[name] for name in names])
+    for path, allow, listeners in layers(config):
+        for number, rule in enumerate(allow.rules):
+            for place, one in enumerate(rule.paths or ()):
+                yield from _of((*path, "rules", number, "paths", place), one, listeners)
+
+
+def _of(
+    path: tuple[str | int, ...], match: PathMatch, listeners: list[Listener]
+) -> Iterator[_Text]:
     for kind in ("exact", "prefix"):
-        text: str | None = getattr(path, kind) if path is not None else None
+        text: str | None = getattr(match, kind)
         if text:
-            yield kind, text
+            yield _Text((*path, kind), text, listeners)
 
 
 def literal_wildcards(config: Config) -> Iterator[Fault]:
     """Paths that match a star or a brace itself, where any segment was meant."""
-    for number, route in enumerate(config.routes):
-        for kind, text in _texts(route):
-            found = _WILDCARD.search(text)
-            if found is None:
-                continue
-            bare = text[: found.start()].rstrip("/") or "/"
-            at_end = found.end() == len(text)
-            hint = f"prefix: {bare} matches what is below it" if at_end else "regex has wildcards"
-            message = f"{found[0]} stands for itself in a path, not for any text"
-            yield Fault(("routes", number, "match", "path", kind), message, hint)
+    for path, text, _ in _texts(config):
+        found = _WILDCARD.search(text)
+        if found is None:
+            continue
+        bare = text[: found.start()].rstrip("/") or "/"
+        at_end = found.end() == len(text)
+        hint = f"prefix: {bare} matches what is below it" if at_end else "regex has wildcards"
+        message = f"{found[0]} stands for itself in a path, not for any text"
+        yield Fault(path, message, hint)
 
 
 def refused_paths(config: Config) -> Iterator[Fault]:
-    """Paths with something in them that each of the route's listeners refuses."""
-    keepers = {
-        key: {name for name, x in config.listeners.items() if getattr(x.paths, key) == "keep"}
-        for key in _KEPT
-    }
-    for number, route in enumerate(config.routes):
-        for kind, text in _texts(route):
-            for key, written in _KEPT.items():
-                found = written.search(text)
-                if found is None or keepers[key].intersection(route.listeners or keepers[key]):
-                    continue
-                message = f"never matches: its listeners refuse {found[0]} in paths"
-                hint = f"a listener's paths: {{{key}: keep}} lets it pass"
-                yield Fault(("routes", number, "match", "path", kind), message, hint)
+    """Paths with something in them that each of their listeners refuses."""
+    for path, text, listeners in _texts(config):
+        for key, written in _KEPT.items():
+            found = written.search(text)
+            if found is None or any(getattr(x.paths, key) == "keep" for x in listeners):
+                continue
+            message = f"never matches: its listeners refuse {found[0]} in paths"
+            hint = f"a listener's paths: {{{key}: keep}} lets it pass"
+            yield Fault(path, message, hint)

@@ -2,6 +2,7 @@
 
 use super::client_address::Client;
 use crate::head::RequestHead;
+use crate::identity::Identity;
 use crate::snapshot::ForwardedCert;
 
 const FORWARDED: &[u8] = b"x-forwarded-client-cert";
@@ -11,12 +12,8 @@ const FORWARDED: &[u8] = b"x-forwarded-client-cert";
 pub struct Certified {
     /// What the client is called.
     pub identity: String,
-    /// All of its names, as rules write them.
-    pub names: Vec<String>,
-    /// The subject.
-    pub subject: String,
-    /// SHA-256 of the certificate, in hex.
-    pub fingerprint: String,
+    /// All that it says of its holder.
+    pub holder: Identity,
     /// The same as an element of `x-forwarded-client-cert`.
     pub element: String,
 }

@@ -18,8 +18,10 @@ use crate::snapshot::{self, ClientHeader};
 /// The client of one request: the same for limits, shares, log and layers.
 #[derive(Clone, Debug)]
 pub struct Client {
-    /// Its address, where it is not the peer's.
-    pub(super) behind: Option<IpAddr>,
+    /// Its address; none of whoever connects to a unix socket.
+    pub(super) ip: Option<IpAddr>,
+    /// Whether that is not the peer's: a trusted proxy vouched for it.
+    is_behind: bool,
     /// Its limiter key.
     pub(super) key: u64,
     /// Whether the peer may say what only proxies may say.
@@ -39,7 +41,20 @@ impl Client {
     pub fn of(peer: &Peer) -> Self {
         let certified = peer.certificate().cloned();
         let (binding, misdirected) = (None, false);
-        Self { behind: None, key: peer.key(), trusted: false, certified, binding, misdirected }
+        Self {
+            ip: peer.ip(),
+            is_behind: false,
+            key: peer.key(),
+            trusted: false,
+            certified,
+            binding,
+            misdirected,
+        }
+    }
+
+    /// Its address, where it is not the peer's.
+    pub(super) fn behind(&self) -> Option<IpAddr> {
+        self.ip.filter(|_| self.is_behind)
     }
 
     /// What its certificate calls it; empty without one.
@@ -51,7 +66,7 @@ impl Client {
     /// Its address: that of `peer`, or the one that a trusted proxy vouched for.
     #[must_use]
     pub fn text<'a>(&self, peer: &'a Peer) -> Cow<'a, str> {
-        self.behind.map_or(Cow::Borrowed(peer.text()), |ip| ip.to_string().into())
+        self.behind().map_or(Cow::Borrowed(peer.text()), |ip| ip.to_string().into())
     }
 }
 
@@ -99,7 +114,8 @@ impl Trust {
         let key = behind.map_or(peer.key(), |ip| key_of(Some(ip), seed));
         let (certified, binding) = (peer.certificate().cloned(), peer.binding(head.binds));
         let misdirected = peer.is_misdirected(head.slice(head.host));
-        Client { behind, key, trusted: believed, certified, binding, misdirected }
+        let (ip, is_behind) = (behind.or(peer.ip()), behind.is_some());
+        Client { ip, is_behind, key, trusted: believed, certified, binding, misdirected }
     }
 
     /// The client that a believed peer names, if it names one.

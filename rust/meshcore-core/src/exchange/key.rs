@@ -59,6 +59,8 @@ pub(super) enum LayerKey<'a> {
     InFlight,
     /// The route's breaker, of which there is one.
     CircuitBreaker,
+    /// Every `allow` of the stack.
+    Allow,
 }
 
 /// A part of a name: a slash and the sign that stands for one are written otherwise.
@@ -97,6 +99,7 @@ impl Display for LayerKey<'_> {
             Self::LimitBy(LimitKey::Header(key)) => write!(f, "limit/header/{}", Part(&key.name)),
             Self::InFlight => f.write_str("in_flight"),
             Self::CircuitBreaker => f.write_str("circuit_breaker"),
+            Self::Allow => f.write_str("allow"),
         }
     }
 }
@@ -189,6 +192,8 @@ mod tests {
                 LayerKey::ClientLimit,
                 LayerKey::Limit,
                 LayerKey::InFlight,
+                LayerKey::CircuitBreaker,
+                LayerKey::Allow,
                 LayerKey::LimitBy(&LimitKey::Client),
                 LayerKey::LimitBy(&LimitKey::Host),
                 LayerKey::LimitBy(&LimitKey::Identity),

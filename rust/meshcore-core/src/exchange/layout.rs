@@ -1,6 +1,7 @@
 //! What the words of each kind of block mean, as numbers: programs that agree may share them.
 
 use super::handshakes::Handshakes;
+use super::layer::Allow;
 use super::stats::{ListenerStats, RouteStats};
 use crate::admission::{Breaker, InFlight, RetryBudget, TokenBucket};
 use crate::balance::{EndpointState, Picker};
@@ -51,4 +52,5 @@ pub const LAYOUT: u64 = layout_hash(&[
     ListenerStats::GAUGES as u64,
     Histogram::WORDS as u64,
     Handshakes::WORDS as u64,
+    Allow::WORDS as u64,
 ]);

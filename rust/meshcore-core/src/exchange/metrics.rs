@@ -37,6 +37,7 @@ pub fn render(compiled: &Compiled, format: Format, now: Nanos) -> String {
     let text = of_routes(text, &routes);
     let text = of_upstreams(text, &upstreams);
     let text = of_endpoints(text, &upstreams, now);
+    let text = of_rules(text, &listeners, &routes);
     of_breakers(text, &upstreams, &routes, now).finish()
 }
 
@@ -215,6 +216,28 @@ fn of_breakers(
         .chain(of_routes)
         .map(|(upstream, route, b)| ([("upstream", upstream), ("route", route)], level(b, now)));
     text.gauge("meshcore_breaker_state", "0 closed, 1 half open, 2 open.", samples)
+}
+
+fn of_rules(text: Exposition, listeners: &[&Listener], routes: &[&RouteStack]) -> Exposition {
+    let of_listeners = listeners.iter().map(|l| ((l.name.as_str(), ""), &l.ops));
+    let of_routes = routes.iter().map(|r| (("", &*r.name), &r.ops));
+    let mut samples: Vec<_> = of_listeners
+        .chain(of_routes)
+        .flat_map(|(of, ops)| ops.iter().filter_map(move |op| Some((of, op.allow()?))))
+        .flat_map(|((listener, route), allow)| {
+            let labels =
+                move |outcome| [("listener", listener), ("route", route), ("outcome", outcome)];
+            allow.counts().map(move |(outcome, n)| (labels(outcome), n))
+        })
+        .collect();
+    // Those of one stack count together.
+    samples.sort_by_key(|(labels, _)| *labels);
+    samples.dedup_by_key(|(labels, _)| *labels);
+    text.counter(
+        "meshcore_allow_total",
+        "Requests that allow layers have judged, by outcome.",
+        samples,
+    )
 }
 
 fn level(breaker: &Breaker, now: Nanos) -> u64 {

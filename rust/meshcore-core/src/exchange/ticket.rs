@@ -13,7 +13,7 @@ use super::body::BodyAccount;
 use super::client_address::Client;
 use super::compiled::{Compiled, Reservation};
 use super::deadline::Awaited;
-use super::layer::{Op, Place};
+use super::layer::{Judged, Op, Place};
 use super::outcome::{Outcome, Phase};
 use super::peer::Peer;
 use super::stack::{RouteStack, Target};
@@ -122,6 +122,7 @@ pub struct RequestTicket {
     pub(super) stage: Stage,
     pub(super) cursor: u16,
     pub(super) charges: SmallVec<[Charged; 2]>,
+    pub(super) judged: SmallVec<[Judged; 2]>,
     /// Caps that the request is in.
     pub(super) entered: SmallVec<[Place; 2]>,
     pub(super) in_upstream: bool,
@@ -194,6 +195,7 @@ impl RequestTicket {
             stage: Stage::Listener,
             cursor: 0,
             charges: SmallVec::new(),
+            judged: SmallVec::new(),
             entered: SmallVec::new(),
             in_upstream: false,
             client: 0,
@@ -258,7 +260,7 @@ impl RequestTicket {
     /// As whose connection an endpoint is told of it; `local` is the address that `peer` reached.
     #[must_use]
     pub fn ends(&self, peer: &Peer, local: Option<SocketAddr>) -> Option<Ends> {
-        peer.ends(self.from.behind, local)
+        peer.ends(self.from.behind(), local)
     }
 
     /// Whether its client's credentials authenticate connections: it shares none then.
@@ -438,7 +440,7 @@ impl RequestTicket {
         }
     }
 
-    fn op(&self, place: Place) -> Option<&Op> {
+    pub(super) fn op(&self, place: Place) -> Option<&Op> {
         let ops = match (&self.route, place.of_route) {
             (Some(route), true) => &route.ops,
             _ => &self.compiled.listener(self.listener)?.ops,

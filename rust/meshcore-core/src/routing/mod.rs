@@ -40,6 +40,7 @@ mod query;
 pub mod rewrite;
 mod route;
 mod route_map;
+mod sets;
 mod table;
 
 pub use error::{HOST_REGEX_LIMIT, REGEX_LIMIT, RouteError, RouteProblem};
@@ -48,6 +49,7 @@ pub use paths::check_path;
 pub use predicates::check_regex;
 pub use route::{CompiledRoute, Matched};
 pub use route_map::{Change, RouteMap, Stored};
+pub use sets::{MethodSet, PathSet};
 pub use table::{Found, RequestView, RouteTable};
 
 /// The hash of every index of this room.

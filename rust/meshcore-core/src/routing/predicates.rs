@@ -2,18 +2,18 @@
 
 use memchr::memmem::Finder;
 use regex::bytes::{Regex, RegexBuilder};
-use smallvec::SmallVec;
 
 use super::RequestView;
 use super::error::{REGEX_LIMIT, RouteProblem};
 use super::query;
+use super::sets::MethodSet;
 use crate::snapshot::{FieldMatch, Route, ValueMatch};
 
 /// The compiled predicates of one route; all must hold.
 #[derive(Debug)]
 pub(super) struct Predicates {
     /// Any when empty.
-    methods: SmallVec<[Box<[u8]>; 2]>,
+    methods: MethodSet,
     headers: Box<[FieldTest]>,
     query: Box<[FieldTest]>,
 }
@@ -37,14 +37,6 @@ enum ValueTest {
 
 impl Predicates {
     pub(super) fn compile(route: &Route) -> Result<Self, RouteProblem> {
-        let methods = route.methods.iter().map(|method| {
-            let bytes = method.as_bytes();
-            if is_token(bytes) {
-                Ok(bytes.into())
-            } else {
-                Err(RouteProblem::Method(method.clone()))
-            }
-        });
         let headers = route.headers.iter().map(|field| {
             if is_token(field.name.as_bytes()) {
                 FieldTest::compile(field, field.name.to_ascii_lowercase())
@@ -54,7 +46,7 @@ impl Predicates {
         });
         let query = route.query.iter().map(|field| FieldTest::compile(field, field.name.clone()));
         Ok(Self {
-            methods: methods.collect::<Result<_, _>>()?,
+            methods: MethodSet::compile(&route.methods)?,
             headers: headers.collect::<Result<_, _>>()?,
             query: query.collect::<Result<_, _>>()?,
         })
@@ -76,7 +68,7 @@ impl Predicates {
     /// Whether all hold. O(fields + query bytes) for each predicate.
     #[inline]
     pub(super) fn hold(&self, request: &RequestView<'_>) -> bool {
-        (self.methods.is_empty() || self.methods.iter().any(|m| **m == *request.method))
+        (self.methods.is_empty() || self.methods.has(request.method))
             && self.headers.iter().all(|t| t.test.any(request.headers.get_all(&t.name)))
             && self.query.iter().all(|t| {
                 t.test.any(request.query.iter().flat_map(|query| query::values(query, &t.name)))
@@ -147,7 +139,7 @@ fn build(pattern: &str) -> Result<Regex, RouteProblem> {
 }
 
 /// RFC 9110 §5.6.2.
-fn is_token(text: &[u8]) -> bool {
+pub(super) fn is_token(text: &[u8]) -> bool {
     !text.is_empty()
         && text.iter().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(b))
 }

@@ -15,6 +15,8 @@ pub struct AccessLine<'a> {
     pub client: &'a str,
     /// What its certificate calls it.
     pub identity: &'a str,
+    /// What `allow` layers found of it.
+    pub allow: &'a str,
     /// The method.
     pub method: &'a [u8],
     /// The host that was asked for.
@@ -61,10 +63,13 @@ mod most {
     pub(super) const NAME: usize = 255;
     /// Of the path, and of the query: an eighth of a target that is let in by default.
     pub(super) const TARGET: usize = 1024;
-    /// Of a detail, and of a request id, which has 128 at most unless a layer sets it.
     pub(super) const DETAIL: usize = 192;
+    /// The most that a request id has, unless a layer sets it.
+    pub(super) const REQUEST_ID: usize = 128;
     /// Of what a certificate calls its holder.
     pub(super) const IDENTITY: usize = 128;
+    /// Of names of rules.
+    pub(super) const RULES: usize = 64;
     /// Of what is ours.
     pub(super) const WORD: usize = 64;
 }
@@ -122,9 +127,12 @@ impl AccessLine<'_> {
         line.number("attempts", u64::from(self.attempts));
         line.put(b",\"duration_ms\":");
         write_ms(&mut line.out, self.took_ns);
-        line.text("request_id", self.request_id, most::DETAIL);
+        line.text("request_id", self.request_id, most::REQUEST_ID);
         if !self.identity.is_empty() {
             line.text("identity", self.identity.as_bytes(), most::IDENTITY);
+        }
+        if !self.allow.is_empty() {
+            line.text("allow", self.allow.as_bytes(), most::RULES);
         }
         if let Some(bytes) = self.head_bytes {
             line.number("head_bytes", bytes as u64);
@@ -173,7 +181,7 @@ impl AccessLine<'_> {
         line.put(b" ");
         write_ms(&mut line.out, self.took_ns);
         line.put(b"ms \"");
-        line.escape("request_id", self.request_id, most::DETAIL);
+        line.escape("request_id", self.request_id, most::REQUEST_ID);
         line.put(b"\" \"");
         line.escape("detail", self.detail.as_bytes(), most::DETAIL);
         line.put(b"\"");
@@ -181,6 +189,10 @@ impl AccessLine<'_> {
             line.put(b" identity=\"");
             line.escape("identity", self.identity.as_bytes(), most::IDENTITY);
             line.put(b"\"");
+        }
+        if !self.allow.is_empty() {
+            line.put(b" allow=");
+            line.escape("allow", self.allow.as_bytes(), most::RULES);
         }
         if let Some(bytes) = self.head_bytes {
             line.put(format!(" head_bytes={bytes}").as_bytes());
@@ -333,6 +345,7 @@ mod tests {
         listener: "edge",
         client: "192.0.2.1",
         identity: "",
+        allow: "",
         method: b"GET",
         host: b"a.test",
         path: b"/x",
@@ -412,6 +425,16 @@ mod tests {
     }
 
     #[test]
+    fn the_rules_that_let_it_pass_are_named() {
+        let line = AccessLine { allow: "web,shadow:none", head_bytes: Some(7), ..LINE };
+        let text = line.to_text(false);
+        assert!(text.ends_with("\"\" allow=web,shadow:none head_bytes=7\n"), "{text}");
+        let value: serde_json::Value = serde_json::from_str(&line.to_text(true)).unwrap();
+        assert_eq!(value["allow"], "web,shadow:none");
+        assert!(!LINE.to_text(true).contains("allow"));
+    }
+
+    #[test]
     fn a_line_fits_into_a_pipes_buffer_whatever_anybody_sends() {
         let letters = "x".repeat(70_000);
         let name = "n".repeat(255);
@@ -433,13 +456,14 @@ mod tests {
                     took_ns: u64::MAX / 2,
                     request_id: long,
                     identity: &letters,
+                    allow: &letters,
                     head_bytes: Some(usize::MAX),
                     ..LINE
                 };
                 let json = line.to_text(true);
                 assert!(json.len() <= 4096, "{}", json.len());
                 let value: serde_json::Value = serde_json::from_str(&json).unwrap();
-                let cut = ["method", "host", "target", "detail", "request_id", "identity"];
+                let cut = ["method", "host", "target", "detail", "request_id", "identity", "allow"];
                 assert_eq!(value["cut"], serde_json::json!(cut));
                 for name in cut {
                     assert!(value[name].as_str().unwrap().ends_with('…'), "{name}");
@@ -448,9 +472,10 @@ mod tests {
                 let text = line.to_text(false);
                 assert!(text.len() <= 4096, "{}", text.len());
                 assert!(text.contains("…\" identity=\"xxx"), "{text}");
-                assert!(text.contains("…\" head_bytes=18446744073709551615 cut="), "{text}");
+                assert!(text.contains("…\" allow=xxx"), "{text}");
+                assert!(text.contains("… head_bytes=18446744073709551615 cut="), "{text}");
                 assert!(
-                    text.ends_with(" cut=method,host,target,request_id,detail,identity\n"),
+                    text.ends_with(" cut=method,host,target,request_id,detail,identity,allow\n"),
                     "{text}"
                 );
             }

@@ -4,7 +4,7 @@
 //!
 //! A [`ServerContext`] or a [`ClientContext`] is compiled from a configuration and shared by all of
 //! its connections: `certificates` reads chains and keys and chooses one for a client, `trust` says
-//! whom to believe (`roots`) and who comes in (`rules`, by the names of an `identity`), `verify` is
+//! whom to believe (`roots`) and who comes in (by the [`Rules`] of names), `identity` reads the names, `verify` is
 //! how rustls asks, `tickets` seals what a client may resume, `standing` says how one that is in
 //! stands by rules that came after it. Each gives a [`Session`] for a connection, which drives rustls
 //! (its unbuffered API) and holds nothing of its own while it is idle; what went wrong is a
@@ -25,29 +25,25 @@ mod identity;
 mod key_log;
 mod records;
 mod roots;
-mod rules;
 mod server;
 mod session;
-mod spiffe;
 mod standing;
 mod staple;
 mod tickets;
 mod trust;
 mod verify;
 
+pub use crate::identity::{Identity, Rules, is_domain};
 pub use certificates::Pair;
 pub use client::{ClientContext, ClientSpec, is_name};
 pub use clock::Clock;
 pub use context_error::ContextError;
 pub use facts::{Facts, is_for_host};
 pub use failure::Failure;
-pub use identity::Identity;
 pub use key_log::{KeyLog, key_log_line};
 pub use roots::{Roots, check_lists};
-pub use rules::Rules;
 pub use server::{ClientAuth, ServerContext, ServerSpec};
 pub use session::{Agreed, Opened, Session, Version};
-pub use spiffe::is_domain;
 pub use standing::{InForce, Standing};
 pub use staple::Staple;
 pub use tickets::{TicketKeys, TicketRing};

@@ -4,12 +4,14 @@
 //! written; what a layer charged or entered is noted in the ticket by its [`Place`], and released
 //! from there.
 
+mod allow;
 mod circuit_breaker;
 mod client_limit;
 mod in_flight;
 mod limit;
 mod limiter;
 
+pub(super) use allow::{Allow, Judged};
 pub use circuit_breaker::Guard;
 pub(super) use circuit_breaker::OF_ROUTE;
 pub(super) use limiter::{Inherited, Limiters};
@@ -39,6 +41,8 @@ pub(super) enum Op {
     Limit(Limit),
     /// A cap on requests in flight.
     InFlight(Arc<Cap>),
+    /// What may pass.
+    Allow(Arc<Allow>),
     /// The breaker of a route at its upstream.
     CircuitBreaker(Arc<Guard>),
     /// A Python layer: pause, and say which.
@@ -66,6 +70,7 @@ impl Op {
             Self::ClientLimit(limit) => limit.admit(walk, ticket, place),
             Self::Limit(limit) => limit.admit(walk, ticket, place),
             Self::InFlight(cap) => in_flight::admit(cap, walk, ticket, place),
+            Self::Allow(allow) => allow.admit(walk, ticket, place),
             Self::CircuitBreaker(guard) => circuit_breaker::look(guard, walk, ticket),
             Self::Python(layer) => Some(Verdict::Pause(**layer)),
         }
@@ -102,6 +107,14 @@ impl Op {
     pub(super) fn key(&self) -> Option<&[u8]> {
         match self {
             Self::Limit(limit) => limit.key(),
+            _ => None,
+        }
+    }
+
+    /// Its rules, if it is an `allow`.
+    pub(super) fn allow(&self) -> Option<&Allow> {
+        match self {
+            Self::Allow(allow) => Some(allow),
             _ => None,
         }
     }
@@ -187,6 +200,7 @@ impl Maker<'_, '_> {
                 Op::InFlight(in_flight::compile(self, key, *max)?)
             }
             (Layer::CircuitBreaker(rules), _) => Op::CircuitBreaker(self.route_breaker(rules)?),
+            (Layer::Allow { rules, shadow }, _) => Op::Allow(Allow::compile(self, rules, *shadow)?),
             (Layer::Python { name }, _) => Op::Python(self.python_layer(name)),
             (_, None) => return Err("a layer without a key".to_owned()),
         })
@@ -227,7 +241,7 @@ fn identity(layer: &Layer) -> Option<LayerKey<'_>> {
         Layer::Limit { name, key: None, .. } => (name, LayerKey::Limit),
         Layer::InFlight { name, .. } => (name, LayerKey::InFlight),
         Layer::CircuitBreaker(_) => return Some(LayerKey::CircuitBreaker),
-        Layer::Python { .. } => return None,
+        Layer::Allow { .. } | Layer::Python { .. } => return None,
     };
     Some(name.as_deref().map_or(otherwise, LayerKey::Named))
 }

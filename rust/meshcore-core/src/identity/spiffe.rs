@@ -5,12 +5,16 @@ const MOST_BYTES: usize = 2_048;
 const MOST_DOMAIN_BYTES: usize = 255;
 
 /// Whether a URI says that it is one, by whatever spelling.
-pub(super) fn is_claimed(uri: &str) -> bool {
+#[must_use]
+pub fn is_claimed(uri: &str) -> bool {
     uri.get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case("spiffe:"))
 }
 
 /// Whether a URI is the ID of a workload: a domain, and a path in normal form.
-pub(super) fn check(uri: &str) -> Result<(), &'static str> {
+///
+/// # Errors
+/// What is wrong with it.
+pub fn check(uri: &str) -> Result<(), &'static str> {
     let bad = "its SPIFFE ID is none (SPIFFE-ID §2)";
     let rest = uri.strip_prefix(SCHEME).filter(|_| uri.len() <= MOST_BYTES).ok_or(bad)?;
     let (domain, path) = rest.split_once('/').ok_or("its SPIFFE ID has no path")?;

@@ -2,8 +2,9 @@
 
 use std::net::IpAddr;
 
-use super::Identity;
-use super::spiffe;
+use rustls_pki_types::DnsName;
+
+use super::{Identity, spiffe};
 
 /// One name, or many of a form.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -171,7 +172,7 @@ fn segments(text: &str) -> Result<Vec<String>, &'static str> {
 
 fn dns_rule(name: &str) -> Option<Rule> {
     let bare = name.strip_prefix("*.").unwrap_or(name);
-    rustls::pki_types::DnsName::try_from(bare).ok()?;
+    DnsName::try_from(bare).ok()?;
     Some(Rule::Dns(name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase()))
 }
 

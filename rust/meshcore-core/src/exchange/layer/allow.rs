@@ -1,0 +1,195 @@
+//! `allow`: lets pass what one of its rules names, and refuses the rest.
+//!
+//! A rule goes by what is known of the connection and by the path that routes were found by; never by
+//! a field of the request, which its sender writes. Whatever is given of a rule must hold, so one of
+//! which nothing is given would let everything pass: it is refused, and so is an empty list.
+
+use std::borrow::Cow;
+use std::fmt::Display;
+use std::sync::Arc;
+
+use super::{Maker, Place};
+use crate::error::Reason;
+use crate::exchange::answer::Answer;
+use crate::exchange::client_address::Client;
+use crate::exchange::key::{Key, LayerKey};
+use crate::exchange::networks::Networks;
+use crate::exchange::ticket::{RequestTicket, Verdict};
+use crate::exchange::walk::Walk;
+use crate::head::RequestHead;
+use crate::identity;
+use crate::routing::{MethodSet, PathSet};
+use crate::segment::Kind;
+use crate::snapshot::{AllowRule, Whose};
+use crate::telemetry::Counters;
+
+/// What the log calls the rule where none has matched.
+const NONE: &str = "none";
+/// In front of what a layer would have done that refuses nothing.
+const SHADOW: &str = "shadow:";
+
+/// A compiled `allow`.
+#[derive(Debug)]
+pub(in crate::exchange) struct Allow {
+    rules: Box<[Rule]>,
+    shadow: bool,
+    counts: Counters,
+}
+
+/// All that is given must hold.
+#[derive(Debug)]
+struct Rule {
+    name: Box<str>,
+    methods: Option<MethodSet>,
+    networks: Option<Networks>,
+    paths: Option<PathSet>,
+    holder: Option<Holder>,
+}
+
+/// Whose certificate.
+#[derive(Debug)]
+enum Holder {
+    Any,
+    Named(identity::Rules),
+}
+
+/// What a layer found of a request: the first rule that matched.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::exchange) struct Judged {
+    place: Place,
+    rule: Option<u16>,
+}
+
+/// What is counted, in the order of its words; in shadow mode two places further on.
+const OUTCOMES: [&str; Allow::WORDS] = ["allowed", "denied", "shadow_allowed", "shadow_denied"];
+
+impl Allow {
+    /// Words of its counts, which all such layers of a stack share.
+    pub(in crate::exchange) const WORDS: usize = 4;
+
+    pub(super) fn compile(
+        maker: &Maker<'_, '_>,
+        rules: &[AllowRule],
+        shadow: bool,
+    ) -> Result<Arc<Self>, String> {
+        let compiled = rules.iter().map(|rule| {
+            let named = |why| format!("allow rule {}: {why}", rule.name);
+            Rule::compile(rule).map_err(named)
+        });
+        let rules: Box<[Rule]> = compiled.collect::<Result<_, _>>()?;
+        if u16::try_from(rules.len()).is_err() {
+            return Err(format!("allow: more than {} rules", u16::MAX));
+        }
+        let key = Key::Layer(maker.stack, LayerKey::Allow);
+        let block = maker.control.block(Kind::Counters, key, Self::WORDS)?;
+        let counts = Counters::new(block, maker.control.worker_slot);
+        Ok(Arc::new(Self { rules, shadow, counts }))
+    }
+
+    /// Lets a request pass of which a rule holds. O(rules), and of those by identity O(names).
+    pub(super) fn admit(
+        &self,
+        walk: &Walk<'_>,
+        ticket: &mut RequestTicket,
+        place: Place,
+    ) -> Option<Verdict> {
+        let rule = self.rules.iter().position(|rule| rule.holds(walk.head, &ticket.from));
+        ticket.judged.push(Judged { place, rule: rule.map(|rule| rule as u16) });
+        self.counts.inc(self.outcome(rule.is_none()));
+        if rule.is_some() || self.shadow {
+            return None;
+        }
+        let detail = if place.of_route { "allow of the route" } else { "allow of the listener" };
+        Some(Verdict::Answer(Answer { detail, ..Reason::Forbidden.into() }))
+    }
+
+    fn outcome(&self, denied: bool) -> usize {
+        usize::from(self.shadow) * 2 + usize::from(denied)
+    }
+
+    /// What such layers of this one's kind have found in its stack, by outcome.
+    pub(in crate::exchange) fn counts(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        [false, true].into_iter().map(|denied| {
+            let outcome = self.outcome(denied);
+            (OUTCOMES[outcome], self.counts.get(outcome))
+        })
+    }
+
+    fn told(&self, rule: Option<u16>) -> Cow<'_, str> {
+        let name = rule.and_then(|at| self.rules.get(usize::from(at))).map_or(NONE, |r| &r.name);
+        if self.shadow { format!("{SHADOW}{name}").into() } else { name.into() }
+    }
+}
+
+impl Rule {
+    fn compile(rule: &AllowRule) -> Result<Self, String> {
+        let AllowRule { name, identities, networks, methods, paths } = rule;
+        if name == NONE || name.starts_with(SHADOW) {
+            return Err("this name means something else in the log".to_owned());
+        }
+        let empty = [
+            matches!(identities, Some(Whose::Names(names)) if names.is_empty()),
+            networks.as_ref().is_some_and(Vec::is_empty),
+            methods.as_ref().is_some_and(Vec::is_empty),
+            paths.as_ref().is_some_and(Vec::is_empty),
+        ];
+        if empty.contains(&true) {
+            return Err("an empty list".to_owned());
+        }
+        if identities.is_none() && networks.is_none() && methods.is_none() && paths.is_none() {
+            return Err("it says nothing of what may pass".to_owned());
+        }
+        Ok(Self {
+            name: name.as_str().into(),
+            methods: given(methods.as_deref(), MethodSet::compile)?,
+            networks: given(networks.as_deref(), Networks::new)?,
+            paths: given(paths.as_deref(), PathSet::compile)?,
+            holder: given(identities.as_ref(), Holder::compile)?,
+        })
+    }
+
+    /// What costs least is asked first.
+    fn holds(&self, head: &RequestHead, from: &Client) -> bool {
+        self.methods.as_ref().is_none_or(|methods| methods.has(head.slice(head.method)))
+            && self.networks.as_ref().is_none_or(|networks| networks.has(from.ip))
+            && self.paths.as_ref().is_none_or(|paths| paths.has(head.slice(head.path)))
+            && self.holder.as_ref().is_none_or(|holder| holder.is(from))
+    }
+}
+
+fn given<T: ?Sized, S, E: Display>(
+    given: Option<&T>,
+    compile: impl Fn(&T) -> Result<S, E>,
+) -> Result<Option<S>, String> {
+    given.map(compile).transpose().map_err(|why| why.to_string())
+}
+
+impl Holder {
+    fn compile(whose: &Whose) -> Result<Self, String> {
+        Ok(match whose {
+            Whose::Any => Self::Any,
+            Whose::Names(names) => Self::Named(identity::Rules::parse(names)?),
+        })
+    }
+
+    /// Whether somebody vouches for such a certificate of whoever is connected to us.
+    fn is(&self, from: &Client) -> bool {
+        from.certified.as_ref().is_some_and(|certified| match self {
+            Self::Any => true,
+            // What a client's certificate says with `*` stands for nobody else.
+            Self::Named(rules) => rules.admit(&certified.holder, false),
+        })
+    }
+}
+
+impl RequestTicket {
+    /// What each `allow` layer has found so far, in their order: the name of the rule that matched, or
+    /// `none`; behind `shadow:` if that refuses nothing.
+    pub fn allowed_by(&self) -> impl Iterator<Item = Cow<'_, str>> {
+        self.judged.iter().filter_map(|judged| Some(self.allow(*judged)?.told(judged.rule)))
+    }
+
+    fn allow(&self, judged: Judged) -> Option<&Allow> {
+        self.op(judged.place)?.allow()
+    }
+}

@@ -1030,8 +1030,8 @@ class Peer:
         """Whether it would come in now, by the rules of its listener. O(1); O(verifying) once after
         its rule has changed."""
 
-    def verify_again(self) -> bool:
-        """The same by a whole verification, as of now. O(verifying)."""
+    def verify_again(self, unix_s: int) -> bool:
+        """The same by a whole verification at this time, in seconds since 1970. O(verifying)."""
 
     @property
     def subject(self) -> str | None:

@@ -159,7 +159,7 @@ class Handshake(asyncio.BaseProtocol):
         if secure.is_certified:
             listener.certified.add(connection, secure)
         if not connection.peer.is_admitted:  # other rules came within its handshake
-            connection.drain(now_ns())
+            connection.dismiss(now_ns())
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The handshake failed, or the client left."""

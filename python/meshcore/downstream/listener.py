@@ -169,7 +169,7 @@ class Listener:
         self.certified.judge_again([x for x in made if x.peer.is_judged])
         for plain in [x for x in made if not x.peer.is_judged]:
             plain.peer = rules.plain_peer(plain.peer)
-            plain.drain(now)
+            plain.dismiss(now)
         for silent in [x for x in self._connections if isinstance(x, Detection)]:
             silent.abort()
 

@@ -74,6 +74,7 @@ __all__ = [
     "TicketRing",
     "TlsClient",
     "TlsFacts",
+    "TlsList",
     "TlsServer",
     "TlsTrust",
     "Verdict",
@@ -108,7 +109,7 @@ __all__ = [
     "tell_all",
     "tls_facts",
     "tls_is_for_host",
-    "tls_lists_ends",
+    "tls_lists",
     "tls_lists_fault",
     "tls_pair_fault",
     "tls_roots_fault",
@@ -1550,9 +1551,32 @@ def check_tls_name(text: str) -> None:
     """Raise `ValueError` for what is no name, or form of names, of certificates: ``dns:…``,
     ``uri:…``, ``ip:…``, ``email:…`` or ``spiffe://…``."""
 
-def tls_lists_ends(crl_pem: bytes) -> list[int | None]:
-    """When each list of revoked certificates is due to be followed by another, in seconds since
-    1970; ``None``: it does not say. Raises `ConfigError`."""
+@final
+class TlsList:
+    """What a list of revoked certificates says of itself."""
+
+    @property
+    def issuer(self) -> str:
+        """Whose it is, as RFC 4514 writes names."""
+
+    @property
+    def this_update_s(self) -> int:
+        """When it was made, in seconds since 1970."""
+
+    @property
+    def next_update_s(self) -> int | None:
+        """When it is due to be followed by another, in seconds since 1970, if it says so."""
+
+    @property
+    def is_of_authorities(self) -> bool:
+        """Whether it is about authorities alone (RFC 5280 §5.2.5)."""
+
+    def is_of(self, ca_pem: bytes) -> bool:
+        """Whether its issuer is among these authorities, or has issued one of these
+        certificates. O(certificates)."""
+
+def tls_lists(crl_pem: bytes) -> list[TlsList]:
+    """Of each list of revoked certificates in a PEM text. Raises `ConfigError`."""
 
 def tls_lists_fault(crl_pem: bytes) -> tuple[str, str] | None:
     """What is wrong with lists of revoked certificates: a word and a sentence."""

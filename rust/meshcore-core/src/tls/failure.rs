@@ -56,6 +56,10 @@ pub(super) fn told(error: CertificateError, words: String) -> Error {
     error.into()
 }
 
+/// Of a certificate whose issuer's list may not be about it.
+const OTHER_POINT: &str = "the revocation list of the certificate's issuer is of another \
+                           distribution point than those that the certificate names";
+
 /// What webpki says, as rustls does: each has its alert.
 pub(super) fn of_webpki(error: webpki::Error) -> Error {
     use CertificateError as C;
@@ -69,6 +73,7 @@ pub(super) fn of_webpki(error: webpki::Error) -> Error {
         E::InvalidCertValidity => C::Expired.into(),
         E::UnknownIssuer => C::UnknownIssuer.into(),
         E::CertRevoked => C::Revoked.into(),
+        E::UnknownRevocationStatus => told(C::UnknownRevocationStatus, OTHER_POINT.to_owned()),
         E::CrlExpired { time, next_update } => {
             C::ExpiredRevocationListContext { time, next_update }.into()
         }

@@ -4,7 +4,7 @@
 //!
 //! A [`ServerContext`] or a [`ClientContext`] is compiled from a configuration and shared by all of
 //! its connections: `certificates` reads chains and keys and chooses one for a client, `trust` says
-//! whom to believe (`roots`) and who comes in (`rules`, by the names of an `identity`), `verify` is
+//! whom to believe (`roots`, but whom `revocation` takes out) and who comes in (`rules`, by the names of an `identity`), `verify` is
 //! how rustls asks, `tickets` seals what a client may resume, `standing` says how one that is in
 //! stands by rules that came after it. Each gives a [`Session`] for a connection, which drives rustls
 //! (its unbuffered API) and holds nothing of its own while it is idle; what went wrong is a
@@ -17,6 +17,7 @@ mod certificates;
 mod client;
 mod clock;
 mod context_error;
+mod distinguished_name;
 mod facts;
 mod failure;
 mod forwarded;
@@ -24,6 +25,7 @@ mod hello;
 mod identity;
 mod key_log;
 mod records;
+mod revocation;
 mod roots;
 mod rules;
 mod server;
@@ -43,7 +45,8 @@ pub use facts::{Facts, is_for_host};
 pub use failure::Failure;
 pub use identity::Identity;
 pub use key_log::{KeyLog, key_log_line};
-pub use roots::{Roots, check_lists};
+pub use revocation::ListFacts;
+pub use roots::Roots;
 pub use rules::Rules;
 pub use server::{ClientAuth, ServerContext, ServerSpec};
 pub use session::{Agreed, Opened, Session, Version};

@@ -70,7 +70,8 @@ class Streamer:
             if isinstance(frame, GoAwayFrame):
                 self.told = frame.last_stream_id < number
             elif isinstance(frame, HeadersFrame):
-                return int(dict(self._decoder.decode(frame.data))[":status"])
+                fields = dict(self._decoder.decode(frame.data, raw=True))
+                return int(fields[b":status"])
 
     async def _frame(self) -> Frame:
         frame, length = Frame.parse_frame_header(memoryview(await self._streams.readexactly(9)))

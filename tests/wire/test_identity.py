@@ -321,6 +321,26 @@ def test_a_subject_cannot_say_what_it_is_not(
     run(main())
 
 
+@BOTH
+def test_endpoints_hear_of_clients_of_which_a_name_alone_asks_certificates(
+    run: Run, certificates: Certificates, signer: Signer, protocol: str
+) -> None:
+    async def main() -> None:
+        async with service("http1", answer) as origin:
+            made = mesh(certificates, None, origin.port, forwarded_client_cert="set")
+            own = {**certificates.listener, "client_auth": {"ca": signer.ca}}
+            made.listener["tls"]["sni"] = {"edge.test": own}
+            async with (
+                running(made) as proxy,
+                from_(signer.issue(WEB), protocol, proxy) as ask,
+            ):
+                asked = request("GET", "/", (":authority", "edge.test"))
+                assert (await ask(asked)).status == 200
+            assert f"uri={WEB}" in origin.asked[-1].fields["x-forwarded-client-cert"]
+
+    run(main())
+
+
 ANY, SERVER, CLIENT = (
     ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE,
     ExtendedKeyUsageOID.SERVER_AUTH,

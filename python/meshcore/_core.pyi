@@ -12,6 +12,8 @@ from typing import Any, Final, Literal, ParamSpec, Self, TypeVar, final
 
 from typing_extensions import disjoint_base
 
+from meshcore.errors import TlsError
+
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
@@ -1481,6 +1483,10 @@ class SecureTransport:
     @property
     def peer_closed(self) -> bool:
         """Whether the other side has said that nothing follows."""
+
+    @property
+    def failure(self) -> TlsError | None:
+        """Why its TLS is over, unless it ended in order."""
 
     def agreed(self) -> dict[str, Any]:
         """``version``, ``suite``, ``resumed`` and ``server_name``. Raises `RuntimeError` while the

@@ -116,6 +116,7 @@ __all__ = [
     "tls_pair_fault",
     "tls_roots_fault",
     "tls_staple",
+    "tls_system_roots",
     "unseen_field",
 ]
 
@@ -1589,6 +1590,9 @@ def tls_lists_fault(crl_pem: bytes) -> tuple[str, str] | None:
 
 def tls_pair_fault(chain_pem: bytes, key_pem: bytes) -> tuple[str, str] | None:
     """What is wrong with a certificate and its key: a word and a sentence."""
+
+def tls_system_roots() -> int:
+    """How many authorities the system believes. Reads its files."""
 
 def tls_roots_fault(ca_pem: bytes) -> tuple[str, str] | None:
     """What is wrong with certificates of authorities: a word and a sentence."""

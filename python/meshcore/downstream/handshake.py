@@ -143,10 +143,6 @@ class Handshake(asyncio.BaseProtocol):
         listener.deadlines.remove(self._slot)
         listener.stack.handshake_made(secure)
         h2 = secure.alpn == "h2"
-        if not (h2 or listener.spec.http1):
-            listener.leave(self)
-            secure.abort()
-            return
         connection = (Http2Connection if h2 else Http1Connection)(listener, secure=True)
         has_room = listener.replace(self, connection)
         secure.set_protocol(connection)

@@ -306,6 +306,12 @@ pub(crate) fn tls_roots_fault(ca_pem: &[u8]) -> Option<(&'static str, String)> {
     checked.err().map(|error| (word(&error), error.to_string()))
 }
 
+/// How many authorities the system believes.
+#[pyfunction]
+pub(crate) fn tls_system_roots() -> usize {
+    Roots::of(rustls_native_certs::load_native_certs().certs).len()
+}
+
 /// What is wrong with revocation lists.
 #[pyfunction]
 pub(crate) fn tls_lists_fault(crl_pem: &[u8]) -> Option<(&'static str, String)> {

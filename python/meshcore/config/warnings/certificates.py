@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Final
 
-from meshcore._core import tls_facts, tls_is_for_host, tls_lists, tls_staple
+from meshcore._core import tls_facts, tls_is_for_host, tls_lists, tls_staple, tls_system_roots
 from meshcore.config.fault import Fault
 from meshcore.config.file import read_pem
 from meshcore.errors import ConfigError
@@ -47,6 +47,18 @@ def certificates(config: Config) -> Iterator[Fault]:
             if (chain := _read(upstream.tls.cert)) is not None:
                 yield from _chain((*where, "cert"), chain, now_s)
             yield from _vouching(where, upstream.tls, now_s)
+    yield from _nobody_believed(config)
+
+
+def _nobody_believed(config: Config) -> Iterator[Fault]:
+    """Upstreams that believe the system's authorities, where it has none."""
+    tls = {name: x.tls for name, x in config.upstreams.items() if x.tls is not None}
+    by_system = [name for name, x in tls.items() if not (x.ca or x.trust_domains or x.insecure)]
+    if by_system and not tls_system_roots():
+        message = "this system has no authorities: no endpoint's certificate is believed"
+        hint = "write ca: FILE, or set SSL_CERT_FILE or SSL_CERT_DIR"
+        for name in by_system:
+            yield Fault(("upstreams", name, "tls"), message, hint)
 
 
 def _read(file: str | None) -> bytes | None:
@@ -196,11 +208,13 @@ def _authorities(path: _Path, file: str | None, now_s: float) -> Iterator[Fault]
 
 def _staple(path: _Path, chain: bytes, response: bytes, now_s: float) -> Iterator[Fault]:
     try:
-        status, _, until_s = tls_staple(chain, response)
+        status, from_s, until_s = tls_staple(chain, response)
     except ConfigError:
         return
     if status != "good":
         yield Fault(path, f"it says that the certificate is {status}: clients refuse it")
+    if from_s > now_s:
+        yield Fault(path, f"it is of {_date(from_s)}, which is to come: it is not shown before")
     if until_s is not None and until_s < now_s:
         yield Fault(path, f"it expired on {_date(until_s)}: it is not shown any more")
 

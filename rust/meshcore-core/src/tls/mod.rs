@@ -8,7 +8,7 @@
 //! how rustls asks, `tickets` seals what a client may resume, `standing` says how one that is in
 //! stands by rules that came after it. Each gives a [`Session`] for a connection, which drives rustls
 //! (its unbuffered API) and holds nothing of its own while it is idle; what went wrong is a
-//! [`Failure`].
+//! [`Failure`], told in `words`.
 //!
 //! The protocol itself draws random numbers (from aws-lc-rs), as it must. The clock is the
 //! caller's: [`Clock`].
@@ -36,6 +36,7 @@ mod staple;
 mod tickets;
 mod trust;
 mod verify;
+mod words;
 
 pub use certificates::Pair;
 pub use client::{ClientContext, ClientSpec, is_name};

@@ -21,7 +21,7 @@ use x509_cert::ext::pkix::name::{DistributionPointName, GeneralName};
 use x509_cert::ext::pkix::{CrlDistributionPoints, KeyUsage};
 
 use super::distinguished_name::SameName;
-use super::{ContextError, certificates};
+use super::{ContextError, certificates, words};
 
 /// `id-ce-issuingDistributionPoint` (§5.2.5).
 const POINT: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.28");
@@ -118,7 +118,7 @@ impl List {
     fn read(list: &[u8]) -> Result<Self, ContextError> {
         let unusable = |why: der::Error| ContextError::UnusableRoots(why.to_string());
         let revoked = OwnedCertRevocationList::from_der(list)
-            .map_err(|why| ContextError::UnusableRoots(why.to_string()))?;
+            .map_err(|why| ContextError::UnusableRoots(words::of_webpki(&why)))?;
         let read = CertificateList::from_der(list).map_err(unusable)?.tbs_cert_list;
         let point = read.crl_extensions.iter().flatten().find(|each| each.extn_id == POINT);
         let point =

@@ -23,7 +23,7 @@ use x509_cert::der::oid::db::rfc5280::ANY_EXTENDED_KEY_USAGE;
 use x509_cert::ext::pkix::{BasicConstraints, ExtendedKeyUsage, KeyUsage};
 
 use super::revocation::{Listed, Lists, lists_in};
-use super::{ContextError, certificates, failure};
+use super::{ContextError, certificates, failure, words};
 
 /// So many certificates of one subject are looked at in a chain.
 const SAME_NAME: usize = 2;
@@ -71,6 +71,18 @@ impl Roots {
         Ok(Self { lists: lists_in(crl_pem)?, ..self })
     }
 
+    /// How many certificates there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.certificates.len()
+    }
+
+    /// Whether there is none: nobody is believed.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.certificates.is_empty()
+    }
+
     /// Whether all of it can be used.
     ///
     /// # Errors
@@ -78,7 +90,8 @@ impl Roots {
     pub fn check(&self) -> Result<(), ContextError> {
         let usable = |each| x509_cert::Certificate::from_der(each).map_err(unusable);
         self.certificates.iter().try_for_each(|each| {
-            webpki::anchor_from_trusted_cert(each).map_err(unusable)?;
+            webpki::anchor_from_trusted_cert(each)
+                .map_err(|why| ContextError::UnusableRoots(words::of_webpki(&why)))?;
             usable(each).map(|_| ())
         })
     }

@@ -12,6 +12,8 @@ from typing import Any, Final, Literal, ParamSpec, Self, TypeVar, final
 
 from typing_extensions import disjoint_base
 
+from meshcore.errors import TlsError
+
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
@@ -75,6 +77,7 @@ __all__ = [
     "TicketRing",
     "TlsClient",
     "TlsFacts",
+    "TlsList",
     "TlsServer",
     "TlsTrust",
     "Verdict",
@@ -109,11 +112,12 @@ __all__ = [
     "tell_all",
     "tls_facts",
     "tls_is_for_host",
-    "tls_lists_ends",
+    "tls_lists",
     "tls_lists_fault",
     "tls_pair_fault",
     "tls_roots_fault",
     "tls_staple",
+    "tls_system_roots",
     "unseen_field",
 ]
 
@@ -1052,8 +1056,8 @@ class Peer:
         """Whether it would come in now, by the rules of its listener. O(1); O(verifying) once after
         its rule has changed."""
 
-    def verify_again(self) -> bool:
-        """The same by a whole verification, as of now. O(verifying)."""
+    def verify_again(self, unix_s: int) -> bool:
+        """The same by a whole verification at this time, in seconds since 1970. O(verifying)."""
 
     @property
     def subject(self) -> str | None:
@@ -1524,6 +1528,10 @@ class SecureTransport:
     def peer_closed(self) -> bool:
         """Whether the other side has said that nothing follows."""
 
+    @property
+    def failure(self) -> TlsError | None:
+        """Why its TLS is over, unless it ended in order."""
+
     def agreed(self) -> dict[str, Any]:
         """``version``, ``suite``, ``resumed`` and ``server_name``. Raises `RuntimeError` while the
         handshake is under way."""
@@ -1593,15 +1601,41 @@ def check_tls_name(text: str) -> None:
     """Raise `ValueError` for what is no name, or form of names, of certificates: ``dns:…``,
     ``uri:…``, ``ip:…``, ``email:…`` or ``spiffe://…``."""
 
-def tls_lists_ends(crl_pem: bytes) -> list[int | None]:
-    """When each list of revoked certificates is due to be followed by another, in seconds since
-    1970; ``None``: it does not say. Raises `ConfigError`."""
+@final
+class TlsList:
+    """What a list of revoked certificates says of itself."""
+
+    @property
+    def issuer(self) -> str:
+        """Whose it is, as RFC 4514 writes names."""
+
+    @property
+    def this_update_s(self) -> int:
+        """When it was made, in seconds since 1970."""
+
+    @property
+    def next_update_s(self) -> int | None:
+        """When it is due to be followed by another, in seconds since 1970, if it says so."""
+
+    @property
+    def is_of_authorities(self) -> bool:
+        """Whether it is about authorities alone (RFC 5280 §5.2.5)."""
+
+    def is_of(self, ca_pem: bytes) -> bool:
+        """Whether its issuer is among these authorities, or has issued one of these
+        certificates. O(certificates)."""
+
+def tls_lists(crl_pem: bytes) -> list[TlsList]:
+    """Of each list of revoked certificates in a PEM text. Raises `ConfigError`."""
 
 def tls_lists_fault(crl_pem: bytes) -> tuple[str, str] | None:
     """What is wrong with lists of revoked certificates: a word and a sentence."""
 
 def tls_pair_fault(chain_pem: bytes, key_pem: bytes) -> tuple[str, str] | None:
     """What is wrong with a certificate and its key: a word and a sentence."""
+
+def tls_system_roots() -> int:
+    """How many authorities the system believes. Reads its files."""
 
 def tls_roots_fault(ca_pem: bytes) -> tuple[str, str] | None:
     """What is wrong with certificates of authorities: a word and a sentence."""

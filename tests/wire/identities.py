@@ -10,6 +10,7 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.name import _ASN1Type
 from cryptography.x509.oid import NameOID
 
 from tests.wire.conftest import Certificates
@@ -29,8 +30,28 @@ def _general(name: str) -> x509.GeneralName:
     return x509.UniformResourceIdentifier(name)
 
 
-def _subject(text: str) -> x509.Name:
-    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)] if text else [])
+def _subject(text: str, kind: _ASN1Type | None = None) -> x509.Name:
+    name = NameOID.COMMON_NAME
+    return x509.Name([x509.NameAttribute(name, text, _type=kind)] if text else [])
+
+
+def _at(uri: str) -> list[x509.GeneralName]:
+    return [x509.UniformResourceIdentifier(uri)]
+
+
+def point_of(
+    uri: str, *, users: bool = False, authorities: bool = False
+) -> x509.IssuingDistributionPoint:
+    """What of its issuer's certificates a list is about (RFC 5280 §5.2.5)."""
+    return x509.IssuingDistributionPoint(
+        full_name=_at(uri),
+        relative_name=None,
+        only_contains_user_certs=users,
+        only_contains_ca_certs=authorities,
+        only_some_reasons=None,
+        indirect_crl=False,
+        only_contains_attribute_certs=False,
+    )
 
 
 class Holder:
@@ -93,8 +114,15 @@ class Signer:
     def _write(path: str, made: x509.Certificate | x509.CertificateRevocationList) -> None:
         Path(path).write_bytes(made.public_bytes(serialization.Encoding.PEM))
 
-    def issue(self, *names: str, subject: str = "") -> Holder:
-        """A certificate of ``dns:…``, ``ip:…``, ``email:…`` and URIs."""
+    def issue(
+        self,
+        *names: str,
+        subject: str = "",
+        usage: list[x509.ObjectIdentifier] | None = None,
+        listed_at: str | None = None,
+    ) -> Holder:
+        """A certificate of ``dns:…``, ``ip:…``, ``email:…`` and URIs, for some usage, whose
+        revocation would be told at some URI."""
         self._serial += 1
         holder = Holder(self._folder, self._serial, self._believed)
         key = ec.generate_private_key(ec.SECP256R1())
@@ -102,6 +130,11 @@ class Signer:
         if names:
             general = x509.SubjectAlternativeName([_general(name) for name in names])
             made = made.add_extension(general, critical=False)
+        if usage is not None:
+            made = made.add_extension(x509.ExtendedKeyUsage(usage), critical=False)
+        if listed_at is not None:
+            point = x509.DistributionPoint(_at(listed_at), None, None, None)
+            made = made.add_extension(x509.CRLDistributionPoints([point]), critical=False)
         self._write(holder.cert, made.sign(self._key, hashes.SHA256()))
         pem = key.private_bytes(
             serialization.Encoding.PEM,
@@ -111,9 +144,19 @@ class Signer:
         Path(holder.key).write_bytes(pem)
         return holder
 
-    def revoke(self, *holders: Holder, ends_in: datetime.timedelta = _DAY) -> str:
-        """A file with the list of these; ``ends_in``: when the next one is due."""
-        made = x509.CertificateRevocationListBuilder(self._name, _NOW - 9 * _DAY, _NOW + ends_in)
+    def revoke(
+        self,
+        *holders: Holder,
+        ends_in: datetime.timedelta = _DAY,
+        spelt: str = "",
+        point: x509.IssuingDistributionPoint | None = None,
+    ) -> str:
+        """A file with the list of these; ``ends_in``: when the next one is due; ``spelt``: the
+        issuer's name, in another kind of string."""
+        name = _subject(spelt, _ASN1Type.PrintableString) if spelt else self._name
+        made = x509.CertificateRevocationListBuilder(name, _NOW - 9 * _DAY, _NOW + ends_in)
+        if point is not None:
+            made = made.add_extension(point, critical=True)
         for holder in holders:
             each = x509.RevokedCertificateBuilder(holder.serial, _NOW - 8 * _DAY).build()
             made = made.add_revoked_certificate(each)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from meshcore import Layer, Proxy, Request
 from meshcore.config.load import load_text
@@ -316,6 +317,62 @@ def test_a_subject_cannot_say_what_it_is_not(
             assert value.count('"') == 2
             assert value.endswith('"')
             assert "\\\\" not in value
+
+    run(main())
+
+
+@BOTH
+def test_endpoints_hear_of_clients_of_which_a_name_alone_asks_certificates(
+    run: Run, certificates: Certificates, signer: Signer, protocol: str
+) -> None:
+    async def main() -> None:
+        async with service("http1", answer) as origin:
+            made = mesh(certificates, None, origin.port, forwarded_client_cert="set")
+            own = {**certificates.listener, "client_auth": {"ca": signer.ca}}
+            made.listener["tls"]["sni"] = {"edge.test": own}
+            async with (
+                running(made) as proxy,
+                from_(signer.issue(WEB), protocol, proxy) as ask,
+            ):
+                asked = request("GET", "/", (":authority", "edge.test"))
+                assert (await ask(asked)).status == 200
+            assert f"uri={WEB}" in origin.asked[-1].fields["x-forwarded-client-cert"]
+
+    run(main())
+
+
+ANY, SERVER, CLIENT = (
+    ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE,
+    ExtendedKeyUsageOID.SERVER_AUTH,
+    ExtendedKeyUsageOID.CLIENT_AUTH,
+)
+
+
+@BOTH
+def test_a_certificate_may_be_for_any_use(
+    run: Run, certificates: Certificates, signer: Signer, protocol: str
+) -> None:
+    """RFC 5280 §4.2.1.12."""
+    auth = {"ca": signer.ca}
+
+    async def main() -> None:
+        for usage, is_client, is_endpoint in [
+            ([ANY], True, True),
+            ([SERVER, ANY], True, True),
+            ([CLIENT], True, False),
+            ([SERVER], False, True),
+        ]:
+            who = signer.issue("dns:a.example", usage=usage)
+            tls = auth | {"peer": {"san": "dns:a.example"}}
+            async with service(protocol, answer, who) as origin:  # type: ignore[arg-type]  # as above
+                made = mesh(certificates, auth, origin.port).to(protocol, tls=tls)
+                made.via(retry="off")
+                async with running(made) as proxy:
+                    if not is_client:
+                        assert "unsupported_certificate" in await alert(who, proxy)
+                    someone = who if is_client else signer.issue("dns:b.example")
+                    async with from_(someone, protocol, proxy) as ask:
+                        assert (await ask(request())).status == (200 if is_endpoint else 502)
 
     run(main())
 

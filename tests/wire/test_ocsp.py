@@ -21,6 +21,7 @@ from cryptography.x509 import ocsp
 from meshcore import Proxy
 from meshcore.config.compile import compile
 from meshcore.config.load import load_text
+from meshcore.config.warnings.certificates import certificates as warnings
 from meshcore.errors import ConfigError
 from tests.wire.conftest import Run, Serve, eventually, metric
 from tests.wire.h2_mesh import Mesh
@@ -35,9 +36,9 @@ class Authority:
 
     def __init__(self, folder: Path) -> None:
         self._ca, self._folder = trustme.CA(), folder
-        self._certificate = x509.load_pem_x509_certificate(self._ca.cert_pem.bytes())
+        self.certificate = x509.load_pem_x509_certificate(self._ca.cert_pem.bytes())
         key = serialization.load_pem_private_key(self._ca.private_key_pem.bytes(), None)
-        self._key: Any = key
+        self.key: Any = key
 
     def believed_by(self, context: ssl.SSLContext) -> str:
         """A client knows it; the file with its certificate."""
@@ -60,23 +61,26 @@ class Authority:
         status: ocsp.OCSPCertStatus = GOOD,
         ends: datetime.timedelta = HOUR,
         algorithm: hashes.HashAlgorithm | None = None,
+        begins: datetime.timedelta = -2 * HOUR,
+        key_of: x509.Certificate | None = None,
     ) -> str:
-        """A file with what it says of a certificate, until so much later."""
+        """A file with what it says of a certificate, from some time until so much later; of one
+        that another of its name has signed."""
         now = datetime.datetime.now(datetime.UTC)
-        key: CertificateIssuerPrivateKeyTypes = self._key
+        key: CertificateIssuerPrivateKeyTypes = self.key
         response = (
             ocsp.OCSPResponseBuilder()
             .add_response(
                 cert=x509.load_pem_x509_certificate(Path(pair["cert"]).read_bytes()),
-                issuer=self._certificate,
+                issuer=key_of or self.certificate,
                 algorithm=algorithm or hashes.SHA1(),  # as most responders do
                 cert_status=status,
-                this_update=now - 2 * HOUR,
+                this_update=now + begins,
                 next_update=now + ends,
                 revocation_time=now - HOUR if status is REVOKED else None,
                 revocation_reason=None,
             )
-            .responder_id(ocsp.OCSPResponderEncoding.HASH, self._certificate)
+            .responder_id(ocsp.OCSPResponderEncoding.HASH, self.certificate)
             .sign(key, hashes.SHA256())
         )
         file = Path(pair["cert"]).with_suffix(".der")
@@ -140,6 +144,52 @@ def test_what_has_expired_is_shown_no_more_until_a_reload_finds_a_new_one(
             assert await shown(proxy, "a.test") == "good"
 
     run(go())
+
+
+def test_what_is_of_a_time_to_come_is_not_shown(
+    run: Run, serve: Serve, authority: Authority
+) -> None:
+    """RFC 6960 §4.2.2.1."""
+    pair = authority.pair("a.test")
+    pair["ocsp"] = authority.says(pair, begins=HOUR, ends=2 * HOUR)
+
+    async def go() -> None:
+        config = load_text(mesh(pair))
+        (fault,) = [x for x in warnings(config) if "ocsp" in x.path]
+        assert "which is to come: it is not shown before" in fault.message
+        async with serve(mesh(pair)) as proxy:
+            assert await shown(proxy, "a.test") == "nothing"
+            authority.says(pair)
+            await proxy.reload(load_text(mesh(pair)))
+            assert await shown(proxy, "a.test") == "good"
+
+    run(go())
+
+
+@pytest.mark.parametrize("algorithm", [hashes.SHA1(), hashes.SHA384()], ids=["sha1", "sha384"])
+@pytest.mark.parametrize("is_others", [False, True], ids=["its", "another's"])
+def test_the_key_of_the_issuer_counts_where_the_chain_tells_it(
+    authority: Authority, tmp_path: Path, is_others: bool, algorithm: hashes.HashAlgorithm
+) -> None:
+    """Two authorities may have one name, and count alike."""
+    (tmp_path / "other").mkdir()
+    other = Authority(tmp_path / "other")
+    pair = authority.pair("a.test")
+    with Path(pair["cert"]).open("ab") as chain:
+        chain.write(authority.certificate.public_bytes(serialization.Encoding.PEM))
+    issuer = authority.certificate
+    if is_others:  # of the same name
+        own = other.key.public_key()
+        builder = x509.CertificateBuilder(issuer.subject, issuer.subject, own, 1)
+        builder = builder.not_valid_before(issuer.not_valid_before_utc)
+        builder = builder.not_valid_after(issuer.not_valid_after_utc)
+        issuer = builder.sign(other.key, hashes.SHA256())
+    pair["ocsp"] = authority.says(pair, algorithm=algorithm, key_of=issuer)
+    if not is_others:
+        load_text(mesh(pair))
+        return
+    with pytest.raises(ConfigError, match="it says nothing of this certificate"):
+        load_text(mesh(pair))
 
 
 def test_a_file_of_it_is_watched_as_certificates_are(authority: Authority) -> None:

@@ -153,7 +153,7 @@ def test_the_log_says_who_said_what_to_whom(
             await refused_by_client(proxy, "Edge.test")
             await eventually(lambda: len(caplog.messages) == 2)
             assert caplog.messages[0] == (
-                f"listener edge: TLS with {host}:{port} failed: peer sent no certificates "
+                f"listener edge: TLS with {host}:{port} failed: it shows no certificate "
                 "(told certificate_required)"
             )
             assert (

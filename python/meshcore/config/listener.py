@@ -194,7 +194,9 @@ class Listener(Model):
 
     @model_validator(mode="after")
     def _certified(self) -> Listener:
-        if self.forwarded_client_cert == "set" and (self.tls is None or self.tls.clients is None):
+        tls = self.tls
+        pairs = [tls, *tls.sni.values()] if tls is not None else []
+        if self.forwarded_client_cert == "set" and all(pair.clients is None for pair in pairs):
             raise HintedError(
                 "forwarded_client_cert: set needs clients with certificates",
                 "write tls: {client_ca: FILE, …}",

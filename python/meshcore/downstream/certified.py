@@ -55,12 +55,13 @@ class Certified:
         if now >= self._due_ns:
             self._due_ns = now + _LOOK_NS
             for connection in [x for x, ends_s in self._ends_s.items() if ends_s < unix_s]:
-                self._drain(connection, now)
+                del self._ends_s[connection]  # of a client that may come in without one, say
+                self._verify(connection, now, unix_s)
         for connection in list(islice(self._unjudged, _AT_ONCE)):
             del self._unjudged[connection]
-            if not connection.peer.verify_again():
-                self._drain(connection, now)
+            self._verify(connection, now, unix_s)
 
-    def _drain(self, connection: Connection, now: int) -> None:
-        self.discard(connection)
-        connection.drain(now)
+    def _verify(self, connection: Connection, now: int, unix_s: float) -> None:
+        if not connection.peer.verify_again(int(unix_s)):
+            self.discard(connection)
+            connection.dismiss(now)

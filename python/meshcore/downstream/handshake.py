@@ -143,10 +143,6 @@ class Handshake(asyncio.BaseProtocol):
         listener.deadlines.remove(self._slot)
         listener.stack.handshake_made(secure)
         h2 = secure.alpn == "h2"
-        if not (h2 or listener.spec.http1):
-            listener.leave(self)
-            secure.abort()
-            return
         connection = (Http2Connection if h2 else Http1Connection)(listener, secure=True)
         has_room = listener.replace(self, connection)
         secure.set_protocol(connection)
@@ -159,7 +155,7 @@ class Handshake(asyncio.BaseProtocol):
         if secure.is_certified:
             listener.certified.add(connection, secure)
         if not connection.peer.is_admitted:  # other rules came within its handshake
-            connection.drain(now_ns())
+            connection.dismiss(now_ns())
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The handshake failed, or the client left."""

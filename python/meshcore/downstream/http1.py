@@ -399,6 +399,13 @@ class Http1Connection(Http1Wire):
         if self._phase == IDLE and not self.codec.started:
             self.arm(now + DRAIN_QUIET_NS)
 
+    def dismiss(self, now: int) -> None:
+        """Its client would not come in any more. What has begun is answered, and the next response
+        is the last: a client that always sends some of its next request would else never be told
+        so."""
+        self.drain(now)
+        self._take_only(NONE)
+
     def end(self, now: int) -> None:
         """The time to drain is over: answer what has begun, if only its head, and close."""
         self._take_only(NONE)

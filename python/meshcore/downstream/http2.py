@@ -308,6 +308,11 @@ class Http2Connection(Http2Wire):
         self.flush()
         self._rearm(now)
 
+    def dismiss(self, now: int) -> None:
+        """Its client would not come in any more. What has begun is answered, and what it asks for
+        before it can have heard of it."""
+        self.drain(now)
+
     def end(self, now: int) -> None:
         """The time to drain is over: GOAWAY with the reason, then the end of each stream. One that
         cannot be answered is reset as every cut is, with INTERNAL_ERROR: after CANCEL a library

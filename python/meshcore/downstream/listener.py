@@ -179,7 +179,7 @@ class Listener:
         stands as those do that came before."""
         if self._tls is not None:
             connection.peer = self.client_rules.plain_peer(connection.peer)
-            connection.drain(now_ns())
+            connection.dismiss(now_ns())
 
     @property
     def client_rules(self) -> ClientRules:

@@ -28,6 +28,8 @@ class Staple(NamedTuple):
 
     status: str
     """``good``, ``revoked`` or ``unknown``."""
+    this_update_s: int
+    """Since when that is so, in seconds since 1970: before it is not shown."""
     next_update_s: int | None
     """When there is to be a newer response, in seconds since 1970: behind that it is not shown."""
 
@@ -111,7 +113,7 @@ def _staple_overview(staple: Staple | None, unix_s: float) -> dict[str, Any] | N
     return {
         "status": staple.status,
         "next_update": stamp(due_s) if due_s is not None else None,
-        "shown": due_s is None or unix_s <= due_s,
+        "shown": staple.this_update_s <= unix_s and (due_s is None or unix_s <= due_s),
     }
 
 
@@ -185,8 +187,7 @@ def _read(snapshot: Snapshot) -> Iterator[Certificate]:
 def _staple(pair: CertificateSpec) -> Staple | None:
     if pair.ocsp_der is None:
         return None
-    status, _, next_update_s = tls_staple(pair.chain_pem, pair.ocsp_der)
-    return Staple(status, next_update_s)
+    return Staple(*tls_staple(pair.chain_pem, pair.ocsp_der))
 
 
 def _facts(chain_pem: bytes, listener: str, upstream: str, server_name: str) -> Certificate:

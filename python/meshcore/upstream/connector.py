@@ -35,6 +35,8 @@ log = logging.getLogger("meshcore.upstream")
 # How often the connections of single clients are looked through: there may be as many pools of them
 # as clients.
 BRANCHES_NS: Final = 1_000_000_000
+# Of a connection that its endpoint ended as soon as it was there.
+UNLENT: Final = "closed before it was lent"
 
 
 class Handshakes(Protocol):
@@ -299,7 +301,8 @@ class Connector:
                 if isinstance(connection, Http2Connection):
                     await connection.ready.wait()
             if connection is None or not connection.is_open:
-                raise ConnectionResetError("closed before it was lent")
+                loss = connection.loss if connection is not None else None
+                raise loss if isinstance(loss, OSError) else ConnectionResetError(UNLENT)
             # As the upstream was then: it may have been renewed.
             connection.born_ns = chooser.began_ns
         except Exception as error:

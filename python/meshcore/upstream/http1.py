@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final, cast
 
-from meshcore._core import Body, ClientCodec, Response, now_ns
+from meshcore._core import Body, ClientCodec, Reason, Response, now_ns
 from meshcore.errors import CodecError, TlsError
 from meshcore.exchange.phase import ASKED
 from meshcore.exchange.ports import Lost
 from meshcore.upstream.socket_state import detail_of, is_quiet, rest_of, stale_within_ns
+from meshcore.upstream.tls import end_of_tls, refuses_us
 from meshcore.wire.half_closed import can_half_close, end_writing, is_reset
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ class Http1Connection(asyncio.BaseProtocol):
         "exchange",
         "idle_since_ns",
         "kept",
+        "loss",
         "opened_ns",
         "pool",
     )
@@ -51,6 +53,7 @@ class Http1Connection(asyncio.BaseProtocol):
         self.choked = False
         self._reading = True
         self._chunks = False  # the request's body goes out in chunks
+        self.loss: Exception | None = None  # why it is lost
         self.kept = False  # it was idle, or has served a request
         self._sent_ns = 0
         self.born_ns = self.opened_ns = self.idle_since_ns = now_ns()
@@ -152,16 +155,21 @@ class Http1Connection(asyncio.BaseProtocol):
         exchange, transport = self.exchange, self._transport
         if transport is None:
             return  # it was dropped
-        if isinstance(exc, TlsError):
-            self._pools.tls_failed(self.pool, exc)
         if exchange is not None and exc is not None:
             for data in rest_of(transport):
                 self.data_received(data)
                 if self.exchange is not exchange:
                     break
         exchange = self.exchange
+        exc = self.loss = end_of_tls(transport, exc)
+        if isinstance(exc, TlsError):
+            self._pools.tls_failed(self.pool, exc)
         if exchange is not None:
-            exchange.on_cut(detail_of(exc), now, self._lost(self.codec.response_began, now))
+            began = self.codec.response_began
+            if refuses_us(exc) and not (began or self.kept):
+                exchange.on_failed(Reason.UPSTREAM_CONNECT, detail_of(exc), now)
+            else:
+                exchange.on_cut(detail_of(exc), now, self._lost(began, now))
         self._transport = self.exchange = None
         self._pools.half_closed.pop(self, None)
         self._pools.lost(self)
@@ -249,11 +257,14 @@ class Http1Connection(asyncio.BaseProtocol):
         if (
             transport is None
             or transport.is_closing()
-            or not self.codec.can_reuse
             # The endpoint answered without it, and may never take it: nothing could be sent behind.
             or transport.get_write_buffer_size()
         ):
             self.discard()
+            return
+        if not self.codec.can_reuse:
+            self.exchange = None
+            transport.close()  # it has all: nothing is cut, and over TLS it hears so
             return
         if not self.kept:
             self.kept = True

@@ -10,6 +10,7 @@ from meshcore.codec import STREAM_HIGH_WATER
 from meshcore.errors import TlsError
 from meshcore.exchange.ports import Lost
 from meshcore.upstream.socket_state import detail_of, has_ended, rest_of, stale_within_ns
+from meshcore.upstream.tls import end_of_tls, refuses_us
 from meshcore.wire.http2 import Http2Wire
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ class Http2Stream:
         if exchange is None:
             return
         if type(event) is Response:
-            self.began = True
+            self.began = self._connection.answered = True
             if not (event.end and exchange.request_done) or exchange.layers is not None:
                 exchange.on_response(event, now)
                 return
@@ -100,6 +101,8 @@ class Http2Stream:
             exchange.on_failed(Reason.UPSTREAM_PROTOCOL, detail, now)
         elif kind == Signal.REFUSED and not self.began:
             exchange.on_failed(Reason.UPSTREAM_REFUSED, detail, now)
+        elif connection.refused and not self.began:
+            exchange.on_failed(Reason.UPSTREAM_CONNECT, detail, now, connection.end)
         else:
             cause = connection.end_of(self.began)
             stale = cause is not None and not self.began and self._is_stale(now)
@@ -185,13 +188,16 @@ class Http2Connection(Http2Wire):
         "_closing_ns",
         "_lent",
         "_pools",
+        "answered",
         "born_ns",
         "end",
         "idle_since_ns",
         "kept",
         "looked_ns",
+        "loss",
         "pool",
         "ready",
+        "refused",
         "retired",
         "stale_within_ns",
         "streams",
@@ -211,6 +217,9 @@ class Http2Connection(Http2Wire):
         self.ready = asyncio.Event()  # the endpoint said how many streams it takes, or is gone
         self.retired = False  # it takes no more streams
         self.kept = False  # it has carried what it was opened for
+        self.answered = False  # a response has begun on it
+        self.refused = False  # its endpoint does not take us
+        self.loss: Exception | None = None  # why it is lost
         self.end = Cause()  # that it is over, or silent
         self.torn = Cause()  # that it is over, to who has a response that had begun
         self.stale_within_ns = 0  # of its end
@@ -252,11 +261,13 @@ class Http2Connection(Http2Wire):
         now, transport = now_ns(), self.transport
         if transport is None:
             return  # it was dropped
-        if isinstance(exc, TlsError):
-            self._pools.tls_failed(self.pool, exc)
         if exc is not None and not self.closing:
             for data in rest_of(transport):
                 self._tell(self.codec.receive(data, now), now)
+        exc = self.loss = end_of_tls(transport, exc)
+        if isinstance(exc, TlsError):
+            self._pools.tls_failed(self.pool, exc)
+        self.refused = refuses_us(exc) and not self.answered
         detail, self.stale_within_ns = detail_of(exc), stale_within_ns(transport)
         self.transport = None
         self.closing = True

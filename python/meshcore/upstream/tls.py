@@ -4,15 +4,47 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from meshcore._core import TlsClient
+from meshcore._core import SecureTransport, TlsClient
+from meshcore.errors import TlsError
 from meshcore.wire.trust import trust
 
 if TYPE_CHECKING:
+    import asyncio
+
     from meshcore._core import KeyLog
     from meshcore.config.snapshot import UpstreamTlsSpec
 
 # RFC 7301: what is offered, the preferred first.
 ALPN: Final = {"http1": ["http/1.1"], "h2": ["h2"], "auto": ["h2", "http/1.1"]}
+
+# What an endpoint says of our certificate, or of there being none (RFC 8446 §6.2).
+_OF_CERTIFICATE: Final = frozenset(
+    {
+        "access_denied",
+        "bad_certificate",
+        "certificate_expired",
+        "certificate_required",
+        "certificate_revoked",
+        "certificate_unknown",
+        "decrypt_error",
+        "handshake_failure",
+        "unknown_ca",
+        "unsupported_certificate",
+    }
+)
+
+
+def end_of_tls(transport: asyncio.Transport, error: Exception | None) -> Exception | None:
+    """Why a connection is lost: what the other side said of it, where that was read behind the
+    system's error."""
+    said = transport.failure if isinstance(transport, SecureTransport) else None
+    return said or error
+
+
+def refuses_us(error: Exception | None) -> bool:
+    """Whether the endpoint refuses who we are. With TLS 1.3 it says so when our side of the
+    handshake is over, and a request is on its way: it has not read that."""
+    return isinstance(error, TlsError) and error.by_peer and error.alert in _OF_CERTIFICATE
 
 
 def client_context(

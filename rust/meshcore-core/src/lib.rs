@@ -37,3 +37,4 @@ pub mod telemetry;
 pub mod time;
 #[cfg(not(loom))] // it has no word that threads share
 pub mod tls;
+mod unseen;

@@ -66,8 +66,8 @@ impl Peer {
         self.0.stands().is_none_or(|standing| standing.is_admitted())
     }
 
-    fn verify_again(&self) -> bool {
-        self.0.stands().is_none_or(|standing| standing.is_admitted_at(unix_ms() / 1000))
+    fn verify_again(&self, unix_s: u64) -> bool {
+        self.0.stands().is_none_or(|standing| standing.is_admitted_at(unix_s))
     }
 
     #[getter]

@@ -351,6 +351,12 @@ impl SecureTransport {
         self.session.has_certificate()
     }
 
+    /// Why its TLS is over, unless it ended in order.
+    #[getter]
+    fn failure(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
+        self.session.failure().map(|failure| tls_error(py, failure)).transpose()
+    }
+
     /// Whether nothing came that was not told: neither a part of a record nor the other side's end.
     #[getter]
     fn is_quiet(&self) -> bool {

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use meshcore_core::exchange::{self, Certified};
 use meshcore_core::tls::{
-    self, ClientAuth, ClientContext, ClientSpec, Clock, ContextError, Facts, InForce, Pair, Roots,
-    Rules, ServerContext, ServerSpec, Standing, Trust, Version,
+    self, ClientAuth, ClientContext, ClientSpec, Clock, ContextError, Facts, InForce, ListFacts,
+    Pair, Roots, Rules, ServerContext, ServerSpec, Standing, Trust, Version,
 };
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -311,16 +311,53 @@ pub(crate) fn tls_roots_fault(ca_pem: &[u8]) -> Option<(&'static str, String)> {
     checked.err().map(|error| (word(&error), error.to_string()))
 }
 
+/// How many authorities the system believes.
+#[pyfunction]
+pub(crate) fn tls_system_roots() -> usize {
+    Roots::of(rustls_native_certs::load_native_certs().certs).len()
+}
+
 /// What is wrong with revocation lists.
 #[pyfunction]
 pub(crate) fn tls_lists_fault(crl_pem: &[u8]) -> Option<(&'static str, String)> {
-    tls::check_lists(crl_pem).err().map(|error| (word(&error), error.to_string()))
+    ListFacts::read(crl_pem).err().map(|error| (word(&error), error.to_string()))
 }
 
-/// When each list of a PEM text is due to be followed by another.
+/// What a list of revoked certificates says of itself.
+#[pyclass(frozen, module = "meshcore._core")]
+pub(crate) struct TlsList(ListFacts);
+
+#[pymethods]
+impl TlsList {
+    #[getter]
+    fn issuer(&self) -> &str {
+        &self.0.issuer
+    }
+
+    #[getter]
+    fn this_update_s(&self) -> u64 {
+        self.0.this_update_s
+    }
+
+    #[getter]
+    fn next_update_s(&self) -> Option<u64> {
+        self.0.next_update_s
+    }
+
+    #[getter]
+    fn is_of_authorities(&self) -> bool {
+        self.0.is_of_authorities
+    }
+
+    fn is_of(&self, ca_pem: &[u8]) -> bool {
+        self.0.is_of(ca_pem)
+    }
+}
+
+/// Of each list in a PEM text.
 #[pyfunction]
-pub(crate) fn tls_lists_ends(crl_pem: &[u8]) -> PyResult<Vec<Option<u64>>> {
-    tls::check_lists(crl_pem).map_err(refused)
+pub(crate) fn tls_lists(crl_pem: &[u8]) -> PyResult<Vec<TlsList>> {
+    Ok(ListFacts::read(crl_pem).map_err(refused)?.into_iter().map(TlsList).collect())
 }
 
 /// Whether this is a rule of names.

@@ -187,11 +187,11 @@ fn a_spiffe_id_is_vouched_for_by_its_own_domain_alone() {
     come(&trust, &of(&other, uri("spiffe://other/web"))).assert_whole();
     come(&trust, &of(&rest, dns("web.example"))).assert_whole();
     for (pair, words) in [
-        (of(&one, uri("spiffe://other/web")), "UnknownIssuer"),
-        (of(&other, uri("spiffe://one/web")), "UnknownIssuer"),
-        (of(&rest, uri("spiffe://one/web")), "UnknownIssuer"),
+        (of(&one, uri("spiffe://other/web")), "nobody who is believed has signed"),
+        (of(&other, uri("spiffe://one/web")), "nobody who is believed has signed"),
+        (of(&rest, uri("spiffe://one/web")), "nobody who is believed has signed"),
         (of(&rest, uri("spiffe://third/web")), "has spiffe://third/web, and known is one, other"),
-        (of(&one, dns("web.example")), "UnknownIssuer"),
+        (of(&one, dns("web.example")), "nobody who is believed has signed"),
     ] {
         let (alert, detail) = refused(&trust, &pair);
         assert_eq!(alert, Some("unknown_ca"));

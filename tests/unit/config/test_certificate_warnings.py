@@ -70,6 +70,32 @@ def test_one_that_ends_soon_or_has_ended(
         assert lines == [f"m:5:17: listeners.edge.tls.cert: {says}{date}"]
 
 
+@pytest.mark.parametrize(("left", "warns"), [(0.9, False), (0.4, False), (0.3, True)])
+@pytest.mark.parametrize("life", [DAY / 24, DAY, 45 * DAY], ids=["hour", "day", "45 days"])
+def test_one_of_a_short_life_is_not_old_at_once(
+    tmp_path: Path, authority: trustme.CA, life: datetime.timedelta, left: float, warns: bool
+) -> None:
+    end = NOW + left * life
+    issue(tmp_path, authority, "a.test", not_before=end - life, not_after=end)
+    assert any("expires in" in line for line in told(tmp_path, TLS % "")) is warns
+
+
+@pytest.mark.parametrize("tls", ["{}", "{insecure: true}", "{ca: ca.pem}"])
+def test_a_system_without_authorities(
+    tmp_path: Path, authority: trustme.CA, monkeypatch: pytest.MonkeyPatch, tls: str
+) -> None:
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    text = f"version: 1\nupstreams: {{one: {{endpoints: ['a.test:1'], tls: {tls}}}}}\n"
+    text += "listeners: {edge: {bind: '127.0.0.1:1'}}\nroutes: [{name: all, upstream: one}]\n"
+    (tmp_path / "none").mkdir()
+    monkeypatch.delenv("SSL_CERT_FILE", raising=False)
+    monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path / "none"))
+    lines = told(tmp_path, text)
+    assert any("this system has no authorities" in line for line in lines) is (tls == "{}")
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+    assert not any("this system has no" in line for line in told(tmp_path, text))
+
+
 def test_one_that_has_not_begun(tmp_path: Path, authority: trustme.CA) -> None:
     issue(tmp_path, authority, "a.test", not_before=NOW + 2 * DAY)
     (line,) = told(tmp_path, TLS % "")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Final
 
-from meshcore._core import tls_facts, tls_is_for_host, tls_lists_ends, tls_staple
+from meshcore._core import tls_facts, tls_is_for_host, tls_lists, tls_staple, tls_system_roots
 from meshcore.config.fault import Fault
 from meshcore.config.file import read_pem
 from meshcore.errors import ConfigError
@@ -13,7 +13,7 @@ from meshcore.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from meshcore._core import TlsFacts
+    from meshcore._core import TlsFacts, TlsList
     from meshcore.config.client_auth import Trust
     from meshcore.config.listener import Certificate, ClientsCertificate
     from meshcore.config.model import Config
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 _DAY_S: Final = 86_400
 # As long as who renews by hand needs, and as Let's Encrypt's clients renew before the end.
 SOON_DAYS: Final = 30
+# The last part of a shorter life: those of 90 days are renewed when a third is left.
+_LAST_PART: Final = 1 / 3
 
 
 def certificates(config: Config) -> Iterator[Fault]:
@@ -45,6 +47,18 @@ def certificates(config: Config) -> Iterator[Fault]:
             if (chain := _read(upstream.tls.cert)) is not None:
                 yield from _chain((*where, "cert"), chain, now_s)
             yield from _vouching(where, upstream.tls, now_s)
+    yield from _nobody_believed(config)
+
+
+def _nobody_believed(config: Config) -> Iterator[Fault]:
+    """Upstreams that believe the system's authorities, where it has none."""
+    tls = {name: x.tls for name, x in config.upstreams.items() if x.tls is not None}
+    by_system = [name for name, x in tls.items() if not (x.ca or x.trust_domains or x.insecure)]
+    if by_system and not tls_system_roots():
+        message = "this system has no authorities: no endpoint's certificate is believed"
+        hint = "write ca: FILE, or set SSL_CERT_FILE or SSL_CERT_DIR"
+        for name in by_system:
+            yield Fault(("upstreams", name, "tls"), message, hint)
 
 
 def _read(file: str | None) -> bytes | None:
@@ -91,7 +105,7 @@ def _chain(path: _Path, chain: bytes, now_s: float) -> Iterator[Fault]:
             yield Fault(path, message, "each is followed by the one that signed it")
         if last_s < now_s:
             yield Fault(path, f"{which} expired {_days(now_s - last_s)} ago, on {_date(last_s)}")
-        elif last_s < now_s + SOON_DAYS * _DAY_S:
+        elif _ends_soon(first_s, last_s, now_s):
             yield Fault(path, f"{which} expires in {_days(last_s - now_s)}, on {_date(last_s)}")
         elif first_s > now_s:
             yield Fault(path, f"{which} is not valid before {_date(first_s)}")
@@ -131,23 +145,51 @@ def _vouching(path: _Path, trust: Trust, now_s: float) -> Iterator[Fault]:
         for file in files:
             yield from _authorities((*path, *where), file, now_s)
     for file in trust.crl or ():
-        yield from _lists((*path, "crl"), file, now_s, trust.crl_expired)
+        lists = _lists(file)
+        yield from _ends((*path, "crl"), file, lists, now_s, trust.crl_expired)
+        yield from _of_whom((*path, "crl"), file, lists, trust)
 
 
-def _lists(path: _Path, file: str, now_s: float, expired: str) -> Iterator[Fault]:
-    """Lists whose next one is due, or will be before their issuer is asked again."""
+def _lists(file: str) -> list[TlsList]:
     pem = _read(file)
     try:
-        ends = [end for end in tls_lists_ends(pem) if end is not None] if pem is not None else []
+        return [] if pem is None else tls_lists(pem)
     except ConfigError:
-        return
+        return []
+
+
+def _ends(
+    path: _Path, file: str, lists: list[TlsList], now_s: float, expired: str
+) -> Iterator[Fault]:
+    """Lists whose next one is due, or will be before their issuer is asked again."""
+    ends = [(each.next_update_s, each) for each in lists if each.next_update_s is not None]
     if not ends:
         return
+    last_s, first = min(ends, key=lambda end: end[0])
     what = "it goes on being used" if expired == "use" else "nobody of its issuer comes in"
-    if (first_s := min(ends)) < now_s:
-        yield Fault(path, f"{file} expired on {_date(first_s)}: {what}")
-    elif first_s < now_s + _DAY_S:
+    if last_s < now_s:
+        yield Fault(path, f"{file} expired on {_date(last_s)}: {what}")
+    elif _ends_soon(first.this_update_s, last_s, now_s, _DAY_S):
         yield Fault(path, f"{file} expires within a day, and then {what}")
+
+
+def _of_whom(path: _Path, file: str, lists: list[TlsList], trust: Trust) -> Iterator[Fault]:
+    """Lists that are about nobody who is known here. Authorities of the system are not read."""
+    files = [*(trust.ca or ()), *(x for _, files in _by_domain(trust) for x in files)]
+    known = b"\n".join(_read(each) or b"" for each in files)
+    for each in lists:
+        whose = f"the list of {each.issuer} in {file}"
+        if each.is_of_authorities:
+            message = f"{whose} is of authorities alone: nobody else is looked up in it"
+            yield Fault(path, message, "a list without onlyContainsCACerts is of all")
+        if files and not each.is_of(known):
+            message = f"{whose} is of none of the authorities: it counts only where one of that"
+            yield Fault(path, f"{message} name stands between them and whoever comes")
+
+
+def _ends_soon(first_s: int, last_s: int, now_s: float, soon_s: float = SOON_DAYS * _DAY_S) -> bool:
+    """Whether little is left, as measured by its whole life: one of an hour is not old at once."""
+    return last_s < now_s + min(soon_s, (last_s - first_s) * _LAST_PART)
 
 
 def _authorities(path: _Path, file: str | None, now_s: float) -> Iterator[Fault]:
@@ -156,20 +198,23 @@ def _authorities(path: _Path, file: str | None, now_s: float) -> Iterator[Fault]
     facts = _facts(pem) if pem is not None else []
     if not facts:
         return
-    last_s = max(each.not_after_s for each in facts)
+    last = max(facts, key=lambda each: each.not_after_s)
+    last_s = last.not_after_s
     if last_s < now_s:
         yield Fault(path, f"all of its certificates have expired, the last on {_date(last_s)}")
-    elif last_s < now_s + SOON_DAYS * _DAY_S:
+    elif _ends_soon(last.not_before_s, last_s, now_s):
         yield Fault(path, f"its last certificate expires in {_days(last_s - now_s)}")
 
 
 def _staple(path: _Path, chain: bytes, response: bytes, now_s: float) -> Iterator[Fault]:
     try:
-        status, _, until_s = tls_staple(chain, response)
+        status, from_s, until_s = tls_staple(chain, response)
     except ConfigError:
         return
     if status != "good":
         yield Fault(path, f"it says that the certificate is {status}: clients refuse it")
+    if from_s > now_s:
+        yield Fault(path, f"it is of {_date(from_s)}, which is to come: it is not shown before")
     if until_s is not None and until_s < now_s:
         yield Fault(path, f"it expired on {_date(until_s)}: it is not shown any more")
 

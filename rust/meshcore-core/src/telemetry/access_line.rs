@@ -3,6 +3,7 @@
 use std::io::Write;
 
 use crate::calendar::civil;
+use crate::unseen::is_unseen;
 
 /// What is written of a request. Text that a client or an endpoint chose is quoted.
 #[derive(Clone, Copy, Debug, Default)]
@@ -253,7 +254,7 @@ impl Line {
     }
 
     /// JSON text (RFC 8259 §7) without its quotes, of at most `most` bytes: what is no UTF-8 is
-    /// replaced, DEL and the C1 controls too, which a terminal would obey.
+    /// replaced, DEL and the C1 controls too, which a terminal would obey, and what is not seen.
     fn escape(&mut self, name: &'static str, value: &[u8], most: usize) {
         let plain = |b: &u8| matches!(b, 0x20..=0x7E) && !matches!(b, b'"' | b'\\');
         if value.len() <= most && value.iter().all(plain) {
@@ -294,6 +295,11 @@ fn push_escaped(out: &mut Vec<u8>, c: char) {
         '\0'..='\x1F' | '\x7F'..='\u{9F}' => {
             // Writing to a Vec never fails.
             let _ = write!(out, "\\u{:04x}", u32::from(c));
+        }
+        c if is_unseen(c) => {
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                let _ = write!(out, "\\u{unit:04x}");
+            }
         }
         c => out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes()),
     }

@@ -1,5 +1,6 @@
 //! A listener's certificates, and which of them a client gets.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
@@ -12,7 +13,7 @@ use rustls::sign::CertifiedKey;
 use rustls::{Error, InconsistentKeys, SignatureScheme};
 
 use super::facts::{LEAST_RSA_BITS, rsa_key_bits};
-use super::{Clock, ContextError, Staple};
+use super::{Clock, ContextError, Staple, words};
 
 /// A certificate and its key, as they are in files.
 #[derive(Clone, Debug)]
@@ -62,6 +63,9 @@ pub(super) fn key(pem: &[u8]) -> Result<PrivateKeyDer<'static>, ContextError> {
     })
 }
 
+/// Of a key that signs nothing here.
+const ITS_KIND: &str = "it is neither RSA, nor ECDSA with P-256, P-384 or P-521, nor Ed25519";
+
 /// What a handshake signs with.
 pub(super) fn certified(
     pair: &Pair,
@@ -74,9 +78,10 @@ pub(super) fn certified(
         Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => ContextError::KeyMismatch,
         Error::General(why) => ContextError::UnusableKey(match bits {
             Some(bits) => format!("RSA of {bits} bits, and {LEAST_RSA_BITS} are the least"),
+            None if why.starts_with("failed to parse private key") => ITS_KIND.to_owned(),
             None => why,
         }),
-        other => ContextError::Unreadable(other.to_string()),
+        other => ContextError::Unreadable(words::of_error(&other)),
     })?;
     made.ocsp.clone_from(&pair.ocsp_der);
     Ok(Arc::new(made))
@@ -87,24 +92,24 @@ pub(super) fn certified(
 #[derive(Debug)]
 struct Shown {
     key: Arc<CertifiedKey>,
-    /// The same without a staple, and from when on.
-    bare: Option<(Arc<CertifiedKey>, u64)>,
+    /// The same without a staple, and within which seconds that is believed.
+    bare: Option<(Arc<CertifiedKey>, RangeInclusive<u64>)>,
 }
 
 impl Shown {
     fn of(pair: &Pair, provider: &CryptoProvider) -> Result<Self, ContextError> {
         let key = certified(pair, provider)?;
-        let until_s = pair.staple()?.and_then(|staple| staple.next_update_s);
-        let bare = until_s.map(|until_s| {
+        let bare = pair.staple()?.map(|staple| {
             let bare = CertifiedKey::new(key.cert.clone(), Arc::clone(&key.key));
-            (Arc::new(bare), until_s)
+            let until_s = staple.next_update_s.unwrap_or(u64::MAX);
+            (Arc::new(bare), staple.this_update_s..=until_s)
         });
         Ok(Self { key, bare })
     }
 
     fn now(&self, clock: &Clock) -> &Arc<CertifiedKey> {
         match &self.bare {
-            Some((bare, until_s)) if clock.now().as_secs() > *until_s => bare,
+            Some((bare, believed)) if !believed.contains(&clock.now().as_secs()) => bare,
             _ => &self.key,
         }
     }

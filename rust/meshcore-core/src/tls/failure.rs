@@ -3,9 +3,14 @@
 use std::cell::Cell;
 use std::sync::Arc;
 
-use rustls::{
-    AlertDescription, CertificateError, Error, InvalidMessage, OtherError, PeerIncompatible,
-};
+use rustls::pki_types::CertificateDer;
+use rustls::{AlertDescription, CertificateError, Error, InvalidMessage, OtherError};
+use x509_cert::Certificate;
+use x509_cert::der::Decode;
+
+use super::identity::{self, hex};
+use super::words;
+use crate::identity::Identity;
 
 /// What ended a session before, or against, what was agreed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,8 +25,10 @@ pub struct Failure {
     pub detail: String,
 }
 
-/// So long a detail is at the most: names of peers' certificates are in some.
+/// So long a detail is at the most, but for whose certificate it is about.
 const DETAIL_BYTES: usize = 200;
+/// So long each name of that is.
+const NAME_BYTES: usize = 100;
 
 impl Failure {
     /// `said` is what the peer was told of it.
@@ -47,14 +54,33 @@ impl Failure {
 thread_local! {
     /// What a verifier has to say of the error that it is giving back: those that rustls has an
     /// alert for hold no words. Read in the same call, when the session fails with it.
-    static WORDS: Cell<Option<String>> = const { Cell::new(None) };
+    static TOLD: Cell<Told> = const { Cell::new(Told { words: None, whose: None }) };
+}
+
+#[derive(Default)]
+struct Told {
+    words: Option<String>,
+    whose: Option<String>,
 }
 
 /// An error about a certificate, and what it says.
 pub(super) fn told(error: CertificateError, words: String) -> Error {
-    WORDS.set(Some(words));
+    TOLD.set(Told { words: Some(words), whose: None });
     error.into()
 }
+
+/// Verifies a certificate: an error says whose it is, and nothing that an earlier one left.
+pub(super) fn verifying<T>(
+    leaf: &CertificateDer<'_>,
+    verify: impl FnOnce() -> Result<T, Error>,
+) -> Result<T, Error> {
+    TOLD.take();
+    verify().inspect_err(|_| TOLD.set(Told { whose: whose(leaf), ..TOLD.take() }))
+}
+
+/// Of a certificate whose issuer's list may not be about it.
+const OTHER_POINT: &str = "the revocation list of the certificate's issuer is of another \
+                           distribution point than those that the certificate names";
 
 /// What webpki says, as rustls does: each has its alert.
 pub(super) fn of_webpki(error: webpki::Error) -> Error {
@@ -69,6 +95,7 @@ pub(super) fn of_webpki(error: webpki::Error) -> Error {
         E::InvalidCertValidity => C::Expired.into(),
         E::UnknownIssuer => C::UnknownIssuer.into(),
         E::CertRevoked => C::Revoked.into(),
+        E::UnknownRevocationStatus => told(C::UnknownRevocationStatus, OTHER_POINT.to_owned()),
         E::CrlExpired { time, next_update } => {
             C::ExpiredRevocationListContext { time, next_update }.into()
         }
@@ -92,61 +119,44 @@ pub(super) fn of_webpki(error: webpki::Error) -> Error {
     }
 }
 
+/// What was wrong, and whose certificate it was, if it was one.
 fn detail_of(error: &Error) -> String {
-    let words = WORDS.take().filter(|_| matches!(error, Error::InvalidCertificate(_)));
-    if let Some(words) = words {
-        return words; // as long as its few names
-    }
-    let mut told = match error {
-        Error::AlertReceived(alert) => match name_of(*alert) {
+    let told = TOLD.take();
+    if let Error::AlertReceived(alert) = error {
+        return match name_of(*alert) {
             Some(name) => format!("alert {name}"),
             None => format!("alert {}", u8::from(*alert)),
-        },
-        Error::InvalidCertificate(CertificateError::Other(why)) => {
-            match why.0.downcast_ref::<webpki::Error>() {
-                Some(why) => old_habit(why),
-                None => error.to_string(),
-            }
-        }
-        Error::PeerIncompatible(why) => match of_version(why) {
-            Some(words) => words.to_owned(),
-            None => error.to_string(),
-        },
-        other => other.to_string(),
-    };
-    if told.len() > DETAIL_BYTES {
-        let end = (0..=DETAIL_BYTES).rev().find(|at| told.is_char_boundary(*at));
-        told.truncate(end.unwrap_or(0));
+        };
     }
-    told
-}
-
-/// What a version has to do with it.
-const fn of_version(why: &PeerIncompatible) -> Option<&'static str> {
-    use PeerIncompatible as P;
-    match why {
-        P::SupportedVersionsExtensionRequired => Some("it speaks no TLS 1.3, the least here"),
-        P::Tls12NotOffered | P::Tls12NotOfferedOrEnabled | P::ServerDoesNotSupportTls12Or13 => {
-            Some("it speaks no TLS of those that are spoken here")
-        }
-        P::ServerTlsVersionIsDisabledByOurConfig => {
-            Some("it speaks an older TLS than the least here")
-        }
-        P::NoCipherSuitesInCommon => Some("it knows no suite of those that are used here"),
-        _ => None,
+    if !matches!(error, Error::InvalidCertificate(_)) {
+        return bounded(words::of_error(error), DETAIL_BYTES);
+    }
+    // What verifiers say is as long as its few names.
+    let words = told.words.unwrap_or_else(|| bounded(words::of_error(error), DETAIL_BYTES));
+    match told.whose {
+        Some(whose) => format!("{words} ({whose})"),
+        None => words,
     }
 }
 
-/// What other libraries take and this one does not, in words that say what to do.
-fn old_habit(why: &webpki::Error) -> String {
-    use webpki::Error as E;
-    match why {
-        E::CaUsedAsEndEntity => {
-            "the certificate may sign others, and is none that was given as it is".to_owned()
-        }
-        E::UnsupportedCertVersion => "the certificate is of X.509 v1: make one of v3".to_owned(),
-        other => format!("the certificate: {other}"),
+/// A certificate by what finds it in its issuer's books.
+fn whose(leaf: &CertificateDer<'_>) -> Option<String> {
+    let read = Certificate::from_der(leaf).ok()?.tbs_certificate;
+    let named = Identity::of(leaf).map(|identity| identity.name());
+    let name = named.unwrap_or_else(|_| identity::visible(&read.subject.to_string()));
+    let issuer = identity::visible(&read.issuer.to_string());
+    let serial = hex(read.serial_number.as_bytes());
+    let [name, issuer] = [name, issuer].map(|text| bounded(text, NAME_BYTES));
+    Some(format!("it is of {name}, serial {serial}, issued by {issuer}"))
+}
+
+fn bounded(mut text: String, most: usize) -> String {
+    if text.len() > most {
+        let end = (0..=most).rev().find(|at| text.is_char_boundary(*at));
+        text.truncate(end.unwrap_or(0));
+        text.push('…');
     }
+    text
 }
 
 /// The alert in a record that is not sealed (RFC 8446 §5.1, §6), as all are before keys are known.

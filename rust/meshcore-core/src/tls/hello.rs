@@ -1,12 +1,22 @@
 //! A client's first message, looked at before the machine gets it.
 
+use rustls::pki_types::DnsName;
 use rustls::server::Acceptor;
+
+use super::Failure;
+
+/// So long a name is told that is none.
+const ODD_NAME_BYTES: usize = 100;
+const ILLEGAL_PARAMETER: u8 = 47;
+const NO_APPLICATION_PROTOCOL: u8 = 120;
 
 /// What the first message says that the machine does not tell later.
 #[derive(Default)]
 pub(super) struct Hello {
     /// Until the message is whole.
     reader: Option<Acceptor>,
+    /// A client that names no protocol means one that is not spoken.
+    needs_alpn: bool,
 }
 
 /// The host that the client asks for, or that there is more to come.
@@ -16,24 +26,93 @@ pub(super) enum Asked {
     /// Whom it asks for, in lower case. Nobody, also where the message is none: what is wrong with
     /// it the machine says.
     For(Option<String>),
+    /// What it asks for is not to be had: why, and the alert's number.
+    Refused(Failure, u8),
 }
 
 impl Hello {
-    /// Takes the next bytes of the message. Parses it once: O(bytes).
-    pub(super) fn read(&mut self, mut data: &[u8]) -> Asked {
+    pub(super) fn new(needs_alpn: bool) -> Self {
+        Self { reader: None, needs_alpn }
+    }
+
+    /// Takes the next bytes of the message behind those that are kept. Parses it once: O(bytes).
+    pub(super) fn read(&mut self, kept: &[u8], data: &[u8]) -> Asked {
         let reader = self.reader.get_or_insert_default();
-        while !data.is_empty() {
-            if reader.read_tls(&mut data).is_err() {
+        let mut left = data;
+        while !left.is_empty() {
+            if reader.read_tls(&mut left).is_err() {
                 return Asked::For(None);
             }
             match reader.accept() {
                 Ok(None) => {}
                 Ok(Some(whole)) => {
-                    return Asked::For(whole.client_hello().server_name().map(str::to_owned));
+                    let hello = whole.client_hello();
+                    if self.needs_alpn && hello.alpn().is_none() {
+                        let detail = "it names no protocol (ALPN), and HTTP/2 needs one".to_owned();
+                        return refused(detail, "no_application_protocol", NO_APPLICATION_PROTOCOL);
+                    }
+                    return Asked::For(hello.server_name().map(str::to_owned));
                 }
-                Err(_) => return Asked::For(None),
+                Err(_) => {
+                    let odd = odd_name(&[kept, data].concat());
+                    let refuse = |odd| refused(odd, "illegal_parameter", ILLEGAL_PARAMETER);
+                    return odd.map_or(Asked::For(None), refuse);
+                }
             }
         }
         Asked::Incomplete
     }
+}
+
+fn refused(detail: String, alert: &'static str, number: u8) -> Asked {
+    Asked::Refused(Failure { alert: Some(alert), by_peer: false, no_tls: false, detail }, number)
+}
+
+/// What is wrong with a name that is neither a host's nor an address: rustls goes on with no other,
+/// and does not tell it.
+fn odd_name(records: &[u8]) -> Option<String> {
+    let name = server_name(&message_in(records))?.to_vec();
+    if DnsName::try_from(&name[..]).is_ok() {
+        return None;
+    }
+    let text = String::from_utf8_lossy(&name[..name.len().min(ODD_NAME_BYTES)]).into_owned();
+    let is_address = text.parse::<std::net::IpAddr>().is_ok();
+    (!is_address).then(|| format!("it asks for {text:?}, which is no host's name (RFC 6066 §3)"))
+}
+
+/// The handshake's message of some records (RFC 8446 §5.1).
+fn message_in(mut records: &[u8]) -> Vec<u8> {
+    let mut message = Vec::with_capacity(records.len());
+    while let Some(([_, _, _, high, low], rest)) = records.split_first_chunk() {
+        let len = usize::from(u16::from_be_bytes([*high, *low])).min(rest.len());
+        message.extend_from_slice(&rest[..len]);
+        records = &rest[len..];
+    }
+    message
+}
+
+/// The bytes of the name in a `ClientHello` (§4.1.2; RFC 6066 §3).
+fn server_name(message: &[u8]) -> Option<&[u8]> {
+    // Behind the message's head: a version and 32 random bytes.
+    let rest = message.get(4 + 2 + 32..)?;
+    let (_, rest) = counted::<1>(rest)?; // session
+    let (_, rest) = counted::<2>(rest)?; // suites
+    let (_, rest) = counted::<1>(rest)?; // compression
+    let (mut extensions, _) = counted::<2>(rest)?;
+    while let Some((kind, rest)) = extensions.split_first_chunk::<2>() {
+        let (content, behind) = counted::<2>(rest)?;
+        if *kind == [0, 0] {
+            let (names, _) = counted::<2>(content)?;
+            return names.strip_prefix(&[0]).and_then(counted::<2>).map(|(name, _)| name);
+        }
+        extensions = behind;
+    }
+    None
+}
+
+/// What a length of so many bytes counts, and what is behind.
+fn counted<const BYTES: usize>(from: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (len, rest) = from.split_first_chunk::<BYTES>()?;
+    let len = len.iter().fold(0, |len, byte| len << 8 | usize::from(*byte));
+    rest.split_at_checked(len)
 }

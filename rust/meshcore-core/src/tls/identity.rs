@@ -11,10 +11,11 @@ use x509_cert::ext::pkix::name::GeneralName;
 use x509_cert::ext::pkix::{BasicConstraints, KeyUsage, SubjectAltName};
 
 use crate::identity::{Identity, spiffe};
+use crate::unseen::is_unseen;
 
 impl Identity {
     /// Of a certificate. Names that are none by their kind's rules are left out: nobody may be told
-    /// of them, nor of control characters.
+    /// of them, nor of what is not seen: of that the subject has the bytes.
     ///
     /// # Errors
     /// What is wrong with a certificate that is no X.509, or that claims a SPIFFE ID and may not
@@ -46,9 +47,7 @@ impl Identity {
             may_be_svid(read)?;
             found.is_spiffe = true;
         }
-        for byte in digest(&SHA256, certificate).as_ref() {
-            let _ = write!(found.fingerprint, "{byte:02x}");
-        }
+        found.fingerprint = hex(digest(&SHA256, certificate).as_ref());
         Ok(found)
     }
 }
@@ -83,7 +82,25 @@ fn ip(bytes: &[u8]) -> Option<IpAddr> {
     four.or_else(|_| <[u8; 16]>::try_from(bytes).map(|all| IpAddr::from(all).to_canonical())).ok()
 }
 
-/// Without what lines and terminals read as something else.
-fn visible(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).collect()
+/// What lines and terminals read as something else is written as RFC 4514 §2.4 writes bytes: left
+/// out, two names would be one.
+pub(super) fn visible(text: &str) -> String {
+    let mut all = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() || is_unseen(c) {
+            for byte in c.encode_utf8(&mut [0; 4]).bytes() {
+                let _ = write!(all, "\\{byte:02X}");
+            }
+        } else {
+            all.push(c);
+        }
+    }
+    all
+}
+
+pub(super) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut all, byte| {
+        let _ = write!(all, "{byte:02x}");
+        all
+    })
 }

@@ -4,11 +4,11 @@
 //!
 //! A [`ServerContext`] or a [`ClientContext`] is compiled from a configuration and shared by all of
 //! its connections: `certificates` reads chains and keys and chooses one for a client, `trust` says
-//! whom to believe (`roots`) and who comes in (by the [`Rules`] of names), `identity` reads the names, `verify` is
-//! how rustls asks, `tickets` seals what a client may resume, `standing` says how one that is in
+//! whom to believe (`roots`, but whom `revocation` takes out) and who comes in (by the [`Rules`] of
+//! names), `identity` reads the names, `verify` is how rustls asks, `tickets` seals what a client may resume, `standing` says how one that is in
 //! stands by rules that came after it. Each gives a [`Session`] for a connection, which drives rustls
 //! (its unbuffered API) and holds nothing of its own while it is idle; what went wrong is a
-//! [`Failure`].
+//! [`Failure`], told in `words`.
 //!
 //! The protocol itself draws random numbers (from aws-lc-rs), as it must. The clock is the
 //! caller's: [`Clock`].
@@ -17,6 +17,7 @@ mod certificates;
 mod client;
 mod clock;
 mod context_error;
+mod distinguished_name;
 mod facts;
 mod failure;
 mod forwarded;
@@ -24,6 +25,7 @@ mod hello;
 mod identity;
 mod key_log;
 mod records;
+mod revocation;
 mod roots;
 mod server;
 mod session;
@@ -32,6 +34,7 @@ mod staple;
 mod tickets;
 mod trust;
 mod verify;
+mod words;
 
 pub use crate::identity::{Identity, Rules, is_domain};
 pub use certificates::Pair;
@@ -41,7 +44,8 @@ pub use context_error::ContextError;
 pub use facts::{Facts, is_for_host};
 pub use failure::Failure;
 pub use key_log::{KeyLog, key_log_line};
-pub use roots::{Roots, check_lists};
+pub use revocation::ListFacts;
+pub use roots::Roots;
 pub use server::{ClientAuth, ServerContext, ServerSpec};
 pub use session::{Agreed, Opened, Session, Version};
 pub use standing::{InForce, Standing};

@@ -1,4 +1,4 @@
-//! Those who may sign, and what they have taken back.
+//! Those who may sign.
 //!
 //! webpki looks neither at the dates of an authority nor at whether it is one, and an end entity that
 //! may sign others, as `openssl req -x509` makes, is none to it. So only what may sign and is in date
@@ -11,20 +11,19 @@ use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 use rustls::RootCertStore;
 use rustls::crypto::WebPkiSupportedAlgorithms;
-use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, UnixTime};
 use rustls::{CertificateError, DistinguishedName, Error};
 use webpki::{
-    CertRevocationList, EndEntityCert, ExpirationPolicy, OwnedCertRevocationList,
-    RevocationCheckDepth, RevocationOptionsBuilder, UnknownStatusPolicy,
+    EndEntityCert, ExtendedKeyUsageValidator, KeyPurposeId, KeyPurposeIdIter,
+    RequiredEkuNotFoundContext, VerifiedPath,
 };
-use x509_cert::crl::CertificateList;
 use x509_cert::der::Decode;
 use x509_cert::der::oid::ObjectIdentifier;
 use x509_cert::der::oid::db::rfc5280::ANY_EXTENDED_KEY_USAGE;
 use x509_cert::ext::pkix::{BasicConstraints, ExtendedKeyUsage, KeyUsage};
 
-use super::{ContextError, certificates, failure};
+use super::revocation::{Listed, Lists, lists_in};
+use super::{ContextError, certificates, failure, words};
 
 /// So many certificates of one subject are looked at in a chain.
 const SAME_NAME: usize = 2;
@@ -72,6 +71,18 @@ impl Roots {
         Ok(Self { lists: lists_in(crl_pem)?, ..self })
     }
 
+    /// How many certificates there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.certificates.len()
+    }
+
+    /// Whether there is none: nobody is believed.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.certificates.is_empty()
+    }
+
     /// Whether all of it can be used.
     ///
     /// # Errors
@@ -79,7 +90,8 @@ impl Roots {
     pub fn check(&self) -> Result<(), ContextError> {
         let usable = |each| x509_cert::Certificate::from_der(each).map_err(unusable);
         self.certificates.iter().try_for_each(|each| {
-            webpki::anchor_from_trusted_cert(each).map_err(unusable)?;
+            webpki::anchor_from_trusted_cert(each)
+                .map_err(|why| ContextError::UnusableRoots(words::of_webpki(&why)))?;
             usable(each).map(|_| ())
         })
     }
@@ -93,81 +105,18 @@ impl Roots {
 
     /// Who may sign is decided at this time. O(certificates · lists).
     pub(super) fn compile(&self, now: UnixTime) -> Result<Verified, ContextError> {
-        let mut lists = Vec::with_capacity(self.lists.len());
-        let mut revoked = Vec::with_capacity(self.lists.len());
-        for each in &self.lists {
-            lists.push(OwnedCertRevocationList::from_der(each).map_err(unusable)?.into());
-            revoked.push(CertificateList::from_der(each).map_err(unusable)?);
-        }
-        one_of_each_issuer(&revoked)?;
+        let lists = Lists::compile(&self.lists, self.uses_expired_lists)?;
         let (mut store, mut given) = (RootCertStore::empty(), Vec::new());
         for each in &self.certificates {
             let read = x509_cert::Certificate::from_der(each).map_err(unusable)?;
-            if is_listed(&read, &revoked) {
-                continue;
-            }
+            let Some(listed) = lists.look_up(each, &read) else { continue };
             if may_sign(&read) && is_in_date(&read, now).is_ok() {
                 store.add(each.clone()).map_err(unusable)?;
             }
-            given.push(Given { der: each.clone(), list_due: list_due(&read, &revoked) });
+            given.push(Given { der: each.clone(), listed });
         }
-        Ok(Verified { store, given, lists, uses_expired_lists: self.uses_expired_lists })
+        Ok(Verified { store, given, lists })
     }
-}
-
-/// What is wrong with revocation lists in PEM: they are none, or of a kind that is not taken.
-///
-/// # Errors
-/// [`ContextError`].
-pub fn check_lists(pem: &[u8]) -> Result<Vec<Option<u64>>, ContextError> {
-    let lists = lists_in(pem)?;
-    let read = |list| {
-        OwnedCertRevocationList::from_der(list).map_err(unusable)?;
-        CertificateList::from_der(list).map_err(unusable)
-    };
-    let lists = lists.iter().map(|list| read(list)).collect::<Result<Vec<_>, _>>()?;
-    one_of_each_issuer(&lists)?;
-    if lists.is_empty() { Err(ContextError::NoList) } else { Ok(lists.iter().map(due).collect()) }
-}
-
-fn lists_in(pem: &[u8]) -> Result<Vec<CertificateRevocationListDer<'static>>, ContextError> {
-    let lists: Result<_, _> = CertificateRevocationListDer::pem_slice_iter(pem).collect();
-    lists.map_err(|why| ContextError::Unreadable(why.to_string()))
-}
-
-/// Until when a list holds, in seconds since 1970.
-fn due(list: &CertificateList) -> Option<u64> {
-    list.tbs_cert_list.next_update.map(|end| end.to_unix_duration().as_secs())
-}
-
-/// Of several lists of one issuer webpki looks at the first alone, and what only another takes back
-/// would come in. By name: a list does not tell by which key of its issuer it counts.
-fn one_of_each_issuer(lists: &[CertificateList]) -> Result<(), ContextError> {
-    let mut seen: Vec<String> = Vec::with_capacity(lists.len());
-    for list in lists {
-        let issuer = list.tbs_cert_list.issuer.to_string();
-        if seen.contains(&issuer) {
-            return Err(ContextError::TwoLists(issuer));
-        }
-        seen.push(issuer);
-    }
-    Ok(())
-}
-
-/// webpki does not look for those that are given in lists.
-fn is_listed(read: &x509_cert::Certificate, lists: &[CertificateList]) -> bool {
-    let read = &read.tbs_certificate;
-    lists.iter().map(|list| &list.tbs_cert_list).any(|list| {
-        let revoked = list.revoked_certificates.iter().flatten();
-        list.issuer == read.issuer
-            && revoked.into_iter().any(|each| each.serial_number == read.serial_number)
-    })
-}
-
-fn list_due(read: &x509_cert::Certificate, lists: &[CertificateList]) -> Option<u64> {
-    let is_its_issuers =
-        |list: &&CertificateList| list.tbs_cert_list.issuer == read.tbs_certificate.issuer;
-    lists.iter().find(is_its_issuers).and_then(due)
 }
 
 /// RFC 5280 §4.2.1.9, §4.2.1.3. One of version 1 says nothing of it, and may.
@@ -201,17 +150,47 @@ fn unusable(why: impl ToString) -> ContextError {
 /// What a certificate is used as (RFC 5280 §4.2.1.12).
 pub(super) struct Usage {
     pub(super) oid: ObjectIdentifier,
+    /// For the message about one that is of another use.
     pub(super) webpki: webpki::KeyUsage,
     /// A name with `*` stands for many.
     pub(super) stands_for: bool,
+}
+
+impl Usage {
+    /// Whether this is it, or any.
+    fn is(&self, oid: &ObjectIdentifier) -> bool {
+        *oid == self.oid || *oid == ANY_EXTENDED_KEY_USAGE
+    }
+}
+
+/// Of a whole chain, an authority's too: what says nothing is for anything.
+impl ExtendedKeyUsageValidator for Usage {
+    fn validate(&self, named: KeyPurposeIdIter<'_, '_>) -> Result<(), webpki::Error> {
+        let mut present = Vec::new();
+        for each in named {
+            let each = each?;
+            let is = |oid: &ObjectIdentifier| each == KeyPurposeId::new(oid.as_bytes());
+            if is(&self.oid) || is(&ANY_EXTENDED_KEY_USAGE) {
+                return Ok(());
+            }
+            present.push(each.to_decoded_oid());
+        }
+        if present.is_empty() {
+            return Ok(());
+        }
+        let required = self.webpki;
+        Err(webpki::Error::RequiredEkuNotFoundContext(RequiredEkuNotFoundContext {
+            required,
+            present,
+        }))
+    }
 }
 
 /// A certificate that is believed as it is.
 #[derive(Debug)]
 struct Given {
     der: CertificateDer<'static>,
-    /// Until when its issuer's revocation list holds, in seconds since 1970, if there is one.
-    list_due: Option<u64>,
+    listed: Listed,
 }
 
 /// Roots that were made ready.
@@ -219,8 +198,7 @@ struct Given {
 pub(super) struct Verified {
     store: RootCertStore,
     given: Vec<Given>,
-    lists: Vec<CertRevocationList<'static>>,
-    uses_expired_lists: bool,
+    lists: Lists,
 }
 
 impl Verified {
@@ -240,28 +218,14 @@ impl Verified {
         known: &WebPkiSupportedAlgorithms,
     ) -> Result<(), Error> {
         if let Some(given) = self.given.iter().find(|each| each.der == *leaf) {
-            if !self.uses_expired_lists && given.list_due.is_some_and(|due| now.as_secs() > due) {
-                return Err(Error::InvalidCertificate(CertificateError::UnknownIssuer));
-            }
-            return may_be_used(leaf, usage.oid, now);
+            self.lists.admit(&given.listed, now).map_err(failure::of_webpki)?;
+            return may_be_used(leaf, usage, now);
         }
         let read = EndEntityCert::try_from(leaf).map_err(failure::of_webpki)?;
         let rest = &few_of_each_name(rest);
-        let lists: Vec<_> = self.lists.iter().collect();
-        let revocation = RevocationOptionsBuilder::new(&lists).ok().map(|options| {
-            let expired = if self.uses_expired_lists {
-                ExpirationPolicy::Ignore
-            } else {
-                ExpirationPolicy::Enforce
-            };
-            options
-                .with_depth(RevocationCheckDepth::Chain)
-                .with_status_policy(UnknownStatusPolicy::Allow)
-                .with_expiration_policy(expired)
-                .build()
-        });
-        let (anchors, eku) = (&self.store.roots, usage.webpki);
-        read.verify_for_usage(known.all, anchors, rest, now, eku, revocation, None)
+        let is_unrevoked = |path: &VerifiedPath<'_>| self.lists.verify(path, now, known);
+        let anchors = &self.store.roots;
+        read.verify_for_usage(known.all, anchors, rest, now, usage, None, Some(&is_unrevoked))
             .map(|_| ())
             .map_err(failure::of_webpki)
     }
@@ -284,18 +248,13 @@ fn few_of_each_name<'a>(rest: &[CertificateDer<'a>]) -> Vec<CertificateDer<'a>> 
 }
 
 /// What webpki looks at behind a chain (RFC 5280 §4.1.2.5, §4.2.1.12).
-fn may_be_used(
-    leaf: &CertificateDer<'_>,
-    as_what: ObjectIdentifier,
-    now: UnixTime,
-) -> Result<(), Error> {
+fn may_be_used(leaf: &CertificateDer<'_>, as_what: &Usage, now: UnixTime) -> Result<(), Error> {
     let unreadable = |_| Error::InvalidCertificate(CertificateError::BadEncoding);
     let read = x509_cert::Certificate::from_der(leaf).map_err(unreadable)?;
     is_in_date(&read, now)?;
     let usage = read.tbs_certificate.get::<ExtendedKeyUsage>().map_err(unreadable)?;
-    let fits = |usage: &ObjectIdentifier| *usage == as_what || *usage == ANY_EXTENDED_KEY_USAGE;
     match usage {
-        Some((_, usage)) if !usage.0.iter().any(fits) => {
+        Some((_, usage)) if !usage.0.iter().any(|oid| as_what.is(oid)) => {
             Err(Error::InvalidCertificate(CertificateError::InvalidPurpose))
         }
         _ => Ok(()),

@@ -56,6 +56,8 @@ pub struct ServerContext {
     rules: Arc<HostMap<Rule>>,
     /// Whether names have rules of their own.
     pub(super) is_named: bool,
+    /// Who names no protocol means HTTP/1.1, and that is not spoken.
+    needs_alpn: bool,
     pub(super) clock: Clock,
 }
 
@@ -99,7 +101,8 @@ impl ServerContext {
             }
         }
         let is_named = !spec.named.is_empty();
-        Ok(Self { rules: Arc::new(rules), is_named, clock: clock.clone() })
+        let needs_alpn = !spec.alpn.is_empty() && spec.alpn.iter().all(|each| each != b"http/1.1");
+        Ok(Self { rules: Arc::new(rules), is_named, needs_alpn, clock: clock.clone() })
     }
 
     /// A session for a connection that was accepted.
@@ -111,7 +114,7 @@ impl ServerContext {
         let machine = UnbufferedServerConnection::new(Arc::clone(&rule.config))
             .map_err(|why| ContextError::UnusableKey(why.to_string()))?;
         let rules = self.is_named.then(|| Arc::clone(&self.rules));
-        Ok(Session::server(machine, rule, rules, self.clock.clone()))
+        Ok(Session::server(machine, rule, rules, self.clock.clone(), self.needs_alpn))
     }
 }
 

@@ -19,8 +19,12 @@ use crate::host_map::HostMap;
 /// The most of a client's first message, with the heads of its records, while it is not whole: it
 /// is kept for whoever says nothing more, before anybody is known. Those of today have 2 KiB.
 const HELLO_BYTES: usize = 32 * 1024;
+const DECODE_ERROR: u8 = 50;
+
 /// A fatal alert in the clear (RFC 8446 §6).
-const DECODE_ERROR: [u8; 7] = [21, 3, 3, 0, 2, 2, 50];
+const fn alert(number: u8) -> [u8; 7] {
+    [21, 3, 3, 0, 2, 2, number]
+}
 
 /// Which TLS was agreed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,9 +109,10 @@ impl Session {
         rule: &Rule,
         rules: Option<Arc<HostMap<Rule>>>,
         clock: Clock,
+        needs_alpn: bool,
     ) -> Self {
         let side = Side::Server(Box::new(machine));
-        let hello = Some(Box::default());
+        let hello = Some(Box::new(Hello::new(needs_alpn)));
         Self { hello, rules, rule: rule.id, ..Self::of(side, rule.again.clone(), clock) }
     }
 
@@ -183,16 +188,15 @@ impl Session {
     /// Whether the client's first message is whole; until then all of it waits.
     fn read_hello(&mut self, data: &[u8]) -> bool {
         let Some(hello) = &mut self.hello else { return true };
-        match hello.read(data) {
+        match hello.read(&self.rest, data) {
             Asked::Incomplete if self.rest.len() + data.len() > HELLO_BYTES => {
-                self.own.extend_from_slice(&DECODE_ERROR);
-                self.hello = None;
-                self.fail(Failure {
-                    alert: Some("decode_error"),
-                    by_peer: false,
-                    no_tls: false,
-                    detail: "the client's first message is too long".to_owned(),
-                });
+                let detail = "the client's first message is too long".to_owned();
+                let alert = Some("decode_error");
+                self.refuse(Failure { alert, by_peer: false, no_tls: false, detail }, DECODE_ERROR);
+                false
+            }
+            Asked::Refused(failure, number) => {
+                self.refuse(failure, number);
                 false
             }
             Asked::Incomplete => {
@@ -206,6 +210,12 @@ impl Session {
                 true
             }
         }
+    }
+
+    fn refuse(&mut self, failure: Failure, number: u8) {
+        self.hello = None;
+        self.own.extend_from_slice(&alert(number));
+        self.fail(failure);
     }
 
     /// The machine has seen nothing yet, so one that verifies by the name's rule takes its place.
@@ -249,6 +259,9 @@ impl Session {
         if let Err(error) = result {
             let said = self.own.len();
             on!(&mut self.side, m => last_words(&mut **m, &mut self.own));
+            if on!(&self.side, m => m.protocol_version()) == Some(ProtocolVersion::TLSv1_2) {
+                in_words_of_tls12(&mut self.own[said..]);
+            }
             let failure = Failure::of(&error, &self.own[said..]);
             let strange =
                 if self.is_unanswered() { Failure::of_first_answer(&error) } else { None };
@@ -401,6 +414,15 @@ impl Session {
     #[must_use]
     pub const fn held(&self) -> usize {
         self.rest.len()
+    }
+}
+
+/// TLS 1.2 has no `certificate_required`: who shows none is told `handshake_failure` (RFC 5246
+/// §7.4.6).
+fn in_words_of_tls12(said: &mut [u8]) {
+    const CERTIFICATE_REQUIRED: [u8; 7] = alert(116);
+    if said == CERTIFICATE_REQUIRED {
+        said[6] = 40;
     }
 }
 

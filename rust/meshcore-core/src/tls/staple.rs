@@ -8,6 +8,7 @@ use x509_cert::Certificate;
 use x509_cert::der::asn1::{AnyRef, GeneralizedTime};
 use x509_cert::der::oid::ObjectIdentifier;
 use x509_cert::der::{self, Decode, Encode, Reader, SliceReader, Tag, Tagged};
+use x509_cert::name::Name;
 
 use super::ContextError;
 
@@ -15,13 +16,15 @@ use super::ContextError;
 const BASIC: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.48.1.1");
 const SHA_1: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.14.3.2.26");
 const SHA_256: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.16.840.1.101.3.4.2.1");
+const SHA_384: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.16.840.1.101.3.4.2.2");
+const SHA_512: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.16.840.1.101.3.4.2.3");
 
 /// What a response says of one certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Staple {
     /// How it stands: `good`, `revoked` or `unknown`.
     pub status: &'static str,
-    /// When that was known, in seconds since 1970.
+    /// When that was known, in seconds since 1970: nobody believes it before.
     pub this_update_s: u64,
     /// Until when there is to be a newer response; `None`: it says nothing of that.
     pub next_update_s: Option<u64>,
@@ -38,10 +41,11 @@ impl Staple {
         let leaf = leaf.map_err(|why| ContextError::Unreadable(why.to_string()))?.tbs_certificate;
         let bad = |why: der::Error| ContextError::BadStaple(format!("no OCSP response: {why}"));
         let issuer = leaf.issuer.to_der().map_err(bad)?;
+        let key = chain.get(1).and_then(|next| key_of(next, &leaf.issuer));
         let mut entries = entries(der).map_err(bad)?;
         while !entries.is_finished() {
             let entry = Entry::read(&mut entries).map_err(bad)?;
-            if entry.is_of(&issuer, leaf.serial_number.as_bytes()) {
+            if entry.is_of(&issuer, key.as_deref(), leaf.serial_number.as_bytes()) {
                 return Ok(entry.staple);
             }
         }
@@ -87,6 +91,7 @@ fn number(tag: Tag) -> Option<u8> {
 struct Entry<'a> {
     hash: ObjectIdentifier,
     issuer_hash: &'a [u8],
+    key_hash: &'a [u8],
     serial: &'a [u8],
     staple: Staple,
 }
@@ -97,7 +102,7 @@ impl<'a> Entry<'a> {
         let mut id = inside(&mut entry)?;
         let hash = ObjectIdentifier::decode(&mut inside(&mut id)?)?;
         let issuer_hash = AnyRef::decode(&mut id)?.value();
-        AnyRef::decode(&mut id)?; // of the issuer's key
+        let key_hash = AnyRef::decode(&mut id)?.value();
         let serial = AnyRef::decode(&mut id)?.value();
         let status = match number(AnyRef::decode(&mut entry)?.tag()) {
             Some(0) => "good",
@@ -112,22 +117,34 @@ impl<'a> Entry<'a> {
         Ok(Self {
             hash,
             issuer_hash,
+            key_hash,
             serial,
             staple: Staple { status, this_update_s, next_update_s },
         })
     }
 
-    fn is_of(&self, issuer: &[u8], serial: &[u8]) -> bool {
-        let is_issuer = |algorithm: &'static Algorithm| {
-            digest::digest(algorithm, issuer).as_ref() == self.issuer_hash
+    /// `key`: of the issuer, where the chain tells it. What is hashed in a way of which nothing is
+    /// known here is of nobody.
+    fn is_of(&self, issuer: &[u8], key: Option<&[u8]>, serial: &[u8]) -> bool {
+        let algorithm: &'static Algorithm = match self.hash {
+            SHA_1 => &digest::SHA1_FOR_LEGACY_USE_ONLY,
+            SHA_256 => &digest::SHA256,
+            SHA_384 => &digest::SHA384,
+            SHA_512 => &digest::SHA512,
+            _ => return false,
         };
-        let is_issuer = match self.hash {
-            SHA_1 => is_issuer(&digest::SHA1_FOR_LEGACY_USE_ONLY),
-            SHA_256 => is_issuer(&digest::SHA256),
-            _ => true, // a hash of which nothing is known here
-        };
-        is_issuer && plain(self.serial) == plain(serial)
+        let is_hash = |of: &[u8], hash: &[u8]| digest::digest(algorithm, of).as_ref() == hash;
+        is_hash(issuer, self.issuer_hash)
+            && key.is_none_or(|key| is_hash(key, self.key_hash))
+            && plain(self.serial) == plain(serial)
     }
+}
+
+/// The key of a chain's next certificate, if it is the issuer's; as it is hashed (§4.1.1).
+fn key_of(next: &CertificateDer<'_>, issuer: &Name) -> Option<Vec<u8>> {
+    let next = Certificate::from_der(next).ok()?.tbs_certificate;
+    let key = next.subject_public_key_info.subject_public_key;
+    (next.subject == *issuer).then(|| key.raw_bytes().to_vec())
 }
 
 /// A number without the zeros before it.

@@ -13,7 +13,7 @@ use x509_cert::der::oid::db::rfc5280::{ID_KP_CLIENT_AUTH, ID_KP_SERVER_AUTH};
 use super::roots::Usage;
 use super::tickets::Refused;
 use super::trust::{Judge, Trust};
-use super::{ContextError, Failure};
+use super::{ContextError, Failure, failure};
 
 const CLIENT: Usage =
     Usage { oid: ID_KP_CLIENT_AUTH, webpki: webpki::KeyUsage::client_auth(), stands_for: false };
@@ -102,7 +102,8 @@ impl ClientCertVerifier for Clients {
         rest: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        let admitted = self.judge.admit(leaf, rest, &CLIENT, now, &self.known);
+        let admitted =
+            failure::verifying(leaf, || self.judge.admit(leaf, rest, &CLIENT, now, &self.known));
         admitted.map(|()| ClientCertVerified::assertion())
     }
 
@@ -124,16 +125,18 @@ impl ServerCertVerifier for Servers {
         _ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        if self.judge.is_plain() {
-            self.judge.verify(leaf, rest, &SERVER, now, &self.known)?;
-        } else {
-            self.judge.admit(leaf, rest, &SERVER, now, &self.known)?;
-        }
-        if !self.judge.goes_by_names() {
-            let parsed = rustls::server::ParsedCertificate::try_from(leaf)?;
-            rustls::client::verify_server_name(&parsed, name)?;
-        }
-        Ok(ServerCertVerified::assertion())
+        failure::verifying(leaf, || {
+            if self.judge.is_plain() {
+                self.judge.verify(leaf, rest, &SERVER, now, &self.known)?;
+            } else {
+                self.judge.admit(leaf, rest, &SERVER, now, &self.known)?;
+            }
+            if !self.judge.goes_by_names() {
+                let parsed = rustls::server::ParsedCertificate::try_from(leaf)?;
+                rustls::client::verify_server_name(&parsed, name)?;
+            }
+            Ok(ServerCertVerified::assertion())
+        })
     }
 
     signatures!(known);

@@ -4,6 +4,7 @@ All times are integers of nanoseconds of ``CLOCK_MONOTONIC``, read with `now_ns`
 sizes are bytes. Classes without a constructor come from others' methods.
 """
 
+import asyncio
 from collections.abc import Callable, Sequence
 from enum import IntEnum
 from os import PathLike
@@ -52,6 +53,7 @@ __all__ = [
     "Listener",
     "LogLines",
     "Next",
+    "Outbox",
     "Outcome",
     "Passed",
     "Peer",
@@ -630,8 +632,16 @@ class ClientCodec:
     def send_request(self, request: Request, ticket: Ticket, peer: Peer, now_ns: int) -> bytes:
         """The head with the route's changes and what a proxy adds, and the body's first part."""
 
-    def forward(self, request: Request, ticket: Ticket, peer: Peer, now_ns: int) -> bytes:
-        """`Ticket.sent` and `send_request`."""
+    def forward(
+        self,
+        request: Request,
+        ticket: Ticket,
+        peer: Peer,
+        out: asyncio.Transport | None,
+        now_ns: int,
+    ) -> bytes | None:
+        """`Ticket.sent`, and `send_request` to a transport with an outbox. What could not be held
+        there is given back, for the caller to write."""
 
     def receive(self, data: bytes) -> Response | bytes | Body | None:
         """What a read meant, as `ServerCodec.receive`. After a 1xx ask `next_event`."""
@@ -641,12 +651,13 @@ class ClientCodec:
         data: bytes,
         request: Request,
         ticket: Ticket,
-        to: ServerCodec | None,
+        to: tuple[ServerCodec, asyncio.Transport] | None,
         now_ns: int,
     ) -> tuple[Response, int] | Response | bytes | Body | None:
         """`receive` while a response is awaited, and with the head of a final one what follows it:
-        it, and what `Ticket.responded` says. Bytes are a response that is whole and passes, as
-        ``to`` writes it to a client whose connection goes on."""
+        it, and what `Ticket.responded` says. Bytes say that it is whole and passes, and that ``to``
+        wrote it to a client whose connection goes on; they are what its transport's outbox could
+        not hold, none or all."""
 
     def next_event(self) -> Response | bytes | Body | None:
         """The event of what is kept already."""
@@ -1786,6 +1797,26 @@ class Engine:
 
         Prometheus text 0.0.4, or OpenMetrics 1.0.
         """
+
+@final
+class Outbox:
+    """What connections of one loop send at the end of its turn. For one thread.
+
+    A small write costs a copy, and one system call at the end of the turn for all that a connection
+    wrote in it. The transport of the loop has what the kernel did not take, in order, and so its
+    flow control and its errors are as without; what is larger it has at once.
+    """
+
+    def __new__(cls, call_soon: Callable[..., object]) -> Outbox:
+        """Empty; ``call_soon`` is the loop's."""
+
+    def over(self, transport: asyncio.Transport) -> asyncio.Transport:
+        """What stands for a connected transport of the loop from now on: nothing else may write to
+        that, end or close it. A `SecureTransport` stays what it is, and sends what it seals so; so
+        does one without a socket, which writes as before."""
+
+    def turn_ends(self) -> None:
+        """Send what is held. The loop calls it. O(connections that wrote)."""
 
 @final
 class Deadlines:

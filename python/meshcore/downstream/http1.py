@@ -58,7 +58,7 @@ class Http1Connection(Http1Wire):
     def __init__(self, listener: Listener, *, secure: bool = False) -> None:
         self._listener = listener
         self.codec = ServerCodec(listener.codec_limits, secure)
-        self.whole_to: ServerCodec | None = self.codec
+        self.whole_to: tuple[ServerCodec, asyncio.Transport] | None = None
         self.choked = False
         self.owner: Owner | None = None
         self._exchange: Exchange | None = None
@@ -81,8 +81,9 @@ class Http1Connection(Http1Wire):
 
     def adopt(self, transport: asyncio.Transport) -> None:
         """Serve a transport that the listener has let in."""
-        self._transport = transport
         listener = self._listener
+        transport = self._transport = listener.outbox.over(transport)
+        self.whole_to = (self.codec, transport)
         self.peer: Peer = listener.peer_of(transport.get_extra_info("peername"))
         if listener.draining:
             self._take_only(ON_THEIR_WAY)
@@ -168,7 +169,7 @@ class Http1Connection(Http1Wire):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone."""
-        self._transport = None
+        self._transport = self.whole_to = None
         self._phase = CLOSING
         self._stop_watch()
         self._listener.deadlines.remove(self._slot)

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from meshcore._core import Reason
 
 if TYPE_CHECKING:
+    from asyncio import Transport
+
     from meshcore._core import (
         Answer,
         Body,
@@ -108,8 +110,9 @@ class Downstream(Protocol):
         """Whether its tunnel can end in one direction alone."""
 
     @property
-    def whole_to(self) -> ServerCodec | None:
-        """What writes a whole response in one call, while the connection goes on behind it."""
+    def whole_to(self) -> tuple[ServerCodec, Transport] | None:
+        """What writes a whole response in one call, and where to, while the connection goes on
+        behind it."""
 
     def reached(self) -> tuple[str | None, int]:
         """The address and the port that the client is connected to; ``None`` for a unix socket."""
@@ -124,7 +127,7 @@ class Downstream(Protocol):
         """Relay a head with the route's changes, and what of the body came with it."""
 
     def write(self, data: bytes) -> None:
-        """Send what `whole_to` wrote."""
+        """Send what `whole_to` has left of a response."""
 
     def send_data(self, data: bytes | Chunk) -> None:
         """Send a piece of the body."""

@@ -57,11 +57,12 @@ class Relaying(Sending):
             self.up.pause_reading()
 
     def on_whole(self, data: bytes, now_ns: int) -> None:
-        """The whole response, as `down.whole_to` wrote it: all of the request was read, and nobody
-        else is to see it."""
+        """The whole response is written by `down.whole_to`, but for what is still to be: all of the
+        request was read, and nobody else is to see it."""
         self._kept = None
         self.phase = ANSWERING
-        self.down.write(data)
+        if data:
+            self.down.write(data)
         self._complete(now_ns)
 
     def _begin_tunnel(self, response: Response, now_ns: int) -> None:

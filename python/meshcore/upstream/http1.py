@@ -59,7 +59,7 @@ class Http1Connection(asyncio.BaseProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The loop hands us the open connection."""
-        self._transport = cast("asyncio.Transport", transport)
+        self._transport = self._pools.outbox.over(cast("asyncio.Transport", transport))
 
     def data_received(self, data: bytes) -> None:
         """Bytes of a response, or bytes that nobody asked for."""
@@ -189,11 +189,11 @@ class Http1Connection(asyncio.BaseProtocol):
 
     def send_request(self, request: Request, ticket: Ticket, peer: Peer, now_ns: int) -> bool:
         """The head, and what of the body came with it."""
-        data = self.codec.forward(request, ticket, peer, now_ns)
+        transport = self._transport
+        data = self.codec.forward(request, ticket, peer, transport, now_ns)
         self._sent_ns = now_ns
         self._chunks = not request.end and request.chunked
-        transport = self._transport
-        if transport is not None and not transport.is_closing():
+        if data is not None and transport is not None and not transport.is_closing():
             transport.write(data)
         return True
 

@@ -13,7 +13,7 @@ use crate::engine::Peer;
 use crate::errors::codec_error;
 use crate::message::{Body, Part, Request, Response, last_chunk};
 use crate::numbers::Passed;
-use crate::outgoing::with_rules;
+use crate::outgoing::{send_by, with_rules};
 use crate::server_codec::{CodecLimits, ServerCodec, body_event, is_chunked};
 use crate::ticket::Ticket;
 
@@ -58,6 +58,45 @@ impl ClientCodec {
     }
 }
 
+impl ClientCodec {
+    fn encode(
+        &mut self,
+        py: Python<'_>,
+        out: &mut Vec<u8>,
+        request: &Request,
+        ticket: &Ticket,
+        peer: &Peer,
+        now_ns: Ns,
+    ) {
+        let head = &request.head;
+        let as_written = self.as_written;
+        with_rules(request, ticket, peer, now_ns, |rules| {
+            encode_request(out, head, &RequestRules { as_written, ..*rules });
+        });
+        let len = request.part.len();
+        let chunked = is_chunked(head.body);
+        if chunked && len > 0 {
+            encode_chunk_header(out, len);
+        }
+        request.part.append_to(py, out);
+        if chunked {
+            if len > 0 {
+                out.extend_from_slice(b"\r\n");
+            }
+            if request.part.body.end {
+                let trailers = ticket.request_trailers(&request.part);
+                encode_last_chunk(out, trailers.as_deref(), as_written);
+            }
+        }
+        let tunnel = head.tunnel().filter(|_| ticket.ticket.kind() == Kind::Tunnel);
+        let head_request = head.slice(head.method) == b"HEAD";
+        self.codec.sent(head_request, tunnel == Some(TunnelKind::Connect));
+        if let Some(TunnelKind::Upgrade(protocol)) = tunnel {
+            self.codec.allow_upgrade(protocol);
+        }
+    }
+}
+
 #[pymethods]
 impl ClientCodec {
     #[new]
@@ -77,58 +116,40 @@ impl ClientCodec {
         peer: &Peer,
         now_ns: Ns,
     ) -> PyResult<Py<PyBytes>> {
-        let head = &request.head;
         let mut out = Vec::with_capacity(1024 + request.part.len());
-        let as_written = self.as_written;
-        with_rules(request, ticket, peer, now_ns, |rules| {
-            encode_request(&mut out, head, &RequestRules { as_written, ..*rules });
-        });
-        let len = request.part.len();
-        let chunked = is_chunked(head.body);
-        if chunked && len > 0 {
-            encode_chunk_header(&mut out, len);
-        }
-        request.part.append_to(py, &mut out);
-        if chunked {
-            if len > 0 {
-                out.extend_from_slice(b"\r\n");
-            }
-            if request.part.body.end {
-                let trailers = ticket.request_trailers(&request.part);
-                encode_last_chunk(&mut out, trailers.as_deref(), as_written);
-            }
-        }
-        let tunnel = head.tunnel().filter(|_| ticket.ticket.kind() == Kind::Tunnel);
-        let head_request = head.slice(head.method) == b"HEAD";
-        self.codec.sent(head_request, tunnel == Some(TunnelKind::Connect));
-        if let Some(TunnelKind::Upgrade(protocol)) = tunnel {
-            self.codec.allow_upgrade(protocol);
-        }
+        self.encode(py, &mut out, request, ticket, peer, now_ns);
         Ok(PyBytes::new(py, &out).unbind())
     }
 
-    /// `send_request`, of which the ticket is told.
+    /// `send_request`, of which the ticket is told, through `out`; what did not go that way.
     fn forward(
         &mut self,
         py: Python<'_>,
         request: &Request,
         ticket: &mut Ticket,
         peer: &Peer,
+        out: Option<&Bound<'_, PyAny>>,
         now_ns: Ns,
-    ) -> PyResult<Py<PyBytes>> {
+    ) -> PyResult<Option<Py<PyBytes>>> {
         ticket.sent(now_ns);
-        self.send_request(py, request, ticket, peer, now_ns)
+        let left = send_by(out, py, request.part.len(), |bytes| {
+            self.encode(py, bytes, request, ticket, peer, now_ns);
+        })?;
+        if left.is_none() {
+            ticket.ticket.sent_natively(false);
+        }
+        Ok(left)
     }
 
-    /// `receive` while a response is awaited, and of its head what the ticket says; of one that is
-    /// whole and passes, what goes out to a client over `to`.
+    /// `receive` while a response is awaited, and of its head what the ticket says. One that is
+    /// whole and passes goes out to a client over `to`; what did not is given back.
     fn relay<'py>(
         &mut self,
         py: Python<'py>,
         data: &Bound<'py, PyBytes>,
         request: &Request,
         ticket: &mut Ticket,
-        to: Option<&mut ServerCodec>,
+        to: Option<(PyRefMut<'py, ServerCodec>, Bound<'py, PyAny>)>,
         now_ns: Ns,
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
         match self.codec.receive(data.as_bytes()).map_err(codec_error)? {
@@ -136,10 +157,16 @@ impl ClientCodec {
                 let response = self.response(data, head, body, false);
                 let passed = ticket.responded(&response, now_ns);
                 let passes = passed == Passed::Relay as u8 && response.part.body.end;
-                if let Some(to) = to.filter(|_| passes) {
+                if let Some((mut to, out)) = to.filter(|_| passes) {
                     ticket.ticket.relayed_at_once();
-                    let out = to.send_response(py, request, &response, ticket, false);
-                    return Ok(Some(out.into_bound(py).into_any()));
+                    let left = send_by(Some(&out), py, response.part.len(), |bytes| {
+                        to.encode(py, bytes, request, &response, ticket, false);
+                    })?;
+                    if left.is_none() {
+                        ticket.ticket.sent_natively(true);
+                    }
+                    let left = left.map(|left| left.into_bound(py).into_any());
+                    return Ok(Some(left.unwrap_or_else(|| PyBytes::new(py, b"").into_any())));
                 }
                 Ok(Some((Bound::new(py, response)?, passed).into_pyobject(py)?.into_any()))
             }

@@ -21,6 +21,7 @@ mod library;
 mod log_lines;
 mod message;
 mod numbers;
+mod outbox;
 mod outcome;
 mod outgoing;
 mod pattern;
@@ -28,6 +29,7 @@ mod prepared;
 mod secure_transport;
 mod segment;
 mod server_codec;
+mod socket_transport;
 mod ticket;
 mod tls;
 mod tls_scratch;
@@ -89,6 +91,8 @@ mod _core {
     use crate::log_lines::LogLines;
     #[pymodule_export]
     use crate::message::{Body, Chunk, Request, Response};
+    #[pymodule_export]
+    use crate::outbox::Outbox;
     #[pymodule_export]
     use crate::outcome::Outcome;
     #[pymodule_export]

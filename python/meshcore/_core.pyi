@@ -4,6 +4,7 @@ All times are integers of nanoseconds of ``CLOCK_MONOTONIC``, read with `now_ns`
 sizes are bytes. Classes without a constructor come from others' methods.
 """
 
+import asyncio
 from collections.abc import Callable, Sequence
 from enum import IntEnum
 from os import PathLike
@@ -55,6 +56,7 @@ __all__ = [
     "Listener",
     "LogLines",
     "Next",
+    "Outbox",
     "Outcome",
     "Passed",
     "Peer",
@@ -102,6 +104,7 @@ __all__ = [
     "h2_write_response",
     "h2_write_trailers",
     "has_body",
+    "has_written_all",
     "is_codecs_own",
     "is_tls_name",
     "is_trust_domain",
@@ -636,8 +639,16 @@ class ClientCodec:
     def send_request(self, request: Request, ticket: Ticket, peer: Peer, now_ns: int) -> bytes:
         """The head with the route's changes and what a proxy adds, and the body's first part."""
 
-    def forward(self, request: Request, ticket: Ticket, peer: Peer, now_ns: int) -> bytes:
-        """`Ticket.sent` and `send_request`."""
+    def forward(
+        self,
+        request: Request,
+        ticket: Ticket,
+        peer: Peer,
+        out: asyncio.Transport | None,
+        now_ns: int,
+    ) -> bytes | None:
+        """`Ticket.sent`, and `send_request` to a transport with an outbox. What could not be held
+        there is given back, for the caller to write."""
 
     def receive(self, data: bytes) -> Response | bytes | Body | None:
         """What a read meant, as `ServerCodec.receive`. After a 1xx ask `next_event`."""
@@ -647,8 +658,7 @@ class ClientCodec:
         data: bytes,
         request: Request,
         ticket: Ticket,
-        to: ServerCodec | H2ServerCodec | None,
-        stream: int,
+        to: tuple[ServerCodec, asyncio.Transport] | tuple[H2ServerCodec, int] | None,
         now_ns: int,
     ) -> tuple[Response, int] | Response | bytes | int | Body | None:
         """`receive` while a response is awaited, and with the head of a final one what
@@ -1267,14 +1277,14 @@ class Ticket:
         self,
         response: Response,
         request: Request,
-        to: ServerCodec | H2ServerCodec | None,
-        stream: int,
+        to: tuple[ServerCodec, asyncio.Transport] | tuple[H2ServerCodec, int] | None,
         now_ns: int,
     ) -> tuple[Response, int] | bytes | int:
         """A final response head came: it, and what `responded` says. Of one that is whole and
-        passes, if there is a ``to``: that sends it to a client whose connection goes on, and the
-        ticket is finished. Then bytes of HTTP/1.1 are to be written; of HTTP/2 a number says how
-        many wait on the stream, -1 that it is over."""
+        passes, if there is a ``to``: that sends it to a client whose connection goes on, or to a
+        stream of it, and the ticket is finished. Then bytes are what the transport's outbox could
+        not hold, none or all; over HTTP/2 a number says how many wait on the stream, -1 that it is
+        over."""
 
     def relayed(self, size: int, now_ns: int) -> None:
         """A piece of the response's body passed."""
@@ -1867,6 +1877,29 @@ class Engine:
 
         Prometheus text 0.0.4, or OpenMetrics 1.0.
         """
+
+def has_written_all(transport: asyncio.Transport) -> bool:
+    """Whether a transport is open and has written all that it was given. O(1)."""
+
+@final
+class Outbox:
+    """What connections of one loop send at the end of its turn. For one thread.
+
+    A small write costs a copy, and one system call at the end of the turn for all that a connection
+    wrote in it. The transport of the loop has what the kernel did not take, in order, and so its
+    flow control and its errors are as without; what is larger it has at once.
+    """
+
+    def __new__(cls, call_soon: Callable[..., object]) -> Outbox:
+        """Empty; ``call_soon`` is the loop's."""
+
+    def over(self, transport: asyncio.Transport) -> asyncio.Transport:
+        """What stands for a connected transport of the loop from now on: nothing else may write to
+        that, end or close it. A `SecureTransport` stays what it is, and sends what it seals so; so
+        does one without a socket, which writes as before."""
+
+    def turn_ends(self) -> None:
+        """Send what is held. The loop calls it. O(connections that wrote)."""
 
 @final
 class Deadlines:

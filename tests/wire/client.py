@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -21,14 +22,17 @@ class Reply:
 class Client:
     """One connection to the proxy."""
 
-    def __init__(self, url: str, source: str | None = None) -> None:
+    def __init__(
+        self, url: str, source: str | None = None, tls: ssl.SSLContext | None = None
+    ) -> None:
         self._at = urlsplit(url)
         self._source = source
+        self._tls = tls
 
     async def __aenter__(self) -> Self:
         local = (self._source, 0) if self._source else None
         self.reader, self.writer = await asyncio.open_connection(
-            self._at.hostname, self._at.port, local_addr=local
+            self._at.hostname, self._at.port, local_addr=local, ssl=self._tls
         )
         return self
 

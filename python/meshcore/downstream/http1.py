@@ -4,7 +4,7 @@ request."""
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, cast
 
 from meshcore._core import Answer, Body, Reason, Request, ServerCodec, now_ns
 from meshcore.downstream.half_closed import Watch
@@ -43,8 +43,6 @@ DRAIN_QUIET_NS = 1_000_000_000
 class Http1Connection(Http1Wire):
     """Open connection of a client; at most one exchange at a time, later requests wait."""
 
-    number: Final = 0
-
     __slots__ = (
         "_chunks",
         "_exchange",
@@ -60,7 +58,7 @@ class Http1Connection(Http1Wire):
     def __init__(self, listener: Listener, *, secure: bool = False) -> None:
         self._listener = listener
         self.codec = ServerCodec(listener.codec_limits, secure)
-        self.whole_to: ServerCodec | None = self.codec
+        self.whole_to: tuple[ServerCodec, asyncio.Transport] | None = None
         self.choked = False
         self.owner: Owner | None = None
         self._exchange: Exchange | None = None
@@ -87,8 +85,9 @@ class Http1Connection(Http1Wire):
 
     def adopt(self, transport: asyncio.Transport) -> None:
         """Serve a transport that the listener has let in."""
-        self._transport = transport
         listener = self._listener
+        transport = self._transport = listener.outbox.over(transport)
+        self.whole_to = (self.codec, transport)
         self.peer: Peer = listener.peer_of(transport.get_extra_info("peername"))
         if listener.draining:
             self._take_only(ON_THEIR_WAY)
@@ -174,7 +173,7 @@ class Http1Connection(Http1Wire):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone."""
-        self._transport = None
+        self._transport = self.whole_to = None
         self._phase = CLOSING
         self._stop_watch()
         self._listener.deadlines.remove(self._slot)
@@ -240,10 +239,9 @@ class Http1Connection(Http1Wire):
         self._chunks = codec.chunking
 
     def relayed(self, sent: bytes, now_ns: int) -> None:
-        """A whole response, and the end of its exchange."""
-        transport = self._transport
-        if transport is not None and not transport.is_closing():
-            transport.write(sent)
+        """A whole response, and the end of its exchange: so much of it is still to be written."""
+        if sent:
+            self.write(sent)
         self.finished(now_ns)
 
     def send_data(self, data: bytes | Chunk) -> None:

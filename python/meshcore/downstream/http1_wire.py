@@ -37,7 +37,7 @@ class Http1Wire(asyncio.BaseProtocol):
     """The client says no more, and is served."""
 
     def write(self, data: bytes) -> None:
-        """At once (uvloop), or as soon as the loop can."""
+        """At the end of the loop's turn, or as soon as the client takes it."""
         transport = self._transport
         if transport is not None and not transport.is_closing():
             transport.write(data)

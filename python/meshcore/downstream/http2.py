@@ -59,10 +59,10 @@ class Http2Connection(Http2Wire):
         "_slot",
         "full",
         "listener",
+        "native",
         "owner",
         "peer",
         "streams",
-        "whole_to",
     )
 
     codec: ServerCodec
@@ -71,7 +71,7 @@ class Http2Connection(Http2Wire):
         super().__init__()
         self.listener = listener
         codec = self.codec = listener.h2_codec(self.heard_ns, secure=secure)
-        self.whole_to = codec if type(codec) is H2ServerCodec else None
+        self.native = codec if type(codec) is H2ServerCodec else None
         self.streams: dict[int, Http2Stream] = {}
         self.owner: Owner | None = None
         self.full = False  # the streams together hold too much
@@ -129,7 +129,7 @@ class Http2Connection(Http2Wire):
 
     def receive(self, data: bytes, now: int) -> Iterable[tuple[int, object]] | None:
         """What a read meant, with requests that are begun."""
-        codec, listener = self.whole_to, self.listener
+        codec, listener = self.native, self.listener
         if codec is None:
             return self.codec.receive(data, now)
         return codec.begin(data, listener.stack, self.peer, listener.deadlines.slots, now)

@@ -38,7 +38,8 @@ class Http2Stream:
         self._connection = connection
         self.number = number
         self.slot = slot  # of the deadlines
-        self.whole_to = connection.whole_to
+        native = connection.native
+        self.whole_to = (native, number) if native is not None else None
         self.peer: Peer = connection.peer
         self.owner: Owner | None = None
         self._full = False  # of its own: more waits on it than its client takes

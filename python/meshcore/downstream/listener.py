@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Mapping
 
-    from meshcore._core import Answer, CodecLimits, Engine, Peer, SecureTransport, TlsServer
+    from meshcore._core import Answer, CodecLimits, Engine, Outbox, Peer, SecureTransport, TlsServer
     from meshcore._core import Listener as Stack
     from meshcore.codec import ServerCodec
     from meshcore.config.snapshot import Http2Spec, ListenerSpec
@@ -75,9 +75,11 @@ class Listener:
         engine: Engine,
         driver: Driver,
         deadlines: Deadlines,
+        outbox: Outbox,
     ) -> None:
         self.driver = driver
         self.deadlines = deadlines
+        self.outbox = outbox
         self.stack: Stack = engine.listener(spec.name)
         self.draining = False
         self._h2: Http2Spec | None = None

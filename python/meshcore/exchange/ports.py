@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from meshcore._core import Reason
 
 if TYPE_CHECKING:
+    from asyncio import Transport
+
     from meshcore._core import (
         Answer,
         Body,
@@ -109,12 +111,9 @@ class Downstream(Protocol):
         """Whether its tunnel can end in one direction alone."""
 
     @property
-    def number(self) -> int:
-        """Of the stream; 0 over HTTP/1.1."""
-
-    @property
-    def whole_to(self) -> ServerCodec | H2ServerCodec | None:
-        """What sends a whole response in one call, while the connection goes on behind it."""
+    def whole_to(self) -> tuple[ServerCodec, Transport] | tuple[H2ServerCodec, int] | None:
+        """What sends a whole response in one call, and where to or on which stream, while the
+        connection goes on behind it."""
 
     def reached(self) -> tuple[str | None, int]:
         """The address and the port that the client is connected to; ``None`` for a unix socket."""

@@ -8,7 +8,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from meshcore._core import now_ns
+from meshcore._core import Outbox, now_ns
 from meshcore.downstream.deadlines import Deadlines
 from meshcore.downstream.listener import Listener
 from meshcore.process.doors import Address
@@ -73,7 +73,8 @@ class Worker:
         self.observer: AccessLog | None = None
         self._log_form = "off"
         self.deadlines = Deadlines(loop)
-        self.pools = Connector(loop, engine)
+        self.outbox = Outbox(loop.call_soon)
+        self.pools = Connector(loop, engine, self.outbox)
         self._layers = LayerRunner(loop)
         self.listeners: dict[str, Listener] = {}
         self._leaving: dict[Listener, int] = {}  # and when its time is over
@@ -170,7 +171,9 @@ class Worker:
                 if tls is not None:
                     known.judge_by(tls)
                 self._leave(known, now)
-            self.listeners[spec.name] = Listener(spec, tls, self._engine, self, self.deadlines)
+            self.listeners[spec.name] = Listener(
+                spec, tls, self._engine, self, self.deadlines, self.outbox
+            )
         return reopened
 
     def _put_upstreams(

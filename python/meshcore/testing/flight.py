@@ -28,7 +28,6 @@ class Client:
 
     half_closes = True
     choked = False
-    number = 0
     whole_to = None
 
     def __init__(self, peer: Peer) -> None:
@@ -104,7 +103,7 @@ class Endpoint:
         self.codec = ClientCodec(limits)
 
     def send_request(self, request: Request, ticket: Ticket, peer: Peer, now_ns: int) -> bool:
-        self.codec.forward(request, ticket, peer, now_ns)
+        self.codec.forward(request, ticket, peer, None, now_ns)
         return True
 
     def send_data(self, data: bytes | Chunk) -> None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from aiohappyeyeballs import AddrInfoType
 
-    from meshcore._core import SecureTransport
+    from meshcore._core import Outbox, SecureTransport
     from meshcore.exchange.exchange import Exchange
     from meshcore.exchange.owner import Owner
     from meshcore.exchange.ports import Upstream
@@ -52,9 +52,10 @@ class Handshakes(Protocol):
 class Connector:
     """All upstream connections of a worker."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, counts: Handshakes) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, counts: Handshakes, outbox: Outbox) -> None:
         self._loop = loop
         self._counts = counts
+        self.outbox = outbox
         self._dialer = Dialer(loop)
         self.pools: dict[int, Pool] = {}
         # Open, whether they take streams or not, in the order of their ages.

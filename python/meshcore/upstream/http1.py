@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final, cast
 
-from meshcore._core import Body, ClientCodec, Reason, Response, now_ns
+from meshcore._core import Body, ClientCodec, Reason, Response, has_written_all, now_ns
 from meshcore.errors import CodecError, TlsError
 from meshcore.exchange.phase import ASKED
 from meshcore.exchange.ports import Lost
@@ -62,7 +62,7 @@ class Http1Connection(asyncio.BaseProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The loop hands us the open connection."""
-        self._transport = cast("asyncio.Transport", transport)
+        self._transport = self._pools.outbox.over(cast("asyncio.Transport", transport))
 
     def data_received(self, data: bytes) -> None:
         """Bytes of a response, or bytes that nobody asked for."""
@@ -77,9 +77,8 @@ class Http1Connection(asyncio.BaseProtocol):
             if exchange.phase == ASKED:
                 # Nothing of a body can come: bytes are what goes out to the client.
                 is_plain = exchange.layers is None and exchange.request_done
-                down = exchange.down
-                to, ticket = down.whole_to if is_plain else None, exchange.ticket
-                event = codec.relay(data, exchange.request, ticket, to, down.number, now)
+                to = exchange.down.whole_to if is_plain else None
+                event = codec.relay(data, exchange.request, exchange.ticket, to, now)
                 if type(event) is bytes or type(event) is int:
                     exchange.on_whole(event, now)
                     return
@@ -198,11 +197,11 @@ class Http1Connection(asyncio.BaseProtocol):
 
     def send_request(self, request: Request, ticket: Ticket, peer: Peer, now_ns: int) -> bool:
         """The head, and what of the body came with it."""
-        data = self.codec.forward(request, ticket, peer, now_ns)
+        transport = self._transport
+        data = self.codec.forward(request, ticket, peer, transport, now_ns)
         self._sent_ns = now_ns
         self._chunks = not request.end and request.chunked
-        transport = self._transport
-        if transport is not None and not transport.is_closing():
+        if data is not None and transport is not None and not transport.is_closing():
             transport.write(data)
         return True
 
@@ -254,12 +253,8 @@ class Http1Connection(asyncio.BaseProtocol):
     def release(self, now: int) -> None:
         """Back to the pool, or closed when it cannot carry another request."""
         transport = self._transport
-        if (
-            transport is None
-            or transport.is_closing()
-            # The endpoint answered without it, and may never take it: nothing could be sent behind.
-            or transport.get_write_buffer_size()
-        ):
+        # What it answered without an endpoint may never take: nothing could be sent behind.
+        if transport is None or not has_written_all(transport):
             self.discard()
             return
         if not self.codec.can_reuse:

@@ -66,8 +66,8 @@ class Http2Stream:
             if not (event.end and exchange.request_done) or exchange.layers is not None:
                 exchange.on_response(event, now)
                 return
-            down = exchange.down
-            passed = exchange.ticket.relay(event, exchange.request, down.whole_to, down.number, now)
+            to = exchange.down.whole_to
+            passed = exchange.ticket.relay(event, exchange.request, to, now)
             if type(passed) is tuple:
                 exchange.on_passed(*passed, now)
             else:

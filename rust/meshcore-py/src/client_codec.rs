@@ -6,13 +6,13 @@ use meshcore_core::codec::{
 use meshcore_core::exchange::Kind;
 use meshcore_core::head::{ResponseHead, TunnelKind};
 use pyo3::prelude::*;
-use pyo3::types::PyBytes;
+use pyo3::types::{PyBytes, PyTuple};
 
 use crate::clock::Ns;
 use crate::engine::Peer;
 use crate::errors::codec_error;
 use crate::message::{Body, Part, Request, Response, last_chunk};
-use crate::outgoing::with_rules;
+use crate::outgoing::{send_by, with_rules};
 use crate::relay::relay;
 use crate::server_codec::{CodecLimits, body_event, is_chunked};
 use crate::ticket::Ticket;
@@ -58,6 +58,45 @@ impl ClientCodec {
     }
 }
 
+impl ClientCodec {
+    fn encode(
+        &mut self,
+        py: Python<'_>,
+        out: &mut Vec<u8>,
+        request: &Request,
+        ticket: &Ticket,
+        peer: &Peer,
+        now_ns: Ns,
+    ) {
+        let head = &request.head;
+        let as_written = self.as_written;
+        with_rules(request, ticket, peer, now_ns, |rules| {
+            encode_request(out, head, &RequestRules { as_written, ..*rules });
+        });
+        let len = request.part.len();
+        let chunked = is_chunked(head.body);
+        if chunked && len > 0 {
+            encode_chunk_header(out, len);
+        }
+        request.part.append_to(py, out);
+        if chunked {
+            if len > 0 {
+                out.extend_from_slice(b"\r\n");
+            }
+            if request.part.body.end {
+                let trailers = ticket.request_trailers(&request.part);
+                encode_last_chunk(out, trailers.as_deref(), as_written);
+            }
+        }
+        let tunnel = head.tunnel().filter(|_| ticket.ticket.kind() == Kind::Tunnel);
+        let head_request = head.slice(head.method) == b"HEAD";
+        self.codec.sent(head_request, tunnel == Some(TunnelKind::Connect));
+        if let Some(TunnelKind::Upgrade(protocol)) = tunnel {
+            self.codec.allow_upgrade(protocol);
+        }
+    }
+}
+
 #[pymethods]
 impl ClientCodec {
     #[new]
@@ -77,66 +116,46 @@ impl ClientCodec {
         peer: &Peer,
         now_ns: Ns,
     ) -> PyResult<Py<PyBytes>> {
-        let head = &request.head;
         let mut out = Vec::with_capacity(1024 + request.part.len());
-        let as_written = self.as_written;
-        with_rules(request, ticket, peer, now_ns, |rules| {
-            encode_request(&mut out, head, &RequestRules { as_written, ..*rules });
-        });
-        let len = request.part.len();
-        let chunked = is_chunked(head.body);
-        if chunked && len > 0 {
-            encode_chunk_header(&mut out, len);
-        }
-        request.part.append_to(py, &mut out);
-        if chunked {
-            if len > 0 {
-                out.extend_from_slice(b"\r\n");
-            }
-            if request.part.body.end {
-                let trailers = ticket.request_trailers(&request.part);
-                encode_last_chunk(&mut out, trailers.as_deref(), as_written);
-            }
-        }
-        let tunnel = head.tunnel().filter(|_| ticket.ticket.kind() == Kind::Tunnel);
-        let head_request = head.slice(head.method) == b"HEAD";
-        self.codec.sent(head_request, tunnel == Some(TunnelKind::Connect));
-        if let Some(TunnelKind::Upgrade(protocol)) = tunnel {
-            self.codec.allow_upgrade(protocol);
-        }
+        self.encode(py, &mut out, request, ticket, peer, now_ns);
         Ok(PyBytes::new(py, &out).unbind())
     }
 
-    /// `send_request`, of which the ticket is told.
+    /// `send_request`, of which the ticket is told, through `out`; what did not go that way.
     fn forward(
         &mut self,
         py: Python<'_>,
         request: &Request,
         ticket: &mut Ticket,
         peer: &Peer,
+        out: Option<&Bound<'_, PyAny>>,
         now_ns: Ns,
-    ) -> PyResult<Py<PyBytes>> {
+    ) -> PyResult<Option<Py<PyBytes>>> {
         ticket.sent(now_ns);
-        self.send_request(py, request, ticket, peer, now_ns)
+        let left = send_by(out, py, request.part.len(), |bytes| {
+            self.encode(py, bytes, request, ticket, peer, now_ns);
+        })?;
+        if left.is_none() {
+            ticket.ticket.sent_natively(false);
+        }
+        Ok(left)
     }
 
     /// `receive` while a response is awaited, and of its head what the ticket says; of one that is
     /// whole and passes, what [`relay`] made of it.
-    #[expect(clippy::too_many_arguments, reason = "what five calls took")]
     fn relay<'py>(
         &mut self,
         py: Python<'py>,
         data: &Bound<'py, PyBytes>,
         request: &Request,
         ticket: &mut Ticket,
-        to: Option<&Bound<'py, PyAny>>,
-        stream: u32,
+        to: Option<&Bound<'py, PyTuple>>,
         now_ns: Ns,
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
         match self.codec.receive(data.as_bytes()).map_err(codec_error)? {
             Some(ClientEvent::Head { head, body }) => {
                 let response = self.response(data, head, body, false);
-                Ok(Some(match relay(py, request, &response, ticket, to, stream, now_ns)? {
+                Ok(Some(match relay(py, request, &response, ticket, to, now_ns)? {
                     Ok(sent) => sent,
                     Err(passed) => {
                         (Bound::new(py, response)?, passed).into_pyobject(py)?.into_any()

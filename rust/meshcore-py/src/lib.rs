@@ -21,6 +21,7 @@ mod library;
 mod log_lines;
 mod message;
 mod numbers;
+mod outbox;
 mod outcome;
 mod outgoing;
 mod pattern;
@@ -29,6 +30,7 @@ mod relay;
 mod secure_transport;
 mod segment;
 mod server_codec;
+mod socket_transport;
 mod ticket;
 mod tls;
 mod tls_scratch;
@@ -91,6 +93,8 @@ mod _core {
     #[pymodule_export]
     use crate::message::{Body, Chunk, Request, Response};
     #[pymodule_export]
+    use crate::outbox::Outbox;
+    #[pymodule_export]
     use crate::outcome::Outcome;
     #[pymodule_export]
     use crate::pattern::{check_path, check_regex, is_codecs_own, unseen_field};
@@ -102,6 +106,8 @@ mod _core {
     use crate::segment::Segment;
     #[pymodule_export]
     use crate::server_codec::{CodecLimits, ServerCodec};
+    #[pymodule_export]
+    use crate::socket_transport::has_written_all;
     #[pymodule_export]
     use crate::ticket::Ticket;
     #[pymodule_export]

@@ -2,10 +2,38 @@
 
 use meshcore_core::codec::{RequestRules, ResponseRules};
 
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+
 use crate::clock::Ns;
 use crate::engine::Peer;
 use crate::message::{Request, Response};
+use crate::secure_transport::SecureTransport;
+use crate::server_codec::JOIN_BYTES;
+use crate::socket_transport::SocketTransport;
 use crate::ticket::Ticket;
+
+/// Writes to a transport what `fill` appends, of which so much is a body. Where that cannot go out
+/// natively it is given back, to be written as what it is.
+pub(crate) fn send_by(
+    out: Option<&Bound<'_, PyAny>>,
+    py: Python<'_>,
+    body_bytes: usize,
+    fill: impl FnOnce(&mut Vec<u8>),
+) -> PyResult<Option<Py<PyBytes>>> {
+    let mut fill = Some(fill);
+    let mut fill_once = |bytes: &mut Vec<u8>| fill.take().into_iter().for_each(|fill| fill(bytes));
+    if let Some(socket) = out.and_then(|out| out.cast_exact::<SocketTransport>().ok()) {
+        if SocketTransport::hold(socket, body_bytes, &mut fill_once)? {
+            return Ok(None);
+        }
+    } else if let Some(secure) = out.and_then(|out| out.cast_exact::<SecureTransport>().ok()) {
+        return SecureTransport::hold(secure, body_bytes, &mut fill_once);
+    }
+    let mut bytes = Vec::with_capacity(1024 + body_bytes.min(JOIN_BYTES));
+    fill_once(&mut bytes);
+    Ok(Some(PyBytes::new(py, &bytes).unbind()))
+}
 
 /// Draws the rules from a request's ticket and runs `write` with them.
 pub(crate) fn with_rules<T>(

@@ -18,6 +18,9 @@ use self::calls::{ask, close, end, part, say, send, set_full, tell};
 use crate::clock::unix_ms;
 use crate::engine::Peer;
 use crate::errors::tls_error;
+use crate::outbox::Outbox;
+use crate::server_codec::JOIN_BYTES;
+use crate::socket_transport::SocketTransport;
 use crate::tls::{ClientRules, Judged, certified_by};
 use crate::tls_scratch::{SCRATCH, emptied};
 
@@ -111,6 +114,45 @@ impl SecureTransport {
                 seal(plain)
             }),
         }
+    }
+
+    /// From now on what is sealed goes out by an outbox.
+    pub(crate) fn send_by(slf: &Bound<'_, Self>, outbox: &Bound<'_, Outbox>) -> PyResult<()> {
+        let inner = slf.borrow().inner(slf.py());
+        if let Some(inner) = inner {
+            let inner = SocketTransport::over(&inner, outbox)?.unbind();
+            slf.borrow_mut().inner = Some(inner);
+        }
+        Ok(())
+    }
+
+    /// Seals what `fill` appends, for the end of the loop's turn; what cannot be is given back.
+    pub(crate) fn hold(
+        slf: &Bound<'_, Self>,
+        body_bytes: usize,
+        fill: impl FnOnce(&mut Vec<u8>),
+    ) -> PyResult<Option<Py<PyBytes>>> {
+        SCRATCH.with_borrow_mut(|scratch| {
+            let plain = emptied(&mut scratch.plain);
+            fill(plain);
+            let held = Self::hold_sealed(slf, body_bytes, plain)?;
+            Ok((!held).then(|| PyBytes::new(slf.py(), plain).unbind()))
+        })
+    }
+
+    fn hold_sealed(slf: &Bound<'_, Self>, body_bytes: usize, plain: &[u8]) -> PyResult<bool> {
+        let inner = {
+            let own = slf.borrow();
+            if own.closing { None } else { own.inner(slf.py()) }
+        };
+        let Some(socket) = inner.as_ref().and_then(|inner| inner.cast_exact().ok()) else {
+            return Ok(false);
+        };
+        let (mut own, mut sealed) = (slf.borrow_mut(), false);
+        let held = SocketTransport::hold(socket, body_bytes, |out| {
+            sealed = own.session.seal(plain, out);
+        })?;
+        Ok(held && sealed)
     }
 
     /// Counts what was agreed, if it was.
@@ -226,8 +268,10 @@ impl SecureTransport {
     // --- as a transport, to the protocol
 
     fn write(slf: &Bound<'_, Self>, data: &[u8]) -> PyResult<()> {
-        let py = slf.py();
-        let sealed = slf.borrow_mut().seal(py, &[data])?;
+        if data.len() <= JOIN_BYTES && Self::hold_sealed(slf, data.len(), data)? {
+            return Ok(());
+        }
+        let sealed = slf.borrow_mut().seal(slf.py(), &[data])?;
         send(slf, sealed)
     }
 

@@ -121,6 +121,52 @@ impl ServerCodec {
     }
 }
 
+impl ServerCodec {
+    /// Appends what `send_response` writes.
+    pub(crate) fn encode(
+        &mut self,
+        py: Python<'_>,
+        out: &mut Vec<u8>,
+        request: &Request,
+        response: &Response,
+        ticket: &mut Ticket,
+        close: bool,
+    ) {
+        ticket.ticket.response_changed(&response.changed);
+        let rules = ResponseRules {
+            version: self.version,
+            head_request: self.head_request,
+            keep_alive: self.keep_alive && !close,
+            framing: response.head.body,
+            ops: ticket.response_ops(),
+            tunnel: None,
+            date: Some(http_date()),
+        };
+        let outgoing = with_tunnel(request, response, ticket, rules, |rules| {
+            encode_response(out, &response.head, rules)
+        });
+        self.keep_alive = outgoing.keep_alive;
+        self.chunking = outgoing.chunked;
+        self.has_body = outgoing.has_body;
+        if outgoing.has_body {
+            let len = response.part.len();
+            if outgoing.chunked && len > 0 {
+                encode_chunk_header(out, len);
+            }
+            response.part.append_to(py, out);
+            if outgoing.chunked {
+                if len > 0 {
+                    out.extend_from_slice(b"\r\n");
+                }
+                if response.part.body.end {
+                    let trailers = ticket.response_trailers(&response.part);
+                    encode_last_chunk(out, trailers.as_deref(), false);
+                }
+            }
+        }
+    }
+}
+
 /// A read that is nothing but body goes on as the bytes object that it is.
 pub(crate) fn body_event<'py>(
     py: Python<'py>,
@@ -230,7 +276,7 @@ impl ServerCodec {
     }
 
     /// The head, and the body that came with it if it is small or needs chunk framing.
-    pub(crate) fn send_response(
+    fn send_response(
         &mut self,
         py: Python<'_>,
         request: &Request,
@@ -238,39 +284,8 @@ impl ServerCodec {
         ticket: &mut Ticket,
         close: bool,
     ) -> Py<PyBytes> {
-        ticket.ticket.response_changed(&response.changed);
         let mut out = Vec::with_capacity(512 + response.part.len().min(JOIN_BYTES));
-        let rules = ResponseRules {
-            version: self.version,
-            head_request: self.head_request,
-            keep_alive: self.keep_alive && !close,
-            framing: response.head.body,
-            ops: ticket.response_ops(),
-            tunnel: None,
-            date: Some(http_date()),
-        };
-        let outgoing = with_tunnel(request, response, ticket, rules, |rules| {
-            encode_response(&mut out, &response.head, rules)
-        });
-        self.keep_alive = outgoing.keep_alive;
-        self.chunking = outgoing.chunked;
-        self.has_body = outgoing.has_body;
-        if outgoing.has_body {
-            let len = response.part.len();
-            if outgoing.chunked && len > 0 {
-                encode_chunk_header(&mut out, len);
-            }
-            response.part.append_to(py, &mut out);
-            if outgoing.chunked {
-                if len > 0 {
-                    out.extend_from_slice(b"\r\n");
-                }
-                if response.part.body.end {
-                    let trailers = ticket.response_trailers(&response.part);
-                    encode_last_chunk(&mut out, trailers.as_deref(), false);
-                }
-            }
-        }
+        self.encode(py, &mut out, request, response, ticket, close);
         PyBytes::new(py, &out).unbind()
     }
 

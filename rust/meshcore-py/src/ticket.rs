@@ -12,7 +12,7 @@ use meshcore_core::head::{Headers, is_grpc};
 use meshcore_core::telemetry::request_id;
 use meshcore_core::time::Nanos;
 use pyo3::prelude::*;
-use pyo3::types::PyBytes;
+use pyo3::types::{PyBytes, PyTuple};
 
 use crate::answer::Answer;
 use crate::cause::Cause;
@@ -379,11 +379,10 @@ impl Ticket {
         py: Python<'py>,
         response: &Bound<'py, Response>,
         request: &Request,
-        to: Option<&Bound<'py, PyAny>>,
-        stream: u32,
+        to: Option<&Bound<'py, PyTuple>>,
         now_ns: Ns,
     ) -> PyResult<Bound<'py, PyAny>> {
-        match relay(py, request, &response.borrow(), self, to, stream, now_ns)? {
+        match relay(py, request, &response.borrow(), self, to, now_ns)? {
             Ok(sent) => Ok(sent),
             Err(passed) => Ok((response, passed).into_pyobject(py)?.into_any()),
         }

@@ -122,7 +122,9 @@ fn protocols_are_chosen_by_the_server_and_none_in_common_is_told() {
     };
     assert_eq!(chosen(&["h2", "http/1.1"], &["http/1.1", "h2"]), Some(b"h2".to_vec()));
     assert_eq!(chosen(&["h2", "http/1.1"], &["http/1.1"]), Some(b"http/1.1".to_vec()));
-    assert_eq!(chosen(&["h2"], &[]), None);
+    assert_eq!(chosen(&["h2", "http/1.1"], &[]), None);
+    let unnamed = both(&["h2"], &[]);
+    assert_eq!(unnamed.server.failure().alert, Some("no_application_protocol"));
     assert_eq!(chosen(&[], &["h2"]), None);
     let none = both(&["h2"], &["http/1.1"]);
     assert_eq!(none.server.failure().alert, Some("no_application_protocol"));

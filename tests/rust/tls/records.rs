@@ -153,7 +153,7 @@ fn what_is_no_tls_is_told_so() {
     let said = both.server.hear(b"GET / HTTP/1.1\r\nHost: a.example\r\n\r\n", 100_000);
     assert!(!said.is_empty());
     assert!(
-        both.server.failure().detail.contains("corrupt message"),
+        both.server.failure().detail.contains("what it sent is no TLS"),
         "{:?}",
         both.server.failure()
     );

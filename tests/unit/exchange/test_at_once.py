@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 import sys
+import types
 from collections import Counter
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Any
 from unittest import mock
 
@@ -22,6 +24,7 @@ from tests.unit.exchange.test_places import ONE, PLAIN, PLAIN_GET, busy
 from tests.unit.exchange.world import MESH, Wire, World
 
 AT_ONCE = "meshcore_listener_relayed_at_once_total"
+NATIVELY = "meshcore_listener_sent_natively_total"
 # Of the clock of the day, or drawn by chance.
 VARIES = re.compile(rb"(date|x-request-id): [^\r]*", re.I)
 
@@ -37,6 +40,59 @@ class Stepped:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._codec, name)
+
+
+class Socketed(Wire):
+    """Has a socket, and so its connection writes to that at the end of a turn."""
+
+    def __init__(self, world: World) -> None:
+        self._came = bytearray()
+        self._ours, self._theirs = socket.socketpair()
+        for each in (self._ours, self._theirs):
+            each.setblocking(False)
+        self._pipe = types.SimpleNamespace(fileno=self._fileno)
+        super().__init__(world)
+
+    def _fileno(self) -> int:
+        self._drain()  # the peer's kernel takes all at once
+        return self._ours.fileno()
+
+    def _drain(self) -> None:
+        with suppress(OSError):
+            while data := self._theirs.recv(65_536):
+                self._came += data
+
+    @property
+    def written(self) -> bytearray:
+        """In the order in which it came, whichever way."""
+        self._drain()
+        return self._came
+
+    @written.setter
+    def written(self, data: bytearray) -> None:
+        self._came = data
+
+    def get_extra_info(self, name: str, default: object = None) -> object:
+        if name == "socket" and self._socket is None and not self.lost:
+            return self._pipe
+        return super().get_extra_info(name)
+
+    def set_write_buffer_limits(self, high: int, low: int | None = None) -> None:
+        super().set_write_buffer_limits(high)
+
+    def end(self, error: Exception | None = None) -> None:
+        super().end(error)
+        self.shut()
+
+    def shut(self) -> None:
+        """Its descriptor is another's from now on."""
+        self._drain()
+        self._ours.close()
+        self._theirs.close()
+
+
+# Of each wire what was written, then how it stands; and what else there is to see.
+Seen = tuple[list[tuple[Any, ...]], *tuple[Any, ...]]
 
 
 class Told:
@@ -59,9 +115,11 @@ class Told:
 class Play:
     """Clients and endpoints that do what they are told, and what became of it."""
 
-    def __init__(self, text: str, *, stepped: bool) -> None:
+    def __init__(self, text: str, way: str) -> None:
         self._made = ExitStack()
-        if stepped:
+        if way == "natively":
+            self._made.enter_context(mock.patch("tests.unit.exchange.world.Wire", Socketed))
+        elif way == "stepped":
             self._made.enter_context(mock.patch("meshcore.downstream.http1.ServerCodec", Stepped))
             self._made.enter_context(mock.patch("meshcore.upstream.http1.ASKED", -1))
         self.world = World(text)
@@ -104,15 +162,30 @@ class Play:
             if part and wire.reading and not wire.closing and not wire.left:
                 say(self.world, wire, part)
 
-    def end(self) -> tuple[object, ...]:
+    def end(self) -> Seen:
         """What everybody has seen, and what is held."""
         world = self.world
         wires = (*world.clients, *world.endpoints)
         lines = world.engine.metrics("")[0].decode().splitlines()
-        metrics = [x for x in lines if not x.startswith((AT_ONCE, "#"))]
+        metrics = [x for x in lines if not x.startswith((AT_ONCE, NATIVELY, "#"))]
         seen = [(VARIES.sub(b"", bytes(x.written)), x.closing, x.aborted, x.reading) for x in wires]
         self._made.close()
+        for wire in wires:
+            if isinstance(wire, Socketed):
+                wire.shut()
         return seen, metrics, self.told.lines
+
+
+def assert_alike(at_once: Seen, stepped: Seen, natively: Seen) -> None:
+    """Wires first, then the rest."""
+    for one, other, third in zip(at_once[1:], stepped[1:], natively[1:], strict=True):
+        assert one == other == third
+    assert at_once[0] == stepped[0]
+    for one, third in zip(at_once[0], natively[0], strict=True):
+        # What was to go out at the end of a turn is dropped when the connection is cut within it.
+        cut = one[2] and one[0][: len(third[0])] == third[0]
+        assert third[0] == one[0] or cut
+        assert third[1:] == one[1:]
 
 
 ORDERS = st.tuples(
@@ -132,13 +205,12 @@ def test_nobody_can_tell_which_way_a_request_took(
     text: str, orders: list[tuple[str, int, int, int]]
 ) -> None:
     seen = []
-    for stepped in (False, True):
-        play = Play(text, stepped=stepped)
+    for way in ("at once", "stepped", "natively"):
+        play = Play(text, way)
         for order in orders:
             play.do(*order)
         seen.append(play.end())
-    for one, other in zip(*seen, strict=True):
-        assert one == other
+    assert_alike(*seen)
 
 
 def served(world: World, head: bytes = PLAIN_GET, answer: bytes = HELLO) -> Wire:
@@ -168,6 +240,26 @@ def test_whole_messages_go_through_at_once_and_others_are_seen_not_to(
     world.listener.drain()
     served(world)
     assert world.metric(AT_ONCE) == 3
+
+
+def test_messages_go_out_natively_where_there_is_a_socket(
+    world_of: Callable[[str], World], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert served(world_of(PLAIN)).written.endswith(b"hello")
+    monkeypatch.setattr("tests.unit.exchange.world.Wire", Socketed)
+    world = world_of(PLAIN)
+    for number in (1, 2):
+        client = served(world)
+        assert client.written.endswith(b"hello")
+        assert world.metric(NATIVELY + '{listener="edge",to="upstream"}') == number
+        assert world.metric(NATIVELY + '{listener="edge",to="downstream"}') == number
+    large = b"HTTP/1.1 200 OK\r\ncontent-length: 100000\r\n\r\n" + b"x" * 100_000
+    client = served(world, PLAIN_GET, large)
+    assert client.written.endswith(b"x" * 100_000)
+    assert world.metric(NATIVELY + '{listener="edge",to="downstream"}') == 2
+    for wire in (*world.clients, *world.endpoints):
+        assert isinstance(wire, Socketed)
+        wire.shut()
 
 
 def test_a_layer_sees_a_response_before_it_goes_out(world_of: Callable[[str], World]) -> None:
@@ -205,9 +297,12 @@ ALLOWED = ONE.replace(
 
 
 @pytest.mark.parametrize("text", [ONE, ALLOWED], ids=["bare", "allow"])
-def test_a_plain_request_takes_few_calls(world_of: Callable[[str], World], text: str) -> None:
+def test_a_plain_request_takes_few_calls(
+    world_of: Callable[[str], World], text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Each is some tens of nanoseconds of a request's few microseconds. A layer of the core takes
     none."""
+    monkeypatch.setattr("tests.unit.exchange.world.Wire", Socketed)
     world = world_of(text)
     for _ in range(12):
         client = served(world)  # in doubt at first connections are looked into
@@ -221,4 +316,7 @@ def test_a_plain_request_takes_few_calls(world_of: Callable[[str], World], text:
     assert world.metric(AT_ONCE) == 13
     assert world.metric("meshcore_allow_total") == (0 if text is ONE else 13)
     assert counts["python"] <= 14
-    assert counts["core"] <= 4  # beside the clock and the timer, which are the world's
+    assert counts["core"] <= 5  # beside the clock and the timer, which are the world's
+    for wire in (*world.clients, *world.endpoints):
+        assert isinstance(wire, Socketed)
+        wire.shut()

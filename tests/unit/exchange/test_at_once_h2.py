@@ -12,7 +12,7 @@ from hypothesis import given
 
 from tests.unit.exchange.h2_peers import H2_MESH, Peer, frames, h2_client, h2_endpoint
 from tests.unit.exchange.peers import HELLO, counted, say
-from tests.unit.exchange.test_at_once import AT_ONCE, VARIES, Play, calls
+from tests.unit.exchange.test_at_once import AT_ONCE, VARIES, Play, Seen, assert_alike, calls
 from tests.unit.exchange.test_places import ONE, PLAIN, PLAIN_GET, busy
 from tests.unit.exchange.world import MESH, Wire, World
 
@@ -37,9 +37,9 @@ def told(data: bytes) -> list[tuple[int, bytes, int]]:
 class H2Play(Play):
     """Clients over HTTP/2; endpoints over either."""
 
-    def __init__(self, text: str, *, stepped: bool) -> None:
-        super().__init__(text, stepped=stepped)
-        if stepped:
+    def __init__(self, text: str, way: str) -> None:
+        super().__init__(text, way)
+        if way == "stepped":
             self._made.enter_context(
                 mock.patch("meshcore.downstream.http2.H2ServerCodec", NotTheCores)
             )
@@ -162,7 +162,7 @@ class H2Play(Play):
         if kind % 8 == 1:
             engine.send_headers(number, [("x-sum", "5")], end_stream=True)
 
-    def end(self) -> tuple[object, ...]:
+    def end(self) -> Seen:
         """Beside what is held: each frame, and what peers have read."""
         for peer in [*self.peers, *self.servers]:
             peer.hear()
@@ -211,13 +211,12 @@ def test_nobody_can_tell_which_way_a_request_took(
     text: str, orders: list[tuple[str, int, int, int]]
 ) -> None:
     seen = []
-    for stepped in (False, True):
-        play = H2Play(text, stepped=stepped)
+    for way in ("at once", "stepped", "natively"):
+        play = H2Play(text, way)
         for order in orders:
             play.do(*order)
         seen.append(play.end())
-    for one, other in zip(*seen, strict=True):
-        assert one == other
+    assert_alike(*seen)
 
 
 def answer(endpoint: Peer) -> None:

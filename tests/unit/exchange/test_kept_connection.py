@@ -9,7 +9,7 @@ from unittest import mock
 
 import pytest
 
-from meshcore._core import CodecLimits
+from meshcore._core import CodecLimits, Outbox
 from meshcore.upstream.http1 import Http1Connection
 from meshcore.upstream.pool import PEEK_AFTER_UNSAFE_NS, Pool
 
@@ -24,7 +24,8 @@ def ends() -> Iterator[tuple[socket.socket, socket.socket]]:
 def kept(sock: socket.socket) -> Http1Connection:
     pool = mock.Mock()
     pool.cluster.spec.codec_limits.return_value = CodecLimits()
-    connection = Http1Connection(mock.Mock(), pool)
+    pools = mock.Mock(outbox=Outbox(mock.Mock()))
+    connection = Http1Connection(pools, pool)
     transport = mock.Mock()
     transport.is_closing.return_value = False
     transport.get_extra_info.return_value = sock

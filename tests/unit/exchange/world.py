@@ -236,7 +236,8 @@ class Wire:
         self.protocol = protocol
 
     def get_extra_info(self, name: str) -> object:
-        return {"peername": ("127.0.0.1", 9), "socket": self._socket}.get(name)
+        known = {"peername": ("127.0.0.1", 9), "socket": self._socket, "rest": self.rest}
+        return known.get(name)
 
     def close(self) -> None:
         if self.queued and not self.aborted:
@@ -347,6 +348,10 @@ async def unlimited(*_: object) -> AsyncIterator[None]:
     yield
 
 
+def _is_quiet(transport: asyncio.Transport) -> bool:
+    return not transport.get_extra_info("rest")  # of a wire, or of what stands for one
+
+
 class World:
     """A real worker, its real connections and layers; everything below them is here."""
 
@@ -363,7 +368,7 @@ class World:
         self._patch("meshcore.process.layers.log", mock.Mock())
         self._patch("meshcore.process.body_hooks.log", mock.Mock())
         self._patch("meshcore.upstream.connector.Connector._connect", self._connector())
-        self._patch("meshcore.upstream.http1.is_quiet", lambda wire: not wire.rest)
+        self._patch("meshcore.upstream.http1.is_quiet", _is_quiet)
         self._patch("meshcore.upstream.http2.Http2Connection.is_alive", lambda _: True)
         self.engine = Engine(seed=1)
         snapshot = compiled(text)

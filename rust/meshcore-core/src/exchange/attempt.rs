@@ -252,6 +252,13 @@ impl RequestTicket {
         }
     }
 
+    /// A message of its goes out natively, as `relayed_at_once` is counted.
+    pub fn sent_natively(&self, to_client: bool) {
+        if let Some(listener) = self.compiled.listener(self.listener) {
+            listener.stats.sent_natively(to_client);
+        }
+    }
+
     /// The response's head arrived: another attempt, or the breaker and the endpoint learn the
     /// outcome now, so a probe does not wait for a long body.
     pub fn responded(&mut self, head: Head, now: Nanos, rng: &mut Rng) -> Passed {

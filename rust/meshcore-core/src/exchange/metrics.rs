@@ -67,6 +67,11 @@ fn of_listeners(text: Exposition, listeners: &[&Listener]) -> Exposition {
         each.filter(|&(_, n)| n > 0)
             .map(|(flood, n)| ([("listener", l.name.as_str()), ("reason", flood.name())], n))
     });
+    let natively = listeners.iter().flat_map(|l| {
+        [("upstream", false), ("downstream", true)].map(|(to, to_client)| {
+            ([("listener", l.name.as_str()), ("to", to)], l.stats.natively(to_client))
+        })
+    });
     let text = text
         .gauge(
             "meshcore_listener_connections",
@@ -95,6 +100,11 @@ fn of_listeners(text: Exposition, listeners: &[&Listener]) -> Exposition {
             "meshcore_listener_relayed_at_once_total",
             "Responses that were written in the call that read them.",
             each(|l| l.stats.at_once()),
+        )
+        .counter(
+            "meshcore_listener_sent_natively_total",
+            "Requests and whole responses written without the loop's transport.",
+            natively,
         )
         .counter("meshcore_local_answers_total", "Answers of the proxy itself, by reason.", answers)
         .counter(

@@ -100,12 +100,13 @@ pub struct ListenerStats {
 const REQUESTS: usize = Reason::ALL.len();
 const CONNECTIONS: usize = REQUESTS + 1;
 const AT_ONCE: usize = CONNECTIONS + 1;
-const FLOODS: usize = AT_ONCE + 1;
+const NATIVELY: usize = AT_ONCE + 1;
+const FLOODS: usize = NATIVELY + 2;
 const CUTS: usize = FLOODS + Flood::ALL.len();
 
 impl ListenerStats {
     /// Words of its block of counts: answers by reason, requests, connections, responses relayed at
-    /// once, floods, and what was cut by reason.
+    /// once, messages sent natively to endpoints and to clients, floods, and what was cut by reason.
     pub const WORDS: usize = CUTS + Reason::ALL.len();
     /// Words of its block of gauges.
     pub const GAUGES: usize = 2;
@@ -168,6 +169,16 @@ impl ListenerStats {
     #[must_use]
     pub fn at_once(&self) -> u64 {
         self.counts.get(AT_ONCE)
+    }
+
+    pub(super) fn sent_natively(&self, to_client: bool) {
+        self.counts.inc(NATIVELY + usize::from(to_client));
+    }
+
+    /// Requests, or responses, that went out without the loop's transport.
+    #[must_use]
+    pub fn natively(&self, to_client: bool) -> u64 {
+        self.counts.get(NATIVELY + usize::from(to_client))
     }
 
     /// A connection was ended for a flood of frames.

@@ -1,0 +1,175 @@
+//! What is sent at the end of the loop's turn: a buffer, and whose each part of it is.
+//!
+//! A write of the loop's own costs more than the system call that it makes, and one at once wakes its
+//! reader, who finds no more and sleeps again. What a turn brings about goes out behind it, each part
+//! by one `send`. What the kernel does not take is the loop's: a short write, a full socket and an
+//! error are all met again by its own `write`, so its flow control and its end are what they were.
+
+#![allow(unsafe_code)] // one borrow of a descriptor that is the loop's
+
+use std::os::fd::{BorrowedFd, RawFd};
+
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+use pyo3::{PyTraverseError, PyVisit, intern};
+use rustix::io::Errno;
+use rustix::net::{SendFlags, send};
+
+use crate::secure_transport::SecureTransport;
+use crate::socket_transport::SocketTransport;
+
+/// Beyond this it takes nothing more in a turn: it is to stay in the processor's cache.
+const FULL_BYTES: usize = 256 * 1024;
+/// A body up to this goes in with its head; more than that a turn of many would hold.
+const BODY_BYTES: usize = 64 * 1024;
+/// What it keeps for the next turn.
+const KEPT_BYTES: usize = 512 * 1024;
+
+struct Part {
+    whose: Py<SocketTransport>,
+    /// Where it ends; it begins where the one before does.
+    end: usize,
+}
+
+/// Not frozen: it belongs to one loop; two threads at once get a `RuntimeError`.
+#[pyclass(module = "meshcore._core")]
+pub struct Outbox {
+    /// The loop's.
+    call_soon: Py<PyAny>,
+    bytes: Vec<u8>,
+    parts: Vec<Part>,
+    /// The first part that is not sent yet.
+    next: usize,
+    /// The loop is to call at the end of its turn.
+    called: bool,
+}
+
+/// How much the kernel takes of it now: of a socket that is full, or has failed, nothing.
+fn send_some(fd: RawFd, bytes: &[u8]) -> usize {
+    // SAFETY: the loop's transport says that it is not closing, in this call and with nothing of
+    // Python's run since; before it closes the descriptor it does. So it is open, and its own.
+    let fd = unsafe { BorrowedFd::borrow_raw(fd) };
+    loop {
+        match send(fd, bytes, SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
+            Ok(sent) => return sent,
+            Err(Errno::INTR) => {}
+            Err(_) => return 0,
+        }
+    }
+}
+
+impl Outbox {
+    /// Whether a message with so long a body has room in this turn.
+    pub(crate) fn has_room(&self, body_bytes: usize) -> bool {
+        body_bytes <= BODY_BYTES && !self.is_full()
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        self.bytes.len() > FULL_BYTES
+    }
+
+    /// Holds what `fill` appends, for the end of the turn.
+    pub(crate) fn hold(
+        slf: &Bound<'_, Self>,
+        whose: &Bound<'_, SocketTransport>,
+        fill: impl FnOnce(&mut Vec<u8>),
+    ) -> PyResult<()> {
+        let mut own = slf.borrow_mut();
+        let begin = own.bytes.len();
+        fill(&mut own.bytes);
+        let end = own.bytes.len();
+        if end == begin {
+            return Ok(());
+        }
+        whose.borrow_mut().holds(end - begin);
+        let is_sent = own.next == own.parts.len();
+        match own.parts.last_mut() {
+            Some(last) if !is_sent && last.whose.is(whose) => last.end = end,
+            _ => own.parts.push(Part { whose: whose.clone().unbind(), end }),
+        }
+        if !own.called {
+            let call_soon = own.call_soon.bind(slf.py()).clone();
+            drop(own);
+            call_soon.call1((slf.getattr(intern!(slf.py(), "turn_ends"))?,))?;
+            slf.borrow_mut().called = true;
+        }
+        Ok(())
+    }
+
+    /// Sends all, in order. A transport that takes the rest of a part tells its protocol that it is
+    /// full, which may call back: nothing is borrowed meanwhile.
+    pub(crate) fn flush(slf: &Bound<'_, Self>) {
+        let py = slf.py();
+        loop {
+            let short = slf.borrow_mut().send_until_short(py);
+            let Some((transport, rest)) = short else { return };
+            if let Err(error) = transport.call_method1(intern!(py, "write"), (rest,)) {
+                error.write_unraisable(py, Some(&transport)); // the others are to go out
+            }
+        }
+    }
+
+    /// Sends parts up to one that does not go out whole: to whom its rest is to be given.
+    fn send_until_short<'py>(
+        &mut self,
+        py: Python<'py>,
+    ) -> Option<(Bound<'py, PyAny>, Bound<'py, PyBytes>)> {
+        while let Some(part) = self.parts.get(self.next) {
+            let begin = self.next.checked_sub(1).map_or(0, |before| self.parts[before].end);
+            let bytes = &self.bytes[begin..part.end];
+            self.next += 1;
+            let mut whose = part.whose.borrow_mut(py);
+            whose.sends(bytes.len());
+            // An error of a question is an answer: whoever cannot say so is not open.
+            let is_open = whose.is_open(py).unwrap_or(false);
+            if !is_open {
+                continue; // and what is written to it goes nowhere
+            }
+            let is_first = whose.is_first(py).unwrap_or(false);
+            let sent = if is_first { send_some(whose.fd(), bytes) } else { 0 };
+            if sent < bytes.len() {
+                return Some((whose.gives_to_loop(py), PyBytes::new(py, &bytes[sent..])));
+            }
+        }
+        self.parts.clear();
+        self.bytes.clear();
+        self.bytes.shrink_to(KEPT_BYTES);
+        self.next = 0;
+        None
+    }
+}
+
+#[pymethods]
+impl Outbox {
+    #[new]
+    fn new(call_soon: Py<PyAny>) -> Self {
+        Self { call_soon, bytes: Vec::new(), parts: Vec::new(), next: 0, called: false }
+    }
+
+    fn over<'py>(
+        slf: &Bound<'py, Self>,
+        transport: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        if let Ok(secure) = transport.cast_exact::<SecureTransport>() {
+            SecureTransport::send_by(secure, slf)?;
+            return Ok(transport.clone());
+        }
+        SocketTransport::over(transport, slf)
+    }
+
+    fn turn_ends(slf: &Bound<'_, Self>) {
+        slf.borrow_mut().called = false;
+        Self::flush(slf);
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.parts.iter().try_for_each(|part| visit.call(&part.whose))?;
+        visit.call(&self.call_soon)
+    }
+
+    fn __clear__(&mut self) {
+        self.parts.clear();
+        self.bytes.clear();
+        self.next = 0;
+    }
+}

@@ -1,0 +1,255 @@
+//! A transport of the loop whose small writes go out by the outbox.
+//!
+//! It is the one place where both ways meet, so nothing overtakes anything: what the outbox holds of a
+//! connection goes out before whatever else is asked of its transport that could be seen behind it,
+//! and while the loop still holds some the outbox gives its parts to the loop.
+
+use std::os::fd::RawFd;
+
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyList};
+use pyo3::{PyTraverseError, PyVisit, intern};
+
+use crate::outbox::Outbox;
+use crate::server_codec::JOIN_BYTES;
+
+/// Not frozen: it belongs to one connection of one loop.
+#[pyclass(module = "meshcore._core")]
+pub(crate) struct SocketTransport {
+    /// The loop's.
+    inner: Py<PyAny>,
+    outbox: Py<Outbox>,
+    /// The loop's, which is asked whether it is open before each use.
+    fd: RawFd,
+    /// Bytes that the outbox holds of it.
+    held: usize,
+    /// The loop's may hold some: until it says that it does not.
+    shared: bool,
+    /// Nothing more is written; the loop's says so to whoever does.
+    ended: bool,
+    /// It was closed from here, if not before: of a connect that is cancelled uvloop does not say so.
+    closed: bool,
+}
+
+impl SocketTransport {
+    /// One that has no socket of its own is left as it is.
+    pub(crate) fn over<'py>(
+        transport: &Bound<'py, PyAny>,
+        outbox: &Bound<'py, Outbox>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let py = transport.py();
+        if transport.is_exact_instance_of::<Self>() {
+            return Ok(transport.clone());
+        }
+        let socket = transport.call_method1(intern!(py, "get_extra_info"), ("socket",))?;
+        if socket.is_none() {
+            return Ok(transport.clone());
+        }
+        let fd: RawFd = socket.call_method0(intern!(py, "fileno"))?.extract()?;
+        if fd < 0 {
+            return Ok(transport.clone());
+        }
+        let (inner, outbox) = (transport.clone().unbind(), outbox.clone().unbind());
+        let own = Self { inner, outbox, fd, held: 0, shared: false, ended: false, closed: false };
+        Ok(Bound::new(py, own)?.into_any())
+    }
+
+    pub(crate) fn fd(&self) -> RawFd {
+        self.fd
+    }
+
+    pub(crate) fn holds(&mut self, bytes: usize) {
+        self.held += bytes;
+    }
+
+    /// So much of what is held is sent, given to the loop or dropped now.
+    pub(crate) fn sends(&mut self, bytes: usize) {
+        self.held -= bytes;
+    }
+
+    /// Loops close no descriptor before they say that they do.
+    pub(crate) fn is_open(&self, py: Python<'_>) -> PyResult<bool> {
+        if self.closed {
+            return Ok(false);
+        }
+        let closing = self.inner.call_method0(py, intern!(py, "is_closing"))?;
+        closing.is_truthy(py).map(|closing| !closing)
+    }
+
+    /// Whether the loop holds nothing of it that would be overtaken.
+    pub(crate) fn is_first(&mut self, py: Python<'_>) -> PyResult<bool> {
+        if self.shared {
+            self.shared = self.buffered(py)?.is_truthy(py)?;
+        }
+        Ok(!self.shared)
+    }
+
+    fn buffered(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        self.inner.call_method0(py, intern!(py, "get_write_buffer_size"))
+    }
+
+    /// The loop's transport, which writes from here on.
+    pub(crate) fn gives_to_loop<'py>(&mut self, py: Python<'py>) -> Bound<'py, PyAny> {
+        self.shared = true;
+        self.inner.bind(py).clone()
+    }
+
+    /// Holds what `fill` appends for the end of the turn. `false`, without a call of it: it cannot.
+    pub(crate) fn hold(
+        slf: &Bound<'_, Self>,
+        body_bytes: usize,
+        fill: impl FnOnce(&mut Vec<u8>),
+    ) -> PyResult<bool> {
+        let py = slf.py();
+        let outbox = {
+            let own = slf.borrow();
+            if own.ended || !own.outbox.borrow(py).has_room(body_bytes) {
+                return Ok(false);
+            }
+            own.outbox.bind(py).clone()
+        };
+        Outbox::hold(&outbox, slf, fill)?;
+        Ok(true)
+    }
+
+    /// The loop's transport, behind what is held.
+    fn settled<'py>(slf: &Bound<'py, Self>) -> Bound<'py, PyAny> {
+        let py = slf.py();
+        let (inner, outbox, flushes) = {
+            let own = slf.borrow();
+            let outbox = own.outbox.bind(py).clone();
+            let is_full = outbox.borrow().is_full();
+            (own.inner.bind(py).clone(), outbox, own.held > 0 || is_full)
+        };
+        if flushes {
+            Outbox::flush(&outbox);
+        }
+        inner
+    }
+
+    /// The same, to have it write.
+    fn writing<'py>(slf: &Bound<'py, Self>) -> Bound<'py, PyAny> {
+        let inner = Self::settled(slf);
+        slf.borrow_mut().shared = true;
+        inner
+    }
+
+    fn inner<'py>(slf: &Bound<'py, Self>) -> Bound<'py, PyAny> {
+        slf.borrow().inner.bind(slf.py()).clone()
+    }
+}
+
+/// Whether a transport is open and has written all: two questions, in one call for each request.
+#[pyfunction]
+pub(crate) fn has_written_all(transport: &Bound<'_, PyAny>) -> PyResult<bool> {
+    let py = transport.py();
+    if let Ok(own) = transport.cast_exact::<SocketTransport>() {
+        return Ok(own.borrow().is_open(py)? && SocketTransport::get_write_buffer_size(own)? == 0);
+    }
+    if transport.call_method0(intern!(py, "is_closing"))?.is_truthy()? {
+        return Ok(false);
+    }
+    transport.call_method0(intern!(py, "get_write_buffer_size"))?.is_truthy().map(|some| !some)
+}
+
+#[pymethods]
+impl SocketTransport {
+    fn write(slf: &Bound<'_, Self>, data: &Bound<'_, PyBytes>) -> PyResult<()> {
+        let bytes = data.as_bytes();
+        if bytes.len() <= JOIN_BYTES
+            && Self::hold(slf, bytes.len(), |out| out.extend_from_slice(bytes))?
+        {
+            return Ok(());
+        }
+        Self::writing(slf).call_method1(intern!(slf.py(), "write"), (data,)).map(|_| ())
+    }
+
+    fn writelines(slf: &Bound<'_, Self>, pieces: Vec<Bound<'_, PyBytes>>) -> PyResult<()> {
+        let len = pieces.iter().map(|piece| piece.as_bytes().len()).sum();
+        let join = |out: &mut Vec<u8>| {
+            pieces.iter().for_each(|piece| out.extend_from_slice(piece.as_bytes()));
+        };
+        if len <= JOIN_BYTES && Self::hold(slf, len, join)? {
+            return Ok(());
+        }
+        let pieces = PyList::new(slf.py(), pieces)?;
+        Self::writing(slf).call_method1(intern!(slf.py(), "writelines"), (pieces,)).map(|_| ())
+    }
+
+    fn can_write_eof(slf: &Bound<'_, Self>) -> PyResult<bool> {
+        Self::inner(slf).call_method0("can_write_eof")?.is_truthy()
+    }
+
+    fn write_eof(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let inner = Self::writing(slf);
+        slf.borrow_mut().ended = true;
+        inner.call_method0("write_eof").map(|_| ())
+    }
+
+    fn close(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let inner = Self::writing(slf);
+        slf.borrow_mut().closed = true;
+        inner.call_method0("close").map(|_| ())
+    }
+
+    /// What is held is dropped, as what the loop holds is.
+    fn abort(slf: &Bound<'_, Self>) -> PyResult<()> {
+        slf.borrow_mut().closed = true;
+        Self::inner(slf).call_method0("abort").map(|_| ())
+    }
+
+    fn is_closing(slf: &Bound<'_, Self>) -> PyResult<bool> {
+        slf.borrow().is_open(slf.py()).map(|is_open| !is_open)
+    }
+
+    fn pause_reading(slf: &Bound<'_, Self>) -> PyResult<()> {
+        Self::inner(slf).call_method0("pause_reading").map(|_| ())
+    }
+
+    fn resume_reading(slf: &Bound<'_, Self>) -> PyResult<()> {
+        Self::inner(slf).call_method0("resume_reading").map(|_| ())
+    }
+
+    fn is_reading(slf: &Bound<'_, Self>) -> PyResult<bool> {
+        Self::inner(slf).call_method0("is_reading")?.is_truthy()
+    }
+
+    /// Of what is written so far: what is held goes out first.
+    fn get_write_buffer_size(slf: &Bound<'_, Self>) -> PyResult<usize> {
+        let py = slf.py();
+        Self::settled(slf);
+        let mut own = slf.borrow_mut();
+        if own.is_first(py)? { Ok(0) } else { own.buffered(py)?.extract(py) }
+    }
+
+    #[pyo3(signature = (high=None, low=None))]
+    fn set_write_buffer_limits(
+        slf: &Bound<'_, Self>,
+        high: Option<usize>,
+        low: Option<usize>,
+    ) -> PyResult<()> {
+        Self::settled(slf).call_method1("set_write_buffer_limits", (high, low)).map(|_| ())
+    }
+
+    #[pyo3(signature = (name, default=None))]
+    fn get_extra_info<'py>(
+        slf: &Bound<'py, Self>,
+        name: &str,
+        default: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        Self::inner(slf).call_method1("get_extra_info", (name, default))
+    }
+
+    fn set_protocol(slf: &Bound<'_, Self>, protocol: Bound<'_, PyAny>) -> PyResult<()> {
+        Self::inner(slf).call_method1("set_protocol", (protocol,)).map(|_| ())
+    }
+
+    fn get_protocol<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        Self::inner(slf).call_method0("get_protocol")
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.outbox)?;
+        visit.call(&self.inner)
+    }
+}

@@ -18,6 +18,7 @@ import trustme
 from meshcore import Proxy
 from meshcore.config.load import load_text
 from meshcore.downstream.listener import Listener
+from tests.ports import free_port
 from tests.wire import either
 from tests.wire.conftest import Run, eventually, trusting
 from tests.wire.h2_mesh import Keys, Mesh
@@ -356,18 +357,73 @@ def test_nobody_vouches_for_who_stays_when_a_listener_gives_up_tls(
     assert [line.get("identity") for line in lines] == [WEB, None, WEB]
 
 
-def test_a_listener_that_leaves_hears_of_later_rules(run: Run, world: World) -> None:
+def renamed(text: str) -> str:
+    tree = json.loads(text)
+    tree["listeners"]["other"] = tree["listeners"].pop("edge")
+    return json.dumps(tree)
+
+
+def elsewhere(text: str) -> str:
+    tree = json.loads(text)
+    tree["listeners"]["edge"]["bind"] = "127.0.0.2:0"
+    return json.dumps(tree)
+
+
+MOVED = pytest.mark.parametrize("moved", [renamed, elsewhere])
+
+
+@MOVED
+def test_a_listener_that_leaves_hears_of_later_rules(
+    run: Run, world: World, moved: Callable[[str], str]
+) -> None:
     async def go() -> None:
-        elsewhere = {"bind": "127.0.0.2:0"}
         revoked = world.tls(world.auth(crl=world.one.revoke(world.web)))
+        at = f"127.0.0.1:{free_port()}"
+        before = mesh(world.tls(world.auth()), bind=at)
         async with (
-            running(world.tls(world.auth())) as proxy,
+            Proxy(load_text(before)) as proxy,
             asking(proxy, world.web.client(), "a.test") as client,
         ):
             assert await client.ask("a.test") == OK
-            await proxy.reload(load_text(mesh(world.tls(world.auth()), **elsewhere)))
-            await proxy.reload(load_text(mesh(revoked, **elsewhere)))
+            await proxy.reload(load_text(moved(before)))
+            await proxy.reload(load_text(moved(mesh(revoked, bind=at))))
             assert await client.ask("a.test") == MISDIRECTED
+
+    run(go())
+
+
+@MOVED
+def test_so_it_does_that_there_is_no_tls_any_more(
+    run: Run, world: World, moved: Callable[[str], str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def go() -> None:
+        at = f"127.0.0.1:{free_port()}"
+        async with (
+            Proxy(load_text(mesh(world.tls(world.auth()), bind=at))) as proxy,
+            asking(proxy, world.web.client(), "a.test") as client,
+        ):
+            assert await client.ask("a.test") == OK
+            await proxy.reload(load_text(moved(mesh(None, bind=at))))
+            assert await client.ask("a.test") == OK
+
+    run(go())
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line.get("identity") for line in lines] == [WEB, None]
+
+
+def test_who_came_plain_to_what_leaves_is_judged_by_nobody(run: Run, world: World) -> None:
+    """The name has TLS now, at another address; its old one is another listener's."""
+
+    async def go() -> None:
+        async with (
+            running(None) as proxy,
+            either.asking("http1", proxy.addresses["edge"]) as ask,
+        ):
+            assert (await ask(either.request())).status == 200
+            tree = json.loads(elsewhere(mesh(world.tls(world.auth()))))
+            tree["listeners"]["http"] = json.loads(mesh(None))["listeners"]["edge"]
+            await proxy.reload(load_text(json.dumps(tree)))
+            assert (await ask(either.request())).status == 200
 
     run(go())
 

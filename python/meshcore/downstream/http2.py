@@ -147,16 +147,18 @@ class Http2Connection(Http2Wire):
         known = self.streams.get(stream)
         if known is None:
             self._dispatch_other(stream, event, now)
-        elif type(event) is Chunk or type(event) is bytes:
-            known.exchange.on_request_data(event, now)
-        elif type(event) is Body:
-            known.exchange.on_request_body(event, now)
-        elif type(event) is Answer:
-            known.exchange.end_with(event, now)
         elif type(event) is Reset:
             known.on_reset(event, now)
+        elif isinstance(event, int):
+            known.on_signal(event)
+        elif (exchange := known.exchange) is None:
+            return  # it is over: what its client still says is not wanted
+        elif type(event) is Body:
+            exchange.on_request_body(event, now)
+        elif type(event) is Answer:
+            exchange.end_with(event, now)
         else:
-            known.on_signal(cast("int", event))
+            exchange.on_request_data(cast("Chunk | bytes", event), now)
 
     def _open(self, number: int, request: Request, slot: int, now: int) -> Exchange:
         listener = self.listener

@@ -31,7 +31,8 @@ class Http2Stream:
         "whole_to",
     )
 
-    exchange: Exchange
+    exchange: Exchange | None
+    """While it is not over: what waits for its client afterwards holds nothing of it."""
     half_closes: Final = True
 
     def __init__(self, connection: Http2Connection, number: int, slot: int, held: bool) -> None:
@@ -55,11 +56,13 @@ class Http2Stream:
             self._full = False
             self.judge_room()
         elif signal == Signal.SENT:
-            self._remove()
+            self._leave()
 
     def on_reset(self, reset: Reset, now: int) -> None:
         """The client, or a fault of its, ended the stream."""
         exchange = self._leave()
+        if exchange is None:
+            return
         if reset.kind == Signal.MALFORMED:
             exchange.on_malformed(reset.detail, now)
         else:
@@ -67,7 +70,9 @@ class Http2Stream:
 
     def on_lost(self, now: int) -> None:
         """The client is gone."""
-        self._leave().on_downstream_lost(now)
+        exchange = self._leave()
+        if exchange is not None:
+            exchange.on_downstream_lost(now)
 
     def reached(self) -> tuple[str | None, int]:
         """The address and the port that the client is connected to."""
@@ -77,25 +82,24 @@ class Http2Stream:
         """From now on the client's connections to endpoints are its alone."""
         self.owner = self._connection.own()
 
-    def _leave(self) -> Exchange:
+    def _leave(self) -> Exchange | None:
         self._connection.removed(self)
-        exchange = self.exchange
-        del self.exchange
+        exchange, self.exchange = self.exchange, None
         return exchange
 
     def judge_room(self) -> None:
         """Whether its own queue or that of all streams together is full has changed."""
-        choked = self._full or self._connection.full
-        if choked is not self.choked and self._queued < 0:
+        choked, exchange = self._full or self._connection.full, self.exchange
+        if choked is not self.choked and exchange is not None:
             self.choked = choked
             if choked:
-                self.exchange.on_client_full()
+                exchange.on_client_full()
             else:
-                self.exchange.on_client_room()
+                exchange.on_client_room()
 
     def on_deadline(self, now: int) -> None:
         """The armed deadline passed; behind the exchange, the client's to take what is queued."""
-        if self._queued < 0:
+        if self.exchange is not None:
             self.exchange.on_deadline(now)
             self._connection.touched()
             return
@@ -105,11 +109,11 @@ class Http2Stream:
             self.arm(now + self._connection.listener.idle_timeout_ns)
         else:
             self._connection.reset(self.number)
-            self._remove()
+            self._leave()
 
     def end(self, now: int) -> None:
         """The time to drain is over; behind the exchange, what is queued goes out."""
-        if self._queued < 0:
+        if self.exchange is not None:
             self.exchange.on_drained(now)
 
     # --- called by the exchange ---------------------------------------------------------------
@@ -121,7 +125,9 @@ class Http2Stream:
 
     def send_response(self, response: Response, ticket: Ticket) -> None:
         """Relay a head, and what of the body came with it."""
-        connection, request = self._connection, self.exchange.request
+        connection, exchange = self._connection, self.exchange
+        assert exchange is not None
+        request = exchange.request
         queued = connection.codec.send_response(self.number, request, response, ticket)
         if not connection.flushes:
             connection.touched()
@@ -131,9 +137,9 @@ class Http2Stream:
     def relayed(self, sent: int, now_ns: int) -> None:
         """A whole response, and the end of its exchange: so much of it waits, -1 for nothing."""
         connection, self._queued = self._connection, sent
+        self.exchange = None
         if sent < 0:
-            connection.removed(self)  # `_remove`
-            del self.exchange
+            connection.removed(self)
         else:
             self.arm(now_ns + connection.listener.idle_timeout_ns)
         if not connection.flushes:
@@ -166,18 +172,22 @@ class Http2Stream:
     def send_ending(self, answer: Answer) -> bool:
         """Trailers that end a gRPC response: its client reports their status. Where a length was
         promised they would be malformed (RFC 9113 §8.1.1)."""
-        response = self.exchange.response
+        exchange = self.exchange
+        assert exchange is not None
+        response = exchange.response
         if response is not None and response.header("content-length") is not None:
             return False
-        self.send_end(answer.trailers(), self.exchange.ticket)
+        self.send_end(answer.trailers(), exchange.ticket)
         return True
 
     def begin_tunnel(self, now_ns: int) -> None:
         """What the client sends now is data: until now it was not read."""
         self._held = False
-        request = self.exchange.request
+        exchange = self.exchange
+        assert exchange is not None
+        request = exchange.request
         if request.end:  # it ended with its head
-            self.exchange.on_request_body(body_of(request), now_ns)
+            exchange.on_request_body(body_of(request), now_ns)
         else:
             self.resume_reading()
 
@@ -200,19 +210,16 @@ class Http2Stream:
         """The exchange is over: the stream is, too, once the client has taken what is queued."""
         connection = self._connection
         self._queued = 0
+        self.exchange = None
         if connection.codec.leave(self.number):
-            self._remove()
+            connection.removed(self)
         else:
             self._queued = connection.codec.queued_on(self.number)
             self.arm(now + connection.listener.idle_timeout_ns)
         if not connection.flushes:
             connection.touched()
 
-    def _remove(self) -> None:
-        self._connection.removed(self)
-        del self.exchange  # which holds this: without the cycle both go at once
-
     def cut(self, now_ns: int) -> None:
         """Reset: what was sent must not look whole."""
         self._connection.reset(self.number)
-        self._remove()
+        self._leave()

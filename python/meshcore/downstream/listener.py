@@ -154,17 +154,19 @@ class Listener:
         before = self.spec
         self._tls, self._last_tls = tls, tls or self._last_tls
         self._set(spec)
-        if tls is not None and spec.tls != before.tls:
-            self.judge_by(tls)
-        elif tls is None and self._client_rules is not None:
-            self._client_rules.end()
+        if spec.tls != before.tls:
+            self._put_rules(tls)
         return _begins(spec) != _begins(before)
 
-    def judge_by(self, tls: TlsServer) -> None:
+    def _put_rules(self, tls: TlsServer | None) -> None:
         """Who is connected is judged by these rules from the next request on, as who comes is, and
         drained if they would not let it in. Whoever came before there was TLS has shown no
-        certificate, and is drained. O(connections), verifying none."""
-        self._tls = self._last_tls = tls
+        certificate, and is drained; where there is none any more nobody vouches for who stays.
+        O(connections), verifying none."""
+        if tls is None:
+            if self._client_rules is not None:
+                self._client_rules.end()
+            return
         if self._client_rules is not None:
             self._client_rules.put(tls)
         else:
@@ -175,6 +177,12 @@ class Listener:
             self.came_plain(plain)
         for silent in [x for x in self._connections if isinstance(x, Detection)]:
             silent.abort()
+
+    def judge_by(self, tls: TlsServer | None) -> None:
+        """The same while it drains, by the rules of who has its name or address now. Who came to it
+        without TLS came by its own rules, which ask for nothing."""
+        if self._tls is not None:
+            self._put_rules(tls)
 
     def came_plain(self, connection: Http1Connection | Http2Connection) -> None:
         """One came without TLS. If there is TLS by now, who accepted it is about to stop, and it

@@ -31,8 +31,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
-    from meshcore._core import Engine, KeyLog
+    from meshcore._core import Engine, KeyLog, TlsServer
     from meshcore.config.change import Change
+    from meshcore.config.snapshot import ListenerSpec
     from meshcore.exchange.exchange import Exchange
     from meshcore.exchange.flow import Flow
     from meshcore.exchange.layers import Layer
@@ -159,22 +160,25 @@ class Worker:
         for spec in change.listeners:
             tls = prepared.listener_tls[spec.name]
             known = self.listeners.get(spec.name)
-            if tls is not None:
-                for leaving in self._leaving:
-                    if leaving.spec.name == spec.name:
-                        leaving.judge_by(tls)
+            self._judge_leaving(spec, tls)
             if known is not None and Address.of(known.spec) == Address.of(spec):
                 if known.change(spec, tls):
                     reopened.append(known)
                 continue
             if known is not None:
-                if tls is not None:
-                    known.judge_by(tls)
+                known.judge_by(tls)
                 self._leave(known, now)
             self.listeners[spec.name] = Listener(
                 spec, tls, self._engine, self, self.deadlines, self.outbox
             )
         return reopened
+
+    def _judge_leaving(self, spec: ListenerSpec, tls: TlsServer | None) -> None:
+        """Those that drain are judged by whoever has their address now, or their name."""
+        for leaving in self._leaving:
+            is_heir = Address.of(leaving.spec) == Address.of(spec) or leaving.spec.name == spec.name
+            if is_heir:
+                leaving.judge_by(tls)
 
     def _put_upstreams(
         self,

@@ -8,8 +8,10 @@ from unittest import mock
 import hypothesis.strategies as st
 import pytest
 from h2.errors import ErrorCodes
+from h2.settings import SettingCodes
 from hypothesis import given
 
+from meshcore.downstream.http2 import Http2Connection
 from tests.unit.exchange.h2_peers import H2_MESH, Peer, frames, h2_client, h2_endpoint
 from tests.unit.exchange.peers import HELLO, counted, say
 from tests.unit.exchange.test_at_once import AT_ONCE, VARIES, Play, Seen, assert_alike, calls
@@ -282,3 +284,27 @@ def test_a_stream_takes_few_calls(world_of: Callable[[str], World]) -> None:
     assert world.metric(AT_ONCE) == 11
     assert counts["python"] <= 240
     assert counts["core"] <= 70
+
+
+@pytest.mark.parametrize("way", ["at once", "stepped"])
+def test_what_waits_for_its_client_holds_nothing_of_its_request(way: str) -> None:
+    """Nor the configuration that it was decided by, which a client could hold for ever."""
+    play = H2Play(H2_ONE, way)
+    world = play.world
+    client = h2_client(world)
+    client.engine.update_settings({SettingCodes.INITIAL_WINDOW_SIZE: 0})
+    number = client.begin(1, method="GET")
+    world.settle(world.connecting[0], None)
+    endpoint = h2_endpoint(world, world.endpoints[0])
+    answer(endpoint)
+    endpoint.talk()
+    client.talk()
+    assert isinstance(client.protocol, Http2Connection)
+    stream = client.protocol.streams[number]
+    assert stream.exchange is None
+    assert not client.streams[number].body
+    client.engine.increment_flow_control_window(5, number)
+    client.talk()
+    assert client.streams[number].body == b"hello"
+    assert not client.protocol.streams
+    play.end()

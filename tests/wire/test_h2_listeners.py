@@ -147,8 +147,6 @@ def test_over_tls_a_client_that_names_nothing_means_http1(
         writer.write(b"GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n")
         try:
             return await reader.read()
-        except (ConnectionError, ssl.SSLError):
-            return b""
         finally:
             writer.close()
 
@@ -158,7 +156,8 @@ def test_over_tls_a_client_that_names_nothing_means_http1(
             assert (await ask(proxy.addresses["edge"])).endswith(b"hello")
         text.listener["protocols"]["http1"] = "off"
         async with serve(str(text)) as proxy:
-            assert await ask(proxy.addresses["edge"]) == b""
+            with pytest.raises(ssl.SSLError, match="no application protocol"):
+                await ask(proxy.addresses["edge"])
 
     run(go())
 

@@ -15,7 +15,7 @@ from meshcore.config.fault import Fault, nearest, path_text
 from meshcore.errors import ConfigError, Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from meshcore.config.model import Config
@@ -37,6 +37,7 @@ def check_data(data: object, folder: Path | None, *, secrets: bool = True) -> li
     none is opened."""
     listeners, upstreams = _mapping(data, "listeners"), _mapping(data, "upstreams")
     faults = [
+        *_nothing(data),
         *_binds(data, listeners),
         *_endpoints(upstreams),
         *_routes(data, listeners, upstreams),
@@ -45,6 +46,26 @@ def check_data(data: object, folder: Path | None, *, secrets: bool = True) -> li
         faults += check_certificates(listeners, upstreams, folder)
         faults += check_admin(_mapping(data, "admin"), folder)
     return faults
+
+
+def _nothing(data: object) -> Iterator[Fault]:
+    """Keys without a value. Most models would take their default, which may let everybody pass whom
+    the key was to stop: its value was commented out, or an empty variable's. O(data)."""
+    places: list[tuple[tuple[str | int, ...], object]] = [((), data)]
+    for path, value in places:
+        within: Iterable[tuple[Any, object]]
+        if isinstance(value, dict):
+            within = value.items()
+        elif isinstance(value, list):
+            within = enumerate(value)
+        else:
+            continue
+        for key, each in within:
+            if each is None:
+                message = "expected a value, got nothing"
+                yield Fault((*path, key), message, "leave the key out for its default")
+            elif isinstance(each, dict | list) and (path[-1:], key) != (("python",), "with"):
+                places.append(((*path, key), each))
 
 
 def _mapping(data: object, key: str) -> dict[str, Any]:

@@ -153,3 +153,34 @@ fn what_makes_no_context_is_told_as_what_it_is() {
         Some(ContextError::NoCertificate)
     );
 }
+
+/// Two files put together of which the first has no last newline, an item that is indented, and one
+/// that is called as another tool calls it: the parser passes over each without a word.
+#[test]
+fn no_item_of_a_text_is_passed_over() {
+    let (one, two) = (Authority::new(), Authority::new());
+    let ways: [fn(&str) -> String; 3] = [
+        |text| text.trim_start().to_owned(),
+        |text| format!("\n {}", text.trim_start()),
+        |text| format!("\n{}", text.replace("X509 CRL", "CRL").replace("CERT", "TRUSTED CERT")),
+    ];
+    let text = |pem: Vec<u8>| String::from_utf8(pem).unwrap();
+    let read = |ca: &str, lists: &str| Roots::from_pem(ca.as_bytes(), lists.as_bytes()).map(|_| ());
+    let both = format!("{}\n{}", text(one.pem()), text(two.pem()));
+    let lists = format!("{}\n{}", text(one.list(7)), text(two.list(7)));
+    assert_eq!(read(&both, &lists), Ok(()));
+    let commented = format!("# the first\r\n{}", both.replace('\n', "\r\n"));
+    assert_eq!(read(&commented, &lists), Ok(()));
+    let passed_over = |found: Result<(), ContextError>| {
+        let Err(ContextError::Unreadable(why)) = found else { panic!("{found:?}") };
+        assert!(why.starts_with("item 2 "), "{why}");
+    };
+    for way in ways {
+        let glued = |one: Vec<u8>, two: Vec<u8>| text(one).trim_end().to_owned() + &way(&text(two));
+        passed_over(read(&glued(one.pem(), two.pem()), ""));
+        passed_over(read(&both, &glued(one.list(7), two.list(7))));
+        let mut pair = one.host("a.example");
+        pair.chain_pem = glued(pair.chain_pem, one.pem()).into_bytes();
+        passed_over(pair.check());
+    }
+}

@@ -338,3 +338,15 @@ fn what_is_no_rule_is_told() {
         assert!(why.contains(words), "{text}: {why}");
     }
 }
+
+#[test]
+fn a_certificate_of_very_many_names_does_not_come_in() {
+    let authority = Authority::new();
+    let of = |count: usize| {
+        let names = (0..count).map(|n| dns(&format!("n{n}.example")));
+        authority.made(|params| params.subject_alt_names = names.collect())
+    };
+    come(&authority.roots(), &of(256)).assert_whole();
+    let (_, detail) = refused(&authority.roots(), &of(257));
+    assert!(detail.contains("more than 256 names"), "{detail}");
+}

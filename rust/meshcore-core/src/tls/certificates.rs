@@ -13,7 +13,7 @@ use rustls::sign::CertifiedKey;
 use rustls::{Error, InconsistentKeys, SignatureScheme};
 
 use super::facts::{LEAST_RSA_BITS, rsa_key_bits};
-use super::{Clock, ContextError, Staple, words};
+use super::{Clock, ContextError, Staple, pem, words};
 
 /// A certificate and its key, as they are in files.
 #[derive(Clone, Debug)]
@@ -49,8 +49,7 @@ impl Pair {
 
 /// All certificates in a PEM text, in order.
 pub(super) fn chain(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, ContextError> {
-    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
-    let found = found.map_err(|why| ContextError::Unreadable(why.to_string()))?;
+    let found = pem::items(pem, "CERTIFICATE")?;
     if found.is_empty() { Err(ContextError::NoCertificate) } else { Ok(found) }
 }
 

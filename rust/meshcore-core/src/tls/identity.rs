@@ -13,6 +13,9 @@ use x509_cert::ext::pkix::{BasicConstraints, KeyUsage, SubjectAltName};
 use crate::identity::{Identity, spiffe};
 use crate::unseen::is_unseen;
 
+/// Public authorities give a hundred; each is looked up for each rule, request by request.
+const MOST_NAMES: usize = 256;
+
 impl Identity {
     /// Of a certificate. Names that are none by their kind's rules are left out: nobody may be told
     /// of them, nor of what is not seen: of that the subject has the bytes.
@@ -26,6 +29,9 @@ impl Identity {
         let names = read.get::<SubjectAltName>().map_err(|_| "its names are not readable")?;
         let mut found = Self { subject: visible(&read.subject.to_string()), ..Self::default() };
         let (mut uris, mut is_claimed) = (0, false);
+        if names.as_ref().is_some_and(|(_, names)| names.0.len() > MOST_NAMES) {
+            return Err("it has more than 256 names");
+        }
         for name in names.into_iter().flat_map(|(_, names)| names.0) {
             match name {
                 GeneralName::UniformResourceIdentifier(uri) => {

@@ -24,6 +24,7 @@ mod forwarded;
 mod hello;
 mod identity;
 mod key_log;
+mod pem;
 mod records;
 mod revocation;
 mod roots;

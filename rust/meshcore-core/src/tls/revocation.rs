@@ -7,7 +7,6 @@
 //! stands.
 
 use rustls::crypto::WebPkiSupportedAlgorithms;
-use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, UnixTime};
 use std::time::Duration;
 use webpki::{Cert, CertRevocationList, Error, OwnedCertRevocationList, VerifiedPath};
@@ -80,8 +79,7 @@ fn of(list: &List) -> ListFacts {
 pub(super) fn lists_in(
     pem: &[u8],
 ) -> Result<Vec<CertificateRevocationListDer<'static>>, ContextError> {
-    let lists: Result<_, _> = CertificateRevocationListDer::pem_slice_iter(pem).collect();
-    lists.map_err(|why| ContextError::Unreadable(why.to_string()))
+    super::pem::items(pem, "X509 CRL")
 }
 
 /// One list, made ready.

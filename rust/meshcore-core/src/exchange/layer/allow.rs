@@ -86,7 +86,8 @@ impl Allow {
         Ok(Arc::new(Self { rules, shadow, counts }))
     }
 
-    /// Lets a request pass of which a rule holds. O(rules), and of those by identity O(names).
+    /// Lets a request pass of which a rule holds. O(rules), and of those by identity O(names of the
+    /// certificate), of which there are some hundreds at most.
     pub(super) fn admit(
         &self,
         walk: &Walk<'_>,

@@ -1899,7 +1899,8 @@ class Outbox:
         does one without a socket, which writes as before."""
 
     def turn_ends(self) -> None:
-        """Send what is held. The loop calls it. O(connections that wrote)."""
+        """Send what is held. The loop calls it. Raises what a signal's handler raised meanwhile.
+        O(connections that wrote)."""
 
 @final
 class Deadlines:

@@ -213,6 +213,37 @@ def test_a_transport_that_raises_holds_up_nobody(turns: Turns, connect: Connect)
     assert other.read() == b"sent"
 
 
+@pytest.mark.parametrize("asked", ["is_closing", "get_write_buffer_size"])
+@pytest.mark.parametrize("by", ["turn", "close"])
+def test_what_a_handler_raises_meanwhile_is_the_loops_and_nothing_is_lost(
+    turns: Turns, connect: Connect, monkeypatch: pytest.MonkeyPatch, asked: str, by: str
+) -> None:
+    """A signal's handler may run within a transport of Python's, asyncio's among them."""
+    odd, other = connect(), connect()
+    ask = getattr(odd.inner, asked)
+    raised: list[bool] = []
+
+    def interrupted() -> object:
+        if not raised:
+            raised.append(True)
+            raise KeyboardInterrupt
+        return ask()
+
+    monkeypatch.setattr(odd.inner, asked, interrupted)
+    before = LARGE if asked == "get_write_buffer_size" else b""
+    if before:  # it is asked behind a write of the loop's alone
+        odd.out.write(before)
+    odd.out.write(b"one")
+    other.out.write(b"two")
+    if by == "close":
+        other.out.close()
+    with pytest.raises(KeyboardInterrupt):
+        turns.turn()
+    turns.turn()
+    assert raised
+    assert (odd.read(), other.read()) == (before + b"one", b"two")
+
+
 def test_whoever_is_told_that_it_is_full_may_do_anything(turns: Turns, connect: Connect) -> None:
     """Within the flush: write to others, behind and before it, and close."""
     before, full, behind = connect(), connect(4096), connect()

@@ -9,6 +9,7 @@
 
 use std::os::fd::{BorrowedFd, RawFd};
 
+use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use pyo3::{PyTraverseError, PyVisit, intern};
@@ -24,6 +25,9 @@ const FULL_BYTES: usize = 256 * 1024;
 const BODY_BYTES: usize = 64 * 1024;
 /// What it keeps for the next turn.
 const KEPT_BYTES: usize = 512 * 1024;
+
+/// A transport of the loop, what it is to write, and what was raised.
+type Short<'py> = (Bound<'py, PyAny>, Bound<'py, PyBytes>, Option<PyErr>);
 
 struct Part {
     whose: Py<SocketTransport>,
@@ -42,6 +46,9 @@ pub struct Outbox {
     next: usize,
     /// The loop is to call at the end of its turn.
     called: bool,
+    /// What a handler of a signal raised within a transport of Python's: it is to end the program,
+    /// or a task, and not to be lost here. The loop has it when the turn ends.
+    raised: Option<PyErr>,
 }
 
 /// How much the kernel takes of it now: of a socket that is full, or has failed, nothing.
@@ -87,12 +94,18 @@ impl Outbox {
             Some(last) if !is_sent && last.whose.is(whose) => last.end = end,
             _ => own.parts.push(Part { whose: whose.clone().unbind(), end }),
         }
-        if !own.called {
-            let call_soon = own.call_soon.bind(slf.py()).clone();
-            drop(own);
-            call_soon.call1((slf.getattr(intern!(slf.py(), "turn_ends"))?,))?;
-            slf.borrow_mut().called = true;
+        drop(own);
+        Self::call(slf)
+    }
+
+    /// Has the loop call at the end of its turn, unless it does.
+    fn call(slf: &Bound<'_, Self>) -> PyResult<()> {
+        if slf.borrow().called {
+            return Ok(());
         }
+        let call_soon = slf.borrow().call_soon.bind(slf.py()).clone();
+        call_soon.call1((slf.getattr(intern!(slf.py(), "turn_ends"))?,))?;
+        slf.borrow_mut().called = true;
         Ok(())
     }
 
@@ -102,33 +115,44 @@ impl Outbox {
         let py = slf.py();
         loop {
             let short = slf.borrow_mut().send_until_short(py);
-            let Some((transport, rest)) = short else { return };
-            if let Err(error) = transport.call_method1(intern!(py, "write"), (rest,)) {
-                error.write_unraisable(py, Some(&transport)); // the others are to go out
+            let Some((transport, rest, error)) = short else { break };
+            let written = transport.call_method1(intern!(py, "write"), (rest,)).err();
+            for error in error.into_iter().chain(written) {
+                if error.is_instance_of::<PyException>(py) {
+                    error.write_unraisable(py, Some(&transport)); // the others are to go out
+                } else {
+                    slf.borrow_mut().raised.get_or_insert(error);
+                }
             }
+        }
+        let is_raised = slf.borrow().raised.is_some();
+        if is_raised && let Err(error) = Self::call(slf) {
+            error.write_unraisable(py, None);
         }
     }
 
-    /// Sends parts up to one that does not go out whole: to whom its rest is to be given.
-    fn send_until_short<'py>(
-        &mut self,
-        py: Python<'py>,
-    ) -> Option<(Bound<'py, PyAny>, Bound<'py, PyBytes>)> {
+    /// Sends parts up to one that does not go out whole: to whom its rest is to be given, and what
+    /// was raised, if anything was.
+    fn send_until_short<'py>(&mut self, py: Python<'py>) -> Option<Short<'py>> {
         while let Some(part) = self.parts.get(self.next) {
             let begin = self.next.checked_sub(1).map_or(0, |before| self.parts[before].end);
             let bytes = &self.bytes[begin..part.end];
             self.next += 1;
             let mut whose = part.whose.borrow_mut(py);
             whose.sends(bytes.len());
-            // An error of a question is an answer: whoever cannot say so is not open.
-            let is_open = whose.is_open(py).unwrap_or(false);
-            if !is_open {
-                continue; // and what is written to it goes nowhere
-            }
-            let is_first = whose.is_first(py).unwrap_or(false);
-            let sent = if is_first { send_some(whose.fd(), bytes) } else { 0 };
+            let is_first = match whose.is_open(py) {
+                Ok(false) => continue, // and what is written to it goes nowhere
+                Ok(true) => whose.is_first(py),
+                Err(error) => Err(error),
+            };
+            // An error of a question is no answer: the loop's transport knows.
+            let (sent, error) = match is_first {
+                Ok(true) => (send_some(whose.fd(), bytes), None),
+                Ok(false) => (0, None),
+                Err(error) => (0, Some(error)),
+            };
             if sent < bytes.len() {
-                return Some((whose.gives_to_loop(py), PyBytes::new(py, &bytes[sent..])));
+                return Some((whose.gives_to_loop(py), PyBytes::new(py, &bytes[sent..]), error));
             }
         }
         self.parts.clear();
@@ -143,7 +167,14 @@ impl Outbox {
 impl Outbox {
     #[new]
     fn new(call_soon: Py<PyAny>) -> Self {
-        Self { call_soon, bytes: Vec::new(), parts: Vec::new(), next: 0, called: false }
+        Self {
+            call_soon,
+            bytes: Vec::new(),
+            parts: Vec::new(),
+            next: 0,
+            called: false,
+            raised: None,
+        }
     }
 
     fn over<'py>(
@@ -157,9 +188,11 @@ impl Outbox {
         SocketTransport::over(transport, slf)
     }
 
-    fn turn_ends(slf: &Bound<'_, Self>) {
-        slf.borrow_mut().called = false;
-        Self::flush(slf);
+    fn turn_ends(slf: &Bound<'_, Self>) -> PyResult<()> {
+        Self::flush(slf); // with what is written within it
+        let mut own = slf.borrow_mut();
+        own.called = false;
+        own.raised.take().map_or(Ok(()), Err)
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {

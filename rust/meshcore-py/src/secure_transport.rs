@@ -120,8 +120,11 @@ impl SecureTransport {
     pub(crate) fn send_by(slf: &Bound<'_, Self>, outbox: &Bound<'_, Outbox>) -> PyResult<()> {
         let inner = slf.borrow().inner(slf.py());
         if let Some(inner) = inner {
-            let inner = SocketTransport::over(&inner, outbox)?.unbind();
-            slf.borrow_mut().inner = Some(inner);
+            let inner = SocketTransport::over(&inner, outbox)?;
+            if let Ok(socket) = inner.cast_exact::<SocketTransport>() {
+                socket.borrow_mut().share(); // the loop's wrote the handshake
+            }
+            slf.borrow_mut().inner = Some(inner.unbind());
         }
         Ok(())
     }

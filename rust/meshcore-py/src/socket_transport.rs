@@ -88,6 +88,11 @@ impl SocketTransport {
         self.inner.call_method0(py, intern!(py, "get_write_buffer_size"))
     }
 
+    /// The loop's may hold some already.
+    pub(crate) fn share(&mut self) {
+        self.shared = true;
+    }
+
     /// The loop's transport, which writes from here on.
     pub(crate) fn gives_to_loop<'py>(&mut self, py: Python<'py>) -> Bound<'py, PyAny> {
         self.shared = true;

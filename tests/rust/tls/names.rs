@@ -350,3 +350,14 @@ fn a_certificate_of_very_many_names_does_not_come_in() {
     let (_, detail) = refused(&authority.roots(), &of(257));
     assert!(detail.contains("more than 256 names"), "{detail}");
 }
+
+/// Who runs it chose its names, and they are looked at once for a connection.
+#[test]
+fn an_endpoint_may_have_very_many_names() {
+    let authority = Authority::new();
+    let names = (0..300).map(|n| dns(&format!("n{n}.example")));
+    let pair = authority.made(|params| params.subject_alt_names = names.collect());
+    let trust = Trust { rules: rules(&["dns:n299.example"]), ..authority.roots() };
+    let server = server(&server_spec(vec![pair]));
+    Ends::new(&client(&client_spec(trust)), &server, "n0.example").shake(100_000).assert_whole();
+}

@@ -13,7 +13,8 @@ use x509_cert::ext::pkix::{BasicConstraints, KeyUsage, SubjectAltName};
 use crate::identity::{Identity, spiffe};
 use crate::unseen::is_unseen;
 
-/// Public authorities give a hundred; each is looked up for each rule, request by request.
+/// Of a client's certificate: public authorities give a hundred, and each is looked up for each rule,
+/// request by request.
 const MOST_NAMES: usize = 256;
 
 impl Identity {
@@ -24,12 +25,21 @@ impl Identity {
     /// What is wrong with a certificate that is no X.509, or that claims a SPIFFE ID and may not
     /// have one.
     pub fn of(certificate: &CertificateDer<'_>) -> Result<Self, &'static str> {
+        Self::of_at_most(certificate, usize::MAX)
+    }
+
+    /// The same of a client's, which chose its names.
+    pub(super) fn of_client(certificate: &CertificateDer<'_>) -> Result<Self, &'static str> {
+        Self::of_at_most(certificate, MOST_NAMES)
+    }
+
+    fn of_at_most(certificate: &CertificateDer<'_>, most: usize) -> Result<Self, &'static str> {
         let read = Certificate::from_der(certificate).map_err(|_| "it is not readable")?;
         let read = &read.tbs_certificate;
         let names = read.get::<SubjectAltName>().map_err(|_| "its names are not readable")?;
         let mut found = Self { subject: visible(&read.subject.to_string()), ..Self::default() };
         let (mut uris, mut is_claimed) = (0, false);
-        if names.as_ref().is_some_and(|(_, names)| names.0.len() > MOST_NAMES) {
+        if names.as_ref().is_some_and(|(_, names)| names.0.len() > most) {
             return Err("it has more than 256 names");
         }
         for name in names.into_iter().flat_map(|(_, names)| names.0) {

@@ -107,7 +107,8 @@ impl Judge {
         now: UnixTime,
         known: &WebPkiSupportedAlgorithms,
     ) -> Result<(), Error> {
-        let identity = Identity::of(leaf).map_err(|why| {
+        let read = if usage.stands_for { Identity::of } else { Identity::of_client };
+        let identity = read(leaf).map_err(|why| {
             let words = format!("the certificate cannot be used: {why}");
             failure::told(CertificateError::BadEncoding, words)
         })?;

@@ -77,11 +77,7 @@ class Http1Connection(Http1Wire):
         """The loop accepted a client."""
         transport = cast("asyncio.Transport", transport)
         self.adopt(transport)
-        listener = self._listener
-        if not (listener.knows(transport) and listener.admit(self)):
-            self.abort()
-        else:
-            listener.came_plain(self)
+        self._listener.accept(self, transport)
 
     def adopt(self, transport: asyncio.Transport) -> None:
         """Serve a transport that the listener has let in."""

@@ -87,11 +87,7 @@ class Http2Connection(Http2Wire):
         """The loop accepted a client."""
         transport = cast("asyncio.Transport", transport)
         self.adopt(transport)
-        listener = self.listener
-        if not (listener.knows(transport) and listener.admit(self)):
-            self.abort()
-        else:
-            listener.came_plain(self)
+        self.listener.accept(self, transport)
 
     def adopt(self, transport: asyncio.Transport) -> None:
         """Serve a transport that the listener has let in."""

@@ -292,6 +292,15 @@ class Listener:
         """Count it, by its alert."""
         self.stack.handshake_failed(error.word, error.by_peer)
 
+    def accept(
+        self, connection: Http1Connection | Http2Connection, transport: asyncio.Transport
+    ) -> None:
+        """Let in whom the loop accepted, without TLS; or cut it."""
+        if self.knows(transport) and self.admit(connection):
+            self.came_plain(connection)
+        else:
+            connection.abort()
+
     def admit(self, connection: Connection) -> bool:
         """Take a connection in as soon as it is accepted; false when the listener is full, or at
         its end: then it is to be cut, and takes no place until it is."""

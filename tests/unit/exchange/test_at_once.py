@@ -176,6 +176,19 @@ class Play:
         return seen, metrics, self.told.lines
 
 
+def play_all_ways(
+    kind: Callable[[str, str], Play], text: str, orders: list[tuple[str, int, int, int]]
+) -> None:
+    """Nobody can tell them apart."""
+    seen = []
+    for way in ("at once", "stepped", "natively"):
+        play = kind(text, way)
+        for order in orders:
+            play.do(*order)
+        seen.append(play.end())
+    assert_alike(*seen)
+
+
 def assert_alike(at_once: Seen, stepped: Seen, natively: Seen) -> None:
     """Wires first, then the rest."""
     for one, other, third in zip(at_once[1:], stepped[1:], natively[1:], strict=True):
@@ -204,13 +217,7 @@ ORDERS = st.tuples(
 def test_nobody_can_tell_which_way_a_request_took(
     text: str, orders: list[tuple[str, int, int, int]]
 ) -> None:
-    seen = []
-    for way in ("at once", "stepped", "natively"):
-        play = Play(text, way)
-        for order in orders:
-            play.do(*order)
-        seen.append(play.end())
-    assert_alike(*seen)
+    play_all_ways(Play, text, orders)
 
 
 def served(world: World, head: bytes = PLAIN_GET, answer: bytes = HELLO) -> Wire:

@@ -14,7 +14,7 @@ from hypothesis import given
 from meshcore.downstream.http2 import Http2Connection
 from tests.unit.exchange.h2_peers import H2_MESH, Peer, frames, h2_client, h2_endpoint
 from tests.unit.exchange.peers import HELLO, counted, say
-from tests.unit.exchange.test_at_once import AT_ONCE, VARIES, Play, Seen, assert_alike, calls
+from tests.unit.exchange.test_at_once import AT_ONCE, VARIES, Play, Seen, calls, play_all_ways
 from tests.unit.exchange.test_places import ONE, PLAIN, PLAIN_GET, busy
 from tests.unit.exchange.world import MESH, Wire, World
 
@@ -212,13 +212,7 @@ ORDERS = st.tuples(
 def test_nobody_can_tell_which_way_a_request_took(
     text: str, orders: list[tuple[str, int, int, int]]
 ) -> None:
-    seen = []
-    for way in ("at once", "stepped", "natively"):
-        play = H2Play(text, way)
-        for order in orders:
-            play.do(*order)
-        seen.append(play.end())
-    assert_alike(*seen)
+    play_all_ways(H2Play, text, orders)
 
 
 def answer(endpoint: Peer) -> None:

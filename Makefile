@@ -42,6 +42,14 @@ install: $(VENV)/.built  ## make .venv and build meshcore into it (release mode)
 .PHONY: build
 build: install  ## the same as install
 
+# The release build comes back with the next `make install`: its stamp goes first.
+.PHONY: test-one
+test-one: $(VENV)/.stamp | need-rust  ## one test with a debug build, in seconds; T=tests/unit/test_clock.py
+	@test -n "$(T)" || { echo "make test-one T=tests/unit/test_clock.py[::name]"; exit 1; }
+	rm -f $(VENV)/.built
+	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/maturin develop --quiet --profile quick
+	$(BIN)/pytest -q $(T)
+
 .PHONY: demo
 demo: install  ## a small mesh with services, shown live; DEMO_SECONDS=10 ends by itself
 	$(BIN)/python -m meshcore.demo
@@ -86,6 +94,10 @@ FUZZ_CORPUS := $(CARGO_TARGET_DIR)/fuzz-corpus
 TOOLS := $(CARGO_TARGET_DIR)/tools
 $(TOOLS)/bin/cargo-fuzz: | need-rust
 	cargo install --quiet --locked --root $(TOOLS) --version 0.13.2 cargo-fuzz
+$(TOOLS)/bin/cargo-deny: | need-rust
+	cargo install --quiet --locked --root $(TOOLS) --version 0.20.2 cargo-deny
+$(TOOLS)/bin/cargo-tarpaulin: | need-rust
+	cargo install --quiet --locked --root $(TOOLS) --version 0.37.5 cargo-tarpaulin
 .PHONY: fuzz
 fuzz: $(TOOLS)/bin/cargo-fuzz  ## feed the core what nobody meant; FUZZ_SECONDS=60 for each target
 	@command -v c++ >/dev/null || { echo "missing: a C++ compiler (Debian: apt-get install g++)"; exit 1; }
@@ -128,6 +140,34 @@ conformance-websocket: install  ## Autobahn's 517 cases, directly and through me
 
 .PHONY: test
 test: lint test-rust loom test-python  ## everything that must be green
+
+.PHONY: coverage
+coverage: install $(TOOLS)/bin/cargo-tarpaulin  ## lines that the tests run, in Rust and in Python; reports in build/coverage
+	$(BIN)/pip install --quiet --group coverage
+	PATH=$(TOOLS)/bin:$$PATH cargo tarpaulin --engine ptrace --packages meshcore-core --skip-clean --out Html --out Stdout \
+	  --output-dir build/coverage --target-dir $(CARGO_TARGET_DIR)/coverage
+	$(BIN)/pytest -n 6 -m 'not alone' --cov meshcore --cov-report term:skip-covered \
+	  --cov-report html:build/coverage/python
+
+# Each fails when its database cannot be reached: what was not looked up is not clean.
+.PHONY: audit
+audit: $(VENV)/.stamp $(TOOLS)/bin/cargo-deny  ## known flaws, licences and sources of what we depend on
+	$(BIN)/pip install --quiet --group audit
+	PATH=$(TOOLS)/bin:$$PATH cargo deny --all-features check licenses bans sources
+	PATH=$(TOOLS)/bin:$$PATH cargo deny --all-features check advisories
+	$(BIN)/pip-audit --strict --disable-pip --no-deps --requirement requirements.lock
+
+.PHONY: check-deploy
+check-deploy: install  ## Dockerfile, systemd unit, Kubernetes manifests and workflows, each by its own tool
+	@command -v systemd-analyze >/dev/null \
+	  || { echo "missing: systemd-analyze (Debian: apt-get install systemd)"; exit 1; }
+	$(BIN)/pip install --quiet --group deploy
+	$(BIN)/hadolint deploy/Dockerfile
+	$(BIN)/kubernetes-validate --strict deploy/kubernetes/*.yaml
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	mkdir -p build
+	sed 's|/opt/meshcore|$(CURDIR)/$(VENV)|' deploy/meshcore.service > build/meshcore.service
+	systemd-analyze verify build/meshcore.service
 
 .PHONY: bench
 bench: install  ## the core and its calls beside other libraries, and the bars; BENCH_ARGS=--quick
@@ -172,6 +212,21 @@ wheel: $(VENV)/.stamp | need-rust  ## a wheel in dist/, tried in an empty venv
 	build/wheel/bin/pip install --quiet dist/meshcore-*.whl
 	cd build && wheel/bin/meshcore version && wheel/bin/python -P -m meshcore schema >/dev/null
 	@ls dist/*.whl
+
+# What is released is what was committed, and says of itself which version it is.
+.PHONY: release
+release: wheel  ## checks version, change log, wheel and sdist before a tag; VERSION=0.1.0
+	@test -n "$(VERSION)" || { echo "make release VERSION=0.1.0"; exit 1; }
+	@test -z "$$(git status --porcelain)" || { echo "there are changes that are not committed"; exit 1; }
+	@grep -qx 'version = "$(VERSION)"' Cargo.toml || { echo "Cargo.toml has another version"; exit 1; }
+	@grep -qE '^## $(VERSION) ' CHANGELOG.md || { echo "CHANGELOG.md: no section ## $(VERSION)"; exit 1; }
+	$(BIN)/maturin sdist --out dist
+	$(PYTHON) -m venv --clear build/sdist
+	build/sdist/bin/pip install --quiet dist/meshcore-$(VERSION).tar.gz
+	for each in wheel sdist; do \
+	  build/$$each/bin/meshcore version | grep -q '^meshcore $(VERSION) ' \
+	    && build/$$each/bin/meshcore check python/meshcore/demo/mesh.yaml; done
+	@echo "next: git tag v$(VERSION), and push it: the workflow builds the other wheels"
 
 .PHONY: clean
 clean:  ## remove what was built

@@ -14,7 +14,7 @@ export PIP_CONSTRAINT := $(CURDIR)/requirements.lock
 
 .PHONY: help
 help:  ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-21s %s\n", $$1, $$2}'
 
 .PHONY: need-python need-rust
 need-python:
@@ -33,29 +33,30 @@ $(VENV)/.stamp: pyproject.toml requirements.lock | need-python
 
 RUST_SOURCES := $(shell find rust -name '*.rs' -o -name 'Cargo.toml') Cargo.toml Cargo.lock
 $(VENV)/.built: $(VENV)/.stamp $(RUST_SOURCES) | need-rust
+	@echo "== a release build (some minutes when it is the first)"
 	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/maturin develop --quiet --release
 	touch $@
 
 .PHONY: install
-install: $(VENV)/.built  ## make .venv and build meshcore into it (release mode)
+install: $(VENV)/.built  ## make .venv and build meshcore into it (release)
 
 .PHONY: build
 build: install  ## the same as install
 
 # The release build comes back with the next `make install`: its stamp goes first.
 .PHONY: test-one
-test-one: $(VENV)/.stamp | need-rust  ## one test with a debug build, in seconds; T=tests/unit/test_clock.py
+test-one: $(VENV)/.stamp | need-rust  ## one test with a debug build; T=tests/unit/test_clock.py
 	@test -n "$(T)" || { echo "make test-one T=tests/unit/test_clock.py[::name]"; exit 1; }
 	rm -f $(VENV)/.built
 	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/maturin develop --quiet --profile quick
 	$(BIN)/pytest -q $(T)
 
 .PHONY: demo
-demo: install  ## a small mesh with services, shown live; DEMO_SECONDS=10 ends by itself
-	$(BIN)/python -m meshcore.demo
+demo: install  ## a small mesh with services, live; DEMO_SECONDS=10
+	$(BIN)/meshcore demo
 
 .PHONY: lock
-lock: | need-python  ## renew requirements.lock with the newest versions that pyproject.toml allows
+lock: | need-python  ## renew requirements.lock by pyproject.toml
 	rm -rf $(VENV)
 	PIP_CONSTRAINT= $(MAKE) --no-print-directory install
 	$(BIN)/pip freeze --quiet --exclude meshcore --exclude setuptools > requirements.lock
@@ -69,6 +70,7 @@ format: $(VENV)/.stamp  ## format Rust and Python
 
 .PHONY: lint
 lint: install  ## formatting, clippy, ruff, mypy, stubs
+	@echo "== formatting, clippy, ruff, mypy, stubs"
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --quiet -- -D warnings
 	$(BIN)/ruff format --check python tests benches examples
@@ -77,12 +79,14 @@ lint: install  ## formatting, clippy, ruff, mypy, stubs
 	$(BIN)/python -m mypy.stubtest meshcore._core
 
 .PHONY: test-rust
-test-rust: | need-rust
+test-rust: | need-rust  ## the core's tests
+	@echo "== the core's tests"
 	cargo test --package meshcore-core --quiet
 
 # Preemptions are bounded as CHESS does (Musuvathi et al. 2008): three find what is found.
 .PHONY: loom
-loom: | need-rust  ## every interleaving of two threads on the words of admission, balance and the segment
+loom: | need-rust  ## every interleaving of two threads on shared words
+	@echo "== every interleaving of two threads on shared words"
 	RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=$(CARGO_TARGET_DIR)/loom LOOM_MAX_PREEMPTIONS=3 \
 	  cargo test --package meshcore-core --quiet --test loom_admission --test loom_balance --test loom_segment
 
@@ -99,7 +103,7 @@ $(TOOLS)/bin/cargo-deny: | need-rust
 $(TOOLS)/bin/cargo-tarpaulin: | need-rust
 	cargo install --quiet --locked --root $(TOOLS) --version 0.37.5 cargo-tarpaulin
 .PHONY: fuzz
-fuzz: $(TOOLS)/bin/cargo-fuzz  ## feed the core what nobody meant; FUZZ_SECONDS=60 for each target
+fuzz: $(TOOLS)/bin/cargo-fuzz  ## feed the core what nobody meant; FUZZ_SECONDS=60
 	@command -v c++ >/dev/null || { echo "missing: a C++ compiler (Debian: apt-get install g++)"; exit 1; }
 	cd rust/fuzz && for target in $(FUZZ_TARGETS); do \
 	  mkdir -p $(FUZZ_CORPUS)/$$target; \
@@ -110,31 +114,32 @@ fuzz: $(TOOLS)/bin/cargo-fuzz  ## feed the core what nobody meant; FUZZ_SECONDS=
 # Tests mostly wait for time to pass, so several do so at once; those that fill the machine run one
 # by one.
 .PHONY: test-python
-test-python: install
+test-python: install  ## unit, wire and process tests
+	@echo "== Python's unit and wire tests, then programs and processes (some 9 minutes)"
 	$(BIN)/pytest -n 6 --ignore tests/process
 	$(BIN)/pytest -n 3 -m 'not alone' tests/process
 	$(BIN)/pytest -m alone tests/process
 
 .PHONY: soak
-soak: install  ## 2,000 requests/s while the program is reloaded, killed and upgraded (a minute or two)
+soak: install  ## load, reloads, kills and upgrades, some minutes
 	MESHCORE_SOAK=1 $(BIN)/pytest -s tests/process/test_under_load.py
 
 .PHONY: hammer
-hammer: install  ## kill processes that share words wherever they are; HAMMER_SECONDS=60
+hammer: install  ## kill processes that share words; HAMMER_SECONDS=60
 	HAMMER_SECONDS=$${HAMMER_SECONDS:-60} $(BIN)/pytest -q tests/process/test_hammer.py
 
 .PHONY: chained
-chained: install  ## random requests through two proxies in a row; CHAINED_SECONDS=60, CHAINED_SEED repeats
+chained: install  ## random requests, two proxies; CHAINED_SECONDS, _SEED
 	CHAINED_SECONDS=$${CHAINED_SECONDS:-60} $(BIN)/pytest -q -s tests/process/test_chained.py
 
 .PHONY: conformance
-conformance: install  ## outside material: vectors, smuggling advisories, h2spec, gRPC interop (needs Go)
+conformance: install  ## vectors, smuggling, h2spec, gRPC interop (needs Go)
 	$(BIN)/pytest -q tests/unit/codec tests/wire/test_smuggling.py
 	$(BIN)/python -m tests.conformance --tools $(TOOLS) h2spec
 	$(BIN)/python -m tests.conformance --tools $(TOOLS) grpc
 
 .PHONY: conformance-websocket
-conformance-websocket: install  ## Autobahn's 517 cases, directly and through meshcore, with HTTP/1.1 and HTTP/2 (40 minutes)
+conformance-websocket: install  ## Autobahn's 517 cases, both protocols (40 minutes)
 	$(BIN)/python -m tests.conformance --tools $(TOOLS) autobahn --over http1
 	$(BIN)/python -m tests.conformance --tools $(TOOLS) autobahn --over h2
 
@@ -142,7 +147,7 @@ conformance-websocket: install  ## Autobahn's 517 cases, directly and through me
 test: lint test-rust loom test-python  ## everything that must be green
 
 .PHONY: coverage
-coverage: install $(TOOLS)/bin/cargo-tarpaulin  ## lines that the tests run, in Rust and in Python; reports in build/coverage
+coverage: install $(TOOLS)/bin/cargo-tarpaulin  ## lines that the tests run; reports in build/coverage
 	$(BIN)/pip install --quiet --group coverage
 	PATH=$(TOOLS)/bin:$$PATH cargo tarpaulin --engine ptrace --packages meshcore-core --skip-clean --out Html --out Stdout \
 	  --output-dir build/coverage --target-dir $(CARGO_TARGET_DIR)/coverage
@@ -151,14 +156,14 @@ coverage: install $(TOOLS)/bin/cargo-tarpaulin  ## lines that the tests run, in 
 
 # Each fails when its database cannot be reached: what was not looked up is not clean.
 .PHONY: audit
-audit: $(VENV)/.stamp $(TOOLS)/bin/cargo-deny  ## known flaws, licences and sources of what we depend on
+audit: $(VENV)/.stamp $(TOOLS)/bin/cargo-deny  ## known flaws, licences, sources of what we depend on
 	$(BIN)/pip install --quiet --group audit
 	PATH=$(TOOLS)/bin:$$PATH cargo deny --all-features check licenses bans sources
 	PATH=$(TOOLS)/bin:$$PATH cargo deny --all-features check advisories
 	$(BIN)/pip-audit --strict --disable-pip --no-deps --requirement requirements.lock
 
 .PHONY: check-deploy
-check-deploy: install  ## Dockerfile, systemd unit, Kubernetes manifests and workflows, each by its own tool
+check-deploy: install  ## image, unit, manifests and workflows by their tools
 	@command -v systemd-analyze >/dev/null \
 	  || { echo "missing: systemd-analyze (Debian: apt-get install systemd)"; exit 1; }
 	$(BIN)/pip install --quiet --group deploy
@@ -170,12 +175,12 @@ check-deploy: install  ## Dockerfile, systemd unit, Kubernetes manifests and wor
 	systemd-analyze verify build/meshcore.service
 
 .PHONY: bench
-bench: install  ## the core and its calls beside other libraries, and the bars; BENCH_ARGS=--quick
+bench: install  ## the core beside other libraries; BENCH_ARGS=--quick
 	cargo bench --package meshcore-core -- $(BENCH_ARGS)
 	$(BIN)/python -m benches.bars $(CARGO_TARGET_DIR)
 
 .PHONY: bench-load
-bench-load: install  ## meshcore beside HAProxy, nginx and Envoy; BENCH_ARGS="--rounds 3 --seconds 2"
+bench-load: install  ## beside HAProxy, nginx, Envoy; BENCH_ARGS="--rounds 3"
 	@for tool in wrk h2load:nghttp2-client nghttpd:nghttp2-server haproxy nginx:nginx-light openssl; do \
 	  command -v $${tool%%:*} >/dev/null || PATH=$$PATH:/usr/sbin command -v $${tool%%:*} >/dev/null \
 	  || { echo "missing: $${tool%%:*} (Debian: apt-get install $${tool##*:})"; exit 1; }; done
@@ -183,7 +188,7 @@ bench-load: install  ## meshcore beside HAProxy, nginx and Envoy; BENCH_ARGS="--
 	PATH=$$PATH:/usr/sbin $(BIN)/python -m benches.load $(BENCH_ARGS)
 
 .PHONY: bench-against
-bench-against: install  ## this tree beside another checkout; BASE=../base BENCH_ARGS="--rounds 8"
+bench-against: install  ## beside another checkout; BASE=../base BENCH_ARGS=…
 	@for tool in wrk h2load:nghttp2-client nghttpd:nghttp2-server nginx:nginx-light openssl; do \
 	  command -v $${tool%%:*} >/dev/null || PATH=$$PATH:/usr/sbin command -v $${tool%%:*} >/dev/null \
 	  || { echo "missing: $${tool%%:*} (Debian: apt-get install $${tool##*:})"; exit 1; }; done
@@ -192,14 +197,14 @@ bench-against: install  ## this tree beside another checkout; BASE=../base BENCH
 	PATH=$$PATH:/usr/sbin $(BIN)/python -m benches.load.against $(BASE) $(BENCH_ARGS)
 
 .PHONY: profile
-profile: install  ## where the CPU of a request goes: parts, functions, calls; BENCH_ARGS="--only plain grpc"
+profile: install  ## where a request's CPU goes; BENCH_ARGS=--only plain
 	@for tool in perf:linux-perf wrk h2load:nghttp2-client nghttpd:nghttp2-server nginx:nginx-light openssl; do \
 	  command -v $${tool%%:*} >/dev/null || PATH=$$PATH:/usr/sbin command -v $${tool%%:*} >/dev/null \
 	  || { echo "missing: $${tool%%:*} (Debian: apt-get install $${tool##*:})"; exit 1; }; done
 	PATH=$$PATH:/usr/sbin $(BIN)/python -m benches.load.profile $(BENCH_ARGS)
 
 .PHONY: bench-workers
-bench-workers: install  ## what several workers and changes under load cost; BENCH_ARGS="--rounds 3"
+bench-workers: install  ## several workers, changes under load; BENCH_ARGS=…
 	@PATH=$$PATH:/usr/sbin command -v nginx >/dev/null \
 	  || { echo "missing: nginx (Debian: apt-get install nginx-light)"; exit 1; }
 	PATH=$$PATH:/usr/sbin $(BIN)/python -m benches.workers $(BENCH_ARGS)
@@ -215,7 +220,7 @@ wheel: $(VENV)/.stamp | need-rust  ## a wheel in dist/, tried in an empty venv
 
 # What is released is what was committed, and says of itself which version it is.
 .PHONY: release
-release: wheel  ## checks version, change log, wheel and sdist before a tag; VERSION=0.1.0
+release: wheel  ## what must hold before a tag; VERSION=0.1.0
 	@test -n "$(VERSION)" || { echo "make release VERSION=0.1.0"; exit 1; }
 	@test -z "$$(git status --porcelain)" || { echo "there are changes that are not committed"; exit 1; }
 	@grep -qx 'version = "$(VERSION)"' Cargo.toml || { echo "Cargo.toml has another version"; exit 1; }

@@ -1,5 +1,5 @@
-"""The command line: `meshcore run`, `check`, `shared`, `schema` and `version`, a file each, and
-orders to a running program.
+"""The command line: `meshcore run`, `check`, `shared`, `demo`, `schema` and `version`, a file
+each, and orders to a running program.
 
 Exit codes: 0; 1 when the system refuses something (no such file, a port in use); 2 when the
 configuration or the command line is wrong, or `check --strict` has warnings.
@@ -8,6 +8,7 @@ configuration or the command line is wrong, or `check --strict` has warnings.
 import click
 
 from meshcore.cli.check import check
+from meshcore.cli.demo import demo
 from meshcore.cli.order import breaker, drain, reload, rollback, status, upgrade
 from meshcore.cli.run import run
 from meshcore.cli.schema import schema
@@ -31,5 +32,5 @@ def main() -> None:
 
 
 ORDERS = (reload, rollback, upgrade, drain, breaker, status)
-for command in (run, check, *ORDERS, shared, schema, version):
+for command in (run, check, *ORDERS, shared, demo, schema, version):
     main.add_command(command)

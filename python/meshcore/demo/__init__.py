@@ -1,1 +1,1 @@
-"""A mesh to look at: `make demo`."""
+"""A mesh to look at: `meshcore demo`. `live` runs it, `screen` draws it."""

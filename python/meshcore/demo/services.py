@@ -16,8 +16,8 @@ class Behaviour:
 
     name: str
     delay_s: float = 0.0
-    # Of every ``drop_one_in`` requests one is cut without an answer; 0: none.
-    drop_one_in: int = 0
+    # Of every ``fail_one_in`` requests one is answered 503; 0: none.
+    fail_one_in: int = 0
     seen: int = 0
 
 
@@ -46,21 +46,21 @@ class ServiceConnection(asyncio.Protocol):
         if self._codec.request_complete and self._request is not None:
             behaviour = self._behaviour
             behaviour.seen += 1
-            if behaviour.drop_one_in and behaviour.seen % behaviour.drop_one_in == 0:
-                self._close()
+            if behaviour.fail_one_in and behaviour.seen % behaviour.fail_one_in == 0:
+                self._answer(self._request, 503)
             elif behaviour.delay_s:
                 loop = asyncio.get_running_loop()
                 loop.call_later(behaviour.delay_s, self._answer, self._request)
             else:
                 self._answer(self._request)
 
-    def _answer(self, request: Request) -> None:
+    def _answer(self, request: Request, status: int = 200) -> None:
         transport = self._transport
         if transport is None or transport.is_closing():
             return
         body = f"{self._behaviour.name} {request.method} {request.path}\n".encode()
         fields = [("content-type", "text/plain"), ("x-replica", self._behaviour.name)]
-        transport.write(self._codec.send_answer(request, Answer(200, fields, body), True))
+        transport.write(self._codec.send_answer(request, Answer(status, fields, body), True))
         if self._codec.start_next() is None:
             self._close()
 

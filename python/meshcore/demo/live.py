@@ -1,10 +1,9 @@
-"""`python -m meshcore.demo`: a mesh with services and clients, and a table of what they see."""
+"""`meshcore demo`: a mesh with services and clients, and what they see of it, live."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import re
 import signal
 import socket
@@ -13,13 +12,12 @@ from itertools import cycle
 from typing import Final
 from urllib.parse import urlsplit
 
-import uvloop
 from rich.console import Console, Group
 from rich.live import Live
-from rich.table import Table
 from rich.text import Text
 
 from meshcore.config.load import load_text
+from meshcore.demo.screen import Screen
 from meshcore.demo.services import Behaviour, serve
 from meshcore.demo.visitor import Visitor
 from meshcore.process.proxy import Proxy
@@ -30,7 +28,6 @@ SLOW_S: Final = 1.0
 REFRESH_S: Final = 0.25
 # Without a terminal the table is printed this often.
 PRINT_S: Final = 2.0
-BREAKER: Final = ("closed", "half open", "open")
 
 
 def free_or(port: int) -> int:
@@ -48,14 +45,14 @@ class Demo:
     """The services, the mesh before them, and the clients."""
 
     def __init__(self) -> None:
-        self.echo = [Behaviour("echo-1"), Behaviour("echo-2"), Behaviour("echo-3", drop_one_in=5)]
+        self.echo = [Behaviour("echo-1"), Behaviour("echo-2"), Behaviour("echo-3", fail_one_in=5)]
         self.slow = Behaviour("slow")
         self.visitors = [
             Visitor("polite", "127.0.0.2", "/echo", 8),
             Visitor("greedy", "127.0.0.3", "/echo", 100),
             Visitor("patient", "127.0.0.4", "/slow", 10),
         ]
-        self.breakers_seen: list[str] = []
+        self.screen = Screen()
 
     async def start(self, stack: contextlib.AsyncExitStack) -> None:
         """Start everything; `stack` ends it."""
@@ -83,39 +80,23 @@ class Demo:
 
     def picture(self) -> Group:
         """What clients were told and what the mesh says of itself, now."""
-        clients = Table("client", "asks for", "told", "answered by", title="clients", expand=True)
-        for v in self.visitors:
-            told = ", ".join(f"{n} x {what}" for what, n in sorted(v.told.items()))
-            by = ", ".join(f"{name} {n}" for name, n in sorted(v.replicas.items()))
-            clients.add_row(f"{v.name} {v.source}", f"{v.path} {v.per_second:g}/s", told, by)
-        mesh = Table("metric", "of", "value", title="mesh", expand=True)
-        for name, value in self._metrics():
-            family, _, labels = name.partition("{")
-            of = " ".join(re.findall(r'"([^"]+)"', labels))
-            mesh.add_row(family.removeprefix("meshcore_"), of, value)
-        return Group(clients, mesh)
-
-    def _metrics(self) -> list[tuple[str, str]]:
-        rows = []
-        wanted = ("meshcore_route_retries_total", "meshcore_local_answers_total")
-        for line in self.proxy.metrics()[0].decode().splitlines():
-            name, _, value = line.rpartition(" ")
-            if line.startswith("meshcore_breaker_state") and 'route="slow"' in line:
-                state = BREAKER[int(value)]
-                if self.breakers_seen[-1:] != [state]:
-                    self.breakers_seen.append(state)
-                rows.append((name, f"{state} ({' > '.join(self.breakers_seen[-6:])})"))
-            elif line.startswith(wanted):
-                rows.append((name, value))
-        return rows
-
-    def hints(self) -> Text:
-        """What to try by hand."""
-        return Text(
-            f"try: curl -i {self.url}/echo\n"
-            f"     curl -i {self.url}/slow\n"
-            f"     curl -s {self.proxy.admin_address}/metrics\n"
+        metrics = self.proxy.metrics()[0].decode()
+        return self.screen.picture(
+            self.visitors,
+            [*self.echo, self.slow],
+            _metric(metrics, r'meshcore_breaker_state{.*route="slow".*}'),
+            _metric(metrics, r'meshcore_route_retries_total{route="echo"}'),
         )
+
+    def addresses(self) -> Text:
+        """Where to ask by hand, while it runs."""
+        admin = self.proxy.admin_address
+        return Text(f"try: curl -i {self.url}/echo    metrics: curl {admin}/metrics")
+
+
+def _metric(text: str, pattern: str) -> int:
+    found = re.search(rf"^{pattern} (\d+)$", text, re.MULTILINE)
+    return int(found[1]) if found else 0
 
 
 async def _ended(task: asyncio.Task[None]) -> None:
@@ -141,22 +122,24 @@ async def show(demo: Demo, console: Console, ended: asyncio.Event) -> None:
                 console.print(picture)
 
 
-async def main() -> None:
-    """Run until Ctrl-C, or for ``DEMO_SECONDS``."""
+NEXT: Final = """\
+Next: write a mesh.yaml (docs/configuration.md has every key, the demo's own is
+named below), then meshcore check mesh.yaml and meshcore run mesh.yaml."""
+
+
+async def main(seconds: float | None = None) -> None:
+    """Run until Ctrl-C or SIGTERM, or for ``seconds``; then say what to try next."""
     loop = asyncio.get_running_loop()
     ended = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, ended.set)
-    seconds = os.environ.get("DEMO_SECONDS")
     if seconds is not None:
-        loop.call_later(float(seconds), ended.set)
+        loop.call_later(seconds, ended.set)
     console = Console()
     demo = Demo()
     async with contextlib.AsyncExitStack() as stack:
         await demo.start(stack)
-        console.print(demo.hints())
+        console.print(demo.addresses())
         await show(demo, console, ended)
-
-
-if __name__ == "__main__":
-    uvloop.run(main())
+    console.print(Text(NEXT))
+    console.print(Text(str(files("meshcore.demo").joinpath("mesh.yaml"))), soft_wrap=True)

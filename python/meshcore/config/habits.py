@@ -67,8 +67,8 @@ _KEYS: Final[dict[str, dict[str, str]]] = {
             "hostport host socketaddress ip",
             _called("tls"): _TLS,
             _called("layers"): f"filterchains {_LAYERS}",
-            "routes stand at the top: match.host, listeners of a route say for what": "route routes "
-            "servername servernames hosts domains virtualhosts rules",
+            "routes stand at the top: match.host, listeners of a route say for what": "route "
+            "routes servername servernames hosts domains virtualhosts rules",
             _called("protocols"): "protocol http2 alpn alpnprotocols codectype",
             _called("client_address"): "trustedips forwardedheaders realip xffnumtrustedhops "
             "setrealipfrom useforwardedfor",

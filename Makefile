@@ -209,6 +209,12 @@ bench-workers: install  ## several workers, changes under load; BENCH_ARGS=…
 	  || { echo "missing: nginx (Debian: apt-get install nginx-light)"; exit 1; }
 	PATH=$$PATH:/usr/sbin $(BIN)/python -m benches.workers $(BENCH_ARGS)
 
+.PHONY: docs
+docs: $(VENV)/.stamp  ## the documents as a site in build/site, links checked
+	$(BIN)/pip install --quiet --group docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	@echo "build/site/index.html"
+
 .PHONY: wheel
 wheel: $(VENV)/.stamp | need-rust  ## a wheel in dist/, tried in an empty venv
 	rm -rf dist build/wheel

@@ -25,7 +25,7 @@ _CHALLENGE: Final = 'Bearer realm="meshcore"'
 
 
 class Access:
-    """The rules of one door. ``is_near``: only programs of this machine reach it."""
+    """The rules of one address. ``is_near``: only programs of this machine reach it."""
 
     def __init__(self, spec: AdminSpec, *, is_near: bool) -> None:
         self._spec = spec

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("meshcore.admin")
 
-# Orders have no body worth reading.
+# Operations have no body worth reading.
 MAX_BODY_BYTES: Final = 64 * 1024
 # Clients that said all and may have left: for more of them nothing is made.
 MAX_HALF_CLOSED: Final = 4

@@ -37,7 +37,7 @@ class Subject(Protocol):
 
 class Operator(Subject, Protocol):
     """What takes orders. Each returns what is to be told, as plain data, and raises `ConfigError`,
-    `LookupError`, `OSError` or `OrderRefusedError`."""
+    `LookupError`, `OSError` or `OperationRefusedError`."""
 
     def status(self) -> dict[str, Any]:
         """Workers, versions, listeners."""
@@ -58,7 +58,7 @@ class Operator(Subject, Protocol):
         """Drain a listener, a worker, or everything."""
 
 
-class OrderRefusedError(Exception):
+class OperationRefusedError(Exception):
     """An order that cannot be carried out now; the text says why."""
 
 
@@ -150,7 +150,7 @@ class Handlers:
             return _json(200, await order.give(order.parameters(request)))
         except ConfigError as error:
             return _json(422, {"errors": [str(problem) for problem in error.problems]})
-        except (OrderRefusedError, OSError) as error:
+        except (OperationRefusedError, OSError) as error:
             return _json(409, {"errors": [str(error)]})
         except (LookupError, ValueError) as error:
             return _json(400, {"errors": [str(error.args[0] if error.args else error)]})

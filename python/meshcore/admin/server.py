@@ -58,7 +58,7 @@ class Admin:
         self._served = ""
         self._is_near = False
 
-    # --- doors --------------------------------------------------------------------------------
+    # --- sockets --------------------------------------------------------------------------------
 
     async def listen(self, spec: AdminSpec, given: socket.socket | None = None) -> None:
         """Serve a port or a unix socket, or a socket that is bound to it already. Raises `OSError`

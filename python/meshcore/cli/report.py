@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from meshcore.errors import ConfigError, LayerError
-from meshcore.process.crew import WorkerFailedError
+from meshcore.process.fleet import WorkerFailedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Any, Final
 
-from meshcore.config import collector
+from meshcore.config import gc_pause
 from meshcore.config.admin import read_bounded, token_in
 from meshcore.config.core_route import layer, routes_by_host, rules
 from meshcore.config.fault import shown
@@ -48,7 +48,7 @@ PROXY_VERSIONS = {None: 0, "v1": 1, "v2": 2}
 CONTROL_FRAMES_BURST: Final = 1_000
 
 
-@collector.paused()
+@gc_pause.paused()
 def compile(config: Config, version: int = 1, *, cores: int = 1) -> Snapshot:
     """The snapshot of a configuration; `version` grows with each, `cores` is what an automatic
     number of workers comes to. O(configuration). Raises `OSError` when a certificate's file cannot

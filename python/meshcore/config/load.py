@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from meshcore.config import collector
+from meshcore.config import gc_pause
 from meshcore.config.check import check_data
 from meshcore.config.document import MAX_BYTES
 from meshcore.config.explain import explain
@@ -93,7 +93,7 @@ def load_text(
     return _load(text.encode(), name, None if folder is None else Path(folder), env=env).config
 
 
-@collector.paused()
+@gc_pause.paused()
 def _load(
     raw: bytes,
     name: str,

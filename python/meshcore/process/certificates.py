@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from meshcore._core import tls_facts, tls_staple
 from meshcore.process.history import stamp
-from meshcore.process.vitals import Family
+from meshcore.process.process_metrics import Family
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from meshcore.config.snapshot import CertificateSpec, Snapshot, TrustSpec
 
 _DAY_S = 86_400
-LOOK_S: Final = 60.0
+CHECK_S: Final = 60.0
 """How often it is looked for what is not shown any more."""
 
 log = logging.getLogger("meshcore.tls")
@@ -130,7 +130,7 @@ class StapleWatch:
     def begin(self) -> None:
         """Look now and then, until `end`."""
         self.look()
-        self._timer = asyncio.get_running_loop().call_later(LOOK_S, self.begin)
+        self._timer = asyncio.get_running_loop().call_later(CHECK_S, self.begin)
 
     def end(self) -> None:
         """Look no more."""

@@ -1,4 +1,4 @@
-"""Control: owns the configuration, the shared memory's registry and the doors; serves no traffic.
+"""Control: owns the configuration, the shared memory's registry and the sockets; serves no traffic.
 
 A change goes in two steps, as in a transaction: every worker makes it ready, and only when all
 have done so it is put in force; whatever refuses it, nothing has changed.
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from meshcore._core import Engine, Segment
-from meshcore.admin.handlers import OrderRefusedError
+from meshcore.admin.handlers import OperationRefusedError
 from meshcore.config.change import Change, change
 from meshcore.config.compile import compile
 from meshcore.config.document import MAX_BYTES
@@ -30,11 +30,11 @@ from meshcore.process import messages
 from meshcore.process.aside import aside
 from meshcore.process.child import State
 from meshcore.process.cores import cores
-from meshcore.process.crew import Crew, free_slots
-from meshcore.process.doors import Door, Doors
+from meshcore.process.fleet import Fleet, free_slots
 from meshcore.process.history import History, Refusal, Revision
 from meshcore.process.layer_places import placed
 from meshcore.process.room import share, too_small
+from meshcore.process.socket_groups import SocketGroup, SocketGroups
 from meshcore.process.source import Source
 from meshcore.process.tickets import TicketKeys
 from meshcore.process.warned import Warned
@@ -76,8 +76,8 @@ class Control:
         self.snapshot: Snapshot
         self.engine: Engine
         self.segment: Segment
-        self.doors: Doors
-        self.crew: Crew
+        self.groups: SocketGroups
+        self.fleet: Fleet
         self._whole: Change | None = None
         self._next = 1
         self._is_writer = True  # of the registry; another program may have been, for a while
@@ -109,15 +109,15 @@ class Control:
         return placed(error, self._loaded(text or self.history.revisions[-1].text))
 
     def _read(self) -> bytes:
-        if hasattr(self, "crew"):
+        if hasattr(self, "fleet"):
             return read_file(self.file, MAX_BYTES)
         with self.file.open("rb") as file:  # a shell's `<(…)`, too, which can be read once
             return file.read(MAX_BYTES + 1)
 
     async def begin(
-        self, doors: Doors, on_failure: Callable[[], None], predecessor: Predecessor | None
+        self, groups: SocketGroups, on_failure: Callable[[], None], predecessor: Predecessor | None
     ) -> None:
-        """Load the file, share its words and bind its doors; go on where a predecessor was.
+        """Load the file, share its words and bind its sockets; go on where a predecessor was.
 
         Raises `ConfigError`, `OSError`.
         """
@@ -125,17 +125,17 @@ class Control:
         self._next = version + 1
         # Aside, which lets the workers of a predecessor go first.
         self.snapshot, text = await aside(self.load, version)
-        self.doors = doors
+        self.groups = groups
         await asyncio.to_thread(self._share, predecessor)
         # A predecessor may have had more workers once: the kernel spreads over all their queues.
-        lanes = max(self.workers, doors.lanes)
-        bound = doors.prepare(self.snapshot.listeners, lanes)
-        doors.commit(bound, self.snapshot.listeners)
+        lanes = max(self.workers, groups.lanes)
+        bound = groups.prepare(self.snapshot.listeners, lanes)
+        groups.commit(bound, self.snapshot.listeners)
         origin = "start" if predecessor is None else "upgrade"
         for revision in predecessor.history if predecessor is not None else ():
             self.history.add(revision)
         self.history.add(Revision.of(version, time.time(), origin, text))
-        self.crew = Crew(self.segment, self, on_failure, lanes)
+        self.fleet = Fleet(self.segment, self, on_failure, lanes)
 
     def _share(self, predecessor: Predecessor | None) -> None:
         """The shared memory: the predecessor's if it fits, or a new one with what it knew."""
@@ -201,7 +201,7 @@ class Control:
         """Send a new worker its first message."""
         if self._whole is None:
             self._whole = change(None, self.snapshot)
-        places, sockets = self._places(self.doors.current, [child.lane])
+        places, sockets = self._places(self.groups.current, [child.lane])
         assert child.slot is not None
         folder, tickets = str(self.file.parent), self._tickets.keys
         start = messages.Start(child.slot, self._whole, places, folder, tickets, self._key_log)
@@ -210,35 +210,35 @@ class Control:
     def renew_tickets(self) -> None:
         """Seal TLS tickets with another key from now on, in every worker."""
         self._tickets.renew()
-        for child in self.crew.living():
+        for child in self.fleet.living():
             child.send(messages.NewTickets(self._tickets.keys))
 
     def hand_over(self, child: Child, lane: int) -> None:
-        """Send a worker the doors of a lane that nobody accepts from. Raises `OSError` without
+        """Send a worker the sockets of a lane that nobody accepts from. Raises `OSError` without
         descriptors."""
-        self._send_lane(child, lane, self.doors.current)
+        self._send_lane(child, lane, self.groups.current)
 
-    def _send_lane(self, child: Child, lane: int, doors: dict[str, Door]) -> None:
-        own = {name: door for name, door in doors.items() if door.by_lane}
+    def _send_lane(self, child: Child, lane: int, groups: dict[str, SocketGroup]) -> None:
+        own = {name: group for name, group in groups.items() if group.by_lane}
         places, sockets = self._places(own, [lane])
         if places:
             child.send(messages.Adopt(lane, places), sockets)
 
     @staticmethod
     def _places(
-        doors: dict[str, Door], lanes: Iterable[int]
+        groups: dict[str, SocketGroup], lanes: Iterable[int]
     ) -> tuple[tuple[messages.Place, ...], list[int]]:
         places: dict[messages.Place, int] = {}
-        for name, door in doors.items():
+        for name, group in groups.items():
             for lane in lanes:
-                number, sock = door.of_lane(lane)
+                number, sock = group.of_lane(lane)
                 places[(name, number)] = sock.fileno()
         return tuple(places), list(places.values())
 
     # --- a change -----------------------------------------------------------------------------
 
     async def reload(self) -> Snapshot:
-        """Put the file's configuration in force. Raises `ConfigError`, `OrderRefusedError` or
+        """Put the file's configuration in force. Raises `ConfigError`, `OperationRefusedError` or
         `OSError`; then nothing has changed."""
         return await self._reload("reload", None)
 
@@ -293,8 +293,8 @@ class Control:
     async def _turn(self) -> AsyncIterator[None]:
         """One change after the other, and none once another program has taken over."""
         async with self._changing:
-            if self.crew.stopping:
-                raise OrderRefusedError("the program is at its end, or another has taken over")
+            if self.fleet.stopping:
+                raise OperationRefusedError("the program is at its end, or another has taken over")
             if not self._is_writer:
                 self._regain()
             yield
@@ -307,7 +307,7 @@ class Control:
         takes the registry over.
         """
         async with self._turn():
-            await self.crew.settled()
+            await self.fleet.settled()
             try:
                 yield
             except BaseException:
@@ -316,11 +316,11 @@ class Control:
                     self._regain()
                 raise
             self.segment.release()
-            self.crew.hand_over()
+            self.fleet.hand_over()
 
     def _regain(self) -> None:
         """A new program had the registry for a while and is gone: read it anew."""
-        self.segment = self.crew.segment = Segment.open(self.segment.fileno())
+        self.segment = self.fleet.segment = Segment.open(self.segment.fileno())
         self.engine = Engine.control(self.segment, seed=secrets.randbits(64), adopt=True)
         self.engine.apply(self.snapshot.core_json())
         self._next += 1  # the number that it had
@@ -329,7 +329,7 @@ class Control:
     async def drain_listener(self, name: str) -> Snapshot:
         """Close a listener and drain its connections, until the next reload opens it again.
 
-        Raises `LookupError` for one that is not there, `OrderRefusedError` for the last one.
+        Raises `LookupError` for one that is not there, `OperationRefusedError` for the last one.
         """
         async with self._turn():
             old = self.snapshot
@@ -337,7 +337,7 @@ class Control:
             if len(kept) == len(old.listeners):
                 raise LookupError(f"there is no listener named {name!r}")
             if not kept:
-                raise OrderRefusedError(f"{name!r} is the last listener: drain the whole")
+                raise OperationRefusedError(f"{name!r} is the last listener: drain the whole")
             listeners = {k: v for k, v in old.delta["listeners"].items() if k != name}
             delta = {**old.delta, "listeners": listeners, "config_version": self._next}
             new = replace(old, listeners=kept, delta=delta)
@@ -349,7 +349,9 @@ class Control:
         workers = self._workers or new.workers
         if 2 * workers > self.segment.worker_slots:
             room = self.segment.worker_slots // 2
-            raise OrderRefusedError(f"{workers} workers: there is room for {room} until a restart")
+            raise OperationRefusedError(
+                f"{workers} workers: there is room for {room} until a restart"
+            )
         self._next += 1  # a number is used once, also by what is refused
         delta = await asyncio.to_thread(change, self.snapshot, new)
         try:
@@ -357,34 +359,36 @@ class Control:
         except SegmentFullError:
             slots, size = self.segment.worker_slots, self.segment.max_bytes
             raise await asyncio.to_thread(too_small, new, slots, size, runs=True) from None
-        doors = self.doors.prepare(new.listeners, max(workers, self.crew.lanes))
+        groups = self.groups.prepare(new.listeners, max(workers, self.fleet.lanes))
         try:
             try:
-                moved = await self._prepare_all(delta, doors)
+                moved = await self._prepare_all(delta, groups)
             except _LostError as lost:
                 log.warning("%s; once more", lost)
-                await self.crew.buried()  # or it would be asked again
-                moved = await self._prepare_all(delta, doors)
+                await self.fleet.reaped()  # or it would be asked again
+                moved = await self._prepare_all(delta, groups)
         except BaseException as error:
-            self.crew.resume()
-            self.doors.abandon(doors)
+            self.fleet.resume()
+            self.groups.abandon(groups)
             if isinstance(error, _LostError):
-                raise OrderRefusedError(str(error)) from error
+                raise OperationRefusedError(str(error)) from error
             raise
         # From here on it is in force, whatever becomes of single workers.
         self.engine.commit(prepared)
         self.snapshot, self._whole = new, None
-        self.doors.commit(doors, new.listeners)
+        self.groups.commit(groups, new.listeners)
         await asyncio.shield(self._commit_all(moved))
 
-    async def _prepare_all(self, delta: Change, doors: dict[str, Door]) -> dict[str, Door]:
-        """Have every worker make a change ready; from then on none is started. Returns the doors
+    async def _prepare_all(
+        self, delta: Change, groups: dict[str, SocketGroup]
+    ) -> dict[str, SocketGroup]:
+        """Have every worker make a change ready; from then on none is started. Returns the sockets
         that are new to their listeners."""
-        self.crew.resume()
-        await self.crew.manned()
-        self.crew.hold()
-        moved = {n: d for n, d in doors.items() if self.doors.current.get(n) is not d}
-        children = self.crew.ready()
+        self.fleet.resume()
+        await self.fleet.staffed()
+        self.fleet.hold()
+        moved = {n: d for n, d in groups.items() if self.groups.current.get(n) is not d}
+        children = self.fleet.ready()
         if not children:
             raise _LostError("no worker is ready")
 
@@ -404,26 +408,26 @@ class Control:
             raise
         return moved
 
-    async def _commit_all(self, moved: dict[str, Door]) -> None:
+    async def _commit_all(self, moved: dict[str, SocketGroup]) -> None:
         async def ask(child: Child) -> Any:
             return await child.ask(messages.Commit, [], ANSWER_S)
 
-        children = self.crew.ready()
+        children = self.fleet.ready()
         answers = await asyncio.gather(*map(ask, children), return_exceptions=True)
         for child, answer in zip(children, answers, strict=True):
             if isinstance(answer, messages.Committed):
                 if answer.problem:
                     log.error("worker %d: %s", child.lane, answer.problem)
                 self._hand_over_again(child, moved)
-            elif child in self.crew.ready():
+            elif child in self.fleet.ready():
                 log.error("worker %d did not put the change in force: it is ended", child.lane)
                 child.kill()
-        self.crew.scale(self.workers)
-        self.crew.resume()
+        self.fleet.scale(self.workers)
+        self.fleet.resume()
 
-    def _hand_over_again(self, child: Child, moved: dict[str, Door]) -> None:
-        """Doors that are new, of lanes that it came to stand in for since they were prepared; what
-        it has already it does not take twice."""
+    def _hand_over_again(self, child: Child, moved: dict[str, SocketGroup]) -> None:
+        """New sockets, of lanes that it came to stand in for since they were prepared; what it
+        has already it does not take twice."""
         for lane in child.adopted:
             with contextlib.suppress(OSError):  # no descriptors: as if it had none itself
                 self._send_lane(child, lane, moved)
@@ -440,9 +444,9 @@ def _must_be_ready(child: Child, answer: Any) -> None:
     if isinstance(answer, messages.Refused):
         if answer.layer is not None:
             raise answer.layer
-        raise OrderRefusedError(f"worker {child.lane}: {answer.reason}")
+        raise OperationRefusedError(f"worker {child.lane}: {answer.reason}")
     if isinstance(answer, BaseException):
-        raise OrderRefusedError(f"worker {child.lane}: {answer}") from answer
+        raise OperationRefusedError(f"worker {child.lane}: {answer}") from answer
     if child.state is State.READY and child.is_open:
-        raise OrderRefusedError(f"worker {child.lane} does not answer")
+        raise OperationRefusedError(f"worker {child.lane} does not answer")
     raise _LostError(f"worker {child.lane} ended while it made the change ready")

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from meshcore._core import Segment
 from meshcore.process.channel import Inbox, send_message
-from meshcore.process.doors import Address, Doors
 from meshcore.process.history import Revision
+from meshcore.process.socket_groups import Address, SocketGroups
 
 if TYPE_CHECKING:
     from meshcore.process.control import Control
@@ -28,11 +28,11 @@ def offer(control: Control, admin: dict[str, int], init_fd: int | None) -> tuple
     """The message that gives all, and its descriptors. ``init_fd`` leads to the first process of
     the container, if that is another than this."""
     fds = [control.segment.fileno()]
-    doors = []
-    for address, door in control.doors.open():
-        lanes = sorted(door.sockets)
-        doors.append({**address._asdict(), "by_lane": door.by_lane, "lanes": lanes})
-        fds += [door.sockets[lane].fileno() for lane in lanes]
+    groups = []
+    for address, group in control.groups.open():
+        lanes = sorted(group.sockets)
+        groups.append({**address._asdict(), "by_lane": group.by_lane, "lanes": lanes})
+        fds += [group.sockets[lane].fileno() for lane in lanes]
     fds += admin.values()
     if init_fd is not None:
         fds.append(init_fd)
@@ -40,7 +40,7 @@ def offer(control: Control, admin: dict[str, int], init_fd: int | None) -> tuple
         "format": FORMAT,
         "last_number": control.last_number,
         "history": [(r.version, r.unix_s, r.origin, r.packed) for r in control.history.revisions],
-        "doors": doors,
+        "doors": groups,
         "admin": list(admin),
         "init": init_fd is not None,
         "is_init": os.getpid() == 1,
@@ -59,8 +59,8 @@ class Predecessor:
         self.last_number: int = message["last_number"]
         self.history = [Revision(*each) for each in message["history"]]
         self._segment_fd = fds.pop(0)
-        self._doors = message["doors"]
-        self._sockets = [[fds.pop(0) for _ in door["lanes"]] for door in self._doors]
+        self._groups = message["doors"]
+        self._sockets = [[fds.pop(0) for _ in group["lanes"]] for group in self._groups]
         self.admin = {name: socket.socket(fileno=fds.pop(0)) for name in message["admin"]}
         self.init: socket.socket | None = None
         """Leads to the first process of the container, which is told of each successor."""
@@ -90,15 +90,15 @@ class Predecessor:
         finally:
             os.close(self._segment_fd)
 
-    def give_doors(self, doors: Doors) -> None:
+    def give_groups(self, groups: SocketGroups) -> None:
         """Let the listeners that have the same addresses use the old sockets."""
-        for door, fds in zip(self._doors, self._sockets, strict=True):
+        for group, fds in zip(self._groups, self._sockets, strict=True):
             names = ("host", "port", "unix_path", "name")
-            address = Address(*(door[name] for name in names))
+            address = Address(*(group[name] for name in names))
             sockets = {
-                lane: socket.socket(fileno=fd) for lane, fd in zip(door["lanes"], fds, strict=True)
+                lane: socket.socket(fileno=fd) for lane, fd in zip(group["lanes"], fds, strict=True)
             }
-            doors.give(address, sockets, by_lane=door["by_lane"])
+            groups.give(address, sockets, by_lane=group["by_lane"])
 
     def ask_words(self) -> bytes:
         """All words of its memory by name: for a program that lays them out in another way."""

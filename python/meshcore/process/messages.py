@@ -1,4 +1,4 @@
-"""What control and its workers say to each other. Descriptors go along in the order of `doors`."""
+"""Messages between control and its workers. Descriptors come in the order of `sockets`."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Start:
 
     slot: int
     change: Change
-    doors: tuple[Place, ...]
+    sockets: tuple[Place, ...]
     folder: str
     """Of the configuration's file, where layers in Python may be too."""
     tickets: tuple[bytes, ...] = field(repr=False)
@@ -53,21 +53,21 @@ class Start:
 
     def outline(self) -> Start:
         """Without what makes it large."""
-        return replace(self, change=None, doors=(), tickets=())  # type: ignore[arg-type]
+        return replace(self, change=None, sockets=(), tickets=())  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True, slots=True)
 class Prepare:
-    """Make a change ready; the doors are of listeners that are new or bound anew."""
+    """Make a change ready; the sockets are of listeners that are new or bound anew."""
 
     token: int
     """What the answer to this very order carries."""
     change: Change
-    doors: tuple[Place, ...]
+    sockets: tuple[Place, ...]
 
     def outline(self) -> Prepare:
         """Without what makes it large."""
-        return replace(self, change=None, doors=())  # type: ignore[arg-type]
+        return replace(self, change=None, sockets=())  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +84,10 @@ class Abort:
 
 @dataclass(frozen=True, slots=True)
 class Adopt:
-    """Accept from these doors too: nobody else does."""
+    """Accept from these sockets too: nobody else does."""
 
     lane: int
-    doors: tuple[Place, ...]
+    sockets: tuple[Place, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,13 +14,13 @@ from meshcore.config.change import change
 from meshcore.config.compile import compile
 from meshcore.errors import SegmentFullError
 from meshcore.process.certificates import Certificates, StapleWatch
-from meshcore.process.doors import Doors
 from meshcore.process.layers import given_layers, keys_of, load_layer, refuse_arguments
 from meshcore.process.prepared import prepare
+from meshcore.process.process_metrics import with_process_metrics
 from meshcore.process.room import alone, too_small
 from meshcore.process.signals import ending
+from meshcore.process.socket_groups import SocketGroups
 from meshcore.process.tickets import Renewal
-from meshcore.process.vitals import with_vitals
 from meshcore.process.worker import Worker
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class Proxy:
             names = ", ".join(keys) or "none"
             text = f"layers: no stack names {', '.join(unnamed)}; those that are named: {names}"
             warnings.warn(text, stacklevel=2)
-        self._doors = Doors(by_lane=False)
+        self._groups = SocketGroups(by_lane=False)
         self._certificates = Certificates()
         self._staples = StapleWatch(self._certificates, lambda: self._snapshot)
         self._worker: Worker | None = None
@@ -71,7 +71,7 @@ class Proxy:
     @property
     def addresses(self) -> dict[str, str]:
         """The URL of each listener by name, with real ports; empty before `start`."""
-        return self._doors.addresses()
+        return self._groups.addresses()
 
     @property
     def admin_address(self) -> str | None:
@@ -94,7 +94,7 @@ class Proxy:
         Prometheus text 0.0.4, or OpenMetrics 1.0.
         """
         text, kind = self._engine.metrics(accept)
-        return with_vitals(text, list(self._certificates.families(self._snapshot))), kind
+        return with_process_metrics(text, list(self._certificates.families(self._snapshot))), kind
 
     async def start(self) -> None:
         """Listen on every address. Raises `OSError` when one cannot be had; then none is."""
@@ -105,7 +105,7 @@ class Proxy:
 
     async def _start(self) -> None:
         listeners = self._snapshot.listeners
-        self._doors.commit(self._doors.prepare(listeners, 1), listeners)
+        self._groups.commit(self._groups.prepare(listeners, 1), listeners)
         made, self._made = self._made, {}  # the worker's, as long as it needs them
         worker = self._worker = Worker(self._engine, self._given, made)
         self._tickets = Renewal()
@@ -119,12 +119,12 @@ class Proxy:
             self._worker = self._admin = None
             self._tickets.end()
             self._staples.end()
-            self._doors.close()
+            self._groups.close()
             await worker.stop(0)
             raise
 
     def _sockets(self, names: set[str]) -> dict[str, dict[int, socket.socket]]:
-        return {name: {0: self._doors.current[name].of_lane(0)[1].dup()} for name in names}
+        return {name: {0: self._groups.current[name].of_lane(0)[1].dup()} for name in names}
 
     async def reload(self, config: Config) -> None:
         """Put another configuration in force, as a whole or not at all.
@@ -153,18 +153,18 @@ class Proxy:
         version, self._next_version = self._next_version, self._next_version + 1
         new = await asyncio.to_thread(compile, config, version)
         delta = await asyncio.to_thread(change, self._snapshot, new)
-        doors = self._doors.prepare(new.listeners, 1)
+        groups = self._groups.prepare(new.listeners, 1)
         try:
             prepared = await worker.prepare(delta)
         except BaseException as error:
-            self._doors.abandon(doors)
+            self._groups.abandon(groups)
             if isinstance(error, SegmentFullError):
                 size = self._segment_bytes
                 raise await asyncio.to_thread(too_small, new, 1, size, runs=True) from None
             raise
-        before = self._doors.current
-        moved = {name for name, door in doors.items() if before.get(name) is not door}
-        self._doors.commit(doors, new.listeners)
+        before = self._groups.current
+        moved = {name for name, group in groups.items() if before.get(name) is not group}
+        self._groups.commit(groups, new.listeners)
         self._snapshot = new
         if self._admin is not None:
             self._admin.permit(new.admin)
@@ -213,7 +213,7 @@ class Proxy:
     def _hasten(self) -> None:
         self._hurry.set()
         if self._worker is not None:
-            self._worker.hurry()
+            self._worker.end_now()
 
     async def _stop(self) -> None:
         try:
@@ -222,7 +222,7 @@ class Proxy:
             if self._worker is not None:
                 await self._delay(self._snapshot.drain_delay_ns / 1e9)
                 self._worker.stop_accepting()
-                self._doors.close()
+                self._groups.close()
                 drain_ns = 0 if self._hurry.is_set() else self._snapshot.drain_ns
                 await self._worker.stop(drain_ns / 1e9)
             if self._admin is not None:

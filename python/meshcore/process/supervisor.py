@@ -17,19 +17,19 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from meshcore.admin.handlers import Handlers, OrderRefusedError
+from meshcore.admin.handlers import Handlers, OperationRefusedError
 from meshcore.admin.server import Admin, give_up
 from meshcore.errors import ConfigError
-from meshcore.process.certificates import LOOK_S
+from meshcore.process.certificates import CHECK_S
 from meshcore.process.channel import send_message
 from meshcore.process.control import Control
-from meshcore.process.crew import WorkerFailedError
-from meshcore.process.doors import Address, Doors
+from meshcore.process.fleet import WorkerFailedError
 from meshcore.process.inheritance import Predecessor
 from meshcore.process.init import Init
 from meshcore.process.limits import give_way, raise_descriptor_limit
 from meshcore.process.notify import activated, notify, watchdog_s
-from meshcore.process.orders import Orders
+from meshcore.process.operations import Operations
+from meshcore.process.socket_groups import Address, SocketGroups
 from meshcore.process.tickets import LIFETIME_S
 from meshcore.process.upgrade import Upgrade
 from meshcore.process.watch import watch
@@ -37,7 +37,7 @@ from meshcore.process.watch import watch
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
-    from meshcore.process.crew import Crew
+    from meshcore.process.fleet import Fleet
 
 log = logging.getLogger("meshcore")
 
@@ -106,8 +106,8 @@ class Supervisor:
 
     def __init__(self, control: Control) -> None:
         self._control = control
-        self._doors = Doors(by_lane=True)
-        self._orders = Orders(self._control, self._hand_over)
+        self._groups = SocketGroups(by_lane=True)
+        self._orders = Operations(self._control, self._hand_over)
         self._admin = Admin(Handlers(self._orders, self._orders))
         self._begun = asyncio.Event()
         self._ended = asyncio.Event()
@@ -116,7 +116,7 @@ class Supervisor:
         self._successor: tuple[int, socket.socket] | None = None
         self._stand_in: Init | None = None
         self._told_s = -math.inf  # of what is scarce
-        self._owns = True  # doors and their files: no other program has them
+        self._owns = True  # sockets and their files: no other program has them
         self._tasks: set[asyncio.Task[Any]] = set()
         self._watcher: asyncio.Task[None] | None = None
 
@@ -155,9 +155,9 @@ class Supervisor:
     async def _begin(self, predecessor: Predecessor | None) -> None:
         self._take_activated()
         if predecessor is not None:
-            predecessor.give_doors(self._doors)
+            predecessor.give_groups(self._groups)
             self._init = predecessor.init
-        await self._control.begin(self._doors, self._ended.set, predecessor)
+        await self._control.begin(self._groups, self._ended.set, predecessor)
         if predecessor is None:
             await self._serve_admin({})
         if not await self._started():
@@ -166,7 +166,7 @@ class Supervisor:
             await self._serve_admin(predecessor.admin)
         self._orders.serving = True
         self._begun.set()
-        for name, address in self._doors.addresses().items():
+        for name, address in self._groups.addresses().items():
             log.info("listening %s (%s)", address, name)
         if self._admin.address is not None:
             log.info("listening %s (admin)", self._admin.address)
@@ -176,19 +176,19 @@ class Supervisor:
         notify("READY=1", f"MAINPID={os.getpid()}", f"STATUS={self._control.workers} workers")
         self._every(watchdog_s(), _beat)
         self._every(LIFETIME_S, self._control.renew_tickets)
-        self._every(LOOK_S, self._orders.staples.look)
+        self._every(CHECK_S, self._orders.staples.look)
         self._orders.on_change = self._changed
         self._watch()
 
     async def _started(self) -> bool:
         """Wait until all workers are ready; false: a signal came first."""
-        starting = asyncio.ensure_future(self._control.crew.start(self._control.workers))
+        starting = asyncio.ensure_future(self._control.fleet.start(self._control.workers))
         ended = asyncio.ensure_future(self._ended.wait())
         await asyncio.wait((starting, ended), return_when=asyncio.FIRST_COMPLETED)
         ended.cancel()
-        if self._control.crew.fault is not None:
+        if self._control.fleet.fault is not None:
             starting.cancel()
-            raise self._control.crew.fault
+            raise self._control.fleet.fault
         if not starting.done():
             starting.cancel()
             return False
@@ -223,10 +223,10 @@ class Supervisor:
         self._successor, self._owns = (upgrade.pid, kept), False
         if os.getpid() == 1:
             self._stand_in = Init(*self._successor)
-            self._control.crew.on_other = self._stand_in.ended
+            self._control.fleet.on_other = self._stand_in.ended
         if init is not None:
             _tell(init, {"successor": upgrade.pid})
-            self._control.crew.on_other = partial(_tell_end, init, upgrade.pid)
+            self._control.fleet.on_other = partial(_tell_end, init, upgrade.pid)
         notify(f"MAINPID={upgrade.pid}")
         self._ended.set()
         return upgrade.pid
@@ -238,11 +238,11 @@ class Supervisor:
                 address = Address("", 0, name, "")
             else:
                 address = Address(name[0], name[1], None, "")
-            self._doors.give(address, {0: sock}, by_lane=False)
+            self._groups.give(address, {0: sock}, by_lane=False)
 
     async def _stop(self) -> None:
-        if self._control.crew.fault is not None:
-            raise self._control.crew.fault
+        if self._control.fleet.fault is not None:
+            raise self._control.fleet.fault
         for task in self._tasks:  # an upgrade too: it is not to outlive the order to stop
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -255,20 +255,20 @@ class Supervisor:
                 async with asyncio.timeout(self._control.snapshot.drain_delay_ns / 1e9):
                     await self._hurry.wait()
         # Not for good, if the new program goes on with them.
-        self._doors.close(for_good=self._owns)
-        await self._control.crew.stop()
+        self._groups.close(for_good=self._owns)
+        await self._control.fleet.stop()
         if self._successor is not None:
             await self._admin.leave()
         await self._close()
 
     async def _fail(self) -> None:
         """Nothing can be served: end what was started."""
-        crew = self._crew
-        if crew is not None:
-            crew.stopping = True
-            crew.kill()
-            crew.reap()
-            await crew.gone()
+        fleet = self._fleet
+        if fleet is not None:
+            fleet.stopping = True
+            fleet.kill()
+            fleet.reap()
+            await fleet.gone()
         await self._close()
 
     async def _close(self) -> None:
@@ -276,28 +276,28 @@ class Supervisor:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        self._doors.close(for_good=self._owns)
+        self._groups.close(for_good=self._owns)
         await self._admin.stop(for_good=self._owns)
 
     @property
-    def _crew(self) -> Crew | None:
+    def _fleet(self) -> Fleet | None:
         """Nobody before the file is read."""
-        return getattr(self._control, "crew", None)
+        return getattr(self._control, "fleet", None)
 
     # --- signals ------------------------------------------------------------------------------
 
     def _on_child(self) -> None:
-        if self._crew is not None:
-            self._crew.reap()
+        if self._fleet is not None:
+            self._fleet.reap()
 
     def _on_stop(self, number: signal.Signals) -> None:
         if self._passed_on(number):
             return
         if self._ended.is_set():  # asked twice: at once
             self._hurry.set()
-            if self._crew is not None:
-                self._crew.stopping = True
-                self._crew.kill()
+            if self._fleet is not None:
+                self._fleet.stopping = True
+                self._fleet.kill()
         self._ended.set()
 
     def _on_trouble(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
@@ -331,7 +331,7 @@ class Supervisor:
             await self._begun.wait()
             try:
                 await order()
-            except (ConfigError, LookupError, OSError, OrderRefusedError):
+            except (ConfigError, LookupError, OSError, OperationRefusedError):
                 pass  # it was logged where it was refused
             except Exception:
                 log.exception("%s failed", order.__name__)

@@ -9,9 +9,9 @@ import signal
 import sys
 from typing import TYPE_CHECKING, Any, Final
 
-from meshcore.admin.handlers import OrderRefusedError
+from meshcore.admin.handlers import OperationRefusedError
 from meshcore.process.channel import Channel, spawn
-from meshcore.process.crew import START_S
+from meshcore.process.fleet import START_S
 from meshcore.process.inheritance import VARIABLE, offer
 
 if TYPE_CHECKING:
@@ -40,29 +40,33 @@ class Upgrade:
     async def run(self, admin: dict[str, int], init_fd: int | None) -> socket.socket:
         """Start the program as it was started, with everything we have.
 
-        Returns our end of the socket to it once it accepts; raises `OrderRefusedError` when it
+        Returns our end of the socket to it once it accepts; raises `OperationRefusedError` when it
         does not get that far. However this ends otherwise, the new program is gone before.
         """
         try:
             ours = self._spawn()
             kept = ours.dup()
         except OSError as error:
-            raise OrderRefusedError(f"cannot start the new program: {error}") from error
+            raise OperationRefusedError(f"cannot start the new program: {error}") from error
         self._channel = Channel(self._loop, ours, self._told, self._gone)
         try:
             self._channel.send(*offer(self._control, admin, init_fd))
             async with asyncio.timeout(2 * START_S):
                 ready = await self._ready
             if not ready:
-                raise OrderRefusedError("the new program did not get ready; its messages say why")
+                raise OperationRefusedError(
+                    "the new program did not get ready; its messages say why"
+                )
         except BaseException as error:
             kept.close()
             self._channel.close()
             await self._end()
             if isinstance(error, TimeoutError):
-                raise OrderRefusedError("the new program was not ready in time") from None
+                raise OperationRefusedError("the new program was not ready in time") from None
             if isinstance(error, OSError):
-                raise OrderRefusedError(f"cannot hand over to a new program: {error}") from error
+                raise OperationRefusedError(
+                    f"cannot hand over to a new program: {error}"
+                ) from error
             raise
         finally:
             os.close(self._pidfd)

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from meshcore._core import Outbox, now_ns
 from meshcore.downstream.deadlines import Deadlines
 from meshcore.downstream.listener import Listener
-from meshcore.process.doors import Address
 from meshcore.process.layers import (
     LayerRunner,
     import_layer,
@@ -22,6 +21,7 @@ from meshcore.process.layers import (
 )
 from meshcore.process.memory import FreePages
 from meshcore.process.prepared import Prepared, prepare
+from meshcore.process.socket_groups import Address
 from meshcore.telemetry.access_log import AccessLog
 from meshcore.upstream.cluster import Cluster
 from meshcore.upstream.connector import Connector
@@ -264,7 +264,7 @@ class Worker:
             await asyncio.to_thread(self.observer.close)
         await asyncio.gather(*self._tasks)
 
-    def hurry(self) -> None:
+    def end_now(self) -> None:
         """End now what `stop` waits for."""
         if self._patience is not None:
             with suppress(RuntimeError):  # it does not wait any more

@@ -123,7 +123,7 @@ class WorkerProcess:
             self._drain_s = start.change.drain_ns / 1e9
             TICKETS.set(start.tickets)
             prepared = await worker.prepare(start.change)
-            await worker.commit(prepared, _by_listener(start.doors, fds[1:]))
+            await worker.commit(prepared, _by_listener(start.sockets, fds[1:]))
         except (ConfigError, LayerError) as error:
             self._fail(error, BAD_CONFIG)
         except Exception as error:
@@ -140,7 +140,7 @@ class WorkerProcess:
 
     async def _prepare(self, order: messages.Prepare, fds: list[int]) -> None:
         self._drop_prepared()
-        sockets = _by_listener(order.doors, fds)
+        sockets = _by_listener(order.sockets, fds)
         assert self._worker is not None
         try:
             prepared = await self._worker.prepare(order.change)
@@ -174,7 +174,7 @@ class WorkerProcess:
 
     async def _adopt(self, order: messages.Adopt, fds: list[int]) -> None:
         assert self._worker is not None
-        for name, sockets in _by_listener(order.doors, fds).items():
+        for name, sockets in _by_listener(order.sockets, fds).items():
             listener = self._worker.listeners.get(name)
             for lane, sock in sockets.items():
                 if listener is None:
@@ -193,10 +193,10 @@ class WorkerProcess:
 
 
 def _by_listener(
-    doors: Sequence[messages.Place], fds: Sequence[int]
+    places: Sequence[messages.Place], fds: Sequence[int]
 ) -> dict[str, dict[int, socket.socket]]:
     sockets: dict[str, dict[int, socket.socket]] = {}
-    for (name, lane), fd in zip(doors, fds, strict=True):
+    for (name, lane), fd in zip(places, fds, strict=True):
         sockets.setdefault(name, {})[lane] = socket.socket(fileno=fd)
     return sockets
 

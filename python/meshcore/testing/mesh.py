@@ -83,7 +83,7 @@ class Mesh:
         asked = asking(text, headers, b"")
         name = self._parts.listener(listener, asked.scheme)
         try:
-            made = asked.read(*self._parts.doors[name])
+            made = asked.read(*self._parts.inbound[name])
         except CodecError as error:
             raise ValueError(f"refused before routing: {error}") from None
         peer = peer_of(self._parts.engine, client)
@@ -117,7 +117,7 @@ class Mesh:
         name = self._parts.listener(listener, asked.scheme)
         peer = peer_of(self._parts.engine, client, identity)
         try:
-            made = asked.read(*self._parts.doors[name])
+            made = asked.read(*self._parts.inbound[name])
         except CodecError as error:
             return _malformed(Answer.for_codec_error(error))
         stack = self._parts.engine.listener(name)

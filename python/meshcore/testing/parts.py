@@ -26,7 +26,7 @@ _OF_UPSTREAM: Final = {
 _OF_ROUTE: Final = "circuit_breaker of the route"
 
 
-class Door(NamedTuple):
+class Inbound(NamedTuple):
     """What a listener says of a request before the core sees it."""
 
     limits: CodecLimits
@@ -43,8 +43,8 @@ class Parts:
         whole = change(None, snapshot)
         self.engine: Engine
         self.engine, prepared, _ = alone(snapshot, seed, lambda e: e.prepare(whole.core))
-        self.doors = {
-            spec.name: Door(spec.codec_limits(), config.listeners[spec.name].tls is not None)
+        self.inbound = {
+            spec.name: Inbound(spec.codec_limits(), config.listeners[spec.name].tls is not None)
             for spec in snapshot.listeners
         }
         limits = {spec.name: spec.codec_limits() for spec in snapshot.upstreams}
@@ -60,13 +60,13 @@ class Parts:
 
     def listener(self, name: str | None, scheme: str) -> str:
         """Where a request comes in. Raises `ValueError` if that is not said, or nowhere."""
-        names = ", ".join(self.doors)
+        names = ", ".join(self.inbound)
         if name is not None:
-            if name not in self.doors:
+            if name not in self.inbound:
                 raise ValueError(f"no listener {name!r}: there is {names}")
             return name
-        fitting = [x for x, door in self.doors.items() if door.secure == (scheme == "https")]
-        for found in (list(self.doors), fitting):
+        fitting = [x for x, each in self.inbound.items() if each.secure == (scheme == "https")]
+        for found in (list(self.inbound), fitting):
             if len(found) == 1:
                 return found[0]
         raise ValueError(f"several listeners: say which by listener=…, one of {names}")

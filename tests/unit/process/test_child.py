@@ -17,7 +17,7 @@ from meshcore.process import messages, supervisor
 from meshcore.process.channel import Inbox, send_message
 from meshcore.process.child import Child, State, command
 from meshcore.process.control import Control
-from meshcore.process.crew import Crew
+from meshcore.process.fleet import Fleet
 
 
 class Far:
@@ -82,14 +82,14 @@ async def test_a_lane_that_could_not_be_handed_over_is_tried_again() -> None:
 
     owner = SimpleNamespace(snapshot=SimpleNamespace(watchdog_ns=0, drain_ns=0))
     owner.hand_over = hand_over
-    crew = Crew(cast("Any", SimpleNamespace(worker_slots=0)), cast("Any", owner), lambda: None, 2)
+    fleet = Fleet(cast("Any", SimpleNamespace(worker_slots=0)), cast("Any", owner), lambda: None, 2)
     child = Child(0)
     child.state = State.READY
-    crew._children[1 << 30] = child
+    fleet._children[1 << 30] = child
     for expected in (set(), {1}, {1}):
-        crew._look()
-        assert crew._looker is not None
-        crew._looker.cancel()
+        fleet._check()
+        assert fleet._check_timer is not None
+        fleet._check_timer.cancel()
         assert child.adopted == expected
     assert given == [1]
 
@@ -119,21 +119,21 @@ async def test_the_watcher_survives_whatever_befalls_it(
 async def test_who_is_about_to_end_is_not_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
     far = Far(monkeypatch)
     owner = cast("Any", SimpleNamespace(hand_over=lambda child, lane: None))
-    crew = Crew(cast("Any", None), owner, lambda: None, 1)
+    fleet = Fleet(cast("Any", None), owner, lambda: None, 1)
     child = Child(0)
     child.spawn(lambda *_: None)
     child.state = State.READY
-    crew._children[child.pid] = child
-    await asyncio.wait_for(crew.buried(), 0.1)
+    fleet._children[child.pid] = child
+    await asyncio.wait_for(fleet.reaped(), 0.1)
     far.sock.close()
     while child.is_open:  # noqa: ASYNC110 - it tells nobody
         await asyncio.sleep(0)
-    burial = asyncio.create_task(crew.buried())
+    waiting = asyncio.create_task(fleet.reaped())
     await asyncio.sleep(0.03)
-    assert not burial.done()
-    crew.stopping = True  # nobody is started in its place
-    crew._ended(crew._children.pop(child.pid), child.pid, 0)
-    await asyncio.wait_for(burial, 0.5)
+    assert not waiting.done()
+    fleet.stopping = True  # nobody is started in its place
+    fleet._ended(fleet._children.pop(child.pid), child.pid, 0)
+    await asyncio.wait_for(waiting, 0.5)
 
 
 def test_a_worker_looks_for_modules_where_its_parent_does(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,11 +32,11 @@ LONGEST_PAUSE_S: Final = 10.0
 MOST_FAILURES: Final = 5
 # How often heartbeats are looked at. Two looks in a row must find a loop standing still: after the
 # whole machine stood still, the worker has the time between them to catch up.
-LOOK_S: Final = 1.0
+CHECK_S: Final = 1.0
 # What a worker may take longer than its drain: last words, and the end of the interpreter.
 GRACE_S: Final = 10.0
 # How long a process takes at most from the end of its channel to its own.
-BURIAL_S: Final = 1
+REAP_S: Final = 1
 # After SIGABRT, which writes where it stood, a worker has so long to end.
 ABORT_S: Final = 1.0
 
@@ -62,22 +62,22 @@ class Owner(Protocol):
         """Send a new worker its first message."""
 
     def hand_over(self, child: Child, lane: int) -> None:
-        """Send a worker the doors of a lane that nobody accepts from."""
+        """Send a worker the sockets of a lane that nobody accepts from."""
 
 
-class Crew:
+class Fleet:
     """Every worker, by lane: a place in the kernel's spreading of connections."""
 
     def __init__(
         self, segment: Segment, owner: Owner, on_failure: Callable[[], None], lanes: int
     ) -> None:
-        """``lanes`` have a door already."""
+        """``lanes`` have a group already."""
         self.segment = segment
         self._owner = owner
         self._on_failure = on_failure
         self._children: dict[int, Child] = {}  # by process id
         self._lanes = 0
-        self._ever = lanes  # that have a door
+        self._ever = lanes  # that have a group
         self._failed: dict[int, int] = {}  # workers in a row that were not well, by lane
         self._pauses: dict[int, asyncio.TimerHandle] = {}
         self._renewing: dict[int, Child] = {}  # by lane: workers that go when another is ready
@@ -85,7 +85,7 @@ class Crew:
         self._held: list[int] | None = None  # lanes to start when the configuration stands
         self._started = False
         self._news = asyncio.Event()  # a worker said something, ended, or is to end
-        self._looker: asyncio.TimerHandle | None = None
+        self._check_timer: asyncio.TimerHandle | None = None
         self.on_other: Callable[[int, int], None] = lambda pid, code: None
         """Who hears of the ends of processes that are no workers."""
         self.fault: WorkerFailedError | None = None
@@ -99,7 +99,7 @@ class Crew:
 
         Raises `WorkerFailedError` when one cannot start; the others are then on their way out.
         """
-        self._look()
+        self._check()
         self.scale(lanes)
         await self.settled()
         if self.fault is not None:
@@ -107,8 +107,8 @@ class Crew:
         self._started = True
 
     def hand_over(self) -> None:
-        """Another program looks after the memory and the doors from now on: nobody is started, and
-        nobody stands in for another."""
+        """Another program owns the memory and the sockets from now on: no worker is started, and
+        none stands in for another."""
         self.stopping = self.handed_over = True
         self._news.set()
 
@@ -120,7 +120,7 @@ class Crew:
         return not any(child.state is State.STARTING for child in self._children.values())
 
     def scale(self, lanes: int) -> None:
-        """Have workers for so many lanes; those of further ones are drained, and their doors
+        """Have workers for so many lanes; those of further ones are drained, and their sockets
         served by the others, so that nobody who waits in their queues is lost."""
         self._lanes, self._ever = lanes, max(self._ever, lanes)
         for lane in range(lanes):
@@ -138,7 +138,7 @@ class Crew:
             self._held.append(lane)
             return
         if not self._free_slots() and self._started:
-            self._again(lane, LOOK_S)  # those that drain will free theirs
+            self._again(lane, CHECK_S)  # those that drain will free theirs
             return
         child = Child(lane)
         try:
@@ -173,7 +173,7 @@ class Crew:
     def _on_message(self, child: Child, message: Any) -> None:
         if isinstance(message, messages.Ready) and child.state is State.STARTING:
             child.state = State.READY
-            self._relieve(child)
+            self._release_adopted(child)
             going = self._renewing.pop(child.lane, None)
             if going is not None:
                 self.drain(going)
@@ -188,7 +188,7 @@ class Crew:
 
     @property
     def lanes(self) -> int:
-        """Lanes that have a door: as many as there ever were workers."""
+        """Lanes that have a group: as many as there ever were workers."""
         return self._ever
 
     # --- lanes --------------------------------------------------------------------------------
@@ -207,7 +207,7 @@ class Crew:
         """Every process there is."""
         return list(self._children.values())
 
-    def _relieve(self, child: Child) -> None:
+    def _release_adopted(self, child: Child) -> None:
         """A lane has its worker again: who stood in need not."""
         for other in self._children.values():
             if child.lane in other.adopted:
@@ -215,7 +215,7 @@ class Crew:
                 other.send(messages.Release(child.lane))
 
     def _adopt_orphans(self) -> None:
-        """Every lane that has a door is accepted from by somebody: what the kernel puts in its
+        """Every lane that has a group is accepted from by somebody: what the kernel puts in its
         queue would wait for ever."""
         ready = self.ready()
         if not ready or self.handed_over:
@@ -260,16 +260,16 @@ class Crew:
             else:
                 self.on_other(ended.si_pid, code)
 
-    async def manned(self) -> None:
+    async def staffed(self) -> None:
         """Wait until nobody is starting and somebody is at work: as long as a worker may have to
         wait for its successor, if all have just ended."""
         await self.settled()
         await self._until(lambda: bool(self.ready()) or self.stopping, LONGEST_PAUSE_S)
         await self.settled()
 
-    async def buried(self) -> None:
+    async def reaped(self) -> None:
         """Wait until workers whose channel is closed are waited for: that comes a moment later."""
-        await self._until(lambda: all(child.is_open for child in self.ready()), BURIAL_S)
+        await self._until(lambda: all(child.is_open for child in self.ready()), REAP_S)
 
     async def gone(self) -> None:
         """Wait until no process is left."""
@@ -355,9 +355,9 @@ class Crew:
                 child.kill()
             else:
                 self.drain(child)
-        await self.gone()  # `_look` ends those that outlive their time
-        if self._looker is not None:
-            self._looker.cancel()
+        await self.gone()  # `_check` ends those that outlive their time
+        if self._check_timer is not None:
+            self._check_timer.cancel()
 
     def _accepts_nothing_yet(self, child: Child) -> bool:
         """Whether it has no configuration: nobody needs to wait for its start."""
@@ -382,7 +382,7 @@ class Crew:
         for lane in held:
             self._begin(lane)
 
-    def _clear_strangers(self) -> None:
+    def _clear_stale_slots(self) -> None:
         """Slots of a program that was killed before it could look after its workers' ends."""
         own = {child.slot for child in self._children.values()}
         for slot in range(self.segment.worker_slots):
@@ -392,7 +392,7 @@ class Crew:
             if pid and not _lives(pid):
                 self.segment.clear(slot)
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         watchdog_ns = self._owner.snapshot.watchdog_ns
         now = now_ns()
         for child in self.living():
@@ -406,13 +406,13 @@ class Crew:
                 child.kill()
             elif watchdog_ns and child.slot is not None:
                 beat_ns = max(self.segment.worker(child.slot)[2], child.began_ns)
-                self._judge(child, now - beat_ns > watchdog_ns)
+                self._check_heartbeat(child, now - beat_ns > watchdog_ns)
         self._adopt_orphans()
         if not self.handed_over:
-            self._clear_strangers()
-        self._looker = asyncio.get_running_loop().call_later(LOOK_S, self._look)
+            self._clear_stale_slots()
+        self._check_timer = asyncio.get_running_loop().call_later(CHECK_S, self._check)
 
-    def _judge(self, child: Child, still: bool) -> None:
+    def _check_heartbeat(self, child: Child, still: bool) -> None:
         child.late = child.late + 1 if still else 0
         if child.late == 2:
             log.error("worker %d (%d) stands still: it is ended", child.lane, child.pid)

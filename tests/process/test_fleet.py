@@ -98,7 +98,7 @@ def test_a_reload_that_kills_workers_is_refused_and_one_that_loses_a_worker_is_n
 
 
 def test_a_worker_that_stands_still_while_it_drains_is_killed(tmp_path: Path) -> None:
-    soon = "import sys\nif 'run' in sys.orig_argv:\n    import meshcore.process.crew as c\n"
+    soon = "import sys\nif 'run' in sys.orig_argv:\n    import meshcore.process.fleet as c\n"
     given = customized(tmp_path, soon + "    c.GRACE_S = 0.2\n")
     text = HELLO.replace("drain: 5s", "drain: 1s")
     with Program(write(tmp_path, text), "--workers", "2", **given) as program:

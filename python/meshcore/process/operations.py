@@ -9,13 +9,13 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from meshcore._core import __version__, now_ns
-from meshcore.admin.handlers import OrderRefusedError
+from meshcore.admin.handlers import OperationRefusedError
 from meshcore.process import breakers
 from meshcore.process.certificates import Certificates, StapleWatch, listeners_overview
 from meshcore.process.child import State
 from meshcore.process.history import stamp
 from meshcore.process.notify import notify
-from meshcore.process.vitals import Family, with_vitals
+from meshcore.process.process_metrics import Family, with_process_metrics
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("meshcore")
 
 
-class Orders:
+class Operations:
     """The operator of the admin port."""
 
     def __init__(self, control: Control, hand_over: Callable[[], Awaitable[int]]) -> None:
@@ -45,16 +45,16 @@ class Orders:
     @property
     def ready(self) -> bool:
         """Whether new requests are taken: by us, or by the program that has our addresses."""
-        crew = self._control.crew
-        return crew.handed_over or (self.serving and bool(crew.ready()))
+        fleet = self._control.fleet
+        return fleet.handed_over or (self.serving and bool(fleet.ready()))
 
     def metrics(self, accept: str = "") -> tuple[bytes, str]:
         """All metrics of all workers as text, and its content type."""
         text, kind = self._control.engine.metrics(accept)
-        return with_vitals(text, self._families()), kind
+        return with_process_metrics(text, self._families()), kind
 
     def _families(self) -> Iterator[Family]:
-        control, crew = self._control, self._control.crew
+        control, fleet = self._control, self._control.fleet
         yield Family(
             "meshcore_config_last_reload_success",
             "gauge",
@@ -77,13 +77,13 @@ class Orders:
             "meshcore_workers",
             "gauge",
             "Worker processes.",
-            {f'state="{state.value}"': n for state, n in _states(crew.living()).items()},
+            {f'state="{state.value}"': n for state, n in _states(fleet.living()).items()},
         )
         yield Family(
             "meshcore_worker_restarts_total",
             "counter",
             "Workers that ended without being told to.",
-            {"": crew.restarts},
+            {"": fleet.restarts},
         )
         yield from self._certificates.families(control.snapshot)
         yield from self._of_memory()
@@ -121,11 +121,11 @@ class Orders:
             "file_is_in_force": control.file_is_in_force,
             "last_reload_success": control.refusal is None,
             "refused": _refused(control.refusal),
-            "listeners": control.doors.addresses(),
+            "listeners": control.groups.addresses(),
             "tls": listeners_overview(control.snapshot),
             "certificates": self._certificates.overview(control.snapshot, time.time()),
             **breakers.overview(control.engine, now),
-            "workers": [self._worker(child, now) for child in _in_order(control.crew.living())],
+            "workers": [self._worker(child, now) for child in _in_order(control.fleet.living())],
             "history": [
                 {"version": r.version, "time": stamp(r.unix_s), "origin": r.origin}
                 for r in control.history.revisions
@@ -166,10 +166,10 @@ class Orders:
 
     def _refuse_beside_upgrade(self) -> None:
         """It would have to wait, and after the upgrade it is another program's to do."""
-        if self._control.crew.handed_over:
-            raise OrderRefusedError("another program has taken over")
+        if self._control.fleet.handed_over:
+            raise OperationRefusedError("another program has taken over")
         if self._upgrading.locked():
-            raise OrderRefusedError("an upgrade is under way")
+            raise OperationRefusedError("an upgrade is under way")
 
     async def _change(self, work: Awaitable[Snapshot]) -> dict[str, Any]:
         notify("RELOADING=1", f"MONOTONIC_USEC={now_ns() // 1_000}")
@@ -184,10 +184,10 @@ class Orders:
         """Start the program anew, hand everything over, drain and end."""
         try:
             if self._upgrading.locked() or not self.serving:
-                raise OrderRefusedError("an upgrade, or the end, is under way")
+                raise OperationRefusedError("an upgrade, or the end, is under way")
             async with self._upgrading, self._control.standing_still():
                 pid = await self._hand_over()
-        except (OrderRefusedError, OSError) as error:
+        except (OperationRefusedError, OSError) as error:
             log.error("upgrade refused, nothing has changed: %s", error)
             raise
         self.serving = False
@@ -203,15 +203,15 @@ class Orders:
         replaced; or everything, as SIGTERM does."""
         if listener is not None and worker is not None:
             raise ValueError("a listener or a worker, not both")
-        if listener is not None or worker is not None or self._control.crew.handed_over:
+        if listener is not None or worker is not None or self._control.fleet.handed_over:
             self._refuse_beside_upgrade()
         if listener is not None:
             return await self._change(self._control.drain_listener(listener))
         if worker is not None:
-            found = [c for c in self._control.crew.ready() if c.lane == worker]
+            found = [c for c in self._control.fleet.ready() if c.lane == worker]
             if not found:
                 raise LookupError(f"there is no worker {worker} at work")
-            self._control.crew.renew(found[0])
+            self._control.fleet.renew(found[0])
             return {"worker": worker, "pid": found[0].pid}
         os.kill(os.getpid(), 15)
         return {"pid": os.getpid()}

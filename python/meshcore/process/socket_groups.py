@@ -28,7 +28,7 @@ SHARED: Final = -1
 
 
 class Address(NamedTuple):
-    """Where a door is; port 0 is another place for each listener, so that its name counts."""
+    """Where a group is; port 0 is another place for each listener, so that its name counts."""
 
     host: str
     port: int
@@ -42,7 +42,7 @@ class Address(NamedTuple):
         return cls(spec.host, spec.port, spec.unix_path, spec.name if own_place else "")
 
 
-class Door:
+class SocketGroup:
     """One address: a socket for each lane, or one for all."""
 
     def __init__(
@@ -53,8 +53,8 @@ class Door:
         self.by_lane = by_lane
 
     @classmethod
-    def bind(cls, spec: ListenerSpec, *, by_lane: bool) -> Door:
-        """A door with its first lane. Raises `OSError`, naming the address."""
+    def bind(cls, spec: ListenerSpec, *, by_lane: bool) -> SocketGroup:
+        """A group with its first lane. Raises `OSError`, naming the address."""
         by_lane = by_lane and spec.unix_path is None
         if by_lane and spec.port:
             # Another program of our user's that shares its port would not be noticed.
@@ -82,56 +82,56 @@ class Door:
             Path(self._unix_path).unlink(missing_ok=True)
 
 
-class Doors:
-    """The doors of a configuration, by listener."""
+class SocketGroups:
+    """The socket groups of a configuration, by listener."""
 
     def __init__(self, *, by_lane: bool) -> None:
         self._by_lane = by_lane and hasattr(socket, "SO_REUSEPORT")
-        self.current: dict[str, Door] = {}
+        self.current: dict[str, SocketGroup] = {}
         self._specs: dict[str, ListenerSpec] = {}
-        self._given: dict[Address, Door] = {}
+        self._given: dict[Address, SocketGroup] = {}
 
     def give(self, address: Address, sockets: dict[int, socket.socket], *, by_lane: bool) -> None:
         """Sockets that were open before us, for the listener that has their address."""
-        self._given[address] = Door(address.unix_path, sockets, by_lane=by_lane)
+        self._given[address] = SocketGroup(address.unix_path, sockets, by_lane=by_lane)
 
     @property
     def lanes(self) -> int:
         """Lanes that have a socket somewhere, those that were given included."""
-        return max((len(door.sockets) for door in self._all() if door.by_lane), default=0)
+        return max((len(group.sockets) for group in self._all() if group.by_lane), default=0)
 
-    def open(self) -> list[tuple[Address, Door]]:
+    def open(self) -> list[tuple[Address, SocketGroup]]:
         """The current ones by address."""
-        return [(Address.of(self._specs[name]), door) for name, door in self.current.items()]
+        return [(Address.of(self._specs[name]), group) for name, group in self.current.items()]
 
-    def prepare(self, specs: Iterable[ListenerSpec], lanes: int) -> dict[str, Door]:
-        """The doors that a configuration needs, bound where they are missing.
+    def prepare(self, specs: Iterable[ListenerSpec], lanes: int) -> dict[str, SocketGroup]:
+        """The socket groups that a configuration needs, bound where they are missing.
 
         Raises `OSError`, naming the address that cannot be had; then nothing has changed.
         """
         known = self._given | dict(self.open())
-        doors: dict[str, Door] = {}
+        groups: dict[str, SocketGroup] = {}
         try:
             for spec in specs:
-                door = known.get(Address.of(spec))
-                if door is None:
-                    door = Door.bind(spec, by_lane=self._by_lane)
-                doors[spec.name] = door
-                door.widen(spec, lanes)
+                group = known.get(Address.of(spec))
+                if group is None:
+                    group = SocketGroup.bind(spec, by_lane=self._by_lane)
+                groups[spec.name] = group
+                group.widen(spec, lanes)
         except OSError:
-            self.abandon(doors)
+            self.abandon(groups)
             raise
-        return doors
+        return groups
 
-    def commit(self, doors: Mapping[str, Door], specs: Iterable[ListenerSpec]) -> None:
+    def commit(self, groups: Mapping[str, SocketGroup], specs: Iterable[ListenerSpec]) -> None:
         """Make these the current ones; the others are closed."""
-        for door in self._all() - set(doors.values()):
+        for group in self._all() - set(groups.values()):
             # What was given may still be the giver's, should we not get ready.
-            door.close(for_good=door in self.current.values())
+            group.close(for_good=group in self.current.values())
         self._given = {}
         specs = tuple(specs)
         self._set_modes(specs)
-        self.current = dict(doors)
+        self.current = dict(groups)
         self._specs = {spec.name: spec for spec in specs}
 
     def _set_modes(self, specs: Iterable[ListenerSpec]) -> None:
@@ -144,22 +144,23 @@ class Doors:
                 except OSError as error:  # not ours: the others' changes are in force already
                     log.error("the mode of %s stays: %s", spec.unix_path, error.strerror)
 
-    def abandon(self, doors: Mapping[str, Door]) -> None:
+    def abandon(self, groups: Mapping[str, SocketGroup]) -> None:
         """Close those of a refused configuration that nobody else uses."""
-        for door in set(doors.values()) - self._all():
-            door.close(for_good=True)
+        for group in set(groups.values()) - self._all():
+            group.close(for_good=True)
 
-    def _all(self) -> set[Door]:
+    def _all(self) -> set[SocketGroup]:
         return {*self.current.values(), *self._given.values()}
 
     def addresses(self) -> dict[str, str]:
         """The URL of each listener."""
         return {
-            name: url_of(self._specs[name], door.sockets[0]) for name, door in self.current.items()
+            name: url_of(self._specs[name], group.sockets[0])
+            for name, group in self.current.items()
         }
 
     def close(self, *, for_good: bool = True) -> None:
         """Close all of them; not for good when another program goes on with them."""
-        for door in self._all():
-            door.close(for_good=for_good)
+        for group in self._all():
+            group.close(for_good=for_good)
         self.current, self._given = {}, {}

@@ -19,7 +19,7 @@ class Family(NamedTuple):
     samples: Mapping[str, float]
 
 
-def with_vitals(core: bytes, families: Iterable[Family]) -> bytes:
+def with_process_metrics(core: bytes, families: Iterable[Family]) -> bytes:
     """The core's text and these families, in the format that the core's text is in."""
     is_open = core.endswith(END)
     text = "".join(_text(family, is_open=is_open) for family in families).encode()

@@ -70,7 +70,7 @@ class Predecessor:
             self.init = sock
 
     @classmethod
-    def there(cls) -> Predecessor | None:
+    def from_environment(cls) -> Predecessor | None:
         """The program that started us to take its place, if one did."""
         text = os.environ.pop(VARIABLE, None)
         if text is None:

@@ -31,9 +31,13 @@ log = logging.getLogger("meshcore")
 class Operations:
     """The operator of the admin port."""
 
-    def __init__(self, control: Control, hand_over: Callable[[], Awaitable[int]]) -> None:
+    def __init__(
+        self, control: Control, hand_over: Callable[[], Awaitable[int]], stop: Callable[[], None]
+    ) -> None:
+        """``hand_over`` starts another program and gives its process id; ``stop`` drains all."""
         self._control = control
         self._hand_over = hand_over
+        self._stop = stop
         self._upgrading = asyncio.Lock()
         self._certificates = Certificates()
         self.staples = StapleWatch(self._certificates, lambda: control.snapshot)
@@ -213,7 +217,7 @@ class Operations:
                 raise LookupError(f"there is no worker {worker} at work")
             self._control.fleet.renew(found[0])
             return {"worker": worker, "pid": found[0].pid}
-        os.kill(os.getpid(), 15)
+        self._stop()
         return {"pid": os.getpid()}
 
 

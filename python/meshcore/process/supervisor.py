@@ -107,11 +107,12 @@ class Supervisor:
     def __init__(self, control: Control) -> None:
         self._control = control
         self._groups = SocketGroups(by_lane=True)
-        self._orders = Operations(self._control, self._hand_over)
-        self._admin = Admin(Handlers(self._orders, self._orders))
+        stop = partial(self._on_stop, signal.SIGTERM)
+        self._operations = Operations(self._control, self._hand_over, stop)
+        self._admin = Admin(Handlers(self._operations, self._operations))
         self._begun = asyncio.Event()
         self._ended = asyncio.Event()
-        self._hurry = asyncio.Event()
+        self._end_now = asyncio.Event()
         self._init: socket.socket | None = None
         self._successor: tuple[int, socket.socket] | None = None
         self._stand_in: Init | None = None
@@ -137,11 +138,11 @@ class Supervisor:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_stop, number)
         for number, order in (
-            (signal.SIGHUP, self._orders.reload_unasked),
-            (signal.SIGUSR2, self._orders.upgrade),
+            (signal.SIGHUP, self._operations.reload_unasked),
+            (signal.SIGUSR2, self._operations.upgrade),
         ):
             loop.add_signal_handler(number, self._on_order, number, order)
-        predecessor = Predecessor.there()
+        predecessor = Predecessor.from_environment()
         self._owns = predecessor is None
         try:
             await self._begin(predecessor)
@@ -164,7 +165,7 @@ class Supervisor:
             return
         if predecessor is not None:  # until now the old one answers
             await self._serve_admin(predecessor.admin)
-        self._orders.serving = True
+        self._operations.serving = True
         self._begun.set()
         for name, address in self._groups.addresses().items():
             log.info("listening %s (%s)", address, name)
@@ -176,8 +177,8 @@ class Supervisor:
         notify("READY=1", f"MAINPID={os.getpid()}", f"STATUS={self._control.workers} workers")
         self._every(watchdog_s(), _beat)
         self._every(LIFETIME_S, self._control.renew_tickets)
-        self._every(CHECK_S, self._orders.staples.look)
-        self._orders.on_change = self._changed
+        self._every(CHECK_S, self._operations.staples.look)
+        self._operations.on_change = self._changed
         self._watch()
 
     async def _started(self) -> bool:
@@ -247,13 +248,13 @@ class Supervisor:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._admin.cancel_orders()
-        self._orders.serving = False
+        self._operations.serving = False
         log.info("draining")
         if self._successor is None:
             notify("STOPPING=1")
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._control.snapshot.drain_delay_ns / 1e9):
-                    await self._hurry.wait()
+                    await self._end_now.wait()
         # Not for good, if the new program goes on with them.
         self._groups.close(for_good=self._owns)
         await self._control.fleet.stop()
@@ -294,7 +295,7 @@ class Supervisor:
         if self._passed_on(number):
             return
         if self._ended.is_set():  # asked twice: at once
-            self._hurry.set()
+            self._end_now.set()
             if self._fleet is not None:
                 self._fleet.stopping = True
                 self._fleet.kill()
@@ -361,7 +362,7 @@ class Supervisor:
 
     async def _keep_watching(self) -> None:
         def reload() -> None:
-            self._spawn_order(self._orders.reload_unasked)
+            self._spawn_order(self._operations.reload_unasked)
 
         while True:
             try:

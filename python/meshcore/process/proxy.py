@@ -65,7 +65,7 @@ class Proxy:
         self._reloading = asyncio.Lock()
         self._next_version = 2
         self._stopped = asyncio.Event()
-        self._hurry = asyncio.Event()
+        self._end_now = asyncio.Event()
         self._end: asyncio.Future[None] | None = None  # once it was asked to stop
 
     @property
@@ -211,7 +211,7 @@ class Proxy:
         self._begin_to_end()
 
     def _hasten(self) -> None:
-        self._hurry.set()
+        self._end_now.set()
         if self._worker is not None:
             self._worker.end_now()
 
@@ -223,7 +223,7 @@ class Proxy:
                 await self._delay(self._snapshot.drain_delay_ns / 1e9)
                 self._worker.stop_accepting()
                 self._groups.close()
-                drain_ns = 0 if self._hurry.is_set() else self._snapshot.drain_ns
+                drain_ns = 0 if self._end_now.is_set() else self._snapshot.drain_ns
                 await self._worker.stop(drain_ns / 1e9)
             if self._admin is not None:
                 await self._admin.stop()
@@ -236,7 +236,7 @@ class Proxy:
     async def _delay(self, seconds: float) -> None:
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                await self._hurry.wait()
+                await self._end_now.wait()
 
     async def __aenter__(self) -> Proxy:
         await self.start()

@@ -374,8 +374,9 @@ class Control:
         # From here on it is in force, whatever becomes of single workers.
         self.engine.commit(prepared)
         self.snapshot, self._whole = new, None
+        closes = not {*self.doors.current.values()} <= {*doors.values()}
         self.doors.commit(doors, new.listeners)
-        await asyncio.shield(self._commit_all(moved))
+        await asyncio.shield(self._commit_all(moved, closes))
 
     async def _prepare_all(self, delta: Change, doors: dict[str, Door]) -> dict[str, Door]:
         """Have every worker make a change ready; from then on none is started. Returns the doors
@@ -404,7 +405,7 @@ class Control:
             raise
         return moved
 
-    async def _commit_all(self, moved: dict[str, Door]) -> None:
+    async def _commit_all(self, moved: dict[str, Door], closes: bool) -> None:
         async def ask(child: Child) -> Any:
             return await child.ask(messages.Commit, [], ANSWER_S)
 
@@ -420,6 +421,10 @@ class Control:
                 child.kill()
         self.crew.scale(self.workers)
         self.crew.resume()
+        # Who drains is asked for no change: it may not have come to close its sockets yet.
+        for child in await self.crew.closed(ANSWER_S) if closes else ():
+            log.error("worker %d (%d) drains and still accepts: it is ended", child.lane, child.pid)
+            child.kill()
 
     def _hand_over_again(self, child: Child, moved: dict[str, Door]) -> None:
         """Doors that are new, of lanes that it came to stand in for since they were prepared; what

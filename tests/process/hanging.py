@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import time
 from contextlib import ExitStack, suppress
 from types import TracebackType
 from typing import Self
@@ -15,8 +14,9 @@ class Hanging:
 
     def __enter__(self) -> Self:
         self._open = ExitStack()
-        origin = self._open.enter_context(socket.create_server(("127.0.0.1", 0), backlog=200))
-        self._port = origin.getsockname()[1]
+        self._origin = self._open.enter_context(socket.create_server(("127.0.0.1", 0)))
+        self._origin.settimeout(30)
+        self._port = self._origin.getsockname()[1]
         return self
 
     def __exit__(
@@ -34,12 +34,13 @@ class Hanging:
         return text.replace("routes: [", upstreams + route).replace("drain: 5s", f"drain: {drain}")
 
     def ask(self, url: str, times: int = 1) -> None:
-        """Have requests under way, on a connection each."""
+        """Have requests under way, on a connection each: the origin has got them."""
         for _ in range(times):
             place = urlsplit(url)
-            client = socket.create_connection((place.hostname, place.port), timeout=10)
+            client = socket.create_connection((place.hostname, place.port), timeout=30)
             self._open.enter_context(client).sendall(b"GET /hang HTTP/1.1\r\nhost: x\r\n\r\n")
-        time.sleep(0.2)  # until workers have read them
+            asked, _ = self._origin.accept()
+            assert self._open.enter_context(asked).recv(4) == b"GET "
 
 
 def refuses(url: str) -> bool:

@@ -158,7 +158,7 @@ def test_the_end_does_not_wait_for_a_slow_start(tmp_path: Path) -> None:
         program.until(lambda: any(tmp_path.glob("at-*")))
         began = time.monotonic()
         assert program.stop() == 0
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < 20, "it never comes"
 
 
 def test_without_control_workers_drain_as_configured(tmp_path: Path) -> None:
@@ -170,7 +170,7 @@ def test_without_control_workers_drain_as_configured(tmp_path: Path) -> None:
             program.process.kill()
             began = time.monotonic()
             program.until(lambda: not any(map(alive, workers.values())))
-            assert 0.8 < time.monotonic() - began < 4
+            assert 0.8 < time.monotonic() - began < 20, "without, it is half a minute"
 
 
 # Binds the name, says so, and answers as the program would.

@@ -7,12 +7,14 @@ import signal
 import socket
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from meshcore.cli import main
+from tests.process.hanging import refuses
 from tests.process.program import Program
 from tests.process.test_workers import HELLO, get, metric, write
 
@@ -258,6 +260,26 @@ def test_a_drained_worker_is_replaced_and_a_drained_listener_stays_closed(tmp_pa
         assert get(program.url("more")) == (200, b"hello")
         program.order("/reload")
         assert get(program.status()["listeners"]["edge"]) == (200, b"hello")
+
+
+def test_a_listener_is_closed_in_workers_that_drain_before_that_is_told(tmp_path: Path) -> None:
+    """One that had no turn since it was told to drain accepts as before."""
+    two = 'listeners: {edge: {bind: "127.0.0.1:0"}, more: {bind: "127.0.0.1:0"}}'
+    file = write(tmp_path, HELLO.replace('listeners: {edge: {bind: "127.0.0.1:0"}}', two))
+    with Program(file, "--workers", "2") as program:
+        url, still = program.url(), program.workers()[1]
+        os.kill(still, signal.SIGSTOP)
+        program.order("/drain", worker=1)
+        program.until(lambda: program.workers("draining") == {1: still})
+        with ThreadPoolExecutor(1) as pool:
+            closing = pool.submit(program.order, "/drain", listener="edge")
+            program.until(lambda: [*program.status()["listeners"]] == ["more"])
+            wait([closing], 0.2)
+            told_early = closing.done()
+            os.kill(still, signal.SIGCONT)
+            closing.result()
+        assert not told_early
+        assert all(refuses(url) for _ in range(20))
 
 
 def test_the_last_ten_can_be_gone_back_to(tmp_path: Path) -> None:

@@ -218,7 +218,8 @@ def test_readiness_stays_and_a_listener_of_both_programs_can_be_closed(
             each.join()
         assert answers.keys() == {200}
         program.order("/drain", listener="two")
-        assert all(refuses(two) for _ in range(20))
+        # The old one's workers close it as they begin to drain.
+        program.until(lambda: all(refuses(two) for _ in range(20)))
         program.order("/reload")
         assert get(program.status()["listeners"]["two"]) == (200, b"hello")
         assert program.process.poll() is None
@@ -243,12 +244,14 @@ def test_who_connected_to_the_old_program_is_answered_by_it(tmp_path: Path) -> N
 
 
 def test_the_only_worker_is_replaced_while_a_new_program_starts(tmp_path: Path) -> None:
-    began = tmp_path / "began"
+    began, gate = tmp_path / "began", tmp_path / "gate"
+    gate.touch()
     slow = f"""
 import os, time
 if "MESHCORE_PREDECESSOR" in os.environ:
     open({str(began)!r}, "w").close()
-    time.sleep(3)
+    while os.path.exists({str(gate)!r}):
+        time.sleep(0.01)
 """
     given = customized(tmp_path, slow)
     with Program(write(tmp_path, HELLO), "--workers", "1", **given) as program:
@@ -256,10 +259,9 @@ if "MESHCORE_PREDECESSOR" in os.environ:
         program.process.send_signal(signal.SIGUSR2)
         program.until(began.exists)
         os.kill(victim, signal.SIGKILL)
-        asked = time.monotonic()
         assert get(url) == (200, b"hello")
-        assert time.monotonic() - asked < 2.5
         assert program.status()["pid"] == program.process.pid, "the new one is not there yet"
+        gate.unlink()
         assert program.process.wait(30) == 0
         assert get(url) == (200, b"hello")
 

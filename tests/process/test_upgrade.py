@@ -12,9 +12,9 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -285,6 +285,18 @@ def test_sockets_of_systemd_are_used(tmp_path: Path) -> None:
                 process.kill()
 
 
+def inside(program: Program) -> list[int]:
+    """The processes of a container, whose first one was started by the program that was."""
+    starter = program.process.pid
+    first = Path(f"/proc/{starter}/task/{starter}/children").read_text().split()[0]
+    space, found = os.readlink(f"/proc/{first}/ns/pid"), []
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it is gone
+            if os.readlink(process / "ns/pid") == space:
+                found.append(int(process.name))
+    return found
+
+
 @pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("unshare"), reason="needs name spaces")
 def test_the_first_process_of_a_container_lives_through_upgrades(tmp_path: Path) -> None:
     file = write(tmp_path, HELLO)
@@ -303,7 +315,8 @@ def test_the_first_process_of_a_container_lives_through_upgrades(tmp_path: Path)
             program.until(lambda: program.status()["pid"] not in seen)
             seen.add(program.status()["pid"])
             program.line("draining", after=lines)
-            time.sleep(1.5)  # the one before is gone, the first process is not
+            # The one before is gone; the first process is not, nor what serves now.
+            program.until(lambda: len(inside(program)) == 3)
             assert program.process.poll() is None
             assert get(url) == (200, b"hello")
         # The first process hands it on.

@@ -1,6 +1,6 @@
 //! The `allow` layer beside a reading of its rules that is as plain as their words.
 
-#![cfg(not(loom))]
+#![cfg(not(feature = "loom"))]
 #![allow(clippy::unwrap_used, clippy::panic)] // helpers of tests may panic as tests do
 
 use std::net::IpAddr;

@@ -1,5 +1,5 @@
 //! Ejection: one dead endpoint costs retries, not the upstream.
-#![cfg(not(loom))]
+#![cfg(not(feature = "loom"))]
 #![allow(missing_docs, clippy::unwrap_used)]
 
 use std::sync::Arc;

@@ -1,5 +1,5 @@
 //! Pickers: who may be chosen, and how often.
-#![cfg(not(loom))]
+#![cfg(not(feature = "loom"))]
 #![allow(missing_docs, clippy::unwrap_used)]
 
 use std::sync::Arc;

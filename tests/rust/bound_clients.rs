@@ -1,6 +1,6 @@
 //! Where the requests of a client go whose credentials authenticate connections.
 
-#![cfg(not(loom))]
+#![cfg(not(feature = "loom"))]
 #![allow(clippy::unwrap_used)] // helpers of tests may panic as tests do
 
 use meshcore_core::balance::Rng;

@@ -1,5 +1,5 @@
 //! Whom failures name: one endpoint is never taken for the service, and the service never missed.
-#![cfg(not(loom))]
+#![cfg(not(feature = "loom"))]
 #![allow(missing_docs, clippy::unwrap_used)]
 
 use meshcore_core::admission::{Breaker, BreakerPermit, Endpoints, Outcome, State, Weight};

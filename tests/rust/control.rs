@@ -1,6 +1,6 @@
 //! Applying changes: what stays keeps its place, what is refused or gone leaves nothing behind.
 
-#![cfg(not(loom))]
+#![cfg(not(feature = "loom"))]
 #![allow(clippy::unwrap_used)] // helpers of tests may panic as tests do
 
 use meshcore_core::exchange::{Compiled, Control, Engine};

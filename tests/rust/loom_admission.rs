@@ -2,7 +2,7 @@
 //!
 //! `make loom`. What is asserted is what the words promise whoever is first: a burst is never
 //! exceeded, a cap of probes never passed, nothing given back is lost.
-#![cfg(loom)]
+#![cfg(feature = "loom")]
 #![allow(missing_docs, clippy::unwrap_used)]
 
 use loom::sync::Arc;

@@ -1,6 +1,6 @@
 //! Every interleaving of two threads on an endpoint's words: ejection, its one probe, requests
 //! under way, and the retry budget of an upstream. `make loom`.
-#![cfg(loom)]
+#![cfg(feature = "loom")]
 #![allow(missing_docs, clippy::unwrap_used)]
 
 use loom::sync::Arc;

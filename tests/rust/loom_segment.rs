@@ -1,6 +1,6 @@
 //! Every interleaving of the writer of a registry with one who looks something up, and of a dead
 //! worker's columns with those who go on. `make loom`.
-#![cfg(loom)]
+#![cfg(feature = "loom")]
 #![allow(missing_docs, clippy::unwrap_used)]
 
 use loom::thread;

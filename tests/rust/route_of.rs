@@ -1,6 +1,6 @@
 //! What a request would meet, asked from outside: its route, and the layer that stops it.
 
-#![cfg(not(loom))]
+#![cfg(not(feature = "loom"))]
 #![allow(clippy::unwrap_used, clippy::panic)] // helpers of tests may panic as tests do
 
 use meshcore_core::codec::{H1Server, Limits, ServerEvent};

@@ -1,5 +1,5 @@
 //! The segment: the same name means the same words, no two blocks share one, nothing leaks.
-#![cfg(not(loom))]
+#![cfg(not(feature = "loom"))]
 #![allow(missing_docs, clippy::unwrap_used)]
 
 use std::collections::HashMap;

@@ -1,6 +1,6 @@
 //! A segment in a memory file: what one mapping writes another finds, and whatever is in the file,
 //! nobody who opens it reaches outside of it.
-#![cfg(not(loom))]
+#![cfg(not(feature = "loom"))]
 #![allow(missing_docs, clippy::unwrap_used)]
 
 use std::collections::HashMap;

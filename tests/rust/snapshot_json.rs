@@ -1,6 +1,6 @@
 //! What Python's compiler writes is what the core reads: both sides are held to one file.
 
-#![cfg(not(loom))]
+#![cfg(not(feature = "loom"))]
 
 use meshcore_core::snapshot::{
     Action, Delta, ForwardedCert, HeaderKey, Layer, LimitKey, Listener, MissingKey, PathMatch,

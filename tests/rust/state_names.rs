@@ -1,6 +1,6 @@
 //! What keeps its state over a reload and an upgrade, and what never shares it.
 
-#![cfg(not(loom))]
+#![cfg(not(feature = "loom"))]
 #![allow(clippy::unwrap_used)] // helpers of tests may panic as tests do
 
 use meshcore_core::balance::Rng;

@@ -20,7 +20,7 @@ from tests.wire.either import Message, h1_head, h1_rest, h2_message, lines
 from tests.wire.h2_client import H2Client, connect
 from tests.wire.h2_mesh import Mesh
 from tests.wire.h2_origin import Call, H2Origin
-from tests.wire.h2_peer import Field, ResetError, Stream
+from tests.wire.h2_peer import PATIENCE_S, Field, ResetError, Stream
 from tests.wire.origin import Origin, Visit
 
 PROTOCOLS = ("http1", "h2")
@@ -350,7 +350,7 @@ class Host:
 
     async def reached(self, requests: int) -> None:
         """Wait until so many came in all."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             while len(self.turns) < requests:
                 await self._pulse.wait()
 

@@ -10,7 +10,7 @@ from types import TracebackType
 from h2.exceptions import ProtocolError
 from h2.settings import SettingCodes
 
-from tests.wire.h2_peer import Field, Peer, ResetError, Stream
+from tests.wire.h2_peer import PATIENCE_S, Field, Peer, ResetError, Stream
 from tests.wire.serving import Serving
 
 Handler = Callable[["Call"], Awaitable[None]]
@@ -101,7 +101,7 @@ class H2Origin(Serving):
 
     async def reached(self, calls: int = 1) -> None:
         """Wait until so many requests came in all."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             while len(self.calls) < calls:
                 await self._pulse.wait()
 

@@ -18,7 +18,7 @@ from h2.exceptions import ProtocolError
 from h2.settings import SettingCodes
 
 # Longer than anything a test waits for; shorter than the test's own limit, which tells less.
-PATIENCE_S = 10.0
+PATIENCE_S = 60.0
 GOAWAY = 7
 LARGEST_WINDOW = (1 << 31) - 1
 

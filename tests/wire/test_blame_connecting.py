@@ -109,7 +109,7 @@ def test_who_does_not_take_a_connection_in_time_has_failed(
             async with serve(str(mesh)) as proxy, calling("http1", proxy) as caller:
                 began = time.monotonic()
                 reply = await caller.ask(request())
-                assert 0.15 <= time.monotonic() - began < 1
+                assert 0.15 <= time.monotonic() - began < 4, "without, it is five seconds"
                 assert (reply.status, reply.fields["x-mesh-reason"]) == (502, "upstream_connect")
                 assert blamed(proxy)
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from meshcore import Proxy
+from meshcore._core import now_ns
 from meshcore.config.load import load_text
 from meshcore.exchange.owner import Owner
 from meshcore.upstream.cluster import Cluster
@@ -472,13 +473,15 @@ def test_one_that_is_idle_for_long_is_closed(
 ) -> None:
     async def go() -> None:
         async with (
-            guarded(endpoint, engine, pool={"idle": "50ms"}) as (mesh, guard),
+            guarded(endpoint, engine, pool={"idle": "60s"}) as (mesh, guard),
             serve(str(mesh)) as proxy,
             users(client, proxy, "one", "two") as (one, two),
         ):
             await one.sign_in("Negotiate")
             (owner,) = owners(proxy)
             assert len(owner.branches) == 1
+            assert proxy._worker is not None
+            proxy._worker.pools.sweep(now_ns() + 61_000_000_000)
             await eventually(lambda: is_forgotten(proxy))
             assert not owner.branches
             reply = await one.ask()
@@ -616,7 +619,7 @@ def test_many_clients_within_few_connections(
     async def go() -> None:
         async with (
             guarded(endpoint, engine, endpoints=2, limits=limits) as (mesh, guard),
-            serve(str(mesh.via(retry="off"))) as proxy,
+            serve(str(mesh.via(retry="off", timeout="100s"))) as proxy,
         ):
 
             async def visit(number: int) -> None:

@@ -204,7 +204,7 @@ def test_a_deadline_of_the_client_ends_the_call_and_blames_nobody(
                     DEADLINE,
                     "deadline_exceeded",
                 )
-            assert 0.1 <= asyncio.get_running_loop().time() - begun < 2
+            assert 0.1 <= asyncio.get_running_loop().time() - begun < 10
             await eventually(lambda: codes == [CANCEL] * 5)
             assert status(await unary(client, ("grpc-timeout", "1m"))) == DEADLINE
 

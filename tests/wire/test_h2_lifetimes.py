@@ -68,7 +68,7 @@ def test_an_old_connection_finishes_its_streams_and_takes_no_more(
             await origin.reached(1)
             begun = asyncio.get_running_loop().time()
             while (await client.get("/quick")).body == b"0":
-                assert asyncio.get_running_loop().time() - begun < 2.5
+                assert asyncio.get_running_loop().time() - begun < 20
             assert len(origin.visits) == 2
             release.set()
             assert await slow.whole() == b"0"

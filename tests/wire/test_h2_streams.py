@@ -41,7 +41,7 @@ def test_many_streams_share_few_connections(run: Run, serve: Serve, engine: str)
         gate = Gate()
         async with (
             H2Origin(gate) as origin,
-            serve(str(Mesh(engine, origin.port).to("h2"))) as proxy,
+            serve(str(Mesh(engine, origin.port).to("h2").via(timeout="100s"))) as proxy,
             H2Client(proxy.addresses["edge"]) as one,
             H2Client(proxy.addresses["edge"]) as two,
             H2Client(proxy.addresses["edge"]) as three,

@@ -225,12 +225,12 @@ def test_nor_does_it_when_a_client_was_idle_for_too_long(run: Run, serve: Serve)
     async def main() -> None:
         async with (
             Origin(response(WHOLE)) as origin,
-            serve(mesh(origin.port, idle="200ms")) as proxy,
+            serve(mesh(origin.port, idle="1s")) as proxy,
         ):
             with narrow(proxy.addresses["edge"]) as sock:
                 sock.sendall(get("/whole"))
                 await eventually(lambda: answered(proxy) == 1)
-                await asyncio.sleep(0.35)  # its time is over, and not that to take the response
+                await asyncio.sleep(1.4)  # its time is over, and not that to take the response
                 sock.sendall(get("/next"))
                 got, end = await asyncio.to_thread(read, sock)
                 assert (split(got), end) == ((len(WHOLE), b""), EOF)

@@ -45,6 +45,7 @@ class Child:
         """Its columns in the shared memory."""
         self.adopted: set[int] = set()
         self.state = State.STARTING
+        self.is_closed = False  # it said that it accepts nothing more
         self.failure: Failed | None = None
         """Why it could not start."""
         self.pid = 0

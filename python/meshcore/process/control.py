@@ -376,8 +376,9 @@ class Control:
         # From here on it is in force, whatever becomes of single workers.
         self.engine.commit(prepared)
         self.snapshot, self._whole = new, None
+        closes = not {*self.groups.current.values()} <= {*groups.values()}
         self.groups.commit(groups, new.listeners)
-        await asyncio.shield(self._commit_all(moved))
+        await asyncio.shield(self._commit_all(moved, closes))
 
     async def _prepare_all(
         self, delta: Change, groups: dict[str, SocketGroup]
@@ -408,7 +409,7 @@ class Control:
             raise
         return moved
 
-    async def _commit_all(self, moved: dict[str, SocketGroup]) -> None:
+    async def _commit_all(self, moved: dict[str, SocketGroup], closes: bool) -> None:
         async def ask(child: Child) -> Any:
             return await child.ask(messages.Commit, [], ANSWER_S)
 
@@ -424,6 +425,10 @@ class Control:
                 child.kill()
         self.fleet.scale(self.workers)
         self.fleet.resume()
+        # Who drains is asked for no change: it may not have come to close its sockets yet.
+        for child in await self.fleet.closed(ANSWER_S) if closes else ():
+            log.error("worker %d (%d) drains and still accepts: it is ended", child.lane, child.pid)
+            child.kill()
 
     def _hand_over_again(self, child: Child, moved: dict[str, SocketGroup]) -> None:
         """New sockets, of lanes that it came to stand in for since they were prepared; what it

@@ -180,6 +180,8 @@ class Fleet:
             self._adopt_orphans()
         elif isinstance(message, messages.Failed):
             child.failure = message
+        elif isinstance(message, messages.Closed):
+            child.is_closed = True
         elif isinstance(message, messages.NotAdopted):
             # In part, perhaps: the next look finds another for it, or the same again.
             child.adopted.discard(message.lane)
@@ -202,6 +204,17 @@ class Fleet:
     def ready(self) -> list[Child]:
         """Workers that accept."""
         return [c for c in self._children.values() if c.state is State.READY]
+
+    async def closed(self, within_s: float) -> list[Child]:
+        """Wait until those that drain accept nothing more: until then, what is closed here is open
+        there. Returns who does not get that far in time."""
+
+        def open_yet() -> list[Child]:
+            going = (c for c in self._children.values() if c.state is State.DRAINING)
+            return [child for child in going if not child.is_closed]
+
+        await self._until(lambda: not open_yet(), within_s)
+        return open_yet()
 
     def living(self) -> list[Child]:
         """Every process there is."""

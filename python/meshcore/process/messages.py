@@ -13,6 +13,7 @@ __all__ = [
     "CHANNEL_FD",
     "Abort",
     "Adopt",
+    "Closed",
     "Commit",
     "Committed",
     "Drain",
@@ -152,6 +153,11 @@ class Committed:
 
     token: int
     problem: str
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """It drains, and accepts nothing more."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -82,6 +82,8 @@ class WorkerProcess:
             if self._code:
                 break
         if self._worker is not None:
+            self._worker.stop_accepting()
+            self._channel.send(messages.Closed())
             await self._worker.stop(self._drain_s)
         self._channel.close()
         return self._code

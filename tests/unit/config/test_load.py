@@ -238,9 +238,9 @@ def test_an_alias_stands_for_what_its_anchor_holds() -> None:
 def test_aliases_that_expand_to_billions_are_refused_at_once() -> None:
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 12)]
-    begun = time.monotonic()
+    begun = time.process_time()
     assert any("aliases expand to too much" in p for p in problems("\n".join(lines)))
-    assert time.monotonic() - begun < 5
+    assert time.process_time() - begun < 5
 
 
 @pytest.mark.parametrize("bracket", ["[", "{a: "])

@@ -10,6 +10,8 @@ from meshcore.config.load import load_text
 from meshcore.config.schema import json_schema
 from meshcore.errors import ConfigError
 
+SCHEMA = json_schema()  # takes a while
+
 
 def properties(part: Any, path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
     if isinstance(part, dict):
@@ -23,13 +25,13 @@ def properties(part: Any, path: str = "") -> Iterator[tuple[str, dict[str, Any]]
 
 
 def test_every_key_has_a_description() -> None:
-    found = dict(properties(json_schema()))
+    found = dict(properties(SCHEMA))
     assert len(found) > 90
     assert [path for path, key in found.items() if not key.get("description")] == []
 
 
 def test_defaults_are_shown_as_people_write_them() -> None:
-    defs = json_schema()["$defs"]
+    defs = SCHEMA["$defs"]
     assert defs["ListenerTimeouts"]["properties"]["idle"]["default"] == "75s"
     assert defs["ListenerLimits"]["properties"]["header_bytes"]["default"] == "64KiB"
     assert defs["Http2"]["properties"]["resets"]["default"] == "100/s"
@@ -38,7 +40,7 @@ def test_defaults_are_shown_as_people_write_them() -> None:
 
 
 def test_short_forms_are_in_the_schema() -> None:
-    defs = json_schema()["$defs"]
+    defs = SCHEMA["$defs"]
     assert defs["Endpoint"]["anyOf"][0]["type"] == "string"
     assert defs["LimitKey"]["anyOf"][0] == {
         "type": "string",
@@ -52,7 +54,7 @@ def test_short_forms_are_in_the_schema() -> None:
 
 
 def test_unknown_keys_are_refused_everywhere() -> None:
-    schema = json_schema()
+    schema = SCHEMA
     objects = [d for d in schema["$defs"].values() if d.get("type") == "object"]
     assert all(d["additionalProperties"] is False for d in [schema, *objects])
 
@@ -62,7 +64,7 @@ def places(
 ) -> Iterator[tuple[tuple[Any, ...], Any]]:
     """Every example of the schema, and where in a configuration it may be written."""
     if "$ref" in part:
-        part = json_schema()["$defs"][part["$ref"].rpartition("/")[2]]
+        part = SCHEMA["$defs"][part["$ref"].rpartition("/")[2]]
     for example in part.get("examples", []):
         yield path, example
     for arm in (*part.get("anyOf", ()), *part.get("oneOf", ())):
@@ -75,7 +77,7 @@ def places(
         yield from places(inner, (*path, 0))
 
 
-EXAMPLES = list(places(json_schema()))
+EXAMPLES = list(places(SCHEMA))
 
 
 def configuration(path: tuple[Any, ...], example: Any) -> str:

@@ -87,8 +87,8 @@ test-rust: | need-rust  ## the core's tests
 .PHONY: loom
 loom: | need-rust  ## every interleaving of two threads on shared words
 	@echo "== every interleaving of two threads on shared words"
-	RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=$(CARGO_TARGET_DIR)/loom LOOM_MAX_PREEMPTIONS=3 \
-	  cargo test --package meshcore-core --quiet --test loom_admission --test loom_balance --test loom_segment
+	LOOM_MAX_PREEMPTIONS=3 cargo test --package meshcore-core --features loom --quiet \
+	  --test loom_admission --test loom_balance --test loom_segment
 
 # The pinned toolchain with its unstable flags: the address sanitizer is one. What a run finds
 # is kept in rust/fuzz/artifacts.
@@ -111,10 +111,17 @@ fuzz: $(TOOLS)/bin/cargo-fuzz  ## feed the core what nobody meant; FUZZ_SECONDS=
 	  cargo fuzz run --fuzz-dir . $$target $(FUZZ_CORPUS)/$$target ../../tests/data -- \
 	    -dict=http.dict -max_len=65536 -max_total_time=$(FUZZ_SECONDS) -print_final_stats=1; done
 
+# Compiled once, not by each of the processes that tests start, nor by each of pytest's own.
+PYTHON_SOURCES := $(shell find python tests -name '*.py')
+$(VENV)/.compiled: $(VENV)/.built $(PYTHON_SOURCES)
+	$(BIN)/python -m compileall -q python
+	PYTHONDONTWRITEBYTECODE= $(BIN)/pytest --collect-only -qq > $@.told || { cat $@.told; exit 1; }
+	touch $@
+
 # Tests mostly wait for time to pass, so several do so at once; those that fill the machine run one
 # by one.
 .PHONY: test-python
-test-python: install  ## unit, wire and process tests
+test-python: $(VENV)/.compiled  ## unit, wire and process tests
 	@echo "== Python's unit and wire tests, then programs and processes (some 9 minutes)"
 	$(BIN)/pytest -n 6 --ignore tests/process
 	$(BIN)/pytest -n 3 -m 'not alone' tests/process
@@ -133,8 +140,11 @@ chained: install  ## random requests, two proxies; CHAINED_SECONDS, _SEED
 	CHAINED_SECONDS=$${CHAINED_SECONDS:-60} $(BIN)/pytest -q -s tests/process/test_chained.py
 
 .PHONY: conformance
-conformance: install  ## vectors, smuggling, h2spec, gRPC interop (needs Go)
+conformance: install conformance-programs  ## vectors, smuggling, h2spec, gRPC interop (needs Go)
 	$(BIN)/pytest -q tests/unit/codec tests/wire/test_smuggling.py
+
+.PHONY: conformance-programs
+conformance-programs: install  ## of that, h2spec and gRPC interop alone
 	$(BIN)/python -m tests.conformance --tools $(TOOLS) h2spec
 	$(BIN)/python -m tests.conformance --tools $(TOOLS) grpc
 
@@ -143,8 +153,11 @@ conformance-websocket: install  ## Autobahn's 517 cases, both protocols (40 minu
 	$(BIN)/python -m tests.conformance --tools $(TOOLS) autobahn --over http1
 	$(BIN)/python -m tests.conformance --tools $(TOOLS) autobahn --over h2
 
+# Two at once: much of a build is one crate that has one core.
 .PHONY: test
-test: lint test-rust loom test-python  ## everything that must be green
+test:  ## everything that must be green
+	$(MAKE) --jobs 2 --output-sync=target lint test-rust loom $(VENV)/.compiled
+	$(MAKE) test-python
 
 .PHONY: coverage
 coverage: install $(TOOLS)/bin/cargo-tarpaulin  ## lines that the tests run; reports in build/coverage
@@ -176,7 +189,7 @@ check-deploy: install  ## image, unit, manifests and workflows by their tools
 
 .PHONY: bench
 bench: install  ## the core beside other libraries; BENCH_ARGS=--quick
-	cargo bench --package meshcore-core -- $(BENCH_ARGS)
+	cargo bench --package meshcore-benches -- $(BENCH_ARGS)
 	$(BIN)/python -m benches.bars $(CARGO_TARGET_DIR)
 
 .PHONY: bench-load

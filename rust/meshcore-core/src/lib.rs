@@ -35,6 +35,6 @@ pub mod snapshot;
 pub mod sync;
 pub mod telemetry;
 pub mod time;
-#[cfg(not(loom))] // it has no word that threads share
+#[cfg(not(feature = "loom"))] // it has no word that threads share
 pub mod tls;
 mod unseen;

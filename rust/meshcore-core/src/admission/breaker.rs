@@ -300,7 +300,7 @@ impl Breaker {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(feature = "loom")))]
 #[allow(clippy::unwrap_used)] // in helpers, where clippy does not see the test
 mod tests {
     use super::*;

@@ -349,7 +349,7 @@ const fn made(word: usize, tag: u64, cost: u64) -> Charge {
     Charge { word: word as u32, tag: tag as u32, cost }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(feature = "loom")))]
 #[allow(clippy::unwrap_used)] // in helpers, where clippy does not see the test
 mod tests {
     use super::*;

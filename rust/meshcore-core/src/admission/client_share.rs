@@ -154,7 +154,7 @@ const fn part(cap: u64, percent: u8) -> u64 {
     cap / 100 * percent + cap % 100 * percent / 100
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(feature = "loom")))]
 mod tests {
     use super::*;
     use crate::segment::{Block, Kind, Segment, SegmentConfig};

@@ -142,7 +142,7 @@ const fn grpc_bit(status: u8) -> u32 {
     if matches!(status, 1..=16) { 1 << status } else { 0 }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(feature = "loom")))]
 mod tests {
     use super::*;
 

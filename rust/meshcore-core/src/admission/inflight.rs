@@ -62,7 +62,7 @@ impl InFlight {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(feature = "loom")))]
 mod tests {
     use super::*;
     use crate::segment::{Kind, Segment, SegmentConfig};

@@ -122,7 +122,7 @@ fn word(lines: &[Line], number: u64) -> &AtomicU64 {
     &lines[at / WORDS_PER_LINE].0[at % WORDS_PER_LINE]
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(feature = "loom")))]
 mod tests {
     use std::collections::VecDeque;
 

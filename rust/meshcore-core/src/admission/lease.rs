@@ -107,7 +107,7 @@ const fn counted(word: u64, period: u32) -> u64 {
     if word >> COUNT_BITS == period as u64 { word & (u32::MAX as u64) } else { 0 }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(feature = "loom")))]
 #[allow(clippy::unwrap_used)] // in helpers, where clippy does not see the test
 mod tests {
     use super::*;

@@ -122,7 +122,7 @@ fn step(quota: &Quota, old: u64, now: Nanos, cost: u64) -> Result<(u64, u64), u6
     Ok((now.wrapping_add(after), after))
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(feature = "loom")))]
 #[allow(clippy::unwrap_used)] // in helpers, where clippy does not see the test
 mod tests {
     use super::*;

@@ -234,7 +234,7 @@ fn ring(lines: &[Line], i: usize) -> &[Line] {
     &lines[i * RING_LINES..(i + 1) * RING_LINES]
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(feature = "loom")))]
 mod tests {
     use super::*;
     use crate::segment::Block;

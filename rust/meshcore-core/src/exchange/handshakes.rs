@@ -154,7 +154,7 @@ pub(super) fn render(
     )
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(feature = "loom")))]
 mod tests {
     #![allow(clippy::unwrap_used)]
 

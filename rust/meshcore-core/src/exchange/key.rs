@@ -142,7 +142,7 @@ pub(super) fn split_rate(name: &str) -> Option<(&str, Rate)> {
     Some((layer, rate))
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(feature = "loom")))]
 mod tests {
     use std::collections::HashMap;
 

@@ -3,7 +3,7 @@
 use super::block::{COLUMN_WORDS, Line, WORDS_PER_LINE};
 
 /// The most worker slots: a sum over columns reads this many lines at worst.
-pub const MAX_WORKERS: usize = if cfg!(loom) { 3 } else { 64 };
+pub const MAX_WORKERS: usize = if cfg!(feature = "loom") { 3 } else { 64 };
 
 /// The first word: "meshcore" in ASCII. Written last, so half a header is none.
 pub(super) const MAGIC: u64 = u64::from_be_bytes(*b"meshcore");
@@ -50,7 +50,7 @@ pub(super) const OLDER_VERSIONS: usize = SLOT_LINES * WORDS_PER_LINE - slot::OLD
 
 /// Heads of the registry's chains, one word each. With 100,000 endpoints a chain has six entries.
 /// In a model all entries are in one.
-pub(super) const BUCKETS: usize = if cfg!(loom) { 1 } else { 16_384 };
+pub(super) const BUCKETS: usize = if cfg!(feature = "loom") { 1 } else { 16_384 };
 pub(super) const BUCKETS_AT: usize = SLOTS_AT + MAX_WORKERS * SLOT_LINES;
 /// Where the pool of lines begins, with a pair of them.
 pub(super) const POOL_AT: usize =
@@ -86,7 +86,7 @@ pub(super) const MAX_NAME: usize = 4_096;
 /// Columns of two workers are a pair of lines apart: processors fetch lines in pairs.
 pub(super) const PAIR: usize = 2;
 /// The first region of columns, in lines: 64 KiB, some hundred objects.
-pub(super) const FIRST_REGION: usize = if cfg!(loom) { 8 } else { 1_024 };
+pub(super) const FIRST_REGION: usize = if cfg!(feature = "loom") { 8 } else { 1_024 };
 /// Later ones double up to 4 MiB, so that 100,000 endpoints take about a dozen.
 pub(super) const MOST_REGION: usize = 65_536;
 /// Objects that one line of a worker's column has room for.
@@ -131,7 +131,7 @@ pub(super) const fn with_own(rooms: u64) -> u64 {
     ])
 }
 
-#[cfg(not(loom))]
+#[cfg(not(feature = "loom"))]
 const _: () = {
     assert!(size_of::<Line>() == 64 && align_of::<Line>() == 64);
     assert!(size_of::<usize>() == 8, "line numbers are kept in words of 64 bits");

@@ -1,6 +1,6 @@
 //! Zeroed cache lines that stay where they are.
 
-#[cfg(not(loom))]
+#[cfg(not(feature = "loom"))]
 use std::ptr::NonNull;
 
 use super::block::Line;
@@ -11,7 +11,7 @@ pub(super) enum Memory {
     /// From the heap: touched at once, for what is small or lives alone.
     Heap(Box<[Line]>),
     /// From the kernel: a page costs nothing until it is touched.
-    #[cfg(not(loom))]
+    #[cfg(not(feature = "loom"))]
     Mapped {
         /// The first line, page-aligned.
         first: NonNull<Line>,
@@ -34,7 +34,7 @@ impl Memory {
     /// `lines` zero lines from the kernel, private to this process.
     ///
     /// No swap is set aside: a mapping is as large as the segment may ever become.
-    #[cfg(not(loom))]
+    #[cfg(not(feature = "loom"))]
     pub(super) fn anonymous(lines: usize) -> std::io::Result<Self> {
         use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous};
         let bytes = lines * size_of::<Line>();
@@ -46,13 +46,13 @@ impl Memory {
         Ok(Self::Mapped { first, lines })
     }
 
-    #[cfg(loom)]
+    #[cfg(feature = "loom")]
     pub(super) fn anonymous(lines: usize) -> std::io::Result<Self> {
         Ok(Self::heap(lines))
     }
 
     /// `lines` lines of a file that others may have mapped, too.
-    #[cfg(not(loom))]
+    #[cfg(not(feature = "loom"))]
     pub(super) fn shared(fd: std::os::fd::BorrowedFd<'_>, lines: usize) -> std::io::Result<Self> {
         use rustix::mm::{MapFlags, ProtFlags, mmap};
         let bytes = lines * size_of::<Line>();
@@ -72,7 +72,7 @@ impl Memory {
             Self::Heap(lines) => lines,
             // SAFETY: the mapping has room for `lines` lines, is page-aligned and lives as long
             // as `self`; any bytes are valid atomics.
-            #[cfg(not(loom))]
+            #[cfg(not(feature = "loom"))]
             Self::Mapped { first, lines } => unsafe {
                 std::slice::from_raw_parts(first.as_ptr(), *lines)
             },
@@ -82,7 +82,7 @@ impl Memory {
 
 impl Drop for Memory {
     fn drop(&mut self) {
-        #[cfg(not(loom))]
+        #[cfg(not(feature = "loom"))]
         if let Self::Mapped { first, lines } = self {
             // SAFETY: the mapping was made with this length, and nobody borrows from it: every
             // block that points into it holds the `Arc` that is being dropped.

@@ -82,7 +82,7 @@ impl Segment {
     ///
     /// # Errors
     /// If the configuration is out of range or the system refuses.
-    #[cfg(not(loom))]
+    #[cfg(not(feature = "loom"))]
     pub fn create(config: SegmentConfig, origin: Origin) -> Result<Self, SegmentError> {
         use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
         let lines = config.lines()?;
@@ -103,13 +103,13 @@ impl Segment {
     ///
     /// # Errors
     /// If the configuration is out of range or the system refuses.
-    #[cfg(not(loom))]
+    #[cfg(not(feature = "loom"))]
     pub fn format(fd: RawFd, config: SegmentConfig, origin: Origin) -> Result<Self, SegmentError> {
         let view = Self::formatted(borrowed(&fd)?, config, origin)?;
         Ok(Self::with(view, None))
     }
 
-    #[cfg(not(loom))]
+    #[cfg(not(feature = "loom"))]
     fn formatted(
         fd: BorrowedFd<'_>,
         config: SegmentConfig,
@@ -125,7 +125,7 @@ impl Segment {
     ///
     /// # Errors
     /// [`SegmentError::NotASegment`], [`SegmentError::OtherLayout`], or what the system says.
-    #[cfg(not(loom))]
+    #[cfg(not(feature = "loom"))]
     pub fn open(fd: OwnedFd, layout: u64) -> Result<Self, SegmentError> {
         let view = Self::opened(fd.as_fd(), layout)?;
         Ok(Self::with(view, Some(fd)))
@@ -135,12 +135,12 @@ impl Segment {
     ///
     /// # Errors
     /// As [`open`](Self::open).
-    #[cfg(not(loom))]
+    #[cfg(not(feature = "loom"))]
     pub fn map(fd: RawFd, layout: u64) -> Result<Self, SegmentError> {
         Ok(Self::with(Self::opened(borrowed(&fd)?, layout)?, None))
     }
 
-    #[cfg(not(loom))]
+    #[cfg(not(feature = "loom"))]
     fn opened(fd: BorrowedFd<'_>, layout: u64) -> Result<View, SegmentError> {
         let stat = rustix::fs::fstat(fd).map_err(|e| SegmentError::Memory(e.into()))?;
         let bytes = usize::try_from(stat.st_size).unwrap_or(0);

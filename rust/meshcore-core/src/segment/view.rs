@@ -64,7 +64,7 @@ impl View {
     ///
     /// # Orderings
     /// `Acquire` pairs with [`create`](Self::create).
-    #[cfg(not(loom))]
+    #[cfg(not(feature = "loom"))]
     pub(super) fn open(memory: Memory, layout: u64) -> Result<Self, SegmentError> {
         let lines = memory.lines().len();
         let no = SegmentError::NotASegment;

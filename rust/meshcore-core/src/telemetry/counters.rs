@@ -103,7 +103,7 @@ impl Gauges {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(feature = "loom")))]
 mod tests {
     use super::*;
     use crate::segment::{Kind, Segment, SegmentConfig};

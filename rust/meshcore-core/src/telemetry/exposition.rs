@@ -223,7 +223,7 @@ fn is_name(name: &str) -> bool {
     bytes.next().is_some_and(letter) && bytes.all(|b| letter(b) || b.is_ascii_digit())
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(feature = "loom")))]
 mod tests {
     use super::*;
     use crate::telemetry::Histogram;

@@ -143,7 +143,7 @@ const fn end(bucket: usize) -> u64 {
     if bucket == 0 { first } else { first + (first >> SUB_BITS) * (sub as u64 + 1) }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(feature = "loom")))]
 mod tests {
     use super::*;
     use proptest::prelude::*;

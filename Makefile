@@ -151,6 +151,13 @@ bench-against: install  ## this tree beside another checkout; BASE=../base BENCH
 	  || { echo "missing: BASE=PATH, a checkout in which make install was run"; exit 1; }
 	PATH=$$PATH:/usr/sbin $(BIN)/python -m benches.load.against $(BASE) $(BENCH_ARGS)
 
+.PHONY: bench-tls
+bench-tls: install  ## handshakes at a fixed rate, and idle TLS connections; BENCH_ARGS="--seconds 10 --per-second 2000"
+	@for tool in h2load:nghttp2-client openssl taskset:util-linux; do \
+	  command -v $${tool%%:*} >/dev/null \
+	  || { echo "missing: $${tool%%:*} (Debian: apt-get install $${tool##*:})"; exit 1; }; done
+	$(BIN)/python -m benches.load.tls $(BENCH_ARGS)
+
 .PHONY: profile
 profile: install  ## where the CPU of a request goes: parts, functions, calls; BENCH_ARGS="--only plain grpc"
 	@for tool in perf:linux-perf wrk h2load:nghttp2-client nghttpd:nghttp2-server nginx:nginx-light openssl; do \

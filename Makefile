@@ -126,6 +126,11 @@ conformance-websocket: install  ## Autobahn's 517 cases, directly and through me
 	$(BIN)/python -m tests.conformance --tools $(TOOLS) autobahn --over http1
 	$(BIN)/python -m tests.conformance --tools $(TOOLS) autobahn --over h2
 
+.PHONY: conformance-tls
+conformance-tls: install  ## sslyze on listeners with keys of both kinds and both policies (a minute or two)
+	@command -v openssl >/dev/null || { echo "missing: openssl (Debian: apt-get install openssl)"; exit 1; }
+	$(BIN)/python -m tests.conformance --tools $(TOOLS) sslyze
+
 .PHONY: test
 test: lint test-rust loom test-python  ## everything that must be green
 

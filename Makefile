@@ -153,6 +153,11 @@ conformance-websocket: install  ## Autobahn's 517 cases, both protocols (40 minu
 	$(BIN)/python -m tests.conformance --tools $(TOOLS) autobahn --over http1
 	$(BIN)/python -m tests.conformance --tools $(TOOLS) autobahn --over h2
 
+.PHONY: conformance-tls
+conformance-tls: install  ## sslyze on listeners, both policies and kinds of key
+	@command -v openssl >/dev/null || { echo "missing: openssl (Debian: apt-get install openssl)"; exit 1; }
+	$(BIN)/python -m tests.conformance --tools $(TOOLS) sslyze
+
 # Two at once: much of a build is one crate that has one core.
 .PHONY: test
 test:  ## everything that must be green
@@ -208,6 +213,13 @@ bench-against: install  ## beside another checkout; BASE=../base BENCH_ARGS=…
 	@test -x "$(BASE)/.venv/bin/python" \
 	  || { echo "missing: BASE=PATH, a checkout in which make install was run"; exit 1; }
 	PATH=$$PATH:/usr/sbin $(BIN)/python -m benches.load.against $(BASE) $(BENCH_ARGS)
+
+.PHONY: bench-tls
+bench-tls: install  ## handshakes at a fixed rate, and idle TLS connections; BENCH_ARGS="--seconds 10 --per-second 2000"
+	@for tool in h2load:nghttp2-client openssl taskset:util-linux; do \
+	  command -v $${tool%%:*} >/dev/null \
+	  || { echo "missing: $${tool%%:*} (Debian: apt-get install $${tool##*:})"; exit 1; }; done
+	$(BIN)/python -m benches.load.tls $(BENCH_ARGS)
 
 .PHONY: profile
 profile: install  ## where a request's CPU goes; BENCH_ARGS=--only plain

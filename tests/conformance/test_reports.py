@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tests.conformance import autobahn, h2spec
+from tests.conformance import autobahn, h2spec, sslyze
 from tests.conformance.score import Case, Outcome, full
 
 JUNIT = """<?xml version="1.0" encoding="UTF-8"?>
@@ -73,3 +73,34 @@ def test_a_score_is_full_when_all_ran_some_passed_and_none_failed(
     outcomes: list[Outcome], expected: int, is_full: bool
 ) -> None:
     assert full("suite", [Case("a", outcome) for outcome in outcomes], expected) is is_full
+
+
+def scanned(offer: sslyze.Offer) -> sslyze.Scan:
+    """A scan of what is to be offered."""
+    old = {key: set[str]() for key in sslyze.OLD}
+    of_1_2 = {f"TLS_ECDHE_{offer.key}_WITH_{suite}" for suite in sslyze.SUITES_1_2}
+    new = {"tls_1_3": sslyze.SUITES_1_3, "tls_1_2": of_1_2 if offer.policy != "modern" else set()}
+    results: dict[str, object] = {
+        f"{version}_cipher_suites": {
+            "accepted_cipher_suites": [{"cipher_suite": {"name": suite}} for suite in suites]
+        }
+        for version, suites in {**old, **new}.items()
+    }
+    results["elliptic_curves"] = {"supported_curves": [{"name": curve} for curve in sslyze.CURVES]}
+    flaws = sslyze.FLAWS | sslyze.OF_1_2
+    results |= {test: {field: right} for test, (field, right) in flaws.items()}
+    return {name: {"status": "COMPLETED", "result": each} for name, each in results.items()}
+
+
+@pytest.mark.parametrize("offer", sslyze.OFFERS, ids=lambda offer: offer.name)
+def test_sslyze_fails_what_is_offered_beside_what_is_told_and_what_did_not_end(
+    offer: sslyze.Offer,
+) -> None:
+    scan = scanned(offer)
+    assert {case.outcome for case in sslyze.judge(offer, scan)} == {"passed"}
+    more = {"cipher_suite": {"name": "TLS_RSA_WITH_RC4_128_MD5"}}
+    scan["tls_1_0_cipher_suites"]["result"]["accepted_cipher_suites"] = [more]
+    scan["heartbleed"]["result"]["is_vulnerable_to_heartbleed"] = True
+    scan["robot"] = {"status": "ERROR", "error_reason": "TIMEOUT", "result": None}
+    failed = {case.name for case in sslyze.judge(offer, scan) if case.outcome == "failed"}
+    assert failed == {"tls_1_0_cipher_suites", "heartbleed", "robot"}

@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 const T0: Nanos = Nanos::from_secs(1_000);
 const SEED: [u64; 2] = [1, 2];
 
-const IDENTITIES: [&str; 7] = [
+const IDENTITIES: [&str; 16] = [
     "spiffe://td/ns/*/sa/web",
     "spiffe://td/ns/a/sa/web",
     "spiffe://td/**",
@@ -27,8 +27,17 @@ const IDENTITIES: [&str; 7] = [
     "dns:*.example",
     "dns:x.b.example",
     "ip:10.0.0.0/8",
+    "spiffe://td/*/a/sa/*",
+    "spiffe://td/ns/**",
+    "ip:10.1.2.3",
+    "uri:https://td/**",
+    "uri:https://*/ns/a/sa/web",
+    "uri:https://td/*/x/**",
+    "uri:https://td/ns/a/sa/web",
+    "email:*@A.example",
+    "email:me@a.example",
 ];
-const HOLDERS: [&[&str]; 9] = [
+const HOLDERS: [&[&str]; 14] = [
     &[],
     &["spiffe://td/ns/a/sa/web"],
     &["spiffe://td/ns/b/sa/web", "dns:a.example"],
@@ -38,6 +47,11 @@ const HOLDERS: [&[&str]; 9] = [
     &["dns:*.b.example"],
     &["dns:x.b.example"],
     &["uri:https://td/ns/a/sa/web", "dns:a.b.example"],
+    &["uri:https://other/ns/a/sa/web", "uri:https://td/ns/x/y"],
+    &["uri:https://td//x/y", "uri:https://td/"],
+    &["ip:10.1.2.4", "email:me@a.example"],
+    &["dns:a.example", "email:Me@A.Example"],
+    &["uri:https://td/*/x/y"],
 ];
 const NETWORKS: [&str; 5] = ["10.0.0.0/8", "192.0.2.7", "2001:db8::/32", "::1", "unix"];
 const ADDRESSES: [Option<&str>; 6] = [
@@ -154,14 +168,23 @@ fn is(rule: &str, name: &str) -> bool {
         "dns:*.example" => {
             name == rule || name.strip_prefix("dns:").is_some_and(|n| n == "a.example")
         }
+        "email:*@A.example" => {
+            name.starts_with("email:") && name.to_lowercase().ends_with("@a.example")
+        }
         _ => {
             let (wanted, given): (Vec<_>, Vec<_>) =
                 (rule.split('/').collect(), name.split('/').collect());
-            if let Some(front) = rule.strip_suffix("/**") {
-                return name.starts_with(&format!("{front}/"));
-            }
-            wanted.len() == given.len()
-                && wanted.iter().zip(&given).all(|(w, g)| *w == "*" || w == g)
+            let (wanted, given) = match wanted.split_last() {
+                Some((&"**", front)) => {
+                    if given.get(front.len()).is_none_or(|first| first.is_empty()) {
+                        return false;
+                    }
+                    (front, &given[..front.len()])
+                }
+                _ => (&*wanted, &*given),
+            };
+            let fits = |(w, g): (&&str, &&str)| *w == "*" && !g.is_empty() || w == g;
+            wanted.len() == given.len() && wanted.iter().zip(given).all(fits)
         }
     }
 }
@@ -218,8 +241,7 @@ fn ask(engine: &Engine, asked: &Asked) -> (Reason, Vec<String>) {
         let names: Vec<_> = names.iter().map(|&name| name.to_owned()).collect();
         let holder = Identity::named(&names).unwrap();
         assert_eq!(holder.names(), names);
-        let identity = holder.name();
-        peer = peer.certified(Certified { identity, holder, element: String::new() });
+        peer = peer.certified(Certified::new(holder, String::new()));
     }
     let compiled = engine.compiled();
     let mut head = head(asked.method, asked.target.0);
@@ -287,5 +309,30 @@ fn what_has_no_path_is_named_by_no_prefix() {
     for (json, passes) in [(everything, false), (star, true), (options, true)] {
         let (engine, _control) = rule(json);
         assert_eq!(ask(&engine, &asked).0 == Reason::Forbidden, !passes);
+    }
+}
+
+#[test]
+fn a_reload_changes_what_an_open_connection_may() {
+    let layers = |name: &str| json!([{"allow": {"rules": [{"name": "a", "identities": {"names": [name]}}]}}]);
+    let (engine, mut control) = engine(&layers("dns:a.example")).unwrap();
+    let holder = Identity::named(&["dns:a.example".to_owned()]).unwrap();
+    let peer = Peer::new(None, SEED).certified(Certified::new(holder, String::new()));
+    let mut head = head("GET", "/");
+    for (name, passes) in
+        [("dns:a.example", true), ("dns:b.example", false), ("dns:*.example", true)]
+    {
+        let delta = json!({"config_version": 1, "listeners": {"edge": {"layers": layers(name)}}});
+        let delta = serde_json::from_value(delta).unwrap();
+        engine.swap(control.apply(&engine.compiled(), delta, T0).unwrap());
+        for _ in 0..2 {
+            let compiled = engine.compiled();
+            let client = compiled.clean(0, &peer, &mut head);
+            let arrival = Arrival { head: &head, now: T0 };
+            let (mut ticket, verdict) = engine.begin(&compiled, 0, true, client, &arrival);
+            let Verdict::Answer(answer) = verdict else { panic!("{verdict:?}") };
+            ticket.finish(T0, 0);
+            assert_eq!(answer.reason == Reason::DirectResponse, passes, "{name}");
+        }
     }
 }

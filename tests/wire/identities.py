@@ -35,17 +35,37 @@ def _subject(text: str, kind: _ASN1Type | None = None) -> x509.Name:
     return x509.Name([x509.NameAttribute(name, text, _type=kind)] if text else [])
 
 
-def _at(uri: str) -> list[x509.GeneralName]:
-    return [x509.UniformResourceIdentifier(uri)]
+# A URI, a directory's name, or one below the issuer's.
+Point = str | x509.Name | x509.RelativeDistinguishedName
+
+
+def directory(*names: str) -> x509.Name:
+    """A name of some parts, each below the one before it."""
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name) for name in names])
+
+
+def below(name: str) -> x509.RelativeDistinguishedName:
+    """The part of a name that stands below its issuer's."""
+    return x509.RelativeDistinguishedName([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+
+
+def _full(point: Point | None) -> list[x509.GeneralName] | None:
+    if isinstance(point, str):
+        return [x509.UniformResourceIdentifier(point)]
+    return [x509.DirectoryName(point)] if isinstance(point, x509.Name) else None
+
+
+def _relative(point: Point | None) -> x509.RelativeDistinguishedName | None:
+    return point if isinstance(point, x509.RelativeDistinguishedName) else None
 
 
 def point_of(
-    uri: str, *, users: bool = False, authorities: bool = False
+    point: Point | None, *, users: bool = False, authorities: bool = False
 ) -> x509.IssuingDistributionPoint:
     """What of its issuer's certificates a list is about (RFC 5280 §5.2.5)."""
     return x509.IssuingDistributionPoint(
-        full_name=_at(uri),
-        relative_name=None,
+        full_name=_full(point),
+        relative_name=_relative(point),
         only_contains_user_certs=users,
         only_contains_ca_certs=authorities,
         only_some_reasons=None,
@@ -100,9 +120,13 @@ class Signer:
         made = self._builder(self._name, self._key, 1)
         made = made.add_extension(x509.BasicConstraints(True, None), critical=True)
         made = made.add_extension(usage, critical=True)
+        made = made.add_extension(self._key_id(), critical=False)
         self.ca = str(self._folder / "ca.pem")
         self._serial = 1
         self._write(self.ca, made.sign(self._key, hashes.SHA256()))
+
+    def _key_id(self) -> x509.SubjectKeyIdentifier:
+        return x509.SubjectKeyIdentifier.from_public_key(self._key.public_key())
 
     def _builder(
         self, subject: x509.Name, key: ec.EllipticCurvePrivateKey, serial: int
@@ -119,10 +143,10 @@ class Signer:
         *names: str,
         subject: str = "",
         usage: list[x509.ObjectIdentifier] | None = None,
-        listed_at: str | None = None,
+        listed_at: Point | None = None,
     ) -> Holder:
         """A certificate of ``dns:…``, ``ip:…``, ``email:…`` and URIs, for some usage, whose
-        revocation would be told at some URI."""
+        revocation would be told at some point."""
         self._serial += 1
         holder = Holder(self._folder, self._serial, self._believed)
         key = ec.generate_private_key(ec.SECP256R1())
@@ -133,16 +157,31 @@ class Signer:
         if usage is not None:
             made = made.add_extension(x509.ExtendedKeyUsage(usage), critical=False)
         if listed_at is not None:
-            point = x509.DistributionPoint(_at(listed_at), None, None, None)
+            point = x509.DistributionPoint(_full(listed_at), _relative(listed_at), None, None)
             made = made.add_extension(x509.CRLDistributionPoints([point]), critical=False)
+        made = made.add_extension(self._authority_key_id(), critical=False)
         self._write(holder.cert, made.sign(self._key, hashes.SHA256()))
+        self._write_key(holder.key, key)
+        return holder
+
+    def itself(self) -> Holder:
+        """With the certificate that it signed itself."""
+        holder = Holder(self._folder, 1, self._believed)
+        holder.cert = self.ca
+        self._write_key(holder.key, self._key)
+        return holder
+
+    @staticmethod
+    def _write_key(path: str, key: ec.EllipticCurvePrivateKey) -> None:
         pem = key.private_bytes(
             serialization.Encoding.PEM,
             serialization.PrivateFormat.PKCS8,
             serialization.NoEncryption(),
         )
-        Path(holder.key).write_bytes(pem)
-        return holder
+        Path(path).write_bytes(pem)
+
+    def _authority_key_id(self) -> x509.AuthorityKeyIdentifier:
+        return x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
 
     def revoke(
         self,
@@ -162,8 +201,7 @@ class Signer:
             made = made.add_revoked_certificate(each)
         # RFC 5280 §5.2.3; without a number a list is refused.
         made = made.add_extension(x509.CRLNumber(1), critical=False)
-        key_id = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
-        made = made.add_extension(key_id, critical=False)
+        made = made.add_extension(self._authority_key_id(), critical=False)
         path = str(self._folder / "crl.pem")
         self._write(path, made.sign(self._key, hashes.SHA256()))
         return path

@@ -435,5 +435,6 @@ impl TlsClient {
 
 /// What a client's certificate says of it; `own`: by which URI we were known to it.
 pub(crate) fn certified_by(identity: tls::Identity, own: Option<&str>) -> Certified {
-    Certified { identity: identity.name(), element: identity.forwarded(own), holder: identity }
+    let element = identity.forwarded(own);
+    Certified::new(identity, element)
 }

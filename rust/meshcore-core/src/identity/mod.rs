@@ -3,12 +3,14 @@
 //! What a certificate says is read in [`tls`](crate::tls), by whoever verifies it; who comes in there,
 //! and what the layers let pass, is decided by the same [`Rules`].
 
+mod index;
 mod named;
 mod rules;
 pub mod spiffe;
 
 use std::net::IpAddr;
 
+pub use index::{Admitted, Index};
 pub use rules::Rules;
 pub use spiffe::is_domain;
 

@@ -2,15 +2,14 @@
 
 use std::net::IpAddr;
 
-use foldhash::fast::RandomState;
-use hashbrown::HashSet;
 use rustls_pki_types::DnsName;
 
+use super::index::Index;
 use super::{Identity, spiffe};
 
 /// One name, or many of a form.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Rule {
+pub(super) enum Rule {
     /// `*` is one segment, `**` at the end one or more.
     Spiffe { domain: String, path: Vec<String> },
     /// In lower case; `*.` at its beginning is one label.
@@ -31,22 +30,8 @@ enum Rule {
 pub struct Rules {
     rules: Vec<Rule>,
     texts: Vec<String>,
-    /// Those that are looked up.
-    known: Names,
-    /// The others.
-    forms: Vec<Rule>,
-}
-
-type Set = HashSet<String, RandomState>;
-
-/// Names that are as they are, so that many cost what one does: whoever chooses its certificate's
-/// names does not choose how long each of its requests is looked at.
-#[derive(Clone, Debug, Default)]
-struct Names {
-    spiffe: Set,
-    dns: Set,
-    /// Of DNS names of one label more.
-    parents: Set,
+    /// The same, for clients.
+    index: Index,
 }
 
 impl PartialEq for Rules {
@@ -64,20 +49,8 @@ impl Rules {
     /// What is wrong with the first that is no rule.
     pub fn parse(texts: &[String]) -> Result<Self, String> {
         let rules: Vec<_> = texts.iter().map(|text| parse(text)).collect::<Result<_, _>>()?;
-        let mut made = Self { texts: texts.to_vec(), ..Self::default() };
-        for (rule, text) in rules.iter().zip(texts) {
-            match rule {
-                Rule::Dns(name) => {
-                    made.known.dns.insert(name.clone());
-                    made.known.parents.extend(name.strip_prefix("*.").map(str::to_owned));
-                }
-                Rule::Spiffe { path, .. } if !path.iter().any(|part| part.contains('*')) => {
-                    made.known.spiffe.insert(text.clone());
-                }
-                form => made.forms.push(form.clone()),
-            }
-        }
-        Ok(Self { rules, ..made })
+        let index = Index::of([(0, &*rules)]);
+        Ok(Self { rules, texts: texts.to_vec(), index })
     }
 
     /// Whether there is none.
@@ -92,37 +65,28 @@ impl Rules {
         &self.texts
     }
 
+    /// Each of them.
+    pub(super) fn each(&self) -> &[Rule] {
+        &self.rules
+    }
+
     /// Whether one of the names is among them. A DNS name with `*` is compared as it is, unless
     /// `stands_for` others, as in a server's certificate (RFC 9525 §6.3): then O(names · rules),
-    /// else O(names), and that for each rule that is none of a DNS name or one SPIFFE ID.
+    /// else as [`Index::admitted`].
     #[must_use]
     pub fn admit(&self, identity: &Identity, stands_for: bool) -> bool {
-        if stands_for {
-            return self.is_empty() || self.rules.iter().any(|rule| rule.holds(identity, true));
-        }
         self.is_empty()
-            || self.known.hold(identity)
-            || self.forms.iter().any(|rule| rule.holds(identity, false))
-    }
-}
-
-impl Names {
-    fn hold(&self, identity: &Identity) -> bool {
-        identity.spiffe().is_some_and(|id| self.spiffe.contains(id))
-            || !self.dns.is_empty() && identity.dns.iter().any(|name| self.holds_dns(name))
-    }
-
-    fn holds_dns(&self, name: &str) -> bool {
-        self.dns.contains(name)
-            || !self.parents.is_empty()
-                && name
-                    .split_once('.')
-                    .is_some_and(|(label, parent)| label != "*" && self.parents.contains(parent))
+            || if stands_for {
+                self.rules.iter().any(|rule| rule.holds(identity))
+            } else {
+                self.index.knows(identity)
+            }
     }
 }
 
 impl Rule {
-    fn holds(&self, identity: &Identity, stands_for: bool) -> bool {
+    /// Of a server's certificate.
+    fn holds(&self, identity: &Identity) -> bool {
         match self {
             Self::Spiffe { domain, path } => identity.spiffe().is_some_and(|id| {
                 let (of, at) = spiffe::split(id);
@@ -135,7 +99,7 @@ impl Rule {
             Self::Dns(wanted) => identity.dns.iter().any(|name| {
                 name == wanted
                     || wildcard(wanted, name)
-                    || stands_for && !wanted.starts_with("*.") && wildcard(name, wanted)
+                    || !wanted.starts_with("*.") && wildcard(name, wanted)
             }),
             Self::Ip(network, bits) => identity.ips.iter().any(|ip| is_in(*ip, *network, *bits)),
             Self::Email(local, host) => identity.emails.iter().any(|name| {

@@ -49,7 +49,7 @@ pub use paths::check_path;
 pub use predicates::check_regex;
 pub use route::{CompiledRoute, Matched};
 pub use route_map::{Change, RouteMap, Stored};
-pub use sets::{MethodSet, PathSet};
+pub use sets::{MethodSet, PathPatterns, PathRules};
 pub use table::{Found, RequestView, RouteTable};
 
 /// The hash of every index of this room.

@@ -2,11 +2,11 @@
 //! no routes.
 
 use foldhash::fast::FixedState;
-use hashbrown::HashSet;
+use hashbrown::HashMap;
 use smallvec::SmallVec;
 
 use super::error::RouteProblem;
-use super::paths::{Candidate, PathIndex, Pattern};
+use super::paths::{Bucket, Candidate, PathIndex, Pattern};
 use super::predicates::is_token;
 use crate::snapshot::PathMatch;
 
@@ -41,28 +41,106 @@ impl MethodSet {
     }
 }
 
-/// A set of paths: compiled once, asked as routes are found.
+/// The paths of one rule.
 #[derive(Debug)]
-pub struct PathSet(PathIndex);
+pub struct PathPatterns(Vec<Pattern>);
 
-impl PathSet {
-    /// Of patterns. O(bytes).
+impl PathPatterns {
+    /// Of patterns; of every path, also of what has none, without them. O(bytes).
     ///
     /// # Errors
-    /// One of them would be refused of a route, or all expressions together are too large.
-    pub fn compile(patterns: &[PathMatch]) -> Result<Self, RouteProblem> {
-        let distinct: Result<HashSet<_, FixedState>, _> =
-            patterns.iter().map(Pattern::compile).collect();
-        let any = Candidate::new(0, true);
-        PathIndex::build(distinct?.into_iter().map(|pattern| (pattern, vec![any]))).map(Self)
+    /// One of them would be refused of a route.
+    pub fn compile(patterns: Option<&[PathMatch]>) -> Result<Self, RouteProblem> {
+        let Some(patterns) = patterns else { return Ok(Self(vec![Pattern::Any])) };
+        patterns.iter().map(Pattern::compile).collect::<Result<_, _>>().map(Self)
+    }
+}
+
+/// The paths of many rules: one index, and all expressions one automaton, so that a path is read
+/// once however many rules there are.
+#[derive(Debug)]
+pub struct PathRules {
+    index: PathIndex,
+    /// Those that have expressions, in order.
+    by_regex: Box<[u32]>,
+}
+
+impl PathRules {
+    /// Of rules in order. O(bytes).
+    ///
+    /// # Errors
+    /// [`RouteProblem::RegexesTooLarge`]: all expressions together are.
+    pub fn compile(rules: Vec<PathPatterns>) -> Result<Self, RouteProblem> {
+        let mut groups: HashMap<Pattern, Vec<Candidate>, FixedState> = HashMap::default();
+        let mut by_regex = Vec::new();
+        for (number, PathPatterns(patterns)) in rules.into_iter().enumerate() {
+            let number = number as u32;
+            if patterns.iter().any(|pattern| matches!(pattern, Pattern::Regex(_))) {
+                by_regex.push(number);
+            }
+            for pattern in patterns {
+                groups.entry(pattern).or_default().push(Candidate::new(number, false));
+            }
+        }
+        Ok(Self { index: PathIndex::build(groups)?, by_regex: by_regex.into() })
     }
 
-    /// Whether a path in its normal form is one of them. O(lengths of prefixes + bytes).
-    #[must_use]
-    pub fn has(&self, path: &[u8]) -> bool {
-        self.0.any().is_some()
-            || self.0.exact(path).is_some()
-            || self.0.prefixes(path).next().is_some()
-            || self.0.regexes(path).next().is_some()
+    /// The first rule that a path in its normal form is of, and that `holds`. O(lengths of prefixes
+    /// + bytes), and what is asked of rules.
+    pub fn first(&self, path: &[u8], holds: impl Fn(u32) -> bool) -> Option<u32> {
+        let Self { index, by_regex } = self;
+        let better = |best: u32, bucket: Bucket| {
+            let mut before =
+                index.candidates(bucket).map(Candidate::rank).take_while(|n| *n < best);
+            before.find(|number| holds(*number)).unwrap_or(best)
+        };
+        let without = index.exact(path).into_iter().chain(index.prefixes(path)).chain(index.any());
+        let mut best = without.fold(u32::MAX, better);
+        // The automaton is not run for nothing.
+        if by_regex.iter().take_while(|number| **number < best).any(|number| holds(*number)) {
+            best = index.regexes(path).fold(best, better);
+        }
+        (best < u32::MAX).then_some(best)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    #[test]
+    fn of_a_thousand_rules_few_are_asked() {
+        let paths = |n: usize| match n % 3 {
+            0 => PathMatch::Exact(format!("/e/{n}")),
+            1 => PathMatch::Prefix(format!("/p/{n}")),
+            _ => PathMatch::Regex(format!("/r/[^/]+/{n}(/.*)?")),
+        };
+        let compile = |n| PathPatterns::compile(Some(&[paths(n)])).expect("a path");
+        let rules = PathRules::compile((0..1_000).map(compile).collect()).expect("they are small");
+        // All expressions are one automaton, which is run once.
+        assert_eq!(rules.index.regexes(b"/r/x/500").count(), 1);
+        // The path, who holds, the first of both, and how many were asked: what names the path, and
+        // of those with an expression whether there is need to run it.
+        for (path, holder, first, most) in [
+            ("/e/501", 501, Some(501), 1 + 167),
+            ("/e/501", 500, None, 1 + 167),
+            ("/p/502", 502, Some(502), 1 + 167),
+            ("/p/502/x", 502, Some(502), 1 + 167),
+            ("/p/502x", 502, None, 333),
+            ("/r/x/500/y", 500, Some(500), 167 + 1),
+            ("/r/x/500y", 500, None, 167),
+            ("/r/x/500", 501, None, 333),
+            ("/", 501, None, 333),
+        ] {
+            let asked = Cell::new(0);
+            let holds = |number| {
+                asked.set(asked.get() + 1);
+                number == holder
+            };
+            assert_eq!(rules.first(path.as_bytes(), holds), first, "{path}");
+            assert!(asked.get() <= most, "{path}: {}", asked.get());
+        }
     }
 }

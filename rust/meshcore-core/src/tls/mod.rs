@@ -18,6 +18,7 @@ mod client;
 mod clock;
 mod context_error;
 mod distinguished_name;
+mod distribution_point;
 mod facts;
 mod failure;
 mod forwarded;

@@ -3,27 +3,24 @@
 //! webpki parses them; which list is about a certificate is decided here. webpki passes over a list
 //! whose issuer is spelt otherwise, or that is of another distribution point, and a revoked
 //! certificate would come in as one of an issuer without a list does. Here a name is compared as
-//! §7.1 says, and what a list of the issuer does not cover is refused, for nobody knows how it
-//! stands.
+//! §7.1 says, and what the lists of the issuer do not cover is refused, for nobody knows how it
+//! stands. Of authorities of one name a list is that one's whose key has signed it.
 
 use rustls::crypto::WebPkiSupportedAlgorithms;
-use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, UnixTime};
+use rustls::pki_types::{CertificateRevocationListDer, UnixTime};
 use std::time::Duration;
 use webpki::{Cert, CertRevocationList, Error, OwnedCertRevocationList, VerifiedPath};
 use x509_cert::Certificate;
 use x509_cert::crl::CertificateList;
 use x509_cert::der::asn1::{AnyRef, BitStringRef};
-use x509_cert::der::oid::ObjectIdentifier;
-use x509_cert::der::{self, Decode, Reader, SliceReader};
-use x509_cert::ext::pkix::crl::dp::IssuingDistributionPoint;
-use x509_cert::ext::pkix::name::{DistributionPointName, GeneralName};
-use x509_cert::ext::pkix::{CrlDistributionPoints, KeyUsage};
+use x509_cert::der::oid::AssociatedOid;
+use x509_cert::der::{self, Decode, Encode, Reader, SliceReader};
+use x509_cert::ext::pkix::{AuthorityKeyIdentifier, KeyUsage, SubjectKeyIdentifier};
 
 use super::distinguished_name::SameName;
+use super::distribution_point::{Reach, Scope};
+use super::roots::is_authority;
 use super::{ContextError, certificates, words};
-
-/// `id-ce-issuingDistributionPoint` (§5.2.5).
-const POINT: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.28");
 
 /// What a list of revoked certificates says of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,7 +68,7 @@ fn of(list: &List) -> ListFacts {
         issuer: list.told.clone(),
         this_update_s: list.this_update_s,
         next_update_s: list.next_update_s,
-        is_of_authorities: list.point.as_ref().is_some_and(|point| point.only_contains_ca_certs),
+        is_of_authorities: list.reach.authorities,
         name: list.issuer.clone(),
     }
 }
@@ -90,7 +87,9 @@ struct List {
     told: String,
     this_update_s: u64,
     next_update_s: Option<u64>,
-    point: Option<IssuingDistributionPoint>,
+    reach: Reach,
+    /// Of the key that has signed it, if it tells (§5.2.1).
+    key_id: Option<Vec<u8>>,
     revoked: CertRevocationList<'static>,
     signed: Signed,
 }
@@ -103,52 +102,35 @@ struct Signed {
     signature: Vec<u8>,
 }
 
-/// Whether a list is about a certificate.
-enum Scope {
-    Covered,
-    /// It is about certificates of another kind.
-    OtherKind,
-    /// It is about those of another distribution point.
-    Unknown,
-}
-
 impl List {
     fn read(list: &[u8]) -> Result<Self, ContextError> {
         let unusable = |why: der::Error| ContextError::UnusableRoots(why.to_string());
-        let revoked = OwnedCertRevocationList::from_der(list)
+        let signed = Signed::read(list).map_err(unusable)?;
+        let mut read = CertificateList::from_der(list).map_err(unusable)?;
+        let reach = Reach::take(&mut read.tbs_cert_list)?;
+        let rest = read.to_der().map_err(unusable)?;
+        let revoked = OwnedCertRevocationList::from_der(&rest)
             .map_err(|why| ContextError::UnusableRoots(words::of_webpki(&why)))?;
-        let read = CertificateList::from_der(list).map_err(unusable)?.tbs_cert_list;
-        let point = read.crl_extensions.iter().flatten().find(|each| each.extn_id == POINT);
-        let point =
-            point.map(|each| IssuingDistributionPoint::from_der(each.extn_value.as_bytes()));
+        let read = read.tbs_cert_list;
+        let mut all = read.crl_extensions.iter().flatten();
+        let key_id = all.find(|each| each.extn_id == AuthorityKeyIdentifier::OID);
+        let key_id =
+            key_id.map(|each| AuthorityKeyIdentifier::from_der(each.extn_value.as_bytes()));
         Ok(Self {
             issuer: SameName::of(&read.issuer),
             told: read.issuer.to_string(),
             this_update_s: read.this_update.to_unix_duration().as_secs(),
             next_update_s: read.next_update.map(|end| end.to_unix_duration().as_secs()),
-            point: point.transpose().map_err(unusable)?,
+            reach,
+            key_id: key_id.transpose().map_err(unusable)?.and_then(key_id_in),
             revoked: revoked.into(),
-            signed: Signed::read(list).map_err(unusable)?,
+            signed,
         })
     }
 
-    fn scope(&self, der: &[u8], is_authority: bool) -> Result<Scope, Error> {
-        let Some(point) = &self.point else { return Ok(Scope::Covered) };
-        if point.only_contains_ca_certs && !is_authority
-            || point.only_contains_user_certs && is_authority
-        {
-            return Ok(Scope::OtherKind);
-        }
-        let Some(own) = &point.distribution_point else { return Ok(Scope::Covered) };
-        let read = Certificate::from_der(der).map_err(|_| Error::BadDer)?.tbs_certificate;
-        let points = read.get::<CrlDistributionPoints>().map_err(|_| Error::BadDer)?;
-        // One that names no point may be in any of its issuer's lists.
-        let Some((_, points)) = points else { return Ok(Scope::Covered) };
-        let is_same = points.0.iter().any(|each| {
-            let whole = each.crl_issuer.is_none() && each.reasons.is_none();
-            whole && each.distribution_point.as_ref().is_some_and(|name| share_a_name(name, own))
-        });
-        Ok(if is_same { Scope::Covered } else { Scope::Unknown })
+    /// Whether it says that another key of its issuer's name has signed it than a certificate.
+    fn is_of_another_key(&self, key_id: Option<&[u8]>) -> bool {
+        self.key_id.as_deref().zip(key_id).is_some_and(|(own, its)| own != its)
     }
 
     fn has(&self, serial: &[u8]) -> Result<bool, Error> {
@@ -156,12 +138,22 @@ impl List {
     }
 }
 
-/// §6.3.3 (b)(2)(i).
-fn share_a_name(one: &DistributionPointName, other: &DistributionPointName) -> bool {
-    use DistributionPointName::FullName;
-    let (FullName(one), FullName(other)) = (one, other) else { return false };
-    let is_uri = |name: &&GeneralName| matches!(name, GeneralName::UniformResourceIdentifier(_));
-    one.iter().filter(is_uri).any(|name| other.contains(name))
+fn key_id_in(extension: AuthorityKeyIdentifier) -> Option<Vec<u8>> {
+    extension.key_identifier.map(|id| id.as_bytes().to_vec())
+}
+
+/// Which key has signed a certificate, if it tells (§4.2.1.1).
+fn key_id_of(read: &Certificate) -> Option<Vec<u8>> {
+    let read = &read.tbs_certificate;
+    if let Some((_, extension)) = read.get::<AuthorityKeyIdentifier>().ok()? {
+        return key_id_in(extension);
+    }
+    let own = read.get::<SubjectKeyIdentifier>().ok()?.filter(|_| is_self_issued(read));
+    own.map(|(_, id)| id.0.as_bytes().to_vec())
+}
+
+fn is_self_issued(read: &x509_cert::TbsCertificate) -> bool {
+    SameName::of(&read.subject) == SameName::of(&read.issuer)
 }
 
 impl Signed {
@@ -200,13 +192,16 @@ pub(super) struct Lists {
 /// How a certificate that is believed as it is stands by the lists.
 #[derive(Debug)]
 pub(super) struct Listed {
-    /// Until when its issuer's list holds, in seconds since 1970, if there is one.
+    /// Until when the lists of its issuer hold, in seconds since 1970, if there are any.
     due_s: Option<u64>,
     is_covered: bool,
 }
 
+/// Of those that say nothing of it.
+const UNLISTED: Listed = Listed { due_s: None, is_covered: true };
+
 impl Lists {
-    /// Of several, each of another issuer. O(bytes).
+    /// Of several, of which two are about the same certificates of no issuer. O(bytes + lists²).
     pub(super) fn compile(
         lists: &[CertificateRevocationListDer<'static>],
         uses_expired: bool,
@@ -214,9 +209,13 @@ impl Lists {
         let mut each: Vec<List> = Vec::with_capacity(lists.len());
         for list in lists {
             let list = List::read(list)?;
-            // Only one would be looked at, and a list does not tell by which key of its issuer it
-            // counts.
-            if each.iter().any(|other| other.issuer == list.issuer) {
+            // An old one and a new one: one of them is there by mistake.
+            let is_twice = |other: &List| {
+                other.issuer == list.issuer
+                    && !other.is_of_another_key(list.key_id.as_deref())
+                    && other.reach.meets(&list.reach)
+            };
+            if each.iter().any(is_twice) {
                 return Err(ContextError::TwoLists(list.told));
             }
             each.push(list);
@@ -224,19 +223,36 @@ impl Lists {
         Ok(Self { each, uses_expired })
     }
 
-    fn of_issuer(&self, issuer: &SameName) -> Option<&List> {
-        self.each.iter().find(|list| list.issuer == *issuer)
+    fn of_issuer(&self, issuer: SameName) -> impl Iterator<Item = &List> {
+        self.each.iter().filter(move |list| list.issuer == issuer)
     }
 
     /// How a certificate stands whose issuer's key is not known; `None`: it is revoked.
-    pub(super) fn look_up(&self, der: &CertificateDer<'_>, read: &Certificate) -> Option<Listed> {
-        let issuer = SameName::of(&read.tbs_certificate.issuer);
-        let Some(list) = self.of_issuer(&issuer) else {
-            return Some(Listed { due_s: None, is_covered: true });
-        };
-        let is_covered = !matches!(list.scope(der, false), Err(_) | Ok(Scope::Unknown));
-        let is_in = list.has(read.tbs_certificate.serial_number.as_bytes()).unwrap_or(true);
-        (!is_in).then_some(Listed { due_s: list.next_update_s, is_covered })
+    ///
+    /// One that signed itself is where trust begins, and no list need tell that it goes on (§6.1);
+    /// where its own list has it, it has taken itself back.
+    pub(super) fn look_up(&self, read: &Certificate) -> Option<Listed> {
+        let key_id = key_id_of(read);
+        let read = &read.tbs_certificate;
+        let (mut due_s, mut is_unknown, mut is_covered) = (None::<u64>, false, false);
+        for list in self.of_issuer(SameName::of(&read.issuer)) {
+            if list.is_of_another_key(key_id.as_deref()) {
+                continue;
+            }
+            if list.has(read.serial_number.as_bytes()).unwrap_or(true) {
+                return None;
+            }
+            match list.reach.scope(read, is_authority(read)) {
+                Ok(Scope::OtherKind) => {}
+                Ok(Scope::Covered) => {
+                    is_covered = true;
+                    due_s = due_s.into_iter().chain(list.next_update_s).min();
+                }
+                Ok(Scope::Unknown) | Err(_) => is_unknown = true,
+            }
+        }
+        let listed = Listed { due_s, is_covered: is_covered || !is_unknown };
+        Some(if is_self_issued(read) { UNLISTED } else { listed })
     }
 
     /// Whether it comes in now.
@@ -274,13 +290,44 @@ impl Lists {
                 Some(signer) => signer.subject_public_key_info(),
                 None => webpki::spki_for_anchor(path.anchor()),
             };
-            let issuer = SameName::of_content(of.issuer()).map_err(|_| Error::BadDer)?;
-            let Some(list) = self.of_issuer(&issuer) else { continue };
-            match list.scope(&of.der(), place > 0)? {
-                Scope::OtherKind => continue,
-                Scope::Unknown => return Err(Error::UnknownRevocationStatus),
-                Scope::Covered => list.signed.verify(&spki, known)?,
+            self.verify_one(of, place > 0, signer, &spki, now, known)?;
+        }
+        Ok(())
+    }
+
+    /// Whether the lists of its issuer's key let one certificate pass.
+    fn verify_one(
+        &self,
+        of: &Cert<'_>,
+        is_authority: bool,
+        signer: Option<&Cert<'_>>,
+        spki: &[u8],
+        now: UnixTime,
+        known: &WebPkiSupportedAlgorithms,
+    ) -> Result<(), Error> {
+        let issuer = SameName::of_content(of.issuer()).map_err(|_| Error::BadDer)?;
+        let mut lists = self.of_issuer(issuer).peekable();
+        if lists.peek().is_none() {
+            return Ok(());
+        }
+        let read = Certificate::from_der(&of.der()).map_err(|_| Error::BadDer)?;
+        let (mut is_unknown, mut is_covered) = (false, false);
+        for list in lists {
+            let scope = list.reach.scope(&read.tbs_certificate, is_authority);
+            let scope = scope.map_err(|_| Error::BadDer)?;
+            if scope == Scope::OtherKind {
+                continue;
             }
+            // Only what the signature denies is believed to be another key's.
+            match list.signed.verify(spki, known) {
+                Err(_) if list.is_of_another_key(key_id_of(&read).as_deref()) => continue,
+                is_signed => is_signed?,
+            }
+            if scope == Scope::Unknown {
+                is_unknown = true;
+                continue;
+            }
+            is_covered = true;
             if let Some(next_update_s) = list.next_update_s {
                 self.is_in_force(next_update_s, now)?;
             }
@@ -291,7 +338,7 @@ impl Lists {
                 return Err(Error::CertRevoked);
             }
         }
-        Ok(())
+        if is_unknown && !is_covered { Err(Error::UnknownRevocationStatus) } else { Ok(()) }
     }
 }
 

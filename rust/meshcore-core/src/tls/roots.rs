@@ -109,7 +109,7 @@ impl Roots {
         let (mut store, mut given) = (RootCertStore::empty(), Vec::new());
         for each in &self.certificates {
             let read = x509_cert::Certificate::from_der(each).map_err(unusable)?;
-            let Some(listed) = lists.look_up(each, &read) else { continue };
+            let Some(listed) = lists.look_up(&read) else { continue };
             if may_sign(&read) && is_in_date(&read, now).is_ok() {
                 store.add(each.clone()).map_err(unusable)?;
             }
@@ -122,13 +122,16 @@ impl Roots {
 /// RFC 5280 §4.2.1.9, §4.2.1.3. One of version 1 says nothing of it, and may.
 pub(super) fn may_sign(read: &x509_cert::Certificate) -> bool {
     let read = &read.tbs_certificate;
-    let constraints = read.get::<BasicConstraints>().ok().flatten();
     let usage = read.get::<KeyUsage>().ok().flatten();
-    let is_authority = match constraints {
+    is_authority(read) && usage.is_none_or(|(_, usage)| usage.key_cert_sign())
+}
+
+/// RFC 5280 §4.2.1.9. One of version 1 does not say, and may be.
+pub(super) fn is_authority(read: &x509_cert::TbsCertificate) -> bool {
+    match read.get::<BasicConstraints>().ok().flatten() {
         Some((_, constraints)) => constraints.ca,
         None => read.version == x509_cert::Version::V1,
-    };
-    is_authority && usage.is_none_or(|(_, usage)| usage.key_cert_sign())
+    }
 }
 
 fn is_in_date(read: &x509_cert::Certificate, now: UnixTime) -> Result<(), Error> {

@@ -17,8 +17,8 @@ use crate::exchange::networks::Networks;
 use crate::exchange::ticket::{RequestTicket, Verdict};
 use crate::exchange::walk::Walk;
 use crate::head::RequestHead;
-use crate::identity;
-use crate::routing::{MethodSet, PathSet};
+use crate::identity::{self, Index};
+use crate::routing::{MethodSet, PathPatterns, PathRules};
 use crate::segment::Kind;
 use crate::snapshot::{AllowRule, Whose};
 use crate::telemetry::Counters;
@@ -32,25 +32,31 @@ const SHADOW: &str = "shadow:";
 #[derive(Debug)]
 pub(in crate::exchange) struct Allow {
     rules: Box<[Rule]>,
+    /// By number, as the rules are.
+    paths: PathRules,
+    /// Asked once for a connection.
+    holders: Arc<Index>,
     shadow: bool,
     counts: Counters,
 }
 
-/// All that is given must hold.
+/// All that is given must hold, and the paths.
 #[derive(Debug)]
 struct Rule {
     name: Box<str>,
     methods: Option<MethodSet>,
     networks: Option<Networks>,
-    paths: Option<PathSet>,
-    holder: Option<Holder>,
+    holder: Holder,
 }
 
 /// Whose certificate.
 #[derive(Debug)]
 enum Holder {
-    Any,
-    Named(identity::Rules),
+    /// Nobody need have one.
+    Anybody,
+    /// Whoever has one.
+    Certified,
+    Named,
 }
 
 /// What a layer found of a request: the first rule that matched.
@@ -76,32 +82,57 @@ impl Allow {
             let named = |why| format!("allow rule {}: {why}", rule.name);
             Rule::compile(rule).map_err(named)
         });
-        let rules: Box<[Rule]> = compiled.collect::<Result<_, _>>()?;
-        if u16::try_from(rules.len()).is_err() {
+        let compiled: Vec<_> = compiled.collect::<Result<_, String>>()?;
+        if u16::try_from(compiled.len()).is_err() {
             return Err(format!("allow: more than {} rules", u16::MAX));
         }
+        let names = compiled.iter().map(|(.., names)| names);
+        let holders = Arc::new(Index::new((0..).zip(names)));
+        let (rules, paths) =
+            compiled.into_iter().map(|(rule, paths, _)| (rule, paths)).unzip::<_, _, Vec<_>, _>();
+        let paths = PathRules::compile(paths).map_err(|why| format!("allow: {why}"))?;
         let key = Key::Layer(maker.stack, LayerKey::Allow);
         let block = maker.control.block(Kind::Counters, key, Self::WORDS)?;
         let counts = Counters::new(block, maker.control.worker_slot);
-        Ok(Arc::new(Self { rules, shadow, counts }))
+        Ok(Arc::new(Self { rules: rules.into(), paths, holders, shadow, counts }))
     }
 
-    /// Lets a request pass of which a rule holds. O(rules), and of those by identity O(names of the
-    /// certificate), of which there are some hundreds at most.
+    /// Lets a request pass of which a rule holds. O(bytes of the path) whatever the rules, and
+    /// O(methods + log networks) for each that names the path; what they say of a certificate is
+    /// found by the first request of its connection.
     pub(super) fn admit(
         &self,
         walk: &Walk<'_>,
         ticket: &mut RequestTicket,
         place: Place,
     ) -> Option<Verdict> {
-        let rule = self.rules.iter().position(|rule| rule.holds(walk.head, &ticket.from));
-        ticket.judged.push(Judged { place, rule: rule.map(|rule| rule as u16) });
+        let rule = self.first(walk.head, &ticket.from);
+        ticket.judged.push(Judged { place, rule });
         self.counts.inc(self.outcome(rule.is_none()));
         if rule.is_some() || self.shadow {
             return None;
         }
         let detail = if place.of_route { "allow of the route" } else { "allow of the listener" };
         Some(Verdict::Answer(Answer { detail, ..Reason::Forbidden.into() }))
+    }
+
+    /// The first rule that holds.
+    fn first(&self, head: &RequestHead, from: &Client) -> Option<u16> {
+        let certified = from.certified.as_ref();
+        let named = certified.map(|certified| certified.admitted(&self.holders));
+        let method = head.slice(head.method);
+        let first = self.paths.first(head.slice(head.path), |number| {
+            let rule = &self.rules[number as usize];
+            let is_holder = match &rule.holder {
+                Holder::Anybody => true,
+                Holder::Certified => certified.is_some(),
+                Holder::Named => named.as_ref().is_some_and(|named| named.has(number as u16)),
+            };
+            is_holder
+                && rule.methods.as_ref().is_none_or(|methods| methods.has(method))
+                && rule.networks.as_ref().is_none_or(|networks| networks.has(from.ip))
+        });
+        first.map(|number| number as u16)
     }
 
     fn outcome(&self, denied: bool) -> usize {
@@ -123,7 +154,8 @@ impl Allow {
 }
 
 impl Rule {
-    fn compile(rule: &AllowRule) -> Result<Self, String> {
+    /// With the paths and the names that it asks for.
+    fn compile(rule: &AllowRule) -> Result<(Self, PathPatterns, identity::Rules), String> {
         let AllowRule { name, identities, networks, methods, paths } = rule;
         if name == NONE || name.starts_with(SHADOW) {
             return Err("this name means something else in the log".to_owned());
@@ -140,21 +172,19 @@ impl Rule {
         if identities.is_none() && networks.is_none() && methods.is_none() && paths.is_none() {
             return Err("it says nothing of what may pass".to_owned());
         }
-        Ok(Self {
+        let paths = PathPatterns::compile(paths.as_deref()).map_err(|why| why.to_string())?;
+        let (holder, names) = match identities {
+            None => (Holder::Anybody, identity::Rules::default()),
+            Some(Whose::Any) => (Holder::Certified, identity::Rules::default()),
+            Some(Whose::Names(names)) => (Holder::Named, identity::Rules::parse(names)?),
+        };
+        let rule = Self {
             name: name.as_str().into(),
             methods: given(methods.as_deref(), MethodSet::compile)?,
             networks: given(networks.as_deref(), Networks::new)?,
-            paths: given(paths.as_deref(), PathSet::compile)?,
-            holder: given(identities.as_ref(), Holder::compile)?,
-        })
-    }
-
-    /// What costs least is asked first.
-    fn holds(&self, head: &RequestHead, from: &Client) -> bool {
-        self.methods.as_ref().is_none_or(|methods| methods.has(head.slice(head.method)))
-            && self.networks.as_ref().is_none_or(|networks| networks.has(from.ip))
-            && self.paths.as_ref().is_none_or(|paths| paths.has(head.slice(head.path)))
-            && self.holder.as_ref().is_none_or(|holder| holder.is(from))
+            holder,
+        };
+        Ok((rule, paths, names))
     }
 }
 
@@ -163,24 +193,6 @@ fn given<T: ?Sized, S, E: Display>(
     compile: impl Fn(&T) -> Result<S, E>,
 ) -> Result<Option<S>, String> {
     given.map(compile).transpose().map_err(|why| why.to_string())
-}
-
-impl Holder {
-    fn compile(whose: &Whose) -> Result<Self, String> {
-        Ok(match whose {
-            Whose::Any => Self::Any,
-            Whose::Names(names) => Self::Named(identity::Rules::parse(names)?),
-        })
-    }
-
-    /// Whether somebody vouches for such a certificate of whoever is connected to us.
-    fn is(&self, from: &Client) -> bool {
-        from.certified.as_ref().is_some_and(|certified| match self {
-            Self::Any => true,
-            // What a client's certificate says with `*` stands for nobody else.
-            Self::Named(rules) => rules.admit(&certified.holder, false),
-        })
-    }
 }
 
 impl RequestTicket {

@@ -115,6 +115,11 @@ hammer: install  ## kill processes that share words wherever they are; HAMMER_SE
 chained: install  ## random requests through two proxies in a row; CHAINED_SECONDS=60, CHAINED_SEED repeats
 	CHAINED_SECONDS=$${CHAINED_SECONDS:-60} $(BIN)/pytest -q -s tests/process/test_chained.py
 
+.PHONY: points
+points: install  ## connections that close at every point beside 10,000 that stay; POINTS_SECONDS=60, POINTS_SEED repeats
+	POINTS_SECONDS=$${POINTS_SECONDS:-60} POINTS_HELD=$${POINTS_HELD:-10000} \
+	  $(BIN)/pytest -q -s tests/process/test_every_point.py
+
 .PHONY: conformance
 conformance: install  ## outside material: vectors, smuggling advisories, h2spec, gRPC interop (needs Go)
 	$(BIN)/pytest -q tests/unit/codec tests/wire/test_smuggling.py

@@ -63,6 +63,6 @@ impl PathSet {
         self.0.any().is_some()
             || self.0.exact(path).is_some()
             || self.0.prefixes(path).next().is_some()
-            || self.0.regexes(path).next().is_some()
+            || self.0.regexes().any(path)
     }
 }

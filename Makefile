@@ -139,6 +139,11 @@ hammer: install  ## kill processes that share words; HAMMER_SECONDS=60
 chained: install  ## random requests, two proxies; CHAINED_SECONDS, _SEED
 	CHAINED_SECONDS=$${CHAINED_SECONDS:-60} $(BIN)/pytest -q -s tests/process/test_chained.py
 
+.PHONY: points
+points: install  ## connections that close at every point beside 10,000 that stay; POINTS_SECONDS=60, POINTS_SEED repeats
+	POINTS_SECONDS=$${POINTS_SECONDS:-60} POINTS_HELD=$${POINTS_HELD:-10000} \
+	  $(BIN)/pytest -q -s tests/process/test_every_point.py
+
 .PHONY: conformance
 conformance: install conformance-programs  ## vectors, smuggling, h2spec, gRPC interop (needs Go)
 	$(BIN)/pytest -q tests/unit/codec tests/wire/test_smuggling.py
@@ -215,7 +220,7 @@ bench-against: install  ## beside another checkout; BASE=../base BENCH_ARGS=…
 	PATH=$$PATH:/usr/sbin $(BIN)/python -m benches.load.against $(BASE) $(BENCH_ARGS)
 
 .PHONY: bench-tls
-bench-tls: install  ## handshakes at a fixed rate, and idle TLS connections; BENCH_ARGS="--seconds 10 --per-second 2000"
+bench-tls: install  ## handshakes at a rate, idle TLS connections; BENCH_ARGS=…
 	@for tool in h2load:nghttp2-client openssl taskset:util-linux; do \
 	  command -v $${tool%%:*} >/dev/null \
 	  || { echo "missing: $${tool%%:*} (Debian: apt-get install $${tool##*:})"; exit 1; }; done

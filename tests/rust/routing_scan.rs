@@ -27,7 +27,22 @@ struct Ask {
 fn path_match() -> impl Strategy<Value = PathMatch> {
     let text = prop::collection::vec(select(vec!["a", "b", "ab"]), 0..4);
     let text = text.prop_map(|segments| format!("/{}", segments.join("/")));
-    let regexes = ["/a.*", "/[ab]/b", "/(a|b)+(/ab)?", ".*b", "/a|/b", "(?i)/A", "/ab"];
+    let regexes = [
+        "/a.*",
+        "/[ab]/b",
+        "/(a|b)+(/ab)?",
+        ".*b",
+        "/a|/b",
+        "(?i)/A",
+        "/ab",
+        "/a/.*",
+        "^/a/b?",
+        "/a/b/[abc/]+",
+        "/a/(a|b/b)",
+        "/a/b/.*|/a/.*",
+        "/ab/?",
+        r"\*|",
+    ];
     prop_oneof![
         1 => Just(PathMatch::Any),
         3 => text.clone().prop_map(PathMatch::Exact),

@@ -314,24 +314,19 @@ fn old_routes(first: &[Value]) -> Value {
 
 /// `tests/data/words-1.bin` is what a program before typed names exported (commit 6e5c19c), that
 /// had served these: clients 1 to 3 once and failing at `/list`, `/own` and `/api`, and 11 to 13
-/// and two more refused by open breakers there.
+/// and two more refused by open breakers there. Its tables of clients are not taken over: clients have
+/// other places in them since.
 #[test]
 fn words_under_the_old_names_are_taken_over_where_they_are_clear() {
     let words = include_bytes!("../data/words-1.bin");
     let mut mesh = Mesh::new();
-    assert_eq!(mesh.control.import(words).unwrap(), 23);
+    assert_eq!(mesh.control.import(words).unwrap(), 21);
     let layers = json!([{"client_limit": limit(1)}, {"limit": limit(10)}]);
     mesh.apply(delta(1, layers.clone(), old_upstreams(), old_routes(&[])));
-    assert_eq!(mesh.ask("/own", 2, false), Err(Reason::RateLimited), "spent its own");
     assert_eq!(mesh.ask("/own", 40, false), Err(Reason::BreakerOpen), "an upstream's own");
     // It may have been either's, so it is neither's.
     assert_eq!(mesh.ask("/twin", 41, false), Ok(()));
     assert_eq!(mesh.ask("/twin", 42, false), Err(Reason::RateLimited), "ten in all");
-
-    let mut mesh = Mesh::new();
-    mesh.control.import(words).unwrap();
-    mesh.apply(delta(1, json!([]), old_upstreams(), old_routes(&[])));
-    assert_eq!(mesh.ask("/list", 40, false), Err(Reason::RateLimited), "of its tenant");
 
     // A list that is not what it was: a place means nothing then.
     let mut mesh = Mesh::new();

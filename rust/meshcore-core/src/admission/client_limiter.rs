@@ -52,7 +52,6 @@ pub struct ClientLimiter {
     block: Block,
     quota: Quota,
     clock: TokenClock,
-    seed: [u64; 2],
     line_mask: usize,
 }
 
@@ -95,11 +94,11 @@ impl ClientLimiter {
         (words / WORDS_PER_LINE) as u64 * CLIENTS_PER_LINE
     }
 
-    /// A limiter in `block`. `seed` spreads keys over it; the same for all who share the block.
+    /// A limiter in `block`.
     #[must_use]
-    pub fn new(block: Block, quota: Quota, seed: [u64; 2]) -> Self {
+    pub fn new(block: Block, quota: Quota) -> Self {
         let line_mask = (1 << block.lines().len().ilog2()) - 1;
-        Self { block, quota, clock: TokenClock::new(&quota), seed, line_mask }
+        Self { block, quota, clock: TokenClock::new(&quota), line_mask }
     }
 
     /// What it was made with.
@@ -110,8 +109,8 @@ impl ClientLimiter {
 
     /// Takes `n` tokens of the client `key`, all or none.
     ///
-    /// Keys that an adversary may choose must come from [`super::client_key`] or
-    /// [`super::bytes_key`].
+    /// A key comes from [`super::client_key`] or [`super::bytes_key`], under the same seed for all
+    /// who share the block: its bits say where it belongs.
     ///
     /// # Errors
     /// [`Refused`] when fewer than `n` are there; then nothing was written.
@@ -306,16 +305,13 @@ impl ClientLimiter {
         if word == 0 { 0 } else { self.clock.ahead(word & INSTANT_MASK, at) }
     }
 
-    /// The home line and the tag of a key: low and high bits of one mixed word, so that they are
-    /// independent.
+    /// The home line and the tag of a key: bits of a keyed hash, of which nobody who does not know the
+    /// seed learns anything, and no bit is in both.
     #[inline]
-    #[allow(clippy::cast_possible_truncation)] // halves of a 128-bit product; lines fit in usize
-    fn home(&self, key: u64) -> (usize, u64) {
-        let product = u128::from(key ^ self.seed[0]) * u128::from(self.seed[1] | 1);
-        let mixed = (product as u64) ^ ((product >> 64) as u64);
-        // Twice: a small seed leaves the high bits of a small key's product empty.
-        let mixed = mixed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ (mixed >> 29);
-        (mixed as usize & self.line_mask, (mixed >> TAG_SHIFT).max(1))
+    #[allow(clippy::cast_possible_truncation)] // lines fit in usize
+    const fn home(&self, key: u64) -> (usize, u64) {
+        let tag = key >> TAG_SHIFT;
+        (key as usize & self.line_mask, if tag == 0 { 1 } else { tag })
     }
 
     #[inline]
@@ -353,50 +349,55 @@ const fn made(word: usize, tag: u64, cost: u64) -> Charge {
 #[allow(clippy::unwrap_used)] // in helpers, where clippy does not see the test
 mod tests {
     use super::*;
+    use crate::admission::bytes_key;
     use crate::snapshot::Rate;
 
     const NOW: Nanos = Nanos::from_secs(5_000);
 
     fn limiter(clients: u64, tokens: u64, burst: u64) -> ClientLimiter {
         let quota = Quota::new(Rate { tokens, period_ns: 1_000_000_000, burst }).unwrap();
-        ClientLimiter::new(Block::private(ClientLimiter::words(clients)), quota, [3, 5])
+        ClientLimiter::new(Block::private(ClientLimiter::words(clients)), quota)
+    }
+
+    fn key(number: u64) -> u64 {
+        bytes_key([3, 5], &number.to_le_bytes())
     }
 
     #[test]
     fn each_client_has_its_own_burst_and_rate() {
         let l = limiter(64, 10, 3);
-        for key in [1, 2] {
+        for client in [1, 2] {
             for remaining in [2, 1, 0] {
-                assert_eq!(l.try_acquire(key, NOW, 1).unwrap().0.remaining, remaining);
+                assert_eq!(l.try_acquire(key(client), NOW, 1).unwrap().0.remaining, remaining);
             }
-            let refused = l.try_acquire(key, NOW, 1).unwrap_err();
+            let refused = l.try_acquire(key(client), NOW, 1).unwrap_err();
             assert_eq!(refused.limit, 3);
             let early = refused.retry_after - Nanos::from_millis(2);
-            assert!(l.try_acquire(key, NOW + early, 1).is_err());
-            assert!(l.try_acquire(key, NOW + refused.retry_after, 1).is_ok());
+            assert!(l.try_acquire(key(client), NOW + early, 1).is_err());
+            assert!(l.try_acquire(key(client), NOW + refused.retry_after, 1).is_ok());
         }
-        assert_eq!(l.try_acquire(1, NOW, 4).unwrap_err().retry_after, Nanos::MAX);
+        assert_eq!(l.try_acquire(key(1), NOW, 4).unwrap_err().retry_after, Nanos::MAX);
     }
 
     #[test]
     fn what_is_given_back_is_there_again() {
         let l = limiter(64, 10, 3);
-        let (_, charge) = l.try_acquire(9, NOW, 3).unwrap();
-        assert_eq!(l.peek(9, NOW).remaining, 0);
+        let (_, charge) = l.try_acquire(key(9), NOW, 3).unwrap();
+        assert_eq!(l.peek(key(9), NOW).remaining, 0);
         l.give_back(charge);
-        assert_eq!(l.peek(9, NOW).remaining, 3);
+        assert_eq!(l.peek(key(9), NOW).remaining, 3);
         l.give_back(charge);
-        assert_eq!(l.peek(9, NOW).remaining, 3, "never more than a full bucket");
+        assert_eq!(l.peek(key(9), NOW).remaining, 3, "never more than a full bucket");
     }
 
     #[test]
     fn clients_are_busy_until_their_bucket_is_full() {
         let l = limiter(64, 10, 3);
         assert_eq!(l.busy(NOW), 0);
-        for key in [1, 2, 2, 3] {
-            l.try_acquire(key, NOW, 1).unwrap();
+        for client in [1, 2, 2, 3] {
+            l.try_acquire(key(client), NOW, 1).unwrap();
         }
-        l.refill(3, NOW);
+        l.refill(key(3), NOW);
         assert_eq!(l.busy(NOW), 2);
         assert_eq!(l.busy(NOW + Nanos::from_millis(150)), 1);
         assert_eq!(l.busy(NOW + Nanos::from_millis(250)), 0);
@@ -405,23 +406,23 @@ mod tests {
     #[test]
     fn a_refill_is_one_clients_alone() {
         let l = limiter(64, 10, 3);
-        for key in [9, 10] {
-            l.try_acquire(key, NOW, 3).unwrap();
+        for client in [9, 10] {
+            l.try_acquire(key(client), NOW, 3).unwrap();
         }
-        l.refill(9, NOW);
-        l.refill(11, NOW);
-        assert_eq!([9, 10, 11].map(|key| l.peek(key, NOW).remaining), [3, 0, 3]);
-        assert!(l.try_acquire(9, NOW, 3).is_ok());
+        l.refill(key(9), NOW);
+        l.refill(key(11), NOW);
+        assert_eq!([9, 10, 11].map(|client| l.peek(key(client), NOW).remaining), [3, 0, 3]);
+        assert!(l.try_acquire(key(9), NOW, 3).is_ok());
     }
 
     #[test]
     fn what_went_to_another_client_is_not_given_back() {
         let l = limiter(1, 10, 3);
-        let (_, charge) = l.try_acquire(9, NOW, 1).unwrap();
+        let (_, charge) = l.try_acquire(key(9), NOW, 1).unwrap();
         let later = NOW + Nanos::from_secs(60);
         // Enough newcomers to take over every idle word of the two lines.
-        for key in 100..200 {
-            let _ = l.try_acquire(key, later, 3);
+        for client in 100..200 {
+            let _ = l.try_acquire(key(client), later, 3);
         }
         let before: Vec<u64> = (0..16).map(|i| l.block.word(i).load(Ordering::Relaxed)).collect();
         l.give_back(charge);
@@ -433,14 +434,14 @@ mod tests {
     fn a_full_set_shares_its_overflow_bucket_and_evicts_nobody() {
         let l = limiter(1, 1, 2);
         let admitted: Vec<u64> =
-            (0..1_000).filter(|&key| l.try_acquire(key, NOW, 2).is_ok()).collect();
+            (0..1_000).filter(|&client| l.try_acquire(key(client), NOW, 2).is_ok()).collect();
         // Two lines: fourteen clients, and the overflow bucket of each line once.
         assert_eq!(admitted.len(), 16);
-        for &key in &admitted {
-            assert!(l.try_acquire(key, NOW, 1).is_err(), "{key} was forgotten");
+        for &client in &admitted {
+            assert!(l.try_acquire(key(client), NOW, 1).is_err(), "{client} was forgotten");
         }
-        assert_eq!(l.peek(10_000, NOW).remaining, 0, "a newcomer sees the overflow bucket");
-        assert!(l.try_acquire(10_000, NOW + Nanos::from_secs(3), 2).is_ok());
+        assert_eq!(l.peek(key(10_000), NOW).remaining, 0, "a newcomer sees the overflow bucket");
+        assert!(l.try_acquire(key(10_000), NOW + Nanos::from_secs(3), 2).is_ok());
     }
 
     /// A million addresses of an attacker against a table for 4,096 clients: they do not make it
@@ -453,8 +454,10 @@ mod tests {
         let l = limiter(4_096, RATE, BURST);
         let friends: Vec<u64> = (1..=500).collect();
         // They are there first: who comes while a set is full shares its overflow bucket.
-        let mut served: Vec<u64> =
-            friends.iter().map(|key| u64::from(l.try_acquire(*key, NOW, 1).is_ok())).collect();
+        let mut served: Vec<u64> = friends
+            .iter()
+            .map(|client| u64::from(l.try_acquire(key(*client), NOW, 1).is_ok()))
+            .collect();
         let (mut attackers_got, mut now) = (0_u64, NOW);
         let steps = 1_000;
         for step in 0..steps {
@@ -462,12 +465,12 @@ mod tests {
             // Each friend asks at twice its rate, so it is always in debt.
             for (friend, got) in friends.iter().zip(&mut served) {
                 if (step + friend) % 50 == 0 {
-                    *got += u64::from(l.try_acquire(*friend, now, 1).is_ok());
+                    *got += u64::from(l.try_acquire(key(*friend), now, 1).is_ok());
                 }
             }
             for i in 0..1_000 {
                 let address = 1_000_000 + step * 1_000 + i;
-                attackers_got += u64::from(l.try_acquire(address, now, 1).is_ok());
+                attackers_got += u64::from(l.try_acquire(key(address), now, 1).is_ok());
             }
         }
         let span = now.since(NOW).0;
@@ -492,7 +495,7 @@ mod tests {
     fn keys_in_a_row_spread_evenly() {
         let l = limiter(4_096, 1, 1);
         let mut lines = vec![0_u32; l.line_mask + 1];
-        (0..4_096).for_each(|key| lines[l.home(key).0] += 1);
+        (0..4_096).for_each(|client| lines[l.home(key(client)).0] += 1);
         assert!(lines.iter().all(|n| *n < 20), "{:?}", lines.iter().max());
     }
 }

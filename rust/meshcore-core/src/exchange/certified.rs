@@ -71,7 +71,7 @@ impl ForwardedCert {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(feature = "loom")))]
 mod tests {
     use super::*;
     use crate::identity::Rules;

@@ -11,8 +11,10 @@ use crate::telemetry::Histogram;
 /// The format of a kind's words. Raise it when they come to mean something else.
 #[must_use]
 pub const fn word_format(kind: Kind) -> u64 {
-    // Since names are those of typed keys, and limiters' words belong to one rate.
-    old_format(kind) + 1
+    // 1: names are those of typed keys, and limiters' words belong to one rate.
+    // 2: a client's place is its key, not mixed again.
+    let since = if matches!(kind, Kind::ClientTable) { 2 } else { 1 };
+    old_format(kind) + since
 }
 
 /// The format before that, whose names [`OldNames`](super::old_names::OldNames) reads.

@@ -48,7 +48,9 @@ impl<'a> OldNames<'a> {
                 Some(stack) => Renamed::Name(Key::Stats(stack).to_string()),
                 None => Renamed::Unknown,
             },
-            Kind::Bucket | Kind::ClientTable => match placed(name) {
+            // Clients lie elsewhere in their tables now.
+            Kind::ClientTable => Renamed::Unknown,
+            Kind::Bucket => match placed(name) {
                 Some((stack, place)) => Renamed::Layer(stack, place),
                 None => Renamed::Unknown,
             },

@@ -1,6 +1,7 @@
 //! The routes of one host pattern.
 
 use std::cmp::Reverse;
+use std::ops::ControlFlow;
 
 use foldhash::fast::FixedState;
 use hashbrown::{HashMap, HashSet};
@@ -66,22 +67,19 @@ impl<T> HostTable<T> {
     /// The number of the route that owns the request.
     #[inline]
     pub(super) fn find(&self, listener: ListenerId, request: &RequestView<'_>) -> Option<usize> {
+        let path = request.path;
         let mut search = Search { table: self, listener, request, best: None };
-        if let Some(bucket) = self.paths.exact(request.path) {
-            search.look(bucket);
-        }
-        if !search.is_settled() {
-            for bucket in self.paths.prefixes(request.path) {
-                search.look(bucket);
-                if search.is_settled() {
-                    break;
-                }
+        let buckets = self.paths.exact(path).into_iter().chain(self.paths.prefixes(path));
+        if self.tiered && !listener.match_first() {
+            // The order of the index is that of the ranks.
+            if let Some(rank) = search.first(buckets) {
+                return Some(rank as usize);
             }
+        } else {
+            buckets.for_each(|bucket| search.look(bucket));
         }
-        if search.may_be_better(self.paths.best_regex()) {
-            for bucket in self.paths.regexes(request.path) {
-                search.look(bucket);
-            }
+        if search.may_be_better(self.paths.regexes().best()) {
+            self.paths.regexes().each(path, |bucket| search.look_on(bucket));
         }
         if let Some(bucket) = self.paths.any() {
             search.look(bucket);
@@ -118,10 +116,28 @@ impl<T> Search<'_, T> {
         }
     }
 
-    /// Whether no later step of the index can find a better route.
+    /// The first route of `buckets` that accepts the request.
     #[inline]
-    fn is_settled(&self) -> bool {
-        self.best.is_some() && self.table.tiered && !self.listener.match_first()
+    fn first(&self, mut buckets: impl Iterator<Item = Bucket>) -> Option<u32> {
+        buckets.find_map(|bucket| bucket.plain().or_else(|| self.accepting(bucket)))
+    }
+
+    #[inline(never)]
+    fn accepting(&self, bucket: Bucket) -> Option<u32> {
+        let mut ranks = self.table.paths.candidates(bucket).map(Candidate::rank);
+        let routes = &self.table.routes;
+        ranks.find(|rank| routes[*rank as usize].accepts(self.listener, self.request))
+    }
+
+    /// Takes the best route of `bucket` if it is better; goes on if that of another bucket whose best
+    /// is worse may be better still.
+    fn look_on(&mut self, bucket: Bucket) -> ControlFlow<()> {
+        self.look(bucket);
+        if self.may_be_better(bucket.best() + 1) {
+            ControlFlow::Continue(())
+        } else {
+            ControlFlow::Break(())
+        }
     }
 
     /// Whether a route of rank `rank` or worse could still win.

@@ -199,7 +199,8 @@ impl<T> HostIndex<T> {
     ) -> Option<&HostTable<T>> {
         let accepted = |table: &&Arc<HostTable<T>>| accepts(table);
         // A dot at an end would be taken for a wildcard's key.
-        if !matches!(host, [] | [b'.', ..] | [.., b'.']) {
+        let may_be_named = !matches!(host, [] | [b'.', ..] | [.., b'.']);
+        if may_be_named && self.len > usize::from(self.any.is_some()) {
             let found = self.look_up(host).filter(accepted);
             let found = found.or_else(|| self.wildcard(host, accepted));
             if let Some(table) = found {

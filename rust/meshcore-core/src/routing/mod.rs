@@ -3,8 +3,8 @@
 //! # Map
 //!
 //! [`RouteTable`] (`table`) finds the host (`hosts`), then the route inside it (`host_table`): by
-//! its path (`paths`: one hash look-up for an exact path, one for each possible prefix, one pass
-//! of a regex set), then by its predicates (`predicates`, `query`) and listener (`listeners`).
+//! its path (`paths`: one hash look-up for an exact path, one for each possible prefix; `regexes`:
+//! one pass for each group of expressions that begin as the path does), then by its predicates (`predicates`, `query`) and listener (`listeners`).
 //! [`rewrite`] turns the path or makes the redirect that the found route asks for. [`RouteMap`]
 //! (`route_map`) is the same table for people who want nothing but a router.
 //!
@@ -37,6 +37,7 @@ mod listeners;
 mod paths;
 mod predicates;
 mod query;
+mod regexes;
 pub mod rewrite;
 mod route;
 mod route_map;

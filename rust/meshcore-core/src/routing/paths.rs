@@ -2,15 +2,15 @@
 //!
 //! Exact paths and prefixes are two hash tables over one run of text. A prefix is looked up once
 //! for each length that any prefix has and at which the path has a segment's end, so a look-up
-//! costs the same among ten routes and among a hundred thousand. Regexes are one set, run only
-//! when nothing better can be found without it.
+//! costs the same among ten routes and among a hundred thousand. Regexes are run only when nothing
+//! better can be found without them.
 
 use hashbrown::HashTable;
-use regex::bytes::{RegexSet, RegexSetBuilder};
 
-use super::error::{HOST_REGEX_LIMIT, RouteProblem};
+use super::error::RouteProblem;
 use super::hash;
-use super::predicates::{anchored, check_regex};
+use super::predicates::check_regex;
+use super::regexes::RegexIndex;
 use crate::path::{Oddities, PathError, PathRules, normalize};
 use crate::snapshot::PathMatch;
 
@@ -116,6 +116,20 @@ pub(super) struct Bucket {
     rest_len: u32,
 }
 
+impl Bucket {
+    /// The rank of the best of them.
+    #[inline]
+    pub(super) fn best(self) -> u32 {
+        self.first.rank()
+    }
+
+    /// That one, if it matches whatever the predicates.
+    #[inline]
+    pub(super) fn plain(self) -> Option<u32> {
+        self.first.is_plain().then(|| self.first.rank())
+    }
+}
+
 #[derive(Debug)]
 struct Entry {
     text_at: u32,
@@ -132,10 +146,7 @@ pub(super) struct PathIndex {
     prefix: HashTable<Entry>,
     /// The lengths that prefixes have, longest first.
     lengths: Vec<u32>,
-    regex: Option<RegexSet>,
-    /// By number of the expression in the set.
-    regex_buckets: Vec<Bucket>,
-    best_regex: u32,
+    regexes: RegexIndex,
     any: Option<Bucket>,
 }
 
@@ -144,7 +155,7 @@ impl PathIndex {
     pub(super) fn build(
         patterns: impl IntoIterator<Item = (Pattern, Vec<Candidate>)>,
     ) -> Result<Self, RouteProblem> {
-        let mut index = Self { best_regex: u32::MAX, ..Self::default() };
+        let mut index = Self::default();
         let mut expressions = Vec::new();
         for (pattern, candidates) in patterns {
             let Some(bucket) = index.bucket(&candidates) else { continue };
@@ -158,19 +169,13 @@ impl PathIndex {
                     index.prefix.insert_unique(hash(&text), entry, rehash(&index.text));
                     index.lengths.push(text.len() as u32);
                 }
-                Pattern::Regex(pattern) => {
-                    expressions.push(anchored(&pattern));
-                    index.regex_buckets.push(bucket);
-                    index.best_regex = index.best_regex.min(bucket.first.rank());
-                }
+                Pattern::Regex(pattern) => expressions.push((pattern, bucket)),
                 Pattern::Any => index.any = Some(bucket),
             }
         }
         index.lengths.sort_unstable_by(|a, b| b.cmp(a));
         index.lengths.dedup();
-        if !expressions.is_empty() {
-            index.regex = Some(regex_set(&expressions)?);
-        }
+        index.regexes = RegexIndex::build(expressions)?;
         Ok(index)
     }
 
@@ -218,18 +223,10 @@ impl PathIndex {
         })
     }
 
-    /// The routes of each expression that matches the whole of `path`. Linear time.
-    pub(super) fn regexes<'a>(&'a self, path: &'a [u8]) -> impl Iterator<Item = Bucket> + 'a {
-        let set = self.regex.as_ref();
-        set.into_iter()
-            .flat_map(|set| set.matches(path).into_iter())
-            .map(|number| self.regex_buckets[number])
-    }
-
-    /// The best rank among regexes, `u32::MAX` if there is none.
+    /// The routes of regexes.
     #[inline]
-    pub(super) fn best_regex(&self) -> u32 {
-        self.best_regex
+    pub(super) fn regexes(&self) -> &RegexIndex {
+        &self.regexes
     }
 
     /// The routes of every path.
@@ -254,23 +251,4 @@ impl Entry {
 #[inline]
 fn find(table: &HashTable<Entry>, text: &[u8], path: &[u8]) -> Option<Bucket> {
     table.find(hash(path), |entry| entry.text(text) == path).map(|entry| entry.bucket)
-}
-
-/// Bytes that each expression of a host adds to what its automaton may cache, for each thread: with
-/// too few, a thousand of them fall back to a machine that is thirty times slower. By number, so
-/// that what hostile paths can fill is bounded by the configuration.
-const DFA_PER_REGEX: usize = 32 << 10;
-/// The least that a host's automaton may cache: the regex crate's default.
-const DFA_MIN: usize = 2 << 20;
-
-fn regex_set(expressions: &[String]) -> Result<RegexSet, RouteProblem> {
-    RegexSetBuilder::new(expressions)
-        .unicode(false)
-        .size_limit(HOST_REGEX_LIMIT)
-        .dfa_size_limit(DFA_MIN.max(DFA_PER_REGEX * expressions.len()))
-        .build()
-        .map_err(|error| match error {
-            regex::Error::CompiledTooBig(_) => RouteProblem::RegexesTooLarge,
-            other => RouteProblem::Regex(other.to_string()),
-        })
 }

@@ -19,7 +19,7 @@ use super::now::Now;
 use super::permit::{Held, Permit};
 use super::random::{Random, process};
 use super::watch::{Watch, name_of};
-use crate::clock::now_ns;
+use crate::clock::{COARSE, coarse_ns, now_ns};
 use crate::errors;
 
 /// One circuit breaker.
@@ -45,6 +45,8 @@ pub struct BreakerCore {
     /// Nobody listens, times calls, shares it or gives it another clock: then most calls need none
     /// of what goes on about a call.
     plain: bool,
+    /// Whether the kernel's last tick is time enough for successes.
+    bears_coarse: bool,
 }
 
 impl BreakerCore {
@@ -142,7 +144,8 @@ impl BreakerCore {
             return Self::settle(slf, held, Outcome::Success, None);
         }
         this.counts.add(Outcome::Success);
-        let now = Nanos(now_ns());
+        let late = this.bears_coarse && !held.permit.is_probe();
+        let now = Nanos(if late { coarse_ns() } else { now_ns() });
         this.breaker.settle_with(held.permit, Outcome::Success, now, || this.random.next());
         Ok(())
     }
@@ -297,6 +300,7 @@ impl BreakerCore {
         let watch = Watch::new(slow_call, telling.0, telling.1, breaker.written_state());
         let blocks = Blocks::new(watch.as_ref().is_some_and(Watch::times_calls));
         let plain = watch.is_none() && clock.is_own() && !shared;
+        let bears_coarse = breaker.bears(COARSE);
         let (counts, causes, rules_text) = (Counts::default(), Causes::new(seed), told.into());
         Ok(Self {
             breaker,
@@ -313,6 +317,7 @@ impl BreakerCore {
             rules_text,
             shared,
             plain,
+            bears_coarse,
         })
     }
 

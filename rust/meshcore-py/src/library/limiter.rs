@@ -255,7 +255,7 @@ impl ClientsCore {
                 (Block::private(ClientLimiter::words(clients)), seed)
             }
         };
-        let limiter = ClientLimiter::new(block, quota, seed);
+        let limiter = ClientLimiter::new(block, quota);
         let tally = Tally::new(words.map(|words| words.totals.clone()));
         Ok(Self { limiter, seed, clock: Clock::new(clock), tally })
     }

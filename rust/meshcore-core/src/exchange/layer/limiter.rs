@@ -37,7 +37,7 @@ impl<L> Clone for Limited<L> {
 pub(super) trait Limiter: Sized + 'static {
     const KIND: Kind;
     fn words(clients: u64) -> usize;
-    fn open(block: Block, quota: Quota, seed: [u64; 2]) -> Self;
+    fn open(block: Block, quota: Quota) -> Self;
     fn quota(&self) -> Quota;
     /// Whether its buckets have the places that those of another have.
     fn fits(&self, before: &Self) -> bool;
@@ -53,7 +53,7 @@ impl Limiter for TokenBucket {
         Self::WORDS
     }
 
-    fn open(block: Block, quota: Quota, _seed: [u64; 2]) -> Self {
+    fn open(block: Block, quota: Quota) -> Self {
         Self::new(block, quota)
     }
 
@@ -84,8 +84,8 @@ impl Limiter for ClientLimiter {
         Self::words(clients)
     }
 
-    fn open(block: Block, quota: Quota, seed: [u64; 2]) -> Self {
-        Self::new(block, quota, seed)
+    fn open(block: Block, quota: Quota) -> Self {
+        Self::new(block, quota)
     }
 
     fn quota(&self) -> Quota {
@@ -184,7 +184,7 @@ impl Maker<'_, '_> {
         let quota = Quota::new(rate).map_err(|e| e.to_string())?;
         let words = L::words(clients);
         let block = self.control.block(L::KIND, Key::Limiter(self.stack, key, rate), words)?;
-        let limiter = L::open(block.clone(), quota, self.control.seed());
+        let limiter = L::open(block.clone(), quota);
         let layer = Key::Layer(self.stack, key).to_string();
         if self.control.writes() {
             match self.before.find::<L>(&layer) {
@@ -222,7 +222,7 @@ impl Maker<'_, '_> {
         if let Some((at, quota)) = quota
             && let Ok(found) = self.control.find(L::KIND, Key::Limiter(self.stack, key, at), words)
         {
-            limiter.take_over(&L::open(found, quota, self.control.seed()), self.before.now);
+            limiter.take_over(&L::open(found, quota), self.before.now);
         }
     }
 }

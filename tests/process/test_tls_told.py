@@ -20,6 +20,7 @@ admin: {bind: "127.0.0.1:0"}
 listeners:
   edge:
     bind: "127.0.0.1:0"
+    layers: [allow: {shadow: on, rules: []}]
     tls:
       cert: 127.0.0.1.pem
       key: 127.0.0.1.key
@@ -90,4 +91,5 @@ def test_handshakes_of_all_workers_are_one_count_and_status_shows_certificates(
             "c.test: request)"
         ) in shown
         assert " days left, OCSP good until " in shown
+        assert "allow of listener edge: in shadow, refuses nothing\n" in shown
         assert program.stop() == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -81,6 +82,7 @@ class Streamer:
 
 def config(certificates: Certificates, auth: dict[str, Any], bind: str = "127.0.0.1:0") -> str:
     mesh = Mesh("native", 1).listen(tls={**certificates.listener, "client_auth": auth}, bind=bind)
+    mesh.top["access_log"] = "json"
     mesh.route.pop("upstream")
     mesh.route["respond"] = {"body": "hi"}
     return str(mesh)
@@ -94,6 +96,43 @@ async def asking(who: Any, h2: bool, proxy: Proxy) -> AsyncIterator[Pipeliner | 
     await streams.shake()
     yield Streamer(streams) if h2 else Pipeliner(streams)
     streams.close()
+
+
+@pytest.mark.parametrize("h2", [False, True], ids=["h1", "h2"])
+def test_the_first_refusal_says_so_whoever_is_looked_at_before(
+    run: Run,
+    certificates: Certificates,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    h2: bool,
+) -> None:
+    monkeypatch.setattr("meshcore.downstream.certified._AT_ONCE", 0)  # its turn never comes
+    signer = Signer(tmp_path, "one", certificates)
+    who = signer.issue("dns:a.example")
+    auth: dict[str, Any] = {"ca": signer.ca}
+
+    async def go() -> None:
+        async with (
+            Proxy(load_text(config(certificates, auth))) as proxy,
+            asking(who, h2, proxy) as client,
+        ):
+            assert await client.ask() == 200
+            auth["crl"] = signer.revoke(who)
+            await proxy.reload(load_text(config(certificates, auth)))
+            assert await client.ask() == 421
+            if h2:  # GOAWAY, and the last stream's number a second later
+                with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+                    async with asyncio.timeout(5):
+                        while not client.told:
+                            assert await client.ask() == 421
+            assert client.told
+            await eventually(lambda: proxy.connections == 0)
+
+    run(go())
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    details = {line["detail"] for line in lines if line["status"] == 421}
+    assert details == {"the client of this connection would not be let in any more"}
 
 
 @VERDICTS

@@ -178,8 +178,13 @@ def test_a_request_for_a_host_with_another_rule_is_misdirected(
 
     run(go())
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    told = [(line["status"], line["by"]) for line in lines if line.get("reason") == "misdirected"]
-    assert told == [(421, "client")] * len(hosts - served_hosts)
+    told = [
+        (line["status"], line["by"], line["detail"])
+        for line in lines
+        if line.get("reason") == "misdirected"
+    ]
+    why = "clients of this host are verified by another rule than its connection's"
+    assert told == [(421, "client", why)] * len(hosts - served_hosts)
 
 
 @pytest.mark.parametrize(

@@ -253,6 +253,7 @@ def status(target: Target, as_json: bool) -> None:
             f"configuration {each['config_version']}, for {each['for_s']} s"
         )
     _tell_breakers(answer)
+    _tell_shadows(answer)
     for each in reversed(answer["history"]):
         mark = "*" if each["version"] == answer["config_version"] else " "
         click.echo(f"{mark} configuration {each['version']}: {each['time']} {each['origin']}")
@@ -307,13 +308,23 @@ def _tell_breakers(status: dict[str, Any]) -> None:
             click.echo(f"and {left} more {what}: the metrics have all")
 
 
+def _tell_shadows(status: dict[str, Any]) -> None:
+    """What refuses nothing; an older program tells of none."""
+    for each in status.get("shadows", []):
+        kind = "listener" if each["listener"] is not None else "route"
+        click.echo(f"allow of {kind} {each[kind]}: in shadow, refuses nothing")
+    if left := status.get("shadows_left_out"):
+        click.echo(f"and {left} more in shadow")
+
+
 def _standing(breaker: dict[str, Any]) -> str:
     state: str = breaker["state"]
     if state == "open":
         return f"open, probes pass in {breaker['probes_in_s']} s"
     if state == "half_open":
         return "half open, probes pass"
-    return (
-        f"closed, {breaker['failures']} of {breaker['calls']} calls failed, "
-        f"{breaker['failures_in_row']} in a row"
-    )
+    in_row = breaker["failures_in_row"]
+    said = [f"closed, {in_row} {'failure' if in_row == 1 else 'failures'} in a row"]
+    if breaker["failures"]:
+        said.append(f"{breaker['failures']} of the {breaker['calls']} calls in its window failed")
+    return ", ".join(said)

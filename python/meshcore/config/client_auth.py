@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
@@ -11,6 +11,8 @@ from meshcore.config.fault import HintedError, shown
 from meshcore.config.fields import FilePath, Model
 
 SPIFFE = "spiffe://"
+# So many a hint names.
+_SHOWN_DOMAINS: Final = 10
 
 
 def _listed(value: object) -> object:
@@ -107,16 +109,19 @@ class Trust(Model):
         "lets in nobody whom its issuer signed, `use` goes on with it.",
     )
 
-    def judge(self, names: Names | None) -> None:
-        """Whether somebody vouches for these names. Raises `ValueError`."""
+    def judge(self, names: Names | None, key: str) -> None:
+        """Whether somebody vouches for these names, of that key. Raises `ValueError`."""
         if self.crl is None and "crl_expired" in self.model_fields_set:
             raise ValueError("crl_expired has no meaning without crl")
         ids = names.spiffe if names is not None else []
-        wanted = {text.removeprefix(SPIFFE).partition("/")[0] for text in ids}
+        wanted = [text.removeprefix(SPIFFE).partition("/")[0] for text in ids]
         if self.trust_domains:
-            for domain in sorted(wanted - self.trust_domains.keys()):
-                raise ValueError(f"nobody vouches for {domain}: it is not in trust_domains")
-        elif len(wanted) > 1:
+            known = f"known: {', '.join(sorted(self.trust_domains)[:_SHOWN_DOMAINS])}"
+            for number, domain in enumerate(wanted):
+                if domain not in self.trust_domains:
+                    message = f"nobody vouches for {domain}: it is not in trust_domains"
+                    raise HintedError(message, known, key, "spiffe", number)
+        elif len({*wanted}) > 1:
             hint = "write trust_domains: {domain: FILE, …}"
             raise HintedError("SPIFFE IDs of several domains need a CA for each", hint)
 
@@ -137,5 +142,5 @@ class ClientAuth(Trust):
     def _vouched_for(self) -> ClientAuth:
         if self.ca is None and not self.trust_domains:
             raise HintedError("ca or trust_domains is needed", "write ca: FILE")
-        self.judge(self.match)
+        self.judge(self.match, "match")
         return self

@@ -70,6 +70,9 @@ def _fault(details: ErrorDetails, model: type[BaseModel]) -> Fault:
     if kind == "missing":
         return Fault(path, "required key is missing", of_key=True)
     message, hint = _said(kind, details, _class_at(model, path), _words_at(model, path))
+    raised = details.get("ctx", {}).get("error")
+    if isinstance(raised, HintedError) and raised.below:
+        return Fault((*path, *raised.below), message, hint)
     wants_text = kind == "string_type" or (kind in _MAPPINGS and _is_value(model, path))
     scalar = isinstance(details["input"], bool | int | float)
     return Fault(path, message, hint, of_key=of_key, quote=wants_text and scalar)
@@ -179,6 +182,9 @@ def _said(
             f"is empty: at least {what} must be in it" if not value else f"must have {what}",
             None,
         )
+    if kind == "too_long":
+        most = f"at most {context['max_length']} may be in it"
+        return f"has {len(value)} items: {most}" if isinstance(value, list | dict) else most, None
     if kind == "literal_error":
         return _literal(value, context["expected"])
     if kind in _WANTED:

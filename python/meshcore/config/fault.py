@@ -32,9 +32,11 @@ class Fault:
 class HintedError(ValueError):
     """What is wrong with a value, and what would be right if that can be guessed."""
 
-    def __init__(self, message: str, hint: str | None) -> None:
+    def __init__(self, message: str, hint: str | None, *below: str | int) -> None:
         super().__init__(message)
         self.hint = hint
+        self.below = below
+        """Where in the value it is."""
 
 
 def path_text(path: Iterable[str | int]) -> str:

@@ -194,9 +194,7 @@ class Listener(Model):
 
     @model_validator(mode="after")
     def _certified(self) -> Listener:
-        tls = self.tls
-        pairs = [tls, *tls.sni.values()] if tls is not None else []
-        if self.forwarded_client_cert == "set" and all(pair.clients is None for pair in pairs):
+        if self.forwarded_client_cert == "set" and not self.asks_for_certificates:
             raise HintedError(
                 "forwarded_client_cert: set needs clients with certificates",
                 "write tls: {client_ca: FILE, …}",
@@ -213,6 +211,13 @@ class Listener(Model):
                 "write proxy_protocol: {trusted: [network, …]}",
             )
         return self
+
+    @property
+    def asks_for_certificates(self) -> bool:
+        """Whether clients are asked for one, if only for some names."""
+        tls = self.tls
+        pairs = [tls, *tls.sni.values()] if tls is not None else []
+        return any(pair.clients is not None for pair in pairs)
 
     @property
     def announcers(self) -> list[str]:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from itertools import islice
 from typing import TYPE_CHECKING, Final, TypeAlias
 
+from meshcore._core import Reason
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from meshcore._core import SecureTransport
+    from meshcore._core import Answer, Peer, SecureTransport
     from meshcore.downstream.http1 import Http1Connection
     from meshcore.downstream.http2 import Http2Connection
 
@@ -18,6 +20,12 @@ if TYPE_CHECKING:
 _LOOK_NS: Final = 10_000_000_000
 # So many are verified at a look: each takes a tenth of a millisecond, and others wait meanwhile.
 _AT_ONCE: Final = 100
+
+
+def tells_to_leave(answer: Answer, peer: Peer) -> bool:
+    """Whether it says that its client would not come in any more: one that asks meanwhile is not
+    to wait until it is its turn to be looked at. O(1)."""
+    return answer.number == Reason.MISDIRECTED and not peer.is_admitted
 
 
 class Certified:

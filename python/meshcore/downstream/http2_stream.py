@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from meshcore._core import Signal, body_of
+from meshcore._core import Signal, body_of, now_ns
 from meshcore.codec import STREAM_HIGH_WATER
+from meshcore.downstream.certified import tells_to_leave
 
 if TYPE_CHECKING:
     from meshcore._core import Answer, Body, Chunk, Peer, Request, Reset, Response, Ticket
@@ -166,8 +167,11 @@ class Http2Stream:
 
     def send_answer(self, request: Request, answer: Answer) -> None:
         """A whole answer made here."""
-        self._connection.codec.send_answer(self.number, request, answer)
-        self._connection.touched()
+        connection = self._connection
+        if tells_to_leave(answer, self.peer):
+            connection.dismiss(now_ns())
+        connection.codec.send_answer(self.number, request, answer)
+        connection.touched()
 
     def send_ending(self, answer: Answer) -> bool:
         """Trailers that end a gRPC response: its client reports their status. Where a length was

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from meshcore._core import __version__, now_ns
 from meshcore.admin.handlers import OperationRefusedError
-from meshcore.process import breakers
+from meshcore.process import breakers, shadows
 from meshcore.process.certificates import Certificates, StapleWatch, listeners_overview
 from meshcore.process.child import State
 from meshcore.process.history import stamp
@@ -129,6 +129,7 @@ class Operations:
             "tls": listeners_overview(control.snapshot),
             "certificates": self._certificates.overview(control.snapshot, time.time()),
             **breakers.overview(control.engine, now),
+            **shadows.overview(control.snapshot.delta),
             "workers": [self._worker(child, now) for child in _in_order(control.fleet.living())],
             "history": [
                 {"version": r.version, "time": stamp(r.unix_s), "origin": r.origin}

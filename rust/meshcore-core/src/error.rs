@@ -187,7 +187,8 @@ reasons! {
     MaxForwards = "max_forwards", 200, 0, Client, Nobody, Never;
     /// The request has come through the same listener too often: it goes in a circle.
     LoopDetected = "loop_detected", 508, 9, Proxy, Nobody, Never;
-    /// For a host whose clients are verified by another rule than the connection's was.
+    /// For a host whose clients are verified by another rule than the connection's, or of a client
+    /// that would not come in any more.
     Misdirected = "misdirected", 421, 7, Client, Nobody, Never;
     /// No rule of an `allow` layer lets it pass.
     Forbidden = "forbidden", 403, 7, Proxy, Nobody, Never;

@@ -25,7 +25,7 @@ impl Ticket {
             listener: ticket.listener(),
             client: &ticket.client().text(&peer.0),
             identity: ticket.client().identity(),
-            allow: &rules.join(","),
+            allow: &rules,
             method: head.slice(head.method),
             host: head.slice(head.host),
             path: head.slice(head.path),

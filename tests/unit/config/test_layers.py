@@ -119,6 +119,26 @@ def test_no_route_matches_by_what_it_never_sees(name: str, problem: str) -> None
     assert only.split(": ", 1)[1] == f"routes[0].match.headers.{name}: {problem}{hint}"
 
 
+@pytest.mark.parametrize(
+    ("layers", "problem"),
+    [
+        (
+            f"allow: {{rules: [{{name: a, networks: [{', '.join(['10.0.0.1'] * 10_001)}]}}]}}",
+            "rules[0].networks: has 10001 items: at most 10000 may be in it",
+        ),
+        (
+            f"allow: {{rules: [{', '.join(['{name: a, methods: [GET]}'] * 1_001)}]}}",
+            "rules: has 1001 items: at most 1000 may be in it",
+        ),
+    ],
+)
+def test_too_many_of_a_list_are_told_with_how_many_may_be(layers: str, problem: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_text(mesh("listener", layers), "mesh.yaml")
+    (only,) = [str(p) for p in caught.value.problems]
+    assert only.endswith(f"layers[0].allow.{problem}")
+
+
 @PLACES
 def test_a_name_is_one_layers(place: str, path: str) -> None:
     layers = "limit: {rate: 1/s, name: n}, in_flight: {max: 2, name: n}"

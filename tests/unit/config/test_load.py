@@ -331,7 +331,10 @@ ROUTE = GOOD + "upstreams: {u: {endpoints: [b:1]}}\nroutes: [{name: r, upstream:
             "upgrade[0]: h2c cannot be upgraded to: a plain listener speaks it from the start",
         ),
         ("upgrade: [H2C]", "h2c cannot be upgraded to"),
-        (f"upgrade: [{', '.join(['a'] * 17)}]", "routes[0].upgrade: list must have at most 16"),
+        (
+            f"upgrade: [{', '.join(['a'] * 17)}]",
+            "routes[0].upgrade: has 17 items: at most 16 may be in it",
+        ),
         (
             "retry: {when: [not-found]}",
             "routes[0].retry.when[0]: expected connect, refused, reset, 5xx, cancelled, "
@@ -369,7 +372,7 @@ ROUTE = GOOD + "upstreams: {u: {endpoints: [b:1]}}\nroutes: [{name: r, upstream:
         ),
         (
             BREAKER % f"on: [{', '.join(['500'] * 65)}]",
-            "circuit_breaker.on: list must have at most 64 items",
+            "circuit_breaker.on: has 65 items: at most 64 may be in it",
         ),
         (BREAKER % "on: gateway", "circuit_breaker.on: expected a list, got 'gateway' (for one"),
         (

@@ -10,9 +10,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from meshcore.config.warnings.allow import rules_without_effect
+from meshcore.config.warnings.allow import (
+    any_methods,
+    rules_that_never_hold,
+    rules_without_effect,
+    shadows_alone,
+)
 from meshcore.config.warnings.certificates import certificates
 from meshcore.config.warnings.forged import forged_fields
+from meshcore.config.warnings.forwarded import untold_certificates
 from meshcore.config.warnings.paths import literal_wildcards, refused_paths
 from meshcore.config.warnings.plain import plain_endpoints
 from meshcore.config.warnings.routes import unreachable_routes
@@ -31,7 +37,11 @@ CHECKS: Final[tuple[Callable[[Config], Iterator[Fault]], ...]] = (
     unreachable_routes,
     literal_wildcards,
     refused_paths,
+    rules_that_never_hold,
     rules_without_effect,
+    any_methods,
+    shadows_alone,
+    untold_certificates,
     forged_fields,
     idle_times,
     certificates,

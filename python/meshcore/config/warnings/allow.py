@@ -1,29 +1,34 @@
-"""Rules of `allow` that never hold, or that never decide."""
+"""Rules of `allow` that never hold, or that never decide, and layers of it that refuse nothing."""
 
 from __future__ import annotations
 
-import ipaddress
-from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
+import re
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from meshcore.config.client_address import UNIX
 from meshcore.config.client_auth import SPIFFE
 from meshcore.config.fault import Fault
+from meshcore.config.warnings.reach import Budget, Reach
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator
+    from collections.abc import Collection, Iterator
 
     from meshcore.config.allow import Allow, AllowRule, Identities
     from meshcore.config.client_auth import ClientAuth
+    from meshcore.config.layers import ListenerLayer
     from meshcore.config.listener import Listener
     from meshcore.config.model import Config
     from meshcore.config.path_match import PathMatch
+    from meshcore.config.route import Match, Route
 
-# Each rule of a layer is compared with so many before it: more would make the check slow, and only
-# that it says less.
+# Each rule of a layer is compared with so many before it, and all of them in so many steps: more
+# would make the check slow, and only that it says less.
 MAX_COMPARED: Final = 100
+MAX_STEPS: Final = 1_000_000
+# Paths that have another normal form than their text.
+_NOT_NORMAL: Final = re.compile(r"%|\\|//|/\.")
 
 _Path = tuple[str | int, ...]
-T = TypeVar("T")
 
 
 class Placed(NamedTuple):
@@ -32,6 +37,8 @@ class Placed(NamedTuple):
     path: _Path
     allow: Allow
     listeners: list[Listener]
+    match: Match | None = None
+    """Of the route that it stands in."""
 
 
 def layers(config: Config) -> Iterator[Placed]:
@@ -44,26 +51,95 @@ def layers(config: Config) -> Iterator[Placed]:
         for place, layer in enumerate(route.layers):
             if layer.allow is not None:
                 path: _Path = ("routes", number, "layers", place, "allow")
-                names = [x for x in route.listeners or config.listeners if x in config.listeners]
-                yield Placed(path, layer.allow, [config.listeners[name] for name in names])
+                listeners = [config.listeners[name] for name in _served_by(config, route)]
+                yield Placed(path, layer.allow, listeners, route.match)
+
+
+def _served_by(config: Config, route: Route) -> list[str]:
+    """The listeners of a route."""
+    return [name for name in route.listeners or config.listeners if name in config.listeners]
 
 
 def rules_without_effect(config: Config) -> Iterator[Fault]:
-    """Rules for clients that nobody vouches for, and rules behind one that holds whenever they do.
+    """Rules behind one that holds whenever they do. O(rules x the rules before them, at most
+    `MAX_COMPARED`), and of what they list O(n log n), at most `MAX_STEPS`."""
+    budget = Budget(MAX_STEPS)
+    for placed in layers(config):
+        rules = placed.allow.rules
+        reaches = [Reach(rule) for rule in rules]
+        for number, reach in enumerate(reaches):
+            before = enumerate(reaches[: min(number, MAX_COMPARED)])
+            first = next((n for n, other in before if other.covers(reach, budget)), None)
+            if first is not None:
+                message = (
+                    f"never decides: rules[{first}] {rules[first].name!r} holds whenever it does"
+                )
+                yield Fault((*placed.path, "rules", number), message, "by its place in the list")
 
-    O(rules x the rules before them, at most `MAX_COMPARED`)."""
-    for path, allow, listeners in layers(config):
-        asks = [auth for listener in listeners for auth in _auths(listener)]
-        for number, rule in enumerate(allow.rules):
-            at = (*path, "rules", number)
+
+def rules_that_never_hold(config: Config) -> Iterator[Fault]:
+    """Rules of what cannot come: clients that nobody vouches for, addresses that nobody has, and
+    what does not get to their route. O(configuration)."""
+    for placed in layers(config):
+        asks = [auth for listener in placed.listeners for auth in _auths(listener)]
+        for number, rule in enumerate(placed.allow.rules):
+            at = (*placed.path, "rules", number)
             if rule.identities is not None:
                 yield from _unknown((*at, "identities"), rule.identities, asks)
-            before = enumerate(allow.rules[: min(number, MAX_COMPARED)])
-            first = next((n for n, other in before if _covers(other, rule)), None)
-            if first is not None:
-                name = allow.rules[first].name
-                message = f"never decides: rules[{first}] {name!r} holds whenever it does"
-                yield Fault(at, message, "by its place in the list")
+            yield from _nowhere((*at, "networks"), rule.networks or (), placed.listeners)
+            if placed.match is not None:
+                yield from _outside(at, rule, placed.match)
+
+
+def any_methods(config: Config) -> Iterator[Fault]:
+    """A star among methods. O(configuration)."""
+    for number, route in enumerate(config.routes):
+        yield from _star(("routes", number, "match", "methods"), route.match.methods)
+    for placed in layers(config):
+        for number, rule in enumerate(placed.allow.rules):
+            yield from _star((*placed.path, "rules", number, "methods"), rule.methods or ())
+
+
+def _star(path: _Path, methods: Collection[str]) -> Iterator[Fault]:
+    for number, method in enumerate(methods):
+        if method == "*":
+            message = "* is a method of that name, and not any"
+            yield Fault((*path, number), message, "without methods all are meant")
+
+
+def shadows_alone(config: Config) -> Iterator[Fault]:
+    """Layers in shadow with none beside them that refuses: of each listener and route the first.
+    O(routes x their listeners)."""
+    open_at: dict[_Path, list[str]] = {}
+    refusing: set[_Path] = set()
+    own = {name: _allows(("listeners", name), x.layers) for name, x in config.listeners.items()}
+    for number, route in enumerate(config.routes):
+        of_route = _allows(("routes", number), route.layers)
+        for name in _served_by(config, route):
+            stack = own[name] + of_route
+            if not all(allow.shadow for _, allow in stack):
+                refusing.update(path for path, _ in stack)
+            elif stack:
+                path = stack[0][0]
+                of = f"of routes[{number}] {route.name!r}"
+                at = of if path[0] == "listeners" else f"at listener {name!r}"
+                open_at.setdefault(path, []).append(at)
+    for path, places in open_at.items():
+        where = ""
+        if path in refusing:
+            more = f" and {len(places) - 1} more" if len(places) > 1 else ""
+            where = f" {places[0]}{more}"
+        message = f"nothing is refused{where}: every allow is in shadow"
+        yield Fault((*path, "shadow"), message, "shadow: off refuses what no rule names")
+
+
+def _allows(at: _Path, layers: Collection[ListenerLayer]) -> list[tuple[_Path, Allow]]:
+    """Those of a list, and where they stand."""
+    return [
+        ((*at, "layers", place, "allow"), layer.allow)
+        for place, layer in enumerate(layers)
+        if layer.allow is not None
+    ]
 
 
 def _auths(listener: Listener) -> Iterator[ClientAuth]:
@@ -89,42 +165,53 @@ def _unknown(path: _Path, whose: Identities, asks: Collection[ClientAuth]) -> It
             yield Fault((*path, "spiffe", number), message, f"known: {', '.join(sorted(known))}")
 
 
-def _covers(other: AllowRule, rule: AllowRule) -> bool:
-    """Whether `other` holds for each request for which `rule` does, as far as that can be seen."""
-    return (
-        _are_names(other.identities, rule.identities)
-        and _all_in(other.networks, rule.networks, _is_within)
-        and _all_in(other.methods, rule.methods, str.__eq__)
-        and _all_in(other.paths, rule.paths, _is_below)
-    )
+def _nowhere(
+    path: _Path, networks: Collection[str], listeners: Collection[Listener]
+) -> Iterator[Fault]:
+    """Where the client's address is never one of these. It may be another than that of its socket
+    where somebody is believed."""
+    if not networks or not listeners or any(_believes(listener) for listener in listeners):
+        return
+    sockets = [listener.bind.path is not None for listener in listeners]
+    if all(sockets) and UNIX not in networks:
+        message = "never holds: clients of a unix socket have no address"
+        yield Fault(path, message, "unix stands for them all")
+    elif not any(sockets) and all(network == UNIX for network in networks):
+        yield Fault(path, "never holds: none of its listeners is a unix socket")
 
 
-def _are_names(wide: Identities | None, narrow: Identities | None) -> bool:
-    if wide is None or narrow is None:
-        return wide is None
-    return wide.any is not None or (narrow.any is None and {*narrow.all} <= {*wide.all})
+def _believes(listener: Listener) -> bool:
+    address = listener.client_address
+    return bool(address.trusted or address.trusted_hops or listener.proxy_protocol)
 
 
-def _all_in(wide: list[T] | None, narrow: list[T] | None, is_in: Callable[[T, T], bool]) -> bool:
-    if wide is None or narrow is None:
-        return wide is None
-    return all(any(is_in(part, whole) for whole in wide) for part in narrow)
+def _outside(at: _Path, rule: AllowRule, match: Match) -> Iterator[Fault]:
+    """What a route's own rule says of requests that the route does not get."""
+    # An upgrade over HTTP/2 has the method CONNECT to rules alone.
+    methods = {*(rule.methods or ())}
+    if methods and match.methods and methods.isdisjoint({*match.methods, "CONNECT"}):
+        message = f"never holds: its route matches {', '.join(match.methods)} alone"
+        yield Fault((*at, "methods"), message)
+    for number, path in enumerate(rule.paths or ()):
+        if match.path is not None and _apart(path, match.path):
+            kind = "exact" if match.path.exact is not None else "prefix"
+            only = f"{kind}: {getattr(match.path, kind)}"
+            message = f"never matches: its route matches {only} alone"
+            yield Fault((*at, "paths", number), message)
 
 
-def _is_within(part: str, whole: str) -> bool:
-    if UNIX in (part, whole):
-        return part == whole
-    inner, outer = ipaddress.ip_network(part), ipaddress.ip_network(whole)
-    if isinstance(inner, ipaddress.IPv4Network):
-        return isinstance(outer, ipaddress.IPv4Network) and inner.subnet_of(outer)
-    return isinstance(outer, ipaddress.IPv6Network) and inner.subnet_of(outer)
-
-
-def _is_below(part: PathMatch, whole: PathMatch) -> bool:
-    if part == whole:
-        return True
-    inner = part.exact if part.exact is not None else part.prefix
-    if inner is None or whole.prefix is None:
+def _apart(one: PathMatch, other: PathMatch) -> bool:
+    """Whether no path is of both, as far as that can be seen."""
+    texts = [path.exact if path.exact is not None else path.prefix for path in (one, other)]
+    if any(text is None or _NOT_NORMAL.search(text) for text in texts):
         return False
-    outer = whole.prefix.removesuffix("/")
-    return inner.removesuffix("/") == outer or inner.startswith(f"{outer}/")
+    return not (_leads_to(one, other) or _leads_to(other, one))
+
+
+def _leads_to(part: PathMatch, whole: PathMatch) -> bool:
+    """Whether the path, or the prefix, of the one is among those of the other."""
+    text = part.exact if part.exact is not None else part.prefix or ""
+    if whole.prefix is None:
+        return part.exact == whole.exact
+    prefix = whole.prefix.removesuffix("/")
+    return text.removesuffix("/") == prefix or text.startswith(f"{prefix}/")

@@ -41,10 +41,11 @@ def _texts(config: Config) -> Iterator[_Text]:
             names = [x for x in route.listeners or config.listeners if x in config.listeners]
             at = ("routes", number, "match", "path")
             yield from _of(at, route.match.path, [config.listeners[name] for name in names])
-    for path, allow, listeners in layers(config):
-        for number, rule in enumerate(allow.rules):
+    for placed in layers(config):
+        for number, rule in enumerate(placed.allow.rules):
             for place, one in enumerate(rule.paths or ()):
-                yield from _of((*path, "rules", number, "paths", place), one, listeners)
+                path = (*placed.path, "rules", number, "paths", place)
+                yield from _of(path, one, placed.listeners)
 
 
 def _of(

@@ -31,8 +31,8 @@ pub struct Client {
     pub(super) certified: Option<Arc<Certified>>,
     /// What is remembered of its connection, if credentials authenticate it.
     pub(super) binding: Option<Arc<Binding>>,
-    /// Whether it asks for a host for which its connection was not verified.
-    pub(super) misdirected: bool,
+    /// Why what it asks for is for another connection, if it is.
+    pub(super) misdirected: Option<&'static str>,
 }
 
 impl Client {
@@ -40,7 +40,7 @@ impl Client {
     #[must_use]
     pub fn of(peer: &Peer) -> Self {
         let certified = peer.certificate().cloned();
-        let (binding, misdirected) = (None, false);
+        let (binding, misdirected) = (None, None);
         Self {
             ip: peer.ip(),
             is_behind: false,
@@ -113,7 +113,7 @@ impl Trust {
         }
         let key = behind.map_or(peer.key(), |ip| key_of(Some(ip), seed));
         let (certified, binding) = (peer.certificate().cloned(), peer.binding(head.binds));
-        let misdirected = peer.is_misdirected(head.slice(head.host));
+        let misdirected = peer.misdirected(head.slice(head.host));
         let (ip, is_behind) = (behind.or(peer.ip()), behind.is_some());
         Client { ip, is_behind, key, trusted: believed, certified, binding, misdirected }
     }

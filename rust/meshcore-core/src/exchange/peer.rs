@@ -78,11 +78,17 @@ impl Peer {
         self.standing.as_deref()
     }
 
-    /// Whether what it asks of a host is for another connection (RFC 9110 §15.5.20).
-    pub(super) fn is_misdirected(&self, host: &[u8]) -> bool {
-        self.standing.as_ref().is_some_and(|standing| {
-            // What is no text is no host of the configuration.
-            standing.is_misdirected(str::from_utf8(host).unwrap_or_default())
+    /// Why what it asks of a host is for another connection, if it is (RFC 9110 §15.5.20).
+    pub(super) fn misdirected(&self, host: &[u8]) -> Option<&'static str> {
+        let standing = self.standing.as_ref()?;
+        // What is no text is no host of the configuration.
+        let host = str::from_utf8(host).unwrap_or_default();
+        standing.is_misdirected(host).then(|| {
+            if standing.is_admitted() {
+                "clients of this host are verified by another rule than its connection's"
+            } else {
+                "the client of this connection would not be let in any more"
+            }
         })
     }
 

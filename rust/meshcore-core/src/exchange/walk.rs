@@ -60,8 +60,9 @@ impl Engine {
         if let Some(listener) = compiled.listener(listener) {
             listener.stats.began();
             ticket.body.least_rate = listener.body_rate;
-            if ticket.from.misdirected {
-                return (ticket, Verdict::Answer(Reason::Misdirected.into()));
+            if let Some(detail) = ticket.from.misdirected {
+                let answer = Answer { detail, ..Reason::Misdirected.into() };
+                return (ticket, Verdict::Answer(answer));
             }
             // Before it is charged: in a circle one request would use up what others have.
             if listener.is_loop(arrival.head) {

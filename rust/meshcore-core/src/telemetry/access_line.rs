@@ -1,5 +1,6 @@
 //! One line of the access log.
 
+use std::borrow::Cow;
 use std::io::Write;
 
 use crate::calendar::civil;
@@ -16,8 +17,8 @@ pub struct AccessLine<'a> {
     pub client: &'a str,
     /// What its certificate calls it.
     pub identity: &'a str,
-    /// What `allow` layers found of it.
-    pub allow: &'a str,
+    /// What each `allow` layer has found of it, in order.
+    pub allow: &'a [Cow<'a, str>],
     /// The method.
     pub method: &'a [u8],
     /// The host that was asked for.
@@ -62,15 +63,17 @@ mod most {
     pub(super) const METHOD: usize = 32;
     /// RFC 1035 §2.3.4; so long are names of the configuration, too.
     pub(super) const NAME: usize = 255;
-    /// Of the path, and of the query: an eighth of a target that is let in by default.
-    pub(super) const TARGET: usize = 1024;
+    /// Of the path, and of the query: a ninth of a target that is let in by default.
+    pub(super) const TARGET: usize = 960;
     pub(super) const DETAIL: usize = 192;
     /// The most that a request id has, unless a layer sets it.
     pub(super) const REQUEST_ID: usize = 128;
     /// Of what a certificate calls its holder.
     pub(super) const IDENTITY: usize = 128;
-    /// Of names of rules.
-    pub(super) const RULES: usize = 64;
+    /// Of what `allow` layers have found, together.
+    pub(super) const RULES: usize = 192;
+    /// Of so many such layers: each has room for `shadow:none`.
+    pub(super) const RULED: usize = 15;
     /// Of what is ours.
     pub(super) const WORD: usize = 64;
 }
@@ -133,7 +136,9 @@ impl AccessLine<'_> {
             line.text("identity", self.identity.as_bytes(), most::IDENTITY);
         }
         if !self.allow.is_empty() {
-            line.text("allow", self.allow.as_bytes(), most::RULES);
+            line.put(b",\"allow\":\"");
+            self.write_rules(line);
+            line.put(b"\"");
         }
         if let Some(bytes) = self.head_bytes {
             line.number("head_bytes", bytes as u64);
@@ -193,7 +198,7 @@ impl AccessLine<'_> {
         }
         if !self.allow.is_empty() {
             line.put(b" allow=");
-            line.escape("allow", self.allow.as_bytes(), most::RULES);
+            self.write_rules(line);
         }
         if let Some(bytes) = self.head_bytes {
             line.put(format!(" head_bytes={bytes}").as_bytes());
@@ -212,6 +217,38 @@ impl AccessLine<'_> {
             line.escape("target", query, most::TARGET);
         }
     }
+
+    /// Of long names each keeps its beginning, so that what the next layer has found is told, too.
+    fn write_rules(&self, line: &mut Line) {
+        let shown = &self.allow[..self.allow.len().min(most::RULED)];
+        let most = fair_share(shown, most::RULES - shown.len() - CUT.len());
+        for (place, rule) in shown.iter().enumerate() {
+            if place > 0 {
+                line.put(b",");
+            }
+            line.escape("allow", rule.as_bytes(), most);
+        }
+        if shown.len() < self.allow.len() {
+            line.put(b",");
+            line.leave_out("allow");
+        }
+    }
+}
+
+/// How long each text may be for all to have room: what short ones leave is for the others.
+/// O(n log n).
+fn fair_share(texts: &[Cow<'_, str>], mut room: usize) -> usize {
+    let mut lengths: Vec<_> = texts.iter().map(|text| text.len()).collect();
+    lengths.sort_unstable();
+    let mut share = room;
+    for (place, length) in lengths.iter().enumerate() {
+        share = room / (lengths.len() - place);
+        if *length > share {
+            return share;
+        }
+        room -= length;
+    }
+    share.max(lengths.last().copied().unwrap_or(0))
 }
 
 /// What is written so far, and which fields were cut.
@@ -269,15 +306,19 @@ impl Line {
             match self.out.len() - start {
                 n if n > most => {
                     self.out.truncate(room);
-                    self.put(CUT.as_bytes());
-                    if self.cut.last() != Some(&name) {
-                        self.cut.push(name);
-                    }
-                    return;
+                    return self.leave_out(name);
                 }
                 n if n + CUT.len() <= most => room = start + n,
                 _ => {}
             }
+        }
+    }
+
+    /// The mark of what is missing.
+    fn leave_out(&mut self, name: &'static str) {
+        self.put(CUT.as_bytes());
+        if self.cut.last() != Some(&name) {
+            self.cut.push(name);
         }
     }
 }
@@ -351,7 +392,7 @@ mod tests {
         listener: "edge",
         client: "192.0.2.1",
         identity: "",
-        allow: "",
+        allow: &[],
         method: b"GET",
         host: b"a.test",
         path: b"/x",
@@ -432,7 +473,8 @@ mod tests {
 
     #[test]
     fn the_rules_that_let_it_pass_are_named() {
-        let line = AccessLine { allow: "web,shadow:none", head_bytes: Some(7), ..LINE };
+        let rules = ["web", "shadow:none"].map(Cow::from);
+        let line = AccessLine { allow: &rules, head_bytes: Some(7), ..LINE };
         let text = line.to_text(false);
         assert!(text.ends_with("\"\" allow=web,shadow:none head_bytes=7\n"), "{text}");
         let value: serde_json::Value = serde_json::from_str(&line.to_text(true)).unwrap();
@@ -440,10 +482,49 @@ mod tests {
         assert!(!LINE.to_text(true).contains("allow"));
     }
 
+    /// What `allow` is told of layers that found this, and whether it was cut.
+    fn told(rules: &[String]) -> (String, bool) {
+        let rules: Vec<Cow<'_, str>> = rules.iter().map(|rule| rule.as_str().into()).collect();
+        let line = AccessLine { allow: &rules, ..LINE };
+        let value: serde_json::Value = serde_json::from_str(&line.to_text(true)).unwrap();
+        let told = value["allow"].as_str().unwrap().to_owned();
+        assert!(line.to_text(false).contains(&format!(" allow={told}")));
+        (told, value["cut"] == serde_json::json!(["allow"]))
+    }
+
+    #[test]
+    fn a_long_name_of_a_rule_hides_no_other_layer() {
+        let name = "n".repeat(255);
+        let (shadowed, none) = (format!("shadow:{name}"), "none".to_owned());
+        for (rules, cut) in [
+            (vec![name.clone(), "shadow:none".to_owned()], true),
+            (vec![shadowed.clone(), none.clone()], true),
+            (vec!["n".repeat(100), "n".repeat(80), none.clone()], false),
+            ([vec![shadowed.clone(); 14], vec![none.clone()]].concat(), true),
+            (vec!["shadow:none".to_owned(); 15], false),
+        ] {
+            let (told, was_cut) = told(&rules);
+            let parts: Vec<&str> = told.split(',').collect();
+            assert_eq!((parts.len(), was_cut), (rules.len(), cut), "{told}");
+            assert!(told.len() <= most::RULES, "{told}");
+            for (part, rule) in parts.iter().zip(&rules) {
+                let begun = part.strip_suffix(CUT).is_some_and(|front| rule.starts_with(front));
+                assert!(part == rule || begun && rule.len() > 11, "{part} {rule}");
+                assert_eq!(part.starts_with("shadow:"), rule.starts_with("shadow:"), "{part}");
+            }
+        }
+        let (told, cut) = told(&vec!["shadow:none".to_owned(); 16]);
+        assert!(cut && told.ends_with("shadow:none,…") && told.len() <= most::RULES, "{told}");
+        // What a short one leaves, a long one has.
+        let (told, _) = self::told(&[name.clone(), name, none]);
+        assert_eq!(told.len(), most::RULES - CUT.len() - 1, "{told}");
+    }
+
     #[test]
     fn a_line_fits_into_a_pipes_buffer_whatever_anybody_sends() {
         let letters = "x".repeat(70_000);
         let name = "n".repeat(255);
+        let rules = vec![Cow::from(&letters); 40];
         for long in ["x", "\"", "\u{1}", "\u{9b}", "é", "日", "😀"] {
             let long = long.repeat(70_000).into_bytes();
             for long in [&long[..], &[0xff; 70_000], letters.as_bytes()] {
@@ -462,7 +543,7 @@ mod tests {
                     took_ns: u64::MAX / 2,
                     request_id: long,
                     identity: &letters,
-                    allow: &letters,
+                    allow: &rules,
                     head_bytes: Some(usize::MAX),
                     ..LINE
                 };
@@ -495,14 +576,15 @@ mod tests {
             let value: serde_json::Value = serde_json::from_str(&line.to_text(true)).unwrap();
             (value["target"].as_str().unwrap().to_owned(), !value["cut"].is_null())
         };
-        for (unit, times) in [("x", 1024), ("é", 512), ("\"", 512), ("\n", 512)] {
+        for (unit, times) in [("x", 960), ("é", 480), ("\"", 480), ("\n", 480)] {
             assert_eq!(written(&unit.repeat(times)), (unit.repeat(times), false));
             let (cut, told) = written(&unit.repeat(times + 1));
             assert!(told && cut.ends_with('…'));
             assert!(unit.repeat(times).starts_with(&cut[..cut.len() - '…'.len_utf8()]));
         }
         // A character that the bound parts is left out whole.
-        assert_eq!(written(&"日".repeat(342)).0, "日".repeat(340) + "…");
+        let parted = format!("x{}", "日".repeat(320));
+        assert_eq!(written(&parted).0, format!("x{}…", "日".repeat(318)));
     }
 
     #[test]

@@ -130,7 +130,7 @@ def test_a_port_that_another_listens_on_first_is_an_error(
             await proxy.start()
         await proxy.stop()
 
-    monkeypatch.setattr("meshcore.process.doors.bound_socket", bound)
+    monkeypatch.setattr("meshcore.process.socket_groups.bound_socket", bound)
     with other:
         run(main())
 

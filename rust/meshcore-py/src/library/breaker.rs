@@ -19,7 +19,7 @@ use super::now::Now;
 use super::permit::{Held, Permit};
 use super::random::{Random, process};
 use super::watch::{Watch, name_of};
-use crate::clock::{COARSE, coarse_ns, now_ns};
+use crate::clock::{COARSE, either_ns};
 use crate::errors;
 
 /// One circuit breaker.
@@ -144,8 +144,7 @@ impl BreakerCore {
             return Self::settle(slf, held, Outcome::Success, None);
         }
         this.counts.add(Outcome::Success);
-        let late = this.bears_coarse && !held.permit.is_probe();
-        let now = Nanos(if late { coarse_ns() } else { now_ns() });
+        let now = Nanos(either_ns(this.bears_coarse && !held.permit.is_probe()));
         this.breaker.settle_with(held.permit, Outcome::Success, now, || this.random.next());
         Ok(())
     }
@@ -300,9 +299,9 @@ impl BreakerCore {
         let watch = Watch::new(slow_call, telling.0, telling.1, breaker.written_state());
         let blocks = Blocks::new(watch.as_ref().is_some_and(Watch::times_calls));
         let plain = watch.is_none() && clock.is_own() && !shared;
-        let bears_coarse = breaker.bears(COARSE);
         let (counts, causes, rules_text) = (Counts::default(), Causes::new(seed), told.into());
         Ok(Self {
+            bears_coarse: breaker.bears(COARSE),
             breaker,
             clock,
             random,
@@ -317,7 +316,6 @@ impl BreakerCore {
             rules_text,
             shared,
             plain,
-            bears_coarse,
         })
     }
 
@@ -436,9 +434,8 @@ impl BreakerCore {
     #[allow(clippy::type_complexity)] // becomes a named tuple at once
     fn figures(&self, py: Python<'_>) -> PyResult<(&str, u64, u64, u64, u64, [u64; 4])> {
         let found = self.breaker.figures(self.clock.now(py)?);
-        let state = name_of(found.state);
         Ok((
-            state,
+            name_of(found.state),
             found.left.0,
             found.failures_in_row,
             found.calls,

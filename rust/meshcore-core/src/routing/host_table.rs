@@ -7,6 +7,7 @@ use hashbrown::{HashMap, HashSet};
 
 use super::RequestView;
 use super::error::{RouteError, RouteProblem};
+use super::fields::{Asked, FieldDraft, Fields};
 use super::listeners::{ListenerId, ListenerSet};
 use super::paths::{Bucket, Candidate, PathIndex, Pattern};
 use super::route::CompiledRoute;
@@ -20,6 +21,7 @@ pub(super) struct HostTable<T> {
     pub(super) routes: Box<[CompiledRoute]>,
     pub(super) payloads: Box<[T]>,
     paths: PathIndex,
+    fields: Fields,
     /// All priorities are equal, so the rank follows the order in which the index is asked.
     tiered: bool,
 }
@@ -34,7 +36,8 @@ impl<T> HostTable<T> {
         items: impl IntoIterator<Item = (&'a Route, T)>,
     ) -> Result<Self, Vec<RouteError>> {
         let (sources, payloads): (Vec<_>, Vec<_>) = items.into_iter().unzip();
-        let mut drafts = drafts(pattern, &sources)?;
+        let mut fields = FieldDraft::default();
+        let mut drafts = drafts(pattern, &sources, &mut fields)?;
         for (rank, at) in file_order(&drafts).into_iter().enumerate() {
             drafts[at].route.file_rank = rank as u32;
         }
@@ -50,15 +53,16 @@ impl<T> HostTable<T> {
             routes.push(draft.route);
             sorted.extend(payloads[draft.place].take());
         }
-        let paths = PathIndex::build(groups).map_err(|problem| {
-            vec![RouteError { host: pattern.to_owned(), route: None, problem }]
-        })?;
+        let of_host = |problem| vec![RouteError { host: pattern.to_owned(), route: None, problem }];
+        let paths = PathIndex::build(groups).map_err(of_host)?;
+        let fields = fields.compile().map_err(of_host)?;
         Ok(Self {
             pattern: pattern.into(),
             listeners: ListenerSet::union(routes.iter().map(|route| &route.listeners)),
             routes: routes.into(),
             payloads: sorted.into(),
             paths,
+            fields,
             tiered,
         })
     }
@@ -66,7 +70,8 @@ impl<T> HostTable<T> {
     /// The number of the route that owns the request.
     #[inline]
     pub(super) fn find(&self, listener: ListenerId, request: &RequestView<'_>) -> Option<usize> {
-        let mut search = Search { table: self, listener, request, best: None };
+        let asked = Asked::new(request, &self.fields);
+        let mut search = Search { table: self, listener, asked: &asked, best: None };
         if let Some(bucket) = self.paths.exact(request.path) {
             search.look(bucket);
         }
@@ -91,14 +96,14 @@ impl<T> HostTable<T> {
 }
 
 /// The best route so far, as (key, rank): the key is what the listener orders by.
-struct Search<'a, T> {
+struct Search<'s, 'a, T> {
     table: &'a HostTable<T>,
     listener: ListenerId,
-    request: &'a RequestView<'a>,
+    asked: &'s Asked<'a>,
     best: Option<(u32, u32)>,
 }
 
-impl<T> Search<'_, T> {
+impl<T> Search<'_, '_, T> {
     /// Takes the best route of `bucket` if it is better than what there is.
     #[inline]
     fn look(&mut self, bucket: Bucket) {
@@ -108,7 +113,7 @@ impl<T> Search<'_, T> {
             let route = &self.table.routes[rank as usize];
             let key = if first { route.file_rank } else { rank };
             let better = self.best.is_none_or(|(best, _)| key < best);
-            if better && (candidate.is_plain() || route.accepts(self.listener, self.request)) {
+            if better && (candidate.is_plain() || route.accepts(self.listener, self.asked)) {
                 self.best = Some((key, rank));
             }
             // A bucket is in order of rank: what follows is worse.
@@ -156,7 +161,11 @@ impl Draft {
     }
 }
 
-fn drafts(host: &str, sources: &[&Route]) -> Result<Vec<Draft>, Vec<RouteError>> {
+fn drafts(
+    host: &str,
+    sources: &[&Route],
+    fields: &mut FieldDraft,
+) -> Result<Vec<Draft>, Vec<RouteError>> {
     let error = |route: Option<&Route>, problem| RouteError {
         host: host.to_owned(),
         route: route.map(|route| route.name.clone()),
@@ -172,7 +181,7 @@ fn drafts(host: &str, sources: &[&Route]) -> Result<Vec<Draft>, Vec<RouteError>>
             errors.push(error(Some(source), RouteProblem::Twice));
         }
         let compiled = Pattern::compile(&source.path).and_then(|pattern| {
-            let route = CompiledRoute::compile(source, &pattern)?;
+            let route = CompiledRoute::compile(source, &pattern, fields)?;
             let (priority, order) = (source.priority, source.order);
             Ok(Draft { route, pattern, priority, order, place })
         });

@@ -263,7 +263,7 @@ const DFA_PER_REGEX: usize = 32 << 10;
 /// The least that a host's automaton may cache: the regex crate's default.
 const DFA_MIN: usize = 2 << 20;
 
-fn regex_set(expressions: &[String]) -> Result<RegexSet, RouteProblem> {
+pub(super) fn regex_set(expressions: &[String]) -> Result<RegexSet, RouteProblem> {
     RegexSetBuilder::new(expressions)
         .unicode(false)
         .size_limit(HOST_REGEX_LIMIT)

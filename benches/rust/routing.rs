@@ -174,6 +174,27 @@ fn predicates(c: &mut Criterion) {
     ask_ours(&mut group, "method, header and listener/1000", &table(ours), &paths);
 }
 
+/// A thousand routes of one path, told apart by an expression over a field of 7 KB, of which none
+/// matches.
+fn fields(c: &mut Criterion) {
+    let mut group = group(c, "fields");
+    group.throughput(Throughput::Elements(1));
+    let table = table((0..1_000).map(|i| {
+        let mut route = route(i, PathMatch::Exact("/".to_owned()));
+        let value = ValueMatch::Regex(format!(".*/item-{i}/.*"));
+        route.headers = vec![FieldMatch { name: "x-tenant".to_owned(), value }];
+        route
+    }));
+    let mut headers = Headers::default();
+    headers.push(b"x-tenant", &[b'x'; 7_000]);
+    let (method, host, path, query) = (&b"GET"[..], &b"shop.example.com"[..], &b"/"[..], None);
+    let request = RequestView { method, host, path, query, headers: &headers };
+    let listener = ListenerId::new("edge", false);
+    group.bench_function("expressions/1000", |b| {
+        b.iter(|| table.find_view(listener, black_box(&request)).is_some());
+    });
+}
+
 fn hosts(c: &mut Criterion) {
     let mut group = group(c, "hosts");
     group.throughput(Throughput::Elements(1));
@@ -252,5 +273,5 @@ fn group<'a>(c: &'a mut Criterion, name: &str) -> BenchmarkGroup<'a, WallTime> {
     group
 }
 
-criterion_group!(benches, exact, prefix, regex, predicates, hosts, build, normal);
+criterion_group!(benches, exact, prefix, regex, predicates, fields, hosts, build, normal);
 criterion_main!(benches);

@@ -34,7 +34,8 @@ pub enum RouteProblem {
     Regex(String),
     /// A regular expression compiles to more than [`REGEX_LIMIT`] bytes.
     RegexTooLarge(String),
-    /// The path expressions of one host, or of the rules of one layer, together compile to more than [`HOST_REGEX_LIMIT`].
+    /// The path expressions of one host or layer, or those over one field, together compile to more
+    /// than [`HOST_REGEX_LIMIT`].
     RegexesTooLarge,
     /// A header or query parameter has an empty or impossible name.
     FieldName(String),
@@ -46,7 +47,8 @@ pub enum RouteProblem {
 /// any path pattern needs; `(a{1000}){1000}` is refused in microseconds.
 pub const REGEX_LIMIT: usize = 1 << 20;
 
-/// Bytes that the compiled path expressions of one host, or of one layer, may take together.
+/// Bytes that the compiled path expressions of one host or layer, or those over one field of a host,
+/// may take together.
 pub const HOST_REGEX_LIMIT: usize = 64 << 20;
 
 impl fmt::Display for RouteProblem {
@@ -63,7 +65,7 @@ impl fmt::Display for RouteProblem {
                 write!(f, "regex compiles to more than 1 MiB: {pattern}")
             }
             Self::RegexesTooLarge => {
-                f.write_str("the path regexes compile to more than 64 MiB together")
+                f.write_str("the regexes of one place compile to more than 64 MiB together")
             }
             Self::FieldName(name) => write!(f, "not a field name: {name:?}"),
             Self::Method(name) => write!(f, "not a method: {name:?}"),

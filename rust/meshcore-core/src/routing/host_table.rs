@@ -8,6 +8,7 @@ use hashbrown::{HashMap, HashSet};
 
 use super::RequestView;
 use super::error::{RouteError, RouteProblem};
+use super::fields::{Asked, FieldDraft, Fields};
 use super::listeners::{ListenerId, ListenerSet};
 use super::paths::{Bucket, Candidate, PathIndex, Pattern};
 use super::route::CompiledRoute;
@@ -21,6 +22,7 @@ pub(super) struct HostTable<T> {
     pub(super) routes: Box<[CompiledRoute]>,
     pub(super) payloads: Box<[T]>,
     paths: PathIndex,
+    fields: Fields,
     /// All priorities are equal, so the rank follows the order in which the index is asked.
     tiered: bool,
 }
@@ -35,7 +37,8 @@ impl<T> HostTable<T> {
         items: impl IntoIterator<Item = (&'a Route, T)>,
     ) -> Result<Self, Vec<RouteError>> {
         let (sources, payloads): (Vec<_>, Vec<_>) = items.into_iter().unzip();
-        let mut drafts = drafts(pattern, &sources)?;
+        let mut fields = FieldDraft::default();
+        let mut drafts = drafts(pattern, &sources, &mut fields)?;
         for (rank, at) in file_order(&drafts).into_iter().enumerate() {
             drafts[at].route.file_rank = rank as u32;
         }
@@ -51,15 +54,16 @@ impl<T> HostTable<T> {
             routes.push(draft.route);
             sorted.extend(payloads[draft.place].take());
         }
-        let paths = PathIndex::build(groups).map_err(|problem| {
-            vec![RouteError { host: pattern.to_owned(), route: None, problem }]
-        })?;
+        let of_host = |problem| vec![RouteError { host: pattern.to_owned(), route: None, problem }];
+        let paths = PathIndex::build(groups).map_err(of_host)?;
+        let fields = fields.compile().map_err(of_host)?;
         Ok(Self {
             pattern: pattern.into(),
             listeners: ListenerSet::union(routes.iter().map(|route| &route.listeners)),
             routes: routes.into(),
             payloads: sorted.into(),
             paths,
+            fields,
             tiered,
         })
     }
@@ -68,7 +72,8 @@ impl<T> HostTable<T> {
     #[inline]
     pub(super) fn find(&self, listener: ListenerId, request: &RequestView<'_>) -> Option<usize> {
         let path = request.path;
-        let mut search = Search { table: self, listener, request, best: None };
+        let asked = Asked::new(request, &self.fields);
+        let mut search = Search { table: self, listener, asked: &asked, best: None };
         let buckets = self.paths.exact(path).into_iter().chain(self.paths.prefixes(path));
         if self.tiered && !listener.match_first() {
             // The order of the index is that of the ranks.
@@ -89,14 +94,14 @@ impl<T> HostTable<T> {
 }
 
 /// The best route so far, as (key, rank): the key is what the listener orders by.
-struct Search<'a, T> {
+struct Search<'s, 'a, T> {
     table: &'a HostTable<T>,
     listener: ListenerId,
-    request: &'a RequestView<'a>,
+    asked: &'s Asked<'a>,
     best: Option<(u32, u32)>,
 }
 
-impl<T> Search<'_, T> {
+impl<T> Search<'_, '_, T> {
     /// Takes the best route of `bucket` if it is better than what there is.
     #[inline]
     fn look(&mut self, bucket: Bucket) {
@@ -106,7 +111,7 @@ impl<T> Search<'_, T> {
             let route = &self.table.routes[rank as usize];
             let key = if first { route.file_rank } else { rank };
             let better = self.best.is_none_or(|(best, _)| key < best);
-            if better && (candidate.is_plain() || route.accepts(self.listener, self.request)) {
+            if better && (candidate.is_plain() || route.accepts(self.listener, self.asked)) {
                 self.best = Some((key, rank));
             }
             // A bucket is in order of rank: what follows is worse.
@@ -126,7 +131,7 @@ impl<T> Search<'_, T> {
     fn accepting(&self, bucket: Bucket) -> Option<u32> {
         let mut ranks = self.table.paths.candidates(bucket).map(Candidate::rank);
         let routes = &self.table.routes;
-        ranks.find(|rank| routes[*rank as usize].accepts(self.listener, self.request))
+        ranks.find(|rank| routes[*rank as usize].accepts(self.listener, self.asked))
     }
 
     /// Takes the best route of `bucket` if it is better; goes on if that of another bucket whose best
@@ -172,7 +177,11 @@ impl Draft {
     }
 }
 
-fn drafts(host: &str, sources: &[&Route]) -> Result<Vec<Draft>, Vec<RouteError>> {
+fn drafts(
+    host: &str,
+    sources: &[&Route],
+    fields: &mut FieldDraft,
+) -> Result<Vec<Draft>, Vec<RouteError>> {
     let error = |route: Option<&Route>, problem| RouteError {
         host: host.to_owned(),
         route: route.map(|route| route.name.clone()),
@@ -188,7 +197,7 @@ fn drafts(host: &str, sources: &[&Route]) -> Result<Vec<Draft>, Vec<RouteError>>
             errors.push(error(Some(source), RouteProblem::Twice));
         }
         let compiled = Pattern::compile(&source.path).and_then(|pattern| {
-            let route = CompiledRoute::compile(source, &pattern)?;
+            let route = CompiledRoute::compile(source, &pattern, fields)?;
             let (priority, order) = (source.priority, source.order);
             Ok(Draft { route, pattern, priority, order, place })
         });

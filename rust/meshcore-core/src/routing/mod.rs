@@ -4,7 +4,8 @@
 //!
 //! [`RouteTable`] (`table`) finds the host (`hosts`), then the route inside it (`host_table`): by
 //! its path (`paths`: one hash look-up for an exact path, one for each possible prefix; `regexes`:
-//! one pass for each group of expressions that begin as the path does), then by its predicates (`predicates`, `query`) and listener (`listeners`).
+//! one pass for each group of expressions that begin as the path does), then by its predicates
+//! (`predicates`, `fields`, `query`) and listener (`listeners`).
 //! [`rewrite`] turns the path or makes the redirect that the found route asks for. [`RouteMap`]
 //! (`route_map`) is the same table for people who want nothing but a router.
 //!
@@ -31,6 +32,7 @@
 //! inserted, so a request cannot build collisions.
 
 mod error;
+mod fields;
 mod host_table;
 mod hosts;
 mod listeners;

@@ -1,11 +1,10 @@
 //! What a request must have besides host and path.
 
 use memchr::memmem::Finder;
-use regex::bytes::{Regex, RegexBuilder};
+use regex::bytes::RegexBuilder;
 
-use super::RequestView;
 use super::error::{REGEX_LIMIT, RouteProblem};
-use super::query;
+use super::fields::{Asked, Field, FieldDraft};
 use super::sets::MethodSet;
 use crate::snapshot::{FieldMatch, Route, ValueMatch};
 
@@ -20,7 +19,8 @@ pub(super) struct Predicates {
 
 #[derive(Debug)]
 struct FieldTest {
-    name: Box<[u8]>,
+    /// Its number in the host.
+    field: u32,
     test: ValueTest,
 }
 
@@ -30,26 +30,28 @@ enum ValueTest {
     Prefix(Box<[u8]>),
     Suffix(Box<[u8]>),
     Contains(Box<Finder<'static>>),
-    Regex(Regex),
+    /// By its number among those of the field.
+    Regex(u32),
     Present,
     Absent,
 }
 
 impl Predicates {
-    pub(super) fn compile(route: &Route) -> Result<Self, RouteProblem> {
-        let headers = route.headers.iter().map(|field| {
+    pub(super) fn compile(route: &Route, host: &mut FieldDraft) -> Result<Self, RouteProblem> {
+        let header = |field: &FieldMatch| {
             if is_token(field.name.as_bytes()) {
-                FieldTest::compile(field, field.name.to_ascii_lowercase())
+                let name = field.name.to_ascii_lowercase().into_bytes();
+                FieldTest::compile(field, Field::Header(name.into()), host)
             } else {
                 Err(RouteProblem::FieldName(field.name.clone()))
             }
-        });
-        let query = route.query.iter().map(|field| FieldTest::compile(field, field.name.clone()));
-        Ok(Self {
-            methods: MethodSet::compile(&route.methods)?,
-            headers: headers.collect::<Result<_, _>>()?,
-            query: query.collect::<Result<_, _>>()?,
-        })
+        };
+        let headers = route.headers.iter().map(header).collect::<Result<_, _>>()?;
+        let query = |field: &FieldMatch| {
+            FieldTest::compile(field, Field::Query(field.name.as_bytes().into()), host)
+        };
+        let query = route.query.iter().map(query).collect::<Result<_, _>>()?;
+        Ok(Self { methods: MethodSet::compile(&route.methods)?, headers, query })
     }
 
     /// Header and query predicates: more of them make a route more specific.
@@ -65,55 +67,55 @@ impl Predicates {
         self.methods.is_empty() && self.fields() == 0
     }
 
-    /// Whether all hold. O(fields + query bytes) for each predicate.
+    /// Whether all hold. O(fields + bytes) for each field that is looked at first, then O(values) for
+    /// each predicate.
     #[inline]
-    pub(super) fn hold(&self, request: &RequestView<'_>) -> bool {
-        (self.methods.is_empty() || self.methods.has(request.method))
-            && self.headers.iter().all(|t| t.test.any(request.headers.get_all(&t.name)))
-            && self.query.iter().all(|t| {
-                t.test.any(request.query.iter().flat_map(|query| query::values(query, &t.name)))
-            })
+    pub(super) fn hold(&self, asked: &Asked<'_>) -> bool {
+        (self.methods.is_empty() || self.methods.has(asked.request.method))
+            && self.headers.iter().chain(&self.query).all(|each| each.test.any(asked, each.field))
     }
 }
 
 impl FieldTest {
-    fn compile(field: &FieldMatch, name: String) -> Result<Self, RouteProblem> {
+    fn compile(
+        matched: &FieldMatch,
+        field: Field,
+        host: &mut FieldDraft,
+    ) -> Result<Self, RouteProblem> {
         let bytes = |text: &str| Box::from(text.as_bytes());
-        let test = match &field.value {
+        let field = host.number(field);
+        let test = match &matched.value {
             ValueMatch::Exact(text) => ValueTest::Exact(bytes(text)),
             ValueMatch::Prefix(text) => ValueTest::Prefix(bytes(text)),
             ValueMatch::Suffix(text) => ValueTest::Suffix(bytes(text)),
             ValueMatch::Contains(text) => {
                 ValueTest::Contains(Box::new(Finder::new(text).into_owned()))
             }
-            ValueMatch::Regex(pattern) => ValueTest::Regex(full_match(pattern)?),
+            ValueMatch::Regex(pattern) => {
+                check_regex(pattern)?;
+                ValueTest::Regex(host.expression(field, anchored(pattern)))
+            }
             ValueMatch::Present(true) => ValueTest::Present,
             ValueMatch::Present(false) => ValueTest::Absent,
         };
-        Ok(Self { name: name.into_bytes().into(), test })
+        Ok(Self { field, test })
     }
 }
 
 impl ValueTest {
     /// Whether one of the values passes. A field sent twice passes if either does: joining them
     /// first would let a client switch a rule off by repeating the field.
-    fn any<V: AsRef<[u8]>>(&self, mut values: impl Iterator<Item = V>) -> bool {
+    fn any(&self, asked: &Asked<'_>, field: u32) -> bool {
         match self {
-            Self::Exact(text) => values.any(|v| v.as_ref() == &**text),
-            Self::Prefix(text) => values.any(|v| v.as_ref().starts_with(text)),
-            Self::Suffix(text) => values.any(|v| v.as_ref().ends_with(text)),
-            Self::Contains(finder) => values.any(|v| finder.find(v.as_ref()).is_some()),
-            Self::Regex(regex) => values.any(|v| regex.is_match(v.as_ref())),
-            Self::Present => values.next().is_some(),
-            Self::Absent => values.next().is_none(),
+            Self::Exact(text) => asked.any(field, |value| value == &**text),
+            Self::Prefix(text) => asked.any(field, |value| value.starts_with(text)),
+            Self::Suffix(text) => asked.any(field, |value| value.ends_with(text)),
+            Self::Contains(finder) => asked.any(field, |value| finder.find(value).is_some()),
+            Self::Regex(expression) => asked.matches(field, *expression),
+            Self::Present => asked.any(field, |_| true),
+            Self::Absent => !asked.any(field, |_| true),
         }
     }
-}
-
-/// Compiles `pattern` for bytes, to match a text as a whole, within [`REGEX_LIMIT`].
-fn full_match(pattern: &str) -> Result<Regex, RouteProblem> {
-    check_regex(pattern)?;
-    build(&anchored(pattern))
 }
 
 /// Whether a route may match with `pattern`: it compiles by itself (`a)(b` must not become sound
@@ -122,20 +124,16 @@ fn full_match(pattern: &str) -> Result<Regex, RouteProblem> {
 /// # Errors
 /// [`RouteProblem::Regex`] or [`RouteProblem::RegexTooLarge`].
 pub fn check_regex(pattern: &str) -> Result<(), RouteProblem> {
-    build(pattern).map(drop)
+    let built = RegexBuilder::new(pattern).unicode(false).size_limit(REGEX_LIMIT).build();
+    built.map(drop).map_err(|error| match error {
+        regex::Error::CompiledTooBig(_) => RouteProblem::RegexTooLarge(pattern.to_owned()),
+        other => RouteProblem::Regex(other.to_string()),
+    })
 }
 
 /// `pattern` as an expression over the whole of a text.
 pub(super) fn anchored(pattern: &str) -> String {
     format!("^(?:{pattern})$")
-}
-
-fn build(pattern: &str) -> Result<Regex, RouteProblem> {
-    let built = RegexBuilder::new(pattern).unicode(false).size_limit(REGEX_LIMIT).build();
-    built.map_err(|error| match error {
-        regex::Error::CompiledTooBig(_) => RouteProblem::RegexTooLarge(pattern.to_owned()),
-        other => RouteProblem::Regex(other.to_string()),
-    })
 }
 
 /// RFC 9110 §5.6.2.

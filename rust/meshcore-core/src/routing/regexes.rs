@@ -137,19 +137,27 @@ const DFA_MIN: usize = 2 << 20;
 /// The least that the automaton of a group may cache: enough for one expression.
 const DFA_OF_GROUP: usize = 64 << 10;
 
+/// Of expressions over the whole of a field's value.
+pub(super) fn whole_values(expressions: &[String]) -> Result<RegexSet, RouteProblem> {
+    let dfa_bytes = DFA_MIN.max(DFA_PER_REGEX * expressions.len());
+    bounded(RegexSetBuilder::new(expressions).unicode(false), dfa_bytes)
+}
+
 /// Of expressions as [`split`] writes them: they say themselves where they are not of Unicode.
 fn regex_set<'a>(
     expressions: impl IntoIterator<Item = &'a String>,
     dfa_bytes: usize,
 ) -> Result<RegexSet, RouteProblem> {
-    RegexSetBuilder::new(expressions)
-        .size_limit(HOST_REGEX_LIMIT)
-        .dfa_size_limit(dfa_bytes)
-        .build()
-        .map_err(|error| match error {
+    bounded(&mut RegexSetBuilder::new(expressions), dfa_bytes)
+}
+
+fn bounded(set: &mut RegexSetBuilder, dfa_bytes: usize) -> Result<RegexSet, RouteProblem> {
+    set.size_limit(HOST_REGEX_LIMIT).dfa_size_limit(dfa_bytes).build().map_err(
+        |error| match error {
             regex::Error::CompiledTooBig(_) => RouteProblem::RegexesTooLarge,
             other => RouteProblem::Regex(other.to_string()),
-        })
+        },
+    )
 }
 
 #[cfg(all(test, not(feature = "loom")))]

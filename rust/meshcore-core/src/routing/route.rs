@@ -1,7 +1,7 @@
 //! One compiled route.
 
-use super::RequestView;
 use super::error::RouteProblem;
+use super::fields::{Asked, FieldDraft};
 use super::listeners::{ListenerId, ListenerSet};
 use super::paths::Pattern;
 use super::predicates::Predicates;
@@ -28,7 +28,12 @@ pub struct CompiledRoute {
 }
 
 impl CompiledRoute {
-    pub(super) fn compile(route: &Route, pattern: &Pattern) -> Result<Self, RouteProblem> {
+    /// `host`: the fields of its host.
+    pub(super) fn compile(
+        route: &Route,
+        pattern: &Pattern,
+        host: &mut FieldDraft,
+    ) -> Result<Self, RouteProblem> {
         Ok(Self {
             name: route.name.as_str().into(),
             matched: match pattern {
@@ -38,7 +43,7 @@ impl CompiledRoute {
             },
             file_rank: 0,
             listeners: ListenerSet::new(&route.listeners),
-            predicates: Predicates::compile(route)?,
+            predicates: Predicates::compile(route, host)?,
         })
     }
 
@@ -60,7 +65,7 @@ impl CompiledRoute {
     }
 
     #[inline]
-    pub(super) fn accepts(&self, listener: ListenerId, request: &RequestView<'_>) -> bool {
-        self.listeners.contains(listener) && self.predicates.hold(request)
+    pub(super) fn accepts(&self, listener: ListenerId, asked: &Asked<'_>) -> bool {
+        self.listeners.contains(listener) && self.predicates.hold(asked)
     }
 }

@@ -322,8 +322,8 @@ def test_a_plain_request_takes_few_calls(
     assert client.written.endswith(b"hello")
     assert world.metric(AT_ONCE) == 13
     assert world.metric("meshcore_allow_total") == (0 if text is ONE else 13)
-    assert counts["python"] <= 14
-    assert counts["core"] <= 5  # beside the clock and the timer, which are the world's
+    assert counts["python"] <= 13
+    assert counts["core"] <= 4  # beside the clock, which is the world's
     for wire in (*world.clients, *world.endpoints):
         assert isinstance(wire, Socketed)
         wire.shut()

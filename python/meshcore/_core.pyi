@@ -20,6 +20,7 @@ _R = TypeVar("_R")
 
 # A field list of HTTP/2, pseudo fields first.
 _Fields = Sequence[tuple[bytes, bytes]]
+_WholeTo = tuple[ServerCodec, asyncio.Transport, IdleTime, int] | tuple[H2ServerCodec, int]
 
 __all__ = [
     "Answer",
@@ -51,6 +52,8 @@ __all__ = [
     "H2Meter",
     "H2Schedule",
     "H2ServerCodec",
+    "IdleTime",
+    "Inbox",
     "Keep",
     "KeyLog",
     "Listener",
@@ -658,7 +661,7 @@ class ClientCodec:
         data: bytes,
         request: Request,
         ticket: Ticket,
-        to: tuple[ServerCodec, asyncio.Transport] | tuple[H2ServerCodec, int] | None,
+        to: _WholeTo | None,
         now_ns: int,
     ) -> tuple[Response, int] | Response | bytes | int | Body | None:
         """`receive` while a response is awaited, and with the head of a final one what
@@ -1277,14 +1280,15 @@ class Ticket:
         self,
         response: Response,
         request: Request,
-        to: tuple[ServerCodec, asyncio.Transport] | tuple[H2ServerCodec, int] | None,
+        to: _WholeTo | None,
         now_ns: int,
-    ) -> tuple[Response, int] | bytes | int:
+    ) -> tuple[Response, int] | bytes | bool | int:
         """A final response head came: it, and what `responded` says. Of one that is whole and
         passes, if there is a ``to``: that sends it to a client whose connection goes on, or to a
-        stream of it, and the ticket is finished. Then bytes are what the transport's outbox could
-        not hold, none or all; over HTTP/2 a number says how many wait on the stream, -1 that it is
-        over."""
+        stream of it, and the ticket is finished. Over HTTP/1.1 the next request is awaited then,
+        and a truth says whether something of it is here; or, with nothing awaited, bytes are what
+        the transport's outbox could not hold, none where the connection ends. Over HTTP/2 a number
+        says how many wait on the stream, -1 that it is over."""
 
     def relayed(self, size: int, now_ns: int) -> None:
         """A piece of the response's body passed."""
@@ -1882,6 +1886,25 @@ def has_written_all(transport: asyncio.Transport) -> bool:
     """Whether a transport is open and has written all that it was given. O(1)."""
 
 @final
+class Inbox:
+    """Reads sockets of one loop, in one callback a turn. For one thread.
+
+    A socket is read once in a turn, and at most 256,000 bytes of it; of many that have something
+    256, and the others next. What is paused is not read, and an end of file, or an error, the
+    transport of the loop tells.
+    """
+
+    def __new__(cls, on: asyncio.AbstractEventLoop, after: int = 2) -> Inbox:
+        """Empty. It takes to sockets when an outbox has sent so many messages to them, and calls
+        protocols in the context of this call."""
+
+    def turn(self) -> None:
+        """What the loop calls when one of them can be read."""
+
+    def close(self) -> None:
+        """What it reads the loop does, from now on."""
+
+@final
 class Outbox:
     """What connections of one loop send at the end of its turn. For one thread.
 
@@ -1890,8 +1913,8 @@ class Outbox:
     flow control and its errors are as without; what is larger it has at once.
     """
 
-    def __new__(cls, call_soon: Callable[..., object]) -> Outbox:
-        """Empty; ``call_soon`` is the loop's."""
+    def __new__(cls, call_soon: Callable[..., object], inbox: Inbox | None = None) -> Outbox:
+        """Empty; ``call_soon`` is the loop's. An ``inbox`` reads whoever is written to again."""
 
     def over(self, transport: asyncio.Transport) -> asyncio.Transport:
         """What stands for a connected transport of the loop from now on: nothing else may write to
@@ -1920,6 +1943,19 @@ class Deadlines:
 
     def expired(self, now_ns: int) -> list[int]:
         """Slots whose deadline has passed; each is disarmed. O(slots)."""
+
+@final
+class IdleTime:
+    """How long a listener's clients may ask nothing. For one thread."""
+
+    timeout_ns: int
+    """0 at first."""
+
+    def __new__(cls, deadlines: Deadlines) -> IdleTime:
+        """For connections with slots of these."""
+
+    def arm(self, slot: int, now_ns: int) -> None:
+        """A request is awaited from now on."""
 
 def surely(function: Callable[..., _R], /, *args: Any) -> _R:
     """Call a function, and again if a handler of a signal broke it off (three times at most); what

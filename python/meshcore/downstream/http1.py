@@ -32,7 +32,7 @@ from meshcore.exchange.phase import ANSWERING, TUNNEL
 from meshcore.wire.half_closed import can_half_close, end_writing
 
 if TYPE_CHECKING:
-    from meshcore._core import Chunk, Peer, Response, Ticket
+    from meshcore._core import Chunk, IdleTime, Peer, Response, Ticket
     from meshcore.downstream.listener import Listener
 
 # How long a connection that waits for a request is kept when the listener drains: closing at once
@@ -59,7 +59,7 @@ class Http1Connection(Http1Wire):
     def __init__(self, listener: Listener, *, secure: bool = False) -> None:
         self._listener = listener
         self.codec = ServerCodec(listener.codec_limits, secure)
-        self.whole_to: tuple[ServerCodec, asyncio.Transport] | None = None
+        self.whole_to: tuple[ServerCodec, asyncio.Transport, IdleTime, int] | None = None
         self.choked = False
         self.owner: Owner | None = None
         self._exchange: Exchange | None = None
@@ -84,11 +84,11 @@ class Http1Connection(Http1Wire):
         """Serve a transport that the listener has let in."""
         listener = self._listener
         transport = self._transport = listener.outbox.over(transport)
-        self.whole_to = (self.codec, transport)
         self.peer: Peer = listener.peer_of(transport.get_extra_info("peername"))
+        slot = self._slot = listener.deadlines.add(self, now_ns() + listener.patience_ns)
+        self.whole_to = (self.codec, transport, listener.idle, slot)
         if listener.draining:
             self._take_only(ON_THEIR_WAY)
-        self._slot = listener.deadlines.add(self, now_ns() + listener.patience_ns)
 
     def data_received(self, data: bytes) -> None:
         """Bytes of requests."""
@@ -235,11 +235,18 @@ class Http1Connection(Http1Wire):
         self.write(codec.send_response(exchange.request, response, ticket, close))
         self._chunks = codec.chunking
 
-    def relayed(self, sent: bytes, now_ns: int) -> None:
-        """A whole response, and the end of its exchange: so much of it is still to be written."""
-        if sent:
-            self.write(sent)
-        self.finished(now_ns)
+    def relayed(self, sent: bytes | bool, now_ns: int) -> None:
+        """A whole response, and the end of its exchange: so much of it is still to be written; or,
+        when the next request is awaited already, whether something of it is here."""
+        if type(sent) is bool:
+            self._exchange = None
+            self._phase = IDLE
+            if sent or self._pauses or self.choked:
+                self._begin_next(sent, now_ns)
+        else:
+            if sent:
+                self.write(sent)
+            self.finished(now_ns)
 
     def send_data(self, data: bytes | Chunk) -> None:
         """A piece of the body: as it is, or as a chunk in one system call."""
@@ -317,10 +324,13 @@ class Http1Connection(Http1Wire):
             told = codec.pipelined or not codec.request_complete
             self._close(now, linger=(told or asks) and not self._pauses & ENDED)
             return
-        patient = self._takes == ALL or self.choked  # whose responses are on their way
-        listener = self._listener
-        due_ns = now + (listener.idle_timeout_ns if patient else DRAIN_QUIET_NS)
-        listener.deadlines.arm(self._slot, due_ns)
+        if self._takes == ALL or self.choked:  # whose responses are on their way
+            self._listener.idle.arm(self._slot, now)
+        else:
+            self.arm(now + DRAIN_QUIET_NS)
+        self._begin_next(started, now)
+
+    def _begin_next(self, started: bool, now: int) -> None:
         if self.choked:
             self._pause(UNREAD)
         elif started or self._pauses:

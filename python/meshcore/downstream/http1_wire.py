@@ -92,7 +92,7 @@ class Http1Wire(asyncio.BaseProtocol):
         if not unwritten:
             transport.close()  # as most do: there is nothing to look after
             return
-        idle_ns = self._listener.idle_timeout_ns
+        idle_ns = self._listener.idle.timeout_ns
         linger_ns = LINGER_NS if linger else 0
         self._parting = Parting(transport, now, idle_ns, linger_ns, torn=torn)
         self.arm(now + LOOK_NS)

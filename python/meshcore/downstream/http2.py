@@ -258,7 +258,7 @@ class Http2Connection(Http2Wire):
     def _arm_idle(self, now: int) -> None:
         """Nothing is under way: the client may ask again for so long."""
         if not self.closing:
-            self._arm(now + self.listener.idle_timeout_ns)
+            self._arm(now + self.listener.idle.timeout_ns)
 
     def _arm_alive(self, now: int) -> None:
         """Streams are open: look after the client when it is silent for long."""
@@ -346,5 +346,5 @@ class Http2Connection(Http2Wire):
             transport.resume_reading()
         # Whoever floods is not listened to any more.
         linger_ns = LINGER_NS if self.codec.flood is None else 0
-        self._parting = Parting(transport, now, self.listener.idle_timeout_ns, linger_ns)
+        self._parting = Parting(transport, now, self.listener.idle.timeout_ns, linger_ns)
         self.listener.deadlines.arm(self._slot, now + LOOK_NS)

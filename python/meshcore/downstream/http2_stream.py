@@ -107,7 +107,7 @@ class Http2Stream:
         queued = self._connection.codec.queued_on(self.number)
         if 0 < queued < self._queued:
             self._queued = queued
-            self.arm(now + self._connection.listener.idle_timeout_ns)
+            self.arm(now + self._connection.listener.idle.timeout_ns)
         else:
             self._connection.reset(self.number)
             self._leave()
@@ -142,7 +142,7 @@ class Http2Stream:
         if sent < 0:
             connection.removed(self)
         else:
-            self.arm(now_ns + connection.listener.idle_timeout_ns)
+            self.arm(now_ns + connection.listener.idle.timeout_ns)
         if not connection.flushes:
             connection.touched()
 
@@ -219,7 +219,7 @@ class Http2Stream:
             connection.removed(self)
         else:
             self._queued = connection.codec.queued_on(self.number)
-            self.arm(now + connection.listener.idle_timeout_ns)
+            self.arm(now + connection.listener.idle.timeout_ns)
         if not connection.flushes:
             connection.touched()
 

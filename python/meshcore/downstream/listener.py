@@ -6,7 +6,7 @@ import asyncio
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
-from meshcore._core import ClientRules, now_ns
+from meshcore._core import ClientRules, IdleTime, now_ns
 from meshcore.codec.engines import server_engine
 from meshcore.downstream.certified import Certified
 from meshcore.downstream.detect import Detection
@@ -79,6 +79,7 @@ class Listener:
     ) -> None:
         self.driver = driver
         self.deadlines = deadlines
+        self.idle = IdleTime(deadlines.slots)
         self.outbox = outbox
         self.stack: Stack = engine.listener(spec.name)
         self.draining = False
@@ -109,7 +110,7 @@ class Listener:
             self._h2 = spec.h2
             self._new_h2_codec = server_engine(spec.h2)
         self.header_timeout_ns = spec.header_timeout_ns
-        self.idle_timeout_ns = spec.idle_timeout_ns
+        self.idle.timeout_ns = spec.idle_timeout_ns
         self.serves_half_closed = spec.serves_half_closed
 
     def renew_stack(self) -> None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         Cause,
         Chunk,
         H2ServerCodec,
+        IdleTime,
         Listener,
         Peer,
         Request,
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from meshcore.exchange.flow import Flow
     from meshcore.exchange.layers import Layer
     from meshcore.exchange.owner import Owner
+
+    WholeTo = tuple[ServerCodec, Transport, IdleTime, int] | tuple[H2ServerCodec, int]
 
 
 class Lost(NamedTuple):
@@ -111,9 +114,10 @@ class Downstream(Protocol):
         """Whether its tunnel can end in one direction alone."""
 
     @property
-    def whole_to(self) -> tuple[ServerCodec, Transport] | tuple[H2ServerCodec, int] | None:
-        """What sends a whole response in one call, and where to or on which stream, while the
-        connection goes on behind it."""
+    def whole_to(self) -> WholeTo | None:
+        """What sends a whole response in one call, and where to, while the connection goes on
+        behind it: awaiting the next request as long as a listener does, by a slot; or with its
+        other streams."""
 
     def reached(self) -> tuple[str | None, int]:
         """The address and the port that the client is connected to; ``None`` for a unix socket."""

@@ -8,7 +8,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from meshcore._core import Outbox, now_ns
+from meshcore._core import Inbox, Outbox, now_ns
 from meshcore.downstream.deadlines import Deadlines
 from meshcore.downstream.listener import Listener
 from meshcore.process.layers import (
@@ -74,9 +74,12 @@ class Worker:
         self.observer: AccessLog | None = None
         self._log_form = "off"
         self.deadlines = Deadlines(loop)
-        self.outbox = Outbox(loop.call_soon)
+        self._inbox = Inbox(loop)
+        self.outbox = Outbox(loop.call_soon, self._inbox)
         self.pools = Connector(loop, engine, self.outbox)
         self._layers = LayerRunner(loop)
+        self.run_layer = self._layers.on_request
+        """Run a Python layer's; itself, for a call more for each request would be seen."""
         self.listeners: dict[str, Listener] = {}
         self._leaving: dict[Listener, int] = {}  # and when its time is over
         self._drain_ns = 0
@@ -260,6 +263,7 @@ class Worker:
         await self._layers.close(max(until - self._loop.time(), LAYERS_S))
         await self.pools.close()
         self.deadlines.close()
+        self._inbox.close()
         if self.observer is not None:
             await asyncio.to_thread(self.observer.close)
         await asyncio.gather(*self._tasks)
@@ -291,10 +295,6 @@ class Worker:
     def later(self, delay_ns: int, exchange: Exchange, attempt: int) -> None:
         """Go on with a retry after its pause."""
         self._loop.call_later(delay_ns / 1e9, _retry, exchange, attempt)
-
-    def run_layer(self, exchange: Exchange, layer: int) -> None:
-        """Run a Python layer's `on_request`."""
-        self._layers.on_request(exchange, layer)
 
     def tell_layers(self, exchange: Exchange) -> None:
         """Run `on_end` of the layers that have one."""

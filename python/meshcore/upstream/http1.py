@@ -79,7 +79,8 @@ class Http1Connection(asyncio.BaseProtocol):
                 is_plain = exchange.layers is None and exchange.request_done
                 to = exchange.down.whole_to if is_plain else None
                 event = codec.relay(data, exchange.request, exchange.ticket, to, now)
-                if type(event) is bytes or type(event) is int:
+                kind = type(event)
+                if kind is bool or kind is bytes or kind is int:
                     exchange.on_whole(event, now)
                     return
             else:

@@ -33,3 +33,24 @@ impl Deadlines {
         self.0.expired(now_ns.into())
     }
 }
+
+/// How long a listener's clients may ask nothing. Not frozen, as the deadlines are not.
+#[pyclass(module = "meshcore._core")]
+pub struct IdleTime {
+    deadlines: Py<Deadlines>,
+    #[pyo3(get, set)]
+    timeout_ns: u64,
+}
+
+#[pymethods]
+impl IdleTime {
+    #[new]
+    fn new(deadlines: Py<Deadlines>) -> Self {
+        Self { deadlines, timeout_ns: 0 }
+    }
+
+    pub(crate) fn arm(&self, py: Python<'_>, slot: u32, now_ns: Ns) {
+        let due = now_ns.0.saturating_add(self.timeout_ns);
+        self.deadlines.borrow_mut(py).0.arm(slot, Ns(due).into());
+    }
+}

@@ -2,9 +2,10 @@
 
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyTuple};
+use pyo3::types::{PyBool, PyBytes, PyTuple};
 
 use crate::clock::Ns;
+use crate::deadlines::IdleTime;
 use crate::h2_server_codec::H2ServerCodec;
 use crate::message::{Request, Response};
 use crate::numbers::Passed;
@@ -13,10 +14,12 @@ use crate::server_codec::ServerCodec;
 use crate::ticket::Ticket;
 
 /// What a response is to its ticket, in one call with what follows of one that is whole and passes:
-/// it goes out to a client, `to` (a codec, and its transport or the number of a stream), and its
-/// request is over. Either way `Ok` has what is left: bytes that a transport of HTTP/1.1 could not
-/// hold, none or all, or how many wait on the stream, -1 if that is over. `Err` has the ticket's
-/// word on what did not go out.
+/// it goes out to a client, `to`, and its request is over. `to` is a codec, and the number of a
+/// stream; or a transport, and the idle time and slot of a connection that awaits the next request.
+/// `Ok` has what is left. Over HTTP/1.1 that is whether something of the next request is here
+/// already, or bytes, where the connection ends or its transport could not hold them; over HTTP/2
+/// how many wait on the stream, -1 if that is over. `Err` has the ticket's word on what did not go
+/// out.
 pub(crate) fn relay<'py>(
     py: Python<'py>,
     request: &Request,
@@ -34,10 +37,24 @@ pub(crate) fn relay<'py>(
         let left = send_by(Some(&whither), py, response.part.len(), |bytes| {
             codec.encode(py, bytes, request, response, ticket, false);
         })?;
-        if left.is_none() {
-            ticket.ticket.sent_natively(true);
+        match left {
+            Some(left) => left.into_bound(py).into_any(),
+            None => {
+                ticket.ticket.sent_natively(true);
+                match codec.start_next() {
+                    Some(started) => {
+                        let idle = to.get_item(2)?;
+                        idle.cast::<IdleTime>()?.borrow().arm(
+                            py,
+                            to.get_item(3)?.extract()?,
+                            now_ns,
+                        );
+                        PyBool::new(py, started).to_owned().into_any()
+                    }
+                    None => PyBytes::new(py, b"").into_any(),
+                }
+            }
         }
-        left.map_or_else(|| PyBytes::new(py, b""), |left| left.into_bound(py)).into_any()
     } else if let Ok(codec) = codec.cast::<H2ServerCodec>() {
         let stream = whither.extract()?;
         let waits = codec.borrow_mut().send_whole(py, stream, request, response, ticket);

@@ -237,7 +237,7 @@ impl ServerCodec {
     }
 
     /// Whether something of the next request is here; none if there is to be no other.
-    fn start_next(&mut self) -> Option<bool> {
+    pub(crate) fn start_next(&mut self) -> Option<bool> {
         (self.keep_alive && self.codec.start_next()).then(|| !self.codec.is_idle())
     }
 

@@ -36,6 +36,16 @@ pub(crate) fn now_ns() -> u64 {
     t.tv_sec as u64 * 1_000_000_000 + t.tv_nsec as u64
 }
 
+/// How late [`coarse_ns`] may be: a tick of the slowest kernels, 100 in a second.
+pub(crate) const COARSE: Nanos = Nanos::from_millis(10);
+
+/// [`now_ns`], or the same at the last tick of the kernel, which costs a fifth.
+#[inline]
+pub(crate) fn either_ns(coarse: bool) -> u64 {
+    let t = clock_gettime(if coarse { ClockId::MonotonicCoarse } else { ClockId::Monotonic });
+    t.tv_sec as u64 * 1_000_000_000 + t.tv_nsec as u64
+}
+
 thread_local! {
     static DATE: Cell<DateCache> = Cell::default();
 }

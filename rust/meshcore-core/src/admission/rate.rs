@@ -29,6 +29,14 @@ impl Rate {
         }
     }
 
+    /// Whether it does not matter if successes are counted by a clock that is `late`.
+    pub(crate) fn bears(&self, late: Nanos) -> bool {
+        match self {
+            Self::Time(window) => window.bears(late),
+            Self::Calls { .. } => true,
+        }
+    }
+
     /// Counts a success.
     #[inline]
     pub(crate) fn success(&self, lines: &[Line], stripe: usize, now: Nanos, epoch: u64) {

@@ -82,6 +82,11 @@ impl Window {
         }
     }
 
+    /// Whether a slice is ten times as long as `late`.
+    pub(crate) fn bears(&self, late: Nanos) -> bool {
+        self.per_ns <= u64::MAX / late.0.saturating_mul(10).max(1)
+    }
+
     /// Counts a success.
     #[inline]
     pub(crate) fn success(&self, lines: &[Line], stripe: usize, now: Nanos, epoch: u64) {
@@ -264,6 +269,13 @@ mod tests {
         let now = Nanos::from_secs(1_000);
         (0..11).for_each(|i| w.success(b.lines(), i, now, 0));
         (0..10).for_each(|_| assert!(!over(&w, &b, now, 0)));
+    }
+
+    #[test]
+    fn a_late_clock_is_borne_by_slices_ten_times_as_long() {
+        let late = Nanos::from_millis(10);
+        let bears = |ms| Window::new(Nanos::from_millis(ms), 50, 1).bears(late);
+        assert!(bears(1_000) && !bears(999) && bears(10_000));
     }
 
     #[test]

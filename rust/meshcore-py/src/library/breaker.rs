@@ -19,7 +19,7 @@ use super::now::Now;
 use super::permit::{Held, Permit};
 use super::random::{Random, process};
 use super::watch::{Watch, name_of};
-use crate::clock::now_ns;
+use crate::clock::{COARSE, either_ns};
 use crate::errors;
 
 /// One circuit breaker.
@@ -45,6 +45,8 @@ pub struct BreakerCore {
     /// Nobody listens, times calls, shares it or gives it another clock: then most calls need none
     /// of what goes on about a call.
     plain: bool,
+    /// Whether the kernel's last tick is time enough for successes.
+    bears_coarse: bool,
 }
 
 impl BreakerCore {
@@ -142,7 +144,7 @@ impl BreakerCore {
             return Self::settle(slf, held, Outcome::Success, None);
         }
         this.counts.add(Outcome::Success);
-        let now = Nanos(now_ns());
+        let now = Nanos(either_ns(this.bears_coarse && !held.permit.is_probe()));
         this.breaker.settle_with(held.permit, Outcome::Success, now, || this.random.next());
         Ok(())
     }
@@ -299,6 +301,7 @@ impl BreakerCore {
         let plain = watch.is_none() && clock.is_own() && !shared;
         let (counts, causes, rules_text) = (Counts::default(), Causes::new(seed), told.into());
         Ok(Self {
+            bears_coarse: breaker.bears(COARSE),
             breaker,
             clock,
             random,
@@ -431,9 +434,8 @@ impl BreakerCore {
     #[allow(clippy::type_complexity)] // becomes a named tuple at once
     fn figures(&self, py: Python<'_>) -> PyResult<(&str, u64, u64, u64, u64, [u64; 4])> {
         let found = self.breaker.figures(self.clock.now(py)?);
-        let state = name_of(found.state);
         Ok((
-            state,
+            name_of(found.state),
             found.left.0,
             found.failures_in_row,
             found.calls,

@@ -69,6 +69,25 @@ BARS = [
 ]  # fmt: skip
 
 
+class Original(NamedTuple):
+    """A figure that the project after which this one is made gives for itself, and what is ours."""
+
+    what: str
+    millions_per_s: int
+    rust: str
+    python: str
+
+
+# One call after the other in one thread. Ours does what a request needs of it: a breaker is entered
+# and told of a success that its window counts, a limiter finds one of 10,000 clients by its address
+# (in Python always the same), the router finds host and exact path among 1,000.
+ORIGINALS = [
+    Original("breaker", 52, "breaker/success/window/meshcore/1t", "python/breaker/with"),
+    Original("limiter", 20, "clients/10000/fixed/meshcore/1t", "python/clients"),
+    Original("router", 30, "routing/exact/meshcore/1000", "python/router"),
+]
+
+
 def times_in(folder: Path) -> Times:
     """Median nanoseconds of one element, by the benchmark's full name."""
     times: Times = {}
@@ -94,6 +113,15 @@ def main() -> int:
             met = figure <= bar.bar if bar.at_most else figure >= bar.bar
             verdict, shown = "ok" if met else "MISSED", f"{figure:.2f}"
         print(f"{bar.what:52} {shown:>10} {bar.unit:2} {sign} {bar.bar:<6g} {verdict}")
+    print("\nmillions of operations a second: the original's figure, ours in Rust, through Python")
+    for original in ORIGINALS:
+        try:
+            rust, python = (1e3 / times[name] for name in (original.rust, original.python))
+        except KeyError as missing:
+            lost = 1
+            print(f"{original.what:10} did not run: {missing}")
+        else:
+            print(f"{original.what:10} {original.millions_per_s:6} {rust:8.1f} {python:8.1f}")
     return lost
 
 

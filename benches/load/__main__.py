@@ -16,8 +16,8 @@ from benches.load.proxies import Started, prepare, proxies
 from benches.load.report import Found, Round, latency, memory, memory_h2, report, report_layer
 from benches.load.scenarios import PROXIES, SCENARIOS, Scenario, Streams
 
-FIXED_RATE_PER_S = 16_000
-# Beside the scenarios: resident memory by protocol, and latency at the fixed rate.
+FIXED_RATES_PER_S = (2_000, 16_000)
+# Beside the scenarios: resident memory by protocol, and latency at the fixed rates.
 ASIDE = ("memory", "memory h2", "latency")
 
 
@@ -77,14 +77,14 @@ def rounds(started: Started, what: Scenario, run: Run) -> dict[str, list[Round]]
     return found
 
 
-def fixed(started: Started, run: Run) -> None:
+def fixed(started: Started, run: Run, per_second: int) -> None:
     """Latency at a rate that leaves every proxy room, as the client sees it."""
     found: dict[str, list[tuple[float, float]]] = defaultdict(list)
     for _ in range(run.rounds):
         for process, ports in started:
             url = f"http://127.0.0.1:{ports.plain}/"
-            found[process.name].append(h2load.fixed_rate(url, FIXED_RATE_PER_S, run.seconds))
-    latency(found, FIXED_RATE_PER_S)
+            found[process.name].append(h2load.fixed_rate(url, per_second, run.seconds))
+    latency(found, per_second)
 
 
 def held_h2(folder: Path, run: Run) -> None:
@@ -104,7 +104,8 @@ def _run(folder: Path, run: Run) -> None:
             if routes == 1 and "memory" in run.only:
                 memory(started)
             if routes == 1 and "latency" in run.only:
-                fixed(started, run)
+                for per_second in FIXED_RATES_PER_S:
+                    fixed(started, run, per_second)
             _scenarios(started, run, routes)
     if "memory h2" in run.only:
         held_h2(folder, run)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from benches.load.idle import Idle, idle
 from benches.load.machine import Load
 from benches.load.proxies import Started
-from benches.load.scenarios import LAYER_BAR_US, SCENARIOS
+from benches.load.scenarios import LAYER_BAR_US, P99_BAR, P99_PEER, SCENARIOS
 
 OURS = "meshcore"
 
@@ -71,6 +71,11 @@ def latency(found: dict[str, list[tuple[float, float]]], per_second: int) -> Non
     for name, pairs in found.items():
         middle = [statistics.median(each) for each in zip(*pairs, strict=True)]
         print(f"{name:9} {middle[0]:6.2f} {middle[1]:6.2f}")
+    if OURS in found and P99_PEER in found:
+        both = zip(found[OURS], found[P99_PEER], strict=True)
+        ratio = statistics.median(ours[1] / theirs[1] for ours, theirs in both)
+        said = _said(ratio <= P99_BAR)
+        print(f"  p99, {OURS} / {P99_PEER}: {ratio:.2f} <= {P99_BAR} {said}")
 
 
 def _ratio(ours: list[Round], theirs: list[Round]) -> float:

@@ -73,3 +73,5 @@ SCENARIOS = {
 }
 # What a layer in Python may add to a request, in microseconds.
 LAYER_BAR_US = 0.9
+# What the 99th percentile at a fixed rate may be of another's.
+P99_PEER, P99_BAR = "haproxy", 1.2

@@ -71,6 +71,25 @@ def limiters() -> dict[str, Timed]:
     return {"python/bucket": run_bucket, "python/clients": run_clients, "python/limits": run_limits}
 
 
+def router() -> Timed:
+    """One of 1,000 exact paths of a host, as `benches/rust/routing.rs` asks."""
+    routes = meshcore.RouteMap[int]()
+    path = "/api/v1/service-12/items-{}".format
+    host = "shop.example.com"
+    routes.insert_all([(str(i), i, {"host": host, "path": path(i)}) for i in range(1_000)])
+    asked = [path(i * 7 % 1_000) for i in range(1_000)]
+    find = routes.lookup
+    found = find(host, asked[1])
+    assert found is not None
+    assert found.value == 7
+
+    def run(calls: int) -> None:
+        for path in itertools.islice(itertools.cycle(asked), calls):
+            find(host, path)
+
+    return run
+
+
 def breakers() -> dict[str, Timed]:
     """A closed breaker around an empty function and an empty block."""
     ours, theirs = meshcore.CircuitBreaker(), pybreaker.CircuitBreaker()
@@ -102,7 +121,7 @@ def breakers() -> dict[str, Timed]:
 
 def times() -> dict[str, float]:
     """Nanoseconds of each call."""
-    timed = {"python/begin": begin(), **limiters(), **breakers()}
+    timed = {"python/begin": begin(), "python/router": router(), **limiters(), **breakers()}
     rounds: dict[str, list[float]] = {name: [] for name in timed}
     for _ in range(ROUNDS):
         for name, run in timed.items():

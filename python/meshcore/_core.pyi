@@ -53,6 +53,7 @@ __all__ = [
     "H2Schedule",
     "H2ServerCodec",
     "IdleTime",
+    "Inbox",
     "Keep",
     "KeyLog",
     "Listener",
@@ -1885,6 +1886,25 @@ def has_written_all(transport: asyncio.Transport) -> bool:
     """Whether a transport is open and has written all that it was given. O(1)."""
 
 @final
+class Inbox:
+    """Reads sockets of one loop, in one callback a turn. For one thread.
+
+    A socket is read once in a turn, and at most 256,000 bytes of it; of many that have something
+    256, and the others next. What is paused is not read, and an end of file, or an error, the
+    transport of the loop tells.
+    """
+
+    def __new__(cls, on: asyncio.AbstractEventLoop, after: int = 2) -> Inbox:
+        """Empty. It takes to sockets when an outbox has sent so many messages to them, and calls
+        protocols in the context of this call."""
+
+    def turn(self) -> None:
+        """What the loop calls when one of them can be read."""
+
+    def close(self) -> None:
+        """What it reads the loop does, from now on."""
+
+@final
 class Outbox:
     """What connections of one loop send at the end of its turn. For one thread.
 
@@ -1893,8 +1913,8 @@ class Outbox:
     flow control and its errors are as without; what is larger it has at once.
     """
 
-    def __new__(cls, call_soon: Callable[..., object]) -> Outbox:
-        """Empty; ``call_soon`` is the loop's."""
+    def __new__(cls, call_soon: Callable[..., object], inbox: Inbox | None = None) -> Outbox:
+        """Empty; ``call_soon`` is the loop's. An ``inbox`` reads whoever is written to again."""
 
     def over(self, transport: asyncio.Transport) -> asyncio.Transport:
         """What stands for a connected transport of the loop from now on: nothing else may write to

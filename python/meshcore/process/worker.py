@@ -8,7 +8,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from meshcore._core import Outbox, now_ns
+from meshcore._core import Inbox, Outbox, now_ns
 from meshcore.downstream.deadlines import Deadlines
 from meshcore.downstream.listener import Listener
 from meshcore.process.doors import Address
@@ -74,7 +74,8 @@ class Worker:
         self.observer: AccessLog | None = None
         self._log_form = "off"
         self.deadlines = Deadlines(loop)
-        self.outbox = Outbox(loop.call_soon)
+        self._inbox = Inbox(loop)
+        self.outbox = Outbox(loop.call_soon, self._inbox)
         self.pools = Connector(loop, engine, self.outbox)
         self._layers = LayerRunner(loop)
         self.listeners: dict[str, Listener] = {}
@@ -260,6 +261,7 @@ class Worker:
         await self._layers.close(max(until - self._loop.time(), LAYERS_S))
         await self.pools.close()
         self.deadlines.close()
+        self._inbox.close()
         if self.observer is not None:
             await asyncio.to_thread(self.observer.close)
         await asyncio.gather(*self._tasks)

@@ -10,6 +10,7 @@ mod cause;
 mod client_codec;
 mod clock;
 mod deadlines;
+mod descriptor;
 mod engine;
 mod errors;
 mod h2_client_codec;
@@ -17,6 +18,7 @@ mod h2_codec;
 mod h2_heads;
 mod h2_order;
 mod h2_server_codec;
+mod inbox;
 mod library;
 mod log_lines;
 mod message;
@@ -76,6 +78,8 @@ mod _core {
     use crate::h2_order::{H2Meter, H2Schedule, h2_priority};
     #[pymodule_export]
     use crate::h2_server_codec::{H2Begun, H2ServerCodec};
+    #[pymodule_export]
+    use crate::inbox::Inbox;
     #[pymodule_export]
     use crate::library::{Attempt, BalancerCore};
     #[pymodule_export]

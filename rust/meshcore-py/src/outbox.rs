@@ -5,17 +5,13 @@
 //! by one `send`. What the kernel does not take is the loop's: a short write, a full socket and an
 //! error are all met again by its own `write`, so its flow control and its end are what they were.
 
-#![allow(unsafe_code)] // one borrow of a descriptor that is the loop's
-
-use std::os::fd::{BorrowedFd, RawFd};
-
 use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use pyo3::{PyTraverseError, PyVisit, intern};
-use rustix::io::Errno;
-use rustix::net::{SendFlags, send};
 
+use crate::descriptor::send_some;
+use crate::inbox::Inbox;
 use crate::secure_transport::SecureTransport;
 use crate::socket_transport::SocketTransport;
 
@@ -40,6 +36,12 @@ struct Part {
 pub struct Outbox {
     /// The loop's.
     call_soon: Py<PyAny>,
+    /// What reads the sockets that are often written to.
+    inbox: Option<Py<Inbox>>,
+    /// From so many messages on: a connection that is not kept costs less when the loop reads it.
+    kept_after: u32,
+    /// Those that are read by it from the end of the turn on.
+    kept: Vec<Py<SocketTransport>>,
     bytes: Vec<u8>,
     parts: Vec<Part>,
     /// The first part that is not sent yet.
@@ -49,20 +51,6 @@ pub struct Outbox {
     /// What a handler of a signal raised within a transport of Python's: it is to end the program,
     /// or a task, and not to be lost here. The loop has it when the turn ends.
     raised: Option<PyErr>,
-}
-
-/// How much the kernel takes of it now: of a socket that is full, or has failed, nothing.
-fn send_some(fd: RawFd, bytes: &[u8]) -> usize {
-    // SAFETY: the loop's transport says that it is not closing, in this call and with nothing of
-    // Python's run since; before it closes the descriptor it does. So it is open, and its own.
-    let fd = unsafe { BorrowedFd::borrow_raw(fd) };
-    loop {
-        match send(fd, bytes, SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
-            Ok(sent) => return sent,
-            Err(Errno::INTR) => {}
-            Err(_) => return 0,
-        }
-    }
 }
 
 impl Outbox {
@@ -131,6 +119,15 @@ impl Outbox {
         }
     }
 
+    /// Reads those that go on from now on.
+    fn read_kept(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        let kept = std::mem::take(&mut slf.borrow_mut().kept);
+        let inbox = slf.borrow().inbox.as_ref().map(|inbox| inbox.bind(py).clone());
+        let Some(inbox) = inbox else { return Ok(()) };
+        kept.iter().try_for_each(|whose| SocketTransport::read_by(whose.bind(py), &inbox))
+    }
+
     /// Sends parts up to one that does not go out whole: to whom its rest is to be given, and what
     /// was raised, if anything was.
     fn send_until_short<'py>(&mut self, py: Python<'py>) -> Option<Short<'py>> {
@@ -139,7 +136,9 @@ impl Outbox {
             let bytes = &self.bytes[begin..part.end];
             self.next += 1;
             let mut whose = part.whose.borrow_mut(py);
-            whose.sends(bytes.len());
+            if whose.sends(bytes.len()) >= Some(self.kept_after) {
+                self.kept.push(part.whose.clone_ref(py));
+            }
             let is_first = match whose.is_open(py) {
                 Ok(false) => continue, // and what is written to it goes nowhere
                 Ok(true) => whose.is_first(py),
@@ -166,9 +165,14 @@ impl Outbox {
 #[pymethods]
 impl Outbox {
     #[new]
-    fn new(call_soon: Py<PyAny>) -> Self {
+    #[pyo3(signature = (call_soon, inbox=None))]
+    fn new(py: Python<'_>, call_soon: Py<PyAny>, inbox: Option<Py<Inbox>>) -> Self {
+        let kept_after = inbox.as_ref().map_or(u32::MAX, |inbox| inbox.borrow(py).after);
         Self {
             call_soon,
+            inbox,
+            kept_after,
+            kept: Vec::new(),
             bytes: Vec::new(),
             parts: Vec::new(),
             next: 0,
@@ -190,6 +194,7 @@ impl Outbox {
 
     fn turn_ends(slf: &Bound<'_, Self>) -> PyResult<()> {
         Self::flush(slf); // with what is written within it
+        Self::read_kept(slf)?;
         let mut own = slf.borrow_mut();
         own.called = false;
         own.raised.take().map_or(Ok(()), Err)
@@ -197,11 +202,14 @@ impl Outbox {
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         self.parts.iter().try_for_each(|part| visit.call(&part.whose))?;
+        self.kept.iter().try_for_each(|whose| visit.call(whose))?;
+        visit.call(&self.inbox)?;
         visit.call(&self.call_soon)
     }
 
     fn __clear__(&mut self) {
         self.parts.clear();
+        self.kept.clear();
         self.bytes.clear();
         self.next = 0;
     }

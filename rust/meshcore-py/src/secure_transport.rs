@@ -193,7 +193,7 @@ impl SecureTransport {
         say(slf, &first)
     }
 
-    fn data_received(slf: &Bound<'_, Self>, data: &[u8]) -> PyResult<()> {
+    pub(crate) fn data_received(slf: &Bound<'_, Self>, data: &[u8]) -> PyResult<()> {
         let py = slf.py();
         let came = slf.borrow_mut().receive(py, data);
         say(slf, &came.said)?;

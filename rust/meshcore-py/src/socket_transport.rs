@@ -1,20 +1,35 @@
-//! A transport of the loop whose small writes go out by the outbox.
+//! A transport of the loop whose small writes go out by the outbox, and which the inbox reads.
 //!
 //! It is the one place where both ways meet, so nothing overtakes anything: what the outbox holds of a
 //! connection goes out before whatever else is asked of its transport that could be seen behind it,
-//! and while the loop still holds some the outbox gives its parts to the loop.
+//! and while the loop still holds some the outbox gives its parts to the loop. Likewise either the loop
+//! reads it or the inbox does; for the loop it is paused then.
 
 use std::os::fd::RawFd;
 
+use pyo3::exceptions::{PyBaseException, PyKeyboardInterrupt, PyOSError, PySystemExit};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyList};
+use pyo3::types::{PyBytes, PyDict, PyList};
 use pyo3::{PyTraverseError, PyVisit, intern};
 
+use crate::descriptor::receive_some;
+use crate::inbox::Inbox;
 use crate::outbox::Outbox;
+use crate::secure_transport::SecureTransport;
 use crate::server_codec::JOIN_BYTES;
 
+/// Who reads a socket.
+enum Reader {
+    /// Until so many messages that there are likely to be more.
+    Loop { sent: u32 },
+    /// Either has the kernel tell of it, or not, since it was paused when something came.
+    Inbox { inbox: Py<Inbox>, watched: bool },
+    /// For good: there is an end of file, which the loop is to tell, or no inbox.
+    LoopAgain,
+}
+
 /// Not frozen: it belongs to one connection of one loop.
-#[pyclass(module = "meshcore._core")]
+#[pyclass(module = "meshcore._core", weakref)]
 pub(crate) struct SocketTransport {
     /// The loop's.
     inner: Py<PyAny>,
@@ -29,6 +44,9 @@ pub(crate) struct SocketTransport {
     ended: bool,
     /// It was closed from here, if not before: of a connect that is cancelled uvloop does not say so.
     closed: bool,
+    reader: Reader,
+    /// Its protocol wants nothing read.
+    paused: bool,
 }
 
 impl SocketTransport {
@@ -50,7 +68,17 @@ impl SocketTransport {
             return Ok(transport.clone());
         }
         let (inner, outbox) = (transport.clone().unbind(), outbox.clone().unbind());
-        let own = Self { inner, outbox, fd, held: 0, shared: false, ended: false, closed: false };
+        let own = Self {
+            inner,
+            outbox,
+            fd,
+            held: 0,
+            shared: false,
+            ended: false,
+            closed: false,
+            reader: Reader::Loop { sent: 0 },
+            paused: false,
+        };
         Ok(Bound::new(py, own)?.into_any())
     }
 
@@ -62,9 +90,17 @@ impl SocketTransport {
         self.held += bytes;
     }
 
-    /// So much of what is held is sent, given to the loop or dropped now.
-    pub(crate) fn sends(&mut self, bytes: usize) {
+    /// So much of what is held is sent, given to the loop or dropped now. How many messages were
+    /// by now, if it is the loop that reads it.
+    pub(crate) fn sends(&mut self, bytes: usize) -> Option<u32> {
         self.held -= bytes;
+        match &mut self.reader {
+            Reader::Loop { sent } => {
+                *sent = sent.saturating_add(1);
+                Some(*sent)
+            }
+            _ => None,
+        }
     }
 
     /// Loops close no descriptor before they say that they do.
@@ -139,9 +175,151 @@ impl SocketTransport {
         inner
     }
 
+    // --- read by the inbox
+
+    fn is_read_by_loop(&self) -> bool {
+        !matches!(self.reader, Reader::Inbox { .. })
+    }
+
+    pub(crate) fn read_by(slf: &Bound<'_, Self>, inbox: &Bound<'_, Inbox>) -> PyResult<()> {
+        let py = slf.py();
+        let is_read = {
+            let own = slf.borrow();
+            matches!(own.reader, Reader::Loop { .. }) && !own.paused && own.is_open(py)?
+        };
+        let inner = Self::inner(slf);
+        if !is_read || !inner.call_method0(intern!(py, "is_reading"))?.is_truthy()? {
+            return Ok(());
+        }
+        inner.call_method0(intern!(py, "pause_reading"))?;
+        slf.borrow_mut().reader = Reader::Inbox { inbox: inbox.clone().unbind(), watched: false };
+        Self::watch(slf)
+    }
+
+    /// Has the kernel tell of it again.
+    fn watch(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let (inbox, fd) = match &slf.borrow().reader {
+            Reader::Inbox { inbox, watched: false } => {
+                (inbox.bind(slf.py()).clone(), slf.borrow().fd)
+            }
+            _ => return Ok(()),
+        };
+        if !slf.borrow().is_open(slf.py())? {
+            return Ok(());
+        }
+        if !Inbox::watch(&inbox, slf, fd)? {
+            return Self::give_back(slf);
+        }
+        if let Reader::Inbox { watched, .. } = &mut slf.borrow_mut().reader {
+            *watched = true;
+        }
+        Ok(())
+    }
+
+    /// The loop reads it from now on.
+    pub(crate) fn give_back(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        let is_paused = {
+            let mut own = slf.borrow_mut();
+            own.unwatch(py);
+            own.reader = Reader::LoopAgain;
+            own.paused
+        };
+        if is_paused {
+            return Ok(());
+        }
+        Self::inner(slf).call_method0(intern!(py, "resume_reading")).map(|_| ())
+    }
+
+    /// It is closed from here.
+    fn closes(&mut self, py: Python<'_>) {
+        if self.is_open(py).unwrap_or(false) {
+            self.unwatch(py); // else the number may be another's
+        }
+        self.closed = true;
+    }
+
+    /// Has it not, while the descriptor is its own.
+    fn unwatch(&mut self, py: Python<'_>) {
+        if let Reader::Inbox { inbox, watched } = &mut self.reader
+            && std::mem::take(watched)
+        {
+            inbox.borrow_mut(py).unwatch(self.fd);
+        }
+    }
+
+    /// Something is there, perhaps.
+    pub(crate) fn read(
+        slf: &Bound<'_, Self>,
+        inbox: &Bound<'_, Inbox>,
+        room: &mut [u8],
+    ) -> PyResult<()> {
+        let py = slf.py();
+        let came = {
+            let mut own = slf.borrow_mut();
+            if own.paused || !own.is_open(py)? {
+                own.unwatch(py);
+                return Ok(());
+            }
+            match receive_some(own.fd, room) {
+                Ok(None) => return Ok(()),
+                Ok(Some(came)) => Ok(came),
+                Err(error) => {
+                    own.unwatch(py);
+                    Err(std::io::Error::from(error))
+                }
+            }
+        };
+        let inner = Self::inner(slf);
+        match came {
+            Ok(0) => Self::give_back(slf),
+            Ok(came) => match tell(&inner, &room[..came]) {
+                Ok(()) => Ok(()),
+                Err(error) if error.is_instance_of::<PyKeyboardInterrupt>(py) => Err(error),
+                Err(error) if error.is_instance_of::<PySystemExit>(py) => Err(error),
+                Err(error) => {
+                    slf.borrow_mut().unwatch(py);
+                    let on = inbox.borrow().on(py);
+                    fail(&on, &inner, error.into_value(py).bind(py))
+                }
+            },
+            Err(error) => {
+                let error = PyErr::from(error).into_value(py);
+                inner.call_method1(intern!(py, "_force_close"), (error,)).map(|_| ())
+            }
+        }
+    }
+
     fn inner<'py>(slf: &Bound<'py, Self>) -> Bound<'py, PyAny> {
         slf.borrow().inner.bind(slf.py()).clone()
     }
+}
+
+/// Tells the protocol what came.
+fn tell(inner: &Bound<'_, PyAny>, data: &[u8]) -> PyResult<()> {
+    let py = inner.py();
+    let protocol = inner.call_method0(intern!(py, "get_protocol"))?;
+    if let Ok(secure) = protocol.cast_exact::<SecureTransport>() {
+        return SecureTransport::data_received(secure, data);
+    }
+    let data = PyBytes::new(py, data);
+    protocol.call_method1(intern!(py, "data_received"), (data,)).map(|_| ())
+}
+
+/// A protocol has raised: its connection ends, and the loop is told, as loops do.
+fn fail(
+    on: &Bound<'_, PyAny>,
+    inner: &Bound<'_, PyAny>,
+    error: &Bound<'_, PyBaseException>,
+) -> PyResult<()> {
+    if !error.is_instance_of::<PyOSError>() {
+        let what = PyDict::new(inner.py());
+        what.set_item("message", "a protocol failed at what came")?;
+        what.set_item("exception", error)?;
+        what.set_item("transport", inner)?;
+        on.call_method1("call_exception_handler", (what,))?;
+    }
+    inner.call_method1("_force_close", (error,)).map(|_| ())
 }
 
 /// Whether a transport is open and has written all: two questions, in one call for each request.
@@ -193,13 +371,13 @@ impl SocketTransport {
 
     fn close(slf: &Bound<'_, Self>) -> PyResult<()> {
         let inner = Self::writing(slf);
-        slf.borrow_mut().closed = true;
+        slf.borrow_mut().closes(slf.py());
         inner.call_method0("close").map(|_| ())
     }
 
     /// What is held is dropped, as what the loop holds is.
     fn abort(slf: &Bound<'_, Self>) -> PyResult<()> {
-        slf.borrow_mut().closed = true;
+        slf.borrow_mut().closes(slf.py());
         Self::inner(slf).call_method0("abort").map(|_| ())
     }
 
@@ -207,15 +385,37 @@ impl SocketTransport {
         slf.borrow().is_open(slf.py()).map(|is_open| !is_open)
     }
 
+    /// The kernel is told when something comes meanwhile, which is seldom.
     fn pause_reading(slf: &Bound<'_, Self>) -> PyResult<()> {
-        Self::inner(slf).call_method0("pause_reading").map(|_| ())
+        let is_loops = {
+            let mut own = slf.borrow_mut();
+            own.paused = true;
+            own.is_read_by_loop()
+        };
+        match is_loops {
+            true => Self::inner(slf).call_method0(intern!(slf.py(), "pause_reading")).map(|_| ()),
+            false => Ok(()),
+        }
     }
 
     fn resume_reading(slf: &Bound<'_, Self>) -> PyResult<()> {
-        Self::inner(slf).call_method0("resume_reading").map(|_| ())
+        let is_loops = {
+            let mut own = slf.borrow_mut();
+            own.paused = false;
+            own.is_read_by_loop()
+        };
+        match is_loops {
+            true => Self::inner(slf).call_method0(intern!(slf.py(), "resume_reading")).map(|_| ()),
+            false => Self::watch(slf),
+        }
     }
 
     fn is_reading(slf: &Bound<'_, Self>) -> PyResult<bool> {
+        let own = slf.borrow();
+        if !own.is_read_by_loop() {
+            return Ok(!own.paused && own.is_open(slf.py())?);
+        }
+        drop(own);
         Self::inner(slf).call_method0("is_reading")?.is_truthy()
     }
 
@@ -254,6 +454,9 @@ impl SocketTransport {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        if let Reader::Inbox { inbox, .. } = &self.reader {
+            visit.call(inbox)?;
+        }
         visit.call(&self.outbox)?;
         visit.call(&self.inner)
     }

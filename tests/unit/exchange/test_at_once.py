@@ -77,6 +77,10 @@ class Socketed(Wire):
             return self._pipe
         return super().get_extra_info(name)
 
+    def is_reading(self) -> bool:
+        """What comes is the play's to say, and no inbox's."""
+        return False
+
     def set_write_buffer_limits(self, high: int, low: int | None = None) -> None:
         super().set_write_buffer_limits(high)
 

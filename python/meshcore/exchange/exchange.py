@@ -102,11 +102,15 @@ class Exchange(Relaying):
     def _follow(self, verdict: int, now_ns: int) -> None:
         ticket = self.ticket
         if verdict == _FORWARD:
-            if self.layers is not None and self.layers.streams is not None:
-                self.phase = LAYERS
-                self._open_request(self.layers, now_ns)
-                if self.phase != LAYERS:
-                    return
+            layers = self.layers
+            if layers is not None:
+                if layers.streams is not None:
+                    self.phase = LAYERS
+                    self._open_request(layers, now_ns)
+                    if self.phase != LAYERS:
+                        return
+                elif not layers and layers.ends is None:
+                    self.layers = None  # none of them is to see any more of it
             self.down.arm(ticket.arm())
             self._attempt(now_ns, fresh=False)
         elif verdict == _BIND:

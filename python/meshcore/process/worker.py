@@ -78,6 +78,8 @@ class Worker:
         self.outbox = Outbox(loop.call_soon, self._inbox)
         self.pools = Connector(loop, engine, self.outbox)
         self._layers = LayerRunner(loop)
+        self.run_layer = self._layers.on_request
+        """Run a Python layer's; itself, for a call more for each request would be seen."""
         self.listeners: dict[str, Listener] = {}
         self._leaving: dict[Listener, int] = {}  # and when its time is over
         self._drain_ns = 0
@@ -293,10 +295,6 @@ class Worker:
     def later(self, delay_ns: int, exchange: Exchange, attempt: int) -> None:
         """Go on with a retry after its pause."""
         self._loop.call_later(delay_ns / 1e9, _retry, exchange, attempt)
-
-    def run_layer(self, exchange: Exchange, layer: int) -> None:
-        """Run a Python layer's `on_request`."""
-        self._layers.on_request(exchange, layer)
 
     def tell_layers(self, exchange: Exchange) -> None:
         """Run `on_end` of the layers that have one."""

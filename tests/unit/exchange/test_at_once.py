@@ -17,7 +17,8 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 
-from meshcore._core import Answer, CodecLimits, Listener, Peer, ServerCodec
+from meshcore import Layer
+from meshcore._core import Answer, CodecLimits, Listener, Outcome, Peer, Request, ServerCodec
 from meshcore.exchange.exchange import Exchange
 from tests.unit.exchange.peers import GET, HELLO, KINDS, RESPONSES, ask, request, responses, say
 from tests.unit.exchange.test_places import ONE, PLAIN, PLAIN_GET, busy
@@ -271,6 +272,39 @@ def test_messages_go_out_natively_where_there_is_a_socket(
     for wire in (*world.clients, *world.endpoints):
         assert isinstance(wire, Socketed)
         wire.shut()
+
+
+class Marks(Layer):
+    """Looks at requests alone."""
+
+    def __init__(self) -> None:
+        self.hears = 0
+        self.gates: list[object] = []  # it waits for none
+
+    def on_request(self, request: Request) -> None:
+        request.set_header("x-mark", "1")
+
+
+class MarksAndHears(Marks):
+    """And at the end."""
+
+    def on_end(self, request: Request, outcome: Outcome) -> None:
+        self.hears += 1
+
+
+@pytest.mark.parametrize("kind", [Marks, MarksAndHears])
+def test_what_a_layer_sees_no_more_of_goes_through_at_once(
+    world_of: Callable[[str], World], monkeypatch: pytest.MonkeyPatch, kind: type[Marks]
+) -> None:
+    layer = kind()
+    monkeypatch.setattr("tests.unit.exchange.world.Probe", lambda: layer)
+    world = world_of(MESH)
+    for number in (1, 2):
+        assert served(world).written.endswith(b"hello")
+        assert busy(world) == []
+        assert world.metric(AT_ONCE) == (number if kind is Marks else 0)
+        assert layer.hears == (0 if kind is Marks else number)
+    assert all(b"x-mark: 1\r\n" in wire.written for wire in world.endpoints)
 
 
 def test_a_layer_sees_a_response_before_it_goes_out(world_of: Callable[[str], World]) -> None:

@@ -39,7 +39,7 @@ fn engine(delta: Delta) -> (Engine, Control) {
     (engine, control)
 }
 
-fn head(request: &[u8]) -> Box<RequestHead> {
+fn head(request: &[u8]) -> RequestHead {
     match H1Server::new(Limits::default()).receive(request) {
         Ok(Some(ServerEvent::Head { head, .. })) => head,
         other => panic!("no request: {other:?}"),

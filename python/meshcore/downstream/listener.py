@@ -149,9 +149,9 @@ class Listener:
             sock.close()
 
     def change(self, spec: ListenerSpec, tls: TlsServer | None) -> bool:
-        """Serve in another way from the next connection on; those that are open stay as they are
-        but for their limits of time and `half_close`. ``tls`` is what `context` made of the spec.
-        Says whether `reopen` must follow."""
+        """Serve in another way from the next connection on. Those that are open take their limits of
+        time and `half_close` from ``spec``, and are drained if the rules of clients would not let
+        them in. ``tls`` is what `server_context` made of the spec. Says whether `reopen` follows."""
         before = self.spec
         self._tls, self._last_tls = tls, tls or self._last_tls
         self._set(spec)
@@ -194,7 +194,7 @@ class Listener:
 
     @property
     def client_rules(self) -> ClientRules:
-        """By which clients are judged; only asked by connections with TLS."""
+        """By which clients are judged; asked only where there is or was TLS."""
         assert self._client_rules is not None
         return self._client_rules
 

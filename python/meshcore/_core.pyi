@@ -1543,6 +1543,11 @@ class SecureTransport:
         """Whether the other side has said that nothing follows."""
 
     @property
+    def lacks_certificate(self) -> bool:
+        """Whether the endpoint has asked for a certificate, and got none for we have none; of a
+        session that was resumed, whether any endpoint of its upstream has."""
+
+    @property
     def failure(self) -> TlsError | None:
         """Why its TLS is over, unless it ended in order."""
 

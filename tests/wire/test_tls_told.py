@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -195,6 +196,51 @@ def test_an_endpoint_that_wants_a_certificate_is_counted_behind_the_handshake(
         server.close()
 
     run(go())
+
+
+@pytest.mark.parametrize("asks", [True, False])
+@pytest.mark.parametrize("ends", ["close_notify", "fin", "reset"])
+@pytest.mark.parametrize("protocol", ["http1", "h2"])
+def test_an_endpoint_that_ends_without_a_word_may_have_wanted_a_certificate(
+    run: Run,
+    serve: Serve,
+    certificates: Certificates,
+    capsys: pytest.CaptureFixture[str],
+    asks: bool,
+    ends: str,
+    protocol: str,
+) -> None:
+    context = certificates.origin("h2" if protocol == "h2" else "http/1.1")
+    if asks:
+        context.verify_mode = ssl.CERT_OPTIONAL
+        context.load_verify_locations(certificates.ca)
+
+    async def visit(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        peer = TlsStreams(reader, writer, context)
+        with contextlib.suppress(ssl.SSLError, ConnectionError, asyncio.IncompleteReadError):
+            await peer.shake()
+            await peer.readexactly(1)  # of a request
+        if ends == "close_notify":
+            peer.close()
+        elif ends == "reset":
+            writer.transport.abort()
+        writer.close()
+
+    async def go() -> None:
+        server = await asyncio.start_server(visit, "127.0.0.1", 0)
+        mesh = Mesh("native", server.sockets[0].getsockname()[1])
+        mesh.to(protocol, tls={"ca": certificates.ca})
+        mesh.top["access_log"] = "json"
+        async with serve(str(mesh)) as proxy, Client(proxy.addresses["edge"]) as client:
+            assert (await client.get()).status == 502
+        server.close()
+
+    run(go())
+    (line,) = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert line["status"] == 502
+    wanted = ": it asked for a certificate, and none is given"
+    assert line["detail"].endswith(wanted) == asks
+    assert line["detail"] != wanted
 
 
 def test_the_end_of_each_certificate_is_a_metric(

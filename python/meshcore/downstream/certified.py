@@ -23,8 +23,8 @@ _AT_ONCE: Final = 100
 
 
 def tells_to_leave(answer: Answer, peer: Peer) -> bool:
-    """Whether it says that its client would not come in any more: one that asks meanwhile is not
-    to wait until it is its turn to be looked at. O(1)."""
+    """Whether it says that its client would not come in any more: whoever asks does not wait until
+    it is its turn to be looked at. O(1)."""
     return answer.number == Reason.MISDIRECTED and not peer.is_admitted
 
 
@@ -33,10 +33,11 @@ class Certified:
     certificate has expired, or that would not come in any more, is drained: what is under way is
     answered, and it is told to ask elsewhere."""
 
-    __slots__ = ("_due_ns", "_ends_s", "_unjudged")
+    __slots__ = ("_due_ns", "_ends_s", "_refused", "_unjudged")
 
     def __init__(self) -> None:
         self._ends_s: dict[Connection, int] = {}
+        self._refused: dict[Connection, None] = {}
         self._unjudged: dict[Connection, None] = {}
         self._due_ns = 0
 
@@ -52,11 +53,16 @@ class Certified:
     def discard(self, connection: object) -> None:
         """It is over."""
         self._ends_s.pop(connection, None)  # type: ignore[call-overload]  # or none of them
+        self._refused.pop(connection, None)  # type: ignore[call-overload]  # or none of them
         self._unjudged.pop(connection, None)  # type: ignore[call-overload]  # or none of them
 
     def judge_again(self, connections: Iterable[Connection]) -> None:
         """Others may come in now: these have to be verified as if they came."""
         self._unjudged = dict.fromkeys(connections)
+
+    def refused(self, connection: Connection) -> None:
+        """It was told that it would not come in any more: it waits for no other's turn."""
+        self._refused[connection] = None
 
     def look(self, now: int, unix_s: float) -> None:
         """Drain those whose time is over, and verify some of those that have to be. O(open)."""
@@ -65,6 +71,11 @@ class Certified:
             for connection in [x for x, ends_s in self._ends_s.items() if ends_s < unix_s]:
                 del self._ends_s[connection]  # of a client that may come in without one, say
                 self._verify(connection, now, unix_s)
+        for connection in list(self._refused):
+            del self._refused[connection]
+            if not connection.peer.is_admitted:  # other rules may have come
+                self.discard(connection)
+                connection.dismiss(now)
         for connection in list(islice(self._unjudged, _AT_ONCE)):
             del self._unjudged[connection]
             self._verify(connection, now, unix_s)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from meshcore._core import Signal, body_of, now_ns
+from meshcore._core import Signal, body_of
 from meshcore.codec import STREAM_HIGH_WATER
 from meshcore.downstream.certified import tells_to_leave
 
@@ -168,10 +168,11 @@ class Http2Stream:
     def send_answer(self, request: Request, answer: Answer) -> None:
         """A whole answer made here."""
         connection = self._connection
-        if tells_to_leave(answer, self.peer):
-            connection.dismiss(now_ns())
         connection.codec.send_answer(self.number, request, answer)
         connection.touched()
+        if tells_to_leave(answer, self.peer):
+            # Not at once: some clients read nothing behind GOAWAY, and it overtakes the answer.
+            connection.listener.certified.refused(connection)
 
     def send_ending(self, answer: Answer) -> bool:
         """Trailers that end a gRPC response: its client reports their status. Where a length was

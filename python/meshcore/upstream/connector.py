@@ -15,6 +15,7 @@ from meshcore.upstream.http1 import Http1Connection
 from meshcore.upstream.http2 import Http2Connection
 from meshcore.upstream.pool import Pool
 from meshcore.upstream.socket_state import detail_of
+from meshcore.upstream.tls import UNLENT
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,8 +36,6 @@ log = logging.getLogger("meshcore.upstream")
 # How often the connections of single clients are looked through: there may be as many pools of them
 # as clients.
 BRANCHES_NS: Final = 1_000_000_000
-# Of a connection that its endpoint ended as soon as it was there.
-UNLENT: Final = "closed before it was lent"
 
 
 class Handshakes(Protocol):
@@ -303,7 +302,7 @@ class Connector:
                     await connection.ready.wait()
             if connection is None or not connection.is_open:
                 loss = connection.loss if connection is not None else None
-                raise loss if isinstance(loss, OSError) else ConnectionResetError(UNLENT)
+                raise loss or ConnectionResetError(UNLENT)
             # As the upstream was then: it may have been renewed.
             connection.born_ns = chooser.began_ns
         except Exception as error:

@@ -9,8 +9,8 @@ from meshcore._core import Body, ClientCodec, Reason, Response, has_written_all,
 from meshcore.errors import CodecError, TlsError
 from meshcore.exchange.phase import ASKED
 from meshcore.exchange.ports import Lost
-from meshcore.upstream.socket_state import detail_of, is_quiet, rest_of, stale_within_ns
-from meshcore.upstream.tls import end_of_tls, refuses_us
+from meshcore.upstream.socket_state import is_quiet, rest_of, stale_within_ns
+from meshcore.upstream.tls import end_of_tls, loss_of, refuses_us, told_of_end
 from meshcore.wire.half_closed import can_half_close, end_writing, is_reset
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class Http1Connection(asyncio.BaseProtocol):
         self.choked = False
         self._reading = True
         self._chunks = False  # the request's body goes out in chunks
-        self.loss: Exception | None = None  # why it is lost
+        self.loss: OSError | None = None  # why it is lost
         self.kept = False  # it was idle, or has served a request
         self._sent_ns = 0
         self.born_ns = self.opened_ns = self.idle_since_ns = now_ns()
@@ -115,20 +115,22 @@ class Http1Connection(asyncio.BaseProtocol):
             self.withdraw()
         elif transport.get_extra_info("torn"):  # what has no length may have gone on
             now = now_ns()
-            exchange.on_cut(TORN, now, self._lost(self.codec.response_began, now))
+            began = self.codec.response_began
+            exchange.on_cut(self._detail(None, began, TORN), now, self._lost(began, now))
         else:
-            self._receive_eof(exchange, "closed", now_ns())
+            self._receive_eof(exchange, now_ns())
             if self.exchange is not None and exchange.endpoint_ended:
                 if not exchange.request_done:  # else this side is shut, too
                     self._pools.half_closed[self] = None
                 return True
         return False
 
-    def _receive_eof(self, exchange: Exchange, detail: str, now: int) -> None:
+    def _receive_eof(self, exchange: Exchange, now: int) -> None:
         began = self.codec.response_began  # a codec that failed does not know
         try:
             event = self.codec.receive_eof()
         except CodecError:
+            detail = self._detail(None, began)
             exchange.on_cut(detail, now, self._lost(began, now))
         else:
             if event is not None:
@@ -138,6 +140,11 @@ class Http1Connection(asyncio.BaseProtocol):
         """Close it, which carries no request: nobody may borrow it before it is lost."""
         self.pool.remove(self)
         self.close()
+
+    def _detail(self, error: Exception | None, began: bool, detail: str | None = None) -> str:
+        assert self._transport is not None
+        answers = began or self.kept
+        return told_of_end(self._transport, error, answers=answers, detail=detail)
 
     def _lost(self, began: bool, now: int) -> Lost:
         """``stale``: a kept connection had ended before the request could reach the endpoint."""
@@ -161,15 +168,17 @@ class Http1Connection(asyncio.BaseProtocol):
                 if self.exchange is not exchange:
                     break
         exchange = self.exchange
-        exc = self.loss = end_of_tls(transport, exc)
+        exc = end_of_tls(transport, exc)
+        self.loss = loss_of(transport, exc)
         if isinstance(exc, TlsError):
             self._pools.tls_failed(self.pool, exc)
         if exchange is not None:
             began = self.codec.response_began
+            detail = self._detail(exc, began)
             if refuses_us(exc) and not (began or self.kept):
-                exchange.on_failed(Reason.UPSTREAM_CONNECT, detail_of(exc), now)
+                exchange.on_failed(Reason.UPSTREAM_CONNECT, detail, now)
             else:
-                exchange.on_cut(detail_of(exc), now, self._lost(began, now))
+                exchange.on_cut(detail, now, self._lost(began, now))
         self._transport = self.exchange = None
         self._pools.half_closed.pop(self, None)
         self._pools.lost(self)

@@ -9,8 +9,8 @@ from meshcore._core import Answer, Cause, Chunk, Reason, Reset, Response, Signal
 from meshcore.codec import STREAM_HIGH_WATER
 from meshcore.errors import TlsError
 from meshcore.exchange.ports import Lost
-from meshcore.upstream.socket_state import detail_of, has_ended, rest_of, stale_within_ns
-from meshcore.upstream.tls import end_of_tls, refuses_us
+from meshcore.upstream.socket_state import has_ended, rest_of, stale_within_ns
+from meshcore.upstream.tls import end_of_tls, loss_of, refuses_us, told_of_end
 from meshcore.wire.http2 import Http2Wire
 
 if TYPE_CHECKING:
@@ -219,7 +219,7 @@ class Http2Connection(Http2Wire):
         self.kept = False  # it has carried what it was opened for
         self.answered = False  # a response has begun on it
         self.refused = False  # its endpoint does not take us
-        self.loss: Exception | None = None  # why it is lost
+        self.loss: OSError | None = None  # why it is lost
         self.end = Cause()  # that it is over, or silent
         self.torn = Cause()  # that it is over, to who has a response that had begun
         self.stale_within_ns = 0  # of its end
@@ -264,11 +264,13 @@ class Http2Connection(Http2Wire):
         if exc is not None and not self.closing:
             for data in rest_of(transport):
                 self._tell(self.codec.receive(data, now), now)
-        exc = self.loss = end_of_tls(transport, exc)
+        exc = end_of_tls(transport, exc)
+        self.loss = loss_of(transport, exc)
         if isinstance(exc, TlsError):
             self._pools.tls_failed(self.pool, exc)
         self.refused = refuses_us(exc) and not self.answered
-        detail, self.stale_within_ns = detail_of(exc), stale_within_ns(transport)
+        detail = told_of_end(transport, exc, answers=self.answered)
+        self.stale_within_ns = stale_within_ns(transport)
         self.transport = None
         self.closing = True
         self.retired = True

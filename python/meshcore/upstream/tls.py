@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from meshcore._core import SecureTransport, TlsClient
 from meshcore.errors import TlsError
+from meshcore.upstream.socket_state import detail_of
 from meshcore.wire.trust import trust
 
 if TYPE_CHECKING:
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from meshcore._core import KeyLog
     from meshcore.config.snapshot import UpstreamTlsSpec
 
+# Of a connection that its endpoint ended as soon as it was there.
+UNLENT: Final = "closed before it was lent"
 # RFC 7301: what is offered, the preferred first.
 ALPN: Final = {"http1": ["http/1.1"], "h2": ["h2"], "auto": ["h2", "http/1.1"]}
 
@@ -39,6 +42,31 @@ def end_of_tls(transport: asyncio.Transport, error: Exception | None) -> Excepti
     system's error."""
     said = transport.failure if isinstance(transport, SecureTransport) else None
     return said or error
+
+
+def told_of_end(
+    transport: asyncio.Transport,
+    error: Exception | None,
+    *,
+    answers: bool,
+    detail: str | None = None,
+) -> str:
+    """The same in few words, for the log. An endpoint that ends without a word of TLS before it
+    ever ``answers`` may have wanted a certificate."""
+    detail = detail or detail_of(error)
+    asked = isinstance(transport, SecureTransport) and transport.lacks_certificate
+    if answers or not asked or isinstance(error, TlsError):
+        return detail
+    return f"{detail}: it asked for a certificate, and none is given"
+
+
+def loss_of(transport: asyncio.Transport, error: Exception | None) -> OSError:
+    """Why nobody was lent a connection that ended as soon as it was there."""
+    detail = None if isinstance(error, OSError) else UNLENT
+    told = told_of_end(transport, error, answers=False, detail=detail)
+    if isinstance(error, OSError) and told == detail_of(error):
+        return error
+    return ConnectionResetError(told)
 
 
 def refuses_us(error: Exception | None) -> bool:

@@ -1,9 +1,9 @@
 //! Atomics, real or model-checked: with the feature `loom` the same code runs in loom's explorer.
 
 #[cfg(feature = "loom")]
-pub use loom::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
+pub use loom::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 #[cfg(not(feature = "loom"))]
-pub use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
+pub use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 
 /// Runs a pure step on one word until it is stored: the only compare-and-swap loop of meshcore.
 ///

@@ -398,6 +398,12 @@ impl SecureTransport {
         self.session.has_certificate()
     }
 
+    /// Whether the endpoint has asked for a certificate, and got none.
+    #[getter]
+    fn lacks_certificate(&self) -> bool {
+        self.session.lacks_certificate()
+    }
+
     /// Why its TLS is over, unless it ended in order.
     #[getter]
     fn failure(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {

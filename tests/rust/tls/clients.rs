@@ -68,7 +68,8 @@ fn a_client_that_signs_itself_comes_in_where_it_was_given_itself() {
     both(&authority, ClientAuth::Require(roots.clone()), Some(own)).assert_whole();
     let other = self_signed("web.example", 2_027, &[]);
     let refused = both(&authority, ClientAuth::Require(roots), Some(other));
-    assert!(refused.server.session.failure().is_some());
+    let detail = &refused.server.failure().detail;
+    assert!(detail.starts_with("the certificate is an authority's (CA:TRUE)"), "{detail}");
 }
 
 /// One that is believed as it is signs for nobody, and an authority not behind its end.
@@ -107,6 +108,7 @@ fn a_name_has_a_rule_of_its_own() {
     for (name, comes_in) in [("a.example", true), ("b.example", false), ("open.example", true)] {
         let mut ends = Ends::new(&first, &server, name).shake(7);
         assert_eq!(ends.server.session.failure().is_none(), comes_in, "{name}");
+        assert!(!ends.client.session.lacks_certificate());
         let in_force = Arc::new(InForce::new(server.clone()));
         let standing = ends.server.session.standing(in_force);
         assert_eq!(standing.is_some(), comes_in);
@@ -117,7 +119,10 @@ fn a_name_has_a_rule_of_its_own() {
             ends.assert_whole();
         }
     }
+    let passer_by = Ends::new(&of(None), &server, "open.example").shake(1_000);
+    assert!(!passer_by.client.session.lacks_certificate());
     let nobody = Ends::new(&of(None), &server, "a.example").shake(1_000);
+    assert!(nobody.client.session.lacks_certificate());
     assert_eq!(nobody.server.failure().alert, Some("certificate_required"));
 }
 

@@ -6,9 +6,11 @@ use rustls::client::{
     ClientSessionMemoryCache, ClientSessionStore, Resumption, UnbufferedClientConnection,
 };
 use rustls::pki_types::ServerName;
+use rustls::sign::SingleCertAndKey;
 use rustls::{ClientConfig, KeyLog};
 
 use super::certificates;
+use super::no_pair::NoPair;
 use super::server::{provider, versions};
 use super::verify::{self, Again};
 use super::{Clock, ContextError, Pair, Session, Trust, Version};
@@ -36,6 +38,8 @@ pub struct ClientSpec {
 pub struct ClientContext {
     config: Arc<ClientConfig>,
     verifier: Option<Arc<dyn rustls::client::danger::ServerCertVerifier>>,
+    /// Knows who asked for a certificate, where we have none.
+    no_pair: Arc<NoPair>,
     /// What is resumed, by name.
     kept: Arc<dyn ClientSessionStore>,
     clock: Clock,
@@ -64,12 +68,12 @@ impl ClientContext {
             .map_err(unusable)?
             .dangerous()
             .with_custom_certificate_verifier(used);
+        let no_pair = Arc::<NoPair>::default();
         let mut config = match &spec.pair {
-            None => builder.with_no_client_auth(),
+            None => builder.with_client_cert_resolver(Arc::<NoPair>::clone(&no_pair)),
             Some(pair) => {
                 let key = certificates::certified(pair, &provider)?;
-                builder
-                    .with_client_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(key)))
+                builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(key)))
             }
         };
         config.alpn_protocols.clone_from(&spec.alpn);
@@ -79,7 +83,7 @@ impl ClientContext {
         let kept: Arc<dyn ClientSessionStore> =
             Arc::new(ClientSessionMemoryCache::new(KEPT_SESSIONS));
         config.resumption = Resumption::store(Arc::clone(&kept));
-        Ok(Self { config: Arc::new(config), verifier, kept, clock: clock.clone() })
+        Ok(Self { config: Arc::new(config), verifier, no_pair, kept, clock: clock.clone() })
     }
 
     /// A session for a connection to an endpoint of this name, or this address.
@@ -93,6 +97,6 @@ impl ClientContext {
             .map_err(|why| ContextError::UnusableKey(why.to_string()))?;
         let kept = Arc::clone(&self.kept);
         let again = self.verifier.clone().map(|rules| Again::Server { rules, name, kept });
-        Ok(Session::client(machine, again, self.clock.clone()))
+        Ok(Session::client(machine, again, Arc::clone(&self.no_pair), self.clock.clone()))
     }
 }

@@ -25,6 +25,7 @@ mod forwarded;
 mod hello;
 mod identity;
 mod key_log;
+mod no_pair;
 mod pem;
 mod records;
 mod revocation;

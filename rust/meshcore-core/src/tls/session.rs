@@ -9,6 +9,7 @@ use rustls::{CommonState, HandshakeKind, ProtocolVersion};
 use x509_cert::der::Decode;
 
 use super::hello::{Asked, Hello};
+use super::no_pair::{NoPair, asked_in_vain};
 use super::records::{Words, append, drive, last_words, write};
 use super::server::Rule;
 use super::standing::{InForce, Standing};
@@ -97,6 +98,10 @@ pub struct Session {
     rest: Vec<u8>,
     /// What the protocol has to say by itself.
     own: Vec<u8>,
+    /// Of a client's.
+    no_pair: Option<Arc<NoPair>>,
+    /// The server has asked for a certificate, and got none.
+    lacks_certificate: bool,
     established: bool,
     peer_closed: bool,
     closed: bool,
@@ -120,9 +125,11 @@ impl Session {
     pub(super) fn client(
         machine: UnbufferedClientConnection,
         again: Option<Again>,
+        no_pair: Arc<NoPair>,
         clock: Clock,
     ) -> Self {
-        let mut session = Self::of(Side::Client(Box::new(machine)), again, clock);
+        let side = Side::Client(Box::new(machine));
+        let mut session = Self { no_pair: Some(no_pair), ..Self::of(side, again, clock) };
         session.take(&mut [], &mut Vec::new());
         session
     }
@@ -138,6 +145,8 @@ impl Session {
             asked: None,
             rest: Vec::new(),
             own: Vec::new(),
+            no_pair: None,
+            lacks_certificate: false,
             established: false,
             peer_closed: false,
             closed: false,
@@ -247,6 +256,9 @@ impl Session {
         let before = plain.len();
         let (told, result) = on!(&mut self.side, m => drive(&mut **m, data, plain, &mut self.own));
         self.peer_closed |= told.peer_closed;
+        if handshaking {
+            self.lacks_certificate |= asked_in_vain();
+        }
         // What came before a bad record is the peer's.
         if handshaking
             && !on!(&self.side, m => m.is_handshaking())
@@ -287,8 +299,11 @@ impl Session {
     /// believes a ticket.
     fn establish(&mut self) -> Result<(), Failure> {
         let (kind, peer) = on!(&self.side, m => (m.handshake_kind(), m.peer_certificates()));
-        if let (Some(HandshakeKind::Resumed), Some(again)) = (kind, &self.again) {
-            again.verify(peer, self.clock.now())?;
+        if kind == Some(HandshakeKind::Resumed) {
+            self.lacks_certificate = self.no_pair.as_ref().is_some_and(|none| none.was_asked());
+            if let Some(again) = &self.again {
+                again.verify(peer, self.clock.now())?;
+            }
         }
         self.established = true;
         Ok(())
@@ -395,6 +410,13 @@ impl Session {
             Some(Again::Client { own, .. }) => own.as_deref(),
             _ => None,
         }
+    }
+
+    /// Whether the server has asked for a certificate, and got none for we have none; of a session
+    /// that was resumed, whether any of the context's servers has.
+    #[must_use]
+    pub const fn lacks_certificate(&self) -> bool {
+        self.lacks_certificate
     }
 
     /// What ended the session.

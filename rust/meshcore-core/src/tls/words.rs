@@ -114,7 +114,8 @@ pub(super) fn of_webpki(why: &webpki::Error) -> String {
     use webpki::Error as E;
     match why {
         E::CaUsedAsEndEntity => {
-            "the certificate may sign others, and is none that was given as it is"
+            "the certificate is an authority's (CA:TRUE): such a one is taken only where ca has that \
+             very certificate"
         }
         E::UnsupportedCertVersion => "the certificate is of X.509 v1: make one of v3",
         E::BadDer | E::BadDerTime | E::TrailingData(_) => "it is not readable",

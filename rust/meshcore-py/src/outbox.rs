@@ -139,16 +139,14 @@ impl Outbox {
             if whose.sends(bytes.len()) >= Some(self.kept_after) {
                 self.kept.push(part.whose.clone_ref(py));
             }
-            let is_first = match whose.is_open(py) {
-                Ok(false) => continue, // and what is written to it goes nowhere
-                Ok(true) => whose.is_first(py),
-                Err(error) => Err(error),
-            };
+            // Asked last whether it is open: its descriptor is used with nothing run since.
+            let is_first = whose.is_first(py);
             // An error of a question is no answer: the loop's transport knows.
-            let (sent, error) = match is_first {
-                Ok(true) => (send_some(whose.fd(), bytes), None),
-                Ok(false) => (0, None),
-                Err(error) => (0, Some(error)),
+            let (sent, error) = match (whose.is_open(py), is_first) {
+                (Ok(false), Ok(_)) => continue, // and what is written to it goes nowhere
+                (Ok(true), Ok(true)) => (send_some(whose.fd(), bytes), None),
+                (Ok(true), Ok(false)) => (0, None),
+                (Err(error), _) | (_, Err(error)) => (0, Some(error)),
             };
             if sent < bytes.len() {
                 return Some((whose.gives_to_loop(py), PyBytes::new(py, &bytes[sent..]), error));

@@ -135,12 +135,13 @@ impl SecureTransport {
         body_bytes: usize,
         fill: impl FnOnce(&mut Vec<u8>),
     ) -> PyResult<Option<Py<PyBytes>>> {
-        SCRATCH.with_borrow_mut(|scratch| {
-            let plain = emptied(&mut scratch.plain);
-            fill(plain);
-            let held = Self::hold_sealed(slf, body_bytes, plain)?;
-            Ok((!held).then(|| PyBytes::new(slf.py(), plain).unbind()))
-        })
+        // Taken, for the loop may be called, and whoever it calls may need it.
+        let mut plain = SCRATCH.with_borrow_mut(|scratch| std::mem::take(&mut scratch.plain));
+        fill(emptied(&mut plain));
+        let held = Self::hold_sealed(slf, body_bytes, &plain);
+        let given_back = held.map(|held| (!held).then(|| PyBytes::new(slf.py(), &plain).unbind()));
+        SCRATCH.with_borrow_mut(|scratch| scratch.plain = plain);
+        given_back
     }
 
     fn hold_sealed(slf: &Bound<'_, Self>, body_bytes: usize, plain: &[u8]) -> PyResult<bool> {
@@ -151,9 +152,9 @@ impl SecureTransport {
         let Some(socket) = inner.as_ref().and_then(|inner| inner.cast_exact().ok()) else {
             return Ok(false);
         };
-        let (mut own, mut sealed) = (slf.borrow_mut(), false);
+        let mut sealed = false;
         let held = SocketTransport::hold(socket, body_bytes, |out| {
-            sealed = own.session.seal(plain, out);
+            sealed = slf.borrow_mut().session.seal(plain, out);
         })?;
         Ok(held && sealed)
     }

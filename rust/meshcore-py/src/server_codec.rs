@@ -19,8 +19,8 @@ use crate::message::{Body, Part, Request, Response, last_chunk};
 use crate::outgoing::with_tunnel;
 use crate::ticket::Ticket;
 
-/// Body bytes up to which a response goes out in one buffer with its head: one copy costs less
-/// than a second piece; beyond, the piece does.
+/// What is written apart is copied into the outbox up to so many bytes: one copy costs less than a
+/// second call of the system.
 pub(crate) const JOIN_BYTES: usize = 16_384;
 
 /// What a listener allows of a request, or an upstream of a response.
@@ -88,7 +88,6 @@ pub struct ServerCodec {
     may_ask_again: bool,
     #[pyo3(get)]
     chunking: bool,
-    has_body: bool,
 }
 
 impl ServerCodec {
@@ -147,7 +146,6 @@ impl ServerCodec {
         });
         self.keep_alive = outgoing.keep_alive;
         self.chunking = outgoing.chunked;
-        self.has_body = outgoing.has_body;
         if outgoing.has_body {
             let len = response.part.len();
             if outgoing.chunked && len > 0 {
@@ -191,7 +189,6 @@ impl ServerCodec {
             keep_alive: true,
             may_ask_again: true,
             chunking: false,
-            has_body: false,
         }
     }
 
@@ -275,7 +272,7 @@ impl ServerCodec {
         !self.codec.is_idle()
     }
 
-    /// The head, and the body that came with it if it is small or needs chunk framing.
+    /// The head, and the body that came with it.
     fn send_response(
         &mut self,
         py: Python<'_>,

@@ -245,14 +245,14 @@ impl RequestTicket {
         now + BackOff::PROXY.pause(0, rng.next_u64())
     }
 
-    /// Its whole response goes out in the call that read it: counted, so that it is seen which do.
+    /// Its whole response passes in one call: counted, so that it is seen which do.
     pub fn relayed_at_once(&self) {
         if let Some(listener) = self.compiled.listener(self.listener) {
             listener.stats.relayed_at_once();
         }
     }
 
-    /// A message of its goes out natively, as `relayed_at_once` is counted.
+    /// A message of its is held for the end of the turn, as `relayed_at_once` is counted.
     pub fn sent_natively(&self, to_client: bool) {
         if let Some(listener) = self.compiled.listener(self.listener) {
             listener.stats.sent_natively(to_client);

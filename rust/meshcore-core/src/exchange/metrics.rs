@@ -98,12 +98,12 @@ fn of_listeners(text: Exposition, listeners: &[&Listener]) -> Exposition {
         )
         .counter(
             "meshcore_listener_relayed_at_once_total",
-            "Responses that were written in the call that read them.",
+            "Whole responses that passed in one call, with no Python layer to see them.",
             each(|l| l.stats.at_once()),
         )
         .counter(
             "meshcore_listener_sent_natively_total",
-            "Requests and whole responses written without the loop's transport.",
+            "Requests and whole responses held to be sent natively at the end of the loop's turn.",
             natively,
         )
         .counter("meshcore_local_answers_total", "Answers of the proxy itself, by reason.", answers)

@@ -140,7 +140,7 @@ chained: install  ## random requests, two proxies; CHAINED_SECONDS, _SEED
 	CHAINED_SECONDS=$${CHAINED_SECONDS:-60} $(BIN)/pytest -q -s tests/process/test_chained.py
 
 .PHONY: points
-points: install  ## connections that close at every point beside 10,000 that stay; POINTS_SECONDS=60, POINTS_SEED repeats
+points: install  ## connections that close anywhere; POINTS_SECONDS=300
 	POINTS_SECONDS=$${POINTS_SECONDS:-60} POINTS_HELD=$${POINTS_HELD:-10000} \
 	  $(BIN)/pytest -q -s tests/process/test_every_point.py
 

@@ -15,27 +15,43 @@ STEP = st.one_of(
     st.tuples(st.just("end"), st.integers(0, 40)),
     st.tuples(st.just("rename"), st.integers(0, 40), CROWDS),
     st.tuples(st.just("pass_on"), st.integers(0, 40)),
+    st.tuples(st.just("has_begun"), st.integers(0, 40)),
 )
 
 
-def test_of_the_largest_crowd_the_eldest_goes() -> None:
+def test_of_the_largest_crowd_the_one_goes_that_is_silent_for_longest() -> None:
     handshakes: Handshakes[str] = Handshakes()
     for holder, crowd in [("a", 1), ("b", 2), ("c", 2), ("d", 3), ("e", 2)]:
         handshakes.begin(holder, crowd)
-    assert handshakes.eldest() == "b"
+    assert handshakes.next_to_go() == "b"
     assert handshakes.end("b")
     assert not handshakes.end("b")
-    assert handshakes.eldest() == "c"
+    assert handshakes.next_to_go() == "c"
     assert handshakes.end("c")
-    assert handshakes.eldest() == "a"  # all have one: who came first
+    assert handshakes.next_to_go() == "a"  # all have one: who came first
+
+
+def test_what_is_begun_is_not_given_up_for_what_is_not() -> None:
+    """More come than there is time for: each newcomer ended what was nearest to its end."""
+    handshakes: Handshakes[int] = Handshakes()
+    for number in range(3):
+        handshakes.begin(number, 1)
+        handshakes.has_begun(number)
+    assert handshakes.next_to_go() == 2
+    handshakes.begin(3, 1)
+    assert handshakes.next_to_go() == 3
+    for number in (4, 5):
+        handshakes.begin(number, 2)
+    assert handshakes.next_to_go() == 3
+    handshakes.has_begun(3)
+    assert handshakes.next_to_go() == 3
 
 
 @given(st.lists(STEP, max_size=60))
-def test_who_goes_is_who_waited_longest_of_those_that_are_most(
-    steps: list[tuple[Any, ...]],
-) -> None:
+def test_who_goes_is_of_those_that_are_most(steps: list[tuple[Any, ...]]) -> None:
     handshakes: Handshakes[int] = Handshakes()
     model: dict[int, int] = {}  # holders in their order, and their crowds
+    begun: dict[int, None] = {}  # in the order in which they joined these
     number = 0
     for kind, *given_ in steps:
         if kind == "begin":
@@ -49,17 +65,30 @@ def test_who_goes_is_who_waited_longest_of_those_that_are_most(
             if kind == "end":
                 assert handshakes.end(holder)
                 del model[holder]
+                begun.pop(holder, None)
             elif kind == "rename":
                 handshakes.rename(holder, given_[1])
                 del model[holder]
                 model[holder] = given_[1]  # in its new crowd it came last
+                if holder in begun:
+                    del begun[holder]
+                    begun[holder] = None
+            elif kind == "has_begun":
+                handshakes.has_begun(holder)
+                begun.pop(holder, None)
+                begun[holder] = None
             else:
                 handshakes.pass_on(holder, number)
                 model = {number if x == holder else x: crowd for x, crowd in model.items()}
+                begun = {number if x == holder else x: None for x in begun}
                 number += 1
         assert len(handshakes) == len(model)
         if model:
             sizes = {crowd: list(model.values()).count(crowd) for crowd in model.values()}
             most = [crowd for crowd, size in sizes.items() if size == max(sizes.values())]
-            eldest = {next(x for x in model if model[x] == crowd) for crowd in most}
-            assert handshakes.eldest() in eldest
+            assert handshakes.next_to_go() in {_goes(model, begun, crowd) for crowd in most}
+
+
+def _goes(model: dict[int, int], begun: dict[int, None], crowd: int) -> int:
+    silent = [x for x, of in model.items() if of == crowd and x not in begun]
+    return silent[0] if silent else [x for x in begun if model[x] == crowd][-1]

@@ -10,27 +10,46 @@ Holder = TypeVar("Holder")
 class _Place(Generic[Holder]):
     """What one of them holds, whatever it is called in the meantime."""
 
-    __slots__ = ("crowd", "holder")
+    __slots__ = ("crowd", "has_begun", "holder")
 
     def __init__(self, holder: Holder, crowd: int) -> None:
         self.holder = holder
         self.crowd = crowd
+        self.has_begun = False
+
+
+class _Crowd(Generic[Holder]):
+    """Those of one address, each in the order they came."""
+
+    __slots__ = ("begun", "silent")
+
+    def __init__(self) -> None:
+        self.silent: dict[_Place[Holder], None] = {}
+        self.begun: dict[_Place[Holder], None] = {}
+
+    def __len__(self) -> int:
+        return len(self.silent) + len(self.begun)
+
+    def of(self, place: _Place[Holder]) -> dict[_Place[Holder], None]:
+        return self.begun if place.has_begun else self.silent
 
 
 class Handshakes(Generic[Holder]):
     """Those under way, by the addresses that they come from. Every operation is O(1).
 
     One too many ends another: of the address that has most of them (of several such the one that
-    has had so many longest) the one that has been there for longest. So whoever opens connections
-    and says nothing shuts out nobody who comes from elsewhere; and from many addresses only those
-    who need longer than it takes to open as many as there may be.
+    has had so many longest) the one that has been silent for longest, or the last to come if all
+    have begun to speak. So whoever opens connections and says nothing shuts out nobody who comes
+    from elsewhere; and from many addresses only those who need longer than it takes to open as many
+    as there may be. What is under way is not given up for what has not begun: when one address asks
+    for more than there is time for, what is begun is done, and the rest is refused.
     """
 
     __slots__ = ("_by_size", "_crowds", "_most", "_places")
 
     def __init__(self) -> None:
         self._places: dict[object, _Place[Holder]] = {}
-        self._crowds: dict[int, dict[_Place[Holder], None]] = {}  # in the order they came
+        self._crowds: dict[int, _Crowd[Holder]] = {}
         self._by_size: dict[int, dict[int, None]] = {}
         self._most = 0
 
@@ -50,6 +69,14 @@ class Handshakes(Generic[Holder]):
         place = self._places[to] = self._places.pop(holder)
         place.holder = to
 
+    def has_begun(self, holder: object) -> None:
+        """Its first byte has come."""
+        place = self._places[holder]
+        crowd = self._crowds[place.crowd]
+        del crowd.of(place)[place]
+        place.has_begun = True
+        crowd.begun[place] = None
+
     def rename(self, holder: Holder, crowd: int) -> None:
         """It is known now from where it really comes."""
         place = self._places[holder]
@@ -64,19 +91,20 @@ class Handshakes(Generic[Holder]):
             self._quit(place)
         return place is not None
 
-    def eldest(self) -> Holder:
+    def next_to_go(self) -> Holder:
         """Who makes place when there are too many. There must be one."""
-        crowd = next(iter(self._by_size[self._most]))
-        return next(iter(self._crowds[crowd])).holder
+        crowd = self._crowds[next(iter(self._by_size[self._most]))]
+        place = next(iter(crowd.silent)) if crowd.silent else next(reversed(crowd.begun))
+        return place.holder
 
     def _join(self, place: _Place[Holder]) -> None:
-        crowd = self._crowds.setdefault(place.crowd, {})
-        crowd[place] = None
+        crowd = self._crowds.setdefault(place.crowd, _Crowd())
+        crowd.of(place)[place] = None
         self._resize(place.crowd, len(crowd) - 1, len(crowd))
 
     def _quit(self, place: _Place[Holder]) -> None:
         crowd = self._crowds[place.crowd]
-        del crowd[place]
+        del crowd.of(place)[place]
         self._resize(place.crowd, len(crowd) + 1, len(crowd))
         if not crowd:
             del self._crowds[place.crowd]

@@ -149,9 +149,9 @@ class Listener:
             sock.close()
 
     def change(self, spec: ListenerSpec, tls: TlsServer | None) -> bool:
-        """Serve in another way from the next connection on. Those that are open take their limits of
-        time and `half_close` from ``spec``, and are drained if the rules of clients would not let
-        them in. ``tls`` is what `server_context` made of the spec. Says whether `reopen` follows."""
+        """Serve in another way from the next connection on. Those that are open take their limits
+        of time and `half_close` from ``spec``, and are drained if the rules of clients would not
+        let them in. ``tls`` is what `server_context` made of it. Says whether `reopen` follows."""
         before = self.spec
         self._tls, self._last_tls = tls, tls or self._last_tls
         self._set(spec)
@@ -328,9 +328,9 @@ class Listener:
         self.stack.handshake_began()
         self._shorten_farewells(self.spec.max_handshakes)
         if len(self._handshakes) > self.spec.max_handshakes:
-            eldest = self._handshakes.eldest()
-            self._end_handshake(eldest)
-            eldest.make_place()
+            one = self._handshakes.next_to_go()
+            self._end_handshake(one)
+            one.make_place()
         return True
 
     def see_off(self, transport: asyncio.Transport) -> None:
@@ -367,6 +367,8 @@ class Listener:
             return True
         if isinstance(by, SecureDetection | Handshake):
             self._handshakes.pass_on(connection, by)
+            if isinstance(by, Handshake):
+                self._handshakes.has_begun(by)
             return True
         self._end_handshake(connection)
         if self.admit(by):

@@ -15,26 +15,29 @@ UNIX = "unix"
 """Everybody who connects to a unix socket."""
 
 
-def _network(text: str) -> str:
-    if text == UNIX:
-        return text
+def network(text: str, others: str = "") -> str:
+    """An address or a network as all rules write it; ``others`` is what else may be there."""
     try:
         interface = ipaddress.ip_interface(text)
     except ValueError:
-        wanted = "expected an address, a network such as 10.0.0.0/8, or unix"
+        wanted = f"expected an address, a network such as 10.0.0.0/8{others}"
         raise ValueError(f"{wanted}, got {shown(text)}") from None
-    address, network = interface.ip, interface.network
+    address, around = interface.ip, interface.network
     mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
     if mapped is not None:
-        length = max(network.prefixlen - 96, 0)
+        length = max(around.prefixlen - 96, 0)
         narrow = ipaddress.ip_interface(f"{mapped}/{length}").network
         raise HintedError("IPv4 addresses are written as such", f"write {narrow}")
     if "%" in text:
         raise HintedError("a network has no zone", f"write {text.partition('%')[0]}")
-    if address != network.network_address:
-        hint = f"write {network}, or {address} for it alone"
+    if address != around.network_address:
+        hint = f"write {around}, or {address} for it alone"
         raise HintedError(f"{shown(text)} is an address inside of a network", hint)
-    return str(network)
+    return str(around)
+
+
+def _network(text: str) -> str:
+    return text if text == UNIX else network(text, ", or unix")
 
 
 Networks = Annotated[

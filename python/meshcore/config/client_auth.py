@@ -7,10 +7,12 @@ from typing import Annotated, Final, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from meshcore._core import check_tls_name, is_trust_domain
+from meshcore.config.client_address import network
 from meshcore.config.fault import HintedError, shown
 from meshcore.config.fields import FilePath, Model
 
 SPIFFE = "spiffe://"
+IP: Final = "ip:"
 # So many a hint names.
 _SHOWN_DOMAINS: Final = 10
 
@@ -42,6 +44,8 @@ def _san(text: str) -> str:
     if ":" not in text:
         kind = "email" if "@" in text else "dns"
         raise HintedError(f"{shown(text)} does not say of which kind it is", f"write {kind}:{text}")
+    if text.lower().startswith(IP):
+        network(text[len(IP) :])
     check_tls_name(text)
     return text
 

@@ -386,6 +386,7 @@ const fn word(error: &ContextError) -> &'static str {
         ContextError::KeyMismatch => "key_mismatch",
         ContextError::UnusableKey(_) => "unusable_key",
         ContextError::UnusableRoots(_) => "unusable_roots",
+        ContextError::UnusableList(_) => "unusable_list",
         ContextError::BadStaple(_) => "bad_staple",
         ContextError::NoList => "no_list",
         ContextError::TwoLists(_) => "two_lists",

@@ -2,11 +2,15 @@
 
 import ssl
 import subprocess
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 import trustme
-from cryptography.hazmat.primitives import serialization
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from meshcore.config.compile import compile
 from meshcore.config.load import load_file
@@ -167,6 +171,16 @@ def test_one_file_may_hold_both(tls_files: Path) -> None:
     load_file(file)
 
 
+def unnumbered_list() -> bytes:
+    """A revocation list as `cryptography` makes one that is told nothing more."""
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "root")])
+    now = datetime.now(UTC)
+    builder = x509.CertificateRevocationListBuilder().issuer_name(name)
+    made = builder.last_update(now).next_update(now + timedelta(days=1))
+    signed = made.sign(ec.generate_private_key(ec.SECP256R1()), hashes.SHA256())
+    return signed.public_bytes(serialization.Encoding.PEM)
+
+
 @pytest.mark.parametrize(
     ("auth", "lines"),
     [
@@ -198,8 +212,15 @@ def test_one_file_may_hold_both(tls_files: Path) -> None:
         (
             "ca: ca.pem, crl: torn.pem",
             [
-                "listeners.a.tls.client_auth.crl: cannot use torn.pem: verifies nothing: "
-                "it is not readable"
+                "listeners.a.tls.client_auth.crl: cannot use torn.pem: it is not readable",
+            ],
+        ),
+        (
+            "ca: ca.pem, crl: unnumbered.pem",
+            [
+                "listeners.a.tls.client_auth.crl: cannot use unnumbered.pem: a list without a "
+                "number (RFC 5280 §5.2.3): name a `crlnumber` file in the configuration of "
+                "`openssl ca -gencrl`, or add the extension"
             ],
         ),
     ],
@@ -210,6 +231,7 @@ def test_what_is_said_of_authorities_and_lists(
     (tls_files / "crl.der").write_bytes(b"0\x82\x01\x02")
     torn = "-----BEGIN X509 CRL-----\nMAA=\n-----END X509 CRL-----\n"
     (tls_files / "torn.pem").write_text(torn)
+    (tls_files / "unnumbered.pem").write_bytes(unnumbered_list())
     found = told(tls_files, f"cert: edge.pem, key: edge.key, client_auth: {{{auth}}}")
     assert [line.partition(": ")[2] for line in found] == lines
 

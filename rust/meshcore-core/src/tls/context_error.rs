@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use x509_cert::der;
+
 /// What is wrong with what a context is made of. Each says where, as far as it is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ContextError {
@@ -15,8 +17,10 @@ pub enum ContextError {
     KeyMismatch,
     /// A key that is not taken: its kind or its size.
     UnusableKey(String),
-    /// Roots, or revocation lists, that verify nothing.
+    /// Roots that verify nothing.
     UnusableRoots(String),
+    /// A revocation list that cannot be applied.
+    UnusableList(String),
     /// An OCSP response that is none, or another's.
     BadStaple(String),
     /// There is no revocation list in a text.
@@ -36,7 +40,7 @@ impl fmt::Display for ContextError {
             Self::KeyMismatch => f.write_str("the key does not belong to the certificate"),
             Self::UnusableKey(why) => write!(f, "the key cannot be used: {why}"),
             Self::UnusableRoots(why) => write!(f, "verifies nothing: {why}"),
-            Self::BadStaple(why) => f.write_str(why),
+            Self::BadStaple(why) | Self::UnusableList(why) => f.write_str(why),
             Self::NoList => f.write_str("no revocation list in it"),
             Self::TwoLists(issuer) => {
                 write!(f, "two revocation lists of {issuer}: give the newest alone")
@@ -47,3 +51,8 @@ impl fmt::Display for ContextError {
 }
 
 impl std::error::Error for ContextError {}
+
+#[allow(clippy::needless_pass_by_value)] // as `map_err` hands it on
+pub(super) fn unreadable_list(_: der::Error) -> ContextError {
+    ContextError::UnusableList("it is not readable".to_owned())
+}

@@ -10,6 +10,7 @@ use x509_cert::ext::pkix::name::{DistributionPointName, GeneralName};
 use x509_cert::name::Name;
 
 use super::ContextError;
+use super::context_error::unreadable_list;
 use super::distinguished_name::SameName;
 
 /// `id-ce-issuingDistributionPoint` (§5.2.5).
@@ -51,10 +52,9 @@ impl Reach {
         let mut found = all.iter().filter(|each| each.extn_id == POINT);
         // There is no second one of an extension (§4.2): webpki says so.
         let (Some(one), None) = (found.next(), found.next()) else { return Ok(Self::default()) };
-        let unusable = |why: der::Error| ContextError::UnusableRoots(why.to_string());
         let point = IssuingDistributionPoint::from_der(one.extn_value.as_bytes());
-        let reach = Self::of(point.map_err(unusable)?, &list.issuer)
-            .map_err(|why| ContextError::UnusableRoots(why.to_owned()))?;
+        let reach = Self::of(point.map_err(unreadable_list)?, &list.issuer)
+            .map_err(|why| ContextError::UnusableList(why.to_owned()))?;
         all.retain(|each| each.extn_id != POINT);
         Ok(reach)
     }

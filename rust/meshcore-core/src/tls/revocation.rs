@@ -11,12 +11,13 @@ use rustls::pki_types::{CertificateRevocationListDer, UnixTime};
 use std::time::Duration;
 use webpki::{Cert, CertRevocationList, Error, OwnedCertRevocationList, VerifiedPath};
 use x509_cert::Certificate;
-use x509_cert::crl::CertificateList;
+use x509_cert::crl::{CertificateList, TbsCertList};
 use x509_cert::der::asn1::{AnyRef, BitStringRef};
 use x509_cert::der::oid::AssociatedOid;
 use x509_cert::der::{self, Decode, Encode, Reader, SliceReader};
-use x509_cert::ext::pkix::{AuthorityKeyIdentifier, KeyUsage, SubjectKeyIdentifier};
+use x509_cert::ext::pkix::{AuthorityKeyIdentifier, CrlNumber, KeyUsage, SubjectKeyIdentifier};
 
+use super::context_error::unreadable_list;
 use super::distinguished_name::SameName;
 use super::distribution_point::{Reach, Scope};
 use super::roots::is_authority;
@@ -104,13 +105,13 @@ struct Signed {
 
 impl List {
     fn read(list: &[u8]) -> Result<Self, ContextError> {
-        let unusable = |why: der::Error| ContextError::UnusableRoots(why.to_string());
-        let signed = Signed::read(list).map_err(unusable)?;
-        let mut read = CertificateList::from_der(list).map_err(unusable)?;
+        let signed = Signed::read(list).map_err(unreadable_list)?;
+        let mut read = CertificateList::from_der(list).map_err(unreadable_list)?;
+        is_numbered(&read.tbs_cert_list)?;
         let reach = Reach::take(&mut read.tbs_cert_list)?;
-        let rest = read.to_der().map_err(unusable)?;
+        let rest = read.to_der().map_err(unreadable_list)?;
         let revoked = OwnedCertRevocationList::from_der(&rest)
-            .map_err(|why| ContextError::UnusableRoots(words::of_webpki(&why)))?;
+            .map_err(|why| ContextError::UnusableList(words::of_webpki(&why)))?;
         let read = read.tbs_cert_list;
         let mut all = read.crl_extensions.iter().flatten();
         let key_id = all.find(|each| each.extn_id == AuthorityKeyIdentifier::OID);
@@ -122,7 +123,7 @@ impl List {
             this_update_s: read.this_update.to_unix_duration().as_secs(),
             next_update_s: read.next_update.map(|end| end.to_unix_duration().as_secs()),
             reach,
-            key_id: key_id.transpose().map_err(unusable)?.and_then(key_id_in),
+            key_id: key_id.transpose().map_err(unreadable_list)?.and_then(key_id_in),
             revoked: revoked.into(),
             signed,
         })
@@ -136,6 +137,18 @@ impl List {
     fn has(&self, serial: &[u8]) -> Result<bool, Error> {
         self.revoked.find_serial(serial).map(|found| found.is_some())
     }
+}
+
+/// Lists have a number (RFC 5280 §5.2.3), and for that the version with extensions; what openssl
+/// and others make unless they are told to has none.
+fn is_numbered(list: &TbsCertList) -> Result<(), ContextError> {
+    let mut all = list.crl_extensions.iter().flatten();
+    if all.any(|each| each.extn_id == CrlNumber::OID) {
+        return Ok(());
+    }
+    let why = "a list without a number (RFC 5280 §5.2.3): name a `crlnumber` file in the \
+               configuration of `openssl ca -gencrl`, or add the extension";
+    Err(ContextError::UnusableList(why.to_owned()))
 }
 
 fn key_id_in(extension: AuthorityKeyIdentifier) -> Option<Vec<u8>> {

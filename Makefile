@@ -81,7 +81,7 @@ lint: install  ## formatting, clippy, ruff, mypy, stubs
 .PHONY: test-rust
 test-rust: | need-rust  ## the core's tests
 	@echo "== the core's tests"
-	cargo test --package meshcore-core --quiet
+	MAKEFLAGS= cargo test --package meshcore-core --quiet  # rustdoc warns of make's own jobs
 
 # Preemptions are bounded as CHESS does (Musuvathi et al. 2008): three find what is found.
 .PHONY: loom

@@ -108,13 +108,14 @@ def test_an_attempt_that_ends_as_it_is_made_gives_all_back(
                 mesh.to(endpoint, tls={"ca": certificates.ca})
             async with serve(str(mesh)) as proxy, asking("http1", proxy.addresses["edge"]) as ask:
                 cluster = cluster_of(proxy)
-                before = descriptors()
+                # One more is the worker's own, from its first connection on that goes on.
+                before = {descriptors() + more for more in (0, 1)}
                 while given_up < 2 * CAP:
                     next_one = given_up + 1
                     assert (await ask(request())).status >= 500
                     # The request's time may be over before its connection is made.
                     await eventually(partial(were_given_up, cluster, next_one))
-                    await eventually(lambda: descriptors() == before)
+                    await eventually(lambda: descriptors() in before)
                     held = [pool.part.held for pool in cluster.pools]
                     assert (cluster.connections, held) == (0, [0])
                 gives_up = False

@@ -236,7 +236,7 @@ def test_it_is_told_until_when_each_is_shown(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """And once when it is not shown any more."""
-    monkeypatch.setattr("meshcore.process.certificates.LOOK_S", 0.01)
+    monkeypatch.setattr("meshcore.process.certificates.CHECK_S", 0.01)
     passed_s = [0.0]
     now = SimpleNamespace(time=lambda: time.time() + passed_s[0])
     monkeypatch.setattr("meshcore.process.certificates.time", now)

@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import socket
+import time
 import weakref
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -151,6 +153,82 @@ def test_what_comes_is_told_in_order_and_one_read_at_a_time(play: Play) -> None:
         assert not one.inner.is_reading()
 
     play(one_of_two)
+
+
+def test_all_that_is_there_is_read_in_one_turn(play: Play) -> None:
+    """More of them than the kernel is asked for at one time: who judges what came in time awaits a
+    turn, and no more."""
+
+    async def many(both: Loop) -> None:
+        several = [await both.connect() for _ in range(300)]
+        for one in several:
+            one.say(b"x")
+        both.inbox.turn()
+        assert all(one.owner.came == b"x" for one in several)
+
+    play(many)
+
+
+@pytest.mark.parametrize("at", ["is_reading", "pause_reading"])
+def test_what_is_raised_as_one_is_taken_over_holds_up_nobody(at: str) -> None:
+    """By a handler of a signal, say: only transports of Python's have room for it."""
+
+    async def raised(both: Loop) -> None:
+        one, other = await both.connect(kept=False), await both.connect(kept=False)
+        told: list[object] = []
+        both.loop.set_exception_handler(lambda _, context: told.append(context["exception"]))
+        real, error = getattr(one.inner, at), ValueError("a handler's")
+
+        def once() -> object:
+            setattr(one.inner, at, real)
+            real()
+            raise error
+
+        for _ in range(2):
+            one.out.write(b"!")
+            other.out.write(b"!")
+            if _:
+                setattr(one.inner, at, once)
+            await both.turns()
+        assert told == [error]
+        assert not other.inner.is_reading()
+        for each in (one, other):
+            each.out.write(b"?")
+            each.say(b"x")
+            await each.owner.until(lambda each=each: each.owner.came == b"x")
+            assert each.peer.recv(9) == b"!!?"
+
+    async def played() -> None:
+        both = Loop()
+        try:
+            await raised(both)
+        finally:
+            await both.end()
+
+    with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
+        runner.run(played())
+
+
+def test_a_socket_that_another_process_has_open_too_wakes_nobody(play: Play) -> None:
+    """A child that was forked, say: the kernel's set then keeps a descriptor that is closed."""
+
+    async def forked(both: Loop) -> None:
+        one, other = await both.connect(), await both.connect()
+        kept = os.dup(one.number)
+        try:
+            one.inner._force_close(ConnectionResetError())
+            await until_lost(one.owner)
+            one.peer.close()
+            await both.turns()
+            before = time.process_time()
+            await asyncio.sleep(0.2)
+            assert time.process_time() - before < 0.1
+            other.say(b"x")
+            await other.owner.until(lambda: other.owner.came == b"x")
+        finally:
+            os.close(kept)
+
+    play(forked)
 
 
 def test_one_that_is_not_kept_the_loop_reads(play: Play) -> None:

@@ -47,7 +47,7 @@ pub(crate) fn watch(set: &OwnedFd, fd: RawFd) -> Result<(), Errno> {
     epoll::add(set, borrow(fd), number, EventFlags::IN)
 }
 
-/// Has it not. The kernel forgets closed ones by itself.
-pub(crate) fn unwatch(set: &OwnedFd, fd: RawFd) {
-    let _ = epoll::delete(set, borrow(fd));
+/// Has it not; whether it was. The kernel forgets by itself what nobody has open any more.
+pub(crate) fn unwatch(set: &OwnedFd, fd: RawFd) -> bool {
+    epoll::delete(set, borrow(fd)).is_ok()
 }

@@ -18,7 +18,7 @@ use crate::socket_transport::SocketTransport;
 
 /// Of one read, and so of one socket in a turn: as much as uvloop reads.
 const READ_BYTES: usize = 256_000;
-/// Sockets that are read in a turn; the others are the first of the next one.
+/// Sockets that the kernel is asked for at one time.
 const SOCKETS: usize = 256;
 const AT_ONCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
 
@@ -37,6 +37,8 @@ pub struct Inbox {
     room: Vec<u8>,
     /// So many messages went out to whoever is read.
     pub(crate) after: u32,
+    /// The set tells of a socket that it cannot be made to forget: somebody else has it open.
+    stuck: bool,
 }
 
 impl Inbox {
@@ -59,13 +61,43 @@ impl Inbox {
     }
 
     /// Does not any more.
-    pub(crate) fn unwatch(&mut self, fd: RawFd) {
-        if let Some(set) = &self.set {
-            unwatch(set, fd);
-        }
+    pub(crate) fn unwatch(&mut self, fd: RawFd) -> bool {
+        let was = self.set.as_ref().is_some_and(|set| unwatch(set, fd));
         if let Some(whose) = self.whose.get_mut(fd.unsigned_abs() as usize) {
             *whose = None;
         }
+        was
+    }
+
+    /// The same, of one that the set has told of although nobody is there to read it. A closed
+    /// descriptor stays in a set as long as another process has its socket: a child that was forked.
+    pub(crate) fn forget(&mut self, fd: RawFd) {
+        if !self.unwatch(fd) {
+            self.stuck = true;
+        }
+    }
+
+    /// Another set in place of one that is stuck, which would wake the loop for ever. O(sockets).
+    fn renew(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let py = slf.py();
+        slf.borrow_mut().stuck = false;
+        Self::remove(slf)?;
+        let several = 0..slf.borrow().whose.len();
+        for fd in several {
+            let socket = slf.borrow().socket(py, fd as u64);
+            match socket {
+                Some(socket) => SocketTransport::watch_again(&socket)?,
+                None => slf.borrow_mut().whose[fd] = None,
+            }
+        }
+        Ok(())
+    }
+
+    fn remove(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let set = slf.borrow_mut().set.take();
+        let Some(set) = set else { return Ok(()) };
+        let on = slf.borrow().on(slf.py());
+        on.call_method1("remove_reader", (set.as_raw_fd(),)).map(|_| ())
     }
 
     fn open(slf: &Bound<'_, Self>) -> PyResult<()> {
@@ -97,6 +129,27 @@ impl Inbox {
         Ok((events, room))
     }
 
+    /// How many there were. A descriptor may be closed meanwhile, and be another's: who reads it now
+    /// is asked each time, and that something came is only a hint.
+    fn read_ready(slf: &Bound<'_, Self>) -> PyResult<usize> {
+        let py = slf.py();
+        let (events, mut room) = slf.borrow_mut().ready()?;
+        let mut done = Ok(());
+        for event in &events {
+            let fd = event.data.u64();
+            let socket = slf.borrow().socket(py, fd);
+            match socket {
+                Some(socket) => done = SocketTransport::read(&socket, slf, &mut room),
+                None => slf.borrow_mut().forget(RawFd::try_from(fd).unwrap_or(-1)),
+            }
+            if done.is_err() {
+                break; // the kernel tells of the others again
+            }
+        }
+        slf.borrow_mut().room = room;
+        done.map(|()| events.len())
+    }
+
     fn socket<'py>(&self, py: Python<'py>, fd: u64) -> Option<Bound<'py, SocketTransport>> {
         let whose = self.whose.get(usize::try_from(fd).ok()?)?.as_ref()?;
         whose.bind(py).upgrade_as().ok()?
@@ -122,28 +175,19 @@ impl Inbox {
             whose: Vec::new(),
             room: Vec::new(),
             after,
+            stuck: false,
         })
     }
 
-    /// Reads each once. A descriptor may be closed meanwhile, and be another's: who reads it now is
-    /// asked each time, and that something came is only a hint.
+    /// Reads all that have something, as a loop does in a turn: who judges what came in time
+    /// (`downstream/deadlines.py`) awaits one. A few may be read twice.
     fn turn(slf: &Bound<'_, Self>) -> PyResult<()> {
-        let py = slf.py();
-        let (events, mut room) = slf.borrow_mut().ready()?;
-        let mut done = Ok(());
-        for event in &events {
-            let fd = event.data.u64();
-            let socket = slf.borrow().socket(py, fd);
-            match socket {
-                Some(socket) => done = SocketTransport::read(&socket, slf, &mut room),
-                None => slf.borrow_mut().unwatch(RawFd::try_from(fd).unwrap_or(-1)),
-            }
-            if done.is_err() {
-                break; // the kernel tells of the others again
-            }
+        let mut most = 1 + slf.borrow().whose.len() / SOCKETS;
+        while Self::read_ready(slf)? == SOCKETS && most > 1 {
+            most -= 1;
         }
-        slf.borrow_mut().room = room;
-        done
+        let is_stuck = slf.borrow().stuck;
+        if is_stuck { Self::renew(slf) } else { Ok(()) }
     }
 
     /// What it still reads the loop does from now on.
@@ -157,12 +201,7 @@ impl Inbox {
                 SocketTransport::give_back(&socket)?;
             }
         }
-        let set = slf.borrow_mut().set.take();
-        if let Some(set) = set {
-            let on = slf.borrow().on(py);
-            on.call_method1("remove_reader", (set.as_raw_fd(),))?;
-        }
-        Ok(())
+        Self::remove(slf)
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {

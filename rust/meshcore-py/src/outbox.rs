@@ -22,8 +22,8 @@ const BODY_BYTES: usize = 64 * 1024;
 /// What it keeps for the next turn.
 const KEPT_BYTES: usize = 512 * 1024;
 
-/// A transport of the loop, what it is to write, and what was raised.
-type Short<'py> = (Bound<'py, PyAny>, Bound<'py, PyBytes>, Option<PyErr>);
+/// Whose rest the loop's transport is to write, and what was raised.
+type Short<'py> = (Bound<'py, SocketTransport>, Bound<'py, PyBytes>, Option<PyErr>);
 
 struct Part {
     whose: Py<SocketTransport>,
@@ -103,8 +103,10 @@ impl Outbox {
         let py = slf.py();
         loop {
             let short = slf.borrow_mut().send_until_short(py);
-            let Some((transport, rest, error)) = short else { break };
+            let Some((whose, rest, error)) = short else { break };
+            let transport = whose.borrow_mut().gives_to_loop(py);
             let written = transport.call_method1(intern!(py, "write"), (rest,)).err();
+            whose.borrow_mut().was_written(py);
             for error in error.into_iter().chain(written) {
                 if error.is_instance_of::<PyException>(py) {
                     error.write_unraisable(py, Some(&transport)); // the others are to go out
@@ -125,7 +127,8 @@ impl Outbox {
         let kept = std::mem::take(&mut slf.borrow_mut().kept);
         let inbox = slf.borrow().inbox.as_ref().map(|inbox| inbox.bind(py).clone());
         let Some(inbox) = inbox else { return Ok(()) };
-        kept.iter().try_for_each(|whose| SocketTransport::read_by(whose.bind(py), &inbox))
+        let read = kept.iter().map(|whose| SocketTransport::read_by(whose.bind(py), &inbox));
+        read.fold(Ok(()), Result::and) // each is tried
     }
 
     /// Sends parts up to one that does not go out whole: to whom its rest is to be given, and what
@@ -149,7 +152,11 @@ impl Outbox {
                 (Err(error), _) | (_, Err(error)) => (0, Some(error)),
             };
             if sent < bytes.len() {
-                return Some((whose.gives_to_loop(py), PyBytes::new(py, &bytes[sent..]), error));
+                return Some((
+                    part.whose.bind(py).clone(),
+                    PyBytes::new(py, &bytes[sent..]),
+                    error,
+                ));
             }
         }
         self.parts.clear();
@@ -192,10 +199,10 @@ impl Outbox {
 
     fn turn_ends(slf: &Bound<'_, Self>) -> PyResult<()> {
         Self::flush(slf); // with what is written within it
-        Self::read_kept(slf)?;
+        let read = Self::read_kept(slf);
         let mut own = slf.borrow_mut();
-        own.called = false;
-        own.raised.take().map_or(Ok(()), Err)
+        own.called = false; // whatever was raised
+        own.raised.take().map_or(Ok(()), Err).and(read)
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {

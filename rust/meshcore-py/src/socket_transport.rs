@@ -191,8 +191,22 @@ impl SocketTransport {
         if !is_read || !inner.call_method0(intern!(py, "is_reading"))?.is_truthy()? {
             return Ok(());
         }
-        inner.call_method0(intern!(py, "pause_reading"))?;
-        slf.borrow_mut().reader = Reader::Inbox { inbox: inbox.clone().unbind(), watched: false };
+        let taken = inner.call_method0(intern!(py, "pause_reading")).and_then(|_| {
+            let inbox = inbox.clone().unbind();
+            slf.borrow_mut().reader = Reader::Inbox { inbox, watched: false };
+            Self::watch(slf)
+        });
+        if taken.is_err() {
+            let _ = Self::give_back(slf); // somebody has to read it
+        }
+        taken
+    }
+
+    /// Of another set.
+    pub(crate) fn watch_again(slf: &Bound<'_, Self>) -> PyResult<()> {
+        if let Reader::Inbox { watched, .. } = &mut slf.borrow_mut().reader {
+            *watched = false;
+        }
         Self::watch(slf)
     }
 
@@ -248,6 +262,19 @@ impl SocketTransport {
         }
     }
 
+    fn forgotten(&mut self) {
+        if let Reader::Inbox { watched, .. } = &mut self.reader {
+            *watched = false;
+        }
+    }
+
+    /// A write may have ended it, and its descriptor is not closed in the same call.
+    pub(crate) fn was_written(&mut self, py: Python<'_>) {
+        if !self.is_open(py).unwrap_or(true) {
+            self.unwatch(py);
+        }
+    }
+
     /// Something is there, perhaps.
     pub(crate) fn read(
         slf: &Bound<'_, Self>,
@@ -257,8 +284,13 @@ impl SocketTransport {
         let py = slf.py();
         let came = {
             let mut own = slf.borrow_mut();
-            if own.paused || !own.is_open(py)? {
+            if own.paused {
                 own.unwatch(py);
+                return Ok(());
+            }
+            if !own.is_open(py)? {
+                own.forgotten();
+                inbox.borrow_mut().forget(own.fd);
                 return Ok(());
             }
             match receive_some(own.fd, room) {

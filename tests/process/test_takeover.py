@@ -110,8 +110,8 @@ def test_the_watchdog_hears_the_new_program(tmp_path: Path) -> None:
             assert beat() == program.process.pid
             pid = taken_over(program)
             assert program.process.wait(30) == 0
-            program.until(lambda: beat() == pid)
-            assert [beat() for _ in range(3)] == [pid] * 3
+            # What the old one said before its end may be among the first.
+            program.until(lambda: [beat() for _ in range(3)] == [pid] * 3)
 
 
 @pytest.mark.parametrize("pause_s", [0.0, 0.3])

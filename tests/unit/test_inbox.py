@@ -184,10 +184,10 @@ def test_what_is_raised_as_one_is_taken_over_holds_up_nobody(at: str) -> None:
             real()
             raise error
 
-        for _ in range(2):
+        for number in range(2):
             one.out.write(b"!")
             other.out.write(b"!")
-            if _:
+            if number:
                 setattr(one.inner, at, once)
             await both.turns()
         assert told == [error]
@@ -195,8 +195,9 @@ def test_what_is_raised_as_one_is_taken_over_holds_up_nobody(at: str) -> None:
         for each in (one, other):
             each.out.write(b"?")
             each.say(b"x")
-            await each.owner.until(lambda each=each: each.owner.came == b"x")
-            assert each.peer.recv(9) == b"!!?"
+        await one.owner.until(lambda: one.owner.came == b"x")
+        await other.owner.until(lambda: other.owner.came == b"x")
+        assert one.peer.recv(9) == other.peer.recv(9) == b"!!?"
 
     async def played() -> None:
         both = Loop()

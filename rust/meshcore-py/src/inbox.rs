@@ -6,14 +6,16 @@
 
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
+use pyo3::exceptions::{PyBaseException, PyOSError};
 use pyo3::prelude::*;
-use pyo3::types::PyWeakrefReference;
+use pyo3::types::{PyBytes, PyDict, PyWeakrefReference};
 use pyo3::{PyTraverseError, PyVisit, intern};
 use rustix::event::epoll::{self, CreateFlags, Event};
 use rustix::io::Errno;
 use rustix::time::Timespec;
 
 use crate::descriptor::{unwatch, watch};
+use crate::secure_transport::SecureTransport;
 use crate::socket_transport::SocketTransport;
 
 /// Of one read, and so of one socket in a turn: as much as uvloop reads.
@@ -208,4 +210,31 @@ impl Inbox {
         visit.call(&self.context)?;
         visit.call(&self.on)
     }
+}
+
+/// Tells the protocol what came.
+pub(crate) fn tell(inner: &Bound<'_, PyAny>, data: &[u8]) -> PyResult<()> {
+    let py = inner.py();
+    let protocol = inner.call_method0(intern!(py, "get_protocol"))?;
+    if let Ok(secure) = protocol.cast_exact::<SecureTransport>() {
+        return SecureTransport::data_received(secure, data);
+    }
+    let data = PyBytes::new(py, data);
+    protocol.call_method1(intern!(py, "data_received"), (data,)).map(|_| ())
+}
+
+/// A protocol has raised: its connection ends, and the loop is told, as loops do.
+pub(crate) fn fail(
+    on: &Bound<'_, PyAny>,
+    inner: &Bound<'_, PyAny>,
+    error: &Bound<'_, PyBaseException>,
+) -> PyResult<()> {
+    if !error.is_instance_of::<PyOSError>() {
+        let what = PyDict::new(inner.py());
+        what.set_item("message", "a protocol failed at what came")?;
+        what.set_item("exception", error)?;
+        what.set_item("transport", inner)?;
+        on.call_method1("call_exception_handler", (what,))?;
+    }
+    inner.call_method1("_force_close", (error,)).map(|_| ())
 }

@@ -7,15 +7,14 @@
 
 use std::os::fd::RawFd;
 
-use pyo3::exceptions::{PyBaseException, PyKeyboardInterrupt, PyOSError, PySystemExit};
+use pyo3::exceptions::{PyKeyboardInterrupt, PySystemExit};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyList};
+use pyo3::types::{PyBytes, PyList};
 use pyo3::{PyTraverseError, PyVisit, intern};
 
 use crate::descriptor::receive_some;
-use crate::inbox::Inbox;
+use crate::inbox::{Inbox, fail, tell};
 use crate::outbox::Outbox;
-use crate::secure_transport::SecureTransport;
 use crate::server_codec::JOIN_BYTES;
 
 /// Who reads a socket.
@@ -325,33 +324,6 @@ impl SocketTransport {
     fn inner<'py>(slf: &Bound<'py, Self>) -> Bound<'py, PyAny> {
         slf.borrow().inner.bind(slf.py()).clone()
     }
-}
-
-/// Tells the protocol what came.
-fn tell(inner: &Bound<'_, PyAny>, data: &[u8]) -> PyResult<()> {
-    let py = inner.py();
-    let protocol = inner.call_method0(intern!(py, "get_protocol"))?;
-    if let Ok(secure) = protocol.cast_exact::<SecureTransport>() {
-        return SecureTransport::data_received(secure, data);
-    }
-    let data = PyBytes::new(py, data);
-    protocol.call_method1(intern!(py, "data_received"), (data,)).map(|_| ())
-}
-
-/// A protocol has raised: its connection ends, and the loop is told, as loops do.
-fn fail(
-    on: &Bound<'_, PyAny>,
-    inner: &Bound<'_, PyAny>,
-    error: &Bound<'_, PyBaseException>,
-) -> PyResult<()> {
-    if !error.is_instance_of::<PyOSError>() {
-        let what = PyDict::new(inner.py());
-        what.set_item("message", "a protocol failed at what came")?;
-        what.set_item("exception", error)?;
-        what.set_item("transport", inner)?;
-        on.call_method1("call_exception_handler", (what,))?;
-    }
-    inner.call_method1("_force_close", (error,)).map(|_| ())
 }
 
 /// Whether a transport is open and has written all: two questions, in one call for each request.

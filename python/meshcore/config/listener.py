@@ -128,7 +128,7 @@ class ListenerLimits(Model):
         ge=1,
         le=1 << 20,
         description="Most connections of a worker whose TLS is not agreed yet, beside "
-        "`connections`; one more ends one of the client that has most, a silent one first.",
+        "`connections`; one more ends one of the client that has most, a slow one first.",
     )
     header_bytes: HeadSize = size("64KiB", "Most bytes of a request's head; more is answered 431.")
     headers: int = Field(100, ge=1, le=10_000, description="Most fields of a head.")

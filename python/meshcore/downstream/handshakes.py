@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 Holder = TypeVar("Holder")
+# Who takes longer than this has no better claim than who has just come.
+SLOW_NS: Final = 1_000_000_000
 
 
 class _Place(Generic[Holder]):
     """What one of them holds, whatever it is called in the meantime."""
 
-    __slots__ = ("crowd", "has_begun", "holder")
+    __slots__ = ("crowd", "has_begun", "holder", "since_ns")
 
-    def __init__(self, holder: Holder, crowd: int) -> None:
+    def __init__(self, holder: Holder, crowd: int, since_ns: int) -> None:
         self.holder = holder
         self.crowd = crowd
+        self.since_ns = since_ns
         self.has_begun = False
+
+    def is_slow(self, now: int) -> bool:
+        return now - self.since_ns > SLOW_NS
 
 
 class _Crowd(Generic[Holder]):
@@ -38,11 +44,12 @@ class Handshakes(Generic[Holder]):
     """Those under way, by the addresses that they come from. Every operation is O(1).
 
     One too many ends another: of the address that has most of them (of several such the one that
-    has had so many longest) the one that has been silent for longest, or the last to come if all
-    have begun to speak. So whoever opens connections and says nothing shuts out nobody who comes
-    from elsewhere; and from many addresses only those who need longer than it takes to open as many
-    as there may be. What is under way is not given up for what has not begun: when one address asks
-    for more than there is time for, what is begun is done, and the rest is refused.
+    has had so many longest) one that takes longer than `SLOW_NS`, else one that has not begun to
+    speak, else the last to come; of the former two who has been there for longest. So whoever opens
+    connections and says nothing, or hardly anything, shuts out nobody who comes from elsewhere; and
+    from many addresses only those who need longer than it takes to open as many as there may be.
+    What is under way is not given up for what has not begun: when one address asks for more than
+    there is time for, what is begun is done, and the rest is refused.
     """
 
     __slots__ = ("_by_size", "_crowds", "_most", "_places")
@@ -59,9 +66,9 @@ class Handshakes(Generic[Holder]):
     def __contains__(self, holder: object) -> bool:
         return holder in self._places
 
-    def begin(self, holder: Holder, crowd: int) -> None:
+    def begin(self, holder: Holder, crowd: int, now: int) -> None:
         """One more, of those that ``crowd`` tells from others."""
-        place = self._places[holder] = _Place(holder, crowd)
+        place = self._places[holder] = _Place(holder, crowd, now)
         self._join(place)
 
     def pass_on(self, holder: object, to: Holder) -> None:
@@ -91,11 +98,14 @@ class Handshakes(Generic[Holder]):
             self._quit(place)
         return place is not None
 
-    def next_to_go(self) -> Holder:
+    def next_to_go(self, now: int) -> Holder:
         """Who makes place when there are too many. There must be one."""
         crowd = self._crowds[next(iter(self._by_size[self._most]))]
-        place = next(iter(crowd.silent)) if crowd.silent else next(reversed(crowd.begun))
-        return place.holder
+        silent, begun = next(iter(crowd.silent), None), next(iter(crowd.begun), None)
+        for first in (silent, begun):
+            if first is not None and first.is_slow(now):
+                return first.holder
+        return (silent or next(reversed(crowd.begun))).holder
 
     def _join(self, place: _Place[Holder]) -> None:
         crowd = self._crowds.setdefault(place.crowd, _Crowd())

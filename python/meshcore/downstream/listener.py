@@ -324,11 +324,11 @@ class Listener:
             return False
         self._connections[connection] = False
         self._idle.clear()
-        self._handshakes.begin(connection, crowd)
+        self._handshakes.begin(connection, crowd, now := now_ns())
         self.stack.handshake_began()
         self._shorten_farewells(self.spec.max_handshakes)
         if len(self._handshakes) > self.spec.max_handshakes:
-            one = self._handshakes.next_to_go()
+            one = self._handshakes.next_to_go(now)
             self._end_handshake(one)
             one.make_place()
         return True

@@ -2,6 +2,7 @@
 
 use memchr::memmem::Finder;
 use regex::bytes::RegexBuilder;
+use regex_syntax::ast::parse::Parser;
 
 use super::error::{REGEX_LIMIT, RouteProblem};
 use super::fields::{Asked, Field, FieldDraft};
@@ -133,7 +134,9 @@ pub fn check_regex(pattern: &str) -> Result<(), RouteProblem> {
 
 /// `pattern` as an expression over the whole of a text.
 pub(super) fn anchored(pattern: &str) -> String {
-    format!("^(?:{pattern})$")
+    let whole = format!("^(?:{pattern})$");
+    // One that ends with a comment (`(?x)`) would take what is behind it for more of that.
+    if Parser::new().parse(&whole).is_ok() { whole } else { format!("^(?:{pattern}\n)$") }
 }
 
 /// RFC 9110 §5.6.2.

@@ -13,8 +13,8 @@ use std::sync::Arc;
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 use regex::bytes::{RegexSet, RegexSetBuilder};
-use regex_syntax::ParserBuilder;
-use regex_syntax::hir::{Hir, HirKind, Literal, Look};
+use regex_syntax::ast::parse::Parser;
+use regex_syntax::ast::{AssertionKind, Ast, LiteralKind};
 
 use super::error::{HOST_REGEX_LIMIT, RouteProblem};
 use super::paths::Bucket;
@@ -54,9 +54,9 @@ impl RegexIndex {
         let dfa_bytes = DFA_MIN.max(DFA_PER_REGEX * expressions.len());
         let mut heads: HashMap<_, (Vec<_>, Vec<_>), FixedState> = HashMap::default();
         for (pattern, bucket) in expressions {
-            let (head, rest) = split(&pattern)?;
+            let (head, rest) = split(&pattern);
             let (rests, buckets) = heads.entry(head).or_default();
-            rests.push(anchored(&rest));
+            rests.push(anchored(rest));
             buckets.push(bucket);
         }
         let mut sets: HashMap<_, _, FixedState> = HashMap::default();
@@ -107,25 +107,41 @@ impl RegexIndex {
     }
 }
 
-/// The whole segments that every text begins with which `pattern` matches, and an expression of what
-/// follows them, which begins with a slash unless there are none.
+/// The whole segments that `pattern` begins with as plain text, and what of it follows them, which
+/// begins with a slash unless there are none.
 ///
-/// Nothing in it can tell that it is not run on all of the text: that slash is between.
-fn split(pattern: &str) -> Result<(Box<[u8]>, String), RouteProblem> {
-    let parsed = ParserBuilder::new().unicode(false).utf8(false).build().parse(pattern);
-    let hir = parsed.map_err(|error| RouteProblem::Regex(error.to_string()))?;
-    let parts = match hir.kind() {
-        HirKind::Concat(parts) => &parts[..],
-        _ => std::slice::from_ref(&hir),
+/// What follows is text of the pattern, never written anew from what was parsed: regex-syntax writes
+/// `(?:x+)?` as `x+?`. Nothing in it can tell that it is not run on all of the path, for that slash
+/// is between: no assertion is before it, and all flags that hold for it are in it.
+fn split(pattern: &str) -> (Box<[u8]>, &str) {
+    let whole = (Box::default(), pattern);
+    let Ok(parsed) = Parser::new().parse(pattern) else { return whole }; // its set says why
+    let parts = match &parsed {
+        Ast::Concat(parts) => &parts.asts[..],
+        _ => std::slice::from_ref(&parsed),
     };
-    let start = parts.iter().take_while(|part| *part.kind() == HirKind::Look(Look::Start)).count();
-    let Some(HirKind::Literal(Literal(text))) = parts.get(start).map(Hir::kind) else {
-        return Ok((Box::default(), hir.to_string()));
-    };
-    // What follows a segment is known only by its slash.
-    let (head, rest) = text.split_at(memchr::memrchr(b'/', text).unwrap_or(0));
-    let rest = std::iter::once(Hir::literal(rest)).chain(parts[start + 1..].iter().cloned());
-    Ok((head.into(), Hir::concat(rest.collect()).to_string()))
+    let (mut head, mut slash) = (String::new(), (0, 0));
+    for part in parts.iter().skip_while(|part| is_start(part)) {
+        let Ast::Literal(text) = part else { break };
+        if !matches!(text.kind, LiteralKind::Verbatim | LiteralKind::Meta) {
+            break;
+        }
+        if text.c == '/' {
+            slash = (head.len(), text.span.start.offset);
+        }
+        head.push(text.c);
+    }
+    let (segments, at) = slash;
+    if segments == 0 {
+        return whole;
+    }
+    head.truncate(segments);
+    (head.into_bytes().into(), &pattern[at..])
+}
+
+fn is_start(part: &Ast) -> bool {
+    let Ast::Assertion(one) = part else { return false };
+    matches!(one.kind, AssertionKind::StartLine | AssertionKind::StartText)
 }
 
 /// Bytes that each expression of a host adds to what its automata may cache, for each thread: with
@@ -139,25 +155,22 @@ const DFA_OF_GROUP: usize = 64 << 10;
 
 /// Of expressions over the whole of a field's value.
 pub(super) fn whole_values(expressions: &[String]) -> Result<RegexSet, RouteProblem> {
-    let dfa_bytes = DFA_MIN.max(DFA_PER_REGEX * expressions.len());
-    bounded(RegexSetBuilder::new(expressions).unicode(false), dfa_bytes)
+    regex_set(expressions, DFA_MIN.max(DFA_PER_REGEX * expressions.len()))
 }
 
-/// Of expressions as [`split`] writes them: they say themselves where they are not of Unicode.
 fn regex_set<'a>(
     expressions: impl IntoIterator<Item = &'a String>,
     dfa_bytes: usize,
 ) -> Result<RegexSet, RouteProblem> {
-    bounded(&mut RegexSetBuilder::new(expressions), dfa_bytes)
-}
-
-fn bounded(set: &mut RegexSetBuilder, dfa_bytes: usize) -> Result<RegexSet, RouteProblem> {
-    set.size_limit(HOST_REGEX_LIMIT).dfa_size_limit(dfa_bytes).build().map_err(
-        |error| match error {
+    RegexSetBuilder::new(expressions)
+        .unicode(false)
+        .size_limit(HOST_REGEX_LIMIT)
+        .dfa_size_limit(dfa_bytes)
+        .build()
+        .map_err(|error| match error {
             regex::Error::CompiledTooBig(_) => RouteProblem::RegexesTooLarge,
             other => RouteProblem::Regex(other.to_string()),
-        },
-    )
+        })
 }
 
 #[cfg(all(test, not(feature = "loom")))]
@@ -167,8 +180,19 @@ mod tests {
 
     #[test]
     fn what_follows_the_head_matches_what_the_whole_would() {
-        let paths =
-            ["/a/b", "/a/b/7", "/a/b/c.d", "/a/b/\u{e9}", "/A/b/x", "/a/b\n/x", "/a/b/x y", ""];
+        let paths = [
+            "/a/b",
+            "/a/b/",
+            "/a//7",
+            "/ab",
+            "/a/b/7",
+            "/a/b/c.d",
+            "/a/b/\u{e9}",
+            "/A/b/x",
+            "/a/b\n/x",
+            "/a/b/x y",
+            "",
+        ];
         for pattern in [
             r"/a/b/\d+",
             r"/a/b/\w+\.d",
@@ -186,10 +210,17 @@ mod tests {
             "^^/a/b/[^x]$",
             "/a/b/?$",
             "(?x) /a /b /\\d # all\n",
+            "(?x) /a /b /7 # all",
+            "/a/b/(?:[0-9]+)?",
+            "/a/b/(?:[0-9]{1,2})?",
+            "/a/(?:b{1})?/7",
+            "/a(?:/+)?b",
+            "(?:/a)+?/b",
+            r"/a\.b/x|/a/b",
         ] {
             let whole = regex::bytes::RegexBuilder::new(&anchored(pattern)).unicode(false).build();
-            let (whole, (head, rest)) = (whole.unwrap(), split(pattern).unwrap());
-            let rest = regex_set(&[anchored(&rest)], DFA_MIN).unwrap();
+            let (whole, (head, rest)) = (whole.unwrap(), split(pattern));
+            let rest = regex_set(&[anchored(rest)], DFA_MIN).unwrap();
             for path in paths {
                 let found = path.as_bytes().strip_prefix(&head[..]);
                 let found = found.is_some_and(|path| rest.is_match(path));
@@ -207,7 +238,7 @@ mod tests {
             ("/users[0-9]*/x", ""),
             ("/a/users?/x", "/a"),
             ("/a/x/?", "/a"),
-            ("/a/b/(x|y)|/a/b/(1|2)", "/a/b"),
+            ("/a/b/(x|y)|/a/b/(1|2)", ""),
             ("/a/x|/b/x", ""),
             ("/a/(x|y)/z", "/a"),
             ("(/a/b/)c", ""),
@@ -217,7 +248,7 @@ mod tests {
             (".*", ""),
             ("", ""),
         ] {
-            let (head, _) = split(pattern).unwrap();
+            let (head, _) = split(pattern);
             assert_eq!(&*head, expected.as_bytes(), "{pattern}");
         }
     }

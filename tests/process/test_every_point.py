@@ -264,9 +264,21 @@ def total(text: str, name: str) -> int:
     return sum(map(int, re.findall(rf"^{name}(?:\{{.*\}})? (\d+)$", text, re.MULTILINE)))
 
 
-def files(program: Program) -> list[int]:
-    """Open descriptors of each worker."""
-    return [len(os.listdir(f"/proc/{pid}/fd")) for pid in program.workers().values()]
+def files(program: Program, endpoint_port: int) -> list[int]:
+    """Open descriptors of each worker, but for connections to the endpoint: the idle ones stay."""
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    idle = {f"socket:[{row[9]}]" for row in rows if int(row[2].split(":")[1], 16) == endpoint_port}
+    return [len(opened(pid) - idle) for pid in program.workers().values()]
+
+
+def opened(pid: int) -> set[str]:
+    """What a process has open, each by a name of its own."""
+    folder = Path(f"/proc/{pid}/fd")
+    return {
+        name if name.startswith("socket:") else f"{number}: {name}"
+        for number in os.listdir(folder)
+        for name in [os.readlink(folder / number)]
+    }
 
 
 @pytest.fixture(autouse=True)
@@ -302,10 +314,10 @@ async def test_connections_close_at_every_point(tmp_path: Path) -> None:
         with Program(file) as program:
             port = int((await asyncio.to_thread(program.url)).rpartition(":")[2])
             await asyncio.to_thread(program.url, "admin")
-            before = await asyncio.to_thread(files, program)
+            before = await asyncio.to_thread(files, program, origin.port)
             await traffic(port, counts)
             text = await asyncio.to_thread(program.until, lambda: settled(program))
-            after = await asyncio.to_thread(files, program)
+            after = await asyncio.to_thread(files, program, origin.port)
             print(f"{dict(sorted(counts.items()))}\ndescriptors: {before}, {after}")
             assert await asyncio.to_thread(program.stop) == 0
             assert list(complaints(program.lines)) == []
@@ -316,8 +328,8 @@ async def test_connections_close_at_every_point(tmp_path: Path) -> None:
         assert counts[f"left {point}"] > SECONDS
     assert counts["cut with its endpoint"] > SECONDS
     assert counts["met who had left"] < 5 + asked / 50
-    # Those of idle connections to the endpoint are left.
-    assert max(after) <= max(before) + CLIENTS * ROW
+    # Each has a set of the kernel's since, for the sockets that it reads itself.
+    assert max(after) <= max(before) + 1
 
 
 def settled(program: Program) -> str:

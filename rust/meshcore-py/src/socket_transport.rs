@@ -203,9 +203,7 @@ impl SocketTransport {
 
     /// Of another set.
     pub(crate) fn watch_again(slf: &Bound<'_, Self>) -> PyResult<()> {
-        if let Reader::Inbox { watched, .. } = &mut slf.borrow_mut().reader {
-            *watched = false;
-        }
+        slf.borrow_mut().forgotten();
         Self::watch(slf)
     }
 

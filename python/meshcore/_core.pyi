@@ -87,6 +87,7 @@ __all__ = [
     "TlsTrust",
     "Verdict",
     "Words",
+    "WorkerSlot",
     "__version__",
     "body_of",
     "check_path",
@@ -1744,8 +1745,41 @@ class Segment:
         What it counted stays. `ValueError` where the registry never was written.
         """
 
-    def worker(self, slot: int) -> tuple[int, int, int, int, int]:
-        """Process (0: free), start, heartbeat, version in force, oldest version still held."""
+    def worker(self, slot: int) -> WorkerSlot:
+        """What the worker of a slot says of itself. `ValueError` for a slot that is not there."""
+
+@final
+class WorkerSlot:
+    """What a worker says of itself in its slot of a segment; all 0 in a free one."""
+
+    def __new__(
+        cls,
+        pid: int = 0,
+        started_ns: int = 0,
+        heartbeat_ns: int = 0,
+        version: int = 0,
+        oldest_version: int = 0,
+    ) -> Self: ...
+    def __eq__(self, other: object, /) -> bool: ...
+    @property
+    def pid(self) -> int:
+        """Its process; 0: the slot is free."""
+
+    @property
+    def started_ns(self) -> int:
+        """When it started."""
+
+    @property
+    def heartbeat_ns(self) -> int:
+        """When its loop last showed that it runs."""
+
+    @property
+    def version(self) -> int:
+        """The configuration that it has in force; 0: none yet."""
+
+    @property
+    def oldest_version(self) -> int:
+        """The oldest configuration that a request of it still ends by."""
 
 @final
 class Prepared:

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from meshcore.process.supervisor import local_name
+from meshcore.process.file_source import FileSource
+from meshcore.process.local_address import local_name
 from tests.process.program import Program
 from tests.process.test_workers import HELLO, get, write
 
@@ -156,7 +157,7 @@ except OSError:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs another user")
 def test_another_user_is_not_heard(program: Program) -> None:
-    name = local_name(program.file).removeprefix("\0").encode().hex()
+    name = local_name(FileSource(program.file).identity).removeprefix("\0").encode().hex()
     command = [sys.executable, "-S", "-c", STRANGER, name]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=Path("/"))
     assert (done.stdout, done.stderr) == ("b''\n", "")

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from meshcore.cli.order import Target, ask
-from meshcore.process.supervisor import local_name
+from meshcore.process.file_source import FileSource
+from meshcore.process.local_address import local_name
 from tests.ports import free_port
 from tests.process.hanging import Hanging
 from tests.process.program import Program
@@ -193,7 +194,13 @@ def test_what_another_user_says_is_not_believed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = write(tmp_path, HELLO)
-    command = [sys.executable, "-S", "-c", SQUATTER, local_name(file).removeprefix("\0")]
+    command = [
+        sys.executable,
+        "-S",
+        "-c",
+        SQUATTER,
+        local_name(FileSource(file).identity).removeprefix("\0"),
+    ]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as squatter:
         try:
             assert squatter.stdout is not None

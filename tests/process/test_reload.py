@@ -64,7 +64,7 @@ def differs(program: Program, version: int) -> str:
     """What is said of a file that is not in force."""
     return (
         f"{program.file} differs from configuration {version}, which is in force: the next "
-        "reload, upgrade or restart reads the file"
+        "reload, upgrade or restart reads it"
     )
 
 

@@ -20,6 +20,7 @@ from meshcore._core import (
     ServerCodec,
     Ticket,
     Verdict,
+    WorkerSlot,
     now_ns,
 )
 from meshcore.errors import ConfigError, SegmentLayoutError
@@ -194,7 +195,7 @@ def test_nothing_is_freed_that_a_workers_request_may_use() -> None:
     change(1)
     held = begin(engine)
     change(2)
-    assert segment.worker(0) == (os.getpid(), 11, 102, 2, 1)
+    assert segment.worker(0) == WorkerSlot(os.getpid(), 11, 102, 2, 1)
     for version in range(3, 20):
         change(version)
     before = segment.reserved_bytes
@@ -208,7 +209,8 @@ def test_nothing_is_freed_that_a_workers_request_may_use() -> None:
     held.finish(now_ns())
     del held
     change(300)
-    assert segment.worker(0)[3:] == (300, 300)
+    slot = segment.worker(0)
+    assert (slot.version, slot.oldest_version) == (300, 300)
     after = segment.reserved_bytes
     for version in range(301, 500):
         change(version)
@@ -234,7 +236,7 @@ def test_a_dead_workers_requests_are_forgotten() -> None:
     held = [begin(dying), begin(dying)]
     assert not admitted(other)
     segment.clear(0)
-    assert (admitted(other), segment.worker(0)) == (True, (0, 0, 0, 0, 0))
+    assert (admitted(other), segment.worker(0)) == (True, WorkerSlot())
     del held
     assert admitted(other)
 
@@ -297,7 +299,7 @@ def test_who_hands_the_registry_over_changes_nothing_more() -> None:
     assert (old.objects, old.retired, control.version) == (0, 0, 1)
     control.commit(ready)
     old.clear(0)
-    assert old.worker(0) == (0, 0, 0, 0, 0)
+    assert old.worker(0) == WorkerSlot()
     # It failed: the old program reads the registry anew, in which nothing was changed.
     again = Segment.open(old.fileno())
     control = Engine.control(again, seed=3, adopt=True)

@@ -236,11 +236,11 @@ def test_what_fails_when_it_is_put_in_force_changes_nothing(
             text = mesh(1, more=", layers: [python: m:Plain]", upstream=CAP)
             text = text.replace("drain: 2s", "drain: 9s") + "access_log: json\n"
             new = compile(load_text(text), 2)
-            prepared = await worker.prepare(change(proxy._snapshot, new))
+            prepared = await worker.prepare(change(proxy._local.snapshot, new))
             if part == "layers":
                 del worker._made["m:Plain"]
             elif part == "commit":
-                other = await worker.prepare(change(proxy._snapshot, proxy._snapshot))
+                other = await worker.prepare(change(proxy._local.snapshot, proxy._local.snapshot))
                 worker._engine.commit(other.core)
             else:
                 monkeypatch.setattr("meshcore.process.worker.AccessLog", fails)

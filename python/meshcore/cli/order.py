@@ -20,7 +20,8 @@ import click
 from meshcore.admin.server import is_ours
 from meshcore.cli.report import BAD_CONFIG, REFUSED_BY_SYSTEM
 from meshcore.config.admin import read_bounded, token_in
-from meshcore.process.supervisor import local_name
+from meshcore.process.file_source import FileSource
+from meshcore.process.local_address import local_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,7 +61,7 @@ class Target:
     def connection(self) -> http.client.HTTPConnection:
         """A connection that is not open yet."""
         if self.admin is None:
-            return _Unix(local_name(self.file), only_ours=True)
+            return _Unix(local_name(FileSource(self.file).identity), only_ours=True)
         if self.admin.startswith("unix:"):
             return _Unix(self.admin.removeprefix("unix:"), only_ours=False)
         url = urlsplit(self.admin if "//" in self.admin else f"http://{self.admin}")
@@ -179,7 +180,7 @@ def _tell_other_file(target: Target, status: dict[str, Any]) -> None:
     if not status.get("file_is_in_force", True):  # an older program does not say
         click.echo(
             f"{target.file} differs from configuration {status['config_version']}, which is in "
-            "force: the next reload, upgrade or restart reads the file"
+            "force: the next reload, upgrade or restart reads it"
         )
 
 

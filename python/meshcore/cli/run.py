@@ -10,6 +10,7 @@ import click
 from meshcore._core import KeyLog
 from meshcore.cli.report import REFUSED_BY_SYSTEM, reported
 from meshcore.config.process import MAX_WORKERS
+from meshcore.process.file_source import FileSource
 from meshcore.process.supervisor import run_supervised
 
 log = logging.getLogger("meshcore")
@@ -40,7 +41,7 @@ def run(file: Path, workers: int | None, env: bool, key_log: bool) -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     secrets = _key_log() if key_log else None
     with reported(file):
-        code = run_supervised(file, workers, env=env, key_log=secrets)
+        code = run_supervised(FileSource(file, env=env), workers, key_log=secrets)
     if code:
         raise SystemExit(code)
 

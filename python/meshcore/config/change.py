@@ -38,7 +38,7 @@ def change(old: Snapshot | None, new: Snapshot) -> Change:
     listeners, removed_listeners = _specs(old.listeners if old else (), new.listeners)
     upstreams, removed_upstreams = _specs(old.upstreams if old else (), new.upstreams)
     delta: dict[str, Any] = {
-        "config_version": new.delta["config_version"],
+        "config_version": new.version,
         "remove": {part: _gone(was[part], new.delta[part]) for part in _PARTS},
     }
     for part in _PARTS:
@@ -46,7 +46,7 @@ def change(old: Snapshot | None, new: Snapshot) -> Change:
     if was.get("buffer_total") != new.delta["buffer_total"]:
         delta["buffer_total"] = new.delta["buffer_total"]
     return Change(
-        version=new.delta["config_version"],
+        version=new.version,
         listeners=listeners,
         removed_listeners=removed_listeners,
         upstreams=upstreams,

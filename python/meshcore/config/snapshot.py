@@ -249,6 +249,12 @@ class Snapshot:
     delta: Mapping[str, Any]
     """The core's part as plain data: `Delta` of ``rust/meshcore-core/src/snapshot``."""
 
+    @property
+    def version(self) -> int:
+        """The number of this configuration."""
+        version: int = self.delta["config_version"]
+        return version
+
     def core_json(self) -> bytes:
         """`delta` as the core reads it. O(configuration)."""
         return core_json(self.delta)

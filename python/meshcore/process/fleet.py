@@ -16,8 +16,8 @@ from meshcore.process.child import Child, State
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from meshcore._core import Segment
     from meshcore.config.snapshot import Snapshot
+    from meshcore.process.registry import Registry
 
 log = logging.getLogger("meshcore")
 
@@ -69,10 +69,10 @@ class Fleet:
     """Every worker, by lane: a place in the kernel's spreading of connections."""
 
     def __init__(
-        self, segment: Segment, owner: Owner, on_failure: Callable[[], None], lanes: int
+        self, registry: Registry, owner: Owner, on_failure: Callable[[], None], lanes: int
     ) -> None:
         """``lanes`` have a group already."""
-        self.segment = segment
+        self._registry = registry
         self._owner = owner
         self._on_failure = on_failure
         self._children: dict[int, Child] = {}  # by process id
@@ -137,7 +137,7 @@ class Fleet:
         if self._held is not None:
             self._held.append(lane)
             return
-        if not self._free_slots() and self._started:
+        if not self._registry.free_slots() and self._started:
             self._again(lane, CHECK_S)  # those that drain will free theirs
             return
         child = Child(lane)
@@ -154,21 +154,19 @@ class Fleet:
 
     def _give_slot(self, child: Child) -> None:
         """A column of the shared memory; another program may take some at the same time."""
-        for slot in self._free_slots():
+        segment = self._registry.segment
+        for slot in self._registry.free_slots():
             try:
-                self.segment.occupy(slot, child.pid, child.began_ns)
+                segment.occupy(slot, child.pid, child.began_ns)
             except ValueError:
                 continue
             child.slot = slot
             return
-        raise OSError(f"all {self.segment.worker_slots} places of the shared memory are taken")
+        raise OSError(f"all {segment.worker_slots} places of the shared memory are taken")
 
     def _again(self, lane: int, pause_s: float) -> None:
         loop = asyncio.get_running_loop()
         self._pauses[lane] = loop.call_later(pause_s, self._begin, lane)
-
-    def _free_slots(self) -> list[int]:
-        return free_slots(self.segment)
 
     def _on_message(self, child: Child, message: Any) -> None:
         if isinstance(message, messages.Ready) and child.state is State.STARTING:
@@ -265,7 +263,7 @@ class Fleet:
             if child is not None:
                 child.died()
                 if child.slot is not None:
-                    self.segment.clear(child.slot)
+                    self._registry.segment.clear(child.slot)
             _, status = os.waitpid(ended.si_pid, 0)
             code = os.waitstatus_to_exitcode(status)
             if child is not None:
@@ -376,7 +374,7 @@ class Fleet:
         """Whether it has no configuration: nobody needs to wait for its start."""
         if child.state is not State.STARTING:
             return False
-        return child.slot is None or self.segment.worker(child.slot)[3] == 0
+        return child.slot is None or self._registry.segment.worker(child.slot).version == 0
 
     def kill(self) -> None:
         """End all at once."""
@@ -398,12 +396,13 @@ class Fleet:
     def _clear_stale_slots(self) -> None:
         """Slots of a program that was killed before it could look after its workers' ends."""
         own = {child.slot for child in self._children.values()}
-        for slot in range(self.segment.worker_slots):
+        segment = self._registry.segment
+        for slot in range(segment.worker_slots):
             if slot in own:
                 continue
-            pid = self.segment.worker(slot)[0]
+            pid = segment.worker(slot).pid
             if pid and not _lives(pid):
-                self.segment.clear(slot)
+                segment.clear(slot)
 
     def _check(self) -> None:
         watchdog_ns = self._owner.snapshot.watchdog_ns
@@ -418,8 +417,9 @@ class Fleet:
                 log.error("worker %d (%d) does not end: it is killed", child.lane, child.pid)
                 child.kill()
             elif watchdog_ns and child.slot is not None:
-                beat_ns = max(self.segment.worker(child.slot)[2], child.began_ns)
-                self._check_heartbeat(child, now - beat_ns > watchdog_ns)
+                beat_ns = self._registry.segment.worker(child.slot).heartbeat_ns
+                still_ns = now - max(beat_ns, child.began_ns)
+                self._check_heartbeat(child, still_ns > watchdog_ns)
         self._adopt_orphans()
         if not self.handed_over:
             self._clear_stale_slots()
@@ -435,11 +435,6 @@ class Fleet:
 
 def _how(code: int) -> str:
     return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-
-
-def free_slots(segment: Segment) -> list[int]:
-    """Places of the shared memory that no process has."""
-    return [slot for slot in range(segment.worker_slots) if segment.worker(slot)[0] == 0]
 
 
 def _lives(pid: int) -> bool:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 import zlib
 from collections import deque
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 # As many as are kept; a configuration of a hundred thousand routes packs to about a megabyte.
 MOST: Final = 10
@@ -23,24 +27,50 @@ class Revision:
     origin: str
     """What put it in force: ``start``, ``reload``, ``rollback to N`` ..."""
     packed: bytes
-    """The YAML text, as it was read, compressed."""
+    """The document that its source gave, compressed."""
+    digest: bytes
+    """SHA-256 of the document."""
 
     @classmethod
-    def of(cls, version: int, unix_s: float, origin: str, text: bytes) -> Revision:
-        """A revision of a text."""
-        return cls(version, unix_s, origin, zlib.compress(text, 1))
+    def of(cls, version: int, origin: str, document: bytes) -> Revision:
+        """A revision that is put in force now."""
+        digest = hashlib.sha256(document).digest()
+        return cls(version, time.time(), origin, zlib.compress(document, 1), digest)
 
     @property
-    def text(self) -> bytes:
-        """The YAML text."""
+    def document(self) -> bytes:
+        """What its source makes the same configuration of again."""
         return zlib.decompress(self.packed)
+
+    def exported(self) -> dict[str, Any]:
+        """For another program, perhaps of another version: keys may be added, and no key ever
+        changes its meaning."""
+        return {
+            "version": self.version,
+            "unix_s": self.unix_s,
+            "origin": self.origin,
+            "packed": self.packed,
+            "digest": self.digest,
+        }
+
+    @classmethod
+    def imported(cls, given: dict[str, Any]) -> Revision:
+        """The other side of `exported`."""
+        packed = given["packed"]
+        digest = given.get("digest") or hashlib.sha256(zlib.decompress(packed)).digest()
+        return cls(given["version"], given["unix_s"], given["origin"], packed, digest)
 
 
 class History:
     """The last ten, the newest last."""
 
-    def __init__(self) -> None:
-        self.revisions: deque[Revision] = deque(maxlen=MOST)
+    def __init__(self, earlier: Iterable[Revision] = ()) -> None:
+        self.revisions: deque[Revision] = deque(earlier, maxlen=MOST)
+
+    @property
+    def newest(self) -> Revision:
+        """The one in force. Raises `IndexError` before the first."""
+        return self.revisions[-1]
 
     def add(self, revision: Revision) -> None:
         """A configuration is in force."""

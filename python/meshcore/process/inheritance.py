@@ -27,7 +27,7 @@ FORMAT: Final = 1
 def offer(control: Control, admin: dict[str, int], init_fd: int | None) -> tuple[Any, list[int]]:
     """The message that gives all, and its descriptors. ``init_fd`` leads to the first process of
     the container, if that is another than this."""
-    fds = [control.segment.fileno()]
+    fds = [control.registry.segment.fileno()]
     groups = []
     for address, group in control.groups.open():
         lanes = sorted(group.sockets)
@@ -36,16 +36,26 @@ def offer(control: Control, admin: dict[str, int], init_fd: int | None) -> tuple
     fds += admin.values()
     if init_fd is not None:
         fds.append(init_fd)
+    revisions = control.history.revisions
     message = {
         "format": FORMAT,
-        "last_number": control.last_number,
-        "history": [(r.version, r.unix_s, r.origin, r.packed) for r in control.history.revisions],
+        "last_number": control.last_version,
+        "history": [(r.version, r.unix_s, r.origin, r.packed) for r in revisions],
+        "revisions": [revision.exported() for revision in revisions],
         "doors": groups,
         "admin": list(admin),
         "init": init_fd is not None,
         "is_init": os.getpid() == 1,
     }
     return message, fds
+
+
+def _history(message: dict[str, Any]) -> list[Revision]:
+    if "revisions" in message:
+        return [Revision.imported(given) for given in message["revisions"]]
+    # All that programs offered before they had `revisions`, and all that those read of ours.
+    names = ("version", "unix_s", "origin", "packed")
+    return [Revision.imported(dict(zip(names, each, strict=True))) for each in message["history"]]
 
 
 class Predecessor:
@@ -56,8 +66,8 @@ class Predecessor:
         message, fds = Inbox(sock).message()
         if message.get("format") != FORMAT:
             raise OSError(f"the running program offers format {message.get('format')} of itself")
-        self.last_number: int = message["last_number"]
-        self.history = [Revision(*each) for each in message["history"]]
+        self.last_version: int = message["last_number"]
+        self.history = _history(message)
         self._segment_fd = fds.pop(0)
         self._groups = message["doors"]
         self._sockets = [[fds.pop(0) for _ in group["lanes"]] for group in self._groups]

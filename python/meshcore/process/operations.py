@@ -8,7 +8,7 @@ import os
 import time
 from typing import TYPE_CHECKING, Any
 
-from meshcore._core import __version__, now_ns
+from meshcore._core import WorkerSlot, __version__, now_ns
 from meshcore.admin.handlers import OperationRefusedError
 from meshcore.process import breakers, shadows
 from meshcore.process.certificates import Certificates, StapleWatch, listeners_overview
@@ -54,7 +54,7 @@ class Operations:
 
     def metrics(self, accept: str = "") -> tuple[bytes, str]:
         """All metrics of all workers as text, and its content type."""
-        text, kind = self._control.engine.metrics(accept)
+        text, kind = self._control.registry.engine.metrics(accept)
         return with_process_metrics(text, self._families()), kind
 
     def _families(self) -> Iterator[Family]:
@@ -93,24 +93,24 @@ class Operations:
         yield from self._of_memory()
 
     def _of_memory(self) -> Iterator[Family]:
-        control = self._control
+        control, segment = self._control, self._control.registry.segment
         yield Family(
             "meshcore_segment_bytes",
             "gauge",
             "Shared memory that is given out, at most segment_max.",
-            {"": control.segment.reserved_bytes},
+            {"": segment.reserved_bytes},
         )
         yield Family(
             "meshcore_segment_retired_bytes",
             "gauge",
             "Shared memory of what left the configuration and is still held by requests.",
-            {"": control.segment.retired_bytes},
+            {"": segment.retired_bytes},
         )
         yield Family(
             "meshcore_config_oldest_version",
             "gauge",
             "Number of the oldest configuration that a request still ends by.",
-            {"": control.segment.oldest_version or control.version},
+            {"": segment.oldest_version or control.snapshot.version},
         )
 
     def status(self) -> dict[str, Any]:
@@ -120,15 +120,15 @@ class Operations:
             "version": __version__,
             "pid": os.getpid(),
             "ready": self.ready,
-            "file": str(control.file),
-            "config_version": control.version,
-            "file_is_in_force": control.file_is_in_force,
+            **control.source.overview(),
+            "config_version": control.snapshot.version,
+            "file_is_in_force": control.source_is_in_force,
             "last_reload_success": control.refusal is None,
             "refused": _refused(control.refusal),
             "listeners": control.groups.addresses(),
             "tls": listeners_overview(control.snapshot),
             "certificates": self._certificates.overview(control.snapshot, time.time()),
-            **breakers.overview(control.engine, now),
+            **breakers.overview(control.registry.engine, now),
             **shadows.overview(control.snapshot.delta),
             "workers": [self._worker(child, now) for child in _in_order(control.fleet.living())],
             "history": [
@@ -138,18 +138,17 @@ class Operations:
         }
 
     def _worker(self, child: Child, now: int) -> dict[str, Any]:
-        heartbeat_ns, acked, oldest = (
-            self._control.segment.worker(child.slot)[2:] if child.slot is not None else (0, 0, 0)
-        )
+        segment, slot = self._control.registry.segment, child.slot
+        column = segment.worker(slot) if slot is not None else WorkerSlot()
         return {
             "worker": child.lane,
             "pid": child.pid,
             "state": child.state.value,
             "slot": child.slot,
             "for_s": round((now - child.began_ns) / 1e9, 1),
-            "silent_s": round((now - max(heartbeat_ns, child.began_ns)) / 1e9, 1),
-            "config_version": acked,
-            "oldest_version": oldest,
+            "silent_s": round((now - max(column.heartbeat_ns, child.began_ns)) / 1e9, 1),
+            "config_version": column.version,
+            "oldest_version": column.oldest_version,
             "stands_in_for": sorted(child.adopted),
         }
 
@@ -183,7 +182,7 @@ class Operations:
         finally:
             notify("READY=1")
         self.on_change()
-        return {"config_version": snapshot.delta["config_version"]}
+        return {"config_version": snapshot.version}
 
     async def upgrade(self) -> dict[str, Any]:
         """Start the program anew, hand everything over, drain and end."""
@@ -201,7 +200,7 @@ class Operations:
     async def set_breaker(self, given: dict[str, str]) -> dict[str, Any]:
         """Open or close a breaker by hand, for all workers."""
         self._refuse_beside_upgrade()
-        return breakers.set_by_hand(self._control.engine, given)
+        return breakers.set_by_hand(self._control.registry.engine, given)
 
     async def drain(self, listener: str | None, worker: int | None) -> dict[str, Any]:
         """Drain a listener, which stays closed until the next reload; a worker, which is

@@ -12,25 +12,24 @@ from meshcore.admin.handlers import Handlers
 from meshcore.admin.server import Admin
 from meshcore.config.change import change
 from meshcore.config.compile import compile
-from meshcore.errors import SegmentFullError
 from meshcore.process.certificates import Certificates, StapleWatch
+from meshcore.process.coordinator import Coordinator
 from meshcore.process.layers import given_layers, keys_of, load_layer, refuse_arguments
+from meshcore.process.local_worker import LocalWorker
 from meshcore.process.prepared import prepare
 from meshcore.process.process_metrics import with_process_metrics
-from meshcore.process.room import alone, too_small
+from meshcore.process.room import alone
 from meshcore.process.signals import ending
 from meshcore.process.socket_groups import SocketGroups
 from meshcore.process.tickets import Renewal
 from meshcore.process.worker import Worker
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Mapping
     from types import TracebackType
 
     from meshcore.config.model import Config
     from meshcore.exchange.layers import Layer
-    from meshcore.process.prepared import Prepared
 
 
 class Proxy:
@@ -42,10 +41,10 @@ class Proxy:
     """
 
     def __init__(self, config: Config, *, layers: Mapping[str, Layer] | None = None) -> None:
-        self._snapshot = compile(config)
-        whole = change(None, self._snapshot)
-        self._engine, self._prepared, self._segment_bytes = alone(
-            self._snapshot, secrets.randbits(64), lambda engine: prepare(engine, whole)
+        first = compile(config)
+        whole = change(None, first)
+        self._engine, self._prepared, segment_bytes = alone(
+            first, secrets.randbits(64), lambda engine: prepare(engine, whole)
         )
         keys = keys_of(self._prepared.core)
         self._given = given_layers(layers or {})
@@ -57,16 +56,19 @@ class Proxy:
             text = f"layers: no stack names {', '.join(unnamed)}; those that are named: {names}"
             warnings.warn(text, stacklevel=2)
         self._groups = SocketGroups(by_lane=False)
+        self._local = LocalWorker(first, segment_bytes)
+        self._coordinator = Coordinator(self._local, self._groups, first.version)
         self._certificates = Certificates()
-        self._staples = StapleWatch(self._certificates, lambda: self._snapshot)
-        self._worker: Worker | None = None
+        self._staples = StapleWatch(self._certificates, lambda: self._local.snapshot)
         self._admin: Admin | None = None
         self._tickets: Renewal | None = None
-        self._reloading = asyncio.Lock()
-        self._next_version = 2
         self._stopped = asyncio.Event()
         self._end_now = asyncio.Event()
         self._end: asyncio.Future[None] | None = None  # once it was asked to stop
+
+    @property
+    def _worker(self) -> Worker | None:
+        return self._local.worker
 
     @property
     def addresses(self) -> dict[str, str]:
@@ -81,7 +83,8 @@ class Proxy:
     @property
     def connections(self) -> int:
         """Open client connections."""
-        return self._worker.connections if self._worker is not None else 0
+        worker = self._worker
+        return worker.connections if worker is not None else 0
 
     @property
     def config_version(self) -> int:
@@ -94,37 +97,36 @@ class Proxy:
         Prometheus text 0.0.4, or OpenMetrics 1.0.
         """
         text, kind = self._engine.metrics(accept)
-        return with_process_metrics(text, list(self._certificates.families(self._snapshot))), kind
+        return with_process_metrics(
+            text, list(self._certificates.families(self._local.snapshot))
+        ), kind
 
     async def start(self) -> None:
         """Listen on every address. Raises `OSError` when one cannot be had; then none is."""
         if self._worker is not None or self._end is not None:
             raise RuntimeError("a proxy is started once: make another one")
-        async with self._reloading:
+        async with self._coordinator.turn():
             await self._start()
 
     async def _start(self) -> None:
-        listeners = self._snapshot.listeners
+        listeners, admin = self._local.snapshot.listeners, self._local.snapshot.admin
         self._groups.commit(self._groups.prepare(listeners, 1), listeners)
         made, self._made = self._made, {}  # the worker's, as long as it needs them
-        worker = self._worker = Worker(self._engine, self._given, made)
+        worker = Worker(self._engine, self._given, made)
         self._tickets = Renewal()
         self._staples.begin()
         try:
-            await worker.commit(self._prepared, self._sockets({x.name for x in listeners}))
-            if self._snapshot.admin is not None:
+            await self._local.begin(worker, self._prepared, self._groups.current)
+            if admin is not None:
                 self._admin = Admin(Handlers(self))
-                await self._admin.listen(self._snapshot.admin)
+                await self._admin.listen(admin)
         except BaseException:
-            self._worker = self._admin = None
+            self._local.worker = self._admin = None
             self._tickets.end()
             self._staples.end()
             self._groups.close()
             await worker.stop(0)
             raise
-
-    def _sockets(self, names: set[str]) -> dict[str, dict[int, socket.socket]]:
-        return {name: {0: self._groups.current[name].of_lane(0)[1].dup()} for name in names}
 
     async def reload(self, config: Config) -> None:
         """Put another configuration in force, as a whole or not at all.
@@ -133,42 +135,15 @@ class Proxy:
         keeps its state. Raises `ConfigError`, `LayerError` or `OSError`; then nothing has changed.
         The admin port stays where it was; who may ask what there changes.
         """
-        await self._reloading.acquire()
-        putting: asyncio.Future[None] | None = None
-        try:
-            worker, prepared, moved = await self._prepare(config)
-            # From here on it is in force: who is tired of waiting does not leave it half done.
-            putting = asyncio.ensure_future(worker.commit(prepared, self._sockets(moved)))
-            await asyncio.shield(putting)
-        finally:
-            if putting is None or putting.done():
-                self._reloading.release()
-            else:
-                putting.add_done_callback(lambda _: self._reloading.release())
+        async with self._coordinator.turn():
+            if self._worker is None or self._end is not None:
+                raise RuntimeError("the proxy is not running")
+            new = await asyncio.to_thread(compile, config, self._coordinator.next_version)
+            await self._coordinator.change(new, self._decided)
 
-    async def _prepare(self, config: Config) -> tuple[Worker, Prepared, set[str]]:
-        worker = self._worker
-        if worker is None or self._end is not None:
-            raise RuntimeError("the proxy is not running")
-        version, self._next_version = self._next_version, self._next_version + 1
-        new = await asyncio.to_thread(compile, config, version)
-        delta = await asyncio.to_thread(change, self._snapshot, new)
-        groups = self._groups.prepare(new.listeners, 1)
-        try:
-            prepared = await worker.prepare(delta)
-        except BaseException as error:
-            self._groups.abandon(groups)
-            if isinstance(error, SegmentFullError):
-                size = self._segment_bytes
-                raise await asyncio.to_thread(too_small, new, 1, size, runs=True) from None
-            raise
-        before = self._groups.current
-        moved = {name for name, group in groups.items() if before.get(name) is not group}
-        self._groups.commit(groups, new.listeners)
-        self._snapshot = new
+    def _decided(self) -> None:
         if self._admin is not None:
-            self._admin.permit(new.admin)
-        return worker, prepared, moved
+            self._admin.permit(self._local.snapshot.admin)
 
     @property
     def ready(self) -> bool:
@@ -217,14 +192,15 @@ class Proxy:
 
     async def _stop(self) -> None:
         try:
-            async with self._reloading:
+            async with self._coordinator.turn():
                 pass  # a change that has begun, or the start
-            if self._worker is not None:
-                await self._delay(self._snapshot.drain_delay_ns / 1e9)
-                self._worker.stop_accepting()
+            worker, snapshot = self._worker, self._local.snapshot
+            if worker is not None:
+                await self._delay(snapshot.drain_delay_ns / 1e9)
+                worker.stop_accepting()
                 self._groups.close()
-                drain_ns = 0 if self._end_now.is_set() else self._snapshot.drain_ns
-                await self._worker.stop(drain_ns / 1e9)
+                drain_ns = 0 if self._end_now.is_set() else snapshot.drain_ns
+                await worker.stop(drain_ns / 1e9)
             if self._admin is not None:
                 await self._admin.stop()
         finally:

@@ -1,46 +1,67 @@
-"""The configuration's file, and whether it still says what is in force.
+"""Where configurations come from: a file, or whatever else can give one.
 
-After a refused change, or a step back, it does not: all goes well until a restart reads it.
+Nothing behind a source knows what its documents are made of: history keeps them, a step back and an
+upgrade give them back to a source of the same kind.
 """
 
 from __future__ import annotations
 
-import hashlib
-from typing import TYPE_CHECKING
-
-from meshcore.config.document import MAX_BYTES
-from meshcore.config.file import read_file
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
-    from meshcore.process.history import Revision
+    from meshcore.config.snapshot import Snapshot
+    from meshcore.errors import ConfigError, LayerError
 
-_Stamp = tuple[int, int, int, int]
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A configuration that was read and is not in force."""
+
+    snapshot: Snapshot
+    document: bytes
+    """What its source makes the same configuration of again."""
 
 
-class Source:
-    """A file; read again only when it looks like another."""
+class Source(Protocol):
+    """Gives one configuration after another. Its methods are called in threads beside the loop,
+    one at a time, except where something else is said."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._stamp: _Stamp | None = None
-        self._digest = b""
-        self._of: tuple[Revision | None, bytes] = (None, b"")
+    @property
+    def name(self) -> str:
+        """What messages call it."""
 
-    def says(self, revision: Revision) -> bool:
-        """Whether it holds the text of a revision. A file that cannot be read does not."""
-        if self._of[0] is not revision:
-            self._of = (revision, hashlib.sha256(revision.text).digest())
-        try:
-            return self._read() == self._of[1]
-        except OSError:
-            return False
+    @property
+    def folder(self) -> Path:
+        """Where layers in Python may lie, too."""
 
-    def _read(self) -> bytes:
-        found = self.path.stat()
-        stamp = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
-        if stamp != self._stamp:
-            self._digest = hashlib.sha256(read_file(self.path, MAX_BYTES)).digest()
-            self._stamp = stamp
-        return self._digest
+    @property
+    def identity(self) -> bytes:
+        """What tells it from every other source on this host, in whichever process."""
+
+    def read(self, version: int) -> Draft:
+        """What it says now, as the configuration of a version.
+
+        Raises `ConfigError` with every problem, `OSError` when it cannot be had.
+        """
+
+    def restore(self, document: bytes, version: int) -> Snapshot:
+        """The configuration of an earlier draft's document. Raises as `read`."""
+
+    def placed(self, error: LayerError, document: bytes) -> ConfigError:
+        """What a worker says of a layer, with its places in a document."""
+
+    def says(self, digest: bytes) -> bool:
+        """Whether what it says now is the document of a SHA-256. Cheap, and called in the loop."""
+
+    def overview(self) -> dict[str, Any]:
+        """What `status` tells of it. Called in the loop."""
+
+    async def watch(self, in_force: Callable[[], Draft], changed: Callable[[], None]) -> None:
+        """Call ``changed`` whenever it says something else than what is in force, until cancelled.
+
+        Awaited in the loop. What it raises is told, and it is called again later.
+        """

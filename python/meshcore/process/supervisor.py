@@ -5,20 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import hashlib
 import logging
 import math
 import os
 import signal
-import socket
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from meshcore.admin.handlers import Handlers, OperationRefusedError
-from meshcore.admin.server import Admin, give_up
+from meshcore.admin.handlers import OperationRefusedError
 from meshcore.errors import ConfigError
 from meshcore.process.certificates import CHECK_S
 from meshcore.process.channel import send_message
@@ -28,41 +23,37 @@ from meshcore.process.inheritance import Predecessor
 from meshcore.process.init import Init
 from meshcore.process.limits import give_way, raise_descriptor_limit
 from meshcore.process.notify import activated, notify, watchdog_s
-from meshcore.process.operations import Operations
+from meshcore.process.service import Service
 from meshcore.process.socket_groups import Address, SocketGroups
 from meshcore.process.tickets import LIFETIME_S
 from meshcore.process.upgrade import Upgrade
-from meshcore.process.watch import watch
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Coroutine
 
     from meshcore.process.fleet import Fleet
+    from meshcore.process.source import Source
 
 log = logging.getLogger("meshcore")
 
-# Watching may fail for want of descriptors or of the kernel's watches: both come back.
-WATCH_AGAIN_S: Final = 10.0
 # A socket that cannot accept for want of these is told of by the loop a hundred times a second.
 SCARCE: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 TELL_AGAIN_S: Final = 60.0
 
 
-def run_supervised(
-    file: Path, workers: int | None, *, env: bool = False, key_log: str | None = None
-) -> int:
-    """Serve a configuration until a signal ends it; the exit code. Secrets of TLS go to the file
-    ``key_log``.
+def run_supervised(source: Source, workers: int | None, *, key_log: str | None = None) -> int:
+    """Serve what a source says until a signal ends it; the exit code. ``workers`` go before what
+    it says; secrets of TLS go to the file ``key_log``.
 
     Raises `ConfigError` and `OSError` when it cannot begin, `WorkerFailedError` when no worker can.
     """
     raise_descriptor_limit()
-    control = Control(file, workers, env=env, key_log=key_log)
-    return asyncio.run(_run(control))
+    return asyncio.run(_run(source, workers, key_log))
 
 
-async def _run(control: Control) -> int:
-    supervisor = Supervisor(control)
+async def _run(source: Source, workers: int | None, key_log: str | None) -> int:
+    supervisor = Supervisor(source, workers, key_log)
     try:
         return await supervisor.run()
     except WorkerFailedError as error:
@@ -72,18 +63,6 @@ async def _run(control: Control) -> int:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR2):
             asyncio.get_running_loop().remove_signal_handler(number)
             signal.signal(number, signal.SIG_IGN)
-
-
-def local_name(file: Path) -> str:
-    """The name of the unix socket at which the program that serves a file takes orders: in Linux's
-    abstract name space, so that it leaves nothing behind."""
-    try:  # containers may share a network, and with it these names, but no process
-        processes = os.stat("/proc/self/ns/pid").st_ino
-    except OSError:
-        processes = 0
-    who = os.fsencode(file.resolve()) + b"\0%d" % processes
-    digest = hashlib.sha256(who).hexdigest()[:32]
-    return f"\0meshcore/{os.geteuid()}/{digest}"
 
 
 def _beat() -> None:
@@ -102,14 +81,14 @@ def _tell_end(init: socket.socket, successor: int, pid: int, code: int) -> None:
 
 
 class Supervisor:
-    """Ties control, its workers and the world together."""
+    """Signals, predecessors and successors, the beginning and the end of the program."""
 
-    def __init__(self, control: Control) -> None:
-        self._control = control
+    def __init__(self, source: Source, workers: int | None, key_log: str | None) -> None:
+        self._source = source
+        self._workers = workers
+        self._key_log = key_log
         self._groups = SocketGroups(by_lane=True)
-        stop = partial(self._on_stop, signal.SIGTERM)
-        self._operations = Operations(self._control, self._hand_over, stop)
-        self._admin = Admin(Handlers(self._operations, self._operations))
+        self._service: Service | None = None  # until the configuration is read
         self._begun = asyncio.Event()
         self._ended = asyncio.Event()
         self._end_now = asyncio.Event()
@@ -119,13 +98,14 @@ class Supervisor:
         self._told_s = -math.inf  # of what is scarce
         self._owns = True  # sockets and their files: no other program has them
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._watcher: asyncio.Task[None] | None = None
 
     # --- the life of the program --------------------------------------------------------------
 
     def placed(self, error: WorkerFailedError) -> Exception:
         """The same with its place in the configuration, if it has one."""
-        return error if error.layer is None else self._control.placed(error.layer)
+        if error.layer is None or self._service is None:
+            return error
+        return self._service.control.placed(error.layer)
 
     async def run(self) -> int:
         """Serve until ended; the exit code."""
@@ -137,10 +117,7 @@ class Supervisor:
         # Before anything listens: a signal right after the first line must drain, not kill.
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_stop, number)
-        for number, order in (
-            (signal.SIGHUP, self._operations.reload_unasked),
-            (signal.SIGUSR2, self._operations.upgrade),
-        ):
+        for number, order in ((signal.SIGHUP, self._reload), (signal.SIGUSR2, self._upgrade)):
             loop.add_signal_handler(number, self._on_order, number, order)
         predecessor = Predecessor.from_environment()
         self._owns = predecessor is None
@@ -158,76 +135,70 @@ class Supervisor:
         if predecessor is not None:
             predecessor.give_groups(self._groups)
             self._init = predecessor.init
-        await self._control.begin(self._groups, self._ended.set, predecessor)
+        control = await Control.begin(
+            self._source,
+            self._groups,
+            predecessor,
+            workers=self._workers,
+            key_log=self._key_log,
+            on_failure=self._ended.set,
+        )
+        service = self._service = Service(
+            control,
+            self._hand_over,
+            partial(self._on_stop, signal.SIGTERM),
+            lambda: self._spawn_order(self._reload),
+        )
         if predecessor is None:
-            await self._serve_admin({})
-        if not await self._started():
+            await service.serve_admin({})
+        if not await self._started(control):
             return
         if predecessor is not None:  # until now the old one answers
-            await self._serve_admin(predecessor.admin)
-        self._operations.serving = True
+            await service.serve_admin(predecessor.admin)
+        service.operations.serving = True
         self._begun.set()
         for name, address in self._groups.addresses().items():
             log.info("listening %s (%s)", address, name)
-        if self._admin.address is not None:
-            log.info("listening %s (admin)", self._admin.address)
+        if service.admin.address is not None:
+            log.info("listening %s (admin)", service.admin.address)
         if predecessor is not None:
             self._owns = True
             predecessor.say_ready()
-        notify("READY=1", f"MAINPID={os.getpid()}", f"STATUS={self._control.workers} workers")
+        notify("READY=1", f"MAINPID={os.getpid()}", f"STATUS={control.workers.count} workers")
         self._every(watchdog_s(), _beat)
-        self._every(LIFETIME_S, self._control.renew_tickets)
-        self._every(CHECK_S, self._operations.staples.look)
-        self._operations.on_change = self._changed
-        self._watch()
+        self._every(LIFETIME_S, control.workers.renew_tickets)
+        self._every(CHECK_S, service.operations.staples.look)
+        service.watch()
 
-    async def _started(self) -> bool:
+    async def _started(self, control: Control) -> bool:
         """Wait until all workers are ready; false: a signal came first."""
-        starting = asyncio.ensure_future(self._control.fleet.start(self._control.workers))
+        starting = asyncio.ensure_future(control.fleet.start(control.workers.count))
         ended = asyncio.ensure_future(self._ended.wait())
         await asyncio.wait((starting, ended), return_when=asyncio.FIRST_COMPLETED)
         ended.cancel()
-        if self._control.fleet.fault is not None:
+        if control.fleet.fault is not None:
             starting.cancel()
-            raise self._control.fleet.fault
+            raise control.fleet.fault
         if not starting.done():
             starting.cancel()
             return False
         starting.result()
         return True
 
-    async def _serve_admin(self, given: dict[str, socket.socket]) -> None:
-        """On the configured port, and where the command line finds us without one."""
-        spec = self._control.snapshot.admin
-        if spec is not None:
-            await self._admin.listen(spec, given.pop(spec.address, None))
-        local = given.pop("local", None)
-        give_up(given)
-        if local is None and sys.platform == "linux":
-            local = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            try:
-                local.bind(local_name(self._control.file))
-            except OSError:
-                local.close()
-                log.warning("another program serves %s: it takes the orders", self._control.file)
-                return
-        if local is not None:
-            await self._admin.listen_locally(local)
-
     async def _hand_over(self) -> int:
         """Start the new program, and end when it is ready; its process id."""
-        upgrade, init = Upgrade(self._control), self._init
-        kept = await upgrade.run(self._admin.descriptors(), init.fileno() if init else None)
-        self._admin.stop_accepting()
-        if self._watcher is not None:
-            self._watcher.cancel()
+        service, init = self._serving, self._init
+        upgrade, fleet = Upgrade(service.control), service.control.fleet
+        kept = await upgrade.run(service.admin.descriptors(), init.fileno() if init else None)
+        service.admin.stop_accepting()
+        service.end_watch()
         self._successor, self._owns = (upgrade.pid, kept), False
         if os.getpid() == 1:
             self._stand_in = Init(*self._successor)
-            self._control.fleet.on_other = self._stand_in.ended
+            fleet.on_other = self._stand_in.ended
         if init is not None:
             _tell(init, {"successor": upgrade.pid})
-            self._control.fleet.on_other = partial(_tell_end, init, upgrade.pid)
+            fleet.on_other = partial(_tell_end, init, upgrade.pid)
         notify(f"MAINPID={upgrade.pid}")
         self._ended.set()
         return upgrade.pid
@@ -242,24 +213,25 @@ class Supervisor:
             self._groups.give(address, {0: sock}, by_lane=False)
 
     async def _stop(self) -> None:
-        if self._control.fleet.fault is not None:
-            raise self._control.fleet.fault
+        service = self._serving
+        if service.control.fleet.fault is not None:
+            raise service.control.fleet.fault
         for task in self._tasks:  # an upgrade too: it is not to outlive the order to stop
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._admin.cancel_orders()
-        self._operations.serving = False
+        await service.admin.cancel_orders()
+        service.operations.serving = False
         log.info("draining")
         if self._successor is None:
             notify("STOPPING=1")
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._control.snapshot.drain_delay_ns / 1e9):
+                async with asyncio.timeout(service.control.snapshot.drain_delay_ns / 1e9):
                     await self._end_now.wait()
         # Not for good, if the new program goes on with them.
         self._groups.close(for_good=self._owns)
-        await self._control.fleet.stop()
+        await service.control.fleet.stop()
         if self._successor is not None:
-            await self._admin.leave()
+            await service.admin.leave()
         await self._close()
 
     async def _fail(self) -> None:
@@ -273,17 +245,24 @@ class Supervisor:
         await self._close()
 
     async def _close(self) -> None:
-        tasks = [*self._tasks, *([self._watcher] if self._watcher else [])]
-        for task in tasks:
+        for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._service is not None:
+            self._service.end_watch()
         self._groups.close(for_good=self._owns)
-        await self._admin.stop(for_good=self._owns)
+        if self._service is not None:
+            await self._service.admin.stop(for_good=self._owns)
+
+    @property
+    def _serving(self) -> Service:
+        """The service, where it must be there."""
+        assert self._service is not None
+        return self._service
 
     @property
     def _fleet(self) -> Fleet | None:
-        """Nobody before the file is read."""
-        return getattr(self._control, "fleet", None)
+        return self._service.control.fleet if self._service is not None else None
 
     # --- signals ------------------------------------------------------------------------------
 
@@ -347,26 +326,8 @@ class Supervisor:
 
         self._spawn(again())
 
-    def _changed(self) -> None:
-        self._admin.permit(self._control.snapshot.admin)
-        self._watch()
+    async def _reload(self) -> None:
+        await self._serving.operations.reload_unasked()
 
-    def _watch(self) -> None:
-        """Begin or end watching, as the configuration in force says."""
-        wanted = self._control.snapshot.watch
-        if wanted and self._watcher is None:
-            self._watcher = asyncio.get_running_loop().create_task(self._keep_watching())
-        elif not wanted and self._watcher is not None:
-            self._watcher.cancel()
-            self._watcher = None
-
-    async def _keep_watching(self) -> None:
-        def reload() -> None:
-            self._spawn_order(self._operations.reload_unasked)
-
-        while True:
-            try:
-                await watch(self._control.files, reload)
-            except Exception as error:
-                log.error("cannot watch %s: %s; again soon", self._control.file, error)
-                await asyncio.sleep(WATCH_AGAIN_S)
+    async def _upgrade(self) -> None:
+        await self._serving.operations.upgrade()

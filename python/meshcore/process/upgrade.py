@@ -89,7 +89,7 @@ class Upgrade:
         for fd in fds:
             os.close(fd)
         if message.get("want") == "words":
-            self._channel.send({"words": self._control.segment.export()})
+            self._channel.send({"words": self._control.registry.segment.export()})
         elif "ready" in message and not self._ready.done():
             self._ready.set_result(True)
 

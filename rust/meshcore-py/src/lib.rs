@@ -107,7 +107,7 @@ mod _core {
     #[pymodule_export]
     use crate::secure_transport::SecureTransport;
     #[pymodule_export]
-    use crate::segment::Segment;
+    use crate::segment::{Segment, WorkerSlot};
     #[pymodule_export]
     use crate::server_codec::{CodecLimits, ServerCodec};
     #[pymodule_export]

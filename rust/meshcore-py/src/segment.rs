@@ -100,8 +100,48 @@ impl Segment {
         py.detach(|| self.0.clear_worker(slot)).map_err(segment_error)
     }
 
-    fn worker(&self, slot: usize) -> PyResult<(u64, u64, u64, u64, u64)> {
+    fn worker(&self, slot: usize) -> PyResult<WorkerSlot> {
         let w = self.0.worker(slot).map_err(segment_error)?;
-        Ok((w.pid, w.started_ns, w.heartbeat_ns, w.acked_version, w.oldest_version))
+        Ok(WorkerSlot {
+            pid: w.pid,
+            started_ns: w.started_ns,
+            heartbeat_ns: w.heartbeat_ns,
+            version: w.acked_version,
+            oldest_version: w.oldest_version,
+        })
+    }
+}
+
+/// What a worker says of itself in its slot of the segment.
+#[pyclass(frozen, get_all, eq, module = "meshcore._core")]
+#[derive(PartialEq, Eq)]
+pub struct WorkerSlot {
+    pid: u64,
+    started_ns: u64,
+    heartbeat_ns: u64,
+    version: u64,
+    oldest_version: u64,
+}
+
+#[pymethods]
+impl WorkerSlot {
+    #[new]
+    #[pyo3(signature = (pid=0, started_ns=0, heartbeat_ns=0, version=0, oldest_version=0))]
+    fn new(
+        pid: u64,
+        started_ns: u64,
+        heartbeat_ns: u64,
+        version: u64,
+        oldest_version: u64,
+    ) -> Self {
+        Self { pid, started_ns, heartbeat_ns, version, oldest_version }
+    }
+
+    fn __repr__(&self) -> String {
+        let Self { pid, started_ns, heartbeat_ns, version, oldest_version } = self;
+        format!(
+            "WorkerSlot(pid={pid}, started_ns={started_ns}, heartbeat_ns={heartbeat_ns}, \
+             version={version}, oldest_version={oldest_version})"
+        )
     }
 }

@@ -113,7 +113,7 @@ class Control:
         )
 
     def _started(self, life: Life) -> None:
-        free = [n for n in range(SLOTS) if self.segment.worker(n)[0] == 0]
+        free = [n for n in range(SLOTS) if self.segment.worker(n).pid == 0]
         slot = self._slots[life.number] = self._dice.choice(free)
         self.segment.occupy(slot, life.process.pid, now_ns())
         whole = self._now.delta(self.engine.version, None)

@@ -7,16 +7,14 @@ import errno
 import os
 import socket
 import sys
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
-from meshcore.process import messages, supervisor
+from meshcore.process import messages, service
 from meshcore.process.channel import Inbox, send_message
 from meshcore.process.child import Child, State, command
-from meshcore.process.control import Control
 from meshcore.process.fleet import Fleet
 
 
@@ -82,7 +80,12 @@ async def test_a_lane_that_could_not_be_handed_over_is_tried_again() -> None:
 
     owner = SimpleNamespace(snapshot=SimpleNamespace(watchdog_ns=0, drain_ns=0))
     owner.hand_over = hand_over
-    fleet = Fleet(cast("Any", SimpleNamespace(worker_slots=0)), cast("Any", owner), lambda: None, 2)
+    fleet = Fleet(
+        cast("Any", SimpleNamespace(segment=SimpleNamespace(worker_slots=0))),
+        cast("Any", owner),
+        lambda: None,
+        2,
+    )
     child = Child(0)
     child.state = State.READY
     fleet._children[1 << 30] = child
@@ -94,9 +97,7 @@ async def test_a_lane_that_could_not_be_handed_over_is_tried_again() -> None:
     assert given == [1]
 
 
-async def test_the_watcher_survives_whatever_befalls_it(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+async def test_the_watcher_survives_whatever_befalls_it(monkeypatch: pytest.MonkeyPatch) -> None:
     problems: list[Exception] = [RuntimeError("no watches"), OSError(errno.EMFILE, "no files")]
     watched = asyncio.Event()
 
@@ -106,10 +107,11 @@ async def test_the_watcher_survives_whatever_befalls_it(
         watched.set()
         await asyncio.Event().wait()
 
-    monkeypatch.setattr(supervisor, "watch", watch)
-    monkeypatch.setattr(supervisor, "WATCH_AGAIN_S", 0.01)
-    whole = supervisor.Supervisor(Control(tmp_path / "mesh.yaml", 1))
-    watching = asyncio.create_task(whole._keep_watching())
+    monkeypatch.setattr(service, "WATCH_AGAIN_S", 0.01)
+    source = SimpleNamespace(name="mesh.yaml", watch=watch)
+    control = cast("Any", SimpleNamespace(source=source, in_force=None, snapshot=None))
+    whole = service.Service(control, cast("Any", None), cast("Any", None), lambda: None)
+    watching = asyncio.create_task(whole.keep_watching())
     await asyncio.wait_for(watched.wait(), 10)
     watching.cancel()
     with pytest.raises(asyncio.CancelledError):

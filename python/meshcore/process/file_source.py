@@ -1,0 +1,118 @@
+"""A YAML file, with the files that it includes and names, as the source of configurations."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from meshcore.config.compile import compile
+from meshcore.config.document import MAX_BYTES
+from meshcore.config.file import read_file
+from meshcore.config.include import bundle, fetch_from, unbundle
+from meshcore.config.load import load_bytes
+from meshcore.process.cores import cores
+from meshcore.process.layer_places import placed
+from meshcore.process.source import Draft
+from meshcore.process.warned import Warned
+from meshcore.process.watch import watch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from meshcore.config.load import Loaded
+    from meshcore.config.snapshot import Snapshot
+    from meshcore.errors import ConfigError, LayerError
+
+    _Stamp = tuple[int, int, int, int]
+
+
+class FileSource:
+    """A `Source`; a document is the text of the file and of those that it includes."""
+
+    def __init__(self, path: Path, *, env: bool = False) -> None:
+        """``env`` is as `env: on` in the file: ``${NAME}`` is taken from the environment."""
+        self.path = path
+        self._env = env
+        self._was_read = False
+        self._warned = Warned()
+        self._stamp: _Stamp | None = None  # of the file when it was last looked at
+        self._digest = b""
+
+    @property
+    def name(self) -> str:
+        """The path, as it was given."""
+        return str(self.path)
+
+    @property
+    def folder(self) -> Path:
+        """The file's folder, where relative paths begin."""
+        return self.path.parent
+
+    @property
+    def identity(self) -> bytes:
+        """The path without links, by which other processes know it."""
+        return os.fsencode(self.path.resolve())
+
+    def read(self, version: int) -> Draft:
+        """As `Source.read`; the log is told what is surely a mistake in it."""
+        raw = self._read()
+        loaded = load_bytes(raw, self.name, self.folder, env=self._env)
+        self._warned.tell(loaded)  # an earlier document has had its warnings
+        return Draft(_compiled(loaded, version), bundle(raw, loaded.included))
+
+    def _read(self) -> bytes:
+        if self._was_read:
+            return read_file(self.path, MAX_BYTES)
+        with self.path.open("rb") as file:  # a shell's `<(…)`, too, which can be read once
+            raw = file.read(MAX_BYTES + 1)
+        self._was_read = True
+        return raw
+
+    def restore(self, document: bytes, version: int) -> Snapshot:
+        """As `Source.restore`; files that it names, such as certificates, are read anew."""
+        return _compiled(self._loaded(document), version)
+
+    def _loaded(self, document: bytes) -> Loaded:
+        raw, files = unbundle(document)
+        return load_bytes(raw, self.name, self.folder, env=self._env, fetch=fetch_from(files))
+
+    def placed(self, error: LayerError, document: bytes) -> ConfigError:
+        """As `Source.placed`, with line and column."""
+        return placed(error, self._loaded(document))
+
+    def says(self, digest: bytes) -> bool:
+        """As `Source.says`; the file is read again only when it looks like another. One that
+        cannot be read says nothing."""
+        try:
+            return self._digest_now() == digest
+        except OSError:
+            return False
+
+    def _digest_now(self) -> bytes:
+        found = self.path.stat()
+        stamp = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
+        if stamp != self._stamp:
+            self._digest = hashlib.sha256(read_file(self.path, MAX_BYTES)).digest()
+            self._stamp = stamp
+        return self._digest
+
+    def overview(self) -> dict[str, Any]:
+        """The path."""
+        return {"file": self.name}
+
+    async def watch(self, in_force: Callable[[], Draft], changed: Callable[[], None]) -> None:
+        """As `Source.watch`: the file, those that it includes, and the certificates it names."""
+        await watch(lambda: self._files(in_force()), changed)
+
+    def _files(self, draft: Draft) -> dict[Path, bytes]:
+        """What a configuration was made of, and the SHA-256 of each."""
+        main, included = unbundle(draft.document)
+        texts = {self.path: main, **{Path(name): text for name, text in included.items()}}
+        named = {Path(name): digest for name, digest in draft.snapshot.files.items()}
+        return {name: hashlib.sha256(text).digest() for name, text in texts.items()} | named
+
+
+def _compiled(loaded: Loaded, version: int) -> Snapshot:
+    return compile(loaded.config, version, cores=cores())

@@ -1,0 +1,82 @@
+"""The one worker of a program's own proxy, in the loop of that program."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from meshcore.process.room import too_small
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Mapping
+
+    from meshcore.config.change import Change
+    from meshcore.config.snapshot import Snapshot
+    from meshcore.errors import ConfigError
+    from meshcore.process.prepared import Prepared
+    from meshcore.process.socket_groups import SocketGroup
+    from meshcore.process.worker import Worker
+
+    _Sockets = dict[str, dict[int, socket.socket]]
+
+
+class LocalWorker:
+    """The `Workers` of a `Proxy`: its engine is the registry, too, and commits with it."""
+
+    def __init__(self, snapshot: Snapshot, segment_bytes: int) -> None:
+        self.snapshot = snapshot
+        self.worker: Worker | None = None
+        """As long as it serves."""
+        self._segment_bytes = segment_bytes
+        self._ready: tuple[Prepared, _Sockets] | None = None
+
+    async def begin(
+        self, worker: Worker, prepared: Prepared, groups: Mapping[str, SocketGroup]
+    ) -> None:
+        """Serve the first configuration. Raises `OSError`."""
+        self.worker = worker
+        await worker.commit(prepared, _own_sockets(groups))
+
+    def lanes(self, new: Snapshot) -> int:
+        """As `Workers.lanes`."""
+        return 1
+
+    async def prepare(self, delta: Change, moved: Mapping[str, SocketGroup]) -> None:
+        """As `Workers.prepare`."""
+        assert self.worker is not None
+        prepared = await self.worker.prepare(delta)
+        self._ready = prepared, _own_sockets(moved)
+
+    def too_small(self, new: Snapshot) -> ConfigError:
+        """As `Workers.too_small`."""
+        return too_small(new, 1, self._segment_bytes, runs=True)
+
+    def decide(self, new: Snapshot) -> None:
+        """As `Workers.decide`: `commit` begins before anything else runs that would tell."""
+        self.snapshot = new
+
+    async def commit(
+        self,
+        moved: Mapping[str, SocketGroup],
+        *,
+        closes: bool,
+    ) -> None:
+        """As `Workers.commit`. Raises `OSError` for a socket that does not listen."""
+        assert self.worker is not None
+        assert self._ready is not None
+        (prepared, sockets), self._ready = self._ready, None
+        await self.worker.commit(prepared, sockets)
+
+
+def _own_sockets(groups: Mapping[str, SocketGroup]) -> _Sockets:
+    """Descriptors for the worker to close. Raises `OSError` when there are none left; then none
+    is open."""
+    sockets: _Sockets = {}
+    try:
+        for name, group in groups.items():
+            sockets[name] = {0: group.of_lane(0)[1].dup()}
+    except OSError:
+        for own in sockets.values():
+            own[0].close()
+        raise
+    return sockets

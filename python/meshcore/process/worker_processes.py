@@ -1,0 +1,222 @@
+"""What worker processes are told: the configuration at their start, its sockets, each change."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from typing import TYPE_CHECKING, Any, Final
+
+from meshcore.admin.handlers import OperationRefusedError
+from meshcore.config.change import Change, change
+from meshcore.process import messages
+from meshcore.process.child import State
+from meshcore.process.fleet import Fleet
+from meshcore.process.room import too_small
+from meshcore.process.tickets import TicketKeys
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from pathlib import Path
+
+    from meshcore._core import Prepared
+    from meshcore.config.snapshot import Snapshot
+    from meshcore.errors import ConfigError
+    from meshcore.process.child import Child
+    from meshcore.process.registry import Registry
+    from meshcore.process.socket_groups import SocketGroup, SocketGroups
+
+log = logging.getLogger("meshcore")
+
+# A worker that does not answer for so long while a change is made ready lets it fail.
+ANSWER_S: Final = 30.0
+
+
+class WorkerProcesses:
+    """The `Workers` of `meshcore run`, and the `Owner` of their fleet."""
+
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        registry: Registry,
+        groups: SocketGroups,
+        folder: Path,
+        *,
+        count: int | None,
+        key_log: str | None,
+        on_failure: Callable[[], None],
+    ) -> None:
+        """``count`` goes before what a configuration says; ``on_failure``: no worker can start."""
+        self.snapshot = snapshot
+        self._registry = registry
+        self._groups = groups
+        self._folder = folder
+        self._count = count
+        self._key_log = key_log
+        self._tickets = TicketKeys()
+        self._whole: Change | None = None  # what a worker begins with, once one is to begin
+        self._prepared: Prepared | None = None
+        lanes = max(self.count, groups.lanes)
+        self.fleet = Fleet(registry, self, on_failure, lanes)
+
+    @property
+    def count(self) -> int:
+        """How many there shall be."""
+        return self._count or self.snapshot.workers
+
+    # --- at any time --------------------------------------------------------------------------
+
+    def greet(self, child: Child) -> None:
+        """Send a new worker its first message."""
+        if self._whole is None:
+            self._whole = change(None, self.snapshot)
+        places, sockets = _places(self._groups.current, [child.lane])
+        assert child.slot is not None
+        folder, tickets = str(self._folder), self._tickets.keys
+        start = messages.Start(child.slot, self._whole, places, folder, tickets, self._key_log)
+        child.send(start, [self._registry.segment.fileno(), *sockets])
+
+    def renew_tickets(self) -> None:
+        """Seal TLS tickets with another key from now on, in every worker."""
+        self._tickets.renew()
+        for child in self.fleet.living():
+            child.send(messages.NewTickets(self._tickets.keys))
+
+    def hand_over(self, child: Child, lane: int) -> None:
+        """Send a worker the sockets of a lane that nobody accepts from. Raises `OSError` without
+        descriptors."""
+        _send_lane(child, lane, self._groups.current)
+
+    # --- a change -----------------------------------------------------------------------------
+
+    def lanes(self, new: Snapshot) -> int:
+        """As `Workers.lanes`: those that ever had a worker keep their sockets."""
+        workers = self._count or new.workers
+        if not self._registry.room_for(workers):
+            room = self._registry.segment.worker_slots // 2
+            raise OperationRefusedError(
+                f"{workers} workers: there is room for {room} until a restart"
+            )
+        return max(workers, self.fleet.lanes)
+
+    async def prepare(self, delta: Change, moved: Mapping[str, SocketGroup]) -> None:
+        """As `Workers.prepare`. None is started from here until `commit`, or a failure."""
+        self._prepared = await asyncio.to_thread(self._registry.engine.prepare, delta.core)
+        try:
+            try:
+                await self._prepare_all(delta, moved)
+            except _LostError as lost:
+                log.warning("%s; once more", lost)
+                await self.fleet.reaped()  # or it would be asked again
+                await self._prepare_all(delta, moved)
+        except BaseException as error:
+            self._prepared = None
+            self.fleet.resume()
+            if isinstance(error, _LostError):
+                raise OperationRefusedError(str(error)) from error
+            raise
+
+    async def _prepare_all(self, delta: Change, moved: Mapping[str, SocketGroup]) -> None:
+        self.fleet.resume()
+        await self.fleet.staffed()
+        self.fleet.hold()
+        children = self.fleet.ready()
+        if not children:
+            raise _LostError("no worker is ready")
+
+        async def ask(child: Child) -> Any:
+            places, sockets = _places(moved, [child.lane, *child.adopted])
+            return await child.ask(
+                lambda token: messages.Prepare(token, delta, places), sockets, ANSWER_S
+            )
+
+        try:
+            answers = await asyncio.gather(*map(ask, children), return_exceptions=True)
+            for child, answer in zip(children, answers, strict=True):
+                _must_be_ready(child, answer)
+        except BaseException:
+            for child in children:
+                child.send(messages.Abort())
+            raise
+
+    def too_small(self, new: Snapshot) -> ConfigError:
+        """As `Workers.too_small`."""
+        segment = self._registry.segment
+        return too_small(new, segment.worker_slots, segment.max_bytes, runs=True)
+
+    def decide(self, new: Snapshot) -> None:
+        """As `Workers.decide`; whoever starts from now on begins with it."""
+        assert self._prepared is not None
+        self._registry.engine.commit(self._prepared)
+        self.snapshot, self._whole, self._prepared = new, None, None
+
+    async def commit(self, moved: Mapping[str, SocketGroup], *, closes: bool) -> None:
+        """As `Workers.commit`; a worker that does not is ended, and replaced."""
+        await self._commit_all(moved)
+        self.fleet.scale(self.count)
+        self.fleet.resume()
+        # Who drains is asked for no change: it may not have come to close its sockets yet.
+        for child in await self.fleet.closed(ANSWER_S) if closes else ():
+            log.error("worker %d (%d) drains and still accepts: it is ended", child.lane, child.pid)
+            child.kill()
+
+    async def _commit_all(self, moved: Mapping[str, SocketGroup]) -> None:
+        async def ask(child: Child) -> Any:
+            return await child.ask(messages.Commit, [], ANSWER_S)
+
+        children = self.fleet.ready()
+        answers = await asyncio.gather(*map(ask, children), return_exceptions=True)
+        for child, answer in zip(children, answers, strict=True):
+            if isinstance(answer, messages.Committed):
+                if answer.problem:
+                    log.error("worker %d: %s", child.lane, answer.problem)
+                _hand_over_again(child, moved)
+            elif child in self.fleet.ready():
+                log.error("worker %d did not put the change in force: it is ended", child.lane)
+                child.kill()
+
+
+def _places(
+    groups: Mapping[str, SocketGroup], lanes: Iterable[int]
+) -> tuple[tuple[messages.Place, ...], list[int]]:
+    """The sockets that workers of some lanes accept from, and their descriptors."""
+    places: dict[messages.Place, int] = {}
+    for name, group in groups.items():
+        for lane in lanes:
+            number, sock = group.of_lane(lane)
+            places[(name, number)] = sock.fileno()
+    return tuple(places), list(places.values())
+
+
+def _send_lane(child: Child, lane: int, groups: Mapping[str, SocketGroup]) -> None:
+    own = {name: group for name, group in groups.items() if group.by_lane}
+    places, sockets = _places(own, [lane])
+    if places:
+        child.send(messages.Adopt(lane, places), sockets)
+
+
+def _hand_over_again(child: Child, moved: Mapping[str, SocketGroup]) -> None:
+    """New sockets, of lanes that it came to stand in for since they were prepared; what it has
+    already it does not take twice."""
+    for lane in child.adopted:
+        with contextlib.suppress(OSError):  # no descriptors: as if it had none itself
+            _send_lane(child, lane, moved)
+
+
+class _LostError(Exception):
+    """A worker ended before it could say what it thinks of a change."""
+
+
+def _must_be_ready(child: Child, answer: Any) -> None:
+    """Raise unless a worker has made a change ready, or was on its way out."""
+    if isinstance(answer, messages.WasPrepared) or child.state is State.DRAINING:
+        return
+    if isinstance(answer, messages.Refused):
+        if answer.layer is not None:
+            raise answer.layer
+        raise OperationRefusedError(f"worker {child.lane}: {answer.reason}")
+    if isinstance(answer, BaseException):
+        raise OperationRefusedError(f"worker {child.lane}: {answer}") from answer
+    if child.state is State.READY and child.is_open:
+        raise OperationRefusedError(f"worker {child.lane} does not answer")
+    raise _LostError(f"worker {child.lane} ended while it made the change ready")

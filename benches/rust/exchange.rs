@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use meshcore_core::codec::{H1Server, Limits, ServerEvent};
-use meshcore_core::exchange::{Arrival, Certified, Client, Control, Engine, Peer, Verdict};
+use meshcore_core::exchange::{Arrival, Certified, Client, Compiler, Engine, Peer, Verdict};
 use meshcore_core::head::RequestHead;
 use meshcore_core::identity::Identity;
 use meshcore_core::segment::{Segment, SegmentConfig};
@@ -31,12 +31,12 @@ fn cpu_ns() -> u64 {
     t.tv_sec as u64 * 1_000_000_000 + t.tv_nsec as u64
 }
 
-fn engine(delta: Delta) -> (Engine, Control) {
+fn engine(delta: Delta) -> (Engine, Compiler) {
     let engine = Engine::new(1);
     let config = SegmentConfig { max_bytes: 256 << 20, worker_slots: 1 };
-    let mut control = Control::new(Segment::anonymous(config).unwrap(), 0, [1, 2]);
-    engine.swap(control.apply(&engine.compiled(), delta, Nanos::ZERO).unwrap());
-    (engine, control)
+    let mut compiler = Compiler::new(Segment::anonymous(config).unwrap(), 0, [1, 2]);
+    engine.swap(compiler.apply(&engine.compiled(), delta, Nanos::ZERO).unwrap());
+    (engine, compiler)
 }
 
 fn head(request: &[u8]) -> RequestHead {
@@ -47,7 +47,7 @@ fn head(request: &[u8]) -> RequestHead {
 }
 
 fn begin(c: &mut Criterion) {
-    let (engine, _control) = engine(serde_json::from_str(include_str!("../begin.json")).unwrap());
+    let (engine, _compiler) = engine(serde_json::from_str(include_str!("../begin.json")).unwrap());
     let compiled = engine.compiled();
     let listener = compiled.listener_id("edge").unwrap();
     let peer = Peer::new(Some("10.0.0.1".parse().unwrap()), [1, 2]);
@@ -84,7 +84,7 @@ fn allow(c: &mut Criterion, what: &str, rule: impl Fn(usize) -> Value, path: &st
         "listeners": {"edge": {"layers": [{"allow": {"rules": rules}}]}},
         "hosts": {"*": [{"name": "all", "action": {"respond": {"status": 200}}}]},
     });
-    let (engine, _control) = engine(serde_json::from_value(delta).unwrap());
+    let (engine, _compiler) = engine(serde_json::from_value(delta).unwrap());
     let compiled = engine.compiled();
     let listener = compiled.listener_id("edge").unwrap();
     let names: Vec<_> = (0..NAMES).map(|number| format!("dns:{number}.a.example")).collect();

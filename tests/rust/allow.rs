@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 use meshcore_core::codec::{H1Server, Limits, ServerEvent};
 use meshcore_core::error::Reason;
-use meshcore_core::exchange::{Arrival, Certified, Control, Engine, Peer, Verdict};
+use meshcore_core::exchange::{Arrival, Certified, Compiler, Engine, Peer, Verdict};
 use meshcore_core::head::RequestHead;
 use meshcore_core::identity::Identity;
 use meshcore_core::segment::{Segment, SegmentConfig};
@@ -210,9 +210,9 @@ fn leads(pattern: &(&str, &str), path: &str) -> bool {
     }
 }
 
-fn engine(layers: &Value) -> Result<(Engine, Control), String> {
+fn engine(layers: &Value) -> Result<(Engine, Compiler), String> {
     let config = SegmentConfig { max_bytes: 16 << 20, worker_slots: 1 };
-    let mut control = Control::new(Segment::anonymous(config).unwrap(), 0, SEED);
+    let mut compiler = Compiler::new(Segment::anonymous(config).unwrap(), 0, SEED);
     let delta = json!({
         "config_version": 1,
         "listeners": {"edge": {"layers": layers}},
@@ -220,9 +220,9 @@ fn engine(layers: &Value) -> Result<(Engine, Control), String> {
     });
     let engine = Engine::new(1);
     let delta = serde_json::from_value(delta).map_err(|e| e.to_string())?;
-    let applied = control.apply(&engine.compiled(), delta, T0);
+    let applied = compiler.apply(&engine.compiled(), delta, T0);
     engine.swap(applied.map_err(|all| all[0].to_string())?);
-    Ok((engine, control))
+    Ok((engine, compiler))
 }
 
 fn head(method: &str, target: &str) -> RequestHead {
@@ -264,7 +264,7 @@ proptest! {
         let rules_json: Vec<_> =
             rules.iter().enumerate().map(|(i, rule)| rule.json(&i.to_string())).collect();
         let shadow = json!({"allow": {"rules": &rules_json, "shadow": true}});
-        let (engine, _control) =
+        let (engine, _compiler) =
             engine(&json!([shadow, {"allow": {"rules": &rules_json}}])).unwrap();
         for asked in &all {
             let first = rules.iter().position(|rule| rule.holds(asked));
@@ -307,7 +307,7 @@ fn what_has_no_path_is_named_by_no_prefix() {
     let target = ("*", "*");
     let asked = Asked { holder: None, address: None, method: "OPTIONS", target };
     for (json, passes) in [(everything, false), (star, true), (options, true)] {
-        let (engine, _control) = rule(json);
+        let (engine, _compiler) = rule(json);
         assert_eq!(ask(&engine, &asked).0 == Reason::Forbidden, !passes);
     }
 }
@@ -315,7 +315,7 @@ fn what_has_no_path_is_named_by_no_prefix() {
 #[test]
 fn a_reload_changes_what_an_open_connection_may() {
     let layers = |name: &str| json!([{"allow": {"rules": [{"name": "a", "identities": {"names": [name]}}]}}]);
-    let (engine, mut control) = engine(&layers("dns:a.example")).unwrap();
+    let (engine, mut compiler) = engine(&layers("dns:a.example")).unwrap();
     let holder = Identity::named(&["dns:a.example".to_owned()]).unwrap();
     let peer = Peer::new(None, SEED).certified(Certified::new(holder, String::new()));
     let mut head = head("GET", "/");
@@ -324,7 +324,7 @@ fn a_reload_changes_what_an_open_connection_may() {
     {
         let delta = json!({"config_version": 1, "listeners": {"edge": {"layers": layers(name)}}});
         let delta = serde_json::from_value(delta).unwrap();
-        engine.swap(control.apply(&engine.compiled(), delta, T0).unwrap());
+        engine.swap(compiler.apply(&engine.compiled(), delta, T0).unwrap());
         for _ in 0..2 {
             let compiled = engine.compiled();
             let client = compiled.clean(0, &peer, &mut head);

@@ -7,7 +7,7 @@ use meshcore_core::balance::Rng;
 use meshcore_core::codec::{H1Server, Limits, ServerEvent};
 use meshcore_core::error::Reason;
 use meshcore_core::exchange::{
-    Arrival, Cause, Control, Engine, Next, Peer, RequestTicket, Verdict,
+    Arrival, Cause, Compiler, Engine, Next, Peer, RequestTicket, Verdict,
 };
 use meshcore_core::head::RequestHead;
 use meshcore_core::segment::{Segment, SegmentConfig};
@@ -19,7 +19,7 @@ const HOUR_NS: u64 = 3_600_000_000_000;
 const NTLM: &str = "authorization: NTLM TlRMTVNTUAAB\r\n";
 
 struct Mesh {
-    control: Control,
+    compiler: Compiler,
     engine: Engine,
 }
 
@@ -27,8 +27,8 @@ impl Mesh {
     /// Upstreams `u0`, `u1`, … each with these endpoints, for the paths `/0`, `/1`, …
     fn new(upstreams: usize, endpoints: &[&str]) -> Self {
         let config = SegmentConfig { max_bytes: 16 << 20, worker_slots: 1 };
-        let control = Control::new(Segment::anonymous(config).unwrap(), 0, [1, 2]);
-        let mut mesh = Self { control, engine: Engine::new(1) };
+        let compiler = Compiler::new(Segment::anonymous(config).unwrap(), 0, [1, 2]);
+        let mut mesh = Self { compiler, engine: Engine::new(1) };
         mesh.apply(upstreams, endpoints);
         mesh
     }
@@ -55,7 +55,7 @@ impl Mesh {
             "hosts": {"*": routes},
         });
         let delta = serde_json::from_value(delta).unwrap();
-        self.engine.swap(self.control.apply(&self.engine.compiled(), delta, T0).unwrap());
+        self.engine.swap(self.compiler.apply(&self.engine.compiled(), delta, T0).unwrap());
     }
 
     fn begin(&self, peer: &Peer, upstream: usize, fields: &str) -> (Box<RequestTicket>, u32) {

@@ -4,7 +4,7 @@
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic)]
 
 use meshcore_core::codec::{H1Server, Limits, ServerEvent};
-use meshcore_core::exchange::{Arrival, Control, Engine, Peer};
+use meshcore_core::exchange::{Arrival, Compiler, Engine, Peer};
 use meshcore_core::head::RequestHead;
 use meshcore_core::segment::{Segment, SegmentConfig};
 use meshcore_core::time::Nanos;
@@ -20,18 +20,18 @@ fn trusted(header: &str) -> Value {
 
 struct Mesh {
     engine: Engine,
-    _control: Control,
+    _compiler: Compiler,
 }
 
 impl Mesh {
     fn new(listener: &Value) -> Self {
         let config = SegmentConfig { max_bytes: 4 << 20, worker_slots: 1 };
-        let mut control = Control::new(Segment::anonymous(config).unwrap(), 0, [1, 2]);
+        let mut compiler = Compiler::new(Segment::anonymous(config).unwrap(), 0, [1, 2]);
         let delta = json!({"config_version": 1, "listeners": {"edge": listener}});
         let engine = Engine::new(1);
         let delta = serde_json::from_value(delta).unwrap();
-        engine.swap(control.apply(&engine.compiled(), delta, T0).unwrap());
-        Self { engine, _control: control }
+        engine.swap(compiler.apply(&engine.compiled(), delta, T0).unwrap());
+        Self { engine, _compiler: compiler }
     }
 
     /// The client's address, and the head as those behind us see it.
@@ -366,10 +366,10 @@ fn a_client_cannot_have_it_taken_away() {
 #[test]
 fn a_network_that_is_none_is_told() {
     let config = SegmentConfig { max_bytes: 4 << 20, worker_slots: 1 };
-    let mut control = Control::new(Segment::anonymous(config).unwrap(), 0, [1, 2]);
+    let mut compiler = Compiler::new(Segment::anonymous(config).unwrap(), 0, [1, 2]);
     let listener = json!({"trusted": {"networks": ["10.0.0.0/8", "ten"]}});
     let delta = json!({"config_version": 1, "listeners": {"edge": listener}});
     let delta = serde_json::from_value(delta).unwrap();
-    let errors = control.apply(&Engine::new(1).compiled(), delta, T0).unwrap_err();
+    let errors = compiler.apply(&Engine::new(1).compiled(), delta, T0).unwrap_err();
     assert!(errors[0].to_string().contains("ten is no network"), "{errors:?}");
 }

@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)] // helpers of tests may panic as tests do
 
 use meshcore_core::codec::{H1Server, Limits, ServerEvent};
-use meshcore_core::exchange::{Arrival, Control, Engine, Peer, Verdict};
+use meshcore_core::exchange::{Arrival, Compiler, Engine, Peer, Verdict};
 use meshcore_core::head::RequestHead;
 use meshcore_core::segment::{Segment, SegmentConfig};
 use meshcore_core::time::Nanos;
@@ -18,9 +18,9 @@ fn limit(tokens: u64) -> Value {
                      "clients": 64}})
 }
 
-fn engine() -> (Engine, Control) {
+fn engine() -> (Engine, Compiler) {
     let config = SegmentConfig { max_bytes: 16 << 20, worker_slots: 1 };
-    let mut control = Control::new(Segment::anonymous(config).unwrap(), 0, [1, 2]);
+    let mut compiler = Compiler::new(Segment::anonymous(config).unwrap(), 0, [1, 2]);
     let route = |name: &str, path: &str, layers: Value| {
         json!({"name": name, "path": {"prefix": path}, "layers": layers,
                "action": {"forward": {"upstream": "one"}}})
@@ -39,8 +39,8 @@ fn engine() -> (Engine, Control) {
     });
     let engine = Engine::new(1);
     let delta = serde_json::from_value(delta).unwrap();
-    engine.swap(control.apply(&engine.compiled(), delta, T0).unwrap());
-    (engine, control)
+    engine.swap(compiler.apply(&engine.compiled(), delta, T0).unwrap());
+    (engine, compiler)
 }
 
 fn head(host: &str, path: &str) -> RequestHead {
@@ -53,7 +53,7 @@ fn head(host: &str, path: &str) -> RequestHead {
 
 #[test]
 fn a_route_is_found_with_the_host_that_matched_and_nothing_is_charged() {
-    let (engine, _control) = engine();
+    let (engine, _compiler) = engine();
     let compiled = engine.compiled();
     let listener = compiled.listener_id("edge").unwrap();
     for _ in 0..10 {
@@ -90,7 +90,7 @@ fn ask(engine: &Engine, listener: &str, host: &str) -> (u16, Option<(bool, u16)>
 
 #[test]
 fn the_layer_that_stops_a_request_is_told_by_its_place() {
-    let (engine, _control) = engine();
+    let (engine, _compiler) = engine();
     assert_eq!(ask(&engine, "bare", "x.example"), (0, None));
     assert_eq!(ask(&engine, "bare", "x.example"), (429, Some((true, 1))));
     for _ in 0..3 {

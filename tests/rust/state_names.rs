@@ -5,7 +5,7 @@
 
 use meshcore_core::balance::Rng;
 use meshcore_core::error::Reason;
-use meshcore_core::exchange::{Arrival, Cause, Control, Engine, Peer, Verdict, word_format};
+use meshcore_core::exchange::{Arrival, Cause, Compiler, Engine, Peer, Verdict, word_format};
 use meshcore_core::head::{BodyLength, Headers, RequestHead, Scheme, Version};
 use meshcore_core::segment::{Origin, Segment, SegmentConfig};
 use meshcore_core::time::Nanos;
@@ -58,7 +58,7 @@ fn segment(seed: [u64; 2]) -> Segment {
 
 struct Mesh {
     segment: Segment,
-    control: Control,
+    compiler: Compiler,
     engine: Engine,
     now: Nanos,
 }
@@ -66,19 +66,19 @@ struct Mesh {
 impl Mesh {
     fn new() -> Self {
         let segment = segment([1, 2]);
-        let control = Control::new(segment.clone(), 0, [1, 2]);
-        Self { segment, control, engine: Engine::new(1), now: T0 }
+        let compiler = Compiler::new(segment.clone(), 0, [1, 2]);
+        Self { segment, compiler, engine: Engine::new(1), now: T0 }
     }
 
     fn apply(&mut self, delta: Value) {
         let delta = serde_json::from_value(delta).unwrap();
-        let compiled = self.control.apply(&self.engine.compiled(), delta, self.now).unwrap();
+        let compiled = self.compiler.apply(&self.engine.compiled(), delta, self.now).unwrap();
         self.engine.swap(compiled);
     }
 
     fn refused(&mut self, delta: Value) -> Vec<String> {
         let delta = serde_json::from_value(delta).unwrap();
-        let refused = self.control.apply(&self.engine.compiled(), delta, self.now).unwrap_err();
+        let refused = self.compiler.apply(&self.engine.compiled(), delta, self.now).unwrap_err();
         refused.iter().map(ToString::to_string).collect()
     }
 
@@ -273,19 +273,19 @@ fn a_program_that_takes_over_goes_on_at_another_rate() {
     old.apply(one(1, client(2)));
     assert_eq!(passed(&old, &[1, 1, 2]), [true; 3]);
     for adopts in [false, true] {
-        let (segment, mut control);
+        let (segment, mut compiler);
         if adopts {
             let fd =
                 Segment::duplicate(std::os::fd::AsRawFd::as_raw_fd(&old.segment.fd().unwrap()));
             segment = Segment::open(fd.unwrap(), 0).unwrap();
             segment.adopt().unwrap();
-            control = Control::new(segment.clone(), 0, [1, 2]);
+            compiler = Compiler::new(segment.clone(), 0, [1, 2]);
         } else {
             segment = self::segment([1, 2]);
-            control = Control::new(segment.clone(), 0, [1, 2]);
-            control.import(&old.segment.export(word_format).unwrap()).unwrap();
+            compiler = Compiler::new(segment.clone(), 0, [1, 2]);
+            compiler.import(&old.segment.export(word_format).unwrap()).unwrap();
         }
-        let mut new = Mesh { segment, control, engine: Engine::new(1), now: T0 };
+        let mut new = Mesh { segment, compiler, engine: Engine::new(1), now: T0 };
         new.apply(one(1, client(3)));
         assert_eq!(passed(&new, &[1, 1, 2, 2, 2]), [true, false, true, true, false], "{adopts}");
     }
@@ -320,7 +320,7 @@ fn old_routes(first: &[Value]) -> Value {
 fn words_under_the_old_names_are_taken_over_where_they_are_clear() {
     let words = include_bytes!("../data/words-1.bin");
     let mut mesh = Mesh::new();
-    assert_eq!(mesh.control.import(words).unwrap(), 21);
+    assert_eq!(mesh.compiler.import(words).unwrap(), 21);
     let layers = json!([{"client_limit": limit(1)}, {"limit": limit(10)}]);
     mesh.apply(delta(1, layers.clone(), old_upstreams(), old_routes(&[])));
     assert_eq!(mesh.ask("/own", 40, false), Err(Reason::BreakerOpen), "an upstream's own");
@@ -330,7 +330,7 @@ fn words_under_the_old_names_are_taken_over_where_they_are_clear() {
 
     // A list that is not what it was: a place means nothing then.
     let mut mesh = Mesh::new();
-    mesh.control.import(words).unwrap();
+    mesh.compiler.import(words).unwrap();
     let first = [json!({"in_flight": {"max": 5}})];
     mesh.apply(delta(1, json!([]), old_upstreams(), old_routes(&first)));
     assert_eq!(mesh.ask("/list", 40, false), Err(Reason::BreakerOpen), "a route's own");

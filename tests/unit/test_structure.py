@@ -48,6 +48,7 @@ ROWS: list[list[str]] = [
         "upstream.cluster",
         "upstream.part",
         "upstream.pool",
+        "upstream.pool_owner",
         "upstream.resting",
         "codec",
     ],

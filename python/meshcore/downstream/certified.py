@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import islice
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final
 
 from meshcore._core import Reason
 
@@ -11,10 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from meshcore._core import Answer, Peer, SecureTransport
-    from meshcore.downstream.http1 import Http1Connection
-    from meshcore.downstream.http2 import Http2Connection
-
-    Connection: TypeAlias = Http1Connection | Http2Connection
+    from meshcore.downstream.established import Established
 
 # How often it is looked for those that have expired.
 _LOOK_NS: Final = 10_000_000_000
@@ -36,15 +33,15 @@ class Certified:
     __slots__ = ("_due_ns", "_ends_s", "_refused", "_unjudged")
 
     def __init__(self) -> None:
-        self._ends_s: dict[Connection, int] = {}
-        self._refused: dict[Connection, None] = {}
-        self._unjudged: dict[Connection, None] = {}
+        self._ends_s: dict[Established, int] = {}
+        self._refused: dict[Established, None] = {}
+        self._unjudged: dict[Established, None] = {}
         self._due_ns = 0
 
     def __len__(self) -> int:
         return len(self._ends_s)
 
-    def add(self, connection: Connection, secure: SecureTransport) -> None:
+    def add(self, connection: Established, secure: SecureTransport) -> None:
         """One more. O(certificate)."""
         ends_s = secure.certificate_ends_s()
         if ends_s is not None:
@@ -56,11 +53,11 @@ class Certified:
         self._refused.pop(connection, None)  # type: ignore[call-overload]  # or none of them
         self._unjudged.pop(connection, None)  # type: ignore[call-overload]  # or none of them
 
-    def judge_again(self, connections: Iterable[Connection]) -> None:
+    def judge_again(self, connections: Iterable[Established]) -> None:
         """Others may come in now: these have to be verified as if they came."""
         self._unjudged = dict.fromkeys(connections)
 
-    def refused(self, connection: Connection) -> None:
+    def refused(self, connection: Established) -> None:
         """It was told that it would not come in any more: it waits for no other's turn."""
         self._refused[connection] = None
 
@@ -80,7 +77,7 @@ class Certified:
             del self._unjudged[connection]
             self._verify(connection, now, unix_s)
 
-    def _verify(self, connection: Connection, now: int, unix_s: float) -> None:
+    def _verify(self, connection: Established, now: int, unix_s: float) -> None:
         if not connection.peer.verify_again(int(unix_s)):
             self.discard(connection)
             connection.dismiss(now)

@@ -10,9 +10,10 @@ from meshcore.downstream.http1 import DRAIN_QUIET_NS
 
 if TYPE_CHECKING:
     from meshcore._core import Answer, Peer
+    from meshcore.downstream.established import Connection
     from meshcore.downstream.http1 import Http1Connection
     from meshcore.downstream.http2 import Http2Connection
-    from meshcore.downstream.listener import Connection, Listener
+    from meshcore.downstream.listener import Listener
 
 
 class FirstBytes(asyncio.Protocol):

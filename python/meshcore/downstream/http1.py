@@ -33,7 +33,7 @@ from meshcore.wire.half_closed import can_half_close, end_writing
 
 if TYPE_CHECKING:
     from meshcore._core import Chunk, IdleTime, Peer, Response, Ticket
-    from meshcore.downstream.listener import Listener
+    from meshcore.downstream.context import ServerContext
 
 # How long a connection that waits for a request is kept when the listener drains: closing at once
 # would lose a request that is on its way (RFC 9112 §9.3.1, §9.6). A second is more than what is on
@@ -56,7 +56,7 @@ class Http1Connection(Http1Wire):
         "whole_to",
     )
 
-    def __init__(self, listener: Listener, *, secure: bool = False) -> None:
+    def __init__(self, listener: ServerContext, *, secure: bool = False) -> None:
         self._listener = listener
         self.codec = ServerCodec(listener.codec_limits, secure)
         self.whole_to: tuple[ServerCodec, asyncio.Transport, IdleTime, int] | None = None

@@ -10,8 +10,8 @@ from meshcore.downstream.parting import LOOK_NS, Parting, unsent_bytes
 from meshcore.downstream.reset import reset_on_close
 
 if TYPE_CHECKING:
+    from meshcore.downstream.context import ServerContext
     from meshcore.downstream.half_closed import Watch
-    from meshcore.downstream.listener import Listener
 
 # After a refusal that leaves request bytes unread, wait this long for the client to take the
 # answer before the socket is cut: closing at once would reset it and lose the answer
@@ -24,7 +24,7 @@ class Http1Wire(asyncio.BaseProtocol):
 
     __slots__ = ("_listener", "_parting", "_pauses", "_phase", "_slot", "_transport", "_watch")
 
-    _listener: Listener
+    _listener: ServerContext
     _transport: asyncio.Transport | None
     _phase: int
     _pauses: int

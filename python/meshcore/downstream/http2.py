@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from meshcore._core import Peer
     from meshcore.codec import ServerCodec
-    from meshcore.downstream.listener import Listener
+    from meshcore.downstream.context import ServerContext
 
 # Bytes that wait on all streams together, beyond which no endpoint of any is read: a client that
 # takes nothing holds this much and one read for each stream.
@@ -67,7 +67,7 @@ class Http2Connection(Http2Wire):
 
     codec: ServerCodec
 
-    def __init__(self, listener: Listener, *, secure: bool = False) -> None:
+    def __init__(self, listener: ServerContext, *, secure: bool = False) -> None:
         super().__init__()
         self.listener = listener
         codec = self.codec = listener.h2_codec(self.heard_ns, secure=secure)

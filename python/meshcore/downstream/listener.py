@@ -10,6 +10,7 @@ from meshcore._core import ClientRules, IdleTime, now_ns
 from meshcore.codec.engines import server_engine
 from meshcore.downstream.certified import Certified
 from meshcore.downstream.detect import Detection
+from meshcore.downstream.established import Connection
 from meshcore.downstream.handshake import FailedHandshakes, Handshake, SecureDetection
 from meshcore.downstream.handshakes import Handshakes
 from meshcore.downstream.http1 import DRAIN_QUIET_NS, Http1Connection
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from meshcore.codec import ServerCodec
     from meshcore.config.snapshot import Http2Spec, ListenerSpec
     from meshcore.downstream.deadlines import Deadlines
+    from meshcore.downstream.established import Established
     from meshcore.downstream.first_bytes import FirstBytes
     from meshcore.errors import TlsError
     from meshcore.exchange.ports import Driver
@@ -43,19 +45,6 @@ LAST_WORDS_NS = LINGER_NS
 def _begins(spec: ListenerSpec) -> object:
     """What decides how a connection begins."""
     return spec.tls, spec.proxy_protocol, spec.http1, spec.h2
-
-
-class Connection(Protocol):
-    """What a listener needs to know of its connections."""
-
-    def drain(self, now: int) -> None:
-        """Take no further request but those that are on their way."""
-
-    def end(self, now: int) -> None:
-        """The time to drain is over: end what is under way with the reason, and close."""
-
-    def abort(self) -> None:
-        """Cut it."""
 
 
 class Shaking(Connection, Protocol):
@@ -185,7 +174,7 @@ class Listener:
         if self._tls is not None:
             self._put_rules(tls)
 
-    def came_plain(self, connection: Http1Connection | Http2Connection) -> None:
+    def came_plain(self, connection: Established) -> None:
         """One came without TLS. If there is TLS by now, who accepted it is about to stop, and it
         stands as those do that came before."""
         if self._tls is not None:
@@ -293,9 +282,7 @@ class Listener:
         """Count it, by its alert."""
         self.stack.handshake_failed(error.word, error.by_peer)
 
-    def accept(
-        self, connection: Http1Connection | Http2Connection, transport: asyncio.Transport
-    ) -> None:
+    def accept(self, connection: Established, transport: asyncio.Transport) -> None:
         """Let in whom the loop accepted, without TLS; or cut it."""
         if self.knows(transport) and self.admit(connection):
             self.came_plain(connection)

@@ -22,7 +22,7 @@ from meshcore.downstream.reset import reset_on_close
 from meshcore.wire.half_closed import end_writing, is_reset
 
 if TYPE_CHECKING:
-    from meshcore.downstream.listener import Listener
+    from meshcore.downstream.context import ServerContext
 
 # What the loop itself has to do at a close has so long.
 CLOSE_NS: Final = 2_000_000_000
@@ -109,7 +109,7 @@ class Farewell(asyncio.Protocol):
 
     __slots__ = ("_listener", "_slot", "_transport")
 
-    def __init__(self, listener: Listener, transport: asyncio.Transport) -> None:
+    def __init__(self, listener: ServerContext, transport: asyncio.Transport) -> None:
         self._listener = listener
         self._transport = transport
         self._slot = listener.deadlines.add(self, now_ns() + ALERT_NS)

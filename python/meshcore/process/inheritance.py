@@ -17,29 +17,36 @@ from meshcore.process.history import Revision
 from meshcore.process.socket_groups import Address, SocketGroups
 
 if TYPE_CHECKING:
-    from meshcore.process.control import Control
+    from meshcore.process.history import History
 
 # Where the new program finds the socket to the old one.
 VARIABLE: Final = "MESHCORE_PREDECESSOR"
 FORMAT: Final = 1
 
 
-def offer(control: Control, admin: dict[str, int], init_fd: int | None) -> tuple[Any, list[int]]:
+def offer(
+    segment: Segment,
+    listening: SocketGroups,
+    history: History,
+    last_version: int,
+    admin: dict[str, int],
+    init_fd: int | None,
+) -> tuple[Any, list[int]]:
     """The message that gives all, and its descriptors. ``init_fd`` leads to the first process of
     the container, if that is another than this."""
-    fds = [control.registry.segment.fileno()]
+    fds = [segment.fileno()]
     groups = []
-    for address, group in control.groups.open():
+    for address, group in listening.open():
         lanes = sorted(group.sockets)
         groups.append({**address._asdict(), "by_lane": group.by_lane, "lanes": lanes})
         fds += [group.sockets[lane].fileno() for lane in lanes]
     fds += admin.values()
     if init_fd is not None:
         fds.append(init_fd)
-    revisions = control.history.revisions
+    revisions = history.revisions
     message = {
         "format": FORMAT,
-        "last_number": control.last_version,
+        "last_number": last_version,
         "history": [(r.version, r.unix_s, r.origin, r.packed) for r in revisions],
         "revisions": [revision.exported() for revision in revisions],
         "doors": groups,

@@ -50,7 +50,9 @@ class Upgrade:
             raise OperationRefusedError(f"cannot start the new program: {error}") from error
         self._channel = Channel(self._loop, ours, self._told, self._gone)
         try:
-            self._channel.send(*offer(self._control, admin, init_fd))
+            control, segment = self._control, self._control.registry.segment
+            given = (control.groups, control.history, control.last_version)
+            self._channel.send(*offer(segment, *given, admin, init_fd))
             async with asyncio.timeout(2 * START_S):
                 ready = await self._ready
             if not ready:

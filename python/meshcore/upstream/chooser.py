@@ -10,8 +10,8 @@ from meshcore.upstream.http1 import Http1Connection
 from meshcore.upstream.http2 import Http2Connection
 
 if TYPE_CHECKING:
-    from meshcore.upstream.connector import Connector
     from meshcore.upstream.pool import Pool
+    from meshcore.upstream.pool_owner import PoolOwner
 
     Connection = Http1Connection | Http2Connection
 
@@ -21,7 +21,7 @@ class Chooser(asyncio.BaseProtocol):
 
     task: asyncio.Task[None]
 
-    def __init__(self, pools: Connector, pool: Pool) -> None:
+    def __init__(self, pools: PoolOwner, pool: Pool) -> None:
         self._pools = pools
         self.pool = pool
         self.began_ns = 0  # when its task took its first step

@@ -26,8 +26,10 @@ if TYPE_CHECKING:
     from meshcore.exchange.exchange import Exchange
     from meshcore.exchange.owner import Owner
     from meshcore.exchange.ports import Upstream
-    from meshcore.upstream.cluster import Cluster
+    from meshcore.upstream.cluster import Cluster, Placed
     from meshcore.upstream.part import Part
+    from meshcore.upstream.pool import Pooled, Shared
+    from meshcore.upstream.pool_owner import HalfClosed
 
     Connection = Http1Connection | Http2Connection
 
@@ -58,9 +60,9 @@ class Connector:
         self._dialer = Dialer(loop)
         self.pools: dict[int, Pool] = {}
         # Open, whether they take streams or not, in the order of their ages.
-        self._shared: dict[Http2Connection, None] = {}
+        self._shared: dict[Shared, None] = {}
         # Whose endpoint says no more in a tunnel that goes on.
-        self.half_closed: dict[Http1Connection, None] = {}
+        self.half_closed: dict[HalfClosed, None] = {}
         self._retired: dict[int, int] = {}  # endpoints, and the version that is without them
         self._branches_due_ns = 0
 
@@ -148,7 +150,7 @@ class Connector:
 
     # --- connections coming and going ---------------------------------------------------------
 
-    def has_room(self, connection: Http2Connection, now: int) -> None:
+    def has_room(self, connection: Shared, now: int) -> None:
         """Lend streams to those who wait, as far as there are any; open more for the rest."""
         pool = connection.pool
         if pool.lending:
@@ -178,7 +180,7 @@ class Connector:
         first.on_connected(stream, now)
         return True
 
-    def released(self, connection: Http1Connection, now: int) -> None:
+    def released(self, connection: Pooled, now: int) -> None:
         """A connection has served its request: the next waiting exchange, or the idle list."""
         pool = connection.pool
         if pool.waiting and self._hand_on(connection, now):
@@ -190,7 +192,7 @@ class Connector:
             if pool.cluster.queue:
                 self._make_room(pool.cluster, pool.part, now)
 
-    def _hand_on(self, connection: Http1Connection, now: int) -> bool:
+    def _hand_on(self, connection: Pooled, now: int) -> bool:
         """To one who waits. An end that came with the answer is not read before the next turn, so
         it is looked for; whoever was let down by a kept connection has none of them, but its place,
         if there is no other."""
@@ -212,16 +214,16 @@ class Connector:
         if waiting is None:
             return False
         pool.leave(waiting)
-        waiting.on_connected(connection, now)
+        waiting.on_connected(connection, now)  # type: ignore[arg-type]  # an Http1Connection
         return True
 
-    def released_unread(self, connection: Http1Connection) -> None:
+    def released_unread(self, connection: Pooled) -> None:
         """A connection has served its request, but was not read at the end of the response: what
         may wait in it answers nobody. Looked at a turn later, when it
         has been read on."""
         self._loop.call_soon(self._take_back, connection)
 
-    def _take_back(self, connection: Http1Connection) -> None:
+    def _take_back(self, connection: Pooled) -> None:
         if connection.is_alive():
             self.released(connection, now_ns())
         else:
@@ -249,21 +251,26 @@ class Connector:
             is_late = isinstance(error, TimeoutError)
             self._counts.handshake_failed(name, "timeout" if is_late else "closed", by_peer=True)
 
-    def lost(self, connection: Connection) -> None:
+    def lost(self, connection: Pooled) -> None:
         """A connection is closed: its place is free."""
-        pool, cluster = connection.pool, connection.pool.cluster
-        if isinstance(connection, Http1Connection):
-            pool.remove(connection)
-        else:
-            pool.remove_shared(connection)
-            self._shared.pop(connection, None)
+        connection.pool.remove(connection)
+        self._lost(connection.pool, connection)
+
+    def lost_shared(self, connection: Shared) -> None:
+        """The same of one that lends streams."""
+        connection.pool.remove_shared(connection)
+        self._shared.pop(connection, None)
+        self._lost(connection.pool, connection)
+
+    def _lost(self, pool: Pool, connection: Placed) -> None:
+        cluster = pool.cluster
         self._end_place(pool, connection)
         self._use_room(cluster)
         if cluster.queue:
             self._make_room(cluster, pool.part, now_ns())
         self._settle(pool)
 
-    def _end_place(self, pool: Pool, connection: Connection | Chooser) -> None:
+    def _end_place(self, pool: Pool, connection: Placed) -> None:
         heir = pool.cluster.end(pool, connection)
         if heir is not None and not pool.cluster.is_full:
             self._begin_open(heir)

@@ -16,8 +16,8 @@ from meshcore.wire.half_closed import can_half_close, end_writing, is_reset
 if TYPE_CHECKING:
     from meshcore._core import Chunk, Peer, Request, Ticket
     from meshcore.exchange.exchange import Exchange
-    from meshcore.upstream.connector import Connector
     from meshcore.upstream.pool import Pool
+    from meshcore.upstream.pool_owner import PoolOwner
 
 
 # RFC 9112 §9.8: the end of a connection ends no body, where TLS did not say so before.
@@ -44,7 +44,7 @@ class Http1Connection(asyncio.BaseProtocol):
         "pool",
     )
 
-    def __init__(self, pools: Connector, pool: Pool) -> None:
+    def __init__(self, pools: PoolOwner, pool: Pool) -> None:
         self._pools = pools
         self.pool = pool
         self.codec = ClientCodec(pool.cluster.spec.codec_limits())

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from meshcore._core import Body, Peer, Request, Ticket
     from meshcore.codec import ClientCodec
     from meshcore.exchange.exchange import Exchange
-    from meshcore.upstream.connector import Connector
     from meshcore.upstream.pool import Pool
+    from meshcore.upstream.pool_owner import PoolOwner
 
 
 # What a request waits for that is no fault of its endpoint: others have used up the window.
@@ -206,7 +206,7 @@ class Http2Connection(Http2Wire):
 
     codec: ClientCodec
 
-    def __init__(self, pools: Connector, pool: Pool) -> None:
+    def __init__(self, pools: PoolOwner, pool: Pool) -> None:
         super().__init__()
         self._pools = pools
         self.pool = pool
@@ -281,7 +281,7 @@ class Http2Connection(Http2Wire):
             while self.streams:
                 self.streams.popitem()[1].on_lost(Signal.RESET, detail, now)
         finally:
-            self._pools.lost(self)
+            self._pools.lost_shared(self)
 
     # --- called by streams --------------------------------------------------------------------
 

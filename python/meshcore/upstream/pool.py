@@ -82,6 +82,9 @@ class Shared(Protocol):
     def withdraw(self) -> None:
         """Close it: it carries no request."""
 
+    def sweep(self, now_ns: int) -> None:
+        """Look after it if it has been silent."""
+
 
 # Looked at before it is lent again, once it was idle for this long: within one turn of the loop
 # an end of file would have been seen already. What would not be repeated is looked after sooner.

@@ -4,7 +4,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use meshcore_core::exchange::{Control, Engine, render_metrics};
+use meshcore_core::exchange::{Compiler, Engine, render_metrics};
 use meshcore_core::segment::{Segment, SegmentConfig};
 use meshcore_core::snapshot::Delta;
 use meshcore_core::telemetry::Format;
@@ -17,10 +17,10 @@ const SEGMENT: SegmentConfig = SegmentConfig { max_bytes: 8 << 20, worker_slots:
 fn shown(deltas: &[Delta]) -> (String, bool) {
     let engine = Engine::new(1);
     let segment = Segment::anonymous(SEGMENT).expect("8 MiB");
-    let mut control = Control::new(segment, 0, [1, 2]);
+    let mut compiler = Compiler::new(segment, 0, [1, 2]);
     let mut accepted = true;
     for delta in deltas {
-        match control.apply(&engine.compiled(), delta.clone(), Nanos::ZERO) {
+        match compiler.apply(&engine.compiled(), delta.clone(), Nanos::ZERO) {
             Ok(compiled) => engine.swap(compiled),
             Err(errors) => {
                 assert!(!errors.is_empty());

@@ -53,9 +53,7 @@ fuzz_target!(|bytes: &[u8]| {
     // A proxy adds fields.
     let wider =
         Limits { headers: limits.headers + 8, header_bytes: limits.header_bytes + 1024, ..limits };
-    let Some(second) = read(&out, wider) else {
-        panic!("refused when it is read again: {text:?}")
-    };
+    let Some(second) = read(&out, wider) else { panic!("refused when it is read again: {text:?}") };
     assert_eq!(first.slice(first.method), second.slice(second.method));
     assert_eq!(first.slice(first.path), second.slice(second.path));
     assert_eq!(first.slice(first.forward_path), second.slice(second.raw_path));

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use meshcore_core::codec::h2::Flood;
 use meshcore_core::codec::{Asked, parse_proxy_header};
 use meshcore_core::exchange::{
-    self, BreakerOf, Compiled, Control, Handshakes, ListenerStats, Phase,
+    self, BreakerOf, Compiled, Compiler, Handshakes, ListenerStats, Phase,
 };
 use meshcore_core::identity::Identity;
 use meshcore_core::segment::{self, SegmentConfig};
@@ -89,10 +89,10 @@ pub struct Engine {
 }
 
 impl Engine {
-    fn with(engine: exchange::Engine, control: Control) -> Self {
-        let seed = control.seed();
+    fn with(engine: exchange::Engine, compiler: Compiler) -> Self {
+        let seed = compiler.seed();
         let engine = Arc::new(engine);
-        Self { changes: Changes::new(Arc::clone(&engine), control), engine, seed, slot: None }
+        Self { changes: Changes::new(Arc::clone(&engine), compiler), engine, seed, slot: None }
     }
 
     /// Of an upstream of the configuration in force; who has left it is not counted.
@@ -114,7 +114,7 @@ impl Engine {
         let keys = [engine.random(), engine.random()];
         let config = SegmentConfig { max_bytes: segment_max, worker_slots: 1 };
         let segment = segment::Segment::anonymous(config).map_err(segment_error)?;
-        Ok(Self::with(engine, Control::new(segment, 0, keys)))
+        Ok(Self::with(engine, Compiler::new(segment, 0, keys)))
     }
 
     #[staticmethod]
@@ -127,7 +127,7 @@ impl Engine {
             segment.check_writer().map_err(segment_error)?;
         }
         let keys = segment.origin().seed;
-        Ok(Self::with(exchange::Engine::new(seed), Control::new(segment, 0, keys)))
+        Ok(Self::with(exchange::Engine::new(seed), Compiler::new(segment, 0, keys)))
     }
 
     #[staticmethod]
@@ -135,8 +135,8 @@ impl Engine {
     fn worker(segment: &Segment, slot: usize, seed: u64) -> PyResult<Self> {
         let segment = segment.0.clone();
         segment.worker(slot).map_err(segment_error)?;
-        let control = Control::worker(segment.clone(), slot);
-        let engine = Self::with(exchange::Engine::new(seed), control);
+        let compiler = Compiler::worker(segment.clone(), slot);
+        let engine = Self::with(exchange::Engine::new(seed), compiler);
         Ok(Self { slot: Some((segment, slot)), ..engine })
     }
 

@@ -3,7 +3,7 @@
 use std::sync::{Arc, MutexGuard, PoisonError, Weak};
 
 use meshcore_core::balance::Endpoint;
-use meshcore_core::exchange::{Compiled, Control, Engine};
+use meshcore_core::exchange::{Compiled, Compiler, Engine};
 use meshcore_core::segment::SegmentError;
 use meshcore_core::snapshot::Delta;
 use meshcore_core::sync::{Ordering, fence};
@@ -66,29 +66,29 @@ impl Versions {
 /// calls may wait for it. `history` is taken for moments, by whoever has `control` or not.
 pub(crate) struct Changes {
     engine: Arc<Engine>,
-    control: Lock<Control>,
+    compiler: Lock<Compiler>,
     history: Lock<History>,
 }
 
 impl Changes {
-    pub(crate) fn new(engine: Arc<Engine>, control: Control) -> Self {
-        Self { engine, control: Lock::new(control), history: Lock::default() }
+    pub(crate) fn new(engine: Arc<Engine>, compiler: Compiler) -> Self {
+        Self { engine, compiler: Lock::new(compiler), history: Lock::default() }
     }
 
     /// Compiles a change; nothing is in force yet. Waits for one that is being compiled.
     pub(crate) fn prepare(&self, delta: &[u8]) -> Result<Prepared, ChangeError> {
-        self.prepare_with(&mut lock(&self.control), delta)
+        self.prepare_with(&mut lock(&self.compiler), delta)
     }
 
     /// Both at once. A commit may come between, of what was prepared before; then it is refused,
     /// as it was made from what is not in force any more.
     pub(crate) fn apply(&self, delta: &[u8]) -> Result<(), ChangeError> {
-        let mut control = lock(&self.control);
-        let prepared = self.prepare_with(&mut control, delta)?;
+        let mut compiler = lock(&self.compiler);
+        let prepared = self.prepare_with(&mut compiler, delta)?;
         Ok(self.commit(&prepared).map_err(|why| ApplyError::one(why.to_owned()))?)
     }
 
-    fn prepare_with(&self, control: &mut Control, delta: &[u8]) -> Result<Prepared, ChangeError> {
+    fn prepare_with(&self, compiler: &mut Compiler, delta: &[u8]) -> Result<Prepared, ChangeError> {
         let delta: Delta =
             serde_json::from_slice(delta).map_err(|e| ApplyError::one(e.to_string()))?;
         let upstreams: Vec<String> = delta.upstreams.keys().cloned().collect();
@@ -96,11 +96,13 @@ impl Changes {
             let history = lock(&self.history);
             (history.commits, self.engine.compiled())
         };
-        control.check().map_err(ChangeError::Segment)?;
+        compiler.check().map_err(ChangeError::Segment)?;
         let compiled =
-            control.apply(&old, delta, Nanos(now_ns())).map_err(|wrong| match control.check() {
-                Ok(()) => control.full().map_or_else(|| wrong.into(), ChangeError::Full),
-                Err(handed_over) => ChangeError::Segment(handed_over), // meanwhile
+            compiler.apply(&old, delta, Nanos(now_ns())).map_err(|wrong| {
+                match compiler.check() {
+                    Ok(()) => compiler.full().map_or_else(|| wrong.into(), ChangeError::Full),
+                    Err(handed_over) => ChangeError::Segment(handed_over), // meanwhile
+                }
             })?;
         Ok(Prepared {
             upstreams,
@@ -137,7 +139,7 @@ impl Changes {
 
     /// Takes over what another program exported. How many blocks were kept.
     pub(crate) fn import(&self, data: &[u8]) -> Result<usize, SegmentError> {
-        lock(&self.control).import(data)
+        lock(&self.compiler).import(data)
     }
 
     /// The version in force, and those that requests still hold. Waits for no compilation.

@@ -6,7 +6,7 @@ use meshcore_core::admission::State;
 use meshcore_core::balance::Rng;
 use meshcore_core::error::Reason;
 use meshcore_core::exchange::{
-    Arrival, Cause, Compiled, Control, Due, Engine, Head, Next, Outcome, Paused, Peer, Phase,
+    Arrival, Cause, Compiled, Compiler, Due, Engine, Head, Next, Outcome, Paused, Peer, Phase,
     RequestTicket, Verdict, render_metrics,
 };
 use meshcore_core::head::{BodyLength, Headers, RequestHead, Scheme, Version};
@@ -93,7 +93,7 @@ pub(crate) struct Mesh {
 impl Mesh {
     pub(crate) fn new(config: &Config, seed: u64) -> Self {
         let segment = SegmentConfig { max_bytes: 4 << 20, worker_slots: 1 };
-        let mut control = Control::new(Segment::anonymous(segment).unwrap(), 0, [1, 2]);
+        let mut compiler = Compiler::new(Segment::anonymous(segment).unwrap(), 0, [1, 2]);
         let engine = Engine::new(seed);
         let delta = json!({
             "config_version": 1,
@@ -103,7 +103,7 @@ impl Mesh {
             "buffer_total": config.buffer_total,
         });
         let delta = serde_json::from_value(delta).unwrap();
-        engine.swap(control.apply(&engine.compiled(), delta, T0).unwrap());
+        engine.swap(compiler.apply(&engine.compiled(), delta, T0).unwrap());
         let compiled = engine.compiled();
         let first_id = compiled.upstreams().next().unwrap().endpoints().next().unwrap().0;
         let peer = Peer::new("192.0.2.1".parse().ok(), [1, 2]);

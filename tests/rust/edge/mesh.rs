@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use meshcore_core::codec::ServerRules;
-use meshcore_core::exchange::{Arrival, Compiled, Control, Engine, Peer, RequestTicket, Verdict};
+use meshcore_core::exchange::{Arrival, Compiled, Compiler, Engine, Peer, RequestTicket, Verdict};
 use meshcore_core::head::RequestHead;
 use meshcore_core::path::{Oddities, PathRules};
 use meshcore_core::segment::{Segment, SegmentConfig};
@@ -37,7 +37,7 @@ impl Mesh {
     /// `lenient`: paths may be as odd as a listener's keys allow.
     pub(crate) fn new(lenient: bool) -> Self {
         let segment = SegmentConfig { max_bytes: 4 << 20, worker_slots: 1 };
-        let mut control = Control::new(Segment::anonymous(segment).unwrap(), 0, [1, 2]);
+        let mut compiler = Compiler::new(Segment::anonymous(segment).unwrap(), 0, [1, 2]);
         let engine = Engine::new(7);
         let text = |(name, value): (&[u8], &[u8])| {
             json!([[String::from_utf8_lossy(name), String::from_utf8_lossy(value)]])
@@ -84,7 +84,7 @@ impl Mesh {
             "buffer_total": 0,
         });
         let delta = serde_json::from_value(delta).unwrap();
-        engine.swap(control.apply(&engine.compiled(), delta, NOW).unwrap());
+        engine.swap(compiler.apply(&engine.compiled(), delta, NOW).unwrap());
         let compiled = engine.compiled();
         let peer = Peer::new("192.0.2.1".parse().ok(), [1, 2]);
         Self { engine, compiled, peer, lenient }

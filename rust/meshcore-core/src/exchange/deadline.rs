@@ -213,7 +213,7 @@ impl RequestTicket {
 mod tests {
     use super::*;
     use crate::balance::Rng;
-    use crate::exchange::{Arrival, Control, Engine, Head, Peer, Verdict};
+    use crate::exchange::{Arrival, Compiler, Engine, Head, Peer, Verdict};
     use crate::head::{BodyLength, Headers, RequestHead, Scheme, Version};
     use crate::segment::{Segment, SegmentConfig};
     use serde_json::{Value, json};
@@ -237,7 +237,7 @@ mod tests {
     /// are added to it.
     fn ticket(keys: &Value, whole: bool, fields: &[(&str, &str)]) -> Box<RequestTicket> {
         let config = SegmentConfig { max_bytes: 4 << 20, worker_slots: 1 };
-        let mut control = Control::new(Segment::anonymous(config).unwrap(), 0, [1, 2]);
+        let mut compiler = Compiler::new(Segment::anonymous(config).unwrap(), 0, [1, 2]);
         let mut route = json!({
             "name": "all", "action": {"forward": {"upstream": "one"}},
             "timeout_ns": 5_000_000_000_u64, "idle_ns": 60_000_000_000_u64,
@@ -252,7 +252,7 @@ mod tests {
         });
         let engine = Engine::new(1);
         let delta = serde_json::from_value(delta).unwrap();
-        engine.swap(control.apply(&engine.compiled(), delta, T0).unwrap());
+        engine.swap(compiler.apply(&engine.compiled(), delta, T0).unwrap());
         let mut head = head(whole, fields);
         let client = engine.compiled().clean(0, &Peer::new(None, [1, 2]), &mut head);
         let arrival = Arrival { head: &head, now: T0 };

@@ -17,9 +17,8 @@ mod body;
 mod body_hooks;
 mod certified;
 mod client_address;
-mod compile;
 mod compiled;
-mod control;
+mod compiler;
 mod deadline;
 mod forwarded;
 mod grpc;
@@ -37,6 +36,7 @@ mod outcome;
 mod outgoing;
 mod overview;
 mod peer;
+mod resources;
 mod stack;
 mod stats;
 mod ticket;
@@ -51,7 +51,7 @@ pub use body::Keep;
 pub use certified::Certified;
 pub use client_address::Client;
 pub use compiled::{Compiled, Engine, Listener};
-pub use control::{ApplyError, Control};
+pub use compiler::{ApplyError, Compiler};
 pub use deadline::{Due, Paused};
 pub use grpc::{
     STATUSES as GRPC_STATUSES, final_status, format_timeout, parse_timeout, status_in,

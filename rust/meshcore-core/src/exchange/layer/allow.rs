@@ -92,8 +92,8 @@ impl Allow {
             compiled.into_iter().map(|(rule, paths, _)| (rule, paths)).unzip::<_, _, Vec<_>, _>();
         let paths = PathRules::compile(paths).map_err(|why| format!("allow: {why}"))?;
         let key = Key::Layer(maker.stack, LayerKey::Allow);
-        let block = maker.control.block(Kind::Counters, key, Self::WORDS)?;
-        let counts = Counters::new(block, maker.control.worker_slot);
+        let block = maker.compiler.block(Kind::Counters, key, Self::WORDS)?;
+        let counts = Counters::new(block, maker.compiler.worker_slot);
         Ok(Arc::new(Self { rules: rules.into(), paths, holders, shadow, counts }))
     }
 

@@ -3,7 +3,7 @@
 use crate::admission::{Breaker, FailureRules, Open, Request};
 use crate::error::Reason;
 use crate::exchange::answer::Answer;
-use crate::exchange::control::Control;
+use crate::exchange::compiler::Compiler;
 use crate::exchange::key::Key;
 use crate::exchange::ticket::{RequestTicket, Verdict};
 use crate::exchange::walk::Walk;
@@ -22,12 +22,12 @@ pub struct Guard {
 
 impl Guard {
     pub(in crate::exchange) fn compile(
-        control: &Control,
+        compiler: &Compiler,
         key: Key<'_>,
         rules: &snapshot::Breaker,
     ) -> Result<Self, String> {
-        let words = control.block(Kind::Breaker, key, Breaker::WORDS)?;
-        let breaker = Breaker::new(words, rules.clone()).on_worker(control.worker_slot);
+        let words = compiler.block(Kind::Breaker, key, Breaker::WORDS)?;
+        let breaker = Breaker::new(words, rules.clone()).on_worker(compiler.worker_slot);
         Ok(Self { breaker, rules: FailureRules::new(rules) })
     }
 

@@ -36,8 +36,8 @@ pub(super) fn compile(
 ) -> Result<Arc<Cap>, String> {
     let told = told(key, maker.stack).into();
     let key = Key::Layer(maker.stack, key);
-    let words = maker.control.block(Kind::Upstream, key, InFlight::WORDS)?;
-    let in_flight = InFlight::new(words, maker.control.worker_slot, max);
+    let words = maker.compiler.block(Kind::Upstream, key, InFlight::WORDS)?;
+    let in_flight = InFlight::new(words, maker.compiler.worker_slot, max);
     Ok(Arc::new(Cap { in_flight, told }))
 }
 

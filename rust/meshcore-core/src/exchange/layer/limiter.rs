@@ -183,10 +183,10 @@ impl Maker<'_, '_> {
     ) -> Result<Limited<L>, String> {
         let quota = Quota::new(rate).map_err(|e| e.to_string())?;
         let words = L::words(clients);
-        let block = self.control.block(L::KIND, Key::Limiter(self.stack, key, rate), words)?;
+        let block = self.compiler.block(L::KIND, Key::Limiter(self.stack, key, rate), words)?;
         let limiter = L::open(block.clone(), quota);
         let layer = Key::Layer(self.stack, key).to_string();
-        if self.control.writes() {
+        if self.compiler.writes() {
             match self.before.find::<L>(&layer) {
                 // With another number of clients counting begins anew: they have other places.
                 Some(before) if before.quota() != quota && limiter.fits(before) => {
@@ -209,7 +209,7 @@ impl Maker<'_, '_> {
         (key, place): (LayerKey<'_>, usize),
         rate: Rate,
     ) {
-        let inherited = &self.control.inherited;
+        let inherited = &self.compiler.inherited;
         if let Some(found) = inherited.placed.get(&(self.stack.to_string(), place)) {
             if found.kind == L::KIND && found.has(words) {
                 found.fill(block);
@@ -220,7 +220,7 @@ impl Maker<'_, '_> {
         let at = inherited.rates.get(&(L::KIND, layer)).filter(|at| **at != rate);
         let quota = at.and_then(|at| Some((*at, Quota::new(*at).ok()?)));
         if let Some((at, quota)) = quota
-            && let Ok(found) = self.control.find(L::KIND, Key::Limiter(self.stack, key, at), words)
+            && let Ok(found) = self.compiler.find(L::KIND, Key::Limiter(self.stack, key, at), words)
         {
             limiter.take_over(&L::open(found, quota), self.before.now);
         }

@@ -21,7 +21,7 @@ use std::collections::HashSet;
 use std::sync::{Arc, Weak};
 
 use super::answer::Answer;
-use super::control::Control;
+use super::compiler::Compiler;
 use super::key::{Key, LayerKey, Stack};
 use super::ticket::{RequestTicket, Stage, Verdict};
 use super::walk::Walk;
@@ -164,7 +164,7 @@ impl RequestTicket {
 
 /// What layers are compiled with.
 pub(super) struct Maker<'a, 'b> {
-    pub(super) control: &'a Control,
+    pub(super) compiler: &'a Compiler,
     pub(super) stack: Stack<'a>,
     /// Where a route forwards to.
     pub(super) upstream: Option<&'a str>,
@@ -211,7 +211,7 @@ impl Maker<'_, '_> {
             return Err("a circuit_breaker needs an upstream".to_owned());
         };
         let key = Key::RouteBreaker { upstream, route };
-        Ok(Arc::new(Guard::compile(self.control, key, rules)?))
+        Ok(Arc::new(Guard::compile(self.compiler, key, rules)?))
     }
 
     /// The number of a Python layer: the same name is the same object.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::client_address::Trust;
 use super::compiled::{Compiled, Listener, Map};
-use super::control::Control;
+use super::compiler::Compiler;
 use super::handshakes::Handshakes;
 use super::key::{Key, Stack};
 use super::layer::{Guard, Limiters, Maker, Op};
@@ -24,7 +24,7 @@ use crate::telemetry::Histogram;
 /// What stands for the method CONNECT in a route's list of protocols.
 const CONNECT: &str = "connect";
 
-impl Control {
+impl Compiler {
     pub(super) fn upstream(
         &mut self,
         name: &str,
@@ -118,7 +118,7 @@ impl Control {
         let stack = Stack::Listener(name);
         let python = &mut new.layers;
         let ops =
-            Maker { control: self, stack, upstream: None, before, python }.layers(&spec.layers)?;
+            Maker { compiler: self, stack, upstream: None, before, python }.layers(&spec.layers)?;
         let counts = self.block(Kind::Counters, Key::Stats(stack), ListenerStats::WORDS)?;
         let gauges = self.block(Kind::Gauges, Key::Stats(stack), ListenerStats::GAUGES)?;
         new.listeners[id as usize] = Some(Arc::new(Listener {
@@ -151,7 +151,8 @@ impl Control {
             _ => None,
         };
         let python = &mut new.layers;
-        let ops = Maker { control: self, stack, upstream, before, python }.layers(&route.layers)?;
+        let ops =
+            Maker { compiler: self, stack, upstream, before, python }.layers(&route.layers)?;
         let own_guard = ops.iter().find_map(Op::guard).cloned();
         let counts = self.block(Kind::Counters, Key::Stats(stack), RouteStats::WORDS)?;
         let latency = self.block(Kind::Histogram, Key::Stats(stack), Histogram::WORDS)?;

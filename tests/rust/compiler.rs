@@ -3,26 +3,26 @@
 #![cfg(not(feature = "loom"))]
 #![allow(clippy::unwrap_used)] // helpers of tests may panic as tests do
 
-use meshcore_core::exchange::{Compiled, Control, Engine};
+use meshcore_core::exchange::{Compiled, Compiler, Engine};
 use meshcore_core::segment::{Segment, SegmentConfig};
 use meshcore_core::time::Nanos;
 use serde_json::{Value, json};
 
 struct Mesh {
     engine: Engine,
-    control: Control,
+    compiler: Compiler,
 }
 
 impl Mesh {
     fn new() -> Self {
         let config = SegmentConfig { max_bytes: 12 << 20, worker_slots: 1 };
-        let control = Control::new(Segment::anonymous(config).unwrap(), 0, [1, 2]);
-        Self { engine: Engine::new(1), control }
+        let compiler = Compiler::new(Segment::anonymous(config).unwrap(), 0, [1, 2]);
+        Self { engine: Engine::new(1), compiler }
     }
 
     fn apply(&mut self, delta: Value) -> Result<(), String> {
         let delta = serde_json::from_value(delta).unwrap();
-        match self.control.apply(&self.engine.compiled(), delta, Nanos::ZERO) {
+        match self.compiler.apply(&self.engine.compiled(), delta, Nanos::ZERO) {
             Ok(compiled) => {
                 self.engine.swap(compiled);
                 Ok(())

@@ -1,5 +1,5 @@
 //! From the plain snapshot to what requests walk through: what a change touches, and the words of
-//! it; [`compile`](super::compile) makes the single resources.
+//! it; [`resources`](super::resources) makes the single resources.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -42,7 +42,7 @@ struct HostChange {
 /// Compiles deltas for a process. One per segment writes its registry; those of workers find in
 /// it what that one made for the same delta.
 #[derive(Debug)]
-pub struct Control {
+pub struct Compiler {
     segment: Segment,
     writes: bool,
     seed: [u64; 2],
@@ -56,7 +56,7 @@ pub struct Control {
     full: Cell<bool>,
 }
 
-impl Control {
+impl Compiler {
     /// The one that writes the registry; `seed` keys the limiters' tables.
     #[must_use]
     pub fn new(segment: Segment, worker_slot: usize, seed: [u64; 2]) -> Self {

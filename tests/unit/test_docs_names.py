@@ -6,10 +6,12 @@ import re
 from pathlib import Path
 
 import meshcore
+import meshcore.testing
 from meshcore._core import Reason
 
 DOCS = Path(__file__).parents[2] / "docs"
 CORE = Path(__file__).parents[2] / "rust" / "meshcore-core" / "src" / "exchange" / "metrics.rs"
+PROCESS = Path(__file__).parents[2] / "python" / "meshcore" / "process"
 NOT_TOLD = {"answered", "upstream_status"}  # an endpoint's own answers have no reason in the log
 
 
@@ -26,9 +28,19 @@ def test_all_that_limiters_have_is_documented() -> None:
         assert {name for name in names if not re.search(rf"\b{name}\b", text)} == set()
 
 
-def test_every_metric_of_traffic_is_in_a_table() -> None:
+def test_every_metric_is_in_a_table() -> None:
     text = "".join(path.read_text() for path in DOCS.glob("*.md"))
-    names = set(re.findall(r'"(meshcore_[a-z0-9_]+)"', CORE.read_text()))
-    assert len(names) > 15
+    places = [CORE, *PROCESS.glob("*.py")]
+    names = {
+        name for path in places for name in re.findall(r'"(meshcore_[a-z0-9_]+)"', path.read_text())
+    }
+    assert len(names) > 25
     told = set(re.findall(r"meshcore_[a-z0-9_]+", text))
     assert names <= told
+
+
+def test_the_reference_of_python_has_every_public_name_once() -> None:
+    found = re.findall(r"^::: (\S+)$", (DOCS / "api.md").read_text(), re.MULTILINE)
+    public = {f"meshcore.{name}" for name in meshcore.__all__ if name != "__version__"}
+    public |= {f"meshcore.testing.{name}" for name in meshcore.testing.__all__}
+    assert sorted(found) == sorted(public)

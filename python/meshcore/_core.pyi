@@ -1873,6 +1873,11 @@ class Engine:
     def listener(self, name: str) -> Listener:
         """A listener's stack in the configuration in force; `ConfigError` for an unknown name."""
 
+    def count(self, place: int, n: int = 1, *, upstream: str | None = None) -> None:
+        """Add to a count that the configuration names, of the program or an upstream, by its place.
+        Of an upstream that has left the configuration nothing is counted. `ValueError` for a place
+        that is not there. O(1), from any thread."""
+
     def handshake_made(self, upstream: str, transport: SecureTransport) -> None:
         """As of a listener, with an endpoint of an upstream. One that has left the configuration is
         not counted."""

@@ -14,6 +14,9 @@ fn every_key_of_the_format_is_read() {
     let delta: Delta = serde_json::from_str(FULL).unwrap();
     assert_eq!(delta.config_version, 7);
     assert_eq!(delta.buffer_total, Some(32 << 20));
+    let counts = delta.counts.as_ref().unwrap();
+    assert_eq!(counts.upstream[1].name, "meshcore_upstream_connect_failures_total");
+    assert_eq!(counts.program[0].help, "Lines of the access log that were not written.");
     assert!(delta.listeners["edge"].match_first);
     assert_eq!(delta.listeners["edge"].body_bytes_per_second, 1_000);
     assert_eq!(delta.listeners["local"].body_bytes_per_second, 500);

@@ -33,6 +33,7 @@ ROWS: list[list[str]] = [
         "downstream",
         "upstream.chooser",
         "upstream.connector",
+        "upstream.counts",
         "upstream.dial",
         "upstream.dns",
         "upstream.health",

@@ -45,6 +45,8 @@ def change(old: Snapshot | None, new: Snapshot) -> Change:
         delta[part] = _changed(was[part], new.delta[part])
     if was.get("buffer_total") != new.delta["buffer_total"]:
         delta["buffer_total"] = new.delta["buffer_total"]
+    if was.get("counts") != new.delta["counts"]:
+        delta["counts"] = new.delta["counts"]
     return Change(
         version=new.version,
         listeners=listeners,

@@ -26,6 +26,7 @@ from meshcore.config.snapshot import (
 )
 from meshcore.config.units import MAX_DURATION, SECOND, Rate
 from meshcore.errors import ConfigError, Problem
+from meshcore.telemetry.counts import for_core
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -86,6 +87,7 @@ def compile(config: Config, version: int = 1, *, cores: int = 1) -> Snapshot:
                 for name, x in config.upstreams.items()
             },
             "buffer_total": config.buffer_total,
+            "counts": for_core(),
         },
     )
 

@@ -135,7 +135,11 @@ class Worker:
         log = self.observer
         if change.access_log != self._log_form:
             form = change.access_log
-            log = None if form == "off" else AccessLog(form, sys.stdout, before=self.observer)
+            log = (
+                None
+                if form == "off"
+                else AccessLog(form, sys.stdout, self.observer, self._engine.count)
+            )
         try:
             self._engine.commit(prepared.core)
         except BaseException:

@@ -9,8 +9,11 @@ from datetime import UTC, datetime
 from typing import IO, TYPE_CHECKING, Final
 
 from meshcore._core import LogLines
+from meshcore.telemetry.counts import ProgramCount
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from meshcore._core import Answer, Listener, Peer
     from meshcore.exchange.exchange import Exchange
 
@@ -27,9 +30,17 @@ class AccessLog:
     """Writes a ``text`` or ``json`` line for each request that is over, after the last line of the
     log before it. An observer of exchanges, for one thread."""
 
-    def __init__(self, form: str, stream: IO[str], before: AccessLog | None = None) -> None:
+    def __init__(
+        self,
+        form: str,
+        stream: IO[str],
+        before: AccessLog | None = None,
+        count: Callable[[ProgramCount, int], None] = lambda place, n: None,
+    ) -> None:
+        """``count`` hears of lines that were dropped, in another thread."""
         self._lines = LogLines({"text": False, "json": True}[form], MAX_WAITING)
         self._stream = stream
+        self._count = count
         self._wake = threading.Event()
         self._closing = threading.Event()
         self._unwritten = 0
@@ -88,6 +99,7 @@ class AccessLog:
                 self._unwritten += lines
         dropped = self.dropped
         if dropped != self._told:
+            self._count(ProgramCount.LOG_LINES_DROPPED, dropped - self._told)
             self._told = dropped
             self._write(dropped_line(dropped).encode())
 

@@ -46,7 +46,7 @@ class Chooser(asyncio.BaseProtocol):
         wanted = self.pool.cluster.spec.protocol
         if isinstance(transport, SecureTransport):
             self.is_shaking = False
-            self._pools.handshake_made(self.pool, transport)
+            self._pools.counts.handshake_made(self.pool, transport)
         h2 = transport.alpn == "h2" if isinstance(transport, SecureTransport) else wanted == "h2"
         if wanted == "h2" and not h2:
             # RFC 9113 §3.2: no HTTP/2 over TLS without ALPN.
@@ -67,5 +67,5 @@ class Chooser(asyncio.BaseProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The handshake failed, or the endpoint left."""
         if not self.made.done():
-            self._pools.tls_failed(self.pool, exc)
+            self._pools.counts.tls_failed(self.pool, exc)
             self.made.set_exception(exc or ConnectionResetError("closed in the handshake"))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Final, Protocol, cast
+from typing import TYPE_CHECKING, Final, cast
 
 from meshcore._core import Answer, Cause, Reason, now_ns
-from meshcore.errors import TlsError
+from meshcore.telemetry.counts import UpstreamCount
 from meshcore.upstream.branch import Branch, branch_of
 from meshcore.upstream.chooser import Chooser
+from meshcore.upstream.counts import UpstreamCounts
 from meshcore.upstream.dial import Dialer, host_and_port, patience, why_unconnected
 from meshcore.upstream.http1 import Http1Connection
 from meshcore.upstream.http2 import Http2Connection
@@ -22,11 +23,12 @@ if TYPE_CHECKING:
 
     from aiohappyeyeballs import AddrInfoType
 
-    from meshcore._core import Outbox, SecureTransport
+    from meshcore._core import Outbox
     from meshcore.exchange.exchange import Exchange
     from meshcore.exchange.owner import Owner
     from meshcore.exchange.ports import Upstream
     from meshcore.upstream.cluster import Cluster, Placed
+    from meshcore.upstream.counts import Counter
     from meshcore.upstream.part import Part
     from meshcore.upstream.pool import Pooled, Shared
     from meshcore.upstream.pool_owner import HalfClosed
@@ -40,22 +42,12 @@ log = logging.getLogger("meshcore.upstream")
 BRANCHES_NS: Final = 1_000_000_000
 
 
-class Handshakes(Protocol):
-    """What counts TLS handshakes with endpoints, by the names of their upstreams."""
-
-    def handshake_made(self, upstream: str, transport: SecureTransport) -> None:
-        """One that is over."""
-
-    def handshake_failed(self, upstream: str, reason: str, by_peer: bool) -> None:
-        """One that came to nothing."""
-
-
 class Connector:
     """All upstream connections of a worker."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, counts: Handshakes, outbox: Outbox) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, counter: Counter, outbox: Outbox) -> None:
         self._loop = loop
-        self._counts = counts
+        self.counts = UpstreamCounts(counter)
         self.outbox = outbox
         self._dialer = Dialer(loop)
         self.pools: dict[int, Pool] = {}
@@ -126,9 +118,11 @@ class Connector:
         elif pool.doubts and not fresh and pool.prefers_new(exchange, now):
             since = 0  # of HTTP/2, whose endpoints say that they go, any
         if not pool.wait(exchange, since, now):
+            self.counts.add(UpstreamCount.NO_PLACE, pool)
             exchange.answer(Answer.for_reason(Reason.OVERFLOW, "limits.pending"), now)
             self._settle(pool)
             return None
+        self.counts.add(UpstreamCount.WAITED, pool)
         self._open_wanted(pool)
         self._make_room(pool.cluster, pool.part, now)
         return None
@@ -238,19 +232,6 @@ class Connector:
             cluster.leave(connection, heir)
             connection.withdraw()
 
-    def handshake_made(self, pool: Pool, transport: SecureTransport) -> None:
-        """TLS with an endpoint is agreed."""
-        self._counts.handshake_made(pool.cluster.spec.name, transport)
-
-    def tls_failed(self, pool: Pool, error: Exception | None) -> None:
-        """TLS with an endpoint failed, or it left within the handshake; the time for it is over."""
-        name = pool.cluster.spec.name
-        if isinstance(error, TlsError):
-            self._counts.handshake_failed(name, error.word, error.by_peer)
-        else:
-            is_late = isinstance(error, TimeoutError)
-            self._counts.handshake_failed(name, "timeout" if is_late else "closed", by_peer=True)
-
     def lost(self, connection: Pooled) -> None:
         """A connection is closed: its place is free."""
         connection.pool.remove(connection)
@@ -316,7 +297,7 @@ class Connector:
             if not isinstance(error, OSError | UnicodeError):  # the last: what IDNA refuses
                 log.exception("cannot connect to %s", pool.address)
             if chooser.is_shaking and isinstance(error, TimeoutError):
-                self.tls_failed(pool, error)
+                self.counts.tls_failed(pool, error)
             self._give_up(pool, chooser)
             self._fail_waiting(pool, why_unconnected(error), detail_of(error))
         except BaseException:
@@ -358,6 +339,7 @@ class Connector:
     def _fail_waiting(self, pool: Pool, reason: Reason, detail: str) -> None:
         """No connection: those whom it would have served hear it, as one cause; the others may have
         the next."""
+        self.counts.add(UpstreamCount.NOT_CONNECTED, pool)
         now, cause = now_ns(), Cause()
         for _ in range(min(pool.streams_each, len(pool.waiting))):
             waiting = pool.next_waiting()
@@ -369,6 +351,7 @@ class Connector:
 
     def _ready(self, pool: Pool, connection: Connection) -> None:
         """A connection is open, and it is known what it speaks."""
+        self.counts.add(UpstreamCount.CONNECTED, pool)
         now = now_ns()
         if connection.born_ns < pool.renewed_ns:
             connection.close()  # in a way that is past

@@ -171,7 +171,7 @@ class Http1Connection(asyncio.BaseProtocol):
         exc = end_of_tls(transport, exc)
         self.loss = loss_of(transport, exc)
         if isinstance(exc, TlsError):
-            self._pools.tls_failed(self.pool, exc)
+            self._pools.counts.tls_failed(self.pool, exc)
         if exchange is not None:
             began = self.codec.response_began
             detail = self._detail(exc, began)

@@ -267,7 +267,7 @@ class Http2Connection(Http2Wire):
         exc = end_of_tls(transport, exc)
         self.loss = loss_of(transport, exc)
         if isinstance(exc, TlsError):
-            self._pools.tls_failed(self.pool, exc)
+            self._pools.counts.tls_failed(self.pool, exc)
         self.refused = refuses_us(exc) and not self.answered
         detail = told_of_end(transport, exc, answers=self.answered)
         self.stale_within_ns = stale_within_ns(transport)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from meshcore._core import Outbox, SecureTransport
-    from meshcore.upstream.pool import Pool, Pooled, Shared
+    from meshcore._core import Outbox
+    from meshcore.upstream.counts import UpstreamCounts
+    from meshcore.upstream.pool import Pooled, Shared
 
 
 class HalfClosed(Protocol):
@@ -20,6 +21,7 @@ class PoolOwner(Protocol):
     """Takes connections back, and gives their places on."""
 
     outbox: Outbox
+    counts: UpstreamCounts
     half_closed: dict[HalfClosed, None]
     """Those that are to be looked after."""
 
@@ -37,9 +39,3 @@ class PoolOwner(Protocol):
 
     def lost_shared(self, connection: Shared) -> None:
         """The same of one that lends streams."""
-
-    def handshake_made(self, pool: Pool, transport: SecureTransport) -> None:
-        """TLS with an endpoint is agreed."""
-
-    def tls_failed(self, pool: Pool, error: Exception | None) -> None:
-        """TLS with an endpoint failed, or it left within the handshake."""

@@ -219,6 +219,17 @@ impl Engine {
         self.count_handshake(upstream, |handshakes| transport.count(handshakes));
     }
 
+    /// Of the configuration in force, as a handshake is counted.
+    #[pyo3(signature = (place, n=1, *, upstream=None))]
+    fn count(&self, place: usize, n: u64, upstream: Option<&str>) -> PyResult<()> {
+        let compiled = self.engine.compiled();
+        let known = match upstream {
+            None => compiled.program().add(place, n),
+            Some(name) => compiled.upstream(name).is_none_or(|u| u.counted.add(place, n)),
+        };
+        known.then_some(()).ok_or_else(|| PyValueError::new_err("no such count"))
+    }
+
     fn handshake_failed(&self, upstream: &str, reason: &str, by_peer: bool) {
         self.count_handshake(upstream, |handshakes| handshakes.failed(reason, by_peer));
     }

@@ -97,13 +97,12 @@ impl Changes {
             (history.commits, self.engine.compiled())
         };
         compiler.check().map_err(ChangeError::Segment)?;
-        let compiled =
-            compiler.apply(&old, delta, Nanos(now_ns())).map_err(|wrong| {
-                match compiler.check() {
-                    Ok(()) => compiler.full().map_or_else(|| wrong.into(), ChangeError::Full),
-                    Err(handed_over) => ChangeError::Segment(handed_over), // meanwhile
-                }
-            })?;
+        let compiled = compiler.apply(&old, delta, Nanos(now_ns())).map_err(|wrong| {
+            match compiler.check() {
+                Ok(()) => compiler.full().map_or_else(|| wrong.into(), ChangeError::Full),
+                Err(handed_over) => ChangeError::Segment(handed_over), // meanwhile
+            }
+        })?;
         Ok(Prepared {
             upstreams,
             engine: Arc::downgrade(&self.engine),

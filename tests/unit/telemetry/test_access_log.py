@@ -11,6 +11,7 @@ import pytest
 
 from meshcore.telemetry import access_log
 from meshcore.telemetry.access_log import AccessLog
+from meshcore.telemetry.counts import ProgramCount
 
 LINE = '{"route":"api","status":503}\n'
 
@@ -29,8 +30,8 @@ class Slow(io.StringIO):
 
 def test_a_slow_stream_drops_lines_and_says_how_many(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(access_log, "MAX_WAITING", 3)
-    stream = Slow()
-    log = AccessLog("json", stream)
+    stream, counted = Slow(), []
+    log = AccessLog("json", stream, count=lambda place, n: counted.append((place, n)))
     for _ in range(10):
         log.record(LINE)
     dropped = log.dropped
@@ -40,6 +41,7 @@ def test_a_slow_stream_drops_lines_and_says_how_many(monkeypatch: pytest.MonkeyP
     lines = [json.loads(line) for line in stream.getvalue().splitlines()]
     assert len([x for x in lines if "status" in x]) == 10 - dropped
     assert [x["dropped"] for x in lines if "dropped" in x] == [dropped]
+    assert counted == [(ProgramCount.LOG_LINES_DROPPED, dropped)]
 
 
 def test_a_closed_stream_costs_lines_only() -> None:

@@ -7,6 +7,7 @@ use arc_swap::ArcSwap;
 use hashbrown::HashMap;
 
 use super::client_address::{Client, Trust};
+use super::counted::Counted;
 use super::guards::Guards;
 use super::handshakes::Handshakes;
 use super::layer::{Op, PythonLayer};
@@ -20,7 +21,7 @@ use crate::balance::Rng;
 use crate::codec::ViaMark;
 use crate::head::RequestHead;
 use crate::routing::{ListenerId, RouteTable};
-use crate::snapshot::{Action, ForwardedCert, Route};
+use crate::snapshot::{Action, Counts, ForwardedCert, Route};
 use crate::sync::{AtomicU64, Ordering};
 
 pub(super) type Map<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
@@ -130,6 +131,9 @@ pub struct Compiled {
     pub(super) layers: Arc<Vec<PythonLayer>>,
     /// Of the process, over all its configurations.
     pub(super) buffers: Buffers,
+    /// What Python counts, and of the program itself.
+    pub(super) counts: Arc<Counts>,
+    pub(super) program: Arc<Counted>,
     /// Who holds how much of the upstreams' caps in this process.
     pub(super) clients: Arc<ClientsHeld>,
 }
@@ -187,6 +191,12 @@ impl Compiled {
     #[must_use]
     pub fn upstream(&self, name: &str) -> Option<&Arc<Upstream>> {
         self.upstreams.get(name)
+    }
+
+    /// What Python counts of the program itself.
+    #[must_use]
+    pub fn program(&self) -> &Counted {
+        &self.program
     }
 
     /// Every route.

@@ -162,10 +162,19 @@ impl Compiler {
             hosts: old.hosts.clone(),
             layers: Arc::clone(&old.layers),
             buffers: old.buffers.clone(),
+            counts: Arc::clone(&old.counts),
+            program: Arc::clone(&old.program),
             clients: Arc::clone(&old.clients),
         };
         if let Some(most) = delta.buffer_total {
             new.buffers.most = most;
+        }
+        if let Some(counts) = delta.counts {
+            match self.counted(&counts.program, None) {
+                Ok(counted) => new.program = Arc::new(counted),
+                Err(message) => errors.push(ApplyError { place: "counts".to_owned(), message }),
+            }
+            new.counts = Arc::new(counts);
         }
         for name in &delta.remove.listeners {
             if let Some(id) = new.listener_id(name) {
@@ -178,7 +187,7 @@ impl Compiler {
         }
         upstreams.extend(delta.upstreams.keys().cloned());
         for (name, spec) in delta.upstreams {
-            match self.upstream(&name, spec, old) {
+            match self.upstream(&name, spec, (old, &new.counts)) {
                 Ok(upstream) => drop(new.upstreams.insert(name, upstream)),
                 Err(e) => errors.push(ApplyError { place: format!("upstream {name}"), message: e }),
             }

@@ -29,6 +29,8 @@ pub(super) enum Key<'a> {
     ListenerHandshakes(&'a str),
     /// The TLS handshakes with an upstream.
     UpstreamHandshakes(&'a str),
+    /// What Python counts of an upstream, or of the program.
+    Count { upstream: Option<&'a str>, name: &'a str },
     /// A layer, whatever its rate.
     Layer(Stack<'a>, LayerKey<'a>),
     /// A limiter at a rate: its words mean nothing at another.
@@ -122,6 +124,10 @@ impl Display for Key<'_> {
                 write!(f, "{}/handshakes", Stack::Listener(name))
             }
             Self::UpstreamHandshakes(name) => write!(f, "upstream/{}/handshakes", Part(name)),
+            Self::Count { upstream: Some(upstream), name } => {
+                write!(f, "upstream/{}/count/{}", Part(upstream), Part(name))
+            }
+            Self::Count { upstream: None, name } => write!(f, "program/count/{}", Part(name)),
             Self::Layer(stack, layer) => write!(f, "{stack}/layer/{layer}"),
             Self::Limiter(stack, layer, Rate { tokens, period_ns, burst }) => {
                 write!(f, "{}{AT}{tokens}:{period_ns}:{burst}", Self::Layer(stack, layer))
@@ -182,6 +188,8 @@ mod tests {
             Key::UpstreamBreaker(a),
             Key::ListenerHandshakes(a),
             Key::UpstreamHandshakes(a),
+            Key::Count { upstream: None, name: a },
+            Key::Count { upstream: Some(a), name: b },
             Key::RouteBreaker { upstream: a, route: b },
             Key::Endpoint { upstream: a, address: b },
         ];

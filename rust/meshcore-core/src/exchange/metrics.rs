@@ -1,6 +1,7 @@
 //! Everything that is counted, as families of metrics.
 
 use super::compiled::{Compiled, Listener};
+use super::counted;
 use super::grpc::STATUSES as GRPC_STATUSES;
 use super::handshakes;
 use super::stack::RouteStack;
@@ -38,6 +39,7 @@ pub fn render(compiled: &Compiled, format: Format, now: Nanos) -> String {
     let text = of_upstreams(text, &upstreams);
     let text = of_endpoints(text, &upstreams, now);
     let text = of_rules(text, &listeners, &routes);
+    let text = of_python(text, compiled, &upstreams);
     of_breakers(text, &upstreams, &routes, now).finish()
 }
 
@@ -248,6 +250,13 @@ fn of_rules(text: Exposition, listeners: &[&Listener], routes: &[&RouteStack]) -
         "Requests that allow layers have judged, by outcome.",
         samples,
     )
+}
+
+fn of_python(text: Exposition, compiled: &Compiled, upstreams: &[&Upstream]) -> Exposition {
+    let owners: Vec<_> =
+        upstreams.iter().map(|u| ([("upstream", u.name.as_str())], &u.counted)).collect();
+    let text = counted::render(text, &compiled.counts.upstream, &owners);
+    counted::render::<0>(text, &compiled.counts.program, &[([], compiled.program())])
 }
 
 fn level(breaker: &Breaker, now: Nanos) -> u64 {

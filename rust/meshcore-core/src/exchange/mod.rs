@@ -19,6 +19,7 @@ mod certified;
 mod client_address;
 mod compiled;
 mod compiler;
+mod counted;
 mod deadline;
 mod forwarded;
 mod grpc;
@@ -52,6 +53,7 @@ pub use certified::Certified;
 pub use client_address::Client;
 pub use compiled::{Compiled, Engine, Listener};
 pub use compiler::{ApplyError, Compiler};
+pub use counted::Counted;
 pub use deadline::{Due, Paused};
 pub use grpc::{
     STATUSES as GRPC_STATUSES, final_status, format_timeout, parse_timeout, status_in,

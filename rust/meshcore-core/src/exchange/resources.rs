@@ -29,10 +29,11 @@ impl Compiler {
         &mut self,
         name: &str,
         spec: snapshot::Upstream,
-        old: &Compiled,
+        (old, counts): (&Compiled, &snapshot::Counts),
     ) -> Result<Arc<Upstream>, String> {
         if let Some(same) = old.upstreams.get(name)
             && same.spec == spec
+            && *old.counts == *counts
         {
             return Ok(Arc::clone(same));
         }
@@ -53,6 +54,7 @@ impl Compiler {
             spec.retry_budget_floor,
         );
         let handshakes = self.handshakes(spec.tls, Key::UpstreamHandshakes(name))?;
+        let counted = self.counted(&counts.upstream, Some(name))?;
         let share = ClientShare::new(spec.client_share_percent);
         let salt = bytes_key(self.seed(), name.as_bytes());
         Ok(Arc::new(Upstream {
@@ -67,6 +69,7 @@ impl Compiler {
             salt,
             retries,
             handshakes,
+            counted,
         }))
     }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::counted::Counted;
 use super::handshakes::Handshakes;
 use super::layer::Guard;
 use crate::admission::{Breaker, ClientShare, InFlight, RetryBudget};
@@ -28,6 +29,8 @@ pub struct Upstream {
     pub(super) retries: RetryBudget,
     /// TLS handshakes with its endpoints, if they speak it.
     pub handshakes: Option<Handshakes>,
+    /// What Python counts of it.
+    pub counted: Counted,
 }
 
 impl Upstream {

@@ -32,8 +32,31 @@ pub struct Delta {
     /// The most bytes of small request bodies that a worker keeps while it awaits their rest,
     /// before these requests take their places at upstreams; `None` leaves it as it is.
     pub buffer_total: Option<u64>,
+    /// What Python counts; `None` leaves it as it is.
+    pub counts: Option<Counts>,
     /// Names that go away.
     pub remove: Removed,
+}
+
+/// Counts that Python names and adds to, by the kind of object that has them. They are the same as
+/// long as a program runs.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Counts {
+    /// Of each upstream.
+    pub upstream: Vec<Count>,
+    /// Of the program itself.
+    pub program: Vec<Count>,
+}
+
+/// A family of counters.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Count {
+    /// As Prometheus calls it; ends in `_total`.
+    pub name: String,
+    /// What it counts, in a sentence.
+    pub help: String,
 }
 
 /// Names of removed resources.

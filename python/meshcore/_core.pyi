@@ -1920,10 +1920,17 @@ class Engine:
         `CodecError` for what cannot become one.
         """
 
-    def metrics(self, accept: str) -> tuple[bytes, str]:
+    def metrics(
+        self,
+        accept: str,
+        families: Sequence[tuple[str, bool, str, Sequence[tuple[Sequence[tuple[str, str]], float]]]]
+        | None = None,
+    ) -> tuple[bytes, str]:
         """All metrics and their content type, by an ``Accept`` field. Without the GIL.
 
-        Prometheus text 0.0.4, or OpenMetrics 1.0.
+        Prometheus text 0.0.4, or OpenMetrics 1.0. ``families`` come last: of each its name, whether
+        it only grows, its help, and labels with figures. One that bears no name of a metric is left
+        out.
         """
 
 def has_written_all(transport: asyncio.Transport) -> bool:

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from meshcore._core import tls_facts, tls_staple
 from meshcore.process.history import stamp
-from meshcore.process.process_metrics import Family
+from meshcore.process.process_metrics import gauges
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from meshcore.config.snapshot import CertificateSpec, Snapshot, TrustSpec
+    from meshcore.process.process_metrics import Family, Labels
 
 _DAY_S = 86_400
 CHECK_S: Final = 60.0
@@ -47,10 +48,10 @@ class Certificate(NamedTuple):
     staple: Staple | None = None
 
     @property
-    def labels(self) -> str:
+    def labels(self) -> Labels:
         """Of metrics."""
-        where = f'listener="{self.listener}",upstream="{self.upstream}"'
-        return f'{where},server_name="{self.server_name}"'
+        names = ("listener", "upstream", "server_name")
+        return tuple(zip(names, (self.listener, self.upstream, self.server_name), strict=True))
 
 
 class Certificates:
@@ -70,9 +71,8 @@ class Certificates:
         """The metrics that tell when they end, and what is said of them; none without any."""
         ends = {x.labels: x.not_after_s for x in self.of(snapshot)}
         if ends:
-            yield Family(
+            yield gauges(
                 "meshcore_certificate_not_after_seconds",
-                "gauge",
                 "When a certificate, or one of its chain, expires, in seconds since 1970.",
                 ends,
             )
@@ -83,9 +83,8 @@ class Certificates:
             if staple is not None and staple.next_update_s is not None
         }
         if due:
-            yield Family(
+            yield gauges(
                 "meshcore_ocsp_next_update_seconds",
-                "gauge",
                 "When a certificate's OCSP response is not shown any more, in seconds since 1970.",
                 due,
             )

@@ -15,7 +15,7 @@ from meshcore.process.certificates import Certificates, StapleWatch, listeners_o
 from meshcore.process.child import State
 from meshcore.process.history import stamp
 from meshcore.process.notify import notify
-from meshcore.process.process_metrics import Family, with_process_metrics
+from meshcore.process.process_metrics import Family, counter, counters, gauge, gauges
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -54,63 +54,54 @@ class Operations:
 
     def metrics(self, accept: str = "") -> tuple[bytes, str]:
         """All metrics of all workers as text, and its content type."""
-        text, kind = self._control.registry.engine.metrics(accept)
-        return with_process_metrics(text, self._families()), kind
+        return self._control.registry.engine.metrics(accept, list(self._families()))
 
     def _families(self) -> Iterator[Family]:
         control, fleet = self._control, self._control.fleet
-        yield Family(
+        yield gauge(
             "meshcore_config_last_reload_success",
-            "gauge",
             "1 unless the last attempt to change the configuration was refused.",
-            {"": float(control.refusal is None)},
+            control.refusal is None,
         )
-        yield Family(
+        yield gauge(
             "meshcore_config_last_reload_timestamp_seconds",
-            "gauge",
             "When that was; 0: never.",
-            {"": control.last_reload_s},
+            control.last_reload_s,
         )
-        yield Family(
+        yield counters(
             "meshcore_config_reloads_total",
-            "counter",
             "Attempts to change the configuration.",
-            {f'result="{"ok" if ok else "refused"}"': n for ok, n in control.reloads.items()},
+            {(("result", "ok" if ok else "refused"),): n for ok, n in control.reloads.items()},
         )
-        yield Family(
+        yield gauges(
             "meshcore_workers",
-            "gauge",
             "Worker processes.",
-            {f'state="{state.value}"': n for state, n in _states(fleet.living()).items()},
+            {(("state", state.value),): n for state, n in _states(fleet.living()).items()},
         )
-        yield Family(
+        yield counter(
             "meshcore_worker_restarts_total",
-            "counter",
             "Workers that ended without being told to.",
-            {"": fleet.restarts},
+            fleet.restarts,
         )
         yield from self._certificates.families(control.snapshot)
         yield from self._of_memory()
 
     def _of_memory(self) -> Iterator[Family]:
         control, segment = self._control, self._control.registry.segment
-        yield Family(
+        yield gauge(
             "meshcore_segment_bytes",
-            "gauge",
             "Shared memory that is given out, at most segment_max.",
-            {"": segment.reserved_bytes},
+            segment.reserved_bytes,
         )
-        yield Family(
+        yield gauge(
             "meshcore_segment_retired_bytes",
-            "gauge",
             "Shared memory of what left the configuration and is still held by requests.",
-            {"": segment.retired_bytes},
+            segment.retired_bytes,
         )
-        yield Family(
+        yield gauge(
             "meshcore_config_oldest_version",
-            "gauge",
             "Number of the oldest configuration that a request still ends by.",
-            {"": segment.oldest_version or control.snapshot.version},
+            segment.oldest_version or control.snapshot.version,
         )
 
     def status(self) -> dict[str, Any]:

@@ -1,37 +1,40 @@
-"""What control itself counts, put to the metrics of the core."""
+"""Families of figures that control itself keeps; the core writes them with its own."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
-END = b"# EOF\n"
+    Labels = tuple[tuple[str, str], ...]
 
 
 class Family(NamedTuple):
-    """One metric; `samples` are labels, already written, and values."""
+    """One metric, as `Engine.metrics` takes it."""
 
     name: str
-    kind: str
+    grows: bool
+    """A counter; else a gauge."""
     help: str
-    samples: Mapping[str, float]
+    samples: tuple[tuple[Labels, float], ...]
 
 
-def with_process_metrics(core: bytes, families: Iterable[Family]) -> bytes:
-    """The core's text and these families, in the format that the core's text is in."""
-    is_open = core.endswith(END)
-    text = "".join(_text(family, is_open=is_open) for family in families).encode()
-    return core.removesuffix(END) + text + END if is_open else core + text
+def gauge(name: str, help: str, value: float) -> Family:
+    """One figure that goes up and down."""
+    return Family(name, False, help, (((), value),))
 
 
-def _text(family: Family, *, is_open: bool) -> str:
-    # OpenMetrics names a counter without the `_total` of its samples.
-    name = family.name.removesuffix("_total") if is_open else family.name
-    lines = [f"# HELP {name} {family.help}", f"# TYPE {name} {family.kind}"]
-    lines += [
-        f"{family.name}{{{labels}}} {value:.17g}" if labels else f"{family.name} {value:.17g}"
-        for labels, value in family.samples.items()
-    ]
-    return "\n".join(lines) + "\n"
+def counter(name: str, help: str, value: float) -> Family:
+    """One that only grows."""
+    return Family(name, True, help, (((), value),))
+
+
+def gauges(name: str, help: str, values: Mapping[Labels, float]) -> Family:
+    """Several by their labels."""
+    return Family(name, False, help, tuple(values.items()))
+
+
+def counters(name: str, help: str, values: Mapping[Labels, float]) -> Family:
+    """Several that only grow."""
+    return Family(name, True, help, tuple(values.items()))

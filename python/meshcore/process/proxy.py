@@ -17,7 +17,6 @@ from meshcore.process.coordinator import Coordinator
 from meshcore.process.layers import given_layers, keys_of, load_layer, refuse_arguments
 from meshcore.process.local_worker import LocalWorker
 from meshcore.process.prepared import prepare
-from meshcore.process.process_metrics import with_process_metrics
 from meshcore.process.room import alone
 from meshcore.process.signals import ending
 from meshcore.process.socket_groups import SocketGroups
@@ -96,10 +95,8 @@ class Proxy:
 
         Prometheus text 0.0.4, or OpenMetrics 1.0.
         """
-        text, kind = self._engine.metrics(accept)
-        return with_process_metrics(
-            text, list(self._certificates.families(self._local.snapshot))
-        ), kind
+        families = self._certificates.families(self._local.snapshot)
+        return self._engine.metrics(accept, list(families))
 
     async def start(self) -> None:
         """Listen on every address. Raises `OSError` when one cannot be had; then none is."""

@@ -28,7 +28,7 @@ fn shown(deltas: &[Delta]) -> (String, bool) {
             }
         }
     }
-    (render_metrics(&engine.compiled(), Format::Prometheus, Nanos(1)), accepted)
+    (render_metrics(&engine.compiled(), Format::Prometheus, Nanos(1), &[]), accepted)
 }
 
 fuzz_target!(|bytes: &[u8]| {

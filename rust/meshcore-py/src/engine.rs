@@ -10,7 +10,7 @@ use meshcore_core::exchange::{
 };
 use meshcore_core::identity::Identity;
 use meshcore_core::segment::{self, SegmentConfig};
-use meshcore_core::telemetry::{AccessLine, Format};
+use meshcore_core::telemetry::{AccessLine, Family, Format};
 use meshcore_core::time::Nanos;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -78,6 +78,17 @@ impl Peer {
 
 /// Upstream, route, state, time left in nanoseconds, and failures in a row, calls and failures.
 type BreakerRow = (String, Option<String>, &'static str, u64, (u64, u64, u64));
+
+/// A family as Python keeps it: name, whether it only grows, help, and labels with figures.
+#[derive(FromPyObject)]
+struct FamilyOf(String, bool, String, Vec<(Vec<(String, String)>, f64)>);
+
+impl FamilyOf {
+    fn named(self) -> Family {
+        let Self(name, grows, help, samples) = self;
+        Family { name, grows, help, samples }
+    }
+}
 
 #[pyclass(frozen, module = "meshcore._core")]
 pub struct Engine {
@@ -238,10 +249,18 @@ impl Engine {
         self.engine.compiled().python_layers().map(|name| name.map(str::to_owned)).collect()
     }
 
-    fn metrics(&self, py: Python<'_>, accept: &str) -> (Vec<u8>, &'static str) {
+    #[pyo3(signature = (accept, families=None))]
+    fn metrics(
+        &self,
+        py: Python<'_>,
+        accept: &str,
+        families: Option<Vec<FamilyOf>>,
+    ) -> (Vec<u8>, &'static str) {
         py.detach(|| {
             let format = Format::from_accept(accept);
-            let text = exchange::render_metrics(&self.engine.compiled(), format, Nanos(now_ns()));
+            let families: Vec<Family> = families.into_iter().flatten().map(FamilyOf::named).collect();
+            let (compiled, now) = (self.engine.compiled(), Nanos(now_ns()));
+            let text = exchange::render_metrics(&compiled, format, now, &families);
             (text.into_bytes(), format.content_type())
         })
     }

@@ -208,7 +208,7 @@ impl Mesh {
 
     /// The sum of a metric.
     pub(crate) fn metric(&self, name: &str) -> u64 {
-        let text = render_metrics(&self.compiled, Format::Prometheus, self.now);
+        let text = render_metrics(&self.compiled, Format::Prometheus, self.now, &[]);
         let values = text.lines().filter(|line| line.split(['{', ' ']).next() == Some(name));
         values.map(|line| line.rsplit_once(' ').unwrap().1.parse::<u64>().unwrap()).sum()
     }

@@ -10,16 +10,16 @@ use crate::admission::{Breaker, State};
 use crate::balance::Endpoint;
 use crate::codec::h2::Flood;
 use crate::error::Reason;
-use crate::telemetry::{Exposition, Format};
+use crate::telemetry::{Exposition, Family, Format};
 use crate::time::Nanos;
 
 const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
-/// All metrics of a configuration as text. O(objects).
+/// All metrics of a configuration as text, and families that are kept elsewhere. O(objects).
 ///
 /// Counts are never reset; those of an object that left the configuration leave with it.
 #[must_use]
-pub fn render(compiled: &Compiled, format: Format, now: Nanos) -> String {
+pub fn render(compiled: &Compiled, format: Format, now: Nanos, families: &[Family]) -> String {
     let mut listeners: Vec<&Listener> = compiled.listeners().map(AsRef::as_ref).collect();
     listeners.sort_by(|a, b| a.name.cmp(&b.name));
     let mut routes: Vec<&RouteStack> = compiled.routes().map(AsRef::as_ref).collect();
@@ -40,7 +40,8 @@ pub fn render(compiled: &Compiled, format: Format, now: Nanos) -> String {
     let text = of_endpoints(text, &upstreams, now);
     let text = of_rules(text, &listeners, &routes);
     let text = of_python(text, compiled, &upstreams);
-    of_breakers(text, &upstreams, &routes, now).finish()
+    let text = of_breakers(text, &upstreams, &routes, now);
+    families.iter().fold(text, Exposition::family).finish()
 }
 
 fn of_listeners(text: Exposition, listeners: &[&Listener]) -> Exposition {

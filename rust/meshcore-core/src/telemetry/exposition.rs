@@ -62,6 +62,19 @@ pub struct Exposition {
     text: String,
 }
 
+/// A family that is kept outside of the core.
+#[derive(Clone, Debug)]
+pub struct Family {
+    /// Ends in `_total` where it only grows.
+    pub name: String,
+    /// Whether it is a counter; else a gauge.
+    pub grows: bool,
+    /// What it says, in a sentence.
+    pub help: String,
+    /// Labels, each a name and a value, and the figure.
+    pub samples: Vec<(Vec<(String, String)>, f64)>,
+}
+
 /// What ends the name of a counter's sample.
 const TOTAL: &str = "_total";
 
@@ -110,6 +123,24 @@ impl Exposition {
         }
         for (labels, reading) in samples {
             self.buckets(name, labels.as_ref(), &reading);
+        }
+        self
+    }
+
+    /// A family of figures that somebody else keeps. What the formats do not allow is left out: a
+    /// family whose name is none, or that of a gauge for a counter, a sample with such a label.
+    #[must_use]
+    pub fn family(mut self, family: &Family) -> Self {
+        let is_known = |labels: &[(String, String)]| labels.iter().all(|(name, _)| is_name(name));
+        let is_named = is_name(&family.name) && family.name.ends_with(TOTAL) == family.grows;
+        if !is_named || family.samples.is_empty() {
+            return self;
+        }
+        self.head(&family.name, if family.grows { "counter" } else { "gauge" }, &family.help);
+        for (labels, value) in family.samples.iter().filter(|(labels, _)| is_known(labels)) {
+            let labels: Vec<_> = labels.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+            self.series(&family.name, "", &labels, None);
+            let _ = writeln!(self.text, "{value}");
         }
         self
     }
@@ -289,6 +320,36 @@ mod tests {
         assert_eq!(lines[21], "t_seconds_bucket{route=\"a\",le=\"+Inf\"} 4");
         assert_eq!(lines[22], "t_seconds_sum{route=\"a\"} 303.003");
         assert_eq!(lines[23], "t_seconds_count{route=\"a\"} 4");
+    }
+
+    #[test]
+    fn families_from_elsewhere_are_written_as_ours_are() {
+        let sample =
+            |label: &str, value: &str, figure| (vec![(label.to_owned(), value.to_owned())], figure);
+        let family = |name: &str, grows, samples| Family {
+            name: name.to_owned(),
+            grows,
+            help: "H.".to_owned(),
+            samples,
+        };
+        let write = |format, family: &Family| Exposition::new(format).family(family).finish();
+        let reloads = family("r_total", true, vec![sample("result", "o\"k", 2.0)]);
+        assert_eq!(
+            write(Format::Prometheus, &reloads),
+            "# HELP r_total H.\n# TYPE r_total counter\nr_total{result=\"o\\\"k\"} 2\n"
+        );
+        assert!(
+            write(Format::OpenMetrics, &reloads).starts_with("# HELP r H.\n# TYPE r counter\n")
+        );
+        let times = family("t_seconds", false, vec![(Vec::new(), 1_764_517_000.125)]);
+        assert!(write(Format::Prometheus, &times).ends_with("\nt_seconds 1764517000.125\n"));
+        let odd = family("g", false, vec![sample("no name", "", 1.0), sample("b", "", 2.0)]);
+        assert!(write(Format::Prometheus, &odd).ends_with("gauge\ng{b=\"\"} 2\n"));
+        for (name, grows) in [("g", true), ("g_total", false), ("no name", false)] {
+            let wrong = family(name, grows, vec![(Vec::new(), 1.0)]);
+            assert_eq!(write(Format::Prometheus, &wrong), "");
+        }
+        assert_eq!(write(Format::Prometheus, &family("g", false, Vec::new())), "");
     }
 
     #[test]

@@ -16,6 +16,6 @@ mod ids;
 
 pub use access_line::AccessLine;
 pub use counters::{Counters, Gauges};
-pub use exposition::{Exposition, Format};
+pub use exposition::{Exposition, Family, Format};
 pub use histogram::{Histogram, Reading};
 pub use ids::request_id;

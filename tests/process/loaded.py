@@ -199,15 +199,17 @@ class Loaded:
 
     # --- violence -----------------------------------------------------------------------------
 
-    def kill(self, lane: int) -> None:
+    def kill(self, reuseport_slot: int) -> None:
         """Kill a worker, knowing whom it serves: it is stopped while we look."""
-        victim = self.program.workers()[lane]
+        victim = self.program.workers()[reuseport_slot]
         os.kill(victim, signal.SIGSTOP)
         self.program.until(lambda: stopped(victim))
         ports = clients_of(victim)
         self.kills.append(Kill(time.monotonic(), ports))
         os.kill(victim, signal.SIGKILL)
-        self.program.until(lambda: self.program.workers().get(lane, victim) != victim, 60.0)
+        self.program.until(
+            lambda: self.program.workers().get(reuseport_slot, victim) != victim, 60.0
+        )
 
     def upgrade(self) -> None:
         """Replace the program, and see the new one serve."""

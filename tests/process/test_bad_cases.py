@@ -44,9 +44,9 @@ def alive(pid: int) -> bool:
     return text.rpartition(")")[2].split()[0] != "Z"
 
 
-def replaced(program: Program, lane: int, was: int) -> None:
+def replaced(program: Program, reuseport_slot: int, was: int) -> None:
     """Wait until another process has the place of one that was killed."""
-    program.until(lambda: program.workers().get(lane, was) != was)
+    program.until(lambda: program.workers().get(reuseport_slot, was) != was)
 
 
 # --- what the system does not have ----------------------------------------------------------------
@@ -88,10 +88,10 @@ def test_without_reuseport_all_accept_from_one_socket(tmp_path: Path) -> None:
     with Program(file, "--workers", "2", **given) as program:
         url = program.url()
         assert {get(url) for _ in range(20)} == {(200, b"hello")}
-        for lane, victim in program.workers().items():
+        for reuseport_slot, victim in program.workers().items():
             os.kill(victim, signal.SIGKILL)
             assert {get(url) for _ in range(20)} == {(200, b"hello")}
-            replaced(program, lane, victim)
+            replaced(program, reuseport_slot, victim)
         program.until(lambda: len(program.workers()) == 2)
         # Each of them serves: with the other one standing still, all is answered.
         for each in program.workers().values():
@@ -303,16 +303,16 @@ def test_the_end_while_it_upgrades_is_the_end_of_both(tmp_path: Path, by: str) -
 
 def test_workers_die_while_it_reloads(tmp_path: Path) -> None:
     file = write(tmp_path, HELLO)
-    lanes = 6  # each is killed five times: the pauses stay below two seconds
-    with Program(file, "--workers", str(lanes)) as program:
+    reuseport_slots = 6  # each is killed five times: the pauses stay below two seconds
+    with Program(file, "--workers", str(reuseport_slots)) as program:
         url = program.url()
         for n in range(30):
-            victim = program.until(lambda n=n: program.workers().get(n % lanes))
+            victim = program.until(lambda n=n: program.workers().get(n % reuseport_slots))
             file.write_text(HELLO.replace("body: hello", f"body: number {n}"))
             program.process.send_signal(signal.SIGHUP)
             time.sleep(n % 5 * 0.002)
             os.kill(victim, signal.SIGKILL)
         version = program.order("/reload")["config_version"]
-        in_force(program, version, lanes)
+        in_force(program, version, reuseport_slots)
         assert {get(url) for _ in range(20)} == {(200, b"number 29")}
         assert program.stop() == 0

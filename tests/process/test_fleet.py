@@ -81,9 +81,9 @@ def test_a_reload_that_kills_workers_is_refused_and_one_that_loses_a_worker_is_n
         with pytest.raises(SystemExit):
             program.order("/reload")
         assert program.status()["config_version"] == 1
-        for lane, pid in workers.items():
-            replaced(program, lane, pid)
-            program.line(rf"worker {lane} \({pid}\) ended: exit code 1")
+        for reuseport_slot, pid in workers.items():
+            replaced(program, reuseport_slot, pid)
+            program.line(rf"worker {reuseport_slot} \({pid}\) ended: exit code 1")
         assert {get(url) for _ in range(20)} == {(200, b"hello")}
         workers = program.until(lambda: len(w := program.workers()) == 2 and w)
         (tmp_path / "mine.py").write_text(GATED + MINE)

@@ -39,8 +39,8 @@ class State(enum.Enum):
 class Child:
     """A process, its place, and what it was told."""
 
-    def __init__(self, lane: int) -> None:
-        self.lane = lane
+    def __init__(self, reuseport_slot: int) -> None:
+        self.reuseport_slot = reuseport_slot
         self.slot: int | None = None
         """Its columns in the shared memory."""
         self.adopted: set[int] = set()

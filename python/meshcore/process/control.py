@@ -79,7 +79,7 @@ class Control:
         snapshot, count = draft.snapshot, workers or draft.snapshot.workers
         registry = await asyncio.to_thread(Registry.begin, snapshot, count, predecessor)
         # A predecessor may have had more workers once: the kernel spreads over all their queues.
-        bound = groups.prepare(snapshot.listeners, max(count, groups.lanes))
+        bound = groups.prepare(snapshot.listeners, max(count, groups.reuseport_slots))
         groups.commit(bound, snapshot.listeners)
         processes = WorkerProcesses(
             snapshot,

@@ -27,9 +27,9 @@ class Workers(Protocol):
     def snapshot(self) -> Snapshot:
         """The configuration in force."""
 
-    def lanes(self, new: Snapshot) -> int:
-        """How many lanes the sockets of a configuration have. Raises `OperationRefusedError` when
-        there is no room for its workers."""
+    def reuseport_slots(self, new: Snapshot) -> int:
+        """How many reuseport slots the sockets of a configuration have. Raises
+        `OperationRefusedError` when there is no room for its workers."""
 
     async def prepare(self, delta: Change, moved: Mapping[str, SocketGroup]) -> None:
         """Make a change ready in all of them, or in none. ``moved`` are the sockets that are new
@@ -85,10 +85,10 @@ class Coordinator:
         changed, unless ``decided`` was called: `OSError` then is of a socket that does not listen.
         Whoever is tired of waiting does not leave it half done.
         """
-        lanes = self._workers.lanes(new)
+        reuseport_slots = self._workers.reuseport_slots(new)
         self.last_version = new.version
         delta = await asyncio.to_thread(change, self._workers.snapshot, new)
-        groups = self._groups.prepare(new.listeners, lanes)
+        groups = self._groups.prepare(new.listeners, reuseport_slots)
         before = self._groups.current
         moved = {name: group for name, group in groups.items() if before.get(name) is not group}
         try:

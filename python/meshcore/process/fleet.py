@@ -61,28 +61,32 @@ class Owner(Protocol):
     def greet(self, child: Child) -> None:
         """Send a new worker its first message."""
 
-    def hand_over(self, child: Child, lane: int) -> None:
-        """Send a worker the sockets of a lane that nobody accepts from."""
+    def hand_over(self, child: Child, reuseport_slot: int) -> None:
+        """Send a worker the sockets of a reuseport slot that nobody accepts from."""
 
 
 class Fleet:
-    """Every worker, by lane: a place in the kernel's spreading of connections."""
+    """Every worker, by reuseport slot: a place in the kernel's spreading of connections."""
 
     def __init__(
-        self, registry: Registry, owner: Owner, on_failure: Callable[[], None], lanes: int
+        self, registry: Registry, owner: Owner, on_failure: Callable[[], None], reuseport_slots: int
     ) -> None:
-        """``lanes`` have a group already."""
+        """``reuseport_slots`` have a group already."""
         self._registry = registry
         self._owner = owner
         self._on_failure = on_failure
         self._children: dict[int, Child] = {}  # by process id
-        self._lanes = 0
-        self._ever = lanes  # that have a group
-        self._failed: dict[int, int] = {}  # workers in a row that were not well, by lane
+        self._reuseport_slots = 0
+        self._ever = reuseport_slots  # that have a group
+        self._failed: dict[int, int] = {}  # workers in a row that were not well, by reuseport slot
         self._pauses: dict[int, asyncio.TimerHandle] = {}
-        self._renewing: dict[int, Child] = {}  # by lane: workers that go when another is ready
-        self._orphans: set[int] = set()  # lanes that nobody could be given
-        self._held: list[int] | None = None  # lanes to start when the configuration stands
+        self._renewing: dict[
+            int, Child
+        ] = {}  # by reuseport slot: workers that go when another is ready
+        self._orphans: set[int] = set()  # reuseport slots that nobody could be given
+        self._held: list[int] | None = (
+            None  # reuseport slots to start when the configuration stands
+        )
         self._started = False
         self._news = asyncio.Event()  # a worker said something, ended, or is to end
         self._check_timer: asyncio.TimerHandle | None = None
@@ -94,13 +98,13 @@ class Fleet:
 
     # --- starting -----------------------------------------------------------------------------
 
-    async def start(self, lanes: int) -> None:
-        """Start a worker for each lane and wait until all are ready.
+    async def start(self, reuseport_slots: int) -> None:
+        """Start a worker for each reuseport slot and wait until all are ready.
 
         Raises `WorkerFailedError` when one cannot start; the others are then on their way out.
         """
         self._check()
-        self.scale(lanes)
+        self.scale(reuseport_slots)
         await self.settled()
         if self.fault is not None:
             raise self.fault
@@ -119,28 +123,32 @@ class Fleet:
     def _is_settled(self) -> bool:
         return not any(child.state is State.STARTING for child in self._children.values())
 
-    def scale(self, lanes: int) -> None:
-        """Have workers for so many lanes; those of further ones are drained, and their sockets
-        served by the others, so that nobody who waits in their queues is lost."""
-        self._lanes, self._ever = lanes, max(self._ever, lanes)
-        for lane in range(lanes):
-            if self._of(lane) is None and lane not in self._pauses:
-                self._begin(lane)
+    def scale(self, reuseport_slots: int) -> None:
+        """Have workers for so many reuseport slots; those of further ones are drained, and their
+        sockets served by the others, so that nobody who waits in their queues is lost."""
+        self._reuseport_slots, self._ever = reuseport_slots, max(self._ever, reuseport_slots)
+        for reuseport_slot in range(reuseport_slots):
+            if self._of(reuseport_slot) is None and reuseport_slot not in self._pauses:
+                self._begin(reuseport_slot)
         for child in self.living():
-            if child.lane >= lanes:
+            if child.reuseport_slot >= reuseport_slots:
                 self.drain(child)
 
-    def _begin(self, lane: int) -> None:
-        self._pauses.pop(lane, None)
-        if self.stopping or lane >= self._lanes or self._of(lane) is not None:
+    def _begin(self, reuseport_slot: int) -> None:
+        self._pauses.pop(reuseport_slot, None)
+        if (
+            self.stopping
+            or reuseport_slot >= self._reuseport_slots
+            or self._of(reuseport_slot) is not None
+        ):
             return
         if self._held is not None:
-            self._held.append(lane)
+            self._held.append(reuseport_slot)
             return
         if not self._registry.free_slots() and self._started:
-            self._again(lane, CHECK_S)  # those that drain will free theirs
+            self._again(reuseport_slot, CHECK_S)  # those that drain will free theirs
             return
-        child = Child(lane)
+        child = Child(reuseport_slot)
         try:
             child.spawn(self._on_message)
             self._children[child.pid] = child
@@ -164,15 +172,15 @@ class Fleet:
             return
         raise OSError(f"all {segment.worker_slots} places of the shared memory are taken")
 
-    def _again(self, lane: int, pause_s: float) -> None:
+    def _again(self, reuseport_slot: int, pause_s: float) -> None:
         loop = asyncio.get_running_loop()
-        self._pauses[lane] = loop.call_later(pause_s, self._begin, lane)
+        self._pauses[reuseport_slot] = loop.call_later(pause_s, self._begin, reuseport_slot)
 
     def _on_message(self, child: Child, message: Any) -> None:
         if isinstance(message, messages.Ready) and child.state is State.STARTING:
             child.state = State.READY
             self._release_adopted(child)
-            going = self._renewing.pop(child.lane, None)
+            going = self._renewing.pop(child.reuseport_slot, None)
             if going is not None:
                 self.drain(going)
             self._adopt_orphans()
@@ -182,21 +190,25 @@ class Fleet:
             child.is_closed = True
         elif isinstance(message, messages.NotAdopted):
             # In part, perhaps: the next look finds another for it, or the same again.
-            child.adopted.discard(message.lane)
-            child.send(messages.Release(message.lane))
+            child.adopted.discard(message.reuseport_slot)
+            child.send(messages.Release(message.reuseport_slot))
         self._news.set()
 
     @property
-    def lanes(self) -> int:
-        """Lanes that have a group: as many as there ever were workers."""
+    def reuseport_slots(self) -> int:
+        """Reuseport slots that have a group: as many as there ever were workers."""
         return self._ever
 
-    # --- lanes --------------------------------------------------------------------------------
+    # --- reuseport slots -------------------------------------------------------------------------
 
-    def _of(self, lane: int) -> Child | None:
-        """The worker of a lane, on its way in or at work."""
-        alive, going = (State.STARTING, State.READY), self._renewing.get(lane)
-        found = (c for c in self._children.values() if c.lane == lane and c.state in alive)
+    def _of(self, reuseport_slot: int) -> Child | None:
+        """The worker of a reuseport slot, on its way in or at work."""
+        alive, going = (State.STARTING, State.READY), self._renewing.get(reuseport_slot)
+        found = (
+            c
+            for c in self._children.values()
+            if c.reuseport_slot == reuseport_slot and c.state in alive
+        )
         return next((child for child in found if child is not going), None)
 
     def ready(self) -> list[Child]:
@@ -219,31 +231,35 @@ class Fleet:
         return list(self._children.values())
 
     def _release_adopted(self, child: Child) -> None:
-        """A lane has its worker again: who stood in need not."""
+        """A reuseport slot has its worker again: who stood in need not."""
         for other in self._children.values():
-            if child.lane in other.adopted:
-                other.adopted.discard(child.lane)
-                other.send(messages.Release(child.lane))
+            if child.reuseport_slot in other.adopted:
+                other.adopted.discard(child.reuseport_slot)
+                other.send(messages.Release(child.reuseport_slot))
 
     def _adopt_orphans(self) -> None:
-        """Every lane that has a group is accepted from by somebody: what the kernel puts in its
-        queue would wait for ever."""
+        """Every reuseport slot that has a group is accepted from by a worker: what the kernel puts
+        in its queue would wait for ever."""
         ready = self.ready()
         if not ready or self.handed_over:
             return
-        served = {lane for child in ready for lane in (child.lane, *child.adopted)}
-        for lane in range(self._ever):
-            if lane not in served:
+        served = {
+            reuseport_slot
+            for child in ready
+            for reuseport_slot in (child.reuseport_slot, *child.adopted)
+        }
+        for reuseport_slot in range(self._ever):
+            if reuseport_slot not in served:
                 child = min(ready, key=lambda each: (len(each.adopted), each.late))
                 try:
-                    self._owner.hand_over(child, lane)
+                    self._owner.hand_over(child, reuseport_slot)
                 except OSError as error:  # no descriptors: the next look tries again
-                    if lane not in self._orphans:
-                        log.error("nobody stands in for worker %d yet: %s", lane, error)
-                    self._orphans.add(lane)
+                    if reuseport_slot not in self._orphans:
+                        log.error("nobody stands in for worker %d yet: %s", reuseport_slot, error)
+                    self._orphans.add(reuseport_slot)
                     return
-                self._orphans.discard(lane)
-                child.adopted.add(lane)
+                self._orphans.discard(reuseport_slot)
+                child.adopted.add(reuseport_slot)
 
     # --- the end of a worker ------------------------------------------------------------------
 
@@ -297,8 +313,8 @@ class Fleet:
 
     def _ended(self, child: Child, pid: int, code: int) -> None:
         was, child.state = child.state, State.DEAD
-        if self._renewing.get(child.lane) is child:
-            del self._renewing[child.lane]
+        if self._renewing.get(child.reuseport_slot) is child:
+            del self._renewing[child.reuseport_slot]
         self._adopt_orphans()
         if was is State.STARTING:
             ended = f"a worker ended at its start: {_how(code)}"
@@ -310,23 +326,23 @@ class Fleet:
 
     def _replace(self, child: Child, pid: int, code: int) -> None:
         self.restarts += 1
-        log.warning("worker %d (%d) ended: %s", child.lane, pid, _how(code))
+        log.warning("worker %d (%d) ended: %s", child.reuseport_slot, pid, _how(code))
         if (now_ns() - child.began_ns) / 1e9 >= WELL_S:
-            self._failed.pop(child.lane, None)
-            self._begin(child.lane)
+            self._failed.pop(child.reuseport_slot, None)
+            self._begin(child.reuseport_slot)
         else:
-            self._again(child.lane, self._pause_s(child.lane))
+            self._again(child.reuseport_slot, self._pause_s(child.reuseport_slot))
 
-    def _pause_s(self, lane: int) -> float:
-        failures = self._failed[lane] = self._failed.get(lane, 0) + 1
+    def _pause_s(self, reuseport_slot: int) -> float:
+        failures = self._failed[reuseport_slot] = self._failed.get(reuseport_slot, 0) + 1
         return min(FIRST_PAUSE_S * 2.0 ** (failures - 1), LONGEST_PAUSE_S)
 
     def _failed_to_start(self, child: Child) -> None:
         failure = child.failure or messages.Failed("unknown", 1)
         if self.stopping:
             return
-        pause_s = self._pause_s(child.lane)
-        failures = self._failed[child.lane]
+        pause_s = self._pause_s(child.reuseport_slot)
+        failures = self._failed[child.reuseport_slot]
         if not self._started or (failures >= MOST_FAILURES and not self.ready()):
             self.fault = self.fault or WorkerFailedError(failure)
             self.stopping = True
@@ -334,15 +350,18 @@ class Fleet:
             self._on_failure()
             return
         log.error(
-            "worker %d cannot start: %s; again in %.1f s", child.lane, failure.reason, pause_s
+            "worker %d cannot start: %s; again in %.1f s",
+            child.reuseport_slot,
+            failure.reason,
+            pause_s,
         )
-        self._again(child.lane, pause_s)
+        self._again(child.reuseport_slot, pause_s)
 
     def renew(self, child: Child) -> None:
         """Start another in a worker's place, and drain it when that one is ready."""
-        if child.lane not in self._renewing:
-            self._renewing[child.lane] = child
-            self._begin(child.lane)
+        if child.reuseport_slot not in self._renewing:
+            self._renewing[child.reuseport_slot] = child
+            self._begin(child.reuseport_slot)
 
     def drain(self, child: Child) -> None:
         """Tell a worker to finish what it has and end; the others stand in for it."""
@@ -390,8 +409,8 @@ class Fleet:
     def resume(self) -> None:
         """Start those who waited."""
         held, self._held = self._held or [], None
-        for lane in held:
-            self._begin(lane)
+        for reuseport_slot in held:
+            self._begin(reuseport_slot)
 
     def _clear_stale_slots(self) -> None:
         """Slots of a program that was killed before it could look after its workers' ends."""
@@ -414,7 +433,9 @@ class Fleet:
                 child.failure = child.failure or messages.Failed(late, 1)
                 child.kill()
             elif child.state is State.DRAINING and now > child.leave_by_ns:
-                log.error("worker %d (%d) does not end: it is killed", child.lane, child.pid)
+                log.error(
+                    "worker %d (%d) does not end: it is killed", child.reuseport_slot, child.pid
+                )
                 child.kill()
             elif watchdog_ns and child.slot is not None:
                 beat_ns = self._registry.segment.worker(child.slot).heartbeat_ns
@@ -428,7 +449,7 @@ class Fleet:
     def _check_heartbeat(self, child: Child, still: bool) -> None:
         child.late = child.late + 1 if still else 0
         if child.late == 2:
-            log.error("worker %d (%d) stands still: it is ended", child.lane, child.pid)
+            log.error("worker %d (%d) stands still: it is ended", child.reuseport_slot, child.pid)
             child.kill(signal.SIGABRT)
             asyncio.get_running_loop().call_later(ABORT_S, child.kill)
 

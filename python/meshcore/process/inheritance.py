@@ -37,9 +37,11 @@ def offer(
     fds = [segment.fileno()]
     groups = []
     for address, group in listening.open():
-        lanes = sorted(group.sockets)
-        groups.append({**address._asdict(), "by_lane": group.by_lane, "lanes": lanes})
-        fds += [group.sockets[lane].fileno() for lane in lanes]
+        reuseport_slots = sorted(group.sockets)
+        groups.append(
+            {**address._asdict(), "by_lane": group.by_reuseport, "lanes": reuseport_slots}
+        )
+        fds += [group.sockets[reuseport_slot].fileno() for reuseport_slot in reuseport_slots]
     fds += admin.values()
     if init_fd is not None:
         fds.append(init_fd)
@@ -113,9 +115,10 @@ class Predecessor:
             names = ("host", "port", "unix_path", "name")
             address = Address(*(group[name] for name in names))
             sockets = {
-                lane: socket.socket(fileno=fd) for lane, fd in zip(group["lanes"], fds, strict=True)
+                reuseport_slot: socket.socket(fileno=fd)
+                for reuseport_slot, fd in zip(group["lanes"], fds, strict=True)
             }
-            groups.give(address, sockets, by_lane=group["by_lane"])
+            groups.give(address, sockets, by_reuseport=group["by_lane"])
 
     def ask_words(self) -> bytes:
         """All words of its memory by name: for a program that lays them out in another way."""

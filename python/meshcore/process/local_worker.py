@@ -37,8 +37,8 @@ class LocalWorker:
         self.worker = worker
         await worker.commit(prepared, _own_sockets(groups))
 
-    def lanes(self, new: Snapshot) -> int:
-        """As `Workers.lanes`."""
+    def reuseport_slots(self, new: Snapshot) -> int:
+        """As `Workers.reuseport slots`."""
         return 1
 
     async def prepare(self, delta: Change, moved: Mapping[str, SocketGroup]) -> None:
@@ -74,7 +74,7 @@ def _own_sockets(groups: Mapping[str, SocketGroup]) -> _Sockets:
     sockets: _Sockets = {}
     try:
         for name, group in groups.items():
-            sockets[name] = {0: group.of_lane(0)[1].dup()}
+            sockets[name] = {0: group.of_slot(0)[1].dup()}
     except OSError:
         for own in sockets.values():
             own[0].close()

@@ -31,8 +31,8 @@ __all__ = [
 CHANNEL_FD: Final = 3
 """The descriptor at which a worker finds its end of the channel."""
 
-Place = tuple[str, int]
-"""A listener, and the lane of a socket of it; `SHARED` for one that serves all lanes."""
+SocketName = tuple[str, int]
+"""A listener, and the reuseport slot of a socket of it; `SHARED` for one that serves all."""
 
 
 # --- from control -------------------------------------------------------------------------------
@@ -44,7 +44,7 @@ class Start:
 
     slot: int
     change: Change
-    sockets: tuple[Place, ...]
+    sockets: tuple[SocketName, ...]
     folder: str
     """Of the configuration's file, where layers in Python may be too."""
     tickets: tuple[bytes, ...] = field(repr=False)
@@ -64,7 +64,7 @@ class Prepare:
     token: int
     """What the answer to this very order carries."""
     change: Change
-    sockets: tuple[Place, ...]
+    sockets: tuple[SocketName, ...]
 
     def outline(self) -> Prepare:
         """Without what makes it large."""
@@ -87,15 +87,15 @@ class Abort:
 class Adopt:
     """Accept from these sockets too: nobody else does."""
 
-    lane: int
-    sockets: tuple[Place, ...]
+    reuseport_slot: int
+    sockets: tuple[SocketName, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """Accept from these lanes no more: somebody else does."""
+    """Accept from these reuseport slots no more: somebody else does."""
 
-    lane: int
+    reuseport_slot: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +162,6 @@ class Closed:
 
 @dataclass(frozen=True, slots=True)
 class NotAdopted:
-    """It cannot accept for another lane: it has no descriptors left."""
+    """It cannot accept for another reuseport slot: it has no descriptors left."""
 
-    lane: int
+    reuseport_slot: int

@@ -132,7 +132,7 @@ class Operations:
         segment, slot = self._control.registry.segment, child.slot
         column = segment.worker(slot) if slot is not None else WorkerSlot()
         return {
-            "worker": child.lane,
+            "worker": child.reuseport_slot,
             "pid": child.pid,
             "state": child.state.value,
             "slot": child.slot,
@@ -203,7 +203,7 @@ class Operations:
         if listener is not None:
             return await self._change(self._control.drain_listener(listener))
         if worker is not None:
-            found = [c for c in self._control.fleet.ready() if c.lane == worker]
+            found = [c for c in self._control.fleet.ready() if c.reuseport_slot == worker]
             if not found:
                 raise LookupError(f"there is no worker {worker} at work")
             self._control.fleet.renew(found[0])
@@ -218,7 +218,7 @@ def _states(children: list[Child]) -> dict[State, int]:
 
 
 def _in_order(children: list[Child]) -> list[Child]:
-    return sorted(children, key=lambda child: (child.lane, child.began_ns))
+    return sorted(children, key=lambda child: (child.reuseport_slot, child.began_ns))
 
 
 def _refused(refusal: Refusal | None) -> dict[str, Any] | None:

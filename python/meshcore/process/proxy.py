@@ -54,7 +54,7 @@ class Proxy:
             names = ", ".join(keys) or "none"
             text = f"layers: no stack names {', '.join(unnamed)}; those that are named: {names}"
             warnings.warn(text, stacklevel=2)
-        self._groups = SocketGroups(by_lane=False)
+        self._groups = SocketGroups(by_reuseport=False)
         self._local = LocalWorker(first, segment_bytes)
         self._coordinator = Coordinator(self._local, self._groups, first.version)
         self._certificates = Certificates()

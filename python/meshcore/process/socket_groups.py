@@ -1,8 +1,8 @@
 """The sockets that listeners accept from, bound and kept by control.
 
 A socket with `SO_REUSEPORT` has an accept queue of its own, and what waits in it is lost when the
-last descriptor closes. So control keeps one for each worker's place (its lane), whatever becomes
-of the workers: who takes the place finds the queue as it was left.
+last descriptor closes. So control keeps one for each worker (its reuseport slot), whatever becomes
+of the workers: the next one in that slot finds the queue as it was left.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("meshcore")
 
 SHARED: Final = -1
-"""The number of a socket that all lanes accept from."""
+"""The number of a socket that all reuseport slots accept from."""
 
 
 class Address(NamedTuple):
@@ -43,36 +43,44 @@ class Address(NamedTuple):
 
 
 class SocketGroup:
-    """One address: a socket for each lane, or one for all."""
+    """One address: a socket for each reuseport slot, or one for all."""
 
     def __init__(
-        self, unix_path: str | None, sockets: dict[int, socket.socket], *, by_lane: bool
+        self, unix_path: str | None, sockets: dict[int, socket.socket], *, by_reuseport: bool
     ) -> None:
         self._unix_path = unix_path
         self.sockets = sockets
-        self.by_lane = by_lane
+        self.by_reuseport = by_reuseport
 
     @classmethod
-    def bind(cls, spec: ListenerSpec, *, by_lane: bool) -> SocketGroup:
-        """A group with its first lane. Raises `OSError`, naming the address."""
-        by_lane = by_lane and spec.unix_path is None
-        if by_lane and spec.port:
+    def bind(cls, spec: ListenerSpec, *, by_reuseport: bool) -> SocketGroup:
+        """A group with its first reuseport slot. Raises `OSError`, naming the address."""
+        by_reuseport = by_reuseport and spec.unix_path is None
+        if by_reuseport and spec.port:
             # Another program of our user's that shares its port would not be noticed.
             bound_socket(spec).close()
-        return cls(spec.unix_path, {0: bound_socket(spec, reuse_port=by_lane)}, by_lane=by_lane)
+        return cls(
+            spec.unix_path,
+            {0: bound_socket(spec, reuse_port=by_reuseport)},
+            by_reuseport=by_reuseport,
+        )
 
-    def widen(self, spec: ListenerSpec, lanes: int) -> None:
-        """Have a socket for each lane, if lanes have their own. Raises `OSError`."""
-        if not self.by_lane:
+    def widen(self, spec: ListenerSpec, reuseport_slots: int) -> None:
+        """Have a socket for each reuseport slot, if slots have their own. Raises `OSError`."""
+        if not self.by_reuseport:
             return
         real = replace(spec, port=self.sockets[0].getsockname()[1])
-        for lane in range(lanes):
-            if lane not in self.sockets:
-                self.sockets[lane] = bound_socket(real, reuse_port=True)
+        for reuseport_slot in range(reuseport_slots):
+            if reuseport_slot not in self.sockets:
+                self.sockets[reuseport_slot] = bound_socket(real, reuse_port=True)
 
-    def of_lane(self, lane: int) -> tuple[int, socket.socket]:
-        """The socket that a lane accepts from, and the number that workers know it by."""
-        return (lane, self.sockets[lane]) if self.by_lane else (SHARED, self.sockets[0])
+    def of_slot(self, reuseport_slot: int) -> tuple[int, socket.socket]:
+        """The socket that a reuseport slot accepts from, and the number that workers know it by."""
+        return (
+            (reuseport_slot, self.sockets[reuseport_slot])
+            if self.by_reuseport
+            else (SHARED, self.sockets[0])
+        )
 
     def close(self, *, for_good: bool) -> None:
         """Close our descriptors; for good, if no other program has them."""
@@ -85,26 +93,30 @@ class SocketGroup:
 class SocketGroups:
     """The socket groups of a configuration, by listener."""
 
-    def __init__(self, *, by_lane: bool) -> None:
-        self._by_lane = by_lane and hasattr(socket, "SO_REUSEPORT")
+    def __init__(self, *, by_reuseport: bool) -> None:
+        self._by_reuseport = by_reuseport and hasattr(socket, "SO_REUSEPORT")
         self.current: dict[str, SocketGroup] = {}
         self._specs: dict[str, ListenerSpec] = {}
         self._given: dict[Address, SocketGroup] = {}
 
-    def give(self, address: Address, sockets: dict[int, socket.socket], *, by_lane: bool) -> None:
+    def give(
+        self, address: Address, sockets: dict[int, socket.socket], *, by_reuseport: bool
+    ) -> None:
         """Sockets that were open before us, for the listener that has their address."""
-        self._given[address] = SocketGroup(address.unix_path, sockets, by_lane=by_lane)
+        self._given[address] = SocketGroup(address.unix_path, sockets, by_reuseport=by_reuseport)
 
     @property
-    def lanes(self) -> int:
-        """Lanes that have a socket somewhere, those that were given included."""
-        return max((len(group.sockets) for group in self._all() if group.by_lane), default=0)
+    def reuseport_slots(self) -> int:
+        """Reuseport slots that have a socket somewhere, those that were given included."""
+        return max((len(group.sockets) for group in self._all() if group.by_reuseport), default=0)
 
     def open(self) -> list[tuple[Address, SocketGroup]]:
         """The current ones by address."""
         return [(Address.of(self._specs[name]), group) for name, group in self.current.items()]
 
-    def prepare(self, specs: Iterable[ListenerSpec], lanes: int) -> dict[str, SocketGroup]:
+    def prepare(
+        self, specs: Iterable[ListenerSpec], reuseport_slots: int
+    ) -> dict[str, SocketGroup]:
         """The socket groups that a configuration needs, bound where they are missing.
 
         Raises `OSError`, naming the address that cannot be had; then nothing has changed.
@@ -115,9 +127,9 @@ class SocketGroups:
             for spec in specs:
                 group = known.get(Address.of(spec))
                 if group is None:
-                    group = SocketGroup.bind(spec, by_lane=self._by_lane)
+                    group = SocketGroup.bind(spec, by_reuseport=self._by_reuseport)
                 groups[spec.name] = group
-                group.widen(spec, lanes)
+                group.widen(spec, reuseport_slots)
         except OSError:
             self.abandon(groups)
             raise

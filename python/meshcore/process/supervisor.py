@@ -87,7 +87,7 @@ class Supervisor:
         self._source = source
         self._workers = workers
         self._key_log = key_log
-        self._groups = SocketGroups(by_lane=True)
+        self._groups = SocketGroups(by_reuseport=True)
         self._service: Service | None = None  # until the configuration is read
         self._begun = asyncio.Event()
         self._ended = asyncio.Event()
@@ -210,7 +210,7 @@ class Supervisor:
                 address = Address("", 0, name, "")
             else:
                 address = Address(name[0], name[1], None, "")
-            self._groups.give(address, {0: sock}, by_lane=False)
+            self._groups.give(address, {0: sock}, by_reuseport=False)
 
     async def _stop(self) -> None:
         service = self._serving

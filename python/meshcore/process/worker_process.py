@@ -90,7 +90,7 @@ class WorkerProcess:
 
     def _refuse(self, message: Any, reason: str) -> None:
         if isinstance(message, messages.Adopt):
-            self._channel.send(messages.NotAdopted(message.lane))
+            self._channel.send(messages.NotAdopted(message.reuseport_slot))
         elif isinstance(message, messages.Prepare | messages.Commit):
             self._channel.send(messages.Refused(message.token, reason))
         elif isinstance(message, messages.Start):
@@ -109,7 +109,7 @@ class WorkerProcess:
             case messages.Adopt():
                 await self._adopt(message, fds)
             case messages.Release():
-                self._release(message.lane)
+                self._release(message.reuseport_slot)
             case messages.NewTickets():
                 TICKETS.set(message.keys)
             case _:
@@ -178,28 +178,30 @@ class WorkerProcess:
         assert self._worker is not None
         for name, sockets in _by_listener(order.sockets, fds).items():
             listener = self._worker.listeners.get(name)
-            for lane, sock in sockets.items():
+            for reuseport_slot, sock in sockets.items():
                 if listener is None:
                     sock.close()
                     continue
                 try:
-                    await listener.adopt(lane, sock)
+                    await listener.adopt(reuseport_slot, sock)
                 except OSError as error:
-                    log.error("cannot accept for lane %d of %s: %s", lane, name, error)
+                    log.error(
+                        "cannot accept for reuseport slot %d of %s: %s", reuseport_slot, name, error
+                    )
                     self._refuse(order, str(error))
 
-    def _release(self, lane: int) -> None:
+    def _release(self, reuseport_slot: int) -> None:
         assert self._worker is not None
         for listener in self._worker.listeners.values():
-            listener.release(lane)
+            listener.release(reuseport_slot)
 
 
 def _by_listener(
-    places: Sequence[messages.Place], fds: Sequence[int]
+    names: Sequence[messages.SocketName], fds: Sequence[int]
 ) -> dict[str, dict[int, socket.socket]]:
     sockets: dict[str, dict[int, socket.socket]] = {}
-    for (name, lane), fd in zip(places, fds, strict=True):
-        sockets.setdefault(name, {})[lane] = socket.socket(fileno=fd)
+    for (name, reuseport_slot), fd in zip(names, fds, strict=True):
+        sockets.setdefault(name, {})[reuseport_slot] = socket.socket(fileno=fd)
     return sockets
 
 

@@ -56,8 +56,8 @@ class WorkerProcesses:
         self._tickets = TicketKeys()
         self._whole: Change | None = None  # what a worker begins with, once one is to begin
         self._prepared: Prepared | None = None
-        lanes = max(self.count, groups.lanes)
-        self.fleet = Fleet(registry, self, on_failure, lanes)
+        reuseport_slots = max(self.count, groups.reuseport_slots)
+        self.fleet = Fleet(registry, self, on_failure, reuseport_slots)
 
     @property
     def count(self) -> int:
@@ -70,10 +70,10 @@ class WorkerProcesses:
         """Send a new worker its first message."""
         if self._whole is None:
             self._whole = change(None, self.snapshot)
-        places, sockets = _places(self._groups.current, [child.lane])
+        names, sockets = _named_sockets(self._groups.current, [child.reuseport_slot])
         assert child.slot is not None
         folder, tickets = str(self._folder), self._tickets.keys
-        start = messages.Start(child.slot, self._whole, places, folder, tickets, self._key_log)
+        start = messages.Start(child.slot, self._whole, names, folder, tickets, self._key_log)
         child.send(start, [self._registry.segment.fileno(), *sockets])
 
     def renew_tickets(self) -> None:
@@ -82,22 +82,22 @@ class WorkerProcesses:
         for child in self.fleet.living():
             child.send(messages.NewTickets(self._tickets.keys))
 
-    def hand_over(self, child: Child, lane: int) -> None:
-        """Send a worker the sockets of a lane that nobody accepts from. Raises `OSError` without
-        descriptors."""
-        _send_lane(child, lane, self._groups.current)
+    def hand_over(self, child: Child, reuseport_slot: int) -> None:
+        """Send a worker the sockets of a reuseport slot that no worker accepts from. Raises
+        `OSError` without descriptors."""
+        _send_slot(child, reuseport_slot, self._groups.current)
 
     # --- a change -----------------------------------------------------------------------------
 
-    def lanes(self, new: Snapshot) -> int:
-        """As `Workers.lanes`: those that ever had a worker keep their sockets."""
+    def reuseport_slots(self, new: Snapshot) -> int:
+        """As `Workers.reuseport slots`: those that ever had a worker keep their sockets."""
         workers = self._count or new.workers
         if not self._registry.room_for(workers):
             room = self._registry.segment.worker_slots // 2
             raise OperationRefusedError(
                 f"{workers} workers: there is room for {room} until a restart"
             )
-        return max(workers, self.fleet.lanes)
+        return max(workers, self.fleet.reuseport_slots)
 
     async def prepare(self, delta: Change, moved: Mapping[str, SocketGroup]) -> None:
         """As `Workers.prepare`. None is started from here until `commit`, or a failure."""
@@ -125,9 +125,9 @@ class WorkerProcesses:
             raise _LostError("no worker is ready")
 
         async def ask(child: Child) -> Any:
-            places, sockets = _places(moved, [child.lane, *child.adopted])
+            names, sockets = _named_sockets(moved, [child.reuseport_slot, *child.adopted])
             return await child.ask(
-                lambda token: messages.Prepare(token, delta, places), sockets, ANSWER_S
+                lambda token: messages.Prepare(token, delta, names), sockets, ANSWER_S
             )
 
         try:
@@ -157,7 +157,11 @@ class WorkerProcesses:
         self.fleet.resume()
         # Who drains is asked for no change: it may not have come to close its sockets yet.
         for child in await self.fleet.closed(ANSWER_S) if closes else ():
-            log.error("worker %d (%d) drains and still accepts: it is ended", child.lane, child.pid)
+            log.error(
+                "worker %d (%d) drains and still accepts: it is ended",
+                child.reuseport_slot,
+                child.pid,
+            )
             child.kill()
 
     async def _commit_all(self, moved: Mapping[str, SocketGroup]) -> None:
@@ -169,38 +173,40 @@ class WorkerProcesses:
         for child, answer in zip(children, answers, strict=True):
             if isinstance(answer, messages.Committed):
                 if answer.problem:
-                    log.error("worker %d: %s", child.lane, answer.problem)
+                    log.error("worker %d: %s", child.reuseport_slot, answer.problem)
                 _hand_over_again(child, moved)
             elif child in self.fleet.ready():
-                log.error("worker %d did not put the change in force: it is ended", child.lane)
+                log.error(
+                    "worker %d did not put the change in force: it is ended", child.reuseport_slot
+                )
                 child.kill()
 
 
-def _places(
-    groups: Mapping[str, SocketGroup], lanes: Iterable[int]
-) -> tuple[tuple[messages.Place, ...], list[int]]:
-    """The sockets that workers of some lanes accept from, and their descriptors."""
-    places: dict[messages.Place, int] = {}
+def _named_sockets(
+    groups: Mapping[str, SocketGroup], reuseport_slots: Iterable[int]
+) -> tuple[tuple[messages.SocketName, ...], list[int]]:
+    """The sockets that workers of some reuseport slots accept from, and their descriptors."""
+    names: dict[messages.SocketName, int] = {}
     for name, group in groups.items():
-        for lane in lanes:
-            number, sock = group.of_lane(lane)
-            places[(name, number)] = sock.fileno()
-    return tuple(places), list(places.values())
+        for reuseport_slot in reuseport_slots:
+            number, sock = group.of_slot(reuseport_slot)
+            names[(name, number)] = sock.fileno()
+    return tuple(names), list(names.values())
 
 
-def _send_lane(child: Child, lane: int, groups: Mapping[str, SocketGroup]) -> None:
-    own = {name: group for name, group in groups.items() if group.by_lane}
-    places, sockets = _places(own, [lane])
-    if places:
-        child.send(messages.Adopt(lane, places), sockets)
+def _send_slot(child: Child, reuseport_slot: int, groups: Mapping[str, SocketGroup]) -> None:
+    own = {name: group for name, group in groups.items() if group.by_reuseport}
+    names, sockets = _named_sockets(own, [reuseport_slot])
+    if names:
+        child.send(messages.Adopt(reuseport_slot, names), sockets)
 
 
 def _hand_over_again(child: Child, moved: Mapping[str, SocketGroup]) -> None:
-    """New sockets, of lanes that it came to stand in for since they were prepared; what it has
-    already it does not take twice."""
-    for lane in child.adopted:
+    """New sockets, of reuseport slots that it came to stand in for since they were prepared; what
+    it has already it does not take twice."""
+    for reuseport_slot in child.adopted:
         with contextlib.suppress(OSError):  # no descriptors: as if it had none itself
-            _send_lane(child, lane, moved)
+            _send_slot(child, reuseport_slot, moved)
 
 
 class _LostError(Exception):
@@ -214,9 +220,9 @@ def _must_be_ready(child: Child, answer: Any) -> None:
     if isinstance(answer, messages.Refused):
         if answer.layer is not None:
             raise answer.layer
-        raise OperationRefusedError(f"worker {child.lane}: {answer.reason}")
+        raise OperationRefusedError(f"worker {child.reuseport_slot}: {answer.reason}")
     if isinstance(answer, BaseException):
-        raise OperationRefusedError(f"worker {child.lane}: {answer}") from answer
+        raise OperationRefusedError(f"worker {child.reuseport_slot}: {answer}") from answer
     if child.state is State.READY and child.is_open:
-        raise OperationRefusedError(f"worker {child.lane} does not answer")
-    raise _LostError(f"worker {child.lane} ended while it made the change ready")
+        raise OperationRefusedError(f"worker {child.reuseport_slot} does not answer")
+    raise _LostError(f"worker {child.reuseport_slot} ended while it made the change ready")

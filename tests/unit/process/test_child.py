@@ -1,4 +1,4 @@
-"""What control hears of a worker, and what it does when a lane cannot be handed over."""
+"""What control hears of a worker, and what it does when a reuseport slot cannot be handed over."""
 
 from __future__ import annotations
 
@@ -73,10 +73,10 @@ async def test_a_lane_that_could_not_be_handed_over_is_tried_again() -> None:
     given: list[int] = []
     problems = [OSError(errno.EMFILE, "Too many open files")]
 
-    def hand_over(child: Child, lane: int) -> None:
+    def hand_over(child: Child, reuseport_slot: int) -> None:
         if problems:
             raise problems.pop()
-        given.append(lane)
+        given.append(reuseport_slot)
 
     owner = SimpleNamespace(snapshot=SimpleNamespace(watchdog_ns=0, drain_ns=0))
     owner.hand_over = hand_over
@@ -120,7 +120,7 @@ async def test_the_watcher_survives_whatever_befalls_it(monkeypatch: pytest.Monk
 
 async def test_who_is_about_to_end_is_not_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
     far = Far(monkeypatch)
-    owner = cast("Any", SimpleNamespace(hand_over=lambda child, lane: None))
+    owner = cast("Any", SimpleNamespace(hand_over=lambda child, reuseport_slot: None))
     fleet = Fleet(cast("Any", None), owner, lambda: None, 1)
     child = Child(0)
     child.spawn(lambda *_: None)

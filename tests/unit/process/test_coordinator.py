@@ -47,7 +47,7 @@ class Staff:
         self.go_on = asyncio.Event()
         self.go_on.set()
 
-    def lanes(self, new: Snapshot) -> int:
+    def reuseport_slots(self, new: Snapshot) -> int:
         if new.workers > 8:
             raise OperationRefusedError("no room")
         return 1
@@ -72,7 +72,7 @@ class Bench:
     """A coordinator that has version 1 in force, with one listener."""
 
     def __init__(self) -> None:
-        self.staff, self.groups = Staff(), SocketGroups(by_lane=False)
+        self.staff, self.groups = Staff(), SocketGroups(by_reuseport=False)
         listeners = self.staff.snapshot.listeners
         self.groups.commit(self.groups.prepare(listeners, 1), listeners)
         self.coordinator = Coordinator(self.staff, self.groups, 1)

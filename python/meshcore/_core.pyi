@@ -262,10 +262,11 @@ class Signal(IntEnum):
     SENT = 1
     GOING_AWAY = 2
     PONG = 3
-    CLOSED = 4
-    RESET = 5
-    REFUSED = 6
-    MALFORMED = 7
+    HEARD = 4
+    CLOSED = 5
+    RESET = 6
+    REFUSED = 7
+    MALFORMED = 8
 
 class ErrorCode(IntEnum):
     """The error codes of HTTP/2 (RFC 9113 §7)."""
@@ -812,7 +813,10 @@ class H2ServerCodec:
         """End a stream at once."""
 
     def drain(self) -> None:
-        """Take no more streams."""
+        """Begin to take no more streams, with a PING."""
+
+    def warn(self) -> None:
+        """Say that no more streams are taken."""
 
     def say_last(self, reason: bytes) -> None:
         """Say which stream is the last."""

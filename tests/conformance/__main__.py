@@ -12,11 +12,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.conformance import autobahn, grpc_interop, h2spec, sslyze, tools
+from tests.conformance import autobahn, grpc_interop, h2spec, peers, sslyze, tools
 from tests.conformance.programs import ROOT, ProgramError
 from tests.conformance.proxies import PROXIES
 
-SUITES = {"h2spec": h2spec, "grpc": grpc_interop, "autobahn": autobahn, "sslyze": sslyze}
+SUITES = {
+    "h2spec": h2spec,
+    "grpc": grpc_interop,
+    "autobahn": autobahn,
+    "sslyze": sslyze,
+    "peers": peers,
+}
 # Where programs are kept, unless `--tools` says so.
 KEPT = Path(os.environ.get("CONFORMANCE_TOOLS", ROOT / "target" / "tools"))
 

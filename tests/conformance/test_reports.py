@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from tests.conformance import autobahn, h2spec, sslyze
+from tests.conformance import autobahn, h2spec, peers, sslyze
+from tests.conformance.peer_programs import ASK, alert_in
 from tests.conformance.score import Case, Outcome, full
 
 JUNIT = """<?xml version="1.0" encoding="UTF-8"?>
@@ -104,3 +105,39 @@ def test_sslyze_fails_what_is_offered_beside_what_is_told_and_what_did_not_end(
     scan["robot"] = {"status": "ERROR", "error_reason": "TIMEOUT", "result": None}
     failed = {case.name for case in sslyze.judge(offer, scan) if case.outcome == "failed"}
     assert failed == {"tls_1_0_cipher_suites", "heartbleed", "robot"}
+
+
+def test_every_row_of_the_peers_is_one_that_is_known() -> None:
+    found = peers.rows(peers.EXPECTED.read_text())
+    assert {row.peer for row in found} == set(ASK)
+    for row in found:
+        assert row.what in (peers.ASKED if row.role == "client" else peers.SERVED)
+        assert row.role in ("client", "server")
+        assert row.expected
+    assert len({row[:3] for row in found}) == len(found)
+    whats = {row.what for row in found}
+    assert whats == {*peers.ASKED, *peers.SERVED}
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("failed: remote error: tls: certificate required", "refused: certificate required"),
+        ("failed: Received fatal alert: certificate_required", "refused: certificate required"),
+        (
+            "error:0A000410:SSL routines::sslv3 alert handshake failure",
+            "refused: handshake failure",
+        ),
+        ("curl: (35) tlsv1 alert protocol version", "refused: protocol version"),
+        ("failed: EOF", "failed: EOF"),
+    ],
+)
+def test_an_alert_has_one_name_in_every_library(said: str, told: str) -> None:
+    assert alert_in(said) == told
+
+
+def test_what_a_peer_makes_of_another_answer_is_a_failure() -> None:
+    row = peers.Row("client", "go", "1.1", "refused: handshake failure")
+    assert peers.judged(row, lambda: row.expected).outcome == "passed"
+    case = peers.judged(row, lambda: "1.1 200")
+    assert (case.outcome, case.name) == ("failed", "client go: 1.1")

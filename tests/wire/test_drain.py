@@ -15,7 +15,7 @@ from h2.settings import SettingCodes
 from hyperframe.frame import DataFrame, GoAwayFrame, HeadersFrame, PingFrame
 
 from meshcore import Proxy
-from meshcore.downstream import first_bytes, http1, http2, listener
+from meshcore.downstream import first_bytes, http1, http2, leaving, listener
 from tests.wire.client import Client
 from tests.wire.conftest import Certificates, Run, Serve, eventually, metric
 from tests.wire.h2_client import H2Client, RawClient, connect
@@ -41,7 +41,8 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Silence ends nothing: neither a quiet connection, nor the wait for what answers a GOAWAY."""
     for module in (http1, first_bytes, listener):
         monkeypatch.setattr(module, "DRAIN_QUIET_NS", FOR_EVER_NS)
-    monkeypatch.setattr(http2, "GOAWAY_NS", FOR_EVER_NS)
+    for module in (http2, leaving):
+        monkeypatch.setattr(module, "GOAWAY_NS", FOR_EVER_NS)
 
 
 def plain(*ports: int, drain: str = FOR_EVER) -> Mesh:
@@ -256,7 +257,7 @@ def test_a_connection_accepted_meanwhile_is_served_one_request(run: Run, serve: 
             serve(str(plain(origin.port))) as proxy,
         ):
             assert proxy._worker is not None
-            proxy._worker.listeners["edge"].drain()  # and still accept
+            proxy._worker.listeners["edge"].drain(FOR_EVER_NS)  # and still accept
             async with Client(proxy.addresses["edge"]) as client:
                 reply = await client.get()
                 assert (reply.body, says_close(reply.fields)) == (b"hi", True)
@@ -276,13 +277,16 @@ def goaways(client: RawClient) -> list[int]:
     return [frame.last_stream_id for frame in found]
 
 
-@pytest.mark.parametrize("answers", [True, False], ids=["answers", "silent"])
-def test_a_stream_between_the_two_goaways_is_served(
-    run: Run, serve: Serve, engine: str, answers: bool, request: pytest.FixtureRequest
+async def answer_ping(client: RawClient) -> None:
+    ping = await client.until(PingFrame, 0)
+    await client.send(PingFrame(0, ping.opaque_data, flags=["ACK"]))
+
+
+@pytest.mark.parametrize("when", ["before the PING", "before its answer", "between the two"])
+def test_a_stream_before_the_last_goaway_is_served(
+    run: Run, serve: Serve, engine: str, when: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The second comes with the answer to the PING behind the first, or after a second."""
-    if answers:
-        request.getfixturevalue("patient")
+    monkeypatch.setattr(leaving, "GOAWAY_NS", FOR_EVER_NS)
 
     async def go() -> None:
         async with (
@@ -292,17 +296,43 @@ def test_a_stream_between_the_two_goaways_is_served(
         ):
             await client.send(client.head(1))
             assert await client.status(1) == 200
-            async with stopping(proxy) as since:
-                await client.until(GoAwayFrame, 0)
-                assert goaways(client) == [HIGHEST]
-                ping = await client.until(PingFrame, 0)
-                await client.send(client.head(3))
-                assert await client.status(3) == 200
-                if answers:
-                    await client.send(PingFrame(0, ping.opaque_data, flags=["ACK"]))
+            async with stopping(proxy):
+                if when == "before its answer":
+                    await client.until(PingFrame, 0)
+                if when != "between the two":
+                    assert not goaways(client)
+                    await client.send(client.head(3))
+                    assert await client.status(3) == 200
+                    await answer_ping(client)
+                    await client.until(GoAwayFrame, 0)
+                else:
+                    await asyncio.sleep(0.4)  # as far away is this client, it seems
+                    await answer_ping(client)
+                    await client.until(GoAwayFrame, 0)
+                    assert goaways(client) == [HIGHEST]
+                    await client.send(client.head(3))
+                    assert await client.status(3) == 200
                 await client.ended()
                 assert goaways(client) == [HIGHEST, 3]
-                assert answers or since() > 0.9
+
+    run(go())
+
+
+def test_a_client_that_answers_no_ping_is_told_once_what_was_the_last(
+    run: Run, serve: Serve, engine: str
+) -> None:
+    async def go() -> None:
+        async with (
+            Origin(response(b"hi")) as origin,
+            serve(str(mixed(engine, origin.port))) as proxy,
+            RawClient(proxy.addresses["edge"]) as client,
+        ):
+            await client.send(client.head(1))
+            assert await client.status(1) == 200
+            async with stopping(proxy) as since:
+                await client.ended()
+                assert goaways(client) == [1]
+                assert since() > 0.9
 
     run(go())
 
@@ -325,13 +355,15 @@ def test_a_client_that_answers_nothing_opens_no_streams_for_ever(
             await client.send(client.head(1))
             await origin.reached(1)
             async with stopping(proxy):
-                await eventually(lambda: goaways(client) == [HIGHEST, 1])
-                await client.send(client.head(3))
+                await client.until(PingFrame, 0)
+                await client.send(client.head(3))  # it goes on as if nothing were
+                await eventually(lambda: goaways(client) == [HIGHEST, 3])
+                await client.send(client.head(5))
                 release.set()
-                assert await client.status(1) == 200
+                assert [await client.status(number) for number in (1, 3)] == [200, 200]
                 await client.ended()
-                assert 3 not in client.heads
-                assert len(origin.calls) == 1
+                assert 5 not in client.heads
+                assert len(origin.calls) == 2
 
     run(go())
 
@@ -349,7 +381,7 @@ def test_a_connection_accepted_meanwhile_may_ask_once(
             serve(str(mixed(engine, origin.port))) as proxy,
         ):
             assert proxy._worker is not None
-            proxy._worker.listeners["edge"].drain()
+            proxy._worker.listeners["edge"].drain(FOR_EVER_NS)
             async with H2Client(proxy.addresses["edge"]) as client:
                 if asks:
                     assert (await client.get()).body == b"hi"
@@ -370,7 +402,7 @@ def test_a_client_that_never_spoke_is_not_waited_for(run: Run, serve: Serve, eng
             await eventually(lambda: proxy.connections == 1)
             async with stopping(proxy) as since:
                 await client.ended()
-                assert goaways(client) == [HIGHEST, 0]
+                assert goaways(client) == [0]
             assert since() > 0.9
 
     run(go())

@@ -82,6 +82,22 @@ def test_a_bad_record_gets_its_alert_behind_the_handshake_too(
     run(go())
 
 
+@pytest.mark.parametrize("alpn", ["http/1.1", "h2"])
+def test_a_bad_record_beside_the_clients_last_message_gets_its_alert(
+    run: Run, serve: Serve, certificates: Certificates, alpn: str
+) -> None:
+    async def go() -> None:
+        async with secured(serve, certificates) as proxy:
+            async with streams(proxy, certificates.client(alpn)) as client:
+                await client.shake(behind=b"\x17\x03\x03\x00\x20" + bytes(32))
+                with pytest.raises(ssl.SSLError, match="BAD_RECORD_MAC"):
+                    await client.read()
+            await eventually(lambda: proxy.connections == 0)
+            assert metric(proxy, FAILED, reason="bad_record_mac", by="proxy") == 1
+
+    run(go())
+
+
 def test_who_hears_it_and_stays_holds_no_place_and_goes_soon(
     run: Run, serve: Serve, certificates: Certificates, monkeypatch: pytest.MonkeyPatch
 ) -> None:

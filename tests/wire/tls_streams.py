@@ -52,8 +52,8 @@ class TlsStreams:
     def session(self, session: ssl.SSLSession | None) -> None:
         self._tls.session = session
 
-    async def shake(self) -> None:
-        """Agree."""
+    async def shake(self, behind: bytes = b"") -> None:
+        """Agree; `behind` goes as it is, with the last of it."""
         try:
             while True:
                 with contextlib.suppress(ssl.SSLWantReadError):
@@ -61,7 +61,7 @@ class TlsStreams:
                     break
                 await self._exchange()
         finally:
-            self._writer.write(self._said.read())  # perhaps an alert
+            self._writer.write(self._said.read() + behind)  # perhaps an alert
 
     async def _exchange(self) -> bool:
         """Say what there is, and hear more; whether there was any."""

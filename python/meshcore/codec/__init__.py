@@ -106,12 +106,15 @@ class ServerCodec(Codec, Protocol):
         still there, and `Signal.SENT` follows."""
 
     def drain(self) -> None:
-        """Take no more streams: GOAWAY in two steps, the second when the client has heard of the
-        first, or by `say_last`. `Signal.CLOSED` follows the last stream's end."""
+        """Begin to take no more streams (RFC 9113 §6.8), with a PING: `Signal.HEARD` follows, which
+        tells how long the way to the client is."""
+
+    def warn(self) -> None:
+        """The first GOAWAY: open no more streams. Those that are on their way are taken."""
 
     def say_last(self, reason: bytes) -> None:
         """Say which stream is the last, once; again only to give a reason, which goes out as debug
-        data of GOAWAY."""
+        data of GOAWAY. `Signal.CLOSED` follows the last stream's end."""
 
     def abandon(self, code: int) -> None:
         """End every stream and the connection."""

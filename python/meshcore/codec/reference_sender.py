@@ -15,7 +15,7 @@ from meshcore.errors import CodecError
 if TYPE_CHECKING:
     from meshcore._core import Body, Chunk, Ticket
 
-WRITABLE, SENT, GOING_AWAY, PONG, CLOSED, RESET, REFUSED, MALFORMED = map(int, Signal)
+WRITABLE, SENT, GOING_AWAY, PONG, HEARD, CLOSED, RESET, REFUSED, MALFORMED = map(int, Signal)
 
 # As the native engine has them (rust/meshcore-core/src/codec/h2/mod.rs, engine.rs, outbox.rs):
 # output beyond which no more is made; queued bytes of all streams beyond which each counts as

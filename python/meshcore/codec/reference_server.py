@@ -19,6 +19,7 @@ from meshcore._core import (
     h2_write_trailers,
 )
 from meshcore.codec.reference import SHORT_BODY, Reference
+from meshcore.codec.reference_sender import HEARD
 from meshcore.codec.reference_stream import Stream, content_length
 from meshcore.errors import CodecError
 
@@ -38,6 +39,7 @@ class ReferenceServer(Reference):
         super().__init__(True, limits, spec, now_ns)
         self._secure = secure
         self._draining = False
+        self._warned = False
         self._last: int | None = None  # no stream beyond it is taken
         settings = {
             SettingCodes.MAX_CONCURRENT_STREAMS: spec.streams,
@@ -135,18 +137,23 @@ class ReferenceServer(Reference):
     # --- the end ------------------------------------------------------------------------------
 
     def drain(self) -> None:
-        """Take no more streams: GOAWAY in two steps (RFC 9113 §6.8)."""
+        """Begin to take no more streams, with a PING."""
         if not (self.closed or self._draining):
             self._draining = True
-            self._collect()
-            # By hand: to the package a GOAWAY is the end.
-            self._output += GoAwayFrame(0, last_stream_id=HIGHEST_STREAM).serialize()
             self._h2.ping(SHUTDOWN)
             self._collect()
 
+    def warn(self) -> None:
+        """The first GOAWAY (RFC 9113 §6.8)."""
+        if not (self.closed or self._warned):
+            self._draining = self._warned = True
+            self._collect()
+            # By hand: to the package a GOAWAY is the end.
+            self._output += GoAwayFrame(0, last_stream_id=HIGHEST_STREAM).serialize()
+
     def _on_pong(self, data: bytes) -> None:
-        if self._draining and self._last is None and data == SHUTDOWN:
-            self.say_last(b"")
+        if self._draining and not self._warned and data == SHUTDOWN:
+            self._events.append((0, HEARD))
         else:
             super()._on_pong(data)
 
@@ -154,7 +161,7 @@ class ReferenceServer(Reference):
         """Say which stream is the last, once; again only to give a reason."""
         if self.closed or (self._last is not None and not reason):
             return
-        self._draining = True
+        self._draining = self._warned = True
         if self._last is None:
             self._last = self._h2.highest_inbound_stream_id
         self._collect()

@@ -20,6 +20,7 @@ from meshcore._core import (
 )
 from meshcore.downstream.deadlines import NEVER
 from meshcore.downstream.http2_stream import Http2Stream
+from meshcore.downstream.leaving import GOAWAY_NS, Leaving, Step
 from meshcore.downstream.parting import LOOK_NS, Parting
 from meshcore.downstream.reset import reset_on_close
 from meshcore.downstream.sockets import end_of
@@ -39,9 +40,6 @@ if TYPE_CHECKING:
 # takes nothing holds this much and one read for each stream.
 HIGH_WATER = 4 << 20
 LOW_WATER = 2 << 20
-# A client that is told to go has so long to say that it heard it: what it asks for until then is
-# served (RFC 9113 §6.8).
-GOAWAY_NS = 1_000_000_000
 # A client that has all we sent may have frames on their way (WINDOW_UPDATE for the last of it):
 # it has so long to close before they would be answered by a reset.
 LINGER_NS = 500_000_000
@@ -51,10 +49,10 @@ class Http2Connection(Http2Wire):
     """Open connection of a client."""
 
     __slots__ = (
-        "_draining",
         "_goaway_due_ns",
         "_greeted",
         "_head_due_ns",
+        "_leaving",
         "_parting",
         "_slot",
         "full",
@@ -76,8 +74,8 @@ class Http2Connection(Http2Wire):
         self.owner: Owner | None = None
         self.full = False  # the streams together hold too much
         self._greeted = False
-        self._draining = False  # the client was told to go
-        self._goaway_due_ns = NEVER  # when it is told the next step of it
+        self._leaving: Leaving | None = None  # it takes its last streams
+        self._goaway_due_ns = NEVER  # when the next step of that is due
         self._head_due_ns = NEVER  # when the field block that has begun must be whole
         self._parting: Parting | None = None  # it closes as soon as the client has it all
 
@@ -165,6 +163,9 @@ class Http2Connection(Http2Wire):
             self._arm_alive(now)
             if listener.draining:
                 self.drain(now)
+        if self._leaving is not None:
+            self._leaving.opened(now)
+            self._time_leaving(now)
         return exchange
 
     def _dispatch_other(self, stream: int, event: object, now: int) -> None:
@@ -177,6 +178,9 @@ class Http2Connection(Http2Wire):
             if self.codec.flood is not None:
                 self.listener.stack.flooded(self.codec.flood)
             self._close(now)
+        elif stream == 0 and event == Signal.HEARD and self._leaving is not None:
+            self._leaving.heard(now, not self.streams)
+            self._time_leaving(now)
 
     def eof_received(self) -> None:
         """The client left, and with it every request: what is written to a transport that closes
@@ -205,6 +209,8 @@ class Http2Connection(Http2Wire):
         """Send what there is; stop every endpoint when all streams together hold too much."""
         if self.closing:
             return  # all that there was is written
+        if self._leaving is not None and not (self.streams or self._dispatching):
+            self._take_leave(self._leaving, now_ns())
         super().flush()
         queued = self.codec.queued
         if not self.full and queued > HIGH_WATER:
@@ -276,7 +282,11 @@ class Http2Connection(Http2Wire):
             self.flush()
             self._close(now)
         elif now >= self._goaway_due_ns:
-            self._go_away(now)
+            if self._leaving is None:  # accepted at the last moment, and asked nothing
+                self.drain(now)
+            else:
+                self._take_leave(self._leaving, now)
+                self.flush()
         elif not self.streams:
             self.codec.abandon(ErrorCode.NO_ERROR)  # which says what was the last stream
             self.flush()
@@ -286,42 +296,51 @@ class Http2Connection(Http2Wire):
         else:
             self.abort()
 
-    def _go_away(self, now: int) -> None:
-        """The next step: the client did not ask, or did not say that it heard the first."""
-        if not self._draining:
-            self.drain(now)
-            return
-        self._goaway_due_ns = NEVER
-        self.codec.say_last(b"")
-        self.flush()
-        self._rearm(now)
+    def _take_leave(self, leaving: Leaving, now: int) -> None:
+        """Say what is due."""
+        step = leaving.step(now, not self.streams)
+        if step is Step.WARN:
+            self.codec.warn()
+        elif step is Step.SAY_LAST:
+            self.codec.say_last(b"")
+        self._time_leaving(now)
+
+    def _time_leaving(self, now: int) -> None:
+        if self._leaving is not None and self._goaway_due_ns != self._leaving.due_ns:
+            self._goaway_due_ns = self._leaving.due_ns
+            self._rearm(now)
 
     def drain(self, now: int) -> None:
-        """Take no further request: GOAWAY, and the end when the last stream is over."""
-        if self.closing or self._draining:
-            return
-        self._draining = True
-        self._goaway_due_ns = now + GOAWAY_NS
-        self.codec.drain()
-        self.flush()
-        self._rearm(now)
+        """Take no further request, and end when the last stream is over."""
+        self._leave(now, self.listener.tell_by_ns)
 
     def dismiss(self, now: int) -> None:
         """Its client would not come in any more. What has begun is answered, and what it asks for
         before it can have heard of it."""
-        self.drain(now)
+        self._leave(now, now + GOAWAY_NS)
+
+    def _leave(self, now: int, tell_by_ns: int) -> None:
+        if not (self.closing or self._leaving):
+            self._leaving = Leaving(now, tell_by_ns)
+            self.codec.drain()
+            self._time_leaving(now)
+            self.flush()
 
     def end(self, now: int) -> None:
-        """The time to drain is over: GOAWAY with the reason, then the end of each stream. One that
-        cannot be answered is reset as every cut is, with INTERNAL_ERROR: after CANCEL a library
-        tells its user that the user gave up."""
+        """The time to drain is over: the end of each stream, and GOAWAY with the reason, behind it
+        for clients that take nothing behind one. A stream that cannot be answered is reset as every
+        cut is, with INTERNAL_ERROR: after CANCEL a library tells its user that the user gave up."""
         if self.closing:
             return  # what is queued goes out
-        self._draining = True
+        leaving, self._leaving = self._leaving, None
         self._goaway_due_ns = NEVER
-        self.codec.say_last(b"draining")
+        told = leaving is not None and leaving.is_told
+        if told:
+            self.codec.say_last(b"draining")
         for stream in list(self.streams.values()):
             stream.end(now)
+        if not told:
+            self.codec.say_last(b"draining")
         self.flush()
 
     def abort(self) -> None:

@@ -83,6 +83,7 @@ class Listener:
         self.certified = Certified()
         self._farewells: dict[Farewell, None] = {}
         self.drained_since_ns = 0
+        self.tell_by_ns = 0  # when, at the latest, clients are told that it drains
         self._ended = False  # the time to drain is over
         self._end_slot: int | None = None  # of the deadlines, once the time to drain is over
         self._idle = asyncio.Event()
@@ -389,11 +390,12 @@ class Listener:
         for number in list(self._sockets):
             self.release(number)
 
-    def drain(self) -> None:
+    def drain(self, drain_ns: int) -> None:
         """Tell every connection, and every one that is still accepted, to take no request but those
-        that are on their way; `drained` when the last is gone."""
+        that are on their way; `drained` when the last is gone, and it has ``drain_ns``."""
         self.draining = True
         now = self.drained_since_ns = now_ns()
+        self.tell_by_ns = now + drain_ns // 2  # the rest is for what the client asked until then
         for connection in list(self._connections):
             connection.drain(now)
 

@@ -231,7 +231,7 @@ class Worker:
     def _leave(self, listener: Listener, now: int) -> None:
         """It accepts nothing more; what it has is drained beside the others."""
         listener.stop_accepting()
-        listener.drain()
+        listener.drain(self._drain_ns)
         self._leaving[listener] = now + self._drain_ns
 
     # --- the end ------------------------------------------------------------------------------
@@ -252,7 +252,7 @@ class Worker:
         listeners = [*self.listeners.values(), *self._leaving]
         for listener in self.listeners.values():
             listener.stop_accepting()
-            listener.drain()
+            listener.drain(int(drain_s * 1e9))
         self._patience = asyncio.timeout(drain_s)
         try:
             async with self._patience:

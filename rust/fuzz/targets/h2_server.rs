@@ -176,6 +176,12 @@ fn serve<'a>(reads: impl IntoIterator<Item = &'a [u8]>, switches: u8) {
             owner.server.drain();
             owner.server.ping();
         }
+        if i == 4 && switches & DRAINS != 0 {
+            owner.server.warn();
+        }
+        if i == 6 && switches & DRAINS != 0 {
+            owner.server.say_last(b"");
+        }
     }
     owner.round();
     if owner.server.is_closed() {

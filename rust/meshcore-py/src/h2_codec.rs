@@ -146,6 +146,7 @@ fn number<M>(signal: &Signal<M>) -> u8 {
         Signal::Sent => numbers::Signal::Sent as u8,
         Signal::GoAway => numbers::Signal::GoingAway as u8,
         Signal::Pong => numbers::Signal::Pong as u8,
+        Signal::Heard => numbers::Signal::Heard as u8,
         Signal::Closed | Signal::Message(_) | Signal::Refused(..) | Signal::Reset { .. } => {
             numbers::Signal::Closed as u8
         }

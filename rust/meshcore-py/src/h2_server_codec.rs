@@ -229,6 +229,10 @@ impl H2ServerCodec {
         self.0.drain();
     }
 
+    fn warn(&mut self) {
+        self.0.warn();
+    }
+
     fn say_last(&mut self, reason: &[u8]) {
         self.0.say_last(reason);
     }

@@ -60,6 +60,8 @@ numbered! {
         /// The peer takes no more streams.
         GoingAway,
         Pong,
+        /// The client answered the PING with which a drain begins.
+        Heard,
         Closed,
         /// The stream is over without its message.
         Reset,

@@ -160,7 +160,16 @@ fn drain_ends_when_the_last_stream_does() {
     let mut pair = Pair::new(&H2Config::default());
     let id = pair.ask(GET, b"", true);
     pair.settle();
+    let heard = |pair: &mut Pair| {
+        pair.server.signals().iter().any(|(id, s)| *id == 0 && matches!(s, Signal::Heard))
+    };
     pair.server.drain();
+    assert!(!heard(&mut pair));
+    pair.settle();
+    assert!(heard(&mut pair));
+    assert!(pair.client.can_open(NOW) > 0);
+    pair.server.warn();
+    pair.server.say_last(b"");
     pair.settle();
     assert_eq!(pair.client.can_open(NOW), 0);
     assert!(pair.client.signals().iter().any(|(id, s)| *id == 0 && matches!(s, Signal::GoAway)));
@@ -183,8 +192,13 @@ fn the_last_stream_is_said_once_and_again_with_a_reason() {
         [&len, &[7, 0, 0, 0, 0, 0][..], &last.to_be_bytes(), &[0; 4], debug].concat()
     };
     pair.server.drain();
-    let warning = pair.server.take_output(<[u8]>::to_vec);
-    assert!(warning.starts_with(&goaway(0x7FFF_FFFF, b"")), "{warning:?}");
+    let ping = [0, 0, 8, 6, 0, 0, 0, 0, 0];
+    assert!(pair.server.take_output(|out| out.starts_with(&ping) && out.len() == 17));
+    pair.server.drain();
+    pair.server.warn();
+    pair.server.warn();
+    // And nothing behind it: there are clients that take nothing more.
+    assert_eq!(pair.server.take_output(<[u8]>::to_vec), goaway(0x7FFF_FFFF, b""));
     pair.server.say_last(b"");
     assert_eq!(pair.server.take_output(<[u8]>::to_vec), goaway(id, b""));
     pair.server.say_last(b"");

@@ -202,7 +202,7 @@ impl Story {
             Signal::Reset { code, refused, .. } => self.reset = Some((code, refused)),
             Signal::Refused(error, _) => self.refused = Some(error.reason.status()),
             Signal::Writable => self.writable += 1,
-            Signal::Sent | Signal::GoAway | Signal::Pong | Signal::Closed => {}
+            Signal::Sent | Signal::GoAway | Signal::Pong | Signal::Heard | Signal::Closed => {}
             Signal::Message(message) => panic!("{message:?}"),
         }
     }

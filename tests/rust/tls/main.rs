@@ -9,4 +9,5 @@ mod clients;
 mod names;
 mod pair;
 mod records;
+mod refusals;
 mod tickets;

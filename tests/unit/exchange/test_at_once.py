@@ -160,7 +160,7 @@ class Play:
         elif order == "wait":
             world.advance(kind * 300_000_000)
         elif order == "drain":
-            world.listener.drain()
+            world.listener.drain(0)
 
     def _say(self, wire: Wire, data: bytes, cut: int) -> None:
         for part in (data[:cut], data[cut:]):
@@ -249,7 +249,7 @@ def test_whole_messages_go_through_at_once_and_others_are_seen_not_to(
     ):
         served(world, PLAIN_GET, answer)
         assert world.metric(AT_ONCE) == 3
-    world.listener.drain()
+    world.listener.drain(0)
     served(world)
     assert world.metric(AT_ONCE) == 3
 

@@ -493,7 +493,7 @@ class DrainMachine(ExchangeMachine):
     @precondition(lambda self: not self.world.listener.draining)
     @rule()
     def drain(self) -> None:
-        self.world.listener.drain()
+        self.world.listener.drain(0)
         self.world.turn()
 
     @precondition(lambda self: self.world.listener.draining)

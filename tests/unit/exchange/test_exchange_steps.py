@@ -251,7 +251,7 @@ def test_an_endpoint_is_not_blamed_for_the_end_of_a_drain(
     if begun:
         endpoint.rest.append(HELLO[:-1])
         world.deliver(endpoint)
-    world.listener.drain()
+    world.listener.drain(0)
     world.advance(6_000_000_000 if begun else 4_000_000_000)
     world.listener.end(world.now)
     world.turn()

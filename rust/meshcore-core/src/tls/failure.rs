@@ -4,7 +4,9 @@ use std::cell::Cell;
 use std::sync::Arc;
 
 use rustls::pki_types::CertificateDer;
-use rustls::{AlertDescription, CertificateError, Error, InvalidMessage, OtherError};
+use rustls::{
+    AlertDescription, CertificateError, Error, InvalidMessage, OtherError, PeerMisbehaved,
+};
 use x509_cert::Certificate;
 use x509_cert::der::Decode;
 
@@ -178,7 +180,9 @@ fn alert_of(error: &Error) -> Option<AlertDescription> {
         Error::NoApplicationProtocol => AlertDescription::NoApplicationProtocol,
         Error::DecryptError => AlertDescription::BadRecordMac,
         Error::PeerSentOversizedRecord => AlertDescription::RecordOverflow,
-        Error::InappropriateMessage { .. } | Error::InappropriateHandshakeMessage { .. } => {
+        Error::InappropriateMessage { .. }
+        | Error::InappropriateHandshakeMessage { .. }
+        | Error::PeerMisbehaved(PeerMisbehaved::IllegalMiddleboxChangeCipherSpec) => {
             AlertDescription::UnexpectedMessage
         }
         _ => return None,

@@ -19,6 +19,7 @@ pub(super) trait Records {
     fn records<'c, 'i>(&'c mut self, data: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::Data>;
     /// Whether it has something to say.
     fn wants_write(&self) -> bool;
+    fn is_handshaking(&self) -> bool;
 }
 
 impl Records for UnbufferedServerConnection {
@@ -29,6 +30,9 @@ impl Records for UnbufferedServerConnection {
     fn wants_write(&self) -> bool {
         CommonState::wants_write(self)
     }
+    fn is_handshaking(&self) -> bool {
+        CommonState::is_handshaking(self)
+    }
 }
 
 impl Records for UnbufferedClientConnection {
@@ -38,6 +42,9 @@ impl Records for UnbufferedClientConnection {
     }
     fn wants_write(&self) -> bool {
         CommonState::wants_write(self)
+    }
+    fn is_handshaking(&self) -> bool {
+        CommonState::is_handshaking(self)
     }
 }
 
@@ -111,6 +118,29 @@ pub(super) fn last_words<M: Records>(machine: &mut M, own: &mut Vec<u8>) {
             _ => return,
         }
     }
+}
+
+/// Has the machine say an alert where it refuses what came without one (rustls 0.23 does for a
+/// record of no type, and for one between the parts of a handshake's message). Alerts are its own
+/// to seal, so it is given what it does answer, in place of the rest: a change_cipher_spec that
+/// nobody may send here, for `unexpected_message` (RFC 8446 §5); where it waits for the rest of a
+/// message, and looks further on, what is no record, for `decode_error`.
+///
+/// What it said that was about.
+pub(super) fn unsaid<M: Records>(
+    machine: &mut M,
+    rest: &mut [u8],
+    own: &mut Vec<u8>,
+) -> Option<Error> {
+    const NO_RECORD: u8 = 0xFF;
+    rest.fill(NO_RECORD);
+    if let Some(first) = rest.first_chunk_mut() {
+        // In a handshake one of a wrong value, and behind it any.
+        *first = [20, 3, 3, 0, 1, if machine.is_handshaking() { 2 } else { 1 }];
+    }
+    let instead = machine.records(rest).state.err()?;
+    last_words(machine, own);
+    Some(instead)
 }
 
 fn encode<D>(mut message: EncodeTlsData<'_, D>, own: &mut Vec<u8>) {

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use rustls::client::UnbufferedClientConnection;
 use rustls::pki_types::CertificateDer;
 use rustls::server::UnbufferedServerConnection;
-use rustls::{CommonState, HandshakeKind, ProtocolVersion};
+use rustls::{CommonState, Error, HandshakeKind, ProtocolVersion};
 use x509_cert::der::Decode;
 
 use super::hello::{Asked, Hello};
 use super::no_pair::{NoPair, asked_in_vain};
-use super::records::{Words, append, drive, last_words, write};
+use super::records::{Words, append, drive, last_words, unsaid, write};
 use super::server::Rule;
 use super::standing::{InForce, Standing};
 use super::verify::Again;
@@ -269,15 +269,8 @@ impl Session {
             self.fail(why);
         }
         if let Err(error) = result {
-            let said = self.own.len();
-            on!(&mut self.side, m => last_words(&mut **m, &mut self.own));
-            if on!(&self.side, m => m.protocol_version()) == Some(ProtocolVersion::TLSv1_2) {
-                in_words_of_tls12(&mut self.own[said..]);
-            }
-            let failure = Failure::of(&error, &self.own[said..]);
-            let strange =
-                if self.is_unanswered() { Failure::of_first_answer(&error) } else { None };
-            self.fail(strange.unwrap_or(failure));
+            let failure = self.tell(&error, &mut data[told.used..]);
+            self.fail(failure);
         }
         if self.closed {
             self.own.clear(); // behind our end nothing is said, not an alert either
@@ -288,6 +281,28 @@ impl Session {
             failed: self.failure.is_some(),
         };
         (told.used, opened)
+    }
+
+    /// Says what alert belongs to an error; `rest` is what the machine has not taken.
+    fn tell(&mut self, error: &Error, rest: &mut [u8]) -> Failure {
+        let said = self.own.len();
+        on!(&mut self.side, m => last_words(&mut **m, &mut self.own));
+        let misbehaved = matches!(error, Error::PeerMisbehaved(_));
+        let instead = if misbehaved && self.own.len() == said {
+            on!(&mut self.side, m => unsaid(&mut **m, rest, &mut self.own))
+        } else {
+            None
+        };
+        if on!(&self.side, m => m.protocol_version()) == Some(ProtocolVersion::TLSv1_2) {
+            in_words_of_tls12(&mut self.own[said..]);
+        }
+        let own = &self.own[said..];
+        let mut failure = Failure::of(error, own);
+        if let Some(instead) = instead {
+            failure.alert = Failure::of(&instead, own).alert;
+        }
+        let strange = if self.is_unanswered() { Failure::of_first_answer(error) } else { None };
+        strange.unwrap_or(failure)
     }
 
     /// Whether this is a client's, and its first message has had no answer that was understood.

@@ -31,6 +31,8 @@ const DRAIN: &[u8; 8] = b"meshgone";
 pub(super) enum Phase {
     /// Nothing.
     Open,
+    /// Nothing yet; a PING measures how far the peer is.
+    Draining,
     /// That no more streams are wanted, but those on their way are taken (RFC 9113 §6.8).
     Warned,
     /// Which stream is the last; when none is open the connection is over.
@@ -333,26 +335,35 @@ impl<S: Side> Engine<S> {
         true
     }
 
-    /// Takes no more streams: GOAWAY in two steps (RFC 9113 §6.8), the second when the peer has
-    /// heard of the first, or by [`say_last`](Self::say_last). [`Signal::Closed`] follows when the
-    /// last stream is over.
+    /// Begins to take no more streams (RFC 9113 §6.8): a PING, which tells how long the way to the
+    /// peer is. [`Signal::Heard`] follows, and [`warn`](Self::warn) and
+    /// [`say_last`](Self::say_last) are the next steps. The PING goes first, for peers exist that
+    /// take nothing behind a GOAWAY.
     pub fn drain(&mut self) {
         if self.phase == Phase::Open {
-            self.phase = Phase::Warned;
-            write_goaway(self.out(), 0x7FFF_FFFF, code::NO_ERROR, b"");
+            self.phase = Phase::Draining;
             write_ping(self.out(), 0, DRAIN);
         }
     }
 
+    /// The first GOAWAY: open no more streams. Those that are on their way are taken.
+    pub fn warn(&mut self) {
+        if matches!(self.phase, Phase::Open | Phase::Draining) {
+            self.phase = Phase::Warned;
+            write_goaway(self.out(), 0x7FFF_FFFF, code::NO_ERROR, b"");
+        }
+    }
+
     /// Says which stream is the last: what begins beyond it is not processed. Once; again only to
-    /// give a `reason`, which goes out as debug data of at most some 16 KiB.
+    /// give a `reason`, which goes out as debug data of at most some 16 KiB. [`Signal::Closed`]
+    /// follows when the last stream is over.
     pub fn say_last(&mut self, reason: &[u8]) {
         let last = match self.phase {
             Phase::Closed => return,
             Phase::Last(_) if reason.is_empty() => return,
             // RFC 9113 §6.8: the number must not grow.
             Phase::Last(last) => last,
-            Phase::Open | Phase::Warned => self.last_peer,
+            Phase::Open | Phase::Draining | Phase::Warned => self.last_peer,
         };
         self.phase = Phase::Last(last);
         let reason = &reason[..reason.len().min(MAX_PAYLOAD - 8)];
@@ -365,8 +376,8 @@ impl<S: Side> Engine<S> {
         if payload == LIVENESS && self.pinged {
             self.pinged = false;
             self.signals.push((0, Signal::Pong));
-        } else if payload == DRAIN && self.phase == Phase::Warned {
-            self.say_last(b"");
+        } else if payload == DRAIN && self.phase == Phase::Draining {
+            self.signals.push((0, Signal::Heard));
         }
     }
 

@@ -30,6 +30,8 @@ pub enum Signal<M> {
     GoAway,
     /// The answer to a PING.
     Pong,
+    /// The answer to the PING of [`drain`](super::Engine::drain): the peer reads what it is sent.
+    Heard,
     /// The connection is over: send what is left to send, and close.
     Closed,
 }

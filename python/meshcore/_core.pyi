@@ -5,6 +5,7 @@ sizes are bytes. Classes without a constructor come from others' methods.
 """
 
 import asyncio
+import contextvars
 from collections.abc import Callable, Sequence
 from enum import IntEnum
 from os import PathLike
@@ -68,6 +69,7 @@ __all__ = [
     "Prepared",
     "Reason",
     "Request",
+    "RequestHooks",
     "Reset",
     "Response",
     "RetryCall",
@@ -1939,6 +1941,24 @@ class Engine:
 
 def has_written_all(transport: asyncio.Transport) -> bool:
     """Whether a transport is open and has written all that it was given. O(1)."""
+
+@final
+class RequestHooks:
+    """The `on_request` of layers that have no other hook. For one thread."""
+
+    def __new__(cls, context: contextvars.Context, clock: Callable[[], int]) -> Self:
+        """None yet. Each request's run in a copy of the context."""
+
+    def put_in_force(self, layers: Sequence[object | None]) -> None:
+        """These, by the numbers that a ticket pauses with, are those in force from now on."""
+
+    def run(self, ticket: Ticket, request: Request) -> Any:
+        """Run the hook that a ticket pauses at, and those behind it, as long as they are such.
+
+        The time, when the request goes on to an endpoint: its deadline is armed. Their context, if
+        all let it pass and the ticket's verdict is another. Context, result and exception of the
+        last, if it did otherwise. `None`, if nothing was done: the first is none of these, or the
+        request was not begun with a deadline's place (`ServerCodec.begin`)."""
 
 @final
 class Inbox:

@@ -86,6 +86,14 @@ class Exchange(Relaying):
         if self.driver.observer is not None:
             self.driver.observer.began(self, now_ns)
         verdict = ticket.verdict
+        if verdict == _PAUSE:
+            self.phase = LAYERS
+            ran = self.driver.request_hooks.run(ticket, self.request)
+            if type(ran) is int:
+                verdict, now_ns = _FORWARD, ran
+            elif ran is not None:
+                self._go_on_from(ran)
+                return
         if verdict == _FORWARD:
             # `_attempt`, written out: a call more for each request would be seen.
             self.phase = WAITING
@@ -93,13 +101,20 @@ class Exchange(Relaying):
             if up is not None:
                 self.on_connected(up, now_ns)
         else:
-            self._follow(verdict, now_ns)
+            self.follow(verdict, now_ns)
+
+    def _go_on_from(self, ran: object) -> None:
+        """What hooks did that were run in one call is more than to let the request pass."""
+        self.driver.go_on_from(self, ran)
+        if self.phase <= LAYERS:  # one is awaited
+            self.down.arm(self.ticket.arm())
 
     def resume(self, now_ns: int) -> None:
         """A Python layer let the request pass, or the awaited body is there: go on behind it."""
-        self._follow(self.ticket.resume(self.request, self.down.peer, now_ns), now_ns)
+        self.follow(self.ticket.resume(self.request, self.down.peer, now_ns), now_ns)
 
-    def _follow(self, verdict: int, now_ns: int) -> None:
+    def follow(self, verdict: int, now_ns: int) -> None:
+        """Do what the core says."""
         ticket = self.ticket
         if verdict == _FORWARD:
             layers = self.layers
@@ -115,7 +130,7 @@ class Exchange(Relaying):
             self._attempt(now_ns, fresh=False)
         elif verdict == _BIND:
             self.down.own()
-            self._follow(_FORWARD, now_ns)
+            self.follow(_FORWARD, now_ns)
         elif verdict == _ANSWER:
             self.answer(ticket.answer(self.request), now_ns)
         else:

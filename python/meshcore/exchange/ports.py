@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         Listener,
         Peer,
         Request,
+        RequestHooks,
         Response,
         ServerCodec,
         Ticket,
@@ -241,6 +242,13 @@ class Driver(Protocol):
 
     def later(self, delay_ns: int, exchange: Exchange, attempt: int) -> None:
         """Call ``Exchange.on_backoff(attempt)`` after a delay."""
+
+    @property
+    def request_hooks(self) -> RequestHooks:
+        """The ``on_request`` of layers that have no other hook."""
+
+    def go_on_from(self, exchange: Exchange, ran: object) -> None:
+        """They were run, and gave this: as `run_layer` goes on behind a hook."""
 
     def run_layer(self, exchange: Exchange, layer: int) -> None:
         """Run the ``on_request`` of a Python layer, then ``Exchange.resume`` or ``answer`` it;

@@ -9,9 +9,10 @@ import importlib
 import inspect
 import logging
 import sys
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any, cast
 
-from meshcore._core import Answer, now_ns
+from meshcore._core import Answer, RequestHooks, now_ns
 from meshcore.config.fault import path_text
 from meshcore.config.layer_key import layer_name, parse_layer_key
 from meshcore.errors import LayerError, Problem
@@ -161,6 +162,10 @@ class Passage(list[Layer]):
     inward: Flow | None
     outward: Flow | None
 
+    def __init__(self, context: contextvars.Context) -> None:
+        self.context = context
+        self.ends = self.streams = self.inward = self.outward = None
+
     def leave_out(self, layer: Layer | None) -> None:
         """What a layer answers or fails with is for others to see."""
         self[:] = [each for each in self if each is not layer]
@@ -179,6 +184,11 @@ class InForce:
         self.sees_bodies = has_body_hooks(kind)
         self.hears_end = kind.on_end is not Layer.on_end
 
+    @property
+    def sees_more(self) -> bool:
+        """Than the request's head."""
+        return self.sees_response or self.sees_bodies or self.hears_end
+
 
 class Hooks(BodyHooks):
     """Layers by the number that the core pauses with, and what becomes of exchanges by them.
@@ -191,10 +201,16 @@ class Hooks(BodyHooks):
         super().__init__(clock)
         self._context = contextvars.copy_context()
         self._in_force: list[Any] = []
+        self.request_hooks = RequestHooks(self._context, clock)
+        """Of layers that see requests' heads and no more."""
 
     def put_in_force(self, layers: Iterable[Layer | None]) -> None:
         """Those of the configuration from now on, by number; `None` is nobody's number."""
-        self._in_force = [None if layer is None else InForce(layer) for layer in layers]
+        known = [None if layer is None else InForce(layer) for layer in layers]
+        self._in_force = known
+        self.request_hooks.put_in_force(
+            [None if each is None or each.sees_more else each.layer for each in known]
+        )
 
     def on_request(self, exchange: Exchange, number: int) -> None:
         """Run one layer; the exchange goes on, or is answered."""
@@ -202,17 +218,34 @@ class Hooks(BodyHooks):
         layer: Any = known.layer
         passage: Any = exchange.layers
         if passage is None:
-            passage = exchange.layers = Passage()
-            passage.context, passage.ends = self._context.copy(), None
-            passage.streams = passage.inward = passage.outward = None
+            passage = exchange.layers = Passage(self._context.copy())
         if known.hears_end:
             _await_end(passage, layer)
         try:
             answer = passage.context.run(layer.on_request, exchange.request)
         except (Exception, asyncio.CancelledError, *ENDS) as error:
             self._failed_at_once(exchange, layer, error, exchange)
+        else:
+            self._take(known, exchange, layer, answer)
+
+    def go_on_from(self, exchange: Exchange, ran: Any) -> None:
+        """`request_hooks` ran some: all of them passed, and this is their context; or the last one
+        did not, and this is its context, what it gave, and what it raised."""
+        if type(ran) is not tuple:
+            exchange.layers = Passage(ran)
+            exchange.follow(exchange.ticket.verdict, self._now_ns())
             return
-        if answer is not None and inspect.isawaitable(answer):
+        context, answer, error = ran
+        exchange.layers = Passage(context)
+        known: InForce = self._in_force[exchange.ticket.layer]
+        if error is not None:
+            self._failed_at_once(exchange, known.layer, error, exchange)
+        else:
+            self._take(known, exchange, known.layer, answer)
+
+    def _take(self, known: InForce, exchange: Exchange, layer: Layer, answer: Any) -> None:
+        # Most are, and this takes no call.
+        if type(answer) is CoroutineType or (answer is not None and inspect.isawaitable(answer)):
             then = functools.partial(self._go_on, known)
             self._spawn(exchange, layer, answer, then, exchange)
         else:
@@ -307,7 +340,7 @@ class LayerRunner(Hooks):
         holder: Exchange | Flow,
     ) -> None:
         passage: Any = exchange.layers
-        coroutine = hook if inspect.iscoroutine(hook) else awaited(hook)
+        coroutine = hook if type(hook) is CoroutineType else awaited(hook)
         task = self._loop.create_task(coroutine, context=passage.context)
         self._tasks.add(task)
         holder.task = task

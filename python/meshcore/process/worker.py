@@ -80,6 +80,7 @@ class Worker:
         self._layers = LayerRunner(loop)
         self.run_layer = self._layers.on_request
         """Run a Python layer's; itself, for a call more for each request would be seen."""
+        self.request_hooks = self._layers.request_hooks
         self.listeners: dict[str, Listener] = {}
         self._leaving: dict[Listener, int] = {}  # and when its time is over
         self._drain_ns = 0
@@ -299,6 +300,10 @@ class Worker:
     def later(self, delay_ns: int, exchange: Exchange, attempt: int) -> None:
         """Go on with a retry after its pause."""
         self._loop.call_later(delay_ns / 1e9, _retry, exchange, attempt)
+
+    def go_on_from(self, exchange: Exchange, ran: object) -> None:
+        """Go on behind what `request_hooks` gave."""
+        self._layers.go_on_from(exchange, ran)
 
     def tell_layers(self, exchange: Exchange) -> None:
         """Run `on_end` of the layers that have one."""

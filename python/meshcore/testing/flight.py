@@ -16,7 +16,17 @@ from meshcore.testing.messages import read_response
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from meshcore._core import Answer, Chunk, CodecLimits, Listener, Peer, Request, Response, Ticket
+    from meshcore._core import (
+        Answer,
+        Chunk,
+        CodecLimits,
+        Listener,
+        Peer,
+        Request,
+        RequestHooks,
+        Response,
+        Ticket,
+    )
     from meshcore.exchange.flow import Flow
     from meshcore.testing.hooks import HooksAtOnce
 
@@ -285,6 +295,13 @@ class Flight:
     def later(self, delay_ns: int, exchange: Exchange, attempt: int) -> None:
         self.pause_ns = delay_ns
         self._timer = (self.ticket.again_ns, attempt)
+
+    @property
+    def request_hooks(self) -> RequestHooks:
+        return self._hooks.request_hooks
+
+    def go_on_from(self, exchange: Exchange, ran: object) -> None:
+        self._hooks.go_on_from(exchange, ran)
 
     def run_layer(self, exchange: Exchange, layer: int) -> None:
         self._hooks.on_request(exchange, layer)

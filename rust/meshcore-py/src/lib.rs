@@ -29,6 +29,7 @@ mod outgoing;
 mod pattern;
 mod prepared;
 mod relay;
+mod request_hooks;
 mod secure_transport;
 mod segment;
 mod server_codec;
@@ -104,6 +105,8 @@ mod _core {
     use crate::pattern::{check_path, check_regex, is_codecs_own, unseen_field};
     #[pymodule_export]
     use crate::prepared::Prepared;
+    #[pymodule_export]
+    use crate::request_hooks::RequestHooks;
     #[pymodule_export]
     use crate::secure_transport::SecureTransport;
     #[pymodule_export]

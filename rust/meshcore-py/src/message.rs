@@ -35,6 +35,11 @@ impl Part {
         self.body.bytes.len()
     }
 
+    /// Whether the message has some here, or behind this.
+    fn may_have_trailers(&self) -> bool {
+        !self.body.end || self.body.trailers.is_some()
+    }
+
     /// The bytes for an HTTP/2 stream: shared where they can be.
     pub(crate) fn shared(&self, py: Python<'_>) -> bytes::Bytes {
         match &self.body.bytes {
@@ -178,13 +183,15 @@ impl Request {
     /// A layer is to see it: what its ticket knows of it.
     pub(crate) fn show(&mut self, peer: &Bound<'_, Peer>, ticket: &RequestTicket) {
         let route = ticket.route().map(|route| Arc::clone(&route.name));
-        match &mut self.shown {
-            Some(shown) => shown.route = route,
-            none => {
-                let (peer, client) = (peer.clone().unbind(), ticket.client().clone());
-                let changed = Changed::default();
-                *none = Some(Box::new(Shown { peer, client, route, changed }));
-            }
+        let (peer, client) = (peer.clone().unbind(), ticket.client().clone());
+        let changed = Changed::default();
+        self.shown = Some(Box::new(Shown { peer, client, route, changed }));
+    }
+
+    /// The same of one that goes on, if it was shown: its layers see it again beside the response.
+    pub(crate) fn show_again(&mut self, ticket: &RequestTicket) {
+        if let Some(shown) = &mut self.shown {
+            shown.route = ticket.route().map(|route| Arc::clone(&route.name));
         }
     }
 
@@ -328,7 +335,9 @@ impl Request {
 impl Request {
     /// Of what the client said of a field nothing passes, its trailers included.
     fn drop_field(&mut self, name: &[u8]) -> bool {
-        if let Some(shown) = &mut self.shown {
+        if let Some(shown) = &mut self.shown
+            && self.part.may_have_trailers()
+        {
             shown.changed.note(name);
         }
         take_out(&mut self.head.headers, name)
@@ -431,7 +440,9 @@ impl Response {
 impl Response {
     /// Of what the endpoint said of a field nothing passes, its trailers included.
     fn drop_field(&mut self, name: &[u8]) -> bool {
-        self.changed.note(name);
+        if self.part.may_have_trailers() {
+            self.changed.note(name);
+        }
         take_out(&mut self.head.headers, name)
     }
 }

@@ -210,7 +210,7 @@ impl ServerCodec {
         data: &Bound<'py, PyBytes>,
         listener: &Bound<'py, Listener>,
         peer: &Bound<'py, Peer>,
-        deadlines: &mut Deadlines,
+        deadlines: &Bound<'py, Deadlines>,
         slot: u32,
         now_ns: Ns,
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
@@ -219,8 +219,9 @@ impl ServerCodec {
                 let mut request = self.request(data, head, body);
                 let mut ticket = Listener::begin(listener, &mut request, peer, now_ns);
                 if ticket.forwards() {
-                    deadlines.0.arm(slot, ticket.ticket.arm());
+                    deadlines.borrow_mut().0.arm(slot, ticket.ticket.arm());
                 }
+                ticket.place(deadlines, slot);
                 let begun = (Bound::new(py, request)?, Bound::new(py, ticket)?);
                 Ok(Some(begun.into_pyobject(py)?.into_any()))
             }

@@ -5,8 +5,7 @@ use std::sync::OnceLock;
 
 use meshcore_core::codec::{HeaderOps, ProxyVersion, proxy_header};
 use meshcore_core::exchange::{
-    self, Arrival, Engine, Head, Kind, LocalReply, Outcome, Paused, RequestTicket, RouteStack,
-    final_status,
+    self, Engine, Head, Kind, LocalReply, Outcome, Paused, RequestTicket, RouteStack, final_status,
 };
 use meshcore_core::head::{Headers, is_grpc};
 use meshcore_core::telemetry::request_id;
@@ -17,6 +16,7 @@ use pyo3::types::{PyBytes, PyTuple};
 use crate::answer::Answer;
 use crate::cause::Cause;
 use crate::clock::{Ns, unix_ms};
+use crate::deadlines::Deadlines;
 use crate::engine::{Listener, Peer, ip_of};
 use crate::message::{Body, FieldText, Part, Request, Response, all};
 use crate::numbers::{Due, Keep, Next, Passed, Verdict, phase, reason};
@@ -26,16 +26,18 @@ use crate::relay::relay;
 #[pyclass(module = "meshcore._core")]
 pub struct Ticket {
     /// Where it began: to own this is no exchange, as to own what is in it would be.
-    listener: Py<Listener>,
+    pub(crate) listener: Py<Listener>,
     pub(crate) ticket: Box<RequestTicket>,
     answer: Option<exchange::Answer>,
     id: OnceLock<[u8; 32]>,
+    /// Where its deadline is, of one that began at a layer.
+    pub(crate) place: Option<(Py<Deadlines>, u32)>,
     #[pyo3(get)]
-    verdict: u8,
+    pub(crate) verdict: u8,
     #[pyo3(get)]
     endpoint: u32,
     #[pyo3(get)]
-    layer: u32,
+    pub(crate) layer: u32,
     #[pyo3(get)]
     again_ns: u64,
     /// Whether what came of the request's body is kept for another attempt.
@@ -57,6 +59,7 @@ impl Ticket {
             ticket,
             answer: None,
             id: OnceLock::new(),
+            place: None,
             verdict: 0,
             endpoint: 0,
             layer: 0,
@@ -77,7 +80,7 @@ impl Ticket {
         &self.listener.get().engine
     }
 
-    fn follow(&mut self, verdict: exchange::Verdict) -> u8 {
+    pub(crate) fn follow(&mut self, verdict: exchange::Verdict) -> u8 {
         let number = match verdict {
             exchange::Verdict::Forward(endpoint) => {
                 self.endpoint = endpoint;
@@ -147,16 +150,11 @@ fn outcome(answer: &Answer, at: usize) -> Outcome {
 #[pymethods]
 impl Ticket {
     fn resume(&mut self, request: &mut Request, peer: &Bound<'_, Peer>, now_ns: Ns) -> u8 {
-        if let Some(changed) = request.changed() {
-            self.ticket.request_changed(changed);
-        }
-        let arrival = Arrival { head: request.head(), now: now_ns.into() };
-        let verdict = self.listener.get().engine.resume(&mut self.ticket, &arrival);
-        // Of one that goes on, too: its layers see it again beside the response.
-        if request.changed().is_some() || matches!(verdict, exchange::Verdict::Pause(_)) {
+        let verdict = self.go_on_behind(request, now_ns);
+        if verdict == Verdict::Pause as u8 && request.changed().is_none() {
             request.show(peer, &self.ticket);
         }
-        self.follow(verdict)
+        verdict
     }
 
     fn answer(&self, request: &Request) -> Answer {

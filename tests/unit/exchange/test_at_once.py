@@ -8,7 +8,7 @@ import socket
 import sys
 import types
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from typing import Any
 from unittest import mock
@@ -120,14 +120,14 @@ class Told:
 class Play:
     """Clients and endpoints that do what they are told, and what became of it."""
 
-    def __init__(self, text: str, way: str) -> None:
+    def __init__(self, text: str, way: str, layers: Mapping[str, Layer] | None = None) -> None:
         self._made = ExitStack()
         if way == "natively":
             self._made.enter_context(mock.patch("tests.unit.exchange.world.Wire", Socketed))
         elif way == "stepped":
             self._made.enter_context(mock.patch("meshcore.downstream.http1.ServerCodec", Stepped))
             self._made.enter_context(mock.patch("meshcore.upstream.http1.ASKED", -1))
-        self.world = World(text)
+        self.world = World(text, layers=layers)
         self._made.callback(self.world.close)
         self.told = Told()
         self.world.worker.observer = self.told  # type: ignore[assignment]  # an Observer

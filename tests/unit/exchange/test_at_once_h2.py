@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from unittest import mock
 
 import hypothesis.strategies as st
@@ -11,6 +11,7 @@ from h2.errors import ErrorCodes
 from h2.settings import SettingCodes
 from hypothesis import given
 
+from meshcore import Layer
 from meshcore.downstream.http2 import Http2Connection
 from tests.unit.exchange.h2_peers import H2_MESH, Peer, frames, h2_client, h2_endpoint
 from tests.unit.exchange.peers import HELLO, counted, say
@@ -39,8 +40,8 @@ def told(data: bytes) -> list[tuple[int, bytes, int]]:
 class H2Play(Play):
     """Clients over HTTP/2; endpoints over either."""
 
-    def __init__(self, text: str, way: str) -> None:
-        super().__init__(text, way)
+    def __init__(self, text: str, way: str, layers: Mapping[str, Layer] | None = None) -> None:
+        super().__init__(text, way, layers)
         if way == "stepped":
             self._made.enter_context(
                 mock.patch("meshcore.downstream.http2.H2ServerCodec", NotTheCores)

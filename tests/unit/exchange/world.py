@@ -7,7 +7,15 @@ import errno
 import functools
 import socket
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Iterable
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Generator,
+    Iterable,
+    Mapping,
+)
 from contextlib import ExitStack, asynccontextmanager
 from contextvars import Context
 from typing import Any, cast
@@ -355,7 +363,12 @@ def _is_quiet(transport: asyncio.Transport) -> bool:
 class World:
     """A real worker, its real connections and layers; everything below them is here."""
 
-    def __init__(self, text: str = MESH, probe: Probe | None = None) -> None:
+    def __init__(
+        self,
+        text: str = MESH,
+        probe: Probe | None = None,
+        layers: Mapping[str, Layer] | None = None,
+    ) -> None:
         self.now = 1_000_000_000_000
         self.loop = Loop(self)
         self.connecting: list[Gate] = []
@@ -375,7 +388,7 @@ class World:
         self.probe = probe or Probe()
         self._patch("asyncio.get_running_loop", lambda: self.loop)
         self._patch("asyncio.events._get_running_loop", lambda: self.loop)
-        self.worker = Worker(self.engine, {"test:Probe": self.probe})
+        self.worker = Worker(self.engine, {"test:Probe": self.probe, **(layers or {})})
         self.worker.put(prepare(self.engine, change(None, snapshot)))
         self.listener = self.worker.listeners["edge"]
         self.armed: dict[int, int] = {}

@@ -1582,6 +1582,10 @@ class TlsFacts:
         """Its last."""
 
     @property
+    def key_kind(self) -> str:
+        """Of which kind its key is: ``RSA``, ``ECDSA``, ``Ed25519`` or ``other``."""
+
+    @property
     def weakness(self) -> str | None:
         """Why others may not believe it."""
 

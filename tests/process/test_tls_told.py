@@ -27,7 +27,10 @@ listeners:
       ocsp: 127.0.0.1.der
       policy: modern
       sni:
-        a.test: {cert: 127.0.0.1.pem, key: 127.0.0.1.key}
+        a.test:
+          cert: 127.0.0.1.pem
+          key: 127.0.0.1.key
+          certificates: [{cert: 127.0.0.1.rsa.pem, key: 127.0.0.1.rsa.key}]
         b.test: {cert: 127.0.0.1.pem, key: 127.0.0.1.key, client_ca: ca.pem}
         c.test:
           cert: 127.0.0.1.pem
@@ -47,6 +50,7 @@ def test_handshakes_of_all_workers_are_one_count_and_status_shows_certificates(
 ) -> None:
     authority = Authority(tmp_path)
     authority.says(authority.pair("127.0.0.1", "a.test"))
+    authority.pair("127.0.0.1", "a.test", is_rsa=True)
     context = ssl.create_default_context()
     authority.believed_by(context)
     file = tmp_path / "mesh.yaml"
@@ -67,11 +71,12 @@ def test_handshakes_of_all_workers_are_one_count_and_status_shows_certificates(
         lines = [line for line in metrics if f"handshakes_total{{{labels}" in line]
         assert sum(int(line.rsplit(" ", 1)[1]) for line in lines) == TIMES
         ends = [x for x in metrics if x.startswith("meshcore_certificate_not_after_seconds{")]
-        assert len(ends) == 5
+        assert len(ends) == 6
         certificates = program.status()["certificates"]
-        where = {(x["listener"], x["upstream"], x["server_name"]) for x in certificates}
-        names = (None, "a.test", "b.test", "c.test")
-        assert where == {(None, "there", None), *(("edge", None, name) for name in names)}
+        where = {(x["listener"], x["upstream"], x["server_name"], x["key"]) for x in certificates}
+        ecdsa = {("edge", None, name, "ECDSA") for name in (None, "a.test", "b.test", "c.test")}
+        rsa = ("edge", None, "a.test", "RSA")
+        assert where == {(None, "there", None, "ECDSA"), *ecdsa, rsa}
         assert {tuple(x["names"]) for x in certificates} == {("127.0.0.1", "a.test")}
         assert all(x["days_left"] > 0 for x in certificates)
         assert {x["ocsp"] and x["ocsp"]["status"] for x in certificates} == {None, "good"}
@@ -84,8 +89,13 @@ def test_handshakes_of_all_workers_are_one_count_and_status_shows_certificates(
             }
         }
         shown = CliRunner().invoke(main, ["status", str(file)]).output
-        for owner in ("listener edge", "listener edge for a.test", "upstream there"):
-            assert f"certificate of {owner}: 127.0.0.1, a.test, until " in shown
+        for kind, owner in (
+            ("ECDSA", "listener edge"),
+            ("ECDSA", "listener edge for a.test"),
+            ("RSA", "listener edge for a.test"),
+            ("ECDSA", "upstream there"),
+        ):
+            assert f"{kind} certificate of {owner}: 127.0.0.1, a.test, until " in shown
         assert (
             "(TLS from 1.3 on, client certificates of b.test: require, client certificates of "
             "c.test: request)"

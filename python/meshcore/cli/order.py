@@ -281,7 +281,8 @@ def _tell_certificates(status: dict[str, Any]) -> None:
         left = each["days_left"]
         when = f"{left} days left" if left >= 0 else "EXPIRED"
         names = ", ".join(each["names"]) or "no name"
-        whose = f"certificate of {owner} {each[owner]}{asked}"
+        kind = f"{each['key']} " if "key" in each else ""  # an older program does not tell
+        whose = f"{kind}certificate of {owner} {each[owner]}{asked}"
         ocsp = _staple(each.get("ocsp"))
         click.echo(f"{whose}: {names}, until {each['not_after']}, {when}{ocsp}")
 

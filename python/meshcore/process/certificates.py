@@ -41,6 +41,8 @@ class Certificate(NamedTuple):
     upstream: str
     server_name: str
     """For which name of `sni`; empty for every other, and of an upstream."""
+    key_kind: str
+    """``RSA``, ``ECDSA``, ``Ed25519`` or ``other``: a name may have one of each."""
     names: tuple[str, ...]
     not_after_s: int
     """The last second, since 1970, in which its whole chain is valid."""
@@ -50,7 +52,7 @@ class Certificate(NamedTuple):
     def labels(self) -> str:
         """Of metrics."""
         where = f'listener="{self.listener}",upstream="{self.upstream}"'
-        return f'{where},server_name="{self.server_name}"'
+        return f'{where},server_name="{self.server_name}",key="{self.key_kind}"'
 
 
 class Certificates:
@@ -97,6 +99,7 @@ class Certificates:
                 "listener": x.listener or None,
                 "upstream": x.upstream or None,
                 "server_name": x.server_name or None,
+                "key": x.key_kind,
                 "names": list(x.names),
                 "not_after": stamp(x.not_after_s),
                 "days_left": int((x.not_after_s - unix_s) // _DAY_S),
@@ -149,8 +152,9 @@ class StapleWatch:
             asked = f" for {each.server_name}" if each.server_name else ""
             due_s = each.staple.next_update_s if each.staple is not None else None
             log.warning(
-                "listener %s: the OCSP response%s expired at %s: it is not shown any more",
-                *(each.listener, asked, stamp(due_s or 0)),
+                "listener %s: the OCSP response of the %s certificate%s expired at %s: it is not "
+                "shown any more",
+                *(each.listener, each.key_kind, asked, stamp(due_s or 0)),
             )
         self._told = ended
 
@@ -193,4 +197,5 @@ def _staple(pair: CertificateSpec) -> Staple | None:
 def _facts(chain_pem: bytes, listener: str, upstream: str, server_name: str) -> Certificate:
     chain = tls_facts(chain_pem)
     not_after_s = min(each.not_after_s for each in chain)
-    return Certificate(listener, upstream, server_name, tuple(chain[0].names), not_after_s)
+    kind, names = chain[0].key_kind, tuple(chain[0].names)
+    return Certificate(listener, upstream, server_name, kind, names, not_after_s)

@@ -175,7 +175,9 @@ impl TlsServer {
         let (mut pairs, mut named) = (Vec::new(), Vec::new());
         for (name, chain_pem, key_pem, ocsp_der, clients) in certificates {
             let server_name = name.unwrap_or_default();
-            if let Some(clients) = clients {
+            // Those of a name follow one another, and have the same clients.
+            let is_next = named.last().is_none_or(|(name, _)| *name != server_name);
+            if let Some(clients) = clients.filter(|_| is_next) {
                 named.push((server_name.clone(), clients.get().of_clients()));
             }
             pairs.push(Pair { server_name, chain_pem, key_pem, ocsp_der });
@@ -257,6 +259,7 @@ pub(crate) struct TlsFacts {
     names: Vec<String>,
     not_before_s: u64,
     not_after_s: u64,
+    key_kind: &'static str,
     weakness: Option<String>,
     is_for_servers: bool,
     is_authority: bool,
@@ -270,6 +273,7 @@ impl From<Facts> for TlsFacts {
             names: of.names,
             not_before_s: of.not_before_s,
             not_after_s: of.not_after_s,
+            key_kind: of.key_kind,
             weakness: of.weakness,
             is_for_servers: of.is_for_servers,
             is_authority: of.is_authority,

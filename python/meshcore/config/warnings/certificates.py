@@ -25,6 +25,8 @@ _DAY_S: Final = 86_400
 SOON_DAYS: Final = 30
 # The last part of a shorter life: those of 90 days are renewed when a third is left.
 _LAST_PART: Final = 1 / 3
+# So many a line tells.
+_SHOWN_NAMES: Final = 5
 
 
 def certificates(config: Config) -> Iterator[Fault]:
@@ -36,10 +38,13 @@ def certificates(config: Config) -> Iterator[Fault]:
         tls, path = listener.tls, ("listeners", name, "tls")
         if tls is None:
             continue
-        yield from _shown(path, tls, now_s)
-        for host, pair in tls.sni.items():
-            yield from _shown((*path, "sni", host), pair, now_s, host)
-            yield from _of_clients((*path, "sni", host), pair, now_s)
+        for further, pair in tls.pairs:
+            yield from _shown((*path, *further), pair, now_s)
+        yield from _other_names(path, tls)
+        for host, each in tls.sni.items():
+            for further, pair in each.pairs:
+                yield from _shown((*path, "sni", host, *further), pair, now_s, host)
+            yield from _of_clients((*path, "sni", host), each, now_s)
         yield from _of_clients(path, tls, now_s)
     for name, upstream in config.upstreams.items():
         if upstream.tls is not None:
@@ -81,12 +86,29 @@ def _shown(
     if facts and not names:
         yield Fault(cert, f"{pair.cert} has no subject alternative name: clients believe no other")
     elif facts and host is not None and not tls_is_for_host(chain, host):
-        yield Fault(cert, f"{pair.cert} is not of {host}, but of {', '.join(names[:5])}")
+        yield Fault(cert, f"{pair.cert} is not of {host}, but of {', '.join(names[:_SHOWN_NAMES])}")
     if facts and not facts[0].is_for_servers:
         message = f"{pair.cert} is for clients alone: clients do not believe a server that shows it"
         yield Fault(cert, message)
     if (response := _read(pair.ocsp)) is not None:
         yield from _staple((*path, "ocsp"), chain, response, now_s)
+
+
+def _other_names(path: _Path, tls: ClientsCertificate) -> Iterator[Fault]:
+    """Certificates of which some clients see one and some the other, and that are of others: what
+    is right with one client is wrong with the next."""
+    all_names = [(at, pair.cert, _names(pair.cert)) for at, pair in tls.pairs]
+    _, first, wanted = all_names[0]
+    for at, file, names in all_names[1:]:
+        only = sorted(wanted - names) if names and wanted else []
+        if only:
+            shown = ", ".join(only[:_SHOWN_NAMES])
+            yield Fault((*path, *at, "cert"), f"{file} is not of {shown}, as {first} is")
+
+
+def _names(file: str) -> set[str]:
+    facts = _facts(_read(file) or b"")
+    return {name.lower() for name in facts[0].names} if facts else set()
 
 
 def _facts(pem: bytes) -> list[TlsFacts]:

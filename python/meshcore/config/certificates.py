@@ -18,7 +18,7 @@ from meshcore.config.file import read_pem
 from meshcore.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
 # RFC 7468.
@@ -58,7 +58,7 @@ def _trust(path: _Path, trust: object, folder: Path | None) -> Iterator[Fault]:
     for name, files in domains.items() if isinstance(domains, dict) else ():
         for at, file in _each((*path, "trust_domains", name), files):
             yield from _authorities(at, file, folder)
-    yield from _all_lists((*path, "crl"), trust.get("crl"), folder)
+    yield from _all_lists((*path, "crl"), trust, folder)
 
 
 def _clients(path: _Path, tls: dict[str, Any], folder: Path | None) -> Iterator[Fault]:
@@ -66,16 +66,32 @@ def _clients(path: _Path, tls: dict[str, Any], folder: Path | None) -> Iterator[
     yield from _trust((*path, "client_auth"), tls.get("client_auth"), folder)
 
 
-def _all_lists(path: _Path, files: object, folder: Path | None) -> Iterator[Fault]:
-    each = _each(path, files)
-    faults = [fault for at, file in each for fault in _lists(at, file, folder)]
+def _all_lists(path: _Path, trust: dict[str, Any], folder: Path | None) -> Iterator[Fault]:
+    each = _each(path, trust.get("crl"))
+    domains = trust.get("trust_domains")
+    files = [trust.get("ca"), *(domains.values() if isinstance(domains, dict) else ())]
+    authorities = [file for listed in files for _, file in _each((), listed)]
+    known = _joined(x for x in _contents(authorities, folder) if tls_roots_fault(x) is None)
+    faults = [fault for at, file in each for fault in _lists(at, file, folder, known)]
     yield from faults
     if faults or len(each) < 2:
         return
-    read = (_read(at, name) for at, file in each if (name := _file(file, folder)) is not None)
-    found = tls_lists_fault(b"\n".join(x for x in read if isinstance(x, bytes)))
+    found = tls_lists_fault(_joined(_contents([file for _, file in each], folder)), known)
     if found is not None:
         yield Fault(path, found[1])
+
+
+def _contents(files: list[object], folder: Path | None) -> Iterator[bytes]:
+    """What is in those that can be read."""
+    for file in files:
+        name = _file(file, folder)
+        content = _read((), name) if name is not None else None
+        if isinstance(content, bytes):
+            yield content
+
+
+def _joined(contents: Iterable[bytes]) -> bytes:
+    return b"\n".join(contents)
 
 
 def _each(path: _Path, files: object) -> list[tuple[_Path, object]]:
@@ -279,7 +295,8 @@ def _authorities(path: _Path, value: object, folder: Path | None) -> Iterator[Fa
         yield Fault(path, f"no CA certificate in {file}: {found[1]}")
 
 
-def _lists(path: _Path, value: object, folder: Path | None) -> Iterator[Fault]:
+def _lists(path: _Path, value: object, folder: Path | None, known: bytes) -> Iterator[Fault]:
+    """``known``: the certificates of authorities."""
     file = _file(value, folder)
     if file is None:
         return
@@ -287,7 +304,7 @@ def _lists(path: _Path, value: object, folder: Path | None) -> Iterator[Fault]:
     if isinstance(content, Fault):
         yield content
         return
-    found = tls_lists_fault(content)
+    found = tls_lists_fault(content, known)
     if found is None:
         return
     what, message = found

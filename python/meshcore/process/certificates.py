@@ -7,7 +7,7 @@ import logging
 import time
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from meshcore._core import tls_facts, tls_staple
+from meshcore._core import tls_facts, tls_staple, tls_unlisted
 from meshcore.process.history import stamp
 from meshcore.process.process_metrics import Family
 
@@ -55,17 +55,30 @@ class Certificate(NamedTuple):
         return f'{where},server_name="{self.server_name}",key="{self.key_kind}"'
 
 
+class Unlisted(NamedTuple):
+    """An authority of whose key there is no revocation list, where there is one of its name."""
+
+    listener: str
+    upstream: str
+    server_name: str
+    authority: str
+    is_shut_out: bool
+    """Nobody whom it signed comes in; else whom it has revoked does."""
+
+
 class Certificates:
     """Those of the configuration in force; read once for each."""
 
     def __init__(self) -> None:
         self._of: Snapshot | None = None
         self._all: tuple[Certificate, ...] = ()
+        self._unlisted: tuple[Unlisted, ...] = ()
 
     def of(self, snapshot: Snapshot) -> tuple[Certificate, ...]:
         """All of a snapshot. O(certificates) for a new one."""
         if snapshot is not self._of:
             self._of, self._all = snapshot, tuple(_read(snapshot))
+            self._unlisted = tuple(_unlisted(snapshot, time.time()))
         return self._all
 
     def families(self, snapshot: Snapshot) -> Iterator[Family]:
@@ -106,6 +119,20 @@ class Certificates:
                 "ocsp": _staple_overview(x.staple, unix_s),
             }
             for x in sorted(self.of(snapshot), key=lambda x: x.not_after_s)
+        ]
+
+    def unlisted(self, snapshot: Snapshot) -> list[dict[str, Any]]:
+        """The part of a status that tells of authorities without a revocation list."""
+        self.of(snapshot)
+        return [
+            {
+                "listener": x.listener or None,
+                "upstream": x.upstream or None,
+                "server_name": x.server_name or None,
+                "authority": x.authority,
+                "comes_in": "nobody" if x.is_shut_out else "revoked",
+            }
+            for x in self._unlisted
         ]
 
 
@@ -186,6 +213,29 @@ def _read(snapshot: Snapshot) -> Iterator[Certificate]:
     for upstream in snapshot.upstreams:
         if upstream.tls is not None and upstream.tls.chain_pem is not None:
             yield _facts(upstream.tls.chain_pem, "", upstream.name, "")
+
+
+def _unlisted(snapshot: Snapshot, unix_s: float) -> Iterator[Unlisted]:
+    for at, trust in _trusts(snapshot):
+        pems = [trust.ca_pem or "", *(pem for _, pem in trust.domains)]
+        known = "\n".join(pems).encode()
+        if trust.crl_pem and known:
+            for _, authority, is_shut_out in tls_unlisted(known, trust.crl_pem, int(unix_s)):
+                yield Unlisted(*at, authority, is_shut_out)
+
+
+def _trusts(snapshot: Snapshot) -> Iterator[tuple[tuple[str, str, str], TrustSpec]]:
+    """Whom clients and endpoints are believed by, and where: listener, upstream, server name."""
+    for listener in snapshot.listeners:
+        if (tls := listener.tls) is None:
+            continue
+        by_name = {pair.server_name or "": pair.clients for pair in tls.certificates}
+        for server_name, clients in (by_name | {"": tls.clients}).items():
+            if clients is not None:
+                yield (listener.name, "", server_name), clients
+    for upstream in snapshot.upstreams:
+        if upstream.tls is not None and upstream.tls.trust is not None:
+            yield ("", upstream.name, ""), upstream.tls.trust
 
 
 def _staple(pair: CertificateSpec) -> Staple | None:

@@ -5,7 +5,14 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Final
 
-from meshcore._core import tls_facts, tls_is_for_host, tls_lists, tls_staple, tls_system_roots
+from meshcore._core import (
+    tls_facts,
+    tls_is_for_host,
+    tls_lists,
+    tls_staple,
+    tls_system_roots,
+    tls_unlisted,
+)
 from meshcore.config.fault import Fault
 from meshcore.config.file import read_pem
 from meshcore.errors import ConfigError
@@ -163,19 +170,48 @@ def _no_authorities(path: _Path, file: str) -> Iterator[Fault]:
 
 
 def _vouching(path: _Path, trust: Trust, now_s: float) -> Iterator[Fault]:
-    for where, files in ((("ca",), trust.ca or ()), *_by_domain(trust)):
-        for file in files:
-            yield from _authorities((*path, *where), file, now_s)
+    placed = [
+        (where, file, _read(file) or b"")
+        for where, files in ((("ca",), trust.ca or ()), *_by_domain(trust))
+        for file in files
+    ]
+    for where, file, _ in placed:
+        yield from _authorities((*path, *where), file, now_s)
+    known = b"\n".join(pem for *_, pem in placed)
     for file in trust.crl or ():
-        lists = _lists(file)
+        lists = _lists(file, known)
         yield from _ends((*path, "crl"), file, lists, now_s, trust.crl_expired)
-        yield from _of_whom((*path, "crl"), file, lists, trust)
+        yield from _of_whom((*path, "crl"), file, lists, known)
+    yield from _unlisted(path, placed, known, trust, now_s)
 
 
-def _lists(file: str) -> list[TlsList]:
+def _unlisted(
+    path: _Path,
+    placed: list[tuple[tuple[str, ...], str, bytes]],
+    known: bytes,
+    trust: Trust,
+    now_s: float,
+) -> Iterator[Fault]:
+    """Authorities of whose key there is no list, where there is one of their name."""
+    crl = b"\n".join(_read(file) or b"" for file in trust.crl or ())
+    try:
+        found = tls_unlisted(known, crl, int(now_s)) if crl and known else []
+    except ConfigError:
+        return
+    places = [(where, file) for where, file, pem in placed for _ in _facts(pem)]
+    for place, whose, is_shut_out in found:
+        where, file = places[place]
+        gets = "nobody whom it signed comes in" if is_shut_out else "whom it has revoked comes in"
+        message = f"no list is of the key of {whose} in {file}, though one is of its name: {gets}"
+        hint = "an authority that has a new key gives a list for each: name both under crl"
+        yield Fault((*path, *where), message, hint)
+
+
+def _lists(file: str, known: bytes) -> list[TlsList]:
+    """``known``: the certificates of authorities."""
     pem = _read(file)
     try:
-        return [] if pem is None else tls_lists(pem)
+        return [] if pem is None else tls_lists(pem, known)
     except ConfigError:
         return []
 
@@ -195,16 +231,14 @@ def _ends(
         yield Fault(path, f"{file} expires within a day, and then {what}")
 
 
-def _of_whom(path: _Path, file: str, lists: list[TlsList], trust: Trust) -> Iterator[Fault]:
+def _of_whom(path: _Path, file: str, lists: list[TlsList], known: bytes) -> Iterator[Fault]:
     """Lists that are about nobody who is known here. Authorities of the system are not read."""
-    files = [*(trust.ca or ()), *(x for _, files in _by_domain(trust) for x in files)]
-    known = b"\n".join(_read(each) or b"" for each in files)
     for each in lists:
         whose = f"the list of {each.issuer} in {file}"
         if each.is_of_authorities:
             message = f"{whose} is of authorities alone: nobody else is looked up in it"
             yield Fault(path, message, "a list without onlyContainsCACerts is of all")
-        if files and not each.is_of(known):
+        if known and not each.is_of(known):
             message = f"{whose} is of none of the authorities: it counts only where one of that"
             yield Fault(path, f"{message} name stands between them and whoever comes")
 

@@ -127,6 +127,7 @@ __all__ = [
     "tls_roots_fault",
     "tls_staple",
     "tls_system_roots",
+    "tls_unlisted",
     "unseen_field",
 ]
 
@@ -1589,6 +1590,10 @@ class TlsFacts:
         """Its last."""
 
     @property
+    def key_kind(self) -> str:
+        """Of which kind its key is: ``RSA``, ``ECDSA``, ``Ed25519`` or ``other``."""
+
+    @property
     def weakness(self) -> str | None:
         """Why others may not believe it."""
 
@@ -1651,11 +1656,17 @@ class TlsList:
         """Whether its issuer is among these authorities, or has issued one of these
         certificates. O(certificates)."""
 
-def tls_lists(crl_pem: bytes) -> list[TlsList]:
-    """Of each list of revoked certificates in a PEM text. Raises `ConfigError`."""
+def tls_lists(crl_pem: bytes, ca_pem: bytes) -> list[TlsList]:
+    """Of each list of revoked certificates in a PEM text; certificates of authorities tell whose
+    those of one name are. Raises `ConfigError`."""
 
-def tls_lists_fault(crl_pem: bytes) -> tuple[str, str] | None:
-    """What is wrong with lists of revoked certificates: a word and a sentence."""
+def tls_lists_fault(crl_pem: bytes, ca_pem: bytes) -> tuple[str, str] | None:
+    """What is wrong with lists of revoked certificates of authorities: a word and a sentence."""
+
+def tls_unlisted(ca_pem: bytes, crl_pem: bytes, unix_s: int) -> list[tuple[int, str, bool]]:
+    """Authorities, in date at a time in seconds since 1970, of whose key there is no list, where
+    there is one of their name: the place of each, its name and number, and whether nobody whom it
+    signed comes in. Raises `ConfigError`. O(bytes + certificates · lists)."""
 
 def tls_pair_fault(chain_pem: bytes, key_pem: bytes) -> tuple[str, str] | None:
     """What is wrong with a certificate and its key: a word and a sentence."""

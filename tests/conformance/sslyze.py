@@ -38,18 +38,18 @@ Scan = dict[str, Any]
 
 
 class Offer(NamedTuple):
-    """A listener: the kind of its key, and its policy."""
+    """A listener: of which kinds its keys are, and its policy."""
 
-    key: str
+    kinds: tuple[str, ...]
     policy: str
 
     @property
     def name(self) -> str:
         """Of the listener."""
-        return f"{self.key}-{self.policy}".lower()
+        return "-".join((*self.kinds, self.policy)).lower()
 
 
-OFFERS = [Offer(key, policy) for key in KEYS for policy in POLICIES]
+OFFERS = [Offer(kinds, x) for kinds in (*((kind,) for kind in KEYS), (*KEYS,)) for x in POLICIES]
 # The same of every listener: what of the scan, and what it must be.
 FLAWS: dict[str, tuple[str, object]] = {
     "heartbleed": ("is_vulnerable_to_heartbleed", False),
@@ -69,7 +69,7 @@ def judge(offer: Offer, scan: Scan) -> list[Case]:
     """What a scan found, beside what `docs/tls.md` says is offered."""
     versions = POLICIES[offer.policy]
     wanted = {"tls_1_3": SUITES_1_3, **{old: set[str]() for old in OLD}}
-    of_1_2 = {f"TLS_ECDHE_{offer.key}_WITH_{suite}" for suite in SUITES_1_2}
+    of_1_2 = {f"TLS_ECDHE_{kind}_WITH_{suite}" for kind in offer.kinds for suite in SUITES_1_2}
     wanted["tls_1_2"] = of_1_2 if "1.2" in versions else set()
     cases = []
     for version, suites in wanted.items():
@@ -126,15 +126,16 @@ def _mesh(folder: Path) -> str:
         new = f"openssl req -x509 -newkey {how} -nodes -days 2 -subj /CN=localhost"
         subprocess.run([*new.split(), *made], check=True, capture_output=True)
     for offer in OFFERS:
-        pair = f"cert: {folder}/{offer.key}.pem, key: {folder}/{offer.key}.key"
+        pairs = [f"cert: {folder}/{kind}.pem, key: {folder}/{kind}.key" for kind in offer.kinds]
+        further = ", ".join(f"{{{pair}}}" for pair in pairs[1:])
         listeners += f"  {offer.name}:\n    bind: 127.0.0.1:0\n"
-        listeners += f"    tls: {{{pair}, policy: {offer.policy}}}\n"
+        listeners += f"    tls: {{{pairs[0]}, certificates: [{further}], policy: {offer.policy}}}\n"
     route = "{name: all, match: {path: {prefix: /}}, respond: {status: 200}}"
     return f"version: 1\ndrain: 100ms\nlisteners:\n{listeners}routes:\n  - {route}\n"
 
 
 def run(asked: argparse.Namespace, folder: Path) -> bool:
-    """Each kind of key with each policy."""
+    """Each kind of key, and both at once, with each policy."""
     program = built(asked.tools)
     file = folder / "mesh.yaml"
     file.write_text(_mesh(folder))
@@ -155,5 +156,6 @@ def run(asked: argparse.Namespace, folder: Path) -> bool:
     for offer, port in zip(OFFERS, ports, strict=True):
         cases = judge(offer, found[port]) if found.get(port) else []
         expected = 7 + len(FLAWS) + (len(OF_1_2) if "1.2" in POLICIES[offer.policy] else 0)
-        whole = full(f"sslyze {offer.key} {offer.policy}", cases, expected) and whole
+        kinds = " and ".join(offer.kinds)
+        whole = full(f"sslyze {kinds} {offer.policy}", cases, expected) and whole
     return whole

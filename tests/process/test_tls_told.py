@@ -11,6 +11,8 @@ from click.testing import CliRunner
 from meshcore.cli import main
 from tests.process.program import Program
 from tests.process.test_workers import get
+from tests.wire.conftest import Certificates
+from tests.wire.identities import Signer
 from tests.wire.test_ocsp import Authority
 
 MESH = """\
@@ -27,12 +29,19 @@ listeners:
       ocsp: 127.0.0.1.der
       policy: modern
       sni:
-        a.test: {cert: 127.0.0.1.pem, key: 127.0.0.1.key}
+        a.test:
+          cert: 127.0.0.1.pem
+          key: 127.0.0.1.key
+          certificates: [{cert: 127.0.0.1.rsa.pem, key: 127.0.0.1.rsa.key}]
         b.test: {cert: 127.0.0.1.pem, key: 127.0.0.1.key, client_ca: ca.pem}
         c.test:
           cert: 127.0.0.1.pem
           key: 127.0.0.1.key
           client_auth: {ca: ca.pem, mode: request}
+        d.test:
+          cert: 127.0.0.1.pem
+          key: 127.0.0.1.key
+          client_auth: {ca: [old/one/ca.pem, new/one/ca.pem], crl: new/one/crl.pem}
 upstreams:
   there: {endpoints: ["127.0.0.1:1"], tls: {ca: ca.pem, cert: 127.0.0.1.pem, key: 127.0.0.1.key}}
 routes:
@@ -40,6 +49,7 @@ routes:
   - {name: on, match: {path: {prefix: /on}}, upstream: there}
 """
 TIMES = 12
+NAMES = ("a.test", "b.test", "c.test", "d.test")
 
 
 def test_handshakes_of_all_workers_are_one_count_and_status_shows_certificates(
@@ -47,6 +57,11 @@ def test_handshakes_of_all_workers_are_one_count_and_status_shows_certificates(
 ) -> None:
     authority = Authority(tmp_path)
     authority.says(authority.pair("127.0.0.1", "a.test"))
+    authority.pair("127.0.0.1", "a.test", is_rsa=True)
+    believed = tmp_path / "believed"
+    believed.mkdir()
+    for key in ("old", "new"):
+        Signer(tmp_path / key, "one", Certificates(believed)).revoke()
     context = ssl.create_default_context()
     authority.believed_by(context)
     file = tmp_path / "mesh.yaml"
@@ -67,11 +82,12 @@ def test_handshakes_of_all_workers_are_one_count_and_status_shows_certificates(
         lines = [line for line in metrics if f"handshakes_total{{{labels}" in line]
         assert sum(int(line.rsplit(" ", 1)[1]) for line in lines) == TIMES
         ends = [x for x in metrics if x.startswith("meshcore_certificate_not_after_seconds{")]
-        assert len(ends) == 5
+        assert len(ends) == 7
         certificates = program.status()["certificates"]
-        where = {(x["listener"], x["upstream"], x["server_name"]) for x in certificates}
-        names = (None, "a.test", "b.test", "c.test")
-        assert where == {(None, "there", None), *(("edge", None, name) for name in names)}
+        where = {(x["listener"], x["upstream"], x["server_name"], x["key"]) for x in certificates}
+        ecdsa = {("edge", None, name, "ECDSA") for name in (None, *NAMES)}
+        rsa = ("edge", None, "a.test", "RSA")
+        assert where == {(None, "there", None, "ECDSA"), *ecdsa, rsa}
         assert {tuple(x["names"]) for x in certificates} == {("127.0.0.1", "a.test")}
         assert all(x["days_left"] > 0 for x in certificates)
         assert {x["ocsp"] and x["ocsp"]["status"] for x in certificates} == {None, "good"}
@@ -79,16 +95,29 @@ def test_handshakes_of_all_workers_are_one_count_and_status_shows_certificates(
             "edge": {
                 "min_version": "1.3",
                 "client_auth": None,
-                "client_auth_by_name": {"b.test": "require", "c.test": "request"},
+                "client_auth_by_name": {
+                    "b.test": "require",
+                    "c.test": "request",
+                    "d.test": "require",
+                },
                 "ocsp": True,
             }
         }
         shown = CliRunner().invoke(main, ["status", str(file)]).output
-        for owner in ("listener edge", "listener edge for a.test", "upstream there"):
-            assert f"certificate of {owner}: 127.0.0.1, a.test, until " in shown
+        for kind, owner in (
+            ("ECDSA", "listener edge"),
+            ("ECDSA", "listener edge for a.test"),
+            ("RSA", "listener edge for a.test"),
+            ("ECDSA", "upstream there"),
+        ):
+            assert f"{kind} certificate of {owner}: 127.0.0.1, a.test, until " in shown
         assert (
             "(TLS from 1.3 on, client certificates of b.test: require, client certificates of "
-            "c.test: request)"
+            "c.test: request, client certificates of d.test: require)"
+        ) in shown
+        assert (
+            "authority CN=one (serial 01) of listener edge for d.test: no revocation list of its "
+            "key, whom it has revoked comes in\n"
         ) in shown
         assert " days left, OCSP good until " in shown
         assert "allow of listener edge: in shadow, refuses nothing\n" in shown

@@ -98,11 +98,14 @@ class Holder:
 
 
 class Signer:
-    """An authority of clients."""
+    """An authority of clients; ``tells_keys``: in what it signs is the key by which it does."""
 
-    def __init__(self, folder: Path, name: str, believed: Certificates) -> None:
+    def __init__(
+        self, folder: Path, name: str, believed: Certificates, *, tells_keys: bool = True
+    ) -> None:
+        self.tells_keys = tells_keys
         self._folder = folder / name
-        self._folder.mkdir()
+        self._folder.mkdir(parents=True)
         self._believed = believed
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._name = _subject(name)
@@ -159,7 +162,8 @@ class Signer:
         if listed_at is not None:
             point = x509.DistributionPoint(_full(listed_at), _relative(listed_at), None, None)
             made = made.add_extension(x509.CRLDistributionPoints([point]), critical=False)
-        made = made.add_extension(self._authority_key_id(), critical=False)
+        if self.tells_keys:
+            made = made.add_extension(self._authority_key_id(), critical=False)
         self._write(holder.cert, made.sign(self._key, hashes.SHA256()))
         self._write_key(holder.key, key)
         return holder
@@ -201,7 +205,8 @@ class Signer:
             made = made.add_revoked_certificate(each)
         # RFC 5280 §5.2.3; without a number a list is refused.
         made = made.add_extension(x509.CRLNumber(1), critical=False)
-        made = made.add_extension(self._authority_key_id(), critical=False)
+        if self.tells_keys:
+            made = made.add_extension(self._authority_key_id(), critical=False)
         path = str(self._folder / "crl.pem")
         self._write(path, made.sign(self._key, hashes.SHA256()))
         return path

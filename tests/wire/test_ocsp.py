@@ -47,17 +47,19 @@ class Authority:
         self._ca.cert_pem.write_to_path(file)
         return str(file)
 
-    def pair(self, *hosts: str) -> dict[str, str]:
+    def pair(self, *hosts: str, is_rsa: bool = False) -> dict[str, Any]:
         """A certificate for hosts, and its key."""
-        made = self._ca.issue_cert(*hosts)
-        cert, key = self._folder / f"{hosts[0]}.pem", self._folder / f"{hosts[0]}.key"
+        kind = trustme.KeyType.RSA if is_rsa else trustme.KeyType.ECDSA
+        made = self._ca.issue_cert(*hosts, key_type=kind)
+        stem = f"{hosts[0]}.rsa" if is_rsa else hosts[0]
+        cert, key = self._folder / f"{stem}.pem", self._folder / f"{stem}.key"
         made.cert_chain_pems[0].write_to_path(cert)
         made.private_key_pem.write_to_path(key)
         return {"cert": str(cert), "key": str(key)}
 
     def says(
         self,
-        pair: dict[str, str],
+        pair: dict[str, Any],
         status: ocsp.OCSPCertStatus = GOOD,
         ends: datetime.timedelta = HOUR,
         algorithm: hashes.HashAlgorithm | None = None,
@@ -93,21 +95,21 @@ def authority(tmp_path: Path) -> Authority:
     return Authority(tmp_path)
 
 
-async def shown(proxy: Proxy, host: str) -> str:
-    """How the certificate for a host stands, as a client is told."""
+async def shown(proxy: Proxy, host: str, *said: str) -> str:
+    """How the certificate for a host stands, as a client is told that says something."""
     at = urlsplit(proxy.addresses["edge"])
     client = await asyncio.create_subprocess_exec(
         *("openssl", "s_client", "-status", "-servername", host),
-        *("-connect", f"{at.hostname}:{at.port}"),
+        *("-connect", f"{at.hostname}:{at.port}", *said),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,
     )
-    said = (await client.communicate())[0].decode()
-    if "OCSP response: no response sent" in said:
+    printed = (await client.communicate())[0].decode()
+    if "OCSP response: no response sent" in printed:
         return "nothing"
-    assert "OCSP Response Status: successful" in said, said
-    return said.partition("Cert Status: ")[2].partition("\n")[0]
+    assert "OCSP Response Status: successful" in printed, printed
+    return printed.partition("Cert Status: ")[2].partition("\n")[0]
 
 
 def mesh(tls: dict[str, Any]) -> str:
@@ -126,6 +128,25 @@ def test_clients_are_shown_how_each_certificate_stands(
         async with serve(mesh(first | {"sni": sni})) as proxy:
             hosts = ("a.test", "b.test", "c.test", "other.test")
             assert [await shown(proxy, x) for x in hosts] == ["good", "revoked", "nothing", "good"]
+
+    run(go())
+
+
+def test_each_of_one_name_has_its_own(run: Run, serve: Serve, authority: Authority) -> None:
+    ecdsa, rsa = (authority.pair("a.test", is_rsa=is_rsa) for is_rsa in (False, True))
+    ecdsa["ocsp"], rsa["ocsp"] = authority.says(ecdsa), authority.says(rsa, REVOKED)
+    named = {"b.test": ecdsa | {"certificates": [{**rsa, "ocsp": rsa["ocsp"]}]}}
+    takes_rsa = ("-sigalgs", "rsa_pss_rsae_sha256")
+
+    async def go() -> None:
+        del rsa["ocsp"]
+        async with serve(mesh(ecdsa | {"certificates": [rsa], "sni": named})) as proxy:
+            assert [await shown(proxy, x) for x in ("a.test", "b.test")] == ["good", "good"]
+            found = [await shown(proxy, x, *takes_rsa) for x in ("a.test", "b.test")]
+            assert found == ["nothing", "revoked"]
+            due = [("", "ECDSA", True), ("", "RSA", False), ("b.test", "RSA", True)]
+            for name, key, is_told in due:
+                assert bool(metric(proxy, NEXT_UPDATE, server_name=name, key=key)) is is_told
 
     run(go())
 
@@ -255,7 +276,9 @@ def test_it_is_told_until_when_each_is_shown(
             await eventually(lambda: len(caplog.messages) > 0)
             await asyncio.sleep(0.1)
             (line,) = caplog.messages
-            assert line.startswith("listener edge: the OCSP response for b.test expired at ")
+            assert line.startswith(
+                "listener edge: the OCSP response of the ECDSA certificate for b.test expired at "
+            )
             assert line.endswith(": it is not shown any more")
 
     run(go())

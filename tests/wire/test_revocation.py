@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 from cryptography import x509
 
-from meshcore import Proxy
+from meshcore import ConfigError, Proxy
+from meshcore.config.compile import compile
 from meshcore.config.load import load_text
 from meshcore.config.warnings.certificates import certificates as warnings
+from meshcore.process.certificates import Certificates as Told
 from tests.wire.conftest import Certificates, Run
 from tests.wire.either import asking, request, service
 from tests.wire.h2_mesh import Mesh
@@ -220,3 +222,102 @@ def test_a_list_is_of_the_authority_whose_key_signed_it(
         protocol,
         {revoked: "revoked", same_number: None, good: None, taken_back: "revoked"},
     )
+
+
+@pytest.fixture
+def keys(tmp_path: Path, certificates: Certificates) -> tuple[Signer, Signer]:
+    """An authority's old key and its new one, of which nothing tells but signatures."""
+    of = (Signer(tmp_path / x, "one", certificates, tells_keys=False) for x in ("old", "new"))
+    return tuple(of)  # type: ignore[return-value]  # two
+
+
+@pytest.mark.parametrize("by_domain", [False, True], ids=["ca", "domains"])
+@BOTH
+def test_signatures_tell_of_which_key_each_list_is(
+    run: Run,
+    certificates: Certificates,
+    keys: tuple[Signer, Signer],
+    protocol: str,
+    by_domain: bool,
+) -> None:
+    old, new = keys
+    issued = [
+        (x.issue(f"spiffe://{i}.example/a"), x.issue(f"spiffe://{i}.example/b"))
+        for i, x in enumerate(keys)
+    ]
+    (old_revoked, old_good), (new_good, new_revoked) = issued
+    auth: dict[str, Any] = {"ca": [old.ca, new.ca]}
+    if by_domain:
+        auth = {"trust_domains": {"0.example": old.ca, "1.example": new.ca}}
+    auth["crl"] = [old.revoke(old_revoked), new.revoke(new_revoked)]
+    gets = {old_revoked: "revoked", old_good: None, new_good: None, new_revoked: "revoked"}
+    comes_in(run, certificates, auth, protocol, gets)
+
+
+@BOTH
+def test_signatures_tell_which_list_is_about_one_that_is_believed_as_it_is(
+    run: Run, certificates: Certificates, keys: tuple[Signer, Signer], protocol: str
+) -> None:
+    old, new = keys
+    given, revoked = old.issue("dns:a.example"), new.issue("dns:a.example")
+    assert given.serial == revoked.serial
+    auth = {"ca": [old.ca, new.ca, given.cert, revoked.cert]}
+    auth["crl"] = [old.revoke(), new.revoke(revoked)]
+    comes_in(run, certificates, auth, protocol, {given: None, revoked: "revoked"})
+
+
+def test_of_two_lists_that_nothing_tells_apart_one_is_there_by_mistake(
+    certificates: Certificates, keys: tuple[Signer, Signer]
+) -> None:
+    old, new = keys
+    crl = [old.revoke(), new.revoke()]
+    with pytest.raises(ConfigError) as caught:
+        load_text(str(mesh(certificates, {"ca": old.ca, "crl": crl}, 1)))
+    (problem,) = caught.value.problems
+    assert problem.message == (
+        "two revocation lists of CN=one: give the newest alone, or for each in `ca` the "
+        "certificate whose key has signed it"
+    )
+    again = str(Path(crl[0]).with_name("again.pem"))
+    Path(again).write_bytes(Path(crl[0]).read_bytes())
+    with pytest.raises(ConfigError) as caught:
+        load_text(str(mesh(certificates, {"ca": [old.ca, new.ca], "crl": [crl[0], again]}, 1)))
+    (problem,) = caught.value.problems
+    assert problem.message == "two revocation lists of CN=one: give the newest alone"
+
+
+@pytest.mark.parametrize("tells_keys", [False, True])
+@pytest.mark.parametrize("knows_old", [False, True])
+def test_an_authority_without_a_list_of_its_key_is_told_of(
+    run: Run,
+    certificates: Certificates,
+    tmp_path: Path,
+    tells_keys: bool,
+    knows_old: bool,
+) -> None:
+    """By `check`, at the start and in the status; and what is told is so."""
+    old, new = (
+        Signer(tmp_path / x, "one", certificates, tells_keys=tells_keys) for x in ("old", "new")
+    )
+    other = Signer(tmp_path, "two", certificates)
+    client = new.issue("dns:a.example")
+    auth: dict[str, Any] = {"ca": [*([old.ca] if knows_old else []), new.ca, other.ca]}
+    auth["crl"] = old.revoke(old.issue("dns:b.example"))
+    config = load_text(str(mesh(certificates, auth, 1)))
+    told = [x for x in warnings(config) if "no list is of the key" in x.message]
+    is_shut_out = not (tells_keys or knows_old)
+    gets = "nobody whom it signed comes in" if is_shut_out else "whom it has revoked comes in"
+    assert [x.message for x in told] == [
+        f"no list is of the key of CN=one (serial 01) in {new.ca}, though one is of its name: "
+        f"{gets}"
+    ]
+    assert told[0].path == ("listeners", "edge", "tls", "client_auth", "ca")
+    (unlisted,) = Told().unlisted(compile(config))
+    assert (unlisted["listener"], unlisted["authority"]) == ("edge", "CN=one (serial 01)")
+    assert unlisted["comes_in"] == ("nobody" if is_shut_out else "revoked")
+    comes_in(run, certificates, auth, "http1", {client: "decrypt_error" if is_shut_out else None})
+    auth["crl"] = [auth["crl"], new.revoke(client)]
+    auth["ca"] = [old.ca, new.ca]
+    config = load_text(str(mesh(certificates, auth, 1)))
+    assert not [x for x in warnings(config) if "no list is of the key" in x.message]
+    assert Told().unlisted(compile(config)) == []

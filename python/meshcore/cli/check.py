@@ -104,14 +104,15 @@ def _open_secrets(config: Config) -> Iterator[Fault]:
             yield Fault(path, message)
 
 
-def _secrets(config: Config) -> Iterator[tuple[tuple[str, ...], str | None]]:
+def _secrets(config: Config) -> Iterator[tuple[tuple[str | int, ...], str | None]]:
     if config.admin is not None:
         yield ("admin", "token_file"), config.admin.token_file
     for name, listener in config.listeners.items():
         if listener.tls is not None:
-            yield ("listeners", name, "tls", "key"), listener.tls.key
-            for host, pair in listener.tls.sni.items():
-                yield ("listeners", name, "tls", "sni", host, "key"), pair.key
+            named = [(("sni", host), each) for host, each in listener.tls.sni.items()]
+            for at, each in ((), listener.tls), *named:
+                for further, pair in each.pairs:
+                    yield ("listeners", name, "tls", *at, *further, "key"), pair.key
     for name, upstream in config.upstreams.items():
         if upstream.tls is not None:
             yield ("upstreams", name, "tls", "key"), upstream.tls.key

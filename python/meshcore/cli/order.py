@@ -248,6 +248,7 @@ def status(target: Target, as_json: bool) -> None:
     for name, url in answer["listeners"].items():
         click.echo(f"listener {name}: {url}{_tls(answer.get('tls', {}).get(name))}")
     _tell_certificates(answer)
+    _tell_unlisted(answer)
     for each in answer["workers"]:
         click.echo(
             f"worker {each['worker']}: {each['state']}, process {each['pid']}, "
@@ -282,9 +283,22 @@ def _tell_certificates(status: dict[str, Any]) -> None:
         left = each["days_left"]
         when = f"{left} days left" if left >= 0 else "EXPIRED"
         names = ", ".join(each["names"]) or "no name"
-        whose = f"certificate of {owner} {each[owner]}{asked}"
+        kind = f"{each['key']} " if "key" in each else ""  # an older program does not tell
+        whose = f"{kind}certificate of {owner} {each[owner]}{asked}"
         ocsp = _staple(each.get("ocsp"))
         click.echo(f"{whose}: {names}, until {each['not_after']}, {when}{ocsp}")
+
+
+def _tell_unlisted(status: dict[str, Any]) -> None:
+    """Authorities without a revocation list; an older program tells of none."""
+    for each in status.get("unlisted_authorities", []):
+        owner = "listener" if each["listener"] is not None else "upstream"
+        asked = f" for {each['server_name']}" if each["server_name"] is not None else ""
+        gets = {"nobody": "nobody whom it signed", "revoked": "whom it has revoked"}
+        click.echo(
+            f"authority {each['authority']} of {owner} {each[owner]}{asked}: no revocation list of "
+            f"its key, {gets[each['comes_in']]} comes in"
+        )
 
 
 def _staple(told: dict[str, Any] | None) -> str:

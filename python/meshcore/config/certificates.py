@@ -6,18 +6,28 @@ import os
 import re
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from meshcore._core import tls_lists_fault, tls_pair_fault, tls_roots_fault, tls_staple
+from meshcore._core import (
+    tls_facts,
+    tls_lists_fault,
+    tls_pair_fault,
+    tls_roots_fault,
+    tls_staple,
+)
 from meshcore.config.fault import Fault
 from meshcore.config.file import read_pem
 from meshcore.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
 # RFC 7468.
 _LABEL: Final = re.compile(rb"^-----BEGIN ([A-Z0-9 ]{1,64})-----", re.MULTILINE)
+_CERTIFICATE: Final = re.compile(rb"-----BEGIN CERTIFICATE-----[^-]*-----END CERTIFICATE-----")
+# So many certificates a key is tried with that is another's.
+_MOST_TRIED: Final = 20
 _CERTIFICATES: Final = {"CERTIFICATE", "X509 CERTIFICATE", "TRUSTED CERTIFICATE"}
+_WITH_ARTICLE: Final = {"RSA": "an RSA", "ECDSA": "an ECDSA", "Ed25519": "an Ed25519"}
 _Path: TypeAlias = tuple[str | int, ...]
 
 
@@ -31,11 +41,11 @@ def check_certificates(
             if not isinstance(tls, dict):
                 continue
             path: _Path = (kind, name, "tls")
-            yield from _pair(path, tls, folder)
-            yield from _staple(path, tls, folder)
+            others = list(_certified(tls))
+            yield from _shown(path, tls, folder, others)
             yield from _trust(path, tls, folder)
             yield from _clients(path, tls, folder)
-            yield from _by_name((*path, "sni"), tls.get("sni"), folder)
+            yield from _by_name((*path, "sni"), tls.get("sni"), folder, others)
 
 
 def _trust(path: _Path, trust: object, folder: Path | None) -> Iterator[Fault]:
@@ -48,7 +58,7 @@ def _trust(path: _Path, trust: object, folder: Path | None) -> Iterator[Fault]:
     for name, files in domains.items() if isinstance(domains, dict) else ():
         for at, file in _each((*path, "trust_domains", name), files):
             yield from _authorities(at, file, folder)
-    yield from _all_lists((*path, "crl"), trust.get("crl"), folder)
+    yield from _all_lists((*path, "crl"), trust, folder)
 
 
 def _clients(path: _Path, tls: dict[str, Any], folder: Path | None) -> Iterator[Fault]:
@@ -56,16 +66,32 @@ def _clients(path: _Path, tls: dict[str, Any], folder: Path | None) -> Iterator[
     yield from _trust((*path, "client_auth"), tls.get("client_auth"), folder)
 
 
-def _all_lists(path: _Path, files: object, folder: Path | None) -> Iterator[Fault]:
-    each = _each(path, files)
-    faults = [fault for at, file in each for fault in _lists(at, file, folder)]
+def _all_lists(path: _Path, trust: dict[str, Any], folder: Path | None) -> Iterator[Fault]:
+    each = _each(path, trust.get("crl"))
+    domains = trust.get("trust_domains")
+    files = [trust.get("ca"), *(domains.values() if isinstance(domains, dict) else ())]
+    authorities = [file for listed in files for _, file in _each((), listed)]
+    known = _joined(x for x in _contents(authorities, folder) if tls_roots_fault(x) is None)
+    faults = [fault for at, file in each for fault in _lists(at, file, folder, known)]
     yield from faults
     if faults or len(each) < 2:
         return
-    read = (_read(at, name) for at, file in each if (name := _file(file, folder)) is not None)
-    found = tls_lists_fault(b"\n".join(x for x in read if isinstance(x, bytes)))
+    found = tls_lists_fault(_joined(_contents([file for _, file in each], folder)), known)
     if found is not None:
         yield Fault(path, found[1])
+
+
+def _contents(files: list[object], folder: Path | None) -> Iterator[bytes]:
+    """What is in those that can be read."""
+    for file in files:
+        name = _file(file, folder)
+        content = _read((), name) if name is not None else None
+        if isinstance(content, bytes):
+            yield content
+
+
+def _joined(contents: Iterable[bytes]) -> bytes:
+    return b"\n".join(contents)
 
 
 def _each(path: _Path, files: object) -> list[tuple[_Path, object]]:
@@ -75,13 +101,59 @@ def _each(path: _Path, files: object) -> list[tuple[_Path, object]]:
     return [(path, files)]
 
 
-def _by_name(path: _Path, sni: object, folder: Path | None) -> Iterator[Fault]:
+def _certified(tls: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """All that has a certificate, for whichever name."""
+    sni = tls.get("sni")
+    for each in (tls, *(sni.values() if isinstance(sni, dict) else ())):
+        if isinstance(each, dict):
+            yield from (pair for _, pair in _pairs((), each))
+
+
+def _pairs(path: _Path, tls: dict[str, Any]) -> Iterator[tuple[_Path, dict[str, Any]]]:
+    """Those of one name, and where they stand."""
+    yield path, tls
+    further = tls.get("certificates")
+    for place, pair in enumerate(further if isinstance(further, list) else ()):
+        if isinstance(pair, dict):
+            yield (*path, "certificates", place), pair
+
+
+def _by_name(
+    path: _Path, sni: object, folder: Path | None, others: list[dict[str, Any]]
+) -> Iterator[Fault]:
     if isinstance(sni, dict):
         for server_name, pair in sni.items():
             if isinstance(pair, dict):
-                yield from _pair((*path, server_name), pair, folder)
-                yield from _staple((*path, server_name), pair, folder)
+                yield from _shown((*path, server_name), pair, folder, others)
                 yield from _clients((*path, server_name), pair, folder)
+
+
+def _shown(
+    path: _Path, tls: dict[str, Any], folder: Path | None, others: list[dict[str, Any]]
+) -> Iterator[Fault]:
+    """The certificates of one name, of which each kind of key has one."""
+    first: dict[str, str] = {}
+    for at, pair in _pairs(path, tls):
+        faults = list(_pair(at, pair, folder, others))
+        yield from faults
+        yield from _staple(at, pair, folder)
+        cert = _file(pair.get("cert"), folder)
+        if faults or cert is None or (kind := _kind(cert)) is None:
+            continue
+        if kind in first:
+            which = f"{cert} has {_WITH_ARTICLE.get(kind, 'another')} key, as {first[kind]} has"
+            message = which if cert != first[kind] else f"{cert} stands there already"
+            hint = "certificates of one name have keys of different kinds; other names stand in sni"
+            yield Fault((*at, "cert"), message, hint)
+        first.setdefault(kind, cert)
+
+
+def _kind(cert: str) -> str | None:
+    """Of which kind its key is."""
+    try:
+        return tls_facts(read_pem(cert))[0].key_kind
+    except (OSError, ConfigError):
+        return None  # a fault of its own
 
 
 def _file(value: object, folder: Path | None) -> str | None:
@@ -100,7 +172,10 @@ def _read(path: _Path, file: str) -> bytes | Fault:
     return content if content.strip() else Fault(path, f"{file} is empty")
 
 
-def _pair(path: _Path, tls: dict[str, Any], folder: Path | None) -> Iterator[Fault]:
+def _pair(
+    path: _Path, tls: dict[str, Any], folder: Path | None, others: list[dict[str, Any]]
+) -> Iterator[Fault]:
+    """What is wrong with a certificate and its key; ``others``: all that the listener has."""
     cert, key = _file(tls.get("cert"), folder), _file(tls.get("key"), folder)
     found = {
         part: _read((*path, part), file)
@@ -117,7 +192,8 @@ def _pair(path: _Path, tls: dict[str, Any], folder: Path | None) -> Iterator[Fau
             return
         faults += _of_another_kind(path, {"cert": cert, "key": key}, found, labels)
         if not faults:
-            faults += _loaded(path, (cert, found["cert"]), (key, found["key"]))
+            files = [file for other in others if (file := _file(other.get("cert"), folder))]
+            faults += _loaded(path, (cert, found["cert"]), (key, found["key"]), files)
     yield from faults
 
 
@@ -148,7 +224,9 @@ def _instead(file: str, wanted: str, content: bytes) -> tuple[str, str | None]:
     return f"no {wanted} in {file}: not PEM", hint
 
 
-def _loaded(path: _Path, cert: tuple[str, Any], key: tuple[str, Any]) -> Iterator[Fault]:
+def _loaded(
+    path: _Path, cert: tuple[str, Any], key: tuple[str, Any], others: list[str]
+) -> Iterator[Fault]:
     """What those say of the two together that use them: their files, and what is in them."""
     found = tls_pair_fault(cert[1], key[1])
     if found is None:
@@ -161,10 +239,25 @@ def _loaded(path: _Path, cert: tuple[str, Any], key: tuple[str, Any]) -> Iterato
             "openssl pkey -in FILE -out NEW writes it without password",
         )
     elif what == "key_mismatch":
-        hint = f"the first certificate of {cert[0]} must be the key's own, its issuers follow"
+        hint = _whose(cert, key[1], others)
         yield Fault((*path, "key"), f"{key[0]} is not the key of {cert[0]}", hint)
     else:
         yield Fault((*path, "cert"), f"cannot use {cert[0]} with {key[0]}: {message}")
+
+
+def _whose(cert: tuple[str, bytes], key: bytes, others: list[str]) -> str:
+    """What may have been meant by a key that is not the certificate's."""
+    for place, each in enumerate(_CERTIFICATE.findall(cert[1])[1:_MOST_TRIED], 2):
+        if tls_pair_fault(each, key) is None:
+            return (
+                f"but that of certificate {place} in it, which must be the first: behind each "
+                "stands the one that signed it"
+            )
+    for file in dict.fromkeys(others[:_MOST_TRIED]):
+        content = _read((), file)
+        if isinstance(content, bytes) and tls_pair_fault(content, key) is None:
+            return f"but that of {file}"
+    return f"the first certificate of {cert[0]} must be the key's own, its issuers follow"
 
 
 def _staple(path: _Path, pair: dict[str, Any], folder: Path | None) -> Iterator[Fault]:
@@ -202,7 +295,8 @@ def _authorities(path: _Path, value: object, folder: Path | None) -> Iterator[Fa
         yield Fault(path, f"no CA certificate in {file}: {found[1]}")
 
 
-def _lists(path: _Path, value: object, folder: Path | None) -> Iterator[Fault]:
+def _lists(path: _Path, value: object, folder: Path | None, known: bytes) -> Iterator[Fault]:
+    """``known``: the certificates of authorities."""
     file = _file(value, folder)
     if file is None:
         return
@@ -210,7 +304,7 @@ def _lists(path: _Path, value: object, folder: Path | None) -> Iterator[Fault]:
     if isinstance(content, Fault):
         yield content
         return
-    found = tls_lists_fault(content)
+    found = tls_lists_fault(content, known)
     if found is None:
         return
     what, message = found

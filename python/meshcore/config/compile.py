@@ -178,9 +178,13 @@ def _trust(model: Trust, names: Names | None, files: _Files, *, required: bool =
 
 
 def _tls(model: ListenerTls, files: _Files) -> TlsSpec:
-    named = (_certificate(name, pair, pair.clients, files) for name, pair in model.sni.items())
+    named = (
+        _certificate(name, pair, each.clients, files)
+        for name, each in model.sni.items()
+        for _, pair in each.pairs
+    )
     return TlsSpec(
-        certificates=(_certificate(None, model, None, files), *named),
+        certificates=(*(_certificate(None, pair, None, files) for _, pair in model.pairs), *named),
         min_version=model.oldest,
         clients=_clients(model.clients, files),
     )

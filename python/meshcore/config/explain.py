@@ -42,6 +42,7 @@ _KEY_OF_YAML_1_1 = {"true": "on", "false": "off", "True": "on", "False": "off"}
 _SWITCHES = ("on", "off", "yes", "no", "true", "false", "all", "none")
 # Model classes are few; a key that stands in more places than this is of no help.
 _MAX_PLACES = 2
+_SEVERAL_CERTIFICATES = "the first certificate stands in cert and key, others in certificates"
 
 
 def explain(error: ValidationError, model: type[BaseModel]) -> list[Fault]:
@@ -68,7 +69,13 @@ def _fault(details: ErrorDetails, model: type[BaseModel]) -> Fault:
     if kind == "extra_forbidden":
         return Fault(path, "unknown key", _unknown(path, model), of_key=True)
     if kind == "missing":
-        return Fault(path, "required key is missing", of_key=True)
+        return Fault(path, "required key is missing", _missing(path, details, model), of_key=True)
+    if (
+        kind == "string_type"
+        and isinstance(details["input"], list)
+        and _may_be_several(path, model)
+    ):
+        return Fault(path, "expected one file, got a list", _SEVERAL_CERTIFICATES)
     message, hint = _said(kind, details, _class_at(model, path), _words_at(model, path))
     raised = details.get("ctx", {}).get("error")
     if isinstance(raised, HintedError) and raised.below:
@@ -76,6 +83,21 @@ def _fault(details: ErrorDetails, model: type[BaseModel]) -> Fault:
     wants_text = kind == "string_type" or (kind in _MAPPINGS and _is_value(model, path))
     scalar = isinstance(details["input"], bool | int | float)
     return Fault(path, message, hint, of_key=of_key, quote=wants_text and scalar)
+
+
+def _may_be_several(path: tuple[str | int, ...], model: type[BaseModel]) -> bool:
+    return path[-1] in ("cert", "key") and "certificates" in known_keys(model, path[:-1])
+
+
+def _missing(
+    path: tuple[str | int, ...], details: ErrorDetails, model: type[BaseModel]
+) -> str | None:
+    given = details["input"]
+    if "certificates" in given and _may_be_several(path, model):
+        return _SEVERAL_CERTIFICATES
+    if path[-1] == "key" and "cert" in given:
+        return "a file that holds both stands in cert and in key"
+    return None
 
 
 def _is_value(model: type[BaseModel], path: tuple[str | int, ...]) -> bool:

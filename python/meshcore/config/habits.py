@@ -158,7 +158,7 @@ _KEYS: Final[dict[str, dict[str, str]]] = {
     "ListenerTls": _names(
         {
             _called("cert"): "certificate certfile crt chain certchain certificatechain "
-            "sslcertificate certificates pem",
+            "sslcertificate pem",
             _called("key"): "privatekey keyfile certkey sslcertificatekey",
             _called("client_ca"): "ca cafile clientcafile clientcas trustedca",
             _called("client_auth"): "clientauthentication mtls requireclientcertificate "
@@ -259,6 +259,7 @@ _KEYS: Final[dict[str, dict[str, str]]] = {
     ),
 }
 
+_KEYS["Certificate"] = _KEYS["ClientsCertificate"] = _KEYS["ListenerTls"]
 _KEYS["ListenerLayer"] = _KEYS["RouteLayer"]
 _KEYS["Limit"] = _KEYS["ClientLimit"] = _KEYS["Quota"]
 
@@ -271,6 +272,8 @@ _SHAPES: Final = {
     "Admin": "write {{bind: {}}}",
     "Redirect": "write {{scheme: https}}, with host and path where they change too",
     "ListenerTls": "write {{cert: edge.pem, key: edge.key}}",
+    "Certificate": "write {{cert: {}, key: FILE}}",
+    "ClientsCertificate": "write {{cert: {}, key: FILE}}",
     "UpstreamTls": "write {{}} to verify endpoints against the system's CAs",
     "Http2": "leave the key out for its defaults, or write off",
     "UpstreamHttp2": "leave the key out for its defaults; protocol: h2 chooses it",

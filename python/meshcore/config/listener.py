@@ -46,6 +46,12 @@ class Certificate(Model):
 class ClientsCertificate(Certificate):
     """The certificate that clients see, and which of them come in by their own."""
 
+    certificates: list[Certificate] = Field(
+        default_factory=list,
+        max_length=8,
+        description="Further ones for the same names whose keys are of other kinds, RSA beside "
+        "ECDSA: a client is shown the first that it can verify of ECDSA, Ed25519 and RSA.",
+    )
     client_ca: FilePath | None = Field(
         None,
         description="Clients must show a certificate that this CA file vouches for: short for "
@@ -63,6 +69,12 @@ class ClientsCertificate(Certificate):
                 f"write client_auth: {{ca: {self.client_ca}, …}} alone",
             )
         return self
+
+    @property
+    def pairs(self) -> list[tuple[tuple[str | int, ...], Certificate]]:
+        """All of the same names, and where each stands below this one."""
+        further = enumerate(self.certificates)
+        return [((), self), *((("certificates", place), pair) for place, pair in further)]
 
     @property
     def clients(self) -> ClientAuth | None:

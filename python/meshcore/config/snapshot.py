@@ -64,7 +64,7 @@ class TlsSpec:
     """TLS towards clients."""
 
     certificates: tuple[CertificateSpec, ...]
-    """The first is the default."""
+    """The first one's name is the default; those of one name follow one another."""
     min_version: str
     """``1.2`` or ``1.3``."""
     clients: TrustSpec | None

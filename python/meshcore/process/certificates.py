@@ -7,7 +7,7 @@ import logging
 import time
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from meshcore._core import tls_facts, tls_staple
+from meshcore._core import tls_facts, tls_staple, tls_unlisted
 from meshcore.process.history import stamp
 from meshcore.process.process_metrics import gauges
 
@@ -42,6 +42,8 @@ class Certificate(NamedTuple):
     upstream: str
     server_name: str
     """For which name of `sni`; empty for every other, and of an upstream."""
+    key_kind: str
+    """``RSA``, ``ECDSA``, ``Ed25519`` or ``other``: a name may have one of each."""
     names: tuple[str, ...]
     not_after_s: int
     """The last second, since 1970, in which its whole chain is valid."""
@@ -50,8 +52,20 @@ class Certificate(NamedTuple):
     @property
     def labels(self) -> Labels:
         """Of metrics."""
-        names = ("listener", "upstream", "server_name")
-        return tuple(zip(names, (self.listener, self.upstream, self.server_name), strict=True))
+        names = ("listener", "upstream", "server_name", "key")
+        values = (self.listener, self.upstream, self.server_name, self.key_kind)
+        return tuple(zip(names, values, strict=True))
+
+
+class Unlisted(NamedTuple):
+    """An authority of whose key there is no revocation list, where there is one of its name."""
+
+    listener: str
+    upstream: str
+    server_name: str
+    authority: str
+    is_shut_out: bool
+    """Nobody whom it signed comes in; else whom it has revoked does."""
 
 
 class Certificates:
@@ -60,11 +74,13 @@ class Certificates:
     def __init__(self) -> None:
         self._of: Snapshot | None = None
         self._all: tuple[Certificate, ...] = ()
+        self._unlisted: tuple[Unlisted, ...] = ()
 
     def of(self, snapshot: Snapshot) -> tuple[Certificate, ...]:
         """All of a snapshot. O(certificates) for a new one."""
         if snapshot is not self._of:
             self._of, self._all = snapshot, tuple(_read(snapshot))
+            self._unlisted = tuple(_unlisted(snapshot, time.time()))
         return self._all
 
     def families(self, snapshot: Snapshot) -> Iterator[Family]:
@@ -96,12 +112,27 @@ class Certificates:
                 "listener": x.listener or None,
                 "upstream": x.upstream or None,
                 "server_name": x.server_name or None,
+                "key": x.key_kind,
                 "names": list(x.names),
                 "not_after": stamp(x.not_after_s),
                 "days_left": int((x.not_after_s - unix_s) // _DAY_S),
                 "ocsp": _staple_overview(x.staple, unix_s),
             }
             for x in sorted(self.of(snapshot), key=lambda x: x.not_after_s)
+        ]
+
+    def unlisted(self, snapshot: Snapshot) -> list[dict[str, Any]]:
+        """The part of a status that tells of authorities without a revocation list."""
+        self.of(snapshot)
+        return [
+            {
+                "listener": x.listener or None,
+                "upstream": x.upstream or None,
+                "server_name": x.server_name or None,
+                "authority": x.authority,
+                "comes_in": "nobody" if x.is_shut_out else "revoked",
+            }
+            for x in self._unlisted
         ]
 
 
@@ -148,8 +179,9 @@ class StapleWatch:
             asked = f" for {each.server_name}" if each.server_name else ""
             due_s = each.staple.next_update_s if each.staple is not None else None
             log.warning(
-                "listener %s: the OCSP response%s expired at %s: it is not shown any more",
-                *(each.listener, asked, stamp(due_s or 0)),
+                "listener %s: the OCSP response of the %s certificate%s expired at %s: it is not "
+                "shown any more",
+                *(each.listener, each.key_kind, asked, stamp(due_s or 0)),
             )
         self._told = ended
 
@@ -183,6 +215,29 @@ def _read(snapshot: Snapshot) -> Iterator[Certificate]:
             yield _facts(upstream.tls.chain_pem, "", upstream.name, "")
 
 
+def _unlisted(snapshot: Snapshot, unix_s: float) -> Iterator[Unlisted]:
+    for at, trust in _trusts(snapshot):
+        pems = [trust.ca_pem or "", *(pem for _, pem in trust.domains)]
+        known = "\n".join(pems).encode()
+        if trust.crl_pem and known:
+            for _, authority, is_shut_out in tls_unlisted(known, trust.crl_pem, int(unix_s)):
+                yield Unlisted(*at, authority, is_shut_out)
+
+
+def _trusts(snapshot: Snapshot) -> Iterator[tuple[tuple[str, str, str], TrustSpec]]:
+    """Whom clients and endpoints are believed by, and where: listener, upstream, server name."""
+    for listener in snapshot.listeners:
+        if (tls := listener.tls) is None:
+            continue
+        by_name = {pair.server_name or "": pair.clients for pair in tls.certificates}
+        for server_name, clients in (by_name | {"": tls.clients}).items():
+            if clients is not None:
+                yield (listener.name, "", server_name), clients
+    for upstream in snapshot.upstreams:
+        if upstream.tls is not None and upstream.tls.trust is not None:
+            yield ("", upstream.name, ""), upstream.tls.trust
+
+
 def _staple(pair: CertificateSpec) -> Staple | None:
     if pair.ocsp_der is None:
         return None
@@ -192,4 +247,5 @@ def _staple(pair: CertificateSpec) -> Staple | None:
 def _facts(chain_pem: bytes, listener: str, upstream: str, server_name: str) -> Certificate:
     chain = tls_facts(chain_pem)
     not_after_s = min(each.not_after_s for each in chain)
-    return Certificate(listener, upstream, server_name, tuple(chain[0].names), not_after_s)
+    kind, names = chain[0].key_kind, tuple(chain[0].names)
+    return Certificate(listener, upstream, server_name, kind, names, not_after_s)

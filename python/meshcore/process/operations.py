@@ -119,6 +119,7 @@ class Operations:
             "listeners": control.groups.addresses(),
             "tls": listeners_overview(control.snapshot),
             "certificates": self._certificates.overview(control.snapshot, time.time()),
+            "unlisted_authorities": self._certificates.unlisted(control.snapshot),
             **breakers.overview(control.registry.engine, now),
             **shadows.overview(control.snapshot.delta),
             "workers": [self._worker(child, now) for child in _in_order(control.fleet.living())],

@@ -122,6 +122,7 @@ mod _core {
         ClientRules, KeyLog, TicketRing, TlsClient, TlsFacts, TlsList, TlsServer, TlsTrust,
         check_tls_name, is_tls_name, is_trust_domain, tls_facts, tls_is_for_host, tls_lists,
         tls_lists_fault, tls_pair_fault, tls_roots_fault, tls_staple, tls_system_roots,
+        tls_unlisted,
     };
 
     #[pymodule_init]

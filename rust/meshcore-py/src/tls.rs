@@ -9,7 +9,7 @@ use std::sync::Arc;
 use meshcore_core::exchange::{self, Certified};
 use meshcore_core::tls::{
     self, ClientAuth, ClientContext, ClientSpec, Clock, ContextError, Facts, InForce, ListFacts,
-    Pair, Roots, Rules, ServerContext, ServerSpec, Standing, Trust, Version,
+    Pair, Roots, Rules, ServerContext, ServerSpec, Standing, Trust, Unlisted, Version,
 };
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -175,7 +175,9 @@ impl TlsServer {
         let (mut pairs, mut named) = (Vec::new(), Vec::new());
         for (name, chain_pem, key_pem, ocsp_der, clients) in certificates {
             let server_name = name.unwrap_or_default();
-            if let Some(clients) = clients {
+            // Those of a name follow one another, and have the same clients.
+            let is_next = named.last().is_none_or(|(name, _)| *name != server_name);
+            if let Some(clients) = clients.filter(|_| is_next) {
                 named.push((server_name.clone(), clients.get().of_clients()));
             }
             pairs.push(Pair { server_name, chain_pem, key_pem, ocsp_der });
@@ -257,6 +259,7 @@ pub(crate) struct TlsFacts {
     names: Vec<String>,
     not_before_s: u64,
     not_after_s: u64,
+    key_kind: &'static str,
     weakness: Option<String>,
     is_for_servers: bool,
     is_authority: bool,
@@ -270,6 +273,7 @@ impl From<Facts> for TlsFacts {
             names: of.names,
             not_before_s: of.not_before_s,
             not_after_s: of.not_after_s,
+            key_kind: of.key_kind,
             weakness: of.weakness,
             is_for_servers: of.is_for_servers,
             is_authority: of.is_authority,
@@ -319,8 +323,8 @@ pub(crate) fn tls_system_roots() -> usize {
 
 /// What is wrong with revocation lists.
 #[pyfunction]
-pub(crate) fn tls_lists_fault(crl_pem: &[u8]) -> Option<(&'static str, String)> {
-    ListFacts::read(crl_pem).err().map(|error| (word(&error), error.to_string()))
+pub(crate) fn tls_lists_fault(crl_pem: &[u8], ca_pem: &[u8]) -> Option<(&'static str, String)> {
+    ListFacts::read(crl_pem, ca_pem).err().map(|error| (word(&error), error.to_string()))
 }
 
 /// What a list of revoked certificates says of itself.
@@ -356,8 +360,20 @@ impl TlsList {
 
 /// Of each list in a PEM text.
 #[pyfunction]
-pub(crate) fn tls_lists(crl_pem: &[u8]) -> PyResult<Vec<TlsList>> {
-    Ok(ListFacts::read(crl_pem).map_err(refused)?.into_iter().map(TlsList).collect())
+pub(crate) fn tls_lists(crl_pem: &[u8], ca_pem: &[u8]) -> PyResult<Vec<TlsList>> {
+    Ok(ListFacts::read(crl_pem, ca_pem).map_err(refused)?.into_iter().map(TlsList).collect())
+}
+
+/// Authorities without a list of their key, where there is one of their name: the place of each,
+/// whose it is, and whether nobody whom it signed comes in.
+#[pyfunction]
+pub(crate) fn tls_unlisted(
+    ca_pem: &[u8],
+    crl_pem: &[u8],
+    unix_s: u64,
+) -> PyResult<Vec<(usize, String, bool)>> {
+    let all = Unlisted::among(ca_pem, crl_pem, unix_s).map_err(refused)?;
+    Ok(all.into_iter().map(|each| (each.place, each.whose, each.is_shut_out)).collect())
 }
 
 /// Whether this is a rule of names.
@@ -389,7 +405,7 @@ const fn word(error: &ContextError) -> &'static str {
         ContextError::UnusableList(_) => "unusable_list",
         ContextError::BadStaple(_) => "bad_staple",
         ContextError::NoList => "no_list",
-        ContextError::TwoLists(_) => "two_lists",
+        ContextError::TwoLists { .. } => "two_lists",
         ContextError::BadName(_) => "bad_name",
     }
 }

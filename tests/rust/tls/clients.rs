@@ -142,7 +142,7 @@ fn a_chain_of_one_name_is_not_tried_in_every_order() {
 fn two_lists_of_an_issuer_are_refused() {
     let authority = Authority::new();
     let both = [authority.list(7), authority.list(8)].concat();
-    let refused = ListFacts::read(&both).unwrap_err();
+    let refused = ListFacts::read(&both, &authority.pem()).unwrap_err();
     assert!(refused.to_string().starts_with("two revocation lists of CN=authority"), "{refused}");
     let trust = Trust::from(Roots::from_pem(&authority.pem(), &both).unwrap());
     let spec = server_spec(vec![authority.host("a.example")]);
@@ -150,7 +150,7 @@ fn two_lists_of_an_issuer_are_refused() {
     assert!(crate::pair::try_server(&spec).is_err());
     let other = Authority::new();
     let of_two = [authority.list(7), other.list(7)].concat();
-    assert_eq!(ListFacts::read(&of_two).unwrap().len(), 2);
+    assert_eq!(ListFacts::read(&of_two, b"").unwrap().len(), 2);
 }
 
 #[test]

@@ -36,8 +36,11 @@ def issue(
     file: str = "a",
     not_after: datetime.datetime = NOW + 90 * DAY,
     not_before: datetime.datetime = NOW - 90 * DAY,
+    key_type: trustme.KeyType = trustme.KeyType.ECDSA,
 ) -> None:
-    pair = authority.issue_cert(*hosts, not_after=not_after, not_before=not_before)
+    pair = authority.issue_cert(
+        *hosts, not_after=not_after, not_before=not_before, key_type=key_type
+    )
     pair.cert_chain_pems[0].write_to_path(folder / f"{file}.pem")
     pair.private_key_pem.write_to_path(folder / f"{file}.key")
 
@@ -78,6 +81,23 @@ def test_one_of_a_short_life_is_not_old_at_once(
     end = NOW + left * life
     issue(tmp_path, authority, "a.test", not_before=end - life, not_after=end)
     assert any("expires in" in line for line in told(tmp_path, TLS % "")) is warns
+
+
+def test_each_kind_of_a_name_is_looked_at(tmp_path: Path, authority: trustme.CA) -> None:
+    issue(tmp_path, authority, "a.test", "A.test", "b.test")
+    rsa = trustme.KeyType.RSA
+    issue(tmp_path, authority, "a.test", file="r", key_type=rsa, not_after=NOW + 9.5 * DAY)
+    both = ", certificates: [{cert: r.pem, key: r.key}], sni: {b.test: "
+    both += "{cert: a.pem, key: a.key, certificates: [{cert: r.pem, key: r.key}]}}"
+    ends = f"the certificate expires in 9 days, on {NOW + 9.5 * DAY:%Y-%m-%d}"
+    of_b = f"listeners.edge.tls.sni['b.test'].certificates[0].cert: {tmp_path}/r.pem"
+    assert [line.partition(": ")[2] for line in told(tmp_path, TLS % both)] == [
+        f"listeners.edge.tls.certificates[0].cert: {ends}",
+        f"listeners.edge.tls.certificates[0].cert: {tmp_path}/r.pem is not of b.test, as "
+        f"{tmp_path}/a.pem is",
+        f"listeners.edge.tls.sni['b.test'].certificates[0].cert: {ends}",
+        f"{of_b} is not of b.test, but of a.test",
+    ]
 
 
 @pytest.mark.parametrize("tls", ["{}", "{insecure: true}", "{ca: ca.pem}"])

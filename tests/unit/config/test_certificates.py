@@ -23,15 +23,24 @@ def _authority() -> trustme.CA:
     return trustme.CA()
 
 
+@pytest.fixture(scope="session")
+def _rsa(_authority: trustme.CA) -> list[trustme.Blob]:
+    made = _authority.issue_cert("edge.example.com", key_type=trustme.KeyType.RSA)
+    return [made.private_key_pem, made.cert_chain_pems[0]]
+
+
 @pytest.fixture
-def tls_files(tmp_path: Path, _authority: trustme.CA) -> Path:
-    """A folder with ca.pem and two pairs: edge.pem, edge.key, other.pem, other.key."""
+def tls_files(tmp_path: Path, _authority: trustme.CA, _rsa: list[trustme.Blob]) -> Path:
+    """A folder with ca.pem and three pairs: edge.pem, edge.key, other.pem, other.key, and rsa.pem,
+    rsa.key, which is of edge too."""
     _authority.cert_pem.write_to_path(tmp_path / "ca.pem")
     for name in ("edge", "other"):
         pair = _authority.issue_cert(f"{name}.example.com")
         pair.private_key_pem.write_to_path(tmp_path / f"{name}.key")
         for blob in pair.cert_chain_pems:
             blob.write_to_path(tmp_path / f"{name}.pem", append=True)
+    for file, blob in zip(("rsa.key", "rsa.pem"), _rsa, strict=True):
+        blob.write_to_path(tmp_path / file)
     return tmp_path
 
 
@@ -48,19 +57,29 @@ listeners:
       key: edge.key
       client_ca: ca.pem
       min_version: "1.3"
-      sni: {"*.Example.com": {cert: other.pem, key: other.key}}
+      certificates: [{cert: rsa.pem, key: rsa.key}]
+      sni:
+        "*.Example.com": {cert: other.pem, key: other.key, certificates: [
+          {cert: rsa.pem, key: rsa.key}]}
 """
     )
-    tls = compile(load_file(file)).listeners[0].tls
+    snapshot = compile(load_file(file))
+    tls = snapshot.listeners[0].tls
     assert tls is not None
-    edge, key, other, other_key, ca = (
+    edge, key, other, other_key, rsa, rsa_key, ca = (
         (tls_files / name).read_bytes()
-        for name in ("edge.pem", "edge.key", "other.pem", "other.key", "ca.pem")
+        for name in (
+            *("edge.pem", "edge.key", "other.pem", "other.key", "rsa.pem", "rsa.key"),
+            "ca.pem",
+        )
     )
     assert tls.certificates == (
         CertificateSpec(None, edge, key),
+        CertificateSpec(None, rsa, rsa_key),
         CertificateSpec("*.example.com", other, other_key),
+        CertificateSpec("*.example.com", rsa, rsa_key),
     )
+    assert {str(tls_files / "rsa.pem"), str(tls_files / "rsa.key")} <= {*snapshot.files}
     assert (tls.clients, tls.min_version) == (TrustSpec(ca.decode()), "1.3")
 
 
@@ -128,6 +147,38 @@ def told(folder: Path, tls: str) -> list[str]:
             "2:55: listeners.a.tls.key: other.key is not the key of edge.pem (the first "
             "certificate of edge.pem must be the key's own, its issuers follow)",
         ),
+        (
+            "cert: edge.pem, key: other.key, sni: {a.b: {cert: other.pem, key: other.key}}",
+            "2:55: listeners.a.tls.key: other.key is not the key of edge.pem (but that of "
+            "other.pem)",
+        ),
+        (
+            "cert: edge.pem, key: edge.key, certificates: [{cert: other.pem, key: other.key}]",
+            "2:87: listeners.a.tls.certificates[0].cert: other.pem has an ECDSA key, as edge.pem "
+            "has (certificates of one name have keys of different kinds; other names stand in sni)",
+        ),
+        (
+            "cert: edge.pem, key: edge.key, certificates: [{cert: rsa.pem, key: rsa.key}, "
+            "{cert: rsa.pem, key: rsa.key}]",
+            "2:118: listeners.a.tls.certificates[1].cert: rsa.pem stands there already "
+            "(certificates of one name have keys of different kinds; other names stand in sni)",
+        ),
+        (
+            "cert: edge.pem, key: edge.key, certificates: [{cert: rsa.pem, key: edge.key}]",
+            "2:101: listeners.a.tls.certificates[0].key: edge.key is not the key of rsa.pem (but "
+            "that of edge.pem)",
+        ),
+        (
+            "cert: edge.pem, key: edge.key, certificates: [{cert: rsa.pem, key: rsa.key, ocsp: "
+            "empty.pem}]",
+            "2:116: listeners.a.tls.certificates[0].ocsp: empty.pem is empty",
+        ),
+        (
+            "cert: turned.pem, key: edge.key",
+            "2:57: listeners.a.tls.key: edge.key is not the key of turned.pem (but that of "
+            "certificate 2 in it, which must be the first: behind each stands the one that signed "
+            "it)",
+        ),
         ("cert: empty.pem, key: edge.key", "2:40: listeners.a.tls.cert: empty.pem is empty"),
         ("cert: edge.pem, key: empty.pem", "2:55: listeners.a.tls.key: empty.pem is empty"),
         ("cert: ., key: edge.key", "2:40: listeners.a.tls.cert: cannot read .: Is a directory"),
@@ -157,6 +208,7 @@ def test_what_is_said_of_a_file_that_is_another(tls_files: Path, tls: str, line:
     (tls_files / "request.pem").write_text(request)
     pem = (tls_files / "edge.pem").read_text()
     (tls_files / "edge.der").write_bytes(ssl.PEM_cert_to_DER_cert(pem))
+    (tls_files / "turned.pem").write_text((tls_files / "ca.pem").read_text() + pem)
     found = [each.replace(f"{tls_files}: ", ".: ") for each in told(tls_files, tls)]
     assert found == [f"mesh.yaml:{line}"]
 

@@ -5,7 +5,14 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Final
 
-from meshcore._core import tls_facts, tls_is_for_host, tls_lists, tls_staple, tls_system_roots
+from meshcore._core import (
+    tls_facts,
+    tls_is_for_host,
+    tls_lists,
+    tls_staple,
+    tls_system_roots,
+    tls_unlisted,
+)
 from meshcore.config.fault import Fault
 from meshcore.config.file import read_pem
 from meshcore.errors import ConfigError
@@ -25,6 +32,8 @@ _DAY_S: Final = 86_400
 SOON_DAYS: Final = 30
 # The last part of a shorter life: those of 90 days are renewed when a third is left.
 _LAST_PART: Final = 1 / 3
+# So many a line tells.
+_SHOWN_NAMES: Final = 5
 
 
 def certificates(config: Config) -> Iterator[Fault]:
@@ -36,10 +45,13 @@ def certificates(config: Config) -> Iterator[Fault]:
         tls, path = listener.tls, ("listeners", name, "tls")
         if tls is None:
             continue
-        yield from _shown(path, tls, now_s)
-        for host, pair in tls.sni.items():
-            yield from _shown((*path, "sni", host), pair, now_s, host)
-            yield from _of_clients((*path, "sni", host), pair, now_s)
+        for further, pair in tls.pairs:
+            yield from _shown((*path, *further), pair, now_s)
+        yield from _other_names(path, tls)
+        for host, each in tls.sni.items():
+            for further, pair in each.pairs:
+                yield from _shown((*path, "sni", host, *further), pair, now_s, host)
+            yield from _of_clients((*path, "sni", host), each, now_s)
         yield from _of_clients(path, tls, now_s)
     for name, upstream in config.upstreams.items():
         if upstream.tls is not None:
@@ -81,12 +93,29 @@ def _shown(
     if facts and not names:
         yield Fault(cert, f"{pair.cert} has no subject alternative name: clients believe no other")
     elif facts and host is not None and not tls_is_for_host(chain, host):
-        yield Fault(cert, f"{pair.cert} is not of {host}, but of {', '.join(names[:5])}")
+        yield Fault(cert, f"{pair.cert} is not of {host}, but of {', '.join(names[:_SHOWN_NAMES])}")
     if facts and not facts[0].is_for_servers:
         message = f"{pair.cert} is for clients alone: clients do not believe a server that shows it"
         yield Fault(cert, message)
     if (response := _read(pair.ocsp)) is not None:
         yield from _staple((*path, "ocsp"), chain, response, now_s)
+
+
+def _other_names(path: _Path, tls: ClientsCertificate) -> Iterator[Fault]:
+    """Certificates of which some clients see one and some the other, and that are of others: what
+    is right with one client is wrong with the next."""
+    all_names = [(at, pair.cert, _names(pair.cert)) for at, pair in tls.pairs]
+    _, first, wanted = all_names[0]
+    for at, file, names in all_names[1:]:
+        only = sorted(wanted - names) if names and wanted else []
+        if only:
+            shown = ", ".join(only[:_SHOWN_NAMES])
+            yield Fault((*path, *at, "cert"), f"{file} is not of {shown}, as {first} is")
+
+
+def _names(file: str) -> set[str]:
+    facts = _facts(_read(file) or b"")
+    return {name.lower() for name in facts[0].names} if facts else set()
 
 
 def _facts(pem: bytes) -> list[TlsFacts]:
@@ -141,19 +170,48 @@ def _no_authorities(path: _Path, file: str) -> Iterator[Fault]:
 
 
 def _vouching(path: _Path, trust: Trust, now_s: float) -> Iterator[Fault]:
-    for where, files in ((("ca",), trust.ca or ()), *_by_domain(trust)):
-        for file in files:
-            yield from _authorities((*path, *where), file, now_s)
+    placed = [
+        (where, file, _read(file) or b"")
+        for where, files in ((("ca",), trust.ca or ()), *_by_domain(trust))
+        for file in files
+    ]
+    for where, file, _ in placed:
+        yield from _authorities((*path, *where), file, now_s)
+    known = b"\n".join(pem for *_, pem in placed)
     for file in trust.crl or ():
-        lists = _lists(file)
+        lists = _lists(file, known)
         yield from _ends((*path, "crl"), file, lists, now_s, trust.crl_expired)
-        yield from _of_whom((*path, "crl"), file, lists, trust)
+        yield from _of_whom((*path, "crl"), file, lists, known)
+    yield from _unlisted(path, placed, known, trust, now_s)
 
 
-def _lists(file: str) -> list[TlsList]:
+def _unlisted(
+    path: _Path,
+    placed: list[tuple[tuple[str, ...], str, bytes]],
+    known: bytes,
+    trust: Trust,
+    now_s: float,
+) -> Iterator[Fault]:
+    """Authorities of whose key there is no list, where there is one of their name."""
+    crl = b"\n".join(_read(file) or b"" for file in trust.crl or ())
+    try:
+        found = tls_unlisted(known, crl, int(now_s)) if crl and known else []
+    except ConfigError:
+        return
+    places = [(where, file) for where, file, pem in placed for _ in _facts(pem)]
+    for place, whose, is_shut_out in found:
+        where, file = places[place]
+        gets = "nobody whom it signed comes in" if is_shut_out else "whom it has revoked comes in"
+        message = f"no list is of the key of {whose} in {file}, though one is of its name: {gets}"
+        hint = "an authority that has a new key gives a list for each: name both under crl"
+        yield Fault((*path, *where), message, hint)
+
+
+def _lists(file: str, known: bytes) -> list[TlsList]:
+    """``known``: the certificates of authorities."""
     pem = _read(file)
     try:
-        return [] if pem is None else tls_lists(pem)
+        return [] if pem is None else tls_lists(pem, known)
     except ConfigError:
         return []
 
@@ -173,16 +231,14 @@ def _ends(
         yield Fault(path, f"{file} expires within a day, and then {what}")
 
 
-def _of_whom(path: _Path, file: str, lists: list[TlsList], trust: Trust) -> Iterator[Fault]:
+def _of_whom(path: _Path, file: str, lists: list[TlsList], known: bytes) -> Iterator[Fault]:
     """Lists that are about nobody who is known here. Authorities of the system are not read."""
-    files = [*(trust.ca or ()), *(x for _, files in _by_domain(trust) for x in files)]
-    known = b"\n".join(_read(each) or b"" for each in files)
     for each in lists:
         whose = f"the list of {each.issuer} in {file}"
         if each.is_of_authorities:
             message = f"{whose} is of authorities alone: nobody else is looked up in it"
             yield Fault(path, message, "a list without onlyContainsCACerts is of all")
-        if files and not each.is_of(known):
+        if known and not each.is_of(known):
             message = f"{whose} is of none of the authorities: it counts only where one of that"
             yield Fault(path, f"{message} name stands between them and whoever comes")
 

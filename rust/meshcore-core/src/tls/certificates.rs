@@ -10,7 +10,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-use rustls::{Error, InconsistentKeys, SignatureScheme};
+use rustls::{Error, InconsistentKeys, NamedGroup, SignatureAlgorithm, SignatureScheme};
 
 use super::facts::{LEAST_RSA_BITS, rsa_key_bits};
 use super::{Clock, ContextError, Staple, pem, words};
@@ -114,17 +114,64 @@ impl Shown {
     }
 }
 
+/// What a client says by which one of a name's certificates is chosen.
+#[derive(Clone, Copy)]
+struct Offer<'a> {
+    /// How it verifies signatures; with TLS 1.2 those alone that its suites are for.
+    schemes: &'a [SignatureScheme],
+    /// On which curves alone it verifies them; `None`: on any.
+    curves: Option<&'a [NamedGroup]>,
+}
+
+impl<'a> Offer<'a> {
+    fn of(hello: &'a ClientHello<'_>) -> Self {
+        // With TLS 1.3 groups are for the exchange of keys alone (RFC 8446 §4.2.7), before that for
+        // certificates as well (RFC 8422 §5.1).
+        let speaks_1_3 = hello.cipher_suites().iter().any(|suite| u16::from(*suite) >> 8 == 0x13);
+        let curves = if speaks_1_3 { None } else { hello.named_groups() };
+        Self { schemes: hello.signature_schemes(), curves }
+    }
+
+    /// Whether it can verify what this key signs.
+    fn takes(&self, key: &CertifiedKey) -> bool {
+        let Some(signer) = key.key.choose_scheme(self.schemes) else { return false };
+        let curve = curve_of(signer.scheme());
+        curve.zip(self.curves).is_none_or(|(curve, known)| known.contains(&curve))
+    }
+}
+
+/// On which curve a key is that signs in this way.
+const fn curve_of(scheme: SignatureScheme) -> Option<NamedGroup> {
+    match scheme {
+        SignatureScheme::ECDSA_NISTP256_SHA256 => Some(NamedGroup::secp256r1),
+        SignatureScheme::ECDSA_NISTP384_SHA384 => Some(NamedGroup::secp384r1),
+        SignatureScheme::ECDSA_NISTP521_SHA512 => Some(NamedGroup::secp521r1),
+        _ => None,
+    }
+}
+
+/// Of several keys that a client can verify the one that costs us least comes first: a signature
+/// with RSA takes many times what the others take.
+fn rank(key: &CertifiedKey) -> u8 {
+    match key.key.algorithm() {
+        SignatureAlgorithm::ECDSA => 0,
+        SignatureAlgorithm::ED25519 => 1,
+        _ => 2,
+    }
+}
+
 /// Certificates by the name that a client asks for (RFC 6066 §3).
 #[derive(Debug, Default)]
 pub(super) struct Certificates {
-    /// For those that ask for nobody, or for somebody unknown.
+    /// For those that ask for nobody, or for somebody unknown; here as of each name those come first
+    /// that are preferred.
     first: Vec<Arc<Shown>>,
     named: HashMap<String, Vec<Arc<Shown>>, RandomState>,
     clock: Clock,
 }
 
 impl Certificates {
-    /// Of at least one pair: the first one's name is also everybody else's.
+    /// Of at least one pair: the first one's name is also everybody else's. O(pairs).
     pub(super) fn of(
         pairs: &[Pair],
         provider: &CryptoProvider,
@@ -140,6 +187,9 @@ impl Certificates {
             }
             all.named.entry(name).or_default().push(made);
         }
+        for each in all.named.values_mut().chain([&mut all.first]) {
+            each.sort_by_key(|shown| rank(&shown.key));
+        }
         if all.first.is_empty() { Err(ContextError::NoCertificate) } else { Ok(all) }
     }
 
@@ -154,22 +204,19 @@ impl Certificates {
         found.map_or(&self.first, |found| found)
     }
 
-    /// The first that signs as the client can verify: of an ECDSA and an RSA key, say.
-    fn choose(
-        &self,
-        name: Option<&str>,
-        offered: &[SignatureScheme],
-    ) -> Option<&Arc<CertifiedKey>> {
+    /// The preferred one of those that sign as the client can verify. Where none does rustls refuses
+    /// whichever it is given with `handshake_failure`, and nothing with another alert.
+    fn choose(&self, name: Option<&str>, offer: Offer<'_>) -> Option<&Arc<CertifiedKey>> {
         let candidates = name.map_or(&self.first[..], |name| self.for_name(name));
-        let signs = |each: &&Arc<Shown>| each.key.key.choose_scheme(offered).is_some();
-        let fitting = candidates.iter().find(signs).or_else(|| candidates.first());
+        let mut all = candidates.iter();
+        let fitting = all.find(|each| offer.takes(&each.key)).or_else(|| candidates.first());
         fitting.map(|each| each.now(&self.clock))
     }
 }
 
 impl ResolvesServerCert for Certificates {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        self.choose(hello.server_name(), hello.signature_schemes()).cloned()
+        self.choose(hello.server_name(), Offer::of(&hello)).cloned()
     }
 }
 

@@ -25,8 +25,13 @@ pub enum ContextError {
     BadStaple(String),
     /// There is no revocation list in a text.
     NoList,
-    /// There are two of this issuer, of which only one would be looked at.
-    TwoLists(String),
+    /// There are two of an issuer, of which only one would be looked at.
+    TwoLists {
+        /// Its name.
+        issuer: String,
+        /// They may be of two keys, which neither they nor the authorities that were given tell.
+        is_untied: bool,
+    },
     /// What cannot be verified as a server's name.
     BadName(String),
 }
@@ -42,8 +47,12 @@ impl fmt::Display for ContextError {
             Self::UnusableRoots(why) => write!(f, "verifies nothing: {why}"),
             Self::BadStaple(why) | Self::UnusableList(why) => f.write_str(why),
             Self::NoList => f.write_str("no revocation list in it"),
-            Self::TwoLists(issuer) => {
-                write!(f, "two revocation lists of {issuer}: give the newest alone")
+            Self::TwoLists { issuer, is_untied } => {
+                write!(f, "two revocation lists of {issuer}: give the newest alone")?;
+                if *is_untied {
+                    f.write_str(", or for each in `ca` the certificate whose key has signed it")?;
+                }
+                Ok(())
             }
             Self::BadName(name) => write!(f, "{name:?} is no server's name"),
         }

@@ -19,6 +19,11 @@ use super::{ContextError, certificates, roots};
 /// `rsaEncryption` (RFC 8017 §A.1).
 const RSA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
 
+/// `id-ecPublicKey` (RFC 5480 §2.1.1).
+const EC: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
+/// `id-Ed25519` (RFC 8410 §3).
+const ED25519: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.101.112");
+
 /// A certificate of a chain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Facts {
@@ -28,6 +33,8 @@ pub struct Facts {
     pub not_before_s: u64,
     /// When it ends: its last second.
     pub not_after_s: u64,
+    /// Of which kind its key is: `RSA`, `ECDSA`, `Ed25519`, or `other`.
+    pub key_kind: &'static str,
     /// Why others may not believe it.
     pub weakness: Option<String>,
     /// It may be shown by a server (RFC 5280 §4.2.1.12).
@@ -62,12 +69,22 @@ impl Facts {
             names: names.into_iter().flat_map(|(_, names)| names.0).filter_map(name).collect(),
             not_before_s: read.validity.not_before.to_unix_duration().as_secs(),
             not_after_s: read.validity.not_after.to_unix_duration().as_secs(),
+            key_kind: key_kind(read),
             weakness: weakness(read),
             is_for_servers: is_for_servers(read),
             is_authority: roots::may_sign(certificate),
             is_own_issuer: read.issuer == read.subject,
             next_is_issuer: next.is_none_or(|next| is_issuer(&next.tbs_certificate, read)),
         }
+    }
+}
+
+fn key_kind(read: &TbsCertificate) -> &'static str {
+    match read.subject_public_key_info.algorithm.oid {
+        RSA => "RSA",
+        EC => "ECDSA",
+        ED25519 => "Ed25519",
+        _ => "other",
     }
 }
 

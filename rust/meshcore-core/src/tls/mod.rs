@@ -4,7 +4,8 @@
 //!
 //! A [`ServerContext`] or a [`ClientContext`] is compiled from a configuration and shared by all of
 //! its connections: `certificates` reads chains and keys and chooses one for a client, `trust` says
-//! whom to believe (`roots`, but whom `revocation` takes out) and who comes in (by the [`Rules`] of
+//! whom to believe (`roots`, but whom `revocation` takes out by lists of the keys that have `signed`
+//! them; `unlisted` are who has none) and who comes in (by the [`Rules`] of
 //! names), `identity` reads the names, `verify` is how rustls asks, `tickets` seals what a client may resume, `standing` says how one that is in
 //! stands by rules that came after it. Each gives a [`Session`] for a connection, which drives rustls
 //! (its unbuffered API) and holds nothing of its own while it is idle; what went wrong is a
@@ -32,10 +33,12 @@ mod revocation;
 mod roots;
 mod server;
 mod session;
+mod signed;
 mod standing;
 mod staple;
 mod tickets;
 mod trust;
+mod unlisted;
 mod verify;
 mod words;
 
@@ -55,3 +58,4 @@ pub use standing::{InForce, Standing};
 pub use staple::Staple;
 pub use tickets::{TicketKeys, TicketRing};
 pub use trust::Trust;
+pub use unlisted::Unlisted;

@@ -12,15 +12,15 @@ use std::time::Duration;
 use webpki::{Cert, CertRevocationList, Error, OwnedCertRevocationList, VerifiedPath};
 use x509_cert::Certificate;
 use x509_cert::crl::{CertificateList, TbsCertList};
-use x509_cert::der::asn1::{AnyRef, BitStringRef};
 use x509_cert::der::oid::AssociatedOid;
-use x509_cert::der::{self, Decode, Encode, Reader, SliceReader};
+use x509_cert::der::{Decode, Encode};
 use x509_cert::ext::pkix::{AuthorityKeyIdentifier, CrlNumber, KeyUsage, SubjectKeyIdentifier};
 
 use super::context_error::unreadable_list;
 use super::distinguished_name::SameName;
 use super::distribution_point::{Reach, Scope};
 use super::roots::is_authority;
+use super::signed::{Keys, Signed};
 use super::{ContextError, certificates, words};
 
 /// What a list of revoked certificates says of itself.
@@ -38,12 +38,14 @@ pub struct ListFacts {
 }
 
 impl ListFacts {
-    /// Of each list in a PEM text. O(bytes).
+    /// Of each list in a PEM text; of two of one name certificates of authorities tell whose they
+    /// are. O(bytes + lists · certificates).
     ///
     /// # Errors
     /// [`ContextError`]: they are none, or of a kind that is not taken.
-    pub fn read(pem: &[u8]) -> Result<Vec<Self>, ContextError> {
-        let lists = Lists::compile(&lists_in(pem)?, false)?.each;
+    pub fn read(pem: &[u8], ca_pem: &[u8]) -> Result<Vec<Self>, ContextError> {
+        let authorities = certificates::chain(ca_pem).unwrap_or_default();
+        let lists = Lists::compile(&lists_in(pem)?, false, &Keys::of(authorities.iter()))?.each;
         if lists.is_empty() {
             Err(ContextError::NoList)
         } else {
@@ -93,18 +95,12 @@ struct List {
     key_id: Option<Vec<u8>>,
     revoked: CertRevocationList<'static>,
     signed: Signed,
-}
-
-/// What of a list is signed, and how.
-#[derive(Debug)]
-struct Signed {
-    message: Vec<u8>,
-    algorithm: Vec<u8>,
-    signature: Vec<u8>,
+    /// The key that has signed it, where it is that of an authority that was given.
+    signer: Option<Vec<u8>>,
 }
 
 impl List {
-    fn read(list: &[u8]) -> Result<Self, ContextError> {
+    fn read(list: &[u8], keys: &Keys) -> Result<Self, ContextError> {
         let signed = Signed::read(list).map_err(unreadable_list)?;
         let mut read = CertificateList::from_der(list).map_err(unreadable_list)?;
         is_numbered(&read.tbs_cert_list)?;
@@ -117,8 +113,10 @@ impl List {
         let key_id = all.find(|each| each.extn_id == AuthorityKeyIdentifier::OID);
         let key_id =
             key_id.map(|each| AuthorityKeyIdentifier::from_der(each.extn_value.as_bytes()));
+        let issuer = SameName::of(&read.issuer);
         Ok(Self {
-            issuer: SameName::of(&read.issuer),
+            signer: keys.signer(&issuer, &signed).map(<[u8]>::to_vec),
+            issuer,
             told: read.issuer.to_string(),
             this_update_s: read.this_update.to_unix_duration().as_secs(),
             next_update_s: read.next_update.map(|end| end.to_unix_duration().as_secs()),
@@ -132,6 +130,16 @@ impl List {
     /// Whether it says that another key of its issuer's name has signed it than a certificate.
     fn is_of_another_key(&self, key_id: Option<&[u8]>) -> bool {
         self.key_id.as_deref().zip(key_id).is_some_and(|(own, its)| own != its)
+    }
+
+    /// Whether another key has signed it, as the signature itself says.
+    fn is_signed_by_other(&self, spki: Option<&[u8]>) -> bool {
+        self.signer.as_deref().zip(spki).is_some_and(|(own, other)| own != other)
+    }
+
+    /// Whether this key has signed it. O(bytes), but for a key that was given.
+    fn verify(&self, spki: &[u8], known: &WebPkiSupportedAlgorithms) -> Result<(), Error> {
+        if self.signer.as_deref() == Some(spki) { Ok(()) } else { self.signed.verify(spki, known) }
     }
 
     fn has(&self, serial: &[u8]) -> Result<bool, Error> {
@@ -169,32 +177,6 @@ fn is_self_issued(read: &x509_cert::TbsCertificate) -> bool {
     SameName::of(&read.subject) == SameName::of(&read.issuer)
 }
 
-impl Signed {
-    fn read(list: &[u8]) -> der::Result<Self> {
-        let mut list = SliceReader::new(AnyRef::from_der(list)?.value())?;
-        let message = list.tlv_bytes()?.to_vec();
-        let algorithm = AnyRef::decode(&mut list)?.value().to_vec();
-        let signature = BitStringRef::decode(&mut list)?.raw_bytes().to_vec();
-        Ok(Self { message, algorithm, signature })
-    }
-
-    /// Whether the holder of this key has signed it. O(bytes).
-    fn verify(&self, spki: &[u8], known: &WebPkiSupportedAlgorithms) -> Result<(), Error> {
-        let parts = || {
-            let mut spki = SliceReader::new(AnyRef::from_der(spki)?.value())?;
-            let algorithm = AnyRef::decode(&mut spki)?.value();
-            Ok::<_, der::Error>((algorithm, BitStringRef::decode(&mut spki)?.raw_bytes()))
-        };
-        let (algorithm, key) = parts().map_err(|_| Error::BadDer)?;
-        let is_signed = known.all.iter().any(|each| {
-            each.signature_alg_id().as_ref() == self.algorithm
-                && each.public_key_alg_id().as_ref() == algorithm
-                && each.verify_signature(key, &self.message, &self.signature).is_ok()
-        });
-        if is_signed { Ok(()) } else { Err(Error::InvalidCrlSignatureForPublicKey) }
-    }
-}
-
 /// Lists of several issuers, made ready.
 #[derive(Debug)]
 pub(super) struct Lists {
@@ -214,22 +196,26 @@ pub(super) struct Listed {
 const UNLISTED: Listed = Listed { due_s: None, is_covered: true };
 
 impl Lists {
-    /// Of several, of which two are about the same certificates of no issuer. O(bytes + lists²).
+    /// Of several, of which no two are of one key and about the same certificates; `keys`: who may
+    /// have signed them. O(bytes · keys of one name + lists²).
     pub(super) fn compile(
         lists: &[CertificateRevocationListDer<'static>],
         uses_expired: bool,
+        keys: &Keys,
     ) -> Result<Self, ContextError> {
         let mut each: Vec<List> = Vec::with_capacity(lists.len());
         for list in lists {
-            let list = List::read(list)?;
+            let list = List::read(list, keys)?;
             // An old one and a new one: one of them is there by mistake.
             let is_twice = |other: &List| {
                 other.issuer == list.issuer
                     && !other.is_of_another_key(list.key_id.as_deref())
+                    && !other.is_signed_by_other(list.signer.as_deref())
                     && other.reach.meets(&list.reach)
             };
-            if each.iter().any(is_twice) {
-                return Err(ContextError::TwoLists(list.told));
+            if let Some(other) = each.iter().find(|other| is_twice(other)) {
+                let is_untied = list.signer.is_none() || other.signer.is_none();
+                return Err(ContextError::TwoLists { issuer: list.told, is_untied });
             }
             each.push(list);
         }
@@ -240,16 +226,31 @@ impl Lists {
         self.each.iter().filter(move |list| list.issuer == issuer)
     }
 
-    /// How a certificate stands whose issuer's key is not known; `None`: it is revoked.
+    /// Whether nobody whom an authority signed comes in (or else the revoked do) for want of a list
+    /// of its key, where there are lists of its name; `None`: it has one, or its name has none.
+    pub(super) fn lack(&self, name: &SameName, spki: &[u8], key_id: Option<&[u8]>) -> Option<bool> {
+        let of_name: Vec<_> = self.each.iter().filter(|list| list.issuer == *name).collect();
+        if of_name.is_empty() || of_name.iter().any(|x| x.signer.as_deref() == Some(spki)) {
+            return None;
+        }
+        let may_be_its = |list: &&List| list.signer.is_none() && !list.is_of_another_key(key_id);
+        Some(of_name.iter().any(|list| may_be_its(list)))
+    }
+
+    /// How a certificate that was given stands; `None`: it is revoked. Its issuer's key is one of
+    /// those that may have signed lists, or not known.
     ///
     /// One that signed itself is where trust begins, and no list need tell that it goes on (§6.1);
     /// where its own list has it, it has taken itself back.
-    pub(super) fn look_up(&self, read: &Certificate) -> Option<Listed> {
+    pub(super) fn look_up(&self, der: &[u8], read: &Certificate, keys: &Keys) -> Option<Listed> {
         let key_id = key_id_of(read);
         let read = &read.tbs_certificate;
+        let issuer = SameName::of(&read.issuer);
+        let signed = if self.each.is_empty() { None } else { Signed::read(der).ok() };
+        let signer = signed.and_then(|signed| keys.signer(&issuer, &signed));
         let (mut due_s, mut is_unknown, mut is_covered) = (None::<u64>, false, false);
-        for list in self.of_issuer(SameName::of(&read.issuer)) {
-            if list.is_of_another_key(key_id.as_deref()) {
+        for list in self.of_issuer(issuer) {
+            if list.is_of_another_key(key_id.as_deref()) || list.is_signed_by_other(signer) {
                 continue;
             }
             if list.has(read.serial_number.as_bytes()).unwrap_or(true) {
@@ -331,8 +332,11 @@ impl Lists {
             if scope == Scope::OtherKind {
                 continue;
             }
+            if list.is_signed_by_other(Some(spki)) {
+                continue;
+            }
             // Only what the signature denies is believed to be another key's.
-            match list.signed.verify(spki, known) {
+            match list.verify(spki, known) {
                 Err(_) if list.is_of_another_key(key_id_of(&read).as_deref()) => continue,
                 is_signed => is_signed?,
             }

@@ -23,6 +23,7 @@ use x509_cert::der::oid::db::rfc5280::ANY_EXTENDED_KEY_USAGE;
 use x509_cert::ext::pkix::{BasicConstraints, ExtendedKeyUsage, KeyUsage};
 
 use super::revocation::{Listed, Lists, lists_in};
+use super::signed::Keys;
 use super::{ContextError, certificates, failure, words};
 
 /// So many certificates of one subject are looked at in a chain.
@@ -103,13 +104,19 @@ impl Roots {
         certificates.chain([policy]).chain(self.lists.iter().map(AsRef::as_ref))
     }
 
-    /// Who may sign is decided at this time. O(certificates · lists).
-    pub(super) fn compile(&self, now: UnixTime) -> Result<Verified, ContextError> {
-        let lists = Lists::compile(&self.lists, self.uses_expired_lists)?;
+    /// All who may have signed its lists.
+    pub(super) fn certificates(&self) -> impl Iterator<Item = &CertificateDer<'static>> {
+        self.certificates.iter()
+    }
+
+    /// Who may sign is decided at this time; `keys`: who may have signed lists.
+    /// O(certificates · lists).
+    pub(super) fn compile(&self, now: UnixTime, keys: &Keys) -> Result<Verified, ContextError> {
+        let lists = Lists::compile(&self.lists, self.uses_expired_lists, keys)?;
         let (mut store, mut given) = (RootCertStore::empty(), Vec::new());
         for each in &self.certificates {
             let read = x509_cert::Certificate::from_der(each).map_err(unusable)?;
-            let Some(listed) = lists.look_up(&read) else { continue };
+            let Some(listed) = lists.look_up(each, &read, keys) else { continue };
             if may_sign(&read) && is_in_date(&read, now).is_ok() {
                 store.add(each.clone()).map_err(unusable)?;
             }
@@ -134,7 +141,7 @@ pub(super) fn is_authority(read: &x509_cert::TbsCertificate) -> bool {
     }
 }
 
-fn is_in_date(read: &x509_cert::Certificate, now: UnixTime) -> Result<(), Error> {
+pub(super) fn is_in_date(read: &x509_cert::Certificate, now: UnixTime) -> Result<(), Error> {
     let valid = &read.tbs_certificate.validity;
     let now = Duration::from_secs(now.as_secs());
     if now < valid.not_before.to_unix_duration() {

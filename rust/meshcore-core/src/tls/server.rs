@@ -36,7 +36,8 @@ pub enum ClientAuth {
 pub struct ServerSpec {
     /// The listener's name: no other's ticket opens here.
     pub listener: String,
-    /// Its certificates; the first one's name is for everybody else, too.
+    /// Its certificates, of a name one for each kind of key; the first one's name is for everybody
+    /// else, too.
     pub pairs: Vec<Pair>,
     /// What is spoken, the preferred first (RFC 7301); empty: whatever a client names is ignored.
     pub alpn: Vec<Vec<u8>>,
@@ -91,14 +92,12 @@ impl ServerContext {
         let certificates = Arc::new(Certificates::of(&spec.pairs, &provider, clock)?);
         let rule = |clients| Rule::new(spec, clients, &certificates, ring, clock);
         let mut rules = HostMap::new(rule(&spec.clients)?);
-        for pair in &spec.pairs {
-            let own = spec.named.iter().find(|(name, _)| *name == pair.server_name);
-            if let Some((name, clients)) = own {
-                rules.insert(name, rule(clients)?);
-            } else if !pair.server_name.is_empty() {
-                // Or it would be a wildcard's, if one has a rule.
-                rules.insert(&pair.server_name, rules.get("").clone());
-            }
+        for pair in spec.pairs.iter().filter(|pair| !pair.server_name.is_empty()) {
+            // Or it would be a wildcard's, if one has a rule.
+            rules.insert(&pair.server_name, rules.get("").clone());
+        }
+        for (name, clients) in &spec.named {
+            rules.insert(name, rule(clients)?);
         }
         let is_named = !spec.named.is_empty();
         let needs_alpn = !spec.alpn.is_empty() && spec.alpn.iter().all(|each| each != b"http/1.1");

@@ -7,6 +7,7 @@ use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::{CertificateError, DistinguishedName, Error};
 
 use super::roots::{Usage, Verified};
+use super::signed::Keys;
 use super::{ContextError, Identity, Roots, Rules, failure};
 
 /// Roots, by trust domain where there are some, and the names that come in.
@@ -48,12 +49,14 @@ impl Trust {
 
     /// Who may sign is decided at this time.
     pub(super) fn compile(&self, now: UnixTime) -> Result<Judge, ContextError> {
+        // A list may be of another domain's.
+        let keys = Keys::of(self.sets().flat_map(|(_, roots)| roots.certificates()));
         let domains = self
             .domains
             .iter()
-            .map(|(name, roots)| Ok::<_, ContextError>((name.clone(), roots.compile(now)?)));
+            .map(|(name, roots)| Ok::<_, ContextError>((name.clone(), roots.compile(now, &keys)?)));
         Ok(Judge {
-            roots: self.roots.as_ref().map(|roots| roots.compile(now)).transpose()?,
+            roots: self.roots.as_ref().map(|roots| roots.compile(now, &keys)).transpose()?,
             domains: domains.collect::<Result<_, _>>()?,
             rules: self.rules.clone(),
         })

@@ -79,7 +79,8 @@ def test_a_score_is_full_when_all_ran_some_passed_and_none_failed(
 def scanned(offer: sslyze.Offer) -> sslyze.Scan:
     """A scan of what is to be offered."""
     old = {key: set[str]() for key in sslyze.OLD}
-    of_1_2 = {f"TLS_ECDHE_{offer.key}_WITH_{suite}" for suite in sslyze.SUITES_1_2}
+    suites_1_2 = sslyze.SUITES_1_2
+    of_1_2 = {f"TLS_ECDHE_{kind}_WITH_{suite}" for kind in offer.kinds for suite in suites_1_2}
     new = {"tls_1_3": sslyze.SUITES_1_3, "tls_1_2": of_1_2 if offer.policy != "modern" else set()}
     results: dict[str, object] = {
         f"{version}_cipher_suites": {

@@ -29,6 +29,8 @@ class ServerContext(Protocol):
     stack: Stack
     """Of the configuration in force, as long as the listener is in it."""
     draining: bool
+    tell_by_ns: int
+    """When clients are told of that at the latest."""
     certified: Certified
     codec_limits: CodecLimits
     header_timeout_ns: int

@@ -234,7 +234,7 @@ impl Lists {
             return None;
         }
         let may_be_its = |list: &&List| list.signer.is_none() && !list.is_of_another_key(key_id);
-        Some(of_name.iter().any(|list| may_be_its(list)))
+        Some(of_name.iter().any(may_be_its))
     }
 
     /// How a certificate that was given stands; `None`: it is revoked. Its issuer's key is one of

@@ -6,7 +6,8 @@ everything, `Refused` for "not now", a single class for a single reason.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from meshcore._core import By
@@ -14,20 +15,18 @@ from meshcore._core import By
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from meshcore.config.fault import Fault
-
 __all__ = [
     "BreakerOpen",
     "CodecError",
     "ConfigError",
     "DeadlineExceeded",
     "DeadlinePassed",
+    "Diagnostic",
     "Draining",
     "LayerError",
     "MeshcoreError",
     "NoHealthyEndpoint",
     "Overflow",
-    "Problem",
     "RateLimited",
     "Refused",
     "SegmentFullError",
@@ -72,7 +71,7 @@ class CodecError(MeshcoreError):
 class LayerError(MeshcoreError):
     """A Python layer cannot be loaded, is not one, or does not take the arguments that it is given.
 
-    ``args`` is the message, the layer's key, and the faults of its arguments.
+    ``args`` is the message, the layer's key, and what is wrong with its arguments.
     """
 
     reason = "layer_error"
@@ -84,7 +83,7 @@ class LayerError(MeshcoreError):
         return str(self.args[1]) if len(self.args) > 1 else ""
 
     @property
-    def faults(self) -> tuple[Fault, ...]:
+    def problems(self) -> tuple[Diagnostic, ...]:
         """What is wrong with its arguments, by their paths in ``with``."""
         return self.args[2] if len(self.args) > 2 else ()
 
@@ -96,12 +95,16 @@ class LayerError(MeshcoreError):
 MAX_SHOWN: Final = 1000
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """One thing that is wrong with a configuration."""
+# A name that can stand in a path without quotes.
+_PLAIN: Final = re.compile(r"[A-Za-z0-9_-]+")
 
-    path: str
-    """Where in the tree, such as ``routes[3].match.host``; empty for the whole."""
+
+@dataclass(frozen=True, slots=True)
+class Diagnostic:
+    """One thing that is wrong with a configuration, or surely a mistake."""
+
+    steps: tuple[str | int, ...]
+    """Where in the tree, such as ``("routes", 3, "match", "host")``; empty for the whole."""
     message: str
     """What is wrong."""
     hint: str | None = None
@@ -112,6 +115,15 @@ class Problem:
     """Counted from 1; 0 when there is no place."""
     column: int = 0
     """Counted from 1, in characters."""
+    of_key: bool = field(default=False, repr=False, compare=False)
+    """Whether the key itself is wrong, not its value."""
+    quote: bool = field(default=False, repr=False, compare=False)
+    """Whether it would be right in quotes."""
+
+    @property
+    def path(self) -> str:
+        """The steps as ``routes[3].match.host``."""
+        return path_text(self.steps)
 
     def __str__(self) -> str:
         return self._text()
@@ -129,6 +141,19 @@ class Problem:
         return f"{text} ({_printable(self.hint)})" if self.hint else text
 
 
+def path_text(path: Iterable[str | int]) -> str:
+    """``routes[3].match.host``; names with other characters are quoted in brackets."""
+    text = ""
+    for step in path:
+        if isinstance(step, int):
+            text += f"[{step}]"
+        elif _PLAIN.fullmatch(step):
+            text += f".{step}" if text else step
+        else:
+            text += f"[{step!r}]"
+    return text
+
+
 def _printable(text: str) -> str:
     """Some of it is what somebody wrote: nothing that steers a terminal or begins a line of a log,
     and no more than a person reads."""
@@ -143,15 +168,15 @@ class ConfigError(MeshcoreError):
     """A configuration that cannot be used, with every problem that was found."""
 
     reason = "bad_config"
-    problems: tuple[Problem, ...]
+    problems: tuple[Diagnostic, ...]
 
-    def __init__(self, problems: Iterable[Problem] | str) -> None:
+    def __init__(self, problems: Iterable[Diagnostic] | str) -> None:
         if isinstance(problems, str):
-            problems = [Problem("", line) for line in problems.splitlines()]
+            problems = [Diagnostic((), line) for line in problems.splitlines()]
         self.problems = tuple(problems)
         super().__init__("\n".join(map(str, self.problems)))
 
-    def __reduce__(self) -> tuple[type[ConfigError], tuple[tuple[Problem, ...]]]:
+    def __reduce__(self) -> tuple[type[ConfigError], tuple[tuple[Diagnostic, ...]]]:
         return type(self), (self.problems,)
 
 

@@ -6,22 +6,22 @@ import pytest
 
 from meshcore import errors
 from meshcore._core import By
-from meshcore.errors import BreakerOpen, CodecError, ConfigError, Problem, RateLimited
+from meshcore.errors import BreakerOpen, CodecError, ConfigError, Diagnostic, RateLimited
 
 
 def test_a_problem_is_one_line_with_its_place_and_hint() -> None:
-    whole = Problem("a.b", "wrong", "do right", "f.yaml", 3, 7)
+    whole = Diagnostic(("a", "b"), "wrong", "do right", "f.yaml", 3, 7)
     assert str(whole) == "f.yaml:3:7: a.b: wrong (do right)"
-    assert str(Problem("", "wrong")) == "wrong"
-    assert str(Problem("a", "wrong", file="f.yaml")) == "f.yaml: a: wrong"
+    assert str(Diagnostic((), "wrong")) == "wrong"
+    assert str(Diagnostic(("a",), "wrong", file="f.yaml")) == "f.yaml: a: wrong"
 
 
 def test_a_config_error_keeps_its_problems_through_pickle() -> None:
-    error = ConfigError([Problem("a", "x"), Problem("b", "y")])
+    error = ConfigError([Diagnostic(("a",), "x"), Diagnostic(("b",), "y")])
     again = pickle.loads(pickle.dumps(error))
     assert again.problems == error.problems
     assert str(again) == "a: x\nb: y"
-    assert ConfigError("one\ntwo").problems == (Problem("", "one"), Problem("", "two"))
+    assert ConfigError("one\ntwo").problems == (Diagnostic((), "one"), Diagnostic((), "two"))
 
 
 def test_a_refusal_says_when_to_come_back() -> None:
@@ -34,7 +34,7 @@ def test_a_codec_error_shows_its_message() -> None:
     assert str(CodecError("bad chunk", 7, "chunk size")) == "bad chunk"
 
 
-@pytest.mark.parametrize("name", [n for n in errors.__all__ if n != "Problem"])
+@pytest.mark.parametrize("name", [n for n in errors.__all__ if n != "Diagnostic"])
 def test_every_exception_is_of_the_family(name: str) -> None:
     kind = getattr(errors, name)
     assert issubclass(kind, errors.MeshcoreError)

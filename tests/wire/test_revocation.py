@@ -311,7 +311,7 @@ def test_an_authority_without_a_list_of_its_key_is_told_of(
         f"no list is of the key of CN=one (serial 01) in {new.ca}, though one is of its name: "
         f"{gets}"
     ]
-    assert told[0].path == ("listeners", "edge", "tls", "client_auth", "ca")
+    assert told[0].path == "listeners.edge.tls.client_auth.ca"
     (unlisted,) = Told().unlisted(compile(config))
     assert (unlisted["listener"], unlisted["authority"]) == ("edge", "CN=one (serial 01)")
     assert unlisted["comes_in"] == ("nobody" if is_shut_out else "revoked")

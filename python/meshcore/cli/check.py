@@ -5,24 +5,22 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from meshcore.cli.report import BAD_CONFIG, problems_of, reported, tell_warnings
 from meshcore.config.admin import open_to_all
 from meshcore.config.compile import compile
-from meshcore.config.fault import Fault
 from meshcore.config.load import read
 from meshcore.config.units import format_size
 from meshcore.config.warnings import warn
 from meshcore.config.warnings.hosts import unresolved_hosts
-from meshcore.errors import ConfigError
+from meshcore.errors import ConfigError, Diagnostic
 from meshcore.process.cores import cores
-from meshcore.process.layer_places import faults_at, python_layers
-from meshcore.process.layers import layer_fault, look_beside
+from meshcore.process.layer_places import problems_at, python_layers
+from meshcore.process.layers import layer_problem, look_beside
 from meshcore.process.room import check_room
 
 if TYPE_CHECKING:
@@ -30,7 +28,7 @@ if TYPE_CHECKING:
 
     from meshcore.config.load import Loaded
     from meshcore.config.model import Config
-    from meshcore.errors import LayerError, Problem
+    from meshcore.errors import Diagnostic, LayerError
 
 # Less is nothing to anybody.
 WORTH_TELLING_BYTES = 64 << 20
@@ -54,8 +52,8 @@ def check(file: Path, env: bool, strict: bool, offline: bool, as_json: bool) -> 
     """
     config: Config | None = None
     room = 0
-    errors: tuple[Problem, ...] = ()
-    warnings: list[Problem] = []
+    errors: tuple[Diagnostic, ...] = ()
+    warnings: list[Diagnostic] = []
     with reported(file):
         try:
             loaded, room = _loaded(file, env=env)
@@ -84,24 +82,24 @@ def _loaded(file: Path, *, env: bool) -> tuple[Loaded, int]:
     return loaded, check_room(compile(loaded.config, cores=cores()))
 
 
-def _warnings(loaded: Loaded, file: Path, *, offline: bool) -> list[Problem]:
+def _warnings(loaded: Loaded, file: Path, *, offline: bool) -> list[Diagnostic]:
     """Everything that is a warning, in the order of the file. Raises `ConfigError` for arguments
     that a layer does not take."""
     wrong, unusable = _layers(loaded.config, file.parent)
     if wrong:
         raise ConfigError(loaded.placed(wrong))
-    faults = [*warn(loaded.config), *_open_secrets(loaded.config), *unusable]
+    problems = [*warn(loaded.config), *_open_secrets(loaded.config), *unusable]
     if not offline:
-        faults += unresolved_hosts(loaded.config)
-    return loaded.placed(faults)
+        problems += unresolved_hosts(loaded.config)
+    return loaded.placed(problems)
 
 
-def _open_secrets(config: Config) -> Iterator[Fault]:
+def _open_secrets(config: Config) -> Iterator[Diagnostic]:
     """Those that everybody on the host may read. `run` does not tell of keys: in a container with
     a user of its own there is nobody else."""
     for path, file in _secrets(config):
         if file is not None and (message := open_to_all(file)) is not None:
-            yield Fault(path, message)
+            yield Diagnostic(path, message)
 
 
 def _secrets(config: Config) -> Iterator[tuple[tuple[str | int, ...], str | None]]:
@@ -118,33 +116,41 @@ def _secrets(config: Config) -> Iterator[tuple[tuple[str | int, ...], str | None
             yield ("upstreams", name, "tls", "key"), upstream.tls.key
 
 
-def _layers(config: Config, folder: Path) -> tuple[list[Fault], list[Fault]]:
+def _layers(config: Config, folder: Path) -> tuple[list[Diagnostic], list[Diagnostic]]:
     """What is wrong with arguments of layers, and layers that a worker could not use: imported as
     it does. These are no error, as a file may be checked where they are not installed."""
     known: dict[str, LayerError | None] = {}
-    wrong: list[Fault] = []
-    unusable: list[Fault] = []
+    wrong: list[Diagnostic] = []
+    unusable: list[Diagnostic] = []
     for path, key in python_layers(config):
         if key not in known:
             look_beside(folder)
             # What a module prints is not ours to say, least of all within JSON.
             with contextlib.redirect_stdout(sys.stderr):
-                known[key] = layer_fault(key)
+                known[key] = layer_problem(key)
         if (error := known[key]) is not None:
-            (wrong if error.faults else unusable).extend(faults_at(path, error))
+            (wrong if error.problems else unusable).extend(problems_at(path, error))
     return wrong, unusable
 
 
-def _answer(file: Path, errors: Any, warnings: list[Problem], *, ok: bool) -> dict[str, Any]:
+# Of a `Diagnostic`, what a program reads.
+_KEYS: Final = ("path", "message", "hint", "file", "line", "column")
+
+
+def _plain(problem: Diagnostic) -> dict[str, Any]:
+    return {key: getattr(problem, key) for key in _KEYS}
+
+
+def _answer(file: Path, errors: Any, warnings: list[Diagnostic], *, ok: bool) -> dict[str, Any]:
     return {
         "file": str(file),
         "ok": ok,
-        "errors": [asdict(problem) for problem in errors],
-        "warnings": [asdict(problem) for problem in warnings],
+        "errors": [_plain(problem) for problem in errors],
+        "warnings": [_plain(problem) for problem in warnings],
     }
 
 
-def _outline(config: Config | None, warnings: list[Problem], room: int) -> str:
+def _outline(config: Config | None, warnings: list[Diagnostic], room: int) -> str:
     assert config is not None
     counts = [
         _count(len(config.listeners), "listener"),

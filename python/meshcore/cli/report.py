@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
-    from meshcore.errors import Problem
+    from meshcore.errors import Diagnostic
 
 REFUSED_BY_SYSTEM = 1
 BAD_CONFIG = 2
@@ -43,12 +43,12 @@ def reported(file: Path) -> Iterator[None]:
         raise SystemExit(REFUSED_BY_SYSTEM) from None
 
 
-def problems_of(error: ConfigError, file: Path) -> tuple[Problem, ...]:
+def problems_of(error: ConfigError, file: Path) -> tuple[Diagnostic, ...]:
     """What is wrong; what the core refuses has no place in the file, but still a file."""
     return tuple(replace(each, file=each.file or str(file)) for each in error.problems)
 
 
-def tell_warnings(warnings: Iterable[Problem]) -> None:
+def tell_warnings(warnings: Iterable[Diagnostic]) -> None:
     """A line for each on standard error."""
     console = _console()
     for problem in warnings:
@@ -60,7 +60,7 @@ def _console() -> Console:
     return Console(stderr=True, highlight=False, soft_wrap=True)
 
 
-def _line(problem: Problem, whole: str, colour: str = "red") -> Text:
+def _line(problem: Diagnostic, whole: str, colour: str = "red") -> Text:
     """The text of a problem, coloured on a terminal."""
     line = Text(whole)
     place, found, _ = whole.partition(f": {problem.message}")

@@ -6,7 +6,7 @@ import ipaddress
 import re
 from typing import Final, NamedTuple
 
-from meshcore.config.fault import HintedError, shown
+from meshcore.config.hints import HintedError, shown
 
 _LABEL: Final = re.compile(r"[A-Za-z0-9_-]{1,63}")
 _PORT: Final = re.compile(r"\d{1,5}", re.ASCII)

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import Field, model_validator
 
-from meshcore.config.fault import Fault
 from meshcore.config.fields import BindAddress, FileMode, FilePath, HostPattern, Model, Switch
 from meshcore.config.file import read_file
+from meshcore.errors import Diagnostic
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,7 +51,7 @@ class Admin(Model):
         return self
 
 
-def check_admin(admin: dict[str, Any], folder: Path | None) -> Iterator[Fault]:
+def check_admin(admin: dict[str, Any], folder: Path | None) -> Iterator[Diagnostic]:
     """What is wrong with the token's file; it is read."""
     file = admin.get("token_file")
     if isinstance(file, str) and file:
@@ -59,9 +59,9 @@ def check_admin(admin: dict[str, Any], folder: Path | None) -> Iterator[Fault]:
         try:
             token_in(read_bounded(path))
         except OSError as error:
-            yield Fault(("admin", "token_file"), f"cannot read {path}: {error.strerror}")
+            yield Diagnostic(("admin", "token_file"), f"cannot read {path}: {error.strerror}")
         except ValueError as error:
-            yield Fault(("admin", "token_file"), f"{path} {error}")
+            yield Diagnostic(("admin", "token_file"), f"{path} {error}")
 
 
 def read_bounded(path: str) -> bytes:

@@ -8,8 +8,8 @@ from pydantic import AfterValidator, Field, model_validator
 
 from meshcore.config.client_address import Networks
 from meshcore.config.client_auth import Names
-from meshcore.config.fault import HintedError, shown
 from meshcore.config.fields import Method, Model, Name, OrText, Switch
+from meshcore.config.hints import HintedError, shown
 from meshcore.config.path_match import PathMatch
 
 _EVERYBODY = "for every client write networks: [0.0.0.0/0, '::/0', unix]"

@@ -13,9 +13,8 @@ from meshcore._core import (
     tls_roots_fault,
     tls_staple,
 )
-from meshcore.config.fault import Fault
 from meshcore.config.file import read_pem
-from meshcore.errors import ConfigError
+from meshcore.errors import ConfigError, Diagnostic
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -33,7 +32,7 @@ _Path: TypeAlias = tuple[str | int, ...]
 
 def check_certificates(
     listeners: dict[str, Any], upstreams: dict[str, Any], folder: Path | None
-) -> Iterator[Fault]:
+) -> Iterator[Diagnostic]:
     """Every file of every `tls` that cannot be used. Reads the files."""
     for kind, owners in (("listeners", listeners), ("upstreams", upstreams)):
         for name, owner in owners.items():
@@ -48,7 +47,7 @@ def check_certificates(
             yield from _by_name((*path, "sni"), tls.get("sni"), folder, others)
 
 
-def _trust(path: _Path, trust: object, folder: Path | None) -> Iterator[Fault]:
+def _trust(path: _Path, trust: object, folder: Path | None) -> Iterator[Diagnostic]:
     """Authorities, those of trust domains, and lists of what they have taken back."""
     if not isinstance(trust, dict):
         return
@@ -61,24 +60,24 @@ def _trust(path: _Path, trust: object, folder: Path | None) -> Iterator[Fault]:
     yield from _all_lists((*path, "crl"), trust, folder)
 
 
-def _clients(path: _Path, tls: dict[str, Any], folder: Path | None) -> Iterator[Fault]:
+def _clients(path: _Path, tls: dict[str, Any], folder: Path | None) -> Iterator[Diagnostic]:
     yield from _authorities((*path, "client_ca"), tls.get("client_ca"), folder)
     yield from _trust((*path, "client_auth"), tls.get("client_auth"), folder)
 
 
-def _all_lists(path: _Path, trust: dict[str, Any], folder: Path | None) -> Iterator[Fault]:
+def _all_lists(path: _Path, trust: dict[str, Any], folder: Path | None) -> Iterator[Diagnostic]:
     each = _each(path, trust.get("crl"))
     domains = trust.get("trust_domains")
     files = [trust.get("ca"), *(domains.values() if isinstance(domains, dict) else ())]
     authorities = [file for listed in files for _, file in _each((), listed)]
     known = _joined(x for x in _contents(authorities, folder) if tls_roots_fault(x) is None)
-    faults = [fault for at, file in each for fault in _lists(at, file, folder, known)]
-    yield from faults
-    if faults or len(each) < 2:
+    problems = [problem for at, file in each for problem in _lists(at, file, folder, known)]
+    yield from problems
+    if problems or len(each) < 2:
         return
     found = tls_lists_fault(_joined(_contents([file for _, file in each], folder)), known)
     if found is not None:
-        yield Fault(path, found[1])
+        yield Diagnostic(path, found[1])
 
 
 def _contents(files: list[object], folder: Path | None) -> Iterator[bytes]:
@@ -120,7 +119,7 @@ def _pairs(path: _Path, tls: dict[str, Any]) -> Iterator[tuple[_Path, dict[str, 
 
 def _by_name(
     path: _Path, sni: object, folder: Path | None, others: list[dict[str, Any]]
-) -> Iterator[Fault]:
+) -> Iterator[Diagnostic]:
     if isinstance(sni, dict):
         for server_name, pair in sni.items():
             if isinstance(pair, dict):
@@ -130,21 +129,21 @@ def _by_name(
 
 def _shown(
     path: _Path, tls: dict[str, Any], folder: Path | None, others: list[dict[str, Any]]
-) -> Iterator[Fault]:
+) -> Iterator[Diagnostic]:
     """The certificates of one name, of which each kind of key has one."""
     first: dict[str, str] = {}
     for at, pair in _pairs(path, tls):
-        faults = list(_pair(at, pair, folder, others))
-        yield from faults
+        problems = list(_pair(at, pair, folder, others))
+        yield from problems
         yield from _staple(at, pair, folder)
         cert = _file(pair.get("cert"), folder)
-        if faults or cert is None or (kind := _kind(cert)) is None:
+        if problems or cert is None or (kind := _kind(cert)) is None:
             continue
         if kind in first:
             which = f"{cert} has {_WITH_ARTICLE.get(kind, 'another')} key, as {first[kind]} has"
             message = which if cert != first[kind] else f"{cert} stands there already"
             hint = "certificates of one name have keys of different kinds; other names stand in sni"
-            yield Fault((*at, "cert"), message, hint)
+            yield Diagnostic((*at, "cert"), message, hint)
         first.setdefault(kind, cert)
 
 
@@ -153,7 +152,7 @@ def _kind(cert: str) -> str | None:
     try:
         return tls_facts(read_pem(cert))[0].key_kind
     except (OSError, ConfigError):
-        return None  # a fault of its own
+        return None  # a problem of its own
 
 
 def _file(value: object, folder: Path | None) -> str | None:
@@ -162,19 +161,19 @@ def _file(value: object, folder: Path | None) -> str | None:
     return value if folder is None else os.path.join(folder, value)
 
 
-def _read(path: _Path, file: str) -> bytes | Fault:
+def _read(path: _Path, file: str) -> bytes | Diagnostic:
     """What is in a file, or why it cannot be used whatever it should hold."""
     try:
         content = read_pem(file)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
-        return Fault(path, f"cannot read {file}: {reason}")
-    return content if content.strip() else Fault(path, f"{file} is empty")
+        return Diagnostic(path, f"cannot read {file}: {reason}")
+    return content if content.strip() else Diagnostic(path, f"{file} is empty")
 
 
 def _pair(
     path: _Path, tls: dict[str, Any], folder: Path | None, others: list[dict[str, Any]]
-) -> Iterator[Fault]:
+) -> Iterator[Diagnostic]:
     """What is wrong with a certificate and its key; ``others``: all that the listener has."""
     cert, key = _file(tls.get("cert"), folder), _file(tls.get("key"), folder)
     found = {
@@ -182,19 +181,19 @@ def _pair(
         for part, file in (("cert", cert), ("key", key))
         if file is not None
     }
-    faults = [content for content in found.values() if isinstance(content, Fault)]
+    problems = [content for content in found.values() if isinstance(content, Diagnostic)]
     labels = {p: _labels(content) for p, content in found.items() if isinstance(content, bytes)}
-    if cert is not None and key is not None and not faults:
+    if cert is not None and key is not None and not problems:
         if _is_key(labels["cert"]) and labels["key"] & _CERTIFICATES and not _is_key(labels["key"]):
             message = f"cert and key are swapped: {cert} is a key, {key} a certificate"
             hint = f"write cert: {tls['key']}, key: {tls['cert']}"
-            yield Fault((*path, "cert"), message, hint)
+            yield Diagnostic((*path, "cert"), message, hint)
             return
-        faults += _of_another_kind(path, {"cert": cert, "key": key}, found, labels)
-        if not faults:
+        problems += _of_another_kind(path, {"cert": cert, "key": key}, found, labels)
+        if not problems:
             files = [file for other in others if (file := _file(other.get("cert"), folder))]
-            faults += _loaded(path, (cert, found["cert"]), (key, found["key"]), files)
-    yield from faults
+            problems += _loaded(path, (cert, found["cert"]), (key, found["key"]), files)
+    yield from problems
 
 
 def _labels(content: bytes) -> set[str]:
@@ -207,12 +206,12 @@ def _is_key(labels: set[str]) -> bool:
 
 def _of_another_kind(
     path: _Path, files: dict[str, str], found: dict[str, Any], labels: dict[str, set[str]]
-) -> Iterator[Fault]:
+) -> Iterator[Diagnostic]:
     """Files that hold no certificate, or no key."""
     if not labels["cert"] & _CERTIFICATES:
-        yield Fault((*path, "cert"), *_instead(files["cert"], "certificate", found["cert"]))
+        yield Diagnostic((*path, "cert"), *_instead(files["cert"], "certificate", found["cert"]))
     if not _is_key(labels["key"]):
-        yield Fault((*path, "key"), *_instead(files["key"], "private key", found["key"]))
+        yield Diagnostic((*path, "key"), *_instead(files["key"], "private key", found["key"]))
 
 
 def _instead(file: str, wanted: str, content: bytes) -> tuple[str, str | None]:
@@ -226,23 +225,23 @@ def _instead(file: str, wanted: str, content: bytes) -> tuple[str, str | None]:
 
 def _loaded(
     path: _Path, cert: tuple[str, Any], key: tuple[str, Any], others: list[str]
-) -> Iterator[Fault]:
+) -> Iterator[Diagnostic]:
     """What those say of the two together that use them: their files, and what is in them."""
     found = tls_pair_fault(cert[1], key[1])
     if found is None:
         return
     what, message = found
     if b"ENCRYPTED" in key[1]:
-        yield Fault(
+        yield Diagnostic(
             (*path, "key"),
             f"the key in {key[0]} is encrypted",
             "openssl pkey -in FILE -out NEW writes it without password",
         )
     elif what == "key_mismatch":
         hint = _whose(cert, key[1], others)
-        yield Fault((*path, "key"), f"{key[0]} is not the key of {cert[0]}", hint)
+        yield Diagnostic((*path, "key"), f"{key[0]} is not the key of {cert[0]}", hint)
     else:
-        yield Fault((*path, "cert"), f"cannot use {cert[0]} with {key[0]}: {message}")
+        yield Diagnostic((*path, "cert"), f"cannot use {cert[0]} with {key[0]}: {message}")
 
 
 def _whose(cert: tuple[str, bytes], key: bytes, others: list[str]) -> str:
@@ -260,18 +259,18 @@ def _whose(cert: tuple[str, bytes], key: bytes, others: list[str]) -> str:
     return f"the first certificate of {cert[0]} must be the key's own, its issuers follow"
 
 
-def _staple(path: _Path, pair: dict[str, Any], folder: Path | None) -> Iterator[Fault]:
+def _staple(path: _Path, pair: dict[str, Any], folder: Path | None) -> Iterator[Diagnostic]:
     """An OCSP response that is none, or another certificate's."""
     cert, file = _file(pair.get("cert"), folder), _file(pair.get("ocsp"), folder)
     if file is None:
         return
     response = _read((*path, "ocsp"), file)
-    if isinstance(response, Fault):
+    if isinstance(response, Diagnostic):
         yield response
         return
     chain = _read((*path, "cert"), cert) if cert is not None else None
     if not isinstance(chain, bytes) or not _labels(chain) & _CERTIFICATES:
-        return  # the certificate's own fault
+        return  # the certificate's own problem
     try:
         tls_staple(chain, response)
     except ConfigError as error:
@@ -279,29 +278,29 @@ def _staple(path: _Path, pair: dict[str, Any], folder: Path | None) -> Iterator[
         if response.lstrip().startswith(b"-----BEGIN"):
             hint = "it is PEM: openssl ocsp -respout FILE writes DER"
         reason = error.problems[0].message
-        yield Fault((*path, "ocsp"), f"cannot staple {file} to {cert}: {reason}", hint)
+        yield Diagnostic((*path, "ocsp"), f"cannot staple {file} to {cert}: {reason}", hint)
 
 
-def _authorities(path: _Path, value: object, folder: Path | None) -> Iterator[Fault]:
+def _authorities(path: _Path, value: object, folder: Path | None) -> Iterator[Diagnostic]:
     file = _file(value, folder)
     if file is None:
         return
     content = _read(path, file)
-    if isinstance(content, Fault):
+    if isinstance(content, Diagnostic):
         yield content
         return
     found = tls_roots_fault(content)
     if found is not None:
-        yield Fault(path, f"no CA certificate in {file}: {found[1]}")
+        yield Diagnostic(path, f"no CA certificate in {file}: {found[1]}")
 
 
-def _lists(path: _Path, value: object, folder: Path | None, known: bytes) -> Iterator[Fault]:
+def _lists(path: _Path, value: object, folder: Path | None, known: bytes) -> Iterator[Diagnostic]:
     """``known``: the certificates of authorities."""
     file = _file(value, folder)
     if file is None:
         return
     content = _read(path, file)
-    if isinstance(content, Fault):
+    if isinstance(content, Diagnostic):
         yield content
         return
     found = tls_lists_fault(content, known)
@@ -309,9 +308,9 @@ def _lists(path: _Path, value: object, folder: Path | None, known: bytes) -> Ite
         return
     what, message = found
     if what != "no_list":
-        yield Fault(path, f"cannot use {file}: {message}")
+        yield Diagnostic(path, f"cannot use {file}: {message}")
         return
     labels = sorted(_labels(content))
     hint = "openssl crl -inform der -in FILE makes PEM of it" if content[:1] == b"0" else None
     held = f"it holds a {labels[0].lower()}" if labels else "not PEM"
-    yield Fault(path, f"no revocation list in {file}: {held}", hint)
+    yield Diagnostic(path, f"no revocation list in {file}: {held}", hint)

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from meshcore.config.address import parse_address
 from meshcore.config.admin import check_admin
 from meshcore.config.certificates import check_certificates
-from meshcore.config.fault import Fault, nearest, path_text
-from meshcore.errors import ConfigError, Problem
+from meshcore.config.hints import nearest
+from meshcore.errors import ConfigError, Diagnostic, path_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -25,30 +25,30 @@ __all__ = ["check", "check_data"]
 
 def check(config: Config) -> None:
     """Look at a configuration that was made in Python. Raises `ConfigError`. O(configuration)."""
-    faults = check_data(config.model_dump(mode="json", exclude_defaults=True), None)
+    problems = check_data(config.model_dump(mode="json", exclude_defaults=True), None)
     if config.include:  # a file's were read with it
-        faults.append(Fault(("include",), "only a file includes others"))
-    if faults:
-        raise ConfigError(Problem(path_text(f.path), f.message, f.hint) for f in faults)
+        problems.append(Diagnostic(("include",), "only a file includes others"))
+    if problems:
+        raise ConfigError(problems)
 
 
-def check_data(data: object, folder: Path | None, *, secrets: bool = True) -> list[Fault]:
-    """Every fault between the parts of plain data; files begin at `folder`. Without ``secrets``
+def check_data(data: object, folder: Path | None, *, secrets: bool = True) -> list[Diagnostic]:
+    """Every problem between the parts of plain data; files begin at `folder`. Without ``secrets``
     none is opened."""
     listeners, upstreams = _mapping(data, "listeners"), _mapping(data, "upstreams")
-    faults = [
+    problems = [
         *_nothing(data),
         *_binds(data, listeners),
         *_endpoints(upstreams),
         *_routes(data, listeners, upstreams),
     ]
     if secrets:
-        faults += check_certificates(listeners, upstreams, folder)
-        faults += check_admin(_mapping(data, "admin"), folder)
-    return faults
+        problems += check_certificates(listeners, upstreams, folder)
+        problems += check_admin(_mapping(data, "admin"), folder)
+    return problems
 
 
-def _nothing(data: object) -> Iterator[Fault]:
+def _nothing(data: object) -> Iterator[Diagnostic]:
     """Keys without a value. Most models would take their default, which may let everybody pass whom
     the key was to stop: its value was commented out, or an empty variable's. O(data)."""
     places: list[tuple[tuple[str | int, ...], object]] = [((), data)]
@@ -63,7 +63,7 @@ def _nothing(data: object) -> Iterator[Fault]:
         for key, each in within:
             if each is None:
                 message = "expected a value, got nothing"
-                yield Fault((*path, key), message, "leave the key out for its default")
+                yield Diagnostic((*path, key), message, "leave the key out for its default")
             elif isinstance(each, dict | list) and (path[-1:], key) != (("python",), "with"):
                 places.append(((*path, key), each))
 
@@ -73,7 +73,7 @@ def _mapping(data: object, key: str) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _binds(data: object, listeners: dict[str, Any]) -> Iterator[Fault]:
+def _binds(data: object, listeners: dict[str, Any]) -> Iterator[Diagnostic]:
     taken: dict[object, str] = {}
     places: list[tuple[tuple[str, ...], dict[str, Any]]] = [
         (("listeners", name, "bind"), _mapping(listeners, name)) for name in listeners
@@ -88,11 +88,11 @@ def _binds(data: object, listeners: dict[str, Any]) -> Iterator[Fault]:
         if address.path is None and address.port == 0:
             continue
         if address in taken:
-            yield Fault(path, f"{address} is taken by {taken[address]}")
+            yield Diagnostic(path, f"{address} is taken by {taken[address]}")
         taken.setdefault(address, path_text(path[:-1]))
 
 
-def _endpoints(upstreams: dict[str, Any]) -> Iterator[Fault]:
+def _endpoints(upstreams: dict[str, Any]) -> Iterator[Diagnostic]:
     for name, upstream in upstreams.items():
         endpoints = upstream.get("endpoints") if isinstance(upstream, dict) else None
         taken: set[object] = set()
@@ -104,11 +104,13 @@ def _endpoints(upstreams: dict[str, Any]) -> Iterator[Fault]:
                 continue
             if address in taken:
                 path = ("upstreams", name, "endpoints", number)
-                yield Fault(path, f"{address} stands there already", "use weight")
+                yield Diagnostic(path, f"{address} stands there already", "use weight")
             taken.add(address)
 
 
-def _routes(data: object, listeners: dict[str, Any], upstreams: dict[str, Any]) -> Iterator[Fault]:
+def _routes(
+    data: object, listeners: dict[str, Any], upstreams: dict[str, Any]
+) -> Iterator[Diagnostic]:
     routes = data.get("routes") if isinstance(data, dict) else None
     if not isinstance(routes, list):
         return
@@ -119,20 +121,20 @@ def _routes(data: object, listeners: dict[str, Any], upstreams: dict[str, Any]) 
         name = route.get("name")
         if isinstance(name, str) and names.setdefault(name, number) != number:
             first = path_text(("routes", names[name]))
-            yield Fault(("routes", number, "name"), f"{name!r} is the name of {first} too")
+            yield Diagnostic(("routes", number, "name"), f"{name!r} is the name of {first} too")
         upstream = route.get("upstream")
         if isinstance(upstream, str) and upstream not in upstreams:
             message = f"there is no upstream named {upstream!r}"
             hint = nearest(upstream, upstreams)
-            yield Fault(("routes", number, "upstream"), message, hint)
+            yield Diagnostic(("routes", number, "upstream"), message, hint)
         yield from _served(number, route.get("listeners"), listeners)
 
 
-def _served(number: int, served: object, listeners: dict[str, Any]) -> Iterator[Fault]:
+def _served(number: int, served: object, listeners: dict[str, Any]) -> Iterator[Diagnostic]:
     if not isinstance(served, list):
         return
     for place, name in enumerate(served):
         if isinstance(name, str) and name not in listeners:
             path = ("routes", number, "listeners", place)
             message = f"there is no listener named {name!r}"
-            yield Fault(path, message, nearest(name, listeners))
+            yield Diagnostic(path, message, nearest(name, listeners))

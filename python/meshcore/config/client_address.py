@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
 
-from meshcore.config.fault import HintedError, shown
 from meshcore.config.fields import Model, off
+from meshcore.config.hints import HintedError, shown
 
 UNIX = "unix"
 """Everybody who connects to a unix socket."""

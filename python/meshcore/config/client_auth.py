@@ -8,8 +8,8 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from meshcore._core import check_tls_name, is_trust_domain
 from meshcore.config.client_address import network
-from meshcore.config.fault import HintedError, shown
 from meshcore.config.fields import FilePath, Model
+from meshcore.config.hints import HintedError, shown
 
 SPIFFE = "spiffe://"
 IP: Final = "ip:"

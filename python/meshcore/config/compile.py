@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 from meshcore.config import gc_pause
 from meshcore.config.admin import read_bounded, token_in
 from meshcore.config.core_route import layer, routes_by_host, rules
-from meshcore.config.fault import shown
 from meshcore.config.file import read_pem
+from meshcore.config.hints import shown
 from meshcore.config.http2 import Http2
 from meshcore.config.paths import refused
 from meshcore.config.process import MAX_WORKERS
@@ -25,7 +25,7 @@ from meshcore.config.snapshot import (
     UpstreamTlsSpec,
 )
 from meshcore.config.units import MAX_DURATION, SECOND, Rate
-from meshcore.errors import ConfigError, Problem
+from meshcore.errors import ConfigError, Diagnostic
 from meshcore.telemetry.counts import for_core
 
 if TYPE_CHECKING:
@@ -145,7 +145,7 @@ class _Files:
         try:
             return token_in(content)
         except ValueError as error:
-            raise ConfigError([Problem("admin.token_file", f"{path} {error}")]) from None
+            raise ConfigError([Diagnostic(("admin", "token_file"), f"{path} {error}")]) from None
 
     def authorities(self, paths: Iterable[str]) -> str:
         """Certificates alone: bundles carry names between them, in any encoding."""

@@ -22,6 +22,7 @@ from meshcore.config.syntax import (
     quoted,
     value_at,
 )
+from meshcore.errors import Diagnostic
 
 if TYPE_CHECKING:
     from meshcore.config.syntax import Mistake
@@ -36,7 +37,6 @@ __all__ = [
     "MAX_DEPTH",
     "MAX_NODES",
     "Document",
-    "Flaw",
     "Node",
     "Variable",
     "parse",
@@ -62,17 +62,6 @@ _WORDS: Final[dict[str, Any]] = {
     **dict.fromkeys(("true", "True", "TRUE"), True),
     **dict.fromkeys(("false", "False", "FALSE"), False),
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Flaw:
-    """What is wrong with the document itself."""
-
-    line: int
-    column: int
-    message: str
-    hint: str | None = None
-    path: tuple[str | int, ...] = ()
 
 
 @dataclass(slots=True)
@@ -117,7 +106,7 @@ class Document(NamedTuple):
 
     root: Node | None
     """If it could be read to its end."""
-    flaws: list[Flaw]
+    problems: list[Diagnostic]
     variables: list[Variable]
 
 
@@ -126,9 +115,9 @@ class _StopError(Exception):
 
 
 def parse(text: str) -> Document:
-    """The document, with every flaw. O(text)."""
+    """The document, with every problem. O(text)."""
     builder = _Builder(text)
-    return Document(_built(builder, text), builder.flaws, builder.variables)
+    return Document(_built(builder, text), builder.problems, builder.variables)
 
 
 def _built(builder: _Builder, text: str) -> Node | None:
@@ -141,26 +130,27 @@ def _built(builder: _Builder, text: str) -> Node | None:
         found = explain_syntax(text, error)
         if "maximum nesting" in found.message:  # libyaml's own bound, met while it looks ahead
             found = replace(found, message=f"nested deeper than {MAX_DEPTH}", hint=None)
-        builder.flaws.append(_flaw_of(found))
+        builder.problems.append(_problem_of(found))
         return None
     except yaml.reader.ReaderError as error:
-        builder.flaws.append(_unreadable(text, error))
+        builder.problems.append(_unreadable(text, error))
         return None
-    if builder.root is None and not builder.flaws:
-        builder.flaws.append(Flaw(1, 1, "the document is empty"))
+    if builder.root is None and not builder.problems:
+        builder.problems.append(Diagnostic((), "the document is empty", line=1, column=1))
     return builder.root
 
 
-def _flaw_of(mistake: Mistake, path: tuple[str | int, ...] = ()) -> Flaw:
-    return Flaw(mistake.line, mistake.column, mistake.message, mistake.hint, path)
+def _problem_of(mistake: Mistake, path: tuple[str | int, ...] = ()) -> Diagnostic:
+    return Diagnostic(path, mistake.message, mistake.hint, line=mistake.line, column=mistake.column)
 
 
-def _unreadable(text: str, error: yaml.reader.ReaderError) -> Flaw:
+def _unreadable(text: str, error: yaml.reader.ReaderError) -> Diagnostic:
     before = text[: error.position] if isinstance(error.position, int) else ""
     line = before.count("\n") + 1
     column = len(before) - (before.rfind("\n") + 1) + 1
     code = error.character if isinstance(error.character, int) else ord(text[len(before)])
-    return Flaw(line, column, f"not YAML: the control character U+{code:04X}", "take it out")
+    message = f"not YAML: the control character U+{code:04X}"
+    return Diagnostic((), message, "take it out", line=line, column=column)
 
 
 class _Builder:
@@ -169,7 +159,7 @@ class _Builder:
     def __init__(self, text: str) -> None:
         self._text = text
         self.root: Node | None = None
-        self.flaws: list[Flaw] = []
+        self.problems: list[Diagnostic] = []
         self.variables: list[Variable] = []
         self._plain: set[int] = set()  # of the nodes with a variable
         self._open: list[Node] = []
@@ -192,12 +182,13 @@ class _Builder:
                 raise self._stop(event, "more than one document in the file")
 
     def _stop(self, event: yaml.Event, message: str, hint: str | None = None) -> _StopError:
-        self._flaw(event, message, hint)
+        self._problem(event, message, hint)
         return _StopError()
 
-    def _flaw(self, event: yaml.Event, message: str, hint: str | None = None) -> None:
+    def _problem(self, event: yaml.Event, message: str, hint: str | None = None) -> None:
         path = tuple(node.step for node in self._open[1:])
-        self.flaws.append(Flaw(*_start(event), message, hint, path))
+        line, column = _start(event)
+        self.problems.append(Diagnostic(path, message, hint, line=line, column=column))
 
     def _line(self, event: Any) -> str:
         line: int = event.start_mark.line
@@ -221,7 +212,7 @@ class _Builder:
             return self._stop(event, "a key is a text, not a list or mapping")
         path = tuple(node.step for node in self._open[1:])
         mistake = must_be_quoted(lines_of(self._text), event.start_mark.line, column)
-        self.flaws.append(_flaw_of(mistake, path))
+        self.problems.append(_problem_of(mistake, path))
         return _StopError()
 
     def _scalar(self, event: yaml.ScalarEvent) -> None:
@@ -242,7 +233,7 @@ class _Builder:
         key = event.value
         if key in top.keys:
             first = top.keys[key][0]
-            self._flaw(event, f"duplicate key {key!r}", f"first on line {first}")
+            self._problem(event, f"duplicate key {key!r}", f"first on line {first}")
         else:
             top.keys[key] = (line, column)
         if event.anchor:
@@ -279,7 +270,8 @@ class _Builder:
         if node.size > MAX_NODES or node.height + len(self._open) > MAX_DEPTH:
             limits = f"at most {MAX_NODES} values, {MAX_DEPTH} deep"
             message = "aliases expand to too much"
-            self.flaws.append(Flaw(node.line, node.column, message, limits))
+            problem = Diagnostic((), message, limits, line=node.line, column=node.column)
+            self.problems.append(problem)
             raise _StopError
 
     def _alias(self, event: yaml.AliasEvent) -> None:
@@ -310,7 +302,7 @@ class _Builder:
         key, top.waiting = top.waiting, None
         node.step = key
         if key == "<<":
-            self._flaw(event, "merge keys are not supported", "write the keys out")
+            self._problem(event, "merge keys are not supported", "write the keys out")
         elif key not in top.children:
             top.children[key] = node
             top.data[key] = node.data

@@ -10,7 +10,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from meshcore.config.document import MAX_BYTES, Flaw, resolve
+from meshcore.config.document import MAX_BYTES, resolve
+from meshcore.errors import Diagnostic
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -29,20 +30,20 @@ class _Missing(NamedTuple):
     hint: str | None = None
 
 
-def substitute(variables: Iterable[Variable], environment: Mapping[str, str]) -> list[Flaw]:
+def substitute(variables: Iterable[Variable], environment: Mapping[str, str]) -> list[Diagnostic]:
     """Put the environment's values where they belong; what is missing, each with its place."""
-    flaws = []
+    problems = []
     left = MAX_BYTES
     for variable in variables:
         node = variable.node
         found = _replaced(variable.text, environment, left)
         if isinstance(found, _Missing):
-            flaws.append(Flaw(node.line, node.column, *found, variable.path))
+            problems.append(Diagnostic(variable.path, *found, line=node.line, column=node.column))
             continue
         left -= len(found)
         node.data = resolve(found) if variable.is_plain else found
         variable.parent.data[variable.path[-1]] = node.data
-    return flaws
+    return problems
 
 
 def _replaced(text: str, environment: Mapping[str, str], most: int) -> str | _Missing:

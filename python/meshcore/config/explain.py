@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
-from meshcore.config.fault import Fault, HintedError, nearest, path_text, shown
 from meshcore.config.fields import OrText
 from meshcore.config.habits import called_here, plain, shape, value_here
-from meshcore.errors import Problem
+from meshcore.config.hints import HintedError, nearest, shown
+from meshcore.errors import Diagnostic, path_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -45,11 +45,11 @@ _MAX_PLACES = 2
 _SEVERAL_CERTIFICATES = "the first certificate stands in cert and key, others in certificates"
 
 
-def explain(error: ValidationError, model: type[BaseModel]) -> list[Fault]:
+def explain(error: ValidationError, model: type[BaseModel]) -> list[Diagnostic]:
     """Every error of a validation. O(errors x keys)."""
-    found = (_fault(details, model) for details in error.errors(include_url=False))
-    # The arms of a union that fail at the same place are one fault to a reader.
-    return list({(fault.path, fault.message): fault for fault in found}.values())
+    found = (_diagnostic(details, model) for details in error.errors(include_url=False))
+    # The arms of a union that fail at the same place are one problem to a reader.
+    return list({(problem.steps, problem.message): problem for problem in found}.values())
 
 
 def as_value_error(
@@ -57,32 +57,34 @@ def as_value_error(
 ) -> ValueError:
     """The same, for a call in a program that has no file to point at, behind what is known
     ``beside``."""
-    faults = explain(error, model)
-    told = (str(Problem(path_text(each.path), each.message, each.hint)) for each in faults)
+    problems = explain(error, model)
+    told = map(str, problems)
     return ValueError("\n".join([*beside, *told]))
 
 
-def _fault(details: ErrorDetails, model: type[BaseModel]) -> Fault:
+def _diagnostic(details: ErrorDetails, model: type[BaseModel]) -> Diagnostic:
     path = tuple(step for step in details["loc"] if step != "[key]")
     of_key = "[key]" in details["loc"]
     kind = details["type"]
     if kind == "extra_forbidden":
-        return Fault(path, "unknown key", _unknown(path, model), of_key=True)
+        return Diagnostic(path, "unknown key", _unknown(path, model), of_key=True)
     if kind == "missing":
-        return Fault(path, "required key is missing", _missing(path, details, model), of_key=True)
+        return Diagnostic(
+            path, "required key is missing", _missing(path, details, model), of_key=True
+        )
     if (
         kind == "string_type"
         and isinstance(details["input"], list)
         and _may_be_several(path, model)
     ):
-        return Fault(path, "expected one file, got a list", _SEVERAL_CERTIFICATES)
+        return Diagnostic(path, "expected one file, got a list", _SEVERAL_CERTIFICATES)
     message, hint = _said(kind, details, _class_at(model, path), _words_at(model, path))
     raised = details.get("ctx", {}).get("error")
     if isinstance(raised, HintedError) and raised.below:
-        return Fault((*path, *raised.below), message, hint)
+        return Diagnostic((*path, *raised.below), message, hint)
     wants_text = kind == "string_type" or (kind in _MAPPINGS and _is_value(model, path))
     scalar = isinstance(details["input"], bool | int | float)
-    return Fault(path, message, hint, of_key=of_key, quote=wants_text and scalar)
+    return Diagnostic(path, message, hint, of_key=of_key, quote=wants_text and scalar)
 
 
 def _may_be_several(path: tuple[str | int, ...], model: type[BaseModel]) -> bool:

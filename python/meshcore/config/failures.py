@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal, get_args
 
 from pydantic import BeforeValidator
 
-from meshcore.config.fault import HintedError, nearest, shown
+from meshcore.config.hints import HintedError, nearest, shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -31,7 +31,7 @@ from meshcore.config.address import (
     endpoint_address,
     host_name,
 )
-from meshcore.config.fault import HintedError, shown
+from meshcore.config.hints import HintedError, shown
 from meshcore.config.units import (
     Rate,
     format_duration,

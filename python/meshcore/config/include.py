@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from errno import ENOENT
 from typing import TYPE_CHECKING, Any, Final
 
 from meshcore.config.document import MAX_BYTES, Node, parse
 from meshcore.config.environment import substitute
-from meshcore.config.fault import path_text, shown
+from meshcore.config.hints import shown
 from meshcore.config.tree import Tree
-from meshcore.errors import Problem
+from meshcore.errors import Diagnostic
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from meshcore.config.document import Document
 
     Fetch = Callable[[str, int], bytes]
+    _Steps = tuple[str | int, ...]
 
 __all__ = ["bundle", "fetch_from", "gather", "included", "unbundle"]
 
@@ -93,33 +95,34 @@ class _Gatherer:
             del root.data["include"]
         return tree
 
-    def _problem(self, file: str, node: Node | tuple[int, int], *said: str | None) -> None:
+    def _problem(
+        self, file: str, node: Node | tuple[int, int], steps: _Steps, *said: str | None
+    ) -> None:
         line, column = node if isinstance(node, tuple) else (node.line, node.column)
-        path, message, hint = said
-        self._tree.problems.append(Problem(path or "", message or "", hint, file, line, column))
+        message, hint = said
+        problem = Diagnostic(steps, message or "", hint, file, line, column)
+        self._tree.problems.append(problem)
 
     def _read(self, raw: bytes, name: str) -> Document | None:
         """One file, without what it includes."""
         self._tree.texts[name] = raw
         if len(raw) > self._left:
             message = f"larger than {MAX_BYTES >> 20} MiB"
-            self._problem(name, (0, 0), "", message, None)
+            self._problem(name, (0, 0), (), message, None)
             return None
         self._left -= len(raw)
         try:
             text = raw.decode("utf-8-sig")
         except UnicodeDecodeError as error:
             line = raw.count(b"\n", 0, error.start) + 1
-            self._problem(name, (line, 1), "", "not UTF-8", "save it as UTF-8")
+            self._problem(name, (line, 1), (), "not UTF-8", "save it as UTF-8")
             return None
         document = parse(text)
         # The first file decides for all.
         self._env = self._env or (self._tree.root is None and _asks_for_environment(document))
         if self._env:
-            document.flaws.extend(substitute(document.variables, os.environ))
-        for flaw in document.flaws:
-            place = (flaw.line, flaw.column)
-            self._problem(name, place, path_text(flaw.path), flaw.message, flaw.hint)
+            document.problems.extend(substitute(document.variables, os.environ))
+        self._tree.problems += [replace(problem, file=name) for problem in document.problems]
         return document
 
     def _include(self, root: Node, file: str, level: int) -> None:
@@ -128,10 +131,10 @@ class _Gatherer:
         written = [node] if isinstance(node.data, str) else list(node.children.values())
         if isinstance(node.data, dict) or not (written or node.data == []):
             message = f"expected a list of files, got {shown(node.data)}"
-            self._problem(file, root.keys["include"], "include", message, None)
+            self._problem(file, root.keys["include"], ("include",), message, None)
             return
         for number, each in enumerate(written):
-            where = "include" if each is node else f"include[{number}]"
+            where = ("include",) if each is node else ("include", number)
             if not isinstance(each.data, str) or not each.data:
                 message = f"expected the name of a file, got {shown(each.data)}"
                 self._problem(file, each, where, message, None)
@@ -144,7 +147,7 @@ class _Gatherer:
     def _name(self, written: str) -> str:
         return os.path.normpath(os.path.join(self._folder, written))
 
-    def _fetched(self, node: Node, file: str, where: str, level: int) -> bytes | None:
+    def _fetched(self, node: Node, file: str, where: _Steps, level: int) -> bytes | None:
         name, texts = self._name(node.data), self._tree.texts
         message, hint = None, None
         if any(os.path.abspath(name) == os.path.abspath(known) for known in texts):
@@ -169,7 +172,7 @@ class _Gatherer:
         root = document.root
         if not isinstance(root.data, dict):
             message = f"expected a mapping, got {shown(root.data)}"
-            self._problem(name, root, "", message, "with listeners, routes or upstreams")
+            self._problem(name, root, (), message, "with listeners, routes or upstreams")
             return
         offset = len(self._section("routes").children)
         for key in root.children:
@@ -177,7 +180,7 @@ class _Gatherer:
                 self._join_section(str(key), root, name)
             elif key != "include":
                 hint = f"an included file has {', '.join(_SECTIONS)} and include"
-                self._problem(name, root.keys[str(key)], str(key), "unknown key", hint)
+                self._problem(name, root.keys[str(key)], (str(key),), "unknown key", hint)
         for variable in document.variables:
             match variable.path:
                 case ("routes", int(number), *rest):
@@ -202,7 +205,7 @@ class _Gatherer:
         if not isinstance(added.data, _SECTIONS[key]):
             wanted = "list" if key == "routes" else "mapping"
             message = f"expected a {wanted}, got {shown(added.data)}"
-            self._problem(name, root.keys[key], key, message, None)
+            self._problem(name, root.keys[key], (key,), message, None)
             return
         if not isinstance(target.data, _SECTIONS[key]):
             return  # the model says what is wrong with it
@@ -217,7 +220,7 @@ class _Gatherer:
                 first = self._tree.owners.get((key, step), self._tree.name)
                 hint = f"first in {first}, line {target.keys[str(step)][0]}"
                 place = added.keys[str(step)]
-                self._problem(name, place, key, f"duplicate name {step!r}", hint)
+                self._problem(name, place, (key,), f"duplicate name {step!r}", hint)
             else:
                 data[step], target.children[step] = node.data, node
                 target.keys[str(step)] = added.keys[str(step)]

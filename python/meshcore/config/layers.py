@@ -10,7 +10,6 @@ from pydantic import Field, field_validator, model_serializer, model_validator
 
 from meshcore.config.allow import Allow
 from meshcore.config.failures import BreakerFailure
-from meshcore.config.fault import HintedError, shown
 from meshcore.config.fields import (
     LAYER_PATTERN,
     CountedField,
@@ -28,6 +27,7 @@ from meshcore.config.fields import (
     percent,
 )
 from meshcore.config.habits import called_here
+from meshcore.config.hints import HintedError, shown
 from meshcore.config.layer_key import layer_key
 
 # 16.7 million: the core's own cap on a table, 256 MiB.

@@ -8,7 +8,6 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from meshcore.config.client_address import ClientAddress, ProxyProtocolSwitch
 from meshcore.config.client_auth import ClientAuth
-from meshcore.config.fault import HintedError
 from meshcore.config.fields import (
     BindAddress,
     BodyRate,
@@ -25,6 +24,7 @@ from meshcore.config.fields import (
     off,
     size,
 )
+from meshcore.config.hints import HintedError
 from meshcore.config.http2 import Http2
 from meshcore.config.layers import ListenerLayer, distinct
 from meshcore.config.paths import ListenerPaths

@@ -12,8 +12,8 @@ from meshcore.config import gc_pause
 from meshcore.config.check import check_data
 from meshcore.config.document import MAX_BYTES
 from meshcore.config.explain import explain
-from meshcore.config.fault import shown
 from meshcore.config.file import read_file
+from meshcore.config.hints import shown
 from meshcore.config.include import gather, included
 from meshcore.config.model import Config
 from meshcore.errors import ConfigError
@@ -21,10 +21,9 @@ from meshcore.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from meshcore.config.fault import Fault
     from meshcore.config.include import Fetch
     from meshcore.config.tree import Tree
-    from meshcore.errors import Problem
+    from meshcore.errors import Diagnostic
 
 __all__ = ["Loaded", "load_bytes", "load_file", "load_text", "read"]
 
@@ -36,9 +35,9 @@ class Loaded:
     config: Config
     tree: Tree
 
-    def placed(self, faults: Iterable[Fault]) -> list[Problem]:
+    def placed(self, diagnostics: Iterable[Diagnostic]) -> list[Diagnostic]:
         """These with their places, in the order of the file, and with what to write."""
-        return self.tree.placed(self.tree.hinted(list(faults)))
+        return self.tree.placed(self.tree.hinted(list(diagnostics)))
 
     @property
     def included(self) -> dict[str, bytes]:
@@ -106,8 +105,8 @@ def _load(
     tree = gather(raw, name, folder, env=env, fetch=fetch)
     problems, config = tree.problems, None
     if tree.root is not None:
-        config, faults = validate(tree.root.data, folder, secrets=secrets)
-        problems += tree.placed(tree.hinted(faults))
+        config, diagnostics = validate(tree.root.data, folder, secrets=secrets)
+        problems += tree.placed(tree.hinted(diagnostics))
     if problems or config is None:
         raise ConfigError(tree.in_order(problems))
     return Loaded(config, tree)
@@ -115,17 +114,17 @@ def _load(
 
 def validate(
     data: object, folder: Path | None = None, *, secrets: bool = True
-) -> tuple[Config | None, list[Fault]]:
+) -> tuple[Config | None, list[Diagnostic]]:
     """The model of plain data, or what is wrong with it, cross-references and files included."""
     context = {} if folder is None else {"folder": str(folder)}
     try:
         config = Config.model_validate(data, context=context)
     except ValidationError as error:
-        faults = explain(error, Config)
+        diagnostics = explain(error, Config)
         config = None
     else:
-        faults = []
-    known = {fault.path for fault in faults}
+        diagnostics = []
+    known = {problem.steps for problem in diagnostics}
     found = check_data(data, folder, secrets=secrets)
-    faults += [fault for fault in found if fault.path not in known]
-    return (None if faults else config), faults
+    diagnostics += [problem for problem in found if problem.steps not in known]
+    return (None if diagnostics else config), diagnostics

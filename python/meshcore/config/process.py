@@ -6,8 +6,8 @@ from typing import Annotated, Any, ClassVar, Final, Literal
 
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
-from meshcore.config.fault import HintedError, shown
 from meshcore.config.fields import Duration, OrText, Size, duration, within
+from meshcore.config.hints import HintedError, shown
 from meshcore.config.units import parse_duration
 
 # The shared memory has columns for 64 processes, and in an upgrade two generations share them.

@@ -6,8 +6,8 @@ from typing import Final, Literal
 
 from pydantic import Field, model_validator
 
-from meshcore.config.fault import HintedError
 from meshcore.config.fields import Model
+from meshcore.config.hints import HintedError
 
 Version = Literal["1.2", "1.3"]
 _OLDEST: Final[dict[str, Version]] = {"modern": "1.3", "intermediate": "1.2"}

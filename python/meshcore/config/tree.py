@@ -8,15 +8,14 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, cast
 
 from meshcore.config.document import resolve
-from meshcore.config.fault import path_text, shown
+from meshcore.config.hints import shown
 from meshcore.config.syntax import lines_of, quoted
-from meshcore.errors import Problem
+from meshcore.errors import Diagnostic
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from meshcore.config.document import Node, Variable
-    from meshcore.config.fault import Fault
 
     _Path = tuple[str | int, ...]
 
@@ -33,18 +32,18 @@ class Tree:
     """Of the file that includes all others."""
     root: Node | None = None
     """If it could be read to its end; what is included is part of it."""
-    problems: list[Problem] = field(default_factory=list)
+    problems: list[Diagnostic] = field(default_factory=list)
     texts: dict[str, bytes] = field(default_factory=dict)
     """By file."""
     owners: dict[_Path, str] = field(default_factory=dict)
     """The file of each listener, route and upstream that is included."""
     variables: dict[_Path, Variable] = field(default_factory=dict)
 
-    def placed(self, faults: Iterable[Fault]) -> list[Problem]:
+    def placed(self, problems: Iterable[Diagnostic]) -> list[Diagnostic]:
         """These with their places, file by file in the order of each."""
-        return self.in_order([self._placed(fault) for fault in faults])
+        return self.in_order([self._placed(problem) for problem in problems])
 
-    def in_order(self, problems: list[Problem]) -> list[Problem]:
+    def in_order(self, problems: list[Diagnostic]) -> list[Diagnostic]:
         """Problems as people go through them: the first file, then each that it includes."""
         files = {name: number for number, name in enumerate(self.texts)}
         return sorted(problems, key=lambda p: (files.get(p.file or "", 0), p.line, p.column))
@@ -52,46 +51,48 @@ class Tree:
     def _file_of(self, path: _Path) -> str:
         return self.owners.get(path[:2], self.name)
 
-    def _placed(self, fault: Fault) -> Problem:
-        line, column = self._place(fault)
-        file = self._file_of(fault.path)
-        return Problem(path_text(fault.path), fault.message, fault.hint, file, line, column)
+    def _placed(self, problem: Diagnostic) -> Diagnostic:
+        line, column = self._place(problem)
+        file = self._file_of(problem.steps)
+        return replace(problem, file=file, line=line, column=column)
 
-    def _place(self, fault: Fault) -> tuple[int, int]:
-        """Where the deepest part of a path stands that is there: its key for a fault of the key."""
+    def _place(self, problem: Diagnostic) -> tuple[int, int]:
+        """Where the deepest part of a path stands that is there: its key for one of the key."""
         assert self.root is not None
         node, at = self.root, (self.root.line, self.root.column)
-        steps = list(fault.path)
+        steps = list(problem.steps)
         for number, step in enumerate(steps):
             child = node.children.get(step)
             key = node.keys.get(cast("str", step))
             if child is None:
                 return key or at
-            by_key = fault.of_key or number < len(steps) - 1 or _is_nested(child.data)
+            by_key = problem.of_key or number < len(steps) - 1 or _is_nested(child.data)
             at = key if key and by_key else (child.line, child.column)
             node = child
         return at
 
-    def hinted(self, faults: list[Fault]) -> list[Fault]:
+    def hinted(self, problems: list[Diagnostic]) -> list[Diagnostic]:
         """With what to write, where that is seen in the text alone."""
         lines = functools.cache(lambda file: lines_of(self.texts[file].decode("utf-8-sig")))
         return [
-            fault if fault.hint is not None else replace(fault, hint=self._hint(fault, lines))
-            for fault in faults
+            problem
+            if problem.hint is not None
+            else replace(problem, hint=self._hint(problem, lines))
+            for problem in problems
         ]
 
-    def _hint(self, fault: Fault, lines: Any) -> str | None:
+    def _hint(self, problem: Diagnostic, lines: Any) -> str | None:
         # `address` of an endpoint that is a text alone has no node of its own.
-        variable = self.variables.get(fault.path) or self.variables.get(fault.path[:-1])
+        variable = self.variables.get(problem.steps) or self.variables.get(problem.steps[:-1])
         if variable is not None and variable.node.data == variable.text:
             return "`env: on` at the top takes ${NAME} from the environment"
-        if not fault.quote:
+        if not problem.quote:
             return None
         if variable is not None:
             return f"write {quoted(variable.text)}"
-        line, column = self._place(fault)
-        text = lines(self._file_of(fault.path))[line - 1][column - 1 :]
-        written = self._written(fault.path, text)
+        line, column = self._place(problem)
+        text = lines(self._file_of(problem.steps))[line - 1][column - 1 :]
+        written = self._written(problem.steps, text)
         reads = f"YAML reads {written} as a boolean: " if written in _BOOLEANS else ""
         return f"{reads}write {quoted(written)}"
 

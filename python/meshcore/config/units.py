@@ -14,7 +14,7 @@ from datetime import timedelta
 from fractions import Fraction
 from typing import Final, NamedTuple
 
-from meshcore.config.fault import HintedError, shown
+from meshcore.config.hints import HintedError, shown
 
 SECOND: Final = 1_000_000_000
 DURATION_UNITS: Final = {

@@ -8,7 +8,6 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from meshcore._core import is_tls_name
 from meshcore.config.client_auth import Files, Names, Trust
-from meshcore.config.fault import HintedError, shown
 from meshcore.config.fields import (
     Authority,
     Duration,
@@ -27,6 +26,7 @@ from meshcore.config.fields import (
     percent,
     size,
 )
+from meshcore.config.hints import HintedError, shown
 from meshcore.config.http2 import UpstreamHttp2
 from meshcore.config.layers import MAX_FAILURES, CircuitBreaker
 from meshcore.config.tls_versions import TlsVersions

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 
-from meshcore.config.fault import shown
+from meshcore.config.hints import shown
 
 
 def check_whole(name: str, given: object, least: int, most: int) -> int:

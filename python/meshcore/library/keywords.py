@@ -6,7 +6,7 @@ import re
 from functools import wraps
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
-from meshcore.config.fault import nearest
+from meshcore.config.hints import nearest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Never, NoReturn, Self
 
 from meshcore._core import BucketCore, ClientsCore, Finally, SharedWords, now_ns, surely
-from meshcore.config.fault import shown
+from meshcore.config.hints import shown
 from meshcore.config.units import SECOND, given_ns, parse_rate
 from meshcore.config.whole import check_whole
 from meshcore.errors import RateLimited

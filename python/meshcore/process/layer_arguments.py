@@ -11,10 +11,11 @@ import inspect
 import sys
 import types
 import typing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from meshcore.config.fault import Fault, nearest, shown
+from meshcore.config.hints import nearest, shown
+from meshcore.errors import Diagnostic
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -42,7 +43,7 @@ _MAPPINGS: Final = (dict, collections.abc.Mapping, collections.abc.MutableMappin
 _UNIONS: Final = (typing.Union, types.UnionType)
 
 
-def argument_faults(made: type, arguments: Mapping[str, Any]) -> list[Fault]:
+def argument_problems(made: type, arguments: Mapping[str, Any]) -> list[Diagnostic]:
     """What is wrong with the arguments of a class; places begin at ``with``. What cannot be known,
     as of an annotation that is there for type checkers alone, is the class's own business."""
     try:
@@ -61,10 +62,10 @@ def argument_faults(made: type, arguments: Mapping[str, Any]) -> list[Fault]:
         elif each.kind in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY):
             named[each.name] = _Parameter(kind, each.default is each.empty)
         elif each.kind is each.POSITIONAL_ONLY and each.default is each.empty:
-            return [Fault((), f"its class takes {each.name} by position only")]
+            return [Diagnostic((), f"its class takes {each.name} by position only")]
     own = _names_of_itself(made)
     taken = [
-        Fault((name,), "unknown argument: the class has this name for itself", of_key=True)
+        Diagnostic((name,), "unknown argument: the class has this name for itself", of_key=True)
         for name in arguments
         if name in own
     ]
@@ -93,19 +94,19 @@ class _Parameter:
 
 def _named(
     what: str, known: Mapping[str, _Parameter], more: Any, given: Mapping[str, Any]
-) -> Iterator[Fault]:
+) -> Iterator[Diagnostic]:
     for name, value in given.items():
         if name in known:
-            yield from _faults(known[name].kind, value, (name,))
+            yield from _diagnostics(known[name].kind, value, (name,))
         elif more is None:
             hint = nearest(name, known) or (f"known: {', '.join(known)}" if known else None)
             none = "" if known else f": the class takes no {what}s"
-            yield Fault((name,), f"unknown {what}{none}", hint, of_key=True)
+            yield Diagnostic((name,), f"unknown {what}{none}", hint, of_key=True)
         else:
-            yield from _faults(more, value, (name,))
+            yield from _diagnostics(more, value, (name,))
     for name, parameter in known.items():
         if parameter.needed and name not in given:
-            yield Fault((name,), f"required {what} is missing", of_key=True)
+            yield Diagnostic((name,), f"required {what} is missing", of_key=True)
 
 
 def _annotation(made: type, parameter: inspect.Parameter) -> Any:
@@ -132,7 +133,7 @@ def _keys_of(typed: Any) -> dict[str, _Parameter]:
     return {name: _Parameter(hint, name in typed.__required_keys__) for name, hint in hints.items()}
 
 
-def _faults(kind: Any, value: Any, path: Path) -> list[Fault]:
+def _diagnostics(kind: Any, value: Any, path: Path) -> list[Diagnostic]:
     """What is wrong with a value, or within it."""
     kind = _bare(kind)
     if typing.get_origin(kind) in _UNIONS and value is not None:
@@ -142,9 +143,9 @@ def _faults(kind: Any, value: Any, path: Path) -> list[Fault]:
     if typing.is_typeddict(kind) and isinstance(value, dict):
         below = _named("key", _keys_of(kind), None, value)
     elif origin in (*_LISTS, *_LISTS_TOO) and isinstance(value, list) and inner:
-        below = (f for at, each in enumerate(value) for f in _faults(inner[0], each, (at,)))
+        below = (f for at, each in enumerate(value) for f in _diagnostics(inner[0], each, (at,)))
     elif origin in _MAPPINGS and isinstance(value, dict) and len(inner) == 2:
-        below = (f for key, each in value.items() for f in _faults(inner[1], each, (key,)))
+        below = (f for key, each in value.items() for f in _diagnostics(inner[1], each, (key,)))
     elif _fits(kind, value):
         return []
     else:
@@ -155,8 +156,8 @@ def _faults(kind: Any, value: Any, path: Path) -> list[Fault]:
             nearest(value, [each for each in inner if isinstance(each, str)]) if literal else None
         )
         wants_text = str in words and isinstance(value, bool | int | float)
-        return [Fault(path, f"expected {wanted}, got {shown(value)}", hint, quote=wants_text)]
-    return [Fault((*path, *f.path), f.message, f.hint, f.of_key, f.quote) for f in below]
+        return [Diagnostic(path, f"expected {wanted}, got {shown(value)}", hint, quote=wants_text)]
+    return [replace(each, steps=(*path, *each.steps)) for each in below]
 
 
 def _bare(kind: Any) -> Any:
@@ -184,7 +185,7 @@ def _fits(kind: Any, value: Any) -> bool:
     """Whether a value is of a kind that says nothing of what is in it, or of what it may be."""
     origin = typing.get_origin(kind) or kind
     if origin in _UNIONS:
-        return any(not _faults(arm, value, ()) for arm in typing.get_args(kind))
+        return any(not _diagnostics(arm, value, ()) for arm in typing.get_args(kind))
     if origin is typing.Literal:
         return any(type(each) is type(value) and each == value for each in typing.get_args(kind))
     if kind is typing.LiteralString:

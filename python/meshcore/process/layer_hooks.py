@@ -22,7 +22,7 @@ _HOOKS: Final = {
 _LIKE: Final = 0.85
 
 
-def hook_faults(kind: type[Layer]) -> list[str]:
+def hook_problems(kind: type[Layer]) -> list[str]:
     """What is wrong with the hooks of a class: nobody calls one, or not as it takes it."""
     return [*_misnamed(kind), *_generators(kind), *_uncallable(kind)]
 

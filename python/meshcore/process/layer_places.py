@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from meshcore.config.fault import Fault
-from meshcore.errors import ConfigError
+from meshcore.errors import ConfigError, Diagnostic
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -31,18 +30,18 @@ def python_layers(config: Config) -> Iterator[tuple[Path, str]]:
                 yield (*path, "layers", number, "python"), layer.python.key
 
 
-def faults_at(path: Path, error: LayerError) -> list[Fault]:
+def problems_at(path: Path, error: LayerError) -> list[Diagnostic]:
     """What is wrong with the layer that is named at a path: its arguments, or all of it."""
-    within = [replace(fault, path=(*path, "with", *fault.path)) for fault in error.faults]
-    return within or [Fault(path, str(error))]
+    within = [replace(problem, steps=(*path, "with", *problem.steps)) for problem in error.problems]
+    return within or [Diagnostic(path, str(error))]
 
 
 def placed(error: LayerError, loaded: Loaded) -> ConfigError:
     """What a worker says of a layer, with the places in the file."""
-    faults = [
-        fault
+    problems = [
+        problem
         for path, key in python_layers(loaded.config)
         if key == error.key
-        for fault in faults_at(path, error)
+        for problem in problems_at(path, error)
     ]
-    return ConfigError(loaded.placed(faults or [Fault((), str(error))]))
+    return ConfigError(loaded.placed(problems or [Diagnostic((), str(error))]))

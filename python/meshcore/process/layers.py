@@ -13,14 +13,13 @@ from types import CoroutineType
 from typing import TYPE_CHECKING, Any, cast
 
 from meshcore._core import Answer, RequestHooks, now_ns
-from meshcore.config.fault import path_text
 from meshcore.config.layer_key import layer_name, parse_layer_key
-from meshcore.errors import LayerError, Problem
+from meshcore.errors import Diagnostic, LayerError
 from meshcore.exchange.layers import Layer
 from meshcore.exchange.phase import LAYERS, LOOKING
 from meshcore.process.body_hooks import ENDS, BodyHooks, begins_tunnel, has_body_hooks
-from meshcore.process.layer_arguments import argument_faults
-from meshcore.process.layer_hooks import hook_faults
+from meshcore.process.layer_arguments import argument_problems
+from meshcore.process.layer_hooks import hook_problems
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
 
     from meshcore._core import Outcome, Request
     from meshcore._core import Prepared as CorePrepared
-    from meshcore.config.fault import Fault
+    from meshcore.errors import Diagnostic
     from meshcore.exchange.exchange import Exchange
     from meshcore.exchange.flow import Flow
     from meshcore.process.body_hooks import Then
@@ -59,7 +58,7 @@ def look_beside(folder: Path) -> None:
         sys.path.append(place)
 
 
-def layer_fault(key: str) -> LayerError | None:
+def layer_problem(key: str) -> LayerError | None:
     """Why a worker could not use this layer; imports it, and makes no object of it."""
     try:
         _check(key, import_layer(key))
@@ -93,10 +92,10 @@ def _check(key: str, found: object) -> None:
     if not issubclass(found, Layer):
         raise _error(key, "not a meshcore.Layer")
     _check_hooks(key, found)
-    faults = argument_faults(found, parse_layer_key(key)[1])
-    if faults:
-        told = "; ".join(str(Problem(path_text(f.path), f.message, f.hint)) for f in faults)
-        raise _error(key, told, faults)
+    problems = argument_problems(found, parse_layer_key(key)[1])
+    if problems:
+        told = "; ".join(map(str, problems))
+        raise _error(key, told, problems)
 
 
 def _checked(key: str, layer: object) -> Layer:
@@ -107,9 +106,9 @@ def _checked(key: str, layer: object) -> Layer:
 
 
 def _check_hooks(key: str, kind: type[Layer]) -> None:
-    faults = hook_faults(kind)
-    if faults:
-        raise _error(key, "; ".join(faults))
+    problems = hook_problems(kind)
+    if problems:
+        raise _error(key, "; ".join(problems))
 
 
 def _unusable(key: str, error: BaseException, given: Collection[str] = ()) -> LayerError:
@@ -117,8 +116,8 @@ def _unusable(key: str, error: BaseException, given: Collection[str] = ()) -> La
     return _error(key, f"{str(error) or type(error).__name__}{others}")
 
 
-def _error(key: str, message: str, faults: Iterable[Fault] = ()) -> LayerError:
-    return LayerError(f"python layer {layer_name(key)}: {message}", key, tuple(faults))
+def _error(key: str, message: str, problems: Iterable[Diagnostic] = ()) -> LayerError:
+    return LayerError(f"python layer {layer_name(key)}: {message}", key, tuple(problems))
 
 
 def load_layer(key: str, given: Collection[str] = ()) -> Layer:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from meshcore._core import Engine, Segment
 from meshcore.config.units import format_size
-from meshcore.errors import ConfigError, Problem, SegmentFullError
+from meshcore.errors import ConfigError, Diagnostic, SegmentFullError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -128,4 +128,4 @@ def too_small(snapshot: Snapshot, slots: int, max_bytes: int, *, runs: bool = Fa
 
 def _full(max_bytes: int, hint: str) -> ConfigError:
     message = f"shared memory is full at {format_size(max_bytes)}"
-    return ConfigError([Problem("segment_max", message, hint or None)])
+    return ConfigError([Diagnostic(("segment_max",), message, hint or None)])

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from meshcore.config.load import Loaded
-    from meshcore.errors import Problem
+    from meshcore.errors import Diagnostic
 
 log = logging.getLogger("meshcore")
 
@@ -39,7 +39,7 @@ class Warned:
         self._of_hosts = _tell(loaded.placed(unresolved_hosts(loaded.config)), self._of_hosts)
 
 
-def _tell(problems: Iterable[Problem], known: set[str]) -> set[str]:
+def _tell(problems: Iterable[Diagnostic], known: set[str]) -> set[str]:
     """Log those that are not known by what they say, wherever it stands now; what is known then."""
     now = {f"{problem.path}: {problem.message}": problem for problem in problems}
     new = [problem for said, problem in now.items() if said not in known]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from meshcore.config.fault import shown
+from meshcore.config.hints import shown
 
 Headers = Mapping[str, str] | Iterable[tuple[str, str]]
 

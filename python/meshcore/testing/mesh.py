@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from meshcore._core import Answer, CodecLimits, body_of
-from meshcore.config.fault import shown
+from meshcore.config.hints import shown
 from meshcore.config.units import named_ns
 from meshcore.config.whole import check_whole
 from meshcore.errors import CodecError

@@ -24,7 +24,7 @@ from meshcore._core import (
 )
 from meshcore.config.change import change
 from meshcore.config.compile import compile
-from meshcore.config.fault import shown
+from meshcore.config.hints import shown
 from meshcore.config.load import load_text
 from meshcore.errors import CodecError, ConfigError
 from meshcore.testing.given import octets, pairs_of

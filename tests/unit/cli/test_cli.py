@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from meshcore import __version__
 from meshcore.cli import main
-from meshcore.config.fault import Fault
+from meshcore.errors import Diagnostic
 
 GOOD = """\
 version: 1
@@ -172,7 +172,7 @@ def test_the_resolver_is_asked_unless_offline(
     monkeypatch.setattr(
         sys.modules["meshcore.cli.check"],  # its name there is the command's
         "unresolved_hosts",
-        lambda _: [Fault(("upstreams", "u", "endpoints", 0), "x does not resolve: unknown")],
+        lambda _: [Diagnostic(("upstreams", "u", "endpoints", 0), "x does not resolve: unknown")],
     )
     file = tmp_path / "mesh.yaml"
     file.write_text(GOOD)

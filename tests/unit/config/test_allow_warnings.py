@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from meshcore.config.allow import AllowRule
-from meshcore.config.fault import Fault
 from meshcore.config.load import load_bytes
 from meshcore.config.model import Config
 from meshcore.config.warnings import CHECKS, reach
@@ -23,8 +22,9 @@ from meshcore.config.warnings.allow import (
 from meshcore.config.warnings.forwarded import untold_certificates
 from meshcore.config.warnings.paths import literal_wildcards, refused_paths
 from meshcore.config.warnings.reach import Budget, Reach
+from meshcore.errors import Diagnostic
 
-Check = Callable[[Config], Iterator[Fault]]
+Check = Callable[[Config], Iterator[Diagnostic]]
 OF_RULES: tuple[Check, ...] = (
     rules_that_never_hold,
     rules_without_effect,
@@ -50,7 +50,9 @@ def told(text: str, *checks: Check) -> list[str]:
     loaded = load_bytes(text.encode(), "m", None, secrets=False).config
     checks = checks or OF_RULES
     assert set(checks) <= set(CHECKS)
-    return [f"{fault.path[-1]}: {fault.message}" for check in checks for fault in check(loaded)]
+    return [
+        f"{problem.steps[-1]}: {problem.message}" for check in checks for problem in check(loaded)
+    ]
 
 
 NARROW = "identities: {spiffe: 'spiffe://d/"
@@ -316,9 +318,10 @@ def shadows(listener: list[str], *routes: list[str]) -> list[str]:
         host = f"match: {{host: h{number}.test}}"
         lines.append(f"- {{name: r{number}, {host}, respond: {{}}, layers: [{layers(each)}]}}")
     loaded = load_bytes("\n".join([*lines, ""]).encode(), "m", None, secrets=False).config
+    found = [(problem.steps, problem.message) for problem in shadows_alone(loaded)]
     return [
-        f"{fault.path[0]}[{fault.path[3 if fault.path[0] == 'listeners' else 1]}]: {fault.message}"
-        for fault in shadows_alone(loaded)
+        f"{steps[0]}[{steps[3 if steps[0] == 'listeners' else 1]}]: {message}"
+        for steps, message in found
     ]
 
 

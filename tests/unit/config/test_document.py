@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from meshcore.config import document
 from meshcore.config.load import load_text
-from meshcore.errors import ConfigError, Problem
+from meshcore.errors import ConfigError, Diagnostic
 
 SCALARS = st.one_of(
     st.none(),
@@ -28,8 +28,8 @@ TREES = st.recursive(
 @given(TREES)
 def test_what_is_written_is_what_is_read(tree: object) -> None:
     text = yaml.safe_dump(tree, allow_unicode=True)
-    root, flaws, _ = document.parse(text)
-    assert flaws == []
+    root, problems, _ = document.parse(text)
+    assert problems == []
     assert root is not None
     assert root.data == tree
 
@@ -49,7 +49,7 @@ def test_every_value_has_its_place(tree: object, flow: bool) -> None:
         waiting += node.children.values()
 
 
-def problems(text: str) -> tuple[Problem, ...]:
+def problems(text: str) -> tuple[Diagnostic, ...]:
     try:
         load_text(text)
     except ConfigError as error:

@@ -208,8 +208,8 @@ def test_the_order_of_a_mapping_and_any_text_reach_the_class() -> None:
 def test_arguments_that_a_program_gives(value: Any, message: str) -> None:
     with pytest.raises(ValidationError) as caught:
         PythonLayer.model_validate({"class": "a:B", "with": {"x": value}})
-    (fault,) = explain(caught.value, PythonLayer)
-    assert (fault.path, fault.message) == (("with",), message)
+    (problem,) = explain(caught.value, PythonLayer)
+    assert (problem.path, problem.message) == ("with", message)
 
 
 @pytest.mark.parametrize("layer", ["a:B", {"class": "a:B", "with": {"x": [1, None]}}])

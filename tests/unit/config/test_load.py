@@ -246,7 +246,7 @@ def test_aliases_that_expand_to_billions_are_refused_at_once() -> None:
 @pytest.mark.parametrize("bracket", ["[", "{a: "])
 def test_nesting_is_bounded(bracket: str) -> None:
     at_limit = document.parse(bracket * document.MAX_DEPTH + {"[": "]", "{a: ": "}"}[bracket] * 32)
-    assert at_limit.flaws == []
+    assert at_limit.problems == []
     (only,) = problems(bracket * 100_000)
     assert "nested deeper than 32" in only
 

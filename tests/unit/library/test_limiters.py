@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import meshcore
-from meshcore.errors import Problem
+from meshcore.errors import Diagnostic
 
 
 class Clock:
@@ -118,9 +118,9 @@ def said_by_check(rules: dict[str, Any]) -> list[str]:
     }
     with pytest.raises(meshcore.ConfigError) as caught:
         meshcore.load_text(json.dumps(config))
-    place = "listeners.edge.layers[0].client_limit"
+    place = ("listeners", "edge", "layers", 0, "client_limit")
     return [
-        str(Problem(each.path.removeprefix(place).removeprefix("."), each.message, each.hint))
+        str(Diagnostic(each.steps[len(place) :], each.message, each.hint))
         for each in caught.value.problems
     ]
 

@@ -11,7 +11,7 @@ import pytest
 from meshcore.admin.handlers import OperationRefusedError
 from meshcore.config.compile import compile
 from meshcore.config.load import load_text
-from meshcore.errors import ConfigError, Problem, SegmentFullError
+from meshcore.errors import ConfigError, Diagnostic, SegmentFullError
 from meshcore.process.coordinator import Coordinator
 from meshcore.process.socket_groups import SocketGroups
 
@@ -58,7 +58,7 @@ class Staff:
             raise self.refusal
 
     def too_small(self, new: Snapshot) -> ConfigError:
-        return ConfigError([Problem("segment_max", f"full at {new.version}", None)])
+        return ConfigError([Diagnostic(("segment_max",), f"full at {new.version}", None)])
 
     def decide(self, new: Snapshot) -> None:
         self.snapshot = new

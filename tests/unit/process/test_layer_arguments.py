@@ -23,7 +23,7 @@ from typing import (
 import pytest
 
 from meshcore import Layer
-from meshcore.process.layer_arguments import argument_faults
+from meshcore.process.layer_arguments import argument_problems
 
 if TYPE_CHECKING:
     from decimal import Decimal  # noqa: F401 - named in an annotation
@@ -54,8 +54,8 @@ def made(annotation: Any) -> type[Layer]:
 
 def told(layer: type, **arguments: Any) -> list[str]:
     return [
-        f"{'.'.join(map(str, f.path))}: {f.message}" + (f" ({f.hint})" if f.hint else "")
-        for f in argument_faults(layer, arguments)
+        f"{'.'.join(map(str, f.steps))}: {f.message}" + (f" ({f.hint})" if f.hint else "")
+        for f in argument_problems(layer, arguments)
     ]
 
 
@@ -95,7 +95,7 @@ def test_what_fits(annotation: Any, value: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("annotation", "value", "fault"),
+    ("annotation", "value", "problem"),
     [
         (str, 1, "it: expected a text, got 1"),
         (str, None, "it: expected a text, got nothing"),
@@ -129,8 +129,8 @@ def test_what_fits(annotation: Any, value: Any) -> None:
         (Needed, "x", "it: expected a mapping, got 'x'"),
     ],
 )
-def test_what_does_not(annotation: Any, value: Any, fault: str) -> None:
-    assert told(made(annotation), it=value) == [fault]
+def test_what_does_not(annotation: Any, value: Any, problem: str) -> None:
+    assert told(made(annotation), it=value) == [problem]
 
 
 class Tenant(Layer):

@@ -13,7 +13,7 @@ import pytest
 
 import meshcore
 from meshcore import Answer, Layer, LayerError, Outcome, Request, Response
-from meshcore.process.layer_hooks import hook_faults
+from meshcore.process.layer_hooks import hook_problems
 from meshcore.process.layers import make_layer
 from meshcore.testing import Mesh
 
@@ -114,7 +114,7 @@ WRONG: list[tuple[type[Layer], list[str]]] = [
 
 @pytest.mark.parametrize(("kind", "told"), WRONG)
 def test_hooks_that_nobody_would_call(kind: type[Layer], told: list[str]) -> None:
-    assert hook_faults(kind) == told
+    assert hook_problems(kind) == told
     if not told:
         assert make_layer("a:B", kind).__class__ is kind
         return

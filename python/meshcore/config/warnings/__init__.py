@@ -1,8 +1,8 @@
 """What is allowed and surely a mistake: a file for each kind of it, and a table of all checks.
 
-A warning is a `Fault` that keeps nobody from starting. A check looks at the configuration, and at
-the files that it names, and is never wrong: where a reader could say "but I meant that", it is
-silent. What must ask somebody else, the resolver or Python's import, is not in the table: `hosts`
+A warning is a `Diagnostic` that keeps no program from starting. A check looks at the configuration,
+and at the files that it names, and is never wrong: where a reader could say "but I meant that", it
+is silent. What must ask the resolver or Python's import is not in the table: `hosts`
 here, layers in `cli/check.py`.
 """
 
@@ -28,12 +28,12 @@ from meshcore.config.warnings.unused import listeners_without_routes, unused_ups
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from meshcore.config.fault import Fault
     from meshcore.config.model import Config
+    from meshcore.errors import Diagnostic
 
 __all__ = ["CHECKS", "warn"]
 
-CHECKS: Final[tuple[Callable[[Config], Iterator[Fault]], ...]] = (
+CHECKS: Final[tuple[Callable[[Config], Iterator[Diagnostic]], ...]] = (
     unreachable_routes,
     literal_wildcards,
     refused_paths,
@@ -51,8 +51,8 @@ CHECKS: Final[tuple[Callable[[Config], Iterator[Fault]], ...]] = (
 )
 
 
-def warn(config: Config) -> list[Fault]:
+def warn(config: Config) -> list[Diagnostic]:
     """Every warning, check by check; who knows the places in the file puts them in order.
 
     O(configuration)."""
-    return [fault for check in CHECKS for fault in check(config)]
+    return [problem for check in CHECKS for problem in check(config)]

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from meshcore.config.client_address import UNIX
 from meshcore.config.client_auth import SPIFFE
-from meshcore.config.fault import Fault
 from meshcore.config.warnings.reach import Budget, Reach
+from meshcore.errors import Diagnostic
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -60,7 +60,7 @@ def _served_by(config: Config, route: Route) -> list[str]:
     return [name for name in route.listeners or config.listeners if name in config.listeners]
 
 
-def rules_without_effect(config: Config) -> Iterator[Fault]:
+def rules_without_effect(config: Config) -> Iterator[Diagnostic]:
     """Rules behind one that holds whenever they do. O(rules x the rules before them, at most
     `MAX_COMPARED`), and of what they list O(n log n), at most `MAX_STEPS`."""
     budget = Budget(MAX_STEPS)
@@ -74,10 +74,12 @@ def rules_without_effect(config: Config) -> Iterator[Fault]:
                 message = (
                     f"never decides: rules[{first}] {rules[first].name!r} holds whenever it does"
                 )
-                yield Fault((*placed.path, "rules", number), message, "by its place in the list")
+                yield Diagnostic(
+                    (*placed.path, "rules", number), message, "by its place in the list"
+                )
 
 
-def rules_that_never_hold(config: Config) -> Iterator[Fault]:
+def rules_that_never_hold(config: Config) -> Iterator[Diagnostic]:
     """Rules of what cannot come: clients that nobody vouches for, addresses that nobody has, and
     what does not get to their route. O(configuration)."""
     for placed in layers(config):
@@ -91,7 +93,7 @@ def rules_that_never_hold(config: Config) -> Iterator[Fault]:
                 yield from _outside(at, rule, placed.match)
 
 
-def any_methods(config: Config) -> Iterator[Fault]:
+def any_methods(config: Config) -> Iterator[Diagnostic]:
     """A star among methods. O(configuration)."""
     for number, route in enumerate(config.routes):
         yield from _star(("routes", number, "match", "methods"), route.match.methods)
@@ -100,14 +102,14 @@ def any_methods(config: Config) -> Iterator[Fault]:
             yield from _star((*placed.path, "rules", number, "methods"), rule.methods or ())
 
 
-def _star(path: _Path, methods: Collection[str]) -> Iterator[Fault]:
+def _star(path: _Path, methods: Collection[str]) -> Iterator[Diagnostic]:
     for number, method in enumerate(methods):
         if method == "*":
             message = "* is a method of that name, and not any"
-            yield Fault((*path, number), message, "without methods all are meant")
+            yield Diagnostic((*path, number), message, "without methods all are meant")
 
 
-def shadows_alone(config: Config) -> Iterator[Fault]:
+def shadows_alone(config: Config) -> Iterator[Diagnostic]:
     """Layers in shadow with none beside them that refuses: of each listener and route the first.
     O(routes x their listeners)."""
     open_at: dict[_Path, list[str]] = {}
@@ -130,7 +132,7 @@ def shadows_alone(config: Config) -> Iterator[Fault]:
             more = f" and {len(places) - 1} more" if len(places) > 1 else ""
             where = f" {places[0]}{more}"
         message = f"nothing is refused{where}: every allow is in shadow"
-        yield Fault((*path, "shadow"), message, "shadow: off refuses what no rule names")
+        yield Diagnostic((*path, "shadow"), message, "shadow: off refuses what no rule names")
 
 
 def _allows(at: _Path, layers: Collection[ListenerLayer]) -> list[tuple[_Path, Allow]]:
@@ -150,10 +152,12 @@ def _auths(listener: Listener) -> Iterator[ClientAuth]:
             yield each.clients
 
 
-def _unknown(path: _Path, whose: Identities, asks: Collection[ClientAuth]) -> Iterator[Fault]:
+def _unknown(path: _Path, whose: Identities, asks: Collection[ClientAuth]) -> Iterator[Diagnostic]:
     if not asks:
         message = "never holds: no client is asked for a certificate there"
-        yield Fault(path, message, "tls: {client_auth: {ca: FILE, …}} of its listeners asks for it")
+        yield Diagnostic(
+            path, message, "tls: {client_auth: {ca: FILE, …}} of its listeners asks for it"
+        )
         return
     if not all(auth.trust_domains for auth in asks):
         return  # some CA vouches for every domain
@@ -162,12 +166,14 @@ def _unknown(path: _Path, whose: Identities, asks: Collection[ClientAuth]) -> It
         domain = text.removeprefix(SPIFFE).partition("/")[0]
         if domain not in known:
             message = f"never holds: {domain} is in no trust_domains of its listeners"
-            yield Fault((*path, "spiffe", number), message, f"known: {', '.join(sorted(known))}")
+            yield Diagnostic(
+                (*path, "spiffe", number), message, f"known: {', '.join(sorted(known))}"
+            )
 
 
 def _nowhere(
     path: _Path, networks: Collection[str], listeners: Collection[Listener]
-) -> Iterator[Fault]:
+) -> Iterator[Diagnostic]:
     """Where the client's address is never one of these. It may be another than that of its socket
     where somebody is believed."""
     if not networks or not listeners or any(_believes(listener) for listener in listeners):
@@ -175,9 +181,9 @@ def _nowhere(
     sockets = [listener.bind.path is not None for listener in listeners]
     if all(sockets) and UNIX not in networks:
         message = "never holds: clients of a unix socket have no address"
-        yield Fault(path, message, "unix stands for them all")
+        yield Diagnostic(path, message, "unix stands for them all")
     elif not any(sockets) and all(network == UNIX for network in networks):
-        yield Fault(path, "never holds: none of its listeners is a unix socket")
+        yield Diagnostic(path, "never holds: none of its listeners is a unix socket")
 
 
 def _believes(listener: Listener) -> bool:
@@ -185,19 +191,19 @@ def _believes(listener: Listener) -> bool:
     return bool(address.trusted or address.trusted_hops or listener.proxy_protocol)
 
 
-def _outside(at: _Path, rule: AllowRule, match: Match) -> Iterator[Fault]:
+def _outside(at: _Path, rule: AllowRule, match: Match) -> Iterator[Diagnostic]:
     """What a route's own rule says of requests that the route does not get."""
     # An upgrade over HTTP/2 has the method CONNECT to rules alone.
     methods = {*(rule.methods or ())}
     if methods and match.methods and methods.isdisjoint({*match.methods, "CONNECT"}):
         message = f"never holds: its route matches {', '.join(match.methods)} alone"
-        yield Fault((*at, "methods"), message)
+        yield Diagnostic((*at, "methods"), message)
     for number, path in enumerate(rule.paths or ()):
         if match.path is not None and _apart(path, match.path):
             kind = "exact" if match.path.exact is not None else "prefix"
             only = f"{kind}: {getattr(match.path, kind)}"
             message = f"never matches: its route matches {only} alone"
-            yield Fault((*at, "paths", number), message)
+            yield Diagnostic((*at, "paths", number), message)
 
 
 def _apart(one: PathMatch, other: PathMatch) -> bool:

@@ -13,9 +13,8 @@ from meshcore._core import (
     tls_system_roots,
     tls_unlisted,
 )
-from meshcore.config.fault import Fault
 from meshcore.config.file import read_pem
-from meshcore.errors import ConfigError
+from meshcore.errors import ConfigError, Diagnostic
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,10 +35,10 @@ _LAST_PART: Final = 1 / 3
 _SHOWN_NAMES: Final = 5
 
 
-def certificates(config: Config) -> Iterator[Fault]:
+def certificates(config: Config) -> Iterator[Diagnostic]:
     """Those that have expired, or will within 30 days; that are weak, of nobody, or not of the name
     that they are given for; responses that are not shown any more. Opens the files; one that cannot
-    be read is a fault, and no warning."""
+    be read is an error, and no warning."""
     now_s = time.time()
     for name, listener in config.listeners.items():
         tls, path = listener.tls, ("listeners", name, "tls")
@@ -62,7 +61,7 @@ def certificates(config: Config) -> Iterator[Fault]:
     yield from _nobody_believed(config)
 
 
-def _nobody_believed(config: Config) -> Iterator[Fault]:
+def _nobody_believed(config: Config) -> Iterator[Diagnostic]:
     """Upstreams that believe the system's authorities, where it has none."""
     tls = {name: x.tls for name, x in config.upstreams.items() if x.tls is not None}
     by_system = [name for name, x in tls.items() if not (x.ca or x.trust_domains or x.insecure)]
@@ -70,7 +69,7 @@ def _nobody_believed(config: Config) -> Iterator[Fault]:
         message = "this system has no authorities: no endpoint's certificate is believed"
         hint = "write ca: FILE, or set SSL_CERT_FILE or SSL_CERT_DIR"
         for name in by_system:
-            yield Fault(("upstreams", name, "tls"), message, hint)
+            yield Diagnostic(("upstreams", name, "tls"), message, hint)
 
 
 def _read(file: str | None) -> bytes | None:
@@ -82,7 +81,7 @@ def _read(file: str | None) -> bytes | None:
 
 def _shown(
     path: _Path, pair: Certificate, now_s: float, host: str | None = None
-) -> Iterator[Fault]:
+) -> Iterator[Diagnostic]:
     chain = _read(pair.cert)
     if chain is None:
         return
@@ -91,17 +90,21 @@ def _shown(
     facts = _facts(chain)
     names = facts[0].names if facts else []
     if facts and not names:
-        yield Fault(cert, f"{pair.cert} has no subject alternative name: clients believe no other")
+        yield Diagnostic(
+            cert, f"{pair.cert} has no subject alternative name: clients believe no other"
+        )
     elif facts and host is not None and not tls_is_for_host(chain, host):
-        yield Fault(cert, f"{pair.cert} is not of {host}, but of {', '.join(names[:_SHOWN_NAMES])}")
+        yield Diagnostic(
+            cert, f"{pair.cert} is not of {host}, but of {', '.join(names[:_SHOWN_NAMES])}"
+        )
     if facts and not facts[0].is_for_servers:
         message = f"{pair.cert} is for clients alone: clients do not believe a server that shows it"
-        yield Fault(cert, message)
+        yield Diagnostic(cert, message)
     if (response := _read(pair.ocsp)) is not None:
         yield from _staple((*path, "ocsp"), chain, response, now_s)
 
 
-def _other_names(path: _Path, tls: ClientsCertificate) -> Iterator[Fault]:
+def _other_names(path: _Path, tls: ClientsCertificate) -> Iterator[Diagnostic]:
     """Certificates of which some clients see one and some the other, and that are of others: what
     is right with one client is wrong with the next."""
     all_names = [(at, pair.cert, _names(pair.cert)) for at, pair in tls.pairs]
@@ -110,7 +113,7 @@ def _other_names(path: _Path, tls: ClientsCertificate) -> Iterator[Fault]:
         only = sorted(wanted - names) if names and wanted else []
         if only:
             shown = ", ".join(only[:_SHOWN_NAMES])
-            yield Fault((*path, *at, "cert"), f"{file} is not of {shown}, as {first} is")
+            yield Diagnostic((*path, *at, "cert"), f"{file} is not of {shown}, as {first} is")
 
 
 def _names(file: str) -> set[str]:
@@ -125,24 +128,28 @@ def _facts(pem: bytes) -> list[TlsFacts]:
         return []
 
 
-def _chain(path: _Path, chain: bytes, now_s: float) -> Iterator[Fault]:
+def _chain(path: _Path, chain: bytes, now_s: float) -> Iterator[Diagnostic]:
     for place, facts in enumerate(_facts(chain)):
         first_s, last_s, weakness = facts.not_before_s, facts.not_after_s, facts.weakness
         which = "the certificate" if place == 0 else f"certificate {place + 1} of the chain"
         if not facts.next_is_issuer:
             message = f"{which} was not signed by the one behind it: others may not believe it"
-            yield Fault(path, message, "each is followed by the one that signed it")
+            yield Diagnostic(path, message, "each is followed by the one that signed it")
         if last_s < now_s:
-            yield Fault(path, f"{which} expired {_days(now_s - last_s)} ago, on {_date(last_s)}")
+            yield Diagnostic(
+                path, f"{which} expired {_days(now_s - last_s)} ago, on {_date(last_s)}"
+            )
         elif _ends_soon(first_s, last_s, now_s):
-            yield Fault(path, f"{which} expires in {_days(last_s - now_s)}, on {_date(last_s)}")
+            yield Diagnostic(
+                path, f"{which} expires in {_days(last_s - now_s)}, on {_date(last_s)}"
+            )
         elif first_s > now_s:
-            yield Fault(path, f"{which} is not valid before {_date(first_s)}")
+            yield Diagnostic(path, f"{which} is not valid before {_date(first_s)}")
         if weakness is not None:
-            yield Fault(path, f"{which} {weakness}: many do not believe it")
+            yield Diagnostic(path, f"{which} {weakness}: many do not believe it")
 
 
-def _of_clients(path: _Path, pair: ClientsCertificate, now_s: float) -> Iterator[Fault]:
+def _of_clients(path: _Path, pair: ClientsCertificate, now_s: float) -> Iterator[Diagnostic]:
     trust = pair.client_auth
     if trust is not None:
         yield from _vouching((*path, "client_auth"), trust, now_s)
@@ -158,7 +165,7 @@ def _by_domain(trust: Trust) -> list[tuple[tuple[str, ...], list[str]]]:
     return [(("trust_domains", name), files) for name, files in trust.trust_domains.items()]
 
 
-def _no_authorities(path: _Path, file: str) -> Iterator[Fault]:
+def _no_authorities(path: _Path, file: str) -> Iterator[Diagnostic]:
     """Clients' own certificates where those of their authorities are meant. One that signed itself
     is meant as it is."""
     facts = _facts(_read(file) or b"")
@@ -166,10 +173,12 @@ def _no_authorities(path: _Path, file: str) -> Iterator[Fault]:
         if not (each.is_authority or each.is_own_issuer):
             which = file if len(facts) == 1 else f"certificate {place + 1} of {file}"
             message = f"{which} is no authority: it lets in itself and nobody else"
-            yield Fault(path, message, "the certificate that signed it lets in all that it signed")
+            yield Diagnostic(
+                path, message, "the certificate that signed it lets in all that it signed"
+            )
 
 
-def _vouching(path: _Path, trust: Trust, now_s: float) -> Iterator[Fault]:
+def _vouching(path: _Path, trust: Trust, now_s: float) -> Iterator[Diagnostic]:
     placed = [
         (where, file, _read(file) or b"")
         for where, files in ((("ca",), trust.ca or ()), *_by_domain(trust))
@@ -191,7 +200,7 @@ def _unlisted(
     known: bytes,
     trust: Trust,
     now_s: float,
-) -> Iterator[Fault]:
+) -> Iterator[Diagnostic]:
     """Authorities of whose key there is no list, where there is one of their name."""
     crl = b"\n".join(_read(file) or b"" for file in trust.crl or ())
     try:
@@ -204,7 +213,7 @@ def _unlisted(
         gets = "nobody whom it signed comes in" if is_shut_out else "whom it has revoked comes in"
         message = f"no list is of the key of {whose} in {file}, though one is of its name: {gets}"
         hint = "an authority that has a new key gives a list for each: name both under crl"
-        yield Fault((*path, *where), message, hint)
+        yield Diagnostic((*path, *where), message, hint)
 
 
 def _lists(file: str, known: bytes) -> list[TlsList]:
@@ -218,7 +227,7 @@ def _lists(file: str, known: bytes) -> list[TlsList]:
 
 def _ends(
     path: _Path, file: str, lists: list[TlsList], now_s: float, expired: str
-) -> Iterator[Fault]:
+) -> Iterator[Diagnostic]:
     """Lists whose next one is due, or will be before their issuer is asked again."""
     ends = [(each.next_update_s, each) for each in lists if each.next_update_s is not None]
     if not ends:
@@ -226,21 +235,21 @@ def _ends(
     last_s, first = min(ends, key=lambda end: end[0])
     what = "it goes on being used" if expired == "use" else "nobody of its issuer comes in"
     if last_s < now_s:
-        yield Fault(path, f"{file} expired on {_date(last_s)}: {what}")
+        yield Diagnostic(path, f"{file} expired on {_date(last_s)}: {what}")
     elif _ends_soon(first.this_update_s, last_s, now_s, _DAY_S):
-        yield Fault(path, f"{file} expires within a day, and then {what}")
+        yield Diagnostic(path, f"{file} expires within a day, and then {what}")
 
 
-def _of_whom(path: _Path, file: str, lists: list[TlsList], known: bytes) -> Iterator[Fault]:
+def _of_whom(path: _Path, file: str, lists: list[TlsList], known: bytes) -> Iterator[Diagnostic]:
     """Lists that are about nobody who is known here. Authorities of the system are not read."""
     for each in lists:
         whose = f"the list of {each.issuer} in {file}"
         if each.is_of_authorities:
             message = f"{whose} is of authorities alone: nobody else is looked up in it"
-            yield Fault(path, message, "a list without onlyContainsCACerts is of all")
+            yield Diagnostic(path, message, "a list without onlyContainsCACerts is of all")
         if known and not each.is_of(known):
             message = f"{whose} is of none of the authorities: it counts only where one of that"
-            yield Fault(path, f"{message} name stands between them and whoever comes")
+            yield Diagnostic(path, f"{message} name stands between them and whoever comes")
 
 
 def _ends_soon(first_s: int, last_s: int, now_s: float, soon_s: float = SOON_DAYS * _DAY_S) -> bool:
@@ -248,7 +257,7 @@ def _ends_soon(first_s: int, last_s: int, now_s: float, soon_s: float = SOON_DAY
     return last_s < now_s + min(soon_s, (last_s - first_s) * _LAST_PART)
 
 
-def _authorities(path: _Path, file: str | None, now_s: float) -> Iterator[Fault]:
+def _authorities(path: _Path, file: str | None, now_s: float) -> Iterator[Diagnostic]:
     """Bundles keep those that have expired; nobody means one that has no other."""
     pem = _read(file)
     facts = _facts(pem) if pem is not None else []
@@ -257,22 +266,24 @@ def _authorities(path: _Path, file: str | None, now_s: float) -> Iterator[Fault]
     last = max(facts, key=lambda each: each.not_after_s)
     last_s = last.not_after_s
     if last_s < now_s:
-        yield Fault(path, f"all of its certificates have expired, the last on {_date(last_s)}")
+        yield Diagnostic(path, f"all of its certificates have expired, the last on {_date(last_s)}")
     elif _ends_soon(last.not_before_s, last_s, now_s):
-        yield Fault(path, f"its last certificate expires in {_days(last_s - now_s)}")
+        yield Diagnostic(path, f"its last certificate expires in {_days(last_s - now_s)}")
 
 
-def _staple(path: _Path, chain: bytes, response: bytes, now_s: float) -> Iterator[Fault]:
+def _staple(path: _Path, chain: bytes, response: bytes, now_s: float) -> Iterator[Diagnostic]:
     try:
         status, from_s, until_s = tls_staple(chain, response)
     except ConfigError:
         return
     if status != "good":
-        yield Fault(path, f"it says that the certificate is {status}: clients refuse it")
+        yield Diagnostic(path, f"it says that the certificate is {status}: clients refuse it")
     if from_s > now_s:
-        yield Fault(path, f"it is of {_date(from_s)}, which is to come: it is not shown before")
+        yield Diagnostic(
+            path, f"it is of {_date(from_s)}, which is to come: it is not shown before"
+        )
     if until_s is not None and until_s < now_s:
-        yield Fault(path, f"it expired on {_date(until_s)}: it is not shown any more")
+        yield Diagnostic(path, f"it expired on {_date(until_s)}: it is not shown any more")
 
 
 def _days(seconds: float) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from meshcore.config.fault import Fault
+from meshcore.errors import Diagnostic
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -25,7 +25,7 @@ _MISSING: Final = {
 }
 
 
-def forged_fields(config: Config) -> Iterator[Fault]:
+def forged_fields(config: Config) -> Iterator[Diagnostic]:
     """Limiters and matches by what no client is believed, or by what each client chooses."""
     believing = {
         name: bool(listener.client_address.trusted or listener.client_address.trusted_hops)
@@ -42,21 +42,23 @@ def forged_fields(config: Config) -> Iterator[Fault]:
         for field, value in route.match.headers.items():
             path = ("routes", number, "match", "headers", field)
             if field == _REAL_IP:
-                yield Fault(path, "every client can write this field", _TRUST, of_key=True)
+                yield Diagnostic(path, "every client can write this field", _TRUST, of_key=True)
             elif _is_taken_out(field):
                 what = "always holds" if value.absent else "never holds"
                 message = f"{what}: {field} is taken out where nobody is trusted to write it"
-                yield Fault(path, message, _TRUST, of_key=True)
+                yield Diagnostic(path, message, _TRUST, of_key=True)
 
 
-def _of_layers(path: _Path, layers: Iterable[ListenerLayer], trust: list[bool]) -> Iterator[Fault]:
+def _of_layers(
+    path: _Path, layers: Iterable[ListenerLayer], trust: list[bool]
+) -> Iterator[Diagnostic]:
     for place, layer in enumerate(layers):
         key = layer.limit.key if layer.limit is not None else None
         if key is None or key.header is None:
             continue
         message = _of_key(key, key.header, trust)
         if message is not None:
-            yield Fault((*path, place, "limit", "key"), message, _BY_ADDRESS)
+            yield Diagnostic((*path, place, "limit", "key"), message, _BY_ADDRESS)
 
 
 def _of_key(key: LimitKey, field: str, trust: list[bool]) -> str | None:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from meshcore.config.fault import Fault
+from meshcore.errors import Diagnostic
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -32,7 +32,7 @@ Resolve = Callable[..., object]
 
 def unresolved_hosts(
     config: Config, within_s: float = WITHIN_S, resolve: Resolve = socket.getaddrinfo
-) -> list[Fault]:
+) -> list[Diagnostic]:
     """A warning for each name that does not resolve, at the first place where it stands."""
     places: dict[str, _Path] = {}
     for path, address in _addresses(config):
@@ -40,7 +40,7 @@ def unresolved_hosts(
             places.setdefault(address.host, path)
     reasons = _ask(places, within_s, resolve)
     return [
-        Fault(path, f"{host} does not resolve: {reasons[host]}")
+        Diagnostic(path, f"{host} does not resolve: {reasons[host]}")
         for host, path in places.items()
         if host in reasons
     ]

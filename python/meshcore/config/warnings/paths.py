@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from meshcore.config.fault import Fault
 from meshcore.config.warnings.allow import layers
+from meshcore.errors import Diagnostic
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -57,7 +57,7 @@ def _of(
             yield _Text((*path, kind), text, listeners)
 
 
-def literal_wildcards(config: Config) -> Iterator[Fault]:
+def literal_wildcards(config: Config) -> Iterator[Diagnostic]:
     """Paths that match a star or a brace itself, where any segment was meant."""
     for path, text, _ in _texts(config):
         found = _WILDCARD.search(text)
@@ -67,10 +67,10 @@ def literal_wildcards(config: Config) -> Iterator[Fault]:
         at_end = found.end() == len(text)
         hint = f"prefix: {bare} matches what is below it" if at_end else "regex has wildcards"
         message = f"{found[0]} stands for itself in a path, not for any text"
-        yield Fault(path, message, hint)
+        yield Diagnostic(path, message, hint)
 
 
-def refused_paths(config: Config) -> Iterator[Fault]:
+def refused_paths(config: Config) -> Iterator[Diagnostic]:
     """Paths with something in them that each of their listeners refuses."""
     for path, text, listeners in _texts(config):
         for key, written in _KEPT.items():
@@ -79,4 +79,4 @@ def refused_paths(config: Config) -> Iterator[Fault]:
                 continue
             message = f"never matches: its listeners refuse {found[0]} in paths"
             hint = f"a listener's paths: {{{key}: keep}} lets it pass"
-            yield Fault(path, message, hint)
+            yield Diagnostic(path, message, hint)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from meshcore.config.fault import Fault
+from meshcore.errors import Diagnostic
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _HTTPS: Final = 443
 
 
-def plain_endpoints(config: Config) -> Iterator[Fault]:
+def plain_endpoints(config: Config) -> Iterator[Diagnostic]:
     """Every endpoint at port 443 of an upstream without `tls`: it answers 400, or not at all."""
     for name, upstream in config.upstreams.items():
         if upstream.tls is not None:
@@ -25,4 +25,4 @@ def plain_endpoints(config: Config) -> Iterator[Fault]:
             if address.path is None and address.port == _HTTPS:
                 message = f"{address} is the port of HTTPS, and is spoken to without TLS"
                 path = ("upstreams", name, "endpoints", number)
-                yield Fault(path, message, "write tls: {} beside endpoints")
+                yield Diagnostic(path, message, "write tls: {} beside endpoints")

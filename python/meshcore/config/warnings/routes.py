@@ -12,7 +12,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from meshcore.config.fault import Fault
+from meshcore.errors import Diagnostic
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -62,7 +62,7 @@ class _Entry:
         return (-self.priority, self.number)
 
 
-def unreachable_routes(config: Config) -> Iterator[Fault]:
+def unreachable_routes(config: Config) -> Iterator[Diagnostic]:
     """Every route that no request can reach. O(n log n) in the routes of a host."""
     by_order = _listeners_by_order(config)
     found: dict[int, _Entry] = {}
@@ -82,7 +82,7 @@ def unreachable_routes(config: Config) -> Iterator[Fault]:
                 else:
                     found.setdefault(entry.number, taker)
     for number in sorted(found.keys() - left):
-        yield _fault(config.routes[number], number, found[number])
+        yield _diagnostic(config.routes[number], number, found[number])
 
 
 def _listeners_by_order(config: Config) -> list[tuple[bool, frozenset[str]]]:
@@ -206,7 +206,7 @@ def _implies(own: _Test, test: _Test) -> bool:
     )
 
 
-def _fault(route: Route, number: int, taker: _Entry) -> Fault:
+def _diagnostic(route: Route, number: int, taker: _Entry) -> Diagnostic:
     same = _entry(number, route, frozenset())
     is_same = (same.pattern, same.methods, set(same.tests)) == (
         taker.pattern,
@@ -216,5 +216,5 @@ def _fault(route: Route, number: int, taker: _Entry) -> Fault:
     what = "the same" if is_same else "all that it does"
     message = f"never matches: routes[{taker.number}] {taker.name!r} comes first and matches {what}"
     if taker.priority > route.priority:
-        return Fault(("routes", number), message, "by its priority")
-    return Fault(("routes", number), message, "by its place in the file")
+        return Diagnostic(("routes", number), message, "by its priority")
+    return Diagnostic(("routes", number), message, "by its place in the file")

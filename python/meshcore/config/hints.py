@@ -1,32 +1,15 @@
-"""One thing that is wrong, before anybody knows where it stands in a file."""
+"""What would be right, where that can be guessed, and values as their writer would know them."""
 
 from __future__ import annotations
 
 import difflib
-import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-# A name that can stand in a path without quotes.
-_PLAIN = re.compile(r"[A-Za-z0-9_-]+")
-# difflib compares with each candidate; more would make a long list of faults slow.
+# difflib compares with each candidate; more would make a long list of problems slow.
 _MAX_CANDIDATES = 1_000
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """A problem at a path."""
-
-    path: tuple[str | int, ...]
-    message: str
-    hint: str | None = None
-    of_key: bool = False
-    """Whether the key itself is wrong, not its value."""
-    quote: bool = False
-    """Whether it would be right in quotes."""
 
 
 class HintedError(ValueError):
@@ -37,19 +20,6 @@ class HintedError(ValueError):
         self.hint = hint
         self.below = below
         """Where in the value it is."""
-
-
-def path_text(path: Iterable[str | int]) -> str:
-    """``routes[3].match.host``; names with other characters are quoted in brackets."""
-    text = ""
-    for step in path:
-        if isinstance(step, int):
-            text += f"[{step}]"
-        elif _PLAIN.fullmatch(step):
-            text += f".{step}" if text else step
-        else:
-            text += f"[{step!r}]"
-    return text
 
 
 def nearest(word: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:

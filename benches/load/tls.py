@@ -14,12 +14,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from benches.load.idle import WARM_UP, again, believing, connect, hold
+from benches.load.idle import WARM_UP, again, believing, connect, hold, settled
 from benches.load.machine import LOAD_CORE, PROXY_CORE, Process, free_port
 from benches.load.proxies import prepare
 
 CONNECTIONS, MANY = 2_000, 10_000
 OPEN_KIB, LEFT_KIB = 8, 2
+# Behind which the core's allocator has given back what it had kept for them.
+LATER = 200
 # The clients' ends of the largest test, and room.
 OPEN_FILES = MANY + 1_000
 # Behind the time that the handshakes should take.
@@ -111,14 +113,18 @@ def _memory(process: Process, port: int, folder: Path) -> None:
     context = believing(folder)
     for _ in range(WARM_UP):
         connect(port, context).close()
-    # The first time it has what the allocator then keeps; the second tells whether that grows.
-    for time_of in ("", ", a second time"):
+    # The first time it has what allocators then keep; the second tells whether that grows.
+    for time_of in ("the first time", "a second time"):
+        before = process.rss_kib()
         held = hold(process, CONNECTIONS, lambda: [connect(port, context)])
-        kept = held.open_kib <= OPEN_KIB, held.closed_kib <= LEFT_KIB
+        for each in [connect(port, context) for _ in range(LATER)]:
+            each.close()
+        later_kib = (settled(process) - before) / CONNECTIONS
+        open_said, left_said = _said(held.open_kib <= OPEN_KIB), _said(held.closed_kib <= LEFT_KIB)
         print(
-            f"{CONNECTIONS} idle connections{time_of}: {held.open_kib:.2f} KiB each <= {OPEN_KIB} "
-            f"{_said(kept[0])}; left when closed: {held.closed_kib:.2f} <= {LEFT_KIB} "
-            f"{_said(kept[1])}"
+            f"{CONNECTIONS} idle connections, {time_of}: {held.open_kib:.2f} KiB each "
+            f"<= {OPEN_KIB} {open_said}; left when closed: {held.closed_kib:.2f} "
+            f"<= {LEFT_KIB} {left_said}; behind {LATER} others: {later_kib:.2f}"
         )
 
 

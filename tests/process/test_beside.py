@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from meshcore._core import Engine
+from meshcore._core import Engine, TicketRing
 from meshcore.config.change import change
 from meshcore.config.compile import compile
 from meshcore.config.load import load_text
@@ -68,7 +68,7 @@ async def test_the_folder_is_looked_into_for_layers_alone(
     """What asks for a module that is not installed gets none from beside a file without layers."""
     before = [*sys.path]
     monkeypatch.setattr(sys, "path", [*before])
-    worker = Worker(Engine(seed=1), folder=tmp_path)
+    worker = Worker(Engine(seed=1), folder=tmp_path, tickets=TicketRing())
     plain = change(None, compile(load_text(HELLO)))
     await worker.prepare(plain)
     assert sys.path == before

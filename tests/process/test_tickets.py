@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import os
 import signal
 import socket
 import ssl
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 import trustme
 
-from meshcore.process.tickets import LIFETIME_S, OwnKeys, TicketKeys
+from meshcore.config.load import load_text
+from meshcore.errors import ConfigError
+from meshcore.process.tickets import LIFETIME_S, Renewal, TicketKeys
 from tests.process.program import Program
+from tests.process.test_upgrade import end, upgraded
 
 MESH = """\
 version: 1
@@ -68,16 +74,116 @@ def test_a_client_resumes_at_any_worker_also_at_one_that_came_later(tmp_path: Pa
         assert program.stop() == 0
 
 
+def sealed(folder: Path) -> tuple[trustme.CA, ssl.SSLContext]:
+    """A certificate in a folder, and a client that believes it; its sessions are there at once."""
+    authority = trustme.CA()
+    pair = authority.issue_cert("127.0.0.1")
+    pair.cert_chain_pems[0].write_to_path(folder / "cert.pem")
+    pair.private_key_pem.write_to_path(folder / "key.pem")
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    return authority, context
+
+
+def at_of(program: Program) -> tuple[str, int]:
+    host, port = program.url().removeprefix("https://").split(":")
+    return host, int(port)
+
+
+def written(keys: list[bytes]) -> str:
+    return "".join(f"{base64.b64encode(key).decode()}\n" for key in keys)
+
+
+def test_hosts_with_one_file_of_keys_resume_one_another_s_sessions(tmp_path: Path) -> None:
+    _, context = sealed(tmp_path)
+    first, second = os.urandom(48), os.urandom(48)
+    (tmp_path / "tickets").write_text(written([first]))
+    file = tmp_path / "mesh.yaml"
+    file.write_text(MESH + "ticket_keys: tickets\n")
+    beside = tmp_path / "beside.yaml"
+    beside.write_text(MESH + "ticket_keys: tickets\n")
+    with Program(file, "--workers", "2") as one, Program(beside, "--workers", "2") as other:
+        _, session = ask(at_of(one), context, None)
+        assert [ask(at_of(other), context, session)[0] for _ in range(6)] == [True] * 6
+        # Renewed at one after the other, no session is lost.
+        (tmp_path / "tickets").write_text(written([second, first]))
+        one.process.send_signal(signal.SIGHUP)
+        one.line("is in force")
+        resumed, session = ask(at_of(one), context, session)
+        assert resumed
+        other.process.send_signal(signal.SIGHUP)
+        other.line("is in force")
+        assert [ask(at_of(other), context, session)[0] for _ in range(6)] == [True] * 6
+        # Without the old one its tickets are worth nothing.
+        (tmp_path / "tickets").write_text(written([os.urandom(48)]))
+        after = len(one.lines)
+        one.process.send_signal(signal.SIGHUP)
+        one.line("is in force", after=after)
+        assert [ask(at_of(one), context, session)[0] for _ in range(6)] == [False] * 6
+        assert one.stop() == other.stop() == 0
+
+
+def test_an_upgrade_carries_the_keys(tmp_path: Path) -> None:
+    _, context = sealed(tmp_path)
+    file = tmp_path / "mesh.yaml"
+    file.write_text(MESH)
+    with Program(file, "--workers", "2") as program:
+        _, session = ask(at_of(program), context, None)
+        pid = upgraded(program)
+        assert [ask(at_of(program), context, session)[0] for _ in range(6)] == [True] * 6
+        assert "tickets" not in json.dumps(program.status())
+        end(program, pid)
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("", "holds no key: `openssl rand -base64 48` makes one"),
+        ("# nothing\n", "holds no key: `openssl rand -base64 48` makes one"),
+        ("*\n", "line 1 is no Base64"),
+        ("# one\nAAAA\n", "line 2 holds 3 bytes: a key has 48"),
+        (written([b"x" * 48] * 2), "holds a key twice"),
+        (written([bytes([n]) * 48 for n in range(9)]), "holds 9 keys: at most 8"),
+        ("x" * 5000, "holds more than keys: at most 4096 bytes"),
+    ],
+)
+def test_a_file_that_holds_no_keys_is_refused(tmp_path: Path, content: str, told: str) -> None:
+    (tmp_path / "tickets").write_text(content)
+    text = MESH.replace(", tls: {cert: cert.pem, key: key.pem}", "") + "ticket_keys: tickets\n"
+    with pytest.raises(ConfigError) as caught:
+        load_text(text, "m", tmp_path)
+    (problem,) = caught.value.problems
+    assert (problem.path, problem.message) == ("ticket_keys", f"{tmp_path / 'tickets'} {told}")
+
+
 def test_a_new_key_seals_and_the_one_before_it_opens() -> None:
-    tickets = TicketKeys()
+    tickets = TicketKeys(100.0)
     first = tickets.keys
     assert [len(key) for key in first] == [48]
-    tickets.renew()
+    assert not tickets.look(99.0 + LIFETIME_S)
+    assert tickets.look(100.0 + LIFETIME_S)
     second = tickets.keys
     assert second[1:] == first
-    tickets.renew()
+    assert not tickets.look(101.0 + LIFETIME_S)
+    assert tickets.look(101.0 + 2 * LIFETIME_S)
     assert tickets.keys[1:] == second[:1]
     assert len({*tickets.keys, *second}) == 3
+
+
+def test_keys_of_another_program_go_on_as_old_as_they_are() -> None:
+    tickets = TicketKeys(100.0)
+    tickets.look(100.0 + LIFETIME_S)
+    taken = TicketKeys.imported(tickets.exported(), 200.0 + LIFETIME_S)
+    assert (taken.keys, taken.since_s) == (tickets.keys, tickets.since_s)
+
+
+@pytest.mark.parametrize(
+    "given", [None, {}, [], {"keys": []}, {"keys": [b"short"]}, {"keys": ["x" * 48]}]
+)
+def test_keys_that_are_not_understood_are_made_anew(given: object) -> None:
+    found = TicketKeys.imported(given, 7.0)
+    assert (len(found.keys), found.since_s) == (1, 7.0)
 
 
 class Ring:
@@ -90,19 +196,22 @@ class Ring:
         self.keys = keys
 
 
-def test_keys_of_a_process_are_renewed_once_however_many_look(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    ring = Ring()
-    monkeypatch.setattr("meshcore.process.tickets.TICKETS", ring)
-    monkeypatch.setattr("time.monotonic", lambda: 1_000.0)
-    own = OwnKeys()
-    first = ring.keys
-    assert own.look(1_000.0) == LIFETIME_S
-    assert own.look(999.0 + LIFETIME_S) == 1.0
-    assert ring.keys == first
-    assert own.look(1_010.0 + LIFETIME_S) == LIFETIME_S
-    second = ring.keys
-    assert second[1:] == first
-    assert own.look(1_011.0 + LIFETIME_S) == LIFETIME_S - 1
-    assert ring.keys == second
+def test_proxies_of_a_process_have_its_keys_or_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    now_s = 1_000.0
+    monkeypatch.setattr("time.monotonic", lambda: now_s)
+    monkeypatch.setattr(Renewal, "own", None)
+    rings = [Ring(), Ring(), Ring()]
+    given: list[tuple[bytes, ...] | None] = [None, None, (b"k" * 48,)]
+    renewals = [
+        Renewal(cast("Any", ring), lambda keys=keys: keys)  # type: ignore[misc]
+        for ring, keys in zip(rings, given, strict=True)
+    ]
+    assert [each.look() for each in renewals] == [LIFETIME_S] * 3
+    first = rings[0].keys
+    assert rings[1].keys == first
+    assert rings[2].keys == given[2]
+    now_s += LIFETIME_S + 10
+    assert [each.look() for each in renewals] == [LIFETIME_S] * 3
+    assert rings[0].keys == rings[1].keys
+    assert rings[0].keys[1:] == first
+    assert rings[2].keys == given[2]

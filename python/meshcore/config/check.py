@@ -12,6 +12,7 @@ from meshcore.config.address import parse_address
 from meshcore.config.admin import check_admin
 from meshcore.config.certificates import check_certificates
 from meshcore.config.hints import nearest
+from meshcore.config.ticket_keys import check_ticket_keys
 from meshcore.errors import ConfigError, Diagnostic, path_text
 
 if TYPE_CHECKING:
@@ -45,6 +46,8 @@ def check_data(data: object, folder: Path | None, *, secrets: bool = True) -> li
     if secrets:
         problems += check_certificates(listeners, upstreams, folder)
         problems += check_admin(_mapping(data, "admin"), folder)
+        if isinstance(data, dict):
+            problems += check_ticket_keys(data.get("ticket_keys"), folder)
     return problems
 
 

@@ -24,6 +24,7 @@ from meshcore.config.snapshot import (
     UpstreamSpec,
     UpstreamTlsSpec,
 )
+from meshcore.config.ticket_keys import keys_in, read_keys
 from meshcore.config.units import MAX_DURATION, SECOND, Rate
 from meshcore.errors import ConfigError, Diagnostic
 from meshcore.telemetry.counts import for_core
@@ -60,7 +61,6 @@ def compile(config: Config, version: int = 1, *, cores: int = 1) -> Snapshot:
     """
     _check_given(config)
     files = _Files()
-    timeouts = _longest_timeouts(config.routes)
     cased = any(x.preserve_case for x in config.upstreams.values())
     listeners = (_listener(name, x, files, cased) for name, x in config.listeners.items())
     return Snapshot(
@@ -74,22 +74,23 @@ def compile(config: Config, version: int = 1, *, cores: int = 1) -> Snapshot:
         watchdog_ns=config.watchdog,
         segment_max_bytes=config.segment_max,
         buffer_total_bytes=config.buffer_total,
+        ticket_keys=files.ticket_keys(config.ticket_keys) if config.ticket_keys else None,
         watch=config.watch,
         files=files.digests,
-        delta={
-            "config_version": version,
-            "listeners": {
-                name: _core_listener(x, config.via) for name, x in config.listeners.items()
-            },
-            "hosts": routes_by_host(config.routes),
-            "upstreams": {
-                name: core_upstream(x, timeouts.get(name, 0))
-                for name, x in config.upstreams.items()
-            },
-            "buffer_total": config.buffer_total,
-            "counts": for_core(),
-        },
+        delta={"config_version": version, **_core(config)},
     )
+
+
+def _core(config: Config) -> dict[str, Any]:
+    timeouts = _longest_timeouts(config.routes)
+    listeners, upstreams = config.listeners.items(), config.upstreams.items()
+    return {
+        "listeners": {name: _core_listener(x, config.via) for name, x in listeners},
+        "hosts": routes_by_host(config.routes),
+        "upstreams": {name: core_upstream(x, timeouts.get(name, 0)) for name, x in upstreams},
+        "buffer_total": config.buffer_total,
+        "counts": for_core(),
+    }
 
 
 def _check_given(config: object) -> None:
@@ -146,6 +147,15 @@ class _Files:
             return token_in(content)
         except ValueError as error:
             raise ConfigError([Diagnostic(("admin", "token_file"), f"{path} {error}")]) from None
+
+    def ticket_keys(self, path: str) -> tuple[bytes, ...]:
+        """The keys in a file. Raises `ConfigError` when they cannot be used."""
+        content = read_keys(path)
+        self.digests[path] = hashlib.sha256(content).digest()
+        try:
+            return keys_in(content)
+        except ValueError as error:
+            raise ConfigError([Diagnostic(("ticket_keys",), f"{path} {error}")]) from None
 
     def authorities(self, paths: Iterable[str]) -> str:
         """Certificates alone: bundles carry names between them, in any encoding."""

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field
 
 from meshcore.config.admin import Admin
-from meshcore.config.fields import Duration, Model, Name, Switch, duration, size
+from meshcore.config.fields import Duration, FilePath, Model, Name, Switch, duration, size
 from meshcore.config.include import MAX_FILES
 from meshcore.config.listener import Listener
 from meshcore.config.process import BufferTotal, Drain, SegmentMax, Workers
@@ -60,6 +60,11 @@ class Config(Model):
     )
     via: Via = Field(
         Via(), description="What other proxies are told of this one, and how loops are found."
+    )
+    ticket_keys: FilePath | None = Field(
+        None,
+        description="A file with the keys that seal TLS tickets, one to a line in Base64, 48 bytes "
+        "each; the first seals, all open. Hosts with the same file resume one another's sessions.",
     )
     watch: Switch = Field(
         False, description="Reload when this file, or a certificate it names, changes."

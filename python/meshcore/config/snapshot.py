@@ -243,6 +243,8 @@ class Snapshot:
     """``None``: as much as it needs."""
     buffer_total_bytes: int
     """The most that a worker keeps of small request bodies that it awaits."""
+    ticket_keys: tuple[bytes, ...] | None = field(repr=False)
+    """Those that were given, the first seals; ``None``: the program makes its own."""
     watch: bool
     files: Mapping[str, bytes]
     """Certificates, keys, authorities, the token: where they were read, and the SHA-256 of each."""

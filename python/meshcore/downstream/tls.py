@@ -3,32 +3,29 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from meshcore._core import TicketRing, TlsServer
+from meshcore._core import TlsServer
+from meshcore.config.ticket_keys import KEY_BYTES
 from meshcore.wire.trust import trust
 
 if TYPE_CHECKING:
-    from meshcore._core import KeyLog
+    from meshcore._core import KeyLog, TicketRing
     from meshcore.config.snapshot import ListenerSpec
-
-_KEY_BYTES: Final = 48
 
 
 def ticket_key() -> bytes:
     """A new key of tickets."""
-    return os.urandom(_KEY_BYTES)
+    return os.urandom(KEY_BYTES)
 
 
-TICKETS: Final = TicketRing()
-"""With what this process seals tickets. Its own, until it is told others."""
-TICKETS.set([ticket_key()])
-
-
-def server_context(spec: ListenerSpec, key_log: KeyLog | None = None) -> TlsServer | None:
+def server_context(
+    spec: ListenerSpec, tickets: TicketRing, key_log: KeyLog | None = None
+) -> TlsServer | None:
     """What a listener ends TLS with, if it does: every certificate, chosen by server name (RFC 6066
     §3), and the protocols that are spoken, the preferred first (RFC 7301). The first certificate is
-    for clients that name nothing or an unknown host. Secrets go to ``key_log``.
+    for clients that name nothing or an unknown host. Sessions are resumed by ``tickets``; secrets
+    go to ``key_log``.
 
     Takes a millisecond a certificate. Raises `ConfigError` for what cannot be used.
     """
@@ -44,6 +41,6 @@ def server_context(spec: ListenerSpec, key_log: KeyLog | None = None) -> TlsServ
         [*(["h2"] if spec.h2 else []), *(["http/1.1"] if spec.http1 else [])],
         tls.min_version,
         trust(tls.clients),
-        TICKETS,
+        tickets,
         key_log,
     )

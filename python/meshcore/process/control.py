@@ -17,6 +17,7 @@ from meshcore.process.coordinator import Coordinator
 from meshcore.process.history import History, Refusal, Revision
 from meshcore.process.registry import Registry
 from meshcore.process.source import Draft
+from meshcore.process.tickets import TicketKeys
 from meshcore.process.worker_processes import WorkerProcesses
 
 if TYPE_CHECKING:
@@ -81,6 +82,8 @@ class Control:
         # A predecessor may have had more workers once: the kernel spreads over all their queues.
         bound = groups.prepare(snapshot.listeners, max(count, groups.reuseport_slots))
         groups.commit(bound, snapshot.listeners)
+        given = predecessor.tickets if predecessor is not None else None
+        tickets = TicketKeys.imported(given, time.monotonic())
         processes = WorkerProcesses(
             snapshot,
             registry,
@@ -88,6 +91,7 @@ class Control:
             source.folder,
             count=workers,
             key_log=key_log,
+            tickets=tickets,
             on_failure=on_failure,
         )
         origin = "start" if predecessor is None else "upgrade"

@@ -18,6 +18,7 @@ from meshcore.process.socket_groups import Address, SocketGroups
 
 if TYPE_CHECKING:
     from meshcore.process.history import History
+    from meshcore.process.tickets import TicketKeys
 
 # Where the new program finds the socket to the old one.
 VARIABLE: Final = "MESHCORE_PREDECESSOR"
@@ -29,6 +30,8 @@ def offer(
     listening: SocketGroups,
     history: History,
     last_version: int,
+    tickets: TicketKeys,
+    *,
     admin: dict[str, int],
     init_fd: int | None,
 ) -> tuple[Any, list[int]]:
@@ -51,6 +54,7 @@ def offer(
         "last_number": last_version,
         "history": [(r.version, r.unix_s, r.origin, r.packed) for r in revisions],
         "revisions": [revision.exported() for revision in revisions],
+        "tickets": tickets.exported(),
         "doors": groups,
         "admin": list(admin),
         "init": init_fd is not None,
@@ -77,6 +81,8 @@ class Predecessor:
             raise OSError(f"the running program offers format {message.get('format')} of itself")
         self.last_version: int = message["last_number"]
         self.history = _history(message)
+        self.tickets: Any = message.get("tickets")
+        """Keys of TLS tickets, as its `TicketKeys.exported` gave them."""
         self._segment_fd = fds.pop(0)
         self._groups = message["doors"]
         self._sockets = [[fds.pop(0) for _ in group["lanes"]] for group in self._groups]

@@ -12,7 +12,7 @@ from meshcore.upstream.tls import client_context
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from meshcore._core import Engine, KeyLog, TlsClient, TlsServer
+    from meshcore._core import Engine, KeyLog, TicketRing, TlsClient, TlsServer
     from meshcore._core import Prepared as CorePrepared
     from meshcore.codec import ClientCodec
     from meshcore.config.change import Change
@@ -29,7 +29,9 @@ class Prepared:
     upstream_codecs: dict[str, Callable[[bool, int], ClientCodec]]
 
 
-def prepare(engine: Engine, change: Change, key_log: KeyLog | None = None) -> Prepared:
+def prepare(
+    engine: Engine, change: Change, tickets: TicketRing, key_log: KeyLog | None = None
+) -> Prepared:
     """Compile a change. Takes as long as the change is large: for a thread beside the loop.
 
     Raises `ConfigError` for what the core refuses, a certificate among it.
@@ -40,7 +42,7 @@ def prepare(engine: Engine, change: Change, key_log: KeyLog | None = None) -> Pr
     return Prepared(
         change,
         engine.prepare(change.core),
-        {spec.name: server_context(spec, key_log) for spec in change.listeners},
+        {spec.name: server_context(spec, tickets, key_log) for spec in change.listeners},
         {
             spec.name: client_context(spec.tls, spec.protocol, key_log) if spec.tls else None
             for spec in change.upstreams

@@ -8,6 +8,7 @@ import warnings
 from contextlib import nullcontext, suppress
 from typing import TYPE_CHECKING
 
+from meshcore._core import TicketRing
 from meshcore.admin.handlers import Handlers
 from meshcore.admin.server import Admin
 from meshcore.config.change import change
@@ -42,8 +43,9 @@ class Proxy:
     def __init__(self, config: Config, *, layers: Mapping[str, Layer] | None = None) -> None:
         first = compile(config)
         whole = change(None, first)
+        self._ring = TicketRing()
         self._engine, self._prepared, segment_bytes = alone(
-            first, secrets.randbits(64), lambda engine: prepare(engine, whole)
+            first, secrets.randbits(64), lambda engine: prepare(engine, whole, self._ring)
         )
         keys = keys_of(self._prepared.core)
         self._given = given_layers(layers or {})
@@ -60,7 +62,7 @@ class Proxy:
         self._certificates = Certificates()
         self._staples = StapleWatch(self._certificates, lambda: self._local.snapshot)
         self._admin: Admin | None = None
-        self._tickets: Renewal | None = None
+        self._tickets = Renewal(self._ring, lambda: self._local.snapshot.ticket_keys)
         self._stopped = asyncio.Event()
         self._end_now = asyncio.Event()
         self._end: asyncio.Future[None] | None = None  # once it was asked to stop
@@ -109,8 +111,8 @@ class Proxy:
         listeners, admin = self._local.snapshot.listeners, self._local.snapshot.admin
         self._groups.commit(self._groups.prepare(listeners, 1), listeners)
         made, self._made = self._made, {}  # the worker's, as long as it needs them
-        worker = Worker(self._engine, self._given, made)
-        self._tickets = Renewal()
+        worker = Worker(self._engine, self._given, made, tickets=self._ring)
+        self._tickets.begin()
         self._staples.begin()
         try:
             await self._local.begin(worker, self._prepared, self._groups.current)
@@ -139,6 +141,7 @@ class Proxy:
             await self._coordinator.change(new, self._decided)
 
     def _decided(self) -> None:
+        self._tickets.look()
         if self._admin is not None:
             self._admin.permit(self._local.snapshot.admin)
 
@@ -201,8 +204,7 @@ class Proxy:
             if self._admin is not None:
                 await self._admin.stop()
         finally:
-            if self._tickets is not None:
-                self._tickets.end()
+            self._tickets.end()
             self._staples.end()
             self._stopped.set()
 

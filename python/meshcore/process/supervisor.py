@@ -25,7 +25,7 @@ from meshcore.process.limits import give_way, raise_descriptor_limit
 from meshcore.process.notify import activated, notify, watchdog_s
 from meshcore.process.service import Service
 from meshcore.process.socket_groups import Address, SocketGroups
-from meshcore.process.tickets import LIFETIME_S
+from meshcore.process.tickets import LOOK_S
 from meshcore.process.upgrade import Upgrade
 
 if TYPE_CHECKING:
@@ -166,7 +166,7 @@ class Supervisor:
             predecessor.say_ready()
         notify("READY=1", f"MAINPID={os.getpid()}", f"STATUS={control.workers.count} workers")
         self._every(watchdog_s(), _beat)
-        self._every(LIFETIME_S, control.workers.renew_tickets)
+        self._every(LOOK_S, control.workers.look_after_tickets)
         self._every(CHECK_S, service.operations.staples.look)
         service.watch()
 

@@ -51,8 +51,8 @@ class Upgrade:
         self._channel = Channel(self._loop, ours, self._told, self._gone)
         try:
             control, segment = self._control, self._control.registry.segment
-            given = (control.groups, control.history, control.last_version)
-            self._channel.send(*offer(segment, *given, admin, init_fd))
+            given = (control.groups, control.history, control.last_version, control.workers.tickets)
+            self._channel.send(*offer(segment, *given, admin=admin, init_fd=init_fd))
             async with asyncio.timeout(2 * START_S):
                 ready = await self._ready
             if not ready:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
-    from meshcore._core import Engine, KeyLog, TlsServer
+    from meshcore._core import Engine, KeyLog, TicketRing, TlsServer
     from meshcore.config.change import Change
     from meshcore.config.snapshot import ListenerSpec
     from meshcore.exchange.exchange import Exchange
@@ -60,14 +60,16 @@ class Worker:
         given: Mapping[str, Layer] | None = None,
         made: Mapping[str, Layer] | None = None,
         folder: Path | None = None,
+        *,
+        tickets: TicketRing,
         key_log: KeyLog | None = None,
     ) -> None:
         """``given``: layers by name, for good; ``made``: by key, while a configuration has them;
-        secrets of TLS go to ``key_log``."""
+        sessions of TLS are resumed by ``tickets``, and their secrets go to ``key_log``."""
         loop = asyncio.get_running_loop()
         self._loop = loop
         self._engine = engine
-        self._key_log = key_log
+        self._tickets, self._key_log = tickets, key_log
         self._given = dict(given or {})
         self._made = {**(made or {}), **self._given}
         self._folder = folder  # of the configuration's file, where layers may be too
@@ -103,7 +105,7 @@ class Worker:
 
     def _prepare_beside(self, change: Change) -> tuple[Prepared, dict[str, object]]:
         """What may take its time, in a thread: compiling, and importing the layers that are new."""
-        prepared = prepare(self._engine, change, self._key_log)
+        prepared = prepare(self._engine, change, self._tickets, self._key_log)
         new = [key for key in keys_of(prepared.core) if key not in self._made]
         refuse_arguments(new, self._given)
         if new and self._folder is not None:

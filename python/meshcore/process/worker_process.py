@@ -19,8 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import uvloop
 
-from meshcore._core import Engine, KeyLog, Segment
-from meshcore.downstream.tls import TICKETS
+from meshcore._core import Engine, KeyLog, Segment, TicketRing
 from meshcore.errors import ConfigError, LayerError
 from meshcore.process import messages
 from meshcore.process.channel import Channel
@@ -48,6 +47,7 @@ class WorkerProcess:
         self._channel = Channel(loop, sock, self._on_message, self._on_closed)
         self._channel.on_lost(self._on_lost)
         self._channel.reading = self._reserve
+        self._tickets = TicketRing()
         self._worker: Worker | None = None
         self._prepared: tuple[Prepared, dict[str, dict[int, socket.socket]]] | None = None
         self._drain_s = 30.0
@@ -111,7 +111,7 @@ class WorkerProcess:
             case messages.Release():
                 self._release(message.reuseport_slot)
             case messages.NewTickets():
-                TICKETS.set(message.keys)
+                self._tickets.set(message.keys)
             case _:
                 log.error("control said %r, which is not understood", message)
 
@@ -121,9 +121,11 @@ class WorkerProcess:
             os.close(fds[0])
             engine = Engine.worker(segment, start.slot, seed=secrets.randbits(64))
             key_log = KeyLog(start.key_log) if start.key_log is not None else None
-            self._worker = worker = Worker(engine, folder=Path(start.folder), key_log=key_log)
+            self._worker = worker = Worker(
+                engine, folder=Path(start.folder), tickets=self._tickets, key_log=key_log
+            )
             self._drain_s = start.change.drain_ns / 1e9
-            TICKETS.set(start.tickets)
+            self._tickets.set(start.tickets)
             prepared = await worker.prepare(start.change)
             await worker.commit(prepared, _by_listener(start.sockets, fds[1:]))
         except (ConfigError, LayerError) as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from typing import TYPE_CHECKING, Any, Final
 
 from meshcore.admin.handlers import OperationRefusedError
@@ -13,7 +14,6 @@ from meshcore.process import messages
 from meshcore.process.child import State
 from meshcore.process.fleet import Fleet
 from meshcore.process.room import too_small
-from meshcore.process.tickets import TicketKeys
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from meshcore.process.child import Child
     from meshcore.process.registry import Registry
     from meshcore.process.socket_groups import SocketGroup, SocketGroups
+    from meshcore.process.tickets import TicketKeys
 
 log = logging.getLogger("meshcore")
 
@@ -44,16 +45,19 @@ class WorkerProcesses:
         *,
         count: int | None,
         key_log: str | None,
+        tickets: TicketKeys,
         on_failure: Callable[[], None],
     ) -> None:
-        """``count`` goes before what a configuration says; ``on_failure``: no worker can start."""
+        """``count`` goes before what a configuration says, and what that says before ``tickets``;
+        ``on_failure``: no worker can start."""
         self.snapshot = snapshot
         self._registry = registry
         self._groups = groups
         self._folder = folder
         self._count = count
         self._key_log = key_log
-        self._tickets = TicketKeys()
+        self.tickets = tickets
+        self._gives_tickets = False  # the change that is under way gives other keys
         self._whole: Change | None = None  # what a worker begins with, once one is to begin
         self._prepared: Prepared | None = None
         reuseport_slots = max(self.count, groups.reuseport_slots)
@@ -72,15 +76,22 @@ class WorkerProcesses:
             self._whole = change(None, self.snapshot)
         names, sockets = _named_sockets(self._groups.current, [child.reuseport_slot])
         assert child.slot is not None
-        folder, tickets = str(self._folder), self._tickets.keys
+        folder, tickets = str(self._folder), self._ticket_keys
         start = messages.Start(child.slot, self._whole, names, folder, tickets, self._key_log)
         child.send(start, [self._registry.segment.fileno(), *sockets])
 
-    def renew_tickets(self) -> None:
-        """Seal TLS tickets with another key from now on, in every worker."""
-        self._tickets.renew()
+    @property
+    def _ticket_keys(self) -> tuple[bytes, ...]:
+        return self.snapshot.ticket_keys or self.tickets.keys
+
+    def look_after_tickets(self) -> None:
+        """Seal TLS tickets with another key if it is time, in every worker."""
+        if self.tickets.look(time.monotonic()):
+            self._send_tickets()
+
+    def _send_tickets(self) -> None:
         for child in self.fleet.living():
-            child.send(messages.NewTickets(self._tickets.keys))
+            child.send(messages.NewTickets(self._ticket_keys))
 
     def hand_over(self, child: Child, reuseport_slot: int) -> None:
         """Send a worker the sockets of a reuseport slot that no worker accepts from. Raises
@@ -148,10 +159,13 @@ class WorkerProcesses:
         """As `Workers.decide`; whoever starts from now on begins with it."""
         assert self._prepared is not None
         self._registry.engine.commit(self._prepared)
+        self._gives_tickets = new.ticket_keys != self.snapshot.ticket_keys
         self.snapshot, self._whole, self._prepared = new, None, None
 
     async def commit(self, moved: Mapping[str, SocketGroup], *, closes: bool) -> None:
         """As `Workers.commit`; a worker that does not is ended, and replaced."""
+        if self._gives_tickets:
+            self._send_tickets()
         await self._commit_all(moved)
         self.fleet.scale(self.count)
         self.fleet.resume()

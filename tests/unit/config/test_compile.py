@@ -90,7 +90,9 @@ def test_upstreams_admin_and_drain() -> None:
         hosts=("mesh.example.com", "*.svc.example.com"),
     )
     assert "a-token" not in repr(snapshot)
-    assert set(snapshot.files) == {tokens}
+    assert set(snapshot.files) == {tokens, str(DATA / "ticket.keys")}
+    assert snapshot.ticket_keys == (bytes([1]) * 48, bytes([2]) * 48)
+    assert "ticket_keys" not in repr(snapshot)
     assert (snapshot.drain_ns, snapshot.drain_delay_ns) == (12 * SECOND, SECOND)
     assert (snapshot.workers, snapshot.watchdog_ns, snapshot.watch) == (3, 60 * SECOND, True)
     assert (snapshot.segment_max_bytes, snapshot.buffer_total_bytes) == (128 << 20, 32 << 20)

@@ -22,7 +22,7 @@ from typing import Any, cast
 from unittest import mock
 
 from meshcore import Answer, Layer, Outcome, Request, Response
-from meshcore._core import Engine
+from meshcore._core import Engine, TicketRing
 from meshcore.config.change import change
 from meshcore.config.compile import Snapshot, compile
 from meshcore.config.load import load_text
@@ -388,8 +388,10 @@ class World:
         self.probe = probe or Probe()
         self._patch("asyncio.get_running_loop", lambda: self.loop)
         self._patch("asyncio.events._get_running_loop", lambda: self.loop)
-        self.worker = Worker(self.engine, {"test:Probe": self.probe, **(layers or {})})
-        self.worker.put(prepare(self.engine, change(None, snapshot)))
+        given = {"test:Probe": self.probe, **(layers or {})}
+        tickets = TicketRing()
+        self.worker = Worker(self.engine, given, tickets=tickets)
+        self.worker.put(prepare(self.engine, change(None, snapshot), tickets))
         self.listener = self.worker.listeners["edge"]
         self.armed: dict[int, int] = {}
         self._arm = self.worker.deadlines.arm

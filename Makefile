@@ -127,6 +127,10 @@ test-python: $(VENV)/.compiled  ## unit, wire and process tests
 	$(BIN)/pytest -n 3 -m 'not alone' tests/process
 	$(BIN)/pytest -m alone tests/process
 
+.PHONY: test-stepped
+test-stepped: $(VENV)/.compiled  ## wire tests with every request step by step
+	$(BIN)/pytest -n 6 --stepped tests/wire
+
 .PHONY: soak
 soak: install  ## load, reloads, kills and upgrades, some minutes
 	MESHCORE_SOAK=1 $(BIN)/pytest -s tests/process/test_under_load.py

@@ -7,7 +7,12 @@ import socket
 import ssl
 import textwrap
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from contextlib import (
+    AbstractAsyncContextManager,
+    asynccontextmanager,
+    contextmanager,
+    nullcontext,
+)
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +22,7 @@ import uvloop
 
 from meshcore.config.load import load_text
 from meshcore.process.proxy import Proxy
+from tests.stepped import by_the_loop
 
 Run = Callable[[Coroutine[Any, Any, None]], None]
 Serve = Callable[[str], AbstractAsyncContextManager[Proxy]]
@@ -35,6 +41,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize(("run", "engine"), PAIRS, indirect=True)
     elif "run" in metafunc.fixturenames:
         metafunc.parametrize("run", list(LOOPS), indirect=True)
+
+
+@pytest.fixture(autouse=True)
+def way(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Requests go in few calls, or with ``--stepped`` in steps."""
+    with by_the_loop() if request.config.getoption("--stepped") else nullcontext():
+        yield
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ SENT = "meshcore_listener_sent_natively_total"
 GET = b"GET / HTTP/1.1\r\nhost: a.test\r\n\r\n"
 
 
+@pytest.mark.at_once
 @pytest.mark.parametrize("secure", [False, True], ids=["plain", "tls"])
 def test_whole_messages_do_on_both_sides(
     run: Run, serve: Serve, certificates: Certificates, secure: bool
@@ -36,6 +37,7 @@ def test_whole_messages_do_on_both_sides(
     run(go())
 
 
+@pytest.mark.at_once
 @pytest.mark.parametrize("secure", [False, True], ids=["plain", "tls"])
 def test_a_response_and_the_end_of_its_connection_come_in_this_order(
     run: Run, serve: Serve, certificates: Certificates, secure: bool
@@ -64,6 +66,7 @@ async def echo(visit: Visit) -> None:
         await visit.send(response(head.split(b" ", 2)[1]))
 
 
+@pytest.mark.at_once
 def test_many_connections_at_once_each_get_their_own(run: Run, serve: Serve) -> None:
     """In a turn go out those of all who were read in it; some of them leave within it."""
 

@@ -11,8 +11,7 @@ from typing import Any, Final
 M_TRIM_THRESHOLD: Final = -1
 M_MMAP_THRESHOLD: Final = -3
 # Just above the 256,000 bytes that uvloop reads at once: at the default each read may map fresh
-# pages, and the kernel's zeroing of them costs more than the copy. Just below the 262,144 that
-# it sets aside for each TLS connection, of which a few are used: mapped, the rest costs nothing.
+# pages, and the kernel's zeroing of them costs more than the copy.
 MMAP_THRESHOLD_BYTES: Final = 258_048
 TRIM_THRESHOLD_BYTES: Final = 256 * 1024 * 1024
 # So many connections must have closed before the free pages between the rest are looked for.

@@ -18,8 +18,9 @@ import pytest
 from hypothesis import given
 
 from meshcore import Layer
-from meshcore._core import Answer, CodecLimits, Listener, Outcome, Peer, Request, ServerCodec
+from meshcore._core import Answer, Listener, Outcome, Peer, Request
 from meshcore.exchange.exchange import Exchange
+from tests.stepped import step_by_step
 from tests.unit.exchange.peers import GET, HELLO, KINDS, RESPONSES, ask, request, responses, say
 from tests.unit.exchange.test_places import ONE, PLAIN, PLAIN_GET, busy
 from tests.unit.exchange.world import MESH, Wire, World
@@ -28,19 +29,6 @@ AT_ONCE = "meshcore_listener_relayed_at_once_total"
 NATIVELY = "meshcore_listener_sent_natively_total"
 # Of the clock of the day, or drawn by chance.
 VARIES = re.compile(rb"(date|x-request-id): [^\r]*", re.I)
-
-
-class Stepped:
-    """A codec that begins no request beside reading it."""
-
-    def __init__(self, limits: CodecLimits, secure: bool) -> None:
-        self._codec = ServerCodec(limits, secure)
-
-    def begin(self, data: bytes, *_: object) -> object:
-        return self._codec.receive(data)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._codec, name)
 
 
 class Socketed(Wire):
@@ -125,8 +113,7 @@ class Play:
         if way == "natively":
             self._made.enter_context(mock.patch("tests.unit.exchange.world.Wire", Socketed))
         elif way == "stepped":
-            self._made.enter_context(mock.patch("meshcore.downstream.http1.ServerCodec", Stepped))
-            self._made.enter_context(mock.patch("meshcore.upstream.http1.ASKED", -1))
+            self._made.enter_context(step_by_step())
         self.world = World(text, layers=layers)
         self._made.callback(self.world.close)
         self.told = Told()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from unittest import mock
 
 import hypothesis.strategies as st
 import pytest
@@ -26,10 +25,6 @@ DATA = 0
 CODES = [ErrorCodes.NO_ERROR, ErrorCodes.REFUSED_STREAM, ErrorCodes.CANCEL]
 
 
-class NotTheCores:
-    """Whose connections begin nothing beside reading, and take no whole responses."""
-
-
 def told(data: bytes) -> list[tuple[int, bytes, int]]:
     """Kind, flags with the stream, and of DATA the length of each frame: heads have the time of the
     day."""
@@ -42,10 +37,6 @@ class H2Play(Play):
 
     def __init__(self, text: str, way: str, layers: Mapping[str, Layer] | None = None) -> None:
         super().__init__(text, way, layers)
-        if way == "stepped":
-            self._made.enter_context(
-                mock.patch("meshcore.downstream.http2.H2ServerCodec", NotTheCores)
-            )
         self.over_h2 = "protocol: h2" in text
         self.peers: list[Peer] = []
         self.servers: list[Peer] = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import ipaddress
 import ssl
+import subprocess
 from pathlib import Path
 
 from cryptography import x509
@@ -127,6 +128,23 @@ class Signer:
         self.ca = str(self._folder / "ca.pem")
         self._serial = 1
         self._write(self.ca, made.sign(self._key, hashes.SHA256()))
+
+    def packed(self) -> str:
+        """The same authority with its key spelt with one coordinate alone, which takes openssl: the
+        file."""
+        key, ca = self._folder / "packed_key.pem", self._folder / "packed.pem"
+        plain = self._key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+        pack = ["openssl", "ec", "-conv_form", "compressed", "-out", str(key)]
+        subprocess.run(pack, input=plain, check=True, capture_output=True)
+        name = self._name.get_attributes_for_oid(x509.NameOID.COMMON_NAME)[0].value
+        sign = ["openssl", "req", "-x509", "-new", "-key", str(key), "-subj", f"/CN={name!s}"]
+        sign += ["-addext", "keyUsage=critical,keyCertSign,cRLSign", "-days", "5", "-out", str(ca)]
+        subprocess.run(sign, check=True, capture_output=True)
+        return str(ca)
 
     def _key_id(self) -> x509.SubjectKeyIdentifier:
         return x509.SubjectKeyIdentifier.from_public_key(self._key.public_key())

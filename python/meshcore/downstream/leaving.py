@@ -33,9 +33,10 @@ class Leaving:
     A PING first: the time to its answer is the round trip that the two GOAWAYs are to lie apart.
     The first waits until no stream is open. It says nothing about those that are, and there are
     clients that take nothing behind it and so lose them (https://github.com/python-hyper/h2/issues/1181).
-    Best it follows the end of a response: before another round trip, at any other time, a request
-    may be on its way. Who goes on to open streams has to hear of it a second after the first of
-    them, and everybody by ``tell_by_ns``.
+    It follows the end of a response, which is read with it. A client that is quiet may read neither
+    GOAWAY before it has asked for more, and would not know that this was taken: it is told the last
+    stream at once, so that what it asks for behind that can be repeated. A client that goes on to
+    open streams has to hear of it a second after the first of them, and all by ``tell_by_ns``.
     """
 
     __slots__ = ("_active", "_asked_ns", "_round_ns", "_stage", "_tell_by_ns", "due_ns")
@@ -75,6 +76,8 @@ class Leaving:
             self._stage, self._active, self.due_ns = _Stage.HEARD, True, self._tell_by_ns
             late = now_ns >= self.due_ns
         if self._stage is _Stage.HEARD and (late or (quiet and self._active)):
+            if quiet and not self._active:  # it may not read before it has asked: see above
+                return self._end()
             self._stage, self.due_ns = _Stage.WARNED, now_ns + self._round_ns
             return Step.WARN
         if self._stage is _Stage.WARNED and late:

@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from meshcore._core import Inbox, Outbox, now_ns
-from meshcore.downstream.deadlines import Deadlines
+from meshcore.downstream.deadlines import NEVER, Deadlines
 from meshcore.downstream.listener import Listener
 from meshcore.process.layers import (
     LayerRunner,
@@ -293,6 +293,7 @@ class Worker:
             if not listener.connections and now - listener.drained_since_ns >= SETTLED_NS:
                 del self._leaving[listener]
             elif now >= until:
+                self._leaving[listener] = NEVER
                 listener.end(now)
         self._pages.observe(self.connections)
         self._sweeper = self._loop.call_later(SWEEP_S, self._sweep)

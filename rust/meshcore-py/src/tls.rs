@@ -164,6 +164,7 @@ impl TlsServer {
     #[new]
     #[pyo3(signature = (listener, certificates, alpn, min_version, clients, tickets, key_log=None))]
     fn new(
+        py: Python<'_>,
         listener: String,
         certificates: Vec<CertificateRow>,
         alpn: Vec<String>,
@@ -192,8 +193,9 @@ impl TlsServer {
             key_log: key_log.map(KeyLog::told),
         };
         let clock = Clock::at(unix_ms() / 1000);
-        let context = ServerContext::new(&spec, &tickets.0, &clock).map_err(refused)?;
-        Ok(Self(context, clock))
+        // Certificates and lists of many authorities take their time: a loop goes on meanwhile.
+        let made = py.detach(|| ServerContext::new(&spec, &tickets.0, &clock));
+        Ok(Self(made.map_err(refused)?, clock))
     }
 
     /// TLS for a connection that was accepted; `protocol` is told as a loop tells it, and `see_off`
@@ -419,6 +421,7 @@ impl TlsClient {
     #[new]
     #[pyo3(signature = (trust, certificate, alpn, min_version, key_log=None))]
     fn new(
+        py: Python<'_>,
         trust: Option<&TlsTrust>,
         certificate: Option<(Vec<u8>, Vec<u8>)>,
         alpn: Vec<String>,
@@ -439,7 +442,8 @@ impl TlsClient {
             key_log: key_log.map(KeyLog::told),
         };
         let clock = Clock::at(unix_ms() / 1000);
-        Ok(Self(ClientContext::new(&spec, &clock).map_err(refused)?, clock))
+        let made = py.detach(|| ClientContext::new(&spec, &clock));
+        Ok(Self(made.map_err(refused)?, clock))
     }
 
     /// TLS for a connection to an endpoint of this name.

@@ -17,7 +17,7 @@ pub(crate) fn not_whole(name: &str, given: &Bound<'_, PyAny>, most: u64) -> PyEr
     // In the words of the configuration's faults, and as short.
     let shown = given
         .py()
-        .import("meshcore.config.fault")
+        .import("meshcore.config.hints")
         .and_then(|fault| fault.call_method1("shown", (given,))?.extract::<String>());
     match shown {
         Err(error) => error,

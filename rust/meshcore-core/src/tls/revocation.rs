@@ -20,7 +20,7 @@ use super::context_error::unreadable_list;
 use super::distinguished_name::SameName;
 use super::distribution_point::{Reach, Scope};
 use super::roots::is_authority;
-use super::signed::{Keys, Signed};
+use super::signed::{Keys, Signed, may_be_same_key};
 use super::{ContextError, certificates, words};
 
 /// What a list of revoked certificates says of itself.
@@ -114,14 +114,16 @@ impl List {
         let key_id =
             key_id.map(|each| AuthorityKeyIdentifier::from_der(each.extn_value.as_bytes()));
         let issuer = SameName::of(&read.issuer);
+        let key_id = key_id.transpose().map_err(unreadable_list)?.and_then(key_id_in);
+        let signer = keys.signer(&issuer, &signed, key_id.as_deref());
         Ok(Self {
-            signer: keys.signer(&issuer, &signed).map(<[u8]>::to_vec),
+            signer: signer.map(<[u8]>::to_vec),
             issuer,
             told: read.issuer.to_string(),
             this_update_s: read.this_update.to_unix_duration().as_secs(),
             next_update_s: read.next_update.map(|end| end.to_unix_duration().as_secs()),
             reach,
-            key_id: key_id.transpose().map_err(unreadable_list)?.and_then(key_id_in),
+            key_id,
             revoked: revoked.into(),
             signed,
         })
@@ -134,7 +136,7 @@ impl List {
 
     /// Whether another key has signed it, as the signature itself says.
     fn is_signed_by_other(&self, spki: Option<&[u8]>) -> bool {
-        self.signer.as_deref().zip(spki).is_some_and(|(own, other)| own != other)
+        self.signer.as_deref().zip(spki).is_some_and(|(own, other)| !may_be_same_key(own, other))
     }
 
     /// Whether this key has signed it. O(bytes), but for a key that was given.
@@ -230,7 +232,10 @@ impl Lists {
     /// of its key, where there are lists of its name; `None`: it has one, or its name has none.
     pub(super) fn lack(&self, name: &SameName, spki: &[u8], key_id: Option<&[u8]>) -> Option<bool> {
         let of_name: Vec<_> = self.each.iter().filter(|list| list.issuer == *name).collect();
-        if of_name.is_empty() || of_name.iter().any(|x| x.signer.as_deref() == Some(spki)) {
+        let is_its = |list: &&List| {
+            list.signer.as_deref().is_some_and(|signer| may_be_same_key(signer, spki))
+        };
+        if of_name.is_empty() || of_name.iter().any(is_its) {
             return None;
         }
         let may_be_its = |list: &&List| list.signer.is_none() && !list.is_of_another_key(key_id);
@@ -247,7 +252,7 @@ impl Lists {
         let read = &read.tbs_certificate;
         let issuer = SameName::of(&read.issuer);
         let signed = if self.each.is_empty() { None } else { Signed::read(der).ok() };
-        let signer = signed.and_then(|signed| keys.signer(&issuer, &signed));
+        let signer = signed.and_then(|signed| keys.signer(&issuer, &signed, key_id.as_deref()));
         let (mut due_s, mut is_unknown, mut is_covered) = (None::<u64>, false, false);
         for list in self.of_issuer(issuer) {
             if list.is_of_another_key(key_id.as_deref()) || list.is_signed_by_other(signer) {

@@ -1,16 +1,20 @@
 //! What a key has signed, and whose key that was.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
+
 use rustls::crypto::WebPkiSupportedAlgorithms;
 use rustls::pki_types::CertificateDer;
 use webpki::Error;
 use x509_cert::Certificate;
 use x509_cert::der::asn1::{AnyRef, BitStringRef};
 use x509_cert::der::{self, Decode, Encode, Reader, SliceReader};
+use x509_cert::ext::pkix::SubjectKeyIdentifier;
 
 use super::distinguished_name::SameName;
 
 /// What of a certificate or of a list is signed, and how: both have one form (RFC 5280 §4.1, §5.1).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Signed {
     message: Vec<u8>,
     algorithm: Vec<u8>,
@@ -47,26 +51,80 @@ impl Signed {
     }
 }
 
+/// Whether two keys may be one: of elliptic curves one is spelt in two ways (RFC 5480 §2.2), with
+/// its second coordinate and without. Who takes a step by it asks a signature which key it is.
+pub(super) fn may_be_same_key(spki: &[u8], other: &[u8]) -> bool {
+    spki == other || point(spki).zip(point(other)).is_some_and(|(one, other)| one == other)
+}
+
+/// The first coordinate of a key that is a point; of another key all of it.
+fn point(spki: &[u8]) -> Option<Vec<u8>> {
+    const PLAIN: u8 = 4;
+    const PACKED: [u8; 2] = [2, 3];
+    let mut parts = SliceReader::new(AnyRef::from_der(spki).ok()?.value()).ok()?;
+    AnyRef::decode(&mut parts).ok()?;
+    let key = BitStringRef::decode(&mut parts).ok()?.raw_bytes();
+    let (form, rest) = key.split_first()?;
+    let first = match *form {
+        PLAIN => rest.get(..rest.len() / 2)?,
+        form if PACKED.contains(&form) => rest,
+        _ => key,
+    };
+    Some(first.to_vec())
+}
+
+/// One who may have signed lists.
+struct Key {
+    name: SameName,
+    spki: Vec<u8>,
+    /// What it calls its key (RFC 5280 §4.2.1.2).
+    id: Option<Vec<u8>>,
+}
+
 /// The keys of those who may have signed lists, by their names.
 pub(super) struct Keys {
-    each: Vec<(SameName, Vec<u8>)>,
+    each: Vec<Key>,
     known: WebPkiSupportedAlgorithms,
+    /// Whose each was that was asked for: lists of many domains stand in one file.
+    found: RefCell<HashMap<Signed, Option<usize>>>,
 }
 
 impl Keys {
     /// Of certificates; what cannot be read is no key. O(certificates).
     pub(super) fn of<'a>(all: impl Iterator<Item = &'a CertificateDer<'static>>) -> Self {
         let read = all.filter_map(|each| Certificate::from_der(each).ok());
-        let each = read.filter_map(|each| key_of(&each)).collect();
-        Self { each, known: super::server::provider().signature_verification_algorithms }
+        let each = read.filter_map(|each| {
+            let (name, spki) = key_of(&each)?;
+            Some(Key { name, spki, id: own_key_id(&each) })
+        });
+        let known = super::server::provider().signature_verification_algorithms;
+        Self { each: each.collect(), known, found: RefCell::default() }
     }
 
-    /// Which key of this name has signed it, if one of these has. O(keys · bytes).
-    pub(super) fn signer(&self, name: &SameName, signed: &Signed) -> Option<&[u8]> {
-        let of_name = self.each.iter().filter(|(each, _)| each == name);
-        let mut keys = of_name.map(|(_, key)| &key[..]);
-        keys.find(|key| signed.verify(key, &self.known).is_ok())
+    /// Which key of this name has signed it, if one of these has; that with the identifier that it
+    /// tells is asked first. O(keys · bytes) for what is new.
+    pub(super) fn signer(
+        &self,
+        name: &SameName,
+        signed: &Signed,
+        key_id: Option<&[u8]>,
+    ) -> Option<&[u8]> {
+        if let Some(found) = self.found.borrow().get(signed) {
+            return found.map(|place| &self.each[place].spki[..]);
+        }
+        let mut of_name: Vec<usize> =
+            (0..self.each.len()).filter(|&place| self.each[place].name == *name).collect();
+        of_name.sort_by_key(|&place| key_id.is_none() || self.each[place].id.as_deref() != key_id);
+        let is_its = |&place: &usize| signed.verify(&self.each[place].spki, &self.known).is_ok();
+        let found = of_name.into_iter().find(is_its);
+        self.found.borrow_mut().insert(signed.clone(), found);
+        found.map(|place| &self.each[place].spki[..])
     }
+}
+
+fn own_key_id(read: &Certificate) -> Option<Vec<u8>> {
+    let own = read.tbs_certificate.get::<SubjectKeyIdentifier>().ok()??;
+    Some(own.1.0.as_bytes().to_vec())
 }
 
 /// A certificate's name and key.

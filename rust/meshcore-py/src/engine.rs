@@ -258,7 +258,8 @@ impl Engine {
     ) -> (Vec<u8>, &'static str) {
         py.detach(|| {
             let format = Format::from_accept(accept);
-            let families: Vec<Family> = families.into_iter().flatten().map(FamilyOf::named).collect();
+            let families: Vec<Family> =
+                families.into_iter().flatten().map(FamilyOf::named).collect();
             let (compiled, now) = (self.engine.compiled(), Nanos(now_ns()));
             let text = exchange::render_metrics(&compiled, format, now, &families);
             (text.into_bytes(), format.content_type())

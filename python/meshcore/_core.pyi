@@ -1447,10 +1447,10 @@ class TlsServer:
         else too, and who comes in of clients that ask for it, if not ``clients``."""
 
     def session(
-        self, protocol: object, see_off: Callable[[Any], object] | None = None
+        self, protocol: object, linger: Callable[[Any], object] | None = None
     ) -> SecureTransport:
         """TLS for a connection that was accepted; ``protocol`` is told as a loop tells it. Where an
-        alert of ours has ended it, ``see_off`` is given the loop's transport, to close it when the
+        alert of ours has ended it, ``linger`` is given the loop's transport, to close it when the
         other side has read that; else it is closed at once."""
 
 @final

@@ -101,7 +101,7 @@ def test_a_bad_record_beside_the_clients_last_message_gets_its_alert(
 def test_who_hears_it_and_stays_holds_no_place_and_goes_soon(
     run: Run, serve: Serve, certificates: Certificates, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("meshcore.downstream.parting.ALERT_NS", 300_000_000)
+    monkeypatch.setattr("meshcore.downstream.lingering.ALERT_NS", 300_000_000)
 
     async def go() -> None:
         tls = {"client_ca": certificates.ca}

@@ -69,7 +69,7 @@ class Http1Connection(Http1Wire):
         self._pauses = 0
         self._feeding = False
         self._chunks = False  # the response's body goes out in chunks
-        self._parting = None
+        self._lingering = None
         self._watch = None
 
     # --- called by the loop -------------------------------------------------------------------
@@ -139,7 +139,7 @@ class Http1Connection(Http1Wire):
             return self._leave(now)
         if transport.get_extra_info("torn"):
             self.cut(now)  # anybody may have said so: nothing is to look whole
-            return self._parting is not None
+            return self._lingering is not None
         tunnel = exchange.phase == TUNNEL
         served = self._listener.serves_half_closed and exchange.request_done
         if not (exchange.half_closes if tunnel else served):
@@ -166,7 +166,7 @@ class Http1Connection(Http1Wire):
         elif self._phase != CLOSING:
             self._close(now, linger=False)
         self._lose(now)
-        return self._parting is not None and self._parting.torn
+        return self._lingering is not None and self._lingering.torn
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone."""
@@ -391,8 +391,8 @@ class Http1Connection(Http1Wire):
         """The armed deadline passed."""
         exchange = self._exchange
         if self._phase == CLOSING:
-            if self._parting is not None:
-                self.arm(self._parting.look(now))
+            if self._lingering is not None:
+                self.arm(self._lingering.look(now))
         elif exchange is not None:
             exchange.on_deadline(now)
         elif self.codec.started and not self._pauses & UNREAD:

@@ -21,7 +21,7 @@ from meshcore._core import (
 from meshcore.downstream.deadlines import NEVER
 from meshcore.downstream.http2_stream import Http2Stream
 from meshcore.downstream.leaving import GOAWAY_NS, Leaving, Step
-from meshcore.downstream.parting import LOOK_NS, Parting
+from meshcore.downstream.lingering import LOOK_NS, LingeringClose
 from meshcore.downstream.reset import reset_on_close
 from meshcore.downstream.sockets import end_of
 from meshcore.errors import TlsError
@@ -53,7 +53,7 @@ class Http2Connection(Http2Wire):
         "_greeted",
         "_head_due_ns",
         "_leaving",
-        "_parting",
+        "_lingering",
         "_slot",
         "full",
         "listener",
@@ -77,7 +77,7 @@ class Http2Connection(Http2Wire):
         self._leaving: Leaving | None = None  # it takes its last streams
         self._goaway_due_ns = NEVER  # when the next step of that is due
         self._head_due_ns = NEVER  # when the field block that has begun must be whole
-        self._parting: Parting | None = None  # it closes as soon as the client has it all
+        self._lingering: LingeringClose | None = None  # it closes as soon as the client has it all
 
     # --- called by the loop -------------------------------------------------------------------
 
@@ -275,8 +275,8 @@ class Http2Connection(Http2Wire):
         """The armed deadline passed."""
         h2 = self.listener.h2
         if self.closing:
-            if self._parting is not None:
-                self.listener.deadlines.arm(self._slot, self._parting.look(now))
+            if self._lingering is not None:
+                self.listener.deadlines.arm(self._slot, self._lingering.look(now))
         elif now >= self._head_due_ns:
             self.codec.abandon(ErrorCode.ENHANCE_YOUR_CALM)
             self.flush()
@@ -365,5 +365,5 @@ class Http2Connection(Http2Wire):
             transport.resume_reading()
         # Whoever floods is not listened to any more.
         linger_ns = LINGER_NS if self.codec.flood is None else 0
-        self._parting = Parting(transport, now, self.listener.idle.timeout_ns, linger_ns)
+        self._lingering = LingeringClose(transport, now, self.listener.idle.timeout_ns, linger_ns)
         self.listener.deadlines.arm(self._slot, now + LOOK_NS)

@@ -16,7 +16,7 @@ from meshcore.downstream.handshakes import Handshakes
 from meshcore.downstream.http1 import DRAIN_QUIET_NS, Http1Connection
 from meshcore.downstream.http1_wire import LINGER_NS
 from meshcore.downstream.http2 import Http2Connection
-from meshcore.downstream.parting import Farewell
+from meshcore.downstream.lingering import AlertReader
 from meshcore.downstream.proxy_protocol import ProxyHeader
 from meshcore.downstream.sockets import end_of, stop_serving, until_made, url_of
 
@@ -81,7 +81,7 @@ class Listener:
         self._connections: dict[Connection, bool] = {}
         self._handshakes: Handshakes[Shaking] = Handshakes()
         self.certified = Certified()
-        self._farewells: dict[Farewell, None] = {}
+        self._alert_readers: dict[AlertReader, None] = {}
         self.drained_since_ns = 0
         self.tell_by_ns = 0  # when, at the latest, clients are told that it drains
         self._ended = False  # the time to drain is over
@@ -233,7 +233,7 @@ class Listener:
         """TLS for a connection, which tells it to this protocol. Of a listener that has given it up
         meanwhile it is still the last."""
         assert self._last_tls is not None
-        return self._last_tls.session(handshake, self.see_off)
+        return self._last_tls.session(handshake, self.linger_for_alert)
 
     @property
     def patience_ns(self) -> int:
@@ -314,25 +314,25 @@ class Listener:
         self._idle.clear()
         self._handshakes.begin(connection, crowd, now := now_ns())
         self.stack.handshake_began()
-        self._shorten_farewells(self.spec.max_handshakes)
+        self._limit_alert_readers(self.spec.max_handshakes)
         if len(self._handshakes) > self.spec.max_handshakes:
             one = self._handshakes.next_to_go(now)
             self._end_handshake(one)
             one.make_place()
         return True
 
-    def see_off(self, transport: asyncio.Transport) -> None:
+    def linger_for_alert(self, transport: asyncio.Transport) -> None:
         """A client was told by an alert why it is refused: let it read that. It has no place any
         more, and makes way for any handshake; the two together are no more than those may be."""
-        farewell = Farewell(self, transport)
-        self._connections[farewell] = False
-        self._farewells[farewell] = None
-        self._shorten_farewells(self.spec.max_handshakes + 1)  # its place is about to be free
+        reader = AlertReader(self, transport)
+        self._connections[reader] = False
+        self._alert_readers[reader] = None
+        self._limit_alert_readers(self.spec.max_handshakes + 1)  # its place is about to be free
 
-    def _shorten_farewells(self, most: int) -> None:
-        while self._farewells and len(self._farewells) + len(self._handshakes) > most:
-            eldest = next(iter(self._farewells))
-            del self._farewells[eldest]
+    def _limit_alert_readers(self, most: int) -> None:
+        while self._alert_readers and len(self._alert_readers) + len(self._handshakes) > most:
+            eldest = next(iter(self._alert_readers))
+            del self._alert_readers[eldest]
             eldest.abort()
 
     def announced_handshake(self, connection: Shaking, crowd: int) -> None:
@@ -373,8 +373,8 @@ class Listener:
         self.certified.discard(connection)
         if self._connections.pop(connection):
             self.stack.disconnected()
-        elif isinstance(connection, Farewell):
-            self._farewells.pop(connection, None)
+        elif isinstance(connection, AlertReader):
+            self._alert_readers.pop(connection, None)
         else:
             self._end_handshake(connection)
         if not self._connections:

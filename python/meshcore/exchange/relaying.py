@@ -120,7 +120,7 @@ class Relaying(Sending):
 
     def _half_ended(self, now_ns: int) -> None:
         """A side of a tunnel has said all. It is over when both have, and the endpoint has taken
-        what it was sent: parting with it drops the rest."""
+        what it was sent: closing its connection drops the rest."""
         up = self.up
         if self.request_done and self.endpoint_ended and not (up and up.choked):
             self._complete(now_ns)

@@ -14,7 +14,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 use pyo3::{PyTraverseError, PyVisit, intern};
 
-use self::calls::{ask, close, end, part, say, send, set_full, tell};
+use self::calls::{ask, close, end, fail_at_read, say, send, set_full, tell};
 use crate::clock::unix_ms;
 use crate::engine::Peer;
 use crate::errors::tls_error;
@@ -34,7 +34,7 @@ pub struct SecureTransport {
     protocol: Option<Py<PyAny>>,
     /// Who takes over the loop's transport behind an alert of ours, if anybody: until the other
     /// side has read it.
-    see_off: Option<Py<PyAny>>,
+    linger: Option<Py<PyAny>>,
     /// Its end was begun: nothing is written any more.
     closing: bool,
     /// `protocol` has the transport.
@@ -57,14 +57,14 @@ impl SecureTransport {
         session: Session,
         clock: Clock,
         protocol: Py<PyAny>,
-        see_off: Option<Py<PyAny>>,
+        linger: Option<Py<PyAny>>,
     ) -> Self {
         Self {
             session,
             clock,
             inner: None,
             protocol: Some(protocol),
-            see_off,
+            linger,
             closing: false,
             made: false,
             full: false,
@@ -220,7 +220,7 @@ impl SecureTransport {
             end(slf)?;
         }
         if came.opened.failed {
-            part(slf)?;
+            fail_at_read(slf)?;
         }
         Ok(())
     }
@@ -257,7 +257,7 @@ impl SecureTransport {
         };
         let told = protocol.map(|p| p.call_method1(intern!(py, "connection_lost"), (error,)));
         let mut own = slf.borrow_mut();
-        (own.inner, own.protocol, own.see_off) = (None, None, None);
+        (own.inner, own.protocol, own.linger) = (None, None, None);
         told.transpose().map(|_| ())
     }
 
@@ -461,11 +461,11 @@ impl SecureTransport {
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.inner)?;
-        visit.call(&self.see_off)?;
+        visit.call(&self.linger)?;
         visit.call(&self.protocol)
     }
 
     fn __clear__(&mut self) {
-        (self.inner, self.protocol, self.see_off) = (None, None, None);
+        (self.inner, self.protocol, self.linger) = (None, None, None);
     }
 }

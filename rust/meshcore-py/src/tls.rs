@@ -196,17 +196,13 @@ impl TlsServer {
         Ok(Self(context, clock))
     }
 
-    /// TLS for a connection that was accepted; `protocol` is told as a loop tells it, and `see_off`
+    /// TLS for a connection that was accepted; `protocol` is told as a loop tells it, and `linger`
     /// is given the loop's transport behind an alert of ours.
-    #[pyo3(signature = (protocol, see_off=None))]
-    fn session(
-        &self,
-        protocol: Py<PyAny>,
-        see_off: Option<Py<PyAny>>,
-    ) -> PyResult<SecureTransport> {
+    #[pyo3(signature = (protocol, linger=None))]
+    fn session(&self, protocol: Py<PyAny>, linger: Option<Py<PyAny>>) -> PyResult<SecureTransport> {
         self.1.set(unix_ms() / 1000);
         let session = self.0.session().map_err(refused)?;
-        Ok(SecureTransport::new(session, self.1.clone(), protocol, see_off))
+        Ok(SecureTransport::new(session, self.1.clone(), protocol, linger))
     }
 }
 

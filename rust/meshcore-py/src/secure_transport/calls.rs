@@ -54,20 +54,20 @@ pub(super) fn fail(this: This<'_, '_>) -> PyResult<()> {
 /// The same at a read. Where our alert has gone out, a close would answer what the other side still
 /// sends with a reset, and it may not get to the alert: somebody reads on for it. The protocol is
 /// told of the end at once, for it holds a place.
-pub(super) fn part(this: This<'_, '_>) -> PyResult<()> {
+pub(super) fn fail_at_read(this: This<'_, '_>) -> PyResult<()> {
     let py = this.py();
-    let (inner, see_off) = {
+    let (inner, linger) = {
         let own = this.borrow();
         let ours = own.session.failure().is_some_and(|failure| !failure.by_peer);
-        let see_off = own.see_off.as_ref().filter(|_| ours && !own.closing);
-        (own.inner(py), see_off.map(|see_off| see_off.clone_ref(py)))
+        let linger = own.linger.as_ref().filter(|_| ours && !own.closing);
+        (own.inner(py), linger.map(|linger| linger.clone_ref(py)))
     };
-    let (Some(inner), Some(see_off)) = (inner, see_off) else { return fail(this) };
+    let (Some(inner), Some(linger)) = (inner, linger) else { return fail(this) };
     if inner.call_method0("get_write_buffer_size")?.is_truthy()? {
         return fail(this);
     }
     this.borrow_mut().closing = true;
-    see_off.call1(py, (inner,))?;
+    linger.call1(py, (inner,))?;
     SecureTransport::connection_lost(this, None)
 }
 

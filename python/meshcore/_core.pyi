@@ -95,6 +95,7 @@ __all__ = [
     "check_path",
     "check_regex",
     "check_tls_name",
+    "emit_all",
     "h2_about",
     "h2_add_body",
     "h2_check_list",
@@ -118,7 +119,6 @@ __all__ = [
     "now_ns",
     "retry_after_ns",
     "surely",
-    "tell_all",
     "tls_facts",
     "tls_is_for_host",
     "tls_lists",
@@ -1256,7 +1256,7 @@ class Ticket:
     def trailers(self, body: Body, of_request: bool) -> list[tuple[str, str]] | None:
         """Of the last piece of a body, those that are sent on; `None`: there are none."""
 
-    def retold(self, body: Body) -> None:
+    def trailers_changed(self, body: Body) -> None:
         """Layers changed the trailers of the response: what the client of a gRPC call is told."""
 
     def request_ended(self, now_ns: int) -> None:
@@ -2187,11 +2187,11 @@ class BucketCore:
     def _count(self, admitted: bool) -> None:
         """Count a call that has waited."""
 
-    def _tell(self) -> None:
+    def _publish(self) -> None:
         """Add what was counted here to what all processes have counted."""
 
     def _forget(self) -> None:
-        """Drop what was counted and not told: it is the parent's to tell."""
+        """Drop what was counted and not published: it is the parent's to publish."""
 
 @final
 class Charge:
@@ -2255,11 +2255,11 @@ class ClientsCore:
     def _count(self, admitted: bool) -> None:
         """Count a call that has waited."""
 
-    def _tell(self) -> None:
+    def _publish(self) -> None:
         """Add what was counted here to what all processes have counted."""
 
     def _forget(self) -> None:
-        """Drop what was counted and not told: it is the parent's to tell."""
+        """Drop what was counted and not published: it is the parent's to publish."""
 
     def _key(self, client: str) -> int:
         """What texts of the same client have in common."""
@@ -2295,7 +2295,7 @@ class BreakerCore:
             Callable[[BaseException], bool | None] | None,
             Callable[[Any], bool] | None,
         ],
-        telling: tuple[
+        listening: tuple[
             tuple[tuple[Callable[[Any], object], ...], type] | None,
             tuple[tuple[Callable[[Any], object], ...], type] | None,
         ],
@@ -2308,7 +2308,7 @@ class BreakerCore:
         """``rules`` as JSON (`Breaker` of ``snapshot.rs``); `ValueError` for others.
 
         ``judging``: classes of failures, a function that tells failures from answers and the rest,
-        one that tells results that are failures. ``telling``: listeners to calls and to changes,
+        one that tells results that are failures. ``listening``: listeners to calls and to changes,
         each with the class of what they are told.
         """
 
@@ -2495,7 +2495,7 @@ class RetryCall:
     def end(self) -> None:
         """The call is over."""
 
-def tell_all(listeners: tuple[Callable[[Any], object], ...], told: object, /) -> None:
+def emit_all(listeners: tuple[Callable[[Any], object], ...], event: object, /) -> None:
     """Tell each listener in turn; what one of them raises is reported to `sys.unraisablehook`."""
 
 def retry_after_ns(value: str, date: str | None = None) -> int | None:

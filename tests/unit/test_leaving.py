@@ -20,9 +20,9 @@ def test_the_two_goaways_lie_a_round_trip_apart() -> None:
     leaving = heard(quiet=True)
     assert leaving.due_ns == NOW + 2 * ROUND
     assert leaving.step(NOW + 2 * ROUND - 1, quiet=True) is Step.NOTHING
-    assert not leaving.is_told
+    assert not leaving.has_warned
     assert leaving.step(NOW + 2 * ROUND, quiet=True) is Step.WARN
-    assert leaving.is_told
+    assert leaving.has_warned
     assert leaving.due_ns == NOW + 3 * ROUND
     assert leaving.step(NOW + 3 * ROUND - 1, quiet=True) is Step.NOTHING
     assert leaving.step(NOW + 3 * ROUND, quiet=False) is Step.SAY_LAST

@@ -188,7 +188,7 @@ def test_the_log_says_why_those_failed_that_it_leaves_out(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     caplog.set_level(logging.INFO, "meshcore.tls")
-    monkeypatch.setattr("meshcore.downstream.handshake._MOST_TOLD", 1)
+    monkeypatch.setattr("meshcore.downstream.handshake._MOST_LOGGED", 1)
     monkeypatch.setattr("meshcore.downstream.handshake._SECOND_NS", 1 << 62)
 
     async def go() -> None:

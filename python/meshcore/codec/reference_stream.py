@@ -1,4 +1,4 @@
-"""One stream of the reference engine: what came and was not told, what waits to be sent."""
+"""One stream of the reference engine: what came and was not emitted, what waits to be sent."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Inbox:
     )
 
     def __init__(self) -> None:
-        self.head: Request | Response | None = None  # what is to be told first
+        self.head: Request | Response | None = None  # what is emitted first
         self.pieces: list[bytes] = []
         self.trailers: Fields | None = None
         self.credit = 0  # what the pieces cost of the windows

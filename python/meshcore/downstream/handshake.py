@@ -25,7 +25,7 @@ _HANDSHAKE: Final = b"\x16"
 _PLAIN: Final = "HTTP without TLS on a listener with tls"
 _NO_TLS: Final = "no TLS on a listener with tls"
 # So many failed handshakes of a listener are told of in a second: a scanner makes thousands.
-_MOST_TOLD: Final = 10
+_MOST_LOGGED: Final = 10
 _SECOND_NS: Final = 1_000_000_000
 
 log = logging.getLogger("meshcore.tls")
@@ -79,19 +79,19 @@ class FailedHandshakes:
     def __init__(self, name: str) -> None:
         self._name = name
         self._since_ns = 0
-        self._told = 0
+        self._logged = 0
         self._left_out: Counter[str] = Counter()  # by why: a few dozen words
 
-    def tell(self, error: TlsError, address: str, server_name: str | None) -> None:
+    def log(self, error: TlsError, address: str, server_name: str | None) -> None:
         """Of one. O(1)."""
         now = now_ns()
         if now - self._since_ns >= _SECOND_NS:
             self._tell_left_out()
-            self._since_ns, self._told = now, 0
-        if self._told == _MOST_TOLD:
+            self._since_ns, self._logged = now, 0
+        if self._logged == _MOST_LOGGED:
             self._left_out[_by_whom(error)] += 1
             return
-        self._told += 1
+        self._logged += 1
         asked = f", which asks for {server_name}," if server_name is not None else ""
         said = "" if error.by_peer or error.alert is None else f" (told {error.alert})"
         why = f"the client says {error}" if error.by_peer else f"{error}{said}"
@@ -170,7 +170,7 @@ class Handshake(asyncio.BaseProtocol):
         else:
             listener.tls_failed(exc)
             address = _address_text(self._peer, transport.get_extra_info("peername"))
-            listener.failed_handshakes.tell(exc, address, transport.server_name)
+            listener.failed_handshakes.log(exc, address, transport.server_name)
 
     def eof_received(self) -> None:
         """The client left within it."""

@@ -104,11 +104,11 @@ class Http2Connection(Http2Wire):
             self._greeted = True
             self._arm_idle(self.heard_ns)
             if self.codec.closed:
-                self._tell_misdirected(data)
+                self._log_misdirected(data)
         if self.codec.in_head is (self._head_due_ns == NEVER):
             self._time_head(self.heard_ns)
 
-    def _tell_misdirected(self, data: bytes) -> None:
+    def _log_misdirected(self, data: bytes) -> None:
         """What is no HTTP/2 at all has a line in the log: whoever sent it asks why."""
         instead = misdirected(data)
         if instead is not None:
@@ -334,12 +334,12 @@ class Http2Connection(Http2Wire):
             return  # what is queued goes out
         leaving, self._leaving = self._leaving, None
         self._goaway_due_ns = NEVER
-        told = leaving is not None and leaving.is_told
-        if told:
+        warned = leaving is not None and leaving.has_warned
+        if warned:
             self.codec.say_last(b"draining")
         for stream in list(self.streams.values()):
             stream.end(now)
-        if not told:
+        if not warned:
             self.codec.say_last(b"draining")
         self.flush()
 

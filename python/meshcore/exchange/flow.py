@@ -43,9 +43,9 @@ class Flow:
         "end",
         "of_request",
         "over",
-        "retold",
         "task",
         "trailers",
+        "trailers_changed",
         "waits",
     )
 
@@ -62,7 +62,7 @@ class Flow:
         """What ends the body behind it."""
         self.trailers: Fields | None = None
         """That come with the end."""
-        self.retold = False
+        self.trailers_changed = False
         """A layer gave others."""
         self.at_work: Layer | None = None
         """Who had it last."""
@@ -151,7 +151,7 @@ class Flow:
             except (TypeError, ValueError) as error:
                 raise ValueError(f"what cannot be trailers: {error}") from error
             self.trailers = [(name.lower(), value) for name, value in made]
-            self.retold = True
+            self.trailers_changed = True
         elif not isinstance(made, bytes):
             raise TypeError(f"{type(made).__name__} for a piece, not bytes or None")
         elif hook.layer.keeps_length and len(made) != len(self.data):

@@ -263,5 +263,5 @@ class Driver(Protocol):
         it; ``False``: one is awaited (``Flow.task``), and ``Exchange.on_hooked`` follows, or it
         ended the exchange."""
 
-    def tell_layers(self, exchange: Exchange) -> None:
+    def emit_layer_ends(self, exchange: Exchange) -> None:
         """It is over: tell the layers that asked for it, soon."""

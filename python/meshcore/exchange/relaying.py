@@ -185,7 +185,7 @@ class Relaying(Sending):
         if data:
             self.down.send_data(data)
         if end is not None:
-            if flow.retold:
-                self.ticket.retold(end)
+            if flow.trailers_changed:
+                self.ticket.trailers_changed(end)
             self.down.send_end(end, self.ticket)
             self._complete(now_ns)

@@ -51,7 +51,7 @@ class CircuitBreaker(BreakerCore):
         Raises `ValueError` for a rule that is none, `TypeError` for one that there is not.
         """
         rules = core_rules(given)
-        telling = (
+        listening = (
             listeners("on_call", given.get("on_call"), CallEnded),
             listeners("on_state_change", given.get("on_state_change"), StateChanged),
         )
@@ -61,7 +61,7 @@ class CircuitBreaker(BreakerCore):
         fallback = checked_fallback(given.get("fallback"))
         seed, name = secrets.randbits(64), given.get("name")
         state = given.get("clock"), given.get("words")
-        new = super().__new__(cls, rules, judged, telling, seed, name, fallback, *state)
+        new = super().__new__(cls, rules, judged, listening, seed, name, fallback, *state)
         new._blocks = Blocks()
         return new
 

@@ -137,8 +137,8 @@ class _Block:
             return 0
         self.turns -= 1
         for limit in list(self.waiting):
-            if limit.told is not None:
-                loop.call_soon(surely, limit.told)
+            if limit.on_expired is not None:
+                loop.call_soon(surely, limit.on_expired)
         return MILLISECOND
 
     def spare(self) -> None:
@@ -288,13 +288,13 @@ class Limit:
     """How long may be waited: for a timeout, by the clock of what is waited for, and until the
     deadline around it."""
 
-    __slots__ = ("_around", "_now", "_until_ns", "told")
+    __slots__ = ("_around", "_now", "_until_ns", "on_expired")
 
     def __init__(self, timeout_ns: int | None, now: Clock, around: _Block | None) -> None:
         self._until_ns = None if timeout_ns is None else now() + timeout_ns
         self._now = now
         self._around = around
-        self.told: Callable[[], object] | None = None
+        self.on_expired: Callable[[], object] | None = None
         """Called when a deadline around it is over: whoever waits looks at it then."""
 
     def enter(self) -> None:
@@ -306,7 +306,7 @@ class Limit:
 
     def leave(self) -> None:
         """No more."""
-        self.told = None
+        self.on_expired = None
         block = self._around
         while block is not None:
             block.waiting.discard(self)

@@ -31,8 +31,8 @@ def judging(failure_on: Any, ignore: Any, failure_on_result: Any) -> Judging:
     named = () if _is_function(failure_on) else classes("failure_on", failure_on)
     if named and ignore is None:
         return named, None, result
-    fails = _teller("failure_on", failure_on)
-    ignored = _teller("ignore", ignore) if ignore is not None else None
+    fails = _predicate("failure_on", failure_on)
+    ignored = _predicate("ignore", ignore) if ignore is not None else None
 
     def judge(error: BaseException) -> bool | None:
         if ignored is not None and ignored(error):
@@ -86,7 +86,7 @@ def all_of(name: str, given: Any) -> Callable[[BaseException], bool]:
     return fails
 
 
-def _teller(name: str, given: Any) -> Callable[[BaseException], bool]:
+def _predicate(name: str, given: Any) -> Callable[[BaseException], bool]:
     if not _is_function(given):
         named = classes(name, given)
         return lambda error: isinstance(error, named)

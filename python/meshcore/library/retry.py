@@ -10,7 +10,7 @@ from contextlib import nullcontext
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn, ParamSpec, Self, TypeVar
 
-from meshcore._core import BudgetCore, RetryCore, retry_after_ns, tell_all
+from meshcore._core import BudgetCore, RetryCore, emit_all, retry_after_ns
 from meshcore.config.units import format_duration, named_ns, parse_percent
 from meshcore.config.whole import check_whole
 from meshcore.errors import DeadlineExceeded
@@ -188,8 +188,8 @@ class Retry(RetryCore):
         new._time_ns = None if deadline is None else named_ns("deadline", deadline)
         new._clock = clock
         new._attempts = attempts
-        telling = listeners("on_retry", on_retry, CallRetried)
-        new._on_retry = () if telling is None else telling[0]
+        retried = listeners("on_retry", on_retry, CallRetried)
+        new._on_retry = () if retried is None else retried[0]
         return new
 
     def __reduce__(self) -> NoReturn:
@@ -332,8 +332,8 @@ class Retry(RetryCore):
     def _again(self, call: RetryCall, failed: object, error: Exception | None) -> int | None:
         pause_ns = call.again(asked_ns(failed), deadlines.left_ns())
         if self._on_retry and pause_ns is not None:
-            told = CallRetried(self, call.attempts - 1, error, pause_ns / 1e9)
-            tell_all(self._on_retry, told)
+            event = CallRetried(self, call.attempts - 1, error, pause_ns / 1e9)
+            emit_all(self._on_retry, event)
         return pause_ns
 
 
@@ -351,25 +351,25 @@ def asked_ns(outcome: object) -> int:
     """
     if isinstance(outcome, BaseExceptionGroup):
         return max(map(asked_ns, outcome.exceptions))
-    exact = _told(outcome, "retry_after_ns")
+    exact = _attribute(outcome, "retry_after_ns")
     if isinstance(exact, int) and not isinstance(exact, bool):
         return min(max(exact, 0), _MAX_NS)
-    seconds = _told(outcome, "retry_after")
+    seconds = _attribute(outcome, "retry_after")
     if isinstance(seconds, timedelta):
         seconds = seconds.total_seconds()
     is_number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
     if is_number and abs(seconds) < math.inf:
         # As few as a product holds: whoever says more is not asked again either way.
         return min(int(max(min(seconds, _MAX_NS / 1e9), 0) * 1e9), _MAX_NS)
-    for told in (outcome, _told(outcome, "response")):
-        headers = _told(told, "headers")
+    for source in (outcome, _attribute(outcome, "response")):
+        headers = _attribute(source, "headers")
         value, date = _field(headers, "retry-after"), _field(headers, "date")
         if isinstance(value, str) and value.isascii():
             return retry_after_ns(value.strip(), date if isinstance(date, str) else None) or 0
     return 0
 
 
-def _told(outcome: object, name: str) -> Any:
+def _attribute(outcome: object, name: str) -> Any:
     """What it says under that name. A property that raises says nothing: what failed is to be told,
     not that."""
     try:
@@ -379,7 +379,7 @@ def _told(outcome: object, name: str) -> Any:
 
 
 def _field(headers: Any, name: str) -> Any:
-    get = _told(headers, "get")
+    get = _attribute(headers, "get")
     try:
         return (get(name) or get(name.title())) if callable(get) else None
     except Exception:

@@ -275,7 +275,7 @@ class Line:
             if not timer.armed:
                 surely(timer.fire)
             if limit is not None:
-                limit.told = partial(self._look, waiter, limit)
+                limit.on_expired = partial(self._look, waiter, limit)
                 self._watch(waiter, limit)
             await waiter.future
             waiter.has_taken = True
@@ -289,7 +289,7 @@ class Line:
             with self._locked():
                 self._threads[waiter] = self._waiting[waiter] = None
             if limit is not None:
-                limit.told = waiter.wake
+                limit.on_expired = waiter.wake
             self._sleep(waiter, limit)
             waiter.has_taken = True
 

@@ -123,7 +123,7 @@ class BodyHooks(ABC):
         """Await the rest of a hook, and go on with what it returns; ``holder`` has its task."""
 
     @abstractmethod
-    def _tell_end(
+    def _emit_end(
         self, context: contextvars.Context, layer: Layer, request: Request, outcome: Outcome
     ) -> None:
         """Run a layer's `on_end` (`tell_end`)."""

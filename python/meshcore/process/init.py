@@ -28,7 +28,7 @@ class Init:
         self._main = successor
         self._loop = asyncio.get_running_loop()
         self._over = self._loop.create_future()
-        self._channel = Channel(self._loop, sock, self._told, lambda: None)
+        self._channel = Channel(self._loop, sock, self._on_message, lambda: None)
 
     async def run(self) -> int:
         """Wait for the end of the last successor; its exit code."""
@@ -40,7 +40,7 @@ class Init:
         self._channel.close()
         return code
 
-    def _told(self, message: Any, fds: list[int]) -> None:
+    def _on_message(self, message: Any, fds: list[int]) -> None:
         for fd in fds:
             os.close(fd)
         if "successor" in message:

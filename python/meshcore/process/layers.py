@@ -272,7 +272,7 @@ class Hooks(BodyHooks):
         request, outcome = exchange.request, exchange.ticket.outcome()
         told, passage.ends = passage.ends, None
         for layer in told:
-            self._tell_end(passage.context, layer, request, outcome)
+            self._emit_end(passage.context, layer, request, outcome)
 
     def on_response(self, exchange: Exchange) -> bool:
         """Run the layers that saw the request, last first; false: one of them is still at it."""
@@ -370,7 +370,7 @@ class LayerRunner(Hooks):
         else:
             self._failed(exchange, layer, error, holder)
 
-    def _tell_end(
+    def _emit_end(
         self, context: contextvars.Context, layer: Layer, request: Request, outcome: Outcome
     ) -> None:
         # Once the loop comes to it: it holds up nothing of the end.

@@ -48,7 +48,7 @@ class Upgrade:
             kept = ours.dup()
         except OSError as error:
             raise OperationRefusedError(f"cannot start the new program: {error}") from error
-        self._channel = Channel(self._loop, ours, self._told, self._gone)
+        self._channel = Channel(self._loop, ours, self._on_message, self._gone)
         try:
             control, segment = self._control, self._control.registry.segment
             given = (control.groups, control.history, control.last_version)
@@ -87,7 +87,7 @@ class Upgrade:
             raise
         return ours
 
-    def _told(self, message: Any, fds: list[int]) -> None:
+    def _on_message(self, message: Any, fds: list[int]) -> None:
         for fd in fds:
             os.close(fd)
         if message.get("want") == "words":

@@ -305,7 +305,7 @@ class Worker:
         """Go on behind what `request_hooks` gave."""
         self._layers.go_on_from(exchange, ran)
 
-    def tell_layers(self, exchange: Exchange) -> None:
+    def emit_layer_ends(self, exchange: Exchange) -> None:
         """Run `on_end` of the layers that have one."""
         self._layers.on_end(exchange)
 

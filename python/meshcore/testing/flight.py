@@ -50,7 +50,7 @@ class Client:
         self.headers: tuple[tuple[str, str], ...] = ()
         self.body = b""
 
-    def _told(self, head: Response) -> None:
+    def _record(self, head: Response) -> None:
         self.status, self.headers = head.status, tuple(head.headers())
 
     def reached(self) -> tuple[str | None, int]:
@@ -63,7 +63,7 @@ class Client:
         pass
 
     def send_response(self, response: Response, ticket: Ticket) -> None:
-        self._told(response)
+        self._record(response)
         self.body = body_of(response).data
 
     def relayed(self, sent: object, now_ns: int) -> None:
@@ -76,9 +76,9 @@ class Client:
         pass
 
     def send_answer(self, request: Request, answer: Answer) -> None:
-        told = answer.as_response(request)
-        self._told(told)
-        self.body = body_of(told).data
+        head = answer.as_response(request)
+        self._record(head)
+        self.body = body_of(head).data
 
     def send_ending(self, answer: Answer) -> bool:
         return False
@@ -312,5 +312,5 @@ class Flight:
     def run_body_hooks(self, exchange: Exchange, flow: Flow) -> bool:
         return self._hooks.on_body(exchange, flow)
 
-    def tell_layers(self, exchange: Exchange) -> None:
+    def emit_layer_ends(self, exchange: Exchange) -> None:
         self._hooks.on_end(exchange)

@@ -285,7 +285,7 @@ class HooksAtOnce(Hooks):
         else:
             then(exchange, layer, result)
 
-    def _tell_end(
+    def _emit_end(
         self, context: contextvars.Context, layer: Layer, request: Request, outcome: Outcome
     ) -> None:
         context.run(tell_end, layer, request, outcome)

@@ -263,7 +263,7 @@ class Http2Connection(Http2Wire):
             return  # it was dropped
         if exc is not None and not self.closing:
             for data in rest_of(transport):
-                self._tell(self.codec.receive(data, now), now)
+                self._dispatch(self.codec.receive(data, now), now)
         exc = end_of_tls(transport, exc)
         self.loss = loss_of(transport, exc)
         if isinstance(exc, TlsError):
@@ -277,7 +277,7 @@ class Http2Connection(Http2Wire):
         self.pool.remove_shared(self)  # before its streams hear: they may ask for room
         self.ready.set()
         try:
-            self._tell(self.codec.receive_eof(), now)
+            self._dispatch(self.codec.receive_eof(), now)
             while self.streams:
                 self.streams.popitem()[1].on_lost(Signal.RESET, detail, now)
         finally:

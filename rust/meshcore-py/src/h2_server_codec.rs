@@ -11,7 +11,7 @@ use crate::answer::Answer;
 use crate::clock::{Ns, http_date};
 use crate::deadlines::Deadlines;
 use crate::engine::{Listener, Peer};
-use crate::h2_codec::{Data, H2Config, body_event, outgoing, shared, told, told_of};
+use crate::h2_codec::{Data, H2Config, body_event, emitted, event_of, outgoing, shared};
 use crate::message::{Body, Part, Request, Response};
 use crate::outgoing::with_tunnel;
 use crate::server_codec::CodecLimits;
@@ -27,8 +27,8 @@ fn request(py: Python<'_>, head: RequestHead, body: BodyPart) -> Request {
 }
 
 impl H2ServerCodec {
-    fn told<'py>(&mut self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyList>>> {
-        told(py, self.0.signals(), |event| match event {
+    fn emit<'py>(&mut self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyList>>> {
+        emitted(py, self.0.signals(), |event| match event {
             ServerEvent::Data(body) => body_event(py, body),
             ServerEvent::Head { head, body } => {
                 Ok(Bound::new(py, request(py, head, body))?.into_any())
@@ -70,7 +70,7 @@ impl H2Begun {
 
     fn __next__<'py>(&mut self, py: Python<'py>) -> PyResult<Option<(u32, Bound<'py, PyAny>)>> {
         let Some((stream, signal)) = self.signals.next() else { return Ok(None) };
-        let event = told_of(py, signal, |event| match event {
+        let event = event_of(py, signal, |event| match event {
             ServerEvent::Data(body) => body_event(py, body),
             ServerEvent::Head { head, body } => self.begin(py, request(py, head, body)),
         })?;
@@ -104,7 +104,7 @@ impl H2ServerCodec {
         now_ns: Ns,
     ) -> PyResult<Option<Bound<'py, PyList>>> {
         self.0.receive(shared(data), now_ns.into());
-        self.told(py)
+        self.emit(py)
     }
 
     /// `receive`, and with the head of each request what follows it, as `ServerCodec.begin` does.
@@ -125,11 +125,11 @@ impl H2ServerCodec {
 
     fn receive_eof<'py>(&mut self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyList>>> {
         self.0.receive_eof();
-        self.told(py)
+        self.emit(py)
     }
 
     fn events<'py>(&mut self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyList>>> {
-        self.told(py)
+        self.emit(py)
     }
 
     fn take_output(&mut self, py: Python<'_>) -> Py<PyBytes> {

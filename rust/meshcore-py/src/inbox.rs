@@ -213,7 +213,7 @@ impl Inbox {
 }
 
 /// Tells the protocol what came.
-pub(crate) fn tell(inner: &Bound<'_, PyAny>, data: &[u8]) -> PyResult<()> {
+pub(crate) fn deliver(inner: &Bound<'_, PyAny>, data: &[u8]) -> PyResult<()> {
     let py = inner.py();
     let protocol = inner.call_method0(intern!(py, "get_protocol"))?;
     if let Ok(secure) = protocol.cast_exact::<SecureTransport>() {

@@ -86,7 +86,7 @@ mod _core {
     #[pymodule_export]
     use crate::library::{BreakerCore, BucketCore, Charge, ClientsCore, Permit};
     #[pymodule_export]
-    use crate::library::{BudgetCore, RetryCall, RetryCore, retry_after_ns, tell_all};
+    use crate::library::{BudgetCore, RetryCall, RetryCore, emit_all, retry_after_ns};
     #[pymodule_export]
     use crate::library::{DeadlineCore, Finally, GuardCore, surely_called};
     #[pymodule_export]

@@ -14,7 +14,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 use pyo3::{PyTraverseError, PyVisit, intern};
 
-use self::calls::{ask, close, end, fail_at_read, say, send, set_full, tell};
+use self::calls::{ask, close, end, fail_at_read, notify, say, send, set_full};
 use crate::clock::unix_ms;
 use crate::engine::Peer;
 use crate::errors::tls_error;
@@ -200,10 +200,10 @@ impl SecureTransport {
         say(slf, &came.said)?;
         if came.opened.established {
             slf.borrow_mut().made = true;
-            tell(slf, "connection_made", (slf,))?;
+            notify(slf, "connection_made", (slf,))?;
             let full = slf.borrow().full;
             if full {
-                tell(slf, "pause_writing", ())?; // by the handshake: nobody says it again
+                notify(slf, "pause_writing", ())?; // by the handshake: nobody says it again
             }
         }
         if let Some(plain) = came.plain {
@@ -255,10 +255,10 @@ impl SecureTransport {
             (Some(failure), None) => Some(tls_error(py, &failure)?),
             (_, error) => error,
         };
-        let told = protocol.map(|p| p.call_method1(intern!(py, "connection_lost"), (error,)));
+        let ended = protocol.map(|p| p.call_method1(intern!(py, "connection_lost"), (error,)));
         let mut own = slf.borrow_mut();
         (own.inner, own.protocol, own.linger) = (None, None, None);
-        told.transpose().map(|_| ())
+        ended.transpose().map(|_| ())
     }
 
     fn pause_writing(slf: &Bound<'_, Self>) -> PyResult<()> {
@@ -427,16 +427,16 @@ impl SecureTransport {
     fn agreed<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let agreed = self.session.agreed();
         let agreed = agreed.ok_or_else(|| PyRuntimeError::new_err("the handshake is not over"))?;
-        let told = PyDict::new(py);
+        let agreement = PyDict::new(py);
         let version = match agreed.version {
             Version::Tls12 => "1.2",
             Version::Tls13 => "1.3",
         };
-        told.set_item("version", version)?;
-        told.set_item("suite", agreed.suite)?;
-        told.set_item("resumed", agreed.resumed)?;
-        told.set_item("server_name", agreed.server_name)?;
-        Ok(told)
+        agreement.set_item("version", version)?;
+        agreement.set_item("suite", agreed.suite)?;
+        agreement.set_item("resumed", agreed.resumed)?;
+        agreement.set_item("server_name", agreed.server_name)?;
+        Ok(agreement)
     }
 
     /// The same peer, with what the certificate says that it has shown, judged by these rules.

@@ -239,8 +239,8 @@ impl Ticket {
         trailers.filter(|t| !t.is_empty()).map(|trailers| all(py, &trailers)).transpose()
     }
 
-    fn retold(&mut self, body: &Body) {
-        self.ticket.retold(final_status(body.0.body.trailers.as_deref()));
+    fn trailers_changed(&mut self, body: &Body) {
+        self.ticket.trailers_changed(final_status(body.0.body.trailers.as_deref()));
     }
 
     #[getter]
@@ -463,8 +463,7 @@ impl Ticket {
         text
     }
 
-    #[pyo3(name = "outcome")]
-    fn told(&self) -> crate::outcome::Outcome {
+    fn outcome(&self) -> crate::outcome::Outcome {
         crate::outcome::Outcome::of(&self.ticket)
     }
 }

@@ -88,7 +88,7 @@ impl tls::KeyLog for Secrets {
 }
 
 impl KeyLog {
-    fn told(&self) -> Arc<dyn tls::KeyLog> {
+    fn sink(&self) -> Arc<dyn tls::KeyLog> {
         Arc::<Secrets>::clone(&self.0)
     }
 }
@@ -189,7 +189,7 @@ impl TlsServer {
             least: least(min_version),
             clients: clients.map(TlsTrust::of_clients).unwrap_or_default(),
             named,
-            key_log: key_log.map(KeyLog::told),
+            key_log: key_log.map(KeyLog::sink),
         };
         let clock = Clock::at(unix_ms() / 1000);
         let context = ServerContext::new(&spec, &tickets.0, &clock).map_err(refused)?;
@@ -432,7 +432,7 @@ impl TlsClient {
             pair: certificate.map(pair),
             alpn: words(alpn),
             least: least(min_version),
-            key_log: key_log.map(KeyLog::told),
+            key_log: key_log.map(KeyLog::sink),
         };
         let clock = Clock::at(unix_ms() / 1000);
         Ok(Self(ClientContext::new(&spec, &clock).map_err(refused)?, clock))

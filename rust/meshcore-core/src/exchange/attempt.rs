@@ -8,7 +8,7 @@ use super::body::Keep;
 use super::deadline::Awaited;
 use super::outcome::Outcome;
 use super::stack::RouteStack;
-use super::ticket::{Budget, Kind, RequestTicket, Stage, Told};
+use super::ticket::{Budget, Kind, Report, RequestTicket, Stage};
 use crate::admission::back_off::{self, BackOff};
 use crate::admission::{State, What};
 use crate::balance::{EndpointOutcome, Rng};
@@ -284,7 +284,7 @@ impl RequestTicket {
                 self.trailed(status, now, rand);
             }
         } else {
-            self.tell(What::Status(head.status), now, rand);
+            self.report(What::Status(head.status), now, rand);
         }
         if tunnels {
             self.tunnels = true;
@@ -334,7 +334,7 @@ impl RequestTicket {
 
     /// The first message of a gRPC response arrived: the service works.
     fn streamed(&mut self, now: Nanos, rand: u64) {
-        self.tell(What::Grpc(0), now, rand);
+        self.report(What::Grpc(0), now, rand);
     }
 
     /// A gRPC response ended with this status; one without any is UNKNOWN to its client.
@@ -347,10 +347,10 @@ impl RequestTicket {
         const DEADLINE_EXCEEDED: u8 = 4;
         if status == DEADLINE_EXCEEDED && self.deadline != Nanos::MAX {
             self.last = now;
-            self.told = Told::NOTHING;
+            self.report = Report::NOTHING;
             self.settle_breaker(now, rand);
         } else {
-            self.tell(What::Grpc(status), now, rand);
+            self.report(What::Grpc(status), now, rand);
         }
     }
 
@@ -373,7 +373,7 @@ impl RequestTicket {
         let excused = short || self.is_no_failure(outcome.reason, now);
         self.blame(reason, excused, cause, now);
         if short {
-            self.told = self.told_before;
+            self.report = self.report_before;
         }
         self.settle_breaker(now, rand);
         self.leave_upstream();

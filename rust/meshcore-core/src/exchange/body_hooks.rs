@@ -74,7 +74,7 @@ impl RequestTicket {
 
     /// What a gRPC call's client is told in the end, if layers changed the trailers: its service is
     /// judged by its own.
-    pub fn retold(&mut self, grpc: u8) {
+    pub fn trailers_changed(&mut self, grpc: u8) {
         if self.grpc.is_some() {
             self.grpc = Some(grpc);
         }

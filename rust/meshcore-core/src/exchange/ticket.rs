@@ -98,15 +98,15 @@ pub(super) struct Attempt {
     pub(super) sent: Option<Nanos>,
 }
 
-/// What is told to the breaker: of the final attempt, once.
+/// What is reported to the breaker: of the final attempt, once.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Told {
+pub(super) struct Report {
     pub(super) finding: Finding,
     /// Which endpoint a failure names, as the bit of its index.
     pub(super) names: u64,
 }
 
-impl Told {
+impl Report {
     pub(super) const NOTHING: Self = Self { finding: Finding::Neutral, names: 0 };
 }
 
@@ -161,9 +161,9 @@ pub struct RequestTicket {
     /// When the client had sent its whole request: from then on the service is waited for.
     pub(super) asked: Nanos,
     pub(super) last: Nanos,
-    pub(super) told: Told,
-    /// What an attempt before the last one was told as, if that was a failure.
-    pub(super) told_before: Told,
+    pub(super) report: Report,
+    /// What an attempt before the last one was reported as, if that was a failure.
+    pub(super) report_before: Report,
     /// When the response's head came.
     pub(super) headed: Option<Nanos>,
     pub(super) status: u16,
@@ -220,8 +220,8 @@ impl RequestTicket {
             body: BodyAccount::new(whole || arrival.head.body == BodyLength::Empty, now),
             asked: now,
             last: now,
-            told: Told::NOTHING,
-            told_before: Told::NOTHING,
+            report: Report::NOTHING,
+            report_before: Report::NOTHING,
             headed: None,
             status: 0,
             grpc: None,
@@ -387,10 +387,10 @@ impl RequestTicket {
         self.last_endpoint = Some(index);
         let permit = Some(permit);
         self.attempt = Some(Attempt { endpoint: index, entered: now, permit, budget, sent: None });
-        if let Finding::Failure(_) = self.told.finding {
-            self.told_before = self.told;
+        if let Finding::Failure(_) = self.report.finding {
+            self.report_before = self.report;
         }
-        self.told = Told::NOTHING;
+        self.report = Report::NOTHING;
         upstream.ids[index]
     }
 

@@ -68,7 +68,7 @@ impl ListFacts {
 
 fn of(list: &List) -> ListFacts {
     ListFacts {
-        issuer: list.told.clone(),
+        issuer: list.issuer_text.clone(),
         this_update_s: list.this_update_s,
         next_update_s: list.next_update_s,
         is_of_authorities: list.reach.authorities,
@@ -87,7 +87,7 @@ pub(super) fn lists_in(
 struct List {
     issuer: SameName,
     /// The same for people.
-    told: String,
+    issuer_text: String,
     this_update_s: u64,
     next_update_s: Option<u64>,
     reach: Reach,
@@ -117,7 +117,7 @@ impl List {
         Ok(Self {
             signer: keys.signer(&issuer, &signed).map(<[u8]>::to_vec),
             issuer,
-            told: read.issuer.to_string(),
+            issuer_text: read.issuer.to_string(),
             this_update_s: read.this_update.to_unix_duration().as_secs(),
             next_update_s: read.next_update.map(|end| end.to_unix_duration().as_secs()),
             reach,
@@ -215,7 +215,7 @@ impl Lists {
             };
             if let Some(other) = each.iter().find(|other| is_twice(other)) {
                 let is_untied = list.signer.is_none() || other.signer.is_none();
-                return Err(ContextError::TwoLists { issuer: list.told, is_untied });
+                return Err(ContextError::TwoLists { issuer: list.issuer_text, is_untied });
             }
             each.push(list);
         }

@@ -113,7 +113,7 @@ impl Judge {
         let read = if usage.stands_for { Identity::of } else { Identity::of_client };
         let identity = read(leaf).map_err(|why| {
             let words = format!("the certificate cannot be used: {why}");
-            failure::told(CertificateError::BadEncoding, words)
+            failure::with_words(CertificateError::BadEncoding, words)
         })?;
         let domain = identity.domain().filter(|_| !self.domains.is_empty());
         let roots = match domain {
@@ -127,7 +127,7 @@ impl Judge {
         }
         let (presented, wanted) = (listed(&identity.names()), listed(self.rules.texts()));
         let words = format!("the certificate is of {presented}, and wanted is {wanted}");
-        Err(failure::told(CertificateError::ApplicationVerificationFailure, words))
+        Err(failure::with_words(CertificateError::ApplicationVerificationFailure, words))
     }
 
     /// One of nobody whose roots are known.
@@ -137,7 +137,7 @@ impl Judge {
         let presented = identity.spiffe().unwrap_or("no SPIFFE ID");
         let presented = listed(&[presented.to_owned()]);
         let words = format!("the certificate has {presented}, and known is {}", listed(&known));
-        failure::told(CertificateError::UnknownIssuer, words)
+        failure::with_words(CertificateError::UnknownIssuer, words)
     }
 }
 

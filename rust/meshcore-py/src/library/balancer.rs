@@ -125,12 +125,12 @@ impl BalancerCore {
 
     fn endpoints(&self) -> Vec<(String, u16, u64, bool, bool)> {
         let picker = self.picker.load();
-        let told = picker.endpoints().iter().map(|e| {
+        let names = picker.endpoints().iter().map(|e| {
             let state = &e.state;
             let (in_flight, out) = (state.in_flight(), state.is_ejected());
             (e.address.clone(), e.weight, in_flight, out, state.draining())
         });
-        told.collect()
+        names.collect()
     }
 }
 

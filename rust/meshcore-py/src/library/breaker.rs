@@ -70,7 +70,7 @@ impl BreakerCore {
             }
         }
         let asked = this.breaker.acquire(now);
-        if let Err(error) = Self::tell_state(slf) {
+        if let Err(error) = Self::emit_state(slf) {
             if let Ok(permit) = asked {
                 this.give_back(permit);
             }
@@ -86,7 +86,7 @@ impl BreakerCore {
             let refused = PyErr::from_type(refusal, (text, open.retry_after.0, this.name.clone()));
             if let Some(watch) = &this.watch {
                 let raised = refused.value(py).as_any();
-                watch.tell_call(slf, "refused", Nanos::ZERO, Some(raised))?;
+                watch.emit_call(slf, "refused", Nanos::ZERO, Some(raised))?;
             }
             Err(refused)
         })
@@ -201,13 +201,13 @@ impl BreakerCore {
             Outcome::Neutral => (outcome, "neutral"),
         };
         this.counts.add(outcome);
-        watch.tell_call(slf, name, took, raised)?;
-        Self::tell_state(slf)
+        watch.emit_call(slf, name, took, raised)?;
+        Self::emit_state(slf)
     }
 
-    fn tell_state(slf: &Bound<'_, Self>) -> PyResult<()> {
+    fn emit_state(slf: &Bound<'_, Self>) -> PyResult<()> {
         match &slf.get().watch {
-            Some(watch) => watch.tell_state(slf, slf.get().breaker.written_state()),
+            Some(watch) => watch.emit_state(slf, slf.get().breaker.written_state()),
             None => Ok(()),
         }
     }
@@ -265,19 +265,19 @@ impl BreakerCore {
 
 /// What judges ends of calls: classes of failures, a function that knows better, and one for results.
 type Judging<'py> = (Bound<'py, PyTuple>, Option<Py<PyAny>>, Option<Py<PyAny>>);
-/// Listeners to calls and to changes, each with what makes that which they are told.
-type Telling = (Option<(Py<PyTuple>, Py<PyAny>)>, Option<(Py<PyTuple>, Py<PyAny>)>);
+/// Listeners to calls and to changes, each with what makes their events.
+type Listening = (Option<(Py<PyTuple>, Py<PyAny>)>, Option<(Py<PyTuple>, Py<PyAny>)>);
 
 #[pymethods]
 impl BreakerCore {
     #[new]
-    #[pyo3(signature = (rules, judging, telling, seed, name, fallback, clock=None, words=None))]
+    #[pyo3(signature = (rules, judging, listening, seed, name, fallback, clock=None, words=None))]
     #[allow(clippy::too_many_arguments)] // each once, from `CircuitBreaker.__new__`
     fn new(
         py: Python<'_>,
         rules: &str,
         judging: Judging<'_>,
-        telling: Telling,
+        listening: Listening,
         seed: u64,
         name: Option<String>,
         fallback: Option<Py<PyAny>>,
@@ -286,7 +286,7 @@ impl BreakerCore {
     ) -> PyResult<Self> {
         let rules: snapshot::Breaker =
             serde_json::from_str(rules).map_err(|e| PyValueError::new_err(e.to_string()))?;
-        let told =
+        let text =
             serde_json::to_string(&rules).map_err(|e| PyValueError::new_err(e.to_string()))?;
         let private = || Block::private(Breaker::WORDS);
         let block = words.map_or_else(private, |words| words.block.clone());
@@ -296,10 +296,10 @@ impl BreakerCore {
         let (clock, random, shared) = (Clock::new(clock), Random::new(seed), words.is_some());
         let refusal = errors::class(py, "BreakerOpen")?;
         let judge = Judge::new(&judging.0, judging.1, judging.2)?;
-        let watch = Watch::new(slow_call, telling.0, telling.1, breaker.written_state());
+        let watch = Watch::new(slow_call, listening.0, listening.1, breaker.written_state());
         let blocks = Blocks::new(watch.as_ref().is_some_and(Watch::times_calls));
         let plain = watch.is_none() && clock.is_own() && !shared;
-        let (counts, causes, rules_text) = (Counts::default(), Causes::new(seed), told.into());
+        let (counts, causes, rules_text) = (Counts::default(), Causes::new(seed), text.into());
         Ok(Self {
             bears_coarse: breaker.bears(COARSE),
             breaker,
@@ -446,13 +446,13 @@ impl BreakerCore {
 
     fn force_closed(slf: &Bound<'_, Self>) -> PyResult<()> {
         slf.get().breaker.force_closed();
-        Self::tell_state(slf)
+        Self::emit_state(slf)
     }
 
     #[pyo3(name = "_force_open_ns")]
     fn force_open_ns(slf: &Bound<'_, Self>, for_ns: u64) -> PyResult<()> {
         let now = slf.get().clock.now(slf.py())?;
         slf.get().breaker.force_open(Nanos(now.0.saturating_add(for_ns)));
-        Self::tell_state(slf)
+        Self::emit_state(slf)
     }
 }

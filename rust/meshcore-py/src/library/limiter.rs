@@ -112,12 +112,12 @@ impl BucketCore {
 
     #[pyo3(name = "_count")]
     fn count(&self, admitted: bool) {
-        self.tally.count_told(admitted);
+        self.tally.count_published(admitted);
     }
 
-    #[pyo3(name = "_tell")]
-    fn tell(&self) {
-        self.tally.tell();
+    #[pyo3(name = "_publish")]
+    fn publish(&self) {
+        self.tally.publish();
     }
 
     #[pyo3(name = "_forget")]
@@ -206,11 +206,11 @@ fn refusal(
         tally.count(false, now);
     }
     let wait_ns = wait_ns(refused);
-    let told = match n.beyond {
+    let refusal = match n.beyond {
         None => limiter.call_method1("_refusal", (wait_ns, n.n)),
         Some(n) => limiter.call_method1("_refusal", (wait_ns, n)),
     };
-    told.map_or_else(|error| error, PyErr::from_value)
+    refusal.map_or_else(|error| error, PyErr::from_value)
 }
 
 /// What is there, and the nanoseconds until all is.
@@ -370,12 +370,12 @@ impl ClientsCore {
 
     #[pyo3(name = "_count")]
     fn count(&self, admitted: bool) {
-        self.tally.count_told(admitted);
+        self.tally.count_published(admitted);
     }
 
-    #[pyo3(name = "_tell")]
-    fn tell(&self) {
-        self.tally.tell();
+    #[pyo3(name = "_publish")]
+    fn publish(&self) {
+        self.tally.publish();
     }
 
     #[pyo3(name = "_forget")]

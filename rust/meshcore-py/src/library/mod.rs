@@ -33,7 +33,7 @@ pub(crate) use random::reseed;
 pub(crate) use retry::{BudgetCore, RetryCall, RetryCore, retry_after_ns};
 pub(crate) use routes::{FoundRoute, RoutesCore};
 pub(crate) use surely::{Finally, surely_called};
-pub(crate) use watch::{name_of, tell_all};
+pub(crate) use watch::{emit_all, name_of};
 pub(crate) use words::{SharedWords, Words};
 
 use meshcore_core::admission::{Quota, QuotaError};

@@ -10,7 +10,7 @@ use super::SecureTransport;
 pub(super) type This<'a, 'py> = &'a Bound<'py, SecureTransport>;
 
 /// Tells the protocol, unless it has been told of the end.
-pub(super) fn tell<'py, A>(
+pub(super) fn notify<'py, A>(
     this: This<'_, 'py>,
     name: &str,
     with: A,
@@ -76,7 +76,7 @@ pub(super) fn end(this: This<'_, '_>) -> PyResult<()> {
     if this.borrow().closing {
         return Ok(());
     }
-    let stays = tell(this, "eof_received", ())?;
+    let stays = notify(this, "eof_received", ())?;
     if !stays.is_some_and(|stays| stays.is_truthy().unwrap_or(false)) {
         close(this)?;
     }
@@ -90,7 +90,7 @@ pub(super) fn set_full(this: This<'_, '_>, full: bool, name: &str) -> PyResult<(
         own.made
     };
     if made {
-        tell(this, name, ())?;
+        notify(this, name, ())?;
     }
     Ok(())
 }

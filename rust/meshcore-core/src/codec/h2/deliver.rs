@@ -1,4 +1,4 @@
-//! What is told of a stream, and how one ends that went wrong.
+//! The events of a stream, and how one ends that went wrong.
 
 use super::engine::Over;
 use super::frame::{code, write_window_update};
@@ -11,7 +11,7 @@ use crate::codec::error::CodecError;
 pub(super) const FRAME_ON_CLOSED: &str = "frame on closed stream";
 
 impl<S: Side> Engine<S> {
-    /// Something came for the stream: it is told when the read is parsed, in one piece.
+    /// Something came for the stream: it is emitted when the read is parsed, in one piece.
     pub(super) fn touch(&mut self, id: u32) {
         if let Some(stream) = self.streams.get_mut(&id)
             && !std::mem::replace(&mut stream.touched, true)
@@ -50,7 +50,7 @@ impl<S: Side> Engine<S> {
         self.remove_if_over(id);
     }
 
-    /// Tells what waits; of a response that is whole all, for there is no later.
+    /// Emits what waits; of a response that is whole all, for there is no later.
     pub(super) fn deliver_whole(&mut self, id: u32) {
         if let Some(stream) = self.streams.get_mut(&id).filter(|s| !S::SERVER && !s.receiving) {
             stream.inbox.paused = false;
@@ -115,15 +115,15 @@ impl<S: Side> Engine<S> {
     /// A message may not pass: the stream is open for an answer, the rest is not wanted.
     pub(super) fn refuse(&mut self, id: u32, error: CodecError) {
         if let Some(stream) = self.streams.get_mut(&id) {
-            let told = std::mem::replace(&mut stream.unwanted, true) || stream.left;
+            let is_known = std::mem::replace(&mut stream.unwanted, true) || stream.left;
             let asked = stream.head.take().and_then(|head| S::asked(&head));
-            if !told {
+            if !is_known {
                 self.signals.push((id, Signal::Refused(error, asked)));
             }
         }
     }
 
-    /// As [`refuse`](Self::refuse), of a message that was told in part: somebody works on it, and
+    /// As [`refuse`](Self::refuse), of a message that was emitted in part: work on it has begun, and
     /// that costs as much as a reset (CVE-2025-8671).
     pub(super) fn refuse_rest(&mut self, id: u32, error: CodecError) -> Checked {
         self.refuse(id, S::blame(error));

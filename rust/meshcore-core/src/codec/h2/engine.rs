@@ -288,7 +288,7 @@ impl<S: Side> Engine<S> {
         }
     }
 
-    /// Takes on; what waited is told by the next [`signals`](Self::signals).
+    /// Takes on; what waited is emitted by the next [`signals`](Self::signals).
     pub fn resume(&mut self, id: u32) {
         if let Some(stream) = self.streams.get_mut(&id) {
             stream.inbox.paused = false;
@@ -431,7 +431,7 @@ impl<S: Side> Engine<S> {
         }
     }
 
-    /// Every stream, the oldest first: who came first is told first and gets room first.
+    /// Every stream, the oldest first: the first to come is emitted first and gets room first.
     pub(super) fn stream_ids(&self) -> Vec<u32> {
         let mut ids: Vec<u32> = self.streams.keys().copied().collect();
         ids.sort_unstable();

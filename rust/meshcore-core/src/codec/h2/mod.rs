@@ -89,7 +89,7 @@ impl From<CodecError> for HeadError {
 pub trait Side: Sized {
     /// The head of what the peer sends.
     type Head;
-    /// What its streams tell.
+    /// What its streams emit.
     type Message;
     /// Whether the peer is a client.
     const SERVER: bool;

@@ -147,7 +147,7 @@ impl Allow {
         })
     }
 
-    fn told(&self, rule: Option<u16>) -> Cow<'_, str> {
+    fn label(&self, rule: Option<u16>) -> Cow<'_, str> {
         let name = rule.and_then(|at| self.rules.get(usize::from(at))).map_or(NONE, |r| &r.name);
         if self.shadow { format!("{SHADOW}{name}").into() } else { name.into() }
     }
@@ -199,7 +199,7 @@ impl RequestTicket {
     /// What each `allow` layer has found so far, in their order: the name of the rule that matched, or
     /// `none`; behind `shadow:` if that refuses nothing.
     pub fn allowed_by(&self) -> impl Iterator<Item = Cow<'_, str>> {
-        self.judged.iter().filter_map(|judged| Some(self.allow(*judged)?.told(judged.rule)))
+        self.judged.iter().filter_map(|judged| Some(self.allow(*judged)?.label(judged.rule)))
     }
 
     fn allow(&self, judged: Judged) -> Option<&Allow> {

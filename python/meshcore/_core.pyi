@@ -40,7 +40,7 @@ __all__ = [
     "ClientsCore",
     "CodecLimits",
     "DeadlineCore",
-    "Deadlines",
+    "DeadlineTable",
     "Due",
     "Engine",
     "ErrorCode",
@@ -569,7 +569,7 @@ class ServerCodec:
         data: bytes,
         listener: Listener,
         peer: Peer,
-        deadlines: Deadlines,
+        deadlines: DeadlineTable,
         slot: int,
         now_ns: int,
     ) -> tuple[Request, Ticket] | bytes | Body | None:
@@ -745,7 +745,7 @@ class H2ServerCodec:
         """What a read meant. O(bytes)."""
 
     def begin(
-        self, data: bytes, listener: Listener, peer: Peer, deadlines: Deadlines, now_ns: int
+        self, data: bytes, listener: Listener, peer: Peer, deadlines: DeadlineTable, now_ns: int
     ) -> H2Begun | None:
         """`receive`, and with the head of each request what follows it, as `ServerCodec.begin`
         does: the request, its ticket, and a slot that is added for its deadline."""
@@ -821,7 +821,7 @@ class H2ServerCodec:
     def warn(self) -> None:
         """Say that no more streams are taken."""
 
-    def say_last(self, reason: bytes) -> None:
+    def send_goaway(self, reason: bytes) -> None:
         """Say which stream is the last."""
 
     def abandon(self, code: int) -> None:
@@ -1020,10 +1020,10 @@ class H2Meter:
     def fault(self, now_ns: int) -> int | None:
         """A stream ended through a fault of the peer's; the number of the flood, if it is one."""
 
-    def stray(self, now_ns: int) -> int | None:
+    def reset_of_closed(self, now_ns: int) -> int | None:
         """An endpoint reset a stream that was over; the number of the flood, if it is one."""
 
-    def hollow(self, now_ns: int) -> int | None:
+    def padding_only(self, now_ns: int) -> int | None:
         """A DATA frame had only padding; the number of the flood, if it is one."""
 
     def sent_data(self, frames: int) -> None:
@@ -1069,7 +1069,7 @@ class Peer:
         ``ip:…``, ``email:…``."""
 
     @property
-    def is_judged(self) -> bool:
+    def has_client_rules(self) -> bool:
         """Whether rules of its listener judge it: its connection is one of TLS, or should be."""
 
     @property
@@ -2012,10 +2012,10 @@ class Outbox:
         O(connections that wrote)."""
 
 @final
-class Deadlines:
+class DeadlineTable:
     """One deadline for each slot, looked through in one sweep. For one thread."""
 
-    def __new__(cls) -> Deadlines:
+    def __new__(cls) -> DeadlineTable:
         """No slot."""
 
     def add(self, deadline_ns: int) -> int:
@@ -2037,7 +2037,7 @@ class IdleTime:
     timeout_ns: int
     """0 at first."""
 
-    def __new__(cls, deadlines: Deadlines) -> IdleTime:
+    def __new__(cls, deadlines: DeadlineTable) -> IdleTime:
         """For connections with slots of these."""
 
     def arm(self, slot: int, now_ns: int) -> None:
@@ -2290,7 +2290,7 @@ class BreakerCore:
     def __new__(
         cls,
         rules: str,
-        judging: tuple[
+        classifying: tuple[
             tuple[type[BaseException], ...],
             Callable[[BaseException], bool | None] | None,
             Callable[[Any], bool] | None,
@@ -2307,9 +2307,9 @@ class BreakerCore:
     ) -> Self:
         """``rules`` as JSON (`Breaker` of ``snapshot.rs``); `ValueError` for others.
 
-        ``judging``: classes of failures, a function that tells failures from answers and the rest,
-        one that tells results that are failures. ``listening``: listeners to calls and to changes,
-        each with the class of what they are told.
+        ``classifying``: classes of failures, a function that tells failures from answers and the
+        rest, one that tells results that are failures. ``listening``: listeners to calls and to
+        changes, each with the class of their events.
         """
 
     def acquire(self) -> Permit:
@@ -2373,7 +2373,7 @@ class BreakerCore:
         """As it was made with."""
 
     @property
-    def _judges_results(self) -> bool:
+    def _classifies_results(self) -> bool:
         """Whether results may be failures."""
 
     def _lose(self, block: object) -> None:

@@ -112,7 +112,7 @@ class ServerCodec(Codec, Protocol):
     def warn(self) -> None:
         """The first GOAWAY: open no more streams. Those that are on their way are taken."""
 
-    def say_last(self, reason: bytes) -> None:
+    def send_goaway(self, reason: bytes) -> None:
         """Say which stream is the last, once; again only to give a reason, which goes out as debug
         data of GOAWAY. `Signal.CLOSED` follows the last stream's end."""
 

@@ -142,7 +142,7 @@ class Reference(Emitter):
                 self._cutter.feed(data)
                 self._advance()
             else:
-                self._calm(flood)
+                self._close_for_flood(flood)
         return self.events()
 
     def receive_eof(self) -> Events:
@@ -187,7 +187,7 @@ class Reference(Emitter):
                     return
                 self._receive_frame(frame)
         except DenialOfServiceError:
-            self._calm(BLOCKS)
+            self._close_for_flood(BLOCKS)
         except ProtocolError as error:
             self._fail(error.error_code, _text(error))
 
@@ -332,7 +332,7 @@ class Reference(Emitter):
         if event.data:
             inbox.pieces.append(event.data)
         elif event.flow_controlled_length and event.stream_ended is None:
-            self._calm(self._meter.hollow(self._now))
+            self._close_for_flood(self._meter.padding_only(self._now))
         inbox.received += len(event.data)
         inbox.credit += event.flow_controlled_length
         if inbox.declared == 0 < inbox.received:

@@ -138,10 +138,10 @@ class ReferenceClient(Reference):
     # --- responses ----------------------------------------------------------------------------
 
     def _receive_frame(self, frame: Frame) -> None:
-        stray = frame.kind == Kind.RST_STREAM and frame.stream not in self._streams
+        of_closed = frame.kind == Kind.RST_STREAM and frame.stream not in self._streams
         super()._receive_frame(frame)
-        if stray and not self.closed:
-            self._calm(self._meter.stray(self._now))
+        if of_closed and not self.closed:
+            self._close_for_flood(self._meter.reset_of_closed(self._now))
 
     def _on_head(self, number: int, fields: Fields, ended: bool) -> None:
         stream = self._streams.get(number)

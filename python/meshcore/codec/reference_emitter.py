@@ -126,7 +126,7 @@ class Emitter(Sender):
     def _charge(self) -> None:
         """A fault of a client's; an endpoint's connection is shared by many."""
         if not self._h2.config.client_side:
-            self._calm(self._meter.fault(self._now))
+            self._close_for_flood(self._meter.fault(self._now))
 
     def _close_inbox(self, stream: Stream) -> None:
         """Nobody wants the rest of what comes."""
@@ -205,8 +205,8 @@ class Emitter(Sender):
         elif stream.left:
             self._events.append((number, SENT))
 
-    def _calm(self, flood: int | None) -> None:
-        """A flood ends the connection."""
+    def _close_for_flood(self, flood: int | None) -> None:
+        """A flood ends the connection, with ENHANCE_YOUR_CALM."""
         if flood is not None:
             self.flood = flood
             self._fail(ErrorCodes.ENHANCE_YOUR_CALM, "flood")

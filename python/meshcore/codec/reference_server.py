@@ -157,7 +157,7 @@ class ReferenceServer(Reference):
         else:
             super()._on_pong(data)
 
-    def say_last(self, reason: bytes) -> None:
+    def send_goaway(self, reason: bytes) -> None:
         """Say which stream is the last, once; again only to give a reason."""
         if self.closed or (self._last is not None and not reason):
             return

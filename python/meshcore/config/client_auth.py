@@ -113,7 +113,7 @@ class Trust(Model):
         "lets in nobody whom its issuer signed, `use` goes on with it.",
     )
 
-    def judge(self, names: Names | None, key: str) -> None:
+    def check_names(self, names: Names | None, key: str) -> None:
         """Whether somebody vouches for these names, of that key. Raises `ValueError`."""
         if self.crl is None and "crl_expired" in self.model_fields_set:
             raise ValueError("crl_expired has no meaning without crl")
@@ -146,5 +146,5 @@ class ClientAuth(Trust):
     def _vouched_for(self) -> ClientAuth:
         if self.ca is None and not self.trust_domains:
             raise HintedError("ca or trust_domains is needed", "write ca: FILE")
-        self.judge(self.match, "match")
+        self.check_names(self.match, "match")
         return self

@@ -5,8 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Final, Protocol
 
-from meshcore._core import Deadlines as Slots
-from meshcore._core import now_ns
+from meshcore._core import DeadlineTable, now_ns
 
 if TYPE_CHECKING:
     import asyncio
@@ -30,12 +29,12 @@ class Timed(Protocol):
         """The armed deadline passed."""
 
 
-class Deadlines:
+class DeadlineTimer:
     """Slots of deadlines, looked through once per tick. Arming is one store: O(1)."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self.slots = Slots()
+        self.slots = DeadlineTable()
         """For calls that arm one beside other things."""
         self.arm = self.slots.arm
         self.owners: dict[int, Timed] = {}

@@ -216,11 +216,11 @@ class Http2Connection(Http2Wire):
         if not self.full and queued > HIGH_WATER:
             self.full = True
             for stream in list(self.streams.values()):
-                stream.judge_room()
+                stream.check_room()
         elif self.full and queued < LOW_WATER:
             self.full = False
             for stream in list(self.streams.values()):
-                stream.judge_room()
+                stream.check_room()
 
     # --- called by streams --------------------------------------------------------------------
 
@@ -302,7 +302,7 @@ class Http2Connection(Http2Wire):
         if step is Step.WARN:
             self.codec.warn()
         elif step is Step.SAY_LAST:
-            self.codec.say_last(b"")
+            self.codec.send_goaway(b"")
         self._time_leaving(now)
 
     def _time_leaving(self, now: int) -> None:
@@ -336,11 +336,11 @@ class Http2Connection(Http2Wire):
         self._goaway_due_ns = NEVER
         warned = leaving is not None and leaving.has_warned
         if warned:
-            self.codec.say_last(b"draining")
+            self.codec.send_goaway(b"draining")
         for stream in list(self.streams.values()):
             stream.end(now)
         if not warned:
-            self.codec.say_last(b"draining")
+            self.codec.send_goaway(b"draining")
         self.flush()
 
     def abort(self) -> None:

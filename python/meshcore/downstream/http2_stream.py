@@ -55,7 +55,7 @@ class Http2Stream:
         """Something other than a message or the end."""
         if signal == Signal.WRITABLE:
             self._full = False
-            self.judge_room()
+            self.check_room()
         elif signal == Signal.SENT:
             self._leave()
 
@@ -88,7 +88,7 @@ class Http2Stream:
         exchange, self.exchange = self.exchange, None
         return exchange
 
-    def judge_room(self) -> None:
+    def check_room(self) -> None:
         """Whether its own queue or that of all streams together is full has changed."""
         choked, exchange = self._full or self._connection.full, self.exchange
         if choked is not self.choked and exchange is not None:
@@ -158,7 +158,7 @@ class Http2Stream:
     def _fill(self) -> None:
         if not self._full:
             self._full = True
-            self.judge_room()
+            self.check_room()
 
     def send_end(self, body: Body, ticket: Ticket) -> None:
         """The end of the body."""

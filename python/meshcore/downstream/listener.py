@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from meshcore._core import Listener as Stack
     from meshcore.codec import ServerCodec
     from meshcore.config.snapshot import Http2Spec, ListenerSpec
-    from meshcore.downstream.deadlines import Deadlines
+    from meshcore.downstream.deadlines import DeadlineTimer
     from meshcore.downstream.established import Established
     from meshcore.downstream.first_bytes import FirstBytes
     from meshcore.errors import TlsError
@@ -63,7 +63,7 @@ class Listener:
         tls: TlsServer | None,
         engine: Engine,
         driver: Driver,
-        deadlines: Deadlines,
+        deadlines: DeadlineTimer,
         outbox: Outbox,
     ) -> None:
         self.driver = driver
@@ -163,13 +163,13 @@ class Listener:
         else:
             self._client_rules = ClientRules(tls)
         made = [x for x in self._connections if isinstance(x, Http1Connection | Http2Connection)]
-        self.certified.judge_again([x for x in made if x.peer.is_judged])
-        for plain in [x for x in made if not x.peer.is_judged]:
+        self.certified.recheck([x for x in made if x.peer.has_client_rules])
+        for plain in [x for x in made if not x.peer.has_client_rules]:
             self.came_plain(plain)
         for silent in [x for x in self._connections if isinstance(x, Detection)]:
             silent.abort()
 
-    def judge_by(self, tls: TlsServer | None) -> None:
+    def apply_client_rules(self, tls: TlsServer | None) -> None:
         """The same while it drains, by the rules of who has its name or address now. Who came to it
         without TLS came by its own rules, which ask for nothing."""
         if self._tls is not None:

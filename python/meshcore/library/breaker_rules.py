@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from meshcore._core import Words
     from meshcore.library.breaker_events import CallEnded, StateChanged
-    from meshcore.library.judging import Exceptions
+    from meshcore.library.classifying import Exceptions
     from meshcore.library.listeners import Listeners
 
 

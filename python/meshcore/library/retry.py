@@ -14,8 +14,8 @@ from meshcore._core import BudgetCore, RetryCore, emit_all, retry_after_ns
 from meshcore.config.units import format_duration, named_ns, parse_percent
 from meshcore.config.whole import check_whole
 from meshcore.errors import DeadlineExceeded
+from meshcore.library import classifying, part
 from meshcore.library import deadline as deadlines
-from meshcore.library import judging, part
 from meshcore.library.awaiting import at_once
 from meshcore.library.deadline import Deadline
 from meshcore.library.keywords import hinting
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from meshcore._core import RetryCall, Words
+    from meshcore.library.classifying import Exceptions
     from meshcore.library.decorating import F
-    from meshcore.library.judging import Exceptions
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -183,8 +183,8 @@ class Retry(RetryCore):
             raise TypeError(f"budget: expected a RetryBudget, got {budget!r}")
         seed = secrets.randbits(64)
         new = super().__new__(cls, attempts, pauses, seed, budget, clock)
-        new._failures = judging.all_of("on", on)
-        new._on_result = None if on_result is None else judging.function("on_result", on_result)
+        new._failures = classifying.all_of("on", on)
+        new._on_result = None if on_result is None else classifying.function("on_result", on_result)
         new._time_ns = None if deadline is None else named_ns("deadline", deadline)
         new._clock = clock
         new._attempts = attempts
@@ -324,7 +324,7 @@ class Retry(RetryCore):
 
     def _pause_for(self, call: RetryCall, result: object) -> int | None:
         fails = self._on_result
-        if fails is None or not judging.yes_or_no("on_result", fails(result)):
+        if fails is None or not classifying.yes_or_no("on_result", fails(result)):
             call.succeed()
             return None
         return self._again(call, result, None)

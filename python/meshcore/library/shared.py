@@ -17,7 +17,7 @@ from meshcore.errors import ConfigError
 from meshcore.library import part, shared_file, tallies
 from meshcore.library.breaker import CircuitBreaker
 from meshcore.library.breaker_rules import BreakerRules
-from meshcore.library.judging import listed
+from meshcore.library.classifying import listed
 from meshcore.library.keywords import hinting
 from meshcore.library.limiters import ClientLimiter, TokenBucket, check_rules, full_burst
 from meshcore.library.retry import RetryBudget, checked_budget

@@ -37,7 +37,7 @@ class SharedFile:
     have it since. It is ours as long as it leads to our file.
     """
 
-    __slots__ = ("_lock", "_path", "_stray", "_users", "fd", "identity", "owner", "words")
+    __slots__ = ("_lock", "_path", "_to_close", "_users", "fd", "identity", "owner", "words")
 
     words: SharedWords
 
@@ -46,7 +46,7 @@ class SharedFile:
         self.identity = _identity(fd)
         self.owner = os.fstat(fd).st_uid
         self._users = 0
-        self._stray: list[int] = []
+        self._to_close: list[int] = []
         self._lock = threading.Lock()
 
     def is_open(self) -> bool:
@@ -93,20 +93,20 @@ class SharedFile:
         if self.is_open():
             fcntl.lockf(self.fd, fcntl.LOCK_UN)
             fcntl.flock(self.fd, fcntl.LOCK_UN)
-        self._close_stray()
+        self._close_pending()
 
     def _close_later(self, fd: int) -> None:
-        self._stray.append(fd)
+        self._to_close.append(fd)
         with _at_once(self._lock) as held:
             if held:
-                self._close_stray()
+                self._close_pending()
 
-    def _close_stray(self) -> None:
-        while self._stray:
-            os.close(self._stray.pop())
+    def _close_pending(self) -> None:
+        while self._to_close:
+            os.close(self._to_close.pop())
 
     def _close(self) -> None:
-        self._close_stray()
+        self._close_pending()
         if self.is_open():
             os.close(self.fd)
 

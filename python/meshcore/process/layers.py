@@ -309,9 +309,9 @@ class Hooks(BodyHooks):
         if not isinstance(result, Answer) or begins_tunnel(exchange, result):
             self._returned(exchange, layer, result)
             return False
-        goes_on = exchange.local is not None
+        continues = exchange.local is not None
         exchange.replace(result, self._now_ns())
-        return goes_on
+        return continues
 
 
 class LayerRunner(Hooks):

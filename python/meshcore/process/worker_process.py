@@ -25,7 +25,7 @@ from meshcore.errors import ConfigError, LayerError
 from meshcore.process import messages
 from meshcore.process.channel import Channel
 from meshcore.process.limits import DescriptorReserve, raise_descriptor_limit
-from meshcore.process.memory import calm_collector, tune_allocator
+from meshcore.process.memory import tune_allocator, tune_collector
 from meshcore.process.worker import Worker
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ class WorkerProcess:
         except Exception as error:
             self._fail(error, REFUSED_BY_SYSTEM)
         else:
-            calm_collector()
+            tune_collector()
             self._channel.send(messages.Ready())
 
     def _fail(self, error: Exception, code: int) -> None:

@@ -180,7 +180,7 @@ fn serve<'a>(reads: impl IntoIterator<Item = &'a [u8]>, switches: u8) {
             owner.server.warn();
         }
         if i == 6 && switches & DRAINS != 0 {
-            owner.server.say_last(b"");
+            owner.server.send_goaway(b"");
         }
     }
     owner.round();

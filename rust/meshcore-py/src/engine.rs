@@ -57,7 +57,7 @@ impl Peer {
     }
 
     #[getter]
-    fn is_judged(&self) -> bool {
+    fn has_client_rules(&self) -> bool {
         self.0.stands().is_some()
     }
 

@@ -9,7 +9,7 @@ use pyo3::types::{PyBytes, PyList};
 
 use crate::answer::Answer;
 use crate::clock::{Ns, http_date};
-use crate::deadlines::Deadlines;
+use crate::deadlines::DeadlineTable;
 use crate::engine::{Listener, Peer};
 use crate::h2_codec::{Data, H2Config, body_event, emitted, event_of, outgoing, shared};
 use crate::message::{Body, Part, Request, Response};
@@ -58,7 +58,7 @@ pub struct H2Begun {
     signals: std::vec::IntoIter<(u32, Signal<ServerEvent>)>,
     listener: Py<Listener>,
     peer: Py<Peer>,
-    deadlines: Py<Deadlines>,
+    deadlines: Py<DeadlineTable>,
     now_ns: Ns,
 }
 
@@ -113,7 +113,7 @@ impl H2ServerCodec {
         data: &Bound<'_, PyBytes>,
         listener: Py<Listener>,
         peer: Py<Peer>,
-        deadlines: Py<Deadlines>,
+        deadlines: Py<DeadlineTable>,
         now_ns: Ns,
     ) -> Option<H2Begun> {
         self.0.receive(shared(data), now_ns.into());
@@ -234,8 +234,8 @@ impl H2ServerCodec {
         self.0.warn();
     }
 
-    fn say_last(&mut self, reason: &[u8]) {
-        self.0.say_last(reason);
+    fn send_goaway(&mut self, reason: &[u8]) {
+        self.0.send_goaway(reason);
     }
 
     fn abandon(&mut self, code: u32) {

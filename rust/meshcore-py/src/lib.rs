@@ -56,7 +56,7 @@ mod _core {
     #[pymodule_export]
     use crate::clock::now_ns;
     #[pymodule_export]
-    use crate::deadlines::{Deadlines, IdleTime};
+    use crate::deadlines::{DeadlineTable, IdleTime};
     #[pymodule_export]
     use crate::engine::{Engine, Listener, Peer};
     #[pymodule_export]

@@ -10,7 +10,7 @@ use pyo3::prelude::*;
 use pyo3::{PyTraverseError, PyVisit, intern};
 
 use crate::clock::Ns;
-use crate::deadlines::Deadlines;
+use crate::deadlines::DeadlineTable;
 use crate::message::Request;
 use crate::numbers::Verdict;
 use crate::ticket::Ticket;
@@ -99,7 +99,7 @@ impl RequestHooks {
 
 impl Ticket {
     /// Its deadline is there, for when it goes on behind a layer.
-    pub(crate) fn place(&mut self, deadlines: &Bound<'_, Deadlines>, slot: u32) {
+    pub(crate) fn place(&mut self, deadlines: &Bound<'_, DeadlineTable>, slot: u32) {
         if self.verdict == Verdict::Pause as u8 {
             self.place = Some((deadlines.clone().unbind(), slot));
         }

@@ -21,7 +21,7 @@ use crate::errors::tls_error;
 use crate::outbox::Outbox;
 use crate::server_codec::JOIN_BYTES;
 use crate::socket_transport::SocketTransport;
-use crate::tls::{ClientRules, Judged, certified_by};
+use crate::tls::{ClientRules, PeerStanding, certified_by};
 use crate::tls_scratch::{SCRATCH, emptied};
 
 #[pyclass(module = "meshcore._core")]
@@ -446,7 +446,7 @@ impl SecureTransport {
             peer = peer.certified(certified);
         }
         if let Some(standing) = self.session.standing(rules.in_force()) {
-            peer = peer.standing(Judged(standing));
+            peer = peer.standing(PeerStanding(standing));
         }
         Peer(peer)
     }

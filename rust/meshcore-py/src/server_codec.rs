@@ -12,7 +12,7 @@ use pyo3::types::PyBytes;
 
 use crate::answer::Answer;
 use crate::clock::{Ns, http_date};
-use crate::deadlines::Deadlines;
+use crate::deadlines::DeadlineTable;
 use crate::engine::{Listener, Peer};
 use crate::errors::codec_error;
 use crate::message::{Body, Part, Request, Response, last_chunk};
@@ -210,7 +210,7 @@ impl ServerCodec {
         data: &Bound<'py, PyBytes>,
         listener: &Bound<'py, Listener>,
         peer: &Bound<'py, Peer>,
-        deadlines: &Bound<'py, Deadlines>,
+        deadlines: &Bound<'py, DeadlineTable>,
         slot: u32,
         now_ns: Ns,
     ) -> PyResult<Option<Bound<'py, PyAny>>> {

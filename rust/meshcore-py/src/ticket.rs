@@ -16,7 +16,7 @@ use pyo3::types::{PyBytes, PyTuple};
 use crate::answer::Answer;
 use crate::cause::Cause;
 use crate::clock::{Ns, unix_ms};
-use crate::deadlines::Deadlines;
+use crate::deadlines::DeadlineTable;
 use crate::engine::{Listener, Peer, ip_of};
 use crate::message::{Body, FieldText, Part, Request, Response, all};
 use crate::numbers::{Due, Keep, Next, Passed, Verdict, phase, reason};
@@ -31,7 +31,7 @@ pub struct Ticket {
     answer: Option<exchange::Answer>,
     id: OnceLock<[u8; 32]>,
     /// Where its deadline is, of one that began at a layer.
-    pub(crate) place: Option<(Py<Deadlines>, u32)>,
+    pub(crate) place: Option<(Py<DeadlineTable>, u32)>,
     #[pyo3(get)]
     pub(crate) verdict: u8,
     #[pyo3(get)]

@@ -33,9 +33,9 @@ fn words(all: Vec<String>) -> Vec<Vec<u8>> {
 
 /// A client of TLS as requests are told of it: what they are decided by names no room of TLS.
 #[derive(Debug)]
-pub(crate) struct Judged(pub(crate) Standing);
+pub(crate) struct PeerStanding(pub(crate) Standing);
 
-impl exchange::Standing for Judged {
+impl exchange::Standing for PeerStanding {
     fn is_admitted(&self) -> bool {
         self.0.is_admitted()
     }
@@ -235,7 +235,7 @@ impl ClientRules {
 
     /// The same peer, whose connection began before there was TLS, judged by them.
     fn plain_peer(&self, peer: &Peer) -> Peer {
-        Peer(peer.0.clone().standing(Judged(Standing::of_plain(self.in_force()))))
+        Peer(peer.0.clone().standing(PeerStanding(Standing::of_plain(self.in_force()))))
     }
 }
 

@@ -89,8 +89,8 @@ impl Breaker {
     /// Whether successes of a closed breaker may be told by a clock that is `late`: it only says in
     /// which slice of the window they count, and a slice is at least ten times that.
     #[must_use]
-    pub fn bears(&self, late: Nanos) -> bool {
-        self.rate.as_ref().is_none_or(|rate| rate.bears(late))
+    pub fn tolerates(&self, late: Nanos) -> bool {
+        self.rate.as_ref().is_none_or(|rate| rate.tolerates(late))
     }
 
     /// Asks for leave to make a request.

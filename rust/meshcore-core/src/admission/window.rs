@@ -83,7 +83,7 @@ impl Window {
     }
 
     /// Whether a slice is ten times as long as `late`.
-    pub(crate) fn bears(&self, late: Nanos) -> bool {
+    pub(crate) fn tolerates(&self, late: Nanos) -> bool {
         self.per_ns <= u64::MAX / late.0.saturating_mul(10).max(1)
     }
 
@@ -274,8 +274,8 @@ mod tests {
     #[test]
     fn a_late_clock_is_borne_by_slices_ten_times_as_long() {
         let late = Nanos::from_millis(10);
-        let bears = |ms| Window::new(Nanos::from_millis(ms), 50, 1).bears(late);
-        assert!(bears(1_000) && !bears(999) && bears(10_000));
+        let tolerates = |ms| Window::new(Nanos::from_millis(ms), 50, 1).tolerates(late);
+        assert!(tolerates(1_000) && !tolerates(999) && tolerates(10_000));
     }
 
     #[test]

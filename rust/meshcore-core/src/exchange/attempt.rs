@@ -119,7 +119,7 @@ impl RequestTicket {
     /// client's body is the client's choice too.
     pub fn failed(&mut self, reason: Reason, cause: &mut Cause, now: Nanos, rng: &mut Rng) -> Next {
         let excused = self.is_no_failure(reason, now);
-        let reason = self.judged(reason, now);
+        let reason = self.effective_reason(reason, now);
         let repeatable = self.may_repeat(false, reason.again().is_untouched());
         if reason.again() == Again::Stale && repeatable && self.renew() {
             return Next::Fresh;
@@ -366,7 +366,7 @@ impl RequestTicket {
     /// Layers may look at the answer for long, and the client may leave meanwhile: the breaker hears
     /// it now, and the place at the upstream is free.
     pub fn decided(&mut self, outcome: Outcome, cause: &mut Cause, now: Nanos, rand: u64) {
-        let reason = self.judged(outcome.reason, now);
+        let reason = self.effective_reason(outcome.reason, now);
         // A retry has less than the route's time: that it took all that was left says nothing, but
         // what the attempt before it met stands.
         let short = reason == Reason::UpstreamTimeout && self.attempts > 1;
@@ -417,7 +417,7 @@ impl RequestTicket {
     pub fn cut(&mut self, outcome: Outcome, cause: &mut Cause, now: Nanos, rand: u64) {
         if self.outcome.is_none() {
             let excused = self.is_no_failure(outcome.reason, now);
-            let reason = self.judged(outcome.reason, now);
+            let reason = self.effective_reason(outcome.reason, now);
             self.blame(reason, excused, cause, now);
         }
         if self.stage != Stage::Done

@@ -50,7 +50,7 @@ impl RequestTicket {
     }
 
     /// What an attempt ended for, if its client had not given up before.
-    pub(super) fn judged(&self, reason: Reason, now: Nanos) -> Reason {
+    pub(super) fn effective_reason(&self, reason: Reason, now: Nanos) -> Reason {
         let given_up = reason.by() == By::Endpoint && self.is_given_up(now);
         if given_up { Reason::DeadlineExceeded } else { reason }
     }

@@ -65,7 +65,7 @@ fn hyphens(name: &[u8]) -> SmallVec<[u8; 64]> {
 }
 
 /// The fields that a route is found by, and that its limits count by.
-fn judged_by<'a>(route: &'a Route, ops: &'a [Op]) -> impl Iterator<Item = &'a [u8]> {
+fn fields_read_by<'a>(route: &'a Route, ops: &'a [Op]) -> impl Iterator<Item = &'a [u8]> {
     let matched = route.headers.iter().map(|field| field.name.as_bytes());
     matched.chain(ops.iter().filter_map(Op::key))
 }
@@ -74,7 +74,7 @@ impl Host {
     /// Routes, and what they became; fewer if some were refused.
     pub(super) fn new(routes: Vec<Route>, stacks: Vec<Arc<RouteStack>>) -> Self {
         let looks = |(route, stack): (&Route, &Arc<RouteStack>)| {
-            judged_by(route, &stack.ops).next().is_some()
+            fields_read_by(route, &stack.ops).next().is_some()
         };
         let found = routes.iter().zip(&stacks).map(looks).enumerate();
         let watchful = found.filter(|(_, looks)| *looks).map(|(place, _)| place).collect();
@@ -95,7 +95,7 @@ impl Compiled {
             listener.keys().chain(listener.trust.written()).for_each(|name| guards.add(name));
             for (route, stack) in &watchful {
                 if route.listeners.is_empty() || route.listeners.contains(&listener.name) {
-                    judged_by(route, &stack.ops).for_each(|name| guards.add(name));
+                    fields_read_by(route, &stack.ops).for_each(|name| guards.add(name));
                 }
             }
             guards

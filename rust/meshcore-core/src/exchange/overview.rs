@@ -51,10 +51,10 @@ impl Compiled {
             Some((upstream, Some(&*route.name), guard.breaker.figures(now)))
         });
         let mut all: Vec<_> = of_upstreams.chain(of_routes).collect();
-        let calm = |figures: &Figures| {
+        let rank = |figures: &Figures| {
             (figures.state == State::Closed, figures.failures_in_row + figures.failures == 0)
         };
-        all.sort_by_key(|&(upstream, route, ref figures)| (calm(figures), upstream, route));
+        all.sort_by_key(|&(upstream, route, ref figures)| (rank(figures), upstream, route));
         // A route may stand under several hosts; its breaker is the same.
         all.dedup_by_key(|&mut (upstream, route, _)| (upstream, route));
         let count = all.len();

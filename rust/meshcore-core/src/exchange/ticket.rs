@@ -13,7 +13,7 @@ use super::body::BodyAccount;
 use super::client_address::Client;
 use super::compiled::{Compiled, Reservation};
 use super::deadline::Awaited;
-use super::layer::{Judged, Op, Place};
+use super::layer::{Evaluated, Op, Place};
 use super::outcome::{Outcome, Phase};
 use super::peer::Peer;
 use super::stack::{RouteStack, Target};
@@ -122,7 +122,7 @@ pub struct RequestTicket {
     pub(super) stage: Stage,
     pub(super) cursor: u16,
     pub(super) charges: SmallVec<[Charged; 2]>,
-    pub(super) judged: SmallVec<[Judged; 2]>,
+    pub(super) evaluated: SmallVec<[Evaluated; 2]>,
     /// Caps that the request is in.
     pub(super) entered: SmallVec<[Place; 2]>,
     pub(super) in_upstream: bool,
@@ -195,7 +195,7 @@ impl RequestTicket {
             stage: Stage::Listener,
             cursor: 0,
             charges: SmallVec::new(),
-            judged: SmallVec::new(),
+            evaluated: SmallVec::new(),
             entered: SmallVec::new(),
             in_upstream: false,
             client: 0,

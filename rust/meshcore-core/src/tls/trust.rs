@@ -48,14 +48,14 @@ impl Trust {
     }
 
     /// Who may sign is decided at this time.
-    pub(super) fn compile(&self, now: UnixTime) -> Result<Judge, ContextError> {
+    pub(super) fn compile(&self, now: UnixTime) -> Result<Verifier, ContextError> {
         // A list may be of another domain's.
         let keys = Keys::of(self.sets().flat_map(|(_, roots)| roots.certificates()));
         let domains = self
             .domains
             .iter()
             .map(|(name, roots)| Ok::<_, ContextError>((name.clone(), roots.compile(now, &keys)?)));
-        Ok(Judge {
+        Ok(Verifier {
             roots: self.roots.as_ref().map(|roots| roots.compile(now, &keys)).transpose()?,
             domains: domains.collect::<Result<_, _>>()?,
             rules: self.rules.clone(),
@@ -65,13 +65,13 @@ impl Trust {
 
 /// A [`Trust`] that was made ready.
 #[derive(Debug)]
-pub(super) struct Judge {
+pub(super) struct Verifier {
     roots: Option<Verified>,
     domains: HashMap<String, Verified, RandomState>,
     rules: Rules,
 }
 
-impl Judge {
+impl Verifier {
     /// Who may sign; none for any.
     pub(super) fn hints(&self) -> Vec<DistinguishedName> {
         let each = self.roots.iter().chain(self.domains.values()).map(Verified::hints);
@@ -120,7 +120,7 @@ impl Judge {
             None => self.roots.as_ref(),
             Some(domain) => self.domains.get(domain),
         };
-        let Some(roots) = roots else { return Err(self.stranger(&identity)) };
+        let Some(roots) = roots else { return Err(self.unknown_domain(&identity)) };
         roots.verify(leaf, rest, usage, now, known)?;
         if self.rules.admit(&identity, usage.stands_for) {
             return Ok(());
@@ -130,8 +130,8 @@ impl Judge {
         Err(failure::with_words(CertificateError::ApplicationVerificationFailure, words))
     }
 
-    /// One of nobody whose roots are known.
-    fn stranger(&self, identity: &Identity) -> Error {
+    /// Of a domain whose roots are not known.
+    fn unknown_domain(&self, identity: &Identity) -> Error {
         let mut known: Vec<_> = self.domains.keys().cloned().collect();
         known.sort_unstable();
         let presented = identity.spiffe().unwrap_or("no SPIFFE ID");

@@ -12,9 +12,9 @@ use pyo3::types::{PyDict, PyTuple, PyType};
 use super::Words;
 use super::blocks::{self, Blocks};
 use super::causes::Causes;
+use super::classifier::Classifier;
 use super::clock::Clock;
 use super::counts::Counts;
-use super::judge::Judge;
 use super::now::Now;
 use super::permit::{Held, Permit};
 use super::random::{Random, process};
@@ -28,7 +28,7 @@ pub struct BreakerCore {
     breaker: Breaker,
     clock: Clock,
     random: Random,
-    judge: Judge,
+    classifier: Classifier,
     pub(super) blocks: Blocks,
     watch: Option<Watch>,
     name: Option<String>,
@@ -46,7 +46,7 @@ pub struct BreakerCore {
     /// of what goes on about a call.
     plain: bool,
     /// Whether the kernel's last tick is time enough for successes.
-    bears_coarse: bool,
+    tolerates_coarse: bool,
 }
 
 impl BreakerCore {
@@ -144,7 +144,7 @@ impl BreakerCore {
             return Self::settle(slf, held, Outcome::Success, None);
         }
         this.counts.add(Outcome::Success);
-        let now = Nanos(either_ns(this.bears_coarse && !held.permit.is_probe()));
+        let now = Nanos(either_ns(this.tolerates_coarse && !held.permit.is_probe()));
         this.breaker.settle_with(held.permit, Outcome::Success, now, || this.random.next());
         Ok(())
     }
@@ -227,9 +227,9 @@ impl BreakerCore {
 
     #[inline(never)]
     fn end_raised(slf: &Bound<'_, Self>, held: Held, raised: &Bound<'_, PyAny>) -> PyResult<()> {
-        let BreakerCore { causes, judge, counts, .. } = slf.get();
-        let said = causes.judged(raised, held.began, judge, counts);
-        Self::judged(slf, held, said, Some(raised))
+        let BreakerCore { causes, classifier, counts, .. } = slf.get();
+        let said = causes.classify(raised, held.began, classifier, counts);
+        Self::settle_classified(slf, held, said, Some(raised))
     }
 
     /// Settles by what the call returned.
@@ -239,20 +239,20 @@ impl BreakerCore {
         held: Held,
         result: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
-        if slf.get().judge.judges_results() {
-            return Self::end_judged(slf, held, result);
+        if slf.get().classifier.classifies_results() {
+            return Self::end_by_result(slf, held, result);
         }
         Self::succeed(slf, held)
     }
 
     #[inline(never)]
-    fn end_judged(slf: &Bound<'_, Self>, held: Held, result: &Bound<'_, PyAny>) -> PyResult<()> {
-        let said = slf.get().judge.of_result(result).unwrap_or(Ok(Outcome::Success));
-        Self::judged(slf, held, said, None)
+    fn end_by_result(slf: &Bound<'_, Self>, held: Held, result: &Bound<'_, PyAny>) -> PyResult<()> {
+        let said = slf.get().classifier.of_result(result).unwrap_or(Ok(Outcome::Success));
+        Self::settle_classified(slf, held, said, None)
     }
 
-    /// Whoever judges may raise: then the call says nothing.
-    fn judged(
+    /// The functions of a program may raise: then the call says nothing.
+    fn settle_classified(
         slf: &Bound<'_, Self>,
         held: Held,
         said: PyResult<Outcome>,
@@ -263,20 +263,21 @@ impl BreakerCore {
     }
 }
 
-/// What judges ends of calls: classes of failures, a function that knows better, and one for results.
-type Judging<'py> = (Bound<'py, PyTuple>, Option<Py<PyAny>>, Option<Py<PyAny>>);
+/// What classifies the ends of calls: classes of failures, a function that knows better, and one
+/// for results.
+type Classifying<'py> = (Bound<'py, PyTuple>, Option<Py<PyAny>>, Option<Py<PyAny>>);
 /// Listeners to calls and to changes, each with what makes their events.
 type Listening = (Option<(Py<PyTuple>, Py<PyAny>)>, Option<(Py<PyTuple>, Py<PyAny>)>);
 
 #[pymethods]
 impl BreakerCore {
     #[new]
-    #[pyo3(signature = (rules, judging, listening, seed, name, fallback, clock=None, words=None))]
+    #[pyo3(signature = (rules, classifying, listening, seed, name, fallback, clock=None, words=None))]
     #[allow(clippy::too_many_arguments)] // each once, from `CircuitBreaker.__new__`
     fn new(
         py: Python<'_>,
         rules: &str,
-        judging: Judging<'_>,
+        classifying: Classifying<'_>,
         listening: Listening,
         seed: u64,
         name: Option<String>,
@@ -295,17 +296,17 @@ impl BreakerCore {
         let breaker = Breaker::new(block, rules).on_worker(seed as usize);
         let (clock, random, shared) = (Clock::new(clock), Random::new(seed), words.is_some());
         let refusal = errors::class(py, "BreakerOpen")?;
-        let judge = Judge::new(&judging.0, judging.1, judging.2)?;
+        let classifier = Classifier::new(&classifying.0, classifying.1, classifying.2)?;
         let watch = Watch::new(slow_call, listening.0, listening.1, breaker.written_state());
         let blocks = Blocks::new(watch.as_ref().is_some_and(Watch::times_calls));
         let plain = watch.is_none() && clock.is_own() && !shared;
         let (counts, causes, rules_text) = (Counts::default(), Causes::new(seed), text.into());
         Ok(Self {
-            bears_coarse: breaker.bears(COARSE),
+            tolerates_coarse: breaker.tolerates(COARSE),
             breaker,
             clock,
             random,
-            judge,
+            classifier,
             blocks,
             watch,
             name,
@@ -320,7 +321,7 @@ impl BreakerCore {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        self.judge.visit(&visit)?;
+        self.classifier.visit(&visit)?;
         self.watch.iter().try_for_each(|watch| watch.visit(&visit))?;
         visit.call(&self.fallback)?;
         self.clock.visit(&visit)
@@ -425,9 +426,9 @@ impl BreakerCore {
         self.fallback.as_ref().map(|fallback| fallback.clone_ref(py))
     }
 
-    #[getter(_judges_results)]
-    fn judges_results(&self) -> bool {
-        self.judge.judges_results()
+    #[getter(_classifies_results)]
+    fn classifies_results(&self) -> bool {
+        self.classifier.classifies_results()
     }
 
     #[pyo3(name = "_figures")]

@@ -36,8 +36,8 @@ impl<S: Side> Engine<S> {
             Some(stream.inbox.take(read_len))
         };
         let message = match (stream.head.take(), body) {
-            (Some(head), body) => Some(S::begins(*head, body.unwrap_or_default())),
-            (None, Some(body)) if body.end || !body.bytes.is_empty() => Some(S::goes_on(body)),
+            (Some(head), body) => Some(S::head_event(*head, body.unwrap_or_default())),
+            (None, Some(body)) if body.end || !body.bytes.is_empty() => Some(S::body_event(body)),
             (None, _) => None,
         };
         let credit = if paused || !stream.receiving { None } else { stream.inbox.credit() };
@@ -95,17 +95,17 @@ impl<S: Side> Engine<S> {
     /// its connection is shared by those who have no part in it.
     fn fault(&mut self) -> Checked {
         let counted = if S::SERVER { self.meter.fault(self.now) } else { Ok(()) };
-        self.calm_if(counted)
+        self.check_flood(counted)
     }
 
     /// A RST_STREAM that ends nothing; an endpoint may send one behind each of its responses.
-    pub(super) fn reset_of_no_stream(&mut self) -> Checked {
-        let counted = if S::SERVER { Ok(()) } else { self.meter.stray(self.now) };
-        self.calm_if(counted)
+    pub(super) fn reset_of_closed(&mut self) -> Checked {
+        let counted = if S::SERVER { Ok(()) } else { self.meter.reset_of_closed(self.now) };
+        self.check_flood(counted)
     }
 
     /// What the meter found ends the connection.
-    pub(super) fn calm_if(&mut self, counted: Result<(), Flood>) -> Checked {
+    pub(super) fn check_flood(&mut self, counted: Result<(), Flood>) -> Checked {
         counted.map_err(|flood| {
             self.flood = Some(flood);
             Broken { code: code::ENHANCE_YOUR_CALM, detail: flood.name() }

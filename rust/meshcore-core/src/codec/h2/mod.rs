@@ -99,9 +99,9 @@ pub trait Side: Sized {
     const GREETING: &'static [u8];
 
     /// A message, as far as it came.
-    fn begins(head: Self::Head, body: BodyPart) -> Self::Message;
+    fn head_event(head: Self::Head, body: BodyPart) -> Self::Message;
     /// More of it.
-    fn goes_on(body: BodyPart) -> Self::Message;
+    fn body_event(body: BodyPart) -> Self::Message;
     /// What a message that may not pass asked for, if it is a request.
     fn asked(head: &Self::Head) -> Option<Box<Asked>>;
     /// Who is to blame for what may not pass.

@@ -158,12 +158,12 @@ impl Side for Server {
     const PREFACE: &'static [u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
     const GREETING: &'static [u8] = b"";
 
-    fn begins(mut head: RequestHead, body: BodyPart) -> ServerEvent {
+    fn head_event(mut head: RequestHead, body: BodyPart) -> ServerEvent {
         head.body = heads::body_length(head.body, &body);
         ServerEvent::Head { head, body }
     }
 
-    fn goes_on(body: BodyPart) -> ServerEvent {
+    fn body_event(body: BodyPart) -> ServerEvent {
         ServerEvent::Data(body)
     }
 
@@ -193,8 +193,8 @@ impl Side for Server {
         engine.last_begun = engine.last_begun.max(id);
         if matches!(engine.phase, Phase::Last(_)) {
             // Beyond the last one: the client knows that it is not processed (§6.8).
-            let counted = engine.meter.hollow(engine.now);
-            return engine.calm_if(counted);
+            let counted = engine.meter.padding_only(engine.now);
+            return engine.check_flood(counted);
         }
         engine.last_peer = id;
         if engine.streams.len() >= engine.config.streams as usize {

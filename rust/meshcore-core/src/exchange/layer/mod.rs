@@ -11,7 +11,7 @@ mod in_flight;
 mod limit;
 mod limiter;
 
-pub(super) use allow::{Allow, Judged};
+pub(super) use allow::{Allow, Evaluated};
 pub use circuit_breaker::Guard;
 pub(super) use circuit_breaker::OF_ROUTE;
 pub(super) use limiter::{Inherited, Limiters};

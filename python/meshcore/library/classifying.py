@@ -14,14 +14,14 @@ Classes = type[BaseException] | Iterable[type[BaseException]]
 Exceptions = Classes | Callable[[Exception], bool]
 """The same, or a function that tells them."""
 
-Judging = tuple[
+Classifying = tuple[
     tuple[type[BaseException], ...],
     Callable[[BaseException], bool | None] | None,
     Callable[[Any], bool] | None,
 ]
 
 
-def judging(failure_on: Any, ignore: Any, failure_on_result: Any) -> Judging:
+def classifying(failure_on: Any, ignore: Any, failure_on_result: Any) -> Classifying:
     """For the core: classes of failures, a function that knows better, and one for results.
 
     Raises `TypeError` for what is neither classes nor a function, `ValueError` for no class.
@@ -34,12 +34,12 @@ def judging(failure_on: Any, ignore: Any, failure_on_result: Any) -> Judging:
     fails = _predicate("failure_on", failure_on)
     ignored = _predicate("ignore", ignore) if ignore is not None else None
 
-    def judge(error: BaseException) -> bool | None:
+    def classify(error: BaseException) -> bool | None:
         if ignored is not None and ignored(error):
             return None
         return True if fails(error) else False if isinstance(error, Exception) else None
 
-    return named, judge, result
+    return named, classify, result
 
 
 def function(name: str, given: Any) -> Any:

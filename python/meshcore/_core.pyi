@@ -105,8 +105,8 @@ __all__ = [
     "h2_read_body",
     "h2_read_request",
     "h2_read_response",
-    "h2_write_answer",
     "h2_write_informational",
+    "h2_write_reply",
     "h2_write_request",
     "h2_write_response",
     "h2_write_trailers",
@@ -308,7 +308,7 @@ class Answer:
         RST_STREAM says to a gRPC call, in place of the reason. `ValueError` for an unknown one."""
 
     @classmethod
-    def telling(cls, reason: int, detail: str) -> Answer:
+    def with_detail(cls, reason: int, detail: str) -> Answer:
         """The answer for a `Reason` whose body says more: ``detail``, a text of ours. `ValueError`
         for an unknown one, and for quotes, backslashes and control characters."""
 
@@ -994,7 +994,7 @@ def h2_write_response(
 def h2_write_informational(response: Response, ticket: Ticket) -> list[tuple[bytes, bytes]]:
     """A 1xx to send."""
 
-def h2_write_answer(
+def h2_write_reply(
     request: Request | None, answer: Answer
 ) -> tuple[list[tuple[bytes, bytes]], bytes]:
     """An answer to send, and the body that follows; without one it ends the stream."""

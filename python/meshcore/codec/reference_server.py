@@ -13,8 +13,8 @@ from meshcore._core import (
     h2_list_bytes,
     h2_priority,
     h2_read_request,
-    h2_write_answer,
     h2_write_informational,
+    h2_write_reply,
     h2_write_response,
     h2_write_trailers,
 )
@@ -120,7 +120,7 @@ class ReferenceServer(Reference):
         known = self._streams.get(stream)
         if known is None:
             return
-        fields, body = h2_write_answer(request, answer)
+        fields, body = h2_write_reply(request, answer)
         self._send_head(known, fields, not body)
         if body:
             self._send(known, body, [])

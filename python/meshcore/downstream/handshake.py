@@ -55,7 +55,7 @@ class SecureDetection(FirstBytes):
         else:
             connection = Http1Connection(listener)
             if self._hand_over(connection, b""):
-                connection.refuse(Answer.telling(Reason.BAD_REQUEST, _PLAIN), now_ns())
+                connection.refuse(Answer.with_detail(Reason.BAD_REQUEST, _PLAIN), now_ns())
 
     def _admitted(self) -> bool:
         return self._listener.admit_handshake(self, self._socket_peer().key)

@@ -199,7 +199,7 @@ impl H2ServerCodec {
     }
 
     fn send_answer(&mut self, stream: u32, request: Option<&Request>, answer: &Answer) {
-        answer.with_local(request, true, |local| self.0.send_answer(stream, local));
+        answer.with_reply(request, true, |local| self.0.send_answer(stream, local));
     }
 
     fn send_data(&mut self, stream: u32, data: Data<'_>) -> usize {

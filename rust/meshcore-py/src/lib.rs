@@ -70,7 +70,7 @@ mod _core {
     #[pymodule_export]
     use crate::h2_heads::{h2_list_bytes, h2_read_body};
     #[pymodule_export]
-    use crate::h2_heads::{h2_read_request, h2_read_response, h2_write_answer};
+    use crate::h2_heads::{h2_read_request, h2_read_response, h2_write_reply};
     #[pymodule_export]
     use crate::h2_heads::{h2_write_informational, h2_write_request};
     #[pymodule_export]

@@ -2,7 +2,7 @@
 
 use meshcore_core::codec::{
     self, Lenient, Limits, ResponseRules, ServerEvent, ServerRules, encode_chunk_header,
-    encode_informational, encode_last_chunk, encode_local, encode_response,
+    encode_informational, encode_last_chunk, encode_reply, encode_response,
 };
 use meshcore_core::head::{BodyLength, RequestHead, Scheme, Version};
 use meshcore_core::path::{Oddities, PathRules};
@@ -313,7 +313,7 @@ impl ServerCodec {
     ) -> Py<PyBytes> {
         self.keep_alive = self.keep_alive && keep_alive && request.is_some();
         let mut out = Vec::new();
-        answer.with_local(request, self.keep_alive, |local| encode_local(&mut out, local));
+        answer.with_reply(request, self.keep_alive, |local| encode_reply(&mut out, local));
         PyBytes::new(py, &out).unbind()
     }
 }

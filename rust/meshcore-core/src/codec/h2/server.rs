@@ -14,7 +14,7 @@ use super::stream::Stream;
 use super::writer::BlockWriter;
 use super::{Engine, HeadError, Phase, Side, heads, request, response};
 use crate::codec::asked::Asked;
-use crate::codec::encode_response::{LocalAnswer, ResponseRules};
+use crate::codec::encode_response::{OutgoingReply, ResponseRules};
 use crate::codec::error::CodecError;
 use crate::codec::event::{BodyPart, ServerEvent};
 use crate::codec::h1_server::ServerRules;
@@ -70,10 +70,10 @@ impl H2Server {
         }
     }
 
-    /// A whole local answer.
-    pub fn send_answer(&mut self, id: u32, answer: &LocalAnswer<'_>) {
-        if !self.send_head(id, |out| response::write_local(out, answer)) {
-            self.send(id, Bytes::copy_from_slice(answer.body), Some(None));
+    /// A whole local reply.
+    pub fn send_answer(&mut self, id: u32, reply: &OutgoingReply<'_>) {
+        if !self.send_head(id, |out| response::write_reply_to(out, reply)) {
+            self.send(id, Bytes::copy_from_slice(reply.body), Some(None));
         }
     }
 

@@ -144,8 +144,8 @@ def unseen_field(name: str) -> Literal["host", "connection", "twin"] | None:
     one connection, and other spellings of what a proxy writes or takes out, is taken out first."""
 
 def is_codecs_own(name: str) -> bool:
-    """Whether a field frames a message, names its host or steers its connection: nobody else writes
-    it."""
+    """Whether a field frames a message, names its host or steers its connection: only the codec
+    writes it."""
 
 def now_ns() -> int:
     """Nanoseconds of ``CLOCK_MONOTONIC``: the clock that every ``now_ns`` argument is read from."""
@@ -810,7 +810,7 @@ class H2ServerCodec:
         """Take on."""
 
     def leave(self, stream: int) -> bool:
-        """Nobody wants to hear of the stream any more; ``False``: it is still there."""
+        """The owner is done with the stream; ``False``: it is still there."""
 
     def reset(self, stream: int, code: int) -> None:
         """End a stream at once."""
@@ -918,7 +918,7 @@ class H2ClientCodec:
         """Take on."""
 
     def leave(self, stream: int) -> None:
-        """Nobody wants to hear of the stream any more."""
+        """The owner is done with the stream."""
 
     def reset(self, stream: int, code: int) -> None:
         """End a stream at once."""
@@ -965,7 +965,7 @@ def h2_add_body(message: Request | Response, body: Body) -> None:
     """Give a message what of its body came in the same read."""
 
 def has_body(message: Request | Response) -> bool:
-    """Whether a message has a body, be it an empty one whose length nobody told."""
+    """Whether a message has a body, be it an empty one of no declared length."""
 
 def body_of(message: Request | Response) -> Body:
     """What of a message's body came with it."""
@@ -1070,7 +1070,7 @@ class Peer:
 
     @property
     def has_client_rules(self) -> bool:
-        """Whether rules of its listener judge it: its connection is one of TLS, or should be."""
+        """Whether rules of its listener hold for it: its connection is one of TLS, or should be."""
 
     @property
     def is_admitted(self) -> bool:
@@ -1138,7 +1138,7 @@ class Cause:
     def __new__(cls) -> Cause: ...
     @staticmethod
     def excused() -> Cause:
-        """One that counts for nobody."""
+        """One that is counted already."""
 
     @property
     def counted(self) -> bool:
@@ -1443,7 +1443,7 @@ class TlsServer:
         tickets: TicketRing,
         key_log: KeyLog | None = None,
     ) -> Self:
-        """``certificates``: name, chain, key and OCSP response of each, the first for everybody
+        """``certificates``: name, chain, key and OCSP response of each, the first for all
         else too, and who comes in of clients that ask for it, if not ``clients``."""
 
     def session(
@@ -1455,7 +1455,7 @@ class TlsServer:
 
 @final
 class ClientRules:
-    """By which rules the clients of a listener are judged now; its connections keep it over
+    """By which rules the clients of a listener are verified now; its connections keep it over
     reloads."""
 
     def __new__(cls, server: TlsServer) -> Self: ...
@@ -1464,10 +1464,11 @@ class ClientRules:
         when it next asks, or by `Peer.verify_again`."""
 
     def end(self) -> None:
-        """There is no TLS any more: who came by it may stay, and nobody vouches for its name."""
+        """There is no TLS any more: a client that came by it may stay, and its name is not
+        verified."""
 
     def plain_peer(self, peer: Peer) -> Peer:
-        """The same peer, whose connection began before its listener had TLS: judged as one that
+        """The same peer, whose connection began before its listener had TLS: treated as one that
         shows no certificate."""
 
 @final
@@ -1482,7 +1483,7 @@ class TlsClient:
         min_version: str,
         key_log: KeyLog | None = None,
     ) -> Self:
-        """``trust``: whom to believe; ``None``: whoever answers."""
+        """``trust``: whom to believe; ``None``: any server."""
 
     def session(self, server_name: str, protocol: object) -> SecureTransport:
         """TLS for a connection to an endpoint of this name. Raises `ConfigError` for what is
@@ -1564,11 +1565,11 @@ class SecureTransport:
         handshake is under way."""
 
     def verified_peer(self, peer: Peer, rules: ClientRules) -> Peer:
-        """The same peer, with what its certificate says, and judged by these rules: what it asks of
-        a host whose clients are verified by another one than its own is answered with 421."""
+        """The same peer, with what its certificate says, and verified by these rules: what it asks
+        of a host whose clients are verified by another one than its own is answered with 421."""
 
     def open(self, data: bytes) -> bytes:
-        """What these bytes say, of a connection that is lost. Nobody is told of anything else."""
+        """What these bytes say, of a connection that is lost. Nothing else is reported."""
 
 def is_tls_name(name: str) -> bool:
     """Whether TLS can verify that an endpoint has this name, or address."""
@@ -1665,8 +1666,8 @@ def tls_lists_fault(crl_pem: bytes, ca_pem: bytes) -> tuple[str, str] | None:
 
 def tls_unlisted(ca_pem: bytes, crl_pem: bytes, unix_s: int) -> list[tuple[int, str, bool]]:
     """Authorities, in date at a time in seconds since 1970, of whose key there is no list, where
-    there is one of their name: the place of each, its name and number, and whether nobody whom it
-    signed comes in. Raises `ConfigError`. O(bytes + certificates · lists)."""
+    there is one of their name: the place of each, its name and number, and whether no client that
+    it signed comes in. Raises `ConfigError`. O(bytes + certificates · lists)."""
 
 def tls_pair_fault(chain_pem: bytes, key_pem: bytes) -> tuple[str, str] | None:
     """What is wrong with a certificate and its key: a word and a sentence."""
@@ -1933,7 +1934,7 @@ class Engine:
 
     def announced(self, data: bytes) -> tuple[int, Peer | None] | None:
         """The header of the PROXY protocol that ``data`` begins with: how many bytes it has, and
-        whom it announces; ``None`` where it names nobody. ``None`` while it is not whole. Raises
+        whom it announces; ``None`` where it names no client. ``None`` while it is not whole. Raises
         `CodecError` for what cannot become one.
         """
 
@@ -2000,7 +2001,8 @@ class Outbox:
     """
 
     def __new__(cls, call_soon: Callable[..., object], inbox: Inbox | None = None) -> Outbox:
-        """Empty; ``call_soon`` is the loop's. An ``inbox`` reads whoever is written to again."""
+        """Empty; ``call_soon`` is the loop's. An ``inbox`` reads a connection again once it was
+        written to."""
 
     def over(self, transport: asyncio.Transport) -> asyncio.Transport:
         """What stands for a connected transport of the loop from now on: nothing else may write to
@@ -2105,7 +2107,7 @@ class SharedWords:
 
     @staticmethod
     def create(fd: int, size: int, seed: int) -> SharedWords:
-        """Make a segment of a file of ``size`` zero bytes; nobody else may use it before."""
+        """Make a segment of a file of ``size`` zero bytes; it must not be in use before."""
 
     @staticmethod
     def open(fd: int) -> SharedWords:
@@ -2135,7 +2137,7 @@ class SharedWords:
         """
 
     def retire(self, kind: str, name: str) -> bool:
-        """Let nobody find the words of a name any more, under the same lock. Whether there were
+        """Make the words of a name impossible to find, under the same lock. Whether there were
         any."""
 
 @disjoint_base
@@ -2476,8 +2478,8 @@ class RetryCall:
     def again(self, asked_ns: int | None = None, left_ns: int | None = None) -> int | None:
         """The attempt failed: the pause before another one, if there is to be one.
 
-        ``asked_ns``: for how long who was asked wants to be left alone; ``left_ns``: until nobody
-        waits for the call any more.
+        ``asked_ns``: for how long who was asked wants to be left alone; ``left_ns``: until no
+        caller waits for the call any more.
         """
 
     def succeed(self) -> None:
@@ -2487,7 +2489,7 @@ class RetryCall:
         """It ends with what no attempt follows."""
 
     def too_late(self) -> None:
-        """The pause took until nobody waits for the call any more: no attempt follows it."""
+        """The pause took until the call was not waited for any more: no attempt follows it."""
 
     def cut_off(self) -> None:
         """The attempt was, if nothing is known of its end."""

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from meshcore.config.model import Config
     from meshcore.errors import Diagnostic, LayerError
 
-# Less is nothing to anybody.
+# Less is as good as nothing.
 WORTH_TELLING_BYTES = 64 << 20
 
 
@@ -95,8 +95,8 @@ def _warnings(loaded: Loaded, file: Path, *, offline: bool) -> list[Diagnostic]:
 
 
 def _open_secrets(config: Config) -> Iterator[Diagnostic]:
-    """Those that everybody on the host may read. `run` does not tell of keys: in a container with
-    a user of its own there is nobody else."""
+    """Those that every user of the host may read. `run` does not tell of keys: in a container with
+    a user of its own there is no other."""
     for path, file in _secrets(config):
         if file is not None and (message := open_to_all(file)) is not None:
             yield Diagnostic(path, message)

@@ -41,7 +41,7 @@ class _Unix(http.client.HTTPConnection):
         self._only_ours = only_ours
 
     def connect(self) -> None:
-        """Connect to it; to another user's only where somebody chose its path."""
+        """Connect to it; to another user's only where its path was given."""
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(self.timeout)
         self.sock.connect(self._name)
@@ -210,7 +210,7 @@ def drain(target: Target, listener: str | None, worker: int | None) -> None:
 @_asks
 @click.option("--upstream", help="The breaker of this upstream.")
 @click.option("--route", help="The breaker that this route has of its own.")
-@click.option("--open", "open_for", metavar="DURATION", help="Open it for so long, as in 5m.")
+@click.option("--open", "open_for", metavar="DURATION", help="How long it stays open, as in 5m.")
 @click.option("--close", is_flag=True, help="Close it now.")
 def breaker(
     target: Target, upstream: str | None, route: str | None, open_for: str | None, close: bool

@@ -222,12 +222,12 @@ class ReferenceClient(Reference):
             self._forget_if_over(stream)
 
     def _is_awaited(self, stream: Stream) -> bool:
-        """Whoever has all of the response needs no more, whatever becomes of the request, but in a
-        tunnel."""
+        """A client that has all of the response needs no more, whatever becomes of the request, but
+        in a tunnel."""
         return stream.inbox.open or stream.tunnel
 
     def leave(self, stream: int) -> None:
-        """Nobody wants to hear of the stream any more: it ends, with CANCEL unless it is over."""
+        """The owner is done with the stream: it ends, with CANCEL unless it is over."""
         self._end(stream, ErrorCodes.CANCEL)
 
     # --- the end ------------------------------------------------------------------------------

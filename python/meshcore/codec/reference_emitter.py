@@ -49,7 +49,7 @@ class Emitter(Sender):
         self._now = now_ns
 
     def _is_awaited(self, stream: Stream) -> bool:
-        """Whether somebody must hear that there is no more of a stream."""
+        """Whether the owner must hear that there is no more of a stream."""
         raise NotImplementedError
 
     # --- events -------------------------------------------------------------------------------
@@ -129,7 +129,7 @@ class Emitter(Sender):
             self._close_for_flood(self._meter.fault(self._now))
 
     def _close_inbox(self, stream: Stream) -> None:
-        """Nobody wants the rest of what comes."""
+        """The rest of what comes is not wanted."""
         inbox = stream.inbox
         inbox.open = False
         inbox.pieces.clear()
@@ -146,7 +146,7 @@ class Emitter(Sender):
     def _end(self, number: int, code: int | None) -> bool:
         """Forget a stream; with a code the peer hears it, unless it is over for it, too.
 
-        Says whether somebody must hear of it here.
+        Says whether the owner must hear of it.
         """
         if code is not None:
             self._reset(number, code)
@@ -184,7 +184,7 @@ class Emitter(Sender):
         self._ended_by_us.append(number)
 
     def _may_reset(self) -> bool:
-        """Whether the peer bears another reset."""
+        """Whether the peer tolerates another reset."""
         return True
 
     def _fault(self, number: int, detail: str, code: int = ErrorCodes.PROTOCOL_ERROR) -> None:

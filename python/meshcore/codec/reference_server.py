@@ -126,7 +126,7 @@ class ReferenceServer(Reference):
             self._send(known, body, [])
 
     def leave(self, stream: int) -> bool:
-        """Nobody wants to hear of the stream any more; ``False``: it is still there."""
+        """The owner is done with the stream; ``False``: it is still there."""
         known = self._streams.get(stream)
         if known is not None:
             known.left = True

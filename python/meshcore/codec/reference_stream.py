@@ -60,7 +60,7 @@ class Inbox:
         self.grown = False  # the window has its full size
         self.declared: int | None = None  # the content-length
         self.ended = False  # no more comes
-        self.open = True  # somebody takes it
+        self.open = True  # its owner takes it
         self.paused = False
 
     def end(self) -> bool:
@@ -164,7 +164,7 @@ class Stream:
         self.number = number
         self.inbox = Inbox()
         self.outbox = Outbox()
-        self.left = False  # nobody wants to hear of it but that all is sent
+        self.left = False  # its owner only hears when all is sent
         self.awaited = False  # the head of the response is still to come
         self.head_request = False
         self.tunnel = False  # a request of ours asked for one: we may outlast its response

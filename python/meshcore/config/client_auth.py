@@ -110,11 +110,11 @@ class Trust(Model):
     crl_expired: Literal["refuse", "use"] = Field(
         "refuse",
         description="What a list is worth behind the time at which its next one was due: `refuse` "
-        "lets in nobody whom its issuer signed, `use` goes on with it.",
+        "lets in no client that its issuer signed, `use` goes on with it.",
     )
 
     def check_names(self, names: Names | None, key: str) -> None:
-        """Whether somebody vouches for these names, of that key. Raises `ValueError`."""
+        """Whether an authority is known for these names, of that key. Raises `ValueError`."""
         if self.crl is None and "crl_expired" in self.model_fields_set:
             raise ValueError("crl_expired has no meaning without crl")
         ids = names.spiffe if names is not None else []

@@ -20,13 +20,13 @@ _AT_ONCE: Final = 100
 
 
 def tells_to_leave(answer: Answer, peer: Peer) -> bool:
-    """Whether it says that its client would not come in any more: whoever asks does not wait until
+    """Whether it says that its client would not come in any more: the caller does not wait until
     it is its turn to be looked at. O(1)."""
     return answer.number == Reason.MISDIRECTED and not peer.is_admitted
 
 
 class Certified:
-    """Those of a listener with a certificate, and those that have to be judged again. One whose
+    """Those of a listener with a certificate, and those that have to be checked again. One whose
     certificate has expired, or that would not come in any more, is drained: what is under way is
     answered, and it is told to ask elsewhere."""
 

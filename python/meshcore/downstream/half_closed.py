@@ -29,5 +29,5 @@ class Watch:
             self._transport.abort()
 
     def stop(self) -> None:
-        """Whoever closes the connection looks after it."""
+        """Stop watching: the connection is being closed."""
         self._deadlines.remove(self._slot)

@@ -138,7 +138,7 @@ class Http1Connection(Http1Wire):
         if exchange is None:
             return self._leave(now)
         if transport.get_extra_info("torn"):
-            self.cut(now)  # anybody may have said so: nothing is to look whole
+            self.cut(now)  # it may be forged: nothing is to look whole
             return self._lingering is not None
         tunnel = exchange.phase == TUNNEL
         served = self._listener.serves_half_closed and exchange.request_done
@@ -157,7 +157,7 @@ class Http1Connection(Http1Wire):
 
     def _leave(self, now: int) -> bool:
         """The client left: a half-closed one cannot be told from one that is gone, and what it
-        asked for is not worked on for nobody. It ends here, for what is written to a transport
+        asked for is not worked on in vain. It ends here, for what is written to a transport
         that closes goes nowhere. ``True``: the transport stays open for what it has of whole
         responses."""
         exchange = self._exchange

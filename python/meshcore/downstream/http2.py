@@ -109,7 +109,7 @@ class Http2Connection(Http2Wire):
             self._time_head(self.heard_ns)
 
     def _log_misdirected(self, data: bytes) -> None:
-        """What is no HTTP/2 at all has a line in the log: whoever sent it asks why."""
+        """What is no HTTP/2 at all has a line in the log: its sender asks why."""
         instead = misdirected(data)
         if instead is not None:
             answer = Answer.for_reason(Reason.BAD_REQUEST, instead)
@@ -262,7 +262,7 @@ class Http2Connection(Http2Wire):
             self._arm_idle(now)
 
     def _arm_idle(self, now: int) -> None:
-        """Nothing is under way: the client may ask again for so long."""
+        """Nothing is under way: the client has the idle time to ask again."""
         if not self.closing:
             self._arm(now + self.listener.idle.timeout_ns)
 
@@ -363,7 +363,7 @@ class Http2Connection(Http2Wire):
         if not self._reading:  # to drop it
             self._reading = True
             transport.resume_reading()
-        # Whoever floods is not listened to any more.
+        # A client that floods is not read any more.
         linger_ns = LINGER_NS if self.codec.flood is None else 0
         self._lingering = LingeringClose(transport, now, self.listener.idle.timeout_ns, linger_ns)
         self.listener.deadlines.arm(self._slot, now + LOOK_NS)

@@ -35,7 +35,7 @@ class Leaving:
     clients that take nothing behind it and so lose them (https://github.com/python-hyper/h2/issues/1181).
     Best it follows the end of a response: before another round trip, at any other time, a request
     may be on its way. Who goes on to open streams has to hear of it a second after the first of
-    them, and everybody by ``warn_by_ns``.
+    them, and all by ``warn_by_ns``.
     """
 
     __slots__ = ("_active", "_asked_ns", "_round_ns", "_stage", "_warn_by_ns", "due_ns")

@@ -150,10 +150,10 @@ class Listener:
         return _begins(spec) != _begins(before)
 
     def _put_rules(self, tls: TlsServer | None) -> None:
-        """Who is connected is judged by these rules from the next request on, as who comes is, and
-        drained if they would not let it in. Whoever came before there was TLS has shown no
-        certificate, and is drained; where there is none any more nobody vouches for who stays.
-        O(connections), verifying none."""
+        """Open connections go by these rules from the next request on, as new ones do, and
+        are drained if these would not let them in. A client that came before there was TLS has
+        shown no certificate, and is drained; where there is none any more, those that stay have no
+        identity. O(connections), verifying none."""
         if tls is None:
             if self._client_rules is not None:
                 self._client_rules.end()
@@ -184,7 +184,7 @@ class Listener:
 
     @property
     def client_rules(self) -> ClientRules:
-        """By which clients are judged; asked only where there is or was TLS."""
+        """By which clients are verified; asked only where there is or was TLS."""
         assert self._client_rules is not None
         return self._client_rules
 
@@ -209,7 +209,7 @@ class Listener:
         protocol = self._protocol()
         own = sock.dup()
         try:
-            own.listen(BACKLOG)  # uvloop tells nobody when it cannot be
+            own.listen(BACKLOG)  # uvloop does not say when it cannot be
             return await loop.create_server(protocol, sock=own, backlog=BACKLOG)
         except BaseException:
             own.close()
@@ -264,8 +264,8 @@ class Listener:
         return self._engine.peer(*end_of(peername))
 
     def knows(self, transport: asyncio.Transport) -> bool:
-        """Whether there is anybody: who has reset the connection before it was accepted has no
-        address, and is not to be taken for one of a unix socket, who has none either."""
+        """Whether there is a client: one that has reset the connection before it was accepted has
+        no address, and is not to be taken for one of a unix socket, who has none either."""
         is_unix = self.spec.unix_path is not None
         return is_unix or transport.get_extra_info("peername") is not None
 
@@ -406,7 +406,7 @@ class Listener:
 
     def end(self, now: int) -> None:
         """The time to drain is over: end what is under way with the reason ``draining``, and cut
-        what is not gone when that had its time to go out. Nobody comes in any more."""
+        what is not gone when that had its time to go out. No new connection comes in."""
         self._ended = True
         for connection in list(self._connections):
             connection.end(now)

@@ -63,8 +63,8 @@ class Ending(Hooking):
                 self.down.cut(now_ns)
 
     def _send_ending(self, reason: int, code: int | None) -> bool:
-        """End a gRPC response under way with a status: a reset tells its client nothing, and half a
-        message in front of a failure is whole to nobody."""
+        """End a gRPC response under way with a status: a reset tells its client nothing, and no
+        client can use half a message in front of a failure."""
         if self.phase != ANSWERING or not (self.ticket.pending or self._holds_status()):
             return False
         answer = Answer.for_reason(reason, code=code)

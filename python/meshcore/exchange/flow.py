@@ -71,7 +71,7 @@ class Flow:
         self.waits = False
         """A hook has been awaited, and its sender is not read."""
         self.over = False
-        """Nobody wants it any more."""
+        """It is not wanted any more."""
 
     @classmethod
     def of_the_request(cls, layers: Iterable[Layer], request: Request) -> Flow | None:
@@ -160,7 +160,7 @@ class Flow:
             self.data = made
 
     def stop(self) -> None:
-        """Nobody wants it: what a hook still makes of it counts for nothing."""
+        """It is not wanted: what a hook still makes of it is dropped."""
         self.over = True
         self._waiting.clear()
         task, self.task = self.task, None

@@ -208,7 +208,7 @@ class Upstream(Protocol):
         """Give it back to its pool, which keeps or closes it."""
 
     def discard(self) -> None:
-        """Cut it: nobody waits for what the endpoint still sends."""
+        """Cut it: what the endpoint still sends is not wanted."""
 
 
 class Pools(Protocol):
@@ -234,7 +234,7 @@ class Driver(Protocol):
 
     @property
     def observer(self) -> Observer | None:
-        """Who is told of requests, if anybody."""
+        """The observer of requests, if there is one."""
 
     @property
     def pools(self) -> Pools:

@@ -57,7 +57,7 @@ class Relaying(Sending):
             self.up.pause_reading()
 
     def on_whole(self, sent: object, now_ns: int) -> None:
-        """The whole response, as `down.whole_to` sent it: all of the request was read, nobody else
+        """The whole response, as `down.whole_to` sent it: all of the request was read, no layer
         is to see it, and its ticket is finished. `_complete` and `_end`, where these have nothing
         to ask."""
         self._kept = None
@@ -166,7 +166,7 @@ class Relaying(Sending):
         data = body.data
         self.ticket.relayed(len(data), now_ns)
         if body.end:
-            # All is here: whatever the client still sends goes nowhere, and nobody else is waited
+            # All is here: what the client still sends goes nowhere, and no other is waited
             # for.
             self.ticket.trailed(body, now_ns)
             self._give_back(now_ns)

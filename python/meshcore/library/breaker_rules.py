@@ -69,7 +69,7 @@ class AllRules(BreakerRules, total=False):
     """And what a `SharedState` adds."""
 
     name: str | None
-    """For messages and for whoever listens."""
+    """For messages and listeners."""
     words: Words
 
 

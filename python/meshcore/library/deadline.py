@@ -1,4 +1,4 @@
-"""Until when what is done now is of use to anybody."""
+"""Until when what is done now is of use."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 # How often the loop goes round, a millisecond each, before a block that is over is cut off in which
-# somebody waits for tokens: what waits for that task has to hear of it.
+# a task waits for tokens: what waits for that task has to hear of it.
 _TURNS: Final = 5
 
 
@@ -74,7 +74,7 @@ class _Block:
         return {self.owner._clock: self.until_ns, **dict(self.others)}
 
     def left_ns(self) -> int:
-        """What is left; less than 0 when it has been over for so long."""
+        """What is left; less than 0: for how long it has been over."""
         left = self.until_ns - self.owner._clock()
         for clock, until_ns in self.others:
             left = min(left, until_ns - clock())
@@ -142,7 +142,7 @@ class _Block:
         return MILLISECOND
 
     def spare(self) -> None:
-        """Whoever goes on where it was entered is not cut off by it later."""
+        """What goes on where it was entered is not cut off by it later."""
         cut = self.cut
         if cut is not None and cut.when() is not None and not cut.expired():
             cut.reschedule(None)
@@ -295,7 +295,7 @@ class Limit:
         self._now = now
         self._around = around
         self.on_expired: Callable[[], object] | None = None
-        """Called when a deadline around it is over: whoever waits looks at it then."""
+        """Called when a deadline around it is over: the waiter looks at it then."""
 
     def enter(self) -> None:
         """It is waited, inside of all these deadlines."""

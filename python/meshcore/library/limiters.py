@@ -102,7 +102,7 @@ def _too_many(n: int, limit: int) -> ValueError:
 
 
 def _check_count(n: int, limit: int) -> None:
-    # Whoever is first in a line must be able to be served.
+    # The first in a line must be able to be served.
     if isinstance(n, int) and n > limit and not isinstance(n, bool):
         raise _too_many(n, limit)
     check_whole("n", n, 0, limit)

@@ -136,8 +136,8 @@ class Retry(RetryCore):
     Before a retry it waits by chance between ``min_pause`` and ``pause``, twice as long at most
     before each further one, never longer than ``max_pause``; and no shorter than the failure asks:
     by its ``retry_after`` (what meshcore refuses has one) or the ``Retry-After`` of its response,
-    in seconds or as a date. Who asks for more than ``max_pause`` is not asked again. Nor is anybody
-    when the time of ``deadline``, or of a `Deadline` around the call, would be over, or the
+    in seconds or as a date. Who asks for more than ``max_pause`` is not asked again. Nor is a
+    service when the time of ``deadline``, or of a `Deadline` around the call, would be over, or the
     ``budget`` has no room. ``on_retry`` is told a `CallRetried` before each of these pauses.
 
     Use it as ``@retry``, ``retry.call(function, …)`` or ``await retry.call_async(function, …)``.
@@ -359,7 +359,7 @@ def asked_ns(outcome: object) -> int:
         seconds = seconds.total_seconds()
     is_number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
     if is_number and abs(seconds) < math.inf:
-        # As few as a product holds: whoever says more is not asked again either way.
+        # As few as a product holds: a service that says more is not asked again either way.
         return min(int(max(min(seconds, _MAX_NS / 1e9), 0) * 1e9), _MAX_NS)
     for source in (outcome, _attribute(outcome, "response")):
         headers = _attribute(source, "headers")

@@ -56,7 +56,7 @@ class Requests(TypedDict, total=False):
     """Higher wins before specificity does."""
 
 
-# The same, as the configuration would judge it; with the paths of a match beside the rest.
+# The same, as the configuration would validate it; with the paths of a match beside the rest.
 _PATHS = {"path": "exact", "prefix": "prefix", "regex": "regex"}
 _Given: type[Model] = create_model(
     "Given",

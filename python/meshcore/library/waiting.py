@@ -1,9 +1,9 @@
 """Those who wait for tokens, in the order in which they came.
 
-A `Line` stands before one bucket. Its first is served as soon as its tokens are there, and nobody
-passes it, however few he asks for. The time is told by one timer for each event loop that has
-waiters, and by the first of the threads that wait; each serves whoever is first, so a loop that
-stands still holds up nobody else's, and n waiters cost O(n).
+A `Line` stands before one bucket. Its first is served as soon as its tokens are there, and none
+passes it, however few it asks for. The time is told by one timer for each event loop that has
+waiters, and by the first of the threads that wait; each serves the first in line, so a loop that
+stands still holds up no other, and n waiters cost O(n).
 
 A handler of a signal may raise between any two steps. So each change is made of steps that may be
 made again, the one by which the others are found last, and ends with `Finally` or `surely`.
@@ -62,7 +62,7 @@ class Source(NamedTuple):
     give_back: GiveBack
     patience_ns: int
     name: str | None
-    """For whoever waits in vain."""
+    """For those that wait in vain."""
 
 
 class _Waiter:
@@ -73,7 +73,7 @@ class _Waiter:
     def __init__(self, n: int) -> None:
         self.n = n
         self.charges: list[Charge | None] = []
-        """What it was served with; whoever takes it out gives it back."""
+        """What it was served with; the one that takes it out gives it back."""
         self.has_taken = False
         """It goes on with its tokens."""
         self.gone = False
@@ -91,7 +91,7 @@ class _Waiter:
         raise NotImplementedError
 
     def drive(self, wait_ns: int) -> bool:
-        """Have the line served again after that time; whether somebody will."""
+        """Have the line served again after that time; whether that is arranged."""
         raise NotImplementedError
 
     def part(self) -> None:
@@ -185,7 +185,7 @@ class _Timer:
 
     @property
     def armed(self) -> bool:
-        # What is overdue for so long was broken off.
+        # What is overdue for that long was broken off.
         return self._handle is not None and self._handle.when() + 1 > self.loop.time()
 
     def is_here(self) -> bool:
@@ -216,7 +216,7 @@ class _Timer:
             before.cancel()
 
     def rest(self) -> None:
-        """If nobody is left that it fires for."""
+        """If nothing is left that it fires for."""
         if self.tasks:
             return
         self._line.forget(self)
@@ -308,7 +308,7 @@ class Line:
             waiter.sleep(min((each for each in longest if each is not None), default=None))
 
     def serve(self) -> int:
-        """Serve from the first on; how long until the next may be, 0: nobody waits."""
+        """Serve from the first on; how long until the next may be, 0: the line is empty."""
         with self._locked():
             while (waiter := _first(self._waiting)) is not None:
                 # Who has tokens was served before, and it was broken off.
@@ -329,11 +329,11 @@ class Line:
         return min(wait_ns, self._source.patience_ns)
 
     def stir(self) -> None:
-        """Tokens came back, or the first left: whoever is first now may have less to wait."""
+        """Tokens came back, or the first left: the first now may have less to wait."""
         while True:
             wait_ns = self.serve()
             first = _first(self._waiting)
-            # Nobody drives for one whose loop was closed meanwhile, which is lost.
+            # One whose loop was closed meanwhile is not served: it is lost.
             if first is None or first.drive(wait_ns):
                 return
 
@@ -348,7 +348,7 @@ class Line:
         return False
 
     def _look(self, waiter: _Task, limit: Limit) -> None:
-        """As `_watch`, now; for whoever is in this loop."""
+        """As `_watch`, now; for callers in this loop."""
         if waiter.timer.is_here():
             waiter.rest()
             self._watch(waiter, limit)
@@ -407,7 +407,7 @@ class Line:
 
 
 class Lines:
-    """A line for each client that somebody waits for; gone with the last of them."""
+    """A line for each client with a waiter; gone with the last of them."""
 
     def __init__(self, patience_ns: int, name: str | None) -> None:
         self._patience_ns = patience_ns
@@ -429,7 +429,7 @@ class Lines:
             surely(found.stir)
 
     def enter(self, key: int, user: object, take: Take, give_back: GiveBack) -> Line:
-        """The line of a client, for as long as somebody is in it: until `leave`."""
+        """The line of a client, for as long as it has a waiter: until `leave`."""
         if self._process != _forks:
             self._begin()
         with self._locked():

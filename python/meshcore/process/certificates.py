@@ -65,7 +65,7 @@ class Unlisted(NamedTuple):
     server_name: str
     authority: str
     is_shut_out: bool
-    """Nobody whom it signed comes in; else whom it has revoked does."""
+    """No client that it signed comes in; else those that it has revoked do."""
 
 
 class Certificates:

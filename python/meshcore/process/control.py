@@ -1,4 +1,5 @@
-"""Control: owns the configuration, the registry of shared memory and the sockets; serves nobody."""
+"""Control: owns the configuration, the registry of shared memory and the sockets; serves no
+clients."""
 
 from __future__ import annotations
 
@@ -191,8 +192,8 @@ class Control:
     async def standing_still(self) -> AsyncIterator[None]:
         """Nothing changes: another program takes over. If it does not, all goes on as before.
 
-        Workers that end meanwhile are replaced: the names that they look for are kept by whoever
-        takes the registry over.
+        Workers that end meanwhile are replaced: the names that they look for are kept by the one
+        that takes the registry over.
         """
         async with self._turn():
             await self.fleet.settled()

@@ -49,7 +49,7 @@ class Init:
             self._note(message["ended"], message["code"])
 
     def forward(self, number: int) -> None:
-        """A signal to the first process is for whoever serves."""
+        """A signal to the first process is for the process that serves."""
         self._channel.catch_up()
         with contextlib.suppress(ProcessLookupError):
             os.kill(self._main, number)
@@ -68,7 +68,7 @@ class Init:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
             except ChildProcessError:
-                self._over.set_result(1)  # nobody is left, and nobody said who came next
+                self._over.set_result(1)  # no process is left, and none was named to come next
                 return
             if pid == 0:
                 return

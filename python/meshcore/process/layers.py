@@ -46,7 +46,7 @@ def import_layer(key: str, given: Collection[str] = ()) -> object:
         return getattr(importlib.import_module(module_name), attribute)
     except KeyboardInterrupt:
         raise
-    except BaseException as error:  # somebody else's code: it may raise anything
+    except BaseException as error:  # a layer's code: it may raise anything
         raise _unusable(key, error, given) from error
 
 
@@ -204,7 +204,7 @@ class Hooks(BodyHooks):
         """Of layers that see requests' heads and no more."""
 
     def put_in_force(self, layers: Iterable[Layer | None]) -> None:
-        """Those of the configuration from now on, by number; `None` is nobody's number."""
+        """Those of the configuration from now on, by number; `None` is no layer's number."""
         known = [None if layer is None else InForce(layer) for layer in layers]
         self._in_force = known
         self.request_hooks.put_in_force(
@@ -377,7 +377,8 @@ class LayerRunner(Hooks):
         self._loop.call_soon(tell_end, layer, request, outcome, context=context)
 
     async def close(self, within_s: float) -> None:
-        """End every hook that still runs; one that takes no notice of it is waited for so long."""
+        """End every hook that still runs; one that takes no notice of it is waited for that
+        long."""
         await asyncio.sleep(0)  # what is to be told of ends is told
         tasks = list(self._tasks)
         for task in tasks:

@@ -150,7 +150,7 @@ class Proxy:
     async def serve(self, *, handle_signals: bool = False) -> None:
         """Start, and run until `stop` is called and everything in flight is over.
 
-        Whoever cancels it stops it likewise; with ``handle_signals``, for a program that is nothing
+        Cancelling it stops it likewise; with ``handle_signals``, for a program that is nothing
         but a proxy, so do SIGTERM and SIGINT. Asked twice, it ends what is in flight.
         """
         with ending(self._on_signal) if handle_signals else nullcontext():
@@ -170,7 +170,7 @@ class Proxy:
 
         With a `drain` that has a `delay`, readiness turns red so much sooner.
         """
-        await asyncio.shield(self._begin_to_end())  # who is tired of waiting does not end it
+        await asyncio.shield(self._begin_to_end())  # a cancelled caller does not end it
 
     def _begin_to_end(self) -> asyncio.Future[None]:
         if self._end is None:

@@ -294,7 +294,7 @@ class Supervisor:
             self._spawn_order(order)
 
     def _passed_on(self, number: signal.Signals) -> bool:
-        """Whether a signal was for the program that has taken over: whoever signals the first
+        """Whether a signal was for the program that has taken over: a signal to the first
         process of a container means the service."""
         if self._stand_in is None:
             return False

@@ -100,7 +100,7 @@ class Upgrade:
             self._ready.set_result(False)
 
     async def _end(self) -> None:
-        """Kill it and wait for its end, so that nobody else writes what we go on with."""
+        """Kill it and wait for its end, so that it does not write what we go on with."""
         over = asyncio.Event()
         self._loop.add_reader(self._pidfd, over.set)
         try:

@@ -30,7 +30,7 @@ class Warned:
 
     def log_new(self, loaded: Loaded) -> None:
         """What the configuration shows at once; what the resolver says, from a thread, seconds
-        later: nobody waits for it to start or to reload."""
+        later: start and reload do not wait for it."""
         self._of_file = _log_new(loaded.placed(warn(loaded.config)), self._of_file)
         thread = threading.Thread(target=self._ask, args=(loaded,), name="warn", daemon=True)
         thread.start()

@@ -62,7 +62,7 @@ class AccessLog:
             self._wake.set()
 
     def refused(self, stack: Listener, answer: Answer, sent: bool, peer: Peer) -> None:
-        """What was no request has a line too: whoever sent it asks why."""
+        """What was no request has a line too: its sender asks why."""
         if self._lines.add_refused(stack, answer, sent, peer):
             self._wake.set()
 

@@ -103,7 +103,7 @@ class Client:
 
 
 class Endpoint:
-    """Who is asked: a connection's codec, and nobody behind it."""
+    """The endpoint: a connection's codec, and no socket behind it."""
 
     half_closes = True
     choked = False
@@ -262,7 +262,7 @@ class Flight:
             self._watched(lambda: self.exchange.on_deadline(now_ns))
 
     def let_go(self, now_ns: int) -> None:
-        """Nobody tells what came of it: as if its client had left."""
+        """Its end is not given: as if its client had left."""
         if self.exchange.phase != OVER:
             self.exchange.on_downstream_lost(now_ns)
         self.client.over = True

@@ -110,7 +110,7 @@ class Mesh:
         `holding`. With several listeners, ``listener`` says where it comes in, unless one alone
         has, or has not, the TLS that its URL asks for. ``identity`` has the names of the client's
         certificate as rules write them (``spiffe://…``, ``dns:…``), or one: as if it had been
-        verified, whoever the listener lets in. Raises `ValueError` for what is no request.
+        verified, whatever clients the listener lets in. Raises `ValueError` for what is no request.
         """
         self._give_back()
         asked = asking(text, headers, body)
@@ -264,7 +264,7 @@ def _flight(decision: Decision) -> Flight | None:
 
 def _malformed(answer: Answer) -> Decision:
     """What is answered by a listener, before the core is asked."""
-    # What it answers is no gRPC call as far as anybody knows.
+    # What it answers is no gRPC call as far as is known.
     told = answer.as_response(asking("GET http://a.example/", (), b"").read(CodecLimits(), False))
     return Decision(
         action="answer",

@@ -101,7 +101,7 @@ class Cluster:
     # --- who waits, and what there is -----------------------------------------------------------
 
     def wait(self, pool: Pool, exchange: Exchange, now_ns: int) -> None:
-        """Somebody waits from now on."""
+        """A request waits from now on."""
         self.last_ns = max(now_ns, self.last_ns + 1)
         self.queue[exchange] = Waiting(pool, self.last_ns)
 
@@ -114,7 +114,7 @@ class Cluster:
         self._hold(pool.part, 1)
 
     def end(self, pool: Pool, connection: Placed) -> Pool | None:
-        """A connection is closed, or could not be made; for whom its place is, if for anybody."""
+        """A connection is closed, or could not be made; whose its place is now, if any."""
         self.connections -= 1
         pool.connections -= 1
         heir = self.leaving.pop(connection, None)
@@ -179,7 +179,7 @@ class Cluster:
         return next(iter(self.lacking[min(self.lacking)])) if self.lacking else None
 
     def heir(self, connection: Pooled, waiting: Exchange | None, now_ns: int) -> Pool | None:
-        """Who needs the place of a connection more than who would have it next: else whoever always
+        """Who needs the place of a connection more than who would have it next: else what always
         asks for more would keep it for ever. As many take their turn as lack a connection that is
         not made, or left to them, already."""
         pool, part = connection.pool, connection.pool.part
@@ -230,7 +230,7 @@ class Cluster:
         """The connection that has been idle longest of those that make room for an endpoint; of
         those that are single clients', one of the client that asked nothing for the longest time.
         Amortised as `Resting.oldest`."""
-        # Where nobody may wait who comes first has it.
+        # Where no request may wait, the first to come has it.
         rest_ns = REST_NS if self.spec.max_pending else 0
         return self.resting.oldest(part, now_ns - rest_ns)
 

@@ -188,7 +188,7 @@ class Connector:
 
     def _hand_on(self, connection: Pooled, now: int) -> bool:
         """To one who waits. An end that came with the answer is not read before the next turn, so
-        it is looked for; whoever was let down by a kept connection has none of them, but its place,
+        it is looked for; a request that a kept connection failed gets none of them, but its place,
         if there is no other."""
         pool, cluster = connection.pool, connection.pool.cluster
         connection.idle_since_ns = now
@@ -213,7 +213,7 @@ class Connector:
 
     def released_unread(self, connection: Pooled) -> None:
         """A connection has served its request, but was not read at the end of the response: what
-        may wait in it answers nobody. Looked at a turn later, when it
+        may wait in it answers no request. Looked at a turn later, when it
         has been read on."""
         self._loop.call_soon(self._take_back, connection)
 
@@ -323,7 +323,7 @@ class Connector:
 
     def _give_up(self, pool: Pool, chooser: Chooser) -> None:
         """An attempt is over, and so is its place. uvloop closes what it was cancelled on without
-        a word to anybody, so no end is waited for."""
+        reporting it, so no end is waited for."""
         pool.opening -= 1
         pool.recount()
         connection = chooser.chosen

@@ -65,7 +65,7 @@ class Http1Connection(asyncio.BaseProtocol):
         self._transport = self._pools.outbox.over(cast("asyncio.Transport", transport))
 
     def data_received(self, data: bytes) -> None:
-        """Bytes of a response, or bytes that nobody asked for."""
+        """Bytes of a response, or bytes without a request."""
         exchange = self.exchange
         if exchange is None:
             # Before any request, or after the response: never to be taken for an answer.
@@ -137,7 +137,7 @@ class Http1Connection(asyncio.BaseProtocol):
                 self._dispatch(exchange, event, now)
 
     def withdraw(self) -> None:
-        """Close it, which carries no request: nobody may borrow it before it is lost."""
+        """Close it, which carries no request: it is not lent before it is lost."""
         self.pool.remove(self)
         self.close()
 
@@ -246,7 +246,7 @@ class Http1Connection(asyncio.BaseProtocol):
         return can_half_close(self._transport)
 
     def why_silent(self) -> None:
-        """Nothing that others met: nobody else is on this connection."""
+        """Nothing that others met: no other request is on this connection."""
 
     def pause_reading(self) -> None:
         """Leave further bytes in the socket."""
@@ -282,7 +282,7 @@ class Http1Connection(asyncio.BaseProtocol):
             self._pools.released_unread(self)
 
     def discard(self) -> None:
-        """Cut: the endpoint shall not go on with a request that nobody waits for."""
+        """Cut: the endpoint shall not go on with a request that is over."""
         self.exchange = None
         transport = self._transport
         if transport is not None:
@@ -319,7 +319,7 @@ class Http1Connection(asyncio.BaseProtocol):
             transport.abort()
 
     def drop(self) -> None:
-        """Cut what was never lent; of its end nobody hears, whether the loop tells of it or not."""
+        """Cut what was never lent; its end is not reported, whether the loop tells of it or not."""
         transport, self._transport = self._transport, None
         if transport is not None:
             transport.abort()

@@ -172,7 +172,7 @@ class Http2Stream:
         connection.closed(self._number)
 
     def discard(self) -> None:
-        """Nobody waits for it any more."""
+        """It is not waited for any more."""
         self.exchange = None
         connection = self._connection
         if self._number:
@@ -380,7 +380,7 @@ class Http2Connection(Http2Wire):
         self.retire()
 
     def drop(self) -> None:
-        """Cut what was never lent; of its end nobody hears, whether the loop tells of it or not."""
+        """Cut what was never lent; its end is not reported, whether the loop tells of it or not."""
         transport, self.transport = self.transport, None
         self.closing = self.retired = True
         if transport is not None:

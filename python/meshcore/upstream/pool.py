@@ -94,7 +94,7 @@ PEEK_AFTER_UNSAFE_NS = 1_000_000
 # 9112 §9.6 asks it to). It comes with the answer, or a busy host's time slices later.
 HASTY_NS: Final = 50_000_000
 # So many answers on kept connections are awaited before those of an endpoint are lent unseen, and
-# after such an end again. Whoever asks for new connections only sees none, so it is forgotten.
+# after such an end again. A request that takes new connections only sees none, so it is forgotten.
 DOUBTS_OF_NEW: Final = 1
 DOUBTS_OF_HASTY: Final = 16
 HASTY_FOR_NS: Final = 10_000_000_000
@@ -257,7 +257,7 @@ class Pool:
         return True
 
     def _has_place(self, now_ns: int) -> bool:
-        """Whether one more would wait for nobody else: a connection in the making takes it, or may
+        """Whether one more need not wait for another: a connection in the making takes it, or may
         be made, or one that is idle yields. Amortised as `Resting.oldest`."""
         cluster = self.cluster
         if not cluster.is_full or len(self.waiting) < self.opening * self.streams_each:
@@ -304,7 +304,7 @@ class Pool:
         self.cluster.place(self.part)
 
     def lacks_fresh(self) -> bool:
-        """Whether somebody waits for a new connection whom none in the making or coming will
+        """Whether a request waits for a new connection that none in the making or coming will
         serve."""
         return len(self.fresh) > (self.opening + self.coming) * self.streams_each
 
@@ -370,7 +370,7 @@ class Pool:
         return connection.is_alive()
 
     def wants_spare(self, now_ns: int) -> bool:
-        """Whether so few streams are left that a connection is opened before somebody waits."""
+        """Whether so few streams are left that a connection is opened before a request waits."""
         if self.opening:
             return False
         left = sum(connection.room(now_ns, True) for connection in self.shared)
@@ -384,7 +384,7 @@ class Pool:
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing is open, nothing is being opened and nobody waits. What is lent of
+        """Whether nothing is open, nothing is being opened and no request waits. What is lent of
         HTTP/1.1 is not known here."""
         return not (self.idle or self.shared or self.opening or self.waiting or self.branches)
 

@@ -61,7 +61,7 @@ def told_of_end(
 
 
 def loss_of(transport: asyncio.Transport, error: Exception | None) -> OSError:
-    """Why nobody was lent a connection that ended as soon as it was there."""
+    """Why a connection was not lent that ended as soon as it was there."""
     detail = None if isinstance(error, OSError) else UNLENT
     told = told_of_end(transport, error, answers=False, detail=detail)
     if isinstance(error, OSError) and told == detail_of(error):

@@ -174,7 +174,7 @@ pub(crate) fn h2_add_body(py: Python<'_>, message: Message<'_>, body: &Body) {
     }
 }
 
-/// Whether a message has a body, be it an empty one whose length nobody told.
+/// Whether a message has a body, be it an empty one of no declared length.
 #[pyfunction]
 pub(crate) fn has_body(message: Message<'_>) -> bool {
     let length = match &message {

@@ -1,7 +1,7 @@
 //! The `on_request` of layers that have no other hook, run without a step of Python between them.
 //!
 //! A plain hook takes its request and says nothing: so the request goes on behind it, and is armed, in
-//! the call that ran it. Whatever else comes of a hook goes back to whoever called, as what it is.
+//! the call that ran it. Whatever else comes of a hook goes back to the caller, as what it is.
 
 use meshcore_core::exchange::Arrival;
 use pyo3::exceptions::asyncio::CancelledError;

@@ -32,7 +32,7 @@ pub struct SecureTransport {
     inner: Option<Py<PyAny>>,
     /// Whom it is told.
     protocol: Option<Py<PyAny>>,
-    /// Who takes over the loop's transport behind an alert of ours, if anybody: until the other
+    /// What takes over the loop's transport behind an alert of ours, if given: until the other
     /// side has read it.
     linger: Option<Py<PyAny>>,
     /// Its end was begun: nothing is written any more.
@@ -135,7 +135,7 @@ impl SecureTransport {
         body_bytes: usize,
         fill: impl FnOnce(&mut Vec<u8>),
     ) -> PyResult<Option<Py<PyBytes>>> {
-        // Taken, for the loop may be called, and whoever it calls may need it.
+        // Taken, for the loop may be called, and what it calls may need it.
         let mut plain = SCRATCH.with_borrow_mut(|scratch| std::mem::take(&mut scratch.plain));
         fill(emptied(&mut plain));
         let held = Self::hold_sealed(slf, body_bytes, &plain);
@@ -203,11 +203,11 @@ impl SecureTransport {
             notify(slf, "connection_made", (slf,))?;
             let full = slf.borrow().full;
             if full {
-                notify(slf, "pause_writing", ())?; // by the handshake: nobody says it again
+                notify(slf, "pause_writing", ())?; // by the handshake: it is not said again
             }
         }
         if let Some(plain) = came.plain {
-            // Whoever closed it when it was made has no use for what came with that.
+            // If it was closed when it was made, what came with that is of no use.
             let protocol = {
                 let own = slf.borrow();
                 if own.closing { None } else { own.protocol(py) }
@@ -439,7 +439,7 @@ impl SecureTransport {
         Ok(agreement)
     }
 
-    /// The same peer, with what the certificate says that it has shown, judged by these rules.
+    /// The same peer, with what the certificate says that it has shown, verified by these rules.
     fn verified_peer(&self, peer: &Peer, rules: &ClientRules) -> Peer {
         let mut peer = peer.0.clone();
         if let Some(certified) = self.certificate() {
@@ -451,7 +451,7 @@ impl SecureTransport {
         Peer(peer)
     }
 
-    /// What these bytes are, of a connection that is lost: nobody is told of anything else.
+    /// What these bytes are, of a connection that is lost: nothing else is reported.
     fn open<'py>(&mut self, py: Python<'py>, data: &[u8]) -> Bound<'py, PyBytes> {
         match self.receive(py, data).plain {
             Some(plain) => plain.into_bound(py),

@@ -39,7 +39,7 @@ pub(crate) struct SocketTransport {
     held: usize,
     /// The loop's may hold some: until it says that it does not.
     shared: bool,
-    /// Nothing more is written; the loop's says so to whoever does.
+    /// Nothing more is written; the loop's says so to a caller that does.
     ended: bool,
     /// It was closed from here, if not before: of a connect that is cancelled uvloop does not say so.
     closed: bool,
@@ -196,7 +196,7 @@ impl SocketTransport {
             Self::watch(slf)
         });
         if taken.is_err() {
-            let _ = Self::give_back(slf); // somebody has to read it
+            let _ = Self::give_back(slf); // it has to be read
         }
         taken
     }

@@ -72,7 +72,7 @@ impl TicketRing {
     }
 }
 
-/// Where secrets of sessions are written: a file that everybody who has it reads all traffic with.
+/// Where secrets of sessions are written: a file whose readers can read all traffic.
 #[pyclass(frozen, module = "meshcore._core")]
 pub struct KeyLog(Arc<Secrets>);
 
@@ -81,7 +81,7 @@ struct Secrets(File);
 
 impl tls::KeyLog for Secrets {
     fn log(&self, label: &str, client_random: &[u8], secret: &[u8]) {
-        // A line at once: other processes append to the file too. Of a full disk nobody is told.
+        // A line at once: other processes append to the file too. A full disk is not reported.
         let line = tls::key_log_line(label, client_random, secret);
         let _ = (&self.0).write_all(line.as_bytes());
     }
@@ -206,7 +206,7 @@ impl TlsServer {
     }
 }
 
-/// By which rules a listener's clients are judged now.
+/// By which rules a listener's clients are verified now.
 #[pyclass(frozen, module = "meshcore._core")]
 pub struct ClientRules(Arc<InForce>);
 
@@ -233,7 +233,7 @@ impl ClientRules {
         self.0.end();
     }
 
-    /// The same peer, whose connection began before there was TLS, judged by them.
+    /// The same peer, whose connection began before there was TLS, by them.
     fn plain_peer(&self, peer: &Peer) -> Peer {
         Peer(peer.0.clone().standing(PeerStanding(Standing::of_plain(self.in_force()))))
     }
@@ -361,7 +361,7 @@ pub(crate) fn tls_lists(crl_pem: &[u8], ca_pem: &[u8]) -> PyResult<Vec<TlsList>>
 }
 
 /// Authorities without a list of their key, where there is one of their name: the place of each,
-/// whose it is, and whether nobody whom it signed comes in.
+/// whose it is, and whether no client that it signed comes in.
 #[pyfunction]
 pub(crate) fn tls_unlisted(
     ca_pem: &[u8],

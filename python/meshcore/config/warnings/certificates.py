@@ -36,9 +36,9 @@ _SHOWN_NAMES: Final = 5
 
 
 def certificates(config: Config) -> Iterator[Diagnostic]:
-    """Those that have expired, or will within 30 days; that are weak, of nobody, or not of the name
-    that they are given for; responses that are not shown any more. Opens the files; one that cannot
-    be read is an error, and no warning."""
+    """Those that have expired, or will within 30 days; that are weak, of no name, or not of the
+    name that they are given for; responses that are not shown any more. Opens the files; one that
+    cannot be read is an error, and no warning."""
     now_s = time.time()
     for name, listener in config.listeners.items():
         tls, path = listener.tls, ("listeners", name, "tls")
@@ -241,7 +241,7 @@ def _ends(
 
 
 def _of_whom(path: _Path, file: str, lists: list[TlsList], known: bytes) -> Iterator[Diagnostic]:
-    """Lists that are about nobody who is known here. Authorities of the system are not read."""
+    """Lists of issuers that are not known here. Authorities of the system are not read."""
     for each in lists:
         whose = f"the list of {each.issuer} in {file}"
         if each.is_of_authorities:
@@ -258,7 +258,7 @@ def _ends_soon(first_s: int, last_s: int, now_s: float, soon_s: float = SOON_DAY
 
 
 def _authorities(path: _Path, file: str | None, now_s: float) -> Iterator[Diagnostic]:
-    """Bundles keep those that have expired; nobody means one that has no other."""
+    """Bundles keep those that have expired; one that has no other is a mistake."""
     pem = _read(file)
     facts = _facts(pem) if pem is not None else []
     if not facts:

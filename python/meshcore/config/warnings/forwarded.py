@@ -1,4 +1,4 @@
-"""What is to be told of certificates that nobody shows."""
+"""Forwarded certificates where no client shows one."""
 
 from __future__ import annotations
 

@@ -133,8 +133,8 @@ impl Slice {
     /// Adds one to this slice.
     ///
     /// # Orderings
-    /// Counts publish nothing: a failure must be summed by whoever counts a later one, which
-    /// coherence of each word and the exclusive read-modify-write give. A caller that stalls
+    /// Counts publish nothing: a failure must be summed by the thread that counts a later one,
+    /// which coherence of each word and the exclusive read-modify-write give. A caller that stalls
     /// between look and add for nine slices adds to the slice that took the place: a result that
     /// arrives late is counted when it arrives.
     #[inline]
@@ -159,11 +159,11 @@ impl Slice {
     /// Adds one to this slice of failures, and a bit to the endpoints that they name.
     ///
     /// # Orderings
-    /// Whoever begins a slice stores its bit and so forgets those of an older slice; later ones
-    /// add theirs. The bit goes before the count, and counts are exchanged (`AcqRel`), so whoever
-    /// reads a count with `Acquire` sees bits of that slice or of a later one, never of an older
-    /// one. Two that begin a slice at once may lose one bit, until that endpoint fails again: an
-    /// endpoint too few is named, never one too many.
+    /// The thread that begins a slice stores its bit and so forgets those of an older slice; later
+    /// ones add theirs. The bit goes before the count, and counts are exchanged (`AcqRel`), so a
+    /// thread that reads a count with `Acquire` sees bits of that slice or of a later one, never of
+    /// an older one. Two that begin a slice at once may lose one bit, until that endpoint fails
+    /// again: an endpoint too few is named, never one too many.
     fn count_failure(self, lines: &[Line], bit: u64) {
         let names = self.word(ring(lines, NAMES), self.number);
         update(self.word(ring(lines, FAILURES), self.number), |old| {

@@ -103,7 +103,7 @@ impl RequestTicket {
         self.enter_budget();
     }
 
-    /// The client is not read, or is read again: time in which nobody reads is not its.
+    /// The client is not read, or is read again: time in which it is not read is not its.
     pub fn reading(&mut self, on: bool, now: Nanos) {
         if on { self.body.resume(now) } else { self.body.pause(now) }
     }

@@ -15,7 +15,7 @@ pub struct Cause {
 }
 
 impl Cause {
-    /// One that counts for nobody.
+    /// One that is counted already.
     #[must_use]
     pub const fn excused() -> Self {
         Self { counted: true }
@@ -84,7 +84,7 @@ impl RequestTicket {
             Blame::Timeout => Some(What::Timeout),
             // What the client got for it.
             Blame::Malformed => Some(What::Status(Reason::UpstreamProtocol.status())),
-            // Whoever left before the head was there may have waited long.
+            // A client that left before the head was there may have waited long.
             Blame::Nobody
                 if reason == Reason::ClientGone
                     && self.status == 0

@@ -1,10 +1,10 @@
-//! The fields by which a listener's requests are judged: what its limits count by, what its routes
+//! The fields that decide about a listener's requests: what its limits count by, what its routes
 //! match and count by.
 //!
 //! A gateway interface behind us (CGI, WSGI) reads `x_a` and `x-a` as one variable, so a field that
-//! nobody here has looked at would speak for one that somebody has. Whoever sends only the twin is
-//! let pass by the route that was found because the field is not there: so it goes by all that a
-//! listener's requests may meet, and not by what one of them did.
+//! was not looked at here would speak for one that was. A client that sends only the
+//! twin is let pass by the route that was found because the field is not there: so it goes by all
+//! that a listener's requests may meet, and not by what one of them did.
 
 use std::sync::Arc;
 
@@ -53,7 +53,7 @@ impl Guards {
         spelt.is_some_and(|known| !known.iter().any(|spelling| **spelling == *name))
     }
 
-    /// Whether trailers must not say `name`: what was judged by the head is not said again behind it
+    /// Whether trailers must not say `name`: what the head has decided is not said again behind it
     /// (RFC 9110 §6.5.1).
     pub(super) fn closes(&self, name: &[u8]) -> bool {
         !self.names.is_empty() && self.names.contains_key(&*hyphens(name))

@@ -1,6 +1,7 @@
 //! How breakers and endpoints stand, for people; and breakers opened and closed by hand.
 //!
-//! The words are those of all workers, so whoever holds a configuration sees and changes them for all.
+//! The words are those of all workers, so a holder of a configuration sees and changes them for
+//! all.
 
 use super::compiled::Compiled;
 use crate::admission::{Breaker, Figures, State};

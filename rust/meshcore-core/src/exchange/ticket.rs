@@ -79,8 +79,8 @@ const NOT_WHOLE: &str = "request not sent whole";
 pub(super) enum Budget {
     /// It needs none, or has left.
     Out,
-    /// It takes one once the request is whole: until then it loads nobody, and lasts for as long as
-    /// its client likes.
+    /// It takes one once the request is whole: until then it loads no endpoint, and lasts for as
+    /// long as its client likes.
     Later,
     /// It has one.
     In,
@@ -174,7 +174,7 @@ pub struct RequestTicket {
 }
 
 impl RequestTicket {
-    /// In a box: whoever holds it moves a pointer, and not half a kilobyte. `whole`: the request
+    /// In a box: its holder moves a pointer, and not half a kilobyte. `whole`: the request
     /// ends with its head.
     pub(super) fn new(
         compiled: Arc<Compiled>,

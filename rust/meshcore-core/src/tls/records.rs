@@ -123,7 +123,7 @@ pub(super) fn last_words<M: Records>(machine: &mut M, own: &mut Vec<u8>) {
 /// Has the machine say an alert where it refuses what came without one (rustls 0.23 does for a
 /// record of no type, and for one between the parts of a handshake's message). Alerts are its own
 /// to seal, so it is given what it does answer, in place of the rest: a change_cipher_spec that
-/// nobody may send here, for `unexpected_message` (RFC 8446 §5); where it waits for the rest of a
+/// is not allowed here, for `unexpected_message` (RFC 8446 §5); where it waits for the rest of a
 /// message, and looks further on, what is no record, for `decode_error`.
 ///
 /// What it said that was about.

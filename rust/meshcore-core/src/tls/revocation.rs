@@ -3,7 +3,7 @@
 //! webpki parses them; which list is about a certificate is decided here. webpki passes over a list
 //! whose issuer is spelt otherwise, or that is of another distribution point, and a revoked
 //! certificate would come in as one of an issuer without a list does. Here a name is compared as
-//! §7.1 says, and what the lists of the issuer do not cover is refused, for nobody knows how it
+//! §7.1 says, and what the lists of the issuer do not cover is refused, for it is not known how it
 //! stands. Of authorities of one name a list is that one's whose key has signed it.
 
 use rustls::crypto::WebPkiSupportedAlgorithms;
@@ -226,8 +226,9 @@ impl Lists {
         self.each.iter().filter(move |list| list.issuer == issuer)
     }
 
-    /// Whether nobody whom an authority signed comes in (or else the revoked do) for want of a list
-    /// of its key, where there are lists of its name; `None`: it has one, or its name has none.
+    /// Whether no client that an authority signed comes in (or else the revoked do) for want of a
+    /// list of its key, where there are lists of its name; `None`: it has one, or its name has
+    /// none.
     pub(super) fn lack(&self, name: &SameName, spki: &[u8], key_id: Option<&[u8]>) -> Option<bool> {
         let of_name: Vec<_> = self.each.iter().filter(|list| list.issuer == *name).collect();
         if of_name.is_empty() || of_name.iter().any(|x| x.signer.as_deref() == Some(spki)) {
@@ -285,8 +286,8 @@ impl Lists {
         Err(Error::CrlExpired { time: now, next_update })
     }
 
-    /// Whether nobody in a chain that ends at an authority was revoked. O(chain · signatures), and
-    /// nothing where there are no lists.
+    /// Whether no certificate in a chain that ends at an authority was revoked. O(chain ·
+    /// signatures), and nothing where there are no lists.
     pub(super) fn verify(
         &self,
         path: &VerifiedPath<'_>,

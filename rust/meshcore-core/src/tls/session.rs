@@ -18,7 +18,7 @@ use super::{Clock, Failure, Identity};
 use crate::host_map::HostMap;
 
 /// The most of a client's first message, with the heads of its records, while it is not whole: it
-/// is kept for whoever says nothing more, before anybody is known. Those of today have 2 KiB.
+/// is kept for a peer that says nothing more, before it is known. Those of today have 2 KiB.
 const HELLO_BYTES: usize = 32 * 1024;
 const DECODE_ERROR: u8 = 50;
 
@@ -441,7 +441,7 @@ impl Session {
     }
 
     /// Whether the peer has said that nothing follows. An end of file without it may be made by
-    /// anybody who is on the way (RFC 8446 §6.1).
+    /// any party on the way (RFC 8446 §6.1).
     #[must_use]
     pub const fn peer_closed(&self) -> bool {
         self.peer_closed

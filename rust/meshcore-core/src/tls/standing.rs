@@ -32,7 +32,7 @@ impl InForce {
         self.set(Some(context));
     }
 
-    /// There are none any more: who is there may stay, and nobody vouches for it. For one caller at
+    /// There are none any more: a client that is there may stay, unverified. For one caller at
     /// a time.
     pub fn end(&self) {
         self.set(None);
@@ -134,7 +134,7 @@ impl Standing {
         })
     }
 
-    /// Whether somebody vouches for its certificate: not where clients are asked for none any more.
+    /// Whether its certificate is verified: not where clients are asked for none any more.
     #[must_use]
     pub fn is_vouched_for(&self) -> bool {
         self.by(false, |_, rule| rule == REFUSED || asks(rule))

@@ -15,7 +15,7 @@ use super::{ContextError, Identity, Roots, Rules, failure};
 pub struct Trust {
     /// For certificates without a SPIFFE ID; where there are no `domains`, for every certificate.
     pub roots: Option<Roots>,
-    /// For the SPIFFE IDs of each trust domain: nobody else's roots vouch for them, nor these for
+    /// For the SPIFFE IDs of each trust domain: no other roots vouch for them, nor these for
     /// others. One of another domain does not come in.
     pub domains: Vec<(String, Roots)>,
     /// Names of which a certificate must have one.
@@ -41,7 +41,7 @@ impl Trust {
         parts
     }
 
-    /// Those for nobody's domain have no name.
+    /// Those for no domain have no name.
     fn sets(&self) -> impl Iterator<Item = (&str, &Roots)> {
         let own = self.roots.iter().map(|roots| ("", roots));
         own.chain(self.domains.iter().map(|(name, roots)| (&**name, roots)))
@@ -88,7 +88,7 @@ impl Verifier {
         self.rules.is_empty() && self.domains.is_empty()
     }
 
-    /// Whether a chain is right, whoever it is of.
+    /// Whether a chain is right, whatever names it has.
     pub(super) fn verify(
         &self,
         leaf: &CertificateDer<'_>,

@@ -42,7 +42,7 @@ pub(super) fn servers(
     Ok(Arc::new(Servers { verifier: trust.compile(now)?, known: known(provider) }))
 }
 
-/// Believes whoever answers, but not that a handshake is somebody else's.
+/// Believes any server, but not that a handshake is another's.
 pub(super) fn anybody(provider: &CryptoProvider) -> Arc<dyn ServerCertVerifier> {
     Arc::new(Anybody(known(provider)))
 }

@@ -42,8 +42,8 @@ pub struct BreakerCore {
     rules_text: Box<str>,
     /// Whether other processes have its words.
     shared: bool,
-    /// Nobody listens, times calls, shares it or gives it another clock: then most calls need none
-    /// of what goes on about a call.
+    /// It has no listeners, times no calls, is not shared and has no other clock: then most calls
+    /// need none of what goes on about a call.
     plain: bool,
     /// Whether the kernel's last tick is time enough for successes.
     tolerates_coarse: bool,
@@ -149,7 +149,7 @@ impl BreakerCore {
         Ok(())
     }
 
-    /// `raised`: for whoever listens.
+    /// `raised`: for listeners.
     #[inline(never)]
     pub(super) fn settle(
         slf: &Bound<'_, Self>,
@@ -188,7 +188,7 @@ impl BreakerCore {
         let rand = this.random.next();
         let slow = watch.is_slow(outcome, took);
         if slow {
-            // As in the proxy: whoever answers late is there.
+            // As in the proxy: a service that answers late is there.
             let all = Endpoints { failed: 0, choosable: 0 };
             this.breaker.settle_named(held.permit, Weight::RateOnly, all, now, rand);
         } else {

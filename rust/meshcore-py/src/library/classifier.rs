@@ -9,8 +9,8 @@ use pyo3::types::{PyBool, PyTuple, PyType};
 use crate::errors;
 
 /// Which exceptions are failures. Any other `Exception` is an answer, what is not one says nothing;
-/// nor does a refusal of our own, for the call was not made. A group says what is in it. Whoever
-/// names our refusals or groups themselves means them.
+/// nor does a refusal of our own, for the call was not made. A group says what is in it. A program
+/// that names our refusals or groups themselves means them.
 #[derive(Debug)]
 pub(super) struct Classifier {
     failure_on: Py<PyTuple>,
@@ -72,7 +72,7 @@ impl Classifier {
         Some(failed.map(|failed| if failed { Outcome::Failure } else { Outcome::Success }))
     }
 
-    /// `raised`: an exception, or its class if nobody has more.
+    /// `raised`: an exception, or its class if there is no more.
     pub(super) fn of(&self, raised: &Bound<'_, PyAny>) -> PyResult<Outcome> {
         self.of_new(raised, |_| false)
     }
@@ -84,7 +84,7 @@ impl Classifier {
         was_counted: impl Fn(&Bound<'_, PyAny>) -> bool,
     ) -> PyResult<Outcome> {
         let mut said = Outcome::Neutral;
-        // Not by recursion: groups are as deep as whoever made them likes.
+        // Not by recursion: groups are as deep as their makers like.
         let mut waiting = vec![raised.clone()];
         while let Some(each) = waiting.pop() {
             if was_counted(&each) {

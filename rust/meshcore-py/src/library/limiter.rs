@@ -68,7 +68,7 @@ impl BucketCore {
         settled(slf.as_any(), &this.tally, (now, n), taken)
     }
 
-    /// Takes, and counts nothing: whoever waits may ask many times, and is counted once.
+    /// Takes, and counts nothing: a waiter may ask many times, and is counted once.
     #[pyo3(name = "_charge")]
     fn charge(
         &self,
@@ -273,7 +273,7 @@ impl ClientsCore {
         Ok(admitted)
     }
 
-    /// For whoever asks for the same client always: by its `key`.
+    /// For callers that always ask for the same client: by its `key`.
     #[pyo3(name = "_acquire_of")]
     fn acquire_of(
         slf: &Bound<'_, Self>,

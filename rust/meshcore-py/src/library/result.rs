@@ -9,7 +9,7 @@ static GENERATOR: PyOnceLock<Py<PyType>> = PyOnceLock::new();
 static ASYNC_GENERATOR: PyOnceLock<Py<PyType>> = PyOnceLock::new();
 
 /// Nothing of a coroutine or a generator has run yet, and of what can be awaited, or tells when it
-/// is done, nobody knows: a success would be counted before there is one.
+/// is done, the end is not known: a success would be counted before there is one.
 #[inline]
 pub(super) fn is_over(result: &Bound<'_, PyAny>) -> bool {
     result.is_none() || !may_be_pending(result)

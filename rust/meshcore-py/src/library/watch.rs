@@ -24,7 +24,7 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    /// `None` if nobody wants to know.
+    /// `None` without listeners and limits.
     pub(super) fn new(
         slow_call: Nanos,
         on_call: Option<Listeners>,
@@ -88,7 +88,7 @@ pub(crate) const fn name_of(state: State) -> &'static str {
     NAMES[state as usize]
 }
 
-/// A listener that fails is its own fault, and no call's: it is reported as what nobody could catch.
+/// A listener that fails is its own fault, and no call's: it is reported as unraisable.
 fn emit(
     py: Python<'_>,
     to: Option<&Listeners>,

@@ -54,7 +54,7 @@ fn rules_at(block: &Block, first: usize) -> Option<String> {
 }
 
 /// # Orderings
-/// `Release`: whoever reads the length reads the text.
+/// `Release`: a reader of the length reads the text.
 fn write_rules(block: &Block, first: usize, text: &str) {
     for (i, part) in text.as_bytes().chunks(8).enumerate() {
         let mut word = [0; 8];

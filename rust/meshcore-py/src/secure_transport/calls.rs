@@ -52,7 +52,7 @@ pub(super) fn fail(this: This<'_, '_>) -> PyResult<()> {
 }
 
 /// The same at a read. Where our alert has gone out, a close would answer what the other side still
-/// sends with a reset, and it may not get to the alert: somebody reads on for it. The protocol is
+/// sends with a reset, and it may not get to the alert: it is read on for that. The protocol is
 /// told of the end at once, for it holds a place.
 pub(super) fn fail_at_read(this: This<'_, '_>) -> PyResult<()> {
     let py = this.py();

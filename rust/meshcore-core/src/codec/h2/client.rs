@@ -134,7 +134,7 @@ impl H2Client {
         Ok(Some(id))
     }
 
-    /// Nobody wants to hear of the stream any more: it ends, with CANCEL unless it is over.
+    /// The owner is done with the stream: it ends, with CANCEL unless it is over.
     pub fn leave(&mut self, id: u32) {
         self.reset(id, code::CANCEL);
     }

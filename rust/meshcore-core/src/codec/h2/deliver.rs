@@ -60,7 +60,7 @@ impl<S: Side> Engine<S> {
 
     /// The peer broke the rules of a stream (RFC 9113 §5.4.2): the stream ends, the others go on.
     ///
-    /// A response that was whole before the fault is delivered: it is nobody's but its client's.
+    /// A response that was whole before the fault is delivered: it is its client's.
     pub(super) fn fail_stream(&mut self, id: u32, code: u32, detail: &'static str) -> Checked {
         let whole = !S::SERVER && self.streams.get(&id).is_some_and(|s| !s.receiving);
         if whole {

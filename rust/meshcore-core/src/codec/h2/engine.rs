@@ -438,7 +438,7 @@ impl<S: Side> Engine<S> {
         ids
     }
 
-    /// The connection is over, and so is every stream that somebody waits for.
+    /// The connection is over, and so is every stream that is waited for.
     pub(super) fn close(&mut self, code: u32, detail: &'static str) {
         self.phase = Phase::Closed;
         self.rest = Bytes::new();

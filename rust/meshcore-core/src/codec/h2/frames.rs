@@ -13,9 +13,9 @@ use super::{Engine, HIGH_WATER, HeadError, Side, block::Block};
 use crate::codec::error::CodecError;
 use crate::error::Reason;
 
-/// Output beyond which no more of a client is parsed: what is parsed makes answers, and nobody takes
-/// them. An endpoint is always read (RFC 9113 §5.2.2): it may take our requests only when we have
-/// taken its responses.
+/// Output beyond which no more of a client is parsed: what is parsed makes answers, which are not
+/// taken them. An endpoint is always read (RFC 9113 §5.2.2): it may take our requests only when we
+/// have taken its responses.
 const STALLED: usize = 2 * HIGH_WATER;
 /// Bytes of a field block on the wire beside those of its fields: a block that is longer than this
 /// many times the largest list says nothing that could be taken.
@@ -213,7 +213,7 @@ impl<S: Side> Engine<S> {
         Ok(())
     }
 
-    /// Each byte of the connection's window is given back when it came: what nobody takes is
+    /// Each byte of the connection's window is given back when it came: what is not taken is
     /// bounded by the windows of the streams, and must not stop the others.
     fn credit_connection(&mut self, len: usize) {
         self.taken += len as u32;

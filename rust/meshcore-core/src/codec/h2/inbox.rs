@@ -1,4 +1,4 @@
-//! What a stream received and nobody has taken yet.
+//! What a stream received and is not taken yet.
 
 use bytes::Bytes;
 use smallvec::SmallVec;
@@ -7,7 +7,7 @@ use crate::codec::event::{self, BodyPart};
 use crate::head::Headers;
 
 /// The window grows to its full size once so many of it were taken without a pause: a stream that
-/// nobody takes from never holds more than the first window.
+/// is not taken from never holds more than the first window.
 const GROWS_AFTER: u64 = 2;
 
 /// The receiving side of one stream.
@@ -68,7 +68,7 @@ impl Inbox {
         self.trailers = trailers.map(Box::new);
     }
 
-    /// Nobody takes what is there.
+    /// What is there is not taken.
     pub(super) fn drop_all(&mut self) {
         self.pieces = SmallVec::new();
         self.kept = Vec::new();

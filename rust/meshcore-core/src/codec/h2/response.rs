@@ -80,7 +80,7 @@ pub(super) fn write<F: Fields>(
     // In answer to HEAD, and in a 304, the length is that of a body which is not sent.
     let keeps_length = no_body && !matches!(head.status, 100..=199 | 204);
     final_fields(out, head, rules, keeps_length);
-    // A length that nobody declared may still be known; it is not the proxy's to say.
+    // A length that was not declared may still be known; it is not the proxy's to say.
     if !no_body && head.headers.contains(b"content-length") {
         match rules.framing {
             BodyLength::Known(n) => out.content_length(n),

@@ -92,7 +92,7 @@ impl H2Server {
         ends
     }
 
-    /// Nobody wants to hear of the stream any more. What is queued on it goes out first; a request
+    /// The owner is done with the stream. What is queued on it goes out first; a request
     /// that is not read to its end is stopped with NO_ERROR behind it (RFC 9113 §8.1). False: the
     /// stream is still there, and [`Signal::Sent`] follows.
     pub fn leave(&mut self, id: u32) -> bool {

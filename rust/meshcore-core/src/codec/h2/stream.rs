@@ -14,7 +14,7 @@ pub(super) struct Stream<H> {
     pub(super) headed: bool,
     /// The peer has not ended its message.
     pub(super) receiving: bool,
-    /// Nobody wants what the peer still sends.
+    /// What the peer still sends is not wanted.
     pub(super) unwanted: bool,
     /// Our (final) head is out.
     pub(super) answered: bool,
@@ -24,7 +24,7 @@ pub(super) struct Stream<H> {
     pub(super) touched: bool,
     /// The request was HEAD: a length in the response is that of no body.
     pub(super) head_request: bool,
-    /// The request, ours, asked for a tunnel: whoever has all of the response may still have
+    /// The request, ours, asked for a tunnel: a client that has all of the response may still have
     /// something to say, and hears whether it is said.
     pub(super) tunnel: bool,
     /// Interim responses so far.

@@ -52,9 +52,9 @@ struct Rule {
 /// Whose certificate.
 #[derive(Debug)]
 enum Holder {
-    /// Nobody need have one.
+    /// None is required.
     Anybody,
-    /// Whoever has one.
+    /// Any holder of one.
     Certified,
     Named,
 }

@@ -83,7 +83,7 @@ class AdminConnection(asyncio.Protocol):
         name = transport.get_extra_info("peername")
         self.peer = name[0] if isinstance(name, tuple) else ""
         self._enter(Phase.NEW)
-        self._admin.welcome(self, transport.get_extra_info("socket"))
+        self._admin.admit(self, transport.get_extra_info("socket"))
 
     @property
     def unread_bytes(self) -> int:

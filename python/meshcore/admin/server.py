@@ -125,7 +125,7 @@ class Admin:
 
     # --- clients ------------------------------------------------------------------------------
 
-    def welcome(self, newcomer: AdminConnection, sock: socket.socket) -> None:
+    def admit(self, newcomer: AdminConnection, sock: socket.socket) -> None:
         """Take a client; if there are too many, another goes.
 
         Of the clients from the address that has most connections, the one that is in its phase for

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from meshcore.cli.report import BAD_CONFIG, problems_of, reported, tell_warnings
+from meshcore.cli.report import BAD_CONFIG, print_warnings, problems_of, reported
 from meshcore.config.admin import open_to_all
 from meshcore.config.compile import compile
 from meshcore.config.load import read
@@ -68,7 +68,7 @@ def check(file: Path, env: bool, strict: bool, offline: bool, as_json: bool) -> 
     if as_json:
         click.echo(json.dumps(_answer(file, errors, warnings, ok=not failed), indent=2))
     else:
-        tell_warnings(warnings)
+        print_warnings(warnings)
     if failed:
         raise SystemExit(BAD_CONFIG)
     if not as_json:

@@ -139,7 +139,7 @@ class Outbox:
         self.chunks.clear()
         return waited
 
-    def tells_room(self) -> bool:
+    def take_room_notice(self) -> bool:
         """Whether the owner is to hear that there is room; once."""
         room = self.full and self.queued <= LOW_WATER
         self.full = self.full and not room

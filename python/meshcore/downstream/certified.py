@@ -19,7 +19,7 @@ _LOOK_NS: Final = 10_000_000_000
 _AT_ONCE: Final = 100
 
 
-def tells_to_leave(answer: Answer, peer: Peer) -> bool:
+def refuses_client(answer: Answer, peer: Peer) -> bool:
     """Whether it says that its client would not come in any more: the caller does not wait until
     it is its turn to be looked at. O(1)."""
     return answer.number == Reason.MISDIRECTED and not peer.is_admitted

@@ -86,10 +86,10 @@ class FailedHandshakes:
         """Of one. O(1)."""
         now = now_ns()
         if now - self._since_ns >= _SECOND_NS:
-            self._tell_left_out()
+            self._log_left_out()
             self._since_ns, self._logged = now, 0
         if self._logged == _MOST_LOGGED:
-            self._left_out[_by_whom(error)] += 1
+            self._left_out[_failure_text(error)] += 1
             return
         self._logged += 1
         asked = f", which asks for {server_name}," if server_name is not None else ""
@@ -97,7 +97,7 @@ class FailedHandshakes:
         why = f"the client says {error}" if error.by_peer else f"{error}{said}"
         log.info("listener %s: TLS with %s%s failed: %s", self._name, address, asked, why)
 
-    def _tell_left_out(self) -> None:
+    def _log_left_out(self) -> None:
         if self._left_out:
             why = ", ".join(f"{times} of {word}" for word, times in self._left_out.most_common())
             left_out = self._left_out.total()
@@ -105,7 +105,7 @@ class FailedHandshakes:
             self._left_out.clear()
 
 
-def _by_whom(error: TlsError) -> str:
+def _failure_text(error: TlsError) -> str:
     return f"{error.word} by the {'client' if error.by_peer else 'proxy'}"
 
 

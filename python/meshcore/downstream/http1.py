@@ -7,7 +7,7 @@ import asyncio
 from typing import TYPE_CHECKING, cast
 
 from meshcore._core import Answer, Body, Reason, Request, ServerCodec, now_ns
-from meshcore.downstream.certified import tells_to_leave
+from meshcore.downstream.certified import refuses_client
 from meshcore.downstream.half_closed import Watch
 from meshcore.downstream.http1_phase import (
     ALL,
@@ -279,7 +279,7 @@ class Http1Connection(Http1Wire):
         """A whole answer made here."""
         exchange = self._exchange
         assert exchange is not None
-        if tells_to_leave(answer, self.peer):
+        if refuses_client(answer, self.peer):
             self._take_only(NONE)
         keeps = exchange.request_done and not (self._takes != ALL and self._is_last())
         self.write(self.codec.send_answer(request, answer, keeps))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from meshcore._core import Signal, body_of
 from meshcore.codec import STREAM_HIGH_WATER
-from meshcore.downstream.certified import tells_to_leave
+from meshcore.downstream.certified import refuses_client
 
 if TYPE_CHECKING:
     from meshcore._core import Answer, Body, Chunk, Peer, Request, Reset, Response, Ticket
@@ -170,7 +170,7 @@ class Http2Stream:
         connection = self._connection
         connection.codec.send_answer(self.number, request, answer)
         connection.touched()
-        if tells_to_leave(answer, self.peer):
+        if refuses_client(answer, self.peer):
             # Not at once: some clients read nothing behind GOAWAY, and it overtakes the answer.
             connection.listener.certified.refused(connection)
 

@@ -68,7 +68,7 @@ class Source(NamedTuple):
 class _Waiter:
     """Who waits: in a line once, until it is served or leaves."""
 
-    __slots__ = ("charges", "gone", "has_taken", "n", "stirs")
+    __slots__ = ("charges", "gone", "has_taken", "must_recheck", "n")
 
     def __init__(self, n: int) -> None:
         self.n = n
@@ -78,7 +78,7 @@ class _Waiter:
         """It goes on with its tokens."""
         self.gone = False
         """It takes none any more."""
-        self.stirs = False
+        self.must_recheck = False
         """Those behind it have to be told that it left."""
 
     @property
@@ -328,7 +328,7 @@ class Line:
         """How much of that time may be slept at once."""
         return min(wait_ns, self._source.patience_ns)
 
-    def stir(self) -> None:
+    def recheck(self) -> None:
         """Tokens came back, or the first left: the first now may have less to wait."""
         while True:
             wait_ns = self.serve()
@@ -385,10 +385,10 @@ class Line:
         with self._locked():
             waiter.gone = not waiter.has_taken
             if waiter in self._waiting or waiter.charges:
-                waiter.stirs = True
+                waiter.must_recheck = True
             self._remove(waiter)
-        if waiter.stirs:
-            self.stir()
+        if waiter.must_recheck:
+            self.recheck()
 
     def _remove(self, waiter: _Waiter) -> None:
         waiter.part()
@@ -422,11 +422,11 @@ class Lines:
     def __len__(self) -> int:
         return len(self._lines)
 
-    def stir(self, key: int) -> None:
+    def recheck(self, key: int) -> None:
         """Tokens of a client came back."""
         found = self._lines.get(key)
         if found is not None and self._process == _forks:
-            surely(found.stir)
+            surely(found.recheck)
 
     def enter(self, key: int, user: object, take: Take, give_back: GiveBack) -> Line:
         """The line of a client, for as long as it has a waiter: until `leave`."""

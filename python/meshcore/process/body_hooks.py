@@ -126,7 +126,7 @@ class BodyHooks(ABC):
     def _emit_end(
         self, context: contextvars.Context, layer: Layer, request: Request, outcome: Outcome
     ) -> None:
-        """Run a layer's `on_end` (`tell_end`)."""
+        """Run a layer's `on_end` (`call_on_end`)."""
 
 
 def has_body_hooks(kind: type[Layer]) -> bool:

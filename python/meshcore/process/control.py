@@ -138,7 +138,7 @@ class Control:
         except Exception as error:
             problems = "\n".join(Refusal.of(origin, error).problems)
             log.error("%s refused, nothing has changed: %s", origin, problems)
-            self._tell_other_source()
+            self._log_other_source()
             raise
 
     async def _put(self, origin: str, read: Callable[[int], Draft]) -> Snapshot:
@@ -156,7 +156,7 @@ class Control:
             self._count(Refusal.of(origin, error))
             raise
         log.info("%s: configuration %d is in force", origin, draft.snapshot.version)
-        self._tell_other_source()
+        self._log_other_source()
         return draft.snapshot
 
     def _count(self, refusal: Refusal | None) -> None:
@@ -169,7 +169,7 @@ class Control:
         """Whether the source says what is in force; else a restart is another configuration's."""
         return self.source.says(self.history.newest.digest)
 
-    def _tell_other_source(self) -> None:
+    def _log_other_source(self) -> None:
         if not self.source_is_in_force:
             log.warning(
                 "%s differs from configuration %d, which is in force: the next reload, upgrade or "

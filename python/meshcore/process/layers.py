@@ -374,7 +374,7 @@ class LayerRunner(Hooks):
         self, context: contextvars.Context, layer: Layer, request: Request, outcome: Outcome
     ) -> None:
         # Once the loop comes to it: it holds up nothing of the end.
-        self._loop.call_soon(tell_end, layer, request, outcome, context=context)
+        self._loop.call_soon(call_on_end, layer, request, outcome, context=context)
 
     async def close(self, within_s: float) -> None:
         """End every hook that still runs; one that takes no notice of it is waited for that
@@ -396,7 +396,7 @@ def _await_end(passage: Passage, layer: Layer) -> None:
         ends.append(layer)
 
 
-def tell_end(layer: Layer, request: Request, outcome: Outcome) -> None:
+def call_on_end(layer: Layer, request: Request, outcome: Outcome) -> None:
     """Tell one layer of the end of a request; what it raises is logged."""
     try:
         result: object = layer.on_end(request, outcome)  # type: ignore[func-returns-value]

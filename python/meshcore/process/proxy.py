@@ -161,7 +161,7 @@ class Proxy:
                 try:
                     await self.stop()
                 except asyncio.CancelledError:
-                    self._hasten()
+                    self._end_at_once()
                     await self.stop()
                     raise
 
@@ -179,10 +179,10 @@ class Proxy:
 
     def _on_signal(self) -> None:
         if self._end is not None:
-            self._hasten()
+            self._end_at_once()
         self._begin_to_end()
 
-    def _hasten(self) -> None:
+    def _end_at_once(self) -> None:
         self._end_now.set()
         if self._worker is not None:
             self._worker.end_now()

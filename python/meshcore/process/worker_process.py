@@ -75,7 +75,7 @@ class WorkerProcess:
                 break
             try:
                 with self._reserve:
-                    await self._obey(message, fds)
+                    await self._handle(message, fds)
             except Exception as error:
                 log.exception("%s was not carried out", type(message).__name__)
                 self._refuse(message, str(error) or type(error).__name__)
@@ -96,7 +96,7 @@ class WorkerProcess:
         elif isinstance(message, messages.Start):
             self._fail(OSError(reason), REFUSED_BY_SYSTEM)
 
-    async def _obey(self, message: Any, fds: list[int]) -> None:
+    async def _handle(self, message: Any, fds: list[int]) -> None:
         match message:
             case messages.Start():
                 await self._start(message, fds)

@@ -10,7 +10,7 @@ from meshcore.errors import CodecError, TlsError
 from meshcore.exchange.phase import ASKED
 from meshcore.exchange.ports import Lost
 from meshcore.upstream.socket_state import is_quiet, rest_of, stale_within_ns
-from meshcore.upstream.tls import end_of_tls, loss_of, refuses_us, told_of_end
+from meshcore.upstream.tls import describe_end, end_of_tls, loss_of, refuses_us
 from meshcore.wire.half_closed import can_half_close, end_writing, is_reset
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ class Http1Connection(asyncio.BaseProtocol):
     def _detail(self, error: Exception | None, began: bool, detail: str | None = None) -> str:
         assert self._transport is not None
         answers = began or self.kept
-        return told_of_end(self._transport, error, answers=answers, detail=detail)
+        return describe_end(self._transport, error, answers=answers, detail=detail)
 
     def _lost(self, began: bool, now: int) -> Lost:
         """``stale``: a kept connection had ended before the request could reach the endpoint."""

@@ -10,7 +10,7 @@ from meshcore.codec import STREAM_HIGH_WATER
 from meshcore.errors import TlsError
 from meshcore.exchange.ports import Lost
 from meshcore.upstream.socket_state import has_ended, rest_of, stale_within_ns
-from meshcore.upstream.tls import end_of_tls, loss_of, refuses_us, told_of_end
+from meshcore.upstream.tls import describe_end, end_of_tls, loss_of, refuses_us
 from meshcore.wire.http2 import Http2Wire
 
 if TYPE_CHECKING:
@@ -269,7 +269,7 @@ class Http2Connection(Http2Wire):
         if isinstance(exc, TlsError):
             self._pools.counts.tls_failed(self.pool, exc)
         self.refused = refuses_us(exc) and not self.answered
-        detail = told_of_end(transport, exc, answers=self.answered)
+        detail = describe_end(transport, exc, answers=self.answered)
         self.stale_within_ns = stale_within_ns(transport)
         self.transport = None
         self.closing = True

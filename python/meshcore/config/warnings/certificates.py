@@ -58,10 +58,10 @@ def certificates(config: Config) -> Iterator[Diagnostic]:
             if (chain := _read(upstream.tls.cert)) is not None:
                 yield from _chain((*where, "cert"), chain, now_s)
             yield from _vouching(where, upstream.tls, now_s)
-    yield from _nobody_believed(config)
+    yield from _no_authorities_to_believe(config)
 
 
-def _nobody_believed(config: Config) -> Iterator[Diagnostic]:
+def _no_authorities_to_believe(config: Config) -> Iterator[Diagnostic]:
     """Upstreams that believe the system's authorities, where it has none."""
     tls = {name: x.tls for name, x in config.upstreams.items() if x.tls is not None}
     by_system = [name for name, x in tls.items() if not (x.ca or x.trust_domains or x.insecure)]

@@ -42,12 +42,12 @@ impl Guards {
     /// guarded nothing.
     pub(super) fn clean(&self, headers: &mut Headers) {
         if !self.names.is_empty() {
-            headers.retain(|name, _| !self.is_stranger(name));
+            headers.retain(|name, _| !self.is_other_spelling(name));
         }
     }
 
     /// Whether `name` is another spelling of a guarded one, and none itself.
-    fn is_stranger(&self, name: &[u8]) -> bool {
+    fn is_other_spelling(&self, name: &[u8]) -> bool {
         let may_be = self.underscored || memchr::memchr(b'_', name).is_some();
         let spelt = if may_be { self.names.get(&*hyphens(name)) } else { None };
         spelt.is_some_and(|known| !known.iter().any(|spelling| **spelling == *name))

@@ -40,7 +40,7 @@ __all__ = [
     "ClientsCore",
     "CodecLimits",
     "DeadlineCore",
-    "Deadlines",
+    "DeadlineTable",
     "Due",
     "Engine",
     "ErrorCode",
@@ -95,6 +95,7 @@ __all__ = [
     "check_path",
     "check_regex",
     "check_tls_name",
+    "emit_all",
     "h2_about",
     "h2_add_body",
     "h2_check_list",
@@ -104,8 +105,8 @@ __all__ = [
     "h2_read_body",
     "h2_read_request",
     "h2_read_response",
-    "h2_write_answer",
     "h2_write_informational",
+    "h2_write_reply",
     "h2_write_request",
     "h2_write_response",
     "h2_write_trailers",
@@ -118,7 +119,6 @@ __all__ = [
     "now_ns",
     "retry_after_ns",
     "surely",
-    "tell_all",
     "tls_facts",
     "tls_is_for_host",
     "tls_lists",
@@ -144,8 +144,8 @@ def unseen_field(name: str) -> Literal["host", "connection", "twin"] | None:
     one connection, and other spellings of what a proxy writes or takes out, is taken out first."""
 
 def is_codecs_own(name: str) -> bool:
-    """Whether a field frames a message, names its host or steers its connection: nobody else writes
-    it."""
+    """Whether a field frames a message, names its host or steers its connection: only the codec
+    writes it."""
 
 def now_ns() -> int:
     """Nanoseconds of ``CLOCK_MONOTONIC``: the clock that every ``now_ns`` argument is read from."""
@@ -308,7 +308,7 @@ class Answer:
         RST_STREAM says to a gRPC call, in place of the reason. `ValueError` for an unknown one."""
 
     @classmethod
-    def telling(cls, reason: int, detail: str) -> Answer:
+    def with_detail(cls, reason: int, detail: str) -> Answer:
         """The answer for a `Reason` whose body says more: ``detail``, a text of ours. `ValueError`
         for an unknown one, and for quotes, backslashes and control characters."""
 
@@ -569,7 +569,7 @@ class ServerCodec:
         data: bytes,
         listener: Listener,
         peer: Peer,
-        deadlines: Deadlines,
+        deadlines: DeadlineTable,
         slot: int,
         now_ns: int,
     ) -> tuple[Request, Ticket] | bytes | Body | None:
@@ -745,7 +745,7 @@ class H2ServerCodec:
         """What a read meant. O(bytes)."""
 
     def begin(
-        self, data: bytes, listener: Listener, peer: Peer, deadlines: Deadlines, now_ns: int
+        self, data: bytes, listener: Listener, peer: Peer, deadlines: DeadlineTable, now_ns: int
     ) -> H2Begun | None:
         """`receive`, and with the head of each request what follows it, as `ServerCodec.begin`
         does: the request, its ticket, and a slot that is added for its deadline."""
@@ -810,7 +810,7 @@ class H2ServerCodec:
         """Take on."""
 
     def leave(self, stream: int) -> bool:
-        """Nobody wants to hear of the stream any more; ``False``: it is still there."""
+        """The owner is done with the stream; ``False``: it is still there."""
 
     def reset(self, stream: int, code: int) -> None:
         """End a stream at once."""
@@ -821,7 +821,7 @@ class H2ServerCodec:
     def warn(self) -> None:
         """Say that no more streams are taken."""
 
-    def say_last(self, reason: bytes) -> None:
+    def send_goaway(self, reason: bytes) -> None:
         """Say which stream is the last."""
 
     def abandon(self, code: int) -> None:
@@ -918,7 +918,7 @@ class H2ClientCodec:
         """Take on."""
 
     def leave(self, stream: int) -> None:
-        """Nobody wants to hear of the stream any more."""
+        """The owner is done with the stream."""
 
     def reset(self, stream: int, code: int) -> None:
         """End a stream at once."""
@@ -965,7 +965,7 @@ def h2_add_body(message: Request | Response, body: Body) -> None:
     """Give a message what of its body came in the same read."""
 
 def has_body(message: Request | Response) -> bool:
-    """Whether a message has a body, be it an empty one whose length nobody told."""
+    """Whether a message has a body, be it an empty one of no declared length."""
 
 def body_of(message: Request | Response) -> Body:
     """What of a message's body came with it."""
@@ -994,7 +994,7 @@ def h2_write_response(
 def h2_write_informational(response: Response, ticket: Ticket) -> list[tuple[bytes, bytes]]:
     """A 1xx to send."""
 
-def h2_write_answer(
+def h2_write_reply(
     request: Request | None, answer: Answer
 ) -> tuple[list[tuple[bytes, bytes]], bytes]:
     """An answer to send, and the body that follows; without one it ends the stream."""
@@ -1020,10 +1020,10 @@ class H2Meter:
     def fault(self, now_ns: int) -> int | None:
         """A stream ended through a fault of the peer's; the number of the flood, if it is one."""
 
-    def stray(self, now_ns: int) -> int | None:
+    def reset_of_closed(self, now_ns: int) -> int | None:
         """An endpoint reset a stream that was over; the number of the flood, if it is one."""
 
-    def hollow(self, now_ns: int) -> int | None:
+    def padding_only(self, now_ns: int) -> int | None:
         """A DATA frame had only padding; the number of the flood, if it is one."""
 
     def sent_data(self, frames: int) -> None:
@@ -1069,8 +1069,8 @@ class Peer:
         ``ip:…``, ``email:…``."""
 
     @property
-    def is_judged(self) -> bool:
-        """Whether rules of its listener judge it: its connection is one of TLS, or should be."""
+    def has_client_rules(self) -> bool:
+        """Whether rules of its listener hold for it: its connection is one of TLS, or should be."""
 
     @property
     def is_admitted(self) -> bool:
@@ -1138,7 +1138,7 @@ class Cause:
     def __new__(cls) -> Cause: ...
     @staticmethod
     def excused() -> Cause:
-        """One that counts for nobody."""
+        """One that is counted already."""
 
     @property
     def counted(self) -> bool:
@@ -1256,7 +1256,7 @@ class Ticket:
     def trailers(self, body: Body, of_request: bool) -> list[tuple[str, str]] | None:
         """Of the last piece of a body, those that are sent on; `None`: there are none."""
 
-    def retold(self, body: Body) -> None:
+    def trailers_changed(self, body: Body) -> None:
         """Layers changed the trailers of the response: what the client of a gRPC call is told."""
 
     def request_ended(self, now_ns: int) -> None:
@@ -1443,19 +1443,19 @@ class TlsServer:
         tickets: TicketRing,
         key_log: KeyLog | None = None,
     ) -> Self:
-        """``certificates``: name, chain, key and OCSP response of each, the first for everybody
+        """``certificates``: name, chain, key and OCSP response of each, the first for all
         else too, and who comes in of clients that ask for it, if not ``clients``."""
 
     def session(
-        self, protocol: object, see_off: Callable[[Any], object] | None = None
+        self, protocol: object, linger: Callable[[Any], object] | None = None
     ) -> SecureTransport:
         """TLS for a connection that was accepted; ``protocol`` is told as a loop tells it. Where an
-        alert of ours has ended it, ``see_off`` is given the loop's transport, to close it when the
+        alert of ours has ended it, ``linger`` is given the loop's transport, to close it when the
         other side has read that; else it is closed at once."""
 
 @final
 class ClientRules:
-    """By which rules the clients of a listener are judged now; its connections keep it over
+    """By which rules the clients of a listener are verified now; its connections keep it over
     reloads."""
 
     def __new__(cls, server: TlsServer) -> Self: ...
@@ -1464,10 +1464,11 @@ class ClientRules:
         when it next asks, or by `Peer.verify_again`."""
 
     def end(self) -> None:
-        """There is no TLS any more: who came by it may stay, and nobody vouches for its name."""
+        """There is no TLS any more: a client that came by it may stay, and its name is not
+        verified."""
 
     def plain_peer(self, peer: Peer) -> Peer:
-        """The same peer, whose connection began before its listener had TLS: judged as one that
+        """The same peer, whose connection began before its listener had TLS: treated as one that
         shows no certificate."""
 
 @final
@@ -1482,7 +1483,7 @@ class TlsClient:
         min_version: str,
         key_log: KeyLog | None = None,
     ) -> Self:
-        """``trust``: whom to believe; ``None``: whoever answers."""
+        """``trust``: whom to believe; ``None``: any server."""
 
     def session(self, server_name: str, protocol: object) -> SecureTransport:
         """TLS for a connection to an endpoint of this name. Raises `ConfigError` for what is
@@ -1564,11 +1565,11 @@ class SecureTransport:
         handshake is under way."""
 
     def verified_peer(self, peer: Peer, rules: ClientRules) -> Peer:
-        """The same peer, with what its certificate says, and judged by these rules: what it asks of
-        a host whose clients are verified by another one than its own is answered with 421."""
+        """The same peer, with what its certificate says, and verified by these rules: what it asks
+        of a host whose clients are verified by another one than its own is answered with 421."""
 
     def open(self, data: bytes) -> bytes:
-        """What these bytes say, of a connection that is lost. Nobody is told of anything else."""
+        """What these bytes say, of a connection that is lost. Nothing else is reported."""
 
 def is_tls_name(name: str) -> bool:
     """Whether TLS can verify that an endpoint has this name, or address."""
@@ -1665,8 +1666,8 @@ def tls_lists_fault(crl_pem: bytes, ca_pem: bytes) -> tuple[str, str] | None:
 
 def tls_unlisted(ca_pem: bytes, crl_pem: bytes, unix_s: int) -> list[tuple[int, str, bool]]:
     """Authorities, in date at a time in seconds since 1970, of whose key there is no list, where
-    there is one of their name: the place of each, its name and number, and whether nobody whom it
-    signed comes in. Raises `ConfigError`. O(bytes + certificates · lists)."""
+    there is one of their name: the place of each, its name and number, and whether no client that
+    it signed comes in. Raises `ConfigError`. O(bytes + certificates · lists)."""
 
 def tls_pair_fault(chain_pem: bytes, key_pem: bytes) -> tuple[str, str] | None:
     """What is wrong with a certificate and its key: a word and a sentence."""
@@ -1933,7 +1934,7 @@ class Engine:
 
     def announced(self, data: bytes) -> tuple[int, Peer | None] | None:
         """The header of the PROXY protocol that ``data`` begins with: how many bytes it has, and
-        whom it announces; ``None`` where it names nobody. ``None`` while it is not whole. Raises
+        whom it announces; ``None`` where it names no client. ``None`` while it is not whole. Raises
         `CodecError` for what cannot become one.
         """
 
@@ -2000,7 +2001,8 @@ class Outbox:
     """
 
     def __new__(cls, call_soon: Callable[..., object], inbox: Inbox | None = None) -> Outbox:
-        """Empty; ``call_soon`` is the loop's. An ``inbox`` reads whoever is written to again."""
+        """Empty; ``call_soon`` is the loop's. An ``inbox`` reads a connection again once it was
+        written to."""
 
     def over(self, transport: asyncio.Transport) -> asyncio.Transport:
         """What stands for a connected transport of the loop from now on: nothing else may write to
@@ -2012,10 +2014,10 @@ class Outbox:
         O(connections that wrote)."""
 
 @final
-class Deadlines:
+class DeadlineTable:
     """One deadline for each slot, looked through in one sweep. For one thread."""
 
-    def __new__(cls) -> Deadlines:
+    def __new__(cls) -> DeadlineTable:
         """No slot."""
 
     def add(self, deadline_ns: int) -> int:
@@ -2037,7 +2039,7 @@ class IdleTime:
     timeout_ns: int
     """0 at first."""
 
-    def __new__(cls, deadlines: Deadlines) -> IdleTime:
+    def __new__(cls, deadlines: DeadlineTable) -> IdleTime:
         """For connections with slots of these."""
 
     def arm(self, slot: int, now_ns: int) -> None:
@@ -2105,7 +2107,7 @@ class SharedWords:
 
     @staticmethod
     def create(fd: int, size: int, seed: int) -> SharedWords:
-        """Make a segment of a file of ``size`` zero bytes; nobody else may use it before."""
+        """Make a segment of a file of ``size`` zero bytes; it must not be in use before."""
 
     @staticmethod
     def open(fd: int) -> SharedWords:
@@ -2135,7 +2137,7 @@ class SharedWords:
         """
 
     def retire(self, kind: str, name: str) -> bool:
-        """Let nobody find the words of a name any more, under the same lock. Whether there were
+        """Make the words of a name impossible to find, under the same lock. Whether there were
         any."""
 
 @disjoint_base
@@ -2187,11 +2189,11 @@ class BucketCore:
     def _count(self, admitted: bool) -> None:
         """Count a call that has waited."""
 
-    def _tell(self) -> None:
+    def _publish(self) -> None:
         """Add what was counted here to what all processes have counted."""
 
     def _forget(self) -> None:
-        """Drop what was counted and not told: it is the parent's to tell."""
+        """Drop what was counted and not published: it is the parent's to publish."""
 
 @final
 class Charge:
@@ -2255,11 +2257,11 @@ class ClientsCore:
     def _count(self, admitted: bool) -> None:
         """Count a call that has waited."""
 
-    def _tell(self) -> None:
+    def _publish(self) -> None:
         """Add what was counted here to what all processes have counted."""
 
     def _forget(self) -> None:
-        """Drop what was counted and not told: it is the parent's to tell."""
+        """Drop what was counted and not published: it is the parent's to publish."""
 
     def _key(self, client: str) -> int:
         """What texts of the same client have in common."""
@@ -2290,12 +2292,12 @@ class BreakerCore:
     def __new__(
         cls,
         rules: str,
-        judging: tuple[
+        classifying: tuple[
             tuple[type[BaseException], ...],
             Callable[[BaseException], bool | None] | None,
             Callable[[Any], bool] | None,
         ],
-        telling: tuple[
+        listening: tuple[
             tuple[tuple[Callable[[Any], object], ...], type] | None,
             tuple[tuple[Callable[[Any], object], ...], type] | None,
         ],
@@ -2307,9 +2309,9 @@ class BreakerCore:
     ) -> Self:
         """``rules`` as JSON (`Breaker` of ``snapshot.rs``); `ValueError` for others.
 
-        ``judging``: classes of failures, a function that tells failures from answers and the rest,
-        one that tells results that are failures. ``telling``: listeners to calls and to changes,
-        each with the class of what they are told.
+        ``classifying``: classes of failures, a function that tells failures from answers and the
+        rest, one that tells results that are failures. ``listening``: listeners to calls and to
+        changes, each with the class of their events.
         """
 
     def acquire(self) -> Permit:
@@ -2373,7 +2375,7 @@ class BreakerCore:
         """As it was made with."""
 
     @property
-    def _judges_results(self) -> bool:
+    def _classifies_results(self) -> bool:
         """Whether results may be failures."""
 
     def _lose(self, block: object) -> None:
@@ -2476,8 +2478,8 @@ class RetryCall:
     def again(self, asked_ns: int | None = None, left_ns: int | None = None) -> int | None:
         """The attempt failed: the pause before another one, if there is to be one.
 
-        ``asked_ns``: for how long who was asked wants to be left alone; ``left_ns``: until nobody
-        waits for the call any more.
+        ``asked_ns``: for how long who was asked wants to be left alone; ``left_ns``: until no
+        caller waits for the call any more.
         """
 
     def succeed(self) -> None:
@@ -2487,7 +2489,7 @@ class RetryCall:
         """It ends with what no attempt follows."""
 
     def too_late(self) -> None:
-        """The pause took until nobody waits for the call any more: no attempt follows it."""
+        """The pause took until the call was not waited for any more: no attempt follows it."""
 
     def cut_off(self) -> None:
         """The attempt was, if nothing is known of its end."""
@@ -2495,7 +2497,7 @@ class RetryCall:
     def end(self) -> None:
         """The call is over."""
 
-def tell_all(listeners: tuple[Callable[[Any], object], ...], told: object, /) -> None:
+def emit_all(listeners: tuple[Callable[[Any], object], ...], event: object, /) -> None:
     """Tell each listener in turn; what one of them raises is reported to `sys.unraisablehook`."""
 
 def retry_after_ns(value: str, date: str | None = None) -> int | None:

@@ -155,7 +155,7 @@ def path_text(path: Iterable[str | int]) -> str:
 
 
 def _printable(text: str) -> str:
-    """Some of it is what somebody wrote: nothing that steers a terminal or begins a line of a log,
+    """Some of it was written by others: nothing that steers a terminal or begins a line of a log,
     and no more than a person reads."""
     if len(text) > MAX_SHOWN:
         text = f"{text[: MAX_SHOWN // 2]}…{text[-MAX_SHOWN // 2 :]}"

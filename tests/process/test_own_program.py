@@ -36,7 +36,7 @@ from meshcore.process import memory
 def refuse(*arguments):
     raise AssertionError("told the program's allocator or collector what to do")
 
-memory.tune_allocator = memory.calm_collector = refuse
+memory.tune_allocator = memory.tune_collector = refuse
 
 def host():
     return {{

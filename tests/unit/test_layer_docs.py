@@ -20,7 +20,7 @@ OURS = {
     "Response": {"authenticates", "begins_tunnel", "end", "informational"},
     "Answer": {
         "about", "as_response", "detail", "for_codec_error", "for_reason", "number", "reason",
-        "status", "telling", "trailers", "with_head_of",
+        "status", "trailers", "with_detail", "with_head_of",
     },
     "Outcome": set[str](),
 }  # fmt: skip

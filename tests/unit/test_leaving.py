@@ -19,9 +19,9 @@ def heard(quiet: bool) -> Leaving:
 def test_the_two_goaways_lie_a_round_trip_apart() -> None:
     leaving = heard(quiet=False)
     at = NOW + 2 * ROUND
-    assert not leaving.is_told
+    assert not leaving.has_warned
     assert leaving.step(at, quiet=True) is Step.WARN
-    assert leaving.is_told
+    assert leaving.has_warned
     assert leaving.due_ns == at + ROUND
     assert leaving.step(at + ROUND - 1, quiet=True) is Step.NOTHING
     assert leaving.step(at + ROUND, quiet=False) is Step.SAY_LAST
@@ -35,7 +35,7 @@ def test_a_quiet_client_is_told_the_last_stream_at_once() -> None:
     assert leaving.due_ns == NOW + 2 * ROUND
     assert leaving.step(NOW + 2 * ROUND - 1, quiet=True) is Step.NOTHING
     assert leaving.step(NOW + 2 * ROUND, quiet=True) is Step.SAY_LAST
-    assert leaving.is_told
+    assert leaving.has_warned
     assert leaving.due_ns == NEVER
 
 

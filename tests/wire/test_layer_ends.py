@@ -332,7 +332,7 @@ def test_without_layers_that_ask_for_it_nothing_is_run(
         raise AssertionError
 
     async def go() -> None:
-        monkeypatch.setattr("meshcore.process.worker.Worker.tell_layers", never)
+        monkeypatch.setattr("meshcore.process.worker.Worker.emit_layer_ends", never)
         mesh = Mesh("native", 9)
         mesh.route = {"name": "all", "respond": {"body": "x"}}
         async with (

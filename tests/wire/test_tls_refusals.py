@@ -101,7 +101,7 @@ def test_a_bad_record_beside_the_clients_last_message_gets_its_alert(
 def test_who_hears_it_and_stays_holds_no_place_and_goes_soon(
     run: Run, serve: Serve, certificates: Certificates, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("meshcore.downstream.parting.ALERT_NS", 300_000_000)
+    monkeypatch.setattr("meshcore.downstream.lingering.ALERT_NS", 300_000_000)
 
     async def go() -> None:
         tls = {"client_ca": certificates.ca}
@@ -188,7 +188,7 @@ def test_the_log_says_why_those_failed_that_it_leaves_out(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     caplog.set_level(logging.INFO, "meshcore.tls")
-    monkeypatch.setattr("meshcore.downstream.handshake._MOST_TOLD", 1)
+    monkeypatch.setattr("meshcore.downstream.handshake._MOST_LOGGED", 1)
     monkeypatch.setattr("meshcore.downstream.handshake._SECOND_NS", 1 << 62)
 
     async def go() -> None:

@@ -14,7 +14,7 @@ from tests.wire.conftest import Certificates, Run, Serve, eventually, metric
 from tests.wire.h2_mesh import Mesh
 from tests.wire.origin import Origin, Visit, response
 from tests.wire.test_drain import stopping
-from tests.wire.test_parting import narrow
+from tests.wire.test_lingering import narrow
 
 # More than a narrow client's kernel takes, so that most of it waits in the proxy.
 WHOLE = b"w" * 240_000

@@ -1,6 +1,6 @@
 """Who may ask what of the admin port.
 
-Health, readiness and metrics are for everybody: probes and scrapers are many, and none of them
+Health, readiness and metrics are public: probes and scrapers are many, and none of them
 should hold a token that can end the program. For all else the rules here hold, in their order.
 """
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from meshcore.config.snapshot import AdminSpec
 
 OPEN: Final = frozenset({"/healthz", "/readyz", "/metrics"})
-"""What is told to whoever asks."""
+"""What every client may read."""
 
 _CHALLENGE: Final = 'Bearer realm="meshcore"'
 

@@ -72,7 +72,7 @@ class AdminConnection(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
         self._request: Request | None = None
         self._work: asyncio.Task[None] | None = None
-        """What is made for it alone: nobody wants it when it has left."""
+        """What is made for this client alone: it is dropped when the client has left."""
         self.is_new = True  # nothing was answered yet
         self.is_half_closed = False
 
@@ -83,7 +83,7 @@ class AdminConnection(asyncio.Protocol):
         name = transport.get_extra_info("peername")
         self.peer = name[0] if isinstance(name, tuple) else ""
         self._enter(Phase.NEW)
-        self._admin.welcome(self, transport.get_extra_info("socket"))
+        self._admin.admit(self, transport.get_extra_info("socket"))
 
     @property
     def unread_bytes(self) -> int:

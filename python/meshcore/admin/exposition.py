@@ -1,7 +1,7 @@
 """The metrics as text, made once for all who wait for them.
 
 Many routes make a long text: 20 MB and 50 ms for ten thousand. However many clients ask for it, the
-loop makes one or hands out one copy in a turn, and in between answers whoever asks for less.
+loop makes one or hands out one copy in a turn, and in between answers smaller requests.
 """
 
 from __future__ import annotations

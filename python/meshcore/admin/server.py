@@ -28,12 +28,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("meshcore.admin")
 
-# Of the port, and again of the command line's socket. Of these 100 nobody is turned away for:
-# whoever was silent longest makes place.
+# Of the port, and again of the command line's socket. None of these 100 is turned away:
+# the client that was silent longest makes place.
 MAX_CONNECTIONS: Final = 100
 # Clients wait in the kernel while the loop is busy; it takes no more than net.core.somaxconn.
 BACKLOG: Final = 1024
-# Answers that nobody takes, over all connections; a single one may be larger.
+# Answers that are not taken, over all connections; a single one may be larger.
 MAX_UNREAD_BYTES: Final = 64 << 20
 # Who connected and asked nothing yet has so long to do it, when another program takes over.
 FIRST_REQUEST_S: Final = 1.0
@@ -48,8 +48,8 @@ class Admin:
         self.connections: set[AdminConnection] = set()
         self.numbers = itertools.count()  # of what clients do: clocks of loops are coarse
         self.tasks: set[asyncio.Task[None]] = set()
-        self.is_leaving = False  # whoever asks again is to ask another program
-        self.progress = asyncio.Event()  # somebody was answered, or left
+        self.is_leaving = False  # a client that asks again is to ask another program
+        self.progress = asyncio.Event()  # a client was answered, or left
         self.address: str | None = None
         """The URL of the port, once there is one."""
         self.access = Access(AdminSpec("", 0), is_near=False)
@@ -67,7 +67,7 @@ class Admin:
         try:
             if spec.unix_path is not None:
                 given = _bound(spec.unix_path) if given is None else given
-                # Nobody connects to a new one meanwhile: it does not listen yet.
+                # A new one is not connected to meanwhile: it does not listen yet.
                 os.chmod(spec.unix_path, spec.mode)
             if given is not None:
                 server = await loop.create_server(self._remote, sock=given, backlog=BACKLOG)
@@ -125,11 +125,11 @@ class Admin:
 
     # --- clients ------------------------------------------------------------------------------
 
-    def welcome(self, newcomer: AdminConnection, sock: socket.socket) -> None:
+    def admit(self, newcomer: AdminConnection, sock: socket.socket) -> None:
         """Take a client; if there are too many, another goes.
 
         Of the clients from the address that has most connections, the one that is in its phase for
-        longest: so nobody keeps out who comes from elsewhere, and silence keeps nobody out at all.
+        longest: so no client keeps out those from elsewhere, and silence keeps none out at all.
         """
         self.connections.add(newcomer)
         if newcomer.local and not is_ours(sock):
@@ -199,7 +199,7 @@ class Admin:
 
 
 def give_up(sockets: Mapping[str, socket.socket]) -> None:
-    """Close sockets that another program had, by address, and that nobody is to serve."""
+    """Close sockets that another program had, by address, and that are not to be served."""
     for address, sock in sockets.items():
         sock.close()
         if address.startswith("unix:"):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from meshcore.cli.report import BAD_CONFIG, problems_of, reported, tell_warnings
+from meshcore.cli.report import BAD_CONFIG, print_warnings, problems_of, reported
 from meshcore.config.admin import open_to_all
 from meshcore.config.compile import compile
 from meshcore.config.load import read
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from meshcore.config.model import Config
     from meshcore.errors import Diagnostic, LayerError
 
-# Less is nothing to anybody.
+# Less is as good as nothing.
 WORTH_TELLING_BYTES = 64 << 20
 
 
@@ -68,7 +68,7 @@ def check(file: Path, env: bool, strict: bool, offline: bool, as_json: bool) -> 
     if as_json:
         click.echo(json.dumps(_answer(file, errors, warnings, ok=not failed), indent=2))
     else:
-        tell_warnings(warnings)
+        print_warnings(warnings)
     if failed:
         raise SystemExit(BAD_CONFIG)
     if not as_json:
@@ -95,8 +95,8 @@ def _warnings(loaded: Loaded, file: Path, *, offline: bool) -> list[Diagnostic]:
 
 
 def _open_secrets(config: Config) -> Iterator[Diagnostic]:
-    """Those that everybody on the host may read. `run` does not tell of keys: in a container with
-    a user of its own there is nobody else."""
+    """Those that every user of the host may read. `run` does not tell of keys: in a container with
+    a user of its own there is no other."""
     for path, file in _secrets(config):
         if file is not None and (message := open_to_all(file)) is not None:
             yield Diagnostic(path, message)

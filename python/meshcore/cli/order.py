@@ -41,7 +41,7 @@ class _Unix(http.client.HTTPConnection):
         self._only_ours = only_ours
 
     def connect(self) -> None:
-        """Connect to it; to another user's only where somebody chose its path."""
+        """Connect to it; to another user's only where its path was given."""
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(self.timeout)
         self.sock.connect(self._name)
@@ -173,10 +173,10 @@ def rollback(target: Target, version: int | None) -> None:
     """
     answer = ask(target, "POST", "/rollback", version=version)
     click.echo(f"{target.file}: configuration {answer['config_version']} is in force")
-    _tell_other_file(target, ask(target, "GET", "/status"))
+    _print_other_file(target, ask(target, "GET", "/status"))
 
 
-def _tell_other_file(target: Target, status: dict[str, Any]) -> None:
+def _print_other_file(target: Target, status: dict[str, Any]) -> None:
     if not status.get("file_is_in_force", True):  # an older program does not say
         click.echo(
             f"{target.file} differs from configuration {status['config_version']}, which is in "
@@ -210,7 +210,7 @@ def drain(target: Target, listener: str | None, worker: int | None) -> None:
 @_asks
 @click.option("--upstream", help="The breaker of this upstream.")
 @click.option("--route", help="The breaker that this route has of its own.")
-@click.option("--open", "open_for", metavar="DURATION", help="Open it for so long, as in 5m.")
+@click.option("--open", "open_for", metavar="DURATION", help="How long it stays open, as in 5m.")
 @click.option("--close", is_flag=True, help="Close it now.")
 def breaker(
     target: Target, upstream: str | None, route: str | None, open_for: str | None, close: bool
@@ -240,22 +240,22 @@ def status(target: Target, as_json: bool) -> None:
         return
     state = "ready" if answer["ready"] else "not ready"
     click.echo(f"{target.file}: {state}, process {answer['pid']}, meshcore {answer['version']}")
-    _tell_other_file(target, answer)
+    _print_other_file(target, answer)
     if refused := answer.get("refused"):
         click.echo(f"{refused['origin']} refused at {refused['time']}:")
         for line in refused["problems"]:
             click.echo(f"  {line}")
     for name, url in answer["listeners"].items():
         click.echo(f"listener {name}: {url}{_tls(answer.get('tls', {}).get(name))}")
-    _tell_certificates(answer)
-    _tell_unlisted(answer)
+    _print_certificates(answer)
+    _print_unlisted(answer)
     for each in answer["workers"]:
         click.echo(
             f"worker {each['worker']}: {each['state']}, process {each['pid']}, "
             f"configuration {each['config_version']}, for {each['for_s']} s"
         )
-    _tell_breakers(answer)
-    _tell_shadows(answer)
+    _print_breakers(answer)
+    _print_shadows(answer)
     for each in reversed(answer["history"]):
         mark = "*" if each["version"] == answer["config_version"] else " "
         click.echo(f"{mark} configuration {each['version']}: {each['time']} {each['origin']}")
@@ -275,7 +275,7 @@ def _tls(told: dict[str, Any] | None) -> str:
     return f" ({', '.join(said)})"
 
 
-def _tell_certificates(status: dict[str, Any]) -> None:
+def _print_certificates(status: dict[str, Any]) -> None:
     """Whose they are, and for how long; an older program tells of none."""
     for each in status.get("certificates", []):
         owner = "listener" if each["listener"] is not None else "upstream"
@@ -289,7 +289,7 @@ def _tell_certificates(status: dict[str, Any]) -> None:
         click.echo(f"{whose}: {names}, until {each['not_after']}, {when}{ocsp}")
 
 
-def _tell_unlisted(status: dict[str, Any]) -> None:
+def _print_unlisted(status: dict[str, Any]) -> None:
     """Authorities without a revocation list; an older program tells of none."""
     for each in status.get("unlisted_authorities", []):
         owner = "listener" if each["listener"] is not None else "upstream"
@@ -308,7 +308,7 @@ def _staple(told: dict[str, Any] | None) -> str:
     return f", OCSP {told['status']}{due}" + ("" if told["shown"] else ", NOT SHOWN ANY MORE")
 
 
-def _tell_breakers(status: dict[str, Any]) -> None:
+def _print_breakers(status: dict[str, Any]) -> None:
     """Those of which there is something to tell; an older program tells of none."""
     for each in status.get("breakers", []):
         if each["state"] == "closed" and not each["failures"] and not each["failures_in_row"]:
@@ -323,7 +323,7 @@ def _tell_breakers(status: dict[str, Any]) -> None:
             click.echo(f"and {left} more {what}: the metrics have all")
 
 
-def _tell_shadows(status: dict[str, Any]) -> None:
+def _print_shadows(status: dict[str, Any]) -> None:
     """What refuses nothing; an older program tells of none."""
     for each in status.get("shadows", []):
         kind = "listener" if each["listener"] is not None else "route"

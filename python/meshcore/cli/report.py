@@ -48,7 +48,7 @@ def problems_of(error: ConfigError, file: Path) -> tuple[Diagnostic, ...]:
     return tuple(replace(each, file=each.file or str(file)) for each in error.problems)
 
 
-def tell_warnings(warnings: Iterable[Diagnostic]) -> None:
+def print_warnings(warnings: Iterable[Diagnostic]) -> None:
     """A line for each on standard error."""
     console = _console()
     for problem in warnings:

@@ -28,7 +28,7 @@ log = logging.getLogger("meshcore")
     "--key-log",
     is_flag=True,
     help="Write the secrets of all TLS sessions to the file that SSLKEYLOGFILE names, with which "
-    "whoever has it reads what was said. To look into a capture, never to serve.",
+    "its readers can read what was said. To look into a capture, never to serve.",
 )
 def run(file: Path, workers: int | None, env: bool, key_log: bool) -> None:
     """Serve a configuration FILE until SIGTERM or SIGINT, then drain.

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("name", required=False)
 @click.option("--breaker", help="The breaker to open or close.")
-@click.option("--open", "open_for", metavar="DURATION", help="Open it for so long, as in 5m.")
+@click.option("--open", "open_for", metavar="DURATION", help="How long it stays open, as in 5m.")
 @click.option("--close", is_flag=True, help="Close it now.")
 @click.option("--json", "as_json", is_flag=True, help="Everything, as JSON.")
 def shared(

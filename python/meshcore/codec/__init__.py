@@ -102,7 +102,7 @@ class ServerCodec(Codec, Protocol):
         """A whole answer made here; of trailers only for a gRPC call."""
 
     def leave(self, stream: int) -> bool:
-        """Nobody wants to hear of the stream any more; what is queued goes out. ``False``: it is
+        """The owner is done with the stream; what is queued goes out. ``False``: it is
         still there, and `Signal.SENT` follows."""
 
     def drain(self) -> None:
@@ -112,7 +112,7 @@ class ServerCodec(Codec, Protocol):
     def warn(self) -> None:
         """The first GOAWAY: open no more streams. Those that are on their way are taken."""
 
-    def say_last(self, reason: bytes) -> None:
+    def send_goaway(self, reason: bytes) -> None:
         """Say which stream is the last, once; again only to give a reason, which goes out as debug
         data of GOAWAY. `Signal.CLOSED` follows the last stream's end."""
 
@@ -154,4 +154,4 @@ class ClientCodec(Codec, Protocol):
         """Whether all of a stream's body waits for the window, which others used up."""
 
     def leave(self, stream: int) -> None:
-        """Nobody wants to hear of the stream any more: it ends, with CANCEL unless it is over."""
+        """The owner is done with the stream: it ends, with CANCEL unless it is over."""

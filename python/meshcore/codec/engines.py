@@ -1,6 +1,6 @@
 """Which engine speaks HTTP/2 on a connection.
 
-The reference engine is imported when it is asked for: nobody else needs its package in memory.
+The reference engine is imported when it is asked for: else its package need not be in memory.
 """
 
 from __future__ import annotations

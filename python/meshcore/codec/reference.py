@@ -48,6 +48,7 @@ from meshcore.codec.frames import (
     Frame,
     Kind,
 )
+from meshcore.codec.reference_emitter import Emitter
 from meshcore.codec.reference_sender import (
     OUTPUT_BYTES,
     PONG,
@@ -55,7 +56,6 @@ from meshcore.codec.reference_sender import (
     RESET,
 )
 from meshcore.codec.reference_stream import FIRST_WINDOW, Fields
-from meshcore.codec.reference_teller import Teller
 from meshcore.errors import CodecError
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def _text(error: ProtocolError) -> str:
     return str(error) or type(error).__name__
 
 
-class Reference(Teller):
+class Reference(Emitter):
     """One connection; a subclass is one side of it."""
 
     def __init__(self, server: bool, limits: CodecLimits, spec: Http2Spec, now_ns: int) -> None:
@@ -142,7 +142,7 @@ class Reference(Teller):
                 self._cutter.feed(data)
                 self._advance()
             else:
-                self._calm(flood)
+                self._close_for_flood(flood)
         return self.events()
 
     def receive_eof(self) -> Events:
@@ -163,11 +163,11 @@ class Reference(Teller):
         return output
 
     def _advance(self) -> None:
-        """Parse what was read, tell what it meant, send what has a window."""
+        """Parse what was read, emit its events, send what has a window."""
         if self.closed:
             return
         self._parse()
-        self._tell_all()
+        self._emit_all()
         for number, priority in self._meter.take_priorities():
             if number in self._streams:
                 self._streams[number].outbox.priority = priority
@@ -187,7 +187,7 @@ class Reference(Teller):
                     return
                 self._receive_frame(frame)
         except DenialOfServiceError:
-            self._calm(BLOCKS)
+            self._close_for_flood(BLOCKS)
         except ProtocolError as error:
             self._fail(error.error_code, _text(error))
 
@@ -332,7 +332,7 @@ class Reference(Teller):
         if event.data:
             inbox.pieces.append(event.data)
         elif event.flow_controlled_length and event.stream_ended is None:
-            self._calm(self._meter.hollow(self._now))
+            self._close_for_flood(self._meter.padding_only(self._now))
         inbox.received += len(event.data)
         inbox.credit += event.flow_controlled_length
         if inbox.declared == 0 < inbox.received:
@@ -365,7 +365,7 @@ class Reference(Teller):
             self._note_reset(number)  # of the package's
             return self._fault(number, "frame on closed stream", code)
         if number in self._touched:
-            self._tell(self._touched.pop(number))  # what came before it counts
+            self._emit(self._touched.pop(number))  # what came before it counts
         if self._end(number, None):
             kind = REFUSED if code == ErrorCodes.REFUSED_STREAM else RESET
             self._events.append((number, Reset(kind, code, "reset by the peer")))
@@ -397,7 +397,7 @@ class Reference(Teller):
         known = self._streams.get(stream)
         if known is not None and known.inbox.paused:
             known.inbox.paused = False
-            self._tell(known)
+            self._emit(known)
 
     def reset(self, stream: int, code: int) -> None:
         """End a stream at once with an error code."""

@@ -138,10 +138,10 @@ class ReferenceClient(Reference):
     # --- responses ----------------------------------------------------------------------------
 
     def _receive_frame(self, frame: Frame) -> None:
-        stray = frame.kind == Kind.RST_STREAM and frame.stream not in self._streams
+        of_closed = frame.kind == Kind.RST_STREAM and frame.stream not in self._streams
         super()._receive_frame(frame)
-        if stray and not self.closed:
-            self._calm(self._meter.stray(self._now))
+        if of_closed and not self.closed:
+            self._close_for_flood(self._meter.reset_of_closed(self._now))
 
     def _on_head(self, number: int, fields: Fields, ended: bool) -> None:
         stream = self._streams.get(number)
@@ -195,7 +195,7 @@ class ReferenceClient(Reference):
             self._note_reset(number)  # of the package's: something came behind the end
         # RFC 9113 §8.1: the response is whole, and the rest of the request not wanted.
         self._queued -= stream.outbox.stop()
-        self._tell_whole(stream)
+        self._emit_whole(stream)
         if stream.tunnel:
             self._events.append((number, Reset(RESET, code, "reset by the peer")))
         return None
@@ -203,31 +203,31 @@ class ReferenceClient(Reference):
     def _fault(self, number: int, detail: str, code: int = ErrorCodes.PROTOCOL_ERROR) -> None:
         stream = self._streams.get(number)
         if stream is not None and stream.inbox.ended:
-            self._tell_whole(stream)  # it was so before the fault
+            self._emit_whole(stream)  # it was so before the fault
         super()._fault(number, detail, code)
 
     def _reset_closed(self, number: int) -> None:
         stream = self._streams.get(number)
         if stream is not None and stream.inbox.ended:
-            self._tell_whole(stream)  # as before any fault
+            self._emit_whole(stream)  # as before any fault
         super()._reset_closed(number)
 
-    def _tell_whole(self, stream: Stream) -> None:
+    def _emit_whole(self, stream: Stream) -> None:
         """Tell all of a response, also where it was paused: there is no later."""
         stream.inbox.paused = False
         self._touched.pop(stream.number, None)
         if stream.inbox.open:
-            self._tell(stream)
-        else:  # it was told
+            self._emit(stream)
+        else:  # it was emitted
             self._forget_if_over(stream)
 
     def _is_awaited(self, stream: Stream) -> bool:
-        """Whoever has all of the response needs no more, whatever becomes of the request, but in a
-        tunnel."""
+        """A client that has all of the response needs no more, whatever becomes of the request, but
+        in a tunnel."""
         return stream.inbox.open or stream.tunnel
 
     def leave(self, stream: int) -> None:
-        """Nobody wants to hear of the stream any more: it ends, with CANCEL unless it is over."""
+        """The owner is done with the stream: it ends, with CANCEL unless it is over."""
         self._end(stream, ErrorCodes.CANCEL)
 
     # --- the end ------------------------------------------------------------------------------
@@ -235,7 +235,7 @@ class ReferenceClient(Reference):
     def _close(self, code: int = ErrorCodes.CANCEL, detail: str = "connection closed") -> None:
         for stream in list(self._streams.values()):
             if stream.inbox.ended and stream.inbox.open:
-                self._tell_whole(stream)
+                self._emit_whole(stream)
         super()._close(code, detail)
 
     def _on_goaway(self, last: int) -> None:

@@ -119,7 +119,7 @@ class Sender:
             outbox.done = not outbox.chunks and outbox.trailers == []
             self._h2.send_data(number, piece, end_stream=outbox.done)
             self._data_frames += 1
-        if outbox.tells_room() and not stream.left:
+        if outbox.take_room_notice() and not stream.left:
             self._events.append((number, WRITABLE))
         if not outbox.chunks:
             self._send_trailers(stream)

@@ -13,8 +13,8 @@ from meshcore._core import (
     h2_list_bytes,
     h2_priority,
     h2_read_request,
-    h2_write_answer,
     h2_write_informational,
+    h2_write_reply,
     h2_write_response,
     h2_write_trailers,
 )
@@ -120,13 +120,13 @@ class ReferenceServer(Reference):
         known = self._streams.get(stream)
         if known is None:
             return
-        fields, body = h2_write_answer(request, answer)
+        fields, body = h2_write_reply(request, answer)
         self._send_head(known, fields, not body)
         if body:
             self._send(known, body, [])
 
     def leave(self, stream: int) -> bool:
-        """Nobody wants to hear of the stream any more; ``False``: it is still there."""
+        """The owner is done with the stream; ``False``: it is still there."""
         known = self._streams.get(stream)
         if known is not None:
             known.left = True
@@ -157,7 +157,7 @@ class ReferenceServer(Reference):
         else:
             super()._on_pong(data)
 
-    def say_last(self, reason: bytes) -> None:
+    def send_goaway(self, reason: bytes) -> None:
         """Say which stream is the last, once; again only to give a reason."""
         if self.closed or (self._last is not None and not reason):
             return

@@ -1,4 +1,4 @@
-"""One stream of the reference engine: what came and was not told, what waits to be sent."""
+"""One stream of the reference engine: what came and was not emitted, what waits to be sent."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Inbox:
     )
 
     def __init__(self) -> None:
-        self.head: Request | Response | None = None  # what is to be told first
+        self.head: Request | Response | None = None  # what is emitted first
         self.pieces: list[bytes] = []
         self.trailers: Fields | None = None
         self.credit = 0  # what the pieces cost of the windows
@@ -60,7 +60,7 @@ class Inbox:
         self.grown = False  # the window has its full size
         self.declared: int | None = None  # the content-length
         self.ended = False  # no more comes
-        self.open = True  # somebody takes it
+        self.open = True  # its owner takes it
         self.paused = False
 
     def end(self) -> bool:
@@ -139,7 +139,7 @@ class Outbox:
         self.chunks.clear()
         return waited
 
-    def tells_room(self) -> bool:
+    def take_room_notice(self) -> bool:
         """Whether the owner is to hear that there is room; once."""
         room = self.full and self.queued <= LOW_WATER
         self.full = self.full and not room
@@ -164,7 +164,7 @@ class Stream:
         self.number = number
         self.inbox = Inbox()
         self.outbox = Outbox()
-        self.left = False  # nobody wants to hear of it but that all is sent
+        self.left = False  # its owner only hears when all is sent
         self.awaited = False  # the head of the response is still to come
         self.head_request = False
         self.tunnel = False  # a request of ours asked for one: we may outlast its response

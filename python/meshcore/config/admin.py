@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-# Far more than any token has; whoever names another file by mistake does not have it all read.
+# Far more than any token has; another file that is named by mistake is not read to its end.
 MAX_TOKEN_BYTES: Final = 4096
 # What can stand in a field behind the scheme, and is no space (RFC 9110 §11.4).
 _TOKEN: Final = re.compile(rb"[\x21-\x7e]+")
@@ -34,7 +34,7 @@ class Admin(Model):
     )
     token_file: FilePath | None = Field(
         None,
-        description="A file with the token that whoever asks shows, as `authorization: Bearer`; "
+        description="A file with the token that clients show, as `authorization: Bearer`; "
         "not for /healthz, /readyz and /metrics.",
     )
     read_only: Switch = Field(False, description="`on`: no orders are taken here.")

@@ -38,7 +38,7 @@ class Identities(OrText, Names):
 
     text_schema: ClassVar = {"enum": ["any"]}
 
-    any: bool | None = Field(None, description="`true`: whoever's it is, if it was verified.")
+    any: bool | None = Field(None, description="`true`: any that was verified.")
 
     @model_validator(mode="before")
     @classmethod
@@ -69,8 +69,8 @@ class AllowRule(Model):
     )
     identities: Identities | None = Field(
         None,
-        description="Whose the certificate of the connection is; `any`: whoever's that was "
-        "verified. Who has shown none is nobody.",
+        description="Whose the certificate of the connection is; `any`: any that was "
+        "verified. Without one the rule does not hold.",
     )
     networks: Networks | None = Field(
         None, description="Where the client's address lies, as `client_address` finds it."

@@ -52,8 +52,8 @@ def check_data(data: object, folder: Path | None, *, secrets: bool = True) -> li
 
 
 def _nothing(data: object) -> Iterator[Diagnostic]:
-    """Keys without a value. Most models would take their default, which may let everybody pass whom
-    the key was to stop: its value was commented out, or an empty variable's. O(data)."""
+    """Keys without a value. Most models would take their default, which may let all clients pass
+    that the key was to stop: its value was commented out, or an empty variable's. O(data)."""
     places: list[tuple[tuple[str | int, ...], object]] = [((), data)]
     for path, value in places:
         within: Iterable[tuple[Any, object]]

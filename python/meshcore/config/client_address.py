@@ -12,7 +12,7 @@ from meshcore.config.fields import Model, off
 from meshcore.config.hints import HintedError, shown
 
 UNIX = "unix"
-"""Everybody who connects to a unix socket."""
+"""All clients that connect to a unix socket."""
 
 
 def network(text: str, others: str = "") -> str:
@@ -63,7 +63,7 @@ class ClientAddress(Model):
     trusted: Networks | None = Field(
         None,
         description="In place of trusted_hops: networks and addresses of the proxies in front of "
-        "us, `unix` for whoever connects to a unix socket.",
+        "us, `unix` for clients of a unix socket.",
     )
     header: Literal["x-forwarded-for", "forwarded", "x-real-ip"] = Field(
         "x-forwarded-for", description="Where the trusted ones name the client."

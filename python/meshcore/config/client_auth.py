@@ -110,11 +110,11 @@ class Trust(Model):
     crl_expired: Literal["refuse", "use"] = Field(
         "refuse",
         description="What a list is worth behind the time at which its next one was due: `refuse` "
-        "lets in nobody whom its issuer signed, `use` goes on with it.",
+        "lets in no client that its issuer signed, `use` goes on with it.",
     )
 
-    def judge(self, names: Names | None, key: str) -> None:
-        """Whether somebody vouches for these names, of that key. Raises `ValueError`."""
+    def check_names(self, names: Names | None, key: str) -> None:
+        """Whether an authority is known for these names, of that key. Raises `ValueError`."""
         if self.crl is None and "crl_expired" in self.model_fields_set:
             raise ValueError("crl_expired has no meaning without crl")
         ids = names.spiffe if names is not None else []
@@ -146,5 +146,5 @@ class ClientAuth(Trust):
     def _vouched_for(self) -> ClientAuth:
         if self.ca is None and not self.trust_domains:
             raise HintedError("ca or trust_domains is needed", "write ca: FILE")
-        self.judge(self.match, "match")
+        self.check_names(self.match, "match")
         return self

@@ -2,7 +2,7 @@
 
 Built from libyaml's events, so that what would be dangerous or lost in the usual loader is seen
 here: nesting, alias expansion, duplicate keys, tags. Plain scalars are resolved by the core
-schema of YAML 1.2: ``off``, ``yes``, ``12:30`` and dates are texts, as everybody but YAML 1.1
+schema of YAML 1.2: ``off``, ``yes``, ``12:30`` and dates are texts, as all but YAML 1.1
 expects.
 """
 
@@ -195,7 +195,7 @@ class _Builder:
         return lines_of(self._text)[line]
 
     def _written(self, event: Any) -> str:
-        """The value that begins here, as whoever wrote it meant it."""
+        """The value that begins here, as it was meant."""
         return value_at(self._line(event), event.start_mark.column)
 
     def _tagged(self, event: Any) -> _StopError:

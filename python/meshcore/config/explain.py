@@ -37,7 +37,8 @@ _UNIT_IN_KEY = re.compile(
     r"[_-]?(ms|millis|sec|secs|seconds)$|[_-]s$|(?<=[a-z])(Ms|Millis|Seconds)$"
 )
 _IS_BOOLEAN = "YAML reads true and false as booleans, not as words"
-# What YAML 1.1 makes of a key that is called `on`: whoever reads and writes by it changes the file.
+# What YAML 1.1 makes of a key that is called `on`: a program that reads and writes by it changes
+# the file.
 _KEY_OF_YAML_1_1 = {"true": "on", "false": "off", "True": "on", "False": "off"}
 _SWITCHES = ("on", "off", "yes", "no", "true", "false", "all", "none")
 # Model classes are few; a key that stands in more places than this is of no help.

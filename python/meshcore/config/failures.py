@@ -37,7 +37,7 @@ BreakerGrpcStatus = Literal[
     "unauthenticated",
 ]
 """All but OK, in the order of their numbers, by the names that Envoy and Linkerd use: which of
-them are failures is for whoever knows the service to say."""
+them are failures depends on the service."""
 
 # https://grpc.github.io/grpc/core/md_doc_statuscodes.html
 _GRPC_NUMBERS: Final[dict[str | int, int]] = {

@@ -158,7 +158,7 @@ def _field_name(text: str) -> str:
     return _token(text).lower()
 
 
-def _judged_name(text: str, host: str) -> str:
+def _rule_field(text: str, host: str) -> str:
     """The name of a field that rules may go by."""
     name = _field_name(text)
     why = unseen_field(name)
@@ -399,8 +399,8 @@ Name = Annotated[str, AfterValidator(_name)]
 HostPattern = Annotated[str, AfterValidator(_host_pattern)]
 ServerName = Annotated[str, AfterValidator(_server_name)]
 Authority = Annotated[str, AfterValidator(_authority)]
-MatchedField = Annotated[str, AfterValidator(lambda text: _judged_name(text, "use match.host"))]
-CountedField = Annotated[str, AfterValidator(lambda text: _judged_name(text, "write key: host"))]
+MatchedField = Annotated[str, AfterValidator(lambda text: _rule_field(text, "use match.host"))]
+CountedField = Annotated[str, AfterValidator(lambda text: _rule_field(text, "write key: host"))]
 ChangeableName = Annotated[str, AfterValidator(_changeable_name)]
 FieldValue = Annotated[str, AfterValidator(_field_value)]
 Method = Annotated[str, AfterValidator(_method)]

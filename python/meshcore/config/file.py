@@ -1,4 +1,4 @@
-"""Files that a configuration names, read without waiting for anybody."""
+"""Files that a configuration names, read without waiting."""
 
 from __future__ import annotations
 

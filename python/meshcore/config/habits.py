@@ -263,7 +263,7 @@ _KEYS["Certificate"] = _KEYS["ClientsCertificate"] = _KEYS["ListenerTls"]
 _KEYS["ListenerLayer"] = _KEYS["RouteLayer"]
 _KEYS["Limit"] = _KEYS["ClientLimit"] = _KEYS["Quota"]
 
-# How a value is written that somebody wrote as one text or number; {} is what was written.
+# How a value is written that was given as one text or number; {} is what was written.
 _SHAPES: Final = {
     "Listener": "write {{bind: {}}}",
     "Upstream": "write {{endpoints: [{}]}}",

@@ -30,7 +30,7 @@ def nearest(word: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
 
 
 def shown(value: object) -> str:
-    """A value as whoever wrote it would recognise it, of bounded length."""
+    """A value as its author would recognise it, of bounded length."""
     if value is None:
         return "nothing"
     if isinstance(value, dict | list | tuple):

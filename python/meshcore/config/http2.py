@@ -43,7 +43,7 @@ class Http2Connection(Model):
     connection_window: ConnectionWindow = size("1MiB", "The same for all streams of a connection.")
     ping: Duration = duration(
         "60s",
-        "With open streams and nothing from the peer for so long it is asked for a sign of life; "
+        "With open streams and nothing from the peer for that long it is asked for a sign of life; "
         "0: never.",
     )
     ping_timeout: Span = duration("20s", "How long the sign of life may take.")
@@ -79,6 +79,6 @@ class UpstreamHttp2(Http2Connection):
     # gRPC servers end a connection that pings more often than every 5 minutes (gRFC A8).
     ping: Duration = duration(
         "6m",
-        "With open streams and nothing from the endpoint for so long it is asked for a sign of "
+        "With open streams and nothing from the endpoint for that long it is asked for a sign of "
         "life; 0: never.",
     )

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["bundle", "fetch_from", "gather", "included", "unbundle"]
 
-# As many as anybody looks after by hand; more are made by a program, which can write one file.
+# As many as are maintained by hand; more are made by a program, which can write one file.
 MAX_FILES: Final = 256
 MAX_LEVELS: Final = 8
 _SECTIONS: Final[dict[str, type]] = {"listeners": dict, "routes": list, "upstreams": dict}

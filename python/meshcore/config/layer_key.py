@@ -24,7 +24,7 @@ def layer_key(name: str, arguments: Mapping[str, Any]) -> str:
 
 
 def parse_layer_key(key: str) -> tuple[str, dict[str, Any]]:
-    """The class and its arguments, of which nobody else has a part."""
+    """The class and its arguments, which are not shared."""
     name, _, arguments = key.partition(" ")
     return name, json.loads(arguments) if arguments else {}
 

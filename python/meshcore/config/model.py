@@ -45,7 +45,7 @@ class Config(Model):
     drain: Drain = Field(Drain(), description="How a stop goes; a duration alone is its `timeout`.")
     workers: Workers = Field("auto", description="Worker processes; `auto`: one for each core.")
     watchdog: Duration = duration(
-        "30s", "A worker whose loop stands still for so long is replaced; 0: never."
+        "30s", "A worker whose loop stands still for that long is replaced; 0: never."
     )
     segment_max: SegmentMax = Field(
         None,

@@ -1,7 +1,7 @@
 """The plain snapshot: what Python's own parts need, as frozen records, and the core's JSON.
 
-Units are in the names. Certificates are here with what was in their files: whoever gets a snapshot
-opens none of them, and a changed certificate is a changed snapshot.
+Units are in the names. Certificates are here with what was in their files: a process that gets a
+snapshot opens none of them, and a changed certificate is a changed snapshot.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class TrustSpec:
     """Of which a certificate must have one, as the core's rules are written; without any all will
     do."""
     required: bool = True
-    """Whether nobody comes in without a certificate."""
+    """Whether a certificate is required."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +152,7 @@ class UpstreamTlsSpec:
     """TLS towards endpoints."""
 
     trust: TrustSpec | None
-    """``None``: whoever answers. Without authorities the system's are believed."""
+    """``None``: any server. Without authorities the system's are believed."""
     chain_pem: bytes | None
     key_pem: bytes | None
     min_version: str = "1.2"

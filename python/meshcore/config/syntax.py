@@ -112,7 +112,7 @@ def is_ipv6(text: str) -> bool:
 
 
 def value_at(line: str, column: int) -> str:
-    """The value that begins at a column (from 0) of a line, as whoever wrote it meant it: to the
+    """The value that begins at a column (from 0) of a line, as it was meant: to the
     end of the line, or inside of brackets to the next comma or closing one."""
     rest = line[column:_MAX_LINE]
     address = _IPV6.match(rest)

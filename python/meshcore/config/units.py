@@ -62,7 +62,7 @@ _LONG_DURATION = re.compile(rf"({_NUMBER})\s*{_LONG_UNIT}", re.ASCII)
 _LONG_RATE = re.compile(
     rf"({_NUMBER})\s*(?:r|req|requests?)?\s*(?:/|per|p)\s*{_LONG_UNIT}", re.ASCII
 )
-# A number with this many characters is no number that anybody meant.
+# A number with this many characters was not meant as a number.
 _MAX_TEXT: Final = 64
 
 

@@ -121,7 +121,7 @@ class UpstreamTls(TlsVersions, Trust):
                 "trust_domains says who vouches, and not whose certificate it must be",
                 "write peer: {spiffe: …} beside it",
             )
-        self.judge(self.peer, "peer")
+        self.check_names(self.peer, "peer")
         return self
 
 

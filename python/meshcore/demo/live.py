@@ -22,7 +22,7 @@ from meshcore.demo.services import Behaviour, serve
 from meshcore.demo.visitor import Visitor
 from meshcore.process.proxy import Proxy
 
-# The slow service is well, then slower than the route's timeout, for so long each.
+# How long the slow service is well, and then slower than the route's timeout.
 PHASES_S: Final = (3.0, 3.0)
 SLOW_S: Final = 1.0
 REFRESH_S: Final = 0.25
@@ -31,7 +31,7 @@ PRINT_S: Final = 2.0
 
 
 def free_or(port: int) -> int:
-    """The port if nobody has it, else 0: any."""
+    """The port if it is free, else 0: any."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

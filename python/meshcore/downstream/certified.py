@@ -19,23 +19,23 @@ _LOOK_NS: Final = 10_000_000_000
 _AT_ONCE: Final = 100
 
 
-def tells_to_leave(answer: Answer, peer: Peer) -> bool:
-    """Whether it says that its client would not come in any more: whoever asks does not wait until
+def refuses_client(answer: Answer, peer: Peer) -> bool:
+    """Whether it says that its client would not come in any more: the caller does not wait until
     it is its turn to be looked at. O(1)."""
     return answer.number == Reason.MISDIRECTED and not peer.is_admitted
 
 
 class Certified:
-    """Those of a listener with a certificate, and those that have to be judged again. One whose
+    """Those of a listener with a certificate, and those that have to be checked again. One whose
     certificate has expired, or that would not come in any more, is drained: what is under way is
     answered, and it is told to ask elsewhere."""
 
-    __slots__ = ("_due_ns", "_ends_s", "_refused", "_unjudged")
+    __slots__ = ("_due_ns", "_ends_s", "_refused", "_unchecked")
 
     def __init__(self) -> None:
         self._ends_s: dict[Established, int] = {}
         self._refused: dict[Established, None] = {}
-        self._unjudged: dict[Established, None] = {}
+        self._unchecked: dict[Established, None] = {}
         self._due_ns = 0
 
     def __len__(self) -> int:
@@ -51,11 +51,11 @@ class Certified:
         """It is over."""
         self._ends_s.pop(connection, None)  # type: ignore[call-overload]  # or none of them
         self._refused.pop(connection, None)  # type: ignore[call-overload]  # or none of them
-        self._unjudged.pop(connection, None)  # type: ignore[call-overload]  # or none of them
+        self._unchecked.pop(connection, None)  # type: ignore[call-overload]  # or none of them
 
-    def judge_again(self, connections: Iterable[Established]) -> None:
+    def recheck(self, connections: Iterable[Established]) -> None:
         """Others may come in now: these have to be verified as if they came."""
-        self._unjudged = dict.fromkeys(connections)
+        self._unchecked = dict.fromkeys(connections)
 
     def refused(self, connection: Established) -> None:
         """It was told that it would not come in any more: it waits for no other's turn."""
@@ -73,8 +73,8 @@ class Certified:
             if not connection.peer.is_admitted:  # other rules may have come
                 self.discard(connection)
                 connection.dismiss(now)
-        for connection in list(islice(self._unjudged, _AT_ONCE)):
-            del self._unjudged[connection]
+        for connection in list(islice(self._unchecked, _AT_ONCE)):
+            del self._unchecked[connection]
             self._verify(connection, now, unix_s)
 
     def _verify(self, connection: Established, now: int, unix_s: float) -> None:

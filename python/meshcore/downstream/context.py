@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from meshcore.codec import ServerCodec
     from meshcore.config.snapshot import Http2Spec
     from meshcore.downstream.certified import Certified
-    from meshcore.downstream.deadlines import Deadlines
+    from meshcore.downstream.deadlines import DeadlineTimer
     from meshcore.downstream.established import Connection, Established
     from meshcore.errors import TlsError
     from meshcore.exchange.ports import Driver
@@ -22,7 +22,7 @@ class ServerContext(Protocol):
     """What all connections of a listener share. Limits of time may change while one is open."""
 
     driver: Driver
-    deadlines: Deadlines
+    deadlines: DeadlineTimer
     idle: IdleTime
     """How long a client may say nothing."""
     outbox: Outbox

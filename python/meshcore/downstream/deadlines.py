@@ -5,8 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Final, Protocol
 
-from meshcore._core import Deadlines as Slots
-from meshcore._core import now_ns
+from meshcore._core import DeadlineTable, now_ns
 
 if TYPE_CHECKING:
     import asyncio
@@ -20,7 +19,7 @@ TICK_S = 0.05
 LATE_NS = 50_000_000
 READ_S = 0.002
 NEVER: Final = (1 << 63) - 1
-"""What a deadline is set to that nobody waits for."""
+"""What a deadline is set to that never passes."""
 
 
 class Timed(Protocol):
@@ -30,17 +29,17 @@ class Timed(Protocol):
         """The armed deadline passed."""
 
 
-class Deadlines:
+class DeadlineTimer:
     """Slots of deadlines, looked through once per tick. Arming is one store: O(1)."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self.slots = Slots()
+        self.slots = DeadlineTable()
         """For calls that arm one beside other things."""
         self.arm = self.slots.arm
         self.owners: dict[int, Timed] = {}
         """Whose slots are. A call may have added one: its owner is put here, and the timer runs as
-        long as somebody else's `add` is not taken back."""
+        long as another owner has a slot."""
         self._timer: asyncio.TimerHandle | None = None
         self._due_ns = 0  # when the timer should fire
         self._read_first = False
@@ -61,7 +60,7 @@ class Deadlines:
     def _tick(self) -> None:
         now = now_ns()
         if now - self._due_ns > LATE_NS and not self._read_first:
-            # The loop stood still: what came meanwhile is read before anybody is judged.
+            # The loop stood still: what came meanwhile is read before a deadline counts.
             self._read_first = True
             self._timer = self._loop.call_later(READ_S, self._tick)
             return
@@ -69,7 +68,7 @@ class Deadlines:
         owners = self.owners
         for slot, owner in [(slot, owners.get(slot)) for slot in self.slots.expired(now)]:
             if owner is None or owners.get(slot) is not owner:
-                continue  # another's end was its end too, and somebody else may have the slot
+                continue  # another's end was its end too, and another owner may have the slot
             try:
                 owner.on_deadline(now)
             except Exception:  # of one owner: the others' time is up too

@@ -9,7 +9,7 @@ from meshcore.wire.half_closed import LOOK_NS, is_reset
 if TYPE_CHECKING:
     import asyncio
 
-    from meshcore.downstream.deadlines import Deadlines
+    from meshcore.downstream.deadlines import DeadlineTimer
 
 
 class Watch:
@@ -17,7 +17,7 @@ class Watch:
 
     __slots__ = ("_deadlines", "_slot", "_transport")
 
-    def __init__(self, transport: asyncio.Transport, deadlines: Deadlines, now: int) -> None:
+    def __init__(self, transport: asyncio.Transport, deadlines: DeadlineTimer, now: int) -> None:
         self._transport = transport
         self._deadlines = deadlines
         self._slot = deadlines.add(self, now + LOOK_NS)
@@ -29,5 +29,5 @@ class Watch:
             self._transport.abort()
 
     def stop(self) -> None:
-        """Whoever closes the connection looks after it."""
+        """Stop watching: the connection is being closed."""
         self._deadlines.remove(self._slot)

@@ -25,7 +25,7 @@ _HANDSHAKE: Final = b"\x16"
 _PLAIN: Final = "HTTP without TLS on a listener with tls"
 _NO_TLS: Final = "no TLS on a listener with tls"
 # So many failed handshakes of a listener are told of in a second: a scanner makes thousands.
-_MOST_TOLD: Final = 10
+_MOST_LOGGED: Final = 10
 _SECOND_NS: Final = 1_000_000_000
 
 log = logging.getLogger("meshcore.tls")
@@ -55,7 +55,7 @@ class SecureDetection(FirstBytes):
         else:
             connection = Http1Connection(listener)
             if self._hand_over(connection, b""):
-                connection.refuse(Answer.telling(Reason.BAD_REQUEST, _PLAIN), now_ns())
+                connection.refuse(Answer.with_detail(Reason.BAD_REQUEST, _PLAIN), now_ns())
 
     def _admitted(self) -> bool:
         return self._listener.admit_handshake(self, self._socket_peer().key)
@@ -79,25 +79,25 @@ class FailedHandshakes:
     def __init__(self, name: str) -> None:
         self._name = name
         self._since_ns = 0
-        self._told = 0
+        self._logged = 0
         self._left_out: Counter[str] = Counter()  # by why: a few dozen words
 
-    def tell(self, error: TlsError, address: str, server_name: str | None) -> None:
+    def log(self, error: TlsError, address: str, server_name: str | None) -> None:
         """Of one. O(1)."""
         now = now_ns()
         if now - self._since_ns >= _SECOND_NS:
-            self._tell_left_out()
-            self._since_ns, self._told = now, 0
-        if self._told == _MOST_TOLD:
-            self._left_out[_by_whom(error)] += 1
+            self._log_left_out()
+            self._since_ns, self._logged = now, 0
+        if self._logged == _MOST_LOGGED:
+            self._left_out[_failure_text(error)] += 1
             return
-        self._told += 1
+        self._logged += 1
         asked = f", which asks for {server_name}," if server_name is not None else ""
         said = "" if error.by_peer or error.alert is None else f" (told {error.alert})"
         why = f"the client says {error}" if error.by_peer else f"{error}{said}"
         log.info("listener %s: TLS with %s%s failed: %s", self._name, address, asked, why)
 
-    def _tell_left_out(self) -> None:
+    def _log_left_out(self) -> None:
         if self._left_out:
             why = ", ".join(f"{times} of {word}" for word, times in self._left_out.most_common())
             left_out = self._left_out.total()
@@ -105,7 +105,7 @@ class FailedHandshakes:
             self._left_out.clear()
 
 
-def _by_whom(error: TlsError) -> str:
+def _failure_text(error: TlsError) -> str:
     return f"{error.word} by the {'client' if error.by_peer else 'proxy'}"
 
 
@@ -170,7 +170,7 @@ class Handshake(asyncio.BaseProtocol):
         else:
             listener.tls_failed(exc)
             address = _address_text(self._peer, transport.get_extra_info("peername"))
-            listener.failed_handshakes.tell(exc, address, transport.server_name)
+            listener.failed_handshakes.log(exc, address, transport.server_name)
 
     def eof_received(self) -> None:
         """The client left within it."""

@@ -45,8 +45,8 @@ class Handshakes(Generic[Holder]):
 
     One too many ends another: of the address that has most of them (of several such the one that
     has had so many longest) one that takes longer than `SLOW_NS`, else one that has not begun to
-    speak, else the last to come; of the former two who has been there for longest. So whoever opens
-    connections and says nothing, or hardly anything, shuts out nobody who comes from elsewhere; and
+    speak, else the last to come; of the former two who has been there for longest. So a client that
+    opens connections and says nothing, or hardly anything, shuts out no client from elsewhere; and
     from many addresses only those who need longer than it takes to open as many as there may be.
     What is under way is not given up for what has not begun: when one address asks for more than
     there is time for, what is begun is done, and the rest is refused.

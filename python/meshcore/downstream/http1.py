@@ -7,7 +7,7 @@ import asyncio
 from typing import TYPE_CHECKING, cast
 
 from meshcore._core import Answer, Body, Reason, Request, ServerCodec, now_ns
-from meshcore.downstream.certified import tells_to_leave
+from meshcore.downstream.certified import refuses_client
 from meshcore.downstream.half_closed import Watch
 from meshcore.downstream.http1_phase import (
     ALL,
@@ -69,7 +69,7 @@ class Http1Connection(Http1Wire):
         self._pauses = 0
         self._feeding = False
         self._chunks = False  # the response's body goes out in chunks
-        self._parting = None
+        self._lingering = None
         self._watch = None
 
     # --- called by the loop -------------------------------------------------------------------
@@ -138,8 +138,8 @@ class Http1Connection(Http1Wire):
         if exchange is None:
             return self._leave(now)
         if transport.get_extra_info("torn"):
-            self.cut(now)  # anybody may have said so: nothing is to look whole
-            return self._parting is not None
+            self.cut(now)  # it may be forged: nothing is to look whole
+            return self._lingering is not None
         tunnel = exchange.phase == TUNNEL
         served = self._listener.serves_half_closed and exchange.request_done
         if not (exchange.half_closes if tunnel else served):
@@ -157,7 +157,7 @@ class Http1Connection(Http1Wire):
 
     def _leave(self, now: int) -> bool:
         """The client left: a half-closed one cannot be told from one that is gone, and what it
-        asked for is not worked on for nobody. It ends here, for what is written to a transport
+        asked for is not worked on in vain. It ends here, for what is written to a transport
         that closes goes nowhere. ``True``: the transport stays open for what it has of whole
         responses."""
         exchange = self._exchange
@@ -166,7 +166,7 @@ class Http1Connection(Http1Wire):
         elif self._phase != CLOSING:
             self._close(now, linger=False)
         self._lose(now)
-        return self._parting is not None and self._parting.torn
+        return self._lingering is not None and self._lingering.torn
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone."""
@@ -279,7 +279,7 @@ class Http1Connection(Http1Wire):
         """A whole answer made here."""
         exchange = self._exchange
         assert exchange is not None
-        if tells_to_leave(answer, self.peer):
+        if refuses_client(answer, self.peer):
             self._take_only(NONE)
         keeps = exchange.request_done and not (self._takes != ALL and self._is_last())
         self.write(self.codec.send_answer(request, answer, keeps))
@@ -391,8 +391,8 @@ class Http1Connection(Http1Wire):
         """The armed deadline passed."""
         exchange = self._exchange
         if self._phase == CLOSING:
-            if self._parting is not None:
-                self.arm(self._parting.look(now))
+            if self._lingering is not None:
+                self.arm(self._lingering.look(now))
         elif exchange is not None:
             exchange.on_deadline(now)
         elif self.codec.started and not self._pauses & UNREAD:

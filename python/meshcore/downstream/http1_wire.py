@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from meshcore.downstream.http1_phase import ANY, CLOSING
-from meshcore.downstream.parting import LOOK_NS, Parting, unsent_bytes
+from meshcore.downstream.lingering import LOOK_NS, LingeringClose, unsent_bytes
 from meshcore.downstream.reset import reset_on_close
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ LINGER_NS = 2_000_000_000
 class Http1Wire(asyncio.BaseProtocol):
     """Only connections are made of it, which set all of its state."""
 
-    __slots__ = ("_listener", "_parting", "_pauses", "_phase", "_slot", "_transport", "_watch")
+    __slots__ = ("_lingering", "_listener", "_pauses", "_phase", "_slot", "_transport", "_watch")
 
     _listener: ServerContext
     _transport: asyncio.Transport | None
@@ -31,7 +31,7 @@ class Http1Wire(asyncio.BaseProtocol):
     """Why it is not read: bits of a set."""
     _slot: int
     """Of its deadline."""
-    _parting: Parting | None
+    _lingering: LingeringClose | None
     """It closes as soon as the client has it all."""
     _watch: Watch | None
     """The client says no more, and is served."""
@@ -94,5 +94,5 @@ class Http1Wire(asyncio.BaseProtocol):
             return
         idle_ns = self._listener.idle.timeout_ns
         linger_ns = LINGER_NS if linger else 0
-        self._parting = Parting(transport, now, idle_ns, linger_ns, torn=torn)
+        self._lingering = LingeringClose(transport, now, idle_ns, linger_ns, torn=torn)
         self.arm(now + LOOK_NS)

@@ -21,7 +21,7 @@ from meshcore._core import (
 from meshcore.downstream.deadlines import NEVER
 from meshcore.downstream.http2_stream import Http2Stream
 from meshcore.downstream.leaving import GOAWAY_NS, Leaving, Step
-from meshcore.downstream.parting import LOOK_NS, Parting
+from meshcore.downstream.lingering import LOOK_NS, LingeringClose
 from meshcore.downstream.reset import reset_on_close
 from meshcore.downstream.sockets import end_of
 from meshcore.errors import TlsError
@@ -53,7 +53,7 @@ class Http2Connection(Http2Wire):
         "_greeted",
         "_head_due_ns",
         "_leaving",
-        "_parting",
+        "_lingering",
         "_slot",
         "full",
         "listener",
@@ -77,7 +77,7 @@ class Http2Connection(Http2Wire):
         self._leaving: Leaving | None = None  # it takes its last streams
         self._goaway_due_ns = NEVER  # when the next step of that is due
         self._head_due_ns = NEVER  # when the field block that has begun must be whole
-        self._parting: Parting | None = None  # it closes as soon as the client has it all
+        self._lingering: LingeringClose | None = None  # it closes as soon as the client has it all
 
     # --- called by the loop -------------------------------------------------------------------
 
@@ -104,12 +104,12 @@ class Http2Connection(Http2Wire):
             self._greeted = True
             self._arm_idle(self.heard_ns)
             if self.codec.closed:
-                self._tell_misdirected(data)
+                self._log_misdirected(data)
         if self.codec.in_head is (self._head_due_ns == NEVER):
             self._time_head(self.heard_ns)
 
-    def _tell_misdirected(self, data: bytes) -> None:
-        """What is no HTTP/2 at all has a line in the log: whoever sent it asks why."""
+    def _log_misdirected(self, data: bytes) -> None:
+        """What is no HTTP/2 at all has a line in the log: its sender asks why."""
         instead = misdirected(data)
         if instead is not None:
             answer = Answer.for_reason(Reason.BAD_REQUEST, instead)
@@ -216,11 +216,11 @@ class Http2Connection(Http2Wire):
         if not self.full and queued > HIGH_WATER:
             self.full = True
             for stream in list(self.streams.values()):
-                stream.judge_room()
+                stream.check_room()
         elif self.full and queued < LOW_WATER:
             self.full = False
             for stream in list(self.streams.values()):
-                stream.judge_room()
+                stream.check_room()
 
     # --- called by streams --------------------------------------------------------------------
 
@@ -262,7 +262,7 @@ class Http2Connection(Http2Wire):
             self._arm_idle(now)
 
     def _arm_idle(self, now: int) -> None:
-        """Nothing is under way: the client may ask again for so long."""
+        """Nothing is under way: the client has the idle time to ask again."""
         if not self.closing:
             self._arm(now + self.listener.idle.timeout_ns)
 
@@ -275,8 +275,8 @@ class Http2Connection(Http2Wire):
         """The armed deadline passed."""
         h2 = self.listener.h2
         if self.closing:
-            if self._parting is not None:
-                self.listener.deadlines.arm(self._slot, self._parting.look(now))
+            if self._lingering is not None:
+                self.listener.deadlines.arm(self._slot, self._lingering.look(now))
         elif now >= self._head_due_ns:
             self.codec.abandon(ErrorCode.ENHANCE_YOUR_CALM)
             self.flush()
@@ -302,7 +302,7 @@ class Http2Connection(Http2Wire):
         if step is Step.WARN:
             self.codec.warn()
         elif step is Step.SAY_LAST:
-            self.codec.say_last(b"")
+            self.codec.send_goaway(b"")
         self._time_leaving(now)
 
     def _time_leaving(self, now: int) -> None:
@@ -334,13 +334,13 @@ class Http2Connection(Http2Wire):
             return  # what is queued goes out
         leaving, self._leaving = self._leaving, None
         self._goaway_due_ns = NEVER
-        told = leaving is not None and leaving.is_told
-        if told:
-            self.codec.say_last(b"draining")
+        warned = leaving is not None and leaving.has_warned
+        if warned:
+            self.codec.send_goaway(b"draining")
         for stream in list(self.streams.values()):
             stream.end(now)
-        if not told:
-            self.codec.say_last(b"draining")
+        if not warned:
+            self.codec.send_goaway(b"draining")
         self.flush()
 
     def abort(self) -> None:
@@ -363,7 +363,7 @@ class Http2Connection(Http2Wire):
         if not self._reading:  # to drop it
             self._reading = True
             transport.resume_reading()
-        # Whoever floods is not listened to any more.
+        # A client that floods is not read any more.
         linger_ns = LINGER_NS if self.codec.flood is None else 0
-        self._parting = Parting(transport, now, self.listener.idle.timeout_ns, linger_ns)
+        self._lingering = LingeringClose(transport, now, self.listener.idle.timeout_ns, linger_ns)
         self.listener.deadlines.arm(self._slot, now + LOOK_NS)

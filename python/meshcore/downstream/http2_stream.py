@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from meshcore._core import Signal, body_of
 from meshcore.codec import STREAM_HIGH_WATER
-from meshcore.downstream.certified import tells_to_leave
+from meshcore.downstream.certified import refuses_client
 
 if TYPE_CHECKING:
     from meshcore._core import Answer, Body, Chunk, Peer, Request, Reset, Response, Ticket
@@ -55,7 +55,7 @@ class Http2Stream:
         """Something other than a message or the end."""
         if signal == Signal.WRITABLE:
             self._full = False
-            self.judge_room()
+            self.check_room()
         elif signal == Signal.SENT:
             self._leave()
 
@@ -88,7 +88,7 @@ class Http2Stream:
         exchange, self.exchange = self.exchange, None
         return exchange
 
-    def judge_room(self) -> None:
+    def check_room(self) -> None:
         """Whether its own queue or that of all streams together is full has changed."""
         choked, exchange = self._full or self._connection.full, self.exchange
         if choked is not self.choked and exchange is not None:
@@ -158,7 +158,7 @@ class Http2Stream:
     def _fill(self) -> None:
         if not self._full:
             self._full = True
-            self.judge_room()
+            self.check_room()
 
     def send_end(self, body: Body, ticket: Ticket) -> None:
         """The end of the body."""
@@ -170,7 +170,7 @@ class Http2Stream:
         connection = self._connection
         connection.codec.send_answer(self.number, request, answer)
         connection.touched()
-        if tells_to_leave(answer, self.peer):
+        if refuses_client(answer, self.peer):
             # Not at once: some clients read nothing behind GOAWAY, and it overtakes the answer.
             connection.listener.certified.refused(connection)
 

@@ -16,7 +16,7 @@ from meshcore.downstream.handshakes import Handshakes
 from meshcore.downstream.http1 import DRAIN_QUIET_NS, Http1Connection
 from meshcore.downstream.http1_wire import LINGER_NS
 from meshcore.downstream.http2 import Http2Connection
-from meshcore.downstream.parting import Farewell
+from meshcore.downstream.lingering import AlertReader
 from meshcore.downstream.proxy_protocol import ProxyHeader
 from meshcore.downstream.sockets import end_of, stop_serving, until_made, url_of
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from meshcore._core import Listener as Stack
     from meshcore.codec import ServerCodec
     from meshcore.config.snapshot import Http2Spec, ListenerSpec
-    from meshcore.downstream.deadlines import Deadlines
+    from meshcore.downstream.deadlines import DeadlineTimer
     from meshcore.downstream.established import Established
     from meshcore.downstream.first_bytes import FirstBytes
     from meshcore.errors import TlsError
@@ -63,7 +63,7 @@ class Listener:
         tls: TlsServer | None,
         engine: Engine,
         driver: Driver,
-        deadlines: Deadlines,
+        deadlines: DeadlineTimer,
         outbox: Outbox,
     ) -> None:
         self.driver = driver
@@ -81,7 +81,7 @@ class Listener:
         self._connections: dict[Connection, bool] = {}
         self._handshakes: Handshakes[Shaking] = Handshakes()
         self.certified = Certified()
-        self._farewells: dict[Farewell, None] = {}
+        self._alert_readers: dict[AlertReader, None] = {}
         self.drained_since_ns = 0
         self.tell_by_ns = 0  # when, at the latest, clients are told that it drains
         self._ended = False  # the time to drain is over
@@ -150,10 +150,10 @@ class Listener:
         return _begins(spec) != _begins(before)
 
     def _put_rules(self, tls: TlsServer | None) -> None:
-        """Who is connected is judged by these rules from the next request on, as who comes is, and
-        drained if they would not let it in. Whoever came before there was TLS has shown no
-        certificate, and is drained; where there is none any more nobody vouches for who stays.
-        O(connections), verifying none."""
+        """Open connections go by these rules from the next request on, as new ones do, and
+        are drained if these would not let them in. A client that came before there was TLS has
+        shown no certificate, and is drained; where there is none any more, those that stay have no
+        identity. O(connections), verifying none."""
         if tls is None:
             if self._client_rules is not None:
                 self._client_rules.end()
@@ -163,13 +163,13 @@ class Listener:
         else:
             self._client_rules = ClientRules(tls)
         made = [x for x in self._connections if isinstance(x, Http1Connection | Http2Connection)]
-        self.certified.judge_again([x for x in made if x.peer.is_judged])
-        for plain in [x for x in made if not x.peer.is_judged]:
+        self.certified.recheck([x for x in made if x.peer.has_client_rules])
+        for plain in [x for x in made if not x.peer.has_client_rules]:
             self.came_plain(plain)
         for silent in [x for x in self._connections if isinstance(x, Detection)]:
             silent.abort()
 
-    def judge_by(self, tls: TlsServer | None) -> None:
+    def apply_client_rules(self, tls: TlsServer | None) -> None:
         """The same while it drains, by the rules of who has its name or address now. Who came to it
         without TLS came by its own rules, which ask for nothing."""
         if self._tls is not None:
@@ -184,7 +184,7 @@ class Listener:
 
     @property
     def client_rules(self) -> ClientRules:
-        """By which clients are judged; asked only where there is or was TLS."""
+        """By which clients are verified; asked only where there is or was TLS."""
         assert self._client_rules is not None
         return self._client_rules
 
@@ -209,7 +209,7 @@ class Listener:
         protocol = self._protocol()
         own = sock.dup()
         try:
-            own.listen(BACKLOG)  # uvloop tells nobody when it cannot be
+            own.listen(BACKLOG)  # uvloop does not say when it cannot be
             return await loop.create_server(protocol, sock=own, backlog=BACKLOG)
         except BaseException:
             own.close()
@@ -233,7 +233,7 @@ class Listener:
         """TLS for a connection, which tells it to this protocol. Of a listener that has given it up
         meanwhile it is still the last."""
         assert self._last_tls is not None
-        return self._last_tls.session(handshake, self.see_off)
+        return self._last_tls.session(handshake, self.linger_for_alert)
 
     @property
     def patience_ns(self) -> int:
@@ -264,8 +264,8 @@ class Listener:
         return self._engine.peer(*end_of(peername))
 
     def knows(self, transport: asyncio.Transport) -> bool:
-        """Whether there is anybody: who has reset the connection before it was accepted has no
-        address, and is not to be taken for one of a unix socket, who has none either."""
+        """Whether there is a client: one that has reset the connection before it was accepted has
+        no address, and is not to be taken for one of a unix socket, who has none either."""
         is_unix = self.spec.unix_path is not None
         return is_unix or transport.get_extra_info("peername") is not None
 
@@ -314,25 +314,25 @@ class Listener:
         self._idle.clear()
         self._handshakes.begin(connection, crowd, now := now_ns())
         self.stack.handshake_began()
-        self._shorten_farewells(self.spec.max_handshakes)
+        self._limit_alert_readers(self.spec.max_handshakes)
         if len(self._handshakes) > self.spec.max_handshakes:
             one = self._handshakes.next_to_go(now)
             self._end_handshake(one)
             one.make_place()
         return True
 
-    def see_off(self, transport: asyncio.Transport) -> None:
+    def linger_for_alert(self, transport: asyncio.Transport) -> None:
         """A client was told by an alert why it is refused: let it read that. It has no place any
         more, and makes way for any handshake; the two together are no more than those may be."""
-        farewell = Farewell(self, transport)
-        self._connections[farewell] = False
-        self._farewells[farewell] = None
-        self._shorten_farewells(self.spec.max_handshakes + 1)  # its place is about to be free
+        reader = AlertReader(self, transport)
+        self._connections[reader] = False
+        self._alert_readers[reader] = None
+        self._limit_alert_readers(self.spec.max_handshakes + 1)  # its place is about to be free
 
-    def _shorten_farewells(self, most: int) -> None:
-        while self._farewells and len(self._farewells) + len(self._handshakes) > most:
-            eldest = next(iter(self._farewells))
-            del self._farewells[eldest]
+    def _limit_alert_readers(self, most: int) -> None:
+        while self._alert_readers and len(self._alert_readers) + len(self._handshakes) > most:
+            eldest = next(iter(self._alert_readers))
+            del self._alert_readers[eldest]
             eldest.abort()
 
     def announced_handshake(self, connection: Shaking, crowd: int) -> None:
@@ -373,8 +373,8 @@ class Listener:
         self.certified.discard(connection)
         if self._connections.pop(connection):
             self.stack.disconnected()
-        elif isinstance(connection, Farewell):
-            self._farewells.pop(connection, None)
+        elif isinstance(connection, AlertReader):
+            self._alert_readers.pop(connection, None)
         else:
             self._end_handshake(connection)
         if not self._connections:
@@ -406,7 +406,7 @@ class Listener:
 
     def end(self, now: int) -> None:
         """The time to drain is over: end what is under way with the reason ``draining``, and cut
-        what is not gone when that had its time to go out. Nobody comes in any more."""
+        what is not gone when that had its time to go out. No new connection comes in."""
         self._ended = True
         for connection in list(self._connections):
             connection.end(now)

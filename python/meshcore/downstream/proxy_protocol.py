@@ -1,8 +1,9 @@
 """The PROXY protocol: a balancer in front says, before a client's first byte, who the client is.
 
 Every connection of such a listener must begin with it, and come from whom the listener hears: one
-that could go without would let everybody in past the balancer, and one that anybody may write would
-let everybody be anybody. Who breaks that is cut without an answer, and logged: it is not HTTP yet.
+that could go without would let clients in past the balancer, and one that all may write would
+let them choose who they are. A peer that breaks that is cut without an answer, and logged: it is
+not HTTP yet.
 """
 
 from __future__ import annotations

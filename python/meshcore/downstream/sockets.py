@@ -1,4 +1,4 @@
-"""Sockets that listeners accept from: bound here, by whoever keeps them."""
+"""Sockets that listeners accept from: bound here, by the process that keeps them."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def set_mode(spec: ListenerSpec) -> None:
 
 
 def remove_stale(path: str) -> None:
-    """Remove a socket file that nobody listens on; one in use is left, and `bind` says so, as of
+    """Remove a socket file without a listener; one in use is left, and `bind` says so, as of
     any other file."""
     try:
         if not stat.S_ISSOCK(os.lstat(path).st_mode):

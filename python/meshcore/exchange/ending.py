@@ -41,7 +41,7 @@ class Ending(Hooking):
             if layers.streams is not None:
                 self._stop_flows(layers)
             if layers.ends is not None:
-                self.driver.tell_layers(self)  # type: ignore[arg-type]  # an Exchange
+                self.driver.emit_layer_ends(self)  # type: ignore[arg-type]  # an Exchange
         self.down.finished(now_ns)
 
     def _cut(
@@ -55,23 +55,23 @@ class Ending(Hooking):
         """End what the client has in part, so that it does not look whole. ``code``: with which the
         endpoint reset its stream."""
         if self.phase != OVER:
-            told = reason != Reason.CLIENT_IDLE and self._tell(reason, code)
+            sent = reason != Reason.CLIENT_IDLE and self._send_ending(reason, code)
             self._stop(reason, detail, now_ns, cause)
-            if told:
+            if sent:
                 self.down.finished(now_ns)
             else:
                 self.down.cut(now_ns)
 
-    def _tell(self, reason: int, code: int | None) -> bool:
-        """End a gRPC response under way with a status: a reset tells its client nothing, and half a
-        message in front of a failure is whole to nobody."""
+    def _send_ending(self, reason: int, code: int | None) -> bool:
+        """End a gRPC response under way with a status: a reset tells its client nothing, and no
+        client can use half a message in front of a failure."""
         if self.phase != ANSWERING or not (self.ticket.pending or self._holds_status()):
             return False
         answer = Answer.for_reason(reason, code=code)
-        told = self.down.send_ending(answer)
-        if told:
+        sent = self.down.send_ending(answer)
+        if sent:
             self.ticket.ended_with(answer)
-        return told
+        return sent
 
     def _holds_status(self) -> bool:
         """Whether the status of a gRPC call is here, and a layer still has what comes before it."""
@@ -89,7 +89,7 @@ class Ending(Hooking):
         if self.driver.observer is not None:
             self.driver.observer.ended(self)  # type: ignore[arg-type]  # an Exchange
         if self.layers is not None and self.layers.ends is not None:
-            self.driver.tell_layers(self)  # type: ignore[arg-type]  # an Exchange
+            self.driver.emit_layer_ends(self)  # type: ignore[arg-type]  # an Exchange
 
     def _part(self) -> None:
         """Part with whatever works for the request: a layer, a place in a queue, a connection."""

@@ -310,7 +310,7 @@ class Exchange(Relaying):
             self._cut(Reason.DRAINING, "", now_ns)
 
     def on_downstream_lost(self, now_ns: int, detail: str = "") -> None:
-        """The client left: the endpoint learns it at once, and nobody is blamed."""
+        """The client left: the endpoint learns it at once, and is not blamed."""
         self._stop(Reason.CLIENT_GONE, detail, now_ns)
 
     def on_malformed(self, detail: str, now_ns: int) -> None:

@@ -43,9 +43,9 @@ class Flow:
         "end",
         "of_request",
         "over",
-        "retold",
         "task",
         "trailers",
+        "trailers_changed",
         "waits",
     )
 
@@ -62,7 +62,7 @@ class Flow:
         """What ends the body behind it."""
         self.trailers: Fields | None = None
         """That come with the end."""
-        self.retold = False
+        self.trailers_changed = False
         """A layer gave others."""
         self.at_work: Layer | None = None
         """Who had it last."""
@@ -71,7 +71,7 @@ class Flow:
         self.waits = False
         """A hook has been awaited, and its sender is not read."""
         self.over = False
-        """Nobody wants it any more."""
+        """It is not wanted any more."""
 
     @classmethod
     def of_the_request(cls, layers: Iterable[Layer], request: Request) -> Flow | None:
@@ -151,7 +151,7 @@ class Flow:
             except (TypeError, ValueError) as error:
                 raise ValueError(f"what cannot be trailers: {error}") from error
             self.trailers = [(name.lower(), value) for name, value in made]
-            self.retold = True
+            self.trailers_changed = True
         elif not isinstance(made, bytes):
             raise TypeError(f"{type(made).__name__} for a piece, not bytes or None")
         elif hook.layer.keeps_length and len(made) != len(self.data):
@@ -160,7 +160,7 @@ class Flow:
             self.data = made
 
     def stop(self) -> None:
-        """Nobody wants it: what a hook still makes of it counts for nothing."""
+        """It is not wanted: what a hook still makes of it is dropped."""
         self.over = True
         self._waiting.clear()
         task, self.task = self.task, None

@@ -51,7 +51,7 @@ class Hooking(Reading):
         raise NotImplementedError
 
     def _await_hook(self, flow: Flow, now_ns: int) -> None:
-        """Whoever sends it is not read meanwhile, and not blamed."""
+        """Its sender is not read meanwhile, and not blamed."""
         flow.waits = True
         self.ticket.at_work(flow.of_request, True, now_ns)
         if flow.of_request:

@@ -1,12 +1,12 @@
 """Whose connections to endpoints are, where no other client may use them.
 
-NTLM and Negotiate authenticate a connection (RFC 4559 §6): whoever sends on it later speaks as whom
-it was authenticated for. So from the first request on that carries such credentials a client's
-connection has connections to endpoints of its own, for as long as it lasts.
+NTLM and Negotiate authenticate a connection (RFC 4559 §6): what is sent on it later is from the
+user that it was authenticated for. So from the first request on that carries such credentials a
+client's connection has connections to endpoints of its own, for as long as it lasts.
 
-Anybody may send such credentials, to whatever endpoint. So only what an endpoint has shown to
+Every client may send such credentials, to any endpoint. So only what an endpoint has shown to
 authenticate stays idle, and no more than a few; whatever else carried a request of that client is
-closed behind the response, for nobody else may have it.
+closed behind the response, for no other client may have it.
 """
 
 from __future__ import annotations

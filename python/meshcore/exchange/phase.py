@@ -20,7 +20,7 @@ OVER: Final = int(Phase.OVER)
 FULL: Final = 1
 """The other side takes no more."""
 UNTAKEN: Final = 2
-"""Nobody takes it yet, and as much is kept as may be."""
+"""It is not taken yet, and as much is kept as may be."""
 LOOKED_AT: Final = 4
 """A layer looks at the response's head."""
 ENDED: Final = 8

@@ -208,7 +208,7 @@ class Upstream(Protocol):
         """Give it back to its pool, which keeps or closes it."""
 
     def discard(self) -> None:
-        """Cut it: nobody waits for what the endpoint still sends."""
+        """Cut it: what the endpoint still sends is not wanted."""
 
 
 class Pools(Protocol):
@@ -234,7 +234,7 @@ class Driver(Protocol):
 
     @property
     def observer(self) -> Observer | None:
-        """Who is told of requests, if anybody."""
+        """The observer of requests, if there is one."""
 
     @property
     def pools(self) -> Pools:
@@ -263,5 +263,5 @@ class Driver(Protocol):
         it; ``False``: one is awaited (``Flow.task``), and ``Exchange.on_hooked`` follows, or it
         ended the exchange."""
 
-    def tell_layers(self, exchange: Exchange) -> None:
+    def emit_layer_ends(self, exchange: Exchange) -> None:
         """It is over: tell the layers that asked for it, soon."""

@@ -57,7 +57,7 @@ class Relaying(Sending):
             self.up.pause_reading()
 
     def on_whole(self, sent: object, now_ns: int) -> None:
-        """The whole response, as `down.whole_to` sent it: all of the request was read, nobody else
+        """The whole response, as `down.whole_to` sent it: all of the request was read, no layer
         is to see it, and its ticket is finished. `_complete` and `_end`, where these have nothing
         to ask."""
         self._kept = None
@@ -120,7 +120,7 @@ class Relaying(Sending):
 
     def _half_ended(self, now_ns: int) -> None:
         """A side of a tunnel has said all. It is over when both have, and the endpoint has taken
-        what it was sent: parting with it drops the rest."""
+        what it was sent: closing its connection drops the rest."""
         up = self.up
         if self.request_done and self.endpoint_ended and not (up and up.choked):
             self._complete(now_ns)
@@ -166,7 +166,7 @@ class Relaying(Sending):
         data = body.data
         self.ticket.relayed(len(data), now_ns)
         if body.end:
-            # All is here: whatever the client still sends goes nowhere, and nobody else is waited
+            # All is here: what the client still sends goes nowhere, and no other is waited
             # for.
             self.ticket.trailed(body, now_ns)
             self._give_back(now_ns)
@@ -185,7 +185,7 @@ class Relaying(Sending):
         if data:
             self.down.send_data(data)
         if end is not None:
-            if flow.retold:
-                self.ticket.retold(end)
+            if flow.trailers_changed:
+                self.ticket.trailers_changed(end)
             self.down.send_end(end, self.ticket)
             self._complete(now_ns)

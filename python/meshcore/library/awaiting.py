@@ -1,4 +1,4 @@
-"""What a function returns that is yet to be awaited, where nobody will."""
+"""What a function returns that is yet to be awaited, where it will not be."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ T = TypeVar("T")
 
 
 def dropped(value: T) -> T:
-    """A value that nobody awaits: that of an async function tells nobody that it never was."""
+    """A value that is not awaited: that of an async function does not warn that it never was."""
     if inspect.iscoroutine(value):
         value.close()
     return value

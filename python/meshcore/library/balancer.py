@@ -15,14 +15,14 @@ from meshcore.config.compile import core_upstream
 from meshcore.config.explain import as_value_error
 from meshcore.config.upstream import Ejection, Upstream
 from meshcore.library import part
-from meshcore.library.judging import classes
+from meshcore.library.classifying import classes
 from meshcore.library.keywords import check_keywords
 from meshcore.library.times import Time, as_written, check_clock
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from meshcore.library.judging import Classes
+    from meshcore.library.classifying import Classes
 
 Endpoints = Iterable[str | Mapping[str, str | int]]
 _TIMES: Final = ("eject_for", "max_eject_for")

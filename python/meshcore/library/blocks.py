@@ -1,8 +1,8 @@
 """The `with` blocks of a breaker whose permits are not all alike: whose is the one that ends?
 
 A block is left in the frame that entered it, wherever that runs: a generator, a coroutine or an
-async generator may go on in another context or thread. So whoever enters by a `with` statement is
-known by the frame. Whoever calls `__enter__` (`ExitStack`, a class of one's own) has left that
+async generator may go on in another context or thread. So what enters by a `with` statement is
+known by the frame. A caller of `__enter__` (`ExitStack`, a class of one's own) has left that
 frame when the block ends: such are known by their context, the last that it entered being the first
 that it leaves. What is left elsewhere is known if there is only one kind that it can be.
 
@@ -91,7 +91,7 @@ class Blocks:
         return None if innermost is None else innermost.permit
 
     def keep(self, permit: Permit, frame: FrameType, lose: Callable[[Block], object]) -> None:
-        """A block that `frame` enters; `lose` is told if nobody is left to leave it. O(1)."""
+        """A block that `frame` enters; `lose` is called if nothing is left to leave it. O(1)."""
         block = self.begin(permit)
         if _is_with(frame):
             block.frame = frame
@@ -101,8 +101,8 @@ class Blocks:
             self._others[block] = True
 
     def lost(self, breaker: object, entering: FrameType) -> list[Block]:
-        """Those that an `ExitStack` has entered and will not leave, for whoever would enter another
-        from that frame. O(blocks without a frame)."""
+        """Those that an `ExitStack` has entered and will not leave, for a caller that would enter
+        another from that frame. O(blocks without a frame)."""
         if not self._others:
             return []
         entered: dict[int, tuple[Any, list[Block]]] = {}
@@ -118,7 +118,7 @@ class Blocks:
         return lost
 
     def let_go(self, claim: list[Block], block: Block) -> None:
-        """A block that nobody can leave any more says nothing."""
+        """A block that cannot be left any more says nothing."""
         if claim or (block in self._others and self._take(claim, block)):
             if block.permit is not None:
                 block.permit.cancel()
@@ -144,7 +144,7 @@ class Blocks:
         return len(self._known())
 
     def find(self, claim: list[Block], frame: FrameType, counted: int | None) -> Block | bool:
-        """Which block ends here, for whoever has this ``claim``.
+        """Which block ends here, for the holder of this ``claim``.
 
         ``counted``: the kind of those that are only counted, if there are any. If it is one of
         them, whether its outcome counts. O(1) by frame, O(nesting) by context, else O(blocks).
@@ -231,7 +231,7 @@ class Blocks:
                     self._top.set(top)
                 except ValueError:  # another context's
                     return None
-                except RuntimeError:  # whoever left it was broken off, or another thread has it
+                except RuntimeError:  # its leaving was broken off, or another thread has it
                     pass
                 return block if self._take(claim, block) else None
             block = block.outer
@@ -251,7 +251,7 @@ class Blocks:
         return None
 
     def _take(self, claim: list[Block], block: Block) -> bool:
-        """Whether nobody else has taken it."""
+        """Whether it is not taken."""
         if self._claims.setdefault(block, claim) is not claim:
             return False
         claim.append(block)

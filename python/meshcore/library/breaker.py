@@ -11,8 +11,8 @@ from meshcore.library import part
 from meshcore.library.blocks import Blocks
 from meshcore.library.breaker_events import BreakerSnapshot, CallEnded, StateChanged
 from meshcore.library.breaker_rules import AllRules, core_rules
+from meshcore.library.classifying import classifying
 from meshcore.library.guarded import Guard, checked_fallback, go_on, guarded
-from meshcore.library.judging import judging
 from meshcore.library.keywords import by_keyword
 from meshcore.library.listeners import listeners
 from meshcore.library.stacks import caller
@@ -51,17 +51,17 @@ class CircuitBreaker(BreakerCore):
         Raises `ValueError` for a rule that is none, `TypeError` for one that there is not.
         """
         rules = core_rules(given)
-        telling = (
+        listening = (
             listeners("on_call", given.get("on_call"), CallEnded),
             listeners("on_state_change", given.get("on_state_change"), StateChanged),
         )
-        judged = judging(
+        failures = classifying(
             given.get("failure_on", Exception), given.get("ignore"), given.get("failure_on_result")
         )
         fallback = checked_fallback(given.get("fallback"))
         seed, name = secrets.randbits(64), given.get("name")
         state = given.get("clock"), given.get("words")
-        new = super().__new__(cls, rules, judged, telling, seed, name, fallback, *state)
+        new = super().__new__(cls, rules, failures, listening, seed, name, fallback, *state)
         new._blocks = Blocks()
         return new
 

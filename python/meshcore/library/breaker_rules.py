@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from meshcore._core import Words
     from meshcore.library.breaker_events import CallEnded, StateChanged
-    from meshcore.library.judging import Exceptions
+    from meshcore.library.classifying import Exceptions
     from meshcore.library.listeners import Listeners
 
 
@@ -69,7 +69,7 @@ class AllRules(BreakerRules, total=False):
     """And what a `SharedState` adds."""
 
     name: str | None
-    """For messages and for whoever listens."""
+    """For messages and listeners."""
     words: Words
 
 

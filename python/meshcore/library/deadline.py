@@ -1,4 +1,4 @@
-"""Until when what is done now is of use to anybody."""
+"""Until when what is done now is of use."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 # How often the loop goes round, a millisecond each, before a block that is over is cut off in which
-# somebody waits for tokens: what waits for that task has to hear of it.
+# a task waits for tokens: what waits for that task has to hear of it.
 _TURNS: Final = 5
 
 
@@ -74,7 +74,7 @@ class _Block:
         return {self.owner._clock: self.until_ns, **dict(self.others)}
 
     def left_ns(self) -> int:
-        """What is left; less than 0 when it has been over for so long."""
+        """What is left; less than 0: for how long it has been over."""
         left = self.until_ns - self.owner._clock()
         for clock, until_ns in self.others:
             left = min(left, until_ns - clock())
@@ -137,12 +137,12 @@ class _Block:
             return 0
         self.turns -= 1
         for limit in list(self.waiting):
-            if limit.told is not None:
-                loop.call_soon(surely, limit.told)
+            if limit.on_expired is not None:
+                loop.call_soon(surely, limit.on_expired)
         return MILLISECOND
 
     def spare(self) -> None:
-        """Whoever goes on where it was entered is not cut off by it later."""
+        """What goes on where it was entered is not cut off by it later."""
         cut = self.cut
         if cut is not None and cut.when() is not None and not cut.expired():
             cut.reschedule(None)
@@ -288,14 +288,14 @@ class Limit:
     """How long may be waited: for a timeout, by the clock of what is waited for, and until the
     deadline around it."""
 
-    __slots__ = ("_around", "_now", "_until_ns", "told")
+    __slots__ = ("_around", "_now", "_until_ns", "on_expired")
 
     def __init__(self, timeout_ns: int | None, now: Clock, around: _Block | None) -> None:
         self._until_ns = None if timeout_ns is None else now() + timeout_ns
         self._now = now
         self._around = around
-        self.told: Callable[[], object] | None = None
-        """Called when a deadline around it is over: whoever waits looks at it then."""
+        self.on_expired: Callable[[], object] | None = None
+        """Called when a deadline around it is over: the waiter looks at it then."""
 
     def enter(self) -> None:
         """It is waited, inside of all these deadlines."""
@@ -306,7 +306,7 @@ class Limit:
 
     def leave(self) -> None:
         """No more."""
-        self.told = None
+        self.on_expired = None
         block = self._around
         while block is not None:
             block.waiting.discard(self)

@@ -70,7 +70,7 @@ def guarded(breaker: CircuitBreaker, function: F, fallback: Function | None) -> 
             made = _of_generator(breaker.guard, function, fallback)
         elif not inspect.iscoroutinefunction(called):
             made = _of_function(breaker, function, fallback)
-        elif fallback is None and not breaker._judges_results:
+        elif fallback is None and not breaker._classifies_results:
             made = _of_coroutine(breaker, function)
         else:
             made = _of_awaited(breaker.guard, function, fallback)
@@ -111,7 +111,7 @@ def _of_function(
 
 
 def _of_coroutine(breaker: CircuitBreaker, function: Function) -> Function:
-    """The quick way, of those that have neither a fallback nor results to be judged."""
+    """The quick way, of those that have neither a fallback nor results to be classified."""
 
     async def guarded_async(*args: Any, **kwargs: Any) -> Any:
         with breaker:

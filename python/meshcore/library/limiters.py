@@ -102,7 +102,7 @@ def _too_many(n: int, limit: int) -> ValueError:
 
 
 def _check_count(n: int, limit: int) -> None:
-    # Whoever is first in a line must be able to be served.
+    # The first in a line must be able to be served.
     if isinstance(n, int) and n > limit and not isinstance(n, bool):
         raise _too_many(n, limit)
     check_whole("n", n, 0, limit)
@@ -152,12 +152,12 @@ class TokenBucket(BucketCore):
     def give_back(self, n: int = 1) -> None:
         """Return tokens that were taken and not used."""
         super().give_back(n)
-        self._stir()
+        self._recheck()
 
     def reset(self) -> None:
         """Fill the bucket."""
         self._refill()
-        self._stir()
+        self._recheck()
 
     def peek(self) -> LimitState:
         """Limit, what remains of it and when it is whole again; takes nothing."""
@@ -230,10 +230,10 @@ class TokenBucket(BucketCore):
     def _refusal(self, wait_ns: int, n: int) -> Exception:
         return _refusal(wait_ns, n, self)
 
-    def _stir(self) -> None:
+    def _recheck(self) -> None:
         line = self._line
         if line and line.is_ours:
-            surely(line.stir)
+            surely(line.recheck)
 
     def _own_line(self) -> Line:
         line = self._line
@@ -339,7 +339,7 @@ class ClientLimiter(ClientsCore):
     def reset(self, client: str) -> None:
         """Fill the client's bucket, and with it those that share it when the table is full."""
         self._refill(client)
-        self._lines.stir(self._key(client))
+        self._lines.recheck(self._key(client))
 
     def peek(self, client: str) -> LimitState:
         """The client's limit, what remains of it and when it is whole again; takes nothing."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import wraps
 from typing import TYPE_CHECKING, Any
 
-from meshcore.library.judging import function
+from meshcore.library.classifying import function
 from meshcore.library.limited import preceded
 
 if TYPE_CHECKING:

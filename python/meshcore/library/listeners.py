@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
-from meshcore.library.judging import function, listed
+from meshcore.library.classifying import function, listed
 
 T = TypeVar("T")
 Listeners = Callable[[T], object] | Iterable[Callable[[T], object]]

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 MILLISECOND: Final = 1_000_000
-# A clock that is set by hand tells nobody that it moved: it is looked at so often.
+# A clock that is set by hand does not say that it moved: it is looked at so often.
 GIVEN_CLOCK_NS: Final = 10 * MILLISECOND
 
 
@@ -33,7 +33,7 @@ def running_loop() -> asyncio.AbstractEventLoop:
 
 
 async def pause(pause_ns: int, clock: Callable[[], int] | None) -> None:
-    """Sleep for so long by that clock, and no shorter."""
+    """Sleep for that long by that clock, and no shorter."""
     now = clock or now_ns
     until_ns = now() + pause_ns
     while True:

@@ -10,12 +10,12 @@ from contextlib import nullcontext
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn, ParamSpec, Self, TypeVar
 
-from meshcore._core import BudgetCore, RetryCore, retry_after_ns, tell_all
+from meshcore._core import BudgetCore, RetryCore, emit_all, retry_after_ns
 from meshcore.config.units import format_duration, named_ns, parse_percent
 from meshcore.config.whole import check_whole
 from meshcore.errors import DeadlineExceeded
+from meshcore.library import classifying, part
 from meshcore.library import deadline as deadlines
-from meshcore.library import judging, part
 from meshcore.library.awaiting import at_once
 from meshcore.library.deadline import Deadline
 from meshcore.library.keywords import hinting
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from meshcore._core import RetryCall, Words
+    from meshcore.library.classifying import Exceptions
     from meshcore.library.decorating import F
-    from meshcore.library.judging import Exceptions
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -136,8 +136,8 @@ class Retry(RetryCore):
     Before a retry it waits by chance between ``min_pause`` and ``pause``, twice as long at most
     before each further one, never longer than ``max_pause``; and no shorter than the failure asks:
     by its ``retry_after`` (what meshcore refuses has one) or the ``Retry-After`` of its response,
-    in seconds or as a date. Who asks for more than ``max_pause`` is not asked again. Nor is anybody
-    when the time of ``deadline``, or of a `Deadline` around the call, would be over, or the
+    in seconds or as a date. Who asks for more than ``max_pause`` is not asked again. Nor is a
+    service when the time of ``deadline``, or of a `Deadline` around the call, would be over, or the
     ``budget`` has no room. ``on_retry`` is told a `CallRetried` before each of these pauses.
 
     Use it as ``@retry``, ``retry.call(function, …)`` or ``await retry.call_async(function, …)``.
@@ -183,13 +183,13 @@ class Retry(RetryCore):
             raise TypeError(f"budget: expected a RetryBudget, got {budget!r}")
         seed = secrets.randbits(64)
         new = super().__new__(cls, attempts, pauses, seed, budget, clock)
-        new._failures = judging.all_of("on", on)
-        new._on_result = None if on_result is None else judging.function("on_result", on_result)
+        new._failures = classifying.all_of("on", on)
+        new._on_result = None if on_result is None else classifying.function("on_result", on_result)
         new._time_ns = None if deadline is None else named_ns("deadline", deadline)
         new._clock = clock
         new._attempts = attempts
-        telling = listeners("on_retry", on_retry, CallRetried)
-        new._on_retry = () if telling is None else telling[0]
+        retried = listeners("on_retry", on_retry, CallRetried)
+        new._on_retry = () if retried is None else retried[0]
         return new
 
     def __reduce__(self) -> NoReturn:
@@ -324,7 +324,7 @@ class Retry(RetryCore):
 
     def _pause_for(self, call: RetryCall, result: object) -> int | None:
         fails = self._on_result
-        if fails is None or not judging.yes_or_no("on_result", fails(result)):
+        if fails is None or not classifying.yes_or_no("on_result", fails(result)):
             call.succeed()
             return None
         return self._again(call, result, None)
@@ -332,8 +332,8 @@ class Retry(RetryCore):
     def _again(self, call: RetryCall, failed: object, error: Exception | None) -> int | None:
         pause_ns = call.again(asked_ns(failed), deadlines.left_ns())
         if self._on_retry and pause_ns is not None:
-            told = CallRetried(self, call.attempts - 1, error, pause_ns / 1e9)
-            tell_all(self._on_retry, told)
+            event = CallRetried(self, call.attempts - 1, error, pause_ns / 1e9)
+            emit_all(self._on_retry, event)
         return pause_ns
 
 
@@ -351,25 +351,25 @@ def asked_ns(outcome: object) -> int:
     """
     if isinstance(outcome, BaseExceptionGroup):
         return max(map(asked_ns, outcome.exceptions))
-    exact = _told(outcome, "retry_after_ns")
+    exact = _attribute(outcome, "retry_after_ns")
     if isinstance(exact, int) and not isinstance(exact, bool):
         return min(max(exact, 0), _MAX_NS)
-    seconds = _told(outcome, "retry_after")
+    seconds = _attribute(outcome, "retry_after")
     if isinstance(seconds, timedelta):
         seconds = seconds.total_seconds()
     is_number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
     if is_number and abs(seconds) < math.inf:
-        # As few as a product holds: whoever says more is not asked again either way.
+        # As few as a product holds: a service that says more is not asked again either way.
         return min(int(max(min(seconds, _MAX_NS / 1e9), 0) * 1e9), _MAX_NS)
-    for told in (outcome, _told(outcome, "response")):
-        headers = _told(told, "headers")
+    for source in (outcome, _attribute(outcome, "response")):
+        headers = _attribute(source, "headers")
         value, date = _field(headers, "retry-after"), _field(headers, "date")
         if isinstance(value, str) and value.isascii():
             return retry_after_ns(value.strip(), date if isinstance(date, str) else None) or 0
     return 0
 
 
-def _told(outcome: object, name: str) -> Any:
+def _attribute(outcome: object, name: str) -> Any:
     """What it says under that name. A property that raises says nothing: what failed is to be told,
     not that."""
     try:
@@ -379,7 +379,7 @@ def _told(outcome: object, name: str) -> Any:
 
 
 def _field(headers: Any, name: str) -> Any:
-    get = _told(headers, "get")
+    get = _attribute(headers, "get")
     try:
         return (get(name) or get(name.title())) if callable(get) else None
     except Exception:

@@ -56,7 +56,7 @@ class Requests(TypedDict, total=False):
     """Higher wins before specificity does."""
 
 
-# The same, as the configuration would judge it; with the paths of a match beside the rest.
+# The same, as the configuration would validate it; with the paths of a match beside the rest.
 _PATHS = {"path": "exact", "prefix": "prefix", "regex": "regex"}
 _Given: type[Model] = create_model(
     "Given",
@@ -156,14 +156,14 @@ class RouteMap(Generic[V]):
     def _change(self, kind: str, routes: Iterable[tuple[str, V, Requests]]) -> None:
         changes: list[tuple[str, str, str, Any]] = []
         for name, value, requests in routes:
-            match, priority = _judged(name, requests)
+            match, priority = _validated(name, requests)
             order = next(self._order) & 0xFFFF_FFFF
             route = json.dumps(matching(name, match, priority, order))
             changes += [(host, kind, route, value) for host in dict.fromkeys(match.host)]
         self._core.apply(changes)
 
 
-def _judged(name: str, requests: Requests) -> tuple[Match, int]:
+def _validated(name: str, requests: Requests) -> tuple[Match, int]:
     """What is given, and its priority; `ValueError` for what a file may not say either."""
     check_keywords(requests, Requests.__annotations__)
     given: dict[str, Any] = {key: _plain(value) for key, value in requests.items()}

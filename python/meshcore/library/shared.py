@@ -17,7 +17,7 @@ from meshcore.errors import ConfigError
 from meshcore.library import part, shared_file, tallies
 from meshcore.library.breaker import CircuitBreaker
 from meshcore.library.breaker_rules import BreakerRules
-from meshcore.library.judging import listed
+from meshcore.library.classifying import listed
 from meshcore.library.keywords import hinting
 from meshcore.library.limiters import ClientLimiter, TokenBucket, check_rules, full_burst
 from meshcore.library.retry import RetryBudget, checked_budget
@@ -45,15 +45,15 @@ KINDS: Final = ("token_bucket", "client_limiter", "circuit_breaker", "retry_budg
 class SharedState:
     """Limiters, breakers and retry budgets whose state several processes of one machine share.
 
-    With a ``name`` it is a file of this user's in ``/dev/shm``, made by whoever comes first and
+    With a ``name`` it is a file of this user's in ``/dev/shm``, made by the first to come and
     found by every other process, also after all have ended, until `unlink` or a restart of the
     machine. Without, only children have it: by fork, or handed to them as an argument of
     `multiprocessing.Process`. ``size`` is the most it may take (`16MiB` is enough for a table of
-    some 500,000 clients); memory is used when it is needed, and whoever makes the state decides.
+    some 500,000 clients); memory is used when it is needed, and the maker of the state decides.
 
     Calls on what it gives are lock-free words, as without it; only making what was not there
     before takes a lock, which the system frees if its holder dies. What it gives is there for any
-    number of processes, for whoever they run as after a fork, and also when a daemoniser has
+    number of processes, whatever user they run as after a fork, and also when a daemoniser has
     closed the descriptor (`fileno`), which is needed only to make more. All who ask for a part
     say the same rules: others are a `ValueError` that tells both. Parts are pickled as their
     state is: with a name, by it; without, for a child of `multiprocessing` alone.
@@ -155,7 +155,7 @@ class SharedState:
     def remove(self, name: str) -> bool:
         """Take away every part of this name; whether there was one.
 
-        Whoever asks next gets a new one, by whatever rules; who has it goes on with it. So its
+        The next to ask gets a new one, by whatever rules; who has it goes on with it. So its
         memory is used for nothing else until `unlink`.
         """
         words = self._file.words
@@ -163,7 +163,8 @@ class SharedState:
 
     @staticmethod
     def unlink(name: str) -> bool:
-        """Remove the file of a name, for whoever comes next; whether there was one.
+        """Remove the file of a name, so that the next to come makes a new one; whether there was
+        one.
 
         Who has it open goes on with it.
         """
@@ -283,7 +284,7 @@ def _named(path: str, size: int) -> SharedFile:
         return fd
 
     def is_usable(fd: int) -> bool:
-        # Whoever unlinked it meanwhile wants the next to begin anew.
+        # It was unlinked meanwhile, so the next is to begin anew.
         if not _is_there(path, fd):
             return False
         if not hasattr(file, "words"):
@@ -317,13 +318,14 @@ def _is_there(path: str, fd: int) -> bool:
 
 
 def _words(fd: int, path: str, size: int) -> SharedWords:
-    """Under the lock: the first word is the last that is written, so zero means nobody was done."""
+    """Under the lock: the first word is the last that is written, so zero means that it was not
+    finished."""
     if any(os.pread(fd, 8, 0)):
         return SharedWords.open(fd)
     try:
         return _created(fd, size, _MIN_SIZE)
     except BaseException:
-        # Whoever waits for the lock finds that it is gone, and tries by itself.
+        # A process that waits for the lock finds that it is gone, and tries by itself.
         os.unlink(path)
         raise
 

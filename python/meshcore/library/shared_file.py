@@ -29,15 +29,15 @@ class SharedFile:
 
     Its lock is a record lock: a process has it and not a descriptor, so it excludes those that were
     forked, needs no permission once the file is open, and ends with its process. Closing any
-    descriptor of the file lets go of it: there is one, and others are closed while nobody has it.
-    Other interpreters of the process have objects and descriptors of their own: a second lock,
-    which is a descriptor's, excludes those.
+    descriptor of the file lets go of it: there is one, and others are closed while the lock is
+    free. Other interpreters of the process have objects and descriptors of their own: a second
+    lock, which is a descriptor's, excludes those.
 
     The descriptor's number is not trusted: a daemoniser may have closed it, and another file may
     have it since. It is ours as long as it leads to our file.
     """
 
-    __slots__ = ("_lock", "_path", "_stray", "_users", "fd", "identity", "owner", "words")
+    __slots__ = ("_lock", "_path", "_to_close", "_users", "fd", "identity", "owner", "words")
 
     words: SharedWords
 
@@ -46,7 +46,7 @@ class SharedFile:
         self.identity = _identity(fd)
         self.owner = os.fstat(fd).st_uid
         self._users = 0
-        self._stray: list[int] = []
+        self._to_close: list[int] = []
         self._lock = threading.Lock()
 
     def is_open(self) -> bool:
@@ -57,7 +57,7 @@ class SharedFile:
             return False
 
     def open_fd(self) -> int:
-        """The descriptor; opened again by its name if somebody has closed it. Raises `OSError`."""
+        """The descriptor; opened again by its name if it was closed. Raises `OSError`."""
         if not self.is_open():
             self.fd = self._opened_again()
         return self.fd
@@ -93,20 +93,20 @@ class SharedFile:
         if self.is_open():
             fcntl.lockf(self.fd, fcntl.LOCK_UN)
             fcntl.flock(self.fd, fcntl.LOCK_UN)
-        self._close_stray()
+        self._close_pending()
 
     def _close_later(self, fd: int) -> None:
-        self._stray.append(fd)
+        self._to_close.append(fd)
         with _at_once(self._lock) as held:
             if held:
-                self._close_stray()
+                self._close_pending()
 
-    def _close_stray(self) -> None:
-        while self._stray:
-            os.close(self._stray.pop())
+    def _close_pending(self) -> None:
+        while self._to_close:
+            os.close(self._to_close.pop())
 
     def _close(self) -> None:
-        self._close_stray()
+        self._close_pending()
         if self.is_open():
             os.close(self.fd)
 
@@ -114,8 +114,8 @@ class SharedFile:
 _files: dict[tuple[int, int], SharedFile] = {}
 # States that are gone: the collector finds them at any time, also while the gate is held.
 _left: deque[SharedFile] = deque()
-# Whoever opens or closes one of these files holds it: what has just been opened may have the number
-# of one that somebody else closed.
+# It is held while one of these files is opened or closed: what has just been opened may have the
+# number of one that was closed elsewhere.
 _gate = threading.Lock()
 
 
@@ -145,7 +145,7 @@ def leave(file: SharedFile) -> None:
 
 
 def _sweep() -> None:
-    # Whoever holds the gate sweeps when done.
+    # The holder of the gate sweeps when done.
     while _left:
         with _at_once(_gate) as held:
             if not held:
@@ -159,7 +159,7 @@ def _sweep() -> None:
 
 
 def _at_once(lock: threading.Lock) -> Finally:
-    """The block has the lock if nobody else has: it is told."""
+    """The block has the lock if it was free: the value says so."""
     return Finally(lock.release, partial(lock.acquire, False))
 
 

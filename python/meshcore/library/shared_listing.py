@@ -26,7 +26,7 @@ class SharedPart(NamedTuple):
     kind: str
     name: str
     rules: dict[str, str]
-    """As whoever asked first gave them."""
+    """As the first to ask gave them."""
     state: dict[str, Any]
     """What of it is counted or left; of a table of clients what all have in common."""
 

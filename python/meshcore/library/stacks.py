@@ -1,7 +1,7 @@
 """What an `ExitStack` has entered, and whether it will leave it.
 
 A handler of a signal may raise between any two steps: a stack may then have entered what it has
-noted no exit for, or have taken off the exit of what it did not leave. Nobody leaves such a block.
+noted no exit for, or have taken off the exit of what it did not leave. Such a block is never left.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def caller() -> FrameType:
 
 def entered_by(frame: FrameType, gone: Callable[[object], object]) -> ref[Any] | None:
     """The exits of the `ExitStack` whose method enters; ``gone`` is called when they are. `pop_all`
-    hands them on, so they are gone when nobody leaves what they note."""
+    hands them on, so they are gone when what they note is never left."""
     exits = _exits_of(frame, STACKING)
     return None if exits is None else ref(exits, gone)
 

@@ -1,7 +1,7 @@
-"""What shared limiters have counted and not told the others yet.
+"""What shared limiters have counted and not published yet.
 
-A limiter that is no longer used tells it by itself. For those that are there when the process ends
-it is told then; a child that was forked leaves it to its parent.
+A limiter that is no longer used publishes it by itself. For those that are there when the process
+ends it is published then; a child that was forked leaves it to its parent.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ _kept: WeakSet[BucketCore | ClientsCore] = WeakSet()
 
 
 def kept(limiter: L) -> L:
-    """The limiter, whose calls are told at the latest when the process ends."""
+    """The limiter, whose calls are published at the latest when the process ends."""
     _kept.add(limiter)
     return limiter
 
 
-def _tell() -> None:
+def _publish() -> None:
     for limiter in _kept:
-        limiter._tell()
+        limiter._publish()
 
 
 def _forget() -> None:
@@ -38,10 +38,10 @@ def _forget() -> None:
 
 def _end_with_children(_of: object = None) -> None:
     # Children of multiprocessing end by os._exit, behind its own finalizers alone.
-    util.Finalize(None, _tell, exitpriority=0)
+    util.Finalize(None, _publish, exitpriority=0)
 
 
 os.register_at_fork(after_in_child=_forget)
-atexit.register(_tell)
+atexit.register(_publish)
 _end_with_children()
-util.register_after_fork(_tell, _end_with_children)
+util.register_after_fork(_publish, _end_with_children)

@@ -1,9 +1,9 @@
 """Those who wait for tokens, in the order in which they came.
 
-A `Line` stands before one bucket. Its first is served as soon as its tokens are there, and nobody
-passes it, however few he asks for. The time is told by one timer for each event loop that has
-waiters, and by the first of the threads that wait; each serves whoever is first, so a loop that
-stands still holds up nobody else's, and n waiters cost O(n).
+A `Line` stands before one bucket. Its first is served as soon as its tokens are there, and none
+passes it, however few it asks for. The time is told by one timer for each event loop that has
+waiters, and by the first of the threads that wait; each serves the first in line, so a loop that
+stands still holds up no other, and n waiters cost O(n).
 
 A handler of a signal may raise between any two steps. So each change is made of steps that may be
 made again, the one by which the others are found last, and ends with `Finally` or `surely`.
@@ -62,23 +62,23 @@ class Source(NamedTuple):
     give_back: GiveBack
     patience_ns: int
     name: str | None
-    """For whoever waits in vain."""
+    """For those that wait in vain."""
 
 
 class _Waiter:
     """Who waits: in a line once, until it is served or leaves."""
 
-    __slots__ = ("charges", "gone", "has_taken", "n", "stirs")
+    __slots__ = ("charges", "gone", "has_taken", "must_recheck", "n")
 
     def __init__(self, n: int) -> None:
         self.n = n
         self.charges: list[Charge | None] = []
-        """What it was served with; whoever takes it out gives it back."""
+        """What it was served with; the one that takes it out gives it back."""
         self.has_taken = False
         """It goes on with its tokens."""
         self.gone = False
         """It takes none any more."""
-        self.stirs = False
+        self.must_recheck = False
         """Those behind it have to be told that it left."""
 
     @property
@@ -91,7 +91,7 @@ class _Waiter:
         raise NotImplementedError
 
     def drive(self, wait_ns: int) -> bool:
-        """Have the line served again after that time; whether somebody will."""
+        """Have the line served again after that time; whether that is arranged."""
         raise NotImplementedError
 
     def part(self) -> None:
@@ -185,7 +185,7 @@ class _Timer:
 
     @property
     def armed(self) -> bool:
-        # What is overdue for so long was broken off.
+        # What is overdue for that long was broken off.
         return self._handle is not None and self._handle.when() + 1 > self.loop.time()
 
     def is_here(self) -> bool:
@@ -216,7 +216,7 @@ class _Timer:
             before.cancel()
 
     def rest(self) -> None:
-        """If nobody is left that it fires for."""
+        """If nothing is left that it fires for."""
         if self.tasks:
             return
         self._line.forget(self)
@@ -275,7 +275,7 @@ class Line:
             if not timer.armed:
                 surely(timer.fire)
             if limit is not None:
-                limit.told = partial(self._look, waiter, limit)
+                limit.on_expired = partial(self._look, waiter, limit)
                 self._watch(waiter, limit)
             await waiter.future
             waiter.has_taken = True
@@ -289,7 +289,7 @@ class Line:
             with self._locked():
                 self._threads[waiter] = self._waiting[waiter] = None
             if limit is not None:
-                limit.told = waiter.wake
+                limit.on_expired = waiter.wake
             self._sleep(waiter, limit)
             waiter.has_taken = True
 
@@ -308,7 +308,7 @@ class Line:
             waiter.sleep(min((each for each in longest if each is not None), default=None))
 
     def serve(self) -> int:
-        """Serve from the first on; how long until the next may be, 0: nobody waits."""
+        """Serve from the first on; how long until the next may be, 0: the line is empty."""
         with self._locked():
             while (waiter := _first(self._waiting)) is not None:
                 # Who has tokens was served before, and it was broken off.
@@ -328,12 +328,12 @@ class Line:
         """How much of that time may be slept at once."""
         return min(wait_ns, self._source.patience_ns)
 
-    def stir(self) -> None:
-        """Tokens came back, or the first left: whoever is first now may have less to wait."""
+    def recheck(self) -> None:
+        """Tokens came back, or the first left: the first now may have less to wait."""
         while True:
             wait_ns = self.serve()
             first = _first(self._waiting)
-            # Nobody drives for one whose loop was closed meanwhile, which is lost.
+            # One whose loop was closed meanwhile is not served: it is lost.
             if first is None or first.drive(wait_ns):
                 return
 
@@ -348,7 +348,7 @@ class Line:
         return False
 
     def _look(self, waiter: _Task, limit: Limit) -> None:
-        """As `_watch`, now; for whoever is in this loop."""
+        """As `_watch`, now; for callers in this loop."""
         if waiter.timer.is_here():
             waiter.rest()
             self._watch(waiter, limit)
@@ -385,10 +385,10 @@ class Line:
         with self._locked():
             waiter.gone = not waiter.has_taken
             if waiter in self._waiting or waiter.charges:
-                waiter.stirs = True
+                waiter.must_recheck = True
             self._remove(waiter)
-        if waiter.stirs:
-            self.stir()
+        if waiter.must_recheck:
+            self.recheck()
 
     def _remove(self, waiter: _Waiter) -> None:
         waiter.part()
@@ -407,7 +407,7 @@ class Line:
 
 
 class Lines:
-    """A line for each client that somebody waits for; gone with the last of them."""
+    """A line for each client with a waiter; gone with the last of them."""
 
     def __init__(self, patience_ns: int, name: str | None) -> None:
         self._patience_ns = patience_ns
@@ -422,14 +422,14 @@ class Lines:
     def __len__(self) -> int:
         return len(self._lines)
 
-    def stir(self, key: int) -> None:
+    def recheck(self, key: int) -> None:
         """Tokens of a client came back."""
         found = self._lines.get(key)
         if found is not None and self._process == _forks:
-            surely(found.stir)
+            surely(found.recheck)
 
     def enter(self, key: int, user: object, take: Take, give_back: GiveBack) -> Line:
-        """The line of a client, for as long as somebody is in it: until `leave`."""
+        """The line of a client, for as long as it has a waiter: until `leave`."""
         if self._process != _forks:
             self._begin()
         with self._locked():

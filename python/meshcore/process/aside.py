@@ -1,4 +1,4 @@
-"""Work that may hang, such as reading files of a dead mount, in a thread that nobody waits for at
+"""Work that may hang, such as reading files of a dead mount, in a thread that is not waited for at
 the end."""
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ async def aside(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
 
     def settle(result: T | None, error: BaseException | None) -> None:
         if answer.done():
-            return  # nobody waits any more
+            return  # its caller has gone
         if error is None:
             answer.set_result(result)  # type: ignore[arg-type]  # it is there without an error
         else:

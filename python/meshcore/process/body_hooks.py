@@ -123,10 +123,10 @@ class BodyHooks(ABC):
         """Await the rest of a hook, and go on with what it returns; ``holder`` has its task."""
 
     @abstractmethod
-    def _tell_end(
+    def _emit_end(
         self, context: contextvars.Context, layer: Layer, request: Request, outcome: Outcome
     ) -> None:
-        """Run a layer's `on_end` (`tell_end`)."""
+        """Run a layer's `on_end` (`call_on_end`)."""
 
 
 def has_body_hooks(kind: type[Layer]) -> bool:

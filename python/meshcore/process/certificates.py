@@ -65,7 +65,7 @@ class Unlisted(NamedTuple):
     server_name: str
     authority: str
     is_shut_out: bool
-    """Nobody whom it signed comes in; else whom it has revoked does."""
+    """No client that it signed comes in; else those that it has revoked do."""
 
 
 class Certificates:
@@ -154,7 +154,7 @@ class StapleWatch:
         """``snapshot``: the one in force."""
         self._certificates = certificates
         self._snapshot = snapshot
-        self._told: set[Certificate] = set()
+        self._reported: set[Certificate] = set()
         self._timer: asyncio.TimerHandle | None = None
 
     def begin(self) -> None:
@@ -175,7 +175,7 @@ class StapleWatch:
             due_s = each.staple.next_update_s if each.staple is not None else None
             if due_s is not None and due_s < now_s:
                 ended.add(each)
-        for each in ended - self._told:
+        for each in ended - self._reported:
             asked = f" for {each.server_name}" if each.server_name else ""
             due_s = each.staple.next_update_s if each.staple is not None else None
             log.warning(
@@ -183,7 +183,7 @@ class StapleWatch:
                 "shown any more",
                 *(each.listener, each.key_kind, asked, stamp(due_s or 0)),
             )
-        self._told = ended
+        self._reported = ended
 
 
 def listeners_overview(snapshot: Snapshot) -> dict[str, dict[str, Any]]:

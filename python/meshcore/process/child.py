@@ -61,7 +61,7 @@ class Child:
         defaults = [signal.SIGPIPE, signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
         self.pid, ours = spawn(command(), os.environ, CHANNEL_FD, defaults)
 
-        def told(message: Any, fds: list[int]) -> None:
+        def receive(message: Any, fds: list[int]) -> None:
             for fd in fds:
                 os.close(fd)
             if getattr(message, "token", None) is None:
@@ -71,7 +71,7 @@ class Child:
                 self._answer = None
 
         loop = asyncio.get_running_loop()
-        self._channel = Channel(loop, ours, told, self._on_closed)
+        self._channel = Channel(loop, ours, receive, self._on_closed)
 
     def _on_closed(self) -> None:
         """Its end is closed: it has died, or is about to; who waits for an answer gets none."""

@@ -1,4 +1,5 @@
-"""Control: owns the configuration, the registry of shared memory and the sockets; serves nobody."""
+"""Control: owns the configuration, the registry of shared memory and the sockets; serves no
+clients."""
 
 from __future__ import annotations
 
@@ -141,7 +142,7 @@ class Control:
         except Exception as error:
             problems = "\n".join(Refusal.of(origin, error).problems)
             log.error("%s refused, nothing has changed: %s", origin, problems)
-            self._tell_other_source()
+            self._log_other_source()
             raise
 
     async def _put(self, origin: str, read: Callable[[int], Draft]) -> Snapshot:
@@ -159,7 +160,7 @@ class Control:
             self._count(Refusal.of(origin, error))
             raise
         log.info("%s: configuration %d is in force", origin, draft.snapshot.version)
-        self._tell_other_source()
+        self._log_other_source()
         return draft.snapshot
 
     def _count(self, refusal: Refusal | None) -> None:
@@ -172,7 +173,7 @@ class Control:
         """Whether the source says what is in force; else a restart is another configuration's."""
         return self.source.says(self.history.newest.digest)
 
-    def _tell_other_source(self) -> None:
+    def _log_other_source(self) -> None:
         if not self.source_is_in_force:
             log.warning(
                 "%s differs from configuration %d, which is in force: the next reload, upgrade or "
@@ -195,8 +196,8 @@ class Control:
     async def standing_still(self) -> AsyncIterator[None]:
         """Nothing changes: another program takes over. If it does not, all goes on as before.
 
-        Workers that end meanwhile are replaced: the names that they look for are kept by whoever
-        takes the registry over.
+        Workers that end meanwhile are replaced: the names that they look for are kept by the one
+        that takes the registry over.
         """
         async with self._turn():
             await self.fleet.settled()

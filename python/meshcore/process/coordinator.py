@@ -75,7 +75,7 @@ class Coordinator:
             putting, self._putting = self._putting, None
             if putting is None or putting.done():
                 self._lock.release()
-            else:  # whoever waited for it has gone
+            else:  # its caller has gone
                 putting.add_done_callback(lambda _: self._lock.release())
 
     async def change(self, new: Snapshot, decided: Callable[[], None]) -> None:
@@ -83,7 +83,7 @@ class Coordinator:
 
         Raises `ConfigError`, `LayerError`, `OSError` or `OperationRefusedError`; then nothing has
         changed, unless ``decided`` was called: `OSError` then is of a socket that does not listen.
-        Whoever is tired of waiting does not leave it half done.
+        A caller that is cancelled does not leave it half done.
         """
         reuseport_slots = self._workers.reuseport_slots(new)
         self.last_version = new.version

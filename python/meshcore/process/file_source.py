@@ -59,7 +59,7 @@ class FileSource:
         """As `Source.read`; the log is told what is surely a mistake in it."""
         raw = self._read()
         loaded = load_bytes(raw, self.name, self.folder, env=self._env)
-        self._warned.tell(loaded)  # an earlier document has had its warnings
+        self._warned.log_new(loaded)  # an earlier document has had its warnings
         return Draft(_compiled(loaded, version), bundle(raw, loaded.included))
 
     def _read(self) -> bytes:

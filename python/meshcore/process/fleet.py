@@ -62,7 +62,7 @@ class Owner(Protocol):
         """Send a new worker its first message."""
 
     def hand_over(self, child: Child, reuseport_slot: int) -> None:
-        """Send a worker the sockets of a reuseport slot that nobody accepts from."""
+        """Send a worker the sockets of a reuseport slot that no worker accepts from."""
 
 
 class Fleet:
@@ -83,7 +83,7 @@ class Fleet:
         self._renewing: dict[
             int, Child
         ] = {}  # by reuseport slot: workers that go when another is ready
-        self._orphans: set[int] = set()  # reuseport slots that nobody could be given
+        self._orphans: set[int] = set()  # reuseport slots that no worker could be given
         self._held: list[int] | None = (
             None  # reuseport slots to start when the configuration stands
         )
@@ -125,7 +125,7 @@ class Fleet:
 
     def scale(self, reuseport_slots: int) -> None:
         """Have workers for so many reuseport slots; those of further ones are drained, and their
-        sockets served by the others, so that nobody who waits in their queues is lost."""
+        sockets served by the others, so that no connection in their queues is lost."""
         self._reuseport_slots, self._ever = reuseport_slots, max(self._ever, reuseport_slots)
         for reuseport_slot in range(reuseport_slots):
             if self._of(reuseport_slot) is None and reuseport_slot not in self._pauses:
@@ -268,8 +268,8 @@ class Fleet:
         handed."""
         while True:
             try:
-                # Looked at before it is waited for: as long as its number is taken, nobody else
-                # clears its slot and gives it to another.
+                # Looked at before it is waited for: as long as its number is taken, no other
+                # process clears its slot and gives it to another.
                 ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
             except ChildProcessError:
                 return
@@ -288,7 +288,7 @@ class Fleet:
                 self.on_other(ended.si_pid, code)
 
     async def staffed(self) -> None:
-        """Wait until nobody is starting and somebody is at work: as long as a worker may have to
+        """Wait until no worker is starting and one is at work: as long as a worker may have to
         wait for its successor, if all have just ended."""
         await self.settled()
         await self._until(lambda: bool(self.ready()) or self.stopping, LONGEST_PAUSE_S)
@@ -390,7 +390,7 @@ class Fleet:
             self._check_timer.cancel()
 
     def _accepts_nothing_yet(self, child: Child) -> bool:
-        """Whether it has no configuration: nobody needs to wait for its start."""
+        """Whether it has no configuration: its start is not waited for."""
         if child.state is not State.STARTING:
             return False
         return child.slot is None or self._registry.segment.worker(child.slot).version == 0
@@ -403,7 +403,7 @@ class Fleet:
     # --- looking after them -------------------------------------------------------------------
 
     def hold(self) -> None:
-        """Start nobody until `resume`: the configuration is being changed."""
+        """Start no worker until `resume`: the configuration is being changed."""
         self._held = []
 
     def resume(self) -> None:
@@ -464,5 +464,5 @@ def _lives(pid: int) -> bool:
     except ProcessLookupError:
         return False
     except PermissionError:
-        pass  # somebody else's by now: but a number is not given out anew so soon
+        pass  # another process's by now: but a number is not given out anew so soon
     return True

@@ -134,7 +134,7 @@ class Predecessor:
         return words
 
     def say_ready(self) -> None:
-        """It may drain now: we accept. If it has just died, so much the more."""
+        """It may drain now: we accept. If it has just died, that is as good."""
         with contextlib.suppress(OSError):
             send_message(self.sock, {"ready": os.getpid()})
         if self.init is not self.sock:

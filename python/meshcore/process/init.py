@@ -28,7 +28,7 @@ class Init:
         self._main = successor
         self._loop = asyncio.get_running_loop()
         self._over = self._loop.create_future()
-        self._channel = Channel(self._loop, sock, self._told, lambda: None)
+        self._channel = Channel(self._loop, sock, self._on_message, lambda: None)
 
     async def run(self) -> int:
         """Wait for the end of the last successor; its exit code."""
@@ -40,7 +40,7 @@ class Init:
         self._channel.close()
         return code
 
-    def _told(self, message: Any, fds: list[int]) -> None:
+    def _on_message(self, message: Any, fds: list[int]) -> None:
         for fd in fds:
             os.close(fd)
         if "successor" in message:
@@ -49,7 +49,7 @@ class Init:
             self._note(message["ended"], message["code"])
 
     def forward(self, number: int) -> None:
-        """A signal to the first process is for whoever serves."""
+        """A signal to the first process is for the process that serves."""
         self._channel.catch_up()
         with contextlib.suppress(ProcessLookupError):
             os.kill(self._main, number)
@@ -68,7 +68,7 @@ class Init:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
             except ChildProcessError:
-                self._over.set_result(1)  # nobody is left, and nobody said who came next
+                self._over.set_result(1)  # no process is left, and none was named to come next
                 return
             if pid == 0:
                 return

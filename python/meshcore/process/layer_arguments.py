@@ -121,7 +121,7 @@ def _annotation(made: type, parameter: inspect.Parameter) -> Any:
     holder = types.SimpleNamespace(__annotations__={"it": found})
     try:
         return typing.get_type_hints(holder, names, dict(vars(made)))["it"]
-    except Exception:  # whatever somebody else's annotation raises
+    except Exception:  # whatever a layer's annotation raises
         return Any
 
 

@@ -18,12 +18,12 @@ _HOOKS: Final = {
     for name, hook in vars(Layer).items()
     if name.startswith("on_")
 }
-# So like a hook's name that nobody means another one.
+# So like a hook's name that it is meant as one.
 _LIKE: Final = 0.85
 
 
 def hook_problems(kind: type[Layer]) -> list[str]:
-    """What is wrong with the hooks of a class: nobody calls one, or not as it takes it."""
+    """What is wrong with the hooks of a class: one is never called, or not as it takes it."""
     return [*_misnamed(kind), *_generators(kind), *_uncallable(kind)]
 
 
@@ -54,7 +54,7 @@ def _is_awaited(generator: Any) -> bool:
 
 def _uncallable(kind: type[Layer]) -> Iterator[str]:
     if inspect.iscoroutinefunction(kind.on_end):
-        # Nobody waits for what is told of a request that is over.
+        # The end of a request is not waited for.
         yield "on_end is async: make it plain, and begin a task in it if need be"
     for name, given in _HOOKS.items():
         hook: Any = getattr(kind, name)

@@ -46,7 +46,7 @@ def import_layer(key: str, given: Collection[str] = ()) -> object:
         return getattr(importlib.import_module(module_name), attribute)
     except KeyboardInterrupt:
         raise
-    except BaseException as error:  # somebody else's code: it may raise anything
+    except BaseException as error:  # a layer's code: it may raise anything
         raise _unusable(key, error, given) from error
 
 
@@ -204,7 +204,7 @@ class Hooks(BodyHooks):
         """Of layers that see requests' heads and no more."""
 
     def put_in_force(self, layers: Iterable[Layer | None]) -> None:
-        """Those of the configuration from now on, by number; `None` is nobody's number."""
+        """Those of the configuration from now on, by number; `None` is no layer's number."""
         known = [None if layer is None else InForce(layer) for layer in layers]
         self._in_force = known
         self.request_hooks.put_in_force(
@@ -272,7 +272,7 @@ class Hooks(BodyHooks):
         request, outcome = exchange.request, exchange.ticket.outcome()
         told, passage.ends = passage.ends, None
         for layer in told:
-            self._tell_end(passage.context, layer, request, outcome)
+            self._emit_end(passage.context, layer, request, outcome)
 
     def on_response(self, exchange: Exchange) -> bool:
         """Run the layers that saw the request, last first; false: one of them is still at it."""
@@ -309,9 +309,9 @@ class Hooks(BodyHooks):
         if not isinstance(result, Answer) or begins_tunnel(exchange, result):
             self._returned(exchange, layer, result)
             return False
-        goes_on = exchange.local is not None
+        continues = exchange.local is not None
         exchange.replace(result, self._now_ns())
-        return goes_on
+        return continues
 
 
 class LayerRunner(Hooks):
@@ -370,14 +370,15 @@ class LayerRunner(Hooks):
         else:
             self._failed(exchange, layer, error, holder)
 
-    def _tell_end(
+    def _emit_end(
         self, context: contextvars.Context, layer: Layer, request: Request, outcome: Outcome
     ) -> None:
         # Once the loop comes to it: it holds up nothing of the end.
-        self._loop.call_soon(tell_end, layer, request, outcome, context=context)
+        self._loop.call_soon(call_on_end, layer, request, outcome, context=context)
 
     async def close(self, within_s: float) -> None:
-        """End every hook that still runs; one that takes no notice of it is waited for so long."""
+        """End every hook that still runs; one that takes no notice of it is waited for that
+        long."""
         await asyncio.sleep(0)  # what is to be told of ends is told
         tasks = list(self._tasks)
         for task in tasks:
@@ -395,7 +396,7 @@ def _await_end(passage: Passage, layer: Layer) -> None:
         ends.append(layer)
 
 
-def tell_end(layer: Layer, request: Request, outcome: Outcome) -> None:
+def call_on_end(layer: Layer, request: Request, outcome: Outcome) -> None:
     """Tell one layer of the end of a request; what it raises is logged."""
     try:
         result: object = layer.on_end(request, outcome)  # type: ignore[func-returns-value]

@@ -51,7 +51,7 @@ class DescriptorReserve:
 
     @staticmethod
     def _change(before: int, after: int) -> None:
-        """Unless somebody has set another limit meanwhile."""
+        """Unless another limit was set meanwhile."""
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         if soft == before:
             with contextlib.suppress(OSError, ValueError):
@@ -59,7 +59,7 @@ class DescriptorReserve:
 
 
 def give_way() -> None:
-    """Let all others go first: for a thread that prepares what nobody waits for."""
+    """Let all others go first: for a thread whose work is not waited for."""
     if sys.platform == "linux":  # where a thread has a priority of its own
         with contextlib.suppress(OSError):  # a sandbox may refuse: no reload fails for that
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), BEHIND)

@@ -23,7 +23,7 @@ TRIM_CONNECTIONS: Final = 256
 GC_ALLOCATIONS: Final = 20_000
 
 
-def calm_collector() -> None:
+def tune_collector() -> None:
     """Once all is started: what lives now lives as long as the process, and need not be looked at
     again; requests leave no cycles, so what is alive at one time is not worth many looks."""
     gc.freeze()

@@ -85,7 +85,7 @@ class Abort:
 
 @dataclass(frozen=True, slots=True)
 class Adopt:
-    """Accept from these sockets too: nobody else does."""
+    """Accept from these sockets too: no other worker does."""
 
     reuseport_slot: int
     sockets: tuple[SocketName, ...]
@@ -93,7 +93,7 @@ class Adopt:
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """Accept from these reuseport slots no more: somebody else does."""
+    """Accept from these reuseport slots no more: another worker does."""
 
     reuseport_slot: int
 

@@ -8,7 +8,7 @@ import socket
 from typing import Final
 
 FIRST_FD: Final = 3
-# A manager that does not read for so long, as while it is replaced itself, is not waited for.
+# A manager that does not read for that long, as while it is replaced itself, is not waited for.
 PATIENCE_S: Final = 2.0
 
 
@@ -19,7 +19,7 @@ def notify(*lines: str, patience_s: float = PATIENCE_S) -> None:
     if not address:
         return
     where = "\0" + address[1:] if address.startswith("@") else address
-    # It is no part of the service that somebody listens.
+    # That a manager listens is no part of the service.
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock, contextlib.suppress(OSError):
         sock.settimeout(patience_s)
         sock.sendto("\n".join(lines).encode(), where)

@@ -152,7 +152,8 @@ class Operations:
         return await self.reload_unasked()
 
     async def reload_unasked(self) -> dict[str, Any]:
-        """The same where nobody waits for an answer: behind an upgrade that fails it is done."""
+        """The same without a caller that waits for an answer: behind an upgrade that fails it is
+        done."""
         return await self._change(self._control.reload())
 
     async def rollback(self, version: int | None = None) -> dict[str, Any]:

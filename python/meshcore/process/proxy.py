@@ -153,7 +153,7 @@ class Proxy:
     async def serve(self, *, handle_signals: bool = False) -> None:
         """Start, and run until `stop` is called and everything in flight is over.
 
-        Whoever cancels it stops it likewise; with ``handle_signals``, for a program that is nothing
+        Cancelling it stops it likewise; with ``handle_signals``, for a program that is nothing
         but a proxy, so do SIGTERM and SIGINT. Asked twice, it ends what is in flight.
         """
         with ending(self._on_signal) if handle_signals else nullcontext():
@@ -164,7 +164,7 @@ class Proxy:
                 try:
                     await self.stop()
                 except asyncio.CancelledError:
-                    self._hasten()
+                    self._end_at_once()
                     await self.stop()
                     raise
 
@@ -173,7 +173,7 @@ class Proxy:
 
         With a `drain` that has a `delay`, readiness turns red so much sooner.
         """
-        await asyncio.shield(self._begin_to_end())  # who is tired of waiting does not end it
+        await asyncio.shield(self._begin_to_end())  # a cancelled caller does not end it
 
     def _begin_to_end(self) -> asyncio.Future[None]:
         if self._end is None:
@@ -182,10 +182,10 @@ class Proxy:
 
     def _on_signal(self) -> None:
         if self._end is not None:
-            self._hasten()
+            self._end_at_once()
         self._begin_to_end()
 
-    def _hasten(self) -> None:
+    def _end_at_once(self) -> None:
         self._end_now.set()
         if self._worker is not None:
             self._worker.end_now()

@@ -1,6 +1,6 @@
 """How much memory workers share: what `segment_max` says, or what the configuration takes.
 
-Nobody can tell from a configuration what its blocks take, how they lie and with which columns, but
+A configuration does not show what its blocks take, how they lie and with which columns, but
 the segment itself. So where a number is needed, one is made and looked at: its file is sparse.
 """
 

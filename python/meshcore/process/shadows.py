@@ -1,4 +1,4 @@
-"""Layers that refuse nothing, as status shows them: whoever tries out rules is to take no trial for
+"""Layers that refuse nothing, as status shows them: a trial of rules is not to be taken for
 the rules themselves."""
 
 from __future__ import annotations

@@ -15,39 +15,39 @@ if TYPE_CHECKING:
 ENDING: Final = (signal.SIGTERM, signal.SIGINT)
 
 
-class _Told:
-    """Whom a loop tells, and what the signals did before there was anybody."""
+class _Handlers:
+    """The handlers of a loop, and what the signals did before the first."""
 
     def __init__(self) -> None:
         self.all: list[Callable[[], None]] = []
         self.before = [signal.getsignal(number) for number in ENDING]
 
-    def tell(self) -> None:
-        for told in list(self.all):
-            told()
+    def call_all(self) -> None:
+        for call in list(self.all):
+            call()
 
 
-_LOOPS: Final[WeakKeyDictionary[asyncio.AbstractEventLoop, _Told]] = WeakKeyDictionary()
+_LOOPS: Final[WeakKeyDictionary[asyncio.AbstractEventLoop, _Handlers]] = WeakKeyDictionary()
 
 
 @contextmanager
-def ending(told: Callable[[], None]) -> Iterator[None]:
+def ending(call: Callable[[], None]) -> Iterator[None]:
     """Both are told to a function on the loop, or to several; once there is none any more they do
     again what they did before. What the loop's own `add_signal_handler` had set is lost."""
     if threading.current_thread() is not threading.main_thread():
         raise RuntimeError("signals are handled in the main thread alone: without, call stop()")
     loop = asyncio.get_running_loop()
-    who = _LOOPS.setdefault(loop, _Told())
-    who.all.append(told)
+    handlers = _LOOPS.setdefault(loop, _Handlers())
+    handlers.all.append(call)
     try:
         for number in ENDING:
-            loop.add_signal_handler(number, who.tell)
+            loop.add_signal_handler(number, handlers.call_all)
         yield
     finally:
-        who.all.remove(told)
-        if not who.all:
+        handlers.all.remove(call)
+        if not handlers.all:
             del _LOOPS[loop]
-            for number, handler in zip(ENDING, who.before, strict=True):
+            for number, handler in zip(ENDING, handlers.before, strict=True):
                 loop.remove_signal_handler(number)
                 if handler is not None:
                     signal.signal(number, handler)

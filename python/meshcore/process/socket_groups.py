@@ -157,7 +157,7 @@ class SocketGroups:
                     log.error("the mode of %s stays: %s", spec.unix_path, error.strerror)
 
     def abandon(self, groups: Mapping[str, SocketGroup]) -> None:
-        """Close those of a refused configuration that nobody else uses."""
+        """Close those of a refused configuration that are not in use."""
         for group in set(groups.values()) - self._all():
             group.close(for_good=True)
 

@@ -69,15 +69,15 @@ def _beat() -> None:
     notify("WATCHDOG=1", patience_s=0)  # the next one comes soon
 
 
-def _tell(init: socket.socket, message: dict[str, int]) -> None:
+def _notify(init: socket.socket, message: dict[str, int]) -> None:
     with contextlib.suppress(OSError):
         send_message(init, message)
 
 
-def _tell_end(init: socket.socket, successor: int, pid: int, code: int) -> None:
+def _notify_end(init: socket.socket, successor: int, pid: int, code: int) -> None:
     """The first process cannot wait for a successor of ours while we drain: it is our child."""
     if pid == successor:
-        _tell(init, {"ended": pid, "code": code})
+        _notify(init, {"ended": pid, "code": code})
 
 
 class Supervisor:
@@ -197,8 +197,8 @@ class Supervisor:
             self._stand_in = Init(*self._successor)
             fleet.on_other = self._stand_in.ended
         if init is not None:
-            _tell(init, {"successor": upgrade.pid})
-            fleet.on_other = partial(_tell_end, init, upgrade.pid)
+            _notify(init, {"successor": upgrade.pid})
+            fleet.on_other = partial(_notify_end, init, upgrade.pid)
         notify(f"MAINPID={upgrade.pid}")
         self._ended.set()
         return upgrade.pid
@@ -294,7 +294,7 @@ class Supervisor:
             self._spawn_order(order)
 
     def _passed_on(self, number: signal.Signals) -> bool:
-        """Whether a signal was for the program that has taken over: whoever signals the first
+        """Whether a signal was for the program that has taken over: a signal to the first
         process of a container means the service."""
         if self._stand_in is None:
             return False

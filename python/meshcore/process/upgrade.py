@@ -48,7 +48,7 @@ class Upgrade:
             kept = ours.dup()
         except OSError as error:
             raise OperationRefusedError(f"cannot start the new program: {error}") from error
-        self._channel = Channel(self._loop, ours, self._told, self._gone)
+        self._channel = Channel(self._loop, ours, self._on_message, self._gone)
         try:
             control, segment = self._control, self._control.registry.segment
             given = (control.groups, control.history, control.last_version, control.workers.tickets)
@@ -87,7 +87,7 @@ class Upgrade:
             raise
         return ours
 
-    def _told(self, message: Any, fds: list[int]) -> None:
+    def _on_message(self, message: Any, fds: list[int]) -> None:
         for fd in fds:
             os.close(fd)
         if message.get("want") == "words":
@@ -100,7 +100,7 @@ class Upgrade:
             self._ready.set_result(False)
 
     async def _end(self) -> None:
-        """Kill it and wait for its end, so that nobody else writes what we go on with."""
+        """Kill it and wait for its end, so that it does not write what we go on with."""
         over = asyncio.Event()
         self._loop.add_reader(self._pidfd, over.set)
         try:

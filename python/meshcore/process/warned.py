@@ -1,4 +1,4 @@
-"""Tells the log what is surely a mistake in a configuration, each thing once."""
+"""Logs what is surely a mistake in a configuration, each thing once."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ MOST: Final = 20
 
 
 class Warned:
-    """What was told of the configuration before this one is not told again."""
+    """What was logged of the configuration before this one is not logged again."""
 
     def __init__(self) -> None:
         self._of_file: set[str] = set()
         self._of_hosts: set[str] = set()
 
-    def tell(self, loaded: Loaded) -> None:
+    def log_new(self, loaded: Loaded) -> None:
         """What the configuration shows at once; what the resolver says, from a thread, seconds
-        later: nobody waits for it to start or to reload."""
-        self._of_file = _tell(loaded.placed(warn(loaded.config)), self._of_file)
+        later: start and reload do not wait for it."""
+        self._of_file = _log_new(loaded.placed(warn(loaded.config)), self._of_file)
         thread = threading.Thread(target=self._ask, args=(loaded,), name="warn", daemon=True)
         thread.start()
 
     def _ask(self, loaded: Loaded) -> None:
-        self._of_hosts = _tell(loaded.placed(unresolved_hosts(loaded.config)), self._of_hosts)
+        self._of_hosts = _log_new(loaded.placed(unresolved_hosts(loaded.config)), self._of_hosts)
 
 
-def _tell(problems: Iterable[Diagnostic], known: set[str]) -> set[str]:
+def _log_new(problems: Iterable[Diagnostic], known: set[str]) -> set[str]:
     """Log those that are not known by what they say, wherever it stands now; what is known then."""
     now = {f"{problem.path}: {problem.message}": problem for problem in problems}
     new = [problem for said, problem in now.items() if said not in known]

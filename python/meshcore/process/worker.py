@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from meshcore._core import Inbox, Outbox, now_ns
-from meshcore.downstream.deadlines import NEVER, Deadlines
+from meshcore.downstream.deadlines import NEVER, DeadlineTimer
 from meshcore.downstream.listener import Listener
 from meshcore.process.layers import (
     LayerRunner,
@@ -75,7 +75,7 @@ class Worker:
         self._folder = folder  # of the configuration's file, where layers may be too
         self.observer: AccessLog | None = None
         self._log_form = "off"
-        self.deadlines = Deadlines(loop)
+        self.deadlines = DeadlineTimer(loop)
         self._inbox = Inbox(loop)
         self.outbox = Outbox(loop.call_soon, self._inbox)
         self.pools = Connector(loop, engine, self.outbox)
@@ -170,25 +170,25 @@ class Worker:
         for spec in change.listeners:
             tls = prepared.listener_tls[spec.name]
             known = self.listeners.get(spec.name)
-            self._judge_leaving(spec, tls)
+            self._apply_rules_to_leaving(spec, tls)
             if known is not None and Address.of(known.spec) == Address.of(spec):
                 if known.change(spec, tls):
                     reopened.append(known)
                 continue
             if known is not None:
-                known.judge_by(tls)
+                known.apply_client_rules(tls)
                 self._leave(known, now)
             self.listeners[spec.name] = Listener(
                 spec, tls, self._engine, self, self.deadlines, self.outbox
             )
         return reopened
 
-    def _judge_leaving(self, spec: ListenerSpec, tls: TlsServer | None) -> None:
-        """Those that drain are judged by whoever has their address now, or their name."""
+    def _apply_rules_to_leaving(self, spec: ListenerSpec, tls: TlsServer | None) -> None:
+        """Those that drain go by the rules of the listener that has their address or name now."""
         for leaving in self._leaving:
-            is_heir = Address.of(leaving.spec) == Address.of(spec) or leaving.spec.name == spec.name
-            if is_heir:
-                leaving.judge_by(tls)
+            has_address = Address.of(leaving.spec) == Address.of(spec)
+            if has_address or leaving.spec.name == spec.name:
+                leaving.apply_client_rules(tls)
 
     def _put_upstreams(
         self,
@@ -308,7 +308,7 @@ class Worker:
         """Go on behind what `request_hooks` gave."""
         self._layers.go_on_from(exchange, ran)
 
-    def tell_layers(self, exchange: Exchange) -> None:
+    def emit_layer_ends(self, exchange: Exchange) -> None:
         """Run `on_end` of the layers that have one."""
         self._layers.on_end(exchange)
 

@@ -24,7 +24,7 @@ from meshcore.errors import ConfigError, LayerError
 from meshcore.process import messages
 from meshcore.process.channel import Channel
 from meshcore.process.limits import DescriptorReserve, raise_descriptor_limit
-from meshcore.process.memory import calm_collector, tune_allocator
+from meshcore.process.memory import tune_allocator, tune_collector
 from meshcore.process.worker import Worker
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class WorkerProcess:
                 break
             try:
                 with self._reserve:
-                    await self._obey(message, fds)
+                    await self._handle(message, fds)
             except Exception as error:
                 log.exception("%s was not carried out", type(message).__name__)
                 self._refuse(message, str(error) or type(error).__name__)
@@ -96,7 +96,7 @@ class WorkerProcess:
         elif isinstance(message, messages.Start):
             self._fail(OSError(reason), REFUSED_BY_SYSTEM)
 
-    async def _obey(self, message: Any, fds: list[int]) -> None:
+    async def _handle(self, message: Any, fds: list[int]) -> None:
         match message:
             case messages.Start():
                 await self._start(message, fds)
@@ -133,7 +133,7 @@ class WorkerProcess:
         except Exception as error:
             self._fail(error, REFUSED_BY_SYSTEM)
         else:
-            calm_collector()
+            tune_collector()
             self._channel.send(messages.Ready())
 
     def _fail(self, error: Exception, code: int) -> None:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("meshcore")
 
-# A worker that does not answer for so long while a change is made ready lets it fail.
+# A worker that takes longer to answer while a change is prepared makes it fail.
 ANSWER_S: Final = 30.0
 
 
@@ -156,7 +156,7 @@ class WorkerProcesses:
         return too_small(new, segment.worker_slots, segment.max_bytes, runs=True)
 
     def decide(self, new: Snapshot) -> None:
-        """As `Workers.decide`; whoever starts from now on begins with it."""
+        """As `Workers.decide`; workers that start from now on begin with it."""
         assert self._prepared is not None
         self._registry.engine.commit(self._prepared)
         self._gives_tickets = new.ticket_keys != self.snapshot.ticket_keys

@@ -44,7 +44,7 @@ class AccessLog:
         self._wake = threading.Event()
         self._closing = threading.Event()
         self._unwritten = 0
-        self._told = 0
+        self._reported = 0
         self._thread: threading.Thread = threading.Thread(
             target=self._write_all,
             args=(before._thread if before is not None else None,),
@@ -62,7 +62,7 @@ class AccessLog:
             self._wake.set()
 
     def refused(self, stack: Listener, answer: Answer, sent: bool, peer: Peer) -> None:
-        """What was no request has a line too: whoever sent it asks why."""
+        """What was no request has a line too: its sender asks why."""
         if self._lines.add_refused(stack, answer, sent, peer):
             self._wake.set()
 
@@ -98,9 +98,9 @@ class AccessLog:
             if not self._write(piece):
                 self._unwritten += lines
         dropped = self.dropped
-        if dropped != self._told:
-            self._count(ProgramCount.LOG_LINES_DROPPED, dropped - self._told)
-            self._told = dropped
+        if dropped != self._reported:
+            self._count(ProgramCount.LOG_LINES_DROPPED, dropped - self._reported)
+            self._reported = dropped
             self._write(dropped_line(dropped).encode())
 
     def _write(self, piece: bytes) -> bool:

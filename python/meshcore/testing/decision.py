@@ -59,7 +59,7 @@ class Decision:
     pause: float
     """Seconds before this attempt, which have passed."""
     status: int | None
-    """What the client gets; `None` while nobody has answered."""
+    """What the client gets; `None` while there is no answer."""
     reason: str | None
     """The stable code, as in ``x-mesh-reason``; `None` unless it ended here."""
     detail: str

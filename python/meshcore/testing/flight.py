@@ -50,7 +50,7 @@ class Client:
         self.headers: tuple[tuple[str, str], ...] = ()
         self.body = b""
 
-    def _told(self, head: Response) -> None:
+    def _record(self, head: Response) -> None:
         self.status, self.headers = head.status, tuple(head.headers())
 
     def reached(self) -> tuple[str | None, int]:
@@ -63,7 +63,7 @@ class Client:
         pass
 
     def send_response(self, response: Response, ticket: Ticket) -> None:
-        self._told(response)
+        self._record(response)
         self.body = body_of(response).data
 
     def relayed(self, sent: object, now_ns: int) -> None:
@@ -76,9 +76,9 @@ class Client:
         pass
 
     def send_answer(self, request: Request, answer: Answer) -> None:
-        told = answer.as_response(request)
-        self._told(told)
-        self.body = body_of(told).data
+        head = answer.as_response(request)
+        self._record(head)
+        self.body = body_of(head).data
 
     def send_ending(self, answer: Answer) -> bool:
         return False
@@ -103,7 +103,7 @@ class Client:
 
 
 class Endpoint:
-    """Who is asked: a connection's codec, and nobody behind it."""
+    """The endpoint: a connection's codec, and no socket behind it."""
 
     half_closes = True
     choked = False
@@ -262,7 +262,7 @@ class Flight:
             self._watched(lambda: self.exchange.on_deadline(now_ns))
 
     def let_go(self, now_ns: int) -> None:
-        """Nobody tells what came of it: as if its client had left."""
+        """Its end is not given: as if its client had left."""
         if self.exchange.phase != OVER:
             self.exchange.on_downstream_lost(now_ns)
         self.client.over = True
@@ -312,5 +312,5 @@ class Flight:
     def run_body_hooks(self, exchange: Exchange, flow: Flow) -> bool:
         return self._hooks.on_body(exchange, flow)
 
-    def tell_layers(self, exchange: Exchange) -> None:
+    def emit_layer_ends(self, exchange: Exchange) -> None:
         self._hooks.on_end(exchange)

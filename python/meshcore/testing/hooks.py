@@ -13,7 +13,7 @@ from meshcore.config.units import MAX_SIZE
 from meshcore.config.whole import check_whole
 from meshcore.exchange.flow import Flow
 from meshcore.process.body_hooks import ENDS
-from meshcore.process.layers import Hooks, awaited, tell_end
+from meshcore.process.layers import Hooks, awaited, call_on_end
 from meshcore.testing.bodies import as_it_came, through
 from meshcore.testing.messages import response as endpoints_response
 
@@ -285,7 +285,7 @@ class HooksAtOnce(Hooks):
         else:
             then(exchange, layer, result)
 
-    def _tell_end(
+    def _emit_end(
         self, context: contextvars.Context, layer: Layer, request: Request, outcome: Outcome
     ) -> None:
-        context.run(tell_end, layer, request, outcome)
+        context.run(call_on_end, layer, request, outcome)

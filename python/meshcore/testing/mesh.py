@@ -110,7 +110,7 @@ class Mesh:
         `holding`. With several listeners, ``listener`` says where it comes in, unless one alone
         has, or has not, the TLS that its URL asks for. ``identity`` has the names of the client's
         certificate as rules write them (``spiffe://…``, ``dns:…``), or one: as if it had been
-        verified, whoever the listener lets in. Raises `ValueError` for what is no request.
+        verified, whatever clients the listener lets in. Raises `ValueError` for what is no request.
         """
         self._give_back()
         asked = asking(text, headers, body)
@@ -133,7 +133,7 @@ class Mesh:
     ) -> Decision:
         """The endpoint answered with this status; returns what follows, as `fail` does."""
         data = response_data(status, headers, body)
-        return self._tell(decision, lambda flight: flight.respond(data, self._now))
+        return self._apply(decision, lambda flight: flight.respond(data, self._now))
 
     def fail(
         self, decision: Decision, by: Literal["connect", "reset"] | int = "connect"
@@ -147,9 +147,9 @@ class Mesh:
         if not isinstance(by, str):
             return self.succeed(decision, by)
         if by == "connect":
-            return self._tell(decision, lambda flight: flight.refuse(self._now))
+            return self._apply(decision, lambda flight: flight.refuse(self._now))
         if by == "reset":
-            return self._tell(decision, lambda flight: flight.reset(self._now))
+            return self._apply(decision, lambda flight: flight.reset(self._now))
         raise ValueError(f"{by!r} is no failure: expected connect, reset or a status")
 
     def look(self, decision: Decision) -> Decision:
@@ -195,7 +195,7 @@ class Mesh:
             flight.wake(self._now)
         self._now = end
 
-    def _tell(self, decision: Decision, tell: Callable[[Flight], None]) -> Decision:
+    def _apply(self, decision: Decision, step: Callable[[Flight], None]) -> Decision:
         flight = _flight(decision)
         if flight is None or not decision.forwarded:
             raise ValueError(f"nothing was asked of an endpoint: the action is {decision.action}")
@@ -206,7 +206,7 @@ class Mesh:
             )
         if flight.attempt != decision.attempt:
             raise ValueError("this attempt is over, and another one is under way: `look` gives it")
-        tell(flight)
+        step(flight)
         while (at_ns := flight.next_ns) is not None:
             self._go_on(at_ns)
         return self._decision(flight)
@@ -264,7 +264,7 @@ def _flight(decision: Decision) -> Flight | None:
 
 def _malformed(answer: Answer) -> Decision:
     """What is answered by a listener, before the core is asked."""
-    # What it answers is no gRPC call as far as anybody knows.
+    # What it answers is no gRPC call as far as is known.
     told = answer.as_response(asking("GET http://a.example/", (), b"").read(CodecLimits(), False))
     return Decision(
         action="answer",

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from meshcore.testing.given import Headers
 
 CLIENT: Final = "192.0.2.1"
-"""Who asks in tests that do not say (RFC 5737: nobody has this address)."""
+"""Who asks in tests that do not say (RFC 5737: no client has this address)."""
 
 _TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _URL: Final = re.compile(r"(https?)://([^/?#\s@]+)((?:[/?][^\s#]*)?)")

@@ -117,7 +117,7 @@ def load(config: str | Path | Config, *, env: bool) -> tuple[Config, Path | None
 
 
 def _without_secrets(config: Config) -> Config:
-    """The same decisions, without certificates, keys and tokens: nobody connects."""
+    """The same decisions, without certificates, keys and tokens: there are no connections."""
     listeners = {n: x.model_copy(update={"tls": None}) for n, x in config.listeners.items()}
     upstreams = {n: x.model_copy(update={"tls": None}) for n, x in config.upstreams.items()}
     return config.model_copy(update={"admin": None, "listeners": listeners, "upstreams": upstreams})

@@ -3,7 +3,7 @@
 A header of the PROXY protocol speaks for all of a connection, and so do credentials that
 authenticate it: what carried one client's requests never carries another's. An endpoint's pool has
 a branch for each header, and for each client's connection that has authenticated any; it decides as
-any pool does, and lasts as long as a connection, or somebody who waits for one.
+any pool does, and lasts as long as a connection, or a request that waits for one.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Branch(Pool):
         self.doubts, self.hasty_ns = root.doubts, root.hasty_ns
 
     def prefers_new(self, exchange: Exchange, now_ns: int) -> bool:
-        """A new connection is nobody's yet: what has authenticated its owner is worth a look."""
+        """A new connection has no owner yet: what has authenticated its owner is worth a look."""
         return self.owner is None and super().prefers_new(exchange, now_ns)
 
     def idled(self, connection: Pooled | Shared) -> None:
@@ -89,7 +89,8 @@ class Branch(Pool):
         super().rest(self.rests_ns)
 
     def settle(self) -> None:
-        """Leave, if nothing is open and nobody waits; what was learned of the endpoint stays."""
+        """Leave, if nothing is open and no request waits; what was learned of the endpoint
+        stays."""
         root, key = self._root, self._key
         if self.connections or self.waiting or root.branches.get(key) is not self:
             return

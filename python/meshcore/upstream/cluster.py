@@ -101,7 +101,7 @@ class Cluster:
     # --- who waits, and what there is -----------------------------------------------------------
 
     def wait(self, pool: Pool, exchange: Exchange, now_ns: int) -> None:
-        """Somebody waits from now on."""
+        """A request waits from now on."""
         self.last_ns = max(now_ns, self.last_ns + 1)
         self.queue[exchange] = Waiting(pool, self.last_ns)
 
@@ -114,41 +114,41 @@ class Cluster:
         self._hold(pool.part, 1)
 
     def end(self, pool: Pool, connection: Placed) -> Pool | None:
-        """A connection is closed, or could not be made; for whom its place is, if for anybody."""
+        """A connection is closed, or could not be made; whose its place is now, if any."""
         self.connections -= 1
         pool.connections -= 1
-        heir = self.leaving.pop(connection, None)
-        if heir is None:
+        successor = self.leaving.pop(connection, None)
+        if successor is None:
             self._hold(pool.part, -1)
             return None
-        heir.coming -= 1
-        heir.recount()
-        self._hold(heir.part, -1)
-        return heir if heir.lacks else None
+        successor.coming -= 1
+        successor.recount()
+        self._hold(successor.part, -1)
+        return successor if successor.lacks else None
 
-    def leave(self, connection: Placed, heir: Pool) -> None:
+    def leave(self, connection: Placed, successor: Pool) -> None:
         """A connection is about to be closed, so that another can be made; it has one place."""
         if connection in self.leaving:
             return
-        self.leaving[connection] = heir
-        heir.coming += 1
-        heir.recount()
+        self.leaving[connection] = successor
+        successor.coming += 1
+        successor.recount()
         self._hold(connection.pool.part, -1)
-        self._hold(heir.part, 1)
+        self._hold(successor.part, 1)
 
     def replace(self, making: Making, connection: Placed) -> None:
         """What was in the making is a connection now, which is closed at once."""
-        heir = self.leaving.pop(making, None)
-        if heir is not None:
-            self.leaving[connection] = heir
+        successor = self.leaving.pop(making, None)
+        if successor is not None:
+            self.leaving[connection] = successor
 
-    def stay(self, making: Making) -> None:
+    def keep_place(self, making: Making) -> None:
         """What was to leave its place is gone, and its place was given back for it."""
-        heir = self.leaving.pop(making, None)
-        if heir is not None:
-            heir.coming -= 1
-            heir.recount()
-            self._hold(heir.part, -1)
+        successor = self.leaving.pop(making, None)
+        if successor is not None:
+            successor.coming -= 1
+            successor.recount()
+            self._hold(successor.part, -1)
             self._hold(making.pool.part, 1)
 
     def _hold(self, part: Part, more: int) -> None:
@@ -178,8 +178,8 @@ class Cluster:
         have), of which there are few: their sum is capped."""
         return next(iter(self.lacking[min(self.lacking)])) if self.lacking else None
 
-    def heir(self, connection: Pooled, waiting: Exchange | None, now_ns: int) -> Pool | None:
-        """Who needs the place of a connection more than who would have it next: else whoever always
+    def successor(self, connection: Pooled, waiting: Exchange | None, now_ns: int) -> Pool | None:
+        """Who needs the place of a connection more than who would have it next: else what always
         asks for more would keep it for ever. As many take their turn as lack a connection that is
         not made, or left to them, already."""
         pool, part = connection.pool, connection.pool.part
@@ -230,7 +230,7 @@ class Cluster:
         """The connection that has been idle longest of those that make room for an endpoint; of
         those that are single clients', one of the client that asked nothing for the longest time.
         Amortised as `Resting.oldest`."""
-        # Where nobody may wait who comes first has it.
+        # Where no request may wait, the first to come has it.
         rest_ns = REST_NS if self.spec.max_pending else 0
         return self.resting.oldest(part, now_ns - rest_ns)
 

@@ -102,7 +102,7 @@ class Connector:
         if pool.announces or exchange.down.owner is not None:
             pool = branch_of(pool, exchange, now)
         if fresh:
-            for stale in pool.weed(now):
+            for stale in pool.sweep_idle(now):
                 stale.close()
         elif pool.idle:
             connection = pool.take(exchange, now)
@@ -166,7 +166,7 @@ class Connector:
         first = pool.waiting[0]
         stream = pool.lend(first, now, pool.fresh.get(first))
         if stream is None and pool.fresh:
-            first = pool.first_unchoosy() or first
+            first = pool.first_not_fresh() or first
             stream = pool.lend(first, now) if first not in pool.fresh else None
         if stream is None:
             return False
@@ -188,7 +188,7 @@ class Connector:
 
     def _hand_on(self, connection: Pooled, now: int) -> bool:
         """To one who waits. An end that came with the answer is not read before the next turn, so
-        it is looked for; whoever was let down by a kept connection has none of them, but its place,
+        it is looked for; a request that a kept connection failed gets none of them, but its place,
         if there is no other."""
         pool, cluster = connection.pool, connection.pool.cluster
         connection.idle_since_ns = now
@@ -199,10 +199,10 @@ class Connector:
         ):
             connection.close()
             return True
-        waiting = pool.first_unchoosy()
-        heir = cluster.heir(connection, waiting, now) if cluster.is_full else None
-        if heir is not None:
-            cluster.leave(connection, heir)
+        waiting = pool.first_not_fresh()
+        successor = cluster.successor(connection, waiting, now) if cluster.is_full else None
+        if successor is not None:
+            cluster.leave(connection, successor)
             connection.close()
             return True
         if waiting is None:
@@ -213,7 +213,7 @@ class Connector:
 
     def released_unread(self, connection: Pooled) -> None:
         """A connection has served its request, but was not read at the end of the response: what
-        may wait in it answers nobody. Looked at a turn later, when it
+        may wait in it answers no request. Looked at a turn later, when it
         has been read on."""
         self._loop.call_soon(self._take_back, connection)
 
@@ -228,8 +228,8 @@ class Connector:
         """The cap is the upstream's: an idle connection to one endpoint yields to a request for
         another, or one that takes no more to one that would. What it leaves is taken in `lost`."""
         while cluster.is_full and (found := cluster.yielding(own, now)) is not None:
-            connection, heir = found
-            cluster.leave(connection, heir)
+            connection, successor = found
+            cluster.leave(connection, successor)
             connection.withdraw()
 
     def lost(self, connection: Pooled) -> None:
@@ -252,9 +252,9 @@ class Connector:
         self._settle(pool)
 
     def _end_place(self, pool: Pool, connection: Placed) -> None:
-        heir = pool.cluster.end(pool, connection)
-        if heir is not None and not pool.cluster.is_full:
-            self._begin_open(heir)
+        successor = pool.cluster.end(pool, connection)
+        if successor is not None and not pool.cluster.is_full:
+            self._begin_open(successor)
 
     @staticmethod
     def _settle(pool: Pool) -> None:
@@ -301,7 +301,7 @@ class Connector:
             self._give_up(pool, chooser)
             self._fail_waiting(pool, why_unconnected(error), detail_of(error))
         except BaseException:
-            # An heir may lack none any more; who waited for it has another.
+            # A successor may lack none any more; who waited for it has another.
             is_left = chooser.placed in pool.cluster.leaving or chooser.began_ns < pool.renewed_ns
             self._give_up(pool, chooser)
             if is_left:
@@ -323,14 +323,14 @@ class Connector:
 
     def _give_up(self, pool: Pool, chooser: Chooser) -> None:
         """An attempt is over, and so is its place. uvloop closes what it was cancelled on without
-        a word to anybody, so no end is waited for."""
+        reporting it, so no end is waited for."""
         pool.opening -= 1
         pool.recount()
         connection = chooser.chosen
         if connection is None:
             self._end_place(pool, chooser)
         elif connection.is_lost:
-            pool.cluster.stay(chooser)  # its end has given the place back
+            pool.cluster.keep_place(chooser)  # its end has given the place back
         else:
             pool.cluster.replace(chooser, connection)
             connection.drop()
@@ -412,9 +412,9 @@ class Connector:
                     self._close_old(branch, now)
         for cluster in {pool.cluster for pool in self.pools.values() if pool.part.lacks}:
             self._make_room(cluster, None, now)
-            for making, heir in cluster.claims(now):
+            for making, successor in cluster.claims(now):
                 if making.cancel():
-                    cluster.leave(making.placed, heir)
+                    cluster.leave(making.placed, successor)
         for each in list(self._shared):
             each.sweep(now)
         for lent in list(self.half_closed):

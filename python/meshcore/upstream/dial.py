@@ -29,7 +29,7 @@ HAPPY_EYEBALLS_DELAY_S: Final = 0.25
 UNIX_PAUSE_S: Final = 0.005
 UNIX_PAUSE_MAX_S: Final = 0.1
 # In so many parts a bound is waited for, and a part that ends so late says that the loop stood
-# still: what came meanwhile is read in another one, before anybody is judged.
+# still: what came meanwhile is read in another one, before a connect counts as late.
 PARTS: Final = 8
 LATE_S: Final = 0.05
 

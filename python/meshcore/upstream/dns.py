@@ -1,8 +1,8 @@
 """Looks the names of endpoints up, in threads of its own.
 
-The loop's threads are few (four under uvloop) and everybody's, and a name server that is silent
-holds one for half a minute. Here a name has one look-up at a time, whoever waits for it, and one
-that hangs gives its place to the next name.
+The loop's threads are few (four under uvloop) and shared, and a name server that is silent
+holds one for half a minute. Here a name has one look-up at a time, however many wait for it, and
+one that hangs gives its place to the next name.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ THREADS: Final = 64
 
 @dataclass(slots=True, eq=False)
 class Lookup:
-    """A name that somebody wants to know the addresses of."""
+    """A name whose addresses are wanted."""
 
     name: str
     answer: asyncio.Future[Sequence[AddrInfoType]]
@@ -102,7 +102,7 @@ class Resolver:
         if not lookup.answer.done():
             if isinstance(result, Exception):
                 lookup.answer.set_exception(result)
-                lookup.answer.exception()  # nobody may wait any more
+                lookup.answer.exception()  # there may be no waiter any more
             else:
                 lookup.answer.set_result(result)
         self._give_place(lookup)
@@ -122,7 +122,7 @@ def system_look_up(name: str) -> Sequence[AddrInfoType]:
 
 
 def numeric(host: str, port: int) -> Sequence[AddrInfoType] | None:
-    """The address that a host is written as; ``None``: it is a name. Asks nobody."""
+    """The address that a host is written as; ``None``: it is a name. Asks no server."""
     try:
         return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
     except (socket.gaierror, UnicodeError):

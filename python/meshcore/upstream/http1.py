@@ -10,7 +10,7 @@ from meshcore.errors import CodecError, TlsError
 from meshcore.exchange.phase import ASKED
 from meshcore.exchange.ports import Lost
 from meshcore.upstream.socket_state import is_quiet, rest_of, stale_within_ns
-from meshcore.upstream.tls import end_of_tls, loss_of, refuses_us, told_of_end
+from meshcore.upstream.tls import describe_end, end_of_tls, loss_of, refuses_us
 from meshcore.wire.half_closed import can_half_close, end_writing, is_reset
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class Http1Connection(asyncio.BaseProtocol):
         self._transport = self._pools.outbox.over(cast("asyncio.Transport", transport))
 
     def data_received(self, data: bytes) -> None:
-        """Bytes of a response, or bytes that nobody asked for."""
+        """Bytes of a response, or bytes without a request."""
         exchange = self.exchange
         if exchange is None:
             # Before any request, or after the response: never to be taken for an answer.
@@ -137,14 +137,14 @@ class Http1Connection(asyncio.BaseProtocol):
                 self._dispatch(exchange, event, now)
 
     def withdraw(self) -> None:
-        """Close it, which carries no request: nobody may borrow it before it is lost."""
+        """Close it, which carries no request: it is not lent before it is lost."""
         self.pool.remove(self)
         self.close()
 
     def _detail(self, error: Exception | None, began: bool, detail: str | None = None) -> str:
         assert self._transport is not None
         answers = began or self.kept
-        return told_of_end(self._transport, error, answers=answers, detail=detail)
+        return describe_end(self._transport, error, answers=answers, detail=detail)
 
     def _lost(self, began: bool, now: int) -> Lost:
         """``stale``: a kept connection had ended before the request could reach the endpoint."""
@@ -246,7 +246,7 @@ class Http1Connection(asyncio.BaseProtocol):
         return can_half_close(self._transport)
 
     def why_silent(self) -> None:
-        """Nothing that others met: nobody else is on this connection."""
+        """Nothing that others met: no other request is on this connection."""
 
     def pause_reading(self) -> None:
         """Leave further bytes in the socket."""
@@ -282,7 +282,7 @@ class Http1Connection(asyncio.BaseProtocol):
             self._pools.released_unread(self)
 
     def discard(self) -> None:
-        """Cut: the endpoint shall not go on with a request that nobody waits for."""
+        """Cut: the endpoint shall not go on with a request that is over."""
         self.exchange = None
         transport = self._transport
         if transport is not None:
@@ -319,7 +319,7 @@ class Http1Connection(asyncio.BaseProtocol):
             transport.abort()
 
     def drop(self) -> None:
-        """Cut what was never lent; of its end nobody hears, whether the loop tells of it or not."""
+        """Cut what was never lent; its end is not reported, whether the loop tells of it or not."""
         transport, self._transport = self._transport, None
         if transport is not None:
             transport.abort()

@@ -10,7 +10,7 @@ from meshcore.codec import STREAM_HIGH_WATER
 from meshcore.errors import TlsError
 from meshcore.exchange.ports import Lost
 from meshcore.upstream.socket_state import has_ended, rest_of, stale_within_ns
-from meshcore.upstream.tls import end_of_tls, loss_of, refuses_us, told_of_end
+from meshcore.upstream.tls import describe_end, end_of_tls, loss_of, refuses_us
 from meshcore.wire.http2 import Http2Wire
 
 if TYPE_CHECKING:
@@ -172,7 +172,7 @@ class Http2Stream:
         connection.closed(self._number)
 
     def discard(self) -> None:
-        """Nobody waits for it any more."""
+        """It is not waited for any more."""
         self.exchange = None
         connection = self._connection
         if self._number:
@@ -263,13 +263,13 @@ class Http2Connection(Http2Wire):
             return  # it was dropped
         if exc is not None and not self.closing:
             for data in rest_of(transport):
-                self._tell(self.codec.receive(data, now), now)
+                self._dispatch(self.codec.receive(data, now), now)
         exc = end_of_tls(transport, exc)
         self.loss = loss_of(transport, exc)
         if isinstance(exc, TlsError):
             self._pools.counts.tls_failed(self.pool, exc)
         self.refused = refuses_us(exc) and not self.answered
-        detail = told_of_end(transport, exc, answers=self.answered)
+        detail = describe_end(transport, exc, answers=self.answered)
         self.stale_within_ns = stale_within_ns(transport)
         self.transport = None
         self.closing = True
@@ -277,7 +277,7 @@ class Http2Connection(Http2Wire):
         self.pool.remove_shared(self)  # before its streams hear: they may ask for room
         self.ready.set()
         try:
-            self._tell(self.codec.receive_eof(), now)
+            self._dispatch(self.codec.receive_eof(), now)
             while self.streams:
                 self.streams.popitem()[1].on_lost(Signal.RESET, detail, now)
         finally:
@@ -380,7 +380,7 @@ class Http2Connection(Http2Wire):
         self.retire()
 
     def drop(self) -> None:
-        """Cut what was never lent; of its end nobody hears, whether the loop tells of it or not."""
+        """Cut what was never lent; its end is not reported, whether the loop tells of it or not."""
         transport, self.transport = self.transport, None
         self.closing = self.retired = True
         if transport is not None:

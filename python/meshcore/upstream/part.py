@@ -50,7 +50,7 @@ class Part:
             self._turns = sorted({turn for turn in self._turns if _lasts(turn)})
 
     def first(self) -> Pool:
-        """The pool whose turn it is, if any lacks a connection: somebody in it has waited longest,
+        """The pool whose turn it is, if any lacks a connection: a request in it has waited longest,
         so that a client has no more turns for having more pools. Amortised O(log of the pools)."""
         while not _lasts(self._turns[0]):
             heappop(self._turns)

@@ -94,11 +94,11 @@ PEEK_AFTER_UNSAFE_NS = 1_000_000
 # 9112 §9.6 asks it to). It comes with the answer, or a busy host's time slices later.
 HASTY_NS: Final = 50_000_000
 # So many answers on kept connections are awaited before those of an endpoint are lent unseen, and
-# after such an end again. Whoever asks for new connections only sees none, so it is forgotten.
+# after such an end again. A request that takes new connections only sees none, so it is forgotten.
 DOUBTS_OF_NEW: Final = 1
 DOUBTS_OF_HASTY: Final = 16
 HASTY_FOR_NS: Final = 10_000_000_000
-WEED_AFTER_NS = 100_000_000
+SWEEP_AFTER_NS = 100_000_000
 FOREVER_NS: Final = 1 << 63
 # When less than this part of a connection's streams is left, the next connection is opened.
 SPARE_PART = 8
@@ -136,8 +136,8 @@ class Pool:
         "retired",
         "shared",
         "streams_each",
+        "swept_ns",
         "waiting",
-        "weeded_ns",
     )
 
     def __init__(self, endpoint: int, address: str, cluster: Cluster, header: bytes = b"") -> None:
@@ -171,7 +171,7 @@ class Pool:
         self.fresh: dict[Exchange, int] = {}
         self.doubts = DOUBTS_OF_NEW  # that the endpoint keeps connections over HTTP/1.1
         self.hasty_ns = 0  # when it was last seen that it does not
-        self.weeded_ns = 0  # when all that is idle was looked into
+        self.swept_ns = 0  # when all that is idle was looked into
 
     def take(self, exchange: Exchange, now_ns: int) -> Pooled | None:
         """The freshest idle connection that is still good. Amortised O(1)."""
@@ -257,7 +257,7 @@ class Pool:
         return True
 
     def _has_place(self, now_ns: int) -> bool:
-        """Whether one more would wait for nobody else: a connection in the making takes it, or may
+        """Whether one more need not wait for another: a connection in the making takes it, or may
         be made, or one that is idle yields. Amortised as `Resting.oldest`."""
         cluster = self.cluster
         if not cluster.is_full or len(self.waiting) < self.opening * self.streams_each:
@@ -274,7 +274,7 @@ class Pool:
         self.leave(exchange)
         return exchange
 
-    def first_unchoosy(self) -> Exchange | None:
+    def first_not_fresh(self) -> Exchange | None:
         """The one that has waited longest of those who take any connection. O(waiting)."""
         if not self.fresh:
             return self.waiting[0] if self.waiting else None
@@ -304,7 +304,7 @@ class Pool:
         self.cluster.place(self.part)
 
     def lacks_fresh(self) -> bool:
-        """Whether somebody waits for a new connection whom none in the making or coming will
+        """Whether a request waits for a new connection that none in the making or coming will
         serve."""
         return len(self.fresh) > (self.opening + self.coming) * self.streams_each
 
@@ -370,7 +370,7 @@ class Pool:
         return connection.is_alive()
 
     def wants_spare(self, now_ns: int) -> bool:
-        """Whether so few streams are left that a connection is opened before somebody waits."""
+        """Whether so few streams are left that a connection is opened before a request waits."""
         if self.opening:
             return False
         left = sum(connection.room(now_ns, True) for connection in self.shared)
@@ -384,7 +384,7 @@ class Pool:
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing is open, nothing is being opened and nobody waits. What is lent of
+        """Whether nothing is open, nothing is being opened and no request waits. What is lent of
         HTTP/1.1 is not known here."""
         return not (self.idle or self.shared or self.opening or self.waiting or self.branches)
 
@@ -448,12 +448,12 @@ class Pool:
             yield next(iter(self.idle))
         yield from (connection for connection in self.shared if connection.is_idle)
 
-    def weed(self, now_ns: int) -> list[Pooled]:
+    def sweep_idle(self, now_ns: int) -> list[Pooled]:
         """Idle connections that their endpoint has closed, taken out; the caller closes them. One
         of them was found so, and it may be all: they are looked into, now and then. O(idle)."""
-        if now_ns - self.weeded_ns < WEED_AFTER_NS:
+        if now_ns - self.swept_ns < SWEEP_AFTER_NS:
             return []
-        self.weeded_ns = now_ns
+        self.swept_ns = now_ns
         gone = [connection for connection in self.idle if not connection.is_alive()]
         for connection in gone:
             del self.idle[connection]

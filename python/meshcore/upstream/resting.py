@@ -1,6 +1,6 @@
 """Which idle connection makes room: the endpoints that have any, in the order of how long.
 
-An endpoint is sorted when somebody asks for room. A request costs a comparison while there is
+An endpoint is sorted when room is asked for. A request costs a comparison while there is
 enough, and what is sorted stays so until it is looked at: since when an endpoint's connections are
 idle may have moved on meanwhile, never back.
 """

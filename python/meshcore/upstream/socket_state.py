@@ -47,7 +47,7 @@ def _looked_at(transport: asyncio.Transport) -> Iterator[socket.socket]:
 
 def is_quiet(transport: asyncio.Transport) -> bool:
     """Look into the socket without taking anything out of it: neither an end of file nor bytes that
-    nobody asked for wait there."""
+    were not asked for wait there."""
     if isinstance(transport, SecureTransport) and not transport.is_quiet:
         return False
     try:

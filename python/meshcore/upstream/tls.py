@@ -44,7 +44,7 @@ def end_of_tls(transport: asyncio.Transport, error: Exception | None) -> Excepti
     return said or error
 
 
-def told_of_end(
+def describe_end(
     transport: asyncio.Transport,
     error: Exception | None,
     *,
@@ -61,12 +61,12 @@ def told_of_end(
 
 
 def loss_of(transport: asyncio.Transport, error: Exception | None) -> OSError:
-    """Why nobody was lent a connection that ended as soon as it was there."""
+    """Why a connection was not lent that ended as soon as it was there."""
     detail = None if isinstance(error, OSError) else UNLENT
-    told = told_of_end(transport, error, answers=False, detail=detail)
-    if isinstance(error, OSError) and told == detail_of(error):
+    described = describe_end(transport, error, answers=False, detail=detail)
+    if isinstance(error, OSError) and described == detail_of(error):
         return error
-    return ConnectionResetError(told)
+    return ConnectionResetError(described)
 
 
 def refuses_us(error: Exception | None) -> bool:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     import asyncio
 
-# How often a peer that has shut its sending side is looked after: whoever is gone is not worked for
-# much longer, and a look is a system call.
+# How often a peer that has shut its sending side is looked after: what a peer asked that is gone is
+# not worked on much longer, and a look is a system call.
 LOOK_NS: Final = 500_000_000
 
 
@@ -26,7 +26,7 @@ def end_writing(transport: asyncio.Transport) -> None:
     """End this side, behind all that was written."""
     try:
         transport.write_eof()
-    except OSError:  # the peer is gone; whoever does not read has not seen it yet
+    except OSError:  # the peer is gone; without a read this is not seen yet
         transport.abort()
 
 

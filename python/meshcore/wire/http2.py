@@ -57,14 +57,14 @@ class Http2Wire(asyncio.BaseProtocol):
             return
         now = self.heard_ns = now_ns()
         self.pinged_ns = 0
-        self._tell(self.receive(data, now), now)
+        self._dispatch(self.receive(data, now), now)
         self.flush()
 
     def receive(self, data: bytes, now: int) -> Iterable[tuple[int, object]] | None:
         """What a read meant."""
         return self.codec.receive(data, now)
 
-    def _tell(self, events: Iterable[tuple[int, object]] | None, now: int) -> bool:
+    def _dispatch(self, events: Iterable[tuple[int, object]] | None, now: int) -> bool:
         """Says whether there was any event, and so perhaps something to send."""
         if events is None:
             return False
@@ -78,8 +78,8 @@ class Http2Wire(asyncio.BaseProtocol):
         return True
 
     def touched(self) -> None:
-        """Something is to be sent, or waits to be told. Nothing new if it `flushes` already: what
-        happens for each request asks before it calls."""
+        """Something is to be sent or emitted. Nothing new if it `flushes` already: what happens for
+        each request asks before it calls."""
         if not self.flushes:
             self.flushes = True
             self._loop.call_soon(self._flush_now)
@@ -97,7 +97,7 @@ class Http2Wire(asyncio.BaseProtocol):
             output = b"" if self.choked else codec.take_output()
             if output:
                 transport.write(output)
-            if not self._tell(codec.events(), self.heard_ns) and not output:
+            if not self._dispatch(codec.events(), self.heard_ns) and not output:
                 break
         if self._reading != codec.wants_read:
             self._follow_codec(transport)

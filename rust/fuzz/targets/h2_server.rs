@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
 use meshcore_core::codec::h2::{H2Config, H2Server};
-use meshcore_core::codec::{HeaderOps, Limits, LocalAnswer, ResponseRules, ServerRules};
+use meshcore_core::codec::{HeaderOps, Limits, OutgoingReply, ResponseRules, ServerRules};
 use meshcore_core::head::{BodyLength, Headers, Version};
 use witness::Witness;
 
@@ -152,7 +152,7 @@ impl Owner {
     }
 
     fn local(&mut self, id: u32) {
-        let answer = LocalAnswer {
+        let answer = OutgoingReply {
             status: 404,
             headers: &[(b"content-type", b"text/plain")],
             body: b"not found",
@@ -180,7 +180,7 @@ fn serve<'a>(reads: impl IntoIterator<Item = &'a [u8]>, switches: u8) {
             owner.server.warn();
         }
         if i == 6 && switches & DRAINS != 0 {
-            owner.server.say_last(b"");
+            owner.server.send_goaway(b"");
         }
     }
     owner.round();

@@ -8,12 +8,12 @@ use crate::time::Nanos;
 
 /// One deadline for each slot.
 #[derive(Debug, Default)]
-pub struct Deadlines {
+pub struct DeadlineTable {
     at: Vec<Nanos>,
     free: Vec<u32>,
 }
 
-impl Deadlines {
+impl DeadlineTable {
     /// A slot with this deadline. O(1) amortised.
     pub fn add(&mut self, at: Nanos) -> u32 {
         if let Some(slot) = self.free.pop() {
@@ -59,7 +59,7 @@ mod tests {
 
     #[test]
     fn each_deadline_fires_once_and_slots_are_used_again() {
-        let mut d = Deadlines::default();
+        let mut d = DeadlineTable::default();
         let (a, b) = (d.add(Nanos(10)), d.add(Nanos(20)));
         assert!(d.expired(Nanos(9)).is_empty());
         assert_eq!(d.expired(Nanos(10)), [a]);

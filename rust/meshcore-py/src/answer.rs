@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use meshcore_core::codec::{
-    Asked, BodyPart, Bytes, LocalAnswer, valid_field_name, valid_field_value,
+    Asked, BodyPart, Bytes, OutgoingReply, valid_field_name, valid_field_value,
 };
 use meshcore_core::error::Reason;
 use meshcore_core::exchange::{Answer as CoreAnswer, LocalReply, status_of_reset};
@@ -98,16 +98,16 @@ impl Answer {
     }
 
     /// Runs `send` with the answer as codecs take it: made of trailers for a gRPC call.
-    pub(crate) fn with_local<T>(
+    pub(crate) fn with_reply<T>(
         &self,
         request: Option<&Request>,
         keep_alive: bool,
-        send: impl FnOnce(&LocalAnswer<'_>) -> T,
+        send: impl FnOnce(&OutgoingReply<'_>) -> T,
     ) -> T {
         let reply = self.reply_to(request);
         let fields: Vec<(&[u8], &[u8])> =
             reply.fields.iter().map(|(n, v)| (n.as_bytes(), v.as_bytes())).collect();
-        send(&LocalAnswer {
+        send(&OutgoingReply {
             status: reply.status,
             headers: &fields,
             body: &reply.body,
@@ -239,14 +239,14 @@ impl Answer {
     }
 
     #[classmethod]
-    fn telling(_: &Bound<'_, PyType>, reason: usize, detail: &str) -> PyResult<Self> {
+    fn with_detail(_: &Bound<'_, PyType>, reason: usize, detail: &str) -> PyResult<Self> {
         let Some(known) = Reason::ALL.get(reason) else {
             return Err(PyValueError::new_err(format!("no reason {reason}")));
         };
         if detail.contains(['"', '\\']) || detail.contains(char::is_control) {
             return Err(PyValueError::new_err(format!("{detail:?} needs escaping")));
         }
-        let reply = LocalReply::telling(&CoreAnswer::from(*known), detail);
+        let reply = LocalReply::with_detail(&CoreAnswer::from(*known), detail);
         Ok(Self::local(*known, detail.to_owned(), reply))
     }
 

@@ -8,10 +8,10 @@ use crate::clock::Ns;
 /// Not frozen: it belongs to one loop; two threads at once get a `RuntimeError`.
 #[pyclass(module = "meshcore._core")]
 #[derive(Default)]
-pub struct Deadlines(pub(crate) deadlines::Deadlines);
+pub struct DeadlineTable(pub(crate) deadlines::DeadlineTable);
 
 #[pymethods]
-impl Deadlines {
+impl DeadlineTable {
     #[new]
     fn new() -> Self {
         Self::default()
@@ -37,7 +37,7 @@ impl Deadlines {
 /// How long a listener's clients may ask nothing. Not frozen, as the deadlines are not.
 #[pyclass(module = "meshcore._core")]
 pub struct IdleTime {
-    deadlines: Py<Deadlines>,
+    deadlines: Py<DeadlineTable>,
     #[pyo3(get, set)]
     timeout_ns: u64,
 }
@@ -45,7 +45,7 @@ pub struct IdleTime {
 #[pymethods]
 impl IdleTime {
     #[new]
-    fn new(deadlines: Py<Deadlines>) -> Self {
+    fn new(deadlines: Py<DeadlineTable>) -> Self {
         Self { deadlines, timeout_ns: 0 }
     }
 

@@ -1,6 +1,6 @@
 //! What is done with descriptors that are the loop's.
 //!
-//! Whoever calls asks the loop's transport first whether it is closing, in the same call and with
+//! The caller asks the loop's transport first whether it is closing, in the same call and with
 //! nothing of Python's run since: before loops close a descriptor they say so.
 
 #![allow(unsafe_code)] // one borrow of a descriptor that is the loop's
@@ -47,7 +47,7 @@ pub(crate) fn watch(set: &OwnedFd, fd: RawFd) -> Result<(), Errno> {
     epoll::add(set, borrow(fd), number, EventFlags::IN)
 }
 
-/// Has it not; whether it was. The kernel forgets by itself what nobody has open any more.
+/// Has it not; whether it was. The kernel forgets by itself what is not open any more.
 pub(crate) fn unwatch(set: &OwnedFd, fd: RawFd) -> bool {
     epoll::delete(set, borrow(fd)).is_ok()
 }

@@ -57,7 +57,7 @@ impl Peer {
     }
 
     #[getter]
-    fn is_judged(&self) -> bool {
+    fn has_client_rules(&self) -> bool {
         self.0.stands().is_some()
     }
 
@@ -295,8 +295,8 @@ pub(crate) fn ip_of(host: Option<&str>) -> Option<IpAddr> {
     host?.split('%').next()?.parse().ok()
 }
 
-/// A listener's stack, as it was in a configuration: whoever goes on listening asks for it anew
-/// after a reload, whoever leaves serves its last requests by it.
+/// A listener's stack, as it was in a configuration: a listener that goes on asks for it anew
+/// after a reload, one that leaves serves its last requests by it.
 #[pyclass(frozen, module = "meshcore._core")]
 pub struct Listener {
     pub(crate) engine: Arc<exchange::Engine>,

@@ -10,7 +10,7 @@ use pyo3::types::{PyBytes, PyList};
 use crate::clock::Ns;
 use crate::engine::Peer;
 use crate::errors::codec_error;
-use crate::h2_codec::{Data, H2Config, body_event, outgoing, shared, told};
+use crate::h2_codec::{Data, H2Config, body_event, emitted, outgoing, shared};
 use crate::message::{Body, Part, Request, Response};
 use crate::outgoing::with_rules;
 use crate::server_codec::CodecLimits;
@@ -28,9 +28,9 @@ struct Shown {
 }
 
 impl H2ClientCodec {
-    fn told<'py>(&mut self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyList>>> {
+    fn emit<'py>(&mut self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyList>>> {
         let Self(engine, shown) = self;
-        told(py, engine.signals(), |event| {
+        emitted(py, engine.signals(), |event| {
             let (head, body, informational) = match event {
                 ClientEvent::Data(body) => return body_event(py, body),
                 ClientEvent::Informational(head) => (head, BodyPart::default(), true),
@@ -59,16 +59,16 @@ impl H2ClientCodec {
         now_ns: Ns,
     ) -> PyResult<Option<Bound<'py, PyList>>> {
         self.0.receive(shared(data), now_ns.into());
-        self.told(py)
+        self.emit(py)
     }
 
     fn receive_eof<'py>(&mut self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyList>>> {
         self.0.receive_eof();
-        self.told(py)
+        self.emit(py)
     }
 
     fn events<'py>(&mut self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyList>>> {
-        self.told(py)
+        self.emit(py)
     }
 
     fn take_output(&mut self, py: Python<'_>) -> Py<PyBytes> {

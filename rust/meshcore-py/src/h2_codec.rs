@@ -93,7 +93,7 @@ pub(crate) fn outgoing<'a>(
 
 /// The signals of a connection as pairs of stream and object: a message, an answer to what may
 /// not pass, a reset, or a number. `None` when there is none.
-pub(crate) fn told<'py, M>(
+pub(crate) fn emitted<'py, M>(
     py: Python<'py>,
     signals: Vec<(u32, Signal<M>)>,
     mut message: impl FnMut(M) -> PyResult<Bound<'py, PyAny>>,
@@ -103,13 +103,13 @@ pub(crate) fn told<'py, M>(
     }
     let list = PyList::empty(py);
     for (id, signal) in signals {
-        list.append((id, told_of(py, signal, &mut message)?))?;
+        list.append((id, event_of(py, signal, &mut message)?))?;
     }
     Ok(Some(list))
 }
 
 /// One of them.
-pub(crate) fn told_of<'py, M>(
+pub(crate) fn event_of<'py, M>(
     py: Python<'py>,
     signal: Signal<M>,
     message: impl FnOnce(M) -> PyResult<Bound<'py, PyAny>>,

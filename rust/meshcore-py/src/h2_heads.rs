@@ -174,7 +174,7 @@ pub(crate) fn h2_add_body(py: Python<'_>, message: Message<'_>, body: &Body) {
     }
 }
 
-/// Whether a message has a body, be it an empty one whose length nobody told.
+/// Whether a message has a body, be it an empty one of no declared length.
 #[pyfunction]
 pub(crate) fn has_body(message: Message<'_>) -> bool {
     let length = match &message {
@@ -245,9 +245,9 @@ pub(crate) fn h2_write_informational(response: &Response, ticket: &Ticket) -> Fi
 /// The fields, and the body that follows; without one they end the stream.
 #[pyfunction]
 #[pyo3(signature = (request, answer))]
-pub(crate) fn h2_write_answer(request: Option<&Request>, answer: &Answer) -> (FieldPairs, Vec<u8>) {
-    answer.with_local(request, true, |local| {
-        let (fields, ends) = heads::write_answer(local);
+pub(crate) fn h2_write_reply(request: Option<&Request>, answer: &Answer) -> (FieldPairs, Vec<u8>) {
+    answer.with_reply(request, true, |local| {
+        let (fields, ends) = heads::write_reply(local);
         (fields, if ends { Vec::new() } else { local.body.to_vec() })
     })
 }

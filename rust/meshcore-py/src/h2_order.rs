@@ -37,12 +37,12 @@ impl H2Meter {
         self.0.fault(Nanos(now_ns)).err().map(|flood| flood as u8)
     }
 
-    fn stray(&mut self, now_ns: u64) -> Option<u8> {
-        self.0.stray(Nanos(now_ns)).err().map(|flood| flood as u8)
+    fn reset_of_closed(&mut self, now_ns: u64) -> Option<u8> {
+        self.0.reset_of_closed(Nanos(now_ns)).err().map(|flood| flood as u8)
     }
 
-    fn hollow(&mut self, now_ns: u64) -> Option<u8> {
-        self.0.hollow(Nanos(now_ns)).err().map(|flood| flood as u8)
+    fn padding_only(&mut self, now_ns: u64) -> Option<u8> {
+        self.0.padding_only(Nanos(now_ns)).err().map(|flood| flood as u8)
     }
 
     fn sent_data(&mut self, frames: u32) {

@@ -9,9 +9,9 @@ use pyo3::types::{PyBytes, PyList};
 
 use crate::answer::Answer;
 use crate::clock::{Ns, http_date};
-use crate::deadlines::Deadlines;
+use crate::deadlines::DeadlineTable;
 use crate::engine::{Listener, Peer};
-use crate::h2_codec::{Data, H2Config, body_event, outgoing, shared, told, told_of};
+use crate::h2_codec::{Data, H2Config, body_event, emitted, event_of, outgoing, shared};
 use crate::message::{Body, Part, Request, Response};
 use crate::outgoing::with_tunnel;
 use crate::server_codec::CodecLimits;
@@ -27,8 +27,8 @@ fn request(py: Python<'_>, head: RequestHead, body: BodyPart) -> Request {
 }
 
 impl H2ServerCodec {
-    fn told<'py>(&mut self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyList>>> {
-        told(py, self.0.signals(), |event| match event {
+    fn emit<'py>(&mut self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyList>>> {
+        emitted(py, self.0.signals(), |event| match event {
             ServerEvent::Data(body) => body_event(py, body),
             ServerEvent::Head { head, body } => {
                 Ok(Bound::new(py, request(py, head, body))?.into_any())
@@ -58,7 +58,7 @@ pub struct H2Begun {
     signals: std::vec::IntoIter<(u32, Signal<ServerEvent>)>,
     listener: Py<Listener>,
     peer: Py<Peer>,
-    deadlines: Py<Deadlines>,
+    deadlines: Py<DeadlineTable>,
     now_ns: Ns,
 }
 
@@ -70,7 +70,7 @@ impl H2Begun {
 
     fn __next__<'py>(&mut self, py: Python<'py>) -> PyResult<Option<(u32, Bound<'py, PyAny>)>> {
         let Some((stream, signal)) = self.signals.next() else { return Ok(None) };
-        let event = told_of(py, signal, |event| match event {
+        let event = event_of(py, signal, |event| match event {
             ServerEvent::Data(body) => body_event(py, body),
             ServerEvent::Head { head, body } => self.begin(py, request(py, head, body)),
         })?;
@@ -104,7 +104,7 @@ impl H2ServerCodec {
         now_ns: Ns,
     ) -> PyResult<Option<Bound<'py, PyList>>> {
         self.0.receive(shared(data), now_ns.into());
-        self.told(py)
+        self.emit(py)
     }
 
     /// `receive`, and with the head of each request what follows it, as `ServerCodec.begin` does.
@@ -113,7 +113,7 @@ impl H2ServerCodec {
         data: &Bound<'_, PyBytes>,
         listener: Py<Listener>,
         peer: Py<Peer>,
-        deadlines: Py<Deadlines>,
+        deadlines: Py<DeadlineTable>,
         now_ns: Ns,
     ) -> Option<H2Begun> {
         self.0.receive(shared(data), now_ns.into());
@@ -125,11 +125,11 @@ impl H2ServerCodec {
 
     fn receive_eof<'py>(&mut self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyList>>> {
         self.0.receive_eof();
-        self.told(py)
+        self.emit(py)
     }
 
     fn events<'py>(&mut self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyList>>> {
-        self.told(py)
+        self.emit(py)
     }
 
     fn take_output(&mut self, py: Python<'_>) -> Py<PyBytes> {
@@ -199,7 +199,7 @@ impl H2ServerCodec {
     }
 
     fn send_answer(&mut self, stream: u32, request: Option<&Request>, answer: &Answer) {
-        answer.with_local(request, true, |local| self.0.send_answer(stream, local));
+        answer.with_reply(request, true, |local| self.0.send_answer(stream, local));
     }
 
     fn send_data(&mut self, stream: u32, data: Data<'_>) -> usize {
@@ -234,8 +234,8 @@ impl H2ServerCodec {
         self.0.warn();
     }
 
-    fn say_last(&mut self, reason: &[u8]) {
-        self.0.say_last(reason);
+    fn send_goaway(&mut self, reason: &[u8]) {
+        self.0.send_goaway(reason);
     }
 
     fn abandon(&mut self, code: u32) {

@@ -37,9 +37,9 @@ pub struct Inbox {
     /// Who reads which descriptor, or did.
     whose: Vec<Option<Py<PyWeakrefReference>>>,
     room: Vec<u8>,
-    /// So many messages went out to whoever is read.
+    /// How many messages went out to peers that are read.
     pub(crate) after: u32,
-    /// The set tells of a socket that it cannot be made to forget: somebody else has it open.
+    /// The set tells of a socket that it cannot be made to forget: another process has it open.
     stuck: bool,
 }
 
@@ -71,7 +71,7 @@ impl Inbox {
         was
     }
 
-    /// The same, of one that the set has told of although nobody is there to read it. A closed
+    /// The same, of one that the set has told of although no reader is there. A closed
     /// descriptor stays in a set as long as another process has its socket: a child that was forked.
     pub(crate) fn forget(&mut self, fd: RawFd) {
         if !self.unwatch(fd) {
@@ -181,7 +181,7 @@ impl Inbox {
         })
     }
 
-    /// Reads all that have something, as a loop does in a turn: who judges what came in time
+    /// Reads all that have something, as a loop does in a turn: a late deadline
     /// (`downstream/deadlines.py`) awaits one. A few may be read twice.
     fn turn(slf: &Bound<'_, Self>) -> PyResult<()> {
         let mut most = 1 + slf.borrow().whose.len() / SOCKETS;
@@ -213,7 +213,7 @@ impl Inbox {
 }
 
 /// Tells the protocol what came.
-pub(crate) fn tell(inner: &Bound<'_, PyAny>, data: &[u8]) -> PyResult<()> {
+pub(crate) fn deliver(inner: &Bound<'_, PyAny>, data: &[u8]) -> PyResult<()> {
     let py = inner.py();
     let protocol = inner.call_method0(intern!(py, "get_protocol"))?;
     if let Ok(secure) = protocol.cast_exact::<SecureTransport>() {

@@ -56,7 +56,7 @@ mod _core {
     #[pymodule_export]
     use crate::clock::now_ns;
     #[pymodule_export]
-    use crate::deadlines::{Deadlines, IdleTime};
+    use crate::deadlines::{DeadlineTable, IdleTime};
     #[pymodule_export]
     use crate::engine::{Engine, Listener, Peer};
     #[pymodule_export]
@@ -70,7 +70,7 @@ mod _core {
     #[pymodule_export]
     use crate::h2_heads::{h2_list_bytes, h2_read_body};
     #[pymodule_export]
-    use crate::h2_heads::{h2_read_request, h2_read_response, h2_write_answer};
+    use crate::h2_heads::{h2_read_request, h2_read_response, h2_write_reply};
     #[pymodule_export]
     use crate::h2_heads::{h2_write_informational, h2_write_request};
     #[pymodule_export]
@@ -86,7 +86,7 @@ mod _core {
     #[pymodule_export]
     use crate::library::{BreakerCore, BucketCore, Charge, ClientsCore, Permit};
     #[pymodule_export]
-    use crate::library::{BudgetCore, RetryCall, RetryCore, retry_after_ns, tell_all};
+    use crate::library::{BudgetCore, RetryCall, RetryCore, emit_all, retry_after_ns};
     #[pymodule_export]
     use crate::library::{DeadlineCore, Finally, GuardCore, surely_called};
     #[pymodule_export]

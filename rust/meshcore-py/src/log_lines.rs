@@ -41,7 +41,7 @@ pub struct LogLines {
 }
 
 impl LogLines {
-    /// Whether it is the first that waits, so that somebody is to be told.
+    /// Whether it is the first that waits, so that the writer is to be woken.
     fn put(&self, line: &[u8]) -> bool {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         if waiting.lines >= self.most {

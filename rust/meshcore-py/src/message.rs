@@ -1,4 +1,4 @@
-//! Messages as Python sees them: heads stay in Rust until somebody asks for a field.
+//! Messages as Python sees them: heads stay in Rust until a field is asked for.
 
 use meshcore_core::codec::{
     BodyPart, Bytes, encode_last_chunk, is_codecs_own, take_out, valid_field_name,
@@ -149,7 +149,7 @@ pub struct Request {
 }
 
 /// What layers may ask of a request beside its message, and what they did to that. Nothing of the
-/// configuration: whoever keeps a request keeps none of it.
+/// configuration: a request that is kept keeps none of it.
 struct Shown {
     peer: Py<Peer>,
     /// As limits and the log know it: its ticket found it before any layer.

@@ -35,11 +35,11 @@ struct History {
 }
 
 impl History {
-    /// Forgets what nobody holds any more.
+    /// Forgets what is not held any more.
     ///
     /// # Orderings
-    /// The fence (`Acquire`) pairs with the `Release` of whoever dropped the last reference: what
-    /// it did to shared words is done before they are said to be let go of.
+    /// The fence (`Acquire`) pairs with the `Release` of the thread that dropped the last
+    /// reference: what it did to shared words is done before they are said to be let go of.
     fn forget(&mut self) {
         self.older.retain(|(_, old)| old.strong_count() > 0);
         fence(Ordering::Acquire);
@@ -63,7 +63,7 @@ impl Versions {
 /// What changes the configuration of an engine.
 ///
 /// Two locks: who compiles holds `control` for as long as that takes, so nothing that the loop
-/// calls may wait for it. `history` is taken for moments, by whoever has `control` or not.
+/// calls may wait for it. `history` is taken for moments, with `control` held or not.
 pub(crate) struct Changes {
     engine: Arc<Engine>,
     compiler: Lock<Compiler>,
@@ -132,7 +132,7 @@ impl Changes {
             self.engine.swap(compiled);
             old
         };
-        drop(old); // it may be large, so nobody waits meanwhile
+        drop(old); // it may be large, so no lock is held meanwhile
         Ok(())
     }
 

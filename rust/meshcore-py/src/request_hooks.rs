@@ -1,7 +1,7 @@
 //! The `on_request` of layers that have no other hook, run without a step of Python between them.
 //!
 //! A plain hook takes its request and says nothing: so the request goes on behind it, and is armed, in
-//! the call that ran it. Whatever else comes of a hook goes back to whoever called, as what it is.
+//! the call that ran it. Whatever else comes of a hook goes back to the caller, as what it is.
 
 use meshcore_core::exchange::Arrival;
 use pyo3::exceptions::asyncio::CancelledError;
@@ -10,7 +10,7 @@ use pyo3::prelude::*;
 use pyo3::{PyTraverseError, PyVisit, intern};
 
 use crate::clock::Ns;
-use crate::deadlines::Deadlines;
+use crate::deadlines::DeadlineTable;
 use crate::message::Request;
 use crate::numbers::Verdict;
 use crate::ticket::Ticket;
@@ -99,7 +99,7 @@ impl RequestHooks {
 
 impl Ticket {
     /// Its deadline is there, for when it goes on behind a layer.
-    pub(crate) fn place(&mut self, deadlines: &Bound<'_, Deadlines>, slot: u32) {
+    pub(crate) fn place(&mut self, deadlines: &Bound<'_, DeadlineTable>, slot: u32) {
         if self.verdict == Verdict::Pause as u8 {
             self.place = Some((deadlines.clone().unbind(), slot));
         }

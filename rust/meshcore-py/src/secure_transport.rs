@@ -14,14 +14,14 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 use pyo3::{PyTraverseError, PyVisit, intern};
 
-use self::calls::{ask, close, end, part, say, send, set_full, tell};
+use self::calls::{ask, close, end, fail_at_read, notify, say, send, set_full};
 use crate::clock::unix_ms;
 use crate::engine::Peer;
 use crate::errors::tls_error;
 use crate::outbox::Outbox;
 use crate::server_codec::JOIN_BYTES;
 use crate::socket_transport::SocketTransport;
-use crate::tls::{ClientRules, Judged, certified_by};
+use crate::tls::{ClientRules, PeerStanding, certified_by};
 use crate::tls_scratch::{SCRATCH, emptied};
 
 #[pyclass(module = "meshcore._core")]
@@ -32,9 +32,9 @@ pub struct SecureTransport {
     inner: Option<Py<PyAny>>,
     /// Whom it is told.
     protocol: Option<Py<PyAny>>,
-    /// Who takes over the loop's transport behind an alert of ours, if anybody: until the other
+    /// What takes over the loop's transport behind an alert of ours, if given: until the other
     /// side has read it.
-    see_off: Option<Py<PyAny>>,
+    linger: Option<Py<PyAny>>,
     /// Its end was begun: nothing is written any more.
     closing: bool,
     /// `protocol` has the transport.
@@ -57,14 +57,14 @@ impl SecureTransport {
         session: Session,
         clock: Clock,
         protocol: Py<PyAny>,
-        see_off: Option<Py<PyAny>>,
+        linger: Option<Py<PyAny>>,
     ) -> Self {
         Self {
             session,
             clock,
             inner: None,
             protocol: Some(protocol),
-            see_off,
+            linger,
             closing: false,
             made: false,
             full: false,
@@ -135,7 +135,7 @@ impl SecureTransport {
         body_bytes: usize,
         fill: impl FnOnce(&mut Vec<u8>),
     ) -> PyResult<Option<Py<PyBytes>>> {
-        // Taken, for the loop may be called, and whoever it calls may need it.
+        // Taken, for the loop may be called, and what it calls may need it.
         let mut plain = SCRATCH.with_borrow_mut(|scratch| std::mem::take(&mut scratch.plain));
         fill(emptied(&mut plain));
         let held = Self::hold_sealed(slf, body_bytes, &plain);
@@ -200,14 +200,14 @@ impl SecureTransport {
         say(slf, &came.said)?;
         if came.opened.established {
             slf.borrow_mut().made = true;
-            tell(slf, "connection_made", (slf,))?;
+            notify(slf, "connection_made", (slf,))?;
             let full = slf.borrow().full;
             if full {
-                tell(slf, "pause_writing", ())?; // by the handshake: nobody says it again
+                notify(slf, "pause_writing", ())?; // by the handshake: it is not said again
             }
         }
         if let Some(plain) = came.plain {
-            // Whoever closed it when it was made has no use for what came with that.
+            // If it was closed when it was made, what came with that is of no use.
             let protocol = {
                 let own = slf.borrow();
                 if own.closing { None } else { own.protocol(py) }
@@ -220,7 +220,7 @@ impl SecureTransport {
             end(slf)?;
         }
         if came.opened.failed {
-            part(slf)?;
+            fail_at_read(slf)?;
         }
         Ok(())
     }
@@ -255,10 +255,10 @@ impl SecureTransport {
             (Some(failure), None) => Some(tls_error(py, &failure)?),
             (_, error) => error,
         };
-        let told = protocol.map(|p| p.call_method1(intern!(py, "connection_lost"), (error,)));
+        let ended = protocol.map(|p| p.call_method1(intern!(py, "connection_lost"), (error,)));
         let mut own = slf.borrow_mut();
-        (own.inner, own.protocol, own.see_off) = (None, None, None);
-        told.transpose().map(|_| ())
+        (own.inner, own.protocol, own.linger) = (None, None, None);
+        ended.transpose().map(|_| ())
     }
 
     fn pause_writing(slf: &Bound<'_, Self>) -> PyResult<()> {
@@ -427,31 +427,31 @@ impl SecureTransport {
     fn agreed<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let agreed = self.session.agreed();
         let agreed = agreed.ok_or_else(|| PyRuntimeError::new_err("the handshake is not over"))?;
-        let told = PyDict::new(py);
+        let agreement = PyDict::new(py);
         let version = match agreed.version {
             Version::Tls12 => "1.2",
             Version::Tls13 => "1.3",
         };
-        told.set_item("version", version)?;
-        told.set_item("suite", agreed.suite)?;
-        told.set_item("resumed", agreed.resumed)?;
-        told.set_item("server_name", agreed.server_name)?;
-        Ok(told)
+        agreement.set_item("version", version)?;
+        agreement.set_item("suite", agreed.suite)?;
+        agreement.set_item("resumed", agreed.resumed)?;
+        agreement.set_item("server_name", agreed.server_name)?;
+        Ok(agreement)
     }
 
-    /// The same peer, with what the certificate says that it has shown, judged by these rules.
+    /// The same peer, with what the certificate says that it has shown, verified by these rules.
     fn verified_peer(&self, peer: &Peer, rules: &ClientRules) -> Peer {
         let mut peer = peer.0.clone();
         if let Some(certified) = self.certificate() {
             peer = peer.certified(certified);
         }
         if let Some(standing) = self.session.standing(rules.in_force()) {
-            peer = peer.standing(Judged(standing));
+            peer = peer.standing(PeerStanding(standing));
         }
         Peer(peer)
     }
 
-    /// What these bytes are, of a connection that is lost: nobody is told of anything else.
+    /// What these bytes are, of a connection that is lost: nothing else is reported.
     fn open<'py>(&mut self, py: Python<'py>, data: &[u8]) -> Bound<'py, PyBytes> {
         match self.receive(py, data).plain {
             Some(plain) => plain.into_bound(py),
@@ -461,11 +461,11 @@ impl SecureTransport {
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.inner)?;
-        visit.call(&self.see_off)?;
+        visit.call(&self.linger)?;
         visit.call(&self.protocol)
     }
 
     fn __clear__(&mut self) {
-        (self.inner, self.protocol, self.see_off) = (None, None, None);
+        (self.inner, self.protocol, self.linger) = (None, None, None);
     }
 }

@@ -2,7 +2,7 @@
 
 use meshcore_core::codec::{
     self, Lenient, Limits, ResponseRules, ServerEvent, ServerRules, encode_chunk_header,
-    encode_informational, encode_last_chunk, encode_local, encode_response,
+    encode_informational, encode_last_chunk, encode_reply, encode_response,
 };
 use meshcore_core::head::{BodyLength, RequestHead, Scheme, Version};
 use meshcore_core::path::{Oddities, PathRules};
@@ -12,7 +12,7 @@ use pyo3::types::PyBytes;
 
 use crate::answer::Answer;
 use crate::clock::{Ns, http_date};
-use crate::deadlines::Deadlines;
+use crate::deadlines::DeadlineTable;
 use crate::engine::{Listener, Peer};
 use crate::errors::codec_error;
 use crate::message::{Body, Part, Request, Response, last_chunk};
@@ -210,7 +210,7 @@ impl ServerCodec {
         data: &Bound<'py, PyBytes>,
         listener: &Bound<'py, Listener>,
         peer: &Bound<'py, Peer>,
-        deadlines: &Bound<'py, Deadlines>,
+        deadlines: &Bound<'py, DeadlineTable>,
         slot: u32,
         now_ns: Ns,
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
@@ -313,7 +313,7 @@ impl ServerCodec {
     ) -> Py<PyBytes> {
         self.keep_alive = self.keep_alive && keep_alive && request.is_some();
         let mut out = Vec::new();
-        answer.with_local(request, self.keep_alive, |local| encode_local(&mut out, local));
+        answer.with_reply(request, self.keep_alive, |local| encode_reply(&mut out, local));
         PyBytes::new(py, &out).unbind()
     }
 }

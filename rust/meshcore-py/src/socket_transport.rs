@@ -13,7 +13,7 @@ use pyo3::types::{PyBytes, PyList};
 use pyo3::{PyTraverseError, PyVisit, intern};
 
 use crate::descriptor::receive_some;
-use crate::inbox::{Inbox, fail, tell};
+use crate::inbox::{Inbox, deliver, fail};
 use crate::outbox::Outbox;
 use crate::server_codec::JOIN_BYTES;
 
@@ -23,7 +23,7 @@ enum Reader {
     Loop { sent: u32 },
     /// Either has the kernel tell of it, or not, since it was paused when something came.
     Inbox { inbox: Py<Inbox>, watched: bool },
-    /// For good: there is an end of file, which the loop is to tell, or no inbox.
+    /// For good: there is an end of file, which the loop is to report, or no inbox.
     LoopAgain,
 }
 
@@ -39,7 +39,7 @@ pub(crate) struct SocketTransport {
     held: usize,
     /// The loop's may hold some: until it says that it does not.
     shared: bool,
-    /// Nothing more is written; the loop's says so to whoever does.
+    /// Nothing more is written; the loop's says so to a caller that does.
     ended: bool,
     /// It was closed from here, if not before: of a connect that is cancelled uvloop does not say so.
     closed: bool,
@@ -196,7 +196,7 @@ impl SocketTransport {
             Self::watch(slf)
         });
         if taken.is_err() {
-            let _ = Self::give_back(slf); // somebody has to read it
+            let _ = Self::give_back(slf); // it has to be read
         }
         taken
     }
@@ -302,7 +302,7 @@ impl SocketTransport {
         let inner = Self::inner(slf);
         match came {
             Ok(0) => Self::give_back(slf),
-            Ok(came) => match tell(&inner, &room[..came]) {
+            Ok(came) => match deliver(&inner, &room[..came]) {
                 Ok(()) => Ok(()),
                 Err(error) if error.is_instance_of::<PyKeyboardInterrupt>(py) => Err(error),
                 Err(error) if error.is_instance_of::<PySystemExit>(py) => Err(error),

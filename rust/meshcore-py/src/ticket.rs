@@ -16,7 +16,7 @@ use pyo3::types::{PyBytes, PyTuple};
 use crate::answer::Answer;
 use crate::cause::Cause;
 use crate::clock::{Ns, unix_ms};
-use crate::deadlines::Deadlines;
+use crate::deadlines::DeadlineTable;
 use crate::engine::{Listener, Peer, ip_of};
 use crate::message::{Body, FieldText, Part, Request, Response, all};
 use crate::numbers::{Due, Keep, Next, Passed, Verdict, phase, reason};
@@ -31,7 +31,7 @@ pub struct Ticket {
     answer: Option<exchange::Answer>,
     id: OnceLock<[u8; 32]>,
     /// Where its deadline is, of one that began at a layer.
-    pub(crate) place: Option<(Py<Deadlines>, u32)>,
+    pub(crate) place: Option<(Py<DeadlineTable>, u32)>,
     #[pyo3(get)]
     pub(crate) verdict: u8,
     #[pyo3(get)]
@@ -239,8 +239,8 @@ impl Ticket {
         trailers.filter(|t| !t.is_empty()).map(|trailers| all(py, &trailers)).transpose()
     }
 
-    fn retold(&mut self, body: &Body) {
-        self.ticket.retold(final_status(body.0.body.trailers.as_deref()));
+    fn trailers_changed(&mut self, body: &Body) {
+        self.ticket.trailers_changed(final_status(body.0.body.trailers.as_deref()));
     }
 
     #[getter]
@@ -463,8 +463,7 @@ impl Ticket {
         text
     }
 
-    #[pyo3(name = "outcome")]
-    fn told(&self) -> crate::outcome::Outcome {
+    fn outcome(&self) -> crate::outcome::Outcome {
         crate::outcome::Outcome::of(&self.ticket)
     }
 }

@@ -33,9 +33,9 @@ fn words(all: Vec<String>) -> Vec<Vec<u8>> {
 
 /// A client of TLS as requests are told of it: what they are decided by names no room of TLS.
 #[derive(Debug)]
-pub(crate) struct Judged(pub(crate) Standing);
+pub(crate) struct PeerStanding(pub(crate) Standing);
 
-impl exchange::Standing for Judged {
+impl exchange::Standing for PeerStanding {
     fn is_admitted(&self) -> bool {
         self.0.is_admitted()
     }
@@ -72,7 +72,7 @@ impl TicketRing {
     }
 }
 
-/// Where secrets of sessions are written: a file that everybody who has it reads all traffic with.
+/// Where secrets of sessions are written: a file whose readers can read all traffic.
 #[pyclass(frozen, module = "meshcore._core")]
 pub struct KeyLog(Arc<Secrets>);
 
@@ -81,14 +81,14 @@ struct Secrets(File);
 
 impl tls::KeyLog for Secrets {
     fn log(&self, label: &str, client_random: &[u8], secret: &[u8]) {
-        // A line at once: other processes append to the file too. Of a full disk nobody is told.
+        // A line at once: other processes append to the file too. A full disk is not reported.
         let line = tls::key_log_line(label, client_random, secret);
         let _ = (&self.0).write_all(line.as_bytes());
     }
 }
 
 impl KeyLog {
-    fn told(&self) -> Arc<dyn tls::KeyLog> {
+    fn sink(&self) -> Arc<dyn tls::KeyLog> {
         Arc::<Secrets>::clone(&self.0)
     }
 }
@@ -190,7 +190,7 @@ impl TlsServer {
             least: least(min_version),
             clients: clients.map(TlsTrust::of_clients).unwrap_or_default(),
             named,
-            key_log: key_log.map(KeyLog::told),
+            key_log: key_log.map(KeyLog::sink),
         };
         let clock = Clock::at(unix_ms() / 1000);
         // Certificates and lists of many authorities take their time: a loop goes on meanwhile.
@@ -198,21 +198,17 @@ impl TlsServer {
         Ok(Self(made.map_err(refused)?, clock))
     }
 
-    /// TLS for a connection that was accepted; `protocol` is told as a loop tells it, and `see_off`
+    /// TLS for a connection that was accepted; `protocol` is told as a loop tells it, and `linger`
     /// is given the loop's transport behind an alert of ours.
-    #[pyo3(signature = (protocol, see_off=None))]
-    fn session(
-        &self,
-        protocol: Py<PyAny>,
-        see_off: Option<Py<PyAny>>,
-    ) -> PyResult<SecureTransport> {
+    #[pyo3(signature = (protocol, linger=None))]
+    fn session(&self, protocol: Py<PyAny>, linger: Option<Py<PyAny>>) -> PyResult<SecureTransport> {
         self.1.set(unix_ms() / 1000);
         let session = self.0.session().map_err(refused)?;
-        Ok(SecureTransport::new(session, self.1.clone(), protocol, see_off))
+        Ok(SecureTransport::new(session, self.1.clone(), protocol, linger))
     }
 }
 
-/// By which rules a listener's clients are judged now.
+/// By which rules a listener's clients are verified now.
 #[pyclass(frozen, module = "meshcore._core")]
 pub struct ClientRules(Arc<InForce>);
 
@@ -239,9 +235,9 @@ impl ClientRules {
         self.0.end();
     }
 
-    /// The same peer, whose connection began before there was TLS, judged by them.
+    /// The same peer, whose connection began before there was TLS, by them.
     fn plain_peer(&self, peer: &Peer) -> Peer {
-        Peer(peer.0.clone().standing(Judged(Standing::of_plain(self.in_force()))))
+        Peer(peer.0.clone().standing(PeerStanding(Standing::of_plain(self.in_force()))))
     }
 }
 
@@ -367,7 +363,7 @@ pub(crate) fn tls_lists(crl_pem: &[u8], ca_pem: &[u8]) -> PyResult<Vec<TlsList>>
 }
 
 /// Authorities without a list of their key, where there is one of their name: the place of each,
-/// whose it is, and whether nobody whom it signed comes in.
+/// whose it is, and whether no client that it signed comes in.
 #[pyfunction]
 pub(crate) fn tls_unlisted(
     ca_pem: &[u8],
@@ -439,7 +435,7 @@ impl TlsClient {
             pair: certificate.map(pair),
             alpn: words(alpn),
             least: least(min_version),
-            key_log: key_log.map(KeyLog::told),
+            key_log: key_log.map(KeyLog::sink),
         };
         let clock = Clock::at(unix_ms() / 1000);
         let made = py.detach(|| ClientContext::new(&spec, &clock));

@@ -14,11 +14,11 @@ pub(crate) fn whole(name: &str, given: &Bound<'_, PyAny>, most: u64) -> PyResult
 
 #[cold]
 pub(crate) fn not_whole(name: &str, given: &Bound<'_, PyAny>, most: u64) -> PyErr {
-    // In the words of the configuration's faults, and as short.
+    // In the words of the configuration's diagnostics, and as short.
     let shown = given
         .py()
         .import("meshcore.config.hints")
-        .and_then(|fault| fault.call_method1("shown", (given,))?.extract::<String>());
+        .and_then(|hints| hints.call_method1("shown", (given,))?.extract::<String>());
     match shown {
         Err(error) => error,
         Ok(shown) => {

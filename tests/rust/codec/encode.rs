@@ -2,8 +2,8 @@
 
 use meshcore_core::calendar::HttpDate;
 use meshcore_core::codec::{
-    ClientEvent, H1Client, H1Server, HeaderOps, Limits, LocalAnswer, Outgoing, RequestRules,
-    ResponseRules, ServerEvent, Tunnel, encode_informational, encode_local, encode_request,
+    ClientEvent, H1Client, H1Server, HeaderOps, Limits, Outgoing, OutgoingReply, RequestRules,
+    ResponseRules, ServerEvent, Tunnel, encode_informational, encode_reply, encode_request,
     encode_response, strip_vouched,
 };
 use meshcore_core::head::{BodyLength, RequestHead, ResponseHead, TunnelKind, Version};
@@ -256,7 +256,7 @@ fn interim_responses_are_not_for_http_1_0() {
 
 #[test]
 fn a_local_answer_cannot_be_split() {
-    let mut answer = LocalAnswer {
+    let mut answer = OutgoingReply {
         status: 302,
         headers: &[(b"location", b"/a\r\nset-cookie: x"), (b"x-mesh-reason", b"redirect")],
         body: b"{}",
@@ -266,7 +266,7 @@ fn a_local_answer_cannot_be_split() {
         date: None,
     };
     let mut out = Vec::new();
-    encode_local(&mut out, &answer);
+    encode_reply(&mut out, &answer);
     assert_eq!(
         text(&out),
         "HTTP/1.1 302 Found\r\nx-mesh-reason: redirect\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{}"
@@ -274,11 +274,11 @@ fn a_local_answer_cannot_be_split() {
     assert_eq!(fetch(&out).messages[0].body, b"{}");
     out.clear();
     answer.head_request = true;
-    encode_local(&mut out, &answer);
+    encode_reply(&mut out, &answer);
     assert!(text(&out).ends_with("content-length: 2\r\nconnection: close\r\n\r\n"));
     out.clear();
     answer.status = 204;
-    encode_local(&mut out, &answer);
+    encode_reply(&mut out, &answer);
     assert!(!text(&out).contains("content-length"));
 }
 
@@ -329,7 +329,7 @@ fn dates() {
         (&[(&b"Date"[..], &b"then"[..])], "Date: then\r\n"),
         (&[(b"date", b"a\nb")], DATE),
     ] {
-        let answer = LocalAnswer {
+        let answer = OutgoingReply {
             status: 404,
             headers,
             body: b"",
@@ -339,7 +339,7 @@ fn dates() {
             date,
         };
         let mut out = Vec::new();
-        encode_local(&mut out, &answer);
+        encode_reply(&mut out, &answer);
         assert_eq!(
             text(&out),
             format!("HTTP/1.1 404 Not Found\r\n{expected}content-length: 0\r\n\r\n")

@@ -169,7 +169,7 @@ fn drain_ends_when_the_last_stream_does() {
     assert!(heard(&mut pair));
     assert!(pair.client.can_open(NOW) > 0);
     pair.server.warn();
-    pair.server.say_last(b"");
+    pair.server.send_goaway(b"");
     pair.settle();
     assert_eq!(pair.client.can_open(NOW), 0);
     assert!(pair.client.signals().iter().any(|(id, s)| *id == 0 && matches!(s, Signal::GoAway)));
@@ -199,15 +199,15 @@ fn the_last_stream_is_said_once_and_again_with_a_reason() {
     pair.server.warn();
     // And nothing behind it: there are clients that take nothing more.
     assert_eq!(pair.server.take_output(<[u8]>::to_vec), goaway(0x7FFF_FFFF, b""));
-    pair.server.say_last(b"");
+    pair.server.send_goaway(b"");
     assert_eq!(pair.server.take_output(<[u8]>::to_vec), goaway(id, b""));
-    pair.server.say_last(b"");
+    pair.server.send_goaway(b"");
     assert_eq!(pair.server.take_output(<[u8]>::to_vec), b"");
-    pair.server.say_last(b"draining");
+    pair.server.send_goaway(b"draining");
     assert_eq!(pair.server.take_output(<[u8]>::to_vec), goaway(id, b"draining"));
     pair.server.reset(id, 2);
     assert!(pair.server.is_closed());
-    pair.server.say_last(b"draining");
+    pair.server.send_goaway(b"draining");
     assert_eq!(pair.server.take_output(|out| out.len()), 13);
 }
 

@@ -190,7 +190,7 @@ fn a_server_that_named_its_last_stream_ignores_those_beyond() {
     let mut pair = Pair::new(&H2Config::default());
     let id = pair.ask(GET, b"", true);
     pair.settle();
-    pair.server.say_last(b"");
+    pair.server.send_goaway(b"");
     pair.settle();
     let mut seen = Stories::new();
     of_server(&mut pair, &mut seen);

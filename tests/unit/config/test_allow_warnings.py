@@ -19,7 +19,7 @@ from meshcore.config.warnings.allow import (
     rules_without_effect,
     shadows_alone,
 )
-from meshcore.config.warnings.forwarded import untold_certificates
+from meshcore.config.warnings.forwarded import unasked_certificates
 from meshcore.config.warnings.paths import literal_wildcards, refused_paths
 from meshcore.config.warnings.reach import Budget, Reach
 from meshcore.errors import Diagnostic
@@ -363,5 +363,5 @@ def test_certificates_that_nobody_shows(value: str, auth: str, is_told: bool) ->
     text = config("name: a, methods: [GET]", edge=auth)
     text = text.replace("bind:", f"forwarded_client_cert: {value}, bind:")
     line = "forwarded_client_cert: append: no client is asked for a certificate there"
-    found = told(text, untold_certificates)
+    found = told(text, unasked_certificates)
     assert [one.startswith(line) for one in found] == [True] * is_told

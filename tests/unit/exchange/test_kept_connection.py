@@ -101,11 +101,11 @@ def test_one_stale_connection_costs_none_that_is_well() -> None:
     for alive in (True, False, True):
         pool.put(mock.Mock(is_alive=mock.Mock(return_value=alive)), 1)
     well = [connection for connection in pool.idle if connection.is_alive()]
-    (gone,) = pool.weed(10**9)
+    (gone,) = pool.sweep_idle(10**9)
     assert not gone.is_alive()
     assert list(pool.idle) == well
     looks = [connection.is_alive.call_count for connection in pool.idle]  # type: ignore[attr-defined]
-    assert pool.weed(10**9 + 1) == [], "not again at once"
+    assert pool.sweep_idle(10**9 + 1) == [], "not again at once"
     assert [c.is_alive.call_count for c in pool.idle] == looks  # type: ignore[attr-defined]
 
 

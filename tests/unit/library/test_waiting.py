@@ -268,7 +268,7 @@ async def test_who_is_served_and_cancelled_at_once_gives_back(make: Make) -> Non
     clock.ns += 500_000_000
     line = limiter.line
     assert line is not None
-    line.stir()  # the first has its tokens and has not run
+    line.recheck()  # the first has its tokens and has not run
     assert len(line) == 1
     first.cancel()
     with pytest.raises(asyncio.CancelledError):

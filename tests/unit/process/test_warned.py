@@ -15,22 +15,22 @@ def loaded(number: int, before: str = "") -> Loaded:
 
 def test_each_is_told_once_wherever_it_stands(caplog: pytest.LogCaptureFixture) -> None:
     warned = Warned()
-    warned.tell(loaded(1))
+    warned.log_new(loaded(1))
     assert caplog.messages == [
         "m:5:3: warning: upstreams.u0: no route sends anything to this upstream"
     ]
     assert [record.levelname for record in caplog.records] == ["WARNING"]
     caplog.clear()
-    warned.tell(loaded(2, before="# two\n"))
+    warned.log_new(loaded(2, before="# two\n"))
     assert [message[:6] for message in caplog.messages] == ["m:7:3:"], "what is new"
     caplog.clear()
-    warned.tell(loaded(1))
+    warned.log_new(loaded(1))
     assert caplog.messages == []
-    warned.tell(loaded(2))
+    warned.log_new(loaded(2))
     assert len(caplog.messages) == 1, "what was mended and is back"
 
 
 def test_very_many_are_told_by_their_number(caplog: pytest.LogCaptureFixture) -> None:
-    Warned().tell(loaded(MOST + 5))
+    Warned().log_new(loaded(MOST + 5))
     assert len(caplog.messages) == MOST + 1
     assert caplog.messages[-1] == "and 5 more warnings: meshcore check tells them"

@@ -19,7 +19,7 @@ from meshcore.upstream.pool import (
     HASTY_NS,
     PEEK_AFTER_NS,
     PEEK_AFTER_UNSAFE_NS,
-    WEED_AFTER_NS,
+    SWEEP_AFTER_NS,
     Pool,
     Pooled,
 )
@@ -206,10 +206,10 @@ def test_all_that_is_idle_is_looked_into_now_and_then() -> None:
     pool = pool_of()
     good, ended = keep(pool, NOW, NOW)
     ended.alive = False
-    assert gone(pool.weed(NOW)) == [ended]
+    assert gone(pool.sweep_idle(NOW)) == [ended]
     good.alive = False
-    assert gone(pool.weed(NOW + WEED_AFTER_NS - 1)) == []
-    assert gone(pool.weed(NOW + WEED_AFTER_NS)) == [good]
+    assert gone(pool.sweep_idle(NOW + SWEEP_AFTER_NS - 1)) == []
+    assert gone(pool.sweep_idle(NOW + SWEEP_AFTER_NS)) == [good]
 
 
 # --- those who wait -------------------------------------------------------------------------------
@@ -244,9 +244,9 @@ def test_who_wants_a_new_connection_is_passed_by_those_who_take_any() -> None:
     choosy, other = exchange(), exchange()
     pool.wait(choosy, NOW, NOW)
     pool.wait(other, None, NOW)
-    assert pool.first_unchoosy() is other
+    assert pool.first_not_fresh() is other
     pool.leave(other)
-    assert pool.first_unchoosy() is None
+    assert pool.first_not_fresh() is None
     assert pool.lacks_fresh()
     pool.cluster.begin(pool)
     assert not pool.lacks_fresh()

@@ -57,10 +57,10 @@ def open_(pool: Pool, number: int = 1, now_ns: int = NOW) -> list[Any]:
 def give_back(connection: Any, now_ns: int = LATER) -> Pool | None:
     """A connection has served its request: whom it leaves its place to."""
     pool = connection.pool
-    heir = pool.cluster.heir(connection, pool.first_unchoosy(), now_ns)
-    if heir is not None:
-        pool.cluster.leave(connection, heir)
-    return cast("Pool | None", heir)
+    successor = pool.cluster.successor(connection, pool.first_not_fresh(), now_ns)
+    if successor is not None:
+        pool.cluster.leave(connection, successor)
+    return cast("Pool | None", successor)
 
 
 def take_room(cluster: Cluster) -> list[Pool]:
@@ -98,9 +98,9 @@ def test_places_are_taken_from_others_as_far_as_that_evens_them_out() -> None:
     wait(hung, 20)
     assert [give_back(each) for each in connections] == [hung] * 4 + [None] * 4
     for connection in connections[:4]:
-        heir = cluster.end(busy, connection)
-        assert heir is hung
-        cluster.begin(heir)
+        successor = cluster.end(busy, connection)
+        assert successor is hung
+        cluster.begin(successor)
     assert held(busy, hung) == [4, 4]
     assert [give_back(each) for each in connections[4:]] == [None] * 4
     # What the busy one loses for another reason is its own again.
@@ -141,11 +141,11 @@ def test_all_have_turns_where_there_are_fewer_places_than_endpoints() -> None:
         now_ns = NOW + n * 2 * PATIENCE_NS
         owner = turns[-2]
         connection = mock.Mock(spec=Pooled, pool=owner, opened_ns=now_ns - PATIENCE_NS)
-        heir = give_back(connection, now_ns)
-        assert heir is not None
-        assert cluster.end(owner, connection) is heir
-        cluster.begin(heir)
-        turns.append(heir)
+        successor = give_back(connection, now_ns)
+        assert successor is not None
+        assert cluster.end(owner, connection) is successor
+        cluster.begin(successor)
+        turns.append(successor)
     assert turns == [*pools, *pools, *pools[:2]]
 
 
@@ -177,8 +177,8 @@ def yielded(own: Pool, now_ns: int) -> list[Any]:
     found = []
     cluster = own.cluster
     while (next_ := cluster.yielding(own.part, now_ns)) is not None:
-        connection, heir = next_
-        cluster.leave(connection, heir)
+        connection, successor = next_
+        cluster.leave(connection, successor)
         heir_pool = connection.pool
         heir_pool.remove(cast("Pooled", connection))
         found.append(connection)
@@ -341,5 +341,5 @@ def test_what_was_gone_before_it_could_leave_keeps_no_place() -> None:
     cluster.leave(making, two)
     lost = mock.Mock(pool=one)
     assert cluster.end(one, lost) is None, "what it had opened was lost first"
-    cluster.stay(making)
+    cluster.keep_place(making)
     assert (cluster.leaving, two.coming, held(one, two), cluster.connections) == ({}, 0, [0, 0], 0)

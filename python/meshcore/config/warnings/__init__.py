@@ -18,7 +18,7 @@ from meshcore.config.warnings.allow import (
 )
 from meshcore.config.warnings.certificates import certificates
 from meshcore.config.warnings.forged import forged_fields
-from meshcore.config.warnings.forwarded import untold_certificates
+from meshcore.config.warnings.forwarded import unasked_certificates
 from meshcore.config.warnings.paths import literal_wildcards, refused_paths
 from meshcore.config.warnings.plain import plain_endpoints
 from meshcore.config.warnings.routes import unreachable_routes
@@ -41,7 +41,7 @@ CHECKS: Final[tuple[Callable[[Config], Iterator[Diagnostic]], ...]] = (
     rules_without_effect,
     any_methods,
     shadows_alone,
-    untold_certificates,
+    unasked_certificates,
     forged_fields,
     idle_times,
     certificates,

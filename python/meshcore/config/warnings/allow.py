@@ -32,7 +32,7 @@ _Path = tuple[str | int, ...]
 
 
 class Placed(NamedTuple):
-    """An `allow`, where it stands and which listeners' requests it judges."""
+    """An `allow`, where it stands and which listeners' requests it decides on."""
 
     path: _Path
     allow: Allow
@@ -80,8 +80,8 @@ def rules_without_effect(config: Config) -> Iterator[Diagnostic]:
 
 
 def rules_that_never_hold(config: Config) -> Iterator[Diagnostic]:
-    """Rules of what cannot come: clients that nobody vouches for, addresses that nobody has, and
-    what does not get to their route. O(configuration)."""
+    """Rules of what cannot come: clients without a verified certificate, addresses that no client
+    has, and what does not get to their route. O(configuration)."""
     for placed in layers(config):
         asks = [auth for listener in placed.listeners for auth in _auths(listener)]
         for number, rule in enumerate(placed.allow.rules):
@@ -175,7 +175,7 @@ def _nowhere(
     path: _Path, networks: Collection[str], listeners: Collection[Listener]
 ) -> Iterator[Diagnostic]:
     """Where the client's address is never one of these. It may be another than that of its socket
-    where somebody is believed."""
+    where certificates are verified."""
     if not networks or not listeners or any(_believes(listener) for listener in listeners):
         return
     sockets = [listener.bind.path is not None for listener in listeners]

@@ -36,9 +36,9 @@ _SHOWN_NAMES: Final = 5
 
 
 def certificates(config: Config) -> Iterator[Diagnostic]:
-    """Those that have expired, or will within 30 days; that are weak, of nobody, or not of the name
-    that they are given for; responses that are not shown any more. Opens the files; one that cannot
-    be read is an error, and no warning."""
+    """Those that have expired, or will within 30 days; that are weak, of no name, or not of the
+    name that they are given for; responses that are not shown any more. Opens the files; one that
+    cannot be read is an error, and no warning."""
     now_s = time.time()
     for name, listener in config.listeners.items():
         tls, path = listener.tls, ("listeners", name, "tls")
@@ -58,10 +58,10 @@ def certificates(config: Config) -> Iterator[Diagnostic]:
             if (chain := _read(upstream.tls.cert)) is not None:
                 yield from _chain((*where, "cert"), chain, now_s)
             yield from _vouching(where, upstream.tls, now_s)
-    yield from _nobody_believed(config)
+    yield from _no_authorities_to_believe(config)
 
 
-def _nobody_believed(config: Config) -> Iterator[Diagnostic]:
+def _no_authorities_to_believe(config: Config) -> Iterator[Diagnostic]:
     """Upstreams that believe the system's authorities, where it has none."""
     tls = {name: x.tls for name, x in config.upstreams.items() if x.tls is not None}
     by_system = [name for name, x in tls.items() if not (x.ca or x.trust_domains or x.insecure)]
@@ -241,7 +241,7 @@ def _ends(
 
 
 def _of_whom(path: _Path, file: str, lists: list[TlsList], known: bytes) -> Iterator[Diagnostic]:
-    """Lists that are about nobody who is known here. Authorities of the system are not read."""
+    """Lists of issuers that are not known here. Authorities of the system are not read."""
     for each in lists:
         whose = f"the list of {each.issuer} in {file}"
         if each.is_of_authorities:
@@ -258,7 +258,7 @@ def _ends_soon(first_s: int, last_s: int, now_s: float, soon_s: float = SOON_DAY
 
 
 def _authorities(path: _Path, file: str | None, now_s: float) -> Iterator[Diagnostic]:
-    """Bundles keep those that have expired; nobody means one that has no other."""
+    """Bundles keep those that have expired; one that has no other is a mistake."""
     pem = _read(file)
     facts = _facts(pem) if pem is not None else []
     if not facts:

@@ -1,4 +1,4 @@
-"""Decisions by fields that a proxy in front should write, where nobody is known to be one."""
+"""Decisions by fields that a proxy in front should write, where no proxy is known."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is to be told of certificates that nobody shows."""
+"""Forwarded certificates where no client shows one."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from meshcore.config.model import Config
 
 
-def untold_certificates(config: Config) -> Iterator[Diagnostic]:
+def unasked_certificates(config: Config) -> Iterator[Diagnostic]:
     """`forwarded_client_cert: append` of listeners that ask no client for one. O(listeners)."""
     for name, listener in config.listeners.items():
         if listener.forwarded_client_cert == "append" and not listener.asks_for_certificates:

@@ -68,7 +68,7 @@ def _is_name(address: Address) -> bool:
 
 def _ask(names: Iterable[str], within_s: float, resolve: Resolve) -> dict[str, str]:
     """Why each of these names has no address. The threads end by themselves: a resolver cannot be
-    told to stop, and nobody waits for it."""
+    told to stop, and is not waited for."""
     waiting: queue.SimpleQueue[str] = queue.SimpleQueue()
     answers: queue.SimpleQueue[tuple[str, str | None]] = queue.SimpleQueue()
     asked: set[str] = set()

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from meshcore.config.model import Config
 
-# Of `https` (RFC 9110 §4.2.2). Whoever serves plain HTTP takes another.
+# Of `https` (RFC 9110 §4.2.2). A listener of plain HTTP has another.
 _HTTPS: Final = 443
 
 

@@ -123,7 +123,7 @@ def _competition(
     entries: Iterable[_Entry], listeners: frozenset[str]
 ) -> Iterator[tuple[_Entry, _Entry | None]]:
     """Each entry that serves some of these listeners, best first, and who takes all of its
-    requests there; nobody: some get through."""
+    requests there; none: some get through."""
     before = _Before()
     for entry in entries:
         contested = entry.listeners & listeners

@@ -38,10 +38,11 @@ const fn part_of(span: u64, random: u64) -> u64 {
 }
 
 /// The longest pause that an endpoint may ask the proxy for before it is asked again: meanwhile the
-/// request holds its place at the upstream. Whoever asks for more has its response passed on.
+/// request holds its place at the upstream. A service that asks for more has its response passed
+/// on.
 pub const LONGEST_ASKED: Nanos = Nanos::from_secs(2);
 
-/// When whoever asks to be left alone for so long may be asked again: within `longest`, and before
+/// When a service that asks for a pause may be asked again: within `longest`, and before
 /// all is over.
 #[must_use]
 pub fn not_before(asked: Nanos, longest: Nanos, now: Nanos, until: Nanos) -> Option<Nanos> {

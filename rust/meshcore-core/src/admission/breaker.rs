@@ -89,8 +89,8 @@ impl Breaker {
     /// Whether successes of a closed breaker may be told by a clock that is `late`: it only says in
     /// which slice of the window they count, and a slice is at least ten times that.
     #[must_use]
-    pub fn bears(&self, late: Nanos) -> bool {
-        self.rate.as_ref().is_none_or(|rate| rate.bears(late))
+    pub fn tolerates(&self, late: Nanos) -> bool {
+        self.rate.as_ref().is_none_or(|rate| rate.tolerates(late))
     }
 
     /// Asks for leave to make a request.
@@ -103,7 +103,7 @@ impl Breaker {
     }
 
     /// The same for a request of which some may be missing: such requests have one probe for all of
-    /// them, beside `probes`, so that nobody who sends slowly keeps others from finding out.
+    /// them, beside `probes`, so that slow senders keep no others from finding out.
     ///
     /// # Errors
     /// As [`acquire`](Self::acquire).
@@ -129,7 +129,7 @@ impl Breaker {
         verdict.map(drop).map_err(|retry_after| Open { retry_after })
     }
 
-    /// The permit of a closed breaker, for which nobody needs to know the time.
+    /// The permit of a closed breaker, which needs no time.
     #[must_use]
     #[inline]
     pub fn acquire_closed(&self) -> Option<BreakerPermit> {
@@ -138,8 +138,8 @@ impl Breaker {
 
     /// Reports what became of a permit. Late results, of an earlier epoch, change nothing.
     ///
-    /// A failure counts for row and rate, whoever it names: the rule for a service that is one.
-    /// `rand` is a uniform random word; it shortens an opening by up to a tenth.
+    /// A failure counts for row and rate, whatever endpoint it names: the rule for a service that
+    /// is one. `rand` is a uniform random word; it shortens an opening by up to a tenth.
     #[inline]
     pub fn settle(&self, permit: BreakerPermit, outcome: Outcome, now: Nanos, rand: u64) {
         self.settle_with(permit, outcome, now, || rand);
@@ -183,7 +183,7 @@ impl Breaker {
     }
 
     /// Reports a failure at one of several endpoints. Late results change nothing; that of a
-    /// probe opens the breaker again, whatever its weight and whoever it names.
+    /// probe opens the breaker again, whatever its weight and whatever endpoint it names.
     ///
     /// A row opens it only if its failures name at least `failures` different endpoints (two at
     /// least), or each that can be chosen now; the rate only if the failures of the window name

@@ -10,7 +10,7 @@
 pub struct Endpoints {
     /// The bit of the one that failed.
     pub failed: u64,
-    /// The bits of all that the picker could choose now. None (zero) means that there is nobody
+    /// The bits of all that the picker could choose now. None (zero) means that there is none
     /// else who might answer: the number of failures alone decides.
     pub choosable: u64,
 }

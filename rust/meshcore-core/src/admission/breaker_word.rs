@@ -16,12 +16,12 @@
 //! passed:10 unfinished:1 lease:19` (lease in 2^30 ns: 1.07 s). A zero word is a closed breaker.
 //!
 //! # Rows
-//! Each row has a number, so that a word never comes back within an epoch: whoever exchanges it
-//! knows that nothing happened since it was read, and so that the names of its row are no other
+//! Each row has a number, so that a word never comes back within an epoch: a thread that exchanges
+//! it knows that nothing happened since it was read, and so that the names of its row are no other
 //! row's ([`super::breaker`]).
 //!
 //! # Unfinished requests
-//! Whoever sends a request slowly decides how long its probe is out. So a request that is not all
+//! A client that sends slowly decides how long its probe is out. So a request that is not all
 //! there yet takes no place of those that are: there is one place more for all such requests.
 //!
 //! # Leases
@@ -110,7 +110,7 @@ impl BreakerPermit {
         Self(unfinished << 18 | 1 << 17 | (lap << 12) as u32 | epoch as u32)
     }
 
-    /// Whether this is a probe of a half-open breaker: nobody else may try meanwhile.
+    /// Whether this is a probe of a half-open breaker: no other may try meanwhile.
     #[must_use]
     #[inline]
     pub const fn is_probe(self) -> bool {

@@ -12,7 +12,7 @@ use siphasher::sip::SipHasher13;
 /// §2.5.5.2, or through NAT64, RFC 6052 §2.1) counts as that IPv4 address: by their /64 all of
 /// them would be one client.
 ///
-/// SipHash-1-3: whoever does not know the seed cannot find addresses that share a slot.
+/// SipHash-1-3: without the seed a client cannot find addresses that share a slot.
 #[must_use]
 #[inline]
 pub fn client_key(seed: [u64; 2], addr: IpAddr) -> u64 {

@@ -3,13 +3,13 @@
 //! # Layout
 //! A line of eight words is seven clients and an overflow bucket. A client is one word: 24 bits
 //! of its key as tag, 40 bits of its bucket, in fractions of a token. So finding, claiming and charging a
-//! client is one compare-and-swap: nobody can be charged for another's claim. A key belongs to
+//! client is one compare-and-swap: no client can be charged for another's claim. A key belongs to
 //! its home line and, when that is full, to the line beside it, which the hardware prefetches.
 //!
 //! # No eviction
 //! A full bucket is the same as no bucket, so only words whose instant has passed are taken over.
 //! When all fourteen are in debt, a new client shares the overflow bucket of its home line: a
-//! flood of addresses limits itself, costs no memory, and touches nobody who is being served.
+//! flood of addresses limits itself, costs no memory, and touches no client that is being served.
 //!
 //! # Errors that are accepted
 //! Two clients of one line share a bucket if their tags are equal: once in 2.4 million pairs. A
@@ -68,7 +68,7 @@ pub struct Charge {
 enum Place {
     /// It has this word.
     Own(usize),
-    /// It has none, and this one, as it was seen, is nobody's.
+    /// It has none, and this one, as it was seen, is free.
     Free(usize, u64),
     /// It has none, and all are in debt.
     Full,
@@ -146,10 +146,10 @@ impl ClientLimiter {
     /// Goes on from what was taken in `before`, a table of the same size and seed under another
     /// quota. O(words).
     ///
-    /// Whoever charges `before` meanwhile is forgiven that.
+    /// What is charged to `before` meanwhile is forgiven.
     ///
     /// # Orderings
-    /// `Relaxed`: each word is carried over as it is at some moment, and nobody charges this table
+    /// `Relaxed`: each word is carried over as it is at some moment, and this table is not charged
     /// before it is in force.
     pub fn take_over(&self, before: &Self, now: Nanos) {
         for (to, from) in self.block.lines().iter().zip(before.block.lines()) {
@@ -255,8 +255,8 @@ impl ClientLimiter {
         slot.compare_exchange(seen, mine, Ordering::AcqRel, Ordering::Relaxed).ok()?;
         fence(Ordering::SeqCst);
         if self.is_elsewhere(home, tag, word) {
-            // Whoever sees the other withdraws, so at most one of two claims stands. If the word
-            // changed meanwhile, a third caller was charged on it: only this charge goes back.
+            // The one that sees the other withdraws, so at most one of two claims stands. If the
+            // word changed meanwhile, a third caller was charged on it: only this charge goes back.
             if slot.compare_exchange(mine, 0, Ordering::AcqRel, Ordering::Relaxed).is_err() {
                 self.give_back(made(word, tag, cost));
             }
@@ -305,8 +305,8 @@ impl ClientLimiter {
         if word == 0 { 0 } else { self.clock.ahead(word & INSTANT_MASK, at) }
     }
 
-    /// The home line and the tag of a key: bits of a keyed hash, of which nobody who does not know the
-    /// seed learns anything, and no bit is in both.
+    /// The home line and the tag of a key: bits of a keyed hash that say nothing without the
+    /// seed, and no bit is in both.
     #[inline]
     #[allow(clippy::cast_possible_truncation)] // lines fit in usize
     const fn home(&self, key: u64) -> (usize, u64) {

@@ -7,7 +7,7 @@ use super::inflight::InFlight;
 /// Who holds less than this much of the cap, in percent, may go on into its last part. With the
 /// default share a client that takes all it can leaves room for four that hold as much as this.
 const LIGHT_PERCENT: u8 = 5;
-/// The share at which the whole cap is open to everybody.
+/// The share at which the whole cap is open to all.
 const ALL_PERCENT: u8 = 100;
 
 const ROWS: usize = 2;
@@ -34,7 +34,7 @@ pub struct ClientsHeld {
 }
 
 impl ClientsHeld {
-    /// Nobody holds anything. 64 KiB.
+    /// Nothing is held. 64 KiB.
     #[must_use]
     pub fn new() -> Self {
         Self { cells: (0..ROWS * CELLS).map(|_| AtomicU32::new(0)).collect() }
@@ -87,9 +87,9 @@ impl Default for ClientsHeld {
 
 /// The rule that keeps the last part of a cap for light clients.
 ///
-/// `percent` of the cap are open to everybody. The rest only to who holds under 5 % of the cap in
+/// `percent` of the cap are open to all. The rest only to who holds under 5 % of the cap in
 /// this process, or nothing. So one client cannot shut out all others, whatever it sends, and
-/// nobody has to know which client is a bad one.
+/// it need not be known which client is a bad one.
 ///
 /// Parts of a request are rounded down: of a cap of 2 one is kept.
 ///
@@ -103,7 +103,7 @@ pub struct ClientShare {
 }
 
 impl ClientShare {
-    /// `percent` of the cap are open to everybody; 100 and more switches the rule off.
+    /// `percent` of the cap are open to all; 100 and more switches the rule off.
     #[must_use]
     pub const fn new(percent: u8) -> Self {
         Self { percent }

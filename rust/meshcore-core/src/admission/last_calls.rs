@@ -24,7 +24,7 @@ const EPOCH_MASK: u64 = (1 << 12) - 1;
 const NUMBER_BITS: u32 = 20;
 const NUMBER_MASK: u64 = (1 << NUMBER_BITS) - 1;
 /// How many epochs, or rounds of all words, a caller may be late. What seems to be further ahead is
-/// a word that nobody has written for long: it is in the past.
+/// a word that was not written for long: it is in the past.
 const LATE: u64 = 8;
 
 /// How many calls count.
@@ -47,8 +47,8 @@ impl LastCalls {
     ///
     /// # Orderings
     /// Of failures that arrive together the last to count must see all others. Each writes its bit
-    /// and then exchanges the count (`AcqRel`), though it stays the same: whoever exchanges it later
-    /// sees the bit, and the place behind it.
+    /// and then exchanges the count (`AcqRel`), though it stays the same: a thread that exchanges
+    /// it later sees the bit, and the place behind it.
     pub(crate) fn failure(self, lines: &[Line], epoch: u64) -> Counts {
         let Some(index) = take_place(lines, epoch) else { return Counts::default() };
         let (number, bit) = (index / PLACES, 1 << (index % PLACES));

@@ -1,4 +1,4 @@
-//! Counts that come down again by themselves when whoever is counted in dies.
+//! Counts that come down again by themselves when a process that is counted in them dies.
 
 use crate::segment::Block;
 use crate::sync::{AtomicU64, Ordering, update};
@@ -12,7 +12,7 @@ const COUNT_BITS: u32 = 32;
 
 /// How many are under way, over all who share the words.
 ///
-/// Processes that share words without a control over them may be killed, and nobody would take
+/// Processes that share words without a control over them may be killed, and nothing would take
 /// away what they counted in. So each word has the number of its period above its count, and what
 /// began long ago is forgotten: the period's successor takes its word.
 ///
@@ -31,7 +31,7 @@ pub struct Leases {
 pub struct Lease(u32);
 
 impl Lease {
-    /// For whoever has room for no more than a number.
+    /// For callers with room for no more than a number.
     #[must_use]
     pub const fn number(self) -> u32 {
         self.0
@@ -71,7 +71,7 @@ impl Leases {
         update(self.word(lease.0), |old| ((counted(old, lease.0) > 0).then(|| old - 1), ()));
     }
 
-    /// Forgets all, for whoever has the words alone.
+    /// Forgets all, for the only holder of the words.
     pub fn clear(&self) {
         for period in 0..PERIODS as u32 {
             self.word(period).store(0, Ordering::Release);

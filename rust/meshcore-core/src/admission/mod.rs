@@ -7,12 +7,12 @@
 //! [`breaker`] watches outcomes: [`breaker_word`] lists every transition, [`rate`] counts how
 //! many fail, in a [`window`] of time or of [`last_calls`], [`breaker_endpoints`] says whom a
 //! failure names, [`failure_rules`] what a failure is. [`inflight`] and [`retry_budget`] cap what is
-//! under way, on [`columns`], or on [`lease`] where nobody looks after dead processes; [`back_off`]
-//! says when a retry begins; [`client_share`] keeps the last part of a cap for clients that hold
-//! little of it.
+//! under way, on [`columns`], or on [`lease`] where no control looks after dead processes;
+//! [`back_off`] says when a retry begins; [`client_share`] keeps the last part of a cap for clients
+//! that hold little of it.
 //!
 //! Each machine is a pure step on one word and [`crate::sync::update`]; who is let in gets a
-//! small `Copy` permit, and whoever holds it settles it exactly once.
+//! small `Copy` permit, and its holder settles it exactly once.
 
 pub mod back_off;
 pub mod breaker;

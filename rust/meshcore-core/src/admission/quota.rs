@@ -75,7 +75,7 @@ pub struct Admitted {
 /// Not let in: when to come back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refused {
-    /// Time until the same call would be let in if nobody else came; [`Nanos::MAX`] if it asks
+    /// Time until the same call would be let in if no other came; [`Nanos::MAX`] if it asks
     /// for more than the bucket can ever hold.
     pub retry_after: Nanos,
     /// Tokens in a full bucket.

@@ -30,9 +30,9 @@ impl Rate {
     }
 
     /// Whether it does not matter if successes are counted by a clock that is `late`.
-    pub(crate) fn bears(&self, late: Nanos) -> bool {
+    pub(crate) fn tolerates(&self, late: Nanos) -> bool {
         match self {
-            Self::Time(window) => window.bears(late),
+            Self::Time(window) => window.tolerates(late),
             Self::Calls { .. } => true,
         }
     }

@@ -128,7 +128,7 @@ impl LeasedBudget {
         self.retries.leave(retry);
     }
 
-    /// Forgets all that is under way, for whoever has the words alone.
+    /// Forgets all that is under way, for the only holder of the words.
     pub fn clear(&self) {
         self.calls.clear();
         self.retries.clear();

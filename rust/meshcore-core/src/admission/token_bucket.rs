@@ -78,7 +78,7 @@ impl TokenBucket {
 
     /// Goes on from what was taken of `before`, a bucket of another quota.
     ///
-    /// Whoever charges `before` meanwhile is forgiven that.
+    /// What is charged to `before` meanwhile is forgiven.
     pub fn take_over(&self, before: &Self, now: Nanos) {
         let taken = before.word().load(Ordering::Acquire).wrapping_sub(units(now));
         let taken = used(taken, before.quota.full(), SKEW_UNITS);

@@ -83,7 +83,7 @@ impl Window {
     }
 
     /// Whether a slice is ten times as long as `late`.
-    pub(crate) fn bears(&self, late: Nanos) -> bool {
+    pub(crate) fn tolerates(&self, late: Nanos) -> bool {
         self.per_ns <= u64::MAX / late.0.saturating_mul(10).max(1)
     }
 
@@ -133,8 +133,8 @@ impl Slice {
     /// Adds one to this slice.
     ///
     /// # Orderings
-    /// Counts publish nothing: a failure must be summed by whoever counts a later one, which
-    /// coherence of each word and the exclusive read-modify-write give. A caller that stalls
+    /// Counts publish nothing: a failure must be summed by the thread that counts a later one,
+    /// which coherence of each word and the exclusive read-modify-write give. A caller that stalls
     /// between look and add for nine slices adds to the slice that took the place: a result that
     /// arrives late is counted when it arrives.
     #[inline]
@@ -159,11 +159,11 @@ impl Slice {
     /// Adds one to this slice of failures, and a bit to the endpoints that they name.
     ///
     /// # Orderings
-    /// Whoever begins a slice stores its bit and so forgets those of an older slice; later ones
-    /// add theirs. The bit goes before the count, and counts are exchanged (`AcqRel`), so whoever
-    /// reads a count with `Acquire` sees bits of that slice or of a later one, never of an older
-    /// one. Two that begin a slice at once may lose one bit, until that endpoint fails again: an
-    /// endpoint too few is named, never one too many.
+    /// The thread that begins a slice stores its bit and so forgets those of an older slice; later
+    /// ones add theirs. The bit goes before the count, and counts are exchanged (`AcqRel`), so a
+    /// thread that reads a count with `Acquire` sees bits of that slice or of a later one, never of
+    /// an older one. Two that begin a slice at once may lose one bit, until that endpoint fails
+    /// again: an endpoint too few is named, never one too many.
     fn count_failure(self, lines: &[Line], bit: u64) {
         let names = self.word(ring(lines, NAMES), self.number);
         update(self.word(ring(lines, FAILURES), self.number), |old| {
@@ -274,8 +274,8 @@ mod tests {
     #[test]
     fn a_late_clock_is_borne_by_slices_ten_times_as_long() {
         let late = Nanos::from_millis(10);
-        let bears = |ms| Window::new(Nanos::from_millis(ms), 50, 1).bears(late);
-        assert!(bears(1_000) && !bears(999) && bears(10_000));
+        let tolerates = |ms| Window::new(Nanos::from_millis(ms), 50, 1).tolerates(late);
+        assert!(tolerates(1_000) && !tolerates(999) && tolerates(10_000));
     }
 
     #[test]

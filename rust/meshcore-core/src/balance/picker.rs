@@ -305,7 +305,7 @@ impl Picker {
 
     /// Which endpoints a first attempt could choose now, by index modulo 64. O(n).
     ///
-    /// Endpoints that share a bit are told apart by nobody: the bit is set if one of them can be
+    /// Endpoints that share a bit cannot be told apart: the bit is set if one of them can be
     /// chosen. Exact for up to 64 endpoints.
     #[must_use]
     pub fn choosable_bits(&self, now: Nanos) -> u64 {

@@ -41,9 +41,9 @@ impl Turns {
     /// What a random number of the sequence offers: an endpoint by weight, `None` if the one that
     /// it offers a turn to does not take it.
     ///
-    /// For whoever must not use up a turn. Walking on from the present number instead would send
-    /// all retries of a burst to one neighbour, and looking past an endpoint that is not eligible
-    /// would give its turns to the next one; a draw that fails is drawn again as a whole.
+    /// For callers that must not use up a turn. Walking on from the present number instead would
+    /// send all retries of a burst to one neighbour, and looking past an endpoint that is not
+    /// eligible would give its turns to the next one; a draw that fails is drawn again as a whole.
     #[inline]
     pub(super) fn draw(&self, rand: &mut Rng) -> Option<usize> {
         let (index, takes) = self.offer(rand.next_u64());

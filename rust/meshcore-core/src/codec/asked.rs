@@ -1,5 +1,5 @@
 //! What is known of a request that was refused before it was one: without it a line of the log says
-//! that somebody was refused, and nobody finds out who.
+//! that a request was refused, and not which one.
 
 use memchr::memchr;
 
@@ -8,7 +8,7 @@ use super::target::{self, Allowed, Target};
 use crate::head::{RequestHead, Version};
 
 /// Bytes that are kept of the path and of the query: more than is ever logged, and few enough for
-/// whoever sends much that is refused.
+/// a client that sends much that is refused.
 const TARGET: usize = 2048;
 /// Of the host, which has 255 at most (RFC 1035 §2.3.4) and a port.
 const HOST: usize = 512;

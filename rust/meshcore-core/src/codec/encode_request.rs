@@ -106,7 +106,7 @@ fn fields<F: Fields>(out: &mut F, head: &RequestHead, rules: &RequestRules<'_>, 
             out.field(b"upgrade", protocol);
             out.field(b"connection", b"upgrade");
         }
-        // RFC 9110 §10.1.4: whoever sends TE lists it.
+        // RFC 9110 §10.1.4: a sender of TE lists it.
         None if met.te_trailers => {
             out.field(b"te", b"trailers");
             out.field(b"connection", b"te");

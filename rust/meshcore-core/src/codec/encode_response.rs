@@ -191,9 +191,9 @@ fn connection(out: &mut Vec<u8>, version: Version, keep_alive: bool) {
     }
 }
 
-/// A response that is made here.
+/// A local reply, with what it takes to write it.
 #[derive(Clone, Copy, Debug)]
-pub struct LocalAnswer<'a> {
+pub struct OutgoingReply<'a> {
     /// 200 to 599.
     pub status: u16,
     /// Its fields; framing and connection fields are added, and left out here. So is a field that is
@@ -211,11 +211,11 @@ pub struct LocalAnswer<'a> {
     pub date: Option<HttpDate>,
 }
 
-impl LocalAnswer<'_> {
+impl OutgoingReply<'_> {
     /// Writes its fields.
     pub(super) fn fields<F: Fields>(&self, out: &mut F) {
         let mut dated = false;
-        for (name, value) in self.headers.iter().filter(|(name, value)| may_answer(name, value)) {
+        for (name, value) in self.headers.iter().filter(|(name, value)| may_reply(name, value)) {
             dated |= name.eq_ignore_ascii_case(b"date");
             out.field(name, value);
         }
@@ -225,22 +225,22 @@ impl LocalAnswer<'_> {
     }
 }
 
-/// Whether a field of a local answer is written: one line, and nothing that the codec writes.
-fn may_answer(name: &[u8], value: &[u8]) -> bool {
+/// Whether a field of a local reply is written: one line, and nothing that the codec writes.
+fn may_reply(name: &[u8], value: &[u8]) -> bool {
     valid_field_name(name) && valid_field_value(value) && !is_codecs_own(&name.to_ascii_lowercase())
 }
 
-/// Appends a whole local answer, body included, to `out`.
-pub fn encode_local(out: &mut Vec<u8>, answer: &LocalAnswer<'_>) {
-    out.reserve(256 + answer.body.len());
-    status_line(out, answer.status);
-    answer.fields(out);
-    if !bodiless(answer.status) {
-        out.content_length(answer.body.len() as u64);
+/// Appends a whole local reply, body included, to `out`.
+pub fn encode_reply(out: &mut Vec<u8>, reply: &OutgoingReply<'_>) {
+    out.reserve(256 + reply.body.len());
+    status_line(out, reply.status);
+    reply.fields(out);
+    if !bodiless(reply.status) {
+        out.content_length(reply.body.len() as u64);
     }
-    connection(out, answer.version, answer.keep_alive);
+    connection(out, reply.version, reply.keep_alive);
     out.extend_from_slice(b"\r\n");
-    if !answer.head_request && !bodiless(answer.status) {
-        out.extend_from_slice(answer.body);
+    if !reply.head_request && !bodiless(reply.status) {
+        out.extend_from_slice(reply.body);
     }
 }

@@ -121,7 +121,7 @@ fn one_coding(value: &[u8], version: Version, facts: &Facts) -> Result<(), Codec
     check_coding(value)
 }
 
-/// 501 for a list of codings that somebody may speak, 400 for one that ends or repeats wrongly.
+/// 501 for a well-formed list of codings, 400 for one that ends or repeats wrongly.
 fn check_coding(value: &[u8]) -> Result<(), CodecError> {
     if value.eq_ignore_ascii_case(b"chunked") {
         return Ok(());

@@ -242,9 +242,10 @@ impl H1Client {
         self.tunnel = status == 101 || (self.sent.connect && (200..300).contains(&status));
         let body = self.body_length(status, &facts)?;
         // A body that must not be there would be read as the next response (RFC 9112 §6.3, 1).
-        let stray = matches!(status, 100..=199 | 204)
+        let misplaced_body = matches!(status, 100..=199 | 204)
             && (facts.chunked || facts.content_length.is_some_and(|n| n > 0));
-        let keep_alive = facts.persists(version) && body != BodyLength::UntilClose && !stray;
+        let keep_alive =
+            facts.persists(version) && body != BodyLength::UntilClose && !misplaced_body;
         let received = Received { nominates: facts.nominates, upgrade: status == 426 };
         let authenticates = clean_response(&mut headers, received, self.limits.mesh);
         Ok(ResponseHead { version, status, body, keep_alive, authenticates, headers })

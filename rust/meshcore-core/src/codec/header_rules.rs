@@ -4,8 +4,8 @@
 //! lists. But a peer must not use that list to strip what proxies rely on (CVE-2021-33197,
 //! CVE-2024-45410), and a peer that is not trusted must not say what only proxies may say.
 //!
-//! A received head is cleaned once, by [`clean`], before anybody looks at it: what a layer or a
-//! route adds later no peer's words take away.
+//! A received head is cleaned once, by [`clean`], before any other code looks at it: what a layer
+//! or a route adds later no peer's words take away.
 
 use super::field::{is_token_byte, list};
 use crate::head::Headers;
@@ -252,7 +252,7 @@ pub(super) fn clean_response(headers: &mut Headers, received: Received, mesh: bo
 
 /// Whether an endpoint asks for credentials of a connection, goes on with them (a 200 with the last
 /// token of Negotiate, too) or says that it remembers them. A list is cut at each comma, also within
-/// quotes: whoever writes such a realm is taken for one that does.
+/// quotes: a server that writes such a realm is taken for one that does.
 fn asks(name: &[u8], value: &[u8]) -> bool {
     match name {
         b"www-authenticate" => list(value).any(binds),
@@ -460,7 +460,7 @@ mod tests {
             ("Persistent-Auth", "True", true),
             ("persistent-auth", "false", false),
             ("authorization", "NTLM a", false),
-            // Whoever asks so never has an answer: `proxy-authorization` goes no further.
+            // A client that asks so never has an answer: `proxy-authorization` goes no further.
             ("proxy-authenticate", "NTLM", false),
         ] {
             let mut got = headers(&[("date", "now"), (name, value), ("a", "b")]);

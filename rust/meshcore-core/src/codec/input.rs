@@ -157,7 +157,7 @@ impl Input {
 
     /// Looks for a complete head in what is kept and `data`; keeps an incomplete one.
     ///
-    /// `wrong` judges the first byte, so that a peer that does not speak HTTP at all (a TLS hello)
+    /// `wrong` checks the first byte, so that a peer that does not speak HTTP at all (a TLS hello)
     /// is not waited for.
     pub(super) fn locate<E>(
         &mut self,

@@ -1,9 +1,9 @@
 //! What an upstream's `lenient` lets us mend in a response's head, before the strict parser reads it.
 //!
-//! A mended head is written anew for whoever asked, so nobody behind us reads it in two ways. Where
+//! A mended head is written anew for the client, so nothing behind us reads it in two ways. Where
 //! we and the endpoint could: it may mean another end of the body than we do. So its connection
-//! carries no other request, and what is left on it answers nobody. Never mended is what frames the
-//! body in two ways: that would be a guess, and a cache would keep it.
+//! carries no other request, and what is left on it answers no request. Never mended is what frames
+//! the body in two ways: that would be a guess, and a cache would keep it.
 
 use super::error::CodecError;
 use super::field::valid_field_name;

@@ -10,7 +10,7 @@
 //! one [`ServerEvent`] or [`ClientEvent`] for a read.
 //!
 //! Out: `header_rules` says which fields pass, [`encode_request`], [`encode_response`],
-//! [`encode_local`] and the chunk functions write into one buffer.
+//! [`encode_reply`] and the chunk functions write into one buffer.
 //!
 //! Before all of that a balancer may announce a connection: [`parse_proxy_header`].
 //!
@@ -54,7 +54,7 @@ pub use authority::host_of;
 pub use encode::{encode_chunk_end, encode_chunk_header, encode_last_chunk, reason_phrase};
 pub use encode_request::{RequestRules, encode_request};
 pub use encode_response::{
-    LocalAnswer, Outgoing, ResponseRules, Tunnel, encode_informational, encode_local,
+    Outgoing, OutgoingReply, ResponseRules, Tunnel, encode_informational, encode_reply,
     encode_response,
 };
 pub use error::CodecError;

@@ -1,8 +1,9 @@
 //! The PROXY protocol, versions 1 and 2: what a balancer says of a connection, before the first byte
 //! of the client's.
 //!
-//! By HAProxy's `proxy-protocol.txt`. A header is short, so nothing is kept between reads: whoever
-//! reads shows all that came so far, and is told as soon as that is no beginning of a header.
+//! By HAProxy's `proxy-protocol.txt`. A header is short, so nothing is kept between reads: the
+//! caller that reads shows all that came so far, and is told as soon as that is no beginning of a
+//! header.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -34,7 +35,7 @@ pub struct ProxyHeader {
     /// How many bytes it has; what follows is the client's.
     pub bytes: usize,
     /// Whose connection it is; none where it is the balancer's own (a check of health), or comes
-    /// from no internet address, or nobody's: then the socket's peer is meant.
+    /// from no internet address, or none: then the socket's peer is meant.
     pub ends: Option<Ends>,
 }
 
@@ -50,7 +51,7 @@ pub fn parse_proxy_header(bytes: &[u8]) -> Result<Option<ProxyHeader>, CodecErro
     } else {
         Err(CodecError::bad("no PROXY header"))
     }?;
-    // `0.0.0.0` and `::` are nobody's.
+    // `0.0.0.0` and `::` are no host's.
     let named = |ends: &Ends| !ends.source.ip().to_canonical().is_unspecified();
     Ok(header.map(|found| ProxyHeader { ends: found.ends.filter(named), ..found }))
 }
@@ -210,7 +211,7 @@ pub enum ProxyVersion {
     V2,
 }
 
-/// A header that names whose connection follows: that of nobody else than us without `ends` (§2.1's
+/// A header that names whose connection follows: our own without `ends` (§2.1's
 /// UNKNOWN, §2.2's LOCAL).
 ///
 /// A header has one family. It is the client's: access lists look for that address. A destination of

@@ -5,7 +5,7 @@ use sha1::{Digest, Sha1};
 use super::field::list;
 use crate::head::{Headers, Version};
 
-/// A name for a program that nobody gave one, from a secret that all its processes, and those that
+/// A name for a program without one, from a secret that all its processes, and those that
 /// take its place, share. The secret cannot be found from it.
 #[must_use]
 pub fn random_name(secret: [u64; 2]) -> String {

@@ -8,7 +8,7 @@ use super::body::Keep;
 use super::deadline::Awaited;
 use super::outcome::Outcome;
 use super::stack::RouteStack;
-use super::ticket::{Budget, Kind, RequestTicket, Stage, Told};
+use super::ticket::{Budget, Kind, Report, RequestTicket, Stage};
 use crate::admission::back_off::{self, BackOff};
 use crate::admission::{State, What};
 use crate::balance::{EndpointOutcome, Rng};
@@ -103,7 +103,7 @@ impl RequestTicket {
         self.enter_budget();
     }
 
-    /// The client is not read, or is read again: time in which nobody reads is not its.
+    /// The client is not read, or is read again: time in which it is not read is not its.
     pub fn reading(&mut self, on: bool, now: Nanos) {
         if on { self.body.resume(now) } else { self.body.pause(now) }
     }
@@ -119,7 +119,7 @@ impl RequestTicket {
     /// client's body is the client's choice too.
     pub fn failed(&mut self, reason: Reason, cause: &mut Cause, now: Nanos, rng: &mut Rng) -> Next {
         let excused = self.is_no_failure(reason, now);
-        let reason = self.judged(reason, now);
+        let reason = self.effective_reason(reason, now);
         let repeatable = self.may_repeat(false, reason.again().is_untouched());
         if reason.again() == Again::Stale && repeatable && self.renew() {
             return Next::Fresh;
@@ -284,7 +284,7 @@ impl RequestTicket {
                 self.trailed(status, now, rand);
             }
         } else {
-            self.tell(What::Status(head.status), now, rand);
+            self.report(What::Status(head.status), now, rand);
         }
         if tunnels {
             self.tunnels = true;
@@ -334,7 +334,7 @@ impl RequestTicket {
 
     /// The first message of a gRPC response arrived: the service works.
     fn streamed(&mut self, now: Nanos, rand: u64) {
-        self.tell(What::Grpc(0), now, rand);
+        self.report(What::Grpc(0), now, rand);
     }
 
     /// A gRPC response ended with this status; one without any is UNKNOWN to its client.
@@ -347,10 +347,10 @@ impl RequestTicket {
         const DEADLINE_EXCEEDED: u8 = 4;
         if status == DEADLINE_EXCEEDED && self.deadline != Nanos::MAX {
             self.last = now;
-            self.told = Told::NOTHING;
+            self.report = Report::NOTHING;
             self.settle_breaker(now, rand);
         } else {
-            self.tell(What::Grpc(status), now, rand);
+            self.report(What::Grpc(status), now, rand);
         }
     }
 
@@ -366,14 +366,14 @@ impl RequestTicket {
     /// Layers may look at the answer for long, and the client may leave meanwhile: the breaker hears
     /// it now, and the place at the upstream is free.
     pub fn decided(&mut self, outcome: Outcome, cause: &mut Cause, now: Nanos, rand: u64) {
-        let reason = self.judged(outcome.reason, now);
+        let reason = self.effective_reason(outcome.reason, now);
         // A retry has less than the route's time: that it took all that was left says nothing, but
         // what the attempt before it met stands.
         let short = reason == Reason::UpstreamTimeout && self.attempts > 1;
         let excused = short || self.is_no_failure(outcome.reason, now);
         self.blame(reason, excused, cause, now);
         if short {
-            self.told = self.told_before;
+            self.report = self.report_before;
         }
         self.settle_breaker(now, rand);
         self.leave_upstream();
@@ -417,7 +417,7 @@ impl RequestTicket {
     pub fn cut(&mut self, outcome: Outcome, cause: &mut Cause, now: Nanos, rand: u64) {
         if self.outcome.is_none() {
             let excused = self.is_no_failure(outcome.reason, now);
-            let reason = self.judged(outcome.reason, now);
+            let reason = self.effective_reason(outcome.reason, now);
             self.blame(reason, excused, cause, now);
         }
         if self.stage != Stage::Done

@@ -1,7 +1,7 @@
 //! Who is to blame: what the end of an attempt, or of a request, says to its endpoint and to the
 //! breaker. What a client chose, and what we refuse or lack, says nothing; one cause counts once.
 
-use super::ticket::{Kind, RequestTicket, Told};
+use super::ticket::{Kind, Report, RequestTicket};
 use crate::admission::{Endpoints, FailureRules, Outcome as Settled, Verdict as Finding, What};
 use crate::balance::EndpointOutcome;
 use crate::error::{Blame, By, Reason};
@@ -15,7 +15,7 @@ pub struct Cause {
 }
 
 impl Cause {
-    /// One that counts for nobody.
+    /// One that is counted already.
     #[must_use]
     pub const fn excused() -> Self {
         Self { counted: true }
@@ -50,7 +50,7 @@ impl RequestTicket {
     }
 
     /// What an attempt ended for, if its client had not given up before.
-    pub(super) fn judged(&self, reason: Reason, now: Nanos) -> Reason {
+    pub(super) fn effective_reason(&self, reason: Reason, now: Nanos) -> Reason {
         let given_up = reason.by() == By::Endpoint && self.is_given_up(now);
         if given_up { Reason::DeadlineExceeded } else { reason }
     }
@@ -84,7 +84,7 @@ impl RequestTicket {
             Blame::Timeout => Some(What::Timeout),
             // What the client got for it.
             Blame::Malformed => Some(What::Status(Reason::UpstreamProtocol.status())),
-            // Whoever left before the head was there may have waited long.
+            // A client that left before the head was there may have waited long.
             Blame::Nobody
                 if reason == Reason::ClientGone
                     && self.status == 0
@@ -108,7 +108,7 @@ impl RequestTicket {
     }
 
     /// The service has answered: the breaker hears it now.
-    pub(super) fn tell(&mut self, what: What, now: Nanos, rand: u64) {
+    pub(super) fn report(&mut self, what: What, now: Nanos, rand: u64) {
         self.last = now;
         if let Some(rules) = self.rules() {
             let slow = self.took_long(rules, now);
@@ -128,7 +128,7 @@ impl RequestTicket {
     /// could be chosen all the same: so many are ejected that all are used again.
     fn note(&mut self, finding: Finding, now: Nanos) {
         let named = self.attempt_index().zip(self.upstream());
-        self.told = match (finding, named) {
+        self.report = match (finding, named) {
             (Finding::Failure(_), Some((index, upstream))) => {
                 let names = Endpoints::bit(index);
                 let counts = !upstream.endpoints[index].state.is_ejected() || {
@@ -136,10 +136,10 @@ impl RequestTicket {
                     choosable == 0 || choosable & names != 0
                 };
                 let finding = if counts { finding } else { Finding::Neutral };
-                Told { finding, names }
+                Report { finding, names }
             }
-            (Finding::Failure(_), None) => return, // told when its attempt ended
-            _ => Told { finding, names: 0 },
+            (Finding::Failure(_), None) => return, // reported when its attempt ended
+            _ => Report { finding, names: 0 },
         };
     }
 
@@ -151,7 +151,7 @@ impl RequestTicket {
         let Some(permit) = self.breaker.take() else { return };
         let Some(guard) = self.route.as_ref().and_then(|r| r.guard()) else { return };
         let breaker = &guard.breaker;
-        let Told { finding, names } = self.told;
+        let Report { finding, names } = self.report;
         match finding {
             Finding::Failure(weight) => {
                 let choosable = self.upstream().map_or(0, |u| u.picker.choosable_bits(now));

@@ -18,7 +18,7 @@ const SECOND_NS: u64 = 1_000_000_000;
 pub enum Keep {
     /// Keep it: it may have to be sent again.
     Yes,
-    /// Keep it, and take no more until somebody takes it.
+    /// Keep it, and take no more until it is taken.
     Full,
     /// Drop it and what was kept: it is not sent again.
     No,
@@ -62,7 +62,7 @@ impl BodyAccount {
         }
     }
 
-    /// A piece came; `taken`: somebody takes it, `answered`: no other attempt follows.
+    /// A piece came; `taken`: it is taken, `answered`: no other attempt follows.
     pub(super) fn receive(&mut self, len: u64, taken: bool, answered: bool, now: Nanos) -> Keep {
         self.come(len, now);
         self.make(len, taken, answered)
@@ -106,7 +106,7 @@ impl BodyAccount {
         !self.done && !self.is_paused() && now.since(self.began) >= UNHURRIED
     }
 
-    /// What was held until somebody took it was sent: if it was too much, it is not kept. Whether
+    /// What was held until it was taken was sent: if it was too much, it is not kept. Whether
     /// it still is.
     pub(super) fn sent(&mut self) -> bool {
         self.kept &= self.made <= REPLAY_BYTES;

@@ -1,5 +1,5 @@
 //! Bodies that layers change on their way: what those make of a request's is what is kept and sent
-//! again, and the time that they take is nobody's but theirs.
+//! again, and the time that they take is theirs alone.
 
 use super::body::Keep;
 use super::deadline::{Awaited, LAYER};
@@ -54,7 +54,7 @@ impl RequestTicket {
         self.changed.as_ref().map(|changed| changed.at_work).unwrap_or_default()
     }
 
-    /// Whether a hook has a piece of either body: nobody else is waited for.
+    /// Whether a hook has a piece of either body: no peer is waited for.
     pub(super) fn is_at_work(&self) -> bool {
         let working = self.working();
         working.request.is_some() || working.response.is_some()
@@ -73,8 +73,8 @@ impl RequestTicket {
     }
 
     /// What a gRPC call's client is told in the end, if layers changed the trailers: its service is
-    /// judged by its own.
-    pub fn retold(&mut self, grpc: u8) {
+    /// classified by its own.
+    pub fn trailers_changed(&mut self, grpc: u8) {
         if self.grpc.is_some() {
             self.grpc = Some(grpc);
         }

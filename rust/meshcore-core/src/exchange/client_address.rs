@@ -1,5 +1,5 @@
 //! Who is asking: the socket's peer, or the address that trusted proxies vouch for; and who may say
-//! what only proxies may say. Decided once for each request, before anybody looks at it, by the
+//! what only proxies may say. Decided once for each request, before it is used, by the
 //! configuration of that moment.
 
 use std::borrow::Cow;
@@ -18,7 +18,7 @@ use crate::snapshot::{self, ClientHeader};
 /// The client of one request: the same for limits, shares, log and layers.
 #[derive(Clone, Debug)]
 pub struct Client {
-    /// Its address; none of whoever connects to a unix socket.
+    /// Its address; none of a client of a unix socket.
     pub(super) ip: Option<IpAddr>,
     /// Whether that is not the peer's: a trusted proxy vouched for it.
     is_behind: bool,
@@ -26,8 +26,8 @@ pub struct Client {
     pub(super) key: u64,
     /// Whether the peer may say what only proxies may say.
     pub(super) trusted: bool,
-    /// Who its connection is of by a certificate: whoever is connected to us, not whom that speaks
-    /// for.
+    /// Who its connection is of by a certificate: the client that is connected to us, not whom that
+    /// speaks for.
     pub(super) certified: Option<Arc<Certified>>,
     /// What is remembered of its connection, if credentials authenticate it.
     pub(super) binding: Option<Arc<Binding>>,
@@ -36,7 +36,7 @@ pub struct Client {
 }
 
 impl Client {
-    /// Whoever is connected to us, who is believed nothing.
+    /// The client that is connected to us, which is believed nothing.
     #[must_use]
     pub fn of(peer: &Peer) -> Self {
         let certified = peer.certificate().cloned();
@@ -96,7 +96,7 @@ impl Trust {
     }
 
     /// The client of a received head, out of which is taken what its peer may not say. O(fields);
-    /// where nobody is trusted, of a plain head nothing is looked at.
+    /// where no proxy is trusted, of a plain head nothing is looked at.
     pub(super) fn clean(&self, peer: &Peer, head: &mut RequestHead, seed: [u64; 2]) -> Client {
         let vouched = std::mem::take(&mut head.vouched);
         let believed = match self {
@@ -122,7 +122,7 @@ impl Trust {
     ///
     /// With networks the walk ends at the first address that is not in them. Where it ends before,
     /// for an entry is no address or there is none left, the client is the last address that a
-    /// trusted proxy wrote: nobody knows more, and nothing further left is believed.
+    /// trusted proxy wrote: no more is known, and nothing further left is believed.
     fn behind(&self, headers: &Headers) -> Option<IpAddr> {
         match self {
             Self::Nobody => None,
@@ -147,7 +147,7 @@ impl Trust {
 
 /// The fields with addresses say to those behind us what we found. From a peer that is not believed
 /// there is none of them; of one that is, `header` alone was read, so `x-forwarded-for`, to which we
-/// append the peer, may not go on with what somebody else wrote there.
+/// append the peer, may not go on with what others wrote there.
 fn rewrite(
     header: ClientHeader,
     peer: &Peer,

@@ -123,7 +123,7 @@ pub struct Compiled {
     pub version: u64,
     pub(super) seed: [u64; 2],
     pub(super) listeners: Vec<Option<Arc<Listener>>>,
-    /// What requests of each listener are judged by.
+    /// The fields that decide about requests of each listener.
     pub(super) guards: Vec<Guards>,
     pub(super) routes: RouteTable<Arc<RouteStack>>,
     pub(super) upstreams: Map<String, Arc<Upstream>>,
@@ -139,8 +139,8 @@ pub struct Compiled {
 }
 
 impl Compiled {
-    /// Who sends a received head. Takes out of it, before anybody looks at it, what only a proxy that
-    /// the listener trusts may say, and other spellings of what it is judged by.
+    /// Who sends a received head. Takes out of it, before it is used, what only a proxy that
+    /// the listener trusts may say, and other spellings of the fields that decide.
     pub fn clean(&self, listener: u32, peer: &Peer, head: &mut RequestHead) -> Client {
         let Some(listener) = self.listener(listener) else { return Client::of(peer) };
         let vouched = head.vouched;
@@ -152,7 +152,7 @@ impl Compiled {
         client
     }
 
-    /// What requests of a listener are judged by.
+    /// The fields that decide about requests of a listener.
     pub(super) fn guards(&self, listener: u32) -> Option<&Guards> {
         self.guards.get(listener as usize)
     }

@@ -83,7 +83,7 @@ impl RequestTicket {
     }
 
     /// When this attempt must have its response's head. `unsent`: what counts while it is not sent
-    /// yet, so that the question is asked again without a word from whoever sends it.
+    /// yet, so that the question is asked again without a word from its sender.
     fn try_due(&self, unsent: Option<Nanos>) -> Nanos {
         match (self.waited_for_since().or(unsent), self.route()) {
             (Some(since), Some(route)) => after(since, route.retry.per_try_ns),
@@ -92,8 +92,8 @@ impl RequestTicket {
     }
 
     /// When a probe, of a half-open breaker or of an endpoint that is out, is given back: it is
-    /// scarce, and whoever sends slowly, or streams, would hold it. What layers took before it was
-    /// given is no time of it.
+    /// scarce, and a client that sends slowly, or streams, would hold it. What layers took before
+    /// it was given is no time of it.
     fn probe_due(&self) -> Nanos {
         self.breaker_probe_due().min(self.endpoint_probe_due())
     }

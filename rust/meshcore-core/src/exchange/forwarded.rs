@@ -32,7 +32,7 @@ pub(super) fn entries(
     lines.flat_map(move |(_, line)| FromTheEnd { rest: Some(line), quotes }).map(read)
 }
 
-/// The one address of `x-real-ip`; nobody knows which of two is meant.
+/// The one address of `x-real-ip`; which of two is meant cannot be known.
 pub(super) fn real_ip(headers: &Headers) -> Option<IpAddr> {
     let mut all = entries(ClientHeader::XRealIp, headers);
     all.next().flatten().filter(|_| all.next().is_none())
@@ -71,7 +71,7 @@ fn is_escaped(before: &[u8]) -> bool {
 }
 
 /// An address as proxies write it: bare, `v4:port`, `[v6]` or `[v6]:port`. An IPv4 one in IPv6 is
-/// that IPv4 one; the zone of a scoped one means nothing here. `0.0.0.0` and `::` are nobody's.
+/// that IPv4 one; the zone of a scoped one means nothing here. `0.0.0.0` and `::` are no host's.
 pub(super) fn address(text: &[u8]) -> Option<IpAddr> {
     let text = std::str::from_utf8(text).ok()?.trim_ascii();
     let ip = match text.strip_prefix('[') {
@@ -162,7 +162,7 @@ fn value(text: &[u8]) -> Option<(SmallVec<[u8; NODE_BYTES]>, &[u8])> {
     None
 }
 
-/// What we append to `forwarded` about whoever connected to us.
+/// What we append to `forwarded` about the client that connected to us.
 pub(super) fn element(ip: Option<IpAddr>, scheme: Scheme) -> String {
     let proto = if scheme == Scheme::Https { "https" } else { "http" };
     match ip {

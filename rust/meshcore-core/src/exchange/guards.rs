@@ -1,10 +1,10 @@
-//! The fields by which a listener's requests are judged: what its limits count by, what its routes
+//! The fields that decide about a listener's requests: what its limits count by, what its routes
 //! match and count by.
 //!
 //! A gateway interface behind us (CGI, WSGI) reads `x_a` and `x-a` as one variable, so a field that
-//! nobody here has looked at would speak for one that somebody has. Whoever sends only the twin is
-//! let pass by the route that was found because the field is not there: so it goes by all that a
-//! listener's requests may meet, and not by what one of them did.
+//! was not looked at here would speak for one that was. A client that sends only the
+//! twin is let pass by the route that was found because the field is not there: so it goes by all
+//! that a listener's requests may meet, and not by what one of them did.
 
 use std::sync::Arc;
 
@@ -42,18 +42,18 @@ impl Guards {
     /// guarded nothing.
     pub(super) fn clean(&self, headers: &mut Headers) {
         if !self.names.is_empty() {
-            headers.retain(|name, _| !self.is_stranger(name));
+            headers.retain(|name, _| !self.is_other_spelling(name));
         }
     }
 
     /// Whether `name` is another spelling of a guarded one, and none itself.
-    fn is_stranger(&self, name: &[u8]) -> bool {
+    fn is_other_spelling(&self, name: &[u8]) -> bool {
         let may_be = self.underscored || memchr::memchr(b'_', name).is_some();
         let spelt = if may_be { self.names.get(&*hyphens(name)) } else { None };
         spelt.is_some_and(|known| !known.iter().any(|spelling| **spelling == *name))
     }
 
-    /// Whether trailers must not say `name`: what was judged by the head is not said again behind it
+    /// Whether trailers must not say `name`: what the head has decided is not said again behind it
     /// (RFC 9110 §6.5.1).
     pub(super) fn closes(&self, name: &[u8]) -> bool {
         !self.names.is_empty() && self.names.contains_key(&*hyphens(name))
@@ -65,7 +65,7 @@ fn hyphens(name: &[u8]) -> SmallVec<[u8; 64]> {
 }
 
 /// The fields that a route is found by, and that its limits count by.
-fn judged_by<'a>(route: &'a Route, ops: &'a [Op]) -> impl Iterator<Item = &'a [u8]> {
+fn fields_read_by<'a>(route: &'a Route, ops: &'a [Op]) -> impl Iterator<Item = &'a [u8]> {
     let matched = route.headers.iter().map(|field| field.name.as_bytes());
     matched.chain(ops.iter().filter_map(Op::key))
 }
@@ -74,7 +74,7 @@ impl Host {
     /// Routes, and what they became; fewer if some were refused.
     pub(super) fn new(routes: Vec<Route>, stacks: Vec<Arc<RouteStack>>) -> Self {
         let looks = |(route, stack): (&Route, &Arc<RouteStack>)| {
-            judged_by(route, &stack.ops).next().is_some()
+            fields_read_by(route, &stack.ops).next().is_some()
         };
         let found = routes.iter().zip(&stacks).map(looks).enumerate();
         let watchful = found.filter(|(_, looks)| *looks).map(|(place, _)| place).collect();
@@ -95,7 +95,7 @@ impl Compiled {
             listener.keys().chain(listener.trust.written()).for_each(|name| guards.add(name));
             for (route, stack) in &watchful {
                 if route.listeners.is_empty() || route.listeners.contains(&listener.name) {
-                    judged_by(route, &stack.ops).for_each(|name| guards.add(name));
+                    fields_read_by(route, &stack.ops).for_each(|name| guards.add(name));
                 }
             }
             guards

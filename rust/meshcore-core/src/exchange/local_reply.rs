@@ -54,7 +54,7 @@ impl LocalReply {
     /// The same of what is no request, whose body says more: a text of ours, without quotes and
     /// backslashes.
     #[must_use]
-    pub fn telling(answer: &Answer, detail: &str) -> Self {
+    pub fn with_detail(answer: &Answer, detail: &str) -> Self {
         problem(answer, Some(detail))
     }
 }

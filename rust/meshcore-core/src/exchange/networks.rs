@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// What stands for everybody who connects to a unix socket.
+/// What stands for all clients of a unix socket.
 const UNIX: &str = "unix";
 
 /// A set of addresses: compiled once, asked in O(log n).

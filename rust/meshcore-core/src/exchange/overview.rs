@@ -1,6 +1,7 @@
 //! How breakers and endpoints stand, for people; and breakers opened and closed by hand.
 //!
-//! The words are those of all workers, so whoever holds a configuration sees and changes them for all.
+//! The words are those of all workers, so a holder of a configuration sees and changes them for
+//! all.
 
 use super::compiled::Compiled;
 use crate::admission::{Breaker, Figures, State};
@@ -51,10 +52,10 @@ impl Compiled {
             Some((upstream, Some(&*route.name), guard.breaker.figures(now)))
         });
         let mut all: Vec<_> = of_upstreams.chain(of_routes).collect();
-        let calm = |figures: &Figures| {
+        let rank = |figures: &Figures| {
             (figures.state == State::Closed, figures.failures_in_row + figures.failures == 0)
         };
-        all.sort_by_key(|&(upstream, route, ref figures)| (calm(figures), upstream, route));
+        all.sort_by_key(|&(upstream, route, ref figures)| (rank(figures), upstream, route));
         // A route may stand under several hosts; its breaker is the same.
         all.dedup_by_key(|&mut (upstream, route, _)| (upstream, route));
         let count = all.len();

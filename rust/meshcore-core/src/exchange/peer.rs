@@ -21,7 +21,7 @@ pub trait Standing: fmt::Debug + Send + Sync {
     /// Whether what it asks of a host is for another connection (RFC 9110 §15.5.20).
     fn is_misdirected(&self, host: &str) -> bool;
 
-    /// Whether somebody vouches for its certificate.
+    /// Whether its certificate is verified.
     fn is_vouched_for(&self) -> bool;
 }
 
@@ -66,7 +66,7 @@ impl Peer {
         Self { port, ..self }
     }
 
-    /// The same, judged by its listener's rules of clients.
+    /// The same, by its listener's rules of clients.
     #[must_use]
     pub fn standing(self, standing: impl Standing + 'static) -> Self {
         Self { standing: Some(Arc::new(standing)), ..self }
@@ -142,8 +142,8 @@ impl Peer {
     }
 
     /// As whose connection an endpoint is told of a request whose connection came to `local`, from
-    /// `behind` if that is given; none without an address. Whoever stands behind a proxy has a port
-    /// that nobody knows.
+    /// `behind` if that is given; none without an address. A client behind a proxy has a port
+    /// that is not known.
     pub(super) fn ends(&self, behind: Option<IpAddr>, local: Option<SocketAddr>) -> Option<Ends> {
         let source = match behind {
             Some(ip) => (ip, 0).into(),

@@ -13,7 +13,7 @@ use super::body::BodyAccount;
 use super::client_address::Client;
 use super::compiled::{Compiled, Reservation};
 use super::deadline::Awaited;
-use super::layer::{Judged, Op, Place};
+use super::layer::{Evaluated, Op, Place};
 use super::outcome::{Outcome, Phase};
 use super::peer::Peer;
 use super::stack::{RouteStack, Target};
@@ -79,8 +79,8 @@ const NOT_WHOLE: &str = "request not sent whole";
 pub(super) enum Budget {
     /// It needs none, or has left.
     Out,
-    /// It takes one once the request is whole: until then it loads nobody, and lasts for as long as
-    /// its client likes.
+    /// It takes one once the request is whole: until then it loads no endpoint, and lasts for as
+    /// long as its client likes.
     Later,
     /// It has one.
     In,
@@ -98,15 +98,15 @@ pub(super) struct Attempt {
     pub(super) sent: Option<Nanos>,
 }
 
-/// What is told to the breaker: of the final attempt, once.
+/// What is reported to the breaker: of the final attempt, once.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Told {
+pub(super) struct Report {
     pub(super) finding: Finding,
     /// Which endpoint a failure names, as the bit of its index.
     pub(super) names: u64,
 }
 
-impl Told {
+impl Report {
     pub(super) const NOTHING: Self = Self { finding: Finding::Neutral, names: 0 };
 }
 
@@ -122,7 +122,7 @@ pub struct RequestTicket {
     pub(super) stage: Stage,
     pub(super) cursor: u16,
     pub(super) charges: SmallVec<[Charged; 2]>,
-    pub(super) judged: SmallVec<[Judged; 2]>,
+    pub(super) evaluated: SmallVec<[Evaluated; 2]>,
     /// Caps that the request is in.
     pub(super) entered: SmallVec<[Place; 2]>,
     pub(super) in_upstream: bool,
@@ -161,9 +161,9 @@ pub struct RequestTicket {
     /// When the client had sent its whole request: from then on the service is waited for.
     pub(super) asked: Nanos,
     pub(super) last: Nanos,
-    pub(super) told: Told,
-    /// What an attempt before the last one was told as, if that was a failure.
-    pub(super) told_before: Told,
+    pub(super) report: Report,
+    /// What an attempt before the last one was reported as, if that was a failure.
+    pub(super) report_before: Report,
     /// When the response's head came.
     pub(super) headed: Option<Nanos>,
     pub(super) status: u16,
@@ -174,7 +174,7 @@ pub struct RequestTicket {
 }
 
 impl RequestTicket {
-    /// In a box: whoever holds it moves a pointer, and not half a kilobyte. `whole`: the request
+    /// In a box: its holder moves a pointer, and not half a kilobyte. `whole`: the request
     /// ends with its head.
     pub(super) fn new(
         compiled: Arc<Compiled>,
@@ -195,7 +195,7 @@ impl RequestTicket {
             stage: Stage::Listener,
             cursor: 0,
             charges: SmallVec::new(),
-            judged: SmallVec::new(),
+            evaluated: SmallVec::new(),
             entered: SmallVec::new(),
             in_upstream: false,
             client: 0,
@@ -220,8 +220,8 @@ impl RequestTicket {
             body: BodyAccount::new(whole || arrival.head.body == BodyLength::Empty, now),
             asked: now,
             last: now,
-            told: Told::NOTHING,
-            told_before: Told::NOTHING,
+            report: Report::NOTHING,
+            report_before: Report::NOTHING,
             headed: None,
             status: 0,
             grpc: None,
@@ -387,10 +387,10 @@ impl RequestTicket {
         self.last_endpoint = Some(index);
         let permit = Some(permit);
         self.attempt = Some(Attempt { endpoint: index, entered: now, permit, budget, sent: None });
-        if let Finding::Failure(_) = self.told.finding {
-            self.told_before = self.told;
+        if let Finding::Failure(_) = self.report.finding {
+            self.report_before = self.report;
         }
-        self.told = Told::NOTHING;
+        self.report = Report::NOTHING;
         upstream.ids[index]
     }
 

@@ -1,4 +1,4 @@
-//! What trailers may not say: the fields that heads are judged by, and those that a route or a layer
+//! What trailers may not say: the fields of heads that decide, and those that a route or a layer
 //! set or took out.
 
 use std::borrow::Cow;

@@ -177,7 +177,7 @@ impl Walk<'_> {
 
     /// Whether the request's body is awaited before the request takes a place that others want:
     /// who sends it slowly holds none meanwhile. Only a small body whose length is known, and that
-    /// nobody was asked for yet; and only while there is room to keep it.
+    /// was not asked for yet; and only while there is room to keep it.
     pub(super) fn must_await(&self, ticket: &mut RequestTicket) -> bool {
         let BodyLength::Known(bytes) = self.head.body else { return false };
         let small = bytes <= REPLAY_BYTES && !self.head.expect_continue;

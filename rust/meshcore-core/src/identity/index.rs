@@ -1,5 +1,5 @@
-//! Many rules at once, so that whoever chooses the names of its certificate does not choose how long
-//! they are looked at.
+//! Many rules at once, so that a client that chooses the names of its certificate does not choose
+//! how long they are looked at.
 
 use std::net::IpAddr;
 

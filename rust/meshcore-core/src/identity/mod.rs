@@ -1,7 +1,7 @@
 //! Who a verified certificate says its holder is, and the rules that go by it.
 //!
-//! What a certificate says is read in [`tls`](crate::tls), by whoever verifies it; who comes in there,
-//! and what the layers let pass, is decided by the same [`Rules`].
+//! What a certificate says is read in [`tls`](crate::tls), where it is verified; who comes in
+//! there, and what the layers let pass, is decided by the same [`Rules`].
 
 mod index;
 mod named;

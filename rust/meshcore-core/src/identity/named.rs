@@ -7,8 +7,8 @@ use rustls_pki_types::DnsName;
 use super::{Identity, spiffe};
 
 impl Identity {
-    /// Of whoever has these names, written as [`Identity::names`] writes them: for tests of a
-    /// configuration, to which nobody shows a certificate. O(bytes).
+    /// Of a client with these names, written as [`Identity::names`] writes them: for tests of a
+    /// configuration, to which no certificate is shown. O(bytes).
     ///
     /// # Errors
     /// What is wrong with the first that no certificate may have.

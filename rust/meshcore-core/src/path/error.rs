@@ -18,7 +18,7 @@ pub enum PathError {
     EncodedNul,
     /// `%2F`.
     EncodedSlash,
-    /// `%2F` or `%5C` beside dots: a dot segment to whoever decodes it.
+    /// `%2F` or `%5C` beside dots: a dot segment once it is decoded.
     EncodedDots,
     /// `\`.
     Backslash,
@@ -145,7 +145,7 @@ impl Oddities {
         self.0 == 0
     }
 
-    /// The error for whoever refuses these and met those of `seen`.
+    /// The error for rules that refuse these and met those of `seen`.
     ///
     /// # Errors
     /// The first that is in both.

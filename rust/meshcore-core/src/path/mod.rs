@@ -25,7 +25,7 @@ pub(crate) use rebuild::{is_unreserved, push_escape, unescaped};
 pub struct PathRules {
     /// What may not be in one. What is not among these stays in its segment.
     pub refused: Oddities,
-    /// Repeated slashes are seen by whoever matches; all but those at the beginning.
+    /// Repeated slashes are seen where paths are matched; all but those at the beginning.
     pub keep_slashes: bool,
     /// Written by an operator, not by a client: space, `\` and bytes above 127 are escaped.
     pub own: bool,

@@ -117,13 +117,13 @@ unsafe impl Send for Block {}
 unsafe impl Sync for Block {}
 
 impl Block {
-    /// A block of at least `words` zero words that nobody else can find by name.
+    /// A block of at least `words` zero words that cannot be found by name.
     #[must_use]
     pub fn private(words: usize) -> Self {
         Self::private_shape(Shape::words(words.max(1)))
     }
 
-    /// A block of this shape that nobody else can find by name.
+    /// A block of this shape that cannot be found by name.
     ///
     /// It serves one process, so it has one column, which every worker slot means.
     #[must_use]
@@ -146,7 +146,7 @@ impl Block {
     /// A block in a segment's memory: so many lines from line `at`, and words of its columns.
     ///
     /// # Panics
-    /// If it would lie outside: whoever reads a place from shared memory checks it first.
+    /// If it would lie outside: a place that was read from shared memory is checked first.
     pub(super) fn in_segment(
         memory: &Arc<Memory>,
         (at, lines): (usize, usize),
@@ -174,7 +174,8 @@ impl Block {
         self.columns.stride == 0
     }
 
-    /// Whether this is the only block with these words: nobody can clone what nobody else has.
+    /// Whether this is the only block with these words: without another holder it cannot be
+    /// cloned meanwhile.
     pub(super) fn is_unshared(&mut self) -> bool {
         Arc::get_mut(&mut self.pin).is_some()
     }

@@ -74,7 +74,7 @@ impl Carried {
     /// Writes the words that it holds into a block which [`has`](Self::has) as many.
     ///
     /// # Orderings
-    /// `Relaxed`: nobody looks for the block before a configuration names it, which comes later.
+    /// `Relaxed`: the block is not looked for before a configuration names it, which comes later.
     pub fn fill(&self, block: &Block) {
         for &(i, value) in self.shared.iter().filter(|(i, _)| *i < self.words) {
             block.word(i as usize).store(value, Ordering::Relaxed);

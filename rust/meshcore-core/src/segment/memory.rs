@@ -84,7 +84,7 @@ impl Drop for Memory {
     fn drop(&mut self) {
         #[cfg(not(feature = "loom"))]
         if let Self::Mapped { first, lines } = self {
-            // SAFETY: the mapping was made with this length, and nobody borrows from it: every
+            // SAFETY: the mapping was made with this length, and nothing borrows from it: every
             // block that points into it holds the `Arc` that is being dropped.
             let gone =
                 unsafe { rustix::mm::munmap(first.as_ptr().cast(), *lines * size_of::<Line>()) };

@@ -32,17 +32,17 @@
 //!
 //! # Who writes what
 //! One process, control, writes the registry. It publishes an entry by one store of a head, takes
-//! it out by one store of its predecessor's link, and may die between any two instructions (law
-//! 3). A retired entry is marked, and stays in its chain until nobody holds it, so that the next
+//! it out by one store of its predecessor's link, and may die between any two instructions (rule
+//! 4). A retired entry is marked, and stays in its chain until it is not held, so that the next
 //! control knows of it ([`Segment::adopt`]). What is free is stored nowhere: it is what no entry
 //! takes.
 //!
-//! A block is freed when it is retired, nobody in control's process holds it, and no worker holds
+//! A block is freed when it is retired, control's process does not hold it, and no worker holds
 //! a version that may have used it: from the one it was made for to the last before it was retired.
 //! So a request that never ends keeps what its version uses, and nothing that came later. Workers
 //! write their own column, their slot,
 //! and the shared words of blocks, all of them single atomic words.
-#![allow(unsafe_code)] // the one place where memory is mapped and lent out (law 11)
+#![allow(unsafe_code)] // the one place where memory is mapped and lent out (rule 11)
 
 mod adopt;
 mod block;

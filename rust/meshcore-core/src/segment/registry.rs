@@ -62,8 +62,8 @@ fn borrowed(fd: &RawFd) -> Result<BorrowedFd<'_>, SegmentError> {
     if *fd < 0 {
         return Err(SegmentError::Memory(rustix::io::Errno::BADF.into()));
     }
-    // SAFETY: not negative, and lent for no longer than the caller has the number; whoever is given
-    // it makes system calls with it and nothing else.
+    // SAFETY: not negative, and lent for no longer than the caller has the number; a caller that is
+    // given it makes system calls with it and nothing else.
     Ok(unsafe { BorrowedFd::borrow_raw(*fd) })
 }
 
@@ -90,7 +90,7 @@ impl Segment {
         let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
         let fd = memfd_create("meshcore", flags).map_err(no)?;
         ftruncate(&fd, (lines * size_of::<Line>()) as u64).map_err(no)?;
-        // Nobody can pull the memory away under another's feet.
+        // No process can take the memory away from others.
         fcntl_add_seals(&fd, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL).map_err(no)?;
         let view = Self::formatted(fd.as_fd(), config, origin)?;
         Ok(Self::with(view, Some(fd)).into_writer())
@@ -206,13 +206,13 @@ impl Segment {
         Ok(())
     }
 
-    /// The block of this kind, name and number of words, without columns, made by whoever holds a
+    /// The block of this kind, name and number of words, without columns, made by the holder of a
     /// lock that all who do so agree on.
     ///
     /// What is new lies behind everything that was ever used, so nothing has to be known of the
     /// rest: O(1) expected. Only where no room is left the whole registry is read, for what was
     /// lost with those who died while they made something. What was retired is not used again:
-    /// nobody knows who has it.
+    /// its holders are not known.
     ///
     /// # Errors
     /// As [`adopt`](Self::adopt) and [`block`](Self::block).
@@ -278,7 +278,7 @@ impl Segment {
     /// The block of this kind, name and number of words, as it is, or a new one full of zeros.
     ///
     /// Another number of words means another block; the one before is as good as ever until
-    /// nobody holds it. O(1) expected.
+    /// it is not held. O(1) expected.
     ///
     /// # Errors
     /// If memory is at its limit (the message names the limit to set; nothing is changed then), or
@@ -351,7 +351,7 @@ impl Segment {
         self.writer().map_or(0, |mut writer| writer.retire_unused(&self.0.view))
     }
 
-    /// Retires the blocks of this name: nobody finds them any more, their words stay until nobody
+    /// Retires the blocks of this name: they are not found any more, their words stay until none
     /// holds them. Whether there was one. O(blocks).
     pub fn retire(&self, kind: Kind, name: &str) -> bool {
         let Ok(mut writer) = self.writer() else { return false };
@@ -373,7 +373,7 @@ impl Segment {
         }
     }
 
-    /// Frees the retired blocks that nobody holds any more: no block in this process, and no
+    /// Frees the retired blocks that are not held any more: no block in this process, and no
     /// worker a version that may have used them. How many. O(retired).
     ///
     /// Called by [`block`](Self::block) before memory grows, so it need not be called at all.

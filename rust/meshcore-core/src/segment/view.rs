@@ -29,7 +29,7 @@ pub struct Origin {
     pub created_ns: u64,
 }
 
-/// The mapping, and what of the header never changes (read once, so that nobody can change it).
+/// The mapping, and what of the header never changes (read once, so that it cannot change).
 #[derive(Clone, Debug)]
 pub(super) struct View {
     pub(super) memory: Arc<Memory>,
@@ -122,9 +122,9 @@ impl View {
     /// The newest entry of this kind and name, and of this many shared and column words if told.
     ///
     /// # Orderings
-    /// `Acquire` on heads and links pairs with the writer's `Release` when it publishes: whoever
-    /// sees an entry sees all of it. An entry may be taken out and its lines used again while we
-    /// stand on it. Before a line is used again the writer counts the removal and fences
+    /// `Acquire` on heads and links pairs with the writer's `Release` when it publishes: a thread
+    /// that sees an entry sees all of it. An entry may be taken out and its lines used again while
+    /// we stand on it. Before a line is used again the writer counts the removal and fences
     /// (`Release`); so if a load here saw such a line's new words, the fence below (`Acquire`)
     /// makes the second load of the count see the removal, and what was read is not believed.
     pub(super) fn find(

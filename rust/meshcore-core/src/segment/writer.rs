@@ -237,7 +237,7 @@ impl Writer {
     pub(super) fn retire(&mut self, view: &View, at: usize) -> bool {
         let held = self.held.get_mut(&at).filter(|held| held.retired.is_none());
         let Some(held) = held else { return false };
-        // Whoever it was made for may have used it.
+        // The process that it was made for may have used it.
         let last = self.version.max(held.made_for);
         held.retired = Some(last);
         self.retired.push(at);
@@ -258,7 +258,7 @@ impl Writer {
         unused.into_iter().filter(|&at| self.retire(view, at)).count()
     }
 
-    /// Frees the retired entries that nobody holds. How many.
+    /// Frees the retired entries that are not held. How many.
     ///
     /// # Orderings
     /// The removals are counted and fenced (`Release`) before a line of an entry is written
@@ -329,7 +329,7 @@ impl Writer {
 }
 
 /// # Orderings
-/// `Relaxed`: nobody holds these lines, and whoever gets them gets them through a new entry.
+/// `Relaxed`: these lines are not held, and are reached only through a new entry.
 fn zero(lines: &[Line]) {
     for word in lines.iter().flat_map(|line| &line.0) {
         word.store(0, Ordering::Relaxed);

@@ -98,7 +98,7 @@ pub struct AllowRule {
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "snake_case")]
 pub enum Whose {
-    /// Whoever's that was verified.
+    /// Any that was verified.
     Any,
     /// One of these names, as [`identity::Rules`](crate::identity::Rules) are written.
     Names(Vec<String>),

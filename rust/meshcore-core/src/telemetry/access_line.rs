@@ -56,8 +56,8 @@ pub struct AccessLine<'a> {
 }
 
 /// Most bytes of a field as written. All of them come to less than 4 KiB a line (PIPE_BUF), which a
-/// pipe takes at once: so lines of several workers never mix, and whoever asks for 64 KiB fills no
-/// disk with it.
+/// pipe takes at once: so lines of several workers never mix, and a client that asks for 64 KiB
+/// fills no disk with it.
 mod most {
     /// The longest registered method has 17.
     pub(super) const METHOD: usize = 32;

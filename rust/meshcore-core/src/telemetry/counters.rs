@@ -24,7 +24,7 @@ impl Counters {
         Self { block, slot: worker_slot }
     }
 
-    /// `n` counts that nobody else can find by name.
+    /// `n` counts that cannot be found by name.
     #[must_use]
     pub fn private(n: usize) -> Self {
         Self::new(Block::private_shape(Shape::column(n)), 0)
@@ -73,7 +73,7 @@ impl Gauges {
         Self { block, slot: worker_slot }
     }
 
-    /// `n` gauges that nobody else can find by name.
+    /// `n` gauges that cannot be found by name.
     #[must_use]
     pub fn private(n: usize) -> Self {
         Self::new(Block::private_shape(Shape::column(n)), 0)

@@ -16,7 +16,7 @@ pub enum Format {
 
 impl Format {
     /// The format that an `Accept` field prefers (RFC 9110 §12.5.1): OpenMetrics when it is named
-    /// with at least the weight of plain text, else Prometheus text, which everybody reads.
+    /// with at least the weight of plain text, else Prometheus text, which all scrapers read.
     #[must_use]
     pub fn from_accept(accept: &str) -> Self {
         let (mut open, mut plain) = (0, 0);
@@ -127,7 +127,7 @@ impl Exposition {
         self
     }
 
-    /// A family of figures that somebody else keeps. What the formats do not allow is left out: a
+    /// A family of figures that are kept elsewhere. What the formats do not allow is left out: a
     /// family whose name is none, or that of a gauge for a counter, a sample with such a label.
     #[must_use]
     pub fn family(mut self, family: &Family) -> Self {

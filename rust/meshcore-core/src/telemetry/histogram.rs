@@ -40,7 +40,7 @@ impl Histogram {
         Self { block, slot: worker_slot }
     }
 
-    /// A histogram that nobody else can find by name.
+    /// A histogram that cannot be found by name.
     #[must_use]
     pub fn private() -> Self {
         Self::new(Block::private_shape(Shape::column(Self::WORDS)), 0)

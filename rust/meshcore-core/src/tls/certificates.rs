@@ -18,7 +18,7 @@ use super::{Clock, ContextError, Staple, pem, words};
 /// A certificate and its key, as they are in files.
 #[derive(Clone, Debug)]
 pub struct Pair {
-    /// For whom: a host, `*.example.com`, or empty for those that name nobody known.
+    /// For whom: a host, `*.example.com`, or empty for those that name no known host.
     pub server_name: String,
     /// The certificate, and those between it and its root.
     pub chain_pem: Vec<u8>,
@@ -163,7 +163,7 @@ fn rank(key: &CertifiedKey) -> u8 {
 /// Certificates by the name that a client asks for (RFC 6066 §3).
 #[derive(Debug, Default)]
 pub(super) struct Certificates {
-    /// For those that ask for nobody, or for somebody unknown; here as of each name those come first
+    /// For those that ask for no host, or an unknown one; here as of each name those come first
     /// that are preferred.
     first: Vec<Arc<Shown>>,
     named: HashMap<String, Vec<Arc<Shown>>, RandomState>,
@@ -171,7 +171,7 @@ pub(super) struct Certificates {
 }
 
 impl Certificates {
-    /// Of at least one pair: the first one's name is also everybody else's. O(pairs).
+    /// Of at least one pair: the first one's name is also that of all others. O(pairs).
     pub(super) fn of(
         pairs: &[Pair],
         provider: &CryptoProvider,

@@ -21,7 +21,7 @@ const KEPT_SESSIONS: usize = 256;
 /// What an upstream says about TLS.
 #[derive(Clone, Debug)]
 pub struct ClientSpec {
-    /// Whom to believe; `None`: whoever answers.
+    /// Whom to believe; `None`: any server.
     pub trust: Option<Trust>,
     /// Our own certificate, for endpoints that ask for one.
     pub pair: Option<Pair>,

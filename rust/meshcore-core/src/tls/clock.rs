@@ -1,4 +1,4 @@
-//! The time that certificates and tickets are judged by.
+//! The time by which certificates and tickets are valid.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -56,18 +56,18 @@ impl Failure {
 thread_local! {
     /// What a verifier has to say of the error that it is giving back: those that rustls has an
     /// alert for hold no words. Read in the same call, when the session fails with it.
-    static TOLD: Cell<Told> = const { Cell::new(Told { words: None, whose: None }) };
+    static DETAILS: Cell<Details> = const { Cell::new(Details { words: None, whose: None }) };
 }
 
 #[derive(Default)]
-struct Told {
+struct Details {
     words: Option<String>,
     whose: Option<String>,
 }
 
 /// An error about a certificate, and what it says.
-pub(super) fn told(error: CertificateError, words: String) -> Error {
-    TOLD.set(Told { words: Some(words), whose: None });
+pub(super) fn with_words(error: CertificateError, words: String) -> Error {
+    DETAILS.set(Details { words: Some(words), whose: None });
     error.into()
 }
 
@@ -76,8 +76,8 @@ pub(super) fn verifying<T>(
     leaf: &CertificateDer<'_>,
     verify: impl FnOnce() -> Result<T, Error>,
 ) -> Result<T, Error> {
-    TOLD.take();
-    verify().inspect_err(|_| TOLD.set(Told { whose: whose(leaf), ..TOLD.take() }))
+    DETAILS.take();
+    verify().inspect_err(|_| DETAILS.set(Details { whose: whose(leaf), ..DETAILS.take() }))
 }
 
 /// Of a certificate whose issuer's list may not be about it.
@@ -97,7 +97,9 @@ pub(super) fn of_webpki(error: webpki::Error) -> Error {
         E::InvalidCertValidity => C::Expired.into(),
         E::UnknownIssuer => C::UnknownIssuer.into(),
         E::CertRevoked => C::Revoked.into(),
-        E::UnknownRevocationStatus => told(C::UnknownRevocationStatus, OTHER_POINT.to_owned()),
+        E::UnknownRevocationStatus => {
+            with_words(C::UnknownRevocationStatus, OTHER_POINT.to_owned())
+        }
         E::CrlExpired { time, next_update } => {
             C::ExpiredRevocationListContext { time, next_update }.into()
         }
@@ -123,7 +125,7 @@ pub(super) fn of_webpki(error: webpki::Error) -> Error {
 
 /// What was wrong, and whose certificate it was, if it was one.
 fn detail_of(error: &Error) -> String {
-    let told = TOLD.take();
+    let details = DETAILS.take();
     if let Error::AlertReceived(alert) = error {
         return match name_of(*alert) {
             Some(name) => format!("alert {name}"),
@@ -134,8 +136,8 @@ fn detail_of(error: &Error) -> String {
         return bounded(words::of_error(error), DETAIL_BYTES);
     }
     // What verifiers say is as long as its few names.
-    let words = told.words.unwrap_or_else(|| bounded(words::of_error(error), DETAIL_BYTES));
-    match told.whose {
+    let words = details.words.unwrap_or_else(|| bounded(words::of_error(error), DETAIL_BYTES));
+    match details.whose {
         Some(whose) => format!("{words} ({whose})"),
         None => words,
     }

@@ -23,7 +23,7 @@ pub(super) struct Hello {
 pub(super) enum Asked {
     /// The message is not whole.
     Incomplete,
-    /// Whom it asks for, in lower case. Nobody, also where the message is none: what is wrong with
+    /// Whom it asks for, in lower case. None, also where the message is none: what is wrong with
     /// it the machine says.
     For(Option<String>),
     /// What it asks for is not to be had: why, and the alert's number.

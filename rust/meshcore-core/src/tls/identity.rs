@@ -18,8 +18,8 @@ use crate::unseen::is_unseen;
 const MOST_NAMES: usize = 256;
 
 impl Identity {
-    /// Of a certificate. Names that are none by their kind's rules are left out: nobody may be told
-    /// of them, nor of what is not seen: of that the subject has the bytes.
+    /// Of a certificate. Names that are none by their kind's rules are left out: no endpoint may be
+    /// told of them, nor of what is not seen: of that the subject has the bytes.
     ///
     /// # Errors
     /// What is wrong with a certificate that is no X.509, or that claims a SPIFFE ID and may not

@@ -10,8 +10,8 @@ use rustls::sign::CertifiedKey;
 use crate::sync::{AtomicBool, Ordering};
 
 thread_local! {
-    /// Whether one was asked for: rustls tells nobody but who is to give it, and that is shared by
-    /// all sessions. Read in the same call.
+    /// Whether one was asked for: rustls tells only the one that is to give it, and that is shared
+    /// by all sessions. Read in the same call.
     static ASKED: Cell<bool> = const { Cell::new(false) };
 }
 

@@ -50,7 +50,7 @@ impl Records for UnbufferedClientConnection {
 
 /// What one call of [`drive`] met.
 #[derive(Default)]
-pub(super) struct Told {
+pub(super) struct Taken {
     /// So many bytes of what was given are done with.
     pub(super) used: usize,
     pub(super) peer_closed: bool,
@@ -63,16 +63,16 @@ pub(super) fn drive<M: Records>(
     data: &mut [u8],
     plain: &mut Vec<u8>,
     own: &mut Vec<u8>,
-) -> (Told, Result<(), Error>) {
-    let mut told = Told::default();
+) -> (Taken, Result<(), Error>) {
+    let mut taken = Taken::default();
     loop {
-        let UnbufferedStatus { discard, state } = machine.records(&mut data[told.used..]);
+        let UnbufferedStatus { discard, state } = machine.records(&mut data[taken.used..]);
         let mut done = discard;
         let state = match state {
             Ok(state) => state,
             Err(error) => {
-                told.used += done;
-                return (told, Err(error));
+                taken.used += done;
+                return (taken, Err(error));
             }
         };
         let lacks = match state {
@@ -83,7 +83,7 @@ pub(super) fn drive<M: Records>(
                             done += record.discard;
                             plain.extend_from_slice(record.payload);
                         }
-                        Err(error) => return (told, Err(error)),
+                        Err(error) => return (taken, Err(error)),
                     }
                 }
                 false
@@ -97,14 +97,14 @@ pub(super) fn drive<M: Records>(
                 false
             }
             ConnectionState::PeerClosed => {
-                told.peer_closed = true;
+                taken.peer_closed = true;
                 false
             }
             _ => true,
         };
-        told.used += done;
+        taken.used += done;
         if lacks {
-            return (told, Ok(()));
+            return (taken, Ok(()));
         }
     }
 }
@@ -123,7 +123,7 @@ pub(super) fn last_words<M: Records>(machine: &mut M, own: &mut Vec<u8>) {
 /// Has the machine say an alert where it refuses what came without one (rustls 0.23 does for a
 /// record of no type, and for one between the parts of a handshake's message). Alerts are its own
 /// to seal, so it is given what it does answer, in place of the rest: a change_cipher_spec that
-/// nobody may send here, for `unexpected_message` (RFC 8446 §5); where it waits for the rest of a
+/// is not allowed here, for `unexpected_message` (RFC 8446 §5); where it waits for the rest of a
 /// message, and looks further on, what is no record, for `decode_error`.
 ///
 /// What it said that was about.
@@ -191,16 +191,16 @@ pub(super) fn write<M: Records, T>(
     rest: &mut [u8],
     mut first: Vec<u8>,
     make: impl FnOnce(usize, &mut dyn FnMut(&mut [u8])) -> T,
-) -> (Told, Result<Option<T>, Error>) {
-    let mut told = Told::default();
+) -> (Taken, Result<Option<T>, Error>) {
+    let mut taken = Taken::default();
     loop {
-        let UnbufferedStatus { discard, state } = machine.records(&mut rest[told.used..]);
-        told.used += discard;
+        let UnbufferedStatus { discard, state } = machine.records(&mut rest[taken.used..]);
+        taken.used += discard;
         match state {
-            Err(error) => return (told, Err(error)),
+            Err(error) => return (taken, Err(error)),
             Ok(ConnectionState::EncodeTlsData(message)) => encode(message, &mut first),
             Ok(ConnectionState::TransmitTlsData(sent)) => sent.done(),
-            Ok(ConnectionState::PeerClosed) => told.peer_closed = true,
+            Ok(ConnectionState::PeerClosed) => taken.peer_closed = true,
             Ok(ConnectionState::WriteTraffic(mut traffic)) => {
                 let len = first.len() + sealed_len(words, &mut traffic);
                 let mut sealed = Err(Error::General("not sealed".to_owned()));
@@ -217,9 +217,9 @@ pub(super) fn write<M: Records, T>(
                         Err(why) => Err(Error::General(not_sealed(&why))),
                     };
                 });
-                return (told, sealed.map(|()| Some(made)));
+                return (taken, sealed.map(|()| Some(made)));
             }
-            Ok(_) => return (told, Ok(None)),
+            Ok(_) => return (taken, Ok(None)),
         }
     }
 }

@@ -3,7 +3,7 @@
 //! webpki parses them; which list is about a certificate is decided here. webpki passes over a list
 //! whose issuer is spelt otherwise, or that is of another distribution point, and a revoked
 //! certificate would come in as one of an issuer without a list does. Here a name is compared as
-//! §7.1 says, and what the lists of the issuer do not cover is refused, for nobody knows how it
+//! §7.1 says, and what the lists of the issuer do not cover is refused, for it is not known how it
 //! stands. Of authorities of one name a list is that one's whose key has signed it.
 
 use rustls::crypto::WebPkiSupportedAlgorithms;
@@ -68,7 +68,7 @@ impl ListFacts {
 
 fn of(list: &List) -> ListFacts {
     ListFacts {
-        issuer: list.told.clone(),
+        issuer: list.issuer_text.clone(),
         this_update_s: list.this_update_s,
         next_update_s: list.next_update_s,
         is_of_authorities: list.reach.authorities,
@@ -87,7 +87,7 @@ pub(super) fn lists_in(
 struct List {
     issuer: SameName,
     /// The same for people.
-    told: String,
+    issuer_text: String,
     this_update_s: u64,
     next_update_s: Option<u64>,
     reach: Reach,
@@ -119,7 +119,7 @@ impl List {
         Ok(Self {
             signer: signer.map(<[u8]>::to_vec),
             issuer,
-            told: read.issuer.to_string(),
+            issuer_text: read.issuer.to_string(),
             this_update_s: read.this_update.to_unix_duration().as_secs(),
             next_update_s: read.next_update.map(|end| end.to_unix_duration().as_secs()),
             reach,
@@ -217,7 +217,7 @@ impl Lists {
             };
             if let Some(other) = each.iter().find(|other| is_twice(other)) {
                 let is_untied = list.signer.is_none() || other.signer.is_none();
-                return Err(ContextError::TwoLists { issuer: list.told, is_untied });
+                return Err(ContextError::TwoLists { issuer: list.issuer_text, is_untied });
             }
             each.push(list);
         }
@@ -228,8 +228,9 @@ impl Lists {
         self.each.iter().filter(move |list| list.issuer == issuer)
     }
 
-    /// Whether nobody whom an authority signed comes in (or else the revoked do) for want of a list
-    /// of its key, where there are lists of its name; `None`: it has one, or its name has none.
+    /// Whether no client that an authority signed comes in (or else the revoked do) for want of a
+    /// list of its key, where there are lists of its name; `None`: it has one, or its name has
+    /// none.
     pub(super) fn lack(&self, name: &SameName, spki: &[u8], key_id: Option<&[u8]>) -> Option<bool> {
         let of_name: Vec<_> = self.each.iter().filter(|list| list.issuer == *name).collect();
         let is_its = |list: &&List| {
@@ -290,8 +291,8 @@ impl Lists {
         Err(Error::CrlExpired { time: now, next_update })
     }
 
-    /// Whether nobody in a chain that ends at an authority was revoked. O(chain · signatures), and
-    /// nothing where there are no lists.
+    /// Whether no certificate in a chain that ends at an authority was revoked. O(chain ·
+    /// signatures), and nothing where there are no lists.
     pub(super) fn verify(
         &self,
         path: &VerifiedPath<'_>,

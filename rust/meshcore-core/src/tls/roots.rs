@@ -40,7 +40,7 @@ pub struct Roots {
 impl Roots {
     /// Of certificates of authorities, or of certificates that are believed as they are; and of
     /// revocation lists: where there is one for an issuer, what it lists does not come in, and
-    /// behind its date nobody whom that issuer signed.
+    /// behind its date no client that the issuer signed.
     ///
     /// # Errors
     /// [`ContextError`]: a text is no PEM, or there is no certificate in it.
@@ -78,7 +78,7 @@ impl Roots {
         self.certificates.len()
     }
 
-    /// Whether there is none: nobody is believed.
+    /// Whether there is none: no certificate is believed.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.certificates.is_empty()
@@ -244,8 +244,8 @@ impl Verified {
 /// Of certificates of one subject the first two: as many as a change of an authority's key has.
 ///
 /// webpki tries every order of them, and reads them again each time: a dozen of one name, which
-/// anybody can make, took a second and a half. Now each step of a path has two ways, and a path six
-/// steps.
+/// any client can make, took a second and a half. Now each step of a path has two ways, and a path
+/// six steps.
 fn few_of_each_name<'a>(rest: &[CertificateDer<'a>]) -> Vec<CertificateDer<'a>> {
     let mut seen: HashMap<Vec<u8>, usize, RandomState> = HashMap::default();
     let is_one_of_few = |each: &&CertificateDer<'_>| {

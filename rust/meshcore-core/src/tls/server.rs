@@ -36,7 +36,7 @@ pub enum ClientAuth {
 pub struct ServerSpec {
     /// The listener's name: no other's ticket opens here.
     pub listener: String,
-    /// Its certificates, of a name one for each kind of key; the first one's name is for everybody
+    /// Its certificates, of a name one for each kind of key; the first one's name is for all
     /// else, too.
     pub pairs: Vec<Pair>,
     /// What is spoken, the preferred first (RFC 7301); empty: whatever a client names is ignored.
@@ -70,7 +70,8 @@ pub(super) const REFUSED: u64 = 0;
 pub(super) struct Rule {
     pub(super) config: Arc<ServerConfig>,
     pub(super) again: Option<Again>,
-    /// Tells it from others: a digest of whom it believes, and whether that is anybody ([`asks`]).
+    /// Tells it from others: a digest of whom it believes, and whether that is any client
+    /// ([`asks`]).
     pub(super) id: u64,
 }
 

@@ -18,7 +18,7 @@ use super::{Clock, Failure, Identity};
 use crate::host_map::HostMap;
 
 /// The most of a client's first message, with the heads of its records, while it is not whole: it
-/// is kept for whoever says nothing more, before anybody is known. Those of today have 2 KiB.
+/// is kept for a peer that says nothing more, before it is known. Those of today have 2 KiB.
 const HELLO_BYTES: usize = 32 * 1024;
 const DECODE_ERROR: u8 = 50;
 
@@ -254,8 +254,8 @@ impl Session {
     fn take(&mut self, data: &mut [u8], plain: &mut Vec<u8>) -> (usize, Opened) {
         let handshaking = !self.established;
         let before = plain.len();
-        let (told, result) = on!(&mut self.side, m => drive(&mut **m, data, plain, &mut self.own));
-        self.peer_closed |= told.peer_closed;
+        let (taken, result) = on!(&mut self.side, m => drive(&mut **m, data, plain, &mut self.own));
+        self.peer_closed |= taken.peer_closed;
         if handshaking {
             self.lacks_certificate |= asked_in_vain();
         }
@@ -269,7 +269,7 @@ impl Session {
             self.fail(why);
         }
         if let Err(error) = result {
-            let failure = self.tell(&error, &mut data[told.used..]);
+            let failure = self.alert_for(&error, &mut data[taken.used..]);
             self.fail(failure);
         }
         if self.closed {
@@ -277,14 +277,14 @@ impl Session {
         }
         let opened = Opened {
             established: handshaking && self.established,
-            peer_closed: told.peer_closed,
+            peer_closed: taken.peer_closed,
             failed: self.failure.is_some(),
         };
-        (told.used, opened)
+        (taken.used, opened)
     }
 
     /// Says what alert belongs to an error; `rest` is what the machine has not taken.
-    fn tell(&mut self, error: &Error, rest: &mut [u8]) -> Failure {
+    fn alert_for(&mut self, error: &Error, rest: &mut [u8]) -> Failure {
         let said = self.own.len();
         on!(&mut self.side, m => last_words(&mut **m, &mut self.own));
         let misbehaved = matches!(error, Error::PeerMisbehaved(_));
@@ -364,10 +364,10 @@ impl Session {
             return None;
         }
         let first = std::mem::take(&mut self.own);
-        let (told, result) =
+        let (taken, result) =
             on!(&mut self.side, m => write(&mut **m, words, &mut self.rest, first, make));
-        self.rest.drain(..told.used);
-        self.peer_closed |= told.peer_closed;
+        self.rest.drain(..taken.used);
+        self.peer_closed |= taken.peer_closed;
         result.unwrap_or_else(|error| {
             on!(&mut self.side, m => last_words(&mut **m, &mut self.own));
             self.fail(Failure::of(&error, &[]));
@@ -441,7 +441,7 @@ impl Session {
     }
 
     /// Whether the peer has said that nothing follows. An end of file without it may be made by
-    /// anybody who is on the way (RFC 8446 §6.1).
+    /// any party on the way (RFC 8446 §6.1).
     #[must_use]
     pub const fn peer_closed(&self) -> bool {
         self.peer_closed

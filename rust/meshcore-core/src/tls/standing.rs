@@ -10,7 +10,7 @@ use rustls::pki_types::CertificateDer;
 use super::server::{REFUSED, ServerContext, asks};
 use crate::sync::{AtomicU64, Ordering};
 
-/// By which rules the clients of a listener are judged; its connections keep it over reloads.
+/// By which rules the clients of a listener are verified; its connections keep it over reloads.
 pub struct InForce(ArcSwap<Numbered>);
 
 struct Numbered {
@@ -32,7 +32,7 @@ impl InForce {
         self.set(Some(context));
     }
 
-    /// There are none any more: who is there may stay, and nobody vouches for it. For one caller at
+    /// There are none any more: a client that is there may stay, unverified. For one caller at
     /// a time.
     pub fn end(&self) {
         self.set(None);
@@ -55,14 +55,14 @@ pub struct Standing {
     asked: String,
     /// What it has shown; empty: nothing.
     chain: Vec<CertificateDer<'static>>,
-    /// The rules by which it was judged last.
-    judged: AtomicU64,
+    /// The version of the rules by which it was verified last.
+    verified_version: AtomicU64,
     /// By which of them it was let in.
     rule: AtomicU64,
 }
 
 impl Standing {
-    /// Of a client that was let in by a rule; judged when it is first asked for.
+    /// Of a client that was let in by a rule; verified when it is first asked for.
     pub(super) fn new(
         in_force: Arc<InForce>,
         asked: Option<&str>,
@@ -70,8 +70,8 @@ impl Standing {
         rule: u64,
     ) -> Self {
         let asked = asked.unwrap_or_default().to_owned();
-        let (judged, rule) = (AtomicU64::new(0), AtomicU64::new(rule));
-        Self { in_force, asked, chain: chain.to_vec(), judged, rule }
+        let (verified_version, rule) = (AtomicU64::new(0), AtomicU64::new(rule));
+        Self { in_force, asked, chain: chain.to_vec(), verified_version, rule }
     }
 
     /// Of a client that came before its listener had TLS: as one that asks for no host and shows
@@ -84,17 +84,17 @@ impl Standing {
     /// The rule by which it would come in now; [`REFUSED`] if it would not. O(1), and O(verifying)
     /// once after its rule has changed.
     fn rule(&self, version: u64, context: &ServerContext) -> u64 {
-        if self.judged.load(Ordering::Relaxed) != version {
+        if self.verified_version.load(Ordering::Relaxed) != version {
             let rule = self.rule.load(Ordering::Relaxed);
             if context.rule(&self.asked).id != rule {
-                self.judge(context);
+                self.verify(context);
             }
-            self.judged.store(version, Ordering::Relaxed);
+            self.verified_version.store(version, Ordering::Relaxed);
         }
         self.rule.load(Ordering::Relaxed)
     }
 
-    fn judge(&self, context: &ServerContext) {
+    fn verify(&self, context: &ServerContext) {
         let rule = context.rule(&self.asked);
         let is_admitted = rule.admits(&self.chain, &context.clock);
         self.rule.store(if is_admitted { rule.id } else { REFUSED }, Ordering::Relaxed);
@@ -120,8 +120,8 @@ impl Standing {
         let now = self.in_force.0.load();
         let Some(context) = &now.context else { return true };
         context.clock.set(unix_s);
-        self.judge(context);
-        self.judged.store(now.version, Ordering::Relaxed);
+        self.verify(context);
+        self.verified_version.store(now.version, Ordering::Relaxed);
         self.rule.load(Ordering::Relaxed) != REFUSED
     }
 
@@ -134,7 +134,7 @@ impl Standing {
         })
     }
 
-    /// Whether somebody vouches for its certificate: not where clients are asked for none any more.
+    /// Whether its certificate is verified: not where clients are asked for none any more.
     #[must_use]
     pub fn is_vouched_for(&self) -> bool {
         self.by(false, |_, rule| rule == REFUSED || asks(rule))

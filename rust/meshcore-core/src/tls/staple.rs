@@ -1,6 +1,6 @@
 //! What an authority says of a certificate: an OCSP response that is stapled to it (RFC 6960).
 //!
-//! Its signature is not looked at: whoever it is told verifies it, and we believe our own files.
+//! Its signature is not looked at: its readers verify it, and we believe our own files.
 
 use aws_lc_rs::digest::{self, Algorithm};
 use rustls::pki_types::CertificateDer;
@@ -24,7 +24,7 @@ const SHA_512: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.16.840.1.101.3
 pub struct Staple {
     /// How it stands: `good`, `revoked` or `unknown`.
     pub status: &'static str,
-    /// When that was known, in seconds since 1970: nobody believes it before.
+    /// When that was known, in seconds since 1970: it is not believed before.
     pub this_update_s: u64,
     /// Until when there is to be a newer response; `None`: it says nothing of that.
     pub next_update_s: Option<u64>,
@@ -124,7 +124,7 @@ impl<'a> Entry<'a> {
     }
 
     /// `key`: of the issuer, where the chain tells it. What is hashed in a way of which nothing is
-    /// known here is of nobody.
+    /// known here is of none.
     fn is_of(&self, issuer: &[u8], key: Option<&[u8]>, serial: &[u8]) -> bool {
         let algorithm: &'static Algorithm = match self.hash {
             SHA_1 => &digest::SHA1_FOR_LEGACY_USE_ONLY,

@@ -67,8 +67,8 @@ impl TicketRing {
 /// So many peers are remembered whose tickets open no more.
 const MOST_REFUSED: usize = 64;
 
-/// Certificates that came in a ticket and did not pass any more. Whoever shows such a ticket would
-/// be refused for as long as it keeps it; so it opens no more, and a whole handshake follows.
+/// Certificates that came in a ticket and did not pass any more. A client that shows such a ticket
+/// would be refused for as long as it keeps it; so it opens no more, and a whole handshake follows.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Refused(Arc<ArcSwap<Vec<CertificateDer<'static>>>>);
 

@@ -15,7 +15,7 @@ use super::{ContextError, Identity, Roots, Rules, failure};
 pub struct Trust {
     /// For certificates without a SPIFFE ID; where there are no `domains`, for every certificate.
     pub roots: Option<Roots>,
-    /// For the SPIFFE IDs of each trust domain: nobody else's roots vouch for them, nor these for
+    /// For the SPIFFE IDs of each trust domain: no other roots vouch for them, nor these for
     /// others. One of another domain does not come in.
     pub domains: Vec<(String, Roots)>,
     /// Names of which a certificate must have one.
@@ -41,21 +41,21 @@ impl Trust {
         parts
     }
 
-    /// Those for nobody's domain have no name.
+    /// Those for no domain have no name.
     fn sets(&self) -> impl Iterator<Item = (&str, &Roots)> {
         let own = self.roots.iter().map(|roots| ("", roots));
         own.chain(self.domains.iter().map(|(name, roots)| (&**name, roots)))
     }
 
     /// Who may sign is decided at this time.
-    pub(super) fn compile(&self, now: UnixTime) -> Result<Judge, ContextError> {
+    pub(super) fn compile(&self, now: UnixTime) -> Result<Verifier, ContextError> {
         // A list may be of another domain's.
         let keys = Keys::of(self.sets().flat_map(|(_, roots)| roots.certificates()));
         let domains = self
             .domains
             .iter()
             .map(|(name, roots)| Ok::<_, ContextError>((name.clone(), roots.compile(now, &keys)?)));
-        Ok(Judge {
+        Ok(Verifier {
             roots: self.roots.as_ref().map(|roots| roots.compile(now, &keys)).transpose()?,
             domains: domains.collect::<Result<_, _>>()?,
             rules: self.rules.clone(),
@@ -65,13 +65,13 @@ impl Trust {
 
 /// A [`Trust`] that was made ready.
 #[derive(Debug)]
-pub(super) struct Judge {
+pub(super) struct Verifier {
     roots: Option<Verified>,
     domains: HashMap<String, Verified, RandomState>,
     rules: Rules,
 }
 
-impl Judge {
+impl Verifier {
     /// Who may sign; none for any.
     pub(super) fn hints(&self) -> Vec<DistinguishedName> {
         let each = self.roots.iter().chain(self.domains.values()).map(Verified::hints);
@@ -88,7 +88,7 @@ impl Judge {
         self.rules.is_empty() && self.domains.is_empty()
     }
 
-    /// Whether a chain is right, whoever it is of.
+    /// Whether a chain is right, whatever names it has.
     pub(super) fn verify(
         &self,
         leaf: &CertificateDer<'_>,
@@ -113,31 +113,31 @@ impl Judge {
         let read = if usage.stands_for { Identity::of } else { Identity::of_client };
         let identity = read(leaf).map_err(|why| {
             let words = format!("the certificate cannot be used: {why}");
-            failure::told(CertificateError::BadEncoding, words)
+            failure::with_words(CertificateError::BadEncoding, words)
         })?;
         let domain = identity.domain().filter(|_| !self.domains.is_empty());
         let roots = match domain {
             None => self.roots.as_ref(),
             Some(domain) => self.domains.get(domain),
         };
-        let Some(roots) = roots else { return Err(self.stranger(&identity)) };
+        let Some(roots) = roots else { return Err(self.unknown_domain(&identity)) };
         roots.verify(leaf, rest, usage, now, known)?;
         if self.rules.admit(&identity, usage.stands_for) {
             return Ok(());
         }
         let (presented, wanted) = (listed(&identity.names()), listed(self.rules.texts()));
         let words = format!("the certificate is of {presented}, and wanted is {wanted}");
-        Err(failure::told(CertificateError::ApplicationVerificationFailure, words))
+        Err(failure::with_words(CertificateError::ApplicationVerificationFailure, words))
     }
 
-    /// One of nobody whose roots are known.
-    fn stranger(&self, identity: &Identity) -> Error {
+    /// Of a domain whose roots are not known.
+    fn unknown_domain(&self, identity: &Identity) -> Error {
         let mut known: Vec<_> = self.domains.keys().cloned().collect();
         known.sort_unstable();
         let presented = identity.spiffe().unwrap_or("no SPIFFE ID");
         let presented = listed(&[presented.to_owned()]);
         let words = format!("the certificate has {presented}, and known is {}", listed(&known));
-        failure::told(CertificateError::UnknownIssuer, words)
+        failure::with_words(CertificateError::UnknownIssuer, words)
     }
 }
 

@@ -1,4 +1,4 @@
-//! Authorities whose revocations nobody looks up, though somebody of their name has a list.
+//! Authorities whose revocations are not looked up, though one of their name has a list.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ pub struct Unlisted {
     pub place: usize,
     /// Its name and number.
     pub whose: String,
-    /// Nobody whom it signed comes in, for a list may be its own; else revoked ones do.
+    /// No client that it signed comes in, for a list may be its own; else revoked ones do.
     pub is_shut_out: bool,
 }
 

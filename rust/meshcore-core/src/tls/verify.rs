@@ -12,7 +12,7 @@ use x509_cert::der::oid::db::rfc5280::{ID_KP_CLIENT_AUTH, ID_KP_SERVER_AUTH};
 
 use super::roots::Usage;
 use super::tickets::Refused;
-use super::trust::{Judge, Trust};
+use super::trust::{Trust, Verifier};
 use super::{ContextError, Failure, failure};
 
 const CLIENT: Usage =
@@ -28,9 +28,9 @@ pub(super) fn clients(
     provider: &CryptoProvider,
     now: UnixTime,
 ) -> Result<Arc<dyn ClientCertVerifier>, ContextError> {
-    let judge = trust.compile(now)?;
-    let hints = judge.hints();
-    Ok(Arc::new(Clients { judge, hints, required, known: known(provider) }))
+    let verifier = trust.compile(now)?;
+    let hints = verifier.hints();
+    Ok(Arc::new(Clients { verifier, hints, required, known: known(provider) }))
 }
 
 /// Verifies endpoints. Who may sign is decided at this time.
@@ -39,10 +39,10 @@ pub(super) fn servers(
     provider: &CryptoProvider,
     now: UnixTime,
 ) -> Result<Arc<dyn ServerCertVerifier>, ContextError> {
-    Ok(Arc::new(Servers { judge: trust.compile(now)?, known: known(provider) }))
+    Ok(Arc::new(Servers { verifier: trust.compile(now)?, known: known(provider) }))
 }
 
-/// Believes whoever answers, but not that a handshake is somebody else's.
+/// Believes any server, but not that a handshake is another's.
 pub(super) fn anybody(provider: &CryptoProvider) -> Arc<dyn ServerCertVerifier> {
     Arc::new(Anybody(known(provider)))
 }
@@ -81,7 +81,7 @@ macro_rules! signatures {
 
 #[derive(Debug)]
 struct Clients {
-    judge: Judge,
+    verifier: Verifier,
     hints: Vec<DistinguishedName>,
     required: bool,
     known: WebPkiSupportedAlgorithms,
@@ -103,7 +103,7 @@ impl ClientCertVerifier for Clients {
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
         let admitted =
-            failure::verifying(leaf, || self.judge.admit(leaf, rest, &CLIENT, now, &self.known));
+            failure::verifying(leaf, || self.verifier.admit(leaf, rest, &CLIENT, now, &self.known));
         admitted.map(|()| ClientCertVerified::assertion())
     }
 
@@ -112,7 +112,7 @@ impl ClientCertVerifier for Clients {
 
 #[derive(Debug)]
 struct Servers {
-    judge: Judge,
+    verifier: Verifier,
     known: WebPkiSupportedAlgorithms,
 }
 
@@ -126,12 +126,12 @@ impl ServerCertVerifier for Servers {
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
         failure::verifying(leaf, || {
-            if self.judge.is_plain() {
-                self.judge.verify(leaf, rest, &SERVER, now, &self.known)?;
+            if self.verifier.is_plain() {
+                self.verifier.verify(leaf, rest, &SERVER, now, &self.known)?;
             } else {
-                self.judge.admit(leaf, rest, &SERVER, now, &self.known)?;
+                self.verifier.admit(leaf, rest, &SERVER, now, &self.known)?;
             }
-            if !self.judge.goes_by_names() {
+            if !self.verifier.goes_by_names() {
                 let parsed = rustls::server::ParsedCertificate::try_from(leaf)?;
                 rustls::client::verify_server_name(&parsed, name)?;
             }

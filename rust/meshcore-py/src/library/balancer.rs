@@ -15,8 +15,8 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyTuple, PyType};
 
+use super::classifier::Classifier;
 use super::clock::Clock;
-use super::judge::Judge;
 use super::random::Random;
 use crate::errors;
 
@@ -29,7 +29,7 @@ pub struct BalancerCore {
     turns: Block,
     clock: Clock,
     random: Random,
-    judge: Judge,
+    classifier: Classifier,
     /// `NoHealthyEndpoint` of this object's interpreter.
     refusal: Py<PyType>,
 }
@@ -75,7 +75,7 @@ impl BalancerCore {
             turns: Block::private(Picker::WORDS),
             clock: Clock::new(clock),
             random: Random::new(seed),
-            judge: Judge::new(failure_on, None, None)?,
+            classifier: Classifier::new(failure_on, None, None)?,
             refusal: errors::class(py, "NoHealthyEndpoint")?,
             upstream,
         };
@@ -84,7 +84,7 @@ impl BalancerCore {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        self.judge.visit(&visit)?;
+        self.classifier.visit(&visit)?;
         self.clock.visit(&visit)
     }
 
@@ -125,12 +125,12 @@ impl BalancerCore {
 
     fn endpoints(&self) -> Vec<(String, u16, u64, bool, bool)> {
         let picker = self.picker.load();
-        let told = picker.endpoints().iter().map(|e| {
+        let names = picker.endpoints().iter().map(|e| {
             let state = &e.state;
             let (in_flight, out) = (state.in_flight(), state.is_ejected());
             (e.address.clone(), e.weight, in_flight, out, state.draining())
         });
-        told.collect()
+        names.collect()
     }
 }
 
@@ -177,8 +177,8 @@ impl Attempt {
         error: Option<&Bound<'_, PyAny>>,
         _trace: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
-        let judge = &self.owner.get().judge;
-        let said = error.or(kind).map_or(Ok(Outcome::Success), |raised| judge.of(raised))?;
+        let classifier = &self.owner.get().classifier;
+        let said = error.or(kind).map_or(Ok(Outcome::Success), |raised| classifier.of(raised))?;
         let outcome = match said {
             Outcome::Success => EndpointOutcome::Ok,
             Outcome::Failure => EndpointOutcome::Failed,

@@ -12,9 +12,9 @@ use pyo3::types::{PyDict, PyTuple, PyType};
 use super::Words;
 use super::blocks::{self, Blocks};
 use super::causes::Causes;
+use super::classifier::Classifier;
 use super::clock::Clock;
 use super::counts::Counts;
-use super::judge::Judge;
 use super::now::Now;
 use super::permit::{Held, Permit};
 use super::random::{Random, process};
@@ -28,7 +28,7 @@ pub struct BreakerCore {
     breaker: Breaker,
     clock: Clock,
     random: Random,
-    judge: Judge,
+    classifier: Classifier,
     pub(super) blocks: Blocks,
     watch: Option<Watch>,
     name: Option<String>,
@@ -42,11 +42,11 @@ pub struct BreakerCore {
     rules_text: Box<str>,
     /// Whether other processes have its words.
     shared: bool,
-    /// Nobody listens, times calls, shares it or gives it another clock: then most calls need none
-    /// of what goes on about a call.
+    /// It has no listeners, times no calls, is not shared and has no other clock: then most calls
+    /// need none of what goes on about a call.
     plain: bool,
     /// Whether the kernel's last tick is time enough for successes.
-    bears_coarse: bool,
+    tolerates_coarse: bool,
 }
 
 impl BreakerCore {
@@ -70,7 +70,7 @@ impl BreakerCore {
             }
         }
         let asked = this.breaker.acquire(now);
-        if let Err(error) = Self::tell_state(slf) {
+        if let Err(error) = Self::emit_state(slf) {
             if let Ok(permit) = asked {
                 this.give_back(permit);
             }
@@ -86,7 +86,7 @@ impl BreakerCore {
             let refused = PyErr::from_type(refusal, (text, open.retry_after.0, this.name.clone()));
             if let Some(watch) = &this.watch {
                 let raised = refused.value(py).as_any();
-                watch.tell_call(slf, "refused", Nanos::ZERO, Some(raised))?;
+                watch.emit_call(slf, "refused", Nanos::ZERO, Some(raised))?;
             }
             Err(refused)
         })
@@ -144,12 +144,12 @@ impl BreakerCore {
             return Self::settle(slf, held, Outcome::Success, None);
         }
         this.counts.add(Outcome::Success);
-        let now = Nanos(either_ns(this.bears_coarse && !held.permit.is_probe()));
+        let now = Nanos(either_ns(this.tolerates_coarse && !held.permit.is_probe()));
         this.breaker.settle_with(held.permit, Outcome::Success, now, || this.random.next());
         Ok(())
     }
 
-    /// `raised`: for whoever listens.
+    /// `raised`: for listeners.
     #[inline(never)]
     pub(super) fn settle(
         slf: &Bound<'_, Self>,
@@ -188,7 +188,7 @@ impl BreakerCore {
         let rand = this.random.next();
         let slow = watch.is_slow(outcome, took);
         if slow {
-            // As in the proxy: whoever answers late is there.
+            // As in the proxy: a service that answers late is there.
             let all = Endpoints { failed: 0, choosable: 0 };
             this.breaker.settle_named(held.permit, Weight::RateOnly, all, now, rand);
         } else {
@@ -201,13 +201,13 @@ impl BreakerCore {
             Outcome::Neutral => (outcome, "neutral"),
         };
         this.counts.add(outcome);
-        watch.tell_call(slf, name, took, raised)?;
-        Self::tell_state(slf)
+        watch.emit_call(slf, name, took, raised)?;
+        Self::emit_state(slf)
     }
 
-    fn tell_state(slf: &Bound<'_, Self>) -> PyResult<()> {
+    fn emit_state(slf: &Bound<'_, Self>) -> PyResult<()> {
         match &slf.get().watch {
-            Some(watch) => watch.tell_state(slf, slf.get().breaker.written_state()),
+            Some(watch) => watch.emit_state(slf, slf.get().breaker.written_state()),
             None => Ok(()),
         }
     }
@@ -227,9 +227,9 @@ impl BreakerCore {
 
     #[inline(never)]
     fn end_raised(slf: &Bound<'_, Self>, held: Held, raised: &Bound<'_, PyAny>) -> PyResult<()> {
-        let BreakerCore { causes, judge, counts, .. } = slf.get();
-        let said = causes.judged(raised, held.began, judge, counts);
-        Self::judged(slf, held, said, Some(raised))
+        let BreakerCore { causes, classifier, counts, .. } = slf.get();
+        let said = causes.classify(raised, held.began, classifier, counts);
+        Self::settle_classified(slf, held, said, Some(raised))
     }
 
     /// Settles by what the call returned.
@@ -239,20 +239,20 @@ impl BreakerCore {
         held: Held,
         result: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
-        if slf.get().judge.judges_results() {
-            return Self::end_judged(slf, held, result);
+        if slf.get().classifier.classifies_results() {
+            return Self::end_by_result(slf, held, result);
         }
         Self::succeed(slf, held)
     }
 
     #[inline(never)]
-    fn end_judged(slf: &Bound<'_, Self>, held: Held, result: &Bound<'_, PyAny>) -> PyResult<()> {
-        let said = slf.get().judge.of_result(result).unwrap_or(Ok(Outcome::Success));
-        Self::judged(slf, held, said, None)
+    fn end_by_result(slf: &Bound<'_, Self>, held: Held, result: &Bound<'_, PyAny>) -> PyResult<()> {
+        let said = slf.get().classifier.of_result(result).unwrap_or(Ok(Outcome::Success));
+        Self::settle_classified(slf, held, said, None)
     }
 
-    /// Whoever judges may raise: then the call says nothing.
-    fn judged(
+    /// The functions of a program may raise: then the call says nothing.
+    fn settle_classified(
         slf: &Bound<'_, Self>,
         held: Held,
         said: PyResult<Outcome>,
@@ -263,21 +263,22 @@ impl BreakerCore {
     }
 }
 
-/// What judges ends of calls: classes of failures, a function that knows better, and one for results.
-type Judging<'py> = (Bound<'py, PyTuple>, Option<Py<PyAny>>, Option<Py<PyAny>>);
-/// Listeners to calls and to changes, each with what makes that which they are told.
-type Telling = (Option<(Py<PyTuple>, Py<PyAny>)>, Option<(Py<PyTuple>, Py<PyAny>)>);
+/// What classifies the ends of calls: classes of failures, a function that knows better, and one
+/// for results.
+type Classifying<'py> = (Bound<'py, PyTuple>, Option<Py<PyAny>>, Option<Py<PyAny>>);
+/// Listeners to calls and to changes, each with what makes their events.
+type Listening = (Option<(Py<PyTuple>, Py<PyAny>)>, Option<(Py<PyTuple>, Py<PyAny>)>);
 
 #[pymethods]
 impl BreakerCore {
     #[new]
-    #[pyo3(signature = (rules, judging, telling, seed, name, fallback, clock=None, words=None))]
+    #[pyo3(signature = (rules, classifying, listening, seed, name, fallback, clock=None, words=None))]
     #[allow(clippy::too_many_arguments)] // each once, from `CircuitBreaker.__new__`
     fn new(
         py: Python<'_>,
         rules: &str,
-        judging: Judging<'_>,
-        telling: Telling,
+        classifying: Classifying<'_>,
+        listening: Listening,
         seed: u64,
         name: Option<String>,
         fallback: Option<Py<PyAny>>,
@@ -286,7 +287,7 @@ impl BreakerCore {
     ) -> PyResult<Self> {
         let rules: snapshot::Breaker =
             serde_json::from_str(rules).map_err(|e| PyValueError::new_err(e.to_string()))?;
-        let told =
+        let text =
             serde_json::to_string(&rules).map_err(|e| PyValueError::new_err(e.to_string()))?;
         let private = || Block::private(Breaker::WORDS);
         let block = words.map_or_else(private, |words| words.block.clone());
@@ -295,17 +296,17 @@ impl BreakerCore {
         let breaker = Breaker::new(block, rules).on_worker(seed as usize);
         let (clock, random, shared) = (Clock::new(clock), Random::new(seed), words.is_some());
         let refusal = errors::class(py, "BreakerOpen")?;
-        let judge = Judge::new(&judging.0, judging.1, judging.2)?;
-        let watch = Watch::new(slow_call, telling.0, telling.1, breaker.written_state());
+        let classifier = Classifier::new(&classifying.0, classifying.1, classifying.2)?;
+        let watch = Watch::new(slow_call, listening.0, listening.1, breaker.written_state());
         let blocks = Blocks::new(watch.as_ref().is_some_and(Watch::times_calls));
         let plain = watch.is_none() && clock.is_own() && !shared;
-        let (counts, causes, rules_text) = (Counts::default(), Causes::new(seed), told.into());
+        let (counts, causes, rules_text) = (Counts::default(), Causes::new(seed), text.into());
         Ok(Self {
-            bears_coarse: breaker.bears(COARSE),
+            tolerates_coarse: breaker.tolerates(COARSE),
             breaker,
             clock,
             random,
-            judge,
+            classifier,
             blocks,
             watch,
             name,
@@ -320,7 +321,7 @@ impl BreakerCore {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        self.judge.visit(&visit)?;
+        self.classifier.visit(&visit)?;
         self.watch.iter().try_for_each(|watch| watch.visit(&visit))?;
         visit.call(&self.fallback)?;
         self.clock.visit(&visit)
@@ -425,9 +426,9 @@ impl BreakerCore {
         self.fallback.as_ref().map(|fallback| fallback.clone_ref(py))
     }
 
-    #[getter(_judges_results)]
-    fn judges_results(&self) -> bool {
-        self.judge.judges_results()
+    #[getter(_classifies_results)]
+    fn classifies_results(&self) -> bool {
+        self.classifier.classifies_results()
     }
 
     #[pyo3(name = "_figures")]
@@ -446,13 +447,13 @@ impl BreakerCore {
 
     fn force_closed(slf: &Bound<'_, Self>) -> PyResult<()> {
         slf.get().breaker.force_closed();
-        Self::tell_state(slf)
+        Self::emit_state(slf)
     }
 
     #[pyo3(name = "_force_open_ns")]
     fn force_open_ns(slf: &Bound<'_, Self>, for_ns: u64) -> PyResult<()> {
         let now = slf.get().clock.now(slf.py())?;
         slf.get().breaker.force_open(Nanos(now.0.saturating_add(for_ns)));
-        Self::tell_state(slf)
+        Self::emit_state(slf)
     }
 }

@@ -7,8 +7,8 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
+use super::classifier::Classifier;
 use super::counts::Counts;
-use super::judge::Judge;
 
 /// Which exceptions a breaker has counted while others of its calls were under way: those that
 /// surround the one that failed, or wait for the same.
@@ -35,17 +35,17 @@ impl Causes {
 
     /// What the end of a call says that was the `began`th to begin. A failure that was counted
     /// already, for a call inside of this one, says nothing more.
-    pub(super) fn judged(
+    pub(super) fn classify(
         &self,
         error: &Bound<'_, PyAny>,
         began: u64,
-        judge: &Judge,
+        classifier: &Classifier,
         counts: &Counts,
     ) -> PyResult<Outcome> {
         let said = if self.matter(began) {
-            judge.of_new(error, |each| self.has(each, began))?
+            classifier.of_new(error, |each| self.has(each, began))?
         } else {
-            judge.of(error)?
+            classifier.of(error)?
         };
         if said == Outcome::Failure && counts.under_way() > 1 {
             self.put(error, counts.began());

@@ -105,7 +105,7 @@ impl BreakerCore {
         }
     }
 
-    /// Whoever leaves was stopped on the way by a handler of a signal: its block says nothing.
+    /// Its leaving was stopped on the way by a handler of a signal: its block says nothing.
     #[cold]
     fn exit_broken_off(
         slf: &Bound<'_, Self>,

@@ -68,7 +68,7 @@ impl BucketCore {
         settled(slf.as_any(), &this.tally, (now, n), taken)
     }
 
-    /// Takes, and counts nothing: whoever waits may ask many times, and is counted once.
+    /// Takes, and counts nothing: a waiter may ask many times, and is counted once.
     #[pyo3(name = "_charge")]
     fn charge(
         &self,
@@ -112,12 +112,12 @@ impl BucketCore {
 
     #[pyo3(name = "_count")]
     fn count(&self, admitted: bool) {
-        self.tally.count_told(admitted);
+        self.tally.count_published(admitted);
     }
 
-    #[pyo3(name = "_tell")]
-    fn tell(&self) {
-        self.tally.tell();
+    #[pyo3(name = "_publish")]
+    fn publish(&self) {
+        self.tally.publish();
     }
 
     #[pyo3(name = "_forget")]
@@ -206,11 +206,11 @@ fn refusal(
         tally.count(false, now);
     }
     let wait_ns = wait_ns(refused);
-    let told = match n.beyond {
+    let refusal = match n.beyond {
         None => limiter.call_method1("_refusal", (wait_ns, n.n)),
         Some(n) => limiter.call_method1("_refusal", (wait_ns, n)),
     };
-    told.map_or_else(|error| error, PyErr::from_value)
+    refusal.map_or_else(|error| error, PyErr::from_value)
 }
 
 /// What is there, and the nanoseconds until all is.
@@ -273,7 +273,7 @@ impl ClientsCore {
         Ok(admitted)
     }
 
-    /// For whoever asks for the same client always: by its `key`.
+    /// For callers that always ask for the same client: by its `key`.
     #[pyo3(name = "_acquire_of")]
     fn acquire_of(
         slf: &Bound<'_, Self>,
@@ -370,12 +370,12 @@ impl ClientsCore {
 
     #[pyo3(name = "_count")]
     fn count(&self, admitted: bool) {
-        self.tally.count_told(admitted);
+        self.tally.count_published(admitted);
     }
 
-    #[pyo3(name = "_tell")]
-    fn tell(&self) {
-        self.tally.tell();
+    #[pyo3(name = "_publish")]
+    fn publish(&self) {
+        self.tally.publish();
     }
 
     #[pyo3(name = "_forget")]

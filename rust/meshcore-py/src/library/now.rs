@@ -5,7 +5,8 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
-/// Can be awaited, any number of times, and is there at once. A coroutine for whoever asks.
+/// Can be awaited, any number of times, and is there at once. A coroutine for callers that want
+/// one.
 #[pyclass(frozen, module = "meshcore._core")]
 #[derive(Default)]
 pub(crate) struct Now(Option<Py<PyAny>>);

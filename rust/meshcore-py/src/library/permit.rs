@@ -28,7 +28,7 @@ impl Held {
     }
 }
 
-/// Leave to make one call. Whoever drops it unsettled gives it back: it says nothing.
+/// Leave to make one call. Dropped unsettled it is given back: it says nothing.
 #[pyclass(frozen, module = "meshcore._core")]
 pub struct Permit {
     owner: Py<BreakerCore>,
@@ -91,7 +91,7 @@ impl Permit {
         Self { owner: owner.clone().unbind(), held, settled: AtomicBool::new(false) }
     }
 
-    /// Nobody settles it, nor does it say anything when it is dropped.
+    /// It is not settled, nor does it say anything when it is dropped.
     pub(super) fn void(&self) {
         self.settled.store(true, Ordering::Release);
     }

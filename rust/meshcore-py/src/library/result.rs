@@ -9,16 +9,16 @@ static GENERATOR: PyOnceLock<Py<PyType>> = PyOnceLock::new();
 static ASYNC_GENERATOR: PyOnceLock<Py<PyType>> = PyOnceLock::new();
 
 /// Nothing of a coroutine or a generator has run yet, and of what can be awaited, or tells when it
-/// is done, nobody knows: a success would be counted before there is one.
+/// is done, the end is not known: a success would be counted before there is one.
 #[inline]
 pub(super) fn is_over(result: &Bound<'_, PyAny>) -> bool {
-    result.is_none() || !may_go_on(result)
+    result.is_none() || !may_be_pending(result)
 }
 
 #[inline(never)]
-fn may_go_on(result: &Bound<'_, PyAny>) -> bool {
+fn may_be_pending(result: &Bound<'_, PyAny>) -> bool {
     // A class that fails to say what it has is none that can be awaited.
-    !is_plain(result) && goes_on(result).unwrap_or(false)
+    !is_plain(result) && is_pending(result).unwrap_or(false)
 }
 
 /// What most functions return, told by its address alone.
@@ -35,7 +35,7 @@ fn is_plain(result: &Bound<'_, PyAny>) -> bool {
         || result.is_exact_instance_of::<PyTuple>()
 }
 
-fn goes_on(result: &Bound<'_, PyAny>) -> PyResult<bool> {
+fn is_pending(result: &Bound<'_, PyAny>) -> PyResult<bool> {
     let (py, class) = (result.py(), result.get_type());
     let started_later = class.is(COROUTINE.import(py, "types", "CoroutineType")?)
         || class.is(GENERATOR.import(py, "types", "GeneratorType")?)

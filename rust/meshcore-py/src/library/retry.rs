@@ -91,7 +91,7 @@ struct Counts {
 /// How a call ended.
 #[derive(Clone, Copy)]
 enum End {
-    /// Nobody said.
+    /// Not said.
     BrokenOff,
     Succeeded,
     Failed,
@@ -246,7 +246,7 @@ impl RetryCall {
         self.end.store(End::Failed as u8, Ordering::Relaxed);
     }
 
-    /// The pause took until nobody waits for the call any more: no attempt follows it.
+    /// The pause took until the call was not waited for any more: no attempt follows it.
     fn too_late(&self) {
         self.attempts.fetch_sub(1, Ordering::Relaxed);
         self.owner.get().counts.retries.fetch_sub(1, Ordering::Relaxed);

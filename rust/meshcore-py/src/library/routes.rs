@@ -46,7 +46,9 @@ impl RoutesCore {
                 .map(|(host, kind, route, value)| Ok((host, vec![change(&kind, route, value)?])))
                 .collect::<Result<Vec<_>, String>>()
                 .map_err(PyValueError::new_err)?;
-            self.0.apply(&by_host(changes)).map_err(|errors| PyValueError::new_err(told(&errors)))
+            self.0
+                .apply(&by_host(changes))
+                .map_err(|errors| PyValueError::new_err(text_of(&errors)))
         })
     }
 
@@ -113,7 +115,7 @@ fn by_host(changes: Vec<(String, Vec<Change<Value>>)>) -> Vec<(String, Vec<Chang
     hosts
 }
 
-fn told(errors: &[RouteError]) -> String {
+fn text_of(errors: &[RouteError]) -> String {
     errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
 }
 

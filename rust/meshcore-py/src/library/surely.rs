@@ -89,7 +89,7 @@ impl Drop for Finally {
 
 /// What is to be done by what a statement lets go of, perhaps while something raised is on its way.
 pub(super) fn when_dropped(work: impl FnOnce(Python<'_>) -> PyResult<()>) {
-    // None: the interpreter is ending, and whoever waited with it.
+    // None: the interpreter is ending, and those that waited with it.
     let _ = Python::try_attach(|py| {
         let raised = PyErr::take(py);
         if let Err(error) = work(py) {

@@ -36,32 +36,32 @@ impl Totals {
 /// be as dear as the rest of the call, and refusals would no longer leave shared lines alone.
 #[derive(Debug)]
 pub(super) struct Tally {
-    /// Admitted and refused; of a shared limiter those that nobody was told of.
+    /// Admitted and refused; of a shared limiter those that are not published.
     own: [AtomicU64; Totals::WORDS],
-    tell_at_ns: AtomicU64,
+    publish_at_ns: AtomicU64,
     all: Option<Totals>,
 }
 
 impl Tally {
     pub(super) const fn new(all: Option<Totals>) -> Self {
-        let tell_at_ns = if all.is_some() { 0 } else { u64::MAX };
+        let publish_at_ns = if all.is_some() { 0 } else { u64::MAX };
         let own = [const { AtomicU64::new(0) }; Totals::WORDS];
-        Self { own, tell_at_ns: AtomicU64::new(tell_at_ns), all }
+        Self { own, publish_at_ns: AtomicU64::new(publish_at_ns), all }
     }
 
     /// A call was admitted, or refused.
     #[inline]
     pub(super) fn count(&self, admitted: bool, now: Nanos) {
         let counted = self.add(admitted);
-        if counted.is_multiple_of(CALLS) || now.0 >= self.tell_at_ns.load(Ordering::Relaxed) {
-            self.tell_until(now);
+        if counted.is_multiple_of(CALLS) || now.0 >= self.publish_at_ns.load(Ordering::Relaxed) {
+            self.publish_until(now);
         }
     }
 
     /// As [`Self::count`], at once for all to see: for calls that have waited.
-    pub(super) fn count_told(&self, admitted: bool) {
+    pub(super) fn count_published(&self, admitted: bool) {
         self.add(admitted);
-        self.tell();
+        self.publish();
     }
 
     #[inline]
@@ -73,21 +73,21 @@ impl Tally {
     }
 
     #[cold]
-    fn tell_until(&self, now: Nanos) {
+    fn publish_until(&self, now: Nanos) {
         if self.all.is_some() {
-            self.tell_at_ns.store(now.0.saturating_add(PAUSE.0), Ordering::Relaxed);
-            self.tell();
+            self.publish_at_ns.store(now.0.saturating_add(PAUSE.0), Ordering::Relaxed);
+            self.publish();
         }
     }
 
     /// Adds what was counted here to what all processes have counted.
-    pub(super) fn tell(&self) {
+    pub(super) fn publish(&self) {
         for (all, own) in self.all.iter().flat_map(Totals::words).zip(&self.own) {
             all.fetch_add(own.swap(0, Ordering::Relaxed), Ordering::Relaxed);
         }
     }
 
-    /// What was counted and not told is another process's: this one was forked from it.
+    /// What was counted and not published is another process's: this one was forked from it.
     pub(super) fn forget(&self) {
         if self.all.is_some() {
             self.own.iter().for_each(|own| own.store(0, Ordering::Relaxed));
@@ -96,7 +96,7 @@ impl Tally {
 
     /// Admitted and refused, by all who share it.
     pub(super) fn totals(&self) -> (u64, u64) {
-        self.tell();
+        self.publish();
         let all = self.all.as_ref().map(Totals::words);
         let [admitted, refused] = all.unwrap_or_else(|| self.own.each_ref());
         (admitted.load(Ordering::Relaxed), refused.load(Ordering::Relaxed))
@@ -105,6 +105,6 @@ impl Tally {
 
 impl Drop for Tally {
     fn drop(&mut self) {
-        self.tell();
+        self.publish();
     }
 }

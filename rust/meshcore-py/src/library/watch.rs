@@ -9,31 +9,31 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
-/// The listeners, and what makes that which they are told.
-type Told = (Py<PyTuple>, Py<PyAny>);
+/// The listeners, and what makes their events.
+type Listeners = (Py<PyTuple>, Py<PyAny>);
 
 /// What needs to know when a call began, or how the breaker stood before.
 #[derive(Debug)]
 pub(super) struct Watch {
     /// A success that takes longer is a failure; zero for none.
     slow_call: Nanos,
-    on_call: Option<Told>,
-    on_state_change: Option<Told>,
-    /// The state that was told last: another process may have changed it.
-    told: AtomicU8,
+    on_call: Option<Listeners>,
+    on_state_change: Option<Listeners>,
+    /// The state that was emitted last: another process may have changed it.
+    emitted: AtomicU8,
 }
 
 impl Watch {
-    /// `None` if nobody wants to know.
+    /// `None` without listeners and limits.
     pub(super) fn new(
         slow_call: Nanos,
-        on_call: Option<Told>,
-        on_state_change: Option<Told>,
+        on_call: Option<Listeners>,
+        on_state_change: Option<Listeners>,
         now: State,
     ) -> Option<Self> {
         let any = slow_call > Nanos::ZERO || on_call.is_some() || on_state_change.is_some();
-        let told = AtomicU8::new(now as u8);
-        any.then_some(Self { slow_call, on_call, on_state_change, told })
+        let emitted = AtomicU8::new(now as u8);
+        any.then_some(Self { slow_call, on_call, on_state_change, emitted })
     }
 
     pub(super) fn visit(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
@@ -54,7 +54,7 @@ impl Watch {
         outcome == Outcome::Success && self.slow_call > Nanos::ZERO && took > self.slow_call
     }
 
-    pub(super) fn tell_call(
+    pub(super) fn emit_call(
         &self,
         breaker: &Bound<'_, PyAny>,
         outcome: &str,
@@ -63,21 +63,21 @@ impl Watch {
     ) -> PyResult<()> {
         #[allow(clippy::cast_precision_loss)] // seconds to print
         let seconds = took.0 as f64 / 1e9;
-        let told = |make: &Bound<'_, PyAny>| {
+        let event = |make: &Bound<'_, PyAny>| {
             make.call1((breaker, outcome, seconds, raised)).map(Bound::unbind)
         };
-        tell(breaker.py(), self.on_call.as_ref(), told)
+        emit(breaker.py(), self.on_call.as_ref(), event)
     }
 
-    /// Tells if it stands otherwise than was told last.
-    pub(super) fn tell_state(&self, breaker: &Bound<'_, PyAny>, now: State) -> PyResult<()> {
-        let before = self.told.swap(now as u8, Ordering::AcqRel);
+    /// Emits its state, if it is another than the last one.
+    pub(super) fn emit_state(&self, breaker: &Bound<'_, PyAny>, now: State) -> PyResult<()> {
+        let before = self.emitted.swap(now as u8, Ordering::AcqRel);
         if before == now as u8 {
             return Ok(());
         }
         let (old, new) = (NAMES[usize::from(before)], name_of(now));
-        let told = |make: &Bound<'_, PyAny>| make.call1((breaker, old, new)).map(Bound::unbind);
-        tell(breaker.py(), self.on_state_change.as_ref(), told)
+        let event = |make: &Bound<'_, PyAny>| make.call1((breaker, old, new)).map(Bound::unbind);
+        emit(breaker.py(), self.on_state_change.as_ref(), event)
     }
 }
 
@@ -88,24 +88,24 @@ pub(crate) const fn name_of(state: State) -> &'static str {
     NAMES[state as usize]
 }
 
-/// A listener that fails is its own fault, and no call's: it is reported as what nobody could catch.
-fn tell(
+/// A listener that fails is its own fault, and no call's: it is reported as unraisable.
+fn emit(
     py: Python<'_>,
-    told: Option<&Told>,
+    to: Option<&Listeners>,
     make: impl FnOnce(&Bound<'_, PyAny>) -> PyResult<Py<PyAny>>,
 ) -> PyResult<()> {
-    let Some((listeners, class)) = told else { return Ok(()) };
-    let told = make(class.bind(py))?;
-    tell_all(listeners.bind(py), told.bind(py))
+    let Some((listeners, class)) = to else { return Ok(()) };
+    let event = make(class.bind(py))?;
+    emit_all(listeners.bind(py), event.bind(py))
 }
 
-/// Tells each listener in turn.
+/// Gives an event to each listener in turn.
 #[pyfunction]
-#[pyo3(signature = (listeners, told, /))]
-pub(crate) fn tell_all(listeners: &Bound<'_, PyTuple>, told: &Bound<'_, PyAny>) -> PyResult<()> {
-    let py = told.py();
+#[pyo3(signature = (listeners, event, /))]
+pub(crate) fn emit_all(listeners: &Bound<'_, PyTuple>, event: &Bound<'_, PyAny>) -> PyResult<()> {
+    let py = event.py();
     for listener in listeners {
-        match listener.call1((told,)) {
+        match listener.call1((event,)) {
             Err(error) if error.is_instance_of::<PyException>(py) => {
                 error.write_unraisable(py, Some(&listener));
             }

@@ -44,7 +44,7 @@ fn words_of(kind: &str, clients: u64) -> PyResult<(Kind, usize)> {
 /// The text of the rules that begins with a word; `None` as long as it is not all there.
 ///
 /// # Orderings
-/// `Acquire` pairs with the `Release` of [`tell_rules`].
+/// `Acquire` pairs with the `Release` of [`write_rules`].
 fn rules_at(block: &Block, first: usize) -> Option<String> {
     let bytes = (block.word(first).load(Ordering::Acquire) as usize).checked_sub(1)?;
     let word = |i: usize| block.word(first + 1 + i).load(Ordering::Relaxed).to_le_bytes();
@@ -54,8 +54,8 @@ fn rules_at(block: &Block, first: usize) -> Option<String> {
 }
 
 /// # Orderings
-/// `Release`: whoever reads the length reads the text.
-fn tell_rules(block: &Block, first: usize, text: &str) {
+/// `Release`: a reader of the length reads the text.
+fn write_rules(block: &Block, first: usize, text: &str) {
     for (i, part) in text.as_bytes().chunks(8).enumerate() {
         let mut word = [0; 8];
         word[..part.len()].copy_from_slice(part);
@@ -131,7 +131,7 @@ impl SharedWords {
         }
         let (kind, words) = words_of(kind, clients)?;
         let made = py.detach(|| self.0.block_once(kind, name, words + RULES));
-        tell_rules(&made.map_err(segment_error)?, words, rules);
+        write_rules(&made.map_err(segment_error)?, words, rules);
         Ok(())
     }
 

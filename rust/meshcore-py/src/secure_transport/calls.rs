@@ -10,7 +10,7 @@ use super::SecureTransport;
 pub(super) type This<'a, 'py> = &'a Bound<'py, SecureTransport>;
 
 /// Tells the protocol, unless it has been told of the end.
-pub(super) fn tell<'py, A>(
+pub(super) fn notify<'py, A>(
     this: This<'_, 'py>,
     name: &str,
     with: A,
@@ -52,22 +52,22 @@ pub(super) fn fail(this: This<'_, '_>) -> PyResult<()> {
 }
 
 /// The same at a read. Where our alert has gone out, a close would answer what the other side still
-/// sends with a reset, and it may not get to the alert: somebody reads on for it. The protocol is
+/// sends with a reset, and it may not get to the alert: it is read on for that. The protocol is
 /// told of the end at once, for it holds a place.
-pub(super) fn part(this: This<'_, '_>) -> PyResult<()> {
+pub(super) fn fail_at_read(this: This<'_, '_>) -> PyResult<()> {
     let py = this.py();
-    let (inner, see_off) = {
+    let (inner, linger) = {
         let own = this.borrow();
         let ours = own.session.failure().is_some_and(|failure| !failure.by_peer);
-        let see_off = own.see_off.as_ref().filter(|_| ours && !own.closing);
-        (own.inner(py), see_off.map(|see_off| see_off.clone_ref(py)))
+        let linger = own.linger.as_ref().filter(|_| ours && !own.closing);
+        (own.inner(py), linger.map(|linger| linger.clone_ref(py)))
     };
-    let (Some(inner), Some(see_off)) = (inner, see_off) else { return fail(this) };
+    let (Some(inner), Some(linger)) = (inner, linger) else { return fail(this) };
     if inner.call_method0("get_write_buffer_size")?.is_truthy()? {
         return fail(this);
     }
     this.borrow_mut().closing = true;
-    see_off.call1(py, (inner,))?;
+    linger.call1(py, (inner,))?;
     SecureTransport::connection_lost(this, None)
 }
 
@@ -76,7 +76,7 @@ pub(super) fn end(this: This<'_, '_>) -> PyResult<()> {
     if this.borrow().closing {
         return Ok(());
     }
-    let stays = tell(this, "eof_received", ())?;
+    let stays = notify(this, "eof_received", ())?;
     if !stays.is_some_and(|stays| stays.is_truthy().unwrap_or(false)) {
         close(this)?;
     }
@@ -90,7 +90,7 @@ pub(super) fn set_full(this: This<'_, '_>, full: bool, name: &str) -> PyResult<(
         own.made
     };
     if made {
-        tell(this, name, ())?;
+        notify(this, name, ())?;
     }
     Ok(())
 }

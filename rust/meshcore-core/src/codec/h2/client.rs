@@ -134,7 +134,7 @@ impl H2Client {
         Ok(Some(id))
     }
 
-    /// Nobody wants to hear of the stream any more: it ends, with CANCEL unless it is over.
+    /// The owner is done with the stream: it ends, with CANCEL unless it is over.
     pub fn leave(&mut self, id: u32) {
         self.reset(id, code::CANCEL);
     }
@@ -163,12 +163,12 @@ impl Side for Client {
     const PREFACE: &'static [u8] = b"";
     const GREETING: &'static [u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-    fn begins(mut head: ResponseHead, body: BodyPart) -> ClientEvent {
+    fn head_event(mut head: ResponseHead, body: BodyPart) -> ClientEvent {
         head.body = heads::body_length(head.body, &body);
         ClientEvent::Head { head, body }
     }
 
-    fn goes_on(body: BodyPart) -> ClientEvent {
+    fn body_event(body: BodyPart) -> ClientEvent {
         ClientEvent::Data(body)
     }
 

@@ -10,7 +10,7 @@ pub struct H2Config {
     /// Bytes that a peer may send on a stream before they are taken, once it was seen that they are:
     /// 256 KiB, one read of the loop's. Each begins with 64 KiB at the most.
     pub stream_window: u32,
-    /// The same for all streams together; those that nobody takes from do not count.
+    /// The same for all streams together; those that are not taken from do not count.
     pub connection_window: u32,
     /// How often the peer may reset what it opened.
     pub resets: FrameRate,

@@ -1,4 +1,4 @@
-//! What is told of a stream, and how one ends that went wrong.
+//! The events of a stream, and how one ends that went wrong.
 
 use super::engine::Over;
 use super::frame::{code, write_window_update};
@@ -11,7 +11,7 @@ use crate::codec::error::CodecError;
 pub(super) const FRAME_ON_CLOSED: &str = "frame on closed stream";
 
 impl<S: Side> Engine<S> {
-    /// Something came for the stream: it is told when the read is parsed, in one piece.
+    /// Something came for the stream: it is emitted when the read is parsed, in one piece.
     pub(super) fn touch(&mut self, id: u32) {
         if let Some(stream) = self.streams.get_mut(&id)
             && !std::mem::replace(&mut stream.touched, true)
@@ -36,8 +36,8 @@ impl<S: Side> Engine<S> {
             Some(stream.inbox.take(read_len))
         };
         let message = match (stream.head.take(), body) {
-            (Some(head), body) => Some(S::begins(*head, body.unwrap_or_default())),
-            (None, Some(body)) if body.end || !body.bytes.is_empty() => Some(S::goes_on(body)),
+            (Some(head), body) => Some(S::head_event(*head, body.unwrap_or_default())),
+            (None, Some(body)) if body.end || !body.bytes.is_empty() => Some(S::body_event(body)),
             (None, _) => None,
         };
         let credit = if paused || !stream.receiving { None } else { stream.inbox.credit() };
@@ -50,7 +50,7 @@ impl<S: Side> Engine<S> {
         self.remove_if_over(id);
     }
 
-    /// Tells what waits; of a response that is whole all, for there is no later.
+    /// Emits what waits; of a response that is whole all, for there is no later.
     pub(super) fn deliver_whole(&mut self, id: u32) {
         if let Some(stream) = self.streams.get_mut(&id).filter(|s| !S::SERVER && !s.receiving) {
             stream.inbox.paused = false;
@@ -60,7 +60,7 @@ impl<S: Side> Engine<S> {
 
     /// The peer broke the rules of a stream (RFC 9113 §5.4.2): the stream ends, the others go on.
     ///
-    /// A response that was whole before the fault is delivered: it is nobody's but its client's.
+    /// A response that was whole before the fault is delivered: it is its client's.
     pub(super) fn fail_stream(&mut self, id: u32, code: u32, detail: &'static str) -> Checked {
         let whole = !S::SERVER && self.streams.get(&id).is_some_and(|s| !s.receiving);
         if whole {
@@ -95,17 +95,17 @@ impl<S: Side> Engine<S> {
     /// its connection is shared by those who have no part in it.
     fn fault(&mut self) -> Checked {
         let counted = if S::SERVER { self.meter.fault(self.now) } else { Ok(()) };
-        self.calm_if(counted)
+        self.check_flood(counted)
     }
 
     /// A RST_STREAM that ends nothing; an endpoint may send one behind each of its responses.
-    pub(super) fn reset_of_no_stream(&mut self) -> Checked {
-        let counted = if S::SERVER { Ok(()) } else { self.meter.stray(self.now) };
-        self.calm_if(counted)
+    pub(super) fn reset_of_closed(&mut self) -> Checked {
+        let counted = if S::SERVER { Ok(()) } else { self.meter.reset_of_closed(self.now) };
+        self.check_flood(counted)
     }
 
     /// What the meter found ends the connection.
-    pub(super) fn calm_if(&mut self, counted: Result<(), Flood>) -> Checked {
+    pub(super) fn check_flood(&mut self, counted: Result<(), Flood>) -> Checked {
         counted.map_err(|flood| {
             self.flood = Some(flood);
             Broken { code: code::ENHANCE_YOUR_CALM, detail: flood.name() }
@@ -115,15 +115,15 @@ impl<S: Side> Engine<S> {
     /// A message may not pass: the stream is open for an answer, the rest is not wanted.
     pub(super) fn refuse(&mut self, id: u32, error: CodecError) {
         if let Some(stream) = self.streams.get_mut(&id) {
-            let told = std::mem::replace(&mut stream.unwanted, true) || stream.left;
+            let is_known = std::mem::replace(&mut stream.unwanted, true) || stream.left;
             let asked = stream.head.take().and_then(|head| S::asked(&head));
-            if !told {
+            if !is_known {
                 self.signals.push((id, Signal::Refused(error, asked)));
             }
         }
     }
 
-    /// As [`refuse`](Self::refuse), of a message that was told in part: somebody works on it, and
+    /// As [`refuse`](Self::refuse), of a message that was emitted in part: work on it has begun, and
     /// that costs as much as a reset (CVE-2025-8671).
     pub(super) fn refuse_rest(&mut self, id: u32, error: CodecError) -> Checked {
         self.refuse(id, S::blame(error));

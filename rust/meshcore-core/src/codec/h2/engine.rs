@@ -187,7 +187,7 @@ impl<S: Side> Engine<S> {
         self.read_len = data.len();
         self.meter.sent_data(std::mem::take(&mut self.data_frames));
         match self.meter.scan(&data, now) {
-            Err(flood) => self.calm(flood),
+            Err(flood) => self.close_for_flood(flood),
             Ok(()) => {
                 for (stream, priority) in self.meter.take_priorities() {
                     if let Some(stream) = self.streams.get_mut(&stream) {
@@ -288,7 +288,7 @@ impl<S: Side> Engine<S> {
         }
     }
 
-    /// Takes on; what waited is told by the next [`signals`](Self::signals).
+    /// Takes on; what waited is emitted by the next [`signals`](Self::signals).
     pub fn resume(&mut self, id: u32) {
         if let Some(stream) = self.streams.get_mut(&id) {
             stream.inbox.paused = false;
@@ -337,7 +337,7 @@ impl<S: Side> Engine<S> {
 
     /// Begins to take no more streams (RFC 9113 §6.8): a PING, which tells how long the way to the
     /// peer is. [`Signal::Heard`] follows, and [`warn`](Self::warn) and
-    /// [`say_last`](Self::say_last) are the next steps. The PING goes first, for peers exist that
+    /// [`send_goaway`](Self::send_goaway) are the next steps. The PING goes first, for peers exist that
     /// take nothing behind a GOAWAY.
     pub fn drain(&mut self) {
         if self.phase == Phase::Open {
@@ -357,7 +357,7 @@ impl<S: Side> Engine<S> {
     /// Says which stream is the last: what begins beyond it is not processed. Once; again only to
     /// give a `reason`, which goes out as debug data of at most some 16 KiB. [`Signal::Closed`]
     /// follows when the last stream is over.
-    pub fn say_last(&mut self, reason: &[u8]) {
+    pub fn send_goaway(&mut self, reason: &[u8]) {
         let last = match self.phase {
             Phase::Closed => return,
             Phase::Last(_) if reason.is_empty() => return,
@@ -381,7 +381,7 @@ impl<S: Side> Engine<S> {
         }
     }
 
-    pub(super) fn calm(&mut self, flood: Flood) {
+    pub(super) fn close_for_flood(&mut self, flood: Flood) {
         self.flood = Some(flood);
         self.break_off(Broken { code: code::ENHANCE_YOUR_CALM, detail: flood.name() });
     }
@@ -431,14 +431,14 @@ impl<S: Side> Engine<S> {
         }
     }
 
-    /// Every stream, the oldest first: who came first is told first and gets room first.
+    /// Every stream, the oldest first: the first to come is emitted first and gets room first.
     pub(super) fn stream_ids(&self) -> Vec<u32> {
         let mut ids: Vec<u32> = self.streams.keys().copied().collect();
         ids.sort_unstable();
         ids
     }
 
-    /// The connection is over, and so is every stream that somebody waits for.
+    /// The connection is over, and so is every stream that is waited for.
     pub(super) fn close(&mut self, code: u32, detail: &'static str) {
         self.phase = Phase::Closed;
         self.rest = Bytes::new();

@@ -48,7 +48,7 @@ pub(super) mod code {
     pub(in super::super) const FRAME_SIZE_ERROR: u32 = 6;
     /// Nothing of the stream was processed.
     pub(in super::super) const REFUSED_STREAM: u32 = 7;
-    /// Nobody waits for the stream any more.
+    /// The stream is not waited for any more.
     pub(in super::super) const CANCEL: u32 = 8;
     /// A field block that is no HPACK.
     pub(in super::super) const COMPRESSION_ERROR: u32 = 9;

@@ -13,9 +13,9 @@ use super::{Engine, HIGH_WATER, HeadError, Side, block::Block};
 use crate::codec::error::CodecError;
 use crate::error::Reason;
 
-/// Output beyond which no more of a client is parsed: what is parsed makes answers, and nobody takes
-/// them. An endpoint is always read (RFC 9113 §5.2.2): it may take our requests only when we have
-/// taken its responses.
+/// Output beyond which no more of a client is parsed: what is parsed makes answers, which are not
+/// taken them. An endpoint is always read (RFC 9113 §5.2.2): it may take our requests only when we
+/// have taken its responses.
 const STALLED: usize = 2 * HIGH_WATER;
 /// Bytes of a field block on the wire beside those of its fields: a block that is longer than this
 /// many times the largest list says nothing that could be taken.
@@ -173,8 +173,8 @@ impl<S: Side> Engine<S> {
         unpad(head, &mut payload)?;
         let ends = head.has(flag::END_STREAM);
         if payload.is_empty() && len > 0 && !ends {
-            let counted = self.meter.hollow(self.now);
-            self.calm_if(counted)?;
+            let counted = self.meter.padding_only(self.now);
+            self.check_flood(counted)?;
         }
         let Some(stream) = self.streams.get_mut(&id) else {
             return self.frame_of_no_stream(id);
@@ -213,7 +213,7 @@ impl<S: Side> Engine<S> {
         Ok(())
     }
 
-    /// Each byte of the connection's window is given back when it came: what nobody takes is
+    /// Each byte of the connection's window is given back when it came: what is not taken is
     /// bounded by the windows of the streams, and must not stop the others.
     fn credit_connection(&mut self, len: usize) {
         self.taken += len as u32;
@@ -258,7 +258,7 @@ impl<S: Side> Engine<S> {
         let least = if S::SERVER { 0 } else { ENDPOINT_BLOCK };
         let most = (MAX_BLOCK * self.limits.header_bytes).max(least);
         if block.bytes.len() + payload.len() > most {
-            return self.calm_if(Err(Flood::Blocks));
+            return self.check_flood(Err(Flood::Blocks));
         }
         block.bytes.extend_from_slice(payload);
         if head.has(flag::END_HEADERS) {
@@ -281,7 +281,7 @@ impl<S: Side> Engine<S> {
         }
         // What an endpoint's block may cost is bounded by its length; the connection is shared.
         if S::SERVER && block.is_bomb() {
-            return self.calm_if(Err(Flood::Blocks));
+            return self.check_flood(Err(Flood::Blocks));
         }
         if headed {
             return self.trailers(open.stream, open.ends, block);
@@ -357,7 +357,7 @@ impl<S: Side> Engine<S> {
         }
         // What came before it counts: a whole response, and the wish for no more of its request.
         self.deliver_whole(id);
-        let Some(stream) = self.remove(id, Over::Peers) else { return self.reset_of_no_stream() };
+        let Some(stream) = self.remove(id, Over::Peers) else { return self.reset_of_closed() };
         if stream.left {
             self.signals.push((id, Signal::Sent));
         } else if S::SERVER || stream.receiving || stream.tunnel {

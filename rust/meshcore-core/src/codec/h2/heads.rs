@@ -9,7 +9,7 @@ use super::{request, response};
 use crate::codec::asked::Asked;
 use crate::codec::encode::Fields;
 use crate::codec::encode_request::RequestRules;
-use crate::codec::encode_response::{LocalAnswer, ResponseRules};
+use crate::codec::encode_response::{OutgoingReply, ResponseRules};
 use crate::codec::error::CodecError;
 use crate::codec::event::BodyPart;
 use crate::codec::h1_server::ServerRules;
@@ -147,11 +147,11 @@ pub fn write_informational(head: &ResponseHead, ops: &HeaderOps) -> FieldPairs {
     list
 }
 
-/// A local answer to send, and whether it is its head alone.
+/// A local reply to send, and whether it is its head alone.
 #[must_use]
-pub fn write_answer(answer: &LocalAnswer<'_>) -> (FieldPairs, bool) {
+pub fn write_reply(reply: &OutgoingReply<'_>) -> (FieldPairs, bool) {
     let mut list = FieldPairs::new();
-    let ends = response::write_local(&mut list, answer);
+    let ends = response::write_reply_to(&mut list, reply);
     (list, ends)
 }
 

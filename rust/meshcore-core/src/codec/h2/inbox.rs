@@ -1,4 +1,4 @@
-//! What a stream received and nobody has taken yet.
+//! What a stream received and is not taken yet.
 
 use bytes::Bytes;
 use smallvec::SmallVec;
@@ -7,7 +7,7 @@ use crate::codec::event::{self, BodyPart};
 use crate::head::Headers;
 
 /// The window grows to its full size once so many of it were taken without a pause: a stream that
-/// nobody takes from never holds more than the first window.
+/// is not taken from never holds more than the first window.
 const GROWS_AFTER: u64 = 2;
 
 /// The receiving side of one stream.
@@ -19,7 +19,7 @@ pub(super) struct Inbox {
     kept: Vec<u8>,
     trailers: Option<Box<Headers>>,
     end: bool,
-    told: bool,
+    end_emitted: bool,
     /// Nothing is taken: what comes fills the stream's window, and no further.
     pub(super) paused: bool,
     /// What the peer may still send.
@@ -42,7 +42,7 @@ impl Inbox {
             kept: Vec::new(),
             trailers: None,
             end: false,
-            told: false,
+            end_emitted: false,
             paused: false,
             window: i64::from(window),
             grant: window,
@@ -68,7 +68,7 @@ impl Inbox {
         self.trailers = trailers.map(Box::new);
     }
 
-    /// Nobody takes what is there.
+    /// What is there is not taken.
     pub(super) fn drop_all(&mut self) {
         self.pieces = SmallVec::new();
         self.kept = Vec::new();
@@ -77,7 +77,7 @@ impl Inbox {
 
     /// Whether anything, or the end of the message, is to be taken.
     pub(super) fn waits(&self) -> bool {
-        !(self.pieces.is_empty() && self.kept.is_empty()) || (self.end && !self.told)
+        !(self.pieces.is_empty() && self.kept.is_empty()) || (self.end && !self.end_emitted)
     }
 
     /// Lets go of the read it came with.
@@ -105,7 +105,7 @@ impl Inbox {
             pieces.iter().for_each(|piece| all.extend_from_slice(piece));
             event::Bytes::Shared(SmallVec::from_buf([Bytes::from(all)]))
         };
-        let end = self.end && !std::mem::replace(&mut self.told, self.end);
+        let end = self.end && !std::mem::replace(&mut self.end_emitted, self.end);
         BodyPart { bytes, end, trailers: self.trailers.take() }
     }
 

@@ -136,7 +136,7 @@ impl Meter {
     ///
     /// # Errors
     /// [`Flood::Resets`]: it did so more often than it answered.
-    pub fn stray(&mut self, now: Nanos) -> Result<(), Flood> {
+    pub fn reset_of_closed(&mut self, now: Nanos) -> Result<(), Flood> {
         if self.control.spend(now) { Ok(()) } else { Err(Flood::Resets) }
     }
 
@@ -144,7 +144,7 @@ impl Meter {
     ///
     /// # Errors
     /// [`Flood::Empty`]: there were too many.
-    pub fn hollow(&mut self, now: Nanos) -> Result<(), Flood> {
+    pub fn padding_only(&mut self, now: Nanos) -> Result<(), Flood> {
         if self.control.spend(now) && self.control.spend(now) { Ok(()) } else { Err(Flood::Empty) }
     }
 

@@ -5,10 +5,10 @@
 //! In: [`meter`] looks at the frames of a read before anything else does, because those that cost
 //! only time would be answered for ever; [`frames`] takes the read apart, [`block`] reads a field
 //! list, [`request`] and [`response`] make heads of it, by the same rules as HTTP/1.1; [`inbox`]
-//! holds what nobody has taken yet, and [`deliver`] tells it. Out: [`writer`] writes field lists,
+//! holds what is not taken yet, and [`deliver`] emits it. Out: [`writer`] writes field lists,
 //! [`outbox`] holds what has no window yet, and streams are served in the order that [`priority`]
 //! gives, into buffers of [`pool`]. [`control`] is about the frames that are the
-//! connection's, [`resets`] about how many of ours a peer bears. [`Engine`] holds it together;
+//! connection's, [`resets`] about how many of ours a peer tolerates. [`Engine`] holds it together;
 //! [`H2Server`] and [`H2Client`] are its two sides. What they tell is a [`Signal`], with the same messages inside as HTTP/1.1 has.
 //! [`heads`] is for an engine that is not this one.
 //!
@@ -89,7 +89,7 @@ impl From<CodecError> for HeadError {
 pub trait Side: Sized {
     /// The head of what the peer sends.
     type Head;
-    /// What its streams tell.
+    /// What its streams emit.
     type Message;
     /// Whether the peer is a client.
     const SERVER: bool;
@@ -99,9 +99,9 @@ pub trait Side: Sized {
     const GREETING: &'static [u8];
 
     /// A message, as far as it came.
-    fn begins(head: Self::Head, body: BodyPart) -> Self::Message;
+    fn head_event(head: Self::Head, body: BodyPart) -> Self::Message;
     /// More of it.
-    fn goes_on(body: BodyPart) -> Self::Message;
+    fn body_event(body: BodyPart) -> Self::Message;
     /// What a message that may not pass asked for, if it is a request.
     fn asked(head: &Self::Head) -> Option<Box<Asked>>;
     /// Who is to blame for what may not pass.

@@ -118,7 +118,7 @@ impl Outbox {
     }
 
     /// Whether the sender is to hear that there is room; once.
-    pub(super) fn tells_room(&mut self) -> bool {
+    pub(super) fn take_room_notice(&mut self) -> bool {
         let room = self.full && self.queued <= STREAM_LOW_WATER;
         self.full &= !room;
         room

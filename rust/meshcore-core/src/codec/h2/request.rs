@@ -59,7 +59,7 @@ fn read(
     let facts = facts(headers, Version::Http2, Role::Request)?;
     check_content(headers.slice(method), &facts)?;
     if headers.slice(method) == b"TRACE" && !ended {
-        // Even an empty body would be announced over HTTP/1.1, to somebody who expects none.
+        // Even an empty body would be announced over HTTP/1.1, to an endpoint that expects none.
         return Err(CodecError::bad("TRACE with content").into());
     }
     let connect = headers.slice(method) == b"CONNECT";
@@ -185,8 +185,8 @@ pub(super) fn write<F: Fields>(
     }
     let name = if protocol == Some(websocket::WEBSOCKET) { websocket::KEY } else { b"" };
     let met = received_fields(&mut Without { out, name }, head, rules);
-    // A length that nobody declared may still be known; it is not the proxy's to say. Of a CONNECT
-    // nobody may (RFC 9113 §8.5).
+    // A length that was not declared may still be known; it is not the proxy's to say. Of a CONNECT
+    // it is forbidden (RFC 9113 §8.5).
     let declared = met.content_length && method != b"CONNECT";
     if let Some(n) = declared_length(head, rules.framing, &met).filter(|_| declared) {
         out.content_length(n);

@@ -4,7 +4,7 @@ use super::HeadError;
 use super::block::Block;
 use crate::codec::encode::{Fields, Without};
 use crate::codec::encode_response::{
-    LocalAnswer, ResponseRules, bodiless, final_fields, received_fields,
+    OutgoingReply, ResponseRules, bodiless, final_fields, received_fields,
 };
 use crate::codec::error::CodecError;
 use crate::codec::framing::{Role, facts};
@@ -80,7 +80,7 @@ pub(super) fn write<F: Fields>(
     // In answer to HEAD, and in a 304, the length is that of a body which is not sent.
     let keeps_length = no_body && !matches!(head.status, 100..=199 | 204);
     final_fields(out, head, rules, keeps_length);
-    // A length that nobody declared may still be known; it is not the proxy's to say.
+    // A length that was not declared may still be known; it is not the proxy's to say.
     if !no_body && head.headers.contains(b"content-length") {
         match rules.framing {
             BodyLength::Known(n) => out.content_length(n),
@@ -98,13 +98,13 @@ pub(super) fn write_informational<F: Fields>(out: &mut F, head: &ResponseHead, o
     received_fields(out, head, ops, false);
 }
 
-/// Writes a local answer's head; true: nothing may follow it.
-pub(super) fn write_local<F: Fields>(out: &mut F, answer: &LocalAnswer<'_>) -> bool {
-    write_status(out, answer.status);
-    answer.fields(out);
+/// Writes a local reply's head; true: nothing may follow it.
+pub(super) fn write_reply_to<F: Fields>(out: &mut F, reply: &OutgoingReply<'_>) -> bool {
+    write_status(out, reply.status);
+    reply.fields(out);
     // An empty body is said by the end of the stream; gRPC's trailers-only answer has no length.
-    if !bodiless(answer.status) && !answer.body.is_empty() {
-        out.content_length(answer.body.len() as u64);
+    if !bodiless(reply.status) && !reply.body.is_empty() {
+        out.content_length(reply.body.len() as u64);
     }
-    answer.head_request || bodiless(answer.status) || answer.body.is_empty()
+    reply.head_request || bodiless(reply.status) || reply.body.is_empty()
 }

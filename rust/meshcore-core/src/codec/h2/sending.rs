@@ -88,7 +88,7 @@ impl<S: Side> Engine<S> {
         let turn = stream.outbox.turn(id, &mut self.send_window, &mut self.out);
         self.queued -= queued - stream.outbox.queued();
         self.data_frames += 1;
-        let (tells, left) = (stream.outbox.tells_room(), stream.left);
+        let (has_room, left) = (stream.outbox.take_room_notice(), stream.left);
         match turn {
             Turn::More => {
                 stream.outbox.scheduled = true;
@@ -97,7 +97,7 @@ impl<S: Side> Engine<S> {
             Turn::Trailers(trailers) => self.write_trailers(id, &trailers),
             Turn::Done | Turn::Blocked => {}
         }
-        if tells && !left && self.streams.contains_key(&id) {
+        if has_room && !left && self.streams.contains_key(&id) {
             self.signals.push((id, Signal::Writable));
         }
         self.after_turn(id);

@@ -14,7 +14,7 @@ use super::stream::Stream;
 use super::writer::BlockWriter;
 use super::{Engine, HeadError, Phase, Side, heads, request, response};
 use crate::codec::asked::Asked;
-use crate::codec::encode_response::{LocalAnswer, ResponseRules};
+use crate::codec::encode_response::{OutgoingReply, ResponseRules};
 use crate::codec::error::CodecError;
 use crate::codec::event::{BodyPart, ServerEvent};
 use crate::codec::h1_server::ServerRules;
@@ -70,10 +70,10 @@ impl H2Server {
         }
     }
 
-    /// A whole local answer.
-    pub fn send_answer(&mut self, id: u32, answer: &LocalAnswer<'_>) {
-        if !self.send_head(id, |out| response::write_local(out, answer)) {
-            self.send(id, Bytes::copy_from_slice(answer.body), Some(None));
+    /// A whole local reply.
+    pub fn send_answer(&mut self, id: u32, reply: &OutgoingReply<'_>) {
+        if !self.send_head(id, |out| response::write_reply_to(out, reply)) {
+            self.send(id, Bytes::copy_from_slice(reply.body), Some(None));
         }
     }
 
@@ -92,7 +92,7 @@ impl H2Server {
         ends
     }
 
-    /// Nobody wants to hear of the stream any more. What is queued on it goes out first; a request
+    /// The owner is done with the stream. What is queued on it goes out first; a request
     /// that is not read to its end is stopped with NO_ERROR behind it (RFC 9113 §8.1). False: the
     /// stream is still there, and [`Signal::Sent`] follows.
     pub fn leave(&mut self, id: u32) -> bool {
@@ -158,12 +158,12 @@ impl Side for Server {
     const PREFACE: &'static [u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
     const GREETING: &'static [u8] = b"";
 
-    fn begins(mut head: RequestHead, body: BodyPart) -> ServerEvent {
+    fn head_event(mut head: RequestHead, body: BodyPart) -> ServerEvent {
         head.body = heads::body_length(head.body, &body);
         ServerEvent::Head { head, body }
     }
 
-    fn goes_on(body: BodyPart) -> ServerEvent {
+    fn body_event(body: BodyPart) -> ServerEvent {
         ServerEvent::Data(body)
     }
 
@@ -193,8 +193,8 @@ impl Side for Server {
         engine.last_begun = engine.last_begun.max(id);
         if matches!(engine.phase, Phase::Last(_)) {
             // Beyond the last one: the client knows that it is not processed (§6.8).
-            let counted = engine.meter.hollow(engine.now);
-            return engine.calm_if(counted);
+            let counted = engine.meter.padding_only(engine.now);
+            return engine.check_flood(counted);
         }
         engine.last_peer = id;
         if engine.streams.len() >= engine.config.streams as usize {

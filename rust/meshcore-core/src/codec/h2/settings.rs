@@ -13,7 +13,7 @@ pub(super) const ENABLE_CONNECT_PROTOCOL: u16 = 8;
 /// RFC 9218 §2.1.
 pub(super) const NO_RFC7540_PRIORITIES: u16 = 9;
 
-/// The window of a stream that nobody has set (§6.9.2), and of every connection at first.
+/// The window of a stream that was not set (§6.9.2), and of every connection at first.
 pub(super) const DEFAULT_WINDOW: u32 = 65_535;
 /// §6.9.1.
 pub(super) const MAX_WINDOW: i64 = (1 << 31) - 1;

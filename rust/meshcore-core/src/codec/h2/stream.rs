@@ -8,23 +8,23 @@ use super::outbox::Outbox;
 pub(super) struct Stream<H> {
     pub(super) inbox: Inbox,
     pub(super) outbox: Outbox,
-    /// The peer's head, until it is told with what of the body came in the same read.
+    /// The peer's head, until it is emitted with what of the body came in the same read.
     pub(super) head: Option<Box<H>>,
     /// The peer's (final) head has come.
     pub(super) headed: bool,
     /// The peer has not ended its message.
     pub(super) receiving: bool,
-    /// Nobody wants what the peer still sends.
+    /// What the peer still sends is not wanted.
     pub(super) unwanted: bool,
     /// Our (final) head is out.
     pub(super) answered: bool,
-    /// The owner is done with it; what is queued goes out, and nothing is told any more but that.
+    /// The owner is done with it; what is queued goes out, and no event but that is emitted any more.
     pub(super) left: bool,
-    /// It is among those that are to be told.
+    /// It is among those with something to emit.
     pub(super) touched: bool,
     /// The request was HEAD: a length in the response is that of no body.
     pub(super) head_request: bool,
-    /// The request, ours, asked for a tunnel: whoever has all of the response may still have
+    /// The request, ours, asked for a tunnel: a client that has all of the response may still have
     /// something to say, and hears whether it is said.
     pub(super) tunnel: bool,
     /// Interim responses so far.
@@ -54,12 +54,12 @@ impl<H> Stream<H> {
         }
     }
 
-    /// Whether both sides have ended, and all was told.
+    /// Whether both sides have ended, and all was emitted.
     pub(super) fn is_over(&self) -> bool {
         !self.receiving && self.outbox.is_ended() && self.head.is_none() && !self.waits()
     }
 
-    /// Whether there is something to tell that is not told because it is paused.
+    /// Whether there is something to emit that waits because it is paused.
     fn waits(&self) -> bool {
         !self.unwanted && !self.left && self.inbox.waits()
     }

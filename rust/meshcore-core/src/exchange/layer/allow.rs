@@ -52,16 +52,16 @@ struct Rule {
 /// Whose certificate.
 #[derive(Debug)]
 enum Holder {
-    /// Nobody need have one.
+    /// None is required.
     Anybody,
-    /// Whoever has one.
+    /// Any holder of one.
     Certified,
     Named,
 }
 
 /// What a layer found of a request: the first rule that matched.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::exchange) struct Judged {
+pub(in crate::exchange) struct Evaluated {
     place: Place,
     rule: Option<u16>,
 }
@@ -107,7 +107,7 @@ impl Allow {
         place: Place,
     ) -> Option<Verdict> {
         let rule = self.first(walk.head, &ticket.from);
-        ticket.judged.push(Judged { place, rule });
+        ticket.evaluated.push(Evaluated { place, rule });
         self.counts.inc(self.outcome(rule.is_none()));
         if rule.is_some() || self.shadow {
             return None;
@@ -147,7 +147,7 @@ impl Allow {
         })
     }
 
-    fn told(&self, rule: Option<u16>) -> Cow<'_, str> {
+    fn label(&self, rule: Option<u16>) -> Cow<'_, str> {
         let name = rule.and_then(|at| self.rules.get(usize::from(at))).map_or(NONE, |r| &r.name);
         if self.shadow { format!("{SHADOW}{name}").into() } else { name.into() }
     }
@@ -199,10 +199,12 @@ impl RequestTicket {
     /// What each `allow` layer has found so far, in their order: the name of the rule that matched, or
     /// `none`; behind `shadow:` if that refuses nothing.
     pub fn allowed_by(&self) -> impl Iterator<Item = Cow<'_, str>> {
-        self.judged.iter().filter_map(|judged| Some(self.allow(*judged)?.told(judged.rule)))
+        self.evaluated
+            .iter()
+            .filter_map(|evaluated| Some(self.allow(*evaluated)?.label(evaluated.rule)))
     }
 
-    fn allow(&self, judged: Judged) -> Option<&Allow> {
-        self.op(judged.place)?.allow()
+    fn allow(&self, evaluated: Evaluated) -> Option<&Allow> {
+        self.op(evaluated.place)?.allow()
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::limiter::told;
+use super::limiter::label;
 use super::{Maker, Place};
 use crate::admission::InFlight;
 use crate::error::Reason;
@@ -17,7 +17,7 @@ use crate::segment::Kind;
 pub(in crate::exchange) struct Cap {
     in_flight: InFlight,
     /// In the words of the log.
-    pub(super) told: Box<str>,
+    pub(super) label: Box<str>,
 }
 
 /// Of an answer, until the log says which it is.
@@ -34,11 +34,11 @@ pub(super) fn compile(
     key: LayerKey<'_>,
     max: u64,
 ) -> Result<Arc<Cap>, String> {
-    let told = told(key, maker.stack).into();
+    let label = label(key, maker.stack).into();
     let key = Key::Layer(maker.stack, key);
     let words = maker.compiler.block(Kind::Upstream, key, InFlight::WORDS)?;
     let in_flight = InFlight::new(words, maker.compiler.worker_slot, max);
-    Ok(Arc::new(Cap { in_flight, told }))
+    Ok(Arc::new(Cap { in_flight, label }))
 }
 
 /// Enters, once a body that is awaited is there: who sends it slowly holds no place.

@@ -77,10 +77,10 @@ impl Limit {
     }
 
     /// Which it is, in the words of the log.
-    pub(super) fn told(&self) -> &str {
+    pub(super) fn label(&self) -> &str {
         match self {
-            Self::Shared(limit) => &limit.told,
-            Self::Keyed(limit, _) => &limit.told,
+            Self::Shared(limit) => &limit.label,
+            Self::Keyed(limit, _) => &limit.label,
         }
     }
 

@@ -22,14 +22,14 @@ use crate::time::Nanos;
 pub(in crate::exchange) struct Limited<L> {
     layer: Arc<str>,
     /// Which it is, in the words of the log.
-    pub(super) told: Arc<str>,
+    pub(super) label: Arc<str>,
     pub(super) limiter: Arc<L>,
 }
 
 impl<L> Clone for Limited<L> {
     fn clone(&self) -> Self {
-        let (layer, told) = (Arc::clone(&self.layer), Arc::clone(&self.told));
-        Self { layer, told, limiter: Arc::clone(&self.limiter) }
+        let (layer, label) = (Arc::clone(&self.layer), Arc::clone(&self.label));
+        Self { layer, label, limiter: Arc::clone(&self.limiter) }
     }
 }
 
@@ -198,8 +198,8 @@ impl Maker<'_, '_> {
                 _ => {}
             }
         }
-        let told = told(key, self.stack).into();
-        Ok(Limited { layer: layer.into(), told, limiter: Arc::new(limiter) })
+        let label = label(key, self.stack).into();
+        Ok(Limited { layer: layer.into(), label, limiter: Arc::new(limiter) })
     }
 
     /// Goes on from what another program left.
@@ -228,7 +228,7 @@ impl Maker<'_, '_> {
 }
 
 /// A layer that counts by the name it was given, or its kind and key, and whose layer it is.
-pub(super) fn told(key: LayerKey<'_>, stack: Stack<'_>) -> String {
+pub(super) fn label(key: LayerKey<'_>, stack: Stack<'_>) -> String {
     let owner = match stack {
         Stack::Listener(_) => "listener",
         Stack::Route(_) => "route",

@@ -11,7 +11,7 @@ mod in_flight;
 mod limit;
 mod limiter;
 
-pub(super) use allow::{Allow, Judged};
+pub(super) use allow::{Allow, Evaluated};
 pub use circuit_breaker::Guard;
 pub(super) use circuit_breaker::OF_ROUTE;
 pub(super) use limiter::{Inherited, Limiters};
@@ -77,12 +77,12 @@ impl Op {
     }
 
     /// Which of those that count it is, in the words of the log, if that answer is its own.
-    fn told(&self, answer: &Answer) -> Option<&str> {
+    fn label(&self, answer: &Answer) -> Option<&str> {
         let limited = answer.reason == Reason::RateLimited;
         match self {
-            Self::ClientLimit(limit) if limited => Some(&limit.0.told),
-            Self::Limit(limit) if limited => Some(limit.told()),
-            Self::InFlight(cap) if answer.detail == in_flight::DETAIL => Some(&cap.told),
+            Self::ClientLimit(limit) if limited => Some(&limit.0.label),
+            Self::Limit(limit) if limited => Some(limit.label()),
+            Self::InFlight(cap) if answer.detail == in_flight::DETAIL => Some(&cap.label),
             _ => None,
         }
     }
@@ -155,8 +155,8 @@ impl RequestTicket {
         };
         let at = usize::from(self.cursor).checked_sub(1);
         let layer = ops.zip(at).and_then(|(ops, at)| ops.get(at));
-        match layer.and_then(|layer| layer.told(answer)) {
-            Some(told) => Cow::Owned(told.to_owned()),
+        match layer.and_then(|layer| layer.label(answer)) {
+            Some(label) => Cow::Owned(label.to_owned()),
             None => Cow::Borrowed(answer.detail),
         }
     }

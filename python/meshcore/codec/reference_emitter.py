@@ -1,4 +1,4 @@
-"""What the reference engine tells of its streams, and how they end."""
+"""The events that the reference engine emits of its streams, and how streams end."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 REMEMBERED_RESETS: Final = 256
 
 
-class Teller(Sender):
-    """The streams of one connection, as far as the owner hears of them."""
+class Emitter(Sender):
+    """The streams of one connection, as far as they emit events."""
 
     def __init__(self, server: bool, limits: CodecLimits, spec: Http2Spec, now_ns: int) -> None:
         super().__init__(server)
@@ -32,7 +32,7 @@ class Teller(Sender):
         self.flood: int | None = None
         self._limits = limits
         self._spec = spec
-        self._touched: dict[int, Stream] = {}  # have something to tell
+        self._touched: dict[int, Stream] = {}  # have something to emit
         self._meter = H2Meter(server, spec.resets, spec.control_frames, now_ns)
         self._now = now_ns
         self._choked = False
@@ -49,17 +49,17 @@ class Teller(Sender):
         self._now = now_ns
 
     def _is_awaited(self, stream: Stream) -> bool:
-        """Whether somebody must hear that there is no more of a stream."""
+        """Whether the owner must hear that there is no more of a stream."""
         raise NotImplementedError
 
-    # --- what is told -------------------------------------------------------------------------
+    # --- events -------------------------------------------------------------------------------
 
-    def _tell_all(self) -> None:
+    def _emit_all(self) -> None:
         while self._touched and not self.closed:
-            self._tell(self._touched.pop(next(iter(self._touched))))
+            self._emit(self._touched.pop(next(iter(self._touched))))
 
-    def _tell(self, stream: Stream) -> None:
-        """Tell what came of a stream as one event: its head, and what of the body came with it."""
+    def _emit(self, stream: Stream) -> None:
+        """Emit what came of a stream as one event: its head, and what of the body came with it."""
         inbox, number = stream.inbox, stream.number
         body = None
         if inbox.paused:
@@ -118,17 +118,18 @@ class Teller(Sender):
         self._events.append((stream.number, answer))
 
     def _refuse_rest(self, stream: Stream, error: CodecError) -> None:
-        """As `_refuse`; somebody works on what was told, which costs as much as a reset."""
+        """As `_refuse`, of what was emitted in part: work has begun, and it costs as much as
+        a reset."""
         self._refuse(stream, error)
         self._charge()
 
     def _charge(self) -> None:
         """A fault of a client's; an endpoint's connection is shared by many."""
         if not self._h2.config.client_side:
-            self._calm(self._meter.fault(self._now))
+            self._close_for_flood(self._meter.fault(self._now))
 
     def _close_inbox(self, stream: Stream) -> None:
-        """Nobody wants the rest of what comes."""
+        """The rest of what comes is not wanted."""
         inbox = stream.inbox
         inbox.open = False
         inbox.pieces.clear()
@@ -145,7 +146,7 @@ class Teller(Sender):
     def _end(self, number: int, code: int | None) -> bool:
         """Forget a stream; with a code the peer hears it, unless it is over for it, too.
 
-        Says whether somebody must hear of it here.
+        Says whether the owner must hear of it.
         """
         if code is not None:
             self._reset(number, code)
@@ -183,7 +184,7 @@ class Teller(Sender):
         self._ended_by_us.append(number)
 
     def _may_reset(self) -> bool:
-        """Whether the peer bears another reset."""
+        """Whether the peer tolerates another reset."""
         return True
 
     def _fault(self, number: int, detail: str, code: int = ErrorCodes.PROTOCOL_ERROR) -> None:
@@ -196,7 +197,7 @@ class Teller(Sender):
         """Its trailers are more than the peer takes; without them it would look whole."""
         number, client = stream.number, self._h2.config.client_side
         if client and number in self._touched:
-            self._tell(self._touched.pop(number))  # what came before it counts
+            self._emit(self._touched.pop(number))  # what came before it counts
         code = ErrorCodes.CANCEL if client else ErrorCodes.INTERNAL_ERROR
         if self._end(number, code):
             detail = "field list larger than the peer takes"
@@ -204,8 +205,8 @@ class Teller(Sender):
         elif stream.left:
             self._events.append((number, SENT))
 
-    def _calm(self, flood: int | None) -> None:
-        """A flood ends the connection."""
+    def _close_for_flood(self, flood: int | None) -> None:
+        """A flood ends the connection, with ENHANCE_YOUR_CALM."""
         if flood is not None:
             self.flood = flood
             self._fail(ErrorCodes.ENHANCE_YOUR_CALM, "flood")
@@ -213,7 +214,7 @@ class Teller(Sender):
     def _fail(self, code: int, detail: str) -> None:
         """The connection ends with an error; what came before it counts."""
         self._open()
-        self._tell_all()
+        self._emit_all()
         if not self.closed:
             self._h2.close_connection(code)
             self._collect()

@@ -1,4 +1,5 @@
-"""The end of a client's connection: what was written goes out, what still comes is dropped.
+"""The lingering close of a client's connection: what was written goes out, what still comes is
+dropped.
 
 A socket that is closed answers what still comes with a reset, and with it goes all that the kernel
 has not sent yet (RFC 9112 §9.6): a WINDOW_UPDATE is enough. So a connection stays open until the
@@ -24,11 +25,11 @@ from meshcore.wire.half_closed import end_writing, is_reset
 if TYPE_CHECKING:
     from meshcore.downstream.context import ServerContext
 
-# What the loop itself has to do at a close has so long.
+# How long the loop has for its own part of a close.
 CLOSE_NS: Final = 2_000_000_000
 # How often the kernel is asked how much the client has not taken yet.
 LOOK_NS: Final = 100_000_000
-# So long a client has to read the alert that refuses it, and to close.
+# How long a client has to read the alert that refuses it, and to close.
 ALERT_NS: Final = 2_000_000_000
 
 
@@ -46,8 +47,8 @@ def unsent_bytes(transport: asyncio.Transport) -> int:
     return size + int(queued)
 
 
-class Parting:
-    """Looks after a connection that is to close.
+class LingeringClose:
+    """Closes a connection once its client has what was written (RFC 9112 §9.6).
 
     A client that is slow has ``idle_ns`` for each step, as long as it takes some; else it is reset:
     what it has is torn. Where more of its bytes may be on their way, it has ``linger_ns`` from the
@@ -103,9 +104,10 @@ class Parting:
         return NEVER
 
 
-class Farewell(asyncio.Protocol):
-    """Reads on behind an alert until the client closes: one that still sends, as those of TLS 1.3
-    do that ask behind their handshake, would else be reset, and fail before it has read why."""
+class AlertReader(asyncio.Protocol):
+    """Keeps a connection open until its client has read the alert that refuses it, and closes. A
+    client that still sends, as one of TLS 1.3 may behind its handshake, would else be reset before
+    it has read why. What it sends is dropped."""
 
     __slots__ = ("_listener", "_slot", "_transport")
 

@@ -14,14 +14,14 @@ Classes = type[BaseException] | Iterable[type[BaseException]]
 Exceptions = Classes | Callable[[Exception], bool]
 """The same, or a function that tells them."""
 
-Judging = tuple[
+Classifying = tuple[
     tuple[type[BaseException], ...],
     Callable[[BaseException], bool | None] | None,
     Callable[[Any], bool] | None,
 ]
 
 
-def judging(failure_on: Any, ignore: Any, failure_on_result: Any) -> Judging:
+def classifying(failure_on: Any, ignore: Any, failure_on_result: Any) -> Classifying:
     """For the core: classes of failures, a function that knows better, and one for results.
 
     Raises `TypeError` for what is neither classes nor a function, `ValueError` for no class.
@@ -31,15 +31,15 @@ def judging(failure_on: Any, ignore: Any, failure_on_result: Any) -> Judging:
     named = () if _is_function(failure_on) else classes("failure_on", failure_on)
     if named and ignore is None:
         return named, None, result
-    fails = _teller("failure_on", failure_on)
-    ignored = _teller("ignore", ignore) if ignore is not None else None
+    fails = _predicate("failure_on", failure_on)
+    ignored = _predicate("ignore", ignore) if ignore is not None else None
 
-    def judge(error: BaseException) -> bool | None:
+    def classify(error: BaseException) -> bool | None:
         if ignored is not None and ignored(error):
             return None
         return True if fails(error) else False if isinstance(error, Exception) else None
 
-    return named, judge, result
+    return named, classify, result
 
 
 def function(name: str, given: Any) -> Any:
@@ -86,7 +86,7 @@ def all_of(name: str, given: Any) -> Callable[[BaseException], bool]:
     return fails
 
 
-def _teller(name: str, given: Any) -> Callable[[BaseException], bool]:
+def _predicate(name: str, given: Any) -> Callable[[BaseException], bool]:
     if not _is_function(given):
         named = classes(name, given)
         return lambda error: isinstance(error, named)

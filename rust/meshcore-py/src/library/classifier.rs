@@ -9,10 +9,10 @@ use pyo3::types::{PyBool, PyTuple, PyType};
 use crate::errors;
 
 /// Which exceptions are failures. Any other `Exception` is an answer, what is not one says nothing;
-/// nor does a refusal of our own, for the call was not made. A group says what is in it. Whoever
-/// names our refusals or groups themselves means them.
+/// nor does a refusal of our own, for the call was not made. A group says what is in it. A program
+/// that names our refusals or groups themselves means them.
 #[derive(Debug)]
-pub(super) struct Judge {
+pub(super) struct Classifier {
     failure_on: Py<PyTuple>,
     /// `Refused` of this object's interpreter.
     refused: Py<PyType>,
@@ -30,11 +30,11 @@ fn yes_or_no(said: &Bound<'_, PyAny>) -> PyResult<bool> {
     if said.is_instance_of::<PyBool>() {
         return said.is_truthy();
     }
-    let judging = said.py().import("meshcore.library.judging")?;
-    judging.call_method1("yes_or_no", ("failure_on_result", said))?.is_truthy()
+    let classifying = said.py().import("meshcore.library.classifying")?;
+    classifying.call_method1("yes_or_no", ("failure_on_result", said))?.is_truthy()
 }
 
-impl Judge {
+impl Classifier {
     pub(super) fn new(
         failure_on: &Bound<'_, PyTuple>,
         own: Option<Py<PyAny>>,
@@ -60,11 +60,11 @@ impl Judge {
         visit.call(&self.of_results)
     }
 
-    pub(super) const fn judges_results(&self) -> bool {
+    pub(super) const fn classifies_results(&self) -> bool {
         self.of_results.is_some()
     }
 
-    /// What a result says; `None` if results are not judged.
+    /// What a result says; `None` if results are not classified.
     #[inline]
     pub(super) fn of_result(&self, result: &Bound<'_, PyAny>) -> Option<PyResult<Outcome>> {
         let fails = self.of_results.as_ref()?.bind(result.py());
@@ -72,7 +72,7 @@ impl Judge {
         Some(failed.map(|failed| if failed { Outcome::Failure } else { Outcome::Success }))
     }
 
-    /// `raised`: an exception, or its class if nobody has more.
+    /// `raised`: an exception, or its class if there is no more.
     pub(super) fn of(&self, raised: &Bound<'_, PyAny>) -> PyResult<Outcome> {
         self.of_new(raised, |_| false)
     }
@@ -84,7 +84,7 @@ impl Judge {
         was_counted: impl Fn(&Bound<'_, PyAny>) -> bool,
     ) -> PyResult<Outcome> {
         let mut said = Outcome::Neutral;
-        // Not by recursion: groups are as deep as whoever made them likes.
+        // Not by recursion: groups are as deep as their makers like.
         let mut waiting = vec![raised.clone()];
         while let Some(each) = waiting.pop() {
             if was_counted(&each) {

@@ -164,13 +164,12 @@ impl TlsServer {
     #[new]
     #[pyo3(signature = (listener, certificates, alpn, min_version, clients, tickets, key_log=None))]
     fn new(
-        py: Python<'_>,
         listener: String,
         certificates: Vec<CertificateRow>,
         alpn: Vec<String>,
         min_version: &str,
         clients: Option<&TlsTrust>,
-        tickets: &TicketRing,
+        tickets: &Bound<'_, TicketRing>,
         key_log: Option<&KeyLog>,
     ) -> PyResult<Self> {
         let (mut pairs, mut named) = (Vec::new(), Vec::new());
@@ -194,7 +193,8 @@ impl TlsServer {
         };
         let clock = Clock::at(unix_ms() / 1000);
         // Certificates and lists of many authorities take their time: a loop goes on meanwhile.
-        let made = py.detach(|| ServerContext::new(&spec, &tickets.0, &clock));
+        let ring = tickets.get();
+        let made = tickets.py().detach(|| ServerContext::new(&spec, &ring.0, &clock));
         Ok(Self(made.map_err(refused)?, clock))
     }
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Callable
 
     from meshcore._core import Answer, CodecLimits, IdleTime, Outbox, Peer
     from meshcore._core import Listener as Stack
@@ -22,6 +23,8 @@ class ServerContext(Protocol):
     """What all connections of a listener share. Limits of time may change while one is open."""
 
     driver: Driver
+    now_ns: Callable[[], int]
+    """The clock of all connections."""
     deadlines: DeadlineTimer
     idle: IdleTime
     """How long a client may say nothing."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Final, Protocol
 
-from meshcore._core import DeadlineTable, now_ns
+from meshcore._core import DeadlineTable
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Callable
 
 log = logging.getLogger("meshcore")
 
@@ -32,8 +33,10 @@ class Timed(Protocol):
 class DeadlineTimer:
     """Slots of deadlines, looked through once per tick. Arming is one store: O(1)."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, clock: Callable[[], int]) -> None:
+        """``clock`` is `now_ns`, or a test's."""
         self._loop = loop
+        self.now_ns = clock
         self.slots = DeadlineTable()
         """For calls that arm one beside other things."""
         self.arm = self.slots.arm
@@ -58,7 +61,7 @@ class DeadlineTimer:
         del self.owners[slot]
 
     def _tick(self) -> None:
-        now = now_ns()
+        now = self.now_ns()
         if now - self._due_ns > LATE_NS and not self._read_first:
             # The loop stood still: what came meanwhile is read before a deadline counts.
             self._read_first = True
@@ -78,7 +81,7 @@ class DeadlineTimer:
             self._wait()
 
     def _wait(self) -> None:
-        self._due_ns = now_ns() + int(TICK_S * 1e9)
+        self._due_ns = self.now_ns() + int(TICK_S * 1e9)
         self._timer = self._loop.call_later(TICK_S, self._tick)
 
     def close(self) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, cast
 
-from meshcore._core import now_ns
 from meshcore.downstream.http1 import DRAIN_QUIET_NS
 
 if TYPE_CHECKING:
@@ -41,7 +40,7 @@ class FirstBytes(asyncio.Protocol):
     def adopt(self, transport: asyncio.Transport) -> None:
         """Look at a transport that the listener has let in."""
         self._transport = transport
-        self._due_ns = now_ns() + self._wait_ns()
+        self._due_ns = self._listener.now_ns() + self._wait_ns()
         self._slot = self._listener.deadlines.add(self, self._due_ns)
 
     def _wait_ns(self) -> int:

@@ -7,7 +7,7 @@ import logging
 from collections import Counter
 from typing import TYPE_CHECKING, Final, cast
 
-from meshcore._core import Answer, Reason, misdirected, now_ns
+from meshcore._core import Answer, Reason, misdirected
 from meshcore.downstream.first_bytes import FirstBytes
 from meshcore.downstream.http1 import Http1Connection
 from meshcore.downstream.http2 import Http2Connection
@@ -15,6 +15,8 @@ from meshcore.downstream.sockets import end_of
 from meshcore.errors import TlsError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from meshcore._core import Peer, SecureTransport
     from meshcore.downstream.listener import Listener
 
@@ -55,7 +57,7 @@ class SecureDetection(FirstBytes):
         else:
             connection = Http1Connection(listener)
             if self._hand_over(connection, b""):
-                connection.refuse(Answer.with_detail(Reason.BAD_REQUEST, _PLAIN), now_ns())
+                connection.refuse(Answer.with_detail(Reason.BAD_REQUEST, _PLAIN), listener.now_ns())
 
     def _admitted(self) -> bool:
         return self._listener.admit_handshake(self, self._socket_peer().key)
@@ -76,15 +78,16 @@ class SecureDetection(FirstBytes):
 class FailedHandshakes:
     """Tells the log of a listener's, and not of all."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, clock: Callable[[], int]) -> None:
         self._name = name
+        self._now_ns = clock
         self._since_ns = 0
         self._logged = 0
         self._left_out: Counter[str] = Counter()  # by why: a few dozen words
 
     def log(self, error: TlsError, address: str, server_name: str | None) -> None:
         """Of one. O(1)."""
-        now = now_ns()
+        now = self._now_ns()
         if now - self._since_ns >= _SECOND_NS:
             self._log_left_out()
             self._since_ns, self._logged = now, 0
@@ -155,7 +158,7 @@ class Handshake(asyncio.BaseProtocol):
         if secure.is_certified:
             listener.certified.add(connection, secure)
         if not connection.peer.is_admitted:  # other rules came within its handshake
-            connection.dismiss(now_ns())
+            connection.dismiss(listener.now_ns())
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The handshake failed, or the client left."""

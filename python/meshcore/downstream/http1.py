@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, cast
 
-from meshcore._core import Answer, Body, Reason, Request, ServerCodec, now_ns
+from meshcore._core import Answer, Body, Reason, Request, ServerCodec
 from meshcore.downstream.certified import refuses_client
 from meshcore.downstream.half_closed import Watch
 from meshcore.downstream.http1_phase import (
@@ -85,7 +85,7 @@ class Http1Connection(Http1Wire):
         listener = self._listener
         transport = self._transport = listener.outbox.over(transport)
         self.peer: Peer = listener.peer_of(transport.get_extra_info("peername"))
-        slot = self._slot = listener.deadlines.add(self, now_ns() + listener.patience_ns)
+        slot = self._slot = listener.deadlines.add(self, listener.now_ns() + listener.patience_ns)
         self.whole_to = (self.codec, transport, listener.idle, slot)
         if listener.draining:
             self._take_only(ON_THEIR_WAY)
@@ -94,8 +94,8 @@ class Http1Connection(Http1Wire):
         """Bytes of requests."""
         if self._phase == CLOSING:
             return  # lingering: the answer is out, what still comes is not read
-        now = now_ns()
         listener = self._listener
+        now = listener.now_ns()
         deadlines, slot = listener.deadlines.slots, self._slot
         try:
             event = self.codec.begin(data, listener.stack, self.peer, deadlines, slot, now)
@@ -133,7 +133,7 @@ class Http1Connection(Http1Wire):
 
     def eof_received(self) -> bool:
         """The client says no more. ``True``: the transport stays open for what it is to have."""
-        now, exchange, transport = now_ns(), self._exchange, self._transport
+        now, exchange, transport = self._listener.now_ns(), self._exchange, self._transport
         assert transport is not None
         if exchange is None:
             return self._leave(now)
@@ -177,7 +177,7 @@ class Http1Connection(Http1Wire):
         self._listener.leave(self)
         if isinstance(exc, TlsError):
             self._listener.tls_failed(exc)
-        self._lose(now_ns())
+        self._lose(self._listener.now_ns())
         if self.owner is not None:
             self._listener.driver.pools.left(self.owner)
 
@@ -207,11 +207,11 @@ class Http1Connection(Http1Wire):
             # In a turn of its own: asyncio closes twice what is closed within this call.
             asyncio.get_running_loop().call_soon(self._go_on_taken)
         elif self._phase != CLOSING:
-            self._go_on(now_ns())
+            self._go_on(self._listener.now_ns())
 
     def _go_on_taken(self) -> None:
         if self._exchange is None and self._phase != CLOSING:
-            self._go_on(now_ns())
+            self._go_on(self._listener.now_ns())
 
     # --- called by the exchange ---------------------------------------------------------------
 

@@ -16,7 +16,6 @@ from meshcore._core import (
     Reset,
     Signal,
     misdirected,
-    now_ns,
 )
 from meshcore.downstream.deadlines import NEVER
 from meshcore.downstream.http2_stream import Http2Stream
@@ -66,7 +65,7 @@ class Http2Connection(Http2Wire):
     codec: ServerCodec
 
     def __init__(self, listener: ServerContext, *, secure: bool = False) -> None:
-        super().__init__()
+        super().__init__(listener.now_ns)
         self.listener = listener
         codec = self.codec = listener.h2_codec(self.heard_ns, secure=secure)
         self.native = codec if type(codec) is H2ServerCodec else None
@@ -185,7 +184,7 @@ class Http2Connection(Http2Wire):
     def eof_received(self) -> None:
         """The client left, and with it every request: what is written to a transport that closes
         goes nowhere."""
-        now = now_ns()
+        now = self.now_ns()
         self._close(now)
         self._lose_streams(now)
 
@@ -197,7 +196,7 @@ class Http2Connection(Http2Wire):
         self.listener.leave(self)
         if isinstance(exc, TlsError):
             self.listener.tls_failed(exc)
-        self._lose_streams(now_ns())
+        self._lose_streams(self.now_ns())
         if self.owner is not None:
             self.listener.driver.pools.left(self.owner)
 
@@ -210,7 +209,7 @@ class Http2Connection(Http2Wire):
         if self.closing:
             return  # all that there was is written
         if self._leaving is not None and not (self.streams or self._dispatching):
-            self._take_leave(self._leaving, now_ns())
+            self._take_leave(self._leaving, self.now_ns())
         super().flush()
         queued = self.codec.queued
         if not self.full and queued > HIGH_WATER:
@@ -242,7 +241,7 @@ class Http2Connection(Http2Wire):
         del deadlines.owners[slot]
         self.streams.pop(stream.number, None)
         if not self.streams:
-            self._arm_idle(now_ns())
+            self._arm_idle(self.now_ns())
 
     def reset(self, number: int) -> None:
         """End a stream so that what was sent does not look whole."""

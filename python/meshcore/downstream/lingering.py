@@ -17,7 +17,6 @@ from fcntl import ioctl
 from termios import TIOCOUTQ
 from typing import TYPE_CHECKING, Final
 
-from meshcore._core import now_ns
 from meshcore.downstream.deadlines import NEVER
 from meshcore.downstream.reset import reset_on_close
 from meshcore.wire.half_closed import end_writing, is_reset
@@ -114,7 +113,7 @@ class AlertReader(asyncio.Protocol):
     def __init__(self, listener: ServerContext, transport: asyncio.Transport) -> None:
         self._listener = listener
         self._transport = transport
-        self._slot = listener.deadlines.add(self, now_ns() + ALERT_NS)
+        self._slot = listener.deadlines.add(self, listener.now_ns() + ALERT_NS)
         transport.set_protocol(self)
         transport.resume_reading()
         end_writing(transport)

@@ -6,7 +6,7 @@ import asyncio
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
-from meshcore._core import ClientRules, IdleTime, now_ns
+from meshcore._core import ClientRules, IdleTime
 from meshcore.codec.engines import server_engine
 from meshcore.downstream.certified import Certified
 from meshcore.downstream.detect import Detection
@@ -67,6 +67,7 @@ class Listener:
         outbox: Outbox,
     ) -> None:
         self.driver = driver
+        self.now_ns = deadlines.now_ns
         self.deadlines = deadlines
         self.idle = IdleTime(deadlines.slots)
         self.outbox = outbox
@@ -90,7 +91,7 @@ class Listener:
         self._idle.set()
         self._tls = self._last_tls = tls
         self._client_rules = ClientRules(tls) if tls is not None else None
-        self.failed_handshakes = FailedHandshakes(spec.name)
+        self.failed_handshakes = FailedHandshakes(spec.name, self.now_ns)
         self._set(spec)
 
     def _set(self, spec: ListenerSpec) -> None:
@@ -180,7 +181,7 @@ class Listener:
         stands as those do that came before."""
         if self._tls is not None:
             connection.peer = self.client_rules.plain_peer(connection.peer)
-            connection.dismiss(now_ns())
+            connection.dismiss(self.now_ns())
 
     @property
     def client_rules(self) -> ClientRules:
@@ -312,7 +313,7 @@ class Listener:
             return False
         self._connections[connection] = False
         self._idle.clear()
-        self._handshakes.begin(connection, crowd, now := now_ns())
+        self._handshakes.begin(connection, crowd, now := self.now_ns())
         self.stack.handshake_began()
         self._limit_alert_readers(self.spec.max_handshakes)
         if len(self._handshakes) > self.spec.max_handshakes:
@@ -394,7 +395,7 @@ class Listener:
         """Tell every connection, and every one that is still accepted, to take no request but those
         that are on their way; `drained` when the last is gone, and it has ``drain_ns``."""
         self.draining = True
-        now = self.drained_since_ns = now_ns()
+        now = self.drained_since_ns = self.now_ns()
         self.tell_by_ns = now + drain_ns // 2  # the rest is for what the client asked until then
         for connection in list(self._connections):
             connection.drain(now)

@@ -12,7 +12,7 @@ import sys
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, cast
 
-from meshcore._core import Answer, RequestHooks, now_ns
+from meshcore._core import Answer, RequestHooks
 from meshcore.config.layer_key import layer_name, parse_layer_key
 from meshcore.errors import Diagnostic, LayerError
 from meshcore.exchange.layers import Layer
@@ -317,8 +317,8 @@ class Hooks(BodyHooks):
 class LayerRunner(Hooks):
     """The layers of a worker: those that are async run as tasks of its loop."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        super().__init__(now_ns)
+    def __init__(self, loop: asyncio.AbstractEventLoop, clock: Callable[[], int]) -> None:
+        super().__init__(clock)
         self._loop = loop
         self._tasks: set[asyncio.Task[Any]] = set()
 

@@ -8,7 +8,8 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from meshcore._core import Inbox, Outbox, now_ns
+from meshcore._core import Inbox, Outbox
+from meshcore._core import now_ns as system_clock
 from meshcore.downstream.deadlines import NEVER, DeadlineTimer
 from meshcore.downstream.listener import Listener
 from meshcore.process.layers import (
@@ -28,7 +29,7 @@ from meshcore.upstream.connector import Connector
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
     from meshcore._core import Engine, KeyLog, TicketRing, TlsServer
@@ -63,23 +64,24 @@ class Worker:
         *,
         tickets: TicketRing,
         key_log: KeyLog | None = None,
+        clock: Callable[[], int] = system_clock,
     ) -> None:
         """``given``: layers by name, for good; ``made``: by key, while a configuration has them;
-        sessions of TLS are resumed by ``tickets``, and their secrets go to ``key_log``."""
-        loop = asyncio.get_running_loop()
-        self._loop = loop
-        self._engine = engine
+        sessions of TLS are resumed by ``tickets``, and their secrets go to ``key_log``;
+        ``clock`` is a test's."""
+        loop = self._loop = asyncio.get_running_loop()
+        self._engine, self.now_ns = engine, clock
         self._tickets, self._key_log = tickets, key_log
         self._given = dict(given or {})
         self._made = {**(made or {}), **self._given}
         self._folder = folder  # of the configuration's file, where layers may be too
         self.observer: AccessLog | None = None
         self._log_form = "off"
-        self.deadlines = DeadlineTimer(loop)
+        self.deadlines = DeadlineTimer(loop, clock)
         self._inbox = Inbox(loop)
         self.outbox = Outbox(loop.call_soon, self._inbox)
-        self.pools = Connector(loop, engine, self.outbox)
-        self._layers = LayerRunner(loop)
+        self.pools = Connector(loop, engine, self.outbox, clock)
+        self._layers = LayerRunner(loop, clock)
         self.run_layer = self._layers.on_request
         """Run a Python layer's; itself, for a call more for each request would be seen."""
         self.request_hooks = self._layers.request_hooks
@@ -131,7 +133,7 @@ class Worker:
         change whole or raises; what comes after it only writes down what was made ready. So a
         failure leaves the configuration before this one whole, here and in the core.
         """
-        change, now = prepared.change, now_ns()
+        change, now = prepared.change, self.now_ns()
         upstreams = prepared.core.upstreams()
         keys = prepared.core.python_layers()
         layers = [self._made[key] if key is not None else None for key in keys]
@@ -263,7 +265,7 @@ class Worker:
                     await listener.drained()
         except TimeoutError:
             for listener in listeners:
-                listener.end(now_ns())
+                listener.end(self.now_ns())
             for listener in listeners:
                 await listener.drained()
         self._sweeper.cancel()
@@ -282,7 +284,7 @@ class Worker:
                 self._patience.reschedule(self._loop.time())
 
     def _sweep(self) -> None:
-        now = now_ns()
+        now = self.now_ns()
         self.pools.sweep(now)
         self._engine.report(now)
         unix_s = time.time()
@@ -302,7 +304,7 @@ class Worker:
 
     def later(self, delay_ns: int, exchange: Exchange, attempt: int) -> None:
         """Go on with a retry after its pause."""
-        self._loop.call_later(delay_ns / 1e9, _retry, exchange, attempt)
+        self._loop.call_later(delay_ns / 1e9, self._retry, exchange, attempt)
 
     def go_on_from(self, exchange: Exchange, ran: object) -> None:
         """Go on behind what `request_hooks` gave."""
@@ -320,6 +322,5 @@ class Worker:
         """Have layers change a piece of a body."""
         return self._layers.on_body(exchange, flow)
 
-
-def _retry(exchange: Exchange, attempt: int) -> None:
-    exchange.on_backoff(attempt, now_ns())
+    def _retry(self, exchange: Exchange, attempt: int) -> None:
+        exchange.on_backoff(attempt, self.now_ns())

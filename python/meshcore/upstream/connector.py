@@ -6,7 +6,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Final, cast
 
-from meshcore._core import Answer, Cause, Reason, now_ns
+from meshcore._core import Answer, Cause, Reason
 from meshcore.telemetry.counts import UpstreamCount
 from meshcore.upstream.branch import Branch, branch_of
 from meshcore.upstream.chooser import Chooser
@@ -19,7 +19,7 @@ from meshcore.upstream.socket_state import detail_of
 from meshcore.upstream.tls import UNLENT
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from aiohappyeyeballs import AddrInfoType
 
@@ -45,7 +45,15 @@ BRANCHES_NS: Final = 1_000_000_000
 class Connector:
     """All upstream connections of a worker."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, counter: Counter, outbox: Outbox) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        counter: Counter,
+        outbox: Outbox,
+        clock: Callable[[], int],
+    ) -> None:
+        """``clock`` is `now_ns`, or a test's."""
+        self.now_ns = clock
         self._loop = loop
         self.counts = UpstreamCounts(counter)
         self.outbox = outbox
@@ -219,7 +227,7 @@ class Connector:
 
     def _take_back(self, connection: Pooled) -> None:
         if connection.is_alive():
-            self.released(connection, now_ns())
+            self.released(connection, self.now_ns())
         else:
             connection.close()
 
@@ -248,7 +256,7 @@ class Connector:
         self._end_place(pool, connection)
         self._use_room(cluster)
         if cluster.queue:
-            self._make_room(cluster, pool.part, now_ns())
+            self._make_room(cluster, pool.part, self.now_ns())
         self._settle(pool)
 
     def _end_place(self, pool: Pool, connection: Placed) -> None:
@@ -279,7 +287,7 @@ class Connector:
         chooser.task.add_done_callback(lambda _: making.pop(chooser))
 
     async def _open(self, pool: Pool, chooser: Chooser) -> None:
-        chooser.began_ns = now_ns()
+        chooser.began_ns = self.now_ns()
         span_s = pool.cluster.spec.connect_timeout_ns / 1e9
         try:
             infos = self._dialer.known(pool.address) or await self._look_up(pool, span_s)
@@ -340,7 +348,7 @@ class Connector:
         """No connection: those whom it would have served hear it, as one cause; the others may have
         the next."""
         self.counts.add(UpstreamCount.NOT_CONNECTED, pool)
-        now, cause = now_ns(), Cause()
+        now, cause = self.now_ns(), Cause()
         for _ in range(min(pool.streams_each, len(pool.waiting))):
             waiting = pool.next_waiting()
             if waiting is None:
@@ -352,7 +360,7 @@ class Connector:
     def _ready(self, pool: Pool, connection: Connection) -> None:
         """A connection is open, and it is known what it speaks."""
         self.counts.add(UpstreamCount.CONNECTED, pool)
-        now = now_ns()
+        now = self.now_ns()
         if connection.born_ns < pool.renewed_ns:
             connection.close()  # in a way that is past
             self._open_wanted(pool)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final, cast
 
-from meshcore._core import Body, ClientCodec, Reason, Response, has_written_all, now_ns
+from meshcore._core import Body, ClientCodec, Reason, Response, has_written_all
 from meshcore.errors import CodecError, TlsError
 from meshcore.exchange.phase import ASKED
 from meshcore.exchange.ports import Lost
@@ -56,7 +56,7 @@ class Http1Connection(asyncio.BaseProtocol):
         self.loss: OSError | None = None  # why it is lost
         self.kept = False  # it was idle, or has served a request
         self._sent_ns = 0
-        self.born_ns = self.opened_ns = self.idle_since_ns = now_ns()
+        self.born_ns = self.opened_ns = self.idle_since_ns = self._pools.now_ns()
 
     # --- called by the loop -------------------------------------------------------------------
 
@@ -71,7 +71,7 @@ class Http1Connection(asyncio.BaseProtocol):
             # Before any request, or after the response: never to be taken for an answer.
             self.withdraw()
             return
-        now = now_ns()
+        now = self._pools.now_ns()
         codec = self.codec
         try:
             if exchange.phase == ASKED:
@@ -111,14 +111,14 @@ class Http1Connection(asyncio.BaseProtocol):
         exchange, transport = self.exchange, self._transport
         assert transport is not None
         if exchange is None:
-            self.pool.ended(self, now_ns())
+            self.pool.ended(self, self._pools.now_ns())
             self.withdraw()
         elif transport.get_extra_info("torn"):  # what has no length may have gone on
-            now = now_ns()
+            now = self._pools.now_ns()
             began = self.codec.response_began
             exchange.on_cut(self._detail(None, began, TORN), now, self._lost(began, now))
         else:
-            self._receive_eof(exchange, now_ns())
+            self._receive_eof(exchange, self._pools.now_ns())
             if self.exchange is not None and exchange.endpoint_ended:
                 if not exchange.request_done:  # else this side is shut, too
                     self._pools.half_closed[self] = None
@@ -158,7 +158,7 @@ class Http1Connection(asyncio.BaseProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone. What the endpoint had sent before is read first: an answer that
         came is used, also when it came before all of the request was written."""
-        now = now_ns()
+        now = self._pools.now_ns()
         exchange, transport = self.exchange, self._transport
         if transport is None:
             return  # it was dropped
@@ -187,7 +187,7 @@ class Http1Connection(asyncio.BaseProtocol):
         """The endpoint is slower than the client."""
         self.choked = True
         if self.exchange is not None:
-            self.exchange.on_endpoint_full(now_ns())
+            self.exchange.on_endpoint_full(self._pools.now_ns())
 
     def resume_writing(self) -> None:
         """The endpoint took what was queued."""
@@ -201,7 +201,7 @@ class Http1Connection(asyncio.BaseProtocol):
 
     def _on_room(self) -> None:
         if self.exchange is not None and not self.choked:
-            self.exchange.on_endpoint_room(now_ns())
+            self.exchange.on_endpoint_room(self._pools.now_ns())
 
     # --- called by the exchange ---------------------------------------------------------------
 

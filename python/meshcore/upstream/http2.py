@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final, cast
 
-from meshcore._core import Answer, Cause, Chunk, Reason, Reset, Response, Signal, now_ns
+from meshcore._core import Answer, Cause, Chunk, Reason, Reset, Response, Signal
 from meshcore.codec import STREAM_HIGH_WATER
 from meshcore.errors import TlsError
 from meshcore.exchange.ports import Lost
@@ -207,7 +207,7 @@ class Http2Connection(Http2Wire):
     codec: ClientCodec
 
     def __init__(self, pools: PoolOwner, pool: Pool) -> None:
-        super().__init__()
+        super().__init__(pools.now_ns)
         self._pools = pools
         self.pool = pool
         cluster = pool.cluster
@@ -258,7 +258,7 @@ class Http2Connection(Http2Wire):
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone, and every stream with it: each hears what became of it, behind
         what the endpoint had sent."""
-        now, transport = now_ns(), self.transport
+        now, transport = self.now_ns(), self.transport
         if transport is None:
             return  # it was dropped
         if exc is not None and not self.closing:
@@ -317,7 +317,7 @@ class Http2Connection(Http2Wire):
                 pool.rest(self.idle_since_ns)
         pool = self.pool
         if pool.cluster.queue and not self.retired:
-            self._pools.has_room(self, now_ns())
+            self._pools.has_room(self, self.now_ns())
         if pool.owner is not None and self.is_idle and not self.retired:
             pool.idled(self)
 
@@ -360,7 +360,7 @@ class Http2Connection(Http2Wire):
         """The endpoint took what was queued: it takes streams again."""
         super().resume_writing()
         if self.pool.waiting and not self.retired:
-            self._pools.has_room(self, now_ns())
+            self._pools.has_room(self, self.now_ns())
 
     def lend(self) -> Http2Stream:
         """A stream; ask `room` first."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from meshcore._core import Outbox
     from meshcore.upstream.counts import UpstreamCounts
     from meshcore.upstream.pool import Pooled, Shared
@@ -21,6 +23,8 @@ class PoolOwner(Protocol):
     """Takes connections back, and gives their places on."""
 
     outbox: Outbox
+    now_ns: Callable[[], int]
+    """The clock of all connections."""
     counts: UpstreamCounts
     half_closed: dict[HalfClosed, None]
     """Those that are to be looked after."""

@@ -10,10 +10,8 @@ import asyncio
 from abc import abstractmethod
 from typing import TYPE_CHECKING
 
-from meshcore._core import now_ns
-
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from meshcore.codec import Codec
 
@@ -30,18 +28,21 @@ class Http2Wire(asyncio.BaseProtocol):
         "codec",
         "flushes",
         "heard_ns",
+        "now_ns",
         "pinged_ns",
         "transport",
     )
 
     codec: Codec
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], int]) -> None:
+        """``clock`` is `now_ns`, or a test's."""
+        self.now_ns = clock
         self._loop = asyncio.get_running_loop()
         self.transport: asyncio.Transport | None = None
         self.choked = False  # the socket takes no more
         self.closing = False  # what still comes is not read
-        self.heard_ns = now_ns()  # when the peer last said anything
+        self.heard_ns = self.now_ns()  # when the peer last said anything
         self.pinged_ns = 0  # when it was asked for a sign of life, if that is not answered
         self._reading = True
         self._dispatching = False
@@ -55,7 +56,7 @@ class Http2Wire(asyncio.BaseProtocol):
         """Bytes of frames."""
         if self.closing:
             return
-        now = self.heard_ns = now_ns()
+        now = self.heard_ns = self.now_ns()
         self.pinged_ns = 0
         self._dispatch(self.receive(data, now), now)
         self.flush()

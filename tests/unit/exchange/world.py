@@ -65,20 +65,6 @@ def compiled(text: str) -> Snapshot:
     return compile(load_text(text))
 
 
-CLOCKS = (
-    "meshcore.downstream.http1",
-    "meshcore.downstream.http2",
-    "meshcore.downstream.deadlines",
-    "meshcore.downstream.listener",
-    "meshcore.process.layers",
-    "meshcore.process.worker",
-    "meshcore.upstream.http1",
-    "meshcore.upstream.http2",
-    "meshcore.upstream.connector",
-    "meshcore.wire.http2",
-)
-
-
 class Gate:
     """Something awaited until the test says how it ends."""
 
@@ -375,8 +361,6 @@ class World:
         self.clients: list[Wire] = []
         self.endpoints: list[Wire] = []
         self._patches = ExitStack()
-        for module in CLOCKS:
-            self._patch(f"{module}.now_ns", lambda: self.now)
         self._patch("meshcore.upstream.connector.patience", unlimited)
         self._patch("meshcore.process.layers.log", mock.Mock())
         self._patch("meshcore.process.body_hooks.log", mock.Mock())
@@ -390,7 +374,7 @@ class World:
         self._patch("asyncio.events._get_running_loop", lambda: self.loop)
         given = {"test:Probe": self.probe, **(layers or {})}
         tickets = TicketRing()
-        self.worker = Worker(self.engine, given, tickets=tickets)
+        self.worker = Worker(self.engine, given, tickets=tickets, clock=lambda: self.now)
         self.worker.put(prepare(self.engine, change(None, snapshot), tickets))
         self.listener = self.worker.listeners["edge"]
         self.armed: dict[int, int] = {}

@@ -1247,7 +1247,7 @@ class Ticket:
         """A piece of the request's body came, for layers to change."""
 
     def made(self, size: int, connected: bool) -> int:
-        """They made so much of it; a `Keep`, as in `received`."""
+        """How much they made of it; a `Keep`, as in `received`."""
 
     def at_work(self, of_request: bool, on: bool, now_ns: int) -> None:
         """A layer has a piece of the request's body, or of the response's, and must be done in
@@ -1982,7 +1982,7 @@ class Inbox:
     """
 
     def __new__(cls, on: asyncio.AbstractEventLoop, after: int = 2) -> Inbox:
-        """Empty. It takes to sockets when an outbox has sent so many messages to them, and calls
+        """Empty. It takes to sockets when an outbox has sent enough messages to them, and calls
         protocols in the context of this call."""
 
     def turn(self) -> None:
@@ -2119,7 +2119,7 @@ class SharedWords:
 
     @staticmethod
     def clients(clients: int) -> int:
-        """For how many clients a table has room that is made for so many."""
+        """For how many clients a table has room that is made for this many."""
 
     def bytes_of(self, kind: str, name: str, clients: int) -> int:
         """The most that a part takes."""

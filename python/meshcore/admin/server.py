@@ -35,7 +35,7 @@ MAX_CONNECTIONS: Final = 100
 BACKLOG: Final = 1024
 # Answers that are not taken, over all connections; a single one may be larger.
 MAX_UNREAD_BYTES: Final = 64 << 20
-# Who connected and asked nothing yet has so long to do it, when another program takes over.
+# How long a client that has asked nothing yet may wait, when another program takes over.
 FIRST_REQUEST_S: Final = 1.0
 
 

@@ -9,7 +9,7 @@ import uvloop
     "--seconds",
     type=click.FloatRange(min=0.1),
     envvar="DEMO_SECONDS",
-    help="End by itself after so long; else Ctrl-C ends it.",
+    help="How long it runs; without it Ctrl-C ends it.",
 )
 def demo(seconds: float | None) -> None:
     """Show a small mesh with services and clients: limits, retries and a breaker at work."""

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 # As rust/meshcore-core/src/codec/h2/outbox.rs has it.
 LOW_WATER: Final = 16 << 10
 
-# As rust/meshcore-core/src/codec/h2/inbox.rs has it: a window has its full size once so many of
+# As rust/meshcore-core/src/codec/h2/inbox.rs has it: a window has its full size once this many of
 # the first one were taken.
 FIRST_WINDOW: Final = 65_535
 GROWS_AFTER: Final = 2

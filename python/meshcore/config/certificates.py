@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 # RFC 7468.
 _LABEL: Final = re.compile(rb"^-----BEGIN ([A-Z0-9 ]{1,64})-----", re.MULTILINE)
 _CERTIFICATE: Final = re.compile(rb"-----BEGIN CERTIFICATE-----[^-]*-----END CERTIFICATE-----")
-# So many certificates a key is tried with that is another's.
+# How many certificates a key is tried with that is another's.
 _MOST_TRIED: Final = 20
 _CERTIFICATES: Final = {"CERTIFICATE", "X509 CERTIFICATE", "TRUSTED CERTIFICATE"}
 _WITH_ARTICLE: Final = {"RSA": "an RSA", "ECDSA": "an ECDSA", "Ed25519": "an Ed25519"}

@@ -13,7 +13,7 @@ from meshcore.config.hints import HintedError, shown
 
 SPIFFE = "spiffe://"
 IP: Final = "ip:"
-# So many a hint names.
+# How many a hint names.
 _SHOWN_DOMAINS: Final = 10
 
 

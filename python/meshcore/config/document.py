@@ -72,7 +72,7 @@ class Node:
     column: int
     data: Any = None
     """The plain value; lists and dictionaries hold plain values too."""
-    # Scalars share two empty ones; there are so many that it halves their memory.
+    # Scalars share two empty ones; there are many, and this halves their memory.
     children: dict[str | int, Node] = field(default_factory=lambda: _NO_CHILDREN)
     keys: dict[str, tuple[int, int]] = field(default_factory=lambda: _NO_KEYS)
     """Where each key of a mapping stands."""

@@ -90,7 +90,7 @@ class Http2Spec:
     """Per second and at once: frames from the peer that carry nothing of a message."""
 
 
-# Who may connect is the owner, as with any umask but 0: others have to be let in by name of a mode.
+# Only the owner may connect, as with any umask but 0: others have to be let in by name of a mode.
 OWNER_ALONE: Final = 0o600
 
 

@@ -34,5 +34,5 @@ class Via(Model):
         3,
         ge=1,
         le=100,
-        description="A request that came through the same listener so often is answered 508.",
+        description="A request that came through the same listener this often is answered 508.",
     )

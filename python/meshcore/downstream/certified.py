@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 # How often it is looked for those that have expired.
 _LOOK_NS: Final = 10_000_000_000
-# So many are verified at a look: each takes a tenth of a millisecond, and others wait meanwhile.
+# How many are verified at a look: each takes a tenth of a millisecond, and others wait meanwhile.
 _AT_ONCE: Final = 100
 
 

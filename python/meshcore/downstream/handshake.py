@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from meshcore._core import Peer, SecureTransport
     from meshcore.downstream.listener import Listener
 
-# A listener that drains waits so long for a handshake.
+# How long a listener that drains waits for a handshake.
 DRAIN_NS: Final = 2_000_000_000
 # How every client of TLS begins: the type of a handshake's records (RFC 8446 §5.1).
 _HANDSHAKE: Final = b"\x16"
 _PLAIN: Final = "HTTP without TLS on a listener with tls"
 _NO_TLS: Final = "no TLS on a listener with tls"
-# So many failed handshakes of a listener are told of in a second: a scanner makes thousands.
+# How many failed handshakes of a listener are logged in a second: a scanner makes thousands.
 _MOST_LOGGED: Final = 10
 _SECOND_NS: Final = 1_000_000_000
 

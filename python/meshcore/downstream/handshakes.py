@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final, Generic, TypeVar
 
 Holder = TypeVar("Holder")
-# Who takes longer than this has no better claim than who has just come.
+# A handshake that takes longer than this has no better claim than a new one.
 SLOW_NS: Final = 1_000_000_000
 
 

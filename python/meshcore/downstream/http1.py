@@ -236,7 +236,7 @@ class Http1Connection(Http1Wire):
         self._chunks = codec.chunking
 
     def relayed(self, sent: bytes | bool, now_ns: int) -> None:
-        """A whole response, and the end of its exchange: so much of it is still to be written; or,
+        """A whole response, and the end of its exchange: how much of it is still to be written; or,
         when the next request is awaited already, whether something of it is here."""
         if type(sent) is bool:
             self._exchange = None

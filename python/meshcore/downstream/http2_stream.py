@@ -47,7 +47,7 @@ class Http2Stream:
         self._full = False  # of its own: more waits on it than its client takes
         self.choked = connection.full
         self._held = held  # nothing of a tunnel passes before there is one
-        self._queued = -1  # not negative: the exchange is over, and so much was still queued
+        self._queued = -1  # not negative: the exchange is over, and this much was still queued
 
     # --- called by the connection -------------------------------------------------------------
 
@@ -136,7 +136,7 @@ class Http2Stream:
             self._fill()
 
     def relayed(self, sent: int, now_ns: int) -> None:
-        """A whole response, and the end of its exchange: so much of it waits, -1 for nothing."""
+        """A whole response, and the end of its exchange: how much of it waits, -1 for nothing."""
         connection, self._queued = self._connection, sent
         self.exchange = None
         if sent < 0:

@@ -14,7 +14,7 @@ from meshcore.config.snapshot import OWNER_ALONE
 if TYPE_CHECKING:
     from meshcore.config.snapshot import ListenerSpec
 
-# A connection is made so many turns of the loop after it was accepted, at most.
+# The most turns of the loop between a connection's accept and its making.
 _TURNS_TO_MAKE: Final = 3
 
 

@@ -36,7 +36,7 @@ class BreakerRules(TypedDict, total=False):
     window: Time
     """The time over which the percentage is counted."""
     last_calls: int
-    """It is counted over so many calls instead."""
+    """It is counted over this many calls instead."""
     slow_call: Time
     """A success that takes longer is a failure, which counts for the percentage."""
     successes: int

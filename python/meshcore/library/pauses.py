@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 MILLISECOND: Final = 1_000_000
-# A clock that is set by hand does not say that it moved: it is looked at so often.
+# A clock that is set by hand does not say that it moved: it is looked at this often.
 GIVEN_CLOCK_NS: Final = 10 * MILLISECOND
 
 

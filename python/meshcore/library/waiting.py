@@ -311,7 +311,7 @@ class Line:
         """Serve from the first on; how long until the next may be, 0: the line is empty."""
         with self._locked():
             while (waiter := _first(self._waiting)) is not None:
-                # Who has tokens was served before, and it was broken off.
+                # A waiter with tokens was served before, and it was broken off.
                 if not (waiter.charges or waiter.is_lost):
                     wait_ns, charge = self._source.take(waiter.n)
                     if wait_ns and waiter in self._waiting:
@@ -355,7 +355,7 @@ class Line:
 
     def _watch(self, waiter: _Task, limit: Limit) -> None:
         """End its wait once nothing is left, which a loop may tell too early."""
-        # Who was served has its tokens; who is being cancelled leaves by itself.
+        # A waiter that was served has its tokens; a cancelled one leaves by itself.
         if waiter.gone or waiter.future.done():
             return
         after_ns = GIVEN_CLOCK_NS

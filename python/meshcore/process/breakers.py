@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("meshcore")
 
-# So many of each are told; the metrics have all of them.
+# How many of each a status shows; the metrics have all of them.
 MOST: Final = 1_000
 
 

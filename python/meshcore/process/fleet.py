@@ -23,12 +23,12 @@ log = logging.getLogger("meshcore")
 
 # A worker imports, compiles and binds within a second or two; a large configuration takes longer.
 START_S: Final = 60.0
-# A worker that lived so long was well: its successor starts at once.
+# A worker that lived this long was well: its successor starts at once.
 WELL_S: Final = 10.0
 # Else the pause doubles, from a tenth of a second: what always crashes must not become a storm.
 FIRST_PAUSE_S: Final = 0.1
 LONGEST_PAUSE_S: Final = 10.0
-# So many starts in a row that never became ready, with no other worker left, end the program.
+# How many starts in a row that never became ready, with no other worker left, end the program.
 MOST_FAILURES: Final = 5
 # How often heartbeats are looked at. Two looks in a row must find a loop standing still: after the
 # whole machine stood still, the worker has the time between them to catch up.
@@ -37,7 +37,7 @@ CHECK_S: Final = 1.0
 GRACE_S: Final = 10.0
 # How long a process takes at most from the end of its channel to its own.
 REAP_S: Final = 1
-# After SIGABRT, which writes where it stood, a worker has so long to end.
+# How long a worker has to end after SIGABRT, which writes where it stood.
 ABORT_S: Final = 1.0
 
 
@@ -124,7 +124,7 @@ class Fleet:
         return not any(child.state is State.STARTING for child in self._children.values())
 
     def scale(self, reuseport_slots: int) -> None:
-        """Have workers for so many reuseport slots; those of further ones are drained, and their
+        """Have workers for this many reuseport slots; those of further ones are drained, and their
         sockets served by the others, so that no connection in their queues is lost."""
         self._reuseport_slots, self._ever = reuseport_slots, max(self._ever, reuseport_slots)
         for reuseport_slot in range(reuseport_slots):

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 # As many as are kept; a configuration of a hundred thousand routes packs to about a megabyte.
 MOST: Final = 10
-# Who has more problems than these mends the first ones first.
+# How many problems of a refused configuration are kept: the first ones.
 MOST_PROBLEMS: Final = 20
 
 

@@ -14,7 +14,7 @@ M_MMAP_THRESHOLD: Final = -3
 # pages, and the kernel's zeroing of them costs more than the copy.
 MMAP_THRESHOLD_BYTES: Final = 258_048
 TRIM_THRESHOLD_BYTES: Final = 256 * 1024 * 1024
-# So many connections must have closed before the free pages between the rest are looked for.
+# How many connections must have closed before the free pages between the rest are looked for.
 TRIM_CONNECTIONS: Final = 256
 
 

@@ -171,7 +171,7 @@ class Proxy:
     async def stop(self) -> None:
         """Stop accepting, finish what is in flight up to ``drain``, then end. Idempotent.
 
-        With a `drain` that has a `delay`, readiness turns red so much sooner.
+        With a `drain` that has a `delay`, readiness turns red that much sooner.
         """
         await asyncio.shield(self._begin_to_end())  # a cancelled caller does not end it
 

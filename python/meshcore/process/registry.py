@@ -71,7 +71,7 @@ class Registry:
         self.engine.apply(snapshot.core_json())
 
     def room_for(self, workers: int) -> bool:
-        """Whether so many workers have columns, and as many again that replace them."""
+        """Whether this many workers have columns, and as many again that replace them."""
         return 2 * workers <= self.segment.worker_slots
 
     def free_slots(self) -> list[int]:

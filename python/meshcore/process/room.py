@@ -25,13 +25,13 @@ P = TypeVar("P")
 LEAST_BYTES: Final = 256 << 20
 # As much as `segment_max` may say.
 MOST_BYTES: Final = 64 << 30
-# The next try is with so many times as much.
+# By how much the next try is larger.
 STEP: Final = 4
 MIB: Final = 1 << 20
 
 
 def slots_for(workers: int) -> int:
-    """Columns of the segment for so many workers: as many again may be there in an upgrade, and
+    """Columns of the segment for this many workers: as many again may be there in an upgrade, and
     some that die or drain."""
     return max(8, 2 * workers + 4)
 
@@ -87,7 +87,7 @@ def sizes(snapshot: Snapshot) -> tuple[int, int]:
 
 
 def need(snapshot: Snapshot, slots: int) -> int:
-    """Bytes that a program takes which starts with this configuration and has so many columns, in
+    """Bytes that a program takes which starts with this configuration and has this many columns, in
     whole MiB.
 
     As long as compiling it takes. Raises `ConfigError`.

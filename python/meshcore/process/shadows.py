@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-# So many are told.
+# How many a status shows.
 MOST: Final = 1_000
 
 

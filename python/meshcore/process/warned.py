@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("meshcore")
 
-# Who has more to mend asks `meshcore check`, which tells all of it.
+# How many are logged; `meshcore check` shows all.
 MOST: Final = 20
 
 

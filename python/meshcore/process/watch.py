@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 # It tells of every file in the folders that are watched, the program's own log among them.
 logging.getLogger("watchfiles").setLevel(logging.WARNING)
 
-# What writes several files, or one in pieces, is done after so long without a further event.
+# What writes several files, or one in pieces, is done after this long without a further event.
 QUIET_MS: Final = 200
 # Not every file system tells of changes, and none of those before we asked.
 LOOK_MS: Final = 5_000

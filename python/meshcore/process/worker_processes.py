@@ -169,7 +169,7 @@ class WorkerProcesses:
         await self._commit_all(moved)
         self.fleet.scale(self.count)
         self.fleet.resume()
-        # Who drains is asked for no change: it may not have come to close its sockets yet.
+        # A draining worker is asked for no change: it may not have come to close its sockets yet.
         for child in await self.fleet.closed(ANSWER_S) if closes else ():
             log.error(
                 "worker %d (%d) drains and still accepts: it is ended",

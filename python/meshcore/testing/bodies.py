@@ -40,7 +40,7 @@ def through(
     context: contextvars.Context,
     piece_bytes: int | None,
 ) -> Generator[Awaitable[Any], Any, Through]:
-    """What a layer makes of a message's body, in pieces of so many bytes. Gives what is to be
+    """What a layer makes of a message's body, in pieces of this many bytes. Gives what is to be
     awaited, and takes what that returned."""
     came = body_of(message)
     if flow is None or not has_body(message):

@@ -51,7 +51,7 @@ class Branch(Pool):
         return self.owner is None and super().prefers_new(exchange, now_ns)
 
     def idled(self, connection: Pooled | Shared) -> None:
-        """What its owner has no use for ends; of what it has, so many stay."""
+        """What its owner has no use for ends; of what it has, this many stay."""
         owner = self.owner
         if owner is None:
             return

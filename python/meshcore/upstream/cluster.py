@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     from meshcore.upstream.part import Part
     from meshcore.upstream.pool import Pool, Pooled, Shared
 
-# So long a connection goes on to who waits for it and for no other, before it leaves its place to
+# How long a connection goes on to requests that wait for it alone, before it leaves its place to
 # who has waited as long for another: a new one costs more than to wait a little.
 PATIENCE_NS: Final = 100_000_000
-# So long an idle connection stays its endpoint's, if the one that would take its place has no fewer
-# already: a request to the first may come, and the other may be slow to give the place back.
+# How long an idle connection stays its endpoint's, if the one that would take its place has no
+# fewer already: a request to the first may come, and the other may be slow to give the place back.
 REST_NS: Final = 1_000_000_000
 
 

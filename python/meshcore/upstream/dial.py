@@ -28,8 +28,8 @@ HAPPY_EYEBALLS_DELAY_S: Final = 0.25
 # Pauses before a unix socket is asked again whose backlog is full: nothing tells when it has room.
 UNIX_PAUSE_S: Final = 0.005
 UNIX_PAUSE_MAX_S: Final = 0.1
-# In so many parts a bound is waited for, and a part that ends so late says that the loop stood
-# still: what came meanwhile is read in another one, before a connect counts as late.
+# In how many parts a bound is waited for, and how late a part may end: a later end says that
+# the loop stood still. What came meanwhile is read in another one, before a connect counts as late.
 PARTS: Final = 8
 LATE_S: Final = 0.05
 

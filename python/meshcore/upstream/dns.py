@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 # Look-ups under way. A thread sleeps nearly all of that time.
 PLACES: Final = 8
-# One that takes so long hangs: the system's resolver asks again only after five seconds
+# One that takes this long hangs: the system's resolver asks again only after five seconds
 # (resolv.conf(5)). It keeps its thread, and its place goes to the next name.
 HANGS_AFTER_S: Final = 1.0
 # Of look-ups under way and of those that hang: beyond it names wait, each no longer than

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 # What a request waits for that is no fault of its endpoint: others have used up the window.
 HELD_UP: Final = Cause.excused()
-# So long an endpoint may take what is left to write on a connection that is being closed: it has a
+# How long an endpoint may take what is left to write on a connection that is being closed: it has a
 # place under the cap until then.
 CLOSE_NS: Final = 2_000_000_000
 

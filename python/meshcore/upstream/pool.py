@@ -93,7 +93,7 @@ PEEK_AFTER_UNSAFE_NS = 1_000_000
 # An end so soon behind an answer was meant to follow it: the endpoint closes without saying so (RFC
 # 9112 §9.6 asks it to). It comes with the answer, or a busy host's time slices later.
 HASTY_NS: Final = 50_000_000
-# So many answers on kept connections are awaited before those of an endpoint are lent unseen, and
+# How many answers on kept connections are awaited before those of an endpoint are lent unseen, and
 # after such an end again. A request that takes new connections only sees none, so it is forgotten.
 DOUBTS_OF_NEW: Final = 1
 DOUBTS_OF_HASTY: Final = 16

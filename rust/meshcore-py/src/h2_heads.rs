@@ -209,7 +209,7 @@ pub(crate) fn h2_write_request(
     })
 }
 
-/// Whether a peer takes a list that takes so many bytes of one.
+/// Whether a peer takes a list that takes this many bytes of one.
 #[pyfunction]
 pub(crate) fn h2_check_list(fields: Vec<Pair>, most: usize) -> PyResult<()> {
     heads::check_list(&slices(&fields), most).map_err(codec_error)

@@ -16,7 +16,8 @@ use crate::engine::{Listener, Peer};
 use crate::message::Request;
 use crate::ticket::Ticket;
 
-/// So much at once is not mixed up with what other processes write to the same pipe (PIPE_BUF).
+/// The most that is written at once without being mixed up with what other processes write to the
+/// same pipe (PIPE_BUF).
 const ATOMIC_BYTES: usize = 4096;
 
 /// Whole lines that are written together.

@@ -38,7 +38,7 @@ pub struct Outbox {
     call_soon: Py<PyAny>,
     /// What reads the sockets that are often written to.
     inbox: Option<Py<Inbox>>,
-    /// From so many messages on: a connection that is not kept costs less when the loop reads it.
+    /// From how many messages on: a connection that is not kept costs less when the loop reads it.
     kept_after: u32,
     /// Those that are read by it from the end of the turn on.
     kept: Vec<Py<SocketTransport>>,
@@ -54,7 +54,7 @@ pub struct Outbox {
 }
 
 impl Outbox {
-    /// Whether a message with so long a body has room in this turn.
+    /// Whether a message with a body of this length has room in this turn.
     pub(crate) fn has_room(&self, body_bytes: usize) -> bool {
         body_bytes <= BODY_BYTES && !self.is_full()
     }

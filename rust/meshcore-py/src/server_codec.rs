@@ -19,8 +19,8 @@ use crate::message::{Body, Part, Request, Response, last_chunk};
 use crate::outgoing::with_tunnel;
 use crate::ticket::Ticket;
 
-/// What is written apart is copied into the outbox up to so many bytes: one copy costs less than a
-/// second call of the system.
+/// What is written apart is copied into the outbox up to this many bytes: one copy costs less than
+/// a second call of the system.
 pub(crate) const JOIN_BYTES: usize = 16_384;
 
 /// What a listener allows of a request, or an upstream of a response.

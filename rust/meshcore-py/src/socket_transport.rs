@@ -89,7 +89,7 @@ impl SocketTransport {
         self.held += bytes;
     }
 
-    /// So much of what is held is sent, given to the loop or dropped now. How many messages were
+    /// How much of what is held is sent, given to the loop or dropped now. How many messages were
     /// by now, if it is the loop that reads it.
     pub(crate) fn sends(&mut self, bytes: usize) -> Option<u32> {
         self.held -= bytes;

@@ -31,7 +31,7 @@ _DAY_S: Final = 86_400
 SOON_DAYS: Final = 30
 # The last part of a shorter life: those of 90 days are renewed when a third is left.
 _LAST_PART: Final = 1 / 3
-# So many a line tells.
+# How many a line shows.
 _SHOWN_NAMES: Final = 5
 
 

@@ -27,7 +27,7 @@ class Budget:
         self.left = steps
 
     def spend(self, steps: int = 1) -> bool:
-        """Whether so many were left."""
+        """Whether that many were left."""
         self.left -= steps
         return self.left >= 0
 

@@ -91,7 +91,7 @@ pub struct RetryRules {
 pub enum GaveUp {
     /// There were as many as there may be.
     Attempts,
-    /// Who was asked wants to be left alone for longer than is ever waited.
+    /// The service asks for a longer pause than is ever waited.
     Asked,
     /// All would be over before it.
     Deadline,

@@ -88,7 +88,7 @@ impl ClientLimiter {
         lines as usize * WORDS_PER_LINE
     }
 
-    /// For how many clients in debt at once a block of so many words is made.
+    /// For how many clients in debt at once a block of this many words is made.
     #[must_use]
     pub const fn clients(words: usize) -> u64 {
         (words / WORDS_PER_LINE) as u64 * CLIENTS_PER_LINE

@@ -4,7 +4,7 @@ use crate::sync::{AtomicU32, Ordering};
 
 use super::inflight::InFlight;
 
-/// Who holds less than this much of the cap, in percent, may go on into its last part. With the
+/// A client that holds less than this part of the cap, in percent, may use its last part. With the
 /// default share a client that takes all it can leaves room for four that hold as much as this.
 const LIGHT_PERCENT: u8 = 5;
 /// The share at which the whole cap is open to all.
@@ -147,7 +147,7 @@ impl ClientShare {
     }
 }
 
-/// So many percent of a cap, rounded down, without an overflow.
+/// This many percent of a cap, rounded down, without an overflow.
 #[inline]
 const fn part(cap: u64, percent: u8) -> u64 {
     let percent = percent as u64;

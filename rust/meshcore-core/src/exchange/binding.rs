@@ -6,7 +6,7 @@
 use super::upstream::Upstream;
 use crate::sync::{AtomicU64, Ordering};
 
-/// Of so many upstreams the endpoint is remembered. A client that uses more in turn is still told
+/// Of how many upstreams the endpoint is remembered. A client that uses more in turn is still told
 /// apart from others; it may have to authenticate again.
 const UPSTREAMS: usize = 4;
 

@@ -56,7 +56,8 @@ impl RequestTicket {
     }
 
     /// A probe of a half-open breaker takes too long to say anything: its place is another's, but
-    /// what it says at last is heard. Else a service that takes so long would never be found well.
+    /// what it says at last is heard. Else a service that takes that long would never be found
+    /// well.
     pub(super) fn give_probe_back(&mut self, now: Nanos) {
         if let Some((permit, guard)) = self.breaker.zip(self.route.as_ref().and_then(|r| r.guard()))
         {

@@ -68,13 +68,13 @@ impl BodyAccount {
         self.make(len, taken, answered)
     }
 
-    /// So much came.
+    /// This much came.
     pub(super) fn come(&mut self, len: u64, now: Nanos) {
         self.received += len;
         self.last = now;
     }
 
-    /// So much goes on; `taken` and `answered` as in [`receive`](Self::receive).
+    /// This much goes on; `taken` and `answered` as in [`receive`](Self::receive).
     pub(super) fn make(&mut self, len: u64, taken: bool, answered: bool) -> Keep {
         self.made += len;
         if answered || !self.kept || (taken && self.made > REPLAY_BYTES) {
@@ -95,7 +95,7 @@ impl BodyAccount {
         self.last = now;
     }
 
-    /// So much of it came with the head.
+    /// How much of it came with the head.
     pub(super) fn begin(&mut self, len: u64) {
         self.first = len;
     }

@@ -27,7 +27,7 @@ impl RequestTicket {
         self.body.come(bytes, now);
     }
 
-    /// They made so much of it; `connected`: an endpoint takes it.
+    /// How much they made of it; `connected`: an endpoint takes it.
     pub fn made(&mut self, bytes: u64, connected: bool) -> Keep {
         let answered = self.status != 0;
         self.body.make(bytes, connected, answered)

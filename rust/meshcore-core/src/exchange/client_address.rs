@@ -75,7 +75,7 @@ impl Client {
 pub(super) enum Trust {
     #[default]
     Nobody,
-    /// So many proxies in front of us, each of which appends to `x-forwarded-for`.
+    /// How many proxies are in front of us, each of which appends to `x-forwarded-for`.
     Hops(u8),
     /// Those of some networks, who write this header.
     Networks(Networks, ClientHeader),

@@ -139,8 +139,8 @@ pub struct Compiled {
 }
 
 impl Compiled {
-    /// Who sends a received head. Takes out of it, before it is used, what only a proxy that
-    /// the listener trusts may say, and other spellings of the fields that decide.
+    /// The client that sends a received head. Takes out of it, before it is used, what only a proxy
+    /// that the listener trusts may say, and other spellings of the fields that decide.
     pub fn clean(&self, listener: u32, peer: &Peer, head: &mut RequestHead) -> Client {
         let Some(listener) = self.listener(listener) else { return Client::of(peer) };
         let vouched = head.vouched;

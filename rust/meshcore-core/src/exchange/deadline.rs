@@ -175,7 +175,7 @@ impl RequestTicket {
         since.is_some_and(|since| now.since(since).0 < span / 2)
     }
 
-    /// Who was silent behind the response's head.
+    /// Which side was silent behind the response's head.
     fn silent(&self, paused: Paused) -> Reason {
         match self.kind {
             Kind::Tunnel if self.tunnels => Reason::TunnelIdle,

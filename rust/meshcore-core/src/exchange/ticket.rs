@@ -251,7 +251,7 @@ impl RequestTicket {
         Some((self.route.is_some(), self.cursor.checked_sub(1)?))
     }
 
-    /// Who is asking.
+    /// The client.
     #[must_use]
     pub fn client(&self) -> &Client {
         &self.from
@@ -524,7 +524,7 @@ impl RequestTicket {
         }
     }
 
-    /// So much of the request's body came with its head.
+    /// How much of the request's body came with its head.
     pub fn begin_body(&mut self, bytes: u64) {
         self.body.begin(bytes);
     }

@@ -16,7 +16,7 @@ pub(super) enum Rule {
     Dns(String),
     /// By segments, as a SPIFFE ID's.
     Uri(Vec<String>),
-    /// An address, or a network of so many bits.
+    /// An address, or a network of this many bits.
     Ip(IpAddr, u8),
     /// Local part (`None`: any) and host, in lower case.
     Email(Option<String>, String),

@@ -62,7 +62,7 @@ impl RegexIndex {
         let mut sets: HashMap<_, _, FixedState> = HashMap::default();
         sets.extend(heads.values().map(|(rests, _)| (rests.clone(), None)));
         if sets.len() > 1 {
-            // Together they may take so much, however they are grouped.
+            // Together they may take this much, however they are grouped.
             regex_set(sets.keys().flatten(), dfa_bytes)?;
         }
         let dfa_bytes = DFA_OF_GROUP.max(dfa_bytes / sets.len().max(1));

@@ -10,7 +10,7 @@ use crate::snapshot::Route;
 /// Which part of the path a route matched: what a path rewrite replaces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Matched {
-    /// So many bytes at the start of the path as matched (repeated slashes merged).
+    /// How many bytes at the start of the path as matched (repeated slashes merged).
     Prefix(u32),
     /// All of it.
     Whole,

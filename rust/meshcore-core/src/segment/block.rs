@@ -143,7 +143,7 @@ impl Block {
         Self { first, lines, columns, pin: Arc::new(Pin { _memory: memory }) }
     }
 
-    /// A block in a segment's memory: so many lines from line `at`, and words of its columns.
+    /// A block in a segment's memory: this many lines from line `at`, and words of its columns.
     ///
     /// # Panics
     /// If it would lie outside: a place that was read from shared memory is checked first.

@@ -158,7 +158,7 @@ pub struct Breaker {
     pub min_calls: u32,
     /// Length of the window.
     pub window_ns: u64,
-    /// The window is so many calls instead, at most 3,008; zero for a time.
+    /// The window is this many calls instead, at most 3,008; zero for a time.
     pub last_calls: u32,
     /// Probe successes that close it.
     pub successes: u32,

@@ -81,7 +81,7 @@ pub struct Listener {
     /// Which proxies are trusted instead.
     #[serde(default)]
     pub trusted: Option<Trusted>,
-    /// Who announces connections by the PROXY protocol: networks, addresses, `unix`.
+    /// The balancers that announce connections by the PROXY protocol: networks, addresses, `unix`.
     #[serde(default)]
     pub proxy_protocol: Vec<String>,
     /// What becomes of `x-forwarded-client-cert`.
@@ -93,7 +93,7 @@ pub struct Listener {
     /// What the program calls itself in `via`; a random name when absent.
     #[serde(default)]
     pub via: Option<String>,
-    /// A request that has the listener's mark in `via` so often is not passed on.
+    /// A request that has the listener's mark in `via` this many times is not passed on.
     #[serde(default = "default_max_visits")]
     pub max_visits: u8,
     /// Envoy's rule: the first route of the file that matches wins, not the most specific.

@@ -72,7 +72,7 @@ mod most {
     pub(super) const IDENTITY: usize = 128;
     /// Of what `allow` layers have found, together.
     pub(super) const RULES: usize = 192;
-    /// Of so many such layers: each has room for `shadow:none`.
+    /// Of how many such layers: each has room for `shadow:none`.
     pub(super) const RULED: usize = 15;
     /// Of what is ours.
     pub(super) const WORD: usize = 64;

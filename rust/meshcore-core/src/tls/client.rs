@@ -15,7 +15,7 @@ use super::server::{provider, versions};
 use super::verify::{self, Again};
 use super::{Clock, ContextError, Pair, Session, Trust, Version};
 
-/// Sessions of so many names are kept for resumption.
+/// For how many names sessions are kept for resumption.
 const KEPT_SESSIONS: usize = 256;
 
 /// What an upstream says about TLS.
@@ -29,7 +29,7 @@ pub struct ClientSpec {
     pub alpn: Vec<Vec<u8>>,
     /// The oldest version.
     pub least: Version,
-    /// Who is told the secrets of every session.
+    /// Where the secrets of every session are written.
     pub key_log: Option<Arc<dyn KeyLog>>,
 }
 

@@ -27,9 +27,9 @@ pub struct Failure {
     pub detail: String,
 }
 
-/// So long a detail is at the most, but for whose certificate it is about.
+/// The longest detail, but for whose certificate it is about.
 const DETAIL_BYTES: usize = 200;
-/// So long each name of that is.
+/// The longest name in that.
 const NAME_BYTES: usize = 100;
 
 impl Failure {

@@ -5,7 +5,7 @@ use rustls::server::Acceptor;
 
 use super::Failure;
 
-/// So long a name is told that is none.
+/// How much is shown of a name that is none.
 const ODD_NAME_BYTES: usize = 100;
 const ILLEGAL_PARAMETER: u8 = 47;
 const NO_APPLICATION_PROTOCOL: u8 = 120;

@@ -51,7 +51,7 @@ impl Records for UnbufferedClientConnection {
 /// What one call of [`drive`] met.
 #[derive(Default)]
 pub(super) struct Taken {
-    /// So many bytes of what was given are done with.
+    /// How many bytes of what was given are done with.
     pub(super) used: usize,
     pub(super) peer_closed: bool,
 }

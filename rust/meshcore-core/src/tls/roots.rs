@@ -26,7 +26,7 @@ use super::revocation::{Listed, Lists, lists_in};
 use super::signed::Keys;
 use super::{ContextError, certificates, failure, words};
 
-/// So many certificates of one subject are looked at in a chain.
+/// How many certificates of one subject are looked at in a chain.
 const SAME_NAME: usize = 2;
 
 /// Those who may sign, and what they have taken back.

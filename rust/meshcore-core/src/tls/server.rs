@@ -16,7 +16,7 @@ use crate::host_map::HostMap;
 
 /// How many tickets a client of TLS 1.3 gets: as many connections as it may resume at once.
 const TICKETS: usize = 2;
-/// So long a ticket is said to be of use.
+/// How long a ticket is said to be of use.
 const TICKET_LIFETIME_S: u32 = 7_200;
 
 /// Whether clients show a certificate.
@@ -27,7 +27,7 @@ pub enum ClientAuth {
     None,
     /// They are; who has none comes in without a name.
     Request(Trust),
-    /// Who has none does not come in.
+    /// A client without one does not come in.
     Require(Trust),
 }
 
@@ -47,7 +47,7 @@ pub struct ServerSpec {
     pub clients: ClientAuth,
     /// Names, as of `pairs`, whose clients are verified by a rule of their own.
     pub named: Vec<(String, ClientAuth)>,
-    /// Who is told the secrets of every session; for a packet capture to be read.
+    /// Where the secrets of every session are written; for a packet capture to be read.
     pub key_log: Option<Arc<dyn KeyLog>>,
 }
 
@@ -57,7 +57,7 @@ pub struct ServerContext {
     rules: Arc<HostMap<Rule>>,
     /// Whether names have rules of their own.
     pub(super) is_named: bool,
-    /// Who names no protocol means HTTP/1.1, and that is not spoken.
+    /// A client that names no protocol means HTTP/1.1, and that is not spoken.
     needs_alpn: bool,
     pub(super) clock: Clock,
 }

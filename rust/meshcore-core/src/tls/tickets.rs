@@ -64,7 +64,7 @@ impl TicketRing {
     }
 }
 
-/// So many peers are remembered whose tickets open no more.
+/// How many peers are remembered whose tickets open no more.
 const MOST_REFUSED: usize = 64;
 
 /// Certificates that came in a ticket and did not pass any more. A client that shows such a ticket

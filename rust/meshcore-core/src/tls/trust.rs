@@ -143,7 +143,7 @@ impl Verifier {
 
 const UNKNOWN: Error = Error::InvalidCertificate(CertificateError::UnknownIssuer);
 
-/// So many names a line tells, and so much of each.
+/// How many names a line shows, and how much of each.
 const MOST_NAMES: usize = 3;
 const MOST_NAME_BYTES: usize = 100;
 

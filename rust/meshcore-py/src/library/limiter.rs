@@ -177,7 +177,7 @@ fn wait_ns(refused: &Refused) -> u64 {
     refused.retry_after.0.max(1)
 }
 
-/// A call for so many tokens was made at `now`.
+/// A call for this many tokens was made at `now`.
 #[inline]
 fn settled<T>(
     limiter: &Bound<'_, PyAny>,

@@ -11,7 +11,7 @@ use crate::head::{Headers, Span};
 
 /// What a field costs beside its name and value (RFC 9113 §6.5.2).
 pub(super) const FIELD_BYTES: usize = 32;
-/// So many times the limit no client exceeds it by mistake (CVE-2016-6581).
+/// The multiple of the limit that no client exceeds by mistake (CVE-2016-6581).
 const BOMB: usize = 4;
 /// Bytes of a pseudo field that are kept of a list that may not pass: a log line takes fewer.
 const NOTED: usize = 4096;

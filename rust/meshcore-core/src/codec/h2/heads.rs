@@ -81,7 +81,7 @@ pub fn check_trailers(
     }
 }
 
-/// Whether a body may have so many bytes.
+/// Whether a body may have this many bytes.
 ///
 /// # Errors
 /// 413.

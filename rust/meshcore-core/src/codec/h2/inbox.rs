@@ -6,7 +6,7 @@ use smallvec::SmallVec;
 use crate::codec::event::{self, BodyPart};
 use crate::head::Headers;
 
-/// The window grows to its full size once so many of it were taken without a pause: a stream that
+/// The window grows to its full size once this many of it were taken without a pause: a stream that
 /// is not taken from never holds more than the first window.
 const GROWS_AFTER: u64 = 2;
 

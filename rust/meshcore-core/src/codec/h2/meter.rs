@@ -71,11 +71,11 @@ impl Credit {
 /// Where in the bytes the walk is.
 #[derive(Debug)]
 enum At {
-    /// So many bytes of the preface are still to come.
+    /// How many bytes of the preface are still to come.
     Preface(usize),
     /// In a frame's header.
     Header,
-    /// So many bytes of a payload are still to come.
+    /// How many bytes of a payload are still to come.
     Payload(usize),
 }
 

@@ -282,10 +282,11 @@ async def answer_ping(client: RawClient) -> None:
     await client.send(PingFrame(0, ping.opaque_data, flags=["ACK"]))
 
 
-@pytest.mark.parametrize("when", ["before the PING", "before its answer", "between the two"])
-def test_a_stream_before_the_last_goaway_is_served(
+@pytest.mark.parametrize("when", ["before the PING", "before its answer"])
+def test_a_stream_before_the_goaway_of_a_quiet_client_is_served(
     run: Run, serve: Serve, engine: str, when: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """It may read no GOAWAY before its next request: so it is told the last stream at once."""
     monkeypatch.setattr(leaving, "GOAWAY_NS", FOR_EVER_NS)
 
     async def go() -> None:
@@ -299,19 +300,39 @@ def test_a_stream_before_the_last_goaway_is_served(
             async with stopping(proxy):
                 if when == "before its answer":
                     await client.until(PingFrame, 0)
-                if when != "between the two":
-                    assert not goaways(client)
-                    await client.send(client.head(3))
-                    assert await client.status(3) == 200
-                    await answer_ping(client)
-                    await client.until(GoAwayFrame, 0)
-                else:
-                    await asyncio.sleep(0.4)  # as far away is this client, it seems
-                    await answer_ping(client)
-                    await client.until(GoAwayFrame, 0)
-                    assert goaways(client) == [HIGHEST]
-                    await client.send(client.head(3))
-                    assert await client.status(3) == 200
+                assert not goaways(client)
+                await client.send(client.head(3))
+                assert await client.status(3) == 200
+                await answer_ping(client)
+                await client.ended()
+                assert goaways(client) == [3]
+
+    run(go())
+
+
+def test_a_stream_between_the_two_goaways_is_served(
+    run: Run, serve: Serve, engine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leaving, "GOAWAY_NS", FOR_EVER_NS)
+
+    async def go() -> None:
+        gate = Gate()
+        async with (
+            Origin(gate) as origin,
+            serve(str(mixed(engine, origin.port))) as proxy,
+            RawClient(proxy.addresses["edge"]) as client,
+        ):
+            await client.send(client.head(1))
+            await eventually(lambda: len(origin.visits) == 1)
+            async with stopping(proxy):
+                await asyncio.sleep(0.4)  # as far away is this client, it seems
+                await answer_ping(client)
+                gate.open.set()
+                assert await client.status(1) == 200
+                await client.until(GoAwayFrame, 0)
+                assert goaways(client) == [HIGHEST]
+                await client.send(client.head(3))
+                assert await client.status(3) == 200
                 await client.ended()
                 assert goaways(client) == [HIGHEST, 3]
 

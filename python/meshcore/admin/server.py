@@ -12,14 +12,13 @@ import socket
 import stat
 import struct
 from collections import Counter
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from meshcore.admin.access import Access
 from meshcore.admin.connection import AdminConnection, Phase
 from meshcore.config.admin import open_to_all
 from meshcore.config.snapshot import AdminSpec
-from meshcore.downstream.sockets import remove_stale, stop_serving, until_made
+from meshcore.downstream.sockets import remove_file, remove_stale, stop_serving, until_made
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Mapping
@@ -194,7 +193,7 @@ class Admin:
         for connection in list(self.connections):
             connection.close()
         if for_good and self._unix_path is not None:
-            _remove(self._unix_path)
+            remove_file(self._unix_path)
         await asyncio.sleep(0)  # the sockets are closed in the next turn
 
 
@@ -203,11 +202,7 @@ def give_up(sockets: Mapping[str, socket.socket]) -> None:
     for address, sock in sockets.items():
         sock.close()
         if address.startswith("unix:"):
-            _remove(address.removeprefix("unix:"))
-
-
-def _remove(path: str) -> None:
-    Path(path).unlink(missing_ok=True)
+            remove_file(address.removeprefix("unix:"))
 
 
 def _bound(path: str) -> socket.socket:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import socket
 import stat
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 # The most turns of the loop between a connection's accept and its making.
 _TURNS_TO_MAKE: Final = 3
+
+log = logging.getLogger("meshcore")
 
 
 def bound_socket(spec: ListenerSpec, *, reuse_port: bool = False) -> socket.socket:
@@ -79,6 +82,15 @@ def remove_stale(path: str) -> None:
         pass
     finally:
         probe.close()
+
+
+def remove_file(path: str) -> None:
+    """Remove the file of a socket that was ours. One that stays is logged, and no more: whoever
+    stops to listen there has stopped, and the next to bind is told."""
+    try:
+        Path(path).unlink(missing_ok=True)
+    except OSError as error:
+        log.error("the socket file %s stays: %s", path, error.strerror)
 
 
 def url_of(spec: ListenerSpec, sock: socket.socket) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import inspect
 import logging
@@ -29,6 +28,14 @@ log = logging.getLogger("meshcore.layers")
 ENDS: Final = (KeyboardInterrupt, SystemExit)
 
 
+def is_awaitable(result: object) -> bool:
+    """Whether a hook's result is to be awaited; one whose class cannot be asked is not."""
+    try:
+        return inspect.isawaitable(result)
+    except Exception:
+        return False
+
+
 class BodyHooks(ABC):
     """What layers do with bodies, piece by piece; and how one that fails ends its request."""
 
@@ -42,12 +49,12 @@ class BodyHooks(ABC):
         while (hook := flow.next_hook()) is not None:
             try:
                 result = passage.context.run(hook.call, *flow.given(hook))
-            except (Exception, asyncio.CancelledError, *ENDS) as error:
+            except BaseException as error:
                 self._failed_at_once(exchange, hook.layer, error, flow)
                 return False
             if result is None:
                 continue
-            if inspect.isawaitable(result):
+            if is_awaitable(result):
                 then = functools.partial(self._hooked, flow, hook)
                 self._spawn(exchange, hook.layer, result, then, flow)
                 return False
@@ -64,7 +71,7 @@ class BodyHooks(ABC):
     def _changes(self, exchange: Exchange, flow: Flow, hook: Hook, result: object) -> bool:
         """Take what a hook made; false: it ended the exchange."""
         layer, name = hook.layer, type(hook.layer).__name__
-        if isinstance(result, Answer) and hook.answers:
+        if type(result) is Answer and hook.answers:
             if exchange.phase < ANSWERING:
                 self._leave_out(exchange, layer)
                 exchange.answer(result, self._now_ns())
@@ -82,7 +89,7 @@ class BodyHooks(ABC):
 
     def _returned(self, exchange: Exchange, layer: Layer, result: object) -> None:
         name = type(layer).__name__
-        if isinstance(result, Answer):
+        if type(result) is Answer:
             log.error("layer %s answered CONNECT with %s: no tunnel begins", name, result.status)
         else:
             log.error("layer %s returned %r, not an Answer or None", name, result)

@@ -3,7 +3,6 @@ clients."""
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import logging
 import time
@@ -79,7 +78,7 @@ class Control:
         # Aside, which lets the workers of a predecessor go first.
         draft = await aside(source.read, version)
         snapshot, count = draft.snapshot, workers or draft.snapshot.workers
-        registry = await asyncio.to_thread(Registry.begin, snapshot, count, predecessor)
+        registry = await aside(Registry.begin, snapshot, count, predecessor)
         # A predecessor may have had more workers once: the kernel spreads over all their queues.
         bound = groups.prepare(snapshot.listeners, max(count, groups.reuseport_slots))
         groups.commit(bound, snapshot.listeners)
@@ -170,8 +169,10 @@ class Control:
 
     @property
     def source_is_in_force(self) -> bool:
-        """Whether the source says what is in force; else a restart is another configuration's."""
-        return self.source.says(self.history.newest.digest)
+        """Whether the source says what is in force; else a restart is another configuration's, as
+        it is after the drain of a listener."""
+        newest = self.history.newest
+        return newest.version == self.snapshot.version and self.source.says(newest.digest)
 
     def _log_other_source(self) -> None:
         if not self.source_is_in_force:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from meshcore.config.snapshot import Snapshot
     from meshcore.errors import ConfigError, LayerError
 
-    _Stamp = tuple[int, int, int, int]
+    _Stamp = tuple[int, ...]
 
 
 class FileSource:
@@ -92,7 +92,8 @@ class FileSource:
 
     def _digest_now(self) -> bytes:
         found = self.path.stat()
-        stamp = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
+        times = (found.st_mtime_ns, found.st_ctime_ns)
+        stamp = (found.st_dev, found.st_ino, found.st_size, *times)
         if stamp != self._stamp:
             self._digest = hashlib.sha256(read_file(self.path, MAX_BYTES)).digest()
             self._stamp = stamp

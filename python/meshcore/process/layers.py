@@ -17,7 +17,13 @@ from meshcore.config.layer_key import layer_name, parse_layer_key
 from meshcore.errors import Diagnostic, LayerError
 from meshcore.exchange.layers import Layer
 from meshcore.exchange.phase import LAYERS, LOOKING
-from meshcore.process.body_hooks import ENDS, BodyHooks, begins_tunnel, has_body_hooks
+from meshcore.process.body_hooks import (
+    ENDS,
+    BodyHooks,
+    begins_tunnel,
+    has_body_hooks,
+    is_awaitable,
+)
 from meshcore.process.layer_arguments import argument_problems
 from meshcore.process.layer_hooks import hook_problems
 
@@ -222,7 +228,7 @@ class Hooks(BodyHooks):
             _await_end(passage, layer)
         try:
             answer = passage.context.run(layer.on_request, exchange.request)
-        except (Exception, asyncio.CancelledError, *ENDS) as error:
+        except BaseException as error:
             self._failed_at_once(exchange, layer, error, exchange)
         else:
             self._take(known, exchange, layer, answer)
@@ -244,7 +250,7 @@ class Hooks(BodyHooks):
 
     def _take(self, known: InForce, exchange: Exchange, layer: Layer, answer: Any) -> None:
         # Most are, and this takes no call.
-        if type(answer) is CoroutineType or (answer is not None and inspect.isawaitable(answer)):
+        if type(answer) is CoroutineType or (answer is not None and is_awaitable(answer)):
             then = functools.partial(self._go_on, known)
             self._spawn(exchange, layer, answer, then, exchange)
         else:
@@ -261,7 +267,7 @@ class Hooks(BodyHooks):
             if known.sees_bodies:
                 passage.streams = [*(passage.streams or ()), layer]
             exchange.resume(self._now_ns())
-        elif isinstance(answer, Answer) and not begins_tunnel(exchange, answer):
+        elif type(answer) is Answer and not begins_tunnel(exchange, answer):
             exchange.answer(answer, self._now_ns())
         else:
             self._returned(exchange, layer, answer)
@@ -284,12 +290,12 @@ class Hooks(BodyHooks):
             response: Any = exchange.response
             try:
                 hook = passage.context.run(layer.on_response, exchange.request, response)
-            except (Exception, asyncio.CancelledError, *ENDS) as error:
+            except BaseException as error:
                 self._failed_at_once(exchange, layer, error, exchange)
                 return False
             if hook is None:
                 continue
-            if inspect.isawaitable(hook):
+            if is_awaitable(hook):
                 self._spawn(exchange, layer, hook, self._pass_on, exchange)
                 return False
             if not self._replaces(exchange, layer, hook):
@@ -306,7 +312,7 @@ class Hooks(BodyHooks):
 
     def _replaces(self, exchange: Exchange, layer: Layer, result: object) -> bool:
         """A hook gave an answer instead of the response; false: the exchange goes on by itself."""
-        if not isinstance(result, Answer) or begins_tunnel(exchange, result):
+        if type(result) is not Answer or begins_tunnel(exchange, result):
             self._returned(exchange, layer, result)
             return False
         continues = exchange.local is not None

@@ -10,10 +10,9 @@ from __future__ import annotations
 import logging
 import socket
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from meshcore.downstream.sockets import bound_socket, set_mode, url_of
+from meshcore.downstream.sockets import bound_socket, remove_file, set_mode, url_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -87,7 +86,7 @@ class SocketGroup:
         for sock in self.sockets.values():
             sock.close()
         if for_good and self._unix_path is not None:
-            Path(self._unix_path).unlink(missing_ok=True)
+            remove_file(self._unix_path)
 
 
 class SocketGroups:

@@ -11,7 +11,7 @@ import os
 import signal
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from meshcore.admin.handlers import OperationRefusedError
 from meshcore.errors import ConfigError
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
     from meshcore.process.fleet import Fleet
     from meshcore.process.source import Source
+
+T = TypeVar("T")
 
 log = logging.getLogger("meshcore")
 
@@ -97,6 +99,7 @@ class Supervisor:
         self._stand_in: Init | None = None
         self._told_s = -math.inf  # of what is scarce
         self._owns = True  # sockets and their files: no other program has them
+        self._reloads_waiting = 0
         self._tasks: set[asyncio.Task[Any]] = set()
 
     # --- the life of the program --------------------------------------------------------------
@@ -135,20 +138,10 @@ class Supervisor:
         if predecessor is not None:
             predecessor.give_groups(self._groups)
             self._init = predecessor.init
-        control = await Control.begin(
-            self._source,
-            self._groups,
-            predecessor,
-            workers=self._workers,
-            key_log=self._key_log,
-            on_failure=self._ended.set,
-        )
-        service = self._service = Service(
-            control,
-            self._hand_over,
-            partial(self._on_stop, signal.SIGTERM),
-            lambda: self._spawn_order(self._reload),
-        )
+        service = self._service = await self._unless_ended(self._built(predecessor))
+        if service is None:
+            return
+        control = service.control
         if predecessor is None:
             await service.serve_admin({})
         if not await self._started(control):
@@ -169,6 +162,33 @@ class Supervisor:
         self._every(LOOK_S, control.workers.look_after_tickets)
         self._every(CHECK_S, service.operations.staples.look)
         service.watch()
+
+    async def _built(self, predecessor: Predecessor | None) -> Service:
+        control = await Control.begin(
+            self._source,
+            self._groups,
+            predecessor,
+            workers=self._workers,
+            key_log=self._key_log,
+            on_failure=self._ended.set,
+        )
+        return Service(
+            control,
+            self._hand_over,
+            partial(self._on_stop, signal.SIGTERM),
+            lambda: self._spawn_order(self._reload),
+        )
+
+    async def _unless_ended(self, work: Coroutine[Any, Any, T]) -> T | None:
+        """What it gives, unless a signal ends the program before: a large file takes seconds."""
+        working = asyncio.ensure_future(work)
+        ended = asyncio.ensure_future(self._ended.wait())
+        await asyncio.wait((working, ended), return_when=asyncio.FIRST_COMPLETED)
+        ended.cancel()
+        if working.done():
+            return working.result()
+        working.cancel()
+        return None
 
     async def _started(self, control: Control) -> bool:
         """Wait until all workers are ready; false: a signal came first."""
@@ -200,6 +220,9 @@ class Supervisor:
             _notify(init, {"successor": upgrade.pid})
             fleet.on_other = partial(_notify_end, init, upgrade.pid)
         notify(f"MAINPID={upgrade.pid}")
+        if self._reloads_waiting:  # it has read what was there when it began
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(upgrade.pid, signal.SIGHUP)
         self._ended.set()
         return upgrade.pid
 
@@ -213,7 +236,10 @@ class Supervisor:
             self._groups.give(address, {0: sock}, by_reuseport=False)
 
     async def _stop(self) -> None:
-        service = self._serving
+        service = self._service
+        if service is None:
+            await self._close()
+            return
         if service.control.fleet.fault is not None:
             raise service.control.fleet.fault
         for task in self._tasks:  # an upgrade too: it is not to outlive the order to stop
@@ -327,7 +353,11 @@ class Supervisor:
         self._spawn(again())
 
     async def _reload(self) -> None:
-        await self._serving.operations.reload_unasked()
+        self._reloads_waiting += 1
+        try:
+            await self._serving.operations.reload_unasked()
+        finally:
+            self._reloads_waiting -= 1
 
     async def _upgrade(self) -> None:
         await self._serving.operations.upgrade()

@@ -4,8 +4,6 @@
 //! the call that ran it. Whatever else comes of a hook goes back to the caller, as what it is.
 
 use meshcore_core::exchange::Arrival;
-use pyo3::exceptions::asyncio::CancelledError;
-use pyo3::exceptions::{PyException, PyKeyboardInterrupt, PySystemExit};
 use pyo3::prelude::*;
 use pyo3::{PyTraverseError, PyVisit, intern};
 
@@ -59,10 +57,7 @@ impl RequestHooks {
             match ran {
                 Ok(answer) if answer.is_none() && !ticket.borrow().is_over() => {}
                 Ok(answer) => return handed_back(&context, Some(answer), None),
-                Err(error) if ends_request(py, &error) => {
-                    return handed_back(&context, None, Some(error));
-                }
-                Err(error) => return Err(error),
+                Err(error) => return handed_back(&context, None, Some(error)),
             }
             let now = clock.call0()?;
             let now_ns: Ns = now.extract()?;
@@ -127,14 +122,6 @@ impl Ticket {
         request.show_again(&self.ticket);
         self.follow(verdict)
     }
-}
-
-/// A hook failed, and its request with it; of other ends it is not the one to hear.
-fn ends_request(py: Python<'_>, error: &PyErr) -> bool {
-    error.is_instance_of::<PyException>(py)
-        || error.is_instance_of::<CancelledError>(py)
-        || error.is_instance_of::<PyKeyboardInterrupt>(py)
-        || error.is_instance_of::<PySystemExit>(py)
 }
 
 fn handed_back<'py>(

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, cast
 
 import hypothesis.strategies as st
 import pytest
@@ -225,6 +225,47 @@ def test_what_ends_the_program_ends_the_request_too(way: str) -> None:
         ask(play.world, PLAIN_GET)
     play.world.turn()
     assert play.world.clients[0].written.startswith(b"HTTP/1.1 500 ")
+    play.end()
+
+
+class OfItsOwn(BaseException):
+    """What some library raises, to pass by who catches an `Exception`."""
+
+
+class Unasked:
+    """Its class is not to be known."""
+
+    @property  # type: ignore[misc]  # on purpose
+    def __class__(self) -> Any:
+        raise RuntimeError("no class")
+
+
+ODD: dict[str, Callable[[], object]] = {
+    "own": lambda: OfItsOwn("x"),
+    "exit": GeneratorExit,
+    "group": lambda: BaseExceptionGroup("x", [OfItsOwn("y")]),
+    "unasked": Unasked,
+}
+
+
+@pytest.mark.parametrize("make", ODD.values(), ids=ODD)
+@pytest.mark.parametrize("way", ["at once", "stepped"])
+def test_whatever_a_layer_raises_ends_its_request_alone(
+    way: str, make: Callable[[], object]
+) -> None:
+    class Odd(Layer):
+        def on_request(self, request: Request) -> Any:
+            given = make()
+            if issubclass(type(given), BaseException):
+                raise cast("BaseException", given)
+            return given
+
+    play = Play(through("Odd"), way, {"test:Odd": Odd()})
+    client = ask(play.world, PLAIN_GET)
+    assert client.written.startswith(b"HTTP/1.1 500 ")
+    assert not client.closing
+    lines = [line for line in play.told.lines if isinstance(line, dict)]
+    assert [(line["reason"], line["by"]) for line in lines] == [("layer_error", "proxy")]
     play.end()
 
 

@@ -110,6 +110,26 @@ def _reads(pid: int, file: Path) -> bool:
     return len(names) > 1 and file.exists()
 
 
+def test_what_a_file_includes_is_part_of_what_it_says(tmp_path: Path) -> None:
+    head, routes = HELLO.split("routes:")
+    more = tmp_path / "more.yaml"
+    more.write_text("routes:" + routes)
+    with Program(write(tmp_path, head + "include: more.yaml\n"), "--workers", "1") as program:
+        program.url()
+        assert program.status()["file_is_in_force"]
+        more.write_text("routes:" + routes.replace("hello}", "bye}"))
+        assert not program.status()["file_is_in_force"]
+        program.order("/reload")
+        assert program.status()["file_is_in_force"]
+        program.order("/rollback")
+        assert not program.status()["file_is_in_force"]
+        more.write_text("routes:" + routes)
+        assert program.status()["file_is_in_force"]
+        more.unlink()
+        assert not program.status()["file_is_in_force"]
+        assert program.stop() == 0
+
+
 def test_a_listener_that_was_drained_is_another_configurations(tmp_path: Path) -> None:
     text, _ = beside(tmp_path)
     file = write(tmp_path, text)

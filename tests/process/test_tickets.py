@@ -178,6 +178,11 @@ def test_keys_of_another_program_go_on_as_old_as_they_are() -> None:
     assert (taken.keys, taken.since_s) == (tickets.keys, tickets.since_s)
 
 
+def test_the_age_of_keys_that_is_not_told_is_none() -> None:
+    taken = TicketKeys.imported({"keys": [b"x" * 48], "since_s": None}, 7.0)
+    assert (taken.keys, taken.since_s) == ((b"x" * 48,), 7.0)
+
+
 @pytest.mark.parametrize(
     "given", [None, {}, [], {"keys": []}, {"keys": [b"short"]}, {"keys": ["x" * 48]}]
 )

@@ -126,7 +126,7 @@ class Signer:
         made = made.add_extension(usage, critical=True)
         made = made.add_extension(self._key_id(), critical=False)
         self.ca = str(self._folder / "ca.pem")
-        self._serial = 1
+        self._serial = self.serial = 1
         self._write(self.ca, made.sign(self._key, hashes.SHA256()))
 
     def packed(self) -> str:
@@ -186,6 +186,24 @@ class Signer:
         self._write_key(holder.key, key)
         return holder
 
+    def below(self, folder: Path, name: str, *, key_id: bytes | None = None) -> Signer:
+        """An authority that this one signed, which calls the key it was signed by ``key_id``."""
+        made = Signer(folder, name, self._believed)
+        self._serial += 1
+        made.serial = self._serial
+        signed = x509.CertificateBuilder(
+            self._name, made._name, made._key.public_key(), self._serial
+        )
+        signed = signed.not_valid_before(_NOW - _DAY).not_valid_after(_NOW + 9 * _DAY)
+        signed = signed.add_extension(x509.BasicConstraints(True, None), critical=True)
+        signed = signed.add_extension(made._key_id(), critical=False)
+        own = (
+            x509.AuthorityKeyIdentifier(key_id, None, None) if key_id else self._authority_key_id()
+        )
+        signed = signed.add_extension(own, critical=False)
+        self._write(made.ca, signed.sign(self._key, hashes.SHA256()))
+        return made
+
     def itself(self) -> Holder:
         """With the certificate that it signed itself."""
         holder = Holder(self._folder, 1, self._believed)
@@ -207,7 +225,7 @@ class Signer:
 
     def revoke(
         self,
-        *holders: Holder,
+        *holders: Holder | Signer,
         ends_in: datetime.timedelta = _DAY,
         spelt: str = "",
         point: x509.IssuingDistributionPoint | None = None,

@@ -458,14 +458,14 @@ def test_a_stop_waits_for_a_change_whose_caller_gave_up(
         async with Origin(response(b"x")) as origin, serve(mesh(origin.port)) as proxy:
             worker = proxy._worker
             assert worker is not None
-            commit, begun, go_on = worker.commit, asyncio.Event(), asyncio.Event()
+            listen, begun, go_on = worker.open, asyncio.Event(), asyncio.Event()
 
             async def slow(*given: Any) -> None:
                 begun.set()
                 await go_on.wait()
-                await commit(*given)
+                await listen(*given)
 
-            monkeypatch.setattr(worker, "commit", slow)
+            monkeypatch.setattr(worker, "open", slow)
             tired = asyncio.create_task(proxy.reload(load_text(mesh(origin.port))))
             await begun.wait()
             tired.cancel()

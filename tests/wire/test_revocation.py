@@ -287,6 +287,21 @@ def test_of_two_lists_that_nothing_tells_apart_one_is_there_by_mistake(
     assert problem.message == "two revocation lists of CN=one: give the newest alone"
 
 
+@pytest.mark.parametrize("key_id", [None, b"as another program reckons it"])
+def test_an_authority_that_is_revoked_signs_for_nobody_whatever_it_calls_keys(
+    run: Run, certificates: Certificates, tmp_path: Path, signer: Signer, key_id: bytes | None
+) -> None:
+    """Its signature tells whose list it is in, before the identifiers do."""
+    taken_back = signer.below(tmp_path, "below", key_id=key_id)
+    client, other = taken_back.issue("dns:a.example"), signer.issue("dns:b.example")
+    auth = {"ca": [signer.ca, taken_back.ca], "crl": signer.revoke(taken_back)}
+    comes_in(run, certificates, auth, "http1", {client: "unknown_ca", other: None})
+    again = str(tmp_path / "again.pem")
+    Path(again).write_bytes(Path(signer.revoke()).read_bytes())
+    with pytest.raises(ConfigError, match="two revocation lists of CN=one"):
+        load_text(str(mesh(certificates, auth | {"crl": [auth["crl"], again]}, 1)))
+
+
 @pytest.mark.parametrize("tells_keys", [False, True])
 def test_a_key_that_is_spelt_in_two_ways_is_one(
     run: Run, certificates: Certificates, tmp_path: Path, tells_keys: bool

@@ -43,7 +43,8 @@ class Workers(Protocol):
         """What to say of a configuration for which the shared memory has no room. Compiles it."""
 
     def decide(self, new: Snapshot) -> None:
-        """What was made ready is in force from now on, whatever becomes of single workers."""
+        """What was made ready is in force from now on, whatever becomes of single workers; where it
+        raises, it is not."""
 
     async def commit(self, moved: Mapping[str, SocketGroup], *, closes: bool) -> None:
         """Have all of them work by it. ``closes``: some sockets are no listener's any more."""
@@ -93,12 +94,12 @@ class Coordinator:
         moved = {name: group for name, group in groups.items() if before.get(name) is not group}
         try:
             await self._workers.prepare(delta, moved)
+            self._workers.decide(new)
         except BaseException as error:
             self._groups.abandon(groups)
             if isinstance(error, SegmentFullError):
                 raise await asyncio.to_thread(self._workers.too_small, new) from None
             raise
-        self._workers.decide(new)
         closes = not {*before.values()} <= {*groups.values()}
         self._groups.commit(groups, new.listeners)
         decided()

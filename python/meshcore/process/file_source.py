@@ -13,13 +13,14 @@ from meshcore.config.file import read_file
 from meshcore.config.include import bundle, fetch_from, unbundle
 from meshcore.config.load import load_bytes
 from meshcore.process.cores import cores
+from meshcore.process.history import MOST
 from meshcore.process.layer_places import placed
 from meshcore.process.source import Draft
 from meshcore.process.warned import Warned
 from meshcore.process.watch import watch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from meshcore.config.load import Loaded
     from meshcore.config.snapshot import Snapshot
@@ -37,8 +38,8 @@ class FileSource:
         self._env = env
         self._was_read = False
         self._warned = Warned()
-        self._stamp: _Stamp | None = None  # of the file when it was last looked at
-        self._digest = b""
+        self._included: dict[bytes, tuple[str, ...]] = {}  # by SHA-256 of a document
+        self._seen: tuple[list[_Stamp], bytes] | None = None  # of the files, and of what was read
 
     @property
     def name(self) -> str:
@@ -60,7 +61,9 @@ class FileSource:
         raw = self._read()
         loaded = load_bytes(raw, self.name, self.folder, env=self._env)
         self._warned.log_new(loaded)  # an earlier document has had its warnings
-        return Draft(_compiled(loaded, version), bundle(raw, loaded.included))
+        document = bundle(raw, loaded.included)
+        self._note(document, loaded.included)
+        return Draft(_compiled(loaded, version), document)
 
     def _read(self) -> bytes:
         if self._was_read:
@@ -72,7 +75,15 @@ class FileSource:
 
     def restore(self, document: bytes, version: int) -> Snapshot:
         """As `Source.restore`; files that it names, such as certificates, are read anew."""
-        return _compiled(self._loaded(document), version)
+        snapshot = _compiled(self._loaded(document), version)
+        self._note(document, unbundle(document)[1])
+        return snapshot
+
+    def _note(self, document: bytes, included: Iterable[str]) -> None:
+        """Which files a document is made of, for as many as history keeps and one more."""
+        self._included[hashlib.sha256(document).digest()] = tuple(included)
+        for old in list(self._included)[: -MOST - 1]:
+            del self._included[old]
 
     def _loaded(self, document: bytes) -> Loaded:
         raw, files = unbundle(document)
@@ -83,21 +94,20 @@ class FileSource:
         return placed(error, self._loaded(document))
 
     def says(self, digest: bytes) -> bool:
-        """As `Source.says`; the file is read again only when it looks like another. One that
-        cannot be read says nothing."""
+        """As `Source.says`; the file, and those that it included, are read again only when one of
+        them looks like another. One that cannot be read says nothing."""
         try:
-            return self._digest_now() == digest
+            return self._digest_now(self._included.get(digest, ())) == digest
         except OSError:
             return False
 
-    def _digest_now(self) -> bytes:
-        found = self.path.stat()
-        times = (found.st_mtime_ns, found.st_ctime_ns)
-        stamp = (found.st_dev, found.st_ino, found.st_size, *times)
-        if stamp != self._stamp:
-            self._digest = hashlib.sha256(read_file(self.path, MAX_BYTES)).digest()
-            self._stamp = stamp
-        return self._digest
+    def _digest_now(self, included: tuple[str, ...]) -> bytes:
+        stamps = [_stamp(self.path), *map(_stamp, included)]
+        if self._seen is None or self._seen[0] != stamps:
+            texts = {name: read_file(name, MAX_BYTES) for name in included}
+            document = bundle(read_file(self.path, MAX_BYTES), texts)
+            self._seen = (stamps, hashlib.sha256(document).digest())
+        return self._seen[1]
 
     def overview(self) -> dict[str, Any]:
         """The path."""
@@ -117,3 +127,9 @@ class FileSource:
 
 def _compiled(loaded: Loaded, version: int) -> Snapshot:
     return compile(loaded.config, version, cores=cores())
+
+
+def _stamp(path: str | Path) -> _Stamp:
+    found = os.stat(path)
+    times = (found.st_mtime_ns, found.st_ctime_ns)
+    return (found.st_dev, found.st_ino, found.st_size, *times)

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from meshcore.config.change import Change
     from meshcore.config.snapshot import Snapshot
+    from meshcore.downstream.listener import Listener
     from meshcore.errors import ConfigError
     from meshcore.process.prepared import Prepared
     from meshcore.process.socket_groups import SocketGroup
@@ -29,6 +30,7 @@ class LocalWorker:
         """As long as it serves."""
         self._segment_bytes = segment_bytes
         self._ready: tuple[Prepared, _Sockets] | None = None
+        self._opening: tuple[list[Listener], _Sockets] | None = None
 
     async def begin(
         self, worker: Worker, prepared: Prepared, groups: Mapping[str, SocketGroup]
@@ -38,7 +40,7 @@ class LocalWorker:
         await worker.commit(prepared, _own_sockets(groups))
 
     def reuseport_slots(self, new: Snapshot) -> int:
-        """As `Workers.reuseport slots`."""
+        """As `Workers.reuseport_slots`."""
         return 1
 
     async def prepare(self, delta: Change, moved: Mapping[str, SocketGroup]) -> None:
@@ -52,7 +54,16 @@ class LocalWorker:
         return too_small(new, 1, self._segment_bytes, runs=True)
 
     def decide(self, new: Snapshot) -> None:
-        """As `Workers.decide`: `commit` begins before anything else runs that would tell."""
+        """As `Workers.decide`: requests that begin from now on see all of it."""
+        assert self.worker is not None
+        assert self._ready is not None
+        (prepared, sockets), self._ready = self._ready, None
+        try:
+            self._opening = self.worker.put(prepared), sockets
+        except BaseException:
+            for own in sockets.values():
+                own[0].close()
+            raise
         self.snapshot = new
 
     async def commit(
@@ -63,9 +74,9 @@ class LocalWorker:
     ) -> None:
         """As `Workers.commit`. Raises `OSError` for a socket that does not listen."""
         assert self.worker is not None
-        assert self._ready is not None
-        (prepared, sockets), self._ready = self._ready, None
-        await self.worker.commit(prepared, sockets)
+        assert self._opening is not None
+        (reopened, sockets), self._opening = self._opening, None
+        await self.worker.open(reopened, sockets)
 
 
 def _own_sockets(groups: Mapping[str, SocketGroup]) -> _Sockets:

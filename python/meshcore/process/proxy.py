@@ -131,7 +131,8 @@ class Proxy:
         """Put another configuration in force, as a whole or not at all.
 
         Requests under way end with the one they began with. Whatever keeps its name and kind
-        keeps its state. Raises `ConfigError`, `LayerError` or `OSError`; then nothing has changed.
+        keeps its state. Raises `ConfigError`, `LayerError` or `OSError`; then nothing has changed,
+        unless the error is of a listener that does not listen: it is there, and accepts nothing.
         The admin port stays where it was; who may ask what there changes.
         """
         async with self._coordinator.turn():

@@ -347,7 +347,10 @@ class Supervisor:
     def _every(self, period_s: float | None, act: Any) -> None:
         async def again() -> None:
             while period_s is not None:
-                act()
+                try:
+                    act()
+                except Exception:  # the next time it may go well
+                    log.exception("what is done every %g s failed", period_s)
                 await asyncio.sleep(period_s)
 
         self._spawn(again())

@@ -54,7 +54,9 @@ class TicketKeys:
         keys = given.get("keys") if isinstance(given, dict) else None
         if isinstance(keys, list) and keys and all(map(_is_key, keys)):
             found.keys = tuple(keys[:2])
-            found.since_s = min(float(given.get("since_s", now_s)), now_s)
+            since_s = given.get("since_s")
+            if isinstance(since_s, int | float):
+                found.since_s = min(since_s, now_s)
         return found
 
 

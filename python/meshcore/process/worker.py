@@ -12,6 +12,7 @@ from meshcore._core import Inbox, Outbox
 from meshcore._core import now_ns as system_clock
 from meshcore.downstream.deadlines import NEVER, DeadlineTimer
 from meshcore.downstream.listener import Listener
+from meshcore.downstream.sockets import until_made
 from meshcore.process.layers import (
     LayerRunner,
     import_layer,
@@ -120,11 +121,16 @@ class Worker:
         Requests that begin from now on see all of it, those under way none. Raises `OSError` when
         a socket does not listen; then the listener is there and accepts nothing.
         """
-        reopened = self.put(prepared)
+        await self.open(self.put(prepared), sockets)
+
+    async def open(self, reopened: Iterable[Listener], sockets: Sockets) -> None:
+        """Listen, behind `put`: where listeners were to be reopened, and on sockets that are new to
+        theirs. Raises `OSError`, as `commit`."""
         for listener in reopened:
             await listener.reopen()
         for name, bound in sockets.items():
             await self.listeners[name].start(bound)
+        await until_made()  # a server that was closed accepts for a turn more
 
     def put(self, prepared: Prepared) -> list[Listener]:
         """The part of `commit` that waits for nothing; returns listeners to be reopened.

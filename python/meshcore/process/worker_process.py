@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 import uvloop
 
 from meshcore._core import Engine, KeyLog, Segment, TicketRing
+from meshcore.downstream.sockets import until_made
 from meshcore.errors import ConfigError, LayerError
 from meshcore.process import messages
 from meshcore.process.channel import Channel
@@ -83,6 +84,7 @@ class WorkerProcess:
                 break
         if self._worker is not None:
             self._worker.stop_accepting()
+            await until_made()
             self._channel.send(messages.Closed())
             await self._worker.stop(self._drain_s)
         self._channel.close()

@@ -101,7 +101,7 @@ class WorkerProcesses:
     # --- a change -----------------------------------------------------------------------------
 
     def reuseport_slots(self, new: Snapshot) -> int:
-        """As `Workers.reuseport slots`: those that ever had a worker keep their sockets."""
+        """As `Workers.reuseport_slots`: those that ever had a worker keep their sockets."""
         workers = self._count or new.workers
         if not self._registry.room_for(workers):
             room = self._registry.segment.worker_slots // 2
@@ -158,7 +158,11 @@ class WorkerProcesses:
     def decide(self, new: Snapshot) -> None:
         """As `Workers.decide`; workers that start from now on begin with it."""
         assert self._prepared is not None
-        self._registry.engine.commit(self._prepared)
+        try:
+            self._registry.engine.commit(self._prepared)
+        except BaseException:
+            self.fleet.resume()
+            raise
         self._gives_tickets = new.ticket_keys != self.snapshot.ticket_keys
         self.snapshot, self._whole, self._prepared = new, None, None
 

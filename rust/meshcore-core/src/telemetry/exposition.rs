@@ -133,7 +133,7 @@ impl Exposition {
     pub fn family(mut self, family: &Family) -> Self {
         let is_known = |labels: &[(String, String)]| labels.iter().all(|(name, _)| is_name(name));
         let is_named = is_name(&family.name) && family.name.ends_with(TOTAL) == family.grows;
-        if !is_named || family.samples.is_empty() {
+        if !is_named || !family.samples.iter().any(|(labels, _)| is_known(labels)) {
             return self;
         }
         self.head(&family.name, if family.grows { "counter" } else { "gauge" }, &family.help);

@@ -139,6 +139,15 @@ impl List {
         self.signer.as_deref().zip(spki).is_some_and(|(own, other)| !may_be_same_key(own, other))
     }
 
+    /// Whether another key has signed it than has signed a certificate: by the signatures of both,
+    /// where those tell, else by what both call their keys.
+    fn is_of_other(&self, signer: Option<&[u8]>, key_id: Option<&[u8]>) -> bool {
+        match (&self.signer, signer) {
+            (Some(_), Some(_)) => self.is_signed_by_other(signer),
+            _ => self.is_of_another_key(key_id),
+        }
+    }
+
     /// Whether this key has signed it. O(bytes), but for a key that was given.
     fn verify(&self, spki: &[u8], known: &WebPkiSupportedAlgorithms) -> Result<(), Error> {
         if self.signer.as_deref() == Some(spki) { Ok(()) } else { self.signed.verify(spki, known) }
@@ -211,8 +220,7 @@ impl Lists {
             // An old one and a new one: one of them is there by mistake.
             let is_twice = |other: &List| {
                 other.issuer == list.issuer
-                    && !other.is_of_another_key(list.key_id.as_deref())
-                    && !other.is_signed_by_other(list.signer.as_deref())
+                    && !other.is_of_other(list.signer.as_deref(), list.key_id.as_deref())
                     && other.reach.meets(&list.reach)
             };
             if let Some(other) = each.iter().find(|other| is_twice(other)) {
@@ -256,7 +264,7 @@ impl Lists {
         let signer = signed.and_then(|signed| keys.signer(&issuer, &signed, key_id.as_deref()));
         let (mut due_s, mut is_unknown, mut is_covered) = (None::<u64>, false, false);
         for list in self.of_issuer(issuer) {
-            if list.is_of_another_key(key_id.as_deref()) || list.is_signed_by_other(signer) {
+            if list.is_of_other(signer, key_id.as_deref()) {
                 continue;
             }
             if list.has(read.serial_number.as_bytes()).unwrap_or(true) {

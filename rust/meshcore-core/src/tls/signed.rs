@@ -52,7 +52,8 @@ impl Signed {
 }
 
 /// Whether two keys may be one: of elliptic curves one is spelt in two ways (RFC 5480 §2.2), with
-/// its second coordinate and without. Who takes a step by it asks a signature which key it is.
+/// its second coordinate and without. It errs towards one alone: then a list counts that is another
+/// key's, or an authority without a list of its own is not told of, and never does a revoked one pass.
 pub(super) fn may_be_same_key(spki: &[u8], other: &[u8]) -> bool {
     spki == other || point(spki).zip(point(other)).is_some_and(|(one, other)| one == other)
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from meshcore.process.room import too_small
+from meshcore.process.socket_groups import close_sockets
 
 if TYPE_CHECKING:
     import socket
@@ -61,8 +62,7 @@ class LocalWorker:
         try:
             self._opening = self.worker.put(prepared), sockets
         except BaseException:
-            for own in sockets.values():
-                own[0].close()
+            close_sockets(sockets)
             raise
         self.snapshot = new
 
@@ -87,7 +87,6 @@ def _own_sockets(groups: Mapping[str, SocketGroup]) -> _Sockets:
         for name, group in groups.items():
             sockets[name] = {0: group.of_slot(0)[1].dup()}
     except OSError:
-        for own in sockets.values():
-            own[0].close()
+        close_sockets(sockets)
         raise
     return sockets

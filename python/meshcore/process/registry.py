@@ -70,9 +70,10 @@ class Registry:
         self.engine = Engine.control(self.segment, seed=secrets.randbits(64), adopt=True)
         self.engine.apply(snapshot.core_json())
 
-    def room_for(self, workers: int) -> bool:
-        """Whether this many workers have columns, and as many again that replace them."""
-        return 2 * workers <= self.segment.worker_slots
+    @property
+    def room(self) -> int:
+        """How many workers have columns, and as many again that replace them."""
+        return _room(self.segment)
 
     def free_slots(self) -> list[int]:
         """Columns that no process has."""
@@ -82,9 +83,13 @@ class Registry:
 def _fits(segment: Segment, snapshot: Snapshot, workers: int) -> bool:
     return (
         snapshot.segment_max_bytes in (None, segment.max_bytes)
-        and 2 * workers <= segment.worker_slots
+        and workers <= _room(segment)
         and workers <= len(_free_slots(segment))
     )
+
+
+def _room(segment: Segment) -> int:
+    return segment.worker_slots // 2
 
 
 def _free_slots(segment: Segment) -> list[int]:

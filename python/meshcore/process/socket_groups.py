@@ -89,6 +89,13 @@ class SocketGroup:
             remove_file(self._unix_path)
 
 
+def close_sockets(sockets: Mapping[str, Mapping[int, socket.socket]]) -> None:
+    """Close those of several listeners, each by its number."""
+    for of_listener in sockets.values():
+        for sock in of_listener.values():
+            sock.close()
+
+
 class SocketGroups:
     """The socket groups of a configuration, by listener."""
 

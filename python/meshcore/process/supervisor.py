@@ -138,9 +138,10 @@ class Supervisor:
         if predecessor is not None:
             predecessor.give_groups(self._groups)
             self._init = predecessor.init
-        service = self._service = await self._unless_ended(self._built(predecessor))
-        if service is None:
+        built = await self._unless_ended(self._built(predecessor))
+        if built is None:
             return
+        service = self._service = built.result()
         control = service.control
         if predecessor is None:
             await service.serve_admin({})
@@ -179,30 +180,26 @@ class Supervisor:
             lambda: self._spawn_order(self._reload),
         )
 
-    async def _unless_ended(self, work: Coroutine[Any, Any, T]) -> T | None:
-        """What it gives, unless a signal ends the program before: a large file takes seconds."""
+    async def _unless_ended(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T] | None:
+        """The work when it is over; none if a signal, or a failure, ends the program before: a
+        large file takes seconds."""
         working = asyncio.ensure_future(work)
         ended = asyncio.ensure_future(self._ended.wait())
         await asyncio.wait((working, ended), return_when=asyncio.FIRST_COMPLETED)
         ended.cancel()
         if working.done():
-            return working.result()
+            return working
         working.cancel()
         return None
 
     async def _started(self, control: Control) -> bool:
         """Wait until all workers are ready; false: a signal came first."""
-        starting = asyncio.ensure_future(control.fleet.start(control.workers.count))
-        ended = asyncio.ensure_future(self._ended.wait())
-        await asyncio.wait((starting, ended), return_when=asyncio.FIRST_COMPLETED)
-        ended.cancel()
+        started = await self._unless_ended(control.fleet.start(control.workers.count))
         if control.fleet.fault is not None:
-            starting.cancel()
             raise control.fleet.fault
-        if not starting.done():
-            starting.cancel()
+        if started is None:
             return False
-        starting.result()
+        started.result()
         return True
 
     async def _hand_over(self) -> int:

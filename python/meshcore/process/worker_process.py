@@ -26,6 +26,7 @@ from meshcore.process import messages
 from meshcore.process.channel import Channel
 from meshcore.process.limits import DescriptorReserve, raise_descriptor_limit
 from meshcore.process.memory import tune_allocator, tune_collector
+from meshcore.process.socket_groups import close_sockets
 from meshcore.process.worker import Worker
 
 if TYPE_CHECKING:
@@ -151,7 +152,7 @@ class WorkerProcess:
         try:
             prepared = await self._worker.prepare(order.change)
         except BaseException as error:
-            _close(sockets)
+            close_sockets(sockets)
             if not isinstance(error, Exception):
                 raise
             layer = error if isinstance(error, LayerError) else None
@@ -163,7 +164,7 @@ class WorkerProcess:
 
     def _drop_prepared(self) -> None:
         if self._prepared is not None:
-            _close(self._prepared[1])
+            close_sockets(self._prepared[1])
             self._prepared = None
 
     async def _commit(self, order: messages.Commit) -> None:
@@ -207,12 +208,6 @@ def _by_listener(
     for (name, reuseport_slot), fd in zip(names, fds, strict=True):
         sockets.setdefault(name, {})[reuseport_slot] = socket.socket(fileno=fd)
     return sockets
-
-
-def _close(sockets: dict[str, dict[int, socket.socket]]) -> None:
-    for of_listener in sockets.values():
-        for sock in of_listener.values():
-            sock.close()
 
 
 def main() -> None:

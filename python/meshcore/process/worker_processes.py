@@ -57,7 +57,6 @@ class WorkerProcesses:
         self._count = count
         self._key_log = key_log
         self.tickets = tickets
-        self._gives_tickets = False  # the change that is under way gives other keys
         self._whole: Change | None = None  # what a worker begins with, once one is to begin
         self._prepared: Prepared | None = None
         reuseport_slots = max(self.count, groups.reuseport_slots)
@@ -103,8 +102,7 @@ class WorkerProcesses:
     def reuseport_slots(self, new: Snapshot) -> int:
         """As `Workers.reuseport_slots`: those that ever had a worker keep their sockets."""
         workers = self._count or new.workers
-        if not self._registry.room_for(workers):
-            room = self._registry.segment.worker_slots // 2
+        if workers > (room := self._registry.room):
             raise OperationRefusedError(
                 f"{workers} workers: there is room for {room} until a restart"
             )
@@ -163,13 +161,13 @@ class WorkerProcesses:
         except BaseException:
             self.fleet.resume()
             raise
-        self._gives_tickets = new.ticket_keys != self.snapshot.ticket_keys
+        gives_tickets = new.ticket_keys != self.snapshot.ticket_keys
         self.snapshot, self._whole, self._prepared = new, None, None
+        if gives_tickets:
+            self._send_tickets()
 
     async def commit(self, moved: Mapping[str, SocketGroup], *, closes: bool) -> None:
         """As `Workers.commit`; a worker that does not is ended, and replaced."""
-        if self._gives_tickets:
-            self._send_tickets()
         await self._commit_all(moved)
         self.fleet.scale(self.count)
         self.fleet.resume()

@@ -211,7 +211,7 @@ bench: install  ## the core beside other libraries; BENCH_ARGS=--quick
 
 .PHONY: bench-load
 bench-load: install  ## beside HAProxy, nginx, Envoy; BENCH_ARGS="--rounds 3"
-	@for tool in wrk h2load:nghttp2-client nghttpd:nghttp2-server haproxy nginx:nginx-light openssl; do \
+	@for tool in wrk ab:apache2-utils h2load:nghttp2-client nghttpd:nghttp2-server haproxy nginx:nginx-light openssl; do \
 	  command -v $${tool%%:*} >/dev/null || PATH=$$PATH:/usr/sbin command -v $${tool%%:*} >/dev/null \
 	  || { echo "missing: $${tool%%:*} (Debian: apt-get install $${tool##*:})"; exit 1; }; done
 	$(BIN)/pip install --quiet --group load
@@ -219,7 +219,7 @@ bench-load: install  ## beside HAProxy, nginx, Envoy; BENCH_ARGS="--rounds 3"
 
 .PHONY: bench-against
 bench-against: install  ## beside another checkout; BASE=../base BENCH_ARGS=â€¦
-	@for tool in wrk h2load:nghttp2-client nghttpd:nghttp2-server nginx:nginx-light openssl; do \
+	@for tool in wrk ab:apache2-utils h2load:nghttp2-client nghttpd:nghttp2-server nginx:nginx-light openssl; do \
 	  command -v $${tool%%:*} >/dev/null || PATH=$$PATH:/usr/sbin command -v $${tool%%:*} >/dev/null \
 	  || { echo "missing: $${tool%%:*} (Debian: apt-get install $${tool##*:})"; exit 1; }; done
 	@test -x "$(BASE)/.venv/bin/python" \
@@ -235,7 +235,7 @@ bench-tls: install  ## handshakes at a rate, idle TLS connections; BENCH_ARGS=â€
 
 .PHONY: profile
 profile: install  ## where a request's CPU goes; BENCH_ARGS=--only plain
-	@for tool in perf:linux-perf wrk h2load:nghttp2-client nghttpd:nghttp2-server nginx:nginx-light openssl; do \
+	@for tool in perf:linux-perf wrk ab:apache2-utils h2load:nghttp2-client nghttpd:nghttp2-server nginx:nginx-light openssl; do \
 	  command -v $${tool%%:*} >/dev/null || PATH=$$PATH:/usr/sbin command -v $${tool%%:*} >/dev/null \
 	  || { echo "missing: $${tool%%:*} (Debian: apt-get install $${tool##*:})"; exit 1; }; done
 	PATH=$$PATH:/usr/sbin $(BIN)/python -m benches.load.profile $(BENCH_ARGS)

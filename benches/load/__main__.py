@@ -11,7 +11,7 @@ from typing import NamedTuple
 from benches.load import configs, h2load
 from benches.load.h2_client import carries_grpc
 from benches.load.idle import allow_files, busy_h2, idle_h2
-from benches.load.machine import Load, Process, wrk
+from benches.load.machine import Load, Process, ab, wrk
 from benches.load.proxies import Started, prepare, proxies
 from benches.load.report import Found, Round, latency, memory, memory_h2, report, report_layer
 from benches.load.scenarios import PROXIES, SCENARIOS, Scenario, Streams
@@ -33,6 +33,9 @@ class Run(NamedTuple):
 def _over_h1(ports: configs.Ports, what: Scenario, seconds: int) -> Load:
     scheme, port = ("https", ports.tls) if what.tls else ("http", ports.plain)
     port = ports.layered if what.layered else port
+    url = f"{scheme}://127.0.0.1:{port}{what.path}"
+    if what.full:
+        return ab(url, seconds)
     script = None
     lines = []
     if what.upload_bytes:
@@ -42,7 +45,7 @@ def _over_h1(ports: configs.Ports, what: Scenario, seconds: int) -> Load:
     if lines:
         script = f"{ports.folder}/asks.lua"
         Path(script).write_text("\n".join(lines))
-    return wrk(f"{scheme}://127.0.0.1:{port}{what.path}", seconds, script)
+    return wrk(url, seconds, script)
 
 
 def _over_h2(ports: configs.Ports, path: str, asked: Streams, seconds: int) -> Load:

@@ -20,15 +20,29 @@ from benches.load import configs
 from benches.load.__main__ import Run, measure
 from benches.load.idle import allow_files
 from benches.load.machine import PROXY_CORE, Process, free_port
+from benches.load.proxies import KEYS as CERTIFICATE_KEYS
 from benches.load.proxies import origins, prepare
 from benches.load.report import Round
 from benches.load.scenarios import SCENARIOS
 
 BAR = 1.03
 LOG_BAR_US = 2.0
-KEYS = ("plain", "layer", "h2 8x16", "h2 h2", "grpc", "tls", "tls 1m", "tls 1m up", "handshake")
+KEYS = (
+    "plain",
+    "layer",
+    "h2 8x16",
+    "h2 h2",
+    "grpc",
+    "tls",
+    "tls 1m",
+    "tls 1m up",
+    "handshake",
+    "resumption",
+)
 # Of those that were to become cheaper, beside a tree before TLS was the core's.
 BARS = {"tls": 0.93, "tls 1m": 0.75, "tls 1m up": 0.75, "handshake": 0.55}
+# By the kind of the certificate's key, where it differs.
+KEY_BARS = {"rsa": {"handshake": 0.8}}
 # Told apart from the configuration's other words.
 LOGGED = "access_log: json\n"
 
@@ -67,7 +81,7 @@ def _said(kept: bool) -> str:
     return "ok" if kept else "MISSED"
 
 
-def against(folder: Path, base: Path, run: Run) -> None:
+def against(folder: Path, base: Path, run: Run, bars: dict[str, float]) -> None:
     """This tree and the other one, by scenario."""
     trees = {"base": (str(base / ".venv/bin/python"), ""), "this": (sys.executable, "")}
     with _started(folder, trees) as sides:
@@ -75,7 +89,7 @@ def against(folder: Path, base: Path, run: Run) -> None:
         for key in run.only:
             pairs = _pairs(sides, key, run)
             ratios = sorted(this.us / base.us for base, this in pairs)
-            middle, bar = statistics.median(ratios), BARS.get(key, BAR)
+            middle, bar = statistics.median(ratios), bars.get(key, BAR)
             base_us, this_us = (
                 statistics.median(r.us for r in side) for side in zip(*pairs, strict=True)
             )
@@ -105,15 +119,18 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=8)
     parser.add_argument("--seconds", type=int, default=2)
     parser.add_argument("--only", nargs="+", choices=[*KEYS, "log"], default=[*KEYS, "log"])
+    parser.add_argument(
+        "--key", choices=CERTIFICATE_KEYS, default="ecdsa", help="certificate's key"
+    )
     asked = parser.parse_args()
     allow_files()
     keys = [key for key in asked.only if key != "log"]
     run = Run(asked.rounds, asked.seconds, keys, [])
     with tempfile.TemporaryDirectory(prefix="meshcore-against-") as folder:
         Path(folder).chmod(0o755)  # nginx reads its files as another user
-        prepare(Path(folder))
+        prepare(Path(folder), asked.key)
         if keys:
-            against(Path(folder), asked.base, run)
+            against(Path(folder), asked.base, run, BARS | KEY_BARS.get(asked.key, {}))
         if "log" in asked.only:
             logged(Path(folder), run)
 

@@ -141,3 +141,28 @@ def wrk(url: str, seconds: int, script: str | None = None) -> Load:
     command += ["-s", script] if script else []
     ended = subprocess.run([*command, url], capture_output=True, text=True, check=True)
     return parse_wrk(ended.stdout)
+
+
+def parse_ab(text: str) -> Load:
+    """The figures of `ab`; `ValueError` when a request failed, or there was none."""
+
+    def found(label: str) -> float:
+        value = re.search(rf"^ *{label}:? +([\d.]+)", text, re.MULTILINE)
+        if value is None:
+            raise ValueError(f"no {label!r} in:\n{text}")
+        return float(value[1])
+
+    count = int(found("Complete requests"))
+    if not count or found("Failed requests") or "Non-2xx" in text:
+        raise ValueError(f"requests failed, or there was none:\n{text}")
+    return Load(count, found("Requests per second"), found("50%"), found("99%"))
+
+
+def ab(url: str, seconds: int) -> Load:
+    """A closed loop of 64 for some seconds, a connection and a full handshake for each request.
+
+    It asks over HTTP/1.0. wrk would resume its sessions, since `SSL_clear` keeps them.
+    """
+    command = ["taskset", "-c", str(LOAD_CORE), "ab", "-q", "-c64", f"-t{seconds}", "-n1000000"]
+    ended = subprocess.run([*command, url], capture_output=True, text=True, check=True)
+    return parse_ab(ended.stdout)

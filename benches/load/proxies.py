@@ -21,8 +21,11 @@ Started = list[tuple[Process, configs.Ports]]
 BY_PREFACE = ("meshcore", "envoy")
 
 
-def prepare(folder: Path) -> None:
-    """Files of the origins, and a certificate."""
+KEYS = {"ecdsa": "ec -pkeyopt ec_paramgen_curve:P-256", "rsa": "rsa:2048"}
+
+
+def prepare(folder: Path, key: str = "ecdsa") -> None:
+    """Files of the origins, and a certificate with a key of the given kind of `KEYS`."""
     files = folder / "files"
     for name in ("h2", "grpc"):
         (files / name).mkdir(parents=True)
@@ -34,7 +37,7 @@ def prepare(folder: Path) -> None:
     (files / "h2" / "small").write_text(configs.SMALL)
     (files / "grpc" / "say.grpc").write_bytes(FRAMED)
     (folder / "mime.types").write_text("application/grpc grpc\n")
-    new = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj"
+    new = f"openssl req -x509 -newkey {KEYS[key]} -nodes -days 2 -subj"
     made = ["/CN=localhost", "-keyout", str(folder / "key.pem"), "-out", str(folder / "cert.pem")]
     subprocess.run([*new.split(), *made], check=True, capture_output=True)
     both = (folder / "cert.pem").read_text() + (folder / "key.pem").read_text()

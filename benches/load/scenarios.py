@@ -34,8 +34,9 @@ class Scenario(NamedTuple):
     path: str
     bars: dict[str, float]
     tls: bool = False
-    # A connection, and over TLS a whole handshake, for each request.
+    # A connection for each request; over TLS its handshake is resumed but with `full`.
     closes: bool = False
+    full: bool = False
     upload_bytes: int = 0
     routes: int = 1
     layered: bool = False
@@ -55,7 +56,8 @@ SCENARIOS = {
     "tls": Scenario("/", {"haproxy": 1.05, "envoy": 0.5}, tls=True),
     "tls 1m": Scenario("/1m", {}, tls=True),
     "tls 1m up": Scenario("/", {}, tls=True, upload_bytes=1 << 20),
-    "handshake": Scenario("/", {"haproxy": 0.6}, tls=True, closes=True),
+    "handshake": Scenario("/", {"haproxy": 0.6}, tls=True, closes=True, full=True),
+    "resumption": Scenario("/", {}, tls=True, closes=True),
     "16k": Scenario("/16k", {"haproxy": 0.95}),
     "1m": Scenario("/1m", {"haproxy": 0.45}),
     "1m up": Scenario("/", {"haproxy": 0.35}, upload_bytes=1 << 20),

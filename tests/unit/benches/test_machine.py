@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from benches.load.machine import Load, parse_wrk
+from benches.load.machine import Load, parse_ab, parse_wrk
 
 GOOD = """Running 2s test @ http://127.0.0.1:1/
   1 threads and 64 connections
@@ -35,3 +35,36 @@ def test_wrk_is_read_with_its_units() -> None:
 def test_a_run_that_failed_is_no_figure(bad: str) -> None:
     with pytest.raises(ValueError, match=r"in:|failed"):
         parse_wrk(bad)
+
+
+AB = """Concurrency Level:      64
+Time taken for tests:   2.009 seconds
+Complete requests:      2092
+Failed requests:        0
+Requests per second:    1041.40 [#/sec] (mean)
+Time per request:       61.456 [ms] (mean)
+
+Percentage of the requests served within a certain time (ms)
+  50%     60
+  99%     96
+ 100%     96 (longest request)
+"""
+
+
+def test_ab_is_read() -> None:
+    assert parse_ab(AB) == Load(2092, 1041.4, 60.0, 96.0)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        AB.replace("Failed requests:        0", "Failed requests:        1"),
+        AB + "Non-2xx responses:      1\n",
+        AB.replace("requests:      2092", "requests:      0"),
+        AB.replace("50%", "51%"),
+        "",
+    ],
+)
+def test_a_run_of_ab_that_failed_is_no_figure(bad: str) -> None:
+    with pytest.raises(ValueError, match=r"in:|failed"):
+        parse_ab(bad)

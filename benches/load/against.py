@@ -30,6 +30,9 @@ LOG_BAR_US = 2.0
 KEYS = (
     "plain",
     "layer",
+    "16k",
+    "1m",
+    "1m up",
     "h2 8x16",
     "h2 h2",
     "grpc",

@@ -29,7 +29,7 @@ from benches.load.machine import PROXY_CORE, Process, free_port
 from benches.load.proxies import origins, prepare
 from benches.load.scenarios import SCENARIOS
 
-KEYS = ("plain", "layer", "tls", "h2 8x16", "h2 h2", "grpc")
+KEYS = ("plain", "layer", "tls", "16k", "1m", "1m up", "handshake", "h2 8x16", "h2 h2", "grpc")
 SAMPLES_PER_S = 4999
 # What a sample's object is part of; the first that its name has.
 PARTS = {

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import ssl
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -57,6 +60,41 @@ def test_a_response_and_the_end_of_its_connection_come_in_this_order(
                         assert (reply.status, reply.body) == (200, b"hi")
                         assert await client.reader.read() == b""
                 assert metric(proxy, SENT, to="downstream") == 20
+
+    run(go())
+
+
+@pytest.mark.at_once
+def test_an_answer_over_tls_takes_the_tickets_and_the_end_with_it(
+    run: Run, serve: Serve, certificates: Certificates
+) -> None:
+    """A client that asks with the end of its handshake is woken once."""
+
+    async def go() -> None:
+        loop = asyncio.get_running_loop()
+        async with Origin(response(b"hi")) as origin:
+            mesh = Mesh("native", origin.port).to("http1").listen(tls=certificates.listener)
+            async with serve(str(mesh)) as proxy:
+                address = urlsplit(proxy.addresses["edge"])
+                came, said = ssl.MemoryBIO(), ssl.MemoryBIO()
+                tls = certificates.client().wrap_bio(came, said, server_hostname="127.0.0.1")
+                with socket.socket() as sock:
+                    sock.setblocking(False)
+                    await loop.sock_connect(sock, (address.hostname, address.port))
+                    while True:
+                        try:
+                            tls.do_handshake()
+                            break
+                        except ssl.SSLWantReadError:
+                            await loop.sock_sendall(sock, said.read())
+                            came.write(await loop.sock_recv(sock, 65_536))
+                    tls.write(GET.replace(b"\r\n\r\n", b"\r\nconnection: close\r\n\r\n"))
+                    await loop.sock_sendall(sock, said.read())
+                    came.write(await loop.sock_recv(sock, 65_536))
+                    assert tls.read().endswith(b"\r\n\r\nhi")
+                    assert tls.session is not None
+                    assert tls.session.has_ticket
+                    assert tls.read() == b""  # its end was said
 
     run(go())
 

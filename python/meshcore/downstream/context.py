@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Callable
 
     from meshcore._core import Answer, CodecLimits, IdleTime, Outbox, Peer
@@ -54,7 +53,7 @@ class ServerContext(Protocol):
     def peer_of(self, peername: object) -> Peer:
         """Who is at the other end, from what the transport says."""
 
-    def accept(self, connection: Established, transport: asyncio.Transport) -> None:
+    def accept(self, connection: Established, peername: object) -> None:
         """Let in whom the loop accepted, without TLS; or cut it."""
 
     def leave(self, connection: Connection) -> None:

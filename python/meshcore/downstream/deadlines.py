@@ -47,9 +47,12 @@ class DeadlineTimer:
         self._due_ns = 0  # when the timer should fire
         self._read_first = False
 
-    def add(self, owner: Timed, deadline_ns: int) -> int:
-        """A slot for an owner, armed."""
-        slot = self.slots.add(deadline_ns)
+    def add(self, owner: Timed, deadline_ns: int, slot: int | None = None) -> int:
+        """A slot for an owner, armed: a new one, or one that another owner has had until now."""
+        if slot is None:
+            slot = self.slots.add(deadline_ns)
+        else:
+            self.arm(slot, deadline_ns)
         self.owners[slot] = owner
         if self._timer is None:
             self._wait()

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from meshcore.downstream.http1 import DRAIN_QUIET_NS
 
 if TYPE_CHECKING:
     from meshcore._core import Answer, Peer
-    from meshcore.downstream.established import Connection
     from meshcore.downstream.http1 import Http1Connection
     from meshcore.downstream.http2 import Http2Connection
     from meshcore.downstream.listener import Listener
@@ -18,30 +17,32 @@ if TYPE_CHECKING:
 class FirstBytes(asyncio.Protocol):
     """Waits for the first bytes, for as long as for a head, and hands over to whom they concern."""
 
-    __slots__ = ("_due_ns", "_first", "_listener", "_slot", "_transport", "peer")
+    __slots__ = ("_due_ns", "_first", "_is_announced", "_listener", "_slot", "_transport", "peer")
+
+    peer: Peer
+    """Who is at the other end."""
 
     def __init__(self, listener: Listener) -> None:
         self._listener = listener
         self._first = b""
         self._transport: asyncio.Transport | None = None
-        self.peer: Peer | None = None
-        """Who is at the other end, if it is another than the socket's."""
+        self._is_announced = False  # it is another than the socket's
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The loop accepted a client."""
-        transport = cast("asyncio.Transport", transport)
-        self.adopt(transport)
-        if not (self._listener.knows(transport) and self._admitted()):
+        listener, peername = self._listener, transport.get_extra_info("peername")
+        self.adopt(transport, listener.peer_of(peername))  # type: ignore[arg-type]  # of a loop
+        if not (listener.knows(peername) and self._admitted()):
             self.abort()
 
     def _admitted(self) -> bool:
         return self._listener.admit(self)
 
-    def adopt(self, transport: asyncio.Transport) -> None:
-        """Look at a transport that the listener has let in."""
-        self._transport = transport
+    def adopt(self, transport: asyncio.Transport, peer: Peer, slot: int | None = None) -> None:
+        """Look at a transport that the listener has let in; ``slot``: of its deadline."""
+        self._transport, self.peer = transport, peer
         self._due_ns = self._listener.now_ns() + self._wait_ns()
-        self._slot = self._listener.deadlines.add(self, self._due_ns)
+        self._slot = self._listener.deadlines.add(self, self._due_ns, slot)
 
     def _wait_ns(self) -> int:
         return self._listener.patience_ns
@@ -50,25 +51,22 @@ class FirstBytes(asyncio.Protocol):
         self._due_ns = min(self._due_ns, due_ns)
         self._listener.deadlines.arm(self._slot, self._due_ns)
 
-    def _leave_to(self, connection: Connection) -> tuple[asyncio.Transport, bool]:
-        """It is known what it is. The transport tells this no more; whether there is room."""
-        transport, self._transport = self._transport, None
-        assert transport is not None
-        self._listener.deadlines.remove(self._slot)
-        return transport, self._listener.replace(self, connection)
-
     def _hand_over(
         self, connection: Http1Connection | Http2Connection | FirstBytes, rest: bytes
     ) -> bool:
-        transport, has_room = self._leave_to(connection)
+        """It is known what it is, which has the deadline's slot from now on. The transport tells
+        this no more."""
+        transport, self._transport = self._transport, None
+        assert transport is not None
+        has_room = self._listener.replace(self, connection)
         transport.set_protocol(connection)
-        connection.adopt(transport)
+        connection.adopt(transport, self.peer, self._slot)
         if not has_room:
             connection.abort()
             return False
-        if self.peer is not None:
-            connection.peer = self.peer
-        if not isinstance(connection, FirstBytes):
+        if isinstance(connection, FirstBytes):
+            connection._is_announced = self._is_announced
+        else:
             self._listener.came_plain(connection)
         if rest:
             connection.data_received(rest)
@@ -84,10 +82,6 @@ class FirstBytes(asyncio.Protocol):
             self._listener.deadlines.remove(self._slot)
             self._listener.leave(self)
 
-    def _socket_peer(self) -> Peer:
-        assert self._transport is not None
-        return self._listener.peer_of(self._transport.get_extra_info("peername"))
-
     def make_place(self) -> None:
         """Go: too many handshakes are to come."""
         self._listener.stack.handshake_failed("overflow", by_peer=False)
@@ -95,7 +89,7 @@ class FirstBytes(asyncio.Protocol):
 
     def _refuse(self, answer: Answer) -> None:
         """Cut it, which cannot be answered, and say why."""
-        self._listener.refused(answer, self.peer or self._socket_peer(), sent=False)
+        self._listener.refused(answer, self.peer, sent=False)
         self.abort()
 
     def on_deadline(self, now: int) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final
 
 from meshcore._core import Answer, Reason, misdirected
 from meshcore.downstream.first_bytes import FirstBytes
@@ -17,7 +17,7 @@ from meshcore.errors import TlsError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from meshcore._core import Peer, SecureTransport
+    from meshcore._core import SecureTransport
     from meshcore.downstream.listener import Listener
 
 # How long a listener that drains waits for a handshake.
@@ -31,48 +31,6 @@ _MOST_LOGGED: Final = 10
 _SECOND_NS: Final = 1_000_000_000
 
 log = logging.getLogger("meshcore.tls")
-
-
-class SecureDetection(FirstBytes):
-    """Waits for the first byte of a handshake: a client that says nothing costs next to nothing,
-    and one that speaks plain HTTP is told."""
-
-    __slots__ = ()
-
-    def data_received(self, data: bytes) -> None:
-        """The first bytes."""
-        listener = self._listener
-        if data.startswith(_HANDSHAKE):
-            handshake = Handshake(listener, self.peer)
-            secure = listener.secured(handshake)
-            transport, _ = self._leave_to(handshake)
-            transport.set_protocol(cast("asyncio.BaseProtocol", secure))
-            secure.connection_made(transport)
-            handshake.begin(secure, self._due_ns)
-            secure.data_received(data)
-            return
-        listener.stack.handshake_failed("no_tls", by_peer=True)
-        if (other := misdirected(data)) is not None or not data[:1].isalpha():
-            self._refuse(Answer.for_reason(Reason.BAD_REQUEST, other or _NO_TLS))
-        else:
-            connection = Http1Connection(listener)
-            if self._hand_over(connection, b""):
-                connection.refuse(Answer.with_detail(Reason.BAD_REQUEST, _PLAIN), listener.now_ns())
-
-    def _admitted(self) -> bool:
-        return self._listener.admit_handshake(self, self._socket_peer().key)
-
-    def _wait_ns(self) -> int:
-        return DRAIN_NS if self._listener.draining else self._listener.spec.tls_handshake_timeout_ns
-
-    def on_deadline(self, now: int) -> None:
-        """It said nothing for too long."""
-        self._listener.stack.handshake_failed("timeout", by_peer=True)
-        self.abort()
-
-    def drain(self, now: int) -> None:
-        """A client that has come may ask once."""
-        self._arm(now + DRAIN_NS)
 
 
 class FailedHandshakes:
@@ -112,80 +70,100 @@ def _failure_text(error: TlsError) -> str:
     return f"{error.word} by the {'client' if error.by_peer else 'proxy'}"
 
 
-def _address_text(peer: Peer | None, peername: object) -> str:
-    """Whom it is told of: of one that was announced there is the address alone."""
-    if peer is not None:
-        return peer.address
-    host, port = end_of(peername)
-    if host is None:
-        return "a unix socket"
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+class Handshake(FirstBytes):
+    """A connection until its TLS is agreed; handed over as soon as it is.
 
+    It waits for the first byte of a handshake before there is anything of TLS: a client that says
+    nothing costs next to nothing, and one that speaks plain HTTP is told.
+    """
 
-class Handshake(asyncio.BaseProtocol):
-    """A connection whose handshake is under way; handed over as soon as it is done."""
+    __slots__ = ("_ended", "_secure")
 
-    __slots__ = ("_due_ns", "_ended", "_listener", "_peer", "_slot", "_transport")
-
-    def __init__(self, listener: Listener, peer: Peer | None) -> None:
-        self._listener = listener
-        self._peer = peer  # if it is another than the socket's
+    def __init__(self, listener: Listener) -> None:
+        super().__init__(listener)
+        self._secure: SecureTransport | None = None  # from the first byte on
         self._ended: tuple[str, bool] = ("closed", True)  # why, unless TLS failed; by the client
 
-    def begin(self, transport: SecureTransport, due_ns: int) -> None:
-        """It has until then."""
-        self._transport: SecureTransport | None = transport
-        self._due_ns = due_ns
-        self._slot = self._listener.deadlines.add(self, due_ns)
+    def _admitted(self) -> bool:
+        return self._listener.admit_handshake(self, self.peer.key)
+
+    def _wait_ns(self) -> int:
+        return DRAIN_NS if self._listener.draining else self._listener.spec.tls_handshake_timeout_ns
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """The handshake is done. A client that named no protocol means HTTP/1.1."""
-        secure, self._transport = self._transport, None
-        assert secure is not None
+        """The loop accepted a client; or TLS is agreed."""
+        if self._secure is None:
+            super().connection_made(transport)
+        else:
+            self._agreed(self._secure)
+
+    def data_received(self, data: bytes) -> None:
+        """The first bytes: what follows is TLS's."""
+        listener, transport = self._listener, self._transport
+        assert transport is not None
+        if data.startswith(_HANDSHAKE):
+            listener.handshakes.has_begun(self)
+            secure = self._secure = listener.secured(self)
+            transport.set_protocol(secure)  # type: ignore[arg-type]  # it is a protocol, too
+            secure.connection_made(transport)
+            secure.data_received(data)
+            return
+        listener.stack.handshake_failed("no_tls", by_peer=True)
+        if (other := misdirected(data)) is not None or not data[:1].isalpha():
+            self._refuse(Answer.for_reason(Reason.BAD_REQUEST, other or _NO_TLS))
+        else:
+            connection = Http1Connection(listener)
+            if self._hand_over(connection, b""):
+                connection.refuse(Answer.with_detail(Reason.BAD_REQUEST, _PLAIN), listener.now_ns())
+
+    def _agreed(self, secure: SecureTransport) -> None:
+        """A client that named no protocol means HTTP/1.1."""
+        self._transport = None
         listener = self._listener
-        listener.deadlines.remove(self._slot)
         listener.stack.handshake_made(secure)
         h2 = secure.alpn == "h2"
         connection = (Http2Connection if h2 else Http1Connection)(listener, secure=True)
         has_room = listener.replace(self, connection)
         secure.set_protocol(connection)
-        connection.adopt(cast("asyncio.Transport", secure))
+        peer = secure.verified_peer(self.peer, listener.client_rules)
+        connection.adopt(secure, peer, self._slot)  # type: ignore[arg-type]  # it is a transport
         if not has_room:
             connection.abort()
             return
-        peer = self._peer or connection.peer
-        connection.peer = secure.verified_peer(peer, listener.client_rules)
         if secure.is_certified:
             listener.certified.add(connection, secure)
-        if not connection.peer.is_admitted:  # other rules came within its handshake
+        if not peer.is_admitted:  # other rules came within its handshake
             connection.dismiss(listener.now_ns())
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The handshake failed, or the client left."""
-        if self._transport is None:
+        secure, transport = self._secure, self._transport
+        super().connection_lost(exc)
+        if secure is None or transport is None:
             return
-        listener, transport = self._listener, self._transport
-        self._transport = None
-        listener.deadlines.remove(self._slot)
-        listener.leave(self)
+        listener = self._listener
         if not isinstance(exc, TlsError):
             listener.stack.handshake_failed(*self._ended)
         else:
             listener.tls_failed(exc)
-            address = _address_text(self._peer, transport.get_extra_info("peername"))
-            listener.failed_handshakes.log(exc, address, transport.server_name)
+            listener.failed_handshakes.log(exc, self._address(transport), secure.server_name)
 
-    def eof_received(self) -> None:
-        """The client left within it."""
+    def _address(self, transport: asyncio.Transport) -> str:
+        """Whom it is told of: of one that was announced there is the address alone."""
+        if self._is_announced:
+            return self.peer.address
+        host, port = end_of(transport.get_extra_info("peername"))
+        if host is None:
+            return "a unix socket"
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
     def on_deadline(self, now: int) -> None:
-        """It took too long."""
-        self._ended = ("timeout", True)
-        self.abort()
+        """It took too long, or said nothing."""
+        self._end("timeout", by_client=True)
 
     def drain(self, now: int) -> None:
         """A client that has come may ask once."""
-        self._listener.deadlines.arm(self._slot, min(self._due_ns, now + DRAIN_NS))
+        self._arm(now + DRAIN_NS)
 
     def end(self, now: int) -> None:
         """The time to drain is over, and nothing was asked."""
@@ -194,10 +172,18 @@ class Handshake(asyncio.BaseProtocol):
 
     def make_place(self) -> None:
         """Go: there are too many."""
-        self._ended = ("overflow", False)
+        self._end("overflow", by_client=False)
+
+    def _end(self, why: str, *, by_client: bool) -> None:
+        """Whatever it was about is counted once: at the end of its TLS, if that has begun."""
+        if self._secure is None:
+            self._listener.stack.handshake_failed(why, by_peer=by_client)
+        self._ended = (why, by_client)
         self.abort()
 
     def abort(self) -> None:
         """Cut it."""
-        if self._transport is not None:
-            self._transport.abort()
+        if self._secure is not None and self._transport is not None:
+            self._secure.abort()
+        else:
+            super().abort()

@@ -9,35 +9,32 @@ Holder = TypeVar("Holder")
 SLOW_NS: Final = 1_000_000_000
 
 
+class _Crowd(Generic[Holder]):
+    """Those of one address, each in the order they came."""
+
+    __slots__ = ("begun", "key", "silent", "size")
+
+    def __init__(self, key: int) -> None:
+        self.key = key
+        self.size = 0
+        self.silent: dict[_Place[Holder], None] = {}
+        self.begun: dict[_Place[Holder], None] = {}
+
+
 class _Place(Generic[Holder]):
     """What one of them holds, whatever it is called in the meantime."""
 
     __slots__ = ("crowd", "has_begun", "holder", "since_ns")
 
-    def __init__(self, holder: Holder, crowd: int, since_ns: int) -> None:
+    crowd: _Crowd[Holder]
+
+    def __init__(self, holder: Holder, since_ns: int) -> None:
         self.holder = holder
-        self.crowd = crowd
         self.since_ns = since_ns
         self.has_begun = False
 
     def is_slow(self, now: int) -> bool:
         return now - self.since_ns > SLOW_NS
-
-
-class _Crowd(Generic[Holder]):
-    """Those of one address, each in the order they came."""
-
-    __slots__ = ("begun", "silent")
-
-    def __init__(self) -> None:
-        self.silent: dict[_Place[Holder], None] = {}
-        self.begun: dict[_Place[Holder], None] = {}
-
-    def __len__(self) -> int:
-        return len(self.silent) + len(self.begun)
-
-    def of(self, place: _Place[Holder]) -> dict[_Place[Holder], None]:
-        return self.begun if place.has_begun else self.silent
 
 
 class Handshakes(Generic[Holder]):
@@ -66,10 +63,11 @@ class Handshakes(Generic[Holder]):
     def __contains__(self, holder: object) -> bool:
         return holder in self._places
 
-    def begin(self, holder: Holder, crowd: int, now: int) -> None:
-        """One more, of those that ``crowd`` tells from others."""
-        place = self._places[holder] = _Place(holder, crowd, now)
-        self._join(place)
+    def begin(self, holder: Holder, crowd: int, now: int) -> int:
+        """One more, of those that ``crowd`` tells from others. How many there are now."""
+        place = self._places[holder] = _Place(holder, now)
+        self._join(place, crowd)
+        return len(self._places)
 
     def pass_on(self, holder: object, to: Holder) -> None:
         """It is another object now, in the same place."""
@@ -77,10 +75,12 @@ class Handshakes(Generic[Holder]):
         place.holder = to
 
     def has_begun(self, holder: object) -> None:
-        """Its first byte has come."""
-        place = self._places[holder]
-        crowd = self._crowds[place.crowd]
-        del crowd.of(place)[place]
+        """Its first byte has come; of one that is not under way nothing is noted."""
+        place = self._places.get(holder)
+        if place is None:
+            return
+        crowd = place.crowd
+        del (crowd.begun if place.has_begun else crowd.silent)[place]
         place.has_begun = True
         crowd.begun[place] = None
 
@@ -88,15 +88,15 @@ class Handshakes(Generic[Holder]):
         """It is known now from where it really comes."""
         place = self._places[holder]
         self._quit(place)
-        place.crowd = crowd
-        self._join(place)
+        self._join(place, crowd)
 
     def end(self, holder: object) -> bool:
         """It is over. False if it was before."""
         place = self._places.pop(holder, None)
-        if place is not None:
-            self._quit(place)
-        return place is not None
+        if place is None:
+            return False
+        self._quit(place)
+        return True
 
     def next_to_go(self, now: int) -> Holder:
         """Who makes place when there are too many. There must be one."""
@@ -107,25 +107,32 @@ class Handshakes(Generic[Holder]):
                 return first.holder
         return (silent or next(reversed(crowd.begun))).holder
 
-    def _join(self, place: _Place[Holder]) -> None:
-        crowd = self._crowds.setdefault(place.crowd, _Crowd())
-        crowd.of(place)[place] = None
-        self._resize(place.crowd, len(crowd) - 1, len(crowd))
+    def _join(self, place: _Place[Holder], key: int) -> None:
+        crowd = self._crowds.get(key)
+        if crowd is None:
+            crowd = self._crowds[key] = _Crowd(key)
+        place.crowd = crowd
+        (crowd.begun if place.has_begun else crowd.silent)[place] = None
+        self._resize(crowd, 1)
 
     def _quit(self, place: _Place[Holder]) -> None:
-        crowd = self._crowds[place.crowd]
-        del crowd.of(place)[place]
-        self._resize(place.crowd, len(crowd) + 1, len(crowd))
-        if not crowd:
-            del self._crowds[place.crowd]
+        crowd = place.crowd
+        del (crowd.begun if place.has_begun else crowd.silent)[place]
+        self._resize(crowd, -1)
+        if not crowd.size:
+            del self._crowds[crowd.key]
 
-    def _resize(self, crowd: int, before: int, now: int) -> None:
+    def _resize(self, crowd: _Crowd[Holder], by: int) -> None:
+        key, before, by_size = crowd.key, crowd.size, self._by_size
+        now = crowd.size = before + by
         if before:
-            same = self._by_size[before]
-            del same[crowd]
+            same = by_size[before]
+            del same[key]
             if not same:
-                del self._by_size[before]
-        if now:
-            self._by_size.setdefault(now, {})[crowd] = None
-        if now > self._most or (before == self._most and before not in self._by_size):
+                del by_size[before]
+        if now in by_size:
+            by_size[now][key] = None
+        elif now:
+            by_size[now] = {key: None}
+        if now > self._most or (before == self._most and before not in by_size):
             self._most = now

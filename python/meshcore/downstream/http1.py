@@ -76,16 +76,16 @@ class Http1Connection(Http1Wire):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The loop accepted a client."""
-        transport = cast("asyncio.Transport", transport)
-        self.adopt(transport)
-        self._listener.accept(self, transport)
+        listener, peername = self._listener, transport.get_extra_info("peername")
+        self.adopt(cast("asyncio.Transport", transport), listener.peer_of(peername))
+        listener.accept(self, peername)
 
-    def adopt(self, transport: asyncio.Transport) -> None:
-        """Serve a transport that the listener has let in."""
-        listener = self._listener
+    def adopt(self, transport: asyncio.Transport, peer: Peer, slot: int | None = None) -> None:
+        """Serve a transport that the listener has let in; ``slot``: of its deadline."""
+        listener, self.peer = self._listener, peer
         transport = self._transport = listener.outbox.over(transport)
-        self.peer: Peer = listener.peer_of(transport.get_extra_info("peername"))
-        slot = self._slot = listener.deadlines.add(self, listener.now_ns() + listener.patience_ns)
+        due_ns = listener.now_ns() + listener.patience_ns
+        slot = self._slot = listener.deadlines.add(self, due_ns, slot)
         self.whole_to = (self.codec, transport, listener.idle, slot)
         if listener.draining:
             self._take_only(ON_THEIR_WAY)

@@ -88,10 +88,10 @@ class Http1Wire(asyncio.BaseProtocol):
         transport = self._transport
         if transport is None:
             return
-        unwritten = torn or linger or transport.get_write_buffer_size()
-        if not unwritten:
-            transport.close()  # as most do: there is nothing to look after
-            return
+        if not (torn or linger):
+            transport.close()  # TLS has last words, which go out with what is held
+            if not transport.get_write_buffer_size():
+                return  # as most do: there is nothing to look after
         idle_ns = self._listener.idle.timeout_ns
         linger_ns = LINGER_NS if linger else 0
         self._lingering = LingeringClose(transport, now, idle_ns, linger_ns, torn=torn)

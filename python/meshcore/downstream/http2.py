@@ -82,19 +82,18 @@ class Http2Connection(Http2Wire):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The loop accepted a client."""
-        transport = cast("asyncio.Transport", transport)
-        self.adopt(transport)
-        self.listener.accept(self, transport)
+        listener, peername = self.listener, transport.get_extra_info("peername")
+        self.adopt(cast("asyncio.Transport", transport), listener.peer_of(peername))
+        listener.accept(self, peername)
 
-    def adopt(self, transport: asyncio.Transport) -> None:
-        """Serve a transport that the listener has let in."""
-        self.transport = transport
+    def adopt(self, transport: asyncio.Transport, peer: Peer, slot: int | None = None) -> None:
+        """Serve a transport that the listener has let in; ``slot``: of its deadline."""
+        self.transport, self.peer = transport, peer
         listener = self.listener
-        self.peer: Peer = listener.peer_of(transport.get_extra_info("peername"))
         if listener.draining:  # accepted just before the listener closed: it may ask once
             self._goaway_due_ns = self.heard_ns + GOAWAY_NS
         due = min(self.heard_ns + listener.header_timeout_ns, self._goaway_due_ns)
-        self._slot = listener.deadlines.add(self, due)
+        self._slot = listener.deadlines.add(self, due, slot)
 
     def data_received(self, data: bytes) -> None:
         """Bytes of frames."""

@@ -11,7 +11,7 @@ from meshcore.codec.engines import server_engine
 from meshcore.downstream.certified import Certified
 from meshcore.downstream.detect import Detection
 from meshcore.downstream.established import Connection
-from meshcore.downstream.handshake import FailedHandshakes, Handshake, SecureDetection
+from meshcore.downstream.handshake import FailedHandshakes, Handshake
 from meshcore.downstream.handshakes import Handshakes
 from meshcore.downstream.http1 import DRAIN_QUIET_NS, Http1Connection
 from meshcore.downstream.http1_wire import LINGER_NS
@@ -80,7 +80,7 @@ class Listener:
         self._servers: dict[int, asyncio.Server] = {}
         # In the order they came, and whether they have a connection's place.
         self._connections: dict[Connection, bool] = {}
-        self._handshakes: Handshakes[Shaking] = Handshakes()
+        self.handshakes: Handshakes[Shaking] = Handshakes()
         self.certified = Certified()
         self._alert_readers: dict[AlertReader, None] = {}
         self.drained_since_ns = 0
@@ -225,7 +225,7 @@ class Listener:
     def begins_as(self) -> type[Http1Connection | Http2Connection | FirstBytes]:
         """What a connection is from a client's first byte on."""
         if self._tls is not None:
-            return SecureDetection
+            return Handshake
         if self.spec.h2 is None:
             return Http1Connection
         return Detection if self.spec.http1 else Http2Connection
@@ -264,11 +264,10 @@ class Listener:
         """Who is at the other end, from what the transport says."""
         return self._engine.peer(*end_of(peername))
 
-    def knows(self, transport: asyncio.Transport) -> bool:
+    def knows(self, peername: object) -> bool:
         """Whether there is a client: one that has reset the connection before it was accepted has
         no address, and is not to be taken for one of a unix socket, who has none either."""
-        is_unix = self.spec.unix_path is not None
-        return is_unix or transport.get_extra_info("peername") is not None
+        return peername is not None or self.spec.unix_path is not None
 
     def announced(self, data: bytes) -> tuple[int, Peer | None] | None:
         """The header of the PROXY protocol, as the core reads it. Raises `CodecError`."""
@@ -284,9 +283,9 @@ class Listener:
         """Count it, by its alert."""
         self.stack.handshake_failed(error.word, error.by_peer)
 
-    def accept(self, connection: Established, transport: asyncio.Transport) -> None:
+    def accept(self, connection: Established, peername: object) -> None:
         """Let in whom the loop accepted, without TLS; or cut it."""
-        if self.knows(transport) and self.admit(connection):
+        if self.knows(peername) and self.admit(connection):
             self.came_plain(connection)
         else:
             connection.abort()
@@ -297,8 +296,9 @@ class Listener:
         if self.stack.connected() > self.spec.max_connections or self._ended:
             self.stack.disconnected()
             return False
+        if not self._connections:
+            self._idle.clear()
         self._connections[connection] = True
-        self._idle.clear()
         return True
 
     @property
@@ -311,13 +311,15 @@ class Listener:
         One too many ends another, as `Handshakes` says; ``crowd`` stands for the client."""
         if self._ended:
             return False
+        if not self._connections:
+            self._idle.clear()
         self._connections[connection] = False
-        self._idle.clear()
-        self._handshakes.begin(connection, crowd, now := self.now_ns())
+        under_way = self.handshakes.begin(connection, crowd, now := self.now_ns())
         self.stack.handshake_began()
-        self._limit_alert_readers(self.spec.max_handshakes)
-        if len(self._handshakes) > self.spec.max_handshakes:
-            one = self._handshakes.next_to_go(now)
+        if self._alert_readers:
+            self._limit_alert_readers(self.spec.max_handshakes)
+        if under_way > self.spec.max_handshakes:
+            one = self.handshakes.next_to_go(now)
             self._end_handshake(one)
             one.make_place()
         return True
@@ -331,18 +333,18 @@ class Listener:
         self._limit_alert_readers(self.spec.max_handshakes + 1)  # its place is about to be free
 
     def _limit_alert_readers(self, most: int) -> None:
-        while self._alert_readers and len(self._alert_readers) + len(self._handshakes) > most:
+        while self._alert_readers and len(self._alert_readers) + len(self.handshakes) > most:
             eldest = next(iter(self._alert_readers))
             del self._alert_readers[eldest]
             eldest.abort()
 
     def announced_handshake(self, connection: Shaking, crowd: int) -> None:
         """It is known now whose handshake is to come."""
-        if connection in self._handshakes:
-            self._handshakes.rename(connection, crowd)
+        if connection in self.handshakes:
+            self.handshakes.rename(connection, crowd)
 
     def _end_handshake(self, connection: object) -> bool:
-        is_ended = self._handshakes.end(connection)
+        is_ended = self.handshakes.end(connection)
         if is_ended:
             self.stack.handshake_ended()
         return is_ended
@@ -352,15 +354,11 @@ class Listener:
         as many connections as there may be: then it is to be cut."""
         has_place = self._connections.pop(connection, False)
         self._connections[by] = has_place
-        if connection not in self._handshakes:
+        if isinstance(by, Handshake):
+            if connection in self.handshakes:  # not if it came before there was TLS
+                self.handshakes.pass_on(connection, by)
             return True
-        if isinstance(by, SecureDetection | Handshake):
-            self._handshakes.pass_on(connection, by)
-            if isinstance(by, Handshake):
-                self._handshakes.has_begun(by)
-            return True
-        self._end_handshake(connection)
-        if self.admit(by):
+        if not self._end_handshake(connection) or self.admit(by):
             return True
         self._forget(by)
         return False

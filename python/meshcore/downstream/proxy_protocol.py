@@ -17,6 +17,8 @@ from meshcore.errors import CodecError
 if TYPE_CHECKING:
     import asyncio
 
+    from meshcore._core import Peer
+
 
 class ProxyHeader(FirstBytes):
     """Waits for the header."""
@@ -25,13 +27,13 @@ class ProxyHeader(FirstBytes):
 
     def _admitted(self) -> bool:
         if self._listener.ends_tls:
-            return self._listener.admit_handshake(self, self._socket_peer().key)
+            return self._listener.admit_handshake(self, self.peer.key)
         return super()._admitted()
 
-    def adopt(self, transport: asyncio.Transport) -> None:
+    def adopt(self, transport: asyncio.Transport, peer: Peer, slot: int | None = None) -> None:
         """Hear only whom the listener hears."""
-        super().adopt(transport)
-        if not self._listener.stack.hears(self._socket_peer()):
+        super().adopt(transport, peer, slot)
+        if not self._listener.stack.hears(peer):
             unheard = "PROXY header from a peer that is not trusted"
             self._refuse(Answer.for_reason(Reason.BAD_REQUEST, unheard))
 
@@ -47,9 +49,10 @@ class ProxyHeader(FirstBytes):
             self._refuse(Answer.for_codec_error(error))
             return
         if found is not None:
-            size, self.peer = found
-            if self.peer is not None:
-                self._listener.announced_handshake(self, self.peer.key)
+            size, announced = found
+            if announced is not None:
+                self.peer, self._is_announced = announced, True
+                self._listener.announced_handshake(self, announced.key)
             self._hand_over(self._listener.begins_as(self._listener), first[size:])
 
     def on_deadline(self, now: int) -> None:

@@ -81,7 +81,7 @@ impl SecureTransport {
             sealed.extend_from_slice(data);
             let opened = self.session.receive(sealed, plain);
             Came {
-                said: self.session.take_output(),
+                said: if opened.may_wait { Vec::new() } else { self.session.take_output() },
                 plain: (!plain.is_empty()).then(|| PyBytes::new(py, plain).unbind()),
                 opened,
             }
@@ -162,7 +162,7 @@ impl SecureTransport {
     /// Counts what was agreed, if it was.
     pub(crate) fn count(&self, handshakes: &Handshakes) {
         if let Some(agreed) = self.session.agreed() {
-            handshakes.made(agreed.suite, agreed.alpn.as_deref(), agreed.resumed);
+            handshakes.made(agreed.suite, agreed.alpn, agreed.resumed);
         }
     }
 
@@ -379,7 +379,7 @@ impl SecureTransport {
     #[getter]
     fn alpn(&self) -> Option<String> {
         let chosen = self.session.agreed()?.alpn?;
-        Some(String::from_utf8_lossy(&chosen).into_owned())
+        Some(String::from_utf8_lossy(chosen).into_owned())
     }
 
     /// The host that the client asks for, once it is known.

@@ -20,7 +20,7 @@ fn a_client_with_a_good_certificate_has_a_name() {
     {
         let mut both = both(&authority, clients, Some(authority.client("web", 2_027)));
         both.assert_whole();
-        let identity = Identity::of(&both.server.session.agreed().unwrap().peer.unwrap()).unwrap();
+        let identity = Identity::of(both.server.session.agreed().unwrap().peer.unwrap()).unwrap();
         assert_eq!(identity.uris, ["spiffe://a.example/web"]);
     }
 }

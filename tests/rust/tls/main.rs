@@ -7,6 +7,7 @@ mod authority;
 mod certificates;
 mod clients;
 mod names;
+mod offers;
 mod pair;
 mod records;
 mod refusals;

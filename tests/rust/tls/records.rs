@@ -29,7 +29,7 @@ fn both_sides_agree_and_carry_data() {
     both.assert_whole();
     let agreed = both.server.session.agreed().unwrap();
     assert_eq!((agreed.version, agreed.resumed), (Version::Tls13, false));
-    assert_eq!(agreed.server_name.as_deref(), Some("a.example"));
+    assert_eq!(agreed.server_name, Some("a.example"));
     assert!(agreed.suite.starts_with("TLS13_"));
     assert!(both.client.session.agreed().unwrap().peer.is_some());
 }

@@ -34,7 +34,7 @@ impl Pair {
     /// # Errors
     /// [`ContextError`], as from making a context of it.
     pub fn check(&self) -> Result<(), ContextError> {
-        certified(self, &super::server::provider()).map(|_| ())
+        certified(self, &super::provider::provider()).map(|_| ())
     }
 
     /// What its OCSP response says, if it has one.

@@ -11,7 +11,8 @@ use rustls::{ClientConfig, KeyLog};
 
 use super::certificates;
 use super::no_pair::NoPair;
-use super::server::{provider, versions};
+use super::provider::provider;
+use super::server::versions;
 use super::verify::{self, Again};
 use super::{Clock, ContextError, Pair, Session, Trust, Version};
 

@@ -1,7 +1,6 @@
 //! A client's first message, looked at before the machine gets it.
 
 use rustls::pki_types::DnsName;
-use rustls::server::Acceptor;
 
 use super::Failure;
 
@@ -10,57 +9,97 @@ const ODD_NAME_BYTES: usize = 100;
 const ILLEGAL_PARAMETER: u8 = 47;
 const NO_APPLICATION_PROTOCOL: u8 = 120;
 
+/// A record's head, the type of one of the handshake (RFC 8446 §5.1), and the most that any has (§5.2):
+/// the machine takes none that is longer.
+const RECORD_HEAD_BYTES: usize = 5;
+const HANDSHAKE: u8 = 22;
+const MOST_RECORD_BYTES: usize = 16_384 + 2_048;
+/// Of a message: its type (§4), and of extensions (RFC 6066 §3, RFC 7301 §3.1).
+const CLIENT_HELLO: u8 = 1;
+const SERVER_NAME: [u8; 2] = [0, 0];
+const ALPN: [u8; 2] = [0, 16];
+/// The suites with it, of TLS 1.3 (RFC 8446 §B.4) and of TLS 1.2 (RFC 7905 §2).
+const CHACHA20: [[u8; 2]; 3] = [[0x13, 0x03], [0xCC, 0xA8], [0xCC, 0xA9]];
+
 /// What the first message says that the machine does not tell later.
-#[derive(Default)]
 pub(super) struct Hello {
-    /// Until the message is whole.
-    reader: Option<Acceptor>,
     /// A client that names no protocol means one that is not spoken.
     needs_alpn: bool,
+    /// What the records had that are whole.
+    message: Vec<u8>,
+    /// Where the next one begins.
+    at: usize,
 }
 
-/// The host that the client asks for, or that there is more to come.
+/// What a client asks for.
+#[derive(Default)]
+pub(super) struct Wanted {
+    /// The host, in lower case.
+    pub(super) name: Option<String>,
+    /// ChaCha20 rather than AES, as those want that have no instructions for that.
+    pub(super) chacha20: bool,
+}
+
+/// What the client asks for, or that there is more to come.
 pub(super) enum Asked {
     /// The message is not whole.
     Incomplete,
-    /// Whom it asks for, in lower case. None, also where the message is none: what is wrong with
-    /// it the machine says.
-    For(Option<String>),
+    /// This. Nothing, also where the message is none: what is wrong with it the machine says.
+    For(Wanted),
     /// What it asks for is not to be had: why, and the alert's number.
     Refused(Failure, u8),
 }
 
 impl Hello {
-    pub(super) fn new(needs_alpn: bool) -> Self {
-        Self { reader: None, needs_alpn }
+    pub(super) const fn new(needs_alpn: bool) -> Self {
+        Self { needs_alpn, message: Vec::new(), at: 0 }
     }
 
-    /// Takes the next bytes of the message behind those that are kept. Parses it once: O(bytes).
+    /// Takes the next bytes of the message behind those that are kept. Reads each once: O(bytes).
     pub(super) fn read(&mut self, kept: &[u8], data: &[u8]) -> Asked {
-        let reader = self.reader.get_or_insert_default();
-        let mut left = data;
-        while !left.is_empty() {
-            if reader.read_tls(&mut left).is_err() {
-                return Asked::For(None);
+        loop {
+            let mut behind = kept.iter().chain(data).copied().skip(self.at);
+            let Some(kind) = behind.next() else { return Asked::Incomplete };
+            if kind != HANDSHAKE {
+                return Asked::For(Wanted::default());
             }
-            match reader.accept() {
-                Ok(None) => {}
-                Ok(Some(whole)) => {
-                    let hello = whole.client_hello();
-                    if self.needs_alpn && hello.alpn().is_none() {
-                        let detail = "it names no protocol (ALPN), and HTTP/2 needs one".to_owned();
-                        return refused(detail, "no_application_protocol", NO_APPLICATION_PROTOCOL);
-                    }
-                    return Asked::For(hello.server_name().map(str::to_owned));
-                }
-                Err(_) => {
-                    let odd = odd_name(&[kept, data].concat());
-                    let refuse = |odd| refused(odd, "illegal_parameter", ILLEGAL_PARAMETER);
-                    return odd.map_or(Asked::For(None), refuse);
-                }
+            let (Some(high), Some(low)) = (behind.nth(2), behind.next()) else {
+                return Asked::Incomplete;
+            };
+            let len = usize::from(u16::from_be_bytes([high, low]));
+            if len > MOST_RECORD_BYTES {
+                return Asked::For(Wanted::default());
+            }
+            let begin = self.at + RECORD_HEAD_BYTES;
+            if kept.len() + data.len() < begin + len {
+                return Asked::Incomplete;
+            }
+            self.message.extend(behind.take(len));
+            self.at = begin + len;
+            if let Some(whole) = whole(&self.message) {
+                return self.asked(whole);
             }
         }
-        Asked::Incomplete
+    }
+
+    fn asked(&self, message: &[u8]) -> Asked {
+        let Some(said) = Said::read(message) else { return Asked::For(Wanted::default()) };
+        let name = match said.name.map(|name| (name, DnsName::try_from(name))) {
+            None => None,
+            Some((_, Ok(name))) => Some(name.as_ref().to_ascii_lowercase()),
+            // rustls goes on with no other, and does not tell it.
+            Some((odd, Err(_))) if !is_address(odd) => {
+                let text = String::from_utf8_lossy(&odd[..odd.len().min(ODD_NAME_BYTES)]);
+                let detail = format!("it asks for {text:?}, which is no host's name (RFC 6066 §3)");
+                return refused(detail, "illegal_parameter", ILLEGAL_PARAMETER);
+            }
+            Some(_) => None,
+        };
+        if self.needs_alpn && !said.names_protocols {
+            let detail = "it names no protocol (ALPN), and HTTP/2 needs one".to_owned();
+            return refused(detail, "no_application_protocol", NO_APPLICATION_PROTOCOL);
+        }
+        Asked::For(Wanted { name, chacha20: said.chacha20 })
     }
 }
 
@@ -68,46 +107,59 @@ fn refused(detail: String, alert: &'static str, number: u8) -> Asked {
     Asked::Refused(Failure { alert: Some(alert), by_peer: false, no_tls: false, detail }, number)
 }
 
-/// What is wrong with a name that is neither a host's nor an address: rustls goes on with no other,
-/// and does not tell it.
-fn odd_name(records: &[u8]) -> Option<String> {
-    let name = server_name(&message_in(records))?.to_vec();
-    if DnsName::try_from(&name[..]).is_ok() {
-        return None;
-    }
-    let text = String::from_utf8_lossy(&name[..name.len().min(ODD_NAME_BYTES)]).into_owned();
-    let is_address = text.parse::<std::net::IpAddr>().is_ok();
-    (!is_address).then(|| format!("it asks for {text:?}, which is no host's name (RFC 6066 §3)"))
+/// Whether a name is an address, which is as good as none.
+fn is_address(name: &[u8]) -> bool {
+    std::str::from_utf8(name).is_ok_and(|text| text.parse::<std::net::IpAddr>().is_ok())
 }
 
-/// The handshake's message of some records (RFC 8446 §5.1).
-fn message_in(mut records: &[u8]) -> Vec<u8> {
-    let mut message = Vec::with_capacity(records.len());
-    while let Some(([_, _, _, high, low], rest)) = records.split_first_chunk() {
-        let len = usize::from(u16::from_be_bytes([*high, *low])).min(rest.len());
-        message.extend_from_slice(&rest[..len]);
-        records = &rest[len..];
+/// A `ClientHello` without its head (RFC 8446 §4), if all of it is here; of another message nothing.
+fn whole(message: &[u8]) -> Option<&[u8]> {
+    match message {
+        [CLIENT_HELLO, behind @ ..] => counted::<3>(behind).map(|(hello, _)| hello),
+        [] => None,
+        _ => Some(&[]),
     }
-    message
 }
 
-/// The bytes of the name in a `ClientHello` (§4.1.2; RFC 6066 §3).
-fn server_name(message: &[u8]) -> Option<&[u8]> {
-    // Behind the message's head: a version and 32 random bytes.
-    let rest = message.get(4 + 2 + 32..)?;
-    let (_, rest) = counted::<1>(rest)?; // session
-    let (_, rest) = counted::<2>(rest)?; // suites
-    let (_, rest) = counted::<1>(rest)?; // compression
-    let (mut extensions, _) = counted::<2>(rest)?;
-    while let Some((kind, rest)) = extensions.split_first_chunk::<2>() {
-        let (content, behind) = counted::<2>(rest)?;
-        if *kind == [0, 0] {
-            let (names, _) = counted::<2>(content)?;
-            return names.strip_prefix(&[0]).and_then(counted::<2>).map(|(name, _)| name);
+/// What a `ClientHello` says (§4.1.2).
+struct Said<'a> {
+    name: Option<&'a [u8]>,
+    names_protocols: bool,
+    /// The first suite that it offers is with ChaCha20.
+    chacha20: bool,
+}
+
+impl<'a> Said<'a> {
+    /// `None`: it has no extensions that can be read.
+    fn read(hello: &'a [u8]) -> Option<Self> {
+        let rest = hello.get(2 + 32..)?; // behind a version and random bytes
+        let (_, rest) = counted::<1>(rest)?; // session
+        let (suites, rest) = counted::<2>(rest)?;
+        let (_, rest) = counted::<1>(rest)?; // compression
+        let (mut extensions, _) = counted::<2>(rest)?;
+        let first = suites.chunks_exact(2).find(|suite| !is_grease(suite));
+        let chacha20 = first.is_some_and(|first| CHACHA20.iter().any(|suite| suite == first));
+        let mut said = Self { name: None, names_protocols: false, chacha20 };
+        while let Some((kind, rest)) = extensions.split_first_chunk::<2>() {
+            let (content, behind) = counted::<2>(rest)?;
+            match *kind {
+                SERVER_NAME => {
+                    let (names, _) = counted::<2>(content)?;
+                    let name = names.strip_prefix(&[0]).and_then(counted::<2>);
+                    said.name = name.map(|(name, _)| name);
+                }
+                ALPN => said.names_protocols = true,
+                _ => {}
+            }
+            extensions = behind;
         }
-        extensions = behind;
+        Some(said)
     }
-    None
+}
+
+/// Whether it is none, that has to be passed over (RFC 8701 §3.1).
+fn is_grease(suite: &[u8]) -> bool {
+    suite[0] == suite[1] && suite[0] & 0x0F == 0x0A
 }
 
 /// What a length of so many bytes counts, and what is behind.

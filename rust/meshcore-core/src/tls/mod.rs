@@ -28,6 +28,7 @@ mod identity;
 mod key_log;
 mod no_pair;
 mod pem;
+mod provider;
 mod records;
 mod revocation;
 mod roots;

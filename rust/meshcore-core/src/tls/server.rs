@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use aws_lc_rs::digest::{Context, SHA256};
-use rustls::crypto::{CryptoProvider, aws_lc_rs as crypto};
 use rustls::pki_types::CertificateDer;
 use rustls::server::{NoServerSessionStorage, UnbufferedServerConnection};
 use rustls::{KeyLog, ServerConfig, SupportedProtocolVersion, version};
@@ -11,11 +10,13 @@ use rustls::{KeyLog, ServerConfig, SupportedProtocolVersion, version};
 use super::certificates::{self, Certificates};
 use super::tickets::{Refused, Tickets};
 use super::verify::{self, Again};
-use super::{Clock, ContextError, Identity, Pair, Session, TicketRing, Trust, Version};
+use super::{Clock, ContextError, Identity, Pair, Session, TicketRing, Trust, Version, provider};
 use crate::host_map::HostMap;
 
-/// How many tickets a client of TLS 1.3 gets: as many connections as it may resume at once.
-const TICKETS: usize = 2;
+/// How many tickets a client of TLS 1.3 gets: each is for one connection, which brings the next.
+const TICKETS: usize = 1;
+/// And one that says how many it needs (RFC 9149).
+const MOST_TICKETS: usize = 4;
 /// How long a ticket is said to be of use.
 const TICKET_LIFETIME_S: u32 = 7_200;
 
@@ -68,7 +69,10 @@ pub(super) const REFUSED: u64 = 0;
 /// How clients are verified that ask for some hosts.
 #[derive(Clone)]
 pub(super) struct Rule {
+    /// Whichever suite costs least.
     pub(super) config: Arc<ServerConfig>,
+    /// The one that the client likes best, which has its reason.
+    pub(super) in_clients_order: Arc<ServerConfig>,
     pub(super) again: Option<Again>,
     /// Tells it from others: a digest of whom it believes, and whether that is any client
     /// ([`asks`]).
@@ -89,7 +93,7 @@ impl ServerContext {
     /// # Errors
     /// [`ContextError`]: what is wrong with certificates, keys or roots.
     pub fn new(spec: &ServerSpec, ring: &TicketRing, clock: &Clock) -> Result<Self, ContextError> {
-        let provider = provider();
+        let provider = provider::of_servers();
         let certificates = Arc::new(Certificates::of(&spec.pairs, &provider, clock)?);
         let rule = |clients| Rule::new(spec, clients, &certificates, ring, clock);
         let mut rules = HostMap::new(rule(&spec.clients)?);
@@ -113,7 +117,7 @@ impl ServerContext {
         let rule = self.rules.get("");
         let machine = UnbufferedServerConnection::new(Arc::clone(&rule.config))
             .map_err(|why| ContextError::UnusableKey(why.to_string()))?;
-        let rules = self.is_named.then(|| Arc::clone(&self.rules));
+        let rules = Arc::clone(&self.rules);
         Ok(Session::server(machine, rule, rules, self.clock.clone(), self.needs_alpn))
     }
 }
@@ -133,7 +137,7 @@ impl Rule {
         ring: &TicketRing,
         clock: &Clock,
     ) -> Result<Self, ContextError> {
-        let provider = provider();
+        let provider = provider::of_servers();
         let verifier = match clients {
             ClientAuth::None => None,
             ClientAuth::Request(trust) => {
@@ -154,6 +158,7 @@ impl Rule {
         let mut config = builder.with_cert_resolver(Arc::<Certificates>::clone(certificates));
         config.alpn_protocols.clone_from(&spec.alpn);
         config.send_tls13_tickets = TICKETS;
+        config.max_tls13_tickets = MOST_TICKETS;
         config.max_early_data_size = 0;
         config.session_storage = Arc::new(NoServerSessionStorage {});
         let (ring, refused) = (ring.clone(), Refused::default());
@@ -162,8 +167,11 @@ impl Rule {
         if let Some(key_log) = &spec.key_log {
             config.key_log = Arc::clone(key_log);
         }
+        let in_clients_order = Arc::new(config.clone());
+        config.ignore_client_order = true;
         Ok(Self {
             config: Arc::new(config),
+            in_clients_order,
             again: verifier.map(|rules| Again::Client {
                 rules,
                 refused,
@@ -198,10 +206,6 @@ pub(super) fn versions(least: Version) -> &'static [&'static SupportedProtocolVe
         Version::Tls12 => ALL,
         Version::Tls13 => &ALL[..1],
     }
-}
-
-pub(super) fn provider() -> Arc<CryptoProvider> {
-    Arc::new(crypto::default_provider())
 }
 
 /// A digest of everything that decides about a client of this listener: each part by its length, so

@@ -8,7 +8,7 @@ use rustls::server::UnbufferedServerConnection;
 use rustls::{CommonState, Error, HandshakeKind, ProtocolVersion};
 use x509_cert::der::Decode;
 
-use super::hello::{Asked, Hello};
+use super::hello::{Asked, Hello, Wanted};
 use super::no_pair::{NoPair, asked_in_vain};
 use super::records::{Words, append, drive, last_words, unsaid, write};
 use super::server::Rule;
@@ -38,11 +38,11 @@ pub enum Version {
 
 /// What a handshake agreed on.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Agreed {
+pub struct Agreed<'a> {
     /// The protocol that ALPN chose (RFC 7301).
-    pub alpn: Option<Vec<u8>>,
+    pub alpn: Option<&'a [u8]>,
     /// The host that the client asked for, in lower case; of a server's session alone.
-    pub server_name: Option<String>,
+    pub server_name: Option<&'a str>,
     /// The version.
     pub version: Version,
     /// The suite, as rustls names it.
@@ -50,7 +50,7 @@ pub struct Agreed {
     /// The handshake was a short one.
     pub resumed: bool,
     /// The peer's own certificate, which was verified.
-    pub peer: Option<CertificateDer<'static>>,
+    pub peer: Option<&'a CertificateDer<'static>>,
 }
 
 /// What the bytes of one read were, in this order behind the plaintext.
@@ -62,6 +62,9 @@ pub struct Opened {
     pub peer_closed: bool,
     /// The session is over.
     pub failed: bool,
+    /// What the protocol has to say may wait for what is written next: it is tickets, and the peer
+    /// has asked something already.
+    pub may_wait: bool,
 }
 
 enum Side {
@@ -86,7 +89,7 @@ pub struct Session {
     side: Side,
     again: Option<Again>,
     clock: Clock,
-    /// Of a server's, where names have rules of their own.
+    /// Of a server's.
     rules: Option<Arc<HostMap<Rule>>>,
     /// By which of them the client is verified.
     rule: u64,
@@ -112,13 +115,14 @@ impl Session {
     pub(super) fn server(
         machine: UnbufferedServerConnection,
         rule: &Rule,
-        rules: Option<Arc<HostMap<Rule>>>,
+        rules: Arc<HostMap<Rule>>,
         clock: Clock,
         needs_alpn: bool,
     ) -> Self {
         let side = Side::Server(Box::new(machine));
         let hello = Some(Box::new(Hello::new(needs_alpn)));
-        Self { hello, rules, rule: rule.id, ..Self::of(side, rule.again.clone(), clock) }
+        let own = Self::of(side, rule.again.clone(), clock);
+        Self { hello, rules: Some(rules), rule: rule.id, ..own }
     }
 
     /// A client's begins by itself: [`take_output`](Self::take_output) has its first message.
@@ -212,10 +216,10 @@ impl Session {
                 self.rest.extend_from_slice(data);
                 false
             }
-            Asked::For(name) => {
+            Asked::For(wanted) => {
                 self.hello = None;
-                self.choose_rule(name.as_deref());
-                self.asked = name;
+                self.choose_rule(&wanted);
+                self.asked = wanted.name;
                 true
             }
         }
@@ -227,11 +231,16 @@ impl Session {
         self.fail(failure);
     }
 
-    /// The machine has seen nothing yet, so one that verifies by the name's rule takes its place.
-    fn choose_rule(&mut self, name: Option<&str>) {
+    /// The machine has seen nothing yet, so one that verifies by the name's rule, or takes the
+    /// client's choice, takes its place.
+    fn choose_rule(&mut self, wanted: &Wanted) {
         let Some(rules) = &self.rules else { return };
-        let rule = rules.get(name.unwrap_or_default());
-        match UnbufferedServerConnection::new(Arc::clone(&rule.config)) {
+        let rule = rules.get(wanted.name.as_deref().unwrap_or_default());
+        let config = if wanted.chacha20 { &rule.in_clients_order } else { &rule.config };
+        if rule.id == self.rule && !wanted.chacha20 {
+            return; // it is of that already
+        }
+        match UnbufferedServerConnection::new(Arc::clone(config)) {
             Ok(machine) => {
                 self.side = Side::Server(Box::new(machine));
                 (self.again, self.rule) = (rule.again.clone(), rule.id);
@@ -275,12 +284,17 @@ impl Session {
         if self.closed {
             self.own.clear(); // behind our end nothing is said, not an alert either
         }
-        let opened = Opened {
-            established: handshaking && self.established,
-            peer_closed: taken.peer_closed,
-            failed: self.failure.is_some(),
-        };
-        (taken.used, opened)
+        let (established, failed) = (handshaking && self.established, self.failure.is_some());
+        let has_asked = plain.len() > before && !taken.peer_closed && !failed;
+        let may_wait = established && has_asked && self.says_tickets_last();
+        (taken.used, Opened { established, peer_closed: taken.peer_closed, failed, may_wait })
+    }
+
+    /// Whether what it says at the end of its handshake are tickets, which no peer waits for: as a
+    /// server by TLS 1.3 (RFC 8446 §4.6.1).
+    fn says_tickets_last(&self) -> bool {
+        let Side::Server(machine) = &self.side else { return false };
+        machine.protocol_version() == Some(ProtocolVersion::TLSv1_3)
     }
 
     /// Says what alert belongs to an error; `rest` is what the machine has not taken.
@@ -382,7 +396,7 @@ impl Session {
 
     /// What was agreed; `None` while the handshake is under way.
     #[must_use]
-    pub fn agreed(&self) -> Option<Agreed> {
+    pub fn agreed(&self) -> Option<Agreed<'_>> {
         let asked = self.asked.as_deref();
         on!(&self.side, m => agreed(m, asked)).filter(|_| self.established)
     }
@@ -463,18 +477,18 @@ fn in_words_of_tls12(said: &mut [u8]) {
     }
 }
 
-fn agreed(machine: &CommonState, server_name: Option<&str>) -> Option<Agreed> {
+fn agreed<'a>(machine: &'a CommonState, server_name: Option<&'a str>) -> Option<Agreed<'a>> {
     let version = match machine.protocol_version()? {
         ProtocolVersion::TLSv1_2 => Version::Tls12,
         _ => Version::Tls13,
     };
     let suite = machine.negotiated_cipher_suite()?.suite();
     Some(Agreed {
-        alpn: machine.alpn_protocol().map(<[u8]>::to_vec),
-        server_name: server_name.map(str::to_owned),
+        alpn: machine.alpn_protocol(),
+        server_name,
         version,
         suite: suite.as_str().unwrap_or("unknown"),
         resumed: machine.handshake_kind() == Some(HandshakeKind::Resumed),
-        peer: machine.peer_certificates().and_then(|chain| chain.first()).cloned(),
+        peer: machine.peer_certificates().and_then(<[_]>::first),
     })
 }

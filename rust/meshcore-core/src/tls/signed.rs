@@ -98,7 +98,7 @@ impl Keys {
             let (name, spki) = key_of(&each)?;
             Some(Key { name, spki, id: own_key_id(&each) })
         });
-        let known = super::server::provider().signature_verification_algorithms;
+        let known = super::provider::provider().signature_verification_algorithms;
         Self { each: each.collect(), known, found: RefCell::default() }
     }
 

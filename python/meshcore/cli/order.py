@@ -305,7 +305,11 @@ def _staple(told: dict[str, Any] | None) -> str:
     if told is None:
         return ""
     due = f" until {told['next_update']}" if told["next_update"] is not None else ""
-    return f", OCSP {told['status']}{due}" + ("" if told["shown"] else ", NOT SHOWN ANY MORE")
+    how = ""
+    if not told["shown"]:
+        is_early = not told.get("expired", True)  # an older program does not tell
+        how = f", NOT SHOWN BEFORE {told['this_update']}" if is_early else ", NOT SHOWN ANY MORE"
+    return f", OCSP {told['status']}{due}{how}"
 
 
 def _print_breakers(status: dict[str, Any]) -> None:

@@ -140,10 +140,13 @@ def _staple_overview(staple: Staple | None, unix_s: float) -> dict[str, Any] | N
     if staple is None:
         return None
     due_s = staple.next_update_s
+    is_early, is_late = unix_s < staple.this_update_s, due_s is not None and due_s < unix_s
     return {
         "status": staple.status,
+        "this_update": stamp(staple.this_update_s),
         "next_update": stamp(due_s) if due_s is not None else None,
-        "shown": staple.this_update_s <= unix_s and (due_s is None or unix_s <= due_s),
+        "shown": not (is_early or is_late),
+        "expired": is_late,
     }
 
 

@@ -167,9 +167,10 @@ def reload(target: Target) -> None:
 @_asks
 @click.option("--to", "version", type=click.IntRange(1), help="Its number, as `status` shows.")
 def rollback(target: Target, version: int | None) -> None:
-    """Put the configuration before the present one in force again, or that of a number.
+    """Put the configuration before the last one in force again, or that of a number.
 
-    FILE itself stays as it is: correct it before the next reload.
+    The last one is that of the last start, reload, upgrade or rollback: the drain of a listener is
+    none. FILE itself stays as it is: correct it before the next reload.
     """
     answer = ask(target, "POST", "/rollback", version=version)
     click.echo(f"{target.file}: configuration {answer['config_version']} is in force")

@@ -109,7 +109,8 @@ class WorkerProcesses:
         return max(workers, self.fleet.reuseport_slots)
 
     async def prepare(self, delta: Change, moved: Mapping[str, SocketGroup]) -> None:
-        """As `Workers.prepare`. None is started from here until `commit`, or a failure."""
+        """As `Workers.prepare`. From when they are asked until the end of `commit`, or a failure,
+        none is started."""
         self._prepared = await asyncio.to_thread(self._registry.engine.prepare, delta.core)
         try:
             try:

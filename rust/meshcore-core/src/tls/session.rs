@@ -10,7 +10,7 @@ use x509_cert::der::Decode;
 
 use super::hello::{Asked, Hello};
 use super::no_pair::{NoPair, asked_in_vain};
-use super::records::{Words, append, drive, last_words, unsaid, write};
+use super::records::{Words, append, drive, is_silent, last_words, unsaid, write};
 use super::server::Rule;
 use super::standing::{InForce, Standing};
 use super::verify::Again;
@@ -269,7 +269,7 @@ impl Session {
             self.fail(why);
         }
         if let Err(error) = result {
-            let failure = self.alert_for(&error, &mut data[taken.used..]);
+            let failure = self.alert_for(&error, data.len() - taken.used);
             self.fail(failure);
         }
         if self.closed {
@@ -283,12 +283,11 @@ impl Session {
         (taken.used, opened)
     }
 
-    /// Says what alert belongs to an error; `rest` is what the machine has not taken.
-    fn alert_for(&mut self, error: &Error, rest: &mut [u8]) -> Failure {
+    /// Says what alert belongs to an error; the machine has not taken the `rest` last bytes.
+    fn alert_for(&mut self, error: &Error, rest: usize) -> Failure {
         let said = self.own.len();
         on!(&mut self.side, m => last_words(&mut **m, &mut self.own));
-        let misbehaved = matches!(error, Error::PeerMisbehaved(_));
-        let instead = if misbehaved && self.own.len() == said {
+        let instead = if is_silent(error) && self.own.len() == said {
             on!(&mut self.side, m => unsaid(&mut **m, rest, &mut self.own))
         } else {
             None

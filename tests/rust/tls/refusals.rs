@@ -277,8 +277,7 @@ fn so_have_both_in_the_first_messages() {
                     let (client, server) = contexts(version);
                     let mut both = Ends::new(&client, &server, "a.example");
                     both.client.session.take_output();
-                    let end =
-                        if whose == "server's" { &mut both.client } else { &mut both.server };
+                    let end = if whose == "server's" { &mut both.client } else { &mut both.server };
                     let said = end.hear(&what, piece);
                     assert!(end.session.failure().is_some());
                     assert_eq!(said, [ALERT, 3, 3, 0, 2, 2, 50], "{whose}, {version:?}");

@@ -4,6 +4,7 @@ use rustls::pki_types::DnsName;
 use rustls::server::Acceptor;
 
 use super::Failure;
+use super::offer::Unshown;
 
 /// How much is shown of a name that is none.
 const ODD_NAME_BYTES: usize = 100;
@@ -17,22 +18,24 @@ pub(super) struct Hello {
     reader: Option<Acceptor>,
     /// A client that names no protocol means one that is not spoken.
     needs_alpn: bool,
+    /// There are several certificates to choose from.
+    is_choice: bool,
 }
 
 /// The host that the client asks for, or that there is more to come.
 pub(super) enum Asked {
     /// The message is not whole.
     Incomplete,
-    /// Whom it asks for, in lower case. None, also where the message is none: what is wrong with
-    /// it the machine says.
-    For(Option<String>),
+    /// Whom it asks for, in lower case, and where there is a choice of certificates what else that
+    /// is made by. None, also where the message is none: what is wrong with it the machine says.
+    For(Option<String>, Option<Box<Unshown>>),
     /// What it asks for is not to be had: why, and the alert's number.
     Refused(Failure, u8),
 }
 
 impl Hello {
-    pub(super) fn new(needs_alpn: bool) -> Self {
-        Self { reader: None, needs_alpn }
+    pub(super) fn new(needs_alpn: bool, is_choice: bool) -> Self {
+        Self { reader: None, needs_alpn, is_choice }
     }
 
     /// Takes the next bytes of the message behind those that are kept. Parses it once: O(bytes).
@@ -41,7 +44,7 @@ impl Hello {
         let mut left = data;
         while !left.is_empty() {
             if reader.read_tls(&mut left).is_err() {
-                return Asked::For(None);
+                return Asked::For(None, None);
             }
             match reader.accept() {
                 Ok(None) => {}
@@ -51,12 +54,14 @@ impl Hello {
                         let detail = "it names no protocol (ALPN), and HTTP/2 needs one".to_owned();
                         return refused(detail, "no_application_protocol", NO_APPLICATION_PROTOCOL);
                     }
-                    return Asked::For(hello.server_name().map(str::to_owned));
+                    let name = hello.server_name().map(str::to_owned);
+                    let whole = || message_in(&[kept, data].concat());
+                    return Asked::For(name, self.is_choice.then(|| Unshown::of(&whole()).into()));
                 }
                 Err(_) => {
                     let odd = odd_name(&[kept, data].concat());
                     let refuse = |odd| refused(odd, "illegal_parameter", ILLEGAL_PARAMETER);
-                    return odd.map_or(Asked::For(None), refuse);
+                    return odd.map_or(Asked::For(None, None), refuse);
                 }
             }
         }
@@ -91,8 +96,14 @@ fn message_in(mut records: &[u8]) -> Vec<u8> {
     message
 }
 
-/// The bytes of the name in a `ClientHello` (§4.1.2; RFC 6066 §3).
+/// The bytes of the name in a `ClientHello` (RFC 6066 §3).
 fn server_name(message: &[u8]) -> Option<&[u8]> {
+    let (names, _) = counted::<2>(extension(message, 0)?)?;
+    names.strip_prefix(&[0]).and_then(counted::<2>).map(|(name, _)| name)
+}
+
+/// What one of the extensions of a `ClientHello` holds (RFC 8446 §4.1.2, §4.2).
+pub(super) fn extension(message: &[u8], wanted: u16) -> Option<&[u8]> {
     // Behind the message's head: a version and 32 random bytes.
     let rest = message.get(4 + 2 + 32..)?;
     let (_, rest) = counted::<1>(rest)?; // session
@@ -101,13 +112,18 @@ fn server_name(message: &[u8]) -> Option<&[u8]> {
     let (mut extensions, _) = counted::<2>(rest)?;
     while let Some((kind, rest)) = extensions.split_first_chunk::<2>() {
         let (content, behind) = counted::<2>(rest)?;
-        if *kind == [0, 0] {
-            let (names, _) = counted::<2>(content)?;
-            return names.strip_prefix(&[0]).and_then(counted::<2>).map(|(name, _)| name);
+        if u16::from_be_bytes(*kind) == wanted {
+            return Some(content);
         }
         extensions = behind;
     }
     None
+}
+
+/// A list of numbers of two bytes each, behind its length.
+pub(super) fn list_of_u16<const BYTES: usize>(content: &[u8]) -> Option<Vec<u16>> {
+    let (all, _) = counted::<BYTES>(content)?;
+    Some(all.chunks_exact(2).map(|each| u16::from_be_bytes([each[0], each[1]])).collect())
 }
 
 /// What a length of so many bytes counts, and what is behind.

@@ -126,8 +126,7 @@ pub(super) fn last_words<M: Records>(machine: &mut M, own: &mut Vec<u8>) {
 pub(super) fn is_silent(error: &Error) -> bool {
     matches!(
         error,
-        Error::PeerMisbehaved(_)
-            | Error::InvalidMessage(InvalidMessage::HandshakePayloadTooLarge)
+        Error::PeerMisbehaved(_) | Error::InvalidMessage(InvalidMessage::HandshakePayloadTooLarge)
     )
 }
 
@@ -139,11 +138,7 @@ pub(super) fn is_silent(error: &Error) -> bool {
 /// anything else.
 ///
 /// What it said that was about.
-pub(super) fn unsaid<M: Records>(
-    machine: &mut M,
-    rest: usize,
-    own: &mut Vec<u8>,
-) -> Option<Error> {
+pub(super) fn unsaid<M: Records>(machine: &mut M, rest: usize, own: &mut Vec<u8>) -> Option<Error> {
     const NO_RECORD: u8 = 0xFF;
     const RECORD_BYTES: usize = 6;
     let said = own.len();

@@ -9,6 +9,7 @@ use rustls::server::{NoServerSessionStorage, UnbufferedServerConnection};
 use rustls::{KeyLog, ServerConfig, SupportedProtocolVersion, version};
 
 use super::certificates::{self, Certificates};
+use super::hello::Hello;
 use super::tickets::{Refused, Tickets};
 use super::verify::{self, Again};
 use super::{Clock, ContextError, Identity, Pair, Session, TicketRing, Trust, Version};
@@ -59,6 +60,8 @@ pub struct ServerContext {
     pub(super) is_named: bool,
     /// A client that names no protocol means HTTP/1.1, and that is not spoken.
     needs_alpn: bool,
+    /// There is a name with several certificates.
+    is_choice: bool,
     pub(super) clock: Clock,
 }
 
@@ -102,7 +105,9 @@ impl ServerContext {
         }
         let is_named = !spec.named.is_empty();
         let needs_alpn = !spec.alpn.is_empty() && spec.alpn.iter().all(|each| each != b"http/1.1");
-        Ok(Self { rules: Arc::new(rules), is_named, needs_alpn, clock: clock.clone() })
+        let is_choice = certificates.is_choice();
+        let rules = Arc::new(rules);
+        Ok(Self { rules, is_named, needs_alpn, is_choice, clock: clock.clone() })
     }
 
     /// A session for a connection that was accepted.
@@ -114,7 +119,8 @@ impl ServerContext {
         let machine = UnbufferedServerConnection::new(Arc::clone(&rule.config))
             .map_err(|why| ContextError::UnusableKey(why.to_string()))?;
         let rules = self.is_named.then(|| Arc::clone(&self.rules));
-        Ok(Session::server(machine, rule, rules, self.clock.clone(), self.needs_alpn))
+        let hello = Hello::new(self.needs_alpn, self.is_choice);
+        Ok(Session::server(machine, rule, rules, self.clock.clone(), hello))
     }
 }
 

@@ -10,6 +10,7 @@ use x509_cert::der::Decode;
 
 use super::hello::{Asked, Hello};
 use super::no_pair::{NoPair, asked_in_vain};
+use super::offer::{Unshown, choosing};
 use super::records::{Words, append, drive, is_silent, last_words, unsaid, write};
 use super::server::Rule;
 use super::standing::{InForce, Standing};
@@ -92,6 +93,8 @@ pub struct Session {
     rule: u64,
     /// Of a server's, until the client's first message is whole.
     hello: Option<Box<Hello>>,
+    /// What else it said by which a certificate is chosen, as long as one may be.
+    unshown: Option<Box<Unshown>>,
     /// Whom that asked for.
     asked: Option<String>,
     /// What came of a record, or of a handshake's message, whose rest is missing.
@@ -114,10 +117,10 @@ impl Session {
         rule: &Rule,
         rules: Option<Arc<HostMap<Rule>>>,
         clock: Clock,
-        needs_alpn: bool,
+        hello: Hello,
     ) -> Self {
         let side = Side::Server(Box::new(machine));
-        let hello = Some(Box::new(Hello::new(needs_alpn)));
+        let hello = Some(Box::new(hello));
         Self { hello, rules, rule: rule.id, ..Self::of(side, rule.again.clone(), clock) }
     }
 
@@ -142,6 +145,7 @@ impl Session {
             rules: None,
             rule: 0,
             hello: None,
+            unshown: None,
             asked: None,
             rest: Vec::new(),
             own: Vec::new(),
@@ -212,8 +216,8 @@ impl Session {
                 self.rest.extend_from_slice(data);
                 false
             }
-            Asked::For(name) => {
-                self.hello = None;
+            Asked::For(name, unshown) => {
+                (self.hello, self.unshown) = (None, unshown);
                 self.choose_rule(name.as_deref());
                 self.asked = name;
                 true
@@ -254,7 +258,9 @@ impl Session {
     fn take(&mut self, data: &mut [u8], plain: &mut Vec<u8>) -> (usize, Opened) {
         let handshaking = !self.established;
         let before = plain.len();
-        let (taken, result) = on!(&mut self.side, m => drive(&mut **m, data, plain, &mut self.own));
+        let (side, own) = (&mut self.side, &mut self.own);
+        let (taken, result) =
+            choosing(&mut self.unshown, || on!(side, m => drive(&mut **m, data, plain, own)));
         self.peer_closed |= taken.peer_closed;
         if handshaking {
             self.lacks_certificate |= asked_in_vain();
@@ -319,7 +325,7 @@ impl Session {
                 again.verify(peer, self.clock.now())?;
             }
         }
-        self.established = true;
+        (self.established, self.unshown) = (true, None);
         Ok(())
     }
 

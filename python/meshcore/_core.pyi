@@ -87,6 +87,7 @@ __all__ = [
     "TlsList",
     "TlsServer",
     "TlsTrust",
+    "TlsUnlisted",
     "Verdict",
     "Words",
     "WorkerSlot",
@@ -1664,10 +1665,39 @@ def tls_lists(crl_pem: bytes, ca_pem: bytes) -> list[TlsList]:
 def tls_lists_fault(crl_pem: bytes, ca_pem: bytes) -> tuple[str, str] | None:
     """What is wrong with lists of revoked certificates of authorities: a word and a sentence."""
 
-def tls_unlisted(ca_pem: bytes, crl_pem: bytes, unix_s: int) -> list[tuple[int, str, bool]]:
-    """Authorities, in date at a time in seconds since 1970, of whose key there is no list, where
-    there is one of their name: the place of each, its name and number, and whether no client that
-    it signed comes in. Raises `ConfigError`. O(bytes + certificates · lists)."""
+@final
+class TlsUnlisted:
+    """An authority that has no list in force: none is of its key, where one is of its name, or it
+    runs out. Times are in seconds since 1970."""
+
+    @property
+    def place(self) -> int:
+        """The how manieth of the certificates it is, from 0."""
+
+    @property
+    def whose(self) -> str:
+        """Its name and number."""
+
+    @property
+    def is_shut_out(self) -> bool:
+        """Whether no client comes in that it signed, as far as its list is about them; else those
+        do that it has revoked."""
+
+    @property
+    def from_s(self) -> int:
+        """Since when this is so, as long as nothing else is given."""
+
+    @property
+    def until_s(self) -> int:
+        """Its last second."""
+
+    @property
+    def list_ends_s(self) -> int | None:
+        """When its list runs out; ``None`` of one without."""
+
+def tls_unlisted(ca_pem: bytes, crl_pem: bytes) -> list[TlsUnlisted]:
+    """Authorities that have no list in force, at one time or another. Raises `ConfigError`.
+    O(bytes + certificates · lists), without the GIL."""
 
 def tls_pair_fault(chain_pem: bytes, key_pem: bytes) -> tuple[str, str] | None:
     """What is wrong with a certificate and its key: a word and a sentence."""

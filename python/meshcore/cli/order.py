@@ -291,15 +291,15 @@ def _print_certificates(status: dict[str, Any]) -> None:
 
 
 def _print_unlisted(status: dict[str, Any]) -> None:
-    """Authorities without a revocation list; an older program tells of none."""
+    """Authorities without a revocation list in force; an older program tells of none."""
     for each in status.get("unlisted_authorities", []):
         owner = "listener" if each["listener"] is not None else "upstream"
         asked = f" for {each['server_name']}" if each["server_name"] is not None else ""
         gets = {"nobody": "nobody whom it signed", "revoked": "whom it has revoked"}
-        click.echo(
-            f"authority {each['authority']} of {owner} {each[owner]}{asked}: no revocation list of "
-            f"its key, {gets[each['comes_in']]} comes in"
-        )
+        lacks = f"no revocation list of its key, {gets[each['comes_in']]} comes in"
+        if (ended := each.get("list_expired")) is not None:  # an older program does not tell
+            lacks = f"its revocation list EXPIRED at {ended}, nobody whom it is about comes in"
+        click.echo(f"authority {each['authority']} of {owner} {each[owner]}{asked}: {lacks}")
 
 
 def _staple(told: dict[str, Any] | None) -> str:

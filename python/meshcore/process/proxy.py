@@ -13,7 +13,7 @@ from meshcore.admin.handlers import Handlers
 from meshcore.admin.server import Admin
 from meshcore.config.change import change
 from meshcore.config.compile import compile
-from meshcore.process.certificates import Certificates, StapleWatch
+from meshcore.process.certificates import Certificates, ExpiryWatch
 from meshcore.process.coordinator import Coordinator
 from meshcore.process.layers import given_layers, keys_of, load_layer, refuse_arguments
 from meshcore.process.local_worker import LocalWorker
@@ -22,6 +22,7 @@ from meshcore.process.room import alone
 from meshcore.process.signals import ending
 from meshcore.process.socket_groups import SocketGroups
 from meshcore.process.tickets import Renewal
+from meshcore.process.unlisted import UnlistedAuthorities
 from meshcore.process.worker import Worker
 
 if TYPE_CHECKING:
@@ -60,7 +61,8 @@ class Proxy:
         self._local = LocalWorker(first, segment_bytes)
         self._coordinator = Coordinator(self._local, self._groups, first.version)
         self._certificates = Certificates()
-        self._staples = StapleWatch(self._certificates, lambda: self._local.snapshot)
+        watched = (self._certificates, UnlistedAuthorities())
+        self._expiry = ExpiryWatch(*watched, lambda: self._local.snapshot)
         self._admin: Admin | None = None
         self._tickets = Renewal(self._ring, lambda: self._local.snapshot.ticket_keys)
         self._stopped = asyncio.Event()
@@ -113,7 +115,7 @@ class Proxy:
         made, self._made = self._made, {}  # the worker's, as long as it needs them
         worker = Worker(self._engine, self._given, made, tickets=self._ring)
         self._tickets.begin()
-        self._staples.begin()
+        self._expiry.begin()
         try:
             await self._local.begin(worker, self._prepared, self._groups.current)
             if admin is not None:
@@ -122,7 +124,7 @@ class Proxy:
         except BaseException:
             self._local.worker = self._admin = None
             self._tickets.end()
-            self._staples.end()
+            self._expiry.end()
             self._groups.close()
             await worker.stop(0)
             raise
@@ -206,7 +208,7 @@ class Proxy:
                 await self._admin.stop()
         finally:
             self._tickets.end()
-            self._staples.end()
+            self._expiry.end()
             self._stopped.set()
 
     async def _delay(self, seconds: float) -> None:

@@ -232,10 +232,10 @@ class Control:
                 raise LookupError(f"there is no listener named {name!r}")
             if not kept:
                 raise OperationRefusedError(f"{name!r} is the last listener: drain the whole")
-            listeners = {k: v for k, v in old.delta["listeners"].items() if k != name}
+            listeners = {k: v for k, v in old.resources["listeners"].items() if k != name}
             version = self._coordinator.next_version
-            delta = {**old.delta, "listeners": listeners, "config_version": version}
-            new = replace(old, listeners=kept, delta=delta)
+            resources = {**old.resources, "listeners": listeners, "config_version": version}
+            new = replace(old, listeners=kept, resources=resources)
             await self._coordinator.change(new, lambda: None)
             log.info("listener %s is closed and drains", name)
             return new

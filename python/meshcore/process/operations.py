@@ -124,7 +124,7 @@ class Operations:
             "certificates": self._certificates.overview(control.snapshot, unix_s),
             "unlisted_authorities": self._authorities.overview(control.snapshot, unix_s),
             **breakers.overview(control.registry.engine, now),
-            **shadows.overview(control.snapshot.delta),
+            **shadows.overview(control.snapshot.resources),
             "workers": [self._worker(child, now) for child in _in_order(control.fleet.living())],
             "history": [
                 {"version": r.version, "time": stamp(r.unix_s), "origin": r.origin}

@@ -1926,6 +1926,16 @@ class Engine:
         Of an upstream that has left the configuration nothing is counted. `ValueError` for a place
         that is not there. O(1), from any thread."""
 
+    def count_layer(self, layer: str, name: str, n: int) -> bool:
+        """Add to what a layer in Python counts under a name; ``layer`` is what the configuration
+        calls it, without arguments. Of one that has left the configuration nothing is counted.
+        False where there is no place for another name: there are 64 for each layer, over all
+        workers. O(1) expected, from any thread."""
+
+    def layer_count(self, layer: str, name: str) -> int | None:
+        """What a layer in Python has counted under a name, over all workers; ``None`` of one that
+        the configuration does not have. O(workers)."""
+
     def handshake_made(self, upstream: str, transport: SecureTransport) -> None:
         """As of a listener, with an endpoint of an upstream. One that has left the configuration is
         not counted."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from meshcore._core import WorkerSlot, __version__, now_ns
 from meshcore.admin.handlers import OperationRefusedError
-from meshcore.process import breakers, shadows
+from meshcore.process import breakers, layer_counts, shadows
 from meshcore.process.certificates import Certificates, ExpiryWatch, listeners_overview
 from meshcore.process.child import State
 from meshcore.process.history import stamp
@@ -87,6 +87,7 @@ class Operations:
             fleet.restarts,
         )
         yield from self._certificates.families(control.snapshot)
+        yield from layer_counts.families(control.registry.engine, control.workers.layer_counts)
         yield from self._of_memory()
 
     def _of_memory(self) -> Iterator[Family]:

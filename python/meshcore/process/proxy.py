@@ -13,6 +13,7 @@ from meshcore.admin.handlers import Handlers
 from meshcore.admin.server import Admin
 from meshcore.config.change import change
 from meshcore.config.compile import compile
+from meshcore.process import layer_counts
 from meshcore.process.certificates import Certificates, ExpiryWatch
 from meshcore.process.coordinator import Coordinator
 from meshcore.process.layers import given_layers, keys_of, load_layer, refuse_arguments
@@ -99,8 +100,11 @@ class Proxy:
 
         Prometheus text 0.0.4, or OpenMetrics 1.0.
         """
-        families = self._certificates.families(self._local.snapshot)
-        return self._engine.metrics(accept, list(families))
+        families = [
+            *self._certificates.families(self._local.snapshot),
+            *layer_counts.families(self._engine, self._local.layer_counts),
+        ]
+        return self._engine.metrics(accept, families)
 
     async def start(self) -> None:
         """Listen on every address. Raises `OSError` when one cannot be had; then none is."""

@@ -87,6 +87,7 @@ __all__ = [
     "TlsList",
     "TlsServer",
     "TlsTrust",
+    "TlsUnlisted",
     "Verdict",
     "Words",
     "WorkerSlot",
@@ -1669,10 +1670,39 @@ def tls_lists(crl_pem: bytes, ca_pem: bytes) -> list[TlsList]:
 def tls_lists_fault(crl_pem: bytes, ca_pem: bytes) -> tuple[str, str] | None:
     """What is wrong with lists of revoked certificates of authorities: a word and a sentence."""
 
-def tls_unlisted(ca_pem: bytes, crl_pem: bytes, unix_s: int) -> list[tuple[int, str, bool]]:
-    """Authorities, in date at a time in seconds since 1970, of whose key there is no list, where
-    there is one of their name: the place of each, its name and number, and whether no client that
-    it signed comes in. Raises `ConfigError`. O(bytes + certificates · lists)."""
+@final
+class TlsUnlisted:
+    """An authority that has no list in force: none is of its key, where one is of its name, or it
+    runs out. Times are in seconds since 1970."""
+
+    @property
+    def place(self) -> int:
+        """The how manieth of the certificates it is, from 0."""
+
+    @property
+    def whose(self) -> str:
+        """Its name and number."""
+
+    @property
+    def is_shut_out(self) -> bool:
+        """Whether no client comes in that it signed, as far as its list is about them; else those
+        do that it has revoked."""
+
+    @property
+    def from_s(self) -> int:
+        """Since when this is so, as long as nothing else is given."""
+
+    @property
+    def until_s(self) -> int:
+        """Its last second."""
+
+    @property
+    def list_ends_s(self) -> int | None:
+        """When its list runs out; ``None`` of one without."""
+
+def tls_unlisted(ca_pem: bytes, crl_pem: bytes) -> list[TlsUnlisted]:
+    """Authorities that have no list in force, at one time or another. Raises `ConfigError`.
+    O(bytes + certificates · lists), without the GIL."""
 
 def tls_pair_fault(chain_pem: bytes, key_pem: bytes) -> tuple[str, str] | None:
     """What is wrong with a certificate and its key: a word and a sentence."""
@@ -1900,6 +1930,16 @@ class Engine:
         """Add to a count that the configuration names, of the program or an upstream, by its place.
         Of an upstream that has left the configuration nothing is counted. `ValueError` for a place
         that is not there. O(1), from any thread."""
+
+    def count_layer(self, layer: str, name: str, n: int) -> bool:
+        """Add to what a layer in Python counts under a name; ``layer`` is what the configuration
+        calls it, without arguments. Of one that has left the configuration nothing is counted.
+        False where there is no place for another name: there are 64 for each layer, over all
+        workers. O(1) expected, from any thread."""
+
+    def layer_count(self, layer: str, name: str) -> int | None:
+        """What a layer in Python has counted under a name, over all workers; ``None`` of one that
+        the configuration does not have. O(workers)."""
 
     def handshake_made(self, upstream: str, transport: SecureTransport) -> None:
         """As of a listener, with an endpoint of an upstream. One that has left the configuration is

@@ -260,6 +260,10 @@ def test_a_drained_worker_is_replaced_and_a_drained_listener_stays_closed(tmp_pa
         assert get(program.url("more")) == (200, b"hello")
         program.order("/reload")
         assert get(program.status()["listeners"]["edge"]) == (200, b"hello")
+        program.order("/drain", listener="edge")
+        program.order("/rollback")  # to the one before the reload: a drain is none
+        assert program.status()["history"][-1]["origin"] == "rollback to 1"
+        assert get(program.status()["listeners"]["edge"]) == (200, b"hello")
 
 
 def test_a_listener_is_closed_in_workers_that_drain_before_that_is_told(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import socket
 import ssl
 from pathlib import Path
@@ -42,6 +43,10 @@ listeners:
           cert: 127.0.0.1.pem
           key: 127.0.0.1.key
           client_auth: {ca: [old/one/ca.pem, new/one/ca.pem], crl: new/one/crl.pem}
+        e.test:
+          cert: 127.0.0.1.pem
+          key: 127.0.0.1.key
+          client_auth: {ca: late/two/ca.pem, crl: late/two/crl.pem}
 upstreams:
   there: {endpoints: ["127.0.0.1:1"], tls: {ca: ca.pem, cert: 127.0.0.1.pem, key: 127.0.0.1.key}}
 routes:
@@ -49,7 +54,7 @@ routes:
   - {name: on, match: {path: {prefix: /on}}, upstream: there}
 """
 TIMES = 12
-NAMES = ("a.test", "b.test", "c.test", "d.test")
+NAMES = ("a.test", "b.test", "c.test", "d.test", "e.test")
 
 
 def test_handshakes_of_all_workers_are_one_count_and_status_shows_certificates(
@@ -62,6 +67,8 @@ def test_handshakes_of_all_workers_are_one_count_and_status_shows_certificates(
     believed.mkdir()
     for key in ("old", "new"):
         Signer(tmp_path / key, "one", Certificates(believed)).revoke()
+    late = Signer(tmp_path / "late", "two", Certificates(believed))
+    late.revoke(ends_in=-datetime.timedelta(days=1))
     context = ssl.create_default_context()
     authority.believed_by(context)
     file = tmp_path / "mesh.yaml"
@@ -82,7 +89,7 @@ def test_handshakes_of_all_workers_are_one_count_and_status_shows_certificates(
         lines = [line for line in metrics if f"handshakes_total{{{labels}" in line]
         assert sum(int(line.rsplit(" ", 1)[1]) for line in lines) == TIMES
         ends = [x for x in metrics if x.startswith("meshcore_certificate_not_after_seconds{")]
-        assert len(ends) == 7
+        assert len(ends) == 8
         certificates = program.status()["certificates"]
         where = {(x["listener"], x["upstream"], x["server_name"], x["key"]) for x in certificates}
         ecdsa = {("edge", None, name, "ECDSA") for name in (None, *NAMES)}
@@ -99,6 +106,7 @@ def test_handshakes_of_all_workers_are_one_count_and_status_shows_certificates(
                     "b.test": "require",
                     "c.test": "request",
                     "d.test": "require",
+                    "e.test": "require",
                 },
                 "ocsp": True,
             }
@@ -113,12 +121,20 @@ def test_handshakes_of_all_workers_are_one_count_and_status_shows_certificates(
             assert f"{kind} certificate of {owner}: 127.0.0.1, a.test, until " in shown
         assert (
             "(TLS from 1.3 on, client certificates of b.test: require, client certificates of "
-            "c.test: request, client certificates of d.test: require)"
+            "c.test: request, client certificates of d.test: require, client certificates of "
+            "e.test: require)"
         ) in shown
         assert (
             "authority CN=one (serial 01) of listener edge for d.test: no revocation list of its "
             "key, whom it has revoked comes in\n"
         ) in shown
+        assert "authority CN=two (serial 01) of listener edge for e.test: its revocation list " in (
+            shown
+        )
+        assert " EXPIRED at " in shown
+        assert ", nobody whom it is about comes in\n" in shown
+        line = program.line(r"listener edge for e.test: the revocation list of CN=two .*")[0]
+        assert line.endswith(": nobody whom it is about comes in")
         assert " days left, OCSP good until " in shown
         assert "allow of listener edge: in shadow, refuses nothing\n" in shown
         assert program.stop() == 0

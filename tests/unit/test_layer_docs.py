@@ -42,7 +42,8 @@ def test_every_hook_says_what_it_is() -> None:
     ways = ("request", "response")
     bodies = {f"on_{way}_{what}" for way in ways for what in ("body", "trailers")}
     heads = {"on_request", "on_response", "on_end"}
-    assert heads | bodies | {"local_answers", "keeps_length"} == {*hooks}
+    others = {"local_answers", "keeps_length", "counts", "count"}
+    assert heads | bodies | others == {*hooks}
     assert all(inspect.getdoc(getattr(Layer, hook)) for hook in hooks if hook.startswith("on_"))
     assert inspect.getdoc(Layer)
 

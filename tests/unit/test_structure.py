@@ -36,11 +36,9 @@ ROWS: list[list[str]] = [
         "upstream.counts",
         "upstream.dial",
         "upstream.dns",
-        "upstream.health",
         "upstream.http1",
         "upstream.http2",
         "upstream.tls",
-        "telemetry.export",
     ],
     ["wire"],
     ["exchange"],
@@ -164,6 +162,32 @@ def test_a_row_imports_only_rows_below_it(path: Path) -> None:
         if there is None or room(target) == room(module):
             continue
         assert there > here, f"line {line}: {module} imports {target}"
+
+
+def test_every_name_in_a_row_is_there() -> None:
+    known = {module_of(path).removeprefix("meshcore.") for path in PYTHON} | {"_core"}
+    assert {name for names in ROWS for name in names} <= known
+
+
+ROOM_LINE = re.compile(r"^\| (`python/meshcore/[^|]+) \|[^|]+\|([^|]*)\|$", re.MULTILINE)
+
+
+def test_the_table_of_rooms_names_all_and_what_they_import() -> None:
+    package = ROOT / "python" / "meshcore"
+    rooms = {each.parent.name for each in package.glob("*/__init__.py")}
+    table: dict[frozenset[str], set[str]] = {}
+    for names, imported in ROOM_LINE.findall((ROOT / "ARCHITECTURE.md").read_text()):
+        own = frozenset(re.findall(r"`(?:python/meshcore/)?(\w+)`", names))
+        table[own] = set(re.findall(r"`(\w+)`", imported))
+    assert sorted(rooms) == sorted(name for own in table for name in own)
+    for own, told in table.items():
+        if not told:
+            assert own == {"process", "admin", "cli"}  # the rest
+            continue
+        files = [path for name in own for path in (package / name).rglob("*.py")]
+        targets = {target for path in files for target, _ in imports(path)}
+        found = {room(target) for target in targets if target.startswith("meshcore.")} - own
+        assert found & {*rooms, "_core"} == told, own
 
 
 @pytest.mark.parametrize("path", PYTHON, ids=name_of)

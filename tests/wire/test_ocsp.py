@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import re
 import ssl
 import time
 from pathlib import Path
@@ -13,16 +14,19 @@ from urllib.parse import urlsplit
 
 import pytest
 import trustme
+from click.testing import CliRunner
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPrivateKeyTypes
 from cryptography.x509 import ocsp
 
 from meshcore import Proxy
+from meshcore.cli import main
 from meshcore.config.compile import compile
 from meshcore.config.load import load_text
 from meshcore.config.warnings.certificates import certificates as warnings
 from meshcore.errors import ConfigError
+from meshcore.process.certificates import Certificates as Told
 from tests.wire.conftest import Run, Serve, eventually, metric
 from tests.wire.h2_mesh import Mesh
 
@@ -282,3 +286,33 @@ def test_it_is_told_until_when_each_is_shown(
             assert line.endswith(": it is not shown any more")
 
     run(go())
+
+
+@pytest.mark.parametrize("knows", [True, False], ids=["this_program", "an_older_one"])
+def test_the_status_says_whether_it_is_too_early_or_too_late(
+    authority: Authority, monkeypatch: pytest.MonkeyPatch, knows: bool
+) -> None:
+    pair = authority.pair("a.test")
+    begins, ends = HOUR, 2 * HOUR
+    response = authority.says(pair, begins=begins, ends=ends)
+    snapshot, now_s = compile(load_text(mesh(pair | {"ocsp": response}))), time.time()
+
+    def line(later: datetime.timedelta) -> str:
+        status = Told().overview(snapshot, now_s + later.total_seconds())
+        for each in status if not knows else ():
+            del each["ocsp"]["this_update"], each["ocsp"]["expired"]
+        answer = {"certificates": status, "ready": True, "pid": 1, "version": "1"}
+        none: dict[str, Any] = {"listeners": {}, "workers": [], "history": []}
+        monkeypatch.setattr("meshcore.cli.order.ask", lambda *_: answer | none)
+        (told,) = re.findall(r", OCSP good until [-:\dTZ]+(.*)", _printed("status"))
+        return str(told)
+
+    (told,) = Told().overview(snapshot, now_s)
+    early = f", NOT SHOWN BEFORE {told['ocsp']['this_update']}" if knows else ", NOT SHOWN ANY MORE"
+    assert line(0 * HOUR) == early
+    assert line(begins + HOUR / 2) == ""
+    assert line(ends + HOUR) == ", NOT SHOWN ANY MORE"
+
+
+def _printed(command: str) -> str:
+    return CliRunner().invoke(main, [command, "mesh.yaml"], catch_exceptions=False).output

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime
+import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from cryptography import x509
 
 from meshcore import ConfigError, Proxy
+from meshcore._core import TlsUnlisted, tls_unlisted
 from meshcore.config.compile import compile
 from meshcore.config.load import load_text
 from meshcore.config.warnings.certificates import certificates as warnings
-from meshcore.process.certificates import Certificates as Told
-from tests.wire.conftest import Certificates, Run
+from meshcore.process.unlisted import UnlistedAuthorities
+from tests.wire.conftest import Certificates, Run, eventually
 from tests.wire.either import asking, request, service
 from tests.wire.h2_mesh import Mesh
 from tests.wire.identities import Holder, Point, Signer, below, directory, point_of
@@ -361,12 +365,77 @@ def test_an_authority_without_a_list_of_its_key_is_told_of(
         f"{gets}"
     ]
     assert told[0].path == "listeners.edge.tls.client_auth.ca"
-    (unlisted,) = Told().unlisted(compile(config))
+    (unlisted,) = UnlistedAuthorities().overview(compile(config), time.time())
     assert (unlisted["listener"], unlisted["authority"]) == ("edge", "CN=one (serial 01)")
     assert unlisted["comes_in"] == ("nobody" if is_shut_out else "revoked")
+    assert unlisted["list_expired"] is None
     comes_in(run, certificates, auth, "http1", {client: "decrypt_error" if is_shut_out else None})
     auth["crl"] = [auth["crl"], new.revoke(client)]
     auth["ca"] = [old.ca, new.ca]
     config = load_text(str(mesh(certificates, auth, 1)))
     assert not [x for x in warnings(config) if "no list is of the key" in x.message]
-    assert Told().unlisted(compile(config)) == []
+    assert UnlistedAuthorities().overview(compile(config), time.time()) == []
+
+
+AUTHORITY = "CN=one (serial 01)"
+
+
+@pytest.mark.parametrize("expired", ["refuse", "use"])
+def test_an_authority_whose_list_runs_out_is_told_of_from_then_on(
+    certificates: Certificates, tmp_path: Path, expired: str
+) -> None:
+    """And one that signs for nobody any more is not."""
+    one, two = (Signer(tmp_path, name, certificates) for name in ("one", "two"))
+    auth = {"ca": [one.ca, two.ca], "crl": [one.revoke(ends_in=DAY), two.revoke(ends_in=3 * DAY)]}
+    snapshot = compile(load_text(str(mesh(certificates, auth | {"crl_expired": expired}, 1))))
+    authorities, now_s = UnlistedAuthorities(), time.time()
+
+    def told(later: datetime.timedelta) -> list[tuple[str, str, bool]]:
+        found = authorities.overview(snapshot, now_s + later.total_seconds())
+        return [(x["authority"], x["comes_in"], x["list_expired"] is None) for x in found]
+
+    ran_out = [(AUTHORITY, "nobody", False)] if expired == "refuse" else []
+    assert told(0 * DAY) == told(DAY / 2) == []
+    assert told(DAY + DAY / 10) == ran_out
+    both = [*ran_out, ("CN=two (serial 01)", "nobody", False)]
+    assert told(3 * DAY + DAY / 10) == (both if ran_out else [])
+    assert told(40_000 * DAY) == []
+
+
+def test_that_is_logged_once_and_the_lists_are_read_beside_the_loop(
+    run: Run,
+    certificates: Certificates,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("meshcore.process.certificates.CHECK_S", 0.01)
+    passed_s, readers = [0.0], []
+    now = SimpleNamespace(time=lambda: time.time() + passed_s[0])
+    monkeypatch.setattr("meshcore.process.certificates.time", now)
+
+    def noted(*given: bytes) -> list[TlsUnlisted]:
+        readers.append(threading.get_ident())
+        return tls_unlisted(*given)
+
+    monkeypatch.setattr("meshcore.process.unlisted.tls_unlisted", noted)
+    one = Signer(tmp_path, "one", certificates)
+    config = load_text(str(mesh(certificates, {"ca": one.ca, "crl": one.revoke()}, 1)))
+
+    async def go() -> None:
+        async with Proxy(config) as proxy:
+            await eventually(lambda: bool(readers))
+            proxy.metrics()
+            await asyncio.sleep(0.1)  # time for several looks
+            assert caplog.messages == []
+            passed_s[0] = DAY.total_seconds() + 60
+            await eventually(lambda: bool(caplog.messages))
+            await asyncio.sleep(0.1)
+            (line,) = caplog.messages
+            told = f"listener edge: the revocation list of {AUTHORITY} expired at "
+            assert line.startswith(told)
+            assert line.endswith(": nobody whom it is about comes in")
+            assert len(readers) == 1
+            assert threading.get_ident() not in readers
+
+    run(go())

@@ -167,9 +167,10 @@ def reload(target: Target) -> None:
 @_asks
 @click.option("--to", "version", type=click.IntRange(1), help="Its number, as `status` shows.")
 def rollback(target: Target, version: int | None) -> None:
-    """Put the configuration before the present one in force again, or that of a number.
+    """Put the configuration before the last one in force again, or that of a number.
 
-    FILE itself stays as it is: correct it before the next reload.
+    The last one is that of the last start, reload, upgrade or rollback: the drain of a listener is
+    none. FILE itself stays as it is: correct it before the next reload.
     """
     answer = ask(target, "POST", "/rollback", version=version)
     click.echo(f"{target.file}: configuration {answer['config_version']} is in force")
@@ -290,22 +291,26 @@ def _print_certificates(status: dict[str, Any]) -> None:
 
 
 def _print_unlisted(status: dict[str, Any]) -> None:
-    """Authorities without a revocation list; an older program tells of none."""
+    """Authorities without a revocation list in force; an older program tells of none."""
     for each in status.get("unlisted_authorities", []):
         owner = "listener" if each["listener"] is not None else "upstream"
         asked = f" for {each['server_name']}" if each["server_name"] is not None else ""
         gets = {"nobody": "nobody whom it signed", "revoked": "whom it has revoked"}
-        click.echo(
-            f"authority {each['authority']} of {owner} {each[owner]}{asked}: no revocation list of "
-            f"its key, {gets[each['comes_in']]} comes in"
-        )
+        lacks = f"no revocation list of its key, {gets[each['comes_in']]} comes in"
+        if (ended := each.get("list_expired")) is not None:  # an older program does not tell
+            lacks = f"its revocation list EXPIRED at {ended}, nobody whom it is about comes in"
+        click.echo(f"authority {each['authority']} of {owner} {each[owner]}{asked}: {lacks}")
 
 
 def _staple(told: dict[str, Any] | None) -> str:
     if told is None:
         return ""
     due = f" until {told['next_update']}" if told["next_update"] is not None else ""
-    return f", OCSP {told['status']}{due}" + ("" if told["shown"] else ", NOT SHOWN ANY MORE")
+    how = ""
+    if not told["shown"]:
+        is_early = not told.get("expired", True)  # an older program does not tell
+        how = f", NOT SHOWN BEFORE {told['this_update']}" if is_early else ", NOT SHOWN ANY MORE"
+    return f", OCSP {told['status']}{due}{how}"
 
 
 def _print_breakers(status: dict[str, Any]) -> None:

@@ -34,19 +34,19 @@ class Change:
 
 def change(old: Snapshot | None, new: Snapshot) -> Change:
     """What leads from `old` to `new`. O(configuration); the change is as small as it is."""
-    was = old.delta if old is not None else _NOTHING
+    was = old.resources if old is not None else _NOTHING
     listeners, removed_listeners = _specs(old.listeners if old else (), new.listeners)
     upstreams, removed_upstreams = _specs(old.upstreams if old else (), new.upstreams)
     delta: dict[str, Any] = {
         "config_version": new.version,
-        "remove": {part: _gone(was[part], new.delta[part]) for part in _PARTS},
+        "remove": {part: _gone(was[part], new.resources[part]) for part in _PARTS},
     }
     for part in _PARTS:
-        delta[part] = _changed(was[part], new.delta[part])
-    if was.get("buffer_total") != new.delta["buffer_total"]:
-        delta["buffer_total"] = new.delta["buffer_total"]
-    if was.get("counts") != new.delta["counts"]:
-        delta["counts"] = new.delta["counts"]
+        delta[part] = _changed(was[part], new.resources[part])
+    if was.get("buffer_total") != new.resources["buffer_total"]:
+        delta["buffer_total"] = new.resources["buffer_total"]
+    if was.get("counts") != new.resources["counts"]:
+        delta["counts"] = new.resources["counts"]
     return Change(
         version=new.version,
         listeners=listeners,

@@ -77,7 +77,7 @@ def compile(config: Config, version: int = 1, *, cores: int = 1) -> Snapshot:
         ticket_keys=files.ticket_keys(config.ticket_keys) if config.ticket_keys else None,
         watch=config.watch,
         files=files.digests,
-        delta={"config_version": version, **_core(config)},
+        resources={"config_version": version, **_core(config)},
     )
 
 

@@ -248,18 +248,19 @@ class Snapshot:
     watch: bool
     files: Mapping[str, bytes]
     """Certificates, keys, authorities, the token: where they were read, and the SHA-256 of each."""
-    delta: Mapping[str, Any]
-    """The core's part as plain data: `Delta` of ``rust/meshcore-core/src/snapshot``."""
+    resources: Mapping[str, Any]
+    """All that the core has of it, as plain data: listeners, hosts with their routes, upstreams and
+    counts by name, as a `Delta` of ``rust/meshcore-core/src/snapshot`` from nothing has them."""
 
     @property
     def version(self) -> int:
         """The number of this configuration."""
-        version: int = self.delta["config_version"]
+        version: int = self.resources["config_version"]
         return version
 
     def core_json(self) -> bytes:
-        """`delta` as the core reads it. O(configuration)."""
-        return core_json(self.delta)
+        """`resources` as the core reads them. O(configuration)."""
+        return core_json(self.resources)
 
 
 def core_json(delta: Mapping[str, Any]) -> bytes:

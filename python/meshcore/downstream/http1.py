@@ -29,10 +29,11 @@ from meshcore.errors import CodecError, TlsError
 from meshcore.exchange.exchange import Exchange
 from meshcore.exchange.owner import Owner
 from meshcore.exchange.phase import ANSWERING, TUNNEL
-from meshcore.wire.half_closed import can_half_close, end_writing
+from meshcore.wire.half_closed import end_writing
+from meshcore.wire.http1 import BodyWriter
 
 if TYPE_CHECKING:
-    from meshcore._core import Chunk, IdleTime, Peer, Response, Ticket
+    from meshcore._core import IdleTime, Peer, Response, Ticket
     from meshcore.downstream.context import ServerContext
 
 # How long a connection that waits for a request is kept when the listener drains: closing at once
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
 DRAIN_QUIET_NS = 1_000_000_000
 
 
-class Http1Connection(Http1Wire):
+class Http1Connection(BodyWriter, Http1Wire):
     """Open connection of a client; at most one exchange at a time, later requests wait."""
 
     __slots__ = (
@@ -248,18 +249,6 @@ class Http1Connection(Http1Wire):
                 self.write(sent)
             self.finished(now_ns)
 
-    def send_data(self, data: bytes | Chunk) -> None:
-        """A piece of the body: as it is, or as a chunk in one system call."""
-        transport = self._transport
-        if transport is None or transport.is_closing():
-            return
-        if type(data) is not bytes:
-            data = bytes(data)
-        if self._chunks:
-            transport.writelines((b"%x\r\n" % len(data), data, b"\r\n"))
-        else:
-            transport.write(data)
-
     def send_end(self, body: Body, ticket: Ticket) -> None:
         """The end of the body."""
         exchange = self._exchange
@@ -269,11 +258,6 @@ class Http1Connection(Http1Wire):
             assert self._transport is not None
             self._stop_watch()
             end_writing(self._transport)
-
-    @property
-    def half_closes(self) -> bool:
-        """As long as the transport is open."""
-        return can_half_close(self._transport)
 
     def send_answer(self, request: Request, answer: Answer) -> None:
         """A whole answer made here."""

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import Awaitable, Mapping
 
     from meshcore._core import Answer, Outcome, Request, Response
 
     Fields = list[tuple[str, str]]
     Trailers = Fields | Awaitable[Fields | None] | None
+
+
+class Counter(Protocol):
+    """Where a layer counts."""
+
+    def add(self, name: str, n: int) -> None:
+        """Add to one of its counts."""
 
 
 class Layer:
@@ -22,6 +29,24 @@ class Layer:
     `on_end` may be ``async``; a layer without a hook costs nothing on that side. An exception is
     answered with 500 ``layer_error``, or cuts the response behind its head.
     """
+
+    counts: ClassVar[Mapping[str, str]] = {}
+    """What it counts itself: up to 16 names, such as ``tenant_unknown``, and what each is, in a
+    line. ``/metrics`` has ``meshcore_layer_tenant_unknown_total`` of all workers, with a label
+    ``layer`` that is what the configuration calls it, without arguments; it stays over reloads as
+    long as that does."""
+    _meshcore_counter: Counter | None = None
+
+    def count(self, name: str, n: int = 1) -> None:
+        """Add to one of `counts`; from any thread. While the layer is in no configuration, as in
+        its ``__init__`` and in a test of it alone, nothing is counted. Raises `ValueError` for
+        another name, and below 0."""
+        if name not in type(self).counts:
+            raise ValueError(f"{name!r} is not among the counts of {type(self).__name__}")
+        if n < 0:
+            raise ValueError(f"counts only grow: {n}")
+        if self._meshcore_counter is not None:
+            self._meshcore_counter.add(name, n)
 
     local_answers: ClassVar[bool] = True
     """Whether `on_response` also sees answers that are given here: by limits, breakers, routes,

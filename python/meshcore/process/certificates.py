@@ -7,7 +7,7 @@ import logging
 import time
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from meshcore._core import tls_facts, tls_staple, tls_unlisted
+from meshcore._core import tls_facts, tls_staple
 from meshcore.process.history import stamp
 from meshcore.process.process_metrics import gauges
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from meshcore.config.snapshot import CertificateSpec, Snapshot, TrustSpec
     from meshcore.process.process_metrics import Family, Labels
+    from meshcore.process.unlisted import Unlisted, UnlistedAuthorities
 
 _DAY_S = 86_400
 CHECK_S: Final = 60.0
@@ -57,30 +58,17 @@ class Certificate(NamedTuple):
         return tuple(zip(names, values, strict=True))
 
 
-class Unlisted(NamedTuple):
-    """An authority of whose key there is no revocation list, where there is one of its name."""
-
-    listener: str
-    upstream: str
-    server_name: str
-    authority: str
-    is_shut_out: bool
-    """No client that it signed comes in; else those that it has revoked do."""
-
-
 class Certificates:
     """Those of the configuration in force; read once for each."""
 
     def __init__(self) -> None:
         self._of: Snapshot | None = None
         self._all: tuple[Certificate, ...] = ()
-        self._unlisted: tuple[Unlisted, ...] = ()
 
     def of(self, snapshot: Snapshot) -> tuple[Certificate, ...]:
         """All of a snapshot. O(certificates) for a new one."""
         if snapshot is not self._of:
             self._of, self._all = snapshot, tuple(_read(snapshot))
-            self._unlisted = tuple(_unlisted(snapshot, time.time()))
         return self._all
 
     def families(self, snapshot: Snapshot) -> Iterator[Family]:
@@ -121,41 +109,38 @@ class Certificates:
             for x in sorted(self.of(snapshot), key=lambda x: x.not_after_s)
         ]
 
-    def unlisted(self, snapshot: Snapshot) -> list[dict[str, Any]]:
-        """The part of a status that tells of authorities without a revocation list."""
-        self.of(snapshot)
-        return [
-            {
-                "listener": x.listener or None,
-                "upstream": x.upstream or None,
-                "server_name": x.server_name or None,
-                "authority": x.authority,
-                "comes_in": "nobody" if x.is_shut_out else "revoked",
-            }
-            for x in self._unlisted
-        ]
-
 
 def _staple_overview(staple: Staple | None, unix_s: float) -> dict[str, Any] | None:
     if staple is None:
         return None
     due_s = staple.next_update_s
+    is_early, is_late = unix_s < staple.this_update_s, _is_late(staple, unix_s)
     return {
         "status": staple.status,
+        "this_update": stamp(staple.this_update_s),
         "next_update": stamp(due_s) if due_s is not None else None,
-        "shown": staple.this_update_s <= unix_s and (due_s is None or unix_s <= due_s),
+        "shown": not (is_early or is_late),
+        "expired": is_late,
     }
 
 
-class StapleWatch:
-    """Tells the log of each response that is not shown any more, once."""
+class ExpiryWatch:
+    """Tells the log once of each response that is not shown any more, and of each authority whose
+    revocation list has run out."""
 
-    def __init__(self, certificates: Certificates, snapshot: Callable[[], Snapshot]) -> None:
+    def __init__(
+        self,
+        certificates: Certificates,
+        authorities: UnlistedAuthorities,
+        snapshot: Callable[[], Snapshot],
+    ) -> None:
         """``snapshot``: the one in force."""
         self._certificates = certificates
+        self._authorities = authorities
         self._snapshot = snapshot
-        self._reported: set[Certificate] = set()
+        self._reported: set[Certificate | Unlisted] = set()
         self._timer: asyncio.TimerHandle | None = None
+        self._reading: asyncio.Future[tuple[Unlisted, ...]] | None = None
 
     def begin(self) -> None:
         """Look now and then, until `end`."""
@@ -166,24 +151,47 @@ class StapleWatch:
         """Look no more."""
         if self._timer is not None:
             self._timer.cancel()
+        if self._reading is not None:
+            self._reading.cancel()
 
     def look(self) -> None:
-        """Whether there is one. O(certificates)."""
+        """Whether there is one. O(certificates); lists are read in a thread beside the loop."""
+        if self._reading is None or self._reading.done():
+            loop, snapshot = asyncio.get_running_loop(), self._snapshot()
+            self._reading = loop.run_in_executor(None, self._authorities.of, snapshot)
+            self._reading.add_done_callback(lambda read: self._look(snapshot, read))
+
+    def _look(self, snapshot: Snapshot, read: asyncio.Future[tuple[Unlisted, ...]]) -> None:
+        if read.cancelled():
+            return
+        read.result()  # or the loop tells of what it raised
         now_s = time.time()
-        ended: set[Certificate] = set()
-        for each in self._certificates.of(self._snapshot()):
-            due_s = each.staple.next_update_s if each.staple is not None else None
-            if due_s is not None and due_s < now_s:
-                ended.add(each)
+        ended = {x for x in self._certificates.of(snapshot) if _is_late(x.staple, now_s)}
+        now = self._authorities.now(snapshot, now_s)
+        expired = {x for x in now if x.list_ends_s is not None}
         for each in ended - self._reported:
-            asked = f" for {each.server_name}" if each.server_name else ""
-            due_s = each.staple.next_update_s if each.staple is not None else None
+            _log_staple(each)
+        for authority in expired - self._reported:
             log.warning(
-                "listener %s: the OCSP response of the %s certificate%s expired at %s: it is not "
-                "shown any more",
-                *(each.listener, each.key_kind, asked, stamp(due_s or 0)),
+                "%s: the revocation list of %s expired at %s: nobody whom it is about comes in",
+                *(authority.owner, authority.authority, stamp(authority.list_ends_s or 0)),
             )
-        self._reported = ended
+        self._reported = ended | expired
+
+
+def _is_late(staple: Staple | None, unix_s: float) -> bool:
+    due_s = staple.next_update_s if staple is not None else None
+    return due_s is not None and due_s < unix_s
+
+
+def _log_staple(each: Certificate) -> None:
+    asked = f" for {each.server_name}" if each.server_name else ""
+    due_s = each.staple.next_update_s if each.staple is not None else None
+    log.warning(
+        "listener %s: the OCSP response of the %s certificate%s expired at %s: it is not shown any "
+        "more",
+        *(each.listener, each.key_kind, asked, stamp(due_s or 0)),
+    )
 
 
 def listeners_overview(snapshot: Snapshot) -> dict[str, dict[str, Any]]:
@@ -213,29 +221,6 @@ def _read(snapshot: Snapshot) -> Iterator[Certificate]:
     for upstream in snapshot.upstreams:
         if upstream.tls is not None and upstream.tls.chain_pem is not None:
             yield _facts(upstream.tls.chain_pem, "", upstream.name, "")
-
-
-def _unlisted(snapshot: Snapshot, unix_s: float) -> Iterator[Unlisted]:
-    for at, trust in _trusts(snapshot):
-        pems = [trust.ca_pem or "", *(pem for _, pem in trust.domains)]
-        known = "\n".join(pems).encode()
-        if trust.crl_pem and known:
-            for _, authority, is_shut_out in tls_unlisted(known, trust.crl_pem, int(unix_s)):
-                yield Unlisted(*at, authority, is_shut_out)
-
-
-def _trusts(snapshot: Snapshot) -> Iterator[tuple[tuple[str, str, str], TrustSpec]]:
-    """Whom clients and endpoints are believed by, and where: listener, upstream, server name."""
-    for listener in snapshot.listeners:
-        if (tls := listener.tls) is None:
-            continue
-        by_name = {pair.server_name or "": pair.clients for pair in tls.certificates}
-        for server_name, clients in (by_name | {"": tls.clients}).items():
-            if clients is not None:
-                yield (listener.name, "", server_name), clients
-    for upstream in snapshot.upstreams:
-        if upstream.tls is not None and upstream.tls.trust is not None:
-            yield ("", upstream.name, ""), upstream.tls.trust
 
 
 def _staple(pair: CertificateSpec) -> Staple | None:

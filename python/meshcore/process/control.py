@@ -106,15 +106,17 @@ class Control:
 
     @property
     def last_version(self) -> int:
-        """The last one that a configuration had, be it one that was refused."""
+        """As `Coordinator.last_version`."""
         return self._coordinator.last_version
 
     def in_force(self) -> Draft:
-        """The configuration in force with its document. O(document)."""
+        """The configuration in force, and the document that it was made of: behind the drain of a
+        listener that says more than is in force. O(document)."""
         return Draft(self.snapshot, self.history.newest.document)
 
     def placed(self, error: LayerError) -> ConfigError:
-        """What a worker says of a layer, with its places in what is in force. For a thread."""
+        """What a worker says of a layer, with its places in the document of what is in force. For
+        a thread."""
         return self.source.placed(error, self.history.newest.document)
 
     # --- a change -----------------------------------------------------------------------------
@@ -230,10 +232,10 @@ class Control:
                 raise LookupError(f"there is no listener named {name!r}")
             if not kept:
                 raise OperationRefusedError(f"{name!r} is the last listener: drain the whole")
-            listeners = {k: v for k, v in old.delta["listeners"].items() if k != name}
+            listeners = {k: v for k, v in old.resources["listeners"].items() if k != name}
             version = self._coordinator.next_version
-            delta = {**old.delta, "listeners": listeners, "config_version": version}
-            new = replace(old, listeners=kept, delta=delta)
+            resources = {**old.resources, "listeners": listeners, "config_version": version}
+            new = replace(old, listeners=kept, resources=resources)
             await self._coordinator.change(new, lambda: None)
             log.info("listener %s is closed and drains", name)
             return new

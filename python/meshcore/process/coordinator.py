@@ -57,13 +57,17 @@ class Coordinator:
         self._workers = workers
         self._groups = groups
         self.last_version = last_version
-        """The last one that a configuration had, be it one that was refused."""
+        """The last one that a configuration had that workers were to make ready, be it one that was
+        refused."""
         self._lock = asyncio.Lock()
         self._putting: asyncio.Future[None] | None = None
 
     @property
     def next_version(self) -> int:
-        """Of the next configuration: each is used once, also by what is refused."""
+        """Of the next configuration. Workers never see two with one version, for the shared memory
+        goes by it: one that they, or control, have begun to make ready is not given again. What is
+        refused before that, as it cannot be read or wants too many workers, leaves it to the next.
+        """
         return self.last_version + 1
 
     @asynccontextmanager

@@ -61,6 +61,9 @@ class Owner(Protocol):
     def greet(self, child: Child) -> None:
         """Send a new worker its first message."""
 
+    def note_layer_counts(self, counts: dict[str, dict[str, str]]) -> None:
+        """A worker that is ready tells what its layers count."""
+
     def hand_over(self, child: Child, reuseport_slot: int) -> None:
         """Send a worker the sockets of a reuseport slot that no worker accepts from."""
 
@@ -179,6 +182,7 @@ class Fleet:
     def _on_message(self, child: Child, message: Any) -> None:
         if isinstance(message, messages.Ready) and child.state is State.STARTING:
             child.state = State.READY
+            self._owner.note_layer_counts(message.layer_counts)
             self._release_adopted(child)
             going = self._renewing.pop(child.reuseport_slot, None)
             if going is not None:

@@ -1,4 +1,6 @@
-"""The configurations that were in force, to go back to; and the last that was refused."""
+"""The configurations that a source gave and that were in force, to go back to; and why the last
+change was refused.
+"""
 
 from __future__ import annotations
 
@@ -69,7 +71,8 @@ class History:
 
     @property
     def newest(self) -> Revision:
-        """The one in force. Raises `IndexError` before the first."""
+        """The last that a start, a reload or a step back put in force: it is so still, but for
+        listeners that were drained since. Raises `IndexError` before the first."""
         return self.revisions[-1]
 
     def add(self, revision: Revision) -> None:
@@ -77,7 +80,8 @@ class History:
         self.revisions.append(revision)
 
     def back(self, version: int | None) -> Revision:
-        """The one of this number, or the one before the newest. Raises `LookupError`."""
+        """The one of this number, or the one before the newest, whatever was drained since. Raises
+        `LookupError`."""
         if version is None:
             if len(self.revisions) < 2:
                 raise LookupError("there is no configuration before this one")

@@ -25,6 +25,7 @@ from meshcore.process.body_hooks import (
     is_awaitable,
 )
 from meshcore.process.layer_arguments import argument_problems
+from meshcore.process.layer_counts import count_problems
 from meshcore.process.layer_hooks import hook_problems
 
 if TYPE_CHECKING:
@@ -112,7 +113,7 @@ def _checked(key: str, layer: object) -> Layer:
 
 
 def _check_hooks(key: str, kind: type[Layer]) -> None:
-    problems = hook_problems(kind)
+    problems = [*hook_problems(kind), *count_problems(kind)]
     if problems:
         raise _error(key, "; ".join(problems))
 

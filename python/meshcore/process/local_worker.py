@@ -32,12 +32,15 @@ class LocalWorker:
         self._segment_bytes = segment_bytes
         self._ready: tuple[Prepared, _Sockets] | None = None
         self._opening: tuple[list[Listener], _Sockets] | None = None
+        self.layer_counts: dict[str, dict[str, str]] = {}
+        """What layers in Python count, and what that is, by what the configuration calls them."""
 
     async def begin(
         self, worker: Worker, prepared: Prepared, groups: Mapping[str, SocketGroup]
     ) -> None:
         """Serve the first configuration. Raises `OSError`."""
         self.worker = worker
+        self.layer_counts = worker.layer_counts(prepared)
         await worker.commit(prepared, _own_sockets(groups))
 
     def reuseport_slots(self, new: Snapshot) -> int:
@@ -60,11 +63,12 @@ class LocalWorker:
         assert self._ready is not None
         (prepared, sockets), self._ready = self._ready, None
         try:
+            counts = self.worker.layer_counts(prepared)
             self._opening = self.worker.put(prepared), sockets
         except BaseException:
             close_sockets(sockets)
             raise
-        self.snapshot = new
+        self.snapshot, self.layer_counts = new, counts
 
     async def commit(
         self,

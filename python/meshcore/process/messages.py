@@ -119,6 +119,9 @@ class Drain:
 class Ready:
     """It accepts."""
 
+    layer_counts: dict[str, dict[str, str]] = field(default_factory=dict)
+    """What its layers in Python count, and what that is, by what the configuration calls them."""
+
 
 @dataclass(frozen=True, slots=True)
 class Failed:
@@ -135,6 +138,8 @@ class WasPrepared:
     """A change is ready."""
 
     token: int
+    layer_counts: dict[str, dict[str, str]]
+    """As of `Ready`, of the whole configuration."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from meshcore._core import WorkerSlot, __version__, now_ns
 from meshcore.admin.handlers import OperationRefusedError
-from meshcore.process import breakers, shadows
-from meshcore.process.certificates import Certificates, StapleWatch, listeners_overview
+from meshcore.process import breakers, layer_counts, shadows
+from meshcore.process.certificates import Certificates, ExpiryWatch, listeners_overview
 from meshcore.process.child import State
 from meshcore.process.history import stamp
 from meshcore.process.notify import notify
 from meshcore.process.process_metrics import Family, counter, counters, gauge, gauges
+from meshcore.process.unlisted import UnlistedAuthorities
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -40,7 +41,9 @@ class Operations:
         self._stop = stop
         self._upgrading = asyncio.Lock()
         self._certificates = Certificates()
-        self.staples = StapleWatch(self._certificates, lambda: control.snapshot)
+        self._authorities = UnlistedAuthorities()
+        watched = (self._certificates, self._authorities)
+        self.expiry = ExpiryWatch(*watched, lambda: control.snapshot)
         self.serving = False
         self.on_change: Callable[[], None] = lambda: None
 
@@ -84,6 +87,7 @@ class Operations:
             fleet.restarts,
         )
         yield from self._certificates.families(control.snapshot)
+        yield from layer_counts.families(control.registry.engine, control.workers.layer_counts)
         yield from self._of_memory()
 
     def _of_memory(self) -> Iterator[Family]:
@@ -106,7 +110,7 @@ class Operations:
 
     def status(self) -> dict[str, Any]:
         """Workers, versions, listeners."""
-        control, now = self._control, now_ns()
+        control, now, unix_s = self._control, now_ns(), time.time()
         return {
             "version": __version__,
             "pid": os.getpid(),
@@ -118,10 +122,10 @@ class Operations:
             "refused": _refused(control.refusal),
             "listeners": control.groups.addresses(),
             "tls": listeners_overview(control.snapshot),
-            "certificates": self._certificates.overview(control.snapshot, time.time()),
-            "unlisted_authorities": self._certificates.unlisted(control.snapshot),
+            "certificates": self._certificates.overview(control.snapshot, unix_s),
+            "unlisted_authorities": self._authorities.overview(control.snapshot, unix_s),
             **breakers.overview(control.registry.engine, now),
-            **shadows.overview(control.snapshot.delta),
+            **shadows.overview(control.snapshot.resources),
             "workers": [self._worker(child, now) for child in _in_order(control.fleet.living())],
             "history": [
                 {"version": r.version, "time": stamp(r.unix_s), "origin": r.origin}

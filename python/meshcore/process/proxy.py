@@ -13,7 +13,8 @@ from meshcore.admin.handlers import Handlers
 from meshcore.admin.server import Admin
 from meshcore.config.change import change
 from meshcore.config.compile import compile
-from meshcore.process.certificates import Certificates, StapleWatch
+from meshcore.process import layer_counts
+from meshcore.process.certificates import Certificates, ExpiryWatch
 from meshcore.process.coordinator import Coordinator
 from meshcore.process.layers import given_layers, keys_of, load_layer, refuse_arguments
 from meshcore.process.local_worker import LocalWorker
@@ -22,6 +23,7 @@ from meshcore.process.room import alone
 from meshcore.process.signals import ending
 from meshcore.process.socket_groups import SocketGroups
 from meshcore.process.tickets import Renewal
+from meshcore.process.unlisted import UnlistedAuthorities
 from meshcore.process.worker import Worker
 
 if TYPE_CHECKING:
@@ -60,7 +62,8 @@ class Proxy:
         self._local = LocalWorker(first, segment_bytes)
         self._coordinator = Coordinator(self._local, self._groups, first.version)
         self._certificates = Certificates()
-        self._staples = StapleWatch(self._certificates, lambda: self._local.snapshot)
+        watched = (self._certificates, UnlistedAuthorities())
+        self._expiry = ExpiryWatch(*watched, lambda: self._local.snapshot)
         self._admin: Admin | None = None
         self._tickets = Renewal(self._ring, lambda: self._local.snapshot.ticket_keys)
         self._stopped = asyncio.Event()
@@ -97,8 +100,11 @@ class Proxy:
 
         Prometheus text 0.0.4, or OpenMetrics 1.0.
         """
-        families = self._certificates.families(self._local.snapshot)
-        return self._engine.metrics(accept, list(families))
+        families = [
+            *self._certificates.families(self._local.snapshot),
+            *layer_counts.families(self._engine, self._local.layer_counts),
+        ]
+        return self._engine.metrics(accept, families)
 
     async def start(self) -> None:
         """Listen on every address. Raises `OSError` when one cannot be had; then none is."""
@@ -113,7 +119,7 @@ class Proxy:
         made, self._made = self._made, {}  # the worker's, as long as it needs them
         worker = Worker(self._engine, self._given, made, tickets=self._ring)
         self._tickets.begin()
-        self._staples.begin()
+        self._expiry.begin()
         try:
             await self._local.begin(worker, self._prepared, self._groups.current)
             if admin is not None:
@@ -122,7 +128,7 @@ class Proxy:
         except BaseException:
             self._local.worker = self._admin = None
             self._tickets.end()
-            self._staples.end()
+            self._expiry.end()
             self._groups.close()
             await worker.stop(0)
             raise
@@ -206,7 +212,7 @@ class Proxy:
                 await self._admin.stop()
         finally:
             self._tickets.end()
-            self._staples.end()
+            self._expiry.end()
             self._stopped.set()
 
     async def _delay(self, seconds: float) -> None:

@@ -12,21 +12,21 @@ if TYPE_CHECKING:
 MOST: Final = 1_000
 
 
-def overview(delta: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of a status that tells of lists of layers with `allow` in shadow; ``delta`` is the
-    configuration as the core has it. O(configuration)."""
-    told = list(dict.fromkeys(_in_shadow(delta)))
+def overview(resources: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of a status that tells of lists of layers with `allow` in shadow; ``resources``
+    are those of a snapshot. O(configuration)."""
+    told = list(dict.fromkeys(_in_shadow(resources)))
     return {
         "shadows": [{"listener": listener, "route": route} for listener, route in told[:MOST]],
         "shadows_left_out": max(len(told) - MOST, 0),
     }
 
 
-def _in_shadow(delta: Mapping[str, Any]) -> Iterator[tuple[str | None, str | None]]:
-    for name, listener in delta["listeners"].items():
+def _in_shadow(resources: Mapping[str, Any]) -> Iterator[tuple[str | None, str | None]]:
+    for name, listener in resources["listeners"].items():
         if _has_shadow(listener):
             yield name, None
-    for routes in delta["hosts"].values():
+    for routes in resources["hosts"].values():
         for route in routes:
             if _has_shadow(route):
                 yield None, route["name"]

@@ -161,7 +161,7 @@ class Supervisor:
         notify("READY=1", f"MAINPID={os.getpid()}", f"STATUS={control.workers.count} workers")
         self._every(watchdog_s(), _beat)
         self._every(LOOK_S, control.workers.look_after_tickets)
-        self._every(CHECK_S, service.operations.staples.look)
+        self._every(CHECK_S, service.operations.expiry.look)
         service.watch()
 
     async def _built(self, predecessor: Predecessor | None) -> Service:

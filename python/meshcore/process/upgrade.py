@@ -45,23 +45,11 @@ class Upgrade:
         """
         try:
             ours = self._spawn()
-            kept = ours.dup()
         except OSError as error:
             raise OperationRefusedError(f"cannot start the new program: {error}") from error
-        self._channel = Channel(self._loop, ours, self._on_message, self._gone)
         try:
-            control, segment = self._control, self._control.registry.segment
-            given = (control.groups, control.history, control.last_version, control.workers.tickets)
-            self._channel.send(*offer(segment, *given, admin=admin, init_fd=init_fd))
-            async with asyncio.timeout(2 * START_S):
-                ready = await self._ready
-            if not ready:
-                raise OperationRefusedError(
-                    "the new program did not get ready; its messages say why"
-                )
+            return await self._hand_over(ours, admin, init_fd)
         except BaseException as error:
-            kept.close()
-            self._channel.close()
             await self._end()
             if isinstance(error, TimeoutError):
                 raise OperationRefusedError("the new program was not ready in time") from None
@@ -72,10 +60,9 @@ class Upgrade:
             raise
         finally:
             os.close(self._pidfd)
-        self._channel.close()
-        return kept
 
     def _spawn(self) -> socket.socket:
+        """Start it; our end of the socket to it."""
         environment = {k: v for k, v in os.environ.items() if k not in OWN_VARIABLES}
         environment[VARIABLE] = str(PREDECESSOR_FD)
         command = [sys.executable, *sys.orig_argv[1:]]
@@ -84,8 +71,36 @@ class Upgrade:
             self._pidfd = os.pidfd_open(self.pid)
         except BaseException:
             ours.close()
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)  # the number is its own until it is waited for
             raise
         return ours
+
+    async def _hand_over(
+        self, ours: socket.socket, admin: dict[str, int], init_fd: int | None
+    ) -> socket.socket:
+        """Give it all, and wait until it accepts. Takes our end, and returns a copy of it."""
+        with contextlib.ExitStack() as open_here:
+            open_here.callback(ours.close)
+            kept = ours.dup()
+            with contextlib.ExitStack() as if_it_fails:
+                if_it_fails.callback(kept.close)
+                self._channel = Channel(self._loop, ours, self._on_message, self._gone)
+                open_here.callback(self._channel.close)
+                self._offer(admin, init_fd)
+                async with asyncio.timeout(2 * START_S):
+                    ready = await self._ready
+                if not ready:
+                    raise OperationRefusedError(
+                        "the new program did not get ready; its messages say why"
+                    )
+                if_it_fails.pop_all()
+            return kept
+
+    def _offer(self, admin: dict[str, int], init_fd: int | None) -> None:
+        control, segment = self._control, self._control.registry.segment
+        given = (control.groups, control.history, control.last_version, control.workers.tickets)
+        self._channel.send(*offer(segment, *given, admin=admin, init_fd=init_fd))
 
     def _on_message(self, message: Any, fds: list[int]) -> None:
         for fd in fds:
@@ -101,11 +116,11 @@ class Upgrade:
 
     async def _end(self) -> None:
         """Kill it and wait for its end, so that it does not write what we go on with."""
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
         over = asyncio.Event()
         self._loop.add_reader(self._pidfd, over.set)
         try:
-            with contextlib.suppress(ProcessLookupError):
-                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
             await asyncio.shield(over.wait())
         finally:
             self._loop.remove_reader(self._pidfd)

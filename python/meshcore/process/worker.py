@@ -13,6 +13,7 @@ from meshcore._core import now_ns as system_clock
 from meshcore.downstream.deadlines import NEVER, DeadlineTimer
 from meshcore.downstream.listener import Listener
 from meshcore.downstream.sockets import until_made
+from meshcore.process import layer_counts
 from meshcore.process.layers import (
     LayerRunner,
     import_layer,
@@ -115,6 +116,13 @@ class Worker:
             look_beside(self._folder)
         return prepared, {key: import_layer(key, self._given) for key in new}
 
+    def layer_counts(self, prepared: Prepared) -> dict[str, dict[str, str]]:
+        """What the layers of a change that is ready count, by what it calls them."""
+        return layer_counts.declared(self._layers_of(prepared))
+
+    def _layers_of(self, prepared: Prepared) -> list[tuple[str, Layer]]:
+        return [(key, self._made[key]) for key in sorted(keys_of(prepared.core))]
+
     async def commit(self, prepared: Prepared, sockets: Sockets) -> None:
         """Put a change in force; ``sockets`` are those of listeners that are new or bound anew.
 
@@ -143,6 +151,7 @@ class Worker:
         upstreams = prepared.core.upstreams()
         keys = prepared.core.python_layers()
         layers = [self._made[key] if key is not None else None for key in keys]
+        in_force = self._layers_of(prepared)
         log = self.observer
         if change.access_log != self._log_form:
             form = change.access_log
@@ -160,6 +169,7 @@ class Worker:
         self._engine.report(now)
         self._drain_ns = change.drain_ns
         self._layers.put_in_force(layers)
+        layer_counts.bind(in_force, self._engine)
         # Others are of requests that are over: their arguments have changed, or they are gone.
         kept = {*keys, *self._given}
         self._made = {key: layer for key, layer in self._made.items() if key in kept}

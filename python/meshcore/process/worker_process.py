@@ -130,6 +130,7 @@ class WorkerProcess:
             self._drain_s = start.change.drain_ns / 1e9
             self._tickets.set(start.tickets)
             prepared = await worker.prepare(start.change)
+            counts = worker.layer_counts(prepared)
             await worker.commit(prepared, _by_listener(start.sockets, fds[1:]))
         except (ConfigError, LayerError) as error:
             self._fail(error, BAD_CONFIG)
@@ -137,7 +138,7 @@ class WorkerProcess:
             self._fail(error, REFUSED_BY_SYSTEM)
         else:
             tune_collector()
-            self._channel.send(messages.Ready())
+            self._channel.send(messages.Ready(counts))
 
     def _fail(self, error: Exception, code: int) -> None:
         self._code = code
@@ -160,7 +161,8 @@ class WorkerProcess:
             self._channel.send(messages.Refused(order.token, reason, layer))
         else:
             self._prepared = prepared, sockets
-            self._channel.send(messages.WasPrepared(order.token))
+            counts = self._worker.layer_counts(prepared)
+            self._channel.send(messages.WasPrepared(order.token, counts))
 
     def _drop_prepared(self) -> None:
         if self._prepared is not None:

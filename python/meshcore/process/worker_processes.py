@@ -59,6 +59,9 @@ class WorkerProcesses:
         self.tickets = tickets
         self._whole: Change | None = None  # what a worker begins with, once one is to begin
         self._prepared: Prepared | None = None
+        self.layer_counts: dict[str, dict[str, str]] = {}
+        """What layers in Python count, and what that is, by what the configuration calls them."""
+        self._prepared_counts: dict[str, dict[str, str]] = {}
         reuseport_slots = max(self.count, groups.reuseport_slots)
         self.fleet = Fleet(registry, self, on_failure, reuseport_slots)
 
@@ -82,6 +85,10 @@ class WorkerProcesses:
     @property
     def _ticket_keys(self) -> tuple[bytes, ...]:
         return self.snapshot.ticket_keys or self.tickets.keys
+
+    def note_layer_counts(self, counts: dict[str, dict[str, str]]) -> None:
+        """A worker may have another version of a class than those before it: all is told."""
+        _add(self.layer_counts, counts)
 
     def look_after_tickets(self) -> None:
         """Seal TLS tickets with another key if it is time, in every worker."""
@@ -109,7 +116,8 @@ class WorkerProcesses:
         return max(workers, self.fleet.reuseport_slots)
 
     async def prepare(self, delta: Change, moved: Mapping[str, SocketGroup]) -> None:
-        """As `Workers.prepare`. None is started from here until `commit`, or a failure."""
+        """As `Workers.prepare`. From when they are asked until the end of `commit`, or a failure,
+        none is started."""
         self._prepared = await asyncio.to_thread(self._registry.engine.prepare, delta.core)
         try:
             try:
@@ -141,8 +149,11 @@ class WorkerProcesses:
 
         try:
             answers = await asyncio.gather(*map(ask, children), return_exceptions=True)
+            self._prepared_counts = {}
             for child, answer in zip(children, answers, strict=True):
                 _must_be_ready(child, answer)
+                if isinstance(answer, messages.WasPrepared):
+                    _add(self._prepared_counts, answer.layer_counts)
         except BaseException:
             for child in children:
                 child.send(messages.Abort())
@@ -163,6 +174,7 @@ class WorkerProcesses:
             raise
         gives_tickets = new.ticket_keys != self.snapshot.ticket_keys
         self.snapshot, self._whole, self._prepared = new, None, None
+        self.layer_counts = self._prepared_counts
         if gives_tickets:
             self._send_tickets()
 
@@ -223,6 +235,11 @@ def _hand_over_again(child: Child, moved: Mapping[str, SocketGroup]) -> None:
     for reuseport_slot in child.adopted:
         with contextlib.suppress(OSError):  # no descriptors: as if it had none itself
             _send_slot(child, reuseport_slot, moved)
+
+
+def _add(known: dict[str, dict[str, str]], counts: dict[str, dict[str, str]]) -> None:
+    for layer, names in counts.items():
+        known.setdefault(layer, {}).update(names)
 
 
 class _LostError(Exception):

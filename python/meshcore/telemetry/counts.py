@@ -31,7 +31,7 @@ class ProgramCount(enum.IntEnum):
 OF_UPSTREAM: Final = {
     UpstreamCount.CONNECTED: Count(
         "meshcore_upstream_connections_total",
-        "Connections to endpoints that could be used.",
+        "Connections made to endpoints and ready for requests.",
     ),
     UpstreamCount.NOT_CONNECTED: Count(
         "meshcore_upstream_connect_failures_total",

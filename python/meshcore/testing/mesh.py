@@ -11,6 +11,7 @@ from meshcore.config.hints import shown
 from meshcore.config.units import named_ns
 from meshcore.config.whole import check_whole
 from meshcore.errors import CodecError
+from meshcore.process import layer_counts
 from meshcore.process.layers import (
     given_layers,
     load_layer,
@@ -63,9 +64,20 @@ class Mesh:
         self._now = _BEGINNING_NS
         self._hooks = HooksAtOnce(lambda: self._now)
         names = self._parts.engine.python_layers()
-        self._hooks.put_in_force(_layers(names, layers or {}, folder))
+        made = _layers(names, layers or {}, folder)
+        self._hooks.put_in_force(made)
+        known = [(key, layer) for key, layer in zip(names, made, strict=True) if key and layer]
+        layer_counts.bind(known, self._parts.engine)
         self._open: list[Flight] = []
         self._depth = 0  # of blocks that hold
+
+    def counted(self, layer: str, name: str) -> int:
+        """What a layer in Python has counted under one of its `counts`; ``layer`` is what the
+        configuration calls it, without arguments. Raises `ValueError` for one that it has not."""
+        count = self._parts.engine.layer_count(layer, name)
+        if count is None:
+            raise ValueError(f"the configuration has no layer {layer!r}")
+        return count
 
     def route(
         self,

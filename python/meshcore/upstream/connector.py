@@ -359,12 +359,13 @@ class Connector:
 
     def _ready(self, pool: Pool, connection: Connection) -> None:
         """A connection is open, and it is known what it speaks."""
-        self.counts.add(UpstreamCount.CONNECTED, pool)
         now = self.now_ns()
         if connection.born_ns < pool.renewed_ns:
             connection.close()  # in a way that is past
             self._open_wanted(pool)
-        elif isinstance(connection, Http1Connection):
+            return
+        self.counts.add(UpstreamCount.CONNECTED, pool)
+        if isinstance(connection, Http1Connection):
             pool.streams_each = 1
             if pool.waiting:
                 waiting = pool.waiting[0]

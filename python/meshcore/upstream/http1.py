@@ -11,10 +11,11 @@ from meshcore.exchange.phase import ASKED
 from meshcore.exchange.ports import Lost
 from meshcore.upstream.socket_state import is_quiet, rest_of, stale_within_ns
 from meshcore.upstream.tls import describe_end, end_of_tls, loss_of, refuses_us
-from meshcore.wire.half_closed import can_half_close, end_writing, is_reset
+from meshcore.wire.half_closed import end_writing, is_reset
+from meshcore.wire.http1 import BodyWriter
 
 if TYPE_CHECKING:
-    from meshcore._core import Chunk, Peer, Request, Ticket
+    from meshcore._core import Peer, Request, Ticket
     from meshcore.exchange.exchange import Exchange
     from meshcore.upstream.pool import Pool
     from meshcore.upstream.pool_owner import PoolOwner
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 TORN: Final = "ended without close_notify"
 
 
-class Http1Connection(asyncio.BaseProtocol):
+class Http1Connection(BodyWriter, asyncio.BaseProtocol):
     """Open connection, idle in its pool or lent to one exchange."""
 
     __slots__ = (
@@ -215,18 +216,6 @@ class Http1Connection(asyncio.BaseProtocol):
             transport.write(data)
         return True
 
-    def send_data(self, data: bytes | Chunk) -> None:
-        """A piece of the body: as it is, or as a chunk in one system call."""
-        transport = self._transport
-        if transport is None or transport.is_closing():
-            return
-        if type(data) is not bytes:
-            data = bytes(data)
-        if self._chunks:
-            transport.writelines((b"%x\r\n" % len(data), data, b"\r\n"))
-        else:
-            transport.write(data)
-
     def send_end(self, body: Body, ticket: Ticket) -> None:
         """The end of the body; in a tunnel, of what the client says."""
         transport = self._transport
@@ -239,11 +228,6 @@ class Http1Connection(asyncio.BaseProtocol):
             self._pools.half_closed.pop(self, None)
             transport.set_write_buffer_limits(0)  # `choked` while anything is left
             end_writing(transport)
-
-    @property
-    def half_closes(self) -> bool:
-        """As long as the transport is open."""
-        return can_half_close(self._transport)
 
     def why_silent(self) -> None:
         """Nothing that others met: no other request is on this connection."""

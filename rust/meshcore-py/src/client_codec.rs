@@ -1,8 +1,6 @@
 //! The endpoint's side of a connection: requests out, responses in.
 
-use meshcore_core::codec::{
-    self, ClientEvent, RequestRules, encode_chunk_header, encode_last_chunk, encode_request,
-};
+use meshcore_core::codec::{self, ClientEvent, RequestRules, encode_request};
 use meshcore_core::exchange::Kind;
 use meshcore_core::head::{ResponseHead, TunnelKind};
 use pyo3::prelude::*;
@@ -12,7 +10,7 @@ use crate::clock::Ns;
 use crate::engine::Peer;
 use crate::errors::codec_error;
 use crate::message::{Body, Part, Request, Response, last_chunk};
-use crate::outgoing::{send_by, with_rules};
+use crate::outgoing::{BodyForm, append_body, send_by, with_rules};
 use crate::relay::relay;
 use crate::server_codec::{CodecLimits, body_event, is_chunked};
 use crate::ticket::Ticket;
@@ -73,21 +71,8 @@ impl ClientCodec {
         with_rules(request, ticket, peer, now_ns, |rules| {
             encode_request(out, head, &RequestRules { as_written, ..*rules });
         });
-        let len = request.part.len();
-        let chunked = is_chunked(head.body);
-        if chunked && len > 0 {
-            encode_chunk_header(out, len);
-        }
-        request.part.append_to(py, out);
-        if chunked {
-            if len > 0 {
-                out.extend_from_slice(b"\r\n");
-            }
-            if request.part.body.end {
-                let trailers = ticket.request_trailers(&request.part);
-                encode_last_chunk(out, trailers.as_deref(), as_written);
-            }
-        }
+        let form = BodyForm { chunked: is_chunked(head.body), as_written };
+        append_body(py, out, &request.part, form, |part| ticket.request_trailers(part));
         let tunnel = head.tunnel().filter(|_| ticket.ticket.kind() == Kind::Tunnel);
         let head_request = head.slice(head.method) == b"HEAD";
         self.codec.sent(head_request, tunnel == Some(TunnelKind::Connect));

@@ -241,6 +241,15 @@ impl Engine {
         known.then_some(()).ok_or_else(|| PyValueError::new_err("no such count"))
     }
 
+    /// Of the configuration in force, too; false where there is no place for another name.
+    fn count_layer(&self, layer: &str, name: &str, n: u64) -> bool {
+        self.engine.compiled().layer_counts(layer).is_none_or(|counts| counts.add(name, n))
+    }
+
+    fn layer_count(&self, layer: &str, name: &str) -> Option<u64> {
+        self.engine.compiled().layer_counts(layer).map(|counts| counts.get(name))
+    }
+
     fn handshake_failed(&self, upstream: &str, reason: &str, by_peer: bool) {
         self.count_handshake(upstream, |handshakes| handshakes.failed(reason, by_peer));
     }

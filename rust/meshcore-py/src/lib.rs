@@ -123,8 +123,8 @@ mod _core {
     #[pymodule_export]
     use crate::tls::{
         ClientRules, KeyLog, TicketRing, TlsClient, TlsFacts, TlsList, TlsServer, TlsTrust,
-        check_tls_name, is_tls_name, is_trust_domain, tls_facts, tls_is_for_host, tls_lists,
-        tls_lists_fault, tls_pair_fault, tls_roots_fault, tls_staple, tls_system_roots,
+        TlsUnlisted, check_tls_name, is_tls_name, is_trust_domain, tls_facts, tls_is_for_host,
+        tls_lists, tls_lists_fault, tls_pair_fault, tls_roots_fault, tls_staple, tls_system_roots,
         tls_unlisted,
     };
 

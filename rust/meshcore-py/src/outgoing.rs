@@ -1,13 +1,17 @@
 //! A message on its way out: what the core's ticket says of it, with Python's objects unpacked.
 
-use meshcore_core::codec::{RequestRules, ResponseRules};
+use std::borrow::Cow;
 
+use meshcore_core::codec::{
+    RequestRules, ResponseRules, encode_chunk_end, encode_chunk_header, encode_last_chunk,
+};
+use meshcore_core::head::Headers;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use crate::clock::Ns;
 use crate::engine::Peer;
-use crate::message::{Request, Response};
+use crate::message::{Part, Request, Response};
 use crate::secure_transport::SecureTransport;
 use crate::server_codec::JOIN_BYTES;
 use crate::socket_transport::SocketTransport;
@@ -33,6 +37,37 @@ pub(crate) fn send_by(
     let mut bytes = Vec::with_capacity(1024 + body_bytes.min(JOIN_BYTES));
     fill_once(&mut bytes);
     Ok(Some(PyBytes::new(py, &bytes).unbind()))
+}
+
+/// How a body goes out.
+#[derive(Clone, Copy)]
+pub(crate) struct BodyForm {
+    /// In chunks (RFC 9112 §7.1).
+    pub(crate) chunked: bool,
+    /// Names of trailers as they were received.
+    pub(crate) as_written: bool,
+}
+
+/// Appends what of a body came with its head, and the end of one that is whole.
+#[inline]
+pub(crate) fn append_body<'a>(
+    py: Python<'_>,
+    out: &mut Vec<u8>,
+    part: &'a Part,
+    form: BodyForm,
+    trailers: impl FnOnce(&'a Part) -> Option<Cow<'a, Headers>>,
+) {
+    let in_chunk = form.chunked && part.len() > 0;
+    if in_chunk {
+        encode_chunk_header(out, part.len());
+    }
+    part.append_to(py, out);
+    if in_chunk {
+        encode_chunk_end(out);
+    }
+    if form.chunked && part.body.end {
+        encode_last_chunk(out, trailers(part).as_deref(), form.as_written);
+    }
 }
 
 /// Draws the rules from a request's ticket and runs `write` with them.

@@ -1,8 +1,8 @@
 //! The client's side of a connection: requests in, responses out.
 
 use meshcore_core::codec::{
-    self, Lenient, Limits, ResponseRules, ServerEvent, ServerRules, encode_chunk_header,
-    encode_informational, encode_last_chunk, encode_reply, encode_response,
+    self, Lenient, Limits, ResponseRules, ServerEvent, ServerRules, encode_informational,
+    encode_reply, encode_response,
 };
 use meshcore_core::head::{BodyLength, RequestHead, Scheme, Version};
 use meshcore_core::path::{Oddities, PathRules};
@@ -16,7 +16,7 @@ use crate::deadlines::DeadlineTable;
 use crate::engine::{Listener, Peer};
 use crate::errors::codec_error;
 use crate::message::{Body, Part, Request, Response, last_chunk};
-use crate::outgoing::with_tunnel;
+use crate::outgoing::{BodyForm, append_body, with_tunnel};
 use crate::ticket::Ticket;
 
 /// What is written apart is copied into the outbox up to this many bytes: one copy costs less than
@@ -147,20 +147,8 @@ impl ServerCodec {
         self.keep_alive = outgoing.keep_alive;
         self.chunking = outgoing.chunked;
         if outgoing.has_body {
-            let len = response.part.len();
-            if outgoing.chunked && len > 0 {
-                encode_chunk_header(out, len);
-            }
-            response.part.append_to(py, out);
-            if outgoing.chunked {
-                if len > 0 {
-                    out.extend_from_slice(b"\r\n");
-                }
-                if response.part.body.end {
-                    let trailers = ticket.response_trailers(&response.part);
-                    encode_last_chunk(out, trailers.as_deref(), false);
-                }
-            }
+            let form = BodyForm { chunked: outgoing.chunked, as_written: false };
+            append_body(py, out, &response.part, form, |part| ticket.response_trailers(part));
         }
     }
 }

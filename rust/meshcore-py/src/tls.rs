@@ -362,16 +362,52 @@ pub(crate) fn tls_lists(crl_pem: &[u8], ca_pem: &[u8]) -> PyResult<Vec<TlsList>>
     Ok(ListFacts::read(crl_pem, ca_pem).map_err(refused)?.into_iter().map(TlsList).collect())
 }
 
-/// Authorities without a list of their key, where there is one of their name: the place of each,
-/// whose it is, and whether no client that it signed comes in.
+/// An authority that has no list in force.
+#[pyclass(frozen, module = "meshcore._core")]
+pub(crate) struct TlsUnlisted(Unlisted);
+
+#[pymethods]
+impl TlsUnlisted {
+    #[getter]
+    fn place(&self) -> usize {
+        self.0.place
+    }
+
+    #[getter]
+    fn whose(&self) -> &str {
+        &self.0.whose
+    }
+
+    #[getter]
+    fn is_shut_out(&self) -> bool {
+        self.0.is_shut_out
+    }
+
+    #[getter]
+    fn from_s(&self) -> u64 {
+        self.0.from_s
+    }
+
+    #[getter]
+    fn until_s(&self) -> u64 {
+        self.0.until_s
+    }
+
+    #[getter]
+    fn list_ends_s(&self) -> Option<u64> {
+        self.0.list_ends_s
+    }
+}
+
+/// Authorities that have no list in force, now or at another time.
 #[pyfunction]
 pub(crate) fn tls_unlisted(
+    py: Python<'_>,
     ca_pem: &[u8],
     crl_pem: &[u8],
-    unix_s: u64,
-) -> PyResult<Vec<(usize, String, bool)>> {
-    let all = Unlisted::among(ca_pem, crl_pem, unix_s).map_err(refused)?;
-    Ok(all.into_iter().map(|each| (each.place, each.whose, each.is_shut_out)).collect())
+) -> PyResult<Vec<TlsUnlisted>> {
+    let all = py.detach(|| Unlisted::among(ca_pem, crl_pem)).map_err(refused)?;
+    Ok(all.into_iter().map(TlsUnlisted).collect())
 }
 
 /// Whether this is a rule of names.

@@ -33,14 +33,23 @@ impl Authority {
         Self::called(&format!("authority {number}"), year)
     }
 
+    /// One that signs with RSA.
+    pub(crate) fn rsa() -> Self {
+        Self::with("of RSA", 2_030, &PKCS_RSA_SHA256)
+    }
+
     /// One of several of a name.
     pub(crate) fn called(name: &str, year: i32) -> Self {
+        Self::with(name, year, &PKCS_ECDSA_P256_SHA256)
+    }
+
+    fn with(name: &str, year: i32, kind: &'static SignatureAlgorithm) -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.distinguished_name.push(DnType::CommonName, name);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         valid(&mut params, year);
-        Self(CertifiedIssuer::self_signed(params, key(&PKCS_ECDSA_P256_SHA256)).unwrap())
+        Self(CertifiedIssuer::self_signed(params, key(kind)).unwrap())
     }
 
     pub(crate) fn roots(&self) -> Trust {

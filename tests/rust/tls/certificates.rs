@@ -1,7 +1,14 @@
 //! Which certificate a client gets, and which one it believes.
 
+use std::sync::Arc;
+
 use meshcore_core::tls::{ClientSpec, ContextError, Identity, Pair, Roots, Trust};
 use rcgen::ExtendedKeyUsagePurpose as Usage;
+use rustls::crypto::aws_lc_rs::{default_provider, kx_group};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::version::TLS13;
+use rustls::{ClientConfig, ClientConnection, HandshakeKind, RootCertStore};
 
 use crate::authority::{Authority, self_signed};
 use crate::pair::{Ends, ServerSpec, client, client_spec, server, server_spec};
@@ -181,4 +188,147 @@ fn no_item_of_a_text_is_passed_over() {
         pair.chain_pem = glued(pair.chain_pem, one.pem()).into_bytes();
         passed_over(pair.check());
     }
+}
+
+/// Which of several leaves is in a server's answer of TLS 1.2, where it is not sealed.
+fn shown<'a>(pairs: &'a [Pair], hello: &[u8]) -> Option<&'a str> {
+    let mut session = server(&server_spec(pairs.to_vec())).session().unwrap();
+    session.receive(&mut hello.to_vec(), &mut Vec::new());
+    let said = session.take_output();
+    let has = |pair: &&Pair| {
+        let der = CertificateDer::from_pem_slice(&pair.chain_pem).unwrap();
+        said.windows(der.len()).any(|part| part == &*der)
+    };
+    let found = pairs.iter().find(has)?;
+    Some(if found.key_pem.len() > 1_000 { "RSA" } else { "ECDSA" })
+}
+
+const SUPPORTED_VERSIONS: u16 = 43;
+const SIGNATURE_ALGORITHMS_CERT: u16 = 50;
+const ECDHE_RSA: [u16; 1] = [0xC02F];
+const OF_1_3: [u16; 1] = [0x1301];
+
+/// The first message of a client that knows all, with other suites, and extensions put in or out.
+fn hello(suites: &[u16], without: &[u16], with: &[(u16, &[u16])]) -> Vec<u8> {
+    let authority = Authority::new();
+    let client = client(&client_spec(authority.roots()));
+    let said = client.session("a.example").unwrap().take_output();
+    let bytes = |number: usize| u16::try_from(number).unwrap().to_be_bytes();
+    let length = |at: usize| usize::from(u16::from_be_bytes([said[at], said[at + 1]]));
+    // Behind the heads of record and message, a version and the random bytes: the session's id.
+    let suites_at = 5 + 4 + 2 + 32 + 1 + usize::from(said[5 + 4 + 2 + 32]);
+    let extensions_at = suites_at + 2 + length(suites_at) + 2;
+    let mut extensions = Vec::new();
+    let mut at = extensions_at + 2;
+    while at < said.len() {
+        let next = at + 4 + length(at + 2);
+        if !without.contains(&u16::from_be_bytes([said[at], said[at + 1]])) {
+            extensions.extend_from_slice(&said[at..next]);
+        }
+        at = next;
+    }
+    for (kind, list) in with {
+        let list: Vec<u8> = list.iter().flat_map(|each| each.to_be_bytes()).collect();
+        let parts = [&kind.to_be_bytes()[..], &bytes(list.len() + 2), &bytes(list.len()), &list];
+        extensions.extend(parts.concat());
+    }
+    let suites: Vec<u8> = suites.iter().flat_map(|each| each.to_be_bytes()).collect();
+    let body = [
+        &said[9..suites_at],
+        &bytes(suites.len()),
+        &suites,
+        &[1, 0],
+        &bytes(extensions.len()),
+        &extensions,
+    ]
+    .concat();
+    let message = [&[1, 0][..], &bytes(body.len()), &body].concat();
+    [&[22, 3, 1][..], &bytes(message.len()), &message].concat()
+}
+
+/// A client that lists suites of TLS 1.3 speaks it only if it says so (RFC 8446 §4.2.1).
+#[test]
+fn a_certificate_is_chosen_by_the_version_that_will_be_spoken() {
+    const ECDHE_ECDSA: u16 = 0xC02B;
+    let authority = Authority::new();
+    let both = [authority.host("a.example"), authority.rsa_host("a.example")];
+    let mixed = [OF_1_3, ECDHE_RSA].concat();
+    let versions: &[&[u16]] = &[&[SUPPORTED_VERSIONS], &[]];
+    for without in versions {
+        // With TLS 1.3 the answer is sealed.
+        let wanted = (!without.is_empty()).then_some("RSA");
+        assert_eq!(shown(&both, &hello(&mixed, without, &[])), wanted);
+        for suites in [vec![ECDHE_ECDSA], [&mixed[..], &[ECDHE_ECDSA]].concat()] {
+            let chosen = shown(&both, &hello(&suites, &[SUPPORTED_VERSIONS], &[]));
+            assert_eq!(chosen, Some("ECDSA"));
+        }
+    }
+    // And the curves of its groups count then: here are none of them.
+    let x25519: (u16, &[u16]) = (10, &[29]);
+    let suites = [&mixed[..], &[ECDHE_ECDSA]].concat();
+    let chosen = shown(&both, &hello(&suites, &[SUPPORTED_VERSIONS, 10], &[x25519]));
+    assert_eq!(chosen, Some("RSA"));
+}
+
+/// RFC 8446 §4.2.3, of TLS 1.2 too.
+#[test]
+fn a_chain_is_chosen_by_what_a_client_says_of_chains() {
+    const ECDSA_SHA256: u16 = 0x0403;
+    const ECDSA_SHA384: u16 = 0x0503;
+    const RSA_SHA256: u16 = 0x0401;
+    let both = [Authority::new().host("a.example"), Authority::rsa().rsa_host("a.example")];
+    let all = [&ECDHE_RSA[..], &[0xC02B]].concat();
+    let said = |suites: &[u16], list: &[u16]| {
+        shown(&both, &hello(suites, &[SUPPORTED_VERSIONS], &[(SIGNATURE_ALGORITHMS_CERT, list)]))
+    };
+    for (list, wanted) in [
+        (&[ECDSA_SHA256, RSA_SHA256][..], "ECDSA"),
+        (&[ECDSA_SHA256], "ECDSA"),
+        (&[RSA_SHA256], "RSA"),
+        (&[RSA_SHA256, ECDSA_SHA384], "RSA"),
+        (&[ECDSA_SHA384], "ECDSA"), // none fits: as if nothing had been said
+        (&[], "ECDSA"),
+    ] {
+        assert_eq!(said(&all, list), Some(wanted), "{list:?}");
+    }
+    assert_eq!(said(&ECDHE_RSA, &[ECDSA_SHA256]), Some("RSA")); // it has to verify the handshake
+    // What signed itself is believed as it is, or not.
+    let own = self_signed("a.example", 2_027, &[Usage::ServerAuth]);
+    let both = [own, both[1].clone()];
+    let list = (SIGNATURE_ALGORITHMS_CERT, &[RSA_SHA256][..]);
+    assert_eq!(shown(&both, &hello(&all, &[SUPPORTED_VERSIONS], &[list])), Some("ECDSA"));
+}
+
+/// It is asked for once more with the second message.
+#[test]
+fn what_is_chosen_by_is_known_behind_a_retry() {
+    let (first, second) = (Authority::new(), Authority::rsa());
+    let both = [first.host("a.example"), second.rsa_host("a.example")];
+    let mut roots = RootCertStore::empty();
+    for authority in [first, second] {
+        roots.add(CertificateDer::from_pem_slice(&authority.pem()).unwrap()).unwrap();
+    }
+    let mut session = server(&server_spec(both.to_vec())).session().unwrap();
+    let mut provider = default_provider();
+    // The first is not spoken here, and the key is on neither.
+    provider.kx_groups = vec![kx_group::MLKEM1024, kx_group::SECP384R1];
+    let config = ClientConfig::builder_with_provider(Arc::new(provider))
+        .with_protocol_versions(&[&TLS13])
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let name = "a.example".try_into().unwrap();
+    let mut client = ClientConnection::new(Arc::new(config), name).unwrap();
+    for _ in 0..3 {
+        let mut flight = Vec::new();
+        while client.wants_write() {
+            client.write_tls(&mut flight).unwrap();
+        }
+        session.receive(&mut flight, &mut Vec::new());
+        client.read_tls(&mut &session.take_output()[..]).unwrap();
+        client.process_new_packets().unwrap();
+    }
+    assert_eq!(client.handshake_kind(), Some(HandshakeKind::FullWithHelloRetryRequest));
+    let shown = &client.peer_certificates().unwrap()[0];
+    assert_eq!(&**shown, &*CertificateDer::from_pem_slice(&both[0].chain_pem).unwrap());
 }

@@ -220,3 +220,69 @@ fn an_alert_of_the_peer_is_not_answered() {
     assert!(session.failure().unwrap().by_peer);
     assert!(session.take_output().is_empty());
 }
+
+/// The head of a message of a kind that is longer than any may be, by its own word.
+fn too_long(kind: u8) -> [u8; 4] {
+    [kind, 1, 0, 0]
+}
+
+#[test]
+fn a_message_that_claims_to_be_too_long_has_an_alert() {
+    let begun = too_long(KEY_UPDATE[0]);
+    for behind in [&b""[..], b"more than a record's head"] {
+        for cut in [1, 3, 4] {
+            for piece in [1, 9, 10_000] {
+                let (mut session, mut forger, mut reader) = forged();
+                let (first, second) = begun.split_at(cut);
+                let second = [second, behind].concat();
+                let mut flight = vec![forger.seal(DATA, b"good"), forger.seal(HANDSHAKE, first)];
+                if !second.is_empty() {
+                    flight.push(forger.seal(HANDSHAKE, &second));
+                }
+                flight.push(forger.seal(DATA, b"bad"));
+                let said = refused(&mut session, flight.concat(), piece);
+                assert_eq!(reader.alert(&said), 50);
+                assert_eq!(session.failure().unwrap().alert, Some("decode_error"));
+            }
+        }
+    }
+}
+
+#[test]
+fn too_many_warnings_have_an_alert() {
+    const USER_CANCELED: [u8; 2] = [1, 90];
+    for behind in [0, 1] {
+        for piece in [1, 9, 10_000] {
+            let (mut session, mut forger, mut reader) = forged();
+            let mut flight = forger.seal(DATA, b"good");
+            for _ in 0..5 + behind {
+                flight.extend(forger.seal(ALERT, &USER_CANCELED));
+            }
+            let said = refused(&mut session, flight, piece);
+            assert_eq!(reader.alert(&said), 50);
+            assert_eq!(session.failure().unwrap().alert, Some("decode_error"));
+        }
+    }
+}
+
+/// Before there are keys.
+#[test]
+fn so_have_both_in_the_first_messages() {
+    const WARNING: [u8; 7] = [ALERT, 3, 3, 0, 2, 1, 90];
+    for version in [Version::Tls12, Version::Tls13] {
+        for (whose, kind) in [("client's", 1), ("server's", 2)] {
+            let begun = [&[HANDSHAKE, 3, 3, 0, 4][..], &too_long(kind)].concat();
+            for what in [begun, WARNING.repeat(5)] {
+                for piece in [1, 10_000] {
+                    let (client, server) = contexts(version);
+                    let mut both = Ends::new(&client, &server, "a.example");
+                    both.client.session.take_output();
+                    let end = if whose == "server's" { &mut both.client } else { &mut both.server };
+                    let said = end.hear(&what, piece);
+                    assert!(end.session.failure().is_some());
+                    assert_eq!(said, [ALERT, 3, 3, 0, 2, 2, 50], "{whose}, {version:?}");
+                }
+            }
+        }
+    }
+}

@@ -33,7 +33,7 @@ NOTHING: dict[str, Any] = {"remove": {"listeners": [], "hosts": [], "upstreams":
 def test_the_first_change_is_the_whole() -> None:
     first = change(None, snapshot())
     assert core(first) == NOTHING | {
-        key: value for key, value in snapshot().delta.items() if key != "config_version"
+        key: value for key, value in snapshot().resources.items() if key != "config_version"
     }
     assert first.buffer_total_bytes == 64 << 20
 
@@ -51,7 +51,7 @@ def test_each_key_of_the_core_is_told_when_it_changes() -> None:
         ({"upstream": ", limits: {client_share: 100%}"}, "upstreams", "u"),
     ):
         now = snapshot(**keys)
-        assert core(change(was, now)) == NOTHING | {part: {name: now.delta[part][name]}}
+        assert core(change(was, now)) == NOTHING | {part: {name: now.resources[part][name]}}
 
 
 def test_what_may_be_kept_of_bodies_is_told_when_it_changes() -> None:

@@ -106,7 +106,7 @@ def test_a_burst_is_by_default_what_a_second_brings(rate: str, burst: int) -> No
     config = load_text(
         f"version: 1\nlisteners: {{a: {{bind: a:1, layers: [limit: {{rate: {rate}}}]}}}}"
     )
-    (layer,) = compile(config).delta["listeners"]["a"]["layers"]
+    (layer,) = compile(config).resources["listeners"]["a"]["layers"]
     assert layer["limit"]["rate"]["burst"] == burst
 
 
@@ -117,8 +117,8 @@ def test_defaults_are_those_of_the_core() -> None:
         "upstreams: {u: {endpoints: [b:1]}}\n"
         "routes: [{name: r, upstream: u}]"
     )
-    delta = compile(config).delta
-    upstream = delta["upstreams"]["u"]
+    resources = compile(config).resources
+    upstream = resources["upstreams"]["u"]
     # `Breaker::default()` and `Ejection::default()` of `snapshot`, spelt out.
     assert upstream["breaker"] == {
         "failures": 5,
@@ -140,7 +140,7 @@ def test_defaults_are_those_of_the_core() -> None:
         "max_eject_for_ns": 300 * SECOND,
         "max_percent": 50,
     }
-    (route,) = delta["hosts"]["*"]
+    (route,) = resources["hosts"]["*"]
     assert route["path"] == "any"
     # `Retry::default()`.
     assert route["retry"] == {
@@ -155,8 +155,8 @@ def test_defaults_are_those_of_the_core() -> None:
     assert route["upgrade"] == []
     assert (route["timeout_ns"], route["idle_ns"]) == (15 * SECOND, 300 * SECOND)
     assert route["body_bytes_per_second"] is None
-    assert delta["listeners"]["a"]["body_bytes_per_second"] == 500
-    assert delta["buffer_total"] == 64 << 20
+    assert resources["listeners"]["a"]["body_bytes_per_second"] == 500
+    assert resources["buffer_total"] == 64 << 20
 
 
 def test_a_probe_lasts_as_long_as_any_of_its_routes_waits() -> None:
@@ -171,12 +171,12 @@ def test_a_probe_lasts_as_long_as_any_of_its_routes_waits() -> None:
         "  - {name: t, upstream: v, timeout: 5s, match: {path: {prefix: /t}},\n"
         "     layers: [circuit_breaker: {}]}\n"
     )
-    delta = compile(config).delta
-    of_upstreams = {k: x["breaker"]["probe_timeout_ns"] for k, x in delta["upstreams"].items()}
+    resources = compile(config).resources
+    of_upstreams = {k: x["breaker"]["probe_timeout_ns"] for k, x in resources["upstreams"].items()}
     assert of_upstreams == {"u": 1200 * SECOND, "v": 30 * SECOND, "w": 30 * SECOND}
     of_routes = {
         route["name"]: each["circuit_breaker"]["probe_timeout_ns"]
-        for route in delta["hosts"]["*"]
+        for route in resources["hosts"]["*"]
         for each in route["layers"]
     }
     assert of_routes == {"s": 40 * SECOND, "t": 30 * SECOND}
@@ -195,7 +195,7 @@ def test_every_percentage_is_written_with_or_without_its_sign(written: str) -> N
         f"    retry_budget: {{percent: {written}}}\n"
         f"    circuit_breaker: {{failure_percent: {written}}}"
     )
-    upstream = compile(config).delta["upstreams"]["u"]
+    upstream = compile(config).resources["upstreams"]["u"]
     assert upstream["client_share_percent"] == 35
     assert upstream["ejection"]["max_percent"] == 35
     assert upstream["retry_budget_percent"] == 35
@@ -226,7 +226,7 @@ def test_what_is_tried_again(
         "listeners: {a: {bind: a:1}}\n"
         f"routes: [{{name: r, respond: {{}}, retry: {{when: [{when}]}}}}]"
     )
-    (route,) = compile(config).delta["hosts"]["*"]
+    (route,) = compile(config).resources["hosts"]["*"]
     assert route["retry"]["refused"] is refused
     assert route["retry"]["statuses"] == statuses
     assert route["retry"]["grpc_statuses"] == grpc_statuses
@@ -266,7 +266,7 @@ def test_what_a_breaker_counts(on: str, compiled: dict[str, object]) -> None:
         "routes: [{name: r, upstream: u, layers: "
         f"[circuit_breaker: {{on: [{on}], slow_call: 3s}}]}}]"
     )
-    (route,) = compile(config).delta["hosts"]["*"]
+    (route,) = compile(config).resources["hosts"]["*"]
     rules = route["layers"][0]["circuit_breaker"]
     assert rules["on"] == NOTHING | compiled
     assert rules["slow_call_ns"] == 3 * SECOND
@@ -278,7 +278,7 @@ def test_a_route_with_two_hosts_stands_under_both_and_once_under_each() -> None:
         "listeners: {a: {bind: a:1}}\n"
         "routes: [{name: r, match: {host: [x, y, X]}, respond: {}}]"
     )
-    hosts = compile(config).delta["hosts"]
+    hosts = compile(config).resources["hosts"]
     assert {host: [r["name"] for r in routes] for host, routes in hosts.items()} == {
         "x": ["r"],
         "y": ["r"],

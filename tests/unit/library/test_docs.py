@@ -18,7 +18,7 @@ BLOCKS = dict(
 
 
 def test_every_block_is_found() -> None:
-    assert len(BLOCKS) == TEXT.count("```python") == 11
+    assert len(BLOCKS) == TEXT.count("```python") == 12
 
 
 @pytest.mark.parametrize("title", BLOCKS)

@@ -25,8 +25,8 @@ routes:
 
 
 def test_layers_in_shadow_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    delta = compile(load_text(TEXT)).delta
+    resources = compile(load_text(TEXT)).resources
     places = [{"listener": "edge", "route": None}, {"listener": None, "route": "r"}]
-    assert shadows.overview(delta) == {"shadows": places, "shadows_left_out": 0}
+    assert shadows.overview(resources) == {"shadows": places, "shadows_left_out": 0}
     monkeypatch.setattr(shadows, "MOST", 1)
-    assert shadows.overview(delta) == {"shadows": places[:1], "shadows_left_out": 1}
+    assert shadows.overview(resources) == {"shadows": places[:1], "shadows_left_out": 1}

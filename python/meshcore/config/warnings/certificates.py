@@ -204,14 +204,17 @@ def _unlisted(
     """Authorities of whose key there is no list, where there is one of their name."""
     crl = b"\n".join(_read(file) or b"" for file in trust.crl or ())
     try:
-        found = tls_unlisted(known, crl, int(now_s)) if crl and known else []
+        found = tls_unlisted(known, crl) if crl and known else []
     except ConfigError:
         return
+    # Of lists that run out it is told by the files that they are in.
+    found = [x for x in found if x.list_ends_s is None and x.from_s <= now_s <= x.until_s]
     places = [(where, file) for where, file, pem in placed for _ in _facts(pem)]
-    for place, whose, is_shut_out in found:
-        where, file = places[place]
-        gets = "nobody whom it signed comes in" if is_shut_out else "whom it has revoked comes in"
-        message = f"no list is of the key of {whose} in {file}, though one is of its name: {gets}"
+    for each in found:
+        where, file = places[each.place]
+        gets = "nobody whom it signed" if each.is_shut_out else "whom it has revoked"
+        message = f"no list is of the key of {each.whose} in {file}, though one is of its name"
+        message = f"{message}: {gets} comes in"
         hint = "an authority that has a new key gives a list for each: name both under crl"
         yield Diagnostic((*path, *where), message, hint)
 

@@ -11,6 +11,7 @@ use super::counted::Counted;
 use super::guards::Guards;
 use super::handshakes::Handshakes;
 use super::layer::{Op, PythonLayer};
+use super::layer_counts::LayerCounts;
 use super::networks::Networks;
 use super::peer::Peer;
 use super::stack::RouteStack;
@@ -134,6 +135,8 @@ pub struct Compiled {
     /// What Python counts, and of the program itself.
     pub(super) counts: Arc<Counts>,
     pub(super) program: Arc<Counted>,
+    /// What layers in Python count, by what they are called.
+    pub(super) layer_counts: Map<String, LayerCounts>,
     /// Who holds how much of the upstreams' caps in this process.
     pub(super) clients: Arc<ClientsHeld>,
 }

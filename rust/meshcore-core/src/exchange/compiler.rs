@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use super::compiled::{Compiled, Host};
+use super::compiled::{Compiled, Host, Map};
 use super::key::Key;
 use super::layer::{Inherited, Limiters};
 use super::layout::{old_format, word_format};
@@ -164,6 +164,7 @@ impl Compiler {
             buffers: old.buffers.clone(),
             counts: Arc::clone(&old.counts),
             program: Arc::clone(&old.program),
+            layer_counts: Map::default(),
             clients: Arc::clone(&old.clients),
         };
         if let Some(most) = delta.buffer_total {
@@ -199,6 +200,10 @@ impl Compiler {
         }
         let change = HostChange { set: delta.hosts, remove: delta.remove.hosts, upstreams };
         self.hosts((old, &before), &mut new, change, &mut errors);
+        match self.layer_counts(&new) {
+            Ok(counts) => new.layer_counts = counts,
+            Err(message) => errors.push(ApplyError { place: "counts".to_owned(), message }),
+        }
         if errors.is_empty() {
             new.guards = new.find_guards();
         }

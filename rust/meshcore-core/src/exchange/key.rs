@@ -31,6 +31,8 @@ pub(super) enum Key<'a> {
     UpstreamHandshakes(&'a str),
     /// What Python counts of an upstream, or of the program.
     Count { upstream: Option<&'a str>, name: &'a str },
+    /// What a layer in Python counts.
+    LayerCounts(&'a str),
     /// A layer, whatever its rate.
     Layer(Stack<'a>, LayerKey<'a>),
     /// A limiter at a rate: its words mean nothing at another.
@@ -128,6 +130,7 @@ impl Display for Key<'_> {
                 write!(f, "upstream/{}/count/{}", Part(upstream), Part(name))
             }
             Self::Count { upstream: None, name } => write!(f, "program/count/{}", Part(name)),
+            Self::LayerCounts(name) => write!(f, "python/{}/counts", Part(name)),
             Self::Layer(stack, layer) => write!(f, "{stack}/layer/{layer}"),
             Self::Limiter(stack, layer, Rate { tokens, period_ns, burst }) => {
                 write!(f, "{}{AT}{tokens}:{period_ns}:{burst}", Self::Layer(stack, layer))
@@ -188,6 +191,7 @@ mod tests {
             Key::UpstreamBreaker(a),
             Key::ListenerHandshakes(a),
             Key::UpstreamHandshakes(a),
+            Key::LayerCounts(a),
             Key::Count { upstream: None, name: a },
             Key::Count { upstream: Some(a), name: b },
             Key::RouteBreaker { upstream: a, route: b },

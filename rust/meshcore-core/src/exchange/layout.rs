@@ -2,6 +2,7 @@
 
 use super::handshakes::Handshakes;
 use super::layer::Allow;
+use super::layer_counts::LayerCounts;
 use super::stats::{ListenerStats, RouteStats};
 use crate::admission::{Breaker, InFlight, RetryBudget, TokenBucket};
 use crate::balance::{EndpointState, Picker};
@@ -28,7 +29,8 @@ pub(super) const fn old_format(kind: Kind) -> u64 {
         | Kind::Endpoint
         | Kind::Counters
         | Kind::Gauges
-        | Kind::Histogram => 1,
+        | Kind::Histogram
+        | Kind::NamedCounters => 1,
     }
 }
 
@@ -43,6 +45,7 @@ pub const LAYOUT: u64 = layout_hash(&[
     word_format(Kind::Counters),
     word_format(Kind::Gauges),
     word_format(Kind::Histogram),
+    word_format(Kind::NamedCounters),
     TokenBucket::WORDS as u64,
     Breaker::WORDS as u64,
     InFlight::WORDS as u64,
@@ -55,4 +58,5 @@ pub const LAYOUT: u64 = layout_hash(&[
     Histogram::WORDS as u64,
     Handshakes::WORDS as u64,
     Allow::WORDS as u64,
+    LayerCounts::WORDS as u64,
 ]);

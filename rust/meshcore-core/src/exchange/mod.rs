@@ -27,6 +27,7 @@ mod guards;
 mod handshakes;
 mod key;
 mod layer;
+mod layer_counts;
 mod layout;
 mod local_reply;
 mod max_forwards;
@@ -61,6 +62,7 @@ pub use grpc::{
 };
 pub use handshakes::Handshakes;
 pub use layer::Guard;
+pub use layer_counts::LayerCounts;
 pub use layout::{LAYOUT, word_format};
 pub use local_reply::LocalReply;
 pub use max_forwards::max_forwards;

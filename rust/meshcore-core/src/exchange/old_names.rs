@@ -44,10 +44,12 @@ impl<'a> OldNames<'a> {
         match kind {
             Kind::Breaker => self.breaker(name),
             Kind::Endpoint => self.endpoint(name),
-            Kind::Counters | Kind::Gauges | Kind::Histogram => match stack(name) {
-                Some(stack) => Renamed::Name(Key::Stats(stack).to_string()),
-                None => Renamed::Unknown,
-            },
+            Kind::Counters | Kind::Gauges | Kind::Histogram | Kind::NamedCounters => {
+                match stack(name) {
+                    Some(stack) => Renamed::Name(Key::Stats(stack).to_string()),
+                    None => Renamed::Unknown,
+                }
+            }
             // Clients lie elsewhere in their tables now.
             Kind::ClientTable => Renamed::Unknown,
             Kind::Bucket => match placed(name) {

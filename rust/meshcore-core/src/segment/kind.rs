@@ -22,6 +22,9 @@ pub enum Kind {
     Gauges,
     /// A histogram; all words are in the workers' columns.
     Histogram,
+    /// Counts that only grow and are found by a digest of their names: as many shared words, for
+    /// these, as in each column.
+    NamedCounters,
 }
 
 impl Kind {
@@ -35,6 +38,7 @@ impl Kind {
         Self::Counters,
         Self::Gauges,
         Self::Histogram,
+        Self::NamedCounters,
     ];
 
     /// Its name in messages and exports.
@@ -49,6 +53,7 @@ impl Kind {
             Self::Counters => "counters",
             Self::Gauges => "gauges",
             Self::Histogram => "histogram",
+            Self::NamedCounters => "named_counters",
         }
     }
 
@@ -62,6 +67,7 @@ impl Kind {
     pub const fn shape(self, words: usize) -> Shape {
         match self {
             Self::Counters | Self::Gauges | Self::Histogram => Shape::column(words),
+            Self::NamedCounters => Shape { words, column: words },
             Self::Bucket | Self::ClientTable | Self::Breaker | Self::Upstream | Self::Endpoint => {
                 Shape::words(words)
             }
@@ -75,6 +81,6 @@ impl Kind {
 
     /// Whether its columns only grow, so that their sum may be kept.
     pub(super) const fn only_grows(self) -> bool {
-        matches!(self, Self::Counters | Self::Histogram)
+        matches!(self, Self::Counters | Self::Histogram | Self::NamedCounters)
     }
 }

@@ -10,9 +10,10 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-use rustls::{Error, InconsistentKeys, NamedGroup, SignatureAlgorithm, SignatureScheme};
+use rustls::{Error, InconsistentKeys, SignatureAlgorithm};
 
 use super::facts::{LEAST_RSA_BITS, rsa_key_bits};
+use super::offer::{ChainSchemes, Offer};
 use super::{Clock, ContextError, Staple, pem, words};
 
 /// A certificate and its key, as they are in files.
@@ -93,6 +94,7 @@ struct Shown {
     key: Arc<CertifiedKey>,
     /// The same without a staple, and within which seconds that is believed.
     bare: Option<(Arc<CertifiedKey>, RangeInclusive<u64>)>,
+    signed_by: ChainSchemes,
 }
 
 impl Shown {
@@ -103,7 +105,8 @@ impl Shown {
             let until_s = staple.next_update_s.unwrap_or(u64::MAX);
             (Arc::new(bare), staple.this_update_s..=until_s)
         });
-        Ok(Self { key, bare })
+        let signed_by = ChainSchemes::of(&key.cert);
+        Ok(Self { key, bare, signed_by })
     }
 
     fn now(&self, clock: &Clock) -> &Arc<CertifiedKey> {
@@ -111,42 +114,6 @@ impl Shown {
             Some((bare, believed)) if !believed.contains(&clock.now().as_secs()) => bare,
             _ => &self.key,
         }
-    }
-}
-
-/// What a client says by which one of a name's certificates is chosen.
-#[derive(Clone, Copy)]
-struct Offer<'a> {
-    /// How it verifies signatures; with TLS 1.2 those alone that its suites are for.
-    schemes: &'a [SignatureScheme],
-    /// On which curves alone it verifies them; `None`: on any.
-    curves: Option<&'a [NamedGroup]>,
-}
-
-impl<'a> Offer<'a> {
-    fn of(hello: &'a ClientHello<'_>) -> Self {
-        // With TLS 1.3 groups are for the exchange of keys alone (RFC 8446 §4.2.7), before that for
-        // certificates as well (RFC 8422 §5.1).
-        let speaks_1_3 = hello.cipher_suites().iter().any(|suite| u16::from(*suite) >> 8 == 0x13);
-        let curves = if speaks_1_3 { None } else { hello.named_groups() };
-        Self { schemes: hello.signature_schemes(), curves }
-    }
-
-    /// Whether it can verify what this key signs.
-    fn takes(&self, key: &CertifiedKey) -> bool {
-        let Some(signer) = key.key.choose_scheme(self.schemes) else { return false };
-        let curve = curve_of(signer.scheme());
-        curve.zip(self.curves).is_none_or(|(curve, known)| known.contains(&curve))
-    }
-}
-
-/// On which curve a key is that signs in this way.
-const fn curve_of(scheme: SignatureScheme) -> Option<NamedGroup> {
-    match scheme {
-        SignatureScheme::ECDSA_NISTP256_SHA256 => Some(NamedGroup::secp256r1),
-        SignatureScheme::ECDSA_NISTP384_SHA384 => Some(NamedGroup::secp384r1),
-        SignatureScheme::ECDSA_NISTP521_SHA512 => Some(NamedGroup::secp521r1),
-        _ => None,
     }
 }
 
@@ -204,19 +171,32 @@ impl Certificates {
         found.map_or(&self.first, |found| found)
     }
 
-    /// The preferred one of those that sign as the client can verify. Where none does rustls refuses
-    /// whichever it is given with `handshake_failure`, and nothing with another alert.
-    fn choose(&self, name: Option<&str>, offer: Offer<'_>) -> Option<&Arc<CertifiedKey>> {
-        let candidates = name.map_or(&self.first[..], |name| self.for_name(name));
-        let mut all = candidates.iter();
-        let fitting = all.find(|each| offer.takes(&each.key)).or_else(|| candidates.first());
-        fitting.map(|each| each.now(&self.clock))
+    /// Whether there is a name with several.
+    pub(super) fn is_choice(&self) -> bool {
+        self.named.values().any(|each| each.len() > 1)
+    }
+
+    /// The preferred one of those that sign as the client can verify, and whose chains it can if
+    /// there are any: else it gets one nevertheless (RFC 8446 §4.4.2.2). Where none signs so rustls
+    /// refuses whichever it is given with `handshake_failure`, and nothing with another alert.
+    fn choose(&self, hello: &ClientHello<'_>) -> Option<&Arc<CertifiedKey>> {
+        let candidates = hello.server_name().map_or(&self.first[..], |name| self.for_name(name));
+        let chosen = match candidates {
+            [] | [_] => candidates.first(),
+            several => {
+                let offer = Offer::of(hello);
+                let mut able = several.iter().filter(|each| offer.takes(&each.key));
+                let whole = able.clone().find(|each| offer.believes(&each.signed_by));
+                whole.or_else(|| able.next()).or_else(|| several.first())
+            }
+        };
+        chosen.map(|each| each.now(&self.clock))
     }
 }
 
 impl ResolvesServerCert for Certificates {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        self.choose(hello.server_name(), Offer::of(&hello)).cloned()
+        self.choose(&hello).cloned()
     }
 }
 

@@ -3,6 +3,7 @@
 use rustls::pki_types::DnsName;
 
 use super::Failure;
+use super::offer::Unshown;
 
 /// How much is shown of a name that is none.
 const ODD_NAME_BYTES: usize = 100;
@@ -14,10 +15,12 @@ const NO_APPLICATION_PROTOCOL: u8 = 120;
 const RECORD_HEAD_BYTES: usize = 5;
 const HANDSHAKE: u8 = 22;
 const MOST_RECORD_BYTES: usize = 16_384 + 2_048;
-/// Of a message: its type (§4), and of extensions (RFC 6066 §3, RFC 7301 §3.1).
+/// Of a message: its type (§4), and of extensions (RFC 6066 §3, RFC 7301 §3.1, RFC 8446 §4.2).
 const CLIENT_HELLO: u8 = 1;
 const SERVER_NAME: [u8; 2] = [0, 0];
 const ALPN: [u8; 2] = [0, 16];
+const SUPPORTED_VERSIONS: [u8; 2] = [0, 43];
+const SIGNATURE_ALGORITHMS_CERT: [u8; 2] = [0, 50];
 /// The suites with it, of TLS 1.3 (RFC 8446 §B.4) and of TLS 1.2 (RFC 7905 §2).
 const CHACHA20: [[u8; 2]; 3] = [[0x13, 0x03], [0xCC, 0xA8], [0xCC, 0xA9]];
 
@@ -25,6 +28,8 @@ const CHACHA20: [[u8; 2]; 3] = [[0x13, 0x03], [0xCC, 0xA8], [0xCC, 0xA9]];
 pub(super) struct Hello {
     /// A client that names no protocol means one that is not spoken.
     needs_alpn: bool,
+    /// There are several certificates to choose from.
+    is_choice: bool,
     /// What the records had that are whole.
     message: Vec<u8>,
     /// Where the next one begins.
@@ -38,6 +43,8 @@ pub(super) struct Wanted {
     pub(super) name: Option<String>,
     /// ChaCha20 rather than AES, as those want that have no instructions for that.
     pub(super) chacha20: bool,
+    /// Where there is a choice of certificates, what else that is made by.
+    pub(super) unshown: Option<Box<Unshown>>,
 }
 
 /// What the client asks for, or that there is more to come.
@@ -51,8 +58,8 @@ pub(super) enum Asked {
 }
 
 impl Hello {
-    pub(super) const fn new(needs_alpn: bool) -> Self {
-        Self { needs_alpn, message: Vec::new(), at: 0 }
+    pub(super) const fn new(needs_alpn: bool, is_choice: bool) -> Self {
+        Self { needs_alpn, is_choice, message: Vec::new(), at: 0 }
     }
 
     /// Takes the next bytes of the message behind those that are kept. Reads each once: O(bytes).
@@ -99,7 +106,8 @@ impl Hello {
             let detail = "it names no protocol (ALPN), and HTTP/2 needs one".to_owned();
             return refused(detail, "no_application_protocol", NO_APPLICATION_PROTOCOL);
         }
-        Asked::For(Wanted { name, chacha20: said.chacha20 })
+        let unshown = self.is_choice.then(|| Box::new(Unshown::of(said.versions, said.chain)));
+        Asked::For(Wanted { name, chacha20: said.chacha20, unshown })
     }
 }
 
@@ -125,6 +133,9 @@ fn whole(message: &[u8]) -> Option<&[u8]> {
 struct Said<'a> {
     name: Option<&'a [u8]>,
     names_protocols: bool,
+    /// What its extensions hold about versions, and about signatures in chains.
+    versions: Option<&'a [u8]>,
+    chain: Option<&'a [u8]>,
     /// The first suite that it offers is with ChaCha20.
     chacha20: bool,
 }
@@ -139,7 +150,8 @@ impl<'a> Said<'a> {
         let (mut extensions, _) = counted::<2>(rest)?;
         let first = suites.chunks_exact(2).find(|suite| !is_grease(suite));
         let chacha20 = first.is_some_and(|first| CHACHA20.iter().any(|suite| suite == first));
-        let mut said = Self { name: None, names_protocols: false, chacha20 };
+        let mut said =
+            Self { name: None, names_protocols: false, versions: None, chain: None, chacha20 };
         while let Some((kind, rest)) = extensions.split_first_chunk::<2>() {
             let (content, behind) = counted::<2>(rest)?;
             match *kind {
@@ -149,6 +161,8 @@ impl<'a> Said<'a> {
                     said.name = name.map(|(name, _)| name);
                 }
                 ALPN => said.names_protocols = true,
+                SUPPORTED_VERSIONS => said.versions = Some(content),
+                SIGNATURE_ALGORITHMS_CERT => said.chain = Some(content),
                 _ => {}
             }
             extensions = behind;
@@ -160,6 +174,12 @@ impl<'a> Said<'a> {
 /// Whether it is none, that has to be passed over (RFC 8701 §3.1).
 fn is_grease(suite: &[u8]) -> bool {
     suite[0] == suite[1] && suite[0] & 0x0F == 0x0A
+}
+
+/// A list of numbers of two bytes each, behind its length.
+pub(super) fn list_of_u16<const BYTES: usize>(content: &[u8]) -> Option<Vec<u16>> {
+    let (all, _) = counted::<BYTES>(content)?;
+    Some(all.chunks_exact(2).map(|each| u16::from_be_bytes([each[0], each[1]])).collect())
 }
 
 /// What a length of so many bytes counts, and what is behind.

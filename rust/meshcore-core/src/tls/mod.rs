@@ -3,7 +3,7 @@
 //! # Map
 //!
 //! A [`ServerContext`] or a [`ClientContext`] is compiled from a configuration and shared by all of
-//! its connections: `certificates` reads chains and keys and chooses one for a client, `trust` says
+//! its connections: `certificates` reads chains and keys and chooses one by a client's `offer`, `trust` says
 //! whom to believe (`roots`, but whom `revocation` takes out by lists of the keys that have `signed`
 //! them; `unlisted` are who has none) and who comes in (by the [`Rules`] of
 //! names), `identity` reads the names, `verify` is how rustls asks, `tickets` seals what a client may resume, `standing` says how one that is in
@@ -27,6 +27,7 @@ mod hello;
 mod identity;
 mod key_log;
 mod no_pair;
+mod offer;
 mod pem;
 mod provider;
 mod records;

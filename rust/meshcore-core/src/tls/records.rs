@@ -11,7 +11,7 @@ use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
 use rustls::unbuffered::{
     ConnectionState, EncodeError, EncodeTlsData, EncryptError, UnbufferedStatus, WriteTraffic,
 };
-use rustls::{CommonState, Error};
+use rustls::{CommonState, Error, InvalidMessage};
 
 /// The two sides of rustls' machine, which differ in their types alone.
 pub(super) trait Records {
@@ -120,27 +120,40 @@ pub(super) fn last_words<M: Records>(machine: &mut M, own: &mut Vec<u8>) {
     }
 }
 
-/// Has the machine say an alert where it refuses what came without one (rustls 0.23 does for a
-/// record of no type, and for one between the parts of a handshake's message). Alerts are its own
-/// to seal, so it is given what it does answer, in place of the rest: a change_cipher_spec that
-/// is not allowed here, for `unexpected_message` (RFC 8446 §5); where it waits for the rest of a
-/// message, and looks further on, what is no record, for `decode_error`.
+/// Whether this is one of the refusals for which rustls 0.23 has no alert: a record of no type, one
+/// between the parts of a handshake's message, too many of what may come a few times, a message
+/// longer than any may be.
+pub(super) fn is_silent(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::PeerMisbehaved(_) | Error::InvalidMessage(InvalidMessage::HandshakePayloadTooLarge)
+    )
+}
+
+/// Has the machine say an alert where it refuses what came without one. Alerts are its own to
+/// seal, so it is given what it does answer, in place of the `rest` bytes that it has not taken: a
+/// change_cipher_spec that is not allowed here, for `unexpected_message` (RFC 8446 §5). What it
+/// does not look at, since it waits for the rest of a message and looks further on, or takes no
+/// more messages, is followed by what is no record, for `decode_error`: that it finds before
+/// anything else.
 ///
 /// What it said that was about.
-pub(super) fn unsaid<M: Records>(
-    machine: &mut M,
-    rest: &mut [u8],
-    own: &mut Vec<u8>,
-) -> Option<Error> {
+pub(super) fn unsaid<M: Records>(machine: &mut M, rest: usize, own: &mut Vec<u8>) -> Option<Error> {
     const NO_RECORD: u8 = 0xFF;
-    rest.fill(NO_RECORD);
-    if let Some(first) = rest.first_chunk_mut() {
-        // In a handshake one of a wrong value, and behind it any.
-        *first = [20, 3, 3, 0, 1, if machine.is_handshaking() { 2 } else { 1 }];
+    const RECORD_BYTES: usize = 6;
+    let said = own.len();
+    // In a handshake one of a wrong value, and behind it any.
+    let change = [20, 3, 3, 0, 1, if machine.is_handshaking() { 2 } else { 1 }];
+    for first in [change, [NO_RECORD; RECORD_BYTES]] {
+        let mut instead = vec![NO_RECORD; rest + RECORD_BYTES];
+        instead[..RECORD_BYTES].copy_from_slice(&first);
+        let refused = machine.records(&mut instead).state.err();
+        last_words(machine, own);
+        if own.len() > said {
+            return refused;
+        }
     }
-    let instead = machine.records(rest).state.err()?;
-    last_words(machine, own);
-    Some(instead)
+    None
 }
 
 fn encode<D>(mut message: EncodeTlsData<'_, D>, own: &mut Vec<u8>) {

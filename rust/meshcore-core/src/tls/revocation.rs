@@ -134,6 +134,11 @@ impl List {
         self.key_id.as_deref().zip(key_id).is_some_and(|(own, its)| own != its)
     }
 
+    /// Whether it is this authority's key that has signed it.
+    fn is_signed_by(&self, spki: &[u8]) -> bool {
+        self.signer.as_deref().is_some_and(|signer| may_be_same_key(signer, spki))
+    }
+
     /// Whether another key has signed it, as the signature itself says.
     fn is_signed_by_other(&self, spki: Option<&[u8]>) -> bool {
         self.signer.as_deref().zip(spki).is_some_and(|(own, other)| !may_be_same_key(own, other))
@@ -241,14 +246,18 @@ impl Lists {
     /// none.
     pub(super) fn lack(&self, name: &SameName, spki: &[u8], key_id: Option<&[u8]>) -> Option<bool> {
         let of_name: Vec<_> = self.each.iter().filter(|list| list.issuer == *name).collect();
-        let is_its = |list: &&List| {
-            list.signer.as_deref().is_some_and(|signer| may_be_same_key(signer, spki))
-        };
-        if of_name.is_empty() || of_name.iter().any(is_its) {
+        if of_name.is_empty() || of_name.iter().any(|list| list.is_signed_by(spki)) {
             return None;
         }
         let may_be_its = |list: &&List| list.signer.is_none() && !list.is_of_another_key(key_id);
         Some(of_name.iter().any(may_be_its))
+    }
+
+    /// When the first of the lists that an authority's key has signed runs out, in seconds since
+    /// 1970; `None`: never, or it has none.
+    pub(super) fn end_s(&self, name: &SameName, spki: &[u8]) -> Option<u64> {
+        let own = self.each.iter().filter(|list| list.issuer == *name && list.is_signed_by(spki));
+        own.filter_map(|list| list.next_update_s).min()
     }
 
     /// How a certificate that was given stands; `None`: it is revoked. Its issuer's key is one of

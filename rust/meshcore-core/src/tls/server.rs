@@ -8,6 +8,7 @@ use rustls::server::{NoServerSessionStorage, UnbufferedServerConnection};
 use rustls::{KeyLog, ServerConfig, SupportedProtocolVersion, version};
 
 use super::certificates::{self, Certificates};
+use super::hello::Hello;
 use super::tickets::{Refused, Tickets};
 use super::verify::{self, Again};
 use super::{Clock, ContextError, Identity, Pair, Session, TicketRing, Trust, Version, provider};
@@ -60,6 +61,8 @@ pub struct ServerContext {
     pub(super) is_named: bool,
     /// A client that names no protocol means HTTP/1.1, and that is not spoken.
     needs_alpn: bool,
+    /// There is a name with several certificates.
+    is_choice: bool,
     pub(super) clock: Clock,
 }
 
@@ -106,7 +109,9 @@ impl ServerContext {
         }
         let is_named = !spec.named.is_empty();
         let needs_alpn = !spec.alpn.is_empty() && spec.alpn.iter().all(|each| each != b"http/1.1");
-        Ok(Self { rules: Arc::new(rules), is_named, needs_alpn, clock: clock.clone() })
+        let is_choice = certificates.is_choice();
+        let rules = Arc::new(rules);
+        Ok(Self { rules, is_named, needs_alpn, is_choice, clock: clock.clone() })
     }
 
     /// A session for a connection that was accepted.
@@ -117,8 +122,8 @@ impl ServerContext {
         let rule = self.rules.get("");
         let machine = UnbufferedServerConnection::new(Arc::clone(&rule.config))
             .map_err(|why| ContextError::UnusableKey(why.to_string()))?;
-        let rules = Arc::clone(&self.rules);
-        Ok(Session::server(machine, rule, rules, self.clock.clone(), self.needs_alpn))
+        let (rules, hello) = (Arc::clone(&self.rules), Hello::new(self.needs_alpn, self.is_choice));
+        Ok(Session::server(machine, rule, rules, self.clock.clone(), hello))
     }
 }
 

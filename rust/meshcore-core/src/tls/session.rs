@@ -10,7 +10,8 @@ use x509_cert::der::Decode;
 
 use super::hello::{Asked, Hello, Wanted};
 use super::no_pair::{NoPair, asked_in_vain};
-use super::records::{Words, append, drive, last_words, unsaid, write};
+use super::offer::{Unshown, choosing};
+use super::records::{Words, append, drive, is_silent, last_words, unsaid, write};
 use super::server::Rule;
 use super::standing::{InForce, Standing};
 use super::verify::Again;
@@ -95,6 +96,8 @@ pub struct Session {
     rule: u64,
     /// Of a server's, until the client's first message is whole.
     hello: Option<Box<Hello>>,
+    /// What else it said by which a certificate is chosen, as long as one may be.
+    unshown: Option<Box<Unshown>>,
     /// Whom that asked for.
     asked: Option<String>,
     /// What came of a record, or of a handshake's message, whose rest is missing.
@@ -117,10 +120,10 @@ impl Session {
         rule: &Rule,
         rules: Arc<HostMap<Rule>>,
         clock: Clock,
-        needs_alpn: bool,
+        hello: Hello,
     ) -> Self {
         let side = Side::Server(Box::new(machine));
-        let hello = Some(Box::new(Hello::new(needs_alpn)));
+        let hello = Some(Box::new(hello));
         let own = Self::of(side, rule.again.clone(), clock);
         Self { hello, rules: Some(rules), rule: rule.id, ..own }
     }
@@ -146,6 +149,7 @@ impl Session {
             rules: None,
             rule: 0,
             hello: None,
+            unshown: None,
             asked: None,
             rest: Vec::new(),
             own: Vec::new(),
@@ -219,7 +223,7 @@ impl Session {
             Asked::For(wanted) => {
                 self.hello = None;
                 self.choose_rule(&wanted);
-                self.asked = wanted.name;
+                (self.asked, self.unshown) = (wanted.name, wanted.unshown);
                 true
             }
         }
@@ -263,7 +267,9 @@ impl Session {
     fn take(&mut self, data: &mut [u8], plain: &mut Vec<u8>) -> (usize, Opened) {
         let handshaking = !self.established;
         let before = plain.len();
-        let (taken, result) = on!(&mut self.side, m => drive(&mut **m, data, plain, &mut self.own));
+        let (side, own) = (&mut self.side, &mut self.own);
+        let (taken, result) =
+            choosing(&mut self.unshown, || on!(side, m => drive(&mut **m, data, plain, own)));
         self.peer_closed |= taken.peer_closed;
         if handshaking {
             self.lacks_certificate |= asked_in_vain();
@@ -278,7 +284,7 @@ impl Session {
             self.fail(why);
         }
         if let Err(error) = result {
-            let failure = self.alert_for(&error, &mut data[taken.used..]);
+            let failure = self.alert_for(&error, data.len() - taken.used);
             self.fail(failure);
         }
         if self.closed {
@@ -297,12 +303,11 @@ impl Session {
         machine.protocol_version() == Some(ProtocolVersion::TLSv1_3)
     }
 
-    /// Says what alert belongs to an error; `rest` is what the machine has not taken.
-    fn alert_for(&mut self, error: &Error, rest: &mut [u8]) -> Failure {
+    /// Says what alert belongs to an error; the machine has not taken the `rest` last bytes.
+    fn alert_for(&mut self, error: &Error, rest: usize) -> Failure {
         let said = self.own.len();
         on!(&mut self.side, m => last_words(&mut **m, &mut self.own));
-        let misbehaved = matches!(error, Error::PeerMisbehaved(_));
-        let instead = if misbehaved && self.own.len() == said {
+        let instead = if is_silent(error) && self.own.len() == said {
             on!(&mut self.side, m => unsaid(&mut **m, rest, &mut self.own))
         } else {
             None
@@ -334,7 +339,7 @@ impl Session {
                 again.verify(peer, self.clock.now())?;
             }
         }
-        self.established = true;
+        (self.established, self.unshown) = (true, None);
         Ok(())
     }
 

@@ -30,6 +30,11 @@ impl Signed {
         Ok(Self { message, algorithm, signature })
     }
 
+    /// How it was signed: what an `AlgorithmIdentifier` holds (RFC 5280 §4.1.1.2).
+    pub(super) fn algorithm(&self) -> &[u8] {
+        &self.algorithm
+    }
+
     /// Whether the holder of this key has signed it. O(bytes).
     pub(super) fn verify(
         &self,

@@ -141,6 +141,11 @@ impl PythonLayer {
     pub(super) fn name(&self) -> Option<&str> {
         (self.used.strong_count() > 0).then_some(&*self.name)
     }
+
+    /// What it is called where it may be shown: behind a blank there are its arguments.
+    pub(super) fn called(&self) -> &str {
+        self.name.split(' ').next().unwrap_or_default()
+    }
 }
 
 impl RequestTicket {

@@ -72,7 +72,7 @@ def test_who_goes_is_of_those_that_are_most(steps: list[tuple[Any, ...]]) -> Non
     number = 0
     for kind, *given_ in steps:
         if kind == "begin":
-            handshakes.begin(number, given_[0], 0)
+            assert handshakes.begin(number, given_[0], 0) == len(model) + 1
             model[number] = given_[0]
             number += 1
         elif not model:

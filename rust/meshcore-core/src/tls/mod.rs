@@ -7,7 +7,7 @@
 //! whom to believe (`roots`, but whom `revocation` takes out by lists of the keys that have `signed`
 //! them; `unlisted` are who has none) and who comes in (by the [`Rules`] of
 //! names), `identity` reads the names, `verify` is how rustls asks, `tickets` seals what a client may resume, `standing` says how one that is in
-//! stands by rules that came after it. Each gives a [`Session`] for a connection, which drives rustls
+//! stands by rules that came after it, `provider` is what all compute with. Each gives a [`Session`] for a connection, which drives rustls
 //! (its unbuffered API) and holds nothing of its own while it is idle; what went wrong is a
 //! [`Failure`], told in `words`.
 //!

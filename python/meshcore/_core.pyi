@@ -118,7 +118,6 @@ __all__ = [
     "is_trust_domain",
     "misdirected",
     "now_ns",
-    "release_free_pages",
     "retry_after_ns",
     "surely",
     "tls_facts",
@@ -151,10 +150,6 @@ def is_codecs_own(name: str) -> bool:
 
 def now_ns() -> int:
     """Nanoseconds of ``CLOCK_MONOTONIC``: the clock that every ``now_ns`` argument is read from."""
-
-def release_free_pages() -> None:
-    """Gives the kernel back what the core's allocator has free in this thread, which may take
-    milliseconds."""
 
 class Reason(IntEnum):
     """Why a request, or an attempt of it, ended: ``x-mesh-reason`` in upper case

@@ -7,8 +7,6 @@ import gc
 import sys
 from typing import Any, Final
 
-from meshcore._core import release_free_pages
-
 # <malloc.h> of glibc.
 M_TRIM_THRESHOLD: Final = -1
 M_MMAP_THRESHOLD: Final = -3
@@ -51,8 +49,7 @@ def tune_allocator() -> bool:
 class FreePages:
     """Hands pages back to the kernel once half of many connections are gone.
 
-    glibc keeps free memory below the top of the heap, and the core's allocator all of it until it
-    is asked for more.
+    glibc keeps free memory below the top of the heap; closed TLS connections leave most of it.
     """
 
     def __init__(self) -> None:
@@ -69,12 +66,10 @@ class FreePages:
         """
         self._peak = max(self._peak, connections)
         gone = self._peak - connections
-        if gone < TRIM_CONNECTIONS or gone < connections:
+        if self._trim is None or gone < TRIM_CONNECTIONS or gone < connections:
             return False
         self._peak = connections
-        release_free_pages()
-        if self._trim is not None:
-            self._trim(0)
+        self._trim(0)
         return True
 
 

@@ -21,7 +21,6 @@ mod h2_server_codec;
 mod inbox;
 mod library;
 mod log_lines;
-mod memory;
 mod message;
 mod numbers;
 mod outbox;
@@ -96,8 +95,6 @@ mod _core {
     use crate::library::{SharedWords, Words};
     #[pymodule_export]
     use crate::log_lines::LogLines;
-    #[pymodule_export]
-    use crate::memory::release_free_pages;
     #[pymodule_export]
     use crate::message::{Body, Chunk, Request, Response};
     #[pymodule_export]

@@ -97,6 +97,7 @@ __all__ = [
     "check_regex",
     "check_tls_name",
     "emit_all",
+    "give_back_pages",
     "h2_about",
     "h2_add_body",
     "h2_check_list",
@@ -1993,6 +1994,11 @@ class Engine:
 
 def has_written_all(transport: asyncio.Transport) -> bool:
     """Whether a transport is open and has written all that it was given. O(1)."""
+
+def give_back_pages() -> None:
+    """Give the pages back to the system that the core has no use for at the moment: by itself its
+    allocator does when it is asked for others. O(pages): some milliseconds behind thousands of
+    connections."""
 
 @final
 class RequestHooks:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import resource
 import sys
+from pathlib import Path
 
 import pytest
+import trustme
 
 from meshcore import _core
 from meshcore.process.memory import TRIM_CONNECTIONS, FreePages, tune_allocator
@@ -31,6 +35,27 @@ def test_a_few_connections_are_not_worth_it() -> None:
     assert not pages.observe(0)
     assert not pages.observe(TRIM_CONNECTIONS)
     assert pages.observe(0)
+
+
+def resident_bytes() -> int:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize()
+
+
+def test_what_many_connections_left_in_the_core_is_given_back() -> None:
+    pair = trustme.CA().issue_cert("a.test")
+    chain, key = pair.cert_chain_pems[0].bytes(), pair.private_key_pem.bytes()
+    ring = _core.TicketRing()
+    server = _core.TlsServer("edge", [(None, chain, key, None, None)], [], "1.3", None, ring)
+    protocol = asyncio.Protocol()
+    before = resident_bytes()
+    sessions = [server.session(protocol) for _ in range(8000)]
+    held = resident_bytes() - before
+    assert held > 8 << 20
+    sessions.clear()
+    left = resident_bytes() - before
+    _core.give_back_pages()
+    assert left - (resident_bytes() - before) > held / 4
 
 
 @pytest.mark.parametrize("kind", [_core.Request, _core.Response, _core.Ticket, _core.Chunk])

@@ -7,6 +7,8 @@ import gc
 import sys
 from typing import Any, Final
 
+from meshcore._core import give_back_pages
+
 # <malloc.h> of glibc.
 M_TRIM_THRESHOLD: Final = -1
 M_MMAP_THRESHOLD: Final = -3
@@ -49,7 +51,8 @@ def tune_allocator() -> bool:
 class FreePages:
     """Hands pages back to the kernel once half of many connections are gone.
 
-    glibc keeps free memory below the top of the heap; closed TLS connections leave most of it.
+    glibc keeps free memory below the top of the heap, and the core's allocator what nothing has
+    been asked of since: connections over TLS leave most of both.
     """
 
     def __init__(self) -> None:
@@ -66,10 +69,12 @@ class FreePages:
         """
         self._peak = max(self._peak, connections)
         gone = self._peak - connections
-        if self._trim is None or gone < TRIM_CONNECTIONS or gone < connections:
+        if gone < TRIM_CONNECTIONS or gone < connections:
             return False
         self._peak = connections
-        self._trim(0)
+        if self._trim is not None:
+            self._trim(0)
+        give_back_pages()
         return True
 
 

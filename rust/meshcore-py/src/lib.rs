@@ -13,6 +13,7 @@ mod deadlines;
 mod descriptor;
 mod engine;
 mod errors;
+mod free_pages;
 mod h2_client_codec;
 mod h2_codec;
 mod h2_heads;
@@ -59,6 +60,8 @@ mod _core {
     use crate::deadlines::{DeadlineTable, IdleTime};
     #[pymodule_export]
     use crate::engine::{Engine, Listener, Peer};
+    #[pymodule_export]
+    use crate::free_pages::give_back_pages;
     #[pymodule_export]
     use crate::h2_client_codec::H2ClientCodec;
     #[pymodule_export]

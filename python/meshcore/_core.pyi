@@ -1018,10 +1018,12 @@ class H2Meter:
         """Look at a read: the number of the flood that it completes, if it does. O(frames)."""
 
     def fault(self, now_ns: int) -> int | None:
-        """A stream ended through a fault of the peer's; the number of the flood, if it is one."""
+        """A stream ended through a fault of the peer's, which costs a client alone; the number of
+        the flood, if it is one."""
 
     def reset_of_closed(self, now_ns: int) -> int | None:
-        """An endpoint reset a stream that was over; the number of the flood, if it is one."""
+        """The peer reset a stream that was over, which costs an endpoint alone; the number of the
+        flood, if it is one."""
 
     def padding_only(self, now_ns: int) -> int | None:
         """A DATA frame had only padding; the number of the flood, if it is one."""

@@ -3,7 +3,7 @@
 use meshcore_core::codec::{
     self, ClientEvent, RequestRules, encode_chunk_header, encode_last_chunk, encode_request,
 };
-use meshcore_core::exchange::Kind;
+use meshcore_core::exchange::RequestKind;
 use meshcore_core::head::{ResponseHead, TunnelKind};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyTuple};
@@ -88,7 +88,7 @@ impl ClientCodec {
                 encode_last_chunk(out, trailers.as_deref(), as_written);
             }
         }
-        let tunnel = head.tunnel().filter(|_| ticket.ticket.kind() == Kind::Tunnel);
+        let tunnel = head.tunnel().filter(|_| ticket.ticket.kind() == RequestKind::Tunnel);
         let head_request = head.slice(head.method) == b"HEAD";
         self.codec.sent(head_request, tunnel == Some(TunnelKind::Connect));
         if let Some(TunnelKind::Upgrade(protocol)) = tunnel {

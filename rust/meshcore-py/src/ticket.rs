@@ -5,7 +5,8 @@ use std::sync::OnceLock;
 
 use meshcore_core::codec::{HeaderOps, ProxyVersion, proxy_header};
 use meshcore_core::exchange::{
-    self, Engine, Head, Kind, LocalReply, Outcome, Paused, RequestTicket, RouteStack, final_status,
+    self, Engine, Head, LocalReply, Outcome, Paused, RequestKind, RequestTicket, RouteStack,
+    final_status,
 };
 use meshcore_core::head::{Headers, is_grpc};
 use meshcore_core::telemetry::request_id;
@@ -245,7 +246,7 @@ impl Ticket {
 
     #[getter]
     fn tunnel(&self) -> bool {
-        self.ticket.kind() == Kind::Tunnel
+        self.ticket.kind() == RequestKind::Tunnel
     }
 
     #[getter]
@@ -344,7 +345,7 @@ impl Ticket {
 
     pub(crate) fn responded(&mut self, response: &Response, now_ns: Ns) -> u8 {
         let head = &response.head;
-        let grpc = self.ticket.kind() == Kind::Grpc && is_grpc(&head.headers);
+        let grpc = self.ticket.kind() == RequestKind::Grpc && is_grpc(&head.headers);
         let seen = Head {
             status: head.status,
             grpc,

@@ -71,7 +71,7 @@ pub use overview::{BreakerOf, BreakerView, EjectedView};
 pub use peer::{Peer, Standing};
 pub use stack::{RouteStack, Target};
 pub use stats::{ListenerStats, RouteStats};
-pub use ticket::{Kind, RequestTicket, Verdict};
+pub use ticket::{RequestKind, RequestTicket, Verdict};
 pub use trailers::Changed;
 pub use upstream::Upstream;
 pub use walk::Arrival;

@@ -10,7 +10,7 @@ use super::outcome::Outcome;
 use super::stack::RouteStack;
 use super::ticket::{Budget, Report, RequestKind, RequestTicket, Stage};
 use crate::admission::back_off::{self, BackOff};
-use crate::admission::{State, What};
+use crate::admission::{BreakerState, What};
 use crate::balance::{EndpointOutcome, Rng};
 use crate::error::{Again, Reason};
 use crate::head::Headers;
@@ -175,7 +175,7 @@ impl RequestTicket {
     ) -> Option<Next> {
         let route = Arc::clone(self.route.as_ref()?);
         let upstream = route.upstream()?;
-        let open = route.guard().is_some_and(|g| g.breaker.state(now) == State::Open);
+        let open = route.guard().is_some_and(|g| g.breaker.state(now) == BreakerState::Open);
         if !allows(&route, reason, status) || self.attempts > route.retry.retries || open {
             return None;
         }

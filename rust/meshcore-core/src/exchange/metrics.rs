@@ -6,7 +6,7 @@ use super::grpc::STATUSES as GRPC_STATUSES;
 use super::handshakes;
 use super::stack::RouteStack;
 use super::upstream::Upstream;
-use crate::admission::{Breaker, State};
+use crate::admission::{Breaker, BreakerState};
 use crate::balance::Endpoint;
 use crate::codec::h2::Flood;
 use crate::error::Reason;
@@ -262,8 +262,8 @@ fn of_python(text: Exposition, compiled: &Compiled, upstreams: &[&Upstream]) -> 
 
 fn level(breaker: &Breaker, now: Nanos) -> u64 {
     match breaker.state(now) {
-        State::Closed => 0,
-        State::HalfOpen => 1,
-        State::Open => 2,
+        BreakerState::Closed => 0,
+        BreakerState::HalfOpen => 1,
+        BreakerState::Open => 2,
     }
 }

@@ -58,7 +58,7 @@ mod _core {
     #[pymodule_export]
     use crate::deadlines::{DeadlineTable, IdleTime};
     #[pymodule_export]
-    use crate::engine::{Engine, Listener, Peer};
+    use crate::engine::{Engine, ListenerStack, Peer};
     #[pymodule_export]
     use crate::h2_client_codec::H2ClientCodec;
     #[pymodule_export]

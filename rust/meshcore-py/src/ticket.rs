@@ -18,7 +18,7 @@ use crate::answer::Answer;
 use crate::cause::Cause;
 use crate::clock::{Ns, unix_ms};
 use crate::deadlines::DeadlineTable;
-use crate::engine::{Listener, Peer, ip_of};
+use crate::engine::{ListenerStack, Peer, ip_of};
 use crate::message::{Body, FieldText, Part, Request, Response, all};
 use crate::numbers::{Due, Keep, Next, Passed, Verdict, phase, reason};
 use crate::relay::relay;
@@ -27,7 +27,7 @@ use crate::relay::relay;
 #[pyclass(module = "meshcore._core")]
 pub struct Ticket {
     /// Where it began: to own this is no exchange, as to own what is in it would be.
-    pub(crate) listener: Py<Listener>,
+    pub(crate) listener: Py<ListenerStack>,
     pub(crate) ticket: Box<RequestTicket>,
     answer: Option<exchange::Answer>,
     id: OnceLock<[u8; 32]>,
@@ -51,7 +51,7 @@ pub struct Ticket {
 
 impl Ticket {
     pub(crate) fn new(
-        listener: Py<Listener>,
+        listener: Py<ListenerStack>,
         ticket: Box<RequestTicket>,
         verdict: exchange::Verdict,
     ) -> Self {

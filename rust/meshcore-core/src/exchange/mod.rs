@@ -51,7 +51,7 @@ pub use blame::Cause;
 pub use body::Keep;
 pub use certified::Certified;
 pub use client_address::Client;
-pub use compiled::{Compiled, Engine, Listener};
+pub use compiled::{Compiled, CompiledListener, Engine};
 pub use compiler::{ApplyError, Compiler};
 pub use counted::Counted;
 pub use deadline::{Due, Paused};

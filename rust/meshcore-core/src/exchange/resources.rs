@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::client_address::Trust;
-use super::compiled::{Compiled, Listener, Map};
+use super::compiled::{Compiled, CompiledListener, Map};
 use super::compiler::Compiler;
 use super::handshakes::Handshakes;
 use super::key::{Key, Stack};
@@ -124,7 +124,7 @@ impl Compiler {
             Maker { compiler: self, stack, upstream: None, before, python }.layers(&spec.layers)?;
         let counts = self.block(BlockKind::Counters, Key::Stats(stack), ListenerStats::WORDS)?;
         let gauges = self.block(BlockKind::Gauges, Key::Stats(stack), ListenerStats::GAUGES)?;
-        new.listeners[id as usize] = Some(Arc::new(Listener {
+        new.listeners[id as usize] = Some(Arc::new(CompiledListener {
             id,
             name: name.to_owned(),
             ops,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::answer::Answer;
 use super::body::REPLAY_BYTES;
 use super::client_address::Client;
-use super::compiled::{Compiled, Engine, Listener};
+use super::compiled::{Compiled, CompiledListener, Engine};
 use super::grpc::parse_timeout;
 use super::layer::{Op, Place};
 use super::max_forwards;
@@ -32,7 +32,7 @@ pub struct Arrival<'a> {
 /// What the walk reads and never changes.
 pub(super) struct Walk<'a> {
     pub(super) compiled: &'a Compiled,
-    listener: &'a Listener,
+    listener: &'a CompiledListener,
     pub(super) head: &'a RequestHead,
     /// The hash of who sent the request.
     pub(super) client: u64,

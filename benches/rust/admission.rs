@@ -19,7 +19,7 @@ use governor::{Quota as Governed, RateLimiter};
 use meshcore_core::admission::{
     Breaker, ClientLimiter, InFlight, Outcome, Quota, TokenBucket, bytes_key, client_key,
 };
-use meshcore_core::segment::{Block, Kind, Segment, SegmentConfig};
+use meshcore_core::segment::{Block, BlockKind, Segment, SegmentConfig};
 use meshcore_core::snapshot;
 use meshcore_core::time::Nanos;
 use rustix::time::{ClockId, clock_gettime};
@@ -195,7 +195,7 @@ fn caps(c: &mut Criterion) {
     for workers in [1, 4] {
         let config = SegmentConfig { max_bytes: 1 << 20, worker_slots: workers };
         let segment = Segment::anonymous(config).unwrap();
-        let block = segment.block(Kind::Upstream, "cap", InFlight::WORDS).unwrap();
+        let block = segment.block(BlockKind::Upstream, "cap", InFlight::WORDS).unwrap();
         both(c, &format!("in flight/{workers} workers"), |thread| {
             let cap = InFlight::new(block.clone(), thread % workers, 1_000);
             move || {

@@ -12,7 +12,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use meshcore_core::admission::{Quota, TokenBucket};
-use meshcore_core::segment::{Block, Kind, Origin, Segment, SegmentConfig};
+use meshcore_core::segment::{Block, BlockKind, Origin, Segment, SegmentConfig};
 use meshcore_core::snapshot;
 use meshcore_core::sync::Ordering::{AcqRel, Acquire, Release};
 use meshcore_core::time::Nanos;
@@ -84,7 +84,7 @@ fn segment() -> Segment {
     let made = Segment::create(SegmentConfig { max_bytes: 1 << 20, worker_slots: 2 }, ORIGIN);
     let segment = made.unwrap();
     for name in ["full", "finite", "gate"] {
-        segment.block(Kind::Bucket, name, 1).unwrap();
+        segment.block(BlockKind::Bucket, name, 1).unwrap();
     }
     segment
 }
@@ -101,7 +101,7 @@ fn threads() -> Vec<Found> {
 
 fn processes() -> Vec<Found> {
     let segment = segment();
-    let shared = Shared::of(|name| segment.find(Kind::Bucket, name, 1).unwrap());
+    let shared = Shared::of(|name| segment.find(BlockKind::Bucket, name, 1).unwrap());
     shared.gate.word(0).store(0, Release);
     let path = format!("/proc/{}/fd/{}", std::process::id(), segment.fd().unwrap().as_raw_fd());
     let start = |_| {
@@ -120,7 +120,7 @@ fn processes() -> Vec<Found> {
 fn share(path: &str) {
     let file = OpenOptions::new().read(true).write(true).open(path).unwrap();
     let segment = Segment::open(file.into(), ORIGIN.layout).unwrap();
-    let shared = Shared::of(|name| segment.find(Kind::Bucket, name, 1).unwrap());
+    let shared = Shared::of(|name| segment.find(BlockKind::Bucket, name, 1).unwrap());
     let found = shared.work();
     println!("{} {}", found.cpu_ns, found.admitted);
 }

@@ -57,7 +57,7 @@ __all__ = [
     "Inbox",
     "Keep",
     "KeyLog",
-    "Listener",
+    "ListenerStack",
     "LogLines",
     "Next",
     "Outbox",
@@ -569,14 +569,14 @@ class ServerCodec:
     def begin(
         self,
         data: bytes,
-        listener: Listener,
+        listener: ListenerStack,
         peer: Peer,
         deadlines: DeadlineTable,
         slot: int,
         now_ns: int,
     ) -> tuple[Request, Ticket] | bytes | Body | None:
-        """`receive`, and with the head of a request what follows it: `Listener.begin`. The slot is
-        armed for a ticket whose verdict is ``FORWARD``."""
+        """`receive`, and with the head of a request what follows it: `ListenerStack.begin`. The
+        slot is armed for a ticket whose verdict is ``FORWARD``."""
 
     def next_event(self) -> Request | bytes | Body | None:
         """The event of what was pipelined; call it after `start_next`. Raises as `receive`."""
@@ -747,7 +747,12 @@ class H2ServerCodec:
         """What a read meant. O(bytes)."""
 
     def begin(
-        self, data: bytes, listener: Listener, peer: Peer, deadlines: DeadlineTable, now_ns: int
+        self,
+        data: bytes,
+        listener: ListenerStack,
+        peer: Peer,
+        deadlines: DeadlineTable,
+        now_ns: int,
     ) -> H2Begun | None:
         """`receive`, and with the head of each request what follows it, as `ServerCodec.begin`
         does: the request, its ticket, and a slot that is added for its deadline."""
@@ -1020,10 +1025,12 @@ class H2Meter:
         """Look at a read: the number of the flood that it completes, if it does. O(frames)."""
 
     def fault(self, now_ns: int) -> int | None:
-        """A stream ended through a fault of the peer's; the number of the flood, if it is one."""
+        """A stream ended through a fault of the peer's, which costs a client alone; the number of
+        the flood, if it is one."""
 
     def reset_of_closed(self, now_ns: int) -> int | None:
-        """An endpoint reset a stream that was over; the number of the flood, if it is one."""
+        """The peer reset a stream that was over, which costs an endpoint alone; the number of the
+        flood, if it is one."""
 
     def padding_only(self, now_ns: int) -> int | None:
         """A DATA frame had only padding; the number of the flood, if it is one."""
@@ -1091,7 +1098,7 @@ class Peer:
         """SHA-256 of its certificate, in lower-case hex."""
 
 @final
-class Listener:
+class ListenerStack:
     """A listener's stack; outlives reloads."""
 
     def begin(self, request: Request, peer: Peer, now_ns: int) -> Ticket:
@@ -1383,7 +1390,7 @@ class LogLines:
     def add(self, ticket: Ticket, request: Request, peer: Peer) -> bool:
         """The line of a request that is over. Whether it is the first that waits."""
 
-    def add_refused(self, stack: Listener, answer: Answer, sent: bool, peer: Peer) -> bool:
+    def add_refused(self, stack: ListenerStack, answer: Answer, sent: bool, peer: Peer) -> bool:
         """That of an answer given before there was a request, or of a cut, if not ``sent``."""
 
     def add_text(self, line: str) -> bool:
@@ -1919,7 +1926,7 @@ class Engine:
     def oldest_version(self) -> int:
         """The number of the oldest configuration that a request still holds."""
 
-    def listener(self, name: str) -> Listener:
+    def listener(self, name: str) -> ListenerStack:
         """A listener's stack in the configuration in force; `ConfigError` for an unknown name."""
 
     def count(self, place: int, n: int = 1, *, upstream: str | None = None) -> None:

@@ -2,7 +2,7 @@
 #![cfg(not(feature = "loom"))]
 #![allow(missing_docs, clippy::unwrap_used)]
 
-use meshcore_core::admission::{Breaker, BreakerPermit, Endpoints, Outcome, State, Weight};
+use meshcore_core::admission::{Breaker, BreakerPermit, BreakerState, Endpoints, Outcome, Weight};
 use meshcore_core::balance::Rng;
 use meshcore_core::segment::Block;
 use meshcore_core::snapshot;
@@ -42,7 +42,7 @@ fn end(b: &Breaker, outcome: Outcome) {
 }
 
 fn is_open(b: &Breaker) -> bool {
-    b.state(T0) == State::Open
+    b.state(T0) == BreakerState::Open
 }
 
 #[test]
@@ -138,14 +138,14 @@ fn any_failure_of_a_probe_opens_it_again() {
         let endpoints = Endpoints { failed: Endpoints::bit(0), choosable: first(9) };
         let failed = probe(later);
         b.settle_named(failed, weight, endpoints, later, 0);
-        assert_eq!(b.state(later), State::Open);
+        assert_eq!(b.state(later), BreakerState::Open);
         let again = later + Nanos::from_secs(60);
         b.settle(probe(again), Outcome::Neutral, again, 0);
         b.settle(probe(again), Outcome::Success, again, 0);
         b.settle_named(failed, weight, endpoints, again, 0);
-        assert_eq!(b.state(again), State::HalfOpen, "a late result changes nothing");
+        assert_eq!(b.state(again), BreakerState::HalfOpen, "a late result changes nothing");
         b.settle(probe(again), Outcome::Success, again, 0);
-        assert_eq!(b.state(again), State::Closed);
+        assert_eq!(b.state(again), BreakerState::Closed);
     }
 }
 
@@ -286,7 +286,7 @@ proptest! {
             } else if s.below(100) < answered {
                 s.breaker.settle(permit, Outcome::Success, T0, 0);
             }
-            prop_assert_eq!(s.breaker.state(T0), State::Closed);
+            prop_assert_eq!(s.breaker.state(T0), BreakerState::Closed);
         }
     }
 
@@ -305,14 +305,14 @@ proptest! {
             failed >= failures && enough
         };
         while !known(failed, names) {
-            prop_assert_eq!(s.breaker.state(T0), State::Closed);
+            prop_assert_eq!(s.breaker.state(T0), BreakerState::Closed);
             s.fill(n, most);
             let (permit, endpoint) = s.take();
             s.fail(permit, ROW, endpoint, first(n));
             failed += 1;
             names |= Endpoints::bit(endpoint);
         }
-        prop_assert_eq!(s.breaker.state(T0), State::Open);
+        prop_assert_eq!(s.breaker.state(T0), BreakerState::Open);
     }
 
     #[test]
@@ -342,7 +342,7 @@ proptest! {
                 model.success();
                 s.breaker.settle(permit, Outcome::Success, T0, 0);
             }
-            prop_assert_eq!(s.breaker.state(T0) == State::Open, open);
+            prop_assert_eq!(s.breaker.state(T0) == BreakerState::Open, open);
             if open {
                 break;
             }

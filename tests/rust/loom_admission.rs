@@ -8,7 +8,8 @@
 use loom::sync::Arc;
 use loom::thread;
 use meshcore_core::admission::{
-    Breaker, ClientLimiter, Endpoints, InFlight, Leases, Outcome, Quota, State, TokenBucket, Weight,
+    Breaker, BreakerState, ClientLimiter, Endpoints, InFlight, Leases, Outcome, Quota, TokenBucket,
+    Weight,
 };
 use meshcore_core::segment::Block;
 use meshcore_core::snapshot;
@@ -96,7 +97,7 @@ fn an_open_breaker_gives_leave_to_one_probe() {
         breaker.settle(probe, Outcome::Neutral, LATER, 0);
         let next = breaker.acquire(LATER).unwrap();
         breaker.settle(next, Outcome::Success, LATER, 0);
-        assert_eq!(breaker.state(LATER), State::Closed);
+        assert_eq!(breaker.state(LATER), BreakerState::Closed);
     });
 }
 
@@ -109,7 +110,7 @@ fn failures_of_two_threads_are_both_counted() {
                 b.settle(permit, Outcome::Failure, NOW, 0);
             }
         });
-        assert_eq!(breaker.state(NOW), State::Open);
+        assert_eq!(breaker.state(NOW), BreakerState::Open);
     });
 }
 
@@ -133,7 +134,7 @@ fn failures_of_the_last_calls_are_seen_by_the_later() {
                 b.settle(permit, Outcome::Failure, NOW, 0);
             }
         });
-        assert_eq!(breaker.state(NOW), State::Open, "2 of 33, and neither alone");
+        assert_eq!(breaker.state(NOW), BreakerState::Open, "2 of 33, and neither alone");
     });
 }
 
@@ -169,7 +170,7 @@ fn a_name_that_is_lost_only_delays() {
         // Two at once may wipe one bit; each endpoint still fails, so each is named in the end.
         fail_at(&breaker, A, A | B, NOW);
         fail_at(&breaker, B, A | B, NOW);
-        assert_eq!(breaker.state(NOW), State::Open);
+        assert_eq!(breaker.state(NOW), BreakerState::Open);
     });
 }
 
@@ -183,7 +184,7 @@ fn names_of_a_row_that_ended_are_not_added_up() {
             fail_at(b, A, A | B | C | D, NOW);
             fail_at(b, A, A | B | C | D, NOW);
         });
-        assert_eq!(breaker.state(NOW), State::Closed);
+        assert_eq!(breaker.state(NOW), BreakerState::Closed);
     });
 }
 
@@ -201,7 +202,7 @@ fn a_row_that_began_and_ended_meanwhile_is_another_row() {
         running.join().unwrap();
         // B and C have answered since they failed; they are not named with D.
         (0..3).for_each(|_| fail_at(&breaker, D, B | C | D, NOW));
-        assert_eq!(breaker.state(NOW), State::Closed);
+        assert_eq!(breaker.state(NOW), BreakerState::Closed);
     });
 }
 
@@ -219,7 +220,7 @@ fn names_of_an_older_slice_are_not_added_up() {
         [B, C, D, E].into_iter().for_each(|failed| fail_at(&breaker, failed, !0, NOW));
         // The same slice of the ring, one window later.
         two(&breaker, |b| fail_at(b, A, !0, Nanos(NOW.0 + 10_000_000_000)));
-        assert_eq!(breaker.state(NOW), State::Closed);
+        assert_eq!(breaker.state(NOW), BreakerState::Closed);
     });
 }
 

@@ -6,7 +6,7 @@
 use loom::thread;
 use meshcore_core::admission::InFlight;
 use meshcore_core::balance::EndpointState;
-use meshcore_core::segment::{Kind, Line, Segment, SegmentConfig, SegmentError};
+use meshcore_core::segment::{BlockKind, Line, Segment, SegmentConfig, SegmentError};
 use meshcore_core::sync::Ordering::Relaxed;
 
 fn segment(lines: usize, worker_slots: usize) -> Segment {
@@ -30,13 +30,13 @@ fn an_entry_is_seen_as_a_whole_or_not_at_all() {
     model(3, || {
         let control = segment(40, 1);
         // The region of columns is there, and something to stand behind the new one.
-        let first = control.block(Kind::Endpoint, "first", 1).unwrap();
+        let first = control.block(BlockKind::Endpoint, "first", 1).unwrap();
         first.word(0).store(7, Relaxed);
         let worker = control.reader();
         let reading = thread::spawn(move || {
-            let found = worker.find(Kind::Endpoint, "first", 1).unwrap();
+            let found = worker.find(BlockKind::Endpoint, "first", 1).unwrap();
             assert_eq!(found.word(0).load(Relaxed), 7);
-            match worker.find(Kind::Endpoint, "new", 3) {
+            match worker.find(BlockKind::Endpoint, "new", 3) {
                 Ok(block) => {
                     assert_eq!((block.lines().len(), block.column_words()), (1, 2));
                     assert_eq!(block.word(2).load(Relaxed), 0);
@@ -45,7 +45,7 @@ fn an_entry_is_seen_as_a_whole_or_not_at_all() {
                 Err(e) => assert!(matches!(e, SegmentError::NotFound { .. }), "{e}"),
             }
         });
-        drop(control.block(Kind::Endpoint, "new", 3).unwrap());
+        drop(control.block(BlockKind::Endpoint, "new", 3).unwrap());
         reading.join().unwrap();
     });
 }
@@ -54,19 +54,19 @@ fn an_entry_is_seen_as_a_whole_or_not_at_all() {
 fn a_look_up_beside_a_removal_finds_what_stays() {
     model(3, || {
         let control = segment(40, 1);
-        let stays = control.block(Kind::Endpoint, "stays", 1).unwrap();
+        let stays = control.block(BlockKind::Endpoint, "stays", 1).unwrap();
         stays.word(0).store(7, Relaxed);
         // They stand before what is looked for, and their lines come to mean something else: where
         // the second began there are words of the next.
-        drop(control.block(Kind::Endpoint, "goes", 1).unwrap());
-        drop(control.block(Kind::Endpoint, "goes, too", 1).unwrap());
+        drop(control.block(BlockKind::Endpoint, "goes", 1).unwrap());
+        drop(control.block(BlockKind::Endpoint, "goes, too", 1).unwrap());
         let worker = control.reader();
         let reading = thread::spawn(move || {
-            let found = worker.find(Kind::Endpoint, "stays", 1).unwrap();
+            let found = worker.find(BlockKind::Endpoint, "stays", 1).unwrap();
             assert_eq!(found.word(0).load(Relaxed), 7);
         });
         assert_eq!((control.retire_unused(), control.collect()), (2, 2));
-        drop(control.block(Kind::Endpoint, "next", 32).unwrap());
+        drop(control.block(BlockKind::Endpoint, "next", 32).unwrap());
         reading.join().unwrap();
     });
 }
@@ -76,15 +76,15 @@ fn what_goes_is_found_as_it_was_or_not_at_all() {
     // Each removal makes the reader begin again: with two, minutes. One finds what was tried.
     model(1, || {
         let control = segment(40, 1);
-        drop(control.block(Kind::Endpoint, "goes", 1).unwrap());
+        drop(control.block(BlockKind::Endpoint, "goes", 1).unwrap());
         let worker = control.reader();
         let reading = thread::spawn(move || {
-            if let Err(e) = worker.find(Kind::Endpoint, "goes", 1) {
+            if let Err(e) = worker.find(BlockKind::Endpoint, "goes", 1) {
                 assert!(matches!(e, SegmentError::NotFound { .. }), "{e}");
             }
         });
         assert_eq!((control.retire_unused(), control.collect()), (1, 1));
-        let next = control.block(Kind::Endpoint, "next", 1).unwrap();
+        let next = control.block(BlockKind::Endpoint, "next", 1).unwrap();
         next.word(0).store(9, Relaxed);
         reading.join().unwrap();
     });
@@ -94,7 +94,7 @@ fn what_goes_is_found_as_it_was_or_not_at_all() {
 fn the_next_worker_in_a_slot_loses_nothing_and_no_sum_is_below_zero() {
     model(3, || {
         let control = segment(40, 2);
-        let block = control.block(Kind::Upstream, "cap", InFlight::WORDS).unwrap();
+        let block = control.block(BlockKind::Upstream, "cap", InFlight::WORDS).unwrap();
         let dead = InFlight::new(block.clone(), 1, 3);
         control.occupy(1, 10, 1).unwrap();
         assert!(dead.try_enter() && dead.try_enter());
@@ -123,7 +123,7 @@ fn the_next_worker_in_a_slot_loses_nothing_and_no_sum_is_below_zero() {
 fn a_worker_that_is_cleared_while_it_lives_does_not_pull_sums_below_zero() {
     model(3, || {
         let control = segment(40, 2);
-        let block = control.block(Kind::Endpoint, "e", EndpointState::WORDS).unwrap();
+        let block = control.block(BlockKind::Endpoint, "e", EndpointState::WORDS).unwrap();
         let alive = EndpointState::new(block.clone(), 0);
         let other = EndpointState::new(block, 1);
         other.enter();
@@ -143,15 +143,15 @@ fn a_version_that_is_let_go_of_is_done_with() {
     model(3, || {
         let control = segment(40, 1);
         control.occupy(0, 10, 1).unwrap();
-        let block = control.block(Kind::Endpoint, "e", 1).unwrap();
+        let block = control.block(BlockKind::Endpoint, "e", 1).unwrap();
         let worker = control.reader();
-        let theirs = worker.find(Kind::Endpoint, "e", 1).unwrap();
+        let theirs = worker.find(BlockKind::Endpoint, "e", 1).unwrap();
         drop(block);
         let collecting = thread::spawn(move || {
             control.at_version(1).unwrap();
             control.retire_unused();
             if control.collect() == 1 {
-                let next = control.block(Kind::Endpoint, "e", 1).unwrap();
+                let next = control.block(BlockKind::Endpoint, "e", 1).unwrap();
                 let words = (next.word(0).load(Relaxed), next.column(0, 0).load(Relaxed));
                 assert_eq!(words, (0, 0));
             }
@@ -186,7 +186,7 @@ fn a_reader_of_a_slot_never_sees_too_few_versions() {
 fn made_for(control: &Segment, version: u64) {
     control.make_for(version).unwrap();
     let name = version.to_string();
-    drop(control.block(Kind::Endpoint, &name, 1).unwrap());
+    drop(control.block(BlockKind::Endpoint, &name, 1).unwrap());
     control.at_version(version).unwrap();
-    assert!(control.retire(Kind::Endpoint, &name));
+    assert!(control.retire(BlockKind::Endpoint, &name));
 }

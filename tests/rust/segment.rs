@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 
-use meshcore_core::segment::{Block, Kind, MAX_WORKERS, Segment, SegmentConfig, SegmentError};
+use meshcore_core::segment::{Block, BlockKind, MAX_WORKERS, Segment, SegmentConfig, SegmentError};
 use meshcore_core::sync::Ordering::Relaxed;
 use proptest::prelude::*;
 
@@ -17,13 +17,13 @@ fn segment(max_bytes: usize, worker_slots: usize) -> Segment {
 #[test]
 fn a_name_means_the_same_words_until_its_size_or_kind_changes() {
     let segment = segment(MIB, 2);
-    let a = segment.block(Kind::Breaker, "api", 9).unwrap();
+    let a = segment.block(BlockKind::Breaker, "api", 9).unwrap();
     a.word(8).store(5, Relaxed);
     a.column(1, 0).store(6, Relaxed);
-    let again = segment.block(Kind::Breaker, "api", 9).unwrap();
+    let again = segment.block(BlockKind::Breaker, "api", 9).unwrap();
     assert_eq!((again.word(8).load(Relaxed), again.column(1, 0).load(Relaxed)), (5, 6));
-    assert_eq!(segment.block(Kind::Bucket, "api", 9).unwrap().word(8).load(Relaxed), 0);
-    let other = segment.block(Kind::Breaker, "api", 17).unwrap();
+    assert_eq!(segment.block(BlockKind::Bucket, "api", 9).unwrap().word(8).load(Relaxed), 0);
+    let other = segment.block(BlockKind::Breaker, "api", 17).unwrap();
     assert_eq!(other.word(8).load(Relaxed), 0);
     // Who holds the old one goes on with it.
     a.word(8).fetch_add(1, Relaxed);
@@ -35,15 +35,15 @@ fn a_name_means_the_same_words_until_its_size_or_kind_changes() {
 #[test]
 fn a_retired_block_is_freed_when_nobody_holds_it_and_comes_back_as_zeros() {
     let segment = segment(MIB, 2);
-    let held = segment.block(Kind::Endpoint, "a", 1).unwrap();
+    let held = segment.block(BlockKind::Endpoint, "a", 1).unwrap();
     held.word(0).store(7, Relaxed);
     held.column(1, 1).store(7, Relaxed);
     let address = held.lines().as_ptr();
-    assert!(segment.retire(Kind::Endpoint, "a") && !segment.retire(Kind::Endpoint, "a"));
+    assert!(segment.retire(BlockKind::Endpoint, "a") && !segment.retire(BlockKind::Endpoint, "a"));
     assert_eq!((segment.collect(), segment.retired()), (0, 1));
     drop(held);
     assert_eq!((segment.collect(), segment.retired()), (1, 0));
-    let next = segment.block(Kind::Endpoint, "b", 1).unwrap();
+    let next = segment.block(BlockKind::Endpoint, "b", 1).unwrap();
     assert_eq!(next.lines().as_ptr(), address, "the place is used again");
     assert_eq!((next.word(0).load(Relaxed), next.column(1, 1).load(Relaxed)), (0, 0));
 }
@@ -51,8 +51,8 @@ fn a_retired_block_is_freed_when_nobody_holds_it_and_comes_back_as_zeros() {
 #[test]
 fn what_the_last_configuration_left_over_is_retired() {
     let segment = segment(MIB, 1);
-    let held = segment.block(Kind::Endpoint, "held", 1).unwrap();
-    drop(segment.block(Kind::Endpoint, "left", 1).unwrap());
+    let held = segment.block(BlockKind::Endpoint, "held", 1).unwrap();
+    drop(segment.block(BlockKind::Endpoint, "left", 1).unwrap());
     assert_eq!((segment.retire_unused(), segment.collect(), segment.len()), (1, 1, 1));
     drop(held);
     assert_eq!((segment.retire_unused(), segment.collect()), (1, 1));
@@ -67,7 +67,7 @@ fn a_reload_for_ever_takes_no_more_memory() {
     for round in 0..200 {
         let names = (0..500).map(|i| format!("{round}/{i}"));
         let next: Vec<_> =
-            names.map(|n| segment.block(Kind::Endpoint, &n, 2 + round % 3).unwrap()).collect();
+            names.map(|n| segment.block(BlockKind::Endpoint, &n, 2 + round % 3).unwrap()).collect();
         current = next;
         segment.retire_unused();
         if round == 2 {
@@ -80,7 +80,7 @@ fn a_reload_for_ever_takes_no_more_memory() {
 
 #[test]
 fn a_block_outlives_the_segment() {
-    let block = segment(MIB, 1).block(Kind::Bucket, "a", 1).unwrap();
+    let block = segment(MIB, 1).block(BlockKind::Bucket, "a", 1).unwrap();
     block.word(0).store(1, Relaxed);
     assert_eq!(block.word(0).load(Relaxed), 1);
 }
@@ -88,8 +88,8 @@ fn a_block_outlives_the_segment() {
 #[test]
 fn a_full_segment_says_which_size_to_set_and_that_size_is_enough() {
     let small = segment(MIB, 4);
-    let held = small.block(Kind::ClientTable, "small", 1_000).unwrap();
-    let error = small.block(Kind::ClientTable, "large", 262_144).unwrap_err();
+    let held = small.block(BlockKind::ClientTable, "small", 1_000).unwrap();
+    let error = small.block(BlockKind::ClientTable, "large", 262_144).unwrap_err();
     let SegmentError::Full { needed_bytes, max_bytes: MIB } = error else { panic!("{error:?}") };
     assert_eq!(needed_bytes, 3 * MIB);
     assert_eq!(
@@ -98,10 +98,10 @@ fn a_full_segment_says_which_size_to_set_and_that_size_is_enough() {
     );
     // What is there goes on, and small things still fit.
     held.word(999).store(1, Relaxed);
-    small.block(Kind::Bucket, "tiny", 1).unwrap();
+    small.block(BlockKind::Bucket, "tiny", 1).unwrap();
     let large = segment(needed_bytes, 4);
-    large.block(Kind::ClientTable, "small", 1_000).unwrap();
-    large.block(Kind::ClientTable, "large", 262_144).unwrap();
+    large.block(BlockKind::ClientTable, "small", 1_000).unwrap();
+    large.block(BlockKind::ClientTable, "large", 262_144).unwrap();
     assert!(large.reserved_bytes() <= needed_bytes);
 }
 
@@ -113,7 +113,7 @@ fn worker_slots_have_limits() {
         assert_eq!(error.to_string(), format!("{worker_slots} worker slots, must be 1 to 64"));
     }
     let most = segment(MIB, MAX_WORKERS);
-    let block = most.block(Kind::Gauges, "g", 3).unwrap();
+    let block = most.block(BlockKind::Gauges, "g", 3).unwrap();
     assert_eq!((block.workers(), block.column_words()), (MAX_WORKERS, 3));
 }
 
@@ -121,7 +121,7 @@ fn worker_slots_have_limits() {
 fn no_two_workers_share_a_line_nor_a_pair_of_lines() {
     let segment = segment(MIB, 3);
     for i in 0..400 {
-        let block = segment.block(Kind::Gauges, &i.to_string(), 1 + i % 5).unwrap();
+        let block = segment.block(BlockKind::Gauges, &i.to_string(), 1 + i % 5).unwrap();
         let pair = |slot, i| std::ptr::from_ref(block.column(slot, i)) as usize / 128;
         for slot in 0..2 {
             assert!(pair(slot, block.column_words() - 1) < pair(slot + 1, 0));
@@ -132,13 +132,19 @@ fn no_two_workers_share_a_line_nor_a_pair_of_lines() {
 #[test]
 fn a_dead_worker_holds_nothing_but_what_it_counted_stays() {
     let segment = segment(MIB, 2);
-    let kinds = [Kind::Endpoint, Kind::Upstream, Kind::Gauges, Kind::Counters, Kind::Histogram];
+    let kinds = [
+        BlockKind::Endpoint,
+        BlockKind::Upstream,
+        BlockKind::Gauges,
+        BlockKind::Counters,
+        BlockKind::Histogram,
+    ];
     let blocks: Vec<_> = kinds.iter().map(|&kind| segment.block(kind, "x", 2).unwrap()).collect();
     for block in &blocks {
         block.column(0, 0).store(1, Relaxed);
         block.column(1, 1).store(1, Relaxed);
     }
-    segment.retire(Kind::Gauges, "x");
+    segment.retire(BlockKind::Gauges, "x");
     segment.clear_worker(1).unwrap();
     segment.clear_worker(99).unwrap_err();
     let left: Vec<_> = blocks.iter().map(|b| b.column(1, 1).load(Relaxed)).collect();
@@ -152,7 +158,7 @@ fn a_hundred_thousand_endpoints_fit_in_sixty_four_mebibytes() {
     for i in 0..100_000_u32 {
         let [_, a, b, c] = i.to_be_bytes();
         let name = format!("upstream-{}/10.{a}.{b}.{c}:8080", i % 100);
-        segment.block(Kind::Endpoint, &name, 2).unwrap();
+        segment.block(BlockKind::Endpoint, &name, 2).unwrap();
     }
     assert!(segment.reserved_bytes() <= 36 * MIB, "{} bytes", segment.reserved_bytes());
 }
@@ -172,15 +178,15 @@ proptest! {
             let label = name.to_string();
             match what {
                 0 => {
-                    segment.retire(Kind::Gauges, &label);
-                    segment.retire(Kind::Breaker, &label);
+                    segment.retire(BlockKind::Gauges, &label);
+                    segment.retire(BlockKind::Breaker, &label);
                     model.retain(|(known, _), _| *known != name);
                 }
                 1 => {
                     segment.collect();
                 }
                 _ => {
-                    let kind = if name % 2 == 0 { Kind::Breaker } else { Kind::Gauges };
+                    let kind = if name % 2 == 0 { BlockKind::Breaker } else { BlockKind::Gauges };
                     let block = segment.block(kind, &label, words).unwrap();
                     let known = model.get(&(name, words)).map(|m| m.1);
                     prop_assert!(each(&block).all(|w| w.load(Relaxed) == known.unwrap_or(0)));

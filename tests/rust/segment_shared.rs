@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 
 use meshcore_core::segment::{
-    Block, Carried, Exported, Kind, Origin, Segment, SegmentConfig, SegmentError, Worker,
+    Block, BlockKind, Carried, Exported, Origin, Segment, SegmentConfig, SegmentError, Worker,
 };
 use meshcore_core::sync::{AtomicU64, Ordering::Relaxed};
 use proptest::prelude::*;
@@ -54,7 +54,7 @@ fn two_mappings_see_the_same_words() {
     let worker = open(&control);
     assert_eq!((worker.worker_slots(), worker.max_bytes()), (2, MIB));
     assert_eq!(worker.origin(), ORIGIN);
-    for kind in Kind::ALL {
+    for kind in BlockKind::ALL {
         let made = control.block(*kind, "x/y", 12).unwrap();
         let found = worker.find(*kind, "x/y", 12).unwrap();
         assert_eq!(each(&made).count(), each(&found).count());
@@ -68,22 +68,24 @@ fn two_mappings_see_the_same_words() {
 #[test]
 fn a_worker_finds_and_never_makes() {
     let control = create(MIB, 1);
-    control.block(Kind::Breaker, "api", 9).unwrap();
+    control.block(BlockKind::Breaker, "api", 9).unwrap();
     let worker = open(&control);
-    for (kind, name, words) in
-        [(Kind::Breaker, "api", 10), (Kind::Bucket, "api", 9), (Kind::Breaker, "apis", 9)]
-    {
+    for (kind, name, words) in [
+        (BlockKind::Breaker, "api", 10),
+        (BlockKind::Bucket, "api", 9),
+        (BlockKind::Breaker, "apis", 9),
+    ] {
         let error = worker.find(kind, name, words).unwrap_err();
         assert_eq!(
             error.to_string(),
             format!("{} {name} is not in the shared segment", kind.code())
         );
     }
-    let error = worker.block(Kind::Breaker, "api", 9).unwrap_err();
+    let error = worker.block(BlockKind::Breaker, "api", 9).unwrap_err();
     assert_eq!(error.to_string(), "this process does not write the shared segment");
-    assert_eq!(worker.find_any(Kind::Breaker, "api").unwrap().unwrap().lines().len(), 2);
-    assert!(control.retire(Kind::Breaker, "api"));
-    assert!(worker.find_any(Kind::Breaker, "api").unwrap().is_none());
+    assert_eq!(worker.find_any(BlockKind::Breaker, "api").unwrap().unwrap().lines().len(), 2);
+    assert!(control.retire(BlockKind::Breaker, "api"));
+    assert!(worker.find_any(BlockKind::Breaker, "api").unwrap().is_none());
 }
 
 #[test]
@@ -122,7 +124,7 @@ fn a_block_is_freed_when_no_worker_holds_a_version_that_used_it() {
     let control = create(MIB, 3);
     control.occupy(0, 10, 1).unwrap();
     control.occupy(2, 12, 1).unwrap();
-    drop(control.block(Kind::Endpoint, "a", 2).unwrap());
+    drop(control.block(BlockKind::Endpoint, "a", 2).unwrap());
     control.at_version(5).unwrap();
     assert_eq!(control.retire_unused(), 1);
     // A worker that has not said anything yet may hold anything.
@@ -141,7 +143,7 @@ fn a_request_that_never_ends_keeps_what_its_version_uses_and_nothing_newer() {
     let mut control = create(2 * MIB, 2);
     control.occupy(0, 10, 1).unwrap();
     control.make_for(1).unwrap();
-    let first = control.block(Kind::Endpoint, "first", 30).unwrap();
+    let first = control.block(BlockKind::Endpoint, "first", 30).unwrap();
     first.word(0).store(7, Relaxed);
     let mut now = Vec::new();
     for version in 2..1_502 {
@@ -150,9 +152,9 @@ fn a_request_that_never_ends_keeps_what_its_version_uses_and_nothing_newer() {
         control.retire_unused();
         control.make_for(version).unwrap();
         let names = (0..20).map(|i| format!("{version}/{i}"));
-        now = names.map(|name| control.block(Kind::Endpoint, &name, 30).unwrap()).collect();
+        now = names.map(|name| control.block(BlockKind::Endpoint, &name, 30).unwrap()).collect();
         if version == 2 {
-            control.retire(Kind::Endpoint, "first");
+            control.retire(BlockKind::Endpoint, "first");
         }
         control.report(0, version, version, &[1, version - 1]).unwrap();
         if version % 500 == 0 {
@@ -182,8 +184,8 @@ fn more_versions_than_a_slot_tells_are_held_from_the_first_that_it_does_not() {
         .map(|version| {
             control.make_for(version).unwrap();
             control.at_version(version).unwrap();
-            let block = control.block(Kind::Bucket, &version.to_string(), 1).unwrap();
-            control.retire(Kind::Bucket, &version.to_string());
+            let block = control.block(BlockKind::Bucket, &version.to_string(), 1).unwrap();
+            control.retire(BlockKind::Bucket, &version.to_string());
             block
         })
         .collect();
@@ -204,11 +206,11 @@ fn a_block_that_an_older_version_asks_for_is_its_too() {
     let control = create(MIB, 1);
     control.occupy(0, 10, 1).unwrap();
     control.make_for(9).unwrap();
-    drop(control.block(Kind::Bucket, "x", 1).unwrap());
+    drop(control.block(BlockKind::Bucket, "x", 1).unwrap());
     control.make_for(4).unwrap();
-    drop(control.block(Kind::Bucket, "x", 1).unwrap());
+    drop(control.block(BlockKind::Bucket, "x", 1).unwrap());
     control.at_version(9).unwrap();
-    control.retire(Kind::Bucket, "x");
+    control.retire(BlockKind::Bucket, "x");
     control.report(0, 1, 20, &[5]).unwrap();
     let next = open(&control);
     next.adopt().unwrap();
@@ -221,16 +223,16 @@ fn a_block_that_an_older_version_asks_for_is_its_too() {
 fn who_hands_the_registry_over_changes_nothing_more() {
     let old = create(MIB, 2);
     old.occupy(1, 10, 1).unwrap();
-    let kept = old.block(Kind::Gauges, "kept", 2).unwrap();
-    drop(old.block(Kind::Gauges, "unused", 2).unwrap());
-    old.retire(Kind::Gauges, "unused");
+    let kept = old.block(BlockKind::Gauges, "kept", 2).unwrap();
+    drop(old.block(BlockKind::Gauges, "unused", 2).unwrap());
+    old.retire(BlockKind::Gauges, "unused");
     kept.column(1, 0).store(3, Relaxed);
     old.release().unwrap();
     let new = open(&old);
     new.adopt().unwrap();
     let before = [new.len(), new.retired(), new.reserved_bytes()];
     for error in [
-        old.block(Kind::Gauges, "kept", 2).unwrap_err(),
+        old.block(BlockKind::Gauges, "kept", 2).unwrap_err(),
         old.adopt().unwrap_err(),
         old.release().unwrap_err(),
         old.at_version(5).unwrap_err(),
@@ -240,7 +242,7 @@ fn who_hands_the_registry_over_changes_nothing_more() {
     ] {
         assert_eq!(error.to_string(), "the registry was handed over");
     }
-    assert!(!old.retire(Kind::Gauges, "kept") && !old.is_writer());
+    assert!(!old.retire(BlockKind::Gauges, "kept") && !old.is_writer());
     assert_eq!((old.retire_unused(), old.collect()), (0, 0));
     let again = open(&old);
     again.adopt().unwrap();
@@ -260,13 +262,13 @@ fn a_dead_worker_holds_nothing() {
     control.occupy(1, 10, 1).unwrap();
     let error = control.occupy(1, 11, 1).unwrap_err();
     assert_eq!(error.to_string(), "worker slot 1 is process 10's");
-    let retired = control.block(Kind::Gauges, "held", 2).unwrap();
-    let cap = control.block(Kind::Upstream, "cap", 0).unwrap();
-    let counts = control.block(Kind::Counters, "counts", 2).unwrap();
+    let retired = control.block(BlockKind::Gauges, "held", 2).unwrap();
+    let cap = control.block(BlockKind::Upstream, "cap", 0).unwrap();
+    let counts = control.block(BlockKind::Counters, "counts", 2).unwrap();
     for block in [&retired, &cap, &counts] {
         block.column(1, 0).store(3, Relaxed);
     }
-    control.retire(Kind::Gauges, "held");
+    control.retire(BlockKind::Gauges, "held");
     control.clear_worker(1).unwrap();
     let left = [&retired, &cap, &counts].map(|block| block.column(1, 0).load(Relaxed));
     assert_eq!(left, [0, 0, 3]);
@@ -281,19 +283,19 @@ fn the_next_control_knows_what_is_retired_and_still_held() {
     let control = create(MIB, 1);
     control.occupy(0, 10, 1).unwrap();
     control.report(0, 2, 4, &[]).unwrap();
-    let kept = control.block(Kind::Breaker, "kept", 9).unwrap();
+    let kept = control.block(BlockKind::Breaker, "kept", 9).unwrap();
     kept.word(0).store(11, Relaxed);
-    let gone = control.block(Kind::Breaker, "gone", 9).unwrap();
+    let gone = control.block(BlockKind::Breaker, "gone", 9).unwrap();
     gone.word(0).store(12, Relaxed);
     control.at_version(4).unwrap();
-    control.retire(Kind::Breaker, "gone");
+    control.retire(BlockKind::Breaker, "gone");
     let next = open(&control);
     next.adopt().unwrap();
     assert_eq!((next.len(), next.retired()), (1, 1));
-    assert_eq!(next.block(Kind::Breaker, "kept", 9).unwrap().word(0).load(Relaxed), 11);
+    assert_eq!(next.block(BlockKind::Breaker, "kept", 9).unwrap().word(0).load(Relaxed), 11);
     assert_eq!(next.retire_unused(), 0, "nothing is unused before a configuration is in force");
     // A new one of the name gets other words while the worker holds the old ones.
-    let new = next.block(Kind::Breaker, "gone", 9).unwrap();
+    let new = next.block(BlockKind::Breaker, "gone", 9).unwrap();
     assert_eq!((new.word(0).load(Relaxed), gone.word(0).load(Relaxed)), (0, 12));
     next.report(0, 2, 5, &[]).unwrap();
     next.settle();
@@ -304,32 +306,32 @@ fn the_next_control_knows_what_is_retired_and_still_held() {
 #[test]
 fn what_is_worth_keeping_goes_to_a_program_of_another_layout() {
     let old = create(MIB, 3);
-    let bucket = old.block(Kind::Bucket, "api", 1).unwrap();
+    let bucket = old.block(BlockKind::Bucket, "api", 1).unwrap();
     bucket.word(0).store(17, Relaxed);
     bucket.column(1, 0).store(1, Relaxed);
-    let counts = old.block(Kind::Counters, "route/a", 12).unwrap();
+    let counts = old.block(BlockKind::Counters, "route/a", 12).unwrap();
     for (slot, n) in [(0, 1), (1, 10), (2, 100)] {
         counts.column(slot, 11).store(n, Relaxed);
     }
-    let times = old.block(Kind::Histogram, "route/a", 5).unwrap();
+    let times = old.block(BlockKind::Histogram, "route/a", 5).unwrap();
     times.column(2, 4).store(9, Relaxed);
-    let gauges = old.block(Kind::Gauges, "edge", 1).unwrap();
+    let gauges = old.block(BlockKind::Gauges, "edge", 1).unwrap();
     gauges.column(0, 0).store(3, Relaxed);
-    old.block(Kind::Breaker, "gone", 9).unwrap();
-    old.retire(Kind::Breaker, "gone");
+    old.block(BlockKind::Breaker, "gone", 9).unwrap();
+    old.retire(BlockKind::Breaker, "gone");
     let data = old.export(|_| 1).unwrap();
     let exported = Exported::read(&data).unwrap();
     assert_eq!((exported.seed, Exported::seed_of(&data).unwrap()), (ORIGIN.seed, ORIGIN.seed));
 
     // Histograms are not wanted there.
     let new = create(2 * MIB, 2);
-    let wanted = |found: &Carried| (found.kind != Kind::Histogram).then(|| found.name.clone());
+    let wanted = |found: &Carried| (found.kind != BlockKind::Histogram).then(|| found.name.clone());
     assert_eq!(new.import(&exported, wanted).unwrap(), 2);
     assert_eq!(new.retire_unused(), 0, "kept for the first configuration");
     assert_eq!(new.len(), 2);
-    let found = new.find(Kind::Bucket, "api", 1).unwrap();
+    let found = new.find(BlockKind::Bucket, "api", 1).unwrap();
     assert_eq!((found.word(0).load(Relaxed), found.column(1, 0).load(Relaxed)), (17, 0));
-    let found = new.find(Kind::Counters, "route/a", 12).unwrap();
+    let found = new.find(BlockKind::Counters, "route/a", 12).unwrap();
     assert_eq!([0, 1].map(|slot| found.column(slot, 11).load(Relaxed)), [111, 0]);
     new.settle();
     drop(found);
@@ -347,7 +349,7 @@ type Model = HashMap<(u32, usize), u64>;
 
 fn check(segment: &Segment, model: &Model) -> Result<(), TestCaseError> {
     for ((name, words), stamp) in model {
-        let kind = if name % 2 == 0 { Kind::Breaker } else { Kind::Gauges };
+        let kind = if name % 2 == 0 { BlockKind::Breaker } else { BlockKind::Gauges };
         let block = segment.find(kind, &name.to_string(), *words).unwrap();
         prop_assert!(each(&block).all(|word| word.load(Relaxed) == *stamp));
     }
@@ -367,7 +369,7 @@ proptest! {
         let mut stamp = 0;
         for (what, name, words) in steps {
             let label = name.to_string();
-            let kind = if name % 2 == 0 { Kind::Breaker } else { Kind::Gauges };
+            let kind = if name % 2 == 0 { BlockKind::Breaker } else { BlockKind::Gauges };
             match what {
                 0 => {
                     control.retire(kind, &label);
@@ -403,7 +405,7 @@ proptest! {
         cut in 0_usize..3_000,
     ) {
         let old = create(MIB, 2);
-        for (i, kind) in Kind::ALL.iter().enumerate() {
+        for (i, kind) in BlockKind::ALL.iter().enumerate() {
             let block = old.block(*kind, "x", 5 + i).unwrap();
             each(&block).for_each(|word| word.store(1, Relaxed));
         }
@@ -417,7 +419,7 @@ proptest! {
         if let Ok(exported) = Exported::read(&data) {
             let _ = new.import(&exported, as_it_was);
         }
-        assert!(new.block(Kind::Bucket, "y", 1).is_ok());
+        assert!(new.block(BlockKind::Bucket, "y", 1).is_ok());
     }
 
     /// A file that somebody scribbled on: an error or not, but no panic, no endless walk.
@@ -432,7 +434,7 @@ proptest! {
     ) {
         let control = create(MIB, 3);
         for i in 0..300 {
-            control.block(Kind::ALL[i % Kind::ALL.len()], &i.to_string(), 1 + i % 20).unwrap();
+            control.block(BlockKind::ALL[i % BlockKind::ALL.len()], &i.to_string(), 1 + i % 20).unwrap();
         }
         let scribbled = file(&control);
         let mut before = [0; 8];
@@ -445,7 +447,7 @@ proptest! {
         }
         let Ok(other) = Segment::open(fd(&control), ORIGIN.layout) else { return Ok(()) };
         for i in 0..300 {
-            let (kind, name) = (Kind::ALL[i % Kind::ALL.len()], i.to_string());
+            let (kind, name) = (BlockKind::ALL[i % BlockKind::ALL.len()], i.to_string());
             if let Ok(block) = other.find(kind, &name, 1 + i % 20) {
                 each(&block).for_each(|word| word.store(1, Relaxed));
             }
@@ -458,7 +460,7 @@ proptest! {
         control.collect();
         if other.adopt().is_ok() {
             for i in 0..300 {
-                let _ = other.block(Kind::Endpoint, &i.to_string(), 2);
+                let _ = other.block(BlockKind::Endpoint, &i.to_string(), 2);
             }
             other.settle();
             other.retire_unused();
@@ -474,13 +476,14 @@ fn a_block_that_anybody_may_make_lies_behind_what_was_used() {
     let made: Vec<_> = (0..50)
         .map(|i| {
             // A writer of its own for each, as in processes that know nothing of each other.
-            open(&first).block_once(Kind::Bucket, &format!("b{i}"), 9).unwrap()
+            open(&first).block_once(BlockKind::Bucket, &format!("b{i}"), 9).unwrap()
         })
         .collect();
     made.iter().zip(1..).for_each(|(block, i)| block.word(8).store(i, Relaxed));
-    let found = |i: usize| open(&first).find_any(Kind::Bucket, &format!("b{i}")).unwrap().unwrap();
+    let found =
+        |i: usize| open(&first).find_any(BlockKind::Bucket, &format!("b{i}")).unwrap().unwrap();
     assert!((0..50).all(|i| found(i).word(8).load(Relaxed) == i as u64 + 1));
-    let again = open(&first).block_once(Kind::Bucket, "b7", 9).unwrap();
+    let again = open(&first).block_once(BlockKind::Bucket, "b7", 9).unwrap();
     assert_eq!((again.word(8).load(Relaxed), again.column_words()), (8, 0));
     let small = again.first_words(3);
     assert_eq!((small.lines().len(), again.lines().len()), (1, 2));
@@ -493,15 +496,15 @@ fn what_was_retired_for_good_is_found_and_used_by_nobody() {
     let segment = create(MIB, 1);
     let (mut held, mut more) = (Vec::new(), 0);
     let error = loop {
-        match open(&segment).block_once(Kind::Breaker, "x", 100) {
+        match open(&segment).block_once(BlockKind::Breaker, "x", 100) {
             Ok(block) => held.push(block),
             Err(error) => break error,
         }
         more += 1;
         held.last().unwrap().word(99).store(more, Relaxed);
-        assert!(open(&segment).retire_once(Kind::Breaker, "x").unwrap());
-        assert!(!open(&segment).retire_once(Kind::Breaker, "x").unwrap());
-        assert!(open(&segment).find_any(Kind::Breaker, "x").unwrap().is_none());
+        assert!(open(&segment).retire_once(BlockKind::Breaker, "x").unwrap());
+        assert!(!open(&segment).retire_once(BlockKind::Breaker, "x").unwrap());
+        assert!(open(&segment).find_any(BlockKind::Breaker, "x").unwrap().is_none());
     };
     assert!(matches!(error, SegmentError::Full { .. }) && held.len() > 500, "{error}");
     assert!(held.iter().zip(1..).all(|(block, i)| block.word(99).load(Relaxed) == i));
@@ -511,7 +514,7 @@ fn what_was_retired_for_good_is_found_and_used_by_nobody() {
 fn what_was_lost_with_a_dead_maker_is_used_when_nothing_else_is_left() {
     let segment = create(MIB, 1);
     let mut names = Vec::new();
-    while open(&segment).block_once(Kind::Bucket, &format!("{}", names.len()), 400).is_ok() {
+    while open(&segment).block_once(BlockKind::Bucket, &format!("{}", names.len()), 400).is_ok() {
         names.push(names.len());
     }
     // As if the makers of these had been killed before they published them.
@@ -524,20 +527,21 @@ fn what_was_lost_with_a_dead_maker_is_used_when_nothing_else_is_left() {
         }
     }
     std::io::Write::flush(&mut dead).unwrap();
-    let is_left =
-        |name: &&usize| open(&segment).find_any(Kind::Bucket, &name.to_string()).unwrap().is_some();
+    let is_left = |name: &&usize| {
+        open(&segment).find_any(BlockKind::Bucket, &name.to_string()).unwrap().is_some()
+    };
     let left: Vec<_> = names.iter().filter(is_left).copied().collect();
     assert!(left.len() < names.len() - 5);
     for &name in &left {
-        let block = open(&segment).find_any(Kind::Bucket, &name.to_string()).unwrap().unwrap();
+        let block = open(&segment).find_any(BlockKind::Bucket, &name.to_string()).unwrap().unwrap();
         block.word(399).store(name as u64, Relaxed);
     }
     for i in left.len()..names.len() {
-        let block = open(&segment).block_once(Kind::Bucket, &format!("new {i}"), 400).unwrap();
+        let block = open(&segment).block_once(BlockKind::Bucket, &format!("new {i}"), 400).unwrap();
         assert!((0..400).all(|word| block.word(word).swap(u64::MAX, Relaxed) == 0));
     }
     for name in left {
-        let block = open(&segment).find_any(Kind::Bucket, &name.to_string()).unwrap().unwrap();
+        let block = open(&segment).find_any(BlockKind::Bucket, &name.to_string()).unwrap().unwrap();
         assert_eq!(block.word(399).load(Relaxed), name as u64);
     }
 }

@@ -13,7 +13,7 @@ HEADER_BYTES: Final = 9
 MAX_FRAME_BYTES: Final = 16_384
 
 
-class Kind:
+class FrameKind:
     """The types of frames that are looked at here (RFC 9113 §6)."""
 
     DATA: Final = 0

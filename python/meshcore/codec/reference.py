@@ -46,7 +46,7 @@ from meshcore.codec.frames import (
     STREAM_MASK,
     Cutter,
     Frame,
-    Kind,
+    FrameKind,
 )
 from meshcore.codec.reference_emitter import Emitter
 from meshcore.codec.reference_sender import (
@@ -194,9 +194,9 @@ class Reference(Emitter):
     def _receive_frame(self, frame: Frame) -> None:
         self._check_place(frame)
         kind = frame.kind
-        if kind > Kind.CONTINUATION:
+        if kind > FrameKind.CONTINUATION:
             return  # RFC 9113 §5.5; the package knows some of them
-        if kind in (Kind.HEADERS, Kind.PUSH_PROMISE, Kind.CONTINUATION):
+        if kind in (FrameKind.HEADERS, FrameKind.PUSH_PROMISE, FrameKind.CONTINUATION):
             self._block = 0 if frame.flags & END_HEADERS else frame.stream
         fault = self._fault_of(frame)
         if fault is not None:
@@ -212,14 +212,14 @@ class Reference(Emitter):
             self._fault(frame.stream, _text(error), error.error_code)
             if isinstance(error, StreamClosedError):
                 self._reset_closed(frame.stream)
-            if kind == Kind.DATA:
+            if kind == FrameKind.DATA:
                 self._credit(frame.stream, len(frame.payload))
             return
         except Exception:
             # What the package did not foresee costs this connection and nothing else.
             return self._fail(ErrorCodes.INTERNAL_ERROR, "unforeseen by the package")
         self._answer(frame, bool(events))
-        if kind == Kind.GOAWAY:
+        if kind == FrameKind.GOAWAY:
             self._open()  # RFC 9113 §6.8: streams go on; for the package that was all
         for event in events:
             self._on(event)
@@ -240,26 +240,30 @@ class Reference(Emitter):
     def _check_place(self, frame: Frame) -> None:
         """Raise for what cannot come now, and the package would take for less."""
         kind, stream = frame.kind, frame.stream
-        settings = kind == Kind.SETTINGS and not frame.flags & ACK
+        settings = kind == FrameKind.SETTINGS and not frame.flags & ACK
         if not self._settled and not settings:
             raise ProtocolError("SETTINGS come first (RFC 9113 §3.4)")
         self._settled = True
-        if self._block or kind == Kind.CONTINUATION:
-            if (kind, stream) != (Kind.CONTINUATION, self._block):
+        if self._block or kind == FrameKind.CONTINUATION:
+            if (kind, stream) != (FrameKind.CONTINUATION, self._block):
                 raise ProtocolError("a field block is not interrupted (§6.10)")
-        elif kind == Kind.HEADERS and stream % 2 == 0:
+        elif kind == FrameKind.HEADERS and stream % 2 == 0:
             raise ProtocolError("nothing was promised (§5.1.1)")
-        elif kind == Kind.RST_STREAM and self._is_idle(stream):
+        elif kind == FrameKind.RST_STREAM and self._is_idle(stream):
             raise ProtocolError("an idle stream cannot be reset (§6.4)")
-        elif kind == Kind.PRIORITY_UPDATE and stream:
+        elif kind == FrameKind.PRIORITY_UPDATE and stream:
             raise ProtocolError("a PRIORITY_UPDATE is the connection's (RFC 9218 §7.1)")
 
     def _fault_of(self, frame: Frame) -> tuple[str, int] | None:
         """What is wrong with a frame that costs its stream; for the package, the connection."""
-        if frame.kind == Kind.WINDOW_UPDATE and frame.stream and not self._is_idle(frame.stream):
+        if (
+            frame.kind == FrameKind.WINDOW_UPDATE
+            and frame.stream
+            and not self._is_idle(frame.stream)
+        ):
             nothing = frame.payload == NO_WINDOW
             return ("WINDOW_UPDATE of nothing", ErrorCodes.PROTOCOL_ERROR) if nothing else None
-        if frame.kind == Kind.PRIORITY and frame.stream and not self._is_idle(frame.stream):
+        if frame.kind == FrameKind.PRIORITY and frame.stream and not self._is_idle(frame.stream):
             if len(frame.payload) != PRIORITY_BYTES:
                 return "PRIORITY of another length than 5", ErrorCodes.FRAME_SIZE_ERROR  # §6.3
             if int.from_bytes(frame.payload[:4]) & STREAM_MASK == frame.stream:
@@ -278,9 +282,9 @@ class Reference(Emitter):
             # RFC 9113 §5.1 permits an error of the connection; an endpoint's is shared by many.
             return self._h2.config.client_side
         match frame.kind:
-            case Kind.DATA if isinstance(error, FlowControlError):
+            case FrameKind.DATA if isinstance(error, FlowControlError):
                 return self._h2.inbound_flow_control_window >= 0
-            case Kind.DATA | Kind.HEADERS | Kind.CONTINUATION:
+            case FrameKind.DATA | FrameKind.HEADERS | FrameKind.CONTINUATION:
                 # A block that could not be decoded has its cause; one in a wrong state, a KeyError.
                 plain = type(error) is ProtocolError and isinstance(
                     error.__cause__, KeyError | None

@@ -18,7 +18,7 @@ from meshcore._core import (
     h2_write_request,
     h2_write_trailers,
 )
-from meshcore.codec.frames import Kind
+from meshcore.codec.frames import FrameKind
 from meshcore.codec.reference import SHORT_BODY, Reference
 from meshcore.codec.reference_sender import GOING_AWAY, REFUSED, RESET
 from meshcore.codec.reference_stream import Stream, content_length
@@ -138,7 +138,7 @@ class ReferenceClient(Reference):
     # --- responses ----------------------------------------------------------------------------
 
     def _receive_frame(self, frame: Frame) -> None:
-        of_closed = frame.kind == Kind.RST_STREAM and frame.stream not in self._streams
+        of_closed = frame.kind == FrameKind.RST_STREAM and frame.stream not in self._streams
         super()._receive_frame(frame)
         if of_closed and not self.closed:
             self._close_for_flood(self._meter.reset_of_closed(self._now))

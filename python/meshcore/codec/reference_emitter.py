@@ -124,9 +124,8 @@ class Emitter(Sender):
         self._charge()
 
     def _charge(self) -> None:
-        """A fault of a client's; an endpoint's connection is shared by many."""
-        if not self._h2.config.client_side:
-            self._close_for_flood(self._meter.fault(self._now))
+        """A fault of the peer's; what it costs is the meter's to say."""
+        self._close_for_flood(self._meter.fault(self._now))
 
     def _close_inbox(self, stream: Stream) -> None:
         """The rest of what comes is not wanted."""

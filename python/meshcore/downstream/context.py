@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from meshcore._core import Answer, CodecLimits, IdleTime, Outbox, Peer
-    from meshcore._core import Listener as Stack
+    from meshcore._core import Answer, CodecLimits, IdleTime, ListenerStack, Outbox, Peer
     from meshcore.codec import ServerCodec
     from meshcore.config.snapshot import Http2Spec
     from meshcore.downstream.certified import Certified
@@ -28,7 +27,7 @@ class ServerContext(Protocol):
     idle: IdleTime
     """How long a client may say nothing."""
     outbox: Outbox
-    stack: Stack
+    stack: ListenerStack
     """Of the configuration in force, as long as the listener is in it."""
     draining: bool
     tell_by_ns: int

@@ -24,8 +24,16 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Mapping
 
-    from meshcore._core import Answer, CodecLimits, Engine, Outbox, Peer, SecureTransport, TlsServer
-    from meshcore._core import Listener as Stack
+    from meshcore._core import (
+        Answer,
+        CodecLimits,
+        Engine,
+        ListenerStack,
+        Outbox,
+        Peer,
+        SecureTransport,
+        TlsServer,
+    )
     from meshcore.codec import ServerCodec
     from meshcore.config.snapshot import Http2Spec, ListenerSpec
     from meshcore.downstream.deadlines import DeadlineTimer
@@ -71,7 +79,7 @@ class Listener:
         self.deadlines = deadlines
         self.idle = IdleTime(deadlines.slots)
         self.outbox = outbox
-        self.stack: Stack = engine.listener(spec.name)
+        self.stack: ListenerStack = engine.listener(spec.name)
         self.draining = False
         self._h2: Http2Spec | None = None
         self._new_h2_codec: Callable[[CodecLimits, bool, int], ServerCodec] | None = None

@@ -32,7 +32,7 @@ from meshcore.exchange.phase import (
 from meshcore.exchange.relaying import Relaying
 
 if TYPE_CHECKING:
-    from meshcore._core import Cause, Listener, Request, Response, Ticket
+    from meshcore._core import Cause, ListenerStack, Request, Response, Ticket
     from meshcore.exchange.ports import Downstream, Driver, Lost, Upstream
 
 # Looked up once: a member of an enumeration is found by a call of its metaclass.
@@ -51,7 +51,9 @@ class Exchange(Relaying):
 
     __slots__ = ("stack",)
 
-    def __init__(self, driver: Driver, down: Downstream, stack: Listener, request: Request) -> None:
+    def __init__(
+        self, driver: Driver, down: Downstream, stack: ListenerStack, request: Request
+    ) -> None:
         # Here, and not in the bases: a call more for each request would be seen.
         self.down = down
         self.up: Upstream | None = None

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
         Chunk,
         H2ServerCodec,
         IdleTime,
-        Listener,
+        ListenerStack,
         Peer,
         Request,
         RequestHooks,
@@ -96,7 +96,7 @@ class Observer(Protocol):
     def ended(self, exchange: Exchange) -> None:
         """It is over, and its ticket says how; once."""
 
-    def refused(self, stack: Listener, answer: Answer, sent: bool, peer: Peer) -> None:
+    def refused(self, stack: ListenerStack, answer: Answer, sent: bool, peer: Peer) -> None:
         """What came on a listener was no request, and was answered so; or cut, if not ``sent``."""
 
 

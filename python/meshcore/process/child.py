@@ -27,7 +27,7 @@ def command() -> list[str]:
     return [sys.executable, *(() if here else ("-P",)), *PROGRAM]
 
 
-class State(enum.Enum):
+class ChildState(enum.Enum):
     """How far a worker is in its life."""
 
     STARTING = "starting"
@@ -44,7 +44,7 @@ class Child:
         self.slot: int | None = None
         """Its columns in the shared memory."""
         self.adopted: set[int] = set()
-        self.state = State.STARTING
+        self.state = ChildState.STARTING
         self.is_closed = False  # it said that it accepts nothing more
         self.failure: Failed | None = None
         """Why it could not start."""

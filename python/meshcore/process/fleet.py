@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from meshcore._core import now_ns
 from meshcore.process import messages
-from meshcore.process.child import Child, State
+from meshcore.process.child import Child, ChildState
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -124,7 +124,7 @@ class Fleet:
         await self._until(self._is_settled)
 
     def _is_settled(self) -> bool:
-        return not any(child.state is State.STARTING for child in self._children.values())
+        return not any(child.state is ChildState.STARTING for child in self._children.values())
 
     def scale(self, reuseport_slots: int) -> None:
         """Have workers for this many reuseport slots; those of further ones are drained, and their
@@ -180,8 +180,8 @@ class Fleet:
         self._pauses[reuseport_slot] = loop.call_later(pause_s, self._begin, reuseport_slot)
 
     def _on_message(self, child: Child, message: Any) -> None:
-        if isinstance(message, messages.Ready) and child.state is State.STARTING:
-            child.state = State.READY
+        if isinstance(message, messages.Ready) and child.state is ChildState.STARTING:
+            child.state = ChildState.READY
             self._owner.note_layer_counts(message.layer_counts)
             self._release_adopted(child)
             going = self._renewing.pop(child.reuseport_slot, None)
@@ -207,7 +207,7 @@ class Fleet:
 
     def _of(self, reuseport_slot: int) -> Child | None:
         """The worker of a reuseport slot, on its way in or at work."""
-        alive, going = (State.STARTING, State.READY), self._renewing.get(reuseport_slot)
+        alive, going = (ChildState.STARTING, ChildState.READY), self._renewing.get(reuseport_slot)
         found = (
             c
             for c in self._children.values()
@@ -217,14 +217,14 @@ class Fleet:
 
     def ready(self) -> list[Child]:
         """Workers that accept."""
-        return [c for c in self._children.values() if c.state is State.READY]
+        return [c for c in self._children.values() if c.state is ChildState.READY]
 
     async def closed(self, within_s: float) -> list[Child]:
         """Wait until those that drain accept nothing more: until then, what is closed here is open
         there. Returns who does not get that far in time."""
 
         def open_yet() -> list[Child]:
-            going = (c for c in self._children.values() if c.state is State.DRAINING)
+            going = (c for c in self._children.values() if c.state is ChildState.DRAINING)
             return [child for child in going if not child.is_closed]
 
         await self._until(lambda: not open_yet(), within_s)
@@ -316,15 +316,15 @@ class Fleet:
                     await self._news.wait()
 
     def _ended(self, child: Child, pid: int, code: int) -> None:
-        was, child.state = child.state, State.DEAD
+        was, child.state = child.state, ChildState.DEAD
         if self._renewing.get(child.reuseport_slot) is child:
             del self._renewing[child.reuseport_slot]
         self._adopt_orphans()
-        if was is State.STARTING:
+        if was is ChildState.STARTING:
             ended = f"a worker ended at its start: {_how(code)}"
             child.failure = child.failure or messages.Failed(ended, 1)
             self._failed_to_start(child)
-        elif was is State.READY and not self.stopping:
+        elif was is ChildState.READY and not self.stopping:
             self._replace(child, pid, code)
         self._news.set()
 
@@ -369,8 +369,8 @@ class Fleet:
 
     def drain(self, child: Child) -> None:
         """Tell a worker to finish what it has and end; the others stand in for it."""
-        if child.state in (State.STARTING, State.READY):
-            child.state = State.DRAINING
+        if child.state in (ChildState.STARTING, ChildState.READY):
+            child.state = ChildState.DRAINING
             drain_ns = self._owner.snapshot.drain_ns
             child.leave_by_ns = now_ns() + drain_ns + int(GRACE_S * 1e9)
             child.send(messages.Drain(drain_ns / 1e9))
@@ -395,7 +395,7 @@ class Fleet:
 
     def _accepts_nothing_yet(self, child: Child) -> bool:
         """Whether it has no configuration: its start is not waited for."""
-        if child.state is not State.STARTING:
+        if child.state is not ChildState.STARTING:
             return False
         return child.slot is None or self._registry.segment.worker(child.slot).version == 0
 
@@ -432,11 +432,11 @@ class Fleet:
         now = now_ns()
         for child in self.living():
             age_ns = now - child.began_ns
-            if child.state is State.STARTING and age_ns > START_S * 1e9:
+            if child.state is ChildState.STARTING and age_ns > START_S * 1e9:
                 late = f"a worker was not ready in {START_S:.0f} s"
                 child.failure = child.failure or messages.Failed(late, 1)
                 child.kill()
-            elif child.state is State.DRAINING and now > child.leave_by_ns:
+            elif child.state is ChildState.DRAINING and now > child.leave_by_ns:
                 log.error(
                     "worker %d (%d) does not end: it is killed", child.reuseport_slot, child.pid
                 )

@@ -12,7 +12,7 @@ from meshcore._core import WorkerSlot, __version__, now_ns
 from meshcore.admin.handlers import OperationRefusedError
 from meshcore.process import breakers, layer_counts, shadows
 from meshcore.process.certificates import Certificates, ExpiryWatch, listeners_overview
-from meshcore.process.child import State
+from meshcore.process.child import ChildState
 from meshcore.process.history import stamp
 from meshcore.process.notify import notify
 from meshcore.process.process_metrics import Family, counter, counters, gauge, gauges
@@ -218,8 +218,8 @@ class Operations:
         return {"pid": os.getpid()}
 
 
-def _states(children: list[Child]) -> dict[State, int]:
-    states = (State.STARTING, State.READY, State.DRAINING)
+def _states(children: list[Child]) -> dict[ChildState, int]:
+    states = (ChildState.STARTING, ChildState.READY, ChildState.DRAINING)
     return {state: sum(child.state is state for child in children) for state in states}
 
 

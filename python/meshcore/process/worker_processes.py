@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from meshcore.admin.handlers import OperationRefusedError
 from meshcore.config.change import Change, change
 from meshcore.process import messages
-from meshcore.process.child import State
+from meshcore.process.child import ChildState
 from meshcore.process.fleet import Fleet
 from meshcore.process.room import too_small
 
@@ -248,7 +248,7 @@ class _LostError(Exception):
 
 def _must_be_ready(child: Child, answer: Any) -> None:
     """Raise unless a worker has made a change ready, or was on its way out."""
-    if isinstance(answer, messages.WasPrepared) or child.state is State.DRAINING:
+    if isinstance(answer, messages.WasPrepared) or child.state is ChildState.DRAINING:
         return
     if isinstance(answer, messages.Refused):
         if answer.layer is not None:
@@ -256,6 +256,6 @@ def _must_be_ready(child: Child, answer: Any) -> None:
         raise OperationRefusedError(f"worker {child.reuseport_slot}: {answer.reason}")
     if isinstance(answer, BaseException):
         raise OperationRefusedError(f"worker {child.reuseport_slot}: {answer}") from answer
-    if child.state is State.READY and child.is_open:
+    if child.state is ChildState.READY and child.is_open:
         raise OperationRefusedError(f"worker {child.reuseport_slot} does not answer")
     raise _LostError(f"worker {child.reuseport_slot} ended while it made the change ready")

@@ -14,7 +14,7 @@ from meshcore.telemetry.counts import ProgramCount
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from meshcore._core import Answer, Listener, Peer
+    from meshcore._core import Answer, ListenerStack, Peer
     from meshcore.exchange.exchange import Exchange
 
 # Lines that wait for a slow disk or pipe; more are dropped and counted, never waited for.
@@ -61,7 +61,7 @@ class AccessLog:
         if self._lines.add(exchange.ticket, exchange.request, exchange.down.peer):
             self._wake.set()
 
-    def refused(self, stack: Listener, answer: Answer, sent: bool, peer: Peer) -> None:
+    def refused(self, stack: ListenerStack, answer: Answer, sent: bool, peer: Peer) -> None:
         """What was no request has a line too: its sender asks why."""
         if self._lines.add_refused(stack, answer, sent, peer):
             self._wake.set()

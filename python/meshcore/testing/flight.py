@@ -20,7 +20,7 @@ if TYPE_CHECKING:
         Answer,
         Chunk,
         CodecLimits,
-        Listener,
+        ListenerStack,
         Peer,
         Request,
         RequestHooks,
@@ -144,7 +144,11 @@ class Flight:
     observer = None
 
     def __init__(
-        self, hooks: HooksAtOnce, limits: dict[int, CodecLimits], stack: Listener, request: Request
+        self,
+        hooks: HooksAtOnce,
+        limits: dict[int, CodecLimits],
+        stack: ListenerStack,
+        request: Request,
     ) -> None:
         self._hooks = hooks
         self._limits = limits  # of responses, by endpoint

@@ -30,7 +30,7 @@ from meshcore.errors import CodecError, ConfigError
 from meshcore.testing.given import octets, pairs_of
 
 if TYPE_CHECKING:
-    from meshcore._core import Listener, Peer
+    from meshcore._core import ListenerStack, Peer
     from meshcore.testing.given import Headers
 
 CLIENT: Final = "192.0.2.1"
@@ -214,7 +214,7 @@ def request(
 
 
 @functools.lru_cache(64)
-def _before_a_layer(route: str | None) -> tuple[Engine, Listener]:
+def _before_a_layer(route: str | None) -> tuple[Engine, ListenerStack]:
     """What shows a request to a layer, as the walk of the core does."""
     text = _SHOWN if route is None else _SHOWN_BEHIND.format(json.dumps(route))
     try:

@@ -1,7 +1,7 @@
 //! The endpoint's side of a connection: requests out, responses in.
 
 use meshcore_core::codec::{self, ClientEvent, RequestRules, encode_request};
-use meshcore_core::exchange::Kind;
+use meshcore_core::exchange::RequestKind;
 use meshcore_core::head::{ResponseHead, TunnelKind};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyTuple};
@@ -73,7 +73,7 @@ impl ClientCodec {
         });
         let form = BodyForm { chunked: is_chunked(head.body), as_written };
         append_body(py, out, &request.part, form, |part| ticket.request_trailers(part));
-        let tunnel = head.tunnel().filter(|_| ticket.ticket.kind() == Kind::Tunnel);
+        let tunnel = head.tunnel().filter(|_| ticket.ticket.kind() == RequestKind::Tunnel);
         let head_request = head.slice(head.method) == b"HEAD";
         self.codec.sent(head_request, tunnel == Some(TunnelKind::Connect));
         if let Some(TunnelKind::Upgrade(protocol)) = tunnel {

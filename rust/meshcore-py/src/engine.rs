@@ -183,12 +183,12 @@ impl Engine {
         self.engine.compiled().version
     }
 
-    fn listener(&self, name: &str) -> PyResult<Listener> {
+    fn listener(&self, name: &str) -> PyResult<ListenerStack> {
         let compiled = self.engine.compiled();
         let Some(id) = compiled.listener_id(name) else {
             return Err(config_error(format!("no listener named {name}")));
         };
-        Ok(Listener { engine: Arc::clone(&self.engine), compiled, id })
+        Ok(ListenerStack { engine: Arc::clone(&self.engine), compiled, id })
     }
 
     fn breakers(&self, py: Python<'_>, now_ns: u64, most: usize) -> (Vec<BreakerRow>, usize) {
@@ -307,14 +307,14 @@ pub(crate) fn ip_of(host: Option<&str>) -> Option<IpAddr> {
 /// A listener's stack, as it was in a configuration: a listener that goes on asks for it anew
 /// after a reload, one that leaves serves its last requests by it.
 #[pyclass(frozen, module = "meshcore._core")]
-pub struct Listener {
+pub struct ListenerStack {
     pub(crate) engine: Arc<exchange::Engine>,
     /// Also keeps the words that are counted in from being given to another.
     compiled: Arc<Compiled>,
     id: u32,
 }
 
-impl Listener {
+impl ListenerStack {
     fn count(&self, event: impl FnOnce(&ListenerStats)) {
         if let Some(listener) = self.compiled.listener(self.id) {
             event(&listener.stats);
@@ -330,7 +330,7 @@ impl Listener {
 }
 
 #[pymethods]
-impl Listener {
+impl ListenerStack {
     pub(crate) fn begin(
         slf: &Bound<'_, Self>,
         request: &mut Request,
@@ -400,7 +400,7 @@ impl Listener {
     }
 }
 
-impl Listener {
+impl ListenerStack {
     /// What the access log tells of what was no request.
     pub(crate) fn refused_line(
         &self,

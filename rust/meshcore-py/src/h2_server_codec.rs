@@ -10,7 +10,7 @@ use pyo3::types::{PyBytes, PyList};
 use crate::answer::Answer;
 use crate::clock::{Ns, http_date};
 use crate::deadlines::DeadlineTable;
-use crate::engine::{Listener, Peer};
+use crate::engine::{ListenerStack, Peer};
 use crate::h2_codec::{Data, H2Config, body_event, emitted, event_of, outgoing, shared};
 use crate::message::{Body, Part, Request, Response};
 use crate::outgoing::with_tunnel;
@@ -56,7 +56,7 @@ impl H2ServerCodec {
 #[pyclass(module = "meshcore._core")]
 pub struct H2Begun {
     signals: std::vec::IntoIter<(u32, Signal<ServerEvent>)>,
-    listener: Py<Listener>,
+    listener: Py<ListenerStack>,
     peer: Py<Peer>,
     deadlines: Py<DeadlineTable>,
     now_ns: Ns,
@@ -81,7 +81,7 @@ impl H2Begun {
 impl H2Begun {
     fn begin<'py>(&self, py: Python<'py>, mut request: Request) -> PyResult<Bound<'py, PyAny>> {
         let (listener, peer) = (self.listener.bind(py), self.peer.bind(py));
-        let mut ticket = Listener::begin(listener, &mut request, peer, self.now_ns);
+        let mut ticket = ListenerStack::begin(listener, &mut request, peer, self.now_ns);
         let due = if ticket.forwards() { ticket.ticket.arm() } else { Nanos::MAX };
         let slot = self.deadlines.bind(py).borrow_mut().0.add(due);
         ticket.place(self.deadlines.bind(py), slot);
@@ -111,7 +111,7 @@ impl H2ServerCodec {
     fn begin(
         &mut self,
         data: &Bound<'_, PyBytes>,
-        listener: Py<Listener>,
+        listener: Py<ListenerStack>,
         peer: Py<Peer>,
         deadlines: Py<DeadlineTable>,
         now_ns: Ns,

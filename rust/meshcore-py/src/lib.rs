@@ -59,7 +59,7 @@ mod _core {
     #[pymodule_export]
     use crate::deadlines::{DeadlineTable, IdleTime};
     #[pymodule_export]
-    use crate::engine::{Engine, Listener, Peer};
+    use crate::engine::{Engine, ListenerStack, Peer};
     #[pymodule_export]
     use crate::free_pages::give_back_pages;
     #[pymodule_export]

@@ -12,7 +12,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use crate::answer::Answer;
-use crate::engine::{Listener, Peer};
+use crate::engine::{ListenerStack, Peer};
 use crate::message::Request;
 use crate::ticket::Ticket;
 
@@ -80,7 +80,7 @@ impl LogLines {
         first
     }
 
-    fn add_refused(&self, stack: &Listener, answer: &Answer, sent: bool, peer: &Peer) -> bool {
+    fn add_refused(&self, stack: &ListenerStack, answer: &Answer, sent: bool, peer: &Peer) -> bool {
         self.put(stack.refused_line(answer, sent, peer, self.json).as_bytes())
     }
 

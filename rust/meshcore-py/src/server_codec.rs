@@ -13,7 +13,7 @@ use pyo3::types::PyBytes;
 use crate::answer::Answer;
 use crate::clock::{Ns, http_date};
 use crate::deadlines::DeadlineTable;
-use crate::engine::{Listener, Peer};
+use crate::engine::{ListenerStack, Peer};
 use crate::errors::codec_error;
 use crate::message::{Body, Part, Request, Response, last_chunk};
 use crate::outgoing::{BodyForm, append_body, with_tunnel};
@@ -196,7 +196,7 @@ impl ServerCodec {
         &mut self,
         py: Python<'py>,
         data: &Bound<'py, PyBytes>,
-        listener: &Bound<'py, Listener>,
+        listener: &Bound<'py, ListenerStack>,
         peer: &Bound<'py, Peer>,
         deadlines: &Bound<'py, DeadlineTable>,
         slot: u32,
@@ -205,7 +205,7 @@ impl ServerCodec {
         match self.codec.receive(data.as_bytes()).map_err(codec_error)? {
             Some(ServerEvent::Head { head, body }) => {
                 let mut request = self.request(data, head, body);
-                let mut ticket = Listener::begin(listener, &mut request, peer, now_ns);
+                let mut ticket = ListenerStack::begin(listener, &mut request, peer, now_ns);
                 if ticket.forwards() {
                     deadlines.borrow_mut().0.arm(slot, ticket.ticket.arm());
                 }

@@ -5,7 +5,8 @@ use std::sync::OnceLock;
 
 use meshcore_core::codec::{HeaderOps, ProxyVersion, proxy_header};
 use meshcore_core::exchange::{
-    self, Engine, Head, Kind, LocalReply, Outcome, Paused, RequestTicket, RouteStack, final_status,
+    self, Engine, Head, LocalReply, Outcome, Paused, RequestKind, RequestTicket, RouteStack,
+    final_status,
 };
 use meshcore_core::head::{Headers, is_grpc};
 use meshcore_core::telemetry::request_id;
@@ -17,7 +18,7 @@ use crate::answer::Answer;
 use crate::cause::Cause;
 use crate::clock::{Ns, unix_ms};
 use crate::deadlines::DeadlineTable;
-use crate::engine::{Listener, Peer, ip_of};
+use crate::engine::{ListenerStack, Peer, ip_of};
 use crate::message::{Body, FieldText, Part, Request, Response, all};
 use crate::numbers::{Due, Keep, Next, Passed, Verdict, phase, reason};
 use crate::relay::relay;
@@ -26,7 +27,7 @@ use crate::relay::relay;
 #[pyclass(module = "meshcore._core")]
 pub struct Ticket {
     /// Where it began: to own this is no exchange, as to own what is in it would be.
-    pub(crate) listener: Py<Listener>,
+    pub(crate) listener: Py<ListenerStack>,
     pub(crate) ticket: Box<RequestTicket>,
     answer: Option<exchange::Answer>,
     id: OnceLock<[u8; 32]>,
@@ -50,7 +51,7 @@ pub struct Ticket {
 
 impl Ticket {
     pub(crate) fn new(
-        listener: Py<Listener>,
+        listener: Py<ListenerStack>,
         ticket: Box<RequestTicket>,
         verdict: exchange::Verdict,
     ) -> Self {
@@ -245,7 +246,7 @@ impl Ticket {
 
     #[getter]
     fn tunnel(&self) -> bool {
-        self.ticket.kind() == Kind::Tunnel
+        self.ticket.kind() == RequestKind::Tunnel
     }
 
     #[getter]
@@ -344,7 +345,7 @@ impl Ticket {
 
     pub(crate) fn responded(&mut self, response: &Response, now_ns: Ns) -> u8 {
         let head = &response.head;
-        let grpc = self.ticket.kind() == Kind::Grpc && is_grpc(&head.headers);
+        let grpc = self.ticket.kind() == RequestKind::Grpc && is_grpc(&head.headers);
         let seen = Head {
             status: head.status,
             grpc,

@@ -14,7 +14,7 @@ from typing import IO, Any, Final
 from meshcore._core import (
     CodecLimits,
     Engine,
-    Listener,
+    ListenerStack,
     Prepared,
     Reason,
     Request,
@@ -62,7 +62,7 @@ class Worker:
         self._peer = self._engine.peer("192.0.2.7")
         self._prepared: Prepared | None = None
         self._routes: list[int] = []
-        self._held: list[tuple[int, Listener, Ticket]] = []
+        self._held: list[tuple[int, ListenerStack, Ticket]] = []
 
     def obey(self, order: dict[str, Any]) -> str:
         """Carry out an order of control's; what to say to it."""
@@ -96,7 +96,7 @@ class Worker:
             ticket.failed(Reason.UPSTREAM_CONNECT, None, now_ns())
         self._held.append((route, listener, ticket))
 
-    def _finish(self, route: int, listener: Listener, ticket: Ticket) -> None:
+    def _finish(self, route: int, listener: ListenerStack, ticket: Ticket) -> None:
         ticket.finish(now_ns())
         listener.disconnected()
         self._ledger.add(self._seat, finished(route))

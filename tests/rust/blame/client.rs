@@ -1,7 +1,7 @@
 //! What a client chooses is never a failure: not its type, method, deadline, pace, size or leaving.
 
 use meshcore_core::error::Reason;
-use meshcore_core::exchange::{Cause, Due, Head, Kind, Paused};
+use meshcore_core::exchange::{Cause, Due, Head, Paused, RequestKind};
 use meshcore_core::head::{BodyLength, RequestHead};
 use proptest::prelude::*;
 use serde_json::json;
@@ -53,7 +53,7 @@ fn tunnelled(mesh: &mut Mesh, end: Reason) {
     let mut head = request("GET", BodyLength::Empty, &[]);
     head.upgrade = Some(head.headers.append(b"websocket"));
     let mut ticket = mesh.ask_as(&head, true).0;
-    assert_eq!(ticket.kind(), Kind::Tunnel);
+    assert_eq!(ticket.kind(), RequestKind::Tunnel);
     mesh.respond(&mut ticket, Head { status: 101, tunnel: true, ..ANSWER });
     if end == Reason::TunnelIdle {
         let due = mesh.until_due(&mut ticket, Paused::default());

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use meshcore_core::admission::State;
+use meshcore_core::admission::BreakerState;
 use meshcore_core::balance::Rng;
 use meshcore_core::error::Reason;
 use meshcore_core::exchange::{
@@ -193,12 +193,12 @@ impl Mesh {
         ticket.due(paused, self.now)
     }
 
-    pub(crate) fn breaker(&self) -> State {
+    pub(crate) fn breaker(&self) -> BreakerState {
         self.compiled.upstream("one").unwrap().breaker().unwrap().state(self.now)
     }
 
     pub(crate) fn is_open(&self) -> bool {
-        self.breaker() == State::Open
+        self.breaker() == BreakerState::Open
     }
 
     pub(crate) fn ejected(&self) -> usize {

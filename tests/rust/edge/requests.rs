@@ -9,7 +9,7 @@ use meshcore_core::codec::{
     BodyPart, H1Server, Limits, RequestRules, ServerEvent, encode_chunk_end, encode_chunk_header,
     encode_last_chunk, encode_request,
 };
-use meshcore_core::exchange::{Kind, RequestTicket};
+use meshcore_core::exchange::{RequestKind, RequestTicket};
 use meshcore_core::head::{BodyLength, Headers, RequestHead, Scheme, TunnelKind, Version};
 
 use super::mesh::{self, Mesh, NOW};
@@ -109,7 +109,7 @@ pub(crate) fn check(mesh: &Mesh, all: Vec<Asked>) {
     for mut asked in all {
         let Some(ticket) = mesh.pass(&mut asked.head, asked.whole) else { continue };
         check_list(mesh, &asked, &ticket);
-        let closes = !asked.whole || ticket.kind() == Kind::Tunnel;
+        let closes = !asked.whole || ticket.kind() == RequestKind::Tunnel;
         sent.push((asked, ticket));
         if closes {
             check_wires(mesh, &sent);
@@ -168,7 +168,7 @@ fn check_wire(mesh: &Mesh, wire: &[u8], case: Case, sent: &[(Asked, Box<RequestT
         let mut line = seen.line.splitn(3, |b| *b == b' ');
         let (method, target) = (line.next().unwrap(), line.next().expect("a target"));
         assert_eq!(line.next(), Some(&b"HTTP/1.1"[..]), "{}", text());
-        let tunnel = head.tunnel().filter(|_| ticket.kind() == Kind::Tunnel);
+        let tunnel = head.tunnel().filter(|_| ticket.kind() == RequestKind::Tunnel);
         let upgrade = matches!(tunnel, Some(TunnelKind::Upgrade(_)));
         let asked_for = head.slice(head.method);
         match asked_for {
@@ -210,7 +210,7 @@ fn check_list(mesh: &Mesh, asked: &Asked, ticket: &RequestTicket) {
     let seen = strict::list(&fields, &known);
     let of = |name: &[u8]| fields.iter().find(|(n, _)| n == name).map(|(_, value)| &value[..]);
     let method = of(b":method").expect("a method");
-    let tunnel = head.tunnel().filter(|_| ticket.kind() == Kind::Tunnel);
+    let tunnel = head.tunnel().filter(|_| ticket.kind() == RequestKind::Tunnel);
     if let Some(TunnelKind::Upgrade(protocol)) = tunnel {
         assert_eq!((method, of(b":protocol")), (&b"CONNECT"[..], Some(protocol)), "{fields:?}");
         if protocol == b"websocket" {

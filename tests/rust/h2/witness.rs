@@ -1,14 +1,14 @@
-//! What an engine told of each stream, joined, and the rules that every such story keeps to.
+//! What a connection told of each stream, joined, and the rules that every such story keeps to.
 
 use std::collections::BTreeMap;
 use std::fmt::{Debug, Write};
 
 use bytes::Bytes;
-use meshcore_core::codec::h2::{Engine, Side, Signal};
+use meshcore_core::codec::h2::{Connection, Side, Signal};
 use meshcore_core::codec::{BodyPart, ClientEvent, ServerEvent};
 use meshcore_core::head::Headers;
 
-/// Calls that empty an engine, at the most: more is output that feeds itself.
+/// Calls that empty a connection, at the most: more is output that feeds itself.
 const CALLS: usize = 2000;
 
 /// The messages of either side.
@@ -125,7 +125,7 @@ impl Told {
     }
 }
 
-/// All that one engine told.
+/// All that one connection told.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Witness {
     pub(crate) streams: BTreeMap<u32, Told>,
@@ -136,12 +136,12 @@ pub(crate) struct Witness {
 impl Witness {
     /// Takes what was told since the last time; the numbers of the streams that it was about, with
     /// whether a head is among it.
-    pub(crate) fn hear<S: Side>(&mut self, engine: &mut Engine<S>) -> Vec<(u32, bool)>
+    pub(crate) fn hear<S: Side>(&mut self, connection: &mut Connection<S>) -> Vec<(u32, bool)>
     where
         S::Message: Message,
     {
         let mut about = Vec::new();
-        for (id, signal) in engine.signals() {
+        for (id, signal) in connection.signals() {
             if id == 0 {
                 assert!(!self.closed, "{signal:?} behind the end");
                 self.closed = matches!(signal, Signal::Closed);
@@ -153,7 +153,7 @@ impl Witness {
             let told = matches!(signal, Signal::Message(_) | Signal::Refused(..));
             about.push((id, new && told));
         }
-        self.flooded = engine.flood().is_some();
+        self.flooded = connection.flood().is_some();
         about
     }
 
@@ -186,9 +186,9 @@ impl Witness {
     }
 
     /// Nothing is left behind the end of a connection, and each owner knows.
-    pub(crate) fn check_end<S: Side>(&self, engine: &Engine<S>) {
-        assert!(self.closed && engine.is_closed(), "{engine:?}");
-        assert_eq!((engine.open_streams(), engine.queued()), (0, 0));
+    pub(crate) fn check_end<S: Side>(&self, connection: &Connection<S>) {
+        assert!(self.closed && connection.is_closed(), "{connection:?}");
+        assert_eq!((connection.open_streams(), connection.queued()), (0, 0));
         for (id, told) in &self.streams {
             assert!(told.is_over(), "{id} has no end: {told:?}");
         }
@@ -196,18 +196,18 @@ impl Witness {
 }
 
 /// Takes all output.
-pub(crate) fn drain<S: Side>(engine: &mut Engine<S>) {
+pub(crate) fn drain<S: Side>(connection: &mut Connection<S>) {
     for _ in 0..CALLS {
-        let len = engine.take_output(<[u8]>::len);
+        let len = connection.take_output(<[u8]>::len);
         assert!(len < 1 << 20, "{len} bytes at one time");
-        if len == 0 && engine.wants_read() {
+        if len == 0 && connection.wants_read() {
             return;
         }
     }
-    panic!("output without an end: {engine:?}");
+    panic!("output without an end: {connection:?}");
 }
 
 /// A read of its own buffer.
-pub(crate) fn read<S: Side>(engine: &mut Engine<S>, bytes: &[u8]) {
-    engine.receive(Bytes::copy_from_slice(bytes), crate::pair::NOW);
+pub(crate) fn read<S: Side>(connection: &mut Connection<S>, bytes: &[u8]) {
+    connection.receive(Bytes::copy_from_slice(bytes), crate::pair::NOW);
 }

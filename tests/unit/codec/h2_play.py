@@ -14,7 +14,7 @@ from meshcore._core import (
     Body,
     CodecLimits,
     Engine,
-    Listener,
+    ListenerStack,
     Request,
     Reset,
     Response,
@@ -255,10 +255,10 @@ class ClientPlayer(Player):
         return self.finish()
 
 
-_LISTENERS: list[tuple[Listener, Engine]] = []
+_LISTENERS: list[tuple[ListenerStack, Engine]] = []
 
 
-def listener_of() -> tuple[Listener, Engine]:
+def listener_of() -> tuple[ListenerStack, Engine]:
     """A stack that forwards everything; one for all plays."""
     if not _LISTENERS:
         engine = Engine(seed=1)

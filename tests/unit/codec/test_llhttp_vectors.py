@@ -11,7 +11,7 @@ from meshcore._core import (
     ClientCodec,
     CodecLimits,
     Engine,
-    Listener,
+    ListenerStack,
     Request,
     Response,
     ServerCodec,
@@ -180,13 +180,13 @@ def test_request(vector: Vector, step: int) -> None:
 
 
 @pytest.fixture(scope="module")
-def listener() -> Listener:
+def listener() -> ListenerStack:
     engine = Engine(seed=1)
     engine.apply(compile(load_text(CONFIG)).core_json())
     return engine.listener("edge")
 
 
-def respond(listener: Listener, data: bytes, step: int) -> tuple[ClientCodec, int, str | None]:
+def respond(listener: ListenerStack, data: bytes, step: int) -> tuple[ClientCodec, int, str | None]:
     """The codec that read `data` as the answer to a GET, the bytes of body, and the error."""
     request = ServerCodec(CodecLimits(), False).receive(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
     assert isinstance(request, Request)
@@ -213,7 +213,7 @@ def respond(listener: Listener, data: bytes, step: int) -> tuple[ClientCodec, in
 
 @pytest.mark.parametrize("step", [1, 5, 1 << 20])
 @pytest.mark.parametrize("vector", vectors("response"), ids=lambda v: v.name)
-def test_response(listener: Listener, vector: Vector, step: int) -> None:
+def test_response(listener: ListenerStack, vector: Vector, step: int) -> None:
     codec, body, error = respond(listener, vector.data, step)
     if vector.name in RESPONSE_LEFT_OVER | RESPONSE_LENIENT:
         assert error is None

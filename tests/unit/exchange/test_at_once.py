@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given
 
 from meshcore import Layer
-from meshcore._core import Answer, Listener, Outcome, Peer, Request
+from meshcore._core import Answer, ListenerStack, Outcome, Peer, Request
 from meshcore.exchange.exchange import Exchange
 from tests.stepped import step_by_step
 from tests.unit.exchange.peers import GET, HELLO, KINDS, RESPONSES, ask, request, responses, say
@@ -101,7 +101,7 @@ class Told:
         line = json.loads(exchange.ticket.access_line(exchange.request, exchange.down.peer, True))
         self.lines.append({key: line[key] for key in line if key not in ("time", "request_id")})
 
-    def refused(self, stack: Listener, answer: Answer, sent: bool, peer: Peer) -> None:
+    def refused(self, stack: ListenerStack, answer: Answer, sent: bool, peer: Peer) -> None:
         self.lines.append(("refused", answer.number, sent))
 
 

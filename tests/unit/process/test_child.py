@@ -14,7 +14,7 @@ import pytest
 
 from meshcore.process import messages, service
 from meshcore.process.channel import Inbox, send_message
-from meshcore.process.child import Child, State, command
+from meshcore.process.child import Child, ChildState, command
 from meshcore.process.fleet import Fleet
 
 
@@ -87,7 +87,7 @@ async def test_a_lane_that_could_not_be_handed_over_is_tried_again() -> None:
         2,
     )
     child = Child(0)
-    child.state = State.READY
+    child.state = ChildState.READY
     fleet._children[1 << 30] = child
     for expected in (set(), {1}, {1}):
         fleet._check()
@@ -124,7 +124,7 @@ async def test_who_is_about_to_end_is_not_asked_again(monkeypatch: pytest.Monkey
     fleet = Fleet(cast("Any", None), owner, lambda: None, 1)
     child = Child(0)
     child.spawn(lambda *_: None)
-    child.state = State.READY
+    child.state = ChildState.READY
     fleet._children[child.pid] = child
     await asyncio.wait_for(fleet.reaped(), 0.1)
     far.sock.close()

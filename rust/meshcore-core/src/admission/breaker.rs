@@ -11,7 +11,8 @@ use crate::time::Nanos;
 
 use super::breaker_endpoints::{Endpoints, Weight};
 use super::breaker_word::{
-    BreakerPermit, Outcome, Request, Rules, Settled, State, Word, closed_permit, has_failures,
+    BreakerPermit, BreakerState, Outcome, Request, Rules, Settled, Word, closed_permit,
+    has_failures,
 };
 use super::rate::Rate;
 use super::window::LINES;
@@ -27,7 +28,7 @@ pub struct Open {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Figures {
     /// In which state.
-    pub state: State,
+    pub state: BreakerState,
     /// How long it stays open; zero if it is not.
     pub left: Nanos,
     /// Failures in a row of a closed one.
@@ -205,7 +206,7 @@ impl Breaker {
 
     /// How it stands at `now`.
     #[must_use]
-    pub fn state(&self, now: Nanos) -> State {
+    pub fn state(&self, now: Nanos) -> BreakerState {
         Word::unpack(self.word().load(Ordering::Acquire)).state(now)
     }
 
@@ -226,7 +227,7 @@ impl Breaker {
     /// The state that was last written: an open breaker whose time is over is half-open when its
     /// first probe passes.
     #[must_use]
-    pub fn written_state(&self) -> State {
+    pub fn written_state(&self) -> BreakerState {
         Word::unpack(self.word().load(Ordering::Acquire)).state(Nanos::ZERO)
     }
 
@@ -334,19 +335,19 @@ mod tests {
     fn five_failures_in_a_row_open_it_and_two_probes_close_it() {
         let b = breaker(rules());
         fail(&b, 4, T0);
-        assert_eq!(b.state(T0), State::Closed);
+        assert_eq!(b.state(T0), BreakerState::Closed);
         fail(&b, 1, T0);
-        assert_eq!(b.state(T0), State::Open);
+        assert_eq!(b.state(T0), BreakerState::Open);
         let refused = b.acquire(T0).unwrap_err().retry_after;
         assert!(refused <= OPEN_FOR && OPEN_FOR - refused < Nanos::from_millis(1));
         let later = T0 + OPEN_FOR;
-        assert_eq!(b.state(later), State::HalfOpen);
+        assert_eq!(b.state(later), BreakerState::HalfOpen);
         for left in [1, 0] {
             let probe = b.acquire(later).unwrap();
             assert!(probe.is_probe());
             assert_eq!(b.acquire(later).unwrap_err().retry_after, Nanos::from_secs(1));
             b.settle(probe, Outcome::Success, later, 0);
-            assert_eq!(b.state(later) == State::Closed, left == 0);
+            assert_eq!(b.state(later) == BreakerState::Closed, left == 0);
         }
     }
 
@@ -357,18 +358,18 @@ mod tests {
             fail(&b, 4, T0);
             b.settle(b.acquire(T0).unwrap(), Outcome::Success, T0, 0);
         }
-        assert_eq!(b.state(T0), State::Closed);
+        assert_eq!(b.state(T0), BreakerState::Closed);
     }
 
     #[test]
     fn half_of_twenty_open_it_by_rate() {
         let b = breaker(snapshot::Breaker::default());
         for i in 0..20 {
-            assert_eq!(b.state(T0), State::Closed, "after {i}");
+            assert_eq!(b.state(T0), BreakerState::Closed, "after {i}");
             let outcome = if i % 2 == 0 { Outcome::Success } else { Outcome::Failure };
             b.settle(b.acquire(T0).unwrap(), outcome, T0, 0);
         }
-        assert_eq!(b.state(T0), State::Open);
+        assert_eq!(b.state(T0), BreakerState::Open);
     }
 
     #[test]
@@ -381,11 +382,12 @@ mod tests {
             b.figures(now)
         };
         (0..20).for_each(|i| assert_eq!(call(Outcome::Success, 100 * i).failures, 0));
-        (20..24).for_each(|i| assert_eq!(call(Outcome::Failure, 100 * i).state, State::Closed));
+        (20..24)
+            .for_each(|i| assert_eq!(call(Outcome::Failure, 100 * i).state, BreakerState::Closed));
         let found = call(Outcome::Success, 2_400);
-        assert_eq!((found.state, found.calls, found.failures), (State::Closed, 10, 4));
+        assert_eq!((found.state, found.calls, found.failures), (BreakerState::Closed, 10, 4));
         let found = call(Outcome::Failure, 2_500);
-        assert_eq!((found.state, found.calls, found.failures), (State::Open, 0, 0));
+        assert_eq!((found.state, found.calls, found.failures), (BreakerState::Open, 0, 0));
         assert!(found.left > Nanos::from_secs(29));
     }
 
@@ -409,7 +411,7 @@ mod tests {
         let mut now = T0;
         for secs in [30, 60, 120, 240, 300, 300] {
             let open_for = Nanos::from_secs(secs);
-            assert_eq!(b.state(now + open_for - Nanos::from_millis(2)), State::Open);
+            assert_eq!(b.state(now + open_for - Nanos::from_millis(2)), BreakerState::Open);
             now = now + open_for;
             b.settle(b.acquire(now).unwrap(), Outcome::Failure, now, 0);
         }
@@ -430,12 +432,12 @@ mod tests {
         let probe = b.acquire(later).unwrap();
         b.settle(late, Outcome::Failure, later, 0);
         b.settle(late, Outcome::Success, later, 0);
-        assert_eq!(b.state(later), State::HalfOpen);
+        assert_eq!(b.state(later), BreakerState::HalfOpen);
         b.settle(probe, Outcome::Success, later, 0);
         b.settle(b.acquire(later).unwrap(), Outcome::Success, later, 0);
         b.settle(late, Outcome::Failure, later, 0);
         fail(&b, 4, later);
-        assert_eq!(b.state(later), State::Closed, "the late failure did not count");
+        assert_eq!(b.state(later), BreakerState::Closed, "the late failure did not count");
     }
 
     #[test]
@@ -462,7 +464,7 @@ mod tests {
         b.settle(lost, Outcome::Success, after, 0);
         assert!(b.acquire(after).is_err(), "the lost one has no place to give back");
         b.settle(probe, Outcome::Success, after, 0);
-        assert_eq!(b.state(after), State::Closed);
+        assert_eq!(b.state(after), BreakerState::Closed);
     }
 
     #[test]
@@ -494,10 +496,10 @@ mod tests {
             assert!(b.acquire(later).is_err(), "it gave no place back");
         }
         b.settle(probe, Outcome::Success, later, 0);
-        assert_eq!(b.state(later), State::HalfOpen, "one success of two");
+        assert_eq!(b.state(later), BreakerState::HalfOpen, "one success of two");
         let probe = b.acquire(later).unwrap();
         b.settle(b.within(probe, later).unwrap(), Outcome::Failure, later, 0);
-        assert_eq!(b.state(later), State::Open);
+        assert_eq!(b.state(later), BreakerState::Open);
         assert_eq!(b.within(probe, later), None, "its epoch is over");
         let later = later + OPEN_FOR + OPEN_FOR;
         let lost = b.acquire(later).unwrap();
@@ -523,19 +525,19 @@ mod tests {
         let b = breaker(rules());
         let permit = b.acquire(T0).unwrap();
         b.force_open(T0 + Nanos::from_secs(5));
-        assert_eq!(b.state(T0), State::Open);
-        assert_eq!(b.state(T0 + Nanos::from_secs(5)), State::HalfOpen);
+        assert_eq!(b.state(T0), BreakerState::Open);
+        assert_eq!(b.state(T0 + Nanos::from_secs(5)), BreakerState::HalfOpen);
         b.force_closed();
         b.settle(permit, Outcome::Failure, T0, 0);
         fail(&b, 4, T0);
-        assert_eq!(b.state(T0), State::Closed);
+        assert_eq!(b.state(T0), BreakerState::Closed);
     }
 
     #[test]
     fn with_both_rules_off_it_never_opens() {
         let b = breaker(snapshot::Breaker { failures: 0, ..rules() });
         fail(&b, 10_000, T0);
-        assert_eq!(b.state(T0), State::Closed);
+        assert_eq!(b.state(T0), BreakerState::Closed);
     }
 
     impl Breaker {

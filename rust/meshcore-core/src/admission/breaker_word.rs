@@ -66,7 +66,7 @@ const NAMED_BY_RATE: u64 = 5;
 
 /// How a breaker stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
+pub enum BreakerState {
     /// Requests pass.
     Closed,
     /// None does.
@@ -447,11 +447,11 @@ impl Word {
         }
     }
 
-    pub(crate) fn state(self, now: Nanos) -> State {
+    pub(crate) fn state(self, now: Nanos) -> BreakerState {
         match self {
-            Self::Closed { .. } => State::Closed,
-            Self::Open { .. } if self.time_left(now) > Nanos::ZERO => State::Open,
-            Self::Open { .. } | Self::HalfOpen { .. } => State::HalfOpen,
+            Self::Closed { .. } => BreakerState::Closed,
+            Self::Open { .. } if self.time_left(now) > Nanos::ZERO => BreakerState::Open,
+            Self::Open { .. } | Self::HalfOpen { .. } => BreakerState::HalfOpen,
         }
     }
 

@@ -157,7 +157,7 @@ const fn part(cap: u64, percent: u8) -> u64 {
 #[cfg(all(test, not(feature = "loom")))]
 mod tests {
     use super::*;
-    use crate::segment::{Block, Kind, Segment, SegmentConfig};
+    use crate::segment::{Block, BlockKind, Segment, SegmentConfig};
     use proptest::prelude::*;
 
     const HEAVY: u64 = 1;
@@ -227,7 +227,7 @@ mod tests {
     fn the_cap_counts_over_workers_and_the_client_in_its_own() {
         let config = SegmentConfig { max_bytes: 1 << 20, worker_slots: 2 };
         let segment = Segment::anonymous(config).expect("a few slots");
-        let block = segment.block(Kind::Upstream, "cap", InFlight::WORDS).expect("room");
+        let block = segment.block(BlockKind::Upstream, "cap", InFlight::WORDS).expect("room");
         let (a, b) = (InFlight::new(block.clone(), 0, 100), InFlight::new(block, 1, 100));
         let (share, held_a, held_b) =
             (ClientShare::new(80), ClientsHeld::new(), ClientsHeld::new());

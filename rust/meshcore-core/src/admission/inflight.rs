@@ -65,13 +65,13 @@ impl InFlight {
 #[cfg(all(test, not(feature = "loom")))]
 mod tests {
     use super::*;
-    use crate::segment::{Kind, Segment, SegmentConfig};
+    use crate::segment::{BlockKind, Segment, SegmentConfig};
     use crate::sync::Ordering;
 
     fn in_segment(worker_slots: usize) -> Block {
         let config = SegmentConfig { max_bytes: 1 << 20, worker_slots };
         let segment = Segment::anonymous(config).expect("a few slots");
-        segment.block(Kind::Upstream, "cap", InFlight::WORDS).expect("room")
+        segment.block(BlockKind::Upstream, "cap", InFlight::WORDS).expect("room")
     }
 
     #[test]

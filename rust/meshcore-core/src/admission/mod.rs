@@ -36,7 +36,7 @@ pub mod window;
 pub use back_off::{BackOff, GaveUp, RetryRules};
 pub use breaker::{Breaker, Figures, Open};
 pub use breaker_endpoints::{Endpoints, Weight};
-pub use breaker_word::{BreakerPermit, Outcome, Request, State};
+pub use breaker_word::{BreakerPermit, BreakerState, Outcome, Request};
 pub use client_key::{bytes_key, client_key};
 pub use client_limiter::{Charge, ClientLimiter};
 pub use client_share::{ClientShare, ClientsHeld};

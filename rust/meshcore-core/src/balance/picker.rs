@@ -53,7 +53,7 @@ enum Draw {
 }
 
 #[derive(Debug)]
-enum Kind {
+enum Policy {
     RoundRobin(Turns),
     LeastRequest(Draw),
     Random(Draw),
@@ -62,7 +62,7 @@ enum Kind {
 /// Chooses among the endpoints of one upstream; immutable but for two words of its own.
 #[derive(Debug)]
 pub struct Picker {
-    kind: Kind,
+    policy: Policy,
     endpoints: Arc<[Endpoint]>,
     panic_percent: u8,
     /// Word 0: the sequence of turns.
@@ -107,13 +107,13 @@ impl Picker {
             }
             _ => Draw::Even,
         };
-        let kind = match kind {
-            Balance::RoundRobin => Kind::RoundRobin(Turns::new(weights())),
-            Balance::LeastRequest => Kind::LeastRequest(draw()),
-            Balance::Random => Kind::Random(draw()),
+        let policy = match kind {
+            Balance::RoundRobin => Policy::RoundRobin(Turns::new(weights())),
+            Balance::LeastRequest => Policy::LeastRequest(draw()),
+            Balance::Random => Policy::Random(draw()),
         };
         let health = Block::private(WORDS_PER_LINE);
-        Self { kind, endpoints, panic_percent: PANIC_PERCENT, turns, health }
+        Self { policy, endpoints, panic_percent: PANIC_PERCENT, turns, health }
     }
 
     /// Sets below which percentage of healthy endpoints all are used; zero for never. Default 50.
@@ -238,13 +238,13 @@ impl Picker {
     }
 
     fn choose(&self, want: Want<'_>, rand: &mut Rng) -> Option<usize> {
-        let found = match &self.kind {
-            Kind::RoundRobin(turns) if want.retry => {
+        let found = match &self.policy {
+            Policy::RoundRobin(turns) if want.retry => {
                 (0..DRAWS).filter_map(|_| turns.draw(rand)).find(|&i| self.is_wanted(want, i))
             }
-            Kind::RoundRobin(turns) => turns.next(self.sequence(), |i| self.is_wanted(want, i)),
-            Kind::LeastRequest(draw) => self.less_loaded(draw, want, rand),
-            Kind::Random(draw) => {
+            Policy::RoundRobin(turns) => turns.next(self.sequence(), |i| self.is_wanted(want, i)),
+            Policy::LeastRequest(draw) => self.less_loaded(draw, want, rand),
+            Policy::Random(draw) => {
                 (0..DRAWS).map(|_| self.draw(draw, rand)).find(|&i| self.is_wanted(want, i))
             }
         };

@@ -8,9 +8,9 @@ use super::body::Keep;
 use super::deadline::Awaited;
 use super::outcome::Outcome;
 use super::stack::RouteStack;
-use super::ticket::{Budget, Kind, Report, RequestTicket, Stage};
+use super::ticket::{Budget, Report, RequestKind, RequestTicket, Stage};
 use crate::admission::back_off::{self, BackOff};
-use crate::admission::{State, What};
+use crate::admission::{BreakerState, What};
 use crate::balance::{EndpointOutcome, Rng};
 use crate::error::{Again, Reason};
 use crate::head::Headers;
@@ -175,7 +175,7 @@ impl RequestTicket {
     ) -> Option<Next> {
         let route = Arc::clone(self.route.as_ref()?);
         let upstream = route.upstream()?;
-        let open = route.guard().is_some_and(|g| g.breaker.state(now) == State::Open);
+        let open = route.guard().is_some_and(|g| g.breaker.state(now) == BreakerState::Open);
         if !allows(&route, reason, status) || self.attempts > route.retry.retries || open {
             return None;
         }
@@ -232,7 +232,7 @@ impl RequestTicket {
     fn head_bound(&self) -> Nanos {
         match self.route().map_or(0, |r| r.timeout_ns) {
             0 => Nanos::MAX,
-            _ if self.kind == Kind::Grpc || !self.body.done => Nanos::MAX,
+            _ if self.kind == RequestKind::Grpc || !self.body.done => Nanos::MAX,
             span => self.asked + Nanos(span),
         }
     }
@@ -262,7 +262,7 @@ impl RequestTicket {
     /// The response's head arrived: another attempt, or the breaker and the endpoint learn the
     /// outcome now, so a probe does not wait for a long body.
     pub fn responded(&mut self, head: Head, now: Nanos, rng: &mut Rng) -> Passed {
-        let tunnels = self.kind == Kind::Tunnel && head.tunnel;
+        let tunnels = self.kind == RequestKind::Tunnel && head.tunnel;
         if tunnels && !self.body.done {
             return Passed::TooEarly;
         }
@@ -275,7 +275,7 @@ impl RequestTicket {
         self.settle_endpoint(EndpointOutcome::Ok, now);
         self.leave_budget(); // it is no retry any more that might double the load
         let rand = rng.next_u64();
-        if self.kind == Kind::Grpc && head.grpc && head.status == 200 {
+        if self.kind == RequestKind::Grpc && head.grpc && head.status == 200 {
             self.pending = true;
             if head.bytes > 0 {
                 self.streamed(now, rand);
@@ -298,7 +298,7 @@ impl RequestTicket {
 
     fn retried(&mut self, head: &Head, now: Nanos, rng: &mut Rng) -> Option<Next> {
         let retry = &self.route.as_ref()?.retry;
-        let grpc = self.kind == Kind::Grpc && head.grpc && head.bytes == 0;
+        let grpc = self.kind == RequestKind::Grpc && head.grpc && head.bytes == 0;
         let named = head.grpc_status.filter(|s| grpc && retry.grpc_statuses.contains(s));
         if named.is_none() && !retry.statuses.contains(&head.status) {
             return None;

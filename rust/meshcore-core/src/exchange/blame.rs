@@ -1,7 +1,7 @@
 //! Who is to blame: what the end of an attempt, or of a request, says to its endpoint and to the
 //! breaker. What a client chose, and what we refuse or lack, says nothing; one cause counts once.
 
-use super::ticket::{Kind, Report, RequestTicket};
+use super::ticket::{Report, RequestKind, RequestTicket};
 use crate::admission::{Endpoints, FailureRules, Outcome as Settled, Verdict as Finding, What};
 use crate::balance::EndpointOutcome;
 use crate::error::{Blame, By, Reason};
@@ -43,7 +43,9 @@ impl RequestTicket {
         match reason.blame() {
             Blame::Reset => self.is_body_awaited(now),
             Blame::Timeout => {
-                reason == Reason::UpstreamTryTimeout && self.kind == Kind::Grpc && self.body.done
+                reason == Reason::UpstreamTryTimeout
+                    && self.kind == RequestKind::Grpc
+                    && self.body.done
             }
             Blame::Nobody | Blame::Connect | Blame::Malformed => false,
         }

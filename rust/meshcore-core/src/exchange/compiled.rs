@@ -29,7 +29,7 @@ pub(super) type Map<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
 
 /// A compiled listener.
 #[derive(Debug)]
-pub struct Listener {
+pub struct CompiledListener {
     /// Its id, stable while its name stays.
     pub id: u32,
     /// Its name.
@@ -49,7 +49,7 @@ pub struct Listener {
     pub handshakes: Option<Handshakes>,
 }
 
-impl Listener {
+impl CompiledListener {
     /// Whether a peer may say, by the PROXY protocol, from whom its connection comes.
     #[must_use]
     pub fn hears(&self, peer: &Peer) -> bool {
@@ -123,7 +123,7 @@ pub struct Compiled {
     /// The number of the configuration.
     pub version: u64,
     pub(super) seed: [u64; 2],
-    pub(super) listeners: Vec<Option<Arc<Listener>>>,
+    pub(super) listeners: Vec<Option<Arc<CompiledListener>>>,
     /// The fields that decide about requests of each listener.
     pub(super) guards: Vec<Guards>,
     pub(super) routes: RouteTable<Arc<RouteStack>>,
@@ -162,7 +162,7 @@ impl Compiled {
 
     /// A listener by id.
     #[must_use]
-    pub fn listener(&self, id: u32) -> Option<&Arc<Listener>> {
+    pub fn listener(&self, id: u32) -> Option<&Arc<CompiledListener>> {
         self.listeners.get(id as usize)?.as_ref()
     }
 
@@ -181,7 +181,7 @@ impl Compiled {
     }
 
     /// Every listener.
-    pub fn listeners(&self) -> impl Iterator<Item = &Arc<Listener>> {
+    pub fn listeners(&self) -> impl Iterator<Item = &Arc<CompiledListener>> {
         self.listeners.iter().flatten()
     }
 

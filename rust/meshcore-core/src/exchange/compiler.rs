@@ -12,7 +12,7 @@ use super::layer::{Inherited, Limiters};
 use super::layout::{old_format, word_format};
 use super::old_names::{OldNames, Renamed};
 use crate::routing::RouteTable;
-use crate::segment::{Block, Carried, Exported, Kind, Segment, SegmentError};
+use crate::segment::{Block, BlockKind, Carried, Exported, Segment, SegmentError};
 use crate::snapshot::{Delta, Route};
 use crate::time::Nanos;
 
@@ -278,7 +278,12 @@ impl Compiler {
     }
 
     /// The block of a key: made if it is not there, by the one that writes the registry.
-    pub(super) fn block(&self, kind: Kind, key: Key<'_>, words: usize) -> Result<Block, String> {
+    pub(super) fn block(
+        &self,
+        kind: BlockKind,
+        key: Key<'_>,
+        words: usize,
+    ) -> Result<Block, String> {
         if !self.writes {
             return self.find(kind, key, words);
         }
@@ -290,7 +295,12 @@ impl Compiler {
     }
 
     /// The block of a key, if it is there.
-    pub(super) fn find(&self, kind: Kind, key: Key<'_>, words: usize) -> Result<Block, String> {
+    pub(super) fn find(
+        &self,
+        kind: BlockKind,
+        key: Key<'_>,
+        words: usize,
+    ) -> Result<Block, String> {
         self.segment.find(kind, &key.to_string(), words).map_err(|e| e.to_string())
     }
 

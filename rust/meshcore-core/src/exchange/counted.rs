@@ -2,7 +2,7 @@
 
 use super::compiler::Compiler;
 use super::key::Key;
-use crate::segment::Kind;
+use crate::segment::BlockKind;
 use crate::snapshot::Count;
 use crate::telemetry::{Counters, Exposition};
 
@@ -35,7 +35,7 @@ impl Compiler {
     ) -> Result<Counted, String> {
         let blocks = counts.iter().map(|count| {
             let key = Key::Count { upstream, name: &count.name };
-            let block = self.block(Kind::Counters, key, 1)?;
+            let block = self.block(BlockKind::Counters, key, 1)?;
             Ok(Counters::new(block, self.worker_slot))
         });
         blocks.collect::<Result<_, String>>().map(Counted)

@@ -1,7 +1,7 @@
 //! What a request waits for, and what it means that it did not come in time.
 
 use super::body::BodyAccount;
-use super::ticket::{Kind, RequestTicket};
+use super::ticket::{RequestKind, RequestTicket};
 use crate::balance::EndpointOutcome;
 use crate::error::Reason;
 use crate::time::Nanos;
@@ -75,10 +75,12 @@ impl RequestTicket {
     fn head_due(&self) -> Nanos {
         let body = &self.body;
         match self.kind {
-            Kind::Plain | Kind::Tunnel if !body.done => body.idle_due().min(body.rate_due()),
+            RequestKind::Plain | RequestKind::Tunnel if !body.done => {
+                body.idle_due().min(body.rate_due())
+            }
             // Its own deadline, and silence in either direction.
-            Kind::Grpc => after(body.last(), self.idle_ns()),
-            Kind::Plain | Kind::Tunnel => after(self.asked, self.timeout_ns()),
+            RequestKind::Grpc => after(body.last(), self.idle_ns()),
+            RequestKind::Plain | RequestKind::Tunnel => after(self.asked, self.timeout_ns()),
         }
     }
 
@@ -110,7 +112,7 @@ impl RequestTicket {
     }
 
     fn probe_end(&self, since: Nanos) -> Nanos {
-        let slow = self.kind == Kind::Grpc || !self.body.done;
+        let slow = self.kind == RequestKind::Grpc || !self.body.done;
         if slow { after(since, self.timeout_ns()) } else { Nanos::MAX }
     }
 
@@ -152,7 +154,7 @@ impl RequestTicket {
             let detail = if slow { "body slower than its least rate" } else { "body idle" };
             return Due::Over(Reason::RequestTimeout, detail);
         }
-        let grpc = self.kind == Kind::Grpc;
+        let grpc = self.kind == RequestKind::Grpc;
         let reason = match grpc {
             _ if self.was_kept_from_it(now) => Reason::QueueTimeout,
             // A call may be quiet for as long as it likes: no client knows of how it began.
@@ -171,14 +173,14 @@ impl RequestTicket {
     /// one endpoint was asked.
     fn was_kept_from_it(&self, now: Nanos) -> bool {
         let since = self.waited_for_since().filter(|_| self.attempts() == 1);
-        let span = if self.kind == Kind::Grpc { self.idle_ns() } else { self.timeout_ns() };
+        let span = if self.kind == RequestKind::Grpc { self.idle_ns() } else { self.timeout_ns() };
         since.is_some_and(|since| now.since(since).0 < span / 2)
     }
 
     /// Which side was silent behind the response's head.
     fn silent(&self, paused: Paused) -> Reason {
         match self.kind {
-            Kind::Tunnel if self.tunnels => Reason::TunnelIdle,
+            RequestKind::Tunnel if self.tunnels => Reason::TunnelIdle,
             _ if paused.endpoint => Reason::ClientIdle,
             _ => Reason::UpstreamIdle,
         }

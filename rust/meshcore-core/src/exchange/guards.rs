@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use super::compiled::{Compiled, Host, Listener, Map};
+use super::compiled::{Compiled, CompiledListener, Host, Map};
 use super::layer::Op;
 use super::stack::RouteStack;
 use crate::head::Headers;
@@ -90,7 +90,7 @@ impl Compiled {
             .values()
             .flat_map(|host| host.watchful.iter().map(|i| (&host.routes[*i], &host.stacks[*i])))
             .collect();
-        let of = |listener: &Listener| {
+        let of = |listener: &CompiledListener| {
             let mut guards = Guards::default();
             listener.keys().chain(listener.trust.written()).for_each(|name| guards.add(name));
             for (route, stack) in &watchful {

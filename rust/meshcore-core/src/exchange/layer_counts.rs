@@ -11,7 +11,7 @@ use super::compiled::{Compiled, Map};
 use super::compiler::Compiler;
 use super::key::Key;
 use super::layer::Op;
-use crate::segment::{Block, Kind};
+use crate::segment::{Block, BlockKind};
 use crate::sync::{AtomicU64, Ordering};
 use crate::telemetry::Counters;
 
@@ -50,7 +50,7 @@ impl LayerCounts {
     /// also those that an earlier version of its class had.
     pub const WORDS: usize = 64;
 
-    /// The counts in `block`, of [`Kind::NamedCounters`], as a worker adds to them.
+    /// The counts in `block`, of [`BlockKind::NamedCounters`], as a worker adds to them.
     #[must_use]
     pub fn new(block: Block, worker_slot: usize) -> Self {
         Self { counts: Counters::new(block.clone(), worker_slot), block }
@@ -113,7 +113,7 @@ impl Compiler {
             let name = layer.called();
             if !found.contains_key(name) {
                 let key = Key::LayerCounts(name);
-                let block = self.block(Kind::NamedCounters, key, LayerCounts::WORDS)?;
+                let block = self.block(BlockKind::NamedCounters, key, LayerCounts::WORDS)?;
                 found.insert(name.to_owned(), LayerCounts::new(block, self.worker_slot));
             }
         }
@@ -137,7 +137,7 @@ mod tests {
     fn two_workers() -> [LayerCounts; 2] {
         let config = SegmentConfig { max_bytes: 1 << 20, worker_slots: 2 };
         let segment = Segment::anonymous(config).expect("2 slots");
-        let block = segment.block(Kind::NamedCounters, "x", LayerCounts::WORDS).expect("room");
+        let block = segment.block(BlockKind::NamedCounters, "x", LayerCounts::WORDS).expect("room");
         [0, 1].map(|slot| LayerCounts::new(block.clone(), slot))
     }
 

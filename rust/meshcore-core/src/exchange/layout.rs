@@ -6,46 +6,46 @@ use super::layer_counts::LayerCounts;
 use super::stats::{ListenerStats, RouteStats};
 use crate::admission::{Breaker, InFlight, RetryBudget, TokenBucket};
 use crate::balance::{EndpointState, Picker};
-use crate::segment::{Kind, layout_hash};
+use crate::segment::{BlockKind, layout_hash};
 use crate::telemetry::Histogram;
 
 /// The format of a kind's words. Raise it when they come to mean something else.
 #[must_use]
-pub const fn word_format(kind: Kind) -> u64 {
+pub const fn word_format(kind: BlockKind) -> u64 {
     // 1: names are those of typed keys, and limiters' words belong to one rate.
     // 2: a client's place is its key, not mixed again.
-    let since = if matches!(kind, Kind::ClientTable) { 2 } else { 1 };
+    let since = if matches!(kind, BlockKind::ClientTable) { 2 } else { 1 };
     old_format(kind) + since
 }
 
 /// The format before that, whose names [`OldNames`](super::old_names::OldNames) reads.
-pub(super) const fn old_format(kind: Kind) -> u64 {
+pub(super) const fn old_format(kind: BlockKind) -> u64 {
     match kind {
         // 2: rows have numbers, and failures name endpoints.
-        Kind::Breaker => 2,
-        Kind::Bucket
-        | Kind::ClientTable
-        | Kind::Upstream
-        | Kind::Endpoint
-        | Kind::Counters
-        | Kind::Gauges
-        | Kind::Histogram
-        | Kind::NamedCounters => 1,
+        BlockKind::Breaker => 2,
+        BlockKind::Bucket
+        | BlockKind::ClientTable
+        | BlockKind::Upstream
+        | BlockKind::Endpoint
+        | BlockKind::Counters
+        | BlockKind::Gauges
+        | BlockKind::Histogram
+        | BlockKind::NamedCounters => 1,
     }
 }
 
 /// The layout of all words, for [`Origin`](crate::segment::Origin) and
 /// [`Segment::open`](crate::segment::Segment::open).
 pub const LAYOUT: u64 = layout_hash(&[
-    word_format(Kind::Bucket),
-    word_format(Kind::ClientTable),
-    word_format(Kind::Breaker),
-    word_format(Kind::Upstream),
-    word_format(Kind::Endpoint),
-    word_format(Kind::Counters),
-    word_format(Kind::Gauges),
-    word_format(Kind::Histogram),
-    word_format(Kind::NamedCounters),
+    word_format(BlockKind::Bucket),
+    word_format(BlockKind::ClientTable),
+    word_format(BlockKind::Breaker),
+    word_format(BlockKind::Upstream),
+    word_format(BlockKind::Endpoint),
+    word_format(BlockKind::Counters),
+    word_format(BlockKind::Gauges),
+    word_format(BlockKind::Histogram),
+    word_format(BlockKind::NamedCounters),
     TokenBucket::WORDS as u64,
     Breaker::WORDS as u64,
     InFlight::WORDS as u64,

@@ -1,12 +1,12 @@
 //! Everything that is counted, as families of metrics.
 
-use super::compiled::{Compiled, Listener};
+use super::compiled::{Compiled, CompiledListener};
 use super::counted;
 use super::grpc::STATUSES as GRPC_STATUSES;
 use super::handshakes;
 use super::stack::RouteStack;
 use super::upstream::Upstream;
-use crate::admission::{Breaker, State};
+use crate::admission::{Breaker, BreakerState};
 use crate::balance::Endpoint;
 use crate::codec::h2::Flood;
 use crate::error::Reason;
@@ -20,7 +20,7 @@ const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 /// Counts are never reset; those of an object that left the configuration leave with it.
 #[must_use]
 pub fn render(compiled: &Compiled, format: Format, now: Nanos, families: &[Family]) -> String {
-    let mut listeners: Vec<&Listener> = compiled.listeners().map(AsRef::as_ref).collect();
+    let mut listeners: Vec<&CompiledListener> = compiled.listeners().map(AsRef::as_ref).collect();
     listeners.sort_by(|a, b| a.name.cmp(&b.name));
     let mut routes: Vec<&RouteStack> = compiled.routes().map(AsRef::as_ref).collect();
     routes.sort_by(|a, b| a.name.cmp(&b.name));
@@ -44,8 +44,8 @@ pub fn render(compiled: &Compiled, format: Format, now: Nanos, families: &[Famil
     families.iter().fold(text, Exposition::family).finish()
 }
 
-fn of_listeners(text: Exposition, listeners: &[&Listener]) -> Exposition {
-    let each = |count: fn(&Listener) -> u64| {
+fn of_listeners(text: Exposition, listeners: &[&CompiledListener]) -> Exposition {
+    let each = |count: fn(&CompiledListener) -> u64| {
         listeners.iter().map(move |l| ([("listener", l.name.as_str())], count(l)))
     };
     let answers = listeners.iter().flat_map(|l| {
@@ -231,7 +231,11 @@ fn of_breakers(
     text.gauge("meshcore_breaker_state", "0 closed, 1 half open, 2 open.", samples)
 }
 
-fn of_rules(text: Exposition, listeners: &[&Listener], routes: &[&RouteStack]) -> Exposition {
+fn of_rules(
+    text: Exposition,
+    listeners: &[&CompiledListener],
+    routes: &[&RouteStack],
+) -> Exposition {
     let of_listeners = listeners.iter().map(|l| ((l.name.as_str(), ""), &l.ops));
     let of_routes = routes.iter().map(|r| (("", &*r.name), &r.ops));
     let mut samples: Vec<_> = of_listeners
@@ -262,8 +266,8 @@ fn of_python(text: Exposition, compiled: &Compiled, upstreams: &[&Upstream]) -> 
 
 fn level(breaker: &Breaker, now: Nanos) -> u64 {
     match breaker.state(now) {
-        State::Closed => 0,
-        State::HalfOpen => 1,
-        State::Open => 2,
+        BreakerState::Closed => 0,
+        BreakerState::HalfOpen => 1,
+        BreakerState::Open => 2,
     }
 }

@@ -5,7 +5,7 @@
 use std::collections::HashSet;
 
 use super::key::{Key, Stack};
-use crate::segment::Kind;
+use crate::segment::BlockKind;
 
 /// What the blocks of an export were called.
 #[derive(Debug, Default)]
@@ -27,12 +27,12 @@ pub(super) enum Renamed<'a> {
 
 impl<'a> OldNames<'a> {
     /// From every name of an export.
-    pub(super) fn new(all: impl Iterator<Item = (Kind, &'a str)>) -> Self {
+    pub(super) fn new(all: impl Iterator<Item = (BlockKind, &'a str)>) -> Self {
         let mut names = Self::default();
         for (kind, name) in all {
             match (kind, name.strip_suffix("/balance"), name.strip_prefix("route/")) {
-                (Kind::Upstream, Some(upstream), _) => drop(names.upstreams.insert(upstream)),
-                (Kind::Counters, _, Some(route)) => drop(names.routes.insert(route)),
+                (BlockKind::Upstream, Some(upstream), _) => drop(names.upstreams.insert(upstream)),
+                (BlockKind::Counters, _, Some(route)) => drop(names.routes.insert(route)),
                 _ => {}
             }
         }
@@ -40,23 +40,24 @@ impl<'a> OldNames<'a> {
     }
 
     /// What a block is called here. O(length of its name).
-    pub(super) fn rename(&self, kind: Kind, name: &'a str) -> Renamed<'a> {
+    pub(super) fn rename(&self, kind: BlockKind, name: &'a str) -> Renamed<'a> {
         match kind {
-            Kind::Breaker => self.breaker(name),
-            Kind::Endpoint => self.endpoint(name),
-            Kind::Counters | Kind::Gauges | Kind::Histogram | Kind::NamedCounters => {
-                match stack(name) {
-                    Some(stack) => Renamed::Name(Key::Stats(stack).to_string()),
-                    None => Renamed::Unknown,
-                }
-            }
+            BlockKind::Breaker => self.breaker(name),
+            BlockKind::Endpoint => self.endpoint(name),
+            BlockKind::Counters
+            | BlockKind::Gauges
+            | BlockKind::Histogram
+            | BlockKind::NamedCounters => match stack(name) {
+                Some(stack) => Renamed::Name(Key::Stats(stack).to_string()),
+                None => Renamed::Unknown,
+            },
             // Clients lie elsewhere in their tables now.
-            Kind::ClientTable => Renamed::Unknown,
-            Kind::Bucket => match placed(name) {
+            BlockKind::ClientTable => Renamed::Unknown,
+            BlockKind::Bucket => match placed(name) {
                 Some((stack, place)) => Renamed::Layer(stack, place),
                 None => Renamed::Unknown,
             },
-            Kind::Upstream => match name.strip_suffix("/balance") {
+            BlockKind::Upstream => match name.strip_suffix("/balance") {
                 Some(upstream) => Renamed::Name(Key::Balance(upstream).to_string()),
                 // What is in flight is not carried over.
                 None => Renamed::Unknown,

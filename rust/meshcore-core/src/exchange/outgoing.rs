@@ -6,7 +6,7 @@ use super::grpc::format_timeout;
 use super::max_forwards::max_forwards;
 use super::peer::Peer;
 use super::stack::Target;
-use super::ticket::{Kind, RequestTicket};
+use super::ticket::{RequestKind, RequestTicket};
 use crate::codec::{
     HeaderOps, RequestRules, ResponseRules, Tunnel, WEBSOCKET, WEBSOCKET_KEY, websocket_accept,
 };
@@ -71,7 +71,7 @@ impl RequestTicket {
             path: path.as_deref(),
             authority,
             framing: head.body,
-            tunnel: head.tunnel().filter(|_| self.kind() == Kind::Tunnel),
+            tunnel: head.tunnel().filter(|_| self.kind() == RequestKind::Tunnel),
             left: left.as_ref().map(|(timeout, ms)| (timeout.as_bytes(), ms.as_bytes())),
             as_written: false,
             max_forwards: hops.as_ref().map(|n| n.as_bytes()),
@@ -88,7 +88,7 @@ impl RequestTicket {
         rules: ResponseRules<'_>,
         write: impl FnOnce(&ResponseRules<'_>) -> T,
     ) -> T {
-        let tunnels = self.kind() == Kind::Tunnel && agreed;
+        let tunnels = self.kind() == RequestKind::Tunnel && agreed;
         let Some(kind) = request.tunnel().filter(|_| tunnels) else { return write(&rules) };
         let key = request.headers.get(WEBSOCKET_KEY);
         let websocket = kind == TunnelKind::Upgrade(WEBSOCKET);

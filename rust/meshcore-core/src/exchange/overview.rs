@@ -4,7 +4,7 @@
 //! all.
 
 use super::compiled::Compiled;
-use crate::admission::{Breaker, Figures, State};
+use crate::admission::{Breaker, BreakerState, Figures};
 use crate::time::Nanos;
 
 /// A breaker, by the upstream that it guards; and by the route, if it is a route's own.
@@ -53,7 +53,7 @@ impl Compiled {
         });
         let mut all: Vec<_> = of_upstreams.chain(of_routes).collect();
         let rank = |figures: &Figures| {
-            (figures.state == State::Closed, figures.failures_in_row + figures.failures == 0)
+            (figures.state == BreakerState::Closed, figures.failures_in_row + figures.failures == 0)
         };
         all.sort_by_key(|&(upstream, route, ref figures)| (rank(figures), upstream, route));
         // A route may stand under several hosts; its breaker is the same.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::client_address::Trust;
-use super::compiled::{Compiled, Listener, Map};
+use super::compiled::{Compiled, CompiledListener, Map};
 use super::compiler::Compiler;
 use super::handshakes::Handshakes;
 use super::key::{Key, Stack};
@@ -17,7 +17,7 @@ use crate::admission::{ClientShare, InFlight, RetryBudget, bytes_key};
 use crate::balance::{Endpoint, EndpointState, Picker};
 use crate::codec::{HeaderOps, ViaMark, random_name};
 use crate::routing::{ListenerId, rewrite};
-use crate::segment::Kind;
+use crate::segment::BlockKind;
 use crate::snapshot::{self, Action, Route};
 use crate::telemetry::Histogram;
 
@@ -39,14 +39,14 @@ impl Compiler {
         }
         let was = old.upstreams.get(name).map(|was| &**was);
         let (endpoints, ids) = self.endpoints(name, &spec, was)?;
-        let words = self.block(Kind::Upstream, Key::Balance(name), Picker::WORDS)?;
+        let words = self.block(BlockKind::Upstream, Key::Balance(name), Picker::WORDS)?;
         let picker = Picker::with_sequence(spec.balance, Arc::clone(&endpoints), words);
         let own = Key::UpstreamBreaker(name);
         let guard = spec.breaker.as_ref().map(|rules| Guard::compile(self, own, rules));
         let guard = guard.transpose()?;
-        let words = self.block(Kind::Upstream, Key::Requests(name), InFlight::WORDS)?;
+        let words = self.block(BlockKind::Upstream, Key::Requests(name), InFlight::WORDS)?;
         let in_flight = InFlight::new(words, self.worker_slot, spec.max_requests);
-        let words = self.block(Kind::Upstream, Key::Retries(name), RetryBudget::WORDS)?;
+        let words = self.block(BlockKind::Upstream, Key::Retries(name), RetryBudget::WORDS)?;
         let retries = RetryBudget::new(
             words,
             self.worker_slot,
@@ -78,7 +78,7 @@ impl Compiler {
         if !tls {
             return Ok(None);
         }
-        let block = self.block(Kind::Counters, key, Handshakes::WORDS)?;
+        let block = self.block(BlockKind::Counters, key, Handshakes::WORDS)?;
         Ok(Some(Handshakes::new(block, self.worker_slot)))
     }
 
@@ -95,7 +95,7 @@ impl Compiler {
         let mut known: Map<&str, u32> = was.map(|(id, e)| (&*e.address, id)).collect();
         for e in &spec.endpoints {
             let key = Key::Endpoint { upstream: name, address: &e.address };
-            let words = self.block(Kind::Endpoint, key, EndpointState::WORDS)?;
+            let words = self.block(BlockKind::Endpoint, key, EndpointState::WORDS)?;
             let state = EndpointState::new(words, self.worker_slot);
             endpoints.push(Endpoint { state, weight: e.weight, address: e.address.clone() });
             ids.push(*known.entry(&e.address).or_insert_with(|| {
@@ -122,9 +122,9 @@ impl Compiler {
         let python = &mut new.layers;
         let ops =
             Maker { compiler: self, stack, upstream: None, before, python }.layers(&spec.layers)?;
-        let counts = self.block(Kind::Counters, Key::Stats(stack), ListenerStats::WORDS)?;
-        let gauges = self.block(Kind::Gauges, Key::Stats(stack), ListenerStats::GAUGES)?;
-        new.listeners[id as usize] = Some(Arc::new(Listener {
+        let counts = self.block(BlockKind::Counters, Key::Stats(stack), ListenerStats::WORDS)?;
+        let gauges = self.block(BlockKind::Gauges, Key::Stats(stack), ListenerStats::GAUGES)?;
+        new.listeners[id as usize] = Some(Arc::new(CompiledListener {
             id,
             name: name.to_owned(),
             ops,
@@ -157,8 +157,8 @@ impl Compiler {
         let ops =
             Maker { compiler: self, stack, upstream, before, python }.layers(&route.layers)?;
         let own_guard = ops.iter().find_map(Op::guard).cloned();
-        let counts = self.block(Kind::Counters, Key::Stats(stack), RouteStats::WORDS)?;
-        let latency = self.block(Kind::Histogram, Key::Stats(stack), Histogram::WORDS)?;
+        let counts = self.block(BlockKind::Counters, Key::Stats(stack), RouteStats::WORDS)?;
+        let latency = self.block(BlockKind::Histogram, Key::Stats(stack), Histogram::WORDS)?;
         Ok(RouteStack {
             name: route.name.as_str().into(),
             refused: route.refused,

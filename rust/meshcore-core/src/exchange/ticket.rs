@@ -44,7 +44,7 @@ pub enum Verdict {
 
 /// What a request asks of time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Kind {
+pub enum RequestKind {
     /// A message and its answer.
     #[default]
     Plain,
@@ -140,7 +140,7 @@ pub struct RequestTicket {
     /// A kept connection was stale: the attempt goes on with a new one.
     pub(super) renewed: bool,
     pub(super) began: Nanos,
-    pub(super) kind: Kind,
+    pub(super) kind: RequestKind,
     /// The status that its client gets when the endpoint agrees to a tunnel; that of the endpoint's
     /// protocol may be another.
     pub(super) agreed: u16,
@@ -208,7 +208,7 @@ impl RequestTicket {
             last_endpoint: None,
             renewed: false,
             began: now,
-            kind: Kind::Plain,
+            kind: RequestKind::Plain,
             agreed: 200,
             tunnels: false,
             pending: false,
@@ -295,7 +295,7 @@ impl RequestTicket {
 
     /// What the request asks of time.
     #[must_use]
-    pub fn kind(&self) -> Kind {
+    pub fn kind(&self) -> RequestKind {
         self.kind
     }
 

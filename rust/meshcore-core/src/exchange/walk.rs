@@ -5,12 +5,12 @@ use std::sync::Arc;
 use super::answer::Answer;
 use super::body::REPLAY_BYTES;
 use super::client_address::Client;
-use super::compiled::{Compiled, Engine, Listener};
+use super::compiled::{Compiled, CompiledListener, Engine};
 use super::grpc::parse_timeout;
 use super::layer::{Op, Place};
 use super::max_forwards;
 use super::stack::{RouteStack, Target};
-use super::ticket::{Kind, RequestTicket, Stage, Verdict};
+use super::ticket::{RequestKind, RequestTicket, Stage, Verdict};
 use crate::balance::Rng;
 use crate::error::Reason;
 use crate::head::{BodyLength, RequestHead};
@@ -32,7 +32,7 @@ pub struct Arrival<'a> {
 /// What the walk reads and never changes.
 pub(super) struct Walk<'a> {
     pub(super) compiled: &'a Compiled,
-    listener: &'a Listener,
+    listener: &'a CompiledListener,
     pub(super) head: &'a RequestHead,
     /// The hash of who sent the request.
     pub(super) client: u64,
@@ -181,7 +181,7 @@ impl Walk<'_> {
     pub(super) fn must_await(&self, ticket: &mut RequestTicket) -> bool {
         let BodyLength::Known(bytes) = self.head.body else { return false };
         let small = bytes <= REPLAY_BYTES && !self.head.expect_continue;
-        if ticket.body.done || !small || ticket.kind == Kind::Grpc {
+        if ticket.body.done || !small || ticket.kind == RequestKind::Grpc {
             return false;
         }
         if ticket.reserved.is_none() {
@@ -200,7 +200,7 @@ impl Walk<'_> {
         }
         match head.tunnel() {
             Some(tunnel) if route.allows(tunnel) => {
-                ticket.kind = Kind::Tunnel;
+                ticket.kind = RequestKind::Tunnel;
                 ticket.agreed = if head.slice(head.method) == b"CONNECT" { 200 } else { 101 };
             }
             Some(_) if head.slice(head.method) == b"CONNECT" => {
@@ -209,15 +209,15 @@ impl Walk<'_> {
             _ if head.slice(head.method) == b"TRACE" && !route.trace => {
                 return Some(Verdict::Answer(Reason::MethodNotAllowed.into()));
             }
-            _ if head.is_grpc() => ticket.kind = Kind::Grpc,
+            _ if head.is_grpc() => ticket.kind = RequestKind::Grpc,
             _ => {}
         }
         ticket.body.least_rate = match route.body_rate {
-            _ if ticket.kind == Kind::Grpc || streams(head) => 0,
+            _ if ticket.kind == RequestKind::Grpc || streams(head) => 0,
             Some(rate) => rate,
             None => self.listener.body_rate,
         };
-        if ticket.kind == Kind::Grpc {
+        if ticket.kind == RequestKind::Grpc {
             self.lower_deadline(ticket, head.headers.get(b"grpc-timeout").and_then(parse_timeout));
         }
         if self.trusted {

@@ -2,7 +2,7 @@
 
 use super::block::WORDS_PER_LINE;
 use super::error::SegmentError;
-use super::kind::Kind;
+use super::kind::BlockKind;
 use super::layout::{BUCKETS, POOL_AT, REGION_KIND, USED, entry};
 use super::view::{Entry, View};
 use super::writer::{Held, Writer};
@@ -64,7 +64,7 @@ impl Writer {
 
     fn hold(&mut self, view: &View, found: &Entry) -> Result<(), SegmentError> {
         let corrupt = || SegmentError::Corrupt(found.at);
-        let kind = Kind::from_number(found.kind).ok_or_else(corrupt)?;
+        let kind = BlockKind::from_number(found.kind).ok_or_else(corrupt)?;
         let column = match &found.strip {
             Some(strip) => Some(self.regions.take_at(strip).ok_or_else(corrupt)?),
             None => None,

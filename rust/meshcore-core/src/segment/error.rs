@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::kind::Kind;
+use super::kind::BlockKind;
 
 /// Why a segment or a block cannot be had.
 #[derive(Debug)]
@@ -42,7 +42,7 @@ pub enum SegmentError {
     /// Only control adds to a segment, and this name is not in it.
     NotFound {
         /// The kind.
-        kind: Kind,
+        kind: BlockKind,
         /// The name.
         name: String,
     },

@@ -10,7 +10,7 @@
 //! flight) is not carried over. Times in words are those of this machine's monotonic clock.
 
 use super::error::SegmentError;
-use super::kind::Kind;
+use super::kind::BlockKind;
 use super::registry::Segment;
 use super::view::{Entry, View};
 use super::writer::Held;
@@ -25,7 +25,7 @@ impl Segment {
     ///
     /// # Errors
     /// If this process does not write the registry.
-    pub fn export(&self, format: fn(Kind) -> u64) -> Result<Vec<u8>, SegmentError> {
+    pub fn export(&self, format: fn(BlockKind) -> u64) -> Result<Vec<u8>, SegmentError> {
         let writer = self.writer()?;
         let seed = self.origin().seed;
         let mut out = MAGIC.to_vec();
@@ -33,7 +33,7 @@ impl Segment {
             put(&mut out, number);
         }
         for (&at, held) in writer.held.iter().filter(|(_, held)| held.retired.is_none()) {
-            if held.kind != Kind::Gauges {
+            if held.kind != BlockKind::Gauges {
                 carry(&mut out, self.view(), (at, held), format(held.kind));
             }
         }

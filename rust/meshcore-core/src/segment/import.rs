@@ -3,7 +3,7 @@
 use super::block::{Block, WORDS_PER_LINE};
 use super::error::SegmentError;
 use super::export::{MAGIC, VERSION};
-use super::kind::Kind;
+use super::kind::BlockKind;
 use super::registry::Segment;
 use crate::sync::Ordering;
 
@@ -20,7 +20,7 @@ pub struct Exported {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Carried {
     /// Its kind.
-    pub kind: Kind,
+    pub kind: BlockKind,
     /// Its name there.
     pub name: String,
     /// The format of its words there.
@@ -160,7 +160,7 @@ impl<'a> Input<'a> {
     /// The next block; `None` if its kind or its name is none that is known here.
     fn carried(&mut self) -> Result<Option<Carried>, SegmentError> {
         let kind = self.bytes()?;
-        let kind = Kind::ALL.iter().find(|known| known.code().as_bytes() == kind);
+        let kind = BlockKind::ALL.iter().find(|known| known.code().as_bytes() == kind);
         let format = self.number()?;
         let name = str::from_utf8(self.bytes()?).ok();
         let (words, column) = (self.number()?, self.number()?);

@@ -5,7 +5,7 @@ use super::block::Shape;
 /// What a block is for. The same name under two kinds is two blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
-pub enum Kind {
+pub enum BlockKind {
     /// A token bucket.
     Bucket,
     /// A table of buckets by client or key.
@@ -27,7 +27,7 @@ pub enum Kind {
     NamedCounters,
 }
 
-impl Kind {
+impl BlockKind {
     /// Every kind, in the order of its number.
     pub const ALL: &'static [Self] = &[
         Self::Bucket,

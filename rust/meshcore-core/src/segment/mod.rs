@@ -62,7 +62,7 @@ mod writer;
 pub use block::{Block, COLUMN_WORDS, Line, Shape, WORDS_PER_LINE};
 pub use error::SegmentError;
 pub use import::{Carried, Exported};
-pub use kind::Kind;
+pub use kind::BlockKind;
 pub use layout::{MAX_WORKERS, layout_hash};
 pub use registry::{Segment, SegmentConfig};
 pub use slots::Worker;

@@ -5,7 +5,7 @@ use std::sync::{Arc, MutexGuard, OnceLock, PoisonError};
 
 use super::block::{Block, Line, Shape};
 use super::error::SegmentError;
-use super::kind::Kind;
+use super::kind::BlockKind;
 use super::layout::{MAX_WORKERS, POOL_AT, USED, entry};
 use super::memory::Memory;
 use super::slots::Worker;
@@ -216,7 +216,12 @@ impl Segment {
     ///
     /// # Errors
     /// As [`adopt`](Self::adopt) and [`block`](Self::block).
-    pub fn block_once(&self, kind: Kind, name: &str, words: usize) -> Result<Block, SegmentError> {
+    pub fn block_once(
+        &self,
+        kind: BlockKind,
+        name: &str,
+        words: usize,
+    ) -> Result<Block, SegmentError> {
         let (view, shape) = (&self.0.view, Shape { words, column: 0 });
         if let Some(found) = view.find(kind, name, Some((words, 0)))? {
             return Ok(view.block(&found));
@@ -238,7 +243,7 @@ impl Segment {
     ///
     /// # Errors
     /// If the segment is damaged.
-    pub fn retire_once(&self, kind: Kind, name: &str) -> Result<bool, SegmentError> {
+    pub fn retire_once(&self, kind: BlockKind, name: &str) -> Result<bool, SegmentError> {
         let mut any = false;
         while let Some(found) = self.0.view.find(kind, name, None)? {
             let line = &self.0.view.memory.lines()[found.at].0;
@@ -283,7 +288,7 @@ impl Segment {
     /// # Errors
     /// If memory is at its limit (the message names the limit to set; nothing is changed then), or
     /// this process does not write the registry.
-    pub fn block(&self, kind: Kind, name: &str, words: usize) -> Result<Block, SegmentError> {
+    pub fn block(&self, kind: BlockKind, name: &str, words: usize) -> Result<Block, SegmentError> {
         self.writer()?.block(&self.0.view, (kind, name), kind.shape(words))
     }
 
@@ -291,7 +296,7 @@ impl Segment {
     ///
     /// # Errors
     /// [`SegmentError::NotFound`], or if the segment is damaged.
-    pub fn find(&self, kind: Kind, name: &str, words: usize) -> Result<Block, SegmentError> {
+    pub fn find(&self, kind: BlockKind, name: &str, words: usize) -> Result<Block, SegmentError> {
         let shape = kind.shape(words);
         let found = self.0.view.find(kind, name, Some((shape.words, shape.column)))?;
         let missing = || SegmentError::NotFound { kind, name: name.to_owned() };
@@ -302,7 +307,7 @@ impl Segment {
     ///
     /// # Errors
     /// If the segment is damaged.
-    pub fn find_any(&self, kind: Kind, name: &str) -> Result<Option<Block>, SegmentError> {
+    pub fn find_any(&self, kind: BlockKind, name: &str) -> Result<Option<Block>, SegmentError> {
         let found = self.0.view.find(kind, name, None)?;
         Ok(found.map(|found| self.0.view.block(&found)))
     }
@@ -311,14 +316,14 @@ impl Segment {
     ///
     /// # Errors
     /// If the segment is damaged.
-    pub fn names_found(&self, kind: Kind) -> Result<Vec<String>, SegmentError> {
+    pub fn names_found(&self, kind: BlockKind) -> Result<Vec<String>, SegmentError> {
         let names = self.0.view.names(kind)?;
         Ok(names.into_iter().filter_map(|name| String::from_utf8(name).ok()).collect())
     }
 
     /// The names of the blocks of a kind that can be found, as the writer knows. O(blocks).
     #[must_use]
-    pub fn names(&self, kind: Kind) -> Vec<String> {
+    pub fn names(&self, kind: BlockKind) -> Vec<String> {
         let Ok(writer) = self.writer() else { return Vec::new() };
         let held = writer.held.iter().filter(|(_, h)| h.kind == kind && h.retired.is_none());
         let names =
@@ -353,7 +358,7 @@ impl Segment {
 
     /// Retires the blocks of this name: they are not found any more, their words stay until none
     /// holds them. Whether there was one. O(blocks).
-    pub fn retire(&self, kind: Kind, name: &str) -> bool {
+    pub fn retire(&self, kind: BlockKind, name: &str) -> bool {
         let Ok(mut writer) = self.writer() else { return false };
         let mut any = false;
         while let Ok(Some(found)) = self.0.view.find(kind, name, None) {

@@ -7,7 +7,7 @@ use siphasher::sip::SipHasher13;
 
 use super::block::{Block, Line, Strip, WORDS_PER_LINE};
 use super::error::SegmentError;
-use super::kind::Kind;
+use super::kind::BlockKind;
 use super::layout::{
     BUCKETS, BUCKETS_AT, LAST_MADE_FOR, MAGIC, MAX_NAME, POOL_AT, REGION_KIND, REMOVALS, VERSION,
     WORK_AT, entry, with_own, word,
@@ -129,7 +129,7 @@ impl View {
     /// makes the second load of the count see the removal, and what was read is not believed.
     pub(super) fn find(
         &self,
-        kind: Kind,
+        kind: BlockKind,
         name: &str,
         shape: Option<(usize, usize)>,
     ) -> Result<Option<Entry>, SegmentError> {
@@ -140,7 +140,7 @@ impl View {
     ///
     /// # Orderings
     /// As [`find`](Self::find).
-    pub(super) fn names(&self, kind: Kind) -> Result<BTreeSet<Vec<u8>>, SegmentError> {
+    pub(super) fn names(&self, kind: BlockKind) -> Result<BTreeSet<Vec<u8>>, SegmentError> {
         self.undisturbed(|| {
             let mut names = BTreeSet::new();
             // All chains together are no longer than there are lines.
@@ -247,7 +247,7 @@ impl Entry {
         let words = usize::try_from(read(entry::WORDS)).ok()?;
         let column = usize::try_from(read(entry::COLUMN)).ok()?;
         let name_bytes = name_bytes as usize;
-        if kind != REGION_KIND && Kind::from_number(kind).is_none() || name_bytes > MAX_NAME {
+        if kind != REGION_KIND && BlockKind::from_number(kind).is_none() || name_bytes > MAX_NAME {
             return None;
         }
         let (base, place) = (usize::try_from(read(entry::REGION)).ok()?, read(entry::PLACE));

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use super::block::{Block, COLUMN_WORDS, Line, Shape, Strip, WORDS_PER_LINE};
 use super::error::SegmentError;
-use super::kind::Kind;
+use super::kind::BlockKind;
 use super::layout::{MAX_NAME, PAIR, POOL_AT, REGION_KIND, REMOVALS, USED, entry};
 use super::regions::{Regions, Taken};
 use super::runs::Runs;
@@ -17,7 +17,7 @@ use crate::sync::{Ordering, fence};
 /// An entry as the writer knows it.
 #[derive(Debug)]
 pub(super) struct Held {
-    pub(super) kind: Kind,
+    pub(super) kind: BlockKind,
     pub(super) block: Block,
     /// Lines of the whole entry.
     pub(super) lines: usize,
@@ -89,7 +89,7 @@ impl Writer {
     pub(super) fn block(
         &mut self,
         view: &View,
-        (kind, name): (Kind, &str),
+        (kind, name): (BlockKind, &str),
         shape: Shape,
     ) -> Result<Block, SegmentError> {
         if name.len() > MAX_NAME {

@@ -5,7 +5,7 @@ use crate::sync::Ordering;
 
 /// Counts that only grow, told apart by number: one block for all counts of an object.
 ///
-/// The block is of [`Kind::Counters`](crate::segment::Kind::Counters). Counts wrap after 2^64,
+/// The block is of [`BlockKind::Counters`](crate::segment::BlockKind::Counters). Counts wrap after 2^64,
 /// which Prometheus takes for a restart.
 ///
 /// # Orderings
@@ -55,7 +55,7 @@ impl Counters {
 
 /// Counts of what is there now, told apart by number: connections, streams.
 ///
-/// The block is of [`Kind::Gauges`](crate::segment::Kind::Gauges): when a worker dies, control
+/// The block is of [`BlockKind::Gauges`](crate::segment::BlockKind::Gauges): when a worker dies, control
 /// zeroes what it held.
 ///
 /// # Orderings
@@ -106,9 +106,9 @@ impl Gauges {
 #[cfg(all(test, not(feature = "loom")))]
 mod tests {
     use super::*;
-    use crate::segment::{Kind, Segment, SegmentConfig};
+    use crate::segment::{BlockKind, Segment, SegmentConfig};
 
-    fn block(kind: Kind) -> Block {
+    fn block(kind: BlockKind) -> Block {
         let config = SegmentConfig { max_bytes: 1 << 20, worker_slots: 3 };
         let segment = Segment::anonymous(config).expect("3 slots");
         segment.block(kind, "x", 4).expect("room for 4 words")
@@ -116,7 +116,7 @@ mod tests {
 
     #[test]
     fn counts_add_up_over_workers_and_stay_apart() {
-        let block = block(Kind::Counters);
+        let block = block(BlockKind::Counters);
         let [a, b] = [0, 2].map(|slot| Counters::new(block.clone(), slot));
         a.inc(0);
         b.add(0, 41);
@@ -126,7 +126,7 @@ mod tests {
 
     #[test]
     fn a_gauge_comes_down_and_is_never_below_zero() {
-        let block = block(Kind::Gauges);
+        let block = block(BlockKind::Gauges);
         let [a, b] = [0, 1].map(|slot| Gauges::new(block.clone(), slot));
         a.inc(1);
         b.inc(1);

@@ -19,7 +19,7 @@ const SHOWN: std::ops::RangeInclusive<u32> = 17..=35;
 
 /// Times, counted in the worker's own column. 792 bytes for each worker.
 ///
-/// The block is of [`Kind::Histogram`](crate::segment::Kind::Histogram).
+/// The block is of [`BlockKind::Histogram`](crate::segment::BlockKind::Histogram).
 ///
 /// # Orderings
 /// `Relaxed` throughout: a count publishes nothing but itself. The number of records is the sum

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use meshcore_core::admission::{Outcome, State};
+use meshcore_core::admission::{BreakerState, Outcome};
 use meshcore_core::time::Nanos;
 use pyo3::exceptions::PyException;
 use pyo3::gc::{PyTraverseError, PyVisit};
@@ -29,7 +29,7 @@ impl Watch {
         slow_call: Nanos,
         on_call: Option<Listeners>,
         on_state_change: Option<Listeners>,
-        now: State,
+        now: BreakerState,
     ) -> Option<Self> {
         let any = slow_call > Nanos::ZERO || on_call.is_some() || on_state_change.is_some();
         let emitted = AtomicU8::new(now as u8);
@@ -70,7 +70,7 @@ impl Watch {
     }
 
     /// Emits its state, if it is another than the last one.
-    pub(super) fn emit_state(&self, breaker: &Bound<'_, PyAny>, now: State) -> PyResult<()> {
+    pub(super) fn emit_state(&self, breaker: &Bound<'_, PyAny>, now: BreakerState) -> PyResult<()> {
         let before = self.emitted.swap(now as u8, Ordering::AcqRel);
         if before == now as u8 {
             return Ok(());
@@ -81,10 +81,10 @@ impl Watch {
     }
 }
 
-/// In the order of [`State`].
+/// In the order of [`BreakerState`].
 const NAMES: [&str; 3] = ["closed", "open", "half_open"];
 
-pub(crate) const fn name_of(state: State) -> &'static str {
+pub(crate) const fn name_of(state: BreakerState) -> &'static str {
     NAMES[state as usize]
 }
 

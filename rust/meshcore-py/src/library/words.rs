@@ -5,7 +5,7 @@ use std::os::fd::RawFd;
 use meshcore_core::admission::{Breaker, ClientLimiter, LeasedBudget, TokenBucket};
 use meshcore_core::exchange::{Engine, LAYOUT};
 use meshcore_core::segment::{
-    Block, Kind, Line, Origin, Segment, SegmentConfig, SegmentError, WORDS_PER_LINE,
+    Block, BlockKind, Line, Origin, Segment, SegmentConfig, SegmentError, WORDS_PER_LINE,
 };
 use meshcore_core::sync::Ordering;
 use pyo3::exceptions::PyValueError;
@@ -30,12 +30,12 @@ const RULES: usize = 64;
 const TOTALS_AT: usize = RULES - Totals::WORDS;
 const MAX_RULES: usize = (TOTALS_AT - 1) * size_of::<u64>();
 
-fn words_of(kind: &str, clients: u64) -> PyResult<(Kind, usize)> {
+fn words_of(kind: &str, clients: u64) -> PyResult<(BlockKind, usize)> {
     let (kind, words) = match kind {
-        "token_bucket" => (Kind::Bucket, TokenBucket::WORDS),
-        "client_limiter" => (Kind::ClientTable, ClientLimiter::words(clients)),
-        "circuit_breaker" => (Kind::Breaker, Breaker::WORDS),
-        "retry_budget" => (Kind::Upstream, LeasedBudget::WORDS),
+        "token_bucket" => (BlockKind::Bucket, TokenBucket::WORDS),
+        "client_limiter" => (BlockKind::ClientTable, ClientLimiter::words(clients)),
+        "circuit_breaker" => (BlockKind::Breaker, Breaker::WORDS),
+        "retry_budget" => (BlockKind::Upstream, LeasedBudget::WORDS),
         _ => return Err(PyValueError::new_err(format!("no shared words for a {kind}"))),
     };
     Ok((kind, words.next_multiple_of(WORDS_PER_LINE)))

@@ -1,8 +1,9 @@
 //! What one connection allows and asks for, each number with its reason.
 
-use super::meter::FrameRate;
+use super::receiving::FrameRate;
+use super::settings::DEFAULT_WINDOW;
 
-/// The settings of an engine.
+/// The settings of one connection, of our side.
 #[derive(Clone, Copy, Debug)]
 pub struct H2Config {
     /// Streams at one time: 100, what RFC 9113 §6.5.2 recommends as the least.
@@ -16,6 +17,13 @@ pub struct H2Config {
     pub resets: FrameRate,
     /// How often it may send frames that carry nothing.
     pub control_frames: FrameRate,
+}
+
+impl H2Config {
+    /// The first window of a stream.
+    pub(super) fn first_window(&self) -> u32 {
+        self.stream_window.min(DEFAULT_WINDOW)
+    }
 }
 
 impl Default for H2Config {

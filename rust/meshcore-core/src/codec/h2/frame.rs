@@ -1,5 +1,9 @@
 //! Frames as they are written (RFC 9113 §4, §6).
 
+use bytes::{Buf, Bytes};
+
+use super::errors::{Checked, broken};
+
 /// Bytes in front of each payload.
 pub(super) const HEAD_BYTES: usize = 9;
 /// Where in them a frame's type is.
@@ -79,6 +83,24 @@ impl FrameHead {
 
     pub(super) fn has(&self, flag: u8) -> bool {
         self.flags & flag != 0
+    }
+
+    /// Takes the padding of a payload away (§6.1).
+    pub(super) fn unpad(&self, payload: &mut Bytes) -> Checked {
+        if !self.has(flag::PADDED) {
+            return Ok(());
+        }
+        let Some(&padding) = payload.first() else {
+            return broken(code::FRAME_SIZE_ERROR, "padded frame without a byte");
+        };
+        payload.advance(1);
+        match payload.len().checked_sub(usize::from(padding)) {
+            Some(len) => {
+                payload.truncate(len);
+                Ok(())
+            }
+            None => broken(code::PROTOCOL_ERROR, "padding longer than its frame"),
+        }
     }
 }
 

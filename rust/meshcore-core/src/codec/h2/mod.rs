@@ -2,15 +2,22 @@
 //!
 //! # Map
 //!
-//! In: [`meter`] looks at the frames of a read before anything else does, because those that cost
-//! only time would be answered for ever; [`frames`] takes the read apart, [`block`] reads a field
-//! list, [`request`] and [`response`] make heads of it, by the same rules as HTTP/1.1; [`inbox`]
-//! holds what is not taken yet, and [`deliver`] emits it. Out: [`writer`] writes field lists,
-//! [`outbox`] holds what has no window yet, and streams are served in the order that [`priority`]
-//! gives, into buffers of [`pool`]. [`control`] is about the frames that are the
-//! connection's, [`resets`] about how many of ours a peer tolerates. [`Engine`] holds it together;
-//! [`H2Server`] and [`H2Client`] are its two sides. What they tell is a [`Signal`], with the same messages inside as HTTP/1.1 has.
-//! [`heads`] is for an engine that is not this one.
+//! A [`Connection`] has three parts, and keeps to itself what joins them. What a rule can touch
+//! is what its part has:
+//!
+//! - [`receiving`]: reads into frames and field lists, their order, the connection's window, and the
+//!   [`meter`](receiving::Meter), which looks at the frames of a read before anything else does,
+//!   because those that cost only time would be answered for ever;
+//! - [`sending`]: frames and field lists into a buffer that connections share, what the peer's
+//!   SETTINGS and windows allow, whose turn it is, how many resets a peer tolerates;
+//! - [`streams`]: those that are open, with what they received and is not taken yet, what they tell,
+//!   and how those ended that are over.
+//!
+//! [`connection`] has a file for each of what joins them: frames that came, those that are the
+//! connection's, the faults of a stream, turns, the end; and one for each side, [`H2Server`] and
+//! [`H2Client`]. [`block`] reads a field list, [`request`] and [`response`] make heads of it, by the
+//! same rules as HTTP/1.1, and [`writer`] writes one. What a connection tells is a [`Signal`], with the
+//! same messages inside as HTTP/1.1 has. [`heads`] is for an engine that is not this one.
 //!
 //! # Errors
 //!
@@ -25,49 +32,33 @@
 //! another's reader.
 
 mod block;
-mod client;
 mod config;
-mod control;
-mod deliver;
-mod engine;
+mod connection;
+mod errors;
 mod frame;
-mod frames;
 pub mod heads;
-mod inbox;
-mod meter;
-mod outbox;
-mod pool;
-mod priority;
+mod receiving;
 mod request;
-mod resets;
 mod response;
 mod sending;
-mod server;
 mod settings;
 mod signal;
-mod stream;
+mod streams;
 mod writer;
 
-pub use client::{Client, ClientSignal, H2Client};
 pub use config::H2Config;
-pub use engine::Engine;
-pub use meter::{FrameRate, Meter};
-pub use outbox::STREAM_HIGH_WATER;
-pub use priority::{Priority, Schedule};
-pub use server::{H2Server, Server, ServerSignal};
+pub use connection::{Client, ClientSignal, Connection, H2Client, H2Server, Server, ServerSignal};
+pub use receiving::{FrameRate, Meter};
+pub use sending::{Priority, STREAM_HIGH_WATER, Schedule};
 pub use signal::{Flood, Signal};
 pub use writer::FieldPairs;
 
 use block::Block;
-use engine::Phase;
-use frames::Checked;
+use errors::Checked;
 
 use super::asked::Asked;
 use super::error::CodecError;
 use super::event::BodyPart;
-
-/// Output beyond which streams wait for their turn: one write of a socket buffer takes no more.
-const HIGH_WATER: usize = 128 << 10;
 
 /// Why a field list is no message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,9 +98,11 @@ pub trait Side: Sized {
     /// Who is to blame for what may not pass.
     fn blame(error: CodecError) -> CodecError;
     /// Whether a stream was never opened.
-    fn is_idle(engine: &Engine<Self>, id: u32) -> bool;
+    fn is_idle(&self, id: u32) -> bool;
+    /// The last stream of the peer's that was processed; 0: none.
+    fn last_processed(&self) -> u32;
     /// A field list came that is not of trailers.
-    fn head(engine: &mut Engine<Self>, id: u32, ends: bool, block: Block) -> Checked;
+    fn head(connection: &mut Connection<Self>, id: u32, ends: bool, block: Block) -> Checked;
     /// The peer said which stream is the last.
-    fn goaway(engine: &mut Engine<Self>, last: u32);
+    fn goaway(connection: &mut Connection<Self>, last: u32);
 }

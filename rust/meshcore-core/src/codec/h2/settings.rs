@@ -1,7 +1,7 @@
 //! SETTINGS of the peer (RFC 9113 §6.5.2, RFC 8441 §3).
 
+use super::errors::{Checked, broken};
 use super::frame::code;
-use super::frames::{Checked, broken};
 
 pub(super) const HEADER_TABLE_SIZE: u16 = 1;
 pub(super) const ENABLE_PUSH: u16 = 2;
@@ -87,10 +87,10 @@ impl Remote {
 
 #[cfg(test)]
 mod tests {
-    use super::super::frames::Broken;
+    use super::super::errors::ConnectionError;
     use super::*;
 
-    fn applied(settings: &[(u16, u32)]) -> Result<Remote, Broken> {
+    fn applied(settings: &[(u16, u32)]) -> Result<Remote, ConnectionError> {
         let mut frame = Vec::new();
         super::super::frame::write_settings(&mut frame, settings);
         let mut remote = Remote::default();

@@ -1,4 +1,4 @@
-//! What an engine tells: about a stream, or (number 0) about the connection.
+//! What a connection tells: about a stream, or (number 0) about the connection.
 
 use crate::codec::asked::Asked;
 use crate::codec::error::CodecError;
@@ -30,7 +30,7 @@ pub enum Signal<M> {
     GoAway,
     /// The answer to a PING.
     Pong,
-    /// The answer to the PING of [`drain`](super::Engine::drain): the peer reads what it is sent.
+    /// The answer to the PING of [`drain`](super::Connection::drain): the peer reads what it is sent.
     Heard,
     /// The connection is over: send what is left to send, and close.
     Closed,

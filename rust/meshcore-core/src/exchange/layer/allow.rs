@@ -19,7 +19,7 @@ use crate::exchange::walk::Walk;
 use crate::head::RequestHead;
 use crate::identity::{self, Index};
 use crate::routing::{MethodSet, PathPatterns, PathRules};
-use crate::segment::Kind;
+use crate::segment::BlockKind;
 use crate::snapshot::{AllowRule, Whose};
 use crate::telemetry::Counters;
 
@@ -92,7 +92,7 @@ impl Allow {
             compiled.into_iter().map(|(rule, paths, _)| (rule, paths)).unzip::<_, _, Vec<_>, _>();
         let paths = PathRules::compile(paths).map_err(|why| format!("allow: {why}"))?;
         let key = Key::Layer(maker.stack, LayerKey::Allow);
-        let block = maker.compiler.block(Kind::Counters, key, Self::WORDS)?;
+        let block = maker.compiler.block(BlockKind::Counters, key, Self::WORDS)?;
         let counts = Counters::new(block, maker.compiler.worker_slot);
         Ok(Arc::new(Self { rules: rules.into(), paths, holders, shadow, counts }))
     }

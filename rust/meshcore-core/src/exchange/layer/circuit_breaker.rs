@@ -7,7 +7,7 @@ use crate::exchange::compiler::Compiler;
 use crate::exchange::key::Key;
 use crate::exchange::ticket::{RequestTicket, Verdict};
 use crate::exchange::walk::Walk;
-use crate::segment::Kind;
+use crate::segment::BlockKind;
 use crate::snapshot;
 use crate::time::Nanos;
 
@@ -26,7 +26,7 @@ impl Guard {
         key: Key<'_>,
         rules: &snapshot::Breaker,
     ) -> Result<Self, String> {
-        let words = compiler.block(Kind::Breaker, key, Breaker::WORDS)?;
+        let words = compiler.block(BlockKind::Breaker, key, Breaker::WORDS)?;
         let breaker = Breaker::new(words, rules.clone()).on_worker(compiler.worker_slot);
         Ok(Self { breaker, rules: FailureRules::new(rules) })
     }

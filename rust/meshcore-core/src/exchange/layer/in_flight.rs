@@ -10,7 +10,7 @@ use crate::exchange::answer::Answer;
 use crate::exchange::key::{Key, LayerKey};
 use crate::exchange::ticket::{RequestTicket, Verdict};
 use crate::exchange::walk::Walk;
-use crate::segment::Kind;
+use crate::segment::BlockKind;
 
 /// A cap, and which it is.
 #[derive(Debug)]
@@ -36,7 +36,7 @@ pub(super) fn compile(
 ) -> Result<Arc<Cap>, String> {
     let label = label(key, maker.stack).into();
     let key = Key::Layer(maker.stack, key);
-    let words = maker.compiler.block(Kind::Upstream, key, InFlight::WORDS)?;
+    let words = maker.compiler.block(BlockKind::Upstream, key, InFlight::WORDS)?;
     let in_flight = InFlight::new(words, maker.compiler.worker_slot, max);
     Ok(Arc::new(Cap { in_flight, label }))
 }

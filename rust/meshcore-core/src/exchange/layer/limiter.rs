@@ -13,7 +13,7 @@ use crate::exchange::answer::{Answer, LimitState};
 use crate::exchange::compiled::Compiled;
 use crate::exchange::key::{Key, LayerKey, Stack, split_rate};
 use crate::exchange::ticket::Verdict;
-use crate::segment::{Block, Carried, Kind, Segment};
+use crate::segment::{Block, BlockKind, Carried, Segment};
 use crate::snapshot::{LimitKey, Rate};
 use crate::time::Nanos;
 
@@ -35,7 +35,7 @@ impl<L> Clone for Limited<L> {
 
 /// What can be limited with.
 pub(super) trait Limiter: Sized + 'static {
-    const KIND: Kind;
+    const KIND: BlockKind;
     fn words(clients: u64) -> usize;
     fn open(block: Block, quota: Quota) -> Self;
     fn quota(&self) -> Quota;
@@ -47,7 +47,7 @@ pub(super) trait Limiter: Sized + 'static {
 }
 
 impl Limiter for TokenBucket {
-    const KIND: Kind = Kind::Bucket;
+    const KIND: BlockKind = BlockKind::Bucket;
 
     fn words(_clients: u64) -> usize {
         Self::WORDS
@@ -78,7 +78,7 @@ impl Limiter for TokenBucket {
 }
 
 impl Limiter for ClientLimiter {
-    const KIND: Kind = Kind::ClientTable;
+    const KIND: BlockKind = BlockKind::ClientTable;
 
     fn words(clients: u64) -> usize {
         Self::words(clients)
@@ -145,7 +145,7 @@ fn name(op: &Op) -> Option<&str> {
 #[derive(Debug, Default)]
 pub(in crate::exchange) struct Inherited {
     /// At which rate, by kind and name of the layer.
-    rates: HashMap<(Kind, String), Rate>,
+    rates: HashMap<(BlockKind, String), Rate>,
     /// By the name of the stack and the place in it, of a program that knew no names of layers.
     placed: HashMap<(String, usize), Carried>,
 }
@@ -153,7 +153,7 @@ pub(in crate::exchange) struct Inherited {
 impl Inherited {
     /// With what is in a segment.
     pub(in crate::exchange) fn look(mut self, segment: &Segment) -> Self {
-        for kind in [Kind::Bucket, Kind::ClientTable] {
+        for kind in [BlockKind::Bucket, BlockKind::ClientTable] {
             for name in segment.names(kind) {
                 if let Some((layer, rate)) = split_rate(&name) {
                     self.rates.insert((kind, layer.to_owned()), rate);

@@ -2,22 +2,22 @@
 
 use bytes::Bytes;
 
-use super::block::Block;
-use super::config::H2Config;
-use super::engine::Over;
-use super::frame::code;
-use super::frames::{Checked, SHORT_BODY, broken};
-use super::inbox::Inbox;
-use super::priority::Priority;
-use super::signal::Signal;
-use super::stream::Stream;
-use super::writer::BlockWriter;
-use super::{Engine, HeadError, Phase, Side, heads, request, response};
+use super::Connection;
+use super::closing::Phase;
 use crate::codec::asked::Asked;
 use crate::codec::encode_response::{OutgoingReply, ResponseRules};
 use crate::codec::error::CodecError;
 use crate::codec::event::{BodyPart, ServerEvent};
 use crate::codec::h1_server::ServerRules;
+use crate::codec::h2::block::Block;
+use crate::codec::h2::config::H2Config;
+use crate::codec::h2::errors::{Checked, broken};
+use crate::codec::h2::frame::code;
+use crate::codec::h2::sending::Priority;
+use crate::codec::h2::signal::Signal;
+use crate::codec::h2::streams::{Over, Stream};
+use crate::codec::h2::writer::BlockWriter;
+use crate::codec::h2::{HeadError, Side, heads, request, response};
 use crate::codec::header_ops::HeaderOps;
 use crate::codec::limits::Limits;
 use crate::head::{Headers, RequestHead, ResponseHead};
@@ -27,19 +27,23 @@ use crate::time::Nanos;
 pub type ServerSignal = Signal<ServerEvent>;
 
 /// Reads the requests of one connection, and writes the responses.
-pub type H2Server = Engine<Server>;
+pub type H2Server = Connection<Server>;
 
-/// The server's own part of an [`Engine`].
+/// The server's own part of a [`Connection`].
 #[derive(Debug)]
 pub struct Server {
     rules: ServerRules,
+    /// The last stream that was processed, and the last that the client began.
+    last_processed: u32,
+    last_begun: u32,
 }
 
 impl H2Server {
     /// A connection of a listener, at time `now`; nothing was read.
     #[must_use]
     pub fn new(limits: Limits, rules: ServerRules, config: &H2Config, now: Nanos) -> Self {
-        Self::of(Server { rules }, limits, config, now)
+        let side = Server { rules, last_processed: 0, last_begun: 0 };
+        Self::of(side, limits, config, now)
     }
 
     /// A relayed head; `body` is what came with it, `end` its end and the trailers. Gives the bytes
@@ -62,11 +66,11 @@ impl H2Server {
 
     /// An interim (1xx) head.
     pub fn send_informational(&mut self, id: u32, head: &ResponseHead, ops: &HeaderOps) {
-        self.out();
-        if self.streams.get(&id).is_some_and(|stream| !stream.answered) {
-            let mut block = BlockWriter::begin(&mut self.encoder, &mut self.out);
-            response::write_informational(&mut block, head, ops);
-            block.end(id, false);
+        if self.streams.get(id).is_some_and(|stream| !stream.answered) {
+            self.sending.block(id, |block| {
+                response::write_informational(block, head, ops);
+                false
+            });
         }
     }
 
@@ -79,11 +83,8 @@ impl H2Server {
 
     /// Writes a final head; `write` says whether nothing follows it. True then, or without a stream.
     fn send_head(&mut self, id: u32, write: impl FnOnce(&mut BlockWriter<'_>) -> bool) -> bool {
-        self.out();
-        let Some(stream) = self.streams.get_mut(&id).filter(|s| !s.answered) else { return true };
-        let mut block = BlockWriter::begin(&mut self.encoder, &mut self.out);
-        let ends = write(&mut block);
-        block.end(id, ends);
+        let Some(stream) = self.streams.get_mut(id).filter(|s| !s.answered) else { return true };
+        let ends = self.sending.block(id, write);
         stream.answered = true;
         if ends {
             stream.outbox.close();
@@ -96,55 +97,41 @@ impl H2Server {
     /// that is not read to its end is stopped with NO_ERROR behind it (RFC 9113 §8.1). False: the
     /// stream is still there, and [`Signal::Sent`] follows.
     pub fn leave(&mut self, id: u32) -> bool {
-        let Some(stream) = self.streams.get_mut(&id) else { return true };
-        stream.left = true;
-        stream.inbox.drop_all();
+        let Some(stream) = self.streams.get_mut(id) else { return true };
+        stream.leave();
         if !stream.outbox.is_ended() {
             return false;
         }
         if stream.receiving {
             self.reset(id, code::NO_ERROR);
         } else {
-            self.remove(id, Over::Whole);
-            self.end_if_done();
+            self.remove_whole(id);
         }
         true
     }
 
     /// A request begins.
     fn open(&mut self, id: u32, ends: bool, mut block: Block) -> Checked {
-        let mut stream = Stream::new(
-            Inbox::new(self.first_window(), self.config.stream_window),
-            self.remote.initial_window,
-        );
-        stream.headed = true;
-        stream.receiving = !ends;
+        let mut stream = Stream::new(&self.config, self.sending.initial_window());
         match request::head(&mut block, ends, &self.limits, &self.side.rules) {
             Err(HeadError::Malformed(detail)) => {
                 return self.fail_stream(id, code::PROTOCOL_ERROR, detail);
             }
             Err(HeadError::Refused(error)) => {
-                stream.unwanted = true;
-                self.streams.insert(id, stream);
-                let asked = Some(Box::new(block.asked()));
-                self.signals.push((id, Signal::Refused(error, asked)));
+                stream.take_refused(ends);
+                self.streams.insert_refused(id, stream, error, block.asked());
             }
             Ok((head, declared)) => {
-                stream.declared = declared;
-                if ends && stream.is_torn() {
-                    return self.fail_stream(id, code::PROTOCOL_ERROR, SHORT_BODY);
-                }
                 if let Some(priority) = head.headers.get(b"priority") {
                     stream.outbox.priority = Priority::parse(priority);
                 }
-                if ends {
-                    stream.inbox.end(None);
-                }
                 // Nothing of a tunnel passes before there is one (CVE-2026-2833).
-                stream.inbox.paused = head.tunnel().is_some() && !ends;
-                stream.head = Some(Box::new(head));
+                stream.pause(head.tunnel().is_some() && !ends);
+                if let Err(error) = stream.take_head(head, declared, ends) {
+                    return self.stream_error(id, error);
+                }
                 self.streams.insert(id, stream);
-                self.touch(id);
+                self.streams.touch(id);
             }
         }
         Ok(())
@@ -175,35 +162,39 @@ impl Side for Server {
         error
     }
 
-    fn is_idle(engine: &Engine<Self>, id: u32) -> bool {
-        id > engine.last_begun
+    fn is_idle(&self, id: u32) -> bool {
+        id > self.last_begun
+    }
+
+    fn last_processed(&self) -> u32 {
+        self.last_processed
     }
 
     /// RFC 9113 §5.1.1, §5.1.2, §6.8.
-    fn head(engine: &mut Engine<Self>, id: u32, ends: bool, block: Block) -> Checked {
-        if id <= engine.last_peer {
+    fn head(connection: &mut H2Server, id: u32, ends: bool, block: Block) -> Checked {
+        let Connection { side, streams, .. } = connection;
+        if id <= side.last_processed {
             // Behind its END_STREAM §5.1 permits an error of the connection, which is this client's
             // alone; a number that was never used, or long ago, is one by §5.1.1.
-            return match engine.recall(id) {
-                Some(Over::Ours | Over::Peers) => engine.frame_of_no_stream(id),
+            return match streams.recall(id) {
+                Some(Over::Ours | Over::Peers) => connection.frame_of_no_stream(id),
                 Some(Over::Whole) => broken(code::STREAM_CLOSED, "HEADERS on closed stream"),
                 None => broken(code::PROTOCOL_ERROR, "HEADERS of an earlier stream"),
             };
         }
-        engine.last_begun = engine.last_begun.max(id);
-        if matches!(engine.phase, Phase::Last(_)) {
+        side.last_begun = side.last_begun.max(id);
+        if matches!(connection.phase, Phase::Last(_)) {
             // Beyond the last one: the client knows that it is not processed (§6.8).
-            let counted = engine.meter.padding_only(engine.now);
-            return engine.check_flood(counted);
+            return connection.receiving.padding_only();
         }
-        engine.last_peer = id;
-        if engine.streams.len() >= engine.config.streams as usize {
-            return engine.fail_stream(id, code::REFUSED_STREAM, "more streams than allowed");
+        side.last_processed = id;
+        if streams.len() >= connection.config.streams as usize {
+            return connection.fail_stream(id, code::REFUSED_STREAM, "more streams than allowed");
         }
-        engine.open(id, ends, block)
+        connection.open(id, ends, block)
     }
 
-    fn goaway(_: &mut Engine<Self>, _: u32) {
+    fn goaway(_: &mut H2Server, _: u32) {
         // A client that goes opens no more streams; those that are open go on.
     }
 }

@@ -4,8 +4,10 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-use super::frame::{MAX_PAYLOAD, flag, kind, write_head};
 use super::priority::Priority;
+use crate::codec::h2::errors::{Checked, StreamError, broken};
+use crate::codec::h2::frame::{MAX_PAYLOAD, code, flag, kind, write_head};
+use crate::codec::h2::settings::MAX_WINDOW;
 use crate::head::Headers;
 
 /// Queued bytes beyond which a stream takes no more: what a transport of the loop queues.
@@ -18,7 +20,7 @@ const SMALL: usize = 512;
 
 /// How the stream ends.
 #[derive(Debug)]
-pub(super) enum End {
+enum End {
     Plain,
     Trailers(Box<Headers>),
 }
@@ -38,7 +40,7 @@ pub(super) enum Turn {
 
 /// The queue of one stream.
 #[derive(Debug, Default)]
-pub(super) struct Outbox {
+pub(in super::super) struct Outbox {
     chunks: VecDeque<Bytes>,
     /// Small pieces that came while others waited, joined; behind `chunks`, and never without any.
     joined: Vec<u8>,
@@ -48,8 +50,8 @@ pub(super) struct Outbox {
     end: Option<End>,
     ended: bool,
     /// What the peer takes; less than nothing after its SETTINGS made the window smaller.
-    pub(super) window: i64,
-    pub(super) priority: Priority,
+    window: i64,
+    pub(in super::super) priority: Priority,
     /// Its place in the schedule is taken.
     pub(super) scheduled: bool,
     /// The sender was told to wait, and is to hear of it when there is room.
@@ -58,7 +60,7 @@ pub(super) struct Outbox {
 
 impl Outbox {
     /// Empty, with the window that the peer gives every stream.
-    pub(super) fn new(window: i64) -> Self {
+    pub(in super::super) fn new(window: i64) -> Self {
         Self { window, priority: Priority::UNSAID, ..Self::default() }
     }
 
@@ -90,12 +92,12 @@ impl Outbox {
     }
 
     /// The stream was ended by something else: its head, or its trailers.
-    pub(super) fn close(&mut self) {
+    pub(in super::super) fn close(&mut self) {
         self.ended = true;
     }
 
     /// Whether the end went out.
-    pub(super) fn is_ended(&self) -> bool {
+    pub(in super::super) fn is_ended(&self) -> bool {
         self.ended
     }
 
@@ -105,8 +107,23 @@ impl Outbox {
     }
 
     /// Bytes queued.
-    pub(super) fn queued(&self) -> usize {
+    pub(in super::super) fn queued(&self) -> usize {
         self.queued
+    }
+
+    /// A WINDOW_UPDATE (RFC 9113 §6.9).
+    pub(in super::super) fn credit(&mut self, more: u32) -> Result<(), StreamError> {
+        super::credit(&mut self.window, more)
+            .map_err(|(code, detail)| StreamError::Broken(code, detail))
+    }
+
+    /// SETTINGS moved the window (§6.9.2).
+    pub(in super::super) fn move_window(&mut self, change: i64) -> Checked {
+        self.window += change;
+        if self.window > MAX_WINDOW {
+            return broken(code::FLOW_CONTROL_ERROR, "SETTINGS overflow a window");
+        }
+        Ok(())
     }
 
     /// Whether there is something to send, and window for it.
@@ -118,7 +135,7 @@ impl Outbox {
     }
 
     /// Whether the sender is to hear that there is room; once.
-    pub(super) fn take_room_notice(&mut self) -> bool {
+    pub(in super::super) fn take_room_notice(&mut self) -> bool {
         let room = self.full && self.queued <= STREAM_LOW_WATER;
         self.full &= !room;
         room
@@ -183,8 +200,8 @@ impl Outbox {
 
 #[cfg(test)]
 mod tests {
-    use super::super::frame::FrameHead;
     use super::*;
+    use crate::codec::h2::frame::FrameHead;
 
     fn frames(out: &[u8]) -> Vec<(u8, u8, usize)> {
         let (mut at, mut found) = (0, Vec::new());

@@ -4,7 +4,7 @@
 use std::cell::RefCell;
 
 use super::HIGH_WATER;
-use super::frame::{HEAD_BYTES, MAX_PAYLOAD};
+use crate::codec::h2::frame::{HEAD_BYTES, MAX_PAYLOAD};
 
 /// The high-water mark and one frame.
 const BUFFER_BYTES: usize = HIGH_WATER + MAX_PAYLOAD + HEAD_BYTES;

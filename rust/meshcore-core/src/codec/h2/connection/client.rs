@@ -2,20 +2,18 @@
 
 use bytes::Bytes;
 
-use super::block::Block;
-use super::config::H2Config;
-use super::engine::Over;
-use super::frame::code;
-use super::frames::{Checked, SHORT_BODY};
-use super::inbox::Inbox;
-use super::signal::Signal;
-use super::stream::Stream;
-use super::writer::{BlockWriter, ListSize};
-use super::{Engine, HIGH_WATER, HeadError, Side, heads, request, response};
+use super::Connection;
 use crate::codec::asked::Asked;
 use crate::codec::encode_request::RequestRules;
 use crate::codec::error::CodecError;
 use crate::codec::event::{BodyPart, ClientEvent};
+use crate::codec::h2::block::Block;
+use crate::codec::h2::config::H2Config;
+use crate::codec::h2::errors::Checked;
+use crate::codec::h2::frame::code;
+use crate::codec::h2::signal::Signal;
+use crate::codec::h2::streams::{Over, Stream};
+use crate::codec::h2::{HeadError, Side, heads, request, response};
 use crate::codec::limits::Limits;
 use crate::error::Reason;
 use crate::head::{Headers, RequestHead, ResponseHead, Scheme};
@@ -25,14 +23,12 @@ use crate::time::Nanos;
 pub type ClientSignal = Signal<ClientEvent>;
 
 /// Sends the requests of one connection, and reads the responses.
-pub type H2Client = Engine<Client>;
+pub type H2Client = Connection<Client>;
 
 /// The last number that a stream may have (RFC 9113 §5.1.1).
 const LAST_STREAM: u32 = 0x7FFF_FFFF;
-/// Output that the endpoint has not taken, beyond which no stream is opened.
-const MAX_OUT: usize = 8 * HIGH_WATER;
 
-/// The client's own part of an [`Engine`].
+/// The client's own part of a [`Connection`].
 #[derive(Debug)]
 pub struct Client {
     scheme: Scheme,
@@ -50,7 +46,7 @@ impl H2Client {
 
     /// How many more streams may be opened at time `now`: none before the endpoint's SETTINGS have
     /// said it, for what is beyond them it may refuse; and none that could become a reset too many
-    /// (see [`super::resets`]).
+    /// (see `sending::resets`).
     #[must_use]
     pub fn can_open(&mut self, now: Nanos) -> usize {
         self.pass(now);
@@ -59,13 +55,10 @@ impl H2Client {
 
     fn room(&self) -> usize {
         let over = self.side.going_away || self.side.next > LAST_STREAM;
-        // Streams that were opened and given up are gone; their bytes wait all the same.
-        if !self.greeted || self.is_closed() || over || self.out.len() > MAX_OUT {
+        if !self.receiving.is_greeted() || self.is_closed() || over {
             return 0;
         }
-        let most = self.remote.max_streams.min(self.config.streams as usize);
-        let open = self.streams.len();
-        most.saturating_sub(open).min(self.resets.left(open).unwrap_or(usize::MAX))
+        self.sending.room(self.streams.len(), self.config.streams as usize)
     }
 
     /// The same of streams whose bodies would pass at once: none while the window is used up.
@@ -78,13 +71,13 @@ impl H2Client {
     /// behind them.
     #[must_use]
     pub fn is_clogged(&self) -> bool {
-        self.send_window <= 0
+        self.sending.is_clogged()
     }
 
     /// Whether the endpoint takes an extended CONNECT (RFC 8441 §3).
     #[must_use]
     pub fn can_upgrade(&self) -> bool {
-        self.remote.connect_protocol
+        self.sending.can_upgrade()
     }
 
     /// Opens a stream with a request; `body` and `end` (with trailers) are what is there of it.
@@ -104,23 +97,18 @@ impl H2Client {
             return Ok(None);
         }
         request::check_sayable(head, rules, self.can_upgrade())?;
-        if self.remote.list_bytes < usize::MAX {
-            // Counted before the encoder sees it: its table must stay in step with the endpoint's.
-            let mut size = ListSize::default();
-            request::write(&mut size, head, rules, self.side.scheme);
-            size.check(self.remote.list_bytes)?;
-        }
+        let scheme = self.side.scheme;
+        self.sending.check_list(|size| request::write(size, head, rules, scheme))?;
         // A tunnel's own bytes follow; its request has none.
         let end = end.filter(|_| rules.tunnel.is_none());
         let ends = body.is_empty() && matches!(end, Some(None));
         let id = self.side.next;
         self.side.next += 2;
-        self.out();
-        let mut block = BlockWriter::begin(&mut self.encoder, &mut self.out);
-        request::write(&mut block, head, rules, self.side.scheme);
-        block.end(id, ends);
-        let inbox = Inbox::new(self.first_window(), self.config.stream_window);
-        let mut stream = Stream::new(inbox, self.remote.initial_window);
+        self.sending.block(id, |block| {
+            request::write(block, head, rules, scheme);
+            ends
+        });
+        let mut stream = Stream::new(&self.config, self.sending.initial_window());
         stream.answered = true;
         stream.head_request = head.slice(head.method) == b"HEAD";
         stream.tunnel = rules.tunnel.is_some();
@@ -141,17 +129,18 @@ impl H2Client {
 
     fn interim(&mut self, id: u32, ends: bool, head: ResponseHead) -> Checked {
         let most = self.limits.informational;
-        let Some(stream) = self.streams.get_mut(&id) else { return Ok(()) };
-        stream.informational = stream.informational.saturating_add(1);
+        let Some(stream) = self.streams.get_mut(id) else { return Ok(()) };
+        let is_one_more = stream.take_interim(most);
         if ends {
             let detail = "END_STREAM with an interim head";
             return self.fail_stream(id, code::PROTOCOL_ERROR, detail);
         }
-        if stream.informational > most {
-            self.refuse(id, CodecError::new(Reason::ResponseTooLarge, "too many interim heads"));
-            return Ok(());
+        if is_one_more {
+            self.streams.tell(id, Signal::Message(ClientEvent::Informational(head)));
+        } else {
+            let error = CodecError::new(Reason::ResponseTooLarge, "too many interim heads");
+            self.streams.refuse(id, error);
         }
-        self.signals.push((id, Signal::Message(ClientEvent::Informational(head))));
         Ok(())
     }
 }
@@ -180,55 +169,52 @@ impl Side for Client {
         error.of_upstream()
     }
 
-    fn is_idle(engine: &Engine<Self>, id: u32) -> bool {
-        id.is_multiple_of(2) || id >= engine.side.next
+    fn is_idle(&self, id: u32) -> bool {
+        id.is_multiple_of(2) || id >= self.next
     }
 
-    fn head(engine: &mut Engine<Self>, id: u32, ends: bool, block: Block) -> Checked {
-        let Some(stream) = engine.streams.get_mut(&id) else {
-            return engine.frame_of_no_stream(id);
+    /// An endpoint begins none.
+    fn last_processed(&self) -> u32 {
+        0
+    }
+
+    fn head(connection: &mut H2Client, id: u32, ends: bool, block: Block) -> Checked {
+        let Some(stream) = connection.streams.get_mut(id) else {
+            return connection.frame_of_no_stream(id);
         };
-        match response::head(block, ends, stream.head_request, engine.limits.mesh) {
+        match response::head(block, ends, stream.head_request, connection.limits.mesh) {
             Err(HeadError::Malformed(detail)) => {
-                engine.fail_stream(id, code::PROTOCOL_ERROR, detail)
+                connection.fail_stream(id, code::PROTOCOL_ERROR, detail)
             }
             Err(HeadError::Refused(error)) => {
-                stream.headed = true;
-                stream.receiving = !ends;
-                engine.refuse(id, error);
+                stream.take_refused(ends);
+                connection.streams.refuse(id, error);
                 Ok(())
             }
-            Ok((head, _)) if head.status < 200 => engine.interim(id, ends, head),
+            Ok((head, _)) if head.status < 200 => connection.interim(id, ends, head),
             Ok((head, declared)) => {
                 // RFC 9110 §9.3.6: a length says nothing about a tunnel.
                 let tunnel = stream.tunnel && head.status < 300;
-                stream.declared = declared.filter(|_| !tunnel);
-                if ends && stream.is_torn() {
-                    return engine.fail_stream(id, code::PROTOCOL_ERROR, SHORT_BODY);
+                match stream.take_head(head, declared.filter(|_| !tunnel), ends) {
+                    Ok(()) => connection.streams.touch(id),
+                    Err(error) => return connection.stream_error(id, error),
                 }
-                stream.headed = true;
-                stream.receiving = !ends;
-                if ends {
-                    stream.inbox.end(None);
-                }
-                stream.head = Some(Box::new(head));
-                engine.touch(id);
                 Ok(())
             }
         }
     }
 
     /// Streams above the last one were not processed, and never will be.
-    fn goaway(engine: &mut Engine<Self>, last: u32) {
-        if !engine.side.going_away {
-            engine.side.going_away = true;
-            engine.signals.push((0, Signal::GoAway));
+    fn goaway(connection: &mut H2Client, last: u32) {
+        if !connection.side.going_away {
+            connection.side.going_away = true;
+            connection.streams.tell(0, Signal::GoAway);
         }
-        for id in engine.stream_ids().into_iter().filter(|id| *id > last) {
-            if engine.remove(id, Over::Ours).is_some() {
+        for id in connection.streams.ids().into_iter().filter(|id| *id > last) {
+            if connection.remove(id, Over::Ours).is_some() {
                 let (code, detail) = (code::REFUSED_STREAM, "beyond the last stream of GOAWAY");
                 let (refused, malformed) = (true, false);
-                engine.signals.push((id, Signal::Reset { code, refused, malformed, detail }));
+                connection.streams.tell(id, Signal::Reset { code, refused, malformed, detail });
             }
         }
     }

@@ -1,14 +1,11 @@
 //! Frames that are the connection's, or its streams' windows (RFC 9113 §6.5, §6.7 to §6.9).
 
-use super::frame::{FrameHead, code, flag, write_ping, write_settings_ack};
-use super::frames::{Checked, broken};
-use super::settings::MAX_WINDOW;
-use super::{Engine, Side};
+use super::Connection;
+use crate::codec::h2::Side;
+use crate::codec::h2::errors::{Checked, broken};
+use crate::codec::h2::frame::{FrameHead, code, flag};
 
-const EMPTY_UPDATE: &str = "WINDOW_UPDATE of nothing";
-const WINDOW_OVERFLOW: &str = "WINDOW_UPDATE beyond the largest window";
-
-impl<S: Side> Engine<S> {
+impl<S: Side> Connection<S> {
     /// §6.5.
     pub(super) fn settings(&mut self, head: FrameHead, payload: &[u8]) -> Checked {
         if head.stream != 0 {
@@ -20,15 +17,7 @@ impl<S: Side> Engine<S> {
                 _ => broken(code::FRAME_SIZE_ERROR, "acknowledged SETTINGS with a payload"),
             };
         }
-        self.greeted = true;
-        let before = self.remote.initial_window;
-        self.remote.apply(payload)?;
-        if let Some((smallest, last)) = self.remote.table_bytes.take() {
-            self.encoder.set_max_size(smallest);
-            self.encoder.set_max_size(last);
-        }
-        write_settings_ack(self.out());
-        let change = self.remote.initial_window - before;
+        let change = self.sending.take_settings(payload)?;
         if change != 0 {
             self.move_windows(change)?;
         }
@@ -37,12 +26,9 @@ impl<S: Side> Engine<S> {
 
     /// §6.9.2: a new initial window moves that of every stream.
     fn move_windows(&mut self, change: i64) -> Checked {
-        for id in self.stream_ids() {
-            if let Some(stream) = self.streams.get_mut(&id) {
-                stream.outbox.window += change;
-                if stream.outbox.window > MAX_WINDOW {
-                    return broken(code::FLOW_CONTROL_ERROR, "SETTINGS overflow a window");
-                }
+        for id in self.streams.ids() {
+            if let Some(stream) = self.streams.get_mut(id) {
+                stream.outbox.move_window(change)?;
             }
             self.start(id);
         }
@@ -60,7 +46,7 @@ impl<S: Side> Engine<S> {
         if head.has(flag::ACK) {
             self.pong(payload);
         } else {
-            write_ping(self.out(), flag::ACK, payload);
+            self.sending.ping(flag::ACK, payload);
         }
         Ok(())
     }
@@ -83,33 +69,20 @@ impl<S: Side> Engine<S> {
         let Ok(more) = payload.try_into().map(u32::from_be_bytes) else {
             return broken(code::FRAME_SIZE_ERROR, "WINDOW_UPDATE of another length than 4");
         };
-        let more = i64::from(more & 0x7FFF_FFFF);
+        let more = more & 0x7FFF_FFFF;
         if id == 0 {
-            self.send_window += more;
-            return match more {
-                0 => broken(code::PROTOCOL_ERROR, EMPTY_UPDATE),
-                _ if self.send_window > MAX_WINDOW => {
-                    broken(code::FLOW_CONTROL_ERROR, WINDOW_OVERFLOW)
-                }
-                _ => Ok(()),
-            };
+            return self.sending.credit(more);
         }
-        let Some(stream) = self.streams.get_mut(&id) else {
-            return match S::is_idle(self, id) {
+        let Some(stream) = self.streams.get_mut(id) else {
+            return match self.side.is_idle(id) {
                 true => broken(code::PROTOCOL_ERROR, "WINDOW_UPDATE of an idle stream"),
                 false => Ok(()),
             };
         };
-        stream.outbox.window += more;
-        match more {
-            0 => self.fail_stream(id, code::PROTOCOL_ERROR, EMPTY_UPDATE),
-            _ if stream.outbox.window > MAX_WINDOW => {
-                self.fail_stream(id, code::FLOW_CONTROL_ERROR, WINDOW_OVERFLOW)
-            }
-            _ => {
-                self.start(id);
-                Ok(())
-            }
+        match stream.outbox.credit(more) {
+            Ok(()) => self.start(id),
+            Err(error) => return self.stream_error(id, error),
         }
+        Ok(())
     }
 }

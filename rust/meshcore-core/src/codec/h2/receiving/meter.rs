@@ -5,8 +5,8 @@
 //! each frame. Frames that carry a request forward earn credit, the others spend it, and time
 //! brings it back; a peer without credit is told ENHANCE_YOUR_CALM.
 
-use super::priority::Priority;
-use super::signal::Flood;
+use crate::codec::h2::sending::Priority;
+use crate::codec::h2::signal::Flood;
 use crate::time::Nanos;
 
 /// The client's first bytes (RFC 9113 §3.4); frames begin behind them.
@@ -124,20 +124,32 @@ impl Meter {
         self.pings_left = self.pings_left.saturating_add(frames).min(MOST_OWED);
     }
 
-    /// A stream ended through a fault of the peer's: it costs as much as one that it reset.
+    /// A stream ended through a fault of the peer's: it costs a client as much as one that it reset.
+    /// An endpoint's costs it nothing: each answers a request of ours, and its connection is shared by
+    /// those who have no part in it.
     ///
     /// # Errors
     /// [`Flood::Faults`]: there were too many.
     pub fn fault(&mut self, now: Nanos) -> Result<(), Flood> {
-        if self.resets.spend(now) { Ok(()) } else { Err(Flood::Faults) }
+        if !self.server || self.resets.spend(now) { Ok(()) } else { Err(Flood::Faults) }
     }
 
-    /// An endpoint reset a stream that was over.
+    /// The peer reset a stream that was over. An endpoint may do so behind each of its responses; a
+    /// client's resets are counted as they come.
     ///
     /// # Errors
-    /// [`Flood::Resets`]: it did so more often than it answered.
+    /// [`Flood::Resets`]: an endpoint did so more often than it answered.
     pub fn reset_of_closed(&mut self, now: Nanos) -> Result<(), Flood> {
-        if self.control.spend(now) { Ok(()) } else { Err(Flood::Resets) }
+        if self.server || self.control.spend(now) { Ok(()) } else { Err(Flood::Resets) }
+    }
+
+    /// A field list means far more than it says. What an endpoint's may cost is bounded by its length;
+    /// its connection is shared.
+    ///
+    /// # Errors
+    /// [`Flood::Blocks`]: it is a client's.
+    pub(super) fn bomb(&self) -> Result<(), Flood> {
+        if self.server { Err(Flood::Blocks) } else { Ok(()) }
     }
 
     /// A DATA frame had only padding: counted as an empty one, though its length earned credit.
@@ -335,6 +347,20 @@ mod tests {
             }
         }
         assert_eq!(meter.scan(&frame(9, 0, &[]), Nanos(0)), Err(Flood::Blocks));
+    }
+
+    #[test]
+    fn what_answers_requests_of_ours_costs_an_endpoint_nothing() {
+        let mut endpoint = Meter::new(false, RATE, RATE, Nanos(0));
+        assert_eq!((0..1000).try_for_each(|_| endpoint.fault(Nanos(0))), Ok(()));
+        assert_eq!(endpoint.bomb(), Ok(()));
+        let resets = (0..21).try_for_each(|_| endpoint.reset_of_closed(Nanos(0)));
+        assert_eq!(resets, Err(Flood::Resets));
+        let mut client = meter();
+        assert_eq!((0..1000).try_for_each(|_| client.reset_of_closed(Nanos(0))), Ok(()));
+        assert_eq!(client.bomb(), Err(Flood::Blocks));
+        let faults = (0..21).try_for_each(|_| client.fault(Nanos(0)));
+        assert_eq!(faults, Err(Flood::Faults));
     }
 
     #[test]

@@ -208,7 +208,7 @@ def _unlisted(
     except ConfigError:
         return
     # Of lists that run out it is told by the files that they are in.
-    found = [x for x in found if x.list_ends_s is None and x.from_s <= now_s <= x.until_s]
+    found = [x for x in found if x.list_ends_s is None and x.since_s <= now_s <= x.until_s]
     places = [(where, file) for where, file, pem in placed for _ in _facts(pem)]
     for each in found:
         where, file = places[each.place]
@@ -276,14 +276,14 @@ def _authorities(path: _Path, file: str | None, now_s: float) -> Iterator[Diagno
 
 def _staple(path: _Path, chain: bytes, response: bytes, now_s: float) -> Iterator[Diagnostic]:
     try:
-        status, from_s, until_s = tls_staple(chain, response)
+        status, since_s, until_s = tls_staple(chain, response)
     except ConfigError:
         return
     if status != "good":
         yield Diagnostic(path, f"it says that the certificate is {status}: clients refuse it")
-    if from_s > now_s:
+    if since_s > now_s:
         yield Diagnostic(
-            path, f"it is of {_date(from_s)}, which is to come: it is not shown before"
+            path, f"it is of {_date(since_s)}, which is to come: it is not shown before"
         )
     if until_s is not None and until_s < now_s:
         yield Diagnostic(path, f"it expired on {_date(until_s)}: it is not shown any more")

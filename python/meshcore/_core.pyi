@@ -1684,7 +1684,7 @@ class TlsUnlisted:
         do that it has revoked."""
 
     @property
-    def from_s(self) -> int:
+    def since_s(self) -> int:
         """Since when this is so, as long as nothing else is given."""
 
     @property

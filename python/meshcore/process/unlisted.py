@@ -25,7 +25,7 @@ class Unlisted(NamedTuple):
     is_shut_out: bool
     """No client comes in that it signed, as far as its list is about them; else those do that it
     has revoked."""
-    from_s: int
+    since_s: int
     """Since when, in seconds since 1970."""
     until_s: int
     """The last second: behind that it signs for nobody."""
@@ -55,7 +55,7 @@ class UnlistedAuthorities:
 
     def now(self, snapshot: Snapshot, unix_s: float) -> list[Unlisted]:
         """Those at a time; else as `of`."""
-        return [x for x in self.of(snapshot) if x.from_s <= unix_s <= x.until_s]
+        return [x for x in self.of(snapshot) if x.since_s <= unix_s <= x.until_s]
 
     def overview(self, snapshot: Snapshot, unix_s: float) -> list[dict[str, Any]]:
         """The part of a status that tells of them; else as `of`."""
@@ -78,7 +78,7 @@ def _unlisted(snapshot: Snapshot) -> Iterator[Unlisted]:
         known = "\n".join(pems).encode()
         for x in tls_unlisted(known, trust.crl_pem) if trust.crl_pem and known else ():
             if x.list_ends_s is None or not trust.use_expired_crl:
-                times = (x.from_s, x.until_s, x.list_ends_s)
+                times = (x.since_s, x.until_s, x.list_ends_s)
                 yield Unlisted(*at, x.whose, x.is_shut_out, *times)
 
 

@@ -384,8 +384,8 @@ impl TlsUnlisted {
     }
 
     #[getter]
-    fn from_s(&self) -> u64 {
-        self.0.from_s
+    fn since_s(&self) -> u64 {
+        self.0.since_s
     }
 
     #[getter]

@@ -208,7 +208,7 @@ def _unlisted(
     except ConfigError:
         return
     # Of lists that run out it is told by the files that they are in.
-    found = [x for x in found if x.list_ends_s is None and x.from_s <= now_s <= x.until_s]
+    found = [x for x in found if x.list_ends_s is None and x.since_s <= now_s <= x.until_s]
     places = [(where, file) for where, file, pem in placed for _ in _facts(pem)]
     for each in found:
         where, file = places[each.place]

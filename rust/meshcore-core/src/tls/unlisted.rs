@@ -22,7 +22,7 @@ pub struct Unlisted {
     /// old; else revoked ones do.
     pub is_shut_out: bool,
     /// Since when this is so, in seconds since 1970: before, it did not sign, or its list held.
-    pub from_s: u64,
+    pub since_s: u64,
     /// The last second in which it is: behind that it does not sign.
     pub until_s: u64,
     /// When its list runs out; `None`: it has none.
@@ -56,10 +56,10 @@ impl Unlisted {
         let valid = &read.validity;
         let begins_s = valid.not_before.to_unix_duration().as_secs();
         let until_s = valid.not_after.to_unix_duration().as_secs();
-        let from_s = begins_s.max(list_ends_s.unwrap_or_default());
+        let since_s = begins_s.max(list_ends_s.unwrap_or_default());
         let whose = format!("{} (serial {})", read.subject, read.serial_number);
         let is_shut_out = lack.unwrap_or(true);
-        let found = Self { place, whose, is_shut_out, from_s, until_s, list_ends_s };
-        (from_s <= until_s).then_some(found)
+        let found = Self { place, whose, is_shut_out, since_s, until_s, list_ends_s };
+        (since_s <= until_s).then_some(found)
     }
 }

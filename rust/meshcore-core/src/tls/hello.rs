@@ -123,6 +123,7 @@ fn is_address(name: &[u8]) -> bool {
 /// A `ClientHello` without its head (RFC 8446 §4), if all of it is here; of another message nothing.
 fn whole(message: &[u8]) -> Option<&[u8]> {
     match message {
+        [CLIENT_HELLO, high, ..] if *high != 0 => Some(&[]), // longer than the machine takes any
         [CLIENT_HELLO, behind @ ..] => counted::<3>(behind).map(|(hello, _)| hello),
         [] => None,
         _ => Some(&[]),

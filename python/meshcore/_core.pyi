@@ -905,6 +905,18 @@ class H2ClientCodec:
     def forward(self, request: Request, ticket: Ticket, peer: Peer, now_ns: int) -> int | None:
         """`Ticket.sent` and `send_request`."""
 
+    def relay(
+        self,
+        stream: int,
+        response: Response,
+        request: Request,
+        ticket: Ticket,
+        to: _WholeTo | None,
+        now_ns: int,
+    ) -> tuple[Response, int] | bytes | bool | int | None:
+        """`Ticket.relay`, and `leave` of a stream whose response is whole and was passed on.
+        ``None``: it is interim, and the ticket was not asked."""
+
     @property
     def clogged(self) -> bool:
         """Whether the connection's window is used up."""
@@ -1305,7 +1317,7 @@ class Ticket:
         stream of it, and the ticket is finished. Over HTTP/1.1 the next request is awaited then,
         and a truth says whether something of it is here; or, with nothing awaited, bytes are what
         the transport's outbox could not hold, none where the connection ends. Over HTTP/2 a number
-        says how many wait on the stream, -1 that it is over."""
+        says how many wait on the stream, -1 that it is over and its slot given back."""
 
     def relayed(self, size: int, now_ns: int) -> None:
         """A piece of the response's body passed."""

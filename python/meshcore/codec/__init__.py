@@ -7,7 +7,7 @@ are the core's objects either way, read and written by the same rules.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 if TYPE_CHECKING:
     from meshcore._core import Answer, Body, Chunk, Peer, Request, Response, Ticket
@@ -145,6 +145,18 @@ class ClientCodec(Codec, Protocol):
 
     def forward(self, request: Request, ticket: Ticket, peer: Peer, now_ns: int) -> int | None:
         """`Ticket.sent` and `send_request`."""
+
+    def relay(
+        self,
+        stream: int,
+        response: Response,
+        request: Request,
+        ticket: Ticket,
+        to: Any,
+        now_ns: int,
+    ) -> tuple[Response, int] | bytes | bool | int | None:
+        """`Ticket.relay`, and `leave` of a stream whose response is whole and was passed on.
+        ``None``: it is interim, and the ticket was not asked."""
 
     @property
     def clogged(self) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from h2.errors import ErrorCodes
 from h2.exceptions import NoAvailableStreamIDError
@@ -25,7 +25,7 @@ from meshcore.codec.reference_stream import Stream, content_length
 from meshcore.errors import CodecError
 
 if TYPE_CHECKING:
-    from meshcore._core import CodecLimits, Peer, Request, Ticket
+    from meshcore._core import CodecLimits, Peer, Request, Response, Ticket
     from meshcore.codec.frames import Frame
     from meshcore.codec.reference_stream import Fields
     from meshcore.config.snapshot import Http2Spec
@@ -104,6 +104,23 @@ class ReferenceClient(Reference):
         """`send_request`, of which the ticket is told."""
         ticket.sent(now_ns)
         return self.send_request(request, ticket, peer, now_ns)
+
+    def relay(
+        self,
+        stream: int,
+        response: Response,
+        request: Request,
+        ticket: Ticket,
+        to: Any,
+        now_ns: int,
+    ) -> tuple[Response, int] | bytes | bool | int | None:
+        """What a response is to its ticket; a stream that is over with it is left."""
+        if response.informational:
+            return None
+        relayed = ticket.relay(response, request, to, now_ns)
+        if not isinstance(relayed, tuple):
+            self.leave(stream)
+        return relayed
 
     def _pass(self, now_ns: int) -> None:
         super()._pass(now_ns)

@@ -31,7 +31,7 @@ from meshcore.wire.http2 import Http2Wire
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from meshcore._core import Peer
+    from meshcore._core import Peer, Ticket
     from meshcore.codec import ServerCodec
     from meshcore.downstream.context import ServerContext
 
@@ -58,6 +58,7 @@ class Http2Connection(Http2Wire):
         "listener",
         "native",
         "owner",
+        "owners",
         "peer",
         "streams",
     )
@@ -70,6 +71,7 @@ class Http2Connection(Http2Wire):
         codec = self.codec = listener.h2_codec(self.heard_ns, secure=secure)
         self.native = codec if type(codec) is H2ServerCodec else None
         self.streams: dict[int, Http2Stream] = {}
+        self.owners = listener.deadlines.owners
         self.owner: Owner | None = None
         self.full = False  # the streams together hold too much
         self._greeted = False
@@ -100,7 +102,7 @@ class Http2Connection(Http2Wire):
         super().data_received(data)
         if not (self._greeted or self.streams):
             self._greeted = True
-            self._arm_idle(self.heard_ns)
+            self.rest(self.heard_ns)
             if self.codec.closed:
                 self._log_misdirected(data)
         if self.codec.in_head is (self._head_due_ns == NEVER):
@@ -126,16 +128,39 @@ class Http2Connection(Http2Wire):
             return self.codec.receive(data, now)
         return codec.begin(data, listener.stack, self.peer, listener.deadlines.slots, now)
 
-    def dispatch(self, stream: int, event: object, now: int) -> None:
-        """Something happened on a stream, or (0) to the connection."""
-        if type(event) is tuple:
-            request, ticket, slot = event
-            self._open(stream, request, slot, now).begun(ticket, now)
-            return
-        if type(event) is Request:
-            slot = self.listener.deadlines.slots.add(NEVER)
-            self._open(stream, event, slot, now).begin(now)
-            return
+    def dispatch(self, events: Iterable[tuple[int, object]], now: int) -> None:
+        """What happened on streams, or (0) to the connection, one after the other."""
+        listener, streams, owners = self.listener, self.streams, self.owners
+        for number, event in events:
+            ticket: Ticket | None = None
+            if type(event) is tuple:
+                request, ticket, slot = event
+            elif type(event) is Request:
+                request, slot = event, listener.deadlines.slots.add(NEVER)
+            else:
+                self._on_event(number, event, now)
+                continue
+            stream = streams[number] = owners[slot] = Http2Stream(self, number, slot)
+            exchange = stream.exchange = Exchange(listener.driver, stream, listener.stack, request)
+            if len(streams) == 1 or self._leaving is not None:
+                self._opened(now)
+            if ticket is None:
+                exchange.begin(now)
+            else:
+                exchange.begun(ticket, now)
+
+    def _opened(self, now: int) -> None:
+        """The only stream, or one of a connection that ends."""
+        if len(self.streams) == 1:
+            self._arm_alive(now)
+            if self.listener.draining:
+                self.drain(now)
+        if self._leaving is not None:
+            self._leaving.opened(now)
+            self._time_leaving(now)
+
+    def _on_event(self, stream: int, event: object, now: int) -> None:
+        """Something other than a request."""
         known = self.streams.get(stream)
         if known is None:
             self._dispatch_other(stream, event, now)
@@ -151,20 +176,6 @@ class Http2Connection(Http2Wire):
             exchange.end_with(event, now)
         else:
             exchange.on_request_data(cast("Chunk | bytes", event), now)
-
-    def _open(self, number: int, request: Request, slot: int, now: int) -> Exchange:
-        listener = self.listener
-        stream = self.streams[number] = Http2Stream(self, number, slot, request.tunnel)
-        listener.deadlines.owners[slot] = stream
-        exchange = stream.exchange = Exchange(listener.driver, stream, listener.stack, request)
-        if len(self.streams) == 1:
-            self._arm_alive(now)
-            if listener.draining:
-                self.drain(now)
-        if self._leaving is not None:
-            self._leaving.opened(now)
-            self._time_leaving(now)
-        return exchange
 
     def _dispatch_other(self, stream: int, event: object, now: int) -> None:
         """What belongs to no exchange: a request that could not begin, or the connection itself."""
@@ -235,12 +246,10 @@ class Http2Connection(Http2Wire):
 
     def removed(self, stream: Http2Stream) -> None:
         """A stream's exchange is over, and all of it is sent."""
-        deadlines, slot = self.listener.deadlines, stream.slot
-        deadlines.slots.remove(slot)  # `remove`, which would be a call for each request
-        del deadlines.owners[slot]
+        self.listener.deadlines.remove(stream.slot)
         self.streams.pop(stream.number, None)
         if not self.streams:
-            self._arm_idle(self.now_ns())
+            self.rest(self.now_ns())
 
     def reset(self, number: int) -> None:
         """End a stream so that what was sent does not look whole."""
@@ -257,9 +266,9 @@ class Http2Connection(Http2Wire):
         if self.streams:
             self._arm_alive(now)
         else:
-            self._arm_idle(now)
+            self.rest(now)
 
-    def _arm_idle(self, now: int) -> None:
+    def rest(self, now: int) -> None:
         """Nothing is under way: the client has the idle time to ask again."""
         if not self.closing:
             self._arm(now + self.listener.idle.timeout_ns)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from meshcore._core import Signal, body_of
 from meshcore.codec import STREAM_HIGH_WATER
 from meshcore.downstream.certified import refuses_client
+from meshcore.exchange.phase import TUNNEL
 
 if TYPE_CHECKING:
     from meshcore._core import Answer, Body, Chunk, Peer, Request, Reset, Response, Ticket
@@ -21,7 +22,6 @@ class Http2Stream:
     __slots__ = (
         "_connection",
         "_full",
-        "_held",
         "_queued",
         "choked",
         "exchange",
@@ -34,9 +34,11 @@ class Http2Stream:
 
     exchange: Exchange | None
     """While it is not over: what waits for its client afterwards holds nothing of it."""
+    _queued: int
+    """Once it is over: how much was still queued."""
     half_closes: Final = True
 
-    def __init__(self, connection: Http2Connection, number: int, slot: int, held: bool) -> None:
+    def __init__(self, connection: Http2Connection, number: int, slot: int) -> None:
         self._connection = connection
         self.number = number
         self.slot = slot  # of the deadlines
@@ -46,8 +48,6 @@ class Http2Stream:
         self.owner: Owner | None = None
         self._full = False  # of its own: more waits on it than its client takes
         self.choked = connection.full
-        self._held = held  # nothing of a tunnel passes before there is one
-        self._queued = -1  # not negative: the exchange is over, and this much was still queued
 
     # --- called by the connection -------------------------------------------------------------
 
@@ -136,12 +136,17 @@ class Http2Stream:
             self._fill()
 
     def relayed(self, sent: int, now_ns: int) -> None:
-        """A whole response, and the end of its exchange: how much of it waits, -1 for nothing."""
-        connection, self._queued = self._connection, sent
+        """A whole response, and the end of its exchange: how much of it waits, -1 for nothing; then
+        its slot is given back already."""
+        connection = self._connection
         self.exchange = None
         if sent < 0:
-            connection.removed(self)
+            streams = connection.streams
+            del connection.owners[self.slot], streams[self.number]
+            if not streams:
+                connection.rest(now_ns)
         else:
+            self._queued = sent
             self.arm(now_ns + connection.listener.idle.timeout_ns)
         if not connection.flushes:
             connection.touched()
@@ -187,7 +192,6 @@ class Http2Stream:
 
     def begin_tunnel(self, now_ns: int) -> None:
         """What the client sends now is data: until now it was not read."""
-        self._held = False
         exchange = self.exchange
         assert exchange is not None
         request = exchange.request
@@ -201,8 +205,10 @@ class Http2Stream:
         self._connection.codec.pause(self.number)
 
     def resume_reading(self) -> None:
-        """Take what waits, and give its window back."""
-        if self._held:
+        """Take what waits, and give its window back; nothing of a tunnel passes before there is
+        one."""
+        exchange = self.exchange
+        if exchange is not None and exchange.phase != TUNNEL and exchange.request.tunnel:
             return
         self._connection.codec.resume(self.number)
         self._connection.touched()
@@ -214,7 +220,6 @@ class Http2Stream:
     def finished(self, now: int) -> None:
         """The exchange is over: the stream is, too, once the client has taken what is queued."""
         connection = self._connection
-        self._queued = 0
         self.exchange = None
         if connection.codec.leave(self.number):
             connection.removed(self)

@@ -58,13 +58,9 @@ class Relaying(Sending):
 
     def on_whole(self, sent: object, now_ns: int) -> None:
         """The whole response, as `down.whole_to` sent it: all of the request was read, no layer
-        is to see it, and its ticket is finished. `_complete` and `_end`, where these have nothing
-        to ask."""
-        self._kept = None
-        up, self.up = self.up, None
-        assert up is not None
-        up.exchange = None
-        up.release(now_ns)
+        is to see it, its ticket is finished and its connection given back. `_complete` and `_end`,
+        where these have nothing to ask."""
+        self._kept = self.up = None
         self.phase = OVER
         if self.driver.observer is not None:
             self.driver.observer.ended(self)  # type: ignore[arg-type]  # an Exchange

@@ -82,6 +82,8 @@ class Http1Connection(BodyWriter, asyncio.BaseProtocol):
                 event = codec.relay(data, exchange.request, exchange.ticket, to, now)
                 kind = type(event)
                 if kind is bool or kind is bytes or kind is int:
+                    self.exchange = None
+                    self.release(now)
                     exchange.on_whole(event, now)
                     return
             else:

@@ -14,6 +14,8 @@ from meshcore.upstream.tls import describe_end, end_of_tls, loss_of, refuses_us
 from meshcore.wire.http2 import Http2Wire
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from meshcore._core import Body, Peer, Request, Ticket
     from meshcore.codec import ClientCodec
     from meshcore.exchange.exchange import Exchange
@@ -62,15 +64,19 @@ class Http2Stream:
         if exchange is None:
             return
         if type(event) is Response:
-            self.began = self._connection.answered = True
-            if not (event.end and exchange.request_done) or exchange.layers is not None:
+            connection, passed = self._connection, None
+            self.began = connection.answered = True
+            if exchange.request_done and exchange.layers is None:
+                number, request, ticket = self._number, exchange.request, exchange.ticket
+                to = exchange.down.whole_to
+                passed = connection.codec.relay(number, event, request, ticket, to, now)
+            if passed is None:
                 exchange.on_response(event, now)
-                return
-            to = exchange.down.whole_to
-            passed = exchange.ticket.relay(event, exchange.request, to, now)
-            if type(passed) is tuple:
+            elif type(passed) is tuple:
                 exchange.on_passed(*passed, now)
             else:
+                self.exchange = None
+                connection.closed(number)
                 exchange.on_whole(passed, now)
         elif type(event) is Chunk or type(event) is bytes:
             exchange.on_response_data(event, now)
@@ -124,7 +130,11 @@ class Http2Stream:
             return False
         self._number = number
         self._opened_ns = now_ns
-        connection.opened_stream(number, self)
+        connection.streams[number] = self
+        connection.lent -= 1
+        connection.kept = True
+        if not connection.flushes:
+            connection.touched()
         return True
 
     def send_data(self, data: bytes | Chunk) -> None:
@@ -186,13 +196,14 @@ class Http2Connection(Http2Wire):
 
     __slots__ = (
         "_closing_ns",
-        "_lent",
         "_pools",
         "answered",
         "born_ns",
         "end",
+        "had_room",
         "idle_since_ns",
         "kept",
+        "lent",
         "looked_ns",
         "loss",
         "pool",
@@ -213,7 +224,8 @@ class Http2Connection(Http2Wire):
         cluster = pool.cluster
         self.codec = cluster.new_h2_codec(cluster.tls is not None, self.heard_ns)
         self.streams: dict[int, Http2Stream] = {}
-        self._lent = 0  # streams lent and not opened yet
+        self.lent = 0  # streams that are not opened yet
+        self.had_room = 0  # for so many when it lent one last, that one too
         self.ready = asyncio.Event()  # the endpoint said how many streams it takes, or is gone
         self.retired = False  # it takes no more streams
         self.kept = False  # it has carried what it was opened for
@@ -234,13 +246,15 @@ class Http2Connection(Http2Wire):
         self.transport = cast("asyncio.Transport", transport)
         self.flush()
 
-    def dispatch(self, stream: int, event: object, now: int) -> None:
-        """Something happened on a stream, or (0) to the connection."""
-        known = self.streams.get(stream)
-        if known is not None:
-            known.on_event(event, now)
-        elif stream == 0 and event in (Signal.GOING_AWAY, Signal.CLOSED):
-            self.retire()
+    def dispatch(self, events: Iterable[tuple[int, object]], now: int) -> None:
+        """What happened on streams, or (0) to the connection, one after the other."""
+        streams = self.streams
+        for number, event in events:
+            stream = streams.get(number)
+            if stream is not None:
+                stream.on_event(event, now)
+            elif number == 0 and event in (Signal.GOING_AWAY, Signal.CLOSED):
+                self.retire()
 
     def data_received(self, data: bytes) -> None:
         """Bytes of frames; some may have made room for another stream."""
@@ -293,21 +307,13 @@ class Http2Connection(Http2Wire):
             return None
         return self.torn if began and not self.end.counted else self.end
 
-    def opened_stream(self, number: int, stream: Http2Stream) -> None:
-        """A stream that was lent is open now."""
-        self.streams[number] = stream
-        self._lent -= 1
-        self.kept = True
-        if not self.flushes:
-            self.touched()
-
     def closed(self, number: int) -> None:
         """A stream is over: there is room for another."""
         if not number:
-            self._lent -= 1  # it was never opened
+            self.lent -= 1  # it was never opened
         elif self.streams.pop(number, None) is None:
             return
-        if not (self.streams or self._lent):  # `is_idle`, which would be a call for each request
+        if not (self.streams or self.lent):  # `is_idle`, which would be a call for each request
             self.idle_since_ns = self.heard_ns
             if self.retired:
                 self.close()
@@ -337,15 +343,24 @@ class Http2Connection(Http2Wire):
     @property
     def is_idle(self) -> bool:
         """Whether no stream is open or lent."""
-        return not (self.streams or self._lent)
+        return not (self.streams or self.lent)
 
-    def room(self, now: int, clogged: bool) -> int:
-        """How many more streams it takes now; ``clogged``: even if what is sent waits, because its
-        socket is full or others have used up its window."""
+    def room(self, now: int) -> int:
+        """How many more streams it takes now, even if what is sent on it waits."""
+        return 0 if self.retired or self.closing else self.codec.can_open(now) - self.lent
+
+    def lend(self, now: int, clogged: bool) -> Http2Stream | None:
+        """A stream, if it takes another one now; ``clogged``: even if what is sent waits, because
+        its socket is full or others have used up its window."""
         if self.retired or self.closing or (self.choked and not clogged):
-            return 0
+            return None
         codec = self.codec
-        return (codec.can_open(now) if clogged else codec.can_carry(now)) - self._lent
+        room = (codec.can_open(now) if clogged else codec.can_carry(now)) - self.lent
+        if room <= 0:
+            return None
+        self.had_room = room
+        self.lent += 1
+        return Http2Stream(self, self.kept)
 
     @property
     def authenticates(self) -> bool:
@@ -361,11 +376,6 @@ class Http2Connection(Http2Wire):
         super().resume_writing()
         if self.pool.waiting and not self.retired:
             self._pools.has_room(self, self.now_ns())
-
-    def lend(self) -> Http2Stream:
-        """A stream; ask `room` first."""
-        self._lent += 1
-        return Http2Stream(self, self.kept)
 
     def retire(self) -> None:
         """Take no more streams, and close when the last one is over."""

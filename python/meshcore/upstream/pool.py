@@ -54,6 +54,7 @@ class Shared(Protocol):
     born_ns: int
     heard_ns: int
     looked_ns: int  # when its socket was looked into
+    had_room: int  # for so many streams when it lent one last, that one too
 
     @property
     def authenticates(self) -> bool:
@@ -67,11 +68,11 @@ class Shared(Protocol):
     def is_idle(self) -> bool:
         """Whether no stream is open or lent."""
 
-    def room(self, now_ns: int, clogged: bool) -> int:
-        """How many more streams it takes now; ``clogged``: even if what is sent on it waits."""
+    def room(self, now_ns: int) -> int:
+        """How many more streams it takes now, even if what is sent on it waits."""
 
-    def lend(self) -> Upstream:
-        """A stream; ask `room` first."""
+    def lend(self, now_ns: int, clogged: bool) -> Upstream | None:
+        """A stream, if it takes another one now; ``clogged``: even if what is sent on it waits."""
 
     def is_alive(self) -> bool:
         """Whether no end of file waits in the socket."""
@@ -332,31 +333,33 @@ class Pool:
         no other connection. O(connections)."""
         # A copy: one that is retired leaves the list.
         among = self.shared[:] if fresh_since_ns is None else self._heard(fresh_since_ns)
-        lifetime_ns = self.cluster.spec.pool_lifetime_ns or FOREVER_NS
+        spec = self.cluster.spec
+        lifetime_ns = spec.pool_lifetime_ns
         for clogged in (False, True):
             if clogged and not self.cluster.is_full:
                 break  # another is opened
             for connection in among:
-                room = connection.room(now_ns, clogged)
-                if room <= 0:
+                stream = connection.lend(now_ns, clogged)
+                if stream is None:
                     continue
+                born_ns = connection.born_ns
                 if (
-                    connection.born_ns < self.renewed_ns  # `is_old`, as in `take`
-                    or now_ns - connection.born_ns >= lifetime_ns
-                ) or not (
-                    (connection.streams and now_ns - connection.heard_ns < PEEK_AFTER_UNSAFE_NS)
-                    or exchange.ticket.repeatable
-                    # What was seen holds as long as what was heard.
-                    or now_ns - connection.looked_ns < PEEK_AFTER_UNSAFE_NS
-                    or self._look(connection, now_ns)
+                    born_ns >= self.renewed_ns  # not `is_old`, as in `take`
+                    and not (lifetime_ns and now_ns - born_ns >= lifetime_ns)
+                    and (
+                        (connection.streams and now_ns - connection.heard_ns < PEEK_AFTER_UNSAFE_NS)
+                        or exchange.ticket.repeatable
+                        # What was seen holds as long as what was heard.
+                        or now_ns - connection.looked_ns < PEEK_AFTER_UNSAFE_NS
+                        or self._look(connection, now_ns)
+                    )
                 ):
-                    connection.retire()
-                    continue
-                self.low = room * SPARE_PART <= self.streams_each
-                stream = connection.lend()
-                if not self.cluster.spec.pool_idle_ns:
-                    connection.retire()  # a fresh one for each request
-                return stream
+                    self.low = connection.had_room * SPARE_PART <= self.streams_each
+                    if not spec.pool_idle_ns:
+                        connection.retire()  # a fresh one for each request
+                    return stream
+                connection.retire()
+                stream.discard()
         return None
 
     def _heard(self, since_ns: int) -> list[Shared]:
@@ -373,8 +376,12 @@ class Pool:
         """Whether so few streams are left that a connection is opened before a request waits."""
         if self.opening:
             return False
-        left = sum(connection.room(now_ns, True) for connection in self.shared)
-        return left * SPARE_PART < self.streams_each
+        left = 0
+        for connection in reversed(self.shared):  # the last has most
+            left += connection.room(now_ns)
+            if left * SPARE_PART >= self.streams_each:
+                return False
+        return True
 
     def is_old(self, connection: Pooled | Shared, now_ns: int) -> bool:
         """Whether a connection has lived its time, or was opened in a way that is past."""
@@ -413,7 +420,7 @@ class Pool:
         self.shared.append(connection)
         Pool.rest(self, connection.idle_since_ns)
         if self.cluster.spec.pool_idle_ns:
-            self.streams_each = max(connection.room(now_ns, True), 1)
+            self.streams_each = max(connection.room(now_ns), 1)
             self.recount()
 
     def remove_shared(self, connection: Shared) -> None:

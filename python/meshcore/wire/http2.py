@@ -49,8 +49,8 @@ class Http2Wire(asyncio.BaseProtocol):
         self.flushes = False  # behind what is under way, or when the turn ends
 
     @abstractmethod
-    def dispatch(self, stream: int, event: object, now: int) -> None:
-        """Something happened on a stream, or (0) to the connection."""
+    def dispatch(self, events: Iterable[tuple[int, object]], now: int) -> None:
+        """What happened on streams, or (0) to the connection, one after the other."""
 
     def data_received(self, data: bytes) -> None:
         """Bytes of frames."""
@@ -72,8 +72,7 @@ class Http2Wire(asyncio.BaseProtocol):
         nested, self._dispatching = self._dispatching, True
         flushes, self.flushes = self.flushes, True
         try:
-            for stream, event in events:
-                self.dispatch(stream, event, now)
+            self.dispatch(events, now)
         finally:
             self._dispatching, self.flushes = nested, flushes
         return True

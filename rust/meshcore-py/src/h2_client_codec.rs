@@ -5,7 +5,7 @@ use meshcore_core::codec::{BodyPart, ClientEvent};
 use meshcore_core::head::Scheme;
 use meshcore_core::time::Nanos;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyList};
+use pyo3::types::{PyBytes, PyList, PyTuple};
 
 use crate::clock::Ns;
 use crate::engine::Peer;
@@ -138,6 +138,29 @@ impl H2ClientCodec {
     ) -> PyResult<Option<u32>> {
         ticket.sent(now_ns);
         self.send_request(py, request, ticket, peer, now_ns)
+    }
+
+    /// `Ticket.relay`, and `leave` where all went out; `None` of an interim response, of which no
+    /// ticket is asked.
+    #[expect(clippy::too_many_arguments, reason = "what a request consists of")]
+    fn relay<'py>(
+        &mut self,
+        py: Python<'py>,
+        stream: u32,
+        response: &Bound<'py, Response>,
+        request: &Request,
+        ticket: &mut Ticket,
+        to: Option<&Bound<'py, PyTuple>>,
+        now_ns: Ns,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        if response.borrow().informational {
+            return Ok(None);
+        }
+        let relayed = ticket.relay(py, response, request, to, now_ns)?;
+        if !relayed.is_exact_instance_of::<PyTuple>() {
+            self.0.leave(stream);
+        }
+        Ok(Some(relayed))
     }
 
     #[getter]

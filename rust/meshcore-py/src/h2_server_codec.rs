@@ -84,7 +84,7 @@ impl H2Begun {
         let mut ticket = ListenerStack::begin(listener, &mut request, peer, self.now_ns);
         let due = if ticket.forwards() { ticket.ticket.arm() } else { Nanos::MAX };
         let slot = self.deadlines.bind(py).borrow_mut().0.add(due);
-        ticket.place(self.deadlines.bind(py), slot);
+        ticket.place = Some((self.deadlines.clone_ref(py), slot));
         let begun = (Bound::new(py, request)?, Bound::new(py, ticket)?, slot);
         Ok(begun.into_pyobject(py)?.into_any())
     }

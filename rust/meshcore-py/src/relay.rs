@@ -18,7 +18,7 @@ use crate::ticket::Ticket;
 /// stream; or a transport, and the idle time and slot of a connection that awaits the next request.
 /// `Ok` has what is left. Over HTTP/1.1 that is whether something of the next request is here
 /// already, or bytes, where the connection ends or its transport could not hold them; over HTTP/2
-/// how many wait on the stream, -1 if that is over. `Err` has the ticket's word on what did not go
+/// how many wait on the stream, -1 if that is over and its slot given back. `Err` has the ticket's word on what did not go
 /// out.
 pub(crate) fn relay<'py>(
     py: Python<'py>,
@@ -58,6 +58,11 @@ pub(crate) fn relay<'py>(
     } else if let Ok(codec) = codec.cast::<H2ServerCodec>() {
         let stream = whither.extract()?;
         let waits = codec.borrow_mut().send_whole(py, stream, request, response, ticket);
+        if waits < 0
+            && let Some((deadlines, slot)) = ticket.place.take()
+        {
+            deadlines.borrow_mut(py).0.remove(slot);
+        }
         waits.into_pyobject(py)?.into_any()
     } else {
         return Err(PyTypeError::new_err("no codec of a client's connection"));

@@ -31,7 +31,7 @@ pub struct Ticket {
     pub(crate) ticket: Box<RequestTicket>,
     answer: Option<exchange::Answer>,
     id: OnceLock<[u8; 32]>,
-    /// Where its deadline is, of one that began at a layer.
+    /// Where its deadline is, of one that began at a layer, and of a stream's.
     pub(crate) place: Option<(Py<DeadlineTable>, u32)>,
     #[pyo3(get)]
     pub(crate) verdict: u8,
@@ -373,7 +373,7 @@ impl Ticket {
 
     /// `responded`, and of a response that is whole and passes what [`relay`] made of it; of others
     /// what `receive` of HTTP/1.1 gives.
-    fn relay<'py>(
+    pub(crate) fn relay<'py>(
         &mut self,
         py: Python<'py>,
         response: &Bound<'py, Response>,

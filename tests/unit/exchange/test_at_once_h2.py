@@ -268,8 +268,8 @@ def test_a_stream_takes_few_calls(world_of: Callable[[str], World]) -> None:
     client.hear()
     assert [bytes(x.body) for x in client.streams.values()] == [b"hello"] * 11
     assert world.metric(AT_ONCE) == 11
-    assert counts["python"] <= 240
-    assert counts["core"] <= 70
+    assert counts["python"] <= 165
+    assert counts["core"] <= 47
 
 
 @pytest.mark.parametrize("way", ["at once", "stepped"])

@@ -59,7 +59,7 @@ def test_one_look_serves_those_who_come_together() -> None:
     cluster.spec.configure_mock(protocol="h2", pool_idle_ns=1, pool_lifetime_ns=0)
     cluster.spec.h2.streams = 100
     shared.configure_mock(streams={}, heard_ns=0, looked_ns=0, born_ns=1, idle_since_ns=1)
-    shared.room.return_value = 50
+    shared.configure_mock(had_room=50, **{"room.return_value": 50})
     exchange.ticket.repeatable = False
     pool = Pool(0, "127.0.0.1:1", cluster)
     now = 1_000 * PEEK_AFTER_UNSAFE_NS
@@ -90,7 +90,7 @@ def test_any_number_of_old_connections_is_passed_over() -> None:
         connection.retire.side_effect = lambda c=connection: pool.remove_shared(c)
         pool.share(connection, 1)
     fresh = mock.Mock(room=room, streams={}, born_ns=10**9, idle_since_ns=1)
-    fresh.configure_mock(heard_ns=0, looked_ns=0)
+    fresh.configure_mock(heard_ns=0, looked_ns=0, had_room=1)
     pool.share(fresh, 1)
     assert pool.lend(exchange, 10**9) is fresh.lend.return_value
     assert pool.shared == [fresh]

@@ -58,19 +58,28 @@ class Streams:
     born_ns: int = NOW
     heard_ns: int = NOW
     looked_ns: int = 0
+    had_room: int = 0
     idle_since_ns: int = NOW
     alive: bool = True
     retired: bool = False
     streams: list[object] = field(default_factory=list)
 
-    def room(self, now_ns: int, clogged: bool) -> int:
+    def room(self, now_ns: int) -> int:
         assert now_ns >= NOW
-        return self.free if clogged else self.free - self.clogged
+        return self.free
 
-    def lend(self) -> Streams:
+    def lend(self, now_ns: int, clogged: bool) -> Streams | None:
+        assert now_ns >= NOW
+        self.had_room = self.free if clogged else self.free - self.clogged
+        if self.had_room <= 0:
+            return None
         self.free -= 1
         self.streams.append(object())
         return self
+
+    def discard(self) -> None:
+        self.free += 1
+        self.streams.pop()
 
     def is_alive(self) -> bool:
         return self.alive

@@ -24,7 +24,7 @@ class Shared:
         self.idle_since_ns = self.born_ns = now_ns
         self.is_idle = True
 
-    def room(self, now_ns: int, clogged: bool) -> int:
+    def room(self, now_ns: int) -> int:
         return 10
 
 

@@ -106,8 +106,8 @@ impl TlsUnlisted {
         self.0.is_forged
     }
 
-    #[getter]
-    fn from_s(&self) -> u64 {
+    #[getter(from_s)]
+    fn begins_s(&self) -> u64 {
         self.0.from_s
     }
 

@@ -100,7 +100,7 @@ def test_each_of_their_words_is_meant_by_somebody(meant: str) -> None:
 def test_rules_without_their_names() -> None:
     told = r"^rules are given by name, such as CircuitBreaker\(failures=5\), got 5$"
     with pytest.raises(TypeError, match=told):
-        meshcore.CircuitBreaker(5)  # type: ignore[call-arg]
+        meshcore.CircuitBreaker(5)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -1628,6 +1628,10 @@ class TlsFacts:
         """Whether it may sign others (RFC 5280 §4.2.1.9, §4.2.1.3)."""
 
     @property
+    def wants_staple(self) -> bool:
+        """Whether it says that servers staple an OCSP response to it (RFC 7633)."""
+
+    @property
     def is_own_issuer(self) -> bool:
         """Whether it names itself as its issuer."""
 
@@ -1642,10 +1646,10 @@ def tls_is_for_host(pem: bytes, host: str) -> bool:
     """Whether the certificate that begins a PEM text is of a host, or of each under ``*.`` of
     one."""
 
-def tls_staple(chain_pem: bytes, ocsp_der: bytes) -> tuple[str, int, int | None]:
+def tls_staple(chain_pem: bytes, ocsp_der: bytes) -> tuple[str, int, int | None] | None:
     """What an OCSP response says of the first certificate of a chain: ``good``, ``revoked`` or
-    ``unknown``, since when, and until when there is to be another, in seconds since 1970. Raises
-    `ConfigError` where it says nothing of it."""
+    ``unknown``, since when, and until when there is to be another, in seconds since 1970; ``None``
+    where it is about others alone. Raises `ConfigError` for what is none."""
 
 def is_trust_domain(name: str) -> bool:
     """Whether this may be the name of a SPIFFE trust domain."""
@@ -1702,6 +1706,10 @@ class TlsUnlisted:
     def is_shut_out(self) -> bool:
         """Whether no client comes in that it signed, as far as its list is about them; else those
         do that it has revoked."""
+
+    @property
+    def is_forged(self) -> bool:
+        """Whether a list says that its key has signed it, which has not."""
 
     @property
     def since_s(self) -> int:

@@ -63,8 +63,8 @@ def shown(program: Program) -> str:
 def differs(program: Program, version: int) -> str:
     """What is said of a file that is not in force."""
     return (
-        f"{program.file} differs from configuration {version}, which is in force: the next "
-        "reload, upgrade or restart reads it"
+        f"{program.file}, or a file that it names, differs from configuration {version}, which is "
+        "in force: the next reload, upgrade or restart reads it"
     )
 
 

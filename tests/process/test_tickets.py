@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import os
 import signal
@@ -15,6 +16,7 @@ import pytest
 import trustme
 
 from meshcore.config.load import load_text
+from meshcore.config.ticket_keys import keys_in
 from meshcore.errors import ConfigError
 from meshcore.process.tickets import LIFETIME_S, Renewal, TicketKeys
 from tests.process.program import Program
@@ -26,6 +28,15 @@ drain: 5s
 listeners: {edge: {bind: "127.0.0.1:0", tls: {cert: cert.pem, key: key.pem}}}
 routes: [{name: hello, respond: {body: hello}}]
 """
+
+
+def some_bytes(count: int, seed: int = 0) -> bytes:
+    """As random as keys, and the same in each process of the tests."""
+    return hashlib.shake_256(bytes([seed])).digest(count)
+
+
+KEYS = [base64.b64encode(some_bytes(48, n)).decode() for n in range(9)]
+MAKE = "`openssl rand -base64 48`"
 
 
 def ask(
@@ -139,22 +150,63 @@ def test_an_upgrade_carries_the_keys(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        ("", "holds no key: `openssl rand -base64 48` makes one"),
-        ("# nothing\n", "holds no key: `openssl rand -base64 48` makes one"),
-        ("*\n", "line 1 is no Base64"),
-        ("# one\nAAAA\n", "line 2 holds 3 bytes: a key has 48"),
-        (written([b"x" * 48] * 2), "holds a key twice"),
-        (written([bytes([n]) * 48 for n in range(9)]), "holds 9 keys: at most 8"),
+        ("", f"holds no key: {MAKE} makes one"),
+        ("# nothing\n", f"holds no key: {MAKE} makes one"),
+        ("*\n", f"line 1 is no Base64: {MAKE} makes a key"),
+        ("# one\nAAAA\n", f"line 2 holds 3 bytes: a key has 48: {MAKE} makes one"),
+        (f"# one\n{KEYS[0]}\n{KEYS[1]}\n{KEYS[0]}\n", "holds a key twice, in lines 2 and 4"),
+        ("\n".join(KEYS), "holds 9 keys: at most 8"),
         ("x" * 5000, "holds more than keys: at most 4096 bytes"),
+        (
+            base64.b64encode(b"\0" * 48).decode(),
+            f"line 1 is no random key: {MAKE} makes one",
+        ),
+        (
+            base64.b64encode(some_bytes(80)).decode(),
+            "line 1 holds 80 bytes: a key has 48, and those of other programs are of no use here: "
+            f"{MAKE} makes one",
+        ),
+        (
+            base64.encodebytes(some_bytes(80)).decode().replace("\n", "")[:64] + f"\n{'A' * 43}=\n",
+            "line 2 holds 32 bytes: a key has 48 and a line of its own, so a longer one that is "
+            f"folded is none: {MAKE} makes one",
+        ),
+        (
+            b"\xff" + some_bytes(47),
+            "holds 48 bytes that are no text: keys are in Base64, `openssl base64 -A -in FILE` "
+            "makes a line of a key of 48 bytes",
+        ),
+        (
+            b"\xff" + some_bytes(79),
+            f"holds 80 bytes that are no text: keys are in Base64, {MAKE} makes another",
+        ),
     ],
 )
-def test_a_file_that_holds_no_keys_is_refused(tmp_path: Path, content: str, told: str) -> None:
-    (tmp_path / "tickets").write_text(content)
+def test_a_file_that_holds_no_keys_is_refused(
+    tmp_path: Path, content: str | bytes, told: str
+) -> None:
+    raw = content if isinstance(content, bytes) else content.encode()
+    (tmp_path / "tickets").write_bytes(raw)
     text = MESH.replace(", tls: {cert: cert.pem, key: key.pem}", "") + "ticket_keys: tickets\n"
     with pytest.raises(ConfigError) as caught:
         load_text(text, "m", tmp_path)
     (problem,) = caught.value.problems
     assert (problem.path, problem.message) == ("ticket_keys", f"{tmp_path / 'tickets'} {told}")
+
+
+def test_a_mark_of_the_order_of_bytes_is_no_key() -> None:
+    assert keys_in(b"\xef\xbb\xbf" + KEYS[0].encode()) == (base64.b64decode(KEYS[0]),)
+
+
+@pytest.mark.parametrize("value", [KEYS[0], f'"{KEYS[0]} {KEYS[1]}"', some_bytes(48).hex()])
+def test_a_key_in_place_of_its_file_is_not_repeated(tmp_path: Path, value: str) -> None:
+    text = MESH.replace(", tls: {cert: cert.pem, key: key.pem}", "") + f"ticket_keys: {value}\n"
+    with pytest.raises(ConfigError) as caught:
+        load_text(text, "m", tmp_path)
+    assert str(caught.value) == (
+        "m:5:14: ticket_keys: expected the name of a file: what stands here may be a key, and is "
+        "not shown (write it to a file that its user alone may read, and name that)"
+    )
 
 
 def test_a_new_key_seals_and_the_one_before_it_opens() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import datetime
+import logging
 import ssl
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,8 +17,9 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from meshcore import Proxy
 from meshcore.config.load import load_text
-from tests.wire.conftest import Run, Serve, metric, trusting
+from tests.wire.conftest import Run, Serve, eventually, metric, trusting
 from tests.wire.h2_mesh import Mesh
+from tests.wire.test_tls_told import FAILED
 from tests.wire.tls_streams import shaken
 
 ECDSA, RSA = trustme.KeyType.ECDSA, trustme.KeyType.RSA
@@ -34,9 +37,12 @@ class Authority:
         self.file = str(folder / "ca.pem")
         self._ca.cert_pem.write_to_path(self.file)
 
-    def pair(self, kind: trustme.KeyType, *hosts: str) -> dict[str, Any]:
+    def pair(self, kind: trustme.KeyType, *hosts: str, is_expired: bool = False) -> dict[str, Any]:
         """A certificate for hosts, and its key."""
-        made = self._ca.issue_cert(*hosts, key_type=kind)
+        now = datetime.datetime.now(datetime.UTC)
+        day = datetime.timedelta(days=1)
+        ends = now - day if is_expired else now + 90 * day
+        made = self._ca.issue_cert(*hosts, key_type=kind, not_before=now - 90 * day, not_after=ends)
         stem = f"{hosts[0].replace('*', 'any')}-{kind.name}"
         cert, key = self._folder / f"{stem}.pem", self._folder / f"{stem}.key"
         made.cert_chain_pems[0].write_to_path(cert)
@@ -149,6 +155,57 @@ def test_a_client_is_shown_what_it_can_verify(
                 assert await shown(proxy, asked, *said) == wanted
 
     run(go())
+
+
+@pytest.mark.parametrize("said", [V2, V3])
+def test_of_two_that_a_client_can_verify_it_is_shown_one_that_is_in_date(
+    run: Run, serve: Serve, authority: Authority, said: tuple[str, ...]
+) -> None:
+    old, new = authority.pair(ECDSA, "d.test", is_expired=True), authority.pair(RSA, "d.test")
+    also_old = authority.pair(RSA, "e.test", is_expired=True)
+    other_old = authority.pair(ECDSA, "e.test", is_expired=True)
+    both_old = also_old | {"certificates": [other_old]}
+
+    async def go() -> None:
+        tls = old | {"certificates": [new], "sni": {"e.test": both_old}}
+        async with serve(mesh(tls)) as proxy:
+            assert (await shown(proxy, "", *said))[0] is RSA
+            alone = ("-sigalgs", P256)
+            assert (await shown(proxy, "", *said, *alone))[0] is ECDSA  # it verifies no other
+            assert (await shown(proxy, "e.test", *said))[0] is ECDSA
+
+    run(go())
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ((*V3, "-sigalgs", PSS), "it knows no signature of those that fit the certificate"),
+        ((*V2, "-cipher", WITH_RSA), "it knows no suite of those that are used here"),
+    ],
+)
+def test_the_log_says_that_a_name_has_keys_of_one_kind_alone(
+    run: Run,
+    serve: Serve,
+    authority: Authority,
+    caplog: pytest.LogCaptureFixture,
+    said: tuple[str, ...],
+    told: str,
+) -> None:
+    """And it is counted by its alert in both versions."""
+    tls = authority.pair(ECDSA, "x.w.test") | {"sni": {"*.w.test": authority.both("*.w.test")}}
+
+    async def go() -> None:
+        async with serve(mesh(tls)) as proxy:
+            assert await shown(proxy, "", *said) == REFUSED
+            await eventually(lambda: metric(proxy, FAILED, reason="handshake_failure") == 1)
+            assert (await shown(proxy, "y.w.test", *said))[0] is RSA
+
+    with caplog.at_level(logging.INFO, "meshcore.tls"):
+        run(go())
+    (line,) = caplog.messages
+    assert f"{told}: the name that it asks for has an ECDSA key alone" in line
+    assert "(told handshake_failure)" in line
 
 
 def of_1_2(context: ssl.SSLContext, *suites: str) -> ssl.SSLContext:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import datetime
+import hashlib
 import re
 import ssl
 import time
@@ -213,8 +215,8 @@ def test_the_key_of_the_issuer_counts_where_the_chain_tells_it(
     if not is_others:
         load_text(mesh(pair))
         return
-    with pytest.raises(ConfigError, match="it says nothing of this certificate"):
-        load_text(mesh(pair))
+    (told,) = [x for x in warnings(load_text(mesh(pair))) if x.path.endswith("ocsp")]
+    assert told.message == f"{pair['ocsp']} says nothing of {pair['cert']}: it is not shown"
 
 
 def test_a_file_of_it_is_watched_as_certificates_are(authority: Authority) -> None:
@@ -223,13 +225,13 @@ def test_a_file_of_it_is_watched_as_certificates_are(authority: Authority) -> No
     assert pair["ocsp"] in compile(load_text(mesh(pair))).files
 
 
-@pytest.mark.parametrize("wrong", ["another", "authority", "pem", "status", "cut"])
-def test_what_says_nothing_of_the_certificate_is_refused(
-    authority: Authority, tmp_path: Path, wrong: str
+@pytest.mark.parametrize("wrong", ["another", "authority", "missing"])
+def test_what_says_nothing_of_the_certificate_is_not_shown_and_told_of(
+    run: Run, serve: Serve, authority: Authority, tmp_path: Path, wrong: str
 ) -> None:
+    """A certificate is renewed before its authority can be asked about it."""
     pair = authority.pair("a.test")
     file = Path(authority.says(pair))
-    content = file.read_bytes()
     if wrong == "another":
         file = Path(authority.says(authority.pair("b.test")))
     elif wrong == "authority":
@@ -237,6 +239,33 @@ def test_what_says_nothing_of_the_certificate_is_refused(
         other = tmp_path / "other"
         other.mkdir()
         pair = Authority(other).pair("a.test")
+    else:
+        file.unlink()
+    config = load_text(mesh(pair | {"ocsp": str(file)}))
+    (told,) = [x for x in warnings(config) if x.path == "listeners.edge.tls.ocsp"]
+    assert told.message.endswith("meanwhile" if wrong == "missing" else ": it is not shown")
+    assert compile(config).files[str(file)] == (
+        b"" if wrong == "missing" else hashlib.sha256(file.read_bytes()).digest()
+    )
+
+    async def go() -> None:
+        async with serve(mesh(pair | {"ocsp": str(file)})) as proxy:
+            assert await shown(proxy, "a.test") == "nothing"
+            if wrong == "missing":
+                again = authority.says(pair)
+                await proxy.reload(load_text(mesh(pair | {"ocsp": again})))
+                assert await shown(proxy, "a.test") == "good"
+
+    run(go())
+
+
+@pytest.mark.parametrize("wrong", ["pem", "base64", "status", "cut"])
+def test_what_is_no_response_is_refused(authority: Authority, wrong: str) -> None:
+    pair = authority.pair("a.test")
+    file = Path(authority.says(pair))
+    content = file.read_bytes()
+    if wrong == "base64":
+        file.write_bytes(base64.encodebytes(content))
     elif wrong == "pem":
         file.write_bytes(Path(pair["cert"]).read_bytes())
     elif wrong == "status":
@@ -250,7 +279,11 @@ def test_what_says_nothing_of_the_certificate_is_refused(
     (problem,) = caught.value.problems
     assert problem.path == "listeners.edge.tls.ocsp"
     assert problem.message.startswith(f"cannot staple {file} to {pair['cert']}: ")
-    assert (problem.hint is not None) is (wrong == "pem")
+    hints = {
+        "pem": "it is PEM: openssl ocsp -respout FILE writes DER",
+        "base64": "it is Base64: base64 -d FILE makes DER of it",
+    }
+    assert problem.hint == hints.get(wrong)
 
 
 def test_it_is_told_until_when_each_is_shown(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import datetime
+import logging
 import threading
 import time
 from pathlib import Path
@@ -12,6 +14,7 @@ from typing import Any
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from meshcore import ConfigError, Proxy
 from meshcore._core import TlsUnlisted, tls_unlisted
@@ -369,12 +372,36 @@ def test_an_authority_without_a_list_of_its_key_is_told_of(
     assert (unlisted["listener"], unlisted["authority"]) == ("edge", "CN=one (serial 01)")
     assert unlisted["comes_in"] == ("nobody" if is_shut_out else "revoked")
     assert unlisted["list_expired"] is None
-    comes_in(run, certificates, auth, "http1", {client: "decrypt_error" if is_shut_out else None})
+    comes_in(run, certificates, auth, "http1", {client: "unknown_ca" if is_shut_out else None})
     auth["crl"] = [auth["crl"], new.revoke(client)]
     auth["ca"] = [old.ca, new.ca]
     config = load_text(str(mesh(certificates, auth, 1)))
     assert not [x for x in warnings(config) if "no list is of the key" in x.message]
     assert UnlistedAuthorities().overview(compile(config), time.time()) == []
+
+
+def test_a_list_whose_signature_is_wrong_is_named_and_not_its_clients(
+    run: Run, certificates: Certificates, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    one = Signer(tmp_path, "one", certificates)
+    client = one.issue("dns:a.example")
+    crl = Path(one.revoke())
+    der = bytearray(x509.load_pem_x509_crl(crl.read_bytes()).public_bytes(Encoding.DER))
+    der[-1] ^= 1
+    packed = base64.encodebytes(der).decode()
+    crl.write_text(f"-----BEGIN X509 CRL-----\n{packed}-----END X509 CRL-----\n")
+    auth = {"ca": one.ca, "crl": str(crl)}
+    config = load_text(str(mesh(certificates, auth, 1)))
+    (told,) = [x for x in warnings(config) if "a list says" in x.message]
+    assert told.path == "listeners.edge.tls.client_auth.crl"
+    assert told.message == (
+        f"a list says that {AUTHORITY} in {one.ca} has signed it, and its signature is wrong: "
+        "nobody whom that signed comes in"
+    )
+    with caplog.at_level(logging.INFO, "meshcore.tls"):
+        comes_in(run, certificates, auth, "http1", {client: "unknown_ca"})
+    (line,) = caplog.messages
+    assert "the revocation list of the certificate's issuer is not signed by its key" in line
 
 
 AUTHORITY = "CN=one (serial 01)"

@@ -105,7 +105,6 @@ def _open_secrets(config: Config) -> Iterator[Diagnostic]:
 def _secrets(config: Config) -> Iterator[tuple[tuple[str | int, ...], str | None]]:
     if config.admin is not None:
         yield ("admin", "token_file"), config.admin.token_file
-    yield ("ticket_keys",), config.ticket_keys
     for name, listener in config.listeners.items():
         if listener.tls is not None:
             named = [(("sni", host), each) for host, each in listener.tls.sni.items()]

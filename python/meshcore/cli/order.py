@@ -180,8 +180,9 @@ def rollback(target: Target, version: int | None) -> None:
 def _print_other_file(target: Target, status: dict[str, Any]) -> None:
     if not status.get("file_is_in_force", True):  # an older program does not say
         click.echo(
-            f"{target.file} differs from configuration {status['config_version']}, which is in "
-            "force: the next reload, upgrade or restart reads it"
+            f"{target.file}, or a file that it names, differs from configuration "
+            f"{status['config_version']}, which is in force: the next reload, upgrade or restart "
+            "reads it"
         )
 
 
@@ -249,6 +250,7 @@ def status(target: Target, as_json: bool) -> None:
     for name, url in answer["listeners"].items():
         click.echo(f"listener {name}: {url}{_tls(answer.get('tls', {}).get(name))}")
     _print_certificates(answer)
+    _print_lists(answer)
     _print_unlisted(answer)
     for each in answer["workers"]:
         click.echo(
@@ -290,6 +292,19 @@ def _print_certificates(status: dict[str, Any]) -> None:
         click.echo(f"{whose}: {names}, until {each['not_after']}, {when}{ocsp}")
 
 
+def _print_lists(status: dict[str, Any]) -> None:
+    """Revocation lists, and until when each is; an older program tells of none."""
+    for each in status.get("revocation_lists", []):
+        owner = "listener" if each["listener"] is not None else "upstream"
+        asked = f" for {each['server_name']}" if each["server_name"] is not None else ""
+        due = f"until {each['next_update']}" if each["next_update"] is not None else "without end"
+        used = "still used" if each["used_when_expired"] else "nobody whom it is about comes in"
+        ended = f", EXPIRED, {used}" if each["expired"] else ""
+        click.echo(
+            f"revocation list of {owner} {each[owner]}{asked}: {each['issuer']}, {due}{ended}"
+        )
+
+
 def _print_unlisted(status: dict[str, Any]) -> None:
     """Authorities without a revocation list in force; an older program tells of none."""
     for each in status.get("unlisted_authorities", []):
@@ -305,6 +320,8 @@ def _print_unlisted(status: dict[str, Any]) -> None:
 def _staple(told: dict[str, Any] | None) -> str:
     if told is None:
         return ""
+    if (lack := told.get("lack")) is not None:  # an older program does not tell
+        return f", OCSP {'MISSING' if lack == 'missing' else 'OF ANOTHER CERTIFICATE'}, NOT SHOWN"
     due = f" until {told['next_update']}" if told["next_update"] is not None else ""
     how = ""
     if not told["shown"]:

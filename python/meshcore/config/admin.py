@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from pydantic import Field, model_validator
 
 from meshcore.config.fields import BindAddress, FileMode, FilePath, HostPattern, Model, Switch
-from meshcore.config.file import read_file
+from meshcore.config.file import read_file, why_not_read
 from meshcore.errors import Diagnostic
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def check_admin(admin: dict[str, Any], folder: Path | None) -> Iterator[Diagnost
         try:
             token_in(read_bounded(path))
         except OSError as error:
-            yield Diagnostic(("admin", "token_file"), f"cannot read {path}: {error.strerror}")
+            yield Diagnostic(("admin", "token_file"), *why_not_read(file, path, error))
         except ValueError as error:
             yield Diagnostic(("admin", "token_file"), f"{path} {error}")
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 import os
 import re
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from meshcore._core import (
     tls_facts,
+    tls_lists,
     tls_lists_fault,
     tls_pair_fault,
     tls_roots_fault,
     tls_staple,
 )
-from meshcore.config.file import read_pem
+from meshcore.config.file import read_pem, why_not_read
 from meshcore.errors import ConfigError, Diagnostic
 
 if TYPE_CHECKING:
@@ -23,6 +26,10 @@ if TYPE_CHECKING:
 # RFC 7468.
 _LABEL: Final = re.compile(rb"^-----BEGIN ([A-Z0-9 ]{1,64})-----", re.MULTILINE)
 _CERTIFICATE: Final = re.compile(rb"-----BEGIN CERTIFICATE-----[^-]*-----END CERTIFICATE-----")
+# RFC 7292 §4: a sequence that begins with its version.
+_PKCS_12: Final = re.compile(
+    rb"0(?:[\x00-\x7f]|\x80|\x81.|\x82..|\x83...)\x02\x01\x03[0]", re.DOTALL
+)
 # How many certificates a key is tried with that is another's.
 _MOST_TRIED: Final = 20
 _CERTIFICATES: Final = {"CERTIFICATE", "X509 CERTIFICATE", "TRUSTED CERTIFICATE"}
@@ -75,9 +82,20 @@ def _all_lists(path: _Path, trust: dict[str, Any], folder: Path | None) -> Itera
     yield from problems
     if problems or len(each) < 2:
         return
-    found = tls_lists_fault(_joined(_contents([file for _, file in each], folder)), known)
+    contents = list(_contents([file for _, file in each], folder))
+    found = tls_lists_fault(_joined(contents), known)
     if found is not None:
-        yield Diagnostic(path, found[1])
+        yield Diagnostic(path, found[1], _where_twice([file for _, file in each], contents, known))
+
+
+def _where_twice(files: list[object], contents: list[bytes], known: bytes) -> str | None:
+    """In which files lists of one name are."""
+    of_name: dict[str, list[str]] = {}
+    for file, content in zip(files, contents, strict=True):
+        for issuer in {each.issuer for each in tls_lists(content, known)}:
+            of_name.setdefault(issuer, []).append(str(file))
+    all_twice = [" and ".join(where) for where in of_name.values() if len(where) > 1]
+    return f"lists of one name are in {'; '.join(all_twice)}" if all_twice else None
 
 
 def _contents(files: list[object], folder: Path | None) -> Iterator[bytes]:
@@ -135,7 +153,8 @@ def _shown(
     for at, pair in _pairs(path, tls):
         problems = list(_pair(at, pair, folder, others))
         yield from problems
-        yield from _staple(at, pair, folder)
+        if not problems:
+            yield from _staple(at, pair, folder)
         cert = _file(pair.get("cert"), folder)
         if problems or cert is None or (kind := _kind(cert)) is None:
             continue
@@ -161,13 +180,17 @@ def _file(value: object, folder: Path | None) -> str | None:
     return value if folder is None else os.path.join(folder, value)
 
 
-def _read(path: _Path, file: str) -> bytes | Diagnostic:
-    """What is in a file, or why it cannot be used whatever it should hold."""
+def _read(path: _Path, file: str, written: object = None) -> bytes | Diagnostic:
+    """What is in a file, or why it cannot be used whatever it should hold; ``written`` is its name
+    in the configuration."""
     try:
         content = read_pem(file)
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        return Diagnostic(path, f"cannot read {file}: {reason}")
+    except OSError as error:
+        return Diagnostic(
+            path, *why_not_read(written if isinstance(written, str) else file, file, error)
+        )
+    except ValueError as error:
+        return Diagnostic(path, f"cannot read {file}: {error}")
     return content if content.strip() else Diagnostic(path, f"{file} is empty")
 
 
@@ -177,7 +200,7 @@ def _pair(
     """What is wrong with a certificate and its key; ``others``: all that the listener has."""
     cert, key = _file(tls.get("cert"), folder), _file(tls.get("key"), folder)
     found = {
-        part: _read((*path, part), file)
+        part: _read((*path, part), file, tls[part])
         for part, file in (("cert", cert), ("key", key))
         if file is not None
     }
@@ -219,6 +242,11 @@ def _instead(file: str, wanted: str, content: bytes) -> tuple[str, str | None]:
     if labels:
         return f"no {wanted} in {file}: it holds a {labels[0].lower()}", None
     tool = "x509" if wanted == "certificate" else "pkey"
+    if _PKCS_12.match(content):
+        what = "-nokeys" if wanted == "certificate" else "-nocerts -noenc"
+        return f"no {wanted} in {file}: it is PKCS #12", (
+            f"openssl pkcs12 -in FILE {what} -out NEW writes PEM"
+        )
     hint = f"openssl {tool} -inform der -in FILE makes PEM of it" if content[:1] == b"0" else None
     return f"no {wanted} in {file}: not PEM", hint
 
@@ -264,6 +292,8 @@ def _staple(path: _Path, pair: dict[str, Any], folder: Path | None) -> Iterator[
     cert, file = _file(pair.get("cert"), folder), _file(pair.get("ocsp"), folder)
     if file is None:
         return
+    if not os.path.exists(file):
+        return  # it comes later, as `check` warns: nobody need wait for it
     response = _read((*path, "ocsp"), file)
     if isinstance(response, Diagnostic):
         yield response
@@ -277,8 +307,17 @@ def _staple(path: _Path, pair: dict[str, Any], folder: Path | None) -> Iterator[
         hint = None
         if response.lstrip().startswith(b"-----BEGIN"):
             hint = "it is PEM: openssl ocsp -respout FILE writes DER"
+        elif _is_packed_der(response):
+            hint = "it is Base64: base64 -d FILE makes DER of it"
         reason = error.problems[0].message
         yield Diagnostic((*path, "ocsp"), f"cannot staple {file} to {cert}: {reason}", hint)
+
+
+def _is_packed_der(content: bytes) -> bool:
+    try:
+        return base64.b64decode(b"".join(content.split()), validate=True)[:1] == b"0"
+    except binascii.Error:
+        return False
 
 
 def _authorities(path: _Path, value: object, folder: Path | None) -> Iterator[Diagnostic]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Any, Final
 
+from meshcore._core import tls_staple
 from meshcore.config import gc_pause
 from meshcore.config.admin import read_bounded, token_in
 from meshcore.config.core_route import layer, routes_by_host, rules
-from meshcore.config.file import read_pem
+from meshcore.config.file import NO_FILE, read_pem
 from meshcore.config.hints import shown
 from meshcore.config.http2 import Http2
 from meshcore.config.paths import refused
@@ -139,6 +140,14 @@ class _Files:
         self.digests[path] = hashlib.sha256(content).digest()
         return content
 
+    def pem_if_there(self, path: str) -> bytes | None:
+        """The same; ``None`` where there is none, and it is looked for."""
+        try:
+            return self.pem(path)
+        except FileNotFoundError:
+            self.digests[path] = NO_FILE
+            return None
+
     def token(self, path: str) -> bytes:
         """The token in a file. Raises `ConfigError` when there is none in it."""
         content = read_bounded(path)
@@ -209,13 +218,29 @@ def _clients(model: ClientAuth | None, files: _Files) -> TrustSpec | None:
 def _certificate(
     name: str | None, model: Certificate, clients: ClientAuth | None, files: _Files
 ) -> CertificateSpec:
+    chain_pem = files.pem(model.cert)
+    ocsp_der, ocsp_lack = _staple(chain_pem, files, model.ocsp) if model.ocsp else (None, None)
     return CertificateSpec(
         server_name=name,
-        chain_pem=files.pem(model.cert),
+        chain_pem=chain_pem,
         key_pem=files.pem(model.key),
-        ocsp_der=files.pem(model.ocsp) if model.ocsp else None,
+        ocsp_der=ocsp_der,
+        ocsp_lack=ocsp_lack,
         clients=_clients(clients, files),
     )
+
+
+def _staple(chain_pem: bytes, files: _Files, path: str) -> tuple[bytes | None, str | None]:
+    """What is stapled, or why nothing is: a certificate is renewed before its authority can be
+    asked about the new one."""
+    response = files.pem_if_there(path)
+    if response is None:
+        return None, "missing"
+    try:
+        is_other = tls_staple(chain_pem, response) is None
+    except ConfigError:
+        is_other = False  # who uses it says what is wrong
+    return (None, "other") if is_other else (response, None)
 
 
 def _upstream_tls(model: UpstreamTls, files: _Files) -> UpstreamTlsSpec:

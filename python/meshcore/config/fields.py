@@ -95,6 +95,8 @@ def _host_pattern(text: str) -> str:
 
 def _server_name(text: str) -> str:
     """``example.com`` or ``*.example.com``: what SNI can ask for (RFC 6066 §3)."""
+    if "*" in text.removeprefix("*.").removesuffix(".*") and text != "*":
+        raise ValueError("`*` stands for one whole label, the first: *.example.com")
     name = _host_pattern(text)
     if name == "*":
         raise HintedError("every name is no name", "tls.cert is shown for all that sni has not")

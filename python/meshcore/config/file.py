@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import stat
 from typing import TYPE_CHECKING, Final
 
@@ -12,6 +13,13 @@ if TYPE_CHECKING:
 
 # Far more than any chain, and some 600,000 certificates that were revoked.
 MAX_PEM_BYTES: Final = 16 << 20
+# What is said of names that are none.
+_NO_NAMES: Final = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG)
+_PEM: Final = "-----BEGIN "
+# As many characters as 32 bytes have in Base64 or in hexadecimal digits.
+_LONG_WORD: Final = re.compile(r"(?<!\S)(?:[A-Za-z0-9+/_=-]{43,}|[0-9a-fA-F]{64,})(?!\S)")
+# Stands for the SHA-256 of a file that is not there.
+NO_FILE: Final = b""
 
 
 def read_file(path: str | Path, most: int) -> bytes:
@@ -28,6 +36,24 @@ def _open_file(path: str, flags: int) -> int:
         os.close(fd)
         raise OSError(0, "not a file")
     return fd
+
+
+def why_not_read(written: str, path: str, error: OSError) -> tuple[str, str | None]:
+    """Why a file cannot be read, and what may be done. What is ``written`` where its name is wanted
+    may be what was to be in it: that is not repeated."""
+    if error.errno in _NO_NAMES and _may_be_secret(written):
+        message = "expected the name of a file: what stands here may be a key, and is not shown"
+        return message, "write it to a file that its user alone may read, and name that"
+    return f"cannot read {path}: {error.strerror}", None
+
+
+def _may_be_secret(text: str) -> bool:
+    """Names are in small letters, or have a dot; of random words as good as none is such."""
+    return _PEM in text or any(
+        re.fullmatch(r"[0-9a-fA-F]+", word)
+        or (re.search("[A-Z]", word) and re.search("[a-z]", word) and re.search("[0-9]", word))
+        for word in _LONG_WORD.findall(text)
+    )
 
 
 def read_pem(path: str) -> bytes:

@@ -39,6 +39,8 @@ class CertificateSpec:
     key_pem: bytes
     ocsp_der: bytes | None = None
     """What is stapled to it."""
+    ocsp_lack: str | None = None
+    """Why nothing is, though a file is named: it is ``missing``, or of ``other`` certificates."""
     clients: TrustSpec | None = None
     """Who comes in of those that ask for this name; ``None``: as for the listener."""
 

@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     Trailers = Fields | Awaitable[Fields | None] | None
 
 
+# At one time, so that no sum of all workers runs over its 64 bits.
+MOST_COUNTED = 2**32
+
+
 class Counter(Protocol):
     """Where a layer counts."""
 
@@ -40,11 +44,11 @@ class Layer:
     def count(self, name: str, n: int = 1) -> None:
         """Add to one of `counts`; from any thread. While the layer is in no configuration, as in
         its ``__init__`` and in a test of it alone, nothing is counted. Raises `ValueError` for
-        another name, and below 0."""
+        another name, below 0 and above 2**32."""
         if name not in type(self).counts:
             raise ValueError(f"{name!r} is not among the counts of {type(self).__name__}")
-        if n < 0:
-            raise ValueError(f"counts only grow: {n}")
+        if not 0 <= n <= MOST_COUNTED:
+            raise ValueError(f"counts only grow, by {MOST_COUNTED} at most at one time: {n}")
         if self._meshcore_counter is not None:
             self._meshcore_counter.add(name, n)
 

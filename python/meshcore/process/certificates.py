@@ -49,6 +49,8 @@ class Certificate(NamedTuple):
     not_after_s: int
     """The last second, since 1970, in which its whole chain is valid."""
     staple: Staple | None = None
+    ocsp_lack: str | None = None
+    """As of a `CertificateSpec`."""
 
     @property
     def labels(self) -> Labels:
@@ -104,15 +106,18 @@ class Certificates:
                 "names": list(x.names),
                 "not_after": stamp(x.not_after_s),
                 "days_left": int((x.not_after_s - unix_s) // _DAY_S),
-                "ocsp": _staple_overview(x.staple, unix_s),
+                "ocsp": _staple_overview(x, unix_s),
             }
             for x in sorted(self.of(snapshot), key=lambda x: x.not_after_s)
         ]
 
 
-def _staple_overview(staple: Staple | None, unix_s: float) -> dict[str, Any] | None:
+def _staple_overview(of: Certificate, unix_s: float) -> dict[str, Any] | None:
+    staple = of.staple
     if staple is None:
-        return None
+        lacks = dict.fromkeys(("status", "this_update", "next_update"))
+        told = {**lacks, "shown": False, "expired": False, "lack": of.ocsp_lack}
+        return None if of.ocsp_lack is None else told
     due_s = staple.next_update_s
     is_early, is_late = unix_s < staple.this_update_s, _is_late(staple, unix_s)
     return {
@@ -121,6 +126,7 @@ def _staple_overview(staple: Staple | None, unix_s: float) -> dict[str, Any] | N
         "next_update": stamp(due_s) if due_s is not None else None,
         "shown": not (is_early or is_late),
         "expired": is_late,
+        "lack": None,
     }
 
 
@@ -217,7 +223,7 @@ def _read(snapshot: Snapshot) -> Iterator[Certificate]:
     for listener in snapshot.listeners:
         for pair in listener.tls.certificates if listener.tls is not None else ():
             found = _facts(pair.chain_pem, listener.name, "", pair.server_name or "")
-            yield found._replace(staple=_staple(pair))
+            yield found._replace(staple=_staple(pair), ocsp_lack=pair.ocsp_lack)
     for upstream in snapshot.upstreams:
         if upstream.tls is not None and upstream.tls.chain_pem is not None:
             yield _facts(upstream.tls.chain_pem, "", upstream.name, "")
@@ -226,7 +232,8 @@ def _read(snapshot: Snapshot) -> Iterator[Certificate]:
 def _staple(pair: CertificateSpec) -> Staple | None:
     if pair.ocsp_der is None:
         return None
-    return Staple(*tls_staple(pair.chain_pem, pair.ocsp_der))
+    told = tls_staple(pair.chain_pem, pair.ocsp_der)
+    return Staple(*told) if told is not None else None
 
 
 def _facts(chain_pem: bytes, listener: str, upstream: str, server_name: str) -> Certificate:

@@ -53,8 +53,8 @@ class Control:
         self.fleet = workers.fleet
         self._coordinator = Coordinator(workers, groups, last_version)
         self._is_writer = True  # of the registry; another program may have been, for a while
-        self.refusal: Refusal | None = None
-        """Of the last change, if it was refused."""
+        self._refusal: Refusal | None = None
+        self._is_for_source = False  # what was refused is what the source said
         self.last_reload_s = 0.0
         self.reloads = {True: 0, False: 0}
 
@@ -151,36 +151,52 @@ class Control:
             self._count(None)
             self.history.add(Revision.of(draft.snapshot.version, origin, draft.document))
 
+        is_read = False
         try:
             draft = await aside(read, self._coordinator.next_version)
+            is_read = True
             try:
                 await self._coordinator.change(draft.snapshot, decided)
             except LayerError as error:
                 raise await aside(self.source.placed, error, draft.document) from error
         except Exception as error:
             self._count(Refusal.of(origin, error))
+            # A port that is taken and layers refuse the same text that is in force.
+            self._is_for_source = origin == "reload" and (
+                not is_read or not self.source_is_in_force
+            )
             raise
         log.info("%s: configuration %d is in force", origin, draft.snapshot.version)
         self._log_other_source()
         return draft.snapshot
 
+    @property
+    def refusal(self) -> Refusal | None:
+        """Of the last change, if it was refused; ``None`` again once the source says what is in
+        force, where it was refused for what that said."""
+        if self._refusal is not None and self._is_for_source and self.source_is_in_force:
+            log.info("%s is again as configuration %d", self.source.name, self.snapshot.version)
+            self._refusal = None
+        return self._refusal
+
     def _count(self, refusal: Refusal | None) -> None:
-        self.refusal = refusal
+        self._refusal = refusal
         self.last_reload_s = time.time()
         self.reloads[refusal is None] += 1
 
     @property
     def source_is_in_force(self) -> bool:
-        """Whether the source says what is in force; else a restart is another configuration's, as
-        it is after the drain of a listener."""
-        newest = self.history.newest
-        return newest.version == self.snapshot.version and self.source.says(newest.digest)
+        """Whether the source says what is in force, in all files that it names too; else a restart
+        is another configuration's, as it is after the drain of a listener."""
+        newest, snapshot = self.history.newest, self.snapshot
+        is_newest = newest.version == snapshot.version
+        return is_newest and self.source.says(newest.digest, snapshot.files)
 
     def _log_other_source(self) -> None:
         if not self.source_is_in_force:
             log.warning(
-                "%s differs from configuration %d, which is in force: the next reload, upgrade or "
-                "restart reads it",
+                "%s, or a file that it names, differs from configuration %d, which is in force: "
+                "the next reload, upgrade or restart reads it",
                 self.source.name,
                 self.snapshot.version,
             )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from meshcore.config.compile import compile
 from meshcore.config.document import MAX_BYTES
-from meshcore.config.file import read_file
+from meshcore.config.file import MAX_PEM_BYTES, NO_FILE, read_file
 from meshcore.config.include import bundle, fetch_from, unbundle
 from meshcore.config.load import load_bytes
 from meshcore.process.cores import cores
@@ -20,7 +20,7 @@ from meshcore.process.warned import Warned
 from meshcore.process.watch import watch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from meshcore.config.load import Loaded
     from meshcore.config.snapshot import Snapshot
@@ -40,6 +40,7 @@ class FileSource:
         self._warned = Warned()
         self._included: dict[bytes, tuple[str, ...]] = {}  # by SHA-256 of a document
         self._seen: tuple[list[_Stamp], bytes] | None = None  # of the files, and of what was read
+        self._named: dict[str, tuple[_Stamp, bytes]] = {}  # the same of each file that is named
 
     @property
     def name(self) -> str:
@@ -93,13 +94,26 @@ class FileSource:
         """As `Source.placed`, with line and column."""
         return placed(error, self._loaded(document))
 
-    def says(self, digest: bytes) -> bool:
-        """As `Source.says`; the file, and those that it included, are read again only when one of
-        them looks like another. One that cannot be read says nothing."""
+    def says(self, digest: bytes, files: Mapping[str, bytes]) -> bool:
+        """As `Source.says`; what is read is read again only when it looks like another. What cannot
+        be read says nothing. O(files)."""
+        self._named = {name: seen for name, seen in self._named.items() if name in files}
         try:
-            return self._digest_now(self._included.get(digest, ())) == digest
+            is_same = self._digest_now(self._included.get(digest, ())) == digest
         except OSError:
             return False
+        return is_same and all(self._named_now(name) == was for name, was in files.items())
+
+    def _named_now(self, name: str) -> bytes:
+        """The SHA-256 of a file that a configuration names."""
+        try:
+            stamp = _stamp(name)
+            if (seen := self._named.get(name)) is None or seen[0] != stamp:
+                content = read_file(name, MAX_PEM_BYTES)
+                self._named[name] = seen = (stamp, hashlib.sha256(content).digest())
+        except OSError:
+            return NO_FILE
+        return seen[1]
 
     def _digest_now(self, included: tuple[str, ...]) -> bytes:
         stamps = [_stamp(self.path), *map(_stamp, included)]

@@ -133,6 +133,11 @@ class Predecessor:
         words: bytes = message["words"]
         return words
 
+    def say_failed(self, why: str) -> None:
+        """It goes on: we do not."""
+        with contextlib.suppress(OSError):
+            send_message(self.sock, {"failed": why})
+
     def say_ready(self) -> None:
         """It may drain now: we accept. If it has just died, that is as good."""
         with contextlib.suppress(OSError):

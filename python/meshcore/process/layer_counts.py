@@ -67,7 +67,7 @@ class LayerCounter:
             self._is_full = True
             log.error(
                 "layer %s: there is no place for %s beside the names that it counted by before, "
-                "until a restart",
+                "until it has left the configuration",
                 *(self._layer, name),
             )
 

@@ -87,6 +87,7 @@ class Operations:
             fleet.restarts,
         )
         yield from self._certificates.families(control.snapshot)
+        yield from self._authorities.families(control.snapshot)
         yield from layer_counts.families(control.registry.engine, control.workers.layer_counts)
         yield from self._of_memory()
 
@@ -124,6 +125,7 @@ class Operations:
             "tls": listeners_overview(control.snapshot),
             "certificates": self._certificates.overview(control.snapshot, unix_s),
             "unlisted_authorities": self._authorities.overview(control.snapshot, unix_s),
+            "revocation_lists": self._authorities.lists_overview(control.snapshot, unix_s),
             **breakers.overview(control.registry.engine, now),
             **shadows.overview(control.snapshot.resources),
             "workers": [self._worker(child, now) for child in _in_order(control.fleet.living())],

@@ -62,7 +62,8 @@ class Proxy:
         self._local = LocalWorker(first, segment_bytes)
         self._coordinator = Coordinator(self._local, self._groups, first.version)
         self._certificates = Certificates()
-        watched = (self._certificates, UnlistedAuthorities())
+        self._authorities = UnlistedAuthorities()
+        watched = (self._certificates, self._authorities)
         self._expiry = ExpiryWatch(*watched, lambda: self._local.snapshot)
         self._admin: Admin | None = None
         self._tickets = Renewal(self._ring, lambda: self._local.snapshot.ticket_keys)
@@ -100,8 +101,11 @@ class Proxy:
 
         Prometheus text 0.0.4, or OpenMetrics 1.0.
         """
+        authorities, snapshot = self._authorities, self._local.snapshot
         families = [
-            *self._certificates.families(self._local.snapshot),
+            *self._certificates.families(snapshot),
+            # Lists are read beside the loop, in which clients are served.
+            *(authorities.families(snapshot) if authorities.has_read(snapshot) else ()),
             *layer_counts.families(self._engine, self._local.layer_counts),
         ]
         return self._engine.metrics(accept, families)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from meshcore.config.snapshot import Snapshot
@@ -54,8 +54,9 @@ class Source(Protocol):
     def placed(self, error: LayerError, document: bytes) -> ConfigError:
         """What a worker says of a layer, with its places in a document."""
 
-    def says(self, digest: bytes) -> bool:
-        """Whether what it says now is the document of a SHA-256. Cheap, and called in the loop."""
+    def says(self, digest: bytes, files: Mapping[str, bytes]) -> bool:
+        """Whether what it says now is the document of a SHA-256, and the files that the document
+        names are those of `Snapshot.files`. Cheap, and called in the loop."""
 
     def overview(self) -> dict[str, Any]:
         """What `status` tells of it. Called in the loop."""

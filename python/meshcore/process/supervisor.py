@@ -125,13 +125,21 @@ class Supervisor:
         predecessor = Predecessor.from_environment()
         self._owns = predecessor is None
         try:
-            await self._begin(predecessor)
+            await self._begin_or_say(predecessor)
             await self._ended.wait()
             await self._stop()
         except BaseException:
             await self._fail()
             raise
         return 0 if self._stand_in is None else await self._stand_in.run()
+
+    async def _begin_or_say(self, predecessor: Predecessor | None) -> None:
+        try:
+            await self._begin(predecessor)
+        except (ConfigError, OSError) as error:
+            if predecessor is not None:
+                predecessor.say_failed(str(error))
+            raise
 
     async def _begin(self, predecessor: Predecessor | None) -> None:
         self._take_activated()

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from meshcore._core import tls_unlisted
+from meshcore._core import tls_lists, tls_unlisted
 from meshcore.process.history import stamp
+from meshcore.process.process_metrics import gauges
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from meshcore.config.snapshot import Snapshot, TrustSpec
+    from meshcore.process.process_metrics import Family, Labels
 
 
 class Unlisted(NamedTuple):
@@ -39,19 +41,78 @@ class Unlisted(NamedTuple):
         return owner + (f" for {self.server_name}" if self.server_name else "")
 
 
+class RevocationList(NamedTuple):
+    """One, and where it stands."""
+
+    listener: str
+    upstream: str
+    server_name: str
+    """As of an `Unlisted`."""
+    issuer: str
+    next_update_s: int | None
+    """When there is to be a newer one, in seconds since 1970."""
+    is_used_later: bool
+    """What it says counts behind that too."""
+
+
 class UnlistedAuthorities:
-    """Those of the configuration in force; its lists are read once."""
+    """Those of the configuration in force, and its lists, which are read once."""
 
     def __init__(self) -> None:
-        self._read: tuple[Snapshot, tuple[Unlisted, ...]] | None = None
+        self._read: tuple[Snapshot, tuple[Unlisted, ...], tuple[RevocationList, ...]] | None = None
 
     def of(self, snapshot: Snapshot) -> tuple[Unlisted, ...]:
         """All that are, were or will be, as long as it is in force. For a thread where clients are
         served: O(bytes of lists) for a new one."""
+        return self._all(snapshot)[1]
+
+    def lists(self, snapshot: Snapshot) -> tuple[RevocationList, ...]:
+        """Every list; else as `of`."""
+        return self._all(snapshot)[2]
+
+    def _all(
+        self, snapshot: Snapshot
+    ) -> tuple[Snapshot, tuple[Unlisted, ...], tuple[RevocationList, ...]]:
         read = self._read
         if read is None or read[0] is not snapshot:
-            self._read = read = (snapshot, tuple(_unlisted(snapshot)))
-        return read[1]
+            self._read = read = (snapshot, tuple(_unlisted(snapshot)), tuple(_lists(snapshot)))
+        return read
+
+    def has_read(self, snapshot: Snapshot) -> bool:
+        """Whether its lists have been read."""
+        return self._read is not None and self._read[0] is snapshot
+
+    def families(self, snapshot: Snapshot) -> Iterator[Family]:
+        """The metric that tells when lists run out; none without any. Else as `of`."""
+        ends: dict[Labels, int] = {}
+        for x in self.lists(snapshot):
+            if x.next_update_s is not None:
+                names = ("listener", "upstream", "server_name", "issuer")
+                values = (x.listener, x.upstream, x.server_name, x.issuer)
+                labels = tuple(zip(names, values, strict=True))
+                ends[labels] = min(ends.get(labels, x.next_update_s), x.next_update_s)
+        if ends:
+            yield gauges(
+                "meshcore_crl_next_update_seconds",
+                "When a revocation list is due to be followed by another, in seconds since 1970.",
+                ends,
+            )
+
+    def lists_overview(self, snapshot: Snapshot, unix_s: float) -> list[dict[str, Any]]:
+        """The part of a status that tells of lists; what ends first comes first. Else as `of`."""
+        last_s = float("inf")
+        return [
+            {
+                "listener": x.listener or None,
+                "upstream": x.upstream or None,
+                "server_name": x.server_name or None,
+                "issuer": x.issuer,
+                "next_update": None if (due_s := x.next_update_s) is None else stamp(due_s),
+                "expired": due_s is not None and due_s <= unix_s,
+                "used_when_expired": x.is_used_later,
+            }
+            for x in sorted(self.lists(snapshot), key=lambda x: x.next_update_s or last_s)
+        ]
 
     def now(self, snapshot: Snapshot, unix_s: float) -> list[Unlisted]:
         """Those at a time; else as `of`."""
@@ -74,12 +135,21 @@ class UnlistedAuthorities:
 
 def _unlisted(snapshot: Snapshot) -> Iterator[Unlisted]:
     for at, trust in _trusts(snapshot):
-        pems = [trust.ca_pem or "", *(pem for _, pem in trust.domains)]
-        known = "\n".join(pems).encode()
+        known = _known(trust)
         for x in tls_unlisted(known, trust.crl_pem) if trust.crl_pem and known else ():
             if x.list_ends_s is None or not trust.use_expired_crl:
                 times = (x.since_s, x.until_s, x.list_ends_s)
                 yield Unlisted(*at, x.whose, x.is_shut_out, *times)
+
+
+def _lists(snapshot: Snapshot) -> Iterator[RevocationList]:
+    for at, trust in _trusts(snapshot):
+        for x in tls_lists(trust.crl_pem, _known(trust)) if trust.crl_pem else ():
+            yield RevocationList(*at, x.issuer, x.next_update_s, trust.use_expired_crl)
+
+
+def _known(trust: TrustSpec) -> bytes:
+    return "\n".join([trust.ca_pem or "", *(pem for _, pem in trust.domains)]).encode()
 
 
 def _trusts(snapshot: Snapshot) -> Iterator[tuple[tuple[str, str, str], TrustSpec]]:

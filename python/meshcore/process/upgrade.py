@@ -27,6 +27,14 @@ PREDECESSOR_FD: Final = 4
 OWN_VARIABLES: Final = ("WATCHDOG_PID", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")
 
 
+# Of what a new program says before it ends.
+_WHY_CHARS: Final = 4_000
+
+
+def _bounded(text: str) -> str:
+    return text if len(text) <= _WHY_CHARS else f"{text[:_WHY_CHARS]}…"
+
+
 class Upgrade:
     """One attempt."""
 
@@ -36,6 +44,7 @@ class Upgrade:
         self._ready: asyncio.Future[bool] = self._loop.create_future()
         self.pid = 0
         self._pidfd = -1
+        self._why = ""
 
     async def run(self, admin: dict[str, int], init_fd: int | None) -> socket.socket:
         """Start the program as it was started, with everything we have.
@@ -91,9 +100,8 @@ class Upgrade:
                 async with asyncio.timeout(2 * START_S):
                     ready = await self._ready
                 if not ready:
-                    raise OperationRefusedError(
-                        "the new program did not get ready; its messages say why"
-                    )
+                    why = self._why or "its messages say why"
+                    raise OperationRefusedError(f"the new program did not get ready: {why}")
                 if_it_fails.pop_all()
             return kept
 
@@ -107,6 +115,8 @@ class Upgrade:
             os.close(fd)
         if message.get("want") == "words":
             self._channel.send({"words": self._control.registry.segment.export()})
+        elif "failed" in message:
+            self._why = _bounded(message["failed"])
         elif "ready" in message and not self._ready.done():
             self._ready.set_result(True)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from watchfiles import awatch
 
 from meshcore.config.document import MAX_BYTES
-from meshcore.config.file import read_file
+from meshcore.config.file import NO_FILE, read_file
 from meshcore.process.aside import aside
 
 if TYPE_CHECKING:
@@ -69,4 +69,4 @@ def _digest(path: Path) -> bytes:
     try:
         return hashlib.sha256(read_file(path, MAX_BYTES)).digest()
     except OSError:
-        return b""  # gone for a moment, between a removal and a rename
+        return NO_FILE  # gone for a moment, between a removal and a rename

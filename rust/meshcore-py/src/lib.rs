@@ -38,6 +38,7 @@ mod socket_transport;
 mod ticket;
 mod tls;
 mod tls_scratch;
+mod tls_told;
 mod whole;
 
 #[global_allocator]
@@ -122,11 +123,12 @@ mod _core {
     use crate::ticket::Ticket;
     #[pymodule_export]
     use crate::tls::{
-        ClientRules, KeyLog, TicketRing, TlsClient, TlsFacts, TlsList, TlsServer, TlsTrust,
-        TlsUnlisted, check_tls_name, is_tls_name, is_trust_domain, tls_facts, tls_is_for_host,
-        tls_lists, tls_lists_fault, tls_pair_fault, tls_roots_fault, tls_staple, tls_system_roots,
-        tls_unlisted,
+        ClientRules, KeyLog, TicketRing, TlsClient, TlsServer, TlsTrust, check_tls_name,
+        is_tls_name, is_trust_domain, tls_is_for_host, tls_lists_fault, tls_pair_fault,
+        tls_roots_fault, tls_staple, tls_system_roots,
     };
+    #[pymodule_export]
+    use crate::tls_told::{TlsFacts, TlsList, TlsUnlisted, tls_facts, tls_lists, tls_unlisted};
 
     #[pymodule_init]
     fn init(m: &Bound<'_, PyModule>) -> PyResult<()> {

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use meshcore_core::exchange::{self, Certified};
 use meshcore_core::tls::{
-    self, ClientAuth, ClientContext, ClientSpec, Clock, ContextError, Facts, InForce, ListFacts,
-    Pair, Roots, Rules, ServerContext, ServerSpec, Standing, Trust, Unlisted, Version,
+    self, ClientAuth, ClientContext, ClientSpec, Clock, ContextError, InForce, ListFacts, Pair,
+    Roots, Rules, ServerContext, ServerSpec, Standing, Trust, Version,
 };
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -251,59 +251,26 @@ pub(crate) fn tls_pair_fault(
     pair.check().err().map(|error| (word(&error), error.to_string()))
 }
 
-/// What a certificate says of itself.
-#[pyclass(frozen, get_all, module = "meshcore._core")]
-pub(crate) struct TlsFacts {
-    names: Vec<String>,
-    not_before_s: u64,
-    not_after_s: u64,
-    key_kind: &'static str,
-    weakness: Option<String>,
-    is_for_servers: bool,
-    is_authority: bool,
-    is_own_issuer: bool,
-    next_is_issuer: bool,
-}
-
-impl From<Facts> for TlsFacts {
-    fn from(of: Facts) -> Self {
-        Self {
-            names: of.names,
-            not_before_s: of.not_before_s,
-            not_after_s: of.not_after_s,
-            key_kind: of.key_kind,
-            weakness: of.weakness,
-            is_for_servers: of.is_for_servers,
-            is_authority: of.is_authority,
-            is_own_issuer: of.is_own_issuer,
-            next_is_issuer: of.next_is_issuer,
-        }
-    }
-}
-
-/// Of each certificate in a PEM text.
-#[pyfunction]
-pub(crate) fn tls_facts(pem: &[u8]) -> PyResult<Vec<TlsFacts>> {
-    Ok(Facts::read(pem).map_err(refused)?.into_iter().map(TlsFacts::from).collect())
-}
-
 /// Whether a certificate is of a host, or of each under a wildcard.
 #[pyfunction]
 pub(crate) fn tls_is_for_host(pem: &[u8], host: &str) -> bool {
     tls::is_for_host(pem, host)
 }
 
-/// What an OCSP response says of a certificate: how it stands, since when, until when.
+/// What an OCSP response says of a certificate: how it stands, since when, until when; nothing where
+/// it is about others alone.
 #[pyfunction]
 pub(crate) fn tls_staple(
     chain_pem: Vec<u8>,
     ocsp_der: Vec<u8>,
-) -> PyResult<(&'static str, u64, Option<u64>)> {
+) -> PyResult<Option<(&'static str, u64, Option<u64>)>> {
     let server_name = String::new();
     let pair = Pair { server_name, chain_pem, key_pem: Vec::new(), ocsp_der: Some(ocsp_der) };
-    let staple = pair.staple().map_err(refused)?;
-    let staple = staple.ok_or_else(|| refused(ContextError::NoCertificate))?;
-    Ok((staple.status, staple.this_update_s, staple.next_update_s))
+    match pair.staple() {
+        Err(ContextError::OtherStaple) => Ok(None),
+        Err(error) => Err(refused(error)),
+        Ok(found) => Ok(found.map(|x| (x.status, x.this_update_s, x.next_update_s))),
+    }
 }
 
 /// What is wrong with certificates of authorities.
@@ -323,91 +290,6 @@ pub(crate) fn tls_system_roots() -> usize {
 #[pyfunction]
 pub(crate) fn tls_lists_fault(crl_pem: &[u8], ca_pem: &[u8]) -> Option<(&'static str, String)> {
     ListFacts::read(crl_pem, ca_pem).err().map(|error| (word(&error), error.to_string()))
-}
-
-/// What a list of revoked certificates says of itself.
-#[pyclass(frozen, module = "meshcore._core")]
-pub(crate) struct TlsList(ListFacts);
-
-#[pymethods]
-impl TlsList {
-    #[getter]
-    fn issuer(&self) -> &str {
-        &self.0.issuer
-    }
-
-    #[getter]
-    fn this_update_s(&self) -> u64 {
-        self.0.this_update_s
-    }
-
-    #[getter]
-    fn next_update_s(&self) -> Option<u64> {
-        self.0.next_update_s
-    }
-
-    #[getter]
-    fn is_of_authorities(&self) -> bool {
-        self.0.is_of_authorities
-    }
-
-    fn is_of(&self, ca_pem: &[u8]) -> bool {
-        self.0.is_of(ca_pem)
-    }
-}
-
-/// Of each list in a PEM text.
-#[pyfunction]
-pub(crate) fn tls_lists(crl_pem: &[u8], ca_pem: &[u8]) -> PyResult<Vec<TlsList>> {
-    Ok(ListFacts::read(crl_pem, ca_pem).map_err(refused)?.into_iter().map(TlsList).collect())
-}
-
-/// An authority that has no list in force.
-#[pyclass(frozen, module = "meshcore._core")]
-pub(crate) struct TlsUnlisted(Unlisted);
-
-#[pymethods]
-impl TlsUnlisted {
-    #[getter]
-    fn place(&self) -> usize {
-        self.0.place
-    }
-
-    #[getter]
-    fn whose(&self) -> &str {
-        &self.0.whose
-    }
-
-    #[getter]
-    fn is_shut_out(&self) -> bool {
-        self.0.is_shut_out
-    }
-
-    #[getter]
-    fn since_s(&self) -> u64 {
-        self.0.since_s
-    }
-
-    #[getter]
-    fn until_s(&self) -> u64 {
-        self.0.until_s
-    }
-
-    #[getter]
-    fn list_ends_s(&self) -> Option<u64> {
-        self.0.list_ends_s
-    }
-}
-
-/// Authorities that have no list in force, now or at another time.
-#[pyfunction]
-pub(crate) fn tls_unlisted(
-    py: Python<'_>,
-    ca_pem: &[u8],
-    crl_pem: &[u8],
-) -> PyResult<Vec<TlsUnlisted>> {
-    let all = py.detach(|| Unlisted::among(ca_pem, crl_pem)).map_err(refused)?;
-    Ok(all.into_iter().map(TlsUnlisted).collect())
 }
 
 /// Whether this is a rule of names.
@@ -438,6 +320,7 @@ const fn word(error: &ContextError) -> &'static str {
         ContextError::UnusableRoots(_) => "unusable_roots",
         ContextError::UnusableList(_) => "unusable_list",
         ContextError::BadStaple(_) => "bad_staple",
+        ContextError::OtherStaple => "other_staple",
         ContextError::NoList => "no_list",
         ContextError::TwoLists { .. } => "two_lists",
         ContextError::BadName(_) => "bad_name",

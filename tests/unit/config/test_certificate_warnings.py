@@ -325,3 +325,52 @@ def test_a_list_whose_next_one_is_due(
         (line,) = lines
         assert f".client_auth.crl: {tmp_path / 'list.pem'} " in line
         assert line.endswith(says)
+
+
+@pytest.mark.parametrize("has_response", [True, False])
+def test_one_that_demands_a_response(tmp_path: Path, has_response: bool) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    made = x509.CertificateBuilder(x509.Name([]), x509.Name([]), key.public_key(), 7)
+    made = made.not_valid_before(NOW - DAY).not_valid_after(NOW + 90 * DAY)
+    made = made.add_extension(x509.SubjectAlternativeName([x509.DNSName("a.test")]), critical=False)
+    made = made.add_extension(x509.TLSFeature([x509.TLSFeatureType.status_request]), critical=False)
+    write(tmp_path, made.sign(key, hashes.SHA256()), key)
+    (line,) = told(tmp_path, TLS % (", ocsp: a.der" if has_response else ""))
+    demands = f"{tmp_path}/a.pem demands that an OCSP response is stapled to it (RFC 7633), and "
+    assert (demands in line) is not has_response
+    assert (f"there is no {tmp_path}/a.der yet" in line) is has_response
+
+
+def test_two_keys_in_a_file(tmp_path: Path, authority: trustme.CA) -> None:
+    issue(tmp_path, authority, "a.test")
+    issue(tmp_path, authority, "b.test", file="b")
+    with (tmp_path / "a.key").open("ab") as file:
+        file.write((tmp_path / "b.key").read_bytes())
+    (line,) = told(tmp_path, TLS % "")
+    assert f"tls.key: {tmp_path}/a.key holds 2 keys: the first is used" in line
+
+
+def test_two_kinds_in_a_file(tmp_path: Path, authority: trustme.CA) -> None:
+    issue(tmp_path, authority, "a.test")
+    issue(tmp_path, authority, "a.test", file="b", key_type=trustme.KeyType.RSA)
+    with (tmp_path / "a.pem").open("ab") as file:
+        file.write((tmp_path / "b.pem").read_bytes())
+    (line,) = told(tmp_path, TLS % "")
+    assert line.endswith(
+        "others may not believe it (one with another kind of key, RSA, has a file of its own, "
+        "named under certificates)"
+    )
+
+
+def test_a_name_that_lacks_a_kind_that_its_wildcard_has(
+    tmp_path: Path, authority: trustme.CA
+) -> None:
+    issue(tmp_path, authority, "x.w.test", file="x")
+    issue(tmp_path, authority, "a.test")
+    issue(tmp_path, authority, "*.w.test", file="w", key_type=trustme.KeyType.RSA)
+    issue(tmp_path, authority, "x.w.test", file="r", key_type=trustme.KeyType.RSA)
+    sni = ", sni: {'*.w.test': {cert: w.pem, key: w.key}, x.w.test: {cert: x.pem, key: x.key%s}}"
+    (line,) = told(tmp_path, TLS % (sni % ""))
+    assert "tls.sni['x.w.test']: x.w.test has no certificate with a key of RSA, as *.w.t" in line
+    both = ", certificates: [{cert: r.pem, key: r.key}]"
+    assert told(tmp_path, TLS % (sni % both)) == []

@@ -1,5 +1,6 @@
 """Certificates and keys: found beside the file, tried before anything starts."""
 
+import base64
 import ssl
 import subprocess
 from datetime import UTC, datetime, timedelta
@@ -11,6 +12,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from tests.wire.conftest import Certificates
+from tests.wire.identities import Signer
 
 from meshcore.config.compile import compile
 from meshcore.config.load import load_file
@@ -179,6 +182,21 @@ def told(folder: Path, tls: str) -> list[str]:
             "certificate 2 in it, which must be the first: behind each stands the one that signed "
             "it)",
         ),
+        (
+            "cert: cut.pem, key: edge.key, ocsp: cut.pem",
+            "2:40: listeners.a.tls.cert: cannot use cut.pem with edge.key: not readable: it is cut "
+            "off: no line says -----END CERTIFICATE-----",
+        ),
+        (
+            "cert: all.p12, key: edge.key",
+            "2:40: listeners.a.tls.cert: no certificate in all.p12: it is PKCS #12 (openssl pkcs12 "
+            "-in FILE -nokeys -out NEW writes PEM)",
+        ),
+        (
+            "cert: edge.pem, key: all.p12",
+            "2:55: listeners.a.tls.key: no private key in all.p12: it is PKCS #12 (openssl pkcs12 "
+            "-in FILE -nocerts -noenc -out NEW writes PEM)",
+        ),
         ("cert: empty.pem, key: edge.key", "2:40: listeners.a.tls.cert: empty.pem is empty"),
         ("cert: edge.pem, key: empty.pem", "2:55: listeners.a.tls.key: empty.pem is empty"),
         ("cert: ., key: edge.key", "2:40: listeners.a.tls.cert: cannot read .: Is a directory"),
@@ -207,6 +225,10 @@ def test_what_is_said_of_a_file_that_is_another(tls_files: Path, tls: str, line:
     request = "-----BEGIN CERTIFICATE REQUEST-----\n-----END CERTIFICATE REQUEST-----\n"
     (tls_files / "request.pem").write_text(request)
     pem = (tls_files / "edge.pem").read_text()
+    (tls_files / "cut.pem").write_text(pem[:300])
+    pack = ["openssl", "pkcs12", "-export", "-in", "edge.pem", "-inkey", "edge.key"]
+    pack += ["-passout", "pass:", "-out", "all.p12"]
+    subprocess.run(pack, cwd=tls_files, check=True)
     (tls_files / "edge.der").write_bytes(ssl.PEM_cert_to_DER_cert(pem))
     (tls_files / "turned.pem").write_text((tls_files / "ca.pem").read_text() + pem)
     found = [each.replace(f"{tls_files}: ", ".: ") for each in told(tls_files, tls)]
@@ -231,6 +253,18 @@ def unnumbered_list() -> bytes:
     made = builder.last_update(now).next_update(now + timedelta(days=1))
     signed = made.sign(ec.generate_private_key(ec.SECP256R1()), hashes.SHA256())
     return signed.public_bytes(serialization.Encoding.PEM)
+
+
+def as_version_1(pem: bytes) -> bytes:
+    """The same list as `openssl ca -gencrl` makes it without a `crlnumber` file: it says no
+    version. What follows is shorter by three bytes; its signature is not looked at."""
+    der = bytearray(x509.load_pem_x509_crl(pem).public_bytes(serialization.Encoding.DER))
+    at = der.index(b"\x02\x01\x01")
+    del der[at : at + 3]
+    for length in (2, at - 1):  # of all, and of what is signed
+        der[length] -= 3
+    packed = base64.encodebytes(der)
+    return b"-----BEGIN X509 CRL-----\n" + packed + b"-----END X509 CRL-----\n"
 
 
 @pytest.mark.parametrize(
@@ -268,6 +302,29 @@ def unnumbered_list() -> bytes:
             ],
         ),
         (
+            "ca: ca.pem, crl: v1.pem",
+            [
+                "listeners.a.tls.client_auth.crl: cannot use v1.pem: a list without a number (RFC "
+                "5280 §5.2.3): name a `crlnumber` file in the configuration of `openssl ca "
+                "-gencrl`, or add the extension"
+            ],
+        ),
+        (
+            "ca: ca.pem, crl: cut.pem",
+            [
+                "listeners.a.tls.client_auth.crl: cannot use cut.pem: not readable: it is cut off: "
+                "no line says -----END X509 CRL-----"
+            ],
+        ),
+        (
+            "ca: ca.pem, crl: [one.pem, two.pem]",
+            [
+                "listeners.a.tls.client_auth.crl: two revocation lists of CN=one: give the newest "
+                "alone, or for each in `ca` the certificate whose key has signed it (lists of one "
+                "name are in one.pem and two.pem)"
+            ],
+        ),
+        (
             "ca: ca.pem, crl: unnumbered.pem",
             [
                 "listeners.a.tls.client_auth.crl: cannot use unnumbered.pem: a list without a "
@@ -284,6 +341,12 @@ def test_what_is_said_of_authorities_and_lists(
     torn = "-----BEGIN X509 CRL-----\nMAA=\n-----END X509 CRL-----\n"
     (tls_files / "torn.pem").write_text(torn)
     (tls_files / "unnumbered.pem").write_bytes(unnumbered_list())
+    (tls_files / "v1.pem").write_bytes(as_version_1(unnumbered_list()))
+    whole = (tls_files / "unnumbered.pem").read_text()
+    (tls_files / "cut.pem").write_text(whole[:100])
+    one = Signer(tls_files, "one", Certificates(tls_files))
+    (tls_files / "one.pem").write_bytes(Path(one.revoke()).read_bytes())
+    (tls_files / "two.pem").write_bytes(Path(one.revoke()).read_bytes())
     found = told(tls_files, f"cert: edge.pem, key: edge.key, client_auth: {{{auth}}}")
     assert [line.partition(": ")[2] for line in found] == lines
 

@@ -70,8 +70,9 @@ def test_only_what_is_declared_is_counted_and_only_up() -> None:
     layer.count("seen")  # in no configuration
     with pytest.raises(ValueError, match=r"^'other' is not among the counts of Counting$"):
         layer.count("other")
-    with pytest.raises(ValueError, match=r"^counts only grow: -1$"):
-        layer.count("seen", -1)
+    for n in (-1, 2**32 + 1):
+        with pytest.raises(ValueError, match=rf"^counts only grow, by {2**32} at most .*: {n}$"):
+            layer.count("seen", n)
     with pytest.raises(ValueError, match="among the counts of Layer"):
         Layer().count("seen")
 
@@ -110,7 +111,7 @@ def test_a_layer_counts_under_what_the_configuration_calls_it(
             frozen.count("full")
     assert caplog.messages == [
         "layer c:Frozen: there is no place for full beside the names that it counted by before, "
-        "until a restart"
+        "until it has left the configuration"
     ]
 
 

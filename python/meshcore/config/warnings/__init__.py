@@ -22,6 +22,7 @@ from meshcore.config.warnings.forwarded import unasked_certificates
 from meshcore.config.warnings.paths import literal_wildcards, refused_paths
 from meshcore.config.warnings.plain import plain_endpoints
 from meshcore.config.warnings.routes import unreachable_routes
+from meshcore.config.warnings.secrets import open_ticket_keys
 from meshcore.config.warnings.times import idle_times
 from meshcore.config.warnings.unused import listeners_without_routes, unused_upstreams
 
@@ -45,6 +46,7 @@ CHECKS: Final[tuple[Callable[[Config], Iterator[Diagnostic]], ...]] = (
     forged_fields,
     idle_times,
     certificates,
+    open_ticket_keys,
     plain_endpoints,
     unused_upstreams,
     listeners_without_routes,

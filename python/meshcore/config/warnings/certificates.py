@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import time
 from typing import TYPE_CHECKING, Final
 
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 
     from meshcore._core import TlsFacts, TlsList
     from meshcore.config.client_auth import Trust
-    from meshcore.config.listener import Certificate, ClientsCertificate
+    from meshcore.config.listener import Certificate, ClientsCertificate, ListenerTls
     from meshcore.config.model import Config
 
     _Path = tuple[str | int, ...]
@@ -31,6 +33,7 @@ _DAY_S: Final = 86_400
 SOON_DAYS: Final = 30
 # The last part of a shorter life: those of 90 days are renewed when a third is left.
 _LAST_PART: Final = 1 / 3
+_PRIVATE_KEY: Final = re.compile(rb"^-----BEGIN (?:[A-Z]+ )?PRIVATE KEY-----", re.MULTILINE)
 # How many a line shows.
 _SHOWN_NAMES: Final = 5
 
@@ -47,6 +50,7 @@ def certificates(config: Config) -> Iterator[Diagnostic]:
         for further, pair in tls.pairs:
             yield from _shown((*path, *further), pair, now_s)
         yield from _other_names(path, tls)
+        yield from _other_kinds(path, tls)
         for host, each in tls.sni.items():
             for further, pair in each.pairs:
                 yield from _shown((*path, "sni", host, *further), pair, now_s, host)
@@ -97,11 +101,42 @@ def _shown(
         yield Diagnostic(
             cert, f"{pair.cert} is not of {host}, but of {', '.join(names[:_SHOWN_NAMES])}"
         )
+    yield from _several_keys((*path, "key"), pair.key)
     if facts and not facts[0].is_for_servers:
         message = f"{pair.cert} is for clients alone: clients do not believe a server that shows it"
         yield Diagnostic(cert, message)
-    if (response := _read(pair.ocsp)) is not None:
-        yield from _staple((*path, "ocsp"), chain, response, now_s)
+    if pair.ocsp is not None:
+        yield from _staple((*path, "ocsp"), pair.ocsp, pair.cert, chain, now_s)
+    elif facts and facts[0].wants_staple:
+        message = f"{pair.cert} demands that an OCSP response is stapled to it (RFC 7633), and ocsp"
+        yield Diagnostic(cert, f"{message} names none: clients that know of that refuse it")
+
+
+def _several_keys(path: _Path, file: str) -> Iterator[Diagnostic]:
+    count = len(_PRIVATE_KEY.findall(_read(file) or b""))
+    if count > 1:
+        message = f"{file} holds {count} keys: the first is used, and the others are not looked at"
+        yield Diagnostic(path, message, "each certificate has a key of its own, in another file")
+
+
+def _other_kinds(path: _Path, tls: ListenerTls) -> Iterator[Diagnostic]:
+    """Names that are also under a wildcard, which has a kind of key that they lack: who can verify
+    that alone is refused for the name."""
+    kinds = {host: {_kind(pair.cert) for _, pair in each.pairs} for host, each in tls.sni.items()}
+    for host, own in kinds.items():
+        wildcard = f"*.{host.partition('.')[2]}"
+        lacks = sorted(kinds.get(wildcard, set()) - own - {""}) if host != wildcard else []
+        if lacks and "" not in own:
+            message = f"{host} has no certificate with a key of {' or '.join(lacks)}, as {wildcard}"
+            message = f"{message} has: clients that can verify nothing else do not come in"
+            hint = "a name has all of its certificates itself: name the other under certificates"
+            yield Diagnostic((*path, "sni", host), message, hint)
+
+
+def _kind(file: str) -> str:
+    """Of which its key is; empty where that is not known."""
+    facts = _facts(_read(file) or b"")
+    return facts[0].key_kind if facts else ""
 
 
 def _other_names(path: _Path, tls: ClientsCertificate) -> Iterator[Diagnostic]:
@@ -129,12 +164,13 @@ def _facts(pem: bytes) -> list[TlsFacts]:
 
 
 def _chain(path: _Path, chain: bytes, now_s: float) -> Iterator[Diagnostic]:
-    for place, facts in enumerate(_facts(chain)):
+    all_facts = _facts(chain)
+    for place, facts in enumerate(all_facts):
         first_s, last_s, weakness = facts.not_before_s, facts.not_after_s, facts.weakness
         which = "the certificate" if place == 0 else f"certificate {place + 1} of the chain"
         if not facts.next_is_issuer:
             message = f"{which} was not signed by the one behind it: others may not believe it"
-            yield Diagnostic(path, message, "each is followed by the one that signed it")
+            yield Diagnostic(path, message, _of_chain(facts, all_facts[place + 1]))
         if last_s < now_s:
             yield Diagnostic(
                 path, f"{which} expired {_days(now_s - last_s)} ago, on {_date(last_s)}"
@@ -147,6 +183,14 @@ def _chain(path: _Path, chain: bytes, now_s: float) -> Iterator[Diagnostic]:
             yield Diagnostic(path, f"{which} is not valid before {_date(first_s)}")
         if weakness is not None:
             yield Diagnostic(path, f"{which} {weakness}: many do not believe it")
+
+
+def _of_chain(facts: TlsFacts, behind: TlsFacts) -> str:
+    """What may have been meant by a certificate behind one that it did not sign."""
+    if behind.is_authority or facts.key_kind == behind.key_kind:
+        return "each is followed by the one that signed it"
+    kind = behind.key_kind
+    return f"one with another kind of key, {kind}, has a file of its own, named under certificates"
 
 
 def _of_clients(path: _Path, pair: ClientsCertificate, now_s: float) -> Iterator[Diagnostic]:
@@ -212,6 +256,12 @@ def _unlisted(
     places = [(where, file) for where, file, pem in placed for _ in _facts(pem)]
     for each in found:
         where, file = places[each.place]
+        if each.is_forged:
+            message = f"a list says that {each.whose} in {file} has signed it, and its signature is"
+            hint = "it was changed, or made with another key: ask its authority for it again"
+            message = f"{message} wrong: nobody whom that signed comes in"
+            yield Diagnostic((*path, "crl"), message, hint)
+            continue
         gets = "nobody whom it signed" if each.is_shut_out else "whom it has revoked"
         message = f"no list is of the key of {each.whose} in {file}, though one is of its name"
         message = f"{message}: {gets} comes in"
@@ -274,11 +324,20 @@ def _authorities(path: _Path, file: str | None, now_s: float) -> Iterator[Diagno
         yield Diagnostic(path, f"its last certificate expires in {_days(last_s - now_s)}")
 
 
-def _staple(path: _Path, chain: bytes, response: bytes, now_s: float) -> Iterator[Diagnostic]:
+def _staple(path: _Path, file: str, cert: str, chain: bytes, now_s: float) -> Iterator[Diagnostic]:
+    if not os.path.exists(file):
+        yield Diagnostic(path, f"there is no {file} yet: nothing is stapled to {cert} meanwhile")
+        return
     try:
-        status, since_s, until_s = tls_staple(chain, response)
+        told = tls_staple(chain, _read(file) or b"")
     except ConfigError:
         return
+    if told is None:
+        message = f"{file} says nothing of {cert}: it is not shown"
+        hint = "the authority is asked for another when a certificate is renewed"
+        yield Diagnostic(path, message, hint)
+        return
+    status, since_s, until_s = told
     if status != "good":
         yield Diagnostic(path, f"it says that the certificate is {status}: clients refuse it")
     if since_s > now_s:

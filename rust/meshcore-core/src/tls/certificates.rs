@@ -11,10 +11,12 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{Error, InconsistentKeys, SignatureAlgorithm};
+use x509_cert::Certificate;
+use x509_cert::der::Decode;
 
 use super::facts::{LEAST_RSA_BITS, rsa_key_bits};
 use super::offer::{ChainSchemes, Offer};
-use super::{Clock, ContextError, Staple, pem, words};
+use super::{Clock, ContextError, Staple, failure, pem, words};
 
 /// A certificate and its key, as they are in files.
 #[derive(Clone, Debug)]
@@ -59,7 +61,7 @@ pub(super) fn key(pem: &[u8]) -> Result<PrivateKeyDer<'static>, ContextError> {
     use rustls::pki_types::pem::Error as Pem;
     PrivateKeyDer::from_pem_slice(pem).map_err(|why| match why {
         Pem::NoItemsFound => ContextError::NoKey,
-        other => ContextError::Unreadable(other.to_string()),
+        other => pem::unreadable(&other),
     })
 }
 
@@ -95,6 +97,8 @@ struct Shown {
     /// The same without a staple, and within which seconds that is believed.
     bare: Option<(Arc<CertifiedKey>, RangeInclusive<u64>)>,
     signed_by: ChainSchemes,
+    /// Within which seconds all of its chain is valid.
+    valid: RangeInclusive<u64>,
 }
 
 impl Shown {
@@ -106,7 +110,8 @@ impl Shown {
             (Arc::new(bare), staple.this_update_s..=until_s)
         });
         let signed_by = ChainSchemes::of(&key.cert);
-        Ok(Self { key, bare, signed_by })
+        let valid = validity(&key.cert);
+        Ok(Self { key, bare, signed_by, valid })
     }
 
     fn now(&self, clock: &Clock) -> &Arc<CertifiedKey> {
@@ -114,6 +119,27 @@ impl Shown {
             Some((bare, believed)) if !believed.contains(&clock.now().as_secs()) => bare,
             _ => &self.key,
         }
+    }
+}
+
+/// Of what cannot be read nothing is said.
+fn validity(chain: &[CertificateDer<'_>]) -> RangeInclusive<u64> {
+    let read = chain.iter().filter_map(|each| Certificate::from_der(each).ok());
+    let all = read.map(|each| each.tbs_certificate.validity);
+    let (since_s, until_s) = all.fold((0, u64::MAX), |(since_s, until_s), each| {
+        let first_s = each.not_before.to_unix_duration().as_secs();
+        let last_s = each.not_after.to_unix_duration().as_secs();
+        (since_s.max(first_s), until_s.min(last_s))
+    });
+    since_s..=until_s
+}
+
+/// How a key is called in messages.
+fn kind(key: &CertifiedKey) -> &'static str {
+    match key.key.algorithm() {
+        SignatureAlgorithm::ECDSA => "an ECDSA key",
+        SignatureAlgorithm::ED25519 => "an Ed25519 key",
+        _ => "an RSA key",
     }
 }
 
@@ -176,18 +202,25 @@ impl Certificates {
         self.named.values().any(|each| each.len() > 1)
     }
 
-    /// The preferred one of those that sign as the client can verify, and whose chains it can if
-    /// there are any: else it gets one nevertheless (RFC 8446 §4.4.2.2). Where none signs so rustls
+    /// The preferred one of those that sign as the client can verify; of these one that is in date
+    /// if there is one, and of these one whose chain it can verify, if it can any: else it gets one
+    /// nevertheless (RFC 8446 §4.4.2.2). Where none signs so rustls
     /// refuses whichever it is given with `handshake_failure`, and nothing with another alert.
     fn choose(&self, hello: &ClientHello<'_>) -> Option<&Arc<CertifiedKey>> {
         let candidates = hello.server_name().map_or(&self.first[..], |name| self.for_name(name));
         let chosen = match candidates {
-            [] | [_] => candidates.first(),
+            [] => None,
+            [one] => {
+                failure::chosen_from_one(kind(&one.key));
+                Some(one)
+            }
             several => {
-                let offer = Offer::of(hello);
-                let mut able = several.iter().filter(|each| offer.takes(&each.key));
-                let whole = able.clone().find(|each| offer.believes(&each.signed_by));
-                whole.or_else(|| able.next()).or_else(|| several.first())
+                let (offer, now_s) = (Offer::of(hello), self.clock.now().as_secs());
+                let able = several.iter().filter(|each| offer.takes(&each.key));
+                let lacks = |each: &&Arc<Shown>| {
+                    (!each.valid.contains(&now_s), !offer.believes(&each.signed_by))
+                };
+                able.min_by_key(lacks).or_else(|| several.first())
             }
         };
         chosen.map(|each| each.now(&self.clock))

@@ -23,6 +23,8 @@ pub enum ContextError {
     UnusableList(String),
     /// An OCSP response that is none, or another's.
     BadStaple(String),
+    /// An OCSP response about other certificates alone.
+    OtherStaple,
     /// There is no revocation list in a text.
     NoList,
     /// There are two of an issuer, of which only one would be looked at.
@@ -46,6 +48,7 @@ impl fmt::Display for ContextError {
             Self::UnusableKey(why) => write!(f, "the key cannot be used: {why}"),
             Self::UnusableRoots(why) => write!(f, "verifies nothing: {why}"),
             Self::BadStaple(why) | Self::UnusableList(why) => f.write_str(why),
+            Self::OtherStaple => f.write_str("it says nothing of this certificate"),
             Self::NoList => f.write_str("no revocation list in it"),
             Self::TwoLists { issuer, is_untied } => {
                 write!(f, "two revocation lists of {issuer}: give the newest alone")?;

@@ -24,6 +24,11 @@ const EC: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
 /// `id-Ed25519` (RFC 8410 §3).
 const ED25519: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.101.112");
 
+/// `id-pe-tlsfeature` (RFC 7633 §6).
+const FEATURES: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.1.24");
+/// RFC 6066 §8.
+const STATUS_REQUEST: u32 = 5;
+
 /// A certificate of a chain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Facts {
@@ -41,6 +46,8 @@ pub struct Facts {
     pub is_for_servers: bool,
     /// It may sign others (§4.2.1.9, §4.2.1.3).
     pub is_authority: bool,
+    /// It says that servers staple an OCSP response to it (RFC 7633).
+    pub wants_staple: bool,
     /// It names itself as its issuer.
     pub is_own_issuer: bool,
     /// Its issuer's name and key are those of the certificate behind it, if there is one: the
@@ -73,6 +80,7 @@ impl Facts {
             weakness: weakness(read),
             is_for_servers: is_for_servers(read),
             is_authority: roots::may_sign(certificate),
+            wants_staple: wants_staple(read),
             is_own_issuer: read.issuer == read.subject,
             next_is_issuer: next.is_none_or(|next| is_issuer(&next.tbs_certificate, read)),
         }
@@ -86,6 +94,15 @@ fn key_kind(read: &TbsCertificate) -> &'static str {
         ED25519 => "Ed25519",
         _ => "other",
     }
+}
+
+/// RFC 7633 §4: a list of extensions of TLS by their numbers, `status_request` among them.
+fn wants_staple(read: &TbsCertificate) -> bool {
+    let mut all = read.extensions.iter().flatten();
+    all.find(|each| each.extn_id == FEATURES).is_some_and(|each| {
+        let features = Vec::<u32>::from_der(each.extn_value.as_bytes());
+        features.is_ok_and(|features| features.contains(&STATUS_REQUEST))
+    })
 }
 
 fn is_for_servers(read: &TbsCertificate) -> bool {

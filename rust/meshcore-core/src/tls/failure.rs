@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use rustls::pki_types::CertificateDer;
 use rustls::{
-    AlertDescription, CertificateError, Error, InvalidMessage, OtherError, PeerMisbehaved,
+    AlertDescription, CertificateError, Error, InvalidMessage, OtherError, PeerIncompatible,
+    PeerMisbehaved,
 };
 use x509_cert::Certificate;
 use x509_cert::der::Decode;
@@ -59,6 +60,22 @@ thread_local! {
     static DETAILS: Cell<Details> = const { Cell::new(Details { words: None, whose: None }) };
 }
 
+thread_local! {
+    /// The kind of key of a name that has no other, if a certificate was chosen in this call.
+    static ONLY_KIND: Cell<Option<&'static str>> = const { Cell::new(None) };
+}
+
+/// A name has one certificate, with a key of this kind.
+pub(super) fn chosen_from_one(kind: &'static str) {
+    ONLY_KIND.set(Some(kind));
+}
+
+/// Runs a session's machine: what it says of its failure is of its own certificates.
+pub(super) fn of_own<T>(run: impl FnOnce() -> T) -> T {
+    ONLY_KIND.set(None);
+    run()
+}
+
 #[derive(Default)]
 struct Details {
     words: Option<String>,
@@ -84,6 +101,9 @@ pub(super) fn verifying<T>(
 const OTHER_POINT: &str = "the revocation list of the certificate's issuer is of another \
                            distribution point than those that the certificate names";
 
+/// Of a certificate whose issuer's list that has not signed.
+const WRONG_LIST: &str = "the revocation list of the certificate's issuer is not signed by its key";
+
 /// What webpki says, as rustls does: each has its alert.
 pub(super) fn of_webpki(error: webpki::Error) -> Error {
     use CertificateError as C;
@@ -103,8 +123,10 @@ pub(super) fn of_webpki(error: webpki::Error) -> Error {
         E::CrlExpired { time, next_update } => {
             C::ExpiredRevocationListContext { time, next_update }.into()
         }
-        E::InvalidSignatureForPublicKey | E::InvalidCrlSignatureForPublicKey => {
-            C::BadSignature.into()
+        E::InvalidSignatureForPublicKey => C::BadSignature.into(),
+        // It is not the peer's fault.
+        E::InvalidCrlSignatureForPublicKey => {
+            with_words(C::UnknownRevocationStatus, WRONG_LIST.to_owned())
         }
         E::RequiredEkuNotFoundContext(_) => C::InvalidPurpose.into(),
         E::UnsupportedSignatureAlgorithmContext(about) => C::UnsupportedSignatureAlgorithmContext {
@@ -133,7 +155,11 @@ fn detail_of(error: &Error) -> String {
         };
     }
     if !matches!(error, Error::InvalidCertificate(_)) {
-        return bounded(words::of_error(error), DETAIL_BYTES);
+        let words = bounded(words::of_error(error), DETAIL_BYTES);
+        return match ONLY_KIND.get().filter(|_| is_about_kinds(error)) {
+            Some(kind) => format!("{words}: the name that it asks for has {kind} alone"),
+            None => words,
+        };
     }
     // What verifiers say is as long as its few names.
     let words = details.words.unwrap_or_else(|| bounded(words::of_error(error), DETAIL_BYTES));
@@ -141,6 +167,13 @@ fn detail_of(error: &Error) -> String {
         Some(whose) => format!("{words} ({whose})"),
         None => words,
     }
+}
+
+/// Whether a client's suites or signatures were not those that a certificate's key has.
+fn is_about_kinds(error: &Error) -> bool {
+    use PeerIncompatible as P;
+    let Error::PeerIncompatible(why) = error else { return false };
+    matches!(why, P::NoCipherSuitesInCommon | P::NoSignatureSchemesInCommon)
 }
 
 /// A certificate by what finds it in its issuer's books.
@@ -187,6 +220,15 @@ fn alert_of(error: &Error) -> Option<AlertDescription> {
         | Error::PeerMisbehaved(PeerMisbehaved::IllegalMiddleboxChangeCipherSpec) => {
             AlertDescription::UnexpectedMessage
         }
+        Error::PeerIncompatible(
+            PeerIncompatible::NoSignatureSchemesInCommon
+            | PeerIncompatible::NoCertificateRequestSignatureSchemesInCommon,
+        ) => AlertDescription::HandshakeFailure,
+        Error::PeerMisbehaved(
+            PeerMisbehaved::UnsolicitedEncryptedExtension
+            | PeerMisbehaved::DisallowedEncryptedExtension
+            | PeerMisbehaved::UnsolicitedEchExtension,
+        ) => AlertDescription::UnsupportedExtension,
         _ => return None,
     })
 }

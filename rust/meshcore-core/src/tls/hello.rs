@@ -123,7 +123,8 @@ fn is_address(name: &[u8]) -> bool {
 /// A `ClientHello` without its head (RFC 8446 §4), if all of it is here; of another message nothing.
 fn whole(message: &[u8]) -> Option<&[u8]> {
     match message {
-        [CLIENT_HELLO, high, ..] if *high != 0 => Some(&[]), // longer than the machine takes any
+        // Of 64 KiB and more, by its own word: the machine refuses it, and nobody waits for the rest.
+        [CLIENT_HELLO, 1..=u8::MAX, ..] => Some(&[]),
         [CLIENT_HELLO, behind @ ..] => counted::<3>(behind).map(|(hello, _)| hello),
         [] => None,
         _ => Some(&[]),

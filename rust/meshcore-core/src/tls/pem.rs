@@ -1,10 +1,12 @@
 //! What a PEM text holds: all of it, or an error.
 
-use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::pem::{Error, PemObject};
 
 use super::ContextError;
 
 const BEGIN: &[u8] = b"-----BEGIN ";
+/// The most of a line that is shown.
+const SHOWN_CHARS: usize = 60;
 
 /// Every item of a kind in a text, in order. O(bytes).
 ///
@@ -14,7 +16,7 @@ const BEGIN: &[u8] = b"-----BEGIN ";
 /// together of which the first has no last newline, or that is called otherwise.
 pub(super) fn items<T: PemObject>(pem: &[u8], label: &str) -> Result<Vec<T>, ContextError> {
     let found: Result<Vec<T>, _> = T::pem_slice_iter(pem).collect();
-    let found = found.map_err(|why| ContextError::Unreadable(why.to_string()))?;
+    let found = found.map_err(|why| unreadable(&why))?;
     let begun = begun(pem, label)?;
     if begun == found.len() {
         Ok(found)
@@ -22,6 +24,21 @@ pub(super) fn items<T: PemObject>(pem: &[u8], label: &str) -> Result<Vec<T>, Con
         let why = format!("{} of {begun} items of {label:?} can be read", found.len());
         Err(ContextError::Unreadable(why))
     }
+}
+
+/// What the parser says, with text as text.
+pub(super) fn unreadable(why: &Error) -> ContextError {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
+    ContextError::Unreadable(match why {
+        Error::MissingSectionEnd { end_marker } => {
+            format!("it is cut off: no line says -----END {}-----", text(end_marker))
+        }
+        Error::IllegalSectionStart { line } => {
+            let line: String = text(line).chars().take(SHOWN_CHARS).collect();
+            format!("a line that begins an item is not right: {line:?}")
+        }
+        other => other.to_string(),
+    })
 }
 
 /// How many items of a kind begin.

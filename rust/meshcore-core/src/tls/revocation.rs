@@ -12,8 +12,9 @@ use std::time::Duration;
 use webpki::{Cert, CertRevocationList, Error, OwnedCertRevocationList, VerifiedPath};
 use x509_cert::Certificate;
 use x509_cert::crl::{CertificateList, TbsCertList};
+use x509_cert::der::asn1::AnyRef;
 use x509_cert::der::oid::AssociatedOid;
-use x509_cert::der::{Decode, Encode};
+use x509_cert::der::{self, Decode, Encode, SliceReader, Tag, Tagged};
 use x509_cert::ext::pkix::{AuthorityKeyIdentifier, CrlNumber, KeyUsage, SubjectKeyIdentifier};
 
 use super::context_error::unreadable_list;
@@ -102,7 +103,11 @@ struct List {
 impl List {
     fn read(list: &[u8], keys: &Keys) -> Result<Self, ContextError> {
         let signed = Signed::read(list).map_err(unreadable_list)?;
-        let mut read = CertificateList::from_der(list).map_err(unreadable_list)?;
+        let read = CertificateList::from_der(list);
+        let mut read = read.map_err(|why| match is_of_version_1(list) {
+            Ok(true) => unnumbered(),
+            _ => unreadable_list(why),
+        })?;
         is_numbered(&read.tbs_cert_list)?;
         let reach = Reach::take(&mut read.tbs_cert_list)?;
         let rest = read.to_der().map_err(unreadable_list)?;
@@ -170,9 +175,20 @@ fn is_numbered(list: &TbsCertList) -> Result<(), ContextError> {
     if all.any(|each| each.extn_id == CrlNumber::OID) {
         return Ok(());
     }
+    Err(unnumbered())
+}
+
+fn unnumbered() -> ContextError {
     let why = "a list without a number (RFC 5280 §5.2.3): name a `crlnumber` file in the \
                configuration of `openssl ca -gencrl`, or add the extension";
-    Err(ContextError::UnusableList(why.to_owned()))
+    ContextError::UnusableList(why.to_owned())
+}
+
+/// Whether a list is of the version that has no extensions, and says no version (§5.1.2.1).
+fn is_of_version_1(list: &[u8]) -> der::Result<bool> {
+    let mut list = SliceReader::new(AnyRef::from_der(list)?.value())?;
+    let mut signed = SliceReader::new(AnyRef::decode(&mut list)?.value())?;
+    Ok(AnyRef::decode(&mut signed)?.tag() == Tag::Sequence)
 }
 
 fn key_id_in(extension: AuthorityKeyIdentifier) -> Option<Vec<u8>> {
@@ -251,6 +267,13 @@ impl Lists {
         }
         let may_be_its = |list: &&List| list.signer.is_none() && !list.is_of_another_key(key_id);
         Some(of_name.iter().any(may_be_its))
+    }
+
+    /// Whether a list says that an authority's key has signed it, which has not.
+    pub(super) fn has_forged(&self, name: &SameName, key_id: Option<&[u8]>) -> bool {
+        let of_name = self.each.iter().filter(|list| list.issuer == *name);
+        key_id.is_some()
+            && of_name.into_iter().any(|x| x.signer.is_none() && x.key_id.as_deref() == key_id)
     }
 
     /// When the first of the lists that an authority's key has signed runs out, in seconds since

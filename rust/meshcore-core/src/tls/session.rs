@@ -15,7 +15,7 @@ use super::records::{Words, append, drive, is_silent, last_words, unsaid, write}
 use super::server::Rule;
 use super::standing::{InForce, Standing};
 use super::verify::Again;
-use super::{Clock, Failure, Identity};
+use super::{Clock, Failure, Identity, failure};
 use crate::host_map::HostMap;
 
 /// The most of a client's first message, with the heads of its records, while it is not whole: it
@@ -268,8 +268,9 @@ impl Session {
         let handshaking = !self.established;
         let before = plain.len();
         let (side, own) = (&mut self.side, &mut self.own);
-        let (taken, result) =
-            choosing(&mut self.unshown, || on!(side, m => drive(&mut **m, data, plain, own)));
+        let (taken, result) = failure::of_own(|| {
+            choosing(&mut self.unshown, || on!(side, m => drive(&mut **m, data, plain, own)))
+        });
         self.peer_closed |= taken.peer_closed;
         if handshaking {
             self.lacks_certificate |= asked_in_vain();

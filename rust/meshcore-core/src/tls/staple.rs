@@ -34,7 +34,8 @@ impl Staple {
     /// What a response in DER says of the first certificate of a chain. O(bytes).
     ///
     /// # Errors
-    /// [`ContextError::BadStaple`]: it is no response, or says nothing of that certificate.
+    /// [`ContextError::BadStaple`]: it is no response. [`ContextError::OtherStaple`]: it says nothing
+    /// of that certificate.
     pub(super) fn of(der: &[u8], chain: &[CertificateDer<'_>]) -> Result<Self, ContextError> {
         let leaf = chain.first().ok_or(ContextError::NoCertificate)?;
         let leaf = Certificate::from_der(leaf);
@@ -49,8 +50,7 @@ impl Staple {
                 return Ok(entry.staple);
             }
         }
-        let other = "it says nothing of this certificate".to_owned();
-        Err(ContextError::BadStaple(other))
+        Err(ContextError::OtherStaple)
     }
 }
 

@@ -21,6 +21,8 @@ pub struct Unlisted {
     /// No client that it signed comes in, for a list may be its own, or what its list says is too
     /// old; else revoked ones do.
     pub is_shut_out: bool,
+    /// A list says that it is of its key, which has not signed it.
+    pub is_forged: bool,
     /// Since when this is so, in seconds since 1970: before, it did not sign, or its list held.
     pub since_s: u64,
     /// The last second in which it is: behind that it does not sign.
@@ -51,6 +53,7 @@ impl Unlisted {
         let own = read.tbs_certificate.get::<SubjectKeyIdentifier>().ok().flatten();
         let own = own.map(|(_, id)| id.0.as_bytes().to_vec());
         let lack = lists.lack(&name, &key, own.as_deref());
+        let is_forged = lack.is_some() && lists.has_forged(&name, own.as_deref());
         let list_ends_s = if lack.is_none() { Some(lists.end_s(&name, &key)?) } else { None };
         let read = &read.tbs_certificate;
         let valid = &read.validity;
@@ -59,7 +62,7 @@ impl Unlisted {
         let since_s = begins_s.max(list_ends_s.unwrap_or_default());
         let whose = format!("{} (serial {})", read.subject, read.serial_number);
         let is_shut_out = lack.unwrap_or(true);
-        let found = Self { place, whose, is_shut_out, since_s, until_s, list_ends_s };
+        let found = Self { place, whose, is_shut_out, is_forged, since_s, until_s, list_ends_s };
         (since_s <= until_s).then_some(found)
     }
 }

@@ -145,6 +145,21 @@ def test_an_upgrade_that_is_refused_says_why(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("authority")
+def test_an_upgrade_whose_workers_have_no_such_layer_says_so(tmp_path: Path) -> None:
+    file = written(tmp_path, "off")
+    with Program(file, "--workers", "1") as program:
+        program.line(r"\(admin\)")
+        file.write_text(
+            file.read_text().replace("{name: h", "{layers: [{python: nowhere:X}], name: h")
+        )
+        done = CliRunner().invoke(main, ["upgrade", str(file)])
+        assert done.exit_code == 1
+        assert "the new program did not get ready: " in done.output
+        assert "No module named 'nowhere'" in done.output
+        assert program.status()["ready"]
+
+
+@pytest.mark.usefixtures("authority")
 def test_keys_of_tickets_that_all_may_read_are_told_of_by_the_log(tmp_path: Path) -> None:
     (tmp_path / "ticket.keys").chmod(0o644)
     with Program(written(tmp_path), "--workers", "1") as program:

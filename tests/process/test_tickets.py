@@ -209,6 +209,13 @@ def test_a_key_in_place_of_its_file_is_not_repeated(tmp_path: Path, value: str) 
     )
 
 
+def test_a_name_that_looks_like_a_key_is_said_where_its_folder_is(tmp_path: Path) -> None:
+    missing = tmp_path / f"Vault2-{'a' * 50}"
+    text = MESH.replace(", tls: {cert: cert.pem, key: key.pem}", "") + f"ticket_keys: {missing}\n"
+    with pytest.raises(ConfigError, match=f"cannot read {missing}: No such file or directory"):
+        load_text(text, "m", tmp_path)
+
+
 def test_a_new_key_seals_and_the_one_before_it_opens() -> None:
     tickets = TicketKeys(100.0)
     first = tickets.keys

@@ -39,7 +39,8 @@ def reported(file: Path) -> Iterator[None]:
         _console().print(Text(f"meshcore: {file}: {error}"))
         raise SystemExit(error.code) from None
     except OSError as error:
-        _console().print(Text(f"meshcore: {file}: {error.strerror or error}"))
+        where = "" if error.filename in (None, str(file)) else f"{error.filename}: "
+        _console().print(Text(f"meshcore: {file}: {where}{error.strerror or error}"))
         raise SystemExit(REFUSED_BY_SYSTEM) from None
 
 

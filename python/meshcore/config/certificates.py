@@ -288,7 +288,7 @@ def _whose(cert: tuple[str, bytes], key: bytes, others: list[str]) -> str:
 
 
 def _staple(path: _Path, pair: dict[str, Any], folder: Path | None) -> Iterator[Diagnostic]:
-    """An OCSP response that is none, or another certificate's."""
+    """An OCSP response that is none."""
     cert, file = _file(pair.get("cert"), folder), _file(pair.get("ocsp"), folder)
     if file is None:
         return

@@ -48,7 +48,11 @@ def why_not_read(written: str, path: str, error: OSError) -> tuple[str, str | No
 
 
 def _may_be_secret(text: str) -> bool:
-    """Names are in small letters, or have a dot; of random words as good as none is such."""
+    """Names are in small letters, or have a dot, or are below a folder that is there; of random
+    words as good as none is such."""
+    folder = os.path.dirname(text)
+    if len(folder) > 1 and os.path.isdir(folder):
+        return False
     return _PEM in text or any(
         re.fullmatch(r"[0-9a-fA-F]+", word)
         or (re.search("[A-Z]", word) and re.search("[a-z]", word) and re.search("[0-9]", word))

@@ -140,6 +140,10 @@ class Supervisor:
             if predecessor is not None:
                 predecessor.say_failed(str(error))
             raise
+        except WorkerFailedError as error:
+            if predecessor is not None:
+                predecessor.say_failed(str(self.placed(error)))
+            raise
 
     async def _begin(self, predecessor: Predecessor | None) -> None:
         self._take_activated()

@@ -62,8 +62,8 @@ class UnlistedAuthorities:
         self._read: tuple[Snapshot, tuple[Unlisted, ...], tuple[RevocationList, ...]] | None = None
 
     def of(self, snapshot: Snapshot) -> tuple[Unlisted, ...]:
-        """All that are, were or will be, as long as it is in force. For a thread where clients are
-        served: O(bytes of lists) for a new one."""
+        """All that are, were or will be, as long as it is in force. O(bytes of lists) for a
+        new one: not for a loop that serves clients."""
         return self._all(snapshot)[1]
 
     def lists(self, snapshot: Snapshot) -> tuple[RevocationList, ...]:

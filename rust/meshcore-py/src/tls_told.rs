@@ -76,8 +76,9 @@ impl TlsList {
 
 /// Of each list in a PEM text.
 #[pyfunction]
-pub(crate) fn tls_lists(crl_pem: &[u8], ca_pem: &[u8]) -> PyResult<Vec<TlsList>> {
-    Ok(ListFacts::read(crl_pem, ca_pem).map_err(config_error)?.into_iter().map(TlsList).collect())
+pub(crate) fn tls_lists(py: Python<'_>, crl_pem: &[u8], ca_pem: &[u8]) -> PyResult<Vec<TlsList>> {
+    let read = py.detach(|| ListFacts::read(crl_pem, ca_pem)).map_err(config_error)?;
+    Ok(read.into_iter().map(TlsList).collect())
 }
 
 /// An authority that has no list in force.

@@ -21,9 +21,9 @@ pub enum ContextError {
     UnusableRoots(String),
     /// A revocation list that cannot be applied.
     UnusableList(String),
-    /// An OCSP response that is none, or another's.
+    /// An OCSP response that is none.
     BadStaple(String),
-    /// An OCSP response about other certificates alone.
+    /// An OCSP response about other certificates alone, or that says that there is none now.
     OtherStaple,
     /// There is no revocation list in a text.
     NoList,

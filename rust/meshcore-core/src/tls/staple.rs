@@ -43,6 +43,9 @@ impl Staple {
         let bad = |why: der::Error| ContextError::BadStaple(format!("no OCSP response: {why}"));
         let issuer = leaf.issuer.to_der().map_err(bad)?;
         let key = chain.get(1).and_then(|next| key_of(next, &leaf.issuer));
+        if !is_successful(der).map_err(bad)? {
+            return Err(ContextError::OtherStaple);
+        }
         let mut entries = entries(der).map_err(bad)?;
         while !entries.is_finished() {
             let entry = Entry::read(&mut entries).map_err(bad)?;
@@ -54,13 +57,21 @@ impl Staple {
     }
 }
 
+/// Whether it is an answer, and not that there is none now, such as `tryLater`, which clients write into
+/// the file over the last one (RFC 6960 §2.3).
+fn is_successful(der: &[u8]) -> der::Result<bool> {
+    let mut response = inside(&mut SliceReader::new(der)?)?;
+    let status = AnyRef::decode(&mut response)?;
+    if status.tag() != Tag::Enumerated {
+        return Err(status.tag().unexpected_error(Some(Tag::Enumerated)));
+    }
+    Ok(status.value() == [0])
+}
+
 /// The entries of a response that was given (§4.2.1: `SEQUENCE OF SingleResponse`).
 fn entries(der: &[u8]) -> der::Result<SliceReader<'_>> {
     let mut response = inside(&mut SliceReader::new(der)?)?;
-    let status = AnyRef::decode(&mut response)?;
-    if status.value() != [0] {
-        return Err(status.tag().value_error()); // `successful` is the only one with more in it
-    }
+    AnyRef::decode(&mut response)?; // that was how it stands
     let mut bytes = inside(&mut inside(&mut response)?)?;
     let kind = ObjectIdentifier::decode(&mut bytes)?;
     if kind != BASIC {

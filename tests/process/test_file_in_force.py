@@ -197,3 +197,19 @@ def test_status_and_metrics_tell_when_each_list_ends(tmp_path: Path, use: str, t
         line = f"revocation list of listener edge: CN=late, until {late['next_update']}, EXPIRED, "
         assert line + (told or "still used") in shown
         assert f"revocation list of listener edge: CN=now, until {now['next_update']}\n" in shown
+
+
+@pytest.mark.usefixtures("authority")
+@pytest.mark.parametrize("ca", ["now/now/ca.pem, late/late/ca.pem", "now/now/ca.pem"])
+def test_the_log_tells_of_each_list_that_has_ended(tmp_path: Path, ca: str) -> None:
+    """Also of an authority that clients bring, as intermediate ones are."""
+    believed = tmp_path / "believed"
+    believed.mkdir()
+    for name, ends in (("now", 1), ("late", -1)):
+        signer = Signer(tmp_path / name, name, Certificates(believed))
+        signer.revoke(ends_in=datetime.timedelta(days=ends))
+    more = f", client_auth: {{ca: [{ca}], crl: [now/now/crl.pem, late/late/crl.pem]}}"
+    with Program(written(tmp_path, more=more), "--workers", "1") as program:
+        program.line(
+            "listener edge: the revocation list of CN=late expired at .*: nobody whom it is"
+        )

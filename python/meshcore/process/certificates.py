@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from meshcore.config.snapshot import CertificateSpec, Snapshot, TrustSpec
     from meshcore.process.process_metrics import Family, Labels
-    from meshcore.process.unlisted import Unlisted, UnlistedAuthorities
+    from meshcore.process.unlisted import RevocationList, Unlisted, UnlistedAuthorities
 
 _DAY_S = 86_400
 CHECK_S: Final = 60.0
@@ -131,8 +131,8 @@ def _staple_overview(of: Certificate, unix_s: float) -> dict[str, Any] | None:
 
 
 class ExpiryWatch:
-    """Tells the log once of each response that is not shown any more, and of each authority whose
-    revocation list has run out."""
+    """Tells the log once of each response that is not shown any more, and of each revocation list
+    that has run out."""
 
     def __init__(
         self,
@@ -144,7 +144,7 @@ class ExpiryWatch:
         self._certificates = certificates
         self._authorities = authorities
         self._snapshot = snapshot
-        self._reported: set[Certificate | Unlisted] = set()
+        self._reported: set[Certificate | RevocationList] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._reading: asyncio.Future[tuple[Unlisted, ...]] | None = None
 
@@ -173,14 +173,13 @@ class ExpiryWatch:
         read.result()  # or the loop tells of what it raised
         now_s = time.time()
         ended = {x for x in self._certificates.of(snapshot) if _is_late(x.staple, now_s)}
-        now = self._authorities.now(snapshot, now_s)
-        expired = {x for x in now if x.list_ends_s is not None}
+        expired = set(self._authorities.expired(snapshot, now_s))
         for each in ended - self._reported:
             _log_staple(each)
-        for authority in expired - self._reported:
+        for each_list in expired - self._reported:
             log.warning(
                 "%s: the revocation list of %s expired at %s: nobody whom it is about comes in",
-                *(authority.owner, authority.authority, stamp(authority.list_ends_s or 0)),
+                *(each_list.owner, each_list.issuer, stamp(each_list.next_update_s or 0)),
             )
         self._reported = ended | expired
 

@@ -34,12 +34,6 @@ class Unlisted(NamedTuple):
     list_ends_s: int | None
     """When its list runs out; ``None`` of one without."""
 
-    @property
-    def owner(self) -> str:
-        """Who goes by it, for people."""
-        owner = f"listener {self.listener}" if self.listener else f"upstream {self.upstream}"
-        return owner + (f" for {self.server_name}" if self.server_name else "")
-
 
 class RevocationList(NamedTuple):
     """One, and where it stands."""
@@ -53,6 +47,17 @@ class RevocationList(NamedTuple):
     """When there is to be a newer one, in seconds since 1970."""
     is_used_later: bool
     """What it says counts behind that too."""
+
+    @property
+    def owner(self) -> str:
+        """Who goes by it, for people."""
+        owner = f"listener {self.listener}" if self.listener else f"upstream {self.upstream}"
+        return owner + (f" for {self.server_name}" if self.server_name else "")
+
+    def is_expired(self, unix_s: float) -> bool:
+        """Whether it counts no more, and so nobody comes in whom it is about."""
+        due_s = self.next_update_s
+        return due_s is not None and due_s <= unix_s and not self.is_used_later
 
 
 class UnlistedAuthorities:
@@ -69,6 +74,10 @@ class UnlistedAuthorities:
     def lists(self, snapshot: Snapshot) -> tuple[RevocationList, ...]:
         """Every list; else as `of`."""
         return self._all(snapshot)[2]
+
+    def expired(self, snapshot: Snapshot, unix_s: float) -> list[RevocationList]:
+        """Lists that count no more, of whatever authority; else as `of`."""
+        return [x for x in self.lists(snapshot) if x.is_expired(unix_s)]
 
     def _all(
         self, snapshot: Snapshot

@@ -16,6 +16,7 @@ from tests.wire.conftest import Certificates, Run, Serve, eventually, metric
 from tests.wire.either import asking, request
 from tests.wire.h2_mesh import Mesh
 from tests.wire.identities import Signer
+from tests.wire.second_hello import Client
 from tests.wire.test_identity import BOTH, alert, from_, logged, mesh, running
 from tests.wire.test_tls_told import FAILED, met, secured, streams
 from tests.wire.tls_streams import TlsStreams
@@ -85,6 +86,29 @@ def test_who_names_no_protocol_where_only_h2_is_spoken_hears_it(
     with told(caplog):
         run(go())
     assert "it names no protocol (ALPN), and HTTP/2 needs one (told no_app" in caplog.messages[0]
+
+
+@pytest.mark.parametrize(("http1", "second"), [("off", ()), ("on", ()), ("on", (b"http/1.1",))])
+def test_nor_behind_a_request_to_say_it_again(
+    run: Run, serve: Serve, certificates: Certificates, http1: str, second: tuple[bytes, ...]
+) -> None:
+    """A first message that names `h2`, and one behind a HelloRetryRequest that names none."""
+
+    async def go() -> None:
+        protocols = {"http1": http1}
+        async with secured(serve, certificates, protocols=protocols) as proxy:
+            port = urlsplit(proxy.addresses["edge"]).port
+            client = Client(*await asyncio.open_connection("127.0.0.1", port))
+            answer = await client.ask(second, b"GET / HTTP/1.1\r\nhost: edge.test\r\n\r\n")
+            no_alpn = {"reason": "no_application_protocol", "by": "proxy"}
+            if http1 == "off":
+                assert answer == b""
+                await eventually(lambda: metric(proxy, FAILED, **no_alpn) == 1)
+            else:
+                assert answer.startswith(b"HTTP/1.1 ")
+                assert metric(proxy, FAILED, **no_alpn) == 0
+
+    run(go())
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ const CHACHA20: [[u8; 2]; 3] = [[0x13, 0x03], [0xCC, 0xA8], [0xCC, 0xA9]];
 /// What the first message says that the machine does not tell later.
 pub(super) struct Hello {
     /// A client that names no protocol means one that is not spoken.
-    needs_alpn: bool,
+    pub(super) needs_alpn: bool,
     /// There are several certificates to choose from.
     is_choice: bool,
     /// What the records had that are whole.

@@ -96,6 +96,8 @@ pub struct Session {
     rule: u64,
     /// Of a server's, until the client's first message is whole.
     hello: Option<Box<Hello>>,
+    /// It has to name a protocol, in each of its first messages if there are two.
+    needs_alpn: bool,
     /// What else it said by which a certificate is chosen, as long as one may be.
     unshown: Option<Box<Unshown>>,
     /// Whom that asked for.
@@ -149,6 +151,7 @@ impl Session {
             rules: None,
             rule: 0,
             hello: None,
+            needs_alpn: false,
             unshown: None,
             asked: None,
             rest: Vec::new(),
@@ -221,6 +224,7 @@ impl Session {
                 false
             }
             Asked::For(wanted) => {
+                self.needs_alpn = hello.needs_alpn;
                 self.hello = None;
                 self.choose_rule(&wanted);
                 (self.asked, self.unshown) = (wanted.name, wanted.unshown);
@@ -334,6 +338,11 @@ impl Session {
     /// believes a ticket.
     fn establish(&mut self) -> Result<(), Failure> {
         let (kind, peer) = on!(&self.side, m => (m.handshake_kind(), m.peer_certificates()));
+        if self.needs_alpn && on!(&self.side, m => m.alpn_protocol().is_none()) {
+            let detail = "it names no protocol (ALPN) behind a HelloRetryRequest".to_owned();
+            let alert = Some("no_application_protocol");
+            return Err(Failure { alert, by_peer: false, no_tls: false, detail });
+        }
         if kind == Some(HandshakeKind::Resumed) {
             self.lacks_certificate = self.no_pair.as_ref().is_some_and(|none| none.was_asked());
             if let Some(again) = &self.again {

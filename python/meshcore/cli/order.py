@@ -281,13 +281,11 @@ def _tls(told: dict[str, Any] | None) -> str:
 def _print_certificates(status: dict[str, Any]) -> None:
     """Whose they are, and for how long; an older program tells of none."""
     for each in status.get("certificates", []):
-        owner = "listener" if each["listener"] is not None else "upstream"
-        asked = f" for {each['server_name']}" if each["server_name"] is not None else ""
         left = each["days_left"]
         when = f"{left} days left" if left >= 0 else "EXPIRED"
         names = ", ".join(each["names"]) or "no name"
         kind = f"{each['key']} " if "key" in each else ""  # an older program does not tell
-        whose = f"{kind}certificate of {owner} {each[owner]}{asked}"
+        whose = f"{kind}certificate of {_owner(each)}"
         ocsp = _staple(each.get("ocsp"))
         click.echo(f"{whose}: {names}, until {each['not_after']}, {when}{ocsp}")
 
@@ -295,26 +293,27 @@ def _print_certificates(status: dict[str, Any]) -> None:
 def _print_lists(status: dict[str, Any]) -> None:
     """Revocation lists, and until when each is; an older program tells of none."""
     for each in status.get("revocation_lists", []):
-        owner = "listener" if each["listener"] is not None else "upstream"
-        asked = f" for {each['server_name']}" if each["server_name"] is not None else ""
         due = f"until {each['next_update']}" if each["next_update"] is not None else "without end"
         used = "still used" if each["used_when_expired"] else "nobody whom it is about comes in"
         ended = f", EXPIRED, {used}" if each["expired"] else ""
-        click.echo(
-            f"revocation list of {owner} {each[owner]}{asked}: {each['issuer']}, {due}{ended}"
-        )
+        click.echo(f"revocation list of {_owner(each)}: {each['issuer']}, {due}{ended}")
 
 
 def _print_unlisted(status: dict[str, Any]) -> None:
     """Authorities without a revocation list in force; an older program tells of none."""
     for each in status.get("unlisted_authorities", []):
-        owner = "listener" if each["listener"] is not None else "upstream"
-        asked = f" for {each['server_name']}" if each["server_name"] is not None else ""
         gets = {"nobody": "nobody whom it signed", "revoked": "whom it has revoked"}
         lacks = f"no revocation list of its key, {gets[each['comes_in']]} comes in"
         if (ended := each.get("list_expired")) is not None:  # an older program does not tell
             lacks = f"its revocation list EXPIRED at {ended}, nobody whom it is about comes in"
-        click.echo(f"authority {each['authority']} of {owner} {each[owner]}{asked}: {lacks}")
+        click.echo(f"authority {each['authority']} of {_owner(each)}: {lacks}")
+
+
+def _owner(each: dict[str, Any]) -> str:
+    """Who goes by a part of TLS, and for which name alone."""
+    owner = "listener" if each["listener"] is not None else "upstream"
+    asked = f" for {each['server_name']}" if each["server_name"] is not None else ""
+    return f"{owner} {each[owner]}{asked}"
 
 
 def _staple(told: dict[str, Any] | None) -> str:

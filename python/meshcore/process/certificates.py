@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from meshcore._core import tls_facts, tls_staple
 from meshcore.process.history import stamp
 from meshcore.process.process_metrics import gauges
+from meshcore.process.unlisted import owner_overview
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -99,9 +100,7 @@ class Certificates:
         """The part of a status that tells of them; what ends first comes first."""
         return [
             {
-                "listener": x.listener or None,
-                "upstream": x.upstream or None,
-                "server_name": x.server_name or None,
+                **owner_overview(x.listener, x.upstream, x.server_name),
                 "key": x.key_kind,
                 "names": list(x.names),
                 "not_after": stamp(x.not_after_s),

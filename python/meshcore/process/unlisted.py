@@ -112,9 +112,7 @@ class UnlistedAuthorities:
         last_s = float("inf")
         return [
             {
-                "listener": x.listener or None,
-                "upstream": x.upstream or None,
-                "server_name": x.server_name or None,
+                **owner_overview(x.listener, x.upstream, x.server_name),
                 "issuer": x.issuer,
                 "next_update": None if (due_s := x.next_update_s) is None else stamp(due_s),
                 "expired": due_s is not None and due_s <= unix_s,
@@ -131,15 +129,22 @@ class UnlistedAuthorities:
         """The part of a status that tells of them; else as `of`."""
         return [
             {
-                "listener": x.listener or None,
-                "upstream": x.upstream or None,
-                "server_name": x.server_name or None,
+                **owner_overview(x.listener, x.upstream, x.server_name),
                 "authority": x.authority,
                 "comes_in": "nobody" if x.is_shut_out else "revoked",
                 "list_expired": stamp(x.list_ends_s) if x.list_ends_s is not None else None,
             }
             for x in self.now(snapshot, unix_s)
         ]
+
+
+def owner_overview(listener: str, upstream: str, server_name: str) -> dict[str, str | None]:
+    """Who goes by a part of TLS, as a status has it."""
+    return {
+        "listener": listener or None,
+        "upstream": upstream or None,
+        "server_name": server_name or None,
+    }
 
 
 def _unlisted(snapshot: Snapshot) -> Iterator[Unlisted]:

@@ -107,8 +107,8 @@ impl TlsUnlisted {
         self.0.is_forged
     }
 
-    #[getter(since_s)]
-    fn begins_s(&self) -> u64 {
+    #[getter]
+    fn since_s(&self) -> u64 {
         self.0.since_s
     }
 

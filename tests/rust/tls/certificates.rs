@@ -11,7 +11,7 @@ use rustls::version::TLS13;
 use rustls::{ClientConfig, ClientConnection, HandshakeKind, RootCertStore};
 
 use crate::authority::{Authority, self_signed};
-use crate::pair::{Ends, ServerSpec, client, client_spec, server, server_spec};
+use crate::pair::{Ends, ServerSpec, client, client_spec, server, server_spec, shake_hands};
 
 fn names(authority: &Authority, pairs: Vec<Pair>, asked: &str) -> Vec<String> {
     let client = client(&ClientSpec { trust: None, ..client_spec(authority.roots()) });
@@ -319,15 +319,7 @@ fn what_is_chosen_by_is_known_behind_a_retry() {
         .with_no_client_auth();
     let name = "a.example".try_into().unwrap();
     let mut client = ClientConnection::new(Arc::new(config), name).unwrap();
-    for _ in 0..3 {
-        let mut flight = Vec::new();
-        while client.wants_write() {
-            client.write_tls(&mut flight).unwrap();
-        }
-        session.receive(&mut flight, &mut Vec::new());
-        client.read_tls(&mut &session.take_output()[..]).unwrap();
-        client.process_new_packets().unwrap();
-    }
+    shake_hands(&mut client, &mut session);
     assert_eq!(client.handshake_kind(), Some(HandshakeKind::FullWithHelloRetryRequest));
     let shown = &client.peer_certificates().unwrap()[0];
     assert_eq!(&**shown, &*CertificateDer::from_pem_slice(&both[0].chain_pem).unwrap());

@@ -8,6 +8,8 @@ use meshcore_core::tls::{
     ServerContext, Session, TicketKeys, TicketRing, Trust, Version,
 };
 
+use rustls::ClientConnection;
+
 use crate::authority::{Authority, NOW_S};
 
 pub(crate) fn server_spec(pairs: Vec<Pair>) -> ServerSpec {
@@ -139,4 +141,17 @@ pub(crate) fn contexts(least: Version) -> (ClientContext, ServerContext) {
     let authority = Authority::new();
     let server = server(&server_spec(vec![authority.host("a.example")]));
     (client(&ClientSpec { least, ..client_spec(authority.roots()) }), server)
+}
+
+/// A client of rustls' own to the end of its handshake, with a HelloRetryRequest too.
+pub(crate) fn shake_hands(client: &mut ClientConnection, session: &mut Session) {
+    for _ in 0..3 {
+        let mut flight = Vec::new();
+        while client.wants_write() {
+            client.write_tls(&mut flight).unwrap();
+        }
+        session.receive(&mut flight, &mut Vec::new());
+        client.read_tls(&mut &session.take_output()[..]).unwrap();
+        client.process_new_packets().unwrap();
+    }
 }

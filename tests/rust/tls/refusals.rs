@@ -12,7 +12,7 @@ use rustls::{
 };
 
 use crate::authority::Authority;
-use crate::pair::{Ends, contexts, server, server_spec};
+use crate::pair::{Ends, contexts, server, server_spec, shake_hands};
 
 const ALERT: u8 = 21;
 const HANDSHAKE: u8 = 22;
@@ -93,15 +93,7 @@ fn forged() -> (Session, Forger, Reader) {
     let mut client = ClientConnection::new(Arc::new(config), name).unwrap();
     let spec = server_spec(vec![authority.host("a.example")]);
     let mut session = server(&spec).session().unwrap();
-    for _ in 0..3 {
-        let mut flight = Vec::new();
-        while client.wants_write() {
-            client.write_tls(&mut flight).unwrap();
-        }
-        session.receive(&mut flight, &mut Vec::new());
-        client.read_tls(&mut &session.take_output()[..]).unwrap();
-        client.process_new_packets().unwrap();
-    }
+    shake_hands(&mut client, &mut session);
     assert!(session.agreed().is_some());
     let secrets = client.dangerous_extract_secrets().unwrap();
     let ((sent, tx), (heard, rx)) = (secrets.tx, secrets.rx);

@@ -81,7 +81,7 @@ impl Facts {
             is_for_servers: is_for_servers(read),
             is_authority: roots::may_sign(certificate),
             wants_staple: wants_staple(read),
-            is_own_issuer: read.issuer == read.subject,
+            is_own_issuer: is_own_issuer(read),
             next_is_issuer: next.is_none_or(|next| is_issuer(&next.tbs_certificate, read)),
         }
     }
@@ -94,6 +94,11 @@ fn key_kind(read: &TbsCertificate) -> &'static str {
         ED25519 => "Ed25519",
         _ => "other",
     }
+}
+
+/// Whether it names itself as its issuer.
+pub(super) fn is_own_issuer(read: &TbsCertificate) -> bool {
+    read.issuer == read.subject
 }
 
 /// RFC 7633 §4: a list of extensions of TLS by their numbers, `status_request` among them.

@@ -10,6 +10,7 @@ use rustls::{NamedGroup, SignatureScheme, SupportedCipherSuite};
 use x509_cert::Certificate;
 use x509_cert::der::Decode;
 
+use super::facts::is_own_issuer;
 use super::hello::list_of_u16;
 use super::signed::Signed;
 
@@ -112,14 +113,14 @@ const fn curve_of(scheme: SignatureScheme) -> Option<NamedGroup> {
     }
 }
 
-/// By which of some schemes each certificate of a chain was signed, but those that signed
-/// themselves: whoever believes one of these does not verify it (RFC 8446 §4.2.3).
+/// By which of some schemes each certificate of a chain was signed, but those that name themselves
+/// as their issuers: whoever believes one of these does not verify it (RFC 8446 §4.2.3).
 #[derive(Debug)]
 pub(super) struct ChainSchemes(Vec<&'static [SignatureScheme]>);
 
 impl ChainSchemes {
     pub(super) fn of(chain: &[CertificateDer<'_>]) -> Self {
-        Self(chain.iter().filter(|each| !is_self_issued(each)).map(schemes_of).collect())
+        Self(chain.iter().filter(|each| !names_itself(each)).map(schemes_of).collect())
     }
 
     fn are_among(&self, known: &[u16]) -> bool {
@@ -128,9 +129,8 @@ impl ChainSchemes {
     }
 }
 
-fn is_self_issued(der: &CertificateDer<'_>) -> bool {
-    let read = Certificate::from_der(der).map(|read| read.tbs_certificate);
-    read.is_ok_and(|read| read.subject == read.issuer)
+fn names_itself(der: &CertificateDer<'_>) -> bool {
+    Certificate::from_der(der).is_ok_and(|read| is_own_issuer(&read.tbs_certificate))
 }
 
 /// What a signature in a certificate is called in a handshake. There a scheme of ECDSA names the

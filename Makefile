@@ -163,11 +163,12 @@ conformance-websocket: install  ## Autobahn's 517 cases, both protocols (40 minu
 	$(BIN)/python -m tests.conformance --tools $(TOOLS) autobahn --over h2
 
 .PHONY: conformance-tls
-conformance-tls: install  ## sslyze; Go, Java, OpenSSL, curl as both ends
-	@for tool in openssl curl go:golang javac:default-jdk-headless; do \
+conformance-tls: install  ## sslyze, testssl.sh; Go, Java, OpenSSL, curl as both ends
+	@for tool in openssl curl go:golang javac:default-jdk-headless testssl:testssl.sh; do \
 	  command -v $${tool%%:*} >/dev/null \
 	  || { echo "missing: $${tool%%:*} (Debian: apt-get install $${tool##*:})"; exit 1; }; done
 	$(BIN)/python -m tests.conformance --tools $(TOOLS) sslyze
+	$(BIN)/python -m tests.conformance --tools $(TOOLS) testssl
 	$(BIN)/python -m tests.conformance --tools $(TOOLS) peers
 
 # Two at once: much of a build is one crate that has one core.

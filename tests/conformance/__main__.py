@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.conformance import autobahn, grpc_interop, h2spec, peers, sslyze, tools
+from tests.conformance import autobahn, grpc_interop, h2spec, peers, sslyze, testssl, tools
 from tests.conformance.programs import ROOT, ProgramError
 from tests.conformance.proxies import PROXIES
 
@@ -21,6 +21,7 @@ SUITES = {
     "grpc": grpc_interop,
     "autobahn": autobahn,
     "sslyze": sslyze,
+    "testssl": testssl,
     "peers": peers,
 }
 # Where programs are kept, unless `--tools` says so.

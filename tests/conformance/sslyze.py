@@ -10,16 +10,14 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from tests.conformance.programs import Program, ProgramError
+from tests.conformance.programs import ProgramError
 from tests.conformance.score import Case, full
+from tests.conformance.tls_listeners import Offer, listening
 
 REQUIREMENTS = Path(__file__).with_name("sslyze.txt")
 LIMIT_S = 300
-# By kind of key: what `openssl req` is told.
-KEYS = {"ECDSA": "ec -pkeyopt ec_paramgen_curve:P-256", "RSA": "rsa:2048"}
-POLICIES = {"intermediate": ("1.2", "1.3"), "modern": ("1.3",)}
 SUITES_1_3 = {"TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256"}
 SUITES_1_2 = ("AES_128_GCM_SHA256", "AES_256_GCM_SHA384", "CHACHA20_POLY1305_SHA256")
 CURVES = {"X25519", "secp256r1", "secp384r1"}
@@ -37,19 +35,6 @@ ASKED = [
 Scan = dict[str, Any]
 
 
-class Offer(NamedTuple):
-    """A listener: of which kinds its keys are, and its policy."""
-
-    kinds: tuple[str, ...]
-    policy: str
-
-    @property
-    def name(self) -> str:
-        """Of the listener."""
-        return "-".join((*self.kinds, self.policy)).lower()
-
-
-OFFERS = [Offer(kinds, x) for kinds in (*((kind,) for kind in KEYS), (*KEYS,)) for x in POLICIES]
 # The same of every listener: what of the scan, and what it must be.
 FLAWS: dict[str, tuple[str, object]] = {
     "heartbleed": ("is_vulnerable_to_heartbleed", False),
@@ -67,7 +52,7 @@ OF_1_2: dict[str, tuple[str, object]] = {
 
 def judge(offer: Offer, scan: Scan) -> list[Case]:
     """What a scan found, beside what `docs/tls.md` says is offered."""
-    versions = POLICIES[offer.policy]
+    versions = offer.versions
     wanted = {"tls_1_3": SUITES_1_3, **{old: set[str]() for old in OLD}}
     of_1_2 = {f"TLS_ECDHE_{kind}_WITH_{suite}" for kind in offer.kinds for suite in SUITES_1_2}
     wanted["tls_1_2"] = of_1_2 if "1.2" in versions else set()
@@ -119,43 +104,23 @@ def add_arguments(_: argparse.ArgumentParser) -> None:
     """Nothing can be asked of this suite alone."""
 
 
-def _mesh(folder: Path) -> str:
-    listeners = ""
-    for key, how in KEYS.items():
-        made = ["-keyout", str(folder / f"{key}.key"), "-out", str(folder / f"{key}.pem")]
-        new = f"openssl req -x509 -newkey {how} -nodes -days 2 -subj /CN=localhost"
-        subprocess.run([*new.split(), *made], check=True, capture_output=True)
-    for offer in OFFERS:
-        pairs = [f"cert: {folder}/{kind}.pem, key: {folder}/{kind}.key" for kind in offer.kinds]
-        further = ", ".join(f"{{{pair}}}" for pair in pairs[1:])
-        listeners += f"  {offer.name}:\n    bind: 127.0.0.1:0\n"
-        listeners += f"    tls: {{{pairs[0]}, certificates: [{further}], policy: {offer.policy}}}\n"
-    route = "{name: all, match: {path: {prefix: /}}, respond: {status: 200}}"
-    return f"version: 1\ndrain: 100ms\nlisteners:\n{listeners}routes:\n  - {route}\n"
-
-
 def run(asked: argparse.Namespace, folder: Path) -> bool:
     """Each kind of key, and both at once, with each policy."""
     program = built(asked.tools)
-    file = folder / "mesh.yaml"
-    file.write_text(_mesh(folder))
-    command = [sys.executable, "-m", "meshcore", "run", str(file)]
     report = folder / "sslyze.json"
-    with Program("meshcore", command, folder / "meshcore.log") as mesh:
-        ports = [mesh.said(rf"127\.0\.0\.1:(\d+) \({offer.name}\)")[1] for offer in OFFERS]
-        targets = [f"127.0.0.1:{port}" for port in ports]
+    with listening(folder) as ports:
+        targets = [f"127.0.0.1:{port}" for port in ports.values()]
         scan = [str(program), f"--json_out={report}", "--mozilla_config=disable", *ASKED, *targets]
         subprocess.run(scan, capture_output=True, text=True, timeout=LIMIT_S)
     if not report.exists():
         raise ProgramError("sslyze left no report")
     found = {
-        str(each["server_location"]["port"]): each["scan_result"]
+        each["server_location"]["port"]: each["scan_result"]
         for each in json.loads(report.read_text())["server_scan_results"]
     }
     whole = True
-    for offer, port in zip(OFFERS, ports, strict=True):
+    for offer, port in ports.items():
         cases = judge(offer, found[port]) if found.get(port) else []
-        expected = 7 + len(FLAWS) + (len(OF_1_2) if "1.2" in POLICIES[offer.policy] else 0)
-        kinds = " and ".join(offer.kinds)
-        whole = full(f"sslyze {kinds} {offer.policy}", cases, expected) and whole
+        expected = 7 + len(FLAWS) + (len(OF_1_2) if "1.2" in offer.versions else 0)
+        whole = full(f"sslyze {offer.title}", cases, expected) and whole
     return whole

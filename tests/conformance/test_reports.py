@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tests.conformance import autobahn, h2spec, peers, sslyze
+from tests.conformance import autobahn, h2spec, peers, sslyze, testssl, tls_listeners
 from tests.conformance.peer_programs import ASK, alert_in
 from tests.conformance.score import Case, Outcome, full
 
@@ -76,7 +76,7 @@ def test_a_score_is_full_when_all_ran_some_passed_and_none_failed(
     assert full("suite", [Case("a", outcome) for outcome in outcomes], expected) is is_full
 
 
-def scanned(offer: sslyze.Offer) -> sslyze.Scan:
+def scanned(offer: tls_listeners.Offer) -> sslyze.Scan:
     """A scan of what is to be offered."""
     old = {key: set[str]() for key in sslyze.OLD}
     suites_1_2 = sslyze.SUITES_1_2
@@ -94,9 +94,9 @@ def scanned(offer: sslyze.Offer) -> sslyze.Scan:
     return {name: {"status": "COMPLETED", "result": each} for name, each in results.items()}
 
 
-@pytest.mark.parametrize("offer", sslyze.OFFERS, ids=lambda offer: offer.name)
+@pytest.mark.parametrize("offer", tls_listeners.OFFERS, ids=lambda offer: offer.name)
 def test_sslyze_fails_what_is_offered_beside_what_is_told_and_what_did_not_end(
-    offer: sslyze.Offer,
+    offer: tls_listeners.Offer,
 ) -> None:
     scan = scanned(offer)
     assert {case.outcome for case in sslyze.judge(offer, scan)} == {"passed"}
@@ -106,6 +106,15 @@ def test_sslyze_fails_what_is_offered_beside_what_is_told_and_what_did_not_end(
     scan["robot"] = {"status": "ERROR", "error_reason": "TIMEOUT", "result": None}
     failed = {case.name for case in sslyze.judge(offer, scan) if case.outcome == "failed"}
     assert failed == {"tls_1_0_cipher_suites", "heartbleed", "robot"}
+
+
+@pytest.mark.parametrize("severity", ["LOW", "MEDIUM", "HIGH", "CRITICAL", "WARN", "FATAL"])
+def test_testssl_fails_whatever_has_a_severity(severity: str) -> None:
+    good = [testssl.Finding(id="TLS1_3", severity=each, finding="is") for each in testssl.RIGHT]
+    bad = testssl.Finding(id="BEAST", severity=severity, finding="VULNERABLE")
+    cases = testssl.judge([*good, bad])
+    assert [case.outcome for case in cases] == ["passed", "passed", "failed"]
+    assert cases[2].detail == f"{severity}: VULNERABLE"
 
 
 def test_every_row_of_the_peers_is_one_that_is_known() -> None:

@@ -13,7 +13,7 @@ from benches.load.h2_client import carries_grpc
 from benches.load.idle import allow_files, busy_h2, idle_h2
 from benches.load.machine import Load, Process, ab, wrk
 from benches.load.proxies import Started, prepare, proxies
-from benches.load.report import Found, Round, latency, memory, memory_h2, report, report_layer
+from benches.load.report import BARE, Round, latency, memory, memory_h2, report
 from benches.load.scenarios import PROXIES, SCENARIOS, Scenario, Streams
 
 FIXED_RATES_PER_S = (2_000, 16_000)
@@ -74,10 +74,20 @@ def rounds(started: Started, what: Scenario, run: Run) -> dict[str, list[Round]]
         for process, ports in started:
             if process.name not in what.proxies:
                 continue
-            result = measure(process, ports, what, run)
-            if i:  # the first warms up
-                found[process.name].append(result)
+            for name, each in _in_turn(process.name, what, i):
+                result = measure(process, ports, each, run)
+                if i:  # the first warms up
+                    found[name].append(result)
     return found
+
+
+def _in_turn(name: str, what: Scenario, i: int) -> list[tuple[str, Scenario]]:
+    """What a proxy is asked in a round: one with a layer beside the same without it, each first in
+    every second round, since a difference of other minutes is the machine's."""
+    if not what.layered:
+        return [(name, what)]
+    both = [(name, what), (BARE, what._replace(layered=False))]
+    return both[:: 1 if i % 2 else -1]
 
 
 def fixed(started: Started, run: Run, per_second: int) -> None:
@@ -116,13 +126,11 @@ def _run(folder: Path, run: Run) -> None:
 
 def _scenarios(started: Started, run: Run, routes: int) -> None:
     """Those asked for with so many routes; each is printed at once, the next may fail."""
-    found: Found = {}
     for key in run.only:
         if key in SCENARIOS and SCENARIOS[key].routes == routes:
-            found[key] = rounds(started, SCENARIOS[key], run)
-            if found[key]:
-                report(key, found[key])
-    report_layer(found)
+            found = rounds(started, SCENARIOS[key], run)
+            if found:
+                report(key, found)
 
 
 def main() -> None:

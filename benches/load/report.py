@@ -11,6 +11,8 @@ from benches.load.proxies import Started
 from benches.load.scenarios import LAYER_BAR_US, P99_BAR, P99_PEER, SCENARIOS
 
 OURS = "meshcore"
+BARE = "bare"
+"""The same without what a scenario is about."""
 
 
 class Round(NamedTuple):
@@ -26,7 +28,6 @@ class Round(NamedTuple):
         return self.user_us + self.system_us
 
 
-Found = dict[str, dict[str, list[Round]]]
 Held = dict[str, Idle]
 
 
@@ -96,12 +97,17 @@ def report(key: str, by: dict[str, list[Round]]) -> None:
         if OURS in by and peer in by:
             ratio = _ratio(by[OURS], by[peer])
             print(f"  {OURS} / {peer}: {ratio:.2f} <= {bar} {_said(ratio <= bar)}")
+    if BARE in by:
+        _report_added(by[OURS], by[BARE])
 
 
-def report_layer(found: Found) -> None:
-    """What a layer in Python adds, where both scenarios were asked for."""
-    layer, plain = (found.get(key, {}).get(OURS) for key in ("layer", "plain"))
-    if layer and plain:
-        added = statistics.median(a.us - b.us for a, b in zip(layer, plain, strict=True))
-        verdict = _said(added <= LAYER_BAR_US)
-        print(f"\na layer in Python adds {added:.2f} us <= {LAYER_BAR_US} {verdict}")
+def _report_added(layered: list[Round], bare: list[Round]) -> None:
+    """What a layer in Python adds: the middle of the rounds' differences, and their middle half."""
+    added = sorted(a.us - b.us for a, b in zip(layered, bare, strict=True))
+    quarter = len(added) // 4
+    middle = statistics.median(added)
+    spread = f"{added[quarter]:.2f} to {added[-1 - quarter]:.2f}"
+    user = statistics.median(a.user_us - b.user_us for a, b in zip(layered, bare, strict=True))
+    said = _said(middle <= LAYER_BAR_US)
+    print(f"  a layer in Python adds {middle:.2f} us ({spread}; user {user:.2f})", end="")
+    print(f" <= {LAYER_BAR_US} {said}")

@@ -14,8 +14,9 @@ use rustls::{Error, InconsistentKeys, SignatureAlgorithm};
 use x509_cert::Certificate;
 use x509_cert::der::Decode;
 
-use super::facts::{LEAST_RSA_BITS, rsa_key_bits};
-use super::offer::{ChainSchemes, Offer};
+use super::facts::{LEAST_RSA_BITS, key_kind, rsa_key_bits};
+use super::failure::OnlyOne;
+use super::offer::{ChainSchemes, Offer, has_suite_of_1_2};
 use super::{Clock, ContextError, Staple, failure, pem, words};
 
 /// A certificate and its key, as they are in files.
@@ -94,6 +95,8 @@ pub(super) fn certified(
 #[derive(Debug)]
 struct Shown {
     key: Arc<CertifiedKey>,
+    /// Of which kind its key is, for messages.
+    kind: &'static str,
     /// The same without a staple, and within which seconds that is believed.
     bare: Option<(Arc<CertifiedKey>, RangeInclusive<u64>)>,
     signed_by: ChainSchemes,
@@ -109,9 +112,10 @@ impl Shown {
             let until_s = staple.next_update_s.unwrap_or(u64::MAX);
             (Arc::new(bare), staple.this_update_s..=until_s)
         });
+        let kind = key.cert.first().map_or("", key_kind);
         let signed_by = ChainSchemes::of(&key.cert);
         let valid = validity(&key.cert);
-        Ok(Self { key, bare, signed_by, valid })
+        Ok(Self { key, kind, bare, signed_by, valid })
     }
 
     fn now(&self, clock: &Clock) -> &Arc<CertifiedKey> {
@@ -132,15 +136,6 @@ fn validity(chain: &[CertificateDer<'_>]) -> RangeInclusive<u64> {
         (since_s.max(first_s), until_s.min(last_s))
     });
     since_s..=until_s
-}
-
-/// How a key is called in messages.
-fn kind(key: &CertifiedKey) -> &'static str {
-    match key.key.algorithm() {
-        SignatureAlgorithm::ECDSA => "an ECDSA key",
-        SignatureAlgorithm::ED25519 => "an Ed25519 key",
-        _ => "an RSA key",
-    }
 }
 
 /// Of several keys that a client can verify the one that costs us least comes first: a signature
@@ -211,7 +206,8 @@ impl Certificates {
         let chosen = match candidates {
             [] => None,
             [one] => {
-                failure::chosen_from_one(kind(&one.key));
+                let has_suite = has_suite_of_1_2(hello);
+                failure::chosen_from_one(OnlyOne { kind: one.kind, has_suite });
                 Some(one)
             }
             several => {

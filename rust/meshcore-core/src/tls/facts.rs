@@ -25,6 +25,9 @@ const EC: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
 const ED25519: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.101.112");
 
 /// `id-pe-tlsfeature` (RFC 7633 §6).
+/// Of a key that signs nothing here.
+const OTHER_KIND: &str = "other";
+
 const FEATURES: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.1.24");
 /// RFC 6066 §8.
 const STATUS_REQUEST: u32 = 5;
@@ -76,7 +79,7 @@ impl Facts {
             names: names.into_iter().flat_map(|(_, names)| names.0).filter_map(name).collect(),
             not_before_s: read.validity.not_before.to_unix_duration().as_secs(),
             not_after_s: read.validity.not_after.to_unix_duration().as_secs(),
-            key_kind: key_kind(read),
+            key_kind: kind_of(read),
             weakness: weakness(read),
             is_for_servers: is_for_servers(read),
             is_authority: roots::may_sign(certificate),
@@ -87,12 +90,17 @@ impl Facts {
     }
 }
 
-fn key_kind(read: &TbsCertificate) -> &'static str {
+/// Of which kind a certificate's key is, for people.
+pub(super) fn key_kind(der: &CertificateDer<'_>) -> &'static str {
+    Certificate::from_der(der).map_or(OTHER_KIND, |read| kind_of(&read.tbs_certificate))
+}
+
+fn kind_of(read: &TbsCertificate) -> &'static str {
     match read.subject_public_key_info.algorithm.oid {
         RSA => "RSA",
         EC => "ECDSA",
         ED25519 => "Ed25519",
-        _ => "other",
+        _ => OTHER_KIND,
     }
 }
 

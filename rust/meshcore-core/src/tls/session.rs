@@ -253,7 +253,7 @@ impl Session {
                 self.side = Side::Server(Box::new(machine));
                 (self.again, self.rule) = (rule.again.clone(), rule.id);
             }
-            Err(error) => self.fail(Failure::of(&error, &[])), // never by another's rule
+            Err(error) => self.fail(Failure::of(&error, None, &[])), // never by another's rule
         }
     }
 
@@ -317,13 +317,14 @@ impl Session {
         } else {
             None
         };
-        if on!(&self.side, m => m.protocol_version()) == Some(ProtocolVersion::TLSv1_2) {
+        let version = on!(&self.side, m => m.protocol_version());
+        if version == Some(ProtocolVersion::TLSv1_2) {
             in_words_of_tls12(&mut self.own[said..]);
         }
         let own = &self.own[said..];
-        let mut failure = Failure::of(error, own);
+        let mut failure = Failure::of(error, version, own);
         if let Some(instead) = instead {
-            failure.alert = Failure::of(&instead, own).alert;
+            failure.alert = Failure::of(&instead, version, own).alert;
         }
         let strange = if self.is_unanswered() { Failure::of_first_answer(error) } else { None };
         strange.unwrap_or(failure)
@@ -399,7 +400,7 @@ impl Session {
         self.peer_closed |= taken.peer_closed;
         result.unwrap_or_else(|error| {
             on!(&mut self.side, m => last_words(&mut **m, &mut self.own));
-            self.fail(Failure::of(&error, &[]));
+            self.fail(Failure::of(&error, None, &[]));
             None
         })
     }

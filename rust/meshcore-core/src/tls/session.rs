@@ -18,11 +18,6 @@ use super::verify::Again;
 use super::{Clock, Failure, Identity, failure};
 use crate::host_map::HostMap;
 
-/// The most of a client's first message, with the heads of its records, while it is not whole: it
-/// is kept for a peer that says nothing more, before it is known. Those of today have 2 KiB.
-const HELLO_BYTES: usize = 32 * 1024;
-const DECODE_ERROR: u8 = 50;
-
 /// A fatal alert in the clear (RFC 8446 §6).
 const fn alert(number: u8) -> [u8; 7] {
     [21, 3, 3, 0, 2, 2, number]
@@ -209,12 +204,6 @@ impl Session {
     fn read_hello(&mut self, data: &[u8]) -> bool {
         let Some(hello) = &mut self.hello else { return true };
         match hello.read(&self.rest, data) {
-            Asked::Incomplete if self.rest.len() + data.len() > HELLO_BYTES => {
-                let detail = "the client's first message is too long".to_owned();
-                let alert = Some("decode_error");
-                self.refuse(Failure { alert, by_peer: false, no_tls: false, detail }, DECODE_ERROR);
-                false
-            }
             Asked::Refused(failure, number) => {
                 self.refuse(failure, number);
                 false

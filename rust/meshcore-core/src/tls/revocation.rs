@@ -15,13 +15,14 @@ use x509_cert::crl::{CertificateList, TbsCertList};
 use x509_cert::der::asn1::AnyRef;
 use x509_cert::der::oid::AssociatedOid;
 use x509_cert::der::{self, Decode, Encode, SliceReader, Tag, Tagged};
-use x509_cert::ext::pkix::{AuthorityKeyIdentifier, CrlNumber, KeyUsage, SubjectKeyIdentifier};
+use x509_cert::ext::pkix::{AuthorityKeyIdentifier, CrlNumber, KeyUsage};
 
 use super::context_error::unreadable_list;
 use super::distinguished_name::SameName;
 use super::distribution_point::{Reach, Scope};
+use super::facts::is_own_issuer;
 use super::roots::is_authority;
-use super::signed::{Keys, Signed, may_be_same_key};
+use super::signed::{Keys, Signed, may_be_same_key, own_key_id};
 use super::{ContextError, certificates, words};
 
 /// What a list of revoked certificates says of itself.
@@ -201,12 +202,7 @@ fn key_id_of(read: &Certificate) -> Option<Vec<u8>> {
     if let Some((_, extension)) = read.get::<AuthorityKeyIdentifier>().ok()? {
         return key_id_in(extension);
     }
-    let own = read.get::<SubjectKeyIdentifier>().ok()?.filter(|_| is_self_issued(read));
-    own.map(|(_, id)| id.0.as_bytes().to_vec())
-}
-
-fn is_self_issued(read: &x509_cert::TbsCertificate) -> bool {
-    SameName::of(&read.subject) == SameName::of(&read.issuer)
+    if is_own_issuer(read) { own_key_id(read) } else { None }
 }
 
 /// Lists of several issuers, made ready.
@@ -312,7 +308,7 @@ impl Lists {
             }
         }
         let listed = Listed { due_s, is_covered: is_covered || !is_unknown };
-        Some(if is_self_issued(read) { UNLISTED } else { listed })
+        Some(if is_own_issuer(read) { UNLISTED } else { listed })
     }
 
     /// Whether it comes in now.

@@ -3,11 +3,10 @@
 use rustls::pki_types::CertificateDer;
 use x509_cert::Certificate;
 use x509_cert::der::Decode;
-use x509_cert::ext::pkix::SubjectKeyIdentifier;
 
-use super::revocation::{Lists, lists_in};
+use super::revocation::{ListFacts, Lists, lists_in};
 use super::roots::may_sign;
-use super::signed::{Keys, key_of};
+use super::signed::{Keys, key_of, own_key_id};
 use super::{ContextError, certificates};
 
 /// An authority that has no list in force: there is none of its key, where there is one of its name
@@ -50,8 +49,7 @@ impl Unlisted {
             return None;
         }
         let (name, key) = key_of(&read)?;
-        let own = read.tbs_certificate.get::<SubjectKeyIdentifier>().ok().flatten();
-        let own = own.map(|(_, id)| id.0.as_bytes().to_vec());
+        let own = own_key_id(&read.tbs_certificate);
         let lack = lists.lack(&name, &key, own.as_deref());
         let is_forged = lack.is_some() && lists.has_forged(&name, own.as_deref());
         let list_ends_s = if lack.is_none() { Some(lists.end_s(&name, &key)?) } else { None };

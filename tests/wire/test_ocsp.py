@@ -341,6 +341,11 @@ def test_the_status_says_whether_it_is_too_early_or_too_late(
         return str(told)
 
     (told,) = Told().overview(snapshot, now_s)
+    due_s = Told().of(snapshot)[0].staple.next_update_s  # type: ignore[union-attr]  # there is one
+    assert due_s is not None
+    at_the_end = [Told().overview(snapshot, due_s + x)[0]["ocsp"] for x in (0.0, 0.9, 1.0)]
+    assert [x["shown"] for x in at_the_end] == [True, True, False]  # RFC 6960 §4.2.2.1
+    assert [x["expired"] for x in at_the_end] == [False, False, True]
     early = f", NOT SHOWN BEFORE {told['ocsp']['this_update']}" if knows else ", NOT SHOWN ANY MORE"
     assert line(0 * HOUR) == early
     assert line(begins + HOUR / 2) == ""

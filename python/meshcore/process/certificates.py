@@ -7,7 +7,7 @@ import logging
 import time
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from meshcore._core import tls_facts, tls_staple
+from meshcore._core import tls_facts, tls_is_late, tls_staple
 from meshcore.process.history import stamp
 from meshcore.process.process_metrics import gauges
 from meshcore.process.unlisted import owner_overview
@@ -184,8 +184,7 @@ class ExpiryWatch:
 
 
 def _is_late(staple: Staple | None, unix_s: float) -> bool:
-    due_s = staple.next_update_s if staple is not None else None
-    return due_s is not None and due_s < unix_s
+    return staple is not None and tls_is_late(staple.next_update_s, int(unix_s))
 
 
 def _log_staple(each: Certificate) -> None:

@@ -97,8 +97,8 @@ struct Shown {
     key: Arc<CertifiedKey>,
     /// Of which kind its key is, for messages.
     kind: &'static str,
-    /// The same without a staple, and within which seconds that is believed.
-    bare: Option<(Arc<CertifiedKey>, RangeInclusive<u64>)>,
+    /// The same without a staple, and what that says.
+    bare: Option<(Arc<CertifiedKey>, Staple)>,
     signed_by: ChainSchemes,
     /// Within which seconds all of its chain is valid.
     valid: RangeInclusive<u64>,
@@ -109,8 +109,7 @@ impl Shown {
         let key = certified(pair, provider)?;
         let bare = pair.staple()?.map(|staple| {
             let bare = CertifiedKey::new(key.cert.clone(), Arc::clone(&key.key));
-            let until_s = staple.next_update_s.unwrap_or(u64::MAX);
-            (Arc::new(bare), staple.this_update_s..=until_s)
+            (Arc::new(bare), staple)
         });
         let kind = key.cert.first().map_or("", key_kind);
         let signed_by = ChainSchemes::of(&key.cert);
@@ -120,7 +119,7 @@ impl Shown {
 
     fn now(&self, clock: &Clock) -> &Arc<CertifiedKey> {
         match &self.bare {
-            Some((bare, believed)) if !believed.contains(&clock.now().as_secs()) => bare,
+            Some((bare, staple)) if !staple.is_believed(clock.now().as_secs()) => bare,
             _ => &self.key,
         }
     }

@@ -23,7 +23,7 @@ use super::distribution_point::{Reach, Scope};
 use super::facts::is_own_issuer;
 use super::roots::is_authority;
 use super::signed::{Keys, Signed, may_be_same_key, own_key_id};
-use super::{ContextError, certificates, words};
+use super::{ContextError, certificates, is_late, words};
 
 /// What a list of revoked certificates says of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,12 +47,8 @@ impl ListFacts {
     /// [`ContextError`]: they are none, or of a kind that is not taken.
     pub fn read(pem: &[u8], ca_pem: &[u8]) -> Result<Vec<Self>, ContextError> {
         let authorities = certificates::chain(ca_pem).unwrap_or_default();
-        let lists = Lists::compile(&lists_in(pem)?, false, &Keys::of(authorities.iter()))?.each;
-        if lists.is_empty() {
-            Err(ContextError::NoList)
-        } else {
-            Ok(lists.iter().map(of).collect())
-        }
+        let lists = Lists::compile(&lists_in(pem)?, false, &Keys::of(authorities.iter()))?;
+        if lists.each.is_empty() { Err(ContextError::NoList) } else { Ok(lists.facts()) }
     }
 
     /// Whether it can be about what these authorities signed, or about one of these certificates:
@@ -249,6 +245,11 @@ impl Lists {
         Ok(Self { each, uses_expired })
     }
 
+    /// What each says of itself.
+    pub(super) fn facts(&self) -> Vec<ListFacts> {
+        self.each.iter().map(of).collect()
+    }
+
     fn of_issuer(&self, issuer: SameName) -> impl Iterator<Item = &List> {
         self.each.iter().filter(move |list| list.issuer == issuer)
     }
@@ -320,7 +321,7 @@ impl Lists {
     }
 
     fn is_in_force(&self, next_update_s: u64, now: UnixTime) -> Result<(), Error> {
-        if self.uses_expired || now.as_secs() < next_update_s {
+        if self.uses_expired || !is_late(next_update_s, now.as_secs()) {
             return Ok(());
         }
         let next_update = UnixTime::since_unix_epoch(Duration::from_secs(next_update_s));

@@ -160,7 +160,8 @@ class ExpiryWatch:
             self._reading.cancel()
 
     def look(self) -> None:
-        """Whether there is one. O(certificates); lists are read in a thread beside the loop."""
+        """Whether there is one, also when the configuration has changed. O(certificates); lists are
+        read in a thread beside the loop."""
         if self._reading is None or self._reading.done():
             loop, snapshot = asyncio.get_running_loop(), self._snapshot()
             self._reading = loop.run_in_executor(None, self._authorities.of, snapshot)
@@ -181,6 +182,8 @@ class ExpiryWatch:
                 *(each_list.owner, each_list.issuer, stamp(each_list.next_update_s or 0)),
             )
         self._reported = ended | expired
+        if self._snapshot() is not snapshot:
+            self.look()  # another was put in force meanwhile
 
 
 def _is_late(staple: Staple | None, unix_s: float) -> bool:

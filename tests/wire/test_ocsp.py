@@ -286,6 +286,17 @@ def test_what_is_no_response_is_refused(authority: Authority, wrong: str) -> Non
     assert problem.hint == hints.get(wrong)
 
 
+def test_what_cannot_be_there_is_refused_and_not_waited_for(authority: Authority) -> None:
+    """A file of a folder that is none, unlike one that is not there yet."""
+    pair = authority.pair("a.test")
+    file = f"{pair['cert']}/a.der"
+    with pytest.raises(ConfigError) as caught:
+        load_text(mesh(pair | {"ocsp": file}))
+    (problem,) = caught.value.problems
+    assert problem.path == "listeners.edge.tls.ocsp"
+    assert problem.message == f"cannot read {file}: Not a directory"
+
+
 def test_it_is_told_until_when_each_is_shown(
     run: Run,
     serve: Serve,

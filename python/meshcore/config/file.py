@@ -66,3 +66,12 @@ def read_pem(path: str) -> bytes:
     if len(content) > MAX_PEM_BYTES:
         raise OSError(errno.EFBIG, f"larger than {MAX_PEM_BYTES >> 20} MiB")
     return content
+
+
+def read_pem_if_there(path: str) -> bytes | None:
+    """The same; ``None`` where there is no file yet. What else keeps it from being read, such as a
+    folder that is none, raises `OSError`."""
+    try:
+        return read_pem(path)
+    except FileNotFoundError:
+        return None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import time
 from typing import TYPE_CHECKING, Final
@@ -16,7 +15,7 @@ from meshcore._core import (
     tls_staple,
     tls_system_roots,
 )
-from meshcore.config.file import read_pem
+from meshcore.config.file import read_pem, read_pem_if_there
 from meshcore.errors import ConfigError, Diagnostic
 
 if TYPE_CHECKING:
@@ -326,11 +325,15 @@ def _authorities(path: _Path, file: str | None, now_s: float) -> Iterator[Diagno
 
 
 def _staple(path: _Path, file: str, cert: str, chain: bytes, now_s: float) -> Iterator[Diagnostic]:
-    if not os.path.exists(file):
+    try:
+        response = read_pem_if_there(file)
+    except OSError:
+        return
+    if response is None:
         yield Diagnostic(path, f"there is no {file} yet: nothing is stapled to {cert} meanwhile")
         return
     try:
-        told = tls_staple(chain, _read(file) or b"")
+        told = tls_staple(chain, response)
     except ConfigError:
         return
     if told is None:

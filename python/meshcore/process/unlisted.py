@@ -83,10 +83,6 @@ class UnlistedAuthorities:
         """Every list; else as `of`."""
         return self._all(snapshot)[2]
 
-    def expired(self, snapshot: Snapshot, unix_s: float) -> list[RevocationList]:
-        """Lists that count no more, of whatever authority; else as `of`."""
-        return [x for x in self.lists(snapshot) if x.is_expired(unix_s)]
-
     def _all(self, snapshot: Snapshot) -> _Read:
         read = self._read
         if read is None or read[0] is not snapshot:

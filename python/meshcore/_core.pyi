@@ -123,13 +123,14 @@ __all__ = [
     "surely",
     "tls_facts",
     "tls_is_for_host",
+    "tls_is_late",
+    "tls_listing",
     "tls_lists",
     "tls_lists_fault",
     "tls_pair_fault",
     "tls_roots_fault",
     "tls_staple",
     "tls_system_roots",
-    "tls_unlisted",
     "unseen_field",
 ]
 
@@ -1713,7 +1714,7 @@ class TlsUnlisted:
 
     @property
     def since_s(self) -> int:
-        """Since when this is so, as long as nothing else is given."""
+        """The first second in which this is so, as long as nothing else is given."""
 
     @property
     def until_s(self) -> int:
@@ -1723,9 +1724,13 @@ class TlsUnlisted:
     def list_ends_s(self) -> int | None:
         """When its list runs out; ``None`` of one without."""
 
-def tls_unlisted(ca_pem: bytes, crl_pem: bytes) -> list[TlsUnlisted]:
-    """Authorities that have no list in force, at one time or another. Raises `ConfigError`.
-    O(bytes + certificates · lists), without the GIL."""
+def tls_listing(crl_pem: bytes, ca_pem: bytes) -> tuple[list[TlsList], list[TlsUnlisted]]:
+    """As `tls_lists`, but of no list too; and the authorities that have no list in force, at one
+    time or another. Raises `ConfigError`. O(bytes + certificates · lists), without the GIL."""
+
+def tls_is_late(next_update_s: int | None, unix_s: int) -> bool:
+    """Whether a list, or an OCSP response, counts no more in this second: it is behind that by
+    which the next one was due (RFC 5280 §5.1.2.5, RFC 6960 §4.2.2.1)."""
 
 def tls_pair_fault(chain_pem: bytes, key_pem: bytes) -> tuple[str, str] | None:
     """What is wrong with a certificate and its key: a word and a sentence."""

@@ -204,8 +204,36 @@ def test_the_log_says_that_a_name_has_keys_of_one_kind_alone(
     with caplog.at_level(logging.INFO, "meshcore.tls"):
         run(go())
     (line,) = caplog.messages
-    assert f"{told}: the name that it asks for has an ECDSA key alone" in line
+    assert f"{told}: the name that it asks for has a key of one kind alone, ECDSA" in line
     assert "(told handshake_failure)" in line
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        (*V2, "-cipher", "ECDHE-ECDSA-AES128-SHA:ECDHE-RSA-AES128-SHA"),
+        (*V3, "-ciphersuites", "TLS_AES_128_CCM_SHA256"),
+        # It speaks TLS 1.3, whose suites go with every kind: that of TLS 1.2 does not count.
+        ("-ciphersuites", "TLS_AES_128_CCM_SHA256", "-cipher", WITH_RSA),
+    ],
+    ids=["CBC", "CCM", "CCM and of TLS 1.2"],
+)
+def test_who_has_no_suite_of_ours_is_not_told_of_kinds(
+    run: Run,
+    serve: Serve,
+    authority: Authority,
+    caplog: pytest.LogCaptureFixture,
+    said: tuple[str, ...],
+) -> None:
+    async def go() -> None:
+        async with serve(mesh(authority.pair(ECDSA, "x.w.test"))) as proxy:
+            assert await shown(proxy, "", *said) == REFUSED
+            await eventually(lambda: bool(caplog.messages))
+
+    with caplog.at_level(logging.INFO, "meshcore.tls"):
+        run(go())
+    (line,) = caplog.messages
+    assert "it knows no suite of those that are used here (told handshake_failure)" in line
 
 
 def of_1_2(context: ssl.SSLContext, *suites: str) -> ssl.SSLContext:

@@ -286,6 +286,17 @@ def test_what_is_no_response_is_refused(authority: Authority, wrong: str) -> Non
     assert problem.hint == hints.get(wrong)
 
 
+def test_what_cannot_be_there_is_refused_and_not_waited_for(authority: Authority) -> None:
+    """A file of a folder that is none, unlike one that is not there yet."""
+    pair = authority.pair("a.test")
+    file = f"{pair['cert']}/a.der"
+    with pytest.raises(ConfigError) as caught:
+        load_text(mesh(pair | {"ocsp": file}))
+    (problem,) = caught.value.problems
+    assert problem.path == "listeners.edge.tls.ocsp"
+    assert problem.message == f"cannot read {file}: Not a directory"
+
+
 def test_it_is_told_until_when_each_is_shown(
     run: Run,
     serve: Serve,
@@ -341,6 +352,11 @@ def test_the_status_says_whether_it_is_too_early_or_too_late(
         return str(told)
 
     (told,) = Told().overview(snapshot, now_s)
+    due_s = Told().of(snapshot)[0].staple.next_update_s  # type: ignore[union-attr]  # there is one
+    assert due_s is not None
+    at_the_end = [Told().overview(snapshot, due_s + x)[0]["ocsp"] for x in (0.0, 0.9, 1.0)]
+    assert [x["shown"] for x in at_the_end] == [True, True, False]  # RFC 6960 §4.2.2.1
+    assert [x["expired"] for x in at_the_end] == [False, False, True]
     early = f", NOT SHOWN BEFORE {told['ocsp']['this_update']}" if knows else ", NOT SHOWN ANY MORE"
     assert line(0 * HOUR) == early
     assert line(begins + HOUR / 2) == ""

@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import datetime
 import logging
-import threading
 import time
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from meshcore import ConfigError, Proxy
-from meshcore._core import TlsUnlisted, tls_unlisted
+from meshcore.cli import main
 from meshcore.config.compile import compile
 from meshcore.config.load import load_text
 from meshcore.config.warnings.certificates import certificates as warnings
 from meshcore.process.unlisted import UnlistedAuthorities
-from tests.wire.conftest import Certificates, Run, eventually
+from tests.wire.conftest import Certificates, Run
 from tests.wire.either import asking, request, service
 from tests.wire.h2_mesh import Mesh
 from tests.wire.identities import Holder, Point, Signer, below, directory, point_of
@@ -371,7 +369,7 @@ def test_an_authority_without_a_list_of_its_key_is_told_of(
     (unlisted,) = UnlistedAuthorities().overview(compile(config), time.time())
     assert (unlisted["listener"], unlisted["authority"]) == ("edge", "CN=one (serial 01)")
     assert unlisted["comes_in"] == ("nobody" if is_shut_out else "revoked")
-    assert unlisted["list_expired"] is None
+    assert (unlisted["list_expired"], unlisted["list_forged"]) == (None, False)
     comes_in(run, certificates, auth, "http1", {client: "unknown_ca" if is_shut_out else None})
     auth["crl"] = [auth["crl"], new.revoke(client)]
     auth["ca"] = [old.ca, new.ca]
@@ -381,7 +379,11 @@ def test_an_authority_without_a_list_of_its_key_is_told_of(
 
 
 def test_a_list_whose_signature_is_wrong_is_named_and_not_its_clients(
-    run: Run, certificates: Certificates, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    run: Run,
+    certificates: Certificates,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     one = Signer(tmp_path, "one", certificates)
     client = one.issue("dns:a.example")
@@ -398,6 +400,17 @@ def test_a_list_whose_signature_is_wrong_is_named_and_not_its_clients(
         f"a list says that {AUTHORITY} in {one.ca} has signed it, and its signature is wrong: "
         "nobody whom that signed comes in"
     )
+    (unlisted,) = UnlistedAuthorities().overview(compile(config), time.time())
+    told_of = unlisted["authority"], unlisted["comes_in"], unlisted["list_forged"]
+    assert told_of == (AUTHORITY, "nobody", True)
+    none: dict[str, Any] = {"listeners": {}, "workers": [], "history": []}
+    answer = {"unlisted_authorities": [unlisted], "ready": True, "pid": 1, "version": "1"} | none
+    monkeypatch.setattr("meshcore.cli.order.ask", lambda *_: answer)
+    shown = CliRunner().invoke(main, ["status", one.ca]).output
+    assert (
+        f"authority {AUTHORITY} of listener edge: the SIGNATURE of its revocation list IS WRONG, "
+        "nobody whom it signed comes in\n"
+    ) in shown
     with caplog.at_level(logging.INFO, "meshcore.tls"):
         comes_in(run, certificates, auth, "http1", {client: "unknown_ca"})
     (line,) = caplog.messages
@@ -427,42 +440,11 @@ def test_an_authority_whose_list_runs_out_is_told_of_from_then_on(
     both = [*ran_out, ("CN=two (serial 01)", "nobody", False)]
     assert told(3 * DAY + DAY / 10) == (both if ran_out else [])
     assert told(40_000 * DAY) == []
-
-
-def test_that_is_logged_once_and_the_lists_are_read_beside_the_loop(
-    run: Run,
-    certificates: Certificates,
-    tmp_path: Path,
-    caplog: pytest.LogCaptureFixture,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("meshcore.process.certificates.CHECK_S", 0.01)
-    passed_s, readers = [0.0], []
-    now = SimpleNamespace(time=lambda: time.time() + passed_s[0])
-    monkeypatch.setattr("meshcore.process.certificates.time", now)
-
-    def noted(*given: bytes) -> list[TlsUnlisted]:
-        readers.append(threading.get_ident())
-        return tls_unlisted(*given)
-
-    monkeypatch.setattr("meshcore.process.unlisted.tls_unlisted", noted)
-    one = Signer(tmp_path, "one", certificates)
-    config = load_text(str(mesh(certificates, {"ca": one.ca, "crl": one.revoke()}, 1)))
-
-    async def go() -> None:
-        async with Proxy(config) as proxy:
-            await eventually(lambda: bool(readers))
-            proxy.metrics()
-            await asyncio.sleep(0.1)  # time for several looks
-            assert caplog.messages == []
-            passed_s[0] = DAY.total_seconds() + 60
-            await eventually(lambda: bool(caplog.messages))
-            await asyncio.sleep(0.1)
-            (line,) = caplog.messages
-            told = "listener edge: the revocation list of CN=one expired at "
-            assert line.startswith(told)
-            assert line.endswith(": nobody whom it is about comes in")
-            assert len(readers) == 1
-            assert threading.get_ident() not in readers
-
-    run(go())
+    # By the end of that second there is to be another (RFC 5280 §5.1.2.5).
+    due_s = min(x.next_update_s or 0 for x in authorities.lists(snapshot))
+    for later_s, is_over in ((0.0, False), (0.9, False), (1.0, True)):
+        first, _ = authorities.lists_overview(snapshot, due_s + later_s)
+        assert first["expired"] is is_over
+        assert bool(authorities.overview(snapshot, due_s + later_s)) is (is_over and bool(ran_out))
+        is_told = any(x.is_expired(due_s + later_s) for x in authorities.lists(snapshot))
+        assert is_told is (is_over and bool(ran_out))

@@ -39,7 +39,7 @@ class Operator(Subject, Protocol):
     """What takes orders. Each returns what is to be told, as plain data, and raises `ConfigError`,
     `LookupError`, `OSError` or `OperationRefusedError`."""
 
-    def status(self) -> dict[str, Any]:
+    async def status(self) -> dict[str, Any]:
         """Workers, versions, listeners."""
 
     async def reload(self) -> dict[str, Any]:
@@ -103,7 +103,7 @@ class Handlers:
         }
         self._post: dict[str, _Order] = {}
         if operator is not None:
-            self._get["/status"] = lambda _: _json(200, operator.status())
+            self._get["/status"] = lambda _: _told(operator.status)
             self._post = {
                 "/reload": _Order(lambda _: operator.reload()),
                 "/rollback": _Order(lambda g: operator.rollback(_number(g, "version")), "version"),
@@ -168,6 +168,10 @@ def _number(given: dict[str, str], name: str) -> int | None:
     if not text.isascii() or not text.isdigit() or len(text) > 18:
         raise ValueError(f"{name}: {text!r} is not a number")
     return int(text)
+
+
+async def _told(tell: Callable[[], Coroutine[object, object, object]]) -> Answer:
+    return _json(200, await tell())
 
 
 def _text(status: int, text: str) -> Answer:

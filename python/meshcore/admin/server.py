@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from meshcore.admin.access import Access
 from meshcore.admin.connection import AdminConnection, Phase
-from meshcore.config.admin import open_to_all
+from meshcore.config.file import open_to_all
 from meshcore.config.snapshot import AdminSpec
 from meshcore.downstream.sockets import remove_file, remove_stale, stop_serving, until_made
 

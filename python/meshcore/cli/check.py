@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from meshcore.cli.report import BAD_CONFIG, print_warnings, problems_of, reported
-from meshcore.config.admin import open_to_all
 from meshcore.config.compile import compile
 from meshcore.config.load import read
 from meshcore.config.units import format_size
 from meshcore.config.warnings import warn
 from meshcore.config.warnings.hosts import unresolved_hosts
+from meshcore.config.warnings.secrets import open_secrets_of_this_host
 from meshcore.errors import ConfigError, Diagnostic
 from meshcore.process.cores import cores
 from meshcore.process.layer_places import problems_at, python_layers
@@ -24,8 +24,6 @@ from meshcore.process.layers import layer_problem, look_beside
 from meshcore.process.room import check_room
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from meshcore.config.load import Loaded
     from meshcore.config.model import Config
     from meshcore.errors import Diagnostic, LayerError
@@ -88,32 +86,11 @@ def _warnings(loaded: Loaded, file: Path, *, offline: bool) -> list[Diagnostic]:
     wrong, unusable = _layers(loaded.config, file.parent)
     if wrong:
         raise ConfigError(loaded.placed(wrong))
-    problems = [*warn(loaded.config), *_open_secrets(loaded.config), *unusable]
+    secrets = open_secrets_of_this_host(loaded.config)
+    problems = [*warn(loaded.config), *secrets, *unusable]
     if not offline:
         problems += unresolved_hosts(loaded.config)
     return loaded.placed(problems)
-
-
-def _open_secrets(config: Config) -> Iterator[Diagnostic]:
-    """Those that every user of the host may read. `run` does not tell of keys: in a container with
-    a user of its own there is no other."""
-    for path, file in _secrets(config):
-        if file is not None and (message := open_to_all(file)) is not None:
-            yield Diagnostic(path, message)
-
-
-def _secrets(config: Config) -> Iterator[tuple[tuple[str | int, ...], str | None]]:
-    if config.admin is not None:
-        yield ("admin", "token_file"), config.admin.token_file
-    for name, listener in config.listeners.items():
-        if listener.tls is not None:
-            named = [(("sni", host), each) for host, each in listener.tls.sni.items()]
-            for at, each in ((), listener.tls), *named:
-                for further, pair in each.pairs:
-                    yield ("listeners", name, "tls", *at, *further, "key"), pair.key
-    for name, upstream in config.upstreams.items():
-        if upstream.tls is not None:
-            yield ("upstreams", name, "tls", "key"), upstream.tls.key
 
 
 def _layers(config: Config, folder: Path) -> tuple[list[Diagnostic], list[Diagnostic]]:

@@ -306,6 +306,8 @@ def _print_unlisted(status: dict[str, Any]) -> None:
         lacks = f"no revocation list of its key, {gets[each['comes_in']]} comes in"
         if (ended := each.get("list_expired")) is not None:  # an older program does not tell
             lacks = f"its revocation list EXPIRED at {ended}, nobody whom it is about comes in"
+        elif each.get("list_forged", False):
+            lacks = "the SIGNATURE of its revocation list IS WRONG, nobody whom it signed comes in"
         click.echo(f"authority {each['authority']} of {_owner(each)}: {lacks}")
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import stat
 from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import Field, model_validator
@@ -82,15 +81,3 @@ def token_in(content: bytes) -> bytes:
     if not _TOKEN.fullmatch(token):
         raise ValueError("holds more than a token: one word of visible ASCII characters")
     return token
-
-
-def open_to_all(path: str) -> str | None:
-    """What is to be said of a token's file that every user can read or change."""
-    try:
-        mode = stat.S_IMODE(os.stat(path).st_mode)
-    except OSError:
-        return None  # who reads it says so
-    if not mode & (stat.S_IROTH | stat.S_IWOTH):
-        return None
-    can = "change" if mode & stat.S_IWOTH else "read"
-    return f"every user of this machine can {can} {path} (mode {mode:04o})"

@@ -6,7 +6,7 @@ import base64
 import binascii
 import os
 import re
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
 from meshcore._core import (
     tls_facts,
@@ -16,11 +16,11 @@ from meshcore._core import (
     tls_roots_fault,
     tls_staple,
 )
-from meshcore.config.file import read_pem, why_not_read
+from meshcore.config.file import read_pem, read_pem_if_there, why_not_read
 from meshcore.errors import ConfigError, Diagnostic
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
 # RFC 7468.
@@ -35,6 +35,7 @@ _MOST_TRIED: Final = 20
 _CERTIFICATES: Final = {"CERTIFICATE", "X509 CERTIFICATE", "TRUSTED CERTIFICATE"}
 _WITH_ARTICLE: Final = {"RSA": "an RSA", "ECDSA": "an ECDSA", "Ed25519": "an Ed25519"}
 _Path: TypeAlias = tuple[str | int, ...]
+_Content = TypeVar("_Content", bound=bytes | None)
 
 
 def check_certificates(
@@ -183,15 +184,22 @@ def _file(value: object, folder: Path | None) -> str | None:
 def _read(path: _Path, file: str, written: object = None) -> bytes | Diagnostic:
     """What is in a file, or why it cannot be used whatever it should hold; ``written`` is its name
     in the configuration."""
+    return _read_by(read_pem, path, file, written)
+
+
+def _read_by(
+    read: Callable[[str], _Content], path: _Path, file: str, written: object
+) -> _Content | Diagnostic:
     try:
-        content = read_pem(file)
+        content = read(file)
     except OSError as error:
         return Diagnostic(
             path, *why_not_read(written if isinstance(written, str) else file, file, error)
         )
     except ValueError as error:
         return Diagnostic(path, f"cannot read {file}: {error}")
-    return content if content.strip() else Diagnostic(path, f"{file} is empty")
+    is_empty = content is not None and not content.strip()
+    return Diagnostic(path, f"{file} is empty") if is_empty else content
 
 
 def _pair(
@@ -292,9 +300,9 @@ def _staple(path: _Path, pair: dict[str, Any], folder: Path | None) -> Iterator[
     cert, file = _file(pair.get("cert"), folder), _file(pair.get("ocsp"), folder)
     if file is None:
         return
-    if not os.path.exists(file):
+    response = _read_by(read_pem_if_there, (*path, "ocsp"), file, pair["ocsp"])
+    if response is None:
         return  # it comes later, as `check` warns: nobody need wait for it
-    response = _read((*path, "ocsp"), file)
     if isinstance(response, Diagnostic):
         yield response
         return

@@ -9,7 +9,7 @@ from meshcore._core import tls_staple
 from meshcore.config import gc_pause
 from meshcore.config.admin import read_bounded, token_in
 from meshcore.config.core_route import layer, routes_by_host, rules
-from meshcore.config.file import NO_FILE, read_pem
+from meshcore.config.file import NO_FILE, read_pem, read_pem_if_there
 from meshcore.config.hints import shown
 from meshcore.config.http2 import Http2
 from meshcore.config.paths import refused
@@ -142,11 +142,9 @@ class _Files:
 
     def pem_if_there(self, path: str) -> bytes | None:
         """The same; ``None`` where there is none, and it is looked for."""
-        try:
-            return self.pem(path)
-        except FileNotFoundError:
-            self.digests[path] = NO_FILE
-            return None
+        content = read_pem_if_there(path)
+        self.digests[path] = NO_FILE if content is None else hashlib.sha256(content).digest()
+        return content
 
     def token(self, path: str) -> bytes:
         """The token in a file. Raises `ConfigError` when there is none in it."""

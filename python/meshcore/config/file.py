@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import re
 import stat
 from typing import TYPE_CHECKING, Final
+
+from meshcore.config.document import MAX_BYTES
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,6 +30,28 @@ def read_file(path: str | Path, most: int) -> bytes:
     one would be to wait for its other end."""
     with open(path, "rb", opener=_open_file) as file:
         return file.read(most + 1)
+
+
+def digest_of(path: str | Path) -> bytes:
+    """The SHA-256 of what is in a file, by which one that was read is known again; `NO_FILE` where
+    it cannot be read. What is longer than any text of a configuration is another than that, and
+    than whatever that names. O(bytes)."""
+    try:
+        return hashlib.sha256(read_file(path, MAX_BYTES)).digest()
+    except OSError:
+        return NO_FILE
+
+
+def open_to_all(path: str) -> str | None:
+    """What is to be said of a file of secrets that every user can read or change."""
+    try:
+        mode = stat.S_IMODE(os.stat(path).st_mode)
+    except OSError:
+        return None  # who reads it says so
+    if not mode & (stat.S_IROTH | stat.S_IWOTH):
+        return None
+    can = "change" if mode & stat.S_IWOTH else "read"
+    return f"every user of this machine can {can} {path} (mode {mode:04o})"
 
 
 def _open_file(path: str, flags: int) -> int:
@@ -66,3 +91,12 @@ def read_pem(path: str) -> bytes:
     if len(content) > MAX_PEM_BYTES:
         raise OSError(errno.EFBIG, f"larger than {MAX_PEM_BYTES >> 20} MiB")
     return content
+
+
+def read_pem_if_there(path: str) -> bytes | None:
+    """The same; ``None`` where there is no file yet. What else keeps it from being read, such as a
+    folder that is none, raises `OSError`."""
+    try:
+        return read_pem(path)
+    except FileNotFoundError:
+        return None

@@ -7,7 +7,7 @@ import logging
 import time
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from meshcore._core import tls_facts, tls_staple
+from meshcore._core import tls_facts, tls_is_late, tls_staple
 from meshcore.process.history import stamp
 from meshcore.process.process_metrics import gauges
 from meshcore.process.unlisted import owner_overview
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from meshcore.config.snapshot import CertificateSpec, Snapshot, TrustSpec
     from meshcore.process.process_metrics import Family, Labels
-    from meshcore.process.unlisted import RevocationList, Unlisted, UnlistedAuthorities
+    from meshcore.process.unlisted import RevocationList, UnlistedAuthorities
 
 _DAY_S = 86_400
 CHECK_S: Final = 60.0
@@ -145,7 +145,7 @@ class ExpiryWatch:
         self._snapshot = snapshot
         self._reported: set[Certificate | RevocationList] = set()
         self._timer: asyncio.TimerHandle | None = None
-        self._reading: asyncio.Future[tuple[Unlisted, ...]] | None = None
+        self._reading: asyncio.Future[tuple[RevocationList, ...]] | None = None
 
     def begin(self) -> None:
         """Look now and then, until `end`."""
@@ -160,19 +160,20 @@ class ExpiryWatch:
             self._reading.cancel()
 
     def look(self) -> None:
-        """Whether there is one. O(certificates); lists are read in a thread beside the loop."""
+        """Whether there is one, also when the configuration has changed. O(certificates); lists are
+        read in a thread beside the loop."""
         if self._reading is None or self._reading.done():
             loop, snapshot = asyncio.get_running_loop(), self._snapshot()
-            self._reading = loop.run_in_executor(None, self._authorities.of, snapshot)
+            self._reading = loop.run_in_executor(None, self._authorities.lists, snapshot)
             self._reading.add_done_callback(lambda read: self._look(snapshot, read))
 
-    def _look(self, snapshot: Snapshot, read: asyncio.Future[tuple[Unlisted, ...]]) -> None:
+    def _look(self, snapshot: Snapshot, read: asyncio.Future[tuple[RevocationList, ...]]) -> None:
         if read.cancelled():
             return
-        read.result()  # or the loop tells of what it raised
         now_s = time.time()
+        # Not asked for again: by now others may be what was read last.
+        expired = {x for x in read.result() if x.is_expired(now_s)}
         ended = {x for x in self._certificates.of(snapshot) if _is_late(x.staple, now_s)}
-        expired = set(self._authorities.expired(snapshot, now_s))
         for each in ended - self._reported:
             _log_staple(each)
         for each_list in expired - self._reported:
@@ -181,11 +182,12 @@ class ExpiryWatch:
                 *(each_list.owner, each_list.issuer, stamp(each_list.next_update_s or 0)),
             )
         self._reported = ended | expired
+        if not self._authorities.has_read(self._snapshot()):
+            self.look()  # another was put in force meanwhile
 
 
 def _is_late(staple: Staple | None, unix_s: float) -> bool:
-    due_s = staple.next_update_s if staple is not None else None
-    return due_s is not None and due_s < unix_s
+    return staple is not None and tls_is_late(staple.next_update_s, int(unix_s))
 
 
 def _log_staple(each: Certificate) -> None:

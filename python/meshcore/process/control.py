@@ -53,7 +53,8 @@ class Control:
         self.fleet = workers.fleet
         self._coordinator = Coordinator(workers, groups, last_version)
         self._is_writer = True  # of the registry; another program may have been, for a while
-        self._refusal: Refusal | None = None
+        self.refusal: Refusal | None = None
+        """Of the last change, if it was refused, until `look_at_source` has settled it."""
         self._is_for_source = False  # what was refused is what the source said
         self.last_reload_s = 0.0
         self.reloads = {True: 0, False: 0}
@@ -163,37 +164,35 @@ class Control:
             self._count(Refusal.of(origin, error))
             # A port that is taken and layers refuse the same text that is in force.
             self._is_for_source = origin == "reload" and (
-                not is_read or not self.source_is_in_force
+                not is_read or not self._source_is_in_force()
             )
             raise
         log.info("%s: configuration %d is in force", origin, draft.snapshot.version)
         self._log_other_source()
         return draft.snapshot
 
-    @property
-    def refusal(self) -> Refusal | None:
-        """Of the last change, if it was refused; ``None`` again once the source says what is in
-        force, where it was refused for what that said."""
-        if self._refusal is not None and self._is_for_source and self.source_is_in_force:
+    def look_at_source(self) -> bool:
+        """Whether the source says what is in force, in all files that it names too; else a restart
+        is another configuration's, as it is after the drain of a listener. Where it does, what was
+        refused for what it said before is settled. O(files)."""
+        is_in_force = self._source_is_in_force()
+        if is_in_force and self.refusal is not None and self._is_for_source:
             log.info("%s is again as configuration %d", self.source.name, self.snapshot.version)
-            self._refusal = None
-        return self._refusal
+            self.refusal = None
+        return is_in_force
 
     def _count(self, refusal: Refusal | None) -> None:
-        self._refusal = refusal
+        self.refusal = refusal
         self.last_reload_s = time.time()
         self.reloads[refusal is None] += 1
 
-    @property
-    def source_is_in_force(self) -> bool:
-        """Whether the source says what is in force, in all files that it names too; else a restart
-        is another configuration's, as it is after the drain of a listener."""
+    def _source_is_in_force(self) -> bool:
         newest, snapshot = self.history.newest, self.snapshot
         is_newest = newest.version == snapshot.version
         return is_newest and self.source.says(newest.digest, snapshot.files)
 
     def _log_other_source(self) -> None:
-        if not self.source_is_in_force:
+        if not self.look_at_source():
             log.warning(
                 "%s, or a file that it names, differs from configuration %d, which is in force: "
                 "the next reload, upgrade or restart reads it",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from meshcore.config.compile import compile
 from meshcore.config.document import MAX_BYTES
-from meshcore.config.file import MAX_PEM_BYTES, NO_FILE, read_file
+from meshcore.config.file import NO_FILE, digest_of, read_file
 from meshcore.config.include import bundle, fetch_from, unbundle
 from meshcore.config.load import load_bytes
 from meshcore.process.cores import cores
@@ -108,12 +108,14 @@ class FileSource:
         """The SHA-256 of a file that a configuration names."""
         try:
             stamp = _stamp(name)
-            if (seen := self._named.get(name)) is None or seen[0] != stamp:
-                content = read_file(name, MAX_PEM_BYTES)
-                self._named[name] = seen = (stamp, hashlib.sha256(content).digest())
         except OSError:
             return NO_FILE
-        return seen[1]
+        if (seen := self._named.get(name)) is not None and seen[0] == stamp:
+            return seen[1]
+        digest = digest_of(name)
+        if digest != NO_FILE:  # else it may be read the next time
+            self._named[name] = (stamp, digest)
+        return digest
 
     def _digest_now(self, included: tuple[str, ...]) -> bytes:
         stamps = [_stamp(self.path), *map(_stamp, included)]

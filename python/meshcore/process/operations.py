@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from meshcore._core import WorkerSlot, __version__, now_ns
 from meshcore.admin.handlers import OperationRefusedError
 from meshcore.process import breakers, layer_counts, shadows
+from meshcore.process.aside import aside
 from meshcore.process.certificates import Certificates, ExpiryWatch, listeners_overview
 from meshcore.process.child import ChildState
 from meshcore.process.history import stamp
@@ -57,6 +58,7 @@ class Operations:
 
     def metrics(self, accept: str = "") -> tuple[bytes, str]:
         """All metrics of all workers as text, and its content type."""
+        self._control.look_at_source()  # for what is said of it
         return self._control.registry.engine.metrics(accept, list(self._families()))
 
     def _families(self) -> Iterator[Family]:
@@ -87,7 +89,9 @@ class Operations:
             fleet.restarts,
         )
         yield from self._certificates.families(control.snapshot)
-        yield from self._authorities.families(control.snapshot)
+        # Lists are read beside the loop: the moment that this takes they are not told of.
+        if self._authorities.has_read(control.snapshot):
+            yield from self._authorities.families(control.snapshot)
         yield from layer_counts.families(control.registry.engine, control.workers.layer_counts)
         yield from self._of_memory()
 
@@ -109,16 +113,19 @@ class Operations:
             segment.oldest_version or control.snapshot.version,
         )
 
-    def status(self) -> dict[str, Any]:
+    async def status(self) -> dict[str, Any]:
         """Workers, versions, listeners."""
-        control, now, unix_s = self._control, now_ns(), time.time()
+        control = self._control
+        while not self._authorities.has_read(control.snapshot):
+            await aside(self._authorities.of, control.snapshot)
+        now, unix_s, is_in_force = now_ns(), time.time(), control.look_at_source()
         return {
             "version": __version__,
             "pid": os.getpid(),
             "ready": self.ready,
             **control.source.overview(),
             "config_version": control.snapshot.version,
-            "file_is_in_force": control.source_is_in_force,
+            "file_is_in_force": is_in_force,
             "last_reload_success": control.refusal is None,
             "refused": _refused(control.refusal),
             "listeners": control.groups.addresses(),
@@ -181,6 +188,7 @@ class Operations:
         finally:
             notify("READY=1")
         self.on_change()
+        self.expiry.look()
         return {"config_version": snapshot.version}
 
     async def upgrade(self) -> dict[str, Any]:

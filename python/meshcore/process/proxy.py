@@ -153,6 +153,7 @@ class Proxy:
 
     def _decided(self) -> None:
         self._tickets.look()
+        self._expiry.look()
         if self._admin is not None:
             self._admin.permit(self._local.snapshot.admin)
 

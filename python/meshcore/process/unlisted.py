@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
-from meshcore._core import tls_lists, tls_unlisted
+from meshcore._core import tls_is_late, tls_listing
 from meshcore.process.history import stamp
 from meshcore.process.process_metrics import gauges
 
@@ -27,8 +27,10 @@ class Unlisted(NamedTuple):
     is_shut_out: bool
     """No client comes in that it signed, as far as its list is about them; else those do that it
     has revoked."""
+    is_forged: bool
+    """A list says that it is of its key, which has not signed it."""
     since_s: int
-    """Since when, in seconds since 1970."""
+    """The first second in which it has none, since 1970."""
     until_s: int
     """The last second: behind that it signs for nobody."""
     list_ends_s: int | None
@@ -54,17 +56,23 @@ class RevocationList(NamedTuple):
         owner = f"listener {self.listener}" if self.listener else f"upstream {self.upstream}"
         return owner + (f" for {self.server_name}" if self.server_name else "")
 
+    def is_late(self, unix_s: float) -> bool:
+        """Whether another was due."""
+        return tls_is_late(self.next_update_s, int(unix_s))
+
     def is_expired(self, unix_s: float) -> bool:
         """Whether it counts no more, and so nobody comes in whom it is about."""
-        due_s = self.next_update_s
-        return due_s is not None and due_s <= unix_s and not self.is_used_later
+        return self.is_late(unix_s) and not self.is_used_later
+
+
+_Read: TypeAlias = "tuple[Snapshot, tuple[Unlisted, ...], tuple[RevocationList, ...]]"
 
 
 class UnlistedAuthorities:
     """Those of the configuration in force, and its lists, which are read once."""
 
     def __init__(self) -> None:
-        self._read: tuple[Snapshot, tuple[Unlisted, ...], tuple[RevocationList, ...]] | None = None
+        self._read: _Read | None = None
 
     def of(self, snapshot: Snapshot) -> tuple[Unlisted, ...]:
         """All that are, were or will be, as long as it is in force. O(bytes of lists) for a
@@ -75,16 +83,10 @@ class UnlistedAuthorities:
         """Every list; else as `of`."""
         return self._all(snapshot)[2]
 
-    def expired(self, snapshot: Snapshot, unix_s: float) -> list[RevocationList]:
-        """Lists that count no more, of whatever authority; else as `of`."""
-        return [x for x in self.lists(snapshot) if x.is_expired(unix_s)]
-
-    def _all(
-        self, snapshot: Snapshot
-    ) -> tuple[Snapshot, tuple[Unlisted, ...], tuple[RevocationList, ...]]:
+    def _all(self, snapshot: Snapshot) -> _Read:
         read = self._read
         if read is None or read[0] is not snapshot:
-            self._read = read = (snapshot, tuple(_unlisted(snapshot)), tuple(_lists(snapshot)))
+            self._read = read = _read(snapshot)
         return read
 
     def has_read(self, snapshot: Snapshot) -> bool:
@@ -115,7 +117,7 @@ class UnlistedAuthorities:
                 **owner_overview(x.listener, x.upstream, x.server_name),
                 "issuer": x.issuer,
                 "next_update": None if (due_s := x.next_update_s) is None else stamp(due_s),
-                "expired": due_s is not None and due_s <= unix_s,
+                "expired": x.is_late(unix_s),
                 "used_when_expired": x.is_used_later,
             }
             for x in sorted(self.lists(snapshot), key=lambda x: x.next_update_s or last_s)
@@ -123,7 +125,7 @@ class UnlistedAuthorities:
 
     def now(self, snapshot: Snapshot, unix_s: float) -> list[Unlisted]:
         """Those at a time; else as `of`."""
-        return [x for x in self.of(snapshot) if x.since_s <= unix_s <= x.until_s]
+        return [x for x in self.of(snapshot) if x.since_s <= int(unix_s) <= x.until_s]
 
     def overview(self, snapshot: Snapshot, unix_s: float) -> list[dict[str, Any]]:
         """The part of a status that tells of them; else as `of`."""
@@ -133,6 +135,7 @@ class UnlistedAuthorities:
                 "authority": x.authority,
                 "comes_in": "nobody" if x.is_shut_out else "revoked",
                 "list_expired": stamp(x.list_ends_s) if x.list_ends_s is not None else None,
+                "list_forged": x.is_forged,
             }
             for x in self.now(snapshot, unix_s)
         ]
@@ -147,19 +150,22 @@ def owner_overview(listener: str, upstream: str, server_name: str) -> dict[str, 
     }
 
 
-def _unlisted(snapshot: Snapshot) -> Iterator[Unlisted]:
+def _read(snapshot: Snapshot) -> _Read:
+    unlisted: list[Unlisted] = []
+    lists: list[RevocationList] = []
     for at, trust in _trusts(snapshot):
-        known = _known(trust)
-        for x in tls_unlisted(known, trust.crl_pem) if trust.crl_pem and known else ():
-            if x.list_ends_s is None or not trust.use_expired_crl:
-                times = (x.since_s, x.until_s, x.list_ends_s)
-                yield Unlisted(*at, x.whose, x.is_shut_out, *times)
-
-
-def _lists(snapshot: Snapshot) -> Iterator[RevocationList]:
-    for at, trust in _trusts(snapshot):
-        for x in tls_lists(trust.crl_pem, _known(trust)) if trust.crl_pem else ():
-            yield RevocationList(*at, x.issuer, x.next_update_s, trust.use_expired_crl)
+        if not trust.crl_pem:
+            continue
+        found, lacking = tls_listing(trust.crl_pem, _known(trust))
+        lists += [
+            RevocationList(*at, x.issuer, x.next_update_s, trust.use_expired_crl) for x in found
+        ]
+        unlisted += [
+            Unlisted(*at, x.whose, x.is_shut_out, x.is_forged, x.since_s, x.until_s, x.list_ends_s)
+            for x in lacking
+            if x.list_ends_s is None or not trust.use_expired_crl
+        ]
+    return snapshot, tuple(unlisted), tuple(lists)
 
 
 def _known(trust: TrustSpec) -> bytes:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from watchfiles import awatch
 
-from meshcore.config.document import MAX_BYTES
-from meshcore.config.file import NO_FILE, read_file
+from meshcore.config.file import digest_of
 from meshcore.process.aside import aside
 
 if TYPE_CHECKING:
@@ -48,7 +46,7 @@ async def watch(loaded: Callable[[], dict[Path, bytes]], changed: Callable[[], N
         async for _ in events:
             if loaded().keys() != seen.keys():
                 break  # other certificates are named now
-            now = await aside(_content, seen)
+            now = await aside(_digests, seen)
             if now != seen:
                 seen = now
                 if now != loaded():
@@ -61,12 +59,6 @@ def _folders(path: Path) -> set[Path]:
     return {each for each in (path.parent, path.resolve().parent) if each.is_dir()}
 
 
-def _content(files: Iterable[Path]) -> dict[Path, bytes]:
-    return {path: _digest(path) for path in files}
-
-
-def _digest(path: Path) -> bytes:
-    try:
-        return hashlib.sha256(read_file(path, MAX_BYTES)).digest()
-    except OSError:
-        return NO_FILE  # gone for a moment, between a removal and a rename
+def _digests(files: Iterable[Path]) -> dict[Path, bytes]:
+    """One may be gone for a moment, between a removal and a rename."""
+    return {path: digest_of(path) for path in files}

@@ -128,7 +128,9 @@ mod _core {
         tls_roots_fault, tls_staple, tls_system_roots,
     };
     #[pymodule_export]
-    use crate::tls_told::{TlsFacts, TlsList, TlsUnlisted, tls_facts, tls_lists, tls_unlisted};
+    use crate::tls_told::{
+        TlsFacts, TlsList, TlsUnlisted, tls_facts, tls_is_late, tls_listing, tls_lists,
+    };
 
     #[pymodule_init]
     fn init(m: &Bound<'_, PyModule>) -> PyResult<()> {

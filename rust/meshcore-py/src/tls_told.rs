@@ -1,6 +1,6 @@
 //! What certificates and revocation lists say of themselves, for people.
 
-use meshcore_core::tls::{Facts, ListFacts, Unlisted};
+use meshcore_core::tls::{self, Facts, ListFacts, Listing, Unlisted};
 use pyo3::prelude::*;
 
 use crate::errors::config_error;
@@ -123,13 +123,20 @@ impl TlsUnlisted {
     }
 }
 
-/// Authorities that have no list in force, now or at another time.
+/// Of each list in a PEM text, and authorities that have none in force, now or at another time.
 #[pyfunction]
-pub(crate) fn tls_unlisted(
+pub(crate) fn tls_listing(
     py: Python<'_>,
-    ca_pem: &[u8],
     crl_pem: &[u8],
-) -> PyResult<Vec<TlsUnlisted>> {
-    let all = py.detach(|| Unlisted::among(ca_pem, crl_pem)).map_err(config_error)?;
-    Ok(all.into_iter().map(TlsUnlisted).collect())
+    ca_pem: &[u8],
+) -> PyResult<(Vec<TlsList>, Vec<TlsUnlisted>)> {
+    let read = py.detach(|| Listing::read(crl_pem, ca_pem)).map_err(config_error)?;
+    let lists = read.lists.into_iter().map(TlsList).collect();
+    Ok((lists, read.unlisted.into_iter().map(TlsUnlisted).collect()))
+}
+
+/// Whether a list, or an OCSP response, counts no more.
+#[pyfunction]
+pub(crate) fn tls_is_late(next_update_s: Option<u64>, unix_s: u64) -> bool {
+    next_update_s.is_some_and(|due_s| tls::is_late(due_s, unix_s))
 }

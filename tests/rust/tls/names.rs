@@ -1,10 +1,12 @@
 //! Who comes in by the names of a certificate, and by whose roots.
 
-use meshcore_core::tls::{ClientAuth, ClientSpec, Identity, Pair, Roots, Rules, Trust};
+use meshcore_core::tls::{
+    ClientAuth, ClientSpec, Clock, Identity, Listing, Pair, Roots, Rules, ServerContext, Trust,
+};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, KeyUsagePurpose, SanType};
 
 use crate::authority::{Authority, Leaf};
-use crate::pair::{Ends, ServerSpec, client, client_spec, server, server_spec};
+use crate::pair::{Ends, ServerSpec, client, client_spec, ring, server, server_spec};
 
 fn rules(all: &[&str]) -> Rules {
     Rules::parse(&all.iter().map(|&text| text.to_owned()).collect::<Vec<_>>()).unwrap()
@@ -224,6 +226,29 @@ fn a_list_that_is_over_lets_nobody_in_unless_it_is_to_be_used() {
     let revoked = authority.list_until(7, 2_026);
     let roots = Roots::from_pem(&authority.pem(), &revoked).unwrap().using_expired_lists();
     assert_eq!(refused(&roots.into(), &web).0, Some("certificate_revoked"));
+}
+
+/// RFC 5280 §5.1.2.5: by that second there is to be another.
+#[test]
+fn a_list_counts_to_the_end_of_the_second_in_which_another_is_due() {
+    let authority = Authority::new();
+    let lists = authority.list_until(8, 2_026);
+    let listing = Listing::read(&lists, &authority.pem()).unwrap();
+    let due_s = listing.lists[0].next_update_s.unwrap();
+    assert_eq!(listing.unlisted[0].since_s, due_s + 1);
+    let roots = Roots::from_pem(&authority.pem(), &lists).unwrap();
+    let (host, web) = (authority.host("a.example"), authority.client("web", 2_027));
+    let given = Roots::from_pem(&web.chain_pem, &lists).unwrap();
+    for clients in [roots, given].map(|roots| ClientAuth::Require(roots.into())) {
+        let clock = Clock::at(due_s);
+        let spec = ServerSpec { clients, ..server_spec(vec![host.clone()]) };
+        let server = ServerContext::new(&spec, &ring(1), &clock).unwrap();
+        let own = ClientSpec { pair: Some(web.clone()), ..client_spec(authority.roots()) };
+        let come = || Ends::new(&client(&own), &server, "a.example").shake(100_000);
+        come().assert_whole();
+        clock.set(due_s + 1);
+        assert_eq!(come().server.failure().alert, Some("unknown_ca"));
+    }
 }
 
 /// A list counts for its issuer, and also against what was itself given.

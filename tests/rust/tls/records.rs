@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::sync::Arc;
 
-use meshcore_core::tls::Version;
+use meshcore_core::tls::{Session, Version};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use rustls::crypto::aws_lc_rs::default_provider;
@@ -294,25 +294,96 @@ fn a_name_that_no_certificate_has_is_an_error_at_once() {
     assert!(client.session("127.0.0.1").is_ok());
 }
 
+/// The most of a first message, with the heads of its records.
+const MOST_HELLO_BYTES: usize = 32 * 1024;
+
+/// Of a session whose first message was too long; who sends more is told so at once.
+fn assert_too_long(session: &mut Session) {
+    assert_eq!(session.take_output(), [21, 3, 3, 0, 2, 2, 50]);
+    let failure = session.failure().unwrap();
+    assert_eq!(failure.alert, Some("decode_error"));
+    assert_eq!(failure.detail, "the client's first message is too long");
+}
+
 /// Whoever dribbles it holds no more, in whatever records it comes.
 #[test]
 fn a_first_message_has_a_bound() {
     let spec = server_spec(vec![Authority::new().host("a.example")]);
     let mut session = server(&spec).session().unwrap();
-    // A ClientHello that says that it has 60,000 bytes, in records of one.
-    let hello = [&[1, 0, 0xea, 0x60, 3, 3][..], &[7; 60_000]].concat();
-    let mut sent = 0;
-    for byte in hello {
-        let opened = session.receive(&mut [22, 3, 1, 0, 1, byte], &mut Vec::new());
-        sent += 6;
+    // A ClientHello of 32,000 bytes, in records of one.
+    let hello = [&[1, 0, 0x7d, 0, 3, 3][..], &[7; 32_000]].concat();
+    for (place, byte) in hello.iter().enumerate() {
+        let opened = session.receive(&mut [22, 3, 1, 0, 1, *byte], &mut Vec::new());
+        assert!(session.held() <= MOST_HELLO_BYTES);
+        // It would be whole with 32,004 bytes of its own and a head for each record.
+        assert_eq!(opened.failed, 5 * (place + 1) + 32_004 > MOST_HELLO_BYTES);
         if opened.failed {
             break;
         }
-        assert!(session.held() <= 32 * 1024);
     }
-    assert!(sent <= 33 * 1024, "{sent}");
-    assert_eq!(session.take_output(), [21, 3, 3, 0, 2, 2, 50]);
-    let failure = session.failure().unwrap();
-    assert_eq!(failure.alert, Some("decode_error"));
-    assert_eq!(failure.detail, "the client's first message is too long");
+    assert_too_long(&mut session);
+}
+
+/// By its own word: nobody waits for the rest.
+#[test]
+fn a_first_message_that_claims_to_be_too_long_is_refused_with_its_head() {
+    let spec = server_spec(vec![Authority::new().host("a.example")]);
+    for claimed in [MOST_HELLO_BYTES - 8, 40_000, 65_535, 65_536, 0x00FF_FFFF] {
+        let [_, high, middle, low] = u32::try_from(claimed).unwrap().to_be_bytes();
+        let mut session = server(&spec).session().unwrap();
+        let mut head = [22, 3, 1, 0, 4, 1, high, middle, low];
+        assert!(session.receive(&mut head, &mut Vec::new()).failed, "{claimed}");
+        assert_too_long(&mut session);
+    }
+}
+
+/// The first message of a client with an extension that nobody knows, so that its records have as
+/// many bytes.
+fn hello_of(whole_bytes: usize) -> Vec<u8> {
+    const MOST_RECORD_BYTES: usize = 16_384;
+    let (client, _) = contexts(Version::Tls12);
+    let mut message = client.session("a.example").unwrap().take_output().split_off(5);
+    let heads = whole_bytes.div_ceil(5 + MOST_RECORD_BYTES);
+    let room = whole_bytes - 5 * heads - message.len() - 4;
+    let len_at =
+        |message: &[u8], at: usize| usize::from(message[at]) << 8 | usize::from(message[at + 1]);
+    let mut at = 4 + 2 + 32; // behind the head, a version and random bytes
+    at += 1 + usize::from(message[at]);
+    at += 2 + len_at(&message, at);
+    at += 1 + usize::from(message[at]);
+    let extensions = u16::try_from(len_at(&message, at) + 4 + room).unwrap();
+    message[at..at + 2].copy_from_slice(&extensions.to_be_bytes());
+    message.extend([0xFA, 0xFE]);
+    message.extend(u16::try_from(room).unwrap().to_be_bytes());
+    message.resize(message.len() + room, 0);
+    let len = u32::try_from(message.len() - 4).unwrap().to_be_bytes();
+    message[1..4].copy_from_slice(&len[1..]);
+    let record = |part: &[u8]| {
+        let len = u16::try_from(part.len()).unwrap().to_be_bytes();
+        [&[22, 3, 1][..], &len, part].concat()
+    };
+    message.chunks(MOST_RECORD_BYTES).flat_map(record).collect()
+}
+
+#[test]
+fn the_bound_of_a_first_message_is_one_however_it_is_cut() {
+    let spec = server_spec(vec![Authority::new().host("a.example")]);
+    for (bytes, is_taken) in
+        [(MOST_HELLO_BYTES, true), (MOST_HELLO_BYTES + 1, false), (60_000, false)]
+    {
+        for piece in [1, 1_000, 100_000] {
+            let mut session = server(&spec).session().unwrap();
+            let mut hello = hello_of(bytes);
+            assert_eq!(hello.len(), bytes);
+            for part in hello.chunks_mut(piece) {
+                session.receive(part, &mut Vec::new());
+            }
+            if is_taken {
+                assert_eq!(session.failure(), None);
+                assert!(!session.take_output().is_empty());
+            } else {
+                assert_too_long(&mut session);
+            }
+        }
+    }
 }

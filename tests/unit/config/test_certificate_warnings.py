@@ -287,7 +287,14 @@ def test_a_client_where_its_authority_is_meant(
     key = ec.generate_private_key(ec.SECP256R1())
     alone = certificate(x509.Name([]), key).public_bytes(serialization.Encoding.PEM)
     (tmp_path / "alone.pem").write_bytes(alone)
-    for file in ("ca.pem", "alone.pem"):
+    # Names that are the same by RFC 5280 §7.1.
+    issuer, subject = (
+        x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, x)]) for x in (" One", "one")
+    )
+    builder = x509.CertificateBuilder(issuer, subject, key.public_key(), 7, NOW, NOW + 90 * DAY)
+    spelt = builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+    (tmp_path / "spelt.pem").write_bytes(spelt)
+    for file in ("ca.pem", "alone.pem", "spelt.pem"):
         assert told(tmp_path, TLS % f", {auth % file}") == []
     (line,) = told(tmp_path, TLS % f", {auth % 'leaf.pem'}")
     assert "leaf.pem is no authority: it lets in itself and nobody else" in line

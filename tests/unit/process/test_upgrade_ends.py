@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import select
+import signal
 import socket
 import sys
 from types import SimpleNamespace
@@ -21,7 +23,11 @@ from tests.wire.conftest import eventually
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-SILENT = "import time; time.sleep(60)"
+# It ends by itself when nobody waits for it any more.
+SILENT = "import time; time.sleep(600)"
+# An end that has been asked for is there far sooner.
+END_S = 20
+pidfd_open = os.pidfd_open  # a test has that of the program fail
 DEAD = "pass"
 READY = (
     "import socket; from meshcore.process.channel import send_message; "
@@ -81,11 +87,21 @@ class Scene:
         control: Any = SimpleNamespace(workers=SimpleNamespace(tickets=None), **parts)
         return await Upgrade(control).run({}, None)
 
-    def all_are_gone(self) -> bool:
-        """Waits for their ends: they were killed, or have ended."""
-        for pid in self.made:
-            os.waitpid(pid, 0)
-        return True
+    def left_behind(self) -> list[int]:
+        """Those that were not killed and have not ended, which end here."""
+        return [pid for pid in self.made if not has_ended(pid)]
+
+
+def has_ended(pid: int) -> bool:
+    fd = pidfd_open(pid)
+    try:
+        ended, _, _ = select.select([fd], [], [], END_S)
+        if not ended:
+            os.kill(pid, signal.SIGKILL)
+    finally:
+        os.close(fd)
+    os.waitpid(pid, 0)
+    return bool(ended)
 
 
 @pytest.fixture
@@ -93,7 +109,7 @@ def scene(monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
     scene = Scene(monkeypatch)
     before = descriptors()
     yield scene
-    assert scene.all_are_gone()
+    assert scene.left_behind() == []
     assert descriptors() == before
 
 

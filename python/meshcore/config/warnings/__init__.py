@@ -3,7 +3,7 @@
 A warning is a `Diagnostic` that keeps no program from starting. A check looks at the configuration,
 and at the files that it names, and is never wrong: where a reader could say "but I meant that", it
 is silent. What must ask the resolver or Python's import is not in the table: `hosts`
-here, layers in `cli/check.py`.
+here, layers in `cli/check.py`; nor what `check` alone tells of, secrets of this host in `secrets`.
 """
 
 from __future__ import annotations

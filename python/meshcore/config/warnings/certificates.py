@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import time
 from typing import TYPE_CHECKING, Final
@@ -10,12 +9,13 @@ from typing import TYPE_CHECKING, Final
 from meshcore._core import (
     tls_facts,
     tls_is_for_host,
+    tls_is_late,
+    tls_listing,
     tls_lists,
     tls_staple,
     tls_system_roots,
-    tls_unlisted,
 )
-from meshcore.config.file import read_pem
+from meshcore.config.file import read_pem, read_pem_if_there
 from meshcore.errors import ConfigError, Diagnostic
 
 if TYPE_CHECKING:
@@ -248,11 +248,11 @@ def _unlisted(
     """Authorities of whose key there is no list, where there is one of their name."""
     crl = b"\n".join(_read(file) or b"" for file in trust.crl or ())
     try:
-        found = tls_unlisted(known, crl) if crl and known else []
+        found = tls_listing(crl, known)[1] if crl and known else []
     except ConfigError:
         return
     # Of lists that run out it is told by the files that they are in.
-    found = [x for x in found if x.list_ends_s is None and x.since_s <= now_s <= x.until_s]
+    found = [x for x in found if x.list_ends_s is None and x.since_s <= int(now_s) <= x.until_s]
     places = [(where, file) for where, file, pem in placed for _ in _facts(pem)]
     for each in found:
         where, file = places[each.place]
@@ -287,7 +287,7 @@ def _ends(
         return
     last_s, first = min(ends, key=lambda end: end[0])
     what = "it goes on being used" if expired == "use" else "nobody of its issuer comes in"
-    if last_s < now_s:
+    if tls_is_late(last_s, int(now_s)):
         yield Diagnostic(path, f"{file} expired on {_date(last_s)}: {what}")
     elif _ends_soon(first.this_update_s, last_s, now_s, _DAY_S):
         yield Diagnostic(path, f"{file} expires within a day, and then {what}")
@@ -325,11 +325,15 @@ def _authorities(path: _Path, file: str | None, now_s: float) -> Iterator[Diagno
 
 
 def _staple(path: _Path, file: str, cert: str, chain: bytes, now_s: float) -> Iterator[Diagnostic]:
-    if not os.path.exists(file):
+    try:
+        response = read_pem_if_there(file)
+    except OSError:
+        return
+    if response is None:
         yield Diagnostic(path, f"there is no {file} yet: nothing is stapled to {cert} meanwhile")
         return
     try:
-        told = tls_staple(chain, _read(file) or b"")
+        told = tls_staple(chain, response)
     except ConfigError:
         return
     if told is None:
@@ -344,7 +348,7 @@ def _staple(path: _Path, file: str, cert: str, chain: bytes, now_s: float) -> It
         yield Diagnostic(
             path, f"it is of {_date(since_s)}, which is to come: it is not shown before"
         )
-    if until_s is not None and until_s < now_s:
+    if until_s is not None and tls_is_late(until_s, int(now_s)):
         yield Diagnostic(path, f"it expired on {_date(until_s)}: it is not shown any more")
 
 

@@ -14,8 +14,9 @@ use rustls::{Error, InconsistentKeys, SignatureAlgorithm};
 use x509_cert::Certificate;
 use x509_cert::der::Decode;
 
-use super::facts::{LEAST_RSA_BITS, rsa_key_bits};
-use super::offer::{ChainSchemes, Offer};
+use super::facts::{LEAST_RSA_BITS, key_kind, rsa_key_bits};
+use super::failure::OnlyOne;
+use super::offer::{ChainSchemes, Offer, has_suite_of_1_2};
 use super::{Clock, ContextError, Staple, failure, pem, words};
 
 /// A certificate and its key, as they are in files.
@@ -94,8 +95,10 @@ pub(super) fn certified(
 #[derive(Debug)]
 struct Shown {
     key: Arc<CertifiedKey>,
-    /// The same without a staple, and within which seconds that is believed.
-    bare: Option<(Arc<CertifiedKey>, RangeInclusive<u64>)>,
+    /// Of which kind its key is, for messages.
+    kind: &'static str,
+    /// The same without a staple, and what that says.
+    bare: Option<(Arc<CertifiedKey>, Staple)>,
     signed_by: ChainSchemes,
     /// Within which seconds all of its chain is valid.
     valid: RangeInclusive<u64>,
@@ -106,17 +109,17 @@ impl Shown {
         let key = certified(pair, provider)?;
         let bare = pair.staple()?.map(|staple| {
             let bare = CertifiedKey::new(key.cert.clone(), Arc::clone(&key.key));
-            let until_s = staple.next_update_s.unwrap_or(u64::MAX);
-            (Arc::new(bare), staple.this_update_s..=until_s)
+            (Arc::new(bare), staple)
         });
+        let kind = key.cert.first().map_or("", key_kind);
         let signed_by = ChainSchemes::of(&key.cert);
         let valid = validity(&key.cert);
-        Ok(Self { key, bare, signed_by, valid })
+        Ok(Self { key, kind, bare, signed_by, valid })
     }
 
     fn now(&self, clock: &Clock) -> &Arc<CertifiedKey> {
         match &self.bare {
-            Some((bare, believed)) if !believed.contains(&clock.now().as_secs()) => bare,
+            Some((bare, staple)) if !staple.is_believed(clock.now().as_secs()) => bare,
             _ => &self.key,
         }
     }
@@ -132,15 +135,6 @@ fn validity(chain: &[CertificateDer<'_>]) -> RangeInclusive<u64> {
         (since_s.max(first_s), until_s.min(last_s))
     });
     since_s..=until_s
-}
-
-/// How a key is called in messages.
-fn kind(key: &CertifiedKey) -> &'static str {
-    match key.key.algorithm() {
-        SignatureAlgorithm::ECDSA => "an ECDSA key",
-        SignatureAlgorithm::ED25519 => "an Ed25519 key",
-        _ => "an RSA key",
-    }
 }
 
 /// Of several keys that a client can verify the one that costs us least comes first: a signature
@@ -211,7 +205,8 @@ impl Certificates {
         let chosen = match candidates {
             [] => None,
             [one] => {
-                failure::chosen_from_one(kind(&one.key));
+                let has_suite = has_suite_of_1_2(hello);
+                failure::chosen_from_one(OnlyOne { kind: one.kind, has_suite });
                 Some(one)
             }
             several => {

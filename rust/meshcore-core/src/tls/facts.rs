@@ -14,6 +14,7 @@ use x509_cert::ext::pkix::{
 };
 use x509_cert::{Certificate, TbsCertificate};
 
+use super::distinguished_name::SameName;
 use super::{ContextError, certificates, roots};
 
 /// `rsaEncryption` (RFC 8017 §A.1).
@@ -23,6 +24,9 @@ const RSA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1
 const EC: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
 /// `id-Ed25519` (RFC 8410 §3).
 const ED25519: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.101.112");
+
+/// Of a key that signs nothing here.
+const OTHER_KIND: &str = "other";
 
 /// `id-pe-tlsfeature` (RFC 7633 §6).
 const FEATURES: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.1.24");
@@ -76,7 +80,7 @@ impl Facts {
             names: names.into_iter().flat_map(|(_, names)| names.0).filter_map(name).collect(),
             not_before_s: read.validity.not_before.to_unix_duration().as_secs(),
             not_after_s: read.validity.not_after.to_unix_duration().as_secs(),
-            key_kind: key_kind(read),
+            key_kind: kind_of(read),
             weakness: weakness(read),
             is_for_servers: is_for_servers(read),
             is_authority: roots::may_sign(certificate),
@@ -87,18 +91,23 @@ impl Facts {
     }
 }
 
-fn key_kind(read: &TbsCertificate) -> &'static str {
+/// Of which kind a certificate's key is, for people.
+pub(super) fn key_kind(der: &CertificateDer<'_>) -> &'static str {
+    Certificate::from_der(der).map_or(OTHER_KIND, |read| kind_of(&read.tbs_certificate))
+}
+
+fn kind_of(read: &TbsCertificate) -> &'static str {
     match read.subject_public_key_info.algorithm.oid {
         RSA => "RSA",
         EC => "ECDSA",
         ED25519 => "Ed25519",
-        _ => "other",
+        _ => OTHER_KIND,
     }
 }
 
-/// Whether it names itself as its issuer.
+/// Whether it names itself as its issuer (RFC 5280 §6.1), as names are compared (§7.1).
 pub(super) fn is_own_issuer(read: &TbsCertificate) -> bool {
-    read.issuer == read.subject
+    read.issuer == read.subject || SameName::of(&read.issuer) == SameName::of(&read.subject)
 }
 
 /// RFC 7633 §4: a list of extensions of TLS by their numbers, `status_request` among them.
@@ -153,8 +162,7 @@ const BROKEN: [ObjectIdentifier; 5] = [
 
 fn weakness(read: &TbsCertificate) -> Option<String> {
     // A root is believed as it is, however it signed itself.
-    let is_root = read.issuer == read.subject;
-    if !is_root && BROKEN.contains(&read.signature.oid) {
+    if !is_own_issuer(read) && BROKEN.contains(&read.signature.oid) {
         return Some("is signed by way of SHA-1 or MD5".to_owned());
     }
     let key = &read.subject_public_key_info;

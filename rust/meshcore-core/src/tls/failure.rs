@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rustls::pki_types::CertificateDer;
 use rustls::{
     AlertDescription, CertificateError, Error, InvalidMessage, OtherError, PeerIncompatible,
-    PeerMisbehaved,
+    PeerMisbehaved, ProtocolVersion,
 };
 use x509_cert::Certificate;
 use x509_cert::der::Decode;
@@ -35,10 +35,10 @@ const NAME_BYTES: usize = 100;
 
 impl Failure {
     /// `said` is what the peer was told of it.
-    pub(super) fn of(error: &Error, said: &[u8]) -> Self {
+    pub(super) fn of(error: &Error, version: Option<ProtocolVersion>, said: &[u8]) -> Self {
         let by_peer = matches!(error, Error::AlertReceived(_));
         let alert = alert_in(said).or_else(|| alert_of(error));
-        let detail = detail_of(error);
+        let detail = detail_of(error, version);
         Self { alert: alert.and_then(name_of), by_peer, no_tls: false, detail }
     }
 
@@ -61,18 +61,28 @@ thread_local! {
 }
 
 thread_local! {
-    /// The kind of key of a name that has no other, if a certificate was chosen in this call.
-    static ONLY_KIND: Cell<Option<&'static str>> = const { Cell::new(None) };
+    /// Of a name that has one certificate, if that was chosen in this call.
+    static ONLY_ONE: Cell<Option<OnlyOne>> = const { Cell::new(None) };
 }
 
-/// A name has one certificate, with a key of this kind.
-pub(super) fn chosen_from_one(kind: &'static str) {
-    ONLY_KIND.set(Some(kind));
+/// What a client found that could have no other certificate.
+#[derive(Clone, Copy)]
+pub(super) struct OnlyOne {
+    /// Of which kind its key is.
+    pub(super) kind: &'static str,
+    /// The client has a suite of TLS 1.2 that is used here: with a key of another kind, if it is
+    /// refused for its suites.
+    pub(super) has_suite: bool,
+}
+
+/// A name has one certificate.
+pub(super) fn chosen_from_one(one: OnlyOne) {
+    ONLY_ONE.set(Some(one));
 }
 
 /// Runs a session's machine: what it says of its failure is of its own certificates.
 pub(super) fn of_own<T>(run: impl FnOnce() -> T) -> T {
-    ONLY_KIND.set(None);
+    ONLY_ONE.set(None);
     run()
 }
 
@@ -146,7 +156,7 @@ pub(super) fn of_webpki(error: webpki::Error) -> Error {
 }
 
 /// What was wrong, and whose certificate it was, if it was one.
-fn detail_of(error: &Error) -> String {
+fn detail_of(error: &Error, version: Option<ProtocolVersion>) -> String {
     let details = DETAILS.take();
     if let Error::AlertReceived(alert) = error {
         return match name_of(*alert) {
@@ -156,8 +166,10 @@ fn detail_of(error: &Error) -> String {
     }
     if !matches!(error, Error::InvalidCertificate(_)) {
         let words = bounded(words::of_error(error), DETAIL_BYTES);
-        return match ONLY_KIND.get().filter(|_| is_about_kinds(error)) {
-            Some(kind) => format!("{words}: the name that it asks for has {kind} alone"),
+        return match ONLY_ONE.get().filter(|one| one.is_why(error, version)) {
+            Some(OnlyOne { kind, .. }) => {
+                format!("{words}: the name that it asks for has a key of one kind alone, {kind}")
+            }
             None => words,
         };
     }
@@ -169,11 +181,19 @@ fn detail_of(error: &Error) -> String {
     }
 }
 
-/// Whether a client's suites or signatures were not those that a certificate's key has.
-fn is_about_kinds(error: &Error) -> bool {
-    use PeerIncompatible as P;
-    let Error::PeerIncompatible(why) = error else { return false };
-    matches!(why, P::NoCipherSuitesInCommon | P::NoSignatureSchemesInCommon)
+impl OnlyOne {
+    /// Whether a key of another kind could have done: where the client has no suite that is used
+    /// here it could not, and suites of TLS 1.3 go with every kind (RFC 8446 §B.4).
+    fn is_why(&self, error: &Error, version: Option<ProtocolVersion>) -> bool {
+        use PeerIncompatible as P;
+        match error {
+            Error::PeerIncompatible(P::NoSignatureSchemesInCommon) => true,
+            Error::PeerIncompatible(P::NoCipherSuitesInCommon) => {
+                self.has_suite && version == Some(ProtocolVersion::TLSv1_2)
+            }
+            _ => false,
+        }
+    }
 }
 
 /// A certificate by what finds it in its issuer's books.

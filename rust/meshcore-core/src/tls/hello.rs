@@ -8,6 +8,7 @@ use super::offer::Unshown;
 /// How much is shown of a name that is none.
 const ODD_NAME_BYTES: usize = 100;
 const ILLEGAL_PARAMETER: u8 = 47;
+const DECODE_ERROR: u8 = 50;
 const NO_APPLICATION_PROTOCOL: u8 = 120;
 
 /// A record's head, the type of one of the handshake (RFC 8446 §5.1), and the most that any has (§5.2):
@@ -23,6 +24,10 @@ const SUPPORTED_VERSIONS: [u8; 2] = [0, 43];
 const SIGNATURE_ALGORITHMS_CERT: [u8; 2] = [0, 50];
 /// The suites with it, of TLS 1.3 (RFC 8446 §B.4) and of TLS 1.2 (RFC 7905 §2).
 const CHACHA20: [[u8; 2]; 3] = [[0x13, 0x03], [0xCC, 0xA8], [0xCC, 0xA9]];
+
+/// The most of a first message, with the heads of its records, however it is cut: all of it is kept
+/// until it is whole, for a peer that is not known yet. Those of today have 2 KiB.
+const MOST_HELLO_BYTES: usize = 32 * 1024;
 
 /// What the first message says that the machine does not tell later.
 pub(super) struct Hello {
@@ -78,6 +83,9 @@ impl Hello {
                 return Asked::For(Wanted::default());
             }
             let begin = self.at + RECORD_HEAD_BYTES;
+            if begin + len > MOST_HELLO_BYTES {
+                return too_long();
+            }
             if kept.len() + data.len() < begin + len {
                 return Asked::Incomplete;
             }
@@ -85,6 +93,10 @@ impl Hello {
             self.at = begin + len;
             if let Some(whole) = whole(&self.message) {
                 return self.asked(whole);
+            }
+            let heads = self.at - self.message.len();
+            if claimed(&self.message).is_some_and(|len| heads + len > MOST_HELLO_BYTES) {
+                return too_long();
             }
         }
     }
@@ -111,6 +123,12 @@ impl Hello {
     }
 }
 
+/// As the machine says it of a message that is longer than any may be (RFC 8446 §6.2).
+fn too_long() -> Asked {
+    let detail = "the client's first message is too long".to_owned();
+    refused(detail, "decode_error", DECODE_ERROR)
+}
+
 fn refused(detail: String, alert: &'static str, number: u8) -> Asked {
     Asked::Refused(Failure { alert: Some(alert), by_peer: false, no_tls: false, detail }, number)
 }
@@ -123,12 +141,16 @@ fn is_address(name: &[u8]) -> bool {
 /// A `ClientHello` without its head (RFC 8446 §4), if all of it is here; of another message nothing.
 fn whole(message: &[u8]) -> Option<&[u8]> {
     match message {
-        // Of 64 KiB and more, by its own word: the machine refuses it, and nobody waits for the rest.
-        [CLIENT_HELLO, 1..=u8::MAX, ..] => Some(&[]),
         [CLIENT_HELLO, behind @ ..] => counted::<3>(behind).map(|(hello, _)| hello),
         [] => None,
         _ => Some(&[]),
     }
+}
+
+/// How long a `ClientHello` is by its own word, with its head.
+fn claimed(message: &[u8]) -> Option<usize> {
+    let (head, _) = message.strip_prefix(&[CLIENT_HELLO])?.split_first_chunk::<3>()?;
+    Some(1 + head.len() + number(head))
 }
 
 /// What a `ClientHello` says (§4.1.2).
@@ -187,6 +209,9 @@ pub(super) fn list_of_u16<const BYTES: usize>(content: &[u8]) -> Option<Vec<u16>
 /// What a length of so many bytes counts, and what is behind.
 fn counted<const BYTES: usize>(from: &[u8]) -> Option<(&[u8], &[u8])> {
     let (len, rest) = from.split_first_chunk::<BYTES>()?;
-    let len = len.iter().fold(0, |len, byte| len << 8 | usize::from(*byte));
-    rest.split_at_checked(len)
+    rest.split_at_checked(number(len))
+}
+
+fn number(bytes: &[u8]) -> usize {
+    bytes.iter().fold(0, |number, byte| number << 8 | usize::from(*byte))
 }

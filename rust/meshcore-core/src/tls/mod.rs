@@ -5,7 +5,7 @@
 //! A [`ServerContext`] or a [`ClientContext`] is compiled from a configuration and shared by all of
 //! its connections: `certificates` reads chains and keys and chooses one by a client's `offer`, `trust` says
 //! whom to believe (`roots`, but whom `revocation` takes out by lists of the keys that have `signed`
-//! them; `unlisted` are who has none) and who comes in (by the [`Rules`] of
+//! them, until one is `due`; `unlisted` are who has none) and who comes in (by the [`Rules`] of
 //! names), `identity` reads the names, `verify` is how rustls asks, `tickets` seals what a client may resume, `standing` says how one that is in
 //! stands by rules that came after it, `provider` is what all compute with. Each gives a [`Session`] for a connection, which drives rustls
 //! (its unbuffered API) and holds nothing of its own while it is idle; what went wrong is a
@@ -20,6 +20,7 @@ mod clock;
 mod context_error;
 mod distinguished_name;
 mod distribution_point;
+mod due;
 mod facts;
 mod failure;
 mod forwarded;
@@ -49,6 +50,7 @@ pub use certificates::Pair;
 pub use client::{ClientContext, ClientSpec, is_name};
 pub use clock::Clock;
 pub use context_error::ContextError;
+pub use due::is_late;
 pub use facts::{Facts, is_for_host};
 pub use failure::Failure;
 pub use key_log::{KeyLog, key_log_line};
@@ -60,4 +62,4 @@ pub use standing::{InForce, Standing};
 pub use staple::Staple;
 pub use tickets::{TicketKeys, TicketRing};
 pub use trust::Trust;
-pub use unlisted::Unlisted;
+pub use unlisted::{Listing, Unlisted};

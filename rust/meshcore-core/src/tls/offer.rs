@@ -2,16 +2,16 @@
 
 use std::cell::RefCell;
 
-use rustls::crypto::aws_lc_rs::DEFAULT_CIPHER_SUITES;
 use rustls::pki_types::{AlgorithmIdentifier, CertificateDer, alg_id};
 use rustls::server::ClientHello;
 use rustls::sign::CertifiedKey;
-use rustls::{NamedGroup, SignatureScheme, SupportedCipherSuite};
+use rustls::{NamedGroup, SignatureScheme, SupportedCipherSuite, Tls12CipherSuite};
 use x509_cert::Certificate;
 use x509_cert::der::Decode;
 
 use super::facts::is_own_issuer;
 use super::hello::list_of_u16;
+use super::provider::SUITES;
 use super::signed::Signed;
 
 const TLS_1_3: u16 = 0x0304;
@@ -95,11 +95,20 @@ impl<'a> Offer<'a> {
 
 /// Whether a client of TLS 1.2 has a suite that goes with a signature (RFC 8422 §2, §5.10).
 fn has_suite_for(hello: &ClientHello<'_>, scheme: SignatureScheme) -> bool {
-    DEFAULT_CIPHER_SUITES.iter().any(|suite| match suite {
+    offered_of_1_2(hello).any(|suite| suite.sign.contains(&scheme))
+}
+
+/// Whether it has a suite of TLS 1.2 that is used here, with whichever kind of key.
+pub(super) fn has_suite_of_1_2(hello: &ClientHello<'_>) -> bool {
+    offered_of_1_2(hello).next().is_some()
+}
+
+fn offered_of_1_2(hello: &ClientHello<'_>) -> impl Iterator<Item = &'static Tls12CipherSuite> {
+    SUITES.iter().filter_map(|suite| match suite {
         SupportedCipherSuite::Tls12(own) => {
-            own.sign.contains(&scheme) && hello.cipher_suites().contains(&suite.suite())
+            hello.cipher_suites().contains(&suite.suite()).then_some(*own)
         }
-        _ => false,
+        SupportedCipherSuite::Tls13(_) => None,
     })
 }
 

@@ -15,14 +15,15 @@ use x509_cert::crl::{CertificateList, TbsCertList};
 use x509_cert::der::asn1::AnyRef;
 use x509_cert::der::oid::AssociatedOid;
 use x509_cert::der::{self, Decode, Encode, SliceReader, Tag, Tagged};
-use x509_cert::ext::pkix::{AuthorityKeyIdentifier, CrlNumber, KeyUsage, SubjectKeyIdentifier};
+use x509_cert::ext::pkix::{AuthorityKeyIdentifier, CrlNumber, KeyUsage};
 
 use super::context_error::unreadable_list;
 use super::distinguished_name::SameName;
 use super::distribution_point::{Reach, Scope};
+use super::facts::is_own_issuer;
 use super::roots::is_authority;
-use super::signed::{Keys, Signed, may_be_same_key};
-use super::{ContextError, certificates, words};
+use super::signed::{Keys, Signed, may_be_same_key, own_key_id};
+use super::{ContextError, certificates, is_late, words};
 
 /// What a list of revoked certificates says of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,12 +47,8 @@ impl ListFacts {
     /// [`ContextError`]: they are none, or of a kind that is not taken.
     pub fn read(pem: &[u8], ca_pem: &[u8]) -> Result<Vec<Self>, ContextError> {
         let authorities = certificates::chain(ca_pem).unwrap_or_default();
-        let lists = Lists::compile(&lists_in(pem)?, false, &Keys::of(authorities.iter()))?.each;
-        if lists.is_empty() {
-            Err(ContextError::NoList)
-        } else {
-            Ok(lists.iter().map(of).collect())
-        }
+        let lists = Lists::compile(&lists_in(pem)?, false, &Keys::of(authorities.iter()))?;
+        if lists.each.is_empty() { Err(ContextError::NoList) } else { Ok(lists.facts()) }
     }
 
     /// Whether it can be about what these authorities signed, or about one of these certificates:
@@ -201,12 +198,7 @@ fn key_id_of(read: &Certificate) -> Option<Vec<u8>> {
     if let Some((_, extension)) = read.get::<AuthorityKeyIdentifier>().ok()? {
         return key_id_in(extension);
     }
-    let own = read.get::<SubjectKeyIdentifier>().ok()?.filter(|_| is_self_issued(read));
-    own.map(|(_, id)| id.0.as_bytes().to_vec())
-}
-
-fn is_self_issued(read: &x509_cert::TbsCertificate) -> bool {
-    SameName::of(&read.subject) == SameName::of(&read.issuer)
+    if is_own_issuer(read) { own_key_id(read) } else { None }
 }
 
 /// Lists of several issuers, made ready.
@@ -251,6 +243,11 @@ impl Lists {
             each.push(list);
         }
         Ok(Self { each, uses_expired })
+    }
+
+    /// What each says of itself.
+    pub(super) fn facts(&self) -> Vec<ListFacts> {
+        self.each.iter().map(of).collect()
     }
 
     fn of_issuer(&self, issuer: SameName) -> impl Iterator<Item = &List> {
@@ -312,7 +309,7 @@ impl Lists {
             }
         }
         let listed = Listed { due_s, is_covered: is_covered || !is_unknown };
-        Some(if is_self_issued(read) { UNLISTED } else { listed })
+        Some(if is_own_issuer(read) { UNLISTED } else { listed })
     }
 
     /// Whether it comes in now.
@@ -324,7 +321,7 @@ impl Lists {
     }
 
     fn is_in_force(&self, next_update_s: u64, now: UnixTime) -> Result<(), Error> {
-        if self.uses_expired || now.as_secs() < next_update_s {
+        if self.uses_expired || !is_late(next_update_s, now.as_secs()) {
             return Ok(());
         }
         let next_update = UnixTime::since_unix_epoch(Duration::from_secs(next_update_s));

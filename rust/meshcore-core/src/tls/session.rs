@@ -18,11 +18,6 @@ use super::verify::Again;
 use super::{Clock, Failure, Identity, failure};
 use crate::host_map::HostMap;
 
-/// The most of a client's first message, with the heads of its records, while it is not whole: it
-/// is kept for a peer that says nothing more, before it is known. Those of today have 2 KiB.
-const HELLO_BYTES: usize = 32 * 1024;
-const DECODE_ERROR: u8 = 50;
-
 /// A fatal alert in the clear (RFC 8446 §6).
 const fn alert(number: u8) -> [u8; 7] {
     [21, 3, 3, 0, 2, 2, number]
@@ -209,12 +204,6 @@ impl Session {
     fn read_hello(&mut self, data: &[u8]) -> bool {
         let Some(hello) = &mut self.hello else { return true };
         match hello.read(&self.rest, data) {
-            Asked::Incomplete if self.rest.len() + data.len() > HELLO_BYTES => {
-                let detail = "the client's first message is too long".to_owned();
-                let alert = Some("decode_error");
-                self.refuse(Failure { alert, by_peer: false, no_tls: false, detail }, DECODE_ERROR);
-                false
-            }
             Asked::Refused(failure, number) => {
                 self.refuse(failure, number);
                 false
@@ -253,7 +242,7 @@ impl Session {
                 self.side = Side::Server(Box::new(machine));
                 (self.again, self.rule) = (rule.again.clone(), rule.id);
             }
-            Err(error) => self.fail(Failure::of(&error, &[])), // never by another's rule
+            Err(error) => self.fail(Failure::of(&error, None, &[])), // never by another's rule
         }
     }
 
@@ -317,13 +306,14 @@ impl Session {
         } else {
             None
         };
-        if on!(&self.side, m => m.protocol_version()) == Some(ProtocolVersion::TLSv1_2) {
+        let version = on!(&self.side, m => m.protocol_version());
+        if version == Some(ProtocolVersion::TLSv1_2) {
             in_words_of_tls12(&mut self.own[said..]);
         }
         let own = &self.own[said..];
-        let mut failure = Failure::of(error, own);
+        let mut failure = Failure::of(error, version, own);
         if let Some(instead) = instead {
-            failure.alert = Failure::of(&instead, own).alert;
+            failure.alert = Failure::of(&instead, version, own).alert;
         }
         let strange = if self.is_unanswered() { Failure::of_first_answer(error) } else { None };
         strange.unwrap_or(failure)
@@ -399,7 +389,7 @@ impl Session {
         self.peer_closed |= taken.peer_closed;
         result.unwrap_or_else(|error| {
             on!(&mut self.side, m => last_words(&mut **m, &mut self.own));
-            self.fail(Failure::of(&error, &[]));
+            self.fail(Failure::of(&error, None, &[]));
             None
         })
     }

@@ -6,10 +6,10 @@ use std::collections::HashMap;
 use rustls::crypto::WebPkiSupportedAlgorithms;
 use rustls::pki_types::CertificateDer;
 use webpki::Error;
-use x509_cert::Certificate;
 use x509_cert::der::asn1::{AnyRef, BitStringRef};
 use x509_cert::der::{self, Decode, Encode, Reader, SliceReader};
 use x509_cert::ext::pkix::SubjectKeyIdentifier;
+use x509_cert::{Certificate, TbsCertificate};
 
 use super::distinguished_name::SameName;
 
@@ -101,7 +101,7 @@ impl Keys {
         let read = all.filter_map(|each| Certificate::from_der(each).ok());
         let each = read.filter_map(|each| {
             let (name, spki) = key_of(&each)?;
-            Some(Key { name, spki, id: own_key_id(&each) })
+            Some(Key { name, spki, id: own_key_id(&each.tbs_certificate) })
         });
         let known = super::provider::provider().signature_verification_algorithms;
         Self { each: each.collect(), known, found: RefCell::default() }
@@ -128,8 +128,9 @@ impl Keys {
     }
 }
 
-fn own_key_id(read: &Certificate) -> Option<Vec<u8>> {
-    let own = read.tbs_certificate.get::<SubjectKeyIdentifier>().ok()??;
+/// What a certificate calls its own key, if it tells (RFC 5280 §4.2.1.2).
+pub(super) fn own_key_id(read: &TbsCertificate) -> Option<Vec<u8>> {
+    let own = read.get::<SubjectKeyIdentifier>().ok()??;
     Some(own.1.0.as_bytes().to_vec())
 }
 

@@ -10,7 +10,7 @@ use x509_cert::der::oid::ObjectIdentifier;
 use x509_cert::der::{self, Decode, Encode, Reader, SliceReader, Tag, Tagged};
 use x509_cert::name::Name;
 
-use super::ContextError;
+use super::{ContextError, is_late};
 
 /// `id-pkix-ocsp-basic` (RFC 6960 §4.2.1).
 const BASIC: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.48.1.1");
@@ -31,6 +31,12 @@ pub struct Staple {
 }
 
 impl Staple {
+    /// Whether it is shown in this second: it has begun, and is not followed by another.
+    pub(super) fn is_believed(&self, now_s: u64) -> bool {
+        let is_followed = self.next_update_s.is_some_and(|due_s| is_late(due_s, now_s));
+        self.this_update_s <= now_s && !is_followed
+    }
+
     /// What a response in DER says of the first certificate of a chain. O(bytes).
     ///
     /// # Errors
@@ -162,4 +168,17 @@ fn key_of(next: &CertificateDer<'_>, issuer: &Name) -> Option<Vec<u8>> {
 fn plain(number: &[u8]) -> &[u8] {
     let zeros = number.iter().take_while(|byte| **byte == 0).count();
     &number[zeros..]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Staple;
+
+    #[test]
+    fn a_response_is_shown_to_the_end_of_the_second_in_which_another_is_due() {
+        let staple = Staple { status: "good", this_update_s: 10, next_update_s: Some(20) };
+        let shown = |now_s| staple.is_believed(now_s);
+        assert_eq!([9, 10, 20, 21].map(shown), [false, true, true, false]);
+        assert!(Staple { next_update_s: None, ..staple }.is_believed(u64::MAX));
+    }
 }

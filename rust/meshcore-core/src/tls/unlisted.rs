@@ -3,11 +3,10 @@
 use rustls::pki_types::CertificateDer;
 use x509_cert::Certificate;
 use x509_cert::der::Decode;
-use x509_cert::ext::pkix::SubjectKeyIdentifier;
 
-use super::revocation::{Lists, lists_in};
+use super::revocation::{ListFacts, Lists, lists_in};
 use super::roots::may_sign;
-use super::signed::{Keys, key_of};
+use super::signed::{Keys, key_of, own_key_id};
 use super::{ContextError, certificates};
 
 /// An authority that has no list in force: there is none of its key, where there is one of its name
@@ -23,7 +22,7 @@ pub struct Unlisted {
     pub is_shut_out: bool,
     /// A list says that it is of its key, which has not signed it.
     pub is_forged: bool,
-    /// Since when this is so, in seconds since 1970: before, it did not sign, or its list held.
+    /// The first second in which this is so, since 1970: before, it did not sign, or its list held.
     pub since_s: u64,
     /// The last second in which it is: behind that it does not sign.
     pub until_s: u64,
@@ -31,27 +30,39 @@ pub struct Unlisted {
     pub list_ends_s: Option<u64>,
 }
 
-impl Unlisted {
-    /// Those among the certificates of a text that are so now, or were or will be, as long as they
-    /// are given the same lists. O(bytes + certificates · lists).
+/// What is known of revocation lists and of those who give them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listing {
+    /// Each list, in order.
+    pub lists: Vec<ListFacts>,
+    /// The authorities that have none in force now, or had none or will have none, as long as they
+    /// are given the same lists.
+    pub unlisted: Vec<Unlisted>,
+}
+
+impl Listing {
+    /// Of the lists of one text and the authorities of another, if there is any: each list is made
+    /// ready once. O(bytes + certificates · lists).
     ///
     /// # Errors
-    /// [`ContextError`]: one of the texts cannot be used.
-    pub fn among(ca_pem: &[u8], crl_pem: &[u8]) -> Result<Vec<Self>, ContextError> {
-        let all = certificates::chain(ca_pem)?;
+    /// [`ContextError`]: the lists cannot be used.
+    pub fn read(crl_pem: &[u8], ca_pem: &[u8]) -> Result<Self, ContextError> {
+        let all = certificates::chain(ca_pem).unwrap_or_default();
         let lists = Lists::compile(&lists_in(crl_pem)?, false, &Keys::of(all.iter()))?;
         let each = all.iter().enumerate();
-        Ok(each.filter_map(|(place, der)| Self::of(place, der, &lists)).collect())
+        let unlisted = each.filter_map(|(place, der)| Unlisted::of(place, der, &lists)).collect();
+        Ok(Self { lists: lists.facts(), unlisted })
     }
+}
 
+impl Unlisted {
     fn of(place: usize, der: &CertificateDer<'_>, lists: &Lists) -> Option<Self> {
         let read = Certificate::from_der(der).ok()?;
         if !may_sign(&read) {
             return None;
         }
         let (name, key) = key_of(&read)?;
-        let own = read.tbs_certificate.get::<SubjectKeyIdentifier>().ok().flatten();
-        let own = own.map(|(_, id)| id.0.as_bytes().to_vec());
+        let own = own_key_id(&read.tbs_certificate);
         let lack = lists.lack(&name, &key, own.as_deref());
         let is_forged = lack.is_some() && lists.has_forged(&name, own.as_deref());
         let list_ends_s = if lack.is_none() { Some(lists.end_s(&name, &key)?) } else { None };
@@ -59,7 +70,7 @@ impl Unlisted {
         let valid = &read.validity;
         let begins_s = valid.not_before.to_unix_duration().as_secs();
         let until_s = valid.not_after.to_unix_duration().as_secs();
-        let since_s = begins_s.max(list_ends_s.unwrap_or_default());
+        let since_s = begins_s.max(list_ends_s.map_or(0, |end_s| end_s.saturating_add(1)));
         let whose = format!("{} (serial {})", read.subject, read.serial_number);
         let is_shut_out = lack.unwrap_or(true);
         let found = Self { place, whose, is_shut_out, is_forged, since_s, until_s, list_ends_s };

@@ -197,7 +197,7 @@ impl Again {
         };
         verified.map_err(|error| {
             self.forget(found.map(|(leaf, _)| leaf));
-            Failure { alert: None, ..Failure::of(&error, &[]) }
+            Failure { alert: None, ..Failure::of(&error, None, &[]) }
         })
     }
 

@@ -19,6 +19,10 @@ TICK_S = 0.05
 # this time it reads them.
 LATE_NS = 50_000_000
 READ_S = 0.002
+# Where it stood still for long the whole host may have, its clients and endpoints with it: they
+# have this part of that time to go on, up to a bound.
+PART = 10
+MOST_S = 1.0
 NEVER: Final = (1 << 63) - 1
 """What a deadline is set to that never passes."""
 
@@ -28,6 +32,11 @@ class Timed(Protocol):
 
     def on_deadline(self, now: int) -> None:
         """The armed deadline passed."""
+
+
+def patience_s(late_ns: int) -> float:
+    """How long deadlines wait for what was to come while the loop stood still."""
+    return min(max(READ_S, late_ns / 1e9 / PART), MOST_S)
 
 
 class DeadlineTimer:
@@ -65,10 +74,11 @@ class DeadlineTimer:
 
     def _tick(self) -> None:
         now = self.now_ns()
-        if now - self._due_ns > LATE_NS and not self._read_first:
+        late_ns = now - self._due_ns
+        if late_ns > LATE_NS and not self._read_first:
             # The loop stood still: what came meanwhile is read before a deadline counts.
             self._read_first = True
-            self._timer = self._loop.call_later(READ_S, self._tick)
+            self._timer = self._loop.call_later(patience_s(late_ns), self._tick)
             return
         self._read_first = False
         owners = self.owners

@@ -43,12 +43,14 @@ install: $(VENV)/.built  ## make .venv and build meshcore into it (release)
 .PHONY: build
 build: install  ## the same as install
 
-# The release build comes back with the next `make install`: its stamp goes first.
+# The release build comes back with the next `make install`: its stamp goes first. What is installed
+# already is only built again: that saves some seconds.
 .PHONY: test-one
 test-one: $(VENV)/.stamp | need-rust  ## one test with a debug build; T=tests/unit/test_clock.py
 	@test -n "$(T)" || { echo "make test-one T=tests/unit/test_clock.py[::name]"; exit 1; }
 	rm -f $(VENV)/.built
-	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/maturin develop --quiet --profile quick
+	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/maturin develop --quiet --profile quick \
+	  $$([[ $(BIN)/meshcore -nt $(VENV)/.stamp ]] && echo --skip-install)
 	$(BIN)/pytest -q $(T)
 
 .PHONY: demo
@@ -233,6 +235,10 @@ bench-tls: install  ## handshakes at a rate, idle TLS connections; BENCH_ARGS=â€
 	  command -v $${tool%%:*} >/dev/null \
 	  || { echo "missing: $${tool%%:*} (Debian: apt-get install $${tool##*:})"; exit 1; }; done
 	$(BIN)/python -m benches.load.tls $(BENCH_ARGS)
+
+.PHONY: bench-turnaround
+bench-turnaround: $(VENV)/.stamp  ## a changed Rust line to a test's result
+	$(PYTHON) -m benches.turnaround $(BENCH_ARGS)
 
 .PHONY: profile
 profile: install  ## where a request's CPU goes; BENCH_ARGS=--only plain

@@ -178,7 +178,7 @@ def test_probing_goes_on_when_the_leases_of_the_killed_are_over(run: Run) -> Non
 # --- the columns of workers -----------------------------------------------------------------------
 
 
-def test_counts_stay_and_gauges_come_down_whoever_is_killed(tmp_path: Path) -> None:
+def test_counts_stay_and_gauges_come_down_when_any_process_is_killed(tmp_path: Path) -> None:
     dice = random.Random(SEED)
     control = Control(tmp_path / "ledger", dice)
 

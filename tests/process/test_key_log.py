@@ -105,7 +105,7 @@ def test_secrets_are_written_with_the_flag_alone(tmp_path: Path, wanted: bool) -
         assert not ours.exists()
         assert told == []
         return
-    assert told == [f"SECRETS OF TLS ARE WRITTEN TO {ours}: whoever reads it reads all traffic"]
+    assert told == [f"SECRETS OF TLS ARE WRITTEN TO {ours}: with it all traffic can be read"]
     assert stat.S_IMODE(ours.stat().st_mode) == 0o600
     assert all(LINE.fullmatch(line) for line in ours.read_text().splitlines())
     assert secrets(clients)

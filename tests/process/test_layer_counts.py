@@ -66,7 +66,7 @@ def test_counts_that_are_wrong_are_told_of_by_check_and_refused(tmp_path: Path) 
     good = write(tmp_path, HELLO)
     bad = tmp_path / "bad.yaml"
     bad.write_text(LAYERED.replace("counting:", "counting_wrong:"))
-    told = "python layer counting_wrong:Mine: counts: 'Bad' is no name"
+    told = "python layer counting_wrong:Mine: counts: 'Bad' is not a name"
     checked = CliRunner().invoke(main, ["check", str(bad)])
     assert told in checked.output
     with Program(good, "--workers", "1") as program:

@@ -111,7 +111,7 @@ def test_so_is_the_end_of_a_side_and_nothing_follows_it(turns: Turns, connect: C
         one.out.write(b"more")
 
 
-def test_whoever_asks_what_waits_is_told_of_all(turns: Turns, connect: Connect) -> None:
+def test_a_question_for_what_waits_is_answered_with_all(turns: Turns, connect: Connect) -> None:
     free, full = connect(), connect(4096)
     for each in (free, full):
         for _ in range(8):
@@ -244,7 +244,7 @@ def test_what_a_handler_raises_meanwhile_is_the_loops_and_nothing_is_lost(
     assert (odd.read(), other.read()) == (before + b"one", b"two")
 
 
-def test_whoever_is_told_that_it_is_full_may_do_anything(turns: Turns, connect: Connect) -> None:
+def test_an_owner_may_do_anything_when_its_buffer_is_full(turns: Turns, connect: Connect) -> None:
     """Within the flush: write to others, behind and before it, and close."""
     before, full, behind = connect(), connect(4096), connect()
 

@@ -300,7 +300,7 @@ class Minding(End):
         self.tls.connection_made(self.wire)
 
 
-def test_behind_an_alert_of_ours_somebody_takes_over(
+def test_another_protocol_takes_over_after_an_alert_of_ours(
     authority: trustme.CA, server: TlsServer
 ) -> None:
     """In the handshake and behind it; the protocol hears of it at once."""

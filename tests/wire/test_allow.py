@@ -378,7 +378,7 @@ TRICKS = {
 
 
 @BOTH
-def test_a_path_is_judged_as_routes_are_found(
+def test_a_path_is_matched_as_routes_match_it(
     run: Run, serve: Serve, engine: str, protocol: str
 ) -> None:
     async def main() -> None:

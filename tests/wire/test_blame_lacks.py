@@ -52,7 +52,7 @@ def test_a_response_with_too_many_fields_is_no_failure_of_a_service(
 
 @every_endpoint
 @pytest.mark.parametrize("client", ["http1", "h2"])
-def test_whoever_waits_too_long_for_our_own_cap_blames_nobody(
+def test_a_request_that_waits_too_long_for_our_own_cap_blames_nobody(
     run: Run, serve: Serve, engine: str, client: str, endpoint: str
 ) -> None:
     async def by_path(turn: Turn) -> None:

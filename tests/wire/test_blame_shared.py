@@ -226,7 +226,7 @@ def test_a_deadline_that_has_passed_asks_nobody(run: Run, serve: Serve, engine: 
     run(go())
 
 
-def test_a_loop_that_stood_still_reads_before_it_judges(
+def test_a_loop_that_stood_still_reads_before_deadlines_count(
     run: Run, serve: Serve, engine: str
 ) -> None:
     """An answer that waits in the socket came in time."""

@@ -99,7 +99,7 @@ async def asking(who: Any, h2: bool, proxy: Proxy) -> AsyncIterator[Pipeliner | 
 
 
 @pytest.mark.parametrize("h2", [False, True], ids=["h1", "h2"])
-def test_the_first_refusal_says_so_whoever_is_looked_at_before(
+def test_the_first_refusal_says_so_in_any_order_of_clients(
     run: Run,
     certificates: Certificates,
     tmp_path: Path,

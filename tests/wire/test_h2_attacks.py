@@ -353,7 +353,7 @@ def test_a_few_of_them_are_no_attack(run: Run, scenes: Scenes, kind: str) -> Non
 
 
 @pytest.mark.parametrize("kind", ["ping", "settings"])
-def test_answers_are_not_collected_for_whoever_takes_none(
+def test_answers_are_not_collected_for_a_client_that_takes_none(
     run: Run, scenes: Scenes, kind: str
 ) -> None:
     async def go() -> None:

@@ -290,7 +290,7 @@ def test_each_layer_is_told_once_whatever_the_others_do(
     assert [record.message for record in caplog.records] == [
         "layer Fails failed at the end of a request",
         "layer Cancels failed at the end of a request",
-        "layer Awaits: on_end is async, and nobody waits for it",
+        "layer Awaits: on_end is async, and is not awaited",
     ]
 
 

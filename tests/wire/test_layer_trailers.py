@@ -174,7 +174,7 @@ class Status(Layer):
 
 @pytest.mark.parametrize(("said", "told"), [(UNAVAILABLE, OK), (OK, UNAVAILABLE)])
 @pytest.mark.parametrize("how", ["head", "message", "later"])
-def test_a_status_is_changed_and_its_service_is_judged_by_its_own(
+def test_a_status_is_changed_and_its_own_counts_for_the_service(
     run: Run, engine: str, said: str, told: str, how: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     async def go() -> None:

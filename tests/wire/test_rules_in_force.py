@@ -182,7 +182,7 @@ CASES = {
 
 @BOTH
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-def test_an_open_connection_is_judged_by_the_rules_in_force(
+def test_an_open_connection_is_checked_by_the_rules_in_force(
     run: Run, world: World, case: Case, h2: bool
 ) -> None:
     async def go() -> None:
@@ -261,7 +261,7 @@ async def refusal(ask: either.Ask) -> int | None:
 
 
 @pytest.mark.parametrize("protocol", ["http1", "h2"])
-def test_whoever_came_without_tls_is_judged_as_one_without_certificate(
+def test_a_client_without_tls_counts_as_one_without_certificate(
     run: Run, world: World, protocol: str
 ) -> None:
     async def go() -> None:
@@ -284,7 +284,7 @@ def test_whoever_came_without_tls_is_judged_as_one_without_certificate(
 
 
 @pytest.mark.parametrize("protocol", ["http1", "h2"])
-def test_a_listener_that_is_bound_anew_judges_those_that_it_drains(
+def test_a_listener_that_is_bound_anew_checks_those_that_it_drains(
     run: Run, world: World, protocol: str
 ) -> None:
     async def go() -> None:
@@ -422,7 +422,9 @@ def test_so_it_does_that_there_is_no_tls_any_more(
     assert [line.get("identity") for line in lines] == [WEB, None]
 
 
-def test_who_came_plain_to_what_leaves_is_judged_by_nobody(run: Run, world: World) -> None:
+def test_no_rule_applies_to_a_plain_connection_of_a_removed_listener(
+    run: Run, world: World
+) -> None:
     """The name has TLS now, at another address; its old one is another listener's."""
 
     async def go() -> None:
@@ -441,7 +443,7 @@ def test_who_came_plain_to_what_leaves_is_judged_by_nobody(run: Run, world: Worl
 
 @pytest.mark.parametrize("protocol", ["http1", "h2"])
 @pytest.mark.parametrize("detects", [True, False], ids=["either", "one"])
-def test_who_comes_plain_while_a_listener_gets_tls_is_judged(
+def test_a_plain_connection_is_checked_while_its_listener_gets_tls(
     run: Run, world: World, protocol: str, detects: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = {"http1": "h2", "h2": "http1"}[protocol]

@@ -56,5 +56,5 @@ def _key_log() -> str:
     except OSError as error:
         click.echo(f"meshcore: {path}: {error.strerror or error}", err=True)
         raise SystemExit(REFUSED_BY_SYSTEM) from None
-    log.warning("SECRETS OF TLS ARE WRITTEN TO %s: whoever reads it reads all traffic", path)
+    log.warning("SECRETS OF TLS ARE WRITTEN TO %s: with it all traffic can be read", path)
     return path

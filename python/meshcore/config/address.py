@@ -84,7 +84,7 @@ def endpoint_address(value: object) -> Address:
         raise HintedError(f"{shown(value)} names no host", f"write 127.0.0.1:{port} for this host")
     address = parse_address(value)
     if address.path is None and address.port == 0:
-        raise ValueError("port 0 is no port to connect to")
+        raise ValueError("nothing can connect to port 0")
     return address
 
 
@@ -132,7 +132,7 @@ def check_labels(name: str) -> None:
     for label in name.split("."):
         if _TYPOGRAPHIC & set(label):
             bare = "".join(char for char in name if char not in _TYPOGRAPHIC)
-            raise HintedError("typographic quotes are no quotes", f'write "{bare}"')
+            raise HintedError("typographic quotes are not YAML quotes", f'write "{bare}"')
         if not label.isascii():
             raise ValueError(f"write {label!r} in punycode: {_punycode(label)}")
         if not _LABEL.fullmatch(label):

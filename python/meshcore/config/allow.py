@@ -57,7 +57,7 @@ class Identities(OrText, Names):
         if self.any is None and not self.all:
             raise ValueError("spiffe, san or any is needed")
         if self.any and self.all:
-            raise ValueError("any is of every name: write it alone")
+            raise ValueError("any stands for every name: write it alone")
         return self
 
 

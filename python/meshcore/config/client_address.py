@@ -29,10 +29,10 @@ def network(text: str, others: str = "") -> str:
         narrow = ipaddress.ip_interface(f"{mapped}/{length}").network
         raise HintedError("IPv4 addresses are written as such", f"write {narrow}")
     if "%" in text:
-        raise HintedError("a network has no zone", f"write {text.partition('%')[0]}")
+        raise HintedError("a network cannot have a zone", f"write {text.partition('%')[0]}")
     if address != around.network_address:
         hint = f"write {around}, or {address} for it alone"
-        raise HintedError(f"{shown(text)} is an address inside of a network", hint)
+        raise HintedError(f"{shown(text)} is an address within a network", hint)
     return str(around)
 
 

@@ -54,7 +54,7 @@ def _trust_domain(name: str) -> str:
     if not is_trust_domain(name):
         bare = name.removeprefix(SPIFFE).rstrip("/").lower()
         hint = f"write {bare}" if is_trust_domain(bare) else None
-        raise HintedError(f"{shown(name)} is no trust domain", hint)
+        raise HintedError(f"{shown(name)} is not a trust domain", hint)
     return name
 
 

@@ -21,6 +21,13 @@ ANY_PATH: Final = "any"
 PATHS: Final = ("exact", "prefix", "regex")
 # Routes wait 15 s unless they say otherwise.
 PROBE_TIMEOUT: Final = 30 * SECOND
+# Keys of a route that the core has in another form or by other names; the rest it has as they are.
+OTHERWISE: Final = frozenset(
+    (
+        *("match", "paths", "upstream", "rewrite", "redirect", "respond", "retry", "layers"),
+        *("timeout", "idle_timeout", "request_headers", "response_headers"),
+    )
+)
 VALUES: Final = ("exact", "prefix", "suffix", "contains", "regex", "present")
 
 
@@ -37,18 +44,14 @@ def routes_by_host(routes: Iterable[Route]) -> dict[str, list[dict[str, Any]]]:
 
 def _route(model: Route, order: int) -> dict[str, Any]:
     return {
-        "name": model.name,
-        "listeners": model.listeners,
-        "priority": model.priority,
+        **{name: value for name, value in model if name not in OTHERWISE},
         "order": order,
         **_match(model.match),
         "refused": refused(model.paths),
         "action": _action(model),
         "timeout_ns": model.timeout,
         "idle_ns": model.idle_timeout,
-        "body_bytes_per_second": model.body_bytes_per_second,
         "retry": _retry(model.retry),
-        "upgrade": model.upgrade,
         "layers": [layer(x, model.timeout) for x in model.layers],
         "request_headers": _changes(model.request_headers),
         "response_headers": _changes(model.response_headers),
@@ -120,14 +123,14 @@ def layer(model: ListenerLayer, timeout: int = 0) -> dict[str, Any]:
     if model.limit is not None:
         key = model.limit.key
         return {"limit": {**_quota(model.limit), "key": key and _key(key)}}
-    if model.in_flight is not None:
-        return {"in_flight": {"name": model.in_flight.name, "max": model.in_flight.max}}
     if model.allow is not None:
         return {"allow": _allow(model.allow)}
     if model.python is not None:
         return {"python": {"name": model.python.key}}
-    breaker: CircuitBreaker = model.circuit_breaker  # type: ignore[attr-defined]  # a RouteLayer
-    return {"circuit_breaker": rules(breaker, timeout)}
+    name, part = next(each for each in model if each[1] is not None)
+    if name == "circuit_breaker":
+        return {name: rules(part, timeout)}
+    return {name: dict(part)}  # in the core's words
 
 
 def _allow(model: Allow) -> dict[str, Any]:

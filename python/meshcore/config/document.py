@@ -280,7 +280,7 @@ class _Builder:
             hint = f"for a text write {quoted(self._written(event))}"
             raise self._stop(event, f"no anchor named {event.anchor!r}", hint)
         if node.size == 0:
-            raise self._stop(event, f"alias {event.anchor!r} stands inside of its own anchor")
+            raise self._stop(event, f"alias {event.anchor!r} stands within its own anchor")
         top = self._open[-1]
         if isinstance(top.data, dict) and top.waiting is None:
             raise self._stop(event, "a key is a text, not an alias")

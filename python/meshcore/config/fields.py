@@ -99,11 +99,11 @@ def _server_name(text: str) -> str:
         raise ValueError("`*` stands for one whole label, the first: *.example.com")
     name = _host_pattern(text)
     if name == "*":
-        raise HintedError("every name is no name", "tls.cert is shown for all that sni has not")
+        raise HintedError("* is not a name", "tls.cert is for every name that sni does not have")
     if name.endswith(".*"):
-        raise ValueError(f"no certificate is of {name}: *.example.com stands for one label")
+        raise ValueError(f"no certificate can be for {name}: *.example.com stands for one label")
     if name.startswith("[") or re.fullmatch(r"[\d.]+", name):
-        raise HintedError("clients ask for names, never for addresses", "tls.cert is shown then")
+        raise HintedError("clients ask for names, not for addresses", "tls.cert is shown then")
     return name
 
 
@@ -142,7 +142,7 @@ def _upgrade(text: str) -> str:
 
 def _token(text: str) -> str:
     if not _TOKEN.fullmatch(text):
-        raise HintedError(f"{shown(text)} is no name (RFC 9110 §5.6.2)", _as_token(text))
+        raise HintedError(f"{shown(text)} is not a name (RFC 9110 §5.6.2)", _as_token(text))
     return text
 
 

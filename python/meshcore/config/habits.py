@@ -244,7 +244,7 @@ _KEYS: Final[dict[str, dict[str, str]]] = {
             "uri to permissions url",
             _called("name"): "id key title",
             "layers of a route are for that route's hosts": "host hosts authority domains",
-            "fields are what a client writes: a match of a route goes by them": "header headers",
+            "clients choose their fields: match them in a route": "header headers",
             "rules only let pass: what no rule names is refused": "action effect deny allow not "
             "notmethods notpaths except",
         }

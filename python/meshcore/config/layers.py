@@ -275,6 +275,12 @@ class ListenerLayer(Model):
 
     @model_validator(mode="after")
     def _one(self) -> ListenerLayer:
+        given = [name for name, layer in self if layer is not None]
+        if len(given) > 1:
+            raise HintedError(
+                f"one layer has one key, {' and '.join(given)} given",
+                "write each behind a dash of its own",
+            )
         one_of(self, *type(self).model_fields)
         return self
 

@@ -114,7 +114,7 @@ class UpstreamTls(TlsVersions, Trust):
                 raise ValueError(f"{key} has no meaning when insecure is true")
         if self.peer is not None and self.peer.spiffe and not (self.ca or self.trust_domains):
             raise HintedError(
-                "no CA of the system's vouches for SPIFFE IDs", "write ca: FILE beside peer"
+                "the system's CAs do not vouch for SPIFFE IDs", "write ca: FILE beside peer"
             )
         if self.trust_domains and not (self.peer and self.peer.spiffe):
             raise HintedError(

@@ -212,7 +212,7 @@ class Http2Connection(Http2Wire):
 
     def _lose_streams(self, now: int) -> None:
         while self.streams:
-            self.streams.popitem()[1].on_lost(now)
+            next(reversed(self.streams.values())).on_lost(now)
 
     def flush(self) -> None:
         """Send what there is; stop every endpoint when all streams together hold too much."""
@@ -243,13 +243,6 @@ class Http2Connection(Http2Wire):
         if self.owner is None:
             self.owner = Owner()
         return self.owner
-
-    def removed(self, stream: Http2Stream) -> None:
-        """A stream's exchange is over, and all of it is sent."""
-        self.listener.deadlines.remove(stream.slot)
-        self.streams.pop(stream.number, None)
-        if not self.streams:
-            self.rest(self.now_ns())
 
     def reset(self, number: int) -> None:
         """End a stream so that what was sent does not look whole."""

@@ -57,11 +57,11 @@ class Http2Stream:
             self._full = False
             self.check_room()
         elif signal == Signal.SENT:
-            self._leave()
+            self._leave(self._connection.now_ns())
 
     def on_reset(self, reset: Reset, now: int) -> None:
         """The client, or a fault of its, ended the stream."""
-        exchange = self._leave()
+        exchange = self._leave(now)
         if exchange is None:
             return
         if reset.kind == Signal.MALFORMED:
@@ -71,7 +71,7 @@ class Http2Stream:
 
     def on_lost(self, now: int) -> None:
         """The client is gone."""
-        exchange = self._leave()
+        exchange = self._leave(now)
         if exchange is not None:
             exchange.on_downstream_lost(now)
 
@@ -83,9 +83,10 @@ class Http2Stream:
         """From now on the client's connections to endpoints are its alone."""
         self.owner = self._connection.own()
 
-    def _leave(self) -> Exchange | None:
-        self._connection.removed(self)
-        exchange, self.exchange = self.exchange, None
+    def _leave(self, now: int) -> Exchange | None:
+        exchange = self.exchange
+        self._connection.listener.deadlines.slots.remove(self.slot)
+        self.relayed(-1, now)
         return exchange
 
     def check_room(self) -> None:
@@ -110,7 +111,7 @@ class Http2Stream:
             self.arm(now + self._connection.listener.idle.timeout_ns)
         else:
             self._connection.reset(self.number)
-            self._leave()
+            self._leave(now)
 
     def end(self, now: int) -> None:
         """The time to drain is over; behind the exchange, what is queued goes out."""
@@ -219,17 +220,13 @@ class Http2Stream:
 
     def finished(self, now: int) -> None:
         """The exchange is over: the stream is, too, once the client has taken what is queued."""
-        connection = self._connection
-        self.exchange = None
-        if connection.codec.leave(self.number):
-            connection.removed(self)
+        codec = self._connection.codec
+        if codec.leave(self.number):
+            self._leave(now)
         else:
-            self._queued = connection.codec.queued_on(self.number)
-            self.arm(now + connection.listener.idle.timeout_ns)
-        if not connection.flushes:
-            connection.touched()
+            self.relayed(codec.queued_on(self.number), now)
 
     def cut(self, now_ns: int) -> None:
         """Reset: what was sent must not look whole."""
         self._connection.reset(self.number)
-        self._leave()
+        self._leave(now_ns)

@@ -76,7 +76,7 @@ class BodyHooks(ABC):
                 self._leave_out(exchange, layer)
                 exchange.answer(result, self._now_ns())
                 return False
-            log.error("layer %s answered behind the response's head", name)
+            log.error("layer %s answered after the response's head", name)
         else:
             try:
                 flow.change(hook, result)

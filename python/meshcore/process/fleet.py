@@ -259,7 +259,7 @@ class Fleet:
                     self._owner.hand_over(child, reuseport_slot)
                 except OSError as error:  # no descriptors: the next look tries again
                     if reuseport_slot not in self._orphans:
-                        log.error("nobody stands in for worker %d yet: %s", reuseport_slot, error)
+                        log.error("worker %d has no replacement yet: %s", reuseport_slot, error)
                     self._orphans.add(reuseport_slot)
                     return
                 self._orphans.discard(reuseport_slot)

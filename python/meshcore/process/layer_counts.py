@@ -40,8 +40,8 @@ def count_problems(kind: type[Layer]) -> Iterator[str]:
     for name, text in counts.items():
         if not isinstance(name, str) or not _NAME.fullmatch(name) or name.endswith("_total"):
             yield (
-                f"counts: {name!r} is no name: up to 48 of a-z, 0-9 and _, a letter first, and no "
-                "_total at the end, which is added"
+                f"counts: {name!r} is not a name: up to 48 of a-z, 0-9 and _, a letter first, and "
+                "no _total at the end, which is added"
             )
         elif not _is_help(text):
             yield f"counts: {name} has to say in a line of up to {MOST_HELP} characters what it is"

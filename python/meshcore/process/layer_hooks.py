@@ -33,7 +33,7 @@ def _misnamed(kind: type[Layer]) -> Iterator[str]:
             continue
         meant = difflib.get_close_matches(name, _HOOKS, n=1, cutoff=_LIKE)
         if meant:
-            yield f"{name} is no hook, and nobody calls it: did you mean {meant[0]}?"
+            yield f"{name} is not a hook, and is never called: did you mean {meant[0]}?"
 
 
 def _generators(kind: type[Layer]) -> Iterator[str]:

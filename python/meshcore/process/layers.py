@@ -393,7 +393,7 @@ class LayerRunner(Hooks):
         if tasks:
             _, deaf = await asyncio.wait(tasks, timeout=within_s)
             if deaf:
-                log.error("%d hooks of layers take no notice of being cancelled", len(deaf))
+                log.error("%d hooks of layers ignore that they were cancelled", len(deaf))
 
 
 def _await_end(passage: Passage, layer: Layer) -> None:
@@ -414,7 +414,7 @@ def call_on_end(layer: Layer, request: Request, outcome: Outcome) -> None:
         return
     if inspect.iscoroutine(result):
         result.close()
-        log.error("layer %s: on_end is async, and nobody waits for it", type(layer).__name__)
+        log.error("layer %s: on_end is async, and is not awaited", type(layer).__name__)
 
 
 def _raise(error: BaseException) -> None:

@@ -243,7 +243,7 @@ def test_a_whole_response_outlives_the_reset_behind_it(engine: str, paused: bool
 
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("came", [3, 8, 9])
-def test_a_frame_is_judged_once_its_header_is_there(engine: str, came: int) -> None:
+def test_a_frame_is_checked_once_its_header_is_there(engine: str, came: int) -> None:
     too_large = raw(0, 0, 1, bytes(16_385))
     story = ask(engine, [joined(head(1, OK, end=False)), too_large[:came], ("receive_eof", 0)])
     assert story.goaway == ([ErrorCodes.FRAME_SIZE_ERROR] if came == 9 else [])

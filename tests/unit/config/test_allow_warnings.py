@@ -300,7 +300,7 @@ def test_networks_where_nobody_has_such_an_address(
 def test_a_star_is_a_method() -> None:
     text = config("name: a, methods: [GET, '*']", edge="")
     text = text.replace("  respond", "  match: {methods: ['*']}\n  respond")
-    line = "* is a method of that name, and not any"
+    line = "* is a method of that name, and does not stand for any"
     assert told(text, any_methods) == [f"0: {line}", f"1: {line}"]
 
 

@@ -349,7 +349,7 @@ def test_only_names_are_asked_for_and_each_once() -> None:
     ]
 
 
-def test_a_resolver_that_does_not_answer_is_waited_for_only_so_long() -> None:
+def test_a_resolver_that_does_not_answer_is_waited_for_within_a_bound() -> None:
     held = threading.Event()
 
     def resolve(name: str, *more: object, **keys: object) -> None:
@@ -412,7 +412,7 @@ def limited(header: str, more: str = "") -> str:
         ("", "match: {headers: {x-real-ip: 10.0.0.1}}", "every client can write this field"),
     ],
 )
-def test_a_field_that_nobody_is_believed(keys: str, route: str, message: str) -> None:
+def test_a_field_that_no_peer_may_write(keys: str, route: str, message: str) -> None:
     (line,) = warnings(listening(keys, route))
     assert message in line
     assert "client_address" in line
@@ -436,7 +436,7 @@ def test_a_limiter_of_a_listener_by_such_a_field() -> None:
         (HOPS, "match: {headers: {x-forwarded-for: 10.0.0.1}}"),
     ],
 )
-def test_a_field_that_somebody_is_believed(keys: str, route: str) -> None:
+def test_a_field_that_a_trusted_peer_may_write(keys: str, route: str) -> None:
     assert warnings(listening(keys, route)) == []
 
 

@@ -136,7 +136,7 @@ def test_the_last_answer_that_would_be_retried_is_relayed_whole(
     assert world.metric("meshcore_endpoint_requests") == 0
 
 
-def test_a_free_place_goes_to_whoever_waits_at_any_endpoint(
+def test_a_free_place_goes_to_a_request_that_waits_at_any_endpoint(
     world_of: Callable[[str], World],
 ) -> None:
     world = world_of(

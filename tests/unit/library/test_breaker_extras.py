@@ -340,7 +340,7 @@ def test_a_cancellation_is_not_shown_to_functions(end: End) -> None:
     assert breaker.state == "half_open"
 
 
-def test_a_function_that_fails_to_judge_is_heard_and_holds_nothing() -> None:
+def test_a_function_that_fails_to_decide_is_heard_and_holds_nothing() -> None:
     def judge(error: Exception) -> bool:
         raise ZeroDivisionError
 

@@ -57,7 +57,7 @@ ROUTES: list[tuple[dict[str, Any], dict[str, Any]]] = [
 
 
 @pytest.mark.parametrize(("keywords", "route"), ROUTES)
-def test_a_route_is_judged_as_in_a_file(keywords: dict[str, Any], route: dict[str, Any]) -> None:
+def test_a_route_is_checked_as_in_a_file(keywords: dict[str, Any], route: dict[str, Any]) -> None:
     routes: meshcore.RouteMap[int] = meshcore.RouteMap()
     told = of_call(lambda: routes.insert("all", 1, **keywords))
     assert told == of_file("route", {"route": route})
@@ -88,7 +88,7 @@ BALANCERS: list[tuple[dict[str, Any], dict[str, Any]]] = [
 
 
 @pytest.mark.parametrize(("keywords", "upstream"), BALANCERS)
-def test_a_balancer_is_judged_as_in_a_file(
+def test_a_balancer_is_checked_as_in_a_file(
     keywords: dict[str, Any], upstream: dict[str, Any]
 ) -> None:
     told = of_call(lambda: meshcore.Balancer(**{"endpoints": ["a:1"], **keywords}))

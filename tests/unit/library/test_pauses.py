@@ -94,7 +94,7 @@ def test_nothing_is_cut_off_or_refused_while_time_is_left(run: Run) -> None:
 
 
 @pytest.mark.parametrize("is_async", [False, True])
-def test_a_retrys_deadline_is_judged_by_its_clock(is_async: bool) -> None:
+def test_a_retrys_deadline_goes_by_its_clock(is_async: bool) -> None:
     clock, calls = Clock(), list[int]()
 
     def fail() -> None:

@@ -115,7 +115,7 @@ def test_it_outlives_a_daemoniser(named: bool, kept: str, name: str) -> None:
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes somebody else")
 @pytest.mark.parametrize("before", ["fork", "change of user"])
 @pytest.mark.parametrize("named", [True, False])
-def test_who_was_forked_and_became_somebody_else_shares_on(
+def test_a_forked_process_with_another_user_goes_on_sharing(
     named: bool, before: str, name: str
 ) -> None:
     """As by ``gunicorn --preload --user nobody``."""

@@ -14,7 +14,7 @@ from meshcore.process.layer_counts import MOST, bind, count_problems, declared, 
 from meshcore.process.layers import given_layers
 
 NO_NAME = (
-    "counts: {!r} is no name: up to 48 of a-z, 0-9 and _, a letter first, and no _total at the "
+    "counts: {!r} is not a name: up to 48 of a-z, 0-9 and _, a letter first, and no _total at the "
     "end, which is added"
 )
 

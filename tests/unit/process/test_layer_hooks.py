@@ -87,14 +87,14 @@ class AwaitsAsOfOld(Layer):
 
 
 GENERATOR = "is a generator, and does nothing when it is called: return what is meant"
-NO_HOOK = "on_respons is no hook, and nobody calls it: did you mean on_response?"
+NO_HOOK = "on_respons is not a hook, and is never called: did you mean on_response?"
 WRONG: list[tuple[type[Layer], list[str]]] = [
     (Right, []),
     (Layer, []),
     (Misnamed, [NO_HOOK]),
     (
         Inherits,
-        [NO_HOOK, "onrequest is no hook, and nobody calls it: did you mean on_request?"],
+        [NO_HOOK, "onrequest is not a hook, and is never called: did you mean on_request?"],
     ),
     (
         Yields,

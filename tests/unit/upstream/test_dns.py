@@ -59,7 +59,7 @@ def run(work: Coroutine[Any, Any, None]) -> None:
     asyncio.run(bounded())
 
 
-def test_a_name_has_one_look_up_whoever_waits(names: Names) -> None:
+def test_a_name_has_one_look_up_however_many_wait(names: Names) -> None:
     async def go() -> None:
         resolver = Resolver(asyncio.get_running_loop())
         names.hang("a")

@@ -185,7 +185,7 @@ def yielded(own: Pool, now_ns: int) -> list[Any]:
     return found
 
 
-def test_an_idle_connection_yields_to_who_has_fewer_and_after_a_second_to_anybody() -> None:
+def test_an_idle_connection_yields_to_a_client_with_fewer_and_after_a_second_to_any() -> None:
     cluster = cluster_of(6)
     healthy, greedy = pool_of(cluster), pool_of(cluster)
     kept = idle(healthy, 4)

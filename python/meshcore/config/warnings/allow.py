@@ -105,7 +105,7 @@ def any_methods(config: Config) -> Iterator[Diagnostic]:
 def _star(path: _Path, methods: Collection[str]) -> Iterator[Diagnostic]:
     for number, method in enumerate(methods):
         if method == "*":
-            message = "* is a method of that name, and not any"
+            message = "* is a method of that name, and does not stand for any"
             yield Diagnostic((*path, number), message, "without methods all are meant")
 
 

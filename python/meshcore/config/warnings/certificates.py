@@ -302,7 +302,7 @@ def _of_whom(path: _Path, file: str, lists: list[TlsList], known: bytes) -> Iter
             yield Diagnostic(path, message, "a list without onlyContainsCACerts is of all")
         if known and not each.is_of(known):
             message = f"{whose} is of none of the authorities: it counts only where one of that"
-            yield Diagnostic(path, f"{message} name stands between them and whoever comes")
+            yield Diagnostic(path, f"{message} name stands between them and a client")
 
 
 def _ends_soon(first_s: int, last_s: int, now_s: float, soon_s: float = SOON_DAYS * _DAY_S) -> bool:

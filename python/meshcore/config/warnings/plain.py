@@ -23,6 +23,6 @@ def plain_endpoints(config: Config) -> Iterator[Diagnostic]:
         for number, endpoint in enumerate(upstream.endpoints):
             address = endpoint.address
             if address.path is None and address.port == _HTTPS:
-                message = f"{address} is the port of HTTPS, and is spoken to without TLS"
+                message = f"{address} is the port of HTTPS, and is reached without TLS"
                 path = ("upstreams", name, "endpoints", number)
                 yield Diagnostic(path, message, "write tls: {} beside endpoints")

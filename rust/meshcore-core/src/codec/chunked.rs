@@ -10,7 +10,7 @@ use super::error::CodecError;
 use super::event::BodyPart;
 use super::field::is_token_byte;
 use super::framing::MAX_LENGTH;
-use super::header_rules::may_be_trailer;
+use super::header_class::may_be_trailer;
 use super::input::{BlockRules, Input};
 use super::limits::Limits;
 use super::parse;

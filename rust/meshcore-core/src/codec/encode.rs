@@ -1,7 +1,7 @@
 //! The pieces that every message is written with.
 
+use super::header_class::may_be_trailer;
 use super::header_ops::HeaderOps;
-use super::header_rules::may_be_trailer;
 use crate::head::Headers;
 
 /// Where the fields of a message are written to: lines of text, or an HTTP/2 field list.
@@ -198,7 +198,7 @@ pub const fn reason_phrase(status: u16) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use super::super::header_rules::is_codecs_own;
+    use super::super::header_class::is_codecs_own;
     use super::*;
 
     #[test]

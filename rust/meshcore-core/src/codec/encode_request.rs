@@ -5,8 +5,8 @@
 
 use super::encode::{AsWritten, Fields, Without};
 use super::field::list;
+use super::header_class::{Class, classify};
 use super::header_ops::HeaderOps;
-use super::header_rules::{Class, classify};
 use super::websocket;
 use crate::head::{BodyLength, RequestHead, Scheme, TunnelKind, Version};
 

@@ -2,8 +2,8 @@
 
 use super::encode::{Fields, Without, status_line};
 use super::field::{valid_field_name, valid_field_value};
+use super::header_class::{Class, classify, is_codecs_own};
 use super::header_ops::HeaderOps;
-use super::header_rules::{Class, classify, is_codecs_own};
 use super::websocket;
 use crate::calendar::HttpDate;
 use crate::head::{BodyLength, ResponseHead, TunnelKind, Version};

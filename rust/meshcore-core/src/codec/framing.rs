@@ -2,7 +2,7 @@
 
 use super::error::CodecError;
 use super::field::{is_token_byte, list};
-use super::header_rules::is_twin;
+use super::header_class::is_twin;
 use crate::error::Reason;
 use crate::head::{Headers, Span, Version};
 

@@ -2,7 +2,7 @@
 
 use super::encode::Fields;
 use super::field::{valid_field_name, valid_field_value};
-use super::header_rules::{is_codecs_own, is_twin};
+use super::header_class::{is_codecs_own, is_twin};
 use crate::snapshot::FieldOps;
 
 /// A change that cannot be made.

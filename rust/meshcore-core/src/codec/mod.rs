@@ -9,7 +9,7 @@
 //! a request that they refuse. [`H1Server`] and [`H1Client`] are the two machines over them; each gives at most
 //! one [`ServerEvent`] or [`ClientEvent`] for a read.
 //!
-//! Out: `header_rules` says which fields pass, [`encode_request`], [`encode_response`],
+//! Out: `header_class` says what a field is and `header_rules` which fields pass, [`encode_request`], [`encode_response`],
 //! [`encode_reply`] and the chunk functions write into one buffer.
 //!
 //! Before all of that a balancer may announce a connection: [`parse_proxy_header`].
@@ -35,6 +35,7 @@ mod framing;
 mod h1_client;
 mod h1_server;
 pub mod h2;
+mod header_class;
 mod header_ops;
 mod header_rules;
 mod hpack;
@@ -63,9 +64,10 @@ pub(crate) use field::is_token_byte;
 pub use field::{valid_field_name, valid_field_value};
 pub use h1_client::H1Client;
 pub use h1_server::{H1Server, ServerRules};
+pub(crate) use header_class::is_alike;
+pub use header_class::{Unseen, is_codecs_own, may_be_trailer, unseen};
 pub use header_ops::{HeaderOps, OpsError};
-pub(crate) use header_rules::is_alike;
-pub use header_rules::{Unseen, is_codecs_own, may_be_trailer, strip_vouched, take_out, unseen};
+pub use header_rules::{strip_vouched, take_out};
 pub use limits::Limits;
 pub use mend::Lenient;
 pub use misdirected::misdirected;

@@ -11,6 +11,7 @@ use super::key::Key;
 use super::layer::{Inherited, Limiters};
 use super::layout::{old_format, word_format};
 use super::old_names::{OldNames, Renamed};
+use super::stack::RouteStack;
 use crate::routing::RouteTable;
 use crate::segment::{Block, BlockKind, Carried, Exported, Segment, SegmentError};
 use crate::snapshot::{Delta, Route};
@@ -234,7 +235,7 @@ impl Compiler {
         for (host, routes) in set {
             let mut stacks = Vec::with_capacity(routes.len());
             for route in &routes {
-                match self.route(new, before, route) {
+                match RouteStack::compile(self, new, before, route) {
                     Ok(stack) => stacks.push(Arc::new(stack)),
                     Err(message) => {
                         errors.push(ApplyError { place: format!("route {}", route.name), message });

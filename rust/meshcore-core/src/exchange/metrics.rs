@@ -252,7 +252,7 @@ fn of_rules(
     samples.dedup_by_key(|(labels, _)| *labels);
     text.counter(
         "meshcore_allow_total",
-        "Requests that allow layers have judged, by outcome.",
+        "Requests that allow layers have decided, by outcome.",
         samples,
     )
 }

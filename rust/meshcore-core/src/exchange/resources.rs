@@ -1,4 +1,6 @@
-//! One resource of the snapshot at a time: an upstream, a listener, a route.
+//! One resource of the snapshot at a time: an upstream or a listener. [`RouteStack`] makes a route.
+//!
+//! [`RouteStack`]: super::stack::RouteStack
 
 use std::sync::Arc;
 
@@ -7,22 +9,16 @@ use super::compiled::{Compiled, CompiledListener, Map};
 use super::compiler::Compiler;
 use super::handshakes::Handshakes;
 use super::key::{Key, Stack};
-use super::layer::{Guard, Limiters, Maker, Op};
-use super::local_reply;
+use super::layer::{Guard, Limiters, Maker};
 use super::networks::Networks;
-use super::stack::{RouteStack, Target};
-use super::stats::{ListenerStats, RouteStats};
+use super::stats::ListenerStats;
 use super::upstream::Upstream;
 use crate::admission::{ClientShare, InFlight, RetryBudget, bytes_key};
 use crate::balance::{Endpoint, EndpointState, Picker};
-use crate::codec::{HeaderOps, ViaMark, random_name};
-use crate::routing::{ListenerId, rewrite};
+use crate::codec::{ViaMark, random_name};
+use crate::routing::ListenerId;
 use crate::segment::BlockKind;
-use crate::snapshot::{self, Action, Route};
-use crate::telemetry::Histogram;
-
-/// What stands for the method CONNECT in a route's list of protocols.
-const CONNECT: &str = "connect";
+use crate::snapshot;
 
 impl Compiler {
     pub(super) fn upstream(
@@ -140,75 +136,4 @@ impl Compiler {
         }));
         Ok(())
     }
-
-    pub(super) fn route(
-        &self,
-        new: &mut Compiled,
-        before: &Limiters<'_>,
-        route: &Route,
-    ) -> Result<RouteStack, String> {
-        let stack = Stack::Route(&route.name);
-        let target = target(new, &route.action)?;
-        let upstream = match &target {
-            Target::Forward { upstream, .. } => Some(&*upstream.name),
-            _ => None,
-        };
-        let python = &mut new.layers;
-        let ops =
-            Maker { compiler: self, stack, upstream, before, python }.layers(&route.layers)?;
-        let own_guard = ops.iter().find_map(Op::guard).cloned();
-        let counts = self.block(BlockKind::Counters, Key::Stats(stack), RouteStats::WORDS)?;
-        let latency = self.block(BlockKind::Histogram, Key::Stats(stack), Histogram::WORDS)?;
-        Ok(RouteStack {
-            name: route.name.as_str().into(),
-            refused: route.refused,
-            ops,
-            own_guard,
-            target,
-            timeout_ns: route.timeout_ns,
-            idle_ns: route.idle_ns,
-            retry: route.retry.clone(),
-            body_rate: route.body_bytes_per_second,
-            connect: route.upgrade.iter().any(|p| p == CONNECT),
-            trace: route.methods.iter().any(|m| m == "TRACE"),
-            allow: local_reply::allow(&route.methods, route.upgrade.iter().any(|p| p == CONNECT)),
-            upgrade: route.upgrade.iter().filter(|p| *p != CONNECT).cloned().collect(),
-            request_ops: header_ops(&route.request_headers)?,
-            response_ops: header_ops(&route.response_headers)?,
-            stats: RouteStats::new(
-                counts,
-                self.worker_slot,
-                Histogram::new(latency, self.worker_slot),
-            ),
-        })
-    }
-}
-
-fn header_ops(ops: &snapshot::FieldOps) -> Result<HeaderOps, String> {
-    HeaderOps::compile(ops).map_err(|e| e.to_string())
-}
-
-fn target(new: &Compiled, action: &Action) -> Result<Target, String> {
-    Ok(match action.clone() {
-        Action::Forward { upstream, prefix_rewrite, host_rewrite } => {
-            let Some(upstream) = new.upstreams.get(&upstream) else {
-                return Err(format!("no upstream named {upstream}"));
-            };
-            let text = |e: rewrite::RewriteError| e.to_string();
-            let path = prefix_rewrite.map(|to| rewrite::PathRewrite::new(&to)).transpose();
-            let authority = host_rewrite.map(|to| rewrite::authority(&to)).transpose();
-            Target::Forward {
-                upstream: Arc::clone(upstream),
-                path: path.map_err(text)?,
-                authority: authority.map_err(text)?,
-            }
-        }
-        Action::Redirect { status, scheme, host, port, path } => {
-            let to = rewrite::Redirect::new(scheme.as_deref(), host.as_deref(), path.as_deref());
-            Target::Redirect { status, to: to.map_err(|e| e.to_string())?.with_port(port) }
-        }
-        Action::Respond { status, body, content_type } => {
-            Target::Respond { status, body, content_type }
-        }
-    })
 }

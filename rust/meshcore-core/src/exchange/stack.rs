@@ -2,14 +2,23 @@
 
 use std::sync::Arc;
 
-use super::layer::{Guard, OF_ROUTE, Op};
+use super::compiled::Compiled;
+use super::compiler::Compiler;
+use super::key::{Key, Stack};
+use super::layer::{Guard, Limiters, Maker, OF_ROUTE, Op};
+use super::local_reply;
 use super::stats::RouteStats;
 use super::upstream::Upstream;
 use crate::codec::HeaderOps;
 use crate::head::TunnelKind;
 use crate::path::Oddities;
-use crate::routing::rewrite::{PathRewrite, Redirect};
-use crate::snapshot::Retry;
+use crate::routing::rewrite::{self, PathRewrite, Redirect};
+use crate::segment::BlockKind;
+use crate::snapshot::{self, Action, Retry, Route};
+use crate::telemetry::Histogram;
+
+/// What stands for the method CONNECT in a route's list of protocols.
+const CONNECT: &str = "connect";
 
 /// What a route does in the end.
 #[derive(Debug)]
@@ -78,6 +87,51 @@ pub struct RouteStack {
 }
 
 impl RouteStack {
+    /// Compiles a route, whose upstream is in `new`.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub(super) fn compile(
+        compiler: &Compiler,
+        new: &mut Compiled,
+        before: &Limiters<'_>,
+        route: &Route,
+    ) -> Result<Self, String> {
+        let stack = Stack::Route(&route.name);
+        let target = target(new, &route.action)?;
+        let upstream = match &target {
+            Target::Forward { upstream, .. } => Some(&*upstream.name),
+            _ => None,
+        };
+        let python = &mut new.layers;
+        let ops = Maker { compiler, stack, upstream, before, python }.layers(&route.layers)?;
+        let own_guard = ops.iter().find_map(Op::guard).cloned();
+        let counts = compiler.block(BlockKind::Counters, Key::Stats(stack), RouteStats::WORDS)?;
+        let latency = compiler.block(BlockKind::Histogram, Key::Stats(stack), Histogram::WORDS)?;
+        Ok(Self {
+            name: route.name.as_str().into(),
+            refused: route.refused,
+            ops,
+            own_guard,
+            target,
+            timeout_ns: route.timeout_ns,
+            idle_ns: route.idle_ns,
+            retry: route.retry.clone(),
+            body_rate: route.body_bytes_per_second,
+            connect: route.upgrade.iter().any(|p| p == CONNECT),
+            trace: route.methods.iter().any(|m| m == "TRACE"),
+            allow: local_reply::allow(&route.methods, route.upgrade.iter().any(|p| p == CONNECT)),
+            upgrade: route.upgrade.iter().filter(|p| *p != CONNECT).cloned().collect(),
+            request_ops: header_ops(&route.request_headers)?,
+            response_ops: header_ops(&route.response_headers)?,
+            stats: RouteStats::new(
+                counts,
+                compiler.worker_slot,
+                Histogram::new(latency, compiler.worker_slot),
+            ),
+        })
+    }
+
     /// Whether a tunnel of this kind may be asked for.
     #[must_use]
     pub fn allows(&self, tunnel: TunnelKind<'_>) -> bool {
@@ -110,4 +164,33 @@ impl RouteStack {
             _ => None,
         }
     }
+}
+
+fn header_ops(ops: &snapshot::FieldOps) -> Result<HeaderOps, String> {
+    HeaderOps::compile(ops).map_err(|e| e.to_string())
+}
+
+fn target(new: &Compiled, action: &Action) -> Result<Target, String> {
+    Ok(match action.clone() {
+        Action::Forward { upstream, prefix_rewrite, host_rewrite } => {
+            let Some(upstream) = new.upstreams.get(&upstream) else {
+                return Err(format!("no upstream named {upstream}"));
+            };
+            let text = |e: rewrite::RewriteError| e.to_string();
+            let path = prefix_rewrite.map(|to| rewrite::PathRewrite::new(&to)).transpose();
+            let authority = host_rewrite.map(|to| rewrite::authority(&to)).transpose();
+            Target::Forward {
+                upstream: Arc::clone(upstream),
+                path: path.map_err(text)?,
+                authority: authority.map_err(text)?,
+            }
+        }
+        Action::Redirect { status, scheme, host, port, path } => {
+            let to = rewrite::Redirect::new(scheme.as_deref(), host.as_deref(), path.as_deref());
+            Target::Redirect { status, to: to.map_err(|e| e.to_string())?.with_port(port) }
+        }
+        Action::Respond { status, body, content_type } => {
+            Target::Respond { status, body, content_type }
+        }
+    })
 }

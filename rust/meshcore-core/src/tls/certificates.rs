@@ -3,8 +3,6 @@
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use foldhash::fast::RandomState;
-use hashbrown::HashMap;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -18,6 +16,7 @@ use super::facts::{LEAST_RSA_BITS, key_kind, rsa_key_bits};
 use super::failure::OnlyOne;
 use super::offer::{ChainSchemes, Offer, has_suite_of_1_2};
 use super::{Clock, ContextError, Staple, failure, pem, words};
+use crate::host_map::HostMap;
 
 /// A certificate and its key, as they are in files.
 #[derive(Clone, Debug)]
@@ -148,12 +147,10 @@ fn rank(key: &CertifiedKey) -> u8 {
 }
 
 /// Certificates by the name that a client asks for (RFC 6066 §3).
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Certificates {
-    /// For those that ask for no host, or an unknown one; here as of each name those come first
-    /// that are preferred.
-    first: Vec<Arc<Shown>>,
-    named: HashMap<String, Vec<Arc<Shown>>, RandomState>,
+    /// Of each name those come first that are preferred.
+    by_name: HostMap<Vec<Arc<Shown>>>,
     clock: Clock,
 }
 
@@ -164,36 +161,21 @@ impl Certificates {
         provider: &CryptoProvider,
         clock: &Clock,
     ) -> Result<Self, ContextError> {
-        let mut all = Self { clock: clock.clone(), ..Self::default() };
-        let first = pairs.first().map(|pair| canonical(&pair.server_name));
+        let first = pairs.first().ok_or(ContextError::NoCertificate)?;
+        let mut by_name = HostMap::<Vec<Arc<Shown>>>::new(Vec::new());
         for pair in pairs {
-            let name = canonical(&pair.server_name);
-            let made = Arc::new(Shown::of(pair, provider)?);
-            if Some(&name) == first.as_ref() {
-                all.first.push(Arc::clone(&made));
-            }
-            all.named.entry(name).or_default().push(made);
+            by_name.entry(&pair.server_name).push(Arc::new(Shown::of(pair, provider)?));
         }
-        for each in all.named.values_mut().chain([&mut all.first]) {
+        for each in by_name.named_mut() {
             each.sort_by_key(|shown| rank(&shown.key));
         }
-        if all.first.is_empty() { Err(ContextError::NoCertificate) } else { Ok(all) }
-    }
-
-    fn for_name(&self, name: &str) -> &[Arc<Shown>] {
-        let name = canonical(name);
-        let exact = self.named.get(&name);
-        let found = exact.or_else(|| {
-            // One label, as certificates match (RFC 9525 §6.3).
-            let (_, parent) = name.split_once('.')?;
-            self.named.get(&format!("*.{parent}"))
-        });
-        found.map_or(&self.first, |found| found)
+        by_name.others_as(&first.server_name);
+        Ok(Self { by_name, clock: clock.clone() })
     }
 
     /// Whether there is a name with several.
     pub(super) fn is_choice(&self) -> bool {
-        self.named.values().any(|each| each.len() > 1)
+        self.by_name.named().any(|each| each.len() > 1)
     }
 
     /// The preferred one of those that sign as the client can verify; of these one that is in date
@@ -201,8 +183,9 @@ impl Certificates {
     /// nevertheless (RFC 8446 §4.4.2.2). Where none signs so rustls
     /// refuses whichever it is given with `handshake_failure`, and nothing with another alert.
     fn choose(&self, hello: &ClientHello<'_>) -> Option<&Arc<CertifiedKey>> {
-        let candidates = hello.server_name().map_or(&self.first[..], |name| self.for_name(name));
-        let chosen = match candidates {
+        let by_name = &self.by_name;
+        let candidates = hello.server_name().map_or(by_name.others(), |name| by_name.get(name));
+        let chosen = match &candidates[..] {
             [] => None,
             [one] => {
                 let has_suite = has_suite_of_1_2(hello);
@@ -226,9 +209,4 @@ impl ResolvesServerCert for Certificates {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         self.choose(&hello).cloned()
     }
-}
-
-/// As DNS compares names.
-fn canonical(name: &str) -> String {
-    name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase()
 }

@@ -4,7 +4,7 @@ use super::HeadError;
 use crate::codec::asked::Asked;
 use crate::codec::error::CodecError;
 use crate::codec::field::{is_lower_token_byte, valid_field_value};
-use crate::codec::header_rules::may_be_trailer;
+use crate::codec::header_class::may_be_trailer;
 use crate::codec::limits::Limits;
 use crate::error::Reason;
 use crate::head::{Headers, Span};

@@ -15,7 +15,7 @@ use super::frame::{self, code, flag, kind};
 use super::settings::{self, DEFAULT_WINDOW, MAX_WINDOW, Remote};
 use super::writer::{self, BlockWriter, ListSize};
 use crate::codec::error::CodecError;
-use crate::codec::header_rules::may_be_trailer;
+use crate::codec::header_class::may_be_trailer;
 use crate::codec::hpack::Encoder;
 use crate::codec::limits::Limits;
 use crate::head::Headers;

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from meshcore.config.failures import grpc_statuses, statuses
 from meshcore.config.paths import refused
+from meshcore.config.tracing import share
 from meshcore.config.units import SECOND, Rate
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ def _route(model: Route, order: int) -> dict[str, Any]:
         "timeout_ns": model.timeout,
         "idle_ns": model.idle_timeout,
         "body_bytes_per_second": model.body_bytes_per_second,
+        "trace_sample": share(model.tracing.sample) if model.tracing else None,
         "retry": _retry(model.retry),
         "upgrade": model.upgrade,
         "layers": [layer(x, model.timeout) for x in model.layers],

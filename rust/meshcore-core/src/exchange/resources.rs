@@ -20,6 +20,7 @@ use crate::routing::{ListenerId, rewrite};
 use crate::segment::BlockKind;
 use crate::snapshot::{self, Action, Route};
 use crate::telemetry::Histogram;
+use crate::telemetry::trace::Ratio;
 
 /// What stands for the method CONNECT in a route's list of protocols.
 const CONNECT: &str = "connect";
@@ -169,6 +170,7 @@ impl Compiler {
             idle_ns: route.idle_ns,
             retry: route.retry.clone(),
             body_rate: route.body_bytes_per_second,
+            trace_ratio: route.trace_sample.map(Ratio::of),
             connect: route.upgrade.iter().any(|p| p == CONNECT),
             trace: route.methods.iter().any(|m| m == "TRACE"),
             allow: local_reply::allow(&route.methods, route.upgrade.iter().any(|p| p == CONNECT)),

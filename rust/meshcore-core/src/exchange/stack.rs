@@ -10,6 +10,7 @@ use crate::head::TunnelKind;
 use crate::path::Oddities;
 use crate::routing::rewrite::{PathRewrite, Redirect};
 use crate::snapshot::Retry;
+use crate::telemetry::trace::Ratio;
 
 /// What a route does in the end.
 #[derive(Debug)]
@@ -61,6 +62,8 @@ pub struct RouteStack {
     pub retry: Retry,
     /// The least rate of a request's body in bytes a second, instead of the listener's.
     pub(super) body_rate: Option<u64>,
+    /// Which traces are sampled, instead of the configuration's share.
+    pub(super) trace_ratio: Option<Ratio>,
     /// Whether CONNECT may be asked for.
     pub(super) connect: bool,
     /// Whether TRACE is among its methods.

@@ -76,6 +76,7 @@ impl Pair {
             left: None,
             max_forwards: None,
             as_written: false,
+            trace: None,
         };
         let sent = self.client.send_request(&self.asked, &rules, Bytes::new(), Some(None));
         assert!(matches!(sent, Ok(Some(_))));

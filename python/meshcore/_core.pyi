@@ -88,6 +88,7 @@ __all__ = [
     "TlsServer",
     "TlsTrust",
     "TlsUnlisted",
+    "Trace",
     "Verdict",
     "Words",
     "WorkerSlot",
@@ -379,6 +380,22 @@ class Chunk:
         """The bytes."""
 
 @final
+class Trace:
+    """A request's part in a distributed trace."""
+
+    @property
+    def trace_id(self) -> str:
+        """32 hexadecimal digits, in lower case."""
+
+    @property
+    def span_id(self) -> str:
+        """Of our span for the request: 16 hexadecimal digits. What a layer calls is its child."""
+
+    @property
+    def sampled(self) -> bool:
+        """Whether it is sampled."""
+
+@final
 class Request:
     """A request's head, and the part of its body that came with it.
 
@@ -423,6 +440,11 @@ class Request:
     @property
     def route(self) -> str | None:
         """The name of its route; `None` before routing."""
+
+    @property
+    def trace(self) -> Trace | None:
+        """Its part in a trace, as that was when a layer saw it first. `None` where no part is taken
+        in traces, and before the first layer."""
 
     @property
     def state(self) -> dict[str, Any]:

@@ -43,10 +43,9 @@ def change(old: Snapshot | None, new: Snapshot) -> Change:
     }
     for part in _PARTS:
         delta[part] = _changed(was[part], new.resources[part])
-    if was.get("buffer_total") != new.resources["buffer_total"]:
-        delta["buffer_total"] = new.resources["buffer_total"]
-    if was.get("counts") != new.resources["counts"]:
-        delta["counts"] = new.resources["counts"]
+    for whole in _WHOLE:
+        if was.get(whole) != new.resources[whole]:
+            delta[whole] = new.resources[whole]
     return Change(
         version=new.version,
         listeners=listeners,
@@ -61,6 +60,8 @@ def change(old: Snapshot | None, new: Snapshot) -> Change:
 
 
 _PARTS = ("listeners", "hosts", "upstreams")
+_WHOLE = ("buffer_total", "tracing", "counts")
+"""What goes as one."""
 _NOTHING: Mapping[str, Any] = {part: {} for part in _PARTS}
 
 

@@ -26,6 +26,7 @@ from meshcore.config.snapshot import (
     UpstreamTlsSpec,
 )
 from meshcore.config.ticket_keys import keys_in, read_keys
+from meshcore.config.tracing import for_core as tracing_for_core
 from meshcore.config.units import MAX_DURATION, SECOND, Rate
 from meshcore.errors import ConfigError, Diagnostic
 from meshcore.telemetry.counts import for_core
@@ -90,6 +91,7 @@ def _core(config: Config) -> dict[str, Any]:
         "hosts": routes_by_host(config.routes),
         "upstreams": {name: core_upstream(x, timeouts.get(name, 0)) for name, x in upstreams},
         "buffer_total": config.buffer_total,
+        "tracing": tracing_for_core(config.tracing),
         "counts": for_core(),
     }
 

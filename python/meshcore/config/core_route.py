@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from meshcore.config.failures import grpc_statuses, statuses
 from meshcore.config.paths import refused
+from meshcore.config.tracing import share
 from meshcore.config.units import SECOND, Rate
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ PROBE_TIMEOUT: Final = 30 * SECOND
 OTHERWISE: Final = frozenset(
     (
         *("match", "paths", "upstream", "rewrite", "redirect", "respond", "retry", "layers"),
-        *("timeout", "idle_timeout", "request_headers", "response_headers"),
+        *("timeout", "idle_timeout", "request_headers", "response_headers", "tracing"),
     )
 )
 VALUES: Final = ("exact", "prefix", "suffix", "contains", "regex", "present")
@@ -51,6 +52,7 @@ def _route(model: Route, order: int) -> dict[str, Any]:
         "action": _action(model),
         "timeout_ns": model.timeout,
         "idle_ns": model.idle_timeout,
+        "trace_sample": share(model.tracing.sample) if model.tracing else None,
         "retry": _retry(model.retry),
         "layers": [layer(x, model.timeout) for x in model.layers],
         "request_headers": _changes(model.request_headers),

@@ -36,11 +36,13 @@ from meshcore.config.units import (
     Rate,
     format_duration,
     format_percent,
+    format_sample,
     format_rate,
     format_size,
     parse_duration,
     parse_mode,
     parse_percent,
+    parse_sample,
     parse_rate,
     parse_size,
 )
@@ -334,6 +336,23 @@ Percent = Annotated[
 """A whole part of a hundred, written ``80%``."""
 
 
+Sample = Annotated[
+    int,
+    BeforeValidator(parse_sample),
+    _serialized(format_sample),
+    WithJsonSchema(
+        {
+            "type": ["string", "integer"],
+            "pattern": r"^\d{1,3}(\.\d{1,4})?\s*%$",
+            "minimum": 0,
+            "maximum": 100,
+            "examples": ["1%", "0.01%", 100],
+        }
+    ),
+]
+"""Parts per million, written as a percentage: ``0.01%``."""
+
+
 def _a_part(percent: int) -> int:
     if percent == 0:
         raise ValueError("0% lets nothing pass: must be at least 1%")
@@ -474,6 +493,12 @@ def percent(default: str, description: str) -> Any:
     """A field with a percentage and its default, shown as people write it."""
     shown: dict[str, Any] = {"default": default}
     return Field(parse_percent(default), description=description, json_schema_extra=shown)
+
+
+def sample(default: str, description: str) -> Any:
+    """The same for `Sample`."""
+    shown: dict[str, Any] = {"default": default}
+    return Field(parse_sample(default), description=description, json_schema_extra=shown)
 
 
 def rate(default: str, description: str) -> Any:

@@ -12,6 +12,7 @@ from meshcore.config.include import MAX_FILES
 from meshcore.config.listener import Listener
 from meshcore.config.process import BufferTotal, Drain, SegmentMax, Workers
 from meshcore.config.route import Route
+from meshcore.config.tracing import Tracing
 from meshcore.config.upstream import Upstream
 from meshcore.config.via import Via
 
@@ -57,6 +58,11 @@ class Config(Model):
         "64MiB",
         "Most bytes that a worker keeps of small request bodies, up to 64KiB each, that it awaits "
         "before these requests take their places at an upstream; 0: it awaits none.",
+    )
+    tracing: Tracing | None = Field(
+        None,
+        description="How distributed traces are taken part in; when absent, what clients say of "
+        "them passes unchanged.",
     )
     via: Via = Field(
         Via(), description="What other proxies are told of this one, and how loops are found."

@@ -32,6 +32,7 @@ from meshcore.config.fields import (
 from meshcore.config.layers import RouteLayer, distinct
 from meshcore.config.path_match import PathMatch
 from meshcore.config.paths import RoutePaths
+from meshcore.config.tracing import RouteTracing
 
 
 class ValueMatch(OrText):
@@ -202,6 +203,9 @@ class Route(Model):
     )
     retry: Annotated[Retry, BeforeValidator(_retry_off, json_schema_input_type=Retry | Off)] = (
         Field(Retry(), description="Which failures are tried again; `off` for none.")
+    )
+    tracing: RouteTracing | None = Field(
+        None, description="Which traces are sampled; as all others when absent."
     )
     upgrade: list[UpgradeToken] = Field(
         default_factory=list,

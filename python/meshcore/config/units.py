@@ -53,6 +53,7 @@ _NUMBER = r"(?:\d+(?:\.\d+)?)"
 _DURATION_PART = re.compile(rf"({_NUMBER})(ns|us|ms|s|m|h|d)", re.ASCII)
 _DURATION = re.compile(rf"(?:{_NUMBER}(?:ns|us|ms|s|m|h|d))+", re.ASCII)
 _SIZE = re.compile(rf"({_NUMBER})\s*([A-Za-z]+)", re.ASCII)
+_SAMPLE = re.compile(r"(\d{1,3}(?:\.\d{1,4})?)\s*%", re.ASCII)
 _PERCENT = re.compile(r"(\d+)\s*%?", re.ASCII)
 _PART = re.compile(r"0?\.\d+", re.ASCII)
 _MODE = re.compile(r"(?:0o?)?([0-7]{3})", re.ASCII)
@@ -214,6 +215,24 @@ def parse_percent(value: object) -> int:
     return percent
 
 
+def parse_sample(value: object) -> int:
+    """The parts per million of ``1%``, ``0.01%`` or the whole number ``1``; from 0% to 100%."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = f"{value}%" if value >= 0 else str(value)
+    match = None
+    if isinstance(value, str) and len(value) <= _MAX_TEXT:
+        match = _SAMPLE.fullmatch(value.strip())
+    if match is None:
+        part = _part_of_one(value)
+        hint = "write 1% or 0.01%" if part is None else f"write {part * 100:g}%"
+        told = "is not a percentage of at most four digits behind the point"
+        raise ValueError(f"{shown(value)} {told}: {hint}")
+    per_million = int(Fraction(match[1]) * 10_000)
+    if per_million > 1_000_000:
+        raise ValueError(f"{shown(value)} is not within 0% and 100%")
+    return per_million
+
+
 def _part_of_one(value: object) -> float | None:
     """What was said as a part of 1 instead of 100."""
     if isinstance(value, str) and len(value) <= _MAX_TEXT and _PART.fullmatch(value.strip()):
@@ -266,3 +285,9 @@ def _with_unit(value: int, units: dict[str, int]) -> str:
     # Units go from small to large.
     unit, scale = [(unit, scale) for unit, scale in units.items() if value % scale == 0][-1]
     return f"{value // scale}{unit}"
+
+
+def format_sample(per_million: int) -> str:
+    """``1%``, ``0.01%``."""
+    whole, rest = divmod(per_million, 10_000)
+    return f"{whole}.{rest:04}".rstrip("0").rstrip(".") + "%"

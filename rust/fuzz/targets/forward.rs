@@ -32,6 +32,7 @@ fn written(head: &RequestHead) -> Vec<u8> {
         left: None,
         max_forwards: None,
         as_written: false,
+        trace: None,
     };
     let mut out = Vec::new();
     encode_request(&mut out, head, &rules);

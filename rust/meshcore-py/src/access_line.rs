@@ -49,6 +49,7 @@ impl Ticket {
                 .headers
                 .get(b"x-request-id")
                 .unwrap_or_else(|| self.request_id().as_slice()),
+            trace_id: ticket.trace().map(|trace| trace.id),
             head_bytes: None,
         });
     }

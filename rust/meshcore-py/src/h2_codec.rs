@@ -11,7 +11,8 @@ use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyBytes, PyList};
 
 use crate::answer::Answer;
-use crate::message::{Body, Chunk, Part};
+use crate::chunk::Chunk;
+use crate::message::{Body, Part};
 use crate::numbers;
 
 /// A stream that is over without its message.

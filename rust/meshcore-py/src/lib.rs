@@ -7,6 +7,7 @@ mod access_line;
 mod answer;
 mod bodies;
 mod cause;
+mod chunk;
 mod client_codec;
 mod clock;
 mod deadlines;
@@ -39,6 +40,7 @@ mod ticket;
 mod tls;
 mod tls_scratch;
 mod tls_told;
+mod trace;
 mod whole;
 
 #[global_allocator]
@@ -53,6 +55,8 @@ mod _core {
     use crate::answer::Answer;
     #[pymodule_export]
     use crate::cause::Cause;
+    #[pymodule_export]
+    use crate::chunk::Chunk;
     #[pymodule_export]
     use crate::client_codec::ClientCodec;
     #[pymodule_export]
@@ -100,7 +104,7 @@ mod _core {
     #[pymodule_export]
     use crate::log_lines::LogLines;
     #[pymodule_export]
-    use crate::message::{Body, Chunk, Request, Response};
+    use crate::message::{Body, Request, Response};
     #[pymodule_export]
     use crate::outbox::Outbox;
     #[pymodule_export]
@@ -131,6 +135,8 @@ mod _core {
     use crate::tls_told::{
         TlsFacts, TlsList, TlsUnlisted, tls_facts, tls_is_late, tls_listing, tls_lists,
     };
+    #[pymodule_export]
+    use crate::trace::Trace;
 
     #[pymodule_init]
     fn init(m: &Bound<'_, PyModule>) -> PyResult<()> {

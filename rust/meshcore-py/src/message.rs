@@ -8,17 +8,16 @@ use meshcore_core::error::Reason;
 use meshcore_core::exchange::{Changed, Client, RequestTicket, status_in};
 use meshcore_core::head::{BodyLength, Headers, RequestHead, ResponseHead, Scheme, Version};
 use std::borrow::Cow;
-use std::io::Write;
 use std::sync::Arc;
 
 use pyo3::exceptions::PyValueError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyString};
-use smallvec::SmallVec;
 
 use crate::bodies;
 use crate::engine::Peer;
+use crate::trace::Trace;
 
 /// Part of a body, and the read that it lies in.
 pub(crate) struct Part {
@@ -70,28 +69,6 @@ impl Part {
                 self.append_to(py, &mut out);
                 PyBytes::new(py, &out).unbind()
             }
-        }
-    }
-}
-
-/// Pieces of a body as HTTP/2 frames brought them: they go on to another stream as they are.
-#[pyclass(frozen, module = "meshcore._core")]
-pub struct Chunk(pub(crate) SmallVec<[bytes::Bytes; 1]>);
-
-#[pymethods]
-impl Chunk {
-    fn __len__(&self) -> usize {
-        self.0.iter().map(bytes::Bytes::len).sum()
-    }
-
-    /// Joined, in one copy.
-    fn __bytes__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
-        match &self.0[..] {
-            [only] => Ok(PyBytes::new(py, only)),
-            pieces => PyBytes::new_with_writer(py, self.__len__(), |writer| {
-                pieces.iter().try_for_each(|piece| writer.write_all(piece))?;
-                Ok(())
-            }),
         }
     }
 }
@@ -155,6 +132,7 @@ struct Shown {
     /// As limits and the log know it: its ticket found it before any layer.
     client: Client,
     route: Option<Arc<str>>,
+    trace: Option<Trace>,
     changed: Changed,
 }
 
@@ -184,14 +162,15 @@ impl Request {
     pub(crate) fn show(&mut self, peer: &Bound<'_, Peer>, ticket: &RequestTicket) {
         let route = ticket.route().map(|route| Arc::clone(&route.name));
         let (peer, client) = (peer.clone().unbind(), ticket.client().clone());
-        let changed = Changed::default();
-        self.shown = Some(Box::new(Shown { peer, client, route, changed }));
+        let (trace, changed) = (ticket.trace().map(Trace::new), Changed::default());
+        self.shown = Some(Box::new(Shown { peer, client, route, trace, changed }));
     }
 
     /// The same of one that goes on, if it was shown: its layers see it again beside the response.
     pub(crate) fn show_again(&mut self, ticket: &RequestTicket) {
         if let Some(shown) = &mut self.shown {
             shown.route = ticket.route().map(|route| Arc::clone(&route.name));
+            shown.trace = ticket.trace().map(Trace::new);
         }
     }
 
@@ -284,6 +263,11 @@ impl Request {
     #[getter]
     fn route(&self) -> Option<String> {
         self.shown.as_ref()?.route.as_deref().map(str::to_owned)
+    }
+
+    #[getter]
+    fn trace(&self) -> Option<Trace> {
+        self.shown.as_ref()?.trace.clone()
     }
 
     #[getter]

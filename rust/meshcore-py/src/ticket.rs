@@ -124,11 +124,15 @@ impl Ticket {
         trailers.map(|trailers| self.ticket.response_trailers(trailers))
     }
 
-    /// An id for a request that brings none: UUIDv7 (RFC 9562 §5.7) in hexadecimal digits.
-    /// The same for every attempt.
+    /// An id for a request that brings none: the trace's if that begins here, else UUIDv7 (RFC 9562
+    /// §5.7) in hexadecimal digits. The same for every attempt.
     pub(crate) fn request_id(&self) -> &[u8; 32] {
+        let begun = self.ticket.trace().filter(|trace| trace.caller.is_none());
         let random = || self.engine().random();
-        self.id.get_or_init(|| request_id(unix_ms(), [random(), random()]))
+        self.id.get_or_init(|| match begun {
+            Some(trace) => trace.id.hex(),
+            None => request_id(unix_ms(), [random(), random()]),
+        })
     }
 
     pub(crate) fn route(&self) -> Option<&RouteStack> {

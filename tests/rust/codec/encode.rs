@@ -43,6 +43,7 @@ fn rules<'a>(head: &RequestHead, ops: &'a HeaderOps) -> RequestRules<'a> {
         left: None,
         max_forwards: None,
         as_written: false,
+        trace: None,
     }
 }
 

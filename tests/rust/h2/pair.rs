@@ -93,6 +93,7 @@ impl Pair {
             left: None,
             max_forwards: None,
             as_written: false,
+            trace: None,
         };
         let body = Bytes::copy_from_slice(body);
         self.client.send_request(head, &rules, body, end.then_some(None))

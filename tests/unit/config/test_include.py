@@ -66,8 +66,8 @@ def test_each_problem_has_its_own_file_and_line(tmp_path: Path) -> None:
     ) == [
         "mesh.yaml:4:30: routes[0].upstream: there is no upstream named 'w'",
         "mesh.yaml:5:1: none: unknown key (known: access_log, admin, buffer_total, drain, env, "
-        "include, listeners, routes, segment_max, ticket_keys, upstreams, version, via, watch, "
-        "watchdog, workers)",
+        "include, listeners, routes, segment_max, ticket_keys, tracing, upstreams, version, via, "
+        "watch, watchdog, workers)",
         "a.yaml:3:10: routes[1].name: 'r' is the name of routes[0] too",
         'a.yaml:4:29: routes[2].respond.body: expected a text, got 1.1 (write "1.10")',
         "b.yaml:3:17: upstreams.v.endpoints[0].address: 'b' has no port (write b:80)",

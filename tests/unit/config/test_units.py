@@ -15,10 +15,12 @@ from meshcore.config.units import (
     Rate,
     format_duration,
     format_percent,
+    format_sample,
     format_rate,
     format_size,
     parse_duration,
     parse_percent,
+    parse_sample,
     parse_rate,
     parse_size,
     time_ns,
@@ -177,3 +179,29 @@ def test_a_size_is_written_as_it_is_read(size: int) -> None:
 @given(st.integers(1, 10**6), st.integers(10**6, MAX_DURATION))
 def test_a_rate_is_written_as_it_is_read(tokens: int, period: int) -> None:
     assert parse_rate(format_rate(Rate(tokens, period))) == Rate(tokens, period)
+
+
+@pytest.mark.parametrize(
+    ("text", "per_million"),
+    [("1%", 10_000), ("0.01%", 100), ("0.0001 %", 1), ("100%", 1_000_000), (0, 0), (5, 50_000)],
+)
+def test_samples(text: object, per_million: int) -> None:
+    assert parse_sample(text) == per_million
+
+
+@pytest.mark.parametrize("text", ["", "1", "0.00001%", "-1%", -1, True, None, "1.%", ".5%", "a%"])
+def test_what_is_no_sample(text: object) -> None:
+    with pytest.raises(ValueError, match="is not a percentage of at most four digits"):
+        parse_sample(text)
+
+
+def test_a_sample_is_told_how_to_be_written() -> None:
+    with pytest.raises(ValueError, match=r"write 1%$"):
+        parse_sample(0.01)
+    with pytest.raises(ValueError, match="is not within 0% and 100%"):
+        parse_sample("101%")
+
+
+@pytest.mark.parametrize("per_million", [0, 1, 100, 10_000, 12_345, 1_000_000])
+def test_a_sample_is_written_as_it_is_read(per_million: int) -> None:
+    assert parse_sample(format_sample(per_million)) == per_million

@@ -9,6 +9,7 @@ use super::header_class::{Class, classify};
 use super::header_ops::HeaderOps;
 use super::websocket;
 use crate::head::{BodyLength, RequestHead, Scheme, TunnelKind, Version};
+use crate::telemetry::trace::{SentContext, is_context};
 
 /// What the exchange decided about the request on its way out.
 #[derive(Clone, Copy, Debug)]
@@ -35,6 +36,8 @@ pub struct RequestRules<'a> {
     pub left: Option<(&'a [u8], &'a [u8])>,
     /// What is sent instead of the client's `max-forwards`.
     pub max_forwards: Option<&'a [u8]>,
+    /// The context of its trace, in place of the client's.
+    pub trace: Option<SentContext>,
     /// Over HTTP/1.1 names go out as the client wrote them, where that was kept, and what the codec
     /// writes as endpoints know it.
     pub as_written: bool,
@@ -170,6 +173,7 @@ pub(super) fn received_fields<F: Fields>(
                 true
             }
         };
+        let passes = passes && !(rules.trace.is_some() && is_context(name));
         if passes && !rules.ops.drops(name) {
             let value = match (rules.left, rules.max_forwards, name) {
                 (Some((timeout, _)), _, b"grpc-timeout") => timeout,
@@ -206,6 +210,13 @@ pub(super) fn made_fields<F: Fields>(
     }
     if !met.host && head.authority.len > 0 && !ops.drops(b"x-forwarded-host") {
         out.field(b"x-forwarded-host", head.slice(head.authority));
+    }
+    if let Some(trace) = &rules.trace {
+        trace.write(&head.headers, |name, value| {
+            if !ops.drops(name) {
+                out.field(name, value);
+            }
+        });
     }
     if !met.request_id && !ops.drops(b"x-request-id") {
         out.field(b"x-request-id", rules.request_id);

@@ -16,6 +16,7 @@ use super::networks::Networks;
 use super::peer::Peer;
 use super::stack::RouteStack;
 use super::stats::ListenerStats;
+use super::tracing::Tracing;
 use super::upstream::Upstream;
 use crate::admission::ClientsHeld;
 use crate::balance::Rng;
@@ -132,6 +133,8 @@ pub struct Compiled {
     pub(super) layers: Arc<Vec<PythonLayer>>,
     /// Of the process, over all its configurations.
     pub(super) buffers: Buffers,
+    /// `None`: no part is taken in traces.
+    pub(super) tracing: Option<Tracing>,
     /// What Python counts, and of the program itself.
     pub(super) counts: Arc<Counts>,
     pub(super) program: Arc<Counted>,

@@ -12,6 +12,7 @@ use super::layer::{Inherited, Limiters};
 use super::layout::{old_format, word_format};
 use super::old_names::{OldNames, Renamed};
 use super::stack::RouteStack;
+use super::tracing::Tracing;
 use crate::routing::RouteTable;
 use crate::segment::{Block, BlockKind, Carried, Exported, Segment, SegmentError};
 use crate::snapshot::{Delta, Route};
@@ -163,6 +164,7 @@ impl Compiler {
             hosts: old.hosts.clone(),
             layers: Arc::clone(&old.layers),
             buffers: old.buffers.clone(),
+            tracing: old.tracing,
             counts: Arc::clone(&old.counts),
             program: Arc::clone(&old.program),
             layer_counts: Map::default(),
@@ -170,6 +172,12 @@ impl Compiler {
         };
         if let Some(most) = delta.buffer_total {
             new.buffers.most = most;
+        }
+        if let Some(spec) = &delta.tracing {
+            match Tracing::compile(spec) {
+                Ok(tracing) => new.tracing = tracing,
+                Err(message) => errors.push(ApplyError { place: "tracing".to_owned(), message }),
+            }
         }
         if let Some(counts) = delta.counts {
             match self.counted(&counts.program, None) {

@@ -7,6 +7,7 @@ use super::max_forwards::max_forwards;
 use super::peer::Peer;
 use super::stack::Target;
 use super::ticket::{RequestKind, RequestTicket};
+use super::tracing::Trace;
 use crate::codec::{
     HeaderOps, RequestRules, ResponseRules, Tunnel, WEBSOCKET, WEBSOCKET_KEY, websocket_accept,
 };
@@ -16,6 +17,12 @@ use crate::time::Nanos;
 static NO_OPS: LazyLock<HeaderOps> = LazyLock::new(HeaderOps::default);
 
 impl RequestTicket {
+    /// What its listener writes into `via`.
+    #[must_use]
+    pub fn via(&self, version: Version) -> &[u8] {
+        self.compiled.listener(self.listener).map_or(b"", |l| l.via.value(version))
+    }
+
     /// The route's changes of requests.
     #[must_use]
     pub fn request_ops(&self) -> &HeaderOps {
@@ -74,6 +81,7 @@ impl RequestTicket {
             tunnel: head.tunnel().filter(|_| self.kind() == RequestKind::Tunnel),
             left: left.as_ref().map(|(timeout, ms)| (timeout.as_bytes(), ms.as_bytes())),
             as_written: false,
+            trace: self.trace().map(Trace::sent),
             max_forwards: hops.as_ref().map(|n| n.as_bytes()),
         })
     }

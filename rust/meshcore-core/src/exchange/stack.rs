@@ -19,6 +19,7 @@ use crate::telemetry::Histogram;
 
 /// What stands for the method CONNECT in a route's list of protocols.
 const CONNECT: &str = "connect";
+use crate::telemetry::trace::Ratio;
 
 /// What a route does in the end.
 #[derive(Debug)]
@@ -70,6 +71,8 @@ pub struct RouteStack {
     pub retry: Retry,
     /// The least rate of a request's body in bytes a second, instead of the listener's.
     pub(super) body_rate: Option<u64>,
+    /// Which traces are sampled, instead of the configuration's share.
+    pub(super) trace_ratio: Option<Ratio>,
     /// Whether CONNECT may be asked for.
     pub(super) connect: bool,
     /// Whether TRACE is among its methods.
@@ -118,6 +121,7 @@ impl RouteStack {
             idle_ns: route.idle_ns,
             retry: route.retry.clone(),
             body_rate: route.body_bytes_per_second,
+            trace_ratio: route.trace_sample.map(Ratio::of),
             connect: route.upgrade.iter().any(|p| p == CONNECT),
             trace: route.methods.iter().any(|m| m == "TRACE"),
             allow: local_reply::allow(&route.methods, route.upgrade.iter().any(|p| p == CONNECT)),

@@ -18,6 +18,7 @@ use super::outcome::{Outcome, Phase};
 use super::peer::Peer;
 use super::stack::{RouteStack, Target};
 use super::stats::ListenerStats;
+use super::tracing::Trace;
 use super::trailers::ChangedByLayers;
 use super::upstream::Upstream;
 use super::walk::Arrival;
@@ -25,7 +26,7 @@ use crate::admission::{BreakerPermit, Charge, Verdict as Finding};
 use crate::balance::{EndpointOutcome, EndpointPermit, Picked, Rng, Tried};
 use crate::codec::Ends;
 use crate::error::Reason;
-use crate::head::{BodyLength, Version};
+use crate::head::BodyLength;
 use crate::routing::Matched;
 use crate::time::Nanos;
 
@@ -156,6 +157,8 @@ pub struct RequestTicket {
     /// When `due` will be asked next.
     pub(super) armed: Nanos,
     pub(super) body: BodyAccount,
+    /// Its part in a trace, where part is taken in them.
+    pub(super) trace: Option<Box<Trace>>,
     /// What Python layers changed, if any did.
     pub(super) changed: Option<Box<ChangedByLayers>>,
     /// When the client had sent its whole request: from then on the service is waited for.
@@ -217,6 +220,7 @@ impl RequestTicket {
             awaited: Awaited::Head,
             armed: Nanos::MAX,
             changed: None,
+            trace: None,
             body: BodyAccount::new(whole || arrival.head.body == BodyLength::Empty, now),
             asked: now,
             last: now,
@@ -267,12 +271,6 @@ impl RequestTicket {
     #[must_use]
     pub fn is_bound(&self) -> bool {
         self.from.binding.is_some()
-    }
-
-    /// What its listener writes into `via`.
-    #[must_use]
-    pub fn via(&self, version: Version) -> &[u8] {
-        self.compiled.listener(self.listener).map_or(b"", |l| l.via.value(version))
     }
 
     /// The listener's name.
@@ -385,6 +383,7 @@ impl RequestTicket {
         self.tried.insert(index);
         self.attempts = self.attempts.saturating_add(1);
         self.last_endpoint = Some(index);
+        self.trace_attempt();
         let permit = Some(permit);
         self.attempt = Some(Attempt { endpoint: index, entered: now, permit, budget, sent: None });
         if let Finding::Failure(_) = self.report.finding {

@@ -57,6 +57,10 @@ impl Engine {
         arrival: &Arrival<'_>,
     ) -> (Box<RequestTicket>, Verdict) {
         let mut ticket = RequestTicket::new(Arc::clone(compiled), listener, whole, client, arrival);
+        if let Some(tracing) = compiled.tracing {
+            let trace = tracing.begin(arrival.head, ticket.from.trusted, || self.random());
+            ticket.trace = Some(Box::new(trace));
+        }
         if let Some(listener) = compiled.listener(listener) {
             listener.stats.began();
             ticket.body.least_rate = listener.body_rate;
@@ -171,6 +175,9 @@ impl Walk<'_> {
         let found = self.compiled.routes.find(self.listener.routing, self.head)?;
         ticket.matched = found.route.matched();
         ticket.route = Some(Arc::clone(found.payload));
+        if let Some((ratio, trace)) = found.payload.trace_ratio.zip(ticket.trace.as_mut()) {
+            trace.sample(ratio);
+        }
         ticket.stage = Stage::RouteLayers;
         Some(found.payload)
     }

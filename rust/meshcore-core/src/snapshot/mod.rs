@@ -32,10 +32,23 @@ pub struct Delta {
     /// The most bytes of small request bodies that a worker keeps while it awaits their rest,
     /// before these requests take their places at upstreams; `None` leaves it as it is.
     pub buffer_total: Option<u64>,
+    /// How traces are taken part in; `None` leaves it as it is.
+    pub tracing: Option<Tracing>,
     /// What Python counts; `None` leaves it as it is.
     pub counts: Option<Counts>,
     /// Names that go away.
     pub remove: Removed,
+}
+
+/// How traces are taken part in.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Tracing {
+    /// In which forms endpoints are told: `w3c`, `b3`, `b3multi`, `jaeger`; without any, no part is
+    /// taken, and what clients say passes as it is.
+    pub propagate: Vec<String>,
+    /// How many of 2^56 traces are sampled, of those that nobody decided about.
+    pub sample: u64,
 }
 
 /// Counts that Python names and adds to, by the kind of object that has them. They are the same as
@@ -197,6 +210,9 @@ pub struct Route {
     /// listener's.
     #[serde(default)]
     pub body_bytes_per_second: Option<u64>,
+    /// How many of 2^56 traces are sampled; `None`: as all others.
+    #[serde(default)]
+    pub trace_sample: Option<u64>,
     /// Retry policy.
     #[serde(default)]
     pub retry: Retry,

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::io::Write;
 
+use super::trace::TraceId;
 use crate::calendar::civil;
 use crate::unseen::is_unseen;
 
@@ -51,6 +52,8 @@ pub struct AccessLine<'a> {
     pub took_ns: u64,
     /// `x-request-id`.
     pub request_id: &'a [u8],
+    /// The trace that it is part of.
+    pub trace_id: Option<TraceId>,
     /// Of a request that was refused before it was one: bytes that came of its head.
     pub head_bytes: Option<usize>,
 }
@@ -132,6 +135,9 @@ impl AccessLine<'_> {
         line.put(b",\"duration_ms\":");
         write_ms(&mut line.out, self.took_ns);
         line.text("request_id", self.request_id, most::REQUEST_ID);
+        if let Some(trace) = self.trace_id {
+            line.text("trace_id", &trace.hex(), most::WORD);
+        }
         if !self.identity.is_empty() {
             line.text("identity", self.identity.as_bytes(), most::IDENTITY);
         }
@@ -191,6 +197,10 @@ impl AccessLine<'_> {
         line.put(b"\" \"");
         line.escape("detail", self.detail.as_bytes(), most::DETAIL);
         line.put(b"\"");
+        if let Some(trace) = self.trace_id {
+            line.put(b" trace_id=");
+            line.put(&trace.hex());
+        }
         if !self.identity.is_empty() {
             line.put(b" identity=\"");
             line.escape("identity", self.identity.as_bytes(), most::IDENTITY);

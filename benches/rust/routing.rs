@@ -36,6 +36,7 @@ fn route(number: usize, path: PathMatch) -> Route {
         timeout_ns: 0,
         idle_ns: 0,
         body_bytes_per_second: None,
+        trace_sample: None,
         retry: Default::default(),
         layers: Vec::new(),
         request_headers: Default::default(),

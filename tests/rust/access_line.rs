@@ -5,6 +5,7 @@
 use std::borrow::Cow;
 
 use meshcore_core::telemetry::AccessLine;
+use meshcore_core::telemetry::trace::TraceId;
 
 /// Most bytes of what `allow` is told.
 const MOST: usize = 192;
@@ -33,6 +34,7 @@ const LINE: AccessLine<'_> = AccessLine {
     attempts: 1,
     took_ns: 1_234_567,
     request_id: b"id\r\nforged \x7f \xff \xc2\x9b",
+    trace_id: None,
     head_bytes: None,
 };
 
@@ -168,6 +170,7 @@ fn a_line_fits_into_a_pipes_buffer_whatever_anybody_sends() {
                 request_id: long,
                 identity: &letters,
                 allow: &rules,
+                trace_id: Some(TraceId::of(u128::MAX)),
                 head_bytes: Some(usize::MAX),
                 ..LINE
             };
@@ -182,7 +185,8 @@ fn a_line_fits_into_a_pipes_buffer_whatever_anybody_sends() {
             assert!(value["target"].as_str().unwrap().contains("…?"));
             let text = line.to_text(false);
             assert!(text.len() <= 4096, "{}", text.len());
-            assert!(text.contains("…\" identity=\"xxx"), "{text}");
+            assert!(text.contains("…\" trace_id=fff"), "{text}");
+            assert!(text.contains("fff identity=\"xxx"), "{text}");
             assert!(text.contains("…\" allow=xxx"), "{text}");
             assert!(text.contains("… head_bytes=18446744073709551615 cut="), "{text}");
             assert!(
@@ -200,7 +204,7 @@ fn what_just_fits_is_not_cut() {
         let value: serde_json::Value = serde_json::from_str(&line.to_text(true)).unwrap();
         (value["target"].as_str().unwrap().to_owned(), !value["cut"].is_null())
     };
-    for (unit, times) in [("x", 960), ("é", 480), ("\"", 480), ("\n", 480)] {
+    for (unit, times) in [("x", 936), ("é", 468), ("\"", 468), ("\n", 468)] {
         assert_eq!(written(&unit.repeat(times)), (unit.repeat(times), false));
         let (cut, told) = written(&unit.repeat(times + 1));
         assert!(told && cut.ends_with('…'));
@@ -208,7 +212,7 @@ fn what_just_fits_is_not_cut() {
     }
     // A character that the bound parts is left out whole.
     let parted = format!("x{}", "日".repeat(320));
-    assert_eq!(written(&parted).0, format!("x{}…", "日".repeat(318)));
+    assert_eq!(written(&parted).0, format!("x{}…", "日".repeat(310)));
 }
 
 #[test]
@@ -216,4 +220,14 @@ fn who_writes_the_mark_has_cut_nothing() {
     let line = AccessLine { path: "/a…".as_bytes(), request_id: b"cut=target", ..LINE };
     assert!(!line.to_text(true).contains("\"cut\""));
     assert!(line.to_text(false).ends_with("\" \"\"\n"));
+}
+
+#[test]
+fn a_line_leads_to_its_trace() {
+    let trace_id = Some(TraceId::of(0x4bf9_2f35_77b3_4da6_a3ce_929d_0e0e_4736));
+    let line = AccessLine { trace_id, head_bytes: Some(7), ..LINE };
+    let value: serde_json::Value = serde_json::from_str(&line.to_text(true)).unwrap();
+    assert_eq!(value["trace_id"], "4bf92f3577b34da6a3ce929d0e0e4736");
+    let text = line.to_text(false);
+    assert!(text.ends_with(" trace_id=4bf92f3577b34da6a3ce929d0e0e4736 head_bytes=7\n"), "{text}");
 }

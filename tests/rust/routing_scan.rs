@@ -89,6 +89,7 @@ fn route() -> impl Strategy<Value = Route> {
             timeout_ns: 0,
             idle_ns: 0,
             body_bytes_per_second: None,
+            trace_sample: None,
             retry: Default::default(),
             layers: Vec::new(),
             request_headers: Default::default(),

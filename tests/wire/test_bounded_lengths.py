@@ -57,11 +57,11 @@ def test_a_line_of_the_log_is_bounded_and_says_what_was_cut(
     if form == "json":
         told = json.loads(long)
         assert told["cut"] == ["method", "host", "target"]
-        assert told["target"] == f"{path[:957]}…?{'q' * 957}…"
+        assert told["target"] == f"{path[:933]}…?{'q' * 933}…"
         assert told["host"] == host[:252] + "…"
         assert told["request_id"] == MOST
         assert "cut" not in json.loads(plain)
     else:
         assert long.endswith(' "" cut=method,host,target')
-        assert f" {host[:252]}…{path[:957]}…?{'q' * 957}… HTTP/" in long
+        assert f" {host[:252]}…{path[:933]}…?{'q' * 933}… HTTP/" in long
         assert plain.endswith('" ""')

@@ -36,14 +36,14 @@ from meshcore.config.units import (
     Rate,
     format_duration,
     format_percent,
-    format_sample,
     format_rate,
+    format_sample,
     format_size,
     parse_duration,
     parse_mode,
     parse_percent,
-    parse_sample,
     parse_rate,
+    parse_sample,
     parse_size,
 )
 

@@ -40,7 +40,7 @@ def test_check_tells_every_problem_on_its_own_line(tmp_path: Path) -> None:
         f"{file}:3:30: routes[0].upstream: there is no upstream named 'v'",
         f"{file}:3:33: routes[0].x: unknown key (known: body_bytes_per_second, idle_timeout, "
         "layers, listeners, match, name, paths, priority, redirect, request_headers, respond, "
-        "response_headers, retry, rewrite, timeout, upgrade, upstream)",
+        "response_headers, retry, rewrite, timeout, tracing, upgrade, upstream)",
         f"{file}:5:8: drain: 5 has no unit: expected a duration such as 30s, 250ms or 5m",
     ]
 

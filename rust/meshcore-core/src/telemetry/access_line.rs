@@ -67,7 +67,7 @@ mod most {
     /// RFC 1035 §2.3.4; so long are names of the configuration, too.
     pub(super) const NAME: usize = 255;
     /// Of the path, and of the query: a ninth of a target that is let in by default.
-    pub(super) const TARGET: usize = 960;
+    pub(super) const TARGET: usize = 936;
     pub(super) const DETAIL: usize = 192;
     /// The most that a request id has, unless a layer sets it.
     pub(super) const REQUEST_ID: usize = 128;

@@ -16,9 +16,8 @@ pub(super) fn parse(value: &[u8]) -> Option<Context> {
         None => None,
         Some(word) => Some(decision(word)?),
     };
-    match parts.next() {
-        Some(parent) => drop(any_hex(parent, 16)?),
-        None => {}
+    if let Some(parent) = parts.next() {
+        any_hex(parent, 16)?;
     }
     parts.next().is_none().then_some((Some(caller), sampled))
 }
@@ -86,12 +85,14 @@ mod tests {
     const TRACE: &str = "80f198ee56343ba864fe8b2a57d3eff7";
     const SPAN: &str = "e457b5a2e4d86bd1";
 
-    fn parsed(value: &str) -> Option<(Option<(u128, u64)>, Option<bool>)> {
+    type Ids = Option<(u128, u64)>;
+
+    fn parsed(value: &str) -> Option<(Ids, Option<bool>)> {
         let (caller, sampled) = parse(value.as_bytes())?;
         Some((caller.map(|c| (c.trace.bits(), c.span.bits())), sampled))
     }
 
-    fn ids() -> Option<(u128, u64)> {
+    fn ids() -> Ids {
         Some((0x80f1_98ee_5634_3ba8_64fe_8b2a_57d3_eff7, 0xe457_b5a2_e4d8_6bd1))
     }
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from meshcore._core import WorkerSlot, __version__, now_ns
 from meshcore.admin.handlers import OperationRefusedError
-from meshcore.process import breakers, layer_counts, shadows
+from meshcore.process import breakers, layer_counts, own_metrics, shadows
 from meshcore.process.aside import aside
 from meshcore.process.certificates import Certificates, ExpiryWatch, listeners_overview
 from meshcore.process.child import ChildState
@@ -94,6 +94,7 @@ class Operations:
             yield from self._authorities.families(control.snapshot)
         yield from layer_counts.families(control.registry.engine, control.workers.layer_counts)
         yield from self._of_memory()
+        yield from own_metrics.families(child.pid for child in fleet.living())
 
     def _of_memory(self) -> Iterator[Family]:
         control, segment = self._control, self._control.registry.segment

@@ -13,7 +13,7 @@ from meshcore.admin.handlers import Handlers
 from meshcore.admin.server import Admin
 from meshcore.config.change import change
 from meshcore.config.compile import compile
-from meshcore.process import layer_counts
+from meshcore.process import layer_counts, own_metrics
 from meshcore.process.certificates import Certificates, ExpiryWatch
 from meshcore.process.coordinator import Coordinator
 from meshcore.process.layers import given_layers, keys_of, load_layer, refuse_arguments
@@ -107,6 +107,7 @@ class Proxy:
             # Lists are read beside the loop, in which clients are served.
             *(authorities.families(snapshot) if authorities.has_read(snapshot) else ()),
             *layer_counts.families(self._engine, self._local.layer_counts),
+            *own_metrics.families(),
         ]
         return self._engine.metrics(accept, families)
 

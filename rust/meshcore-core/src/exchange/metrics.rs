@@ -17,7 +17,8 @@ const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
 /// All metrics of a configuration as text, and families that are kept elsewhere. O(objects).
 ///
-/// Counts are never reset; those of an object that left the configuration leave with it.
+/// Counts are never reset; those of an object that left the configuration leave with it. A route
+/// that was never used says nothing: of many most are not.
 #[must_use]
 pub fn render(compiled: &Compiled, format: Format, now: Nanos, families: &[Family]) -> String {
     let mut listeners: Vec<&CompiledListener> = compiled.listeners().map(AsRef::as_ref).collect();
@@ -26,6 +27,7 @@ pub fn render(compiled: &Compiled, format: Format, now: Nanos, families: &[Famil
     routes.sort_by(|a, b| a.name.cmp(&b.name));
     // A route may stand under several hosts; its words are the same.
     routes.dedup_by(|a, b| a.name == b.name);
+    let used: Vec<&RouteStack> = routes.iter().copied().filter(|r| r.stats.is_used()).collect();
     let mut upstreams: Vec<&Upstream> = compiled.upstreams().map(AsRef::as_ref).collect();
     upstreams.sort_by(|a, b| a.name.cmp(&b.name));
 
@@ -35,7 +37,7 @@ pub fn render(compiled: &Compiled, format: Format, now: Nanos, families: &[Famil
         [([], compiled.version)],
     );
     let text = of_listeners(text, &listeners);
-    let text = of_routes(text, &routes);
+    let text = of_routes(text, &used);
     let text = of_upstreams(text, &upstreams);
     let text = of_endpoints(text, &upstreams, now);
     let text = of_rules(text, &listeners, &routes);

@@ -45,6 +45,12 @@ impl RouteStats {
         }
     }
 
+    /// Whether anything happened on it: what was never used says nothing.
+    #[must_use]
+    pub fn is_used(&self) -> bool {
+        (0..Self::WORDS).any(|word| self.counts.get(word) > 0)
+    }
+
     pub(super) fn retried(&self) {
         self.counts.inc(RETRIES);
     }

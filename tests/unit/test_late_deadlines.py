@@ -36,7 +36,7 @@ class Owner:
 
 
 @pytest.mark.parametrize(
-    ("still_s", "patience_s"), [(0.06, 0.006), (0.011, None), (2.0, 0.2), (30.0, MOST_S)]
+    ("still_s", "patience_s"), [(0.06, 0.015), (0.011, None), (2.0, 0.5), (30.0, MOST_S)]
 )
 def test_who_stood_still_too_has_a_part_of_that_time(
     still_s: float, patience_s: float | None

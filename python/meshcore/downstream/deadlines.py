@@ -21,8 +21,8 @@ LATE_NS = 50_000_000
 READ_S = 0.002
 # Where it stood still for long the whole host may have, its clients and endpoints with it: they
 # have this part of that time to go on, up to a bound.
-PART = 10
-MOST_S = 1.0
+PART = 4
+MOST_S = 5.0
 NEVER: Final = (1 << 63) - 1
 """What a deadline is set to that never passes."""
 

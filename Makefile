@@ -268,6 +268,25 @@ wheel: $(VENV)/.stamp | need-rust  ## a wheel in dist/, tried in an empty venv
 	cd build && wheel/bin/meshcore version && wheel/bin/python -P -m meshcore schema >/dev/null
 	@ls dist/*.whl
 
+# What the workflow makes with its images, made here: zig is the C compiler and the linker of every
+# target. Rust's standard library has to be there for each, or its source, of the very same version:
+# RUSTC_BOOTSTRAP=1 make wheels-cross WHEEL_ARGS=-Zbuild-std.
+WHEEL_TARGETS := x86_64-unknown-linux-gnu aarch64-unknown-linux-gnu \
+  x86_64-unknown-linux-musl aarch64-unknown-linux-musl
+WHEEL_PYTHONS := 3.11 3.12 3.13 3.14 3.14t
+WHEEL_ARGS :=
+.PHONY: wheels-cross
+wheels-cross: $(VENV)/.stamp | need-rust  ## wheels of all platforms in dist/cross, by zig
+	$(BIN)/pip install --quiet --group cross
+	@for target in $(if $(findstring build-std,$(WHEEL_ARGS)),,$(WHEEL_TARGETS)); do \
+	  ls $$(rustc --print target-libdir --target $$target)/libstd-*.rlib >/dev/null 2>&1 \
+	  || { echo "missing: Rust's standard library for $$target (rustup target add $$target)"; exit 1; }; done
+	for target in $(WHEEL_TARGETS); do \
+	  case $$target in *-musl) libc=musllinux_1_2;; *) libc=manylinux_2_28;; esac; \
+	  PATH=$(CURDIR)/$(BIN):$$PATH $(BIN)/maturin build --quiet --release --out dist/cross --zig \
+	    --target $$target --compatibility $$libc -i $(WHEEL_PYTHONS) $(WHEEL_ARGS); done
+	@ls dist/cross/*.whl
+
 # What is released is what was committed, and says of itself which version it is.
 .PHONY: release
 release: wheel  ## what must hold before a tag; VERSION=0.1.0

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from meshcore.config.access_log import AccessLog
 from meshcore.config.admin import Admin
 from meshcore.config.client_address import ClientAddress, ProxyProtocol
 from meshcore.config.http2 import Http2, UpstreamHttp2
@@ -42,6 +43,7 @@ def test_the_examples_are_configurations() -> None:
 @pytest.mark.parametrize(
     "model",
     [
+        AccessLog,
         Admin,
         CircuitBreaker,
         ClientAddress,

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
+from textwrap import dedent
 
 import pytest
 
+from meshcore.config.load import load_text
 from tests.wire.client import Client
 from tests.wire.conftest import Run, Serve
 from tests.wire.origin import Origin, Visit, response
@@ -44,3 +47,36 @@ def test_every_end_is_one_line(run: Run, serve: Serve, capsys: pytest.CaptureFix
     }
     assert lines[0]["request_id"] == "mine"
     assert lines[0]["client"] == "127.0.0.1"
+
+
+def test_lines_go_to_a_file_by_one_reload_and_to_another_by_the_next(
+    run: Run, serve: Serve, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second = tmp_path / "first.log", tmp_path / "second.log"
+
+    async def handler(visit: Visit) -> None:
+        await visit.head()
+        await visit.send(response(b"ok"))
+
+    async def go() -> None:
+        async with Origin(handler) as origin:
+
+            def text(log: str) -> str:
+                return mesh(origin.port).replace("version: 1", f"version: 1\n    access_log: {log}")
+
+            async with (
+                serve(text(f"{{format: json, to: {first}}}")) as proxy,
+                Client(proxy.addresses["edge"]) as client,
+            ):
+                await client.get("/one")
+                await proxy.reload(load_text(dedent(text(f"{{to: {second}}}"))))
+                await client.get("/two")
+                await proxy.reload(load_text(dedent(text("text"))))
+                await client.get("/three")
+
+    run(go())
+    assert [json.loads(line)["target"] for line in first.read_text().splitlines()] == ["/one"]
+    (line,) = second.read_text().splitlines()
+    assert "/two HTTP/1.1" in line
+    (line,) = capsys.readouterr().out.splitlines()
+    assert "/three HTTP/1.1" in line

@@ -247,7 +247,7 @@ def test_what_fails_when_it_is_put_in_force_changes_nothing(
             with pytest.raises((KeyError, RuntimeError, ValueError)):
                 worker.put(prepared)
             assert (worker._clusters, worker.pools.pools) == ({"u": cluster}, pools)
-            assert (worker._log_form, worker._drain_ns) == ("off", 2_000_000_000)
+            assert (worker._log_spec, worker._drain_ns) == (None, 2_000_000_000)
             assert proxy.config_version == 1
             async with Client(proxy.addresses["edge"]) as client:
                 assert (await client.get()).body == b"x"

@@ -33,7 +33,8 @@ log = logging.getLogger("meshcore")
 def run(file: Path, workers: int | None, env: bool, key_log: bool) -> None:
     """Serve a configuration FILE until SIGTERM or SIGINT, then drain.
 
-    SIGHUP reloads the file, SIGUSR2 upgrades the program; a second SIGTERM ends at once.
+    SIGHUP reloads the file, SIGUSR1 opens the access log anew, SIGUSR2 upgrades the program; a
+    second SIGTERM ends at once.
 
     Exit code 0 after a drain, 1 when the system refuses something, such as an address or a worker,
     2 when the file is wrong.

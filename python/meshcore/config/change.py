@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from meshcore.config.snapshot import ListenerSpec, Snapshot, UpstreamSpec, core_json
+from meshcore.config.snapshot import AccessLogSpec, ListenerSpec, Snapshot, UpstreamSpec, core_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -24,7 +24,7 @@ class Change:
     upstreams: tuple[UpstreamSpec, ...]
     """New ones and those whose connections are made in another way."""
     removed_upstreams: tuple[str, ...]
-    access_log: str
+    access_log: AccessLogSpec | None
     drain_ns: int
     buffer_total_bytes: int
     """The most that a worker keeps of small request bodies that it awaits."""

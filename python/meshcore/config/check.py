@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from meshcore.config.access_log import check_access_log
 from meshcore.config.address import parse_address
 from meshcore.config.admin import check_admin
 from meshcore.config.certificates import check_certificates
@@ -48,6 +49,7 @@ def check_data(data: object, folder: Path | None, *, secrets: bool = True) -> li
         problems += check_admin(_mapping(data, "admin"), folder)
         if isinstance(data, dict):
             problems += check_ticket_keys(data.get("ticket_keys"), folder)
+            problems += check_access_log(data.get("access_log"), folder)
     return problems
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from meshcore._core import tls_staple
 from meshcore.config import gc_pause
+from meshcore.config.access_log import STDOUT
 from meshcore.config.admin import read_bounded, token_in
 from meshcore.config.core_route import layer, routes_by_host, rules
 from meshcore.config.file import NO_FILE, read_pem, read_pem_if_there
@@ -15,6 +16,7 @@ from meshcore.config.http2 import Http2
 from meshcore.config.paths import refused
 from meshcore.config.process import MAX_WORKERS
 from meshcore.config.snapshot import (
+    AccessLogSpec,
     AdminSpec,
     CertificateSpec,
     Http2Spec,
@@ -34,6 +36,7 @@ from meshcore.telemetry.counts import for_core
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from meshcore.config.access_log import AccessLog
     from meshcore.config.admin import Admin
     from meshcore.config.client_auth import ClientAuth, Names, Trust
     from meshcore.config.http2 import Http2Connection
@@ -71,7 +74,7 @@ def compile(config: Config, version: int = 1, *, cores: int = 1) -> Snapshot:
         admin=_admin(config.admin, files) if config.admin else None,
         drain_ns=config.drain.timeout,
         drain_delay_ns=config.drain.delay,
-        access_log=config.access_log,
+        access_log=_access_log(config.access_log) if config.access_log else None,
         workers=min(cores, MAX_WORKERS) if config.workers == "auto" else config.workers,
         watchdog_ns=config.watchdog,
         segment_max_bytes=config.segment_max,
@@ -169,6 +172,10 @@ class _Files:
     def authorities(self, paths: Iterable[str]) -> str:
         """Certificates alone: bundles carry names between them, in any encoding."""
         return "\n".join(self.pem(path).decode("ascii", "ignore") for path in paths)
+
+
+def _access_log(model: AccessLog) -> AccessLogSpec:
+    return AccessLogSpec(format=model.format, path=None if model.to == STDOUT else model.to)
 
 
 def _admin(model: Admin, files: _Files) -> AdminSpec:

@@ -248,7 +248,8 @@ def _regex(text: str) -> str:
     return text
 
 
-def _beside_the_file(text: str, info: ValidationInfo) -> str:
+def beside_the_file(text: str, info: ValidationInfo) -> str:
+    """A path; a relative one begins at the folder of the configuration file."""
     folder = (info.context or {}).get("folder")
     return text if folder is None else os.path.join(folder, text)
 
@@ -433,7 +434,7 @@ LAYER_PATTERN: Final = r"^[\w.]+:[\w.]+$"
 LayerClass = Annotated[
     str, BeforeValidator(layer_class), _text(LAYER_PATTERN, "mypkg.layers:AddTenant")
 ]
-FilePath = Annotated[str, Field(min_length=1), AfterValidator(_beside_the_file)]
+FilePath = Annotated[str, Field(min_length=1), AfterValidator(beside_the_file)]
 """A file; a relative path begins at the folder of the configuration file."""
 
 

@@ -61,6 +61,12 @@ _KEYS: Final[dict[str, dict[str, str]]] = {
             _called("drain"): "shutdown graceful gracetimeout shutdowntimeout terminationgrace",
         }
     ),
+    "AccessLog": _names(
+        {
+            _called("to"): "path file filename filepath output out destination target stream sink",
+            _called("format"): "encoding encoder type fmt form logformat jsonformat kind",
+        }
+    ),
     "Listener": _names(
         {
             "it is called bind here, as in bind: 0.0.0.0:8080": "address addresses listen port "

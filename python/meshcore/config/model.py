@@ -6,8 +6,9 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
+from meshcore.config.access_log import AccessLog
 from meshcore.config.admin import Admin
-from meshcore.config.fields import Duration, FilePath, Model, Name, Switch, duration, size
+from meshcore.config.fields import Duration, FilePath, Model, Name, Off, Switch, duration, off, size
 from meshcore.config.include import MAX_FILES
 from meshcore.config.listener import Listener
 from meshcore.config.process import BufferTotal, Drain, SegmentMax, Workers
@@ -40,8 +41,14 @@ class Config(Model):
         "environment.",
     )
     admin: Admin | None = Field(None, description="The admin port; none when absent.")
-    access_log: Literal["off", "text", "json"] = Field(
-        "off", description="One line on standard output for each request."
+    access_log: Annotated[
+        AccessLog | None,
+        BeforeValidator(off, json_schema_input_type=AccessLog | Off | None),
+    ] = Field(
+        None,
+        description="One line for each request; `off`, or a format alone, which goes to standard "
+        "output.",
+        json_schema_extra={"default": "off"},
     )
     drain: Drain = Field(Drain(), description="How a stop goes; a duration alone is its `timeout`.")
     workers: Workers = Field("auto", description="Worker processes; `auto`: one for each core.")

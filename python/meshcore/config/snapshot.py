@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 __all__ = [
+    "AccessLogSpec",
     "AdminSpec",
     "CertificateSpec",
     "Http2Spec",
@@ -228,6 +229,16 @@ class AdminSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class AccessLogSpec:
+    """What is written of requests, and where to."""
+
+    format: str
+    """``text`` or ``json``."""
+    path: str | None
+    """The file that lines are appended to; ``None``: standard output."""
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """A whole configuration, compiled."""
 
@@ -236,8 +247,8 @@ class Snapshot:
     admin: AdminSpec | None
     drain_ns: int
     drain_delay_ns: int
-    access_log: str
-    """``off``, ``text`` or ``json``."""
+    access_log: AccessLogSpec | None
+    """``None``: none is written."""
     workers: int
     watchdog_ns: int
     """0: none."""

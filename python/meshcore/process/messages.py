@@ -24,6 +24,7 @@ __all__ = [
     "Ready",
     "Refused",
     "Release",
+    "ReopenLog",
     "Start",
     "WasPrepared",
 ]
@@ -103,6 +104,11 @@ class NewTickets:
     """These keys of TLS tickets are in force."""
 
     keys: tuple[bytes, ...] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ReopenLog:
+    """Open the file of the access log anew: it was moved."""
 
 
 @dataclass(frozen=True, slots=True)

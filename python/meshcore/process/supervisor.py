@@ -20,7 +20,7 @@ from meshcore.process.channel import send_message
 from meshcore.process.control import Control
 from meshcore.process.fleet import WorkerFailedError
 from meshcore.process.inheritance import Predecessor
-from meshcore.process.init import Init
+from meshcore.process.init import FORWARDED, Init
 from meshcore.process.limits import give_way, raise_descriptor_limit
 from meshcore.process.notify import activated, notify, watchdog_s
 from meshcore.process.service import Service
@@ -62,7 +62,7 @@ async def _run(source: Source, workers: int | None, key_log: str | None) -> int:
         raise supervisor.placed(error) from None
     finally:
         # All is over: another signal is not to change the exit code while the interpreter ends.
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR2):
+        for number in FORWARDED:
             asyncio.get_running_loop().remove_signal_handler(number)
             signal.signal(number, signal.SIG_IGN)
 
@@ -120,7 +120,11 @@ class Supervisor:
         # Before anything listens: a signal right after the first line must drain, not kill.
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_stop, number)
-        for number, order in ((signal.SIGHUP, self._reload), (signal.SIGUSR2, self._upgrade)):
+        for number, order in (
+            (signal.SIGHUP, self._reload),
+            (signal.SIGUSR1, self._reopen_log),
+            (signal.SIGUSR2, self._upgrade),
+        ):
             loop.add_signal_handler(number, self._on_order, number, order)
         predecessor = Predecessor.from_environment()
         self._owns = predecessor is None
@@ -370,6 +374,9 @@ class Supervisor:
             await self._serving.operations.reload_unasked()
         finally:
             self._reloads_waiting -= 1
+
+    async def _reopen_log(self) -> None:
+        self._serving.control.workers.reopen_log()
 
     async def _upgrade(self) -> None:
         await self._serving.operations.upgrade()

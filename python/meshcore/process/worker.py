@@ -26,6 +26,7 @@ from meshcore.process.memory import FreePages
 from meshcore.process.prepared import Prepared, prepare
 from meshcore.process.socket_groups import Address
 from meshcore.telemetry.access_log import AccessLog
+from meshcore.telemetry.log_output import LogFile, LogStream
 from meshcore.upstream.cluster import Cluster
 from meshcore.upstream.connector import Connector
 
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 
     from meshcore._core import Engine, KeyLog, TicketRing, TlsServer
     from meshcore.config.change import Change
-    from meshcore.config.snapshot import ListenerSpec
+    from meshcore.config.snapshot import AccessLogSpec, ListenerSpec
     from meshcore.exchange.exchange import Exchange
     from meshcore.exchange.flow import Flow
     from meshcore.exchange.layers import Layer
@@ -78,7 +79,7 @@ class Worker:
         self._made = {**(made or {}), **self._given}
         self._folder = folder  # of the configuration's file, where layers may be too
         self.observer: AccessLog | None = None
-        self._log_form = "off"
+        self._log_spec: AccessLogSpec | None = None
         self.deadlines = DeadlineTimer(loop, clock)
         self._inbox = Inbox(loop)
         self.outbox = Outbox(loop.call_soon, self._inbox)
@@ -153,13 +154,8 @@ class Worker:
         layers = [self._made[key] if key is not None else None for key in keys]
         in_force = self._layers_of(prepared)
         log = self.observer
-        if change.access_log != self._log_form:
-            form = change.access_log
-            log = (
-                None
-                if form == "off"
-                else AccessLog(form, sys.stdout, self.observer, self._engine.count)
-            )
+        if change.access_log != self._log_spec:
+            log = self._make_log(change.access_log)
         try:
             self._engine.commit(prepared.core)
         except BaseException:
@@ -237,12 +233,23 @@ class Worker:
         for endpoint in endpoints:
             self.pools.retire(endpoint, version, now)
 
-    def _put_log(self, form: str, log: AccessLog | None) -> None:
-        if form == self._log_form:
+    def _make_log(self, spec: AccessLogSpec | None) -> AccessLog | None:
+        if spec is None:
+            return None
+        output = LogStream(sys.stdout) if spec.path is None else LogFile(spec.path)
+        return AccessLog(spec.format, output, self.observer, self._engine.count)
+
+    def reopen_log(self) -> None:
+        """Open the file of the access log anew: it was moved."""
+        if self.observer is not None:
+            self.observer.reopen()
+
+    def _put_log(self, spec: AccessLogSpec | None, log: AccessLog | None) -> None:
+        if spec == self._log_spec:
             return
         if self.observer is not None:
             self._spawn_close(self.observer)
-        self._log_form, self.observer = form, log
+        self._log_spec, self.observer = spec, log
 
     def _spawn_close(self, log: AccessLog) -> None:
         task = self._loop.create_task(asyncio.to_thread(log.close))

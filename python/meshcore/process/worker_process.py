@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("meshcore.worker")
 
+# Of the terminal's group, or of the service's: control's business, which tells us.
+IGNORED: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 REFUSED_BY_SYSTEM: Final = 1
 BAD_CONFIG: Final = 2
 
@@ -67,8 +69,7 @@ class WorkerProcess:
 
     async def run(self) -> int:
         """Work until told to end; the exit code."""
-        # Of the terminal's group, or of the service's: control's business, which tells us.
-        for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2):
+        for ignored in IGNORED:
             signal.signal(ignored, signal.SIG_IGN)
         while (order := await self._orders.get()) is not None:
             message, fds = order
@@ -113,6 +114,9 @@ class WorkerProcess:
                 await self._adopt(message, fds)
             case messages.Release():
                 self._release(message.reuseport_slot)
+            case messages.ReopenLog():
+                if self._worker is not None:
+                    self._worker.reopen_log()
             case messages.NewTickets():
                 self._tickets.set(message.keys)
             case _:

@@ -99,6 +99,11 @@ class WorkerProcesses:
         for child in self.fleet.living():
             child.send(messages.NewTickets(self._ticket_keys))
 
+    def reopen_log(self) -> None:
+        """Have every worker open the file of its access log anew."""
+        for child in self.fleet.living():
+            child.send(messages.ReopenLog())
+
     def hand_over(self, child: Child, reuseport_slot: int) -> None:
         """Send a worker the sockets of a reuseport slot that no worker accepts from. Raises
         `OSError` without descriptors."""

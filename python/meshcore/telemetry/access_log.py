@@ -6,7 +6,7 @@ import json
 import threading
 import time
 from datetime import UTC, datetime
-from typing import IO, TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final
 
 from meshcore._core import LogLines
 from meshcore.telemetry.counts import ProgramCount
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from meshcore._core import Answer, ListenerStack, Peer
     from meshcore.exchange.exchange import Exchange
+    from meshcore.telemetry.log_output import LogOutput
 
 # Lines that wait for a slow disk or pipe; more are dropped and counted, never waited for.
 MAX_WAITING: Final = 65_536
@@ -33,18 +34,19 @@ class AccessLog:
     def __init__(
         self,
         form: str,
-        stream: IO[str],
+        output: LogOutput,
         before: AccessLog | None = None,
         count: Callable[[ProgramCount, int], None] = lambda place, n: None,
     ) -> None:
         """``count`` hears of lines that were dropped, in another thread."""
         self._lines = LogLines({"text": False, "json": True}[form], MAX_WAITING)
-        self._stream = stream
+        self._output = output
         self._count = count
         self._wake = threading.Event()
         self._closing = threading.Event()
         self._unwritten = 0
-        self._reported = 0
+        self._counted = 0  # of those that were dropped
+        self._told = 0
         self._thread: threading.Thread = threading.Thread(
             target=self._write_all,
             args=(before._thread if before is not None else None,),
@@ -76,6 +78,11 @@ class AccessLog:
         """Lines that were not written."""
         return self._lines.dropped + self._unwritten
 
+    def reopen(self) -> None:
+        """Open its file anew, if it has one. For any thread."""
+        self._output.reopen()
+        self._wake.set()
+
     def close(self) -> None:
         """Write what waits, for at most two seconds."""
         self._closing.set()
@@ -85,36 +92,27 @@ class AccessLog:
     def _write_all(self, before: threading.Thread | None) -> None:
         if before is not None:
             before.join(CLOSE_S)
+        self._output.look()  # what is wrong with it is told before the first request
         while not self._closing.is_set():
             self._wake.wait()
             self._wake.clear()
             self._write_waiting()
             self._closing.wait(GATHER_S)
         self._write_waiting()
+        self._output.close()
 
     def _write_waiting(self) -> None:
         """Write all that waits, in pieces that a pipe takes at once; tell of what was dropped."""
-        for piece, lines in self._lines.take():
-            if not self._write(piece):
-                self._unwritten += lines
+        self._output.look()
+        for piece, _ in self._lines.take():
+            self._unwritten += self._output.write(piece)
         dropped = self.dropped
-        if dropped != self._reported:
-            self._count(ProgramCount.LOG_LINES_DROPPED, dropped - self._reported)
-            self._reported = dropped
-            self._write(dropped_line(dropped).encode())
-
-    def _write(self, piece: bytes) -> bool:
-        try:
-            beneath = getattr(self._stream, "buffer", None)
-            if beneath is None:
-                self._stream.write(piece.decode())
-                self._stream.flush()
-            else:
-                beneath.write(piece)
-                beneath.flush()
-        except (OSError, ValueError):
-            return False  # the reader is gone; requests are not the ones to suffer
-        return True
+        if dropped != self._counted:
+            self._count(ProgramCount.LOG_LINES_DROPPED, dropped - self._counted)
+            self._counted = dropped
+        # What is full now may take it later.
+        if dropped != self._told and not self._output.write(dropped_line(dropped).encode()):
+            self._told = dropped
 
 
 def dropped_line(count: int) -> str:

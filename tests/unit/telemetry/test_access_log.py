@@ -12,6 +12,7 @@ import pytest
 from meshcore.telemetry import access_log
 from meshcore.telemetry.access_log import AccessLog
 from meshcore.telemetry.counts import ProgramCount
+from meshcore.telemetry.log_output import LogStream
 
 LINE = '{"route":"api","status":503}\n'
 
@@ -31,7 +32,7 @@ class Slow(io.StringIO):
 def test_a_slow_stream_drops_lines_and_says_how_many(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(access_log, "MAX_WAITING", 3)
     stream, counted = Slow(), []
-    log = AccessLog("json", stream, count=lambda place, n: counted.append((place, n)))
+    log = AccessLog("json", LogStream(stream), count=lambda place, n: counted.append((place, n)))
     for _ in range(10):
         log.record(LINE)
     dropped = log.dropped
@@ -46,7 +47,7 @@ def test_a_slow_stream_drops_lines_and_says_how_many(monkeypatch: pytest.MonkeyP
 
 def test_a_closed_stream_costs_lines_only() -> None:
     stream = io.StringIO()
-    log = AccessLog("text", stream)
+    log = AccessLog("text", LogStream(stream))
     stream.close()
     log.record(LINE)
     log.close()
@@ -73,7 +74,7 @@ class Recording(io.RawIOBase):
 def test_lines_of_processes_that_share_a_pipe_are_not_mixed() -> None:
     raw = Recording()
     with io.TextIOWrapper(io.BufferedWriter(raw), encoding="utf-8") as stream:
-        log = AccessLog("json", stream)
+        log = AccessLog("json", LogStream(stream))
         for number in range(500):
             log.record(json.dumps({"target": "/é" * (number % 7)}, ensure_ascii=False) + "\n")
         raw.open.set()
@@ -85,9 +86,9 @@ def test_lines_of_processes_that_share_a_pipe_are_not_mixed() -> None:
 
 def test_another_log_begins_where_the_one_before_ends() -> None:
     stream = Slow()
-    first = AccessLog("json", stream)
+    first = AccessLog("json", LogStream(stream))
     first.record(LINE)
-    second = AccessLog("text", stream, before=first)
+    second = AccessLog("text", LogStream(stream), before=first)
     second.record("edge\n")
     closing = [threading.Thread(target=log.close) for log in (second, first)]
     for each in closing:

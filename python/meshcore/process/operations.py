@@ -94,6 +94,7 @@ class Operations:
             yield from self._authorities.families(control.snapshot)
         yield from layer_counts.families(control.registry.engine, control.workers.layer_counts)
         yield from self._of_memory()
+        yield own_metrics.build_info()
         yield from own_metrics.families(child.pid for child in fleet.living())
 
     def _of_memory(self) -> Iterator[Family]:

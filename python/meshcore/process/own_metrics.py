@@ -55,18 +55,22 @@ def _started_s() -> float:
     return time.time() - since_boot_s + int(_stat(os.getpid())[_STARTED]) * _TICK_S
 
 
-def families(workers: Iterable[int] = ()) -> Iterator[Family]:
+def build_info() -> Family:
+    """Which program it is."""
+    return gauges(
+        "meshcore_build_info",
+        "1; the labels say which program it is.",
+        {(("version", __version__), ("python", sys.version.split()[0])): 1},
+    )
+
+
+def families(workers: Iterable[int]) -> Iterator[Family]:
     """Of this process, of ``workers``, by their numbers, and of those that have ended. O(open
     files of all)."""
     taken = [each for pid in (os.getpid(), *workers) if (each := _taken(pid)) is not None]
     # Those that have ended count on: the sum is never less than it was.
     ended = resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu_s = ended.ru_utime + ended.ru_stime + sum(each.cpu_s for each in taken)
-    yield gauges(
-        "meshcore_build_info",
-        "1; the labels say which program it is.",
-        {(("version", __version__), ("python", sys.version.split()[0])): 1},
-    )
     yield counter("process_cpu_seconds_total", "Time of processors, of all processes.", cpu_s)
     yield gauge(
         "process_resident_memory_bytes",

@@ -107,7 +107,7 @@ class Proxy:
             # Lists are read beside the loop, in which clients are served.
             *(authorities.families(snapshot) if authorities.has_read(snapshot) else ()),
             *layer_counts.families(self._engine, self._local.layer_counts),
-            *own_metrics.families(),
+            own_metrics.build_info(),  # of its process the program tells itself
         ]
         return self._engine.metrics(accept, families)
 

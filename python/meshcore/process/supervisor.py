@@ -211,12 +211,11 @@ class Supervisor:
     async def _started(self, control: Control) -> bool:
         """Wait until all workers are ready; false: a signal came first."""
         started = await self._unless_ended(control.fleet.start(control.workers.count))
+        if started is not None:
+            started.result()  # asked first: an error that nobody asks for is told of at the end
         if control.fleet.fault is not None:
             raise control.fleet.fault
-        if started is None:
-            return False
-        started.result()
-        return True
+        return started is not None
 
     async def _hand_over(self) -> int:
         """Start the new program, and end when it is ready; its process id."""

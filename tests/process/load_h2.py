@@ -164,7 +164,12 @@ class Connection2(asyncio.Protocol):
             self._owner.book.closed["GOAWAY"] += 1
             self._owner.unfit(self)
         for number in [each for each in self.streams if each > last]:
-            self._fail(number, f"above GOAWAY's last: {why!r}")
+            asked = self.streams[number]
+            if isinstance(asked, Get):  # RFC 9113 §6.8: nothing was done for it, so it is repeated
+                del self.streams[number]
+                self._owner.begin(GET, _BOTH, asked)
+            else:
+                self._fail(number, f"above GOAWAY's last: {why!r}")
 
     def _fail(self, number: int, what: str) -> None:
         failed = self.streams.pop(number, None)

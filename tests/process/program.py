@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -92,6 +93,12 @@ class Program:
     def status(self) -> Any:
         """What it says of itself."""
         return ask(Target(self.file, self.admin), "GET", "/status")
+
+    def metrics(self) -> str:
+        """All of them, as Prometheus reads them."""
+        with urllib.request.urlopen(f"{self.url('admin')}/metrics", timeout=10) as got:
+            text: str = got.read().decode()
+            return text
 
     def workers(self, state: str = "ready") -> dict[int, int]:
         """Process ids by worker, of those in a state."""

@@ -17,7 +17,6 @@ import resource
 import socket
 import struct
 import time
-import urllib.request
 from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
@@ -253,12 +252,6 @@ class Staying(Client):
             writer.close()
 
 
-def metrics(program: Program) -> str:
-    with urllib.request.urlopen(f"{program.url('admin')}/metrics", timeout=10) as got:
-        text: str = got.read().decode()
-        return text
-
-
 def total(text: str, name: str) -> int:
     """Over all labels."""
     return sum(map(int, re.findall(rf"^{name}(?:\{{.*\}})? (\d+)$", text, re.MULTILINE)))
@@ -334,6 +327,6 @@ async def test_connections_close_at_every_point(tmp_path: Path) -> None:
 
 def settled(program: Program) -> str:
     """The metrics, once nothing is held."""
-    text = metrics(program)
+    text = program.metrics()
     open_now = total(text, "meshcore_listener_connections")
     return "" if held(text) or open_now else text

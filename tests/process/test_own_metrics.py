@@ -13,7 +13,6 @@ from prometheus_client.parser import text_string_to_metric_families
 from meshcore import Proxy, __version__
 from meshcore.config.load import load_text
 from tests.process.program import Program
-from tests.process.test_every_point import metrics
 
 MESH = """
 version: 1
@@ -36,7 +35,7 @@ def test_all_processes_count_and_those_that_have_ended_too(tmp_path: Path) -> No
     began_s = time.time()
     with Program(file) as program:
         program.url("admin")
-        before = values(metrics(program))
+        before = values(program.metrics())
         pids = [program.process.pid, *program.workers().values()]
         assert before["process_resident_memory_bytes"] > len(pids) * 10_000_000
         assert before["process_open_fds"] > len(pids) * 3
@@ -45,7 +44,7 @@ def test_all_processes_count_and_those_that_have_ended_too(tmp_path: Path) -> No
         victim = program.workers()[0]
         os.kill(victim, signal.SIGKILL)
         program.until(lambda: program.workers().get(0) not in (None, victim))
-        after = values(metrics(program))
+        after = values(program.metrics())
         assert after["process_cpu_seconds_total"] >= before["process_cpu_seconds_total"] > 0
 
 

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from tests.process.program import Program
-from tests.process.test_every_point import metrics
 
 MESH = """
 version: 1
@@ -35,7 +34,7 @@ def test_a_client_that_was_paused_too_is_served(tmp_path: Path, h2: str, begun: 
         worker = program.workers()[0]
         with socket.create_connection(address, 10) as client:
             client.sendall(begun)
-            program.until(lambda: 'connections{listener="edge"} 1\n' in metrics(program))
+            program.until(lambda: 'connections{listener="edge"} 1\n' in program.metrics())
             os.kill(worker, signal.SIGSTOP)
             time.sleep(PAUSE_S)  # what is tested is that time passes
             os.kill(worker, signal.SIGCONT)

@@ -6,6 +6,7 @@ import asyncio
 import socket
 import ssl
 import textwrap
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import (
     AbstractAsyncContextManager,
@@ -14,6 +15,7 @@ from contextlib import (
     nullcontext,
 )
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -138,6 +140,16 @@ def metric(proxy: Proxy, name: str, **labels: str) -> int:
         if series.partition("{")[0] == name and all(x in series for x in wanted):
             total += int(value)
     return total
+
+
+@pytest.fixture
+def passed_s(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """One number: how many seconds have passed more, for what tells of ends of certificates."""
+    passed = [0.0]
+    monkeypatch.setattr("meshcore.process.certificates.CHECK_S", 0.01)
+    now = SimpleNamespace(time=lambda: time.time() + passed[0])
+    monkeypatch.setattr("meshcore.process.certificates.time", now)
+    return passed
 
 
 async def eventually(met: Callable[[], bool], within_s: float = 5.0) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -48,12 +47,8 @@ def test_a_list_that_has_run_out_is_logged_once_and_read_beside_the_loop(
     signer: Signer,
     readers: list[int],
     caplog: pytest.LogCaptureFixture,
-    monkeypatch: pytest.MonkeyPatch,
+    passed_s: list[float],
 ) -> None:
-    monkeypatch.setattr("meshcore.process.certificates.CHECK_S", 0.01)
-    passed_s = [0.0]
-    now = SimpleNamespace(time=lambda: time.time() + passed_s[0])
-    monkeypatch.setattr("meshcore.process.certificates.time", now)
 
     config = load_text(str(mesh(certificates, {"ca": signer.ca, "crl": signer.revoke()}, 1)))
 

@@ -10,7 +10,6 @@ import re
 import ssl
 import time
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -302,13 +301,9 @@ def test_it_is_told_until_when_each_is_shown(
     serve: Serve,
     authority: Authority,
     caplog: pytest.LogCaptureFixture,
-    monkeypatch: pytest.MonkeyPatch,
+    passed_s: list[float],
 ) -> None:
     """And once when it is not shown any more."""
-    monkeypatch.setattr("meshcore.process.certificates.CHECK_S", 0.01)
-    passed_s = [0.0]
-    now = SimpleNamespace(time=lambda: time.time() + passed_s[0])
-    monkeypatch.setattr("meshcore.process.certificates.time", now)
     first, second = authority.pair("a.test"), authority.pair("b.test")
     second["ocsp"] = authority.says(second)
     due_s = int((datetime.datetime.now(datetime.UTC) + HOUR).timestamp())

@@ -24,6 +24,7 @@ from meshcore.downstream.sockets import until_made
 from meshcore.errors import ConfigError, LayerError
 from meshcore.process import messages
 from meshcore.process.channel import Channel
+from meshcore.process.init import FORWARDED
 from meshcore.process.limits import DescriptorReserve, raise_descriptor_limit
 from meshcore.process.memory import tune_allocator, tune_collector
 from meshcore.process.socket_groups import close_sockets
@@ -36,8 +37,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("meshcore.worker")
 
-# Of the terminal's group, or of the service's: control's business, which tells us.
-IGNORED: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 REFUSED_BY_SYSTEM: Final = 1
 BAD_CONFIG: Final = 2
 
@@ -69,7 +68,8 @@ class WorkerProcess:
 
     async def run(self) -> int:
         """Work until told to end; the exit code."""
-        for ignored in IGNORED:
+        # Of the terminal's group, or of the service's: control's business, which tells us.
+        for ignored in FORWARDED:
             signal.signal(ignored, signal.SIG_IGN)
         while (order := await self._orders.get()) is not None:
             message, fds = order

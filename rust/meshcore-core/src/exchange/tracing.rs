@@ -41,32 +41,26 @@ impl Tracing {
         let received = Received::read(&head.headers);
         let forced = trusted && head.headers.get(FORCE) == Some(b"1");
         let said = if forced { Some(true) } else { received.sampled.filter(|_| trusted) };
+        let (id, random) = match received.caller {
+            Some(caller) => (caller.trace, caller.random),
+            None => (TraceId::of(u128::from(draw()) << 64 | u128::from(draw())), true),
+        };
+        // The lowest bits of its id, where no stranger chose it: all who go by them agree.
+        let is_believed = trusted || received.caller.is_none();
+        let number = if is_believed { id.bits() as u64 } else { draw() };
         let span = SpanId::of(draw());
-        let new = Trace {
-            id: TraceId::of(u128::from(draw()) << 64 | u128::from(draw())),
-            caller: None,
+        let mut trace = Trace {
+            id,
+            caller: received.caller.map(|caller| caller.span),
             span,
             attempt: span,
-            number: 0,
-            said,
             sampled: false,
-            random: true,
+            number,
+            said,
+            random,
             forms: self.forms.and(received.form),
             keeps_state: received.keeps_state,
         };
-        let mut trace = match received.caller {
-            None => new,
-            Some(caller) => Trace {
-                id: caller.trace,
-                caller: Some(caller.span),
-                random: caller.random,
-                number: draw(),
-                ..new
-            },
-        };
-        if trusted || trace.caller.is_none() {
-            trace.number = trace.id.bits() as u64; // its lowest bits: all who go by them agree
-        }
         trace.sample(self.ratio);
         trace
     }

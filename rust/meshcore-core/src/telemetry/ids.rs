@@ -5,17 +5,20 @@
 /// Sorts by time: 48 bits of Unix milliseconds come first, then 74 random bits from `rand`.
 #[must_use]
 pub fn request_id(now_unix_ms: u64, rand: [u64; 2]) -> [u8; 32] {
-    const HEX: &[u8; 16] = b"0123456789abcdef";
     const VERSION: u64 = 7 << 12;
     const VARIANT: u64 = 0b10 << 62;
     let high = now_unix_ms << 16 | VERSION | (rand[0] & 0xfff);
     let low = VARIANT | (rand[1] >> 2);
-    let bits = u128::from(high) << 64 | u128::from(low);
-    let mut id = [0; 32];
-    for (i, digit) in id.iter_mut().enumerate() {
-        *digit = HEX[(bits >> (124 - 4 * i)) as usize & 0xf];
+    hex(u128::from(high) << 64 | u128::from(low))
+}
+
+/// The lowest bits as N hexadecimal digits, in lower case.
+pub(super) fn hex<const N: usize>(bits: u128) -> [u8; N] {
+    let mut digits = [0; N];
+    for (i, digit) in digits.iter_mut().enumerate() {
+        *digit = b"0123456789abcdef"[(bits >> (4 * (N - 1 - i))) as usize & 0xf];
     }
-    id
+    digits
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! B3, as Zipkin and older meshes have it (openzipkin/b3-propagation).
 
-use super::{Caller, SpanId, TraceId, any_hex};
+use super::{Caller, any_hex};
 
 /// Who called, if it says so, and whether it is sampled, if that is decided.
 pub(super) type Context = (Option<Caller>, Option<bool>);
@@ -32,12 +32,8 @@ fn decision(word: &[u8]) -> Option<bool> {
 }
 
 fn caller(trace: &[u8], span: &[u8]) -> Option<Caller> {
-    if !matches!(trace.len(), 16 | 32) || span.len() != 16 {
-        return None;
-    }
-    let trace = any_hex(trace, 32)?.try_into().ok()?;
-    let span = u64::try_from(any_hex(span, 16)?).ok()?.try_into().ok()?;
-    Some(Caller { trace: TraceId(trace), span: SpanId(span), random: false })
+    let is_right = matches!(trace.len(), 16 | 32) && span.len() == 16;
+    is_right.then(|| Caller::named(trace, span)).flatten()
 }
 
 /// The fields that begin with `x-b3-`. Of each the first counts.

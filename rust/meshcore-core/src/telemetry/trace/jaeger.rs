@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::{Caller, SpanId, TraceId, any_hex};
+use super::{Caller, any_hex};
 
 /// `{trace}:{span}:{parent}:{flags}` in hexadecimal digits without leading zeros, the colons
 /// perhaps as `%3A`. Who called, and whether it is sampled.
@@ -19,11 +19,9 @@ pub(super) fn parse(value: &[u8]) -> Option<(Caller, bool)> {
     if next().is_some() {
         return None;
     }
-    let trace = any_hex(trace, 32)?.try_into().ok()?;
-    let span = u64::try_from(any_hex(span, 16)?).ok()?.try_into().ok()?;
     any_hex(parent, 16)?; // deprecated, but there
     let flags = any_hex(flags, 2)?;
-    Some((Caller { trace: TraceId(trace), span: SpanId(span), random: false }, flags & 1 == 1))
+    Some((Caller::named(trace, span)?, flags & 1 == 1))
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ mod w3c;
 use std::fmt;
 use std::num::{NonZeroU64, NonZeroU128};
 
+use super::ids::hex;
 use crate::head::Headers;
 
 pub use sampler::Ratio;
@@ -75,15 +76,6 @@ impl fmt::Display for SpanId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:016x}", self.bits())
     }
-}
-
-/// The lowest bits as N hexadecimal digits.
-fn hex<const N: usize>(bits: u128) -> [u8; N] {
-    let mut digits = [0; N];
-    for (i, digit) in digits.iter_mut().enumerate() {
-        *digit = b"0123456789abcdef"[(bits >> (4 * (N - 1 - i))) as usize & 0xf];
-    }
-    digits
 }
 
 /// Bits of hexadecimal digits in lower case, as W3C has them.
@@ -154,6 +146,15 @@ pub struct Caller {
     /// Whether the rightmost seven bytes of the trace's id are said to be random (W3C level 2,
     /// §3.2.2.5.2).
     pub random: bool,
+}
+
+impl Caller {
+    /// By ids as [`any_hex`] reads them: B3 and Jaeger say nothing of how random they are.
+    fn named(trace: &[u8], span: &[u8]) -> Option<Self> {
+        let trace = any_hex(trace, 32)?.try_into().ok()?;
+        let span = u64::try_from(any_hex(span, 16)?).ok()?.try_into().ok()?;
+        Some(Self { trace: TraceId(trace), span: SpanId(span), random: false })
+    }
 }
 
 /// What a request says of its trace.
